@@ -38,7 +38,7 @@ RIGHTS: Table = {
         ),
     ),
     # A calculation takes the place of an earlier one, as long as the distribution is a draft.
-    "distribution_tiers": both(insert=EVERY, update=("seal",), delete=True),
+    "distribution_tiers": both(insert=EVERY, delete=True),
     "allocations": both(
         insert=EVERY, update=("status", "transaction_id", "attempts", "failure", *_VERSION), delete=True
     ),

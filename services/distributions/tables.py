@@ -248,7 +248,6 @@ distribution_tiers = sa.Table(
     sa.Column("seal", pg.BYTEA),
     _of("distributions", "distribution_id"),
     sa.CheckConstraint("investors_minor >= 0 AND sponsor_minor >= 0", name="distribution_tiers_amounts"),
-    info=sealed("org_id", "distribution_id", "tier", "kind", "investors_minor", "sponsor_minor"),
 )
 
 allocations = sa.Table(
@@ -275,8 +274,8 @@ allocations = sa.Table(
     _one_of("allocations", "status", states.AllocationStatus),
 )
 
-# What each tier pays to the payee. At the end of a transaction the lines of an allocation sum to its amount, which a
-# trigger of the database sees to.
+# What each tier pays to the payee. All lines of an allocation come in one statement, and sum to its amount: a trigger
+# of the database sees to that.
 allocation_lines = sa.Table(
     "allocation_lines",
     metadata,
@@ -287,6 +286,7 @@ allocation_lines = sa.Table(
     _minor("amount_minor"),
     sa.Column("claim_minor", sa.BigInteger),  # by which the investors' side is divided; null for the sponsor
     _minor("claims_minor"),  # of all investors; for the sponsor, what the tier pays
+    sa.Column("seal", pg.BYTEA),
     sa.ForeignKeyConstraint(
         ["org_id", "allocation_id"], ["allocations.org_id", "allocations.allocation_id"], ondelete="CASCADE"
     ),
@@ -380,5 +380,7 @@ sagas = sa.Table(
 seal_whole(offerings)
 seal_whole(investments)
 seal_whole(distributions)
+seal_whole(distribution_tiers)
 seal_whole(allocations)
+seal_whole(allocation_lines)
 seal_whole(payouts)

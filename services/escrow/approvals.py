@@ -216,7 +216,7 @@ class _Details:
 
     async def _require_account(self, tx: AsyncConnection, escrow_account_id: str) -> EscrowAccount:
         """Raises: EscrowAccountNotFound, NotSealed."""
-        account = await account_store.ESCROW_ACCOUNTS.find_sealed(tx, escrow_account_id)
+        account = await account_store.ESCROW_ACCOUNTS.find(tx, escrow_account_id)
         if account is None:
             raise EscrowAccountNotFound()
         return account

@@ -324,7 +324,7 @@ async def test_lists_go_page_by_page_without_gaps_or_repetition(service: Distrib
         ("UPDATE allocations SET amount_minor = amount_minor + 1", "permission denied"),
         ("UPDATE allocation_lines SET amount_minor = amount_minor + 1", "permission denied"),
         (
-            "INSERT INTO allocation_lines SELECT org_id, allocation_id, 99, 'SPLIT', 1, 1, 1 FROM allocations",
+            "INSERT INTO allocation_lines SELECT org_id, allocation_id, 99, 'SPLIT', amount_minor FROM allocations",
             "the lines of an allocation sum to its amount",
         ),
         ("UPDATE moves SET to_status = 'CLOSED'", "permission denied"),

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import date
 
 import pytest
 import sqlalchemy as sa
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import events_pb2 as events
+from realco.distributions.v1 import offerings_pb2 as opb
+from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.data.audit import audit_seals
 from services.chassis.data.database import Database
 from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import ROWS_NOT_SEALED
+from services.chassis.values.invariant import InvariantViolation
 from services.distributions.store.offerings import OFFERINGS
-from services.distributions.tables import metadata
-from tests.support.distributions import ORG, DistributionsHarness
+from services.distributions.tables import allocations, metadata
+from tests.support.distributions import CLOSING, ORG, DistributionsHarness
 from tests.support.peers.transactions import complete_payout, return_payout
 
 
@@ -136,3 +140,77 @@ async def test_terms_that_another_release_spelled_otherwise_stay_readable_when_t
                 found = await OFFERINGS.lock_known(tx, offering.offering_id)
                 await release.save(tx, found, replace(found, display_name=name), found.updated_at)
             assert (await OFFERINGS.lock_known(tx, offering.offering_id)).display_name == "once more"
+
+
+@pytest.mark.parametrize(("table", "altered", "put_back"), [
+    ("investments", "funded_minor = 0", "funded_minor = 10000"),
+    ("offerings", "makers = '[]'", "makers = '[\"admin-1\"]'"),
+], ids=["what is paid back, and to whom", "who had a part in it"])  # fmt: skip
+async def test_no_approval_says_what_an_altered_row_says(
+    service: DistributionsHarness, table: str, altered: str, put_back: str
+) -> None:
+    """Whoever alters a row while somebody asks, reads or approves, and puts it back before the deed, gains nothing."""
+    offering = await service.offering(100_00)
+    investment = await service.invest(offering, "inv-001", 100_00)
+    asked = [
+        (service.investments.CancelInvestment, opb.CancelInvestmentRequest(investment_id=investment.investment_id)),
+        (service.offerings.CloseOffering, opb.CloseOfferingRequest(offering_id=offering.offering_id)),
+        (service.offerings.RefundOffering, opb.RefundOfferingRequest(offering_id=offering.offering_id, note="No.")),
+    ]
+    for method, request in asked:
+        approval = await service.ask(method, request)
+        await write(service, f"UPDATE {table} SET {altered}")
+        with pytest.raises(NotSealed):
+            await service.read_approval(approval.approval_id)
+        with pytest.raises(NotSealed):
+            await service.grant(approval)
+        await write(service, f"UPDATE {table} SET {put_back}")
+        assert (await service.read_approval(approval.approval_id)).status == Approval.PENDING
+        service.clock.set(CLOSING)
+
+
+@pytest.mark.parametrize("statement", [
+    "UPDATE distributions SET declared_at = NULL",
+    "UPDATE investments SET released_minor = released_minor - 1, unreturned_minor = 0 WHERE party_id = 'inv-002'",
+], ids=["not declared any more", "another contribution"])  # fmt: skip
+async def test_a_waterfall_leaves_out_no_row_because_it_was_altered(
+    service: DistributionsHarness, statement: str
+) -> None:
+    offering = await service.closed_offering(("inv-001", 60_000_00), ("inv-002", 40_000_00))
+    service.deposit(offering, 20_000_00)
+    await service.executed(offering, 10_000_00)
+    draft = await service.draft(offering, 10_000_00, date(2026, 3, 1))
+    await write(service, statement)
+    with pytest.raises(NotSealed):
+        await service.calculate(draft)
+
+
+@pytest.mark.parametrize("statement", [
+    "DELETE FROM distribution_tiers WHERE tier = 0",
+    "DELETE FROM allocations WHERE party_id = 'inv-002'",
+], ids=["a tier", "a payee"])  # fmt: skip
+async def test_a_draft_that_lost_a_part_is_never_paid(service: DistributionsHarness, statement: str) -> None:
+    offering = await service.closed_offering(("inv-001", 60_000_00), ("inv-002", 40_000_00))
+    service.deposit(offering, 10_000_00)
+    draft = await service.calculate(await service.draft(offering, 10_000_00))
+    await write(service, statement)
+    approved = await service.approve(await service.submit(await service.get(draft)))
+    with pytest.raises(InvariantViolation):
+        await service.execute(approved)
+
+
+async def test_lines_that_somebody_wrote_explain_no_allocation(service: DistributionsHarness) -> None:
+    offering = await service.closed_offering(("inv-001", 60_000_00))
+    draft = await service.calculate(await service.draft(offering, 10_000_00))
+    forged = (
+        "INSERT INTO allocation_lines (org_id, allocation_id, tier, kind, amount_minor)"
+        " SELECT org_id, allocation_id, 0, 'SPLIT', amount_minor FROM allocations"
+    )
+    async with service.database.begin(ORG) as tx:
+        kept = (await tx.execute(sa.text("DELETE FROM allocations RETURNING *"))).mappings().all()
+        await tx.execute(sa.insert(allocations), [dict(row) for row in kept])
+        await tx.execute(sa.text(forged))
+    [allocation, *_] = kept
+    request = dpb.GetAllocationRequest(distribution_id=draft.distribution_id, allocation_id=allocation["allocation_id"])
+    with pytest.raises(NotSealed):
+        await service.call(service.distributions.GetAllocation, request)

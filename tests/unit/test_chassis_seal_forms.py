@@ -60,13 +60,14 @@ def list_all() -> dict[str, list[str]]:
 
 # By table, the end of the seal of a sample row in each form.
 FORMS = {
+    "allocation_lines": ["f91c2eff63903b53"],
     "allocations": ["79323f4220e6ba09"],
     "api_keys": ["effde9ef6effdf82"],
     "approvals": ["af6ba3eff0d6ab25"],
     "bank_accounts": ["07506c077d90112e"],
     "compliance_checks": ["ce86d4fecccbe372"],
     "contributions": ["8a8881bf5c25c146"],
-    "distribution_tiers": ["7b44b0ba92053091"],
+    "distribution_tiers": ["12e05cbcf30d7a9b"],
     "distributions": ["c374a3d0d9eae262"],
     "escrow_accounts": ["f6285b35d1e77546"],
     "former_persons": ["1d51fde61982a7b4"],

@@ -1,7 +1,11 @@
 """How frozen values become rows: found, locked, inserted, changed; and no status but by a move of its table.
 
 A change names the version it was made from, so that nothing can be written over what somebody else wrote meanwhile.
-Each row bears a seal (services/chassis/data/seals.py): it is asked for whenever one is locked to be acted upon.
+Each row bears a seal (services/chassis/data/seals.py). Whoever finds, lists or locks a value is given what this service
+wrote, or NotSealed; only the page of a list shows rows as they stand (`read`), and nothing is decided by it.
+
+What is summed, or who gains, is found by columns that never change: a row whose status somebody altered is refused
+then, where a condition on the status would leave it out.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, Generic, TypeVar, cast
 
 import sqlalchemy as sa
@@ -19,13 +24,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import Row, build_values_table, insert_many
-from services.chassis.data.seals import check_row, is_covered, keep_readable, seal_of
+from services.chassis.data.seals import check_row, check_rows, is_covered, keep_readable, seal_of
 from services.chassis.values.invariant import invariant
 from services.chassis.values.moves import Moves, check_move
 
 V = TypeVar("V")
 
 _SEAL = "seal"
+_PARTS = "parts"
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,8 @@ class Aggregate(Generic[V]):
         columns: A value as the columns of its row (`list_columns`).
         moves: Which statuses may follow which; None where the value has no status.
         history: The table that has a line of each move, if one does.
-        query: What reads it, where it is more than its row.
+        parts: The table whose rows are parts of the value, if one is: they come with its row, as `parts`, in the order
+            of their keys. Each bears a seal of its own.
     """
 
     table: sa.Table
@@ -46,19 +53,21 @@ class Aggregate(Generic[V]):
     columns: Callable[[V], dict[str, Any]]
     moves: Moves[Any] | None = None
     history: sa.Table | None = None
-    query: Callable[[], sa.Select[Any]] | None = None
+    parts: sa.Table | None = None
 
     def select(self) -> sa.Select[Any]:
         """All of the caller's organization."""
-        query = self.query() if self.query is not None else sa.select(self.table)
+        query = sa.select(self.table) if self.parts is None else sa.select(self.table, self._list_parts(self.parts))
         return query.where(is_mine(self.table))
 
-    async def find(self, tx: AsyncConnection, value_id: str) -> V | None:
-        row = (await tx.execute(self.select().where(self.table.c[self.key] == value_id))).one_or_none()
-        return None if row is None else self.read(row)
+    def _list_parts(self, parts: sa.Table) -> sa.Label[Any]:
+        own = list(parts.primary_key.columns)[-1]
+        rows = sa.func.jsonb_agg(pg.aggregate_order_by(sa.func.to_jsonb(parts.table_valued()), own), type_=pg.JSONB)
+        mine = (parts.c[name] == self.table.c[name] for name in ("org_id", self.key))
+        return sa.select(rows).where(*mine).scalar_subquery().label(_PARTS)
 
-    async def find_sealed(self, tx: AsyncConnection, value_id: str) -> V | None:
-        """To act upon, without its lock. Raises: NotSealed."""
+    async def find(self, tx: AsyncConnection, value_id: str) -> V | None:
+        """Without its lock. Raises: NotSealed."""
         row = (await tx.execute(self.select().where(self.table.c[self.key] == value_id))).one_or_none()
         return None if row is None else self.read_sealed(tx, row)
 
@@ -77,9 +86,9 @@ class Aggregate(Generic[V]):
         return cast("V", found)
 
     async def list_all(self, tx: AsyncConnection, *conditions: sa.ColumnElement[bool]) -> list[V]:
-        """By id."""
+        """By id, without their locks. Raises: NotSealed."""
         query = self.select().where(*conditions).order_by(self.table.c[self.key])
-        return [self.read(row) for row in await tx.execute(query)]
+        return [self.read_sealed(tx, row) for row in await tx.execute(query)]
 
     async def lock_all(self, tx: AsyncConnection, *conditions: sa.ColumnElement[bool]) -> list[V]:
         """Locked by id, which is the order everybody takes them in. Raises: NotSealed."""
@@ -89,7 +98,10 @@ class Aggregate(Generic[V]):
 
     def read_sealed(self, tx: AsyncConnection, row: Row) -> V:
         """A row as a value to act upon. Raises: NotSealed."""
-        return self.read(check_row(tx, self.table, row))
+        check_row(tx, self.table, row)
+        if self.parts is not None:
+            check_rows(tx, self.parts, map(_read_part, getattr(row, _PARTS) or ()))
+        return self.read(row)
 
     async def insert(self, tx: AsyncConnection, value: V) -> bool:
         """False if a unique key is taken."""
@@ -179,6 +191,12 @@ class Aggregate(Generic[V]):
             for before, after in moved
         ]
         await insert_many(tx, self.history, lines)
+
+
+def _read_part(part: dict[str, Any]) -> SimpleNamespace:
+    """A row as PostgreSQL spells it in JSON, with its seal as bytes again."""
+    seal = part[_SEAL]
+    return SimpleNamespace(**part | {_SEAL: seal and bytes.fromhex(seal.removeprefix("\\x"))})
 
 
 def read_fields(kind: type[V], row: Row, **read: Any) -> V:

@@ -63,7 +63,7 @@ async def find_organization_of_key(tx: AsyncConnection, api_key_id: str) -> str 
 
 async def find_api_key(tx: AsyncConnection, api_key_id: str) -> ApiKey | None:
     """Raises: NotSealed."""
-    return await API_KEYS.find_sealed(tx, api_key_id)
+    return await API_KEYS.find(tx, api_key_id)
 
 
 async def lock_api_key(tx: AsyncConnection, api_key_id: str) -> ApiKey | None:

@@ -59,7 +59,7 @@ PARTIES = Aggregate(parties, "party_id", _read_party, _list_columns)
 
 async def find_party(tx: AsyncConnection, party_id: str) -> Party | None:
     """Raises: NotSealed."""
-    return await PARTIES.find_sealed(tx, party_id)
+    return await PARTIES.find(tx, party_id)
 
 
 async def lock_parties(tx: AsyncConnection, party_ids: Collection[str]) -> dict[str, Party]:

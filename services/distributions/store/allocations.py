@@ -6,10 +6,9 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
+from services.chassis.data.aggregates import Aggregate, list_columns, read_fields, seal_columns
 from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import Row, insert_many
 from services.chassis.data.seals import check_rows
@@ -19,35 +18,19 @@ from services.distributions.domain.states import ALLOCATION_MOVES, AllocationSta
 from services.distributions.tables import allocation_lines, allocations, moves
 
 
-def _select() -> sa.Select[Any]:
-    line = allocation_lines.c
-    lines = (
-        sa.select(
-            sa.func.jsonb_agg(
-                pg.aggregate_order_by(
-                    sa.func.jsonb_build_array(
-                        line.tier, line.kind, line.amount_minor, line.claim_minor, line.claims_minor
-                    ),
-                    line.tier,
-                ),
-                type_=pg.JSONB,
-            )
-        )
-        .where(line.org_id == allocations.c.org_id, line.allocation_id == allocations.c.allocation_id)
-        .scalar_subquery()
-    )
-    return sa.select(allocations, lines.label("lines"))
-
-
 def _read_allocation(row: Row) -> Allocation:
     return read_fields(
         Allocation,
         row,
         payee_type=PayeeType(row.payee_type),
-        lines=tuple(AllocationLine(*line) for line in row.lines),
+        lines=tuple(map(_read_line, row.parts)),
         status=AllocationStatus(row.status),
         failure=read_failure(row.failure),
     )
+
+
+def _read_line(part: dict[str, Any]) -> AllocationLine:
+    return AllocationLine(part["tier"], part["kind"], part["amount_minor"], part["claim_minor"], part["claims_minor"])
 
 
 def _list_columns(allocation: Allocation) -> dict[str, Any]:
@@ -60,7 +43,9 @@ def _list_columns(allocation: Allocation) -> dict[str, Any]:
     )
 
 
-ALLOCATIONS = Aggregate(allocations, "allocation_id", _read_allocation, _list_columns, ALLOCATION_MOVES, moves, _select)
+ALLOCATIONS = Aggregate(
+    allocations, "allocation_id", _read_allocation, _list_columns, ALLOCATION_MOVES, moves, allocation_lines
+)
 
 
 async def save_allocations(tx: AsyncConnection, distribution_id: str, calculated: Sequence[Allocation]) -> None:
@@ -80,12 +65,17 @@ async def save_allocations(tx: AsyncConnection, distribution_id: str, calculated
         for allocation in calculated
         for line in allocation.lines
     ]
-    await insert_many(tx, allocation_lines, lines)
+    await insert_many(tx, allocation_lines, [seal_columns(tx, allocation_lines, line) for line in lines])
 
 
 async def lock_allocations(tx: AsyncConnection, allocation_ids: Collection[str]) -> list[Allocation]:
     """Those that are there, by id."""
     return await ALLOCATIONS.lock_all(tx, allocations.c.allocation_id.in_(allocation_ids))
+
+
+async def list_allocations_of(tx: AsyncConnection, distribution_id: str) -> list[Allocation]:
+    """Raises: NotSealed."""
+    return await ALLOCATIONS.list_all(tx, allocations.c.distribution_id == distribution_id)
 
 
 async def lock_allocations_of(tx: AsyncConnection, distribution_id: str) -> list[Allocation]:

@@ -9,14 +9,12 @@ from typing import Any
 import sqlalchemy as sa
 from google.protobuf.message import Message
 from realco.distributions.v1 import events_pb2 as events
-from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
+from services.chassis.data.aggregates import Aggregate, list_columns, read_fields, seal_columns
 from services.chassis.data.outbox import enqueue_all
 from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import Row, insert_many
-from services.chassis.data.seals import seal_rows
 from services.chassis.values.explanation import read_explanation, write_explanation
 from services.chassis.values.failure import read_failure, write_failure
 from services.distributions.domain.distribution import Allocation, Distribution, TierTotal
@@ -29,36 +27,20 @@ from services.distributions.store.offerings import OFFERINGS
 from services.distributions.tables import distribution_tiers, distributions, moves
 
 
-def _select() -> sa.Select[Any]:
-    tier = distribution_tiers.c
-    tiers = (
-        sa.select(
-            sa.func.jsonb_agg(
-                pg.aggregate_order_by(
-                    sa.func.jsonb_build_array(tier.kind, tier.investors_minor, tier.sponsor_minor, tier.explanation),
-                    tier.tier,
-                ),
-                type_=pg.JSONB,
-            )
-        )
-        .where(tier.org_id == distributions.c.org_id, tier.distribution_id == distributions.c.distribution_id)
-        .scalar_subquery()
-    )
-    return sa.select(distributions, tiers.label("tiers"))
-
-
 def _read_distribution(row: Row) -> Distribution:
     return read_fields(
         Distribution,
         row,
         status=DistributionStatus(row.status),
-        tiers=tuple(
-            TierTotal(kind, investors, sponsor, read_explanation(explanation))
-            for kind, investors, sponsor, explanation in row.tiers or ()
-        ),
+        tiers=tuple(map(_read_tier, row.parts or ())),
         failure=read_failure(row.failure),
         makers=frozenset(row.makers),
     )
+
+
+def _read_tier(part: dict[str, Any]) -> TierTotal:
+    explanation = read_explanation(part["explanation"])
+    return TierTotal(part["kind"], part["investors_minor"], part["sponsor_minor"], explanation)
 
 
 def _list_columns(distribution: Distribution) -> dict[str, Any]:
@@ -73,7 +55,13 @@ def _list_columns(distribution: Distribution) -> dict[str, Any]:
 
 
 DISTRIBUTIONS = Aggregate(
-    distributions, "distribution_id", _read_distribution, _list_columns, DISTRIBUTION_MOVES, moves, _select
+    distributions,
+    "distribution_id",
+    _read_distribution,
+    _list_columns,
+    DISTRIBUTION_MOVES,
+    moves,
+    distribution_tiers,
 )
 
 
@@ -171,8 +159,7 @@ async def _save_tiers(tx: AsyncConnection, distribution: Distribution) -> None:
         }
         for index, tier in enumerate(distribution.tiers)
     ]
-    await insert_many(tx, distribution_tiers, rows)
-    await seal_rows(tx, distribution_tiers, await tx.execute(sa.select(distribution_tiers).where(mine)))
+    await insert_many(tx, distribution_tiers, [seal_columns(tx, distribution_tiers, row) for row in rows])
 
 
 async def find_being_declared(tx: AsyncConnection, offering_id: str) -> str | None:

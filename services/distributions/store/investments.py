@@ -75,8 +75,8 @@ async def lock_investments_of(tx: AsyncConnection, offering_id: str) -> list[Inv
 async def lock_investments_with_capital(tx: AsyncConnection, offering_id: str, party_id: str) -> list[Investment]:
     """Those of the party that a closing of the offering took money of, by id."""
     c = investments.c
-    mine = (c.offering_id == offering_id, c.party_id == party_id, c.released_minor > 0)
-    return await INVESTMENTS.lock_all(tx, *mine)
+    found = await INVESTMENTS.lock_all(tx, c.offering_id == offering_id, c.party_id == party_id)
+    return [each for each in found if each.released_minor > 0]
 
 
 async def list_investments_of(tx: AsyncConnection, offering_id: str) -> list[Investment]:

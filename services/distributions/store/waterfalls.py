@@ -8,12 +8,9 @@ from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 
-import sqlalchemy as sa
 from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import check_rows
 from services.chassis.values.invariant import invariant
 from services.distributions.domain.capital_accounts import DAYS_IN_YEAR
 from services.distributions.domain.investment import Investment
@@ -21,20 +18,19 @@ from services.distributions.domain.positions import Lot, State, Totals
 from services.distributions.domain.states import InvestmentStatus
 from services.distributions.domain.tiers import KINDS
 from services.distributions.store.distributions import DISTRIBUTIONS
-from services.distributions.store.investments import INVESTMENTS, lock_investments, save_investments
-from services.distributions.tables import distribution_tiers, distributions, investments
+from services.distributions.store.investments import lock_investments, lock_investments_of, save_investments
+from services.distributions.tables import distributions
 
 # A rate has at most six decimals and a year 365 days, so an accrual is always a whole number of these.
 UNITS_A_MINOR = 1_000_000 * DAYS_IN_YEAR
-_IN_THE_WATERFALL = (InvestmentStatus.ACTIVE.value, InvestmentStatus.COMPLETED.value)
+_IN_THE_WATERFALL = (InvestmentStatus.ACTIVE, InvestmentStatus.COMPLETED)
 
 
 async def read_state(tx: AsyncConnection, offering_id: str) -> State:
     """Where the declared distributions have left the offering. The caller holds the offering's lock."""
-    table = investments.c
-    mine = (table.offering_id == offering_id, table.status.in_(_IN_THE_WATERFALL))
     # Locked, so that nobody changes between two looks what is calculated from.
-    lots = tuple(map(_to_lot, await INVESTMENTS.lock_all(tx, *mine)))
+    held = await lock_investments_of(tx, offering_id)
+    lots = tuple(_to_lot(each) for each in held if each.status in _IN_THE_WATERFALL)
     return State(lots, await _sum_declared(tx, offering_id))
 
 
@@ -55,15 +51,11 @@ def _to_lot(investment: Investment) -> Lot:
 
 async def _sum_declared(tx: AsyncConnection, offering_id: str) -> Totals:
     """Of what this service declared and calculated, each row of it."""
-    of_offering = (distributions.c.offering_id == offering_id, distributions.c.declared_at.is_not(None))
-    declared = await DISTRIBUTIONS.lock_all(tx, *of_offering)
-    ids = [each.distribution_id for each in declared]
-    query = sa.select(distribution_tiers).where(
-        is_mine(distribution_tiers), distribution_tiers.c.distribution_id.in_(ids)
-    )
     totals = Totals()
-    for row in check_rows(tx, distribution_tiers, await tx.execute(query)):
-        totals = totals.add(row.investors_minor, row.sponsor_minor, is_profit=KINDS[row.kind].pays_profit)
+    for each in await DISTRIBUTIONS.lock_all(tx, distributions.c.offering_id == offering_id):
+        if each.declared_at is not None:
+            for tier in each.tiers:
+                totals = totals.add(tier.investors_minor, tier.sponsor_minor, is_profit=KINDS[tier.kind].pays_profit)
     return totals
 
 

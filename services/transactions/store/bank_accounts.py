@@ -35,7 +35,7 @@ BANK_ACCOUNTS = Aggregate(bank_accounts, "bank_account_id", _read_bank_account, 
 
 async def find_bank_account(tx: AsyncConnection, bank_account_id: str) -> BankAccount | None:
     """Raises: NotSealed."""
-    return await BANK_ACCOUNTS.find_sealed(tx, bank_account_id)
+    return await BANK_ACCOUNTS.find(tx, bank_account_id)
 
 
 async def lock_bank_account(tx: AsyncConnection, bank_account_id: str) -> BankAccount | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -84,6 +85,21 @@ def _build_allocations(offering: Offering, result: Result, distribution: Distrib
         )
         found.append(allocation)
     return sorted(found, key=lambda each: (each.party_id, each.payee_type.value))
+
+
+def is_result_of(
+    offering: Offering, distribution: Distribution, allocations: Sequence[Allocation], result: Result
+) -> bool:
+    """Whether the tiers of the distribution and its allocations, to their lines, are what the waterfall pays.
+
+    A draft's rows can be removed, and put back as they were before it was calculated anew: once it is queued, nothing
+    of them changes.
+    """
+    tiers = [(each.kind, each.investors_minor, each.sponsor_minor) for each in distribution.tiers]
+    wanted = _build_allocations(offering, result, distribution)
+    return tiers == [(step.kind, step.investors, step.sponsor) for step in result.steps] and {
+        (each.allocation_id, each.party_id, each.amount_minor, each.lines) for each in allocations
+    } == {(each.allocation_id, each.party_id, each.amount_minor, each.lines) for each in wanted}
 
 
 async def run_waterfall(tx: AsyncConnection, offering: Offering, distribution: Distribution) -> Result:

@@ -17,7 +17,7 @@ from services.chassis.values.invariant import invariant
 from services.chassis.values.refusals import check_takes_money
 from services.distributions.actions import answer_distribution
 from services.distributions.clients import Escrow
-from services.distributions.commands.distributions.calculations import hash_result, run_waterfall, sum_owed
+from services.distributions.commands.distributions.calculations import hash_result, is_result_of, run_waterfall
 from services.distributions.domain.distribution import Distribution, check_content, check_may_execute
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refusals import (
@@ -25,7 +25,7 @@ from services.distributions.domain.refusals import (
     InsufficientDistributableCash,
 )
 from services.distributions.domain.states import DistributionStatus
-from services.distributions.store.allocations import sum_by_payee
+from services.distributions.store.allocations import list_allocations_of
 from services.distributions.store.distributions import (
     find_being_declared,
     lock_distribution,
@@ -98,5 +98,5 @@ async def _check_approved_content(tx: AsyncConnection, offering: Offering, distr
     """What is paid is worked out again, and is what was approved, to each payee. Raises: ContentChanged."""
     result = await run_waterfall(tx, offering, distribution)
     check_content(distribution.approved_hash or "", hash_result(offering, distribution, result))
-    kept = await sum_by_payee(tx, distribution.distribution_id)
-    invariant(kept == sum_owed(offering, result), "the allocations are those that were calculated")
+    kept = await list_allocations_of(tx, distribution.distribution_id)
+    invariant(is_result_of(offering, distribution, kept, result), "tiers and allocations are those that were approved")

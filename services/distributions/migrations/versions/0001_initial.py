@@ -40,13 +40,15 @@ _MOVES = {
         COMPLETED>FAILED COMPLETED>RETURNED FAILED>COMPLETED FAILED>RETURNED RETURNED>COMPLETED RETURNED>FAILED
     """,
 }
-# The lines of an allocation come in one statement, and sum to its amount.
+# The lines of an allocation come in one statement, and sum to its amount: all that there are, so none is ever added.
 _REFUSE_WRONG_LINES = f"""
     CREATE FUNCTION refuse_wrong_lines() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
     BEGIN
         IF EXISTS (
             SELECT FROM (
-                SELECT org_id, allocation_id, sum(amount_minor) AS sum_minor FROM inserted GROUP BY 1, 2
+                SELECT org_id, allocation_id, sum(allocation_lines.amount_minor) AS sum_minor
+                FROM (SELECT DISTINCT org_id, allocation_id FROM inserted) AS given
+                JOIN allocation_lines USING (org_id, allocation_id) GROUP BY 1, 2
             ) AS lines JOIN allocations USING (org_id, allocation_id)
             WHERE sum_minor <> allocations.amount_minor
         ) THEN
@@ -447,6 +449,7 @@ def _allocation_lines() -> None:
         sa.Column("amount_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("claim_minor", sa.BigInteger(), nullable=True),
         sa.Column("claims_minor", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.CheckConstraint("amount_minor > 0", name="allocation_lines_amount"),
         sa.ForeignKeyConstraint(
             ["org_id", "allocation_id"], ["allocations.org_id", "allocations.allocation_id"], ondelete="CASCADE"
