@@ -137,5 +137,5 @@ def test_the_same_event_twice_is_stored_once(instance: Instance) -> None:
         for age in (2, 1)
     ]
 
-    assert [answer["duplicate"] for answer in answers] == [False, True]
+    assert [answer["replayed"] for answer in answers] == [False, True]
     assert len({answer["webhookId"] for answer in answers}) == 1

@@ -297,12 +297,12 @@ def test_a_genuine_webhook_of_stripe_is_stored_once(org: Organization, stubs: St
 
     first = httpx.post(_url(org, "/webhooks/stripe"), content=body, headers=headers, trust_env=False)
 
-    assert (first.status_code, first.json()["duplicate"]) == (200, False), first.text
+    assert (first.status_code, first.json()["replayed"]) == (200, False), first.text
     request = whk.ReceiveStripeWebhookRequest(
         body=httpbody_pb2.HttpBody(content_type="application/json", data=body), signature=headers["Stripe-Signature"]
     )
     answer = stubs.webhooks.ReceiveStripeWebhook(request)
-    assert (answer.webhook_id, answer.duplicate) == (first.json()["webhookId"], True)
+    assert (answer.webhook_id, answer.replayed) == (first.json()["webhookId"], True)
 
 
 def test_a_genuine_webhook_of_plaid_is_stored_once(org: Organization, stubs: Stubs, plaid: Plaid) -> None:
@@ -311,13 +311,13 @@ def test_a_genuine_webhook_of_plaid_is_stored_once(org: Organization, stubs: Stu
 
     first = httpx.post(_url(org, "/webhooks/plaid"), content=body, headers=headers, trust_env=False)
 
-    assert (first.status_code, first.json()["duplicate"]) == (200, False), first.text
+    assert (first.status_code, first.json()["replayed"]) == (200, False), first.text
     request = whk.ReceivePlaidWebhookRequest(
         body=httpbody_pb2.HttpBody(content_type="application/json", data=body),
         verification=headers["Plaid-Verification"],
     )
     answer = stubs.webhooks.ReceivePlaidWebhook(request)
-    assert (answer.webhook_id, answer.duplicate) == (first.json()["webhookId"], True)
+    assert (answer.webhook_id, answer.replayed) == (first.json()["webhookId"], True)
 
 
 def test_the_openapi_document_is_valid_and_describes_every_route(instance: Instance) -> None:

@@ -130,7 +130,7 @@ async def test_a_webhook_passes_byte_for_byte_without_a_token(gateway):
     gateway.services.answers["ReceiveStripeWebhook"] = webhooks_pb2.ReceiveWebhookResponse(webhook_id="whk_1")
     headers = {"Stripe-Signature": "t=1,v1=aa", "Content-Type": "application/json; charset=utf-8"}
     response = await gateway.request("POST", "/api/v1/webhooks/stripe", role=None, content=raw, headers=headers)
-    assert (response.status_code, response.json()) == (200, {"webhookId": "whk_1", "duplicate": False})
+    assert (response.status_code, response.json()) == (200, {"webhookId": "whk_1", "replayed": False})
     request = gateway.services.calls[0].request
     assert (request.body.data, request.signature) == (raw, "t=1,v1=aa")
 

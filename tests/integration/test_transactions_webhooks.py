@@ -54,7 +54,7 @@ async def test_a_webhook_is_stored_once_and_applied_to_its_transaction(service: 
     await service.work()
     payment_id = service.bank.report(made.transaction_id, PaymentStatus.SETTLED)
     first, again = await hook(service, "evt_1", payment_id), await hook(service, "evt_1", payment_id)
-    assert (first.duplicate, again.duplicate) == (False, True)
+    assert (first.replayed, again.replayed) == (False, True)
     assert first.webhook_id == again.webhook_id
     await service.work()
     assert (await service.get(made.transaction_id)).status == T.SETTLED
@@ -279,7 +279,7 @@ async def test_a_genuine_stripe_event_of_any_type_is_stored_once(service: Transa
     first = await service.ask(ADMIN, "ReceiveStripeWebhook", request)
     request.signature = signed(STRIPE_SECRET, body, age_seconds=10)  # sent again, signed anew
     again = await service.ask(ADMIN, "ReceiveStripeWebhook", request)
-    assert (first.duplicate, again.duplicate, again.webhook_id) == (False, True, first.webhook_id)
+    assert (first.replayed, again.replayed, again.webhook_id) == (False, True, first.webhook_id)
 
 
 @pytest.fixture(scope="module")
@@ -337,7 +337,7 @@ async def test_a_genuine_plaid_webhook_is_stored_once(service: TransactionsHarne
     request = webhooks_pb2.ReceivePlaidWebhookRequest(body=HttpBody(data=PLAID_BODY), verification=verification)
     first = await service.ask(ADMIN, "ReceivePlaidWebhook", request)
     again = await service.ask(ADMIN, "ReceivePlaidWebhook", request)
-    assert (first.duplicate, again.duplicate, first.webhook_id) == (False, True, again.webhook_id)
+    assert (first.replayed, again.replayed, first.webhook_id) == (False, True, again.webhook_id)
 
 
 async def test_plaid_is_asked_for_a_key_once_and_an_unknown_key_is_remembered(plaid: Plaid) -> None:

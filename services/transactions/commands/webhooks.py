@@ -50,7 +50,7 @@ async def receive_webhook(
         ignored_because=None if is_applied else "events of this type are only stored",
         created_at=now,
     )
-    return pb.ReceiveWebhookResponse(webhook_id=webhook_id, duplicate=not is_new)
+    return pb.ReceiveWebhookResponse(webhook_id=webhook_id, replayed=not is_new)
 
 
 async def apply_webhook(
