@@ -66,8 +66,8 @@ def to_transaction(row: Transaction) -> transactions_pb2.Transaction:
 def to_status_change(row: sa.Row[Any]) -> transactions_pb2.TransactionStatusChange:
     return transactions_pb2.TransactionStatusChange(
         aggregate_version=row.version,
-        from_status=row.from_status,
-        to_status=row.to_status,
+        previous_status=row.from_status,
+        status=row.to_status,
         note=row.note,
         actor=row.actor,
         occur_time=to_timestamp(row.occurred_at),

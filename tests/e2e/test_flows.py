@@ -155,7 +155,7 @@ def test_only_what_no_bank_has_taken_is_cancelled(org: Organization) -> None:
         lambda read: minor_of(read["pendingIn"]) == 300_00,
     )
     history = org.admin.get(f"/transactions/{wire['transactionId']}/status-changes")["statusChanges"]
-    assert [move["toStatus"] for move in history][-1] == "CANCELLED"
+    assert [move["status"] for move in history][-1] == "CANCELLED"
     assert [int(move["aggregateVersion"]) for move in history] == list(range(1, len(history) + 1))
 
 

@@ -136,7 +136,7 @@ async def test_what_the_inbox_rejects_or_nobody_approves_in_time_is_cancelled(se
     for each, why in ((rejected, "rejected: no"), (forgotten, "nobody approved it in time")):
         request = pb.ListTransactionStatusChangesRequest(transaction_id=each.transaction_id)
         last = (await service.ask(ADMIN, "ListTransactionStatusChanges", request)).status_changes[-1]
-        assert (last.to_status, last.note) == (T.CANCELLED, why)
+        assert (last.status, last.note) == (T.CANCELLED, why)
 
 
 async def test_the_approval_says_how_old_the_account_is_and_whether_it_was_ever_paid(

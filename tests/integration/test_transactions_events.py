@@ -148,7 +148,7 @@ async def test_each_move_of_a_history_names_the_event_that_told_of_it(service: T
     for transaction_id, moves in told.items():
         request = pb.ListTransactionStatusChangesRequest(transaction_id=transaction_id)
         history = await service.ask(ADMIN, "ListTransactionStatusChanges", request)
-        assert [(move.aggregate_version, move.to_status) for move in history.status_changes] == moves
+        assert [(move.aggregate_version, move.status) for move in history.status_changes] == moves
 
 
 async def test_a_transaction_says_what_its_reader_may_do_and_why_its_times_are_so(service: TransactionsHarness) -> None:

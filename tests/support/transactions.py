@@ -290,7 +290,7 @@ class TransactionsHarness:
         assert [move.aggregate_version for move in answer.status_changes] == list(
             range(1, len(answer.status_changes) + 1)
         )
-        return [pb.Transaction.Status.Name(move.to_status) for move in answer.status_changes]
+        return [pb.Transaction.Status.Name(move.status) for move in answer.status_changes]
 
     async def events(self, transaction_id: str) -> list[str]:
         """The names of its events, in order."""

@@ -230,9 +230,9 @@ def test_all_is_always_written_but_what_is_optional_or_one_of_a_oneof():
         "allowedActions": [],
         "aggregateVersion": "0",
     }
-    move = transactions_pb2.TransactionStatusChange(from_status=0)  # set, to its zero value
-    assert json_writer.writer_of(move.DESCRIPTOR)(move)["fromStatus"] == "STATUS_UNSPECIFIED"
-    assert "fromStatus" not in json_writer.writer_of(move.DESCRIPTOR)(transactions_pb2.TransactionStatusChange())
+    move = transactions_pb2.TransactionStatusChange(previous_status=0)  # set, to its zero value
+    assert json_writer.writer_of(move.DESCRIPTOR)(move)["previousStatus"] == "STATUS_UNSPECIFIED"
+    assert "previousStatus" not in json_writer.writer_of(move.DESCRIPTOR)(transactions_pb2.TransactionStatusChange())
     result = journal_pb2.PostingResult(failure={})
     assert json_writer.writer_of(result.DESCRIPTOR)(result) == {
         "idempotencyKey": "",
