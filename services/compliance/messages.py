@@ -116,7 +116,7 @@ def to_api_key(key: ApiKey, allowed_actions: Sequence[str] = ()) -> api_keys_pb2
     """Without a secret, or a digest of one."""
     return api_keys_pb2.ApiKey(
         api_key_id=key.api_key_id,
-        name=key.name,
+        display_name=key.display_name,
         scopes=key.scopes,
         status=key.status,
         expire_time=to_timestamp(key.expires_at),
@@ -139,7 +139,7 @@ def to_api_key_content(key: ApiKey) -> api_keys_pb2.ApiKeyContent:
     """What a second person decides on."""
     decided = api_keys_pb2.ApiKey(
         api_key_id=key.api_key_id,
-        name=key.name,
+        display_name=key.display_name,
         scopes=key.scopes,
         expire_time=to_timestamp(key.expires_at),
         created_by=key.created_by,

@@ -115,7 +115,7 @@ api_keys = sa.Table(
     metadata,
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("api_key_id", sa.Text, primary_key=True),
-    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("display_name", sa.Text, nullable=False),
     sa.Column("scopes", pg.ARRAY(sa.Text), nullable=False),
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=False),
@@ -157,8 +157,8 @@ api_keys = sa.Table(
     sa.Index("api_keys_external", "org_id", "external_id", postgresql_where=sa.text("external_id IS NOT NULL")),
     sa.Index("api_keys_expiring", "expires_at", postgresql_where=sa.text("status IN ('PENDING_APPROVAL', 'ACTIVE')")),
     info=sealed(
-        *("org_id", "api_key_id", "name", "scopes", "status", "expires_at", "created_by", "approved_by", "revoked_by"),
-        *("secret_digest", "secret_made_at", "former_digest", "former_made_at", "former_until"),
+        *("org_id", "api_key_id", "display_name", "scopes", "status", "expires_at", "created_by", "approved_by"),
+        *("revoked_by", "secret_digest", "secret_made_at", "former_digest", "former_made_at", "former_until"),
         *("next_digest", "next_made_at", "next_grace_seconds", "version"),
     ),
 )

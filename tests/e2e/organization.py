@@ -96,7 +96,7 @@ class Organization:
     def make_api_key(self, *scopes: str) -> Json:
         """A key with its secret, which the second admin has approved."""
         until = (self.now() + timedelta(days=30)).isoformat()
-        issued = self.admin.post("/api-keys", {"name": "ERP", "scopes": list(scopes), "expireTime": until})
+        issued = self.admin.post("/api-keys", {"displayName": "ERP", "scopes": list(scopes), "expireTime": until})
         self.approve_in_inbox(issued["apiKey"]["apiKeyId"])
         return issued
 

@@ -159,7 +159,7 @@ def _list_resources(scene: Scene, crook: str) -> Iterator[tuple[str, str]]:
     investment = org.invest(scene.opened, scene.investor, 100_00)
     body = org.build_contribution(scene.opened, investment, scene.contribution["bankAccountId"])
     yield "a debit of the investor", admin.post("/transactions", body)["transactionId"]
-    key = {"name": "Mine", "scopes": ["ESCROW_WRITE"], "expireTime": f"{org.now():%Y}-12-31T23:59:59Z"}
+    key = {"displayName": "Mine", "scopes": ["ESCROW_WRITE"], "expireTime": f"{org.now():%Y}-12-31T23:59:59Z"}
     yield "an API key", admin.post("/api-keys", key)["apiKey"]["apiKeyId"]
     unchecked = org.add_party()
     yield "a check", admin.get("/compliance-checks", partyId=unchecked)["complianceChecks"][0]["complianceCheckId"]

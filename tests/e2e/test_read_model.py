@@ -63,7 +63,7 @@ def set_limits(run: DemoRun) -> None:
 def make_key(admin: RestClient) -> None:
     """One of a program, which waits and is given up."""
     until = datetime.fromisoformat(admin.get("/me")["businessTime"]) + timedelta(days=30)
-    body = {"name": "ERP", "scopes": ["ESCROW_READ"], "expireTime": until.isoformat()}
+    body = {"displayName": "ERP", "scopes": ["ESCROW_READ"], "expireTime": until.isoformat()}
     key = admin.post("/api-keys", body)["apiKey"]
     admin.post(f"/api-keys/{key['apiKeyId']}/revoke", etag=key["etag"])
 

@@ -281,7 +281,7 @@ async def test_acts_on_parties_checks_and_limits_that_are_asked_for_again(servic
     assert (await ask("PutTransactionLimit", put)).HasField("approval"), "a limit of one's own is no default"
     await play(partial(order, "PutTransactionLimit"), put)
 
-    create = api_keys_pb2.CreateApiKeyRequest(idempotency_key=new_id("key"), name="ERP", scopes=["ESCROW_READ"])
+    create = api_keys_pb2.CreateApiKeyRequest(idempotency_key=new_id("key"), display_name="ERP", scopes=["ESCROW_READ"])
     create.expire_time.FromDatetime(service.clock.now() + timedelta(days=30))
     made = (await ask("CreateApiKey", create)).api_key
     await play(partial(ask, "RevokeApiKey"), api_keys_pb2.RevokeApiKeyRequest(api_key_id=made.api_key_id))

@@ -69,7 +69,7 @@ class Desk:
     async def create(self, *scopes: K.Scope, person: str = HOLDER, days: int = 30, **more: Any) -> Any:
         expire_time = Timestamp()
         expire_time.FromDatetime(self.harness.clock.now() + timedelta(days=days))
-        facts = {"idempotency_key": new_id("key"), "name": "ERP", "scopes": scopes or READS_AND_WRITES}
+        facts = {"idempotency_key": new_id("key"), "display_name": "ERP", "scopes": scopes or READS_AND_WRITES}
         request = pb.CreateApiKeyRequest(**(facts | more), expire_time=expire_time)
         return await self.call("CreateApiKey", request, self.sign_in(person))
 

@@ -62,7 +62,7 @@ def list_all() -> dict[str, list[str]]:
 FORMS = {
     "allocation_lines": ["f91c2eff63903b53"],
     "allocations": ["79323f4220e6ba09"],
-    "api_keys": ["effde9ef6effdf82"],
+    "api_keys": ["cfd2042970e19ce4"],
     "approvals": ["af6ba3eff0d6ab25"],
     "bank_accounts": ["14495672e46d1803"],
     "compliance_checks": ["ce86d4fecccbe372"],

@@ -43,7 +43,7 @@ async def create_api_key(
     rules.check_expiry(expires_at, now)
     key = ApiKey(
         api_key_id=api_key_id,
-        name=request.name,
+        display_name=request.display_name,
         scopes=tuple(sorted(map(pb.ApiKey.Scope.Name, request.scopes))),
         expires_at=expires_at,
         created_by=principal.person,
@@ -153,15 +153,15 @@ def secret_not_acceptable() -> Unauthenticated:
 
 def build_secret_details(key: ApiKey) -> ApprovalDetails:
     """Who is told the secret does not approve it."""
-    before, after = (None, key.name) if key.secret is None else (key.name, key.name)
+    before, after = (None, key.display_name) if key.secret is None else (key.display_name, key.display_name)
     scopes = ", ".join(key.scopes)
     changes = (
-        Change("name", before, after),
+        Change("display_name", before, after),
         Change("scopes", None if before is None else scopes, scopes),
         Change("secret", None if before is None else "the one in use", "another one"),
     )
     return ApprovalDetails(
-        f"Let a program sign in for {key.created_by} with the key {key.name}",
+        f"Let a program sign in for {key.created_by} with the key {key.display_name}",
         key.api_key_id,
         makers=frozenset({key.created_by}),
         changes=changes,

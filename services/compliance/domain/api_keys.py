@@ -70,7 +70,7 @@ class ApiKey:
     """
 
     api_key_id: str
-    name: str
+    display_name: str
     scopes: tuple[str, ...]
     status: ApiKeyStatus = S.PENDING_APPROVAL
     expires_at: datetime

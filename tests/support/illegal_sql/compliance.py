@@ -20,7 +20,7 @@ ROWS = (
         " counted_at, seal) VALUES ('org_1', 'txn_1', 'pty_1', 100, 'USD', true, 0, now(), 'x')"
     ),
     (
-        "INSERT INTO api_keys (org_id, api_key_id, name, scopes, status, expires_at, created_by, next_digest,"
+        "INSERT INTO api_keys (org_id, api_key_id, display_name, scopes, status, expires_at, created_by, next_digest,"
         " next_made_at, next_grace_seconds, external_id, metadata, version, created_at, updated_at) VALUES ('org_1',"
         " 'key_1', 'ERP', '{ESCROW_READ}', 'PENDING_APPROVAL', now(), 'ann', 'x', now(), 0, '', '{}', 1, now(), now())"
     ),
@@ -33,7 +33,7 @@ FIXED = {
     "compliance_checks": (
         "check_type entity_type entity_id party_id direction amount_minor currency failure makers created_at"
     ),
-    "api_keys": "name scopes expires_at created_by external_id metadata created_at",
+    "api_keys": "display_name scopes expires_at created_by external_id metadata created_at",
     "limit_usage": "party_id amount_minor currency counted_at",
     "default_limits": "amount_minor limit_type",
     "transaction_limits": "amount_minor set_by set_at",
@@ -63,9 +63,10 @@ RULES = {
     ),
     "a key that begins to work": (
         (
-            "INSERT INTO api_keys (org_id, api_key_id, name, scopes, status, expires_at, created_by, approved_by,"
-            " secret_digest, secret_made_at, external_id, metadata, version, created_at, updated_at) VALUES ('org_1',"
-            " 'key_2', 'ERP', '{ESCROW_READ}', 'ACTIVE', now(), 'ann', 'bob', 'x', now(), '', '{}', 1, now(), now())"
+            "INSERT INTO api_keys (org_id, api_key_id, display_name, scopes, status, expires_at, created_by,"
+            " approved_by, secret_digest, secret_made_at, external_id, metadata, version, created_at, updated_at)"
+            " VALUES ('org_1', 'key_2', 'ERP', '{ESCROW_READ}', 'ACTIVE', now(), 'ann', 'bob', 'x', now(), '', '{}', 1,"
+            " now(), now())"
         ),
         "23514",
     ),

@@ -48,7 +48,7 @@ def _create_api_keys() -> None:
         "api_keys",
         sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("api_key_id", sa.Text(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("display_name", sa.Text(), nullable=False),
         sa.Column("scopes", postgresql.ARRAY(sa.Text()), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=False),
