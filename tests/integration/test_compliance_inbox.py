@@ -77,7 +77,7 @@ async def test_a_second_person_sees_the_effect_and_has_it_booked(desk):
     account = await desk.escrow.open()
     asked = await desk.ask(account)
     read = await desk.call("GetApproval", pb.GetApprovalRequest(approval_id=asked.approval_id))
-    effects = {one.kind: (one.before.amount_minor, one.after.amount_minor) for one in read.effects}
+    effects = {one.ledger_account.kind: (one.before.amount_minor, one.after.amount_minor) for one in read.effects}
     assert effects == {"CASH": (0, 100), "SUSPENSE": (0, 100)}
     assert await desk.escrow.posted(account) == {}
     done = await desk.call("ApproveApproval", grant_of(read))

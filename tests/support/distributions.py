@@ -361,4 +361,4 @@ async def refusal_of(call: Awaitable[Any]) -> str:
 
 def effects_of(approval: Approval) -> dict[str, tuple[int, int]]:
     """By kind of ledger account, in minor units: what is there now, and what would be."""
-    return {each.kind: (each.before.amount_minor, each.after.amount_minor) for each in approval.effects}
+    return {each.ledger_account.kind: (each.before.amount_minor, each.after.amount_minor) for each in approval.effects}

@@ -12,7 +12,7 @@ from realco.type.v1 import approval_pb2 as pb
 from services.chassis.calls.wire import to_amount, to_explanation, to_failure, to_money, to_timestamp
 from services.chassis.spelling.json_reader import IS_REQUIRED, Found, reader_of
 from services.chassis.spelling.json_writer import writer_of
-from services.chassis.values.approval import Approval, ApprovalDetails, Change, write_content
+from services.chassis.values.approval import Approval, ApprovalDetails, Change, Effect, write_content
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.etags import etag_of
 
@@ -91,14 +91,17 @@ def to_approval(
     if details is not None:
         answer.changes.extend(map(_to_change, details.changes))
         answer.explanations.extend(to_explanation(each) for each in details.explanations)
-        answer.effects.extend(
-            pb.Approval.Effect(
-                kind=each.kind, party_id=each.party_id, before=to_money(each.before), after=to_money(each.after)
-            )
-            for each in details.effects
-        )
+        answer.effects.extend(map(_to_effect, details.effects))
     answer.allowed_actions.extend(allowed_actions)
     return answer
+
+
+def _to_effect(effect: Effect) -> pb.Approval.Effect:
+    return pb.Approval.Effect(
+        ledger_account=pb.Approval.Effect.LedgerAccount(kind=effect.kind, party_id=effect.party_id),
+        before=to_money(effect.before),
+        after=to_money(effect.after),
+    )
 
 
 def _to_change(change: Change) -> pb.Approval.Change:
