@@ -27,7 +27,7 @@ from services.chassis.data.event_messages import is_left_out
 from services.chassis.data.versions import aggregate_field_of
 from services.chassis.spelling.descriptors import camel_case
 from services.chassis.spelling.json_writer import writer_of
-from tests.support.event_names import status_told
+from tests.support.event_names import status_told, statuses_told
 
 # What a resource's own id is called.
 IDS = {
@@ -90,6 +90,14 @@ class ReadModel:
             told = status_told(event.DESCRIPTOR, message.DESCRIPTOR)
             if told is not None and resource["status"] != told:
                 self.faults.append(f"{name} {meta.aggregate_id}: its status is {resource['status']}")
+            before = self.state.get((kind, resource[IDS[kind]]))
+            moved = (
+                meta.aggregate_id == resource[IDS[kind]] and before and before.get("status") != resource.get("status")
+            )
+            if moved and resource["status"] not in statuses_told(event.DESCRIPTOR, message.DESCRIPTOR):
+                self.faults.append(
+                    f"{name} {meta.aggregate_id}: does not say that it may be {resource['status']} by it"
+                )
             self.state[kind, resource[IDS[kind]]] = resource
         if "person_ids" in event.DESCRIPTOR.fields_by_name:
             self.state["Persons", f"{event.party.party_id}/persons"] = {"personIds": list(event.person_ids)}

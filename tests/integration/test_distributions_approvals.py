@@ -108,13 +108,13 @@ def taken_back(service: DistributionsHarness) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("end", "status", "ended", "why"),
+    ("end", "status", "ended", "why", "reason"),
     [
-        (reject, "DRAFT", "REJECTED", "no"),
-        (reject_in_inbox, "DRAFT", "REJECTED", "no"),
-        (take_back, "DRAFT", "CANCELLED", ""),
-        (cancel, "CANCELLED", "CANCELLED", ""),
-        (let_expire, "DRAFT", "EXPIRED", ""),
+        (reject, "DRAFT", "REJECTED", "no", "REJECTED"),
+        (reject_in_inbox, "DRAFT", "REJECTED", "no", "REJECTED"),
+        (take_back, "DRAFT", "CANCELLED", "", "WITHDRAWN"),
+        (cancel, "CANCELLED", "CANCELLED", "", None),
+        (let_expire, "DRAFT", "EXPIRED", "", "EXPIRED"),
     ],
 )
 async def test_however_it_ends_the_distribution_and_its_approval_end_together(
@@ -123,6 +123,7 @@ async def test_however_it_ends_the_distribution_and_its_approval_end_together(
     status: str,
     ended: str,
     why: str,
+    reason: str | None,
 ) -> None:
     distribution = await submitted(service)
     await end(service, distribution)
@@ -130,7 +131,8 @@ async def test_however_it_ends_the_distribution_and_its_approval_end_together(
     assert (dpb.Distribution.Status.Name(read.status), read.HasField("expire_time")) == (status, False)
     approval = await service.find_approval(read.distribution_id)
     assert (Approval.Status.Name(approval.status), approval.note) == (ended, why)
-    assert len(await service.told(events.DistributionRejected)) == (status == "DRAFT")
+    told = await service.told(events.DistributionSentBack)
+    assert [events.DistributionSentBack.Reason.Name(each.reason) for each in told] == ([reason] if reason else [])
     assert taken_back(service) == ([] if end is let_expire else [read.distribution_id])
     if status == "DRAFT":  # and it may be asked for again
         again = await service.submit(await service.calculate(read))

@@ -134,7 +134,7 @@ async def test_nothing_is_calculated_again_after_it_was_submitted_until_it_is_se
     sent_back = await service.call(service.distributions.RejectDistribution, request, "admin-2")
     assert (sent_back.status, sent_back.HasField("submitted_by")) == (dpb.Distribution.DRAFT, False)
     assert (await service.calculate(sent_back)).content_hash == submitted.content_hash
-    assert len(await service.told(events.DistributionRejected)) == 1
+    assert len(await service.told(events.DistributionSentBack)) == 1
 
 
 async def test_a_calculation_is_stale_once_another_distribution_was_declared(service: DistributionsHarness) -> None:

@@ -26,7 +26,11 @@ from services.compliance.domain.api_keys import (
 from services.compliance.tables import api_keys
 
 _c = api_keys.c
-_EVENTS = {ApiKeyStatus.REVOKED: events.ApiKeyRevoked, ApiKeyStatus.EXPIRED: events.ApiKeyExpired}
+_EVENTS = {
+    ApiKeyStatus.ACTIVE: events.ApiKeyApproved,
+    ApiKeyStatus.REVOKED: events.ApiKeyRevoked,
+    ApiKeyStatus.EXPIRED: events.ApiKeyExpired,
+}
 
 
 def read_api_key(row: Row) -> ApiKey:
@@ -105,7 +109,7 @@ async def insert_api_key(tx: AsyncConnection, key: ApiKey) -> None:
 async def save_api_key(tx: AsyncConnection, before: ApiKey, after: ApiKey, now: datetime) -> ApiKey:
     """Changes a locked key, and publishes it. Raises: IllegalStatusChange."""
     saved = await API_KEYS.save(tx, before, after, now)
-    event = _EVENTS.get(saved.status, events.ApiKeyUpdated)
+    event = events.ApiKeyUpdated if saved.status is before.status else _EVENTS[saved.status]
     await outbox.enqueue(tx, event(api_key=messages.to_api_key(saved)), now=now)
     return saved
 

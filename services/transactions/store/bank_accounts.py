@@ -20,6 +20,11 @@ from services.transactions.domain.bank_accounts import BANK_ACCOUNT_MOVES, LIVE,
 from services.transactions.tables import bank_accounts
 
 _c = bank_accounts.c
+_EVENTS = {
+    BankAccountStatus.ACTIVE: events.BankAccountConfirmed,
+    BankAccountStatus.BLOCKED: events.BankAccountBlocked,
+    BankAccountStatus.DELETED: events.BankAccountDeleted,
+}
 
 
 def _read_bank_account(row: Row) -> BankAccount:
@@ -102,5 +107,7 @@ async def insert_bank_account(tx: AsyncConnection, account: BankAccount) -> None
 async def save_bank_account(tx: AsyncConnection, before: BankAccount, after: BankAccount, now: datetime) -> BankAccount:
     """Changes a locked account, and publishes it. Raises: IllegalStatusChange."""
     saved = await BANK_ACCOUNTS.save(tx, before, after, now)
-    await outbox.enqueue(tx, events.BankAccountUpdated(bank_account=messages.to_bank_account(saved)), now=now)
+    moved = saved.status is not before.status
+    event = _EVENTS.get(saved.status, events.BankAccountUpdated) if moved else events.BankAccountUpdated
+    await outbox.enqueue(tx, event(bank_account=messages.to_bank_account(saved)), now=now)
     return saved

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 from realco.distributions.v1 import distributions_pb2 as pb
 from realco.distributions.v1 import events_pb2 as events
+from realco.distributions.v1.events_pb2 import DistributionSentBack as SentBack
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.notary import Witnessed
@@ -18,6 +19,7 @@ from services.chassis.data.approval_policy import decide_terms_of
 from services.chassis.data.database import Database
 from services.chassis.data.operations import Operations
 from services.chassis.values.approval import VALIDITY, Approval
+from services.chassis.values.approval import Status as ApprovalStatus
 from services.chassis.values.etags import check_etag
 from services.chassis.values.money import Money
 from services.distributions.actions import answer_distribution, answer_waiting
@@ -44,6 +46,12 @@ from services.distributions.store.offerings import require_offering
 M = TypeVar("M", bound=Message)
 # Somebody asked for it to be paid, or approved that.
 _SAID = (DistributionStatus.PENDING_APPROVAL, DistributionStatus.APPROVED)
+# How its approval ended, where nobody approved it.
+_REASONS = {
+    ApprovalStatus.REJECTED: SentBack.REJECTED,
+    ApprovalStatus.CANCELLED: SentBack.WITHDRAWN,
+    ApprovalStatus.EXPIRED: SentBack.EXPIRED,
+}
 
 
 async def witness_submission(database: Database, witnessed: Witnessed, request: pb.SubmitDistributionRequest) -> None:
@@ -181,16 +189,19 @@ async def reject_distribution(
     check_etag(request.etag, distribution.etag)
     check_may_reject(distribution, current_principal().person, now)
     await DISTRIBUTION_APPROVALS.reject(tx, distribution.distribution_id, request.note, now)
-    return answer_distribution(offering, await _send_back(tx, distribution, now), now)
+    sent_back = await _send_back(tx, distribution, SentBack.REJECTED, now)
+    return answer_distribution(offering, sent_back, now)
 
 
 async def end_waiting(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:
     """Back to DRAFT: it was rejected or taken back in the inbox, or nobody decided in time."""
     _, distribution = await lock_distribution(tx, approval.resource_id)
-    await _send_back(tx, distribution, now)
+    await _send_back(tx, distribution, _REASONS[approval.status], now)
 
 
-async def _send_back(tx: AsyncConnection, distribution: Distribution, now: datetime) -> Distribution:
+async def _send_back(
+    tx: AsyncConnection, distribution: Distribution, reason: SentBack.Reason, now: datetime
+) -> Distribution:
     drafted = replace(
         distribution,
         status=DistributionStatus.DRAFT,
@@ -199,5 +210,5 @@ async def _send_back(tx: AsyncConnection, distribution: Distribution, now: datet
         approved_hash=None,
         expires_at=None,
     )
-    after, _ = await save_distribution(tx, distribution, drafted, events.DistributionRejected(), now)
+    after, _ = await save_distribution(tx, distribution, drafted, SentBack(reason=reason), now)
     return after
