@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from importlib import import_module
@@ -28,6 +29,8 @@ from services.chassis.calls.serving import servers_of
 from services.chassis.spelling.descriptors import is_required
 from services.chassis.values.approval import ApprovalDetails, Change
 from services.chassis.values.money import Money
+from services.transactions.messages import to_transaction_content
+from services.transactions.rights import RIGHTS
 
 ROOT = Path(__file__).parents[2]
 _ACCESS: Any = access_pb2.access
@@ -176,3 +179,11 @@ def test_the_page_about_approvals_explains_every_kind():
     page = (ROOT / "docs" / "approvals.md").read_text()
     table = page.partition("## The kinds of approvals")[2]
     assert set(re.findall(r"^\| `([A-Z_]+)` \|", table, re.MULTILINE)) == list_approval_kinds()
+
+
+def test_what_is_decided_on_of_a_transaction_is_written_once():
+    """So its own route needs no content hash: its etag names what was read."""
+    decided = set(re.findall(r"\brow\.(\w+)", inspect.getsource(to_transaction_content)))
+    rights = RIGHTS["transactions"]
+    assert {"account_number_digest", "amount", "party_id"} <= decided
+    assert (decided | {"amount_minor", "currency"}) & {*rights.app.update, *rights.worker.update} == set()
