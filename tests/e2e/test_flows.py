@@ -140,7 +140,7 @@ def test_only_what_no_bank_has_taken_is_cancelled(org: Organization) -> None:
 
     problem = org.admin.expect_refusal(422, "ILLEGAL_STATUS_CHANGE", "POST", f"{path}/cancel")
 
-    assert problem.metadata == {"status": "PENDING_SETTLEMENT", "wanted": "CANCELLED"}
+    assert problem.metadata == {"status": "PENDING_SETTLEMENT", "wantedStatus": "CANCELLED"}
     wire = org.announce_wire(offering, investor, 200_00)
     cancelled = org.sign_in_investor(investor).post(
         f"/transactions/{wire['transactionId']}/cancel", {"note": "My mistake."}

@@ -164,7 +164,7 @@ async def test_execution_needs_approval_and_the_cash(service: DistributionsHarne
         await service.execute(drafted)
     assert (refusal.value.reason, refusal.value.metadata) == (
         "ILLEGAL_STATUS_CHANGE",
-        {"status": "DRAFT", "wanted": "QUEUED"},
+        {"status": "DRAFT", "wanted_status": "QUEUED"},
     )
     service.deposit(offering, 9_999_99)
     approved = await service.approve(await service.submit(drafted))
@@ -240,7 +240,7 @@ async def test_what_fails_is_listed_sent_again_and_completes(service: Distributi
         await service.call(service.distributions.ResendAllocation, request)
     assert (refusal.value.reason, refusal.value.metadata) == (
         "ILLEGAL_STATUS_CHANGE",
-        {"status": "COMPLETED", "wanted": "PROCESSING"},
+        {"status": "COMPLETED", "wanted_status": "PROCESSING"},
     )
 
 

@@ -114,7 +114,7 @@ async def test_an_account_is_frozen_and_unfrozen_and_says_so(escrow):
         escrow.call("CloseEscrowAccount", accounts_pb.CloseEscrowAccountRequest(escrow_account_id=account))
     ) == (
         "ILLEGAL_STATUS_CHANGE",
-        {"status": "FROZEN", "wanted": "CLOSED"},
+        {"status": "FROZEN", "wanted_status": "CLOSED"},
     )
     active = await escrow.unfreeze(account)
     assert (active.status, active.freeze_note) == (accounts_pb.EscrowAccount.ACTIVE, "")
@@ -172,7 +172,7 @@ async def test_an_account_closes_when_everything_is_zero(escrow, legs, named):
     reason, metadata = await refusal(escrow.call("CloseEscrowAccount", close))
     assert (reason, metadata) == (
         "BALANCES_NOT_ZERO",
-        {"kind": named[0].upper(), "posted_minor": named[1], "currency_code": "USD"},
+        {"ledger_account_kind": named[0].upper(), "posted_minor": named[1], "currency_code": "USD"},
     )
     await escrow.post(account, *((code, -minor) for code, minor in legs))
     closed = await escrow.call("CloseEscrowAccount", close)

@@ -71,7 +71,7 @@ async def test_a_hold_reserves_what_is_available_and_no_more(escrow, account, he
         assert await refusal(escrow.hold(account, SUBSCRIPTION, asked)) == (
             "INSUFFICIENT_AVAILABLE_BALANCE",
             {
-                "kind": "SUBSCRIPTION",
+                "ledger_account_kind": "SUBSCRIPTION",
                 "party_id": "inv-001",
                 "available_minor": str(available),
                 "requested_minor": str(asked),
@@ -110,7 +110,7 @@ async def test_a_hold_is_in_the_accounts_currency_and_ends_after_it_began(escrow
         amount={"currency_code": "EUR", "amount_minor": 1},
         reason=holds_pb.Hold.MANUAL,
     )
-    assert await refusal(escrow.call("PlaceHold", euros)) == ("CURRENCY_MISMATCH", {"expected": "USD"})
+    assert await refusal(escrow.call("PlaceHold", euros)) == ("CURRENCY_MISMATCH", {"currency_code": "USD"})
     over = escrow.hold(account, "cash", 1, expire_time=to_timestamp(NOW))
     assert (await refusal(over))[0] == "INVALID_FIELD"
     # What may be overdrawn is never reserved.
@@ -139,7 +139,7 @@ async def test_a_hold_ends_once(escrow, account, ending):
     await (capture(escrow, hold, 60) if ending == "capture" else release(escrow, hold))
     status = "CAPTURED" if ending == "capture" else "RELEASED"
     for again, wanted in ((capture(escrow, hold, 60), "CAPTURED"), (release(escrow, hold), "RELEASED")):
-        assert await refusal(again) == ("ILLEGAL_STATUS_CHANGE", {"status": status, "wanted": wanted})
+        assert await refusal(again) == ("ILLEGAL_STATUS_CHANGE", {"status": status, "wanted_status": wanted})
     assert (await escrow.trial_balance(account)).balanced
 
 

@@ -22,7 +22,7 @@ async def test_closing_releases_every_named_subscription_or_none(escrow):
         idempotency_key="1" * 64, escrow_account_id=account, offering_id="off_" + "0" * 26, subscriptions=parts
     )
     reason, metadata = await refusal(escrow.call("ReleaseSubscriptions", request, escrow.transactions))
-    assert (reason, metadata["kind"], metadata["party_id"]) == (
+    assert (reason, metadata["ledger_account_kind"], metadata["party_id"]) == (
         "INSUFFICIENT_AVAILABLE_BALANCE",
         "SUBSCRIPTION",
         "inv-002",
@@ -58,7 +58,7 @@ async def test_a_distribution_is_declared_to_the_cent(escrow):
     more.CopyFrom(request)
     more.idempotency_key = "2" * 64
     assert (await refusal(escrow.call("DeclareDistribution", more, escrow.transactions)))[1] == {
-        "kind": "DISTRIBUTABLE",
+        "ledger_account_kind": "DISTRIBUTABLE",
         "available_minor": "0",
         "requested_minor": "100",
         "currency_code": "USD",
@@ -98,7 +98,7 @@ async def test_each_payout_is_taken_or_refused_by_itself(escrow):
         ("", journal_pb.JournalEntry.REFUND),
         ("CURRENCY_MISMATCH", 0),
     ]
-    assert answer.results[4].failure.metadata == {"expected": "USD"}
+    assert answer.results[4].failure.metadata == {"currency_code": "USD"}
     assert (await escrow.balance(account)).pending_out == usd(100)
     assert await escrow.posted(other) == {"cash": 10, "in_transit": -10}
     again = await escrow.call("BatchSubmitPayouts", payout(items=items[1:4]), escrow.transactions)

@@ -60,7 +60,7 @@ async def test_what_may_not_be_booked_is_refused_with_the_facts_and_changes_noth
             (("subscription:inv-001", 101), ("cash", -101)),
             "INSUFFICIENT_AVAILABLE_BALANCE",
             {
-                "kind": "SUBSCRIPTION",
+                "ledger_account_kind": "SUBSCRIPTION",
                 "party_id": "inv-001",
                 "available_minor": "100",
                 "requested_minor": "101",
@@ -71,7 +71,7 @@ async def test_what_may_not_be_booked_is_refused_with_the_facts_and_changes_noth
             (("subscription:inv-002", 1), ("cash", -1)),  # has never been seen
             "INSUFFICIENT_AVAILABLE_BALANCE",
             {
-                "kind": "SUBSCRIPTION",
+                "ledger_account_kind": "SUBSCRIPTION",
                 "party_id": "inv-002",
                 "available_minor": "0",
                 "requested_minor": "1",

@@ -209,7 +209,7 @@ async def test_each_payout_is_taken_from_its_source_or_refused_by_itself(
             (
                 "INSUFFICIENT_AVAILABLE_BALANCE",
                 {
-                    "kind": "PAYABLE",
+                    "ledger_account_kind": "PAYABLE",
                     "party_id": "inv-001",
                     "available_minor": "0",
                     "requested_minor": "1",
@@ -222,11 +222,16 @@ async def test_each_payout_is_taken_from_its_source_or_refused_by_itself(
             payout(account, Kind.ISSUER_PROCEEDS, 2),
             (
                 "INSUFFICIENT_AVAILABLE_BALANCE",
-                {"kind": "ISSUER_PROCEEDS", "available_minor": "1", "requested_minor": "2", "currency_code": "USD"},
+                {
+                    "ledger_account_kind": "ISSUER_PROCEEDS",
+                    "available_minor": "1",
+                    "requested_minor": "2",
+                    "currency_code": "USD",
+                },
                 False,
             ),
         ),
-        (payout(account, Kind.ISSUER_PROCEEDS, 1, "EUR"), ("CURRENCY_MISMATCH", {"expected": "USD"}, False)),
+        (payout(account, Kind.ISSUER_PROCEEDS, 1, "EUR"), ("CURRENCY_MISMATCH", {"currency_code": "USD"}, False)),
         (payout(frozen, Kind.PAYABLE, 1), ("ESCROW_ACCOUNT_FROZEN", {"escrow_account_id": frozen}, False)),
         (payout(closed, Kind.PAYABLE, 1), ("ESCROW_ACCOUNT_CLOSED", {"escrow_account_id": closed}, False)),
         (payout(UNKNOWN, Kind.PAYABLE, 1), ("ESCROW_ACCOUNT_NOT_FOUND", {}, False)),
@@ -278,7 +283,7 @@ async def test_a_closing_releases_every_subscription_or_none(book: MemoryBook | 
     refusal = (
         "INSUFFICIENT_AVAILABLE_BALANCE",
         {
-            "kind": "SUBSCRIPTION",
+            "ledger_account_kind": "SUBSCRIPTION",
             "party_id": "inv-002",
             "available_minor": "40",
             "requested_minor": "41",
@@ -309,7 +314,12 @@ async def test_a_distribution_is_declared_to_the_cent(book: MemoryBook | RealBoo
     assert await callers.ask("declare_distribution", wanted) == entry
     assert await callers.ask("declare_distribution", declaration(account, ("inv-001", 1))) == (
         "INSUFFICIENT_AVAILABLE_BALANCE",
-        {"kind": "DISTRIBUTABLE", "available_minor": "0", "requested_minor": "1", "currency_code": "USD"},
+        {
+            "ledger_account_kind": "DISTRIBUTABLE",
+            "available_minor": "0",
+            "requested_minor": "1",
+            "currency_code": "USD",
+        },
     )
     assert await balances(callers, account) == {"cash": 100, "payable": 100}
 

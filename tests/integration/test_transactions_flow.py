@@ -249,7 +249,7 @@ async def test_what_a_provider_has_taken_is_not_cancelled(service: TransactionsH
     )
     assert (refusal.reason, refusal.metadata) == (
         "ILLEGAL_STATUS_CHANGE",
-        {"status": "PENDING_SETTLEMENT", "wanted": "CANCELLED"},
+        {"status": "PENDING_SETTLEMENT", "wanted_status": "CANCELLED"},
     )
     assert [payment.reference for payment in service.bank.payments.values()] == [sent.transaction_id]
     assert (await service.events(queued.transaction_id))[-1] == "TransactionCancelled"

@@ -142,8 +142,8 @@ OTHER_ACCOUNT = new_id("esc")
 @pytest.mark.parametrize(("change", "reason", "fields", "facts"), [
     (_freeze, "ESCROW_ACCOUNT_FROZEN", ["escrow_account_id"], {"escrow_account_id": ESCROW_ACCOUNT}),
     (_close, "ESCROW_ACCOUNT_CLOSED", ["escrow_account_id"], {"escrow_account_id": ESCROW_ACCOUNT}),
-    (_euro, "CURRENCY_MISMATCH", ["amount.currency_code"], {"expected": "EUR"}),
-    (_invest_euros, "CURRENCY_MISMATCH", ["amount.currency_code"], {"expected": "EUR"}),
+    (_euro, "CURRENCY_MISMATCH", ["amount.currency_code"], {"currency_code": "EUR"}),
+    (_invest_euros, "CURRENCY_MISMATCH", ["amount.currency_code"], {"currency_code": "EUR"}),
     (
         _fund,
         "COMMITMENT_EXCEEDED",
@@ -151,7 +151,7 @@ OTHER_ACCOUNT = new_id("esc")
         {"remaining_minor": "1", "requested_minor": "10000", "currency_code": "USD"},
     ),
     (_close_offering, "OFFERING_NOT_OPEN", [], {"status": "CLOSING", "deadline_time": "2024-12-31T00:00:00Z"}),
-    (_move_offering, "ESCROW_ACCOUNT_MISMATCH", ["escrow_account_id"], {"expected": OTHER_ACCOUNT}),
+    (_move_offering, "ESCROW_ACCOUNT_MISMATCH", ["escrow_account_id"], {"escrow_account_id": OTHER_ACCOUNT}),
 ])  # fmt: skip
 async def test_why_money_cannot_be_received_has_a_code_with_its_facts_and_is_the_first_answer(
     service: TransactionsHarness, change, reason: str, fields: list[str], facts: dict[str, str]

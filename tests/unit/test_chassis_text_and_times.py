@@ -217,7 +217,12 @@ def test_what_a_person_explains_may_have_several_lines_and_a_name_may_not():
     ],
 )
 def test_a_refusal_spells_a_time_as_every_answer_does(moment, spelled):
-    assert Unavailable("Later.", not_before=moment).metadata == {"not_before": spelled}
+    assert Unavailable("Later.", expire_time=moment).metadata == {"expire_time": spelled}
+
+
+def test_what_a_refusal_has_no_value_for_is_no_key_of_its_metadata():
+    refusal = Unavailable("Later.", expire_time=None, party_id="", attempts=0, etag="3")
+    assert refusal.metadata == {"attempts": "0", "etag": "3"}
 
 
 @pytest.mark.parametrize(("text", "fault"), [

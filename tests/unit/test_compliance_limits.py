@@ -40,7 +40,7 @@ def test_a_refusal_shows_its_working_to_the_cent():
         "daily deposit limit 50,000.00 USD: 1,000.00 USD used since 2024-12-10"
         " + 60,000.00 USD requested = 61,000.00 USD, 11,000.00 USD too much"
     )
-    assert breach.metadata()["remaining_minor"] == "4900000"
+    assert breach.refuse().metadata["remaining_minor"] == "4900000"
     assert (breach.explanation.statement, breach.explanation.rule) == (breach.working, "DAILY_DEPOSIT")
     assert breach.explanation.operands == (
         ("limit", Money(50_000_00, "USD")),
@@ -54,6 +54,7 @@ def test_a_refusal_is_told_in_the_units_of_its_currency():
     breach = first_breach([Limit(PER, 4_000_000, "JPY")], {}, 5_000_000, NOW)
     assert breach is not None
     assert breach.working.endswith("+ 5,000,000 JPY requested = 5,000,000 JPY, 1,000,000 JPY too much")
+    assert "window_start_time" not in breach.refuse().metadata, "it is of no day and of no month"
 
 
 @pytest.mark.parametrize(

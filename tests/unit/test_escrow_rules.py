@@ -78,7 +78,7 @@ def test_an_escrow_account_lives_one_way(current, wanted, verdict):
     else:
         with pytest.raises(IllegalStatusChange) as refusal:
             check_move(MOVES, current, wanted)
-        assert refusal.value.metadata == {"status": current.value, "wanted": wanted.value}
+        assert refusal.value.metadata == {"status": current.value, "wanted_status": wanted.value}
 
 
 @pytest.mark.parametrize("left", [Balance(FEES, 1, 0, 0), Balance(CASH, 0, 1, 0), Balance(CASH, 0, 0, 1)])
@@ -86,7 +86,7 @@ def test_an_escrow_account_closes_empty(left):
     check_empty([Balance(CASH, 0, 0, 0), Balance(IN_TRANSIT, 0, 0, 0)], "USD")
     with pytest.raises(BalancesNotZero) as refusal:
         check_empty([Balance(CASH, 0, 0, 0), left], "USD")
-    assert refusal.value.metadata["kind"] == left.ledger_account.kind
+    assert refusal.value.metadata["ledger_account_kind"] == left.ledger_account.kind
 
 
 def test_a_mirror_undoes_every_leg():

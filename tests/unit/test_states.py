@@ -75,7 +75,7 @@ def test_a_move_is_allowed_only_if_its_table_has_it(table, current, to, allowed)
     with pytest.raises(IllegalStatusChange) as refused:
         check_move(table, current, to)
     assert (refused.value.kind, refused.value.reason) == (Kind.FAILED_PRECONDITION, "ILLEGAL_STATUS_CHANGE")
-    assert refused.value.metadata == {"status": current.name, "wanted": to.name}
+    assert refused.value.metadata == {"status": current.name, "wanted_status": to.name}
 
 
 @pytest.mark.parametrize(("status", "table"), TABLES.items())

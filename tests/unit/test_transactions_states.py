@@ -42,7 +42,7 @@ def test_each_of_the_169_pairs_is_a_move_or_refused(before: str, after: str) -> 
         return
     with pytest.raises(IllegalStatusChange) as refusal:
         check_move(NEXT, Status(before), Status(after))
-    assert refusal.value.metadata == {"status": before, "wanted": after}
+    assert refusal.value.metadata == {"status": before, "wanted_status": after}
 
 
 @pytest.mark.parametrize(("status", "by_ach", "by_wire"), [

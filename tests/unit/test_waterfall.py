@@ -289,4 +289,4 @@ def test_a_distribution_is_not_dated_before_the_last_one():
     assert calculate(state, EIGHT_AND_THIRTY, 1, date(2026, 1, 1), "USD").amount_minor == 1
     with pytest.raises(OutOfDateOrder) as refused:
         calculate(state, EIGHT_AND_THIRTY, 1, date(2025, 12, 31), "USD")
-    assert refused.value.metadata["not_before"] == "2026-01-01"
+    assert refused.value.metadata["earliest_distribution_date"] == "2026-01-01"

@@ -34,7 +34,7 @@ class PersonRequired(PermissionDenied):
 
 
 class InsufficientScope(PermissionDenied):
-    """The API key may not be used for it. Metadata: scope. Source of the name: RFC 6750, section 3.1"""
+    """The API key may not be used for it. Source of the name: RFC 6750, section 3.1"""
 
     reason = "INSUFFICIENT_SCOPE"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
-from typing import Any
 
 from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError, Kind
@@ -16,7 +15,7 @@ from services.chassis.values.times import was_ended
 
 
 class InsufficientUserAuthentication(DomainError):
-    """The person must sign in again. Metadata: max_age, acr_values."""
+    """The person must sign in again."""
 
     kind = Kind.UNAUTHENTICATED
     reason = "INSUFFICIENT_USER_AUTHENTICATION"
@@ -56,6 +55,5 @@ def check_fresh_sign_in(principal: Principal, policy_seconds_max: int | None = N
     at, seconds_max = principal.strong_sign_in_at, min(limits, default=None)
     if seconds_max is None or (at is not None and time.time() - at <= seconds_max):
         return
-    wanted: dict[str, Any] = {"acr_values": principal.strong_levels} if principal.strong_levels else {}
     message = "This needs a sign-in with more than one factor, made just now. Sign in again, and repeat the request."
-    raise InsufficientUserAuthentication(message, max_age=seconds_max, **wanted)
+    raise InsufficientUserAuthentication(message, max_age=seconds_max, acr_values=principal.strong_levels)

@@ -41,7 +41,7 @@ class ApprovalNotFound(NotFound):
 
 
 class ApprovalExpired(DomainError):
-    """What it is about is asked for again. Metadata: expire_time."""
+    """What it is about is asked for again."""
 
     kind = Kind.FAILED_PRECONDITION
     reason = "APPROVAL_EXPIRED"

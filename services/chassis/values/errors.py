@@ -46,6 +46,7 @@ class DomainError(Exception):
         message: One sentence for a developer; clients act on `reason`, not on it.
         fields: Proto field path -> what is wrong with it, where a field is to blame.
         metadata: The facts the ErrorReason's comment promises; a time is given as a `datetime`, and spelled here.
+            What is None or empty is left out: who has no value sets no key.
     """
 
     kind: ClassVar[Kind]
@@ -57,7 +58,9 @@ class DomainError(Exception):
         self.message = message
         self.fields = dict(fields or {})
         self.metadata = {
-            key: write_time(value) if isinstance(value, datetime) else str(value) for key, value in metadata.items()
+            key: write_time(value) if isinstance(value, datetime) else str(value)
+            for key, value in metadata.items()
+            if value not in (None, "")
         }
 
 

@@ -35,7 +35,7 @@ class MakerIsChecker(DomainError):
 
 
 class IllegalStatusChange(DomainError):
-    """The status that the resource has does not allow it. Metadata: status, wanted.
+    """The status that the resource has does not allow it.
 
     Args:
         wanted: The status that it was to have.
@@ -45,7 +45,8 @@ class IllegalStatusChange(DomainError):
     reason = "ILLEGAL_STATUS_CHANGE"
 
     def __init__(self, status: str, wanted: str, message: str = "") -> None:
-        super().__init__(message or f"The status cannot go from {status} to {wanted}.", status=status, wanted=wanted)
+        message = message or f"The status cannot go from {status} to {wanted}."
+        super().__init__(message, status=status, wanted_status=wanted)
 
 
 class CurrencyMismatch(DomainError):
@@ -61,11 +62,11 @@ class CurrencyMismatch(DomainError):
 
     def __init__(self, expected: str, field: str | None = None) -> None:
         fields = {field: f"must be {expected}"} if field else None
-        super().__init__(f"The amount must be in {expected}.", fields=fields, expected=expected)
+        super().__init__(f"The amount must be in {expected}.", fields=fields, currency_code=expected)
 
 
 class EscrowAccountFrozen(DomainError):
-    """Nothing moves until it is unfrozen. Metadata: escrow_account_id."""
+    """Nothing moves until it is unfrozen."""
 
     kind = Kind.FAILED_PRECONDITION
     reason = "ESCROW_ACCOUNT_FROZEN"
@@ -76,7 +77,7 @@ class EscrowAccountFrozen(DomainError):
 
 
 class EscrowAccountClosed(DomainError):
-    """Nothing moves any more. Metadata: escrow_account_id."""
+    """Nothing moves any more."""
 
     kind = Kind.FAILED_PRECONDITION
     reason = "ESCROW_ACCOUNT_CLOSED"
@@ -87,7 +88,7 @@ class EscrowAccountClosed(DomainError):
 
 
 class OfferingNotOpen(DomainError):
-    """The offering takes no investments, contributions or changes now. Metadata: status, deadline_time."""
+    """The offering takes no investments, contributions or changes now."""
 
     kind = Kind.FAILED_PRECONDITION
     reason = "OFFERING_NOT_OPEN"
@@ -97,7 +98,7 @@ class OfferingNotOpen(DomainError):
 
 
 class PartyNotCleared(DomainError):
-    """No money of the party may move. Metadata: party_id, missing.
+    """No money of the party may move.
 
     Args:
         missing: What its clearance lacks, in words.
@@ -131,7 +132,7 @@ def check_takes_money(escrow_account_id: str, status: str, field: str | None = N
 
 
 class ContentChanged(DomainError):
-    """It is no longer what was seen. Metadata: content_hash, the current one."""
+    """It is no longer what was seen."""
 
     kind = Kind.FAILED_PRECONDITION
     reason = "CONTENT_CHANGED"

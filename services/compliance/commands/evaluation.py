@@ -77,7 +77,7 @@ def _read_outcome(
     asked = (item.party_id, Money.Direction.Name(item.direction), _read_amount(item))
     if (check.party_id, check.direction, check.amount) != asked:
         message = "The transaction was decided on with another party, direction or amount."
-        return Outcome(IdempotencyKeyReused(message, transaction_id=item.transaction_id))
+        return Outcome(IdempotencyKeyReused(message, idempotency_key=item.transaction_id))
     return Outcome(check.failure or messages.to_compliance_check(check), replayed=made is None)
 
 
@@ -97,7 +97,7 @@ def _decide(
         limits = facts.limits if party.has_limits else ()
         used = facts.used.setdefault(item.party_id, {})
         if breach := first_breach(limits, used, item.amount.amount_minor, now):
-            failure = Failure("TRANSACTION_LIMIT_EXCEEDED", breach.working, metadata=breach.metadata())
+            failure = make_failure(breach.refuse())
             return _build_check(item, now, "LIMIT_CHECK", failure, breach.explanation)
         for limit_type in LimitType:
             if limit_type is not LimitType.PER_TRANSACTION:

@@ -13,7 +13,7 @@ from enum import Enum
 
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.money import Money, spell_money
-from services.chassis.values.times import write_time
+from services.compliance.domain.refusals import TransactionLimitExceeded
 
 
 class LimitType(Enum):
@@ -71,18 +71,17 @@ class Breach:
         operands = tuple((name, Money(minor, self.limit.currency)) for name, minor in figures.items())
         return Explanation(self.working, self.limit.limit_type.value, operands)
 
-    def metadata(self) -> dict[str, str]:
-        """The figures of TRANSACTION_LIMIT_EXCEEDED."""
-        return {
-            "limit_type": self.limit.limit_type.value,
-            "limit_minor": str(self.limit.amount_minor),
-            "used_minor": str(self.used_minor),
-            "requested_minor": str(self.requested_minor),
-            "remaining_minor": str(self.remaining_minor),
-            "window_start": write_time(self.window_start) if self.window_start else "",
-            "currency_code": self.limit.currency,
-            "working": self.working,
-        }
+    def refuse(self) -> TransactionLimitExceeded:
+        return TransactionLimitExceeded(
+            self.working,
+            limit_type=self.limit.limit_type.value,
+            limit_minor=self.limit.amount_minor,
+            used_minor=self.used_minor,
+            requested_minor=self.requested_minor,
+            remaining_minor=self.remaining_minor,
+            window_start_time=self.window_start,
+            currency_code=self.limit.currency,
+        )
 
 
 def window_start(limit_type: LimitType, now: datetime) -> datetime | None:

@@ -35,11 +35,13 @@ class TooManyParties(DomainError):
     reason = "TOO_MANY_PARTIES"
 
 
-class MovementNotDecided(DomainError):
-    """No two persons said of their own that this money is to move.
+class TransactionLimitExceeded(DomainError):
+    kind = Kind.FAILED_PRECONDITION
+    reason = "TRANSACTION_LIMIT_EXCEEDED"
 
-    Metadata: kind, resource_id, not_counted.
-    """
+
+class MovementNotDecided(DomainError):
+    """No two persons said of their own that this money is to move."""
 
     kind = Kind.FAILED_PRECONDITION
     reason = "MOVEMENT_NOT_DECIDED"

@@ -95,7 +95,7 @@ def check_approver(
     if not asked:
         last = [each.subject.content_hash for each in said if each.act is Act.REQUEST][-1:]
         message = "That is not what was asked for last; read it again."
-        raise ContentChanged(message, content_hash=last[0] if last else "")
+        raise ContentChanged(message, content_hash=last[0] if last else None)
     ends_at = max(each.expires_at for each in asked)
     if ends_at <= now:
         raise ApprovalExpired("Nobody decided it in time; ask for it again.", expire_time=ends_at)

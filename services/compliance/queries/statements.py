@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from realco.compliance.v1 import notary_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,9 +26,10 @@ async def check_movement(
     decision = find_decision(said, subject, now, lapsed)
     if decision is None:
         message = "Not as many persons as it takes have decided that this money is to move, as it is asked for here."
-        about: dict[str, Any] = {"kind": request.kind, "resource_id": request.resource_id}
-        if lapsed:
-            about["not_counted"] = "; ".join(f"{person} {why}" for person, why in lapsed.items())
-        log.error("movement_not_decided", **about)
-        raise MovementNotDecided(message, **about)
+        not_counted = "; ".join(f"{person} {why}" for person, why in lapsed.items())
+        refusal = MovementNotDecided(
+            message, kind=request.kind, resource_id=request.resource_id, not_counted=not_counted
+        )
+        log.error("movement_not_decided", **refusal.metadata)
+        raise refusal
     return pb.CheckMovementResponse(**decision._asdict())

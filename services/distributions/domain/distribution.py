@@ -140,7 +140,7 @@ def check_content(expected_hash: str, current_hash: str | None) -> None:
     """Refuses to go on with anything but what was seen or approved: the hash binds an approval to every cent, payee,
     term and date of it. Execution asks again. Raises: ContentChanged."""
     if expected_hash != current_hash:
-        raise ContentChanged("The distribution has changed since it was seen.", content_hash=current_hash or "")
+        raise ContentChanged("The distribution has changed since it was seen.", content_hash=current_hash)
 
 
 def check_may_submit(offering: Offering, distribution: Distribution) -> None:
@@ -197,7 +197,7 @@ def check_basis(offering: Offering, distribution: Distribution) -> None:
     if distribution.basis_version != offering.declarations:
         raise ContentChanged(
             "Another distribution of the offering was declared meanwhile: send it back and calculate again.",
-            content_hash=distribution.content_hash or "",
+            content_hash=distribution.content_hash,
         )
 
 

@@ -83,9 +83,9 @@ def check_may_cancel(offering: Offering, investment: Investment, now: datetime) 
     if investment.released_minor:
         message = "A closing of the offering takes its money."
         raise IllegalStatusChange(investment.status.value, InvestmentStatus.CANCELLING.value, message)
-    cancel_until = offering.deadline_at - CANCELLATION_STOPS_BEFORE_DEADLINE
-    if now > cancel_until and investment.status is InvestmentStatus.PENDING:
-        raise CancellationWindowOver("Less than 48 hours are left.", cancel_until=cancel_until)
+    cancellation_end_at = offering.deadline_at - CANCELLATION_STOPS_BEFORE_DEADLINE
+    if now > cancellation_end_at and investment.status is InvestmentStatus.PENDING:
+        raise CancellationWindowOver("Less than 48 hours are left.", cancellation_end_time=cancellation_end_at)
 
 
 def begin_cancelling(investment: Investment, person: str, *, approved: bool) -> Investment:

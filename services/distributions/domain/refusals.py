@@ -34,7 +34,7 @@ class TermsInvalid(DomainError):
 
 
 class EscrowAccountInUse(DomainError):
-    """Another offering's money is in it. Metadata: escrow_account_id."""
+    """Another offering's money is in it."""
 
     kind = Kind.FAILED_PRECONDITION
     reason = "ESCROW_ACCOUNT_IN_USE"
@@ -55,7 +55,7 @@ class OfferingFull(DomainError):
 
 
 class ClosingGatesNotMet(DomainError):
-    """The offering may not close yet. Metadata: each shut gate by name, with why."""
+    """The offering may not close yet."""
 
     kind = Kind.FAILED_PRECONDITION
     reason = "CLOSING_GATES_NOT_MET"

@@ -73,10 +73,9 @@ def calculate(state: State, terms: Terms, amount_minor: int, on: date, currency:
 def _check_date(state: State, on: date) -> None:
     accrued_through = max((lot.accrued_through for lot in state.lots if lot.contributed_on < on), default=None)
     if accrued_through is None:
-        raise NothingContributed(f"No capital was contributed before {on}.", date=on)
+        raise NothingContributed(f"No capital was contributed before {on}.")
     if on < accrued_through:
         raise OutOfDateOrder(
             f"The offering is calculated through {accrued_through}; a distribution cannot be dated {on}.",
-            date=on,
-            not_before=accrued_through,
+            earliest_distribution_date=accrued_through,
         )

@@ -134,7 +134,8 @@ def _refuse_placing(
                 available_minor=verdict.available_minor,
                 requested_minor=amount_minor,
                 currency_code=currency,
-                **refusals.spell_account(account),
+                ledger_account_kind=account.kind.value,
+                party_id=account.party_id,
             )
 
 

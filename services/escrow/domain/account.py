@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from services.chassis.values.etags import etag_of
 from services.chassis.values.moves import Moves
 from services.escrow.domain.chart import LedgerAccount
-from services.escrow.domain.refusals import BalancesNotZero, spell_account
+from services.escrow.domain.refusals import BalancesNotZero
 
 
 class Status(StrEnum):
@@ -120,5 +120,6 @@ def check_empty(balances: Iterable[Balance], currency: str) -> None:
                 "An escrow account closes when every balance and hold is zero.",
                 posted_minor=balance.posted_minor,
                 currency_code=currency,
-                **spell_account(balance.ledger_account),
+                ledger_account_kind=balance.ledger_account.kind.value,
+                party_id=balance.ledger_account.party_id,
             )

@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from services.chassis.values.errors import DomainError, Kind, NotFound
-from services.escrow.domain.chart import LedgerAccount
-
-
-def spell_account(account: LedgerAccount) -> dict[str, Any]:
-    """The metadata that name a ledger account: `kind`, and `party_id` where it has one."""
-    named: dict[str, Any] = {"kind": account.kind.value}
-    return {**named, "party_id": account.party_id} if account.party_id else named
 
 
 class HoldNotFound(NotFound):
@@ -29,32 +20,22 @@ class _Refused(DomainError):
 
 
 class InsufficientAvailableBalance(_Refused):
-    """Metadata: those of spell_account, available_minor, requested_minor, currency_code."""
-
     reason = "INSUFFICIENT_AVAILABLE_BALANCE"
 
 
 class JournalEntryUnbalanced(_Refused):
-    """Metadata: debit_minor, credit_minor, currency_code."""
-
     reason = "JOURNAL_ENTRY_UNBALANCED"
 
 
 class BalancesNotZero(_Refused):
-    """Metadata: those of spell_account, posted_minor, currency_code."""
-
     reason = "BALANCES_NOT_ZERO"
 
 
 class AlreadyReversed(_Refused):
-    """Metadata: journal_entry_id."""
-
     reason = "ALREADY_REVERSED"
 
 
 class CaptureExceedsHold(_Refused):
-    """Metadata: held_minor, requested_minor, currency_code."""
-
     reason = "CAPTURE_EXCEEDS_HOLD"
 
 
@@ -67,6 +48,6 @@ class TooManyWaiting(DomainError):
 
 
 class PayoutNotKnown(_Refused):
-    """A call asked for its money, and the transactions service is not about to pay it so. Metadata: transaction_id."""
+    """A call asked for its money, and the transactions service is not about to pay it so."""
 
     reason = "PAYOUT_NOT_KNOWN"

@@ -189,7 +189,8 @@ def _build_refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
                 available_minor=verdict.available_minor,
                 requested_minor=verdict.requested_minor,
                 currency_code=verdict.subject,
-                **refusals.spell_account(verdict.ledger_account),
+                ledger_account_kind=verdict.ledger_account.kind.value,
+                party_id=verdict.ledger_account.party_id,
             )
         case "too_large":
             return build_too_large()

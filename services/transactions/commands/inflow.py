@@ -116,7 +116,7 @@ def _check_offering(inflow: Inflow, offering: Offering) -> None:
         raise EscrowAccountMismatch(
             "The investment's offering has another escrow account.",
             fields={named: "is not that of the investment's offering"} if named else None,
-            expected=offering.escrow_account_id,
+            escrow_account_id=offering.escrow_account_id,
         )
     if offering.status != Offering.OPEN:
         status, deadline_at = Offering.Status.Name(offering.status), from_timestamp(offering.deadline_time)

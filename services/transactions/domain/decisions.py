@@ -9,7 +9,6 @@ from services.chassis.values.approval import check_no_maker
 from services.chassis.values.refusals import IllegalStatusChange
 from services.transactions.domain.refusals import AttemptsExhausted, NotRetryable, PaymentMethodNotSupported
 from services.transactions.domain.returns import (
-    NETWORK_CODE,
     PRESENTMENTS_MAX,
     Action,
     find_return_code,
@@ -72,8 +71,8 @@ def check_may_retry(transaction: Transaction, now: datetime) -> None:
     )
     if not may_again:
         code = failure.code if failure else transaction.status
-        facts = {NETWORK_CODE: network_code} if network_code else {}
-        raise NotRetryable(f"{network_code or code} is final: make a new transaction.", fields=None, code=code, **facts)
+        message = f"{network_code or code} is final: make a new transaction."
+        raise NotRetryable(message, code=code, network_code=network_code)
     check_window(transaction, now)
 
 
@@ -102,4 +101,4 @@ def check_window(transaction: Transaction, now: datetime) -> None:
     first = transaction.first_presented_at
     if transaction.is_debit and transaction.presentments and first is not None and is_too_late(first, now):
         message = "Its 180 days from the first presentment are over: make a new transaction."
-        raise NotRetryable(message, first_presented=first)
+        raise NotRetryable(message, first_presentment_time=first)

@@ -46,24 +46,21 @@ class BankAccountNotUsable(DomainError):
 
 
 class EscrowAccountMismatch(DomainError):
-    """The investment's offering keeps its money in another escrow account. Metadata: expected."""
+    """The investment's offering keeps its money in another escrow account."""
 
     kind = Kind.FAILED_PRECONDITION
     reason = "ESCROW_ACCOUNT_MISMATCH"
 
 
 class InvestmentNotPending(DomainError):
-    """Only a pending investment is paid for. Metadata: investment_id, status."""
+    """Only a pending investment is paid for."""
 
     kind = Kind.FAILED_PRECONDITION
     reason = "INVESTMENT_NOT_PENDING"
 
 
 class CommitmentExceeded(DomainError):
-    """More than the investment commits to, with what is funded or on its way.
-
-    Metadata: investment_id, remaining_minor, requested_minor, currency_code.
-    """
+    """More than the investment commits to, with what is funded or on its way."""
 
     kind = Kind.FAILED_PRECONDITION
     reason = "COMMITMENT_EXCEEDED"
@@ -85,7 +82,7 @@ class WebhookSignatureInvalid(DomainError):
 
 
 class PayoutNotOrdered(DomainError):
-    """A call asked for it that the distributions service does not know of. Metadata: idempotency_key."""
+    """A call asked for it that the distributions service does not know of."""
 
     kind = Kind.FAILED_PRECONDITION
     reason = "PAYOUT_NOT_ORDERED"

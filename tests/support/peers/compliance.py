@@ -88,7 +88,7 @@ class MemoryCompliance:
         result = Result(replayed=item.transaction_id in self.made)
         if item != self._decided.setdefault(item.transaction_id, item):
             message = "The transaction was decided on with another party, direction or amount."
-            result = _fail("IDEMPOTENCY_KEY_REUSED", message, transaction_id=item.transaction_id)
+            result = _fail("IDEMPOTENCY_KEY_REUSED", message, idempotency_key=item.transaction_id)
             result.transaction_id = item.transaction_id
             return result
         if not result.replayed:

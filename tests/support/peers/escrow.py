@@ -28,7 +28,7 @@ from services.chassis.values.refusals import (
     check_currency,
 )
 from services.escrow.domain import refusals
-from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccountKind, line_of
+from services.escrow.domain.chart import Direction, LedgerAccountKind, line_of
 from services.escrow.domain.types import PAYOUTS_BY_SOURCE
 from tests.support.ledger_accounts import ledger_account
 
@@ -191,7 +191,8 @@ class MemoryEscrow:
                     available_minor=available,
                     requested_minor=-minor,
                     currency_code=self.accounts[escrow_account_id].currency_code,
-                    **refusals.spell_account(LedgerAccount(LedgerAccountKind(kind.upper()), party_id)),
+                    ledger_account_kind=kind.upper(),
+                    party_id=party_id,
                 )
 
     def _book(

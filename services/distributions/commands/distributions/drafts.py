@@ -37,11 +37,11 @@ async def create_distribution(
     if request.HasField("distribution_date"):
         on = from_date(request.distribution_date, "distribution_date")
     # A distribution on the day of the closing would precede the contributions it pays on.
-    not_before = offering.declared_through
-    if not_before is None and offering.closing_date is not None:
-        not_before = offering.closing_date + timedelta(days=1)
-    if not_before is not None and on < not_before:
-        raise OutOfDateOrder("The offering is calculated beyond that date.", not_before=not_before)
+    earliest = offering.declared_through
+    if earliest is None and offering.closing_date is not None:
+        earliest = offering.closing_date + timedelta(days=1)
+    if earliest is not None and on < earliest:
+        raise OutOfDateOrder("The offering is calculated beyond that date.", earliest_distribution_date=earliest)
     if on > now.date() + PLANS_END:
         # Declared, it would keep every earlier date from being distributed, for ever.
         raise InvalidField(

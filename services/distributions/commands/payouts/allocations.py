@@ -119,4 +119,4 @@ def _build_failure(counts: dict[AllocationStatus, int]) -> Failure | None:
         return None
     of = unpaid + counts.get(AllocationStatus.COMPLETED, 0)
     message = f"{unpaid} of {of} allocations were not paid; each says why."
-    return Failure("ALLOCATIONS_NOT_PAID", message, True, {"unpaid_count": str(unpaid), "count": str(of)})
+    return Failure("ALLOCATIONS_NOT_PAID", message, True, {"unpaid_count": str(unpaid), "allocation_count": str(of)})
