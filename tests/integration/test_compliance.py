@@ -47,7 +47,7 @@ async def test_a_refusal_is_found_under_the_check_that_is_missing(compliance):
         request = pb.ListComplianceChecksRequest(party_id=[compliance.party_id], type=[check_type])
         with acting_as(CHECKER):
             found = (await compliance.servicer.ListComplianceChecks(request, None)).compliance_checks
-        return [check.entity_id for check in found if check.entity_type == pb.ComplianceCheck.TRANSACTION]
+        return [check.resource_id for check in found if check.resource_type == pb.ComplianceCheck.TRANSACTION]
 
     assert await list_refused(pb.ComplianceCheck.OFAC) == [item.transaction_id]
     assert await list_refused(pb.ComplianceCheck.KYC) == []

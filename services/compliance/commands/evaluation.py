@@ -59,7 +59,7 @@ async def batch_evaluate_transactions(
     for item in request.items:
         if item.transaction_id not in before and item.transaction_id not in made:
             made[item.transaction_id] = _decide(item, parties, checks, facts[item.amount.currency_code], now)
-    made = {each.entity_id: each for each in await insert_decisions(tx, made.values(), now)}
+    made = {each.resource_id: each for each in await insert_decisions(tx, made.values(), now)}
     await insert_usage(tx, _usage(request.items, made, now))
     decided = await list_decisions(tx, {item.transaction_id for item in request.items})
     outcomes = [
@@ -123,8 +123,8 @@ def _build_check(
         compliance_check_id=derived_id("chk", current_principal().org_id, item.transaction_id),
         check_type=check_type,
         status=CheckStatus.FAILED if failure else CheckStatus.PASSED,
-        entity_type="TRANSACTION",
-        entity_id=item.transaction_id,
+        resource_type="TRANSACTION",
+        resource_id=item.transaction_id,
         party_id=item.party_id,
         direction=Money.Direction.Name(item.direction),
         amount=_read_amount(item),

@@ -45,8 +45,8 @@ class ComplianceCheck:
     compliance_check_id: str
     check_type: str
     status: CheckStatus
-    entity_type: str
-    entity_id: str
+    resource_type: str
+    resource_id: str
     party_id: str
     direction: str | None = None
     amount: Money | None = None

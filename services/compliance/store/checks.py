@@ -105,7 +105,7 @@ def select_latest_checks() -> sa.Select[Any]:
         sa.select(compliance_checks)
         .ext(pg.distinct_on(_c.party_id, _c.check_type))
         .where(
-            is_mine(compliance_checks), _c.entity_type == "PARTY", _c.check_type.in_(clearance.list_required_types())
+            is_mine(compliance_checks), _c.resource_type == "PARTY", _c.check_type.in_(clearance.list_required_types())
         )
         .order_by(_c.party_id, _c.check_type, _c.created_at.desc(), _c.compliance_check_id.desc())
     )
@@ -127,8 +127,8 @@ async def list_expired_checks(tx: AsyncConnection, now: datetime, most: int) -> 
 
 async def list_decisions(tx: AsyncConnection, transaction_ids: Collection[str]) -> dict[str, ComplianceCheck]:
     """The decisions there are already, by transaction. Raises: NotSealed."""
-    query = CHECKS.select().where(_c.entity_type == "TRANSACTION", _c.entity_id.in_(transaction_ids))
-    return {row.entity_id: CHECKS.read_sealed(tx, row) for row in await tx.execute(query)}
+    query = CHECKS.select().where(_c.resource_type == "TRANSACTION", _c.resource_id.in_(transaction_ids))
+    return {row.resource_id: CHECKS.read_sealed(tx, row) for row in await tx.execute(query)}
 
 
 async def insert_decisions(
@@ -142,9 +142,9 @@ async def insert_decisions(
         return []
     org_id = current_principal().org_id
     rows = [{"org_id": org_id, **seal_columns(tx, compliance_checks, _list_columns(check))} for check in checks]
-    new = pg.insert(compliance_checks).values(rows).on_conflict_do_nothing().returning(_c.entity_id)
+    new = pg.insert(compliance_checks).values(rows).on_conflict_do_nothing().returning(_c.resource_id)
     inserted = set(await tx.scalars(new))
-    stored = [check for check in checks if check.entity_id in inserted]
+    stored = [check for check in checks if check.resource_id in inserted]
     await _publish(tx, stored, now)
     return stored
 

@@ -11,7 +11,7 @@ ROWS = (
     ),
     "INSERT INTO party_persons VALUES ('org_1', 'pty_1', 'ann', 'x', 1, 'ann', now(), now())",
     (
-        "INSERT INTO compliance_checks (org_id, compliance_check_id, check_type, status, entity_type, entity_id,"
+        "INSERT INTO compliance_checks (org_id, compliance_check_id, check_type, status, resource_type, resource_id,"
         " party_id, direction, amount_minor, currency, created_at, updated_at) VALUES ('org_1', 'chk_1',"
         " 'LIMIT_CHECK', 'FAILED', 'TRANSACTION', 'txn_1', 'pty_1', 'IN', 100, 'USD', now(), now())"
     ),
@@ -31,7 +31,7 @@ FIXED = {
     "parties": "org_id party_id created_at",
     "party_persons": "party_id person_id created_by created_at",
     "compliance_checks": (
-        "check_type entity_type entity_id party_id direction amount_minor currency failure makers created_at"
+        "check_type resource_type resource_id party_id direction amount_minor currency failure makers created_at"
     ),
     "api_keys": "display_name scopes expires_at created_by external_id metadata created_at",
     "limit_usage": "party_id amount_minor currency counted_at",
@@ -43,8 +43,8 @@ RULES = {
     "a check that failed and passes": ("UPDATE compliance_checks SET status = 'PASSED'", "23514"),
     "a check that begins expired": (
         (
-            "INSERT INTO compliance_checks (org_id, compliance_check_id, check_type, status, entity_type,"
-            " entity_id,"
+            "INSERT INTO compliance_checks (org_id, compliance_check_id, check_type, status, resource_type,"
+            " resource_id,"
             " party_id, created_at, updated_at) VALUES ('org_1', 'chk_2', 'KYC', 'EXPIRED', 'PARTY',"
             " 'pty_1', 'pty_1',"
             " now(), now())"
@@ -53,8 +53,8 @@ RULES = {
     ),
     "a party cleared by nobody": (
         (
-            "INSERT INTO compliance_checks (org_id, compliance_check_id, check_type, status, entity_type,"
-            " entity_id,"
+            "INSERT INTO compliance_checks (org_id, compliance_check_id, check_type, status, resource_type,"
+            " resource_id,"
             " party_id, created_at, updated_at) VALUES ('org_1', 'chk_2', 'KYC', 'PASSED', 'PARTY', 'pty_1',"
             " 'pty_1',"
             " now(), now())"

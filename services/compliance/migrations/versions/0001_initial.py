@@ -110,8 +110,8 @@ def _create_tables() -> None:
         sa.Column("compliance_check_id", sa.Text(), nullable=False),
         sa.Column("check_type", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
-        sa.Column("entity_type", sa.Text(), nullable=False),
-        sa.Column("entity_id", sa.Text(), nullable=False),
+        sa.Column("resource_type", sa.Text(), nullable=False),
+        sa.Column("resource_id", sa.Text(), nullable=False),
         sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("direction", sa.Text(), nullable=True),
         sa.Column("amount_minor", sa.BigInteger(), nullable=True),
@@ -129,14 +129,16 @@ def _create_tables() -> None:
         sa.CheckConstraint("check_type IN ('OFAC', 'KYC', 'AML', 'LIMIT_CHECK')", name="check_type_known"),
         sa.CheckConstraint("direction IN ('IN', 'OUT')", name="direction_known"),
         sa.CheckConstraint(
-            "num_nonnulls(direction, amount_minor, currency) = CASE WHEN entity_type = 'TRANSACTION' THEN 3 ELSE 0 END",
+            "num_nonnulls(direction, amount_minor, currency)"
+            " = CASE WHEN resource_type = 'TRANSACTION' THEN 3 ELSE 0 END",
             name="amount_of_transactions",
         ),
         sa.CheckConstraint(
-            "entity_type IN ('PARTY', 'TRANSACTION', 'INVESTMENT', 'BANK_ACCOUNT')", name="entity_type_known"
+            "resource_type IN ('PARTY', 'TRANSACTION', 'INVESTMENT', 'BANK_ACCOUNT')", name="resource_type_known"
         ),
         sa.CheckConstraint(
-            "status <> 'PASSED' OR entity_type <> 'PARTY' OR (reviewed_by IS NOT NULL AND reviewed_by <> ALL (makers))",
+            "status <> 'PASSED' OR resource_type <> 'PARTY'"
+            " OR (reviewed_by IS NOT NULL AND reviewed_by <> ALL (makers))",
             name="passed_by_another",
         ),
         sa.CheckConstraint(
@@ -149,7 +151,7 @@ def _create_tables() -> None:
         "compliance_checks",
         ["org_id", "party_id", "check_type"],
         unique=True,
-        postgresql_where=sa.text("entity_type = 'PARTY' AND status IN ('MANUAL_REVIEW', 'PASSED')"),
+        postgresql_where=sa.text("resource_type = 'PARTY' AND status IN ('MANUAL_REVIEW', 'PASSED')"),
     )
     op.create_index(
         "compliance_checks_expiring",
@@ -170,9 +172,9 @@ def _create_tables() -> None:
     op.create_index(
         "compliance_checks_transaction",
         "compliance_checks",
-        ["org_id", "entity_id"],
+        ["org_id", "resource_id"],
         unique=True,
-        postgresql_where=sa.text("entity_type = 'TRANSACTION'"),
+        postgresql_where=sa.text("resource_type = 'TRANSACTION'"),
     )
     op.create_table(
         "parties",
