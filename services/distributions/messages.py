@@ -131,7 +131,7 @@ def to_distribution(distribution: Distribution) -> distributions_pb2.Distributio
         distribution_date=to_date(distribution.distribution_date),
         description=distribution.description,
         status=distribution.status.value,
-        tier_totals=[_to_tier_total(index, tier, money) for index, tier in enumerate(distribution.tiers)],
+        tier_totals=[_to_tier_total(place, tier, money) for place, tier in enumerate(distribution.tiers, 1)],
         content_hash=distribution.content_hash,
         allocation_count=distribution.allocation_count,
         paid_amount=money(distribution.paid_minor),
@@ -151,10 +151,10 @@ def to_distribution(distribution: Distribution) -> distributions_pb2.Distributio
 
 
 def _to_tier_total(
-    index: int, tier: TierTotal, money: Callable[[int], money_pb2.Money]
+    place: int, tier: TierTotal, money: Callable[[int], money_pb2.Money]
 ) -> distributions_pb2.Distribution.TierTotal:
     return distributions_pb2.Distribution.TierTotal(
-        tier=index,
+        tier=place,
         kind=tier.kind,
         investors_amount=money(tier.investors_minor),
         sponsor_amount=money(tier.sponsor_minor),
@@ -173,7 +173,7 @@ def to_allocation(allocation: Allocation) -> distributions_pb2.Allocation:
         amount=money(allocation.amount_minor),
         lines=[
             distributions_pb2.AllocationLine(
-                tier=line.tier,
+                tier=line.tier + 1,  # kept from 0
                 kind=line.kind,
                 amount=money(line.amount_minor),
                 explanation=to_explanation(explain_line(line, allocation.currency)),
@@ -206,8 +206,8 @@ def to_distribution_content(
                 payee_type=(PayeeType.SPONSOR if line.party_id == SPONSOR else PayeeType.INVESTOR).value,
                 amount=money(line.total),
                 lines=[
-                    distributions_pb2.AllocationLine(tier=tier, kind=terms.tiers[tier].kind, amount=money(minor))
-                    for tier, minor in enumerate(line.amounts)
+                    distributions_pb2.AllocationLine(tier=place, kind=tier.kind, amount=money(minor))
+                    for place, (tier, minor) in enumerate(zip(terms.tiers, line.amounts, strict=True), 1)
                     if minor
                 ],
             )

@@ -144,14 +144,14 @@ def test_of_a_resource_that_waits_stands_what_is_decided_on_and_all_of_that():
     allocation = distributions_pb2.Allocation(
         party_id="pty_1",
         amount={"currency_code": "USD"},
-        lines=[{"tier": 0, "kind": "RETURN_OF_CAPITAL", "amount": {"currency_code": "USD"}}],
+        lines=[{"tier": 1, "kind": "RETURN_OF_CAPITAL", "amount": {"currency_code": "USD"}}],
     )
     zero = {"currencyCode": "USD", "amountMinor": "0"}
     resource = distributions_pb2.DistributionContent(allocations=[allocation])
     details = ApprovalDetails("", "")
     content = json.loads(to_content("APPROVE_DISTRIBUTION", "org_1", resource, details, name="resource"))
     assert content["resource"]["allocations"] == [
-        {"partyId": "pty_1", "amount": zero, "lines": [{"tier": 0, "kind": "RETURN_OF_CAPITAL", "amount": zero}]}
+        {"partyId": "pty_1", "amount": zero, "lines": [{"tier": 1, "kind": "RETURN_OF_CAPITAL", "amount": zero}]}
     ]
     empty = distributions_pb2.DistributionContent()
     content = json.loads(to_content("APPROVE_DISTRIBUTION", "org_1", empty, details, name="resource"))
