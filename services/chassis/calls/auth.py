@@ -72,7 +72,7 @@ class Principal:
         return normalize_person(self.on_behalf_of or self.known_as or self.subject)
 
     @property
-    def keys_of(self) -> str:
+    def key_owner(self) -> str:
         """Whose idempotency keys it uses: its own, or, where what a person asked for is done, that person's."""
         in_name_of = self.on_behalf_of if self.role != SERVICE_ROLE else None
         return f"{self.subject}/{in_name_of}" if in_name_of else self.subject

@@ -339,7 +339,7 @@ def _find_keys(request: Descriptor) -> str | None:
 
 
 def _owner(principal: Principal) -> dict[str, str]:
-    return {"org_id": principal.org_id, "principal": principal.keys_of}
+    return {"org_id": principal.org_id, "principal": principal.key_owner}
 
 
 async def first_delivery(tx: AsyncConnection, consumer: str, event_id: uuid.UUID | str) -> bool:

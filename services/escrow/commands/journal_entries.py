@@ -95,7 +95,7 @@ async def build_entry(
         org_id=principal.org_id,
         escrow_account_id=escrow_account_id,
         journal_entry_id=new_id("je"),
-        key=build_key("rpc", principal.keys_of, idempotency_key, body=body),
+        key=build_key("rpc", principal.key_owner, idempotency_key, body=body),
         idempotency_key=idempotency_key,
         type=EntryType(journal_pb.JournalEntry.Type.Name(new.type)),
         description=new.description,

@@ -188,7 +188,7 @@ def _build_for_service(request: Any, **values: Any) -> NewEntry:
         org_id=principal.org_id,
         escrow_account_id=request.escrow_account_id,
         journal_entry_id=new_id("je"),
-        key=PostingKey(digest_scope("rpc", principal.keys_of, request.idempotency_key), fingerprint_of(request)),
+        key=PostingKey(digest_scope("rpc", principal.key_owner, request.idempotency_key), fingerprint_of(request)),
         idempotency_key=request.idempotency_key,
         created_by=principal.person,
         **values,

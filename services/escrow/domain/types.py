@@ -43,10 +43,10 @@ TYPES: Mapping[str, TransactionType] = MappingProxyType(
     {
         each.name: each
         for each in (
-            TransactionType("DEPOSIT", "Deposit", True, LedgerAccountKind.DISTRIBUTABLE, EntryType.DEPOSIT),
+            TransactionType("DEPOSIT", "Cash of the issuer", True, LedgerAccountKind.DISTRIBUTABLE, EntryType.DEPOSIT),
             TransactionType(
                 "ESCROW_DEPOSIT",
-                "Escrow deposit",
+                "Contribution",
                 True,
                 LedgerAccountKind.SUBSCRIPTION,
                 EntryType.DEPOSIT,
