@@ -1,42 +1,33 @@
-"""What compliance does when a transaction moved: give back the limit it used, or count it again."""
+"""Which command each event of a transaction is for: what it uses of a limit is given back, or counted again."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from realco.transactions.v1 import events_pb2 as transactions
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.events.consumer import Delivery, Subscription
-from services.compliance.store.limits import save_counted
+from services.compliance.commands.usage import count_transaction, uncount_transaction, uncount_unless_retryable
 
 
-async def _uncount_unless_retryable(tx: AsyncConnection, event: Any, delivery: Delivery) -> None:
-    transaction = event.transaction
-    # What may be tried again keeps its part of the limit: otherwise that part could be spent twice.
-    await save_counted(tx, transaction.transaction_id, transaction.failure.retryable, event.meta.aggregate_version)
+def _handle(command: Callable[[AsyncConnection, Any], Awaitable[None]]) -> Any:
+    async def handle(tx: AsyncConnection, event: Any, delivery: Delivery) -> None:
+        await command(tx, event)
 
-
-async def _uncount(tx: AsyncConnection, event: Any, delivery: Delivery) -> None:
-    """For what ended: a failure that an earlier attempt left behind says nothing any more."""
-    transaction = event.transaction
-    await save_counted(tx, transaction.transaction_id, False, event.meta.aggregate_version)
-
-
-async def _count(tx: AsyncConnection, event: Any, delivery: Delivery) -> None:
-    transaction = event.transaction
-    await save_counted(tx, transaction.transaction_id, True, event.meta.aggregate_version)
+    return handle
 
 
 SUBSCRIPTIONS = (
     Subscription(
         durable="compliance-on-transactions",
         handlers={
-            transactions.TransactionFailed: _uncount_unless_retryable,
-            transactions.TransactionCancelled: _uncount,
-            transactions.TransactionReturned: _uncount_unless_retryable,
-            transactions.TransactionReversed: _uncount,
-            transactions.TransactionRetryScheduled: _count,
+            transactions.TransactionFailed: _handle(uncount_unless_retryable),
+            transactions.TransactionCancelled: _handle(uncount_transaction),
+            transactions.TransactionReturned: _handle(uncount_unless_retryable),
+            transactions.TransactionReversed: _handle(uncount_transaction),
+            transactions.TransactionRetryScheduled: _handle(count_transaction),
         },
     ),
 )
