@@ -13,9 +13,8 @@ from tests.support.images import IMAGE, changed, of
 
 Row = tuple[str, str, Any, str | None]
 
-ESCROW, DISTRIBUTIONS, COMPLIANCE, TRANSACTIONS = (
-    f"realco.{area}.v1" for area in ("escrow", "distributions", "compliance", "transactions")
-)
+ESCROW, DISTRIBUTIONS = "realco.escrow.v1", "realco.distributions.v1"
+COMPLIANCE, TRANSACTIONS = "realco.compliance.v1", "realco.transactions.v1"
 HOLDS, APPROVALS = f"{ESCROW}.HoldsService", "realco.approvals.v1.ApprovalsService"
 RULES = "buf.validate.field.string"
 

@@ -9,7 +9,7 @@ from realco.compliance.v1 import events_pb2, parties_pb2
 from realco.type.v1.event_pb2 import EventMeta
 
 from services.chassis.calls.auth import Principal, acting_as
-from services.chassis.calls.parties import NoParties, find_parties
+from services.chassis.calls.parties import NoParties, Standing, find_parties
 from services.chassis.data.heard_persons import HeardParties
 from services.chassis.events.consumer import Delivery
 from services.chassis.events.persons import record_persons_of
@@ -29,11 +29,11 @@ class Owner:
         self.asked: list[str] = []
         self.away = False
 
-    async def list_parties_of(self, person):
+    async def find_standing(self, person, *, include_former=False):
         self.asked.append(person)
         if self.away:
             raise Unavailable("A service this one needs cannot be reached.")
-        return self.parties.get(person, [])
+        return Standing(frozenset(self.parties.get(person, [])))
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def owner():
 
 @pytest.fixture
 def parties(database, owner):
-    return HeardParties(database, owner.list_parties_of)
+    return HeardParties(database, owner.find_standing)
 
 
 async def hear(database, party, version, persons, *, org_id="org-a", incarnation="first"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ from types import SimpleNamespace
 import httpx
 import nats
 import pytest
+import structlog
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from realco.escrow.v1 import holds_pb2 as pb
@@ -241,9 +243,13 @@ async def test_a_service_whose_background_work_dies_ends_so_that_it_is_started_a
 
 @pytest.fixture
 def restored_logging() -> Iterator[None]:
-    """A service that starts logs in its own name."""
+    """A service that starts says how its process logs, and the logger keeps it: here others log after it."""
+    root, before = logging.getLogger(), structlog.get_config()
+    handlers, level = list(root.handlers), root.level
     yield
-    telemetry.configure_logging("tests")
+    structlog.configure(**before)
+    vars(telemetry.log).pop("bind", None)  # what the logger keeps
+    root.handlers[:], root.level = handlers, level
 
 
 @pytest.mark.parametrize(
