@@ -199,7 +199,7 @@ def to_distribution_content(
         distribution=distributions_pb2.Distribution(
             distribution_id=distribution_id, amount=to_money(amount), distribution_date=to_date(on)
         ),
-        waterfall_terms=to_waterfall_terms(terms),
+        terms=to_waterfall_terms(terms),
         allocations=[
             distributions_pb2.Allocation(
                 party_id=sponsor_party_id if line.party_id == SPONSOR else line.party_id,

@@ -234,6 +234,7 @@ def test_a_right_is_taken_back_only_with_its_reason_and_a_line_in_the_changelog(
     [
         ("PostingsService.DeclareDistribution", False, True),
         ("PostingsService.DeclareDistribution", True, False),
+        ("NotaryService.RecordApproval", True, False),
         # Nobody knows when the last client of a route is upgraded.
         ("HoldsService.PlaceHold", True, True),
     ],
@@ -242,13 +243,14 @@ def test_only_what_our_services_alone_call_goes_and_only_after_it_was_deprecated
     rpc: str, deprecated: bool, told: bool, tmp_path: Path
 ) -> None:
     service, name = rpc.split(".")
+    area = "compliance" if service == "NotaryService" else "escrow"
     before, after = (copy.deepcopy(IMAGE) for _ in range(2))
-    of(before).methods[f"realco.escrow.v1.{rpc}"].options.deprecated = deprecated
+    of(before).methods[f"realco.{area}.v1.{rpc}"].options.deprecated = deprecated
     [file] = [one for one in after.file if any(found.name == service for found in one.service)]
     [shrunk] = [found for found in file.service if found.name == service]
     shrunk.method.remove(next(method for method in shrunk.method if method.name == name))
     file.message_type.remove(next(message for message in file.message_type if message.name == f"{name}Request"))
-    assert narrowing.find_narrowing(before, after) == [f"realco.escrow.v1.{rpc} is gone"] * told
+    assert narrowing.find_narrowing(before, after) == [f"realco.{area}.v1.{rpc} is gone"] * told
     for image, path in ((before, tmp_path / "before.binpb"), (after, tmp_path / "after.binpb")):
         path.write_bytes(image.SerializeToString())
     # buf does not know who may call: where nobody but our services may, it leaves the question to the lines above.
