@@ -53,10 +53,18 @@ class Pages:
         return Response(b'{"status":"ok"}', media_type="application/json")
 
     async def readyz(self, request: Request, values: Sequence[str]) -> Response:
-        """Requests can be served: every service says that it is ready, and this process is not about to end."""
+        """Requests can be served: every service says that it is ready, and this process is not about to end.
+
+        What waits for a person in a service is listed, and keeps nobody from being served.
+        """
         health = await self._upstream.health()
-        away = [area for area, serving in health.items() if not serving]
+        away = [area for area, found in health.items() if not found.ready]
         if self._stop.is_set() or away:
             detail = f"Not ready: {', '.join(away)}." if away else "Not ready: shutting down."
             raise Problem(503, "UNAVAILABLE", detail, headers={"Retry-After": "1"})
-        return Response(orjson.dumps({"status": "ok", "services": health}), media_type="application/json")
+        answer = {
+            "status": "ok",
+            "services": {area: found.ready for area, found in health.items()},
+            "alarms": {area: found.alarms for area, found in health.items() if found.alarms},
+        }
+        return Response(orjson.dumps(answer), media_type="application/json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
@@ -15,11 +16,20 @@ from gateway.problems import is_replayed
 from services.chassis.calls.certificates import Certificates
 from services.chassis.calls.channels import open_channel
 from services.chassis.calls.client import call_seconds, may_be_sent_twice, send
+from services.chassis.process.health import ALARM_KEY
 
 # How long a request that may be sent twice waits for its service to come back.
 PATIENCE_SECONDS = 3.0
 _CALL_SECONDS_MAX = 10.0
 _HEALTH_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Health:
+    """Whether a service says it is ready, and what in it waits for a person meanwhile."""
+
+    ready: bool
+    alarms: tuple[str, ...] = ()
 
 
 class Upstream:
@@ -39,9 +49,9 @@ class Upstream:
         """The callable of one RPC."""
         return Unary(self._channels[area], method)
 
-    async def health(self) -> dict[str, bool]:
-        """Area -> whether its service says it is ready."""
-        answers = await asyncio.gather(*(_serving(channel) for channel in self._channels.values()))
+    async def health(self) -> dict[str, Health]:
+        """By area, what its service says of itself."""
+        answers = await asyncio.gather(*(_ask_health(channel) for channel in self._channels.values()))
         return dict(zip(self._channels, answers, strict=True))
 
     async def close(self) -> None:
@@ -76,14 +86,16 @@ class Unary:
         return await send(attempt, self._channel, repeatable=repeatable, patience_seconds=PATIENCE_SECONDS)
 
 
-async def _serving(channel: aio.Channel) -> bool:
+async def _ask_health(channel: aio.Channel) -> Health:
+    check = channel.unary_unary(
+        "/grpc.health.v1.Health/Check",
+        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+        response_deserializer=health_pb2.HealthCheckResponse.FromString,
+    )
     try:
-        check = channel.unary_unary(
-            "/grpc.health.v1.Health/Check",
-            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
-            response_deserializer=health_pb2.HealthCheckResponse.FromString,
-        )
-        answer = await check(health_pb2.HealthCheckRequest(), timeout=_HEALTH_SECONDS)
+        call = check(health_pb2.HealthCheckRequest(), timeout=_HEALTH_SECONDS)
+        answer = await call
+        alarms = tuple(str(value) for key, value in await call.trailing_metadata() if key == ALARM_KEY)
     except aio.AioRpcError:
-        return False
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        return Health(ready=False)
+    return Health(answer.status == health_pb2.HealthCheckResponse.SERVING, alarms)

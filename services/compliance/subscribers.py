@@ -29,5 +29,6 @@ SUBSCRIPTIONS = (
             transactions.TransactionReversed: _handle(uncount_transaction),
             transactions.TransactionRetryScheduled: _handle(count_transaction),
         },
+        is_about_money=False,  # what is left of a limit may be too little or too much; no amount is wrong
     ),
 )

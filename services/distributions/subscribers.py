@@ -48,8 +48,13 @@ SUBSCRIPTIONS: tuple[Subscription, ...] = (
             compliance_events.PartyPersonAdded: record_persons_of,
             compliance_events.PartyPersonRemoved: record_persons_of,
         },
+        is_about_money=False,
     ),
-    Subscription("distributions-on-escrow", {escrow_events.JournalEntriesPosted: record_posted_entries}),
+    Subscription(
+        "distributions-on-escrow",
+        {escrow_events.JournalEntriesPosted: record_posted_entries},
+        is_about_money=True,
+    ),
     Subscription(
         "distributions-on-transactions",
         {
@@ -59,5 +64,6 @@ SUBSCRIPTIONS: tuple[Subscription, ...] = (
             transactions_events.TransactionReturned: _make_handler(PayoutStatus.RETURNED),
             transactions_events.TransactionReversed: _make_handler(PayoutStatus.RETURNED),
         },
+        is_about_money=True,
     ),
 )

@@ -36,5 +36,6 @@ SUBSCRIPTIONS = (
             transactions.TransactionReversed: _make_handler(Stage.RETURNED),
             transactions.TransactionCompleted: _end_return_risk,
         },
+        is_about_money=True,
     ),
 )

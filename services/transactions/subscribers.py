@@ -15,5 +15,6 @@ SUBSCRIPTIONS: tuple[Subscription, ...] = (
             compliance_events.PartyPersonAdded: record_persons_of,
             compliance_events.PartyPersonRemoved: record_persons_of,
         },
+        is_about_money=False,
     ),
 )

@@ -6,6 +6,8 @@ import asyncio
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 
 import pytest
 from asyncpg.exceptions import UndefinedTableError
@@ -13,17 +15,20 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from realco.compliance.v1 import events_pb2 as foreign
 from realco.escrow.v1 import events_pb2 as events
 from realco.type.v1.event_pb2 import EventMeta
+from structlog.testing import capture_logs
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.events.consumer import ATTEMPTS_MAX, Delivery, Subscription
+from services.chassis.events.dismiss import dismiss
+from services.chassis.events.letter_watch import run_letter_watch
 from services.chassis.events.replay import replay
 from services.chassis.events.signatures import SIGNATURE, EventKey
 from services.chassis.events.stored import DEAD_LETTER_PREFIX
-from services.chassis.process.telemetry import EVENTS_NOT_PROVEN
+from services.chassis.process.telemetry import DEAD_LETTERS_WAITING, EVENTS_NOT_PROVEN
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import DomainError, Kind
 from tests.support import chassis
-from tests.support.chassis_events import emit
+from tests.support.chassis_events import emit, running
 from tests.support.event_keys import event_key, signed
 from tests.support.inbox import CHECK_SECONDS, consuming, dead_letters
 
@@ -68,7 +73,7 @@ async def test_a_handler_acts_as_its_service_on_behalf_of_the_actor(database, js
         if current_principal().org_id == inbox.org:
             principals.append(current_principal())
 
-    inbox.subscription = Subscription(inbox.durable, {events.HoldPlaced: on_hold})
+    inbox.subscription = Subscription(inbox.durable, {events.HoldPlaced: on_hold}, is_about_money=False)
     async with consuming(database, js, inbox):
         await emit(database, "hello")
         await chassis.until(lambda: principals)
@@ -122,10 +127,57 @@ async def test_a_refusal_is_set_aside_at_once_and_replayed_when_mended(database,
     assert (await replay(database, js, inbox.subscription, inbox.keys, clock, CHECK_SECONDS)).failed == []
 
 
+async def test_a_dead_letter_waits_until_a_person_replayed_or_dismissed_it(database, js, inbox):
+    alarms = {}
+    inbox.failures |= {"mended": [Refuses("no")], "odd": [Refuses("no")] * 2}
+    async with consuming(database, js, inbox):
+        await emit(database, "mended", "odd")
+        await chassis.until(lambda: _letters(js, inbox, 2))
+
+    def waiting() -> int:
+        return DEAD_LETTERS_WAITING.labels(inbox.durable, "true")._value.get()
+
+    with capture_logs() as logged:
+        async with running(partial(watch_letters, js, [inbox.subscription]), alarms):
+            await chassis.until(lambda: waiting() == 2)
+            assert alarms == {f"dead letters of {inbox.durable}": "2 wait"}
+            await chassis.until(lambda: sum(line["event"] == "dead_letters_wait" for line in logged) > 2)  # again
+            clock = FakeClock(chassis.NOW)
+            [failed] = (await replay(database, js, inbox.subscription, inbox.keys, clock, CHECK_SECONDS)).failed
+            await chassis.until(lambda: waiting() == 1)
+            number = int(failed.split()[0])
+            assert not await dismiss(js, inbox.durable, number + 1, "ann", "is another's", CHECK_SECONDS)
+            assert await dismiss(js, inbox.durable, number, "ann", "booked by hand")
+            await chassis.until(lambda: waiting() == 0)
+            assert alarms == {}
+    reminders = [line for line in logged if line["event"] == "dead_letters_wait"]
+    assert {line["command"] for line in reminders} == {
+        f"python -m services.chassis.events.replay {inbox.durable} <your name>"
+    }
+    [dismissed] = [line for line in logged if line["event"] == "dead_letter_dismissed"]
+    assert (dismissed["person"], dismissed["reason"], dismissed["number"]) == ("ann", "booked by hand", number)
+    assert logged[-1]["event"] == "dead_letters_seen_to"
+
+
+async def watch_letters(js, subscriptions, alarms, stop) -> None:
+    await run_letter_watch(js, subscriptions, stop, alarms, look_seconds=0.05, remind_seconds=0.1)
+
+
+async def test_where_nobody_hands_out_dead_letters_about_money_that_is_the_alarm(js, inbox):
+    other, unpaid = (
+        replace(inbox.subscription, durable=chassis.fresh_name(), is_about_money=it) for it in (True, False)
+    )
+    alarms = {}
+    with capture_logs() as logged:
+        async with running(partial(watch_letters, js, [other, unpaid]), alarms):
+            await chassis.until(lambda: len({line["consumer"] for line in logged}) == 2)
+    assert alarms == {f"dead letters of {other.durable}": "nobody can tell whether any waits"}
+
+
 def test_a_replay_for_nobody_says_whom_there_is():
     there = {"DATABASE_URL": "postgresql://u@h/d", "WORKER_DATABASE_URL": "postgresql://w@h/d"}
     there |= {"NATS_URL": "nats://h", "EVENT_JWKS": "keys.json"}
-    command = [sys.executable, "-m", "services.chassis.events.replay", "nobody"]
+    command = [sys.executable, "-m", "services.chassis.events.replay", "nobody", "ann"]
     ended = subprocess.run(command, env=os.environ | there, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     assert ended.stderr.startswith(
@@ -224,7 +276,9 @@ def test_streams_follow_from_the_events():
     async def handler(tx, event, delivery) -> None: ...
 
     subscription = Subscription(
-        "d", {foreign.ComplianceCheckCompleted: handler, events.HoldPlaced: handler, events.HoldReleased: handler}
+        "d",
+        {foreign.ComplianceCheckCompleted: handler, events.HoldPlaced: handler, events.HoldReleased: handler},
+        is_about_money=False,
     )
     assert subscription.subjects_by_stream() == {
         "COMPLIANCE": ["realco.compliance.v1.ComplianceCheckCompleted.>"],

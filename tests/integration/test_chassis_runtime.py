@@ -29,7 +29,9 @@ from deploy.local.nats import EVERYTHING, Nats
 from deploy.local.ports import choose_free_port
 from deploy.local.postgres import Postgres
 from services.chassis.data import schema
+from services.chassis.events.stored import DEAD_LETTER_PREFIX
 from services.chassis.process import telemetry
+from services.chassis.process.health import ALARM_KEY
 from services.chassis.process.main import run
 from services.chassis.process.settings import Settings
 from tests.support import chassis, chassis_service, servers
@@ -81,6 +83,10 @@ class Process:
         except aio.AioRpcError:
             return False
         return answer.status == health_pb2.HealthCheckResponse.SERVING
+
+    async def alarms(self) -> list[str]:
+        call = self._health.Check(health_pb2.HealthCheckRequest(), timeout=1)
+        return [value for key, value in await call.trailing_metadata() if key == ALARM_KEY]
 
     async def end(self, number: int = signal.SIGTERM) -> tuple[int, list[dict]]:
         """Its exit status, and the lines it logged."""
@@ -136,16 +142,20 @@ async def service(tmp_path, urls: SimpleNamespace, nats_url: str):
             await process.communicate()
 
 
-async def make_streams(nats_url: str) -> None:
+async def make_streams(nats_url: str, *, dead_letters: int = 0) -> None:
     client = await nats.connect(nats_url)
     await provision.provision(client, consumers_of("escrow", chassis_service.SUBSCRIPTION))
+    for _ in range(dead_letters):
+        await client.jetstream().publish(DEAD_LETTER_PREFIX + chassis_service.SUBSCRIPTION.durable, b"")
     await client.close()
 
 
 async def test_a_service_serves_counts_and_leaves_politely(tmp_path, urls, nats_url):
-    await make_streams(nats_url)
+    await make_streams(nats_url, dead_letters=1)
     async with service(tmp_path, urls, nats_url) as running, chassis.opened(urls) as database:
         await chassis.until(running.healthy)
+        # It waits for a person, while the service serves on.
+        assert await running.alarms() == [f"dead letters of {chassis_service.SUBSCRIPTION.durable}: 1 wait"]
         assert await running.place("a") == "a"
         assert await running.place("a") == "a"
         assert await running.place("refused") == "FAILED_PRECONDITION"

@@ -184,6 +184,13 @@ async def test_it_is_ready_when_every_service_is(gateway):
     assert (await gateway.client.get("/healthz")).status_code == 200
 
 
+async def test_it_lists_what_waits_for_a_person_and_is_ready_all_the_same(gateway):
+    assert (await gateway.client.get("/readyz")).json()["alarms"] == {}
+    gateway.services.alarms = ("dead letters of escrow-on-transactions: 2 wait",)
+    ready = await gateway.client.get("/readyz")
+    assert (ready.status_code, ready.json()["alarms"]["escrow"]) == (200, [*gateway.services.alarms])
+
+
 async def test_it_is_not_ready_when_it_is_about_to_end(gateway):
     gateway.stop.set()
     is_problem(await gateway.client.get("/readyz"), 503, "UNAVAILABLE")

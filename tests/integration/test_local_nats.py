@@ -36,8 +36,8 @@ async def handle(tx: object, event: object, meta: object) -> None:
 
 
 WANTED = [
-    *consumers_of("compliance", Subscription("compliance_audit", {escrow.JournalEntriesPosted: handle})),
-    *consumers_of("escrow", Subscription("escrow_money", {transactions.TransactionSettled: handle})),
+    *consumers_of("compliance", Subscription("compliance_audit", {escrow.JournalEntriesPosted: handle}, False)),
+    *consumers_of("escrow", Subscription("escrow_money", {transactions.TransactionSettled: handle}, True)),
 ]
 LENDER = Team(name="lender", organizations=("org_1",), events=("escrow.*",))
 TEAMS = (DOCUMENTED, LENDER)

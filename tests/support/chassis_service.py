@@ -55,7 +55,7 @@ async def _heard(tx, event, delivery) -> None:
     await chassis.add_note(tx, f"heard {event.hold.hold_id}", current_principal().org_id)
 
 
-SUBSCRIPTION = Subscription("chassis-test-service", {events_pb2.HoldPlaced: _heard})
+SUBSCRIPTION = Subscription("chassis-test-service", {events_pb2.HoldPlaced: _heard}, is_about_money=True)
 
 
 # The database is a test's own, without the migrations of the service whose name (and events) are borrowed.

@@ -31,6 +31,7 @@ from gateway.upstream import Upstream
 from services.chassis.calls.answer import REPLAYED
 from services.chassis.calls.status import to_status
 from services.chassis.calls.tokens import Verifier
+from services.chassis.process.health import ALARM_KEY
 from services.chassis.values.errors import DomainError
 
 ISSUER = "https://issuer.test"
@@ -62,6 +63,7 @@ class Services:
     answers: dict[str, Answer | Exception | Message] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     serving: bool = True
+    alarms: tuple[str, ...] = ()
     # Said of every answer, as a service does of one it gave before.
     replayed: bool = False
     # Clear it to make every call wait.
@@ -89,6 +91,7 @@ class Services:
 
     async def _health(self, request: Any, context: Any) -> Any:
         states = health_pb2.HealthCheckResponse
+        context.set_trailing_metadata(tuple((ALARM_KEY, text) for text in self.alarms))
         return states(status=states.SERVING if self.serving else states.NOT_SERVING)
 
     def _handler(self, method: Any) -> Any:
@@ -131,6 +134,7 @@ class GatewayHarness:
         self.services.answers.clear()
         self.services.calls.clear()
         self.services.serving = True
+        self.services.alarms = ()
         self.services.replayed = False
         self.services.open.set()
         self.stop.clear()

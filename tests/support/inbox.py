@@ -29,7 +29,7 @@ class Inbox:
         self.failures: dict[str, list[Exception]] = {}
         self.seen: list[Delivery] = []
         self.order: list[str] = []
-        self.subscription = Subscription(name, {events.HoldPlaced: self.on_hold})
+        self.subscription = Subscription(name, {events.HoldPlaced: self.on_hold}, is_about_money=True)
         self.keys = keys
         self.faults: Faults = {}
 

@@ -25,6 +25,7 @@ async def handle(tx: object, event: object, meta: object) -> None:
 SUBSCRIPTION = Subscription(
     "compliance_audit",
     {escrow.JournalEntriesPosted: handle, transactions.TransactionSettled: handle},
+    is_about_money=True,
 )
 
 

@@ -62,10 +62,15 @@ Handler = Callable[[AsyncConnection, Any, Delivery], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Subscription:
-    """The events one durable consumer handles, and how. Its streams follow from the events' names."""
+    """The events one durable consumer handles, and how. Its streams follow from the events' names.
+
+    Args:
+        is_about_money: A book, or what is owed or paid, is wrong where one of them is not handled.
+    """
 
     durable: str
     handlers: Mapping[type[Message], Handler]
+    is_about_money: bool
 
     def subjects_by_stream(self) -> dict[str, list[str]]:
         """Stream -> subjects that have handlers: what the provisioner makes consumers of this name from."""

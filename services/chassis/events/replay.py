@@ -1,7 +1,8 @@
-"""Handles dead letters again, once what stopped them is mended: `python -m services.chassis.events.replay <durable>`.
+"""Handles dead letters again, once what stopped them is mended.
 
-Runs with the settings of the service that owns the consumer. What succeeds is acknowledged and gone from the list;
-what fails again stays. An event applied meanwhile is not applied twice: the inbox decides.
+`python -m services.chassis.events.replay <durable> <person>` runs with the settings of the service that owns the
+consumer; the log says which person did it. What succeeds is acknowledged and waits no more; what fails again stays,
+and is told with its number (dismiss.py). An event applied meanwhile is not applied twice: the inbox decides.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import asyncio
 import importlib
 import pkgutil
 import sys
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 import services
@@ -22,11 +26,12 @@ from services.chassis.events.signatures import EventKeys
 from services.chassis.events.stored import DEAD_LETTERS
 from services.chassis.process import telemetry
 from services.chassis.process.settings import ConfigurationError, Settings
+from services.chassis.process.telemetry import log
 from services.chassis.values.clock import Clock, clock_from
 from services.chassis.values.errors import BootError
 
-_COMES_AGAIN_SECONDS = 5
-_QUIET_SECONDS = 2.0
+COMES_AGAIN_SECONDS = 5
+QUIET_SECONDS = 2.0
 
 
 @dataclass
@@ -44,29 +49,43 @@ async def replay(
     subscription: Subscription,
     keys: EventKeys,
     clock: Clock,
-    quiet_seconds: float = _QUIET_SECONDS,
+    quiet_seconds: float = QUIET_SECONDS,
 ) -> Replayed:
     """Handles every waiting dead letter of the consumer once, oldest first, until none comes for `quiet_seconds`."""
     result = Replayed()
-    seen: set[int] = set()
-    async with streams.Pull(js, DEAD_LETTERS.name, subscription.durable, quiet_seconds) as pull:
-        while (message := await pull.next()) is not None:
-            sequence = message.metadata.sequence.stream
-            if sequence in seen:  # it failed in this run and came again: the rest has been seen too
-                await message.nak(delay=_COMES_AGAIN_SECONDS)
-                break
-            seen.add(sequence)
-            subject = (message.headers or {}).get("realco-subject", "")
-            try:
-                applied = await apply(database, subscription, keys, message, clock, subject=subject)
-            except Exception as error:  # one that fails again must not keep the others waiting
-                result.failed.append(f"{subject} {(message.headers or {}).get('ce-id')}: {type(error).__name__}")
-                await message.nak(delay=_COMES_AGAIN_SECONDS)
-                continue
-            result.applied += applied
-            result.repeated += not applied
-            await message.ack_sync(timeout=5)
+    async for message in list_letters(js, subscription.durable, quiet_seconds):
+        subject = (message.headers or {}).get("realco-subject", "")
+        try:
+            applied = await apply(database, subscription, keys, message, clock, subject=subject)
+        except Exception as error:  # one that fails again must not keep the others waiting
+            number, event_id = message.metadata.sequence.stream, (message.headers or {}).get("ce-id")
+            result.failed.append(f"{number} {subject} {event_id}: {type(error).__name__}")
+            await leave(message)
+            continue
+        result.applied += applied
+        result.repeated += not applied
+        await message.ack_sync(timeout=5)
     return result
+
+
+async def list_letters(js: JetStreamContext, durable: str, quiet_seconds: float) -> AsyncGenerator[Msg]:
+    """Every waiting dead letter of the consumer, oldest first, until none comes for `quiet_seconds`.
+
+    Whoever is given one acknowledges it, or leaves it.
+    """
+    seen: set[int] = set()
+    async with streams.Pull(js, DEAD_LETTERS.name, durable, quiet_seconds) as pull:
+        while (message := await pull.next()) is not None:
+            if message.metadata.sequence.stream in seen:  # it was left, and came again: the rest has been seen too
+                await leave(message)
+                return
+            seen.add(message.metadata.sequence.stream)
+            yield message
+
+
+async def leave(letter: Msg) -> None:
+    """It goes on waiting."""
+    await letter.nak(delay=COMES_AGAIN_SECONDS)
 
 
 def find(durable: str) -> tuple[str, Subscription]:
@@ -87,19 +106,36 @@ def find(durable: str) -> tuple[str, Subscription]:
     raise ConfigurationError(f"no consumer is called {durable}; there are: {', '.join(sorted(known))}")
 
 
-async def main(durable: str) -> int:
+@asynccontextmanager
+async def open_jetstream(settings: Settings, durable: str) -> AsyncIterator[JetStreamContext]:
+    """With the rights of the service that owns the consumer."""
+    connection = await streams.connect(settings.nats_url.get_secret_value(), f"letters-{durable}")
+    try:
+        yield streams.jetstream(connection)
+    finally:
+        await connection.close()
+
+
+async def main(durable: str, person: str) -> int:
     settings = Settings.load()
     settings.require("database_url", "worker_database_url", "nats_url", "event_jwks")
     service, subscription = find(durable)
     telemetry.configure_logging(service)
     database = Database.open(settings, service)
-    connection = await streams.connect(settings.nats_url.get_secret_value(), f"replay-{durable}")
     try:
-        js, keys = streams.jetstream(connection), EventKeys(settings.event_jwks)
-        result = await replay(database, js, subscription, keys, clock_from(settings))
+        async with open_jetstream(settings, durable) as js:
+            keys = EventKeys(settings.event_jwks)
+            result = await replay(database, js, subscription, keys, clock_from(settings))
     finally:
-        await connection.close()
         await database.dispose()
+    log.warning(
+        "dead_letters_replayed",
+        consumer=durable,
+        person=person,
+        applied=result.applied,
+        repeated=result.repeated,
+        failed=len(result.failed),
+    )
     print(f"{durable}: {result.applied} applied, {result.repeated} were applied already, {len(result.failed)} failed")
     for line in result.failed:
         print(f"  {line}")
@@ -107,9 +143,9 @@ async def main(durable: str) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m services.chassis.events.replay <durable>")
+    if len(sys.argv) != 3:
+        sys.exit("usage: python -m services.chassis.events.replay <durable> <person>")
     try:
-        sys.exit(asyncio.run(main(sys.argv[1])))
+        sys.exit(asyncio.run(main(sys.argv[1], sys.argv[2])))
     except (ConfigurationError, BootError) as refusal:
         sys.exit(f"cannot replay: {refusal}")

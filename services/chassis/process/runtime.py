@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from grpc import aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from nats.aio.client import Client
 from nats.js import JetStreamContext
@@ -31,11 +30,13 @@ from services.chassis.data.database import Database, is_away
 from services.chassis.data.housekeeping import housekeeping
 from services.chassis.events import streams
 from services.chassis.events.consumer import Subscription, list_streams, run_subscription
+from services.chassis.events.letter_watch import run_letter_watch
 from services.chassis.events.relay import run_relay
 from services.chassis.events.signatures import EventKey, EventKeys
 from services.chassis.events.stream_watch import Faults, run_stream_watch
 from services.chassis.process import telemetry
 from services.chassis.process.boot import boot_check, check_nats_version
+from services.chassis.process.health import Alarms, Health
 from services.chassis.process.jobs import Job, run_jobs
 from services.chassis.process.lifecycle import DRAIN_SECONDS, stop_on_signals, wait_for_callers
 from services.chassis.process.loops import wait_for_any
@@ -44,9 +45,7 @@ from services.chassis.process.telemetry import log
 from services.chassis.values.clock import clock_from
 from services.chassis.values.errors import BootError
 
-# gRPC's own health and reflection packages have no types.
-_health: Any = health
-_health_grpc: Any = health_pb2_grpc
+# gRPC's own reflection package has no types.
 _reflection: Any = reflection
 
 BOOT_SECONDS = 30.0
@@ -80,6 +79,8 @@ class Runtime:
         self._channels: dict[str, aio.Channel] = {}
         # What is wrong, by what it is wrong with: as long as there is any, the service is not ready.
         self.faults: Faults = {}
+        # What waits for a person, while the service serves on.
+        self.alarms: Alarms = {}
         # Set in the course of the drain: relay, consumers and jobs end.
         self._quiet = asyncio.Event()
 
@@ -146,13 +147,12 @@ class Runtime:
         grants = read_grants(self.settings.service_grants_file)
         interfaces = [interface_of(servicer) for servicer in servicers]
         interceptor = server.Interceptor(self.name, self.verifier, interfaces, parties, grants)
-        grpc_server, readiness = self._build(interceptor, servicers)
+        grpc_server, health = self._build(interceptor, servicers)
         stop_on_signals(self.stop)
         await grpc_server.start()
         if self.settings.metrics_port is not None:
             telemetry.serve_metrics(self.settings.bind_host, self.settings.metrics_port)
-        names = ["", *(interface.full_name for interface in interfaces)]
-        tasks = self._background(readiness, names, subscriptions, jobs)
+        tasks = self._background(health, subscriptions, jobs)
         log.info("serving", address=f"{self.settings.bind_host}:{self.port}")
         self.serving.set()
         stopping = asyncio.create_task(self.stop.wait())
@@ -161,40 +161,39 @@ class Runtime:
             early = [task for task in ended if task is not stopping]
         finally:
             self.serving.clear()
-            await self._drain(grpc_server, interceptor, readiness, names, tasks)
+            await self._drain(grpc_server, interceptor, health, tasks)
             stopping.cancel()
         for task in early:
             task.result()  # raises what it died of
             if not self.stop.is_set():
                 raise RuntimeError(f"{task.get_name()} ended by itself")
 
-    def _build(self, interceptor: server.Interceptor, servicers: Sequence[object]) -> tuple[aio.Server, Any]:
+    def _build(self, interceptor: server.Interceptor, servicers: Sequence[object]) -> tuple[aio.Server, Health]:
         grpc_server = server.build(interceptor, self.settings.grpc_concurrent_rpcs_max)
-        readiness = _health.aio.HealthServicer()
-        _health_grpc.add_HealthServicer_to_server(readiness, grpc_server)
+        names = [interface_of(servicer).full_name for servicer in servicers]
+        health = Health(grpc_server, names, self.alarms)
         for servicer in servicers:
             add_servicer(servicer, grpc_server)
         if self.settings.environment == "local":
-            names = [interface_of(servicer).full_name for servicer in servicers]
             _reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], grpc_server)
         address = f"{self.settings.bind_host}:{self.settings.grpc_port}"
         self.port = server.bind(grpc_server, address, self.certificates)
         if self.port == 0:
             raise BootError(f"GRPC_PORT: {address} cannot be bound; is another process using it?")
-        return grpc_server, readiness
+        return grpc_server, health
 
     def _background(
         self,
-        readiness: Any,
-        names: Sequence[str],
+        health: Health,
         subscriptions: Sequence[Subscription],
         jobs: Sequence[Job],
     ) -> list[asyncio.Task[None]]:
         work: dict[str, Coroutine[Any, Any, None]] = {
             "relay": run_relay(self.database, self.js, self.name, self.event_key, self._quiet, self.faults),
             "jobs": run_jobs([*jobs, housekeeping(self.database)], self._quiet, self.work_due),
-            "health": self._watch_health(readiness, names),
+            "health": self._watch_health(health),
             "streams": run_stream_watch(self.js, list_streams(self.name, subscriptions), self._quiet, self.faults),
+            "dead letters": run_letter_watch(self.js, subscriptions, self._quiet, self.alarms),
         }
         for subscription in subscriptions:
             work[f"consumer {subscription.durable}"] = run_subscription(
@@ -209,7 +208,7 @@ class Runtime:
             )
         return [asyncio.create_task(coroutine, name=name) for name, coroutine in work.items()]
 
-    async def _watch_health(self, readiness: Any, names: Sequence[str]) -> None:
+    async def _watch_health(self, health: Health) -> None:
         """Ready while the database answers, streams and consumers are as they have to be, and no event is withheld.
         NATS may be away: the outbox keeps what there is to say.
         """
@@ -223,20 +222,19 @@ class Runtime:
             except Exception as error:  # every failure means the same here
                 log.warning("not_ready", error=type(error).__name__)
                 ready = False
-            await _set_health(readiness, names, ready=ready)
+            await health.set_all(ready=ready)
             await wait_for_any(self.stop, seconds=_HEALTH_SECONDS)
 
     async def _drain(
         self,
         grpc_server: aio.Server,
         interceptor: server.Interceptor,
-        readiness: Any,
-        names: Sequence[str],
+        health: Health,
         tasks: Sequence[asyncio.Task[None]],
     ) -> None:
         deadline = time.monotonic() + DRAIN_SECONDS
         log.info("draining", in_flight=interceptor.in_flight)
-        await _set_health(readiness, names, ready=False)
+        await health.set_all(ready=False)
         await wait_for_callers(self.settings.drain_wait_seconds)
         self._quiet.set()
         await asyncio.wait(tasks, timeout=3)
@@ -268,9 +266,3 @@ def _reason(error: BaseException) -> str:
     """The first line of what the driver says; it names roles and databases, never passwords."""
     origin = getattr(error, "orig", None) or error
     return str(origin).splitlines()[0] if str(origin) else type(error).__name__
-
-
-async def _set_health(readiness: Any, names: Sequence[str], *, ready: bool) -> None:
-    response = health_pb2.HealthCheckResponse
-    for name in names:
-        await readiness.set(name, response.SERVING if ready else response.NOT_SERVING)

@@ -33,6 +33,9 @@ EVENTS_PUBLISHED = Counter("realco_events_published_total", "Events the relay pu
 OUTBOX_OLDEST_SECONDS = Gauge("realco_outbox_oldest_seconds", "Age of the oldest event not yet published.", ["area"])
 EVENTS_HANDLED = Counter("realco_events_handled_total", "Events handled.", ["consumer", "outcome"])
 DEAD_LETTERS = Counter("realco_dead_letters_total", "Events set aside as dead letters.", ["consumer"])
+DEAD_LETTERS_WAITING = Gauge(
+    "realco_dead_letters_waiting", "Dead letters that were neither replayed nor dismissed.", ["consumer", "about_money"]
+)
 EVENTS_NOT_PROVEN = Counter(
     "realco_events_not_proven_total", "Events set aside because their service did not sign them.", ["consumer"]
 )

@@ -1,0 +1,85 @@
+"""A service's eye on its dead letters: how many wait, of each of its consumers.
+
+A dead letter waits until somebody has replayed it (replay.py) or dismissed it (dismiss.py). As long as any does, the
+log says so again every minute, and what to do. One that is about money is an alarm besides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import nats.errors
+from nats.js import JetStreamContext
+from nats.js.errors import Error as JetStreamError
+
+from services.chassis.events import streams
+from services.chassis.events.consumer import Subscription
+from services.chassis.events.stored import DEAD_LETTERS
+from services.chassis.process.health import Alarms
+from services.chassis.process.loops import wait_for_any
+from services.chassis.process.telemetry import DEAD_LETTERS_WAITING, log
+
+LOOK_SECONDS = 5.0
+REMIND_SECONDS = 60.0
+
+
+async def run_letter_watch(
+    js: JetStreamContext,
+    subscriptions: Sequence[Subscription],
+    stop: asyncio.Event,
+    alarms: Alarms,
+    look_seconds: float = LOOK_SECONDS,
+    remind_seconds: float = REMIND_SECONDS,
+) -> None:
+    """Looks until `stop` is set. `alarms` says what waits and is about money, as long as it does."""
+    watches = [_LetterWatch(js, subscription, alarms, remind_seconds) for subscription in subscriptions]
+    while not stop.is_set():
+        for watch in watches:
+            try:
+                await watch.look()
+            except (nats.errors.Error, JetStreamError, TimeoutError) as unknown:
+                log.info("dead_letters_not_counted", consumer=watch.durable, error=type(unknown).__name__)
+        await wait_for_any(stop, seconds=look_seconds)
+
+
+async def count_waiting(js: JetStreamContext, durable: str) -> int | None:
+    """How many dead letters of the consumer nobody has seen to; None where no consumer hands them out."""
+    info = await streams.fetch_consumer(js, DEAD_LETTERS.name, durable)
+    return None if info is None else int(info["num_pending"]) + int(info["num_ack_pending"])
+
+
+class _LetterWatch:
+    def __init__(self, js: JetStreamContext, subscription: Subscription, alarms: Alarms, remind_seconds: float) -> None:
+        self.durable = subscription.durable
+        self._js, self._alarms, self._remind_seconds = js, alarms, remind_seconds
+        self._is_about_money = subscription.is_about_money
+        self._found, self._said_at = "", 0.0
+
+    async def look(self) -> None:
+        waiting = await count_waiting(self._js, self.durable)
+        DEAD_LETTERS_WAITING.labels(self.durable, str(self._is_about_money).lower()).set(waiting or 0)
+        found, command = f"{waiting} wait", f"python -m services.chassis.events.replay {self.durable} <your name>"
+        if waiting is None:
+            found, command = "nobody can tell whether any waits", "python -m deploy.provision"
+        self._note("" if waiting == 0 else found, command)
+
+    def _note(self, found: str, command: str) -> None:
+        title, before, now = f"dead letters of {self.durable}", self._found, time.monotonic()
+        self._found = found
+        if found and self._is_about_money:
+            self._alarms[title] = found
+        else:
+            self._alarms.pop(title, None)
+        if found and (found != before or now - self._said_at >= self._remind_seconds):
+            self._said_at = now
+            log.error(
+                "dead_letters_wait",
+                consumer=self.durable,
+                found=found,
+                about_money=self._is_about_money,
+                command=command,
+            )
+        if before and not found:
+            log.warning("dead_letters_seen_to", consumer=self.durable)
