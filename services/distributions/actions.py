@@ -62,7 +62,7 @@ async def answer_waiting(
     tx: AsyncConnection, offering: Offering, distribution: Distribution, now: datetime
 ) -> distributions_pb2.Distribution:
     """One that may wait for persons to approve it: who has approved it is not asked again."""
-    approval = await DISTRIBUTION_APPROVALS.find(tx, distribution.distribution_id)
+    approval = await DISTRIBUTION_APPROVALS.find(tx, distribution.distribution_id, now)
     return answer_distribution(offering, distribution, now, approval)
 
 

@@ -33,7 +33,7 @@ async def get_transaction(
     tx: AsyncConnection, request: transactions_pb2.GetTransactionRequest, now: datetime
 ) -> transactions_pb2.Transaction:
     row = store.build_transaction(await _require_row(tx, request.transaction_id))
-    return answer_transaction(row, now, await find_approval(tx, row))
+    return answer_transaction(row, now, await find_approval(tx, row, now))
 
 
 async def _require_row(tx: AsyncConnection, transaction_id: str) -> sa.Row[Any]:

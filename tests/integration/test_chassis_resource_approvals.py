@@ -78,14 +78,14 @@ class Desk:
 
     async def end(self, tx, approval, why, now) -> None:
         await chassis.add_note(tx, f"ended: {why}")
-        await self.waiting.cancel(tx, HOLD, now)
+        await self.waiting.cancel(tx, approval.resource_id, now)
 
-    async def begin(self) -> S:
-        details = ApprovalDetails("A hold", HOLD, amount=Money(500, "USD"), beneficiary_party_ids=frozenset({PAYEE}))
+    async def begin(self, hold_id=HOLD, *, shown=True) -> S | None:
+        details = ApprovalDetails("A hold", hold_id, amount=Money(500, "USD"), beneficiary_party_ids=frozenset({PAYEE}))
         with acting_as(MAKER):
             async with self.database.begin() as tx:
-                await self.waiting.open(tx, details, holds_pb2.Hold(hold_id=HOLD), self.clock.now())
-        return await self.get()
+                await self.waiting.open(tx, details, holds_pb2.Hold(hold_id=hold_id), self.clock.now())
+        return await self.get() if shown else None
 
     async def get(self, who=CHECKER) -> S:
         with acting_as(who):
@@ -213,6 +213,34 @@ async def test_what_sql_says_waits_no_more_is_neither_rejected_nor_taken_back_by
             with pytest.raises(NotSealed):
                 async with desk.database.begin() as tx:
                     await end(tx)
+
+
+@pytest.mark.parametrize("altered", ["status = 'CANCELLED'", "note = 'x'"], ids=["that it waits", "what it says"])
+async def test_an_altered_approval_stops_its_resource_while_it_may_be_the_one_that_waits(desk, altered):
+    await desk.begin()
+    async with desk.database.begin(MAKER.org_id) as tx:
+        await tx.execute(sa.text(f"UPDATE approvals SET {altered}"))
+    desk.clock.advance(VALIDITY)
+    await desk.jobs["expire_approvals"].run()
+    with pytest.raises(NotSealed):
+        await desk.approve_by_route()
+    desk.clock.advance(VALIDITY)
+    with pytest.raises(ApprovalNotFound):
+        await desk.approve_by_route()
+    await desk.begin(shown=False)
+    await desk.approve_by_route()
+    assert await desk.notes() == [f"approved by {CHECKER.person}"]
+
+
+async def test_an_altered_approval_keeps_no_other_from_ending_in_time(desk):
+    await desk.begin()
+    async with desk.database.begin(MAKER.org_id) as tx:
+        await tx.execute(sa.text("UPDATE approvals SET note = 'x'"))
+    await desk.begin("hold_2", shown=False)
+    desk.clock.advance(VALIDITY)
+    await desk.jobs["expire_approvals"].run()
+    async with desk.database.begin(MAKER.org_id) as tx:
+        assert set(await tx.scalars(sa.text("SELECT status FROM approvals"))) == {"PENDING", "EXPIRED"}
 
 
 async def test_whoever_may_not_approve_by_the_own_route_may_not_by_the_inbox(desk):

@@ -110,6 +110,6 @@ class ApprovalEvents:
 
     async def cancel_all(self, tx: AsyncConnection, kind: str, resource_id: str, now: datetime) -> None:
         """What they are about waits no more, or is not what it was: nobody decides any more."""
-        for approval in await records.lock_pending(tx, current_principal().org_id, kind, resource_id):
+        for approval in await records.lock_pending(tx, current_principal().org_id, kind, resource_id, now):
             over = approval.status_at(now) is Status.EXPIRED
             await self.save(tx, replace(approval, status=Status.EXPIRED if over else Status.CANCELLED), now)

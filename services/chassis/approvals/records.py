@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +18,8 @@ from services.chassis.values.failure import read_failure, write_failure
 from services.chassis.values.money import Money
 
 _c = approvals.c
+# How long after its time ran out an approval is still asked whether it waits: so long a job has to write down its end.
+_LATE = timedelta(days=7)
 
 
 async def insert_approval(tx: AsyncConnection, approval: Approval) -> None:
@@ -63,29 +65,41 @@ async def find_approval(tx: AsyncConnection, org_id: str, approval_id: str, *, l
     return None if row is None else _read(tx, row)
 
 
-async def lock_pending(tx: AsyncConnection, org_id: str, kind: str, resource_id: str) -> list[Approval]:
+async def lock_pending(tx: AsyncConnection, org_id: str, kind: str, resource_id: str, now: datetime) -> list[Approval]:
     """The approvals of this kind that wait about a resource: one at most, where the resource itself waits.
 
     Raises: NotSealed: somebody wrote one about it past this service; it may be the one that waits.
     """
-    return [
-        each for each in await _list_about(tx, org_id, kind, resource_id, lock=True) if each.status is Status.PENDING
-    ]
+    query = _selecting_open(org_id, kind, resource_id, now).with_for_update()
+    return _keep_pending(tx, await tx.execute(query))
 
 
-async def find_pending_about(tx: AsyncConnection, org_id: str, kind: str, resource_id: str) -> Approval | None:
+async def find_pending_about(
+    tx: AsyncConnection, org_id: str, kind: str, resource_id: str, now: datetime
+) -> Approval | None:
     """The approval of this kind that waits about a resource which itself waits. Raises: NotSealed."""
-    about = await _list_about(tx, org_id, kind, resource_id)
-    return next((each for each in about if each.status is Status.PENDING), None)
+    return next(iter(_keep_pending(tx, await tx.execute(_selecting_open(org_id, kind, resource_id, now)))), None)
 
 
-async def _list_about(
-    tx: AsyncConnection, org_id: str, kind: str, resource_id: str, *, lock: bool = False
-) -> list[Approval]:
-    """All about a resource: which of them waits, or came last, is asked of rows that say what this service wrote."""
+def _selecting_about(org_id: str, kind: str, resource_id: str) -> sa.Select[Any]:
     query = sa.select(approvals).where(_c.org_id == org_id, _c.kind == kind, _c.resource_id == resource_id)
-    query = query.order_by(_c.approval_id)
-    return [_read(tx, row) for row in await tx.execute(query.with_for_update() if lock else query)]
+    return query.order_by(_c.approval_id)
+
+
+def _selecting_open(org_id: str, kind: str, resource_id: str, now: datetime) -> sa.Select[Any]:
+    """The statement that finds those about a resource of which one may wait.
+
+    Until when it can be decided never changes in the life of a row, and no login may change it (data/rights.py). The
+    status can be altered, so it is not asked here: the approval that waits is always found, and a row that is too old
+    to be decided stops nobody, whatever became of it.
+    """
+    may_wait = sa.or_(_c.expires_at.is_(None), _c.expires_at > now - _LATE)
+    return _selecting_about(org_id, kind, resource_id).where(may_wait)
+
+
+def _keep_pending(tx: AsyncConnection, rows: Iterable[Any]) -> list[Approval]:
+    """Those that wait, of rows that say what this service wrote."""
+    return [each for each in [_read(tx, row) for row in rows] if each.status is Status.PENDING]
 
 
 async def find_pending(
@@ -104,8 +118,11 @@ async def find_pending(
 
 
 async def find_decided_hash(tx: AsyncConnection, org_id: str, kind: str, resource_id: str) -> str | None:
-    """The hash of the content about a resource that was approved last. Raises: NotSealed."""
-    about = await _list_about(tx, org_id, kind, resource_id)
+    """The hash of the content about a resource that was approved last, of all: what was decided may be done much later.
+
+    Raises: NotSealed.
+    """
+    about = [_read(tx, row) for row in await tx.execute(_selecting_about(org_id, kind, resource_id))]
     decided = [each for each in about if each.status in (Status.APPROVED, Status.EXECUTED)]
     return max(decided, key=lambda each: (each.decided_at, each.approval_id)).content_hash if decided else None
 

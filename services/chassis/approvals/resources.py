@@ -77,7 +77,7 @@ class ResourceApprovals:
             ApprovalNotFound, ApprovalExpired, IllegalStatusChange, MakerIsChecker, AlreadyApproved,
             BeneficiaryIsChecker, InsufficientUserAuthentication
         """
-        approval = await self._lock(tx, resource_id)
+        approval = await self._lock(tx, resource_id, now)
         if approval is None:
             raise ApprovalNotFound()
 
@@ -93,7 +93,7 @@ class ResourceApprovals:
         Raises:
             ApprovalExpired, MakerIsChecker
         """
-        approval = await self._lock(tx, resource_id)
+        approval = await self._lock(tx, resource_id, now)
         if approval is not None:
             person = current_principal().person
             check_no(approval, now, person)
@@ -107,16 +107,16 @@ class ResourceApprovals:
     async def drop_lapsed(self, operations: Operations, parties: Parties, resource_id: str) -> None:
         """Before somebody approves it by the resource's own route: who did before may count no longer (lapses.py)."""
         async with operations.database.begin() as tx:
-            read = await self.find(tx, resource_id)
+            read = await self.find(tx, resource_id, operations.clock.now())
         if read is not None:
             await drop_lapsed(operations, self.events, parties, read, read.makers)
 
-    async def find(self, tx: AsyncConnection, resource_id: str) -> Approval | None:
+    async def find(self, tx: AsyncConnection, resource_id: str, now: datetime) -> Approval | None:
         """What waits about the resource, for its own rules to say who may decide."""
-        return await records.find_pending_about(tx, current_principal().org_id, self.kind, resource_id)
+        return await records.find_pending_about(tx, current_principal().org_id, self.kind, resource_id, now)
 
-    async def _lock(self, tx: AsyncConnection, resource_id: str) -> Approval | None:
-        pending = await records.lock_pending(tx, current_principal().org_id, self.kind, resource_id)
+    async def _lock(self, tx: AsyncConnection, resource_id: str, now: datetime) -> Approval | None:
+        pending = await records.lock_pending(tx, current_principal().org_id, self.kind, resource_id, now)
         return pending[0] if pending else None
 
 

@@ -54,11 +54,11 @@ def build_transaction_details(row: Transaction, account: BankAccount | None) -> 
     )
 
 
-async def find_approval(tx: AsyncConnection, row: Transaction) -> Approval | None:
+async def find_approval(tx: AsyncConnection, row: Transaction, now: datetime) -> Approval | None:
     """What waits about it, while it is PENDING_APPROVAL."""
     if row.status is not Status.PENDING_APPROVAL:
         return None
-    return await TRANSACTION_APPROVALS.find(tx, row.transaction_id)
+    return await TRANSACTION_APPROVALS.find(tx, row.transaction_id, now)
 
 
 async def ask_for_confirmation(tx: AsyncConnection, account: BankAccount, now: datetime) -> None:

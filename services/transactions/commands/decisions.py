@@ -38,7 +38,7 @@ async def approve_transaction(
     """PENDING_APPROVAL -> APPROVED -> QUEUED, by the last yes it needs. Raises EtagMismatch, and as approve_waiting."""
     row, _ = await _lock_as_read(tx, request.transaction_id, request.etag)
     row = await _approve(tx, row, parties, now)
-    return answer_transaction(row, now, await find_approval(tx, row))
+    return answer_transaction(row, now, await find_approval(tx, row, now))
 
 
 async def approve_waiting(

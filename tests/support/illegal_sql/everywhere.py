@@ -73,6 +73,8 @@ EVERYWHERE = {
     "another hash of an approval": "UPDATE approvals SET content_hash = 'x'",
     "another maker of an approval": "UPDATE approvals SET makers = ARRAY['x']",
     "another amount of an approval": "UPDATE approvals SET amount_minor = 1",
+    "an approval of another kind": "UPDATE approvals SET kind = 'x'",
+    "an approval about something else": "UPDATE approvals SET resource_id = 'x'",
     "an approval that lasts longer": "UPDATE approvals SET expires_at = now()",
     "an approval forgotten": "DELETE FROM approvals",
     "another life of the database": "UPDATE incarnation SET incarnation = gen_random_uuid()",

@@ -196,7 +196,8 @@ async def reject_distribution(
 async def end_waiting(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:
     """Back to DRAFT: it was rejected or taken back in the inbox, or nobody decided in time."""
     _, distribution = await lock_distribution(tx, approval.resource_id)
-    await _send_back(tx, distribution, _REASONS[approval.status], now)
+    if distribution.status is DistributionStatus.PENDING_APPROVAL:
+        await _send_back(tx, distribution, _REASONS[approval.status], now)
 
 
 async def _send_back(
