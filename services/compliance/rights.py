@@ -14,7 +14,7 @@ RIGHTS: Table = {
             *("external_id", "metadata", "version", "updated_at", "seal"),
         ),
     ),
-    "party_persons": both(insert=EVERY, delete=True),
+    "party_persons": appended(),
     "former_persons": appended(),
     "ended_sessions": appended(),
     "api_keys": both(

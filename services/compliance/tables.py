@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data import tables as chassis_tables
-from services.chassis.data.seals import sealed
+from services.chassis.data.seals import seal_whole, sealed
 from services.chassis.values.text import MACHINE_PREFIXES
 
 metadata = sa.MetaData()
@@ -61,7 +61,8 @@ parties = sa.Table(
     ),
 )
 
-# Who acts for whom.
+# Append-only: who acts for whom, a row each time that it was said. The latest of a person holds, unless it is over
+# (`former_persons`). No row is removed, or whoever has a login could end that somebody gains from what a party is paid.
 party_persons = sa.Table(
     "party_persons",
     metadata,
@@ -69,8 +70,8 @@ party_persons = sa.Table(
     sa.Column("party_id", sa.Text, primary_key=True),
     sa.Column("person_id", sa.Text, primary_key=True),  # the subject of the person's tokens
     sa.Column("title", sa.Text),
-    # The version of the party at its last change; the etag is made of it.
-    sa.Column("version", sa.BigInteger, nullable=False),
+    # The version of the party as it was said; the etag is made of it.
+    sa.Column("version", sa.BigInteger, primary_key=True),
     sa.Column("created_by", sa.Text, nullable=False),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
@@ -78,8 +79,8 @@ party_persons = sa.Table(
     _names_person(),
     sa.ForeignKeyConstraint(["org_id", "party_id"], ["parties.org_id", "parties.party_id"]),
     sa.Index("party_persons_person", "org_id", "person_id", "party_id"),
-    info=sealed("org_id", "party_id", "person_id", "version"),
 )
+seal_whole(party_persons)
 
 # Append-only: who acted for whom until when. Not long after it, a person still has an interest in the party.
 former_persons = sa.Table(
@@ -89,7 +90,7 @@ former_persons = sa.Table(
     sa.Column("person_id", sa.Text, primary_key=True),
     sa.Column("party_id", sa.Text, primary_key=True),
     sa.Column("ended_at", sa.TIMESTAMP(timezone=True), primary_key=True),
-    # The party's. A row of `party_persons` of this version or an older one is over, wherever it came back from.
+    # The party's. A row of `party_persons` of this version or an older one is over.
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("seal", pg.BYTEA, nullable=False),
     sa.ForeignKeyConstraint(["org_id", "party_id"], ["parties.org_id", "parties.party_id"]),

@@ -309,21 +309,27 @@ async def test_the_database_itself_keeps_no_machine_and_no_other_spelling_as_a_p
                 await servers.tamper(postgres.admin_dsn, compliance.database, forgery)
 
 
-async def test_a_person_who_was_removed_is_not_put_back_with_the_row_that_was(compliance, postgres):
-    await compliance.create()
+async def test_the_latest_row_of_ours_says_who_acts_for_a_party_whatever_sql_adds(compliance, postgres):
+    party = (await compliance.create()).party_id
+    added = await compliance.add(CHECKER.person, title="Trustee")
+    await compliance.add(CHECKER.person, title="Manager", etag=added.etag)
     await compliance.add("ann")
-    await servers.tamper(postgres.admin_dsn, compliance.database, "CREATE TABLE was AS SELECT * FROM party_persons")
     await compliance.remove("ann")
-    await servers.tamper(postgres.admin_dsn, compliance.database, "INSERT INTO party_persons SELECT * FROM was")
-    with acting_as(TRANSACTIONS):
-        request = persons_pb2.ListPartiesOfPersonRequest(person_id="ann")
-        assert list((await compliance.persons.ListPartiesOfPerson(request, None)).party_ids) == []
-    await compliance.add("ann")
-    with acting_as(TRANSACTIONS):
-        assert list((await compliance.persons.ListPartiesOfPerson(request, None)).party_ids) == [compliance.party_id]
-    for table in ("parties", "party_persons"):
+    forgery = (
+        "INSERT INTO party_persons SELECT org_id, party_id, person_id, 'forged', version + 100, created_by, created_at,"
+        " updated_at, seal FROM party_persons"
+    )
+    async with compliance.database.begin(ORG) as tx:
+        await tx.execute(sa.text(forgery))
+    for statement in ("DELETE FROM party_persons", "UPDATE party_persons SET version = version - 1"):
         with pytest.raises(Exception, match="keeps its rows"):
-            await servers.tamper(postgres.admin_dsn, compliance.database, f"UPDATE {table} SET version = version - 1")
+            await servers.tamper(postgres.admin_dsn, compliance.database, statement)
+    assert await compliance.list_titles() == {CHECKER.person: "Manager"}
+    [check, *_] = await compliance.waiting(party)
+    with pytest.raises(BeneficiaryIsChecker):
+        await compliance.review(check.compliance_check_id)
+    await compliance.add("ann", title="Heir")
+    assert await compliance.list_titles() == {CHECKER.person: "Manager", "ann": "Heir"}
 
 
 @pytest.mark.parametrize(

@@ -145,9 +145,13 @@ class ComplianceHarness:
             return await self.parties.RemovePartyPerson(request, None)
 
     async def list_persons(self) -> list[str]:
+        return list(await self.list_titles())
+
+    async def list_titles(self) -> dict[str, str]:
+        """Who acts for the party, in the order of the list, and as what."""
         with acting_as(MAKER):
             request = parties_pb2.ListPartyPersonsRequest(party_id=self.party_id)
-            return [one.person_id for one in (await self.parties.ListPartyPersons(request, None)).persons]
+            return {one.person_id: one.title for one in (await self.parties.ListPartyPersons(request, None)).persons}
 
     async def waiting(self, party_id: str = "", principal: Principal = CHECKER) -> list[Any]:
         return await self.list_checks(

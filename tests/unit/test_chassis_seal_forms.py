@@ -77,7 +77,7 @@ FORMS = {
     "limit_usage": ["9e1a13259fe4ecb1"],
     "offerings": ["93adc6258f42ed3d"],
     "parties": ["7b132571de048d34"],
-    "party_persons": ["ad4a7b3434d6bc72"],
+    "party_persons": ["327c949d1d41502d"],
     "payout_requests": ["253db8a0a55335c3"],
     "payouts": ["c4eaeb937dfbbd99"],
     "provider_payments": ["85f4a3d7d7574257"],

@@ -91,7 +91,7 @@ async def remove_party_person(tx: AsyncConnection, request: pb.RemovePartyPerson
     if person is None:  # a name that was misspelled must not look like a right that was taken away
         raise PersonNotFound("person_id")
     check_etag(request.etag, person.etag)
-    return await actions.answer_party(tx, await store.delete_person(tx, party, person_id, now))
+    return await actions.answer_party(tx, await store.insert_end_of_person(tx, party, person_id, now))
 
 
 async def end_sessions(tx: AsyncConnection, request: pb.EndSessionsRequest, now: datetime) -> pb.EndSessionsResponse:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -23,7 +24,6 @@ from services.compliance.store import checks
 from services.compliance.tables import ended_sessions, former_persons, parties, party_persons
 
 _c = parties.c
-_p = party_persons.c
 
 
 def _read_party(row: Row) -> Party:
@@ -144,12 +144,19 @@ class _Whose(NamedTuple):
 
 
 async def _list_acting(tx: AsyncConnection, whose: _Whose) -> list[Row]:
-    """Who acts for whom, by party and person: a row that was removed and put back is none."""
-    ended: dict[tuple[str, str], int] = {}
-    for row in await _list_former(tx, whose):
-        ended[row.party_id, row.person_id] = max(row.version, ended.get((row.party_id, row.person_id), 0))
-    acting = keep_sealed(tx, party_persons, await tx.execute(whose.select(party_persons)))
-    return [row for row in acting if row.version > ended.get((row.party_id, row.person_id), 0)]
+    """Who acts for whom, by party and person: of each the latest row that is ours, unless it is over."""
+    said = _find_latest(keep_sealed(tx, party_persons, await tx.execute(whose.select(party_persons))))
+    ended = _find_latest(await _list_former(tx, whose))
+    return [row for pair, row in said.items() if pair not in ended or row.version > ended[pair].version]
+
+
+def _find_latest(rows: Iterable[Row]) -> dict[tuple[str, str], Row]:
+    """By party and person, in the order in which they come first."""
+    latest: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        pair = row.party_id, row.person_id
+        latest[pair] = max(latest.get(pair, row), row, key=attrgetter("version"))
+    return latest
 
 
 async def _list_former(tx: AsyncConnection, whose: _Whose, since: datetime | None = None) -> list[Row]:
@@ -180,9 +187,8 @@ async def find_person(tx: AsyncConnection, party_id: str, person_id: str) -> Par
 
 
 async def save_person(tx: AsyncConnection, party: Party, person: PartyPerson, event: Any, now: datetime) -> PartyPerson:
-    """Somebody acts for a locked party, as this says. It takes the place of any row of the person."""
+    """Somebody acts for a locked party, as this says. It holds from now on, whatever was said of the person before."""
     person = replace(person, version=party.version + 1, updated_at=now)
-    await tx.execute(sa.delete(party_persons).where(_is_one(person.party_id, person.person_id)))
     await _insert_persons(tx, [person])
     await save_party(tx, party, party, event, now)
     return person
@@ -193,13 +199,8 @@ async def _insert_persons(tx: AsyncConnection, persons: Sequence[PartyPerson]) -
     await insert_many(tx, party_persons, rows)
 
 
-async def delete_person(tx: AsyncConnection, party: Party, person_id: str, now: datetime) -> Party:
+async def insert_end_of_person(tx: AsyncConnection, party: Party, person_id: str, now: datetime) -> Party:
     """Ends that a person acts for a locked party, and answers the party."""
-    await tx.execute(sa.delete(party_persons).where(_is_one(party.party_id, person_id)))
     ended = {"party_id": party.party_id, "person_id": person_id, "version": party.version + 1, "ended_at": now}
     await insert_many(tx, former_persons, [seal_columns(tx, former_persons, ended)])
     return await save_party(tx, party, party, events.PartyPersonRemoved(person_id=person_id), now)
-
-
-def _is_one(party_id: str, person_id: str) -> sa.ColumnElement[bool]:
-    return sa.and_(is_mine(party_persons), _p.party_id == party_id, _p.person_id == person_id)

@@ -97,5 +97,5 @@ OF_REQUESTS = {
     "a row of all organizations": "SELECT set_config('app.org_id', '*', true);"
     " INSERT INTO aggregate_versions VALUES ('org_2', 'x', 1)",
 }
-# Tables of which rows are removed all the same: parties lose persons, drafts are calculated anew, refusals forgotten.
-REMOVED_FROM = {"party_persons", "distribution_tiers", "allocations", "refused_postings"}
+# Tables of which rows are removed all the same: drafts are calculated anew, refusals forgotten.
+REMOVED_FROM = {"distribution_tiers", "allocations", "refused_postings"}

@@ -39,7 +39,7 @@ def upgrade() -> None:
         " ('MONTHLY_DEPOSIT', 'USD', 50000000, '2020-01-01T00:00:00Z')"
     )
     guard_moves(op, _MOVES)
-    append_only(op, "transaction_limits", "former_persons", "statements")
+    append_only(op, "transaction_limits", "party_persons", "former_persons", "statements")
     close(op, "compliance", RIGHTS)
 
 
@@ -229,7 +229,7 @@ def _create_tables() -> None:
             " AND NOT (starts_with(person_id, 'service:') OR starts_with(person_id, 'key:'))",
             name="person_id_names_a_person",
         ),
-        sa.PrimaryKeyConstraint("org_id", "party_id", "person_id"),
+        sa.PrimaryKeyConstraint("org_id", "party_id", "person_id", "version"),
     )
     op.create_index("party_persons_person", "party_persons", ["org_id", "person_id", "party_id"], unique=False)
     op.create_table(
