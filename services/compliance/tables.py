@@ -98,16 +98,18 @@ former_persons = sa.Table(
 )
 
 # Append-only: when the sessions of a person were ended, and by whom. Whoever signed in before the last time moves no
-# money any more.
+# money any more, and has approved nothing. A trigger takes no time but the database's own at that moment.
 ended_sessions = sa.Table(
     "ended_sessions",
     metadata,
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("person_id", sa.Text, primary_key=True),
-    sa.Column("ended_at", sa.TIMESTAMP(timezone=True), primary_key=True, server_default=sa.func.now()),
+    sa.Column("ended_at", sa.TIMESTAMP(timezone=True), primary_key=True),
     sa.Column("ended_by", sa.Text, nullable=False),
+    sa.Column("seal", pg.BYTEA, nullable=False),
     _names_person(),
 )
+seal_whole(ended_sessions)
 
 # A secret is kept as its digest: the one in use, the one before it, which may work for a while, and the one that waits
 # for a second person. When each was made is in the time of this machine, as the ends of sessions are.
@@ -178,7 +180,7 @@ compliance_checks = sa.Table(
     sa.Column("direction", sa.Text),
     sa.Column("amount_minor", sa.BigInteger),
     sa.Column("currency", sa.CHAR(3)),
-    # Both as protobuf spells them in JSON; the facts they came from are columns of limit_usage.
+    # Both as protobuf spells them in JSON; the facts they came from are columns of limit_usage. 
     sa.Column("failure", pg.JSONB(none_as_null=True)),
     sa.Column("explanation", pg.JSONB(none_as_null=True)),
     # Who wrote the facts of the party that it is about: none of them decides it.

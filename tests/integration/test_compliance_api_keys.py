@@ -16,6 +16,7 @@ from realco.approvals.v1 import approvals_pb2
 from realco.compliance.v1 import api_keys_pb2 as pb
 from realco.compliance.v1 import parties_pb2
 
+from services.chassis.calls.auth import acting_as
 from services.chassis.data.database import Database
 from services.chassis.values.approval import VALIDITY
 from services.chassis.values.ids import new_id
@@ -24,7 +25,7 @@ from services.compliance.jobs import build_jobs
 from services.compliance.store.parties import insert_end_of_sessions
 from services.compliance.tables import metadata
 from tests.support.api_key_desk import HOLDER, OTHER, Desk, K, serving
-from tests.support.compliance import ORG, build_dependencies
+from tests.support.compliance import CHECKER, ORG, build_dependencies
 
 
 @pytest.fixture
@@ -255,7 +256,8 @@ async def test_nobody_approves_a_secret_of_somebody_whose_sessions_were_ended_wh
     works, secret = await desk.open_key()
     waits = (await desk.create()).api_key
     async with desk.harness.database.begin(ORG) as tx:
-        await insert_end_of_sessions(tx, org_id=ORG, person_id=HOLDER, ended_by=OTHER)
+        with acting_as(CHECKER):
+            await insert_end_of_sessions(tx, HOLDER)
     assert (await desk.exchange(works, secret))[0] == "UNAUTHENTICATED"
     assert (await desk.decide(waits))[0] == "ILLEGAL_STATUS_CHANGE"
 

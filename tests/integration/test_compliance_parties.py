@@ -303,7 +303,7 @@ async def test_the_database_itself_keeps_no_machine_and_no_other_spelling_as_a_p
                 f"INSERT INTO party_persons SELECT org_id, party_id, '{name}', title, version, created_by, created_at,"
                 " updated_at, seal FROM party_persons"
             ),
-            f"INSERT INTO ended_sessions (org_id, person_id, ended_by) VALUES ('org-1', '{name}', 'admin-1')",
+            f"INSERT INTO ended_sessions VALUES ('org-1', '{name}', now(), 'admin-1', 'x')",
         ):
             with pytest.raises(Exception, match="person_id_names_a_person"):
                 await servers.tamper(postgres.admin_dsn, compliance.database, forgery)
@@ -357,6 +357,27 @@ async def test_nobody_ends_with_sql_that_a_person_acts_for_a_party_or_gains_from
     [check, *_] = await compliance.waiting(party)
     with pytest.raises(BeneficiaryIsChecker):
         await compliance.review(check.compliance_check_id)
+
+
+async def test_sessions_that_sql_ended_go_on(compliance):
+    async def read_end():
+        with acting_as(TRANSACTIONS):
+            request = persons_pb2.ListPartiesOfPersonRequest(person_id="ann")
+            answer = await compliance.persons.ListPartiesOfPerson(request, None)
+        return answer.sessions_end_time if answer.HasField("sessions_end_time") else None
+
+    async def forge(seal):
+        row = f"INSERT INTO ended_sessions SELECT '{ORG}', 'ann', now(), 'admin-1', {seal}"
+        async with compliance.database.begin(ORG) as tx:
+            await tx.execute(sa.text(row))
+
+    await forge("'made up'")
+    assert await read_end() is None
+    request = parties_pb2.EndSessionsRequest(idempotency_key="ended", person_id="ann")
+    with acting_as(MAKER):
+        ended = await compliance.parties.EndSessions(request, None)
+    await forge("seal FROM ended_sessions ORDER BY ended_at DESC LIMIT 1")
+    assert await read_end() == ended.end_time
 
 
 async def test_whoever_leaves_a_party_decides_for_thirty_days_nothing_that_it_gains_from(compliance):

@@ -69,6 +69,7 @@ FORMS = {
     "contributions": ["8a8881bf5c25c146"],
     "distribution_tiers": ["12e05cbcf30d7a9b"],
     "distributions": ["c374a3d0d9eae262"],
+    "ended_sessions": ["23656ac2bedc0ef2"],
     "escrow_accounts": ["f6285b35d1e77546"],
     "former_persons": ["1d51fde61982a7b4"],
     "handled_positions": ["a81f650f8a2804e1"],

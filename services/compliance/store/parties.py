@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from realco.compliance.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields, seal_columns
 from services.chassis.data.reach import is_mine
@@ -167,19 +168,19 @@ async def _list_former(tx: AsyncConnection, whose: _Whose, since: datetime | Non
     return keep_sealed(tx, former_persons, await tx.execute(found))
 
 
-async def insert_end_of_sessions(tx: AsyncConnection, **values: Any) -> datetime:
+async def insert_end_of_sessions(tx: AsyncConnection, person_id: str) -> datetime:
     """Ended at this moment of the database: sign-ins are not in the time of a test clock."""
-    statement = sa.insert(ended_sessions).values(**values).returning(ended_sessions.c.ended_at)
-    ended_at: datetime = (await tx.execute(statement)).scalar_one()
+    ended_at: datetime = (await tx.execute(sa.select(sa.func.now()))).scalar_one()
+    ended = {"person_id": person_id, "ended_at": ended_at, "ended_by": current_principal().person}
+    await insert_many(tx, ended_sessions, [seal_columns(tx, ended_sessions, ended)])
     return ended_at
 
 
 async def find_end_of_sessions(tx: AsyncConnection, person_id: str) -> datetime | None:
-    """When the person's sessions were last ended."""
-    c = ended_sessions.c
-    theirs = sa.select(sa.func.max(c.ended_at)).where(is_mine(ended_sessions), c.person_id == person_id)
-    found: datetime | None = await tx.scalar(theirs)
-    return found
+    """When the person's sessions were last ended. A row that is not ours ends none."""
+    theirs = sa.select(ended_sessions).where(is_mine(ended_sessions), ended_sessions.c.person_id == person_id)
+    ends = keep_sealed(tx, ended_sessions, await tx.execute(theirs))
+    return max((row.ended_at for row in ends), default=None)
 
 
 async def find_person(tx: AsyncConnection, party_id: str, person_id: str) -> PartyPerson | None:

@@ -80,6 +80,14 @@ RULES = {
     "an older state of a key": ("UPDATE api_keys SET version = 0", "42501"),
     "an unknown role": ("UPDATE parties SET roles = '{KING}'", "23514"),
     "an end of sessions": ("UPDATE ended_sessions SET ended_at = 'epoch'", "42501"),
+    "an end of sessions before this moment": (
+        "INSERT INTO ended_sessions VALUES ('org_1', 'ann', now() - interval '1 s', 'bob', 'x')",
+        "42501",
+    ),
+    "an end of sessions in time to come": (
+        "INSERT INTO ended_sessions VALUES ('org_1', 'ann', now() + interval '1 s', 'bob', 'x')",
+        "42501",
+    ),
     "an end of sessions that is taken back": ("DELETE FROM ended_sessions", "42501"),
     "a limit to begin with": ("INSERT INTO default_limits VALUES ('DAILY_DEPOSIT', 'EUR', 1, now())", "42501"),
 }

@@ -26,6 +26,11 @@ _MOVES = {
         >PASSED >FAILED >MANUAL_REVIEW MANUAL_REVIEW>PASSED MANUAL_REVIEW>FAILED MANUAL_REVIEW>EXPIRED PASSED>EXPIRED
     """,
 }
+# Sessions end at the moment in which somebody says so: not before, and not in time to come.
+_REFUSE_ANOTHER_TIME = """
+CREATE TRIGGER refuse_another_time BEFORE INSERT ON ended_sessions FOR EACH ROW
+WHEN (NEW.ended_at <> now()) EXECUTE FUNCTION realco_refuse()
+"""
 
 
 def upgrade() -> None:
@@ -39,7 +44,8 @@ def upgrade() -> None:
         " ('MONTHLY_DEPOSIT', 'USD', 50000000, '2020-01-01T00:00:00Z')"
     )
     guard_moves(op, _MOVES)
-    append_only(op, "transaction_limits", "party_persons", "former_persons", "statements")
+    append_only(op, "transaction_limits", "party_persons", "former_persons", "ended_sessions", "statements")
+    op.execute(_REFUSE_ANOTHER_TIME)
     close(op, "compliance", RIGHTS)
 
 
@@ -247,8 +253,9 @@ def _create_tables() -> None:
         "ended_sessions",
         sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("person_id", sa.Text(), nullable=False),
-        sa.Column("ended_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("ended_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("ended_by", sa.Text(), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=False),
         sa.CheckConstraint(
             "person_id = lower(btrim(person_id)) AND person_id <> ''"
             " AND NOT (starts_with(person_id, 'service:') OR starts_with(person_id, 'key:'))",
