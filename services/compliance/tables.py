@@ -180,7 +180,8 @@ compliance_checks = sa.Table(
     sa.Column("direction", sa.Text),
     sa.Column("amount_minor", sa.BigInteger),
     sa.Column("currency", sa.CHAR(3)),
-    # Both as protobuf spells them in JSON; the facts they came from are columns of limit_usage. 
+    # Both as protobuf spells them in JSON; the facts they came from are columns of limit_usage. Who signs in as the
+    # service may change the explanation alone.
     sa.Column("failure", pg.JSONB(none_as_null=True)),
     sa.Column("explanation", pg.JSONB(none_as_null=True)),
     # Who wrote the facts of the party that it is about: none of them decides it.
@@ -236,8 +237,8 @@ compliance_checks = sa.Table(
             "party_id",
             "makers",
         ),
-        *("direction", "amount_minor", "currency"),
-        *("reviewed_by", "reviewed_at", "expires_at", "created_at"),
+        *("direction", "amount_minor", "currency", "explanation", "note"),
+        *("reviewed_by", "reviewed_at", "expires_at", "created_at", "updated_at"),
     ),
 )
 

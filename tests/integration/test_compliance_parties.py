@@ -21,7 +21,6 @@ from services.chassis.values.etags import EtagMismatch, EtagRequired
 from services.compliance.api import OwnParties
 from services.compliance.domain import parties as rules
 from services.compliance.domain.refusals import PersonNotFound, TooManyParties
-from tests.support import servers
 from tests.support.compliance import CHECKER, MAKER, ORG, PARTY, STRANGER, TRANSACTIONS, money_in
 
 
@@ -270,114 +269,6 @@ async def test_the_persons_of_a_party_are_listed_page_by_page_in_the_order_of_th
         last = await compliance.parties.ListPartyPersons(request, None)
     assert [one.person_id for one in (*first.persons, *last.persons)] == ["ann", "bob", "cid"]
     assert (len(first.persons), first.next_page_token != "", last.next_page_token) == (2, True, "")
-
-
-async def test_a_person_or_an_answer_that_the_database_was_told_alone_counts_for_nothing(compliance, postgres):
-    await compliance.create()
-    party_id = compliance.party_id
-    await compliance.add("ann")
-    for forgery in (
-        (
-            "INSERT INTO party_persons SELECT org_id, party_id, 'eve', title, version, created_by, created_at,"
-            f" updated_at, seal FROM party_persons WHERE party_id = '{party_id}' AND person_id = 'ann'"
-        ),
-        (
-            "UPDATE compliance_checks SET status = 'PASSED', reviewed_by = 'admin-2', reviewed_at = now(),"
-            " expires_at = now() + interval '1 year'"
-        ),
-    ):
-        await servers.tamper(postgres.admin_dsn, compliance.database, forgery)
-    with acting_as(TRANSACTIONS):
-        request = persons_pb2.ListPartiesOfPersonRequest(person_id="eve")
-        assert list((await compliance.persons.ListPartiesOfPerson(request, None)).party_ids) == []
-    [decision] = await compliance.evaluate(money_in(1))
-    assert decision.failure.code == "PARTY_NOT_CLEARED"
-
-
-async def test_the_database_itself_keeps_no_machine_and_no_other_spelling_as_a_person(compliance, postgres):
-    await compliance.create()
-    await compliance.add("ann")
-    for name in ("service:escrow", "key:reporting", "Eve", " eve", ""):
-        for forgery in (
-            (
-                f"INSERT INTO party_persons SELECT org_id, party_id, '{name}', title, version, created_by, created_at,"
-                " updated_at, seal FROM party_persons"
-            ),
-            f"INSERT INTO ended_sessions VALUES ('org-1', '{name}', now(), 'admin-1', 'x')",
-        ):
-            with pytest.raises(Exception, match="person_id_names_a_person"):
-                await servers.tamper(postgres.admin_dsn, compliance.database, forgery)
-
-
-async def test_the_latest_row_of_ours_says_who_acts_for_a_party_whatever_sql_adds(compliance, postgres):
-    party = (await compliance.create()).party_id
-    added = await compliance.add(CHECKER.person, title="Trustee")
-    await compliance.add(CHECKER.person, title="Manager", etag=added.etag)
-    await compliance.add("ann")
-    await compliance.remove("ann")
-    forgery = (
-        "INSERT INTO party_persons SELECT org_id, party_id, person_id, 'forged', version + 100, created_by, created_at,"
-        " updated_at, seal FROM party_persons"
-    )
-    async with compliance.database.begin(ORG) as tx:
-        await tx.execute(sa.text(forgery))
-    for statement in ("DELETE FROM party_persons", "UPDATE party_persons SET version = version - 1"):
-        with pytest.raises(Exception, match="keeps its rows"):
-            await servers.tamper(postgres.admin_dsn, compliance.database, statement)
-    assert await compliance.list_titles() == {CHECKER.person: "Manager"}
-    [check, *_] = await compliance.waiting(party)
-    with pytest.raises(BeneficiaryIsChecker):
-        await compliance.review(check.compliance_check_id)
-    await compliance.add("ann", title="Heir")
-    assert await compliance.list_titles() == {CHECKER.person: "Manager", "ann": "Heir"}
-
-
-@pytest.mark.parametrize(
-    "seal",
-    ["'made up'", "(SELECT seal FROM former_persons WHERE person_id = 'ben')"],
-    ids=["made up", "another's"],
-)
-async def test_nobody_ends_with_sql_that_a_person_acts_for_a_party_or_gains_from_it(compliance, seal):
-    party = (await compliance.create()).party_id
-    for person in ("ann", "ben", CHECKER.person):
-        await compliance.add(person)
-    await compliance.remove("ben")
-    forgery = (
-        "INSERT INTO former_persons (org_id, person_id, party_id, ended_at, version, seal)"
-        f" VALUES (:org, :person, :party, '2020-01-01', 1000000, {seal})"
-    )
-    async with compliance.database.begin(ORG) as tx:
-        for person in ("ann", CHECKER.person):
-            await tx.execute(sa.text(forgery), {"org": ORG, "person": person, "party": party})
-    assert await compliance.list_persons() == [CHECKER.person, "ann"]
-    assert await compliance.list_names(person_id=["ann"]) == ["Ada Park"]
-    with acting_as(TRANSACTIONS):
-        request = persons_pb2.ListPartiesOfPersonRequest(person_id="ann")
-        assert list((await compliance.persons.ListPartiesOfPerson(request, None)).party_ids) == [party]
-    [check, *_] = await compliance.waiting(party)
-    with pytest.raises(BeneficiaryIsChecker):
-        await compliance.review(check.compliance_check_id)
-
-
-async def test_sessions_that_sql_ended_go_on(compliance):
-    async def read_end():
-        with acting_as(TRANSACTIONS):
-            request = persons_pb2.ListPartiesOfPersonRequest(person_id="ann")
-            answer = await compliance.persons.ListPartiesOfPerson(request, None)
-        return answer.sessions_end_time if answer.HasField("sessions_end_time") else None
-
-    async def forge(seal):
-        row = f"INSERT INTO ended_sessions SELECT '{ORG}', 'ann', now(), 'admin-1', {seal}"
-        async with compliance.database.begin(ORG) as tx:
-            await tx.execute(sa.text(row))
-
-    await forge("'made up'")
-    assert await read_end() is None
-    request = parties_pb2.EndSessionsRequest(idempotency_key="ended", person_id="ann")
-    with acting_as(MAKER):
-        ended = await compliance.parties.EndSessions(request, None)
-    await forge("seal FROM ended_sessions ORDER BY ended_at DESC LIMIT 1")
-    assert await read_end() == ended.end_time
 
 
 async def test_whoever_leaves_a_party_decides_for_thirty_days_nothing_that_it_gains_from(compliance):

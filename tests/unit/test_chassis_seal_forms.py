@@ -65,7 +65,7 @@ FORMS = {
     "api_keys": ["cfd2042970e19ce4"],
     "approvals": ["af6ba3eff0d6ab25"],
     "bank_accounts": ["14495672e46d1803"],
-    "compliance_checks": ["23b219b1ba03401b"],
+    "compliance_checks": ["a9eaefe58a76d4e3"],
     "contributions": ["8a8881bf5c25c146"],
     "distribution_tiers": ["12e05cbcf30d7a9b"],
     "distributions": ["c374a3d0d9eae262"],
