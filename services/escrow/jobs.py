@@ -1,18 +1,19 @@
-"""Escrow's timers: entries are looked at, holds end when their time has run out, and old refusals are forgotten.
-
-Which organizations have holds to end is read over all of them; these are ended in transactions of one each.
-"""
+"""Escrow's timers: entries are looked at, holds end when their time has run out, and old refusals are forgotten."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
+from typing import Any
 
-from services.chassis.calls.auth import acting_as, service_principal
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from services.chassis.data.database import Database, driver_connection
-from services.chassis.data.seals import NotSealed, seals_of
+from services.chassis.data.due import do_due
+from services.chassis.data.seals import seals_of
 from services.chassis.events.stream_watch import Faults
 from services.chassis.process.jobs import Job
-from services.chassis.values.refusals import EscrowAccountFrozen, IllegalStatusChange
 from services.escrow.commands import holds
 from services.escrow.dependencies import NAME, Dependencies
 from services.escrow.posting import checks
@@ -60,28 +61,15 @@ class BookCheck:
 
 
 async def expire_holds(dependencies: Dependencies) -> int:
-    """Ends the oldest due holds, each in a transaction of its own; returns how many it ended.
+    """Ends the holds whose time ran out; returns how many it ended.
 
     The conditional update that ends a hold lets one of several processes win, so nothing is claimed before.
     """
-    now, database = dependencies.clock.now(), dependencies.database
-    async with database.begin_for_all() as tx:
-        organizations = await store.list_organizations_with_due_holds(tx, now, _BATCH_MAX)
-    ended = 0
-    for org_id in organizations:
-        async with database.begin(org_id) as tx:
-            due = await store.list_due_holds(tx, now, _BATCH_MAX)
-        for hold in due:
-            with acting_as(service_principal(NAME, org_id)):
-                try:
-                    async with database.begin() as tx:
-                        await holds.end_hold(tx, hold.escrow_account_id, hold.hold_id, "EXPIRED", now)
-                except (IllegalStatusChange, EscrowAccountFrozen):
-                    continue  # somebody was faster
-                except NotSealed:
-                    continue  # not a hold of ours: it is in the log, and waits for an operator
-            ended += 1
-    return ended
+
+    async def end(tx: AsyncConnection, row: sa.Row[Any], now: datetime) -> None:
+        await holds.end_hold(tx, row.escrow_account_id, row.hold_id, "EXPIRED", now)
+
+    return await do_due(dependencies.database, NAME, store.EXPIRED_HOLDS, dependencies.clock.now(), end)
 
 
 async def forget_refusals(dependencies: Dependencies) -> int:

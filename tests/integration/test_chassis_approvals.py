@@ -9,15 +9,12 @@ import json
 from datetime import timedelta
 
 import pytest
-import sqlalchemy as sa
 from realco.approvals.v1 import approvals_pb2 as pb
 from realco.distributions.v1 import distributions_pb2
 from realco.escrow.v1 import holds_pb2
-from sqlalchemy.exc import IntegrityError
 
 from services.chassis.approvals import messages
 from services.chassis.calls.auth import Principal, acting_as
-from services.chassis.data.seals import NotSealed
 from services.chassis.values.approval import (
     VALIDITY,
     ApprovalDetails,
@@ -99,57 +96,6 @@ async def test_a_rehearsed_yes_says_what_the_deed_would_refuse(desk):
     with pytest.raises(NotEnough):
         await desk.grant(approval, validate_only=True)
     assert ((await desk.get(approval)).status, await desk.notes()) == (S.PENDING, [])
-
-
-async def test_nothing_is_done_that_the_row_alone_says_was_decided(desk):
-    """Who writes rows and holds no key has nothing done: neither without a decision nor with another content."""
-    asked = await desk.ask()
-    undecided = "UPDATE approvals SET status = 'APPROVED', due_at = now()"
-    with pytest.raises(IntegrityError):
-        async with desk.database.begin(MAKER.org_id) as tx:
-            await tx.execute(sa.text(undecided))
-    names = (
-        "org_id, version, kind, summary, status, resource_id, amount_minor, currency, content, content_hash, makers,"
-        " beneficiary_party_ids, created_by, created_role, created_at, expires_at, updated_at, approvers_needed,"
-        " approver_ids, approved_at, approver_signed_in_at, seal"
-    )
-    by_x = "decided_by = 'x', decided_at = now(), approver_ids = '{x}', approved_at = ARRAY[now()]"
-    by_x += ", approver_signed_in_at = '{1}'"
-    decided = f"{undecided}, {by_x}"
-    async with desk.database.begin(MAKER.org_id) as tx:
-        await tx.execute(
-            sa.text(f"INSERT INTO approvals (approval_id, {names}) SELECT 'apr_forged', {names} FROM approvals")
-        )
-        await tx.execute(sa.text(decided))
-    await desk.jobs["resume_approvals"].run()
-    assert await desk.notes() == []
-    for approval_id in (asked.approval_id, "apr_forged"):
-        asked.approval_id = approval_id
-        with pytest.raises(NotSealed):
-            await desk.get(asked)
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        """comments = '[{"created_by": "admin-2", "text": "Fine.", "created_at": "2026-01-01T00:00:00+00:00"}]'""",
-        """comments = '[{"x": 1}]'""",
-        "note = 'I called them.'",
-        "result = '{}'",
-        """failure = '{"x": 1}'""",
-    ],
-)
-async def test_words_that_sql_put_into_an_approval_are_read_by_nobody_and_the_list_goes_on_without_it(desk, words):
-    asked = await desk.ask()
-    other = await desk.ask(key="key-2", hold_id="hold_2")
-    async with desk.database.begin(MAKER.org_id) as tx:
-        mine = {"id": asked.approval_id}
-        await tx.execute(sa.text(f"UPDATE approvals SET {words} WHERE approval_id = :id".replace(": 1", "\\: 1")), mine)
-    with pytest.raises(NotSealed):
-        await desk.get(asked)
-    with acting_as(CHECKER):
-        listed = await desk.service.ListApprovals(pb.ListApprovalsRequest(), None)
-    assert [each.approval_id for each in listed.approvals] == [other.approval_id]
 
 
 async def test_another_person_has_it_done_in_the_name_of_its_maker(desk):
@@ -241,7 +187,7 @@ async def test_what_was_approved_while_a_service_was_away_is_done_by_a_job(desk)
         await desk.grant(approval)
     assert (await desk.get(approval)).status == S.APPROVED
     desk.deed.raises = None
-    await _make_due(desk.database)
+    await desk.make_due()
     assert await desk.jobs["resume_approvals"].run() == 1
     assert ((await desk.get(approval)).status, await desk.notes()) == (S.EXECUTED, ["captured hold_1"])
 
@@ -343,11 +289,6 @@ async def test_another_organization_sees_and_decides_nothing(desk):
     for attempt in (desk.get(approval, chassis.OTHER_ORG), desk.grant(approval, chassis.OTHER_ORG)):
         with pytest.raises(ApprovalNotFound):
             await attempt
-
-
-async def _make_due(database) -> None:
-    async with database.begin_for_all() as tx:
-        await tx.exec_driver_sql("UPDATE approvals SET due_at = now() WHERE due_at IS NOT NULL")
 
 
 def test_what_a_newer_release_asked_for_waits_for_a_process_that_can_read_it():

@@ -19,6 +19,7 @@ from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import ROWS_NOT_SEALED
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.types import REFUND_NOT_KNOWN
+from services.transactions.jobs.batches import BATCH_MAX
 from tests.integration.test_transactions_approvals import proceeds
 from tests.integration.test_transactions_payable_accounts import contribute, refund
 from tests.support.peers.wire import Killed
@@ -106,6 +107,38 @@ async def test_nothing_arrives_by_what_was_written_in_the_database(service: Tran
         await service.ask(
             ADMIN, "CancelTransaction", pb.CancelTransactionRequest(transaction_id=deposit.transaction_id)
         )
+
+
+async def test_transactions_that_sql_made_keep_none_of_ours_from_its_end(service: TransactionsHarness) -> None:
+    """There are more of them than a job takes at a time, and they are due before ours."""
+    deposit = await service.deposit()
+    made = (
+        "INSERT INTO transactions SELECT (jsonb_populate_record(t, jsonb_build_object('status', 'INITIATED',"
+        " 'version', 1, 'previous_status', NULL, 'transaction_id', t.transaction_id || n))).*"
+        f" FROM transactions t, generate_series(1, {BATCH_MAX + 1}) n WHERE transaction_id = :id"
+    )
+    early = "settled_at = now(), return_risk_end_at = '-infinity', final_at = '-infinity'"
+    moved = steps("APPROVED", "QUEUED", "PROCESSING, attempts = 1", "PENDING_SETTLEMENT", f"SETTLED, {early}")
+    theirs = [one.replace("= :id", "LIKE :id || '_%'") for one in moved]
+    await write(service, made, *theirs, transaction_id=deposit.transaction_id)
+    await service.work()
+    service.bank.report(deposit.transaction_id, PaymentStatus.SETTLED, at=service.clock.now())
+    await service.work(hurried=True)
+    assert (await service.get(deposit.transaction_id)).status == T.SETTLED
+    service.clock.advance(timedelta(days=90))
+    await service.work()
+    ended = await service.get(deposit.transaction_id)
+    assert (ended.status, ended.finality) == (T.COMPLETED, T.FINAL)
+
+
+async def test_a_payout_that_cannot_be_worked_on_stops_no_other(service: TransactionsHarness) -> None:
+    """Its account was altered, and so was what says how the account was confirmed: its end cannot be written."""
+    altered, sound = await service.payout(), await service.payout("inv-002")
+    account = "UPDATE bank_accounts SET makers = '{x}' WHERE bank_account_id = :id"
+    approval = "UPDATE approvals SET note = 'x' WHERE resource_id = :id"
+    await write(service, account, approval, transaction_id=altered.bank_account_id)
+    await service.work()
+    assert [order.reference for order in service.bank.orders] == [sound.transaction_id]
 
 
 async def test_an_account_that_was_confirmed_in_the_database_is_paid_nothing(service: TransactionsHarness) -> None:

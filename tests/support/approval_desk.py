@@ -51,6 +51,7 @@ class Deed:
     def __init__(self, database):
         self._database = database
         self.raises: DomainError | None = None
+        self.fails_for: dict[str, Exception] = {}
         self.minor = 500
         self.makers = frozenset({EDITOR.person})
         self.done_as: list[str] = []
@@ -68,6 +69,8 @@ class Deed:
     async def execute(self, request) -> holds_pb2.Hold:
         if self.raises is not None:
             raise self.raises
+        if request.hold_id in self.fails_for:
+            raise self.fails_for[request.hold_id]
 
         async def capture(tx):
             await chassis.add_note(tx, f"captured {request.hold_id}")
@@ -120,3 +123,8 @@ class Desk:
 
     async def notes(self) -> list[str]:
         return await chassis.note_ids(self.database)
+
+    async def make_due(self) -> None:
+        """What waits for a job is due now, by the database's clock."""
+        async with self.database.begin_for_all() as tx:
+            await tx.exec_driver_sql("UPDATE approvals SET due_at = now() WHERE due_at IS NOT NULL")

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import records
 from services.chassis.approvals.workflow import EXECUTION_LEASE_MS, Approvals
 from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.data.database import is_away
+from services.chassis.data.due import EXPIRY_SECONDS, do_due
 from services.chassis.data.operations import Operations
 from services.chassis.data.seals import NotSealed
 from services.chassis.process.jobs import Job
 from services.chassis.process.telemetry import log
+from services.chassis.values.approval import Approval
 from services.chassis.values.errors import DomainError
 
 _RESUMED_MAX = 10
-_EXPIRED_MAX = 100
 
 
 def build_approval_jobs(name: str, operations: Operations, approvals: Approvals) -> list[Job]:
@@ -31,8 +37,10 @@ def build_approval_jobs(name: str, operations: Operations, approvals: Approvals)
         for approval in taken:
             try:
                 await approvals.execute(approval)
-            except DomainError as refusal:
-                log.warning("approval_waits", approval_id=approval.approval_id, reason=refusal.reason)
+            except Exception as error:  # one that fails must not keep the others from their turn
+                if is_away(error):
+                    raise
+                _say_waits(approval, error)
                 with acting_as(service_principal(name, approval.org_id)):
                     async with operations.database.begin() as tx:
                         await records.postpone_approved(tx, approval)
@@ -40,20 +48,15 @@ def build_approval_jobs(name: str, operations: Operations, approvals: Approvals)
 
     async def expire() -> int:
         """Writes down, and tells, what has expired by itself."""
-        now = operations.clock.now()
-        async with operations.database.begin_for_all() as tx:
-            found = await tx.execute(records.selecting_expired(now, _EXPIRED_MAX))
-            due: dict[str, list[str]] = defaultdict(list)
-            for row in found:
-                due[row.org_id].append(row.approval_id)
-        for org_id, approval_ids in due.items():
-            with acting_as(service_principal(name, org_id)):
-                for approval_id in approval_ids:
-                    try:
-                        async with operations.database.begin() as tx:
-                            await approvals.expire(tx, approval_id, now)
-                    except NotSealed:
-                        continue  # it is in the log; none of the others waits for it
-        return sum(map(len, due.values()))
+        return await do_due(operations.database, name, records.EXPIRED, operations.clock.now(), end)
 
-    return [Job("resume_approvals", resume, 5.0), Job("expire_approvals", expire, 0.5)]
+    async def end(tx: AsyncConnection, row: sa.Row[Any], now: datetime) -> None:
+        await approvals.expire(tx, row.approval_id, now)
+
+    return [Job("resume_approvals", resume, 5.0), Job("expire_approvals", expire, EXPIRY_SECONDS)]
+
+
+def _say_waits(approval: Approval, error: Exception) -> None:
+    reason = error.reason if isinstance(error, DomainError) else type(error).__name__
+    is_known = isinstance(error, DomainError | NotSealed)
+    log.warning("approval_waits", approval_id=approval.approval_id, reason=reason, exc_info=None if is_known else error)

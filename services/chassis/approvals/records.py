@@ -10,7 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.data.leases import postpone, taking
+from services.chassis.data.due import Due
+from services.chassis.data.leases import postpone, take_sealed, taking
 from services.chassis.data.seals import check_row, keep_sealed, seal_rows
 from services.chassis.data.tables import approvals
 from services.chassis.values.approval import Approval, Approver, Comment, Status
@@ -127,16 +128,14 @@ async def find_decided_hash(tx: AsyncConnection, org_id: str, kind: str, resourc
     return max(decided, key=lambda each: (each.decided_at, each.approval_id)).content_hash if decided else None
 
 
-def selecting_expired(now: datetime, count_max: int) -> sa.Select[Any]:
-    """The statement that finds approvals whose time ran out and that no job has marked yet."""
-    query = sa.select(_c.org_id, _c.approval_id).where(_c.status == Status.PENDING, _c.expires_at <= now)
-    return query.order_by(_c.expires_at).limit(count_max)
+# What waits and whose time ran out.
+EXPIRED = Due(approvals, _c.status == Status.PENDING, _c.expires_at)
 
 
 async def take_approved(tx: AsyncConnection, lease_ms: int, count_max: int) -> list[Approval]:
     """Takes approvals that were approved and are not done."""
-    rows = await tx.execute(taking(approvals, lease_ms=lease_ms, count_max=count_max))
-    return keep_readable(tx, rows)
+    taken = await take_sealed(tx, approvals, taking(approvals, lease_ms=lease_ms, count_max=count_max))
+    return [_to_approval(row) for row in taken]
 
 
 def keep_readable(tx: AsyncConnection, rows: Iterable[Any]) -> list[Approval]:

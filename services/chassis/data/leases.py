@@ -20,6 +20,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.seals import keep_sealed
+
 # Three times the longest remote call: whoever works on a row has ended, or is taken for dead.
 LEASE_MS = 15_000
 PAUSE_MAX_MS = 24 * 3_600_000
@@ -82,6 +84,17 @@ def taking(
         .values(epoch=table.c.epoch + 1, tries=table.c.tries + 1, due_at=due_in(lease_ms))
         .returning(*(returning or table.c))
     )
+
+
+async def take_sealed(tx: AsyncConnection, table: sa.Table, statement: sa.Executable) -> list[sa.Row[Any]]:
+    """What a statement of `taking` takes of a sealed table; empty where nothing is due that this service wrote.
+
+    Rows that it did not write are leased as well, and it goes on to the next ones: they hold up nothing else.
+    """
+    while found := (await tx.execute(statement)).all():
+        if ours := keep_sealed(tx, table, found):
+            return ours
+    return []
 
 
 async def lock_taken(

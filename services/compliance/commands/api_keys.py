@@ -30,7 +30,6 @@ from services.compliance.store.parties import find_end_of_sessions
 API_KEY_APPROVALS = ResourceApprovals(
     "APPROVE_API_KEY", messages.APPROVAL_EVENTS, rpc="realco.compliance.v1.ApiKeysService/CreateApiKey"
 )
-_EXPIRED_KEYS_MAX = 100
 
 
 async def create_api_key(
@@ -89,12 +88,11 @@ async def revoke_keys_of(tx: AsyncConnection, holder: str, now: datetime) -> Non
         await _end(tx, key, ApiKeyStatus.REVOKED, current_principal().person, now)
 
 
-async def expire_api_keys(tx: AsyncConnection, now: datetime) -> int:
-    """Writes down which API keys of the organization have ended by time, 100 at most; how many there were."""
-    expired = await store.lock_expired_keys(tx, now, _EXPIRED_KEYS_MAX)
-    for key in expired:
+async def expire_api_key(tx: AsyncConnection, api_key_id: str, now: datetime) -> None:
+    """Writes down that an API key has ended by time, unless somebody was faster. Raises: NotSealed."""
+    key = await store.lock_api_key(tx, api_key_id)
+    if key is not None and key.status in LIVE and key.expires_at <= now:
         await _end(tx, key, ApiKeyStatus.EXPIRED, None, now)
-    return len(expired)
 
 
 async def _end(tx: AsyncConnection, key: ApiKey, status: ApiKeyStatus, by: str | None, now: datetime) -> ApiKey:

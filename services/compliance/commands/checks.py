@@ -28,7 +28,6 @@ from services.compliance.domain.refusals import ComplianceCheckNotFound
 from services.compliance.store import checks as store
 from services.compliance.store import parties as parties_store
 
-_EXPIRED_CHECKS_MAX = 100
 # A party cannot do without an answer, so the question waits until there is one.
 CHECK_APPROVALS = ResourceApprovals(
     "REVIEW_COMPLIANCE_CHECK",
@@ -117,19 +116,16 @@ async def reopen_checks(tx: AsyncConnection, party: Party, questions: Mapping[st
         await _open(tx, party, persons, check_type, makers, now, because)
 
 
-async def expire_checks(tx: AsyncConnection, now: datetime) -> int:
-    """Ends answers that are too old, at most 100 of the organization's, and asks again; how many there were."""
-    due = await store.list_expired_checks(tx, now, _EXPIRED_CHECKS_MAX)
-    parties = await parties_store.lock_parties(tx, {each.party_id for each in due})
-    for each in due:
-        party = parties[each.party_id]
-        check = await store.find_check(tx, each.compliance_check_id)
-        if check is not None and check.status is CheckStatus.PASSED:  # nobody was faster
-            await store.save_check(tx, check, replace(check, status=CheckStatus.EXPIRED), now)
-            persons = [one.person_id for one in await parties_store.list_persons(tx, party.party_id)]
-            await _open(tx, party, persons, check.check_type, check.makers, now, clearance.EXPIRED)
-            await parties_store.publish_clearance(tx, party, now)
-    return len(due)
+async def expire_check(tx: AsyncConnection, check_id: str, now: datetime) -> None:
+    """Ends an answer that is too old, and asks again, unless somebody was faster. Raises: NotSealed."""
+    party = await lock_party_of(tx, check_id)
+    check = await store.find_check(tx, check_id)
+    if party is None or check is None or check.status is not CheckStatus.PASSED:
+        return
+    await store.save_check(tx, check, replace(check, status=CheckStatus.EXPIRED), now)
+    persons = [one.person_id for one in await parties_store.list_persons(tx, party.party_id)]
+    await _open(tx, party, persons, check.check_type, check.makers, now, clearance.EXPIRED)
+    await parties_store.publish_clearance(tx, party, now)
 
 
 async def _open(

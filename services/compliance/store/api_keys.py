@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data import outbox
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
+from services.chassis.data.due import Due
 from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import Row
 from services.compliance import messages
@@ -59,6 +59,10 @@ def _list_columns(key: ApiKey) -> dict[str, Any]:
 API_KEYS = Aggregate(api_keys, "api_key_id", read_api_key, _list_columns, API_KEY_MOVES)
 
 
+# Those whose time ran out and that nobody has marked yet.
+EXPIRED_KEYS = Due(api_keys, _c.status.in_(LIVE), _c.expires_at)
+
+
 async def find_organization_of_key(tx: AsyncConnection, api_key_id: str) -> str | None:
     """Whose key it is: a program names its key alone. In a transaction over all organizations."""
     found: str | None = await tx.scalar(sa.select(_c.org_id).where(_c.api_key_id == api_key_id))
@@ -76,22 +80,11 @@ async def lock_api_key(tx: AsyncConnection, api_key_id: str) -> ApiKey | None:
 
 
 async def lock_live_keys_of(tx: AsyncConnection, holder: str) -> list[ApiKey]:
-    """Those that have not ended, in the order of their ids."""
-    return await _lock_live(tx, API_KEYS.select().where(_c.created_by == holder))
+    """Those that have not ended, in the order of their ids, so that nobody waits for each other.
 
-
-async def list_organizations_with_expired_keys(tx: AsyncConnection, now: datetime) -> Sequence[str]:
-    return (await tx.scalars(sa.select(_c.org_id).where(_c.status.in_(LIVE), _c.expires_at <= now).distinct())).all()
-
-
-async def lock_expired_keys(tx: AsyncConnection, now: datetime, most: int) -> list[ApiKey]:
-    """Those whose time ran out and that nobody has marked yet, in the order of their ids."""
-    return await _lock_live(tx, API_KEYS.select().where(_c.expires_at <= now).limit(most))
-
-
-async def _lock_live(tx: AsyncConnection, found: sa.Select[Any]) -> list[ApiKey]:
-    """In one order, so that nobody waits for each other. A row that is not ours is left out: it opens nothing."""
-    live = found.where(_c.status.in_(LIVE)).order_by(_c.api_key_id)
+    A row that is not ours is left out: it opens nothing.
+    """
+    live = API_KEYS.select().where(_c.created_by == holder, _c.status.in_(LIVE)).order_by(_c.api_key_id)
     return await API_KEYS.list_sealed(tx, live.with_for_update(key_share=True))
 
 

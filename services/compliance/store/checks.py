@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields, seal_columns
+from services.chassis.data.due import Due
 from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import Row
 from services.chassis.data.seals import keep_sealed
@@ -63,6 +64,10 @@ def _list_columns(check: ComplianceCheck) -> dict[str, Any]:
 CHECKS = Aggregate(compliance_checks, "compliance_check_id", _read_check, _list_columns, CHECK_MOVES)
 
 
+# Those that passed, and whose time ran out.
+EXPIRED_CHECKS = Due(compliance_checks, _c.status == "PASSED", _c.expires_at)
+
+
 async def find_check(tx: AsyncConnection, check_id: str) -> ComplianceCheck | None:
     """Raises: NotSealed."""
     return await CHECKS.find(tx, check_id)
@@ -109,17 +114,6 @@ def select_latest_checks() -> sa.Select[Any]:
         )
         .order_by(_c.party_id, _c.check_type, _c.created_at.desc(), _c.compliance_check_id.desc())
     )
-
-
-async def list_organizations_with_expired_checks(tx: AsyncConnection, now: datetime) -> list[str]:
-    due = sa.select(_c.org_id).where(_c.status == "PASSED", _c.expires_at <= now).distinct()
-    return list(await tx.scalars(due))
-
-
-async def list_expired_checks(tx: AsyncConnection, now: datetime, most: int) -> list[ComplianceCheck]:
-    """PASSED checks whose time ran out, the longest overdue first."""
-    due = CHECKS.select().where(_c.status == "PASSED", _c.expires_at <= now)
-    return await CHECKS.list_sealed(tx, due.order_by(_c.expires_at).limit(most))
 
 
 # --- decisions about transactions -------------------------------------------------------------------------------------

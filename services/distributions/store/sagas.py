@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import leases
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import check_rows, keep_sealed, seal_of
+from services.chassis.data.seals import check_rows, seal_of
 from services.chassis.values.ids import new_id
 from services.distributions.domain.states import DistributionStatus, OfferingStatus, PayoutStatus
 from services.distributions.tables import distributions, offerings, payouts, sagas
@@ -72,9 +72,8 @@ _TAKING = {kind: leases.taking(sagas, count_max=1, where=sagas.c.kind == kind.va
 
 async def take_saga(tx: AsyncConnection, kind: SagaKind) -> Saga | None:
     """The saga that has been due the longest and that nobody works on, now ours; None if there is none."""
-    while found := (await tx.execute(_TAKING[kind])).all():
-        for row in keep_sealed(tx, sagas, found):
-            return Saga(row.org_id, row.saga_id, SagaKind(row.kind), row.subject_id, row.actor, row.epoch, row.tries)
+    for row in await leases.take_sealed(tx, sagas, _TAKING[kind]):
+        return Saga(row.org_id, row.saga_id, SagaKind(row.kind), row.subject_id, row.actor, row.epoch, row.tries)
     return None
 
 

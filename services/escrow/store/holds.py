@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.due import Due
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import seals_of
 from services.escrow.tables import (
@@ -114,22 +114,11 @@ def select_holds_with_account() -> sa.Select[Any]:
     )
 
 
-async def list_organizations_with_due_holds(tx: AsyncConnection, now: datetime, most: int) -> Sequence[str]:
-    """Organizations that have open holds whose time ran out, the longest overdue first."""
-    query = _due_holds(sa.select(holds.c.org_id), now).group_by(holds.c.org_id)
-    return (await tx.scalars(query.order_by(sa.func.min(holds.c.expires_at)).limit(most))).all()
-
-
-async def list_due_holds(tx: AsyncConnection, now: datetime, most: int) -> Sequence[sa.Row[Any]]:
-    """Open holds whose time ran out, of the transaction's organization, oldest first."""
-    query = _due_holds(sa.select(holds.c.escrow_account_id, holds.c.hold_id), now)
-    return (await tx.execute(query.order_by(holds.c.expires_at).limit(most))).all()
-
-
-def _due_holds(query: sa.Select[Any], now: datetime) -> sa.Select[Any]:
-    """Those of frozen escrow accounts wait."""
+def _is_in_frozen_account() -> sa.ColumnElement[bool]:
     escrow = escrow_accounts.c
     same = sa.and_(escrow.org_id == holds.c.org_id, escrow.escrow_account_id == holds.c.escrow_account_id)
-    return query.join_from(holds, escrow_accounts, same).where(
-        holds.c.status == "PLACED", holds.c.expires_at <= now, escrow.status != "FROZEN"
-    )
+    return sa.exists().where(same, escrow.status == "FROZEN")
+
+
+# Open holds whose time ran out. Those of frozen escrow accounts wait.
+EXPIRED_HOLDS = Due(holds, sa.and_(holds.c.status == "PLACED", sa.not_(_is_in_frozen_account())), holds.c.expires_at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -12,6 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.data.database import is_away
+from services.chassis.data.due import Due, list_pages
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError, Unavailable
 from services.transactions.dependencies import NAME, Dependencies
@@ -22,6 +24,7 @@ BATCH_MAX = 100
 # So many calls to a provider at a time: with their deadlines, a batch ends within its lease.
 CALLS_MAX = 16
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -66,24 +69,47 @@ async def ask_about(
 
 async def move_due(
     dependencies: Dependencies,
-    what: store.Due,
+    due: Due,
     step: Callable[[AsyncConnection, Sequence[Transaction], datetime], Awaitable[None]],
 ) -> int:
-    """Runs a step that asks nobody on transactions that are due by business time."""
-    now = dependencies.clock.now()
-    async with dependencies.database.begin_for_all() as tx:
-        due = await store.list_due(tx, what, now, BATCH_MAX)
-    moved = 0
-    for org_id, transaction_ids in due.items():
+    """Runs a step that asks nobody on the transactions that are due by business time; how many moved."""
+    now, moved = dependencies.clock.now(), 0
+
+    async def move(org_id: str, transaction_ids: Sequence[str]) -> None:
+        nonlocal moved
         with acting_as(service_principal(NAME, org_id)):
             async with dependencies.database.begin() as tx:
-                rows = await store.lock_due(tx, transaction_ids, what, now)
+                rows = await store.lock_due(tx, transaction_ids, due, now)
                 if rows:
                     await step(tx, rows, now)
         moved += len(rows)
+
+    async for page in list_pages(dependencies.database, due, now, BATCH_MAX):
+        ids: dict[str, list[str]] = defaultdict(list)
+        for row in page:
+            ids[row.org_id].append(row.transaction_id)
+        await do_groups(ids, move)
     if moved:
         dependencies.work_due.set()
     return moved
+
+
+async def do_groups(groups: Mapping[K, Sequence[T]], work: Callable[[K, Sequence[T]], Awaitable[None]]) -> None:
+    """Works on one group after the other; where that fails, on each of its items by itself.
+
+    So one that cannot be worked on, since it or what it names is not sealed, must not stop the others.
+    """
+    for key, items in groups.items():
+        try:
+            await work(key, items)
+        except Exception as error:
+            if is_away(error):
+                raise
+            if len(items) > 1:
+                for item in items:
+                    await do_groups({key: [item]}, work)
+            else:
+                log.error("job_item_failed", error=type(error).__name__, exc_info=error)
 
 
 async def do_each(items: Sequence[T], work: Callable[[T], Awaitable[None]]) -> None:

@@ -18,7 +18,7 @@ from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
-from services.transactions.jobs.batches import BATCH_MAX, ask_about, group_by_person, take_due
+from services.transactions.jobs.batches import BATCH_MAX, ask_about, do_groups, group_by_person, take_due
 from services.transactions.store import transactions as store
 
 _NOT_BOOKED = store.build_taking(Status.PROCESSING, count_max=BATCH_MAX, where=sa.not_(store.IS_BOOKED))
@@ -26,11 +26,15 @@ _NOT_BOOKED = store.build_taking(Status.PROCESSING, count_max=BATCH_MAX, where=s
 
 async def book_payouts(dependencies: Dependencies) -> int:
     taken = await take_due(dependencies, _NOT_BOOKED)
-    for (org_id, person), rows in group_by_person(taken).items():
-        with acting_as(service_principal(NAME, org_id, person)):
-            async for asked, answer in ask_about(rows, partial(_submit, dependencies)):
-                await _record_answer(dependencies, asked, answer)
+    await do_groups(group_by_person(taken), partial(_book_rows, dependencies))
     return len(taken)
+
+
+async def _book_rows(dependencies: Dependencies, whose: tuple[str, str], rows: Sequence[Transaction]) -> None:
+    org_id, person = whose
+    with acting_as(service_principal(NAME, org_id, person)):
+        async for asked, answer in ask_about(rows, partial(_submit, dependencies)):
+            await _record_answer(dependencies, asked, answer)
 
 
 async def _submit(dependencies: Dependencies, rows: Sequence[Transaction]) -> Sequence[PostingResult]:

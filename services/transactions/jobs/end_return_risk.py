@@ -16,7 +16,7 @@ from services.transactions.store import transactions as store
 
 
 async def end_return_risk(dependencies: Dependencies) -> int:
-    return await move_due(dependencies, store.Due.END_OF_RETURN_RISK, _complete_rows)
+    return await move_due(dependencies, store.RETURN_RISK_OVER, _complete_rows)
 
 
 async def _complete_rows(tx: AsyncConnection, rows: Sequence[Transaction], now: datetime) -> None:

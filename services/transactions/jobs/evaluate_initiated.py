@@ -13,7 +13,7 @@ from services.transactions.commands.evaluation import apply_decisions, build_ite
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.jobs.batches import BATCH_MAX, ask_about, group_by_person, take_due
+from services.transactions.jobs.batches import BATCH_MAX, ask_about, do_groups, group_by_person, take_due
 from services.transactions.store import transactions as store
 
 _INITIATED = store.build_taking(Status.INITIATED, count_max=BATCH_MAX)
@@ -21,11 +21,15 @@ _INITIATED = store.build_taking(Status.INITIATED, count_max=BATCH_MAX)
 
 async def evaluate_initiated(dependencies: Dependencies) -> int:
     taken = await take_due(dependencies, _INITIATED)
-    for (org_id, person), rows in group_by_person(taken).items():
-        with acting_as(service_principal(NAME, org_id, person)):
-            async for asked, answer in ask_about(rows, partial(_evaluate, dependencies)):
-                await _apply_answer(dependencies, asked, answer)
+    await do_groups(group_by_person(taken), partial(_evaluate_rows, dependencies))
     return len(taken)
+
+
+async def _evaluate_rows(dependencies: Dependencies, whose: tuple[str, str], rows: Sequence[Transaction]) -> None:
+    org_id, person = whose
+    with acting_as(service_principal(NAME, org_id, person)):
+        async for asked, answer in ask_about(rows, partial(_evaluate, dependencies)):
+            await _apply_answer(dependencies, asked, answer)
 
 
 async def _evaluate(dependencies: Dependencies, rows: Sequence[Transaction]) -> Sequence[EvaluationResult]:

@@ -14,7 +14,7 @@ from services.transactions.store import transactions as store
 
 
 async def make_final(dependencies: Dependencies) -> int:
-    return await move_due(dependencies, store.Due.FINALITY, _make_rows_final)
+    return await move_due(dependencies, store.FINALITY_DUE, _make_rows_final)
 
 
 async def _make_rows_final(tx: AsyncConnection, rows: Sequence[Transaction], now: datetime) -> None:

@@ -16,7 +16,7 @@ from services.transactions.store import transactions as store
 
 
 async def queue_retries(dependencies: Dependencies) -> int:
-    return await move_due(dependencies, store.Due.RETRY, _queue_rows)
+    return await move_due(dependencies, store.RETRY_DUE, _queue_rows)
 
 
 async def _queue_rows(tx: AsyncConnection, rows: Sequence[Transaction], now: datetime) -> None:

@@ -7,6 +7,7 @@ contribution, whether its investment still takes money. Where nobody answers, it
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -20,7 +21,7 @@ from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import CONTRIBUTIONS
-from services.transactions.jobs.batches import BATCH_MAX, group_by_organization, take_due
+from services.transactions.jobs.batches import BATCH_MAX, do_groups, group_by_organization, take_due
 from services.transactions.jobs.obstacles import end_hopeless, postpone_cooling_payouts
 from services.transactions.store import transactions as store
 
@@ -29,23 +30,22 @@ _QUEUED = store.build_taking(Status.QUEUED, count_max=BATCH_MAX)
 
 async def start_queued(dependencies: Dependencies) -> int:
     taken = await take_due(dependencies, _QUEUED)
-    for org_id, rows in group_by_organization(taken).items():
-        with acting_as(service_principal(NAME, org_id)):
-            await _start_rows(dependencies, rows)
+    await do_groups(group_by_organization(taken), partial(_start_rows, dependencies))
     return len(taken)
 
 
-async def _start_rows(dependencies: Dependencies, rows: Sequence[Transaction]) -> None:
-    refusals, unanswered = await _ask_peers(dependencies.peers, rows)
-    async with dependencies.database.begin() as tx:
-        asked = []
-        for row in await store.lock_taken_transactions(tx, rows):
-            if row.transaction_id in unanswered:
-                await store.postpone_transaction(tx, row)
-            else:
-                asked.append(row)
-        if asked:
-            await _begin_attempts(tx, dependencies, asked, refusals)
+async def _start_rows(dependencies: Dependencies, org_id: str, rows: Sequence[Transaction]) -> None:
+    with acting_as(service_principal(NAME, org_id)):
+        refusals, unanswered = await _ask_peers(dependencies.peers, rows)
+        async with dependencies.database.begin() as tx:
+            asked = []
+            for row in await store.lock_taken_transactions(tx, rows):
+                if row.transaction_id in unanswered:
+                    await store.postpone_transaction(tx, row)
+                else:
+                    asked.append(row)
+            if asked:
+                await _begin_attempts(tx, dependencies, asked, refusals)
     dependencies.work_due.set()
 
 

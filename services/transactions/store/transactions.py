@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from enum import Enum
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import leases, outbox
+from services.chassis.data.due import Due
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import check_row, check_rows, keep_sealed, seal_rows
 from services.chassis.values.failure import read_failure, write_failure
@@ -277,35 +277,13 @@ def build_taking(status: Status, *, count_max: int, where: sa.ColumnElement[bool
 
 async def take_transactions(tx: AsyncConnection, statement: sa.Executable) -> list[Transaction]:
     """Takes due transactions of every organization for this worker: nobody else gets them until the lease runs out."""
-    return [build_transaction(row) for row in keep_sealed(tx, transactions, await tx.execute(statement))]
+    return [build_transaction(row) for row in await leases.take_sealed(tx, transactions, statement)]
 
 
-class Due(Enum):
-    """What is due by business time."""
-
-    RETRY = (_c.status == Status.PENDING_RETRY, _c.next_attempt_at)
-    END_OF_RETURN_RISK = (_c.status == Status.SETTLED, _c.return_risk_end_at)
-    FINALITY = (sa.text(MAY_COME_BACK), _c.final_at)
-
-    def __init__(self, condition: sa.ColumnElement[bool] | sa.TextClause, moment: sa.Column[Any]) -> None:
-        self.condition, self.moment = condition, moment
-
-
-async def list_due(tx: AsyncConnection, what: Due, now: datetime, count_max: int) -> dict[str, list[str]]:
-    """Which transactions are due: their ids by organization."""
-    found: dict[str, list[str]] = {}
-    for org_id, transaction_id in await tx.execute(_DUE[what], {"now": now, "count_max": count_max}):
-        found.setdefault(org_id, []).append(transaction_id)
-    return found
-
-
-_DUE = {
-    what: sa.select(_c.org_id, _c.transaction_id)
-    .where(what.condition, what.moment <= sa.bindparam("now", type_=what.moment.type))
-    .order_by(what.moment)
-    .limit(sa.bindparam("count_max", type_=sa.Integer))
-    for what in Due
-}
+# What is due by business time.
+RETRY_DUE = Due(transactions, _c.status == Status.PENDING_RETRY, _c.next_attempt_at)
+RETURN_RISK_OVER = Due(transactions, _c.status == Status.SETTLED, _c.return_risk_end_at)
+FINALITY_DUE = Due(transactions, sa.text(MAY_COME_BACK), _c.final_at)
 
 
 async def lock_due(tx: AsyncConnection, transaction_ids: Sequence[str], what: Due, now: datetime) -> list[Transaction]:

@@ -1,0 +1,109 @@
+"""What is due by business time: found over all organizations, in the order of time, and done one by one.
+
+What cannot be done (a row that is not sealed, or that somebody keeps locked) stays due and holds up nothing else: each
+run goes through all that is due, a page at a time, so whoever alters rows hinders these rows and no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.data.database import Database, is_away
+from services.chassis.data.seals import NotSealed
+from services.chassis.process.telemetry import log
+from services.chassis.values.errors import DomainError
+
+PAGE_ROWS = 100
+# How often it is looked for what ends after hours or more: an end counts from its very instant, written down or not.
+EXPIRY_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Due:
+    """The rows of a table of organizations for which a condition holds are due from a moment on."""
+
+    table: sa.Table
+    condition: sa.ColumnElement[bool] | sa.TextClause
+    moment: sa.Column[Any]
+
+    # Built once and run often: to build a statement costs more than to run it.
+    @cached_property
+    def first_page(self) -> sa.Select[Any]:
+        key = list(self.table.primary_key.columns)
+        found = sa.select(*key, self.moment.label("due_from")).where(self.condition, self.moment <= self._bind("now"))
+        return found.order_by(self.moment, *key).limit(sa.bindparam("count_max", type_=sa.Integer))
+
+    @cached_property
+    def next_page(self) -> sa.Select[Any]:
+        """Of what comes after the row whose values are given as `after_<column>`."""
+        order = [self.moment, *self.table.primary_key.columns]
+        after = [sa.bindparam(f"after_{column.name}", type_=column.type) for column in order]
+        return self.first_page.where(sa.tuple_(*order) > sa.tuple_(*after))
+
+    def list_after(self, row: sa.Row[Any]) -> dict[str, Any]:
+        key = {f"after_{column.name}": row._mapping[column.name] for column in self.table.primary_key.columns}
+        return key | {f"after_{self.moment.name}": row.due_from}
+
+    def _bind(self, name: str) -> sa.BindParameter[Any]:
+        return sa.bindparam(name, type_=self.moment.type)
+
+
+async def list_pages(
+    database: Database, due: Due, now: datetime, count_max: int = PAGE_ROWS
+) -> AsyncIterator[Sequence[sa.Row[Any]]]:
+    """All that is due: the keys of the rows, each row once."""
+    values: dict[str, Any] = {"now": now, "count_max": count_max}
+    statement = due.first_page
+    while True:
+        async with database.begin_for_all() as tx:
+            rows = (await tx.execute(statement, values)).all()
+        if rows:
+            yield rows
+        if len(rows) < count_max:
+            return
+        statement, values = due.next_page, values | due.list_after(rows[-1])
+
+
+async def do_due(
+    database: Database,
+    name: str,
+    due: Due,
+    now: datetime,
+    work: Callable[[AsyncConnection, sa.Row[Any], datetime], Awaitable[None]],
+    count_max: int = PAGE_ROWS,
+) -> int:
+    """Works on each row in a transaction of its own organization; how many were done.
+
+    Args:
+        name: The service that does it.
+    """
+    done = 0
+    async for rows in list_pages(database, due, now, count_max):
+        for row in rows:
+            with acting_as(service_principal(name, row.org_id)):
+                try:
+                    async with database.begin() as tx:
+                        await work(tx, row, now)
+                except Exception as error:
+                    if is_away(error):
+                        raise
+                    _say(due, row, error)
+                else:
+                    done += 1
+    return done
+
+
+def _say(due: Due, row: sa.Row[Any], error: Exception) -> None:
+    """Why a row stays due. One that is not sealed is in the log already; one that is refused, somebody was faster."""
+    if isinstance(error, NotSealed | DomainError):
+        return
+    key = " ".join(str(row._mapping[column.name]) for column in due.table.primary_key.columns)
+    log.error("due_row_failed", table=due.table.name, row=key, error=type(error).__name__, exc_info=error)

@@ -1,0 +1,112 @@
+"""What whoever has a login of the database writes into approvals: nothing is done by it, and nobody is held up."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+from realco.approvals.v1 import approvals_pb2 as pb
+from sqlalchemy.exc import IntegrityError
+
+from services.chassis.calls.auth import acting_as
+from services.chassis.data.due import PAGE_ROWS
+from services.chassis.data.seals import NotSealed
+from services.chassis.values.approval import VALIDITY
+from services.chassis.values.errors import Unavailable
+from tests.support import chassis
+from tests.support.approval_desk import CHECKER, MAKER, Desk, S
+
+
+@pytest.fixture
+async def desk(urls):
+    async with chassis.opened(urls) as database:
+        yield Desk(database)
+
+
+async def test_nothing_is_done_that_the_row_alone_says_was_decided(desk):
+    """Who writes rows and holds no key has nothing done: neither without a decision nor with another content."""
+    asked = await desk.ask()
+    undecided = "UPDATE approvals SET status = 'APPROVED', due_at = now()"
+    with pytest.raises(IntegrityError):
+        async with desk.database.begin(MAKER.org_id) as tx:
+            await tx.execute(sa.text(undecided))
+    names = (
+        "org_id, version, kind, summary, status, resource_id, amount_minor, currency, content, content_hash, makers,"
+        " beneficiary_party_ids, created_by, created_role, created_at, expires_at, updated_at, approvers_needed,"
+        " approver_ids, approved_at, approver_signed_in_at, seal"
+    )
+    by_x = "decided_by = 'x', decided_at = now(), approver_ids = '{x}', approved_at = ARRAY[now()]"
+    by_x += ", approver_signed_in_at = '{1}'"
+    decided = f"{undecided}, {by_x}"
+    async with desk.database.begin(MAKER.org_id) as tx:
+        await tx.execute(
+            sa.text(f"INSERT INTO approvals (approval_id, {names}) SELECT 'apr_forged', {names} FROM approvals")
+        )
+        await tx.execute(sa.text(decided))
+    await desk.jobs["resume_approvals"].run()
+    assert await desk.notes() == []
+    for approval_id in (asked.approval_id, "apr_forged"):
+        asked.approval_id = approval_id
+        with pytest.raises(NotSealed):
+            await desk.get(asked)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        """comments = '[{"created_by": "admin-2", "text": "Fine.", "created_at": "2026-01-01T00:00:00+00:00"}]'""",
+        """comments = '[{"x": 1}]'""",
+        "note = 'I called them.'",
+        "result = '{}'",
+        """failure = '{"x": 1}'""",
+    ],
+)
+async def test_words_that_sql_put_into_an_approval_are_read_by_nobody_and_the_list_goes_on_without_it(desk, words):
+    asked = await desk.ask()
+    other = await desk.ask(key="key-2", hold_id="hold_2")
+    async with desk.database.begin(MAKER.org_id) as tx:
+        mine = {"id": asked.approval_id}
+        await tx.execute(sa.text(f"UPDATE approvals SET {words} WHERE approval_id = :id".replace(": 1", "\\: 1")), mine)
+    with pytest.raises(NotSealed):
+        await desk.get(asked)
+    with acting_as(CHECKER):
+        listed = await desk.service.ListApprovals(pb.ListApprovalsRequest(), None)
+    assert [each.approval_id for each in listed.approvals] == [other.approval_id]
+
+
+async def test_what_fails_when_it_is_done_waits_and_keeps_no_other_from_its_turn(desk):
+    approvals = [await desk.ask(key=f"key-{hold}", hold_id=hold) for hold in ("hold_1", "hold_2")]
+    desk.deed.raises = Unavailable("It is away.")
+    for approval in approvals:
+        with pytest.raises(Unavailable):
+            await desk.grant(approval, key=approval.approval_id)
+    desk.deed.raises = None
+    desk.deed.fails_for = {"hold_1": NotSealed("holds", "hold_1")}
+    await desk.make_due()
+    assert await desk.jobs["resume_approvals"].run() == 2
+    assert [(await desk.get(each)).status for each in approvals] == [S.APPROVED, S.EXECUTED]
+
+
+async def test_approvals_that_sql_made_keep_none_of_ours_from_being_done_or_ending(desk):
+    """There are more of them than a job takes at a time, and they come before ours."""
+    done, late = await desk.ask(key="key-1"), await desk.ask(key="key-2", hold_id="hold_2")
+    async with desk.database.begin(MAKER.org_id) as tx:
+        await tx.exec_driver_sql(
+            "INSERT INTO approvals SELECT (jsonb_populate_record(a, jsonb_build_object("
+            "'approval_id', a.approval_id || n, 'expires_at', a.expires_at - interval '1 second'))).*"
+            f" FROM approvals a, generate_series(1, {PAGE_ROWS + 1}) n"
+        )
+        decided = (
+            "status = 'APPROVED', due_at = '-infinity', decided_by = 'x', decided_at = now(), approver_ids = '{x}'"
+        )
+        decided += ", approved_at = ARRAY[now()], approver_signed_in_at = '{1}'"
+        await tx.exec_driver_sql(f"UPDATE approvals SET {decided} WHERE approval_id LIKE '{done.approval_id}_%'")
+    desk.deed.raises = Unavailable("It is away.")
+    with pytest.raises(Unavailable):
+        await desk.grant(done)
+    desk.deed.raises = None
+    async with desk.database.begin_for_all() as tx:
+        await tx.exec_driver_sql(f"UPDATE approvals SET due_at = now() WHERE approval_id = '{done.approval_id}'")
+    assert await desk.jobs["resume_approvals"].run() == 1
+    desk.clock.moment += VALIDITY
+    assert await desk.jobs["expire_approvals"].run() == 1
+    assert [(await desk.get(each)).status for each in (done, late)] == [S.EXECUTED, S.EXPIRED]
