@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -26,8 +26,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.answer import is_replayed
 from services.chassis.calls.auth import Principal, acting_as, current_principal, service_principal
-from services.chassis.calls.parties import Standing
 from services.chassis.data.database import Database
+from services.chassis.values.approval import Standing
 from services.chassis.values.clock import Clock
 from services.chassis.values.ids import new_id
 from services.compliance.commands import api_keys, checks, evaluation, parties, statements
@@ -62,16 +62,12 @@ class ComplianceServicer(pb_grpc.ComplianceServiceServicer):
     async def ReviewComplianceCheck(
         self, request: pb.ReviewComplianceCheckRequest, context: ServicerContext
     ) -> pb.ComplianceCheck:
-        async def ask(request: pb.ReviewComplianceCheckRequest) -> None:
-            if request.decision == pb.ComplianceCheck.PASSED and not request.validate_only:
-                await CHECK_APPROVALS.drop_lapsed(self._dependencies, self._parties, request.compliance_check_id)
-
-        async def review(
-            tx: AsyncConnection, request: pb.ReviewComplianceCheckRequest, _: None, now: datetime
-        ) -> pb.ComplianceCheck:
-            return await checks.review_compliance_check(tx, request, now)
-
-        return await self._dependencies.write_on_facts(request, pb.ComplianceCheck, ask, review)
+        return await self._dependencies.write_on_facts(
+            request,
+            pb.ComplianceCheck,
+            lambda request: CHECK_APPROVALS.ask_facts(self._dependencies, self._parties, request.compliance_check_id),
+            checks.review_compliance_check,
+        )
 
     async def GetTransactionLimit(
         self, request: pb.GetTransactionLimitRequest, context: ServicerContext
@@ -277,9 +273,10 @@ class OwnParties:
 
     async def list_interests(self, principal: Principal) -> frozenset[str]:
         with acting_as(principal):
-            return (await self.get_standing(principal.person)).parties
+            return (await self.list_standings([principal.person]))[principal.person].parties
 
-    async def get_standing(self, person: str) -> Standing:
+    async def list_standings(self, persons: Collection[str]) -> Mapping[str, Standing]:
+        now = self._clock.now()
         async with self._database.begin() as tx:
-            await parties_read.check_session_of(tx, current_principal(), self._clock.now())
-            return await parties_read.get_standing(tx, person, self._clock.now())
+            await parties_read.check_session_of(tx, current_principal(), now)
+            return {person: await parties_read.get_standing(tx, person, now) for person in persons}

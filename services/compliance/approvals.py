@@ -14,7 +14,7 @@ from services.chassis.approvals.requests import RequestKind, by_command
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.approval import Approval, ApprovalDetails, Change, Status
+from services.chassis.values.approval import Approval, ApprovalDetails, ApprovalFacts, Change, Status
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.ids import derived_id
 from services.chassis.values.invariant import invariant
@@ -136,22 +136,22 @@ class _Details:
         return api_keys.build_secret_details(key)
 
 
-async def _approve_secret(tx: AsyncConnection, approval: Approval, parties: frozenset[str], now: datetime) -> None:
-    await api_keys.approve_secret(tx, approval.resource_id, parties, now, approval.note)
+async def _approve_secret(tx: AsyncConnection, approval: Approval, facts: ApprovalFacts, now: datetime) -> None:
+    await api_keys.approve_secret(tx, approval.resource_id, facts, now, approval.note)
 
 
 async def _give_up_secret(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:
     await api_keys.give_up_secret(tx, approval.resource_id, approval.decided_by, now)
 
 
-async def _pass_check(tx: AsyncConnection, approval: Approval, parties: frozenset[str], now: datetime) -> None:
-    await checks.decide_check(tx, approval.resource_id, CheckStatus.PASSED, approval.note or "", now)
+async def _pass_check(tx: AsyncConnection, approval: Approval, facts: ApprovalFacts, now: datetime) -> None:
+    await checks.decide_check(tx, approval.resource_id, CheckStatus.PASSED, approval.note or "", facts, now)
 
 
 async def _fail_check(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:
     """Only a rejection ends it: it does not expire, and nobody takes it back."""
     invariant(approval.status is Status.REJECTED and approval.note is not None, "a check ends by an answer")
-    await checks.decide_check(tx, approval.resource_id, CheckStatus.FAILED, approval.note or "", now)
+    await checks.decide_check(tx, approval.resource_id, CheckStatus.FAILED, approval.note or "", None, now)
 
 
 async def _require_party(tx: AsyncConnection, party_id: str) -> Party:

@@ -19,8 +19,8 @@ from realco.distributions.v1 import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.workflow import Approvals
-from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
+from services.chassis.values.approval import ApprovalFacts
 from services.distributions.commands.distributions import calculations, drafts, executions, submissions
 from services.distributions.commands.raises import investments, offerings
 from services.distributions.dependencies import Dependencies
@@ -186,12 +186,11 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
     async def ApproveDistribution(
         self, request: distributions_pb2.ApproveDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        async def ask(request: distributions_pb2.ApproveDistributionRequest) -> frozenset[str]:
-            if not request.validate_only:
-                await DISTRIBUTION_APPROVALS.drop_lapsed(self._dependencies, self._parties, request.distribution_id)
-            parties = await self._parties.list_interests(current_principal())
-            await submissions.witness_approval(self._dependencies, self._witnessed, request, parties)
-            return parties
+        async def ask(request: distributions_pb2.ApproveDistributionRequest) -> ApprovalFacts:
+            distribution_id, dependencies = request.distribution_id, self._dependencies
+            facts = await DISTRIBUTION_APPROVALS.ask_facts(dependencies, self._parties, distribution_id)
+            await submissions.witness_approval(dependencies, self._witnessed, request, facts)
+            return facts
 
         command = submissions.approve_distribution
         return await self._dependencies.write_on_facts(request, distributions_pb2.Distribution, ask, command)

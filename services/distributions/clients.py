@@ -27,9 +27,10 @@ from realco.transactions.v1 import bank_accounts_pb2_grpc as bank_accounts_grpc
 from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
 
 from services.chassis.approvals.notary import Movement, Notary
-from services.chassis.calls.parties import Standing, read_standing
+from services.chassis.calls.parties import read_standing
 from services.chassis.calls.peers import ask, ask_in_parts, check_answers, find, pass_on
 from services.chassis.calls.wire import from_timestamp, to_money
+from services.chassis.values.approval import Standing
 from services.distributions.domain.explanations import BankAccount
 
 Clearance = clearances_pb2.BatchGetClearancesResponse.Clearance

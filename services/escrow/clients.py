@@ -10,8 +10,9 @@ from grpc import aio
 from realco.compliance.v1 import notary_pb2, notary_pb2_grpc, persons_pb2, persons_pb2_grpc
 from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
 
-from services.chassis.calls.parties import Standing, read_standing
+from services.chassis.calls.parties import read_standing
 from services.chassis.calls.peers import ask
+from services.chassis.values.approval import Standing
 
 
 class Compliance(Protocol):

@@ -66,12 +66,12 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
     async def ApproveTransaction(
         self, request: pb.ApproveTransactionRequest, context: ServicerContext
     ) -> pb.Transaction:
-        async def ask(request: pb.ApproveTransactionRequest) -> Collection[str]:
-            if not request.validate_only:
-                await TRANSACTION_APPROVALS.drop_lapsed(self._dependencies, self._parties, request.transaction_id)
-            return await self._list_interests(request)
-
-        return await self._dependencies.write_on_facts(request, pb.Transaction, ask, decisions.approve_transaction)
+        return await self._dependencies.write_on_facts(
+            request,
+            pb.Transaction,
+            lambda request: TRANSACTION_APPROVALS.ask_facts(self._dependencies, self._parties, request.transaction_id),
+            decisions.approve_transaction,
+        )
 
     async def RejectTransaction(self, request: pb.RejectTransactionRequest, context: ServicerContext) -> pb.Transaction:
         return await self._dependencies.write(request, pb.Transaction, decisions.reject_transaction)

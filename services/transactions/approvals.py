@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -15,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.approvals.requests import RequestKind, by_command
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
-from services.chassis.values.approval import Approval, ApprovalDetails, Change
+from services.chassis.values.approval import Approval, ApprovalDetails, ApprovalFacts, Change
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.explanation import Explanation
 from services.transactions.commands import bank_accounts, decisions, webhooks
@@ -68,10 +67,8 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
     return Approvals(dependencies, requests, APPROVAL_EVENTS, resources)
 
 
-async def _approve_transaction(
-    tx: AsyncConnection, approval: Approval, parties: Collection[str], now: datetime
-) -> None:
-    await decisions.approve_waiting(tx, approval.resource_id, parties, now, approval.note)
+async def _approve_transaction(tx: AsyncConnection, approval: Approval, facts: ApprovalFacts, now: datetime) -> None:
+    await decisions.approve_waiting(tx, approval.resource_id, facts, now, approval.note)
 
 
 async def _end_transaction(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:
@@ -86,10 +83,8 @@ async def _lock_bank_account(tx: AsyncConnection, bank_account_id: str) -> None:
     await account_store.lock_bank_account(tx, bank_account_id)
 
 
-async def _confirm_bank_account(
-    tx: AsyncConnection, approval: Approval, parties: Collection[str], now: datetime
-) -> None:
-    await bank_accounts.confirm_bank_account(tx, approval.resource_id, parties, now, approval.note)
+async def _confirm_bank_account(tx: AsyncConnection, approval: Approval, facts: ApprovalFacts, now: datetime) -> None:
+    await bank_accounts.confirm_bank_account(tx, approval.resource_id, facts, now, approval.note)
 
 
 async def _leave_bank_account(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:

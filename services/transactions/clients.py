@@ -20,8 +20,9 @@ from realco.compliance.v1 import (
 from realco.distributions.v1 import offerings_pb2, offerings_pb2_grpc, payout_orders_pb2, payout_orders_pb2_grpc
 from realco.escrow.v1 import escrow_accounts_pb2, escrow_accounts_pb2_grpc, journal_pb2, postings_pb2, postings_pb2_grpc
 
-from services.chassis.calls.parties import Standing, read_standing
+from services.chassis.calls.parties import read_standing
 from services.chassis.calls.peers import ask, ask_in_parts, check_answers, find
+from services.chassis.values.approval import Standing
 
 EvaluateItem = clearances_pb2.BatchEvaluateTransactionsRequest.Item
 EvaluationResult = clearances_pb2.EvaluationResult

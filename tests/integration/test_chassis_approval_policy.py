@@ -17,7 +17,7 @@ from services.chassis.data.tables import outbox
 from services.chassis.values.approval import AlreadyApproved, ApprovalExpired
 from services.chassis.values.approval_policy import ApprovalPolicy, ApprovalRule
 from services.chassis.values.etags import EtagMismatch
-from services.chassis.values.refusals import IllegalStatusChange
+from services.chassis.values.refusals import IllegalStatusChange, MakerIsChecker
 from tests.support import chassis
 from tests.support.approval_desk import CHECKER, MAKER, OTHER_MAKER, PAYEE, Desk, S
 
@@ -110,17 +110,33 @@ def edit(desk):
 async def test_who_approved_it_before_counts_only_who_may_still_approve_it_at_the_last_yes(desk, meanwhile, why):
     first = await desk.grant(await desk.ask(), dataclasses.replace(CHECKER, signed_in_at=SIGNED_IN_AT))
     meanwhile(desk)
-    with pytest.raises(EtagMismatch):  # the next one reads first whose yes is gone
-        await desk.grant(first, THIRD, key="second")
-    read = await desk.get(first, THIRD)
-    assert list(read.approvers) == []
-    said = f"The yes of {CHECKER.person} counts no longer: {why}."
-    assert [(each.created_by, each.text) for each in read.comments] == [("service:approvals", said)]
-    second = await desk.grant(read, THIRD, key="second")
-    assert (second.status, await desk.notes()) == (S.PENDING, [])
+    foreseen = await desk.grant(first, THIRD, validate_only=True)
+    assert list((await desk.get(first)).approvers) == list(first.approvers), "nothing of a rehearsal stays"
+    second = await desk.grant(first, THIRD, key="second")
+    for each in (foreseen, second):
+        assert (each.status, [one.approved_by for one in each.approvers]) == (S.PENDING, [THIRD.person])
+        said = f"The yes of {CHECKER.person} counts no longer: {why}."
+        assert [(one.created_by, one.text) for one in each.comments] == [("service:approvals", said)]
+    assert await desk.notes() == []
     fourth = dataclasses.replace(MAKER, subject="admin-4")
     done = await desk.grant(second, fourth, key="third")
     assert (done.status, [each.approved_by for each in done.approvers]) == (S.EXECUTED, [THIRD.person, fourth.person])
+
+
+async def test_whoever_said_yes_in_a_session_that_was_ended_says_it_again(desk):
+    asked = await desk.ask()
+    first = await desk.grant(asked, dataclasses.replace(CHECKER, signed_in_at=SIGNED_IN_AT))
+    end_sessions(desk)
+    again = await desk.grant(first, dataclasses.replace(CHECKER, signed_in_at=SIGNED_IN_AT + 1), key="again")
+    assert [each.approved_by for each in again.approvers] == [CHECKER.person]
+    assert (await desk.grant(again, THIRD, key="second")).status == S.EXECUTED
+
+
+async def test_who_has_a_part_in_it_by_now_does_not_approve_it(desk):
+    asked = await desk.ask()
+    edit(desk)
+    with pytest.raises(MakerIsChecker):
+        await desk.grant(asked)
 
 
 async def test_a_yes_counts_that_was_said_after_the_sessions_were_ended(desk):

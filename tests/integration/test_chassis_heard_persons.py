@@ -9,10 +9,11 @@ from realco.compliance.v1 import events_pb2, parties_pb2
 from realco.type.v1.event_pb2 import EventMeta
 
 from services.chassis.calls.auth import Principal, acting_as
-from services.chassis.calls.parties import NoParties, Standing, find_parties
+from services.chassis.calls.parties import NoParties, find_parties
 from services.chassis.data.heard_persons import HeardParties
 from services.chassis.events.consumer import Delivery
 from services.chassis.events.persons import record_persons_of
+from services.chassis.values.approval import Standing
 from services.chassis.values.clock import SystemClock
 from services.chassis.values.errors import Unavailable
 from tests.support import servers

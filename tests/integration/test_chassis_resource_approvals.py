@@ -18,7 +18,6 @@ from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.access import find_rpc
 from services.chassis.calls.auth import acting_as, current_principal
-from services.chassis.calls.parties import Standing
 from services.chassis.data.operations import Operations
 from services.chassis.data.seals import NotSealed
 from services.chassis.values.approval import (
@@ -28,6 +27,7 @@ from services.chassis.values.approval import (
     ApprovalNotFound,
     BeneficiaryIsChecker,
     Change,
+    Standing,
     hash_content,
 )
 from services.chassis.values.clock import FakeClock
@@ -63,17 +63,17 @@ class Desk:
 
     list_interests = list_current
 
-    async def get_standing(self, person) -> Standing:
-        return Standing(self.parties)
+    async def list_standings(self, persons) -> dict[str, Standing]:
+        return {person: Standing(self.parties) for person in persons}
 
     async def describe(self, approval, now) -> ApprovalDetails:
         return ApprovalDetails("A hold", approval.resource_id, changes=(Change("status", "WAITS", "GOES"),))
 
-    async def approve_by_inbox(self, tx, approval, parties, now) -> None:
-        await self.approve(tx, parties, now, approval.note)
+    async def approve_by_inbox(self, tx, approval, facts, now) -> None:
+        await self.approve(tx, facts, now, approval.note)
 
-    async def approve(self, tx, parties, now, note=None) -> None:
-        await self.waiting.approve(tx, HOLD, parties, now, note)
+    async def approve(self, tx, facts, now, note=None) -> None:
+        await self.waiting.approve(tx, HOLD, facts, now, note)
         await chassis.add_note(tx, f"approved by {current_principal().person}")
 
     async def end(self, tx, approval, why, now) -> None:
@@ -105,8 +105,9 @@ class Desk:
 
     async def approve_by_route(self, who=CHECKER) -> None:
         with acting_as(who):
+            facts = await self.waiting.ask_facts(self.operations, self, HOLD)
             async with self.database.begin() as tx:
-                await self.approve(tx, self.parties, self.clock.now())
+                await self.approve(tx, facts, self.clock.now())
 
     async def notes(self) -> list[str]:
         return await chassis.note_ids(self.database)

@@ -12,9 +12,9 @@ from realco.compliance.v1 import parties_pb2
 from realco.type.v1.money_pb2 import Money
 
 from services.chassis.calls.auth import acting_as
-from services.chassis.calls.parties import Standing
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.database import Database
+from services.chassis.values.approval import Standing
 from services.chassis.values.ids import new_id
 from services.distributions import clients as distributions_clients
 from services.escrow import clients as escrow_clients

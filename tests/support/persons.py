@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 from services.chassis.calls.auth import Principal
-from services.chassis.calls.parties import Standing
+from services.chassis.values.approval import Standing
 
 
 class Persons:
@@ -20,5 +21,5 @@ class Persons:
 
     list_heard = list_interests = list_current
 
-    async def get_standing(self, person: str) -> Standing:
-        return Standing(self.parties.get(person, frozenset()), self.ended.get(person))
+    async def list_standings(self, persons: Collection[str]) -> dict[str, Standing]:
+        return {one: Standing(self.parties.get(one, frozenset()), self.ended.get(one)) for one in persons}

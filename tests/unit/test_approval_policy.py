@@ -18,8 +18,10 @@ from services.chassis.values.approval import (
     AlreadyApproved,
     Approval,
     ApprovalExpired,
+    ApprovalFacts,
     Approver,
     BeneficiaryIsChecker,
+    Standing,
     Status,
     add_yes,
 )
@@ -143,7 +145,8 @@ WAITING = Approval(
 
 def say_yes(approval: Approval, person: str, needed: int = 2, note: str | None = None, **changes: Any) -> Approval:
     asked = {"now": NOW, "parties": (), **changes}
-    return add_yes(approval, Approver(person, asked["now"]), asked["parties"], needed, note)
+    facts = ApprovalFacts({person: Standing(frozenset(asked["parties"]))})
+    return add_yes(approval, Approver(person, asked["now"]), facts, needed, note)
 
 
 def test_it_is_approved_by_the_last_yes_that_it_needs_and_the_notes_of_the_others_are_comments() -> None:

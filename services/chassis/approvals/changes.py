@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,17 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.calls.sign_in import check_fresh_sign_in
 from services.chassis.data import outbox
 from services.chassis.data.approval_policy import decide_terms_of
-from services.chassis.values.approval import Approval, ApprovalDetails, Approver, Status, add_yes, hash_content
+from services.chassis.process.telemetry import log
+from services.chassis.values.approval import (
+    Approval,
+    ApprovalDetails,
+    ApprovalFacts,
+    Approver,
+    Status,
+    add_yes,
+    find_lapsed,
+    hash_content,
+)
 from services.chassis.values.ids import new_id
 
 
@@ -79,7 +89,7 @@ class ApprovalEvents:
         self,
         tx: AsyncConnection,
         approval: Approval,
-        parties: Collection[str],
+        facts: ApprovalFacts,
         now: datetime,
         note: str | None,
         complete: Callable[[Approval], Approval],
@@ -89,7 +99,7 @@ class ApprovalEvents:
         """The caller says yes to a locked one.
 
         Args:
-            parties: Those the caller acts for at this moment, or did not long ago.
+            facts: About the caller and who approved it before, asked before the transaction (lapses.py).
             complete: What becomes of it by the last yes that it needs.
             due_at: When a job goes on with it then.
 
@@ -102,8 +112,10 @@ class ApprovalEvents:
         """
         principal, terms = current_principal(), decide_terms_of(tx, approval.kind, approval.amount)
         yes = Approver(principal.person, now, principal.signed_in_at)
-        after = add_yes(approval, yes, parties, terms.approvers_needed, note)
+        after = add_yes(approval, yes, facts, terms.approvers_needed, note)
         check_fresh_sign_in(principal, terms.strong_sign_in_seconds_max)
+        for person, why in find_lapsed(approval, facts).items():
+            log.warning("yes_lapsed", approval_id=approval.approval_id, person=person, reason=why)
         if after.status is Status.PENDING:
             return await self.save(tx, after, now)
         return await self.save(tx, complete(after), now, due_at=due_at)

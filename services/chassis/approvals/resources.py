@@ -7,7 +7,7 @@ command, so it does not matter which of the two a person uses.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import records
 from services.chassis.approvals.changes import ApprovalEvents
-from services.chassis.approvals.lapses import drop_lapsed
+from services.chassis.approvals.lapses import ask_facts
 from services.chassis.approvals.messages import to_content
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
@@ -25,6 +25,7 @@ from services.chassis.data.operations import Operations
 from services.chassis.values.approval import (
     Approval,
     ApprovalDetails,
+    ApprovalFacts,
     ApprovalNotFound,
     Status,
     check_no,
@@ -62,12 +63,12 @@ class ResourceApprovals:
         return to_content(self.kind, current_principal().org_id, resource, details, name="resource")
 
     async def approve(
-        self, tx: AsyncConnection, resource_id: str, parties: Collection[str], now: datetime, note: str | None = None
+        self, tx: AsyncConnection, resource_id: str, facts: ApprovalFacts, now: datetime, note: str | None = None
     ) -> bool:
         """The caller is the second person, or one of several.
 
         Args:
-            parties: Those the caller acts for at this moment.
+            facts: What `ask_facts` answered.
             note: What the caller says to it.
 
         Returns:
@@ -84,7 +85,7 @@ class ResourceApprovals:
         def complete(approved: Approval) -> Approval:
             return replace(approved, status=Status.EXECUTED, result_id=resource_id)
 
-        after = await self.events.approve(tx, approval, parties, now, note, complete)
+        after = await self.events.approve(tx, approval, facts, now, note, complete)
         return after.status is Status.EXECUTED
 
     async def reject(self, tx: AsyncConnection, resource_id: str, note: str, now: datetime) -> None:
@@ -104,12 +105,11 @@ class ResourceApprovals:
         """The resource waits no more, or its content changed: nobody decides. Changes nothing where none is asked."""
         await self.events.cancel_all(tx, self.kind, resource_id, now)
 
-    async def drop_lapsed(self, operations: Operations, parties: Parties, resource_id: str) -> None:
-        """Before somebody approves it by the resource's own route: who did before may count no longer (lapses.py)."""
+    async def ask_facts(self, operations: Operations, parties: Parties, resource_id: str) -> ApprovalFacts:
+        """What `approve` counts the caller's yes on, where it comes by the resource's own route (lapses.py)."""
         async with operations.database.begin() as tx:
             read = await self.find(tx, resource_id, operations.clock.now())
-        if read is not None:
-            await drop_lapsed(operations, self.events, parties, read, read.makers)
+        return await ask_facts(parties, read)
 
     async def find(self, tx: AsyncConnection, resource_id: str, now: datetime) -> Approval | None:
         """What waits about the resource, for its own rules to say who may decide."""
@@ -136,6 +136,6 @@ class ResourceKind:
 
     approvals: ResourceApprovals
     describe: Callable[[Approval, datetime], Awaitable[ApprovalDetails]]
-    approve: Callable[[AsyncConnection, Approval, frozenset[str], datetime], Awaitable[Any]]
+    approve: Callable[[AsyncConnection, Approval, ApprovalFacts, datetime], Awaitable[Any]]
     end: Callable[[AsyncConnection, Approval, str, datetime], Awaitable[Any]]
     lock: Callable[[AsyncConnection, str], Awaitable[Any]] | None = None

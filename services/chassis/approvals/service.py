@@ -16,6 +16,7 @@ from realco.type.v1 import approval_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import messages, records
+from services.chassis.approvals.lapses import ask_facts
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
@@ -69,17 +70,14 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
         principal, now = current_principal(), self._operations.clock.now()
         async with self._operations.database.begin() as tx:
             read = await records.find_approval(tx, principal.org_id, request.approval_id)
-        if read is not None:
-            makers = await self._approvals.check_unchanged(read, now)
-            if not request.validate_only:
-                await self._approvals.drop_lapsed(self._parties, read, makers)
-        parties = await self._parties.list_interests(principal)
+        makers = frozenset() if read is None else await self._approvals.check_unchanged(read, now)
+        facts = await ask_facts(self._parties, read, makers)
         approved: list[Approval] = []
 
         async def approve(
             tx: AsyncConnection, request: pb.ApproveApprovalRequest, now: datetime
         ) -> approval_pb2.Approval:
-            approval = await self._approvals.approve(tx, request, parties, now)
+            approval = await self._approvals.approve(tx, request, facts, now)
             approved[:] = [approval]
             return messages.to_approval(approval, None, self._approvals.list_actions(approval, now))
 

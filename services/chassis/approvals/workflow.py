@@ -22,19 +22,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import messages, records
 from services.chassis.approvals.changes import ApprovalEvents
-from services.chassis.approvals.lapses import SUBJECT, drop_lapsed
 from services.chassis.approvals.notary import Witnessed
 from services.chassis.approvals.requests import RequestKind, build_answer, find_result_id, name_kind_of
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.calls.access import Rule, find_rpc, rule_of
 from services.chassis.calls.auth import Principal, acting_as, current_principal
-from services.chassis.calls.parties import Parties
 from services.chassis.data.leases import due_in
 from services.chassis.data.once import is_decision, keys_of
 from services.chassis.data.operations import Operations
 from services.chassis.values.approval import (
+    SUBJECT,
     Approval,
     ApprovalDetails,
+    ApprovalFacts,
     ApprovalNotCancellable,
     ApprovalNotFound,
     Comment,
@@ -171,10 +171,6 @@ class Approvals:
             raise ContentChanged(message, content_hash=hash_content(current))
         return approval.makers | details.makers
 
-    async def drop_lapsed(self, parties: Parties, approval: Approval, makers: frozenset[str]) -> None:
-        """Takes out each yes that counts no longer, before another person says one (lapses.py)."""
-        await drop_lapsed(self._operations, self._events, parties, approval, makers)
-
     async def rehearse(self, approved: Approval) -> None:
         """Whether it could be done now. Raises DomainError as the deed would."""
         if approved.kind in self._requests:
@@ -216,12 +212,12 @@ class Approvals:
         return [kind for kind in (*self._requests, *self._resources) if self._rule_of(kind).admits(principal)]
 
     async def approve(
-        self, tx: AsyncConnection, request: approvals_pb2.ApproveApprovalRequest, parties: frozenset[str], now: datetime
+        self, tx: AsyncConnection, request: approvals_pb2.ApproveApprovalRequest, facts: ApprovalFacts, now: datetime
     ) -> Approval:
         """A person's yes. By the last that it needs a resource goes on; a request is APPROVED, for `execute` to do it.
 
         Args:
-            parties: Those the caller acts for at this moment.
+            facts: About the caller and who approved it before (lapses.py).
 
         Raises:
             ApprovalNotFound, EtagMismatch, ApprovalExpired, IllegalStatusChange, ContentChanged, PermissionDenied,
@@ -235,10 +231,10 @@ class Approvals:
         if (resource := self._resources.get(approval.kind)) is not None:
             if resource.approvals.needs_note and note is None:
                 raise InvalidField("Whoever approves this says why.", fields={"note": "is required"})
-            await resource.approve(tx, replace(approval, note=note), parties, now)
+            await resource.approve(tx, replace(approval, note=note), facts, now)
             return await self._lock(tx, approval.approval_id)
         due_at = due_in(EXECUTION_LEASE_MS)
-        return await self._events.approve(tx, approval, parties, now, note, _begin_execution, due_at=due_at)
+        return await self._events.approve(tx, approval, facts, now, note, _begin_execution, due_at=due_at)
 
     async def reject(
         self, tx: AsyncConnection, request: approvals_pb2.RejectApprovalRequest, now: datetime

@@ -6,24 +6,14 @@ that: a person who was removed moves nothing from that moment on.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.calls.wire import from_timestamp
-
-
-class Standing(NamedTuple):
-    """What speaks against a person at this moment, where that person decides or decided something.
-
-    Args:
-        parties: The parties the person acts for.
-        sessions_ended_at: When the person's sessions were last ended; None: nobody ended them.
-    """
-
-    parties: frozenset[str] = frozenset()
-    sessions_ended_at: datetime | None = None
+from services.chassis.values.approval import Standing
 
 
 def read_standing(answer: Any) -> Standing:
@@ -56,8 +46,8 @@ class Parties(Protocol):
         """
         ...
 
-    async def get_standing(self, person: str) -> Standing:
-        """Of somebody else in the caller's organization: with the parties of `list_interests`.
+    async def list_standings(self, persons: Collection[str]) -> Mapping[str, Standing]:
+        """Of each of these persons in the caller's organization: with the parties of `list_interests`.
 
         Raises:
             SessionEnded: the caller's own sessions were ended.
@@ -84,8 +74,8 @@ class NoParties:
     async def list_interests(self, principal: Principal) -> frozenset[str]:
         return frozenset()
 
-    async def get_standing(self, person: str) -> Standing:
-        return Standing()
+    async def list_standings(self, persons: Collection[str]) -> Mapping[str, Standing]:
+        return {person: Standing() for person in persons}
 
 
 class CurrentParties:
@@ -105,8 +95,10 @@ class CurrentParties:
         with acting_as(principal):
             return (await self._ask(principal.person, include_former=True)).parties
 
-    async def get_standing(self, person: str) -> Standing:
-        return await self._ask(person, include_former=True)
+    async def list_standings(self, persons: Collection[str]) -> Mapping[str, Standing]:
+        asked = sorted(persons)
+        found = await asyncio.gather(*(self._ask(person, include_former=True) for person in asked))
+        return dict(zip(asked, found, strict=True))
 
 
 async def find_parties(principal: Principal, parties: Parties, *, reads_only: bool) -> Principal:

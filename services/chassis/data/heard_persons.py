@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, acting_as, current_principal
-from services.chassis.calls.parties import Ask, Standing
+from services.chassis.calls.parties import Ask, CurrentParties
 from services.chassis.data.database import Database
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import keep_sealed, seal_of, sealed
@@ -116,12 +116,12 @@ class KnownParties:
             return await tx.scalar(found) is not None
 
 
-class HeardParties:
+class HeardParties(CurrentParties):
     """The parties of a caller, from the copy and from its owner."""
 
     def __init__(self, database: Database, ask: Ask) -> None:
+        super().__init__(ask)
         self._database = database
-        self._ask = ask
 
     async def list_heard(self, principal: Principal) -> frozenset[str]:
         c, last = heard_persons.c, heard_parties.c
@@ -133,14 +133,3 @@ class HeardParties:
                 heard = frozenset(row.party_id for row in keep_sealed(tx, heard_persons, await tx.execute(mine)))
         # Of a person who was added just now nothing was heard yet: the first steps need not wait for the event.
         return heard or await self.list_current(principal)
-
-    async def list_current(self, principal: Principal) -> frozenset[str]:
-        with acting_as(principal):
-            return (await self._ask(principal.person)).parties
-
-    async def list_interests(self, principal: Principal) -> frozenset[str]:
-        with acting_as(principal):
-            return (await self._ask(principal.person, include_former=True)).parties
-
-    async def get_standing(self, person: str) -> Standing:
-        return await self._ask(person, include_former=True)

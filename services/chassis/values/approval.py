@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from services.chassis.values.errors import DomainError, Kind, NotFound
 from services.chassis.values.explanation import Explanation
@@ -23,6 +23,10 @@ from services.chassis.values.times import was_ended
 
 # What nobody decided for so long was not important, or is not known to anybody any more: it is asked again.
 VALIDITY = timedelta(days=7)
+
+
+# Who writes that a yes counts no longer; in whose name what was approved is done.
+SUBJECT = "service:approvals"
 
 
 class Status(StrEnum):
@@ -135,6 +139,31 @@ class Approver:
     signed_in_at: int | None = None
 
 
+class Standing(NamedTuple):
+    """What speaks against a person at this moment, where that person decides or decided something.
+
+    Args:
+        parties: The parties the person acts for; where somebody decides, also those it acted for not long ago.
+        sessions_ended_at: When the person's sessions were last ended; None: nobody ended them.
+    """
+
+    parties: frozenset[str] = frozenset()
+    sessions_ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalFacts:
+    """What a yes is counted on.
+
+    Args:
+        standings: Of the person who says it, and of each who did before.
+        makers: Who had a part in it by now; those who had when it was asked for stand in the approval.
+    """
+
+    standings: Mapping[str, Standing]
+    makers: frozenset[str] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class Approval:
     """An approval as it is kept."""
@@ -206,37 +235,41 @@ def check_pending(approval: Approval, now: datetime, wanted: Status = Status.PEN
 
 
 def explain_lapse(
-    approver: Approver,
-    makers: Collection[str],
-    beneficiary_party_ids: Collection[str],
-    parties: Collection[str],
-    sessions_ended_at: datetime | None,
+    approver: Approver, makers: Collection[str], beneficiary_party_ids: Collection[str], standing: Standing
 ) -> str | None:
     """Why a yes that was good counts no longer; None where it does.
 
     Args:
-        parties: The parties the approver acts for at this moment, or did not long ago.
-        sessions_ended_at: When the approver's sessions were last ended, if they were.
+        standing: Of the approver, at this moment.
     """
     if approver.approved_by in makers:
         return "had a part in making it"
-    if gaining := sorted(frozenset(beneficiary_party_ids) & frozenset(parties)):
+    if gaining := sorted(frozenset(beneficiary_party_ids) & standing.parties):
         return f"acts for {gaining[0]}, which gains from it"
-    if was_ended(approver.signed_in_at, sessions_ended_at):
+    if was_ended(approver.signed_in_at, standing.sessions_ended_at):
         return "said so in a session that was ended"
     return None
 
 
-def drop_yes(approval: Approval, lapsed: Mapping[str, str], author: str, now: datetime) -> Approval:
-    """The approval without the yes of these persons, and with a comment on each.
+def find_lapsed(approval: Approval, facts: ApprovalFacts) -> dict[str, str]:
+    """Whose yes counts no longer, and why.
 
-    Args:
-        lapsed: Person -> why.
-        author: Who writes the comments.
+    Days may lie between the first and the last of several. Meanwhile one may have begun to act for a party that gains,
+    or somebody ended the sessions in one of which the yes was said, or that person had a part in it. Who said yes while
+    the facts were asked for was asked about then.
     """
+    makers, lapsed = approval.makers | facts.makers, {}
+    for each in approval.approvers:
+        if (standing := facts.standings.get(each.approved_by)) is not None:
+            lapsed[each.approved_by] = explain_lapse(each, makers, approval.beneficiary_party_ids, standing)
+    return {person: why for person, why in lapsed.items() if why is not None}
+
+
+def _drop_yes(approval: Approval, lapsed: Mapping[str, str], now: datetime) -> Approval:
+    """The approval without the yes of these persons, and with a comment on each."""
     kept = tuple(each for each in approval.approvers if each.approved_by not in lapsed)
     gone = [each.approved_by for each in approval.approvers if each.approved_by in lapsed]
-    notes = [Comment(author, f"The yes of {person} counts no longer: {lapsed[person]}.", now) for person in gone]
+    notes = [Comment(SUBJECT, f"The yes of {person} counts no longer: {lapsed[person]}.", now) for person in gone]
     return replace(approval, approvers=kept, comments=(*approval.comments, *notes))
 
 
@@ -256,11 +289,12 @@ def check_yes(approval: Approval, now: datetime, person: str, parties: Collectio
     check_beneficiary(approval.beneficiary_party_ids, parties)
 
 
-def add_yes(approval: Approval, yes: Approver, parties: Collection[str], needed: int, note: str | None) -> Approval:
-    """The approval with this person's yes: APPROVED by the last that it needs, else PENDING as before.
+def add_yes(approval: Approval, yes: Approver, facts: ApprovalFacts, needed: int, note: str | None) -> Approval:
+    """The approval with this person's yes: APPROVED by the last that it needs, else PENDING as before. Each yes that
+    counts no longer is taken out.
 
     Args:
-        parties: The parties the person acts for at this moment, or did not long ago.
+        facts: At least about this person.
         needed: How many persons the organization's rules want by now. More may have been wanted when it was asked for.
         note: What the person says to it. Whoever decides after them reads it among the comments.
 
@@ -268,7 +302,9 @@ def add_yes(approval: Approval, yes: Approver, parties: Collection[str], needed:
         ApprovalExpired, IllegalStatusChange, MakerIsChecker, AlreadyApproved, BeneficiaryIsChecker
     """
     person, now = yes.approved_by, yes.approved_at
-    check_yes(approval, now, person, parties)
+    approval = _drop_yes(approval, find_lapsed(approval, facts), now)
+    check_yes(approval, now, person, facts.standings[person].parties)
+    check_no_maker(facts.makers, person)
     needed = max(needed, approval.approvers_needed)
     after = replace(approval, approvers_needed=needed, approvers=(*approval.approvers, yes))
     if len(after.approvers) >= needed:

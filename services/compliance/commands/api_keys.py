@@ -6,7 +6,6 @@ given again it has none. It works once a second person approved it.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import datetime
 
 from realco.compliance.v1 import api_keys_pb2 as pb
@@ -15,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.calls.access import PersonRequired
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.approval import ApprovalDetails, Change
+from services.chassis.values.approval import ApprovalDetails, ApprovalFacts, Change
 from services.chassis.values.errors import Unauthenticated
 from services.chassis.values.etags import check_etag
 from services.chassis.values.refusals import IllegalStatusChange
@@ -102,7 +101,7 @@ async def _end(tx: AsyncConnection, key: ApiKey, status: ApiKeyStatus, by: str |
 
 
 async def approve_secret(
-    tx: AsyncConnection, api_key_id: str, parties: Collection[str], now: datetime, note: str | None
+    tx: AsyncConnection, api_key_id: str, facts: ApprovalFacts, now: datetime, note: str | None
 ) -> None:
     """A second person lets the secret that waits work; the one before does for as long as its holder asked for.
 
@@ -117,7 +116,7 @@ async def approve_secret(
     if key.next_secret is not None and await _were_sessions_ended(tx, key.created_by, key.next_secret.made_at):
         message = "The sessions of its holder were ended after it was asked for; revoke it."
         raise IllegalStatusChange(key.status, ApiKeyStatus.ACTIVE, message)
-    if await API_KEY_APPROVALS.approve(tx, api_key_id, parties, now, note):
+    if await API_KEY_APPROVALS.approve(tx, api_key_id, facts, now, note):
         await store.save_api_key(tx, key, key.accept_secret(current_principal().person, now), now)
 
 

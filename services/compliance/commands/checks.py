@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.approval import ApprovalDetails, Change
+from services.chassis.values.approval import ApprovalDetails, ApprovalFacts, Change
 from services.chassis.values.etags import check_etag
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.ids import new_id
@@ -39,18 +39,28 @@ CHECK_APPROVALS = ResourceApprovals(
 
 
 async def review_compliance_check(
-    tx: AsyncConnection, request: pb.ReviewComplianceCheckRequest, now: datetime
+    tx: AsyncConnection, request: pb.ReviewComplianceCheckRequest, facts: ApprovalFacts, now: datetime
 ) -> pb.ComplianceCheck:
     """Raises: ComplianceCheckNotFound, EtagMismatch, IllegalStatusChange, MakerIsChecker, BeneficiaryIsChecker."""
     decision = pb.ComplianceCheck.Status.Name(request.decision)
-    decided = await decide_check(tx, request.compliance_check_id, decision, request.note, now, etag=request.etag)
+    decided = await decide_check(tx, request.compliance_check_id, decision, request.note, facts, now, etag=request.etag)
     return await actions.answer_check(tx, decided, now)
 
 
 async def decide_check(
-    tx: AsyncConnection, check_id: str, decision: str, note: str, now: datetime, *, etag: str = ""
+    tx: AsyncConnection,
+    check_id: str,
+    decision: str,
+    note: str,
+    facts: ApprovalFacts | None,
+    now: datetime,
+    *,
+    etag: str = "",
 ) -> ComplianceCheck:
     """What a review does, by the check's own route or by the inbox.
+
+    Args:
+        facts: What a yes is counted on; a no needs none.
 
     Raises:
         ComplianceCheckNotFound, EtagMismatch, IllegalStatusChange, MakerIsChecker, AlreadyApproved,
@@ -70,9 +80,10 @@ async def decide_check(
     is_passed = decision == CheckStatus.PASSED
     if not is_passed:
         await CHECK_APPROVALS.reject(tx, check_id, note, now)
-    # For whom the reviewer acts was asked just now.
-    elif not await CHECK_APPROVALS.approve(tx, check_id, (), now, note):
-        return check  # it waits for another person, too
+    else:
+        assert facts is not None  # whoever says yes was asked about
+        if not await CHECK_APPROVALS.approve(tx, check_id, facts, now, note):
+            return check  # it waits for another person, too
     decided = replace(
         check,
         status=CheckStatus(decision),

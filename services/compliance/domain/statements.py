@@ -16,7 +16,7 @@ from datetime import datetime
 from enum import Enum
 from typing import NamedTuple
 
-from services.chassis.values.approval import ApprovalExpired, Approver, check_beneficiary, explain_lapse
+from services.chassis.values.approval import ApprovalExpired, Approver, Standing, check_beneficiary, explain_lapse
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import ContentChanged, MakerIsChecker
 
@@ -124,9 +124,7 @@ def list_approvers(said: Sequence[Statement], subject: Subject) -> list[str]:
     return list(dict.fromkeys(each.person_id for each in current if each.act is Act.APPROVAL))
 
 
-def find_lapsed(
-    said: Sequence[Statement], subject: Subject, standings: Mapping[str, tuple[Collection[str], datetime | None]]
-) -> dict[str, str]:
+def find_lapsed(said: Sequence[Statement], subject: Subject, standings: Mapping[str, Standing]) -> dict[str, str]:
     """Whose yes counts no longer, and why.
 
     Args:
@@ -136,7 +134,7 @@ def find_lapsed(
     gaining = frozenset[str]().union(*(each.beneficiary_party_ids for each in current))
     for each in (each for each in current if each.act is Act.APPROVAL):
         yes = Approver(each.person_id, each.said_at, each.signed_in_at)
-        lapsed[each.person_id] = explain_lapse(yes, (), gaining, *standings[each.person_id])  # the last one counts
+        lapsed[each.person_id] = explain_lapse(yes, (), gaining, standings[each.person_id])  # the last one counts
     return {person: why for person, why in lapsed.items() if why is not None}
 
 

@@ -12,12 +12,12 @@ from realco.compliance.v1 import persons_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, current_principal
-from services.chassis.calls.parties import Standing
 from services.chassis.calls.sign_in import check_session
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.approval_policy import policy_of
 from services.chassis.data.paging import one_of, read_list, read_page
 from services.chassis.data.reach import is_mine, within_reach
+from services.chassis.values.approval import Standing
 from services.chassis.values.refusals import PartyNotFound
 from services.chassis.values.text import normalize_person
 from services.compliance import actions, messages

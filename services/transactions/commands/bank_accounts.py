@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.process.telemetry import log
+from services.chassis.values.approval import ApprovalFacts
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
@@ -116,7 +116,7 @@ async def update_bank_account(
 
 
 async def confirm_bank_account(
-    tx: AsyncConnection, bank_account_id: str, parties: Collection[str], now: datetime, note: str | None
+    tx: AsyncConnection, bank_account_id: str, facts: ApprovalFacts, now: datetime, note: str | None
 ) -> None:
     """A second person says that money may go there: from the end of the cool-down on, if no other has to say so, too.
 
@@ -127,7 +127,7 @@ async def confirm_bank_account(
     account = await store.lock_bank_account(tx, bank_account_id)
     if account is None:
         raise BankAccountNotFound()
-    if not await BANK_ACCOUNT_APPROVALS.approve(tx, bank_account_id, parties, now, note):
+    if not await BANK_ACCOUNT_APPROVALS.approve(tx, bank_account_id, facts, now, note):
         return
     if account.default_for_payouts:
         await store.lock_default(tx, account.party_id)

@@ -9,7 +9,7 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.approval import check_beneficiary
+from services.chassis.values.approval import ApprovalFacts, check_beneficiary
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
 from services.transactions.actions import answer_transaction
@@ -33,36 +33,36 @@ from services.transactions.store import transactions as store
 
 
 async def approve_transaction(
-    tx: AsyncConnection, request: pb.ApproveTransactionRequest, parties: Collection[str], now: datetime
+    tx: AsyncConnection, request: pb.ApproveTransactionRequest, facts: ApprovalFacts, now: datetime
 ) -> pb.Transaction:
     """PENDING_APPROVAL -> APPROVED -> QUEUED, by the last yes it needs. Raises EtagMismatch, and as approve_waiting."""
     row, _ = await _lock_as_read(tx, request.transaction_id, request.etag)
-    row = await _approve(tx, row, parties, now)
+    row = await _approve(tx, row, facts, now)
     return answer_transaction(row, now, await find_approval(tx, row, now))
 
 
 async def approve_waiting(
-    tx: AsyncConnection, transaction_id: str, parties: Collection[str], now: datetime, note: str | None
+    tx: AsyncConnection, transaction_id: str, facts: ApprovalFacts, now: datetime, note: str | None
 ) -> Transaction:
     """The same, decided in the inbox.
 
     Args:
-        parties: Those the caller acts for at this moment.
+        facts: About the caller and who approved it before.
 
     Raises:
         MakerIsChecker, AlreadyApproved, BeneficiaryIsChecker, IllegalStatusChange, ApprovalExpired,
         InsufficientUserAuthentication
     """
     row, _ = await _lock(tx, transaction_id)
-    return await _approve(tx, row, parties, now, note)
+    return await _approve(tx, row, facts, now, note)
 
 
 async def _approve(
-    tx: AsyncConnection, row: Transaction, parties: Collection[str], now: datetime, note: str | None = None
+    tx: AsyncConnection, row: Transaction, facts: ApprovalFacts, now: datetime, note: str | None = None
 ) -> Transaction:
     person = current_principal().person
     check_may_approve(row)
-    if not await TRANSACTION_APPROVALS.approve(tx, row.transaction_id, parties, now, note):
+    if not await TRANSACTION_APPROVALS.approve(tx, row.transaction_id, facts, now, note):
         return row
     row = await store.save_move(tx, row, Status.APPROVED, actor=person, now=now, note="approved", approved_by=person)
     return await store.save_move(tx, row, Status.QUEUED, actor=person, now=now, due_ms=0)

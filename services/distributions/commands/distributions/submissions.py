@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data.approval_policy import decide_terms_of
 from services.chassis.data.database import Database
 from services.chassis.data.operations import Operations
-from services.chassis.values.approval import VALIDITY, Approval
+from services.chassis.values.approval import VALIDITY, Approval, ApprovalFacts
 from services.chassis.values.approval import Status as ApprovalStatus
 from services.chassis.values.etags import check_etag
 from services.chassis.values.money import Money
@@ -101,7 +101,7 @@ async def _ask_for_approval(tx: AsyncConnection, offering: Offering, distributio
 
 
 async def witness_approval(
-    operations: Operations, witnessed: Witnessed, request: pb.ApproveDistributionRequest, parties: Collection[str]
+    operations: Operations, witnessed: Witnessed, request: pb.ApproveDistributionRequest, facts: ApprovalFacts
 ) -> None:
     """Has the notary hear the caller's yes before it counts; whoever may not say it says it to nobody.
 
@@ -111,23 +111,23 @@ async def witness_approval(
     if request.validate_only:
         return
     await operations.rehearse(
-        request, pb.Distribution, lambda tx, request, now: approve_distribution(tx, request, parties, now)
+        request, pb.Distribution, lambda tx, request, now: approve_distribution(tx, request, facts, now)
     )
     kind = DISTRIBUTION_APPROVALS.kind
     await witnessed.record_approval(kind, request.distribution_id, request.content_hash)
 
 
 async def approve_distribution(
-    tx: AsyncConnection, request: pb.ApproveDistributionRequest, parties: Collection[str], now: datetime
+    tx: AsyncConnection, request: pb.ApproveDistributionRequest, facts: ApprovalFacts, now: datetime
 ) -> pb.Distribution:
     """Approves exactly the content and the version that the request names; it goes on by the last yes that it needs.
 
     Args:
-        parties: Those the caller acts for at this moment.
+        facts: About the caller and who approved it before.
     """
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)
-    after = await _approve(tx, offering, distribution, request.content_hash, parties, now)
+    after = await _approve(tx, offering, distribution, request.content_hash, facts, now)
     return await answer_waiting(tx, offering, after, now)
 
 
@@ -150,10 +150,10 @@ async def witness_withdrawal(
     await witnessed.record_withdrawal(DISTRIBUTION_APPROVALS.kind, asked.distribution_id)
 
 
-async def approve_waiting(tx: AsyncConnection, approval: Approval, parties: Collection[str], now: datetime) -> None:
+async def approve_waiting(tx: AsyncConnection, approval: Approval, facts: ApprovalFacts, now: datetime) -> None:
     """As the own route does, for who decided in the inbox."""
     offering, distribution = await lock_distribution(tx, approval.resource_id)
-    await _approve(tx, offering, distribution, approval.content_hash, parties, now, approval.note)
+    await _approve(tx, offering, distribution, approval.content_hash, facts, now, approval.note)
 
 
 async def _approve(
@@ -161,14 +161,14 @@ async def _approve(
     offering: Offering,
     distribution: Distribution,
     content_hash: str,
-    parties: Collection[str],
+    facts: ApprovalFacts,
     now: datetime,
     note: str | None = None,
 ) -> Distribution:
     checker = current_principal().person
     check_may_approve(offering, distribution, checker, now)
     check_content(content_hash, distribution.content_hash)
-    if not await DISTRIBUTION_APPROVALS.approve(tx, distribution.distribution_id, parties, now, note):
+    if not await DISTRIBUTION_APPROVALS.approve(tx, distribution.distribution_id, facts, now, note):
         return distribution
     approved = replace(
         distribution,
