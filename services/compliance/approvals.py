@@ -48,7 +48,9 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
     ]
     resources = [
         ResourceKind(CHECK_APPROVALS, details.describe_check, _pass_check, _fail_check, checks.lock_party_of),
-        ResourceKind(API_KEY_APPROVALS, details.describe_secret, _approve_secret, _give_up_secret, lock_api_key),
+        ResourceKind(
+            API_KEY_APPROVALS, details.describe_secret, api_keys.approve_secret, api_keys.give_up_secret, lock_api_key
+        ),
     ]
     return Approvals(dependencies, requests, APPROVAL_EVENTS, resources)
 
@@ -134,14 +136,6 @@ class _Details:
         if key is None:
             raise ApiKeyNotFound()
         return api_keys.build_secret_details(key)
-
-
-async def _approve_secret(tx: AsyncConnection, approval: Approval, facts: ApprovalFacts, now: datetime) -> None:
-    await api_keys.approve_secret(tx, approval.resource_id, facts, now, approval.note)
-
-
-async def _give_up_secret(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:
-    await api_keys.give_up_secret(tx, approval.resource_id, approval.decided_by, now)
 
 
 async def _pass_check(tx: AsyncConnection, approval: Approval, facts: ApprovalFacts, now: datetime) -> None:

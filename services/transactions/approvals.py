@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.approvals.requests import RequestKind, by_command
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
-from services.chassis.values.approval import Approval, ApprovalDetails, ApprovalFacts, Change
+from services.chassis.values.approval import Approval, ApprovalDetails, Change
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.explanation import Explanation
 from services.transactions.commands import bank_accounts, decisions, webhooks
@@ -52,43 +52,19 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
         ResourceKind(
             TRANSACTION_APPROVALS,
             details.describe_transaction,
-            _approve_transaction,
-            _end_transaction,
-            _lock_transaction,
+            decisions.approve_waiting,
+            decisions.end_waiting,
+            store.lock_transaction,
         ),
         ResourceKind(
             BANK_ACCOUNT_APPROVALS,
             details.describe_bank_account,
-            _confirm_bank_account,
-            _leave_bank_account,
-            _lock_bank_account,
+            bank_accounts.confirm_bank_account,
+            bank_accounts.leave_unconfirmed,
+            account_store.lock_bank_account,
         ),
     ]
     return Approvals(dependencies, requests, APPROVAL_EVENTS, resources)
-
-
-async def _approve_transaction(tx: AsyncConnection, approval: Approval, facts: ApprovalFacts, now: datetime) -> None:
-    await decisions.approve_waiting(tx, approval.resource_id, facts, now, approval.note)
-
-
-async def _end_transaction(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:
-    await decisions.end_waiting(tx, approval.resource_id, why, now)
-
-
-async def _lock_transaction(tx: AsyncConnection, transaction_id: str) -> None:
-    await store.lock_transaction(tx, transaction_id)
-
-
-async def _lock_bank_account(tx: AsyncConnection, bank_account_id: str) -> None:
-    await account_store.lock_bank_account(tx, bank_account_id)
-
-
-async def _confirm_bank_account(tx: AsyncConnection, approval: Approval, facts: ApprovalFacts, now: datetime) -> None:
-    await bank_accounts.confirm_bank_account(tx, approval.resource_id, facts, now, approval.note)
-
-
-async def _leave_bank_account(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:
-    """It stays PENDING: money may come from it, and none goes to it."""
 
 
 class _Details:

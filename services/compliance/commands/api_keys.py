@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.calls.access import PersonRequired
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.approval import ApprovalDetails, ApprovalFacts, Change
+from services.chassis.values.approval import Approval, ApprovalDetails, ApprovalFacts, Change
 from services.chassis.values.errors import Unauthenticated
 from services.chassis.values.etags import check_etag
 from services.chassis.values.refusals import IllegalStatusChange
@@ -100,9 +100,7 @@ async def _end(tx: AsyncConnection, key: ApiKey, status: ApiKeyStatus, by: str |
     return await store.save_api_key(tx, key, key.end(status, by), now)
 
 
-async def approve_secret(
-    tx: AsyncConnection, api_key_id: str, facts: ApprovalFacts, now: datetime, note: str | None
-) -> None:
+async def approve_secret(tx: AsyncConnection, approval: Approval, facts: ApprovalFacts, now: datetime) -> None:
     """A second person lets the secret that waits work; the one before does for as long as its holder asked for.
 
     It goes on waiting where the organization wants yet another person.
@@ -111,24 +109,20 @@ async def approve_secret(
         ApiKeyNotFound, IllegalStatusChange, ApprovalExpired, MakerIsChecker, AlreadyApproved,
         InsufficientUserAuthentication
     """
-    key = await _lock(tx, api_key_id)
+    key = await _lock(tx, approval.resource_id)
     key.check_live(now)
     if key.next_secret is not None and await _were_sessions_ended(tx, key.created_by, key.next_secret.made_at):
         message = "The sessions of its holder were ended after it was asked for; revoke it."
         raise IllegalStatusChange(key.status, ApiKeyStatus.ACTIVE, message)
-    if await API_KEY_APPROVALS.approve(tx, api_key_id, facts, now, note):
+    if await API_KEY_APPROVALS.approve(tx, key.api_key_id, facts, now, approval.note):
         await store.save_api_key(tx, key, key.accept_secret(current_principal().person, now), now)
 
 
-async def give_up_secret(tx: AsyncConnection, api_key_id: str, by: str | None, now: datetime) -> None:
-    """Nobody approved the secret that waits. A key that has no other has ended.
-
-    Args:
-        by: Who said no, if somebody did.
-    """
-    key = await _lock(tx, api_key_id)
+async def give_up_secret(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:
+    """Nobody approved the secret that waits. A key that has no other has ended."""
+    key = await _lock(tx, approval.resource_id)
     if key.status is ApiKeyStatus.PENDING_APPROVAL:
-        await _end(tx, key, ApiKeyStatus.REVOKED, by, now)
+        await _end(tx, key, ApiKeyStatus.REVOKED, approval.decided_by, now)
     elif key.next_secret is not None:
         await store.save_api_key(tx, key, key.drop_next_secret(), now)
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.process.telemetry import log
-from services.chassis.values.approval import ApprovalFacts
+from services.chassis.values.approval import Approval, ApprovalFacts
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
@@ -115,19 +115,17 @@ async def update_bank_account(
     return answer_bank_account(after)
 
 
-async def confirm_bank_account(
-    tx: AsyncConnection, bank_account_id: str, facts: ApprovalFacts, now: datetime, note: str | None
-) -> None:
+async def confirm_bank_account(tx: AsyncConnection, approval: Approval, facts: ApprovalFacts, now: datetime) -> None:
     """A second person says that money may go there: from the end of the cool-down on, if no other has to say so, too.
 
     Raises:
         BankAccountNotFound, IllegalStatusChange, ApprovalExpired, MakerIsChecker, AlreadyApproved,
         BeneficiaryIsChecker, InsufficientUserAuthentication
     """
-    account = await store.lock_bank_account(tx, bank_account_id)
+    account = await store.lock_bank_account(tx, approval.resource_id)
     if account is None:
         raise BankAccountNotFound()
-    if not await BANK_ACCOUNT_APPROVALS.approve(tx, bank_account_id, facts, now, note):
+    if not await BANK_ACCOUNT_APPROVALS.approve(tx, account.bank_account_id, facts, now, approval.note):
         return
     if account.default_for_payouts:
         await store.lock_default(tx, account.party_id)
@@ -136,6 +134,10 @@ async def confirm_bank_account(
             await store.save_bank_account(tx, former, replace(former, default_for_payouts=False), now)
     confirmed = replace(account, status=BankAccountStatus.ACTIVE, confirmed_at=now)
     await store.save_bank_account(tx, account, confirmed, now)
+
+
+async def leave_unconfirmed(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:
+    """Nobody confirmed it: it stays PENDING, so money may come from it, and none goes to it."""
 
 
 async def delete_bank_account(

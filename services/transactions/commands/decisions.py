@@ -9,7 +9,7 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.approval import ApprovalFacts, check_beneficiary
+from services.chassis.values.approval import Approval, ApprovalFacts, check_beneficiary
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
 from services.transactions.actions import answer_transaction
@@ -41,9 +41,7 @@ async def approve_transaction(
     return answer_transaction(row, now, await find_approval(tx, row, now))
 
 
-async def approve_waiting(
-    tx: AsyncConnection, transaction_id: str, facts: ApprovalFacts, now: datetime, note: str | None
-) -> Transaction:
+async def approve_waiting(tx: AsyncConnection, approval: Approval, facts: ApprovalFacts, now: datetime) -> Transaction:
     """The same, decided in the inbox.
 
     Args:
@@ -53,8 +51,8 @@ async def approve_waiting(
         MakerIsChecker, AlreadyApproved, BeneficiaryIsChecker, IllegalStatusChange, ApprovalExpired,
         InsufficientUserAuthentication
     """
-    row, _ = await _lock(tx, transaction_id)
-    return await _approve(tx, row, facts, now, note)
+    row, _ = await _lock(tx, approval.resource_id)
+    return await _approve(tx, row, facts, now, approval.note)
 
 
 async def _approve(
@@ -79,9 +77,9 @@ async def reject_transaction(
     return answer_transaction(row, now)
 
 
-async def end_waiting(tx: AsyncConnection, transaction_id: str, note: str, now: datetime) -> None:
+async def end_waiting(tx: AsyncConnection, approval: Approval, note: str, now: datetime) -> None:
     """PENDING_APPROVAL -> CANCELLED: nobody approves it any more."""
-    row, person = await _lock(tx, transaction_id)
+    row, person = await _lock(tx, approval.resource_id)
     if row.status is Status.PENDING_APPROVAL:
         await store.save_move(tx, row, Status.CANCELLED, actor=person, now=now, note=note)
 
