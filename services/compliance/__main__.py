@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from services.chassis.approvals.jobs import build_approval_jobs
+from services.chassis.approvals.jobs import APPROVAL_WORK, build_approval_jobs
 from services.chassis.approvals.service import APPROVALS_SERVICE, ApprovalsServicer
 from services.chassis.calls.serving import servers_of
 from services.chassis.data.audit import audit_seals
+from services.chassis.data.overdue import watch_overdue
 from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
 from services.compliance.api import (
@@ -22,7 +23,7 @@ from services.compliance.api import (
 from services.compliance.approvals import build_approvals
 from services.compliance.dependencies import NAME, Dependencies
 from services.compliance.inbox import Inbox
-from services.compliance.jobs import build_jobs
+from services.compliance.jobs import WORK, build_jobs
 from services.compliance.key_tokens import KeyTokens
 from services.compliance.settings import Settings
 from services.compliance.subscribers import SUBSCRIPTIONS
@@ -54,6 +55,7 @@ async def main(settings: Settings) -> None:
                 *build_jobs(dependencies),
                 *build_approval_jobs(NAME, dependencies, approvals),
                 audit_seals(runtime.database, metadata),
+                watch_overdue(runtime.database, runtime.clock, runtime.alarms, [*WORK, *APPROVAL_WORK]),
             ],
             parties=own_parties,
         )

@@ -17,6 +17,9 @@ from services.compliance.dependencies import NAME, Dependencies
 from services.compliance.store.api_keys import EXPIRED_KEYS
 from services.compliance.store.checks import EXPIRED_CHECKS
 
+# Looked at by `watch_overdue`.
+WORK = (EXPIRED_CHECKS, EXPIRED_KEYS)
+
 
 def build_jobs(dependencies: Dependencies) -> list[Job]:
     """An end by time counts from its very instant, whether its job has run or not: they write it down and tell it."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from services.chassis.approvals.jobs import build_approval_jobs
+from services.chassis.approvals.jobs import APPROVAL_WORK, build_approval_jobs
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.data.audit import audit_seals
 from services.chassis.data.heard_persons import HeardParties
+from services.chassis.data.overdue import watch_overdue
 from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
 from services.chassis.process.settings import Settings
@@ -20,7 +21,7 @@ from services.distributions.api import (
 from services.distributions.approvals import build_approvals
 from services.distributions.clients import ComplianceClient, EscrowClient, Peers, TransactionsClient
 from services.distributions.dependencies import NAME, Dependencies
-from services.distributions.jobs import build_jobs
+from services.distributions.jobs import WORK, build_jobs
 from services.distributions.subscribers import SUBSCRIPTIONS
 from services.distributions.tables import metadata
 
@@ -51,6 +52,7 @@ async def main(settings: Settings) -> None:
                 *build_jobs(dependencies),
                 *build_approval_jobs(NAME, dependencies, approvals),
                 audit_seals(runtime.database, metadata),
+                watch_overdue(runtime.database, runtime.clock, runtime.alarms, [*WORK, *APPROVAL_WORK]),
             ],
             parties=parties,
         )

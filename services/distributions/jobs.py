@@ -9,7 +9,7 @@ from prometheus_client import Gauge
 from services.chassis.process.jobs import Job
 from services.distributions.commands.sagas import advance_saga, reopen_sagas
 from services.distributions.dependencies import Dependencies
-from services.distributions.store.sagas import SagaKind, measure_oldest_seconds
+from services.distributions.store.sagas import UNFINISHED, SagaKind, measure_oldest_seconds
 
 SAGA_OLDEST_SECONDS = Gauge("realco_distributions_saga_oldest_seconds", "Age of the oldest saga that is not done.")
 _MEASURE_SECONDS = 15.0
@@ -21,6 +21,8 @@ _KINDS = {
     "advance_executions": SagaKind.EXECUTION,
     "advance_resends": SagaKind.RESEND,
 }
+# Looked at by `watch_overdue`.
+WORK = (UNFINISHED,)
 
 
 def build_jobs(dependencies: Dependencies) -> list[Job]:

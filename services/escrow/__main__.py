@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from services.chassis.approvals.jobs import build_approval_jobs
+from services.chassis.approvals.jobs import APPROVAL_WORK, build_approval_jobs
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.parties import CurrentParties
 from services.chassis.data.audit import audit_seals
+from services.chassis.data.overdue import watch_overdue
 from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
 from services.chassis.process.settings import Settings
@@ -15,7 +16,7 @@ from services.escrow.api import EscrowAccountsServicer, HoldsServicer, JournalSe
 from services.escrow.approvals import build_approvals
 from services.escrow.clients import ComplianceClient, Peers, TransactionsClient
 from services.escrow.dependencies import NAME, Dependencies
-from services.escrow.jobs import build_jobs
+from services.escrow.jobs import WORK, build_jobs
 from services.escrow.posting.group_commit import Poster
 from services.escrow.subscribers import SUBSCRIPTIONS
 from services.escrow.tables import metadata
@@ -48,6 +49,7 @@ async def main(settings: Settings) -> None:
                 *build_jobs(dependencies),
                 *build_approval_jobs(NAME, dependencies, approvals),
                 audit_seals(runtime.database, metadata),
+                watch_overdue(runtime.database, runtime.clock, runtime.alarms, [*WORK, *APPROVAL_WORK]),
             ],
             parties=parties,
         )

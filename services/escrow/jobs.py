@@ -23,6 +23,8 @@ from services.escrow.store import journal
 _BATCH_MAX = 100
 _CHECKS_MAX = 500
 _REFUSALS_MAX = 5_000
+# Looked at by `watch_overdue`.
+WORK = (store.EXPIRED_HOLDS,)
 
 
 def build_jobs(dependencies: Dependencies) -> list[Job]:

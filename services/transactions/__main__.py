@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 
-from services.chassis.approvals.jobs import build_approval_jobs
+from services.chassis.approvals.jobs import APPROVAL_WORK, build_approval_jobs
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.data.audit import audit_seals
 from services.chassis.data.heard_persons import HeardParties
+from services.chassis.data.overdue import watch_overdue
 from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
 from services.transactions.api import BankAccountsServicer, PayoutsServicer, TransactionsServicer, WebhooksServicer
 from services.transactions.approvals import build_approvals
 from services.transactions.clients import ComplianceClient, DistributionsClient, EscrowClient, Peers
 from services.transactions.dependencies import NAME, Dependencies
-from services.transactions.jobs import build_jobs
+from services.transactions.jobs import WORK, build_jobs
 from services.transactions.providers.registry import open_providers
 from services.transactions.settings import Settings
 from services.transactions.subscribers import SUBSCRIPTIONS
@@ -55,6 +56,7 @@ async def main(settings: Settings) -> None:
                 *build_jobs(dependencies),
                 *build_approval_jobs(NAME, dependencies, approvals),
                 audit_seals(runtime.database, metadata),
+                watch_overdue(runtime.database, runtime.clock, runtime.alarms, [*WORK, *APPROVAL_WORK]),
             ],
             parties=parties,
         )

@@ -6,9 +6,12 @@ import pytest
 import sqlalchemy as sa
 from realco.approvals.v1 import approvals_pb2 as pb
 from sqlalchemy.exc import IntegrityError
+from structlog.testing import capture_logs
 
+from services.chassis.approvals.jobs import APPROVAL_WORK
 from services.chassis.calls.auth import acting_as
-from services.chassis.data.due import PAGE_ROWS
+from services.chassis.data.due import PAGE_ROWS, PATIENCE
+from services.chassis.data.overdue import OverdueWatch
 from services.chassis.data.seals import NotSealed
 from services.chassis.values.approval import VALIDITY
 from services.chassis.values.errors import Unavailable
@@ -110,3 +113,27 @@ async def test_approvals_that_sql_made_keep_none_of_ours_from_being_done_or_endi
     desk.clock.moment += VALIDITY
     assert await desk.jobs["expire_approvals"].run() == 1
     assert [(await desk.get(each)).status for each in (done, late)] == [S.EXECUTED, S.EXPIRED]
+
+
+async def test_what_is_put_off_again_and_again_is_told_until_it_is_done(desk):
+    approval, alarms = await desk.ask(), {}
+    desk.deed.raises = Unavailable("It is away.")
+    with pytest.raises(Unavailable):
+        await desk.grant(approval)
+    watch = OverdueWatch(desk.database, desk.clock, alarms, APPROVAL_WORK)
+    with capture_logs() as logged:
+        await watch.look()
+        assert alarms == {}
+        async with desk.database.begin(MAKER.org_id) as tx:
+            await tx.exec_driver_sql("UPDATE approvals SET due_at = now() + interval '23 hours', tries = 0")
+        desk.clock.moment += PATIENCE
+        for _ in range(2):
+            await watch.look()
+            assert alarms == {"overdue approvals": "1 wait for longer than they should"}
+        desk.deed.raises = None
+        await desk.make_due()
+        await desk.jobs["resume_approvals"].run()
+        await watch.look()
+    assert alarms == {}
+    told = [line for line in logged if line["event"] == "work_overdue"]
+    assert [(line["table"], line["row"]) for line in told] == [("approvals", f"{MAKER.org_id} {approval.approval_id}")]

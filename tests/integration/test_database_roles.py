@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ import asyncpg
 import pytest
 
 from deploy.topology import SERVICE_NAMES, database_of
+from services.chassis.approvals.jobs import APPROVAL_WORK
 from services.chassis.data.migrate import drift
 from services.chassis.data.urls import dsn_of
 from tests.support.illegal_sql import everywhere
@@ -108,6 +110,16 @@ async def test_the_worker_sees_every_organization_and_needs_to_name_none(urls, a
     connection = await asyncpg.connect(dsn_of(urls.worker_url))
     assert await connection.fetchval("SELECT count(*) FROM aggregate_versions") == 2
     await connection.close()
+
+
+async def test_the_worker_finds_what_is_due_and_what_comes_after_a_page(service, service_database):
+    database, now = await service_database(service), datetime.now(UTC)
+    for due in (*importlib.import_module(f"services.{service}.jobs").WORK, *APPROVAL_WORK):
+        values = {"now": now, "count_max": 1, "after_moment": now}
+        values |= {f"after_{column.name}": "" for column in due.table.primary_key.columns}
+        async with database.begin_for_all() as tx:
+            for statement in (due.first_page, due.next_page, due.count):
+                await tx.execute(statement, values)
 
 
 async def test_the_rights_of_each_role_are_those_that_are_stated(service, urls):

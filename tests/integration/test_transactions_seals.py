@@ -15,11 +15,15 @@ from sqlalchemy.exc import DBAPIError
 
 from services.chassis.calls.auth import Principal
 from services.chassis.data.database import Database
+from services.chassis.data.due import PATIENCE
+from services.chassis.data.overdue import OverdueWatch
 from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import ROWS_NOT_SEALED
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.types import REFUND_NOT_KNOWN
+from services.transactions.jobs import JOBS, WORK
 from services.transactions.jobs.batches import BATCH_MAX
+from services.transactions.jobs.submit_payments import submit_payments
 from tests.integration.test_transactions_approvals import proceeds
 from tests.integration.test_transactions_payable_accounts import contribute, refund
 from tests.support.peers.wire import Killed
@@ -129,6 +133,27 @@ async def test_transactions_that_sql_made_keep_none_of_ours_from_its_end(service
     await service.work()
     ended = await service.get(deposit.transaction_id)
     assert (ended.status, ended.finality) == (T.COMPLETED, T.FINAL)
+
+
+async def test_a_payment_that_sql_keeps_putting_off_is_told(service: TransactionsHarness) -> None:
+    """Whatever it writes: for how long a payment waits, its history says."""
+    alarms: dict[str, str] = {}
+    watch = OverdueWatch(service.database, service.clock, alarms, WORK)
+    put_off = "UPDATE transactions SET due_at = now() + interval '1 day', tries = 0"
+    put_off += ", updated_at = updated_at + interval '99 days' WHERE transaction_id = :id"
+    deposit = await service.deposit()
+    for left_out, patience in (({submit_payments}, PATIENCE), (set(), timedelta(days=10))):
+        for job, _ in JOBS:
+            if job not in left_out:
+                await service.run(job)
+        await watch.look()
+        assert alarms == {}
+        await write(service, put_off, transaction_id=deposit.transaction_id)
+        service.clock.advance(patience)
+        await watch.look()
+        assert alarms == {"overdue transactions": "1 wait for longer than they should"}
+        await service.hurry()
+    assert (await service.get(deposit.transaction_id)).status == T.PENDING_SETTLEMENT
 
 
 async def test_a_payout_that_cannot_be_worked_on_stops_no_other(service: TransactionsHarness) -> None:

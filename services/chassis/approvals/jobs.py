@@ -21,6 +21,8 @@ from services.chassis.values.approval import Approval
 from services.chassis.values.errors import DomainError
 
 _RESUMED_MAX = 10
+# Looked at by `watch_overdue`.
+APPROVAL_WORK = (records.EXPIRED, records.UNDONE)
 
 
 def build_approval_jobs(name: str, operations: Operations, approvals: Approvals) -> list[Job]:

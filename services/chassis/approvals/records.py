@@ -130,6 +130,8 @@ async def find_decided_hash(tx: AsyncConnection, org_id: str, kind: str, resourc
 
 # What waits and whose time ran out.
 EXPIRED = Due(approvals, _c.status == Status.PENDING, _c.expires_at)
+# What was decided, and is not done.
+UNDONE = Due(approvals, _c.status == Status.APPROVED, _c.decided_at)
 
 
 async def take_approved(tx: AsyncConnection, lease_ms: int, count_max: int) -> list[Approval]:

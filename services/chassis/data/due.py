@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -22,17 +22,25 @@ from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 
 PAGE_ROWS = 100
+# Nothing is put off for longer than a day at a time (leases.py), and then it is done.
+PATIENCE = timedelta(hours=25)
 # How often it is looked for what ends after hours or more: an end counts from its very instant, written down or not.
 EXPIRY_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Due:
-    """The rows of a table of organizations for which a condition holds are due from a moment on."""
+    """The rows of a table for which a condition holds are due from a moment on.
+
+    Args:
+        moment: Of business time. What no login of the database can change unnoticed.
+        patience: For how long a row may be due; after that somebody has to look (overdue.py).
+    """
 
     table: sa.Table
     condition: sa.ColumnElement[bool] | sa.TextClause
-    moment: sa.Column[Any]
+    moment: sa.ColumnElement[Any]
+    patience: timedelta = PATIENCE
 
     # Built once and run often: to build a statement costs more than to run it.
     @cached_property
@@ -44,13 +52,21 @@ class Due:
     @cached_property
     def next_page(self) -> sa.Select[Any]:
         """Of what comes after the row whose values are given as `after_<column>`."""
-        order = [self.moment, *self.table.primary_key.columns]
-        after = [sa.bindparam(f"after_{column.name}", type_=column.type) for column in order]
-        return self.first_page.where(sa.tuple_(*order) > sa.tuple_(*after))
+        key = list(self.table.primary_key.columns)
+        after = [sa.bindparam(f"after_{column.name}", type_=column.type) for column in key]
+        return self.first_page.where(sa.tuple_(self.moment, *key) > sa.tuple_(self._bind("after_moment"), *after))
+
+    @cached_property
+    def count(self) -> sa.Select[Any]:
+        found = sa.select(sa.func.count()).select_from(self.table)
+        return found.where(self.condition, self.moment <= self._bind("now"))
 
     def list_after(self, row: sa.Row[Any]) -> dict[str, Any]:
         key = {f"after_{column.name}": row._mapping[column.name] for column in self.table.primary_key.columns}
-        return key | {f"after_{self.moment.name}": row.due_from}
+        return key | {"after_moment": row.due_from}
+
+    def name_row(self, row: sa.Row[Any]) -> str:
+        return " ".join(str(row._mapping[column.name]) for column in self.table.primary_key.columns)
 
     def _bind(self, name: str) -> sa.BindParameter[Any]:
         return sa.bindparam(name, type_=self.moment.type)
@@ -105,5 +121,5 @@ def _say(due: Due, row: sa.Row[Any], error: Exception) -> None:
     """Why a row stays due. One that is not sealed is in the log already; one that is refused, somebody was faster."""
     if isinstance(error, NotSealed | DomainError):
         return
-    key = " ".join(str(row._mapping[column.name]) for column in due.table.primary_key.columns)
-    log.error("due_row_failed", table=due.table.name, row=key, error=type(error).__name__, exc_info=error)
+    name = due.name_row(row)
+    log.error("due_row_failed", table=due.table.name, row=name, error=type(error).__name__, exc_info=error)

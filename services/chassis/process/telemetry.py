@@ -50,6 +50,7 @@ CERTIFICATE_EXPIRES_SECONDS = Gauge(
     "realco_certificate_expires_timestamp_seconds",
     "When the process's certificate expires, in seconds since 1970.",
 )
+WORK_OVERDUE = Gauge("realco_work_overdue", "Rows whose work ought to be done long since.", ["table"])
 JOB_RUNS = Counter("realco_job_runs_total", "Runs of a job.", ["job", "outcome"])
 
 _SECRET_KEY = re.compile(

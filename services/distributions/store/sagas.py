@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import leases
+from services.chassis.data.due import Due
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import check_rows, seal_of
 from services.chassis.values.ids import new_id
@@ -41,6 +42,10 @@ class Saga:
     actor: str
     epoch: int
     tries: int
+
+
+# What is not done.
+UNFINISHED = Due(sagas, sagas.c.due_at.is_not(None), sagas.c.created_at)
 
 
 class Overtaken(Exception):

@@ -22,6 +22,7 @@ from services.transactions.jobs.make_final import make_final
 from services.transactions.jobs.queue_retries import queue_retries
 from services.transactions.jobs.start_queued import start_queued
 from services.transactions.jobs.submit_payments import submit_payments
+from services.transactions.store import transactions, webhooks
 
 _INTERVAL_SECONDS = 0.25
 _HOUSEKEEPING_INTERVAL_SECONDS = 3600
@@ -39,6 +40,17 @@ JOBS: tuple[tuple[Callable[[Dependencies], Awaitable[int]], float], ...] = (
     (end_return_risk, _INTERVAL_SECONDS),
     (make_final, _INTERVAL_SECONDS),
     (forget_webhook_bodies, _HOUSEKEEPING_INTERVAL_SECONDS),
+)
+
+
+# Looked at by `watch_overdue`.
+WORK = (
+    transactions.UNMOVED,
+    transactions.UNSETTLED,
+    transactions.RETRY_DUE,
+    transactions.RETURN_RISK_OVER,
+    transactions.FINALITY_DUE,
+    webhooks.UNAPPLIED,
 )
 
 

@@ -7,7 +7,7 @@ holds the row's lock; the database refuses an edge that is not allowed (c7).
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -280,6 +280,25 @@ async def take_transactions(tx: AsyncConnection, statement: sa.Executable) -> li
     return [build_transaction(row) for row in await leases.take_sealed(tx, transactions, statement)]
 
 
+def _find_last_move() -> sa.ColumnElement[datetime]:
+    """When a transaction came into its status: its line of history is written once, and `updated_at` is not sealed."""
+    h = transaction_history.c
+    mine = (h.org_id == _c.org_id, h.transaction_id == _c.transaction_id, h.version == _c.version)
+    return sa.select(h.occurred_at).where(*mine).correlate(transactions).scalar_subquery()
+
+
+# What a job is to move on as soon as it can, and what a provider has not told the end of.
+UNMOVED = Due(
+    transactions,
+    sa.and_(_c.status.in_([Status.INITIATED, Status.QUEUED, Status.PROCESSING]), _c.due_at.is_not(None)),
+    _find_last_move(),
+)
+UNSETTLED = Due(
+    transactions,
+    sa.and_(_c.status == Status.PENDING_SETTLEMENT, _c.due_at.is_not(None)),
+    _find_last_move(),
+    patience=timedelta(days=10),  # longer than any rail takes over a row of holidays
+)
 # What is due by business time.
 RETRY_DUE = Due(transactions, _c.status == Status.PENDING_RETRY, _c.next_attempt_at)
 RETURN_RISK_OVER = Due(transactions, _c.status == Status.SETTLED, _c.return_risk_end_at)

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import leases, outbox
+from services.chassis.data.due import Due
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import seals_of
 from services.chassis.values.invariant import invariant
@@ -20,6 +21,8 @@ from services.transactions.domain.transaction import Transaction
 from services.transactions.tables import webhook_inbox, webhooks
 
 _i, _c = webhook_inbox.c, webhooks.c
+# What came and was not applied.
+UNAPPLIED = Due(webhook_inbox, _i.due_at.is_not(None), _i.created_at)
 
 
 async def insert_into_inbox(tx: AsyncConnection, *, due_now: bool, **values: Any) -> tuple[str, bool]:
