@@ -37,7 +37,8 @@ RIGHTS: Table = {
             *("makers", "expires_at", *_VERSION),
         ),
     ),
-    # A calculation takes the place of an earlier one, as long as the distribution is a draft.
+    # A calculation takes the place of an earlier one, as long as the distribution is a draft. Removed: who gains is
+    # asked of the waterfall, not of these; and they are compared with it before anything is paid.
     "distribution_tiers": both(insert=EVERY, delete=True),
     "allocations": both(
         insert=EVERY, update=("status", "transaction_id", "attempts", "failure", *_VERSION), delete=True

@@ -26,5 +26,6 @@ RIGHTS: Table = {
     "ledger_entries": read_only(),
     "book_checks": Rights(READ, Grant(insert=EVERY, update=("sequence", "seal"))),
     "holds": read_only(),
+    # Removed: refusals of 30 days ago. The book decides anew on a request that comes again.
     "refused_postings": Rights(READ, Grant(delete=True)),
 }

@@ -126,6 +126,7 @@ SQL = {
     "compliance": {
         "UPDATE statements SET content_hash = 'mine'": "42501",
         "UPDATE transaction_limits SET amount_minor = 1": "42501",
+        "DELETE FROM party_persons": "42501",
         "DELETE FROM former_persons": "42501",
         "UPDATE compliance_checks SET party_id = 'pty_mine'": "42501",
     },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 from realco.compliance.v1 import events_pb2, parties_pb2
@@ -10,7 +11,7 @@ from realco.type.v1.event_pb2 import EventMeta
 
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.calls.parties import NoParties, find_parties
-from services.chassis.data.heard_persons import HeardParties
+from services.chassis.data.heard_persons import HeardParties, KnownParties
 from services.chassis.events.consumer import Delivery
 from services.chassis.events.persons import record_persons_of
 from services.chassis.values.approval import Standing
@@ -96,8 +97,8 @@ async def test_what_was_said_last_holds(database, parties, version, incarnation,
 @pytest.mark.parametrize(
     "way",
     [
-        "INSERT INTO heard_persons SELECT org_id, 'ann', party_id, version, incarnation, seal FROM heard_persons",
-        "INSERT INTO heard_persons SELECT org_id, 'ann', party_id, version, incarnation, 'made up' FROM heard_persons",
+        "INSERT INTO heard_persons SELECT org_id, 'ann', party_id, version, seal FROM heard_persons",
+        "INSERT INTO heard_persons SELECT org_id, 'ann', party_id, version, 'made up' FROM heard_persons",
         "INSERT INTO heard_persons SELECT * FROM was",
     ],
 )
@@ -107,6 +108,47 @@ async def test_a_person_that_the_database_was_told_alone_reads_nothing(database,
     await hear(database, "pty_llc", 3, ["ben"])
     await servers.tamper(postgres.admin_dsn, database, way)
     assert await read(parties) == []
+
+
+@pytest.mark.parametrize(
+    "later",
+    ["aggregate_version = 1000", "incarnation = 'second'", "seal = 'made up'"],
+    ids=lambda text: text.split()[0],
+)
+async def test_that_a_person_was_removed_is_heard_whatever_a_login_writes_before_and_after(
+    database, parties, postgres, later
+):
+    def write(statement):
+        return servers.tamper(postgres.admin_dsn, database, statement)
+
+    await hear(database, "pty_llc", 2, ["ann"])
+    await write("CREATE TABLE was AS SELECT * FROM heard_persons")
+    for number in ("version", "version + 2"):
+        with pytest.raises(Exception, match="keeps its rows"):
+            await write(f"UPDATE heard_parties SET version = {number}, {later}")
+    await write(f"UPDATE heard_parties SET version = version + 1, {later}")
+    await hear(database, "pty_llc", 3, ["ben"])
+    with pytest.raises(Exception, match="keeps its rows"):
+        await write("UPDATE heard_parties SET version = 1")
+    await write("INSERT INTO heard_persons SELECT * FROM was")
+    assert (await read(parties), await read(parties, BEN)) == ([], ["pty_llc"])
+
+
+async def test_about_a_party_that_the_database_was_told_alone_the_owner_is_asked(database, postgres):
+    asked = []
+
+    async def ask(party_ids):
+        asked.extend(party_ids)
+        return [SimpleNamespace(known=False)]
+
+    known = KnownParties(database, ask)
+    await hear(database, "pty_llc", 2, ["ann"])
+    forgery = "INSERT INTO heard_parties SELECT org_id, 'pty_none', 1, 1, incarnation, seal FROM heard_parties"
+    await servers.tamper(postgres.admin_dsn, database, forgery)
+    with acting_as(dataclasses.replace(ANN, role="sponsor")):
+        assert await known.find_refusal("pty_llc", "party_id") is None
+        assert await known.find_refusal("pty_none", "party_id") is not None
+    assert asked == ["pty_none"]
 
 
 async def test_of_a_person_nothing_was_heard_of_the_owner_is_asked(parties, owner):

@@ -12,9 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, acting_as, current_principal
 from services.chassis.calls.parties import Ask, CurrentParties
+from services.chassis.data.aggregates import seal_columns
 from services.chassis.data.database import Database
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import keep_sealed, seal_of, sealed
+from services.chassis.data.rows import Row, insert_many
+from services.chassis.data.seals import keep_sealed, sealed
 from services.chassis.values.refusals import PartyNotFound
 
 metadata = sa.MetaData()
@@ -25,8 +27,13 @@ heard_parties = sa.Table(
     metadata,
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("party_id", sa.Text, primary_key=True),
+    # How often something new was heard: triggers let it go up by one and never back, whoever writes, while the version
+    # of the owner begins anew with each incarnation of its database.
     sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("aggregate_version", sa.BigInteger, nullable=False),
     sa.Column("incarnation", sa.Text, nullable=False),
+    sa.Column("seal", pg.BYTEA, nullable=False),
+    info=sealed("org_id", "party_id", "version", "aggregate_version", "incarnation"),
 )
 
 heard_persons = sa.Table(
@@ -35,12 +42,11 @@ heard_persons = sa.Table(
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("person_id", sa.Text, primary_key=True),
     sa.Column("party_id", sa.Text, primary_key=True),
-    # Of the party's event that said so: a row counts while that is the last one.
+    # Of the row of the party: this one counts while it is that, so it counts no more once a later event was heard.
     sa.Column("version", sa.BigInteger, nullable=False),
-    sa.Column("incarnation", sa.Text, nullable=False),
     sa.Column("seal", pg.BYTEA, nullable=False),
     sa.Index("heard_persons_party", "org_id", "party_id"),
-    info=sealed("org_id", "person_id", "party_id", "version", "incarnation"),
+    info=sealed("org_id", "person_id", "party_id", "version"),
 )
 
 TABLES = tuple(metadata.tables)
@@ -59,18 +65,28 @@ async def record_persons(tx: AsyncConnection, party_id: str, persons: Collection
         persons: All of them.
         meta: Of the event that says so; the party is its aggregate.
     """
-    org_id, known = current_principal().org_id, heard_parties.c
-    news = {"version": meta.aggregate_version, "incarnation": meta.incarnation}
-    heard = pg.insert(heard_parties).values(org_id=org_id, party_id=party_id, **news)
-    later = sa.or_(known.version < meta.aggregate_version, known.incarnation != meta.incarnation)
-    heard = heard.on_conflict_do_update(index_elements=["org_id", "party_id"], set_=news, where=later)
-    if (await tx.execute(heard)).rowcount == 0:
+    party = sa.and_(is_mine(heard_parties), heard_parties.c.party_id == party_id)
+    known = (await tx.execute(sa.select(heard_parties).where(party).with_for_update())).one_or_none()
+    # The event says all there is to know. So it is taken over where the row was altered, which then says nothing.
+    if known is not None and any(_has_heard(row, meta) for row in keep_sealed(tx, heard_parties, [known])):
         return
-    c = heard_persons.c
-    await tx.execute(sa.delete(heard_persons).where(c.org_id == org_id, c.party_id == party_id))
-    named = [{"org_id": org_id, "person_id": person_id, "party_id": party_id, **news} for person_id in persons]
-    if rows := [{**row, "seal": seal_of(tx, heard_persons, row)} for row in named]:
-        await tx.execute(sa.insert(heard_persons), rows)
+    this = {"party_id": party_id, "version": 1 if known is None else known.version + 1}
+    last = {"aggregate_version": meta.aggregate_version, "incarnation": meta.incarnation}
+    news = seal_columns(tx, heard_parties, this | last)
+    if known is None:
+        await insert_many(tx, heard_parties, [news])
+    else:
+        del news["party_id"]
+        await tx.execute(sa.update(heard_parties).where(party).values(news))
+    await tx.execute(sa.delete(heard_persons).where(is_mine(heard_persons), heard_persons.c.party_id == party_id))
+    rows = [seal_columns(tx, heard_persons, {**this, "person_id": person_id}) for person_id in persons]
+    await insert_many(tx, heard_persons, rows)
+
+
+def _has_heard(known: Row, meta: EventMeta) -> bool:
+    """Whether what is known is of this event or a later one."""
+    is_same: bool = known.incarnation == meta.incarnation
+    return is_same and known.aggregate_version >= meta.aggregate_version
 
 
 class Known(Protocol):
@@ -110,10 +126,9 @@ class KnownParties:
         return None if found.known else PartyNotFound(field)
 
     async def _is_heard(self, party_id: str) -> bool:
-        c = heard_parties.c
-        found = sa.select(c.party_id).where(is_mine(heard_parties), c.party_id == party_id)
+        found = sa.select(heard_parties).where(is_mine(heard_parties), heard_parties.c.party_id == party_id)
         async with self._database.begin() as tx:
-            return await tx.scalar(found) is not None
+            return bool(keep_sealed(tx, heard_parties, await tx.execute(found)))
 
 
 class HeardParties(CurrentParties):
@@ -125,7 +140,7 @@ class HeardParties(CurrentParties):
 
     async def list_heard(self, principal: Principal) -> frozenset[str]:
         c, last = heard_persons.c, heard_parties.c
-        same = [c[name] == last[name] for name in ("org_id", "party_id", "version", "incarnation")]
+        same = [c[name] == last[name] for name in ("org_id", "party_id", "version")]
         mine = sa.select(heard_persons).join(heard_parties, sa.and_(*same))
         mine = mine.where(c.org_id == principal.org_id, c.person_id == principal.person)
         with acting_as(principal):

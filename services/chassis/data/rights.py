@@ -41,7 +41,11 @@ Table = Mapping[str, Rights]
 
 
 def both(*, insert: Columns = (), update: Columns = (), delete: bool = False, forgets: bool = False) -> Rights:
-    """The same for both roles, but that a job of the worker's may forget old rows."""
+    """The same for both roles, but that a job of the worker's may forget old rows.
+
+    Where rows may be removed it is said beside it why nobody may do more then, and nobody who gains from something is
+    left out: what takes rights away, or says who gains, is only added to.
+    """
     app = Grant(insert=insert, update=update, delete=delete)
     return Rights(app, replace(app, delete=delete or forgets))
 
@@ -61,12 +65,16 @@ LEASE = ("due_at", "epoch", "tries")
 CHASSIS: Table = {
     "alembic_version": read_only(),
     "incarnation": read_only(),
-    # The relay reads and marks; a request only leaves its events.
+    # The relay reads and marks; a request only leaves its events. Removed: what the relay proved to have told, after 35
+    # days.
     "outbox": Rights(
         Grant(select=(), insert=EVERY), Grant(insert=EVERY, update=("published_at", "refused_at", "proof"), delete=True)
     ),
     "aggregate_versions": both(insert=EVERY, update=("version",)),
+    # Removed: who leads a piece of work leads it no longer. What the work may do is said by the rows that it is about.
     "leaders": Rights(NOTHING, Grant(insert=EVERY, update=("leader", "until"), delete=True)),
+    # Removed: answers of 30 days ago, and events handled 90 days ago, which no stream has any more. A request that
+    # comes again is decided anew, by what is so then.
     "handled_requests": both(insert=EVERY, update=("status", "answer", "answer_is_error", "seal"), forgets=True),
     "handled_events": appended(forgets=True),
     "handled_positions": both(
@@ -83,6 +91,8 @@ CHASSIS: Table = {
     ),
 }
 HEARD_PERSONS: Table = {
-    "heard_parties": both(insert=EVERY, update=("version", "incarnation")),
+    "heard_parties": both(insert=EVERY, update=("version", "aggregate_version", "incarnation", "seal")),
+    # Removed: a row only lets its person see, and who gains is asked of the owner alone. Put back, it counts until
+    # something later is heard of its party.
     "heard_persons": both(insert=EVERY, delete=True),
 }

@@ -35,6 +35,16 @@ _REFUSE_LEAPING = """
 CREATE TRIGGER refuse_leaping BEFORE INSERT ON aggregate_versions FOR EACH ROW
 WHEN (NEW.version NOT BETWEEN 1 AND 1000000) EXECUTE FUNCTION realco_refuse()
 """
+# A party goes on from what was heard before, and never back, so that nobody has again who acted for it once. It begins
+# at the beginning and takes no number twice or in advance: there is always one for what is heard next.
+_REFUSE_BEGINNING_LATE = """
+CREATE TRIGGER refuse_beginning_late BEFORE INSERT ON heard_parties FOR EACH ROW
+WHEN (NEW.version <> 1) EXECUTE FUNCTION realco_refuse()
+"""
+_REFUSE_ANOTHER_NUMBER = """
+CREATE TRIGGER refuse_another_number BEFORE UPDATE ON heard_parties FOR EACH ROW
+WHEN (NEW.version <> OLD.version + 1) EXECUTE FUNCTION realco_refuse()
+"""
 
 
 def create_chassis_tables(op: Op) -> None:
@@ -62,6 +72,8 @@ def create_heard_persons(op: Op) -> None:
     """The first step of a service that keeps who acts for whom."""
     _create_heard_parties(op)
     _create_heard_persons(op)
+    op.execute(_REFUSE_BEGINNING_LATE)
+    op.execute(_REFUSE_ANOTHER_NUMBER)
 
 
 def _create_outbox(op: Op) -> None:
@@ -254,7 +266,9 @@ def _create_heard_parties(op: Op) -> None:
         sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("aggregate_version", sa.BigInteger(), nullable=False),
         sa.Column("incarnation", sa.Text(), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=False),
         sa.PrimaryKeyConstraint("org_id", "party_id"),
     )
 
@@ -266,7 +280,6 @@ def _create_heard_persons(op: Op) -> None:
         sa.Column("person_id", sa.Text(), nullable=False),
         sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
-        sa.Column("incarnation", sa.Text(), nullable=False),
         sa.Column("seal", postgresql.BYTEA(), nullable=False),
         sa.PrimaryKeyConstraint("org_id", "person_id", "party_id"),
     )
