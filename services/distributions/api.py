@@ -203,13 +203,13 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
     async def ExecuteDistribution(
         self, request: distributions_pb2.ExecuteDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        database, escrow = self._dependencies.database, self._dependencies.peers.escrow
-        return await self._dependencies.write_on_facts(
-            request,
-            distributions_pb2.Distribution,
-            lambda request: executions.read_cash(database, escrow, request.distribution_id),
-            executions.execute_distribution,
-        )
+        async def ask(request: distributions_pb2.ExecuteDistributionRequest) -> executions.Cash:
+            dependencies, distribution_id = self._dependencies, request.distribution_id
+            await executions.check_decided(dependencies, self._witnessed, distribution_id)
+            return await executions.read_cash(dependencies.database, dependencies.peers.escrow, distribution_id)
+
+        command = executions.execute_distribution
+        return await self._dependencies.write_on_facts(request, distributions_pb2.Distribution, ask, command)
 
     async def ResendAllocation(
         self, request: distributions_pb2.ResendAllocationRequest, context: Context

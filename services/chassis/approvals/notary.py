@@ -60,6 +60,15 @@ class Notary(Protocol):
         """What was asked for and approved about the resource counts no longer. Raises Unavailable."""
         ...
 
+    async def check_decided(self, kind: str, resource_id: str, content_hash: str, movement: Movement) -> None:
+        """As many persons as it takes have decided that exactly this moves, and each of them still counts.
+
+        Raises:
+            DomainError: they have not.
+            Unavailable
+        """
+        ...
+
 
 FindMovement = Callable[[str], Awaitable[Movement]]
 
@@ -98,6 +107,11 @@ class Witnessed:
         """
         movement = await self._movements[kind](resource_id)
         await self._notary.record_approval(kind, resource_id, content_hash, movement)
+
+    async def check_decided(self, kind: str, resource_id: str, content_hash: str) -> None:
+        """What was approved would be let move now. Raises DomainError where it would not, Unavailable."""
+        movement = await self._movements[kind](resource_id)
+        await self._notary.check_decided(kind, resource_id, content_hash, movement)
 
     async def record_withdrawal(self, kind: str, resource_id: str) -> None:
         """Before the resource goes back: if it does not, after all, it is asked for anew. Raises Unavailable."""

@@ -15,6 +15,7 @@ from realco.type.v1.explanation_pb2 import Explanation
 from realco.type.v1.failure_pb2 import Failure
 
 from services.chassis.calls.wire import to_timestamp
+from services.compliance.domain.refusals import MovementNotDecided
 
 Result = clearances_pb2.EvaluationResult
 _Item = clearances_pb2.BatchEvaluateTransactionsRequest.Item
@@ -33,6 +34,7 @@ class MemoryCompliance:
         self.results: dict[str, Result] = {}  # party -> what the contract allows and no rule here leads to
         self.made: dict[str, Result] = {}  # transaction -> the result of it
         self.said: list[Message] = []  # what persons said about money that is to move
+        self.not_counted: str | None = None  # why what two persons decided is not to move
         self._used: Counter[str] = Counter()
         self._decided: dict[str, _Item] = {}  # transaction -> what was decided on
 
@@ -83,6 +85,13 @@ class MemoryCompliance:
     ) -> notary_pb2.RecordWithdrawalResponse:
         self.said.append(request)
         return notary_pb2.RecordWithdrawalResponse()
+
+    async def CheckMovement(
+        self, request: notary_pb2.CheckMovementRequest, _: None
+    ) -> notary_pb2.CheckMovementResponse:
+        if self.not_counted is not None:
+            raise MovementNotDecided("Not as many have decided it.", not_counted=self.not_counted)
+        return notary_pb2.CheckMovementResponse()
 
     def _evaluate(self, item: _Item) -> Result:
         result = Result(replayed=item.transaction_id in self.made)

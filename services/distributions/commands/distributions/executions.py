@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -10,8 +11,11 @@ from realco.distributions.v1 import events_pb2 as events
 from realco.escrow.v1 import escrow_accounts_pb2, journal_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.approvals.notary import Witnessed
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.database import Database
+from services.chassis.data.operations import Operations
+from services.chassis.values.errors import DomainError, Unavailable
 from services.chassis.values.etags import check_etag
 from services.chassis.values.invariant import invariant
 from services.chassis.values.refusals import check_takes_money
@@ -26,6 +30,7 @@ from services.distributions.domain.refusals import (
 )
 from services.distributions.domain.states import DistributionStatus
 from services.distributions.store.allocations import list_allocations_of
+from services.distributions.store.approvals import DISTRIBUTION_APPROVALS
 from services.distributions.store.distributions import (
     find_being_declared,
     lock_distribution,
@@ -63,6 +68,25 @@ async def read_cash(database: Database, peer: Escrow, distribution_id: str) -> C
             if each.ledger_account.kind == journal_pb2.LedgerAccount.DISTRIBUTABLE
         ),
     )
+
+
+async def check_decided(operations: Operations, witnessed: Witnessed, distribution_id: str) -> None:
+    """Each who approved it still counts, so escrow will declare it. If nobody can tell, it goes on: escrow asks, too.
+
+    Raises:
+        DistributionNotFound
+        DomainError: as many as it takes have not decided it, as things are.
+    """
+    async with operations.database.begin() as tx:
+        distribution = await require_distribution(tx, distribution_id)
+        offering = await require_offering(tx, distribution.offering_id)
+    try:
+        check_may_execute(offering, distribution, operations.clock.now())
+    except DomainError:
+        return  # the command refuses it, or answers what it did before
+    with suppress(Unavailable):
+        kind, content_hash = DISTRIBUTION_APPROVALS.kind, distribution.approved_hash or ""
+        await witnessed.check_decided(kind, distribution_id, content_hash)
 
 
 async def execute_distribution(
