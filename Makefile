@@ -16,6 +16,9 @@ KEPT     := api_token_keys.json bank ca.pem certificates clock.json consumers.js
 # An environment that was moved with its folder, or whose Python is gone, is made anew.
 $(shell [ -x $(PY) ] && grep -qsxF "$(CURDIR)" $(VENV)/installed || rm -f $(VENV)/installed)
 
+# Every service is a process of its own: each would compile its code, and its libraries', at each start.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Handed on as they are, spaces and all.
 run token stop clean: export DATA_DIR := $(DATA_DIR)
 run: export PORT := $(PORT)
@@ -75,7 +78,7 @@ $(VENV)/installed: requirements.lock
 	@[ -e $@ ] || $(PYTHON) -m venv --clear $(VENV)
 	@awk '/^uv==/ {p = 1} p {print} p && !/\\$$/ {exit}' requirements.lock > $(VENV)/uv.lock
 	@$(VENV)/bin/pip install -q --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
-	@$(UV) pip sync -q --python $(PY) --require-hashes requirements.lock || \
+	@$(UV) pip sync -q --compile-bytecode --python $(PY) --require-hashes requirements.lock || \
 	  { echo "uv cannot; trying it with pip, which knows your pip.conf ..." >&2; \
 	    $(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock; }
 	@echo "$(CURDIR)" > $@

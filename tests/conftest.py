@@ -17,9 +17,8 @@ from xdist.scheduler import LoadScopeScheduling
 from deploy.local.processes import migration_command
 from services.chassis.data.database import Database
 from services.chassis.process import telemetry
-from tests.support import servers
+from tests.support import databases, servers
 from tests.support.escrow import Escrow
-from tests.support.seals import SEALS
 
 ROOT = Path(__file__).parent.parent
 
@@ -90,32 +89,36 @@ def migrated(postgres: servers.TestPostgres) -> Callable[[str], SimpleNamespace]
     return migrate
 
 
+@pytest.fixture(scope="session")
+def copies(postgres: servers.TestPostgres) -> databases.Copies:
+    return databases.Copies(postgres.admin_dsn)
+
+
 @pytest.fixture
 async def service_urls(
-    postgres: servers.TestPostgres, migrated: Callable[[str], SimpleNamespace]
+    copies: databases.Copies, migrated: Callable[[str], SimpleNamespace]
 ) -> AsyncIterator[Callable[[str], Awaitable[SimpleNamespace]]]:
-    """`await service_urls("escrow")`: the URLs of each role on a fresh, migrated copy of its database."""
-    copies: list[str] = []
+    """`await service_urls("escrow")`: the URLs of each role on a migrated, empty copy of its database."""
+    taken: list[databases.Copy] = []
 
-    async def copy(service: str) -> SimpleNamespace:
-        made = await servers.copy_database(postgres.admin_dsn, migrated(service), service)
-        copies.append(made.name)
-        return made
+    async def take(service: str) -> SimpleNamespace:
+        taken.append(await copies.take(migrated(service), service))
+        return taken[-1].urls
 
-    yield copy
-    await servers.drop_databases(postgres.admin_dsn, *copies)
+    yield take
+    for copy in taken:
+        await copies.give_back(copy)
 
 
 @pytest.fixture
 async def service_database(
     service_urls: Callable[[str], Awaitable[SimpleNamespace]],
 ) -> AsyncIterator[Callable[[str], Awaitable[Database]]]:
-    """`await service_database("escrow")`: its app role's Database on a fresh, migrated copy."""
+    """`await service_database("escrow")`: its app role's Database on a migrated, empty copy."""
     opened: list[Database] = []
 
     async def open_copy(service: str) -> Database:
-        urls = await service_urls(service)
-        opened.append(Database(urls.app_url, urls.worker_url, service, SEALS))
+        opened.append(databases.open_database(await service_urls(service), service))
         return opened[-1]
 
     yield open_copy
@@ -124,13 +127,11 @@ async def service_database(
 
 
 @pytest.fixture(scope="module")
-def escrow_urls(
-    postgres: servers.TestPostgres, migrated: Callable[[str], SimpleNamespace]
-) -> Iterator[SimpleNamespace]:
+def escrow_urls(copies: databases.Copies, migrated: Callable[[str], SimpleNamespace]) -> Iterator[SimpleNamespace]:
     """The URLs of one migrated book for a whole file: each test is an organization in it."""
-    made = asyncio.run(servers.copy_database(postgres.admin_dsn, migrated("escrow"), "escrow"))
-    yield made
-    asyncio.run(servers.drop_databases(postgres.admin_dsn, made.name))
+    copy = asyncio.run(copies.take(migrated("escrow"), "escrow"))
+    yield copy.urls
+    asyncio.run(copies.give_back(copy))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from nats.js import JetStreamContext
 from deploy.consumers import consumers_of
 from services.chassis.data.database import Database
 from services.chassis.data.positions import begin_position
-from tests.support import chassis, servers
+from tests.support import chassis, databases, servers
 from tests.support.chassis_events import Listener, emitting_database, listening, provisioned_streams
 from tests.support.compliance import ComplianceHarness
 from tests.support.event_keys import event_keys
@@ -53,12 +53,11 @@ def chassis_template(postgres: servers.TestPostgres) -> SimpleNamespace:
 
 
 @pytest.fixture
-async def urls(postgres: servers.TestPostgres, chassis_template: SimpleNamespace) -> AsyncIterator[SimpleNamespace]:
+async def urls(copies: databases.Copies, chassis_template: SimpleNamespace) -> AsyncIterator[SimpleNamespace]:
     """Of a copy of a database with the chassis' own tables and three more. All copies have the same roles."""
-    name = chassis_template.name.removeprefix("realco_")
-    copy = await servers.copy_database(postgres.admin_dsn, chassis_template, name)
-    yield copy
-    await servers.drop_databases(postgres.admin_dsn, copy.name)
+    copy = await copies.take(chassis_template, chassis_template.name.removeprefix("realco_"))
+    yield copy.urls
+    await copies.give_back(copy)
 
 
 @pytest.fixture

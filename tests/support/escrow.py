@@ -25,7 +25,6 @@ from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.calls.wire import to_timestamp
-from services.chassis.data.database import Database
 from services.chassis.events.consumer import Delivery
 from services.chassis.values.approval import Standing
 from services.chassis.values.clock import FakeClock
@@ -42,9 +41,9 @@ from services.escrow.posting.group_commit import Poster
 from services.escrow.subscribers import SUBSCRIPTIONS
 from services.transactions.domain.rails import RAILS
 from services.transactions.domain.schedule import compute_return_risk_end
+from tests.support import databases
 from tests.support.ledger_accounts import ledger_account, name_of
 from tests.support.money import usd as usd
-from tests.support.seals import SEALS
 
 NOW = datetime(2026, 11, 23, 15, tzinfo=UTC)
 DEBIT, CREDIT = journal_pb.LedgerEntry.DEBIT, journal_pb.LedgerEntry.CREDIT
@@ -148,7 +147,7 @@ class Escrow:
 
     def __init__(self, urls: SimpleNamespace) -> None:
         self.urls = urls
-        self.database = Database(urls.app_url, urls.worker_url, "escrow", SEALS)
+        self.database = databases.open_database(urls, "escrow")
         self.clock = FakeClock(NOW)
         self.poster = Poster(self.database, self.clock)
         self.compliance, payer = Compliance(), Transactions()

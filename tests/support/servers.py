@@ -1,6 +1,6 @@
 """Where the tests' PostgreSQL and NATS come from.
 
-The PostgreSQL that tests share does not wait for the disk, for it makes and drops a database for each of hundreds of
+The PostgreSQL that tests share does not wait for the disk, for it makes, empties and drops databases for hundreds of
 tests, and none of them cuts the power. Whoever does, or asks whether it waits, has a cluster of its own or says so by
 the fixture `durable`.
 """
@@ -8,7 +8,6 @@ the fixture `durable`.
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +19,9 @@ import sqlalchemy as sa
 
 from deploy.local.nats import EVERYTHING, Nats
 from deploy.local.postgres import Postgres
-from deploy.topology import database_of
 from services.chassis.data.database import Database
 from tests.support.chassis import until
+from tests.support.databases import connect
 
 
 class TestPostgres(Protocol):
@@ -43,42 +42,10 @@ def postgres(folder: Path) -> Iterator[TestPostgres]:
         yield cluster
 
 
-_copies = itertools.count()
-
-
-async def copy_database(admin_dsn: str, template: SimpleNamespace, service: str) -> SimpleNamespace:
-    """A copy of a service's migrated database, with its name, owner_url, app_url, worker_url and admin_url."""
-    name, roles = f"{template.name}_copy{next(_copies)}", database_of(service)
-    await _administer(
-        admin_dsn,
-        # Its rows would otherwise go through the log one by one.
-        f"CREATE DATABASE {name} TEMPLATE {template.name} OWNER {roles.owner_role} STRATEGY file_copy",
-        f"REVOKE ALL ON DATABASE {name} FROM PUBLIC",
-        f"GRANT CONNECT ON DATABASE {name} TO {roles.app_role}, {roles.worker_role}",
-    )
-    logins = ("owner_url", "app_url", "worker_url", "admin_url")
-    urls = {key: getattr(template, key).rsplit("/", 1)[0] + f"/{name}" for key in logins}
-    return SimpleNamespace(name=name, **urls)
-
-
-async def drop_databases(admin_dsn: str, *names: str) -> None:
-    await _administer(admin_dsn, *(f"DROP DATABASE {name} WITH (FORCE)" for name in names))
-
-
-async def _administer(admin_dsn: str, *statements: str) -> None:
-    admin = await asyncpg.connect(admin_dsn)
-    try:
-        for statement in statements:
-            await admin.execute(statement)
-    finally:
-        await admin.close()
-
-
 async def set_durable(admin_dsn: str, *, durable: bool) -> None:
     """Whether the cluster waits for the disk; new connections know it when this returns."""
     wanted = "on" if durable else "off"
-    admin = await asyncpg.connect(admin_dsn)
-    try:
+    async with connect(admin_dsn) as admin:
         for name in ("fsync", "full_page_writes"):
             await admin.execute(f"ALTER SYSTEM SET {name} = {wanted}")
         await admin.execute("SELECT pg_reload_conf()")
@@ -87,8 +54,6 @@ async def set_durable(admin_dsn: str, *, durable: bool) -> None:
             return bool(await admin.fetchval("SHOW full_page_writes") == wanted)
 
         await until(is_applied)
-    finally:
-        await admin.close()
 
 
 async def tamper(admin_dsn: str, database: Database, statement: str) -> None:
