@@ -51,7 +51,7 @@ async def main(settings: Settings) -> None:
             jobs=[
                 *build_jobs(dependencies),
                 *build_approval_jobs(NAME, dependencies, approvals),
-                audit_seals(runtime.database, metadata),
+                audit_seals(runtime.database, metadata, runtime.alarms),
                 watch_overdue(runtime.database, runtime.clock, runtime.alarms, [*WORK, *APPROVAL_WORK]),
             ],
             parties=parties,

@@ -113,7 +113,7 @@ async def test_what_was_altered_is_found_though_nothing_is_done_with_it(
 ) -> None:
     offering = await service.closed_offering(("inv-001", 60_000_00), ("inv-002", 40_000_00))
     monkeypatch.setattr("services.chassis.data.audit._ROWS_MAX", 1)
-    audit = audit_seals(service.database, metadata)
+    audit = audit_seals(service.database, metadata, {})
 
     async def look() -> float:
         before = sum(ROWS_NOT_SEALED.labels(name)._value.get() for name in metadata.tables)

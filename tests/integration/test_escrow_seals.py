@@ -268,13 +268,18 @@ async def test_an_escrow_account_that_sql_altered_is_shown_to_nobody_and_nothing
     listed = await escrow.call("ListEscrowAccounts", accounts_pb.ListEscrowAccountsRequest())
     assert [each.escrow_account_id for each in listed.escrow_accounts] == [other]
     told = ROWS_NOT_SEALED.labels("escrow_accounts")._value.get()
-    await audit_seals(escrow.database, tables.metadata).run()
+    alarms: dict[str, str] = {}
+    audit = audit_seals(escrow.database, tables.metadata, alarms)
+    await audit.run()
+    assert alarms == {"rows of escrow_accounts": "1 not sealed"}
     assert ROWS_NOT_SEALED.labels("escrow_accounts")._value.get() == told + 1
     async with as_superuser(escrow.urls) as admin:  # an operator puts back what it said, and all is as it was
         await admin.execute("SET session_replication_role = replica")
         values = [getattr(before, name) for name in _PUT_BACK]
         named = ", ".join(f"{name} = ${number}" for number, name in enumerate(_PUT_BACK, start=2))
         await admin.execute(f"UPDATE escrow_accounts SET {named} WHERE escrow_account_id = $1", account, *values)
+    await audit.run()
+    assert alarms == {}
     assert (await escrow.freeze(account)).status == accounts_pb.EscrowAccount.FROZEN
 
 

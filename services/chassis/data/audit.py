@@ -2,6 +2,9 @@
 
 What is acted upon is asked for its seal anyway. This finds what nothing is done with any more because somebody altered
 it: a status or a time that keeps it from being taken up. It is in the log and counted, as each row that is not sealed.
+
+Each row that was refused, here or by whoever wanted to act upon it, is looked at again every time: as long as it is
+not put right, it is an alarm.
 """
 
 from __future__ import annotations
@@ -12,30 +15,34 @@ from typing import Any
 import sqlalchemy as sa
 
 from services.chassis.data.database import Database
-from services.chassis.data.seals import keep_sealed, list_sealed_tables
+from services.chassis.data.seals import is_row_sealed, keep_sealed, key_of, list_sealed_tables
+from services.chassis.process.health import Alarms
 from services.chassis.process.jobs import Job
+from services.chassis.process.telemetry import UNSEALED_ROWS
 
 _INTERVAL_SECONDS = 15.0
 _ROWS_MAX = 500  # of a table at a time: nearly three million a day
 
 
-def audit_seals(database: Database, metadata: sa.MetaData) -> Job:
+def audit_seals(database: Database, metadata: sa.MetaData, alarms: Alarms) -> Job:
     """The job of a service that has sealed tables."""
-    return Job("audit_seals", Audit(database, list_sealed_tables(metadata)).look, _INTERVAL_SECONDS)
+    return Job("audit_seals", Audit(database, list_sealed_tables(metadata), alarms).look, _INTERVAL_SECONDS)
 
 
 class Audit:
     """How far this process has looked, by table."""
 
-    def __init__(self, database: Database, tables: Sequence[sa.Table]) -> None:
+    def __init__(self, database: Database, tables: Sequence[sa.Table], alarms: Alarms) -> None:
         self._database = database
         self._tables = tables
+        self._alarms = alarms
         self._last: dict[str, Sequence[Any]] = {}
 
     async def look(self) -> int:
         """Looks at the next rows of each table. Says 0: there is no hurry."""
         for table in self._tables:
             await self._look_into(table)
+            await self._look_again(table)
         return 0
 
     async def _look_into(self, table: sa.Table) -> None:
@@ -48,3 +55,18 @@ class Audit:
             keep_sealed(tx, table, rows)
         if len(rows) == _ROWS_MAX:
             self._last[table.name] = [rows[-1]._mapping[column.name] for column in key]
+
+    async def _look_again(self, table: sa.Table) -> None:
+        """At the rows that were refused: those that were put right, or are gone, are no alarm any more."""
+        refused = self._database.seals.refused.setdefault(table.name, set())
+        if keys := list(refused):
+            query = sa.select(table).where(sa.tuple_(*table.primary_key.columns).in_(keys))
+            async with self._database.begin_for_all() as tx:
+                rows = (await tx.execute(query)).all()
+                refused -= {*keys} - {key_of(table, row) for row in rows if not is_row_sealed(tx, table, row)}
+        UNSEALED_ROWS.labels(table.name).set(len(refused))
+        title = f"rows of {table.name}"
+        if refused:
+            self._alarms[title] = f"{len(refused)} not sealed"
+        else:
+            self._alarms.pop(title, None)

@@ -42,6 +42,9 @@ EVENTS_NOT_PROVEN = Counter(
 ROWS_NOT_SEALED = Counter(
     "realco_rows_not_sealed_total", "Rows found that the service did not write, and did not act upon.", ["place"]
 )
+UNSEALED_ROWS = Gauge(
+    "realco_unsealed_rows", "Rows that were refused since the service did not write them, and are so still.", ["table"]
+)
 CONSUMER_FAULTS = Gauge(
     "realco_consumer_faults", "What is wrong with a durable consumer, by count.", ["consumer", "stream"]
 )
