@@ -8,14 +8,16 @@ from functools import partial
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
+from structlog.testing import capture_logs
 
 from services.chassis.calls.auth import acting_as
 from services.chassis.calls.deadline import set_deadline
 from services.chassis.data.database import Database, is_away, is_contention, sqlstate
-from services.chassis.process.boot import boot_check
+from services.chassis.process.boot import boot_check, run_boot_watch
 from services.chassis.values.errors import BootError
 from services.chassis.values.invariant import InvariantViolation
 from tests.support import chassis
+from tests.support.chassis_events import running
 from tests.support.seals import SEALS
 
 
@@ -256,4 +258,26 @@ async def test_an_unsafe_database_is_refused_at_start(postgres, role, harm, faul
     database = Database(getattr(urls, role), urls.worker_url, "chassis", SEALS)
     with pytest.raises(BootError, match=fault.format(**names)):
         await boot_check(database)
+    await database.dispose()
+
+
+@pytest.mark.usefixtures("durable")
+async def test_what_a_login_changes_of_its_own_settings_is_an_alarm_while_the_service_serves(postgres):
+    urls, alarms = await chassis.create(postgres), {}
+    database = Database(urls.app_url, urls.worker_url, "chassis", SEALS)
+
+    async def set_timeout(value: str) -> None:
+        async with database.begin_for_all() as tx:
+            await tx.execute(sa.text(f"ALTER ROLE CURRENT_USER SET lock_timeout = '{value}'"))
+
+    def open_anew() -> Database:
+        return Database(urls.app_url, urls.worker_url, "chassis", SEALS)
+
+    with capture_logs() as logged:
+        async with running(partial(run_boot_watch, open_anew), alarms=alarms, check_seconds=0.1):
+            await set_timeout("9s")
+            await chassis.until(lambda: "lock_timeout" in alarms.get("database", ""))
+            await set_timeout("2s")
+            await chassis.until(lambda: not alarms)
+    assert [line["event"] for line in logged] == ["database_at_fault", "database_mended"]
     await database.dispose()

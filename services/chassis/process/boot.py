@@ -1,13 +1,27 @@
-"""What a service checks before it serves: better refused at start than wrong about money later (c10)."""
+"""What a service checks before it serves: better refused at start than wrong about money later (c10).
+
+It checks the database again and again while it serves: a role can change its own settings at any time, and an
+administrator the rest. What it finds then is an alarm, since each transaction sets itself what must not be otherwise.
+"""
 
 from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.data.database import ROLE_SETTINGS, Database
+from services.chassis.data.database import ROLE_SETTINGS, Database, is_away, sqlstate
 from services.chassis.data.schema import known_schema, read_schema
+from services.chassis.process.health import Alarms
+from services.chassis.process.loops import wait_for_any
+from services.chassis.process.settings import ConfigurationError
+from services.chassis.process.telemetry import log
 from services.chassis.values.errors import BootError
+
+CHECK_SECONDS = 300.0
+_TITLE = "database"
 
 NATS_VERSION_MIN = (2, 15, 1)
 _DURABLE = ["fsync", "full_page_writes", "synchronous_commit", "data_checksums"]
@@ -37,6 +51,46 @@ async def boot_check(database: Database) -> None:
             faults.append(f"WORKER_DATABASE_URL: signs in as {requests}, as requests do; use the worker role")
     if faults:
         raise BootError("; ".join(faults))
+
+
+async def run_boot_watch(
+    open_anew: Callable[[], Database], stop: asyncio.Event, alarms: Alarms, check_seconds: float = CHECK_SECONDS
+) -> None:
+    """Checks until `stop` is set. `alarms` says why the service would not start now, as long as it would not.
+
+    Args:
+        open_anew: The database without a session that has begun: each keeps the settings it began with.
+    """
+    while not stop.is_set():
+        await wait_for_any(stop, seconds=check_seconds)
+        try:
+            await _check_anew(open_anew())
+        except (BootError, ConfigurationError) as refusal:
+            _note(str(refusal), alarms)
+        except Exception as error:
+            if is_away(error):
+                log.info("database_not_checked", error=type(error).__name__)
+            else:
+                _note(f"a new session cannot be used: {type(error).__name__} {sqlstate(error)}", alarms)
+        else:
+            _note("", alarms)
+
+
+async def _check_anew(database: Database) -> None:
+    try:
+        await boot_check(database)
+    finally:
+        await database.dispose()
+
+
+def _note(found: str, alarms: Alarms) -> None:
+    before = alarms.pop(_TITLE, "")
+    if found:
+        alarms[_TITLE] = found
+    if found and found != before:
+        log.error("database_at_fault", faults=found)
+    if before and not found:
+        log.warning("database_mended")
 
 
 async def _role_faults(tx: AsyncConnection) -> list[str]:

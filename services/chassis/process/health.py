@@ -16,7 +16,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 Alarms = dict[str, str]
 # In the trailing metadata of an answer about health: a value an alarm.
 ALARM_KEY = "realco-alarm"
-_TOLD_MAX = 20
+# What metadata can hold: a few kilobytes of ASCII.
+_TOLD_MAX, _LETTERS_MAX = 20, 200
 
 # gRPC's own health package has no types.
 _health: Any = health
@@ -35,8 +36,8 @@ class Health(_Servicer):  # type: ignore[misc]
         _add_servicer(self, grpc_server)
 
     async def Check(self, request: Any, context: Any) -> Any:
-        told = [f"{about}: {text}" for about, text in sorted(self._alarms.items())]
-        context.set_trailing_metadata(tuple((ALARM_KEY, text) for text in told[:_TOLD_MAX]))
+        told = [ascii(f"{about}: {text}")[1:-1] for about, text in sorted(self._alarms.items())]
+        context.set_trailing_metadata(tuple((ALARM_KEY, text[:_LETTERS_MAX]) for text in told[:_TOLD_MAX]))
         return await super().Check(request, context)
 
     async def set_all(self, *, ready: bool) -> None:

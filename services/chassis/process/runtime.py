@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from grpc import aio
@@ -35,7 +36,7 @@ from services.chassis.events.relay import run_relay
 from services.chassis.events.signatures import EventKey, EventKeys
 from services.chassis.events.stream_watch import Faults, run_stream_watch
 from services.chassis.process import telemetry
-from services.chassis.process.boot import boot_check, check_nats_version
+from services.chassis.process.boot import boot_check, check_nats_version, run_boot_watch
 from services.chassis.process.health import Alarms, Health
 from services.chassis.process.jobs import Job, run_jobs
 from services.chassis.process.lifecycle import DRAIN_SECONDS, stop_on_signals, wait_for_callers
@@ -194,6 +195,7 @@ class Runtime:
             "health": self._watch_health(health),
             "streams": run_stream_watch(self.js, list_streams(self.name, subscriptions), self._quiet, self.faults),
             "dead letters": run_letter_watch(self.js, subscriptions, self._quiet, self.alarms),
+            "boot": run_boot_watch(partial(Database.open, self.settings, self.name), self._quiet, self.alarms),
         }
         for subscription in subscriptions:
             work[f"consumer {subscription.durable}"] = run_subscription(
