@@ -11,11 +11,14 @@ from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import parties_pb2
 from realco.type.v1.money_pb2 import Money
 
-from services.chassis.calls.auth import acting_as
+from services.chassis.approvals.notary import Movement, MovementLine
+from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.database import Database
 from services.chassis.values.approval import Standing
+from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
+from services.chassis.values.money import Money as Amount
 from services.distributions import clients as distributions_clients
 from services.escrow import clients as escrow_clients
 from services.transactions.clients import ComplianceClient
@@ -38,6 +41,7 @@ class MemoryOffice:
 
     async def end_sessions(self, person: str) -> datetime:
         self.servicer.ended[person] = START
+        self.servicer.not_counted = f"{person} said so in a session that was ended"
         return START
 
     async def add_party(self, *, cleared: bool) -> str:
@@ -64,7 +68,7 @@ class RealOffice:
     def __init__(self, database: Database) -> None:
         self._harness = ComplianceHarness(database)
         self.servicer = self._harness.clearances
-        self.servicers: tuple[object, ...] = (self.servicer, self._harness.persons)
+        self.servicers: tuple[object, ...] = (self.servicer, self._harness.persons, self._harness.notary)
 
     async def add_person(self, party_id: str, person: str) -> None:
         await self._harness.add(person, party_id=party_id)
@@ -214,3 +218,20 @@ async def test_for_whom_a_person_acts_is_told_at_once(office: Office) -> None:
         ended_at = await office.end_sessions("ann")
         told = [await client.list_parties_of_person("ann") for client in clients]
         assert told == [Standing(frozenset({party}), ended_at)] * 3
+
+
+async def test_what_two_persons_decided_is_decided_until_one_who_approved_it_counts_no_longer(office: Office) -> None:
+    client = distributions_clients.ComplianceClient(Wire("distributions").open_channel(*office.servicers))
+    line = MovementLine("DISTRIBUTABLE", await office.add_party(cleared=True), Amount(100, "USD"))
+    subject = ("APPROVE_DISTRIBUTION", new_id("dist"), "a" * 64, Movement(new_id("esc"), (line,)))
+    with acting_as(MAKER):
+        await client.record_request(*subject, makers=(), beneficiary_party_ids=())
+    with acting_as(Principal("admin-9", "admin", MAKER.org_id, signed_in_at=1)):
+        await client.record_approval(*subject)
+    with acting_as(MAKER):
+        await client.check_decided(*subject)
+        await office.end_sessions("admin-9")
+        with pytest.raises(DomainError) as refusal:
+            await client.check_decided(*subject)
+    told = (refusal.value.reason, refusal.value.metadata["not_counted"])
+    assert told == ("MOVEMENT_NOT_DECIDED", "admin-9 said so in a session that was ended")

@@ -30,6 +30,7 @@ from services.compliance.api import (
     ApiKeysServicer,
     ClearancesServicer,
     ComplianceServicer,
+    NotaryServicer,
     OwnParties,
     PartiesServicer,
     PersonsServicer,
@@ -101,6 +102,7 @@ class ComplianceHarness:
         self.servicer = ComplianceServicer(dependencies, approvals)
         self.parties = PartiesServicer(dependencies, approvals)
         self.clearances, self.persons = ClearancesServicer(dependencies), PersonsServicer(dependencies)
+        self.notary = NotaryServicer(dependencies)
         self.inbox = ApprovalsServicer(dependencies, approvals, OwnParties(database, self.clock))
         self.party_id = new_id("pty")
 
