@@ -22,6 +22,7 @@ from services.chassis.data.once import (
     once,
     replace_answer,
 )
+from services.chassis.data.seals import NotSealed
 from services.chassis.values.errors import DomainError, InvalidField, Kind
 from tests.support import chassis
 
@@ -255,6 +256,35 @@ async def test_an_event_is_new_to_each_consumer_once(database):
         assert await first_delivery(tx, "a", event_id)
         assert not await first_delivery(tx, "a", event_id)
         assert await first_delivery(tx, "b", event_id)
+
+
+@pytest.mark.parametrize("said", ["running", "answered"])
+async def test_a_key_that_somebody_else_took_in_the_database_is_no_answer_and_is_told(database, said):
+    forged = (
+        "INSERT INTO handled_requests (org_id, principal, idempotency_key, fingerprint, status, answer)"
+        " SELECT org_id, principal, 'key-2', fingerprint, :said, answer FROM handled_requests"
+    )
+    await once(database, request(), pb.Hold, Command())
+    async with database.begin() as tx:
+        await tx.execute(sa.text(forged), {"said": said})
+        await tx.execute(sa.text("UPDATE handled_requests SET status = :said, seal = NULL"), {"said": said})
+    for key in ("key-1", "key-2"):
+        command = Command()
+        with pytest.raises(NotSealed):
+            await once(database, request(key), pb.Hold, command)
+        assert command.runs == 0
+
+
+async def test_an_event_that_somebody_else_says_was_handled_is_told_and_not_passed_over(database):
+    event_id = "0192f0c1-2b3c-7def-8000-000000000001"
+    forged = "INSERT INTO handled_events VALUES ('org_1', :consumer, :event_id, now(), :seal)"
+    async with database.begin() as tx:
+        assert await first_delivery(tx, "a", event_id)
+        seal = await tx.scalar(sa.text("SELECT seal FROM handled_events"))
+        for consumer, copied in (("b", None), ("c", seal)):
+            await tx.execute(sa.text(forged), {"consumer": consumer, "event_id": event_id, "seal": copied})
+            with pytest.raises(NotSealed):
+                await first_delivery(tx, consumer, event_id)
 
 
 async def test_what_was_answered_before_is_known_without_running_anything(database):

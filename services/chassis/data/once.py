@@ -15,7 +15,7 @@ import asyncio
 import hashlib
 import random
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import cache
 from typing import Any, TypeVar
 
@@ -213,38 +213,44 @@ async def _claim(tx: AsyncConnection, request: Message, fingerprint: bytes) -> s
     claim = pg.insert(handled_requests).values(sorted(claims, key=lambda row: row["idempotency_key"]))
     try:
         # Waits for a concurrent duplicate's transaction to end, as long as lock_timeout allows.
-        if (await tx.execute(claim.on_conflict_do_nothing())).rowcount == len(keys):
-            return None
+        claimed = set(await tx.scalars(claim.on_conflict_do_nothing().returning(_c.idempotency_key)))
     except DBAPIError as error:
         if sqlstate(error) == _LOCK_NOT_AVAILABLE:
             raise _build_in_flight(keys[0]) from None
         raise
-    row = await _find(tx, request, fingerprint)
+    if len(claimed) == len(keys):
+        return None
+    row = await _find(tx, request, fingerprint, claimed)
     if row is None:  # the first one was rolled back just now
         raise _build_in_flight(keys[0])
     return row
 
 
-async def _find(tx: AsyncConnection, request: Message, fingerprint: bytes) -> sa.Row[Any] | None:
+async def _find(
+    tx: AsyncConnection, request: Message, fingerprint: bytes, claimed: Collection[str] = ()
+) -> sa.Row[Any] | None:
+    """
+    Args:
+        claimed: The keys that this transaction has just taken: they have no answer yet.
+
+    Raises:
+        NotSealed: a row is not what this service wrote. Whoever takes a key and commits has answered it, so that goes
+            for one without an answer, too.
+    """
     owner, keys, table = _owner(current_principal()), keys_of(request), handled_requests.c
-    found = sa.select(
-        table.idempotency_key, table.answer, table.answer_is_error, table.fingerprint, table.status, table.seal
-    )
+    found = sa.select(table.idempotency_key, table.answer, table.answer_is_error, table.fingerprint, table.seal)
     found = found.filter_by(**owner).where(table.idempotency_key.in_(keys))
     rows: dict[str, Any] = {row.idempotency_key: row for row in await tx.execute(found)}
     for key in keys:
         row = rows.get(key)
-        if row is None:
+        if row is None or key in claimed:
             continue
-        if row.status == "answered":
-            told = (*owner.values(), key, row.answer, row.answer_is_error)
-            seals_of(tx).check(row.seal, handled_requests.name, key, *told)
+        told = (*owner.values(), key, row.answer, row.answer_is_error)
+        seals_of(tx).check(row.seal, handled_requests.name, key, *told)
         if row.fingerprint != fingerprint:
             raise _build_reused(request, key)
     first: sa.Row[Any] | None = rows.get(keys[0])
-    if first is not None and first.status != "answered":
-        raise _build_in_flight(keys[0])
-    return first
+    return None if keys[0] in claimed else first
 
 
 def _build_in_flight(idempotency_key: str) -> RequestInFlight:
@@ -343,8 +349,16 @@ def _owner(principal: Principal) -> dict[str, str]:
 
 
 async def first_delivery(tx: AsyncConnection, consumer: str, event_id: uuid.UUID | str) -> bool:
-    """True if this consumer has not handled the event yet; it has when this transaction commits."""
-    row = pg.insert(handled_events).values(
-        org_id=current_principal().org_id, consumer=consumer, event_id=uuid.UUID(str(event_id))
-    )
-    return (await tx.execute(row.on_conflict_do_nothing())).rowcount == 1
+    """True if this consumer has not handled the event yet; it has when this transaction commits.
+
+    Raises:
+        NotSealed: somebody else says that it was handled.
+    """
+    values = {"org_id": current_principal().org_id, "consumer": consumer, "event_id": uuid.UUID(str(event_id))}
+    said = (values["org_id"], consumer, str(values["event_id"]))
+    row = pg.insert(handled_events).values(**values, seal=seals_of(tx).make(handled_events.name, *said))
+    if (await tx.execute(row.on_conflict_do_nothing())).rowcount == 1:
+        return True
+    first = await tx.scalar(sa.select(handled_events.c.seal).filter_by(**values))
+    seals_of(tx).check(first, handled_events.name, f"{consumer} {event_id}", *said)
+    return False

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from services.chassis.calls.auth import current_principal
 
 
-def is_mine(table: sa.Table) -> sa.ColumnElement[bool]:
+def is_mine(table: sa.FromClause) -> sa.ColumnElement[bool]:
     """The rows of the caller's organization.
 
     Row level security says the same; said here too, the keys serve, which the organization leads.

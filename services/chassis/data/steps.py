@@ -173,6 +173,7 @@ def _create_handled_events(op: Op) -> None:
         sa.Column("consumer", sa.Text(), nullable=False),
         sa.Column("event_id", sa.UUID(), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.PrimaryKeyConstraint("org_id", "consumer", "event_id"),
     )
     op.create_index("handled_events_created_at", "handled_events", ["created_at"], unique=False)

@@ -98,6 +98,7 @@ handled_events = sa.Table(
     sa.Column("consumer", sa.Text, primary_key=True),
     sa.Column("event_id", pg.UUID(as_uuid=True), primary_key=True),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()")),
+    sa.Column("seal", pg.BYTEA),  # of the key
     sa.Index("handled_events_created_at", "created_at"),
 )
 
