@@ -113,11 +113,11 @@ class _Details:
             row = await account_store.find_bank_account(tx, approval.resource_id)
             if row is None:
                 raise BankAccountNotFound()
-            formers = await account_store.list_default_accounts(tx, [row.party_id])
+            former = await account_store.find_default_account(tx, row.party_id)
             facts = await _explain(tx, row, now)
             owners = await account_store.count_owners(tx, row.account_number_digest)
         facts += [explain_owners(owners), await self._explain_clearance(row.party_id)]
-        details, former = build_bank_account_details(row), formers.get(row.party_id)
+        details = build_bank_account_details(row)
         if row.default_for_payouts:
             before = None if former is None else former.bank_account_id
             paid_here = Change("default_bank_account_id", before, row.bank_account_id)

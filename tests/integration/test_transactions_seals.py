@@ -176,6 +176,21 @@ async def test_an_account_that_was_confirmed_in_the_database_is_paid_nothing(ser
     assert (refused.failure.code, named.failure.code) == ("NO_PAYOUT_BANK_ACCOUNT", "BANK_ACCOUNT_NOT_FOUND")
 
 
+@pytest.mark.parametrize("statement", [
+    "UPDATE bank_accounts SET default_for_payouts = false WHERE status = 'ACTIVE'",
+    "UPDATE bank_accounts SET status = 'DELETED', default_for_payouts = false WHERE party_id = 'inv-002'",
+], ids=["which account was the default", "who else has this account"])  # fmt: skip
+async def test_who_confirms_an_account_is_not_kept_from_knowing_what_was_altered(
+    service: TransactionsHarness, statement: str
+) -> None:
+    for party_id in ("inv-001", "inv-002"):
+        await service.confirm(await service.bank_account(party_id))
+    asked = await service.bank_account("inv-001", default_for_payouts=True)
+    await write(service, statement, transaction_id="")
+    with pytest.raises(NotSealed):
+        await service.waiting(asked.bank_account_id)
+
+
 _FORGET = "UPDATE transactions SET tries = 0, epoch = epoch + 1, due_at = now() WHERE transaction_id = :id"
 _CALL_EARLIER = (
     "INSERT INTO provider_payments (org_id, transaction_id, attempt, presentment, provider, provider_key,"
@@ -207,6 +222,20 @@ async def test_a_payout_that_the_bank_has_is_neither_ordered_again_nor_failed_wh
     await write(service, _FORGET, transaction_id=payout.transaction_id)
     await service.work()
     assert ((await service.get(payout.transaction_id)).status, len(service.bank.payments)) == (status_after, 1)
+
+
+async def test_an_order_whose_key_somebody_took_before_is_not_sent_and_told(service: TransactionsHarness) -> None:
+    payout, other = await service.payout(), await service.deposit()
+    taken = (
+        "INSERT INTO provider_payments (org_id, transaction_id, attempt, presentment, provider, provider_key, sent_at)"
+        f" SELECT org_id, '{other.transaction_id}', 7, 1, provider, 'txn:' || :id || ':1', created_at FROM transactions"
+        " WHERE transaction_id = :id"
+    )
+    await write(service, taken, transaction_id=payout.transaction_id)
+    before = ROWS_NOT_SEALED.labels("provider_payments")._value.get()
+    await service.work()
+    assert payout.transaction_id not in {order.reference for order in service.bank.orders}
+    assert ROWS_NOT_SEALED.labels("provider_payments")._value.get() > before
 
 
 async def test_an_order_that_was_never_sent_costs_no_look_up(service: TransactionsHarness) -> None:

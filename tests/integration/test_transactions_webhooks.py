@@ -17,6 +17,7 @@ from realco.transactions.v1.webhooks_pb2 import Webhook
 from sqlalchemy.exc import DBAPIError
 
 from services.chassis.calls.auth import Principal
+from services.chassis.data.seals import NotSealed
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.transactions.domain.payments import PaymentStatus
@@ -254,6 +255,23 @@ async def test_a_webhook_is_applied_whatever_a_login_writes_beside_it(
             await tx.execute(sa.text(statement))
     await service.work()
     assert (await service.get(made.transaction_id)).status == T.SETTLED
+
+
+async def test_a_webhook_that_somebody_else_says_we_have_is_refused_and_told(service: TransactionsHarness) -> None:
+    """So its provider sends it again; the payment is looked up all the same."""
+    made = await service.deposit()
+    await service.work()
+    payment_id = service.bank.report(made.transaction_id, PaymentStatus.SETTLED)
+    await hook(service, "evt_1", payment_id)
+    forged = (
+        "INSERT INTO webhook_inbox (webhook_id, provider, provider_event_id, event_type, provider_reference,"
+        " ignored_because, created_at, proof_digest) SELECT 'whk_' || :event, provider, :event, event_type, NULL,"
+        " 'events of this type are only stored', created_at, proof_digest FROM webhook_inbox LIMIT 1"
+    )
+    async with service.database.begin_for_all() as tx:
+        await tx.execute(sa.text(forged), {"event": "evt_2"})
+    with pytest.raises(NotSealed):
+        await hook(service, "evt_2", payment_id)
 
 
 async def test_a_webhook_waits_while_the_payment_it_is_about_is_not_as_the_service_wrote_it(

@@ -66,7 +66,8 @@ async def create_bank_account(
     principal = current_principal()
     party_id = principal.choose_party(request.party_id)
     await store.lock_default(tx, party_id)
-    is_first = not await store.has_default(tx, party_id)
+    # One that waits becomes the default when it is confirmed.
+    is_first = not any(each.default_for_payouts for each in await store.list_accounts_of(tx, party_id))
     account = BankAccount(
         bank_account_id=new_id("ba"),
         party_id=party_id,

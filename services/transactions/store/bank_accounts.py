@@ -13,7 +13,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
-from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import Row
 from services.transactions import messages
 from services.transactions.domain.bank_accounts import BANK_ACCOUNT_MOVES, LIVE, BankAccount, BankAccountStatus
@@ -61,20 +60,32 @@ async def list_bank_accounts(tx: AsyncConnection, bank_account_ids: Collection[s
 
 
 async def list_default_accounts(tx: AsyncConnection, party_ids: Collection[str]) -> dict[str, BankAccount]:
-    """Where each party is paid, by party."""
-    accounts = await BANK_ACCOUNTS.list_sealed(tx, _select_defaults(party_ids))
-    return {account.party_id: account for account in accounts}
+    """Where each party is paid, by party, as far as that says what this service wrote: nobody is paid elsewhere."""
+    is_default = (_c.default_for_payouts, _c.status == BankAccountStatus.ACTIVE)
+    query = BANK_ACCOUNTS.select().where(_c.party_id.in_(party_ids), *is_default)
+    return {account.party_id: account for account in await BANK_ACCOUNTS.list_sealed(tx, query)}
+
+
+async def find_default_account(tx: AsyncConnection, party_id: str) -> BankAccount | None:
+    """Where the party is paid. Raises: NotSealed: one of its accounts says what this service did not write."""
+    accounts = await list_accounts_of(tx, party_id)
+    return next((each for each in accounts if _is_default(each)), None)
 
 
 async def lock_default_account(tx: AsyncConnection, party_id: str) -> BankAccount | None:
-    """Where the party is paid."""
-    query = _select_defaults([party_id]).with_for_update(key_share=True)
-    return next(iter(await BANK_ACCOUNTS.list_sealed(tx, query)), None)
+    """As `find_default_account`."""
+    found = await find_default_account(tx, party_id)
+    locked = None if found is None else await BANK_ACCOUNTS.lock(tx, found.bank_account_id)
+    return locked if locked is not None and _is_default(locked) else None
 
 
-def _select_defaults(party_ids: Collection[str]) -> sa.Select[Any]:
-    is_default = (_c.default_for_payouts, _c.status == BankAccountStatus.ACTIVE)
-    return BANK_ACCOUNTS.select().where(_c.party_id.in_(party_ids), *is_default)
+def _is_default(account: BankAccount) -> bool:
+    return account.default_for_payouts and account.status is BankAccountStatus.ACTIVE
+
+
+async def list_accounts_of(tx: AsyncConnection, party_id: str) -> list[BankAccount]:
+    """All that the party ever had. Raises: NotSealed."""
+    return await BANK_ACCOUNTS.list_all(tx, _c.party_id == party_id)
 
 
 async def lock_default(tx: AsyncConnection, party_id: str) -> None:
@@ -83,18 +94,10 @@ async def lock_default(tx: AsyncConnection, party_id: str) -> None:
     await tx.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
 
 
-async def has_default(tx: AsyncConnection, party_id: str) -> bool:
-    """Whether the party has a default for payouts, or one that becomes it when it is confirmed."""
-    theirs = sa.select(_c.bank_account_id).where(
-        is_mine(bank_accounts), _c.party_id == party_id, _c.default_for_payouts
-    )
-    return bool(await tx.scalar(sa.select(theirs.exists())))
-
-
 async def count_owners(tx: AsyncConnection, digest: str) -> int:
-    """How many parties have this account at this bank."""
-    same = (is_mine(bank_accounts), _c.account_number_digest == digest, _c.status.in_(LIVE))
-    return (await tx.execute(sa.select(sa.func.count(sa.distinct(_c.party_id))).where(*same))).scalar_one()
+    """How many parties have this account at this bank. Raises: NotSealed."""
+    accounts = await BANK_ACCOUNTS.list_all(tx, _c.account_number_digest == digest)
+    return len({account.party_id for account in accounts if account.status in LIVE})
 
 
 async def insert_bank_account(tx: AsyncConnection, account: BankAccount) -> None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.data.seals import check_row, check_rows, keep_sealed, seal_of
+from services.chassis.data.seals import check_row, check_rows, keep_sealed, seal_of, seals_of
 from services.transactions.domain.transaction import Transaction
 from services.transactions.tables import provider_payments
 
@@ -44,9 +44,15 @@ async def insert_attempts(tx: AsyncConnection, rows: Sequence[Transaction], now:
 
 
 async def read_attempt(tx: AsyncConnection, row: Transaction) -> sa.Row[Any]:
-    """The current attempt, which was noted before. Raises: NotSealed."""
-    statement = sa.select(provider_payments).where(*_current(row))
-    return check_row(tx, provider_payments, (await tx.execute(statement)).one())
+    """The current attempt, which was noted before.
+
+    Raises:
+        NotSealed: it is not as it was noted, or could not be, because somebody else's row has its key at the provider.
+    """
+    found = (await tx.execute(sa.select(provider_payments).where(*_current(row)))).one_or_none()
+    if found is None:
+        seals_of(tx).refuse(provider_payments.name, f"{row.org_id} {row.transaction_id} {row.attempts}")
+    return check_row(tx, provider_payments, found)
 
 
 async def save_sending(tx: AsyncConnection, row: Transaction, now: datetime) -> None:

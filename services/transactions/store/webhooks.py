@@ -26,7 +26,11 @@ UNAPPLIED = Due(webhook_inbox, _i.due_at.is_not(None), _i.created_at)
 
 
 async def insert_into_inbox(tx: AsyncConnection, *, due_now: bool, **values: Any) -> tuple[str, bool]:
-    """(webhook_id, whether it is new): a repeated event finds the row of the first."""
+    """(webhook_id, whether it is new): a repeated event finds the row of the first.
+
+    Raises:
+        NotSealed: the row of the first is nobody's webhook. Its provider sends the event again until it is taken.
+    """
     digest = seals_of(tx).digest_proof(webhook_inbox.name, values["webhook_id"])
     due_at = leases.due_in(0) if due_now else None
     row = pg.insert(webhook_inbox).values(**values, due_at=due_at, proof_digest=digest)
@@ -34,10 +38,12 @@ async def insert_into_inbox(tx: AsyncConnection, *, due_now: bool, **values: Any
     created = await tx.scalar(statement)
     if created is not None:
         return str(created), True
-    first = sa.select(_i.webhook_id).where(
+    known = sa.select(_i.webhook_id, _i.proof_digest).where(
         _i.provider == values["provider"], _i.provider_event_id == values["provider_event_id"]
     )
-    return str((await tx.execute(first)).scalar_one()), False
+    first = (await tx.execute(known)).one()
+    _prove(tx, first.webhook_id, first.proof_digest)
+    return str(first.webhook_id), False
 
 
 def build_taking(*, count_max: int) -> sa.Executable:
@@ -52,9 +58,13 @@ async def take_webhooks(tx: AsyncConnection, statement: sa.Executable) -> list[s
 
 async def finish_webhook(tx: AsyncConnection, taken: sa.Row[Any], *, ignored_because: str | None = None) -> None:
     """Nothing more is to be done. Raises: NotSealed: the webhook was not received by this service."""
-    row = taken.webhook_id
-    proof = seals_of(tx).prove_to(taken.proof_digest, webhook_inbox.name, row, row)
+    proof = _prove(tx, taken.webhook_id, taken.proof_digest)
     await leases.finish(tx, webhook_inbox, taken._asdict(), ignored_because=ignored_because, proof=proof)
+
+
+def _prove(tx: AsyncConnection, webhook_id: str, digest: bytes | None) -> bytes:
+    """What shows that this service received a webhook. Raises: NotSealed: it did not."""
+    return seals_of(tx).prove_to(digest or b"", webhook_inbox.name, webhook_id, webhook_id)
 
 
 async def postpone_webhook(tx: AsyncConnection, taken: sa.Row[Any]) -> None:
