@@ -347,6 +347,10 @@ payouts = sa.Table(
         postgresql_where=sa.text(f"type = 'ESCROW_WITHDRAWAL' AND {_OPEN_PAYOUT}"),
     ),
     sa.Index("payouts_requested", "org_id", "saga_id", postgresql_where=sa.text("status = 'REQUESTED'")),
+    # All attempts to pay the same, by what never changes of them.
+    sa.Index("payouts_allocation", "org_id", "allocation_id", postgresql_where=sa.text("allocation_id IS NOT NULL")),
+    sa.Index("payouts_investment", "org_id", "investment_id", postgresql_where=sa.text("investment_id IS NOT NULL")),
+    sa.Index("payouts_proceeds", "org_id", "escrow_account_id", postgresql_where=sa.text("type = 'ESCROW_WITHDRAWAL'")),
     sa.CheckConstraint("amount_minor > 0 AND attempt > 0", name="payouts_amount"),
     _one_of("payouts", "type", PayoutType),
     sa.CheckConstraint(

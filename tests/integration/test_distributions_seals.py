@@ -80,6 +80,39 @@ async def test_a_contribution_that_was_edited_decides_nothing(service: Distribut
             await service.deliver(report(transaction))
 
 
+@pytest.mark.parametrize("statement", [
+    "UPDATE payouts SET transaction_id = NULL WHERE party_id = 'inv-002'",
+    "UPDATE payouts SET status = 'FAILED' WHERE party_id = 'inv-002'",
+    "UPDATE allocations SET attempts = 0 WHERE party_id = 'inv-001'",
+], ids=["of no transaction", "ended", "another allocation altered"])  # fmt: skip
+async def test_what_became_of_a_payout_is_heard_again_once_the_rows_about_it_say_what_we_wrote(
+    service: DistributionsHarness, statement: str
+) -> None:
+    offering = await service.closed_offering(("inv-001", 60_000_00), ("inv-002", 40_000_00))
+    distribution = await service.executed(offering, 10_000_00)
+    await service.pay(distribution, but=["inv-002"])
+    await write(service, statement)
+    with pytest.raises(NotSealed):
+        await service.pay(distribution, but=["inv-001", "sponsor-1"])
+    assert (await service.get(distribution)).status == dpb.Distribution.PROCESSING
+
+
+async def test_an_offering_is_refunded_when_each_investment_was_cancelled_and_not_when_sql_says_so(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(100_00)
+    for investor in ("inv-001", "inv-002"):
+        await service.invest(offering, investor, 50_00)
+    request = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="The target was missed.")
+    await service.call(service.offerings.RefundOffering, request)
+    await service.work()
+    await write(service, "UPDATE investments SET status = 'CANCELLED' WHERE party_id = 'inv-002'")
+    payout = service.transactions.newest("inv-001")
+    with pytest.raises(NotSealed):
+        await service.deliver(service.gave_back(payout), complete_payout(payout))
+    assert (await service.get(offering)).status == opb.Offering.REFUNDING
+
+
 async def test_nobody_is_asked_to_approve_what_allocations_add_up_to_that_somebody_edited(
     service: DistributionsHarness,
 ) -> None:

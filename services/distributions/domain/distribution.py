@@ -208,10 +208,8 @@ def _check_not_expired(distribution: Distribution, now: datetime) -> None:
         raise ApprovalExpired(message, expire_time=expires_at)
 
 
-def find_end(counts: Mapping[AllocationStatus, int], current: DistributionStatus) -> DistributionStatus | None:
-    """How a distribution with these allocations has ended; None while one of them is under way."""
-    if any(counts.get(status) for status in UNDER_WAY):
-        return None
+def find_end(counts: Mapping[AllocationStatus, int], current: DistributionStatus) -> DistributionStatus:
+    """How a distribution with these allocations has ended. None of them is under way."""
     if not any(counts.get(status) for status in UNPAID):
         return DistributionStatus.COMPLETED
     # Something was paid, even if all of it has come back.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import Row, insert_many
 from services.chassis.data.seals import check_rows
 from services.chassis.values.failure import read_failure, write_failure
-from services.distributions.domain.distribution import Allocation, AllocationLine, PayeeType, sum_by_party
+from services.distributions.domain.distribution import UNDER_WAY, Allocation, AllocationLine, PayeeType, sum_by_party
 from services.distributions.domain.states import ALLOCATION_MOVES, AllocationStatus
 from services.distributions.tables import allocation_lines, allocations, moves
 
@@ -89,11 +90,16 @@ async def sum_by_payee(tx: AsyncConnection, distribution_id: str) -> dict[str, i
     return sum_by_party((row.party_id, row.amount_minor) for row in rows)
 
 
-async def count_statuses(tx: AsyncConnection, distribution_id: str) -> dict[AllocationStatus, int]:
-    """How many allocations of the distribution have each status."""
-    query = (
-        sa.select(allocations.c.status, sa.func.count())
-        .where(is_mine(allocations), allocations.c.distribution_id == distribution_id)
-        .group_by(allocations.c.status)
-    )
-    return {AllocationStatus(status): count for status, count in await tx.execute(query)}
+async def count_ended(tx: AsyncConnection, distribution_id: str) -> Counter[AllocationStatus]:
+    """How many allocations of the distribution have each status; nothing while one of them is under way.
+
+    All are read at the end alone: while one is under way, another may say so without this service having written it.
+
+    Raises: NotSealed.
+    """
+    each = allocations.alias()
+    under_way = each.c.status.in_([status.value for status in UNDER_WAY])
+    one_is = sa.exists().where(is_mine(each), each.c.distribution_id == distribution_id, under_way)
+    mine = (is_mine(allocations), allocations.c.distribution_id == distribution_id)
+    rows = check_rows(tx, allocations, await tx.execute(sa.select(allocations).where(*mine, ~one_is)))
+    return Counter(AllocationStatus(row.status) for row in rows)

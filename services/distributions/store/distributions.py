@@ -163,10 +163,6 @@ async def _save_tiers(tx: AsyncConnection, distribution: Distribution) -> None:
 
 
 async def find_being_declared(tx: AsyncConnection, offering_id: str) -> str | None:
-    """The distribution of the offering that is queued, if one is."""
-    query = sa.select(distributions.c.distribution_id).where(
-        is_mine(distributions),
-        distributions.c.offering_id == offering_id,
-        distributions.c.status == DistributionStatus.QUEUED.value,
-    )
-    return (await tx.execute(query)).scalar_one_or_none()
+    """The distribution of the offering that is queued, if one is. Raises: NotSealed."""
+    found = await DISTRIBUTIONS.list_all(tx, distributions.c.offering_id == offering_id)
+    return next((each.distribution_id for each in found if each.status is DistributionStatus.QUEUED), None)

@@ -90,10 +90,9 @@ async def has_investments(tx: AsyncConnection, offering_id: str) -> bool:
 
 
 async def has_uncancelled_investments(tx: AsyncConnection, offering_id: str) -> bool:
-    """True while an investment of the offering is not CANCELLED."""
-    uncancelled = sa.exists().where(
-        is_mine(investments),
-        investments.c.offering_id == offering_id,
-        investments.c.status != InvestmentStatus.CANCELLED.value,
-    )
-    return bool(await tx.scalar(sa.select(uncancelled)))
+    """True while an investment of the offering is not CANCELLED. That all are is asked of each. Raises: NotSealed."""
+    mine, cancelled = investments.c.offering_id == offering_id, InvestmentStatus.CANCELLED
+    one_is_not = sa.exists().where(is_mine(investments), mine, investments.c.status != cancelled.value)
+    if await tx.scalar(sa.select(one_is_not)):
+        return True
+    return any(each.status is not cancelled for each in await INVESTMENTS.list_all(tx, mine))

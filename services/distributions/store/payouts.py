@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
-from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import Row
 from services.chassis.values.failure import read_failure, write_failure
 from services.distributions.domain.investment import Investment
@@ -83,35 +82,39 @@ async def find_payout(tx: AsyncConnection, reported: ReportedPayout) -> Payout |
 
     Its event may arrive before the answer that told us its id. Then it belongs to the one attempt that waits for an
     answer: an earlier attempt ended by an event, so its id is known, or by a refusal, so it has no transaction.
+
+    Raises:
+        NotSealed: an attempt to pay the same is not as this service wrote it; it may be the one.
     """
-    row = (await tx.execute(PAYOUTS.select().where(payouts.c.transaction_id == reported.transaction_id))).one_or_none()
-    if row is not None:
-        return PAYOUTS.read_sealed(tx, row)
-    waiting = PAYOUTS.select().where(
-        payouts.c.type == reported.type.value,
-        payouts.c.status == PayoutStatus.REQUESTED.value,
+    same = [
         payouts.c.escrow_account_id == reported.escrow_account_id,
         payouts.c.party_id == reported.party_id,
-        payouts.c.amount_minor == reported.amount_minor,
-    )
+        payouts.c.type == reported.type.value,
+    ]
     if reported.type is PayoutType.DISTRIBUTION:
-        waiting = waiting.where(payouts.c.allocation_id == reported.allocation_id)
+        same.append(payouts.c.allocation_id == reported.allocation_id)
     elif reported.type is PayoutType.REFUND:
-        waiting = waiting.where(payouts.c.investment_id == reported.investment_id)
-    row = (await tx.execute(waiting)).one_or_none()
-    return None if row is None else PAYOUTS.read_sealed(tx, row)
+        same.append(payouts.c.investment_id == reported.investment_id)
+    attempts = await PAYOUTS.list_all(tx, *same)
+    named = (each for each in attempts if each.transaction_id == reported.transaction_id)
+    waiting = (
+        each
+        for each in attempts
+        if each.status is PayoutStatus.REQUESTED and each.amount_minor == reported.amount_minor
+    )
+    return next(chain(named, waiting), None)
 
 
 async def is_newest(tx: AsyncConnection, payout: Payout) -> bool:
-    """True unless a later attempt to pay the same proceeds or the same refund was begun."""
-    same = sa.and_(
-        is_mine(payouts),
+    """True unless a later attempt to pay the same proceeds or the same refund was begun. Raises: NotSealed."""
+    later = await PAYOUTS.list_all(
+        tx,
         payouts.c.offering_id == payout.offering_id,
         payouts.c.type == payout.type.value,
         payouts.c.investment_id.is_not_distinct_from(payout.investment_id),
+        payouts.c.attempt > payout.attempt,
     )
-    later = sa.select(sa.exists().where(same, payouts.c.attempt > payout.attempt))
-    return not await tx.scalar(later)
+    return not later
 
 
 async def find_last_proceeds(tx: AsyncConnection, offering_id: str) -> Payout | None:

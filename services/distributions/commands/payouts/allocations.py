@@ -21,7 +21,7 @@ from services.distributions.domain.states import (
     DistributionStatus,
     PayoutStatus,
 )
-from services.distributions.store.allocations import ALLOCATIONS, count_statuses
+from services.distributions.store.allocations import ALLOCATIONS, count_ended
 from services.distributions.store.distributions import save_distribution
 from services.distributions.store.investments import lock_investments_with_capital, save_investments
 
@@ -102,9 +102,11 @@ async def _count_distributed(tx: AsyncConnection, allocation: Allocation, sign: 
 
 async def _roll_up(tx: AsyncConnection, distribution: Distribution, now: datetime) -> None:
     """Ends the distribution when none of its allocations is under way. The caller has its lock."""
-    counts = await count_statuses(tx, distribution.distribution_id)
+    counts = await count_ended(tx, distribution.distribution_id)
+    if not counts:
+        return
     end = find_end(counts, distribution.status)
-    if end is None or end is distribution.status:
+    if end is distribution.status:
         return
     if end not in DISTRIBUTION_MOVES[distribution.status]:
         resumed = replace(distribution, status=DistributionStatus.PROCESSING, failure=None)

@@ -536,3 +536,24 @@ def _payouts() -> None:
         unique=False,
         postgresql_where=sa.text("status = 'REQUESTED'"),
     )
+    op.create_index(
+        "payouts_allocation",
+        "payouts",
+        ["org_id", "allocation_id"],
+        unique=False,
+        postgresql_where=sa.text("allocation_id IS NOT NULL"),
+    )
+    op.create_index(
+        "payouts_investment",
+        "payouts",
+        ["org_id", "investment_id"],
+        unique=False,
+        postgresql_where=sa.text("investment_id IS NOT NULL"),
+    )
+    op.create_index(
+        "payouts_proceeds",
+        "payouts",
+        ["org_id", "escrow_account_id"],
+        unique=False,
+        postgresql_where=sa.text("type = 'ESCROW_WITHDRAWAL'"),
+    )
