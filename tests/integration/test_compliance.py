@@ -14,7 +14,10 @@ from realco.type.v1.money_pb2 import Money
 from sqlalchemy.exc import DBAPIError
 
 from services.chassis.calls.auth import acting_as
+from services.chassis.data.seals import NotSealed
 from services.chassis.values.ids import derived_id
+from services.compliance.domain.limits import LimitType
+from services.compliance.store.limits import list_used
 from services.compliance.tables import limit_usage
 from tests.support.compliance import CHECKER, ORG, PARTY, money_in
 
@@ -165,9 +168,37 @@ async def test_nobody_gives_a_used_limit_back_with_sql(compliance, forgery):
     first, second = await compliance.evaluate(money_in(30_000_01), money_in(30_000_00))
     assert first.failure.metadata["used_minor"] == "2000000"
     assert second.status == pb.ComplianceCheck.PASSED
-    await compliance.hear(events_pb2.TransactionCancelled, item.transaction_id, 20)
+    with pytest.raises(NotSealed):
+        await compliance.hear(events_pb2.TransactionCancelled, item.transaction_id, 20)
     [still] = await compliance.evaluate(money_in(1))
     assert still.failure.code == "TRANSACTION_LIMIT_EXCEEDED"
+
+
+@pytest.mark.parametrize(("first", "then"), [(False, True), (True, False)], ids=["put back", "altered"])
+async def test_a_used_limit_counts_whatever_sql_writes_between_two_looks(compliance, first, then):
+    await compliance.clear()
+    await compliance.evaluate(money_in(20_000_00))
+
+    async def write(*, counted: bool) -> None:
+        async with compliance.database.begin(ORG) as other:
+            await other.execute(sa.update(limit_usage).values(counted=counted))
+
+    class Watched:
+        """The transaction, in which somebody else is as quick as can be."""
+
+        def __init__(self, tx) -> None:
+            self.info, self._tx = tx.info, tx
+
+        async def execute(self, statement):
+            rows = (await self._tx.execute(statement)).freeze()
+            await write(counted=then)
+            return rows()
+
+    await write(counted=first)
+    with acting_as(CHECKER):
+        async with compliance.database.begin(ORG) as tx:
+            used = await list_used(Watched(tx), [compliance.party_id], "USD", compliance.clock.now())
+    assert used[compliance.party_id][LimitType.DAILY_DEPOSIT] == 20_000_00
 
 
 async def test_a_limit_that_is_used_again_is_not_given_back_with_the_row_that_was(compliance):

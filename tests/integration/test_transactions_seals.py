@@ -228,7 +228,8 @@ async def test_an_order_whose_key_somebody_took_before_is_not_sent_and_told(serv
     payout, other = await service.payout(), await service.deposit()
     taken = (
         "INSERT INTO provider_payments (org_id, transaction_id, attempt, presentment, provider, provider_key, sent_at)"
-        f" SELECT org_id, '{other.transaction_id}', 7, 1, provider, 'txn:' || :id || ':1', created_at FROM transactions"
+        f" SELECT org_id, '{other.transaction_id}', 7, 1, provider, concat_ws(chr(58), 'txn', :id, '1'), created_at"
+        " FROM transactions"
         " WHERE transaction_id = :id"
     )
     await write(service, taken, transaction_id=payout.transaction_id)

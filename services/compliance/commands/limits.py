@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
-import sqlalchemy as sa
 from realco.compliance.v1 import compliance_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -36,7 +34,7 @@ async def put_transaction_limit(
     return actions.answer_limit(await store.insert_limit(tx, limit_type, currency, request.amount.amount_minor, now))
 
 
-def is_set_to(former: sa.Row[Any], amount_minor: int) -> bool:
+def is_set_to(former: store.LimitInForce, amount_minor: int) -> bool:
     """Whether the organization has set just this already. A default of the same amount is not what it set."""
     return not former.is_default and former.amount_minor == amount_minor
 
@@ -56,4 +54,6 @@ async def delete_transaction_limit(
     if limit.is_default:
         raise TransactionLimitIsDefault("This is the default: set another limit in its place.")
     default = await store.delete_limit(tx, limit, now)
-    return pb.DeleteTransactionLimitResponse(transaction_limit=default and actions.answer_limit(default))
+    return pb.DeleteTransactionLimitResponse(
+        transaction_limit=None if default is None else actions.answer_limit(default)
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -50,25 +51,45 @@ def select_limits_in_force() -> sa.Select[Any]:
     return sa.select(in_force).where(in_force.c.amount_minor.is_not(None))
 
 
-async def list_limits_in_force(tx: AsyncConnection, currency: str = "") -> list[sa.Row[Any]]:
-    """All of them, or of one currency, by type and currency."""
-    found = select_limits_in_force()
-    c = found.selected_columns
+@dataclass(frozen=True)
+class LimitInForce:
+    org_id: str
+    limit_type: str
+    currency: str
+    amount_minor: int
+    set_at: datetime
+    set_by: str | None  # nobody set the default
+    is_default: bool
+
+
+async def list_limits_in_force(tx: AsyncConnection, currency: str = "") -> list[LimitInForce]:
+    """All of them, or of one currency, by type and currency. Raises: NotSealed."""
+    own, defaults = _select_last(), sa.select(default_limits)
     if currency:
-        found = found.where(c.currency == currency)
-    return list(await tx.execute(found.order_by(c.limit_type, c.currency)))
+        own, defaults = own.where(_own.currency == currency), defaults.where(_default.currency == currency)
+    org_id, found = current_principal().org_id, dict[tuple[str, str], LimitInForce]()
+    for row in await tx.execute(defaults):
+        key = row.limit_type, row.currency
+        found[key] = LimitInForce(org_id, *key, row.amount_minor, row.set_at, None, True)
+    for row in check_rows(tx, transaction_limits, await tx.execute(own)):
+        key = row.limit_type, row.currency
+        if row.amount_minor is not None:
+            found[key] = LimitInForce(org_id, *key, row.amount_minor, row.set_at, row.set_by, False)
+        elif key in found:  # the default holds again since then
+            found[key] = replace(found[key], set_at=row.set_at)
+    return [found[key] for key in sorted(found)]
 
 
-async def find_limit(tx: AsyncConnection, transaction_limit_id: str) -> sa.Row[Any] | None:
+async def find_limit(tx: AsyncConnection, transaction_limit_id: str) -> LimitInForce | None:
     """The limit in force under an id, which belongs to its organization, type and currency."""
     return next(iter(await list_limits_by_id(tx, [transaction_limit_id])), None)
 
 
-async def list_limits_by_id(tx: AsyncConnection, transaction_limit_ids: Collection[str]) -> list[sa.Row[Any]]:
+async def list_limits_by_id(tx: AsyncConnection, transaction_limit_ids: Collection[str]) -> list[LimitInForce]:
     return [row for row in await list_limits_in_force(tx) if messages.limit_id_of(row) in transaction_limit_ids]
 
 
-async def find_limit_of(tx: AsyncConnection, limit_type: str, currency: str) -> sa.Row[Any] | None:
+async def find_limit_of(tx: AsyncConnection, limit_type: str, currency: str) -> LimitInForce | None:
     """The limit in force of one type and currency."""
     return next((row for row in await list_limits_in_force(tx, currency) if row.limit_type == limit_type), None)
 
@@ -84,8 +105,7 @@ async def list_limits(tx: AsyncConnection, currency: str) -> list[Limit]:
 
     Raises: NotSealed.
     """
-    check_rows(tx, transaction_limits, await tx.execute(_select_last().where(_own.currency == currency)))
-    amounts = {row.limit_type: row.amount_minor for row in await list_limits_in_force(tx, currency)}
+    amounts = {each.limit_type: each.amount_minor for each in await list_limits_in_force(tx, currency)}
     return [Limit(limit_type, amounts.get(limit_type.value, 0), currency) for limit_type in LimitType]
 
 
@@ -97,7 +117,7 @@ async def lock_limits(tx: AsyncConnection) -> None:
 
 async def insert_limit(
     tx: AsyncConnection, limit_type: str, currency: str, amount_minor: int, now: datetime
-) -> sa.Row[Any]:
+) -> LimitInForce:
     """Sets a limit of the organization, whose limits are locked; returns it."""
     await _insert(tx, limit_type, currency, amount_minor, now)
     [row] = [row for row in await list_limits_in_force(tx, currency) if row.limit_type == limit_type]
@@ -105,7 +125,7 @@ async def insert_limit(
     return row
 
 
-async def delete_limit(tx: AsyncConnection, limit: Any, now: datetime) -> sa.Row[Any] | None:
+async def delete_limit(tx: AsyncConnection, limit: Any, now: datetime) -> LimitInForce | None:
     """Takes back a limit of the organization, whose limits are locked; what was stays on record.
 
     Returns:
@@ -152,14 +172,15 @@ async def insert_usage(tx: AsyncConnection, rows: Iterable[Mapping[str, Any]]) -
 async def save_counted(tx: AsyncConnection, transaction_id: str, counted: bool, version: int) -> None:
     """Counts a transaction or gives its usage back, unless a later event of it was heard already.
 
-    A row that this service did not write stays as it is: it counts.
+    Raises: NotSealed: which event was heard last, this service did not write.
     """
     mine = is_mine(limit_usage), _usage.transaction_id == transaction_id
-    before = await tx.execute(sa.select(limit_usage).where(*mine, _usage.version < version).with_for_update())
-    for row in keep_sealed(tx, limit_usage, before):
-        news = {"counted": counted, "version": version}
-        seal = seal_of(tx, limit_usage, {**row._mapping, **news})
-        await tx.execute(sa.update(limit_usage).where(*mine).values(**news, seal=seal))
+    before = await tx.execute(sa.select(limit_usage).where(*mine).with_for_update())
+    for row in check_rows(tx, limit_usage, before):
+        if row.version < version:
+            news = {"counted": counted, "version": version}
+            seal = seal_of(tx, limit_usage, {**row._mapping, **news})
+            await tx.execute(sa.update(limit_usage).where(*mine).values(**news, seal=seal))
 
 
 async def list_used(
@@ -167,12 +188,13 @@ async def list_used(
 ) -> dict[str, dict[LimitType, int]]:
     """For each party, what counts in the window of each limit that has one.
 
-    Nothing was given back without the seal of this service: what counts needs none, so few rows are asked for it.
+    Nothing was given back without the seal of this service: what counts needs none, so few rows are asked for it. Which
+    those are is said by the sums themselves, so that none is in neither, whatever a row says a moment later.
     """
     starts = {limit_type: start for limit_type in LimitType if (start := window_start(limit_type, now)) is not None}
     # Sums of accredited parties have no limit, and so may be more than a bigint holds.
     sums = [
-        sa.func.coalesce(sa.func.sum(_usage.amount_minor).filter(_usage.counted_at >= start), 0)
+        sa.func.coalesce(sa.func.sum(_usage.amount_minor).filter(_usage.counted, _usage.counted_at >= start), 0)
         for start in starts.values()
     ]
     within = (
@@ -181,13 +203,20 @@ async def list_used(
         _usage.currency == currency,
         _usage.counted_at >= min(starts.values()),
     )
-    statement = sa.select(_usage.party_id, *sums).where(*within, _usage.counted).group_by(_usage.party_id)
-    used = {row[0]: dict(zip(starts, map(int, row[1:]), strict=True)) for row in await tx.execute(statement)}
-    given_back = (await tx.execute(sa.select(limit_usage).where(*within, ~_usage.counted))).all()
-    ours = {row.transaction_id for row in keep_sealed(tx, limit_usage, given_back)}
-    for row in given_back:
-        if row.transaction_id not in ours:
-            of_party = used.setdefault(row.party_id, dict.fromkeys(starts, 0))
+    others = sa.func.array_agg(_usage.transaction_id).filter(~_usage.counted)
+    used, asked = {}, list[str]()
+    statement = sa.select(_usage.party_id, others, *sums).where(*within).group_by(_usage.party_id)
+    for party_id, not_counted, *minor in await tx.execute(statement):
+        used[party_id] = dict(zip(starts, map(int, minor), strict=True))
+        asked += not_counted or ()
+    if not asked:
+        return used
+    rows = (
+        await tx.execute(sa.select(limit_usage).where(is_mine(limit_usage), _usage.transaction_id.in_(asked)))
+    ).all()
+    given_back = {row.transaction_id for row in keep_sealed(tx, limit_usage, rows) if not row.counted}
+    for row in rows:
+        if row.transaction_id not in given_back:
             for limit_type, start in starts.items():
-                of_party[limit_type] += row.amount_minor if row.counted_at >= start else 0
+                used[row.party_id][limit_type] += row.amount_minor if row.counted_at >= start else 0
     return used
