@@ -5,6 +5,9 @@ from __future__ import annotations
 from services.chassis.data.rights import CHASSIS, EVERY, HEARD_PERSONS, LEASE, Table, appended, both
 
 _VERSION = ("version", "updated_at", "seal")
+_CALCULATED = (
+    "A trigger lets go of drafts' alone; what is executed is calculated again, and compared with what was approved."
+)
 
 RIGHTS: Table = {
     **CHASSIS,
@@ -37,11 +40,10 @@ RIGHTS: Table = {
             *("makers", "expires_at", *_VERSION),
         ),
     ),
-    # A calculation takes the place of an earlier one, as long as the distribution is a draft. Removed: who gains is
-    # asked of the waterfall, not of these; and they are compared with it before anything is paid.
-    "distribution_tiers": both(insert=EVERY, delete=True),
+    # A calculation takes the place of an earlier one, as long as the distribution is a draft.
+    "distribution_tiers": both(insert=EVERY, delete=_CALCULATED),
     "allocations": both(
-        insert=EVERY, update=("status", "transaction_id", "attempts", "failure", *_VERSION), delete=True
+        insert=EVERY, update=("status", "transaction_id", "attempts", "failure", *_VERSION), delete=_CALCULATED
     ),
     "allocation_lines": appended(),
     "payouts": both(insert=EVERY, update=("status", "transaction_id", "transaction_version", "failure", *_VERSION)),

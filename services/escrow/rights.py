@@ -26,6 +26,7 @@ RIGHTS: Table = {
     "ledger_entries": read_only(),
     "book_checks": Rights(READ, Grant(insert=EVERY, update=("sequence", "seal"))),
     "holds": read_only(),
-    # Removed: refusals of 30 days ago. The book decides anew on a request that comes again.
-    "refused_postings": Rights(READ, Grant(delete=True)),
+    "refused_postings": Rights(
+        READ, Grant(delete="It is 30 days old, which a trigger sees to: nobody repeats a posting so late.")
+    ),
 }

@@ -51,7 +51,7 @@ work = sa.Table(
     *leases.lease_columns(),
 )
 tables.attach(metadata)
-_EDITED = rights.both(insert=rights.EVERY, update=rights.EVERY, delete=True)
+_EDITED = rights.both(insert=rights.EVERY, update=rights.EVERY, delete="It is a test.")
 RIGHTS = {**rights.CHASSIS, "notes": _EDITED, "facts": rights.appended(), "work": _EDITED}
 
 _numbers = itertools.count()

@@ -2,7 +2,8 @@
 
 Two roles sign in. `<service>_app` serves requests: it sees one organization. `<service>_worker` sees all of them, for
 jobs, the relay and webhooks (ADR 17). Both read a table unless it says otherwise; neither writes anything that is not
-stated, so what never changes in the life of a row cannot be changed.
+stated, so what never changes in the life of a row cannot be changed. A right to remove rows says why nobody gains by
+what is removed.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ Columns = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Grant:
-    """Which columns of a table a role reads, sets in a new row, and changes, and whether it removes rows."""
+    """Which columns of a table a role reads, sets in a new row, and changes, and why it may remove rows, if it may."""
 
     select: Columns = EVERY
     insert: Columns = ()
     update: Columns = ()
-    delete: bool = False
+    delete: str = ""
 
 
 NOTHING = Grant(select=())
@@ -40,11 +41,13 @@ class Rights:
 Table = Mapping[str, Rights]
 
 
-def both(*, insert: Columns = (), update: Columns = (), delete: bool = False, forgets: bool = False) -> Rights:
+def both(*, insert: Columns = (), update: Columns = (), delete: str = "", forgets: str = "") -> Rights:
     """The same for both roles, but that a job of the worker's may forget old rows.
 
-    Where rows may be removed it is said beside it why nobody may do more then, and nobody who gains from something is
-    left out: what takes rights away, or says who gains, is only added to.
+    Args:
+        delete: Why nobody may do more when rows are removed, and nobody who gains from something is left out: what takes
+            rights away, or says who gains, is only added to.
+        forgets: The same, of old rows.
     """
     app = Grant(insert=insert, update=update, delete=delete)
     return Rights(app, replace(app, delete=delete or forgets))
@@ -54,29 +57,35 @@ def read_only() -> Rights:
     return Rights(READ, READ)
 
 
-def appended(*, forgets: bool = False) -> Rights:
+def appended(*, forgets: str = "") -> Rights:
     """Rows are added and stay as they are."""
     return both(insert=EVERY, forgets=forgets)
 
 
+_LEADER = "Who leads a work leads it no longer. What the work may do is said by the rows that it is about."
 # A lease of services/chassis/data/leases.py.
 LEASE = ("due_at", "epoch", "tries")
 
 CHASSIS: Table = {
     "alembic_version": read_only(),
     "incarnation": read_only(),
-    # The relay reads and marks; a request only leaves its events. Removed: what the relay proved to have told, after 35
-    # days.
+    # The relay reads and marks; a request only leaves its events.
     "outbox": Rights(
-        Grant(select=(), insert=EVERY), Grant(insert=EVERY, update=("published_at", "refused_at", "proof"), delete=True)
+        Grant(select=(), insert=EVERY),
+        Grant(
+            insert=EVERY,
+            update=("published_at", "refused_at", "proof"),
+            delete="It was published 35 days ago, which a trigger sees to, and all who hear of it have it.",
+        ),
     ),
     "aggregate_versions": both(insert=EVERY, update=("version",)),
-    # Removed: who leads a piece of work leads it no longer. What the work may do is said by the rows that it is about.
-    "leaders": Rights(NOTHING, Grant(insert=EVERY, update=("leader", "until"), delete=True)),
-    # Removed: answers of 30 days ago, and events handled 90 days ago, which no stream has any more. A request that
-    # comes again is decided anew, by what is so then.
-    "handled_requests": both(insert=EVERY, update=("status", "answer", "answer_is_error", "seal"), forgets=True),
-    "handled_events": appended(forgets=True),
+    "leaders": Rights(NOTHING, Grant(insert=EVERY, update=("leader", "until"), delete=_LEADER)),
+    "handled_requests": both(
+        insert=EVERY,
+        update=("status", "answer", "answer_is_error", "seal"),
+        forgets="It is 30 days old, which a trigger sees to: nobody repeats a request so late.",
+    ),
+    "handled_events": appended(forgets="It is 90 days old, which a trigger sees to: no stream has its event any more."),
     "handled_positions": both(
         insert=EVERY, update=("stream_sequence", "consumer_sequence", "held_sequence", "held_until", "seal")
     ),
@@ -92,7 +101,9 @@ CHASSIS: Table = {
 }
 HEARD_PERSONS: Table = {
     "heard_parties": both(insert=EVERY, update=("version", "aggregate_version", "incarnation", "seal")),
-    # Removed: a row only lets its person see, and who gains is asked of the owner alone. Put back, it counts until
-    # something later is heard of its party.
-    "heard_persons": both(insert=EVERY, delete=True),
+    "heard_persons": both(
+        insert=EVERY,
+        delete="A row only lets its person see, and who gains is asked of the owner alone. Put back, it counts until"
+        " something later is heard of its party.",
+    ),
 }
