@@ -24,7 +24,7 @@ from services.escrow.domain.journal import PostingKey
 from services.escrow.jobs import BookCheck
 from tests.integration.test_escrow_guards import posting
 from tests.support.chassis import as_superuser
-from tests.support.escrow import Escrow, key, new_entry, refusal, usd
+from tests.support.escrow import Escrow, Payment, key, new_entry, refusal, usd
 from tests.support.ledger_accounts import ledger_account
 
 HELD = "subscription:inv-001"
@@ -44,12 +44,20 @@ async def opened(escrow: Escrow) -> str:
 
 
 async def forge(
-    escrow: Escrow, account: str, asked: PostingKey | None = None, *, debits: str = "t,f", verdict: str = "posted"
+    escrow: Escrow,
+    account: str,
+    asked: PostingKey | None = None,
+    *,
+    debits: str = "t,f",
+    verdict: str = "posted",
+    transaction_id: str = "NULL",
 ) -> None:
     """A deposit of 5 that nobody paid in, by a call of the book's function; under the key of somebody's request."""
     call = posting([account], kinds="CASH,SUBSCRIPTION", parties='"",inv-001', debits=debits)
     call = call.replace("'{org_1}'", ":orgs")
-    call = call.replace("{je_x}", f"{{{new_id('je')}}}")
+    call = call.replace("{je_x}", f"{{{new_id('je')}}}").replace(
+        "'{USD}', '{NULL}'", f"'{{USD}}', '{{{transaction_id}}}'"
+    )
     if asked is not None:
         call = call.replace("gen_random_uuid()", f"'{asked.key}'::uuid")
         call = call.replace("'x'::bytea", f"'\\x{asked.fingerprint.hex()}'::bytea")
@@ -79,6 +87,19 @@ async def check(escrow: Escrow) -> dict[str, list[str]]:
     while await job.run():
         pass
     return faults
+
+
+async def test_a_stage_that_somebody_else_booked_is_not_passed_over_until_an_operator_accepts_it(escrow):
+    account = await opened(escrow)
+    payment = Payment(account, "ESCROW_DEPOSIT", 5)
+    await forge(escrow, account, transaction_id=payment.transaction.transaction_id)
+    before = await escrow.posted(account)
+    with pytest.raises(NotSealed):
+        await payment.happens(escrow, "SETTLED")
+    assert await escrow.posted(account) == before
+    await accept(escrow.database, (escrow.org_id, account), 2)
+    await payment.happens(escrow, "SETTLED")
+    assert await escrow.posted(account) == before
 
 
 @pytest.mark.parametrize("checked", ["never", "by the job", "by a payout"])

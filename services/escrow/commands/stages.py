@@ -31,6 +31,7 @@ from services.escrow.domain.stages import (
 )
 from services.escrow.domain.types import TransactionType, require_type
 from services.escrow.posting.booking import book_in
+from services.escrow.posting.checks import check_booked
 from services.escrow.store import escrow_accounts, journal
 
 _Transaction = transactions_pb2.Transaction
@@ -49,6 +50,8 @@ async def book_stage(
     if stage is Stage.RETURNED:
         await end_return_risk(tx, transaction, now, when_frozen=True)
     booked = await journal.list_journal_entries_of_transaction(tx, escrow_account_id, transaction.transaction_id)
+    # What somebody else says of it would pass for the stage, and the money would be in nobody's books.
+    await check_booked(tx, escrow_account_id, booked)
     position = BookedPosition(leg for entry in booked for leg in entry.legs)
     accounts = [CASH, SUSPENSE, moving.target, *(account for account, _ in position.credited())]
     balances = {

@@ -74,7 +74,7 @@ def seal_refusal(seals: Seals, entry: NewEntry) -> bytes:
     return seals.make_spelled(_REFUSALS, f"{entry.key.key.hex} {entry.org_id}".encode())
 
 
-def check_entry(seals: Seals, legs: Sequence[Record]) -> None:
+def check_entry(seals: Seals, legs: Sequence[Any]) -> None:
     """Returns if this service booked the entry of which these are all legs. Raises: NotSealed."""
     head = legs[0]
     key = PostingKey(head["request_key"], head["fingerprint"])
@@ -91,6 +91,15 @@ async def check_book(tx: AsyncConnection, escrow_account_id: str, last: int) -> 
     """Returns if this service booked every entry of the escrow account up to that number. Raises: NotSealed."""
     place = current_principal().org_id, escrow_account_id
     await Checks(seals_of(tx)).check(await driver_connection(tx), place, last)
+
+
+async def check_booked(tx: AsyncConnection, escrow_account_id: str, booked: Iterable[journal.BookedEntry]) -> None:
+    """Returns if this service booked the entries, or an operator accepted them as they are. Raises: NotSealed."""
+    for entry in booked:
+        try:
+            check_entry(seals_of(tx), entry.rows)
+        except NotSealed:
+            await check_book(tx, escrow_account_id, entry.sequence)
 
 
 class Unchecked(NamedTuple):

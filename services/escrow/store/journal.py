@@ -152,7 +152,9 @@ class BookedEntry(NamedTuple):
     transaction_id: str | None
     investment_id: str | None
     distribution_id: str | None
+    sequence: int
     legs: list[Leg]
+    rows: list[sa.RowMapping]  # its legs, each with what its seal covers: services/escrow/posting/checks.py
 
 
 async def list_journal_entries_of_transaction(
@@ -177,6 +179,15 @@ async def _list_entries(
             head.transaction_id,
             head.investment_id,
             head.distribution_id,
+            head.sequence.label("journal_sequence"),
+            head.org_id,
+            head.escrow_account_id,
+            head.request_key,
+            head.fingerprint,
+            head.type,
+            head.reverses_journal_entry_id,
+            head.created_by,
+            head.seal,
             legs.kind,
             legs.party_id,
             legs.direction,
@@ -197,7 +208,8 @@ async def _list_entries(
     )
     found: dict[str, BookedEntry] = {}
     for row in await tx.execute(query):
-        booked = found.setdefault(row[0], BookedEntry(*row[:4], legs=[]))
+        booked = found.setdefault(row[0], BookedEntry(*row[:5], legs=[], rows=[]))
+        booked.rows.append(row._mapping)
         account = LedgerAccount(LedgerAccountKind(row.kind), row.party_id)
         booked.legs.append(Leg(account, Direction(row.direction), row.amount_minor, Layer(row.layer)))
     return list(found.values())
