@@ -13,12 +13,13 @@ from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.exc import DBAPIError
 
-from services.chassis.calls.auth import Principal
+from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.database import Database
 from services.chassis.data.due import PATIENCE
 from services.chassis.data.overdue import OverdueWatch
 from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import ROWS_NOT_SEALED
+from services.transactions.commands.bank_accounts import block_bank_account
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.types import REFUND_NOT_KNOWN
 from services.transactions.jobs import JOBS, WORK
@@ -191,6 +192,16 @@ async def test_who_confirms_an_account_is_not_kept_from_knowing_what_was_altered
         await service.waiting(asked.bank_account_id)
 
 
+async def test_an_account_is_blocked_though_sql_says_why_it_was_before(service: TransactionsHarness) -> None:
+    account = await service.confirm(await service.bank_account("inv-001"))
+    await write(service, "UPDATE bank_accounts SET block_reason = 'R02'", transaction_id="")
+    with acting_as(ADMIN):
+        async with service.database.begin() as tx:
+            await block_bank_account(tx, account.bank_account_id, "R03", service.clock.now())
+    request = bank_pb.GetBankAccountRequest(bank_account_id=account.bank_account_id)
+    assert (await service.ask(ADMIN, "GetBankAccount", request)).status == bank_pb.BankAccount.BLOCKED
+
+
 _FORGET = "UPDATE transactions SET tries = 0, epoch = epoch + 1, due_at = now() WHERE transaction_id = :id"
 _CALL_EARLIER = (
     "INSERT INTO provider_payments (org_id, transaction_id, attempt, presentment, provider, provider_key,"
@@ -228,9 +239,9 @@ async def test_an_order_whose_key_somebody_took_before_is_not_sent_and_told(serv
     payout, other = await service.payout(), await service.deposit()
     taken = (
         "INSERT INTO provider_payments (org_id, transaction_id, attempt, presentment, provider, provider_key, sent_at)"
-        f" SELECT org_id, '{other.transaction_id}', 7, 1, provider, concat_ws(chr(58), 'txn', :id, '1'), created_at"
-        " FROM transactions"
-        " WHERE transaction_id = :id"
+        f" SELECT org_id, '{other.transaction_id}', 7, 1, provider, concat_ws(chr(58), 'txn', transaction_id, 1),"
+        " created_at"
+        " FROM transactions WHERE transaction_id = :id"
     )
     await write(service, taken, transaction_id=payout.transaction_id)
     before = ROWS_NOT_SEALED.labels("provider_payments")._value.get()

@@ -20,6 +20,7 @@ from services.chassis.values.text import has_aba_digit
 from services.transactions.actions import answer_bank_account
 from services.transactions.commands.approvals import BANK_ACCOUNT_APPROVALS, ask_for_confirmation
 from services.transactions.domain.bank_accounts import (
+    LIVE,
     BankAccount,
     BankAccountStatus,
     block,
@@ -158,7 +159,7 @@ async def block_bank_account(
 ) -> None:
     """The account must not be used again, for what is under way either."""
     account = await store.lock_to_block(tx, bank_account_id)
-    if account is not None and not account.block_reason:
+    if account is not None and (account.status in LIVE or not account.block_reason):
         await BANK_ACCOUNT_APPROVALS.cancel(tx, bank_account_id, now)
         await store.save_bank_account(tx, account, block(account, reason, network_code), now)
 
