@@ -33,7 +33,17 @@ SEALED_BY_HAND = {
 SEALED = SEALED_BY_HAND.union(*({table.name for table in list_sealed_tables(each)} for each in METADATA.values()))
 # A function that says one of these asks for the seals of what it finds, or gives it to one that does.
 ASKS = {
-    *("check_row", "check_rows", "keep_sealed", "keep_readable", "read_sealed", "list_sealed", "list_all", "lock_all"),
+    *(
+        "check_row",
+        "check_rows",
+        "keep_sealed",
+        "keep_readable",
+        "take_sealed",
+        "read_sealed",
+        "list_sealed",
+        "list_all",
+        "lock_all",
+    ),
     *("are_sealed", "check", "check_entry", "check_book", "prove_to", "_read"),
 }
 READS = {"select", "select_from", "exists", "is_mine", "taking", "join", "join_from"}
