@@ -194,10 +194,10 @@ async def test_who_confirms_an_account_is_not_kept_from_knowing_what_was_altered
 
 async def test_an_account_is_blocked_though_sql_says_why_it_was_before(service: TransactionsHarness) -> None:
     account = await service.confirm(await service.bank_account("inv-001"))
-    await write(service, "UPDATE bank_accounts SET block_reason = 'R02'", transaction_id="")
+    await write(service, "UPDATE bank_accounts SET block_reason = 'ALTERED'", transaction_id="")
     with acting_as(ADMIN):
         async with service.database.begin() as tx:
-            await block_bank_account(tx, account.bank_account_id, "R03", service.clock.now())
+            await block_bank_account(tx, account.bank_account_id, "ALTERED", service.clock.now())
     request = bank_pb.GetBankAccountRequest(bank_account_id=account.bank_account_id)
     assert (await service.ask(ADMIN, "GetBankAccount", request)).status == bank_pb.BankAccount.BLOCKED
 
