@@ -45,8 +45,8 @@ def both(*, insert: Columns = (), update: Columns = (), delete: str = "", forget
     """The same for both roles, but that a job of the worker's may forget old rows.
 
     Args:
-        delete: Why nobody may do more when rows are removed, and nobody who gains from something is left out: what takes
-            rights away, or says who gains, is only added to.
+        delete: Why nobody may do more when rows are removed, and nobody who gains from something is left out: what
+            takes rights away, or says who gains, is only added to.
         forgets: The same, of old rows.
     """
     app = Grant(insert=insert, update=update, delete=delete)
