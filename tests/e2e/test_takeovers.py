@@ -257,6 +257,17 @@ async def test_an_event_with_a_copied_signature_books_nothing_and_is_set_aside(
         lambda lines: any(scene.org.org_id in line["subject"] and "NotProven" in line["cause"] for line in lines),
     )
     assert await asyncio.to_thread(picture, scene) == before
+    consumer = f"{hearer}-on-{service}"
+    reminders = wait_for(
+        "somebody to be told what waits",
+        lambda: [line for line in log() if (line["event"], line.get("consumer")) == ("dead_letters_wait", consumer)],
+        bool,
+    )
+    ready = await asyncio.to_thread(httpx.get, f"{scene.org.instance.base_url}/readyz", trust_env=False)
+    alarms = ready.json()["alarms"].get(hearer, [])
+    is_alarm = any(f"dead letters of {consumer}:" in alarm for alarm in alarms)
+    assert (ready.status_code, is_alarm) == (200, hearer == "escrow"), "it is about money, and stops none"
+    assert reminders[-1]["about_money"] == is_alarm
 
 
 @pytest.mark.parametrize("user", NATS_USER_NAMES)
