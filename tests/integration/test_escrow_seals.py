@@ -66,17 +66,20 @@ async def forge(
         assert await tx.scalar(statement) == verdict
 
 
-async def pay(escrow: Escrow, account: str, amount_minor: int = 1) -> str:
-    """What becomes of a payout."""
-    item = postings_pb2.BatchSubmitPayoutsRequest.Item(
-        idempotency_key=key(),
-        escrow_account_id=account,
-        transaction_id=key(),
-        party_id="inv-001",
-        source=journal_pb2.LedgerAccount.SUBSCRIPTION,
-        amount=usd(amount_minor),
-    )
-    request = postings_pb2.BatchSubmitPayoutsRequest(items=[item])
+async def pay(escrow: Escrow, *accounts: str, amount_minor: int = 1) -> str:
+    """What becomes of a payout, of each escrow account one."""
+    items = [
+        postings_pb2.BatchSubmitPayoutsRequest.Item(
+            idempotency_key=key(),
+            escrow_account_id=account,
+            transaction_id=key(),
+            party_id="inv-001",
+            source=journal_pb2.LedgerAccount.SUBSCRIPTION,
+            amount=usd(amount_minor),
+        )
+        for account in accounts
+    ]
+    request = postings_pb2.BatchSubmitPayoutsRequest(items=items)
     [result] = (await escrow.call("BatchSubmitPayouts", request, escrow.transactions)).results
     return str(result.WhichOneof("outcome"))
 
@@ -125,6 +128,18 @@ async def test_no_money_leaves_an_escrow_account_with_an_entry_that_the_service_
     assert await pay(escrow, other) == "journal_entry"
     [(title, _)] = (await check(escrow)).items()
     assert account in title
+
+
+async def test_what_was_booked_and_did_not_commit_is_known_of_nobody_else(escrow):
+    account, other = await opened(escrow), await opened(escrow)
+    assert await pay(escrow, account) == "journal_entry"
+    await forge(escrow, other)
+    with pytest.raises(NotSealed):
+        await pay(escrow, account, other)  # it gave the number 3, and took it back
+    assert await pay(escrow, account, amount_minor=1000) == "failure"
+    await forge(escrow, account)
+    with pytest.raises(NotSealed):
+        await pay(escrow, account)
 
 
 async def test_an_entry_that_an_operator_accepted_keeps_no_money_back_and_those_before_it_still_do(escrow):

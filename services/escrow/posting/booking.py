@@ -33,7 +33,7 @@ from services.escrow import messages
 from services.escrow.domain import refusals
 from services.escrow.domain.chart import LedgerAccount, line_of
 from services.escrow.domain.journal import NewEntry
-from services.escrow.posting.checks import Checks, check_entry, seal_entry, seal_refusal
+from services.escrow.posting.checks import Booked, Checks, check_entry, seal_entry, seal_refusal
 from services.escrow.store import journal
 from services.escrow.store.journal import Verdict
 
@@ -48,7 +48,7 @@ async def book_in(tx: AsyncConnection, entries: Sequence[NewEntry], now: datetim
     Raises:
         DomainError: the first refusal; the caller's transaction must not commit.
     """
-    outcomes = await book(await driver_connection(tx), entries, seals_of(tx), now, current_traceparent())
+    outcomes, _ = await book(await driver_connection(tx), entries, seals_of(tx), now, current_traceparent())
     mark_enqueued(tx)
     booked = []
     for answer, _ in outcomes:
@@ -61,7 +61,7 @@ async def book_in(tx: AsyncConnection, entries: Sequence[NewEntry], now: datetim
 async def judge(database: Database, entries: Sequence[NewEntry], now: datetime) -> list[Outcome]:
     """What booking these entries of one organization would answer; nothing is booked, and every key stays free."""
     async with database.begin() as tx:
-        outcomes = await book(await driver_connection(tx), entries, database.seals, now)
+        outcomes, _ = await book(await driver_connection(tx), entries, database.seals, now)
         await tx.rollback()
     return outcomes
 
@@ -73,25 +73,29 @@ async def book(
     now: datetime,
     traceparent: str = "",
     checks: Checks | None = None,
-) -> list[Outcome]:
+) -> tuple[list[Outcome], Booked]:
     """Books entries of one organization in the connection's transaction, each by itself, in this order.
 
     Args:
-        checks: What is known to be ours of the book; by and by more.
+        checks: What is known to be ours of the book; by and by more. It is told what was booked after the commit.
+
+    Returns: What became of each, and the numbers of what was booked.
 
     Raises:
         NotSealed: money leaves by one of them, and the book of its escrow account has an entry that is not ours.
     """
     outcomes: list[Outcome] = []
     posted: list[tuple[NewEntry, pb.JournalEntry]] = []
-    numbers: list[tuple[NewEntry, int]] = []
+    booked: Booked = {}
     repeated: list[tuple[int, Verdict]] = []
     async with aclosing(_post(connection, entries, seals, now)) as verdicts:
         async for entry, verdict in verdicts:
             if verdict.outcome == "posted":
                 message = messages.to_journal_entry(entry, verdict)
                 posted.append((entry, message))
-                numbers.append((entry, verdict.sequence))
+                place = entry.org_id, entry.escrow_account_id
+                first, _ = booked.get(place, (verdict.sequence, 0))
+                booked[place] = first, verdict.sequence
                 outcomes.append(Outcome(message))
             else:
                 if verdict.outcome == "duplicate":
@@ -100,14 +104,12 @@ async def book(
     if repeated:
         await _answer_again(connection, entries, seals, repeated, outcomes)
     if posted:
-        checks = checks or Checks(seals)
-        checks.note_booked(numbers)
         leaving = {(entry.org_id, entry.escrow_account_id) for entry, _ in posted if entry.asks_for_seals}
-        await checks.check_before(connection, leaving)
+        await (checks or Checks(seals)).check_before(connection, booked, leaving)
         org_id = entries[0].org_id
         told = list(_build_events(posted))
         await outbox.write(connection, told, seals, org_id=org_id, traceparent=traceparent, now=now)
-    return outcomes
+    return outcomes, booked
 
 
 async def _post(

@@ -55,6 +55,9 @@ _of_leg = itemgetter("kind", "party_id", "direction", "layer", "amount_minor")
 
 Place = tuple[str, str]  # organization, escrow account
 FIRST: Place = ("", "")
+# The first and the last number that a transaction gave to entries of each escrow account. If it does not commit, somebody
+# else's get them.
+Booked = dict[Place, tuple[int, int]]
 
 
 def seal_entry(seals: Seals, entry: NewEntry) -> bytes:
@@ -217,25 +220,15 @@ class Checks:
     def __init__(self, seals: Seals) -> None:
         self._seals = seals
         self._known: dict[Place, int] = {}
-        self._booked: dict[Place, tuple[int, int]] = {}
 
-    def note_booked(self, booked: Iterable[tuple[NewEntry, int]]) -> None:
-        """This transaction booked these entries under these numbers, in their order."""
-        self._booked = {}
-        for entry, sequence in booked:
-            place = entry.org_id, entry.escrow_account_id
-            first, _ = self._booked.get(place, (sequence, sequence))
-            self._booked[place] = first, sequence
-
-    async def check_before(self, connection: Connection, places: Iterable[Place]) -> None:
-        """Returns if all that the escrow accounts had before this transaction's entries is ours. Raises: NotSealed."""
+    async def check_before(self, connection: Connection, booked: Booked, places: Iterable[Place]) -> None:
+        """Returns if all that these escrow accounts had before their new entries is ours. Raises: NotSealed."""
         for place in places:
-            first, _ = self._booked[place]
-            await self.check(connection, place, first - 1)
+            await self.check(connection, place, booked[place][0] - 1)
 
-    def keep_booked(self) -> None:
-        """The transaction was committed, so its entries need not be looked at where all before them was."""
-        for place, (first, last) in self._booked.items():
+    def keep(self, booked: Booked) -> None:
+        """What was booked is committed, so it need not be looked at where all before it was."""
+        for place, (first, last) in booked.items():
             if self._known.get(place) == first - 1:
                 self._known[place] = last
 

@@ -196,7 +196,8 @@ class Poster:
             await connection.execute("BEGIN")
             await connection.execute(_BEGIN, entries[0].org_id)
             seals, now = self._database.seals, self._clock.now()
-            outcomes = await booking.book(connection, entries, seals, now, batch[0].traceparent, self._checks)
+            traceparent = batch[0].traceparent
+            outcomes, booked = await booking.book(connection, entries, seals, now, traceparent, self._checks)
             await connection.execute("COMMIT")
         except BaseException:
             try:
@@ -206,7 +207,7 @@ class Poster:
                 # transaction, so nothing more is booked on it: the next use finds it closed, and takes another.
                 connection.terminate()
             raise
-        self._checks.keep_booked()
+        self._checks.keep(booked)
         self._database.events_waiting.set()
         first = 0
         for unit in batch:
