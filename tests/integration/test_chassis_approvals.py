@@ -82,6 +82,53 @@ async def test_what_would_do_something_else_than_was_read_is_not_done(desk):
     assert ((await desk.get(approval)).status, await desk.notes()) == (S.PENDING, [])
 
 
+async def test_no_yes_counts_while_nobody_can_say_what_it_would_do(desk):
+    approval = await desk.ask()
+    desk.deed.minor, desk.deed.describing_raises = 501, Unavailable("It is away.")
+    with pytest.raises(Unavailable):
+        await desk.grant(approval)
+    assert ((await desk.get(approval)).status, await desk.notes()) == (S.PENDING, [])
+    desk.deed.describing_raises = None
+    with pytest.raises(ContentChanged):
+        await desk.grant(approval)
+
+
+async def test_what_would_do_something_else_by_the_time_it_can_be_done_has_failed(desk):
+    approval = await desk.ask()
+    desk.deed.raises = Unavailable("It is away.")
+    with pytest.raises(Unavailable):
+        await desk.grant(approval)
+    desk.deed.raises, desk.deed.minor = None, 501
+    await desk.make_due()
+    await desk.jobs["resume_approvals"].run()
+    found = await desk.get(approval)
+    assert (found.status, found.failure.code, await desk.notes()) == (S.FAILED, "CONTENT_CHANGED", [])
+
+
+async def test_what_was_done_before_a_crash_is_done_whatever_it_would_do_by_now(desk, monkeypatch):
+    approval = await desk.ask()
+
+    async def crash(*_):
+        raise ConnectionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(desk.approvals, "_finish", crash)
+        with pytest.raises(ConnectionError):
+            await desk.grant(approval)
+    assert ((await desk.get(approval)).status, await desk.notes()) == (S.APPROVED, ["captured hold_1"])
+    desk.deed.minor = 501
+    await desk.make_due()
+    await desk.jobs["resume_approvals"].run()
+    assert ((await desk.get(approval)).status, await desk.notes()) == (S.EXECUTED, ["captured hold_1"])
+
+
+async def test_what_is_about_something_that_is_gone_has_failed_once_it_is_approved(desk):
+    approval = await desk.ask()
+    desk.deed.describing_raises = ApprovalNotFound()
+    done = await desk.grant(approval)
+    assert (done.status, done.failure.code, await desk.notes()) == (S.FAILED, "APPROVAL_NOT_FOUND", [])
+
+
 async def test_asking_again_without_a_key_is_answered_with_what_waits(desk):
     asked = await desk.ask(key=None)
     assert (await desk.ask(key=None)).approval_id == asked.approval_id

@@ -148,6 +148,15 @@ async def test_two_persons_may_use_the_same_keys_in_their_batches(escrow: Escrow
     assert await escrow.posted(account) == {"cash": 20, "suspense": 20}
 
 
+async def test_an_item_that_is_named_after_another_approval_is_booked_beside_it(escrow: Escrow):
+    account = await escrow.open()
+    alone = await escrow.ask("PostJournalEntry", single(account, "a"))
+    together = await escrow.ask("BatchPostJournalEntries", batch(account, alone.approval_id))
+    for asked in (alone, together):
+        await approve(escrow, asked)
+    assert await escrow.posted(account) == {"cash": 10, "suspense": 10}
+
+
 async def test_a_service_that_posts_the_same_entry_alone_and_in_a_batch_posts_it_once(escrow: Escrow):
     account = await escrow.open()
     alone = await escrow.call("PostJournalEntry", single(account, "a"))

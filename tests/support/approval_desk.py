@@ -51,12 +51,15 @@ class Deed:
     def __init__(self, database):
         self._database = database
         self.raises: DomainError | None = None
+        self.describing_raises: DomainError | None = None
         self.fails_for: dict[str, Exception] = {}
         self.minor = 500
         self.makers = frozenset({EDITOR.person})
         self.done_as: list[str] = []
 
     async def describe(self, request, now) -> ApprovalDetails:
+        if self.describing_raises is not None:
+            raise self.describing_raises
         return ApprovalDetails(
             f"Capture {request.hold_id}",
             request.escrow_account_id,

@@ -28,7 +28,7 @@ from services.chassis.approvals.resources import ResourceKind
 from services.chassis.calls.access import Rule, find_rpc, rule_of
 from services.chassis.calls.auth import Principal, acting_as, current_principal
 from services.chassis.data.leases import due_in
-from services.chassis.data.once import is_decision, keys_of
+from services.chassis.data.once import is_decision, keys_of, was_decided
 from services.chassis.data.operations import Operations
 from services.chassis.values.approval import (
     SUBJECT,
@@ -45,7 +45,7 @@ from services.chassis.values.approval import (
     check_pending,
     hash_content,
 )
-from services.chassis.values.errors import DomainError, InvalidField
+from services.chassis.values.errors import DomainError, InvalidField, Kind
 from services.chassis.values.etags import EtagMismatch, check_etag, etag_of
 from services.chassis.values.failure import make_failure
 from services.chassis.values.invariant import invariant
@@ -158,18 +158,26 @@ class Approvals:
 
         Raises:
             ContentChanged: it is not: whoever read it has read something else.
+            DomainError: it cannot be said, for somebody who would have to be asked is away; or it cannot be done.
         """
-        if approval.kind in self._resources:
+        if approval.kind in self._resources or not approval.is_open_at(now):
             return approval.makers  # what waits by itself is moved as it was read
-        details = await self.describe(approval, now)
-        if details is None:
-            return approval.makers  # what it is about is gone: the deed will say so
+        try:
+            return approval.makers | await self._compare(approval, now)
+        except DomainError as refusal:
+            if refusal.kind is not Kind.NOT_FOUND:
+                raise
+            return approval.makers  # what it is about is gone: it has failed once it is approved
+
+    async def _compare(self, approval: Approval, now: datetime) -> frozenset[str]:
+        """Who made what a request would do now. Raises ContentChanged, or why that cannot be said."""
         request = self._read_request(approval)
+        details = await self._requests[approval.kind].describe(request, now)
         current = messages.to_content(approval.kind, approval.org_id, request, details, name="request")
         if hash_content(current) != approval.content_hash:
             message = "It would do something else now than when it was asked for: reject it, and ask for it again."
             raise ContentChanged(message, content_hash=hash_content(current))
-        return approval.makers | details.makers
+        return details.makers
 
     async def rehearse(self, approved: Approval) -> None:
         """Whether it could be done now. Raises DomainError as the deed would."""
@@ -181,7 +189,7 @@ class Approvals:
         return messages.read_content(approval.content, self._requests[approval.kind].request_type, approval.approval_id)
 
     async def describe(self, approval: Approval, now: datetime) -> ApprovalDetails | None:
-        """What a person who decides has to know now; None where there is nothing to decide any more."""
+        """What a person who decides has to know now; None where there is nothing to decide, or somebody is away."""
         if not approval.is_open_at(now):
             return None
         try:
@@ -190,7 +198,7 @@ class Approvals:
             kind = self._requests[approval.kind]
             return await kind.describe(self._read_request(approval), now)
         except DomainError:
-            return None  # what it is about is gone: the deed will say so
+            return None  # it is shown as far as it is known; a yes is not counted before all of it is
 
     def list_actions(self, approval: Approval, now: datetime) -> list[str]:
         """What the caller may do with it, as far as rows can tell: for whom a checker acts is asked at the decision."""
@@ -292,6 +300,9 @@ class Approvals:
         with acting_as(_maker_of(approved)):
             try:
                 check_content(approved, hash_content(approved.content))  # the row is still the one that was decided on
+                # What a crash left done is done. What is not may have become something else since the yes.
+                if not await was_decided(self._operations.database, request):
+                    await self._compare(approved, self._operations.clock.now())
                 answer = build_answer(kind.answer_type, await kind.execute(request))
                 # A batch, or a person of a party, has no id of its own: then it is that of what it is about.
                 result_id, result = find_result_id(answer) or approved.resource_id, messages.to_result(answer)
@@ -364,8 +375,10 @@ def _begin_execution(approved: Approval) -> Approval:
 
 
 def _maker_of(approval: Approval) -> Principal:
-    """In whose name it is done. No token has this subject, so nobody else can have used the deed's key."""
-    return Principal(SUBJECT, approval.created_role, approval.org_id, on_behalf_of=approval.created_by)
+    """In whose name it is done. No token has this subject, and no other approval: nobody else uses the deed's keys."""
+    return Principal(
+        f"{SUBJECT}/{approval.approval_id}", approval.created_role, approval.org_id, on_behalf_of=approval.created_by
+    )
 
 
 def _may_pass(refusal: DomainError) -> bool:

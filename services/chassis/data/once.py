@@ -185,6 +185,11 @@ async def decided_meanwhile(database: Database, request: Message, response_type:
     return None if row is None else _read_answer(row, response_type)
 
 
+async def was_decided(database: Database, request: Message) -> bool:
+    """Whether an answer is kept for this request, whatever it is."""
+    return await _look_up(database, request) is not None
+
+
 async def _look_up(database: Database, request: Message) -> sa.Row[Any] | None:
     if not keys_of(request) or getattr(request, "validate_only", False):
         return None
