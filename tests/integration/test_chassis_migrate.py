@@ -25,8 +25,8 @@ from tests.support import chassis
         ),
         ("ALTER TABLE notes ADD CONSTRAINT more UNIQUE (size)", ["constraint more of notes UNIQUE (size) is not in"]),
         (
-            "DROP INDEX outbox_refused; CREATE INDEX outbox_refused ON outbox (id) WHERE refused_at IS NULL",
-            ["(refused_at IS NOT NULL) is not in the database", "(refused_at IS NULL) is not in tables.py"],
+            "DROP INDEX outbox_unpublished; CREATE INDEX outbox_unpublished ON outbox (id) WHERE proof IS NULL",
+            ["(published_at IS NULL) is not in the database", "(proof IS NULL) is not in tables.py"],
         ),
         ("CREATE TABLE stray (id int)", ["column stray.id", "table stray"]),
         (

@@ -63,6 +63,11 @@ def appended(*, forgets: str = "") -> Rights:
 
 
 _LEADER = "Who leads a work leads it no longer. What the work may do is said by the rows that it is about."
+# What an event is written with: its number and its time are the database's, and it waits.
+_EVENT = (
+    *("org_id", "event_id", "event_type", "aggregate_id", "aggregate_version", "scope", "payload", "traceparent"),
+    *("occurred_at", "seal", "proof_digest"),
+)
 # A lease of services/chassis/data/leases.py.
 LEASE = ("due_at", "epoch", "tries")
 
@@ -71,10 +76,10 @@ CHASSIS: Table = {
     "incarnation": read_only(),
     # The relay reads and marks; a request only leaves its events.
     "outbox": Rights(
-        Grant(select=(), insert=EVERY),
+        Grant(select=(), insert=_EVENT),
         Grant(
-            insert=EVERY,
-            update=("published_at", "refused_at", "proof"),
+            insert=_EVENT,
+            update=("published_at", "proof"),
             delete="It was published 35 days ago, which a trigger sees to, and all who hear of it have it.",
         ),
     ),

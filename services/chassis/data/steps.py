@@ -35,6 +35,11 @@ _REFUSE_LEAPING = """
 CREATE TRIGGER refuse_leaping BEFORE INSERT ON aggregate_versions FOR EACH ROW
 WHEN (NEW.version NOT BETWEEN 1 AND 1000000) EXECUTE FUNCTION realco_refuse()
 """
+# Who leads renews that within seconds, so nobody who claims to lead keeps the others waiting for good.
+_REFUSE_FAR_LEAD = """
+CREATE TRIGGER refuse_far BEFORE INSERT OR UPDATE OF until ON leaders FOR EACH ROW
+WHEN (NEW.until > clock_timestamp() + interval '1 minute') EXECUTE FUNCTION realco_refuse()
+"""
 # A party goes on from what was heard before, and never back, so that nobody has again who acted for it once. It begins
 # at the beginning and takes no number twice or in advance: there is always one for what is heard next.
 _REFUSE_BEGINNING_LATE = """
@@ -62,6 +67,7 @@ def create_chassis_tables(op: Op) -> None:
     op.execute(_REFUSE_MARKING)
     op.execute(_REFUSE_GOING_BACK)
     op.execute(_REFUSE_LEAPING)
+    op.execute(_REFUSE_FAR_LEAD)
     keep(op, "outbox", "published_at", 35)
     keep(op, "handled_requests", "created_at", 30)
     keep(op, "handled_events", "created_at", 90)
@@ -92,7 +98,6 @@ def _create_outbox(op: Op) -> None:
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("published_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("seal", postgresql.BYTEA(), nullable=True),
-        sa.Column("refused_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("proof_digest", postgresql.BYTEA(), nullable=True),
         sa.Column("proof", postgresql.BYTEA(), nullable=True),
         sa.PrimaryKeyConstraint("org_id", "id"),
@@ -106,14 +111,11 @@ def _create_outbox(op: Op) -> None:
         postgresql_where=sa.text("published_at IS NOT NULL"),
     )
     op.create_index(
-        "outbox_refused", "outbox", ["id"], unique=False, postgresql_where=sa.text("refused_at IS NOT NULL")
-    )
-    op.create_index(
         "outbox_unpublished",
         "outbox",
         ["id"],
         unique=False,
-        postgresql_where=sa.text("published_at IS NULL AND refused_at IS NULL"),
+        postgresql_where=sa.text("published_at IS NULL"),
     )
 
 

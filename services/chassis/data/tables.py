@@ -32,14 +32,12 @@ outbox = sa.Table(
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()")),
     sa.Column("published_at", sa.TIMESTAMP(timezone=True)),
     sa.Column("seal", pg.BYTEA),  # data/seals.py
-    sa.Column("refused_at", sa.TIMESTAMP(timezone=True)),  # its seal is not ours: it is never published
     # Nobody marks it published who cannot prove to be the relay.
     sa.Column("proof_digest", pg.BYTEA),
     sa.Column("proof", pg.BYTEA),
     sa.UniqueConstraint("org_id", "event_id", name="outbox_event_id_key"),
-    sa.Index("outbox_unpublished", "id", postgresql_where=sa.text("published_at IS NULL AND refused_at IS NULL")),
+    sa.Index("outbox_unpublished", "id", postgresql_where=sa.text("published_at IS NULL")),
     sa.Index("outbox_published", "published_at", postgresql_where=sa.text("published_at IS NOT NULL")),
-    sa.Index("outbox_refused", "id", postgresql_where=sa.text("refused_at IS NOT NULL")),
 )
 
 # How many events each aggregate has had.

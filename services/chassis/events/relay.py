@@ -5,8 +5,8 @@
   commit, so a lower id of the same aggregate is always committed, and read, before a higher one.
 - A row is marked after the stream acknowledged it. A crash or a lost answer publishes again under the same id; the
   stream and, for certain, every consumer's inbox drop the repeat. What the stream says that it has, it must show.
-- What does not bear the seal of this service was put there past it, and is never published (data/seals.py). It is
-  looked at again, since a login of the database can write that it was refused.
+- What does not bear the seal of this service was put there past it, and is never published (data/seals.py). Only the
+  process remembers which rows those are: what a table says of it, a login of the database could say of ours.
 - One relay at a time works for a database, whichever holds its row in `leaders`; it is safe if two do. So where events
   wait too long although somebody leads, this one relays all the same.
 - Who has a login can still keep rows locked. Then events wait, and the service is not ready (`watch`).
@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 
 import asyncpg
 import nats.errors
-import sqlalchemy as sa
 from nats.js import JetStreamContext
 from nats.js.errors import Error as JetStreamError
 
@@ -54,28 +54,24 @@ OVERDUE_SECONDS = 5.0
 # After so long the service is not ready, since somebody keeps its events from being told.
 WITHHELD_SECONDS = 10.0
 _LOOK_SECONDS = 2.0
-_FIRST = -(2**63)
 
 _COLUMNS = (
     "SELECT org_id, id, event_id, event_type, aggregate_id, aggregate_version, scope, payload, traceparent,"
     " occurred_at, seal, proof_digest FROM outbox"
 )
-_READ = f"{_COLUMNS} WHERE published_at IS NULL AND refused_at IS NULL ORDER BY id LIMIT $1"
-_READ_REFUSED = f"{_COLUMNS} WHERE refused_at IS NOT NULL AND id > $2 ORDER BY id LIMIT $1"
+_READ = f"{_COLUMNS} WHERE published_at IS NULL ORDER BY id LIMIT $1"
+_READ_THESE = f"{_COLUMNS} WHERE published_at IS NULL AND id = ANY ($1) ORDER BY id"
+_WAITING = """
+SELECT id, event_id, extract(epoch FROM now() - created_at)::float8 AS seconds FROM outbox
+WHERE published_at IS NULL ORDER BY id LIMIT $1
+"""
 _MARK = """
-UPDATE outbox SET published_at = now(), proof = told.proof, refused_at = NULL
+UPDATE outbox SET published_at = now(), proof = told.proof
 FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS told (org_id, id, proof)
 WHERE outbox.org_id = told.org_id AND outbox.id = told.id AND outbox.published_at IS NULL
 """
-_REFUSE = """
-UPDATE outbox SET refused_at = now()
-FROM unnest($1::text[], $2::bigint[]) AS told (org_id, id)
-WHERE outbox.org_id = told.org_id AND outbox.id = told.id
-"""
-_OLDEST = sa.text(
-    "SELECT id, extract(epoch FROM now() - created_at)::float8 AS seconds FROM outbox"
-    " WHERE published_at IS NULL AND refused_at IS NULL ORDER BY id LIMIT 1"
-)
+# What this process found not to be ours, by id and event id: no login can change a row's seal, or what it covers.
+Foreign = set[tuple[int, uuid.UUID]]
 
 
 async def run_relay(
@@ -108,7 +104,7 @@ class _Relay:
         self.leadership = Leadership(database, "relay")
         self._is_nats_away = False
         self._oldest, self._oldest_since = 0, 0.0
-        self._refused_after, self._refused_at = _FIRST, 0.0
+        self._foreign: Foreign = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -119,9 +115,8 @@ class _Relay:
                 await wait_for_any(stop, seconds=_STANDBY_SECONDS)
                 continue
             self._database.events_waiting.clear()
-            await self._look_again()
             try:
-                count = await relay_batch(self._database, self._js, self._area, self._key)
+                count = await relay_batch(self._database, self._js, self._area, self._key, self._foreign)
             except (nats.errors.Error, JetStreamError, TimeoutError):
                 self._is_nats_away = True
                 raise
@@ -157,35 +152,42 @@ class _Relay:
     async def _find_oldest(self) -> tuple[int, float]:
         """The event that is next, and for how long it has waited; zeros where none does."""
         async with self._database.begin_for_all() as tx:
-            row = (await tx.execute(_OLDEST)).one_or_none()
-        return (row.id, max(0.0, row.seconds)) if row else (0, 0.0)
-
-    async def _look_again(self) -> None:
-        """Publishes what is ours among what is marked as refused, a page at a time."""
-        now = time.monotonic()
-        if now - self._refused_at < _LOOK_SECONDS:
-            return
-        self._refused_at = now
-        async with self._database.begin_for_all() as tx:
-            rows = await (await driver_connection(tx)).fetch(_READ_REFUSED, BATCH_MAX, self._refused_after)
-        self._refused_after = rows[-1]["id"] if rows else _FIRST
-        ours = [row for row in rows if _is_ours(row, self._database.seals)]
-        if ours:
-            log.error("events_refused_by_another", events=len(ours))
-            await _publish_and_mark(self._database, self._js, self._area, self._key, _cut(ours))
+            waiting = await _list_waiting(await driver_connection(tx), self._foreign, 1)
+        return (waiting[0]["id"], max(0.0, waiting[0]["seconds"])) if waiting else (0, 0.0)
 
 
-async def relay_batch(database: Database, js: JetStreamContext, area: str, key: EventKey) -> int:
-    """Publishes and marks the oldest events, at most BATCH_MAX; returns how many."""
+async def relay_batch(database: Database, js: JetStreamContext, area: str, key: EventKey, foreign: Foreign) -> int:
+    """Publishes and marks the oldest events, at most BATCH_MAX; returns how many it looked at.
+
+    Args:
+        foreign: Passed over; what is found not to be ours is added.
+    """
     async with database.begin_for_all() as tx:
-        connection = await driver_connection(tx)
-        rows = _cut(await connection.fetch(_READ, BATCH_MAX))
-    ours = [row for row in rows if _is_ours(row, database.seals)]
+        rows = _cut(await _read(await driver_connection(tx), foreign))
+    ours = []
+    for row in rows:
+        if _is_ours(row, database.seals):
+            ours.append(row)
+            continue
+        ROWS_NOT_SEALED.labels(OUTBOX).inc()
+        log.error("row_not_sealed", place=OUTBOX, row=str(row["id"]))
+        foreign.add((row["id"], row["event_id"]))
     if ours:
         await _publish_and_mark(database, js, area, key, ours)
-    if len(ours) < len(rows):
-        await _refuse(database, [row for row in rows if not _is_ours(row, database.seals)])
     return len(rows)
+
+
+async def _read(connection: asyncpg.Connection, foreign: Foreign) -> Sequence[asyncpg.Record]:
+    """The oldest events that wait, lowest id first."""
+    if not foreign:
+        return await connection.fetch(_READ, BATCH_MAX)
+    waiting = await _list_waiting(connection, foreign, BATCH_MAX)
+    return await connection.fetch(_READ_THESE, [row["id"] for row in waiting]) if waiting else []
+
+
+async def _list_waiting(connection: asyncpg.Connection, foreign: Foreign, count: int) -> Sequence[asyncpg.Record]:
+    waiting = await connection.fetch(_WAITING, count + len(foreign))
+    return [row for row in waiting if (row["id"], row["event_id"]) not in foreign][:count]
 
 
 async def _publish_and_mark(
@@ -194,21 +196,10 @@ async def _publish_and_mark(
     await _publish(js, area, [_message(row, area, key) for row in rows])
     proofs = [database.seals.prove(row["proof_digest"], OUTBOX, row["org_id"], str(row["event_id"])) for row in rows]
     async with database.begin_for_all() as tx:
-        await (await driver_connection(tx)).execute(_MARK, *_keys_of(rows), proofs)
+        await (await driver_connection(tx)).execute(
+            _MARK, [row["org_id"] for row in rows], [row["id"] for row in rows], proofs
+        )
     EVENTS_PUBLISHED.labels(area).inc(len(rows))
-
-
-async def _refuse(database: Database, rows: Sequence[asyncpg.Record]) -> None:
-    """What a role of the database put there is told to nobody."""
-    for row in rows:
-        ROWS_NOT_SEALED.labels(OUTBOX).inc()
-        log.error("row_not_sealed", place=OUTBOX, row=str(row["id"]))
-    async with database.begin_for_all() as tx:
-        await (await driver_connection(tx)).execute(_REFUSE, *_keys_of(rows))
-
-
-def _keys_of(rows: Sequence[asyncpg.Record]) -> tuple[list[str], list[int]]:
-    return [row["org_id"] for row in rows], [row["id"] for row in rows]
 
 
 def _is_ours(row: asyncpg.Record, seals: Seals) -> bool:
