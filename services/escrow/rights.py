@@ -10,13 +10,13 @@ RIGHTS: Table = {
         insert=(
             *("org_id", "escrow_account_id", "display_name", "currency", "status", "custodian_name"),
             *("custodian_account_last4", "freeze_note", "frozen_at", "frozen_by", "unfrozen_at", "unfrozen_by"),
-            *("unfreeze_digest", "unfreeze_proof", "closed_at", "closed_by", "external_id", "metadata", "version"),
+            *("change_digest", "change_proof", "closed_at", "closed_by", "external_id", "metadata", "version"),
             *("created_at", "created_by", "updated_at", "seal"),
         ),
         update=(
             *("display_name", "custodian_name", "custodian_account_last4", "external_id", "metadata"),
             *("status", "freeze_note", "frozen_at", "frozen_by", "unfrozen_at", "unfrozen_by"),
-            *("unfreeze_digest", "unfreeze_proof"),
+            *("change_digest", "change_proof"),
             *("closed_at", "closed_by", "version", "updated_at", "seal"),
         ),
     ),

@@ -64,9 +64,9 @@ escrow_accounts = sa.Table(
     _text("frozen_by", null=True),
     sa.Column("unfrozen_at", _TIME),
     _text("unfrozen_by", null=True),
-    # Nobody unfreezes it who cannot prove to be the service (chassis/data/seals.py).
-    sa.Column("unfreeze_digest", pg.BYTEA),
-    sa.Column("unfreeze_proof", pg.BYTEA),
+    # Nobody changes it who cannot prove to be the service (chassis/data/seals.py): each version has its own proof.
+    sa.Column("change_digest", pg.BYTEA),
+    sa.Column("change_proof", pg.BYTEA),
     sa.Column("closed_at", _TIME),
     _text("closed_by", null=True),
     _text("external_id", null=True),
@@ -100,7 +100,7 @@ escrow_accounts = sa.Table(
     info=sealed(
         *("org_id", "escrow_account_id", "display_name", "currency", "status", "custodian_name"),
         *("custodian_account_last4", "freeze_note", "frozen_at", "frozen_by", "unfrozen_at", "unfrozen_by"),
-        *("unfreeze_digest", "unfreeze_proof", "closed_at", "closed_by", "external_id", "metadata", "version"),
+        *("change_digest", "change_proof", "closed_at", "closed_by", "external_id", "metadata", "version"),
         *("created_at", "created_by", "updated_at"),
     ),
     postgresql_with={"fillfactor": "50"},

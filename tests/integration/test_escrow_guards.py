@@ -13,6 +13,7 @@ import pytest
 from realco.escrow.v1 import holds_pb2 as pb
 
 from services.chassis.calls.auth import Principal
+from services.escrow.commands.escrow_accounts import CHANGE
 from tests.support.escrow import Escrow, key, ledger_account, usd
 from tests.support.seals import SEALS
 
@@ -87,8 +88,15 @@ CLOSED = "status = 'CLOSED', closed_at = now(), closed_by = 'x'"
 
 
 def move(account: str, change: str) -> str:
-    """An escrow account moved to another status."""
-    return f"UPDATE escrow_accounts SET {change} WHERE escrow_account_id = '{account}';"
+    """An escrow account moved to another status, with the proof of the service."""
+    proof = account.replace("}", "_proof}")
+    return f"UPDATE escrow_accounts SET {change}, change_proof = {proof} WHERE escrow_account_id = '{account}';"
+
+
+def prove_change(account: str) -> str:
+    """The proof of who changes the first version of an escrow account, as SQL."""
+    version = CHANGE, "org_1", account, 1
+    return f"'\\x{SEALS.prove(SEALS.digest_proof(*version), *version).hex()}'"
 
 
 def end(status: str, captured: int = 0) -> str:
@@ -264,7 +272,9 @@ async def book(service_urls) -> AsyncIterator[Book]:
     foreign = await escrow.open(principal=Principal("admin-2", "admin", "org_2"))
     await escrow.post(account, ("cash", 100), ("subscription:inv-001", -100))
     hold = await escrow.hold(account, "subscription:inv-001", 60)
-    yield Book(urls, escrow, {"account": account, "other": other, "foreign": foreign, "hold": hold.hold_id})
+    names = {"account": account, "other": other, "foreign": foreign, "hold": hold.hold_id}
+    proofs = {f"{name}_proof": prove_change(names[name]) for name in ("account", "other")}
+    yield Book(urls, escrow, names | proofs)
     await escrow.close()
 
 

@@ -22,6 +22,7 @@ from services.escrow.acceptance import accept
 from services.escrow.commands.journal_entries import build_entry
 from services.escrow.domain.journal import PostingKey
 from services.escrow.jobs import BookCheck
+from services.escrow.rights import RIGHTS
 from tests.integration.test_escrow_guards import posting
 from tests.support.chassis import as_superuser
 from tests.support.escrow import Escrow, Payment, key, new_entry, refusal, usd
@@ -222,9 +223,10 @@ ENDINGS = (
     "SELECT let_hold_expire(:org, :account, :hold, now(), substr(end_digest, 5)) FROM holds",
     "UPDATE holds SET end_digest = NULL",
     "UPDATE escrow_accounts SET {active}",
-    "UPDATE escrow_accounts SET {active}, unfreeze_proof = substr(unfreeze_digest, 5)",
-    "UPDATE escrow_accounts SET {active}, unfreeze_proof = 'x', unfreeze_digest = sha256('x')",
-    "UPDATE escrow_accounts SET unfreeze_digest = NULL",
+    "UPDATE escrow_accounts SET {active}, change_proof = change_proof",
+    "UPDATE escrow_accounts SET {active}, change_proof = substr(change_digest, 5)",
+    "UPDATE escrow_accounts SET {active}, change_proof = 'x', change_digest = sha256('x')",
+    "UPDATE escrow_accounts SET change_digest = NULL",
     "UPDATE escrow_accounts SET status = 'LIQUIDATING', freeze_note = '', frozen_at = NULL, frozen_by = NULL",
 )
 
@@ -272,7 +274,22 @@ async def test_a_hold_that_somebody_else_placed_stays_until_an_operator_lets_it_
     assert (await escrow.call("ReleaseHold", request)).status == holds_pb2.Hold.RELEASED
 
 
-_OF = "escrow_account_id = :account"
+async def test_neither_login_alters_an_escrow_account_so_that_it_can_always_be_frozen(escrow):
+    account = await opened(escrow)
+    await escrow.freeze(account)
+    await escrow.unfreeze(account)  # it has the proof of a change that was
+    columns = RIGHTS["escrow_accounts"].app.update
+    assert len(columns) > 10
+    for change in ("display_name = 'x'", *(f"{name} = {name}" for name in columns)):
+        for login in (partial(escrow.database.begin, escrow.org_id), escrow.database.begin_for_all):
+            with pytest.raises(DBAPIError, match="escrow_accounts keeps its rows as they are"):
+                async with login() as tx:
+                    await tx.execute(sa.text(f"UPDATE escrow_accounts SET {change}"))
+    assert (await escrow.freeze(account)).status == accounts_pb.EscrowAccount.FROZEN
+    [fault] = [await refusal(escrow.post(account, (HELD, 50), ("cash", -50)))]
+    assert fault[0] == "ESCROW_ACCOUNT_FROZEN"
+
+
 _PUT_BACK = (
     *("custodian_name", "custodian_account_last4", "status", "version"),
     *("freeze_note", "frozen_at", "frozen_by", "closed_at", "closed_by"),
@@ -286,12 +303,12 @@ ALTERED = {
 
 
 @pytest.mark.parametrize("change", ALTERED)
-async def test_an_escrow_account_that_sql_altered_is_shown_to_nobody_and_nothing_is_done_with_it(escrow, change):
+async def test_an_escrow_account_that_was_altered_past_the_triggers_is_shown_to_nobody(escrow, change):
     account, other = await escrow.open(), await escrow.open()
-    async with escrow.database.begin(escrow.org_id) as tx:
-        where = {"account": account}
-        before = (await tx.execute(sa.text(f"SELECT * FROM escrow_accounts WHERE {_OF}"), where)).one()
-        await tx.execute(sa.text(f"UPDATE escrow_accounts SET {ALTERED[change]} WHERE {_OF}"), where)
+    async with as_superuser(escrow.urls) as admin:
+        await admin.execute("SET session_replication_role = replica")
+        before = await admin.fetchrow("SELECT * FROM escrow_accounts WHERE escrow_account_id = $1", account)
+        await admin.execute(f"UPDATE escrow_accounts SET {ALTERED[change]} WHERE escrow_account_id = $1", account)
     asked = {"idempotency_key": key(), "escrow_account_id": account}
     for call in (
         escrow.call("GetEscrowAccount", accounts_pb.GetEscrowAccountRequest(escrow_account_id=account)),
@@ -311,7 +328,7 @@ async def test_an_escrow_account_that_sql_altered_is_shown_to_nobody_and_nothing
     assert ROWS_NOT_SEALED.labels("escrow_accounts")._value.get() == told + 1
     async with as_superuser(escrow.urls) as admin:  # an operator puts back what it said, and all is as it was
         await admin.execute("SET session_replication_role = replica")
-        values = [getattr(before, name) for name in _PUT_BACK]
+        values = [before[name] for name in _PUT_BACK]
         named = ", ".join(f"{name} = ${number}" for number, name in enumerate(_PUT_BACK, start=2))
         await admin.execute(f"UPDATE escrow_accounts SET {named} WHERE escrow_account_id = $1", account, *values)
     await audit.run()

@@ -70,7 +70,7 @@ FORMS = {
     "distribution_tiers": ["12e05cbcf30d7a9b"],
     "distributions": ["c374a3d0d9eae262"],
     "ended_sessions": ["23656ac2bedc0ef2"],
-    "escrow_accounts": ["f6285b35d1e77546"],
+    "escrow_accounts": ["0dd2b2078f82df90"],
     "former_persons": ["1d51fde61982a7b4"],
     "handled_positions": ["a81f650f8a2804e1"],
     "heard_parties": ["d33f7c41e0b24724"],

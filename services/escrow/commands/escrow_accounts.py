@@ -30,7 +30,7 @@ from services.escrow.domain.account import (
 )
 from services.escrow.store.escrow_accounts import ESCROW_ACCOUNTS, list_balances
 
-_UNFREEZING = "unfreezing"
+CHANGE = "change of an escrow account"
 _EVENTS = {
     Status.FROZEN: events.EscrowAccountFrozen,
     Status.ACTIVE: events.EscrowAccountUnfrozen,
@@ -41,8 +41,9 @@ _EVENTS = {
 async def create_escrow_account(
     tx: AsyncConnection, request: pb.CreateEscrowAccountRequest, now: datetime
 ) -> pb.EscrowAccount:
+    escrow_account_id = new_id("esc")
     account = EscrowAccount(
-        escrow_account_id=new_id("esc"),
+        escrow_account_id=escrow_account_id,
         display_name=request.display_name,
         currency=request.currency_code,
         custodian_name=request.custodian_name,
@@ -52,6 +53,7 @@ async def create_escrow_account(
         created_at=now,
         created_by=current_principal().person,
         updated_at=now,
+        change_digest=seals_of(tx).digest_proof(CHANGE, *_version_of(escrow_account_id, 1)),
     )
     await ESCROW_ACCOUNTS.insert(tx, account)
     await outbox.enqueue(tx, events.EscrowAccountCreated(escrow_account=messages.to_escrow_account(account)), now=now)
@@ -80,17 +82,15 @@ async def change_escrow_account_custodian(
 async def freeze_escrow_account(
     tx: AsyncConnection, request: pb.FreezeEscrowAccountRequest, now: datetime
 ) -> pb.EscrowAccount:
-    account, person = await _lock(tx, request), current_principal().person
-    digest = seals_of(tx).digest_proof(_UNFREEZING, *_place(account), now)
-    return await _move(tx, account, freeze(account, request.note, person, now, digest), now)
+    account = await _lock(tx, request)
+    return await _move(tx, account, freeze(account, request.note, current_principal().person, now), now)
 
 
 async def unfreeze_escrow_account(
     tx: AsyncConnection, request: pb.UnfreezeEscrowAccountRequest, now: datetime
 ) -> pb.EscrowAccount:
-    account, person = await _lock(tx, request), current_principal().person
-    proof = seals_of(tx).prove(account.unfreeze_digest, _UNFREEZING, *_place(account), account.frozen_at)
-    return await _move(tx, account, unfreeze(account, person, now, proof), now)
+    account = await _lock(tx, request)
+    return await _move(tx, account, unfreeze(account, current_principal().person, now), now)
 
 
 async def close_escrow_account(
@@ -98,10 +98,6 @@ async def close_escrow_account(
 ) -> pb.EscrowAccount:
     account = await _lock(tx, request)
     return await _move(tx, account, close(account, current_principal().person, now), now)
-
-
-def _place(account: EscrowAccount) -> tuple[str, str]:
-    return current_principal().org_id, account.escrow_account_id
 
 
 async def _lock(tx: AsyncConnection, request: Any) -> EscrowAccount:
@@ -138,8 +134,18 @@ async def _move(tx: AsyncConnection, before: EscrowAccount, after: EscrowAccount
 
 
 async def _save(tx: AsyncConnection, before: EscrowAccount, after: EscrowAccount, now: datetime) -> pb.EscrowAccount:
-    """Writes the account, and tells it: every change of an escrow account passes here."""
-    saved = await ESCROW_ACCOUNTS.save(tx, before, after, now)
+    """Writes the account, and tells it: every change of an escrow account passes here.
+
+    The database asks for the proof of the version there was: who has a login alters none, so that it can be frozen.
+    """
+    seals, account_id, version = seals_of(tx), before.escrow_account_id, before.version
+    proof = seals.prove(before.change_digest, CHANGE, *_version_of(account_id, version))
+    digest = seals.digest_proof(CHANGE, *_version_of(account_id, version + 1))
+    saved = await ESCROW_ACCOUNTS.save(tx, before, replace(after, change_proof=proof, change_digest=digest), now)
     event = _EVENTS[saved.status] if saved.status is not before.status else events.EscrowAccountUpdated
     await outbox.enqueue(tx, event(escrow_account=messages.to_escrow_account(saved)), now=now)
     return await actions.answer_escrow_account(tx, saved)
+
+
+def _version_of(escrow_account_id: str, version: int) -> tuple[str, str, int]:
+    return current_principal().org_id, escrow_account_id, version

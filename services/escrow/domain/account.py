@@ -46,9 +46,9 @@ class EscrowAccount:
     frozen_by: str | None = None
     unfrozen_at: datetime | None = None
     unfrozen_by: str | None = None
-    # Nobody unfreezes it who cannot prove to be the service (chassis/data/seals.py).
-    unfreeze_digest: bytes | None = None
-    unfreeze_proof: bytes | None = None
+    # Nobody changes it who cannot prove to be the service (chassis/data/seals.py).
+    change_digest: bytes | None = None
+    change_proof: bytes | None = None
     closed_at: datetime | None = None
     closed_by: str | None = None
     external_id: str | None
@@ -72,15 +72,13 @@ class Balance(NamedTuple):
     held_minor: int
 
 
-def freeze(account: EscrowAccount, note: str, person: str, now: datetime, digest: bytes) -> EscrowAccount:
-    """Frozen, until somebody gives the proof with this digest."""
-    frozen = replace(account, freeze_note=note, frozen_at=now, frozen_by=person, unfreeze_digest=digest)
-    return replace(frozen, status=Status.FROZEN)
+def freeze(account: EscrowAccount, note: str, person: str, now: datetime) -> EscrowAccount:
+    return replace(account, status=Status.FROZEN, freeze_note=note, frozen_at=now, frozen_by=person)
 
 
-def unfreeze(account: EscrowAccount, person: str, now: datetime, proof: bytes) -> EscrowAccount:
+def unfreeze(account: EscrowAccount, person: str, now: datetime) -> EscrowAccount:
     no_longer = replace(account, freeze_note="", frozen_at=None, frozen_by=None)
-    return replace(no_longer, status=Status.ACTIVE, unfrozen_at=now, unfrozen_by=person, unfreeze_proof=proof)
+    return replace(no_longer, status=Status.ACTIVE, unfrozen_at=now, unfrozen_by=person)
 
 
 def close(account: EscrowAccount, person: str, now: datetime) -> EscrowAccount:
