@@ -12,8 +12,8 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from demo import cast
@@ -48,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C: no process and no folder is left behind
         signal.signal(number, signal.default_int_handler)
     try:
-        passed = perform_story(folder, given.kill, seed, narrator)
+        with open_run(folder, narrator) as run:
+            passed = perform_story(run, given.kill, seed, narrator)
     except KeyboardInterrupt:
         shutil.rmtree(folder, ignore_errors=True)
         return 130
@@ -63,18 +64,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def perform_story(folder: Path, kills: Sequence[str], seed: int, narrator: Narrator) -> bool:
-    """Plays the whole story on an instance in that folder. Returns: whether everything ties out."""
-    began = time.monotonic()
+@contextmanager
+def open_run(folder: Path, narrator: Narrator) -> Iterator[DemoRun]:
+    """An instance in that folder, which begins when the story does, and the story about to be played on it."""
     instance = Instance(folder)
     instance.set_clock(cast.OPENING)
     with narrator.tell_step("a throw-away instance starts") as outcome:
         instance.start()
         outcome.text = f"gateway on {instance.base_url}"
-    killer = Killer(instance, kills, len(STEPS), seed, narrator.say)
+    run = DemoRun(instance)
+    try:
+        yield run
+    finally:
+        run.close()
+        instance.stop()
+
+
+def perform_story(run: DemoRun, kills: Sequence[str], seed: int, narrator: Narrator) -> bool:
+    """Plays the whole story. Returns: whether everything ties out."""
+    killer = Killer(run.instance, kills, len(STEPS), seed, narrator.say)
     if kills:
         narrator.say(f"  kills: {', '.join(kills)}; seed {seed}")
-    run, subscriber = DemoRun(instance), Subscriber(instance.nats_url())
+    subscriber = Subscriber(run.instance.nats_url())
     try:
         subscriber.start()
         play_steps(run, killer, narrator)
@@ -83,13 +94,11 @@ def perform_story(folder: Path, kills: Sequence[str], seed: int, narrator: Narra
         books = read_books(run, subscriber)
     finally:
         subscriber.stop()
-        run.close()
-        instance.stop()
     checks = run_checks(books)
     for table in [*build_tables(books), build_verdicts(checks)]:
         narrator.show(table)
     failed = [check for check in checks if not check.passed]
-    seconds = f"{time.monotonic() - began:.0f} s, {run.repeats} requests repeated"
+    seconds = f"{narrator.seconds:.0f} s, {run.repeats} requests repeated"
     if failed:
         narrator.say(
             f"\n{len(failed)} checks failed: {'; '.join(check.sentence for check in failed)} ({seconds})", "red"

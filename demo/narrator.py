@@ -28,6 +28,12 @@ class Narrator:
     def __init__(self, out: TextIO) -> None:
         terminal = out.isatty()
         self._console = Console(file=out, highlight=False, width=None if terminal else _PLAIN_WIDTH)
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long the story has taken so far."""
+        return time.monotonic() - self._began
 
     def say(self, text: str, style: str = "") -> None:
         self._console.print(escape(text), style=style, soft_wrap=True)

@@ -33,8 +33,6 @@ class Scheduling(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        if file.startswith("tests/reliability/"):
-            return nodeid  # each starts all there is for itself
         return "tests/e2e" if file.startswith("tests/e2e/") else file
 
 

@@ -14,7 +14,7 @@ from demo.harness.polling import wait_for
 from demo.harness.rest import Json
 from gateway import contracts
 from tests.e2e.organization import Organization
-from tests.e2e.read_model import read_events
+from tests.support.read_model import read_events
 
 
 @dataclass(frozen=True)
