@@ -21,6 +21,7 @@ from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import PartyNotFound
 from services.chassis.values.text import normalize_person
+from services.chassis.values.times import write_time
 from services.compliance.commands import api_keys, checks, limits, parties
 from services.compliance.commands.api_keys import API_KEY_APPROVALS
 from services.compliance.commands.checks import CHECK_APPROVALS
@@ -68,12 +69,18 @@ class _Details:
         async with self._dependencies.database.begin() as tx:
             party = await _require_party(tx, request.party_id)
             persons = await parties_store.list_persons(tx, request.party_id)
+            ended = await parties_store.find_last_end(tx, request.party_id, person_id)
         before = next((one for one in persons if one.person_id == person_id), None)
         former_title = None if before is None else before.title
         title = request.title if request.HasField("title") else former_title
         changes = [] if before else [Change("person_id", None, person_id)]
         if before is None or title != former_title:
             changes.append(Change("title", former_title, title))
+        if before is None and ended is not None:  # somebody took it away, which a yes undoes
+            changes += [
+                Change("remove_time", write_time(ended.ended_at), None),
+                Change("removed_by", ended.ended_by, None),
+            ]
         return ApprovalDetails(
             f"Let {person_id} act for {request.party_id}",
             request.party_id,

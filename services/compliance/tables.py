@@ -92,9 +92,10 @@ former_persons = sa.Table(
     sa.Column("ended_at", sa.TIMESTAMP(timezone=True), primary_key=True),
     # The party's. A row of `party_persons` of this version or an older one is over.
     sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("ended_by", sa.Text, nullable=False),
     sa.Column("seal", pg.BYTEA, nullable=False),
     sa.ForeignKeyConstraint(["org_id", "party_id"], ["parties.org_id", "parties.party_id"]),
-    info=sealed("org_id", "person_id", "party_id", "ended_at", "version"),
+    info=sealed("org_id", "person_id", "party_id", "ended_at", "version", "ended_by"),
 )
 
 # Append-only: when the sessions of a person were ended, and by whom. Whoever signed in before the last time moves no

@@ -20,6 +20,7 @@ from services.chassis.approvals.workflow import Approvals
 from services.chassis.values.approval import ApprovalDetails, Change, Effect
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import EscrowAccountNotFound
+from services.chassis.values.times import write_time
 from services.escrow.commands import escrow_accounts, holds, journal_entries
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain import refusals
@@ -137,8 +138,7 @@ class _Details:
     async def describe_custodian(
         self, request: accounts_pb.ChangeEscrowAccountCustodianRequest, now: datetime
     ) -> ApprovalDetails:
-        async with self._dependencies.database.begin() as tx:
-            account = await self._require_account(tx, request.escrow_account_id)
+        account = await self._read_account(request.escrow_account_id)
         wanted = {name: getattr(request, name) for name in ("custodian_name", "custodian_account_last4")}
         named = (Change(name, getattr(account, name) or None, value) for name, value in wanted.items())
         changes = tuple(change for change in named if change.before != change.after)
@@ -153,22 +153,21 @@ class _Details:
     async def describe_unfreezing(
         self, request: accounts_pb.UnfreezeEscrowAccountRequest, now: datetime
     ) -> ApprovalDetails:
-        return await self._describe_move("Unfreeze", Status.ACTIVE, request.escrow_account_id)
+        account = await self._read_account(request.escrow_account_id)
+        ended: list[Change] = []
+        if account.frozen_at is not None:  # frozen again, it is another freeze that a yes would end
+            frozen = {"freeze_time": write_time(account.frozen_at), "frozen_by": account.frozen_by}
+            frozen["freeze_note"] = account.freeze_note
+            ended = [Change(name, value, None) for name, value in frozen.items()]
+        return _describe_move("Unfreeze", account, Status.ACTIVE, ended)
 
     async def describe_closing(self, request: accounts_pb.CloseEscrowAccountRequest, now: datetime) -> ApprovalDetails:
-        return await self._describe_move("Close for good", Status.CLOSED, request.escrow_account_id)
+        account = await self._read_account(request.escrow_account_id)
+        return _describe_move("Close for good", account, Status.CLOSED)
 
-    async def _describe_move(self, verb: str, wanted: Status, escrow_account_id: str) -> ApprovalDetails:
+    async def _read_account(self, escrow_account_id: str) -> EscrowAccount:
         async with self._dependencies.database.begin() as tx:
-            account = await self._require_account(tx, escrow_account_id)
-        changes = (Change("status", account.status, wanted.value),)
-        return ApprovalDetails(
-            f"{verb}: {account.display_name}",
-            escrow_account_id,
-            escrow_account_id,
-            changes=changes,
-            is_done=account.status is wanted,
-        )
+            return await self._require_account(tx, escrow_account_id)
 
     # --- holds ---
 
@@ -220,6 +219,16 @@ class _Details:
         if account is None:
             raise EscrowAccountNotFound()
         return account
+
+
+def _describe_move(verb: str, account: EscrowAccount, wanted: Status, others: Sequence[Change] = ()) -> ApprovalDetails:
+    return ApprovalDetails(
+        f"{verb}: {account.display_name}",
+        account.escrow_account_id,
+        account.escrow_account_id,
+        changes=(Change("status", account.status, wanted.value), *others),
+        is_done=account.status is wanted,
+    )
 
 
 def _sum_changes(legs: Sequence[Leg]) -> dict[LedgerAccount, int]:

@@ -282,6 +282,25 @@ async def test_one_person_takes_the_right_away(desk):
     assert await desk.list_persons() == []
 
 
+async def test_an_older_yes_does_not_give_back_what_was_taken_from_a_person_since(desk):
+    await desk.create(persons=[person("auth0|ann")])
+    first = await desk.ask_for("mallory", idempotency_key="a")
+    second = await desk.ask_for("Mallory", idempotency_key="b")
+    other = await desk.ask_for("auth0|bob")
+    await desk.decide(first)
+    await desk.remove("mallory")
+    with pytest.raises(IllegalStatusChange):
+        await desk.decide(second)
+    assert await desk.list_persons() == ["auth0|ann"]
+    assert (await desk.read(other)).status == S.PENDING
+    again = await desk.read(await desk.ask_for("mallory"))
+    assert again.content_hash not in (first.content_hash, second.content_hash), "it says that it was taken away"
+    assert [(one.field, one.before) for one in again.changes[2:]] == [
+        ("remove_time", desk.clock.now().isoformat().replace("+00:00", "Z")),
+        ("removed_by", MAKER.person),
+    ]
+
+
 # --- limits -----------------------------------------------------------------------------------------------------------
 
 

@@ -97,8 +97,8 @@ async def test_nobody_ends_with_sql_that_a_person_acts_for_a_party_or_gains_from
         await compliance.add(person)
     await compliance.remove("ben")
     forgery = (
-        "INSERT INTO former_persons (org_id, person_id, party_id, ended_at, version, seal)"
-        f" VALUES (:org, :person, :party, '2020-01-01', 1000000, {seal})"
+        "INSERT INTO former_persons (org_id, person_id, party_id, ended_at, version, ended_by, seal)"
+        f" VALUES (:org, :person, :party, '2020-01-01', 1000000, 'x', {seal})"
     )
     async with compliance.database.begin(ORG) as tx:
         for person in ("ann", CHECKER.person):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from realco.type.v1.approval_pb2 import Approval
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import acting_as
 from services.chassis.data.once import IdempotencyKeyReused
-from services.chassis.values.refusals import ContentChanged
+from services.chassis.values.refusals import ContentChanged, IllegalStatusChange
 from tests.support.escrow import Escrow, key, new_entry, refusal
 from tests.support.ledger_accounts import ledger_account
 from tests.support.persons import Persons
@@ -58,6 +59,38 @@ async def test_who_was_to_close_an_active_account_does_not_close_one_that_was_fr
     assert (await escrow.call("GetEscrowAccount", get)).status == accounts_pb.EscrowAccount.FROZEN
 
 
+@pytest.mark.parametrize("is_hidden", [False, True], ids=["as it is", "hidden by SQL while it is frozen"])
+async def test_an_older_yes_does_not_undo_a_later_freeze(escrow: Escrow, is_hidden: bool):
+    account = await escrow.open()
+    await escrow.freeze(account)
+    unfreeze = accounts_pb.UnfreezeEscrowAccountRequest(escrow_account_id=account)
+    asked = []
+    for name in ("a", "b"):
+        unfreeze.idempotency_key = name
+        asked.append(await escrow.ask("UnfreezeEscrowAccount", unfreeze))
+    await approve(escrow, asked[0])
+    hide = "UPDATE approvals SET note = {} WHERE approval_id = '" + asked[1].approval_id + "'"
+    async with escrow.database.begin(escrow.admin.org_id) as tx:
+        await tx.exec_driver_sql(hide.format("'x'" if is_hidden else "note"))
+    order = accounts_pb.FreezeEscrowAccountRequest(escrow_account_id=account, note="another court order")
+    frozen = await escrow.call("FreezeEscrowAccount", order)
+    async with escrow.database.begin(escrow.admin.org_id) as tx:
+        await tx.exec_driver_sql(hide.format("NULL"))
+    asked[1].ClearField("etag")
+    with pytest.raises(ContentChanged if is_hidden else IllegalStatusChange):
+        await approve(escrow, asked[1])
+    get = accounts_pb.GetEscrowAccountRequest(escrow_account_id=account)
+    assert (await escrow.call("GetEscrowAccount", get)).status == accounts_pb.EscrowAccount.FROZEN
+    unfreeze.idempotency_key = "c"
+    changes = json.loads((await read(escrow, await escrow.ask("UnfreezeEscrowAccount", unfreeze))).content)["changes"]
+    assert {one["field"]: one.get("before") for one in changes} == {
+        "status": "FROZEN",
+        "freezeTime": frozen.freeze_time.ToJsonString(),
+        "frozenBy": escrow.admin.person,
+        "freezeNote": "another court order",
+    }
+
+
 async def test_an_approval_is_found_by_the_hold_or_the_entry_that_it_is_about_and_by_its_account(escrow: Escrow):
     account = await escrow.open()
     await escrow.post(account, ("cash", 100), ("suspense", -100))
@@ -83,6 +116,12 @@ async def list_approvals(escrow: Escrow, **filters: Any) -> list[Approval]:
     inbox = ApprovalsServicer(escrow.dependencies, escrow.approvals, Persons())
     with acting_as(escrow.admin):
         return list((await inbox.ListApprovals(approvals_pb2.ListApprovalsRequest(**filters), None)).approvals)
+
+
+async def read(escrow: Escrow, asked: Approval) -> Approval:
+    inbox = ApprovalsServicer(escrow.dependencies, escrow.approvals, Persons())
+    with acting_as(escrow.admin):
+        return await inbox.GetApproval(approvals_pb2.GetApprovalRequest(approval_id=asked.approval_id), None)
 
 
 FUNDED = new_entry(("cash", 5), ("suspense", -5))

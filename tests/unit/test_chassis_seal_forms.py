@@ -71,7 +71,7 @@ FORMS = {
     "distributions": ["c374a3d0d9eae262"],
     "ended_sessions": ["23656ac2bedc0ef2"],
     "escrow_accounts": ["0dd2b2078f82df90"],
-    "former_persons": ["1d51fde61982a7b4"],
+    "former_persons": ["8510841e875156d5"],
     "handled_positions": ["a81f650f8a2804e1"],
     "heard_parties": ["d33f7c41e0b24724"],
     "heard_persons": ["445271f738e43501"],

@@ -123,5 +123,25 @@ class ApprovalEvents:
     async def cancel_all(self, tx: AsyncConnection, kind: str, resource_id: str, now: datetime) -> None:
         """What they are about waits no more, or is not what it was: nobody decides any more."""
         for approval in await records.lock_pending(tx, current_principal().org_id, kind, resource_id, now):
-            over = approval.status_at(now) is Status.EXPIRED
-            await self.save(tx, replace(approval, status=Status.EXPIRED if over else Status.CANCELLED), now)
+            await self._cancel(tx, approval, now)
+
+    async def cancel_undoing(
+        self,
+        tx: AsyncConnection,
+        kind: str,
+        resource_id: str,
+        now: datetime,
+        would_undo: Callable[[Approval], bool] = lambda _: True,
+    ) -> None:
+        """The caller takes something away: what was asked for before, and would give it back, is asked for anew.
+
+        A row that somebody wrote past this service stops nobody from taking it away. If it is ours after all, its
+        content is another one by now, so no yes counts.
+        """
+        for approval in await records.lock_readable(tx, current_principal().org_id, kind, resource_id, now):
+            if would_undo(approval):
+                await self._cancel(tx, approval, now)
+
+    async def _cancel(self, tx: AsyncConnection, approval: Approval, now: datetime) -> None:
+        over = approval.status_at(now) is Status.EXPIRED
+        await self.save(tx, replace(approval, status=Status.EXPIRED if over else Status.CANCELLED), now)

@@ -75,6 +75,12 @@ async def lock_pending(tx: AsyncConnection, org_id: str, kind: str, resource_id:
     return _keep_pending(tx, await tx.execute(query))
 
 
+async def lock_readable(tx: AsyncConnection, org_id: str, kind: str, resource_id: str, now: datetime) -> list[Approval]:
+    """As `lock_pending`, without what somebody wrote past this service."""
+    rows = await tx.execute(_selecting_open(org_id, kind, resource_id, now).with_for_update())
+    return [each for each in keep_readable(tx, rows) if each.status is Status.PENDING]
+
+
 async def find_pending_about(
     tx: AsyncConnection, org_id: str, kind: str, resource_id: str, now: datetime
 ) -> Approval | None:

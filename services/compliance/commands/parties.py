@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from realco.compliance.v1 import events_pb2 as events
 from realco.compliance.v1 import parties_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.approvals.requests import name_kind_of
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_timestamp
+from services.chassis.values.approval import Approval
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import EtagRequired, check_etag
 from services.chassis.values.ids import new_id
@@ -26,6 +30,8 @@ from services.compliance.domain import parties as rules
 from services.compliance.domain.parties import Party, PartyPerson
 from services.compliance.domain.refusals import PersonNotFound, TooManyParties, TooManyPersons
 from services.compliance.store import parties as store
+
+_ADD = name_kind_of(pb.AddPartyPersonRequest)
 
 
 async def create_party(tx: AsyncConnection, request: pb.CreatePartyRequest, now: datetime) -> pb.Party:
@@ -91,6 +97,7 @@ async def remove_party_person(tx: AsyncConnection, request: pb.RemovePartyPerson
     if person is None:  # a name that was misspelled must not look like a right that was taken away
         raise PersonNotFound("person_id")
     check_etag(request.etag, person.etag)
+    await messages.APPROVAL_EVENTS.cancel_undoing(tx, _ADD, request.party_id, now, partial(_is_about, person_id))
     return await actions.answer_party(tx, await store.insert_end_of_person(tx, party, person_id, now))
 
 
@@ -113,6 +120,10 @@ async def _lock(tx: AsyncConnection, party_id: str) -> Party:
     if party_id not in found:
         raise PartyNotFound()
     return found[party_id]
+
+
+def _is_about(person_id: str, approval: Approval) -> bool:
+    return normalize_person(json.loads(approval.content)["request"]["personId"]) == person_id
 
 
 def _build_person(party: Party, person_id: str, title: str | None, now: datetime) -> PartyPerson:

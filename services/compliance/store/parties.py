@@ -168,6 +168,11 @@ async def _list_former(tx: AsyncConnection, whose: _Whose, since: datetime | Non
     return keep_sealed(tx, former_persons, await tx.execute(found))
 
 
+async def find_last_end(tx: AsyncConnection, party_id: str, person_id: str) -> Row | None:
+    """When, and by whom, it was last ended that the person acts for the party."""
+    return _find_latest(await _list_former(tx, _Whose(party_id, person_id))).get((party_id, person_id))
+
+
 async def insert_end_of_sessions(tx: AsyncConnection, person_id: str) -> datetime:
     """Ended at this moment of the database: sign-ins are not in the time of a test clock."""
     ended_at: datetime = (await tx.execute(sa.select(sa.func.now()))).scalar_one()
@@ -203,5 +208,6 @@ async def _insert_persons(tx: AsyncConnection, persons: Sequence[PartyPerson]) -
 async def insert_end_of_person(tx: AsyncConnection, party: Party, person_id: str, now: datetime) -> Party:
     """Ends that a person acts for a locked party, and answers the party."""
     ended = {"party_id": party.party_id, "person_id": person_id, "version": party.version + 1, "ended_at": now}
+    ended["ended_by"] = current_principal().person
     await insert_many(tx, former_persons, [seal_columns(tx, former_persons, ended)])
     return await save_party(tx, party, party, events.PartyPersonRemoved(person_id=person_id), now)

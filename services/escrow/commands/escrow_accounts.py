@@ -10,6 +10,7 @@ from realco.escrow.v1 import escrow_accounts_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.approvals.requests import name_kind_of
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
 from services.chassis.data.seals import seals_of
@@ -31,6 +32,7 @@ from services.escrow.domain.account import (
 from services.escrow.store.escrow_accounts import ESCROW_ACCOUNTS, list_balances
 
 CHANGE = "change of an escrow account"
+_UNFREEZE = name_kind_of(pb.UnfreezeEscrowAccountRequest)
 _EVENTS = {
     Status.FROZEN: events.EscrowAccountFrozen,
     Status.ACTIVE: events.EscrowAccountUnfrozen,
@@ -83,6 +85,7 @@ async def freeze_escrow_account(
     tx: AsyncConnection, request: pb.FreezeEscrowAccountRequest, now: datetime
 ) -> pb.EscrowAccount:
     account = await _lock(tx, request)
+    await messages.APPROVAL_EVENTS.cancel_undoing(tx, _UNFREEZE, account.escrow_account_id, now)
     return await _move(tx, account, freeze(account, request.note, current_principal().person, now), now)
 
 

@@ -245,6 +245,7 @@ def _create_tables() -> None:
         sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("ended_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("ended_by", sa.Text(), nullable=False),
         sa.Column("seal", postgresql.BYTEA(), nullable=False),
         sa.ForeignKeyConstraint(["org_id", "party_id"], ["parties.org_id", "parties.party_id"]),
         sa.PrimaryKeyConstraint("org_id", "person_id", "party_id", "ended_at"),
