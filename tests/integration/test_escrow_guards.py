@@ -15,6 +15,7 @@ from realco.escrow.v1 import holds_pb2 as pb
 from services.chassis.calls.auth import Principal
 from services.escrow.commands.escrow_accounts import CHANGE
 from tests.support.escrow import Escrow, key, ledger_account, usd
+from tests.support.forged_entries import posting
 from tests.support.seals import SEALS
 
 # As the app role, and as the owner: refused (with any of these states), or `blind`: it changes no row at all.
@@ -229,17 +230,6 @@ OF_THE_APP = {
     " bytea) RETURNS boolean LANGUAGE sql AS 'SELECT true'",
     "the owner's role": "SET ROLE escrow_owner",
 }
-
-
-def posting(accounts, *, of="1,1", kinds="CASH,FEES", parties='"",""', debits="t,f") -> str:
-    """A call of the posting function: an entry of two legs of 5."""
-    orgs = ",".join("org_1" for _ in accounts)
-    return (
-        f"post_journal_entries(now(), '{{{orgs}}}', '{{{','.join(accounts)}}}', '{{{of}}}', '{{{kinds}}}',"
-        f" '{{{parties}}}', '{{1}}', '{{1}}', ARRAY[gen_random_uuid()], ARRAY['x'::bytea], '{{je_x}}', '{{FEE}}',"
-        " '{x}', '{NULL}', '{USD}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{x}', '{NULL}', '{NULL}', '{f}', '{2}',"
-        f" '{{1,2}}', '{{{debits}}}', '{{f,f}}', '{{5,5}}', '{{NULL}}', '{{x}}')"
-    )
 
 
 class Book:

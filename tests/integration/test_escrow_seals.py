@@ -9,26 +9,20 @@ from functools import partial
 import pytest
 import sqlalchemy as sa
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
-from realco.escrow.v1 import holds_pb2, journal_pb2, postings_pb2
+from realco.escrow.v1 import holds_pb2
 from sqlalchemy.exc import DBAPIError
 
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.audit import audit_seals
 from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import ROWS_NOT_SEALED
-from services.chassis.values.ids import new_id
 from services.escrow import tables
-from services.escrow.acceptance import accept
 from services.escrow.commands.journal_entries import build_entry
 from services.escrow.domain.journal import PostingKey
-from services.escrow.jobs import BookCheck
 from services.escrow.rights import RIGHTS
-from tests.integration.test_escrow_guards import posting
 from tests.support.chassis import as_superuser
-from tests.support.escrow import Escrow, Payment, key, new_entry, refusal, usd
-from tests.support.ledger_accounts import ledger_account
-
-HELD = "subscription:inv-001"
+from tests.support.escrow import Escrow, key, new_entry, refusal
+from tests.support.forged_entries import HELD, forge, opened
 
 
 @pytest.fixture
@@ -36,145 +30,6 @@ async def escrow(service_urls) -> AsyncIterator[Escrow]:
     escrow = Escrow(await service_urls("escrow"))
     yield escrow
     await escrow.close()
-
-
-async def opened(escrow: Escrow) -> str:
-    account = await escrow.open()
-    await escrow.post(account, ("cash", 100), (HELD, -100))
-    return account
-
-
-async def forge(
-    escrow: Escrow,
-    account: str,
-    asked: PostingKey | None = None,
-    *,
-    debits: str = "t,f",
-    verdict: str = "posted",
-    transaction_id: str = "NULL",
-) -> None:
-    """A deposit of 5 that nobody paid in, by a call of the book's function; under the key of somebody's request."""
-    call = posting([account], kinds="CASH,SUBSCRIPTION", parties='"",inv-001', debits=debits)
-    call = call.replace("'{org_1}'", ":orgs")
-    call = call.replace("{je_x}", f"{{{new_id('je')}}}").replace(
-        "'{USD}', '{NULL}'", f"'{{USD}}', '{{{transaction_id}}}'"
-    )
-    if asked is not None:
-        call = call.replace("gen_random_uuid()", f"'{asked.key}'::uuid")
-        call = call.replace("'x'::bytea", f"'\\x{asked.fingerprint.hex()}'::bytea")
-    async with escrow.database.begin(escrow.org_id) as tx:
-        statement = sa.text("SELECT verdict[1] FROM " + call.replace("::", "\\:\\:")).bindparams(orgs=[escrow.org_id])
-        assert await tx.scalar(statement) == verdict
-
-
-async def pay(escrow: Escrow, *accounts: str, amount_minor: int = 1) -> str:
-    """What becomes of a payout, of each escrow account one."""
-    items = [
-        postings_pb2.BatchSubmitPayoutsRequest.Item(
-            idempotency_key=key(),
-            escrow_account_id=account,
-            transaction_id=key(),
-            party_id="inv-001",
-            source=journal_pb2.LedgerAccount.SUBSCRIPTION,
-            amount=usd(amount_minor),
-        )
-        for account in accounts
-    ]
-    request = postings_pb2.BatchSubmitPayoutsRequest(items=items)
-    [result] = (await escrow.call("BatchSubmitPayouts", request, escrow.transactions)).results
-    return str(result.WhichOneof("outcome"))
-
-
-async def check(escrow: Escrow) -> dict[str, list[str]]:
-    faults: dict[str, list[str]] = {}
-    job = BookCheck(escrow.database, faults)
-    while await job.run():
-        pass
-    return faults
-
-
-async def test_a_stage_that_somebody_else_booked_is_not_passed_over_until_an_operator_accepts_it(escrow):
-    account = await opened(escrow)
-    payment = Payment(account, "ESCROW_DEPOSIT", 5)
-    await forge(escrow, account, transaction_id=payment.transaction.transaction_id)
-    before = await escrow.posted(account)
-    with pytest.raises(NotSealed):
-        await payment.happens(escrow, "SETTLED")
-    assert await escrow.posted(account) == before
-    await accept(escrow.database, (escrow.org_id, account), 2)
-    await payment.happens(escrow, "SETTLED")
-    assert await escrow.posted(account) == before
-
-
-@pytest.mark.parametrize("checked", ["never", "by the job", "by a payout"])
-async def test_no_money_leaves_an_escrow_account_with_an_entry_that_the_service_did_not_book(escrow, checked):
-    account, other = await opened(escrow), await opened(escrow)
-    hold = await escrow.hold(account, HELD, 10)
-    if checked == "by the job":
-        assert await check(escrow) == {}
-    if checked == "by a payout":
-        assert await pay(escrow, account) == "journal_entry"
-    await forge(escrow, account)
-    before, told = await escrow.posted(account), ROWS_NOT_SEALED.labels("journal_entries")._value.get()
-    with pytest.raises(NotSealed):
-        await pay(escrow, account)
-    end = {"idempotency_key": key(), "escrow_account_id": account, "hold_id": hold.hold_id}
-    with pytest.raises(NotSealed):
-        await escrow.call("ReleaseHold", holds_pb2.ReleaseHoldRequest(**end))
-    to = ledger_account("fees")
-    with pytest.raises(NotSealed):
-        await escrow.call("CaptureHold", holds_pb2.CaptureHoldRequest(**end, to_ledger_account=to))
-    assert await escrow.posted(account) == before
-    assert ROWS_NOT_SEALED.labels("journal_entries")._value.get() == told + 3
-    assert await pay(escrow, other) == "journal_entry"
-    [(title, _)] = (await check(escrow)).items()
-    assert account in title
-
-
-async def test_what_was_booked_and_did_not_commit_is_known_of_nobody_else(escrow):
-    account, other = await opened(escrow), await opened(escrow)
-    assert await pay(escrow, account) == "journal_entry"
-    await forge(escrow, other)
-    with pytest.raises(NotSealed):
-        await pay(escrow, account, other)  # it gave the number 3, and took it back
-    assert await pay(escrow, account, amount_minor=1000) == "failure"
-    await forge(escrow, account)
-    with pytest.raises(NotSealed):
-        await pay(escrow, account)
-
-
-async def test_an_entry_that_an_operator_accepted_keeps_no_money_back_and_those_before_it_still_do(escrow):
-    account = await opened(escrow)
-    assert await pay(escrow, account) == "journal_entry"
-    await forge(escrow, account)
-    await forge(escrow, account)
-    with pytest.raises(NotSealed):
-        await pay(escrow, account)
-    place = escrow.org_id, account
-    with pytest.raises(NotSealed):
-        await accept(escrow.database, place, 4)
-    with pytest.raises(LookupError):
-        await accept(escrow.database, place, 5)
-    assert "entry 3 " in await accept(escrow.database, place, 3)
-    with pytest.raises(NotSealed):
-        await pay(escrow, account)
-    await accept(escrow.database, place, 4)
-    assert await pay(escrow, account) == "journal_entry"
-    assert await check(escrow) == {}
-    with pytest.raises(LookupError):
-        await accept(escrow.database, place, 3)
-
-
-@pytest.mark.parametrize("seal", ["seal", "'made up'"])
-async def test_nobody_writes_that_the_book_was_looked_at(escrow, seal):
-    account = await opened(escrow)
-    assert await check(escrow) == {}
-    await forge(escrow, account)
-    async with escrow.database.begin_for_all() as tx:
-        await tx.execute(sa.text(f"UPDATE book_checks SET sequence = 2, seal = {seal}"))
-    with pytest.raises(NotSealed):
-        await pay(escrow, account)
-    assert await check(escrow) != {}
 
 
 def importer(escrow: Escrow) -> Principal:

@@ -38,6 +38,8 @@ PAYABLE, PROCEEDS, REFUND = (
         (["SUBMITTED", "SETTLED", "COMPLETED", "RETURNED"], {}, {}, {}),
         (["SUBMITTED", "SETTLED", "RETURNED", "RETURNED"], {}, {}, {}),
         (["SUBMITTED", "SETTLED", "COMPLETED", "REVERSED"], {}, {}, {}),
+        (["SUBMITTED", "RETURNED", "SETTLED"], {}, {}, {}),  # it came and went, in whatever order that is heard
+        (["RETURNED", "SUBMITTED", "SETTLED", "COMPLETED", "RETURNED"], {}, {}, {}),
         (["FAILED"], {}, {}, {}),
         (["CANCELLED"], {}, {}, {}),
         (["COMPLETED"], {}, {}, {}),
@@ -75,6 +77,9 @@ async def test_a_second_presentment_is_booked_anew(escrow):
     payment = Payment(account, "ESCROW_DEPOSIT", 100)
     await payment.happens(escrow, "SUBMITTED", "SETTLED", "RETURNED")
     payment.transaction.presentments = 2
+    await payment.happens(escrow, "RETURNED")
+    assert (await escrow.journal())[-1].reverses_journal_entry_id == ""  # nothing of it was booked yet
+    payment.transaction.presentments = 3
     await payment.happens(escrow, "SUBMITTED", "SETTLED")
     assert await escrow.posted(account) == ARRIVED
     assert await escrow.held(account) == {SUBSCRIPTION: 100}

@@ -13,7 +13,15 @@ from services.escrow.domain.chart import (
     account_of_party,
 )
 from services.escrow.domain.journal import EntryType, Layer, Leg, credit, debit, mirror
-from services.escrow.domain.stages import BookedPosition, Moving, Stage, build_legs, reversed_entry, type_of
+from services.escrow.domain.stages import (
+    BookedPosition,
+    Moving,
+    Stage,
+    build_coming_and_going,
+    build_legs,
+    reversed_entry,
+    type_of,
+)
 from services.escrow.domain.types import TYPES
 
 CONTRIBUTION = Moving(TYPES["ESCROW_DEPOSIT"], "inv-001", 100)
@@ -83,6 +91,10 @@ def swap(legs: tuple[Leg, ...], old: LedgerAccount, new: LedgerAccount) -> tuple
 )
 def test_a_stage_posts_what_the_book_does_not_have_yet(moving, booked, stage, posted):
     assert build_legs(stage, moving, BookedPosition(booked), available=lambda _: 100) == posted
+
+
+def test_money_that_came_back_before_it_was_heard_of_was_pending_and_is_not():
+    assert BookedPosition(build_coming_and_going(CONTRIBUTION)).undone(PENDING) == ()
 
 
 def test_money_that_arrives_in_a_frozen_account_is_unexplained_until_somebody_explains_it():

@@ -29,6 +29,7 @@ from services.escrow.domain.account import (
     may_change,
     unfreeze,
 )
+from services.escrow.posting.checks import check_whole_book
 from services.escrow.store.escrow_accounts import ESCROW_ACCOUNTS, list_balances
 
 CHANGE = "change of an escrow account"
@@ -132,6 +133,7 @@ async def _move(tx: AsyncConnection, before: EscrowAccount, after: EscrowAccount
         return await actions.answer_escrow_account(tx, before)
     check_move(MOVES, before.status, after.status)
     if after.status is Status.CLOSED:
+        await check_whole_book(tx, before.escrow_account_id)
         check_empty(await list_balances(tx, before.escrow_account_id), before.currency)
     return await _save(tx, before, after, now)
 

@@ -16,6 +16,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.calls.batch import build_results
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.database import Database
+from services.chassis.data.seals import seals_of
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
 from services.escrow.domain.chart import (
@@ -33,6 +34,7 @@ from services.escrow.domain.journal import (
 )
 from services.escrow.domain.refusals import JournalEntryNotFound
 from services.escrow.messages import read_ledger_account
+from services.escrow.posting.checks import is_ours
 from services.escrow.posting.group_commit import Poster
 from services.escrow.store import journal
 
@@ -79,11 +81,12 @@ async def build_entry(
             fields={f"{path}.effective_time": "is in the future"},
         )
     _check_reversal(new, path)
-    original = currency = None
+    original = belongs = currency = None
     if new.reverses_journal_entry_id:
         # Entries are never edited, so what is read here is still true when its mirror is booked.
         async with database.begin() as tx:
             original = await journal.find_journal_entry(tx, escrow_account_id, new.reverses_journal_entry_id)
+            belongs = original if original is not None and is_ours(seals_of(tx), original) else None
         if original is None:
             raise JournalEntryNotFound(f"{path}.reverses_journal_entry_id")
         legs: Sequence[Leg] = mirror(original.legs)
@@ -106,10 +109,10 @@ async def build_entry(
         external_id=new.external_id or None,
         metadata=dict(new.metadata),
         legs_path=None if original else f"{path}.legs",
-        # A reversal belongs to what its original belongs to.
-        transaction_id=original.transaction_id if original else None,
-        investment_id=original.investment_id if original else new.investment_id or None,
-        distribution_id=original.distribution_id if original else None,
+        # A reversal belongs to what its original belongs to; what somebody else booked belongs to nothing.
+        transaction_id=belongs.transaction_id if belongs else None,
+        investment_id=belongs.investment_id if belongs else new.investment_id or None,
+        distribution_id=belongs.distribution_id if belongs else None,
         reverses_journal_entry_id=new.reverses_journal_entry_id or None,
     )
 

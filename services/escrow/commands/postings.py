@@ -177,7 +177,6 @@ def _build_payout_entry(item: Item) -> NewEntry:
         transaction_id=item.transaction_id,
         investment_id=item.investment_id or None,
         distribution_id=item.distribution_id or None,
-        asks_for_seals=True,
     )
 
 
@@ -191,6 +190,7 @@ def _build_for_service(request: Any, **values: Any) -> NewEntry:
         key=PostingKey(digest_scope("rpc", principal.key_owner, request.idempotency_key), fingerprint_of(request)),
         idempotency_key=request.idempotency_key,
         created_by=principal.person,
+        asks_for_seals=True,
         **values,
     )
 

@@ -19,19 +19,21 @@ from services.chassis.values.refusals import EscrowAccountFrozen, EscrowAccountN
 from services.escrow.commands import holds
 from services.escrow.domain import refusals
 from services.escrow.domain.account import Status
-from services.escrow.domain.chart import CASH, SUSPENSE, LedgerAccountKind
-from services.escrow.domain.journal import Leg, NewEntry, build_key
+from services.escrow.domain.chart import CASH, SUSPENSE, LedgerAccount, LedgerAccountKind
+from services.escrow.domain.journal import Leg, NewEntry, PostingKey, build_key
 from services.escrow.domain.stages import (
     BookedPosition,
     Moving,
     Stage,
+    asks_what_is_left,
+    build_coming_and_going,
     build_legs,
     reversed_entry,
     type_of,
 )
 from services.escrow.domain.types import TransactionType, require_type
 from services.escrow.posting.booking import book_in
-from services.escrow.posting.checks import check_booked
+from services.escrow.posting.checks import check_whole_book, keep_ours
 from services.escrow.store import escrow_accounts, journal
 
 _Transaction = transactions_pb2.Transaction
@@ -51,18 +53,24 @@ async def book_stage(
         await end_return_risk(tx, transaction, now, when_frozen=True)
     booked = await journal.list_journal_entries_of_transaction(tx, escrow_account_id, transaction.transaction_id)
     # What somebody else says of it would pass for the stage, and the money would be in nobody's books.
-    await check_booked(tx, escrow_account_id, booked)
+    booked = await keep_ours(tx, escrow_account_id, booked)
+    keys = {entry.rows[0]["request_key"] for entry in booked}
+    if _key_of(Stage.RETURNED, moving, transaction).key in keys:
+        return  # it came back, so whatever else is heard of it is heard late
     position = BookedPosition(leg for entry in booked for leg in entry.legs)
-    accounts = [CASH, SUSPENSE, moving.target, *(account for account, _ in position.credited())]
-    balances = {
-        balance.ledger_account: balance.posted_minor - balance.held_minor
-        for balance in await escrow_accounts.list_balances(tx, escrow_account_id, accounts)
-    }
+    balances = {}
+    if asks_what_is_left(stage, moving):
+        balances = await _list_available(tx, escrow_account_id, moving, position)
     legs = build_legs(stage, moving, position, frozen=frozen, available=lambda account: balances.get(account, 0))
+    reverses = reversed_entry(stage, [(entry.journal_entry_id, entry.legs) for entry in booked]) if legs else None
+    if reverses and await journal.is_reversed(tx, reverses):
+        reverses = None  # whoever reversed it, the bank has done what it has done
+    is_unheard_of = _key_of(Stage.SETTLED, moving, transaction).key not in keys
+    if not legs and stage is Stage.RETURNED and moving.type.is_debit and is_unheard_of:
+        legs = build_coming_and_going(moving)
     if not legs:
         return
-    history = [(entry.journal_entry_id, entry.legs) for entry in booked]
-    await book_in(tx, [_build_entry(stage, moving, transaction, legs, history, min(occurred_at, now))], now)
+    await book_in(tx, [_build_entry(stage, moving, transaction, legs, reverses, min(occurred_at, now))], now)
     _tell_of_debt(escrow_account_id, transaction, legs)
     if stage is Stage.SETTLED and moving.type.is_held and _is_at_risk(transaction) and not frozen:
         await holds.reserve_money(
@@ -76,6 +84,18 @@ async def book_stage(
             transaction_id=transaction.transaction_id,
             now=now,
         )
+
+
+async def _list_available(
+    tx: AsyncConnection, escrow_account_id: str, moving: Moving, position: BookedPosition
+) -> dict[LedgerAccount, int]:
+    """How much may be taken of each ledger account that the transaction may touch. Raises: NotSealed."""
+    await check_whole_book(tx, escrow_account_id)
+    accounts = [CASH, SUSPENSE, moving.target, *(account for account, _ in position.credited())]
+    return {
+        balance.ledger_account: balance.posted_minor - balance.held_minor
+        for balance in await escrow_accounts.list_balances(tx, escrow_account_id, accounts)
+    }
 
 
 def _tell_of_debt(escrow_account_id: str, transaction: transactions_pb2.Transaction, legs: Sequence[Leg]) -> None:
@@ -105,21 +125,14 @@ def _build_entry(
     moving: Moving,
     transaction: transactions_pb2.Transaction,
     legs: Sequence[Leg],
-    history: Sequence[tuple[str, Sequence[Leg]]],
+    reverses: str | None,
     effective_at: datetime,
 ) -> NewEntry:
     return NewEntry(
         org_id=current_principal().org_id,
         escrow_account_id=transaction.escrow_account_id,
         journal_entry_id=new_id("je"),
-        # The body is the transaction's alone: the legs follow from the book as it is when the stage comes first.
-        key=build_key(
-            "transaction",
-            transaction.transaction_id,
-            _attempt(transaction),
-            stage.value,
-            body=f"{moving.type.name} {moving.party_id} {moving.amount_minor}".encode(),
-        ),
+        key=_key_of(stage, moving, transaction),
         type=type_of(stage, moving),
         description=f"{moving.type.label} {stage.value}",
         legs=legs,
@@ -129,9 +142,15 @@ def _build_entry(
         transaction_id=transaction.transaction_id,
         investment_id=transaction.investment_id or None,
         distribution_id=transaction.distribution_id or None,
-        reverses_journal_entry_id=reversed_entry(stage, history),
+        reverses_journal_entry_id=reverses,
         when_frozen=True,
     )
+
+
+def _key_of(stage: Stage, moving: Moving, transaction: transactions_pb2.Transaction) -> PostingKey:
+    # The body is the transaction's alone: the legs follow from the book as it is when the stage comes first.
+    body = f"{moving.type.name} {moving.party_id} {moving.amount_minor}".encode()
+    return build_key("transaction", transaction.transaction_id, _attempt(transaction), stage.value, body=body)
 
 
 async def end_return_risk(

@@ -109,5 +109,5 @@ class NewEntry:
     legs_path: str | None = None  # where a request has the legs, to name one in a refusal
     # True for facts of the rails: the money has moved, frozen or not.
     when_frozen: bool = False
-    # True where money leaves by it: all that the escrow account had before must have been booked by this service.
+    # True where money leaves, or becomes another's, by it: all that the escrow account had before must be ours.
     asks_for_seals: bool = False

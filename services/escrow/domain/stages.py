@@ -10,6 +10,9 @@ twice, late or without its predecessor posts what is true and nothing twice.
 | ENDED | what is pending is undone | what is posted is mirrored |
 | RETURNED | settled: Dr target / Cr CASH; else as ENDED | what is posted is mirrored |
 
+After RETURNED nothing more is posted of that attempt, which commands/stages.py tells by the key of its entry. So money
+in that came back before anything else was heard of it has an entry, too: it was pending, and is not.
+
 Which type is which, and what its target is, says types.py; the target is SUSPENSE while the account is frozen.
 """
 
@@ -29,7 +32,7 @@ from services.escrow.domain.chart import (
     LedgerAccountKind,
     account_of_party,
 )
-from services.escrow.domain.journal import EntryType, Layer, Leg, credit, debit
+from services.escrow.domain.journal import EntryType, Layer, Leg, credit, debit, mirror
 from services.escrow.domain.types import TransactionType
 
 
@@ -103,6 +106,11 @@ def build_legs(
     return _money_out(stage, booked, available)
 
 
+def asks_what_is_left(stage: Stage, moving: Moving) -> bool:
+    """Whether the legs of the stage follow from balances, too."""
+    return stage is (Stage.RETURNED if moving.type.is_debit else Stage.SETTLED)
+
+
 def _money_in(
     stage: Stage, moving: Moving, booked: BookedPosition, *, frozen: bool, available: Available
 ) -> tuple[Leg, ...]:
@@ -110,9 +118,7 @@ def _money_in(
     pending = booked.undone(Layer.PENDING)
     settled = booked.at_the_bank() > 0
     if stage is Stage.SUBMITTED:
-        if pending or settled:
-            return ()
-        return (debit(IN_TRANSIT, amount, Layer.PENDING), credit(moving.target, amount, Layer.PENDING))
+        return () if pending or settled else _on_its_way(moving)
     if stage is Stage.SETTLED:
         if settled:
             return ()
@@ -122,6 +128,16 @@ def _money_in(
     if stage is Stage.RETURNED and settled:
         return _return(moving, booked, frozen=frozen, available=available)
     return pending
+
+
+def _on_its_way(moving: Moving) -> tuple[Leg, ...]:
+    amount = moving.amount_minor
+    return (debit(IN_TRANSIT, amount, Layer.PENDING), credit(moving.target, amount, Layer.PENDING))
+
+
+def build_coming_and_going(moving: Moving) -> tuple[Leg, ...]:
+    """The legs of money in that came back before anything else was heard of it."""
+    return (*_on_its_way(moving), *mirror(_on_its_way(moving)))
 
 
 def _return(moving: Moving, booked: BookedPosition, *, frozen: bool, available: Available) -> tuple[Leg, ...]:

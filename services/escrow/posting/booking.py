@@ -82,7 +82,7 @@ async def book(
     Returns: What became of each, and the numbers of what was booked.
 
     Raises:
-        NotSealed: money leaves by one of them, and the book of its escrow account has an entry that is not ours.
+        NotSealed: one of them asks for seals, and the book of its escrow account has an entry that is not ours.
     """
     outcomes: list[Outcome] = []
     posted: list[tuple[NewEntry, pb.JournalEntry]] = []

@@ -55,8 +55,8 @@ _of_leg = itemgetter("kind", "party_id", "direction", "layer", "amount_minor")
 
 Place = tuple[str, str]  # organization, escrow account
 FIRST: Place = ("", "")
-# The first and the last number that a transaction gave to entries of each escrow account. If it does not commit, somebody
-# else's get them.
+# The first and the last number that a transaction gave to entries of each escrow account. Without its commit they go
+# to others.
 Booked = dict[Place, tuple[int, int]]
 
 
@@ -96,13 +96,44 @@ async def check_book(tx: AsyncConnection, escrow_account_id: str, last: int) -> 
     await Checks(seals_of(tx)).check(await driver_connection(tx), place, last)
 
 
-async def check_booked(tx: AsyncConnection, escrow_account_id: str, booked: Iterable[journal.BookedEntry]) -> None:
-    """Returns if this service booked the entries, or an operator accepted them as they are. Raises: NotSealed."""
+async def check_whole_book(tx: AsyncConnection, escrow_account_id: str) -> None:
+    """Returns if this service booked all that the locked escrow account has, or an operator accepted it.
+
+    Whoever makes an entry or a decision of its balances asks for this. Raises: NotSealed.
+    """
+    account, seals = escrow_accounts.c, seals_of(tx)
+    place = account.org_id == current_principal().org_id, account.escrow_account_id == escrow_account_id
+    row = (await tx.execute(_select_checks().where(*place))).one()
+    known = _known_of(seals, row)
+    await _check_entries(await driver_connection(tx), seals, _place_of(row), known, row.entry_sequence)
+
+
+async def keep_ours(
+    tx: AsyncConnection, escrow_account_id: str, booked: Iterable[journal.BookedEntry]
+) -> list[journal.BookedEntry]:
+    """The entries that this service booked.
+
+    What an operator accepted is left out: its money may leave, and it is still nothing that we know of a transaction.
+
+    Raises:
+        NotSealed: one is not ours, and nobody accepted it.
+    """
+    ours = []
     for entry in booked:
-        try:
-            check_entry(seals_of(tx), entry.rows)
-        except NotSealed:
+        if is_ours(seals_of(tx), entry):
+            ours.append(entry)
+        else:
             await check_book(tx, escrow_account_id, entry.sequence)
+    return ours
+
+
+def is_ours(seals: Seals, entry: journal.BookedEntry) -> bool:
+    """Whether this service booked the entry. One that it did not is in the log."""
+    try:
+        check_entry(seals, entry.rows)
+    except NotSealed:
+        return False
+    return True
 
 
 class Unchecked(NamedTuple):

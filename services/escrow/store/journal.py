@@ -169,6 +169,12 @@ async def find_journal_entry(tx: AsyncConnection, escrow_account_id: str, journa
     return found[0] if found else None
 
 
+async def is_reversed(tx: AsyncConnection, journal_entry_id: str) -> bool:
+    """Whether an entry of the book says that it reverses this one, whoever booked it."""
+    which = journal_entries.c.reverses_journal_entry_id == journal_entry_id
+    return bool(await tx.scalar(sa.select(sa.exists().where(is_mine(journal_entries), which))))
+
+
 async def _list_entries(
     tx: AsyncConnection, escrow_account_id: str, which: sa.ColumnElement[bool]
 ) -> list[BookedEntry]:

@@ -1,0 +1,158 @@
+"""Who has only escrow's login writes entries into the book: no money leaves by them, and nothing is decided by them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import sqlalchemy as sa
+from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
+from realco.escrow.v1 import holds_pb2, journal_pb2, postings_pb2
+
+from services.chassis.calls.auth import Principal
+from services.chassis.data.seals import NotSealed
+from services.chassis.process.telemetry import ROWS_NOT_SEALED
+from services.escrow.acceptance import accept
+from tests.support.escrow import Escrow, Payment, key, usd
+from tests.support.forged_entries import HELD, check, forge, forge_pair, opened, pay
+from tests.support.ledger_accounts import ledger_account
+
+
+@pytest.fixture
+async def escrow(service_urls) -> AsyncIterator[Escrow]:
+    escrow = Escrow(await service_urls("escrow"))
+    yield escrow
+    await escrow.close()
+
+
+async def test_a_stage_that_somebody_else_booked_is_not_passed_over_and_accepted_it_is_still_to_be_booked(escrow):
+    account = await opened(escrow)
+    payment = Payment(account, "ESCROW_DEPOSIT", 5)
+    forged = await forge(escrow, account, transaction_id=payment.transaction.transaction_id)
+    before = await escrow.posted(account)
+    with pytest.raises(NotSealed):
+        await payment.happens(escrow, "SETTLED")
+    assert await escrow.posted(account) == before
+    await accept(escrow.database, (escrow.org_id, account), 2)
+    undone = await escrow.post(account, reverses_journal_entry_id=forged)
+    assert undone.transaction_id == ""  # or it would count for the transaction, and what it undoes would not
+    await payment.happens(escrow, "SETTLED")
+    assert await escrow.posted(account) == before
+    assert (await escrow.journal())[-1].transaction_id == payment.transaction.transaction_id
+
+
+async def test_what_becomes_of_a_transaction_follows_from_our_entries_alone(escrow):
+    account = await opened(escrow)
+    await escrow.post(account, ("cash", 100), ("subscription:inv-002", -100))
+    before = await escrow.posted(account)
+    failing = Payment(account, "REFUND", 10)
+    await failing.submit(escrow, journal_pb2.LedgerAccount.SUBSCRIPTION)
+    await forge_pair(escrow, account, failing.transaction.transaction_id, first=False)
+    await failing.happens(escrow, "FAILED")
+    assert await escrow.posted(account) == before  # and inv-002 has nothing that nobody paid in
+
+    returning = Payment(account, "ESCROW_DEPOSIT", 5)
+    await returning.happens(escrow, "SETTLED", "COMPLETED")
+    settled = (await escrow.journal())[-1].journal_entry_id
+    await escrow.post(account, (HELD, 105), ("cash", -105))
+    await forge_pair(escrow, account, returning.transaction.transaction_id, first=True)
+    await forge(escrow, account, kinds="CASH,SUSPENSE", reverses=settled)
+    with pytest.raises(NotSealed):
+        await returning.happens(escrow, "RETURNED")  # how much is left is what somebody else says
+    await accept(escrow.database, (escrow.org_id, account), 11)
+    await returning.happens(escrow, "RETURNED")
+    owed = {"cash": 100, "subscription:inv-002": 100, "returns_receivable:inv-001": 5, "suspense": 5}
+    assert await escrow.posted(account) == owed
+
+
+async def test_nothing_is_decided_by_balances_that_somebody_else_wrote(escrow):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 5), (HELD, -5))
+    await escrow.post(account, ("cash", 50), ("distributable", -50))
+    payout = Payment(account, "REFUND", 1)
+    await payout.submit(escrow, journal_pb2.LedgerAccount.SUBSCRIPTION)
+    await forge(escrow, account)
+    part = postings_pb2.PartyAmount(party_id="inv-001", amount=usd(2))
+    asked = {"idempotency_key": key(), "escrow_account_id": account}
+    release = postings_pb2.ReleaseSubscriptionsRequest(**asked, offering_id="off_x", subscriptions=[part])
+    declare = postings_pb2.DeclareDistributionRequest(**asked, distribution_id="dist_x", payables=[part])
+    service = Principal("service:distributions", "service", escrow.org_id, "admin-1")
+    for work in (
+        payout.happens(escrow, "SETTLED"),
+        escrow.call("ReleaseSubscriptions", release, service),
+        escrow.call("DeclareDistribution", declare, service),
+        escrow.call("CloseEscrowAccount", accounts_pb.CloseEscrowAccountRequest(**asked)),
+    ):
+        with pytest.raises(NotSealed):
+            await work
+
+
+@pytest.mark.parametrize("checked", ["never", "by the job", "by a payout"])
+async def test_no_money_leaves_an_escrow_account_with_an_entry_that_the_service_did_not_book(escrow, checked):
+    account, other = await opened(escrow), await opened(escrow)
+    hold = await escrow.hold(account, HELD, 10)
+    if checked == "by the job":
+        assert await check(escrow) == {}
+    if checked == "by a payout":
+        assert await pay(escrow, account) == "journal_entry"
+    await forge(escrow, account)
+    before, told = await escrow.posted(account), ROWS_NOT_SEALED.labels("journal_entries")._value.get()
+    with pytest.raises(NotSealed):
+        await pay(escrow, account)
+    end = {"idempotency_key": key(), "escrow_account_id": account, "hold_id": hold.hold_id}
+    with pytest.raises(NotSealed):
+        await escrow.call("ReleaseHold", holds_pb2.ReleaseHoldRequest(**end))
+    to = ledger_account("fees")
+    with pytest.raises(NotSealed):
+        await escrow.call("CaptureHold", holds_pb2.CaptureHoldRequest(**end, to_ledger_account=to))
+    assert await escrow.posted(account) == before
+    assert ROWS_NOT_SEALED.labels("journal_entries")._value.get() == told + 3
+    assert await pay(escrow, other) == "journal_entry"
+    [(title, _)] = (await check(escrow)).items()
+    assert account in title
+
+
+async def test_what_was_booked_and_did_not_commit_is_known_of_nobody_else(escrow):
+    account, other = await opened(escrow), await opened(escrow)
+    assert await pay(escrow, account) == "journal_entry"
+    await forge(escrow, other)
+    with pytest.raises(NotSealed):
+        await pay(escrow, account, other)  # it gave the number 3, and took it back
+    assert await pay(escrow, account, amount_minor=1000) == "failure"
+    await forge(escrow, account)
+    with pytest.raises(NotSealed):
+        await pay(escrow, account)
+
+
+async def test_an_entry_that_an_operator_accepted_keeps_no_money_back_and_those_before_it_still_do(escrow):
+    account = await opened(escrow)
+    assert await pay(escrow, account) == "journal_entry"
+    await forge(escrow, account)
+    await forge(escrow, account)
+    with pytest.raises(NotSealed):
+        await pay(escrow, account)
+    place = escrow.org_id, account
+    with pytest.raises(NotSealed):
+        await accept(escrow.database, place, 4)
+    with pytest.raises(LookupError):
+        await accept(escrow.database, place, 5)
+    assert "entry 3 " in await accept(escrow.database, place, 3)
+    with pytest.raises(NotSealed):
+        await pay(escrow, account)
+    await accept(escrow.database, place, 4)
+    assert await pay(escrow, account) == "journal_entry"
+    assert await check(escrow) == {}
+    with pytest.raises(LookupError):
+        await accept(escrow.database, place, 3)
+
+
+@pytest.mark.parametrize("seal", ["seal", "'made up'"])
+async def test_nobody_writes_that_the_book_was_looked_at(escrow, seal):
+    account = await opened(escrow)
+    assert await check(escrow) == {}
+    await forge(escrow, account)
+    async with escrow.database.begin_for_all() as tx:
+        await tx.execute(sa.text(f"UPDATE book_checks SET sequence = 2, seal = {seal}"))
+    with pytest.raises(NotSealed):
+        await pay(escrow, account)
+    assert await check(escrow) != {}

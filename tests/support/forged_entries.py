@@ -1,0 +1,99 @@
+"""Entries that somebody writes into a book of escrow with its login, by the book's own functions."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from realco.escrow.v1 import journal_pb2, postings_pb2
+
+from services.chassis.values.ids import new_id
+from services.escrow.acceptance import accept
+from services.escrow.domain.journal import PostingKey
+from services.escrow.jobs import BookCheck
+from tests.support.escrow import Escrow, key, usd
+
+HELD = "subscription:inv-001"
+
+
+def posting(accounts, *, of="1,1", kinds="CASH,FEES", parties='"",""', debits="t,f") -> str:
+    """A call of the posting function: an entry of two legs of 5."""
+    orgs = ",".join("org_1" for _ in accounts)
+    return (
+        f"post_journal_entries(now(), '{{{orgs}}}', '{{{','.join(accounts)}}}', '{{{of}}}', '{{{kinds}}}',"
+        f" '{{{parties}}}', '{{1}}', '{{1}}', ARRAY[gen_random_uuid()], ARRAY['x'::bytea], '{{je_x}}', '{{FEE}}',"
+        " '{x}', '{NULL}', '{USD}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{x}', '{NULL}', '{NULL}', '{f}', '{2}',"
+        f" '{{1,2}}', '{{{debits}}}', '{{f,f}}', '{{5,5}}', '{{NULL}}', '{{x}}')"
+    )
+
+
+async def opened(escrow: Escrow) -> str:
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 100), (HELD, -100))
+    return account
+
+
+async def forge(
+    escrow: Escrow,
+    account: str,
+    asked: PostingKey | None = None,
+    *,
+    kinds: str = "CASH,SUBSCRIPTION",
+    party: str = "inv-001",
+    debits: str = "t,f",
+    verdict: str = "posted",
+    transaction_id: str = "NULL",
+    reverses: str = "NULL",
+) -> str:
+    """A deposit of 5 that nobody paid in, by a call of the book's function; under the key of somebody's request."""
+    entry_id = new_id("je")
+    parties = ",".join(party if kind == "SUBSCRIPTION" else '""' for kind in kinds.split(","))
+    call = posting([account], kinds=kinds, parties=parties, debits=debits)
+    call = call.replace("'{org_1}'", ":orgs").replace("{je_x}", f"{{{entry_id}}}")
+    call = call.replace(
+        "'{USD}', '{NULL}', '{NULL}', '{NULL}', '{NULL}'",
+        f"'{{USD}}', '{{{transaction_id}}}', '{{NULL}}', '{{NULL}}', '{{{reverses}}}'",
+    )
+    if asked is not None:
+        call = call.replace("gen_random_uuid()", f"'{asked.key}'::uuid")
+        call = call.replace("'x'::bytea", f"'\\x{asked.fingerprint.hex()}'::bytea")
+    async with escrow.database.begin(escrow.org_id) as tx:
+        statement = sa.text("SELECT verdict[1] FROM " + call.replace("::", "\\:\\:")).bindparams(orgs=[escrow.org_id])
+        assert await tx.scalar(statement) == verdict
+    return entry_id
+
+
+async def forge_pair(escrow: Escrow, account: str, transaction_id: str, *, first: bool) -> None:
+    """A deposit of inv-002 and its undoing: no balance changes. One of them is a transaction's; both are accepted."""
+    ids = (transaction_id, "NULL") if first else ("NULL", transaction_id)
+    await forge(escrow, account, party="inv-002", transaction_id=ids[0])
+    await forge(escrow, account, party="inv-002", kinds="SUBSCRIPTION,CASH", transaction_id=ids[1])
+    async with escrow.database.begin(escrow.org_id) as tx:
+        count = sa.text("SELECT entry_sequence FROM escrow_accounts WHERE escrow_account_id = :account")
+        last = await tx.scalar(count, {"account": account})
+    for number in (last - 1, last):
+        await accept(escrow.database, (escrow.org_id, account), number)
+
+
+async def pay(escrow: Escrow, *accounts: str, amount_minor: int = 1) -> str:
+    """What becomes of a payout, of each escrow account one."""
+    items = [
+        postings_pb2.BatchSubmitPayoutsRequest.Item(
+            idempotency_key=key(),
+            escrow_account_id=account,
+            transaction_id=key(),
+            party_id="inv-001",
+            source=journal_pb2.LedgerAccount.SUBSCRIPTION,
+            amount=usd(amount_minor),
+        )
+        for account in accounts
+    ]
+    request = postings_pb2.BatchSubmitPayoutsRequest(items=items)
+    [result] = (await escrow.call("BatchSubmitPayouts", request, escrow.transactions)).results
+    return str(result.WhichOneof("outcome"))
+
+
+async def check(escrow: Escrow) -> dict[str, list[str]]:
+    faults: dict[str, list[str]] = {}
+    job = BookCheck(escrow.database, faults)
+    while await job.run():
+        pass
+    return faults
