@@ -34,6 +34,7 @@ from services.distributions.domain.explanations import (
     explain_gate,
     explain_owed,
 )
+from services.distributions.domain.investment import list_untaken
 from services.distributions.domain.offering import Offering, check_may_resend_proceeds
 from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.states import DistributionStatus, InvestmentStatus
@@ -145,7 +146,8 @@ class _Details:
         async with self._dependencies.database.begin() as tx:
             offering = await require_offering(tx, request.offering_id)
             found = await list_investments_of(tx, offering.offering_id)
-        back = [each for each in found if each.funded_minor > 0 and each.released_minor == 0]
+        # Who committed gains as well, before any money of theirs is in the book: it may be on its way.
+        back = list_untaken(found)
         minor = sum(each.funded_minor for each in back)
         return ApprovalDetails(
             f"Give all contributions to {offering.display_name} back: {request.note}",

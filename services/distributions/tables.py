@@ -143,7 +143,7 @@ investments = sa.Table(
     sa.Column("accrual_start_date", sa.Date),
     _text("status"),
     _text("refund_requested_by", null=True),  # who cancels it: the money goes back in this name once it is cleared
-    sa.Column("refund_approved", sa.Boolean, nullable=False, server_default=sa.false()),  # by two persons
+    _minor("refund_approved_minor"),  # what two persons saw in it when they decided that it goes back
     _json("refund_failure", null=True),
     *_external(),
     _text("created_by"),

@@ -10,6 +10,7 @@ from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.distributions.v1.payout_orders_pb2 import BatchGetPayoutOrdersRequest
 from realco.escrow.v1.journal_pb2 import JournalEntry as Entry
+from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError
@@ -69,7 +70,9 @@ async def test_money_that_could_not_go_back_after_the_closing_is_sent_again_when
     first = service.transactions.newest("inv-001")
     await service.deliver(service.gave_back(first), end(first), service.bounced(first))
     assert await service.work() == 0, "nothing is sent to the same account again by itself"
-    assert (await service.resend_refund(held)).status == opb.Investment.ACTIVE
+    again = opb.ResendRefundRequest(investment_id=held.investment_id)
+    await service.grant(await service.ask(service.investments.ResendRefund, again))
+    assert (await service.get(held)).status == opb.Investment.ACTIVE
     await service.work()
     second = service.transactions.newest("inv-001")
     assert sorted(await decided_by_two(service)) == [False, True], "nobody asked for the first; for the second, two did"
@@ -88,13 +91,14 @@ async def test_a_failed_raise_gives_every_contribution_back_once_it_is_cleared(s
     late = await service.fund(offering, second, 20_00, clear=False)
     await service.invest(offering, "inv-003", 10_00, fund=False)
     request = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="the target was missed")
-    assert (await service.call(service.offerings.RefundOffering, request)).status == opb.Offering.REFUNDING
+    await service.grant(await service.ask(service.offerings.RefundOffering, request))
+    assert (await service.get(offering)).status == opb.Offering.REFUNDING
     await service.work()
     assert (await service.positions(offering))["inv-003"].status == opb.Investment.CANCELLED
     assert {p.party_id for p in service.transactions.by_key.values()} == {"inv-001"}, "the other may still come back"
     assert await decided_by_two(service) == [True]
     await service.deliver(complete_payout(late))
-    await service.work()
+    assert await decided_by_two(service) == [True, True]
     for investor in ("inv-001", "inv-002"):
         payout = service.transactions.newest(investor)
         # The two streams have no common order: the end of the payout may be told before its booking.
@@ -140,6 +144,50 @@ async def decided_by_two(service: DistributionsHarness) -> list[bool]:
     request = BatchGetPayoutOrdersRequest(idempotency_keys=list(service.transactions.by_key))
     orders = (await service.call(service.payout_orders.BatchGetPayoutOrders, request)).payout_orders
     return [order.refund_approved for order in orders if order.type == "REFUND"]
+
+
+@pytest.mark.parametrize("is_whole", [False, True], ids=["one investment", "the whole offering"])
+async def test_what_was_on_its_way_when_two_persons_gave_10_back_is_no_part_of_what_they_decided(
+    service: DistributionsHarness, is_whole: bool
+) -> None:
+    offering = await service.offering(2_000_000_00)
+    held = await service.invest(offering, "inv-001", 1_500_000_00, fund=False)
+    seen = await service.fund(offering, held, 10_00, clear=False)
+    coming = service.contribution(offering, held, 1_490_000_00)
+    every = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="the sale fell through")
+    one = opb.CancelInvestmentRequest(investment_id=held.investment_id)
+    wanted = (service.offerings.RefundOffering, every) if is_whole else (service.investments.CancelInvestment, one)
+    asked = await service.ask(*wanted)
+    assert (asked.amount, list(asked.beneficiary_party_ids)) == (usd(10_00), ["inv-001"])
+    assert (await service.grant(asked)).status == Approval.EXECUTED
+    await service.deliver(service.arrived(coming), complete_payout(coming), complete_payout(seen))
+    assert await decided_by_two(service) == [False], "a second person decides, by the rules of 1,490,010.00"
+    assert service.transactions.newest("inv-001").amount == usd(1_490_010_00)
+
+
+async def test_what_two_persons_decided_on_goes_once_and_nothing_that_comes_takes_its_place(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(100_00)
+    kept, swapped = [await service.invest(offering, name, 50_00, fund=False) for name in ("inv-001", "inv-002")]
+    seen = {each.party_id: await service.fund(offering, each, 10_00, clear=False) for each in (kept, swapped)}
+    for each in (kept, swapped):
+        request = opb.CancelInvestmentRequest(investment_id=each.investment_id)
+        await service.grant(await service.ask(service.investments.CancelInvestment, request))
+    await service.deliver(complete_payout(seen["inv-001"]))
+    assert await decided_by_two(service) == [True]
+    first = service.transactions.newest("inv-001")
+    await service.fund(offering, kept, 10_00)
+    await service.deliver(service.gave_back(first), complete_payout(first))
+    assert await decided_by_two(service) == [True, False]
+    # The bank takes the one back that they saw, and another one of the same amount comes in.
+    gone = {"transaction_id": seen["inv-002"].transaction_id, "investment_id": swapped.investment_id}
+    legs = ("subscription:inv-002", "cash", 10_00)
+    await service.fund(offering, swapped, 10_00)
+    await service.deliver(
+        service.escrow.post(offering.escrow_account_id, Entry.RETURN, *legs, **gone), return_payout(seen["inv-002"])
+    )
+    assert await decided_by_two(service) == [True, False, False]
 
 
 async def test_an_investor_withdraws_until_48_hours_before_the_deadline(service: DistributionsHarness) -> None:

@@ -75,7 +75,7 @@ FORMS = {
     "handled_positions": ["a81f650f8a2804e1"],
     "heard_parties": ["d33f7c41e0b24724"],
     "heard_persons": ["445271f738e43501"],
-    "investments": ["377f88048829a32f"],
+    "investments": ["7cc693c4e1dab1f6"],
     "limit_usage": ["9e1a13259fe4ecb1"],
     "offerings": ["93adc6258f42ed3d"],
     "parties": ["7b132571de048d34"],

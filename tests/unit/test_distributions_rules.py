@@ -18,7 +18,7 @@ from services.distributions import messages
 from services.distributions.commands.raises.contributions import sum_contributions
 from services.distributions.domain import states
 from services.distributions.domain.distribution import find_end
-from services.distributions.domain.investment import Investment
+from services.distributions.domain.investment import Investment, begin_cancellings
 from services.distributions.domain.refunds import RefundPosition
 from services.distributions.domain.refusals import TermsInvalid
 from services.distributions.domain.states import InvestmentStatus
@@ -99,7 +99,36 @@ def test_what_is_owed_to_an_investor_does_not_depend_on_the_order_of_news(
     funded: int, refunded: int, released: int, paid: int, owed: int
 ) -> None:
     held = replace(INVESTMENT, funded_minor=funded, refunded_minor=refunded, released_minor=released)
-    assert RefundPosition(held, paid, False, 0, None).owed_minor == owed
+    assert RefundPosition(held, paid, 0, False, 0, None).owed_minor == owed
+
+
+@pytest.mark.parametrize(
+    ("seen", "went", "again", "owed", "is_covered"),
+    [
+        (0, 0, 0, 1, False),  # nobody decided
+        (10, 0, 0, 10, True),
+        (10, 0, 0, 11, False),  # more came in since
+        (10, 10, 0, 10, False),  # that went already
+        (10, 4, 0, 6, True),
+        (10, 10, 5, 5, True),  # two persons decided again
+        (10, 10, 5, 6, False),
+        (10, 0, 5, 10, True),  # what they saw before came to nothing
+        (10, 0, 5, 15, False),  # the second time they saw this very money
+    ],
+)
+def test_a_refund_was_decided_on_as_far_as_two_persons_saw_it(
+    seen: int, went: int, again: int, owed: int, is_covered: bool
+) -> None:
+    held = replace(INVESTMENT, funded_minor=owed, refunded_minor=went, refund_approved_minor=seen)
+    assert RefundPosition(held, went, went, False, 1, None).is_covered(again) is is_covered
+
+
+@pytest.mark.parametrize(("seen", "decided"), [(0, [0, 0]), (29, [0, 0]), (30, [20, 10]), (31, [20, 10])])
+def test_more_than_two_persons_saw_when_they_gave_all_back_was_decided_on_by_nobody(
+    seen: int, decided: list[int]
+) -> None:
+    ending = begin_cancellings([replace(INVESTMENT, funded_minor=minor) for minor in (20, 10)], "admin-1", seen)
+    assert [each.refund_approved_minor for each in ending] == decided
 
 
 @pytest.mark.parametrize("status", list(InvestmentStatus))
@@ -108,9 +137,9 @@ def test_money_that_comes_in_stays_with_an_investment_that_waits_for_its_closing
 ) -> None:
     waits = status in {InvestmentStatus.PENDING, InvestmentStatus.RECONFIRM_REQUIRED}
     came = replace(INVESTMENT, status=status, funded_minor=100, completed_minor=100, released_minor=0)
-    assert RefundPosition(came, 0, False, 0, None).may_go(again=False) is not waits
+    assert RefundPosition(came, 0, 0, False, 0, None).may_go(again=False) is not waits
     left = replace(came, funded_minor=0, refunded_minor=100)
-    assert RefundPosition(left, 100, False, 1, None).is_settled is (status is InvestmentStatus.CANCELLING)
+    assert RefundPosition(left, 100, 0, False, 1, None).is_settled is (status is InvestmentStatus.CANCELLING)
 
 
 @pytest.mark.parametrize(

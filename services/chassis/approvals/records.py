@@ -134,6 +134,15 @@ async def find_decided_hash(tx: AsyncConnection, org_id: str, kind: str, resourc
     return max(decided, key=lambda each: (each.decided_at, each.approval_id)).content_hash if decided else None
 
 
+async def list_undone(tx: AsyncConnection, org_id: str, kind: str, resource_id: str) -> list[Approval]:
+    """The approvals about a resource that were approved and are not done: what does it now does one of them.
+
+    Raises: NotSealed.
+    """
+    about = [_read(tx, row) for row in await tx.execute(_selecting_about(org_id, kind, resource_id))]
+    return [each for each in about if each.status is Status.APPROVED]
+
+
 # What waits and whose time ran out.
 EXPIRED = Due(approvals, _c.status == Status.PENDING, _c.expires_at)
 # What was decided, and is not done.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -40,7 +40,7 @@ class Investment:
     accrual_start_date: date | None = None
     status: InvestmentStatus = InvestmentStatus.PENDING
     refund_requested_by: str | None = None  # who cancels it: the money goes back in this name once it is cleared
-    refund_approved: bool = False  # whether two persons decided that what it has goes back
+    refund_approved_minor: int = 0  # what two persons saw in it when they decided that it goes back
     refund_failure: Failure | None = None
     external_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -73,6 +73,11 @@ class Investment:
         return self.completed_minor >= self.funded_minor + self.refunded_minor
 
 
+def list_untaken(investments: Sequence[Investment]) -> list[Investment]:
+    """Those whose money goes back if the raise ends now: neither withdrawn before, nor what a closing takes."""
+    return [each for each in investments if each.status in LIVE and each.released_minor == 0]
+
+
 def check_may_cancel(offering: Offering, investment: Investment, now: datetime) -> None:
     """Whether the investor may withdraw the commitment.
 
@@ -88,9 +93,24 @@ def check_may_cancel(offering: Offering, investment: Investment, now: datetime) 
         raise CancellationWindowOver("Less than 48 hours are left.", cancellation_end_time=cancellation_end_at)
 
 
-def begin_cancelling(investment: Investment, person: str, *, approved: bool) -> Investment:
-    """It takes no more money; what came in goes back, in the name of `person`."""
-    return replace(investment, status=InvestmentStatus.CANCELLING, refund_requested_by=person, refund_approved=approved)
+def begin_cancellings(investments: Sequence[Investment], person: str, shown_minor: int) -> list[Investment]:
+    """They take no more money; what came in goes back, in the name of `person`.
+
+    Args:
+        shown_minor: What two persons saw in all of them when they decided on it. Where more came in since, nobody
+            decided on that, nor on which part of it was seen: no refund of theirs is approved.
+    """
+    funded = [max(0, each.funded_minor) for each in investments]
+    is_covered = sum(funded) <= shown_minor
+    return [
+        replace(
+            each,
+            status=InvestmentStatus.CANCELLING,
+            refund_requested_by=person,
+            refund_approved_minor=minor if is_covered else 0,
+        )
+        for each, minor in zip(investments, funded, strict=True)
+    ]
 
 
 def check_may_resend_refund(investment: Investment) -> None:

@@ -47,7 +47,7 @@ class Payout:
     distribution_id: str | None = None
     allocation_id: str | None = None
     bank_account_id: str | None = None
-    refund_approved: bool = False  # whether two persons decided that the money goes back
+    refund_approved: bool = False  # whether two persons decided on it, who saw all that goes back
     status: PayoutStatus = PayoutStatus.REQUESTED
     transaction_id: str | None = None
     transaction_version: int = 0  # of the newest event applied: an older one changes nothing

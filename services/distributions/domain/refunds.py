@@ -3,6 +3,9 @@
 What is owed is a sum of facts that does not depend on the order in which they arrive: all that was contributed, less
 what a closing took, less the refunds that are under way or paid. So an event that is late cannot cause a second refund.
 A refund that failed waits for a person: nothing is sent to the same account again by itself.
+
+An approval covers what it showed and no more. So what two persons saw is kept as an amount, and every refund that is
+not within it, less what went back on their word already, is one that nobody decided on.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ class RefundPosition:
 
     investment: Investment
     paid_minor: int  # refunds paid or under way
+    approved_minor: int  # those of them that two persons decided on
     is_under_way: bool
     last_attempt: int
     last_status: PayoutStatus | None
@@ -28,6 +32,15 @@ class RefundPosition:
         """What of the investment's money is to go back and is not on its way."""
         contributed = self.investment.funded_minor + self.investment.refunded_minor
         return contributed - self.investment.released_minor - self.paid_minor
+
+    def is_covered(self, shown_minor: int = 0) -> bool:
+        """Whether two persons decided on all that goes back now.
+
+        Args:
+            shown_minor: What they saw when they decided that it is sent again, if they did.
+        """
+        left_minor = self.investment.refund_approved_minor - self.approved_minor
+        return self.owed_minor <= max(left_minor, shown_minor)
 
     @property
     def has_failed(self) -> bool:

@@ -13,6 +13,9 @@ from services.distributions.messages import APPROVAL_EVENTS
 
 # What a person asks for by the RPC of this name.
 CLOSE_OFFERING = "CLOSE_OFFERING"
+REFUND_OFFERING = "REFUND_OFFERING"
+CANCEL_INVESTMENT = "CANCEL_INVESTMENT"
+RESEND_REFUND = "RESEND_REFUND"
 # Submitted distributions.
 DISTRIBUTION_APPROVALS = ResourceApprovals(
     "APPROVE_DISTRIBUTION",
@@ -24,6 +27,15 @@ DISTRIBUTION_APPROVALS = ResourceApprovals(
 async def cancel_closings(tx: AsyncConnection, offering_id: str, now: datetime) -> None:
     """The offering is not what it was when somebody asked for its closing: they ask anew."""
     await APPROVAL_EVENTS.cancel_all(tx, CLOSE_OFFERING, offering_id, now)
+
+
+async def read_shown_minor(tx: AsyncConnection, kind: str, resource_id: str) -> int:
+    """The amount that two persons saw when they approved what is being done; 0 where no two did. Raises: NotSealed."""
+    principal = current_principal()
+    if principal.confined:
+        return 0  # an investor decides alone, whatever staff asked for at the same time
+    approved = await records.list_undone(tx, principal.org_id, kind, resource_id)
+    return min((each.amount.amount_minor for each in approved if each.amount is not None), default=0)
 
 
 async def find_closing_hash(tx: AsyncConnection, offering_id: str) -> str | None:

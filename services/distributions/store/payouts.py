@@ -160,9 +160,11 @@ async def _read_positions(tx: AsyncConnection, held: Sequence[Investment]) -> li
 def _build_position(investment: Investment, refunds: Sequence[Payout]) -> RefundPosition:
     """Its refunds, the oldest first."""
     last = refunds[-1] if refunds else None
+    going = [each for each in refunds if each.status in _PAID_OR_OPEN]
     return RefundPosition(
         investment=investment,
-        paid_minor=sum(each.amount_minor for each in refunds if each.status in _PAID_OR_OPEN),
+        paid_minor=sum(each.amount_minor for each in going),
+        approved_minor=sum(each.amount_minor for each in going if each.refund_approved),
         is_under_way=any(each.status in _OPEN for each in refunds),
         last_attempt=0 if last is None else last.attempt,
         last_status=None if last is None else last.status,

@@ -26,6 +26,7 @@ from services.distributions.domain.payout import build_allocation_payout, build_
 from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
 from services.distributions.store.allocations import ALLOCATIONS
+from services.distributions.store.approvals import RESEND_REFUND, read_shown_minor
 from services.distributions.store.distributions import lock_distribution, save_distribution
 from services.distributions.store.investments import INVESTMENTS
 from services.distributions.store.offerings import lock_offering, save_offering
@@ -79,5 +80,6 @@ async def resend_refund(
     check_etag(request.etag, investment.etag)
     check_may_resend_refund(investment)
     ids = [investment.investment_id]
-    offering = await pay_due_refunds(tx, offering, now, investment_ids=ids, again=True)
+    shown_minor = await read_shown_minor(tx, RESEND_REFUND, investment.investment_id)
+    offering = await pay_due_refunds(tx, offering, now, investment_ids=ids, again=True, shown_minor=shown_minor)
     return answer_investment(offering, await INVESTMENTS.lock_known(tx, investment.investment_id), now)

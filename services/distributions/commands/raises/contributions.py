@@ -34,6 +34,7 @@ class Booked:
 
     funded: int = 0
     refunded: int = 0
+    undone: int = 0  # of contributions, taken back: by the bank, or by hand
     completed: int = 0  # past its return risk from the start: booked by hand, without a transaction
 
 
@@ -67,6 +68,8 @@ async def _count_booked(
             funded_minor=investment.funded_minor + added.funded,
             refunded_minor=investment.refunded_minor + added.refunded,
             completed_minor=investment.completed_minor + added.completed,
+            # Two persons decided on what they saw: nothing that arrives later takes the place of what went.
+            refund_approved_minor=max(0, investment.refund_approved_minor - added.undone),
         )
         changes.append((investment, after))
     if len(changes) < len(booked):
@@ -99,6 +102,8 @@ def sum_contributions(
             amount = leg.amount.amount_minor if credit else -leg.amount.amount_minor
             found = booked.setdefault((entry.investment_id, account.party_id), Booked())
             found.funded += amount
+            if amount < 0 and entry.type != _ENTRY.REFUND:
+                found.undone -= amount
             undone = credit and entry.type in _UNDOING
             # By hand: no rail moves it, neither to its end nor back.
             if not entry.transaction_id or (undone and entry.transaction_id in contributed):

@@ -20,6 +20,7 @@ from services.distributions.domain.investment import Investment, check_may_cance
 from services.distributions.domain.offering import Offering, check_takes_investments
 from services.distributions.domain.positions import SPONSOR
 from services.distributions.domain.refusals import OfferingFull
+from services.distributions.store.approvals import CANCEL_INVESTMENT, read_shown_minor
 from services.distributions.store.investments import INVESTMENTS, insert_investment
 from services.distributions.store.offerings import OFFERINGS, lock_offering, save_offering
 
@@ -76,7 +77,8 @@ async def cancel_investment(tx: AsyncConnection, request: pb.CancelInvestmentReq
         return answer_investment(offering, investment, now)
     check_may_cancel(offering, investment, now)
     # An investor withdraws alone; what staff asks for is done when a second person approved it.
-    await refunds.begin_cancellings(tx, [investment], now, approved=not current_principal().confined)
+    shown_minor = await read_shown_minor(tx, CANCEL_INVESTMENT, investment.investment_id)
+    await refunds.cancel_each(tx, [investment], now, shown_minor)
     ids = [investment.investment_id]
     offering = await refunds.pay_due_refunds(tx, offering, now, investment_ids=ids)
     return answer_investment(offering, await INVESTMENTS.lock_known(tx, investment.investment_id), now)

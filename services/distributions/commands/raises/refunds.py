@@ -15,12 +15,12 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data.database import Database
 from services.chassis.values.etags import check_etag
 from services.distributions.actions import answer_offering
-from services.distributions.domain.investment import LIVE, Investment, begin_cancelling
+from services.distributions.domain.investment import Investment, begin_cancellings, list_untaken
 from services.distributions.domain.offering import Offering, check_may_refund
 from services.distributions.domain.payout import build_refund_payout
 from services.distributions.domain.refunds import RefundPosition
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
-from services.distributions.store.approvals import CLOSE_OFFERING, cancel_closings
+from services.distributions.store.approvals import CLOSE_OFFERING, REFUND_OFFERING, cancel_closings, read_shown_minor
 from services.distributions.store.investments import has_uncancelled_investments, lock_investments_of, save_investments
 from services.distributions.store.offerings import lock_offering, require_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, lock_refund_positions
@@ -48,32 +48,28 @@ async def refund_offering(tx: AsyncConnection, request: pb.RefundOfferingRequest
     event = events.OfferingRefunding()
     offering = await save_offering(tx, offering, refunding, event, now)
     await cancel_closings(tx, offering.offering_id, now)
-    await cancel_all(tx, offering.offering_id, now, approved=True)
+    shown_minor = await read_shown_minor(tx, REFUND_OFFERING, offering.offering_id)
+    await cancel_all(tx, offering.offering_id, now, shown_minor)
     return answer_offering(await pay_due_refunds(tx, offering, now), now)
 
 
-async def cancel_all(tx: AsyncConnection, offering_id: str, now: datetime, *, approved: bool) -> None:
+async def cancel_all(tx: AsyncConnection, offering_id: str, now: datetime, shown_minor: int = 0) -> None:
     """Begins to cancel all investments of the offering that no closing took.
 
     Args:
-        approved: Whether two persons decided that what came in, or is on its way, goes back.
+        shown_minor: What two persons saw in all of them when they decided that it goes back, if they did.
     """
-    found = await lock_investments_of(tx, offering_id)
-    taken = [each for each in found if each.status in LIVE and each.released_minor == 0]
-    await begin_cancellings(tx, taken, now, approved=approved)
+    await cancel_each(tx, list_untaken(await lock_investments_of(tx, offering_id)), now, shown_minor)
 
 
-async def begin_cancellings(
-    tx: AsyncConnection, investments: Sequence[Investment], now: datetime, *, approved: bool
-) -> None:
+async def cancel_each(tx: AsyncConnection, investments: Sequence[Investment], now: datetime, shown_minor: int) -> None:
     """From here on they take no more money. `pay_due_refunds` gives back what they have, in the caller's name.
 
     Args:
-        approved: Whether two persons decided that it goes back.
+        shown_minor: What two persons saw in all of them when they decided that it goes back, if they did.
     """
-    person = current_principal().person
-    changes = [(each, begin_cancelling(each, person, approved=approved)) for each in investments]
-    await save_investments(tx, changes, events.InvestmentCancelling, now)
+    cancelling = begin_cancellings(investments, current_principal().person, shown_minor)
+    await save_investments(tx, list(zip(investments, cancelling, strict=True)), events.InvestmentCancelling, now)
 
 
 async def pay_due_refunds(
@@ -83,6 +79,7 @@ async def pay_due_refunds(
     *,
     investment_ids: Sequence[str] | None = None,
     again: bool = False,
+    shown_minor: int = 0,
 ) -> Offering:
     """Pays the refunds that are due, ends the cancelling that is settled, and a refunded raise.
 
@@ -90,6 +87,8 @@ async def pay_due_refunds(
         offering: Locked by the caller.
         investment_ids: Only these; None is all of the offering.
         again: A person asks: refunds that failed are tried again.
+        shown_minor: What two persons saw when they decided that they are, if they did. Anything else is covered by what
+            two saw when they decided that it goes back, or by nobody.
 
     Returns: The offering after it.
     """
@@ -106,8 +105,7 @@ async def pay_due_refunds(
         elif position.is_settled:
             settled.append(position.investment)
     for person, positions in sorted(due.items()):
-        # Staff's call is approved by a second person, an investor's is not.
-        await _pay_refunds(tx, offering, person, positions, now, approved=again and not current_principal().confined)
+        await _pay_refunds(tx, offering, person, positions, now, shown_minor)
     return await _cancel_investments(tx, offering, settled, now)
 
 
@@ -117,8 +115,7 @@ async def _pay_refunds(
     person: str,
     positions: Sequence[RefundPosition],
     now: datetime,
-    *,
-    approved: bool,
+    shown_minor: int,
 ) -> None:
     saga_id = await insert_saga(tx, SagaKind.REFUND, offering.offering_id, person)
     # A new refund is under way: why the last one failed says nothing any more.
@@ -127,7 +124,7 @@ async def _pay_refunds(
     payouts = [
         build_refund_payout(
             *(offering, each.investment, each.owed_minor, each.last_attempt + 1, saga_id, now),
-            approved=approved or each.investment.refund_approved,
+            approved=each.is_covered(shown_minor),
         )
         for each in positions
     ]

@@ -322,7 +322,7 @@ def _investments() -> None:
         sa.Column("accrual_start_date", sa.Date(), nullable=True),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("refund_requested_by", sa.Text(), nullable=True),
-        sa.Column("refund_approved", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("refund_approved_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("refund_failure", postgresql.JSONB(), nullable=True),
         sa.Column("external_id", sa.Text(), nullable=True),
         sa.Column("metadata", postgresql.JSONB(), server_default="{}", nullable=False),
