@@ -17,13 +17,10 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from deploy.teams import Copy, Team
 from deploy.topology import SERVICE_NAMES
 from services.chassis.events import durables, streams
-from services.chassis.events.stored import DEAD_LETTERS
 
 if TYPE_CHECKING:  # whoever starts an instance waits for no service to be loaded
     from services.chassis.events.consumer import Subscription
 
-# In a replay of dead letters, one that fails again does not hold up the next.
-_REPLAY_ACK_WAIT_SECONDS, _REPLAY_ACK_PENDING_MAX = 30, 1000
 _HEARTBEAT_SECONDS = 1  # what the server insists on
 
 
@@ -48,14 +45,7 @@ class Consumer:
 
     def configuration(self, handled: int = 0) -> ConsumerConfig:
         """`handled`: the last sequence of the stream that needs not come again."""
-        made = durables.configuration(self.name, self.subjects, handled)
-        if self.stream != DEAD_LETTERS.name:
-            return made
-        return made.evolve(
-            filter_subjects=list(self.subjects),
-            ack_wait=_REPLAY_ACK_WAIT_SECONDS,
-            max_ack_pending=_REPLAY_ACK_PENDING_MAX,
-        )
+        return durables.configuration(self.name, self.subjects, handled)
 
 
 def list_consumers() -> list[Consumer]:
@@ -69,11 +59,9 @@ def list_consumers() -> list[Consumer]:
 
 
 def consumers_of(service: str, subscription: Subscription) -> list[Consumer]:
-    """One consumer a stream, all of the durable's name; and one over what it has put aside, for the replay."""
-    durable = subscription.durable
-    put_aside = {DEAD_LETTERS.name: [subject.replace(">", durable) for subject in DEAD_LETTERS.subjects]}
-    by_stream = subscription.subjects_by_stream() | put_aside
-    return [Consumer(service, stream, durable, tuple(subjects)) for stream, subjects in by_stream.items()]
+    """One consumer a stream, all of the durable's name."""
+    by_stream = subscription.subjects_by_stream()
+    return [Consumer(service, stream, subscription.durable, tuple(heard)) for stream, heard in by_stream.items()]
 
 
 def list_copies(teams: Sequence[Team]) -> list[Copy]:

@@ -32,7 +32,7 @@ from deploy.local.secrets import Secrets
 from deploy.teams import InvalidTeams, Team, read_teams
 from deploy.topology import AREA_STREAMS, GATEWAY, PROVISIONER, SERVICES, Service
 from gateway.sharing import COUNTED_SUBJECT
-from services.chassis.events.stored import DEAD_LETTERS, POSITIONS
+from services.chassis.events.stored import POSITIONS
 from services.chassis.events.streams import EVENTS_ACCOUNT
 
 _API = "$JS.API."
@@ -140,18 +140,15 @@ def _crossings_of(service: Service, consumers: Sequence[Consumer]) -> Iterable[C
     for subject in service.stream.subjects:
         yield _to_events(subject)
     yield _to_api(f"STREAM.MSG.GET.{service.stream.name}")
-    for stream in sorted({service.stream.name, POSITIONS.name, DEAD_LETTERS.name, *(one.stream for one in own)}):
+    for stream in sorted({service.stream.name, POSITIONS.name, *(one.stream for one in own)}):
         yield _to_api(f"STREAM.INFO.{stream}")
     for consumer in own:
         place = f"{consumer.stream}.{consumer.name}"
         yield _to_api(f"CONSUMER.MSG.NEXT.{place}", streamed=True)
         yield _to_api(f"CONSUMER.INFO.{place}")
         yield _to_events(f"$JS.ACK.{place}.>")
-        if consumer.stream == DEAD_LETTERS.name:
-            yield _to_events(*consumer.subjects)
-        else:
-            yield _to_events(consumer.position_subject)
-            yield _to_events(consumer.fault_subject)
+        yield _to_events(consumer.position_subject)
+        yield _to_events(consumer.fault_subject)
 
 
 def _provisioner(teams: Sequence[Team]) -> Account:

@@ -46,7 +46,7 @@ from deploy.topology import STREAMS
 from services.chassis.events import streams
 from services.chassis.events.configurations import find_differences, stream_configuration
 from services.chassis.events.durables import BEGINNING
-from services.chassis.events.stored import DEAD_LETTERS, EVENTS_KEPT_DAYS, POSITIONS
+from services.chassis.events.stored import EVENTS_KEPT_DAYS, POSITIONS
 from services.chassis.process.settings import Settings
 
 _DAY_SECONDS = 24 * 3600
@@ -213,8 +213,6 @@ class _Run:
 
     async def _position_of(self, consumer: Consumer) -> _Position:
         """What its service said last; nothing where that was of another stream of the name."""
-        if consumer.stream == DEAD_LETTERS.name:
-            return _Position()
         stream = await _info_or_none(self._js.stream_info(consumer.stream))
         said = await self._last_word(consumer.position_subject, stream)
         fault = await self._last_word(consumer.fault_subject, stream)

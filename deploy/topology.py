@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.chassis.events.stored import DEAD_LETTERS, POSITIONS, Stream, stream_of_area
+from services.chassis.events.stored import POSITIONS, Stream, stream_of_area
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ SERVICES = (
 SERVICE_NAMES = tuple(service.name for service in SERVICES)
 
 AREA_STREAMS = tuple(service.stream for service in SERVICES)
-STREAMS = (*AREA_STREAMS, DEAD_LETTERS, POSITIONS)
+STREAMS = (*AREA_STREAMS, POSITIONS)
 
 
 @dataclass(frozen=True)

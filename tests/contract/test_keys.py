@@ -15,6 +15,8 @@ OF_NO_ORGANIZATION = {
     "incarnation": "which life of the database this is",
     "leaders": "which process does a job, for all organizations",
     "handled_positions": "how far a stream is handled, which has every organization's events",
+    "dead_letters": "what was set aside may not even say whose it is",
+    "seen_letters": "what a person did about those",
     "allowed_moves": "the table of states is the same in every organization",
     "ledger_account_kinds": "the chart of accounts is the same in every organization",
     "default_limits": "what every organization begins with",

@@ -90,7 +90,7 @@ async def listener(js: JetStreamContext, org: str) -> Listener:
 async def inbox(js: JetStreamContext, org: str, tmp_path: Path, database: Database) -> Inbox:
     """Its consumers are as the provisioner makes them, but begin with what is published from now on."""
     inbox = Inbox(chassis.fresh_name(), org, event_keys(tmp_path))
-    for consumer in consumers_of("escrow", inbox.subscription):  # and over its dead letters
+    for consumer in consumers_of("escrow", inbox.subscription):
         last = (await js.stream_info(consumer.stream)).state.last_seq
         await js.add_consumer(consumer.stream, consumer.configuration(handled=last))
         async with database.begin_for_all() as tx:

@@ -6,31 +6,34 @@ import asyncio
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
 import pytest
+import sqlalchemy as sa
 from asyncpg.exceptions import UndefinedTableError
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from realco.compliance.v1 import events_pb2 as foreign
 from realco.escrow.v1 import events_pb2 as events
 from realco.type.v1.event_pb2 import EventMeta
+from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.letters import list_waiting, set_aside
 from services.chassis.events.consumer import ATTEMPTS_MAX, Delivery, Subscription
 from services.chassis.events.dismiss import dismiss
 from services.chassis.events.letter_watch import run_letter_watch
 from services.chassis.events.replay import replay
 from services.chassis.events.signatures import SIGNATURE, EventKey
-from services.chassis.events.stored import DEAD_LETTER_PREFIX
 from services.chassis.process.telemetry import DEAD_LETTERS_WAITING, EVENTS_NOT_PROVEN
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import DomainError, Kind
 from tests.support import chassis
 from tests.support.chassis_events import emit, running
 from tests.support.event_keys import event_key, signed
-from tests.support.inbox import CHECK_SECONDS, consuming, dead_letters
+from tests.support.inbox import consuming, dead_letters
 
 EVENT_ID = "0192f0c1-2b3c-7def-8000-000000000001"
 
@@ -101,7 +104,7 @@ async def test_what_fails_for_a_while_is_tried_in_place_and_nothing_overtakes_it
         await applied(database, "first", "second")
     assert inbox.order == ["first", "second"]
     assert [delivery.attempt for delivery in inbox.seen] == [1, 2, 3, 4, 1]
-    assert await dead_letters(js, inbox) == []
+    assert await dead_letters(database, inbox) == []
 
 
 async def test_a_refusal_is_set_aside_at_once_and_replayed_when_mended(database, js, inbox):
@@ -109,22 +112,17 @@ async def test_a_refusal_is_set_aside_at_once_and_replayed_when_mended(database,
     async with consuming(database, js, inbox):
         await emit(database, "bad", "good")
         await applied(database, "good")
-    letters = await dead_letters(js, inbox)
-    assert [letter.headers["realco-cause"] for letter in letters] == ["FAILED_PRECONDITION NEVER"]
-    assert letters[0].headers["realco-subject"] == f"realco.escrow.v1.HoldPlaced.{inbox.org}.esc_1"
+    letters = await dead_letters(database, inbox)
+    assert [letter.cause for letter in letters] == ["FAILED_PRECONDITION NEVER"]
+    assert letters[0].subject == f"realco.escrow.v1.HoldPlaced.{inbox.org}.esc_1"
     assert await chassis.note_ids(database) == ["good"]
 
     clock = FakeClock(chassis.NOW)
-    first = await replay(database, js, inbox.subscription, inbox.keys, clock, CHECK_SECONDS)
+    first = await replay(database, inbox.subscription, inbox.keys, clock, "ann")
     assert (first.applied, len(first.failed)) == (0, 1)
-
-    async def again() -> bool:  # what failed is offered again after some seconds
-        result = await replay(database, js, inbox.subscription, inbox.keys, clock, CHECK_SECONDS)
-        return result.applied == 1
-
-    await chassis.until(again, seconds=30)
+    assert (await replay(database, inbox.subscription, inbox.keys, clock, "ann")).applied == 1
     assert await chassis.note_ids(database) == ["bad", "good"]
-    assert (await replay(database, js, inbox.subscription, inbox.keys, clock, CHECK_SECONDS)).failed == []
+    assert (await replay(database, inbox.subscription, inbox.keys, clock, "ann")).failed == []
 
 
 async def test_a_dead_letter_waits_until_a_person_replayed_or_dismissed_it(database, js, inbox):
@@ -132,22 +130,25 @@ async def test_a_dead_letter_waits_until_a_person_replayed_or_dismissed_it(datab
     inbox.failures |= {"mended": [Refuses("no")], "odd": [Refuses("no")] * 2}
     async with consuming(database, js, inbox):
         await emit(database, "mended", "odd")
-        await chassis.until(lambda: _letters(js, inbox, 2))
+        await chassis.until(lambda: _letters(database, inbox, 2))
 
     def waiting() -> int:
         return DEAD_LETTERS_WAITING.labels(inbox.durable, "true")._value.get()
 
     with capture_logs() as logged:
-        async with running(partial(watch_letters, js, [inbox.subscription]), alarms):
+        async with running(partial(watch_letters, database, [inbox.subscription]), alarms):
             await chassis.until(lambda: waiting() == 2)
             assert alarms == {f"dead letters of {inbox.durable}": "2 wait"}
             await chassis.until(lambda: sum(line["event"] == "dead_letters_wait" for line in logged) > 2)  # again
             clock = FakeClock(chassis.NOW)
-            [failed] = (await replay(database, js, inbox.subscription, inbox.keys, clock, CHECK_SECONDS)).failed
+            [failed] = (await replay(database, inbox.subscription, inbox.keys, clock, "ann")).failed
             await chassis.until(lambda: waiting() == 1)
-            number = int(failed.split()[0])
-            assert not await dismiss(js, inbox.durable, number + 1, "ann", "is another's", CHECK_SECONDS)
-            assert await dismiss(js, inbox.durable, number, "ann", "booked by hand")
+            letter_id = failed.split()[0]
+            for_ann = partial(dismiss, database, clock=clock, person="ann", reason="booked by hand")
+            assert not await for_ann("another", letter_id)
+            assert not await for_ann(inbox.durable, f"{letter_id}x")
+            assert await for_ann(inbox.durable, letter_id)
+            assert not await for_ann(inbox.durable, letter_id)
             await chassis.until(lambda: waiting() == 0)
             assert alarms == {}
     reminders = [line for line in logged if line["event"] == "dead_letters_wait"]
@@ -155,28 +156,63 @@ async def test_a_dead_letter_waits_until_a_person_replayed_or_dismissed_it(datab
         f"python -m services.chassis.events.replay {inbox.durable} <your name>"
     }
     [dismissed] = [line for line in logged if line["event"] == "dead_letter_dismissed"]
-    assert (dismissed["person"], dismissed["reason"], dismissed["number"]) == ("ann", "booked by hand", number)
+    assert (dismissed["person"], dismissed["reason"], dismissed["letter"]) == ("ann", "booked by hand", letter_id)
     assert logged[-1]["event"] == "dead_letters_seen_to"
 
 
-async def watch_letters(js, subscriptions, alarms, stop) -> None:
-    await run_letter_watch(js, subscriptions, stop, alarms, look_seconds=0.05, remind_seconds=0.1)
+async def watch_letters(database, subscriptions, alarms, stop) -> None:
+    await run_letter_watch(database, subscriptions, stop, alarms, look_seconds=0.05, remind_seconds=0.1)
 
 
-async def test_where_nobody_hands_out_dead_letters_about_money_that_is_the_alarm(js, inbox):
-    other, unpaid = (
-        replace(inbox.subscription, durable=chassis.fresh_name(), is_about_money=it) for it in (True, False)
-    )
-    alarms = {}
-    with capture_logs() as logged:
-        async with running(partial(watch_letters, js, [other, unpaid]), alarms):
-            await chassis.until(lambda: len({line["consumer"] for line in logged}) == 2)
-    assert alarms == {f"dead letters of {other.durable}": "nobody can tell whether any waits"}
+MADE_UP = (
+    "SELECT 'x', consumer, stream, stream_sequence + 1, subject, headers, data, cause, attempts, set_aside_at, seal"
+)
+ATTACKS = (
+    "DELETE FROM dead_letters",
+    "UPDATE dead_letters SET consumer = 'x'",
+    "TRUNCATE dead_letters",
+    "INSERT INTO seen_letters SELECT 'x', letter_id, 'DISMISSED', 'ann', 'x', now(), seal FROM dead_letters",
+    f"INSERT INTO dead_letters {MADE_UP} FROM dead_letters LIMIT 1",
+)
+
+
+async def test_no_login_sees_to_a_dead_letter_or_stands_in_for_the_next_one(database, js, inbox):
+    inbox.failures |= {"first": [Refuses("no")], "second": [Refuses("no")]}
+    async with consuming(database, js, inbox):
+        await emit(database, "first")
+        await chassis.until(lambda: _letters(database, inbox, 1))
+        [first] = await dead_letters(database, inbox)
+        for attack in ATTACKS:
+            with suppress(DBAPIError):
+                async with database.begin_for_all() as tx:
+                    await tx.execute(sa.text(attack))
+        await emit(database, "second", "good")
+        await applied(database, "good")
+    async with database.begin_for_all() as tx:
+        waiting = await list_waiting(tx, inbox.durable)
+    assert (waiting[0], len(waiting)) == (first.letter_id, 3)  # with the one that was made up
+    clock = FakeClock(chassis.NOW)
+    replayed = await replay(database, inbox.subscription, inbox.keys, clock, "ann")
+    assert (replayed.applied, replayed.failed) == (2, ["x : NotSealed"])
+    assert await dismiss(database, inbox.durable, "x", clock, person="ann", reason="made up")
+    assert await dead_letters(database, inbox) == []
+
+
+async def test_a_message_that_is_delivered_again_leaves_no_second_dead_letter(database, js, inbox):
+    inbox.failures["bad"] = [Refuses("no")]
+    async with consuming(database, js, inbox):
+        await emit(database, "bad")
+        await chassis.until(lambda: _letters(database, inbox, 1))
+    [letter] = await dead_letters(database, inbox)
+    async with database.begin_for_all() as tx:
+        assert not await set_aside(tx, letter)
+        assert await set_aside(tx, replace(letter, data=b"another"))  # in a stream that was made anew
+    assert len(await dead_letters(database, inbox)) == 2
 
 
 def test_a_replay_for_nobody_says_whom_there_is():
     there = {"DATABASE_URL": "postgresql://u@h/d", "WORKER_DATABASE_URL": "postgresql://w@h/d"}
-    there |= {"NATS_URL": "nats://h", "EVENT_JWKS": "keys.json"}
+    there |= {"EVENT_JWKS": "keys.json"}
     command = [sys.executable, "-m", "services.chassis.events.replay", "nobody", "ann"]
     ended = subprocess.run(command, env=os.environ | there, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
@@ -190,9 +226,9 @@ async def test_a_bug_is_tried_some_times_and_then_set_aside(database, js, inbox)
     async with consuming(database, js, inbox):
         await emit(database, "bug", "good")
         await chassis.until(lambda: _has(database, ["good"]), seconds=60)
-    [letter] = await dead_letters(js, inbox)
-    assert letter.headers["realco-attempts"] == str(ATTEMPTS_MAX)
-    assert "secret value" not in str(letter.headers)
+    [letter] = await dead_letters(database, inbox)
+    assert letter.attempts == ATTEMPTS_MAX
+    assert "secret value" not in str(letter)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +248,7 @@ async def test_a_message_that_is_no_event_of_ours_is_set_aside(database, js, inb
     async with consuming(database, js, inbox):
         subject = f"realco.escrow.v1.HoldPlaced.{subject}"
         await js.publish(subject, data, headers=signed(subject, EVENT_ID, data))
-        await chassis.until(lambda: _letters(js, inbox, 1))
+        await chassis.until(lambda: _letters(database, inbox, 1))
         await emit(database, "good")
         await applied(database, "good")
     assert inbox.order == ["good"]
@@ -229,6 +265,7 @@ BY_A_STRANGER = {SIGNATURE: EventKey("escrow", Ed25519PrivateKey.generate()).sig
     ("subject", "headers", "body", "cause"),
     [
         (GOOD, {"ce-id": EVENT_ID}, BODY, "not signed"),
+        (GOOD + "\0", {"ce-id": "\0", "other": "\0"}, b"\0", "not signed"),  # what no text of the database holds
         (GOOD, SIGNED | {SIGNATURE: event_key().kid}, BODY, "not signed"),
         (GOOD, SIGNED, of_origin(EVENT_ID, "org_1") + b"\x12\x00", "wrong signature"),
         (GOOD, SIGNED | {"ce-id": EVENT_ID.replace("1", "2")}, BODY, "wrong signature"),
@@ -243,25 +280,27 @@ async def test_what_no_service_of_ours_told_is_set_aside_unread(database, js, in
     told = EVENTS_NOT_PROVEN.labels(inbox.durable)._value.get()
     async with consuming(database, js, inbox):
         await js.publish(subject, body, headers=headers)
-        await chassis.until(lambda: _letters(js, inbox, 1))
+        await chassis.until(lambda: _letters(database, inbox, 1))
         await emit(database, "good")
         await applied(database, "good")
-    [letter] = await dead_letters(js, inbox)
-    assert letter.headers["realco-cause"] == f"NotProven: {cause}"
+    [letter] = await dead_letters(database, inbox)
+    assert letter.cause == f"NotProven: {cause}"
     assert EVENTS_NOT_PROVEN.labels(inbox.durable)._value.get() == told + 1
     assert inbox.order == ["good"]
 
 
 async def test_a_replay_reads_nothing_that_is_not_proven_either(database, js, inbox):
-    letter = {"realco-subject": GOOD, "ce-id": EVENT_ID}
-    await js.publish(f"{DEAD_LETTER_PREFIX}{inbox.durable}", BODY, headers=letter)
-    again = await replay(database, js, inbox.subscription, inbox.keys, FakeClock(chassis.NOW), CHECK_SECONDS)
+    async with consuming(database, js, inbox):
+        await js.publish(GOOD, BODY, headers={"ce-id": EVENT_ID})
+        await chassis.until(lambda: _letters(database, inbox, 1))
+    again = await replay(database, inbox.subscription, inbox.keys, FakeClock(chassis.NOW), "ann")
     assert (again.applied, len(again.failed)) == (0, 1)
+    assert again.failed[0].endswith("NotProven")
     assert inbox.seen == []
 
 
-async def _letters(js, inbox, count: int) -> bool:
-    return len(await dead_letters(js, inbox)) == count
+async def _letters(database, inbox, count: int) -> bool:
+    return len(await dead_letters(database, inbox)) == count
 
 
 async def test_two_processes_share_a_durable_and_keep_the_order(database, js, inbox):

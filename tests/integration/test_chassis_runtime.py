@@ -29,7 +29,6 @@ from deploy.local.nats import EVERYTHING, Nats
 from deploy.local.ports import choose_free_port
 from deploy.local.postgres import Postgres
 from services.chassis.data import schema
-from services.chassis.events.stored import DEAD_LETTER_PREFIX
 from services.chassis.process import telemetry
 from services.chassis.process.health import ALARM_KEY
 from services.chassis.process.main import run
@@ -142,19 +141,25 @@ async def service(tmp_path, urls: SimpleNamespace, nats_url: str):
             await process.communicate()
 
 
-async def make_streams(nats_url: str, *, dead_letters: int = 0) -> None:
+async def make_streams(nats_url: str) -> None:
     client = await nats.connect(nats_url)
     await provision.provision(client, consumers_of("escrow", chassis_service.SUBSCRIPTION))
-    for _ in range(dead_letters):
-        await client.jetstream().publish(DEAD_LETTER_PREFIX + chassis_service.SUBSCRIPTION.durable, b"")
+    await client.close()
+
+
+async def tell_what_cannot_be_handled(nats_url: str) -> None:
+    client = await nats.connect(nats_url)
+    await client.jetstream().publish("realco.escrow.v1.HoldPlaced.org_1.esc_1", b"made up")
     await client.close()
 
 
 async def test_a_service_serves_counts_and_leaves_politely(tmp_path, urls, nats_url):
-    await make_streams(nats_url, dead_letters=1)
+    await make_streams(nats_url)
     async with service(tmp_path, urls, nats_url) as running, chassis.opened(urls) as database:
         await chassis.until(running.healthy)
+        await tell_what_cannot_be_handled(nats_url)
         # It waits for a person, while the service serves on.
+        await chassis.until(running.alarms, seconds=15)
         assert await running.alarms() == [f"dead letters of {chassis_service.SUBSCRIPTION.durable}: 1 wait"]
         assert await running.place("a") == "a"
         assert await running.place("a") == "a"

@@ -88,7 +88,7 @@ async def test_what_passed_a_wrong_consumer_is_handled_once_it_is_mended(databas
         await publish(database, "after")
         await chassis.until(lambda: inbox.order == ["before", "passed", "during", "after"])
         await chassis.until(lambda: not inbox.faults)
-    assert await dead_letters(js, inbox) == []
+    assert await dead_letters(database, inbox) == []
     assert await provision_again(js, inbox) == []
 
 

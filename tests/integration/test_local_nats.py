@@ -95,7 +95,6 @@ async def test_the_server_forgets_events_after_the_promised_days_and_nothing_els
         kept = {stream.name: (await js.stream_info(stream.name)).config.max_age for stream in STREAMS}
         promised = EVENTS_KEPT_DAYS * 24 * 3600
         assert kept == dict.fromkeys((stream.name for stream in AREA_STREAMS), promised) | {
-            "DEAD_LETTERS": 0,
             "POSITIONS": 0,
         }
         for copy in COPIES:
@@ -111,7 +110,6 @@ async def test_a_durable_that_nobody_subscribes_with_is_reported_and_left_alone(
         report = await provision(client, [one for one in WANTED if one.owner != "escrow"], COPIES)
         assert [line.split(" is there")[0] for line in report.drift] == [
             "consumer TRANSACTIONS.escrow_money",
-            "consumer DEAD_LETTERS.escrow_money",
         ]
         assert (await provision(client, WANTED, COPIES)).lines == []
 

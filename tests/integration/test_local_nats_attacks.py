@@ -23,7 +23,7 @@ from nats.js.errors import NotFoundError
 from deploy.local.nats import EVERYTHING, Nats
 from deploy.nats_accounts import inbox_prefix
 from deploy.provision import provision
-from deploy.topology import AREA_STREAMS, DEAD_LETTERS, GATEWAY, PROVISIONER, SERVICE_NAMES, SERVICES, STREAMS
+from deploy.topology import AREA_STREAMS, GATEWAY, PROVISIONER, SERVICE_NAMES, SERVICES, STREAMS
 from gateway.sharing import COUNTED_SUBJECT
 from services.chassis.events import streams
 from services.chassis.events.configurations import stream_configuration
@@ -63,14 +63,11 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 async def told(server: Nats, name: str) -> Nats:
-    """With an event of two organizations in each area, and something put aside for each durable."""
+    """With an event of two organizations in each area."""
     for service in SERVICE_NAMES:
         async with user(server, service) as (client, _):
             for organization in ORGANIZATIONS:
                 await client.jetstream().publish(subject_of(service, organization), f"of {organization}".encode())
-            for consumer in CONSUMERS:
-                if consumer.owner == service and consumer.stream == DEAD_LETTERS.name:
-                    await client.jetstream().publish(*consumer.subjects, b"put aside")
     for copy in (one for one in COPIES if one.team == name):
         async with user(server, name) as (client, _):
             await until(partial(has_events, client, copy.stream))
@@ -88,7 +85,6 @@ def foreign_subjects(name: str) -> Iterator[str]:
             yield subject_of(service.name)
     for consumer in CONSUMERS:
         if consumer.owner != name:
-            yield f"realco.dead_letters.{consumer.name}"
             yield f"realco.positions.{consumer.name}.{consumer.stream}"
 
 

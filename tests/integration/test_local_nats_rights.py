@@ -45,8 +45,7 @@ WITH_A_FILTER = ("CONSUMER.CREATE", "DIRECT.GET")
 DURABLES = {(one.stream, one.name): one for one in CONSUMERS}
 # The streams that a service reads and writes.
 WATCHED = {
-    name: {name.upper(), "DEAD_LETTERS", "POSITIONS", *(one.stream for one in CONSUMERS if one.owner == name)}
-    for name in SERVICE_NAMES
+    name: {name.upper(), "POSITIONS", *(one.stream for one in CONSUMERS if one.owner == name)} for name in SERVICE_NAMES
 }
 PLACES = sorted({*DURABLES, *((copy.stream, copy.consumer) for copy in COPIES), ("ESCROW", "mine"), ("NEW", "mine")})
 STREAM_NAMES = (*(stream.name for stream in STREAMS), "NEW")
@@ -101,11 +100,9 @@ def others() -> Iterator[tuple[str, frozenset[str]]]:
         yield f"realco.{service.name}.v1.AnyEvent.org_1._", frozenset({service.name})
     for (stream, consumer), durable in DURABLES.items():
         owner = frozenset({durable.owner})
-        yield f"realco.dead_letters.{consumer}", owner
         yield f"$JS.ACK.{stream}.{consumer}.1.1.1.1700000000000000000.0", owner | teams  # a team: in its own account
-        if stream != "DEAD_LETTERS":
-            yield f"realco.positions.{consumer}.{stream}", owner
-            yield f"realco.positions.{consumer}.{stream}.fault", owner
+        yield f"realco.positions.{consumer}.{stream}", owner
+        yield f"realco.positions.{consumer}.{stream}.fault", owner
     yield COUNTED_SUBJECT, frozenset({GATEWAY})
     for copy in COPIES:
         for subject in (copy.deliver_subject, f"$JS.FC.{copy.stream}.{copy.consumer}.1"):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 
-from nats.js.errors import NotFoundError
 from realco.escrow.v1 import events_pb2 as events
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.letters import Letter, list_waiting, read_letter
 from services.chassis.events.consumer import Delivery, Subscription, run_subscription
 from services.chassis.events.relay import run_relay
 from services.chassis.events.signatures import EventKeys
-from services.chassis.events.stored import DEAD_LETTER_PREFIX, DEAD_LETTERS
 from services.chassis.events.stream_watch import Faults
 from services.chassis.values.clock import FakeClock
 from tests.support import chassis
@@ -60,12 +59,7 @@ async def consuming(database, js, inbox, work_due=None, check_seconds=CHECK_SECO
         yield
 
 
-async def dead_letters(js, inbox) -> list:
-    """All there are for this consumer, without taking them."""
-    subject, found, sequence = f"{DEAD_LETTER_PREFIX}{inbox.durable}", [], 0
-    while True:
-        try:
-            found.append(await js.get_msg(DEAD_LETTERS.name, sequence + 1, subject, next=True))
-        except NotFoundError:
-            return found
-        sequence = found[-1].seq
+async def dead_letters(database, inbox) -> list[Letter]:
+    """Those of this consumer that wait."""
+    async with database.begin_for_all() as tx:
+        return [await read_letter(tx, letter_id) for letter_id in await list_waiting(tx, inbox.durable)]

@@ -15,7 +15,7 @@ from deploy.provision import stream_configurations
 from deploy.teams import Copy, InvalidTeams, Team, parse_teams
 from services.chassis.events.configurations import find_differences
 from services.chassis.events.consumer import Subscription
-from services.chassis.events.stored import DEAD_LETTERS, EVENTS_KEPT_DAYS, POSITIONS
+from services.chassis.events.stored import EVENTS_KEPT_DAYS, POSITIONS
 
 
 async def handle(tx: object, event: object, meta: object) -> None:
@@ -29,12 +29,11 @@ SUBSCRIPTION = Subscription(
 )
 
 
-def test_a_subscription_to_two_areas_has_a_consumer_on_each_stream_and_one_over_its_dead_letters() -> None:
+def test_a_subscription_to_two_areas_has_a_consumer_on_each_stream() -> None:
     made = {consumer.stream: consumer for consumer in consumers_of("compliance", SUBSCRIPTION)}
     assert {stream: consumer.subjects for stream, consumer in made.items()} == {
         "ESCROW": ("realco.escrow.v1.JournalEntriesPosted.>",),
         "TRANSACTIONS": ("realco.transactions.v1.TransactionSettled.>",),
-        "DEAD_LETTERS": ("realco.dead_letters.compliance_audit",),
     }
     assert {consumer.name for consumer in made.values()} == {"compliance_audit"}
 
@@ -82,19 +81,19 @@ def test_a_teams_file_that_cannot_be_followed_says_why(written: str, refusal: st
     assert refusal in str(refused.value)
 
 
-def test_events_stay_in_order_and_dead_letters_do_not_wait_for_each_other() -> None:
+def test_events_stay_in_order() -> None:
     pending = {
         consumer.stream: consumer.configuration().max_ack_pending
         for consumer in consumers_of("compliance", SUBSCRIPTION)
     }
-    assert pending == {"ESCROW": 1, "TRANSACTIONS": 1, "DEAD_LETTERS": 1000}
+    assert pending == {"ESCROW": 1, "TRANSACTIONS": 1}
 
 
 @pytest.mark.parametrize("stream", stream_configurations(), ids=lambda stream: stream.name)
 def test_every_stream_keeps_what_it_acknowledged_and_events_as_long_as_is_promised(stream: StreamConfig) -> None:
     last_word = stream.name == POSITIONS.name
     discards = DiscardPolicy.OLD if last_word else DiscardPolicy.NEW
-    days = 0 if stream.name in (POSITIONS.name, DEAD_LETTERS.name) else EVENTS_KEPT_DAYS
+    days = 0 if last_word else EVENTS_KEPT_DAYS
     assert (stream.storage, stream.discard, stream.max_age) == (StorageType.FILE, discards, days * 24 * 3600)
     assert stream.max_msgs_per_subject == (1 if last_word else -1)
     assert (stream.deny_delete, stream.deny_purge) == (True, True)

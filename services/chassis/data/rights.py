@@ -94,6 +94,9 @@ CHASSIS: Table = {
     "handled_positions": both(
         insert=EVERY, update=("stream_sequence", "consumer_sequence", "held_sequence", "held_until", "seal")
     ),
+    # A consumer writes letters, and who sees to them is at a console: no request does.
+    "dead_letters": Rights(NOTHING, Grant(insert=EVERY)),
+    "seen_letters": Rights(NOTHING, Grant(insert=EVERY)),
     # What was asked for, by whom and for whom stays; how it went is added.
     "approvals": both(
         insert=EVERY,

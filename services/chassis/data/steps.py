@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from services.chassis.data.migrations import Op, create_functions, guard_moves, keep
+from services.chassis.data.migrations import Op, append_only, create_functions, guard_moves, keep
 
 # The states of approvals (values/approval.py) as they were then.
 _APPROVAL_MOVES = """
@@ -61,6 +61,7 @@ def create_chassis_tables(op: Op) -> None:
     _create_handled_requests(op)
     _create_handled_events(op)
     _create_handled_positions(op)
+    _create_dead_letters(op)
     _create_approvals(op)
     op.execute("INSERT INTO incarnation DEFAULT VALUES")
     create_functions(op)
@@ -68,6 +69,7 @@ def create_chassis_tables(op: Op) -> None:
     op.execute(_REFUSE_GOING_BACK)
     op.execute(_REFUSE_LEAPING)
     op.execute(_REFUSE_FAR_LEAD)
+    append_only(op, "dead_letters", "seen_letters")
     keep(op, "outbox", "published_at", 35)
     keep(op, "handled_requests", "created_at", 30)
     keep(op, "handled_events", "created_at", 90)
@@ -193,6 +195,37 @@ def _create_handled_positions(op: Op) -> None:
         sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.PrimaryKeyConstraint("consumer", "stream"),
     )
+
+
+def _create_dead_letters(op: Op) -> None:
+    op.create_table(
+        "dead_letters",
+        sa.Column("letter_id", sa.Text(), nullable=False),
+        sa.Column("consumer", sa.Text(), nullable=False),
+        sa.Column("stream", sa.Text(), nullable=False),
+        sa.Column("stream_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("headers", sa.Text(), nullable=False),
+        sa.Column("data", postgresql.BYTEA(), nullable=False),
+        sa.Column("cause", sa.Text(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("set_aside_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
+        sa.PrimaryKeyConstraint("letter_id"),
+    )
+    op.create_index("dead_letters_message", "dead_letters", ["consumer", "stream", "stream_sequence"], unique=False)
+    op.create_table(
+        "seen_letters",
+        sa.Column("seen_id", sa.Text(), nullable=False),
+        sa.Column("letter_id", sa.Text(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("person", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("seen_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
+        sa.PrimaryKeyConstraint("seen_id"),
+    )
+    op.create_index("seen_letters_letter", "seen_letters", ["letter_id"], unique=False)
 
 
 def _create_approvals(op: Op) -> None:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data.leases import lease_columns
-from services.chassis.data.seals import sealed
+from services.chassis.data.seals import seal_whole, sealed
 from services.chassis.values.approval import Status
 
 metadata = sa.MetaData()
@@ -115,6 +115,40 @@ handled_positions = sa.Table(
     sa.Column("seal", pg.BYTEA),
     info=sealed("consumer", "stream", "stream_sequence", "consumer_sequence"),
 )
+
+# The events that a consumer could not handle (data/letters.py).
+dead_letters = sa.Table(
+    "dead_letters",
+    metadata,
+    sa.Column("letter_id", sa.Text, primary_key=True),
+    sa.Column("consumer", sa.Text, nullable=False),
+    sa.Column("stream", sa.Text, nullable=False),
+    sa.Column("stream_sequence", sa.BigInteger, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("headers", sa.Text, nullable=False),  # as JSON, which escapes what no text of the database holds
+    sa.Column("data", pg.BYTEA, nullable=False),
+    sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("set_aside_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("seal", pg.BYTEA),
+    sa.Index("dead_letters_message", "consumer", "stream", "stream_sequence"),
+)
+seal_whole(dead_letters)
+
+# What a person did about them.
+seen_letters = sa.Table(
+    "seen_letters",
+    metadata,
+    sa.Column("seen_id", sa.Text, primary_key=True),
+    sa.Column("letter_id", sa.Text, nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("person", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("seen_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("seal", pg.BYTEA),
+    sa.Index("seen_letters_letter", "letter_id"),
+)
+seal_whole(seen_letters)
 
 # What waits for a second person, or waited for one.
 approvals = sa.Table(

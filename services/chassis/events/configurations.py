@@ -12,7 +12,7 @@ from typing import Any
 
 from nats.js.api import Base, DiscardPolicy, RetentionPolicy, StorageType, StoreCompression, StreamConfig
 
-from services.chassis.events.stored import DEAD_LETTERS, POSITIONS, Stream
+from services.chassis.events.stored import POSITIONS, Stream
 
 MESSAGE_BYTES_MAX = 256 * 1024
 _DAY_SECONDS = 24 * 3600
@@ -37,8 +37,7 @@ def stream_configuration(stream: Stream, replicas: int = 1) -> StreamConfig:
         max_msgs=-1,
         max_msgs_per_subject=1 if is_last_word else -1,
         max_bytes=-1,
-        # A dead letter is an event with a few headers more.
-        max_msg_size=MESSAGE_BYTES_MAX * (2 if stream == DEAD_LETTERS else 1),
+        max_msg_size=MESSAGE_BYTES_MAX,
         duplicate_window=_DUPLICATE_SECONDS,
         compression=StoreCompression.NONE,
         allow_atomic=stream.kept_days is not None,

@@ -6,8 +6,8 @@
 - An event that its service did not sign is not even read (signatures.py).
 - What fails for a reason that passes (a server away, a lost race, a schema that lacks what we ask for) is retried for
   as long as it lasts; what fails for another reason is retried ATTEMPTS_MAX times; what can never succeed (it is not
-  signed, it does not parse, a rule refuses it) is not retried. Then the message goes to
-  `realco.dead_letters.<durable>`, with the cause in its headers, and is done.
+  signed, it does not parse, a rule refuses it) is not retried. Then the message is kept as a dead letter, with the
+  cause (data/letters.py), and is done.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import nats.errors
 from google.protobuf.message import DecodeError, Message
@@ -30,12 +30,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import acting_as, is_organization, service_principal
 from services.chassis.data.database import Database, is_transient, is_unprepared, sqlstate
+from services.chassis.data.letters import Letter, set_aside
 from services.chassis.data.once import first_delivery
 from services.chassis.data.positions import OutOfTurn, Position, record_held, record_position
 from services.chassis.events import streams
 from services.chassis.events.durables import ACK_WAIT_SECONDS, HELD_SECONDS
 from services.chassis.events.signatures import EventKeys, NotProven
-from services.chassis.events.stored import DEAD_LETTER_PREFIX, DEAD_LETTERS, POSITIONS, Stream, stream_of_area
+from services.chassis.events.stored import POSITIONS, Stream, stream_of_area
 from services.chassis.events.stream_watch import CHECK_SECONDS, Faults
 from services.chassis.events.watch import Watch
 from services.chassis.process import telemetry
@@ -95,7 +96,20 @@ class Subscription:
 def list_streams(area: str, subscriptions: Sequence[Subscription]) -> list[Stream]:
     """Those that the service `area` reads and writes."""
     heard = {streams.area_of(event.DESCRIPTOR.full_name) for one in subscriptions for event in one.handlers}
-    return [*(stream_of_area(name) for name in sorted(heard | {area})), DEAD_LETTERS, POSITIONS]
+    return [*(stream_of_area(name) for name in sorted(heard | {area})), POSITIONS]
+
+
+class Told(Protocol):
+    """An event as it came, or as it was set aside."""
+
+    @property
+    def subject(self) -> str: ...
+
+    @property
+    def headers(self) -> Mapping[str, str] | None: ...
+
+    @property
+    def data(self) -> bytes: ...
 
 
 class Malformed(Exception):
@@ -143,34 +157,31 @@ async def apply(
     database: Database,
     subscription: Subscription,
     keys: EventKeys,
-    message: Msg,
+    told: Told,
     clock: Clock,
     *,
-    subject: str = "",
     attempt: int = 1,
-    position: Position | None = None,
+    place: tuple[str, Position] | None = None,
 ) -> bool:
-    """Handles one message in one transaction; False if it had been handled before.
+    """Handles one event in one transaction; False if it had been handled before.
 
     Args:
-        subject: The one it was published under first, for a dead letter.
-        position: Where it stands in its stream, which is handled as far as that then.
+        place: Its stream and where it stands there, which is handled as far as that then.
 
     Raises:
         OutOfTurn: whether the consumer is sound has to be seen first.
         NotProven: no service of ours told it, so nothing of it was read.
         Malformed, DecodeError: it can never be handled.
     """
-    subject = subject or message.subject
-    await keys.check(subject, message.headers, message.data)
-    event_type, handler = subscription.handler_of(subject)
-    event: Any = event_type.FromString(message.data)
-    event_id, org_id = _origin(event.meta, subject)
-    telemetry.continue_trace((message.headers or {}).get("traceparent"))
+    await keys.check(told.subject, told.headers, told.data)
+    event_type, handler = subscription.handler_of(told.subject)
+    event: Any = event_type.FromString(told.data)
+    event_id, org_id = _origin(event.meta, told.subject)
+    telemetry.continue_trace((told.headers or {}).get("traceparent"))
     with acting_as(service_principal(database.name, org_id, on_behalf_of=event.meta.actor or None)):
         async with database.begin() as tx:
-            if position is not None:
-                await record_position(tx, subscription.durable, message.metadata.stream, position)
+            if place is not None:
+                await record_position(tx, subscription.durable, *place)
             if not await first_delivery(tx, subscription.durable, event_id):
                 return False
             await handler(tx, event, Delivery(clock.now(), attempt))
@@ -253,51 +264,39 @@ class _Consumer:
 
     async def _apply(self, message: Msg, attempt: int) -> str:
         """What became of it. One without a handler is proven, too: it may be one of ours under another subject."""
-        handled = _position(message)
+        stream, handled = message.metadata.stream, _position(message)
         if not self.subscription.has_handler_of(message.subject):
             await self.keys.check(message.subject, message.headers, message.data)
             async with self.database.begin_for_all() as tx:
-                await record_position(tx, self.subscription.durable, message.metadata.stream, handled)
+                await record_position(tx, self.subscription.durable, stream, handled)
             return "passed over"
         applied = await apply(
-            self.database, self.subscription, self.keys, message, self.clock, attempt=attempt, position=handled
+            self.database, self.subscription, self.keys, message, self.clock, attempt=attempt, place=(stream, handled)
         )
         return "applied" if applied else "repeated"
 
     async def _set_aside(self, message: Msg, error: Exception, attempts: int) -> None:
-        """Publishes the dead letter until it is stored, and only then lets go of the message."""
-        durable = self.subscription.durable
-        headers = dict(message.headers or {})
-        sequence = message.metadata.sequence.stream
-        letter = streams.Outgoing(
-            DEAD_LETTER_PREFIX + durable,
-            message.data,
-            {
-                **{key: value for key, value in headers.items() if not key.startswith("Nats-")},
-                # Two deliveries of one message make one dead letter.
-                streams.MESSAGE_ID: f"{durable}:{message.metadata.stream}:{sequence}",
-                "realco-subject": message.subject,
-                "realco-stream-sequence": str(sequence),
-                "realco-attempts": str(attempts),
-                "realco-cause": _cause(error),
-            },
+        """Keeps the event for a person, and passes it by: one transaction."""
+        durable, position = self.subscription.durable, _position(message)
+        letter = Letter(
+            consumer=durable,
+            stream=message.metadata.stream,
+            stream_sequence=position.stream_sequence,
+            subject=message.subject,
+            headers={key: value for key, value in (message.headers or {}).items() if not key.startswith("Nats-")},
+            data=message.data,
+            cause=_cause(error),
+            attempts=attempts,
+            set_aside_at=self.clock.now(),
         )
-        failures = 0
-        while not self.stop.is_set():
-            try:
-                await streams.publish_one(self.js, DEAD_LETTERS.name, letter)
-            except (nats.errors.Error, TimeoutError) as unknown:
-                failures += 1
-                log.warning("dead_letter_not_stored", consumer=durable, error=type(unknown).__name__)
-                await wait_for_any(self.stop, seconds=backoff_seconds(failures))
-                continue
-            async with self.database.begin_for_all() as tx:
-                await record_position(tx, durable, message.metadata.stream, _position(message))
+        async with self.database.begin_for_all() as tx:
+            await record_position(tx, durable, letter.stream, position)
+            is_new = await set_aside(tx, letter)
+        if is_new:
             telemetry.EVENTS_HANDLED.labels(durable, "dead_letter").inc()
             telemetry.DEAD_LETTERS.labels(durable).inc()
-            log.error("dead_letter", consumer=durable, subject=message.subject, cause=_cause(error))
-            await message.term()
-            return
+            log.error("dead_letter", consumer=durable, subject=message.subject, cause=letter.cause)
+        await message.term()
 
     @asynccontextmanager
     async def _holding(self, message: Msg) -> AsyncIterator[None]:

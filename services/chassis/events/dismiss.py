@@ -1,75 +1,54 @@
 """Puts a dead letter away for good, once a person saw to what it was about.
 
-`python -m services.chassis.events.dismiss <durable> <number> <person> <reason>` runs with the settings of the service
-that owns the consumer. The letter waits no more and is never handled; it stays in the stream, and the log says who
-dismissed it and why. Its number is told by the replay (replay.py).
+`python -m services.chassis.events.dismiss <durable> <letter> <person> <reason>` runs with the settings of the service
+that owns the consumer. The letter waits no more and is never handled; it is kept, with who dismissed it and why. Which
+letters there are is told by the replay (replay.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from contextlib import aclosing
 
-from nats.aio.msg import Msg
-from nats.js import JetStreamContext
-
-from services.chassis.events.replay import COMES_AGAIN_SECONDS, QUIET_SECONDS, find, leave, list_letters, open_jetstream
+from services.chassis.data.database import Database
+from services.chassis.data.letters import Outcome, list_waiting, record_seen
+from services.chassis.events.replay import find
 from services.chassis.process import telemetry
 from services.chassis.process.settings import ConfigurationError, Settings
 from services.chassis.process.telemetry import log
+from services.chassis.values.clock import Clock, clock_from
 from services.chassis.values.errors import BootError
 
 
-async def dismiss(
-    js: JetStreamContext,
-    durable: str,
-    number: int,
-    person: str,
-    reason: str,
-    quiet_seconds: float = COMES_AGAIN_SECONDS + QUIET_SECONDS,  # a replay may just have left it
-) -> bool:
+async def dismiss(database: Database, durable: str, letter_id: str, clock: Clock, *, person: str, reason: str) -> bool:
     """False if no such letter of the consumer waits."""
-    async with aclosing(list_letters(js, durable, quiet_seconds)) as letters:
-        async for letter in letters:
-            if letter.metadata.sequence.stream == number:
-                await letter.ack_sync(timeout=5)
-                _say_dismissed(durable, letter, person, reason)
-                return True
-            await leave(letter)
-    return False
+    async with database.begin_for_all() as tx:
+        if letter_id not in await list_waiting(tx, durable):
+            return False
+        await record_seen(tx, letter_id, Outcome.DISMISSED, person=person, reason=reason, now=clock.now())
+    log.warning("dead_letter_dismissed", consumer=durable, letter=letter_id, person=person, reason=reason)
+    return True
 
 
-def _say_dismissed(durable: str, letter: Msg, person: str, reason: str) -> None:
-    headers = letter.headers or {}
-    log.warning(
-        "dead_letter_dismissed",
-        consumer=durable,
-        number=letter.metadata.sequence.stream,
-        subject=headers.get("realco-subject"),
-        event_id=headers.get("ce-id"),
-        cause=headers.get("realco-cause"),
-        person=person,
-        reason=reason,
-    )
-
-
-async def main(durable: str, number: int, person: str, reason: str) -> int:
+async def main(durable: str, letter_id: str, person: str, reason: str) -> int:
     settings = Settings.load()
-    settings.require("nats_url")
+    settings.require("database_url", "worker_database_url")
     service, _ = find(durable)
     telemetry.configure_logging(service)
-    async with open_jetstream(settings, durable) as js:
-        if await dismiss(js, durable, number, person, reason):
+    database = Database.open(settings, service)
+    try:
+        if await dismiss(database, durable, letter_id, clock_from(settings), person=person, reason=reason):
             return 0
-    print(f"no dead letter {number} of {durable} waits", file=sys.stderr)
+    finally:
+        await database.dispose()
+    print(f"no dead letter {letter_id} of {durable} waits", file=sys.stderr)
     return 1
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 5 or not sys.argv[2].isdecimal():
-        sys.exit("usage: python -m services.chassis.events.dismiss <durable> <number> <person> <reason>")
+    if len(sys.argv) != 5:
+        sys.exit("usage: python -m services.chassis.events.dismiss <durable> <letter> <person> <reason>")
     try:
-        sys.exit(asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4])))
+        sys.exit(asyncio.run(main(*sys.argv[1:])))
     except (ConfigurationError, BootError) as refusal:
         sys.exit(f"cannot dismiss: {refusal}")

@@ -10,13 +10,9 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-import nats.errors
-from nats.js import JetStreamContext
-from nats.js.errors import Error as JetStreamError
-
-from services.chassis.events import streams
+from services.chassis.data.database import Database, is_transient
+from services.chassis.data.letters import list_waiting
 from services.chassis.events.consumer import Subscription
-from services.chassis.events.stored import DEAD_LETTERS
 from services.chassis.process.health import Alarms
 from services.chassis.process.loops import wait_for_any
 from services.chassis.process.telemetry import DEAD_LETTERS_WAITING, log
@@ -26,7 +22,7 @@ REMIND_SECONDS = 60.0
 
 
 async def run_letter_watch(
-    js: JetStreamContext,
+    database: Database,
     subscriptions: Sequence[Subscription],
     stop: asyncio.Event,
     alarms: Alarms,
@@ -34,38 +30,32 @@ async def run_letter_watch(
     remind_seconds: float = REMIND_SECONDS,
 ) -> None:
     """Looks until `stop` is set. `alarms` says what waits and is about money, as long as it does."""
-    watches = [_LetterWatch(js, subscription, alarms, remind_seconds) for subscription in subscriptions]
+    watches = [_LetterWatch(database, subscription, alarms, remind_seconds) for subscription in subscriptions]
     while not stop.is_set():
         for watch in watches:
             try:
                 await watch.look()
-            except (nats.errors.Error, JetStreamError, TimeoutError) as unknown:
+            except Exception as unknown:
+                if not is_transient(unknown):
+                    raise
                 log.info("dead_letters_not_counted", consumer=watch.durable, error=type(unknown).__name__)
         await wait_for_any(stop, seconds=look_seconds)
 
 
-async def count_waiting(js: JetStreamContext, durable: str) -> int | None:
-    """How many dead letters of the consumer nobody has seen to; None where no consumer hands them out."""
-    info = await streams.fetch_consumer(js, DEAD_LETTERS.name, durable)
-    return None if info is None else int(info["num_pending"]) + int(info["num_ack_pending"])
-
-
 class _LetterWatch:
-    def __init__(self, js: JetStreamContext, subscription: Subscription, alarms: Alarms, remind_seconds: float) -> None:
+    def __init__(self, database: Database, subscription: Subscription, alarms: Alarms, remind_seconds: float) -> None:
         self.durable = subscription.durable
-        self._js, self._alarms, self._remind_seconds = js, alarms, remind_seconds
+        self._database, self._alarms, self._remind_seconds = database, alarms, remind_seconds
         self._is_about_money = subscription.is_about_money
         self._found, self._said_at = "", 0.0
 
     async def look(self) -> None:
-        waiting = await count_waiting(self._js, self.durable)
-        DEAD_LETTERS_WAITING.labels(self.durable, str(self._is_about_money).lower()).set(waiting or 0)
-        found, command = f"{waiting} wait", f"python -m services.chassis.events.replay {self.durable} <your name>"
-        if waiting is None:
-            found, command = "nobody can tell whether any waits", "python -m deploy.provision"
-        self._note("" if waiting == 0 else found, command)
+        async with self._database.begin_for_all() as tx:
+            waiting = len(await list_waiting(tx, self.durable))
+        DEAD_LETTERS_WAITING.labels(self.durable, str(self._is_about_money).lower()).set(waiting)
+        self._note(f"{waiting} wait" if waiting else "")
 
-    def _note(self, found: str, command: str) -> None:
+    def _note(self, found: str) -> None:
         title, before, now = f"dead letters of {self.durable}", self._found, time.monotonic()
         self._found = found
         if found and self._is_about_money:
@@ -79,7 +69,7 @@ class _LetterWatch:
                 consumer=self.durable,
                 found=found,
                 about_money=self._is_about_money,
-                command=command,
+                command=f"python -m services.chassis.events.replay {self.durable} <your name>",
             )
         if before and not found:
             log.warning("dead_letters_seen_to", consumer=self.durable)

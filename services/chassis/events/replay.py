@@ -1,8 +1,8 @@
 """Handles dead letters again, once what stopped them is mended.
 
 `python -m services.chassis.events.replay <durable> <person>` runs with the settings of the service that owns the
-consumer; the log says which person did it. What succeeds is acknowledged and waits no more; what fails again stays,
-and is told with its number (dismiss.py). An event applied meanwhile is not applied twice: the inbox decides.
+consumer, and says which person did it. What succeeds waits no more; what fails again goes on waiting, and is told with
+its id (dismiss.py). An event applied meanwhile is not applied twice: the inbox decides.
 """
 
 from __future__ import annotations
@@ -11,27 +11,18 @@ import asyncio
 import importlib
 import pkgutil
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-
-from nats.aio.msg import Msg
-from nats.js import JetStreamContext
 
 import services
 from services.chassis.data.database import Database
-from services.chassis.events import streams
+from services.chassis.data.letters import Outcome, list_waiting, read_letter, record_seen
 from services.chassis.events.consumer import Subscription, apply
 from services.chassis.events.signatures import EventKeys
-from services.chassis.events.stored import DEAD_LETTERS
 from services.chassis.process import telemetry
 from services.chassis.process.settings import ConfigurationError, Settings
 from services.chassis.process.telemetry import log
 from services.chassis.values.clock import Clock, clock_from
 from services.chassis.values.errors import BootError
-
-COMES_AGAIN_SECONDS = 5
-QUIET_SECONDS = 2.0
 
 
 @dataclass
@@ -44,48 +35,27 @@ class Replayed:
 
 
 async def replay(
-    database: Database,
-    js: JetStreamContext,
-    subscription: Subscription,
-    keys: EventKeys,
-    clock: Clock,
-    quiet_seconds: float = QUIET_SECONDS,
+    database: Database, subscription: Subscription, keys: EventKeys, clock: Clock, person: str
 ) -> Replayed:
-    """Handles every waiting dead letter of the consumer once, oldest first, until none comes for `quiet_seconds`."""
+    """Handles every waiting dead letter of the consumer once, oldest first."""
     result = Replayed()
-    async for message in list_letters(js, subscription.durable, quiet_seconds):
-        subject = (message.headers or {}).get("realco-subject", "")
+    async with database.begin_for_all() as tx:
+        waiting = await list_waiting(tx, subscription.durable)
+    for letter_id in waiting:
+        subject = ""
         try:
-            applied = await apply(database, subscription, keys, message, clock, subject=subject)
+            async with database.begin_for_all() as tx:
+                letter = await read_letter(tx, letter_id)
+            subject = letter.subject
+            applied = await apply(database, subscription, keys, letter, clock)
         except Exception as error:  # one that fails again must not keep the others waiting
-            number, event_id = message.metadata.sequence.stream, (message.headers or {}).get("ce-id")
-            result.failed.append(f"{number} {subject} {event_id}: {type(error).__name__}")
-            await leave(message)
+            result.failed.append(f"{letter_id} {subject}: {type(error).__name__}")
             continue
         result.applied += applied
         result.repeated += not applied
-        await message.ack_sync(timeout=5)
+        async with database.begin_for_all() as tx:
+            await record_seen(tx, letter_id, Outcome.REPLAYED, person=person, reason="", now=clock.now())
     return result
-
-
-async def list_letters(js: JetStreamContext, durable: str, quiet_seconds: float) -> AsyncGenerator[Msg]:
-    """Every waiting dead letter of the consumer, oldest first, until none comes for `quiet_seconds`.
-
-    Whoever is given one acknowledges it, or leaves it.
-    """
-    seen: set[int] = set()
-    async with streams.Pull(js, DEAD_LETTERS.name, durable, quiet_seconds) as pull:
-        while (message := await pull.next()) is not None:
-            if message.metadata.sequence.stream in seen:  # it was left, and came again: the rest has been seen too
-                await leave(message)
-                return
-            seen.add(message.metadata.sequence.stream)
-            yield message
-
-
-async def leave(letter: Msg) -> None:
-    """It goes on waiting."""
-    await letter.nak(delay=COMES_AGAIN_SECONDS)
 
 
 def find(durable: str) -> tuple[str, Subscription]:
@@ -106,26 +76,14 @@ def find(durable: str) -> tuple[str, Subscription]:
     raise ConfigurationError(f"no consumer is called {durable}; there are: {', '.join(sorted(known))}")
 
 
-@asynccontextmanager
-async def open_jetstream(settings: Settings, durable: str) -> AsyncIterator[JetStreamContext]:
-    """With the rights of the service that owns the consumer."""
-    connection = await streams.connect(settings.nats_url.get_secret_value(), f"letters-{durable}")
-    try:
-        yield streams.jetstream(connection)
-    finally:
-        await connection.close()
-
-
 async def main(durable: str, person: str) -> int:
     settings = Settings.load()
-    settings.require("database_url", "worker_database_url", "nats_url", "event_jwks")
+    settings.require("database_url", "worker_database_url", "event_jwks")
     service, subscription = find(durable)
     telemetry.configure_logging(service)
     database = Database.open(settings, service)
     try:
-        async with open_jetstream(settings, durable) as js:
-            keys = EventKeys(settings.event_jwks)
-            result = await replay(database, js, subscription, keys, clock_from(settings))
+        result = await replay(database, subscription, EventKeys(settings.event_jwks), clock_from(settings), person)
     finally:
         await database.dispose()
     log.warning(

@@ -1,4 +1,4 @@
-"""The streams that events, dead letters and positions are stored in: what each takes, and for how long it keeps it."""
+"""The streams that events and positions are stored in: what each takes, and for how long it keeps it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 # For how long whoever hears of events may be away and miss none; docs/subscribing.md promises it.
 EVENTS_KEPT_DAYS = 365
-DEAD_LETTER_PREFIX = "realco.dead_letters."
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,5 @@ def stream_of_area(area: str) -> Stream:
     return Stream(area.upper(), (f"realco.{area}.v1.>",), EVENTS_KEPT_DAYS)
 
 
-# Events that a consumer could not handle, under the consumer's name.
-DEAD_LETTERS = Stream("DEAD_LETTERS", (f"{DEAD_LETTER_PREFIX}>",))
 # How far each service has handled each stream, the last word only: where a consumer that is made again begins.
 POSITIONS = Stream("POSITIONS", ("realco.positions.>",))

@@ -27,7 +27,6 @@ from services.chassis.events.durables import (
     find_withheld,
     is_of_newer_release,
 )
-from services.chassis.events.stored import DEAD_LETTERS
 from services.chassis.events.stream_watch import CHECK_SECONDS, Faults
 from services.chassis.process.telemetry import CONSUMER_FAULTS, log
 
@@ -60,7 +59,7 @@ class Watch:
         """Whether messages may be taken: as it was found when it could last be asked about."""
         if time.monotonic() - self._checked_at >= self.check_seconds:
             self._is_known = await self._check() or self._is_known
-        at_fault = self._faults.keys() & {self._title, self._stream, DEAD_LETTERS.name}
+        at_fault = self._faults.keys() & {self._title, self._stream}
         return self._is_known and not at_fault and not self._is_left_to_newer
 
     def doubt_consumer(self) -> None:

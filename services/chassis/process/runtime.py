@@ -194,7 +194,7 @@ class Runtime:
             "jobs": run_jobs([*jobs, housekeeping(self.database)], self._quiet, self.work_due),
             "health": self._watch_health(health),
             "streams": run_stream_watch(self.js, list_streams(self.name, subscriptions), self._quiet, self.faults),
-            "dead letters": run_letter_watch(self.js, subscriptions, self._quiet, self.alarms),
+            "dead letters": run_letter_watch(self.database, subscriptions, self._quiet, self.alarms),
             "boot": run_boot_watch(partial(Database.open, self.settings, self.name), self._quiet, self.alarms),
         }
         for subscription in subscriptions:
