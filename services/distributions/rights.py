@@ -17,7 +17,8 @@ RIGHTS: Table = {
         insert=EVERY,
         update=(
             *("display_name", "deadline_at", "early_close_noticed_on", "tiers", "external_id", "metadata"),
-            *("status", "committed_minor", "funded_minor", "closing_date", "closing_attempt", "refund_note"),
+            *("status", "committed_minor", "funded_minor", "refund_note"),
+            *("closing_date", "closing_attempt", "closing_saga_id"),
             *("proceeds_bank_account_id", "proceeds_transaction_id", "proceeds_failure"),
             *("declarations", "declared_through", "edition", "makers", *_VERSION),
         ),
@@ -37,7 +38,7 @@ RIGHTS: Table = {
         update=(
             *("status", "content_hash", "basis_version", "allocation_count", "paid_minor", "failure"),
             *("calculated_by", "submitted_by", "approved_by", "approved_hash", "declared_at"),
-            *("makers", "expires_at", *_VERSION),
+            *("makers", "expires_at", "execution_saga_id", *_VERSION),
         ),
     ),
     # A calculation takes the place of an earlier one, as long as the distribution is a draft.

@@ -97,6 +97,7 @@ offerings = sa.Table(
     _minor("funded_minor"),  # what the book says: the sum of the investments' subscriptions
     sa.Column("closing_date", sa.Date),
     sa.Column("closing_attempt", sa.Integer, nullable=False, server_default="0"),
+    _text("closing_saga_id", null=True),  # of the closing that was asked for last
     _text("proceeds_bank_account_id", null=True),
     _text("proceeds_transaction_id", null=True),
     _json("proceeds_failure", null=True),
@@ -205,6 +206,7 @@ distributions = sa.Table(
     _json("makers"),  # persons: whoever had a part in making it, however often it was made again
     sa.Column("expires_at", _TIME),  # until when it may be approved, or executed once it is
     sa.Column("declared_at", _TIME),
+    _text("execution_saga_id", null=True),
     *_changes(),
     _of("offerings", "offering_id"),
     sa.Index("distributions_offering", "org_id", "offering_id", "created_at", "distribution_id"),
@@ -361,7 +363,8 @@ payouts = sa.Table(
 )
 
 # Work that a crash must not lose: what to look at, when it is due by the database's clock, and for whom it is done.
-# What is to be done is what the offering, the distribution or the payouts say: none is due where nothing is left.
+# What is to be done is what the offering, the distribution or the payouts say, and each of them names its saga: none is
+# due where nothing is left, and one that was begun for an earlier closing does nothing in this one.
 sagas = sa.Table(
     "sagas",
     metadata,
@@ -375,7 +378,6 @@ sagas = sa.Table(
     *lease_columns(),
     sa.Column("seal", pg.BYTEA),
     sa.Index("sagas_due", "kind", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
-    sa.Index("sagas_subject", "org_id", "subject_id"),
     sa.CheckConstraint("kind IN ('CLOSING', 'REFUND', 'EXECUTION', 'RESEND')", name="sagas_kind"),
     info=sealed("org_id", "saga_id", "kind", "subject_id", "actor"),
 )

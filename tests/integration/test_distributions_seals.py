@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
+from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
 from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.data.audit import audit_seals
@@ -65,6 +66,34 @@ async def test_whoever_edits_sagas_has_each_payment_made_once_and_for_who_ordere
     assert service.wire.persons["BatchCreatePayouts"] == "sponsor-7"
     assert sorted(payout.party_id for payout in service.transactions.by_key.values()) == ["inv-001", "sponsor-1"]
     assert (await service.get(distribution)).status == dpb.Distribution.PROCESSING
+
+
+_ONLY_THE_FIRST = (
+    "UPDATE sagas SET due_at = clock_timestamp() + CASE actor WHEN 'admin-1' THEN interval '0' ELSE interval '20 hours'"
+    " END, epoch = epoch + 1 WHERE kind = 'CLOSING'"
+)
+
+
+async def test_a_closing_that_escrow_refused_closes_nothing_later_in_the_name_of_who_asked_for_it(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(100_000_00)
+    await service.invest(offering, "inv-001", 100_000_00)
+    service.clock.set(CLOSING)
+    await service.close(offering, "admin-1")
+    account = service.escrow.accounts[offering.escrow_account_id]
+    account.status = EscrowAccount.FROZEN
+    await service.work()
+    account.status = EscrowAccount.ACTIVE
+    assert (await service.get(offering)).status == opb.Offering.OPEN
+    await service.close(offering, "admin-7")
+    await write(service, _ONLY_THE_FIRST)
+    await service.work()
+    assert (await service.get(offering)).status == opb.Offering.CLOSING
+    await service.make_due()
+    await service.work()
+    assert [told.meta.actor for told in await service.told(events.OfferingClosed)] == ["admin-7"]
+    assert [service.wire.persons[call] for call in ("ReleaseSubscriptions", "BatchCreatePayouts")] == ["admin-7"] * 2
 
 
 @pytest.mark.parametrize("statement", [

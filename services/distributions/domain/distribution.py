@@ -70,6 +70,7 @@ class Distribution:
     makers: frozenset[str]  # whoever drafted, calculated or submitted it, however often: none of them approves it
     expires_at: datetime | None = None  # until when it may be approved, or executed once it is
     declared_at: datetime | None = None
+    execution_saga_id: str | None = None  # no other declares it
     created_at: datetime
     updated_at: datetime
     version: int = 1

@@ -1,7 +1,8 @@
 """Sagas as rows: taken by one worker at a time for a while, finished by whoever took them last.
 
 For whom a saga acts, and on what, is sealed. That one is due, or is not, says nothing: what is to be done stands in
-what it is about, and a saga that was ended before its work is found by that.
+what it is about, which names the one saga that does it. So one that was ended before its work is found, and one that
+somebody has begun again, for a closing that came to nothing, closes nothing in the name of who asked for that.
 """
 
 from __future__ import annotations
@@ -114,16 +115,13 @@ def _key(saga: Saga) -> dict[str, object]:
 def _find_unfinished() -> sa.Subquery:
     """The sagas whose work is not done, by what the offerings, the distributions and the payouts say."""
     asked = sa.select(payouts.c.org_id, payouts.c.saga_id).where(payouts.c.status == PayoutStatus.REQUESTED.value)
-    closing = _select_newest(SagaKind.CLOSING, offerings, "offering_id", OfferingStatus.CLOSING)
-    queued = _select_newest(SagaKind.EXECUTION, distributions, "distribution_id", DistributionStatus.QUEUED)
-    return sa.union(asked, closing, queued).subquery("unfinished")
-
-
-def _select_newest(kind: SagaKind, of: sa.Table, key: str, status: Enum) -> sa.Select[Any]:
-    subject = sa.and_(sagas.c.org_id == of.c.org_id, sagas.c.subject_id == of.c[key])
-    newest = sa.select(sagas.c.org_id, sa.func.max(sagas.c.saga_id)).join(of, subject)
-    newest = newest.where(sagas.c.kind == kind.value, of.c.status == status.value)
-    return newest.group_by(sagas.c.org_id, sagas.c.subject_id)
+    closing = sa.select(offerings.c.org_id, offerings.c.closing_saga_id)
+    queued = sa.select(distributions.c.org_id, distributions.c.execution_saga_id)
+    return sa.union(
+        asked,
+        closing.where(offerings.c.status == OfferingStatus.CLOSING.value),
+        queued.where(distributions.c.status == DistributionStatus.QUEUED.value),
+    ).subquery("unfinished")
 
 
 _unfinished = _find_unfinished()

@@ -33,14 +33,14 @@ from services.distributions.store.waterfalls import save_lots
 
 
 async def declare_distribution(saga: Saga, dependencies: Dependencies) -> bool:
-    """False where the distribution is not queued: there is nothing to declare, or not any more.
+    """False where the distribution is not queued by this saga: there is nothing to declare, or not any more.
 
     Raises DomainError where the outcome is unknown: the same declaration is asked for again.
     """
     database = dependencies.database
     async with database.begin() as tx:
         offering, distribution = await lock_distribution(tx, saga.subject_id)
-        if distribution.status is not DistributionStatus.QUEUED:
+        if distribution.status is not DistributionStatus.QUEUED or distribution.execution_saga_id != saga.saga_id:
             return False
         request = await _build_request(tx, offering, distribution)
     refusal = await find_refusal(dependencies.peers.escrow.declare_distribution(request))

@@ -112,9 +112,9 @@ async def execute_distribution(
             requested_minor=distribution.amount_minor,
             currency_code=distribution.currency,
         )
-    queued = replace(distribution, status=DistributionStatus.QUEUED, expires_at=None)
+    saga_id = await insert_saga(tx, SagaKind.EXECUTION, distribution.distribution_id, current_principal().person)
+    queued = replace(distribution, status=DistributionStatus.QUEUED, expires_at=None, execution_saga_id=saga_id)
     after, _ = await save_distribution(tx, distribution, queued, events.DistributionQueued(), now)
-    await insert_saga(tx, SagaKind.EXECUTION, distribution.distribution_id, current_principal().person)
     return answer_distribution(offering, after, now)
 
 

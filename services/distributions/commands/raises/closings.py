@@ -32,11 +32,12 @@ async def close_offering(
     await cancel_closings(tx, offering.offering_id, now)
     check_gates(await list_gates(tx, offering, peer_facts, now))
     await _fix_releases(tx, offering.offering_id, now)
-    await insert_saga(tx, SagaKind.CLOSING, offering.offering_id, current_principal().person)
+    person = current_principal().person
     closing = replace(
-        name_proceeds_account(offering, request.proceeds_bank_account_id or None, current_principal().person),
+        name_proceeds_account(offering, request.proceeds_bank_account_id or None, person),
         status=OfferingStatus.CLOSING,
         closing_attempt=offering.closing_attempt + 1,
+        closing_saga_id=await insert_saga(tx, SagaKind.CLOSING, offering.offering_id, person),
     )
     return answer_offering(await save_offering(tx, offering, closing, events.OfferingClosing(), now), now)
 

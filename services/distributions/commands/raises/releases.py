@@ -27,18 +27,18 @@ from services.distributions.store.approvals import CLOSE_OFFERING, find_closing_
 from services.distributions.store.investments import lock_investments_of, save_investments
 from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS
-from services.distributions.store.sagas import Saga, continue_saga, finish_saga
+from services.distributions.store.sagas import Overtaken, Saga, continue_saga, finish_saga
 
 
 async def release_subscriptions(saga: Saga, dependencies: Dependencies) -> bool:
-    """False where the offering is not closing: there is nothing to release, or not any more.
+    """False where the offering is not in the closing of this saga: there is nothing to release, or not any more.
 
     Raises DomainError where the outcome is unknown: the same release is asked for again.
     """
     database = dependencies.database
     async with database.begin() as tx:
         offering = await lock_offering(tx, saga.subject_id)
-        if offering.status is not OfferingStatus.CLOSING:
+        if not _is_closed_by(saga, offering):
             return False
         request = await _build_request(tx, offering)
     refusal = await find_refusal(dependencies.peers.escrow.release_subscriptions(request))
@@ -50,6 +50,19 @@ async def release_subscriptions(saga: Saga, dependencies: Dependencies) -> bool:
         await dependencies.peers.compliance.record_withdrawal(CLOSE_OFFERING, saga.subject_id)
         await _record_refusal(database, saga, refusal, now)
     return True
+
+
+def _is_closed_by(saga: Saga, offering: Offering) -> bool:
+    """An earlier closing that escrow refused has a saga too, and was asked for by somebody else."""
+    return offering.status is OfferingStatus.CLOSING and offering.closing_saga_id == saga.saga_id
+
+
+async def _lock_closing(tx: AsyncConnection, saga: Saga) -> Offering:
+    """The offering, still in the closing of this saga. Raises: Overtaken: somebody else recorded how it ended."""
+    offering = await lock_offering(tx, saga.subject_id)
+    if not _is_closed_by(saga, offering):
+        raise Overtaken(saga.saga_id)
+    return offering
 
 
 async def _build_request(tx: AsyncConnection, offering: Offering) -> postings_pb2.ReleaseSubscriptionsRequest:
@@ -76,7 +89,7 @@ async def _record_release(database: Database, saga: Saga, now: datetime) -> None
     """Escrow released every subscription: the investments are active from today, and the proceeds are due."""
     async with database.begin() as tx:
         await continue_saga(tx, saga)
-        offering = await lock_offering(tx, saga.subject_id)
+        offering = await _lock_closing(tx, saga)
         closed = replace(offering, status=OfferingStatus.CLOSED, closing_date=now.date())
         offering = await save_offering(tx, offering, closed, events.OfferingClosed(), now)
         active = await _activate_investments(tx, offering.offering_id, now.date(), now)
@@ -109,7 +122,7 @@ async def _record_refusal(database: Database, saga: Saga, refusal: DomainError, 
     log.warning("closing_refused", offering_id=saga.subject_id, reason=refusal.reason)
     async with database.begin() as tx:
         await finish_saga(tx, saga)
-        offering = await lock_offering(tx, saga.subject_id)
+        offering = await _lock_closing(tx, saga)
         reopened = replace(offering, status=OfferingStatus.OPEN)
         await save_offering(tx, offering, reopened, events.OfferingUpdated(), now)
         changes = [

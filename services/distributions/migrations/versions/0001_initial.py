@@ -164,6 +164,7 @@ def _offerings() -> None:
         sa.Column("funded_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("closing_date", sa.Date(), nullable=True),
         sa.Column("closing_attempt", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("closing_saga_id", sa.Text(), nullable=True),
         sa.Column("proceeds_bank_account_id", sa.Text(), nullable=True),
         sa.Column("proceeds_transaction_id", sa.Text(), nullable=True),
         sa.Column("proceeds_failure", postgresql.JSONB(), nullable=True),
@@ -217,7 +218,6 @@ def _sagas() -> None:
     op.create_index(
         "sagas_due", "sagas", ["kind", "due_at"], unique=False, postgresql_where=sa.text("due_at IS NOT NULL")
     )
-    op.create_index("sagas_subject", "sagas", ["org_id", "subject_id"], unique=False)
 
 
 def _distributions() -> None:
@@ -247,6 +247,7 @@ def _distributions() -> None:
         sa.Column("makers", postgresql.JSONB(), nullable=False),
         sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("declared_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("execution_saga_id", sa.Text(), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),
