@@ -203,7 +203,14 @@ async def test_the_app_role_may_change_rows_and_no_schema(database):
 async def test_what_a_login_makes_of_its_own_defaults_changes_no_transaction(postgres):
     urls = await chassis.create(postgres)
     database = Database(urls.app_url, urls.worker_url, "chassis", SEALS)
-    harm = {"search_path": "pg_catalog", "synchronous_commit": "off", "row_security": "off", "timezone": "Asia/Tokyo"}
+    harm = {
+        "search_path": "pg_catalog",
+        "synchronous_commit": "off",
+        "row_security": "off",
+        "timezone": "Asia/Tokyo",
+        "bytea_output": "escape",
+        "array_nulls": "off",
+    }
     for login in (partial(database.begin, "org_1"), database.begin_for_all):
         async with login() as tx:
             for name, value in harm.items():
@@ -219,6 +226,8 @@ async def test_what_a_login_makes_of_its_own_defaults_changes_no_transaction(pos
             "synchronous_commit": "on",
             "row_security": "on",
             "timezone": "UTC",
+            "bytea_output": "hex",
+            "array_nulls": "on",
         }
     await database.dispose()
 
@@ -245,6 +254,17 @@ async def test_a_safe_database_passes_the_boot_check(database):
         ("app_url", "ALTER DATABASE {name} SET synchronous_commit = off", "synchronous_commit must be on"),
         ("app_url", "ALTER ROLE {app} SET lock_timeout = '9s'", "ALTER ROLE ... SET lock_timeout = '2000'"),
         ("app_url", "ALTER ROLE {app} RESET ALL", "SET idle_in_transaction_session_timeout = '5000'"),
+        (
+            "app_url",
+            "ALTER ROLE {app} SET exit_on_error = on",
+            "{app} has a setting of its own: .* RESET exit_on_error",
+        ),
+        ("app_url", "ALTER ROLE {worker} SET a.b = 'c'", "{worker} has a setting of its own: ALTER ROLE ... RESET a.b"),
+        (
+            "app_url",
+            "ALTER ROLE {app} IN DATABASE {name} SET lock_timeout = '2s'",
+            "{app} has a setting of its own: ALTER ROLE ... IN DATABASE {name} RESET lock_timeout",
+        ),
         ("owner_url", "SELECT 1", "owns tables"),
         ("admin_url", "SELECT 1", "is superuser"),
     ],

@@ -37,7 +37,7 @@ STATEMENT_TIMEOUT_MS = 10_000
 # A server that has not refused a statement by then will not answer it: it, or the way to it, is a black hole.
 COMMAND_SECONDS = STATEMENT_TIMEOUT_MS / 1000 + 2
 # Settings of the roles, not of a session: so any connection of a pooler serves any transaction. Whoever makes the
-# roles gives them these; a service does not start without them.
+# roles gives them these and no others; a service does not start otherwise.
 ROLE_SETTINGS = {
     "statement_timeout": str(STATEMENT_TIMEOUT_MS),
     "lock_timeout": str(LOCK_TIMEOUT_MS),
@@ -53,8 +53,8 @@ _ENQUEUED = "realco_enqueued"
 # What the worker's transactions name: its policies do not ask for it, and no organization is called so.
 _NO_ORGANIZATION = ""
 
-# What would lose or miss rows if it were otherwise. A role may change its own defaults, so each transaction says these
-# itself; a pooler hands them on, for they end with it.
+# What would lose, miss or misread rows if it were otherwise. A role may change its own defaults, so each transaction
+# says these itself; a pooler hands them on, for they end with it.
 PINNED = ", ".join(
     f"set_config('{name}', '{value}', true)"
     for name, value in {
@@ -62,6 +62,8 @@ PINNED = ", ".join(
         "synchronous_commit": "on",
         "row_security": "on",
         "timezone": "UTC",
+        "bytea_output": "hex",  # of seals within JSON
+        "array_nulls": "on",  # of the lists that entries are booked from
     }.items()
 )
 _BEGIN = sa.text(

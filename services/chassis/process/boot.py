@@ -27,6 +27,14 @@ NATS_VERSION_MIN = (2, 15, 1)
 _DURABLE = ["fsync", "full_page_writes", "synchronous_commit", "data_checksums"]
 # Whose rows are looked at meanwhile: nobody's.
 _NOBODY = "_"
+# Of the role everywhere, and of the role in this database, which counts for more: that one has none.
+_SETTINGS_OF_THE_ROLE = sa.text(
+    "SELECT CASE WHEN d.oid IS NULL THEN '' ELSE 'IN DATABASE ' || d.datname || ' ' END, given.name"
+    " FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase"
+    " CROSS JOIN LATERAL (SELECT split_part(each, '=', 1) FROM unnest(s.setconfig) AS each) AS given (name)"
+    " WHERE r.rolname = :role AND (d.datname = current_database()"
+    " OR s.setdatabase = 0 AND lower(given.name) <> ALL (CAST(:names AS text[]))) ORDER BY 1, 2"
+)
 # As PostgreSQL words what migrations.py makes.
 _ONE_ORGANIZATION = "(org_id = ( SELECT current_setting('app.org_id'::text) AS current_setting))"
 
@@ -119,7 +127,7 @@ async def _role_faults(tx: AsyncConnection) -> list[str]:
 
 
 async def _setting_faults(tx: AsyncConnection, role: str) -> list[str]:
-    """The limits that every transaction has from its role."""
+    """The limits that every transaction has from its role, and no other default of it: our code was tried with none."""
     statement = sa.text(
         "SELECT asked.name, asked.wanted FROM pg_settings"
         " JOIN unnest(CAST(:names AS text[]), CAST(:wanted AS text[])) AS asked (name, wanted)"
@@ -127,7 +135,11 @@ async def _setting_faults(tx: AsyncConnection, role: str) -> list[str]:
         " WHERE reset_val <> asked.wanted"
     )
     wrong = await tx.execute(statement, {"names": list(ROLE_SETTINGS), "wanted": list(ROLE_SETTINGS.values())})
-    return [f"role {role} lacks a setting: ALTER ROLE ... SET {name} = '{wanted}'" for name, wanted in wrong]
+    lacking = [f"role {role} lacks a setting: ALTER ROLE ... SET {name} = '{wanted}'" for name, wanted in wrong]
+    others = await tx.execute(_SETTINGS_OF_THE_ROLE, {"role": role, "names": list(ROLE_SETTINGS)})
+    return lacking + [
+        f"role {role} has a setting of its own: ALTER ROLE ... {where}RESET {name}" for where, name in others
+    ]
 
 
 async def _security_faults(tx: AsyncConnection) -> list[str]:
