@@ -309,7 +309,9 @@ holds = sa.Table(
     _text("created_by"),
     sa.Column("resolved_at", _TIME),
     _text("resolved_by", null=True),
-    sa.Column("end_digest", pg.BYTEA),  # nobody ends it who cannot prove to be the service (chassis/data/seals.py)
+    # Nobody ends it, or says when it ends, who cannot prove to be the service (chassis/data/seals.py).
+    sa.Column("end_digest", pg.BYTEA, nullable=False),
+    sa.Column("seal", pg.BYTEA),
     sa.ForeignKeyConstraint(
         list(_ACCOUNT),
         [f"ledger_accounts.{name}" for name in _ACCOUNT],
@@ -332,5 +334,11 @@ holds = sa.Table(
         "holds_expiring",
         "expires_at",
         postgresql_where=sa.text("status = 'PLACED' AND expires_at IS NOT NULL"),
+    ),
+    sa.Index("holds_open", *_ACCOUNT, postgresql_where=sa.text("status = 'PLACED'")),
+    # What was placed. How and when it ends is written with the proof alone.
+    info=sealed(
+        *("org_id", "escrow_account_id", "hold_id", "kind", "party_id", "amount_minor", "reason", "description"),
+        *("transaction_id", "external_id", "metadata", "created_at", "created_by", "end_digest"),
     ),
 )

@@ -28,13 +28,14 @@ RIGHTS: Mapping[str, Table] = {
 # Of these the code seals the rows itself, or asks for a proof.
 SEALED_BY_HAND = {
     *("outbox", "handled_requests", "handled_events", "webhook_inbox"),
-    *("journal_entries", "ledger_entries", "ledger_accounts", "holds", "book_checks", "refused_postings"),
+    *("journal_entries", "ledger_entries", "ledger_accounts", "book_checks", "refused_postings"),
 }
 SEALED = SEALED_BY_HAND.union(*({table.name for table in list_sealed_tables(each)} for each in METADATA.values()))
 # A function that says one of these asks for the seals of what it finds, or gives it to one that does.
 ASKS = {
     *(
         "check_row",
+        "check_read_row",
         "check_rows",
         "keep_sealed",
         "keep_readable",

@@ -205,8 +205,8 @@ STATEMENTS = {
     "an ending by nobody": "UPDATE holds SET status = 'RELEASED', resolved_at = now()",
     "a larger hold": "UPDATE holds SET amount_minor = 61",
     "a hold on an account that is not there": "INSERT INTO holds (org_id, escrow_account_id, hold_id, kind, party_id,"
-    " amount_minor, reason, created_by, created_at)"
-    " VALUES ('org_1', '{account}', 'h', 'PAYABLE', 'x', 1, 'MANUAL', 'x', now())",
+    " amount_minor, reason, created_by, created_at, end_digest)"
+    " VALUES ('org_1', '{account}', 'h', 'PAYABLE', 'x', 1, 'MANUAL', 'x', now(), 'x')",
     # other organizations (c27)
     "a row for another organization": "INSERT INTO escrow_accounts (org_id, escrow_account_id, display_name, currency,"
     " custodian_name, created_at, created_by, updated_at)"
@@ -313,7 +313,7 @@ async def test_the_functions_see_only_the_organization_of_the_transaction(book):
     account = book.names["account"]
     place = (
         f"SELECT verdict FROM place_hold(now(), 'org_1', '{account}', 'h', 'CASH', '', 1, 'USD', 'MANUAL', '',"
-        " NULL, NULL, 'x', NULL, '{}', NULL)"
+        " NULL, NULL, 'x', NULL, '{}', 'x', NULL)"
     )
     hold = book.names["hold"]
     place_of_hold = ("holds", "org_1", account, hold)

@@ -111,24 +111,6 @@ async def test_neither_login_ends_a_hold_or_a_freeze(escrow):
     assert (await escrow.call("ReleaseHold", release)).status == holds_pb2.Hold.RELEASED
 
 
-async def test_a_hold_that_somebody_else_placed_stays_until_an_operator_lets_it_go(escrow):
-    account = await opened(escrow)
-    place = (
-        "SELECT verdict FROM place_hold(now(), :org, :account, 'hold_x', 'SUBSCRIPTION', 'inv-001', 1, 'USD', 'MANUAL',"
-        " '', NULL, now() - interval '99 days', 'x', NULL, '{}', sha256('x'))"
-    )
-    async with escrow.database.begin(escrow.org_id) as tx:
-        assert await tx.scalar(sa.text(place), {"org": escrow.org_id, "account": account}) == "done"
-    assert await escrow.expire_holds() == 0
-    request = holds_pb2.ReleaseHoldRequest(idempotency_key=key(), escrow_account_id=account, hold_id="hold_x")
-    with pytest.raises(NotSealed):
-        await escrow.call("ReleaseHold", request)
-    async with as_superuser(escrow.urls) as admin:
-        await admin.execute("UPDATE holds SET end_digest = NULL WHERE hold_id = 'hold_x'")
-    request.idempotency_key = key()
-    assert (await escrow.call("ReleaseHold", request)).status == holds_pb2.Hold.RELEASED
-
-
 async def test_neither_login_alters_an_escrow_account_so_that_it_can_always_be_frozen(escrow):
     account = await opened(escrow)
     await escrow.freeze(account)

@@ -133,12 +133,12 @@ class Seals:
         return self._prove(key_id if key_id in self._keys else self._current, place, values)
 
     def prove_to(self, digest: bytes | None, place: str, row: str, *values: Any) -> bytes:
-        """`prove`, where the row's own seal is not asked for. No digest asks for no proof.
+        """`prove`, where the row's own seal is not asked for.
 
         Raises: NotSealed: the digest is not of this service's making.
         """
         proof = self.prove(digest, place, *values)
-        if digest is not None and hashlib.sha256(proof).digest() != digest[_KEY_ID_BYTES:]:
+        if hashlib.sha256(proof).digest() != (digest or b"")[_KEY_ID_BYTES:]:
             self.refuse(place, row)
         return proof
 
@@ -247,8 +247,13 @@ def seal_of(tx: AsyncConnection, table: sa.Table, values: Mapping[str, Any]) -> 
 
 def check_row(tx: AsyncConnection, table: sa.Table, row: R) -> R:
     """The row, if it says what this service wrote. Raises: NotSealed."""
-    if not is_row_sealed(tx, table, row):
-        seals, key = seals_of(tx), key_of(table, row)
+    return check_read_row(seals_of(tx), table, row)
+
+
+def check_read_row(seals: Seals, table: sa.Table, row: R) -> R:
+    """`check_row` for what the driver alone has read."""
+    if not _is_sealed(seals, table, row):
+        key = key_of(table, row)
         refused = seals.refused.setdefault(table.name, set())
         if len(refused) < _REFUSED_MAX:
             refused.add(key)
@@ -258,8 +263,12 @@ def check_row(tx: AsyncConnection, table: sa.Table, row: R) -> R:
 
 def is_row_sealed(tx: AsyncConnection, table: sa.Table, row: Any) -> bool:
     """Whether the row says what this service wrote, without a word in the log."""
+    return _is_sealed(seals_of(tx), table, row)
+
+
+def _is_sealed(seals: Seals, table: sa.Table, row: Any) -> bool:
     form, values = _list_sealed(table, partial(getattr, row))
-    return seals_of(tx).are_sealed(getattr(row, _SEAL), table.name, *values, form=form)
+    return seals.are_sealed(getattr(row, _SEAL), table.name, *values, form=form)
 
 
 def key_of(table: sa.Table, row: Any) -> tuple[Any, ...]:

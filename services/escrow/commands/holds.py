@@ -17,6 +17,7 @@ from services.chassis.data import outbox
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
+from services.chassis.values.invariant import invariant
 from services.chassis.values.refusals import (
     CurrencyMismatch,
     EscrowAccountClosed,
@@ -93,6 +94,7 @@ async def reserve_money(
 
     Raises:
         DomainError: less is available, or the escrow account is closed, absent or of another currency.
+        NotSealed: somebody else has the hold's id, or holds what is not available.
     """
     principal = current_principal()
     verdict = await store.insert_hold(
@@ -112,6 +114,11 @@ async def reserve_money(
         external_id=external_id,
         metadata=dict(metadata or {}),
     )
+    if verdict.outcome == "taken":
+        await _find(tx, escrow_account_id, hold_id)  # somebody else knew which id comes next
+        invariant(False, "this service gives each hold an id of its own")
+    if verdict.outcome == "insufficient":
+        await store.check_holds_on(tx, escrow_account_id, [account])
     if verdict.outcome != "done":
         _refuse_placing(verdict, escrow_account_id, account, amount_minor, currency)
     return await _publish(tx, events.HoldPlaced, escrow_account_id, hold_id, now)

@@ -35,6 +35,7 @@ from services.escrow.domain.chart import LedgerAccount, line_of
 from services.escrow.domain.journal import NewEntry
 from services.escrow.posting.checks import Booked, Checks, check_entry, seal_entry, seal_refusal
 from services.escrow.store import journal
+from services.escrow.store.holds import check_open_holds
 from services.escrow.store.journal import Verdict
 
 Outcome = batch.Outcome[pb.JournalEntry]
@@ -82,12 +83,14 @@ async def book(
     Returns: What became of each, and the numbers of what was booked.
 
     Raises:
-        NotSealed: one of them asks for seals, and the book of its escrow account has an entry that is not ours.
+        NotSealed: one of them asks for seals, and the book of its escrow account has an entry that is not ours; or too
+            little is available for one of them where somebody else holds money.
     """
     outcomes: list[Outcome] = []
     posted: list[tuple[NewEntry, pb.JournalEntry]] = []
     booked: Booked = {}
     repeated: list[tuple[int, Verdict]] = []
+    short: list[tuple[str, str, str, str]] = []
     async with aclosing(_post(connection, entries, seals, now)) as verdicts:
         async for entry, verdict in verdicts:
             if verdict.outcome == "posted":
@@ -100,7 +103,11 @@ async def book(
             else:
                 if verdict.outcome == "duplicate":
                     repeated.append((len(outcomes), verdict))
+                if verdict.outcome == "insufficient" and verdict.ledger_account and not verdict.replayed:
+                    kind, party_id = verdict.ledger_account
+                    short.append((entry.org_id, entry.escrow_account_id, kind.value, party_id))
                 outcomes.append(Outcome(_build_refusal(entry, verdict), verdict.replayed))
+    await check_open_holds(connection, seals, short)
     if repeated:
         await _answer_again(connection, entries, seals, repeated, outcomes)
     if posted:

@@ -8,6 +8,7 @@ from realco.escrow.v1 import holds_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.paging import one_of, read_list
+from services.chassis.data.seals import keep_sealed
 from services.escrow import actions, messages
 from services.escrow.domain.refusals import HoldNotFound
 from services.escrow.queries.escrow_accounts import require_escrow_account
@@ -38,5 +39,7 @@ async def list_holds(tx: AsyncConnection, request: pb.ListHoldsRequest, _: datet
     )
     rows, token, previous = await read_list(tx, request, query, table.created_at, table.hold_id)
     return pb.ListHoldsResponse(
-        holds=[messages.to_hold(row) for row in rows], next_page_token=token, previous_page_token=previous
+        holds=[messages.to_hold(row) for row in keep_sealed(tx, holds, rows)],
+        next_page_token=token,
+        previous_page_token=previous,
     )

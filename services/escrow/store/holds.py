@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import orjson
 import sqlalchemy as sa
+from asyncpg import Connection
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.database import driver_connection
 from services.chassis.data.due import Due
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import seals_of
+from services.chassis.data.seals import Seals, check_read_row, check_row, seal_of, seals_of
+from services.escrow.domain.chart import LedgerAccount
 from services.escrow.tables import (
     escrow_accounts,
     holds,
@@ -35,13 +41,14 @@ async def insert_hold(
     call = sa.text(
         "SELECT * FROM place_hold(:now, :org_id, :escrow_account_id, :hold_id, :kind, :party_id, :amount_minor,"
         " :currency, :reason, :description, :transaction_id, :expires_at, :created_by, :external_id, :metadata,"
-        " :end_digest)"
+        " :end_digest, :seal)"
     ).bindparams(
         sa.bindparam("now", type_=_TIME), sa.bindparam("expires_at", type_=_TIME), sa.bindparam("metadata", type_=JSONB)
     )
     place = {"org_id": current_principal().org_id, "escrow_account_id": escrow_account_id, "hold_id": hold_id}
-    digest = seals_of(tx).digest_proof(holds.name, *place.values())
-    return HoldVerdict(*(await tx.execute(call, {"now": now, "end_digest": digest, **place, **values})).one())
+    values |= place | {"end_digest": seals_of(tx).digest_proof(holds.name, *place.values())}
+    seal = seal_of(tx, holds, {**values, "created_at": now})
+    return HoldVerdict(*(await tx.execute(call, {**values, "now": now, "seal": seal})).one())
 
 
 async def save_end_of_hold(
@@ -81,19 +88,49 @@ async def save_expiry_of_hold(tx: AsyncConnection, escrow_account_id: str, hold_
 
 
 async def _prove_hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> bytes:
-    """What the database asks of who ends the hold. Raises: NotSealed: somebody else placed it."""
-    c = holds.c
-    mine = sa.select(c.end_digest).where(is_mine(holds), c.escrow_account_id == escrow_account_id, c.hold_id == hold_id)
-    digest = await tx.scalar(mine)
-    return seals_of(tx).prove_to(digest, holds.name, hold_id, current_principal().org_id, escrow_account_id, hold_id)
+    """What the database asks of who ends the hold; of one that is not there, anything. Raises: NotSealed."""
+    row = await find_hold(tx, escrow_account_id, hold_id)
+    if row is None:
+        return b""
+    return seals_of(tx).prove(row.end_digest, holds.name, row.org_id, escrow_account_id, hold_id)
 
 
 async def find_hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> sa.Row[Any] | None:
+    """Raises: NotSealed: somebody else placed it."""
     table = holds.c
     query = select_holds_with_account().where(
         is_mine(holds), table.escrow_account_id == escrow_account_id, table.hold_id == hold_id
     )
-    return (await tx.execute(query)).one_or_none()
+    row = (await tx.execute(query)).one_or_none()
+    return None if row is None else check_row(tx, holds, row)
+
+
+async def check_holds_on(tx: AsyncConnection, escrow_account_id: str, accounts: Iterable[LedgerAccount]) -> None:
+    """`check_open_holds` on ledger accounts of one escrow account of the caller's."""
+    place = current_principal().org_id, escrow_account_id
+    places = [(*place, account.kind.value, account.party_id) for account in accounts]
+    await check_open_holds(await driver_connection(tx), seals_of(tx), places)
+
+
+async def check_open_holds(connection: Connection, seals: Seals, places: Sequence[tuple[str, str, str, str]]) -> None:
+    """Returns if this service placed whatever holds money now on ledger accounts, given by their keys.
+
+    Whoever decides that too little is available asks first: what somebody else holds is no reason.
+
+    Raises: NotSealed
+    """
+    if places:
+        for row in await connection.fetch(_OPEN, *map(list, zip(*places, strict=True))):
+            read = SimpleNamespace(**dict(row) | {"metadata": orjson.loads(row["metadata_text"])})
+            check_read_row(seals, holds, read)
+
+
+_OPEN = """
+SELECT h.*, h.metadata::text AS metadata_text
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS a (org_id, escrow_account_id, kind, party_id)
+JOIN holds h USING (org_id, escrow_account_id, kind, party_id)
+WHERE h.status = 'PLACED'
+"""
 
 
 def select_holds_with_account() -> sa.Select[Any]:

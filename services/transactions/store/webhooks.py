@@ -64,7 +64,7 @@ async def finish_webhook(tx: AsyncConnection, taken: sa.Row[Any], *, ignored_bec
 
 def _prove(tx: AsyncConnection, webhook_id: str, digest: bytes | None) -> bytes:
     """What shows that this service received a webhook. Raises: NotSealed: it did not."""
-    return seals_of(tx).prove_to(digest or b"", webhook_inbox.name, webhook_id, webhook_id)
+    return seals_of(tx).prove_to(digest, webhook_inbox.name, webhook_id, webhook_id)
 
 
 async def postpone_webhook(tx: AsyncConnection, taken: sa.Row[Any]) -> None:

@@ -310,7 +310,8 @@ def _create_holds() -> None:
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("resolved_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("resolved_by", sa.Text(), nullable=True),
-        sa.Column("end_digest", postgresql.BYTEA(), nullable=True),
+        sa.Column("end_digest", postgresql.BYTEA(), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.CheckConstraint(
             "num_nonnulls(resolved_at, resolved_by) = CASE WHEN status = 'PLACED' THEN 0 ELSE 2 END",
             name="resolved_when_not_placed",
@@ -335,6 +336,13 @@ def _create_holds() -> None:
             ],
         ),
         sa.PrimaryKeyConstraint("org_id", "escrow_account_id", "hold_id"),
+    )
+    op.create_index(
+        "holds_open",
+        "holds",
+        ["org_id", "escrow_account_id", "kind", "party_id"],
+        unique=False,
+        postgresql_where=sa.text("status = 'PLACED'"),
     )
     op.create_index(
         "holds_expiring",
