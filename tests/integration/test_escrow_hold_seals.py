@@ -14,9 +14,9 @@ from services.chassis.data.audit import audit_seals
 from services.chassis.data.seals import NotSealed
 from services.chassis.values.ids import derived_id
 from services.escrow import tables
-from tests.integration.test_escrow_seals import HELD, opened, pay
 from tests.support.chassis import as_superuser
 from tests.support.escrow import Escrow, Payment, key
+from tests.support.forged_entries import HELD, opened, pay
 from tests.support.ledger_accounts import ledger_account
 
 
@@ -99,3 +99,16 @@ async def test_who_takes_the_id_of_a_hold_that_is_to_come_is_told_and_the_money_
     await remove_hold(escrow, account, hold_id)
     await payment.happens(escrow, "SETTLED")
     assert await escrow.held(account) == {HELD: 50}
+
+
+async def test_a_return_makes_nobody_owe_what_sql_holds(escrow):
+    account = await escrow.open()
+    payment = Payment(account, "ESCROW_DEPOSIT", 50)
+    await payment.happens(escrow, "SETTLED", "COMPLETED")
+    await forge_hold(escrow, account, 50)
+    with pytest.raises(NotSealed, match="hold_x"):
+        await payment.happens(escrow, "RETURNED")
+    assert await escrow.posted(account) == {"cash": 50, HELD: 50}
+    await remove_hold(escrow, account)
+    await payment.happens(escrow, "RETURNED")
+    assert await escrow.posted(account) == {}

@@ -35,6 +35,7 @@ from services.escrow.domain.types import TransactionType, require_type
 from services.escrow.posting.booking import book_in
 from services.escrow.posting.checks import check_whole_book, keep_ours
 from services.escrow.store import escrow_accounts, journal
+from services.escrow.store.holds import check_holds_on
 
 _Transaction = transactions_pb2.Transaction
 
@@ -92,10 +93,9 @@ async def _list_available(
     """How much may be taken of each ledger account that the transaction may touch. Raises: NotSealed."""
     await check_whole_book(tx, escrow_account_id)
     accounts = [CASH, SUSPENSE, moving.target, *(account for account, _ in position.credited())]
-    return {
-        balance.ledger_account: balance.posted_minor - balance.held_minor
-        for balance in await escrow_accounts.list_balances(tx, escrow_account_id, accounts)
-    }
+    balances = await escrow_accounts.list_balances(tx, escrow_account_id, accounts)
+    await check_holds_on(tx, escrow_account_id, [each.ledger_account for each in balances if each.held_minor])
+    return {each.ledger_account: each.posted_minor - each.held_minor for each in balances}
 
 
 def _tell_of_debt(escrow_account_id: str, transaction: transactions_pb2.Transaction, legs: Sequence[Leg]) -> None:
