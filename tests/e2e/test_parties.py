@@ -196,7 +196,8 @@ def test_whose_sessions_were_ended_moves_no_money_from_then_on_and_signs_in_agai
     offering = org.open_offering(10 * AMOUNT_MINOR)
     ann = sign_in_person(org, party)
     ordered = contribute(ann, org, offering, party)
-    asked = org.admin.decide(f"/escrow-accounts/{org.open_escrow_account()}", "close")["approval"]
+    account = f"/escrow-accounts/{org.open_escrow_account()}"
+    asked = org.admin.decide(account, "close")["approval"]
     read = org.second_admin.get(f"/approvals/{asked['approvalId']}")
     approve = f"/approvals/{asked['approvalId']}/approve", {"contentHash": read["contentHash"]}
 
@@ -207,6 +208,15 @@ def test_whose_sessions_were_ended_moves_no_money_from_then_on_and_signs_in_agai
     ann.expect_refusal(*ended, "/investments", body)
     ann.expect_refusal(*ended, f"/transactions/{ordered['transactionId']}/cancel")
     org.second_admin.expect_refusal(*ended, *approve, etag=read["etag"])
+    bank = {"partyId": party, "accountHolderName": "Eve", "routingNumber": "021000021", "accountNumber": "123456789"}
+    # Nor does staff ask for anything, or take anything away, in any service.
+    for path, asks in (
+        (f"{account}/freeze", {"note": "a whim"}),
+        ("/bank-accounts", bank),
+        (f"/offerings/{offering['offeringId']}/refund", {"note": "a whim"}),
+        ("/sessions/end", {"personId": org.admin.user}),
+    ):
+        org.second_admin.expect_refusal(*ended, path, asks)
 
     def send_again(role: str, user: str, path: str, body: Json, etag: str = "") -> int:
         """With the token of a new sign-in; answers the status."""

@@ -170,10 +170,21 @@ async def test_while_the_owner_is_away_an_investor_reads_and_does_not_write(data
         await find_parties(ANN, parties, reads_only=False)
 
 
-@pytest.mark.parametrize("role", ["sponsor", "admin", "auditor", "service"])
-async def test_of_nobody_else_anybody_is_asked(parties, owner, role):
-    principal = dataclasses.replace(ANN, role=role)
-    assert await find_parties(principal, parties, reads_only=False) is principal
+@pytest.mark.parametrize("role", ["sponsor", "admin", "auditor"])
+async def test_of_staff_it_is_asked_at_each_write_whether_the_session_is_good(parties, owner, role):
+    staff = dataclasses.replace(ANN, role=role)
+    assert await find_parties(staff, parties, reads_only=True) is staff
+    assert owner.asked == []
+    assert await find_parties(staff, parties, reads_only=False) is staff
+    assert owner.asked == [staff.person]
+    owner.away = True
+    with pytest.raises(Unavailable):
+        await find_parties(staff, parties, reads_only=False)
+
+
+async def test_of_a_service_nobody_is_asked(parties, owner):
+    service = dataclasses.replace(ANN, role="service", subject="service:importer", on_behalf_of="ann")
+    assert await find_parties(service, parties, reads_only=False) is service
     assert owner.asked == []
 
 

@@ -24,7 +24,7 @@ from services.compliance.domain.api_keys import digest_secret
 from services.compliance.jobs import build_jobs
 from services.compliance.store.parties import insert_end_of_sessions
 from services.compliance.tables import metadata
-from tests.support.api_key_desk import HOLDER, OTHER, Desk, K, serving
+from tests.support.api_key_desk import HOLDER, OTHER, READS_AND_WRITES, Desk, K, serving
 from tests.support.compliance import CHECKER, ORG, build_dependencies
 
 
@@ -249,6 +249,18 @@ async def test_with_the_sessions_of_a_person_end_the_api_keys_that_the_person_ho
         read = await desk.read(key)
         assert (read.status, read.revoked_by, await desk.is_told(read)) == (K.REVOKED, OTHER, True)
     assert (await desk.read(anothers)).status == K.PENDING_APPROVAL
+
+
+async def test_staff_whose_sessions_were_ended_write_nothing_and_get_no_key_that_outlives_it(desk: Desk) -> None:
+    token = desk.sign_in(HOLDER)
+    await desk.end_sessions()
+    lasting = pb.CreateApiKeyRequest(idempotency_key=new_id("key"), display_name="ERP", scopes=READS_AND_WRITES)
+    lasting.expire_time.FromDatetime(desk.harness.clock.now() + timedelta(days=1))
+    others = parties_pb2.EndSessionsRequest(idempotency_key=new_id("key"), person_id=OTHER)
+    for request in (lasting, others):
+        assert (await desk.call(request.DESCRIPTOR.name.removesuffix("Request"), request, token))[0] == "SESSION_ENDED"
+    assert (await desk.write(token))[0] == "SESSION_ENDED"
+    assert (await desk.write_elsewhere(token))[0] == "SESSION_ENDED"
 
 
 async def test_nobody_approves_a_secret_of_somebody_whose_sessions_were_ended_while_it_was_made(desk: Desk) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import nats
 import pytest
 from grpc import aio
+from realco.compliance.v1 import persons_pb2, persons_pb2_grpc
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import journal_pb2 as journal_pb
@@ -38,6 +39,15 @@ from tests.support.seals import data_key_settings
 ROOT = Path(__file__).resolve().parents[2]
 
 
+class Persons(persons_pb2_grpc.PersonsServiceServicer):
+    """Compliance, as far as a person's write asks it: nobody's sessions were ended."""
+
+    async def ListPartiesOfPerson(
+        self, request: persons_pb2.ListPartiesOfPersonRequest, context: Any
+    ) -> persons_pb2.ListPartiesOfPersonResponse:
+        return persons_pb2.ListPartiesOfPersonResponse()
+
+
 @asynccontextmanager
 async def process(tmp_path: Path, urls: SimpleNamespace, nats_url: str, issuer: Issuer) -> AsyncIterator[Any]:
     """`python -m services.escrow` on a port of its own."""
@@ -50,6 +60,10 @@ async def process(tmp_path: Path, urls: SimpleNamespace, nats_url: str, issuer: 
     (secrets / "worker_database_url").write_text(urls.worker_url)
     (secrets / "nats_url").write_text(nats_url)
     port = choose_free_port()
+    compliance = aio.server()
+    persons_pb2_grpc.add_PersonsServiceServicer_to_server(Persons(), compliance)
+    compliance_port = compliance.add_insecure_port("127.0.0.1:0")
+    await compliance.start()
     variables = {
         "SECRETS_DIR": str(secrets),
         "ENVIRONMENT": "local",
@@ -57,8 +71,8 @@ async def process(tmp_path: Path, urls: SimpleNamespace, nats_url: str, issuer: 
         **issuer.environment(),
         "SERVICE_KEY_FILE": str(key_file),
         "DRAIN_WAIT_SECONDS": "0",
-        # Nobody is there: only who approves needs the one, and who pays the other.
-        "COMPLIANCE_ADDRESS": "127.0.0.1:1",
+        "COMPLIANCE_ADDRESS": f"127.0.0.1:{compliance_port}",
+        # Nobody is there: only who pays needs it.
         "TRANSACTIONS_ADDRESS": "127.0.0.1:1",
         **event_key_settings(tmp_path, "escrow"),
         **data_key_settings(tmp_path),
@@ -74,6 +88,7 @@ async def process(tmp_path: Path, urls: SimpleNamespace, nats_url: str, issuer: 
         if running.returncode is None:
             running.kill()
         await running.communicate()
+        await compliance.stop(None)
 
 
 async def until(condition, seconds: float = 30) -> None:

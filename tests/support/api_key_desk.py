@@ -48,9 +48,12 @@ class Desk:
         for stub in STUBS:
             self._rpcs |= vars(stub(channel))
         self.is_replayed = False
+        self._has_ended = False
 
     def sign_in(self, person: str, role: str = "admin") -> str:
-        return self.issuer.token(sub=person, role=role, org_id=ORG, amr=["mfa"], auth_time=int(time.time()))
+        # Tokens tell the time in whole seconds: who signs in again does so in the next one.
+        signed_in_at = int(time.time()) + self._has_ended
+        return self.issuer.token(sub=person, role=role, org_id=ORG, amr=["mfa"], auth_time=signed_in_at)
 
     async def call(self, rpc: str, request: Any, token: str = "", *beside: tuple[str, str]) -> Any:
         """The answer, or the reason of the refusal with its words."""
@@ -134,6 +137,7 @@ class Desk:
             parties_pb2.EndSessionsRequest(idempotency_key=new_id("key"), person_id=HOLDER),
             self.sign_in(OTHER),
         )
+        self._has_ended = True
 
 
 @asynccontextmanager

@@ -1,7 +1,8 @@
 """For which parties an investor acts: by what this service has heard, for a read; as it is at this moment, for a write.
 
 Who acts for whom is kept by one service and heard by the others, a little later. What moves money cannot wait for
-that: a person who was removed moves nothing from that moment on.
+that: a person who was removed moves nothing from that moment on, and neither does anybody, staff or not, whose
+sessions were ended.
 """
 
 from __future__ import annotations
@@ -104,15 +105,15 @@ class CurrentParties:
 async def find_parties(principal: Principal, parties: Parties, *, reads_only: bool) -> Principal:
     """The caller with the parties it acts for; whoever is no investor stays as it is.
 
-    Whether an API key is still good is asked at each write, as for whom an investor acts: nobody sits beside a program
-    and would notice that its key was stolen.
+    At each write of a person or a program it is asked whether the session, or the API key, is still good: what staff
+    ask for, take away or reject is done, or waits for somebody's yes, long after the thief of a token is gone.
 
     Raises:
         SessionEnded: the call may write, and the caller's sessions or its API key were ended.
         Unavailable: the call may write, and nobody can tell.
     """
     if not principal.confined:
-        if principal.api_key is not None and not (principal.service or reads_only):
+        if not (principal.service or reads_only):
             await parties.list_current(principal)
         return principal
     found = await (parties.list_heard(principal) if reads_only else parties.list_current(principal))
