@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.database import Database, driver_connection
 from services.chassis.data.due import do_due
-from services.chassis.data.seals import seals_of
+from services.chassis.data.seals import NotSealed, seals_of
 from services.chassis.events.stream_watch import Faults
 from services.chassis.process.jobs import Job
 from services.escrow.commands import holds
@@ -36,22 +37,25 @@ def build_jobs(dependencies: Dependencies) -> list[Job]:
 
 
 class BookCheck:
-    """Looks at entries that nobody looked at yet.
+    """Looks at entries that nobody looked at yet, account after account, round and round.
 
-    Of an escrow account with an entry that is not ours no money leaves; it is looked at again and again.
+    Of an escrow account with an entry that is not ours no money leaves; it is looked at in every round.
     """
 
     def __init__(self, database: Database, faults: Faults) -> None:
         self._database = database
         self._faults = faults
-        self._after = checks.FIRST
+        self._after = self._after_unsealed = checks.FIRST
 
     async def run(self) -> int:
         """Of how many escrow accounts it looked at entries, where there are more; else it has time until the next."""
         async with self._database.begin_for_all() as tx:
-            unchecked = await checks.list_unchecked(tx, _BATCH_MAX)
-            unsealed, self._after = await checks.list_unsealed(tx, self._after, _CHECKS_MAX)
-            found = await checks.check_each(await driver_connection(tx), seals_of(tx), (*unchecked, *unsealed))
+            unchecked, last = await checks.list_unchecked(tx, self._after, _BATCH_MAX)
+            found, after = await self._look(tx, unchecked, last)
+            unsealed, last = await checks.list_unsealed(tx, self._after_unsealed, _CHECKS_MAX)
+            found_unsealed, after_unsealed = await self._look(tx, unsealed, last)
+        self._after, self._after_unsealed = after, after_unsealed
+        found |= found_unsealed
         for (_, escrow_account_id), refusal in found.items():
             title = f"{checks.ENTRIES} of {escrow_account_id}"
             if refusal is None:
@@ -60,6 +64,16 @@ class BookCheck:
                 self._faults[title] = [str(refusal)]
         sound = sum(refusal is None for refusal in found.values())
         return sound if len(unchecked) == _BATCH_MAX or len(found) < len(unchecked) + len(unsealed) else 0
+
+    async def _look(
+        self, tx: AsyncConnection, wanted: Sequence[checks.Unchecked], last: checks.Place
+    ) -> tuple[dict[checks.Place, NotSealed | None], checks.Place]:
+        """What was found, and after which escrow account to go on: whatever one of them has, the next has its turn."""
+        if not wanted:
+            return {}, last
+        found = await checks.check_each(await driver_connection(tx), seals_of(tx), wanted)
+        left_out = any(each.place not in found for each in wanted)
+        return found, [each.place for each in wanted if each.place in found][-1] if left_out else last
 
 
 async def expire_holds(dependencies: Dependencies) -> int:

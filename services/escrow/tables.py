@@ -47,6 +47,10 @@ def _counter(name: str) -> sa.Column[int]:
     return sa.Column(name, sa.BigInteger, nullable=False, server_default="0")
 
 
+def _sum(name: str) -> sa.Column[Any]:
+    return sa.Column(name, sa.Numeric, nullable=False, server_default="0")
+
+
 # The row every posting locks. `entry_sequence` numbers its journal entries without gaps, in the order of their
 # commits; `booked_at` never goes back, so the order of time is the order of the numbers.
 escrow_accounts = sa.Table(
@@ -119,6 +123,7 @@ ledger_account_kinds = sa.Table(
     sa.UniqueConstraint("kind", "of_party", "normal_balance", "may_be_overdrawn", name="ledger_account_kinds_line"),
 )
 
+# What was ever debited and credited has no bound: what somebody books there and back fills nothing.
 # What the chart says of its kind stands in each row, and the foreign key holds it there: so a CHECK can read it.
 ledger_accounts = sa.Table(
     "ledger_accounts",
@@ -130,10 +135,10 @@ ledger_accounts = sa.Table(
     sa.Column("of_party", sa.Boolean, nullable=False),
     _text("normal_balance"),
     sa.Column("may_be_overdrawn", sa.Boolean, nullable=False),
-    _counter("debits_posted"),
-    _counter("credits_posted"),
-    _counter("debits_pending"),
-    _counter("credits_pending"),
+    _sum("debits_posted"),
+    _sum("credits_posted"),
+    _sum("debits_pending"),
+    _sum("credits_pending"),
     _counter("held"),
     _counter("entry_sequence"),
     sa.ForeignKeyConstraint(

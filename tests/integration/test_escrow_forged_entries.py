@@ -12,7 +12,9 @@ from realco.escrow.v1 import holds_pb2, journal_pb2, postings_pb2
 from services.chassis.calls.auth import Principal
 from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import ROWS_NOT_SEALED
+from services.escrow import jobs
 from services.escrow.acceptance import accept
+from services.escrow.posting import checks
 from tests.support.escrow import Escrow, Payment, key, usd
 from tests.support.forged_entries import HELD, check, forge, forge_pair, opened, pay
 from tests.support.ledger_accounts import ledger_account
@@ -156,3 +158,25 @@ async def test_nobody_writes_that_the_book_was_looked_at(escrow, seal):
     with pytest.raises(NotSealed):
         await pay(escrow, account)
     assert await check(escrow) != {}
+
+
+async def test_no_account_with_entries_of_somebody_else_keeps_the_next_from_being_looked_at(escrow, monkeypatch):
+    monkeypatch.setattr(jobs, "_BATCH_MAX", 2)
+    monkeypatch.setattr(checks, "_AT_ONCE", 1)
+    accounts = sorted([await opened(escrow) for _ in range(3)])
+    for account in accounts:
+        await forge(escrow, account)
+    faults: dict[str, list[str]] = {}
+    job = jobs.BookCheck(escrow.database, faults)
+    for _ in range(20):
+        await job.run()
+    assert [title.split()[-1] for title in sorted(faults)] == accounts
+
+
+async def test_what_is_booked_there_and_back_leaves_the_balance_as_it_was(escrow):
+    account = await escrow.open()
+    for kinds in ("CASH,SUSPENSE", "SUSPENSE,CASH") * 2:
+        await forge(escrow, account, kinds=kinds, amount_minor=2**62 - 1000)
+    await escrow.post(account, ("cash", 3000), (HELD, -3000))
+    assert await escrow.posted(account) == {"cash": 3000, HELD: 3000}
+    assert (await escrow.trial_balance(account)).balanced

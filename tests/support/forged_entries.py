@@ -42,12 +42,17 @@ async def forge(
     verdict: str = "posted",
     transaction_id: str = "NULL",
     reverses: str = "NULL",
+    amount_minor: int = 5,
 ) -> str:
-    """A deposit of 5 that nobody paid in, by a call of the book's function; under the key of somebody's request."""
+    """A deposit that nobody paid in, by a call of the book's function; under the key of somebody's request."""
     entry_id = new_id("je")
     parties = ",".join(party if kind == "SUBSCRIPTION" else '""' for kind in kinds.split(","))
     call = posting([account], kinds=kinds, parties=parties, debits=debits)
-    call = call.replace("'{org_1}'", ":orgs").replace("{je_x}", f"{{{entry_id}}}")
+    call = (
+        call.replace("'{org_1}'", ":orgs")
+        .replace("{je_x}", f"{{{entry_id}}}")
+        .replace("{5,5}", f"{{{amount_minor},{amount_minor}}}")
+    )
     call = call.replace(
         "'{USD}', '{NULL}', '{NULL}', '{NULL}', '{NULL}'",
         f"'{{USD}}', '{{{transaction_id}}}', '{{NULL}}', '{{NULL}}', '{{{reverses}}}'",

@@ -202,7 +202,10 @@ def _build_refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
                 party_id=verdict.ledger_account.party_id,
             )
         case "too_large":
-            return build_too_large()
+            return InvalidField(
+                "A balance would become too large: the amounts must be smaller.",
+                fields={"legs": "are too large together"},
+            )
         case _:  # key_reused; a duplicate's refusal is replaced by its first answer
             return IdempotencyKeyReused(
                 "The idempotency_key was used with another request.", idempotency_key=entry.idempotency_key
@@ -217,12 +220,6 @@ def _name_taking_leg(entry: NewEntry, short: LedgerAccount) -> dict[str, str]:
     if entry.legs_path is None or number is None:
         return {}
     return {f"{entry.legs_path}[{number}].amount.amount_minor": "is more than its ledger account has available"}
-
-
-def build_too_large() -> InvalidField:
-    return InvalidField(
-        "A balance would become too large: the amounts must be smaller.", fields={"legs": "are too large together"}
-    )
 
 
 def _build_events(

@@ -136,6 +136,9 @@ def is_ours(seals: Seals, entry: journal.BookedEntry) -> bool:
     return True
 
 
+_KEY = sa.tuple_(escrow_accounts.c.org_id, escrow_accounts.c.escrow_account_id)
+
+
 class Unchecked(NamedTuple):
     """An escrow account of which entries are to be looked at: those after `known`, up to `last`."""
 
@@ -144,18 +147,18 @@ class Unchecked(NamedTuple):
     last: int
 
 
-async def list_unchecked(tx: AsyncConnection, most: int) -> list[Unchecked]:
-    """Escrow accounts with entries that were not looked at; the latest first."""
+async def list_unchecked(tx: AsyncConnection, after: Place, most: int) -> tuple[list[Unchecked], Place]:
+    """The next escrow accounts with entries that were not looked at; and the last of them."""
     entries = escrow_accounts.c.entry_sequence
-    query = _select_checks().where(entries > sa.func.coalesce(book_checks.c.sequence, 0))
-    found = (await tx.execute(query.order_by(escrow_accounts.c.booked_at.desc()).limit(most))).all()
-    return [Unchecked(_place_of(row), _known_of(seals_of(tx), row), row.entry_sequence) for row in found]
+    query = _select_checks().where(after < _KEY, entries > sa.func.coalesce(book_checks.c.sequence, 0))
+    rows = (await tx.execute(query.order_by(_KEY).limit(most))).all()
+    found = [Unchecked(_place_of(row), _known_of(seals_of(tx), row), row.entry_sequence) for row in rows]
+    return found, _place_of(rows[-1]) if rows else FIRST
 
 
 async def list_unsealed(tx: AsyncConnection, after: Place, most: int) -> tuple[list[Unchecked], Place]:
     """Of the next escrow accounts those of which somebody else says that they were looked at; and the last of all."""
-    key = sa.tuple_(escrow_accounts.c.org_id, escrow_accounts.c.escrow_account_id)
-    query = _select_checks().where(key > after, book_checks.c.sequence.is_not(None)).order_by(key).limit(most)
+    query = _select_checks().where(after < _KEY, book_checks.c.sequence.is_not(None)).order_by(_KEY).limit(most)
     rows = (await tx.execute(query)).all()
     seals = seals_of(tx)
     found = [Unchecked(_place_of(row), 0, row.entry_sequence) for row in rows if _known_of(seals, row) == 0]

@@ -34,7 +34,6 @@ WAITING_MAX = 10_000
 _ATTEMPTS_MAX = 5
 _BEGIN = f"SELECT set_config('app.org_id', $1, true), {PINNED}"
 _UNIQUE_VIOLATION = "23505"  # the same key came in by two escrow accounts at once: the next try sees the first
-_OUT_OF_RANGE = "22003"  # an account's counters would leave 64 bits
 
 
 class _Unit:
@@ -184,7 +183,7 @@ class Poster:
     async def _halve(self, connection: PoolConnectionProxy, batch: Sequence[_Unit], error: Exception) -> None:
         log.warning("posting_batch_failed", units=len(batch), error=type(error).__name__, sqlstate=sqlstate(error))
         if len(batch) == 1:
-            batch[0].fail(booking.build_too_large() if sqlstate(error) == _OUT_OF_RANGE else error)
+            batch[0].fail(error)
             return
         middle = len(batch) // 2
         await self._settle(connection, batch[:middle])

@@ -27,9 +27,10 @@ def _list_columns(account: EscrowAccount) -> dict[str, Any]:
 ESCROW_ACCOUNTS = Aggregate(escrow_accounts, "escrow_account_id", _read_escrow_account, _list_columns, MOVES)
 
 
-def on_normal_side(debit: sa.ColumnElement[int], credit: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
+def on_normal_side(debit: sa.ColumnElement[Any], credit: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
     """A balance as its account's normal side sees it."""
-    return sa.case((ledger_accounts.c.normal_balance == "DEBIT", debit - credit), else_=credit - debit)
+    balance = sa.case((ledger_accounts.c.normal_balance == "DEBIT", debit - credit), else_=credit - debit)
+    return sa.cast(balance, sa.BigInteger)
 
 
 async def list_balances(

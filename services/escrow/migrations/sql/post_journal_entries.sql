@@ -58,7 +58,7 @@ DECLARE
     a_pending bigint[] := array_fill(0::bigint, ARRAY[n_accounts]);
     a_held bigint[] := array_fill(0::bigint, ARRAY[n_accounts]);
     a_sequence bigint[] := array_fill(0::bigint, ARRAY[n_accounts]);
-    a_counters bigint[] := array_fill(0::bigint, ARRAY[n_accounts, 4]);
+    a_counters numeric[] := array_fill(0::numeric, ARRAY[n_accounts, 4]);
     -- Entries and legs.
     j_duplicate bigint[] := array_fill(NULL::bigint, ARRAY[n]);
     j_other boolean[] := array_fill(false, ARRAY[n]);
