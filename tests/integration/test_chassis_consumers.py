@@ -216,9 +216,7 @@ def test_a_replay_for_nobody_says_whom_there_is():
     command = [sys.executable, "-m", "services.chassis.events.replay", "nobody", "ann"]
     ended = subprocess.run(command, env=os.environ | there, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    assert ended.stderr.startswith(
-        "cannot replay: no consumer is called nobody; there are: compliance-on-transactions,"
-    )
+    assert ended.stderr.startswith("cannot begin: no consumer is called nobody; there are: compliance-on-transactions,")
 
 
 async def test_a_bug_is_tried_some_times_and_then_set_aside(database, js, inbox):

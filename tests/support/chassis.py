@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-import asyncpg
 import sqlalchemy as sa
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
@@ -21,6 +20,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from services.chassis.calls.auth import Principal
 from services.chassis.data import leases, migrations, rights, steps, tables
 from services.chassis.data.database import Database
+from tests.support.databases import connect
 from tests.support.seals import SEALS
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -91,13 +91,8 @@ async def opened(urls: SimpleNamespace, **options: Any):
         await database.dispose()
 
 
-@asynccontextmanager
-async def as_superuser(urls: SimpleNamespace):
-    connection = await asyncpg.connect(urls.admin_url.replace("+asyncpg", ""))
-    try:
-        yield connection
-    finally:
-        await connection.close()
+def as_superuser(urls: SimpleNamespace):
+    return connect(urls.admin_url)
 
 
 async def note_ids(database: Database, org_id: str | None = None) -> list[str]:

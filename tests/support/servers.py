@@ -14,7 +14,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Protocol
 
-import asyncpg
 import sqlalchemy as sa
 
 from deploy.local.nats import EVERYTHING, Nats
@@ -60,11 +59,8 @@ async def tamper(admin_dsn: str, database: Database, statement: str) -> None:
     """Does as the superuser what no role of a service may."""
     async with database.begin_for_all() as tx:
         name = await tx.scalar(sa.text("SELECT current_database()"))
-    admin = await asyncpg.connect(admin_dsn, database=name)
-    try:
+    async with connect(f"{admin_dsn.rsplit('/', 1)[0]}/{name}") as admin:
         await admin.execute(statement)
-    finally:
-        await admin.close()
 
 
 @contextmanager

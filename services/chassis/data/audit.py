@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from services.chassis.data.database import Database
 from services.chassis.data.seals import is_row_sealed, keep_sealed, key_of, list_sealed_tables
-from services.chassis.process.health import Alarms
+from services.chassis.process.health import Alarms, note_alarm
 from services.chassis.process.jobs import Job
 from services.chassis.process.telemetry import UNSEALED_ROWS
 
@@ -65,8 +65,4 @@ class Audit:
                 rows = (await tx.execute(query)).all()
                 refused -= {*keys} - {key_of(table, row) for row in rows if not is_row_sealed(tx, table, row)}
         UNSEALED_ROWS.labels(table.name).set(len(refused))
-        title = f"rows of {table.name}"
-        if refused:
-            self._alarms[title] = f"{len(refused)} not sealed"
-        else:
-            self._alarms.pop(title, None)
+        note_alarm(self._alarms, f"rows of {table.name}", f"{len(refused)} not sealed" if refused else "")

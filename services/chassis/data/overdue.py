@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from services.chassis.data.database import Database
 from services.chassis.data.due import PAGE_ROWS, Due
-from services.chassis.process.health import Alarms
+from services.chassis.process.health import Alarms, note_alarm
 from services.chassis.process.jobs import Job
 from services.chassis.process.telemetry import WORK_OVERDUE, log
 from services.chassis.values.clock import Clock
@@ -49,11 +49,8 @@ class OverdueWatch:
                 self._say(due, row, said_before)
         for table, count in counted.items():
             WORK_OVERDUE.labels(table).set(count)
-            title = f"overdue {table}"
-            if count:
-                self._alarms[title] = f"{count} wait for longer than they should"
-            else:
-                self._alarms.pop(title, None)
+            found = f"{count} wait for longer than they should" if count else ""
+            note_alarm(self._alarms, f"overdue {table}", found)
         return 0
 
     async def _find(self, due: Due, now: datetime) -> tuple[int, Sequence[sa.Row[Any]]]:

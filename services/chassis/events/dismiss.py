@@ -7,17 +7,13 @@ letters there are is told by the replay (replay.py).
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
 from services.chassis.data.database import Database
 from services.chassis.data.letters import Outcome, list_waiting, record_seen
-from services.chassis.events.replay import find
-from services.chassis.process import telemetry
-from services.chassis.process.settings import ConfigurationError, Settings
+from services.chassis.events.by_hand import open_consumer, run_command
 from services.chassis.process.telemetry import log
-from services.chassis.values.clock import Clock, clock_from
-from services.chassis.values.errors import BootError
+from services.chassis.values.clock import Clock
 
 
 async def dismiss(database: Database, durable: str, letter_id: str, clock: Clock, *, person: str, reason: str) -> bool:
@@ -31,16 +27,9 @@ async def dismiss(database: Database, durable: str, letter_id: str, clock: Clock
 
 
 async def main(durable: str, letter_id: str, person: str, reason: str) -> int:
-    settings = Settings.load()
-    settings.require("database_url", "worker_database_url")
-    service, _ = find(durable)
-    telemetry.configure_logging(service)
-    database = Database.open(settings, service)
-    try:
-        if await dismiss(database, durable, letter_id, clock_from(settings), person=person, reason=reason):
+    async with open_consumer(durable) as opened:
+        if await dismiss(opened.database, durable, letter_id, opened.clock, person=person, reason=reason):
             return 0
-    finally:
-        await database.dispose()
     print(f"no dead letter {letter_id} of {durable} waits", file=sys.stderr)
     return 1
 
@@ -48,7 +37,4 @@ async def main(durable: str, letter_id: str, person: str, reason: str) -> int:
 if __name__ == "__main__":
     if len(sys.argv) != 5:
         sys.exit("usage: python -m services.chassis.events.dismiss <durable> <letter> <person> <reason>")
-    try:
-        sys.exit(asyncio.run(main(*sys.argv[1:])))
-    except (ConfigurationError, BootError) as refusal:
-        sys.exit(f"cannot dismiss: {refusal}")
+    sys.exit(run_command(main(*sys.argv[1:])))

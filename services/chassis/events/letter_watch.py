@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from services.chassis.data.database import Database, is_transient
 from services.chassis.data.letters import list_waiting
 from services.chassis.events.consumer import Subscription
-from services.chassis.process.health import Alarms
+from services.chassis.process.health import Alarms, note_alarm
 from services.chassis.process.loops import wait_for_any
 from services.chassis.process.telemetry import DEAD_LETTERS_WAITING, log
 
@@ -56,12 +56,9 @@ class _LetterWatch:
         self._note(f"{waiting} wait" if waiting else "")
 
     def _note(self, found: str) -> None:
-        title, before, now = f"dead letters of {self.durable}", self._found, time.monotonic()
+        before, now = self._found, time.monotonic()
         self._found = found
-        if found and self._is_about_money:
-            self._alarms[title] = found
-        else:
-            self._alarms.pop(title, None)
+        note_alarm(self._alarms, f"dead letters of {self.durable}", found if self._is_about_money else "")
         if found and (found != before or now - self._said_at >= self._remind_seconds):
             self._said_at = now
             log.error(

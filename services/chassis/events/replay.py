@@ -7,22 +7,16 @@ its id (dismiss.py). An event applied meanwhile is not applied twice: the inbox 
 
 from __future__ import annotations
 
-import asyncio
-import importlib
-import pkgutil
 import sys
 from dataclasses import dataclass, field
 
-import services
 from services.chassis.data.database import Database
 from services.chassis.data.letters import Outcome, list_waiting, read_letter, record_seen
+from services.chassis.events.by_hand import open_consumer, run_command
 from services.chassis.events.consumer import Subscription, apply
 from services.chassis.events.signatures import EventKeys
-from services.chassis.process import telemetry
-from services.chassis.process.settings import ConfigurationError, Settings
 from services.chassis.process.telemetry import log
-from services.chassis.values.clock import Clock, clock_from
-from services.chassis.values.errors import BootError
+from services.chassis.values.clock import Clock
 
 
 @dataclass
@@ -58,34 +52,10 @@ async def replay(
     return result
 
 
-def find(durable: str) -> tuple[str, Subscription]:
-    """The service and its subscription of that name.
-
-    Raises:
-        ConfigurationError: no service has one.
-    """
-    known = []
-    for module in pkgutil.iter_modules(services.__path__):
-        name = f"services.{module.name}.subscribers"
-        if importlib.util.find_spec(name) is None:
-            continue
-        for subscription in importlib.import_module(name).SUBSCRIPTIONS:
-            known.append(subscription.durable)
-            if subscription.durable == durable:
-                return module.name, subscription
-    raise ConfigurationError(f"no consumer is called {durable}; there are: {', '.join(sorted(known))}")
-
-
 async def main(durable: str, person: str) -> int:
-    settings = Settings.load()
-    settings.require("database_url", "worker_database_url", "event_jwks")
-    service, subscription = find(durable)
-    telemetry.configure_logging(service)
-    database = Database.open(settings, service)
-    try:
-        result = await replay(database, subscription, EventKeys(settings.event_jwks), clock_from(settings), person)
-    finally:
-        await database.dispose()
+    async with open_consumer(durable, "event_jwks") as opened:
+        keys = EventKeys(opened.settings.event_jwks)
+        result = await replay(opened.database, opened.subscription, keys, opened.clock, person)
     log.warning(
         "dead_letters_replayed",
         consumer=durable,
@@ -103,7 +73,4 @@ async def main(durable: str, person: str) -> int:
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit("usage: python -m services.chassis.events.replay <durable> <person>")
-    try:
-        sys.exit(asyncio.run(main(sys.argv[1], sys.argv[2])))
-    except (ConfigurationError, BootError) as refusal:
-        sys.exit(f"cannot replay: {refusal}")
+    sys.exit(run_command(main(sys.argv[1], sys.argv[2])))

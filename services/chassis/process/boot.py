@@ -14,14 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.database import ROLE_SETTINGS, Database, is_away, sqlstate
 from services.chassis.data.schema import known_schema, read_schema
-from services.chassis.process.health import Alarms
+from services.chassis.process.health import Alarms, note_alarm
 from services.chassis.process.loops import wait_for_any
 from services.chassis.process.settings import ConfigurationError
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import BootError
 
 CHECK_SECONDS = 300.0
-_TITLE = "database"
 
 NATS_VERSION_MIN = (2, 15, 1)
 _DURABLE = ["fsync", "full_page_writes", "synchronous_commit", "data_checksums"]
@@ -92,9 +91,7 @@ async def _check_anew(database: Database) -> None:
 
 
 def _note(found: str, alarms: Alarms) -> None:
-    before = alarms.pop(_TITLE, "")
-    if found:
-        alarms[_TITLE] = found
+    before = note_alarm(alarms, "database", found)
     if found and found != before:
         log.error("database_at_fault", faults=found)
     if before and not found:

@@ -26,6 +26,14 @@ _add_servicer: Any = health_pb2_grpc.add_HealthServicer_to_server
 _states = health_pb2.HealthCheckResponse
 
 
+def note_alarm(alarms: Alarms, about: str, found: str) -> str:
+    """There is this to see to, or nothing more where `found` is empty. Returns what was found before."""
+    before = alarms.pop(about, "")
+    if found:
+        alarms[about] = found
+    return before
+
+
 class Health(_Servicer):  # type: ignore[misc]
     """Answers for each interface that the server serves, and for the service as a whole, whose name is empty."""
 
