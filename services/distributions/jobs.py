@@ -6,7 +6,7 @@ from functools import partial
 
 from prometheus_client import Gauge
 
-from services.chassis.process.jobs import Job
+from services.chassis.process.jobs import WORK_SECONDS, Job
 from services.distributions.commands.sagas import advance_saga, reopen_sagas
 from services.distributions.dependencies import Dependencies
 from services.distributions.store.sagas import UNFINISHED, SagaKind, measure_oldest_seconds
@@ -14,7 +14,6 @@ from services.distributions.store.sagas import UNFINISHED, SagaKind, measure_old
 SAGA_OLDEST_SECONDS = Gauge("realco_distributions_saga_oldest_seconds", "Age of the oldest saga that is not done.")
 _MEASURE_SECONDS = 15.0
 _REOPEN_SECONDS = 60.0
-_INTERVAL_SECONDS = 0.25  # new work wakes them sooner; with nothing due a run is one indexed query
 _KINDS = {
     "advance_closings": SagaKind.CLOSING,
     "advance_refunds": SagaKind.REFUND,
@@ -26,7 +25,10 @@ WORK = (UNFINISHED,)
 
 
 def build_jobs(dependencies: Dependencies) -> list[Job]:
-    work = [Job(name, partial(advance_saga, kind, dependencies), _INTERVAL_SECONDS) for name, kind in _KINDS.items()]
+    work = [
+        Job(name, partial(advance_saga, kind, dependencies), WORK_SECONDS, follows_work=True)
+        for name, kind in _KINDS.items()
+    ]
     return [
         *work,
         Job("reopen_sagas", partial(reopen_sagas, dependencies), _REOPEN_SECONDS),

@@ -14,7 +14,7 @@ from services.chassis.data.database import Database, driver_connection
 from services.chassis.data.due import do_due
 from services.chassis.data.seals import NotSealed, seals_of
 from services.chassis.events.stream_watch import Faults
-from services.chassis.process.jobs import Job
+from services.chassis.process.jobs import WORK_SECONDS, Job
 from services.escrow.commands import holds
 from services.escrow.dependencies import NAME, Dependencies
 from services.escrow.posting import checks
@@ -30,9 +30,9 @@ WORK = (store.EXPIRED_HOLDS,)
 
 def build_jobs(dependencies: Dependencies) -> list[Job]:
     return [
-        Job("check_book", BookCheck(dependencies.database, dependencies.faults).run, interval_seconds=1),
-        Job("expire_holds", partial(expire_holds, dependencies), interval_seconds=0.25),
-        Job("forget_refusals", partial(forget_refusals, dependencies), interval_seconds=3600),
+        Job("check_book", BookCheck(dependencies.database, dependencies.faults).run, WORK_SECONDS),
+        Job("expire_holds", partial(expire_holds, dependencies), WORK_SECONDS),
+        Job("forget_refusals", partial(forget_refusals, dependencies), 3600.0),
     ]
 
 

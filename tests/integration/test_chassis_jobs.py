@@ -27,12 +27,32 @@ async def test_a_job_runs_on_while_there_is_work_and_outlives_its_failures():
     work_due = asyncio.Event()
 
     async def jobs(stop):
-        await run_jobs([Job("j", run, interval_seconds=3600)], stop, work_due)
+        await run_jobs([Job("j", run, interval_seconds=3600, follows_work=True)], stop, work_due)
 
     async with running(jobs):
         await chassis.until(lambda: runs == work)
         work_due.set()  # the interval is an hour; the work is there now
         await chassis.until(lambda: len(runs) == 5)
+
+
+async def test_what_follows_no_work_is_not_woken_by_it():
+    runs: list[str] = []
+
+    def build(name: str, *, follows_work: bool) -> Job:
+        async def run() -> int:
+            runs.append(name)
+            return 0
+
+        return Job(name, run, interval_seconds=3600, follows_work=follows_work)
+
+    work_due, jobs = asyncio.Event(), [build("timer", follows_work=False), build("step", follows_work=True)]
+
+    async with running(lambda stop: run_jobs(jobs, stop, work_due)):
+        await chassis.until(lambda: len(runs) == 2)
+        for count in (2, 3):
+            work_due.set()
+            await chassis.until(lambda count=count: runs.count("step") == count)
+    assert runs.count("timer") == 1
 
 
 async def test_what_has_served_its_time_is_forgotten_and_nothing_else(urls, database):

@@ -33,7 +33,7 @@ from services.transactions.clients import ComplianceClient, DistributionsClient,
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.bank_accounts import COOL_DOWN
 from services.transactions.domain.payments import Payment, PaymentStatus
-from services.transactions.jobs import JOBS
+from services.transactions.jobs import STEPS, TIMERS
 from services.transactions.jobs.look_up import look_up_settled, look_up_submitted
 from services.transactions.providers.manual.orders import ManualOrders
 from services.transactions.providers.plaid.webhooks import PlaidWebhooks
@@ -313,7 +313,7 @@ class TransactionsHarness:
         if hurried:
             await self.hurry()
             await self.run(look_up_submitted)
-        jobs = [job for job, _ in JOBS if job not in (look_up_submitted, look_up_settled)]
+        jobs = [job for job in (*STEPS, *TIMERS) if job not in (look_up_submitted, look_up_settled)]
         for _ in range(50):
             if not sum([await self.run(job) for job in jobs]):
                 return

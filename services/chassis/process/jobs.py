@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from services.chassis.process.loops import backoff_seconds, wait_for_any
 from services.chassis.process.telemetry import JOB_RUNS, continue_trace, log
 
+# How often it is looked for work. What leaves some in the same process says so, so nobody waits for the next look.
+WORK_SECONDS = 1.0
+
 
 @dataclass(frozen=True)
 class Job:
@@ -16,16 +19,24 @@ class Job:
 
     `run` does one bounded batch and returns how much it did: while that is more than 0 it is called again at once.
     Several processes may run the same job, so it claims its rows (FOR UPDATE SKIP LOCKED).
+
+    Args:
+        follows_work: It goes on with what a request, an event or another job left to do, so it runs as soon as there
+            may be some. Others find what time makes due, and would find nothing new.
     """
 
     name: str
     run: Callable[[], Awaitable[int]]
     interval_seconds: float
+    follows_work: bool = False
 
 
 async def run_jobs(jobs: Sequence[Job], stop: asyncio.Event, work_due: asyncio.Event) -> None:
-    """Runs each job in a task of its own until `stop` is set: every interval, and whenever `work_due` is set."""
+    """Runs each job in a task of its own until `stop` is set: every interval, and what follows work also whenever
+    `work_due` is set.
+    """
     wakes = [asyncio.Event() for _ in jobs]
+    following = [wake for job, wake in zip(jobs, wakes, strict=True) if job.follows_work]
     async with asyncio.TaskGroup() as group:
         for job, wake in zip(jobs, wakes, strict=True):
             group.create_task(_run(job, stop, wake))
@@ -33,7 +44,7 @@ async def run_jobs(jobs: Sequence[Job], stop: asyncio.Event, work_due: asyncio.E
             await wait_for_any(stop, work_due, seconds=3600)
             work_due.clear()
             # Each job has an event of its own, so one that is busy now does not miss the news.
-            for wake in wakes:
+            for wake in following:
                 wake.set()
 
 

@@ -7,10 +7,10 @@ spans organizations; the work itself is one transaction an organization.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
-from services.chassis.process.jobs import Job
+from services.chassis.process.jobs import WORK_SECONDS, Job
 from services.transactions.dependencies import Dependencies
 from services.transactions.jobs.apply_webhooks import apply_webhooks
 from services.transactions.jobs.book_payouts import book_payouts
@@ -24,23 +24,25 @@ from services.transactions.jobs.start_queued import start_queued
 from services.transactions.jobs.submit_payments import submit_payments
 from services.transactions.store import transactions, webhooks
 
-_INTERVAL_SECONDS = 0.25
-_HOUSEKEEPING_INTERVAL_SECONDS = 3600
-_LATE_RETURNS_INTERVAL_SECONDS = 5  # nobody waits for a payment that may come back late
+_Work = Callable[[Dependencies], Awaitable[int]]
 
-JOBS: tuple[tuple[Callable[[Dependencies], Awaitable[int]], float], ...] = (
-    (evaluate_initiated, _INTERVAL_SECONDS),
-    (queue_retries, _INTERVAL_SECONDS),
-    (start_queued, _INTERVAL_SECONDS),
-    (book_payouts, _INTERVAL_SECONDS),
-    (submit_payments, _INTERVAL_SECONDS),
-    (apply_webhooks, _INTERVAL_SECONDS),
-    (look_up_submitted, _INTERVAL_SECONDS),
-    (look_up_settled, _LATE_RETURNS_INTERVAL_SECONDS),
-    (end_return_risk, _INTERVAL_SECONDS),
-    (make_final, _INTERVAL_SECONDS),
-    (forget_webhook_bodies, _HOUSEKEEPING_INTERVAL_SECONDS),
+# What goes on with a transaction, each step with what the one before left to do.
+STEPS: tuple[_Work, ...] = (
+    evaluate_initiated,
+    start_queued,
+    book_payouts,
+    submit_payments,
+    apply_webhooks,
 )
+# What time makes due, and how often it is looked for.
+TIMERS: Mapping[_Work, float] = {
+    queue_retries: WORK_SECONDS,
+    look_up_submitted: WORK_SECONDS,
+    look_up_settled: 5.0,  # nobody waits for a payment that may come back late
+    end_return_risk: WORK_SECONDS,
+    make_final: WORK_SECONDS,
+    forget_webhook_bodies: 3600.0,
+}
 
 
 # Looked at by `watch_overdue`.
@@ -55,4 +57,5 @@ WORK = (
 
 
 def build_jobs(dependencies: Dependencies) -> list[Job]:
-    return [Job(job.__name__, partial(job, dependencies), seconds) for job, seconds in JOBS]
+    steps = [Job(job.__name__, partial(job, dependencies), WORK_SECONDS, follows_work=True) for job in STEPS]
+    return steps + [Job(job.__name__, partial(job, dependencies), seconds) for job, seconds in TIMERS.items()]
