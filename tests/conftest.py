@@ -77,7 +77,9 @@ def migrated(postgres: servers.TestPostgres) -> Callable[[str], SimpleNamespace]
             database = postgres.create_database(service)
             subprocess.run(
                 migration_command(service),
-                env=os.environ | {"MIGRATION_DATABASE_URL": database.owner_url},
+                # Tests travel in time, as a local instance does.
+                env=os.environ
+                | {"MIGRATION_DATABASE_URL": database.owner_url, "ENVIRONMENT": "local", "CLOCK_FILE": "clock.json"},
                 cwd=ROOT,
                 check=True,
             )

@@ -82,7 +82,8 @@ async def expire_holds(dependencies: Dependencies) -> int:
     The conditional update that ends a hold lets one of several processes win, so nothing is claimed before.
     """
 
-    async def end(tx: AsyncConnection, row: sa.Row[Any], now: datetime) -> None:
+    async def end(tx: AsyncConnection, row: sa.Row[Any], _: datetime) -> None:
+        now = dependencies.clock.now()  # many may end in one run, and the database takes no time of long ago
         await holds.end_hold(tx, row.escrow_account_id, row.hold_id, "EXPIRED", now)
 
     return await do_due(dependencies.database, NAME, store.EXPIRED_HOLDS, dependencies.clock.now(), end)

@@ -18,6 +18,7 @@ from services.chassis.values.errors import BootError
 from services.chassis.values.invariant import InvariantViolation
 from tests.support import chassis
 from tests.support.chassis_events import running
+from tests.support.databases import WITHOUT_TEST_CLOCK
 from tests.support.seals import SEALS
 
 
@@ -234,7 +235,7 @@ async def test_what_a_login_makes_of_its_own_defaults_changes_no_transaction(pos
 
 @pytest.mark.usefixtures("durable")
 async def test_a_safe_database_passes_the_boot_check(database):
-    await boot_check(database)
+    await boot_check(database, WITHOUT_TEST_CLOCK)
 
 
 @pytest.mark.usefixtures("durable")
@@ -265,6 +266,7 @@ async def test_a_safe_database_passes_the_boot_check(database):
             "ALTER ROLE {app} IN DATABASE {name} SET lock_timeout = '2s'",
             "{app} has a setting of its own: ALTER ROLE ... IN DATABASE {name} RESET lock_timeout",
         ),
+        ("app_url", "UPDATE test_clock SET allowed = true", "run the migrations without CLOCK_FILE"),
         ("owner_url", "SELECT 1", "owns tables"),
         ("admin_url", "SELECT 1", "is superuser"),
     ],
@@ -277,7 +279,7 @@ async def test_an_unsafe_database_is_refused_at_start(postgres, role, harm, faul
         await admin.execute(harm.format(**names))
     database = Database(getattr(urls, role), urls.worker_url, "chassis", SEALS)
     with pytest.raises(BootError, match=fault.format(**names)):
-        await boot_check(database)
+        await boot_check(database, WITHOUT_TEST_CLOCK)
     await database.dispose()
 
 
@@ -294,7 +296,7 @@ async def test_what_a_login_changes_of_its_own_settings_is_an_alarm_while_the_se
         return Database(urls.app_url, urls.worker_url, "chassis", SEALS)
 
     with capture_logs() as logged:
-        async with running(partial(run_boot_watch, open_anew), alarms=alarms, check_seconds=0.1):
+        async with running(partial(run_boot_watch, open_anew, WITHOUT_TEST_CLOCK), alarms=alarms, check_seconds=0.1):
             await set_timeout("9s")
             await chassis.until(lambda: "lock_timeout" in alarms.get("database", ""))
             await set_timeout("2s")

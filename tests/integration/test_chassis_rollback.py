@@ -10,6 +10,7 @@ from services.chassis.data.schema import FoundSchema, known_schema, read_schema
 from services.chassis.process.boot import boot_check
 from services.chassis.values.errors import BootError
 from tests.support import chassis
+from tests.support.databases import WITH_TEST_CLOCK
 from tests.support.seals import SEALS
 
 
@@ -44,7 +45,7 @@ async def test_the_migrator_notes_which_code_the_schema_is_compatible_with(migra
 async def test_older_code_starts_on_a_newer_schema_that_is_compatible_with_it(urls):
     await make_newer(urls, known_schema("escrow").head)
     database = Database(urls.app_url, urls.worker_url, "escrow", SEALS)
-    await boot_check(database)
+    await boot_check(database, WITH_TEST_CLOCK)
     await database.dispose()
 
 
@@ -53,7 +54,7 @@ async def test_older_code_refuses_a_newer_schema_that_is_not(urls):
     await make_newer(urls, "9998")
     database = Database(urls.app_url, urls.worker_url, "escrow", SEALS)
     with pytest.raises(BootError, match=r"at 9999, ahead of this code, .* needs code of 9998 or later"):
-        await boot_check(database)
+        await boot_check(database, WITH_TEST_CLOCK)
     await database.dispose()
 
 
@@ -62,7 +63,7 @@ async def test_code_refuses_a_schema_it_is_ahead_of(postgres):
     empty = postgres.create_database(chassis.fresh_name())
     database = Database(empty.app_url, empty.worker_url, "escrow", SEALS)
     with pytest.raises(BootError, match="the database has no schema yet; run: "):
-        await boot_check(database)
+        await boot_check(database, WITH_TEST_CLOCK)
     await database.dispose()
 
 

@@ -204,3 +204,13 @@ async def test_everybody_else_has_no_right_at_all(urls, admin):
         " WHERE a.grantee = 0 AND d.datname = current_database()"
     )
     assert [row[0] for row in granted] == []
+
+
+async def test_whatever_takes_the_time_from_a_login_asks_whether_it_can_be(service, admin):
+    """What runs as the owner may write a time that no login could, and that is never taken back."""
+    found = await admin.fetch(
+        "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prosecdef"
+        " AND 'timestamptz'::regtype = ANY (proargtypes) AND prosrc NOT LIKE '%realco_check_time(p_now)%'"
+    )
+    # This one is told when a hold is to end, by whoever proves to be the service.
+    assert {row["proname"] for row in found} == ({"let_hold_expire"} if service == "escrow" else set())

@@ -16,6 +16,7 @@ from services.chassis.data.migrate import drift
 from services.chassis.process.boot import boot_check
 from services.transactions.domain.states import NEXT, Status
 from services.transactions.tables import transactions, webhook_inbox
+from tests.support.databases import WITH_TEST_CLOCK
 from tests.support.transactions import TransactionsHarness
 
 
@@ -149,7 +150,7 @@ async def test_the_schema_is_what_the_tables_say_and_safe_to_serve_from(
 ) -> None:
     urls = await service_urls("transactions")
     assert await drift(urls.owner_url, "transactions") == []
-    await boot_check(service.database)
+    await boot_check(service.database, WITH_TEST_CLOCK)
 
 
 async def test_what_waits_is_not_read_to_find_what_is_due(service: TransactionsHarness) -> None:

@@ -8,6 +8,7 @@ import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import asyncpg
@@ -15,6 +16,10 @@ import asyncpg
 from deploy.topology import database_of
 from services.chassis.data.database import Database
 from tests.support.seals import SEALS
+
+# What a process is told of the clock. A template takes any business time, as the database of a local instance does.
+WITH_TEST_CLOCK = SimpleNamespace(clock_file=Path("clock.json"))
+WITHOUT_TEST_CLOCK = SimpleNamespace(clock_file=None)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@
 `--check` changes nothing: it compares the database with the service's tables.py and rights.py, prints what differs and
 exits 1 if anything does. `--new-incarnation` is for a database that was restored from a backup: run it before the
 service starts.
+
+Where CLOCK_FILE is set, as in a local instance, the database takes any business time from then on; else its own alone.
 """
 
 from __future__ import annotations
@@ -18,10 +20,10 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.exc import SQLAlchemyError
 
+from services.chassis.data import tables
 from services.chassis.data.catalogue import find_rights_differences
 from services.chassis.data.rights import Table
 from services.chassis.data.schema import known_schema, migrations_folder, note_compatibility, read_schema
-from services.chassis.data.tables import incarnation
 from services.chassis.data.urls import engine_of
 from services.chassis.process.settings import ConfigurationError, Settings
 from services.chassis.process.tracebacks import describe
@@ -64,10 +66,13 @@ def config_of(service: str) -> Config:
     return config
 
 
-async def upgrade(url: str, service: str) -> None:
+async def upgrade(url: str, service: str, *, test_clock: bool = False) -> None:
     """Runs every migration the database has not seen, in one transaction, and notes which code may use the result.
 
     A schema that a newer release has made is left as it is where this code can work on it.
+
+    Args:
+        test_clock: Whether the database takes a business time that is not its own.
 
     Raises:
         BootError: a newer release has made the schema, and this code cannot work on it.
@@ -88,6 +93,7 @@ async def upgrade(url: str, service: str) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         note_compatibility(connection, known)
+        connection.execute(sa.update(tables.test_clock).values(allowed=test_clock))
 
     engine = engine_of(url, _SESSION)
     try:
@@ -107,9 +113,9 @@ async def begin_incarnation(url: str) -> str:
     try:
         async with engine.begin() as connection:
             begun = (
-                sa.update(incarnation)
+                sa.update(tables.incarnation)
                 .values(incarnation=sa.func.gen_random_uuid())
-                .returning(incarnation.c.incarnation)
+                .returning(tables.incarnation.c.incarnation)
             )
             return str((await connection.execute(begun)).scalar_one())
     finally:
@@ -161,7 +167,7 @@ async def main(service: str, *, check: bool, new_incarnation: bool) -> int:
         print(f"{service}: incarnation {await begin_incarnation(url)} begins")
         return 0
     if not check:
-        await upgrade(url, service)
+        await upgrade(url, service, test_clock=settings.clock_file is not None)
         return 0
     found = await drift(url, service)
     for line in found:

@@ -15,6 +15,7 @@ from alembic import context
 
 from services.chassis.data import rights
 from services.chassis.data.leases import PAUSE_MAX_MS
+from services.chassis.values.clock import CLOCK_ERROR_SECONDS_MAX
 
 # `alembic.op`: a module with the methods of alembic.operations.Operations, which no type says.
 Op = Any
@@ -48,6 +49,22 @@ BEGIN
   RAISE EXCEPTION '% is kept % days: % refused', TG_TABLE_NAME, TG_ARGV[1], TG_OP USING ERRCODE = '42501';
 END $$
 """
+# Whatever takes the time from who calls it asks this first: a time that is written once may never be taken back. Its
+# code says that nothing is wrong with the work: it may go through when the clocks agree again.
+_CHECK_TIME = f"""
+CREATE OR REPLACE FUNCTION realco_check_time(p_now timestamptz) RETURNS void LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
+DECLARE
+  error_max CONSTANT interval := '{CLOCK_ERROR_SECONDS_MAX} seconds';
+BEGIN
+  IF p_now BETWEEN clock_timestamp() - error_max AND clock_timestamp() + error_max THEN
+    RETURN;
+  END IF;
+  IF isfinite(p_now) AND (SELECT allowed FROM test_clock) THEN
+    RETURN;
+  END IF;
+  RAISE EXCEPTION 'the time of the caller is not that of the database' USING ERRCODE = '58000';
+END $$
+"""  # noqa: S608  # of these constants
 
 # The state that a row had before has a seal, too, and a lower version.
 _REFUSE_OLD_STATE = """
@@ -72,7 +89,7 @@ def run_env(metadata: sa.MetaData) -> None:
 
 def create_functions(op: Op) -> None:
     """Makes, or brings up to date, the functions that refuse what none of a service's tables may take."""
-    for statement in (_REFUSE, _REFUSE_MOVE, _REFUSE_EARLY):
+    for statement in (_REFUSE, _REFUSE_MOVE, _REFUSE_EARLY, _CHECK_TIME):
         op.execute(statement)
 
 

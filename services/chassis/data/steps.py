@@ -57,6 +57,7 @@ def create_chassis_tables(op: Op) -> None:
     _create_outbox(op)
     _create_aggregate_versions(op)
     _create_incarnation(op)
+    _create_test_clock(op)
     _create_leaders(op)
     _create_handled_requests(op)
     _create_handled_events(op)
@@ -64,6 +65,7 @@ def create_chassis_tables(op: Op) -> None:
     _create_dead_letters(op)
     _create_approvals(op)
     op.execute("INSERT INTO incarnation DEFAULT VALUES")
+    op.execute("INSERT INTO test_clock DEFAULT VALUES")
     create_functions(op)
     op.execute(_REFUSE_MARKING)
     op.execute(_REFUSE_GOING_BACK)
@@ -137,6 +139,16 @@ def _create_incarnation(op: Op) -> None:
         sa.Column("only_row", sa.Boolean(), server_default=sa.text("true"), nullable=False),
         sa.Column("incarnation", sa.UUID(), server_default=sa.text("gen_random_uuid()"), nullable=False),
         sa.CheckConstraint("only_row", name="incarnation_only_row"),
+        sa.PrimaryKeyConstraint("only_row"),
+    )
+
+
+def _create_test_clock(op: Op) -> None:
+    op.create_table(
+        "test_clock",
+        sa.Column("only_row", sa.Boolean(), server_default=sa.text("true"), nullable=False),
+        sa.Column("allowed", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.CheckConstraint("only_row", name="test_clock_only_row"),
         sa.PrimaryKeyConstraint("only_row"),
     )
 

@@ -59,6 +59,16 @@ incarnation = sa.Table(
     sa.CheckConstraint("only_row", name="incarnation_only_row"),
 )
 
+# One row: whether the database takes a business time that is not its own, as a local instance has it. The owner alone
+# writes it: the migrator, for which CLOCK_FILE is set or not (ADR 4).
+test_clock = sa.Table(
+    "test_clock",
+    metadata,
+    sa.Column("only_row", sa.Boolean, primary_key=True, server_default=sa.true()),
+    sa.Column("allowed", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.CheckConstraint("only_row", name="test_clock_only_row"),
+)
+
 # Work of which one process at a time does all there is: who does it, until when.
 leaders = sa.Table(
     "leaders",

@@ -14,10 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.database import ROLE_SETTINGS, Database, is_away, sqlstate
 from services.chassis.data.schema import known_schema, read_schema
+from services.chassis.data.tables import test_clock
 from services.chassis.process.health import Alarms, note_alarm
 from services.chassis.process.loops import wait_for_any
 from services.chassis.process.settings import ConfigurationError
 from services.chassis.process.telemetry import log
+from services.chassis.values.clock import CLOCK_ERROR_SECONDS_MAX, ClockSettings, clock_from
 from services.chassis.values.errors import BootError
 
 CHECK_SECONDS = 300.0
@@ -38,8 +40,8 @@ _SETTINGS_OF_THE_ROLE = sa.text(
 _ONE_ORGANIZATION = "(org_id = ( SELECT current_setting('app.org_id'::text) AS current_setting))"
 
 
-async def boot_check(database: Database) -> None:
-    """Collects every fault, so that one start tells all there is to mend."""
+async def boot_check(database: Database, settings: ClockSettings) -> None:
+    """Collects every fault, so that one start tells all there is to mend. Raises: BootError"""
     faults: list[str] = []
     async with database.begin(_NOBODY) as tx:
         # As a session begins: our transactions set some of it themselves.
@@ -51,6 +53,8 @@ async def boot_check(database: Database) -> None:
         faults += await _reach_faults(tx)
         if fault := known_schema(database.name).fault_of(await tx.run_sync(read_schema)):
             faults.append(fault)
+        else:
+            faults += await _clock_faults(tx, settings)
         requests = await tx.scalar(sa.text("SELECT current_user"))
     async with database.begin_for_all() as tx:
         faults += await _role_faults(tx)
@@ -61,7 +65,11 @@ async def boot_check(database: Database) -> None:
 
 
 async def run_boot_watch(
-    open_anew: Callable[[], Database], stop: asyncio.Event, alarms: Alarms, check_seconds: float = CHECK_SECONDS
+    open_anew: Callable[[], Database],
+    settings: ClockSettings,
+    stop: asyncio.Event,
+    alarms: Alarms,
+    check_seconds: float = CHECK_SECONDS,
 ) -> None:
     """Checks until `stop` is set. `alarms` says why the service would not start now, as long as it would not.
 
@@ -71,7 +79,7 @@ async def run_boot_watch(
     while not stop.is_set():
         await wait_for_any(stop, seconds=check_seconds)
         try:
-            await _check_anew(open_anew())
+            await _check_anew(open_anew(), settings)
         except (BootError, ConfigurationError) as refusal:
             _note(str(refusal), alarms)
         except Exception as error:
@@ -83,9 +91,9 @@ async def run_boot_watch(
             _note("", alarms)
 
 
-async def _check_anew(database: Database) -> None:
+async def _check_anew(database: Database, settings: ClockSettings) -> None:
     try:
-        await boot_check(database)
+        await boot_check(database, settings)
     finally:
         await database.dispose()
 
@@ -161,6 +169,19 @@ async def _reach_faults(tx: AsyncConnection) -> list[str]:
     )
     wider = await tx.scalars(query, {"one": _ONE_ORGANIZATION})
     return [f"table {name} shows requests more than their own organization" for name in wider]
+
+
+async def _clock_faults(tx: AsyncConnection, settings: ClockSettings) -> list[str]:
+    """Only a local instance moves business time; else the database refuses a time that is not its own."""
+    known = (await tx.execute(sa.select(test_clock.c.allowed, sa.func.clock_timestamp().label("now")))).one()
+    if known.allowed:
+        fault = "the database takes any business time: run the migrations without CLOCK_FILE"
+        return [fault] if settings.clock_file is None else []
+    seconds = (clock_from(settings).now() - known.now).total_seconds()
+    if abs(seconds) <= CLOCK_ERROR_SECONDS_MAX:
+        return []
+    cure = "set the clocks of both machines" if settings.clock_file is None else "run the migrations with CLOCK_FILE"
+    return [f"business time is {abs(seconds):.0f} seconds from the time of the database, which refuses it: {cure}"]
 
 
 def check_nats_version(version: str) -> None:

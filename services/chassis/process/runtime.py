@@ -100,7 +100,7 @@ class Runtime:
         nats: Client | None = None
         runtime: Runtime | None = None
         try:
-            await _wait_for_database(database)
+            await _wait_for_database(database, settings)
             nats = await streams.connect(settings.nats_url.get_secret_value(), name, timeout_seconds=BOOT_SECONDS)
             version = nats.connected_server_version
             check_nats_version(f"{version.major}.{version.minor}.{version.patch}")
@@ -195,7 +195,9 @@ class Runtime:
             "health": self._watch_health(health),
             "streams": run_stream_watch(self.js, list_streams(self.name, subscriptions), self._quiet, self.faults),
             "dead letters": run_letter_watch(self.database, subscriptions, self._quiet, self.alarms),
-            "boot": run_boot_watch(partial(Database.open, self.settings, self.name), self._quiet, self.alarms),
+            "boot": run_boot_watch(
+                partial(Database.open, self.settings, self.name), self.settings, self._quiet, self.alarms
+            ),
         }
         for subscription in subscriptions:
             work[f"consumer {subscription.durable}"] = run_subscription(
@@ -249,12 +251,12 @@ class Runtime:
         log.info("drained", in_flight=interceptor.in_flight)
 
 
-async def _wait_for_database(database: Database) -> None:
+async def _wait_for_database(database: Database, settings: Settings) -> None:
     """Waits for PostgreSQL to come up, as both may have been started together; then it must pass."""
     deadline = time.monotonic() + BOOT_SECONDS
     while True:
         try:
-            await boot_check(database)
+            await boot_check(database, settings)
             return
         except BootError:
             raise

@@ -10,6 +10,9 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
+# How far the time that a service writes may be from that of its database. More is a wrong clock, or somebody's lie.
+CLOCK_ERROR_SECONDS_MAX = 300
+
 
 class Clock:
     """What time it is for the business. All times are aware and in UTC."""

@@ -79,6 +79,11 @@ EVERYWHERE = {
     "an approval forgotten": "DELETE FROM approvals",
     "another life of the database": "UPDATE incarnation SET incarnation = gen_random_uuid()",
     "a second life of the database": "INSERT INTO incarnation DEFAULT VALUES",
+    "the test clock allowed": "UPDATE test_clock SET allowed = true",
+    "the test clock allowed besides": "INSERT INTO test_clock VALUES (false, true)",
+    "no word about the test clock": "DELETE FROM test_clock",
+    "no check of the time": "CREATE OR REPLACE FUNCTION realco_check_time(timestamptz) RETURNS void LANGUAGE sql"
+    " AS 'SELECT'",
     "another schema": "UPDATE alembic_version SET version_num = '0000'",
     "no schema": "DELETE FROM alembic_version",
 }

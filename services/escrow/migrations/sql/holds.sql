@@ -14,6 +14,7 @@ AS $$
 DECLARE
     escrow escrow_accounts%ROWTYPE;
 BEGIN
+    PERFORM realco_check_time(p_now);
     SELECT * INTO escrow FROM escrow_accounts x
     WHERE x.org_id = p_org AND x.escrow_account_id = p_escrow_account FOR NO KEY UPDATE;
     verdict := CASE
@@ -63,6 +64,7 @@ DECLARE
     escrow_status text;
     hold holds%ROWTYPE;
 BEGIN
+    PERFORM realco_check_time(p_now);
     SELECT x.status INTO escrow_status FROM escrow_accounts x
     WHERE x.org_id = p_org AND x.escrow_account_id = p_escrow_account FOR NO KEY UPDATE;
     SELECT * INTO hold FROM holds h

@@ -83,6 +83,7 @@ DECLARE
     pending_debits bigint;
     pending_credits bigint;
 BEGIN
+    PERFORM realco_check_time(p_now);
     verdict := array_fill(NULL::text, ARRAY[n]);
     replayed := array_fill(false, ARRAY[n]);
     sequence := array_fill(NULL::bigint, ARRAY[n]);
