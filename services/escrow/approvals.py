@@ -26,7 +26,7 @@ from services.escrow.dependencies import Dependencies
 from services.escrow.domain import refusals
 from services.escrow.domain.account import EscrowAccount, Status
 from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccountKind, line_of
-from services.escrow.domain.journal import Layer, Leg, NewEntry
+from services.escrow.domain.journal import Layer, Leg, NewEntry, credit, debit
 from services.escrow.messages import APPROVAL_EVENTS, read_ledger_account
 from services.escrow.store import escrow_accounts as account_store
 from services.escrow.store import holds as hold_store
@@ -178,8 +178,7 @@ class _Details:
             read_ledger_account(request.to_ledger_account, "to_ledger_account"),
         )
         minor = request.amount.amount_minor if request.HasField("amount") else hold.amount_minor
-        side = line_of(held.kind).normal_balance
-        legs = [Leg(held, side.opposite, minor), Leg(receiving, side, minor)]
+        legs = [debit(held, minor), credit(receiving, minor)]
         account, effects = await self._foresee(request.escrow_account_id, legs)
         amount = Money(minor, account.currency)
         return ApprovalDetails(

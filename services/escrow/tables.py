@@ -150,7 +150,7 @@ ledger_accounts = sa.Table(
         name="ledger_accounts_in_the_chart",
     ),
     sa.CheckConstraint("of_party = (party_id <> '') AND length(party_id) <= 64", name="party_where_there_is_one"),
-    sa.CheckConstraint("held >= 0", name="held_not_negative"),
+    sa.CheckConstraint("held = 0 OR held > 0 AND normal_balance = 'CREDIT'", name="held_where_owed"),
     sa.CheckConstraint(
         "CASE WHEN may_be_overdrawn THEN held = 0"
         " WHEN normal_balance = 'DEBIT'"

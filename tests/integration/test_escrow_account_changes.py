@@ -143,7 +143,7 @@ async def try_action(escrow: Escrow, action: str, account: pb.EscrowAccount, pri
             await escrow.post(account.escrow_account_id, ("cash", 1), ("fees", -1), principal=principal)
         case "place_hold":
             try:
-                await escrow.hold(account.escrow_account_id, "cash", 1, validate_only=True)
+                await escrow.hold(account.escrow_account_id, "fees", 1, validate_only=True)
             except InsufficientAvailableBalance:
                 return  # the account takes holds, and has nothing to hold
 

@@ -179,7 +179,7 @@ async def test_an_account_closes_when_everything_is_zero(escrow, legs, named):
     assert closed.status == accounts_pb.EscrowAccount.CLOSED
     assert await escrow.call("CloseEscrowAccount", close) == closed
     assert (await refusal(escrow.unfreeze(account)))[0] == "ILLEGAL_STATUS_CHANGE"
-    assert (await refusal(escrow.hold(account, "cash", 1)))[0] == "ESCROW_ACCOUNT_CLOSED"
+    assert (await refusal(escrow.hold(account, "fees", 1)))[0] == "ESCROW_ACCOUNT_CLOSED"
 
 
 async def test_a_balance_at_an_instant_is_of_what_had_happened_by_then_whenever_it_was_booked(escrow):

@@ -203,6 +203,8 @@ STATEMENTS = {
     "a capture of nothing": end("CAPTURED"),
     "an ending without a time": "UPDATE holds SET status = 'RELEASED', resolved_by = 'x'",
     "an ending by nobody": "UPDATE holds SET status = 'RELEASED', resolved_at = now()",
+    "a hold on the mirror of the bank": "SELECT place_hold(now(), 'org_1', '{account}', 'h', 'CASH', '', 1, 'USD',"
+    " 'MANUAL', '', NULL, NULL, 'x', NULL, '{}', 'x', NULL)",
     "a larger hold": "UPDATE holds SET amount_minor = 61",
     "a hold on an account that is not there": "INSERT INTO holds (org_id, escrow_account_id, hold_id, kind, party_id,"
     " amount_minor, reason, created_by, created_at, end_digest)"
@@ -312,8 +314,8 @@ async def test_the_functions_see_only_the_organization_of_the_transaction(book):
     """They run as the owner of the tables, and row level security holds for the owner too."""
     account = book.names["account"]
     place = (
-        f"SELECT verdict FROM place_hold(now(), 'org_1', '{account}', 'h', 'CASH', '', 1, 'USD', 'MANUAL', '',"
-        " NULL, NULL, 'x', NULL, '{}', 'x', NULL)"
+        f"SELECT verdict FROM place_hold(now(), 'org_1', '{account}', 'h', 'SUBSCRIPTION', 'inv-001', 1, 'USD',"
+        " 'MANUAL', '', NULL, NULL, 'x', NULL, '{}', 'x', NULL)"
     )
     hold = book.names["hold"]
     place_of_hold = ("holds", "org_1", account, hold)

@@ -14,6 +14,7 @@ from realco.type.v1.sort_pb2 import Sort
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.calls.wire import to_timestamp
 from services.escrow.commands.holds import let_hold_expire
+from services.escrow.domain.chart import CHART, Direction
 from tests.support.escrow import NOW, Escrow, key, ledger_account, on, refusal, usd
 from tests.support.events import as_in_events
 
@@ -98,7 +99,7 @@ async def test_what_is_held_does_not_move(escrow, account):
 
 async def test_there_is_nothing_to_hold_on_an_account_that_was_never_used(escrow, account):
     assert (await refusal(escrow.hold(account, "payable:inv-009", 1)))[1]["available_minor"] == "0"
-    elsewhere = escrow.hold("esc_" + "0" * 26, "cash", 1)
+    elsewhere = escrow.hold("esc_" + "0" * 26, "fees", 1)
     assert (await refusal(elsewhere))[0] == "ESCROW_ACCOUNT_NOT_FOUND"
 
 
@@ -106,15 +107,26 @@ async def test_a_hold_is_in_the_accounts_currency_and_ends_after_it_began(escrow
     euros = holds_pb.PlaceHoldRequest(
         idempotency_key=key(),
         escrow_account_id=account,
-        ledger_account=ledger_account("cash"),
+        ledger_account=ledger_account("fees"),
         amount={"currency_code": "EUR", "amount_minor": 1},
         reason=holds_pb.Hold.MANUAL,
     )
     assert await refusal(escrow.call("PlaceHold", euros)) == ("CURRENCY_MISMATCH", {"currency_code": "USD"})
-    over = escrow.hold(account, "cash", 1, expire_time=to_timestamp(NOW))
+    over = escrow.hold(account, SUBSCRIPTION, 1, expire_time=to_timestamp(NOW))
     assert (await refusal(over))[0] == "INVALID_FIELD"
-    # What may be overdrawn is never reserved.
-    assert (await refusal(escrow.hold(account, "in_transit", 1)))[0] == "INVALID_FIELD"
+
+
+async def test_what_the_chart_lets_be_held_can_be_held_and_nothing_else(escrow, account):
+    for line in CHART:
+        name = f"{line.kind.lower()}:inv-001" if line.of_party else line.kind.lower()
+        other = "cash" if line.normal_balance is Direction.CREDIT else "fees"
+        sign = -1 if line.normal_balance is Direction.CREDIT else 1
+        await escrow.post(account, (name, sign * 5), (other, -sign * 5))
+        if line.may_be_held:
+            assert (await escrow.hold(account, name, 5)).status == holds_pb.Hold.PLACED
+        else:
+            asked = await refusal(escrow.hold(account, name, 5))
+            assert asked[0] == "INVALID_FIELD", name
 
 
 @pytest.mark.parametrize(("captured", "left"), [(60, 40), (25, 75), (None, 40)])
@@ -178,11 +190,11 @@ async def test_a_capture_that_cannot_be_booked_leaves_the_hold(escrow, account):
         "CAPTURE_EXCEEDS_HOLD",
         {"held_minor": "60", "requested_minor": "61", "currency_code": "USD"},
     )
-    await escrow.hold(account, "cash", 50)
-    # The receiving side has too little: the subscription is free, cash is not.
+    await escrow.post(account, ("in_transit", 50), ("cash", -50))
+    # The receiving side has too little: the subscription is free, half of the cash has left.
     assert (await refusal(capture(escrow, hold, 60, to="cash")))[0] == "INSUFFICIENT_AVAILABLE_BALANCE"
     assert (await refusal(capture(escrow, hold, 60, to=SUBSCRIPTION)))[0] == "INVALID_FIELD"
-    assert await escrow.held(account) == {SUBSCRIPTION: 60, "cash": 50}
+    assert await escrow.held(account) == {SUBSCRIPTION: 60}
     unknown = holds_pb.Hold(hold_id="hold_" + "0" * 26, escrow_account_id=account)
     assert (await refusal(capture(escrow, unknown, 1)))[0] == "HOLD_NOT_FOUND"
     assert (await refusal(release(escrow, unknown)))[0] == "HOLD_NOT_FOUND"

@@ -44,6 +44,11 @@ def test_the_chart_of_accounts(kind, normal_balance, of_party, may_be_overdrawn,
     assert line[1:5] == (normal_balance, of_party, may_be_overdrawn, counts_as_available)
 
 
+def test_what_is_owed_to_somebody_can_be_held_and_what_follows_the_bank_cannot():
+    follows_the_bank = {LedgerAccountKind.CASH, LedgerAccountKind.IN_TRANSIT, LedgerAccountKind.RETURNS_RECEIVABLE}
+    assert {line.kind for line in CHART if not line.may_be_held} == follows_the_bank
+
+
 def test_the_chart_has_each_kind_once():
     assert [line.kind for line in CHART] == list(LedgerAccountKind)
 

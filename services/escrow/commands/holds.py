@@ -29,7 +29,7 @@ from services.chassis.values.refusals import (
 from services.escrow import actions, messages
 from services.escrow.domain import refusals
 from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind, line_of
-from services.escrow.domain.journal import EntryType, Leg, NewEntry, build_key
+from services.escrow.domain.journal import EntryType, NewEntry, build_key, credit, debit
 from services.escrow.messages import read_ledger_account
 from services.escrow.posting.booking import book_in
 from services.escrow.posting.checks import check_book
@@ -54,9 +54,9 @@ async def place_hold(tx: AsyncConnection, request: pb.PlaceHoldRequest, now: dat
             fields={"expire_time": "must be in the future"},
         )
     account = read_ledger_account(request.ledger_account, "ledger_account")
-    if line_of(account.kind).may_be_overdrawn:
-        fault = {"ledger_account.kind": "must be one that cannot be overdrawn"}
-        raise InvalidField("Nothing is reserved on an account that may be overdrawn.", fields=fault)
+    if not line_of(account.kind).may_be_held:
+        fault = {"ledger_account.kind": "must be one of the credit side"}
+        raise InvalidField("Only money that is owed to somebody can be held.", fields=fault)
     row = await reserve_money(
         tx,
         request.escrow_account_id,
@@ -167,7 +167,6 @@ async def capture_hold(tx: AsyncConnection, request: pb.CaptureHoldRequest, now:
     row = await end_hold(
         tx, request.escrow_account_id, request.hold_id, "CAPTURED", now, captured_minor=captured, currency=hold.currency
     )
-    side = line_of(held.kind).normal_balance
     entry = NewEntry(
         org_id=principal.org_id,
         escrow_account_id=request.escrow_account_id,
@@ -176,7 +175,7 @@ async def capture_hold(tx: AsyncConnection, request: pb.CaptureHoldRequest, now:
         key=build_key("hold", request.hold_id, body=f"{receiving.kind} {receiving.party_id}".encode()),
         type=EntryType.CAPTURE,
         description=f"Capture of {request.hold_id}",
-        legs=(Leg(held, side.opposite, captured), Leg(receiving, side, captured)),
+        legs=(debit(held, captured), credit(receiving, captured)),
         created_by=principal.person,
         transaction_id=hold.transaction_id,
         asks_for_seals=True,

@@ -49,6 +49,11 @@ class ChartLine(NamedTuple):
     counts_as_available: bool  # what stands on it is part of what the escrow account has available
     holds: str
 
+    @property
+    def may_be_held(self) -> bool:
+        """A hold keeps back what is owed to somebody. The other side follows the bank, whatever a person wants held."""
+        return self.normal_balance is Direction.CREDIT
+
 
 _DEBIT, _CREDIT = Direction.DEBIT, Direction.CREDIT
 CHART = (

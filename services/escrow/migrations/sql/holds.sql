@@ -3,6 +3,7 @@
 -- proof, and is ended, now or at a time, by whoever gives the proof: a login is not enough. Whoever has one can place a
 -- hold as well, but without the seal that the service asks for wherever it reads one (data/seals.py).
 
+-- On the credit side alone, as a CHECK of ledger_accounts says: what is owed to somebody is held.
 -- placed: done | not_found | closed | currency_mismatch (subject) | taken (another has the id) | insufficient (available)
 CREATE OR REPLACE FUNCTION place_hold(
     p_now timestamptz, p_org text, p_escrow_account text, p_hold text, p_kind text, p_party text, p_amount bigint,

@@ -135,7 +135,7 @@ def _create_ledger_accounts() -> None:
         sa.CheckConstraint("of_party = (party_id <> '') AND length(party_id) <= 64", name="party_where_there_is_one"),
         sa.CheckConstraint("abs(debits_pending - credits_pending) < 4611686018427387904", name="pending_in_bounds"),
         sa.CheckConstraint("abs(debits_posted - credits_posted) < 4611686018427387904", name="posted_in_bounds"),
-        sa.CheckConstraint("held >= 0", name="held_not_negative"),
+        sa.CheckConstraint("held = 0 OR held > 0 AND normal_balance = 'CREDIT'", name="held_where_owed"),
         sa.ForeignKeyConstraint(
             ["kind", "of_party", "normal_balance", "may_be_overdrawn"],
             [
