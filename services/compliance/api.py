@@ -242,6 +242,11 @@ class NotaryServicer(notary_pb2_grpc.NotaryServiceServicer):
             statements.record_approval,
         )
 
+    async def RecordExecution(
+        self, request: notary_pb2.RecordExecutionRequest, context: ServicerContext
+    ) -> notary_pb2.RecordExecutionResponse:
+        return await self._dependencies.write(request, notary_pb2.RecordExecutionResponse, statements.record_execution)
+
     async def RecordWithdrawal(
         self, request: notary_pb2.RecordWithdrawalRequest, context: ServicerContext
     ) -> notary_pb2.RecordWithdrawalResponse:

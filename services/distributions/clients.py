@@ -178,11 +178,17 @@ class ComplianceClient:
         )
         await pass_on(self._notary.RecordApproval, request)
 
-    async def check_decided(self, kind: str, resource_id: str, content_hash: str, movement: Movement) -> None:
-        request = notary.CheckMovementRequest(
-            kind=kind, resource_id=resource_id, content_hash=content_hash, movement=_to_movement(movement)
+    async def record_execution(
+        self, kind: str, resource_id: str, content_hash: str, movement: Movement, *, validate_only: bool
+    ) -> None:
+        request = notary.RecordExecutionRequest(
+            kind=kind,
+            resource_id=resource_id,
+            content_hash=content_hash,
+            movement=_to_movement(movement),
+            validate_only=validate_only,
         )
-        await ask(self._notary.CheckMovement, request)
+        await pass_on(self._notary.RecordExecution, request)
 
     async def record_withdrawal(self, kind: str, resource_id: str) -> None:
         await ask(self._notary.RecordWithdrawal, notary.RecordWithdrawalRequest(kind=kind, resource_id=resource_id))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from realco.compliance.v1 import notary_pb2, notary_pb2_grpc
 from realco.escrow.v1 import postings_pb2
 from realco.escrow.v1.journal_pb2 import LedgerAccount
 from realco.type.v1.money_pb2 import Money
@@ -12,6 +13,7 @@ from demo.harness.money import minor_of
 from demo.harness.rest import Json
 from services.chassis.values.ids import new_id
 from tests.e2e.organization import Organization
+from tests.e2e.takeover_scene import read_log
 from tests.e2e.thief import PAYOUTS, Thief
 
 
@@ -28,7 +30,7 @@ def _declaration(offering: Json, distribution: Json, *parts: tuple[str, int], ke
     )
 
 
-def test_the_key_of_distributions_declares_only_what_two_persons_decided_and_once(org: Organization) -> None:
+def test_the_key_of_distributions_declares_only_what_persons_decided_and_executed_and_once(org: Organization) -> None:
     offering = org.make_closed_offering(500_00)
     org.add_distributable_cash(offering, 200_00)
     account, thief, crook = offering["escrowAccountId"], Thief(org, "distributions"), org.add_cleared_party()
@@ -54,11 +56,45 @@ def test_the_key_of_distributions_declares_only_what_two_persons_decided_and_onc
     assert org.read_ledger(account) == before
 
     decided = _declaration(offering, approved, *owed)
-    first, again = thief.order("DeclareDistribution", decided), thief.order("DeclareDistribution", decided)
-    assert first.journal_entry_id == again.journal_entry_id
+    assert thief.order("DeclareDistribution", decided) == "MOVEMENT_NOT_DECIDED", "nobody executed it"
+    assert org.read_ledger(account) == before
     org.admin.post(f"/distributions/{approved['distributionId']}/execute", etag=approved["etag"])
     org.wait_for_distribution(approved["distributionId"], "COMPLETED")
+    first, again = thief.order("DeclareDistribution", decided), thief.order("DeclareDistribution", decided)
+    assert first.journal_entry_id == again.journal_entry_id
     assert org.read_ledger(account)["distributable"] == before["distributable"] - 100_00
+
+
+def test_the_key_of_distributions_declares_nothing_that_was_approved_and_is_taken_back_before_anybody_executes_it(
+    org: Organization,
+) -> None:
+    offering = org.make_closed_offering(500_00)
+    org.add_distributable_cash(offering, 200_00)
+    account, thief = offering["escrowAccountId"], Thief(org, "distributions")
+    approved = org.approve_distribution(offering, 100_00)
+    before, path = org.read_ledger(account), f"/distributions/{approved['distributionId']}"
+    owed = [(each["partyId"], minor_of(each["amount"])) for each in org.admin.get(f"{path}/allocations")["allocations"]]
+    declaration = _declaration(offering, approved, *owed)
+    log = read_log(org.instance, "compliance")
+    assert org.admin.post(f"{path}/execute", {"validateOnly": True}, etag=approved["etag"])["status"] == "QUEUED"
+    assert thief.order("DeclareDistribution", declaration) == "MOVEMENT_NOT_DECIDED"
+    notary = notary_pb2_grpc.NotaryServiceStub
+    said = {"kind": "APPROVE_DISTRIBUTION", "resource_id": approved["distributionId"]}
+    movement = notary_pb2.Movement(
+        escrow_account_id=account,
+        lines=[
+            notary_pb2.Movement.Line(ledger_account_kind="DISTRIBUTABLE", party_id=part.party_id, amount=part.amount)
+            for part in declaration.payables
+        ],
+    )
+    asked = notary_pb2.RecordExecutionRequest(**said, content_hash=approved["contentHash"], movement=movement)
+    assert thief.call("compliance", notary, "RecordExecution", asked) == "PERMISSION_DENIED", "a person says it"
+    assert thief.order("DeclareDistribution", declaration) == "MOVEMENT_NOT_DECIDED"
+    org.second_admin.decide(path, "reject", {"note": "not now"})
+    assert thief.order("DeclareDistribution", declaration) == "MOVEMENT_NOT_DECIDED"
+    assert org.read_ledger(account) == before
+    told = [line["resource_id"] for line in log() if line["event"] == "movement_not_decided"]
+    assert told.count(approved["distributionId"]) == 3
 
 
 def test_the_key_of_distributions_declares_nothing_before_as_many_persons_decided_as_the_rules_want(
@@ -76,7 +112,11 @@ def test_the_key_of_distributions_declares_nothing_before_as_many_persons_decide
     assert thief.order("DeclareDistribution", declaration) == "MOVEMENT_NOT_DECIDED"
     twice = org.sign_in("admin", "admin-3").decide(path, "approve", {"contentHash": once["contentHash"]})
     assert twice["status"] == "APPROVED"
-    assert thief.order("DeclareDistribution", declaration) == "INSUFFICIENT_AVAILABLE_BALANCE", "decided, and not there"
+    assert thief.order("DeclareDistribution", declaration) == "MOVEMENT_NOT_DECIDED", "nobody executed it"
+    for total in (large // 2, large):  # each half is less than what needs more persons
+        org.add_distributable_cash(offering, large // 2, total_minor=total)
+    org.admin.post(f"{path}/execute", etag=twice["etag"])
+    org.wait_for_distribution(once["distributionId"], "PROCESSING", "COMPLETED")
 
 
 def test_the_key_of_distributions_releases_no_subscription(org: Organization) -> None:

@@ -46,9 +46,10 @@ TWICE.lines.append(TWICE.lines[0])
 
 
 class Desk:
-    """The notary, and who speaks to it about one resource."""
+    """The notary, and who speaks to it about one resource: of a kind that the last yes does, or of another one."""
 
-    def __init__(self, harness: ComplianceHarness) -> None:
+    def __init__(self, harness: ComplianceHarness, kind: str) -> None:
+        self.kind = kind
         self.harness = harness
         self.notary = NotaryServicer(build_dependencies(harness.database, harness.clock))
         self.resource_id = new_id("dist")
@@ -56,7 +57,7 @@ class Desk:
     async def ask(self, person: Principal = MAKER, **values: Any) -> None:
         values.setdefault("content_hash", HASH)
         values.setdefault("movement", WHOLE)
-        request = pb.RecordRequestRequest(kind="APPROVE_DISTRIBUTION", resource_id=self.resource_id, **values)
+        request = pb.RecordRequestRequest(kind=self.kind, resource_id=self.resource_id, **values)
         with acting_as(person):
             await self.notary.RecordRequest(request, None)
 
@@ -64,7 +65,7 @@ class Desk:
         """The reason of the refusal, or nothing."""
         values.setdefault("content_hash", HASH)
         values.setdefault("movement", WHOLE)
-        request = pb.RecordApprovalRequest(kind="APPROVE_DISTRIBUTION", resource_id=self.resource_id, **values)
+        request = pb.RecordApprovalRequest(kind=self.kind, resource_id=self.resource_id, **values)
         with acting_as(person):
             try:
                 await self.notary.RecordApproval(request, None)
@@ -72,15 +73,27 @@ class Desk:
                 return refusal.reason
         return ""
 
+    async def execute(self, person: Principal = THIRD, **values: Any) -> str:
+        """The reason of the refusal, or nothing."""
+        values.setdefault("content_hash", HASH)
+        values.setdefault("movement", WHOLE)
+        request = pb.RecordExecutionRequest(kind=self.kind, resource_id=self.resource_id, **values)
+        with acting_as(person):
+            try:
+                await self.notary.RecordExecution(request, None)
+            except DomainError as refusal:
+                return refusal.reason
+        return ""
+
     async def take_back(self) -> None:
-        request = pb.RecordWithdrawalRequest(kind="APPROVE_DISTRIBUTION", resource_id=self.resource_id)
+        request = pb.RecordWithdrawalRequest(kind=self.kind, resource_id=self.resource_id)
         with acting_as(service_principal("distributions", ORG, THIRD.person)):
             await self.notary.RecordWithdrawal(request, None)
 
     async def check(self, org: str = ORG, **values: Any) -> tuple[str, ...] | str:
         """Who decided; or the reason why it is not decided."""
         asked = {
-            "kind": "APPROVE_DISTRIBUTION",
+            "kind": self.kind,
             "resource_id": self.resource_id,
             "content_hash": HASH,
             "movement": WHOLE,
@@ -96,7 +109,12 @@ class Desk:
 
 @pytest.fixture
 def desk(compliance: ComplianceHarness) -> Desk:
-    return Desk(compliance)
+    return Desk(compliance, "CLOSE_OFFERING")
+
+
+@pytest.fixture
+def executing_desk(compliance: ComplianceHarness) -> Desk:
+    return Desk(compliance, "APPROVE_DISTRIBUTION")
 
 
 async def test_what_one_person_asked_for_and_another_approved_is_decided(desk: Desk) -> None:
@@ -125,10 +143,47 @@ async def test_what_one_person_asked_for_and_another_approved_is_decided(desk: D
         pytest.param({"org": "org-b"}, id="of another organization"),
     ],
 )
-async def test_a_decision_serves_nothing_but_what_was_decided(desk: Desk, asked: dict[str, Any]) -> None:
+async def test_a_decision_serves_nothing_but_what_was_decided(executing_desk: Desk, asked: dict[str, Any]) -> None:
+    await executing_desk.ask()
+    await executing_desk.approve()
+    assert await executing_desk.execute() == ""
+    assert await executing_desk.check(**asked) == "MOVEMENT_NOT_DECIDED"
+
+
+async def test_what_was_approved_moves_once_a_person_executes_it_and_no_more_when_it_is_taken_back(
+    executing_desk: Desk,
+) -> None:
+    desk = executing_desk
+    await desk.ask()
+    assert await desk.execute() == "MOVEMENT_NOT_DECIDED", "nobody executes what was not approved"
+    await desk.approve()
+    assert await desk.check() == "MOVEMENT_NOT_DECIDED"
+    for other in ({"content_hash": OTHER_HASH}, {"movement": movement(ann=61, bob=39)}):
+        assert await desk.execute(**other) == "MOVEMENT_NOT_DECIDED"
+    assert await desk.execute(validate_only=True) == ""
+    assert await desk.check() == "MOVEMENT_NOT_DECIDED", "whoever only asks whether it could be executes nothing"
+    assert (await desk.execute(MAKER), await desk.execute(MAKER)) == ("", ""), "to say it twice changes nothing"
+    assert await desk.check() == (MAKER.person, CHECKER.person)
+    await desk.take_back()
+    assert await desk.check() == await desk.execute() == "MOVEMENT_NOT_DECIDED"
     await desk.ask()
     await desk.approve()
-    assert await desk.check(**asked) == "MOVEMENT_NOT_DECIDED"
+    assert await desk.check() == "MOVEMENT_NOT_DECIDED", "what was executed before is not executed now"
+
+
+async def test_what_was_executed_in_a_session_that_was_ended_is_executed_anew(executing_desk: Desk) -> None:
+    desk = executing_desk
+    await desk.ask()
+    await desk.approve(THIRD)
+    await desk.execute(replace(CHECKER, signed_in_at=int(time.time()) - 60))
+    assert await desk.check() == (MAKER.person, THIRD.person)
+    await end_sessions(desk, "")
+    request = pb.CheckMovementRequest(kind=desk.kind, resource_id=desk.resource_id, content_hash=HASH, movement=WHOLE)
+    with acting_as(service_principal("escrow", ORG)), pytest.raises(DomainError) as refused:
+        await desk.notary.CheckMovement(request, None)
+    assert refused.value.metadata["not_counted"] == f"{CHECKER.person} said so in a session that was ended"
+    assert await desk.execute(MAKER) == ""
+    assert await desk.check() == (MAKER.person, THIRD.person)
 
 
 @pytest.mark.parametrize(
@@ -190,11 +245,7 @@ async def test_two_persons_who_ask_for_the_same_may_approve_what_the_other_asked
 # What moves is worth 1.00: a cent more is a movement of another size.
 RULES = ApprovalPolicy(
     organizations={
-        ORG: (
-            ApprovalRule(
-                kinds={"APPROVE_DISTRIBUTION"}, currency_code="USD", amount_minor_from=100, approvers_needed=2
-            ),
-        )
+        ORG: (ApprovalRule(kinds={"CLOSE_OFFERING"}, currency_code="USD", amount_minor_from=100, approvers_needed=2),)
     }
 )
 
@@ -268,9 +319,7 @@ async def test_who_may_approve_no_longer_when_money_is_to_move_has_approved_noth
     await desk.ask(beneficiary_party_ids=[party.party_id])
     assert await desk.approve(replace(CHECKER, signed_in_at=int(time.time()) - 60)) == ""
     await meanwhile(desk, party.party_id)
-    request = pb.CheckMovementRequest(
-        kind="APPROVE_DISTRIBUTION", resource_id=desk.resource_id, content_hash=HASH, movement=WHOLE
-    )
+    request = pb.CheckMovementRequest(kind=desk.kind, resource_id=desk.resource_id, content_hash=HASH, movement=WHOLE)
     with acting_as(service_principal("escrow", ORG)), pytest.raises(DomainError) as refused:
         await desk.notary.CheckMovement(request, None)
     assert refused.value.metadata["not_counted"].startswith(f"{CHECKER.person} ")

@@ -195,42 +195,6 @@ async def test_a_distribution_from_a_frozen_account_stays_approved_and_is_execut
     assert (await service.execute(approved)).status == dpb.Distribution.QUEUED
 
 
-async def test_what_was_approved_by_somebody_who_counts_no_longer_is_approved_anew_and_then_executed(
-    service: DistributionsHarness,
-) -> None:
-    offering = await service.closed_offering(("inv-001", 100_000_00))
-    service.deposit(offering, 10_000_00)
-    approved = await service.approved(offering, 10_000_00)
-    service.compliance.not_counted = "admin-2 said so in a session that was ended"
-    with pytest.raises(DomainError) as refusal:
-        await service.execute(approved)
-    assert (refusal.value.reason, refusal.value.metadata) == (
-        "MOVEMENT_NOT_DECIDED",
-        {"not_counted": service.compliance.not_counted},
-    )
-    assert (await service.get(approved)).etag == approved.etag
-    request = dpb.RejectDistributionRequest(distribution_id=approved.distribution_id, note="anew", etag=approved.etag)
-    sent_back = await service.call(service.distributions.RejectDistribution, request, "admin-2")
-    service.compliance.not_counted = None
-    again = await service.approve(await service.submit(await service.calculate(sent_back)))
-    service.wire.fail("CheckMovement", "lost")
-    assert (await service.execute(again)).status == dpb.Distribution.QUEUED, "escrow asks, too"
-
-
-async def test_an_execution_that_cannot_ask_escrow_writes_nothing(service: DistributionsHarness) -> None:
-    offering = await service.closed_offering(("inv-001", 100_000_00))
-    service.deposit(offering, 10_000_00)
-    approved = await service.approved(offering, 10_000_00)
-    request = dpb.ExecuteDistributionRequest(idempotency_key="k-1", distribution_id=approved.distribution_id)
-    service.wire.fail("GetEscrowAccountBalance", "lost")
-    with pytest.raises(DomainError) as refusal:
-        await service.call(service.distributions.ExecuteDistribution, request)
-    assert refusal.value.reason == "UNAVAILABLE"
-    assert (await service.get(approved)).status == dpb.Distribution.APPROVED
-    answer = await service.call(service.distributions.ExecuteDistribution, request)
-    assert answer.status == dpb.Distribution.QUEUED, "the key is still free"
-
-
 async def test_what_fails_is_listed_sent_again_and_completes(service: DistributionsHarness) -> None:
     offering = await service.closed_offering(*CASE_01)
     distribution = await service.executed(offering, 260_000_00)

@@ -229,9 +229,9 @@ async def test_what_two_persons_decided_is_decided_until_one_who_approved_it_cou
     with acting_as(Principal("admin-9", "admin", MAKER.org_id, signed_in_at=1)):
         await client.record_approval(*subject)
     with acting_as(MAKER):
-        await client.check_decided(*subject)
+        await client.record_execution(*subject, validate_only=False)
         await office.end_sessions("admin-9")
         with pytest.raises(DomainError) as refusal:
-            await client.check_decided(*subject)
+            await client.record_execution(*subject, validate_only=False)
     told = (refusal.value.reason, refusal.value.metadata["not_counted"])
     assert told == ("MOVEMENT_NOT_DECIDED", "admin-9 said so in a session that was ended")

@@ -1,4 +1,4 @@
-"""What moves money in another service is told to a notary, by each of the two persons with their own token.
+"""What moves money in another service is told to a notary, by each person with their own token.
 
 So whoever is to move it need not take the word of the service that asks for it.
 """
@@ -60,11 +60,13 @@ class Notary(Protocol):
         """What was asked for and approved about the resource counts no longer. Raises Unavailable."""
         ...
 
-    async def check_decided(self, kind: str, resource_id: str, content_hash: str, movement: Movement) -> None:
-        """As many persons as it takes have decided that exactly this moves, and each of them still counts.
+    async def record_execution(
+        self, kind: str, resource_id: str, content_hash: str, movement: Movement, *, validate_only: bool
+    ) -> None:
+        """The caller executes it, or asks whether it could be.
 
         Raises:
-            DomainError: they have not.
+            DomainError: not as many persons as it takes have approved exactly this, and still count.
             Unavailable
         """
         ...
@@ -108,10 +110,15 @@ class Witnessed:
         movement = await self._movements[kind](resource_id)
         await self._notary.record_approval(kind, resource_id, content_hash, movement)
 
-    async def check_decided(self, kind: str, resource_id: str, content_hash: str) -> None:
-        """What was approved would be let move now. Raises DomainError where it would not, Unavailable."""
+    async def record_execution(self, kind: str, resource_id: str, content_hash: str, *, validate_only: bool) -> None:
+        """The caller, who may, executes it, or asks whether it could be.
+
+        Raises:
+            DomainError: not as many persons as it takes have approved it, and still count.
+            Unavailable
+        """
         movement = await self._movements[kind](resource_id)
-        await self._notary.check_decided(kind, resource_id, content_hash, movement)
+        await self._notary.record_execution(kind, resource_id, content_hash, movement, validate_only=validate_only)
 
     async def record_withdrawal(self, kind: str, resource_id: str) -> None:
         """Before the resource goes back: if it does not, after all, it is asked for anew. Raises Unavailable."""

@@ -1,4 +1,4 @@
-"""What persons say about money that is to move, kept as theirs: one asks, another one approves, or several do.
+"""What persons say about money that is to move, kept as theirs: one asks, others approve, one executes.
 
 The caller is the person, proven by a token of its own, whichever service passes the call on.
 """
@@ -18,6 +18,7 @@ from services.chassis.values.approval import VALIDITY
 from services.chassis.values.approval_policy import ApprovalTerms
 from services.compliance.domain.statements import Act, Statement, check_approver, sum_lines
 from services.compliance.messages import read_lines, read_subject
+from services.compliance.queries.statements import require_decision
 from services.compliance.store.statements import insert_statement, list_statements
 
 
@@ -67,6 +68,24 @@ async def record_approval(
     )
     await insert_statement(tx, request.kind, request.resource_id, approved)
     return pb.RecordApprovalResponse()
+
+
+async def record_execution(
+    tx: AsyncConnection, request: pb.RecordExecutionRequest, now: datetime
+) -> pb.RecordExecutionResponse:
+    """Raises: MovementNotDecided: nobody executes what was not approved."""
+    await require_decision(tx, request, now, executed=False)
+    principal = current_principal()
+    executed = Statement(
+        Act.EXECUTION,
+        principal.person,
+        said_at=now,
+        expires_at=now + VALIDITY,
+        signed_in_at=principal.signed_in_at,
+        subject=read_subject(request.content_hash, request.movement),
+    )
+    await insert_statement(tx, request.kind, request.resource_id, executed)
+    return pb.RecordExecutionResponse()
 
 
 async def record_withdrawal(

@@ -1,9 +1,9 @@
 """What persons said about a movement of money, and whether enough of them decided it. Pure.
 
 A person asks, another one approves what was asked for last, or several do, as the organization's rules want.
-Whoever asks for something else about the same resource takes back what was approved before; so does whoever takes it
-back without asking for anything. What is asked for can be approved for as long as the rules say, and what was decided
-can be done for a week.
+Where the last yes does not do it by itself, a person executes it after that. Whoever asks for something else about the
+same resource takes back what was approved and executed before; so does whoever takes it back without asking for
+anything. What is asked for can be approved for as long as the rules say, and what was decided can be done for a week.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from services.chassis.values.approval import ApprovalExpired, Approver, Standing, check_beneficiary, explain_lapse
 from services.chassis.values.money import Money
@@ -26,7 +26,15 @@ class Act(Enum):
 
     REQUEST = "REQUEST"
     APPROVAL = "APPROVAL"
+    EXECUTION = "EXECUTION"
     WITHDRAWAL = "WITHDRAWAL"
+
+
+_DECIDING: Final = frozenset({Act.APPROVAL, Act.EXECUTION})
+# The kinds that the last yes does by itself. What was approved of any other kind moves only once a person executes it.
+DONE_BY_LAST_YES: Final = frozenset({"CLOSE_OFFERING"})
+# Whose word counts no longer, as what, and why.
+Lapsed = Mapping[tuple[Act, str], str]
 
 
 class Line(NamedTuple):
@@ -52,8 +60,8 @@ class Statement:
     """What one person said.
 
     Args:
-        makers: Who had a part in what is asked for, the person among them. Of an approval: nobody.
-        beneficiary_party_ids: Who gains from what is asked for. Of an approval: nobody.
+        makers: Who had a part in what is asked for, the person among them. Of anything but a request: nobody.
+        beneficiary_party_ids: Who gains from what is asked for. Of anything but a request: nobody.
         approvers_needed: How many persons had to approve it, as the organization's rules said at that moment.
         expires_at: Until when what is asked for can be approved, or what was approved can be done.
         signed_in_at: When the person had signed in, in seconds since 1970.
@@ -118,38 +126,42 @@ class Decision(NamedTuple):
     approved_by: tuple[str, ...]
 
 
-def list_approvers(said: Sequence[Statement], subject: Subject) -> list[str]:
-    """Who said yes to it since something else was asked for, or all was taken back."""
+def list_deciders(said: Sequence[Statement], subject: Subject) -> list[str]:
+    """Who said yes to it, or executed it, since something else was asked for, or all was taken back."""
     current = _list_current(said, subject)
-    return list(dict.fromkeys(each.person_id for each in current if each.act is Act.APPROVAL))
+    return list(dict.fromkeys(each.person_id for each in current if each.act in _DECIDING))
 
 
-def find_lapsed(said: Sequence[Statement], subject: Subject, standings: Mapping[str, Standing]) -> dict[str, str]:
-    """Whose yes counts no longer, and why.
+def find_lapsed(said: Sequence[Statement], subject: Subject, standings: Mapping[str, Standing]) -> Lapsed:
+    """Who has approved or executed it and counts no longer, and why. Whoever gains from it may execute it.
 
     Args:
-        standings: For whom each who said yes acts now, or did not long ago, and when that person's sessions were ended.
+        standings: For whom each of them acts now, or did not long ago, and when that person's sessions were ended.
     """
     current, lapsed = _list_current(said, subject), {}
     gaining = frozenset[str]().union(*(each.beneficiary_party_ids for each in current))
-    for each in (each for each in current if each.act is Act.APPROVAL):
-        yes = Approver(each.person_id, each.said_at, each.signed_in_at)
-        lapsed[each.person_id] = explain_lapse(yes, (), gaining, standings[each.person_id])  # the last one counts
-    return {person: why for person, why in lapsed.items() if why is not None}
+    for each in (each for each in current if each.act in _DECIDING):
+        word = Approver(each.person_id, each.said_at, each.signed_in_at)
+        barred = gaining if each.act is Act.APPROVAL else ()
+        # The last one counts.
+        lapsed[each.act, each.person_id] = explain_lapse(word, (), barred, standings[each.person_id])
+    return {whose: why for whose, why in lapsed.items() if why is not None}
 
 
 def find_decision(
-    said: Sequence[Statement], subject: Subject, now: datetime, lapsed: Collection[str] = ()
+    said: Sequence[Statement], subject: Subject, now: datetime, lapsed: Lapsed, *, executed: bool
 ) -> Decision | None:
     """Who asked for it and who approved it in time, if as many persons did as any of the statements about it wants, not
     too long ago, and nothing else was asked for since.
 
     Args:
         said: About the resource, oldest first.
-        lapsed: Whose yes counts no longer.
+        executed: It is decided only if a person executed it after that.
     """
     current = _list_current(said, subject)
     needed = max((each.approvers_needed for each in current), default=1)
+    if executed:
+        current = current[: _find_last_execution(current, lapsed)]
     for number, asked in enumerate(current):
         if asked.act is not Act.REQUEST:
             continue
@@ -158,14 +170,24 @@ def find_decision(
             for each in current[number:]
             if each.act is Act.APPROVAL and each.said_at < asked.expires_at
         }
-        for person in (*asked.makers, *lapsed):
+        for person in (*asked.makers, *(person for act, person in lapsed if act is Act.APPROVAL)):
             heard.pop(person, None)
         if len(heard) >= needed and max(heard.values()) > now:
             return Decision(asked.person_id, tuple(heard))
     return None
 
 
+def _find_last_execution(current: Sequence[Statement], lapsed: Lapsed) -> int:
+    """How much was said before it was executed the last time by somebody who still counts: nothing, if nobody did."""
+    counting = (
+        number
+        for number, each in enumerate(current)
+        if each.act is Act.EXECUTION and (each.act, each.person_id) not in lapsed
+    )
+    return max(counting, default=0)
+
+
 def _list_current(said: Sequence[Statement], subject: Subject) -> list[Statement]:
     """What was said about it since something else was asked for, or all was taken back."""
-    others = [number for number, each in enumerate(said) if each.act is not Act.APPROVAL and each.subject != subject]
+    others = [number for number, each in enumerate(said) if each.act not in _DECIDING and each.subject != subject]
     return [each for each in said[others[-1] + 1 if others else 0 :] if each.subject == subject]

@@ -1,4 +1,4 @@
-"""Whether enough persons decided on a movement of money."""
+"""Whether enough persons decided on a movement of money, and somebody executed it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.process.telemetry import log
 from services.compliance.domain.refusals import MovementNotDecided
-from services.compliance.domain.statements import find_decision, find_lapsed, list_approvers
+from services.compliance.domain.statements import (
+    DONE_BY_LAST_YES,
+    Decision,
+    find_decision,
+    find_lapsed,
+    list_deciders,
+)
 from services.compliance.messages import read_subject
 from services.compliance.queries.parties import get_standing
 from services.compliance.store.statements import list_statements
@@ -19,17 +25,33 @@ async def check_movement(
     tx: AsyncConnection, request: pb.CheckMovementRequest, now: datetime
 ) -> pb.CheckMovementResponse:
     """Raises: MovementNotDecided."""
+    decision = await require_decision(tx, request, now, executed=request.kind not in DONE_BY_LAST_YES)
+    return pb.CheckMovementResponse(**decision._asdict())
+
+
+async def require_decision(
+    tx: AsyncConnection, request: pb.CheckMovementRequest | pb.RecordExecutionRequest, now: datetime, *, executed: bool
+) -> Decision:
+    """
+    Args:
+        executed: It has to be executed, too.
+
+    Raises:
+        MovementNotDecided
+    """
     said = await list_statements(tx, request.kind, request.resource_id)
     subject = read_subject(request.content_hash, request.movement)
-    standings = {person: await get_standing(tx, person, now) for person in list_approvers(said, subject)}
+    standings = {person: await get_standing(tx, person, now) for person in list_deciders(said, subject)}
     lapsed = find_lapsed(said, subject, standings)
-    decision = find_decision(said, subject, now, lapsed)
+    decision = find_decision(said, subject, now, lapsed, executed=executed)
     if decision is None:
         message = "Not as many persons as it takes have decided that this money is to move, as it is asked for here."
-        not_counted = "; ".join(f"{person} {why}" for person, why in lapsed.items())
+        if executed:
+            message += " Or nobody executed it."
+        not_counted = "; ".join(dict.fromkeys(f"{person} {why}" for (_, person), why in lapsed.items()))
         refusal = MovementNotDecided(
             message, kind=request.kind, resource_id=request.resource_id, not_counted=not_counted
         )
         log.error("movement_not_decided", **refusal.metadata)
         raise refusal
-    return pb.CheckMovementResponse(**decision._asdict())
+    return decision

@@ -80,18 +80,20 @@ class MemoryCompliance:
         self.said.append(request)
         return notary_pb2.RecordApprovalResponse()
 
+    async def RecordExecution(
+        self, request: notary_pb2.RecordExecutionRequest, _: None
+    ) -> notary_pb2.RecordExecutionResponse:
+        if self.not_counted is not None:
+            raise MovementNotDecided("Not as many have decided it.", not_counted=self.not_counted)
+        if not request.validate_only:
+            self.said.append(request)
+        return notary_pb2.RecordExecutionResponse()
+
     async def RecordWithdrawal(
         self, request: notary_pb2.RecordWithdrawalRequest, _: None
     ) -> notary_pb2.RecordWithdrawalResponse:
         self.said.append(request)
         return notary_pb2.RecordWithdrawalResponse()
-
-    async def CheckMovement(
-        self, request: notary_pb2.CheckMovementRequest, _: None
-    ) -> notary_pb2.CheckMovementResponse:
-        if self.not_counted is not None:
-            raise MovementNotDecided("Not as many have decided it.", not_counted=self.not_counted)
-        return notary_pb2.CheckMovementResponse()
 
     def _evaluate(self, item: _Item) -> Result:
         result = Result(replayed=item.transaction_id in self.made)

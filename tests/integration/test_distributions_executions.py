@@ -1,0 +1,91 @@
+"""What is asked of others before an approved distribution is queued. While one of them is away, nothing changes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+from realco.compliance.v1 import notary_pb2
+from realco.distributions.v1 import distributions_pb2 as dpb
+
+from services.chassis.data.database import Database
+from services.chassis.values.errors import DomainError
+from tests.support.distributions import DistributionsHarness
+
+
+@pytest.fixture
+async def service(service_database: Callable[[str], Awaitable[Database]]) -> DistributionsHarness:
+    return DistributionsHarness(await service_database("distributions"))
+
+
+async def test_an_execution_that_cannot_ask_escrow_writes_nothing(service: DistributionsHarness) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    service.deposit(offering, 10_000_00)
+    approved = await service.approved(offering, 10_000_00)
+    request = dpb.ExecuteDistributionRequest(idempotency_key="k-1", distribution_id=approved.distribution_id)
+    service.wire.fail("GetEscrowAccountBalance", "lost")
+    with pytest.raises(DomainError) as refusal:
+        await service.call(service.distributions.ExecuteDistribution, request)
+    assert refusal.value.reason == "UNAVAILABLE"
+    assert (await service.get(approved)).status == dpb.Distribution.APPROVED
+    answer = await service.call(service.distributions.ExecuteDistribution, request)
+    assert answer.status == dpb.Distribution.QUEUED, "the key is still free"
+
+
+async def test_the_notary_hears_who_executes_it_before_it_is_queued_and_of_nothing_that_is_refused(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    approved = await service.approved(offering, 10_000_00)
+    execute, given = service.distributions.ExecuteDistribution, {"distribution_id": approved.distribution_id}
+
+    def heard() -> list[notary_pb2.RecordExecutionRequest]:
+        return [each for each in service.compliance.said if isinstance(each, notary_pb2.RecordExecutionRequest)]
+
+    for _ in range(2):
+        request = dpb.ExecuteDistributionRequest(idempotency_key="poor", **given)
+        with pytest.raises(DomainError) as refusal:
+            await service.call(execute, request, "admin-3")
+        assert refusal.value.reason == "INSUFFICIENT_DISTRIBUTABLE_CASH"
+    service.deposit(offering, 10_000_00)
+    await service.call(execute, dpb.ExecuteDistributionRequest(validate_only=True, **given), "admin-3")
+    assert heard() == []
+    request = dpb.ExecuteDistributionRequest(idempotency_key="rich", **given)
+    for how in ("lost", "unanswered"):
+        service.wire.fail("RecordExecution", how)
+        with pytest.raises(DomainError) as refusal:
+            await service.call(execute, request, "admin-3")
+        assert refusal.value.reason == "UNAVAILABLE"
+        assert (await service.get(approved)).etag == approved.etag, "nothing is changed"
+    assert (await service.call(execute, request, "admin-3")).status == dpb.Distribution.QUEUED
+    said, again = heard()
+    assert (said, said.kind, said.content_hash) == (again, "APPROVE_DISTRIBUTION", approved.content_hash)
+    assert service.wire.persons["RecordExecution"] == "admin-3"
+    await service.call(execute, request, "admin-3")
+    assert len(heard()) == 2, "what was answered is answered again"
+    await service.work()
+    [declared] = service.wire.requests("DeclareDistribution")
+    lines = [(line.party_id, line.amount) for line in said.movement.lines]
+    assert lines == [(part.party_id, part.amount) for part in declared.payables]
+    assert said.movement.escrow_account_id == declared.escrow_account_id
+
+
+async def test_what_was_approved_by_somebody_who_counts_no_longer_is_approved_anew_and_then_executed(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    service.deposit(offering, 10_000_00)
+    approved = await service.approved(offering, 10_000_00)
+    service.compliance.not_counted = "admin-2 said so in a session that was ended"
+    with pytest.raises(DomainError) as refusal:
+        await service.execute(approved)
+    assert (refusal.value.reason, refusal.value.metadata) == (
+        "MOVEMENT_NOT_DECIDED",
+        {"not_counted": service.compliance.not_counted},
+    )
+    assert (await service.get(approved)).etag == approved.etag
+    request = dpb.RejectDistributionRequest(distribution_id=approved.distribution_id, note="anew", etag=approved.etag)
+    sent_back = await service.call(service.distributions.RejectDistribution, request, "admin-2")
+    service.compliance.not_counted = None
+    again = await service.approve(await service.submit(await service.calculate(sent_back)))
+    assert (await service.execute(again)).status == dpb.Distribution.QUEUED
