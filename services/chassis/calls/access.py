@@ -59,8 +59,8 @@ class Rule:
     two_persons: bool = False
     # No program with an API key calls it.
     persons_only: bool = False
-    # What an API key must be good for: `ESCROW_READ`. Empty where the RPC has no route: then a service calls it, or
-    # passes on what was in the key's scopes where it came in.
+    # What an API key must be good for: `ESCROW_READ`. Empty where the RPC has no route: then nobody but a service calls
+    # it, or passes on what was in the key's scopes where it came in.
     scope: str = ""
     no: tuple[str, int] | None = None
 

@@ -189,8 +189,8 @@ class Interceptor(aio.ServerInterceptor):
             raise not_acceptable()
         token = metadata.get(ACTOR_TOKEN)
         if token is None:
-            if principal.api_key is not None and not rule.scope:  # no scope is asked for where only services call
-                raise PermissionDenied("A program calls what has a route, and nothing else.")
+            if not principal.service and not rule.scope:  # nobody asked what the caller's own request was
+                raise PermissionDenied("Only a service calls what has no route, and passes on who asked for it.")
             return principal
         actor = await self._verifier.verify_actor(principal, token)
         if principal.service in rule.passed_on_by:
