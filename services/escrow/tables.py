@@ -314,6 +314,8 @@ holds = sa.Table(
     _text("created_by"),
     sa.Column("resolved_at", _TIME),
     _text("resolved_by", null=True),
+    _text("replaces_hold_id", null=True),
+    _text("returned_transaction_id", null=True),
     # Nobody ends it, or says when it ends, who cannot prove to be the service (chassis/data/seals.py).
     sa.Column("end_digest", pg.BYTEA, nullable=False),
     sa.Column("seal", pg.BYTEA),
@@ -333,6 +335,7 @@ holds = sa.Table(
         " ELSE captured_minor = 0 END",
         name="captured_within",
     ),
+    sa.CheckConstraint("returned_transaction_id IS NULL OR status = 'CAPTURED'", name="captured_by_a_return"),
     sa.Index("holds_newest", "org_id", "escrow_account_id", "created_at", "hold_id"),
     sa.Index("holds_external_id", "org_id", "external_id", postgresql_where=sa.text("external_id IS NOT NULL")),
     sa.Index(
@@ -344,6 +347,6 @@ holds = sa.Table(
     # What was placed. How and when it ends is written with the proof alone.
     info=sealed(
         *("org_id", "escrow_account_id", "hold_id", "kind", "party_id", "amount_minor", "reason", "description"),
-        *("transaction_id", "external_id", "metadata", "created_at", "created_by", "end_digest"),
+        *("transaction_id", "external_id", "metadata", "created_at", "created_by", "replaces_hold_id", "end_digest"),
     ),
 )

@@ -205,6 +205,8 @@ STATEMENTS = {
     "an ending by nobody": "UPDATE holds SET status = 'RELEASED', resolved_at = now()",
     "a hold on the mirror of the bank": "SELECT place_hold(now(), 'org_1', '{account}', 'h', 'CASH', '', 1, 'USD',"
     " 'MANUAL', '', NULL, NULL, 'x', NULL, '{}', 'x', NULL)",
+    "a hold that becomes the rest of another": "UPDATE holds SET replaces_hold_id = 'hold_x'",
+    "a return that took what is held still": "UPDATE holds SET returned_transaction_id = 'txn_x'",
     "a larger hold": "UPDATE holds SET amount_minor = 61",
     "a hold on an account that is not there": "INSERT INTO holds (org_id, escrow_account_id, hold_id, kind, party_id,"
     " amount_minor, reason, created_by, created_at, end_digest)"

@@ -76,7 +76,7 @@ FORMS = {
     "handled_positions": ["a81f650f8a2804e1"],
     "heard_parties": ["d33f7c41e0b24724"],
     "heard_persons": ["445271f738e43501"],
-    "holds": ["3da8a07dfb13de49"],
+    "holds": ["2d578c58ef1ab278"],
     "investments": ["7cc693c4e1dab1f6"],
     "limit_usage": ["9e1a13259fe4ecb1"],
     "offerings": ["d3350275d428872e"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data import outbox
+from services.chassis.process.telemetry import log
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
@@ -89,14 +90,18 @@ async def reserve_money(
     expires_at: datetime | None = None,
     external_id: str | None = None,
     metadata: Mapping[str, str] | None = None,
+    created_by: str = "",
+    replaces_hold_id: str | None = None,
 ) -> sa.Row[Any]:
     """Places a hold on a ledger account; its row.
+
+    Args:
+        created_by: Who wanted it; the caller, if it is empty.
 
     Raises:
         DomainError: less is available, or the escrow account is closed, absent or of another currency.
         NotSealed: somebody else has the hold's id, or holds what is not available.
     """
-    principal = current_principal()
     verdict = await store.insert_hold(
         tx,
         escrow_account_id,
@@ -110,9 +115,10 @@ async def reserve_money(
         description=description,
         transaction_id=transaction_id,
         expires_at=expires_at,
-        created_by=principal.person,
+        created_by=created_by or current_principal().person,
         external_id=external_id,
         metadata=dict(metadata or {}),
+        replaces_hold_id=replaces_hold_id,
     )
     if verdict.outcome == "taken":
         await _find(tx, escrow_account_id, hold_id)  # somebody else knew which id comes next
@@ -194,6 +200,7 @@ async def end_hold(
     captured_minor: int = 0,
     currency: str = "",
     when_frozen: bool = False,
+    returned_transaction_id: str | None = None,
 ) -> sa.Row[Any]:
     """Ends an open hold, once; its row.
 
@@ -210,10 +217,62 @@ async def end_hold(
         principal.person,
         captured_minor=captured_minor,
         when_frozen=when_frozen,
+        returned_transaction_id=returned_transaction_id,
     )
     if verdict.outcome != "done":
         _refuse_ending(verdict, escrow_account_id, hold_id, captured_minor, currency)
     return await _publish(tx, _ENDS[status], escrow_account_id, hold_id, now)
+
+
+async def give_way(
+    tx: AsyncConnection, holds: Sequence[sa.Row[Any]], missing_minor: int, returned_transaction_id: str, now: datetime
+) -> None:
+    """Ends holds, in their order, until what a return takes is free to move. What one held besides is held anew.
+
+    The bank has the money, whatever a person wanted held. The hold of the rest is that person's, too.
+    """
+    for hold in holds:
+        if missing_minor <= 0:
+            return
+        taken_minor = min(missing_minor, hold.amount_minor)
+        missing_minor -= taken_minor
+        await end_hold(
+            tx,
+            hold.escrow_account_id,
+            hold.hold_id,
+            "CAPTURED",
+            now,
+            captured_minor=taken_minor,
+            currency=hold.currency,
+            when_frozen=True,
+            returned_transaction_id=returned_transaction_id,
+        )
+        if hold.amount_minor > taken_minor:
+            await reserve_money(
+                tx,
+                hold.escrow_account_id,
+                LedgerAccount(LedgerAccountKind(hold.kind), hold.party_id),
+                hold_id=new_id("hold"),
+                amount_minor=hold.amount_minor - taken_minor,
+                currency=hold.currency,
+                reason=hold.reason,
+                now=now,
+                description=hold.description,
+                expires_at=hold.expires_at,
+                external_id=hold.external_id,
+                metadata=hold.metadata,
+                created_by=hold.created_by,
+                replaces_hold_id=hold.hold_id,
+            )
+        log.warning(
+            "hold_gave_way",
+            escrow_account_id=hold.escrow_account_id,
+            hold_id=hold.hold_id,
+            transaction_id=returned_transaction_id,
+            amount_minor=taken_minor,
+            currency=hold.currency,
+        )
+    invariant(missing_minor <= 0, "a return takes no more than there is")
 
 
 async def let_hold_expire(

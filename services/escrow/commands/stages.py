@@ -5,9 +5,12 @@ Each stage has a key of its own, `(transaction, attempt, stage)`, so it can neve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
+import sqlalchemy as sa
 from realco.transactions.v1 import transactions_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -20,7 +23,7 @@ from services.escrow.commands import holds
 from services.escrow.domain import refusals
 from services.escrow.domain.account import Status
 from services.escrow.domain.chart import CASH, SUSPENSE, LedgerAccount, LedgerAccountKind
-from services.escrow.domain.journal import Leg, NewEntry, PostingKey, build_key
+from services.escrow.domain.journal import Layer, Leg, NewEntry, PostingKey, build_key
 from services.escrow.domain.stages import (
     BookedPosition,
     Moving,
@@ -35,7 +38,7 @@ from services.escrow.domain.types import TransactionType, require_type
 from services.escrow.posting.booking import book_in
 from services.escrow.posting.checks import check_whole_book, keep_ours
 from services.escrow.store import escrow_accounts, journal
-from services.escrow.store.holds import check_holds_on
+from services.escrow.store.holds import check_holds_on, list_holds_of_persons
 
 _Transaction = transactions_pb2.Transaction
 
@@ -59,10 +62,10 @@ async def book_stage(
     if _key_of(Stage.RETURNED, moving, transaction).key in keys:
         return  # it came back, so whatever else is heard of it is heard late
     position = BookedPosition(leg for entry in booked for leg in entry.legs)
-    balances = {}
+    left = _Left({}, [])
     if asks_what_is_left(stage, moving):
-        balances = await _list_available(tx, escrow_account_id, moving, position)
-    legs = build_legs(stage, moving, position, frozen=frozen, available=lambda account: balances.get(account, 0))
+        left = await _ask_what_is_left(tx, escrow_account_id, moving, position)
+    legs = build_legs(stage, moving, position, frozen=frozen, available=left.count_available)
     reverses = reversed_entry(stage, [(entry.journal_entry_id, entry.legs) for entry in booked]) if legs else None
     if reverses and await journal.is_reversed(tx, reverses):
         reverses = None  # whoever reversed it, the bank has done what it has done
@@ -71,6 +74,7 @@ async def book_stage(
         legs = build_coming_and_going(moving)
     if not legs:
         return
+    await left.make_way(tx, transaction.transaction_id, legs, now)
     await book_in(tx, [_build_entry(stage, moving, transaction, legs, reverses, min(occurred_at, now))], now)
     _tell_of_debt(escrow_account_id, transaction, legs)
     if stage is Stage.SETTLED and moving.type.is_held and _is_at_risk(transaction) and not frozen:
@@ -87,15 +91,42 @@ async def book_stage(
         )
 
 
-async def _list_available(
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What may be taken of the ledger accounts that a transaction may touch.
+
+    What the bank has done is booked as if no person held anything: whose money it is, no one person decides by a hold.
+    """
+
+    free: Mapping[LedgerAccount, int]  # posted less held
+    holds: Sequence[sa.Row[Any]]  # of persons, in the order in which they give way
+
+    def count_available(self, account: LedgerAccount) -> int:
+        return self.free.get(account, 0) + sum(hold.amount_minor for hold in self._list_holds_on(account))
+
+    async def make_way(self, tx: AsyncConnection, transaction_id: str, legs: Sequence[Leg], now: datetime) -> None:
+        """Frees what the legs take and persons hold."""
+        for leg in legs:
+            found = self._list_holds_on(leg.ledger_account)
+            if found and leg.layer is Layer.POSTED:
+                missing_minor = leg.amount_minor - self.free[leg.ledger_account]
+                await holds.give_way(tx, found, missing_minor, transaction_id, now)
+
+    def _list_holds_on(self, account: LedgerAccount) -> list[sa.Row[Any]]:
+        return [hold for hold in self.holds if (hold.kind, hold.party_id) == (account.kind, account.party_id)]
+
+
+async def _ask_what_is_left(
     tx: AsyncConnection, escrow_account_id: str, moving: Moving, position: BookedPosition
-) -> dict[LedgerAccount, int]:
-    """How much may be taken of each ledger account that the transaction may touch. Raises: NotSealed."""
+) -> _Left:
+    """Raises: NotSealed"""
     await check_whole_book(tx, escrow_account_id)
     accounts = [CASH, SUSPENSE, moving.target, *(account for account, _ in position.credited())]
     balances = await escrow_accounts.list_balances(tx, escrow_account_id, accounts)
-    await check_holds_on(tx, escrow_account_id, [each.ledger_account for each in balances if each.held_minor])
-    return {each.ledger_account: each.posted_minor - each.held_minor for each in balances}
+    held = [each.ledger_account for each in balances if each.held_minor]
+    await check_holds_on(tx, escrow_account_id, held)
+    free = {each.ledger_account: each.posted_minor - each.held_minor for each in balances}
+    return _Left(free, await list_holds_of_persons(tx, escrow_account_id, held) if held else [])
 
 
 def _tell_of_debt(escrow_account_id: str, transaction: transactions_pb2.Transaction, legs: Sequence[Leg]) -> None:

@@ -93,7 +93,7 @@ class BookedPosition:
         return tuple(sorted(legs, key=lambda leg: (leg.direction.value != "DEBIT", leg.ledger_account)))
 
 
-# How much of a ledger account may be taken now: posted less held.
+# How much of a ledger account may be taken now: posted, less what is held because the bank may still take it back.
 Available = Callable[[LedgerAccount], int]
 
 

@@ -41,7 +41,7 @@ async def insert_hold(
     call = sa.text(
         "SELECT * FROM place_hold(:now, :org_id, :escrow_account_id, :hold_id, :kind, :party_id, :amount_minor,"
         " :currency, :reason, :description, :transaction_id, :expires_at, :created_by, :external_id, :metadata,"
-        " :end_digest, :seal)"
+        " :end_digest, :seal, :replaces_hold_id)"
     ).bindparams(
         sa.bindparam("now", type_=_TIME), sa.bindparam("expires_at", type_=_TIME), sa.bindparam("metadata", type_=JSONB)
     )
@@ -61,10 +61,11 @@ async def save_end_of_hold(
     *,
     captured_minor: int = 0,
     when_frozen: bool = False,
+    returned_transaction_id: str | None = None,
 ) -> HoldVerdict:
     call = sa.text(
         "SELECT * FROM resolve_hold(:now, :org_id, :escrow_account_id, :hold_id, :status, :captured_minor,"
-        " :when_frozen, :resolved_by, :proof)"
+        " :when_frozen, :resolved_by, :proof, :returned_transaction_id)"
     ).bindparams(sa.bindparam("now", type_=_TIME))
     values = {
         "now": now,
@@ -76,6 +77,7 @@ async def save_end_of_hold(
         "when_frozen": when_frozen,
         "resolved_by": resolved_by,
         "proof": await _prove_hold(tx, escrow_account_id, hold_id),
+        "returned_transaction_id": returned_transaction_id,
     }
     return HoldVerdict(*(await tx.execute(call, values)).one())
 
@@ -103,6 +105,22 @@ async def find_hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -
     )
     row = (await tx.execute(query)).one_or_none()
     return None if row is None else check_row(tx, holds, row)
+
+
+async def list_holds_of_persons(
+    tx: AsyncConnection, escrow_account_id: str, accounts: Iterable[LedgerAccount]
+) -> list[sa.Row[Any]]:
+    """Open holds that protect no transaction, so that a person placed them; the last placed first. Raises: NotSealed"""
+    table = holds.c
+    query = select_holds_with_account().where(
+        is_mine(holds),
+        table.escrow_account_id == escrow_account_id,
+        table.status == "PLACED",
+        table.transaction_id.is_(None),
+        sa.tuple_(table.kind, table.party_id).in_([(each.kind.value, each.party_id) for each in accounts]),
+    )
+    newest_first = query.order_by(table.created_at.desc(), table.hold_id.desc())
+    return [check_row(tx, holds, row) for row in await tx.execute(newest_first)]
 
 
 async def check_holds_on(tx: AsyncConnection, escrow_account_id: str, accounts: Iterable[LedgerAccount]) -> None:

@@ -71,10 +71,10 @@ AS $$
 BEGIN
     IF OLD.status <> 'PLACED' OR (
         NEW.org_id, NEW.escrow_account_id, NEW.hold_id, NEW.kind, NEW.party_id, NEW.amount_minor, NEW.reason,
-        NEW.transaction_id, NEW.created_at
+        NEW.transaction_id, NEW.created_at, NEW.replaces_hold_id
     ) IS DISTINCT FROM (
         OLD.org_id, OLD.escrow_account_id, OLD.hold_id, OLD.kind, OLD.party_id, OLD.amount_minor, OLD.reason,
-        OLD.transaction_id, OLD.created_at
+        OLD.transaction_id, OLD.created_at, OLD.replaces_hold_id
     ) THEN
         RAISE EXCEPTION 'a hold ends once and keeps what it holds' USING ERRCODE = '23514';
     END IF;

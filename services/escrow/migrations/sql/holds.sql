@@ -8,7 +8,7 @@
 CREATE OR REPLACE FUNCTION place_hold(
     p_now timestamptz, p_org text, p_escrow_account text, p_hold text, p_kind text, p_party text, p_amount bigint,
     p_currency text, p_reason text, p_description text, p_transaction text, p_expires timestamptz, p_created_by text,
-    p_external text, p_metadata jsonb, p_end_digest bytea, p_seal bytea,
+    p_external text, p_metadata jsonb, p_end_digest bytea, p_seal bytea, p_replaces text DEFAULT NULL,
     OUT verdict text, OUT subject text, OUT available bigint
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
@@ -45,10 +45,10 @@ BEGIN
       AND l.party_id = p_party;
     INSERT INTO holds (
         org_id, escrow_account_id, hold_id, kind, party_id, amount_minor, reason, description, transaction_id,
-        expires_at, external_id, metadata, created_at, created_by, end_digest, seal
+        expires_at, external_id, metadata, created_at, created_by, end_digest, seal, replaces_hold_id
     ) VALUES (
         p_org, p_escrow_account, p_hold, p_kind, p_party, p_amount, p_reason, p_description, p_transaction,
-        p_expires, p_external, p_metadata, p_now, p_created_by, p_end_digest, p_seal
+        p_expires, p_external, p_metadata, p_now, p_created_by, p_end_digest, p_seal, p_replaces
     );
     verdict := 'done';
 END $$;
@@ -57,7 +57,7 @@ END $$;
 -- A capture frees what is held; the journal entry that moves it follows in the same transaction.
 CREATE OR REPLACE FUNCTION resolve_hold(
     p_now timestamptz, p_org text, p_escrow_account text, p_hold text, p_status text, p_captured bigint,
-    p_when_frozen boolean, p_resolved_by text, p_proof bytea,
+    p_when_frozen boolean, p_resolved_by text, p_proof bytea, p_returned_transaction text DEFAULT NULL,
     OUT verdict text, OUT subject text, OUT available bigint
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
@@ -84,7 +84,7 @@ BEGIN
         RAISE EXCEPTION 'a hold is ended with its proof' USING ERRCODE = '42501';
     END IF;
     UPDATE holds h SET status = p_status, captured_minor = p_captured, resolved_at = greatest(p_now, h.created_at),
-        resolved_by = p_resolved_by
+        resolved_by = p_resolved_by, returned_transaction_id = p_returned_transaction
     WHERE h.org_id = p_org AND h.escrow_account_id = p_escrow_account AND h.hold_id = p_hold AND h.status = 'PLACED';
     UPDATE ledger_accounts l SET held = l.held - hold.amount_minor
     WHERE l.org_id = p_org AND l.escrow_account_id = p_escrow_account AND l.kind = hold.kind

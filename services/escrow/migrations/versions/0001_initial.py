@@ -310,6 +310,8 @@ def _create_holds() -> None:
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("resolved_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("resolved_by", sa.Text(), nullable=True),
+        sa.Column("replaces_hold_id", sa.Text(), nullable=True),
+        sa.Column("returned_transaction_id", sa.Text(), nullable=True),
         sa.Column("end_digest", postgresql.BYTEA(), nullable=False),
         sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.CheckConstraint(
@@ -323,6 +325,7 @@ def _create_holds() -> None:
             ),
             name="captured_within",
         ),
+        sa.CheckConstraint("returned_transaction_id IS NULL OR status = 'CAPTURED'", name="captured_by_a_return"),
         sa.CheckConstraint("reason IN ('RETURN_RISK', 'DISPUTE', 'MANUAL')", name="reason_known"),
         sa.CheckConstraint("status IN ('PLACED', 'CAPTURED', 'RELEASED', 'EXPIRED')", name="status_known"),
         sa.CheckConstraint("amount_minor > 0 AND amount_minor < 4611686018427387904", name="amount_positive"),
