@@ -68,6 +68,7 @@ async def process(tmp_path: Path, urls: SimpleNamespace, nats_url: str, issuer: 
         "SECRETS_DIR": str(secrets),
         "ENVIRONMENT": "local",
         "GRPC_PORT": str(port),
+        "CLOCK_FILE": str(tmp_path / "clock.json"),  # of which there is none: time is as it is
         **issuer.environment(),
         "SERVICE_KEY_FILE": str(key_file),
         "DRAIN_WAIT_SECONDS": "0",
