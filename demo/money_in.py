@@ -72,6 +72,7 @@ def open_offering(run: DemoRun) -> str:
         {
             "displayName": "Oak Street Apartments escrow",
             "currencyCode": "USD",
+            "sponsorPartyId": run.party_ids[OAK.id],
             "custodianName": "First Custody Bank",
             "custodianAccountLast4": "4417",
         },

@@ -5,6 +5,8 @@ No rule lives here.
 
 from __future__ import annotations
 
+from functools import partial
+
 from grpc.aio import ServicerContext
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import escrow_accounts_pb2_grpc as accounts_grpc
@@ -31,7 +33,12 @@ class EscrowAccountsServicer(accounts_grpc.EscrowAccountsServiceServicer):
     async def CreateEscrowAccount(
         self, request: accounts_pb.CreateEscrowAccountRequest, context: ServicerContext
     ) -> accounts_pb.EscrowAccount:
-        return await self._dependencies.write(request, accounts_pb.EscrowAccount, escrow_accounts.create_escrow_account)
+        return await self._dependencies.write_on_facts(
+            request,
+            accounts_pb.EscrowAccount,
+            partial(escrow_accounts.find_unknown_sponsor, self._dependencies.peers.compliance),
+            escrow_accounts.create_escrow_account,
+        )
 
     async def GetEscrowAccount(
         self, request: accounts_pb.GetEscrowAccountRequest, context: ServicerContext

@@ -7,16 +7,29 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from grpc import aio
-from realco.compliance.v1 import notary_pb2, notary_pb2_grpc, persons_pb2, persons_pb2_grpc
+from realco.compliance.v1 import (
+    clearances_pb2,
+    clearances_pb2_grpc,
+    notary_pb2,
+    notary_pb2_grpc,
+    persons_pb2,
+    persons_pb2_grpc,
+)
 from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
 
 from services.chassis.calls.parties import read_standing
-from services.chassis.calls.peers import ask
+from services.chassis.calls.peers import ask, check_answers
 from services.chassis.values.approval import Standing
+
+Clearance = clearances_pb2.BatchGetClearancesResponse.Clearance
 
 
 class Compliance(Protocol):
-    """Who heard both persons."""
+    """Who knows the parties, and heard both persons."""
+
+    async def batch_get_clearances(self, party_ids: Sequence[str]) -> Sequence[Clearance]:
+        """Of each party, whether there is such a one. Raises Unavailable."""
+        ...
 
     async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> Standing:
         """For whom a person acts at this moment, or also acted not long ago; and the end of its sessions.
@@ -48,8 +61,15 @@ class Peers:
 
 class ComplianceClient:
     def __init__(self, channel: aio.Channel) -> None:
+        self._clearances: Any = clearances_pb2_grpc.ClearancesServiceStub(channel)
         self._persons: Any = persons_pb2_grpc.PersonsServiceStub(channel)
         self._notary: Any = notary_pb2_grpc.NotaryServiceStub(channel)
+
+    async def batch_get_clearances(self, party_ids: Sequence[str]) -> Sequence[Clearance]:
+        request = clearances_pb2.BatchGetClearancesRequest(party_ids=party_ids)
+        clearances: Sequence[Clearance] = (await ask(self._clearances.BatchGetClearances, request)).clearances
+        check_answers(party_ids, (each.party_id for each in clearances), "compliance")
+        return clearances
 
     async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> Standing:
         request = persons_pb2.ListPartiesOfPersonRequest(person_id=person_id, include_former=include_former)

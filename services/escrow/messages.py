@@ -53,6 +53,7 @@ def to_escrow_account(account: EscrowAccount, actions: Iterable[str] = ()) -> ac
         escrow_account_id=account.escrow_account_id,
         display_name=account.display_name,
         currency_code=account.currency,
+        sponsor_party_id=account.sponsor_party_id,
         status=account.status,
         custodian_name=account.custodian_name,
         custodian_account_last4=account.custodian_account_last4 or None,

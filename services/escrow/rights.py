@@ -8,7 +8,15 @@ RIGHTS: Table = {
     **CHASSIS,
     "escrow_accounts": both(
         insert=(
-            *("org_id", "escrow_account_id", "display_name", "currency", "status", "custodian_name"),
+            *(
+                "org_id",
+                "escrow_account_id",
+                "display_name",
+                "currency",
+                "sponsor_party_id",
+                "status",
+                "custodian_name",
+            ),
             *("custodian_account_last4", "freeze_note", "frozen_at", "frozen_by", "unfrozen_at", "unfrozen_by"),
             *("change_digest", "change_proof", "closed_at", "closed_by", "external_id", "metadata", "version"),
             *("created_at", "created_by", "updated_at", "seal"),

@@ -60,6 +60,7 @@ escrow_accounts = sa.Table(
     _text("escrow_account_id", key=True),
     _text("display_name"),
     sa.Column("currency", sa.CHAR(3), nullable=False),
+    _text("sponsor_party_id"),
     _text("status", default="ACTIVE"),
     _text("custodian_name"),
     _text("custodian_account_last4", default=""),
@@ -102,7 +103,7 @@ escrow_accounts = sa.Table(
     ),
     # All but what the book's own functions write.
     info=sealed(
-        *("org_id", "escrow_account_id", "display_name", "currency", "status", "custodian_name"),
+        *("org_id", "escrow_account_id", "display_name", "currency", "sponsor_party_id", "status", "custodian_name"),
         *("custodian_account_last4", "freeze_note", "frozen_at", "frozen_by", "unfrozen_at", "unfrozen_by"),
         *("change_digest", "change_proof", "closed_at", "closed_by", "external_id", "metadata", "version"),
         *("created_at", "created_by", "updated_at"),

@@ -14,6 +14,7 @@ from realco.type.v1 import money_pb2, rules_pb2
 from services.chassis.calls import validation
 from services.chassis.values.currencies import MINOR_DIGITS
 from services.chassis.values.errors import InvalidField
+from services.chassis.values.ids import new_id
 
 
 def codes_of_the_rule() -> list[str]:
@@ -41,7 +42,11 @@ def test_a_request_names_a_currency_money_can_be_held_in(code, taken):
     for request in (
         money_pb2.Money(currency_code=code, amount_minor=1),
         escrow_accounts_pb2.CreateEscrowAccountRequest(
-            idempotency_key="k", display_name="Oak", custodian_name="Bank", currency_code=code
+            idempotency_key="k",
+            display_name="Oak",
+            custodian_name="Bank",
+            currency_code=code,
+            sponsor_party_id=new_id("pty"),
         ),
     ):
         if taken:

@@ -53,7 +53,7 @@ class Route:
 
 
 def _escrow_account(targets: Targets) -> Json:
-    return {"displayName": "Elm Court escrow", "currencyCode": "USD", "custodianName": "First Trust Bank"}
+    return targets.org.build_escrow_account()
 
 
 def _distribution(targets: Targets) -> Json:

@@ -109,13 +109,22 @@ def _amounts() -> Iterator[BadRequest]:
 
 
 def _new_escrow_account(targets: Targets, route: Route) -> Iterator[BadRequest]:
-    for name in ("displayName", "currencyCode", "custodianName"):
+    for name in ("displayName", "currencyCode", "sponsorPartyId", "custodianName"):
         yield BadRequest(f"{name} is missing", at=f"body /{name}", change={name: OMIT})
         yield BadRequest(f"{name} is null", at=f"body /{name}", change={name: None})
     for title, value in CURRENCIES.items():
         yield BadRequest(f"the currency is {title}", at="body /currencyCode", change={"currencyCode": value})
+    for title, party in {"unknown": f"pty_{UNKNOWN}", "foreign": targets.foreign_ids["investor"]}.items():
+        yield BadRequest(
+            f"the sponsor is {title}",
+            404,
+            "PARTY_NOT_FOUND",
+            at="body /sponsorPartyId",
+            change={"sponsorPartyId": party},
+        )
     for name, values in {
         "displayName": ["", "n" * 201, 42, ["swordfish"], "sword\u0000fish", "sword\nfish", "sword\u001b[2Jfish"],
+        "sponsorPartyId": ["", "sword fish", "-swordfish", 42, {"id": "swordfish"}],
         "custodianName": ["", "n" * 201, {"name": "swordfish"}],
         "custodianAccountLast4": ["123", "12345", "12-4", 1234],
         "status": ["ACTIVE"],

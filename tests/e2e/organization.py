@@ -182,9 +182,13 @@ class Organization:
 
     # --- money in ---------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def build_escrow_account() -> Json:
-        return {"displayName": "Oak Street escrow", "currencyCode": "USD", "custodianName": "First Trust Bank"}
+    def build_escrow_account(self) -> Json:
+        return {
+            "displayName": "Oak Street escrow",
+            "currencyCode": "USD",
+            "sponsorPartyId": self.sponsor_party_id,
+            "custodianName": "First Trust Bank",
+        }
 
     def open_escrow_account(self) -> str:
         return str(self.admin.post("/escrow-accounts", self.build_escrow_account())["escrowAccountId"])

@@ -113,7 +113,7 @@ def _headers_of(instance: Instance, org_id: str) -> dict[str, dict[str, str]]:
 def test_a_token_that_is_not_acceptable_opens_nothing(instance: Instance, targets: Targets) -> None:
     before = digest_when_settled(instance)
     path = f"{API}/escrow-accounts"
-    body = {"displayName": "Elm Court escrow", "currencyCode": "USD", "custodianName": "First Trust Bank"}
+    body = targets.org.build_escrow_account()
 
     faults = []
     with httpx.Client(base_url=instance.base_url, trust_env=False) as client:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Iterator
 
 import httpx
@@ -144,7 +143,7 @@ def test_headers_that_claim_to_be_somebody_else_are_not_believed(targets: Target
     auditor = targets.org.auditor
 
     theirs = auditor.request("GET", f"/transactions/{targets.foreign_ids['transaction']}", headers=claims)
-    body = {"displayName": secrets.token_hex(4), "currencyCode": "USD", "custodianName": "First Trust Bank"}
+    body = targets.org.build_escrow_account()
     written = auditor.request("POST", "/escrow-accounts", json=body, headers=claims | {"Idempotency-Key": new_key()})
 
     assert (theirs.status_code, written.status_code) == (404, 403)

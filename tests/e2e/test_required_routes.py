@@ -181,6 +181,7 @@ def test_an_escrow_account_is_opened_and_read(org: Organization, stubs: Stubs) -
     body = {
         "displayName": "Elm Court escrow",
         "currencyCode": "USD",
+        "sponsorPartyId": org.sponsor_party_id,
         "custodianName": "First Trust Bank",
         "custodianAccountLast4": "4321",
     }

@@ -30,12 +30,13 @@ async def creation(request: pytest.FixtureRequest, service: DistributionsHarness
     """What staff creates for a party, under the same key each time, and the field that names the party."""
     account, key = service.escrow.open(), new_id("key")
     if request.param == "an offering's sponsor":
-        return (
-            lambda party_id: service.offering(
-                100_00, sponsor_party_id=party_id, escrow_account_id=account, idempotency_key=key
-            ),
-            "sponsor_party_id",
-        )
+
+        async def open_offering(party_id: str) -> opb.Offering:
+            service.escrow.accounts[account].sponsor_party_id = party_id
+            wanted = {"sponsor_party_id": party_id, "escrow_account_id": account, "idempotency_key": key}
+            return await service.offering(100_00, **wanted)
+
+        return open_offering, "sponsor_party_id"
     offering = await service.offering(100_00)
     wanted = {"offering_id": offering.offering_id, "amount": usd(1_00), "idempotency_key": key}
     return (

@@ -82,10 +82,11 @@ async def test_an_offering_opens_with_the_default_terms_on_an_account_of_its_own
             "CURRENCY_MISMATCH",
             "target_amount.currency_code",
         ),
+        (lambda account: setattr(account, "sponsor_party_id", "sponsor-2"), "INVALID_FIELD", "sponsor_party_id"),
         (None, "ESCROW_ACCOUNT_NOT_FOUND", "escrow_account_id"),
     ],
 )
-async def test_an_offering_needs_an_active_escrow_account_of_its_currency(
+async def test_an_offering_needs_an_active_escrow_account_of_its_currency_and_its_sponsor(
     service: DistributionsHarness,
     spoil: Callable[[escrow_accounts_pb2.EscrowAccount], None] | None,
     reason: str,

@@ -12,7 +12,7 @@ from realco.type.v1.sort_pb2 import Sort
 from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError
 from services.escrow.domain.refusals import InsufficientAvailableBalance
-from tests.support.escrow import Escrow, key, refusal
+from tests.support.escrow import SPONSOR, Escrow, key, refusal
 from tests.support.events import as_in_events
 
 
@@ -103,6 +103,22 @@ async def test_a_posting_or_a_hold_is_no_new_version_of_the_account(escrow):
     assert (await get(escrow, before.escrow_account_id)).etag == before.etag
 
 
+@pytest.mark.parametrize("refused", ["PARTY_NOT_FOUND", "UNAVAILABLE"])
+async def test_no_account_is_opened_for_a_sponsor_that_is_not_there_or_while_nobody_can_tell(escrow, refused):
+    request = pb.CreateEscrowAccountRequest(
+        idempotency_key=key(), display_name="x", currency_code="USD", sponsor_party_id="nobody", custodian_name="x"
+    )
+    escrow.compliance.unknown.add("nobody")
+    escrow.compliance.away = refused == "UNAVAILABLE"
+    with pytest.raises(DomainError) as refusal:
+        await escrow.call("CreateEscrowAccount", request)
+    named = [] if escrow.compliance.away else ["sponsor_party_id"]
+    assert (refusal.value.reason, list(refusal.value.fields)) == (refused, named)
+    escrow.compliance.unknown, escrow.compliance.away = set(), False
+    assert (await escrow.call("CreateEscrowAccount", request)).sponsor_party_id == "nobody"
+    assert len(await escrow.events(events.EscrowAccountCreated)) == 1
+
+
 async def test_what_is_only_validated_changes_nothing(escrow):
     before = await get(escrow, await escrow.open())
     account = before.escrow_account_id
@@ -110,7 +126,12 @@ async def test_what_is_only_validated_changes_nothing(escrow):
     close = pb.CloseEscrowAccountRequest(escrow_account_id=account, validate_only=True)
     assert (await escrow.call("CloseEscrowAccount", close)).status == pb.EscrowAccount.CLOSED
     create = pb.CreateEscrowAccountRequest(
-        idempotency_key=key(), display_name="x", currency_code="USD", custodian_name="x", validate_only=True
+        idempotency_key=key(),
+        display_name="x",
+        currency_code="USD",
+        sponsor_party_id=SPONSOR,
+        custodian_name="x",
+        validate_only=True,
     )
     made = await escrow.call("CreateEscrowAccount", create)
     assert (await refusal(get(escrow, made.escrow_account_id)))[0] == "ESCROW_ACCOUNT_NOT_FOUND"
@@ -176,13 +197,14 @@ async def test_an_action_is_allowed_to_whom_the_contract_allows_it(escrow):
     assert list((await get(escrow, account, auditor)).allowed_actions) == []
 
 
-async def test_accounts_are_found_by_ids_external_id_and_time(escrow):
+async def test_accounts_are_found_by_ids_external_id_sponsor_and_time(escrow):
     made = []
     for number in range(4):
         request = pb.CreateEscrowAccountRequest(
             idempotency_key=key(),
             display_name=f"Account {number}",
             currency_code="USD",
+            sponsor_party_id=f"sponsor-{number % 3}",
             custodian_name="First",
             external_id=f"ours-{number % 2}",
         )
@@ -198,4 +220,5 @@ async def test_accounts_are_found_by_ids_external_id_and_time(escrow):
     assert await names(order=Sort.OLDEST_FIRST, page_size=3) == ["0", "1", "2"]
     assert await names(ids=[made[2].escrow_account_id, made[0].escrow_account_id]) == ["2", "0"]
     assert await names(external_id=["ours-1"]) == ["3", "1"]
+    assert await names(sponsor_party_id=["sponsor-0", "sponsor-2"]) == ["3", "2", "0"]
     assert await names(from_time=made[1].create_time, to_time=made[3].create_time) == ["2", "1"]

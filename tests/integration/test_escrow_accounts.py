@@ -39,11 +39,12 @@ async def test_an_escrow_account_opens_with_its_ledger_accounts_at_zero(escrow):
         idempotency_key=key(),
         display_name="Oak Street Apartments escrow",
         currency_code="USD",
+        sponsor_party_id="sponsor-7",
         custodian_name="First Custody",
         custodian_account_last4="1234",
     )
     account = await escrow.call("CreateEscrowAccount", request)
-    assert account.status == accounts_pb.EscrowAccount.ACTIVE
+    assert (account.status, account.sponsor_party_id) == (accounts_pb.EscrowAccount.ACTIVE, "sponsor-7")
     assert account.create_time == account.update_time == to_timestamp(NOW)
     assert account.created_by == "admin-1"
     assert await escrow.call("CreateEscrowAccount", request) == account

@@ -192,8 +192,8 @@ STATEMENTS = {
     + move("{other}", f"{CLOSED}, freeze_note = '', frozen_at = NULL, frozen_by = NULL"),
     "opened again": move("{other}", CLOSED) + move("{other}", "status = 'ACTIVE', closed_at = NULL, closed_by = NULL"),
     "one that begins closed": "INSERT INTO escrow_accounts (org_id, escrow_account_id, display_name, currency,"
-    " custodian_name, created_at, created_by, updated_at, status, closed_at, closed_by)"
-    " VALUES ('org_1', 'esc_x', 'x', 'USD', 'x', now(), 'x', now(), 'CLOSED', now(), 'x')",
+    " sponsor_party_id, custodian_name, created_at, created_by, updated_at, status, closed_at, closed_by)"
+    " VALUES ('org_1', 'esc_x', 'x', 'USD', 'x', 'x', now(), 'x', now(), 'CLOSED', now(), 'x')",
     "a count that goes back": "UPDATE escrow_accounts SET entry_sequence = 0 WHERE escrow_account_id = '{account}'",
     # holds (c6)
     "a hold that is placed again": end("RELEASED")
@@ -213,8 +213,8 @@ STATEMENTS = {
     " VALUES ('org_1', '{account}', 'h', 'PAYABLE', 'x', 1, 'MANUAL', 'x', now(), 'x')",
     # other organizations (c27)
     "a row for another organization": "INSERT INTO escrow_accounts (org_id, escrow_account_id, display_name, currency,"
-    " custodian_name, created_at, created_by, updated_at)"
-    " VALUES ('org_2', 'esc_x', 'x', 'USD', 'x', now(), 'x', now())",
+    " sponsor_party_id, custodian_name, created_at, created_by, updated_at)"
+    " VALUES ('org_2', 'esc_x', 'x', 'USD', 'x', 'x', now(), 'x', now())",
 }
 # What only the app role is kept from: the owner makes the schema, and is no service.
 OF_THE_APP = {

@@ -128,10 +128,11 @@ async def test_neither_login_alters_an_escrow_account_so_that_it_can_always_be_f
 
 
 _PUT_BACK = (
-    *("custodian_name", "custodian_account_last4", "status", "version"),
+    *("sponsor_party_id", "custodian_name", "custodian_account_last4", "status", "version"),
     *("freeze_note", "frozen_at", "frozen_by", "closed_at", "closed_by"),
 )
 ALTERED = {
+    "another sponsor": "sponsor_party_id = 'pty_mine'",
     "another custodian": "custodian_name = 'Mine Bank', custodian_account_last4 = '6666', version = version + 1",
     "closed for good": "status = 'CLOSED', closed_at = now(), closed_by = 'admin-2'",
     "frozen by somebody": "status = 'FROZEN', freeze_note = 'x', frozen_at = now(), frozen_by = 'admin-2'",
@@ -176,8 +177,9 @@ async def test_an_escrow_account_that_was_altered_past_the_triggers_is_shown_to_
 async def test_an_escrow_account_that_sql_opened_is_none(escrow):
     async with escrow.database.begin(escrow.org_id) as tx:
         opening = (
-            "INSERT INTO escrow_accounts (org_id, escrow_account_id, display_name, currency, custodian_name,"
-            " created_at, created_by, updated_at) VALUES (:org, 'esc_x', 'x', 'USD', 'Mine', now(), 'admin-2', now())"
+            "INSERT INTO escrow_accounts (org_id, escrow_account_id, display_name, currency, sponsor_party_id,"
+            " custodian_name, created_at, created_by, updated_at)"
+            " VALUES (:org, 'esc_x', 'x', 'USD', 'pty_mine', 'Mine', now(), 'admin-2', now())"
         )
         await tx.execute(sa.text(opening), {"org": escrow.org_id})
     with pytest.raises(NotSealed):

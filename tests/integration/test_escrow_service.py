@@ -17,7 +17,7 @@ from typing import Any
 import nats
 import pytest
 from grpc import aio
-from realco.compliance.v1 import persons_pb2, persons_pb2_grpc
+from realco.compliance.v1 import clearances_pb2, clearances_pb2_grpc, persons_pb2, persons_pb2_grpc
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import journal_pb2 as journal_pb
@@ -30,6 +30,7 @@ from deploy.consumers import consumers_of
 from deploy.local.ports import choose_free_port
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.events.streams import subject_of
+from services.chassis.values.ids import new_id
 from services.escrow.subscribers import SUBSCRIPTIONS
 from tests.support.escrow import EVENTS, NOW, Payment, key, new_entry
 from tests.support.event_keys import event_key_settings, signed
@@ -48,6 +49,16 @@ class Persons(persons_pb2_grpc.PersonsServiceServicer):
         return persons_pb2.ListPartiesOfPersonResponse()
 
 
+class Clearances(clearances_pb2_grpc.ClearancesServiceServicer):
+    """Compliance, as far as an escrow account's opening asks it: it knows every party."""
+
+    async def BatchGetClearances(
+        self, request: clearances_pb2.BatchGetClearancesRequest, context: Any
+    ) -> clearances_pb2.BatchGetClearancesResponse:
+        known = [{"party_id": each, "known": True} for each in request.party_ids]
+        return clearances_pb2.BatchGetClearancesResponse(clearances=known)
+
+
 @asynccontextmanager
 async def process(tmp_path: Path, urls: SimpleNamespace, nats_url: str, issuer: Issuer) -> AsyncIterator[Any]:
     """`python -m services.escrow` on a port of its own."""
@@ -62,6 +73,7 @@ async def process(tmp_path: Path, urls: SimpleNamespace, nats_url: str, issuer: 
     port = choose_free_port()
     compliance = aio.server()
     persons_pb2_grpc.add_PersonsServiceServicer_to_server(Persons(), compliance)
+    clearances_pb2_grpc.add_ClearancesServiceServicer_to_server(Clearances(), compliance)
     compliance_port = compliance.add_insecure_port("127.0.0.1:0")
     await compliance.start()
     variables = {
@@ -114,7 +126,11 @@ async def test_it_takes_calls_publishes_what_it_books_and_books_what_it_hears(tm
         call = {"metadata": [("authorization", f"Bearer {issuer.token()}")], "timeout": 10}
         opened = await accounts.CreateEscrowAccount(
             accounts_pb.CreateEscrowAccountRequest(
-                idempotency_key=key(), display_name="Oak Street", currency_code="USD", custodian_name="First Custody"
+                idempotency_key=key(),
+                display_name="Oak Street",
+                currency_code="USD",
+                sponsor_party_id=new_id("pty"),
+                custodian_name="First Custody",
             ),
             **call,
         )

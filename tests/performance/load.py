@@ -66,10 +66,11 @@ async def load_book(connection: asyncpg.Connection, seals: Seals, scale: int) ->
     await connection.execute(
         f"""
         INSERT INTO escrow_accounts (
-            org_id, escrow_account_id, display_name, currency, custodian_name, created_at, created_by, updated_at
+            org_id, escrow_account_id, display_name, currency, sponsor_party_id, custodian_name, created_at, created_by,
+            updated_at
         )
-        SELECT '{ORG}', 'esc_' || lpad(n::text, 26, '0'), 'Bench ' || n, 'USD', 'First Custody', {_SINCE}, 'admin-1',
-            {_SINCE}
+        SELECT '{ORG}', 'esc_' || lpad(n::text, 26, '0'), 'Bench ' || n, 'USD', 'pty_' || lpad('', 26, '0'),
+            'First Custody', {_SINCE}, 'admin-1', {_SINCE}
         FROM generate_series(0, {SPREAD}) n
         """
     )

@@ -174,7 +174,7 @@ class DistributionsHarness:
         request = opb.CreateOfferingRequest(
             display_name="Oak Street Apartments",
             sponsor_party_id="sponsor-1",
-            escrow_account_id=self.escrow.open(),
+            escrow_account_id=self.escrow.open(sponsor=fields.get("sponsor_party_id", "sponsor-1")),
             exemption=opb.Offering.REG_CF,
             target_amount=usd(target),
             deadline_time=to_timestamp(START + timedelta(days=45)),

@@ -28,11 +28,11 @@ from services.chassis.calls.wire import to_timestamp
 from services.chassis.events.consumer import Delivery
 from services.chassis.values.approval import Standing
 from services.chassis.values.clock import FakeClock
-from services.chassis.values.errors import DomainError
+from services.chassis.values.errors import DomainError, Unavailable
 from services.chassis.values.ids import new_id
 from services.escrow.api import EscrowAccountsServicer, HoldsServicer, JournalServicer, PostingsServicer
 from services.escrow.approvals import build_approvals
-from services.escrow.clients import Peers
+from services.escrow.clients import Clearance, Peers
 from services.escrow.commands.postings import build_payout
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain.types import TYPES
@@ -47,6 +47,7 @@ from tests.support.money import usd as usd
 
 NOW = datetime(2026, 11, 23, 15, tzinfo=UTC)
 DEBIT, CREDIT = journal_pb.LedgerEntry.DEBIT, journal_pb.LedgerEntry.CREDIT
+SPONSOR = "sponsor-1"
 _numbers = itertools.count(1)
 TWO_PERSONS = {
     "PostJournalEntry",
@@ -103,11 +104,21 @@ def new_entry(
 
 
 class Compliance:
-    """Says that two persons decided, unless a test says otherwise; what it was asked is in `asked`."""
+    """Knows every party and says that two persons decided, unless a test says otherwise.
+
+    What it was asked about movements is in `asked`.
+    """
 
     def __init__(self) -> None:
         self.refusal: DomainError | None = None
         self.asked: list[CheckMovementRequest] = []
+        self.unknown: set[str] = set()
+        self.away = False
+
+    async def batch_get_clearances(self, party_ids: Sequence[str]) -> Sequence[Clearance]:
+        if self.away:
+            raise Unavailable("Compliance is away.")
+        return [Clearance(party_id=each, known=each not in self.unknown) for each in party_ids]
 
     async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> Standing:
         return Standing()
@@ -206,7 +217,11 @@ class Escrow:
 
     async def open(self, *, currency: str = "USD", principal: Principal | None = None) -> str:
         request = accounts_pb.CreateEscrowAccountRequest(
-            idempotency_key=key(), display_name="Oak Street", currency_code=currency, custodian_name="First Custody"
+            idempotency_key=key(),
+            display_name="Oak Street",
+            currency_code=currency,
+            sponsor_party_id=SPONSOR,
+            custodian_name="First Custody",
         )
         opened = await self.call("CreateEscrowAccount", request, principal)
         return str(opened.escrow_account_id)

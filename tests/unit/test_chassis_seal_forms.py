@@ -71,7 +71,7 @@ FORMS = {
     "distribution_tiers": ["12e05cbcf30d7a9b"],
     "distributions": ["5c6577280590b15b"],
     "ended_sessions": ["23656ac2bedc0ef2"],
-    "escrow_accounts": ["0dd2b2078f82df90"],
+    "escrow_accounts": ["87e6002e6173d56e"],
     "former_persons": ["8510841e875156d5"],
     "handled_positions": ["a81f650f8a2804e1"],
     "heard_parties": ["d33f7c41e0b24724"],

@@ -17,8 +17,9 @@ from services.chassis.data.seals import seals_of
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
 from services.chassis.values.moves import check_move
-from services.chassis.values.refusals import EscrowAccountClosed, EscrowAccountNotFound
+from services.chassis.values.refusals import EscrowAccountClosed, EscrowAccountNotFound, PartyNotFound
 from services.escrow import actions, messages
+from services.escrow.clients import Compliance
 from services.escrow.domain.account import (
     MOVES,
     EscrowAccount,
@@ -41,14 +42,28 @@ _EVENTS = {
 }
 
 
+async def find_unknown_sponsor(compliance: Compliance, request: pb.CreateEscrowAccountRequest) -> PartyNotFound | None:
+    """The refusal of a sponsor that is not there. Raises: Unavailable."""
+    [sponsor] = await compliance.batch_get_clearances([request.sponsor_party_id])
+    return None if sponsor.known else PartyNotFound("sponsor_party_id")
+
+
 async def create_escrow_account(
-    tx: AsyncConnection, request: pb.CreateEscrowAccountRequest, now: datetime
+    tx: AsyncConnection, request: pb.CreateEscrowAccountRequest, unknown: PartyNotFound | None, now: datetime
 ) -> pb.EscrowAccount:
+    """Opens it.
+
+    Args:
+        unknown: The refusal of a sponsor that is not there, asked for before the transaction.
+    """
+    if unknown is not None:
+        raise unknown
     escrow_account_id = new_id("esc")
     account = EscrowAccount(
         escrow_account_id=escrow_account_id,
         display_name=request.display_name,
         currency=request.currency_code,
+        sponsor_party_id=request.sponsor_party_id,
         custodian_name=request.custodian_name,
         custodian_account_last4=request.custodian_account_last4,
         external_id=request.external_id or None,

@@ -38,6 +38,7 @@ class EscrowAccount:
     escrow_account_id: str
     display_name: str
     currency: str
+    sponsor_party_id: str
     status: Status = Status.ACTIVE
     custodian_name: str
     custodian_account_last4: str

@@ -33,6 +33,7 @@ async def list_escrow_accounts(
         *one_of(table.status, [pb.EscrowAccount.Status.Name(status) for status in request.status]),
         *one_of(table.escrow_account_id, request.ids),
         *one_of(table.external_id, request.external_id),
+        *one_of(table.sponsor_party_id, request.sponsor_party_id),
     )
     rows, token, previous = await read_list(tx, request, query, table.created_at, table.escrow_account_id)
     return pb.ListEscrowAccountsResponse(

@@ -5,9 +5,9 @@ from __future__ import annotations
 # What no role may do is done to these rows: of each kind one that its rule protects.
 ROWS = (
     (
-        "INSERT INTO escrow_accounts (org_id, escrow_account_id, display_name, currency, custodian_name,"
-        " created_at,"
-        " updated_at, created_by) VALUES ('org_1', 'esc_1', 'x', 'USD', 'x', now(), now(), 'ann')"
+        "INSERT INTO escrow_accounts (org_id, escrow_account_id, display_name, currency, sponsor_party_id,"
+        " custodian_name, created_at, updated_at, created_by)"
+        " VALUES ('org_1', 'esc_1', 'x', 'USD', 'x', 'x', now(), now(), 'ann')"
     ),
     (
         "INSERT INTO refused_postings (org_id, request_key, seal, fingerprint, verdict)"
@@ -16,7 +16,7 @@ ROWS = (
 )
 # Columns that are never changed, by table: whoever tries lacks the right.
 FIXED = {
-    "escrow_accounts": "org_id escrow_account_id currency entry_sequence booked_at created_at",
+    "escrow_accounts": "org_id escrow_account_id currency sponsor_party_id entry_sequence booked_at created_at",
     "ledger_account_kinds": "normal_balance may_be_overdrawn",
     "ledger_accounts": "kind party_id debits_posted credits_posted debits_pending credits_pending held",
     "journal_entries": "type description effective_at created_by",

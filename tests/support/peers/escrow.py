@@ -45,11 +45,12 @@ class MemoryEscrow:
         self.balanced = True
         self._decisions: dict[tuple[str, str], tuple[bytes, journal_pb.JournalEntry | DomainError]] = {}
 
-    def open(self, currency: str = "USD", *, escrow_account_id: str = "") -> str:
+    def open(self, currency: str = "USD", *, escrow_account_id: str = "", sponsor: str = "sponsor-1") -> str:
         """The id of a new account."""
         account = accounts_pb.EscrowAccount(
             escrow_account_id=escrow_account_id or new_id("esc"),
             currency_code=currency,
+            sponsor_party_id=sponsor,
             status=accounts_pb.EscrowAccount.ACTIVE,
         )
         self.accounts[account.escrow_account_id] = account

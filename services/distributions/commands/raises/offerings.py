@@ -57,7 +57,7 @@ async def create_offering(
         )
     if facts.unknown is not None:
         raise facts.unknown
-    _check_account(facts.account, target.currency_code)
+    _check_account(facts.account, target.currency_code, request.sponsor_party_id)
     offering = Offering(
         offering_id=new_id("off"),
         display_name=request.display_name,
@@ -117,9 +117,15 @@ def _check_amounts(currency: str, target_minor: int, maximum_currency: str, maxi
         )
 
 
-def _check_account(account: escrow_accounts_pb2.EscrowAccount | None, currency: str) -> None:
+def _check_account(account: escrow_accounts_pb2.EscrowAccount | None, currency: str, sponsor_party_id: str) -> None:
     if account is None:
         raise EscrowAccountNotFound("escrow_account_id")
+    # Escrow tells by it who gains: nobody who acts for the sponsor of the one decides about money of the other.
+    if account.sponsor_party_id != sponsor_party_id:
+        raise InvalidField(
+            "The escrow account is another sponsor's.",
+            fields={"sponsor_party_id": "must be the sponsor of the escrow account"},
+        )
     status = escrow_accounts_pb2.EscrowAccount.Status.Name(account.status)
     check_takes_money(account.escrow_account_id, status, "escrow_account_id")
     check_currency(currency, account.currency_code, "target_amount.currency_code")

@@ -27,11 +27,11 @@ BEGIN
         END IF;
         RETURN NEW;
     END IF;
-    IF (NEW.org_id, NEW.escrow_account_id, NEW.currency, NEW.created_at)
-        IS DISTINCT FROM (OLD.org_id, OLD.escrow_account_id, OLD.currency, OLD.created_at)
+    IF (NEW.org_id, NEW.escrow_account_id, NEW.currency, NEW.sponsor_party_id, NEW.created_at)
+        IS DISTINCT FROM (OLD.org_id, OLD.escrow_account_id, OLD.currency, OLD.sponsor_party_id, OLD.created_at)
         OR NEW.entry_sequence < OLD.entry_sequence OR NEW.booked_at < OLD.booked_at
     THEN
-        RAISE EXCEPTION 'an escrow account keeps its identity, currency and count' USING ERRCODE = '23514';
+        RAISE EXCEPTION 'an escrow account keeps its identity, currency, sponsor and count' USING ERRCODE = '23514';
     END IF;
     IF NEW.status = OLD.status THEN
         RETURN NEW;

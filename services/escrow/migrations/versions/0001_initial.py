@@ -45,6 +45,7 @@ def _create_escrow_accounts() -> None:
         sa.Column("escrow_account_id", sa.Text(), nullable=False),
         sa.Column("display_name", sa.Text(), nullable=False),
         sa.Column("currency", sa.CHAR(length=3), nullable=False),
+        sa.Column("sponsor_party_id", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), server_default="ACTIVE", nullable=False),
         sa.Column("custodian_name", sa.Text(), nullable=False),
         sa.Column("custodian_account_last4", sa.Text(), server_default="", nullable=False),
