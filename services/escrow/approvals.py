@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -25,6 +25,7 @@ from services.escrow.commands import escrow_accounts, holds, journal_entries
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain import refusals
 from services.escrow.domain.account import EscrowAccount, Status
+from services.escrow.domain.beneficiaries import Beneficiaries
 from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccountKind, line_of
 from services.escrow.domain.journal import Layer, Leg, NewEntry, credit, debit
 from services.escrow.messages import APPROVAL_EVENTS, read_ledger_account
@@ -105,24 +106,28 @@ class _Details:
     async def _describe_legs(self, summary: str, escrow_account_id: str, wanted: Sequence[NewEntry]) -> ApprovalDetails:
         """What the entries do together to each ledger account, as far as it is posted."""
         legs = [leg for entry in wanted for leg in entry.legs]
-        account, effects = await self._foresee(escrow_account_id, [leg for leg in legs if leg.layer is Layer.POSTED])
+        account, effects, gaining = await self._foresee(escrow_account_id, legs)
         moved = sum(leg.amount_minor for leg in legs if leg.direction is Direction.DEBIT)
         return ApprovalDetails(
             f"{summary} ({account.display_name})",
             escrow_account_id,
             escrow_account_id,
             amount=Money(moved, account.currency),
-            beneficiary_party_ids=_list_gaining(legs),
-            effects=tuple(effects),
+            beneficiary_party_ids=gaining,
+            effects=effects,
         )
 
-    async def _foresee(self, escrow_account_id: str, legs: Sequence[Leg]) -> tuple[EscrowAccount, list[Effect]]:
-        changes = _sum_changes(legs)
+    async def _foresee(
+        self, escrow_account_id: str, legs: Sequence[Leg]
+    ) -> tuple[EscrowAccount, tuple[Effect, ...], frozenset[str]]:
+        """The account, what the legs do to what is posted on each ledger account, and who gains by them."""
+        changes = _sum_changes(leg for leg in legs if leg.layer is Layer.POSTED)
         async with self._dependencies.database.begin() as tx:
             account = await self._require_account(tx, escrow_account_id)
             found = await account_store.list_balances(tx, escrow_account_id, list(changes)) if changes else []
+            parties = await account_store.list_parties(tx, account.escrow_account_id)
         before = {balance.ledger_account: balance.posted_minor for balance in found}
-        effects = [
+        effects = tuple(
             Effect(
                 each.kind.value,
                 each.party_id or None,
@@ -130,8 +135,8 @@ class _Details:
                 Money(before.get(each, 0) + change, account.currency),
             )
             for each, change in changes.items()
-        ]
-        return account, effects
+        )
+        return account, effects, Beneficiaries(account.sponsor_party_id, parties).list_gaining(legs)
 
     # --- escrow accounts ---
 
@@ -179,7 +184,7 @@ class _Details:
         )
         minor = request.amount.amount_minor if request.HasField("amount") else hold.amount_minor
         legs = [debit(held, minor), credit(receiving, minor)]
-        account, effects = await self._foresee(request.escrow_account_id, legs)
+        account, effects, gaining = await self._foresee(request.escrow_account_id, legs)
         amount = Money(minor, account.currency)
         return ApprovalDetails(
             f"Capture {amount} of a hold on {held}, for {receiving} ({account.display_name})",
@@ -187,20 +192,23 @@ class _Details:
             request.escrow_account_id,
             amount=amount,
             makers=frozenset({hold.created_by}),
-            beneficiary_party_ids=_parties(receiving),
-            effects=tuple(effects),
+            beneficiary_party_ids=gaining,
+            effects=effects,
         )
 
     async def describe_release(self, request: holds_pb.ReleaseHoldRequest, now: datetime) -> ApprovalDetails:
         hold = await self._require_hold(request.escrow_account_id, request.hold_id)
         held = LedgerAccount(LedgerAccountKind(hold.kind), hold.party_id)
+        async with self._dependencies.database.begin() as tx:
+            account = await self._require_account(tx, request.escrow_account_id)
+            parties = await account_store.list_parties(tx, account.escrow_account_id)
         amount = Money(hold.amount_minor, hold.currency)
         return ApprovalDetails(
             f"Release a hold of {amount} on {held}",
             request.hold_id,
             request.escrow_account_id,
             amount=amount,
-            beneficiary_party_ids=_parties(held),
+            beneficiary_party_ids=Beneficiaries(account.sponsor_party_id, parties).list_owners(held),
             changes=(Change("status", hold.status, "RELEASED"),),
         )
 
@@ -230,24 +238,10 @@ def _describe_move(verb: str, account: EscrowAccount, wanted: Status, others: Se
     )
 
 
-def _sum_changes(legs: Sequence[Leg]) -> dict[LedgerAccount, int]:
+def _sum_changes(legs: Iterable[Leg]) -> dict[LedgerAccount, int]:
     """By how much each balance grows."""
     changes: dict[LedgerAccount, int] = defaultdict(int)
     for leg in legs:
         grows = leg.direction is line_of(leg.ledger_account.kind).normal_balance
         changes[leg.ledger_account] += leg.amount_minor if grows else -leg.amount_minor
     return changes
-
-
-def _list_gaining(legs: Sequence[Leg]) -> frozenset[str]:
-    """The parties that are owed more by it, or owe less, in whatever layer."""
-    gaining: set[str] = set()
-    for layer in Layer:
-        for account, grew in _sum_changes([leg for leg in legs if leg.layer is layer]).items():
-            if (grew < 0 if account.kind is LedgerAccountKind.RETURNS_RECEIVABLE else grew > 0) and account.party_id:
-                gaining.add(account.party_id)
-    return frozenset(gaining)
-
-
-def _parties(account: LedgerAccount) -> frozenset[str]:
-    return frozenset({account.party_id} - {""})

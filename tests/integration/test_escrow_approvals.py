@@ -19,7 +19,7 @@ from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import acting_as
 from services.chassis.data.once import IdempotencyKeyReused
 from services.chassis.values.refusals import ContentChanged, IllegalStatusChange
-from tests.support.escrow import Escrow, key, new_entry, refusal
+from tests.support.escrow import SPONSOR, Escrow, key, new_entry, refusal
 from tests.support.ledger_accounts import ledger_account
 from tests.support.persons import Persons
 
@@ -28,7 +28,7 @@ from tests.support.persons import Persons
     ("legs", "gaining"),
     [
         ((("distributable", 200), ("cash", -200)), []),
-        ((("cash", 200), ("distributable", -200)), []),
+        ((("cash", 200), ("distributable", -200)), ["inv-001", SPONSOR]),
         ((("suspense", 200), ("subscription:inv-001", -200)), ["inv-001"]),
         ((("subscription:inv-001", 200), ("suspense", -200)), []),
     ],

@@ -13,6 +13,7 @@ from services.escrow.domain.chart import (
     Direction,
     LedgerAccount,
     LedgerAccountKind,
+    Owner,
     account_of_party,
     line_of,
 )
@@ -24,24 +25,24 @@ ACTIVE, FROZEN, LIQUIDATING, CLOSED = Status.ACTIVE, Status.FROZEN, Status.LIQUI
 
 
 @pytest.mark.parametrize(
-    ("kind", "normal_balance", "of_party", "may_be_overdrawn", "counts_as_available"),
+    ("kind", "normal_balance", "owner", "may_be_overdrawn", "counts_as_available"),
     [
-        (LedgerAccountKind.CASH, Direction.DEBIT, False, False, True),
-        (LedgerAccountKind.IN_TRANSIT, Direction.DEBIT, False, True, False),
-        (LedgerAccountKind.RETURNS_RECEIVABLE, Direction.DEBIT, True, False, False),
-        (LedgerAccountKind.SUBSCRIPTION, Direction.CREDIT, True, False, True),
-        (LedgerAccountKind.ISSUER_PROCEEDS, Direction.CREDIT, False, False, True),
-        (LedgerAccountKind.DISTRIBUTABLE, Direction.CREDIT, False, False, True),
-        (LedgerAccountKind.PAYABLE, Direction.CREDIT, True, False, True),
-        (LedgerAccountKind.FEES, Direction.CREDIT, False, False, True),
-        (LedgerAccountKind.RESERVES, Direction.CREDIT, False, False, False),
-        (LedgerAccountKind.WITHHOLDING, Direction.CREDIT, False, False, False),
-        (LedgerAccountKind.SUSPENSE, Direction.CREDIT, False, False, True),
+        (LedgerAccountKind.CASH, Direction.DEBIT, Owner.NOBODY, False, True),
+        (LedgerAccountKind.IN_TRANSIT, Direction.DEBIT, Owner.NOBODY, True, False),
+        (LedgerAccountKind.RETURNS_RECEIVABLE, Direction.DEBIT, Owner.PARTY, False, False),
+        (LedgerAccountKind.SUBSCRIPTION, Direction.CREDIT, Owner.PARTY, False, True),
+        (LedgerAccountKind.ISSUER_PROCEEDS, Direction.CREDIT, Owner.SPONSOR, False, True),
+        (LedgerAccountKind.DISTRIBUTABLE, Direction.CREDIT, Owner.PAYEES, False, True),
+        (LedgerAccountKind.PAYABLE, Direction.CREDIT, Owner.PARTY, False, True),
+        (LedgerAccountKind.FEES, Direction.CREDIT, Owner.NOBODY, False, True),
+        (LedgerAccountKind.RESERVES, Direction.CREDIT, Owner.NOBODY, False, False),
+        (LedgerAccountKind.WITHHOLDING, Direction.CREDIT, Owner.NOBODY, False, False),
+        (LedgerAccountKind.SUSPENSE, Direction.CREDIT, Owner.NOBODY, False, True),
     ],
 )
-def test_the_chart_of_accounts(kind, normal_balance, of_party, may_be_overdrawn, counts_as_available):
+def test_the_chart_of_accounts(kind, normal_balance, owner, may_be_overdrawn, counts_as_available):
     line = line_of(kind)
-    assert line[1:5] == (normal_balance, of_party, may_be_overdrawn, counts_as_available)
+    assert line[1:5] == (normal_balance, owner, may_be_overdrawn, counts_as_available)
 
 
 def test_what_is_owed_to_somebody_can_be_held_and_what_follows_the_bank_cannot():

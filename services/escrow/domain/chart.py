@@ -39,15 +39,29 @@ class LedgerAccountKind(StrEnum):
     SUSPENSE = "SUSPENSE"
 
 
+class Owner(Enum):
+    """Whose the money of a ledger account is: who gains where it is credited, be it owed more or owing less."""
+
+    PARTY = "its party"
+    SPONSOR = "the sponsor"
+    PAYEES = "who is paid from it: all who have a ledger account of their own, and the sponsor, who has the carry"
+    NOBODY = "nobody in particular"
+
+
 class ChartLine(NamedTuple):
     """What is true of every ledger account of one kind."""
 
     kind: LedgerAccountKind
     normal_balance: Direction  # the side on which it grows
-    of_party: bool  # each party has one of its own
+    owner: Owner
     may_be_overdrawn: bool  # every other account stays at zero or above, holds counted
     counts_as_available: bool  # what stands on it is part of what the escrow account has available
     holds: str
+
+    @property
+    def of_party(self) -> bool:
+        """Whether each party has one of its own."""
+        return self.owner is Owner.PARTY
 
     @property
     def may_be_held(self) -> bool:
@@ -57,12 +71,12 @@ class ChartLine(NamedTuple):
 
 _DEBIT, _CREDIT = Direction.DEBIT, Direction.CREDIT
 CHART = (
-    #         kind                    side     of party  overdrawn  available
-    ChartLine(LedgerAccountKind.CASH, _DEBIT, False, False, True, "the mirror of the custodian's bank account"),
+    #         kind                    side    owner         overdrawn  available
+    ChartLine(LedgerAccountKind.CASH, _DEBIT, Owner.NOBODY, False, True, "the mirror of the custodian's bank account"),
     ChartLine(
         LedgerAccountKind.IN_TRANSIT,
         _DEBIT,
-        False,
+        Owner.NOBODY,
         True,
         False,
         "money the rails have taken and not settled; what is on its way out is on its credit side",
@@ -70,23 +84,35 @@ CHART = (
     ChartLine(
         LedgerAccountKind.RETURNS_RECEIVABLE,
         _DEBIT,
-        True,
+        Owner.PARTY,
         False,
         False,
         "a late return of money that had already left escrow",
     ),
     ChartLine(
-        LedgerAccountKind.SUBSCRIPTION, _CREDIT, True, False, True, "contributed, refundable, still the investor's"
+        LedgerAccountKind.SUBSCRIPTION,
+        _CREDIT,
+        Owner.PARTY,
+        False,
+        True,
+        "contributed, refundable, still the investor's",
     ),
-    ChartLine(LedgerAccountKind.ISSUER_PROCEEDS, _CREDIT, False, False, True, "released at closing, not yet paid out"),
     ChartLine(
-        LedgerAccountKind.DISTRIBUTABLE, _CREDIT, False, False, True, "operating or sale cash the issuer moved in"
+        LedgerAccountKind.ISSUER_PROCEEDS, _CREDIT, Owner.SPONSOR, False, True, "released at closing, not yet paid out"
     ),
-    ChartLine(LedgerAccountKind.PAYABLE, _CREDIT, True, False, True, "a declared distribution, owed"),
-    ChartLine(LedgerAccountKind.FEES, _CREDIT, False, False, True, "fees"),
-    ChartLine(LedgerAccountKind.RESERVES, _CREDIT, False, False, False, "kept back"),
-    ChartLine(LedgerAccountKind.WITHHOLDING, _CREDIT, False, False, False, "withheld for the tax office"),
-    ChartLine(LedgerAccountKind.SUSPENSE, _CREDIT, False, False, True, "money not yet explained"),
+    ChartLine(
+        LedgerAccountKind.DISTRIBUTABLE,
+        _CREDIT,
+        Owner.PAYEES,
+        False,
+        True,
+        "operating or sale cash the issuer moved in",
+    ),
+    ChartLine(LedgerAccountKind.PAYABLE, _CREDIT, Owner.PARTY, False, True, "a declared distribution, owed"),
+    ChartLine(LedgerAccountKind.FEES, _CREDIT, Owner.NOBODY, False, True, "fees"),
+    ChartLine(LedgerAccountKind.RESERVES, _CREDIT, Owner.NOBODY, False, False, "kept back"),
+    ChartLine(LedgerAccountKind.WITHHOLDING, _CREDIT, Owner.NOBODY, False, False, "withheld for the tax office"),
+    ChartLine(LedgerAccountKind.SUSPENSE, _CREDIT, Owner.NOBODY, False, True, "money not yet explained"),
 )
 _LINES = {line.kind: line for line in CHART}
 

@@ -33,6 +33,14 @@ def on_normal_side(debit: sa.ColumnElement[Any], credit: sa.ColumnElement[Any]) 
     return sa.cast(balance, sa.BigInteger)
 
 
+async def list_parties(tx: AsyncConnection, escrow_account_id: str) -> frozenset[str]:
+    """The parties that have a ledger account of their own in the escrow account."""
+    table = ledger_accounts.c
+    query = sa.select(table.party_id).distinct()
+    query = query.where(is_mine(ledger_accounts), table.escrow_account_id == escrow_account_id, table.of_party)
+    return frozenset(await tx.scalars(query))
+
+
 async def list_balances(
     tx: AsyncConnection, escrow_account_id: str, accounts: Sequence[LedgerAccount] | None = None
 ) -> list[Balance]:

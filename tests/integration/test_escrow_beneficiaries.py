@@ -1,0 +1,162 @@
+"""Who gains where a ledger account is credited approves no entry, batch, reversal or end of a hold that credits it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+
+import pytest
+from google.protobuf.message import Message
+from realco.approvals.v1 import approvals_pb2
+from realco.escrow.v1 import holds_pb2 as holds_pb
+from realco.escrow.v1 import journal_pb2 as journal_pb
+from realco.type.v1.approval_pb2 import Approval
+
+from services.chassis.approvals.service import ApprovalsServicer
+from services.chassis.calls.auth import acting_as
+from services.chassis.values.approval import BeneficiaryIsChecker
+from services.escrow.domain.chart import CHART
+from tests.support.escrow import SPONSOR, Escrow, key, new_entry, refusal
+from tests.support.ledger_accounts import ledger_account
+from tests.support.persons import Persons
+
+# Both have money in it: one paid a subscription, the other is owed a distribution.
+INVESTOR, PAYEE = "inv-001", "inv-002"
+STRANGER = "inv-009"
+EVERYBODY = {SPONSOR, INVESTOR, PAYEE}
+# Who gains where a ledger account is credited.
+GAINING = {
+    "cash": set(),
+    "in_transit": set(),
+    "returns_receivable:inv-001": {INVESTOR},  # a debt, which shrinks
+    "subscription:inv-001": {INVESTOR},
+    "issuer_proceeds": {SPONSOR},
+    "distributable": EVERYBODY,
+    "payable:inv-002": {PAYEE},
+    "fees": set(),
+    "reserves": set(),
+    "withholding": set(),
+    "suspense": set(),
+}
+HELD = {line.kind.lower() for line in CHART if line.may_be_held}
+
+
+def against(name: str) -> str:
+    """The ledger account on the other side, from which nobody gains."""
+    return "fees" if name == "suspense" else "suspense"
+
+
+def entry_of(name: str, minor: int) -> journal_pb.NewJournalEntry:
+    return new_entry((against(name), minor), (name, -minor))
+
+
+async def open_account(escrow: Escrow) -> str:
+    """One that has money of each kind."""
+    account = await escrow.open()
+    credited = [(name, -100) for name in GAINING if name.partition(":")[0] in HELD]
+    owed = [("cash", 600), ("in_transit", 100), ("returns_receivable:inv-001", 100)]
+    assert len(credited) * 100 == sum(minor for _, minor in owed)
+    await escrow.post(account, *owed, *credited)
+    return account
+
+
+async def ask_for_entry(escrow: Escrow, account: str, name: str) -> Approval:
+    request = journal_pb.PostJournalEntryRequest(
+        escrow_account_id=account, idempotency_key=key(), journal_entry=entry_of(name, 5)
+    )
+    return await escrow.ask("PostJournalEntry", request)
+
+
+async def ask_for_batch(escrow: Escrow, account: str, name: str) -> Approval:
+    """It takes less from the ledger account than it puts there: together they are a gain."""
+    back = new_entry((name, 2), (against(name), -2))
+    items = [{"idempotency_key": key(), "journal_entry": entry} for entry in (entry_of(name, 5), back)]
+    request = journal_pb.BatchPostJournalEntriesRequest(escrow_account_id=account, items=items)
+    return await escrow.ask("BatchPostJournalEntries", request)
+
+
+async def ask_for_reversal(escrow: Escrow, account: str, name: str) -> Approval:
+    taken = await escrow.post(account, (name, 5), (against(name), -5))
+    reversal = new_entry(reverses_journal_entry_id=taken.journal_entry_id)
+    request = journal_pb.PostJournalEntryRequest(
+        escrow_account_id=account, idempotency_key=key(), journal_entry=reversal
+    )
+    return await escrow.ask("PostJournalEntry", request)
+
+
+async def ask_for_capture(escrow: Escrow, account: str, name: str) -> Approval:
+    hold = await escrow.hold(account, against(name), 5)
+    request = holds_pb.CaptureHoldRequest(
+        idempotency_key=key(),
+        escrow_account_id=account,
+        hold_id=hold.hold_id,
+        to_ledger_account=ledger_account(name),
+    )
+    return await escrow.ask("CaptureHold", request, dataclasses.replace(escrow.admin, subject="admin-9"))
+
+
+async def ask_for_release(escrow: Escrow, account: str, name: str) -> Approval:
+    hold = await escrow.hold(account, name, 5)
+    request = holds_pb.ReleaseHoldRequest(idempotency_key=key(), escrow_account_id=account, hold_id=hold.hold_id)
+    return await escrow.ask("ReleaseHold", request, dataclasses.replace(escrow.admin, subject="admin-9"))
+
+
+async def find_excluded(escrow: Escrow, asked: Approval) -> set[str]:
+    """The parties for which nobody acts who may approve it."""
+    excluded = set()
+    for party in (*sorted(EVERYBODY), STRANGER):
+        checker, persons = dataclasses.replace(escrow.admin, subject=f"for-{party}"), Persons()
+        persons.parties[checker.person] = frozenset({party})
+        inbox = ApprovalsServicer(escrow.dependencies, escrow.approvals, persons)
+        request = approvals_pb2.ApproveApprovalRequest(
+            idempotency_key=key(),
+            approval_id=asked.approval_id,
+            content_hash=asked.content_hash,
+            etag=asked.etag,
+            validate_only=True,
+        )
+        with acting_as(checker):
+            try:
+                await inbox.ApproveApproval(request, None)
+            except BeneficiaryIsChecker:
+                excluded.add(party)
+    return excluded
+
+
+WAYS: dict[str, Callable[[Escrow, str, str], Awaitable[Approval]]] = {
+    "an entry": ask_for_entry,
+    "a batch": ask_for_batch,
+    "a reversal": ask_for_reversal,
+    "a capture": ask_for_capture,
+    "a release": ask_for_release,
+}
+
+
+def test_the_table_has_each_kind_of_ledger_account():
+    assert [name.partition(":")[0].upper() for name in GAINING] == [line.kind.value for line in CHART]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_nobody_approves_what_a_party_gains_from_for_which_they_act(escrow: Escrow, way: str):
+    ask = WAYS[way]
+    names = [name for name in GAINING if ask is not ask_for_release or name.partition(":")[0] in HELD]
+    account = await open_account(escrow)
+    excluded = {name: await find_excluded(escrow, await ask(escrow, account, name)) for name in names}
+    assert excluded == {name: GAINING[name] for name in names}
+
+
+async def test_who_came_in_since_it_was_asked_for_gains_as_well_so_it_is_asked_for_again(escrow: Escrow):
+    account = await open_account(escrow)
+    asked = await ask_for_entry(escrow, account, "distributable")
+    await escrow.post(account, ("cash", 5), (f"subscription:{STRANGER}", -5))
+    inbox = ApprovalsServicer(escrow.dependencies, escrow.approvals, Persons())
+    approve = approvals_pb2.ApproveApprovalRequest(
+        idempotency_key=key(), approval_id=asked.approval_id, content_hash=asked.content_hash, etag=asked.etag
+    )
+    assert await refusal_of(escrow, inbox.ApproveApproval, approve) == "CONTENT_CHANGED"
+    assert await find_excluded(escrow, await ask_for_entry(escrow, account, "distributable")) == {*EVERYBODY, STRANGER}
+
+
+async def refusal_of(escrow: Escrow, call: Callable[[Message, None], Awaitable[Message]], request: Message) -> str:
+    with acting_as(dataclasses.replace(escrow.admin, subject="checker")):
+        return (await refusal(call(request, None)))[0]
