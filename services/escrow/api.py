@@ -167,3 +167,8 @@ class PostingsServicer(postings_grpc.PostingsServiceServicer):
         self, request: postings_pb.BatchSubmitPayoutsRequest, context: ServicerContext
     ) -> postings_pb.BatchSubmitPayoutsResponse:
         return await postings.batch_submit_payouts(self._dependencies, request)
+
+    async def ListBeneficiaries(
+        self, request: postings_pb.ListBeneficiariesRequest, context: ServicerContext
+    ) -> postings_pb.ListBeneficiariesResponse:
+        return await self._dependencies.read(request, accounts_read.list_beneficiaries)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -80,11 +79,11 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
         self, request: pb.ConfirmTransactionRequest, context: ServicerContext
     ) -> pb.Transaction:
         return await self._dependencies.write_on_facts(
-            request, pb.Transaction, self._list_interests, decisions.confirm_transaction
+            request,
+            pb.Transaction,
+            partial(decisions.ask_confirmation_facts, self._dependencies, self._parties),
+            decisions.confirm_transaction,
         )
-
-    async def _list_interests(self, _: object) -> Collection[str]:
-        return await self._parties.list_interests(current_principal())
 
 
 class PayoutsServicer(payouts_pb2_grpc.PayoutsServiceServicer):

@@ -24,6 +24,7 @@ from services.transactions.commands.approvals import (
     build_bank_account_details,
     build_transaction_details,
 )
+from services.transactions.commands.beneficiaries import list_beneficiaries
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.bank_accounts import BankAccount
 from services.transactions.domain.explanations import (
@@ -85,7 +86,7 @@ class _Details:
             request.webhook_id,
             transaction.escrow_account_id,
             amount=transaction.amount,
-            beneficiary_party_ids=frozenset({transaction.party_id}),
+            beneficiary_party_ids=await list_beneficiaries(transaction, self._dependencies.peers),
             changes=(Change("status", hook.status, "RECEIVED"),),
             is_done=hook.status == "RECEIVED",
         )
@@ -106,7 +107,8 @@ class _Details:
                 received = await store.list_received(tx, [row.investment_id])
                 facts += explain_take_back(received.get((row.party_id, row.investment_id), []))
         facts.append(await self._explain_clearance(row.party_id))
-        return replace(build_transaction_details(row, account), explanations=tuple(facts))
+        details = build_transaction_details(row, account, approval.beneficiary_party_ids)
+        return replace(details, explanations=tuple(facts))
 
     async def describe_bank_account(self, approval: Approval, now: datetime) -> ApprovalDetails:
         async with self._dependencies.database.begin() as tx:

@@ -38,6 +38,10 @@ class Escrow(Protocol):
         """None if the organization has no such account."""
         ...
 
+    async def list_beneficiaries(self, escrow_account_id: str, kind: str) -> Collection[str]:
+        """The parties that gain from what is put on the ledger account of a kind that is of no party."""
+        ...
+
     async def batch_submit_payouts(self, items: Sequence[SubmitItem]) -> Sequence[PostingResult]:
         """Takes the money of payouts before any provider is asked: one result an item, in order."""
         ...
@@ -94,6 +98,14 @@ class EscrowClient:
     async def get_escrow_account(self, escrow_account_id: str) -> escrow_accounts_pb2.EscrowAccount | None:
         request = escrow_accounts_pb2.GetEscrowAccountRequest(escrow_account_id=escrow_account_id)
         return await find(self._accounts.GetEscrowAccount, request)
+
+    async def list_beneficiaries(self, escrow_account_id: str, kind: str) -> Collection[str]:
+        ledger_account = journal_pb2.LedgerAccount(kind=kind)
+        request = postings_pb2.ListBeneficiariesRequest(
+            escrow_account_id=escrow_account_id, ledger_account=ledger_account
+        )
+        found: Collection[str] = (await ask(self._postings.ListBeneficiaries, request)).party_ids
+        return found
 
     async def batch_submit_payouts(self, items: Sequence[SubmitItem]) -> Sequence[PostingResult]:
         answer = await ask(self._postings.BatchSubmitPayouts, postings_pb2.BatchSubmitPayoutsRequest(items=items))

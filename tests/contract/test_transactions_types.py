@@ -17,6 +17,7 @@ from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.events.consumer import Delivery
 from services.distributions.domain.payout import PayoutType
+from services.escrow.domain.chart import line_of
 from services.escrow.domain.types import PAYOUTS_BY_SOURCE, UnknownTransactionType
 from services.escrow.domain.types import TYPES as BOOKED
 from services.escrow.subscribers import SUBSCRIPTIONS
@@ -52,6 +53,16 @@ def test_a_payout_is_taken_from_the_ledger_account_that_escrow_takes_it_from():
     assert ordered == {kind.value: each.name for kind, each in PAYOUTS_BY_SOURCE.items()}
     assert taken_by(BatchSubmitPayoutsRequest.Item, "source") == set(ordered)
     assert len(ordered) == len([each for each in TYPES.values() if not each.is_debit]), "two have the same source"
+
+
+def test_money_in_that_escrow_puts_on_no_account_of_its_party_is_known_to_be_others_too():
+    shared = {each.name: each.shared_target for each in TYPES.values()}
+    assert shared == {
+        each.name: each.ledger_account_kind.value
+        if each.is_debit and not line_of(each.ledger_account_kind).of_party
+        else None
+        for each in BOOKED.values()
+    }
 
 
 def test_distributions_orders_every_payout():

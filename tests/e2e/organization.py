@@ -232,9 +232,15 @@ class Organization:
     def announce_wire(self, offering: Json, investor: str, amount_minor: int) -> Json:
         """A contribution by wire that finance waits for."""
         investment = self.invest(offering, investor, amount_minor)
-        body = self.build_contribution(offering, investment, "") | {"paymentMethod": "WIRE"}
-        del body["bankAccountId"]
-        transaction = self.admin.post("/transactions", body)
+        return self._announce(self.build_contribution(offering, investment, ""))
+
+    def announce_cash(self, offering: Json, amount_minor: int) -> Json:
+        """Cash of the issuer by wire that finance waits for."""
+        return self._announce(self._build_cash(offering, amount_minor))
+
+    def _announce(self, body: Json) -> Json:
+        by_wire = {name: value for name, value in body.items() if name != "bankAccountId"} | {"paymentMethod": "WIRE"}
+        transaction = self.admin.post("/transactions", by_wire)
         return self.wait_for_transaction(transaction["transactionId"], "PENDING_SETTLEMENT")
 
     def fund_investment(self, offering: Json, investor: str, amount_minor: int, test_value: int = AT_ONCE) -> Json:
@@ -272,19 +278,22 @@ class Organization:
 
     def add_distributable_cash(self, offering: Json, amount_minor: int, *, total_minor: int | None = None) -> Json:
         """Cash of the issuer that has come in for a distribution; `total_minor` is there with what was there before."""
-        body = {
-            "type": "DEPOSIT",
-            "paymentMethod": "ACH",
-            "amount": usd(amount_minor),
-            "escrowAccountId": offering["escrowAccountId"],
-            "partyId": self.sponsor_party_id,
-            "bankAccountId": self.add_bank_account(self.sponsor_party_id),
-        }
+        body = self._build_cash(offering, amount_minor)
+        body["bankAccountId"] = self.add_bank_account(self.sponsor_party_id)
         transaction = self.admin.post("/transactions", body)
         self.approve_in_inbox(transaction["transactionId"])
         settled = self.wait_for_transaction(transaction["transactionId"], "SETTLED", "COMPLETED")
         self.wait_for_ledger(offering["escrowAccountId"], "distributable", total_minor or amount_minor)
         return settled
+
+    def _build_cash(self, offering: Json, amount_minor: int) -> Json:
+        return {
+            "type": "DEPOSIT",
+            "paymentMethod": "ACH",
+            "amount": usd(amount_minor),
+            "escrowAccountId": offering["escrowAccountId"],
+            "partyId": self.sponsor_party_id,
+        }
 
     # --- money out --------------------------------------------------------------------------------------------------
 

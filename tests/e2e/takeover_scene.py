@@ -53,6 +53,7 @@ class Scene:
     frozen: str
     empty: str
     wire: Json
+    cash_by_wire: Json
     waiting: dict[str, Waiting] = field(default_factory=dict)
 
     @property
@@ -98,8 +99,8 @@ def open_scene(org: Organization) -> Scene:
     hold = org.admin.post(f"/escrow-accounts/{closed['escrowAccountId']}/holds", body)
     org.admin.post(f"/escrow-accounts/{frozen}/freeze", {"note": "A court order."})
     wire = org.announce_wire(opened, org.add_cleared_party(), 300_00)
-    empty = org.open_escrow_account()
-    return Scene(org, investor, contribution, opened, closed, hold["holdId"], cash, frozen, empty, wire)
+    cash_by_wire, empty = org.announce_cash(opened, 400_00), org.open_escrow_account()
+    return Scene(org, investor, contribution, opened, closed, hold["holdId"], cash, frozen, empty, wire, cash_by_wire)
 
 
 def ask_for_everything(scene: Scene) -> dict[str, Waiting]:
@@ -133,8 +134,10 @@ def ask_for_everything(scene: Scene) -> dict[str, Waiting]:
     waiting = {title: answer["approval"] for title, answer in asked.items()}
     waiting |= {title: _find_in_inbox(org, resource_id) for title, resource_id in _list_resources(scene, crook)}
     ways = {title: _way_of(approval) for title, approval in waiting.items()}
-    wire = f"/transactions/{scene.wire['transactionId']}"
-    ways["a wire that never came"] = Waiting(f"{wire}/confirm", {"bankReference": "FT-1"}, admin.get(wire)["etag"])
+    for title, awaited in (("a wire", scene.wire), ("cash of the issuer", scene.cash_by_wire)):
+        wire = f"/transactions/{awaited['transactionId']}"
+        etag = admin.get(wire)["etag"]
+        ways[f"{title} that never came"] = Waiting(f"{wire}/confirm", {"bankReference": "FT-1"}, etag)
     return ways
 
 

@@ -334,6 +334,27 @@ async def test_a_frozen_account_neither_releases_nor_declares(book: MemoryBook |
     assert await callers.ask("declare_distribution", declaration(account, ("inv-001", 10))) == refusal
 
 
+async def test_escrow_says_who_gains_from_what_is_put_on_a_ledger_account(
+    book: MemoryBook | RealBook, callers: Callers
+) -> None:
+    account = await book.open()
+    await book.fund(account, "subscription:inv-001", 10)
+    await book.fund(account, "payable:inv-002", 10)
+    with acting_as(callers.admin):
+        gaining = {
+            kind: set(await callers.of_transactions.list_beneficiaries(account, kind))
+            for kind in ("DISTRIBUTABLE", "ISSUER_PROCEEDS", "FEES")
+        }
+        with pytest.raises(DomainError) as refusal:
+            await callers.of_transactions.list_beneficiaries(UNKNOWN, "DISTRIBUTABLE")
+    assert gaining == {
+        "DISTRIBUTABLE": {"inv-001", "inv-002", "sponsor-1"},
+        "ISSUER_PROCEEDS": {"sponsor-1"},
+        "FEES": set(),
+    }
+    assert refusal.value.reason == "ESCROW_ACCOUNT_NOT_FOUND"
+
+
 async def test_a_sound_book_balances(book: MemoryBook | RealBook, callers: Callers) -> None:
     account = await book.open()
     await book.fund(account, "distributable", 10)

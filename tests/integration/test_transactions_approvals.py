@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from google.api.httpbody_pb2 import HttpBody
 from realco.approvals.v1 import approvals_pb2
+from realco.escrow.v1.journal_pb2 import JournalEntry
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.transactions.v1 import webhooks_pb2
@@ -22,6 +23,7 @@ from services.transactions.domain.payments import PaymentStatus
 from tests.support.transactions import (
     ADMIN,
     CHECKER,
+    ESCROW_ACCOUNT,
     IMPORT,
     INVESTOR,
     ORG,
@@ -114,6 +116,73 @@ async def test_who_acts_for_a_party_does_not_say_that_its_wire_arrived(service: 
     assert await refused(service.ask(CHECKER, "ConfirmTransaction", request)) == "BENEFICIARY_IS_CHECKER"
 
 
+def invest_and_pay(service: TransactionsHarness) -> None:
+    """One party has a subscription in the escrow account of sponsor-1, another was owed a distribution."""
+    for name in ("subscription:inv-001", "payable:inv-002"):
+        service.escrow.post(ESCROW_ACCOUNT, JournalEntry.ADJUSTMENT, "cash", name, 1)
+
+
+async def cash_of_the_issuer(service: TransactionsHarness, party_id: str, method: int) -> Any:
+    """A deposit that admin-1 ordered."""
+    is_drawn = method == T.ACH
+    return await service.ask(
+        ADMIN,
+        "CreateTransaction",
+        await service.deposit_request(
+            party_id,
+            type=T.DEPOSIT,
+            payment_method=method,
+            investment_id=None,
+            **({} if is_drawn else {"bank_account_id": None}),
+        ),
+    )
+
+
+@pytest.mark.parametrize("payer", ["sponsor-1", "manager-1"])
+@pytest.mark.parametrize("party", ["sponsor-1", "inv-001", "inv-002", "inv-009"])
+async def test_who_is_paid_from_an_escrow_account_does_not_say_that_cash_of_its_issuer_arrived(
+    service: TransactionsHarness, payer: str, party: str
+) -> None:
+    invest_and_pay(service)
+    made = await cash_of_the_issuer(service, payer, T.WIRE)
+    await service.work()
+    service.compliance.parties[CHECKER.person] = {party}
+    etag = (await service.get(made.transaction_id)).etag
+    request = pb.ConfirmTransactionRequest(transaction_id=made.transaction_id, bank_reference="F", etag=etag)
+    with service.wire.cut(service.escrow):
+        assert await refused(service.ask(CHECKER, "ConfirmTransaction", request)) == "UNAVAILABLE"
+    if party == "inv-009":
+        assert (await service.ask(CHECKER, "ConfirmTransaction", request)).status == T.COMPLETED
+        return
+    assert await refused(service.ask(CHECKER, "ConfirmTransaction", request)) == "BENEFICIARY_IS_CHECKER"
+    assert (await service.get(made.transaction_id)).status == T.PENDING_SETTLEMENT
+
+
+async def test_who_is_paid_from_an_escrow_account_does_not_have_cash_drawn_for_it(service: TransactionsHarness) -> None:
+    """Whoever pays gains nothing by it."""
+    invest_and_pay(service)
+    with service.wire.cut(service.escrow):
+        assert await refused(cash_of_the_issuer(service, "sponsor-1", T.ACH)) == "UNAVAILABLE"
+    made = await cash_of_the_issuer(service, "sponsor-1", T.ACH)
+    waiting = await service.waiting(made.transaction_id)
+    assert set(waiting.beneficiary_party_ids) == {"inv-001", "inv-002"}
+    service.compliance.parties[CHECKER.person] = {"inv-002"}
+    assert await refused(approve(service, made.transaction_id, CHECKER)) == "BENEFICIARY_IS_CHECKER"
+    service.compliance.parties[CHECKER.person] = {"sponsor-1"}
+    assert (await approve(service, made.transaction_id, CHECKER)).status == T.QUEUED
+
+
+async def test_a_transaction_waits_while_escrow_cannot_say_who_gains_from_it(service: TransactionsHarness) -> None:
+    request = await service.deposit_request("sponsor-1", type=T.DEPOSIT, investment_id=None)
+    service.wire.fail("ListBeneficiaries", "lost", "lost")
+    made = await service.ask(ADMIN, "CreateTransaction", request)
+    assert made.status == T.INITIATED
+    await service.work(hurried=True)
+    assert (await service.get(made.transaction_id)).status == T.INITIATED
+    await service.work(hurried=True)
+    assert list((await service.waiting(made.transaction_id)).beneficiary_party_ids) == []
+
+
 async def test_a_decision_by_the_own_route_is_the_inboxs(service: TransactionsHarness) -> None:
     approved, rejected, cancelled = [await proceeds(service, f"sponsor-{number}") for number in range(3)]
     await approve(service, approved.transaction_id, CHECKER)
@@ -181,6 +250,30 @@ async def test_a_webhook_is_applied_again_when_a_second_person_agrees(service: T
     assert (await service.ask(ADMIN, "GetWebhook", get)).status == webhooks_pb2.Webhook.RECEIVED
     await service.work()
     assert (await service.ask(ADMIN, "ReplayWebhook", request)).approval == asked, "one replay under one key"
+
+
+async def ask_for_replay(service: TransactionsHarness, made: Any) -> Approval:
+    """A webhook says that the transaction settled; admin-1 wants it applied again."""
+    await service.work()
+    payment_id = service.bank.report(made.transaction_id, PaymentStatus.SETTLED)
+    body = HttpBody(data=f"evt_1 payment.changed {payment_id}".encode())
+    await service.ask(ADMIN, "ReceiveSandboxWebhook", webhooks_pb2.ReceiveSandboxWebhookRequest(body=body))
+    await service.work()
+    [hook] = (await service.ask(ADMIN, "ListWebhooks", webhooks_pb2.ListWebhooksRequest())).webhooks
+    request = webhooks_pb2.ReplayWebhookRequest(idempotency_key=new_id("key"), webhook_id=hook.webhook_id)
+    asked: Approval = (await service.ask(ADMIN, "ReplayWebhook", request)).approval
+    return asked
+
+
+async def test_who_is_paid_from_an_escrow_account_does_not_have_a_webhook_about_its_cash_applied_again(
+    service: TransactionsHarness,
+) -> None:
+    invest_and_pay(service)
+    made = await service.deposit("sponsor-1", type=T.DEPOSIT, investment_id=None)
+    asked = await ask_for_replay(service, made)
+    assert set(asked.beneficiary_party_ids) == {"sponsor-1", "inv-001", "inv-002"}
+    service.compliance.parties[CHECKER.person] = {"inv-001"}
+    assert await refused(service.grant(asked)) == "BENEFICIARY_IS_CHECKER"
 
 
 async def test_the_database_lets_nothing_on_that_needed_approval_and_has_none(service: TransactionsHarness) -> None:

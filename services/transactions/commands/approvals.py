@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,21 +25,32 @@ BANK_ACCOUNT_APPROVALS = ResourceApprovals("CONFIRM_BANK_ACCOUNT", APPROVAL_EVEN
 
 
 async def ask_for_approval(
-    tx: AsyncConnection, rows: Sequence[Transaction], reason: str, now: datetime
+    tx: AsyncConnection,
+    rows: Sequence[Transaction],
+    reason: str,
+    beneficiaries: Mapping[str, Collection[str]],
+    now: datetime,
 ) -> list[Approval]:
-    """Transactions of one organization begin to wait, for this reason. In their order."""
+    """Transactions of one organization begin to wait, for this reason. In their order.
+
+    Args:
+        beneficiaries: Who gains from each, by transaction_id.
+    """
     asked = []
     ids = {row.bank_account_id for row in rows if row.bank_account_id}
     accounts = await bank_accounts.list_bank_accounts(tx, ids) if ids else {}
     for row in rows:
         account = accounts.get(row.bank_account_id) if row.bank_account_id else None
-        details, resource = build_transaction_details(row, account), to_transaction_content(row, reason)
+        details = build_transaction_details(row, account, beneficiaries[row.transaction_id])
+        resource = to_transaction_content(row, reason)
         asked.append(await TRANSACTION_APPROVALS.open(tx, details, resource, now))
     return asked
 
 
-def build_transaction_details(row: Transaction, account: BankAccount | None) -> ApprovalDetails:
-    """Who made the bank account that is paid has a part in the payout; whoever is paid gains from it."""
+def build_transaction_details(
+    row: Transaction, account: BankAccount | None, beneficiary_party_ids: Collection[str]
+) -> ApprovalDetails:
+    """Who made the bank account that is paid has a part in the payout."""
     way = f"by {row.payment_method.lower()}"
     if account is not None:
         way = f"{'drawn from' if row.is_debit else 'paid to'} account …{account.account_number_last4}"
@@ -49,7 +60,7 @@ def build_transaction_details(row: Transaction, account: BankAccount | None) -> 
         row.escrow_account_id,
         amount=row.amount,
         makers=frozenset({row.created_by, *(() if account is None or row.is_debit else account.makers)}),
-        beneficiary_party_ids=frozenset() if row.is_debit else frozenset({row.party_id}),
+        beneficiary_party_ids=frozenset(beneficiary_party_ids),
         changes=(Change("status", Status.PENDING_APPROVAL.value, Status.APPROVED.value),),
     )
 

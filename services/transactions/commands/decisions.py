@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 
 from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.calls.parties import Parties
 from services.chassis.values.approval import Approval, ApprovalFacts, check_beneficiary
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.approvals import TRANSACTION_APPROVALS, find_approval
+from services.transactions.commands.beneficiaries import list_beneficiaries
 from services.transactions.commands.inflow import Inflow, InflowVerdict, check_commitment, judge_inflow
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain import schedule
@@ -98,8 +101,26 @@ async def cancel_transaction(
     return answer_transaction(row, now)
 
 
+@dataclass(frozen=True, slots=True)
+class ConfirmationFacts:
+    """Whether the caller gains from what it confirms, asked before the transaction."""
+
+    parties: Collection[str]  # for whom the caller acts, or did not long ago
+    beneficiary_party_ids: Collection[str]
+
+
+async def ask_confirmation_facts(
+    dependencies: Dependencies, parties: Parties, request: pb.ConfirmTransactionRequest
+) -> ConfirmationFacts:
+    """Raises: Unavailable, TransactionNotFound, EtagMismatch."""
+    async with dependencies.database.begin() as tx:
+        row, _ = await _lock_as_read(tx, request.transaction_id, request.etag)
+    interests = await parties.list_interests(current_principal())
+    return ConfirmationFacts(interests, await list_beneficiaries(row, dependencies.peers))
+
+
 async def confirm_transaction(
-    tx: AsyncConnection, request: pb.ConfirmTransactionRequest, parties: Collection[str], now: datetime
+    tx: AsyncConnection, request: pb.ConfirmTransactionRequest, facts: ConfirmationFacts, now: datetime
 ) -> pb.Transaction:
     """A wire or check arrived: SETTLED; where nobody can take it back, COMPLETED.
 
@@ -108,7 +129,7 @@ async def confirm_transaction(
     """
     row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
     check_may_confirm(row, person)
-    check_beneficiary({row.party_id}, parties)  # whose money it says is there
+    check_beneficiary(facts.beneficiary_party_ids, facts.parties)
     return_risk_end_at = schedule.compute_return_risk_end(now, row.rail, is_debit=row.is_debit)
     row = await store.save_move(
         tx,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from typing import NamedTuple
 
 from realco.compliance.v1.compliance_pb2 import ComplianceCheck
 from realco.transactions.v1 import transactions_pb2 as pb
@@ -23,6 +24,7 @@ from services.chassis.values.refusals import PartyNotFound
 from services.transactions.actions import answer_transaction
 from services.transactions.clients import EvaluateItem, EvaluationResult
 from services.transactions.commands.approvals import ask_for_approval
+from services.transactions.commands.beneficiaries import list_approval_beneficiaries
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -30,6 +32,27 @@ from services.transactions.domain.types import TYPES
 from services.transactions.store import transactions as store
 
 _C = ComplianceCheck
+
+
+class Judgement(NamedTuple):
+    """What others say of one transaction: what compliance decides, and who gains from it if somebody approves it."""
+
+    result: EvaluationResult
+    beneficiaries: Collection[str] = ()
+
+    @classmethod
+    def undecided(cls, row: Transaction) -> Judgement:
+        return cls(EvaluationResult(transaction_id=row.transaction_id))
+
+
+async def judge(dependencies: Dependencies, rows: Sequence[Transaction]) -> list[Judgement]:
+    """One a transaction, in their order. Asks compliance, and escrow. Raises Unavailable."""
+    peers = dependencies.peers
+    results = await peers.compliance.batch_evaluate_transactions([build_item(row) for row in rows])
+    return [
+        Judgement(result, await list_approval_beneficiaries(row, peers))
+        for row, result in zip(rows, results, strict=True)
+    ]
 
 
 def build_item(row: Transaction) -> EvaluateItem:
@@ -89,7 +112,7 @@ async def _evaluate(dependencies: Dependencies, answer: pb.Transaction) -> pb.Tr
     if row is None or row.status is not Status.INITIATED:
         return answer
     try:
-        [result] = await dependencies.peers.compliance.batch_evaluate_transactions([build_item(row)])
+        [judgement] = await judge(dependencies, [row])
     except DomainError as error:
         log.warning("compliance_away", transaction_id=row.transaction_id, reason=error.reason)
         return answer
@@ -97,7 +120,7 @@ async def _evaluate(dependencies: Dependencies, answer: pb.Transaction) -> pb.Tr
         row = await store.lock_transaction(tx, answer.transaction_id)
         if row is None or row.status is not Status.INITIATED:
             return answer
-        outcomes = await apply_decisions(tx, [row], {row.transaction_id: result}, dependencies.clock.now())
+        outcomes = await apply_decisions(tx, [row], {row.transaction_id: judgement}, dependencies.clock.now())
     outcome = outcomes.get(answer.transaction_id, answer)
     if isinstance(outcome, DomainError):
         raise outcome
@@ -105,7 +128,7 @@ async def _evaluate(dependencies: Dependencies, answer: pb.Transaction) -> pb.Tr
 
 
 async def apply_decisions(
-    tx: AsyncConnection, rows: Sequence[Transaction], results: Mapping[str, EvaluationResult], now: datetime
+    tx: AsyncConnection, rows: Sequence[Transaction], judgements: Mapping[str, Judgement], now: datetime
 ) -> dict[str, pb.Transaction | DomainError]:
     """Moves locked INITIATED transactions of one organization as compliance decided, by transaction_id.
 
@@ -115,7 +138,7 @@ async def apply_decisions(
     answers: dict[str, Callable[[], pb.Transaction | DomainError]] = {}
     passed, reviewed = [], defaultdict(list)
     for row in rows:
-        result = results[row.transaction_id]
+        result = judgements[row.transaction_id].result
         check = result.compliance_check
         if result.HasField("failure"):
             refusal = await _refuse(tx, row, from_failure(result.failure), now)
@@ -127,9 +150,10 @@ async def apply_decisions(
             reviewed[row.approval_reason].append(row)
         elif check.status == _C.PASSED:
             passed.append(row)
+    beneficiaries = {transaction_id: each.beneficiaries for transaction_id, each in judgements.items()}
     for reason, waiting in reviewed.items():
         moved = await store.save_moves(tx, waiting, Status.PENDING_APPROVAL, actor=ACTOR, now=now, note=reason)
-        asked = await ask_for_approval(tx, moved, reason, now)
+        asked = await ask_for_approval(tx, moved, reason, beneficiaries, now)
         answers |= {
             row.transaction_id: partial(answer_transaction, row, now, approval)
             for row, approval in zip(moved, asked, strict=True)

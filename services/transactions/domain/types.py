@@ -1,7 +1,8 @@
 """What money moves for: one table of the types of transactions, which everything else reads.
 
 A type says which way its money goes, who orders it, and what holds for it whatever rail it takes. What escrow books
-when money has come in is escrow's to say; a payout names the ledger account that its money is taken from.
+when money has come in is escrow's to say, and a test compares; a payout names the ledger account that its money is
+taken from.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ class TransactionType:
     Args:
         label: What it is called before whoever decides about it.
         source: The kind of ledger account that its money is taken from, for a payout; none where money comes in.
+        shared_target: The kind of ledger account that money in is put on, where that is not its party's own: others
+            gain from it, too.
         is_for_investors: Whether an investor may order it for a party it acts for; staff may order all that comes in.
             A payout is ordered by another service alone.
         is_for_investment: Whether it pays what an investment commits to, and so names it.
@@ -36,6 +39,7 @@ class TransactionType:
     name: str
     label: str
     source: str | None = None
+    shared_target: str | None = None
     is_for_investors: bool = False
     is_for_investment: bool = False
     gives_back: bool = False
@@ -51,7 +55,7 @@ TYPES: Mapping[str, TransactionType] = MappingProxyType(
     {
         each.name: each
         for each in (
-            TransactionType("DEPOSIT", "Cash of the issuer"),
+            TransactionType("DEPOSIT", "Cash of the issuer", shared_target="DISTRIBUTABLE"),
             TransactionType("ESCROW_DEPOSIT", "Contribution", is_for_investors=True, is_for_investment=True),
             TransactionType("DISTRIBUTION", "Distribution", source="PAYABLE"),
             TransactionType(

@@ -8,8 +8,7 @@ from functools import partial
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
-from services.transactions.clients import EvaluationResult
-from services.transactions.commands.evaluation import apply_decisions, build_item
+from services.transactions.commands.evaluation import Judgement, apply_decisions, judge
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -28,21 +27,17 @@ async def evaluate_initiated(dependencies: Dependencies) -> int:
 async def _evaluate_rows(dependencies: Dependencies, whose: tuple[str, str], rows: Sequence[Transaction]) -> None:
     org_id, person = whose
     with acting_as(service_principal(NAME, org_id, person)):
-        async for asked, answer in ask_about(rows, partial(_evaluate, dependencies)):
+        async for asked, answer in ask_about(rows, partial(judge, dependencies)):
             await _apply_answer(dependencies, asked, answer)
 
 
-async def _evaluate(dependencies: Dependencies, rows: Sequence[Transaction]) -> Sequence[EvaluationResult]:
-    return await dependencies.peers.compliance.batch_evaluate_transactions([build_item(row) for row in rows])
-
-
 async def _apply_answer(
-    dependencies: Dependencies, rows: Sequence[Transaction], answer: Sequence[EvaluationResult] | DomainError
+    dependencies: Dependencies, rows: Sequence[Transaction], answer: Sequence[Judgement] | DomainError
 ) -> None:
     if isinstance(answer, DomainError):
         log.warning("compliance_gives_no_decision", transactions=len(rows), reason=answer.reason)
-        answer = [EvaluationResult(transaction_id=row.transaction_id) for row in rows]
-    by_id = {result.transaction_id: result for result in answer}
+        answer = [Judgement.undecided(row) for row in rows]
+    by_id = {each.result.transaction_id: each for each in answer}
     async with dependencies.database.begin() as tx:
         current = await store.lock_taken_transactions(tx, rows)
         outcomes = await apply_decisions(tx, current, by_id, dependencies.clock.now())

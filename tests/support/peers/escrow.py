@@ -28,8 +28,10 @@ from services.chassis.values.refusals import (
     check_currency,
 )
 from services.escrow.domain import refusals
+from services.escrow.domain.beneficiaries import Beneficiaries
 from services.escrow.domain.chart import Direction, LedgerAccountKind, line_of
 from services.escrow.domain.types import PAYOUTS_BY_SOURCE
+from services.escrow.messages import read_ledger_account
 from tests.support.ledger_accounts import ledger_account
 
 _Type, _Leg = journal_pb.JournalEntry, journal_pb.LedgerEntry
@@ -122,6 +124,15 @@ class MemoryEscrow:
         self, request: postings_pb.BatchSubmitPayoutsRequest, _: None
     ) -> postings_pb.BatchSubmitPayoutsResponse:
         return postings_pb.BatchSubmitPayoutsResponse(results=[self._submit(item) for item in request.items])
+
+    async def ListBeneficiaries(
+        self, request: postings_pb.ListBeneficiariesRequest, _: None
+    ) -> postings_pb.ListBeneficiariesResponse:
+        account = self._find(request.escrow_account_id)
+        named = (name.partition(":")[2] for id_, name in self.book if id_ == account.escrow_account_id)
+        beneficiaries = Beneficiaries(account.sponsor_party_id, frozenset(named) - {""})
+        owners = beneficiaries.list_owners(read_ledger_account(request.ledger_account, "ledger_account"))
+        return postings_pb.ListBeneficiariesResponse(party_ids=sorted(owners))
 
     # --- how they are answered ---
 
