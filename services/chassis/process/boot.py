@@ -180,7 +180,7 @@ async def _clock_faults(tx: AsyncConnection, settings: ClockSettings) -> list[st
     seconds = (clock_from(settings).now() - known.now).total_seconds()
     if abs(seconds) <= CLOCK_ERROR_SECONDS_MAX:
         return []
-    cure = "set the clocks of both machines" if settings.clock_file is None else "run the migrations with CLOCK_FILE"
+    cure = "mend the clocks of both machines" if settings.clock_file is None else "run the migrations with CLOCK_FILE"
     return [f"business time is {abs(seconds):.0f} seconds from the time of the database, which refuses it: {cure}"]
 
 
