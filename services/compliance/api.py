@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -41,6 +41,7 @@ from services.compliance.queries import parties as parties_read
 from services.compliance.queries import statements as statements_read
 from services.compliance.store.api_keys import find_organization_of_key
 from services.compliance.store.parties import list_parties_of_person
+from services.compliance.store.standings import read_standing
 
 
 class ComplianceServicer(pb_grpc.ComplianceServiceServicer):
@@ -278,10 +279,10 @@ class OwnParties:
 
     async def list_interests(self, principal: Principal) -> frozenset[str]:
         with acting_as(principal):
-            return (await self.list_standings([principal.person]))[principal.person].parties
+            return (await self.list_standings({principal.person: None}))[principal.person].parties
 
-    async def list_standings(self, persons: Collection[str]) -> Mapping[str, Standing]:
+    async def list_standings(self, persons: Mapping[str, str | None]) -> Mapping[str, Standing]:
         now = self._clock.now()
         async with self._database.begin() as tx:
             await parties_read.check_session_of(tx, current_principal(), now)
-            return {person: await parties_read.get_standing(tx, person, now) for person in persons}
+            return {person: await read_standing(tx, person, now, api_key_id=key) for person, key in persons.items()}

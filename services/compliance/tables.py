@@ -262,12 +262,14 @@ statements = sa.Table(
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("signed_in_at", sa.BigInteger),  # when the person had, in seconds since 1970
+    sa.Column("api_key_id", sa.Text),  # what signed in for the person, where a program did
     sa.Column("seal", pg.BYTEA),
     _one_of("act", "REQUEST", "APPROVAL", "EXECUTION", "WITHDRAWAL"),
     sa.Index("statements_resource", "org_id", "kind", "resource_id", "statement_id"),
     info=sealed(
         *("org_id", "statement_id", "kind", "resource_id", "act", "person_id", "content_hash", "movement_digest"),
         *("makers", "beneficiary_party_ids", "approvers_needed", "created_at", "expires_at", "signed_in_at"),
+        "api_key_id",
     ),
 )
 

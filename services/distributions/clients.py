@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from grpc import aio
 from realco.compliance.v1 import clearances_pb2, clearances_pb2_grpc, persons_pb2, persons_pb2_grpc
@@ -27,10 +27,9 @@ from realco.transactions.v1 import bank_accounts_pb2_grpc as bank_accounts_grpc
 from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
 
 from services.chassis.approvals.notary import Movement, Notary
-from services.chassis.calls.parties import read_standing
+from services.chassis.calls.parties import Ask, AskByRpc
 from services.chassis.calls.peers import ask, ask_in_parts, check_answers, find, pass_on
 from services.chassis.calls.wire import from_timestamp, to_money
-from services.chassis.values.approval import Standing
 from services.distributions.domain.explanations import BankAccount
 
 Clearance = clearances_pb2.BatchGetClearancesResponse.Clearance
@@ -135,7 +134,8 @@ class TransactionsClient:
 class ComplianceClient:
     def __init__(self, channel: aio.Channel) -> None:
         self._clearances = clearances_pb2_grpc.ClearancesServiceStub(channel)
-        self._persons = persons_pb2_grpc.PersonsServiceStub(channel)
+        persons: Any = persons_pb2_grpc.PersonsServiceStub(channel)
+        self.list_parties_of_person: Ask = AskByRpc(persons.ListPartiesOfPerson, persons_pb2.ListPartiesOfPersonRequest)
         self._notary = notary_grpc.NotaryServiceStub(channel)
 
     async def batch_get_clearances(self, party_ids: Sequence[str]) -> Sequence[Clearance]:
@@ -147,11 +147,6 @@ class ComplianceClient:
         clearances = await ask_in_parts(party_ids, ask_some)
         check_answers(party_ids, (clearance.party_id for clearance in clearances), "compliance")
         return clearances
-
-    async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> Standing:
-        """For whom a person acts at this moment, or also acted not long ago; and the end of its sessions."""
-        request = persons_pb2.ListPartiesOfPersonRequest(person_id=person_id, include_former=include_former)
-        return read_standing(await ask(self._persons.ListPartiesOfPerson, request))
 
     async def record_request(
         self,

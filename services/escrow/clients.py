@@ -17,9 +17,8 @@ from realco.compliance.v1 import (
 )
 from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
 
-from services.chassis.calls.parties import read_standing
+from services.chassis.calls.parties import Ask, AskByRpc
 from services.chassis.calls.peers import ask, check_answers
-from services.chassis.values.approval import Standing
 
 Clearance = clearances_pb2.BatchGetClearancesResponse.Clearance
 
@@ -31,12 +30,7 @@ class Compliance(Protocol):
         """Of each party, whether there is such a one. Raises Unavailable."""
         ...
 
-    async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> Standing:
-        """For whom a person acts at this moment, or also acted not long ago; and the end of its sessions.
-
-        Raises Unavailable.
-        """
-        ...
+    list_parties_of_person: Ask
 
     async def check_movement(self, request: notary_pb2.CheckMovementRequest) -> None:
         """Returns if two persons decided that exactly these lines move. Raises MovementNotDecided, Unavailable."""
@@ -62,7 +56,8 @@ class Peers:
 class ComplianceClient:
     def __init__(self, channel: aio.Channel) -> None:
         self._clearances: Any = clearances_pb2_grpc.ClearancesServiceStub(channel)
-        self._persons: Any = persons_pb2_grpc.PersonsServiceStub(channel)
+        persons: Any = persons_pb2_grpc.PersonsServiceStub(channel)
+        self.list_parties_of_person: Ask = AskByRpc(persons.ListPartiesOfPerson, persons_pb2.ListPartiesOfPersonRequest)
         self._notary: Any = notary_pb2_grpc.NotaryServiceStub(channel)
 
     async def batch_get_clearances(self, party_ids: Sequence[str]) -> Sequence[Clearance]:
@@ -70,10 +65,6 @@ class ComplianceClient:
         clearances: Sequence[Clearance] = (await ask(self._clearances.BatchGetClearances, request)).clearances
         check_answers(party_ids, (each.party_id for each in clearances), "compliance")
         return clearances
-
-    async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> Standing:
-        request = persons_pb2.ListPartiesOfPersonRequest(person_id=person_id, include_former=include_former)
-        return read_standing(await ask(self._persons.ListPartiesOfPerson, request))
 
     async def check_movement(self, request: notary_pb2.CheckMovementRequest) -> None:
         await ask(self._notary.CheckMovement, request)

@@ -20,9 +20,8 @@ from realco.compliance.v1 import (
 from realco.distributions.v1 import offerings_pb2, offerings_pb2_grpc, payout_orders_pb2, payout_orders_pb2_grpc
 from realco.escrow.v1 import escrow_accounts_pb2, escrow_accounts_pb2_grpc, journal_pb2, postings_pb2, postings_pb2_grpc
 
-from services.chassis.calls.parties import read_standing
+from services.chassis.calls.parties import Ask, AskByRpc
 from services.chassis.calls.peers import ask, ask_in_parts, check_answers, find
-from services.chassis.values.approval import Standing
 
 EvaluateItem = clearances_pb2.BatchEvaluateTransactionsRequest.Item
 EvaluationResult = clearances_pb2.EvaluationResult
@@ -60,9 +59,7 @@ class Compliance(Protocol):
         """Whether money of each party may move just now, and what is missing."""
         ...
 
-    async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> Standing:
-        """For whom a person acts at this moment, or also acted not long ago; and the end of its sessions."""
-        ...
+    list_parties_of_person: Ask
 
 
 class Distributions(Protocol):
@@ -118,7 +115,8 @@ class EscrowClient:
 class ComplianceClient:
     def __init__(self, channel: aio.Channel) -> None:
         self._clearances: Any = clearances_pb2_grpc.ClearancesServiceStub(channel)
-        self._persons: Any = persons_pb2_grpc.PersonsServiceStub(channel)
+        persons: Any = persons_pb2_grpc.PersonsServiceStub(channel)
+        self.list_parties_of_person: Ask = AskByRpc(persons.ListPartiesOfPerson, persons_pb2.ListPartiesOfPersonRequest)
 
     async def batch_evaluate_transactions(
         self, items: Sequence[EvaluateItem], *, validate_only: bool = False
@@ -139,10 +137,6 @@ class ComplianceClient:
         clearances = await ask_in_parts(sorted(party_ids), ask_some)
         check_answers(sorted(party_ids), (clearance.party_id for clearance in clearances), "compliance")
         return clearances
-
-    async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> Standing:
-        request = persons_pb2.ListPartiesOfPersonRequest(person_id=person_id, include_former=include_former)
-        return read_standing(await ask(self._persons.ListPartiesOfPerson, request))
 
 
 class DistributionsClient:

@@ -14,7 +14,7 @@ from demo.harness.bank import open_bank, read_movements
 from demo.harness.money import usd
 from demo.harness.rest import Json, RestClient
 from deploy.local.instance import Instance
-from tests.e2e.organization import Organization
+from tests.e2e.organization import Organization, open_client
 
 Picture = dict[str, Any]
 
@@ -139,6 +139,17 @@ def ask_for_everything(scene: Scene) -> dict[str, Waiting]:
         etag = admin.get(wire)["etag"]
         ways[f"{title} that never came"] = Waiting(f"{wire}/confirm", {"bankReference": "FT-1"}, etag)
     return ways
+
+
+def ask_anew(scene: Scene) -> Json:
+    """The first admin asks for the end of an account, with the token of a new sign-in."""
+    org = scene.org
+    client = open_client(org.instance, org.admin.user, org.instance.issue_token("admin", org.admin.user, org.org_id))
+    answer = client.request(
+        "POST", f"/escrow-accounts/{scene.empty}/close", json={}, headers={"Idempotency-Key": "anew"}
+    )
+    client.close()
+    return dict(answer.json())
 
 
 def _post_batch(admin: RestClient, account: str, items: list[Json]) -> Json:

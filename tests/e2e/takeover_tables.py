@@ -23,6 +23,16 @@ CHECKERS = {
     "an admin of another organization": "NOT_FOUND",
 }
 
+# What was not asked for in the session of that admin, or waits no more once the others had their turn: a service asked
+# for the first, nobody approves the wires, and of the hold the one is done, so that the other cannot be.
+NOT_OF_THE_SESSION = {
+    "the proceeds",
+    "a wire that never came",
+    "cash of the issuer that never came",
+    "the end of a hold",
+    "held money to fees",
+}
+
 
 def sign_in(scene: Scene, who: str) -> RestClient:
     """With an account of its own, so that the log tells the attackers apart."""

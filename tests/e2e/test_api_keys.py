@@ -41,7 +41,10 @@ def test_a_program_reads_and_writes_in_each_service_until_its_key_is_revoked(org
         client.expect_refusal(403, code, "POST", path, decision, etag=asked["etag"])
     assert org.approve({"approval": asked})["status"] == "EXECUTED"
 
+    waits = program.post(f"/escrow-accounts/{org.open_escrow_account()}/close")["approval"]
     org.admin.post(f"{key}/revoke")
+    approve = f"/approvals/{waits['approvalId']}/approve", {"contentHash": waits["contentHash"]}
+    org.second_admin.expect_refusal(422, "MAKER_SESSION_ENDED", "POST", *approve, etag=waits["etag"])
     for path in WRITES:
         program.expect_refusal(401, "SESSION_ENDED", "POST", path, BODIES.get(path.rpartition("/")[2]))
     refused = program.request("POST", f"{key}/token", json={"secret": issued["secret"]})

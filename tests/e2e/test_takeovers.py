@@ -35,8 +35,8 @@ from deploy.topology import NATS_USER_NAMES, SERVICE_NAMES, SUBSCRIBER, database
 from services.chassis.values.ids import new_id
 from tests.e2e.organization import Organization
 from tests.e2e.providers import signed
-from tests.e2e.takeover_scene import Picture, Scene, ask_for_everything, open_scene, picture, read_log
-from tests.e2e.takeover_tables import CHECKERS, MADE_UP_EVENT, SQL, list_attempts, sign_in
+from tests.e2e.takeover_scene import Picture, Scene, ask_anew, ask_for_everything, open_scene, picture, read_log
+from tests.e2e.takeover_tables import CHECKERS, MADE_UP_EVENT, NOT_OF_THE_SESSION, SQL, list_attempts, sign_in
 from tests.e2e.thief import PAYOUTS, Thief
 
 
@@ -365,6 +365,25 @@ async def test_a_payout_that_sql_approved_is_not_paid(scene: Scene, before: Pict
 def test_the_yes_of_a_second_person_is_what_all_of_them_lacked(scene: Scene, before: Picture) -> None:
     assert scene.waiting["the end of a hold"].approve(scene.org.second_admin) == ""
     assert {name for name, seen in picture(scene).items() if seen != before[name]} == {"held"}
+
+
+def test_what_a_thief_asked_for_is_approved_by_nobody_once_the_thief_is_locked_out(scene: Scene) -> None:
+    """With the token that asked for all of it nobody writes any more."""
+    before = picture(scene)
+    org, stolen = scene.org, {title: way for title, way in scene.waiting.items() if title not in NOT_OF_THE_SESSION}
+    assert org.second_admin.post("/sessions/end", {"personId": org.admin.user})["personId"] == org.admin.user
+    checker = org.sign_in("admin", "admin-3")
+    refused = {title: way.approve(checker) for title, way in stolen.items()}
+    # With the sessions of its holder the API key was revoked.
+    assert refused == dict.fromkeys(stolen, "MAKER_SESSION_ENDED") | {"an API key": "ETAG_MISMATCH"}
+    assert picture(scene) == before
+    path = stolen["the end of an account"].path.removesuffix("/approve")
+    read = org.second_admin.get(path)
+    assert "MAKER_SESSION_ENDED" in {each["rule"] for each in read["explanations"]}
+    assert read["allowedActions"] == ["reject", "comment"]
+    assert org.second_admin.post(f"{path}/reject", {"note": "Not hers."}, etag=read["etag"])["status"] == "REJECTED"
+    asked = wait_for("the new sign-in to count", lambda: ask_anew(scene), lambda answer: "approval" in answer)
+    assert org.approve(asked)["status"] == "EXECUTED"
 
 
 def test_what_nobody_decided_in_a_week_is_done_by_no_second_person_either(scene: Scene, before: Picture) -> None:

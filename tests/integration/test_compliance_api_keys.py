@@ -15,6 +15,7 @@ import structlog
 from realco.approvals.v1 import approvals_pb2
 from realco.compliance.v1 import api_keys_pb2 as pb
 from realco.compliance.v1 import parties_pb2
+from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.auth import acting_as
 from services.chassis.data.database import Database
@@ -271,7 +272,35 @@ async def test_nobody_approves_a_secret_of_somebody_whose_sessions_were_ended_wh
         with acting_as(CHECKER):
             await insert_end_of_sessions(tx, HOLDER)
     assert (await desk.exchange(works, secret))[0] == "UNAUTHENTICATED"
-    assert (await desk.decide(waits))[0] == "ILLEGAL_STATUS_CHANGE"
+    assert (await desk.decide(waits))[0] == "MAKER_SESSION_ENDED"
+
+
+async def test_nobody_approves_what_a_program_asked_for_whose_key_was_revoked_or_whose_holder_s_sessions_were_ended(
+    desk: Desk,
+) -> None:
+    async def revoke(key: K) -> None:
+        await desk.revoke(key)
+
+    async def give_another_secret(key: K) -> None:
+        await desk.rotate(key)
+        await desk.decide(key)
+
+    async def let_expire(key: K) -> None:
+        desk.harness.clock.advance(timedelta(days=30))
+        jobs = build_jobs(build_dependencies(desk.harness.database, desk.harness.clock))
+        [job] = [each for each in jobs if each.name == "expire_api_keys"]
+        await job.run()
+
+    async def end_sessions(key: K) -> None:
+        await desk.end_sessions()
+
+    for end, counts in ((give_another_secret, True), (let_expire, True), (revoke, False), (end_sessions, False)):
+        key, secret = await desk.open_key()
+        party = await desk.write((await desk.exchange(key, secret)).access_token)
+        await end(key)
+        answer = await desk.pass_check()
+        assert party.legal_name == "Oak LLC"
+        assert answer.status == Approval.EXECUTED if counts else answer[0] == "MAKER_SESSION_ENDED", end.__name__
 
 
 async def test_an_api_key_has_what_its_client_wrote_beside_it_and_is_found_by_its_external_id(desk: Desk) -> None:

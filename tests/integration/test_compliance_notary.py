@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from realco.compliance.v1 import notary_pb2 as pb
 from realco.compliance.v1 import parties_pb2
 
-from services.chassis.calls.auth import Principal, acting_as, service_principal
+from services.chassis.calls.auth import Principal, SignedInKey, acting_as, service_principal
 from services.chassis.data.seals import NotSealed
 from services.chassis.values.approval import VALIDITY
 from services.chassis.values.approval_policy import NO_POLICY, ApprovalPolicy, ApprovalRule
@@ -106,6 +106,15 @@ class Desk:
                 return refusal.reason
         return found.requested_by, *found.approved_by
 
+    async def refuse(self) -> str:
+        """Who does not count, and why."""
+        request = pb.CheckMovementRequest(
+            kind=self.kind, resource_id=self.resource_id, content_hash=HASH, movement=WHOLE
+        )
+        with acting_as(service_principal("escrow", ORG)), pytest.raises(DomainError) as refused:
+            await self.notary.CheckMovement(request, None)
+        return refused.value.metadata["not_counted"]
+
 
 @pytest.fixture
 def desk(compliance: ComplianceHarness) -> Desk:
@@ -178,10 +187,7 @@ async def test_what_was_executed_in_a_session_that_was_ended_is_executed_anew(ex
     await desk.execute(replace(CHECKER, signed_in_at=int(time.time()) - 60))
     assert await desk.check() == (MAKER.person, THIRD.person)
     await end_sessions(desk, "")
-    request = pb.CheckMovementRequest(kind=desk.kind, resource_id=desk.resource_id, content_hash=HASH, movement=WHOLE)
-    with acting_as(service_principal("escrow", ORG)), pytest.raises(DomainError) as refused:
-        await desk.notary.CheckMovement(request, None)
-    assert refused.value.metadata["not_counted"] == f"{CHECKER.person} said so in a session that was ended"
+    assert await desk.refuse() == f"{CHECKER.person} said so in a session that was ended"
     assert await desk.execute(MAKER) == ""
     assert await desk.check() == (MAKER.person, THIRD.person)
 
@@ -304,11 +310,46 @@ async def gain(desk: Desk, party_id: str) -> None:
     await desk.harness.add(CHECKER.person, party_id=party_id)
 
 
-async def end_sessions(desk: Desk, party_id: str) -> None:
-    with acting_as(MAKER):
-        await desk.harness.parties.EndSessions(
-            parties_pb2.EndSessionsRequest(idempotency_key=new_id("key"), person_id=CHECKER.person), None
-        )
+async def end_sessions(desk: Desk, _: str) -> None:
+    await end_sessions_of(desk, CHECKER)
+
+
+async def end_sessions_of(desk: Desk, person: Principal) -> None:
+    request = parties_pb2.EndSessionsRequest(idempotency_key=new_id("key"), person_id=person.person)
+    with acting_as(THIRD):
+        await desk.harness.parties.EndSessions(request, None)
+
+
+# A minute ago; and with an API key that is not there any more.
+SIGNED_IN = replace(MAKER, signed_in_at=int(time.time()) - 60)
+PROGRAM = replace(MAKER, api_key=SignedInKey(new_id("key"), frozenset({"DISTRIBUTIONS_WRITE"}), "secret-1"))
+
+
+@pytest.mark.parametrize("who", [SIGNED_IN, PROGRAM], ids=["a person", "a program"])
+async def test_nobody_approves_what_was_asked_for_in_a_session_that_was_ended(desk: Desk, who: Principal) -> None:
+    await desk.ask(who)
+    await end_sessions_of(desk, who)
+    assert await desk.approve() == "MAKER_SESSION_ENDED"
+    await desk.ask(THIRD)
+    assert await desk.approve() == ""
+    assert await desk.check() == (THIRD.person, CHECKER.person)
+
+
+async def test_what_was_asked_for_in_a_session_that_was_ended_does_not_move_though_it_was_approved(desk: Desk) -> None:
+    await desk.ask(SIGNED_IN)
+    assert await desk.approve() == ""
+    await end_sessions_of(desk, SIGNED_IN)
+    assert await desk.refuse() == f"{MAKER.person} asked for it in a session that was ended"
+    await desk.ask(THIRD)
+    assert await desk.check() == "MOVEMENT_NOT_DECIDED", "the yes was to what the other asked for"
+
+
+async def test_whoever_asked_in_a_session_that_was_ended_took_back_all_the_same_what_was_approved(desk: Desk) -> None:
+    await desk.ask()
+    await desk.approve()
+    await desk.ask(SIGNED_IN, content_hash=OTHER_HASH)
+    await end_sessions_of(desk, SIGNED_IN)
+    assert await desk.check() == "MOVEMENT_NOT_DECIDED"
 
 
 @pytest.mark.parametrize("meanwhile", [gain, end_sessions])
@@ -319,10 +360,7 @@ async def test_who_may_approve_no_longer_when_money_is_to_move_has_approved_noth
     await desk.ask(beneficiary_party_ids=[party.party_id])
     assert await desk.approve(replace(CHECKER, signed_in_at=int(time.time()) - 60)) == ""
     await meanwhile(desk, party.party_id)
-    request = pb.CheckMovementRequest(kind=desk.kind, resource_id=desk.resource_id, content_hash=HASH, movement=WHOLE)
-    with acting_as(service_principal("escrow", ORG)), pytest.raises(DomainError) as refused:
-        await desk.notary.CheckMovement(request, None)
-    assert refused.value.metadata["not_counted"].startswith(f"{CHECKER.person} ")
+    assert (await desk.refuse()).startswith(f"{CHECKER.person} ")
     assert await desk.approve(THIRD) == ""
     assert await desk.check() == (MAKER.person, THIRD.person)
 

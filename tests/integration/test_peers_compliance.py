@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from realco.compliance.v1 import api_keys_pb2, parties_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
-from realco.compliance.v1 import parties_pb2
 from realco.type.v1.money_pb2 import Money
 
 from services.chassis.approvals.notary import Movement, MovementLine
@@ -44,6 +44,12 @@ class MemoryOffice:
         self.servicer.not_counted = f"{person} said so in a session that was ended"
         return START
 
+    async def add_key(self) -> str:
+        return new_id("key")
+
+    async def revoke(self, api_key_id: str) -> None:
+        self.servicer.revoked.add(api_key_id)
+
     async def add_party(self, *, cleared: bool) -> str:
         party_id = new_id("pty")
         if not cleared:
@@ -78,6 +84,15 @@ class RealOffice:
             parties_pb2.EndSessionsRequest(idempotency_key=new_id("key"), person_id=person), None
         )
         return from_timestamp(answer.end_time)
+
+    async def add_key(self) -> str:
+        request = api_keys_pb2.CreateApiKeyRequest(display_name="ERP", scopes=[api_keys_pb2.ApiKey.ESCROW_READ])
+        request.expire_time.FromDatetime(START + timedelta(days=1))
+        issued = await self._harness.api_keys.CreateApiKey(request, None)
+        return str(issued.api_key.api_key_id)
+
+    async def revoke(self, api_key_id: str) -> None:
+        await self._harness.api_keys.RevokeApiKey(api_keys_pb2.RevokeApiKeyRequest(api_key_id=api_key_id), None)
 
     async def add_party(self, *, cleared: bool) -> str:
         party_id: str = (await self._harness.create()).party_id
@@ -218,6 +233,11 @@ async def test_for_whom_a_person_acts_is_told_at_once(office: Office) -> None:
         ended_at = await office.end_sessions("ann")
         told = [await client.list_parties_of_person("ann") for client in clients]
         assert told == [Standing(frozenset({party}), ended_at)] * 3
+        key = await office.add_key()
+        for revoked in (False, True):
+            told = [await client.list_parties_of_person("bob", api_key_id=key) for client in clients]
+            assert told == [Standing(api_key_revoked=revoked)] * 3
+            await office.revoke(key)
 
 
 async def test_what_two_persons_decided_is_decided_until_one_who_approved_it_counts_no_longer(office: Office) -> None:

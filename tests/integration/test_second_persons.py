@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import pytest
 from realco.approvals.v1 import approvals_pb2
-from realco.compliance.v1 import compliance_pb2
+from realco.compliance.v1 import compliance_pb2, parties_pb2
 from realco.distributions.v1 import distributions_pb2
 from realco.transactions.v1 import transactions_pb2
 
@@ -41,6 +42,12 @@ class Waiting(Protocol):
         """The person begins to act for the party that gains."""
         ...
 
+    async def ask_again(self, asker: Principal) -> None:
+        """The person asks for something of this kind, which waits from then on."""
+        ...
+
+    async def end_sessions(self, person: str) -> None: ...
+
     def decide(self, word: str, etag: str, content_hash: str) -> tuple[str, Any]:
         """The RPC of its own route, and what is asked of it."""
         ...
@@ -65,6 +72,13 @@ class WaitingTransaction:
 
     async def let_gain(self, person: str) -> None:
         self.harness.compliance.parties[person] = {"sponsor-1"}
+
+    async def ask_again(self, asker: Principal) -> None:
+        ordered = await self.harness.ask(asker, "CreateTransaction", await self.harness.deposit_request())
+        self.resource_id = ordered.transaction_id
+
+    async def end_sessions(self, person: str) -> None:
+        self.harness.compliance.ended[person] = datetime.now(UTC)
 
     async def read(self) -> Any:
         return await self.servicer.GetTransaction(
@@ -95,6 +109,16 @@ class WaitingDistribution:
     async def let_gain(self, person: str) -> None:
         self.harness.persons.parties[person] = frozenset({"inv-001"})
 
+    async def ask_again(self, asker: Principal) -> None:
+        with acting_as(Principal("admin-4", "admin", self.org_id)):
+            assert await by_own_route(self, await find_approval(self), "reject") == ANSWERED
+        with acting_as(asker):
+            request = distributions_pb2.SubmitDistributionRequest(distribution_id=self.resource_id)
+            await self.servicer.SubmitDistribution(request, None)
+
+    async def end_sessions(self, person: str) -> None:
+        self.harness.persons.ended[person] = datetime.now(UTC)
+
     async def read(self) -> Any:
         return await self.servicer.GetDistribution(
             distributions_pb2.GetDistributionRequest(distribution_id=self.resource_id), None
@@ -123,6 +147,15 @@ class WaitingCheck:
 
     async def let_gain(self, person: str) -> None:
         await self.harness.add(person)
+
+    async def ask_again(self, asker: Principal) -> None:
+        await self.harness.update(asker, legal_name="Ada Parks")
+        self.resource_id = (await self.harness.waiting(self.harness.party_id))[0].compliance_check_id
+
+    async def end_sessions(self, person: str) -> None:
+        request = parties_pb2.EndSessionsRequest(idempotency_key="ended", person_id=person)
+        with acting_as(Principal("admin-9", "admin", self.org_id)):
+            await self.harness.parties.EndSessions(request, None)
 
     async def read(self) -> Any:
         request = compliance_pb2.GetComplianceCheckRequest(compliance_check_id=self.resource_id)
@@ -231,6 +264,25 @@ async def test_whoever_approved_it_and_then_began_to_act_for_who_gains_is_not_co
             await waiting.let_gain(person)
     with acting_as(Principal("admin-6", "admin", waiting.org_id)):
         assert (await waiting.read()).status != before.status
+
+
+@pytest.mark.parametrize("kind", [WaitingTransaction, WaitingDistribution, WaitingCheck], ids=lambda kind: kind.service)
+async def test_what_was_asked_for_in_a_session_that_was_ended_is_approved_by_neither_way_and_can_be_rejected(
+    service_database: OpenDatabase, kind: type[Any]
+) -> None:
+    waiting = kind()
+    await waiting.open(await service_database(kind.service))
+    asker = Principal("admin-2", "admin", waiting.org_id, signed_in_at=1)
+    await waiting.ask_again(asker)
+    await waiting.end_sessions(asker.person)
+    with acting_as(Principal("admin-4", "admin", waiting.org_id)):
+        approval, before = await find_approval(waiting), await waiting.read()
+        assert list_offered(approval) == {"reject"}
+        assert "MAKER_SESSION_ENDED" in {each.rule for each in approval.explanations}
+        for way in (by_own_route, by_inbox):
+            assert await way(waiting, approval, "approve") == "MAKER_SESSION_ENDED", way.__name__
+        assert await waiting.read() == before
+        assert await by_own_route(waiting, approval, "reject") == ANSWERED
 
 
 @pytest.mark.parametrize("kind", [WaitingTransaction, WaitingDistribution], ids=lambda kind: kind.service)

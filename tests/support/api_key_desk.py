@@ -85,9 +85,16 @@ class Desk:
 
     async def decide(self, key: K, verb: str = "Approve", token: str = "", **more: Any) -> Any:
         """Of what waits about the key; by another admin, if nobody is named."""
+        return await self._decide({"resource_id": [key.api_key_id]}, verb, token, **more)
+
+    async def pass_check(self) -> Any:
+        """Of the party that was made last; by another admin."""
+        return await self._decide({"kind": ["REVIEW_COMPLIANCE_CHECK"]}, "Approve", note="Seen.")
+
+    async def _decide(self, waiting: dict[str, Any], verb: str, token: str = "", **more: Any) -> Any:
         looking = self.sign_in(OTHER)
-        asked = approvals_pb2.ListApprovalsRequest(resource_id=[key.api_key_id], status=["PENDING"])
-        [listed] = (await self.call("ListApprovals", asked, looking)).approvals
+        asked = approvals_pb2.ListApprovalsRequest(**waiting, status=["PENDING"])
+        listed, *_ = (await self.call("ListApprovals", asked, looking)).approvals
         read = await self.call("GetApproval", approvals_pb2.GetApprovalRequest(approval_id=listed.approval_id), looking)
         known = {"approval_id": read.approval_id, "etag": read.etag, "idempotency_key": new_id("key")}
         if verb == "Approve":

@@ -120,7 +120,9 @@ class Compliance:
             raise Unavailable("Compliance is away.")
         return [Clearance(party_id=each, known=each not in self.unknown) for each in party_ids]
 
-    async def list_parties_of_person(self, person_id: str, *, include_former: bool = False) -> Standing:
+    async def list_parties_of_person(
+        self, person_id: str, *, include_former: bool = False, api_key_id: str | None = None
+    ) -> Standing:
         return Standing()
 
     async def check_movement(self, request: CheckMovementRequest) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from datetime import datetime
 
 from services.chassis.calls.auth import Principal
 from services.chassis.values.approval import Standing
+from services.chassis.values.errors import DomainError
 
 
 class Persons:
@@ -15,11 +16,18 @@ class Persons:
     def __init__(self) -> None:
         self.parties: dict[str, frozenset[str]] = {}
         self.ended: dict[str, datetime] = {}  # when the sessions of a person were ended
+        self.revoked: set[str] = set()  # API keys
+        self.refusal: DomainError | None = None  # what speaks against telling anything
 
     async def list_current(self, principal: Principal) -> frozenset[str]:
         return self.parties.get(principal.person, frozenset())
 
     list_heard = list_interests = list_current
 
-    async def list_standings(self, persons: Collection[str]) -> dict[str, Standing]:
-        return {one: Standing(self.parties.get(one, frozenset()), self.ended.get(one)) for one in persons}
+    async def list_standings(self, persons: Mapping[str, str | None]) -> dict[str, Standing]:
+        if self.refusal is not None:
+            raise self.refusal
+        return {
+            one: Standing(self.parties.get(one, frozenset()), self.ended.get(one), key in self.revoked)
+            for one, key in persons.items()
+        }

@@ -63,7 +63,7 @@ FORMS = {
     "allocation_lines": ["f91c2eff63903b53"],
     "allocations": ["79323f4220e6ba09"],
     "api_keys": ["cfd2042970e19ce4"],
-    "approvals": ["af6ba3eff0d6ab25"],
+    "approvals": ["c882aed48fcb420a"],
     "bank_accounts": ["14495672e46d1803"],
     "compliance_checks": ["a9eaefe58a76d4e3"],
     "contributions": ["8a8881bf5c25c146"],
@@ -87,7 +87,7 @@ FORMS = {
     "provider_payments": ["85f4a3d7d7574257"],
     "sagas": ["3f31ea1c0995fd8b"],
     "seen_letters": ["c3d76cac32ebab3d"],
-    "statements": ["88c4e84287715907"],
+    "statements": ["43302aa0e765495f"],
     "transaction_limits": ["3d30d1f8652079bc"],
     "transactions": ["b4be75fbd3024ae1"],
 }

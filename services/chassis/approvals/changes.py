@@ -69,6 +69,8 @@ class ApprovalEvents:
             beneficiary_party_ids=details.beneficiary_party_ids,
             created_by=principal.person,
             created_role=principal.role,
+            signed_in_at=principal.signed_in_at,
+            api_key_id=principal.api_key_id,
             created_at=now,
             expires_at=now + terms.validity if expires else None,
             updated_at=now,
@@ -77,6 +79,12 @@ class ApprovalEvents:
         await records.insert_approval(tx, approval)
         await outbox.enqueue(tx, self.requested(approval=messages.to_listed_approval(approval)), now=now)
         return approval
+
+    async def renew(self, tx: AsyncConnection, approval: Approval, now: datetime) -> Approval:
+        """Who asked for a locked one that waits asks for it again: from now on it counts by this session."""
+        principal = current_principal()
+        renewed = replace(approval, signed_in_at=principal.signed_in_at, api_key_id=principal.api_key_id)
+        return approval if renewed == approval else await self.save(tx, renewed, now)
 
     async def save(self, tx: AsyncConnection, approval: Approval, now: datetime, *, due_at: Any = None) -> Approval:
         """The next version of a locked one."""
@@ -108,7 +116,7 @@ class ApprovalEvents:
 
         Raises:
             ApprovalExpired, IllegalStatusChange, MakerIsChecker, AlreadyApproved, BeneficiaryIsChecker,
-            InsufficientUserAuthentication
+            MakerSessionEnded, InsufficientUserAuthentication
         """
         principal, terms = current_principal(), decide_terms_of(tx, approval.kind, approval.amount)
         yes = Approver(principal.person, now, principal.signed_in_at)

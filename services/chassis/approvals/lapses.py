@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
-from services.chassis.values.approval import Approval, ApprovalFacts
+from services.chassis.values.approval import Approval, ApprovalFacts, MakerSessionEnded, was_asked_in_ended_session
+from services.chassis.values.errors import DomainError
+from services.chassis.values.explanation import Explanation
 
 
 async def ask_facts(parties: Parties, approval: Approval | None, makers: frozenset[str] = frozenset()) -> ApprovalFacts:
-    """Of the caller, who is about to approve it, and of each who did before. Not to be called inside a transaction.
+    """Of the caller, who is about to approve it, of each who did before, and of who asked for it.
+
+    Not to be called inside a transaction.
 
     Args:
         approval: As it was just now; None where there is none.
@@ -18,6 +22,24 @@ async def ask_facts(parties: Parties, approval: Approval | None, makers: frozens
         SessionEnded: the caller's own session was.
         Unavailable: nobody can tell.
     """
-    before = () if approval is None else approval.approvers
-    persons = {current_principal().person, *(each.approved_by for each in before)}
+    persons: dict[str, str | None] = {current_principal().person: None}
+    if approval is not None:
+        persons |= {each.approved_by: None for each in approval.approvers} | _list_who_asked(approval)
     return ApprovalFacts(await parties.list_standings(persons), makers)
+
+
+async def explain_ended_session(parties: Parties, approval: Approval) -> Explanation | None:
+    """For whoever reads an approval that waits: why no yes counts; None where one does, or nobody can tell."""
+    who_asked = _list_who_asked(approval)
+    try:
+        if not (who_asked and was_asked_in_ended_session(approval, await parties.list_standings(who_asked))):
+            return None
+    except DomainError:  # who reads in an ended session reads, and a yes is not counted while nobody can tell
+        return None
+    refusal, operands = MakerSessionEnded(), (("asked by", approval.created_by),)
+    return Explanation(refusal.message, refusal.reason, operands, "house rule: who is locked out asks for nothing")
+
+
+def _list_who_asked(approval: Approval) -> dict[str, str | None]:
+    """As `list_standings` takes it: nobody, where a service asked."""
+    return {} if approval.signed_in_at is None else {approval.created_by: approval.api_key_id}

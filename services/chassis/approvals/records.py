@@ -109,10 +109,10 @@ def _keep_pending(tx: AsyncConnection, rows: Iterable[Any]) -> list[Approval]:
     return [each for each in [_read(tx, row) for row in rows] if each.status is Status.PENDING]
 
 
-async def find_pending(
+async def lock_asked(
     tx: AsyncConnection, org_id: str, kind: str, content_hash: str, created_by: str
 ) -> Approval | None:
-    """What a person has asked for already with this content, and nobody has decided."""
+    """What a person has asked for already with this content, and nobody has decided; locked."""
     query = sa.select(approvals).where(
         _c.org_id == org_id,
         _c.kind == kind,
@@ -120,7 +120,7 @@ async def find_pending(
         _c.created_by == created_by,
         _c.status == Status.PENDING,
     )
-    row = (await tx.execute(query.order_by(_c.created_at.desc()).limit(1))).one_or_none()
+    row = (await tx.execute(query.order_by(_c.created_at.desc()).limit(1).with_for_update())).one_or_none()
     return None if row is None else _read(tx, row)
 
 
@@ -189,6 +189,8 @@ def _to_approval(row: Any) -> Approval:
         beneficiary_party_ids=frozenset(row.beneficiary_party_ids),
         created_by=row.created_by,
         created_role=row.created_role,
+        signed_in_at=row.signed_in_at,
+        api_key_id=row.api_key_id,
         created_at=row.created_at,
         expires_at=row.expires_at,
         updated_at=row.updated_at,
@@ -211,6 +213,8 @@ def _changing(approval: Approval) -> dict[str, Any]:
         "version": approval.version,
         "status": approval.status,
         "updated_at": approval.updated_at,
+        "signed_in_at": approval.signed_in_at,
+        "api_key_id": approval.api_key_id,
         "approvers_needed": approval.approvers_needed,
         "approver_ids": [each.approved_by for each in approval.approvers],
         "approved_at": [each.approved_at for each in approval.approvers],

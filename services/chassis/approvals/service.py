@@ -16,10 +16,11 @@ from realco.type.v1 import approval_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import messages, records
-from services.chassis.approvals.lapses import ask_facts
+from services.chassis.approvals.lapses import ask_facts, explain_ended_session
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
+from services.chassis.calls.wire import to_explanation
 from services.chassis.data.once import answered_before, replace_answer
 from services.chassis.data.operations import Operations
 from services.chassis.data.paging import read_list
@@ -175,5 +176,10 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
         )
 
     async def _show(self, approval: Approval, now: datetime) -> approval_pb2.Approval:
-        details = await self._approvals.describe(approval, now)
-        return messages.to_approval(approval, details, self._approvals.list_actions(approval, now))
+        details, actions = await self._approvals.describe(approval, now), self._approvals.list_actions(approval, now)
+        ended = await explain_ended_session(self._parties, approval) if approval.is_open_at(now) else None
+        if ended is None:
+            return messages.to_approval(approval, details, actions)
+        shown = messages.to_approval(approval, details, [each for each in actions if each != "approve"])
+        shown.explanations.insert(0, to_explanation(ended))
+        return shown

@@ -121,15 +121,17 @@ class Approvals:
             return build_answer(kind.answer_type, done)  # it stays as it is, and nobody has to approve that
         content = self._write_content(kind, request, details)
         # Who asks again without a key means what waits already.
-        before = None if keys_of(request) else await self._find_asked(tx, kind.name, content)
+        before = None if keys_of(request) else await self._lock_asked(tx, kind.name, content)
         if before is None or not before.is_open_at(now):
             before = await self._events.insert(tx, kind.name, content, details, now)
+        else:
+            before = await self._events.renew(tx, before, now)
         shown = messages.to_approval(before, details, self.list_actions(before, now))
         return kind.answer_type(approval=shown)
 
-    async def _find_asked(self, tx: AsyncConnection, kind: str, content: str) -> Approval | None:
+    async def _lock_asked(self, tx: AsyncConnection, kind: str, content: str) -> Approval | None:
         principal = current_principal()
-        return await records.find_pending(tx, principal.org_id, kind, hash_content(content), principal.person)
+        return await records.lock_asked(tx, principal.org_id, kind, hash_content(content), principal.person)
 
     async def witness(self, approval: Approval, rehearse: Callable[[], Awaitable[Any]]) -> None:
         """Has the notary hear the caller's yes before it counts, where money moves in another service by it.

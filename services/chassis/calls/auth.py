@@ -72,6 +72,11 @@ class Principal:
         return normalize_person(self.on_behalf_of or self.known_as or self.subject)
 
     @property
+    def api_key_id(self) -> str | None:
+        """The API key that signed in for the person, if one did."""
+        return None if self.api_key is None else self.api_key.api_key_id
+
+    @property
     def key_owner(self) -> str:
         """Whose idempotency keys it uses: its own, or, where what a person asked for is done, that person's."""
         in_name_of = self.on_behalf_of if self.role != SERVICE_ROLE else None

@@ -8,19 +8,16 @@ sessions were ended.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
+from google.protobuf.message import Message
+
 from services.chassis.calls.auth import Principal, acting_as
+from services.chassis.calls.peers import ask
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.values.approval import Standing
-
-
-def read_standing(answer: Any) -> Standing:
-    """What the owner of parties answered about a person."""
-    is_ended = answer.HasField("sessions_end_time")
-    return Standing(frozenset(answer.party_ids), from_timestamp(answer.sessions_end_time) if is_ended else None)
 
 
 class Parties(Protocol):
@@ -47,8 +44,11 @@ class Parties(Protocol):
         """
         ...
 
-    async def list_standings(self, persons: Collection[str]) -> Mapping[str, Standing]:
+    async def list_standings(self, persons: Mapping[str, str | None]) -> Mapping[str, Standing]:
         """Of each of these persons in the caller's organization: with the parties of `list_interests`.
+
+        Args:
+            persons: Each with the API key that signed in for it, if one did.
 
         Raises:
             SessionEnded: the caller's own sessions were ended.
@@ -58,9 +58,38 @@ class Parties(Protocol):
 
 
 class Ask(Protocol):
-    """Asks the owner for which parties a person acts at this moment, and when the person's sessions were ended."""
+    """Asks the owner for which parties a person acts at this moment, and whether its sessions were ended."""
 
-    async def __call__(self, person_id: str, *, include_former: bool = False) -> Standing: ...
+    async def __call__(
+        self, person_id: str, *, include_former: bool = False, api_key_id: str | None = None
+    ) -> Standing:
+        """
+        Args:
+            include_former: With the parties that the person acted for not long ago.
+            api_key_id: What signed in for the person, to be told whether somebody revoked it.
+
+        Raises:
+            SessionEnded: the caller's own sessions were ended.
+            Unavailable: nobody can tell.
+        """
+        ...
+
+
+class AskByRpc:
+    """Asks by the owner's RPC, whose package this library does not know."""
+
+    def __init__(self, rpc: Any, request_type: type[Message]) -> None:
+        self._rpc = rpc
+        self._request_type = request_type
+
+    async def __call__(
+        self, person_id: str, *, include_former: bool = False, api_key_id: str | None = None
+    ) -> Standing:
+        asked = {"person_id": person_id, "include_former": include_former, "api_key_id": api_key_id}
+        answer: Any = await ask(self._rpc, self._request_type(**asked))
+        is_ended = answer.HasField("sessions_end_time")
+        ended_at = from_timestamp(answer.sessions_end_time) if is_ended else None
+        return Standing(frozenset(answer.party_ids), ended_at, answer.api_key_revoked)
 
 
 class NoParties:
@@ -75,7 +104,7 @@ class NoParties:
     async def list_interests(self, principal: Principal) -> frozenset[str]:
         return frozenset()
 
-    async def list_standings(self, persons: Collection[str]) -> Mapping[str, Standing]:
+    async def list_standings(self, persons: Mapping[str, str | None]) -> Mapping[str, Standing]:
         return {person: Standing() for person in persons}
 
 
@@ -96,10 +125,9 @@ class CurrentParties:
         with acting_as(principal):
             return (await self._ask(principal.person, include_former=True)).parties
 
-    async def list_standings(self, persons: Collection[str]) -> Mapping[str, Standing]:
-        asked = sorted(persons)
-        found = await asyncio.gather(*(self._ask(person, include_former=True) for person in asked))
-        return dict(zip(asked, found, strict=True))
+    async def list_standings(self, persons: Mapping[str, str | None]) -> Mapping[str, Standing]:
+        asking = [self._ask(person, include_former=True, api_key_id=key) for person, key in persons.items()]
+        return dict(zip(persons, await asyncio.gather(*asking), strict=True))
 
 
 async def find_parties(principal: Principal, parties: Parties, *, reads_only: bool) -> Principal:

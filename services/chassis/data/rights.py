@@ -102,7 +102,8 @@ CHASSIS: Table = {
     "approvals": both(
         insert=EVERY,
         update=(
-            *("version", "status", "updated_at", "approvers_needed", "approver_ids", "approved_at"),
+            *("version", "status", "updated_at", "signed_in_at", "api_key_id"),
+            *("approvers_needed", "approver_ids", "approved_at"),
             *("approver_signed_in_at", "decided_by", "decided_at", "note", "result_id", "result", "failure"),
             *("comments", "seal", *LEASE),
         ),

@@ -259,6 +259,8 @@ def _create_approvals(op: Op) -> None:
         sa.Column("beneficiary_party_ids", postgresql.ARRAY(sa.Text()), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("created_role", sa.Text(), nullable=False),
+        sa.Column("signed_in_at", sa.BigInteger(), nullable=True),
+        sa.Column("api_key_id", sa.Text(), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),

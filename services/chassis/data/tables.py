@@ -180,6 +180,10 @@ approvals = sa.Table(
     sa.Column("beneficiary_party_ids", pg.ARRAY(sa.Text), nullable=False),
     sa.Column("created_by", sa.Text, nullable=False),
     sa.Column("created_role", sa.Text, nullable=False),
+    # In which session it was asked for: when the person had signed in, in seconds since 1970, and the API key of a
+    # program. None where a service asked.
+    sa.Column("signed_in_at", sa.BigInteger),
+    sa.Column("api_key_id", sa.Text),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
     # None: it can be decided as long as what it is about waits.
     sa.Column("expires_at", sa.TIMESTAMP(timezone=True)),
@@ -222,8 +226,9 @@ approvals = sa.Table(
     info=sealed(
         *("org_id", "approval_id", "version", "kind", "status", "resource_id", "scope_id", "amount_minor", "currency"),
         *("content", "content_hash", "makers", "beneficiary_party_ids", "created_by", "created_role", "created_at"),
-        *("expires_at", "approvers_needed", "approver_ids", "approved_at", "approver_signed_in_at", "decided_by"),
-        *("decided_at", "result_id", "summary", "updated_at", "note", "result", "failure", "comments"),
+        *("signed_in_at", "api_key_id", "expires_at", "approvers_needed", "approver_ids", "approved_at"),
+        *("approver_signed_in_at", "decided_by", "decided_at", "result_id", "summary", "updated_at", "note", "result"),
+        *("failure", "comments"),
     ),
 )
 

@@ -66,6 +66,17 @@ class NotAMaker(DomainError):
     reason = "NOT_A_MAKER"
 
 
+class MakerSessionEnded(DomainError):
+    """Perhaps it was not who asked: whoever had the person's token, or the secret of the API key, asked in their name.
+    The person asks for it anew."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "MAKER_SESSION_ENDED"
+
+    def __init__(self) -> None:
+        super().__init__("It was asked for in a session that was ended since: reject it, and let it be asked for anew.")
+
+
 class ApprovalNotCancellable(DomainError):
     """What waits by itself goes on waiting, whoever made it."""
 
@@ -140,15 +151,25 @@ class Approver:
 
 
 class Standing(NamedTuple):
-    """What speaks against a person at this moment, where that person decides or decided something.
+    """What speaks against a person at this moment, where that person asks for, decides or decided something.
 
     Args:
         parties: The parties the person acts for; where somebody decides, also those it acted for not long ago.
         sessions_ended_at: When the person's sessions were last ended; None: nobody ended them.
+        api_key_revoked: Whether somebody revoked the API key that signed in for the person, if one did.
     """
 
     parties: frozenset[str] = frozenset()
     sessions_ended_at: datetime | None = None
+    api_key_revoked: bool = False
+
+    def has_ended(self, signed_in_at: int | None) -> bool:
+        """Whether the session of that sign-in was ended since.
+
+        Args:
+            signed_in_at: In seconds since 1970; None: a service did it, which has no session.
+        """
+        return self.api_key_revoked or was_ended(signed_in_at, self.sessions_ended_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +177,7 @@ class ApprovalFacts:
     """What a yes is counted on.
 
     Args:
-        standings: Of the person who says it, and of each who did before.
+        standings: Of the person who says it, of each who did before, and of who asked for it in a session.
         makers: Who had a part in it by now; those who had when it was asked for stand in the approval.
     """
 
@@ -183,6 +204,8 @@ class Approval:
     beneficiary_party_ids: frozenset[str]
     created_by: str
     created_role: str  # the role that the person had
+    signed_in_at: int | None  # when the person had signed in for it, in seconds since 1970; None: a service asked
+    api_key_id: str | None  # what signed in for the person, where a program asked
     created_at: datetime
     expires_at: datetime | None  # None: it can be decided as long as what it is about waits
     updated_at: datetime
@@ -246,7 +269,7 @@ def explain_lapse(
         return "had a part in making it"
     if gaining := sorted(frozenset(beneficiary_party_ids) & standing.parties):
         return f"acts for {gaining[0]}, which gains from it"
-    if was_ended(approver.signed_in_at, standing.sessions_ended_at):
+    if standing.has_ended(approver.signed_in_at):
         return "said so in a session that was ended"
     return None
 
@@ -271,6 +294,12 @@ def _drop_yes(approval: Approval, lapsed: Mapping[str, str], now: datetime) -> A
     gone = [each.approved_by for each in approval.approvers if each.approved_by in lapsed]
     notes = [Comment(SUBJECT, f"The yes of {person} counts no longer: {lapsed[person]}.", now) for person in gone]
     return replace(approval, approvers=kept, comments=(*approval.comments, *notes))
+
+
+def was_asked_in_ended_session(approval: Approval, standings: Mapping[str, Standing]) -> bool:
+    """Who asked in a session is among the standings, unless that was while they were asked for: it was good then."""
+    standing = standings.get(approval.created_by)
+    return standing is not None and standing.has_ended(approval.signed_in_at)
 
 
 def check_yes(approval: Approval, now: datetime, person: str, parties: Collection[str]) -> None:
@@ -299,12 +328,14 @@ def add_yes(approval: Approval, yes: Approver, facts: ApprovalFacts, needed: int
         note: What the person says to it. Whoever decides after them reads it among the comments.
 
     Raises:
-        ApprovalExpired, IllegalStatusChange, MakerIsChecker, AlreadyApproved, BeneficiaryIsChecker
+        ApprovalExpired, IllegalStatusChange, MakerIsChecker, AlreadyApproved, BeneficiaryIsChecker, MakerSessionEnded
     """
     person, now = yes.approved_by, yes.approved_at
     approval = _drop_yes(approval, find_lapsed(approval, facts), now)
     check_yes(approval, now, person, facts.standings[person].parties)
     check_no_maker(facts.makers, person)
+    if was_asked_in_ended_session(approval, facts.standings):
+        raise MakerSessionEnded()
     needed = max(needed, approval.approvers_needed)
     after = replace(approval, approvers_needed=needed, approvers=(*approval.approvers, yes))
     if len(after.approvers) >= needed:

@@ -17,7 +17,6 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.values.approval import Approval, ApprovalDetails, ApprovalFacts, Change
 from services.chassis.values.errors import Unauthenticated
 from services.chassis.values.etags import check_etag
-from services.chassis.values.refusals import IllegalStatusChange
 from services.chassis.values.text import is_person
 from services.compliance import actions, messages
 from services.compliance.domain import api_keys as rules
@@ -106,14 +105,11 @@ async def approve_secret(tx: AsyncConnection, approval: Approval, facts: Approva
     It goes on waiting where the organization wants yet another person.
 
     Raises:
-        ApiKeyNotFound, IllegalStatusChange, ApprovalExpired, MakerIsChecker, AlreadyApproved,
+        ApiKeyNotFound, IllegalStatusChange, ApprovalExpired, MakerIsChecker, AlreadyApproved, MakerSessionEnded,
         InsufficientUserAuthentication
     """
     key = await _lock(tx, approval.resource_id)
     key.check_live(now)
-    if key.next_secret is not None and await _were_sessions_ended(tx, key.created_by, key.next_secret.made_at):
-        message = "The sessions of its holder were ended after it was asked for; revoke it."
-        raise IllegalStatusChange(key.status, ApiKeyStatus.ACTIVE, message)
     if await API_KEY_APPROVALS.approve(tx, key.api_key_id, facts, now, approval.note):
         await store.save_api_key(tx, key, key.accept_secret(current_principal().person, now), now)
 
@@ -131,7 +127,8 @@ async def use_secret(tx: AsyncConnection, request: pb.IssueApiKeyTokenRequest, n
     """The key that the secret is of, and that secret. Raises Unauthenticated."""
     key = await store.find_api_key(tx, request.api_key_id)
     secret = None if key is None else rules.find_secret(key, request.secret, now)
-    if key is None or secret is None or await _were_sessions_ended(tx, key.created_by, secret.made_at):
+    ended_at = None if key is None else await find_end_of_sessions(tx, key.created_by)
+    if key is None or secret is None or (ended_at is not None and secret.made_at < ended_at):
         raise secret_not_acceptable()
     await store.save_use(tx, key, now)
     return key, secret
@@ -161,11 +158,6 @@ def build_secret_details(key: ApiKey) -> ApprovalDetails:
 
 async def _ask_for_approval(tx: AsyncConnection, key: ApiKey, now: datetime) -> None:
     await API_KEY_APPROVALS.open(tx, build_secret_details(key), messages.to_api_key_content(key), now)
-
-
-async def _were_sessions_ended(tx: AsyncConnection, person: str, since: datetime) -> bool:
-    ended_at = await find_end_of_sessions(tx, person)
-    return ended_at is not None and since < ended_at
 
 
 async def _lock_as_read(tx: AsyncConnection, api_key_id: str, etag: str) -> ApiKey:

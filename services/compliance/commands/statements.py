@@ -16,9 +16,10 @@ from services.chassis.calls.sign_in import check_fresh_sign_in
 from services.chassis.data.approval_policy import decide_terms_of
 from services.chassis.values.approval import VALIDITY
 from services.chassis.values.approval_policy import ApprovalTerms
-from services.compliance.domain.statements import Act, Statement, check_approver, sum_lines
+from services.compliance.domain.statements import Act, Statement, check_approver, find_lapsed, list_current, sum_lines
 from services.compliance.messages import read_lines, read_subject
 from services.compliance.queries.statements import require_decision
+from services.compliance.store.standings import read_standings
 from services.compliance.store.statements import insert_statement, list_statements
 
 
@@ -33,6 +34,7 @@ async def record_request(
         said_at=now,
         expires_at=now + terms.validity,
         signed_in_at=principal.signed_in_at,
+        api_key_id=principal.api_key_id,
         subject=read_subject(request.content_hash, request.movement),
         makers=frozenset(request.makers) | {person},
         beneficiary_party_ids=frozenset(request.beneficiary_party_ids),
@@ -50,12 +52,14 @@ async def record_approval(
         parties: Those the caller acts for, or did not long ago.
 
     Raises:
-        ContentChanged, ApprovalExpired, MakerIsChecker, BeneficiaryIsChecker, InsufficientUserAuthentication
+        ContentChanged, MakerSessionEnded, ApprovalExpired, MakerIsChecker, BeneficiaryIsChecker,
+        InsufficientUserAuthentication
     """
     principal, terms = current_principal(), _decide_terms(tx, request)
     person, subject = principal.person, read_subject(request.content_hash, request.movement)
     said = await list_statements(tx, request.kind, request.resource_id)
-    check_approver(said, subject, person, parties, now)
+    lapsed = find_lapsed(await read_standings(tx, list_current(said, subject), now))
+    check_approver(said, subject, person, parties, now, lapsed)
     check_fresh_sign_in(principal, terms.strong_sign_in_seconds_max)
     approved = Statement(
         Act.APPROVAL,
@@ -82,6 +86,7 @@ async def record_execution(
         said_at=now,
         expires_at=now + VALIDITY,
         signed_in_at=principal.signed_in_at,
+        api_key_id=principal.api_key_id,
         subject=read_subject(request.content_hash, request.movement),
     )
     await insert_statement(tx, request.kind, request.resource_id, executed)

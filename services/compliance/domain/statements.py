@@ -16,7 +16,14 @@ from datetime import datetime
 from enum import Enum
 from typing import Final, NamedTuple
 
-from services.chassis.values.approval import ApprovalExpired, Approver, Standing, check_beneficiary, explain_lapse
+from services.chassis.values.approval import (
+    ApprovalExpired,
+    Approver,
+    MakerSessionEnded,
+    Standing,
+    check_beneficiary,
+    explain_lapse,
+)
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import ContentChanged, MakerIsChecker
 
@@ -33,8 +40,6 @@ class Act(Enum):
 _DECIDING: Final = frozenset({Act.APPROVAL, Act.EXECUTION})
 # The kinds that the last yes does by itself. What was approved of any other kind moves only once a person executes it.
 DONE_BY_LAST_YES: Final = frozenset({"CLOSE_OFFERING"})
-# Whose word counts no longer, as what, and why.
-Lapsed = Mapping[tuple[Act, str], str]
 
 
 class Line(NamedTuple):
@@ -65,6 +70,7 @@ class Statement:
         approvers_needed: How many persons had to approve it, as the organization's rules said at that moment.
         expires_at: Until when what is asked for can be approved, or what was approved can be done.
         signed_in_at: When the person had signed in, in seconds since 1970.
+        api_key_id: What signed in for the person, where a program did.
     """
 
     act: Act
@@ -72,6 +78,7 @@ class Statement:
     said_at: datetime
     expires_at: datetime
     signed_in_at: int | None = None
+    api_key_id: str | None = None
     subject: Subject = NOTHING
     makers: frozenset[str] = frozenset()
     beneficiary_party_ids: frozenset[str] = frozenset()
@@ -86,24 +93,34 @@ def digest_movement(escrow_account_id: str, lines: Sequence[Line]) -> str:
 
 
 def check_approver(
-    said: Sequence[Statement], subject: Subject, person: str, parties: Collection[str], now: datetime
+    said: Sequence[Statement],
+    subject: Subject,
+    person: str,
+    parties: Collection[str],
+    now: datetime,
+    lapsed: Collection[Statement] = (),
 ) -> None:
     """Whether this person may approve it.
 
     Args:
         said: About the resource, oldest first.
         parties: Those the person acts for, or did not long ago.
+        lapsed: What counts no longer of it.
 
     Raises:
         ContentChanged: it is not what was asked for last.
+        MakerSessionEnded: whoever asked for it did so in a session that was ended.
         ApprovalExpired: nobody decided it in time.
         MakerIsChecker, BeneficiaryIsChecker
     """
-    asked = [each for each in _list_current(said, subject) if each.act is Act.REQUEST]
+    asked = [each for each in list_current(said, subject) if each.act is Act.REQUEST]
     if not asked:
         last = [each.subject.content_hash for each in said if each.act is Act.REQUEST][-1:]
         message = "That is not what was asked for last; read it again."
         raise ContentChanged(message, content_hash=last[0] if last else None)
+    asked = [each for each in asked if each not in lapsed]
+    if not asked:
+        raise MakerSessionEnded()
     ends_at = max(each.expires_at for each in asked)
     if ends_at <= now:
         raise ApprovalExpired("Nobody decided it in time; ask for it again.", expire_time=ends_at)
@@ -126,68 +143,61 @@ class Decision(NamedTuple):
     approved_by: tuple[str, ...]
 
 
-def list_deciders(said: Sequence[Statement], subject: Subject) -> list[str]:
-    """Who said yes to it, or executed it, since something else was asked for, or all was taken back."""
-    current = _list_current(said, subject)
-    return list(dict.fromkeys(each.person_id for each in current if each.act in _DECIDING))
-
-
-def find_lapsed(said: Sequence[Statement], subject: Subject, standings: Mapping[str, Standing]) -> Lapsed:
-    """Who has approved or executed it and counts no longer, and why. Whoever gains from it may execute it.
+def find_lapsed(standings: Mapping[Statement, Standing]) -> dict[Statement, str]:
+    """What counts no longer, and why. Whoever gains from it may ask for it and execute it.
 
     Args:
-        standings: For whom each of them acts now, or did not long ago, and when that person's sessions were ended.
+        standings: What is said now, each with what speaks against who said it at this moment.
     """
-    current, lapsed = _list_current(said, subject), {}
-    gaining = frozenset[str]().union(*(each.beneficiary_party_ids for each in current))
-    for each in (each for each in current if each.act in _DECIDING):
-        word = Approver(each.person_id, each.said_at, each.signed_in_at)
-        barred = gaining if each.act is Act.APPROVAL else ()
-        # The last one counts.
-        lapsed[each.act, each.person_id] = explain_lapse(word, (), barred, standings[each.person_id])
-    return {whose: why for whose, why in lapsed.items() if why is not None}
+    gaining = frozenset[str]().union(*(each.beneficiary_party_ids for each in standings))
+    why = {each: _explain_lapse(each, gaining, standing) for each, standing in standings.items()}
+    return {each: said for each, said in why.items() if said is not None}
+
+
+def _explain_lapse(statement: Statement, gaining: Collection[str], standing: Standing) -> str | None:
+    if statement.act is Act.REQUEST:
+        return "asked for it in a session that was ended" if standing.has_ended(statement.signed_in_at) else None
+    word = Approver(statement.person_id, statement.said_at, statement.signed_in_at)
+    return explain_lapse(word, (), gaining if statement.act is Act.APPROVAL else (), standing)
 
 
 def find_decision(
-    said: Sequence[Statement], subject: Subject, now: datetime, lapsed: Lapsed, *, executed: bool
+    said: Sequence[Statement], subject: Subject, now: datetime, lapsed: Collection[Statement], *, executed: bool
 ) -> Decision | None:
     """Who asked for it and who approved it in time, if as many persons did as any of the statements about it wants, not
     too long ago, and nothing else was asked for since.
 
     Args:
         said: About the resource, oldest first.
+        lapsed: What counts no longer of it. What was asked for, all the same, was asked for in place of something else.
         executed: It is decided only if a person executed it after that.
     """
-    current = _list_current(said, subject)
+    current = list_current(said, subject)
     needed = max((each.approvers_needed for each in current), default=1)
     if executed:
         current = current[: _find_last_execution(current, lapsed)]
     for number, asked in enumerate(current):
-        if asked.act is not Act.REQUEST:
+        if asked.act is not Act.REQUEST or asked in lapsed:
             continue
         heard = {
             each.person_id: each.expires_at
             for each in current[number:]
-            if each.act is Act.APPROVAL and each.said_at < asked.expires_at
+            if each.act is Act.APPROVAL and each.said_at < asked.expires_at and each not in lapsed
         }
-        for person in (*asked.makers, *(person for act, person in lapsed if act is Act.APPROVAL)):
+        for person in asked.makers:
             heard.pop(person, None)
         if len(heard) >= needed and max(heard.values()) > now:
             return Decision(asked.person_id, tuple(heard))
     return None
 
 
-def _find_last_execution(current: Sequence[Statement], lapsed: Lapsed) -> int:
+def _find_last_execution(current: Sequence[Statement], lapsed: Collection[Statement]) -> int:
     """How much was said before it was executed the last time by somebody who still counts: nothing, if nobody did."""
-    counting = (
-        number
-        for number, each in enumerate(current)
-        if each.act is Act.EXECUTION and (each.act, each.person_id) not in lapsed
-    )
+    counting = (number for number, each in enumerate(current) if each.act is Act.EXECUTION and each not in lapsed)
     return max(counting, default=0)
 
 
-def _list_current(said: Sequence[Statement], subject: Subject) -> list[Statement]:
+def list_current(said: Sequence[Statement], subject: Subject) -> list[Statement]:
     """What was said about it since something else was asked for, or all was taken back."""
     others = [number for number, each in enumerate(said) if each.act not in _DECIDING and each.subject != subject]
     return [each for each in said[others[-1] + 1 if others else 0 :] if each.subject == subject]

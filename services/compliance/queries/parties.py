@@ -17,7 +17,6 @@ from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.approval_policy import policy_of
 from services.chassis.data.paging import one_of, read_list, read_page
 from services.chassis.data.reach import is_mine, within_reach
-from services.chassis.values.approval import Standing
 from services.chassis.values.refusals import PartyNotFound
 from services.chassis.values.text import normalize_person
 from services.compliance import actions, messages
@@ -27,6 +26,7 @@ from services.compliance.queries.api_keys import check_key_of
 from services.compliance.store import checks as checks_store
 from services.compliance.store import limits as limits_store
 from services.compliance.store import parties as store
+from services.compliance.store.standings import read_standing
 from services.compliance.tables import parties, party_persons
 
 
@@ -96,17 +96,13 @@ async def list_parties_of_person(
     principal = current_principal()
     await check_session_of(tx, principal, now)
     person = normalize_person(request.person_id)
-    parties, ended_at = await get_standing(tx, person, now, include_former=request.include_former)
-    end_time = None if ended_at is None else to_timestamp(ended_at)
-    return persons_pb2.ListPartiesOfPersonResponse(party_ids=sorted(parties), sessions_end_time=end_time)
-
-
-async def get_standing(tx: AsyncConnection, person: str, now: datetime, *, include_former: bool = True) -> Standing:
-    """For whom the person acts, or also acted not long ago, and when its sessions were ended."""
-    found = frozenset(await store.list_parties_of_person(tx, person))
-    if include_former:
-        found |= frozenset(await store.list_former_parties_of(tx, person, now))
-    return Standing(found, await store.find_end_of_sessions(tx, person))
+    include_former, api_key_id = request.include_former, request.api_key_id or None
+    found = await read_standing(tx, person, now, include_former=include_former, api_key_id=api_key_id)
+    return persons_pb2.ListPartiesOfPersonResponse(
+        party_ids=sorted(found.parties),
+        sessions_end_time=None if found.sessions_ended_at is None else to_timestamp(found.sessions_ended_at),
+        api_key_revoked=found.api_key_revoked,
+    )
 
 
 async def check_session_of(tx: AsyncConnection, principal: Principal, now: datetime) -> None:

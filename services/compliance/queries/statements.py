@@ -14,10 +14,10 @@ from services.compliance.domain.statements import (
     Decision,
     find_decision,
     find_lapsed,
-    list_deciders,
+    list_current,
 )
 from services.compliance.messages import read_subject
-from services.compliance.queries.parties import get_standing
+from services.compliance.store.standings import read_standings
 from services.compliance.store.statements import list_statements
 
 
@@ -41,14 +41,13 @@ async def require_decision(
     """
     said = await list_statements(tx, request.kind, request.resource_id)
     subject = read_subject(request.content_hash, request.movement)
-    standings = {person: await get_standing(tx, person, now) for person in list_deciders(said, subject)}
-    lapsed = find_lapsed(said, subject, standings)
+    lapsed = find_lapsed(await read_standings(tx, list_current(said, subject), now))
     decision = find_decision(said, subject, now, lapsed, executed=executed)
     if decision is None:
         message = "Not as many persons as it takes have decided that this money is to move, as it is asked for here."
         if executed:
             message += " Or nobody executed it."
-        not_counted = "; ".join(dict.fromkeys(f"{person} {why}" for (_, person), why in lapsed.items()))
+        not_counted = "; ".join(dict.fromkeys(f"{each.person_id} {why}" for each, why in lapsed.items()))
         refusal = MovementNotDecided(
             message, kind=request.kind, resource_id=request.resource_id, not_counted=not_counted
         )

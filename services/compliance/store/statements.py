@@ -33,6 +33,7 @@ async def insert_statement(tx: AsyncConnection, kind: str, resource_id: str, sta
         "created_at": statement.said_at,
         "expires_at": statement.expires_at,
         "signed_in_at": statement.signed_in_at,
+        "api_key_id": statement.api_key_id,
     }
     await tx.execute(sa.insert(statements).values(**values, seal=seal_of(tx, statements, values)))
 
@@ -48,6 +49,7 @@ async def list_statements(tx: AsyncConnection, kind: str, resource_id: str) -> l
             row.created_at,
             row.expires_at,
             row.signed_in_at,
+            row.api_key_id,
             Subject(row.content_hash, row.movement_digest),
             frozenset(row.makers),
             frozenset(row.beneficiary_party_ids),

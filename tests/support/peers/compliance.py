@@ -30,6 +30,7 @@ class MemoryCompliance:
         self.parties: dict[str, set[str]] = {}  # person -> the parties that person acts for
         self.former: dict[str, set[str]] = {}  # those the person acted for not long ago
         self.ended: dict[str, datetime] = {}  # when the sessions of a person were ended
+        self.revoked: set[str] = set()  # API keys
         self.daily_deposit_minor: int | None = None  # what a party may bring in; all happens on one day
         self.results: dict[str, Result] = {}  # party -> what the contract allows and no rule here leads to
         self.made: dict[str, Result] = {}  # transaction -> the result of it
@@ -66,7 +67,9 @@ class MemoryCompliance:
         found |= self.former.get(request.person_id, set()) if request.include_former else set()
         ended_at = self.ended.get(request.person_id)
         end_time = None if ended_at is None else to_timestamp(ended_at)
-        return persons_pb2.ListPartiesOfPersonResponse(party_ids=sorted(found), sessions_end_time=end_time)
+        return persons_pb2.ListPartiesOfPersonResponse(
+            party_ids=sorted(found), sessions_end_time=end_time, api_key_revoked=request.api_key_id in self.revoked
+        )
 
     async def RecordRequest(
         self, request: notary_pb2.RecordRequestRequest, _: None

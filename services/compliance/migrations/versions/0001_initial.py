@@ -280,6 +280,7 @@ def _create_tables() -> None:
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("signed_in_at", sa.BigInteger(), nullable=True),
+        sa.Column("api_key_id", sa.Text(), nullable=True),
         sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.CheckConstraint("act IN ('REQUEST', 'APPROVAL', 'EXECUTION', 'WITHDRAWAL')", name="act_known"),
         sa.PrimaryKeyConstraint("org_id", "statement_id"),

@@ -1,0 +1,40 @@
+"""What speaks against a person at this moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.values.approval import Standing
+from services.compliance.domain.api_keys import ApiKeyStatus
+from services.compliance.domain.statements import Statement
+from services.compliance.store import parties as store
+from services.compliance.store.api_keys import find_api_key
+
+
+async def read_standing(
+    tx: AsyncConnection, person: str, now: datetime, *, include_former: bool = True, api_key_id: str | None = None
+) -> Standing:
+    """For whom the person acts, or also acted not long ago, and whether its sessions, or the API key, were ended.
+
+    Raises:
+        NotSealed: somebody wrote the API key past this service.
+    """
+    found = frozenset(await store.list_parties_of_person(tx, person))
+    if include_former:
+        found |= frozenset(await store.list_former_parties_of(tx, person, now))
+    revoked = api_key_id is not None and await _is_revoked(tx, api_key_id)
+    return Standing(found, await store.find_end_of_sessions(tx, person), revoked)
+
+
+async def read_standings(tx: AsyncConnection, said: Sequence[Statement], now: datetime) -> dict[Statement, Standing]:
+    """Of who said each of these."""
+    return {each: await read_standing(tx, each.person_id, now, api_key_id=each.api_key_id) for each in said}
+
+
+async def _is_revoked(tx: AsyncConnection, api_key_id: str) -> bool:
+    """One whose time ran out, or that has another secret, was not: nobody locked anybody out."""
+    key = await find_api_key(tx, api_key_id)
+    return key is None or key.status is ApiKeyStatus.REVOKED
