@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from realco.compliance.v1 import compliance_pb2 as pb
+from realco.compliance.v1 import parties_pb2
 from realco.type.v1 import money_pb2
 from realco.type.v1.sort_pb2 import Sort
 
@@ -167,6 +168,35 @@ async def test_who_wrote_a_fact_does_not_become_its_checker_by_a_later_change_of
     await compliance.update(third, legal_name="Ada Park")
     for check in await compliance.waiting():
         await compliance.review(check.compliance_check_id, MAKER)
+    assert (await compliance.get()).cleared
+
+
+async def test_a_check_that_was_asked_for_in_a_session_that_was_ended_is_asked_anew_by_who_writes_its_facts_again(
+    compliance,
+):
+    writer, other = Principal("admin-3", "admin", ORG, signed_in_at=1), Principal("admin-4", "admin", ORG)
+    await compliance.create(writer)
+    lost = {check.compliance_check_id for check in await compliance.waiting(compliance.party_id)}
+    with acting_as(MAKER):
+        ended = parties_pb2.EndSessionsRequest(idempotency_key="ended", person_id=writer.person)
+        await compliance.parties.EndSessions(ended, None)
+    for facts in ({"metadata": {"by": "nobody who vouches for it"}}, {"legal_name": "Ada Park"}):
+        for check_id in lost:
+            with pytest.raises(DomainError) as refused:
+                await compliance.review(check_id)
+            assert refused.value.reason == "MAKER_SESSION_ENDED"
+        await compliance.update(other, **facts)
+    asked = await compliance.waiting(compliance.party_id)
+    assert {check.explanation.rule for check in asked} == {"SESSION"}
+    before = (await compliance.get()).etag
+    await compliance.update(other, legal_name="Ada Park")
+    assert (await compliance.get()).etag == before, "to say it once more changes nothing"
+    for check in asked:
+        assert check.compliance_check_id not in lost
+        for maker in (Principal(writer.person, "admin", ORG), other):
+            with pytest.raises(MakerIsChecker):
+                await compliance.review(check.compliance_check_id, maker)
+        await compliance.review(check.compliance_check_id)
     assert (await compliance.get()).cleared
 
 

@@ -5,7 +5,7 @@ Whoever changes a check holds its party's lock, so the facts it is about do not 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -27,6 +27,7 @@ from services.compliance.domain.parties import Party
 from services.compliance.domain.refusals import ComplianceCheckNotFound
 from services.compliance.store import checks as store
 from services.compliance.store import parties as parties_store
+from services.compliance.store.standings import was_session_ended
 
 # A party cannot do without an answer, so the question waits until there is one.
 CHECK_APPROVALS = ResourceApprovals(
@@ -125,6 +126,24 @@ async def reopen_checks(tx: AsyncConnection, party: Party, questions: Mapping[st
             await store.save_check(tx, former, expired, now)
             await CHECK_APPROVALS.cancel(tx, former.compliance_check_id, now)
         await _open(tx, party, persons, check_type, makers, now, because)
+
+
+async def list_lost_questions(
+    tx: AsyncConnection, party_id: str, written: Collection[str], now: datetime
+) -> dict[str, Explanation]:
+    """The checks that wait and that nobody can pass, for they were asked for in a session that was ended: whoever
+    writes one of their facts again asks for them anew, be it the same fact.
+
+    Args:
+        written: The facts of the party that the caller writes.
+    """
+    lost = {}
+    for check_type, check in (await store.list_latest_of(tx, party_id)).items():
+        if check.status is CheckStatus.MANUAL_REVIEW and not clearance.list_facts(check_type).isdisjoint(written):
+            waiting = await CHECK_APPROVALS.find(tx, check.compliance_check_id, now)
+            if waiting is not None and await was_session_ended(tx, waiting, now):
+                lost[check_type] = clearance.ENDED
+    return lost
 
 
 async def expire_check(tx: AsyncConnection, check_id: str, now: datetime) -> None:

@@ -49,15 +49,17 @@ async def create_party(tx: AsyncConnection, request: pb.CreatePartyRequest, now:
 
 
 async def update_party(tx: AsyncConnection, request: pb.UpdatePartyRequest, now: datetime) -> pb.Party:
-    """Takes over the fields the mask names, and asks a person again what they put in question.
+    """Takes over the fields the mask names, and asks a person again what they put in question, or what was asked for in
+    a session that was ended.
 
     Raises: PartyNotFound, EtagMismatch, InvalidField.
     """
     before = await _lock(tx, request.party_id)
     check_etag(request.etag, before.etag)
     after = replace(before, **_read_fields(request, request.update_mask.paths))
-    if after != before:
-        await checks.reopen_checks(tx, after, rules.list_questions(before, after), now)
+    lost = await checks.list_lost_questions(tx, before.party_id, request.update_mask.paths, now)
+    if after != before or lost:
+        await checks.reopen_checks(tx, after, lost | rules.list_questions(before, after), now)
         after = await store.save_party(tx, before, after, events.PartyUpdated(), now)
     return await actions.answer_party(tx, after)
 

@@ -32,6 +32,10 @@ VALIDITY = timedelta(days=365)
 _SOURCE = "house rule: a person passes each check, and the answer is good for 365 days"
 EXPIRED = Explanation("The last answer expired.", "VALIDITY", source="house rule: an answer is good for 365 days")
 
+ENDED = Explanation(
+    "It was asked for in a session that was ended.", "SESSION", source="house rule: who is locked out asks for nothing"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -54,9 +58,9 @@ def list_required_types() -> list[str]:
     return [required.check_type for required in REQUIRED_CHECKS]
 
 
-def list_facts(check_type: str) -> tuple[str, ...]:
+def list_facts(check_type: str) -> frozenset[str]:
     """The facts of a party that a check of this type is about."""
-    return next(required.rests_on for required in REQUIRED_CHECKS if required.check_type == check_type)
+    return frozenset(next(each.rests_on for each in REQUIRED_CHECKS if each.check_type == check_type))
 
 
 NO_CHECK = Check("PENDING", None)

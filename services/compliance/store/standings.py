@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.values.approval import Standing
+from services.chassis.values.approval import Approval, Standing, was_asked_in_ended_session
 from services.compliance.domain.api_keys import ApiKeyStatus
 from services.compliance.domain.statements import Statement
 from services.compliance.store import parties as store
@@ -32,6 +32,12 @@ async def read_standing(
 async def read_standings(tx: AsyncConnection, said: Sequence[Statement], now: datetime) -> dict[Statement, Standing]:
     """Of who said each of these."""
     return {each: await read_standing(tx, each.person_id, now, api_key_id=each.api_key_id) for each in said}
+
+
+async def was_session_ended(tx: AsyncConnection, approval: Approval, now: datetime) -> bool:
+    """Whether it was asked for in a session that was ended since."""
+    standing = await read_standing(tx, approval.created_by, now, api_key_id=approval.api_key_id)
+    return was_asked_in_ended_session(approval, {approval.created_by: standing})
 
 
 async def _is_revoked(tx: AsyncConnection, api_key_id: str) -> bool:
