@@ -189,6 +189,7 @@ def to_hold(row: Any, actions: Iterable[str] = ()) -> holds_pb.Hold:
         ledger_account=to_ledger_account(row.kind, row.party_id),
         amount=to_money(Money(row.amount_minor, row.currency)),
         captured_amount=to_money(Money(row.captured_minor, row.currency)),
+        overridden_amount=to_money(Money(row.overridden_minor, row.currency)),
         status=row.status,
         reason=row.reason,
         transaction_id=row.transaction_id,

@@ -304,6 +304,7 @@ holds = sa.Table(
     _text("party_id", default=""),
     sa.Column("amount_minor", sa.BigInteger, nullable=False),
     _counter("captured_minor"),
+    _counter("overridden_minor"),
     _text("status", default="PLACED"),
     _text("reason"),
     _text("description", default=""),
@@ -325,7 +326,7 @@ holds = sa.Table(
         [f"ledger_accounts.{name}" for name in _ACCOUNT],
     ),
     sa.CheckConstraint(_AMOUNT, name="amount_positive"),
-    sa.CheckConstraint("status IN ('PLACED', 'CAPTURED', 'RELEASED', 'EXPIRED')", name="status_known"),
+    sa.CheckConstraint("status IN ('PLACED', 'CAPTURED', 'RELEASED', 'EXPIRED', 'OVERRIDDEN')", name="status_known"),
     sa.CheckConstraint("reason IN ('RETURN_RISK', 'DISPUTE', 'MANUAL')", name="reason_known"),
     sa.CheckConstraint(
         "num_nonnulls(resolved_at, resolved_by) = CASE WHEN status = 'PLACED' THEN 0 ELSE 2 END",
@@ -336,7 +337,14 @@ holds = sa.Table(
         " ELSE captured_minor = 0 END",
         name="captured_within",
     ),
-    sa.CheckConstraint("returned_transaction_id IS NULL OR status = 'CAPTURED'", name="captured_by_a_return"),
+    sa.CheckConstraint(
+        "CASE status WHEN 'OVERRIDDEN' THEN overridden_minor > 0 AND overridden_minor <= amount_minor"
+        " ELSE overridden_minor = 0 END",
+        name="overridden_within",
+    ),
+    sa.CheckConstraint(
+        "(status = 'OVERRIDDEN') = (returned_transaction_id IS NOT NULL)", name="overridden_by_a_return"
+    ),
     sa.Index("holds_newest", "org_id", "escrow_account_id", "created_at", "hold_id"),
     sa.Index("holds_external_id", "org_id", "external_id", postgresql_where=sa.text("external_id IS NOT NULL")),
     sa.Index(

@@ -100,9 +100,10 @@ def prove_change(account: str) -> str:
     return f"'\\x{SEALS.prove(SEALS.digest_proof(*version), *version).hex()}'"
 
 
-def end(status: str, captured: int = 0) -> str:
+def end(status: str, captured: int = 0, overridden: int = 0, returned: str = "NULL") -> str:
     """A hold ended."""
-    return f"UPDATE holds SET status = '{status}', captured_minor = {captured}, resolved_at = now(), resolved_by = 'x';"
+    moved = f"captured_minor = {captured}, overridden_minor = {overridden}, returned_transaction_id = {returned}"
+    return f"UPDATE holds SET status = '{status}', {moved}, resolved_at = now(), resolved_by = 'x';"
 
 
 # {account}: cash 100 against subscription:inv-001 100, of which 60 are held by {hold}; {other}: another escrow
@@ -201,6 +202,12 @@ STATEMENTS = {
     "a second ending": end("RELEASED") + " UPDATE holds SET status = 'CAPTURED', captured_minor = 60",
     "a capture of more than is held": end("CAPTURED", captured=61),
     "a capture of nothing": end("CAPTURED"),
+    "an overriding by no return": end("OVERRIDDEN", overridden=60),
+    "an overriding by more than is held": end("OVERRIDDEN", overridden=61, returned="'txn_x'"),
+    "an overriding by nothing": end("OVERRIDDEN", returned="'txn_x'"),
+    "an overriding that captures": end("OVERRIDDEN", captured=60, overridden=60, returned="'txn_x'"),
+    "a capture by a return": end("CAPTURED", captured=60, returned="'txn_x'"),
+    "a capture that overrides": end("CAPTURED", captured=60, overridden=60),
     "an ending without a time": "UPDATE holds SET status = 'RELEASED', resolved_by = 'x'",
     "an ending by nobody": "UPDATE holds SET status = 'RELEASED', resolved_at = now()",
     "a hold on the mirror of the bank": "SELECT place_hold(now(), 'org_1', '{account}', 'h', 'CASH', '', 1, 'USD',"

@@ -1,4 +1,4 @@
-"""Holds: placed, captured, released, expired. Each runs in the caller's transaction."""
+"""Holds: placed, captured, released, expired, overridden. Each runs in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -38,12 +38,13 @@ from services.escrow.store import holds as store
 from services.escrow.store.escrow_accounts import ESCROW_ACCOUNTS
 from services.escrow.store.holds import HoldVerdict
 
-_End = events.HoldCaptured | events.HoldReleased | events.HoldExpired
+_End = events.HoldCaptured | events.HoldReleased | events.HoldExpired | events.HoldOverridden
 
 _ENDS: Mapping[str, type[_End]] = {
     "CAPTURED": events.HoldCaptured,
     "RELEASED": events.HoldReleased,
     "EXPIRED": events.HoldExpired,
+    "OVERRIDDEN": events.HoldOverridden,
 }
 
 
@@ -171,7 +172,7 @@ async def capture_hold(tx: AsyncConnection, request: pb.CaptureHoldRequest, now:
     captured = request.amount.amount_minor if request.HasField("amount") else hold.amount_minor
     # First the hold, so that what it held is free to move; then the money. Both or neither.
     row = await end_hold(
-        tx, request.escrow_account_id, request.hold_id, "CAPTURED", now, captured_minor=captured, currency=hold.currency
+        tx, request.escrow_account_id, request.hold_id, "CAPTURED", now, moved_minor=captured, currency=hold.currency
     )
     entry = NewEntry(
         org_id=principal.org_id,
@@ -197,12 +198,16 @@ async def end_hold(
     status: str,
     now: datetime,
     *,
-    captured_minor: int = 0,
+    moved_minor: int = 0,
     currency: str = "",
     when_frozen: bool = False,
     returned_transaction_id: str | None = None,
 ) -> sa.Row[Any]:
     """Ends an open hold, once; its row.
+
+    Args:
+        moved_minor: How much of what it held moves: it was captured, or a return took it.
+        returned_transaction_id: The transaction whose return took it.
 
     Raises:
         DomainError: there is none, it is not open, it holds less, or the escrow account is frozen.
@@ -215,16 +220,16 @@ async def end_hold(
         status,
         now,
         principal.person,
-        captured_minor=captured_minor,
+        moved_minor=moved_minor,
         when_frozen=when_frozen,
         returned_transaction_id=returned_transaction_id,
     )
     if verdict.outcome != "done":
-        _refuse_ending(verdict, escrow_account_id, hold_id, captured_minor, currency)
+        _refuse_ending(verdict, escrow_account_id, hold_id, moved_minor, currency)
     return await _publish(tx, _ENDS[status], escrow_account_id, hold_id, now)
 
 
-async def give_way(
+async def override_holds(
     tx: AsyncConnection, holds: Sequence[sa.Row[Any]], missing_minor: int, returned_transaction_id: str, now: datetime
 ) -> None:
     """Ends holds, in their order, until what a return takes is free to move. What one held besides is held anew.
@@ -240,9 +245,9 @@ async def give_way(
             tx,
             hold.escrow_account_id,
             hold.hold_id,
-            "CAPTURED",
+            "OVERRIDDEN",
             now,
-            captured_minor=taken_minor,
+            moved_minor=taken_minor,
             currency=hold.currency,
             when_frozen=True,
             returned_transaction_id=returned_transaction_id,
@@ -265,7 +270,7 @@ async def give_way(
                 replaces_hold_id=hold.hold_id,
             )
         log.warning(
-            "hold_gave_way",
+            "hold_overridden",
             escrow_account_id=hold.escrow_account_id,
             hold_id=hold.hold_id,
             transaction_id=returned_transaction_id,
@@ -284,7 +289,7 @@ async def let_hold_expire(
 
 
 def _refuse_ending(
-    verdict: HoldVerdict, escrow_account_id: str, hold_id: str, captured_minor: int, currency: str
+    verdict: HoldVerdict, escrow_account_id: str, hold_id: str, moved_minor: int, currency: str
 ) -> NoReturn:
     match verdict.outcome:
         case "not_found":
@@ -296,11 +301,11 @@ def _refuse_ending(
                 "More is captured than is held.",
                 fields={"amount.amount_minor": "is more than is held"},
                 held_minor=verdict.available_minor,
-                requested_minor=captured_minor,
+                requested_minor=moved_minor,
                 currency_code=currency,
             )
         case _:
-            raise IllegalStatusChange(verdict.subject, "CAPTURED" if captured_minor else "RELEASED")
+            raise IllegalStatusChange(verdict.subject, "CAPTURED" if moved_minor else "RELEASED")
 
 
 async def _lock_as_read(tx: AsyncConnection, request: pb.CaptureHoldRequest | pb.ReleaseHoldRequest) -> sa.Row[Any]:

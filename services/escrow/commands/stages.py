@@ -74,7 +74,7 @@ async def book_stage(
         legs = build_coming_and_going(moving)
     if not legs:
         return
-    await left.make_way(tx, transaction.transaction_id, legs, now)
+    await left.override_holds(tx, transaction.transaction_id, legs, now)
     await book_in(tx, [_build_entry(stage, moving, transaction, legs, reverses, min(occurred_at, now))], now)
     _tell_of_debt(escrow_account_id, transaction, legs)
     if stage is Stage.SETTLED and moving.type.is_held and _is_at_risk(transaction) and not frozen:
@@ -99,18 +99,20 @@ class _Left:
     """
 
     free: Mapping[LedgerAccount, int]  # posted less held
-    holds: Sequence[sa.Row[Any]]  # of persons, in the order in which they give way
+    holds: Sequence[sa.Row[Any]]  # of persons, in the order in which they are overridden
 
     def count_available(self, account: LedgerAccount) -> int:
         return self.free.get(account, 0) + sum(hold.amount_minor for hold in self._list_holds_on(account))
 
-    async def make_way(self, tx: AsyncConnection, transaction_id: str, legs: Sequence[Leg], now: datetime) -> None:
+    async def override_holds(
+        self, tx: AsyncConnection, transaction_id: str, legs: Sequence[Leg], now: datetime
+    ) -> None:
         """Frees what the legs take and persons hold."""
         for leg in legs:
             found = self._list_holds_on(leg.ledger_account)
             if found and leg.layer is Layer.POSTED:
                 missing_minor = leg.amount_minor - self.free[leg.ledger_account]
-                await holds.give_way(tx, found, missing_minor, transaction_id, now)
+                await holds.override_holds(tx, found, missing_minor, transaction_id, now)
 
     def _list_holds_on(self, account: LedgerAccount) -> list[sa.Row[Any]]:
         return [hold for hold in self.holds if (hold.kind, hold.party_id) == (account.kind, account.party_id)]

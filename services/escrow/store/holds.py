@@ -59,12 +59,12 @@ async def save_end_of_hold(
     now: datetime,
     resolved_by: str,
     *,
-    captured_minor: int = 0,
+    moved_minor: int = 0,
     when_frozen: bool = False,
     returned_transaction_id: str | None = None,
 ) -> HoldVerdict:
     call = sa.text(
-        "SELECT * FROM resolve_hold(:now, :org_id, :escrow_account_id, :hold_id, :status, :captured_minor,"
+        "SELECT * FROM resolve_hold(:now, :org_id, :escrow_account_id, :hold_id, :status, :moved_minor,"
         " :when_frozen, :resolved_by, :proof, :returned_transaction_id)"
     ).bindparams(sa.bindparam("now", type_=_TIME))
     values = {
@@ -73,7 +73,7 @@ async def save_end_of_hold(
         "escrow_account_id": escrow_account_id,
         "hold_id": hold_id,
         "status": status,
-        "captured_minor": captured_minor,
+        "moved_minor": moved_minor,
         "when_frozen": when_frozen,
         "resolved_by": resolved_by,
         "proof": await _prove_hold(tx, escrow_account_id, hold_id),

@@ -54,9 +54,10 @@ BEGIN
 END $$;
 ----
 -- Ends a hold once: done | not_found | frozen | not_open (subject = its status) | exceeds (available = its amount).
--- A capture frees what is held; the journal entry that moves it follows in the same transaction.
+-- A capture, or a return that overrides the hold, frees what is held; the journal entry that moves p_moved of it follows
+-- in the same transaction.
 CREATE OR REPLACE FUNCTION resolve_hold(
-    p_now timestamptz, p_org text, p_escrow_account text, p_hold text, p_status text, p_captured bigint,
+    p_now timestamptz, p_org text, p_escrow_account text, p_hold text, p_status text, p_moved bigint,
     p_when_frozen boolean, p_resolved_by text, p_proof bytea, p_returned_transaction text DEFAULT NULL,
     OUT verdict text, OUT subject text, OUT available bigint
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
@@ -76,15 +77,16 @@ BEGIN
         WHEN hold.hold_id IS NULL THEN 'not_found'
         WHEN hold.status <> 'PLACED' THEN 'not_open'
         WHEN escrow_status = 'FROZEN' AND NOT p_when_frozen THEN 'frozen'
-        WHEN p_captured > hold.amount_minor THEN 'exceeds' END;
+        WHEN p_moved > hold.amount_minor THEN 'exceeds' END;
     IF verdict IS NOT NULL THEN
         RETURN;
     END IF;
     IF sha256(p_proof) IS DISTINCT FROM substr(hold.end_digest, 5) THEN
         RAISE EXCEPTION 'a hold is ended with its proof' USING ERRCODE = '42501';
     END IF;
-    UPDATE holds h SET status = p_status, captured_minor = p_captured, resolved_at = greatest(p_now, h.created_at),
-        resolved_by = p_resolved_by, returned_transaction_id = p_returned_transaction
+    UPDATE holds h SET status = p_status, captured_minor = CASE p_status WHEN 'OVERRIDDEN' THEN 0 ELSE p_moved END,
+        overridden_minor = CASE p_status WHEN 'OVERRIDDEN' THEN p_moved ELSE 0 END,
+        resolved_at = greatest(p_now, h.created_at), resolved_by = p_resolved_by, returned_transaction_id = p_returned_transaction
     WHERE h.org_id = p_org AND h.escrow_account_id = p_escrow_account AND h.hold_id = p_hold AND h.status = 'PLACED';
     UPDATE ledger_accounts l SET held = l.held - hold.amount_minor
     WHERE l.org_id = p_org AND l.escrow_account_id = p_escrow_account AND l.kind = hold.kind

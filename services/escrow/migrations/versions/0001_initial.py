@@ -300,6 +300,7 @@ def _create_holds() -> None:
         sa.Column("party_id", sa.Text(), server_default="", nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), nullable=False),
         sa.Column("captured_minor", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("overridden_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("status", sa.Text(), server_default="PLACED", nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("description", sa.Text(), server_default="", nullable=False),
@@ -326,9 +327,20 @@ def _create_holds() -> None:
             ),
             name="captured_within",
         ),
-        sa.CheckConstraint("returned_transaction_id IS NULL OR status = 'CAPTURED'", name="captured_by_a_return"),
+        sa.CheckConstraint(
+            (
+                "CASE status WHEN 'OVERRIDDEN' THEN overridden_minor > 0 AND overridden_minor <= amount_minor ELSE "
+                "overridden_minor = 0 END"
+            ),
+            name="overridden_within",
+        ),
+        sa.CheckConstraint(
+            "(status = 'OVERRIDDEN') = (returned_transaction_id IS NOT NULL)", name="overridden_by_a_return"
+        ),
         sa.CheckConstraint("reason IN ('RETURN_RISK', 'DISPUTE', 'MANUAL')", name="reason_known"),
-        sa.CheckConstraint("status IN ('PLACED', 'CAPTURED', 'RELEASED', 'EXPIRED')", name="status_known"),
+        sa.CheckConstraint(
+            "status IN ('PLACED', 'CAPTURED', 'RELEASED', 'EXPIRED', 'OVERRIDDEN')", name="status_known"
+        ),
         sa.CheckConstraint("amount_minor > 0 AND amount_minor < 4611686018427387904", name="amount_positive"),
         sa.ForeignKeyConstraint(
             ["org_id", "escrow_account_id", "kind", "party_id"],

@@ -64,7 +64,7 @@ async def list_holds(escrow: Escrow, account: str, **values: Any) -> list[holds_
     return list((await escrow.call("ListHolds", request)).holds)
 
 
-async def test_the_hold_placed_last_gives_way_first_and_what_it_held_besides_is_held_anew(escrow):
+async def test_the_hold_placed_last_is_overridden_first_and_what_it_held_besides_is_held_anew(escrow):
     account = await escrow.open()
     await escrow.post(account, ("cash", 60), (SUBSCRIPTION, -60))
     payment = Payment(account, "ESCROW_DEPOSIT", 100)
@@ -81,7 +81,8 @@ async def test_the_hold_placed_last_gives_way_first_and_what_it_held_besides_is_
     of = {each.hold_id: each for each in await list_holds(escrow, account) if not each.transaction_id}
     for hold, taken in ((ended, 45), (cut, 50)):
         found = of.pop(hold.hold_id)
-        assert (found.status, found.captured_amount) == (holds_pb.Hold.CAPTURED, usd(taken))
+        assert (found.status, found.overridden_amount) == (holds_pb.Hold.OVERRIDDEN, usd(taken))
+        assert found.captured_amount == usd(0)
         assert found.returned_transaction_id == payment.transaction.transaction_id
     assert of.pop(kept.hold_id).status == holds_pb.Hold.PLACED
     [(rest_id, rest)] = of.items()
@@ -89,10 +90,11 @@ async def test_the_hold_placed_last_gives_way_first_and_what_it_held_besides_is_
     for name in ("created_by", "reason", "description", "external_id", "metadata", "ledger_account"):
         assert getattr(rest, name) == getattr(cut, name)
 
-    told = [event.hold.hold_id for event in await escrow.events(events.HoldCaptured)]
+    told = [event.hold.hold_id for event in await escrow.events(events.HoldOverridden)]
+    assert not await escrow.events(events.HoldCaptured)
     assert told == [ended.hold_id, cut.hold_id]
     assert [event.hold.hold_id for event in await escrow.events(events.HoldPlaced)][-1] == rest_id
-    lines = [(line["hold_id"], line["amount_minor"]) for line in logged if line["event"] == "hold_gave_way"]
+    lines = [(line["hold_id"], line["amount_minor"]) for line in logged if line["event"] == "hold_overridden"]
     assert lines == [(ended.hold_id, 45), (cut.hold_id, 50)]
     # What was held the day before is known still.
     assert (await escrow.balance(account, as_of=NOW)).held == usd(155)
@@ -126,7 +128,7 @@ async def test_who_wanted_it_held_is_a_maker_of_what_becomes_of_the_rest(escrow)
     assert set((await escrow.ask("CaptureHold", capture)).makers) == {"admin-1", "beth"}
 
 
-async def test_what_another_payment_keeps_back_gives_way_to_no_return(escrow):
+async def test_what_another_payment_keeps_back_is_overridden_by_no_return(escrow):
     account = await escrow.open()
     early, late = Payment(account, "ESCROW_DEPOSIT", 100), Payment(account, "ESCROW_DEPOSIT", 30)
     await early.happens(escrow, "SETTLED", "COMPLETED")
