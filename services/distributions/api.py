@@ -203,10 +203,11 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
     async def ExecuteDistribution(
         self, request: distributions_pb2.ExecuteDistributionRequest, context: Context
     ) -> distributions_pb2.Distribution:
-        async def ask(request: distributions_pb2.ExecuteDistributionRequest) -> executions.ExecutionFacts:
+        async def ask(request: distributions_pb2.ExecuteDistributionRequest) -> executions.Cash:
             dependencies, escrow = self._dependencies, self._dependencies.peers.escrow
             cash = await executions.read_cash(dependencies.database, escrow, request.distribution_id)
-            return await executions.witness_execution(dependencies, self._witnessed, request, cash)
+            await executions.witness_execution(dependencies, self._witnessed, request, cash)
+            return cash
 
         command = executions.execute_distribution
         return await self._dependencies.write_on_facts(request, distributions_pb2.Distribution, ask, command)

@@ -24,7 +24,7 @@ from services.chassis.values.approval import (
     Change,
     NotAMaker,
 )
-from services.chassis.values.errors import InvalidField, Unavailable
+from services.chassis.values.errors import DomainError, InvalidField, Unavailable
 from services.chassis.values.etags import EtagMismatch
 from services.chassis.values.refusals import ContentChanged, IllegalStatusChange, MakerIsChecker
 from tests.support import chassis
@@ -59,9 +59,10 @@ async def test_what_was_decided_elsewhere_or_is_ones_own_is_done_at_once(desk, w
 
 
 async def test_what_could_not_be_done_is_not_asked_for(desk):
-    desk.deed.raises = NotEnough("Too little.")
-    with pytest.raises(NotEnough):
-        await desk.ask()
+    for desk.deed.raises in (NotEnough("Too little."), None):
+        with pytest.raises(DomainError) as refusal:
+            await desk.ask()
+        assert refusal.value.reason == NotEnough.reason, "and stays refused under its key"
     assert await desk.list() == []
 
 
@@ -76,9 +77,10 @@ async def test_the_content_says_what_is_done_as_well_as_to_what(desk):
 
 async def test_what_would_do_something_else_than_was_read_is_not_done(desk):
     approval = await desk.ask()
-    desk.deed.minor = 501
-    with pytest.raises(ContentChanged):
-        await desk.grant(approval)
+    for desk.deed.minor in (501, 500):
+        with pytest.raises(DomainError) as refusal:
+            await desk.grant(approval)
+        assert refusal.value.reason == ContentChanged.reason, "and stays refused under its key"
     assert ((await desk.get(approval)).status, await desk.notes()) == (S.PENDING, [])
 
 

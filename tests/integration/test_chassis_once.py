@@ -22,8 +22,10 @@ from services.chassis.data.once import (
     once,
     replace_answer,
 )
+from services.chassis.data.operations import Operations
 from services.chassis.data.seals import NotSealed
-from services.chassis.values.errors import DomainError, InvalidField, Kind
+from services.chassis.values.clock import SystemClock
+from services.chassis.values.errors import DomainError, InvalidField, Kind, Unavailable
 from tests.support import chassis
 
 
@@ -313,3 +315,38 @@ async def test_a_refusal_that_was_the_answer_before_is_raised_again(database):
     with pytest.raises(DomainError) as refused:
         await answered_before(database, request(), pb.Hold)
     assert refused.value.reason == "NOT_ENOUGH"
+
+
+@pytest.mark.parametrize(
+    ("found", "validate_only", "is_kept"),
+    [
+        (NotEnough("Too little."), False, True),
+        (NotEnough("Too little."), True, False),
+        (Unavailable("A peer is away."), False, False),
+        (InvalidField("malformed"), False, False),
+    ],
+    ids=["a decision", "a rehearsal of it", "nobody can tell", "no request"],
+)
+async def test_what_is_found_before_the_transaction_is_kept_if_it_is_a_decision(
+    database, found, validate_only, is_kept
+):
+    operations, asked = Operations(database, SystemClock()), []
+    message = pb.CaptureHoldRequest(idempotency_key="key-1", validate_only=validate_only)
+
+    async def ask(_):
+        asked.append(found)
+        if len(asked) == 1:
+            raise found
+
+    async def capture(tx, request, facts, now):
+        return pb.CaptureHoldResponse()
+
+    with pytest.raises(type(found)):
+        await operations.write_on_facts(message, pb.CaptureHoldResponse, ask, capture)
+    if not is_kept:
+        assert await operations.write_on_facts(message, pb.CaptureHoldResponse, ask, capture) is not None
+        return
+    begin_answer()
+    with pytest.raises(DomainError) as again:
+        await operations.write_on_facts(message, pb.CaptureHoldResponse, ask, capture)
+    assert (again.value.reason, answer_metadata(), len(asked)) == (found.reason, ((REPLAYED, "true"),), 1)

@@ -12,6 +12,7 @@ from realco.compliance.v1 import compliance_pb2, parties_pb2
 from realco.distributions.v1 import distributions_pb2
 from realco.transactions.v1 import transactions_pb2
 
+from services.chassis.calls.answer import REPLAYED, answer_metadata, begin_answer
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.values.approval import VALIDITY
 from services.chassis.values.approval_policy import ApprovalPolicy, ApprovalRule
@@ -171,14 +172,15 @@ class WaitingCheck:
         return "ReviewComplianceCheck", request
 
 
-async def by_own_route(waiting: Waiting, approval: Any, word: str) -> str:
+async def by_own_route(waiting: Waiting, approval: Any, word: str, key: str = "") -> str:
     """How the current caller's decision ends."""
     rpc, request = waiting.decide(word, (await waiting.read()).etag, approval.content_hash)
+    request.idempotency_key = key
     return await outcome_of(getattr(waiting.servicer, rpc)(request, None))
 
 
-async def by_inbox(waiting: Waiting, approval: Any, word: str) -> str:
-    known = {"approval_id": approval.approval_id, "etag": approval.etag, "note": "Seen."}
+async def by_inbox(waiting: Waiting, approval: Any, word: str, key: str = "") -> str:
+    known = {"approval_id": approval.approval_id, "etag": approval.etag, "note": "Seen.", "idempotency_key": key}
     if word == "reject":
         return await outcome_of(waiting.inbox.RejectApproval(approvals_pb2.RejectApprovalRequest(**known), None))
     request = approvals_pb2.ApproveApprovalRequest(**known, content_hash=approval.content_hash)
@@ -222,6 +224,23 @@ async def test_who_had_a_part_in_it_says_neither_yes_nor_no_by_either_way_and_is
         approval = await find_approval(waiting)
         assert list_offered(await waiting.read()) == list_offered(approval) == {"approve", "reject"}
         assert await by_own_route(waiting, approval, word) == ANSWERED
+
+
+@pytest.mark.parametrize("kind", [WaitingTransaction, WaitingDistribution, WaitingCheck], ids=lambda kind: kind.service)
+async def test_what_was_refused_to_a_maker_stays_refused_under_its_key_whichever_way(
+    service_database: OpenDatabase, kind: type[Any]
+) -> None:
+    waiting = kind()
+    await waiting.open(await service_database(kind.service))
+    with acting_as(Principal("admin-1", "admin", waiting.org_id)):
+        approval = await find_approval(waiting)
+        for way in (by_own_route, by_inbox):
+            for word in ("approve", "reject"):
+                for replayed in (False, True):
+                    begin_answer()
+                    ended = await way(waiting, approval, word, f"{way.__name__} {word}")
+                    told = (REPLAYED, "true") in answer_metadata()
+                    assert (ended, told) == ("MAKER_IS_CHECKER", replayed), (way.__name__, word)
 
 
 @pytest.mark.parametrize("kind", [WaitingTransaction, WaitingDistribution, WaitingCheck], ids=lambda kind: kind.service)

@@ -21,12 +21,12 @@ from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
 from services.chassis.calls.wire import to_explanation
-from services.chassis.data.once import answered_before, replace_answer
+from services.chassis.data.once import replace_answer
 from services.chassis.data.operations import Operations
 from services.chassis.data.paging import read_list
 from services.chassis.data.tables import approvals as table
 from services.chassis.data.versions import add_versions
-from services.chassis.values.approval import Approval, ApprovalNotFound, Status
+from services.chassis.values.approval import Approval, ApprovalFacts, ApprovalNotFound, Status
 from services.chassis.values.errors import InvalidField
 
 M = TypeVar("M", bound=Message)
@@ -65,28 +65,31 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
     async def ApproveApproval(
         self, request: pb.ApproveApprovalRequest, context: ServicerContext
     ) -> approval_pb2.Approval:
-        before = await answered_before(self._operations.database, request, approval_pb2.Approval)
-        if before is not None:
-            return before
-        principal, now = current_principal(), self._operations.clock.now()
-        async with self._operations.database.begin() as tx:
-            read = await records.find_approval(tx, principal.org_id, request.approval_id)
-        makers = frozenset() if read is None else await self._approvals.check_unchanged(read, now)
-        facts = await ask_facts(self._parties, read, makers)
         approved: list[Approval] = []
 
         async def approve(
-            tx: AsyncConnection, request: pb.ApproveApprovalRequest, now: datetime
+            tx: AsyncConnection, request: pb.ApproveApprovalRequest, facts: ApprovalFacts, now: datetime
         ) -> approval_pb2.Approval:
             approval = await self._approvals.approve(tx, request, facts, now)
             approved[:] = [approval]
             return messages.to_approval(approval, None, self._approvals.list_actions(approval, now))
 
-        if read is not None and not request.validate_only:
-            await self._approvals.witness(
-                read, lambda: self._operations.rehearse(request, approval_pb2.Approval, approve)
-            )
-        answer = await self._operations.write(request, approval_pb2.Approval, approve)
+        async def ask(request: pb.ApproveApprovalRequest) -> ApprovalFacts:
+            now = self._operations.clock.now()
+            async with self._operations.database.begin() as tx:
+                read = await records.find_approval(tx, current_principal().org_id, request.approval_id)
+            makers = frozenset() if read is None else await self._approvals.check_unchanged(read, now)
+            facts = await ask_facts(self._parties, read, makers)
+            if read is not None and not request.validate_only:
+                await self._approvals.witness(
+                    read,
+                    lambda: self._operations.rehearse(
+                        request, approval_pb2.Approval, lambda tx, request, now: approve(tx, request, facts, now)
+                    ),
+                )
+            return facts
+
+        answer = await self._operations.write_on_facts(request, approval_pb2.Approval, ask, approve)
         if request.validate_only and approved:
             await self._approvals.rehearse(approved[0])
         if request.validate_only or not approved or approved[0].status is not Status.APPROVED:

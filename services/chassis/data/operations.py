@@ -1,7 +1,7 @@
 """What a servicer does with a request: read in a transaction, write in one, write on what others said before it.
 
-Remote calls come before the transaction and their verdict falls inside it, so a repeated request gets its first answer
-whatever the others say by then.
+Remote calls come before the transaction and their verdict falls inside it, a refusal too: so a repeated request gets
+its first answer whatever the others say by then.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, NoReturn, TypeVar
 
 from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.database import Database
-from services.chassis.data.once import answered_before, once
+from services.chassis.data.once import answered_before, is_decision, once
 from services.chassis.data.versions import add_versions
 from services.chassis.values.clock import Clock
+from services.chassis.values.errors import DomainError
 
 Request = TypeVar("Request", bound=Message)
 Answer = TypeVar("Answer", bound=Message)
@@ -73,9 +75,21 @@ class Operations:
         ask: Callable[[Request], Awaitable[Facts]],
         command: Callable[[AsyncConnection, Request, Facts, datetime], Awaitable[Answer]],
     ) -> Answer:
-        """`command(tx, request, facts, now)` on what `ask` learned from other services; a replay asks none of them."""
+        """`command(tx, request, facts, now)` on what `ask` learned from other services; a replay asks none of them.
+
+        A decision that `ask` raises is kept under the request's key, as one that `command` raises is.
+        """
         before = await answered_before(self.database, request, answer_type)
         if before is not None:
             return before
-        facts = await ask(request)
+        try:
+            facts = await ask(request)
+        except DomainError as refusal:
+            if not is_decision(refusal):
+                raise
+            return await self.write(request, answer_type, partial(_refuse, refusal))
         return await self.write(request, answer_type, lambda tx, request, now: command(tx, request, facts, now))
+
+
+async def _refuse(refusal: DomainError, tx: AsyncConnection, request: Message, now: datetime) -> NoReturn:
+    raise refusal

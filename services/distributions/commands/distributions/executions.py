@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import NamedTuple
 
 from realco.distributions.v1 import distributions_pb2 as pb
 from realco.distributions.v1 import events_pb2 as events
@@ -15,7 +14,6 @@ from services.chassis.approvals.notary import Witnessed
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.database import Database
 from services.chassis.data.operations import Operations
-from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
 from services.chassis.values.invariant import invariant
 from services.chassis.values.refusals import check_takes_money
@@ -50,16 +48,6 @@ class Cash:
     distributable_minor: int
 
 
-class ExecutionFacts(NamedTuple):
-    """
-    Args:
-        refusal: Why it may not be executed, as was found before the notary was to hear of it.
-    """
-
-    cash: Cash
-    refusal: DomainError | None = None
-
-
 async def read_cash(database: Database, peer: Escrow, distribution_id: str) -> Cash:
     """What escrow holds for the distribution's offering, read before any transaction. Raises: DistributionNotFound."""
     async with database.begin() as tx:
@@ -82,38 +70,28 @@ async def read_cash(database: Database, peer: Escrow, distribution_id: str) -> C
 
 async def witness_execution(
     operations: Operations, witnessed: Witnessed, request: pb.ExecuteDistributionRequest, cash: Cash
-) -> ExecutionFacts:
+) -> None:
     """Has the notary hear that the caller executes it, before it is queued. What the command refuses is not said.
 
     Raises:
-        Unavailable
+        Unavailable, and as the command does.
         DomainError: not as many as it takes have approved it, as things are.
     """
-    facts = ExecutionFacts(cash)
-    try:
-        queued = await operations.rehearse(
-            request, pb.Distribution, lambda tx, request, now: execute_distribution(tx, request, facts, now)
-        )
-    except DomainError as refusal:
-        if refusal.kind.transient:
-            raise
-        return ExecutionFacts(cash, refusal)
+    queued = await operations.rehearse(
+        request, pb.Distribution, lambda tx, request, now: execute_distribution(tx, request, cash, now)
+    )
     kind, content_hash = DISTRIBUTION_APPROVALS.kind, queued.content_hash
     await witnessed.record_execution(kind, request.distribution_id, content_hash, validate_only=request.validate_only)
-    return facts
 
 
 async def execute_distribution(
-    tx: AsyncConnection, request: pb.ExecuteDistributionRequest, facts: ExecutionFacts, now: datetime
+    tx: AsyncConnection, request: pb.ExecuteDistributionRequest, cash: Cash, now: datetime
 ) -> pb.Distribution:
-    """Queues an approved distribution; the saga does the rest. `facts` were read before the transaction.
+    """Queues an approved distribution; the saga does the rest. `cash` was read before the transaction.
 
     What escrow would refuse is refused here while nothing has changed: a declaration that escrow refuses fails the
     distribution for good, and two persons begin again.
     """
-    cash, refusal = facts
-    if refusal is not None:
-        raise refusal
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)
     check_may_execute(offering, distribution, now)
