@@ -12,12 +12,12 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import offerings_pb2 as opb
-from realco.escrow.v1 import escrow_accounts_pb2
+from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
 from sqlalchemy.exc import DBAPIError
 
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
-from services.chassis.values.errors import DomainError
+from services.chassis.values.errors import DomainError, Kind
 from services.chassis.values.etags import EtagMismatch
 from tests.support.distributions import CLOSING, ORG, START, DistributionsHarness
 from tests.support.money import usd
@@ -54,6 +54,9 @@ def described(terms: opb.WaterfallTerms) -> dict[str, dict[str, str]]:
     }
 
 
+FROZEN, CLOSED = EscrowAccount.FROZEN, EscrowAccount.CLOSED
+
+
 async def test_an_offering_opens_with_the_default_terms_on_an_account_of_its_own(service: DistributionsHarness) -> None:
     offering = await service.offering(100_00)
     assert described(offering.terms) == DEFAULT_TERMS
@@ -67,28 +70,20 @@ async def test_an_offering_opens_with_the_default_terms_on_an_account_of_its_own
 @pytest.mark.parametrize(
     ("spoil", "reason", "field"),
     [
-        (
-            lambda account: setattr(account, "status", escrow_accounts_pb2.EscrowAccount.FROZEN),
-            "ESCROW_ACCOUNT_FROZEN",
-            "escrow_account_id",
-        ),
-        (
-            lambda account: setattr(account, "status", escrow_accounts_pb2.EscrowAccount.CLOSED),
-            "ESCROW_ACCOUNT_CLOSED",
-            "escrow_account_id",
-        ),
+        (lambda account: setattr(account, "status", FROZEN), "ESCROW_ACCOUNT_FROZEN", "escrow_account_id"),
+        (lambda account: setattr(account, "status", CLOSED), "ESCROW_ACCOUNT_CLOSED", "escrow_account_id"),
         (
             lambda account: setattr(account, "currency_code", "EUR"),
             "CURRENCY_MISMATCH",
             "target_amount.currency_code",
         ),
-        (lambda account: setattr(account, "sponsor_party_id", "sponsor-2"), "INVALID_FIELD", "sponsor_party_id"),
+        (lambda account: setattr(account, "sponsor_party_id", "sponsor-2"), "SPONSOR_MISMATCH", "sponsor_party_id"),
         (None, "ESCROW_ACCOUNT_NOT_FOUND", "escrow_account_id"),
     ],
 )
 async def test_an_offering_needs_an_active_escrow_account_of_its_currency_and_its_sponsor(
     service: DistributionsHarness,
-    spoil: Callable[[escrow_accounts_pb2.EscrowAccount], None] | None,
+    spoil: Callable[[EscrowAccount], None] | None,
     reason: str,
     field: str,
 ) -> None:
@@ -100,6 +95,10 @@ async def test_an_offering_needs_an_active_escrow_account_of_its_currency_and_it
     with pytest.raises(DomainError) as refusal:
         await service.offering(100_00, escrow_account_id=account_id)
     assert (refusal.value.reason, list(refusal.value.fields)) == (reason, [field])
+    assert refusal.value.kind is (Kind.NOT_FOUND if spoil is None else Kind.FAILED_PRECONDITION)
+    if reason == "SPONSOR_MISMATCH":
+        expected = {"escrow_account_id": account_id, "sponsor_party_id": "sponsor-2"}
+        assert refusal.value.metadata == expected
 
 
 async def test_what_the_terms_do_not_say_is_the_documented_default_and_never_zero(
@@ -240,7 +239,7 @@ async def shut(service: DistributionsHarness, name: str) -> opb.Offering:
     if name == "INVESTORS_CLEARED":
         service.compliance.uncleared["inv-001"] = "OFAC is FAILED"
     if name == "ESCROW_ACTIVE":
-        service.escrow.accounts[offering.escrow_account_id].status = escrow_accounts_pb2.EscrowAccount.FROZEN
+        service.escrow.accounts[offering.escrow_account_id].status = FROZEN
     service.escrow.balanced = name != "ESCROW_BALANCED"
     service.clock.set(CLOSING)
     return offering

@@ -40,6 +40,13 @@ class EscrowAccountInUse(DomainError):
     reason = "ESCROW_ACCOUNT_IN_USE"
 
 
+class SponsorMismatch(DomainError):
+    """The escrow account holds money for another sponsor."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "SPONSOR_MISMATCH"
+
+
 class TermsFixed(DomainError):
     """Somebody invested on these terms."""
 

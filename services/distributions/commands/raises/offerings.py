@@ -21,7 +21,7 @@ from services.chassis.values.refusals import EscrowAccountNotFound, PartyNotFoun
 from services.distributions.actions import answer_offering
 from services.distributions.domain.closing import find_earliest_early_close
 from services.distributions.domain.offering import Exemption, Offering, check_open
-from services.distributions.domain.refusals import EscrowAccountInUse, TermsFixed, TermsInvalid
+from services.distributions.domain.refusals import EscrowAccountInUse, SponsorMismatch, TermsFixed, TermsInvalid
 from services.distributions.domain.terms import Terms
 from services.distributions.messages import read_terms
 from services.distributions.store.approvals import cancel_closings
@@ -122,9 +122,11 @@ def _check_account(account: escrow_accounts_pb2.EscrowAccount | None, currency: 
         raise EscrowAccountNotFound("escrow_account_id")
     # Escrow tells by it who gains: nobody who acts for the sponsor of the one decides about money of the other.
     if account.sponsor_party_id != sponsor_party_id:
-        raise InvalidField(
+        raise SponsorMismatch(
             "The escrow account is another sponsor's.",
-            fields={"sponsor_party_id": "must be the sponsor of the escrow account"},
+            fields={"sponsor_party_id": "is not the sponsor of the escrow account"},
+            escrow_account_id=account.escrow_account_id,
+            sponsor_party_id=account.sponsor_party_id,
         )
     status = escrow_accounts_pb2.EscrowAccount.Status.Name(account.status)
     check_takes_money(account.escrow_account_id, status, "escrow_account_id")
