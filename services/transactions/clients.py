@@ -38,7 +38,11 @@ class Escrow(Protocol):
         ...
 
     async def list_beneficiaries(self, escrow_account_id: str, kind: str) -> Collection[str]:
-        """The parties that gain from what is put on the ledger account of a kind that is of no party."""
+        """The parties that gain when money is put on a ledger account that belongs to no party, as DISTRIBUTABLE.
+
+        Args:
+            kind: The kind of the ledger account.
+        """
         ...
 
     async def batch_submit_payouts(self, items: Sequence[SubmitItem]) -> Sequence[PostingResult]:

@@ -297,7 +297,11 @@ def _drop_yes(approval: Approval, lapsed: Mapping[str, str], now: datetime) -> A
 
 
 def was_asked_in_ended_session(approval: Approval, standings: Mapping[str, Standing]) -> bool:
-    """Who asked in a session is among the standings, unless that was while they were asked for: it was good then."""
+    """Whether who asked for it did so in a session that was ended since.
+
+    Not where the standings say nothing of who asked. Then a service asked, which has no session; or the approval was
+    made after the standings were asked for, and the session was good at that moment.
+    """
     standing = standings.get(approval.created_by)
     return standing is not None and standing.has_ended(approval.signed_in_at)
 

@@ -164,8 +164,11 @@ def _explain_lapse(statement: Statement, gaining: Collection[str], standing: Sta
 def find_decision(
     said: Sequence[Statement], subject: Subject, now: datetime, lapsed: Collection[Statement], *, executed: bool
 ) -> Decision | None:
-    """Who asked for it and who approved it in time, if as many persons did as any of the statements about it wants, not
-    too long ago, and nothing else was asked for since.
+    """Who asked for it and who approved it; None where it is not decided.
+
+    It is decided if enough persons approved it: as many as the statement about it that wants the most. Each of them did
+    so before the request expired. The last of these approvals has not expired. Whoever asks for something else about
+    the same resource puts an end to all that was said before.
 
     Args:
         said: About the resource, oldest first.
