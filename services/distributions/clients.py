@@ -27,8 +27,8 @@ from realco.transactions.v1 import bank_accounts_pb2_grpc as bank_accounts_grpc
 from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
 
 from services.chassis.approvals.notary import Movement, Notary
-from services.chassis.calls.parties import Ask, AskByRpc
-from services.chassis.calls.peers import ask, ask_in_parts, check_answers, find, pass_on
+from services.chassis.calls.parties import Ask, AskAboutParties, AskByRpc
+from services.chassis.calls.peers import ask, find, pass_on
 from services.chassis.calls.wire import from_timestamp, to_money
 from services.distributions.domain.explanations import BankAccount
 
@@ -133,20 +133,13 @@ class TransactionsClient:
 
 class ComplianceClient:
     def __init__(self, channel: aio.Channel) -> None:
-        self._clearances = clearances_pb2_grpc.ClearancesServiceStub(channel)
+        clearances: Any = clearances_pb2_grpc.ClearancesServiceStub(channel)
+        self.batch_get_clearances = AskAboutParties(
+            clearances.BatchGetClearances, clearances_pb2.BatchGetClearancesRequest
+        )
         persons: Any = persons_pb2_grpc.PersonsServiceStub(channel)
         self.list_parties_of_person: Ask = AskByRpc(persons.ListPartiesOfPerson, persons_pb2.ListPartiesOfPersonRequest)
         self._notary = notary_grpc.NotaryServiceStub(channel)
-
-    async def batch_get_clearances(self, party_ids: Sequence[str]) -> Sequence[Clearance]:
-        async def ask_some(asked: Sequence[str]) -> Sequence[Clearance]:
-            request = clearances_pb2.BatchGetClearancesRequest(party_ids=asked)
-            answered: Sequence[Clearance] = (await ask(self._clearances.BatchGetClearances, request)).clearances
-            return answered
-
-        clearances = await ask_in_parts(party_ids, ask_some)
-        check_answers(party_ids, (clearance.party_id for clearance in clearances), "compliance")
-        return clearances
 
     async def record_request(
         self,

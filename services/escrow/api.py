@@ -5,8 +5,6 @@ No rule lives here.
 
 from __future__ import annotations
 
-from functools import partial
-
 from grpc.aio import ServicerContext
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import escrow_accounts_pb2_grpc as accounts_grpc
@@ -18,6 +16,7 @@ from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.escrow.v1 import postings_pb2_grpc as postings_grpc
 
 from services.chassis.approvals.workflow import Approvals
+from services.chassis.calls.parties import find_unknown_party
 from services.escrow.commands import escrow_accounts, holds, postings
 from services.escrow.dependencies import Dependencies
 from services.escrow.queries import balances, journal
@@ -36,7 +35,9 @@ class EscrowAccountsServicer(accounts_grpc.EscrowAccountsServiceServicer):
         return await self._dependencies.write_on_facts(
             request,
             accounts_pb.EscrowAccount,
-            partial(escrow_accounts.find_unknown_sponsor, self._dependencies.peers.compliance),
+            lambda request: find_unknown_party(
+                self._dependencies.peers.compliance.batch_get_clearances, request.sponsor_party_id, "sponsor_party_id"
+            ),
             escrow_accounts.create_escrow_account,
         )
 

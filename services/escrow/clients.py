@@ -17,8 +17,8 @@ from realco.compliance.v1 import (
 )
 from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
 
-from services.chassis.calls.parties import Ask, AskByRpc
-from services.chassis.calls.peers import ask, check_answers
+from services.chassis.calls.parties import Ask, AskAboutParties, AskByRpc
+from services.chassis.calls.peers import ask
 
 Clearance = clearances_pb2.BatchGetClearancesResponse.Clearance
 
@@ -55,16 +55,13 @@ class Peers:
 
 class ComplianceClient:
     def __init__(self, channel: aio.Channel) -> None:
-        self._clearances: Any = clearances_pb2_grpc.ClearancesServiceStub(channel)
+        clearances: Any = clearances_pb2_grpc.ClearancesServiceStub(channel)
+        self.batch_get_clearances = AskAboutParties(
+            clearances.BatchGetClearances, clearances_pb2.BatchGetClearancesRequest
+        )
         persons: Any = persons_pb2_grpc.PersonsServiceStub(channel)
         self.list_parties_of_person: Ask = AskByRpc(persons.ListPartiesOfPerson, persons_pb2.ListPartiesOfPersonRequest)
         self._notary: Any = notary_pb2_grpc.NotaryServiceStub(channel)
-
-    async def batch_get_clearances(self, party_ids: Sequence[str]) -> Sequence[Clearance]:
-        request = clearances_pb2.BatchGetClearancesRequest(party_ids=party_ids)
-        clearances: Sequence[Clearance] = (await ask(self._clearances.BatchGetClearances, request)).clearances
-        check_answers(party_ids, (each.party_id for each in clearances), "compliance")
-        return clearances
 
     async def check_movement(self, request: notary_pb2.CheckMovementRequest) -> None:
         await ask(self._notary.CheckMovement, request)

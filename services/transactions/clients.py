@@ -20,7 +20,7 @@ from realco.compliance.v1 import (
 from realco.distributions.v1 import offerings_pb2, offerings_pb2_grpc, payout_orders_pb2, payout_orders_pb2_grpc
 from realco.escrow.v1 import escrow_accounts_pb2, escrow_accounts_pb2_grpc, journal_pb2, postings_pb2, postings_pb2_grpc
 
-from services.chassis.calls.parties import Ask, AskByRpc
+from services.chassis.calls.parties import Ask, AskAboutParties, AskByRpc
 from services.chassis.calls.peers import ask, ask_in_parts, check_answers, find
 
 EvaluateItem = clearances_pb2.BatchEvaluateTransactionsRequest.Item
@@ -119,6 +119,9 @@ class EscrowClient:
 class ComplianceClient:
     def __init__(self, channel: aio.Channel) -> None:
         self._clearances: Any = clearances_pb2_grpc.ClearancesServiceStub(channel)
+        self.batch_get_clearances = AskAboutParties(
+            self._clearances.BatchGetClearances, clearances_pb2.BatchGetClearancesRequest
+        )
         persons: Any = persons_pb2_grpc.PersonsServiceStub(channel)
         self.list_parties_of_person: Ask = AskByRpc(persons.ListPartiesOfPerson, persons_pb2.ListPartiesOfPersonRequest)
 
@@ -131,16 +134,6 @@ class ComplianceClient:
         ids = (item.transaction_id for item in items)
         check_answers(ids, (result.transaction_id for result in results), "compliance")
         return results
-
-    async def batch_get_clearances(self, party_ids: Collection[str]) -> Sequence[Clearance]:
-        async def ask_some(asked: Sequence[str]) -> Sequence[Clearance]:
-            request = clearances_pb2.BatchGetClearancesRequest(party_ids=asked)
-            answered: Sequence[Clearance] = (await ask(self._clearances.BatchGetClearances, request)).clearances
-            return answered
-
-        clearances = await ask_in_parts(sorted(party_ids), ask_some)
-        check_answers(sorted(party_ids), (clearance.party_id for clearance in clearances), "compliance")
-        return clearances
 
 
 class DistributionsClient:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
-from services.chassis.values.approval import Approval, ApprovalFacts, MakerSessionEnded, was_asked_in_ended_session
+from services.chassis.values.approval import (
+    LOCKED_OUT_RULE,
+    Approval,
+    ApprovalFacts,
+    MakerSessionEnded,
+    was_asked_in_ended_session,
+)
 from services.chassis.values.errors import DomainError
 from services.chassis.values.explanation import Explanation
 
@@ -37,7 +43,7 @@ async def explain_ended_session(parties: Parties, approval: Approval) -> Explana
     except DomainError:  # who reads in an ended session reads, and a yes is not counted while nobody can tell
         return None
     refusal, operands = MakerSessionEnded(), (("asked by", approval.created_by),)
-    return Explanation(refusal.message, refusal.reason, operands, "house rule: who is locked out asks for nothing")
+    return Explanation(refusal.message, refusal.reason, operands, LOCKED_OUT_RULE)
 
 
 def _list_who_asked(approval: Approval) -> dict[str, str | None]:

@@ -8,16 +8,17 @@ sessions were ended.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 from google.protobuf.message import Message
 
 from services.chassis.calls.auth import Principal, acting_as
-from services.chassis.calls.peers import ask
+from services.chassis.calls.peers import ask, ask_in_parts, check_answers
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.values.approval import Standing
+from services.chassis.values.refusals import PartyNotFound
 
 
 class Parties(Protocol):
@@ -90,6 +91,52 @@ class AskByRpc:
         is_ended = answer.HasField("sessions_end_time")
         ended_at = from_timestamp(answer.sessions_end_time) if is_ended else None
         return Standing(frozenset(answer.party_ids), ended_at, answer.api_key_revoked)
+
+
+class Known(Protocol):
+    """What the owner of the parties says of one."""
+
+    known: bool
+
+
+class AskAboutParties:
+    """Asks the owner about many parties by its RPC, whose package this library does not know.
+
+    Raises:
+        Unavailable: nobody can tell.
+    """
+
+    def __init__(self, rpc: Any, request_type: type[Message]) -> None:
+        self._rpc = rpc
+        self._request_type = request_type
+
+    async def __call__(self, party_ids: Collection[str]) -> Sequence[Any]:
+        """One clearance a party, in their order."""
+        asked = list(party_ids)
+        clearances = await ask_in_parts(asked, self._ask_some)
+        check_answers(asked, (each.party_id for each in clearances), "compliance")
+        return clearances
+
+    async def _ask_some(self, party_ids: Sequence[str]) -> Sequence[Any]:
+        answer: Any = await ask(self._rpc, self._request_type(party_ids=party_ids))
+        clearances: Sequence[Any] = answer.clearances
+        return clearances
+
+
+async def find_unknown_party(
+    ask_about: Callable[[Sequence[str]], Awaitable[Sequence[Known]]], party_id: str, field: str
+) -> PartyNotFound | None:
+    """The refusal of a party that is not there; None where it is.
+
+    Args:
+        ask_about: Asks the owner about parties.
+        field: The request's field that names it.
+
+    Raises:
+        Unavailable: nobody can tell.
+    """
+    [found] = await ask_about([party_id])
+    return None if found.known else PartyNotFound(field)
 
 
 class NoParties:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Protocol
 
 import sqlalchemy as sa
 from realco.type.v1.event_pb2 import EventMeta
@@ -11,7 +10,7 @@ from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, acting_as, current_principal
-from services.chassis.calls.parties import Ask, CurrentParties
+from services.chassis.calls.parties import Ask, CurrentParties, Known, find_unknown_party
 from services.chassis.data.aggregates import seal_columns
 from services.chassis.data.database import Database
 from services.chassis.data.reach import is_mine
@@ -89,12 +88,6 @@ def _has_heard(known: Row, meta: EventMeta) -> bool:
     return is_same and known.aggregate_version >= meta.aggregate_version
 
 
-class Known(Protocol):
-    """What the owner of the parties says of one."""
-
-    known: bool
-
-
 class KnownParties:
     """Which parties there are: those that were heard of; what nobody has heard of here, its owner is asked about.
 
@@ -122,8 +115,7 @@ class KnownParties:
             return None
         if await self._is_heard(party_id):
             return None
-        [found] = await self._ask([party_id])
-        return None if found.known else PartyNotFound(field)
+        return await find_unknown_party(self._ask, party_id, field)
 
     async def _is_heard(self, party_id: str) -> bool:
         found = sa.select(heard_parties).where(is_mine(heard_parties), heard_parties.c.party_id == party_id)

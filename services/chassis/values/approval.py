@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from services.chassis.values.errors import DomainError, Kind, NotFound
 from services.chassis.values.explanation import Explanation
@@ -25,6 +25,8 @@ from services.chassis.values.times import was_ended
 VALIDITY = timedelta(days=7)
 
 
+# Why nothing counts that was asked for in a session that was ended.
+LOCKED_OUT_RULE: Final = "house rule: who is locked out asks for nothing"
 # Who writes that a yes counts no longer; in whose name what was approved is done.
 SUBJECT = "service:approvals"
 

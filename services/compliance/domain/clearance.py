@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from services.chassis.values.approval import BeneficiaryIsChecker, check_no_maker
+from services.chassis.values.approval import LOCKED_OUT_RULE, BeneficiaryIsChecker, check_no_maker
 from services.chassis.values.explanation import Explanation
 
 
@@ -32,9 +32,7 @@ VALIDITY = timedelta(days=365)
 _SOURCE = "house rule: a person passes each check, and the answer is good for 365 days"
 EXPIRED = Explanation("The last answer expired.", "VALIDITY", source="house rule: an answer is good for 365 days")
 
-ENDED = Explanation(
-    "It was asked for in a session that was ended.", "SESSION", source="house rule: who is locked out asks for nothing"
-)
+ENDED = Explanation("It was asked for in a session that was ended.", "SESSION", source=LOCKED_OUT_RULE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,9 +166,9 @@ def find_decision(
 ) -> Decision | None:
     """Who asked for it and who approved it; None where it is not decided.
 
-    It is decided if enough persons approved it: as many as the statement about it that wants the most. Each of them did
-    so before the request expired. The last of these approvals has not expired. Whoever asks for something else about
-    the same resource puts an end to all that was said before.
+    It is decided if enough persons who had no part in making it approved it: as many as the statement about it that
+    wants the most. Each of them did so before the request expired. The last of these approvals has not expired. Whoever
+    asks for something else about the same resource puts an end to all that was said before.
 
     Args:
         said: About the resource, oldest first.

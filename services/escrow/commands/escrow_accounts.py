@@ -19,7 +19,6 @@ from services.chassis.values.ids import new_id
 from services.chassis.values.moves import check_move
 from services.chassis.values.refusals import EscrowAccountClosed, EscrowAccountNotFound, PartyNotFound
 from services.escrow import actions, messages
-from services.escrow.clients import Compliance
 from services.escrow.domain.account import (
     MOVES,
     EscrowAccount,
@@ -40,12 +39,6 @@ _EVENTS = {
     Status.ACTIVE: events.EscrowAccountUnfrozen,
     Status.CLOSED: events.EscrowAccountClosed,
 }
-
-
-async def find_unknown_sponsor(compliance: Compliance, request: pb.CreateEscrowAccountRequest) -> PartyNotFound | None:
-    """The refusal of a sponsor that is not there. Raises: Unavailable."""
-    [sponsor] = await compliance.batch_get_clearances([request.sponsor_party_id])
-    return None if sponsor.known else PartyNotFound("sponsor_party_id")
 
 
 async def create_escrow_account(
