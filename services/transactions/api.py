@@ -21,7 +21,6 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
 from services.transactions import queries
 from services.transactions.commands import bank_accounts, creation, decisions, evaluation, payouts, webhooks
-from services.transactions.commands.approvals import TRANSACTION_APPROVALS
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.rails import PROVIDER_OF_WEBHOOK
 
@@ -68,7 +67,7 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
         return await self._dependencies.write_on_facts(
             request,
             pb.Transaction,
-            lambda request: TRANSACTION_APPROVALS.ask_facts(self._dependencies, self._parties, request.transaction_id),
+            partial(decisions.ask_approval_facts, self._dependencies, self._parties),
             decisions.approve_transaction,
         )
 

@@ -56,6 +56,7 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
             decisions.approve_waiting,
             decisions.end_waiting,
             store.lock_transaction,
+            partial(decisions.list_gaining, dependencies),
         ),
         ResourceKind(
             BANK_ACCOUNT_APPROVALS,

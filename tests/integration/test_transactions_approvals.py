@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.auth import Principal
 from services.chassis.values.approval import VALIDITY
+from services.chassis.values.approval_policy import ApprovalPolicy, ApprovalRule
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.transactions.domain.payments import PaymentStatus
@@ -170,6 +172,27 @@ async def test_who_is_paid_from_an_escrow_account_does_not_have_cash_drawn_for_i
     assert await refused(approve(service, made.transaction_id, CHECKER)) == "BENEFICIARY_IS_CHECKER"
     service.compliance.parties[CHECKER.person] = {"sponsor-1"}
     assert (await approve(service, made.transaction_id, CHECKER)).status == T.QUEUED
+
+
+async def test_who_comes_to_be_paid_from_an_escrow_account_while_cash_for_it_waits_does_not_approve_it(
+    service: TransactionsHarness,
+) -> None:
+    service.database.policy = ApprovalPolicy(all_organizations=(ApprovalRule(approvers_needed=2),))
+    made = await cash_of_the_issuer(service, "sponsor-1", T.ACH)
+    assert (await approve(service, made.transaction_id, CHECKER)).status == T.PENDING_APPROVAL
+    late = Principal("admin-4", "admin", ORG)
+    service.compliance.parties |= {CHECKER.person: {"inv-007"}, late.person: {"inv-007"}}
+    service.escrow.post(ESCROW_ACCOUNT, JournalEntry.ADJUSTMENT, "cash", "payable:inv-007", 1)
+    waiting = await service.waiting(made.transaction_id)
+    assert list(waiting.beneficiary_party_ids) == []
+    for reason in ("UNAVAILABLE", "BENEFICIARY_IS_CHECKER"):
+        with service.wire.cut(service.escrow) if reason == "UNAVAILABLE" else nullcontext():
+            assert await refused(approve(service, made.transaction_id, late)) == reason
+            assert await refused(service.grant(waiting, late)) == reason
+    assert (await approve(service, made.transaction_id, THIRD)).status == T.PENDING_APPROVAL
+    waiting = await service.waiting(made.transaction_id)
+    assert [each.approved_by for each in waiting.approvers] == [THIRD.person]
+    assert waiting.comments[-1].text == "The yes of admin-2 counts no longer: acts for inv-007, which gains from it."
 
 
 async def test_a_transaction_waits_while_escrow_cannot_say_who_gains_from_it(service: TransactionsHarness) -> None:

@@ -15,7 +15,12 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.explanation import Explanation
 
 
-async def ask_facts(parties: Parties, approval: Approval | None, makers: frozenset[str] = frozenset()) -> ApprovalFacts:
+async def ask_facts(
+    parties: Parties,
+    approval: Approval | None,
+    makers: frozenset[str] = frozenset(),
+    beneficiary_party_ids: frozenset[str] = frozenset(),
+) -> ApprovalFacts:
     """Of the caller, who is about to approve it, of each who did before, and of who asked for it.
 
     Not to be called inside a transaction.
@@ -23,6 +28,7 @@ async def ask_facts(parties: Parties, approval: Approval | None, makers: frozens
     Args:
         approval: As it was just now; None where there is none.
         makers: Who had a part in it by now.
+        beneficiary_party_ids: Who gains from it by now.
 
     Raises:
         SessionEnded: the caller's own session was.
@@ -31,7 +37,7 @@ async def ask_facts(parties: Parties, approval: Approval | None, makers: frozens
     persons: dict[str, str | None] = {current_principal().person: None}
     if approval is not None:
         persons |= {each.approved_by: None for each in approval.approvers} | _list_who_asked(approval)
-    return ApprovalFacts(await parties.list_standings(persons), makers)
+    return ApprovalFacts(await parties.list_standings(persons), makers, beneficiary_party_ids)
 
 
 async def explain_ended_session(parties: Parties, approval: Approval) -> Explanation | None:

@@ -105,11 +105,21 @@ class ResourceApprovals:
         """The resource waits no more, or its content changed: nobody decides. Changes nothing where none is asked."""
         await self.events.cancel_all(tx, self.kind, resource_id, now)
 
-    async def ask_facts(self, operations: Operations, parties: Parties, resource_id: str) -> ApprovalFacts:
-        """What `approve` counts the caller's yes on, where it comes by the resource's own route (lapses.py)."""
+    async def ask_facts(
+        self,
+        operations: Operations,
+        parties: Parties,
+        resource_id: str,
+        beneficiary_party_ids: frozenset[str] = frozenset(),
+    ) -> ApprovalFacts:
+        """What `approve` counts the caller's yes on, where it comes by the resource's own route (lapses.py).
+
+        Args:
+            beneficiary_party_ids: Who gains from it by now, where that may change while it waits.
+        """
         async with operations.database.begin() as tx:
             read = await self.find(tx, resource_id, operations.clock.now())
-        return await ask_facts(parties, read)
+        return await ask_facts(parties, read, beneficiary_party_ids=beneficiary_party_ids)
 
     async def find(self, tx: AsyncConnection, resource_id: str, now: datetime) -> Approval | None:
         """What waits about the resource, for its own rules to say who may decide."""
@@ -132,6 +142,8 @@ class ResourceKind:
             The text says which. The approval has ended before.
         lock: Locks the resource of this id as its own commands do, where they lock it before its approval: so nobody
             waits for each other.
+        list_beneficiaries: Who gains from the resource of this id by now, where that may change while it waits. Asks
+            others, outside of any transaction.
     """
 
     approvals: ResourceApprovals
@@ -139,3 +151,4 @@ class ResourceKind:
     approve: Callable[[AsyncConnection, Approval, ApprovalFacts, datetime], Awaitable[Any]]
     end: Callable[[AsyncConnection, Approval, str, datetime], Awaitable[Any]]
     lock: Callable[[AsyncConnection, str], Awaitable[Any]] | None = None
+    list_beneficiaries: Callable[[str], Awaitable[frozenset[str]]] | None = None

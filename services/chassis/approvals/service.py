@@ -78,9 +78,12 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
             now = self._operations.clock.now()
             async with self._operations.database.begin() as tx:
                 read = await records.find_approval(tx, current_principal().org_id, request.approval_id)
-            makers = frozenset() if read is None else await self._approvals.check_unchanged(read, now)
-            facts = await ask_facts(self._parties, read, makers)
-            if read is not None and not request.validate_only:
+            if read is None:
+                return await ask_facts(self._parties, None)
+            makers = await self._approvals.check_unchanged(read, now)
+            gaining = await self._approvals.list_beneficiaries(read, now)
+            facts = await ask_facts(self._parties, read, makers, gaining)
+            if not request.validate_only:
                 await self._approvals.witness(
                     read,
                     lambda: self._operations.rehearse(

@@ -171,6 +171,13 @@ class Approvals:
                 raise
             return approval.makers  # what it is about is gone: it has failed once it is approved
 
+    async def list_beneficiaries(self, approval: Approval, now: datetime) -> frozenset[str]:
+        """Who gains from it by now. Those of a request are compared by `check_unchanged`. Raises: Unavailable."""
+        resource = self._resources.get(approval.kind)
+        if resource is None or resource.list_beneficiaries is None or not approval.is_open_at(now):
+            return approval.beneficiary_party_ids
+        return approval.beneficiary_party_ids | await resource.list_beneficiaries(approval.resource_id)
+
     async def _compare(self, approval: Approval, now: datetime) -> frozenset[str]:
         """Who made what a request would do now. Raises ContentChanged, or why that cannot be said."""
         request = self._read_request(approval)

@@ -181,10 +181,12 @@ class ApprovalFacts:
     Args:
         standings: Of the person who says it, of each who did before, and of who asked for it in a session.
         makers: Who had a part in it by now; those who had when it was asked for stand in the approval.
+        beneficiary_party_ids: The parties that gain from it by now; likewise.
     """
 
     standings: Mapping[str, Standing]
     makers: frozenset[str] = frozenset()
+    beneficiary_party_ids: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,13 +282,14 @@ def find_lapsed(approval: Approval, facts: ApprovalFacts) -> dict[str, str]:
     """Whose yes counts no longer, and why.
 
     Days may lie between the first and the last of several. Meanwhile one may have begun to act for a party that gains,
-    or somebody ended the sessions in one of which the yes was said, or that person had a part in it. Who said yes while
-    the facts were asked for was asked about then.
+    or a party that one acts for to gain; somebody may have ended the sessions in one of which the yes was said, or that
+    person had a part in it. Who said yes while the facts were asked for was asked about then.
     """
-    makers, lapsed = approval.makers | facts.makers, {}
+    makers, gaining = approval.makers | facts.makers, approval.beneficiary_party_ids | facts.beneficiary_party_ids
+    lapsed = {}
     for each in approval.approvers:
         if (standing := facts.standings.get(each.approved_by)) is not None:
-            lapsed[each.approved_by] = explain_lapse(each, makers, approval.beneficiary_party_ids, standing)
+            lapsed[each.approved_by] = explain_lapse(each, makers, gaining, standing)
     return {person: why for person, why in lapsed.items() if why is not None}
 
 
@@ -340,6 +343,7 @@ def add_yes(approval: Approval, yes: Approver, facts: ApprovalFacts, needed: int
     approval = _drop_yes(approval, find_lapsed(approval, facts), now)
     check_yes(approval, now, person, facts.standings[person].parties)
     check_no_maker(facts.makers, person)
+    check_beneficiary(facts.beneficiary_party_ids, facts.standings[person].parties)
     if was_asked_in_ended_session(approval, facts.standings):
         raise MakerSessionEnded()
     needed = max(needed, approval.approvers_needed)

@@ -16,7 +16,7 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.approvals import TRANSACTION_APPROVALS, find_approval
-from services.transactions.commands.beneficiaries import list_beneficiaries
+from services.transactions.commands.beneficiaries import list_approval_beneficiaries, list_beneficiaries
 from services.transactions.commands.inflow import Inflow, InflowVerdict, check_commitment, judge_inflow
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain import schedule
@@ -33,6 +33,23 @@ from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import bank_accounts
 from services.transactions.store import transactions as store
+
+
+async def list_gaining(dependencies: Dependencies, transaction_id: str) -> frozenset[str]:
+    """Who gains by now if it is approved: others may have come in since it began to wait. Raises Unavailable."""
+    async with dependencies.database.begin() as tx:
+        row = (await store.list_transactions(tx, [transaction_id])).get(transaction_id)
+    if row is None or row.status is not Status.PENDING_APPROVAL:
+        return frozenset()
+    return await list_approval_beneficiaries(row, dependencies.peers)
+
+
+async def ask_approval_facts(
+    dependencies: Dependencies, parties: Parties, request: pb.ApproveTransactionRequest
+) -> ApprovalFacts:
+    """About the caller, who approved it before, and who gains. Raises Unavailable, SessionEnded."""
+    gaining = await list_gaining(dependencies, request.transaction_id)
+    return await TRANSACTION_APPROVALS.ask_facts(dependencies, parties, request.transaction_id, gaining)
 
 
 async def approve_transaction(
