@@ -17,7 +17,7 @@ from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.events.consumer import Delivery
 from services.distributions.domain.payout import PayoutType
-from services.escrow.domain.chart import line_of
+from services.escrow.domain.chart import ISSUER_PROCEEDS, line_of
 from services.escrow.domain.types import PAYOUTS_BY_SOURCE, UnknownTransactionType
 from services.escrow.domain.types import TYPES as BOOKED
 from services.escrow.subscribers import SUBSCRIPTIONS
@@ -26,6 +26,7 @@ from services.transactions.domain.types import TYPES
 SERVICES = Path(__file__).parents[2] / "services"
 TABLES = {"transactions/domain/types.py", "escrow/domain/types.py", "distributions/domain/payout.py"}
 _FIELD: Any = validate_pb2.field
+RELEASED_TO = ISSUER_PROCEEDS.kind.value  # where a closing puts every subscription
 
 
 def taken_by(request: type[Message], field: str = "type") -> set[str]:
@@ -55,11 +56,12 @@ def test_a_payout_is_taken_from_the_ledger_account_that_escrow_takes_it_from():
     assert len(ordered) == len([each for each in TYPES.values() if not each.is_debit]), "two have the same source"
 
 
-def test_money_in_that_escrow_puts_on_no_account_of_its_party_is_known_to_be_others_too():
+def test_money_in_that_is_not_its_partys_alone_is_known_to_be_others_too():
+    """A contribution is its party's until the closing, which releases it."""
     shared = {each.name: each.shared_target for each in TYPES.values()}
     assert shared == {
-        each.name: each.ledger_account_kind.value
-        if each.is_debit and not line_of(each.ledger_account_kind).of_party
+        each.name: (RELEASED_TO if TYPES[each.name].is_for_investment else each.ledger_account_kind.value)
+        if each.is_debit and (TYPES[each.name].is_for_investment or not line_of(each.ledger_account_kind).of_party)
         else None
         for each in BOOKED.values()
     }

@@ -195,6 +195,41 @@ async def test_who_comes_to_be_paid_from_an_escrow_account_while_cash_for_it_wai
     assert waiting.comments[-1].text == "The yes of admin-2 counts no longer: acts for inv-007, which gains from it."
 
 
+@pytest.mark.parametrize(("party", "confirms"), [("sponsor-1", False), ("inv-002", True)])
+async def test_who_acts_for_the_sponsor_does_not_say_that_a_contribution_arrived(
+    service: TransactionsHarness, party: str, confirms: bool
+) -> None:
+    """At the closing the sponsor is paid whatever is said to have come in; another investor gains nothing."""
+    invest_and_pay(service)
+    made = await service.deposit(payment_method=T.WIRE, bank_account_id=None)
+    await service.work()
+    service.compliance.parties[CHECKER.person] = {party}
+    etag = (await service.get(made.transaction_id)).etag
+    request = pb.ConfirmTransactionRequest(transaction_id=made.transaction_id, bank_reference="F", etag=etag)
+    if confirms:
+        assert (await service.ask(CHECKER, "ConfirmTransaction", request)).status == T.COMPLETED
+        return
+    assert await refused(service.ask(CHECKER, "ConfirmTransaction", request)) == "BENEFICIARY_IS_CHECKER"
+    assert (await service.get(made.transaction_id)).status == T.PENDING_SETTLEMENT
+
+
+async def test_who_acts_for_the_sponsor_does_not_have_a_contribution_drawn(service: TransactionsHarness) -> None:
+    made = await service.ask(ADMIN, "CreateTransaction", await service.deposit_request())
+    waiting = await service.waiting(made.transaction_id)
+    assert list(waiting.beneficiary_party_ids) == ["sponsor-1"]
+    service.compliance.parties[CHECKER.person] = {"sponsor-1"}
+    assert await refused(service.grant(waiting)) == "BENEFICIARY_IS_CHECKER"
+    assert await refused(approve(service, made.transaction_id, CHECKER)) == "BENEFICIARY_IS_CHECKER"
+    service.compliance.parties[CHECKER.person] = {"inv-001"}
+    assert (await approve(service, made.transaction_id, CHECKER)).status == T.QUEUED
+
+
+async def test_of_what_waits_for_nobody_escrow_is_not_asked_who_gains(service: TransactionsHarness) -> None:
+    request = await service.deposit_request()
+    service.wire.fail("ListBeneficiaries", "lost")
+    assert (await service.ask(INVESTOR, "CreateTransaction", request)).status == T.QUEUED
+
+
 async def test_a_transaction_waits_while_escrow_cannot_say_who_gains_from_it(service: TransactionsHarness) -> None:
     request = await service.deposit_request("sponsor-1", type=T.DEPOSIT, investment_id=None)
     service.wire.fail("ListBeneficiaries", "lost", "lost")
@@ -266,7 +301,11 @@ async def test_a_webhook_is_applied_again_when_a_second_person_agrees(service: T
     asked = (await service.ask(ADMIN, "ReplayWebhook", request)).approval
     get = webhooks_pb2.GetWebhookRequest(webhook_id=hook.webhook_id)
     assert (await service.ask(ADMIN, "GetWebhook", get)).status == webhooks_pb2.Webhook.APPLIED
-    assert (asked.kind, asked.amount, list(asked.beneficiary_party_ids)) == ("REPLAY_WEBHOOK", made.amount, ["inv-001"])
+    assert (asked.kind, asked.amount, list(asked.beneficiary_party_ids)) == (
+        "REPLAY_WEBHOOK",
+        made.amount,
+        ["inv-001", "sponsor-1"],
+    )
     sponsor = Principal("staff-1", "sponsor", ORG)
     assert await refused(service.grant(asked, sponsor)) == "PERMISSION_DENIED", "who may not ask may not approve"
     assert (await service.grant(asked)).status == Approval.EXECUTED

@@ -8,7 +8,7 @@ from services.transactions.domain.types import TYPES
 
 
 async def list_beneficiaries(row: Transaction, peers: Peers) -> frozenset[str]:
-    """Its party; and whom the book owes more, where the money is not put on an account of the party's own.
+    """Its party; and whom the book owes more, now or at the closing, where that is not the party alone.
 
     Asks escrow, outside of any transaction. Raises Unavailable.
     """

@@ -46,13 +46,19 @@ class Judgement(NamedTuple):
 
 
 async def judge(dependencies: Dependencies, rows: Sequence[Transaction]) -> list[Judgement]:
-    """One a transaction, in their order. Asks compliance, and escrow. Raises Unavailable."""
+    """One a transaction, in their order. Asks compliance, and escrow about those that will wait. Raises Unavailable."""
     peers = dependencies.peers
     results = await peers.compliance.batch_evaluate_transactions([build_item(row) for row in rows])
     return [
-        Judgement(result, await list_approval_beneficiaries(row, peers))
+        Judgement(result, await list_approval_beneficiaries(row, peers) if _will_wait(row, result) else ())
         for row, result in zip(rows, results, strict=True)
     ]
+
+
+def _will_wait(row: Transaction, result: EvaluationResult) -> bool:
+    """Whether a second person approves it, if compliance decided this."""
+    status = result.compliance_check.status
+    return status == _C.MANUAL_REVIEW or (status == _C.PASSED and row.approval_reason is not None)
 
 
 def build_item(row: Transaction) -> EvaluateItem:

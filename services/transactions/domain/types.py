@@ -26,8 +26,8 @@ class TransactionType:
     Args:
         label: What it is called before whoever decides about it.
         source: The kind of ledger account that its money is taken from, for a payout; none where money comes in.
-        shared_target: The kind of ledger account that money in is put on, where that is not its party's own: others
-            gain from it, too.
+        shared_target: The kind of ledger account that money in is put on, at once or when the offering is closed, where
+            that is not its party's own: others gain from it, too.
         is_for_investors: Whether an investor may order it for a party it acts for; staff may order all that comes in.
             A payout is ordered by another service alone.
         is_for_investment: Whether it pays what an investment commits to, and so names it.
@@ -56,7 +56,13 @@ TYPES: Mapping[str, TransactionType] = MappingProxyType(
         each.name: each
         for each in (
             TransactionType("DEPOSIT", "Cash of the issuer", shared_target="DISTRIBUTABLE"),
-            TransactionType("ESCROW_DEPOSIT", "Contribution", is_for_investors=True, is_for_investment=True),
+            TransactionType(
+                "ESCROW_DEPOSIT",
+                "Contribution",
+                shared_target="ISSUER_PROCEEDS",
+                is_for_investors=True,
+                is_for_investment=True,
+            ),
             TransactionType("DISTRIBUTION", "Distribution", source="PAYABLE"),
             TransactionType(
                 "ESCROW_WITHDRAWAL", "Proceeds of an offering", source="ISSUER_PROCEEDS", approval_reason=PROCEEDS
