@@ -78,7 +78,7 @@ escrow_accounts = sa.Table(
     sa.Column("metadata", pg.JSONB, nullable=False, server_default=sa.text("'{}'")),
     sa.Column("version", sa.BigInteger, nullable=False, server_default="1"),  # of what a person edits
     _counter("entry_sequence"),
-    sa.Column("booked_at", _TIME, nullable=False, server_default=sa.text("'-infinity'")),
+    sa.Column("booked_at", _TIME, nullable=False, server_default=sa.text("'0001-01-02T00:00Z'")),
     sa.Column("created_at", _TIME, nullable=False),
     _text("created_by"),
     sa.Column("updated_at", _TIME, nullable=False),

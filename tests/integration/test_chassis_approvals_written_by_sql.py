@@ -99,7 +99,7 @@ async def test_approvals_that_sql_made_keep_none_of_ours_from_being_done_or_endi
             f" FROM approvals a, generate_series(1, {PAGE_ROWS + 1}) n"
         )
         decided = (
-            "status = 'APPROVED', due_at = '-infinity', decided_by = 'x', decided_at = now(), approver_ids = '{x}'"
+            "status = 'APPROVED', due_at = '0001-01-02', decided_by = 'x', decided_at = now(), approver_ids = '{x}'"
         )
         decided += ", approved_at = ARRAY[now()], approver_signed_in_at = '{1}'"
         await tx.exec_driver_sql(f"UPDATE approvals SET {decided} WHERE approval_id LIKE '{done.approval_id}_%'")

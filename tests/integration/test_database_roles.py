@@ -93,6 +93,76 @@ async def test_what_must_not_be_done_is_refused(service, urls, admin, kind):
     assert len(listed) > 60
 
 
+_LATE = ("'200000-01-01'", "'4000-01-01 BC'", "'infinity'", "'-infinity'")
+_DEEP = f"'{30 * '['}{30 * ']'}'"
+# By the type of a column: what PostgreSQL takes and Python cannot read, or would read for minutes.
+UNREADABLE = {
+    "timestamp with time zone": _LATE,
+    "date": _LATE,
+    "timestamp with time zone[]": tuple(f"ARRAY[{late}::timestamptz]" for late in _LATE),
+    "jsonb": (_DEEP, f"'{{\"x\": {5000 * '9'}}}'"),
+}
+_COLUMNS = """
+    SELECT c.relname AS "table", a.attname AS "column", format_type(a.atttypid, a.atttypmod) AS type,
+           (SELECT pg_get_triggerdef(t.oid) FROM pg_trigger t
+            WHERE t.tgrelid = c.oid AND t.tgname = 'refuse_unreadable' AND t.tgenabled = 'O') AS guard
+    FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+"""
+
+
+@pytest.mark.parametrize("kind", SIGNED_IN)
+async def test_no_login_hides_rows_behind_one_that_cannot_be_read(service, urls, admin, kind):
+    """Rows are read, many at a time, before anybody can ask whether they are ours."""
+    await admin.execute("SELECT set_config('app.org_id', 'org_1', false)")
+    for row in illegal_sql_of(service).ROWS:
+        await admin.execute(row)
+    columns = [row for row in await admin.fetch(_COLUMNS) if row["type"] in UNREADABLE]
+    unguarded = [(row["table"], row["column"]) for row in columns if f"new.{row['column']}" not in (row["guard"] or "")]
+    assert unguarded == []
+    assert len(columns) > 20
+    connection = await asyncpg.connect(dsn_of(getattr(urls, f"{kind}_url")))
+    taken = [
+        statement
+        for row in columns
+        for value in UNREADABLE[row["type"]]
+        if await admin.fetchval(f"SELECT EXISTS (SELECT FROM {row['table']})")
+        and not await attempt(connection, statement := f"UPDATE {row['table']} SET {row['column']} = {value}")
+    ]
+    await connection.close()
+    assert taken == []
+
+
+@pytest.mark.parametrize("kind", SIGNED_IN)
+async def test_no_login_lets_a_lease_leap_to_where_none_can_be_taken(service, urls, admin, kind):
+    leased = await admin.fetch(
+        "SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tries'"
+        " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r'"
+    )
+    await admin.execute("SELECT set_config('app.org_id', 'org_1', false)")
+    for row in illegal_sql_of(service).ROWS:
+        await admin.execute(row)
+    guards = await admin.fetch("SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'refuse_begun'")
+    assert {row["relname"] for row in leased} == {row["tgrelid"] for row in guards} >= {"approvals"}
+    connection = await asyncpg.connect(dsn_of(getattr(urls, f"{kind}_url")))
+    leaps = (
+        "tries = 2147483647",
+        "tries = -1",
+        "epoch = 9223372036854775807",
+        "epoch = epoch + 2",
+        "epoch = epoch - 1",
+    )
+    taken = [
+        statement
+        for row in leased
+        for leap in leaps
+        if await admin.fetchval(f"SELECT EXISTS (SELECT FROM {row['relname']})")
+        and not await attempt(connection, statement := f"UPDATE {row['relname']} SET {leap}")
+    ]
+    await connection.close()
+    assert taken == []
+
+
 @pytest.mark.parametrize("org_id", ["*", "", "%", "org_2' OR 'x' = 'x", "org_1,org_2", "org_2 "])
 async def test_a_request_reaches_no_organization_but_the_one_it_names_whatever_it_sets(urls, admin, org_id):
     await admin.execute("INSERT INTO aggregate_versions VALUES ('org_1', 'x', 1), ('org_2', 'x', 1)")

@@ -119,10 +119,10 @@ async def test_transactions_that_sql_made_keep_none_of_ours_from_its_end(service
     deposit = await service.deposit()
     made = (
         "INSERT INTO transactions SELECT (jsonb_populate_record(t, jsonb_build_object('status', 'INITIATED',"
-        " 'version', 1, 'previous_status', NULL, 'transaction_id', t.transaction_id || n))).*"
+        " 'version', 1, 'previous_status', NULL, 'epoch', 0, 'tries', 0, 'transaction_id', t.transaction_id || n))).*"
         f" FROM transactions t, generate_series(1, {BATCH_MAX + 1}) n WHERE transaction_id = :id"
     )
-    early = "settled_at = now(), return_risk_end_at = '-infinity', final_at = '-infinity'"
+    early = "settled_at = now(), return_risk_end_at = '0001-01-02', final_at = '0001-01-02'"
     moved = steps("APPROVED", "QUEUED", "PROCESSING, attempts = 1", "PENDING_SETTLEMENT", f"SETTLED, {early}")
     theirs = [one.replace("= :id", "LIKE :id || '_%'") for one in moved]
     await write(service, made, *theirs, transaction_id=deposit.transaction_id)

@@ -7,7 +7,7 @@ which own nothing. What these may do stands in the service's `rights.py`; `close
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -77,6 +77,33 @@ _REFUSE_FAR = f"""
 CREATE OR REPLACE TRIGGER refuse_far BEFORE INSERT OR UPDATE OF due_at ON {{table}} FOR EACH ROW
 WHEN (NEW.due_at > clock_timestamp() + interval '{PAUSE_MAX_MS} milliseconds') EXECUTE FUNCTION realco_refuse()
 """
+
+# A lease is taken one at a time. A count at the end of its type would stop the statement that takes many rows at once.
+_REFUSE_LEAP = """
+CREATE OR REPLACE TRIGGER refuse_leap BEFORE UPDATE OF epoch, tries ON {table} FOR EACH ROW
+WHEN (NEW.epoch NOT BETWEEN OLD.epoch AND OLD.epoch + 1 OR NEW.tries NOT BETWEEN 0 AND OLD.tries + 1)
+EXECUTE FUNCTION realco_refuse()
+"""
+_REFUSE_BEGUN = """
+CREATE OR REPLACE TRIGGER refuse_begun BEFORE INSERT ON {table} FOR EACH ROW
+WHEN (NEW.epoch <> 0 OR NEW.tries <> 0) EXECUTE FUNCTION realco_refuse()
+"""
+# PostgreSQL keeps times and JSON that Python cannot read. Rows are read before anybody can ask whether they are ours,
+# many at a time, so one of them would hide all the others.
+_REFUSE_UNREADABLE = """
+CREATE OR REPLACE TRIGGER refuse_unreadable BEFORE INSERT OR UPDATE OF {columns} ON {table} FOR EACH ROW
+WHEN ({unreadable}) EXECUTE FUNCTION realco_refuse()
+"""
+_FIRST, _LAST = "'0001-01-02T00:00Z'", "'9999-12-30T00:00Z'"
+# By the type of a column.
+_UNREADABLE: Sequence[tuple[type[sa.types.TypeEngine[Any]], str]] = (
+    (sa.DateTime, f"NEW.{{column}} NOT BETWEEN {_FIRST} AND {_LAST}"),
+    (sa.Date, f"NEW.{{column}} NOT BETWEEN {_FIRST} AND {_LAST}"),
+    # Deeper than any of ours, or a number that is none of ours.
+    (sa.JSON, "jsonb_path_exists(NEW.{column}, '$.**{{20}}')"),
+    (sa.JSON, """jsonb_path_exists(NEW.{column}, '$.** ? (@.type() == "number" && (@ > 1e18 || @ < -1e18))')"""),
+)
+_TIMES = f"NOT ({_FIRST} <= ALL (NEW.{{column}}) AND {_LAST} >= ALL (NEW.{{column}}))"
 
 
 def run_env(metadata: sa.MetaData) -> None:
@@ -190,13 +217,33 @@ def close(op: Op, service: str, stated: rights.Table) -> None:
     for function in bind.scalars(_CALLED).all():
         op.execute(f"GRANT EXECUTE ON FUNCTION {function} TO {_quoted(op, roles['app'])}")
     for name in sorted(there):
-        columns = {column["name"] for column in sa.inspect(bind).get_columns(name)}
+        columns = {column["name"]: column["type"] for column in sa.inspect(bind).get_columns(name)}
         if "org_id" in columns:
             _hide(op, name, roles)
-        if {"version", "seal"} <= columns:
+        if {"version", "seal"} <= columns.keys():
             op.execute(_REFUSE_OLD_STATE.format(table=_quoted(op, name)))
         if "due_at" in columns:
-            op.execute(_REFUSE_FAR.format(table=_quoted(op, name)))
+            for statement in (_REFUSE_FAR, _REFUSE_LEAP, _REFUSE_BEGUN):
+                op.execute(statement.format(table=_quoted(op, name)))
+        _refuse_unreadable(op, name, columns)
+
+
+def _refuse_unreadable(op: Op, name: str, columns: Mapping[str, sa.types.TypeEngine[Any]]) -> None:
+    found: dict[str, list[str]] = {}
+    for column, kind in columns.items():
+        conditions = [condition for of, condition in _UNREADABLE if isinstance(kind, of)]
+        if isinstance(kind, sa.ARRAY) and isinstance(kind.item_type, sa.DateTime):
+            conditions.append(_TIMES)
+        if column == "metadata":
+            conditions.append("jsonb_typeof(NEW.{column}) <> 'object'")
+            conditions.append("""jsonb_path_exists(NEW.{column}, '$.* ? (@.type() != "string")')""")
+        if conditions:
+            quoted = _quoted(op, column)
+            found[quoted] = [condition.format(column=quoted) for condition in conditions]
+    if found:
+        unreadable = " OR ".join(condition for conditions in found.values() for condition in conditions)
+        values = {"columns": ", ".join(found), "table": _quoted(op, name), "unreadable": unreadable}
+        op.execute(_REFUSE_UNREADABLE.format(**values))
 
 
 # The functions that a service calls; those of extensions stay as they are.

@@ -62,7 +62,9 @@ def _create_escrow_accounts() -> None:
         sa.Column("metadata", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),
         sa.Column("entry_sequence", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("booked_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("'-infinity'"), nullable=False),
+        sa.Column(
+            "booked_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("'0001-01-02T00:00Z'"), nullable=False
+        ),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
