@@ -22,6 +22,7 @@ from services.chassis.values.approval_policy import ApprovalPolicy, ApprovalRule
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.transactions.domain.payments import PaymentStatus
+from services.transactions.jobs.evaluate_initiated import evaluate_initiated
 from tests.support.transactions import (
     ADMIN,
     CHECKER,
@@ -235,10 +236,29 @@ async def test_a_transaction_waits_while_escrow_cannot_say_who_gains_from_it(ser
     service.wire.fail("ListBeneficiaries", "lost", "lost")
     made = await service.ask(ADMIN, "CreateTransaction", request)
     assert made.status == T.INITIATED
-    await service.work(hurried=True)
+    await service.hurry()
+    await service.run(evaluate_initiated)
     assert (await service.get(made.transaction_id)).status == T.INITIATED
     await service.work(hurried=True)
     assert list((await service.waiting(made.transaction_id)).beneficiary_party_ids) == []
+
+
+async def test_escrow_says_once_an_account_who_gains_and_only_of_what_waits_for_an_approval(
+    service: TransactionsHarness,
+) -> None:
+    made = []
+    with service.wire.cut(service.compliance):
+        for who in (ADMIN, ADMIN, IMPORT):
+            request = await service.deposit_request("sponsor-1", type=T.DEPOSIT, investment_id=None)
+            made.append(await service.ask(who, "CreateTransaction", request))
+    assert [each.status for each in made] == [T.INITIATED] * 3
+    service.wire.fail("ListBeneficiaries", "lost")
+    for status, asked in ((T.INITIATED, 1), (T.PENDING_APPROVAL, 2)):
+        await service.hurry()
+        await service.run(evaluate_initiated)
+        *waiting, free = [(await service.get(each.transaction_id)).status for each in made]
+        assert (waiting, len(service.wire.requests("ListBeneficiaries"))) == ([status] * 2, asked)
+        assert free not in (T.INITIATED, T.PENDING_APPROVAL), "nobody approves it, so it does not wait for escrow"
 
 
 async def test_a_decision_by_the_own_route_is_the_inboxs(service: TransactionsHarness) -> None:

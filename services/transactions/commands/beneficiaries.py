@@ -8,19 +8,25 @@ from services.transactions.domain.types import TYPES
 
 
 async def list_beneficiaries(row: Transaction, peers: Peers) -> frozenset[str]:
-    """Its party; and whom the book owes more, now or at the closing, where that is not the party alone.
-
-    Asks escrow, outside of any transaction. Raises Unavailable.
-    """
-    target = TYPES[row.type].shared_target
-    others = await peers.escrow.list_beneficiaries(row.escrow_account_id, target) if target else ()
-    return frozenset({row.party_id, *others})
+    """Its party, and the others. Raises Unavailable."""
+    return await list_others(row, peers) | {row.party_id}
 
 
 async def list_approval_beneficiaries(row: Transaction, peers: Peers) -> frozenset[str]:
-    """Who gains where it is approved: whoever pays is no beneficiary of that.
+    """Who gains where it is approved. Raises Unavailable."""
+    return choose_approval_beneficiaries(row, await list_others(row, peers))
 
-    Raises Unavailable.
+
+async def list_others(row: Transaction, peers: Peers) -> frozenset[str]:
+    """Whom the book owes more, now or at the closing, where that is not the party alone.
+
+    The same for all transactions of its type in its escrow account. Asks escrow, outside of any transaction. Raises
+    Unavailable.
     """
-    gaining = await list_beneficiaries(row, peers)
-    return gaining - {row.party_id} if row.is_debit else gaining
+    target = TYPES[row.type].shared_target
+    return frozenset(await peers.escrow.list_beneficiaries(row.escrow_account_id, target) if target else ())
+
+
+def choose_approval_beneficiaries(row: Transaction, others: frozenset[str]) -> frozenset[str]:
+    """Whoever pays is no beneficiary of an approval."""
+    return others - {row.party_id} if row.is_debit else others | {row.party_id}

@@ -22,9 +22,9 @@ from services.chassis.values.errors import DomainError, Kind, Refused
 from services.chassis.values.failure import Failure
 from services.chassis.values.refusals import PartyNotFound
 from services.transactions.actions import answer_transaction
-from services.transactions.clients import EvaluateItem, EvaluationResult
+from services.transactions.clients import EvaluateItem, EvaluationResult, Peers
 from services.transactions.commands.approvals import ask_for_approval
-from services.transactions.commands.beneficiaries import list_approval_beneficiaries
+from services.transactions.commands.beneficiaries import choose_approval_beneficiaries, list_others
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -46,19 +46,47 @@ class Judgement(NamedTuple):
 
 
 async def judge(dependencies: Dependencies, rows: Sequence[Transaction]) -> list[Judgement]:
-    """One a transaction, in their order. Asks compliance, and escrow about those that will wait. Raises Unavailable."""
+    """One a transaction, in their order; undecided, where it waits for an approval and escrow cannot say who gains.
+
+    Asks compliance, and escrow. Raises Unavailable: compliance is away.
+    """
     peers = dependencies.peers
     results = await peers.compliance.batch_evaluate_transactions([build_item(row) for row in rows])
+    judged = list(zip(rows, results, strict=True))
+    waiting = [row for row, result in judged if _find_approval_reason(row, result) is not None]
+    gaining = await _ask_who_gains(waiting, peers)
+    unknown = {row.transaction_id for row in waiting} - gaining.keys()
     return [
-        Judgement(result, await list_approval_beneficiaries(row, peers) if _will_wait(row, result) else ())
-        for row, result in zip(rows, results, strict=True)
+        Judgement.undecided(row)
+        if row.transaction_id in unknown
+        else Judgement(result, gaining.get(row.transaction_id, ()))
+        for row, result in judged
     ]
 
 
-def _will_wait(row: Transaction, result: EvaluationResult) -> bool:
-    """Whether a second person approves it, if compliance decided this."""
-    status = result.compliance_check.status
-    return status == _C.MANUAL_REVIEW or (status == _C.PASSED and row.approval_reason is not None)
+def _find_approval_reason(row: Transaction, result: EvaluationResult) -> str | None:
+    """Why somebody approves it; None where nobody does."""
+    check = result.compliance_check
+    if result.HasField("failure"):
+        return None
+    if check.status == _C.MANUAL_REVIEW:
+        return "; ".join(filter(None, (check.explanation.statement, row.approval_reason)))
+    return row.approval_reason or None if check.status == _C.PASSED else None
+
+
+async def _ask_who_gains(rows: Sequence[Transaction], peers: Peers) -> dict[str, Collection[str]]:
+    """By transaction_id, as far as escrow says. It is asked once about an account."""
+    alike, found = defaultdict(list), dict[str, Collection[str]]()
+    for row in rows:
+        alike[row.escrow_account_id, row.type].append(row)
+    for (escrow_account_id, _), group in alike.items():
+        try:
+            others = await list_others(group[0], peers)
+        except DomainError as error:
+            log.warning("escrow_names_no_beneficiaries", escrow_account_id=escrow_account_id, reason=error.reason)
+            continue
+        found |= {row.transaction_id: choose_approval_beneficiaries(row, others) for row in group}
+    return found
 
 
 def build_item(row: Transaction) -> EvaluateItem:
@@ -145,16 +173,12 @@ async def apply_decisions(
     passed, reviewed = [], defaultdict(list)
     for row in rows:
         result = judgements[row.transaction_id].result
-        check = result.compliance_check
         if result.HasField("failure"):
             refusal = await _refuse(tx, row, from_failure(result.failure), now)
             answers[row.transaction_id] = partial(_answer_refusal, refusal)
-        elif check.status == _C.MANUAL_REVIEW:
-            reasons = (check.explanation.statement, row.approval_reason)
-            reviewed["; ".join(filter(None, reasons))].append(row)
-        elif check.status == _C.PASSED and row.approval_reason:
-            reviewed[row.approval_reason].append(row)
-        elif check.status == _C.PASSED:
+        elif (reason := _find_approval_reason(row, result)) is not None:
+            reviewed[reason].append(row)
+        elif result.compliance_check.status == _C.PASSED:
             passed.append(row)
     beneficiaries = {transaction_id: each.beneficiaries for transaction_id, each in judgements.items()}
     for reason, waiting in reviewed.items():
