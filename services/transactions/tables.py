@@ -155,6 +155,9 @@ transactions = sa.Table(
     _text("request_subject"),
     _text("request_role"),
     _text("idempotency_key"),
+    # In which session it was asked for: what is approved or confirmed later counts by that one.
+    sa.Column("signed_in_at", sa.BigInteger),  # in seconds since 1970; where a service asked: none
+    _text("api_key_id"),
     *lease_columns(),
     sa.Column("escrow_booked", sa.Boolean, nullable=False, server_default=sa.false()),
     _seal(),
@@ -229,6 +232,7 @@ transactions = sa.Table(
         *("first_presented_at", "failure", "provider", "provider_reference", "bank_reference", "finality"),
         *("created_by", "approved_by", "confirmed_by", "request_subject", "request_role", "idempotency_key"),
         *("created_at", "settled_at", "return_risk_end_at", "final_at", "escrow_booked"),
+        *("signed_in_at", "api_key_id"),
     ),
 )
 

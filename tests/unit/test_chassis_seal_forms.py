@@ -89,7 +89,7 @@ FORMS = {
     "seen_letters": ["c3d76cac32ebab3d"],
     "statements": ["43302aa0e765495f"],
     "transaction_limits": ["3d30d1f8652079bc"],
-    "transactions": ["b4be75fbd3024ae1"],
+    "transactions": ["4c1e58591219b337"],
 }
 
 

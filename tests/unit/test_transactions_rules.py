@@ -74,6 +74,8 @@ DEPOSIT = Transaction(
     request_subject=None,
     request_role=None,
     idempotency_key=None,
+    signed_in_at=None,
+    api_key_id=None,
     epoch=0,
     tries=0,
 )

@@ -27,6 +27,7 @@ from services.chassis.values.approval import (
     hash_content,
 )
 from services.chassis.values.ids import new_id
+from services.chassis.values.session import Session
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,17 @@ class ApprovalEvents:
         now: datetime,
         *,
         expires: bool = True,
+        session: Session | None = None,
     ) -> Approval:
         """A new approval that waits, asked for by the caller.
 
         Args:
+            session: In which the person asked, where that was before and the caller goes on with it; else the caller's.
             expires: It can be decided for as long as the organization's rules say; else as long as what it is about
                 waits.
         """
         principal, terms = current_principal(), decide_terms_of(tx, kind, details.amount)
+        session = session or principal.session
         approval = Approval(
             org_id=principal.org_id,
             approval_id=new_id("apr"),
@@ -69,8 +73,8 @@ class ApprovalEvents:
             beneficiary_party_ids=details.beneficiary_party_ids,
             created_by=principal.person,
             created_role=principal.role,
-            signed_in_at=principal.signed_in_at,
-            api_key_id=principal.api_key_id,
+            signed_in_at=session.signed_in_at,
+            api_key_id=session.api_key_id,
             created_at=now,
             expires_at=now + terms.validity if expires else None,
             updated_at=now,

@@ -54,4 +54,4 @@ async def explain_ended_session(parties: Parties, approval: Approval) -> Explana
 
 def _list_who_asked(approval: Approval) -> dict[str, str | None]:
     """As `list_standings` takes it: nobody, where a service asked."""
-    return {} if approval.signed_in_at is None else {approval.created_by: approval.api_key_id}
+    return approval.session.list_asked(approval.created_by)

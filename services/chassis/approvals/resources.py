@@ -30,6 +30,7 @@ from services.chassis.values.approval import (
     Status,
     check_no,
 )
+from services.chassis.values.session import Session
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,23 @@ class ResourceApprovals:
     needs_note: bool = False
     must_be_decided: bool = False
 
-    async def open(self, tx: AsyncConnection, details: ApprovalDetails, resource: Message, now: datetime) -> Approval:
+    async def open(
+        self,
+        tx: AsyncConnection,
+        details: ApprovalDetails,
+        resource: Message,
+        now: datetime,
+        session: Session | None = None,
+    ) -> Approval:
         """The resource begins to wait.
 
         Args:
             resource: What of it is decided on. What is not in it may change without the second person's knowing.
+            session: In which the person asked for it, where that was before; else the caller's.
         """
         content = self.to_content(details, resource)
-        return await self.events.insert(tx, self.kind, content, details, now, expires=not self.must_be_decided)
+        expires = not self.must_be_decided
+        return await self.events.insert(tx, self.kind, content, details, now, expires=expires, session=session)
 
     def to_content(self, details: ApprovalDetails, resource: Message) -> str:
         """The text that is decided on."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.invariant import InvariantViolation
 from services.chassis.values.refusals import PartyNotFound
+from services.chassis.values.session import Session
 from services.chassis.values.text import SERVICE_PREFIX, normalize_person
 
 INVESTOR, ADMIN, AUDITOR = "investor", "admin", "auditor"
@@ -75,6 +76,11 @@ class Principal:
     def api_key_id(self) -> str | None:
         """The API key that signed in for the person, if one did."""
         return None if self.api_key is None else self.api_key.api_key_id
+
+    @property
+    def session(self) -> Session:
+        """In which session it asks: the person's; a service by itself has none."""
+        return Session(self.signed_in_at, self.api_key_id)
 
     @property
     def key_owner(self) -> str:

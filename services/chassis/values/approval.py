@@ -19,6 +19,7 @@ from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import ContentChanged, IllegalStatusChange, MakerIsChecker
+from services.chassis.values.session import Session
 from services.chassis.values.times import was_ended
 
 # What nobody decided for so long was not important, or is not known to anybody any more: it is asked again.
@@ -76,7 +77,7 @@ class MakerSessionEnded(DomainError):
     reason = "MAKER_SESSION_ENDED"
 
     def __init__(self) -> None:
-        super().__init__("It was asked for in a session that was ended since: reject it, and let it be asked for anew.")
+        super().__init__("It was asked for in a session that was ended since: end it, and let it be asked for anew.")
 
 
 class ApprovalNotCancellable(DomainError):
@@ -224,6 +225,10 @@ class Approval:
     epoch: int = 0
     tries: int = 0
     comments: tuple[Comment, ...] = field(default=())
+
+    @property
+    def session(self) -> Session:
+        return Session(self.signed_in_at, self.api_key_id)
 
     def status_at(self, now: datetime) -> Status:
         """An end by time is true from its instant, whether a job has written it or not."""

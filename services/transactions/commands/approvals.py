@@ -33,6 +33,8 @@ async def ask_for_approval(
 ) -> list[Approval]:
     """Transactions of one organization begin to wait, for this reason. In their order.
 
+    Whoever goes on with one, be it a job, each waits in the session in which it was asked for.
+
     Args:
         beneficiaries: Who gains from each, by transaction_id.
     """
@@ -43,7 +45,7 @@ async def ask_for_approval(
         account = accounts.get(row.bank_account_id) if row.bank_account_id else None
         details = build_transaction_details(row, account, beneficiaries[row.transaction_id])
         resource = to_transaction_content(row, reason)
-        asked.append(await TRANSACTION_APPROVALS.open(tx, details, resource, now))
+        asked.append(await TRANSACTION_APPROVALS.open(tx, details, resource, now, row.session))
     return asked
 
 

@@ -103,6 +103,7 @@ async def create_transaction(
         "request_subject": principal.subject,
         "request_role": principal.role,
         "idempotency_key": request.idempotency_key or None,
+        **principal.session._asdict(),
     }
     [row] = await store.insert_transactions(tx, [values], due_ms=EVALUATE_GRACE_MS, actor=principal.person, now=now)
     return answer_transaction(row, now)

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
-from services.chassis.values.approval import Approval, ApprovalFacts, check_beneficiary
+from services.chassis.values.approval import Approval, ApprovalFacts, MakerSessionEnded, check_beneficiary
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
 from services.transactions.actions import answer_transaction
@@ -120,20 +120,23 @@ async def cancel_transaction(
 
 @dataclass(frozen=True, slots=True)
 class ConfirmationFacts:
-    """Whether the caller gains from what it confirms, asked before the transaction."""
+    """What a confirmation is counted on, asked before the transaction."""
 
     parties: Collection[str]  # for whom the caller acts, or did not long ago
     beneficiary_party_ids: Collection[str]
+    maker_session_ended: bool
 
 
 async def ask_confirmation_facts(
     dependencies: Dependencies, parties: Parties, request: pb.ConfirmTransactionRequest
 ) -> ConfirmationFacts:
-    """Raises: Unavailable, TransactionNotFound, EtagMismatch."""
+    """Raises: Unavailable, SessionEnded, TransactionNotFound, EtagMismatch."""
     async with dependencies.database.begin() as tx:
         row, _ = await _lock_as_read(tx, request.transaction_id, request.etag)
-    interests = await parties.list_interests(current_principal())
-    return ConfirmationFacts(interests, await list_beneficiaries(row, dependencies.peers))
+    person, asked = current_principal().person, row.session.list_asked(row.created_by)
+    standings = await parties.list_standings({person: None} | asked)
+    ended = any(standings[maker].has_ended(row.signed_in_at) for maker in asked)
+    return ConfirmationFacts(standings[person].parties, await list_beneficiaries(row, dependencies.peers), ended)
 
 
 async def confirm_transaction(
@@ -143,10 +146,13 @@ async def confirm_transaction(
 
     Raises:
         EtagMismatch, MakerIsChecker, BeneficiaryIsChecker, PaymentMethodNotSupported, IllegalStatusChange
+        MakerSessionEnded: a thief announced it, perhaps: the announcement says whose the money is.
     """
     row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
     check_may_confirm(row, person)
     check_beneficiary(facts.beneficiary_party_ids, facts.parties)
+    if facts.maker_session_ended:
+        raise MakerSessionEnded()
     return_risk_end_at = schedule.compute_return_risk_end(now, row.rail, is_debit=row.is_debit)
     row = await store.save_move(
         tx,

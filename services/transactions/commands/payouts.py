@@ -215,6 +215,7 @@ def _build_row(plan: _Plan, principal: Principal) -> dict[str, Any]:
         "description": item.description or None,
         "provider": RAILS[PAYOUT_METHOD].provider,
         "created_by": principal.person,
+        **principal.session._asdict(),
     }
 
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
+from services.chassis.values.session import Session
 from services.transactions.domain.rails import RAILS, Rail
 from services.transactions.domain.states import Status
 from services.transactions.domain.types import TYPES
@@ -61,12 +62,19 @@ class Transaction:
     request_subject: str | None
     request_role: str | None
     idempotency_key: str | None
+    signed_in_at: int | None
+    api_key_id: str | None
     epoch: int
     tries: int
 
     @property
     def etag(self) -> str:
         return etag_of(self.transaction_id, self.version)
+
+    @property
+    def session(self) -> Session:
+        """In which it was asked for."""
+        return Session(self.signed_in_at, self.api_key_id)
 
     @property
     def is_debit(self) -> bool:

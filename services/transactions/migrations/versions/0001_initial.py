@@ -278,6 +278,8 @@ def _create_transactions() -> None:
         sa.Column("request_subject", sa.Text(), nullable=True),
         sa.Column("request_role", sa.Text(), nullable=True),
         sa.Column("idempotency_key", sa.Text(), nullable=True),
+        sa.Column("signed_in_at", sa.BigInteger(), nullable=True),
+        sa.Column("api_key_id", sa.Text(), nullable=True),
         sa.Column("due_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("epoch", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("tries", sa.Integer(), server_default="0", nullable=False),

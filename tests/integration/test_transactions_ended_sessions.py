@@ -1,0 +1,155 @@
+"""A transaction keeps in which session it was asked for: once that is ended, nobody approves or confirms it."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from realco.transactions.v1 import transactions_pb2 as pb
+
+from services.chassis.calls.auth import SignedInKey
+from services.chassis.values.errors import DomainError
+from tests.support.transactions import ADMIN, CHECKER, IMPORT, TransactionsHarness
+
+T = pb.Transaction
+SIGNED_IN_AT = 1_700_000_000
+KEY = "key_1"
+PERSON = dataclasses.replace(ADMIN, signed_in_at=SIGNED_IN_AT)
+PROGRAM = dataclasses.replace(
+    ADMIN,
+    subject=f"key:{KEY}",
+    known_as=ADMIN.person,
+    signed_in_at=SIGNED_IN_AT,
+    api_key=SignedInKey(KEY, frozenset({"TRANSACTIONS_WRITE"}), "secret-1"),
+)
+SERVICE_FOR_PERSON = IMPORT.for_person(PERSON)
+
+
+@pytest.fixture
+async def service(service_database) -> TransactionsHarness:
+    return TransactionsHarness(await service_database("transactions"))
+
+
+def end_sessions(service: TransactionsHarness) -> None:
+    service.compliance.ended[ADMIN.person] = datetime.fromtimestamp(SIGNED_IN_AT + 1, UTC)
+
+
+def revoke_key(service: TransactionsHarness) -> None:
+    service.compliance.revoked.add(KEY)
+
+
+WAYS = pytest.mark.parametrize(
+    ("who", "lock_out"),
+    [(PERSON, end_sessions), (PROGRAM, end_sessions), (PROGRAM, revoke_key)],
+    ids=["a person", "a program whose holder's sessions end", "a program whose key is revoked"],
+)
+
+
+async def refused(work: Any) -> str:
+    with pytest.raises(DomainError) as refusal:
+        await work
+    return refusal.value.reason
+
+
+async def order(service: TransactionsHarness, who: Any, *, later: bool) -> Any:
+    """Staff's debit, which waits for a second person: at once, or only when a job has compliance decide."""
+    request = await service.deposit_request()
+    if not later:
+        return await service.ask(who, "CreateTransaction", request)
+    with service.wire.cut(service.compliance):
+        made = await service.ask(who, "CreateTransaction", request)
+    assert made.status == T.INITIATED
+    return made
+
+
+async def announce(service: TransactionsHarness, who: Any) -> Any:
+    request = await service.deposit_request(payment_method=T.WIRE, bank_account_id=None)
+    made = await service.ask(who, "CreateTransaction", request)
+    await service.work()
+    return await service.get(made.transaction_id)
+
+
+def confirmation(read: Any, **more: Any) -> Any:
+    values = {"transaction_id": read.transaction_id, "bank_reference": "F", "etag": read.etag}
+    return pb.ConfirmTransactionRequest(**values | more)
+
+
+@WAYS
+@pytest.mark.parametrize("later", [False, True], ids=["at once", "by a job"])
+async def test_a_debit_that_begins_to_wait_later_was_asked_for_in_its_own_session(
+    service: TransactionsHarness, who: Any, lock_out: Any, later: bool
+) -> None:
+    made = await order(service, who, later=later)
+    lock_out(service)
+    await service.work(hurried=True)
+    waiting, read = await service.waiting(made.transaction_id), await service.get(made.transaction_id)
+    assert "MAKER_SESSION_ENDED" in [each.rule for each in waiting.explanations]
+    request = pb.ApproveTransactionRequest(transaction_id=made.transaction_id, etag=read.etag)
+    assert await refused(service.grant(waiting)) == "MAKER_SESSION_ENDED"
+    assert await refused(service.ask(CHECKER, "ApproveTransaction", request)) == "MAKER_SESSION_ENDED"
+    assert (await service.get(made.transaction_id)).status == T.PENDING_APPROVAL
+
+
+async def test_each_of_those_that_a_job_goes_on_with_together_waits_in_its_own_session(
+    service: TransactionsHarness,
+) -> None:
+    new = dataclasses.replace(PERSON, signed_in_at=SIGNED_IN_AT + 1)
+    made = [(await order(service, who, later=True)).transaction_id for who in (PERSON, new, ADMIN)]
+    end_sessions(service)
+    await service.work(hurried=True)
+    waiting = [await service.waiting(each) for each in made]
+    assert await refused(service.grant(waiting[0])) == "MAKER_SESSION_ENDED"
+    for each in waiting[1:]:
+        await service.grant(each)
+    assert (await service.get(made[1])).status == (await service.get(made[2])).status == T.QUEUED
+
+
+@WAYS
+async def test_nobody_confirms_a_wire_that_was_announced_in_a_session_that_was_ended(
+    service: TransactionsHarness, who: Any, lock_out: Any
+) -> None:
+    read = await announce(service, who)
+    lock_out(service)
+    for foreseen in (True, False):
+        request = confirmation(read, validate_only=foreseen)
+        assert await refused(service.ask(CHECKER, "ConfirmTransaction", request)) == "MAKER_SESSION_ENDED"
+    cancel = pb.CancelTransactionRequest(transaction_id=read.transaction_id)
+    assert (await service.ask(CHECKER, "CancelTransaction", cancel)).status == T.CANCELLED
+
+
+async def test_what_a_service_passes_on_was_announced_in_the_session_of_the_person_it_acts_for(
+    service: TransactionsHarness,
+) -> None:
+    read = await announce(service, SERVICE_FOR_PERSON)
+    end_sessions(service)
+    assert await refused(service.ask(CHECKER, "ConfirmTransaction", confirmation(read))) == "MAKER_SESSION_ENDED"
+
+
+@pytest.mark.parametrize("who", [IMPORT, dataclasses.replace(PERSON, signed_in_at=SIGNED_IN_AT + 1)])
+async def test_what_a_service_announced_or_a_person_after_a_new_sign_in_is_confirmed(
+    service: TransactionsHarness, who: Any
+) -> None:
+    read = await announce(service, who)
+    end_sessions(service)
+    assert (await service.ask(CHECKER, "ConfirmTransaction", confirmation(read))).status == T.COMPLETED
+
+
+async def test_while_nobody_can_tell_whether_a_session_was_ended_nothing_is_confirmed(
+    service: TransactionsHarness,
+) -> None:
+    read = await announce(service, PERSON)
+    with service.wire.cut(service.compliance):
+        assert await refused(service.ask(CHECKER, "ConfirmTransaction", confirmation(read))) == "UNAVAILABLE"
+
+
+async def test_no_login_of_the_database_says_that_it_was_asked_for_in_another_session(
+    service: TransactionsHarness,
+) -> None:
+    read = await announce(service, PERSON)
+    with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
+        async with service.database.begin_for_all() as tx:
+            await tx.execute(sa.text("UPDATE transactions SET signed_in_at = NULL"))
+    assert (await service.get(read.transaction_id)).etag == read.etag
