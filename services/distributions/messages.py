@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from realco.distributions.v1 import distributions_pb2, offerings_pb2, payout_orders_pb2
 from realco.distributions.v1 import events_pb2 as events
 from realco.type.v1 import failure_pb2, money_pb2
@@ -20,6 +21,7 @@ from services.chassis.calls.wire import (
 )
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
+from services.chassis.values.session import Session
 from services.distributions.domain.closing import Gate
 from services.distributions.domain.distribution import Allocation, Distribution, PayeeType, TierTotal
 from services.distributions.domain.investment import Investment
@@ -224,7 +226,8 @@ def _money_in(currency: str) -> Callable[[int], money_pb2.Money]:
     return lambda amount_minor: to_money(Money(amount_minor, currency))
 
 
-def to_payout_order(payout: Payout, ordered_by: str) -> payout_orders_pb2.PayoutOrder:
+def to_payout_order(payout: Payout, ordered_by: str, session: Session) -> payout_orders_pb2.PayoutOrder:
+    signed_in_at = session.signed_in_at
     return payout_orders_pb2.PayoutOrder(
         idempotency_key=payout.request_key,
         type=payout.type.value,
@@ -238,4 +241,6 @@ def to_payout_order(payout: Payout, ordered_by: str) -> payout_orders_pb2.Payout
         description=DESCRIPTIONS[payout.type],
         ordered_by=ordered_by,
         refund_approved=payout.refund_approved,
+        sign_in_time=None if signed_in_at is None else Timestamp(seconds=signed_in_at),
+        api_key_id=session.api_key_id,
     )

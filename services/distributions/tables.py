@@ -373,13 +373,16 @@ sagas = sa.Table(
     _text("kind"),
     _text("subject_id"),
     _text("actor"),
+    # In which session the actor asked for it: what is to be approved of it counts by that one.
+    sa.Column("signed_in_at", sa.BigInteger),  # in seconds since 1970; where a service asked: none
+    _text("api_key_id", null=True),
     _text("last_error", null=True),
     sa.Column("created_at", _TIME, nullable=False, server_default=sa.text("now()")),
     *lease_columns(),
     sa.Column("seal", pg.BYTEA),
     sa.Index("sagas_due", "kind", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
     sa.CheckConstraint("kind IN ('CLOSING', 'REFUND', 'EXECUTION', 'RESEND')", name="sagas_kind"),
-    info=sealed("org_id", "saga_id", "kind", "subject_id", "actor"),
+    info=sealed("org_id", "saga_id", "kind", "subject_id", "actor", "signed_in_at", "api_key_id"),
 )
 
 # Of these a seal covers the whole row.

@@ -92,12 +92,12 @@ class PayoutsServicer(payouts_pb2_grpc.PayoutsServiceServicer):
     async def BatchCreatePayouts(
         self, request: payouts_pb2.BatchCreatePayoutsRequest, context: ServicerContext
     ) -> payouts_pb2.BatchCreatePayoutsResponse:
-        approved = await payouts.check_ordered(self._dependencies.peers.distributions, request)
+        orders = await payouts.check_ordered(self._dependencies.peers.distributions, request)
 
         async def create(
             tx: AsyncConnection, request: payouts_pb2.BatchCreatePayoutsRequest, now: datetime
         ) -> payouts_pb2.BatchCreatePayoutsResponse:
-            return await payouts.batch_create_payouts(tx, request, approved, now)
+            return await payouts.batch_create_payouts(tx, request, orders, now)
 
         return await self._dependencies.write(request, payouts_pb2.BatchCreatePayoutsResponse, create)
 

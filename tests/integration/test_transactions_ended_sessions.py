@@ -120,6 +120,18 @@ async def test_nobody_confirms_a_wire_that_was_announced_in_a_session_that_was_e
     assert (await service.ask(CHECKER, "CancelTransaction", cancel)).status == T.CANCELLED
 
 
+@WAYS
+async def test_nobody_approves_a_payout_that_was_asked_for_of_distributions_in_a_session_that_was_ended(
+    service: TransactionsHarness, who: Any, lock_out: Any
+) -> None:
+    service.distributions.session = who.session
+    made = await service.payout("sponsor-1", type=T.ESCROW_WITHDRAWAL)
+    await service.work()
+    lock_out(service)
+    waiting = await service.waiting(made.transaction_id)
+    assert await refused(service.grant(waiting)) == "MAKER_SESSION_ENDED"
+
+
 async def test_what_a_service_passes_on_was_announced_in_the_session_of_the_person_it_acts_for(
     service: TransactionsHarness,
 ) -> None:

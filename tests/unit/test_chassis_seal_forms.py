@@ -85,7 +85,7 @@ FORMS = {
     "payout_requests": ["253db8a0a55335c3"],
     "payouts": ["c4eaeb937dfbbd99"],
     "provider_payments": ["85f4a3d7d7574257"],
-    "sagas": ["3f31ea1c0995fd8b"],
+    "sagas": ["29817fc73e62446b"],
     "seen_letters": ["c3d76cac32ebab3d"],
     "statements": ["43302aa0e765495f"],
     "transaction_limits": ["3d30d1f8652079bc"],

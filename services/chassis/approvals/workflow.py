@@ -386,7 +386,11 @@ def _begin_execution(approved: Approval) -> Approval:
 def _maker_of(approval: Approval) -> Principal:
     """In whose name it is done. No token has this subject, and no other approval: nobody else uses the deed's keys."""
     return Principal(
-        f"{SUBJECT}/{approval.approval_id}", approval.created_role, approval.org_id, on_behalf_of=approval.created_by
+        f"{SUBJECT}/{approval.approval_id}",
+        approval.created_role,
+        approval.org_id,
+        on_behalf_of=approval.created_by,
+        asked_in=approval.session,
     )
 
 

@@ -56,6 +56,8 @@ class Principal:
     strong_seconds_max: int | None = field(default=None, compare=False)
     # What signed in for its holder, who is the person here, where no person did.
     api_key: SignedInKey | None = None
+    # In which session the person asked, where somebody else goes on with it: a deed once it is approved.
+    asked_in: Session | None = field(default=None, compare=False)
     # The person's own token, which travels with what is asked of other services for this call.
     token: str = field(default="", repr=False, compare=False)
 
@@ -80,7 +82,7 @@ class Principal:
     @property
     def session(self) -> Session:
         """In which session it asks: the person's; a service by itself has none."""
-        return Session(self.signed_in_at, self.api_key_id)
+        return self.asked_in or Session(self.signed_in_at, self.api_key_id)
 
     @property
     def key_owner(self) -> str:

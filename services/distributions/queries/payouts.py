@@ -17,5 +17,5 @@ async def batch_get_payout_orders(
 ) -> pb.BatchGetPayoutOrdersResponse:
     found = [each for each in await list_payouts(tx, request.idempotency_keys) if not each.is_refused]
     actors = await list_actors(tx, {each.saga_id for each in found})
-    orders = [to_payout_order(each, actors[each.saga_id]) for each in found]
+    orders = [to_payout_order(each, *actors[each.saga_id]) for each in found]
     return pb.BatchGetPayoutOrdersResponse(payout_orders=orders)

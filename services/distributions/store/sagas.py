@@ -21,6 +21,7 @@ from services.chassis.data.due import Due
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import check_rows, seal_of
 from services.chassis.values.ids import new_id
+from services.chassis.values.session import Session
 from services.distributions.domain.states import DistributionStatus, OfferingStatus, PayoutStatus
 from services.distributions.tables import distributions, offerings, payouts, sagas
 
@@ -54,23 +55,38 @@ class Overtaken(Exception):
 
 
 async def insert_saga(tx: AsyncConnection, kind: SagaKind, subject_id: str, actor: str) -> str:
-    """A saga that is due at once; its id."""
-    values = {
-        "org_id": current_principal().org_id,
+    """A saga that is due at once; its id.
+
+    Args:
+        actor: On whose behalf it works; where that is not the caller, nobody knows in which session it was asked for.
+    """
+    principal = current_principal()
+    session = principal.session if actor == principal.person else Session()
+    values: dict[str, Any] = {
+        "org_id": principal.org_id,
         "saga_id": new_id("saga"),
         "kind": kind.value,
         "subject_id": subject_id,
         "actor": actor,
+        **session._asdict(),
     }
     seal = seal_of(tx, sagas, values)
     await tx.execute(sa.insert(sagas).values(**values, seal=seal, due_at=leases.due_in(0)))
-    return values["saga_id"]
+    saga_id: str = values["saga_id"]
+    return saga_id
 
 
-async def list_actors(tx: AsyncConnection, saga_ids: Collection[str]) -> dict[str, str]:
-    """On whose behalf each of the caller's organization's sagas works. Raises: NotSealed."""
+async def list_actors(tx: AsyncConnection, saga_ids: Collection[str]) -> dict[str, tuple[str, Session]]:
+    """On whose behalf each of the caller's organization's sagas works, and in which session that person asked for it.
+
+    Raises:
+        NotSealed
+    """
     query = sa.select(sagas).where(is_mine(sagas), sagas.c.saga_id.in_(saga_ids))
-    return {row.saga_id: row.actor for row in check_rows(tx, sagas, await tx.execute(query))}
+    return {
+        row.saga_id: (row.actor, Session(row.signed_in_at, row.api_key_id))
+        for row in check_rows(tx, sagas, await tx.execute(query))
+    }
 
 
 _TAKING = {kind: leases.taking(sagas, count_max=1, where=sagas.c.kind == kind.value) for kind in SagaKind}

@@ -54,13 +54,15 @@ class _Plan:
     refusal: DomainError | None
 
 
-async def check_ordered(distributions: Distributions, request: payouts_pb2.BatchCreatePayoutsRequest) -> frozenset[str]:
+async def check_ordered(
+    distributions: Distributions, request: payouts_pb2.BatchCreatePayoutsRequest
+) -> Mapping[str, PayoutOrder]:
     """Whether distributions, asked itself, ordered each of these payouts, with these words and for the caller's person.
 
     A call in its name shows only its key, so nothing of the payout is taken on the caller's word.
 
     Returns:
-        The keys of the refunds that two persons decided on.
+        What distributions says of each, by its key.
 
     Raises:
         PayoutNotOrdered, Unavailable
@@ -73,14 +75,19 @@ async def check_ordered(distributions: Distributions, request: payouts_pb2.Batch
             message = "The distributions service has not ordered this payout."
             log.error("payout_not_ordered", idempotency_key=item.idempotency_key, party_id=item.party_id)
             raise PayoutNotOrdered(message, idempotency_key=item.idempotency_key)
-    return frozenset(order.idempotency_key for order in orders if order.refund_approved)
+    return known
 
 
 def _to_order(item: Item, person: str, known: PayoutOrder) -> PayoutOrder:
-    """The order as the caller has it. Who decided on it, distributions alone says."""
+    """The order as the caller has it. Who decided on it, and in which session it was asked for, distributions alone
+    says."""
     order = PayoutOrder(
         type=_type_of(item).name, amount=item.amount, ordered_by=person, refund_approved=known.refund_approved
     )
+    if known.HasField("sign_in_time"):
+        order.sign_in_time.CopyFrom(known.sign_in_time)
+    if known.HasField("api_key_id"):
+        order.api_key_id = known.api_key_id
     for name in ("idempotency_key", "escrow_account_id", "party_id", "description"):
         setattr(order, name, getattr(item, name))
     for name in ("bank_account_id", "investment_id", "distribution_id", "allocation_id"):
@@ -90,21 +97,27 @@ def _to_order(item: Item, person: str, known: PayoutOrder) -> PayoutOrder:
 
 
 async def batch_create_payouts(
-    tx: AsyncConnection, request: payouts_pb2.BatchCreatePayoutsRequest, approved: Collection[str], now: datetime
+    tx: AsyncConnection,
+    request: payouts_pb2.BatchCreatePayoutsRequest,
+    orders: Mapping[str, PayoutOrder],
+    now: datetime,
 ) -> payouts_pb2.BatchCreatePayoutsResponse:
     """
     Args:
-        approved: The keys of the refunds that two persons decided on.
+        orders: What distributions says of each, by its key.
     """
     principal = current_principal()
     keys = [item.idempotency_key for item in request.items]
     known = await payout_requests.list_payout_requests(tx, keys)
+    approved = {key for key, order in orders.items() if order.refund_approved}
     plans = await _plan_items(tx, [item for item in request.items if item.idempotency_key not in known], approved)
     claimed = await payout_requests.insert_payout_requests(
         tx, [_build_request_row(plan, principal.org_id, now) for plan in plans]
     )
     rows = [
-        _build_row(plan, principal) for plan in plans if plan.refusal is None and plan.item.idempotency_key in claimed
+        _build_row(plan, principal, orders[plan.item.idempotency_key])
+        for plan in plans
+        if plan.refusal is None and plan.item.idempotency_key in claimed
     ]
     if rows:
         await store.insert_transactions(tx, rows, due_ms=0, actor=principal.person, now=now)
@@ -194,7 +207,7 @@ def _fingerprint_of(item: Item) -> bytes:
     return fingerprint_of(paid)
 
 
-def _build_row(plan: _Plan, principal: Principal) -> dict[str, Any]:
+def _build_row(plan: _Plan, principal: Principal, order: PayoutOrder) -> dict[str, Any]:
     item, account = plan.item, plan.account
     assert account is not None  # else it was refused
     return {
@@ -215,7 +228,8 @@ def _build_row(plan: _Plan, principal: Principal) -> dict[str, Any]:
         "description": item.description or None,
         "provider": RAILS[PAYOUT_METHOD].provider,
         "created_by": principal.person,
-        **principal.session._asdict(),
+        "signed_in_at": order.sign_in_time.seconds if order.HasField("sign_in_time") else None,
+        "api_key_id": order.api_key_id if order.HasField("api_key_id") else None,
     }
 
 

@@ -58,7 +58,7 @@ FIXED = {
     "distribution_tiers": "investors_minor sponsor_minor",
     "payouts": "saga_id type offering_id party_id bank_account_id escrow_account_id currency amount_minor attempt",
     "moves": "to_status actor moved_at",
-    "sagas": "kind subject_id actor",
+    "sagas": "kind subject_id actor signed_in_at api_key_id",
 }
 # Refused for what the rows are.
 RULES = {

@@ -15,6 +15,7 @@ from realco.transactions.v1.transactions_pb2 import Transaction
 
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import InvestmentNotFound
+from services.chassis.values.session import Session
 from services.distributions.domain.refusals import OfferingNotFound
 from tests.support.money import usd
 
@@ -25,6 +26,7 @@ class MemoryDistributions:
             offering_id=new_id("off"), escrow_account_id=escrow_account_id, status=pb.Offering.OPEN
         )
         self.investments: dict[str, pb.Investment] = {}
+        self.session = Session()  # in which it says that the next payouts were asked for
         self.orders: dict[str, PayoutOrder] = {}  # what it says that it ordered of transactions
 
     def invest(self, party_id: str, amount_minor: int) -> str:
@@ -61,6 +63,10 @@ class MemoryDistributions:
         for item in items:
             order = PayoutOrder(type=Transaction.Type.Name(item.type), amount=item.amount, ordered_by=ordered_by)
             order.refund_approved = approved
+            if self.session.signed_in_at is not None:
+                order.sign_in_time.FromSeconds(self.session.signed_in_at)
+            if self.session.api_key_id is not None:
+                order.api_key_id = self.session.api_key_id
             for field, value in item.ListFields():
                 if field.name not in ("type", "amount"):
                     setattr(order, field.name, value)

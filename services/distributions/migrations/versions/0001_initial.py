@@ -206,6 +206,8 @@ def _sagas() -> None:
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("subject_id", sa.Text(), nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("signed_in_at", sa.BigInteger(), nullable=True),
+        sa.Column("api_key_id", sa.Text(), nullable=True),
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("due_at", sa.TIMESTAMP(timezone=True), nullable=True),

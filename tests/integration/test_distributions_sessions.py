@@ -1,0 +1,63 @@
+"""Distributions says of each payout in which session it was asked for, be it at once or once another approved it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from realco.distributions.v1 import offerings_pb2 as opb
+from realco.distributions.v1.payout_orders_pb2 import BatchGetPayoutOrdersRequest
+from realco.type.v1.approval_pb2 import Approval
+
+from services.chassis.calls.auth import Principal, SignedInKey, acting_as
+from services.chassis.data.database import Database
+from tests.support.distributions import ORG, DistributionsHarness
+
+SIGNED_IN_AT = 1_700_000_000
+INVESTOR = Principal("inv-001", "investor", ORG, parties=frozenset({"inv-001"}), signed_in_at=SIGNED_IN_AT)
+STAFF = Principal("admin-1", "admin", ORG, signed_in_at=SIGNED_IN_AT)
+KEY = SignedInKey("key_1", frozenset({"DISTRIBUTIONS_WRITE"}), "secret-1")
+PROGRAM = Principal("key:key_1", "admin", ORG, known_as="admin-1", signed_in_at=SIGNED_IN_AT, api_key=KEY)
+
+
+@pytest.fixture
+async def service(service_database: Callable[[str], Awaitable[Database]]) -> DistributionsHarness:
+    return DistributionsHarness(await service_database("distributions"))
+
+
+async def tell_sessions(service: DistributionsHarness) -> list[tuple[int, str]]:
+    """What transactions is told about each payout that was ordered."""
+    await service.work()
+    request = BatchGetPayoutOrdersRequest(idempotency_keys=list(service.transactions.by_key))
+    orders = (await service.call(service.payout_orders.BatchGetPayoutOrders, request)).payout_orders
+    return [(order.sign_in_time.seconds, order.api_key_id) for order in orders]
+
+
+async def cancel(service: DistributionsHarness, who: Principal) -> Any:
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 60_00)
+    request = opb.CancelInvestmentRequest(idempotency_key="cancel", investment_id=held.investment_id)
+    with acting_as(who):
+        return await service.investments.CancelInvestment(request, None)
+
+
+async def test_what_an_investor_has_paid_back_was_asked_for_in_the_investors_session(
+    service: DistributionsHarness,
+) -> None:
+    await cancel(service, INVESTOR)
+    assert await tell_sessions(service) == [(SIGNED_IN_AT, "")]
+
+
+@pytest.mark.parametrize(("who", "key"), [(STAFF, ""), (PROGRAM, "key_1")], ids=["a person", "a program"])
+async def test_what_another_person_approved_was_asked_for_in_the_session_of_who_asked(
+    service: DistributionsHarness, who: Principal, key: str
+) -> None:
+    asked = (await cancel(service, who)).approval
+    assert (await service.grant(asked)).status == Approval.EXECUTED
+    assert await tell_sessions(service) == [(SIGNED_IN_AT, key)]
+
+
+async def test_what_a_service_asked_for_has_no_session(service: DistributionsHarness) -> None:
+    await cancel(service, Principal("service:importer", "service", ORG, "admin-1"))
+    assert await tell_sessions(service) == [(0, "")]
