@@ -28,7 +28,8 @@ RIGHTS: Table = {
         update=(
             *("funded_minor", "completed_minor", "refunded_minor", "released_minor", "unreturned_minor"),
             *("accrued_units", "accrued_through", "distributed_minor", "accrual_start_date"),
-            *("status", "refund_requested_by", "refund_approved_minor", "refund_failure", *_VERSION),
+            *("status", "refund_requested_by", "refund_signed_in_at", "refund_api_key_id"),
+            *("refund_approved_minor", "refund_failure", *_VERSION),
         ),
     ),
     # Of a transaction the newest report counts; what it moves never changes.

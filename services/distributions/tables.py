@@ -144,6 +144,8 @@ investments = sa.Table(
     sa.Column("accrual_start_date", sa.Date),
     _text("status"),
     _text("refund_requested_by", null=True),  # who cancels it: the money goes back in this name once it is cleared
+    sa.Column("refund_signed_in_at", sa.BigInteger),  # by which sign-in that was asked for, in seconds since 1970
+    _text("refund_api_key_id", null=True),
     _minor("refund_approved_minor"),  # what two persons saw in it when they decided that it goes back
     _json("refund_failure", null=True),
     *_external(),

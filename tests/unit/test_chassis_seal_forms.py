@@ -77,7 +77,7 @@ FORMS = {
     "heard_parties": ["d33f7c41e0b24724"],
     "heard_persons": ["445271f738e43501"],
     "holds": ["2d578c58ef1ab278"],
-    "investments": ["7cc693c4e1dab1f6"],
+    "investments": ["74ea60140c283647"],
     "limit_usage": ["9e1a13259fe4ecb1"],
     "offerings": ["d3350275d428872e"],
     "parties": ["7b132571de048d34"],

@@ -14,6 +14,7 @@ from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1 import journal_pb2
 from realco.type.v1 import money_pb2
 
+from services.chassis.values.session import Session
 from services.distributions import messages
 from services.distributions.commands.raises.contributions import sum_contributions
 from services.distributions.domain import states
@@ -127,7 +128,8 @@ def test_a_refund_was_decided_on_as_far_as_two_persons_saw_it(
 def test_more_than_two_persons_saw_when_they_gave_all_back_was_decided_on_by_nobody(
     seen: int, decided: list[int]
 ) -> None:
-    ending = begin_cancellings([replace(INVESTMENT, funded_minor=minor) for minor in (20, 10)], "admin-1", seen)
+    investments = [replace(INVESTMENT, funded_minor=minor) for minor in (20, 10)]
+    ending = begin_cancellings(investments, "admin-1", Session(), seen)
     assert [each.refund_approved_minor for each in ending] == decided
 
 

@@ -12,6 +12,7 @@ from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import Failure
 from services.chassis.values.moves import check_move
 from services.chassis.values.refusals import IllegalStatusChange
+from services.chassis.values.session import Session
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refusals import CancellationWindowOver, NothingToResend
 from services.distributions.domain.states import INVESTMENT_MOVES, InvestmentStatus
@@ -40,6 +41,8 @@ class Investment:
     accrual_start_date: date | None = None
     status: InvestmentStatus = InvestmentStatus.PENDING
     refund_requested_by: str | None = None  # who cancels it: the money goes back in this name once it is cleared
+    refund_signed_in_at: int | None = None  # by which sign-in that was asked for, in seconds since 1970
+    refund_api_key_id: str | None = None
     refund_approved_minor: int = 0  # what two persons saw in it when they decided that it goes back
     refund_failure: Failure | None = None
     external_id: str | None = None
@@ -52,6 +55,11 @@ class Investment:
     @property
     def etag(self) -> str:
         return etag_of(self.investment_id, self.version)
+
+    @property
+    def refund_session(self) -> Session:
+        """In which it was cancelled: what is to be approved of its refund counts by that one."""
+        return Session(self.refund_signed_in_at, self.refund_api_key_id)
 
     @property
     def cleared_minor(self) -> int:
@@ -93,10 +101,13 @@ def check_may_cancel(offering: Offering, investment: Investment, now: datetime) 
         raise CancellationWindowOver("Less than 48 hours are left.", cancellation_end_time=cancellation_end_at)
 
 
-def begin_cancellings(investments: Sequence[Investment], person: str, shown_minor: int) -> list[Investment]:
+def begin_cancellings(
+    investments: Sequence[Investment], person: str, session: Session, shown_minor: int
+) -> list[Investment]:
     """They take no more money; what came in goes back, in the name of `person`.
 
     Args:
+        session: In which that person asks for it.
         shown_minor: What two persons saw in all of them when they decided on it. Where more came in since, nobody
             decided on that, nor on which part of it was seen: no refund of theirs is approved.
     """
@@ -107,6 +118,8 @@ def begin_cancellings(investments: Sequence[Investment], person: str, shown_mino
             each,
             status=InvestmentStatus.CANCELLING,
             refund_requested_by=person,
+            refund_signed_in_at=session.signed_in_at,
+            refund_api_key_id=session.api_key_id,
             refund_approved_minor=minor if is_covered else 0,
         )
         for each, minor in zip(investments, funded, strict=True)

@@ -54,21 +54,23 @@ class Overtaken(Exception):
     """Somebody else took the saga meanwhile: what this worker did is theirs to record."""
 
 
-async def insert_saga(tx: AsyncConnection, kind: SagaKind, subject_id: str, actor: str) -> str:
+async def insert_saga(
+    tx: AsyncConnection, kind: SagaKind, subject_id: str, actor: str, session: Session | None = None
+) -> str:
     """A saga that is due at once; its id.
 
     Args:
-        actor: On whose behalf it works; where that is not the caller, nobody knows in which session it was asked for.
+        actor: On whose behalf it works.
+        session: In which that person asked for it, where that was before; else the caller's.
     """
     principal = current_principal()
-    session = principal.session if actor == principal.person else Session()
     values: dict[str, Any] = {
         "org_id": principal.org_id,
         "saga_id": new_id("saga"),
         "kind": kind.value,
         "subject_id": subject_id,
         "actor": actor,
-        **session._asdict(),
+        **(session or principal.session)._asdict(),
     }
     seal = seal_of(tx, sagas, values)
     await tx.execute(sa.insert(sagas).values(**values, seal=seal, due_at=leases.due_in(0)))

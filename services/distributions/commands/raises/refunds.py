@@ -14,6 +14,7 @@ from services.chassis.approvals.notary import Witnessed
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.database import Database
 from services.chassis.values.etags import check_etag
+from services.chassis.values.session import Session
 from services.distributions.actions import answer_offering
 from services.distributions.domain.investment import Investment, begin_cancellings, list_untaken
 from services.distributions.domain.offering import Offering, check_may_refund
@@ -68,7 +69,8 @@ async def cancel_each(tx: AsyncConnection, investments: Sequence[Investment], no
     Args:
         shown_minor: What two persons saw in all of them when they decided that it goes back, if they did.
     """
-    cancelling = begin_cancellings(investments, current_principal().person, shown_minor)
+    principal = current_principal()
+    cancelling = begin_cancellings(investments, principal.person, principal.session, shown_minor)
     await save_investments(tx, list(zip(investments, cancelling, strict=True)), events.InvestmentCancelling, now)
 
 
@@ -92,32 +94,33 @@ async def pay_due_refunds(
 
     Returns: The offering after it.
     """
-    due: dict[str, list[RefundPosition]] = {}
+    principal, due = current_principal(), dict[tuple[str, Session], list[RefundPosition]]()
     settled: list[Investment] = []
     for position in await lock_refund_positions(tx, offering.offering_id, investment_ids):
         if position.is_under_way:
             continue
         if position.may_go(again=again):
             # What nobody asked for goes back in the name of the service, not of whoever caused the event.
-            asked_by = position.investment.refund_requested_by or current_principal().subject
-            person = current_principal().person if again else asked_by
-            due.setdefault(person, []).append(position)
+            asked_by, session = position.investment.refund_requested_by, position.investment.refund_session
+            if again:
+                asked_by, session = principal.person, principal.session
+            due.setdefault((asked_by or principal.subject, session), []).append(position)
         elif position.is_settled:
             settled.append(position.investment)
-    for person, positions in sorted(due.items()):
-        await _pay_refunds(tx, offering, person, positions, now, shown_minor)
+    for whose, positions in due.items():
+        await _pay_refunds(tx, offering, whose, positions, now, shown_minor)
     return await _cancel_investments(tx, offering, settled, now)
 
 
 async def _pay_refunds(
     tx: AsyncConnection,
     offering: Offering,
-    person: str,
+    whose: tuple[str, Session],
     positions: Sequence[RefundPosition],
     now: datetime,
     shown_minor: int,
 ) -> None:
-    saga_id = await insert_saga(tx, SagaKind.REFUND, offering.offering_id, person)
+    saga_id = await insert_saga(tx, SagaKind.REFUND, offering.offering_id, *whose)
     # A new refund is under way: why the last one failed says nothing any more.
     changes = [(each.investment, replace(each.investment, refund_failure=None)) for each in positions]
     await save_investments(tx, changes, events.InvestmentUpdated, now)

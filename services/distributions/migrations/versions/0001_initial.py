@@ -325,6 +325,8 @@ def _investments() -> None:
         sa.Column("accrual_start_date", sa.Date(), nullable=True),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("refund_requested_by", sa.Text(), nullable=True),
+        sa.Column("refund_signed_in_at", sa.BigInteger(), nullable=True),
+        sa.Column("refund_api_key_id", sa.Text(), nullable=True),
         sa.Column("refund_approved_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("refund_failure", postgresql.JSONB(), nullable=True),
         sa.Column("external_id", sa.Text(), nullable=True),
