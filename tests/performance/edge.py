@@ -245,7 +245,14 @@ class Edge:
     async def _calculate(self, caller: int, _number: int) -> None:
         """Without a idempotency_key each call calculates afresh, and replaces what was calculated before."""
         request = distributions_pb2.CalculateDistributionRequest(distribution_id=load.distribution_id(caller))
-        await self._distributions.CalculateDistribution(request, metadata=self._metadata, timeout=_SECONDS)
+        while True:
+            try:
+                await self._distributions.CalculateDistribution(request, metadata=self._metadata, timeout=_SECONDS)
+                return
+            except grpc.aio.AioRpcError as refused:
+                # All are of one offering, which is calculated one at a time: who waited too long is to try again.
+                if refused.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
 
 
 def _cpu_of(pid: int) -> Cpu:
