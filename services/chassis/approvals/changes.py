@@ -86,8 +86,7 @@ class ApprovalEvents:
 
     async def renew(self, tx: AsyncConnection, approval: Approval, now: datetime) -> Approval:
         """Who asked for a locked one that waits asks for it again: from now on it counts by this session."""
-        principal = current_principal()
-        renewed = replace(approval, signed_in_at=principal.signed_in_at, api_key_id=principal.api_key_id)
+        renewed = replace(approval, **current_principal().session._asdict())
         return approval if renewed == approval else await self.save(tx, renewed, now)
 
     async def save(self, tx: AsyncConnection, approval: Approval, now: datetime, *, due_at: Any = None) -> Approval:

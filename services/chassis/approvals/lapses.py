@@ -36,13 +36,14 @@ async def ask_facts(
     """
     persons: dict[str, str | None] = {current_principal().person: None}
     if approval is not None:
-        persons |= {each.approved_by: None for each in approval.approvers} | _list_who_asked(approval)
+        persons |= {each.approved_by: None for each in approval.approvers}
+        persons |= approval.session.list_asked(approval.created_by)
     return ApprovalFacts(await parties.list_standings(persons), makers, beneficiary_party_ids)
 
 
 async def explain_ended_session(parties: Parties, approval: Approval) -> Explanation | None:
     """For whoever reads an approval that waits: why no yes counts; None where one does, or nobody can tell."""
-    who_asked = _list_who_asked(approval)
+    who_asked = approval.session.list_asked(approval.created_by)
     try:
         if not (who_asked and was_asked_in_ended_session(approval, await parties.list_standings(who_asked))):
             return None
@@ -50,8 +51,3 @@ async def explain_ended_session(parties: Parties, approval: Approval) -> Explana
         return None
     refusal, operands = MakerSessionEnded(), (("asked by", approval.created_by),)
     return Explanation(refusal.message, refusal.reason, operands, LOCKED_OUT_RULE)
-
-
-def _list_who_asked(approval: Approval) -> dict[str, str | None]:
-    """As `list_standings` takes it: nobody, where a service asked."""
-    return approval.session.list_asked(approval.created_by)
