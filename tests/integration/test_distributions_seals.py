@@ -96,6 +96,15 @@ async def test_a_closing_that_escrow_refused_closes_nothing_later_in_the_name_of
     assert [service.wire.persons[call] for call in ("ReleaseSubscriptions", "BatchCreatePayouts")] == ["admin-7"] * 2
 
 
+async def test_an_offering_that_somebody_else_wrote_has_no_escrow_account_of_its_own(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(100_00)
+    await write(service, "UPDATE offerings SET seal = NULL")
+    with pytest.raises(NotSealed):
+        await service.offering(100_00, escrow_account_id=offering.escrow_account_id)
+
+
 @pytest.mark.parametrize("statement", [
     "UPDATE contributions SET version = 1000000",
     "UPDATE contributions SET counted = NOT counted",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
@@ -14,9 +15,10 @@ from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import ROWS_NOT_SEALED
 from services.escrow import jobs
 from services.escrow.acceptance import accept
+from services.escrow.domain.journal import build_key
 from services.escrow.posting import checks
-from tests.support.escrow import Escrow, Payment, key, usd
-from tests.support.forged_entries import HELD, check, forge, forge_pair, opened, pay
+from tests.support.escrow import Escrow, Payment, key, refusal, usd
+from tests.support.forged_entries import HELD, accept_last, check, forge, forge_pair, opened, pay
 from tests.support.ledger_accounts import ledger_account
 
 
@@ -67,13 +69,60 @@ async def test_what_becomes_of_a_transaction_follows_from_our_entries_alone(escr
     assert await escrow.posted(account) == owed
 
 
+async def test_whoever_takes_the_key_of_what_is_to_come_delays_it_until_an_operator_accepts_that_and_no_longer(escrow):
+    account, elsewhere = await opened(escrow), await opened(escrow)
+    deposit, payout = Payment(account, "ESCROW_DEPOSIT", 5), Payment(account, "REFUND", 7)
+    hold = await escrow.hold(account, HELD, 10)
+    end = {"idempotency_key": key(), "escrow_account_id": account, "hold_id": hold.hold_id}
+    capture = holds_pb2.CaptureHoldRequest(**end, to_ledger_account=ledger_account("fees"))
+    deposited, paid = deposit.transaction.transaction_id, payout.transaction.transaction_id
+    coming = (
+        (
+            build_key("transaction", deposited, "1", "settled", body=b"ESCROW_DEPOSIT inv-001 5"),
+            partial(deposit.happens, escrow, "SETTLED"),
+            {"cash": 5, HELD: 5},
+        ),
+        (
+            build_key("rpc", escrow.transactions.key_owner, f"txn:{paid}:1:submit", body=b""),
+            partial(payout.submit, escrow, journal_pb2.LedgerAccount.SUBSCRIPTION),
+            {"in_transit": -7, HELD: -7},
+        ),
+        (
+            build_key("hold", hold.hold_id, body=b"FEES "),
+            partial(escrow.call, "CaptureHold", capture),
+            {"fees": 10, HELD: -10},
+        ),
+    )
+    for asked, happen, moved in coming:
+        again = asked.build_next()._replace(fingerprint=b"x")
+        for place, taken in ((account, asked), (elsewhere, again), (account, again.build_next())):
+            await forge(escrow, place, taken, kinds="CASH,SUSPENSE")
+        for place in (account, elsewhere):
+            with pytest.raises(NotSealed):
+                await happen()
+            await accept_last(escrow, place, 1 if place == elsewhere else 2)
+        before = await escrow.posted(account)
+        await happen()
+        after = await escrow.posted(account)
+        assert {name: after[name] - before.get(name, 0) for name in moved} == moved
+        assert after == before | {name: after[name] for name in moved}
+    returned = build_key("transaction", deposited, "1", "returned", body=b"")
+    await forge(escrow, account, returned, kinds="CASH,SUSPENSE")
+    await accept_last(escrow, account)
+    await deposit.happens(escrow, "RETURNED")
+    before = await escrow.posted(account)
+    await deposit.happens(escrow, "RETURNED")  # it is known by whichever key it has
+    assert await escrow.posted(account) == before
+
+
 async def test_nothing_is_decided_by_balances_that_somebody_else_wrote(escrow):
     account = await escrow.open()
     await escrow.post(account, ("cash", 5), (HELD, -5))
     await escrow.post(account, ("cash", 50), ("distributable", -50))
     payout = Payment(account, "REFUND", 1)
     await payout.submit(escrow, journal_pb2.LedgerAccount.SUBSCRIPTION)
-    await forge(escrow, account)
+    settled = await escrow.post(account, ("cash", 5), (HELD, -5))
+    await forge(escrow, account, kinds="SUBSCRIPTION,CASH", reverses=settled.journal_entry_id)
     part = postings_pb2.PartyAmount(party_id="inv-001", amount=usd(2))
     asked = {"idempotency_key": key(), "escrow_account_id": account}
     release = postings_pb2.ReleaseSubscriptionsRequest(**asked, offering_id="off_x", subscriptions=[part])
@@ -84,9 +133,19 @@ async def test_nothing_is_decided_by_balances_that_somebody_else_wrote(escrow):
         escrow.call("ReleaseSubscriptions", release, service),
         escrow.call("DeclareDistribution", declare, service),
         escrow.call("CloseEscrowAccount", accounts_pb.CloseEscrowAccountRequest(**asked)),
+        pay(escrow, account, amount_minor=1000),
+        escrow.hold(account, HELD, 1000),
+        escrow.post(account, reverses_journal_entry_id=settled.journal_entry_id),
     ):
         with pytest.raises(NotSealed):
             await work
+    await accept_last(escrow, account)
+    assert await pay(escrow, account, amount_minor=1000) == "failure"
+    for work, reason in (
+        (escrow.hold(account, HELD, 1000), "INSUFFICIENT_AVAILABLE_BALANCE"),
+        (escrow.post(account, reverses_journal_entry_id=settled.journal_entry_id), "ALREADY_REVERSED"),
+    ):
+        assert (await refusal(work))[0] == reason
 
 
 @pytest.mark.parametrize("checked", ["never", "by the job", "by a payout"])

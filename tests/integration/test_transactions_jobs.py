@@ -15,7 +15,7 @@ from realco.compliance.v1.clearances_pb2 import BatchEvaluateTransactionsRequest
 from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.calls.auth import Principal
-from services.chassis.values.errors import DomainError, InvalidField
+from services.chassis.values.errors import AnswerWithheld, DomainError, InvalidField
 from services.chassis.values.money import Money
 from services.transactions.commands.bank_accounts import ACCOUNTS_ALTERED
 from services.transactions.domain.payments import PaymentStatus
@@ -254,22 +254,23 @@ async def test_escrow_away_keeps_payouts_where_they_are_and_takes_the_money_once
     assert service.escrow.submitted == [f"txn:{payout.transaction_id}:1:submit"]
 
 
-async def test_a_payout_that_escrow_refuses_to_read_waits_for_us_to_mend_it_and_stops_no_other(
+async def test_a_payout_that_escrow_refuses_to_read_or_cannot_answer_for_waits_for_that_to_be_mended_and_stops_no_other(
     service: TransactionsHarness,
 ) -> None:
-    unread, good = await service.payout(), await service.payout("inv-002")
     answer = service.escrow.BatchSubmitPayouts
+    for refusal in (InvalidField("It is new to this version."), AnswerWithheld("Somebody took its key.")):
+        unread, good = await service.payout(), await service.payout("inv-002")
 
-    async def refuse_to_read(request: Any, context: None) -> Any:
-        if any(item.transaction_id == unread.transaction_id for item in request.items):
-            raise InvalidField("No.", fields={"items[0].source": "is new to this version"})
-        return await answer(request, context)
+        async def refuse(request: Any, context: None, unread: Any = unread, refusal: DomainError = refusal) -> Any:
+            if any(item.transaction_id == unread.transaction_id for item in request.items):
+                raise refusal
+            return await answer(request, context)
 
-    service.escrow.BatchSubmitPayouts = refuse_to_read  # type: ignore[method-assign]
-    await until_submitted(service, good.transaction_id)
-    assert (await service.get(unread.transaction_id)).status == T.PROCESSING
-    service.escrow.BatchSubmitPayouts = answer  # type: ignore[method-assign]
-    await until_submitted(service, unread.transaction_id)
+        service.escrow.BatchSubmitPayouts = refuse  # type: ignore[method-assign]
+        await until_submitted(service, good.transaction_id)
+        assert (await service.get(unread.transaction_id)).status == T.PROCESSING
+        service.escrow.BatchSubmitPayouts = answer  # type: ignore[method-assign]
+        await until_submitted(service, unread.transaction_id)
 
 
 async def test_a_crash_after_escrow_took_the_money_asks_it_again_under_the_same_key(

@@ -71,10 +71,15 @@ async def forge_pair(escrow: Escrow, account: str, transaction_id: str, *, first
     ids = (transaction_id, "NULL") if first else ("NULL", transaction_id)
     await forge(escrow, account, party="inv-002", transaction_id=ids[0])
     await forge(escrow, account, party="inv-002", kinds="SUBSCRIPTION,CASH", transaction_id=ids[1])
+    await accept_last(escrow, account, 2)
+
+
+async def accept_last(escrow: Escrow, account: str, count: int = 1) -> None:
+    """An operator accepts so many of the last entries of the escrow account."""
     async with escrow.database.begin(escrow.org_id) as tx:
-        count = sa.text("SELECT entry_sequence FROM escrow_accounts WHERE escrow_account_id = :account")
-        last = await tx.scalar(count, {"account": account})
-    for number in (last - 1, last):
+        find = sa.text("SELECT entry_sequence FROM escrow_accounts WHERE escrow_account_id = :account")
+        last = await tx.scalar(find, {"account": account})
+    for number in range(last - count + 1, last + 1):
         await accept(escrow.database, (escrow.org_id, account), number)
 
 

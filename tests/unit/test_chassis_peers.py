@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from services.chassis.calls.peers import ask, find
 from services.chassis.calls.status import to_status
-from services.chassis.values.errors import Bug, DomainError, Kind, Refused, Unavailable
+from services.chassis.values.errors import AnswerWithheld, Bug, DomainError, Kind, Refused, Unavailable
 
 MALFORMED = {"party_id": "secret: is missing"}
 
@@ -54,6 +54,14 @@ async def test_a_peer_that_takes_no_request_of_ours_tells_of_a_bug_and_only_the_
 async def test_whatever_else_a_peer_says_may_be_asked_again(kind):
     with pytest.raises(Unavailable):
         await ask(refusing(kind), None)
+
+
+async def test_a_peer_that_waits_for_an_operator_says_for_which_row():
+    said = to_status(AnswerWithheld("Nothing was done.", row="holds hold_1"), "escrow.realco")
+    trailing = aio.Metadata(("grpc-status-details-bin", said.SerializeToString()))
+    with pytest.raises(AnswerWithheld) as withheld:
+        await ask(failing_with(aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, aio.Metadata(), trailing, "")), None)
+    assert withheld.value.metadata == {"row": "holds hold_1"}
 
 
 async def test_a_lost_answer_may_be_asked_for_again():

@@ -15,7 +15,7 @@ from grpc import aio
 from services.chassis.calls.sign_in import SessionEnded
 from services.chassis.calls.status import from_status, status_in
 from services.chassis.process.telemetry import log
-from services.chassis.values.errors import Bug, DomainError, Kind, Unavailable
+from services.chassis.values.errors import AnswerWithheld, Bug, DomainError, Kind, Unavailable
 from services.chassis.values.ids import new_id
 from services.chassis.values.invariant import invariant
 
@@ -86,6 +86,8 @@ def explain_failure(error: aio.AioRpcError) -> DomainError:
         said = {"reason": refusal.reason, "said": refusal.message, "fields": refusal.fields}
         log.error("peer_refused_us", error_id=error_id, peer=refusal.domain, **said)
         return Bug(error_id)
+    if refusal is not None and refusal.reason == AnswerWithheld.reason:
+        return AnswerWithheld(refusal.message, row=refusal.metadata.get("row"))
     return Unavailable("A service this one needs cannot be reached.")
 
 

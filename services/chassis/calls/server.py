@@ -39,7 +39,14 @@ from services.chassis.data.database import is_transient, sqlstate
 from services.chassis.data.seals import NotSealed
 from services.chassis.process import telemetry
 from services.chassis.process.telemetry import log
-from services.chassis.values.errors import BootError, Bug, DomainError, PermissionDenied, Unauthenticated
+from services.chassis.values.errors import (
+    AnswerWithheld,
+    BootError,
+    Bug,
+    DomainError,
+    PermissionDenied,
+    Unauthenticated,
+)
 from services.chassis.values.ids import new_id
 
 DEADLINE_SECONDS_DEFAULT = 10.0
@@ -49,7 +56,6 @@ _CONNECTION_SECONDS_MAX = 3600.0
 _RECEIVE_BYTES_MAX = 4 * 1024 * 1024
 # Health and reflection say nothing about anybody.
 _INFRASTRUCTURE = ("/grpc.health.v1.Health/", "/grpc.reflection.")
-_MENDED_SECONDS = 60  # sooner nobody puts a row right
 _QUERY_CANCELLED = "57014"
 
 # The library's types do not say that an aio handler takes an aio context, or that a unary one has its function.
@@ -218,11 +224,11 @@ class Interceptor(aio.ServerInterceptor):
         if isinstance(error, NotSealed):
             return status_of(
                 "UNAVAILABLE",
-                "ROW_NOT_SEALED",
+                AnswerWithheld.reason,
                 f"{error}. Nothing was done; an operator has to put it right.",
                 self._domain,
                 metadata={"row": error.row},
-                retry_after_seconds=_MENDED_SECONDS,
+                retry_after_seconds=AnswerWithheld.retry_after_seconds,
             )
         if isinstance(error, NotImplementedError):
             return self._plain("UNIMPLEMENTED", "This service does not do that.")

@@ -110,6 +110,13 @@ class Unavailable(DomainError):
     retry_after_seconds = 1
 
 
+class AnswerWithheld(Unavailable):
+    """Something this service needs does not answer because of a row that it did not write. About others it may."""
+
+    reason = "ROW_NOT_SEALED"
+    retry_after_seconds = 60  # sooner nobody puts a row right
+
+
 class Bug(DomainError):
     """Our own fault, not the caller's. What happened is in the log, under the `error_id`."""
 

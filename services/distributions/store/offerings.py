@@ -73,8 +73,9 @@ async def lock_offering_of(tx: AsyncConnection, escrow_account_id: str) -> Offer
 
 
 async def insert_offering(tx: AsyncConnection, offering: Offering) -> bool:
-    """False if another offering uses the escrow account."""
+    """False if another offering uses the escrow account. Raises: NotSealed: nobody of ours says that one does."""
     if not await OFFERINGS.insert(tx, offering):
+        await lock_offering_of(tx, offering.escrow_account_id)
         return False
     await enqueue(tx, events.OfferingCreated(offering=to_offering(offering)), now=offering.created_at)
     return True

@@ -33,7 +33,7 @@ from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind, line_
 from services.escrow.domain.journal import EntryType, NewEntry, build_key, credit, debit
 from services.escrow.messages import read_ledger_account
 from services.escrow.posting.booking import book_in
-from services.escrow.posting.checks import check_book
+from services.escrow.posting.checks import check_book, check_whole_book
 from services.escrow.store import holds as store
 from services.escrow.store.escrow_accounts import ESCROW_ACCOUNTS
 from services.escrow.store.holds import HoldVerdict
@@ -101,7 +101,7 @@ async def reserve_money(
 
     Raises:
         DomainError: less is available, or the escrow account is closed, absent or of another currency.
-        NotSealed: somebody else has the hold's id, or holds what is not available.
+        NotSealed: somebody else has the hold's id, or holds or moved what is not available.
     """
     verdict = await store.insert_hold(
         tx,
@@ -126,6 +126,7 @@ async def reserve_money(
         invariant(False, "this service gives each hold an id of its own")
     if verdict.outcome == "insufficient":
         await store.check_holds_on(tx, escrow_account_id, [account])
+        await check_whole_book(tx, escrow_account_id)
     if verdict.outcome != "done":
         _refuse_placing(verdict, escrow_account_id, account, amount_minor, currency)
     return await _publish(tx, events.HoldPlaced, escrow_account_id, hold_id, now)

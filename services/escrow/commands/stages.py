@@ -23,7 +23,7 @@ from services.escrow.commands import holds
 from services.escrow.domain import refusals
 from services.escrow.domain.account import Status
 from services.escrow.domain.chart import CASH, SUSPENSE, LedgerAccount, LedgerAccountKind
-from services.escrow.domain.journal import Layer, Leg, NewEntry, PostingKey, build_key
+from services.escrow.domain.journal import Layer, Leg, NewEntry, PostingKey, build_key, find_first_key
 from services.escrow.domain.stages import (
     BookedPosition,
     Moving,
@@ -58,7 +58,7 @@ async def book_stage(
     booked = await journal.list_journal_entries_of_transaction(tx, escrow_account_id, transaction.transaction_id)
     # What somebody else says of it would pass for the stage, and the money would be in nobody's books.
     booked = await keep_ours(tx, escrow_account_id, booked)
-    keys = {entry.rows[0]["request_key"] for entry in booked}
+    keys = {find_first_key(entry.rows[0]["request_key"]) for entry in booked}
     if _key_of(Stage.RETURNED, moving, transaction).key in keys:
         return  # it came back, so whatever else is heard of it is heard late
     position = BookedPosition(leg for entry in booked for leg in entry.legs)

@@ -16,6 +16,7 @@ from services.escrow.domain.chart import Direction, LedgerAccount
 AMOUNT_MINOR_MAX = 2**62 - 1
 # What one transaction books in well under the time for which PostgreSQL lets it be idle while the answers are made.
 LEGS_TOGETHER_MAX = 20_000
+_SCOPE_BYTES = 14  # of a key; what follows counts those of its scope
 
 
 class Layer(Enum):
@@ -66,12 +67,23 @@ def mirror(legs: Iterable[Leg]) -> tuple[Leg, ...]:
 class PostingKey(NamedTuple):
     """Under which key an entry is booked once, and the digest of what is asked for under it.
 
-    Key and fingerprint are 128 and 256 bits of SHA-256. Scopes keep apart what people and services ask for and what
-    the book does by itself, so that nobody can take the key of a fact that is still to come.
+    Key and fingerprint are 112 and 256 bits of SHA-256. Scopes keep apart what people and services ask for and what
+    the book does by itself, so that no caller takes the key of a fact that is still to come. Whoever has a login of the
+    database can: an entry that an operator accepted stays in the book, and what the key was made for is booked under
+    the next one, which differs in its last two bytes alone.
     """
 
     key: uuid.UUID
     fingerprint: bytes
+
+    def build_next(self) -> PostingKey:
+        """What comes after a key that was taken by somebody else."""
+        return self._replace(key=uuid.UUID(int=self.key.int + 1))
+
+
+def find_first_key(key: uuid.UUID) -> uuid.UUID:
+    """The key that is tried first of those that are made of the same scope."""
+    return uuid.UUID(bytes=key.bytes[:_SCOPE_BYTES] + bytes(16 - _SCOPE_BYTES))
 
 
 def build_key(*scope: str, body: bytes) -> PostingKey:
@@ -82,7 +94,7 @@ def build_key(*scope: str, body: bytes) -> PostingKey:
 def digest_scope(*scope: str) -> uuid.UUID:
     # Lengths are written down, so ("ab", "c") and ("a", "bc") differ.
     text = "".join(f"{len(part)}:{part}" for part in scope)
-    return uuid.UUID(bytes=hashlib.sha256(text.encode()).digest()[:16])
+    return find_first_key(uuid.UUID(bytes=hashlib.sha256(text.encode()).digest()[:16]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import datetime
-from itertools import groupby
+from typing import NamedTuple
 
-from asyncpg import Connection
+from asyncpg import Connection, Record
 from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import journal_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -33,7 +34,7 @@ from services.escrow import messages
 from services.escrow.domain import refusals
 from services.escrow.domain.chart import LedgerAccount, line_of
 from services.escrow.domain.journal import NewEntry
-from services.escrow.posting.checks import Booked, Checks, check_entry, seal_entry, seal_refusal
+from services.escrow.posting.checks import Booked, Checks, check_or_accepted, seal_entry, seal_refusal
 from services.escrow.store import journal
 from services.escrow.store.holds import check_open_holds
 from services.escrow.store.journal import Verdict
@@ -41,6 +42,7 @@ from services.escrow.store.journal import Verdict
 Outcome = batch.Outcome[pb.JournalEntry]
 
 _AT_ONCE = 250  # entries a call of the posting function
+_OF_KEY = ("duplicate", "key_reused")
 
 
 async def book_in(tx: AsyncConnection, entries: Sequence[NewEntry], now: datetime) -> list[pb.JournalEntry]:
@@ -83,40 +85,47 @@ async def book(
     Returns: What became of each, and the numbers of what was booked.
 
     Raises:
-        NotSealed: one of them asks for seals, and the book of its escrow account has an entry that is not ours; or too
-            little is available for one of them where somebody else holds money.
+        NotSealed: one of them asks for seals, and the book of its escrow account has an entry that is not ours; or one
+            would be refused for what somebody else holds, or booked.
     """
-    outcomes: list[Outcome] = []
+    checks = checks or Checks(seals)
+    outcomes: dict[int, Outcome] = {}
     posted: list[tuple[NewEntry, pb.JournalEntry]] = []
     booked: Booked = {}
-    repeated: list[tuple[int, Verdict]] = []
-    short: list[tuple[str, str, str, str]] = []
-    async with aclosing(_post(connection, entries, seals, now)) as verdicts:
-        async for entry, verdict in verdicts:
-            if verdict.outcome == "posted":
-                message = messages.to_journal_entry(entry, verdict)
-                posted.append((entry, message))
-                place = entry.org_id, entry.escrow_account_id
-                first, _ = booked.get(place, (verdict.sequence, 0))
-                booked[place] = first, verdict.sequence
-                outcomes.append(Outcome(message))
-            else:
-                if verdict.outcome == "duplicate":
-                    repeated.append((len(outcomes), verdict))
-                if verdict.outcome == "insufficient" and verdict.ledger_account and not verdict.replayed:
-                    kind, party_id = verdict.ledger_account
-                    short.append((entry.org_id, entry.escrow_account_id, kind.value, party_id))
-                outcomes.append(Outcome(_build_refusal(entry, verdict), verdict.replayed))
-    await check_open_holds(connection, seals, short)
-    if repeated:
-        await _answer_again(connection, entries, seals, repeated, outcomes)
+    waiting = dict(enumerate(entries))
+    while waiting:
+        refused: list[_Refused] = []
+        numbers = iter(waiting)
+        async with aclosing(_post(connection, list(waiting.values()), seals, now)) as verdicts:
+            async for entry, verdict in verdicts:
+                number = next(numbers)
+                if verdict.outcome == "posted":
+                    message = messages.to_journal_entry(entry, verdict)
+                    posted.append((entry, message))
+                    place = entry.org_id, entry.escrow_account_id
+                    first, _ = booked.get(place, (verdict.sequence, 0))
+                    booked[place] = first, verdict.sequence
+                    outcomes[number] = Outcome(message)
+                else:
+                    refused.append(_Refused(number, entry, verdict))
+                    outcomes[number] = Outcome(_build_refusal(entry, verdict), verdict.replayed)
+        await _check_balances(connection, checks, seals, refused, booked)
+        waiting = await _look_at_entries(connection, seals, refused, outcomes)
     if posted:
         leaving = {(entry.org_id, entry.escrow_account_id) for entry, _ in posted if entry.asks_for_seals}
-        await (checks or Checks(seals)).check_before(connection, booked, leaving)
+        await checks.check_before(connection, booked, leaving)
         org_id = entries[0].org_id
         told = list(_build_events(posted))
         await outbox.write(connection, told, seals, org_id=org_id, traceparent=traceparent, now=now)
-    return outcomes, booked
+    return [outcomes[number] for number in range(len(entries))], booked
+
+
+class _Refused(NamedTuple):
+    """An entry that was not booked now, and its number in the batch."""
+
+    number: int
+    entry: NewEntry
+    verdict: Verdict
 
 
 async def _post(
@@ -145,26 +154,53 @@ async def _post(
             await asyncio.wait([ahead])
 
 
-async def _answer_again(
-    connection: Connection,
-    entries: Sequence[NewEntry],
-    seals: Seals,
-    repeated: Sequence[tuple[int, Verdict]],
-    outcomes: list[Outcome],
+async def _check_balances(
+    connection: Connection, checks: Checks, seals: Seals, refused: Sequence[_Refused], booked: Booked
 ) -> None:
-    """Gives each repeated request the entry it made the first time."""
-    places = {
-        number: (entries[number].org_id, entries[number].escrow_account_id, verdict.sequence)
-        for number, verdict in repeated
-    }
-    rows = await journal.list_booked_legs(connection, list(set(places.values())))
-    found = {}
-    for key, group in groupby(rows, key=lambda r: (r["org_id"], r["escrow_account_id"], r["journal_sequence"])):
-        legs = list(group)
-        check_entry(seals, legs)
-        found[key] = messages.to_booked_journal_entry(legs[0], legs)
-    for number, place in places.items():
-        outcomes[number] = Outcome(found[place], replayed=True)
+    """Returns if whatever holds or moved the money that is missing is ours, or accepted. Raises: NotSealed."""
+    short = [each for each in refused if each.verdict.outcome == "insufficient" and not each.verdict.replayed]
+    held = []
+    for _, entry, verdict in short:
+        assert verdict.ledger_account is not None
+        kind, party_id = verdict.ledger_account
+        held.append((entry.org_id, entry.escrow_account_id, kind.value, party_id))
+    await check_open_holds(connection, seals, held)
+    for _, entry, verdict in short:
+        place = entry.org_id, entry.escrow_account_id
+        first, _ = booked.get(place, (verdict.sequence + 1, 0))
+        await checks.check(connection, place, min(first - 1, verdict.sequence))
+
+
+async def _look_at_entries(
+    connection: Connection, seals: Seals, refused: Sequence[_Refused], outcomes: dict[int, Outcome]
+) -> dict[int, NewEntry]:
+    """Looks at the entries that refusals are decided by, and gives each repeated request the one it made before.
+
+    Returns: What is to be booked under its next key, since somebody else had taken the one before, by its number.
+
+    Raises: NotSealed: one is not ours, and nobody accepted it: nobody knows yet what the request is to be answered.
+    """
+    places = {}
+    for number, entry, verdict in refused:
+        if verdict.outcome in _OF_KEY and verdict.sequence:
+            places[number] = entry.org_id, verdict.subject, verdict.sequence
+        elif verdict.outcome == "already_reversed" and verdict.sequence:
+            places[number] = entry.org_id, entry.escrow_account_id, verdict.sequence
+    rows = await journal.list_booked_legs(connection, list(set(places.values()))) if places else []
+    found: dict[tuple[str, str, int], list[Record]] = {}
+    for row in rows:
+        found.setdefault((row["org_id"], row["escrow_account_id"], row["journal_sequence"]), []).append(row)
+    ours = {place: await check_or_accepted(connection, seals, legs) for place, legs in found.items()}
+    taken = {}
+    for number, entry, verdict in refused:
+        if number not in places or verdict.outcome == "already_reversed":
+            continue  # whoever reversed it, it is
+        if not ours[places[number]]:
+            taken[number] = replace(entry, key=entry.key.build_next())
+        elif verdict.outcome == "duplicate":
+            legs = found[places[number]]
+            outcomes[number] = Outcome(messages.to_booked_journal_entry(legs[0], legs), replayed=True)
+    return taken
 
 
 def _build_refusal(entry: NewEntry, verdict: Verdict) -> DomainError:

@@ -288,6 +288,21 @@ async def _read_checked(connection: Connection, seals: Seals, place: Place) -> i
     return last
 
 
+async def check_or_accepted(connection: Connection, seals: Seals, legs: Sequence[Record]) -> bool:
+    """Whether this service booked the entry of which these are all legs; False: an operator accepted it.
+
+    Raises: NotSealed: it is not ours, and nobody accepted it.
+    """
+    try:
+        check_entry(seals, legs)
+    except NotSealed:
+        *place, number = _number_of(legs[0])
+        if await _read_checked(connection, seals, (place[0], place[1])) < number:
+            raise
+        return False
+    return True
+
+
 async def _check_entries(connection: Connection, seals: Seals, place: Place, after: int, last: int) -> None:
     while after < last:
         span = range(after + 1, min(last, after + _AT_ONCE) + 1)

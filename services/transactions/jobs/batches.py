@@ -15,7 +15,7 @@ from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.database import is_away
 from services.chassis.data.due import Due, list_pages
 from services.chassis.process.telemetry import log
-from services.chassis.values.errors import DomainError, Unavailable
+from services.chassis.values.errors import AnswerWithheld, DomainError, Unavailable
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import transactions as store
@@ -54,12 +54,14 @@ async def ask_about(
 ) -> AsyncIterator[tuple[Sequence[Transaction], T | DomainError]]:
     """What another service answers about all of them at once, or why it does not.
 
-    If it refuses them all it is asked about each by itself: one that it cannot read must not stop the others.
+    If it refuses them all it is asked about each by itself: one that it cannot read, or cannot answer for because of a
+    row that it did not write, must not stop the others.
     """
     try:
         yield rows, await ask(rows)
     except DomainError as error:
-        if len(rows) == 1 or isinstance(error, Unavailable):
+        is_gone = isinstance(error, Unavailable) and not isinstance(error, AnswerWithheld)
+        if len(rows) == 1 or is_gone:
             yield rows, error
             return
         for row in rows:

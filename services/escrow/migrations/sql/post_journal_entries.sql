@@ -8,14 +8,17 @@
 -- j_first is the first entry of the batch with the same organization and key.
 -- For each entry: `verdict`, what the verdict is about, and `replayed`: an earlier request with its key was given it.
 --   posted                     sequence, booked_at, subject = the currency; leg_sequence and leg_balance of its legs
---   duplicate                  sequence of the entry that has the key
---   key_reused                 another request has the key
+--   duplicate | key_reused     this request, or another one, has the key: sequence of its entry, and subject = the escrow
+--                              account of that; none where it was refused
 --   not_found | frozen | closed
 --   currency_mismatch          subject = the escrow account's currency
 --   unbalanced                 subject = the currency; available = debits, requested = credits of the layer that differs
---   reversal_not_found | already_reversed   subject = the entry to reverse
+--   reversal_not_found         subject = the entry to reverse
+--   already_reversed           the same; sequence of its reversal, none where that is of this batch
 --   too_large                  kind, party_id = the ledger account whose balance would leave its bounds
---   insufficient               subject = the currency; kind, party_id = the ledger account, available, requested
+--   insufficient               subject = the currency; kind, party_id = the ledger account, available, requested;
+--                              sequence = the number of the last entry there is
+-- Whether those entries are the service's no function can tell: booking.py asks before a refusal is given.
 -- What is refused for what the book holds is a decision: it is kept in refused_postings and given again to the same
 -- key. What is malformed, or names what is not there, leaves the key free.
 --
@@ -62,9 +65,11 @@ DECLARE
     -- Entries and legs.
     j_duplicate bigint[] := array_fill(NULL::bigint, ARRAY[n]);
     j_other boolean[] := array_fill(false, ARRAY[n]);
+    j_place text[] := array_fill(NULL::text, ARRAY[n]);
     -- For the first entry of the batch with a key: the one that was decided under it.
     j_decided int[] := array_fill(NULL::int, ARRAY[n]);
     j_reversal text[] := array_fill(NULL::text, ARRAY[n]);
+    j_reversed_by bigint[] := array_fill(NULL::bigint, ARRAY[n]);
     l_entry int[] := array_fill(NULL::int, ARRAY[n_legs]);
     l_number int[] := array_fill(NULL::int, ARRAY[n_legs]);
     l_posted bigint[] := array_fill(NULL::bigint, ARRAY[n_legs]);
@@ -141,7 +146,8 @@ BEGIN
     END LOOP;
 
     FOR r IN
-        SELECT u.i, x.sequence AS found, x.fingerprint <> u.fingerprint OR x.escrow_account_id <> e_id[u.e] AS other
+        SELECT u.i, x.sequence AS found, x.escrow_account_id AS place,
+               x.fingerprint <> u.fingerprint OR x.escrow_account_id <> e_id[u.e] AS other
         FROM unnest(j_escrow, j_key, j_fingerprint) WITH ORDINALITY AS u (e, key, fingerprint, i)
         CROSS JOIN LATERAL (
             SELECT j.sequence, j.fingerprint, j.escrow_account_id
@@ -152,6 +158,7 @@ BEGIN
     LOOP
         j_duplicate[r.i] := r.found;
         j_other[r.i] := r.other;
+        j_place[r.i] := r.place;
     END LOOP;
 
     FOR r IN
@@ -176,20 +183,20 @@ BEGIN
 
     IF array_length(array_remove(j_reverses, NULL), 1) > 0 THEN
         FOR r IN
-            SELECT u.i, CASE
-                WHEN NOT EXISTS (
-                    SELECT FROM journal_entries j
-                    WHERE j.org_id = e_org[u.e] AND j.escrow_account_id = e_id[u.e] AND j.journal_entry_id = u.id
-                ) THEN 'reversal_not_found'
-                WHEN EXISTS (
-                    SELECT FROM journal_entries j
-                    WHERE j.org_id = e_org[u.e] AND j.escrow_account_id = e_id[u.e]
-                      AND j.reverses_journal_entry_id = u.id
-                ) THEN 'already_reversed' END AS refusal
+            SELECT u.i, EXISTS (
+                SELECT FROM journal_entries j
+                WHERE j.org_id = e_org[u.e] AND j.escrow_account_id = e_id[u.e] AND j.journal_entry_id = u.id
+            ) AS is_there, (
+                SELECT j.sequence FROM journal_entries j
+                WHERE j.org_id = e_org[u.e] AND j.escrow_account_id = e_id[u.e] AND j.reverses_journal_entry_id = u.id
+            ) AS reversed_by
             FROM unnest(j_escrow, j_reverses) WITH ORDINALITY AS u (e, id, i)
             WHERE u.id IS NOT NULL
         LOOP
-            j_reversal[r.i] := r.refusal;
+            j_reversed_by[r.i] := r.reversed_by;
+            j_reversal[r.i] := CASE
+                WHEN NOT r.is_there THEN 'reversal_not_found'
+                WHEN r.reversed_by IS NOT NULL THEN 'already_reversed' END;
         END LOOP;
     END IF;
 
@@ -203,6 +210,7 @@ BEGIN
             verdict[i] := CASE WHEN j_other[i] THEN 'key_reused' ELSE 'duplicate' END;
             replayed[i] := NOT j_other[i];
             sequence[i] := j_duplicate[i];
+            subject[i] := j_place[i];
             CONTINUE;
         END IF;
         IF verdict[i] IS NOT NULL THEN
@@ -214,8 +222,8 @@ BEGIN
             verdict[i] := CASE
                 WHEN NOT replayed[i] THEN 'key_reused'
                 WHEN verdict[a] = 'posted' THEN 'duplicate' ELSE verdict[a] END;
-            sequence[i] := sequence[a];
-            subject[i] := subject[a];
+            sequence[i] := CASE WHEN verdict[a] = 'posted' THEN sequence[a] END;
+            subject[i] := CASE WHEN verdict[a] = 'posted' THEN e_id[j_escrow[a]] ELSE subject[a] END;
             kind[i] := kind[a];
             party_id[i] := party_id[a];
             available[i] := available[a];
@@ -233,6 +241,7 @@ BEGIN
             result := coalesce(j_reversal[i], CASE WHEN j_reverses[i] = ANY (reversed) THEN 'already_reversed' END);
             IF result IS NOT NULL THEN
                 subject[i] := j_reverses[i];
+                sequence[i] := j_reversed_by[i];
             END IF;
         END IF;
         IF result IS NOT NULL THEN
@@ -292,6 +301,7 @@ BEGIN
                     EXIT;
                 ELSIF NOT a_overdrawable[a] AND (a_posted[a] < a_held[a] OR a_pending[a] < 0) THEN
                     result := 'insufficient';
+                    sequence[i] := e_sequence[e];
                     kind[i] := a_kind[a];
                     party_id[i] := a_party[a];
                     SELECT coalesce(sum(CASE WHEN l_debit[m] = a_debit_normal[a] THEN -l_amount[m] ELSE l_amount[m] END)
