@@ -53,7 +53,7 @@ def database_of(name: str) -> Database:
 # The one order of services, wherever they are listed.
 SERVICES = (
     Service("transactions", calls=("escrow", "distributions", "compliance")),
-    Service("escrow", calls=("transactions", "compliance")),
+    Service("escrow", calls=("transactions", "distributions", "compliance")),
     Service("distributions", calls=("transactions", "escrow", "compliance")),
     Service("compliance", calls=("transactions", "escrow", "distributions")),
 )

@@ -13,6 +13,7 @@ from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
 from services.chassis.process.settings import Settings
 from services.distributions.api import (
+    CommitmentsServicer,
     DistributionsServicer,
     InvestmentsServicer,
     OfferingsServicer,
@@ -44,6 +45,7 @@ async def main(settings: Settings) -> None:
                 OfferingsServicer(dependencies, approvals),
                 InvestmentsServicer(dependencies, approvals),
                 DistributionsServicer(dependencies, approvals, parties),
+                CommitmentsServicer(dependencies),
                 PayoutOrdersServicer(dependencies),
                 ApprovalsServicer(dependencies, approvals, parties),
             ],

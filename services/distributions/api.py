@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 from grpc.aio import ServicerContext
 from realco.distributions.v1 import (
+    commitments_pb2,
+    commitments_pb2_grpc,
     distributions_pb2,
     distributions_pb2_grpc,
     offerings_pb2,
@@ -127,6 +129,18 @@ class InvestmentsServicer(offerings_pb2_grpc.InvestmentsServiceServicer):
         self, request: offerings_pb2.ResendRefundRequest, context: Context
     ) -> offerings_pb2.ResendRefundResponse:
         return await self._approvals.carry_out(request, offerings_pb2.ResendRefundResponse)
+
+
+class CommitmentsServicer(commitments_pb2_grpc.CommitmentsServiceServicer):
+    """Who has committed to invest."""
+
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
+
+    async def ListCommittedParties(
+        self, request: commitments_pb2.ListCommittedPartiesRequest, context: Context
+    ) -> commitments_pb2.ListCommittedPartiesResponse:
+        return await self._dependencies.read(request, raise_queries.list_committed_parties)
 
 
 class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer):

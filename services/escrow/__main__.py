@@ -14,7 +14,7 @@ from services.chassis.process.runtime import Runtime
 from services.chassis.process.settings import Settings
 from services.escrow.api import EscrowAccountsServicer, HoldsServicer, JournalServicer, PostingsServicer
 from services.escrow.approvals import build_approvals
-from services.escrow.clients import ComplianceClient, Peers, TransactionsClient
+from services.escrow.clients import ComplianceClient, DistributionsClient, Peers, TransactionsClient
 from services.escrow.dependencies import NAME, Dependencies
 from services.escrow.jobs import WORK, build_jobs
 from services.escrow.posting.group_commit import Poster
@@ -31,7 +31,11 @@ async def main(settings: Settings) -> None:
             clock=runtime.clock,
             work_due=runtime.work_due,
             poster=poster,
-            peers=Peers(compliance=compliance, transactions=TransactionsClient(runtime.channel("transactions"))),
+            peers=Peers(
+                compliance=compliance,
+                transactions=TransactionsClient(runtime.channel("transactions")),
+                distributions=DistributionsClient(runtime.channel("distributions")),
+            ),
             faults=runtime.faults,
         )
         approvals = build_approvals(dependencies)

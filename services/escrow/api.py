@@ -22,6 +22,7 @@ from services.escrow.dependencies import Dependencies
 from services.escrow.queries import balances, journal
 from services.escrow.queries import escrow_accounts as accounts_read
 from services.escrow.queries import holds as holds_read
+from services.escrow.queries.beneficiaries import list_beneficiaries
 
 
 class EscrowAccountsServicer(accounts_grpc.EscrowAccountsServiceServicer):
@@ -172,4 +173,5 @@ class PostingsServicer(postings_grpc.PostingsServiceServicer):
     async def ListBeneficiaries(
         self, request: postings_pb.ListBeneficiariesRequest, context: ServicerContext
     ) -> postings_pb.ListBeneficiariesResponse:
-        return await self._dependencies.read(request, accounts_read.list_beneficiaries)
+        dependencies = self._dependencies
+        return await list_beneficiaries(dependencies.database, dependencies.peers.distributions, request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -25,10 +25,11 @@ from services.escrow.commands import escrow_accounts, holds, journal_entries
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain import refusals
 from services.escrow.domain.account import EscrowAccount, Status
-from services.escrow.domain.beneficiaries import Beneficiaries
+from services.escrow.domain.beneficiaries import list_grown
 from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccountKind, line_of
 from services.escrow.domain.journal import Layer, Leg, NewEntry, credit, debit
 from services.escrow.messages import APPROVAL_EVENTS, read_ledger_account
+from services.escrow.queries.beneficiaries import list_gaining
 from services.escrow.store import escrow_accounts as account_store
 from services.escrow.store import holds as hold_store
 
@@ -125,7 +126,6 @@ class _Details:
         async with self._dependencies.database.begin() as tx:
             account = await self._require_account(tx, escrow_account_id)
             found = await account_store.list_balances(tx, escrow_account_id, list(changes)) if changes else []
-            parties = await account_store.list_parties(tx, account.escrow_account_id)
         before = {balance.ledger_account: balance.posted_minor for balance in found}
         effects = tuple(
             Effect(
@@ -136,7 +136,11 @@ class _Details:
             )
             for each, change in changes.items()
         )
-        return account, effects, Beneficiaries(account.sponsor_party_id, parties).list_gaining(legs)
+        return account, effects, await self._list_gaining(escrow_account_id, list_grown(legs))
+
+    async def _list_gaining(self, escrow_account_id: str, credited: Collection[LedgerAccount]) -> frozenset[str]:
+        database, distributions = self._dependencies.database, self._dependencies.peers.distributions
+        return await list_gaining(database, distributions, escrow_account_id, credited)
 
     # --- escrow accounts ---
 
@@ -199,16 +203,13 @@ class _Details:
     async def describe_release(self, request: holds_pb.ReleaseHoldRequest, now: datetime) -> ApprovalDetails:
         hold = await self._require_hold(request.escrow_account_id, request.hold_id)
         held = LedgerAccount(LedgerAccountKind(hold.kind), hold.party_id)
-        async with self._dependencies.database.begin() as tx:
-            account = await self._require_account(tx, request.escrow_account_id)
-            parties = await account_store.list_parties(tx, account.escrow_account_id)
         amount = Money(hold.amount_minor, hold.currency)
         return ApprovalDetails(
             f"Release a hold of {amount} on {held}",
             request.hold_id,
             request.escrow_account_id,
             amount=amount,
-            beneficiary_party_ids=Beneficiaries(account.sponsor_party_id, parties).list_owners(held),
+            beneficiary_party_ids=await self._list_gaining(request.escrow_account_id, [held]),
             changes=(Change("status", hold.status, "RELEASED"),),
         )
 

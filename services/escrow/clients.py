@@ -1,8 +1,10 @@
-"""The services this one asks: compliance heard what persons decided, and transactions knows what it is about to pay."""
+"""The services this one asks: compliance heard what persons decided, transactions knows what it is about to pay, and
+distributions who has committed to invest.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +17,7 @@ from realco.compliance.v1 import (
     persons_pb2,
     persons_pb2_grpc,
 )
+from realco.distributions.v1 import commitments_pb2, commitments_pb2_grpc
 from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
 
 from services.chassis.calls.parties import Ask, AskAboutParties, AskByRpc
@@ -45,12 +48,21 @@ class Transactions(Protocol):
         ...
 
 
+class Distributions(Protocol):
+    """Who runs raises."""
+
+    async def list_committed_parties(self, escrow_account_id: str) -> Collection[str]:
+        """The parties with an investment in the offering whose money the account keeps. Raises Unavailable."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Peers:
     """Whom this service asks."""
 
     compliance: Compliance
     transactions: Transactions
+    distributions: Distributions
 
 
 class ComplianceClient:
@@ -74,4 +86,14 @@ class TransactionsClient:
     async def batch_get_payouts(self, transaction_ids: Sequence[str]) -> Sequence[payouts_pb2.Payout]:
         request = payouts_pb2.BatchGetPayoutsRequest(transaction_ids=transaction_ids)
         found: Sequence[payouts_pb2.Payout] = (await ask(self._payouts.BatchGetPayouts, request)).payouts
+        return found
+
+
+class DistributionsClient:
+    def __init__(self, channel: aio.Channel) -> None:
+        self._commitments: Any = commitments_pb2_grpc.CommitmentsServiceStub(channel)
+
+    async def list_committed_parties(self, escrow_account_id: str) -> Collection[str]:
+        request = commitments_pb2.ListCommittedPartiesRequest(escrow_account_id=escrow_account_id)
+        found: Collection[str] = (await ask(self._commitments.ListCommittedParties, request)).party_ids
         return found

@@ -15,9 +15,12 @@ from realco.type.v1.approval_pb2 import Approval
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
 from services.chassis.values.approval_policy import ApprovalPolicy, ApprovalRule
+from services.chassis.values.ids import new_id
+from services.escrow.clients import DistributionsClient
 from tests.support.distributions import ACCOUNT, CLOSING, START, DistributionsHarness, effects_of, refusal_of
 from tests.support.money import usd
 from tests.support.peers.transactions import fail_payout
+from tests.support.peers.wire import Wire
 
 
 @pytest.fixture
@@ -210,6 +213,23 @@ async def test_an_edit_takes_back_what_was_asked_on_what_was_before(service: Dis
     await service.call(service.offerings.UpdateOffering, request, "editor")
     read = [await service.read_approval(approval.approval_id) for approval in both]
     assert [approval.status for approval in read] == [Approval.CANCELLED, Approval.CANCELLED]
+
+
+async def test_escrow_is_told_who_has_committed_whether_they_have_paid_or_not(service: DistributionsHarness) -> None:
+    client = DistributionsClient(Wire("escrow").open_channel(service.commitments))
+    offering, other = await service.offering(150_00, maximum_amount=usd(200_00)), await service.offering(150_00)
+    await service.invest(offering, "inv-001", 100_00)
+    withdrawn = await service.invest(offering, "inv-002", 50_00, fund=False)
+    await service.invest(offering, "inv-003", 50_00, fund=False)
+    found = []
+    for takes_back in (False, True):
+        if takes_back:
+            request = opb.CancelInvestmentRequest(investment_id=withdrawn.investment_id)
+            await service.call(service.investments.CancelInvestment, request)
+        with service.as_("admin-1"):
+            accounts = (offering.escrow_account_id, other.escrow_account_id, new_id("esc"))
+            found += [set(await client.list_committed_parties(account)) for account in accounts]
+    assert found == [{"inv-001", "inv-002", "inv-003"}, set(), set(), {"inv-001", "inv-003"}, set(), set()]
 
 
 async def test_a_refund_of_all_waits_and_no_investor_approves_it(service: DistributionsHarness) -> None:

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Awaitable, Callable
 
 import pytest
-from google.protobuf.message import Message
 from realco.approvals.v1 import approvals_pb2
 from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
@@ -15,15 +14,16 @@ from realco.type.v1.approval_pb2 import Approval
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import acting_as
 from services.chassis.values.approval import BeneficiaryIsChecker
+from services.chassis.values.errors import DomainError
 from services.escrow.domain.chart import CHART
 from tests.support.escrow import SPONSOR, Escrow, key, new_entry, refusal
 from tests.support.ledger_accounts import ledger_account
 from tests.support.persons import Persons
 
-# Both have money in it: one paid a subscription, the other is owed a distribution.
-INVESTOR, PAYEE = "inv-001", "inv-002"
+# Two have money in it: one paid a subscription, the other is owed a distribution. The third has yet to pay.
+INVESTOR, PAYEE, COMMITTED = "inv-001", "inv-002", "inv-003"
 STRANGER = "inv-009"
-EVERYBODY = {SPONSOR, INVESTOR, PAYEE}
+EVERYBODY = {SPONSOR, INVESTOR, PAYEE, COMMITTED}
 # Who gains where a ledger account is credited.
 GAINING = {
     "cash": set(),
@@ -53,6 +53,7 @@ def entry_of(name: str, minor: int) -> journal_pb.NewJournalEntry:
 async def open_account(escrow: Escrow) -> str:
     """One that has money of each kind."""
     account = await escrow.open()
+    escrow.distributions.committed[account] = {INVESTOR, COMMITTED}
     credited = [(name, -100) for name in GAINING if name.partition(":")[0] in HELD]
     owed = [("cash", 600), ("in_transit", 100), ("returns_receivable:inv-001", 100)]
     assert len(credited) * 100 == sum(minor for _, minor in owed)
@@ -145,18 +146,42 @@ async def test_nobody_approves_what_a_party_gains_from_for_which_they_act(escrow
     assert excluded == {name: GAINING[name] for name in names}
 
 
-async def test_who_came_in_since_it_was_asked_for_gains_as_well_so_it_is_asked_for_again(escrow: Escrow):
+@pytest.mark.parametrize("has_paid", [False, True], ids=["who has committed", "who has paid"])
+async def test_who_came_in_since_it_was_asked_for_gains_as_well_so_it_is_asked_for_again(
+    escrow: Escrow, has_paid: bool
+):
     account = await open_account(escrow)
     asked = await ask_for_entry(escrow, account, "distributable")
-    await escrow.post(account, ("cash", 5), (f"subscription:{STRANGER}", -5))
-    inbox = ApprovalsServicer(escrow.dependencies, escrow.approvals, Persons())
-    approve = approvals_pb2.ApproveApprovalRequest(
-        idempotency_key=key(), approval_id=asked.approval_id, content_hash=asked.content_hash, etag=asked.etag
-    )
-    assert await refusal_of(escrow, inbox.ApproveApproval, approve) == "CONTENT_CHANGED"
+    if has_paid:
+        await escrow.post(account, ("cash", 5), (f"subscription:{STRANGER}", -5))
+    else:
+        escrow.distributions.committed[account].add(STRANGER)
+    assert await approve(escrow, asked) == "CONTENT_CHANGED"
     assert await find_excluded(escrow, await ask_for_entry(escrow, account, "distributable")) == {*EVERYBODY, STRANGER}
 
 
-async def refusal_of(escrow: Escrow, call: Callable[[Message, None], Awaitable[Message]], request: Message) -> str:
+async def test_while_distributions_is_away_nobody_asks_for_or_approves_what_an_investor_may_gain_from(escrow: Escrow):
+    account = await open_account(escrow)
+    asked = {name: await ask_for_entry(escrow, account, name) for name in ("distributable", "fees")}
+    escrow.distributions.away = True
+    assert (await refusal(ask_for_entry(escrow, account, "distributable")))[0] == "UNAVAILABLE"
+    said = {name: await approve(escrow, each) for name, each in asked.items()}
+    assert said == {"distributable": "UNAVAILABLE", "fees": ""}, "of fees nobody is paid"
+    assert (await escrow.posted(account))["distributable"] == 100
+    escrow.distributions.away = False
+    assert await approve(escrow, asked["distributable"]) == ""
+
+
+async def approve(escrow: Escrow, asked: Approval) -> str:
+    """What the yes of somebody who acts for nobody is refused with; empty where it is done."""
+    request = approvals_pb2.ApproveApprovalRequest(
+        idempotency_key=key(), approval_id=asked.approval_id, content_hash=asked.content_hash, etag=asked.etag
+    )
+    inbox = ApprovalsServicer(escrow.dependencies, escrow.approvals, Persons())
     with acting_as(dataclasses.replace(escrow.admin, subject="checker")):
-        return (await refusal(call(request, None)))[0]
+        try:
+            done = await inbox.ApproveApproval(request, None)
+        except DomainError as refused:
+            return refused.reason
+    assert done.status == Approval.EXECUTED
+    return ""

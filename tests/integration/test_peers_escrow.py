@@ -41,6 +41,9 @@ class MemoryBook:
     async def fund(self, account: str, name: str, minor: int) -> None:
         self._memory.post(account, journal_pb.JournalEntry.ADJUSTMENT, "cash", name, minor)
 
+    def commit(self, account: str, party_id: str) -> None:
+        self._memory.committed[account] = {party_id}
+
     async def freeze(self, account: str) -> None:
         self._memory.accounts[account].status = accounts_pb.EscrowAccount.FROZEN
 
@@ -64,6 +67,9 @@ class RealBook:
 
     async def fund(self, account: str, name: str, minor: int) -> None:
         await self._escrow.post(account, ("cash", minor), (name, -minor))
+
+    def commit(self, account: str, party_id: str) -> None:
+        self._escrow.distributions.committed[account] = {party_id}
 
     async def freeze(self, account: str) -> None:
         await self._escrow.freeze(account)
@@ -340,6 +346,7 @@ async def test_escrow_says_who_gains_from_what_is_put_on_a_ledger_account(
     account = await book.open()
     await book.fund(account, "subscription:inv-001", 10)
     await book.fund(account, "payable:inv-002", 10)
+    book.commit(account, "inv-003")
     with acting_as(callers.admin):
         gaining = {
             kind: set(await callers.of_transactions.list_beneficiaries(account, kind))
@@ -348,7 +355,7 @@ async def test_escrow_says_who_gains_from_what_is_put_on_a_ledger_account(
         with pytest.raises(DomainError) as refusal:
             await callers.of_transactions.list_beneficiaries(UNKNOWN, "DISTRIBUTABLE")
     assert gaining == {
-        "DISTRIBUTABLE": {"inv-001", "inv-002", "sponsor-1"},
+        "DISTRIBUTABLE": {"inv-001", "inv-002", "inv-003", "sponsor-1"},
         "ISSUER_PROCEEDS": {"sponsor-1"},
         "FEES": set(),
     }

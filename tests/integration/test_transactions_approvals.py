@@ -120,9 +120,11 @@ async def test_who_acts_for_a_party_does_not_say_that_its_wire_arrived(service: 
 
 
 def invest_and_pay(service: TransactionsHarness) -> None:
-    """One party has a subscription in the escrow account of sponsor-1, another was owed a distribution."""
+    """One party has a subscription in the escrow account of sponsor-1, another was owed a distribution; a third has
+    committed to its offering."""
     for name in ("subscription:inv-001", "payable:inv-002"):
         service.escrow.post(ESCROW_ACCOUNT, JournalEntry.ADJUSTMENT, "cash", name, 1)
+    service.escrow.committed[ESCROW_ACCOUNT] = {"inv-003"}
 
 
 async def cash_of_the_issuer(service: TransactionsHarness, party_id: str, method: int) -> Any:
@@ -142,7 +144,7 @@ async def cash_of_the_issuer(service: TransactionsHarness, party_id: str, method
 
 
 @pytest.mark.parametrize("payer", ["sponsor-1", "manager-1"])
-@pytest.mark.parametrize("party", ["sponsor-1", "inv-001", "inv-002", "inv-009"])
+@pytest.mark.parametrize("party", ["sponsor-1", "inv-001", "inv-003", "inv-009"])
 async def test_who_is_paid_from_an_escrow_account_does_not_say_that_cash_of_its_issuer_arrived(
     service: TransactionsHarness, payer: str, party: str
 ) -> None:
@@ -168,7 +170,7 @@ async def test_who_is_paid_from_an_escrow_account_does_not_have_cash_drawn_for_i
         assert await refused(cash_of_the_issuer(service, "sponsor-1", T.ACH)) == "UNAVAILABLE"
     made = await cash_of_the_issuer(service, "sponsor-1", T.ACH)
     waiting = await service.waiting(made.transaction_id)
-    assert set(waiting.beneficiary_party_ids) == {"inv-001", "inv-002"}
+    assert set(waiting.beneficiary_party_ids) == {"inv-001", "inv-002", "inv-003"}
     service.compliance.parties[CHECKER.person] = {"inv-002"}
     assert await refused(approve(service, made.transaction_id, CHECKER)) == "BENEFICIARY_IS_CHECKER"
     service.compliance.parties[CHECKER.person] = {"sponsor-1"}
@@ -353,7 +355,7 @@ async def test_who_is_paid_from_an_escrow_account_does_not_have_a_webhook_about_
     invest_and_pay(service)
     made = await service.deposit("sponsor-1", type=T.DEPOSIT, investment_id=None)
     asked = await ask_for_replay(service, made)
-    assert set(asked.beneficiary_party_ids) == {"sponsor-1", "inv-001", "inv-002"}
+    assert set(asked.beneficiary_party_ids) == {"sponsor-1", "inv-001", "inv-002", "inv-003"}
     service.compliance.parties[CHECKER.person] = {"inv-001"}
     assert await refused(service.grant(asked)) == "BENEFICIARY_IS_CHECKER"
 

@@ -31,6 +31,7 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.distributions import subscribers
 from services.distributions.api import (
+    CommitmentsServicer,
     DistributionsServicer,
     InvestmentsServicer,
     OfferingsServicer,
@@ -86,6 +87,7 @@ class DistributionsHarness:
         self.persons = Persons()
         self.offerings = OfferingsServicer(dependencies, approvals)
         self.investments = InvestmentsServicer(dependencies, approvals)
+        self.commitments = CommitmentsServicer(dependencies)
         self.payout_orders = PayoutOrdersServicer(dependencies)
         self.distributions = DistributionsServicer(dependencies, approvals, self.persons)
         self.approvals = ApprovalsServicer(dependencies, approvals, self.persons)

@@ -11,14 +11,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from google.protobuf.message import Message
-from realco.compliance.v1.notary_pb2 import CheckMovementRequest
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.transactions.v1 import events_pb2 as transactions
-from realco.transactions.v1.payouts_pb2 import Payout
 from realco.transactions.v1.transactions_pb2 import Transaction
 from realco.type.v1 import money_pb2
 from realco.type.v1.approval_pb2 import Approval
@@ -26,13 +24,12 @@ from realco.type.v1.approval_pb2 import Approval
 from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.events.consumer import Delivery
-from services.chassis.values.approval import Standing
 from services.chassis.values.clock import FakeClock
-from services.chassis.values.errors import DomainError, Unavailable
+from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.escrow.api import EscrowAccountsServicer, HoldsServicer, JournalServicer, PostingsServicer
 from services.escrow.approvals import build_approvals
-from services.escrow.clients import Clearance, Peers
+from services.escrow.clients import Peers
 from services.escrow.commands.postings import build_payout
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain.types import TYPES
@@ -44,6 +41,7 @@ from services.transactions.domain.schedule import compute_return_risk_end
 from tests.support import databases
 from tests.support.ledger_accounts import ledger_account, name_of
 from tests.support.money import usd as usd
+from tests.support.peers.around_escrow import Compliance, Distributions, Transactions
 
 NOW = datetime(2026, 11, 23, 15, tzinfo=UTC)
 DEBIT, CREDIT = journal_pb.LedgerEntry.DEBIT, journal_pb.LedgerEntry.CREDIT
@@ -103,44 +101,6 @@ def new_entry(
     )
 
 
-class Compliance:
-    """Knows every party and says that two persons decided, unless a test says otherwise.
-
-    What it was asked about movements is in `asked`.
-    """
-
-    def __init__(self) -> None:
-        self.refusal: DomainError | None = None
-        self.asked: list[CheckMovementRequest] = []
-        self.unknown: set[str] = set()
-        self.away = False
-
-    async def batch_get_clearances(self, party_ids: Sequence[str]) -> Sequence[Clearance]:
-        if self.away:
-            raise Unavailable("Compliance is away.")
-        return [Clearance(party_id=each, known=each not in self.unknown) for each in party_ids]
-
-    async def list_parties_of_person(
-        self, person_id: str, *, include_former: bool = False, api_key_id: str | None = None
-    ) -> Standing:
-        return Standing()
-
-    async def check_movement(self, request: CheckMovementRequest) -> None:
-        self.asked.append(request)
-        if self.refusal is not None:
-            raise self.refusal
-
-
-class Transactions:
-    """Is about to pay whatever is submitted."""
-
-    def __init__(self) -> None:
-        self.payouts: dict[str, Payout] = {}
-
-    async def batch_get_payouts(self, transaction_ids: Sequence[str]) -> list[Payout]:
-        return [self.payouts[each] for each in transaction_ids if each in self.payouts]
-
-
 class Postings(PostingsServicer):
     """The real one; what is submitted is what transactions is about to pay."""
 
@@ -163,9 +123,12 @@ class Escrow:
         self.database = databases.open_database(urls, "escrow")
         self.clock = FakeClock(NOW)
         self.poster = Poster(self.database, self.clock)
-        self.compliance, payer = Compliance(), Transactions()
+        self.compliance, payer, self.distributions = Compliance(), Transactions(), Distributions()
         self.dependencies = dependencies = Dependencies(
-            database=self.database, clock=self.clock, poster=self.poster, peers=Peers(self.compliance, payer)
+            database=self.database,
+            clock=self.clock,
+            poster=self.poster,
+            peers=Peers(self.compliance, payer, self.distributions),
         )
         self.approvals = build_approvals(dependencies)
         self.servicers = (

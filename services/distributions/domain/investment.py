@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -84,6 +84,11 @@ class Investment:
 def list_untaken(investments: Sequence[Investment]) -> list[Investment]:
     """Those whose money goes back if the raise ends now: neither withdrawn before, nor what a closing takes."""
     return [each for each in investments if each.status in LIVE and each.released_minor == 0]
+
+
+def list_committed_parties(investments: Iterable[Investment]) -> frozenset[str]:
+    """Whoever has committed and not withdrawn: what the offering earns is theirs, whether they have paid or not."""
+    return frozenset(each.party_id for each in investments if not each.is_withdrawn)
 
 
 def check_may_cancel(offering: Offering, investment: Investment, now: datetime) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from realco.distributions.v1 import commitments_pb2
 from realco.distributions.v1 import offerings_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -12,10 +13,11 @@ from services.chassis.data.paging import one_of
 from services.chassis.data.reach import within_reach
 from services.chassis.values.refusals import InvestmentNotFound
 from services.distributions.actions import answer_investment, answer_offering
+from services.distributions.domain import investment as rules
 from services.distributions.messages import to_investment, to_offering
 from services.distributions.queries.lists import read_page_of
-from services.distributions.store.investments import INVESTMENTS
-from services.distributions.store.offerings import OFFERINGS, require_offering
+from services.distributions.store.investments import INVESTMENTS, list_investments_of
+from services.distributions.store.offerings import OFFERINGS, find_offering_of, require_offering
 from services.distributions.tables import investments, offerings
 
 
@@ -63,3 +65,12 @@ async def list_investments(
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )
+
+
+async def list_committed_parties(
+    tx: AsyncConnection, request: commitments_pb2.ListCommittedPartiesRequest, now: datetime
+) -> commitments_pb2.ListCommittedPartiesResponse:
+    """Raises: NotSealed."""
+    offering = await find_offering_of(tx, request.escrow_account_id)
+    found = [] if offering is None else await list_investments_of(tx, offering.offering_id)
+    return commitments_pb2.ListCommittedPartiesResponse(party_ids=sorted(rules.list_committed_parties(found)))

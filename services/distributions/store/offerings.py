@@ -66,6 +66,12 @@ async def lock_offering(tx: AsyncConnection, offering_id: str, field: str | None
     return offering
 
 
+async def find_offering_of(tx: AsyncConnection, escrow_account_id: str) -> Offering | None:
+    """As `lock_offering_of`, without its lock."""
+    found = await OFFERINGS.list_all(tx, offerings.c.escrow_account_id == escrow_account_id)
+    return found[0] if found else None
+
+
 async def lock_offering_of(tx: AsyncConnection, escrow_account_id: str) -> Offering | None:
     """The offering whose money the escrow account keeps, if there is one."""
     found = await OFFERINGS.lock_all(tx, offerings.c.escrow_account_id == escrow_account_id)

@@ -15,7 +15,8 @@ class Beneficiaries:
     """Whose the money of one escrow account can be.
 
     Args:
-        party_ids: The parties that have a ledger account of their own in it.
+        party_ids: The parties that are paid from it in the end: they have a ledger account of their own in it, or have
+            committed to its offering, whose money may be on its way.
     """
 
     sponsor_party_id: str
@@ -33,11 +34,11 @@ class Beneficiaries:
             case Owner.NOBODY:
                 return frozenset()
 
-    def list_gaining(self, legs: Iterable[Leg]) -> frozenset[str]:
-        """The parties that are owed more by all of it, or owe less, in whatever layer."""
-        credited: Counter[tuple[LedgerAccount, Layer]] = Counter()
-        for leg in legs:
-            sign = 1 if leg.direction is Direction.CREDIT else -1
-            credited[leg.ledger_account, leg.layer] += sign * leg.amount_minor
-        gaining = (self.list_owners(account) for (account, _), minor in credited.items() if minor > 0)
-        return frozenset[str]().union(*gaining)
+
+def list_grown(legs: Iterable[Leg]) -> frozenset[LedgerAccount]:
+    """The ledger accounts that all of it together credits, in whatever layer: more is owed to them, or less by them."""
+    credited: Counter[tuple[LedgerAccount, Layer]] = Counter()
+    for leg in legs:
+        sign = 1 if leg.direction is Direction.CREDIT else -1
+        credited[leg.ledger_account, leg.layer] += sign * leg.amount_minor
+    return frozenset(account for (account, _), minor in credited.items() if minor > 0)

@@ -7,7 +7,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from realco.escrow.v1 import escrow_accounts_pb2 as pb
-from realco.escrow.v1 import postings_pb2 as postings_pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
@@ -16,8 +15,7 @@ from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import check_row, keep_sealed
 from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow import actions, messages
-from services.escrow.domain.beneficiaries import Beneficiaries
-from services.escrow.store.escrow_accounts import ESCROW_ACCOUNTS, list_parties
+from services.escrow.store.escrow_accounts import ESCROW_ACCOUNTS
 from services.escrow.tables import escrow_accounts
 
 
@@ -45,15 +43,6 @@ async def list_escrow_accounts(
         next_page_token=token,
         previous_page_token=previous,
     )
-
-
-async def list_beneficiaries(
-    tx: AsyncConnection, request: postings_pb.ListBeneficiariesRequest, _: datetime
-) -> postings_pb.ListBeneficiariesResponse:
-    ledger_account = messages.read_ledger_account(request.ledger_account, "ledger_account")
-    account = ESCROW_ACCOUNTS.read(await require_escrow_account(tx, request.escrow_account_id))
-    beneficiaries = Beneficiaries(account.sponsor_party_id, await list_parties(tx, account.escrow_account_id))
-    return postings_pb.ListBeneficiariesResponse(party_ids=sorted(beneficiaries.list_owners(ledger_account)))
 
 
 async def require_escrow_account(tx: AsyncConnection, escrow_account_id: str) -> sa.Row[Any]:

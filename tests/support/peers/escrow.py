@@ -45,6 +45,7 @@ class MemoryEscrow:
         self.book: Counter[tuple[str, str]] = Counter()  # (escrow account, ledger account) -> credit less debit
         self.submitted: list[str] = []  # the keys of the payouts whose money was taken
         self.balanced = True
+        self.committed: dict[str, set[str]] = {}  # escrow account -> who has committed to its offering
         self._decisions: dict[tuple[str, str], tuple[bytes, journal_pb.JournalEntry | DomainError]] = {}
 
     def open(self, currency: str = "USD", *, escrow_account_id: str = "", sponsor: str = "sponsor-1") -> str:
@@ -130,7 +131,8 @@ class MemoryEscrow:
     ) -> postings_pb.ListBeneficiariesResponse:
         account = self._find(request.escrow_account_id)
         named = (name.partition(":")[2] for id_, name in self.book if id_ == account.escrow_account_id)
-        beneficiaries = Beneficiaries(account.sponsor_party_id, frozenset(named) - {""})
+        committed = self.committed.get(account.escrow_account_id, set())
+        beneficiaries = Beneficiaries(account.sponsor_party_id, frozenset(named) - {""} | committed)
         owners = beneficiaries.list_owners(read_ledger_account(request.ledger_account, "ledger_account"))
         return postings_pb.ListBeneficiariesResponse(party_ids=sorted(owners))
 

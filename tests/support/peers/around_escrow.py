@@ -1,0 +1,63 @@
+"""Whom escrow asks, in memory, as its clients answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from realco.compliance.v1.notary_pb2 import CheckMovementRequest
+from realco.transactions.v1.payouts_pb2 import Payout
+
+from services.chassis.values.approval import Standing
+from services.chassis.values.errors import DomainError, Unavailable
+from services.escrow.clients import Clearance
+
+
+class Compliance:
+    """Knows every party and says that two persons decided, unless a test says otherwise.
+
+    What it was asked about movements is in `asked`.
+    """
+
+    def __init__(self) -> None:
+        self.refusal: DomainError | None = None
+        self.asked: list[CheckMovementRequest] = []
+        self.unknown: set[str] = set()
+        self.away = False
+
+    async def batch_get_clearances(self, party_ids: Sequence[str]) -> Sequence[Clearance]:
+        if self.away:
+            raise Unavailable("Compliance is away.")
+        return [Clearance(party_id=each, known=each not in self.unknown) for each in party_ids]
+
+    async def list_parties_of_person(
+        self, person_id: str, *, include_former: bool = False, api_key_id: str | None = None
+    ) -> Standing:
+        return Standing()
+
+    async def check_movement(self, request: CheckMovementRequest) -> None:
+        self.asked.append(request)
+        if self.refusal is not None:
+            raise self.refusal
+
+
+class Transactions:
+    """Is about to pay whatever is submitted."""
+
+    def __init__(self) -> None:
+        self.payouts: dict[str, Payout] = {}
+
+    async def batch_get_payouts(self, transaction_ids: Sequence[str]) -> list[Payout]:
+        return [self.payouts[each] for each in transaction_ids if each in self.payouts]
+
+
+class Distributions:
+    """Who has committed to the offering of each escrow account; nobody, unless a test says otherwise."""
+
+    def __init__(self) -> None:
+        self.committed: dict[str, set[str]] = {}
+        self.away = False
+
+    async def list_committed_parties(self, escrow_account_id: str) -> set[str]:
+        if self.away:
+            raise Unavailable("Distributions is away.")
+        return self.committed.get(escrow_account_id, set())
