@@ -14,7 +14,7 @@ from services.chassis.approvals.requests import RequestKind, by_command
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.approval import Approval, ApprovalDetails, ApprovalFacts, Change, Status
+from services.chassis.values.approval import NOBODY, Approval, ApprovalDetails, ApprovalFacts, Change, Status
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.ids import derived_id
 from services.chassis.values.invariant import invariant
@@ -102,6 +102,7 @@ class _Details:
         return ApprovalDetails(
             f"Limit {limit_type} to {amount}",
             derived_id("lim", current_principal().org_id, limit_type, currency),
+            beneficiary_party_ids=NOBODY,  # a limit is the organization's: it holds for all parties
             changes=(Change("amount", _read_amount(former), amount),),
             is_done=former is not None and limits.is_set_to(former, amount.amount_minor),
         )
@@ -115,6 +116,7 @@ class _Details:
         return ApprovalDetails(
             f"Take back {limit.limit_type} of {_read_amount(limit)}",
             request.transaction_limit_id,
+            beneficiary_party_ids=NOBODY,  # as of another limit
             changes=(Change("amount", _read_amount(limit), _read_amount(default)),),
         )
 
@@ -131,6 +133,7 @@ class _Details:
         return ApprovalDetails(
             approval.summary,
             approval.resource_id,
+            beneficiary_party_ids=approval.beneficiary_party_ids,
             changes=(Change("status", check.status, CheckStatus.PASSED),),
             explanations=(*because, _explain_party(party), *map(_explain_person, persons)),
         )

@@ -235,6 +235,7 @@ class _Details:
             approval.summary,
             approval.resource_id,
             offering.offering_id,
+            beneficiary_party_ids=approval.beneficiary_party_ids,
             changes=(Change("status", DistributionStatus.PENDING_APPROVAL.value, DistributionStatus.APPROVED.value),),
             explanations=(
                 explain_owed({party_id: Money(minor, offering.currency) for party_id, minor in owed.items()}),

@@ -26,7 +26,7 @@ from services.escrow.dependencies import Dependencies
 from services.escrow.domain import refusals
 from services.escrow.domain.account import EscrowAccount, Status
 from services.escrow.domain.beneficiaries import list_grown
-from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccountKind, line_of
+from services.escrow.domain.chart import DISTRIBUTABLE, Direction, LedgerAccount, LedgerAccountKind, line_of
 from services.escrow.domain.journal import Layer, Leg, NewEntry, credit, debit
 from services.escrow.messages import APPROVAL_EVENTS, read_ledger_account
 from services.escrow.queries.beneficiaries import list_gaining
@@ -155,6 +155,7 @@ class _Details:
             f"Another custodian: {account.display_name}",
             request.escrow_account_id,
             request.escrow_account_id,
+            beneficiary_party_ids=frozenset({account.sponsor_party_id}),
             changes=changes,
             is_done=not changes,
         )
@@ -168,11 +169,13 @@ class _Details:
             frozen = {"freeze_time": write_time(account.frozen_at), "frozen_by": account.frozen_by}
             frozen["freeze_note"] = account.freeze_note
             ended = [Change(name, value, None) for name, value in frozen.items()]
-        return _describe_move("Unfreeze", account, Status.ACTIVE, ended)
+        # Money moves again for all whose it is or will be.
+        gaining = await self._list_gaining(account.escrow_account_id, [DISTRIBUTABLE])
+        return _describe_move("Unfreeze", account, Status.ACTIVE, gaining, ended)
 
     async def describe_closing(self, request: accounts_pb.CloseEscrowAccountRequest, now: datetime) -> ApprovalDetails:
         account = await self._read_account(request.escrow_account_id)
-        return _describe_move("Close for good", account, Status.CLOSED)
+        return _describe_move("Close for good", account, Status.CLOSED, frozenset({account.sponsor_party_id}))
 
     async def _read_account(self, escrow_account_id: str) -> EscrowAccount:
         async with self._dependencies.database.begin() as tx:
@@ -229,11 +232,14 @@ class _Details:
         return account
 
 
-def _describe_move(verb: str, account: EscrowAccount, wanted: Status, others: Sequence[Change] = ()) -> ApprovalDetails:
+def _describe_move(
+    verb: str, account: EscrowAccount, wanted: Status, gaining: frozenset[str], others: Sequence[Change] = ()
+) -> ApprovalDetails:
     return ApprovalDetails(
         f"{verb}: {account.display_name}",
         account.escrow_account_id,
         account.escrow_account_id,
+        beneficiary_party_ids=gaining,
         changes=(Change("status", account.status, wanted.value), *others),
         is_done=account.status is wanted,
     )

@@ -27,7 +27,7 @@ from services.chassis.calls.approval_kinds import list_approval_kinds
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.calls.serving import servers_of
 from services.chassis.spelling.descriptors import is_required
-from services.chassis.values.approval import ApprovalDetails, Change
+from services.chassis.values.approval import NOBODY, ApprovalDetails, Change
 from services.chassis.values.money import Money
 from services.transactions.messages import to_transaction_content
 from services.transactions.rights import RIGHTS
@@ -121,7 +121,8 @@ def fill(message: Any) -> Any:
 @pytest.mark.parametrize("method", TWO_PERSONS, ids=by_name)
 def test_what_was_asked_for_stands_in_the_content_as_rest_takes_it(method):
     request = fill(GetMessageClass(method.input_type)())
-    details = ApprovalDetails("", "", amount=Money(0, "USD"), changes=(Change("amount", Money(0, "USD"), None),))
+    changes = (Change("amount", Money(0, "USD"), None),)
+    details = ApprovalDetails("", "", amount=Money(0, "USD"), beneficiary_party_ids=NOBODY, changes=changes)
     content = json.loads(to_content(name_kind_of(type(request)), "org_1", request, details, name="request"))
     schemas = Schemas()
     without = frozenset({"idempotency_key", "validate_only"})
@@ -148,7 +149,7 @@ def test_of_a_resource_that_waits_stands_what_is_decided_on_and_all_of_that():
     )
     zero = {"currencyCode": "USD", "amountMinor": "0"}
     resource = distributions_pb2.DistributionContent(allocations=[allocation])
-    details = ApprovalDetails("", "")
+    details = ApprovalDetails("", "", beneficiary_party_ids=NOBODY)
     content = json.loads(to_content("APPROVE_DISTRIBUTION", "org_1", resource, details, name="resource"))
     assert content["resource"]["allocations"] == [
         {"partyId": "pty_1", "amount": zero, "lines": [{"tier": 1, "kind": "RETURN_OF_CAPITAL", "amount": zero}]}
@@ -179,6 +180,14 @@ def test_the_page_about_approvals_explains_every_kind():
     page = (ROOT / "docs" / "approvals.md").read_text()
     table = page.partition("## The kinds of approvals")[2]
     assert set(re.findall(r"^\| `([A-Z_]+)` \|", table, re.MULTILINE)) == list_approval_kinds()
+    gaining = re.findall(r"^\| `[A-Z_]+` \| [^|]+ \|([^|]*)\|", table, re.MULTILINE)
+    assert [each for each in gaining if not each.strip()] == [], "who gains, or that nobody in particular does"
+
+
+def test_who_gains_is_said_of_whatever_needs_two_persons():
+    """Nobody is said as well: a kind that leaves it out would let everybody decide."""
+    with pytest.raises(TypeError, match="beneficiary_party_ids"):
+        ApprovalDetails("", "")
 
 
 def test_what_is_decided_on_of_a_transaction_is_written_once():

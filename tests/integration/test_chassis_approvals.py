@@ -16,6 +16,7 @@ from realco.escrow.v1 import holds_pb2
 from services.chassis.approvals import messages
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.values.approval import (
+    NOBODY,
     VALIDITY,
     ApprovalDetails,
     ApprovalExpired,
@@ -351,7 +352,7 @@ def test_content_is_spelled_as_rest_spells_it():
     request = distributions_pb2.CreateDistributionRequest(
         idempotency_key="k", offering_id="off_1", type="PROFIT_SPLIT", distribution_date=date
     )
-    details = ApprovalDetails("x", "off_1", changes=(Change("custodian_name", "a", "b"),))
+    details = ApprovalDetails("x", "off_1", beneficiary_party_ids=NOBODY, changes=(Change("custodian_name", "a", "b"),))
     content = json.loads(messages.to_content("X", "org_1", request, details, name="request"))
     assert content["request"] == {
         "offeringId": "off_1",

@@ -67,7 +67,8 @@ class Desk:
         return {person: Standing(self.parties) for person in persons}
 
     async def describe(self, approval, now) -> ApprovalDetails:
-        return ApprovalDetails("A hold", approval.resource_id, changes=(Change("status", "WAITS", "GOES"),))
+        gaining, changes = approval.beneficiary_party_ids, (Change("status", "WAITS", "GOES"),)
+        return ApprovalDetails("A hold", approval.resource_id, beneficiary_party_ids=gaining, changes=changes)
 
     async def approve_by_inbox(self, tx, approval, facts, now) -> None:
         await self.approve(tx, facts, now, approval.note)

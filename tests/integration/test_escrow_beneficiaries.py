@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from realco.approvals.v1 import approvals_pb2
+from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.type.v1.approval_pb2 import Approval
@@ -144,6 +145,21 @@ async def test_nobody_approves_what_a_party_gains_from_for_which_they_act(escrow
     account = await open_account(escrow)
     excluded = {name: await find_excluded(escrow, await ask(escrow, account, name)) for name in names}
     assert excluded == {name: GAINING[name] for name in names}
+
+
+async def test_who_gains_from_an_account_that_moves_again_changes_its_bank_or_ends_does_not_approve_that(
+    escrow: Escrow,
+):
+    account, empty, asked = await open_account(escrow), await escrow.open(), {}
+    request = accounts_pb.ChangeEscrowAccountCustodianRequest(escrow_account_id=account, custodian_name="Another Bank")
+    asked["another custodian"] = await escrow.ask("ChangeEscrowAccountCustodian", request)
+    await escrow.freeze(account)
+    unfreeze = accounts_pb.UnfreezeEscrowAccountRequest(escrow_account_id=account)
+    asked["unfreezing"] = await escrow.ask("UnfreezeEscrowAccount", unfreeze)
+    close = accounts_pb.CloseEscrowAccountRequest(escrow_account_id=empty)
+    asked["closing"] = await escrow.ask("CloseEscrowAccount", close)
+    excluded = {what: await find_excluded(escrow, each) for what, each in asked.items()}
+    assert excluded == {"another custodian": {SPONSOR}, "unfreezing": EVERYBODY, "closing": {SPONSOR}}
 
 
 @pytest.mark.parametrize("has_paid", [False, True], ids=["who has committed", "who has paid"])

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from services.chassis.approvals.messages import to_content
-from services.chassis.values.approval import ApprovalDetails, hash_content
+from services.chassis.values.approval import NOBODY, ApprovalDetails, hash_content
 from services.chassis.values.errors import Kind
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import ContentChanged
@@ -143,7 +143,7 @@ def hashed(
     lines: tuple[Line, ...] = LINES,
 ) -> str:
     resource = to_distribution_content(distribution_id, amount, on, terms, "pty_sponsor", lines)
-    details = ApprovalDetails("", distribution_id, amount=amount)
+    details = ApprovalDetails("", distribution_id, amount=amount, beneficiary_party_ids=NOBODY)
     return hash_content(to_content("APPROVE_DISTRIBUTION", "org-1", resource, details, name="resource"))
 
 

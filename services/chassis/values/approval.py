@@ -106,6 +106,10 @@ class Effect:
     after: Money
 
 
+# Of what no party in particular gains from.
+NOBODY: Final[frozenset[str]] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class ApprovalDetails:
     """What a service says about a content somebody asks for.
@@ -116,7 +120,7 @@ class ApprovalDetails:
         scope_id: The escrow account or offering whose books it touches, if it is one's.
         amount: The money it moves, if it moves some.
         makers: Who made the content, beside the person who asks: who drafted, edited or calculated it.
-        beneficiary_party_ids: The parties that gain from it.
+        beneficiary_party_ids: The parties that gain from it; of each kind it is said, also that it is NOBODY.
         is_done: It is so already: there is nothing to approve.
         changes, explanations, effects: For the decision, as they stand at this moment; not kept.
     """
@@ -126,7 +130,7 @@ class ApprovalDetails:
     scope_id: str | None = None
     amount: Money | None = None
     makers: frozenset[str] = frozenset()
-    beneficiary_party_ids: frozenset[str] = frozenset()
+    beneficiary_party_ids: frozenset[str] = field(kw_only=True)
     changes: tuple[Change, ...] = ()
     explanations: tuple[Explanation, ...] = ()
     effects: tuple[Effect, ...] = ()

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.calls.access import PersonRequired
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.approval import Approval, ApprovalDetails, ApprovalFacts, Change
+from services.chassis.values.approval import NOBODY, Approval, ApprovalDetails, ApprovalFacts, Change
 from services.chassis.values.errors import Unauthenticated
 from services.chassis.values.etags import check_etag
 from services.chassis.values.text import is_person
@@ -152,6 +152,7 @@ def build_secret_details(key: ApiKey) -> ApprovalDetails:
         f"Let a program sign in for {key.created_by} with the key {key.display_name}",
         key.api_key_id,
         makers=frozenset({key.created_by}),
+        beneficiary_party_ids=NOBODY,  # what its program asks for counts as its holder's
         changes=changes,
     )
 
