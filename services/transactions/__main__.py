@@ -47,7 +47,7 @@ async def main(settings: Settings) -> None:
             servicers=[
                 TransactionsServicer(dependencies, parties),
                 PayoutsServicer(dependencies),
-                BankAccountsServicer(dependencies),
+                BankAccountsServicer(dependencies, parties),
                 WebhooksServicer(dependencies, approvals),
                 ApprovalsServicer(dependencies, approvals, parties),
             ],

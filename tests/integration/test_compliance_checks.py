@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from realco.approvals.v1 import approvals_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import parties_pb2
 from realco.type.v1 import money_pb2
@@ -171,8 +172,9 @@ async def test_who_wrote_a_fact_does_not_become_its_checker_by_a_later_change_of
     assert (await compliance.get()).cleared
 
 
-async def test_a_check_that_was_asked_for_in_a_session_that_was_ended_is_asked_anew_by_who_writes_its_facts_again(
-    compliance,
+@pytest.mark.parametrize("is_rejected", [False, True], ids=["while it waits", "after somebody rejected it"])
+async def test_a_check_that_was_asked_for_in_a_session_that_was_ended_stays_so_until_somebody_names_all_its_facts(
+    compliance, is_rejected
 ):
     writer, other = Principal("admin-3", "admin", ORG, signed_in_at=1), Principal("admin-4", "admin", ORG)
     await compliance.create(writer)
@@ -180,17 +182,32 @@ async def test_a_check_that_was_asked_for_in_a_session_that_was_ended_is_asked_a
     with acting_as(MAKER):
         ended = parties_pb2.EndSessionsRequest(idempotency_key="ended", person_id=writer.person)
         await compliance.parties.EndSessions(ended, None)
-    for facts in ({"metadata": {"by": "nobody who vouches for it"}}, {"legal_name": "Ada Park"}):
+    if is_rejected:
         for check_id in lost:
-            with pytest.raises(DomainError) as refused:
-                await compliance.review(check_id)
-            assert refused.value.reason == "MAKER_SESSION_ENDED"
+            await compliance.review(check_id, decision=pb.ComplianceCheck.FAILED)
+    beside = [
+        {"metadata": {"by": "nobody who vouches for it"}},
+        {"legal_name": "Ada Park"},
+        {"accreditation": parties_pb2.Party.ACCREDITED},
+        {"legal_name": "Ada Parker"},
+    ]
+    for facts in beside:
         await compliance.update(other, **facts)
+        for check in await compliance.waiting(compliance.party_id):
+            with pytest.raises(DomainError) as refused:
+                await compliance.review(check.compliance_check_id)
+            assert refused.value.reason == "MAKER_SESSION_ENDED"
+            assert await explain(compliance, check) == "MAKER_SESSION_ENDED"
+    asked = await compliance.waiting(compliance.party_id)
+    assert [len(asked), {check.explanation.rule for check in asked}] == [2, {"FACTS"}]
+    facts = {"kind": parties_pb2.Party.INDIVIDUAL, "legal_name": "Ada Parker"}
+    facts |= {"roles": [parties_pb2.Party.INVESTOR], "accreditation": parties_pb2.Party.ACCREDITED}
+    await compliance.update(other, **facts)
+    before = (await compliance.get()).etag
+    await compliance.update(other, **facts)
+    assert (await compliance.get()).etag == before, "to say it once more changes nothing"
     asked = await compliance.waiting(compliance.party_id)
     assert {check.explanation.rule for check in asked} == {"SESSION"}
-    before = (await compliance.get()).etag
-    await compliance.update(other, legal_name="Ada Park")
-    assert (await compliance.get()).etag == before, "to say it once more changes nothing"
     for check in asked:
         assert check.compliance_check_id not in lost
         for maker in (Principal(writer.person, "admin", ORG), other):
@@ -198,6 +215,17 @@ async def test_a_check_that_was_asked_for_in_a_session_that_was_ended_is_asked_a
                 await compliance.review(check.compliance_check_id, maker)
         await compliance.review(check.compliance_check_id)
     assert (await compliance.get()).cleared
+
+
+async def explain(compliance, check) -> str:
+    """The first thing that the inbox says of it."""
+    with acting_as(CHECKER):
+        about = approvals_pb2.ListApprovalsRequest(resource_id=[check.compliance_check_id])
+        [listed] = (await compliance.inbox.ListApprovals(about, None)).approvals
+        read = await compliance.inbox.GetApproval(
+            approvals_pb2.GetApprovalRequest(approval_id=listed.approval_id), None
+        )
+    return read.explanations[0].rule
 
 
 async def test_a_review_says_who_and_when(compliance):

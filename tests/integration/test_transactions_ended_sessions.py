@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from realco.approvals.v1 import approvals_pb2
+from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.calls.auth import SignedInKey
@@ -25,6 +27,7 @@ PROGRAM = dataclasses.replace(
     signed_in_at=SIGNED_IN_AT,
     api_key=SignedInKey(KEY, frozenset({"TRANSACTIONS_WRITE"}), "secret-1"),
 )
+COLLEAGUE = dataclasses.replace(ADMIN, subject="admin-4", signed_in_at=SIGNED_IN_AT + 2)
 SERVICE_FOR_PERSON = IMPORT.for_person(PERSON)
 
 
@@ -165,3 +168,46 @@ async def test_no_login_of_the_database_says_that_it_was_asked_for_in_another_se
         async with service.database.begin_for_all() as tx:
             await tx.execute(sa.text("UPDATE transactions SET signed_in_at = NULL"))
     assert (await service.get(read.transaction_id)).etag == read.etag
+
+
+@WAYS
+async def test_nobody_vouches_for_a_bank_account_of_an_ended_session_by_changing_what_is_beside_it(
+    service: TransactionsHarness, who: Any, lock_out: Any
+) -> None:
+    account = await service.bank_account("inv-001", principal=who)
+    lock_out(service)
+    first = await service.waiting(account.bank_account_id)
+
+    async def change(**beside: Any) -> Any:
+        etag = (await service.ask(COLLEAGUE, "GetBankAccount", read)).etag
+        request = bank_pb.UpdateBankAccountRequest(bank_account_id=account.bank_account_id, etag=etag, **beside)
+        request.update_mask.paths.extend(beside)
+        await service.ask(COLLEAGUE, "UpdateBankAccount", request)
+        return await service.waiting(account.bank_account_id)
+
+    read = bank_pb.GetBankAccountRequest(bank_account_id=account.bank_account_id)
+    for beside in ({"metadata": {"by": "a colleague"}}, {"default_for_payouts": True}):
+        assert (await change(**beside)).approval_id == first.approval_id, "nothing that is decided on has changed"
+    for is_default in (False, True):
+        waiting = await change(default_for_payouts=is_default)
+        assert waiting.explanations[0].rule == "MAKER_SESSION_ENDED"
+        assert (waiting.created_by, waiting.approval_id != first.approval_id) == (ADMIN.person, True)
+        assert await refused(service.grant(waiting)) == "MAKER_SESSION_ENDED"
+        no = approvals_pb2.RejectApprovalRequest(approval_id=waiting.approval_id, note="no", etag=waiting.etag)
+        await service.ask(CHECKER, "RejectApproval", no)
+    assert await refused(service.grant(await change(default_for_payouts=True))) == "MAKER_SESSION_ENDED"
+    anew = await service.bank_account("inv-001", principal=COLLEAGUE)
+    assert (await service.confirm(anew)).status == bank_pb.BankAccount.ACTIVE
+
+
+async def test_while_nobody_can_tell_whether_its_session_was_ended_a_bank_account_is_not_asked_for_again(
+    service: TransactionsHarness,
+) -> None:
+    account = await service.bank_account("inv-001", principal=PERSON)
+    request = bank_pb.UpdateBankAccountRequest(
+        bank_account_id=account.bank_account_id, etag=account.etag, default_for_payouts=False
+    )
+    request.update_mask.paths.append("default_for_payouts")
+    with service.wire.cut(service.compliance):
+        assert await refused(service.ask(COLLEAGUE, "UpdateBankAccount", request)) == "UNAVAILABLE"
+    assert not (await service.ask(COLLEAGUE, "UpdateBankAccount", request)).default_for_payouts

@@ -158,7 +158,7 @@ class TransactionsHarness:
         asking = CurrentParties(self.dependencies.peers.compliance.list_parties_of_person)
         self.transactions: Any = TransactionsServicer(self.dependencies, asking)
         self.payouts: Any = PayoutsServicer(self.dependencies)
-        self.accounts: Any = BankAccountsServicer(self.dependencies)
+        self.accounts: Any = BankAccountsServicer(self.dependencies, asking)
         self.webhooks: Any = WebhooksServicer(self.dependencies, self.approvals)
         self.inbox: Any = ApprovalsServicer(self.dependencies, self.approvals, asking)
 

@@ -47,10 +47,13 @@ class ApprovalEvents:
         *,
         expires: bool = True,
         session: Session | None = None,
+        lost: Approval | None = None,
     ) -> Approval:
         """A new approval that waits, asked for by the caller.
 
         Args:
+            lost: What waited before in its place, asked for in a session that was ended (values/approval.py): it goes
+                on as asked for by who asked then, and the caller had a part in it.
             session: In which the person asked, where that was before and the caller goes on with it; else the caller's.
             expires: It can be decided for as long as the organization's rules say; else as long as what it is about
                 waits.
@@ -80,6 +83,14 @@ class ApprovalEvents:
             updated_at=now,
             approvers_needed=terms.approvers_needed,
         )
+        if lost is not None:
+            approval = replace(
+                approval,
+                makers=approval.makers | {lost.created_by},
+                created_by=lost.created_by,
+                created_role=lost.created_role,
+                **lost.session._asdict(),
+            )
         await records.insert_approval(tx, approval)
         await outbox.enqueue(tx, self.requested(approval=messages.to_listed_approval(approval)), now=now)
         return approval

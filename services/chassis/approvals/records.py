@@ -109,6 +109,13 @@ def _keep_pending(tx: AsyncConnection, rows: Iterable[Any]) -> list[Approval]:
     return [each for each in [_read(tx, row) for row in rows] if each.status is Status.PENDING]
 
 
+async def find_last_about(tx: AsyncConnection, org_id: str, kind: str, resource_id: str) -> Approval | None:
+    """The approval of this kind that was asked for last about a resource, whatever became of it. Raises: NotSealed."""
+    query = _selecting_about(org_id, kind, resource_id).order_by(None).order_by(_c.approval_id.desc()).limit(1)
+    row = (await tx.execute(query)).one_or_none()
+    return None if row is None else _read(tx, row)
+
+
 async def lock_asked(
     tx: AsyncConnection, org_id: str, kind: str, content_hash: str, created_by: str
 ) -> Approval | None:

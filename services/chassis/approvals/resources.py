@@ -7,7 +7,7 @@ command, so it does not matter which of the two a person uses.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -27,8 +27,10 @@ from services.chassis.values.approval import (
     ApprovalDetails,
     ApprovalFacts,
     ApprovalNotFound,
+    Standing,
     Status,
     check_no,
+    find_lost,
 )
 from services.chassis.values.session import Session
 
@@ -57,16 +59,20 @@ class ResourceApprovals:
         resource: Message,
         now: datetime,
         session: Session | None = None,
+        lost: Approval | None = None,
     ) -> Approval:
         """The resource begins to wait.
 
         Args:
             resource: What of it is decided on. What is not in it may change without the second person's knowing.
             session: In which the person asked for it, where that was before; else the caller's.
+            lost: What `find_lost` found, where the caller does not say all of it anew.
         """
         content = self.to_content(details, resource)
         expires = not self.must_be_decided
-        return await self.events.insert(tx, self.kind, content, details, now, expires=expires, session=session)
+        return await self.events.insert(
+            tx, self.kind, content, details, now, expires=expires, session=session, lost=lost
+        )
 
     def to_content(self, details: ApprovalDetails, resource: Message) -> str:
         """The text that is decided on."""
@@ -134,6 +140,40 @@ class ResourceApprovals:
     async def find(self, tx: AsyncConnection, resource_id: str, now: datetime) -> Approval | None:
         """What waits about the resource, for its own rules to say who may decide."""
         return await records.find_pending_about(tx, current_principal().org_id, self.kind, resource_id, now)
+
+    async def reopen(
+        self,
+        tx: AsyncConnection,
+        details: ApprovalDetails,
+        resource: Message,
+        standings: Mapping[str, Standing],
+        now: datetime,
+    ) -> None:
+        """The caller changes a part of what waits, or has asked for again what nobody approved. What waits already
+        with just this content stays as it is, and so does in which session it was asked for.
+
+        Args:
+            standings: What `ask_standings` answered.
+        """
+        last = await self.find_last(tx, details.resource_id)
+        is_same = last is not None and last.is_open_at(now) and last.content == self.to_content(details, resource)
+        if not is_same:
+            await self.cancel(tx, details.resource_id, now)
+            await self.open(tx, details, resource, now, lost=find_lost(last, standings))
+
+    async def ask_standings(self, operations: Operations, parties: Parties, resource_id: str) -> Mapping[str, Standing]:
+        """Of who asked last that the resource goes on: whether that was in a session that was ended.
+
+        Not to be called inside a transaction. Raises: SessionEnded, Unavailable.
+        """
+        async with operations.database.begin() as tx:
+            last = await self.find_last(tx, resource_id)
+        asked = {} if last is None else last.session.list_asked(last.created_by)
+        return await parties.list_standings(asked) if asked else {}
+
+    async def find_last(self, tx: AsyncConnection, resource_id: str) -> Approval | None:
+        """What was asked for last about the resource, whatever became of it. Raises: NotSealed."""
+        return await records.find_last_about(tx, current_principal().org_id, self.kind, resource_id)
 
     async def _lock(self, tx: AsyncConnection, resource_id: str, now: datetime) -> Approval | None:
         pending = await records.lock_pending(tx, current_principal().org_id, self.kind, resource_id, now)

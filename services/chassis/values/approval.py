@@ -320,6 +320,15 @@ def was_asked_in_ended_session(approval: Approval, standings: Mapping[str, Stand
     return standing is not None and standing.has_ended(approval.signed_in_at)
 
 
+def find_lost(last: Approval | None, standings: Mapping[str, Standing]) -> Approval | None:
+    """What was asked for last about a resource, where that was in a session that was ended and nobody approved it.
+
+    Whoever changes a part of the resource says nothing of the rest: all of it stays as if asked for in that session.
+    """
+    is_lost = last is not None and last.status is not Status.EXECUTED and was_asked_in_ended_session(last, standings)
+    return last if is_lost else None
+
+
 def check_yes(approval: Approval, now: datetime, person: str, parties: Collection[str]) -> None:
     """Whether this person may approve it now.
 

@@ -5,7 +5,7 @@ Whoever changes a check holds its party's lock, so the facts it is about do not 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.approval import ApprovalDetails, ApprovalFacts, Change
+from services.chassis.values.approval import Approval, ApprovalDetails, ApprovalFacts, Change
 from services.chassis.values.etags import check_etag
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.ids import new_id
@@ -108,13 +108,16 @@ async def open_checks(tx: AsyncConnection, party: Party, persons: Sequence[str],
         await _open(tx, party, persons, check_type, (current_principal().person,), now)
 
 
-async def reopen_checks(tx: AsyncConnection, party: Party, questions: Mapping[str, Explanation], now: datetime) -> None:
+async def reopen_checks(
+    tx: AsyncConnection, party: Party, questions: Mapping[str, Explanation], lost: Mapping[str, Approval], now: datetime
+) -> None:
     """Asks a person again about a locked party whose facts the caller changes: what was asked or answered about the
     former facts counts no longer.
 
     Args:
         party: As it will be.
         questions: The checks to ask again, each with why.
+        lost: Of those that were asked for in a session that was ended, and stay so: what was asked then.
     """
     latest = await store.list_latest_of(tx, party.party_id) if questions else {}
     persons = [one.person_id for one in await parties_store.list_persons(tx, party.party_id)]
@@ -125,24 +128,18 @@ async def reopen_checks(tx: AsyncConnection, party: Party, questions: Mapping[st
             expired = replace(former, status=CheckStatus.EXPIRED, explanation=because)
             await store.save_check(tx, former, expired, now)
             await CHECK_APPROVALS.cancel(tx, former.compliance_check_id, now)
-        await _open(tx, party, persons, check_type, makers, now, because)
+        await _open(tx, party, persons, check_type, makers, now, because, lost.get(check_type))
 
 
-async def list_lost_questions(
-    tx: AsyncConnection, party_id: str, written: Collection[str], now: datetime
-) -> dict[str, Explanation]:
-    """The checks that wait and that nobody can pass, for they were asked for in a session that was ended: whoever
-    writes one of their facts again asks for them anew, be it the same fact.
-
-    Args:
-        written: The facts of the party that the caller writes.
-    """
+async def list_lost(tx: AsyncConnection, party_id: str, now: datetime) -> dict[str, Approval]:
+    """The checks that nobody passed and that were asked for in a session that was ended: perhaps a thief wrote what
+    they are about. By their types, each with what was asked."""
     lost = {}
     for check_type, check in (await store.list_latest_of(tx, party_id)).items():
-        if check.status is CheckStatus.MANUAL_REVIEW and not clearance.list_facts(check_type).isdisjoint(written):
-            waiting = await CHECK_APPROVALS.find(tx, check.compliance_check_id, now)
-            if waiting is not None and await was_session_ended(tx, waiting, now):
-                lost[check_type] = clearance.ENDED
+        if check.status in (CheckStatus.MANUAL_REVIEW, CheckStatus.FAILED):
+            asked = await CHECK_APPROVALS.find_last(tx, check.compliance_check_id)
+            if asked is not None and await was_session_ended(tx, asked, now):
+                lost[check_type] = asked
     return lost
 
 
@@ -166,6 +163,7 @@ async def _open(
     makers: tuple[str, ...],
     now: datetime,
     because: Explanation | None = None,
+    lost: Approval | None = None,
 ) -> None:
     check_id, party_id = new_id("chk"), party.party_id
     check = ComplianceCheck(
@@ -195,7 +193,7 @@ async def _open(
         party=parties_pb2.Party(party_id=party_id, **facts),
         person_ids=sorted(persons),
     )
-    await CHECK_APPROVALS.open(tx, details, resource, now)
+    await CHECK_APPROVALS.open(tx, details, resource, now, lost=lost)
 
 
 async def lock_party_of(tx: AsyncConnection, check_id: str) -> Party | None:

@@ -26,6 +26,7 @@ from services.chassis.values.text import normalize_person
 from services.compliance import actions, messages
 from services.compliance.commands import checks
 from services.compliance.commands.api_keys import revoke_keys_of
+from services.compliance.domain import clearance
 from services.compliance.domain import parties as rules
 from services.compliance.domain.parties import Party, PartyPerson
 from services.compliance.domain.refusals import PersonNotFound, TooManyParties, TooManyPersons
@@ -49,17 +50,21 @@ async def create_party(tx: AsyncConnection, request: pb.CreatePartyRequest, now:
 
 
 async def update_party(tx: AsyncConnection, request: pb.UpdatePartyRequest, now: datetime) -> pb.Party:
-    """Takes over the fields the mask names, and asks a person again what they put in question, or what was asked for in
-    a session that was ended.
+    """Takes over the fields the mask names, and asks a person again what they put in question.
+
+    What was asked for in a session that was ended stays so until somebody names all the facts that it is about.
 
     Raises: PartyNotFound, EtagMismatch, InvalidField.
     """
     before = await _lock(tx, request.party_id)
     check_etag(request.etag, before.etag)
     after = replace(before, **_read_fields(request, request.update_mask.paths))
-    lost = await checks.list_lost_questions(tx, before.party_id, request.update_mask.paths, now)
-    if after != before or lost:
-        await checks.reopen_checks(tx, after, lost | rules.list_questions(before, after), now)
+    lost = await checks.list_lost(tx, before.party_id, now)
+    restated = clearance.list_restated(lost, request.update_mask.paths)
+    anew = {check_type: clearance.ENDED for check_type in restated if lost[check_type].is_open_at(now)}
+    if after != before or anew:
+        kept = {check_type: asked for check_type, asked in lost.items() if check_type not in restated}
+        await checks.reopen_checks(tx, after, rules.list_questions(before, after) | anew, kept, now)
         after = await store.save_party(tx, before, after, events.PartyUpdated(), now)
     return await actions.answer_party(tx, after)
 

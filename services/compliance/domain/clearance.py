@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -59,6 +59,13 @@ def list_required_types() -> list[str]:
 def list_facts(check_type: str) -> frozenset[str]:
     """The facts of a party that a check of this type is about."""
     return frozenset(next(each.rests_on for each in REQUIRED_CHECKS if each.check_type == check_type))
+
+
+def list_restated(check_types: Iterable[str], written: Iterable[str]) -> frozenset[str]:
+    """Those of the checks whose facts the writer names all, be they the same or others: who names fewer takes the rest
+    over from whoever wrote it, unseen."""
+    named = frozenset(written)
+    return frozenset(check_type for check_type in check_types if list_facts(check_type) <= named)
 
 
 NO_CHECK = Check("PENDING", None)

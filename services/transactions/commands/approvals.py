@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.resources import ResourceApprovals
-from services.chassis.values.approval import Approval, ApprovalDetails, Change
+from services.chassis.values.approval import Approval, ApprovalDetails, Change, Standing
 from services.transactions.domain.bank_accounts import BankAccount, BankAccountStatus
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -74,11 +74,16 @@ async def find_approval(tx: AsyncConnection, row: Transaction, now: datetime) ->
     return await TRANSACTION_APPROVALS.find(tx, row.transaction_id, now)
 
 
-async def ask_for_confirmation(tx: AsyncConnection, account: BankAccount, now: datetime) -> None:
-    """A bank account begins to wait, or waits with another content."""
-    await BANK_ACCOUNT_APPROVALS.cancel(tx, account.bank_account_id, now)
+async def ask_for_confirmation(
+    tx: AsyncConnection, account: BankAccount, standings: Mapping[str, Standing], now: datetime
+) -> None:
+    """A bank account begins to wait, waits with another content, or is asked for again.
+
+    Args:
+        standings: Of who asked for it before.
+    """
     details, resource = build_bank_account_details(account), to_bank_account_content(account)
-    await BANK_ACCOUNT_APPROVALS.open(tx, details, resource, now)
+    await BANK_ACCOUNT_APPROVALS.reopen(tx, details, resource, standings, now)
 
 
 def build_bank_account_details(account: BankAccount) -> ApprovalDetails:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -10,8 +11,9 @@ from realco.transactions.v1 import bank_accounts_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, current_principal
+from services.chassis.calls.parties import Parties
 from services.chassis.process.telemetry import log
-from services.chassis.values.approval import Approval, ApprovalFacts
+from services.chassis.values.approval import Approval, ApprovalFacts, Standing
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
@@ -19,6 +21,7 @@ from services.chassis.values.refusals import PartyNotFound
 from services.chassis.values.text import has_aba_digit
 from services.transactions.actions import answer_bank_account
 from services.transactions.commands.approvals import BANK_ACCOUNT_APPROVALS, ask_for_confirmation
+from services.transactions.dependencies import Dependencies
 from services.transactions.domain.bank_accounts import (
     LIVE,
     BankAccount,
@@ -31,6 +34,7 @@ from services.transactions.domain.refusals import BankAccountNotFound
 from services.transactions.store import bank_accounts as store
 from services.transactions.vault import SealedFor, Vault
 
+_DEFAULT = "default_for_payouts"
 ACCOUNTS_ALTERED = Counter("realco_bank_accounts_altered_total", "Bank accounts that were not what was sealed.")
 
 
@@ -89,14 +93,25 @@ async def create_bank_account(
     encrypted = vault.seal(request.account_number, SealedFor.of(principal.org_id, account))
     account = replace(account, account_number_encrypted=encrypted)
     await store.insert_bank_account(tx, account)
-    await ask_for_confirmation(tx, account, now)
+    await ask_for_confirmation(tx, account, {}, now)
     return answer_bank_account(account)
 
 
+async def ask_standings(
+    dependencies: Dependencies, parties: Parties, request: pb.UpdateBankAccountRequest
+) -> Mapping[str, Standing]:
+    """Of who asked last that money may go to the account, if the caller asks, too. Raises Unavailable, SessionEnded."""
+    if _DEFAULT not in request.update_mask.paths:
+        return {}
+    return await BANK_ACCOUNT_APPROVALS.ask_standings(dependencies, parties, request.bank_account_id)
+
+
 async def update_bank_account(
-    tx: AsyncConnection, request: pb.UpdateBankAccountRequest, now: datetime
+    tx: AsyncConnection, request: pb.UpdateBankAccountRequest, standings: Mapping[str, Standing], now: datetime
 ) -> pb.BankAccount:
     """Takes over the fields that the mask names. An account that is to be the default waits for a second person again.
+
+    Who wants an account that was added in a session that was ended adds it anew: nobody says its number here.
 
     Raises:
         BankAccountNotFound, EtagMismatch, BankAccountNotUsable
@@ -107,13 +122,13 @@ async def update_bank_account(
         after = replace(after, metadata=dict(request.metadata))
     if "external_id" in named:
         after = replace(after, external_id=request.external_id or None)
-    if "default_for_payouts" in named:
+    if _DEFAULT in named:
         after = change_default(after, is_default=request.default_for_payouts, person=current_principal().person)
     if after != before:
         after = await store.save_bank_account(tx, before, after, now)
     # What is decided on has changed; or nobody confirmed it in time, or somebody said no, and it is asked for again.
-    if "default_for_payouts" in named and after.status is BankAccountStatus.PENDING:
-        await ask_for_confirmation(tx, after, now)
+    if _DEFAULT in named and after.status is BankAccountStatus.PENDING:
+        await ask_for_confirmation(tx, after, standings, now)
     return answer_bank_account(after)
 
 
