@@ -117,7 +117,7 @@ class _Details:
             makers=offering.makers,
             beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
             changes=(Change("status", offering.status.value, "CLOSED"), attempts, *_list_account_changes(offering, to)),
-            explanations=(*map(explain_gate, found), account),
+            explanations=(*map(explain_gate, found), *explain_failure(offering.closing_failure), account),
             effects=await self._foresee(offering, minor, {"SUBSCRIPTION": -1, "ISSUER_PROCEEDS": 1}),
         )
 

@@ -17,6 +17,8 @@ from realco.compliance.v1 import notary_pb2_grpc as notary_grpc
 from realco.escrow.v1 import (
     escrow_accounts_pb2,
     escrow_accounts_pb2_grpc,
+    holds_pb2,
+    holds_pb2_grpc,
     journal_pb2,
     journal_pb2_grpc,
     postings_pb2,
@@ -45,6 +47,16 @@ class Escrow(Protocol):
     async def get_escrow_account_balance(self, escrow_account_id: str) -> escrow_accounts_pb2.EscrowAccountBalance: ...
 
     async def get_trial_balance(self, escrow_account_id: str) -> journal_pb2.TrialBalance: ...
+
+    async def list_subscriptions(self, escrow_account_id: str) -> Sequence[journal_pb2.LedgerAccountBalance]:
+        """What the book has of every investor."""
+        ...
+
+    async def list_subscription_holds(
+        self, escrow_account_id: str, party_ids: Sequence[str]
+    ) -> Sequence[holds_pb2.Hold]:
+        """The newest open ones on the subscriptions of at most 100 investors: some of them, where there are many."""
+        ...
 
     async def release_subscriptions(
         self, request: postings_pb2.ReleaseSubscriptionsRequest
@@ -83,6 +95,7 @@ class Peers:
 class EscrowClient:
     def __init__(self, channel: aio.Channel) -> None:
         self._accounts = escrow_accounts_pb2_grpc.EscrowAccountsServiceStub(channel)
+        self._holds = holds_pb2_grpc.HoldsServiceStub(channel)
         self._journal = journal_pb2_grpc.JournalServiceStub(channel)
         self._postings = postings_pb2_grpc.PostingsServiceStub(channel)
 
@@ -97,6 +110,29 @@ class EscrowClient:
     async def get_trial_balance(self, escrow_account_id: str) -> journal_pb2.TrialBalance:
         request = journal_pb2.GetTrialBalanceRequest(escrow_account_id=escrow_account_id)
         return await ask(self._journal.GetTrialBalance, request)
+
+    async def list_subscriptions(self, escrow_account_id: str) -> Sequence[journal_pb2.LedgerAccountBalance]:
+        request = journal_pb2.ListLedgerAccountsRequest(
+            escrow_account_id=escrow_account_id, kind=[journal_pb2.LedgerAccount.SUBSCRIPTION], page_size=1000
+        )
+        found: list[journal_pb2.LedgerAccountBalance] = []
+        while True:
+            page = await ask(self._journal.ListLedgerAccounts, request)
+            found += page.ledger_accounts
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
+
+    async def list_subscription_holds(
+        self, escrow_account_id: str, party_ids: Sequence[str]
+    ) -> Sequence[holds_pb2.Hold]:
+        request = holds_pb2.ListHoldsRequest(
+            escrow_account_id=escrow_account_id,
+            status=[holds_pb2.Hold.PLACED],
+            kind=[journal_pb2.LedgerAccount.SUBSCRIPTION],
+            party_id=party_ids,
+        )
+        return (await ask(self._holds.ListHolds, request)).holds
 
     async def release_subscriptions(
         self, request: postings_pb2.ReleaseSubscriptionsRequest

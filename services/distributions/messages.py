@@ -73,6 +73,7 @@ def to_offering(offering: Offering) -> offerings_pb2.Offering:
         committed_amount=money(offering.committed_minor),
         funded_amount=money(offering.funded_minor),
         closing_date=None if offering.closing_date is None else to_date(offering.closing_date),
+        closing_failure=_to_failure(offering.closing_failure),
         proceeds_transaction_id=offering.proceeds_transaction_id,
         proceeds_failure=_to_failure(offering.proceeds_failure),
         created_by=offering.created_by,

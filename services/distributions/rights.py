@@ -18,7 +18,7 @@ RIGHTS: Table = {
         update=(
             *("display_name", "deadline_at", "early_close_noticed_on", "tiers", "external_id", "metadata"),
             *("status", "committed_minor", "funded_minor", "refund_note"),
-            *("closing_date", "closing_attempt", "closing_saga_id"),
+            *("closing_date", "closing_attempt", "closing_saga_id", "closing_failure"),
             *("proceeds_bank_account_id", "proceeds_transaction_id", "proceeds_failure"),
             *("declarations", "declared_through", "edition", "makers", *_VERSION),
         ),

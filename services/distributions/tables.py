@@ -98,6 +98,7 @@ offerings = sa.Table(
     sa.Column("closing_date", sa.Date),
     sa.Column("closing_attempt", sa.Integer, nullable=False, server_default="0"),
     _text("closing_saga_id", null=True),  # of the closing that was asked for last
+    _json("closing_failure", null=True),
     _text("proceeds_bank_account_id", null=True),
     _text("proceeds_transaction_id", null=True),
     _json("proceeds_failure", null=True),

@@ -174,19 +174,21 @@ async def test_a_declaration_that_escrow_refuses_fails_the_distribution_and_free
     assert (await service.get(again)).status == dpb.Distribution.PROCESSING
 
 
-async def test_a_release_that_escrow_refuses_leaves_the_offering_open_and_a_later_closing_asks_anew(
+async def test_a_release_that_escrow_refuses_leaves_the_offering_open_with_the_reason_and_a_later_closing_asks_anew(
     service: DistributionsHarness,
 ) -> None:
     offering = await service.offering(100_000_00)
     await service.invest(offering, "inv-001", 100_000_00)
     service.clock.set(CLOSING)
     await service.close(offering)
-    account = service.escrow.accounts[offering.escrow_account_id]
-    account.status = EscrowAccount.FROZEN
+    hold_id = service.escrow.hold(offering.escrow_account_id, "subscription:inv-001", 1)
     await service.work()
-    account.status = EscrowAccount.ACTIVE
-    assert (await service.get(offering)).status == opb.Offering.OPEN
-    await service.close(offering)
+    del service.escrow.holds[hold_id]
+    event = (await service.told(events.OfferingUpdated))[-1]
+    for told in (event.offering, await service.get(offering)):
+        assert (told.status, told.closing_failure.code) == (opb.Offering.OPEN, "INSUFFICIENT_AVAILABLE_BALANCE")
+        assert told.closing_failure.metadata["available_minor"] == "9999999"
+    assert not (await service.close(offering)).HasField("closing_failure")
     await service.work()
     assert (await service.get(offering)).status == opb.Offering.CLOSED
     first, second = (request.idempotency_key for request in service.wire.requests("ReleaseSubscriptions"))

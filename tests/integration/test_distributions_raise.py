@@ -19,6 +19,7 @@ from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError, Kind
 from services.chassis.values.etags import EtagMismatch
+from services.distributions.domain.closing import GateName
 from tests.support.distributions import CLOSING, ORG, START, DistributionsHarness
 from tests.support.money import usd
 
@@ -240,23 +241,14 @@ async def shut(service: DistributionsHarness, name: str) -> opb.Offering:
         service.compliance.uncleared["inv-001"] = "OFAC is FAILED"
     if name == "ESCROW_ACTIVE":
         service.escrow.accounts[offering.escrow_account_id].status = FROZEN
+    if name == "SUBSCRIPTIONS_AVAILABLE":
+        service.escrow.hold(offering.escrow_account_id, "subscription:inv-001", 1)
     service.escrow.balanced = name != "ESCROW_BALANCED"
     service.clock.set(CLOSING)
     return offering
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "TARGET_REACHED",
-        "OPEN_21_DAYS",
-        "CANCELLATION_WINDOW_OVER",
-        "INVESTORS_CLEARED",
-        "RETURN_RISK_OVER",
-        "ESCROW_ACTIVE",
-        "ESCROW_BALANCED",
-    ],
-)
+@pytest.mark.parametrize("name", [gate.value for gate in GateName])
 async def test_each_gate_alone_keeps_the_offering_open_and_is_named(service: DistributionsHarness, name: str) -> None:
     offering = await shut(service, name)
     request = opb.GetClosingGatesRequest(offering_id=offering.offering_id)

@@ -44,6 +44,9 @@ class MemoryBook:
     def commit(self, account: str, party_id: str) -> None:
         self._memory.committed[account] = {party_id}
 
+    async def hold(self, account: str, name: str, minor: int) -> str:
+        return self._memory.hold(account, name, minor)
+
     async def freeze(self, account: str) -> None:
         self._memory.accounts[account].status = accounts_pb.EscrowAccount.FROZEN
 
@@ -70,6 +73,9 @@ class RealBook:
 
     def commit(self, account: str, party_id: str) -> None:
         self._escrow.distributions.committed[account] = {party_id}
+
+    async def hold(self, account: str, name: str, minor: int) -> str:
+        return (await self._escrow.hold(account, name, minor)).hold_id
 
     async def freeze(self, account: str) -> None:
         await self._escrow.freeze(account)
@@ -194,7 +200,7 @@ async def test_an_account_is_found_in_its_status_or_is_not_there(book: MemoryBoo
     with acting_as(callers.admin):
         assert await callers.of_transactions.get_escrow_account(UNKNOWN) is None
     assert await callers.ask("get_escrow_account", UNKNOWN) is None
-    for question in ("get_escrow_account_balance", "get_trial_balance"):
+    for question in ("get_escrow_account_balance", "get_trial_balance", "list_subscriptions"):
         assert await callers.ask(question, UNKNOWN) == ("ESCROW_ACCOUNT_NOT_FOUND", {})
 
 
@@ -308,6 +314,24 @@ async def test_a_closing_releases_every_subscription_or_none(book: MemoryBook | 
     other = release(account, ("inv-001", 1), idempotency_key=whole.idempotency_key)
     assert (await callers.ask("release_subscriptions", other))[0] == "IDEMPOTENCY_KEY_REUSED"
     assert await balances(callers, account) == {"cash": 101, "issuer_proceeds": 101}
+
+
+async def test_what_is_held_of_a_subscription_is_told_with_its_holds_and_released_by_nobody(
+    book: MemoryBook | RealBook, callers: Callers
+) -> None:
+    account = await book.open()
+    for party_id, minor in (("inv-001", 60), ("inv-002", 40)):
+        await book.fund(account, f"subscription:{party_id}", minor)
+    holds = [await book.hold(account, "subscription:inv-002", minor) for minor in (5, 10)]
+    found = await callers.ask("list_subscriptions", account)
+    available = {name_of(each.ledger_account): each.available.amount_minor for each in found}
+    assert available == {"subscription:inv-001": 60, "subscription:inv-002": 25}
+    with acting_as(callers.admin):
+        listed = await callers.of_distributions.list_subscription_holds(account, ["inv-001", "inv-002"])
+    told = [(each.hold_id, each.ledger_account.party_id, each.amount.amount_minor) for each in listed]
+    assert told == [(holds[1], "inv-002", 10), (holds[0], "inv-002", 5)]
+    reason, facts = await callers.ask("release_subscriptions", release(account, ("inv-002", 26)))
+    assert (reason, facts["available_minor"]) == ("INSUFFICIENT_AVAILABLE_BALANCE", "25")
 
 
 async def test_a_distribution_is_declared_to_the_cent(book: MemoryBook | RealBook, callers: Callers) -> None:

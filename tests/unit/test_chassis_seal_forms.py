@@ -79,7 +79,7 @@ FORMS = {
     "holds": ["2d578c58ef1ab278"],
     "investments": ["74ea60140c283647"],
     "limit_usage": ["9e1a13259fe4ecb1"],
-    "offerings": ["d3350275d428872e"],
+    "offerings": ["6b628fa220338bde"],
     "parties": ["7b132571de048d34"],
     "party_persons": ["327c949d1d41502d"],
     "payout_requests": ["253db8a0a55335c3"],

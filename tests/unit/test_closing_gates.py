@@ -18,6 +18,7 @@ from services.distributions.domain.closing import (
     Gate,
     GateName,
     SubscriptionFacts,
+    SubscriptionHold,
     build_gates,
     check_gates,
 )
@@ -40,6 +41,9 @@ READY = ClosingFacts(
     disclosed_at=NOW - 30 * DAY,
     deadline=NOW - HOUR,
     subscriptions=(CLEARED, replace(CLEARED, party_id="inv-2", funded_minor=40_000_00)),
+    released={"inv-1": 60_000_00, "inv-2": 40_000_00},
+    available={"inv-1": 60_000_00, "inv-2": 40_000_01},
+    holds=(),
     escrow_status="ACTIVE",
     escrow_balanced=True,
 )
@@ -83,6 +87,12 @@ REG_D = replace(READY, exemption=Exemption.REG_D_506B)
         ("RETURN_RISK_OVER", READY, True),
         ("RETURN_RISK_OVER", with_first(at_risk=True), False),
         ("RETURN_RISK_OVER", with_first(at_risk=True, funded_minor=0), True),  # no money, no risk
+        ("SUBSCRIPTIONS_AVAILABLE", READY, True),
+        ("SUBSCRIPTIONS_AVAILABLE", replace(READY, available={"inv-1": 59_999_99, "inv-2": 40_000_00}), False),
+        ("SUBSCRIPTIONS_AVAILABLE", replace(READY, available={"inv-1": 60_000_00}), False),  # and nothing of another
+        ("SUBSCRIPTIONS_AVAILABLE", replace(READY, available=None), False),
+        # What is held besides is not to be released.
+        ("SUBSCRIPTIONS_AVAILABLE", replace(READY, holds=(SubscriptionHold("hold_1", "inv-2", 1),)), True),
         ("ESCROW_ACTIVE", READY, True),
         ("ESCROW_ACTIVE", replace(READY, escrow_status="FROZEN"), False),
         ("ESCROW_ACTIVE", replace(READY, escrow_status=None), False),
@@ -116,6 +126,20 @@ def test_a_shut_gate_names_three_investors_and_counts_the_others():
     many = [replace(CLEARED, party_id=f"inv-{n}", cleared=False) for n in range(1, 6)]
     statement = gate(replace(READY, subscriptions=many), "INVESTORS_CLEARED").explanation.statement
     assert statement == "inv-1, inv-2, inv-3 and 2 more: has no fresh passed compliance check."
+
+
+def test_money_that_is_held_is_named_with_its_holds_and_what_is_missing_of_it():
+    holds = [SubscriptionHold("hold_1", "inv-1", 100_00), SubscriptionHold("hold_2", "inv-2", 1)]
+    available = {"inv-1": 59_900_00, "inv-2": 40_000_00}
+    explanation = gate(replace(READY, available=available, holds=holds), "SUBSCRIPTIONS_AVAILABLE").explanation
+    assert explanation.statement == (
+        "100.00 USD of the 100,000.00 USD to be released is not available, of inv-1: held by hold_1."
+    )
+    assert dict(explanation.operands) == {
+        "to release": Money(100_000_00, "USD"),
+        "not available": Money(100_00, "USD"),
+        "hold_1": Money(100_00, "USD"),
+    }
 
 
 NEW_YEAR = date(2026, 1, 1)

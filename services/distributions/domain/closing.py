@@ -8,7 +8,7 @@ Source: 17 CFR 227.303(e) and 227.304.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import Enum
@@ -35,6 +35,7 @@ class GateName(Enum):
     CANCELLATION_WINDOW_OVER = "CANCELLATION_WINDOW_OVER"
     INVESTORS_CLEARED = "INVESTORS_CLEARED"
     RETURN_RISK_OVER = "RETURN_RISK_OVER"
+    SUBSCRIPTIONS_AVAILABLE = "SUBSCRIPTIONS_AVAILABLE"
     ESCROW_ACTIVE = "ESCROW_ACTIVE"
     ESCROW_BALANCED = "ESCROW_BALANCED"
 
@@ -58,6 +59,15 @@ class SubscriptionFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class SubscriptionHold:
+    """Money of an investor's subscription that escrow does not let go, whoever held it and why."""
+
+    hold_id: str
+    party_id: str
+    amount_minor: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClosingFacts:
     """What the gates go by. ``None`` means not known, which never opens a gate."""
 
@@ -67,6 +77,9 @@ class ClosingFacts:
     disclosed_at: datetime | None  # when the offering's documents became public
     deadline: datetime
     subscriptions: Sequence[SubscriptionFacts]
+    released: Mapping[str, int]  # by investor: what the closing takes of its subscription
+    available: Mapping[str, int] | None  # by investor: what escrow has available of it
+    holds: Sequence[SubscriptionHold]
     escrow_status: str | None
     escrow_balanced: bool | None  # the last daily certificate, or the trial balance at hand
     early_close: EarlyClose | None = None
@@ -92,6 +105,7 @@ def build_gates(facts: ClosingFacts, now: datetime) -> tuple[Gate, ...]:
         _build_cancellation_gate(facts, now),
         _build_clearance_gate(facts),
         _build_return_risk_gate(facts),
+        _build_availability_gate(facts),
         _build_escrow_status_gate(facts),
         _build_balance_gate(facts),
     )
@@ -190,6 +204,31 @@ def _build_return_risk_gate(facts: ClosingFacts) -> Gate:
     )
 
 
+def _build_availability_gate(facts: ClosingFacts) -> Gate:
+    """Escrow decides last, and lets nothing go that is held: what it would refuse is refused before anybody decides."""
+    name = GateName.SUBSCRIPTIONS_AVAILABLE
+    total = Money(sum(facts.released.values()), facts.currency)
+    if facts.available is None:
+        statement = "What escrow has available of the subscriptions is not known."
+        return _build_gate(name, False, statement, _HOUSE, ("to release", total))
+    missing = find_missing(facts.released, facts.available)
+    short = Money(sum(missing.values()), facts.currency)
+    holds = [each for each in facts.holds if each.party_id in missing]
+    statement = "Escrow has all available that is to be released."
+    if missing:
+        why = f"held by {name_some([each.hold_id for each in holds])}" if holds else "no hold says why"
+        statement = f"{short} of the {total} to be released is not available, of {name_some(missing)}: {why}."
+    operands = (("to release", total), ("not available", short))
+    held = ((each.hold_id, Money(each.amount_minor, facts.currency)) for each in holds)
+    return _build_gate(name, not missing, statement, _HOUSE, *operands, *held)
+
+
+def find_missing(released: Mapping[str, int], available: Mapping[str, int]) -> dict[str, int]:
+    """Investor -> how much of what is to be released escrow has not available; nobody of whom it has all."""
+    missing = {party_id: minor - available.get(party_id, 0) for party_id, minor in released.items()}
+    return {party_id: minor for party_id, minor in missing.items() if minor > 0}
+
+
 def _build_escrow_status_gate(facts: ClosingFacts) -> Gate:
     status = facts.escrow_status or "not known"
     statement = f"The escrow account is {status}."
@@ -211,9 +250,9 @@ def _build_parties_gate(name: GateName, party_ids: Sequence[str], what: str, nob
     return _build_gate(name, not ids, statement, _HOUSE, ("parties", str(len(ids))))
 
 
-def name_some(party_ids: Collection[str]) -> str:
-    """The first few: a statement is a sentence, not a list of a thousand."""
-    ids = sorted(party_ids)
+def name_some(those: Collection[str]) -> str:
+    """The first few ids: a statement is a sentence, not a list of a thousand."""
+    ids = sorted(those)
     more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
     return f"{', '.join(ids[:3])}{more}"
 

@@ -46,6 +46,7 @@ class Offering:
     closing_date: date | None = None
     closing_attempt: int = 0
     closing_saga_id: str | None = None  # of the closing that was asked for last: no other closes it
+    closing_failure: Failure | None = None
     proceeds_bank_account_id: str | None = None
     proceeds_transaction_id: str | None = None
     proceeds_failure: Failure | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from realco.escrow.v1 import escrow_accounts_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.database import Database
-from services.distributions.clients import Peers
+from services.distributions.clients import Escrow, Peers
 from services.distributions.domain import closing
 from services.distributions.domain.investment import LIVE, Investment
 from services.distributions.domain.offering import Offering
@@ -26,6 +26,8 @@ class PeerFacts:
 
     escrow_status: str | None
     escrow_balanced: bool | None
+    available: Mapping[str, int] | None  # of the subscriptions, by investor
+    holds: Sequence[closing.SubscriptionHold]
     cleared: Mapping[str, bool]  # by investor
 
 
@@ -38,14 +40,35 @@ async def read_peer_facts(database: Database, peers: Peers, offering_id: str) ->
     """
     async with database.begin() as tx:
         offering = await require_offering(tx, offering_id)
-        investors = sorted({live.party_id for live in await list_live(tx, offering_id)})
+        live = await list_live(tx, offering_id)
+    investors = sorted({each.party_id for each in live})
     account = await peers.escrow.get_escrow_account(offering.escrow_account_id)
-    status = balanced = None
+    status = balanced = available = None
+    holds: list[closing.SubscriptionHold] = []
     if account is not None:
         status = escrow_accounts_pb2.EscrowAccount.Status.Name(account.status)
         balanced = (await peers.escrow.get_trial_balance(offering.escrow_account_id)).balanced
+        available = await _read_available(peers.escrow, offering.escrow_account_id)
+        short = sorted(closing.find_missing(closing.sum_releases(live), available))
+        holds = await _list_holds(peers.escrow, offering.escrow_account_id, short) if short else []
     clearances = await peers.compliance.batch_get_clearances(investors) if investors else []
-    return PeerFacts(status, balanced, {clearance.party_id: clearance.cleared for clearance in clearances})
+    cleared = {clearance.party_id: clearance.cleared for clearance in clearances}
+    return PeerFacts(status, balanced, available, holds, cleared)
+
+
+async def _read_available(escrow: Escrow, escrow_account_id: str) -> dict[str, int]:
+    found = await escrow.list_subscriptions(escrow_account_id)
+    return {each.ledger_account.party_id: each.available.amount_minor for each in found}
+
+
+async def _list_holds(
+    escrow: Escrow, escrow_account_id: str, party_ids: Sequence[str]
+) -> list[closing.SubscriptionHold]:
+    # Enough to say why the gate is shut: whoever mends that looks at all of them in escrow.
+    found = await escrow.list_subscription_holds(escrow_account_id, party_ids[:100])
+    return [
+        closing.SubscriptionHold(each.hold_id, each.ledger_account.party_id, each.amount.amount_minor) for each in found
+    ]
 
 
 async def get_closing_gates(
@@ -60,13 +83,17 @@ async def list_gates(
     tx: AsyncConnection, offering: Offering, peer_facts: PeerFacts, now: datetime
 ) -> tuple[closing.Gate, ...]:
     early = offering.early_close_noticed_on
+    live = await list_live(tx, offering.offering_id)
     facts = closing.ClosingFacts(
         exemption=offering.exemption,
         currency=offering.currency,
         target_minor=offering.target_minor,
         disclosed_at=offering.open_at,
         deadline=offering.deadline_at,
-        subscriptions=[_to_subscription(live, peer_facts) for live in await list_live(tx, offering.offering_id)],
+        subscriptions=[_to_subscription(each, peer_facts) for each in live],
+        released=closing.sum_releases(live),
+        available=peer_facts.available,
+        holds=peer_facts.holds,
         escrow_status=peer_facts.escrow_status,
         escrow_balanced=peer_facts.escrow_balanced,
         early_close=closing.EarlyClose(offering.deadline_at, early) if early is not None else None,

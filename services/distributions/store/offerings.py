@@ -29,6 +29,7 @@ def _read_offering(row: Row) -> Offering:
         exemption=Exemption(row.exemption),
         terms=read_terms(row.tiers),
         status=OfferingStatus(row.status),
+        closing_failure=read_failure(row.closing_failure),
         proceeds_failure=read_failure(row.proceeds_failure),
         makers=frozenset(row.makers),
     )
@@ -41,6 +42,7 @@ def _list_columns(offering: Offering) -> dict[str, Any]:
         exemption=offering.exemption.value,
         tiers=write_terms(offering.terms),
         status=offering.status.value,
+        closing_failure=write_failure(offering.closing_failure),
         proceeds_failure=write_failure(offering.proceeds_failure),
         metadata=dict(offering.metadata),
         makers=sorted(offering.makers),

@@ -1,4 +1,4 @@
-"""Escrow in memory: accounts, a book of posted legs, and the first decision about each key.
+"""Escrow in memory: accounts, a book of posted legs, open holds, and the first decision about each key.
 
 test_peers_escrow.py holds it against the real service, in all that other services read of the answers.
 """
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
+from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.escrow.v1.events_pb2 import JournalEntriesPosted
@@ -43,6 +44,7 @@ class MemoryEscrow:
     def __init__(self) -> None:
         self.accounts: dict[str, accounts_pb.EscrowAccount] = {}
         self.book: Counter[tuple[str, str]] = Counter()  # (escrow account, ledger account) -> credit less debit
+        self.holds: dict[str, holds_pb.Hold] = {}  # the open ones
         self.submitted: list[str] = []  # the keys of the payouts whose money was taken
         self.balanced = True
         self.committed: dict[str, set[str]] = {}  # escrow account -> who has committed to its offering
@@ -65,6 +67,18 @@ class MemoryEscrow:
         """Books one entry of two legs, whatever stands there; the event that tells of it."""
         entry = self._book(escrow_account_id, entry_type, [(debit, -minor), (credit, minor)], context)
         return JournalEntriesPosted(escrow_account_id=escrow_account_id, journal_entries=[entry])
+
+    def hold(self, escrow_account_id: str, name: str, minor: int) -> str:
+        """The id of a new hold on a ledger account."""
+        hold = holds_pb.Hold(
+            hold_id=new_id("hold"),
+            escrow_account_id=escrow_account_id,
+            ledger_account=ledger_account(name),
+            amount=_money(minor, self._find(escrow_account_id).currency_code),
+            status=holds_pb.Hold.PLACED,
+        )
+        self.holds[hold.hold_id] = hold
+        return hold.hold_id
 
     # --- the RPCs ---
 
@@ -97,6 +111,38 @@ class MemoryEscrow:
     async def GetTrialBalance(self, request: journal_pb.GetTrialBalanceRequest, _: None) -> journal_pb.TrialBalance:
         self._find(request.escrow_account_id)
         return journal_pb.TrialBalance(escrow_account_id=request.escrow_account_id, balanced=self.balanced)
+
+    async def ListLedgerAccounts(
+        self, request: journal_pb.ListLedgerAccountsRequest, _: None
+    ) -> journal_pb.ListLedgerAccountsResponse:
+        currency = self._find(request.escrow_account_id).currency_code
+        named = sorted(name for id_, name in self.book if id_ == request.escrow_account_id)
+        after = named.index(request.page_token) + 1 if request.page_token else 0
+        wanted = [name for name in named[after:] if not request.kind or ledger_account(name).kind in request.kind]
+        page = wanted[: request.page_size or 50]
+        return journal_pb.ListLedgerAccountsResponse(
+            ledger_accounts=[
+                journal_pb.LedgerAccountBalance(
+                    ledger_account=ledger_account(name),
+                    posted=_money(self.book[request.escrow_account_id, name], currency),
+                    held=_money(self._sum_held(request.escrow_account_id, name), currency),
+                    available=_money(self._find_available(request.escrow_account_id, name), currency),
+                )
+                for name in page
+            ],
+            next_page_token=page[-1] if len(page) < len(wanted) else "",
+        )
+
+    async def ListHolds(self, request: holds_pb.ListHoldsRequest, _: None) -> holds_pb.ListHoldsResponse:
+        self._find(request.escrow_account_id)
+        found = [
+            hold
+            for hold in self.holds.values()
+            if hold.escrow_account_id == request.escrow_account_id
+            and hold.ledger_account.kind in request.kind
+            and hold.ledger_account.party_id in request.party_id
+        ]
+        return holds_pb.ListHoldsResponse(holds=reversed(found))
 
     async def ReleaseSubscriptions(
         self, request: postings_pb.ReleaseSubscriptionsRequest, _: None
@@ -197,7 +243,7 @@ class MemoryEscrow:
             raise EscrowAccountFrozen(escrow_account_id)
         check_currency(currency, account.currency_code)
         for name, minor in legs:
-            available = self.book[escrow_account_id, name]
+            available = self._find_available(escrow_account_id, name)
             if available + minor < 0:
                 kind, _, party_id = name.partition(":")
                 raise refusals.InsufficientAvailableBalance(
@@ -208,6 +254,16 @@ class MemoryEscrow:
                     ledger_account_kind=kind.upper(),
                     party_id=party_id,
                 )
+
+    def _find_available(self, escrow_account_id: str, name: str) -> int:
+        return self.book[escrow_account_id, name] - self._sum_held(escrow_account_id, name)
+
+    def _sum_held(self, escrow_account_id: str, name: str) -> int:
+        return sum(
+            hold.amount.amount_minor
+            for hold in self.holds.values()
+            if (hold.escrow_account_id, hold.ledger_account) == (escrow_account_id, ledger_account(name))
+        )
 
     def _book(
         self, escrow_account_id: str, entry_type: int, legs: Sequence[tuple[str, int]], context: dict[str, str]

@@ -37,6 +37,7 @@ async def close_offering(
         name_proceeds_account(offering, request.proceeds_bank_account_id or None, person),
         status=OfferingStatus.CLOSING,
         closing_attempt=offering.closing_attempt + 1,
+        closing_failure=None,  # why the last one failed says nothing any more
         closing_saga_id=await insert_saga(tx, SagaKind.CLOSING, offering.offering_id, person),
     )
     return answer_offering(await save_offering(tx, offering, closing, events.OfferingClosing(), now), now)

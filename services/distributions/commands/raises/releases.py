@@ -16,6 +16,7 @@ from services.chassis.data.database import Database
 from services.chassis.process.telemetry import log
 from services.chassis.values.approval import hash_content
 from services.chassis.values.errors import DomainError
+from services.chassis.values.failure import make_failure
 from services.chassis.values.money import Money
 from services.distributions.commands.raises import refunds
 from services.distributions.dependencies import Dependencies
@@ -118,12 +119,12 @@ async def _activate_investments(
 
 
 async def _record_refusal(database: Database, saga: Saga, refusal: DomainError, now: datetime) -> None:
-    """Escrow refused, so no money moved: the offering is open again."""
+    """Escrow refused, so no money moved: the offering is open again, and says why."""
     log.warning("closing_refused", offering_id=saga.subject_id, reason=refusal.reason)
     async with database.begin() as tx:
         await finish_saga(tx, saga)
         offering = await _lock_closing(tx, saga)
-        reopened = replace(offering, status=OfferingStatus.OPEN)
+        reopened = replace(offering, status=OfferingStatus.OPEN, closing_failure=make_failure(refusal))
         await save_offering(tx, offering, reopened, events.OfferingUpdated(), now)
         changes = [
             (each, replace(each, released_minor=0, unreturned_minor=0))

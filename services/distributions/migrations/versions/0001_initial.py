@@ -165,6 +165,7 @@ def _offerings() -> None:
         sa.Column("closing_date", sa.Date(), nullable=True),
         sa.Column("closing_attempt", sa.Integer(), server_default="0", nullable=False),
         sa.Column("closing_saga_id", sa.Text(), nullable=True),
+        sa.Column("closing_failure", postgresql.JSONB(), nullable=True),
         sa.Column("proceeds_bank_account_id", sa.Text(), nullable=True),
         sa.Column("proceeds_transaction_id", sa.Text(), nullable=True),
         sa.Column("proceeds_failure", postgresql.JSONB(), nullable=True),
