@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from gateway.statuses import status_of
 from gateway.wording import in_rest_words
-from services.chassis.calls.answer import REPLAYED
+from services.chassis.calls.answer import says_replayed
 from services.chassis.calls.status import details_of, status_in
 from services.chassis.spelling.descriptors import camel_case
 from services.chassis.values.errors import DomainError
@@ -178,7 +178,7 @@ def of_rpc_error(error: aio.AioRpcError, fault_of: Callable[[str, str], Fault]) 
     detail = error.details() or "The service could not answer."
     problem = Problem(http_status, details.reason, detail, faults, details.metadata)
     _add_headers(problem, details.retry_after_seconds)
-    if is_replayed(error.trailing_metadata()):
+    if says_replayed(error.trailing_metadata()):
         problem.headers[REPLAYED_HEADER] = "true"
     return problem
 
@@ -214,11 +214,6 @@ def _reason_of_bare(code: grpc.StatusCode) -> str:
     if code is grpc.StatusCode.INVALID_ARGUMENT:
         return "INVALID_FIELD"
     return "RATE_LIMITED" if code is grpc.StatusCode.RESOURCE_EXHAUSTED else str(code.name)
-
-
-def is_replayed(metadata: aio.Metadata | None) -> bool:
-    """True if a service said that it gave this answer before."""
-    return metadata is not None and metadata.get(REPLAYED) == "true"
 
 
 def _add_headers(problem: Problem, retry_after_seconds: float | None) -> None:

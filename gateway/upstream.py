@@ -12,7 +12,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc import aio
 from grpc_health.v1 import health_pb2
 
-from gateway.problems import is_replayed
+from services.chassis.calls.answer import says_replayed
 from services.chassis.calls.certificates import Certificates
 from services.chassis.calls.channels import open_channel
 from services.chassis.calls.client import call_seconds, may_be_sent_twice, send
@@ -80,7 +80,7 @@ class Unary:
         async def attempt() -> tuple[Message, bool]:
             call = self._call(request, metadata=tuple(metadata), timeout=call_seconds(_CALL_SECONDS_MAX))
             response: Message = await call
-            return response, is_replayed(await call.trailing_metadata())
+            return response, says_replayed(await call.trailing_metadata())
 
         repeatable = may_be_sent_twice(self._path, request)
         return await send(attempt, self._channel, repeatable=repeatable, patience_seconds=PATIENCE_SECONDS)

@@ -15,7 +15,7 @@ from realco.approvals.v1 import approvals_pb2_grpc as pb_grpc
 from realco.type.v1 import approval_pb2
 
 from services.chassis.approvals.service import ApprovalsServicer
-from services.chassis.calls.peers import find, pass_on
+from services.chassis.calls.peers import find, hand_on, pass_on
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.paging import Page, is_descending
 from services.chassis.values.approval import ApprovalNotFound
@@ -79,7 +79,8 @@ class Inbox(pb_grpc.ApprovalsServiceServicer):
         owner, _ = await self._locate(request.approval_id, context)
         if owner is None:
             return await getattr(self._own, rpc)(request, context)
-        return await pass_on(getattr(owner, rpc), request)
+        answer: approval_pb2.Approval = await hand_on(getattr(owner, rpc), request)
+        return answer
 
     async def _locate(self, approval_id: str, context: ServicerContext) -> tuple[Any, approval_pb2.Approval]:
         """The stub of the service that keeps the approval, None for this one, and the approval.

@@ -10,6 +10,7 @@ from realco.escrow.v1 import journal_pb2
 from realco.type.v1 import approval_pb2
 
 from services.chassis.approvals.service import ApprovalsServicer
+from services.chassis.calls.answer import begin_answer, is_replayed
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.database import Database
 from services.chassis.values.approval import ApprovalNotFound
@@ -97,6 +98,24 @@ async def test_who_may_not_decide_at_escrow_may_not_decide_by_way_of_compliance(
     with pytest.raises(DomainError) as refused:
         await desk.call("ApproveApproval", grant_of(asked), who, role)
     assert (refused.value.reason, await desk.escrow.posted(account)) == (reason, {})
+
+
+@pytest.mark.parametrize("is_as_it_was_read", [True, False])
+async def test_a_decision_repeated_by_the_same_key_says_so_by_way_of_compliance(desk, is_as_it_was_read):
+    grant = grant_of(await desk.ask(await desk.escrow.open()))
+    if not is_as_it_was_read:
+        grant.content_hash = "0" * 64
+
+    async def decide() -> tuple[str, bool]:
+        begin_answer()
+        try:
+            answer = S.Status.Name((await desk.call("ApproveApproval", grant)).status)
+        except DomainError as refusal:
+            answer = refusal.reason
+        return answer, is_replayed()
+
+    answer = "EXECUTED" if is_as_it_was_read else "CONTENT_CHANGED"
+    assert [await decide(), await decide()] == [(answer, False), (answer, True)]
 
 
 async def test_a_list_is_cut_into_pages_both_ways(desk):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
+from grpc import aio
+
 REPLAYED = "realco-idempotency-replayed"
 
 _replayed: ContextVar[bool] = ContextVar("replayed", default=False)
@@ -16,6 +18,11 @@ def note_replayed() -> None:
 
 def is_replayed() -> bool:
     return _replayed.get()
+
+
+def says_replayed(metadata: aio.Metadata | None) -> bool:
+    """Whether a service said so of the answer that came with this."""
+    return metadata is not None and metadata.get(REPLAYED) == "true"
 
 
 def answer_metadata() -> tuple[tuple[str, str], ...]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from grpc import aio
 
+from services.chassis.calls.answer import note_replayed, says_replayed
 from services.chassis.calls.sign_in import SessionEnded
 from services.chassis.calls.status import from_status, status_in
 from services.chassis.process.telemetry import log
@@ -70,9 +71,30 @@ async def pass_on(method: Callable[[Any], Awaitable[R]], request: Any) -> R:
     try:
         return await method(request)
     except aio.AioRpcError as error:
-        status = status_in(error)
-        refusal = from_status(status) if status is not None else None
-        raise refusal or Unavailable("A service this one needs cannot be reached.") from error
+        raise _read_refusal(error) from error
+
+
+async def hand_on(method: Callable[[Any], Any], request: Any) -> Any:
+    """As `pass_on`, where the peer's answer is ours: if it gave it before, to a request with this key, we did."""
+    call = method(request)
+    try:
+        answer = await call
+    except aio.AioRpcError as error:
+        _hand_on_replayed(error.trailing_metadata())
+        raise _read_refusal(error) from error
+    _hand_on_replayed(await call.trailing_metadata())
+    return answer
+
+
+def _read_refusal(error: aio.AioRpcError) -> DomainError:
+    status = status_in(error)
+    refusal = from_status(status) if status is not None else None
+    return refusal or Unavailable("A service this one needs cannot be reached.")
+
+
+def _hand_on_replayed(metadata: aio.Metadata | None) -> None:
+    if says_replayed(metadata):
+        note_replayed()
 
 
 def explain_failure(error: aio.AioRpcError) -> DomainError:

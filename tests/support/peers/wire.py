@@ -7,7 +7,7 @@ status. Only how an id is spelled is not checked: tests name parties so that a p
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from grpc import StatusCode, aio
 from grpc_status import rpc_status
 
 from services.chassis.calls.access import rules_of
+from services.chassis.calls.answer import answer_metadata, begin_answer, is_replayed, note_replayed
 from services.chassis.calls.auth import acting_as, current_principal, service_principal
 from services.chassis.calls.status import to_status
 from services.chassis.values.errors import DomainError, InvalidField
@@ -60,8 +61,8 @@ class Wire:
         """What an RPC was asked, in order."""
         return [request for name, request in self.calls if name == rpc]
 
-    async def carry(self, method: str, servicer: object, request: Message) -> Message:
-        """The servicer's answer. Raises AioRpcError as a channel does, and Killed."""
+    async def carry(self, method: str, servicer: object, request: Message) -> tuple[Message, aio.Metadata]:
+        """The servicer's answer, and what it says beside it. Raises AioRpcError as a channel does, and Killed."""
         _, service_name, rpc = method.split("/")
         principal = current_principal()
         self.calls.append((rpc, request))
@@ -77,6 +78,8 @@ class Wire:
         caller = service_principal(self._caller, principal.org_id, on_behalf_of=principal.person)
         if self._caller in rule.passed_on_by and not principal.service:
             caller = principal  # whose own token comes along
+        noted = is_replayed()  # by the caller: what it answers is another answer
+        begin_answer()
         with acting_as(caller):
             try:
                 rule.admit(caller)
@@ -85,11 +88,16 @@ class Wire:
                 answer: Message = await getattr(servicer, rpc)(request, None)
             except DomainError as refusal:
                 raise _refused(refusal, f"{service_name.split('.')[1]}.realco") from None
+            finally:
+                beside = aio.Metadata(*answer_metadata())
+                begin_answer()
+                if noted:
+                    note_replayed()
         if how == "unanswered":
             raise _lost()
         if how == "killed_after":
             raise Killed
-        return answer
+        return answer, beside
 
 
 class _Channel:
@@ -104,12 +112,28 @@ class _Channel:
     ) -> Callable[[Message], Awaitable[Any]]:
         rpc = method.rsplit("/", 1)[1]
 
-        async def call(request: Message) -> Any:
+        async def carry(request: Message) -> tuple[Any, aio.Metadata]:
             [servicer] = [each for each in self._servicers if hasattr(each, rpc)]
-            answer = await self._wire.carry(method, servicer, type(request).FromString(request_serializer(request)))
-            return response_deserializer(answer.SerializeToString())
+            sent = type(request).FromString(request_serializer(request))
+            answer, beside = await self._wire.carry(method, servicer, sent)
+            return response_deserializer(answer.SerializeToString()), beside
 
-        return call
+        return lambda request: _Call(carry(request))
+
+
+class _Call:
+    """What is awaited for the answer, as a call of gRPC."""
+
+    def __init__(self, carried: Awaitable[tuple[Any, aio.Metadata]]) -> None:
+        self._carried = carried
+        self._beside = aio.Metadata()
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        answer, self._beside = yield from self._carried.__await__()
+        return answer
+
+    async def trailing_metadata(self) -> aio.Metadata:
+        return self._beside
 
 
 def _check(request: Message) -> None:
@@ -127,4 +151,5 @@ def _lost() -> aio.AioRpcError:
 
 def _refused(refusal: DomainError, domain: str) -> aio.AioRpcError:
     told = _rpc_status.to_status(to_status(refusal, domain))
-    return aio.AioRpcError(told.code, aio.Metadata(), aio.Metadata(*told.trailing_metadata), told.details)
+    beside = aio.Metadata(*told.trailing_metadata, *answer_metadata())
+    return aio.AioRpcError(told.code, aio.Metadata(), beside, told.details)
