@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -106,14 +107,14 @@ class Desk:
                 return refusal.reason
         return found.requested_by, *found.approved_by
 
-    async def refuse(self) -> str:
-        """Who does not count, and why."""
+    async def refuse(self) -> tuple[list[str], str]:
+        """Who does not count, and in words why."""
         request = pb.CheckMovementRequest(
             kind=self.kind, resource_id=self.resource_id, content_hash=HASH, movement=WHOLE
         )
         with acting_as(service_principal("escrow", ORG)), pytest.raises(DomainError) as refused:
             await self.notary.CheckMovement(request, None)
-        return refused.value.metadata["not_counted"]
+        return json.loads(refused.value.metadata["person_ids"]), refused.value.message
 
 
 @pytest.fixture
@@ -187,7 +188,9 @@ async def test_what_was_executed_in_a_session_that_was_ended_is_executed_anew(ex
     await desk.execute(replace(CHECKER, signed_in_at=int(time.time()) - 60))
     assert await desk.check() == (MAKER.person, THIRD.person)
     await end_sessions(desk, "")
-    assert await desk.refuse() == f"{CHECKER.person} said so in a session that was ended"
+    persons, why = await desk.refuse()
+    assert persons == [CHECKER.person]
+    assert why.endswith(f" {CHECKER.person} said so in a session that was ended.")
     assert await desk.execute(MAKER) == ""
     assert await desk.check() == (MAKER.person, THIRD.person)
 
@@ -339,7 +342,9 @@ async def test_what_was_asked_for_in_a_session_that_was_ended_does_not_move_thou
     await desk.ask(SIGNED_IN)
     assert await desk.approve() == ""
     await end_sessions_of(desk, SIGNED_IN)
-    assert await desk.refuse() == f"{MAKER.person} asked for it in a session that was ended"
+    persons, why = await desk.refuse()
+    assert persons == [MAKER.person]
+    assert why.endswith(f" {MAKER.person} asked for it in a session that was ended.")
     await desk.ask(THIRD)
     assert await desk.check() == "MOVEMENT_NOT_DECIDED", "the yes was to what the other asked for"
 
@@ -360,7 +365,7 @@ async def test_who_may_approve_no_longer_when_money_is_to_move_has_approved_noth
     await desk.ask(beneficiary_party_ids=[party.party_id])
     assert await desk.approve(replace(CHECKER, signed_in_at=int(time.time()) - 60)) == ""
     await meanwhile(desk, party.party_id)
-    assert (await desk.refuse()).startswith(f"{CHECKER.person} ")
+    assert (await desk.refuse())[0] == [CHECKER.person]
     assert await desk.approve(THIRD) == ""
     assert await desk.check() == (MAKER.person, THIRD.person)
 

@@ -41,7 +41,7 @@ class MemoryOffice:
 
     async def end_sessions(self, person: str) -> datetime:
         self.servicer.ended[person] = START
-        self.servicer.not_counted = f"{person} said so in a session that was ended"
+        self.servicer.not_counted = person
         return START
 
     async def add_key(self) -> str:
@@ -253,5 +253,5 @@ async def test_what_two_persons_decided_is_decided_until_one_who_approved_it_cou
         await office.end_sessions("admin-9")
         with pytest.raises(DomainError) as refusal:
             await client.record_execution(*subject, validate_only=False)
-    told = (refusal.value.reason, refusal.value.metadata["not_counted"])
-    assert told == ("MOVEMENT_NOT_DECIDED", "admin-9 said so in a session that was ended")
+    told = (refusal.value.reason, refusal.value.metadata["person_ids"])
+    assert told == ("MOVEMENT_NOT_DECIDED", '["admin-9"]')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 
 from realco.compliance.v1 import notary_pb2 as pb
@@ -47,10 +48,15 @@ async def require_decision(
         message = "Not as many persons as it takes have decided that this money is to move, as it is asked for here."
         if executed:
             message += " Or nobody executed it."
-        not_counted = "; ".join(dict.fromkeys(f"{each.person_id} {why}" for each, why in lapsed.items()))
+        if lapsed:
+            message += f" {'; '.join(dict.fromkeys(f'{each.person_id} {why}' for each, why in lapsed.items()))}."
+        persons = sorted({each.person_id for each in lapsed})
         refusal = MovementNotDecided(
-            message, kind=request.kind, resource_id=request.resource_id, not_counted=not_counted
+            message,
+            kind=request.kind,
+            resource_id=request.resource_id,
+            person_ids=json.dumps(persons, ensure_ascii=False) if persons else None,
         )
-        log.error("movement_not_decided", **refusal.metadata)
+        log.error("movement_not_decided", said=message, **refusal.metadata)
         raise refusal
     return decision

@@ -5,6 +5,7 @@ test_peers_compliance.py holds it against the real service, in all that other se
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from datetime import datetime
 
@@ -35,7 +36,7 @@ class MemoryCompliance:
         self.results: dict[str, Result] = {}  # party -> what the contract allows and no rule here leads to
         self.made: dict[str, Result] = {}  # transaction -> the result of it
         self.said: list[Message] = []  # what persons said about money that is to move
-        self.not_counted: str | None = None  # why what two persons decided is not to move
+        self.not_counted: str | None = None  # who said so and counts no longer, so that nothing is to move
         self._used: Counter[str] = Counter()
         self._decided: dict[str, _Item] = {}  # transaction -> what was decided on
 
@@ -87,7 +88,7 @@ class MemoryCompliance:
         self, request: notary_pb2.RecordExecutionRequest, _: None
     ) -> notary_pb2.RecordExecutionResponse:
         if self.not_counted is not None:
-            raise MovementNotDecided("Not as many have decided it.", not_counted=self.not_counted)
+            raise MovementNotDecided("Not as many have decided it.", person_ids=json.dumps([self.not_counted]))
         if not request.validate_only:
             self.said.append(request)
         return notary_pb2.RecordExecutionResponse()
