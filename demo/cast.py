@@ -43,7 +43,6 @@ class Party:
     test_value: int
     commitment_minor: int = 0
     accredited: bool = True
-    sponsor: bool = False
     kind: str = "INDIVIDUAL"
 
 
@@ -51,7 +50,7 @@ ANA = Party("inv-001", "Ana Alvarez", AT_ONCE, 100_000_00)
 BEN = Party("inv-002", "Ben Brandt", TWO_DAYS_LATER, 55_555_55)
 CLEO = Party("inv-003", "Cleo Chen", R01_THEN_SETTLES, 44_444_45)
 DAN = Party("inv-004", "Dan Dorsey", AT_ONCE, 60_000_00, accredited=False)
-OAK = Party(SPONSOR, "Oak Street Partners LLC", AT_ONCE, sponsor=True, kind="LLC")
+OAK = Party(SPONSOR, "Oak Street Partners LLC", AT_ONCE, kind="LLC")
 
 FUNDERS = (ANA, BEN, CLEO)
 INVESTORS = (*FUNDERS, DAN)

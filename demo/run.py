@@ -91,7 +91,6 @@ class DemoRun:
             "/parties",
             {
                 "kind": party.kind,
-                "roles": ["SPONSOR" if party.sponsor else "INVESTOR"],
                 "legalName": party.legal_name,
                 "accreditation": "ACCREDITED" if party.accredited else "NON_ACCREDITED",
                 "externalId": party.id,

@@ -169,7 +169,6 @@ def _explain_party(party: Party) -> Explanation:
     operands = (
         ("legal name", party.legal_name),
         ("kind", party.kind),
-        ("roles", ", ".join(party.roles)),
         ("accreditation", party.accreditation),
     )
     return Explanation(f"This is the party now: {party.legal_name}.", "PARTY", operands, _SOURCE)

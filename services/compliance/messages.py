@@ -31,7 +31,6 @@ def to_party(party: Party, checks: Mapping[str, Check], allowed_actions: Sequenc
     return parties_pb2.Party(
         party_id=party.party_id,
         kind=party.kind,
-        roles=party.roles,
         legal_name=party.legal_name,
         accreditation=party.accreditation,
         annual_income=_to_optional_money(party.annual_income),

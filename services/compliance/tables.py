@@ -32,7 +32,6 @@ parties = sa.Table(
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("party_id", sa.Text, primary_key=True),
     sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("roles", pg.ARRAY(sa.Text), nullable=False),
     sa.Column("legal_name", sa.Text, nullable=False),
     sa.Column("accreditation", sa.Text, nullable=False),
     sa.Column("annual_income_minor", sa.BigInteger),
@@ -49,14 +48,10 @@ parties = sa.Table(
     sa.Column("seal", pg.BYTEA),
     _one_of("kind", "INDIVIDUAL", "JOINT", "LLC", "CORPORATION", "PARTNERSHIP", "TRUST", "IRA"),
     _one_of("accreditation", "NON_ACCREDITED", "ACCREDITED"),
-    sa.CheckConstraint(
-        "roles <> '{}' AND roles <@ ARRAY['INVESTOR', 'SPONSOR'] AND array_position(roles, NULL) IS NULL",
-        name="roles_known",
-    ),
     sa.Index("parties_newest", "org_id", "created_at", "party_id"),
     sa.Index("parties_external", "org_id", "external_id", postgresql_where=sa.text("external_id IS NOT NULL")),
     info=sealed(
-        *("org_id", "party_id", "kind", "roles", "legal_name", "accreditation", "annual_income_minor"),
+        *("org_id", "party_id", "kind", "legal_name", "accreditation", "annual_income_minor"),
         *("annual_income_currency", "net_worth_minor", "net_worth_currency", "version"),
     ),
 )

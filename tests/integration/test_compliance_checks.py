@@ -200,8 +200,7 @@ async def test_a_check_that_was_asked_for_in_a_session_that_was_ended_stays_so_u
             assert await explain(compliance, check) == "MAKER_SESSION_ENDED"
     asked = await compliance.waiting(compliance.party_id)
     assert [len(asked), {check.explanation.rule for check in asked}] == [2, {"FACTS"}]
-    facts = {"kind": parties_pb2.Party.INDIVIDUAL, "legal_name": "Ada Parker"}
-    facts |= {"roles": [parties_pb2.Party.INVESTOR], "accreditation": parties_pb2.Party.ACCREDITED}
+    facts = {"kind": parties_pb2.Party.INDIVIDUAL, "legal_name": "Ada Parker", "accreditation": PARTY.ACCREDITED}
     await compliance.update(other, **facts)
     before = (await compliance.get()).etag
     await compliance.update(other, **facts)
@@ -240,7 +239,7 @@ async def test_a_review_says_who_and_when(compliance):
 
 
 async def test_another_check_is_one_line_of_the_list(compliance, monkeypatch):
-    line = RequiredCheck("AML", rests_on=("roles",))
+    line = RequiredCheck("AML", rests_on=("accreditation",))
     monkeypatch.setattr(clearance, "REQUIRED_CHECKS", (*clearance.REQUIRED_CHECKS, line))
     await compliance.create()
     waiting = {_name(check): check for check in await compliance.waiting()}
@@ -253,7 +252,7 @@ async def test_another_check_is_one_line_of_the_list(compliance, monkeypatch):
     await compliance.review(waiting["AML"].compliance_check_id)
     assert (await compliance.get()).cleared
     assert await compliance.list_names(cleared=True) == ["Ada Park"]
-    await compliance.update(roles=[PARTY.SPONSOR])
+    await compliance.update(accreditation=PARTY.ACCREDITED)
     assert sorted(_name(check) for check in await compliance.waiting()) == ["AML", "KYC"]
 
 

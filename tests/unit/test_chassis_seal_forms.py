@@ -80,7 +80,7 @@ FORMS = {
     "investments": ["74ea60140c283647"],
     "limit_usage": ["9e1a13259fe4ecb1"],
     "offerings": ["6b628fa220338bde"],
-    "parties": ["7b132571de048d34"],
+    "parties": ["d87e94b086c49dd5"],
     "party_persons": ["327c949d1d41502d"],
     "payout_requests": ["253db8a0a55335c3"],
     "payouts": ["c4eaeb937dfbbd99"],

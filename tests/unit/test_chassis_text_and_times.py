@@ -150,8 +150,8 @@ def test_a_range_does_not_end_before_it_begins(start, end, fits):
         ({}, ["external_id", "metadata", "accreditation"], []),
         ({}, ["legal_name"], ["legal_name"]),
         ({"legal_name": "Ann"}, ["legal_name"], []),
-        ({}, ["roles", "kind"], ["kind", "roles"]),
-        ({"roles": [parties.Party.Role.INVESTOR]}, ["roles"], []),
+        ({}, ["legal_name", "kind"], ["kind", "legal_name"]),
+        ({"kind": parties.Party.LLC}, ["kind"], []),
         ({}, [], []),
     ],
 )

@@ -152,7 +152,6 @@ def _read_money(request: Any, name: str) -> Money | None:
 # What a request says of a party. What may stay unset has its default here, for a creation and a change alike.
 _FIELDS: dict[str, Callable[[Any], Any]] = {
     "kind": lambda request: pb.Party.Kind.Name(request.kind),
-    "roles": lambda request: tuple(sorted(map(pb.Party.Role.Name, request.roles))) or (rules.INVESTOR,),
     "legal_name": lambda request: request.legal_name,
     "accreditation": lambda request: pb.Party.Accreditation.Name(request.accreditation or pb.Party.NON_ACCREDITED),
     "annual_income": lambda request: _read_money(request, "annual_income"),

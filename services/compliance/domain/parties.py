@@ -11,7 +11,6 @@ from services.chassis.values.explanation import Explanation
 from services.chassis.values.money import Money
 from services.compliance.domain import clearance
 
-INVESTOR = "INVESTOR"
 NON_ACCREDITED = "NON_ACCREDITED"
 PERSONS_MAX = 100
 # So that whom somebody acts for fits one answer (`GET /me`), and is known at each call.
@@ -24,7 +23,6 @@ INTEREST_LASTS = timedelta(days=30)
 class Party:
     party_id: str
     kind: str
-    roles: tuple[str, ...]  # in the order of their names
     legal_name: str
     accreditation: str
     annual_income: Money | None

@@ -31,7 +31,6 @@ def _read_party(row: Row) -> Party:
     return read_fields(
         Party,
         row,
-        roles=tuple(row.roles),
         annual_income=_read_money(row.annual_income_minor, row.annual_income_currency),
         net_worth=_read_money(row.net_worth_minor, row.net_worth_currency),
     )
@@ -46,7 +45,6 @@ def _list_columns(party: Party) -> dict[str, Any]:
     return list_columns(
         parties,
         party,
-        roles=list(party.roles),
         annual_income_minor=income and income.amount_minor,
         annual_income_currency=income and income.currency,
         net_worth_minor=worth and worth.amount_minor,

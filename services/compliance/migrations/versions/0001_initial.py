@@ -187,7 +187,6 @@ def _create_tables() -> None:
         sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("roles", postgresql.ARRAY(sa.Text()), nullable=False),
         sa.Column("legal_name", sa.Text(), nullable=False),
         sa.Column("accreditation", sa.Text(), nullable=False),
         sa.Column("annual_income_minor", sa.BigInteger(), nullable=True),
@@ -203,10 +202,6 @@ def _create_tables() -> None:
         sa.CheckConstraint("accreditation IN ('NON_ACCREDITED', 'ACCREDITED')", name="accreditation_known"),
         sa.CheckConstraint(
             "kind IN ('INDIVIDUAL', 'JOINT', 'LLC', 'CORPORATION', 'PARTNERSHIP', 'TRUST', 'IRA')", name="kind_known"
-        ),
-        sa.CheckConstraint(
-            "roles <> '{}' AND roles <@ ARRAY['INVESTOR', 'SPONSOR'] AND array_position(roles, NULL) IS NULL",
-            name="roles_known",
         ),
         sa.PrimaryKeyConstraint("org_id", "party_id"),
     )
