@@ -176,7 +176,7 @@ ATTACKS = (
 )
 
 
-async def test_no_login_sees_to_a_dead_letter_or_stands_in_for_the_next_one(database, js, inbox):
+async def test_no_login_sees_to_a_dead_letter_or_stands_in_for_the_next_one(database, js, inbox, urls):
     inbox.failures |= {"first": [Refuses("no")], "second": [Refuses("no")]}
     async with consuming(database, js, inbox):
         await emit(database, "first")
@@ -186,6 +186,12 @@ async def test_no_login_sees_to_a_dead_letter_or_stands_in_for_the_next_one(data
             with suppress(DBAPIError):
                 async with database.begin_for_all() as tx:
                     await tx.execute(sa.text(attack))
+        async with chassis.as_superuser(urls) as admin:  # nor does the owner, by what no program can read
+            await admin.execute("SET session_replication_role = replica")
+            await admin.execute(
+                "INSERT INTO seen_letters SELECT 'y', letter_id, 'DISMISSED', 'ann', 'x', '200000-01-01', seal"
+                " FROM dead_letters"
+            )
         await emit(database, "second", "good")
         await applied(database, "good")
     async with database.begin_for_all() as tx:

@@ -14,11 +14,13 @@ from tests.support import chassis
 from tests.support.chassis_events import emit, running
 
 
-async def test_a_job_runs_on_while_there_is_work_and_outlives_its_failures():
-    work = [3, ValueError("once"), 2, 0]
+async def test_a_job_runs_on_while_there_is_work_and_outlives_its_failures(monkeypatch):
+    monkeypatch.setattr("services.chassis.process.jobs.ALARM_SECONDS", 0.0)  # and not minutes
+    work, alarms, found = [3, ValueError("once"), 2, 0], {}, []
     runs: list = []
 
     async def run() -> int:
+        found.append(dict(alarms))
         runs.append(work[min(len(runs), len(work) - 1)])
         if isinstance(runs[-1], Exception):
             raise runs[-1]
@@ -27,12 +29,13 @@ async def test_a_job_runs_on_while_there_is_work_and_outlives_its_failures():
     work_due = asyncio.Event()
 
     async def jobs(stop):
-        await run_jobs([Job("j", run, interval_seconds=3600, follows_work=True)], stop, work_due)
+        await run_jobs([Job("j", run, interval_seconds=3600, follows_work=True)], stop, work_due, alarms)
 
     async with running(jobs):
         await chassis.until(lambda: runs == work)
         work_due.set()  # the interval is an hour; the work is there now
         await chassis.until(lambda: len(runs) == 5)
+    assert found == [{}, {}, {"job j": "failed 1 times in a row: ValueError"}, {}, {}]
 
 
 async def test_what_follows_no_work_is_not_woken_by_it():
@@ -47,7 +50,7 @@ async def test_what_follows_no_work_is_not_woken_by_it():
 
     work_due, jobs = asyncio.Event(), [build("timer", follows_work=False), build("step", follows_work=True)]
 
-    async with running(lambda stop: run_jobs(jobs, stop, work_due)):
+    async with running(lambda stop: run_jobs(jobs, stop, work_due, {})):
         await chassis.until(lambda: len(runs) == 2)
         for count in (2, 3):
             work_due.set()

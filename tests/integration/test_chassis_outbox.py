@@ -163,11 +163,20 @@ async def test_what_the_service_did_not_write_is_told_to_nobody(database, js, ur
     await emit(database, "changed")
     async with chassis.as_superuser(urls) as admin:
         await admin.execute("UPDATE outbox SET scope = 'esc_2' WHERE aggregate_version = 2")
+    changes = (
+        *("aggregate_id = 'esc_2'", "aggregate_version = 9", "occurred_at = now()", "traceparent = 'x'"),
+        "occurred_at = '200000-01-01'",  # what no program can read
+    )
+    for change in changes:
+        await emit(database, "changed")
+        async with chassis.as_superuser(urls) as admin:
+            await admin.execute("SET session_replication_role = replica")
+            await admin.execute(f"UPDATE outbox SET {change} WHERE id = (SELECT max(id) FROM outbox)")
     await emit(database, "ours, too")
     foreign = set()
-    assert await relay_batch(database, js, "escrow", event_key(), foreign) == 6
+    assert await relay_batch(database, js, "escrow", event_key(), foreign) == 5 + len(changes)
     assert await listener.names(2) == ["ours", "ours, too"]
-    assert len(foreign) == await unpublished(database) == 4
+    assert len(foreign) == await unpublished(database) == 4 + len(changes)
     assert await relay_batch(database, js, "escrow", event_key(), foreign) == 0
 
 

@@ -95,12 +95,14 @@ async def test_what_must_not_be_done_is_refused(service, urls, admin, kind):
 
 _LATE = ("'200000-01-01'", "'4000-01-01 BC'", "'infinity'", "'-infinity'")
 _DEEP = f"'{30 * '['}{30 * ']'}'"
+# JSON that no column has, whatever it is for.
+_OF_NO_SHAPE = ("'null'", "'5'", "'\"x\"'", "'[{}]'", "'[[\"x\"]]'", "'{\"code\": {}}'")
 # By the type of a column: what PostgreSQL takes and Python cannot read, or would read for minutes.
 UNREADABLE = {
     "timestamp with time zone": _LATE,
     "date": _LATE,
     "timestamp with time zone[]": tuple(f"ARRAY[{late}::timestamptz]" for late in _LATE),
-    "jsonb": (_DEEP, f"'{{\"x\": {5000 * '9'}}}'"),
+    "jsonb": (_DEEP, f"'{{\"x\": {5000 * '9'}}}'", *_OF_NO_SHAPE),
 }
 _COLUMNS = """
     SELECT c.relname AS "table", a.attname AS "column", format_type(a.atttypid, a.atttypmod) AS type,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -11,18 +12,22 @@ import sqlalchemy as sa
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import holds_pb2
 from sqlalchemy.exc import DBAPIError
+from structlog.testing import capture_logs
 
 from services.chassis.calls.auth import Principal, acting_as
+from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.audit import audit_seals
+from services.chassis.data.overdue import OverdueWatch
 from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import ROWS_NOT_SEALED
 from services.escrow import tables
 from services.escrow.commands.journal_entries import build_entry
 from services.escrow.domain.journal import PostingKey
+from services.escrow.jobs import WORK
 from services.escrow.rights import RIGHTS
 from tests.support.chassis import as_superuser
 from tests.support.escrow import Escrow, key, new_entry, refusal
-from tests.support.forged_entries import HELD, forge, opened
+from tests.support.forged_entries import HELD, check, forge, opened
 
 
 @pytest.fixture
@@ -172,6 +177,38 @@ async def test_an_escrow_account_that_was_altered_past_the_triggers_is_shown_to_
     await audit.run()
     assert alarms == {}
     assert (await escrow.freeze(account)).status == accounts_pb.EscrowAccount.FROZEN
+
+
+# What PostgreSQL keeps, in which year soever, and no program can read.
+UNREADABLE = (
+    "UPDATE escrow_accounts SET created_at = '200000-01-01' WHERE escrow_account_id = $1",
+    "UPDATE holds SET expires_at = '4000-01-01 BC' WHERE escrow_account_id = $1",
+    "UPDATE ledger_entries SET effective_at = '4000-01-01 BC' WHERE escrow_account_id = $1",
+)
+
+
+async def test_what_cannot_be_read_is_told_and_hides_nothing_that_is_beside_it(escrow):
+    bad, other = sorted([await opened(escrow), await opened(escrow)])
+    for account in (bad, other):
+        await escrow.hold(account, HELD, 1, expire_time=to_timestamp(escrow.clock.now() + timedelta(days=1)))
+        await forge(escrow, account)
+    async with as_superuser(escrow.urls) as admin:
+        await admin.execute("SET session_replication_role = replica")
+        for statement in UNREADABLE:
+            await admin.execute(statement, bad)
+        await admin.execute("UPDATE escrow_accounts SET sponsor_party_id = 'pty_x' WHERE escrow_account_id = $1", other)
+        await admin.execute("UPDATE holds SET created_by = 'admin-2' WHERE escrow_account_id = $1", other)
+    alarms: dict[str, str] = {}
+    await audit_seals(escrow.database, tables.metadata, alarms).run()
+    assert alarms == {"rows of escrow_accounts": "2 not sealed", "rows of holds": "2 not sealed"}
+    assert sorted(title.split()[-1] for title in await check(escrow)) == [bad, other]
+    await escrow.pass_time(days=3)
+    alarms.clear()
+    watch = OverdueWatch(escrow.database, escrow.clock, alarms, WORK)
+    with capture_logs() as logged:
+        await watch.look()
+    assert alarms == {"overdue holds": "2 wait for longer than they should"}
+    assert [line["event"] for line in logged] == ["work_overdue"]
 
 
 async def test_an_escrow_account_that_sql_opened_is_none(escrow):

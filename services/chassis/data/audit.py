@@ -10,12 +10,21 @@ not put right, it is an alarm.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import sqlalchemy as sa
 
-from services.chassis.data.database import Database
-from services.chassis.data.seals import is_row_sealed, keep_sealed, key_of, list_sealed_tables
+from services.chassis.data.database import Database, is_unreadable
+from services.chassis.data.readable import find_rows
+from services.chassis.data.seals import (
+    NotSealed,
+    is_row_sealed,
+    keep_sealed,
+    key_of,
+    list_sealed_tables,
+    refuse_row,
+)
 from services.chassis.process.health import Alarms, note_alarm
 from services.chassis.process.jobs import Job
 from services.chassis.process.telemetry import UNSEALED_ROWS
@@ -41,8 +50,14 @@ class Audit:
     async def look(self) -> int:
         """Looks at the next rows of each table. Says 0: there is no hurry."""
         for table in self._tables:
-            await self._look_into(table)
-            await self._look_again(table)
+            try:
+                await self._look_into(table)
+                await self._look_again(table)
+            except Exception as error:
+                if not is_unreadable(error):
+                    raise
+                # Not even a key: the other tables have their turn.
+                note_alarm(self._alarms, f"rows of {table.name}", "cannot be read")
         return 0
 
     async def _look_into(self, table: sa.Table) -> None:
@@ -51,10 +66,13 @@ class Audit:
         if last := self._last.pop(table.name, None):
             query = query.where(sa.tuple_(*key) > sa.tuple_(*last))
         async with self._database.begin_for_all() as tx:
-            rows = (await tx.execute(query)).all()
-            keep_sealed(tx, table, rows)
-        if len(rows) == _ROWS_MAX:
-            self._last[table.name] = [rows[-1]._mapping[column.name] for column in key]
+            found = await find_rows(tx, table, query)
+            for each in found.unreadable:
+                with suppress(NotSealed):
+                    refuse_row(self._database.seals, table, each)
+            keep_sealed(tx, table, found.rows)
+        if len(found.keys) == _ROWS_MAX:
+            self._last[table.name] = found.keys[-1]
 
     async def _look_again(self, table: sa.Table) -> None:
         """At the rows that were refused: those that were put right, or are gone, are no alarm any more."""
@@ -62,7 +80,8 @@ class Audit:
         if keys := list(refused):
             query = sa.select(table).where(sa.tuple_(*table.primary_key.columns).in_(keys))
             async with self._database.begin_for_all() as tx:
-                rows = (await tx.execute(query)).all()
-                refused -= {*keys} - {key_of(table, row) for row in rows if not is_row_sealed(tx, table, row)}
+                found = await find_rows(tx, table, query)
+                wrong = {key_of(table, row) for row in found.rows if not is_row_sealed(tx, table, row)}
+            refused -= {*keys} - wrong - {*found.unreadable}
         UNSEALED_ROWS.labels(table.name).set(len(refused))
         note_alarm(self._alarms, f"rows of {table.name}", f"{len(refused)} not sealed" if refused else "")

@@ -350,6 +350,11 @@ def is_away(error: BaseException) -> bool:
     )
 
 
+def is_unreadable(error: BaseException) -> bool:
+    """True where the database gave a value that no program can read: a time out of all years, JSON that is too deep."""
+    return isinstance(error, ValueError | OverflowError | RecursionError) and not isinstance(error, DBAPIError)
+
+
 # Of tables, columns, functions, types and schemas.
 _UNDEFINED = frozenset({"42P01", "42703", "42883", "42704", "3F000"})
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -20,12 +20,15 @@ from services.chassis.data.database import Database, is_away
 from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
+from services.chassis.values.times import YEAR_MIN
 
 PAGE_ROWS = 100
 # Nothing is put off for longer than a day at a time (leases.py), and then it is done.
 PATIENCE = timedelta(hours=25)
 # How often it is looked for what ends after hours or more: an end counts from its very instant, written down or not.
 EXPIRY_SECONDS = 5.0
+# A moment of long ago is none of ours, and perhaps none that can be read: it is counted, and holds up no other.
+_READABLE_FROM = datetime(YEAR_MIN, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Due:
     def first_page(self) -> sa.Select[Any]:
         key = list(self.table.primary_key.columns)
         found = sa.select(*key, self.moment.label("due_from")).where(self.condition, self.moment <= self._bind("now"))
+        found = found.where(self.moment > sa.literal(_READABLE_FROM, self.moment.type))
         return found.order_by(self.moment, *key).limit(sa.bindparam("count_max", type_=sa.Integer))
 
     @cached_property

@@ -16,6 +16,7 @@ from enum import StrEnum
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.readable import list_readable
 from services.chassis.data.seals import check_row, keep_sealed, seal_of
 from services.chassis.data.tables import dead_letters, seen_letters
 from services.chassis.values.ids import uuid7
@@ -58,7 +59,7 @@ async def set_aside(tx: AsyncConnection, letter: Letter) -> bool:
         _letters.subject == _spell(letter.subject),
         _letters.data == letter.data,
     )
-    if keep_sealed(tx, dead_letters, await tx.execute(same)):
+    if keep_sealed(tx, dead_letters, await list_readable(tx, dead_letters, same)):
         return False
     values = {name: getattr(letter, name) for name in Letter.__slots__}
     values |= {
@@ -83,7 +84,7 @@ async def list_waiting(tx: AsyncConnection, consumer: str) -> list[str]:
     order = (_letters.set_aside_at, _letters.stream, _letters.stream_sequence, _letters.letter_id)
     there = (await tx.scalars(sa.select(_letters.letter_id).where(mine).order_by(*order))).all()
     seen = sa.select(seen_letters).join(dead_letters, _seen.letter_id == _letters.letter_id).where(mine)
-    done = {row.letter_id for row in keep_sealed(tx, seen_letters, await tx.execute(seen))}
+    done = {row.letter_id for row in keep_sealed(tx, seen_letters, await list_readable(tx, seen_letters, seen))}
     return [letter_id for letter_id in there if letter_id not in done]
 
 

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from alembic import context
 
 from services.chassis.data import rights
+from services.chassis.data.json_shapes import is_of_another_shape
 from services.chassis.data.leases import PAUSE_MAX_MS
 from services.chassis.values.clock import CLOCK_ERROR_SECONDS_MAX
 
@@ -234,12 +235,11 @@ def _refuse_unreadable(op: Op, name: str, columns: Mapping[str, sa.types.TypeEng
         conditions = [condition for of, condition in _UNREADABLE if isinstance(kind, of)]
         if isinstance(kind, sa.ARRAY) and isinstance(kind.item_type, sa.DateTime):
             conditions.append(_TIMES)
-        if column == "metadata":
-            conditions.append("jsonb_typeof(NEW.{column}) <> 'object'")
-            conditions.append("""jsonb_path_exists(NEW.{column}, '$.* ? (@.type() != "string")')""")
+        quoted = _quoted(op, column)
         if conditions:
-            quoted = _quoted(op, column)
-            found[quoted] = [condition.format(column=quoted) for condition in conditions]
+            found[quoted] = [f"({condition.format(column=quoted)})" for condition in conditions]
+        if isinstance(kind, sa.JSON):
+            found[quoted].append(f"({is_of_another_shape(column)})")
     if found:
         unreadable = " OR ".join(condition for conditions in found.values() for condition in conditions)
         values = {"columns": ", ".join(found), "table": _quoted(op, name), "unreadable": unreadable}

@@ -25,6 +25,11 @@ from services.chassis.values.ids import uuid7
 from services.chassis.values.invariant import invariant
 
 OUTBOX = "outbox"
+# What the seal of an event covers besides its organization and its id: whatever is told of it.
+SEALED_BESIDES = (
+    *("event_type", "aggregate_id", "aggregate_version", "scope", "payload", "traceparent"),
+    "occurred_at",
+)
 
 # Locked in the order of their ids. An aggregate's own row is locked before, so its numbers follow its commits.
 _DRAW_VERSIONS = """
@@ -111,10 +116,10 @@ async def write(
             len(payload) <= PAYLOAD_BYTES_MAX, "an event fits a NATS message, or its contract says what it is cut by"
         )
         name, scope = event.DESCRIPTOR.full_name, scope_of(event)
-        seal = seals.make(OUTBOX, org_id, meta.event_id, name, scope, payload)
-        proof_digest = seals.digest_proof(OUTBOX, org_id, meta.event_id)
-        told = (meta.event_id, name, aggregate_id, meta.aggregate_version, scope, payload, traceparent, now)
-        rows.append((*told, seal, proof_digest))
+        # In the order of SEALED_BESIDES.
+        told = (name, aggregate_id, meta.aggregate_version, scope, payload, traceparent, now)
+        seal = seals.make(OUTBOX, org_id, meta.event_id, *told)
+        rows.append((meta.event_id, *told, seal, seals.digest_proof(OUTBOX, org_id, meta.event_id)))
     await connection.execute(_INSERT, org_id, *(list(column) for column in zip(*rows, strict=True)))
 
 

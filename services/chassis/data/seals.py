@@ -253,12 +253,16 @@ def check_row(tx: AsyncConnection, table: sa.Table, row: R) -> R:
 def check_read_row(seals: Seals, table: sa.Table, row: R) -> R:
     """`check_row` for what the driver alone has read."""
     if not _is_sealed(seals, table, row):
-        key = key_of(table, row)
-        refused = seals.refused.setdefault(table.name, set())
-        if len(refused) < _REFUSED_MAX:
-            refused.add(key)
-        seals.refuse(table.name, " ".join(map(str, key)))
+        refuse_row(seals, table, key_of(table, row))
     return row
+
+
+def refuse_row(seals: Seals, table: sa.Table, key: tuple[Any, ...]) -> NoReturn:
+    """Remembers the row with this key as one that is not ours. Raises: NotSealed."""
+    refused = seals.refused.setdefault(table.name, set())
+    if len(refused) < _REFUSED_MAX:
+        refused.add(key)
+    seals.refuse(table.name, " ".join(map(str, key)))
 
 
 def is_row_sealed(tx: AsyncConnection, table: sa.Table, row: Any) -> bool:
@@ -268,7 +272,10 @@ def is_row_sealed(tx: AsyncConnection, table: sa.Table, row: Any) -> bool:
 
 def _is_sealed(seals: Seals, table: sa.Table, row: Any) -> bool:
     form, values = _list_sealed(table, partial(getattr, row))
-    return seals.are_sealed(getattr(row, _SEAL), table.name, *values, form=form)
+    try:
+        return seals.are_sealed(getattr(row, _SEAL), table.name, *values, form=form)
+    except (ValueError, OverflowError, RecursionError):  # no seal of ours is of what cannot be spelled
+        return False
 
 
 def key_of(table: sa.Table, row: Any) -> tuple[Any, ...]:

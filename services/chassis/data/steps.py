@@ -273,7 +273,7 @@ def _create_approvals(op: Op) -> None:
         sa.Column("note", sa.Text(), nullable=True),
         sa.Column("result_id", sa.Text(), nullable=True),
         sa.Column("result", sa.Text(), nullable=True),
-        sa.Column("failure", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.Column("failure", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("comments", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("due_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("epoch", sa.BigInteger(), server_default=sa.text("0"), nullable=False),

@@ -198,7 +198,7 @@ approvals = sa.Table(
     sa.Column("note", sa.Text),
     sa.Column("result_id", sa.Text),
     sa.Column("result", sa.Text),
-    sa.Column("failure", pg.JSONB),
+    sa.Column("failure", pg.JSONB(none_as_null=True)),
     sa.Column("comments", pg.JSONB, nullable=False, server_default=sa.text("'[]'")),
     *lease_columns(),
     sa.Column("seal", pg.BYTEA),

@@ -25,9 +25,9 @@ import nats.errors
 from nats.js import JetStreamContext
 from nats.js.errors import Error as JetStreamError
 
-from services.chassis.data.database import Database, driver_connection, is_contention
+from services.chassis.data.database import Database, driver_connection, is_contention, is_unreadable
 from services.chassis.data.leadership import Leadership
-from services.chassis.data.outbox import OUTBOX
+from services.chassis.data.outbox import OUTBOX, SEALED_BESIDES
 from services.chassis.data.seals import Seals
 from services.chassis.events.signatures import SIGNATURE, EventKey
 from services.chassis.events.stored import stream_of_area
@@ -169,20 +169,38 @@ async def relay_batch(database: Database, js: JetStreamContext, area: str, key: 
         if _is_ours(row, database.seals):
             ours.append(row)
             continue
-        ROWS_NOT_SEALED.labels(OUTBOX).inc()
-        log.error("row_not_sealed", place=OUTBOX, row=str(row["id"]))
-        foreign.add((row["id"], row["event_id"]))
+        _pass_over(row, foreign)
     if ours:
         await _publish_and_mark(database, js, area, key, ours)
     return len(rows)
 
 
+def _pass_over(row: asyncpg.Record, foreign: Foreign) -> None:
+    """An event that is not ours: it is told to nobody."""
+    ROWS_NOT_SEALED.labels(OUTBOX).inc()
+    log.error("row_not_sealed", place=OUTBOX, row=str(row["id"]))
+    foreign.add((row["id"], row["event_id"]))
+
+
 async def _read(connection: asyncpg.Connection, foreign: Foreign) -> Sequence[asyncpg.Record]:
     """The oldest events that wait, lowest id first."""
-    if not foreign:
-        return await connection.fetch(_READ, BATCH_MAX)
-    waiting = await _list_waiting(connection, foreign, BATCH_MAX)
-    return await connection.fetch(_READ_THESE, [row["id"] for row in waiting]) if waiting else []
+    try:
+        if not foreign:
+            return await connection.fetch(_READ, BATCH_MAX)
+        waiting = await _list_waiting(connection, foreign, BATCH_MAX)
+        return await connection.fetch(_READ_THESE, [row["id"] for row in waiting]) if waiting else []
+    except Exception as error:
+        if not is_unreadable(error):
+            raise
+    rows: list[asyncpg.Record] = []
+    for row in await _list_waiting(connection, foreign, BATCH_MAX):
+        try:
+            rows += await connection.fetch(_READ_THESE, [row["id"]])
+        except Exception as error:
+            if not is_unreadable(error):
+                raise
+            _pass_over(row, foreign)
+    return rows
 
 
 async def _list_waiting(connection: asyncpg.Connection, foreign: Foreign, count: int) -> Sequence[asyncpg.Record]:
@@ -204,7 +222,7 @@ async def _publish_and_mark(
 
 def _is_ours(row: asyncpg.Record, seals: Seals) -> bool:
     """Whether this service wrote it."""
-    told = (row["org_id"], str(row["event_id"]), row["event_type"], row["scope"], row["payload"])
+    told = (row["org_id"], str(row["event_id"]), *(row[name] for name in SEALED_BESIDES))
     return seals.are_sealed(row["seal"], OUTBOX, *told)
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from services.chassis.process.health import Alarms, note_alarm
 from services.chassis.process.loops import backoff_seconds, wait_for_any
 from services.chassis.process.telemetry import JOB_RUNS, continue_trace, log
 
+# For how long a job may fail before somebody has to look.
+ALARM_SECONDS = 120.0
 # How often it is looked for work. What leaves some in the same process says so, so nobody waits for the next look.
 WORK_SECONDS = 1.0
 
@@ -31,15 +35,15 @@ class Job:
     follows_work: bool = False
 
 
-async def run_jobs(jobs: Sequence[Job], stop: asyncio.Event, work_due: asyncio.Event) -> None:
+async def run_jobs(jobs: Sequence[Job], stop: asyncio.Event, work_due: asyncio.Event, alarms: Alarms) -> None:
     """Runs each job in a task of its own until `stop` is set: every interval, and what follows work also whenever
-    `work_due` is set.
+    `work_due` is set. `alarms` names those that fail for minutes, as long as they do.
     """
     wakes = [asyncio.Event() for _ in jobs]
     following = [wake for job, wake in zip(jobs, wakes, strict=True) if job.follows_work]
     async with asyncio.TaskGroup() as group:
         for job, wake in zip(jobs, wakes, strict=True):
-            group.create_task(_run(job, stop, wake))
+            group.create_task(_run(job, stop, wake, alarms))
         while not stop.is_set():
             await wait_for_any(stop, work_due, seconds=3600)
             work_due.clear()
@@ -48,8 +52,8 @@ async def run_jobs(jobs: Sequence[Job], stop: asyncio.Event, work_due: asyncio.E
                 wake.set()
 
 
-async def _run(job: Job, stop: asyncio.Event, wake: asyncio.Event) -> None:
-    failures = 0
+async def _run(job: Job, stop: asyncio.Event, wake: asyncio.Event, alarms: Alarms) -> None:
+    failures, sound_at = 0, time.monotonic()
     while not stop.is_set():
         wake.clear()
         continue_trace(None)
@@ -59,9 +63,12 @@ async def _run(job: Job, stop: asyncio.Event, wake: asyncio.Event) -> None:
             failures += 1
             JOB_RUNS.labels(job.name, "failed").inc()
             log.warning("job_failed", job=job.name, failures=failures, error=type(error).__name__, exc_info=error)
+            if time.monotonic() - sound_at >= ALARM_SECONDS:
+                note_alarm(alarms, f"job {job.name}", f"failed {failures} times in a row: {type(error).__name__}")
             await wait_for_any(stop, seconds=backoff_seconds(failures, most=30))
             continue
-        failures = 0
+        failures, sound_at = 0, time.monotonic()
+        note_alarm(alarms, f"job {job.name}", "")
         JOB_RUNS.labels(job.name, "done").inc()
         if done == 0:
             await wait_for_any(stop, wake, seconds=job.interval_seconds)

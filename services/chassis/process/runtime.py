@@ -191,7 +191,7 @@ class Runtime:
     ) -> list[asyncio.Task[None]]:
         work: dict[str, Coroutine[Any, Any, None]] = {
             "relay": run_relay(self.database, self.js, self.name, self.event_key, self._quiet, self.faults),
-            "jobs": run_jobs([*jobs, housekeeping(self.database)], self._quiet, self.work_due),
+            "jobs": run_jobs([*jobs, housekeeping(self.database)], self._quiet, self.work_due, self.alarms),
             "health": self._watch_health(health),
             "streams": run_stream_watch(self.js, list_streams(self.name, subscriptions), self._quiet, self.faults),
             "dead letters": run_letter_watch(self.database, subscriptions, self._quiet, self.alarms),

@@ -10,7 +10,7 @@ process for what it has looked at or booked itself: then asking costs nothing.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from asyncpg import Connection, Record
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.data.database import driver_connection
+from services.chassis.data.database import driver_connection, is_unreadable
 from services.chassis.data.seals import NotSealed, Seals, seals_of
 from services.escrow.domain.journal import NewEntry, PostingKey
 from services.escrow.store import journal
@@ -193,9 +193,8 @@ async def check_each(
     for place, known, last in unchecked:
         spans[place] = range(known + 1, min(last, known + room) + 1)
         room -= len(spans[place])
-    numbers = [(*place, number) for place, span in spans.items() for number in span]
     entries: dict[Place, list[list[Record]]] = defaultdict(list)
-    for number, legs in groupby(await journal.list_booked_legs(connection, numbers), key=_number_of):
+    for number, legs in groupby(await _list_legs(connection, spans), key=_number_of):
         entries[number[:2]].append(list(legs))
     found, sound = dict[Place, NotSealed | None](), []
     for place, span in sorted((place, span) for place, span in spans.items() if span):
@@ -215,6 +214,19 @@ async def save_checked(connection: Connection, seals: Seals, marks: Sequence[tup
     """Remembers up to which entry each escrow account was looked at: (organization, escrow account, number)."""
     made = [seals.make(_CHECK, *mark) for mark in marks]
     await connection.execute(_SAVE_CHECKED, *map(list, zip(*marks, strict=True)), made)
+
+
+async def _list_legs(connection: Connection, spans: Mapping[Place, range]) -> list[Record]:
+    """The legs of these entries; none of an escrow account of which one cannot be read."""
+    numbers = [(*place, number) for place, span in spans.items() for number in span]
+    try:
+        return await journal.list_booked_legs(connection, numbers)
+    except Exception as error:
+        if not is_unreadable(error):
+            raise
+    if len(spans) == 1:
+        return []
+    return [leg for place, span in spans.items() for leg in await _list_legs(connection, {place: span})]
 
 
 def _check_span(seals: Seals, place: Place, span: range, entries: Sequence[Sequence[Record]]) -> None:
@@ -306,6 +318,6 @@ async def check_or_accepted(connection: Connection, seals: Seals, legs: Sequence
 async def _check_entries(connection: Connection, seals: Seals, place: Place, after: int, last: int) -> None:
     while after < last:
         span = range(after + 1, min(last, after + _AT_ONCE) + 1)
-        rows = await journal.list_booked_legs(connection, [(*place, number) for number in span])
+        rows = await _list_legs(connection, {place: span})
         _check_span(seals, place, span, [list(legs) for _, legs in groupby(rows, key=_number_of)])
         after = span[-1]

@@ -8,7 +8,7 @@ ROWS = (
         "INSERT INTO offerings (org_id, offering_id, display_name, sponsor_party_id, escrow_account_id, exemption,"
         " currency, target_minor, maximum_minor, open_at, deadline_at, tiers, status, created_by, makers,"
         " created_at, updated_at) VALUES ('org_1', 'off_1', 'x', 'pty_s', 'esc_1', 'REG_CF', 'USD', 100, 200, now(),"
-        " now() + interval '1 day', '[[1]]', 'OPEN', 'ann', '[\"ann\"]', now(), now())"
+        " now() + interval '1 day', '[[\"SPLIT\", {}]]', 'OPEN', 'ann', '[\"ann\"]', now(), now())"
     ),
     (
         "INSERT INTO investments (org_id, investment_id, offering_id, party_id, currency, amount_minor, status,"
@@ -33,7 +33,10 @@ ROWS = (
         " amount_minor, status, NULL, 0, NULL, created_at, updated_at FROM allocations"
     ),
     "INSERT INTO allocation_lines VALUES ('org_1', 'all_1', 0, 'x', 100, NULL, 0)",
-    "INSERT INTO distribution_tiers VALUES ('org_1', 'dist_1', 0, 'x', 100, 0, '{}')",
+    (
+        "INSERT INTO distribution_tiers VALUES ('org_1', 'dist_1', 0, 'x', 100, 0,"
+        ' \'{"statement": "x", "rule": "x", "operands": [], "source": ""}\')'
+    ),
     (
         "INSERT INTO payouts (org_id, request_key, saga_id, type, offering_id, allocation_id, distribution_id,"
         " escrow_account_id, party_id, currency, amount_minor, attempt, status, created_at, updated_at) VALUES"

@@ -1,0 +1,61 @@
+"""Rows that are read many at a time, of which one may hold what no program can read.
+
+The database takes no such value from a login (migrations.py). Whoever owns the tables writes it all the same, and it
+would hide the rows beside it from whoever looks at them all.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.data.database import is_unreadable
+from services.chassis.data.seals import NotSealed, key_of, refuse_row, seals_of
+
+Row = sa.Row[Any]
+
+
+class Found(NamedTuple):
+    """What a query found.
+
+    Args:
+        keys: Of all rows, in the order of the query.
+        unreadable: The keys of those that cannot be read.
+    """
+
+    rows: list[Row]
+    keys: list[tuple[Any, ...]]
+    unreadable: list[tuple[Any, ...]]
+
+
+async def find_rows(tx: AsyncConnection, table: sa.Table, query: sa.Select[Any]) -> Found:
+    """Whole rows of the table: each by itself where one cannot be read, without a word in the log."""
+    try:
+        rows = list((await tx.execute(query)).all())
+        return Found(rows, [key_of(table, row) for row in rows], [])
+    except Exception as error:
+        if not is_unreadable(error):
+            raise
+    key = list(table.primary_key.columns)
+    found = Found([], [tuple(row) for row in await tx.execute(query.with_only_columns(*key))], [])
+    for each in found.keys:
+        one = sa.select(table).where(*(column == value for column, value in zip(key, each, strict=True)))
+        try:
+            found.rows.append((await tx.execute(one)).one())
+        except Exception as error:
+            if not is_unreadable(error):
+                raise
+            found.unreadable.append(each)
+    return found
+
+
+async def list_readable(tx: AsyncConnection, table: sa.Table, query: sa.Select[Any]) -> list[Row]:
+    """The rows that can be read. The others are not ours: they are in the log, and wait for an operator."""
+    found = await find_rows(tx, table, query)
+    for key in found.unreadable:
+        with suppress(NotSealed):
+            refuse_row(seals_of(tx), table, key)
+    return found.rows
