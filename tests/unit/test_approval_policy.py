@@ -28,6 +28,7 @@ from services.chassis.values.approval import (
 from services.chassis.values.approval_policy import NO_POLICY, ApprovalPolicy, ApprovalTerms, decide_terms
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import MakerIsChecker
+from services.chassis.values.session import NO_SESSION
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 ORG, OTHER_ORG = "org-a", "org-b"
@@ -136,8 +137,7 @@ WAITING = Approval(
     beneficiary_party_ids=frozenset({"pty_payee"}),
     created_by="ann",
     created_role="admin",
-    signed_in_at=None,
-    api_key_id=None,
+    session=NO_SESSION,
     created_at=NOW,
     expires_at=NOW + VALIDITY,
     updated_at=NOW,

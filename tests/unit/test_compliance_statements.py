@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.chassis.values.approval import VALIDITY, Standing
+from services.chassis.values.session import Session
 from services.compliance.domain.statements import (
     DONE_BY_LAST_YES,
     Act,
@@ -33,7 +34,7 @@ def _read(story: str, subject: Subject) -> Iterator[Statement]:
         what, _, person = word.partition(":")
         act, said_at = ACTS[what.removesuffix("-other")], BEGIN + timedelta(minutes=minutes)
         about = OTHER if "-other" in what else subject
-        said = Statement(act, person, said_at, said_at + VALIDITY, int(said_at.timestamp()), subject=about)
+        said = Statement(act, person, said_at, said_at + VALIDITY, Session(int(said_at.timestamp())), subject=about)
         if act is Act.REQUEST:
             said = replace(said, makers=frozenset({person}), beneficiary_party_ids=frozenset({"pty_gains"}))
         yield replace(said, subject=Subject()) if act is Act.WITHDRAWAL else said

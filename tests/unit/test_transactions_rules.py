@@ -13,6 +13,7 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
+from services.chassis.values.session import NO_SESSION
 from services.chassis.values.text import has_aba_digit
 from services.transactions.domain.decisions import (
     check_may_approve,
@@ -74,8 +75,7 @@ DEPOSIT = Transaction(
     request_subject=None,
     request_role=None,
     idempotency_key=None,
-    signed_in_at=None,
-    api_key_id=None,
+    session=NO_SESSION,
     epoch=0,
     tries=0,
 )

@@ -59,7 +59,6 @@ class ApprovalEvents:
                 waits.
         """
         principal, terms = current_principal(), decide_terms_of(tx, kind, details.amount)
-        session = session or principal.session
         approval = Approval(
             org_id=principal.org_id,
             approval_id=new_id("apr"),
@@ -76,8 +75,7 @@ class ApprovalEvents:
             beneficiary_party_ids=details.beneficiary_party_ids,
             created_by=principal.person,
             created_role=principal.role,
-            signed_in_at=session.signed_in_at,
-            api_key_id=session.api_key_id,
+            session=session or principal.session,
             created_at=now,
             expires_at=now + terms.validity if expires else None,
             updated_at=now,
@@ -97,7 +95,7 @@ class ApprovalEvents:
 
     async def renew(self, tx: AsyncConnection, approval: Approval, now: datetime) -> Approval:
         """Who asked for a locked one that waits asks for it again: from now on it counts by this session."""
-        renewed = replace(approval, **current_principal().session._asdict())
+        renewed = replace(approval, session=current_principal().session)
         return approval if renewed == approval else await self.save(tx, renewed, now)
 
     async def save(self, tx: AsyncConnection, approval: Approval, now: datetime, *, due_at: Any = None) -> Approval:

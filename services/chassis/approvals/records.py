@@ -17,6 +17,7 @@ from services.chassis.data.tables import approvals
 from services.chassis.values.approval import Approval, Approver, Comment, Status
 from services.chassis.values.failure import read_failure, write_failure
 from services.chassis.values.money import Money
+from services.chassis.values.session import Session
 
 _c = approvals.c
 # How long after its time ran out an approval is still asked whether it waits: so long a job has to write down its end.
@@ -196,8 +197,7 @@ def _to_approval(row: Any) -> Approval:
         beneficiary_party_ids=frozenset(row.beneficiary_party_ids),
         created_by=row.created_by,
         created_role=row.created_role,
-        signed_in_at=row.signed_in_at,
-        api_key_id=row.api_key_id,
+        session=Session.of_row(row),
         created_at=row.created_at,
         expires_at=row.expires_at,
         updated_at=row.updated_at,
@@ -220,8 +220,7 @@ def _changing(approval: Approval) -> dict[str, Any]:
         "version": approval.version,
         "status": approval.status,
         "updated_at": approval.updated_at,
-        "signed_in_at": approval.signed_in_at,
-        "api_key_id": approval.api_key_id,
+        **approval.session._asdict(),
         "approvers_needed": approval.approvers_needed,
         "approver_ids": [each.approved_by for each in approval.approvers],
         "approved_at": [each.approved_at for each in approval.approvers],

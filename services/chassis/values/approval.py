@@ -213,8 +213,7 @@ class Approval:
     beneficiary_party_ids: frozenset[str]
     created_by: str
     created_role: str  # the role that the person had
-    signed_in_at: int | None  # when the person had signed in for it, in seconds since 1970; None: a service asked
-    api_key_id: str | None  # what signed in for the person, where a program asked
+    session: Session  # in which it was asked for
     created_at: datetime
     expires_at: datetime | None  # None: it can be decided as long as what it is about waits
     updated_at: datetime
@@ -229,10 +228,6 @@ class Approval:
     epoch: int = 0
     tries: int = 0
     comments: tuple[Comment, ...] = field(default=())
-
-    @property
-    def session(self) -> Session:
-        return Session(self.signed_in_at, self.api_key_id)
 
     def status_at(self, now: datetime) -> Status:
         """An end by time is true from its instant, whether a job has written it or not."""
@@ -317,7 +312,7 @@ def was_asked_in_ended_session(approval: Approval, standings: Mapping[str, Stand
     made after the standings were asked for, and the session was good at that moment.
     """
     standing = standings.get(approval.created_by)
-    return standing is not None and standing.has_ended(approval.signed_in_at)
+    return standing is not None and standing.has_ended(approval.session.signed_in_at)
 
 
 def find_lost(last: Approval | None, standings: Mapping[str, Standing]) -> Approval | None:

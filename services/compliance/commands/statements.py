@@ -33,8 +33,7 @@ async def record_request(
         person,
         said_at=now,
         expires_at=now + terms.validity,
-        signed_in_at=principal.signed_in_at,
-        api_key_id=principal.api_key_id,
+        session=principal.session,
         subject=read_subject(request.content_hash, request.movement),
         makers=frozenset(request.makers) | {person},
         beneficiary_party_ids=frozenset(request.beneficiary_party_ids),
@@ -66,7 +65,7 @@ async def record_approval(
         person,
         said_at=now,
         expires_at=now + VALIDITY,
-        signed_in_at=principal.signed_in_at,
+        session=principal.session,
         subject=subject,
         approvers_needed=terms.approvers_needed,
     )
@@ -85,8 +84,7 @@ async def record_execution(
         principal.person,
         said_at=now,
         expires_at=now + VALIDITY,
-        signed_in_at=principal.signed_in_at,
-        api_key_id=principal.api_key_id,
+        session=principal.session,
         subject=read_subject(request.content_hash, request.movement),
     )
     await insert_statement(tx, request.kind, request.resource_id, executed)

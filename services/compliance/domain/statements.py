@@ -26,6 +26,7 @@ from services.chassis.values.approval import (
 )
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import ContentChanged, MakerIsChecker
+from services.chassis.values.session import NO_SESSION, Session
 
 
 class Act(Enum):
@@ -69,16 +70,14 @@ class Statement:
         beneficiary_party_ids: Who gains from what is asked for. Of anything but a request: nobody.
         approvers_needed: How many persons had to approve it, as the organization's rules said at that moment.
         expires_at: Until when what is asked for can be approved, or what was approved can be done.
-        signed_in_at: When the person had signed in, in seconds since 1970.
-        api_key_id: What signed in for the person, where a program did.
+        session: In which the person said it.
     """
 
     act: Act
     person_id: str
     said_at: datetime
     expires_at: datetime
-    signed_in_at: int | None = None
-    api_key_id: str | None = None
+    session: Session = NO_SESSION
     subject: Subject = NOTHING
     makers: frozenset[str] = frozenset()
     beneficiary_party_ids: frozenset[str] = frozenset()
@@ -155,9 +154,10 @@ def find_lapsed(standings: Mapping[Statement, Standing]) -> dict[Statement, str]
 
 
 def _explain_lapse(statement: Statement, gaining: Collection[str], standing: Standing) -> str | None:
+    signed_in_at = statement.session.signed_in_at
     if statement.act is Act.REQUEST:
-        return "asked for it in a session that was ended" if standing.has_ended(statement.signed_in_at) else None
-    word = Approver(statement.person_id, statement.said_at, statement.signed_in_at)
+        return "asked for it in a session that was ended" if standing.has_ended(signed_in_at) else None
+    word = Approver(statement.person_id, statement.said_at, signed_in_at)
     return explain_lapse(word, (), gaining if statement.act is Act.APPROVAL else (), standing)
 
 

@@ -31,12 +31,12 @@ async def read_standing(
 
 async def read_standings(tx: AsyncConnection, said: Sequence[Statement], now: datetime) -> dict[Statement, Standing]:
     """Of who said each of these."""
-    return {each: await read_standing(tx, each.person_id, now, api_key_id=each.api_key_id) for each in said}
+    return {each: await read_standing(tx, each.person_id, now, api_key_id=each.session.api_key_id) for each in said}
 
 
 async def was_session_ended(tx: AsyncConnection, approval: Approval, now: datetime) -> bool:
     """Whether it was asked for in a session that was ended since."""
-    standing = await read_standing(tx, approval.created_by, now, api_key_id=approval.api_key_id)
+    standing = await read_standing(tx, approval.created_by, now, api_key_id=approval.session.api_key_id)
     return was_asked_in_ended_session(approval, {approval.created_by: standing})
 
 

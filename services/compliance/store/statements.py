@@ -11,6 +11,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import check_rows, seal_of
 from services.chassis.values.ids import new_id
+from services.chassis.values.session import Session
 from services.compliance.domain.statements import Act, Statement, Subject
 from services.compliance.tables import statements
 
@@ -32,8 +33,7 @@ async def insert_statement(tx: AsyncConnection, kind: str, resource_id: str, sta
         "approvers_needed": statement.approvers_needed,
         "created_at": statement.said_at,
         "expires_at": statement.expires_at,
-        "signed_in_at": statement.signed_in_at,
-        "api_key_id": statement.api_key_id,
+        **statement.session._asdict(),
     }
     await tx.execute(sa.insert(statements).values(**values, seal=seal_of(tx, statements, values)))
 
@@ -48,8 +48,7 @@ async def list_statements(tx: AsyncConnection, kind: str, resource_id: str) -> l
             row.person_id,
             row.created_at,
             row.expires_at,
-            row.signed_in_at,
-            row.api_key_id,
+            Session.of_row(row),
             Subject(row.content_hash, row.movement_digest),
             frozenset(row.makers),
             frozenset(row.beneficiary_party_ids),

@@ -12,7 +12,7 @@ from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import Failure
 from services.chassis.values.moves import check_move
 from services.chassis.values.refusals import IllegalStatusChange
-from services.chassis.values.session import Session
+from services.chassis.values.session import NO_SESSION, Session
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refusals import CancellationWindowOver, NothingToResend
 from services.distributions.domain.states import INVESTMENT_MOVES, InvestmentStatus
@@ -41,8 +41,7 @@ class Investment:
     accrual_start_date: date | None = None
     status: InvestmentStatus = InvestmentStatus.PENDING
     refund_requested_by: str | None = None  # who cancels it: the money goes back in this name once it is cleared
-    refund_signed_in_at: int | None = None  # by which sign-in that was asked for, in seconds since 1970
-    refund_api_key_id: str | None = None
+    refund_session: Session = NO_SESSION  # in which that was asked for; what is to be approved of it counts by that
     refund_approved_minor: int = 0  # what two persons saw in it when they decided that it goes back
     refund_failure: Failure | None = None
     external_id: str | None = None
@@ -55,11 +54,6 @@ class Investment:
     @property
     def etag(self) -> str:
         return etag_of(self.investment_id, self.version)
-
-    @property
-    def refund_session(self) -> Session:
-        """In which it was cancelled: what is to be approved of its refund counts by that one."""
-        return Session(self.refund_signed_in_at, self.refund_api_key_id)
 
     @property
     def cleared_minor(self) -> int:
@@ -123,8 +117,7 @@ def begin_cancellings(
             each,
             status=InvestmentStatus.CANCELLING,
             refund_requested_by=person,
-            refund_signed_in_at=session.signed_in_at,
-            refund_api_key_id=session.api_key_id,
+            refund_session=session,
             refund_approved_minor=minor if is_covered else 0,
         )
         for each, minor in zip(investments, funded, strict=True)

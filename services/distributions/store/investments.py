@@ -16,6 +16,7 @@ from services.chassis.data.outbox import enqueue_all
 from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import Row
 from services.chassis.values.failure import read_failure, write_failure
+from services.chassis.values.session import Session
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.states import INVESTMENT_MOVES, InvestmentStatus
 from services.distributions.messages import to_investment
@@ -23,8 +24,13 @@ from services.distributions.tables import investments, moves
 
 
 def _read_investment(row: Row) -> Investment:
-    failure = read_failure(row.refund_failure)
-    return read_fields(Investment, row, status=InvestmentStatus(row.status), refund_failure=failure)
+    return read_fields(
+        Investment,
+        row,
+        status=InvestmentStatus(row.status),
+        refund_session=Session(row.refund_signed_in_at, row.refund_api_key_id),
+        refund_failure=read_failure(row.refund_failure),
+    )
 
 
 def _list_columns(investment: Investment) -> dict[str, Any]:
@@ -32,6 +38,8 @@ def _list_columns(investment: Investment) -> dict[str, Any]:
         investments,
         investment,
         status=investment.status.value,
+        refund_signed_in_at=investment.refund_session.signed_in_at,
+        refund_api_key_id=investment.refund_session.api_key_id,
         refund_failure=write_failure(investment.refund_failure),
         metadata=dict(investment.metadata),
     )

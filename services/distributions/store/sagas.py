@@ -85,10 +85,7 @@ async def list_actors(tx: AsyncConnection, saga_ids: Collection[str]) -> dict[st
         NotSealed
     """
     query = sa.select(sagas).where(is_mine(sagas), sagas.c.saga_id.in_(saga_ids))
-    return {
-        row.saga_id: (row.actor, Session(row.signed_in_at, row.api_key_id))
-        for row in check_rows(tx, sagas, await tx.execute(query))
-    }
+    return {row.saga_id: (row.actor, Session.of_row(row)) for row in check_rows(tx, sagas, await tx.execute(query))}
 
 
 _TAKING = {kind: leases.taking(sagas, count_max=1, where=sagas.c.kind == kind.value) for kind in SagaKind}

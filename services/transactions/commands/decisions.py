@@ -135,7 +135,7 @@ async def ask_confirmation_facts(
         row, _ = await _lock_as_read(tx, request.transaction_id, request.etag)
     person, asked = current_principal().person, row.session.list_asked(row.created_by)
     standings = await parties.list_standings({person: None} | asked)
-    ended = any(standings[maker].has_ended(row.signed_in_at) for maker in asked)
+    ended = any(standings[maker].has_ended(row.session.signed_in_at) for maker in asked)
     return ConfirmationFacts(standings[person].parties, await list_beneficiaries(row, dependencies.peers), ended)
 
 

@@ -25,6 +25,7 @@ from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure, make_failure, read_failure, write_failure
 from services.chassis.values.ids import new_id
+from services.chassis.values.session import Session
 from services.transactions import messages
 from services.transactions.clients import Distributions
 from services.transactions.domain.bank_accounts import BankAccount, check_usable
@@ -228,9 +229,16 @@ def _build_row(plan: _Plan, principal: Principal, order: PayoutOrder) -> dict[st
         "description": item.description or None,
         "provider": RAILS[PAYOUT_METHOD].provider,
         "created_by": principal.person,
-        "signed_in_at": order.sign_in_time.seconds if order.HasField("sign_in_time") else None,
-        "api_key_id": order.api_key_id if order.HasField("api_key_id") else None,
+        **_read_session(order)._asdict(),
     }
+
+
+def _read_session(order: PayoutOrder) -> Session:
+    """In which the person asked for it, as distributions says."""
+    return Session(
+        order.sign_in_time.seconds if order.HasField("sign_in_time") else None,
+        order.api_key_id if order.HasField("api_key_id") else None,
+    )
 
 
 def _read_outcome(

@@ -62,19 +62,13 @@ class Transaction:
     request_subject: str | None
     request_role: str | None
     idempotency_key: str | None
-    signed_in_at: int | None
-    api_key_id: str | None
+    session: Session  # in which it was asked for
     epoch: int
     tries: int
 
     @property
     def etag(self) -> str:
         return etag_of(self.transaction_id, self.version)
-
-    @property
-    def session(self) -> Session:
-        """In which it was asked for."""
-        return Session(self.signed_in_at, self.api_key_id)
 
     @property
     def is_debit(self) -> bool:

@@ -24,6 +24,7 @@ from services.chassis.values.failure import read_failure, write_failure
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.chassis.values.moves import check_move
+from services.chassis.values.session import Session
 from services.transactions import messages
 from services.transactions.domain.states import ARRIVED, ENDED, NEXT, Status
 from services.transactions.domain.transaction import FINAL, PROVISIONAL, Transaction
@@ -59,8 +60,9 @@ def build_transaction(row: sa.Row[Any]) -> Transaction:
     del values["seal"], values["escrow_booked"]
     failure = read_failure(values.pop("failure"))
     amount = Money(values.pop("amount_minor"), values.pop("currency"))
+    session = Session(values.pop("signed_in_at"), values.pop("api_key_id"))
     values["status"] = Status(values["status"])
-    return Transaction(**values, amount=amount, failure=failure)
+    return Transaction(**values, amount=amount, failure=failure, session=session)
 
 
 # A query that runs all the time is built once: to build a statement costs more than to run it.
