@@ -90,7 +90,7 @@ def swap(legs: tuple[Leg, ...], old: LedgerAccount, new: LedgerAccount) -> tuple
     ],
 )
 def test_a_stage_posts_what_the_book_does_not_have_yet(moving, booked, stage, posted):
-    assert build_legs(stage, moving, BookedPosition(booked), available=lambda _: 100) == posted
+    assert build_legs(stage, moving, BookedPosition(booked), count_takeable=lambda _: 100) == posted
 
 
 def test_money_that_came_back_before_it_was_heard_of_was_pending_and_is_not():
@@ -103,7 +103,7 @@ def test_money_that_arrives_in_a_frozen_account_is_unexplained_until_somebody_ex
 
 
 @pytest.mark.parametrize(
-    ("credited", "available", "posted"),
+    ("credited", "takeable", "posted"),
     [
         # the money is still there
         (SUBSCRIPTION, {SUBSCRIPTION: 100, CASH: 100}, (debit(SUBSCRIPTION, 100), credit(CASH, 100))),
@@ -147,10 +147,11 @@ def test_money_that_arrives_in_a_frozen_account_is_unexplained_until_somebody_ex
         ),
     ],
 )
-def test_a_late_return_is_never_refused_and_never_overdraws(credited, available, posted):
+def test_a_late_return_is_never_refused_and_never_overdraws(credited, takeable, posted):
     booked = BookedPosition(swap(ARRIVED, SUBSCRIPTION, credited))
     assert (
-        build_legs(Stage.RETURNED, CONTRIBUTION, booked, available=lambda account: available.get(account, 0)) == posted
+        build_legs(Stage.RETURNED, CONTRIBUTION, booked, count_takeable=lambda account: takeable.get(account, 0))
+        == posted
     )
 
 
@@ -159,12 +160,12 @@ def test_a_late_return_is_never_refused_and_never_overdraws(credited, available,
     [(250, PAID_OUT), (100, PAID_OUT), (40, (debit(IN_TRANSIT, 40), credit(CASH, 40))), (0, ()), (-5, ())],
 )
 def test_a_payout_that_settled_is_owed_to_the_rails_as_far_as_cash_does_not_cover_it(cash, posted):
-    assert build_legs(Stage.SETTLED, PAYOUT, BookedPosition(SUBMITTED_OUT), available=lambda _: cash) == posted
+    assert build_legs(Stage.SETTLED, PAYOUT, BookedPosition(SUBMITTED_OUT), count_takeable=lambda _: cash) == posted
 
 
 def test_money_that_comes_back_from_a_frozen_account_is_taken_from_where_it_was_put():
     booked = BookedPosition(swap(ARRIVED, SUBSCRIPTION, SUSPENSE))
-    legs = build_legs(Stage.RETURNED, CONTRIBUTION, booked, frozen=True, available=lambda _: 100)
+    legs = build_legs(Stage.RETURNED, CONTRIBUTION, booked, frozen=True, count_takeable=lambda _: 100)
     assert legs == (debit(SUSPENSE, 100), credit(CASH, 100))
 
 
@@ -172,7 +173,7 @@ def test_money_that_comes_back_from_a_frozen_account_is_taken_from_where_it_was_
 @pytest.mark.parametrize("stage", list(Stage))
 def test_every_stage_balances_in_each_layer(moving, stage):
     for booked in ((), ON_ITS_WAY_IN, ARRIVED, SUBMITTED_OUT, (*SUBMITTED_OUT, *PAID_OUT)):
-        legs = build_legs(stage, moving, BookedPosition(booked), available=lambda _: 40)
+        legs = build_legs(stage, moving, BookedPosition(booked), count_takeable=lambda _: 40)
         for layer in Layer:
             signed = [leg.amount_minor if leg.direction.value == "DEBIT" else -leg.amount_minor
                       for leg in legs if leg.layer is layer]  # fmt: skip

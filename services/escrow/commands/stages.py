@@ -62,10 +62,10 @@ async def book_stage(
     if _key_of(Stage.RETURNED, moving, transaction).key in keys:
         return  # it came back, so whatever else is heard of it is heard late
     position = BookedPosition(leg for entry in booked for leg in entry.legs)
-    left = _Left({}, [])
+    takeable = _Takeable({}, {})
     if asks_what_is_left(stage, moving):
-        left = await _ask_what_is_left(tx, escrow_account_id, moving, position)
-    legs = build_legs(stage, moving, position, frozen=frozen, available=left.count_available)
+        takeable = await _read_takeable(tx, escrow_account_id, moving, position)
+    legs = build_legs(stage, moving, position, frozen=frozen, count_takeable=takeable.count)
     reverses = reversed_entry(stage, [(entry.journal_entry_id, entry.legs) for entry in booked]) if legs else None
     if reverses and await journal.is_reversed(tx, reverses):
         reverses = None  # whoever reversed it, the bank has done what it has done
@@ -74,7 +74,7 @@ async def book_stage(
         legs = build_coming_and_going(moving)
     if not legs:
         return
-    await left.override_holds(tx, transaction.transaction_id, legs, now)
+    await takeable.override_holds(tx, transaction.transaction_id, legs, now)
     await book_in(tx, [_build_entry(stage, moving, transaction, legs, reverses, min(occurred_at, now))], now)
     _tell_of_debt(escrow_account_id, transaction, legs)
     if stage is Stage.SETTLED and moving.type.is_held and _is_at_risk(transaction) and not frozen:
@@ -92,43 +92,40 @@ async def book_stage(
 
 
 @dataclass(frozen=True, slots=True)
-class _Left:
-    """What may be taken of the ledger accounts that a transaction may touch.
+class _Takeable:
+    """What the bank can take of the ledger accounts that a transaction may touch.
 
     What the bank has done is booked as if no person held anything: whose money it is, no one person decides by a hold.
     """
 
-    free: Mapping[LedgerAccount, int]  # posted less held
-    holds: Sequence[sa.Row[Any]]  # of persons, in the order in which they are overridden
+    available: Mapping[LedgerAccount, int]
+    holds: Mapping[LedgerAccount, Sequence[sa.Row[Any]]]  # of persons, in the order in which they are overridden
 
-    def count_available(self, account: LedgerAccount) -> int:
-        return self.free.get(account, 0) + sum(hold.amount_minor for hold in self._list_holds_on(account))
+    def count(self, account: LedgerAccount) -> int:
+        return self.available.get(account, 0) + sum(hold.amount_minor for hold in self.holds.get(account, ()))
 
     async def override_holds(
         self, tx: AsyncConnection, transaction_id: str, legs: Sequence[Leg], now: datetime
     ) -> None:
         """Frees what the legs take and persons hold."""
         for leg in legs:
-            found = self._list_holds_on(leg.ledger_account)
+            found = self.holds.get(leg.ledger_account, ())
             if found and leg.layer is Layer.POSTED:
-                missing_minor = leg.amount_minor - self.free[leg.ledger_account]
+                missing_minor = leg.amount_minor - self.available[leg.ledger_account]
                 await holds.override_holds(tx, found, missing_minor, transaction_id, now)
 
-    def _list_holds_on(self, account: LedgerAccount) -> list[sa.Row[Any]]:
-        return [hold for hold in self.holds if (hold.kind, hold.party_id) == (account.kind, account.party_id)]
 
-
-async def _ask_what_is_left(
+async def _read_takeable(
     tx: AsyncConnection, escrow_account_id: str, moving: Moving, position: BookedPosition
-) -> _Left:
+) -> _Takeable:
     """Raises: NotSealed"""
     await check_whole_book(tx, escrow_account_id)
     accounts = [CASH, SUSPENSE, moving.target, *(account for account, _ in position.credited())]
     balances = await escrow_accounts.list_balances(tx, escrow_account_id, accounts)
     held = [each.ledger_account for each in balances if each.held_minor]
     await check_holds_on(tx, escrow_account_id, held)
-    free = {each.ledger_account: each.posted_minor - each.held_minor for each in balances}
-    return _Left(free, await list_holds_of_persons(tx, escrow_account_id, held) if held else [])
+    available = {each.ledger_account: each.posted_minor - each.held_minor for each in balances}
+    return _Takeable(available, await list_holds_of_persons(tx, escrow_account_id, held) if held else {})
 
 
 def _tell_of_debt(escrow_account_id: str, transaction: transactions_pb2.Transaction, legs: Sequence[Leg]) -> None:

@@ -93,17 +93,22 @@ class BookedPosition:
         return tuple(sorted(legs, key=lambda leg: (leg.direction.value != "DEBIT", leg.ledger_account)))
 
 
-# How much of a ledger account may be taken now: posted, less what is held because the bank may still take it back.
-Available = Callable[[LedgerAccount], int]
+# How much of a ledger account the bank can take now: what is available, and what persons hold of the rest.
+CountTakeable = Callable[[LedgerAccount], int]
 
 
 def build_legs(
-    stage: Stage, moving: Moving, booked: BookedPosition, *, frozen: bool = False, available: Available = lambda _: 0
+    stage: Stage,
+    moving: Moving,
+    booked: BookedPosition,
+    *,
+    frozen: bool = False,
+    count_takeable: CountTakeable = lambda _: 0,
 ) -> tuple[Leg, ...]:
     """The legs the stage posts; none where the book has it already."""
     if moving.type.is_debit:
-        return _money_in(stage, moving, booked, frozen=frozen, available=available)
-    return _money_out(stage, booked, available)
+        return _money_in(stage, moving, booked, frozen=frozen, count_takeable=count_takeable)
+    return _money_out(stage, booked, count_takeable)
 
 
 def asks_what_is_left(stage: Stage, moving: Moving) -> bool:
@@ -112,7 +117,7 @@ def asks_what_is_left(stage: Stage, moving: Moving) -> bool:
 
 
 def _money_in(
-    stage: Stage, moving: Moving, booked: BookedPosition, *, frozen: bool, available: Available
+    stage: Stage, moving: Moving, booked: BookedPosition, *, frozen: bool, count_takeable: CountTakeable
 ) -> tuple[Leg, ...]:
     amount = moving.amount_minor
     pending = booked.undone(Layer.PENDING)
@@ -126,7 +131,7 @@ def _money_in(
         came = (debit(IN_TRANSIT, amount), credit(target, amount), debit(CASH, amount), credit(IN_TRANSIT, amount))
         return (*pending, *came)
     if stage is Stage.RETURNED and settled:
-        return _return(moving, booked, frozen=frozen, available=available)
+        return _return(moving, booked, frozen=frozen, count_takeable=count_takeable)
     return pending
 
 
@@ -140,7 +145,7 @@ def build_coming_and_going(moving: Moving) -> tuple[Leg, ...]:
     return (*_on_its_way(moving), *mirror(_on_its_way(moving)))
 
 
-def _return(moving: Moving, booked: BookedPosition, *, frozen: bool, available: Available) -> tuple[Leg, ...]:
+def _return(moving: Moving, booked: BookedPosition, *, frozen: bool, count_takeable: CountTakeable) -> tuple[Leg, ...]:
     """The bank has taken settled money back, so it is booked whatever is left: never refused, never silent.
 
     What the party's money no longer covers is owed by the party; what cash no longer covers is owed to the rails.
@@ -152,13 +157,13 @@ def _return(moving: Moving, booked: BookedPosition, *, frozen: bool, available: 
     # is still where it was put.
     put = [account for account, _ in booked.credited()]
     for account in dict.fromkeys([*put, moving.target] if frozen else [moving.target, *put]):
-        taken = max(0, min(left, available(account)))
+        taken = max(0, min(left, count_takeable(account)))
         if taken:
             legs.append(debit(account, taken))
             left -= taken
     if left:
         legs.append(debit(account_of_party(LedgerAccountKind.RETURNS_RECEIVABLE, moving.party_id), left))
-    from_cash = max(0, min(amount, available(CASH)))
+    from_cash = max(0, min(amount, count_takeable(CASH)))
     if from_cash:
         legs.append(credit(CASH, from_cash))
     if amount > from_cash:
@@ -166,11 +171,11 @@ def _return(moving: Moving, booked: BookedPosition, *, frozen: bool, available: 
     return tuple(legs)
 
 
-def _money_out(stage: Stage, booked: BookedPosition, available: Available) -> tuple[Leg, ...]:
+def _money_out(stage: Stage, booked: BookedPosition, count_takeable: CountTakeable) -> tuple[Leg, ...]:
     if stage is Stage.SETTLED:
         # A bank may have taken a return out of the same cash meanwhile. The provider has paid all the same: what cash
         # does not cover stays owed to the rails, as it does when the return comes last.
-        paid = max(0, min(-booked.in_transit(), available(CASH)))
+        paid = max(0, min(-booked.in_transit(), count_takeable(CASH)))
         return (debit(IN_TRANSIT, paid), credit(CASH, paid)) if paid else ()
     if stage in (Stage.ENDED, Stage.RETURNED):
         return booked.undone(Layer.POSTED)

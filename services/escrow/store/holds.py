@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from services.chassis.data.database import driver_connection
 from services.chassis.data.due import Due
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import Seals, check_read_row, check_row, seal_of, seals_of
-from services.escrow.domain.chart import LedgerAccount
+from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind
 from services.escrow.tables import (
     escrow_accounts,
     holds,
@@ -109,8 +110,9 @@ async def find_hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -
 
 async def list_holds_of_persons(
     tx: AsyncConnection, escrow_account_id: str, accounts: Iterable[LedgerAccount]
-) -> list[sa.Row[Any]]:
+) -> dict[LedgerAccount, list[sa.Row[Any]]]:
     """Open holds that protect no transaction, so that a person placed them; the last placed first. Raises: NotSealed"""
+    found: dict[LedgerAccount, list[sa.Row[Any]]] = defaultdict(list)
     table = holds.c
     query = select_holds_with_account().where(
         is_mine(holds),
@@ -120,7 +122,10 @@ async def list_holds_of_persons(
         sa.tuple_(table.kind, table.party_id).in_([(each.kind.value, each.party_id) for each in accounts]),
     )
     newest_first = query.order_by(table.created_at.desc(), table.hold_id.desc())
-    return [check_row(tx, holds, row) for row in await tx.execute(newest_first)]
+    for row in await tx.execute(newest_first):
+        check_row(tx, holds, row)
+        found[LedgerAccount(LedgerAccountKind(row.kind), row.party_id)].append(row)
+    return found
 
 
 async def check_holds_on(tx: AsyncConnection, escrow_account_id: str, accounts: Iterable[LedgerAccount]) -> None:
