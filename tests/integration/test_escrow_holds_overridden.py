@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from realco.escrow.v1 import holds_pb2 as holds_pb
 from structlog.testing import capture_logs
 
 from services.chassis.calls.auth import Principal
+from services.chassis.calls.wire import to_timestamp
 from services.escrow.domain.chart import CHART
 from services.escrow.domain.types import PAYOUTS_BY_SOURCE, TYPES
 from tests.support.escrow import NOW, Escrow, Payment, refusal, usd
@@ -137,3 +139,18 @@ async def test_what_another_payment_keeps_back_is_overridden_by_no_return(escrow
     await early.happens(escrow, "RETURNED")
     assert await escrow.held(account) == {SUBSCRIPTION: 30}
     assert (await escrow.posted(account))["returns_receivable:inv-001"] == 100
+
+
+async def test_what_a_hold_whose_time_ran_out_held_besides_is_not_held_anew(escrow):
+    """In a frozen account such a hold lasts until the account is unfrozen."""
+    account = await escrow.open()
+    payment = Payment(account, "ESCROW_DEPOSIT", 100)
+    await escrow.post(account, ("cash", 10), (SUBSCRIPTION, -10))
+    await payment.happens(escrow, "SETTLED", "COMPLETED")
+    await escrow.hold(account, SUBSCRIPTION, 105, expire_time=to_timestamp(NOW + timedelta(days=1)))
+    await escrow.freeze(account)
+    await escrow.pass_time(days=2)
+    await payment.happens(escrow, "RETURNED")
+    assert (await escrow.posted(account), await escrow.held(account)) == ({"cash": 10, SUBSCRIPTION: 10}, {})
+    [hold] = [each for each in await list_holds(escrow, account) if not each.transaction_id]
+    assert (hold.status, hold.overridden_amount) == (holds_pb.Hold.OVERRIDDEN, usd(95))

@@ -19,6 +19,7 @@ from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
 from services.chassis.values.invariant import invariant
+from services.chassis.values.money import Money
 from services.chassis.values.refusals import (
     CurrencyMismatch,
     EscrowAccountClosed,
@@ -91,13 +92,13 @@ async def reserve_money(
     expires_at: datetime | None = None,
     external_id: str | None = None,
     metadata: Mapping[str, str] | None = None,
-    created_by: str = "",
+    created_by: str | None = None,
     replaces_hold_id: str | None = None,
 ) -> sa.Row[Any]:
     """Places a hold on a ledger account; its row.
 
     Args:
-        created_by: Who wanted it; the caller, if it is empty.
+        created_by: Who wanted it; None: the caller.
 
     Raises:
         DomainError: less is available, or the escrow account is closed, absent or of another currency.
@@ -173,7 +174,7 @@ async def capture_hold(tx: AsyncConnection, request: pb.CaptureHoldRequest, now:
     captured = request.amount.amount_minor if request.HasField("amount") else hold.amount_minor
     # First the hold, so that what it held is free to move; then the money. Both or neither.
     row = await end_hold(
-        tx, request.escrow_account_id, request.hold_id, "CAPTURED", now, moved_minor=captured, currency=hold.currency
+        tx, request.escrow_account_id, request.hold_id, "CAPTURED", now, moved=Money(captured, hold.currency)
     )
     entry = NewEntry(
         org_id=principal.org_id,
@@ -199,15 +200,14 @@ async def end_hold(
     status: str,
     now: datetime,
     *,
-    moved_minor: int = 0,
-    currency: str = "",
+    moved: Money | None = None,
     when_frozen: bool = False,
     returned_transaction_id: str | None = None,
 ) -> sa.Row[Any]:
     """Ends an open hold, once; its row.
 
     Args:
-        moved_minor: How much of what it held moves: it was captured, or a return took it.
+        moved: What of it moves, since it was captured, or a return took it; None: nothing.
         returned_transaction_id: The transaction whose return took it.
 
     Raises:
@@ -221,12 +221,12 @@ async def end_hold(
         status,
         now,
         principal.person,
-        moved_minor=moved_minor,
+        moved_minor=0 if moved is None else moved.amount_minor,
         when_frozen=when_frozen,
         returned_transaction_id=returned_transaction_id,
     )
     if verdict.outcome != "done":
-        _refuse_ending(verdict, escrow_account_id, hold_id, moved_minor, currency)
+        _refuse_ending(verdict, escrow_account_id, status, moved)
     return await _publish(tx, _ENDS[status], escrow_account_id, hold_id, now)
 
 
@@ -235,7 +235,8 @@ async def override_holds(
 ) -> None:
     """Ends holds, in their order, until what a return takes is free to move. What one held besides is held anew.
 
-    The bank has the money, whatever a person wanted held. The hold of the rest is that person's, too.
+    The bank has the money, whatever a person wanted held. The hold of the rest is that person's, too. One whose time
+    ran out, which in a frozen account lasts until it is unfrozen, is over, the rest as well.
     """
     for hold in holds:
         if missing_minor <= 0:
@@ -248,12 +249,12 @@ async def override_holds(
             hold.hold_id,
             "OVERRIDDEN",
             now,
-            moved_minor=taken_minor,
-            currency=hold.currency,
+            moved=Money(taken_minor, hold.currency),
             when_frozen=True,
             returned_transaction_id=returned_transaction_id,
         )
-        if hold.amount_minor > taken_minor:
+        has_run_out = hold.expires_at is not None and hold.expires_at <= now
+        if hold.amount_minor > taken_minor and not has_run_out:
             await reserve_money(
                 tx,
                 hold.escrow_account_id,
@@ -289,24 +290,23 @@ async def let_hold_expire(
         await _publish(tx, events.HoldUpdated, escrow_account_id, hold_id, now)
 
 
-def _refuse_ending(
-    verdict: HoldVerdict, escrow_account_id: str, hold_id: str, moved_minor: int, currency: str
-) -> NoReturn:
+def _refuse_ending(verdict: HoldVerdict, escrow_account_id: str, status: str, moved: Money | None) -> NoReturn:
     match verdict.outcome:
         case "not_found":
             raise refusals.HoldNotFound()
         case "frozen":
             raise EscrowAccountFrozen(escrow_account_id)
         case "exceeds":
+            assert moved is not None  # nothing is no more than is held
             raise refusals.CaptureExceedsHold(
                 "More is captured than is held.",
                 fields={"amount.amount_minor": "is more than is held"},
                 held_minor=verdict.available_minor,
-                requested_minor=moved_minor,
-                currency_code=currency,
+                requested_minor=moved.amount_minor,
+                currency_code=moved.currency,
             )
         case _:
-            raise IllegalStatusChange(verdict.subject, "CAPTURED" if moved_minor else "RELEASED")
+            raise IllegalStatusChange(verdict.subject, status)
 
 
 async def _lock_as_read(tx: AsyncConnection, request: pb.CaptureHoldRequest | pb.ReleaseHoldRequest) -> sa.Row[Any]:
