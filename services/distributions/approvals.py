@@ -118,7 +118,7 @@ class _Details:
             beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
             changes=(Change("status", offering.status.value, "CLOSED"), attempts, *_list_account_changes(offering, to)),
             explanations=(*map(explain_gate, found), *explain_failure(offering.closing_failure), account),
-            effects=await self._foresee(offering, minor, {"SUBSCRIPTION": -1, "ISSUER_PROCEEDS": 1}),
+            effects=await self._list_effects(offering, minor, {"SUBSCRIPTION": -1, "ISSUER_PROCEEDS": 1}),
         )
 
     async def describe_proceeds(self, request: offerings_pb2.ResendProceedsRequest, now: datetime) -> ApprovalDetails:
@@ -139,7 +139,7 @@ class _Details:
             beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
             changes=_list_account_changes(offering, to),
             explanations=(*explain_failure(offering.proceeds_failure), account),
-            effects=await self._foresee(offering, last.amount_minor, _out_of("ISSUER_PROCEEDS")),
+            effects=await self._list_effects(offering, last.amount_minor, _out_of("ISSUER_PROCEEDS")),
         )
 
     async def describe_refund(self, request: offerings_pb2.RefundOfferingRequest, now: datetime) -> ApprovalDetails:
@@ -156,7 +156,7 @@ class _Details:
             amount=Money(minor, offering.currency),
             beneficiary_party_ids=frozenset(each.party_id for each in back),
             changes=(Change("status", offering.status.value, "REFUNDED"),),
-            effects=await self._foresee(offering, minor, _out_of("SUBSCRIPTION")),
+            effects=await self._list_effects(offering, minor, _out_of("SUBSCRIPTION")),
         )
 
     async def describe_cancellation(
@@ -178,7 +178,7 @@ class _Details:
             beneficiary_party_ids=frozenset({investment.party_id}),
             changes=(Change("status", investment.status.value, wanted.value),),
             is_done=investment.is_withdrawn,
-            effects=await self._foresee(offering, minor, _out_of("SUBSCRIPTION")),
+            effects=await self._list_effects(offering, minor, _out_of("SUBSCRIPTION")),
         )
 
     async def describe_refund_again(self, request: offerings_pb2.ResendRefundRequest, now: datetime) -> ApprovalDetails:
@@ -196,7 +196,7 @@ class _Details:
             amount=amount,
             beneficiary_party_ids=frozenset({investment.party_id}),
             explanations=explain_failure(investment.refund_failure),
-            effects=await self._foresee(offering, minor, _out_of("SUBSCRIPTION")),
+            effects=await self._list_effects(offering, minor, _out_of("SUBSCRIPTION")),
         )
 
     # --- distributions ---
@@ -220,7 +220,7 @@ class _Details:
             beneficiary_party_ids=frozenset({allocation.party_id}),
             changes=(Change("bank_account_id", None, to),) if to else (),
             explanations=(explain_attempt(allocation), account),
-            effects=await self._foresee(offering, minor, _out_of("PAYABLE")),
+            effects=await self._list_effects(offering, minor, _out_of("PAYABLE")),
         )
 
     async def describe_distribution(self, approval: Approval, now: datetime) -> ApprovalDetails:
@@ -244,12 +244,12 @@ class _Details:
                 explain_basis(offering, distribution, declaring),
                 explain_clearances([each.party_id for each in clearances if not each.cleared]),
             ),
-            effects=await self._foresee(offering, distribution.amount_minor, {"DISTRIBUTABLE": -1, "PAYABLE": 1}),
+            effects=await self._list_effects(offering, distribution.amount_minor, {"DISTRIBUTABLE": -1, "PAYABLE": 1}),
         )
 
     # --- what others know ---
 
-    async def _foresee(self, offering: Offering, minor: int, moved: Mapping[str, int]) -> tuple[Effect, ...]:
+    async def _list_effects(self, offering: Offering, minor: int, moved: Mapping[str, int]) -> tuple[Effect, ...]:
         """What moving the amount does to the kinds of ledger accounts: +1 for one that grows by it, -1 that shrinks."""
         balance = await self._dependencies.peers.escrow.get_escrow_account_balance(offering.escrow_account_id)
         posted = {

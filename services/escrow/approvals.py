@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
@@ -74,6 +74,19 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
     return Approvals(dependencies, requests, APPROVAL_EVENTS)
 
 
+class _Preview(NamedTuple):
+    """What legs would do in an escrow account.
+
+    Args:
+        effects: To what is posted on each ledger account.
+        beneficiary_party_ids: Who gains by them.
+    """
+
+    account: EscrowAccount
+    effects: tuple[Effect, ...]
+    beneficiary_party_ids: frozenset[str]
+
+
 class _Details:
     """What a person who decides has to know."""
 
@@ -107,21 +120,18 @@ class _Details:
     async def _describe_legs(self, summary: str, escrow_account_id: str, wanted: Sequence[NewEntry]) -> ApprovalDetails:
         """What the entries do together to each ledger account, as far as it is posted."""
         legs = [leg for entry in wanted for leg in entry.legs]
-        account, effects, gaining = await self._foresee(escrow_account_id, legs)
+        preview = await self._preview_legs(escrow_account_id, legs)
         moved = sum(leg.amount_minor for leg in legs if leg.direction is Direction.DEBIT)
         return ApprovalDetails(
-            f"{summary} ({account.display_name})",
+            f"{summary} ({preview.account.display_name})",
             escrow_account_id,
             escrow_account_id,
-            amount=Money(moved, account.currency),
-            beneficiary_party_ids=gaining,
-            effects=effects,
+            amount=Money(moved, preview.account.currency),
+            beneficiary_party_ids=preview.beneficiary_party_ids,
+            effects=preview.effects,
         )
 
-    async def _foresee(
-        self, escrow_account_id: str, legs: Sequence[Leg]
-    ) -> tuple[EscrowAccount, tuple[Effect, ...], frozenset[str]]:
-        """The account, what the legs do to what is posted on each ledger account, and who gains by them."""
+    async def _preview_legs(self, escrow_account_id: str, legs: Sequence[Leg]) -> _Preview:
         changes = _sum_changes(leg for leg in legs if leg.layer is Layer.POSTED)
         async with self._dependencies.database.begin() as tx:
             account = await self._require_account(tx, escrow_account_id)
@@ -136,7 +146,7 @@ class _Details:
             )
             for each, change in changes.items()
         )
-        return account, effects, await self._list_gaining(escrow_account_id, list_grown(legs))
+        return _Preview(account, effects, await self._list_gaining(escrow_account_id, list_grown(legs)))
 
     async def _list_gaining(self, escrow_account_id: str, credited: Collection[LedgerAccount]) -> frozenset[str]:
         database, distributions = self._dependencies.database, self._dependencies.peers.distributions
@@ -191,16 +201,16 @@ class _Details:
         )
         minor = request.amount.amount_minor if request.HasField("amount") else hold.amount_minor
         legs = [debit(held, minor), credit(receiving, minor)]
-        account, effects, gaining = await self._foresee(request.escrow_account_id, legs)
-        amount = Money(minor, account.currency)
+        preview = await self._preview_legs(request.escrow_account_id, legs)
+        amount = Money(minor, preview.account.currency)
         return ApprovalDetails(
-            f"Capture {amount} of a hold on {held}, for {receiving} ({account.display_name})",
+            f"Capture {amount} of a hold on {held}, for {receiving} ({preview.account.display_name})",
             request.hold_id,
             request.escrow_account_id,
             amount=amount,
             makers=frozenset({hold.created_by}),
-            beneficiary_party_ids=gaining,
-            effects=effects,
+            beneficiary_party_ids=preview.beneficiary_party_ids,
+            effects=preview.effects,
         )
 
     async def describe_release(self, request: holds_pb.ReleaseHoldRequest, now: datetime) -> ApprovalDetails:

@@ -79,7 +79,7 @@ class Poster:
         """What became of each entry, in order; what was refused before it came here stays refused.
 
         Args:
-            validate_only: Only judge what would become of them.
+            validate_only: Only say what would become of them.
 
         Raises:
             TooManyWaiting: come back later; nothing was done.
@@ -90,7 +90,7 @@ class Poster:
 
     async def _decide(self, entries: Sequence[NewEntry], *, validate_only: bool) -> list[Outcome]:
         if validate_only:
-            return await booking.judge(self._database, entries, self._clock.now())
+            return await booking.rehearse_booking(self._database, entries, self._clock.now())
         return await self._wait_for(entries)
 
     async def drain(self) -> None:
