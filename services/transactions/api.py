@@ -33,7 +33,10 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
     async def CreateTransaction(self, request: pb.CreateTransactionRequest, context: ServicerContext) -> pb.Transaction:
         creation.check_create_transaction(request, current_principal())
         answer = await self._dependencies.write_on_facts(
-            request, pb.Transaction, partial(creation.judge_new_inflow, self._dependencies), creation.create_transaction
+            request,
+            pb.Transaction,
+            partial(creation.ask_about_new_inflow, self._dependencies),
+            creation.create_transaction,
         )
         return await evaluation.evaluate_and_keep_answer(self._dependencies, request, answer)
 
@@ -54,7 +57,7 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
         return await self._dependencies.write_on_facts(
             request,
             pb.Transaction,
-            partial(decisions.judge_inflow_again, self._dependencies),
+            partial(decisions.ask_about_inflow_again, self._dependencies),
             decisions.retry_transaction,
         )
 

@@ -95,7 +95,7 @@ class _Details:
     async def describe_transaction(self, approval: Approval, now: datetime) -> ApprovalDetails:
         transaction_id = approval.resource_id
         async with self._dependencies.database.begin() as tx:
-            row = (await store.list_transactions(tx, [transaction_id])).get(transaction_id)
+            row = await store.find_transaction(tx, transaction_id)
             if row is None:
                 raise TransactionNotFound()
             reason = json.loads(approval.content)["resource"]["approvalReason"]

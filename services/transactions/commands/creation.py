@@ -11,7 +11,7 @@ from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.values.errors import InvalidField, Unavailable
 from services.chassis.values.ids import new_id
 from services.transactions.actions import answer_transaction
-from services.transactions.commands.inflow import Inflow, InflowVerdict, check_commitment, judge_inflow
+from services.transactions.commands.inflow import Inflow, InflowVerdict, ask_about_inflow, check_commitment
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.bank_accounts import check_usable
 from services.transactions.domain.rails import RAILS
@@ -46,7 +46,7 @@ def check_create_transaction(request: pb.CreateTransactionRequest, principal: Pr
         raise InvalidField("The request is not valid.", fields=faults)
 
 
-async def judge_new_inflow(dependencies: Dependencies, request: pb.CreateTransactionRequest) -> InflowVerdict:
+async def ask_about_new_inflow(dependencies: Dependencies, request: pb.CreateTransactionRequest) -> InflowVerdict:
     """Asks the other services from whom the money is to come, and whether it could be received.
 
     Where compliance is away an unknown party is let in: its transaction waits for compliance, which refuses it.
@@ -61,7 +61,7 @@ async def judge_new_inflow(dependencies: Dependencies, request: pb.CreateTransac
     if unknown is not None:
         return InflowVerdict(unknown)
     inflow = Inflow.of_request(request, current_principal().choose_party(request.party_id))
-    return await judge_inflow(inflow, dependencies.peers)
+    return await ask_about_inflow(inflow, dependencies.peers)
 
 
 async def create_transaction(

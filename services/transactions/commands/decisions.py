@@ -17,7 +17,7 @@ from services.chassis.values.etags import check_etag
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.approvals import TRANSACTION_APPROVALS, find_approval
 from services.transactions.commands.beneficiaries import list_approval_beneficiaries, list_beneficiaries
-from services.transactions.commands.inflow import Inflow, InflowVerdict, check_commitment, judge_inflow
+from services.transactions.commands.inflow import Inflow, InflowVerdict, ask_about_inflow, check_commitment
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain import schedule
 from services.transactions.domain.bank_accounts import check_usable
@@ -38,7 +38,7 @@ from services.transactions.store import transactions as store
 async def list_gaining(dependencies: Dependencies, transaction_id: str) -> frozenset[str]:
     """Who gains by now if it is approved: others may have come in since it began to wait. Raises Unavailable."""
     async with dependencies.database.begin() as tx:
-        row = (await store.list_transactions(tx, [transaction_id])).get(transaction_id)
+        row = await store.find_transaction(tx, transaction_id)
     if row is None or row.status is not Status.PENDING_APPROVAL:
         return frozenset()
     return await list_approval_beneficiaries(row, dependencies.peers)
@@ -132,7 +132,7 @@ async def ask_confirmation_facts(
 ) -> ConfirmationFacts:
     """Raises: Unavailable, SessionEnded, TransactionNotFound, EtagMismatch."""
     async with dependencies.database.begin() as tx:
-        row, _ = await _lock_as_read(tx, request.transaction_id, request.etag)
+        row = await _require_as_read(tx, request.transaction_id, request.etag)
     person, asked = current_principal().person, row.session.list_asked(row.created_by)
     standings = await parties.list_standings({person: None} | asked)
     ended = any(standings[maker].has_ended(row.session.signed_in_at) for maker in asked)
@@ -173,19 +173,19 @@ async def confirm_transaction(
     return answer_transaction(row, now)
 
 
-async def judge_inflow_again(dependencies: Dependencies, request: pb.RetryTransactionRequest) -> InflowVerdict:
+async def ask_about_inflow_again(dependencies: Dependencies, request: pb.RetryTransactionRequest) -> InflowVerdict:
     """Whether the money could still be received. Where a rule refuses the attempt, nobody is asked.
 
     Raises:
         Unavailable, TransactionNotFound
     """
     async with dependencies.database.begin() as tx:
-        row, _ = await _lock_as_read(tx, request.transaction_id, request.etag)
+        row = await _require_as_read(tx, request.transaction_id, request.etag)
     try:
         check_may_retry(row, dependencies.clock.now())
     except DomainError:
         return InflowVerdict()
-    return await judge_inflow(Inflow.of_transaction(row), dependencies.peers)
+    return await ask_about_inflow(Inflow.of_transaction(row), dependencies.peers)
 
 
 async def retry_transaction(
@@ -236,6 +236,13 @@ async def queue_again(tx: AsyncConnection, row: Transaction, *, actor: str, now:
     )
 
 
+async def _require_as_read(tx: AsyncConnection, transaction_id: str, etag: str) -> Transaction:
+    """As `_lock_as_read`, to ask others about it before the transaction that decides, which reads it again."""
+    row = _require(await store.find_transaction(tx, transaction_id))
+    check_etag(etag, row.etag)
+    return row
+
+
 async def _lock_as_read(tx: AsyncConnection, transaction_id: str, etag: str) -> tuple[Transaction, str]:
     """The transaction, locked, in the version that was read, and who decides. Raises EtagMismatch, and as `_lock`."""
     row, person = await _lock(tx, transaction_id)
@@ -244,9 +251,12 @@ async def _lock_as_read(tx: AsyncConnection, transaction_id: str, etag: str) -> 
 
 
 async def _lock(tx: AsyncConnection, transaction_id: str) -> tuple[Transaction, str]:
+    """Raises TransactionNotFound."""
+    return _require(await store.lock_transaction(tx, transaction_id)), current_principal().person
+
+
+def _require(row: Transaction | None) -> Transaction:
     """Raises TransactionNotFound: also for the transaction of a party the caller does not act for."""
-    principal = current_principal()
-    row = await store.lock_transaction(tx, transaction_id)
-    if row is None or not principal.may_reach(row.party_id):
+    if row is None or not current_principal().may_reach(row.party_id):
         raise TransactionNotFound()
-    return row, principal.person
+    return row

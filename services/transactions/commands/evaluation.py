@@ -34,33 +34,33 @@ from services.transactions.store import transactions as store
 _C = ComplianceCheck
 
 
-class Judgement(NamedTuple):
+class Evaluation(NamedTuple):
     """What others say of one transaction: what compliance decides, and who gains from it if somebody approves it."""
 
     result: EvaluationResult
     beneficiaries: Collection[str] = ()
 
     @classmethod
-    def undecided(cls, row: Transaction) -> Judgement:
+    def undecided(cls, row: Transaction) -> Evaluation:
         return cls(EvaluationResult(transaction_id=row.transaction_id))
 
 
-async def judge(dependencies: Dependencies, rows: Sequence[Transaction]) -> list[Judgement]:
+async def evaluate_transactions(dependencies: Dependencies, rows: Sequence[Transaction]) -> list[Evaluation]:
     """One a transaction, in their order; undecided, where it waits for an approval and escrow cannot say who gains.
 
     Asks compliance, and escrow. Raises Unavailable: compliance is away.
     """
     peers = dependencies.peers
     results = await peers.compliance.batch_evaluate_transactions([build_item(row) for row in rows])
-    judged = list(zip(rows, results, strict=True))
-    waiting = [row for row, result in judged if _find_approval_reason(row, result) is not None]
+    evaluated = list(zip(rows, results, strict=True))
+    waiting = [row for row, result in evaluated if _find_approval_reason(row, result) is not None]
     gaining = await _ask_who_gains(waiting, peers)
     unknown = {row.transaction_id for row in waiting} - gaining.keys()
     return [
-        Judgement.undecided(row)
+        Evaluation.undecided(row)
         if row.transaction_id in unknown
-        else Judgement(result, gaining.get(row.transaction_id, ()))
-        for row, result in judged
+        else Evaluation(result, gaining.get(row.transaction_id, ()))
+        for row, result in evaluated
     ]
 
 
@@ -142,11 +142,11 @@ async def _rehearse(dependencies: Dependencies, answer: pb.Transaction) -> pb.Tr
 
 async def _evaluate(dependencies: Dependencies, answer: pb.Transaction) -> pb.Transaction:
     async with dependencies.database.begin() as tx:
-        row = await store.lock_transaction(tx, answer.transaction_id)
+        row = await store.find_transaction(tx, answer.transaction_id)
     if row is None or row.status is not Status.INITIATED:
         return answer
     try:
-        [judgement] = await judge(dependencies, [row])
+        [evaluation] = await evaluate_transactions(dependencies, [row])
     except DomainError as error:
         log.warning("compliance_away", transaction_id=row.transaction_id, reason=error.reason)
         return answer
@@ -154,7 +154,7 @@ async def _evaluate(dependencies: Dependencies, answer: pb.Transaction) -> pb.Tr
         row = await store.lock_transaction(tx, answer.transaction_id)
         if row is None or row.status is not Status.INITIATED:
             return answer
-        outcomes = await apply_decisions(tx, [row], {row.transaction_id: judgement}, dependencies.clock.now())
+        outcomes = await apply_decisions(tx, [row], {row.transaction_id: evaluation}, dependencies.clock.now())
     outcome = outcomes.get(answer.transaction_id, answer)
     if isinstance(outcome, DomainError):
         raise outcome
@@ -162,7 +162,7 @@ async def _evaluate(dependencies: Dependencies, answer: pb.Transaction) -> pb.Tr
 
 
 async def apply_decisions(
-    tx: AsyncConnection, rows: Sequence[Transaction], judgements: Mapping[str, Judgement], now: datetime
+    tx: AsyncConnection, rows: Sequence[Transaction], evaluations: Mapping[str, Evaluation], now: datetime
 ) -> dict[str, pb.Transaction | DomainError]:
     """Moves locked INITIATED transactions of one organization as compliance decided, by transaction_id.
 
@@ -172,7 +172,7 @@ async def apply_decisions(
     answers: dict[str, Callable[[], pb.Transaction | DomainError]] = {}
     passed, reviewed = [], defaultdict(list)
     for row in rows:
-        result = judgements[row.transaction_id].result
+        result = evaluations[row.transaction_id].result
         if result.HasField("failure"):
             refusal = await _refuse(tx, row, from_failure(result.failure), now)
             answers[row.transaction_id] = partial(_answer_refusal, refusal)
@@ -180,7 +180,7 @@ async def apply_decisions(
             reviewed[reason].append(row)
         elif result.compliance_check.status == _C.PASSED:
             passed.append(row)
-    beneficiaries = {transaction_id: each.beneficiaries for transaction_id, each in judgements.items()}
+    beneficiaries = {transaction_id: each.beneficiaries for transaction_id, each in evaluations.items()}
     for reason, waiting in reviewed.items():
         moved = await store.save_moves(tx, waiting, Status.PENDING_APPROVAL, actor=ACTOR, now=now, note=reason)
         asked = await ask_for_approval(tx, moved, reason, beneficiaries, now)

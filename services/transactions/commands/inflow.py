@@ -61,7 +61,7 @@ class InflowVerdict:
             raise self.refusal
 
 
-async def judge_inflow(inflow: Inflow, peers: Peers) -> InflowVerdict:
+async def ask_about_inflow(inflow: Inflow, peers: Peers) -> InflowVerdict:
     """Asks escrow and distributions, outside of any transaction.
 
     Raises:

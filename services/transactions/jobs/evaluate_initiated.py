@@ -8,7 +8,7 @@ from functools import partial
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
-from services.transactions.commands.evaluation import Judgement, apply_decisions, judge
+from services.transactions.commands.evaluation import Evaluation, apply_decisions, evaluate_transactions
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -27,16 +27,16 @@ async def evaluate_initiated(dependencies: Dependencies) -> int:
 async def _evaluate_rows(dependencies: Dependencies, whose: tuple[str, str], rows: Sequence[Transaction]) -> None:
     org_id, person = whose
     with acting_as(service_principal(NAME, org_id, person)):
-        async for asked, answer in ask_about(rows, partial(judge, dependencies)):
+        async for asked, answer in ask_about(rows, partial(evaluate_transactions, dependencies)):
             await _apply_answer(dependencies, asked, answer)
 
 
 async def _apply_answer(
-    dependencies: Dependencies, rows: Sequence[Transaction], answer: Sequence[Judgement] | DomainError
+    dependencies: Dependencies, rows: Sequence[Transaction], answer: Sequence[Evaluation] | DomainError
 ) -> None:
     if isinstance(answer, DomainError):
         log.warning("compliance_gives_no_decision", transactions=len(rows), reason=answer.reason)
-        answer = [Judgement.undecided(row) for row in rows]
+        answer = [Evaluation.undecided(row) for row in rows]
     by_id = {each.result.transaction_id: each for each in answer}
     async with dependencies.database.begin() as tx:
         current = await store.lock_taken_transactions(tx, rows)

@@ -54,19 +54,19 @@ async def _ask_peers(peers: Peers, rows: Sequence[Transaction]) -> tuple[dict[st
     contributions = [row for row in rows if row.type in CONTRIBUTIONS]
     refusals: dict[str, DomainError] = {}
     unanswered: set[str] = set()
-    for away, judge, asked in (
-        ("distributions_away", _judge_investments, contributions),
-        ("compliance_away", _judge_parties, rows),
+    for away, ask, asked in (
+        ("distributions_away", _ask_about_investments, contributions),
+        ("compliance_away", _ask_about_parties, rows),
     ):
         try:
-            refusals |= await judge(peers, asked)
+            refusals |= await ask(peers, asked)
         except DomainError as error:
             log.warning(away, transactions=len(asked), reason=error.reason)
             unanswered |= {row.transaction_id for row in asked}
     return refusals, unanswered
 
 
-async def _judge_parties(peers: Peers, rows: Sequence[Transaction]) -> dict[str, DomainError]:
+async def _ask_about_parties(peers: Peers, rows: Sequence[Transaction]) -> dict[str, DomainError]:
     """Refuses those for whose party no money may move just now."""
     clearances = await peers.compliance.batch_get_clearances({row.party_id for row in rows})
     missing = {
@@ -79,7 +79,7 @@ async def _judge_parties(peers: Peers, rows: Sequence[Transaction]) -> dict[str,
     }
 
 
-async def _judge_investments(peers: Peers, rows: Sequence[Transaction]) -> dict[str, DomainError]:
+async def _ask_about_investments(peers: Peers, rows: Sequence[Transaction]) -> dict[str, DomainError]:
     """Refuses contributions whose investment takes none any more: what was drawn for it would only go back."""
     investments = await peers.distributions.list_investments({row.investment_id for row in rows if row.investment_id})
     by_id = {each.investment_id: each for each in investments}

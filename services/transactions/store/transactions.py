@@ -81,6 +81,11 @@ async def lock_transaction(tx: AsyncConnection, transaction_id: str) -> Transact
     return None if row is None else build_transaction(check_row(tx, transactions, row))
 
 
+async def find_transaction(tx: AsyncConnection, transaction_id: str) -> Transaction | None:
+    """As it is now; it is not locked. Raises: NotSealed."""
+    return (await list_transactions(tx, [transaction_id])).get(transaction_id)
+
+
 async def list_transactions(tx: AsyncConnection, transaction_ids: Collection[str]) -> dict[str, Transaction]:
     """Raises: NotSealed."""
     rows = check_rows(tx, transactions, await tx.execute(_select_by_ids(transaction_ids)))
