@@ -21,13 +21,13 @@ from services.chassis.values.approval import (
     ApprovalDetails,
     ApprovalExpired,
     ApprovalNotFound,
-    BeneficiaryIsChecker,
     Change,
     NotAMaker,
 )
 from services.chassis.values.errors import DomainError, InvalidField, Unavailable
 from services.chassis.values.etags import EtagMismatch
 from services.chassis.values.refusals import ContentChanged, IllegalStatusChange, MakerIsChecker
+from services.chassis.values.second_person import BeneficiaryIsChecker
 from tests.support import chassis
 from tests.support.approval_desk import CHECKER, EDITOR, MAKER, OTHER_MAKER, PAYEE, Desk, NotEnough, S
 

@@ -25,7 +25,6 @@ from services.chassis.values.approval import (
     ApprovalDetails,
     ApprovalExpired,
     ApprovalNotFound,
-    BeneficiaryIsChecker,
     Change,
     Standing,
     hash_content,
@@ -34,6 +33,7 @@ from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import PermissionDenied
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import IllegalStatusChange, MakerIsChecker
+from services.chassis.values.second_person import BeneficiaryIsChecker
 from tests.support import chassis
 
 MAKER = chassis.ADMIN

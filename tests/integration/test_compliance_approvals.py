@@ -12,14 +12,11 @@ from realco.compliance.v1 import parties_pb2
 from realco.type.v1 import approval_pb2, money_pb2
 
 from services.chassis.calls.auth import Principal, acting_as
-from services.chassis.values.approval import (
-    ApprovalNotCancellable,
-    BeneficiaryIsChecker,
-    NotAMaker,
-)
+from services.chassis.values.approval import ApprovalNotCancellable, NotAMaker
 from services.chassis.values.errors import InvalidField, PermissionDenied
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import ContentChanged, IllegalStatusChange, MakerIsChecker
+from services.chassis.values.second_person import BeneficiaryIsChecker
 from services.compliance.jobs import build_jobs
 from tests.support.compliance import CHECKER, MAKER, ORG, ComplianceHarness, build_dependencies
 

@@ -15,9 +15,9 @@ from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.calls.visibility import withhold
-from services.chassis.values.approval import BeneficiaryIsChecker
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import EtagMismatch, EtagRequired
+from services.chassis.values.second_person import BeneficiaryIsChecker
 from services.compliance.api import OwnParties
 from services.compliance.domain import parties as rules
 from services.compliance.domain.refusals import PersonNotFound, TooManyParties

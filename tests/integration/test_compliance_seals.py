@@ -8,7 +8,7 @@ from realco.compliance.v1 import parties_pb2, persons_pb2
 
 from services.chassis.calls.auth import acting_as
 from services.chassis.data.seals import NotSealed
-from services.chassis.values.approval import BeneficiaryIsChecker
+from services.chassis.values.second_person import BeneficiaryIsChecker
 from tests.support import servers
 from tests.support.compliance import CHECKER, MAKER, ORG, TRANSACTIONS, money_in
 

@@ -14,8 +14,8 @@ from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import acting_as
-from services.chassis.values.approval import BeneficiaryIsChecker
 from services.chassis.values.errors import DomainError
+from services.chassis.values.second_person import BeneficiaryIsChecker
 from services.escrow.domain.chart import CHART
 from tests.support.escrow import SPONSOR, Escrow, key, new_entry, refusal
 from tests.support.ledger_accounts import ledger_account

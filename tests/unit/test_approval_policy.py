@@ -20,7 +20,6 @@ from services.chassis.values.approval import (
     ApprovalExpired,
     ApprovalFacts,
     Approver,
-    BeneficiaryIsChecker,
     Standing,
     Status,
     add_yes,
@@ -28,6 +27,7 @@ from services.chassis.values.approval import (
 from services.chassis.values.approval_policy import NO_POLICY, ApprovalPolicy, ApprovalTerms, decide_terms
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import MakerIsChecker
+from services.chassis.values.second_person import BeneficiaryIsChecker
 from services.chassis.values.session import NO_SESSION
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -1,7 +1,7 @@
 """Who may decide, on what, and until when. No I/O.
 
 Nobody alone: what creates, moves, releases or redirects money waits for a second person, who is none of the makers of
-this very content and acts for nobody who gains from it. Persons are compared, not the accounts they sign in with.
+this very content and acts for nobody who gains from it (second_person.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from services.chassis.values.errors import DomainError, Kind, NotFound
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
-from services.chassis.values.refusals import ContentChanged, IllegalStatusChange, MakerIsChecker
+from services.chassis.values.refusals import ContentChanged, IllegalStatusChange
+from services.chassis.values.second_person import check_no_maker, check_second_person
 from services.chassis.values.session import Session
 from services.chassis.values.times import was_ended
 
@@ -53,10 +54,10 @@ class ApprovalExpired(DomainError):
     kind = Kind.FAILED_PRECONDITION
     reason = "APPROVAL_EXPIRED"
 
-
-class BeneficiaryIsChecker(DomainError):
-    kind = Kind.PERMISSION_DENIED
-    reason = "BENEFICIARY_IS_CHECKER"
+    def __init__(
+        self, expires_at: datetime | None, message: str = "Nobody decided it in time; ask for it again."
+    ) -> None:
+        super().__init__(message, expire_time=expires_at)
 
 
 class AlreadyApproved(DomainError):
@@ -260,12 +261,12 @@ def check_pending(approval: Approval, now: datetime, wanted: Status = Status.PEN
     """
     status = approval.status_at(now)
     if status is Status.EXPIRED:
-        raise ApprovalExpired("Nobody decided it in time; ask for it again.", expire_time=approval.expires_at)
+        raise ApprovalExpired(approval.expires_at)
     if status is not Status.PENDING:
         raise IllegalStatusChange(status, wanted, "It was decided before.")
 
 
-def explain_lapse(
+def explain_lapsed_yes(
     approver: Approver, makers: Collection[str], beneficiary_party_ids: Collection[str], standing: Standing
 ) -> str | None:
     """Why a yes that was good counts no longer; None where it does.
@@ -293,7 +294,7 @@ def find_lapsed(approval: Approval, facts: ApprovalFacts) -> dict[str, str]:
     lapsed = {}
     for each in approval.approvers:
         if (standing := facts.standings.get(each.approved_by)) is not None:
-            lapsed[each.approved_by] = explain_lapse(each, makers, gaining, standing)
+            lapsed[each.approved_by] = explain_lapsed_yes(each, makers, gaining, standing)
     return {person: why for person, why in lapsed.items() if why is not None}
 
 
@@ -334,10 +335,9 @@ def check_yes(approval: Approval, now: datetime, person: str, parties: Collectio
         ApprovalExpired, IllegalStatusChange, MakerIsChecker, AlreadyApproved, BeneficiaryIsChecker
     """
     check_pending(approval, now, Status.APPROVED)
-    check_no_maker(approval.makers, person)
+    check_second_person(person, parties, approval.makers, approval.beneficiary_party_ids)
     if any(person == each.approved_by for each in approval.approvers):
         raise AlreadyApproved("You have approved it before; it needs another person, too.")
-    check_beneficiary(approval.beneficiary_party_ids, parties)
 
 
 def add_yes(approval: Approval, yes: Approver, facts: ApprovalFacts, needed: int, note: str | None) -> Approval:
@@ -355,8 +355,7 @@ def add_yes(approval: Approval, yes: Approver, facts: ApprovalFacts, needed: int
     person, now = yes.approved_by, yes.approved_at
     approval = _drop_yes(approval, find_lapsed(approval, facts), now)
     check_yes(approval, now, person, facts.standings[person].parties)
-    check_no_maker(facts.makers, person)
-    check_beneficiary(facts.beneficiary_party_ids, facts.standings[person].parties)
+    check_second_person(person, facts.standings[person].parties, facts.makers, facts.beneficiary_party_ids)
     if was_asked_in_ended_session(approval, facts.standings):
         raise MakerSessionEnded()
     needed = max(needed, approval.approvers_needed)
@@ -374,19 +373,6 @@ def check_no(approval: Approval, now: datetime, person: str) -> None:
     """
     check_pending(approval, now, Status.REJECTED)
     check_no_maker(approval.makers, person)
-
-
-def check_no_maker(makers: Collection[str], person: str) -> None:
-    """Raises MakerIsChecker where somebody is to decide, be it yes or no, on what they had a part in making."""
-    if person in makers:
-        raise MakerIsChecker("You had a part in making it; another person decides.")
-
-
-def check_beneficiary(beneficiary_party_ids: Collection[str], parties: Collection[str]) -> None:
-    """Raises BeneficiaryIsChecker where somebody who acts for these parties is to decide what those gain from."""
-    if gaining := sorted(frozenset(beneficiary_party_ids) & frozenset(parties)):
-        message = "You act for a party that gains from it; another person decides."
-        raise BeneficiaryIsChecker(message, party_id=gaining[0])
 
 
 def check_content(approval: Approval, content_hash: str) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from services.chassis.values.approval import LOCKED_OUT_RULE, BeneficiaryIsChecker, check_no_maker
+from services.chassis.values.approval import LOCKED_OUT_RULE
 from services.chassis.values.explanation import Explanation
+from services.chassis.values.second_person import BeneficiaryIsChecker, check_no_maker
 
 
 @dataclass(frozen=True, slots=True)

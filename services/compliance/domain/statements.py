@@ -16,16 +16,10 @@ from datetime import datetime
 from enum import Enum
 from typing import Final, NamedTuple
 
-from services.chassis.values.approval import (
-    ApprovalExpired,
-    Approver,
-    MakerSessionEnded,
-    Standing,
-    check_beneficiary,
-    explain_lapse,
-)
+from services.chassis.values.approval import ApprovalExpired, Approver, MakerSessionEnded, Standing, explain_lapsed_yes
 from services.chassis.values.money import Money
-from services.chassis.values.refusals import ContentChanged, MakerIsChecker
+from services.chassis.values.refusals import ContentChanged
+from services.chassis.values.second_person import check_second_person
 from services.chassis.values.session import NO_SESSION, Session
 
 
@@ -122,11 +116,11 @@ def check_approver(
         raise MakerSessionEnded()
     ends_at = max(each.expires_at for each in asked)
     if ends_at <= now:
-        raise ApprovalExpired("Nobody decided it in time; ask for it again.", expire_time=ends_at)
-    for each in asked:
-        check_beneficiary(each.beneficiary_party_ids, parties)
-    if all(person in each.makers for each in asked):
-        raise MakerIsChecker("You had a part in making it; another person decides.")
+        raise ApprovalExpired(ends_at)
+    # Who had no part in what one of them asks for approves that.
+    makers = frozenset.intersection(*(each.makers for each in asked))
+    gaining = frozenset[str]().union(*(each.beneficiary_party_ids for each in asked))
+    check_second_person(person, parties, makers, gaining)
 
 
 def sum_lines(lines: Sequence[Line]) -> list[Money]:
@@ -149,16 +143,16 @@ def find_lapsed(standings: Mapping[Statement, Standing]) -> dict[Statement, str]
         standings: What is said now, each with what speaks against who said it at this moment.
     """
     gaining = frozenset[str]().union(*(each.beneficiary_party_ids for each in standings))
-    why = {each: _explain_lapse(each, gaining, standing) for each, standing in standings.items()}
+    why = {each: _explain_lapsed(each, gaining, standing) for each, standing in standings.items()}
     return {each: said for each, said in why.items() if said is not None}
 
 
-def _explain_lapse(statement: Statement, gaining: Collection[str], standing: Standing) -> str | None:
+def _explain_lapsed(statement: Statement, gaining: Collection[str], standing: Standing) -> str | None:
     signed_in_at = statement.session.signed_in_at
     if statement.act is Act.REQUEST:
         return "asked for it in a session that was ended" if standing.has_ended(signed_in_at) else None
     word = Approver(statement.person_id, statement.said_at, signed_in_at)
-    return explain_lapse(word, (), gaining if statement.act is Act.APPROVAL else (), standing)
+    return explain_lapsed_yes(word, (), gaining if statement.act is Act.APPROVAL else (), standing)
 
 
 def find_decision(

@@ -9,12 +9,13 @@ from datetime import date, datetime
 from enum import Enum
 from typing import Final
 
-from services.chassis.values.approval import ApprovalExpired, check_no_maker
+from services.chassis.values.approval import ApprovalExpired
 from services.chassis.values.etags import etag_of
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
 from services.chassis.values.moves import check_move
 from services.chassis.values.refusals import ContentChanged, IllegalStatusChange
+from services.chassis.values.second_person import check_no_maker
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refusals import NotCalculated
 from services.distributions.domain.states import (
@@ -206,7 +207,7 @@ def _check_not_expired(distribution: Distribution, now: datetime) -> None:
     expires_at = distribution.expires_at
     if expires_at is not None and now >= expires_at:
         message = "Too long ago it was submitted or approved: send it back, and submit it again."
-        raise ApprovalExpired(message, expire_time=expires_at)
+        raise ApprovalExpired(expires_at, message)
 
 
 def find_end(counts: Mapping[AllocationStatus, int], current: DistributionStatus) -> DistributionStatus:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from services.chassis.values.approval import check_no_maker
 from services.chassis.values.refusals import IllegalStatusChange
+from services.chassis.values.second_person import check_no_maker
 from services.transactions.domain.refusals import AttemptsExhausted, NotRetryable, PaymentMethodNotSupported
 from services.transactions.domain.returns import (
     PRESENTMENTS_MAX,
