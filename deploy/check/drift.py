@@ -1,4 +1,7 @@
-"""Each service's migrations make exactly what its tables.py and rights.py state, on a throw-away PostgreSQL."""
+"""Each service's migrations make exactly what its tables.py and rights.py state, on a throw-away PostgreSQL.
+
+Its functions and triggers are what the migrations say: a database that has others is found by the same check.
+"""
 
 from __future__ import annotations
 

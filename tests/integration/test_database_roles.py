@@ -208,9 +208,25 @@ async def test_the_rights_of_each_role_are_those_that_are_stated(service, urls):
         ("GRANT CREATE ON SCHEMA public TO {worker}", ["worker can CREATE schema public"]),
         ("GRANT TEMPORARY ON DATABASE {name} TO PUBLIC", ["app can TEMPORARY the database"]),
         ("CREATE TABLE side_book (id int)", ["table side_book is not in rights.py"]),
+        (
+            (
+                "CREATE OR REPLACE FUNCTION realco_check_time(p_now timestamptz) RETURNS void LANGUAGE sql AS 'SELECT';"
+                "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; DROP TRIGGER refuse_edits ON statements;"
+                "ALTER TABLE outbox DISABLE TRIGGER refuse_early; ALTER POLICY requests ON outbox USING (true);"
+                "ALTER TABLE outbox NO FORCE ROW LEVEL SECURITY"
+            ),
+            [
+                "function realco_check_time(p_now timestamp with time zone) is not as the migrations make it",
+                "function f() is in no migration",
+                "trigger refuse_edits of statements is not in the database",
+                "trigger refuse_early of outbox is not as the migrations make it",
+                "policy requests of outbox is not as the migrations make it",
+                "row security of outbox is not as the migrations make it",
+            ],
+        ),
     ],
 )  # fmt: skip
-async def test_a_right_too_many_or_too_few_is_reported(service_urls, harm, said):
+async def test_a_right_or_a_guard_that_is_not_as_stated_is_reported(service_urls, harm, said):
     urls = await service_urls("compliance")
     known = database_of("compliance")
     admin = await asyncpg.connect(dsn_of(urls.admin_url))

@@ -1,9 +1,9 @@
 """Brings one service's database to the schema of this code.
 
 `python -m services.chassis.data.migrate <service> [--check | --new-incarnation]`. Two migrators wait for each other.
-`--check` changes nothing: it compares the database with the service's tables.py and rights.py, prints what differs and
-exits 1 if anything does. `--new-incarnation` is for a database that was restored from a backup: run it before the
-service starts.
+`--check` changes nothing: it compares the database with the service's tables.py and rights.py, and its functions and
+triggers with what the migrations make, prints what differs and exits 1 if anything does. `--new-incarnation` is for a
+database that was restored from a backup: run it before the service starts.
 
 Where CLOCK_FILE is set, as in a local instance, the database takes any business time from then on; else its own alone.
 """
@@ -56,6 +56,28 @@ UNION ALL
 SELECT pg_get_indexdef(indexrelid) FROM ours JOIN pg_index ON indrelid = ours.oid
 WHERE NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND conrelid = indrelid)
 """)
+# What refuses: functions, triggers, and who sees which rows. A function of a schema is named without it.
+_GUARDS = sa.text("""
+WITH ours AS (
+    SELECT oid, relname, relrowsecurity, relforcerowsecurity FROM pg_class
+    WHERE relnamespace = CAST(:schema AS regnamespace) AND relkind IN ('r', 'p') AND NOT relispartition
+)
+SELECT concat('function ', proname, '(', pg_get_function_identity_arguments(oid), ')'),
+       replace(pg_get_functiondef(oid), concat('FUNCTION ', :schema, '.'), 'FUNCTION ')
+FROM pg_proc WHERE pronamespace = CAST(:schema AS regnamespace) AND prokind = 'f'
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = pg_proc.oid AND d.deptype = 'e')
+UNION ALL
+SELECT concat('trigger ', tgname, ' of ', relname),
+       concat(tgenabled, ' ', replace(pg_get_triggerdef(pg_trigger.oid), concat(:schema, '.'), ''))
+FROM ours JOIN pg_trigger ON tgrelid = ours.oid WHERE NOT tgisinternal
+UNION ALL
+SELECT concat('policy ', polname, ' of ', relname),
+       concat_ws(' ', polcmd, polpermissive, CAST(polroles AS regrole[]), pg_get_expr(polqual, polrelid),
+                 pg_get_expr(polwithcheck, polrelid))
+FROM ours JOIN pg_policy ON polrelid = ours.oid
+UNION ALL
+SELECT concat('row security of ', relname), concat(relrowsecurity, ' ', relforcerowsecurity) FROM ours
+""")
 
 
 def config_of(service: str) -> Config:
@@ -89,9 +111,7 @@ async def upgrade(url: str, service: str, *, test_clock: bool = False) -> None:
                 raise BootError(fault)
             print(f"{service}: the schema is at {found.revision}, newer than this code, and stays as it is")
             return
-        config = config_of(service)
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        _run_migrations(connection, service)
         note_compatibility(connection, known)
         connection.execute(sa.update(tables.test_clock).values(allowed=test_clock))
 
@@ -101,6 +121,12 @@ async def upgrade(url: str, service: str, *, test_clock: bool = False) -> None:
             await connection.run_sync(run)
     finally:
         await engine.dispose()
+
+
+def _run_migrations(connection: sa.Connection, service: str) -> None:
+    config = config_of(service)
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 async def begin_incarnation(url: str) -> str:
@@ -123,13 +149,14 @@ async def begin_incarnation(url: str) -> str:
 
 
 async def drift(url: str, service: str) -> list[str]:
-    """What differs between the database and the service's `tables.metadata` and `rights.RIGHTS`, a line each."""
+    """What differs between the database and what the service's code says of it, a line each."""
     metadata: sa.MetaData = importlib.import_module(f"services.{service}.tables").metadata
     stated: Table = importlib.import_module(f"services.{service}.rights").RIGHTS
     engine = engine_of(url, _SESSION)
     try:
         async with engine.connect() as connection:
             found = await connection.run_sync(differences, metadata)
+            found += await connection.run_sync(find_guard_differences, service)
             return found + await connection.run_sync(find_rights_differences, service, stated)
     finally:
         await engine.dispose()
@@ -151,6 +178,32 @@ def differences(connection: sa.Connection, metadata: sa.MetaData) -> list[str]:
         connection.execution_options(schema_translate_map=None)
     missing = [f"{line} is not in the database" for line in sorted(wanted - there)]
     return missing + [f"{line} is not in tables.py" for line in sorted(there - wanted)]
+
+
+def find_guard_differences(connection: sa.Connection, service: str) -> list[str]:
+    """Functions, triggers and policies that are not as the service's migrations make them, a line each.
+
+    The migrations alone say what these are, so they run once more, in a schema of their own, which is gone when this
+    returns.
+    """
+    savepoint = connection.begin_nested()
+    try:
+        connection.execute(sa.text(f"CREATE SCHEMA {_STATED}"))
+        connection.execute(sa.text(f"SET LOCAL search_path = {_STATED}"))
+        _run_migrations(connection, service)
+        there, wanted = _read_guards(connection, "public"), _read_guards(connection, _STATED)
+    finally:
+        savepoint.rollback()
+    missing = [f"{name} is not in the database" for name in sorted(wanted.keys() - there.keys())]
+    more = [f"{name} is in no migration" for name in sorted(there.keys() - wanted.keys())]
+    common = sorted(there.keys() & wanted.keys())
+    return (
+        missing + more + [f"{name} is not as the migrations make it" for name in common if there[name] != wanted[name]]
+    )
+
+
+def _read_guards(connection: sa.Connection, schema: str) -> dict[str, str]:
+    return {row[0]: row[1] for row in connection.execute(_GUARDS, {"schema": schema})}
 
 
 def _describe(connection: sa.Connection, schema: str) -> set[str]:

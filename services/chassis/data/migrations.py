@@ -206,10 +206,11 @@ def close(op: Op, service: str, stated: rights.Table) -> None:
     bind = op.get_bind()
     roles = {kind: role_of(bind, service, kind) for kind in ("app", "worker")}
     everybody = ", ".join(["PUBLIC", *(_quoted(op, role) for role in roles.values())])
+    schema = _quoted(op, str(bind.scalar(sa.text("SELECT current_schema()"))))
     for kind in ("TABLES", "SEQUENCES", "FUNCTIONS"):
-        op.execute(f"REVOKE ALL ON ALL {kind} IN SCHEMA public FROM {everybody}")
-    op.execute(f"REVOKE ALL ON SCHEMA public FROM {everybody}")
-    op.execute(f"GRANT USAGE ON SCHEMA public TO {', '.join(_quoted(op, role) for role in roles.values())}")
+        op.execute(f"REVOKE ALL ON ALL {kind} IN SCHEMA {schema} FROM {everybody}")
+    op.execute(f"REVOKE ALL ON SCHEMA {schema} FROM {everybody}")
+    op.execute(f"GRANT USAGE ON SCHEMA {schema} TO {', '.join(_quoted(op, role) for role in roles.values())}")
     there = set(sa.inspect(bind).get_table_names())
     for name, granted in stated.items():
         if name in there:
@@ -249,7 +250,7 @@ def _refuse_unreadable(op: Op, name: str, columns: Mapping[str, sa.types.TypeEng
 # The functions that a service calls; those of extensions stay as they are.
 _CALLED = sa.text(
     "SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
-    " WHERE n.nspname = 'public' AND p.prokind = 'f' AND p.prorettype <> 'trigger'::regtype"
+    " WHERE n.nspname = current_schema() AND p.prokind = 'f' AND p.prorettype <> 'trigger'::regtype"
     " AND pg_get_userbyid(p.proowner) = current_user"
     " AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e') ORDER BY 1"
 )
