@@ -18,6 +18,7 @@ import nats
 import pytest
 from grpc import aio
 from realco.compliance.v1 import clearances_pb2, clearances_pb2_grpc, persons_pb2, persons_pb2_grpc
+from realco.distributions.v1 import commitments_pb2, commitments_pb2_grpc
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import journal_pb2 as journal_pb
@@ -59,6 +60,15 @@ class Clearances(clearances_pb2_grpc.ClearancesServiceServicer):
         return clearances_pb2.BatchGetClearancesResponse(clearances=known)
 
 
+class Commitments(commitments_pb2_grpc.CommitmentsServiceServicer):
+    """Distributions, as far as cash that is to be distributed asks it: nobody has committed."""
+
+    async def ListCommittedParties(
+        self, request: commitments_pb2.ListCommittedPartiesRequest, context: Any
+    ) -> commitments_pb2.ListCommittedPartiesResponse:
+        return commitments_pb2.ListCommittedPartiesResponse()
+
+
 @asynccontextmanager
 async def process(tmp_path: Path, urls: SimpleNamespace, nats_url: str, issuer: Issuer) -> AsyncIterator[Any]:
     """`python -m services.escrow` on a port of its own."""
@@ -71,11 +81,12 @@ async def process(tmp_path: Path, urls: SimpleNamespace, nats_url: str, issuer: 
     (secrets / "worker_database_url").write_text(urls.worker_url)
     (secrets / "nats_url").write_text(nats_url)
     port = choose_free_port()
-    compliance = aio.server()
-    persons_pb2_grpc.add_PersonsServiceServicer_to_server(Persons(), compliance)
-    clearances_pb2_grpc.add_ClearancesServiceServicer_to_server(Clearances(), compliance)
-    compliance_port = compliance.add_insecure_port("127.0.0.1:0")
-    await compliance.start()
+    others = aio.server()
+    persons_pb2_grpc.add_PersonsServiceServicer_to_server(Persons(), others)
+    clearances_pb2_grpc.add_ClearancesServiceServicer_to_server(Clearances(), others)
+    commitments_pb2_grpc.add_CommitmentsServiceServicer_to_server(Commitments(), others)
+    others_port = others.add_insecure_port("127.0.0.1:0")
+    await others.start()
     variables = {
         "SECRETS_DIR": str(secrets),
         "ENVIRONMENT": "local",
@@ -84,7 +95,8 @@ async def process(tmp_path: Path, urls: SimpleNamespace, nats_url: str, issuer: 
         **issuer.environment(),
         "SERVICE_KEY_FILE": str(key_file),
         "DRAIN_WAIT_SECONDS": "0",
-        "COMPLIANCE_ADDRESS": f"127.0.0.1:{compliance_port}",
+        "COMPLIANCE_ADDRESS": f"127.0.0.1:{others_port}",
+        "DISTRIBUTIONS_ADDRESS": f"127.0.0.1:{others_port}",
         # Nobody is there: only who pays needs it.
         "TRANSACTIONS_ADDRESS": "127.0.0.1:1",
         **event_key_settings(tmp_path, "escrow"),
@@ -101,7 +113,7 @@ async def process(tmp_path: Path, urls: SimpleNamespace, nats_url: str, issuer: 
         if running.returncode is None:
             running.kill()
         await running.communicate()
-        await compliance.stop(None)
+        await others.stop(None)
 
 
 async def until(condition, seconds: float = 30) -> None:
