@@ -15,7 +15,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.values.refusals import IllegalStatusChange
 from services.compliance import messages
 from services.compliance.domain import clearance
-from services.compliance.domain.api_keys import LIVE, ApiKey
+from services.compliance.domain.api_keys import ApiKey, ApiKeyStatus
 from services.compliance.domain.checks import CheckStatus, ComplianceCheck
 from services.compliance.domain.parties import Party
 from services.compliance.store import checks, parties
@@ -49,7 +49,7 @@ def answer_api_key(key: ApiKey, now: datetime) -> api_keys_pb2.ApiKey:
     actions = list_allowed_actions(
         api_keys_pb2.ApiKey,
         ("ApiKeysService/RotateApiKey", is_holder and not key.has_ended_at(now)),
-        ("ApiKeysService/RevokeApiKey", key.status in LIVE),
+        ("ApiKeysService/RevokeApiKey", key.status is not ApiKeyStatus.REVOKED),
     )
     return messages.to_api_key(key, actions)
 

@@ -232,13 +232,15 @@ async def test_an_api_key_ends_at_its_instant_and_a_job_tells_it_once(desk: Desk
     assert [await job.run(), await job.run()] == [2, 0]
     for one in (key, waiting):
         after = await desk.read(one)
-        assert (after.status, after.allowed_actions, await desk.is_told(after)) == (K.EXPIRED, [], True)
-        assert await desk.revoke(one) == after, "what has ended stays as it is"
+        assert (after.status, after.allowed_actions, await desk.is_told(after)) == (K.EXPIRED, ["revoke"], True)
     assert after.etag != waiting.etag
     listed = await desk.call("ListApiKeys", pb.ListApiKeysRequest(status=[K.EXPIRED]), desk.sign_in(OTHER))
     assert {one.api_key_id for one in listed.api_keys} == {key.api_key_id, waiting.api_key_id}
     asked = approvals_pb2.ListApprovalsRequest(status=["PENDING"])
     assert not (await desk.call("ListApprovals", asked, desk.sign_in(OTHER))).approvals
+    revoked = await desk.revoke(key)
+    assert (revoked.status, revoked.allowed_actions, await desk.is_told(revoked)) == (K.REVOKED, [], True)
+    assert await desk.revoke(key) == revoked, "what was revoked stays as it is"
 
 
 async def test_with_the_sessions_of_a_person_end_the_api_keys_that_the_person_holds(desk: Desk) -> None:
@@ -291,10 +293,15 @@ async def test_nobody_approves_what_a_program_asked_for_whose_key_was_revoked_or
         [job] = [each for each in jobs if each.name == "expire_api_keys"]
         await job.run()
 
+    async def let_expire_and_revoke(key: K) -> None:
+        await let_expire(key)
+        await desk.revoke(key)
+
     async def end_sessions(key: K) -> None:
         await desk.end_sessions()
 
-    for end, counts in ((give_another_secret, True), (let_expire, True), (revoke, False), (end_sessions, False)):
+    good = ((give_another_secret, True), (let_expire, True))
+    for end, counts in (*good, (revoke, False), (let_expire_and_revoke, False), (end_sessions, False)):
         key, secret = await desk.open_key()
         party = await desk.write((await desk.exchange(key, secret)).access_token)
         await end(key)

@@ -73,9 +73,9 @@ async def rotate_api_key(
 
 
 async def revoke_api_key(tx: AsyncConnection, request: pb.RevokeApiKeyRequest, now: datetime) -> pb.ApiKey:
-    """Raises ApiKeyNotFound, EtagMismatch."""
+    """One whose time ran out, too: what its program asked for waits still. Raises ApiKeyNotFound, EtagMismatch."""
     key = await _lock_as_read(tx, request.api_key_id, request.etag)
-    if key.status in LIVE:
+    if key.status is not ApiKeyStatus.REVOKED:
         key = await _end(tx, key, ApiKeyStatus.REVOKED, current_principal().person, now)
     return actions.answer_api_key(key, now)
 

@@ -36,12 +36,13 @@ class ApiKeyStatus(StrEnum):
 S = ApiKeyStatus
 
 LIVE = frozenset({S.PENDING_APPROVAL, S.ACTIVE})
-# A second person approves it; whoever ends it, ends it for good.
+# A second person approves it; whoever ends it, ends it for good. One whose time ran out can be revoked still: then
+# nothing is approved of what its program had asked for.
 API_KEY_MOVES: Final[Moves[ApiKeyStatus]] = {
     S.PENDING_APPROVAL: frozenset({S.ACTIVE, S.REVOKED, S.EXPIRED}),
     S.ACTIVE: frozenset({S.REVOKED, S.EXPIRED}),
     S.REVOKED: frozenset(),
-    S.EXPIRED: frozenset(),
+    S.EXPIRED: frozenset({S.REVOKED}),
 }
 
 

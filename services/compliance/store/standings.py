@@ -41,6 +41,6 @@ async def was_session_ended(tx: AsyncConnection, approval: Approval, now: dateti
 
 
 async def _is_revoked(tx: AsyncConnection, api_key_id: str) -> bool:
-    """One whose time ran out, or that has another secret, was not: nobody locked anybody out."""
+    """One whose time ran out, or that has another secret, was not by that: nobody locked anybody out."""
     key = await find_api_key(tx, api_key_id)
     return key is None or key.status is ApiKeyStatus.REVOKED

@@ -17,10 +17,10 @@ compatible_with = "0001"
 # A transaction's check is decided when it is made; a party's waits for a person, whose answer runs out, or is about
 # facts that are others by now.
 _MOVES = {
-    # A second person approves it; whoever ends it, ends it for good.
+    # A second person approves it; whoever ends it, ends it for good. One whose time ran out can be revoked still.
     "api_keys": """
         >PENDING_APPROVAL PENDING_APPROVAL>ACTIVE PENDING_APPROVAL>REVOKED PENDING_APPROVAL>EXPIRED ACTIVE>REVOKED
-        ACTIVE>EXPIRED
+        ACTIVE>EXPIRED EXPIRED>REVOKED
     """,
     "compliance_checks": """
         >PASSED >FAILED >MANUAL_REVIEW MANUAL_REVIEW>PASSED MANUAL_REVIEW>FAILED MANUAL_REVIEW>EXPIRED PASSED>EXPIRED
