@@ -59,8 +59,9 @@ def test_whether_one_person_suffices_is_said_of_all_that_a_person_may_have_done(
         assert method.GetOptions().Extensions[_FOUR_EYES].one_person.endswith(".")
 
 
-# Whoever says no, takes back or asks decides, too; the others give power or take it from persons.
+# Whoever says no, takes back, asks or has it carried out decides, too; the others give power or take it from persons.
 DECISIONS = ("Approve", "Confirm", "Reject", "Review", "RecordApproval", "CancelApproval", "CommentApproval")
+DEEDS = ("ExecuteDistribution", "RecordExecution")
 ABOUT_PERSONS = ("EndSessions", "CreateApiKey", "RotateApiKey", "RevokeApiKey")
 
 
@@ -68,7 +69,7 @@ def test_a_program_decides_nothing_and_makes_no_keys():
     rules = rules_of(contracts.services())
     closed = {path.rpartition("/")[2] for path, rule in rules.items() if rule.persons_only}
     names = {method.name for method in METHODS}
-    assert closed == {name for name in names if name.startswith((*DECISIONS, *ABOUT_PERSONS))}
+    assert closed == {name for name in names if name.startswith((*DECISIONS, *DEEDS, *ABOUT_PERSONS))}
 
 
 def test_an_api_key_has_a_scope_for_each_thing_that_a_program_may_do():
