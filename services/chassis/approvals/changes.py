@@ -87,7 +87,7 @@ class ApprovalEvents:
                 makers=approval.makers | {lost.created_by},
                 created_by=lost.created_by,
                 created_role=lost.created_role,
-                **lost.session._asdict(),
+                session=lost.session,
             )
         await records.insert_approval(tx, approval)
         await outbox.enqueue(tx, self.requested(approval=messages.to_listed_approval(approval)), now=now)
