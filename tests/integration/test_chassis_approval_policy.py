@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -20,9 +20,9 @@ from services.chassis.values.etags import EtagMismatch
 from services.chassis.values.refusals import IllegalStatusChange, MakerIsChecker
 from tests.support import chassis
 from tests.support.approval_desk import CHECKER, MAKER, OTHER_MAKER, PAYEE, Desk, S
+from tests.support.sessions import ENDED_AT, sign_in, sign_in_again
 
 THIRD = OTHER_MAKER
-SIGNED_IN_AT = 1_700_000_000
 
 
 def wanting(approvers: int, **more: int) -> ApprovalPolicy:
@@ -91,7 +91,7 @@ def gain(desk):
 
 
 def end_sessions(desk):
-    desk.persons.ended[CHECKER.person] = datetime.fromtimestamp(SIGNED_IN_AT + 1, UTC)
+    desk.persons.ended[CHECKER.person] = ENDED_AT
 
 
 def edit(desk):
@@ -108,7 +108,7 @@ def edit(desk):
     ids=["gains", "session ended", "made it"],
 )
 async def test_who_approved_it_before_counts_only_who_may_still_approve_it_at_the_last_yes(desk, meanwhile, why):
-    first = await desk.grant(await desk.ask(), dataclasses.replace(CHECKER, signed_in_at=SIGNED_IN_AT))
+    first = await desk.grant(await desk.ask(), sign_in(CHECKER))
     meanwhile(desk)
     foreseen = await desk.grant(first, THIRD, validate_only=True)
     assert list((await desk.get(first)).approvers) == list(first.approvers), "nothing of a rehearsal stays"
@@ -125,9 +125,9 @@ async def test_who_approved_it_before_counts_only_who_may_still_approve_it_at_th
 
 async def test_whoever_said_yes_in_a_session_that_was_ended_says_it_again(desk):
     asked = await desk.ask()
-    first = await desk.grant(asked, dataclasses.replace(CHECKER, signed_in_at=SIGNED_IN_AT))
+    first = await desk.grant(asked, sign_in(CHECKER))
     end_sessions(desk)
-    again = await desk.grant(first, dataclasses.replace(CHECKER, signed_in_at=SIGNED_IN_AT + 1), key="again")
+    again = await desk.grant(first, sign_in_again(CHECKER), key="again")
     assert [each.approved_by for each in again.approvers] == [CHECKER.person]
     assert (await desk.grant(again, THIRD, key="second")).status == S.EXECUTED
 
@@ -141,7 +141,7 @@ async def test_who_has_a_part_in_it_by_now_does_not_approve_it(desk):
 
 async def test_a_yes_counts_that_was_said_after_the_sessions_were_ended(desk):
     end_sessions(desk)
-    first = await desk.grant(await desk.ask(), dataclasses.replace(CHECKER, signed_in_at=SIGNED_IN_AT + 1))
+    first = await desk.grant(await desk.ask(), sign_in_again(CHECKER))
     assert (await desk.grant(first, THIRD, key="second")).status == S.EXECUTED
 
 

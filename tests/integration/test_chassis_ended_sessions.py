@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
 from realco.approvals.v1 import approvals_pb2 as pb
 
-from services.chassis.calls.auth import SignedInKey, acting_as
+from services.chassis.calls.auth import acting_as
 from services.chassis.calls.sign_in import SessionEnded
 from services.chassis.data.seals import NotSealed
 from services.chassis.values.approval import MakerSessionEnded
@@ -17,18 +16,9 @@ from services.chassis.values.approval_policy import ApprovalPolicy, ApprovalRule
 from services.chassis.values.errors import Unavailable
 from tests.support import chassis
 from tests.support.approval_desk import CHECKER, MAKER, OTHER_MAKER, Desk, S
+from tests.support.sessions import ENDED_AT, KEY, SIGNED_IN_AT, sign_in, sign_in_again, sign_in_by_key
 
-SIGNED_IN_AT = 1_700_000_000
-ENDED_AT = datetime.fromtimestamp(SIGNED_IN_AT + 1, UTC)
-KEY = "key_1"
-PERSON = dataclasses.replace(MAKER, signed_in_at=SIGNED_IN_AT)
-PROGRAM = dataclasses.replace(
-    MAKER,
-    subject=f"key:{KEY}",
-    known_as=MAKER.person,
-    signed_in_at=SIGNED_IN_AT,
-    api_key=SignedInKey(KEY, frozenset({"ESCROW_WRITE"}), "secret-1"),
-)
+PERSON, PROGRAM = sign_in(MAKER), sign_in_by_key(MAKER)
 
 
 @pytest.fixture
@@ -111,7 +101,7 @@ async def test_what_a_service_asked_for_has_no_session(desk):
 
 async def test_what_was_asked_for_after_the_sessions_were_ended_is_approved(desk):
     end_sessions(desk)
-    asked = await desk.ask(dataclasses.replace(PERSON, signed_in_at=SIGNED_IN_AT + 1))
+    asked = await desk.ask(sign_in_again(MAKER))
     assert (await desk.grant(asked)).status == S.EXECUTED
 
 
@@ -120,7 +110,7 @@ async def test_whoever_asks_again_after_a_new_sign_in_asked_for_it_in_that_sessi
     asked = await desk.ask(who, key="")
     lock_out(desk)
     assert (await desk.ask(who, key="")).etag == asked.etag, "in the same session it stays as it is"
-    again = await desk.ask(dataclasses.replace(PERSON, signed_in_at=SIGNED_IN_AT + 1), key="")
+    again = await desk.ask(sign_in_again(MAKER), key="")
     assert (again.approval_id, again.etag == asked.etag) == (asked.approval_id, False)
     assert list((await desk.get(again)).explanations) == []
     assert (await desk.grant(again)).status == S.EXECUTED

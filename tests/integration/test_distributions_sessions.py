@@ -10,16 +10,15 @@ from realco.distributions.v1 import offerings_pb2 as opb
 from realco.distributions.v1.payout_orders_pb2 import BatchGetPayoutOrdersRequest
 from realco.type.v1.approval_pb2 import Approval
 
-from services.chassis.calls.auth import Principal, SignedInKey, acting_as
+from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.database import Database
 from tests.support.distributions import ORG, DistributionsHarness
 from tests.support.peers.transactions import complete_payout
+from tests.support.sessions import KEY, SIGNED_IN_AT, sign_in, sign_in_by_key
 
-SIGNED_IN_AT = 1_700_000_000
-INVESTOR = Principal("inv-001", "investor", ORG, parties=frozenset({"inv-001"}), signed_in_at=SIGNED_IN_AT)
-STAFF = Principal("admin-1", "admin", ORG, signed_in_at=SIGNED_IN_AT)
-KEY = SignedInKey("key_1", frozenset({"DISTRIBUTIONS_WRITE"}), "secret-1")
-PROGRAM = Principal("key:key_1", "admin", ORG, known_as="admin-1", signed_in_at=SIGNED_IN_AT, api_key=KEY)
+INVESTOR = sign_in(Principal("inv-001", "investor", ORG, parties=frozenset({"inv-001"})))
+STAFF = sign_in(Principal("admin-1", "admin", ORG))
+PROGRAM = sign_in_by_key(STAFF)
 
 
 @pytest.fixture
@@ -67,7 +66,7 @@ async def test_what_goes_back_once_it_is_cleared_was_asked_for_in_the_session_in
     assert await tell_sessions(service) == [(SIGNED_IN_AT, "")]
 
 
-@pytest.mark.parametrize(("who", "key"), [(STAFF, ""), (PROGRAM, "key_1")], ids=["a person", "a program"])
+@pytest.mark.parametrize(("who", "key"), [(STAFF, ""), (PROGRAM, KEY)], ids=["a person", "a program"])
 async def test_what_another_person_approved_was_asked_for_in_the_session_of_who_asked(
     service: DistributionsHarness, who: Principal, key: str
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,22 +11,13 @@ from realco.approvals.v1 import approvals_pb2
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
 
-from services.chassis.calls.auth import SignedInKey
 from services.chassis.values.errors import DomainError
+from tests.support.sessions import ENDED_AT, KEY, sign_in, sign_in_again, sign_in_by_key
 from tests.support.transactions import ADMIN, CHECKER, IMPORT, TransactionsHarness
 
 T = pb.Transaction
-SIGNED_IN_AT = 1_700_000_000
-KEY = "key_1"
-PERSON = dataclasses.replace(ADMIN, signed_in_at=SIGNED_IN_AT)
-PROGRAM = dataclasses.replace(
-    ADMIN,
-    subject=f"key:{KEY}",
-    known_as=ADMIN.person,
-    signed_in_at=SIGNED_IN_AT,
-    api_key=SignedInKey(KEY, frozenset({"TRANSACTIONS_WRITE"}), "secret-1"),
-)
-COLLEAGUE = dataclasses.replace(ADMIN, subject="admin-4", signed_in_at=SIGNED_IN_AT + 2)
+PERSON, PROGRAM = sign_in(ADMIN), sign_in_by_key(ADMIN)
+COLLEAGUE = sign_in_again(dataclasses.replace(ADMIN, subject="admin-4"))
 SERVICE_FOR_PERSON = IMPORT.for_person(PERSON)
 
 
@@ -37,7 +27,7 @@ async def service(service_database) -> TransactionsHarness:
 
 
 def end_sessions(service: TransactionsHarness) -> None:
-    service.compliance.ended[ADMIN.person] = datetime.fromtimestamp(SIGNED_IN_AT + 1, UTC)
+    service.compliance.ended[ADMIN.person] = ENDED_AT
 
 
 def revoke_key(service: TransactionsHarness) -> None:
@@ -99,7 +89,7 @@ async def test_a_debit_that_begins_to_wait_later_was_asked_for_in_its_own_sessio
 async def test_each_of_those_that_a_job_goes_on_with_together_waits_in_its_own_session(
     service: TransactionsHarness,
 ) -> None:
-    new = dataclasses.replace(PERSON, signed_in_at=SIGNED_IN_AT + 1)
+    new = sign_in_again(ADMIN)
     made = [(await order(service, who, later=True)).transaction_id for who in (PERSON, new, ADMIN)]
     end_sessions(service)
     await service.work(hurried=True)
@@ -143,7 +133,7 @@ async def test_what_a_service_passes_on_was_announced_in_the_session_of_the_pers
     assert await refused(service.ask(CHECKER, "ConfirmTransaction", confirmation(read))) == "MAKER_SESSION_ENDED"
 
 
-@pytest.mark.parametrize("who", [IMPORT, dataclasses.replace(PERSON, signed_in_at=SIGNED_IN_AT + 1)])
+@pytest.mark.parametrize("who", [IMPORT, sign_in_again(ADMIN)])
 async def test_what_a_service_announced_or_a_person_after_a_new_sign_in_is_confirmed(
     service: TransactionsHarness, who: Any
 ) -> None:
