@@ -23,7 +23,7 @@ from services.chassis.values.approval import VALIDITY
 from services.chassis.values.ids import new_id
 from services.compliance.domain.api_keys import digest_secret
 from services.compliance.jobs import build_jobs
-from services.compliance.store.parties import insert_end_of_sessions
+from services.compliance.store.parties import insert_end_of_sessions, read_database_time
 from services.compliance.tables import metadata
 from tests.support.api_key_desk import HOLDER, OTHER, READS_AND_WRITES, Desk, K, serving
 from tests.support.compliance import CHECKER, ORG, build_dependencies
@@ -272,7 +272,7 @@ async def test_nobody_approves_a_secret_of_somebody_whose_sessions_were_ended_wh
     waits = (await desk.create()).api_key
     async with desk.harness.database.begin(ORG) as tx:
         with acting_as(CHECKER):
-            await insert_end_of_sessions(tx, HOLDER)
+            await insert_end_of_sessions(tx, HOLDER, await read_database_time(tx), desk.harness.clock.now())
     assert (await desk.exchange(works, secret))[0] == "UNAUTHENTICATED"
     assert (await desk.decide(waits))[0] == "MAKER_SESSION_ENDED"
 

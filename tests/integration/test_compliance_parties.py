@@ -240,6 +240,28 @@ async def test_me_tells_how_the_checks_of_each_party_stand(compliance):
     ]
 
 
+async def test_whose_sessions_were_ended_reads_by_whom_and_nobody_ends_them_over_and_over(compliance):
+    async def end(by: Principal) -> parties_pb2.EndSessionsResponse:
+        with acting_as(by):
+            return await compliance.parties.EndSessions(parties_pb2.EndSessionsRequest(person_id="Ann"), None)
+
+    async def read_me() -> parties_pb2.Me:
+        with acting_as(Principal("ann", "admin", ORG)):
+            return await compliance.parties.GetMe(parties_pb2.GetMeRequest(), None)
+
+    assert not (await read_me()).HasField("sessions_end_time")
+    ends = [await end(MAKER) for _ in range(rules.ENDS_MAX)]
+    with pytest.raises(DomainError) as refused:
+        await end(MAKER)
+    assert (refused.value.reason, 3590 < refused.value.retry_after_seconds <= 3600) == ("RATE_LIMITED", True)
+    ends.append(await end(CHECKER))  # whose token was stolen is locked out all the same
+    me = await read_me()
+    assert (me.sessions_end_time, me.sessions_ended_by) == (ends[-1].end_time, CHECKER.person)
+    told = [event for event in await compliance.list_events() if isinstance(event, compliance_events.SessionsEnded)]
+    assert [(event.person_id, event.end_time) for event in told] == [("ann", each.end_time) for each in ends]
+    assert [event.meta.actor for event in told] == [MAKER.person] * rules.ENDS_MAX + [CHECKER.person]
+
+
 async def test_an_investor_reads_no_name_of_staff(compliance):
     party = await compliance.create()
     await compliance.add("auth0|ann")

@@ -35,7 +35,10 @@ async def test_a_person_or_an_answer_that_the_database_was_told_alone_counts_for
     assert decision.failure.code == "PARTY_NOT_CLEARED"
 
 
-@pytest.mark.parametrize("words", ["note = 'Passport seen by bob.'", 'explanation = \'{"statement": "x"}\''])
+_EXPLAINED = """explanation = '{"statement": "It is fine.", "rule": "X", "operands": [], "source": ""}'"""
+
+
+@pytest.mark.parametrize("words", ["note = 'Passport seen by bob.'", _EXPLAINED])
 async def test_words_that_sql_put_into_a_check_are_read_by_nobody_who_decides(compliance, words):
     await compliance.clear()
     await compliance.update(legal_name="Ada Poe")

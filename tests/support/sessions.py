@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from services.chassis.calls.auth import Principal, SignedInKey
 
 SIGNED_IN_AT = 1_700_000_000
-ENDED_AT = datetime.fromtimestamp(SIGNED_IN_AT + 1, UTC)
+ENDED_AT = datetime.fromtimestamp(SIGNED_IN_AT + 0.5, UTC)
 KEY = "key_1"
 
 

@@ -60,7 +60,8 @@ def test_the_refusal_names_what_the_persons_issuer_calls_a_strong_sign_in() -> N
     [
         ("nobody ended them", 1000, None, False),
         ("before they were ended", 1000, 1000.5, True),
-        ("after it", 1001, 1000.5, False),
+        ("within the second in which they were ended", 1000, 1000.0, True),
+        ("after it", 1001, 1000.999999, False),
         ("a service by itself", None, 1000.5, False),
     ],
 )
@@ -71,8 +72,9 @@ def test_a_session_ends_for_who_signed_in_before(
     person = replace(ANN, signed_in_at=signed_in_at)
     for principal in (person, ESCROW.for_person(person)):
         if ended:
-            with pytest.raises(SessionEnded):
+            with pytest.raises(SessionEnded) as refused:
                 check_session(principal, moment)
+            assert refused.value.metadata == {"sign_in_from": "1970-01-01T00:16:41Z"}
         else:
             check_session(principal, moment)
 

@@ -96,7 +96,7 @@ def test_it_is_executed_after_as_many_approved_it_as_the_rules_want(story: str, 
         ("bob", Standing(sessions_ended_at=BEGIN + timedelta(hours=1)), False),
         ("cat", Standing(parties=frozenset({"pty_gains"})), True),  # whoever gains from it may execute it
         ("bob", Standing(parties=frozenset({"pty_gains"})), False),
-        ("ann", Standing(sessions_ended_at=BEGIN), True),
+        ("ann", Standing(sessions_ended_at=BEGIN - timedelta(seconds=1)), True),
         ("ann", Standing(sessions_ended_at=BEGIN + timedelta(hours=1)), False),
         ("ann", Standing(api_key_revoked=True), False),
         ("ann", Standing(parties=frozenset({"pty_gains"})), True),  # and ask for it

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError, Kind
-from services.chassis.values.times import was_ended
+from services.chassis.values.times import find_next_sign_in, was_ended
 
 
 class InsufficientUserAuthentication(DomainError):
@@ -36,8 +36,8 @@ def check_session(principal: Principal, ended_at: datetime | None) -> None:
     Raises:
         SessionEnded
     """
-    if was_ended(principal.signed_in_at, ended_at):
-        raise SessionEnded("The session was ended. Sign in again.")
+    if ended_at is not None and was_ended(principal.signed_in_at, ended_at):
+        raise SessionEnded("The session was ended. Sign in again.", sign_in_from=find_next_sign_in(ended_at))
 
 
 def check_fresh_sign_in(principal: Principal, policy_seconds_max: int | None = None) -> None:

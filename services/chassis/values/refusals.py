@@ -131,6 +131,17 @@ def check_takes_money(escrow_account_id: str, status: str, field: str | None = N
         raise EscrowAccountClosed(escrow_account_id, field)
 
 
+class RateLimited(DomainError):
+    """More was asked for than is taken within a time."""
+
+    kind = Kind.RESOURCE_EXHAUSTED
+    reason = "RATE_LIMITED"
+
+    def __init__(self, message: str, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds  # type: ignore[misc]  # known when it is refused, not before
+
+
 class ContentChanged(DomainError):
     """It is no longer what was seen."""
 

@@ -6,7 +6,7 @@ a deadline counted from there leads out of it.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 YEAR_MIN, YEAR_MAX = 1900, 9998
 TIME_RULE = f"must be a time between the years {YEAR_MIN} and {YEAR_MAX}, to the microsecond"
@@ -31,10 +31,20 @@ def write_time(moment: datetime) -> str:
 
 
 def was_ended(signed_in_at: int | None, ended_at: datetime | None) -> bool:
-    """Whether the session of a sign-in was ended since. Nothing was signed in, or nobody ended it: it was not.
+    """Whether the session of a sign-in was ended. Nothing was signed in, or nobody ended it: it was not.
+
+    A token says the second of its sign-in and no more, so whoever signed in within the second of the end has to once
+    more: else a token that was stolen within it would stay good.
 
     Args:
         signed_in_at: In seconds since 1970.
         ended_at: When the sessions of the person were last ended.
     """
-    return signed_in_at is not None and ended_at is not None and signed_in_at < ended_at.timestamp()
+    if signed_in_at is None or ended_at is None:
+        return False
+    return signed_in_at < find_next_sign_in(ended_at).timestamp()
+
+
+def find_next_sign_in(ended_at: datetime) -> datetime:
+    """From which second on a sign-in counts, where sessions were ended."""
+    return ended_at.replace(microsecond=0) + timedelta(seconds=1)

@@ -109,9 +109,14 @@ async def remove_party_person(tx: AsyncConnection, request: pb.RemovePartyPerson
 
 
 async def end_sessions(tx: AsyncConnection, request: pb.EndSessionsRequest, now: datetime) -> pb.EndSessionsResponse:
-    """With the API keys that the person holds: whoever had the person's token may have made one, or a secret."""
-    person_id = normalize_person(request.person_id)
-    ended_at = await store.insert_end_of_sessions(tx, person_id)
+    """With the API keys that the person holds: whoever had the person's token may have made one, or a secret.
+
+    Raises: RateLimited.
+    """
+    person_id, ended_at = normalize_person(request.person_id), await store.read_database_time(tx)
+    ends = await store.list_ends_of_sessions(tx, person_id)
+    rules.check_may_end(current_principal().person, [(row.ended_by, row.ended_at) for row in ends], ended_at)
+    await store.insert_end_of_sessions(tx, person_id, ended_at, now)
     await revoke_keys_of(tx, person_id, now)
     return pb.EndSessionsResponse(person_id=person_id, end_time=to_timestamp(ended_at))
 

@@ -118,6 +118,7 @@ async def get_me(tx: AsyncConnection, request: pb.GetMeRequest, now: datetime) -
     acting_for = await store.PARTIES.list_all(tx, theirs)
     checks = await checks_store.list_latest_checks(tx, [party.party_id for party in acting_for])
     limits = await limits_store.list_limits_in_force(tx)
+    last_end = next(iter(await store.list_ends_of_sessions(tx, principal.person)), None)
     return pb.Me(
         person_id=principal.person,
         roles=[principal.role.upper()],
@@ -127,6 +128,8 @@ async def get_me(tx: AsyncConnection, request: pb.GetMeRequest, now: datetime) -
         currency_codes=sorted({row.currency for row in limits}),
         business_time=to_timestamp(now),
         approval_rules=map(messages.to_approval_rule, policy_of(tx).list_rules(principal.org_id)),
+        sessions_end_time=None if last_end is None else to_timestamp(last_end.ended_at),
+        sessions_ended_by=None if last_end is None else last_end.ended_by,
     )
 
 

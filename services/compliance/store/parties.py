@@ -13,6 +13,7 @@ from realco.compliance.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.calls.wire import to_timestamp
 from services.chassis.data import outbox
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields, seal_columns
 from services.chassis.data.reach import is_mine
@@ -171,19 +172,31 @@ async def find_last_end(tx: AsyncConnection, party_id: str, person_id: str) -> R
     return _find_latest(await _list_former(tx, _Whose(party_id, person_id))).get((party_id, person_id))
 
 
-async def insert_end_of_sessions(tx: AsyncConnection, person_id: str) -> datetime:
-    """Ended at this moment of the database: sign-ins are not in the time of a test clock."""
-    ended_at: datetime = (await tx.execute(sa.select(sa.func.now()))).scalar_one()
+async def insert_end_of_sessions(tx: AsyncConnection, person_id: str, ended_at: datetime, now: datetime) -> None:
+    """
+    Args:
+        ended_at: This moment of the database: sign-ins are not in the time of a test clock.
+    """
     ended = {"person_id": person_id, "ended_at": ended_at, "ended_by": current_principal().person}
     await insert_many(tx, ended_sessions, [seal_columns(tx, ended_sessions, ended)])
-    return ended_at
+    await outbox.enqueue(tx, events.SessionsEnded(person_id=person_id, end_time=to_timestamp(ended_at)), now=now)
+
+
+async def read_database_time(tx: AsyncConnection) -> datetime:
+    moment: datetime = (await tx.execute(sa.select(sa.func.now()))).scalar_one()
+    return moment
+
+
+async def list_ends_of_sessions(tx: AsyncConnection, person_id: str) -> list[Row]:
+    """When, and by whom, the person's sessions were ended; the latest first. A row that is not ours ends none."""
+    theirs = sa.select(ended_sessions).where(is_mine(ended_sessions), ended_sessions.c.person_id == person_id)
+    latest_first = theirs.order_by(ended_sessions.c.ended_at.desc())
+    return keep_sealed(tx, ended_sessions, await tx.execute(latest_first))
 
 
 async def find_end_of_sessions(tx: AsyncConnection, person_id: str) -> datetime | None:
-    """When the person's sessions were last ended. A row that is not ours ends none."""
-    theirs = sa.select(ended_sessions).where(is_mine(ended_sessions), ended_sessions.c.person_id == person_id)
-    ends = keep_sealed(tx, ended_sessions, await tx.execute(theirs))
-    return max((row.ended_at for row in ends), default=None)
+    """When the person's sessions were last ended."""
+    return next((row.ended_at for row in await list_ends_of_sessions(tx, person_id)), None)
 
 
 async def find_person(tx: AsyncConnection, party_id: str, person_id: str) -> PartyPerson | None:

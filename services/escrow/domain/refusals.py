@@ -39,14 +39,6 @@ class CaptureExceedsHold(_Refused):
     reason = "CAPTURE_EXCEEDS_HOLD"
 
 
-class TooManyWaiting(DomainError):
-    """More postings wait than the book can take soon."""
-
-    kind = Kind.RESOURCE_EXHAUSTED
-    reason = "RATE_LIMITED"
-    retry_after_seconds = 1
-
-
 class PayoutNotKnown(_Refused):
     """A call asked for its money, and the transactions service is not about to pay it so."""
 

@@ -23,8 +23,8 @@ from services.chassis.process.loops import backoff_seconds
 from services.chassis.process.telemetry import current_traceparent, log
 from services.chassis.values.clock import Clock
 from services.chassis.values.errors import DomainError
+from services.chassis.values.refusals import RateLimited
 from services.escrow.domain.journal import LEGS_TOGETHER_MAX, NewEntry
-from services.escrow.domain.refusals import TooManyWaiting
 from services.escrow.posting import booking
 from services.escrow.posting.booking import Outcome
 from services.escrow.posting.checks import Checks
@@ -82,7 +82,7 @@ class Poster:
             validate_only: Only say what would become of them.
 
         Raises:
-            TooManyWaiting: come back later; nothing was done.
+            RateLimited: come back later; nothing was done.
         """
         entries = [entry for entry in wanted if isinstance(entry, NewEntry)]
         decided = iter(await self._decide(entries, validate_only=validate_only) if entries else ())
@@ -100,7 +100,7 @@ class Poster:
 
     async def _wait_for(self, entries: Sequence[NewEntry]) -> list[Outcome]:
         if self._waiting_entries + len(entries) > self._waiting_max:
-            raise TooManyWaiting("More postings are waiting than can be booked soon.")
+            raise RateLimited("More postings are waiting than can be booked soon.", retry_after_seconds=1)
         unit = _Unit(entries)
         self._waiting.append(unit)
         self._waiting_entries += len(entries)
