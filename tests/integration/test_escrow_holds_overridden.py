@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import holds_pb2 as holds_pb
 from structlog.testing import capture_logs
@@ -154,3 +155,23 @@ async def test_what_a_hold_whose_time_ran_out_held_besides_is_not_held_anew(escr
     assert (await escrow.posted(account), await escrow.held(account)) == ({"cash": 10, SUBSCRIPTION: 10}, {})
     [hold] = [each for each in await list_holds(escrow, account) if not each.transaction_id]
     assert (hold.status, hold.overridden_amount) == (holds_pb.Hold.OVERRIDDEN, usd(95))
+
+
+async def test_a_return_over_many_holds_asks_the_database_no_more_often_than_one_over_two(escrow):
+    asked: list[int] = []
+
+    def count(*_: Any) -> None:
+        asked[-1] += 1
+
+    for number, minor in ((2, 45), (30, 3)):
+        account = await escrow.open()
+        payment = Payment(account, "ESCROW_DEPOSIT", 100)
+        await payment.happens(escrow, "SETTLED", "COMPLETED")
+        for _ in range(number):
+            await escrow.hold(account, SUBSCRIPTION, minor)
+        asked.append(0)
+        sa.event.listen(sa.Engine, "before_cursor_execute", count)
+        await payment.happens(escrow, "RETURNED")
+        sa.event.remove(sa.Engine, "before_cursor_execute", count)
+        assert await escrow.held(account) == {}
+    assert asked[0] == asked[1]

@@ -39,13 +39,12 @@ from services.escrow.store import holds as store
 from services.escrow.store.escrow_accounts import ESCROW_ACCOUNTS
 from services.escrow.store.holds import HoldVerdict
 
-_End = events.HoldCaptured | events.HoldReleased | events.HoldExpired | events.HoldOverridden
+_End = events.HoldCaptured | events.HoldReleased | events.HoldExpired
 
 _ENDS: Mapping[str, type[_End]] = {
     "CAPTURED": events.HoldCaptured,
     "RELEASED": events.HoldReleased,
     "EXPIRED": events.HoldExpired,
-    "OVERRIDDEN": events.HoldOverridden,
 }
 
 
@@ -202,13 +201,11 @@ async def end_hold(
     *,
     moved: Money | None = None,
     when_frozen: bool = False,
-    returned_transaction_id: str | None = None,
 ) -> sa.Row[Any]:
     """Ends an open hold, once; its row.
 
     Args:
-        moved: What of it moves, since it was captured, or a return took it; None: nothing.
-        returned_transaction_id: The transaction whose return took it.
+        moved: What of it moves, since it was captured; None: nothing.
 
     Raises:
         DomainError: there is none, it is not open, it holds less, or the escrow account is frozen.
@@ -223,7 +220,6 @@ async def end_hold(
         principal.person,
         moved_minor=0 if moved is None else moved.amount_minor,
         when_frozen=when_frozen,
-        returned_transaction_id=returned_transaction_id,
     )
     if verdict.outcome != "done":
         _refuse_ending(verdict, escrow_account_id, status, moved)
@@ -238,39 +234,19 @@ async def override_holds(
     The bank has the money, whatever a person wanted held. The hold of the rest is that person's, too. One whose time
     ran out, which in a frozen account lasts until it is unfrozen, is over, the rest as well.
     """
+    taken = []
     for hold in holds:
-        if missing_minor <= 0:
-            return
-        taken_minor = min(missing_minor, hold.amount_minor)
-        missing_minor -= taken_minor
-        await end_hold(
-            tx,
-            hold.escrow_account_id,
-            hold.hold_id,
-            "OVERRIDDEN",
-            now,
-            moved=Money(taken_minor, hold.currency),
-            when_frozen=True,
-            returned_transaction_id=returned_transaction_id,
-        )
-        has_run_out = hold.expires_at is not None and hold.expires_at <= now
-        if hold.amount_minor > taken_minor and not has_run_out:
-            await reserve_money(
-                tx,
-                hold.escrow_account_id,
-                LedgerAccount(LedgerAccountKind(hold.kind), hold.party_id),
-                hold_id=new_id("hold"),
-                amount_minor=hold.amount_minor - taken_minor,
-                currency=hold.currency,
-                reason=hold.reason,
-                now=now,
-                description=hold.description,
-                expires_at=hold.expires_at,
-                external_id=hold.external_id,
-                metadata=hold.metadata,
-                created_by=hold.created_by,
-                replaces_hold_id=hold.hold_id,
-            )
+        if missing_minor > 0:
+            taken.append((hold, min(missing_minor, hold.amount_minor)))
+            missing_minor -= hold.amount_minor
+    if not taken:
+        return
+    invariant(missing_minor <= 0, "a return takes no more than there is")
+    for (hold, taken_minor), verdict in zip(
+        taken, await store.save_overrides(tx, taken, now, returned_transaction_id), strict=True
+    ):
+        if verdict.outcome != "done":
+            _refuse_ending(verdict, hold.escrow_account_id, "OVERRIDDEN", Money(taken_minor, hold.currency))
         log.warning(
             "hold_overridden",
             escrow_account_id=hold.escrow_account_id,
@@ -279,7 +255,26 @@ async def override_holds(
             amount_minor=taken_minor,
             currency=hold.currency,
         )
-    invariant(missing_minor <= 0, "a return takes no more than there is")
+    rows = await store.list_holds(tx, hold.escrow_account_id, [each.hold_id for each, _ in taken])
+    await outbox.enqueue_all(tx, [events.HoldOverridden(hold=messages.to_hold(row)) for row in rows], now=now)
+    has_run_out = hold.expires_at is not None and hold.expires_at <= now
+    if hold.amount_minor > taken_minor and not has_run_out:  # the last of them
+        await reserve_money(
+            tx,
+            hold.escrow_account_id,
+            LedgerAccount(LedgerAccountKind(hold.kind), hold.party_id),
+            hold_id=new_id("hold"),
+            amount_minor=hold.amount_minor - taken_minor,
+            currency=hold.currency,
+            reason=hold.reason,
+            now=now,
+            description=hold.description,
+            expires_at=hold.expires_at,
+            external_id=hold.external_id,
+            metadata=hold.metadata,
+            created_by=hold.created_by,
+            replaces_hold_id=hold.hold_id,
+        )
 
 
 async def let_hold_expire(

@@ -18,6 +18,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data.database import driver_connection
 from services.chassis.data.due import Due
 from services.chassis.data.reach import is_mine
+from services.chassis.data.rows import build_values_table
 from services.chassis.data.seals import Seals, check_read_row, check_row, seal_of, seals_of
 from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind
 from services.escrow.tables import (
@@ -62,11 +63,10 @@ async def save_end_of_hold(
     *,
     moved_minor: int = 0,
     when_frozen: bool = False,
-    returned_transaction_id: str | None = None,
 ) -> HoldVerdict:
     call = sa.text(
         "SELECT * FROM resolve_hold(:now, :org_id, :escrow_account_id, :hold_id, :status, :moved_minor,"
-        " :when_frozen, :resolved_by, :proof, :returned_transaction_id)"
+        " :when_frozen, :resolved_by, :proof)"
     ).bindparams(sa.bindparam("now", type_=_TIME))
     values = {
         "now": now,
@@ -78,9 +78,51 @@ async def save_end_of_hold(
         "when_frozen": when_frozen,
         "resolved_by": resolved_by,
         "proof": await _prove_hold(tx, escrow_account_id, hold_id),
-        "returned_transaction_id": returned_transaction_id,
     }
     return HoldVerdict(*(await tx.execute(call, values)).one())
+
+
+async def save_overrides(
+    tx: AsyncConnection, taken: Sequence[tuple[sa.Row[Any], int]], now: datetime, returned_transaction_id: str
+) -> list[HoldVerdict]:
+    """Ends holds of one escrow account that a return takes, each with how much of it: one statement for all.
+
+    Args:
+        taken: The holds as they were read with their seals.
+    """
+    principal, seals = current_principal(), seals_of(tx)
+    given = build_values_table(
+        ("hold_id", sa.Text(), [hold.hold_id for hold, _ in taken]),
+        ("moved_minor", sa.BigInteger(), [moved_minor for _, moved_minor in taken]),
+        (
+            "proof",
+            sa.LargeBinary(),
+            [
+                seals.prove(hold.end_digest, holds.name, hold.org_id, hold.escrow_account_id, hold.hold_id)
+                for hold, _ in taken
+            ],
+        ),
+    )
+    each, one = given.c, taken[0][0]
+    ended = (
+        sa.func.resolve_hold(
+            *(sa.literal(now, _TIME), one.org_id, one.escrow_account_id, each.hold_id, "OVERRIDDEN", each.moved_minor),
+            *(sa.true(), principal.person, each.proof, returned_transaction_id),
+        )
+        .table_valued("verdict", "subject", "available")
+        .lateral()
+    )
+    rows = (await tx.execute(sa.select(each.hold_id, ended).join_from(given, ended, sa.true()))).all()
+    verdicts = {hold_id: HoldVerdict(*verdict) for hold_id, *verdict in rows}
+    return [verdicts[hold.hold_id] for hold, _ in taken]
+
+
+async def list_holds(tx: AsyncConnection, escrow_account_id: str, hold_ids: Sequence[str]) -> list[sa.Row[Any]]:
+    """These holds, in the order given. Raises: NotSealed."""
+    named = sa.and_(holds.c.escrow_account_id == escrow_account_id, holds.c.hold_id.in_(hold_ids))
+    found = await tx.execute(select_holds_with_account().where(is_mine(holds), named))
+    rows = {row.hold_id: check_row(tx, holds, row) for row in found}
+    return [rows[hold_id] for hold_id in hold_ids]
 
 
 async def save_expiry_of_hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str, at: datetime) -> bool:
