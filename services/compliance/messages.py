@@ -20,7 +20,7 @@ from services.compliance.domain.api_keys import ApiKey
 from services.compliance.domain.checks import ComplianceCheck
 from services.compliance.domain.clearance import Check
 from services.compliance.domain.parties import Party, PartyPerson
-from services.compliance.domain.statements import Line, Subject, digest_movement
+from services.compliance.domain.statements import Line, Movement, Subject, digest_movement
 
 # What tells others of this service's approvals.
 APPROVAL_EVENTS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
@@ -187,9 +187,11 @@ def to_approval_rule(rule: ApprovalRule) -> parties_pb2.Me.ApprovalRule:
     )
 
 
-def read_subject(content_hash: str, movement: notary_pb2.Movement) -> Subject:
-    return Subject(content_hash, digest_movement(movement.escrow_account_id, read_lines(movement)))
+def read_movement(movement: notary_pb2.Movement) -> Movement:
+    lines = tuple(Line(each.party_id, Money.from_proto(each.amount)) for each in movement.lines)
+    subject = Subject(movement.content_hash, digest_movement(movement.escrow_account_id, lines))
+    return Movement(read_movement_kind(movement.kind), movement.resource_id, subject, lines)
 
 
-def read_lines(movement: notary_pb2.Movement) -> list[Line]:
-    return [Line(each.ledger_account_kind, each.party_id, Money.from_proto(each.amount)) for each in movement.lines]
+def read_movement_kind(kind: notary_pb2.Movement.Kind) -> str:
+    return notary_pb2.Movement.Kind.Name(kind)

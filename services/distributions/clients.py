@@ -178,40 +178,20 @@ class ComplianceClient:
         self._notary = notary_grpc.NotaryServiceStub(channel)
 
     async def record_request(
-        self,
-        kind: str,
-        resource_id: str,
-        content_hash: str,
-        movement: Movement,
-        makers: Collection[str],
-        beneficiary_party_ids: Collection[str],
+        self, movement: Movement, makers: Collection[str], beneficiary_party_ids: Collection[str]
     ) -> None:
         request = notary.RecordRequestRequest(
-            kind=kind,
-            resource_id=resource_id,
-            content_hash=content_hash,
             movement=_to_movement(movement),
             makers=sorted(makers),
             beneficiary_party_ids=sorted(beneficiary_party_ids),
         )
         await pass_on(self._notary.RecordRequest, request)
 
-    async def record_approval(self, kind: str, resource_id: str, content_hash: str, movement: Movement) -> None:
-        request = notary.RecordApprovalRequest(
-            kind=kind, resource_id=resource_id, content_hash=content_hash, movement=_to_movement(movement)
-        )
-        await pass_on(self._notary.RecordApproval, request)
+    async def record_approval(self, movement: Movement) -> None:
+        await pass_on(self._notary.RecordApproval, notary.RecordApprovalRequest(movement=_to_movement(movement)))
 
-    async def record_execution(
-        self, kind: str, resource_id: str, content_hash: str, movement: Movement, *, validate_only: bool
-    ) -> None:
-        request = notary.RecordExecutionRequest(
-            kind=kind,
-            resource_id=resource_id,
-            content_hash=content_hash,
-            movement=_to_movement(movement),
-            validate_only=validate_only,
-        )
+    async def record_execution(self, movement: Movement, *, validate_only: bool) -> None:
+        request = notary.RecordExecutionRequest(movement=_to_movement(movement), validate_only=validate_only)
         await pass_on(self._notary.RecordExecution, request)
 
     async def record_withdrawal(self, kind: str, resource_id: str) -> None:
@@ -219,8 +199,10 @@ class ComplianceClient:
 
 
 def _to_movement(movement: Movement) -> notary.Movement:
-    lines = (
-        notary.Movement.Line(ledger_account_kind=kind, party_id=party_id, amount=to_money(amount))
-        for kind, party_id, amount in movement.lines
+    return notary.Movement(
+        kind=movement.kind,
+        resource_id=movement.resource_id,
+        content_hash=movement.content_hash,
+        escrow_account_id=movement.escrow_account_id,
+        lines=(notary.Movement.Line(party_id=each.party_id, amount=to_money(each.amount)) for each in movement.lines),
     )
-    return notary.Movement(escrow_account_id=movement.escrow_account_id, lines=lines)

@@ -35,8 +35,8 @@ class Compliance(Protocol):
 
     list_parties_of_person: Ask
 
-    async def check_movement(self, request: notary_pb2.CheckMovementRequest) -> None:
-        """Returns if two persons decided that exactly these lines move. Raises MovementNotDecided, Unavailable."""
+    async def check_movement(self, movement: notary_pb2.Movement) -> None:
+        """Returns if two persons decided that exactly this moves. Raises MovementNotDecided, Unavailable."""
         ...
 
 
@@ -75,8 +75,8 @@ class ComplianceClient:
         self.list_parties_of_person: Ask = AskByRpc(persons.ListPartiesOfPerson, persons_pb2.ListPartiesOfPersonRequest)
         self._notary: Any = notary_pb2_grpc.NotaryServiceStub(channel)
 
-    async def check_movement(self, request: notary_pb2.CheckMovementRequest) -> None:
-        await ask(self._notary.CheckMovement, request)
+    async def check_movement(self, movement: notary_pb2.Movement) -> None:
+        await ask(self._notary.CheckMovement, notary_pb2.CheckMovementRequest(movement=movement))
 
 
 class TransactionsClient:

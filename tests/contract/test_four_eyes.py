@@ -14,6 +14,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from jsonschema import Draft202012Validator
 from realco.compliance.v1.api_keys_pb2 import ApiKey
+from realco.compliance.v1.notary_pb2 import Movement
 from realco.distributions.v1 import distributions_pb2
 from realco.type.v1 import access_pb2, approval_pb2, money_pb2
 
@@ -29,6 +30,7 @@ from services.chassis.calls.serving import servers_of
 from services.chassis.spelling.descriptors import is_required
 from services.chassis.values.approval import NOBODY, ApprovalDetails, Change
 from services.chassis.values.money import Money
+from services.compliance.domain.statements import DONE_BY_LAST_YES
 from services.transactions.messages import to_transaction_content
 from services.transactions.rights import RIGHTS
 
@@ -175,6 +177,8 @@ def test_the_contracts_name_every_kind_of_approval_that_a_service_asks_for_and_n
         with acting_as(Principal("admin-1", "admin", "org-1")):
             found += approvals.list_decidable_kinds()
     assert sorted(found) == sorted(list_approval_kinds())
+    assert set(Movement.Kind.keys()[1:]) <= list_approval_kinds(), "what the notary hears of is a kind of approval"
+    assert set(Movement.Kind.keys()) >= DONE_BY_LAST_YES
 
 
 def test_the_page_about_approvals_explains_every_kind():

@@ -79,15 +79,14 @@ def test_the_key_of_distributions_declares_nothing_that_was_approved_and_is_take
     assert org.admin.post(f"{path}/execute", {"validateOnly": True}, etag=approved["etag"])["status"] == "QUEUED"
     assert thief.order("DeclareDistribution", declaration) == "MOVEMENT_NOT_DECIDED"
     notary = notary_pb2_grpc.NotaryServiceStub
-    said = {"kind": "APPROVE_DISTRIBUTION", "resource_id": approved["distributionId"]}
     movement = notary_pb2.Movement(
+        kind=notary_pb2.Movement.APPROVE_DISTRIBUTION,
+        resource_id=approved["distributionId"],
+        content_hash=approved["contentHash"],
         escrow_account_id=account,
-        lines=[
-            notary_pb2.Movement.Line(ledger_account_kind="DISTRIBUTABLE", party_id=part.party_id, amount=part.amount)
-            for part in declaration.payables
-        ],
+        lines=[notary_pb2.Movement.Line(party_id=part.party_id, amount=part.amount) for part in declaration.payables],
     )
-    asked = notary_pb2.RecordExecutionRequest(**said, content_hash=approved["contentHash"], movement=movement)
+    asked = notary_pb2.RecordExecutionRequest(movement=movement)
     assert thief.call("compliance", notary, "RecordExecution", asked) == "PERMISSION_DENIED", "a person says it"
     assert thief.order("DeclareDistribution", declaration) == "MOVEMENT_NOT_DECIDED"
     org.second_admin.decide(path, "reject", {"note": "not now"})

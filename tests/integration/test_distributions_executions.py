@@ -65,15 +65,16 @@ async def test_the_notary_hears_who_executes_it_before_it_is_queued_and_of_nothi
     assert (await service.call(execute, request, "admin-3")).status == dpb.Distribution.QUEUED
     said, *again = heard()
     assert again == [said] * 2, "what had an effect was said, and so it was when all went well"
-    assert (said.kind, said.content_hash) == ("APPROVE_DISTRIBUTION", approved.content_hash)
+    moved = said.movement
+    assert (moved.kind, moved.content_hash) == (notary_pb2.Movement.APPROVE_DISTRIBUTION, approved.content_hash)
     assert service.wire.persons["RecordExecution"] == "admin-3"
     await service.call(execute, request, "admin-3")
     assert len(heard()) == 3, "what was answered is answered again"
     await service.work()
     [declared] = service.wire.requests("DeclareDistribution")
-    lines = [(line.party_id, line.amount) for line in said.movement.lines]
+    lines = [(line.party_id, line.amount) for line in moved.lines]
     assert lines == [(part.party_id, part.amount) for part in declared.payables]
-    assert said.movement.escrow_account_id == declared.escrow_account_id
+    assert moved.escrow_account_id == declared.escrow_account_id
 
 
 async def test_what_was_approved_by_somebody_who_counts_no_longer_is_approved_anew_and_then_executed(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from realco.compliance.v1.notary_pb2 import CheckMovementRequest, Movement
+from realco.compliance.v1.notary_pb2 import Movement
 from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.escrow.v1 import postings_pb2 as postings_pb
 
@@ -143,12 +143,12 @@ async def test_what_two_persons_did_not_decide_is_not_booked_and_the_notary_is_a
     ] == "MOVEMENT_NOT_DECIDED"
     assert await escrow.posted(account) == before
 
-    def check(kind: str, resource_id: str, source: str) -> CheckMovementRequest:
-        line = Movement.Line(ledger_account_kind=source, party_id="inv-001", amount=usd(40))
-        movement = Movement(escrow_account_id=account, lines=[line])
-        return CheckMovementRequest(kind=kind, resource_id=resource_id, content_hash=content, movement=movement)
-
+    asked = {
+        "content_hash": content,
+        "escrow_account_id": account,
+        "lines": [Movement.Line(party_id="inv-001", amount=usd(40))],
+    }
     assert escrow.compliance.asked == [
-        check("CLOSE_OFFERING", offering_id, "SUBSCRIPTION"),
-        check("APPROVE_DISTRIBUTION", distribution_id, "DISTRIBUTABLE"),
+        Movement(kind=Movement.CLOSE_OFFERING, resource_id=offering_id, **asked),
+        Movement(kind=Movement.APPROVE_DISTRIBUTION, resource_id=distribution_id, **asked),
     ]

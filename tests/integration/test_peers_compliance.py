@@ -242,16 +242,16 @@ async def test_for_whom_a_person_acts_is_told_at_once(office: Office) -> None:
 
 async def test_what_two_persons_decided_is_decided_until_one_who_approved_it_counts_no_longer(office: Office) -> None:
     client = distributions_clients.ComplianceClient(Wire("distributions").open_channel(*office.servicers))
-    line = MovementLine("DISTRIBUTABLE", await office.add_party(cleared=True), Amount(100, "USD"))
-    subject = ("APPROVE_DISTRIBUTION", new_id("dist"), "a" * 64, Movement(new_id("esc"), (line,)))
+    line = MovementLine(await office.add_party(cleared=True), Amount(100, "USD"))
+    movement = Movement("APPROVE_DISTRIBUTION", new_id("dist"), "a" * 64, new_id("esc"), (line,))
     with acting_as(MAKER):
-        await client.record_request(*subject, makers=(), beneficiary_party_ids=())
+        await client.record_request(movement, makers=(), beneficiary_party_ids=())
     with acting_as(Principal("admin-9", "admin", MAKER.org_id, signed_in_at=1)):
-        await client.record_approval(*subject)
+        await client.record_approval(movement)
     with acting_as(MAKER):
-        await client.record_execution(*subject, validate_only=False)
+        await client.record_execution(movement, validate_only=False)
         await office.end_sessions("admin-9")
         with pytest.raises(DomainError) as refusal:
-            await client.record_execution(*subject, validate_only=False)
+            await client.record_execution(movement, validate_only=False)
     told = (refusal.value.reason, refusal.value.metadata["person_ids"])
     assert told == ("MOVEMENT_NOT_DECIDED", '["admin-9"]')

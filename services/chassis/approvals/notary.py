@@ -13,22 +13,25 @@ from services.chassis.values.money import Money
 
 
 class MovementLine(NamedTuple):
-    """What moves out of one ledger account.
+    """What moves for one party: whose it is, or whose it becomes."""
 
-    Args:
-        ledger_account_kind: What it leaves, as escrow names it.
-        party_id: Whose it is, or whose it becomes.
-    """
-
-    ledger_account_kind: str
     party_id: str
     amount: Money
 
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """All that moves in an escrow account by one decision."""
+    """All that moves in an escrow account by one decision.
 
+    Args:
+        kind: That of the approval.
+        resource_id: What it is about.
+        content_hash: Of what is decided on.
+    """
+
+    kind: str
+    resource_id: str
+    content_hash: str
     escrow_account_id: str
     lines: tuple[MovementLine, ...]
 
@@ -37,18 +40,12 @@ class Notary(Protocol):
     """Called in the name of the person, outside of any transaction. Saying the same again changes nothing."""
 
     async def record_request(
-        self,
-        kind: str,
-        resource_id: str,
-        content_hash: str,
-        movement: Movement,
-        makers: Collection[str],
-        beneficiary_party_ids: Collection[str],
+        self, movement: Movement, makers: Collection[str], beneficiary_party_ids: Collection[str]
     ) -> None:
         """The caller asks for it. Raises Unavailable."""
         ...
 
-    async def record_approval(self, kind: str, resource_id: str, content_hash: str, movement: Movement) -> None:
+    async def record_approval(self, movement: Movement) -> None:
         """The caller approves it.
 
         Raises:
@@ -60,9 +57,7 @@ class Notary(Protocol):
         """What was asked for and approved about the resource counts no longer. Raises Unavailable."""
         ...
 
-    async def record_execution(
-        self, kind: str, resource_id: str, content_hash: str, movement: Movement, *, validate_only: bool
-    ) -> None:
+    async def record_execution(self, movement: Movement, *, validate_only: bool) -> None:
         """The caller executes it, or asks whether it could be.
 
         Raises:
@@ -72,14 +67,15 @@ class Notary(Protocol):
         ...
 
 
-FindMovement = Callable[[str], Awaitable[Movement]]
+# What moves, of the resource with this id, if the content with this hash is approved.
+FindMovement = Callable[[str, str], Awaitable[Movement]]
 
 
 class Witnessed:
     """What a service has a notary hear of.
 
     Args:
-        movements: The kind of an approval -> what moves if it is approved, of the resource with this id.
+        movements: What moves, by the kind of the approval.
     """
 
     def __init__(self, notary: Notary, movements: Mapping[str, FindMovement]) -> None:
@@ -98,8 +94,8 @@ class Witnessed:
         beneficiary_party_ids: Collection[str],
     ) -> None:
         """The caller asks for it. Raises Unavailable."""
-        movement = await self._movements[kind](resource_id)
-        await self._notary.record_request(kind, resource_id, content_hash, movement, makers, beneficiary_party_ids)
+        movement = await self._movements[kind](resource_id, content_hash)
+        await self._notary.record_request(movement, makers, beneficiary_party_ids)
 
     async def record_approval(self, kind: str, resource_id: str, content_hash: str) -> None:
         """The caller, who may, approves it.
@@ -107,8 +103,7 @@ class Witnessed:
         Raises:
             Unavailable, ContentChanged, MakerIsChecker, BeneficiaryIsChecker
         """
-        movement = await self._movements[kind](resource_id)
-        await self._notary.record_approval(kind, resource_id, content_hash, movement)
+        await self._notary.record_approval(await self._movements[kind](resource_id, content_hash))
 
     async def record_execution(self, kind: str, resource_id: str, content_hash: str, *, validate_only: bool) -> None:
         """The caller, who may, executes it, or asks whether it could be.
@@ -117,8 +112,8 @@ class Witnessed:
             DomainError: not as many persons as it takes have approved it, and still count.
             Unavailable
         """
-        movement = await self._movements[kind](resource_id)
-        await self._notary.record_execution(kind, resource_id, content_hash, movement, validate_only=validate_only)
+        movement = await self._movements[kind](resource_id, content_hash)
+        await self._notary.record_execution(movement, validate_only=validate_only)
 
     async def record_withdrawal(self, kind: str, resource_id: str) -> None:
         """Before the resource goes back: if it does not, after all, it is asked for anew. Raises Unavailable."""

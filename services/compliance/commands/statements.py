@@ -16,8 +16,16 @@ from services.chassis.calls.sign_in import check_fresh_sign_in
 from services.chassis.data.approval_policy import decide_terms_of
 from services.chassis.values.approval import VALIDITY
 from services.chassis.values.approval_policy import ApprovalTerms
-from services.compliance.domain.statements import Act, Statement, check_approver, find_lapsed, list_current, sum_lines
-from services.compliance.messages import read_lines, read_subject
+from services.compliance.domain.statements import (
+    Act,
+    Movement,
+    Statement,
+    check_approver,
+    find_lapsed,
+    list_current,
+    sum_lines,
+)
+from services.compliance.messages import read_movement, read_movement_kind
 from services.compliance.queries.statements import require_decision
 from services.compliance.store.standings import read_standings
 from services.compliance.store.statements import insert_statement, list_statements
@@ -26,20 +34,20 @@ from services.compliance.store.statements import insert_statement, list_statemen
 async def record_request(
     tx: AsyncConnection, request: pb.RecordRequestRequest, now: datetime
 ) -> pb.RecordRequestResponse:
-    principal, terms = current_principal(), _decide_terms(tx, request)
-    person = principal.person
+    principal, movement = current_principal(), read_movement(request.movement)
+    person, terms = principal.person, _decide_terms(tx, movement)
     asked = Statement(
         Act.REQUEST,
         person,
         said_at=now,
         expires_at=now + terms.validity,
         session=principal.session,
-        subject=read_subject(request.content_hash, request.movement),
+        subject=movement.subject,
         makers=frozenset(request.makers) | {person},
         beneficiary_party_ids=frozenset(request.beneficiary_party_ids),
         approvers_needed=terms.approvers_needed,
     )
-    await insert_statement(tx, request.kind, request.resource_id, asked)
+    await insert_statement(tx, movement.kind, movement.resource_id, asked)
     return pb.RecordRequestResponse()
 
 
@@ -54,11 +62,11 @@ async def record_approval(
         ContentChanged, MakerSessionEnded, ApprovalExpired, MakerIsChecker, BeneficiaryIsChecker,
         InsufficientUserAuthentication
     """
-    principal, terms = current_principal(), _decide_terms(tx, request)
-    person, subject = principal.person, read_subject(request.content_hash, request.movement)
-    said = await list_statements(tx, request.kind, request.resource_id)
-    lapsed = find_lapsed(await read_standings(tx, list_current(said, subject), now))
-    check_approver(said, subject, person, parties, now, lapsed)
+    principal, movement = current_principal(), read_movement(request.movement)
+    person, terms = principal.person, _decide_terms(tx, movement)
+    said = await list_statements(tx, movement.kind, movement.resource_id)
+    lapsed = find_lapsed(await read_standings(tx, list_current(said, movement.subject), now))
+    check_approver(said, movement.subject, person, parties, now, lapsed)
     check_fresh_sign_in(principal, terms.strong_sign_in_seconds_max)
     approved = Statement(
         Act.APPROVAL,
@@ -66,10 +74,10 @@ async def record_approval(
         said_at=now,
         expires_at=now + VALIDITY,
         session=principal.session,
-        subject=subject,
+        subject=movement.subject,
         approvers_needed=terms.approvers_needed,
     )
-    await insert_statement(tx, request.kind, request.resource_id, approved)
+    await insert_statement(tx, movement.kind, movement.resource_id, approved)
     return pb.RecordApprovalResponse()
 
 
@@ -77,17 +85,17 @@ async def record_execution(
     tx: AsyncConnection, request: pb.RecordExecutionRequest, now: datetime
 ) -> pb.RecordExecutionResponse:
     """Raises: MovementNotDecided: nobody executes what was not approved."""
-    await require_decision(tx, request, now, executed=False)
-    principal = current_principal()
+    principal, movement = current_principal(), read_movement(request.movement)
+    await require_decision(tx, movement, now, executed=False)
     executed = Statement(
         Act.EXECUTION,
         principal.person,
         said_at=now,
         expires_at=now + VALIDITY,
         session=principal.session,
-        subject=read_subject(request.content_hash, request.movement),
+        subject=movement.subject,
     )
-    await insert_statement(tx, request.kind, request.resource_id, executed)
+    await insert_statement(tx, movement.kind, movement.resource_id, executed)
     return pb.RecordExecutionResponse()
 
 
@@ -96,10 +104,10 @@ async def record_withdrawal(
 ) -> pb.RecordWithdrawalResponse:
     """The person is the one for whom the service calls."""
     taken_back = Statement(Act.WITHDRAWAL, current_principal().person, said_at=now, expires_at=now)
-    await insert_statement(tx, request.kind, request.resource_id, taken_back)
+    await insert_statement(tx, read_movement_kind(request.kind), request.resource_id, taken_back)
     return pb.RecordWithdrawalResponse()
 
 
-def _decide_terms(tx: AsyncConnection, request: pb.RecordRequestRequest | pb.RecordApprovalRequest) -> ApprovalTerms:
+def _decide_terms(tx: AsyncConnection, movement: Movement) -> ApprovalTerms:
     """What it needs by the amount that moves, which the caller cannot say otherwise: it is what is booked."""
-    return decide_terms_of(tx, request.kind, *sum_lines(read_lines(request.movement)))
+    return decide_terms_of(tx, movement.kind, *sum_lines(movement.lines))

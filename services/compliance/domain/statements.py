@@ -38,9 +38,8 @@ DONE_BY_LAST_YES: Final = frozenset({"CLOSE_OFFERING"})
 
 
 class Line(NamedTuple):
-    """What moves out of one ledger account."""
+    """What moves for one party."""
 
-    ledger_account_kind: str
     party_id: str
     amount: Money
 
@@ -53,6 +52,20 @@ class Subject(NamedTuple):
 
 
 NOTHING = Subject()
+
+
+class Movement(NamedTuple):
+    """Money that is to move by one decision.
+
+    Args:
+        kind: That of the approval.
+        resource_id: What it is about.
+    """
+
+    kind: str
+    resource_id: str
+    subject: Subject
+    lines: tuple[Line, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +93,7 @@ class Statement:
 
 def digest_movement(escrow_account_id: str, lines: Sequence[Line]) -> str:
     """SHA-256 in hex: the same for the same lines in any order, another one for anything else."""
-    spelled = sorted([kind, party_id, amount.amount_minor, amount.currency] for kind, party_id, amount in lines)
+    spelled = sorted([party_id, amount.amount_minor, amount.currency] for party_id, amount in lines)
     text = json.dumps([escrow_account_id, spelled], separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

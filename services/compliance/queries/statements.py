@@ -13,11 +13,12 @@ from services.compliance.domain.refusals import MovementNotDecided
 from services.compliance.domain.statements import (
     DONE_BY_LAST_YES,
     Decision,
+    Movement,
     find_decision,
     find_lapsed,
     list_current,
 )
-from services.compliance.messages import read_subject
+from services.compliance.messages import read_movement
 from services.compliance.store.standings import read_standings
 from services.compliance.store.statements import list_statements
 
@@ -26,13 +27,12 @@ async def check_movement(
     tx: AsyncConnection, request: pb.CheckMovementRequest, now: datetime
 ) -> pb.CheckMovementResponse:
     """Raises: MovementNotDecided."""
-    decision = await require_decision(tx, request, now, executed=request.kind not in DONE_BY_LAST_YES)
+    movement = read_movement(request.movement)
+    decision = await require_decision(tx, movement, now, executed=movement.kind not in DONE_BY_LAST_YES)
     return pb.CheckMovementResponse(**decision._asdict())
 
 
-async def require_decision(
-    tx: AsyncConnection, request: pb.CheckMovementRequest | pb.RecordExecutionRequest, now: datetime, *, executed: bool
-) -> Decision:
+async def require_decision(tx: AsyncConnection, movement: Movement, now: datetime, *, executed: bool) -> Decision:
     """
     Args:
         executed: It has to be executed, too.
@@ -40,10 +40,9 @@ async def require_decision(
     Raises:
         MovementNotDecided
     """
-    said = await list_statements(tx, request.kind, request.resource_id)
-    subject = read_subject(request.content_hash, request.movement)
-    lapsed = find_lapsed(await read_standings(tx, list_current(said, subject), now))
-    decision = find_decision(said, subject, now, lapsed, executed=executed)
+    said = await list_statements(tx, movement.kind, movement.resource_id)
+    lapsed = find_lapsed(await read_standings(tx, list_current(said, movement.subject), now))
+    decision = find_decision(said, movement.subject, now, lapsed, executed=executed)
     if decision is None:
         message = "Not as many persons as it takes have decided that this money is to move, as it is asked for here."
         if executed:
@@ -53,8 +52,8 @@ async def require_decision(
         persons = sorted({each.person_id for each in lapsed})
         refusal = MovementNotDecided(
             message,
-            kind=request.kind,
-            resource_id=request.resource_id,
+            kind=movement.kind,
+            resource_id=movement.resource_id,
             person_ids=json.dumps(persons, ensure_ascii=False) if persons else None,
         )
         log.error("movement_not_decided", said=message, **refusal.metadata)

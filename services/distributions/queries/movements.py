@@ -20,23 +20,22 @@ from services.distributions.store.offerings import require_offering
 def build_witnessed(database: Database, notary: Compliance) -> Witnessed:
     """What moves money in escrow if two persons say so."""
 
-    async def foresee_release(offering_id: str) -> Movement:
+    async def read_release(offering_id: str, content_hash: str) -> Movement:
         async with database.begin() as tx:
             offering = await require_offering(tx, offering_id)
             released = sum_releases(await list_investments_of(tx, offering_id))
-        return _build(offering, "SUBSCRIPTION", released)
+        return _build(CLOSE_OFFERING, offering_id, content_hash, offering, released)
 
-    async def foresee_declaration(distribution_id: str) -> Movement:
+    async def read_declaration(distribution_id: str, content_hash: str) -> Movement:
         async with database.begin() as tx:
             distribution = await require_distribution(tx, distribution_id)
             offering = await require_offering(tx, distribution.offering_id)
             owed = await sum_by_payee(tx, distribution_id)
-        return _build(offering, "DISTRIBUTABLE", owed)
+        return _build(DISTRIBUTION_APPROVALS.kind, distribution_id, content_hash, offering, owed)
 
-    return Witnessed(notary, {CLOSE_OFFERING: foresee_release, DISTRIBUTION_APPROVALS.kind: foresee_declaration})
+    return Witnessed(notary, {CLOSE_OFFERING: read_release, DISTRIBUTION_APPROVALS.kind: read_declaration})
 
 
-def _build(offering: Offering, ledger_account_kind: str, parts: Mapping[str, int]) -> Movement:
-    found = ((party_id, Money(minor, offering.currency)) for party_id, minor in parts.items())
-    lines = tuple(MovementLine(ledger_account_kind, party_id, amount) for party_id, amount in found)
-    return Movement(offering.escrow_account_id, lines)
+def _build(kind: str, resource_id: str, content_hash: str, offering: Offering, parts: Mapping[str, int]) -> Movement:
+    lines = tuple(MovementLine(party_id, Money(minor, offering.currency)) for party_id, minor in parts.items())
+    return Movement(kind, resource_id, content_hash, offering.escrow_account_id, lines)

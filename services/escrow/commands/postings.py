@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from realco.compliance.v1.notary_pb2 import CheckMovementRequest, Movement
+from realco.compliance.v1.notary_pb2 import Movement
 from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.transactions.v1.payouts_pb2 import Payout
@@ -53,10 +53,8 @@ async def release_subscriptions(
 ) -> journal_pb.JournalEntry:
     """Raises MovementNotDecided, or as the poster does."""
     entry = _build_release(request)
-    asked = _build_check(
-        request, "CLOSE_OFFERING", request.offering_id, LedgerAccountKind.SUBSCRIPTION, request.subscriptions
-    )
-    return await _post_decided(dependencies, entry, asked)
+    decided = _build_movement(request, Movement.CLOSE_OFFERING, request.offering_id, request.subscriptions)
+    return await _post_decided(dependencies, entry, decided)
 
 
 async def declare_distribution(
@@ -64,17 +62,13 @@ async def declare_distribution(
 ) -> journal_pb.JournalEntry:
     """Raises MovementNotDecided, or as the poster does."""
     entry = _build_declaration(request)
-    asked = _build_check(
-        request, "APPROVE_DISTRIBUTION", request.distribution_id, LedgerAccountKind.DISTRIBUTABLE, request.payables
-    )
-    return await _post_decided(dependencies, entry, asked)
+    decided = _build_movement(request, Movement.APPROVE_DISTRIBUTION, request.distribution_id, request.payables)
+    return await _post_decided(dependencies, entry, decided)
 
 
-async def _post_decided(
-    dependencies: Dependencies, entry: NewEntry, asked: CheckMovementRequest
-) -> journal_pb.JournalEntry:
+async def _post_decided(dependencies: Dependencies, entry: NewEntry, decided: Movement) -> journal_pb.JournalEntry:
     """A decision is good for a while, and what was booked by it for ever: asked again, it is answered again."""
-    refusal = await find_refusal(dependencies.peers.compliance.check_movement(asked))
+    refusal = await find_refusal(dependencies.peers.compliance.check_movement(decided))
     if refusal is not None:
         [known] = await dependencies.poster.post([entry], validate_only=True)
         if not known.replayed:
@@ -118,18 +112,16 @@ def build_payout(item: Item) -> Payout:
     )
 
 
-def _build_check(
-    request: Any, kind: str, resource_id: str, source: LedgerAccountKind, parts: Sequence[postings_pb.PartyAmount]
-) -> CheckMovementRequest:
-    """Whether two persons decided that exactly these amounts leave the ledger accounts of this kind."""
-    lines = [
-        Movement.Line(ledger_account_kind=source.value, party_id=part.party_id, amount=part.amount) for part in parts
-    ]
-    return CheckMovementRequest(
+def _build_movement(
+    request: Any, kind: Movement.Kind, resource_id: str, parts: Sequence[postings_pb.PartyAmount]
+) -> Movement:
+    """What persons must have decided: its kind says which ledger accounts exactly these amounts leave."""
+    return Movement(
         kind=kind,
         resource_id=resource_id,
         content_hash=request.idempotency_key,
-        movement=Movement(escrow_account_id=request.escrow_account_id, lines=lines),
+        escrow_account_id=request.escrow_account_id,
+        lines=[Movement.Line(party_id=part.party_id, amount=part.amount) for part in parts],
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from realco.compliance.v1.notary_pb2 import CheckMovementRequest
+from realco.compliance.v1.notary_pb2 import Movement
 from realco.transactions.v1.payouts_pb2 import Payout
 
 from services.chassis.values.approval import Standing
@@ -20,7 +20,7 @@ class Compliance:
 
     def __init__(self) -> None:
         self.refusal: DomainError | None = None
-        self.asked: list[CheckMovementRequest] = []
+        self.asked: list[Movement] = []
         self.unknown: set[str] = set()
         self.away = False
 
@@ -34,8 +34,8 @@ class Compliance:
     ) -> Standing:
         return Standing()
 
-    async def check_movement(self, request: CheckMovementRequest) -> None:
-        self.asked.append(request)
+    async def check_movement(self, movement: Movement) -> None:
+        self.asked.append(movement)
         if self.refusal is not None:
             raise self.refusal
 
