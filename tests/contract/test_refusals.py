@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gateway import contracts
+from tests.support.refusals import is_listed
 
 # Its comment says that each gate is a key, by its name.
 BY_NAME = {"CLOSING_GATES_NOT_MET"}
@@ -121,3 +122,16 @@ def test_a_key_of_metadata_is_the_name_of_a_field_or_says_what_it_is():
     fields = {name.rpartition(".")[2] for name in contracts.comments()}
     keys = set().union(*promised().values())
     assert {key for key in keys - fields - OTHERS if not UNITS.fullmatch(key)} == set()
+
+
+def test_every_business_refusal_stands_at_an_rpc_that_refuses_so():
+    """Which RPCs those are, each call of a test asks anew (tests/support/refusals.py)."""
+    rpcs = (method for service in contracts.services() for method in service.methods)
+    told = " ".join(contracts.comments()[method.full_name] for method in rpcs)
+    business = {
+        reason
+        for class_ in CLASSES.values()
+        if (reason := reason_of(class_)) and "kind = Kind.FAILED_PRECONDITION" in map(ast.unparse, class_.body)
+    }
+    assert len(business) > 30
+    assert sorted(reason for reason in business if not is_listed(reason, told)) == []

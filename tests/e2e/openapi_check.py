@@ -11,6 +11,7 @@ import httpx
 from jsonschema import Draft202012Validator, FormatChecker
 
 from gateway import openapi
+from tests.support.refusals import is_listed
 
 _DOCUMENT = openapi.document()
 _PROBLEM = "application/problem+json"
@@ -32,6 +33,9 @@ def check_answer(response: httpx.Response) -> None:
     assert described is not None, f"{name} does not say that it may answer {response.status_code}: {response.text}"
     if "$ref" in described:
         described = _DOCUMENT["components"]["responses"][described["$ref"].rpartition("/")[2]]
+    if response.status_code == 422:
+        code = response.json()["code"]
+        assert is_listed(code, operation["description"]), f"{name} does not say that it may refuse with {code}"
     for header, about in described["headers"].items():
         if "$ref" in about:
             about = _DOCUMENT["components"]["headers"][about["$ref"].rpartition("/")[2]]

@@ -48,6 +48,7 @@ from tests.support.peers.escrow import MemoryEscrow
 from tests.support.peers.transactions import MemoryTransactions, Txn, complete_payout
 from tests.support.peers.wire import Wire
 from tests.support.persons import Persons
+from tests.support.refusals import listed_only
 
 ORG = "org-1"
 START = datetime(2024, 11, 1, 12, tzinfo=UTC)
@@ -107,19 +108,19 @@ class DistributionsHarness:
         """The answer. What needs two persons is ordered by a service in the caller's name, and so done at once."""
         _name_key(request)
         if method.__name__ not in TWO_PERSONS:
-            with self.as_(person, role, org):
+            with self.as_(person, role, org), listed_only(request):
                 answer = await method(request, None)
                 withhold(answer, current_principal())
                 return answer
         ordering = Principal("service:importer", "service", org, person)
-        with self.as_(person, role, org) if role == "investor" else acting_as(ordering):
+        with self.as_(person, role, org) if role == "investor" else acting_as(ordering), listed_only(request):
             answer = await method(request, None)
         return getattr(answer, answer.WhichOneof("outcome"))
 
     async def ask(self, method: Any, request: M, person: str = "admin-1", role: str = "admin") -> Approval:
         """The approval that a person's call leads to."""
         _name_key(request)
-        with self.as_(person, role):
+        with self.as_(person, role), listed_only(request):
             answer = await method(request, None)
         approval: Approval = answer.approval
         return approval

@@ -42,6 +42,7 @@ from tests.support import databases
 from tests.support.ledger_accounts import ledger_account, name_of
 from tests.support.money import usd as usd
 from tests.support.peers.around_escrow import Compliance, Distributions, Transactions
+from tests.support.refusals import listed_only
 
 NOW = datetime(2026, 11, 23, 15, tzinfo=UTC)
 DEBIT, CREDIT = journal_pb.LedgerEntry.DEBIT, journal_pb.LedgerEntry.CREDIT
@@ -164,14 +165,14 @@ class Escrow:
         caller = principal or self.admin
         if two_persons and not caller.service:
             caller = Principal("service:importer", "service", caller.org_id, caller.person)
-        with acting_as(caller):
+        with acting_as(caller), listed_only(request):
             answer = await self._find_handler(rpc)(request, None)
         done = answer.WhichOneof("outcome") if two_persons and rpc != "BatchPostJournalEntries" else None
         return answer if done is None else getattr(answer, done)
 
     async def ask(self, rpc: str, request: Message, principal: Principal | None = None) -> Approval:
         """The approval that a person's call of an RPC leads to."""
-        with acting_as(principal or self.admin):
+        with acting_as(principal or self.admin), listed_only(request):
             answer = await self._find_handler(rpc)(request, None)
         approval: Approval = answer.approval
         return approval

@@ -54,6 +54,7 @@ from tests.support.peers.compliance import MemoryCompliance
 from tests.support.peers.distributions import MemoryDistributions
 from tests.support.peers.escrow import MemoryEscrow
 from tests.support.peers.wire import Wire
+from tests.support.refusals import listed_only
 
 ORG = "org-1"
 MONDAY = datetime(2024, 12, 2, 12, tzinfo=UTC)
@@ -168,7 +169,7 @@ class TransactionsHarness:
 
     async def ask(self, principal: Principal, rpc: str, request: Any) -> Any:
         """Calls an RPC as somebody, as the interceptor would."""
-        with acting_as(principal):
+        with acting_as(principal), listed_only(request):
             for servicer in (self.transactions, self.payouts, self.accounts, self.webhooks, self.inbox):
                 if rpc in type(servicer).__dict__:
                     answer = await getattr(servicer, rpc)(request, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from fractions import Fraction
 from typing import Any
 
@@ -20,8 +20,9 @@ from services.distributions.commands.raises.contributions import sum_contributio
 from services.distributions.domain import states
 from services.distributions.domain.distribution import find_end
 from services.distributions.domain.investment import Investment, begin_cancellings
+from services.distributions.domain.offering import Exemption, Offering, check_date_order
 from services.distributions.domain.refunds import RefundPosition
-from services.distributions.domain.refusals import TermsInvalid
+from services.distributions.domain.refusals import OutOfDateOrder, TermsInvalid
 from services.distributions.domain.states import InvestmentStatus
 from services.distributions.domain.terms import build_terms
 from services.distributions.domain.tiers import KINDS, spell_decimal
@@ -205,6 +206,46 @@ def test_a_distribution_ends_as_its_allocations_did(counts: dict[str, int], curr
     found = {states.AllocationStatus(status): count for status, count in counts.items()}
     ranked = find_end(found, states.DistributionStatus(current))
     assert ranked is states.DistributionStatus(end)
+
+
+JUNE = datetime(2025, 6, 1, tzinfo=UTC)
+CLOSED = Offering(
+    **dict.fromkeys(("offering_id", "display_name", "sponsor_party_id", "escrow_account_id", "created_by"), "x"),
+    exemption=Exemption.REG_CF,
+    currency="USD",
+    target_minor=1,
+    maximum_minor=1,
+    open_at=JUNE,
+    deadline_at=JUNE,
+    terms=build_terms([]),
+    closing_date=JUNE.date(),
+    makers=frozenset(),
+    created_at=JUNE,
+    updated_at=JUNE,
+)
+
+
+@pytest.mark.parametrize(
+    ("declared_through", "day", "why"),
+    [
+        (None, 2, None),
+        (None, 1, "The offering had not closed before that date."),
+        (date(2025, 6, 20), 20, None),
+        (date(2025, 6, 20), 19, "A distribution of the offering that was declared bears a later date."),
+    ],
+)
+def test_a_distribution_is_dated_after_the_closing_and_not_before_one_that_was_declared(
+    declared_through: date | None, day: int, why: str | None
+) -> None:
+    offering, on = replace(CLOSED, declared_through=declared_through), date(2025, 6, day)
+    if why is None:
+        check_date_order(offering, on)
+        return
+    with pytest.raises(OutOfDateOrder) as refused:
+        check_date_order(offering, on)
+    earliest = refused.value.metadata["earliest_distribution_date"]
+    assert refused.value.message == why
+    assert refused.value.fields == {"distribution_date": f"must not be before {earliest}"}
 
 
 def test_the_service_hears_the_book_and_the_rails() -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import Enum
 
 from services.chassis.values.etags import digest_of, etag_of
 from services.chassis.values.failure import Failure
 from services.chassis.values.moves import check_move
 from services.chassis.values.refusals import OfferingNotOpen
-from services.distributions.domain.refusals import NothingToResend, OfferingNotClosed
+from services.distributions.domain.refusals import NothingToResend, OfferingNotClosed, OutOfDateOrder
 from services.distributions.domain.states import OFFERING_MOVES, OfferingStatus
 from services.distributions.domain.terms import Terms, list_tiers
 
@@ -141,3 +141,14 @@ def check_may_distribute(offering: Offering) -> None:
     """Raises: OfferingNotClosed."""
     if offering.status is not OfferingStatus.CLOSED:
         raise OfferingNotClosed("Only a closed offering distributes.", status=offering.status.value)
+
+
+def check_date_order(offering: Offering, on: date) -> None:
+    """Whether a distribution may be dated so. Raises: OutOfDateOrder."""
+    earliest, why = offering.declared_through, "A distribution of the offering that was declared bears a later date."
+    if earliest is None and offering.closing_date is not None:
+        # On the day of the closing it would precede the contributions it pays on.
+        earliest, why = offering.closing_date + timedelta(days=1), "The offering had not closed before that date."
+    if earliest is not None and on < earliest:
+        fault = {"distribution_date": f"must not be before {earliest}"}
+        raise OutOfDateOrder(why, fields=fault, earliest_distribution_date=earliest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from realco.distributions.v1 import distributions_pb2 as pb
 from realco.distributions.v1 import events_pb2 as events
@@ -18,8 +18,7 @@ from services.chassis.values.refusals import check_currency
 from services.distributions.actions import answer_distribution
 from services.distributions.commands.raises.offerings import PLANS_END
 from services.distributions.domain.distribution import Allocation, Distribution, check_may_cancel
-from services.distributions.domain.offering import check_may_distribute
-from services.distributions.domain.refusals import OutOfDateOrder
+from services.distributions.domain.offering import check_date_order, check_may_distribute
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
 from services.distributions.store.allocations import lock_allocations_of
 from services.distributions.store.approvals import DISTRIBUTION_APPROVALS
@@ -36,12 +35,7 @@ async def create_distribution(
     on = now.date()
     if request.HasField("distribution_date"):
         on = from_date(request.distribution_date, "distribution_date")
-    # A distribution on the day of the closing would precede the contributions it pays on.
-    earliest = offering.declared_through
-    if earliest is None and offering.closing_date is not None:
-        earliest = offering.closing_date + timedelta(days=1)
-    if earliest is not None and on < earliest:
-        raise OutOfDateOrder("The offering is calculated beyond that date.", earliest_distribution_date=earliest)
+    check_date_order(offering, on)
     if on > now.date() + PLANS_END:
         # Declared, it would keep every earlier date from being distributed, for ever.
         raise InvalidField(
