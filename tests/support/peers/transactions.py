@@ -16,6 +16,7 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from realco.type.v1.event_pb2 import EventMeta
 from realco.type.v1.failure_pb2 import Failure
 
+from services.chassis.values.errors import AnswerWithheld
 from services.chassis.values.ids import new_id
 from services.transactions.domain.refusals import BankAccountNotFound, PayoutNotOrdered
 
@@ -34,6 +35,7 @@ class MemoryTransactions:
         self.without_bank_account: set[str] = set()
         self.unordered: set[str] = set()  # the parties whose payouts distributions, asked back, does not know
         self.keys_taken: set[str] = set()  # the parties whose payouts somebody else has used the keys of
+        self.keys_unknown: set[str] = set()  # the parties whose payouts have rows of somebody else in their place
         self.bank_accounts: dict[str, bank_accounts.BankAccount] = {}
         self._first: dict[str, tuple[bytes, _Result]] = {}
 
@@ -48,6 +50,8 @@ class MemoryTransactions:
         for item in request.items:
             if item.party_id in self.unordered:
                 raise PayoutNotOrdered("The distributions service has not ordered this payout.")
+            if item.party_id in self.keys_unknown:
+                raise AnswerWithheld("Somebody else wrote that the key is used.")
         return payouts_pb2.BatchCreatePayoutsResponse(results=[self._answer(item) for item in request.items])
 
     def _answer(self, item: _Item) -> _Result:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.peers import check_answers
 from services.chassis.calls.wire import from_failure
 from services.chassis.process.telemetry import log
-from services.chassis.values.errors import DomainError, Unavailable
+from services.chassis.values.errors import AnswerWithheld, DomainError, Unavailable
 from services.chassis.values.failure import Failure
 from services.distributions.clients import Transactions
 from services.distributions.commands.payouts.outcomes import record_refusal
@@ -66,7 +66,7 @@ async def _ask(peer: Transactions, requested: Sequence[Payout]) -> Answers:
     try:
         answer = await peer.batch_create_payouts(request)
     except DomainError as refusal:
-        if refusal.kind.transient:
+        if refusal.kind.transient and not isinstance(refusal, AnswerWithheld):
             raise
         if len(requested) == 1:
             log.error("payout_not_answered", request_key=requested[0].request_key, code=refusal.reason)
