@@ -110,12 +110,17 @@ async def test_who_acts_for_the_party_that_is_paid_does_not_approve(service: Tra
     assert (await service.get(waiting.transaction_id)).status == T.PENDING_APPROVAL
 
 
+async def hear_of_wire(service: TransactionsHarness, transaction_id: str, party: str) -> pb.ConfirmTransactionRequest:
+    """What CHECKER, who acts for the party, says once the wire is on its way: that it arrived."""
+    await service.work()
+    service.compliance.parties[CHECKER.person] = {party}
+    etag = (await service.get(transaction_id)).etag
+    return pb.ConfirmTransactionRequest(transaction_id=transaction_id, bank_reference="F", etag=etag)
+
+
 async def test_who_acts_for_a_party_does_not_say_that_its_wire_arrived(service: TransactionsHarness) -> None:
     made = await service.deposit(payment_method=T.WIRE, bank_account_id=None)
-    await service.work()
-    service.compliance.parties[CHECKER.person] = {"inv-001"}
-    etag = (await service.get(made.transaction_id)).etag
-    request = pb.ConfirmTransactionRequest(transaction_id=made.transaction_id, bank_reference="F", etag=etag)
+    request = await hear_of_wire(service, made.transaction_id, "inv-001")
     assert await refused(service.ask(CHECKER, "ConfirmTransaction", request)) == "BENEFICIARY_IS_CHECKER"
 
 
@@ -150,10 +155,7 @@ async def test_who_is_paid_from_an_escrow_account_does_not_say_that_cash_of_its_
 ) -> None:
     invest_and_pay(service)
     made = await cash_of_the_issuer(service, payer, T.WIRE)
-    await service.work()
-    service.compliance.parties[CHECKER.person] = {party}
-    etag = (await service.get(made.transaction_id)).etag
-    request = pb.ConfirmTransactionRequest(transaction_id=made.transaction_id, bank_reference="F", etag=etag)
+    request = await hear_of_wire(service, made.transaction_id, party)
     with service.wire.cut(service.escrow):
         assert await refused(service.ask(CHECKER, "ConfirmTransaction", request)) == "UNAVAILABLE"
     if party == "inv-009":
@@ -205,10 +207,7 @@ async def test_who_acts_for_the_sponsor_does_not_say_that_a_contribution_arrived
     """At the closing the sponsor is paid whatever is said to have come in; another investor gains nothing."""
     invest_and_pay(service)
     made = await service.deposit(payment_method=T.WIRE, bank_account_id=None)
-    await service.work()
-    service.compliance.parties[CHECKER.person] = {party}
-    etag = (await service.get(made.transaction_id)).etag
-    request = pb.ConfirmTransactionRequest(transaction_id=made.transaction_id, bank_reference="F", etag=etag)
+    request = await hear_of_wire(service, made.transaction_id, party)
     if confirms:
         assert (await service.ask(CHECKER, "ConfirmTransaction", request)).status == T.COMPLETED
         return
