@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,13 +10,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
-from deploy.local.processes import migration_command
+from services.chassis.data import migrate
 from services.chassis.data.database import Database
 from services.chassis.process import telemetry
 from tests.support import databases, servers
 from tests.support.escrow import Escrow
-
-ROOT = Path(__file__).parent.parent
 
 # A busy machine is slow; a law is not broken by that.
 settings.register_profile("realco", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -36,9 +30,13 @@ class Scheduling(LoadScopeScheduling):
         return "tests/e2e" if file.startswith("tests/e2e/") else file
 
 
+# Each is one piece of work, and longer than any file of the others.
+LONGEST = ("e2e", "reliability")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first, so that in the end no worker waits long for another."""
-    items.sort(key=lambda item: "reliability" not in item.path.parts)
+    items.sort(key=lambda item: not set(LONGEST) & set(item.path.parts))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
@@ -68,41 +66,35 @@ def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def migrated(postgres: servers.TestPostgres) -> Callable[[str], SimpleNamespace]:
+def migrated(postgres: servers.TestPostgres) -> Callable[[str], Awaitable[SimpleNamespace]]:
     """Makes and migrates the database of a service once; tests take copies of it."""
     made: dict[str, SimpleNamespace] = {}
 
-    def migrate(service: str) -> SimpleNamespace:
+    async def migrate_once(service: str) -> SimpleNamespace:
         if service not in made:
-            database = postgres.create_database(service)
-            subprocess.run(
-                migration_command(service),
-                # Tests travel in time, as a local instance does.
-                env=os.environ
-                | {"MIGRATION_DATABASE_URL": database.owner_url, "ENVIRONMENT": "local", "CLOCK_FILE": "clock.json"},
-                cwd=ROOT,
-                check=True,
-            )
-            made[service] = database
+            made[service] = postgres.create_database(service)
+            # Tests travel in time, as a local instance does.
+            await migrate.upgrade(made[service].owner_url, service, test_clock=True)
         return made[service]
 
-    return migrate
+    return migrate_once
 
 
 @pytest.fixture(scope="session")
-def copies(postgres: servers.TestPostgres) -> databases.Copies:
-    return databases.Copies(postgres.admin_dsn)
+async def copies(postgres: servers.TestPostgres) -> AsyncIterator[databases.Copies]:
+    yield databases.Copies(postgres.admin_dsn)
+    await databases.close_kept()
 
 
 @pytest.fixture
 async def service_urls(
-    copies: databases.Copies, migrated: Callable[[str], SimpleNamespace]
+    copies: databases.Copies, migrated: Callable[[str], Awaitable[SimpleNamespace]]
 ) -> AsyncIterator[Callable[[str], Awaitable[SimpleNamespace]]]:
     """`await service_urls("escrow")`: the URLs of each role on a migrated, empty copy of its database."""
     taken: list[databases.Copy] = []
 
     async def take(service: str) -> SimpleNamespace:
-        taken.append(await copies.take(migrated(service), service))
+        taken.append(await copies.take(await migrated(service), service))
         return taken[-1].urls
 
     yield take
@@ -111,27 +103,25 @@ async def service_urls(
 
 
 @pytest.fixture
-async def service_database(
+def service_database(
     service_urls: Callable[[str], Awaitable[SimpleNamespace]],
-) -> AsyncIterator[Callable[[str], Awaitable[Database]]]:
+) -> Callable[[str], Awaitable[Database]]:
     """`await service_database("escrow")`: its app role's Database on a migrated, empty copy."""
-    opened: list[Database] = []
 
     async def open_copy(service: str) -> Database:
-        opened.append(databases.open_database(await service_urls(service), service))
-        return opened[-1]
+        return databases.open_database(await service_urls(service), service)
 
-    yield open_copy
-    for database in opened:
-        await database.dispose()
+    return open_copy
 
 
 @pytest.fixture(scope="module")
-def escrow_urls(copies: databases.Copies, migrated: Callable[[str], SimpleNamespace]) -> Iterator[SimpleNamespace]:
+async def escrow_urls(
+    copies: databases.Copies, migrated: Callable[[str], Awaitable[SimpleNamespace]]
+) -> AsyncIterator[SimpleNamespace]:
     """The URLs of one migrated book for a whole file: each test is an organization in it."""
-    copy = asyncio.run(copies.take(migrated("escrow"), "escrow"))
+    copy = await copies.take(await migrated("escrow"), "escrow")
     yield copy.urls
-    asyncio.run(copies.give_back(copy))
+    await copies.give_back(copy)
 
 
 @pytest.fixture

@@ -33,6 +33,17 @@ def statements_name_their_organization() -> Iterator[None]:
     assert _unnamed == [], "a statement over rows says whose they are: is_mine(table)"
 
 
+@pytest.fixture(autouse=True)
+async def tasks_end_with_their_test() -> AsyncIterator[None]:
+    """All tests share a loop: what one leaves running would go on in the next."""
+    before = asyncio.all_tasks()
+    yield
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def one_gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayHarness]:
     """One for all tests of a file."""

@@ -38,7 +38,7 @@ async def make_newer(urls, compatible_with: str) -> None:
 
 async def test_the_migrator_notes_which_code_the_schema_is_compatible_with(migrated):
     known = known_schema("escrow")
-    assert await found_in(migrated("escrow")) == FoundSchema(known.head, known.compatible_with)
+    assert await found_in(await migrated("escrow")) == FoundSchema(known.head, known.compatible_with)
 
 
 @pytest.mark.usefixtures("durable")

@@ -48,7 +48,7 @@ async def list_arguments(owner_url: str, trigger: str) -> dict[str, tuple[str, .
 
 @pytest.mark.parametrize("service", MOVES)
 async def test_the_database_allows_the_moves_the_domain_allows(migrated, service):
-    stored = await list_arguments(migrated(service).owner_url, "refuse_move")
+    stored = await list_arguments((await migrated(service)).owner_url, "refuse_move")
     assert stored.keys() - MOVED_BY_FUNCTIONS.get(service, set()) == {*MOVES[service], "approvals"}
     tables = importlib.import_module(f"services.{service}.tables")
     for name, moves in MOVES[service].items():
@@ -69,5 +69,5 @@ def spell(moves: dict[Enum, frozenset[Enum]], known: str) -> set[str]:
 
 @pytest.mark.parametrize("service", SERVICE_NAMES)
 async def test_the_database_keeps_rows_as_long_as_housekeeping_does(migrated, service):
-    stored = await list_arguments(migrated(service).owner_url, "refuse_early")
+    stored = await list_arguments((await migrated(service)).owner_url, "refuse_early")
     assert stored == FORGOTTEN | MORE_FORGOTTEN.get(service, {})

@@ -20,7 +20,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from services.chassis.calls.auth import Principal
 from services.chassis.data import leases, migrations, rights, steps, tables
 from services.chassis.data.database import Database
-from tests.support.databases import connect
+from services.chassis.values.approval_policy import NO_POLICY, ApprovalPolicy
+from tests.support.databases import connect, open_database
 from tests.support.seals import SEALS
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -83,8 +84,13 @@ def _migrate(connection: sa.Connection) -> None:
 
 
 @asynccontextmanager
-async def opened(urls: SimpleNamespace, **options: Any):
-    database = Database(urls.app_url, urls.worker_url, "chassis", SEALS, **options)
+async def opened(urls: SimpleNamespace, *, policy: ApprovalPolicy = NO_POLICY, **options: Any):
+    """With options it has connections of its own, which end with it."""
+    if options:
+        database = Database(urls.app_url, urls.worker_url, "chassis", SEALS, **options)
+    else:
+        database = open_database(urls, "chassis")
+    database.policy = policy
     try:
         yield database
     finally:

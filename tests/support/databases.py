@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import asyncpg
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from deploy.topology import database_of
 from services.chassis.data.database import Database
@@ -36,7 +37,9 @@ class Copies:
     """Copies of migrated databases, each for one test at a time.
 
     What a test leaves in its copy is removed and the copy is used again: to make one costs more than most tests do.
-    A copy whose schema or rights a test changed is dropped.
+    So are the connections of `open_database`, for the like reason: a server's process that has planned a service's
+    statements, and read what they name, is worth more than the test. A copy whose schema or rights a test changed is
+    dropped.
     """
 
     def __init__(self, admin_dsn: str) -> None:
@@ -64,7 +67,7 @@ class Copies:
             return Copy(SimpleNamespace(name=name, **urls), template.name, await admin.fetchval(_CATALOG), rows)
 
     async def give_back(self, used: Copy) -> None:
-        """Whoever still uses it is cut off."""
+        """Whoever still uses it is cut off, but for connections that wait for the next test."""
         async with connect(used.urls.admin_url) as admin:
             await admin.execute(_CUT_OTHERS_OFF)
             if unchanged := await admin.fetchval(_CATALOG) == used.catalog:
@@ -72,13 +75,17 @@ class Copies:
         if unchanged:
             self._free.setdefault(used.template, []).append(used)
         else:
+            if known := _known.pop(used.urls.app_url, None):
+                await known.close()
             await _administer(self._admin_dsn, f"DROP DATABASE {used.urls.name} WITH (FORCE)")
 
 
 _TABLES = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
-_CUT_OTHERS_OFF = """
+_KEPT = "tests-kept"
+_CUT_OTHERS_OFF = f"""
     SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()
+      AND (application_name <> '{_KEPT}' OR state IS DISTINCT FROM 'idle')
 """
 # A row of a catalog that was changed was written by another transaction. VACUUM and ANALYZE change them in place.
 _CATALOG = """
@@ -121,14 +128,43 @@ async def connect(url: str) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
-_known: dict[str, Database] = {}
+class KeptDatabase(Database):
+    """A service's Database whose connections stay open from test to test; each test has a `new` one of them."""
+
+    _first: KeptDatabase | None = None
+
+    def _pool_of(self, url: str, connections_max: int) -> AsyncEngine:
+        self._session = {"application_name": _KEPT}
+        return super()._pool_of(url, connections_max)
+
+    async def _raw(self) -> asyncpg.Pool:
+        return await (self._first._raw() if self._first else super()._raw())
+
+    def new(self) -> KeptDatabase:
+        """As if it had just been made: whatever a test sets on it is its own."""
+        new = copy.copy(self)
+        new._first, new.events_waiting = self, asyncio.Event()
+        return new
+
+    async def dispose(self) -> None:
+        """Nothing: the next test goes on with its connections."""
+
+    async def close(self) -> None:
+        await super().dispose()
+
+
+_known: dict[str, KeptDatabase] = {}
 
 
 def open_database(urls: SimpleNamespace, service: str) -> Database:
     """The service's Database at these URLs, as if it were new: but it knows what it compiled for an earlier test."""
     if urls.app_url not in _known:
-        _known[urls.app_url] = Database(urls.app_url, urls.worker_url, service, SEALS)
-    database = copy.copy(_known[urls.app_url])
-    # These belong to the loop of the test that waits for them.
-    database.events_waiting, database._raw_pool_lock = asyncio.Event(), asyncio.Lock()
-    return database
+        _known[urls.app_url] = KeptDatabase(urls.app_url, urls.worker_url, service, SEALS)
+    return _known[urls.app_url].new()
+
+
+async def close_kept() -> None:
+    """Closes the connections that waited for a next test."""
+    for database in _known.values():
+        await database.close()
+    _known.clear()
