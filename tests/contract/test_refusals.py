@@ -7,6 +7,9 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
 
 from gateway import contracts
 from tests.support.refusals import is_listed
@@ -19,19 +22,31 @@ UNITS = re.compile(r"[a-z_]+_(time|date|minor|max|count|status|type|kind)")
 # a line of the log, or a row; a moment; and a sentence.
 OTHERS = {"max_age", "acr_values", "network_code", "error_id", "row", "sign_in_from", "missing"}
 
-TREES = {
-    path: ast.parse(path.read_text())
-    for part in ("services", "gateway")
-    for path in sorted(Path(part).rglob("*.py"))
-    if "migrations" not in path.parts
-}
-NODES = [(path, node) for path, tree in TREES.items() for node in ast.walk(tree)]
-CLASSES = {node.name: node for _, node in NODES if isinstance(node, ast.ClassDef)}
-CONSTANTS = {
-    ast.unparse(node.targets[0]): node.value.value
-    for _, node in NODES
-    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
-}
+
+class Source(NamedTuple):
+    """The code of services and gateway, as trees: large, and so kept only as long as it is looked at."""
+
+    nodes: list[tuple[Path, ast.AST]]
+    classes: dict[str, ast.ClassDef]
+    constants: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def source() -> Source:
+    nodes = [
+        (path, node)
+        for part in ("services", "gateway")
+        for path in sorted(Path(part).rglob("*.py"))
+        if "migrations" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text()))
+    ]
+    classes = {node.name: node for _, node in nodes if isinstance(node, ast.ClassDef)}
+    constants = {
+        ast.unparse(node.targets[0]): node.value.value
+        for _, node in nodes
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+    }
+    return Source(nodes, classes, constants)
 
 
 def promised() -> dict[str, set[str]]:
@@ -71,11 +86,15 @@ def name_called(call: ast.Call) -> str:
     return ast.unparse(call.func).rpartition(".")[2]
 
 
-def made() -> Iterator[tuple[str, str, set[str]]]:
+def made(source: Source) -> Iterator[tuple[str, str, set[str]]]:
     """Where a refusal is made, its reason, and the keys it gets; `**` stands for keys that nobody can read here."""
-    for path, node in NODES:
+    for path, node in source.nodes:
         calls: list[tuple[ast.Call, str, set[str]]] = []
-        if isinstance(node, ast.Call) and (class_ := CLASSES.get(name_called(node))) and (reason := reason_of(class_)):
+        if (
+            isinstance(node, ast.Call)
+            and (class_ := source.classes.get(name_called(node)))
+            and (reason := reason_of(class_))
+        ):
             calls = [(node, reason, parameters_of(class_))]
         elif isinstance(node, ast.ClassDef) and (reason := reason_of(node)):
             inner = [each for each in ast.walk(node) if isinstance(each, ast.Call)]
@@ -85,34 +104,34 @@ def made() -> Iterator[tuple[str, str, set[str]]]:
             yield f"{path}:{call.lineno}", reason, keys
 
 
-def carried() -> set[str]:
+def carried(source: Source) -> set[str]:
     """The keys of what is no exception: a Failure, a Status, a Problem, and what is added to another's failure."""
     values = (
         value
-        for _, call in NODES
+        for _, call in source.nodes
         if isinstance(call, ast.Call) and name_called(call) in ("Failure", "status_of", "Problem", "replace")
         for value in (*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "metadata"))
         if isinstance(value, ast.Dict)
     )
     keys = (key for value in values for key in value.keys if key is not None)
-    return {str(CONSTANTS[key.id] if isinstance(key, ast.Name) else ast.literal_eval(key)) for key in keys}
+    return {str(source.constants[key.id] if isinstance(key, ast.Name) else ast.literal_eval(key)) for key in keys}
 
 
-def test_a_refusal_carries_the_metadata_that_its_reason_promises_and_no_other():
+def test_a_refusal_carries_the_metadata_that_its_reason_promises_and_no_other(source):
     known = promised()
     unnamed = [
         f"{where}: {reason} promises no {key}"
-        for where, reason, keys in made()
+        for where, reason, keys in made(source)
         for key in sorted(keys - known[reason])
         if not (key == "**" and reason in BY_NAME)
     ]
     assert unnamed == []
-    assert carried() - set().union(*known.values()) == set()
+    assert carried(source) - set().union(*known.values()) == set()
 
 
-def test_what_a_reason_promises_somebody_passes():
-    given, added = defaultdict(set), carried()
-    for _, reason, keys in made():
+def test_what_a_reason_promises_somebody_passes(source):
+    given, added = defaultdict(set), carried(source)
+    for _, reason, keys in made(source):
         given[reason] |= keys
     never = {reason: keys - given[reason] - added for reason, keys in promised().items()}
     assert {reason: keys for reason, keys in never.items() if keys} == {}
@@ -124,13 +143,13 @@ def test_a_key_of_metadata_is_the_name_of_a_field_or_says_what_it_is():
     assert {key for key in keys - fields - OTHERS if not UNITS.fullmatch(key)} == set()
 
 
-def test_every_business_refusal_stands_at_an_rpc_that_refuses_so():
+def test_every_business_refusal_stands_at_an_rpc_that_refuses_so(source):
     """Which RPCs those are, each call of a test asks anew (tests/support/refusals.py)."""
     rpcs = (method for service in contracts.services() for method in service.methods)
     told = " ".join(contracts.comments()[method.full_name] for method in rpcs)
     business = {
         reason
-        for class_ in CLASSES.values()
+        for class_ in source.classes.values()
         if (reason := reason_of(class_)) and "kind = Kind.FAILED_PRECONDITION" in map(ast.unparse, class_.body)
     }
     assert len(business) > 30
