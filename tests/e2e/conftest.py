@@ -15,6 +15,8 @@ from tests.e2e.bad_requests import Targets, make_one_of_each
 from tests.e2e.organization import Organization
 from tests.e2e.providers import STRIPE_SECRET, Plaid
 
+TEAMS_FILE = str(Path(__file__).with_name("teams.toml"))
+
 
 @pytest.fixture(scope="package")
 def plaid() -> Iterator[Plaid]:
@@ -27,15 +29,15 @@ def instance(tmp_path_factory: pytest.TempPathFactory, plaid: Plaid) -> Iterator
     environment = {
         "STRIPE_WEBHOOK_SECRET": STRIPE_SECRET,
         "PLAID_BASE_URL": plaid.url,
-        "TEAMS_FILE": str(Path(__file__).with_name("teams.toml")),
+        "TEAMS_FILE": TEAMS_FILE,
     }
     with Instance(tmp_path_factory.mktemp("instance"), environment=environment) as running:
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def org(instance: Instance) -> Iterator[Organization]:
-    """An organization of this test's own."""
+    """An organization of this file's own: its sponsor is set up once, and each test brings its own investors."""
     fresh = Organization(instance)
     yield fresh
     fresh.close()

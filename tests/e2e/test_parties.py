@@ -191,7 +191,8 @@ def test_a_person_who_is_added_reaches_the_party_and_one_who_is_removed_moves_no
     assert {one["partyId"] for one in bob.get("/me")["parties"]} == {ira}
 
 
-def test_whose_sessions_were_ended_moves_no_money_from_then_on_and_signs_in_again(org: Organization) -> None:
+def test_whose_sessions_were_ended_moves_no_money_from_then_on_and_signs_in_again(instance: Instance) -> None:
+    org = Organization(instance)  # whose second admin is signed out
     party = org.add_cleared_party()
     offering = org.open_offering(10 * AMOUNT_MINOR)
     ann = sign_in_person(org, party)
@@ -232,6 +233,12 @@ def test_whose_sessions_were_ended_moves_no_money_from_then_on_and_signs_in_agai
         lambda: send_again("admin", org.second_admin.user, *approve, etag=read["etag"]),
     ):
         assert wait_for("the new sign-in to count", send, lambda status: status != 401) in (200, 201)
+    org.close()
+
+
+@pytest.fixture(scope="module")
+def party(org: Organization) -> str:
+    return org.add_cleared_party()
 
 
 @pytest.mark.parametrize(
@@ -245,8 +252,7 @@ def test_whose_sessions_were_ended_moves_no_money_from_then_on_and_signs_in_agai
         "a" * 255,
     ],
 )
-def test_whoever_an_issuer_names_can_act_for_a_party(org: Organization, person: str) -> None:
-    party = org.add_cleared_party()
+def test_whoever_an_issuer_names_can_act_for_a_party(org: Organization, party: str, person: str) -> None:
     org.add_person(party, person)
     me = org.sign_in("investor", person).get("/me")
     assert (me["personId"], [one["partyId"] for one in me["parties"]]) == (person.casefold(), [party])

@@ -14,7 +14,6 @@ from google.api import httpbody_pb2
 from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-from openapi_spec_validator import validate
 from realco.distributions.v1 import distributions_pb2 as dist
 from realco.distributions.v1 import distributions_pb2_grpc as dist_grpc
 from realco.escrow.v1 import escrow_accounts_pb2, journal_pb2
@@ -31,6 +30,7 @@ from demo.harness.money import minor_of, usd
 from demo.harness.polling import wait_for
 from demo.harness.rest import Json, new_key
 from deploy.local.instance import Instance
+from gateway import openapi
 from tests.e2e import providers
 from tests.e2e.organization import Organization, metadata_of
 from tests.e2e.providers import STRIPE_SECRET, Plaid
@@ -321,11 +321,10 @@ def test_a_genuine_webhook_of_plaid_is_stored_once(org: Organization, stubs: Stu
     assert (answer.webhook_id, answer.replayed) == (first.json()["webhookId"], True)
 
 
-def test_the_openapi_document_is_valid_and_describes_every_route(instance: Instance) -> None:
+def test_the_openapi_document_is_the_one_that_is_checked_and_describes_every_route(instance: Instance) -> None:
     document = httpx.get(f"{instance.base_url}/openapi.json", trust_env=False).raise_for_status().json()
 
-    validate(document)
-
+    assert document == openapi.document()
     described = {
         f"{method.upper()} {path.removeprefix('/api/v1')}"
         for path, operations in document["paths"].items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from realco.compliance.v1 import notary_pb2, notary_pb2_grpc
 from realco.escrow.v1 import postings_pb2
 from realco.escrow.v1.journal_pb2 import LedgerAccount
@@ -15,6 +16,14 @@ from services.chassis.values.ids import new_id
 from tests.e2e.organization import Organization
 from tests.e2e.takeover_scene import read_log
 from tests.e2e.thief import PAYOUTS, Thief
+
+
+@pytest.fixture(scope="module")
+def offering(org: Organization) -> Json:
+    """Closed, with 200.00 to distribute."""
+    closed = org.make_closed_offering(500_00)
+    org.add_distributable_cash(closed, 200_00)
+    return closed
 
 
 def _part(party_id: str, minor: int) -> postings_pb2.PartyAmount:
@@ -30,9 +39,9 @@ def _declaration(offering: Json, distribution: Json, *parts: tuple[str, int], ke
     )
 
 
-def test_the_key_of_distributions_declares_only_what_persons_decided_and_executed_and_once(org: Organization) -> None:
-    offering = org.make_closed_offering(500_00)
-    org.add_distributable_cash(offering, 200_00)
+def test_the_key_of_distributions_declares_only_what_persons_decided_and_executed_and_once(
+    org: Organization, offering: Json
+) -> None:
     account, thief, crook = offering["escrowAccountId"], Thief(org, "distributions"), org.add_cleared_party()
     draft = org.calculate_distribution(offering, 100_00)
     before = org.read_ledger(account)
@@ -66,10 +75,8 @@ def test_the_key_of_distributions_declares_only_what_persons_decided_and_execute
 
 
 def test_the_key_of_distributions_declares_nothing_that_was_approved_and_is_taken_back_before_anybody_executes_it(
-    org: Organization,
+    org: Organization, offering: Json
 ) -> None:
-    offering = org.make_closed_offering(500_00)
-    org.add_distributable_cash(offering, 200_00)
     account, thief = offering["escrowAccountId"], Thief(org, "distributions")
     approved = org.approve_distribution(offering, 100_00)
     before, path = org.read_ledger(account), f"/distributions/{approved['distributionId']}"
@@ -97,10 +104,10 @@ def test_the_key_of_distributions_declares_nothing_that_was_approved_and_is_take
 
 
 def test_the_key_of_distributions_declares_nothing_before_as_many_persons_decided_as_the_rules_want(
-    org: Organization,
+    org: Organization, offering: Json
 ) -> None:
     [rule] = org.admin.get("/me")["approvalRules"]  # of a local instance
-    offering, thief = org.make_closed_offering(500_00), Thief(org, "distributions")
+    thief, there = Thief(org, "distributions"), org.read_ledger(offering["escrowAccountId"])["distributable"]
     large = minor_of(rule["amountFrom"])
     once = org.approve_distribution(offering, large)
     path = f"/distributions/{once['distributionId']}"
@@ -113,7 +120,7 @@ def test_the_key_of_distributions_declares_nothing_before_as_many_persons_decide
     assert twice["status"] == "APPROVED"
     assert thief.order("DeclareDistribution", declaration) == "MOVEMENT_NOT_DECIDED", "nobody executed it"
     for total in (large // 2, large):  # each half is less than what needs more persons
-        org.add_distributable_cash(offering, large // 2, total_minor=total)
+        org.add_distributable_cash(offering, large // 2, total_minor=there + total)
     org.admin.post(f"{path}/execute", etag=twice["etag"])
     org.wait_for_distribution(once["distributionId"], "PROCESSING", "COMPLETED")
 
