@@ -17,10 +17,10 @@ from tests.support.refusals import is_listed
 # Its comment says that each gate is a key, by its name.
 BY_NAME = {"CLOSING_GATES_NOT_MET"}
 # What no field says, with a name that says what it is: an instant, a day, a sum, a count, a status, a kind.
-UNITS = re.compile(r"[a-z_]+_(time|date|minor|max|count|status|type|kind)")
+UNITS = re.compile(r"[a-z_]+_(time|date|minor|max|count|status|types?|kind)")
 # The words of RFC 9470, which REST writes into WWW-Authenticate as they are; what a bank's network says; what finds
-# a line of the log, or a row; a moment; and a sentence.
-OTHERS = {"max_age", "acr_values", "network_code", "error_id", "row", "sign_in_from", "missing"}
+# a line of the log, or a row; and a moment.
+OTHERS = {"max_age", "acr_values", "network_code", "error_id", "row", "sign_in_from"}
 
 
 class Source(NamedTuple):

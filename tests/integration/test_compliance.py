@@ -30,7 +30,8 @@ async def test_money_of_a_party_that_is_not_cleared_moves_neither_in_nor_out(com
     [uncleared] = await compliance.evaluate(items[1])
     assert (unknown.status, unknown.failure.code) == (pb.ComplianceCheck.FAILED, "PARTY_NOT_FOUND")
     assert (uncleared.status, uncleared.failure.code) == (pb.ComplianceCheck.FAILED, "PARTY_NOT_CLEARED")
-    assert "OFAC is MANUAL_REVIEW" in uncleared.failure.metadata["missing"]
+    assert "OFAC is MANUAL_REVIEW" in uncleared.failure.message
+    assert uncleared.failure.metadata["check_types"] == '["KYC", "OFAC"]'
     kept = [await compliance.get_check(derived_id("chk", ORG, item.transaction_id)) for item in items]
     assert [check.explanation.rule for check in kept] == ["PARTY", "KYC"]
 
@@ -44,7 +45,7 @@ async def test_a_refusal_is_found_under_the_check_that_is_missing(compliance):
         assert list(reviewed.allowed_actions) == []
     item = money_in(1)
     [refused] = await compliance.evaluate(item)
-    assert refused.failure.metadata["missing"] == "OFAC is FAILED"
+    assert refused.failure.metadata["check_types"] == '["OFAC"]'
 
     async def list_refused(check_type):
         request = pb.ListComplianceChecksRequest(party_id=[compliance.party_id], type=[check_type])

@@ -40,7 +40,7 @@ async def test_an_answer_expires_after_a_year_and_is_asked_again_once(compliance
     await compliance.clear()
     compliance.clock.advance(timedelta(days=365))
     [expired] = await compliance.evaluate(money_in(1))
-    assert "KYC is EXPIRED" in expired.failure.metadata["missing"]
+    assert "KYC is EXPIRED" in expired.failure.message
     [job, _] = build_jobs(build_dependencies(compliance.database, compliance.clock))
     assert await job.run() == 2
     assert await job.run() == 0

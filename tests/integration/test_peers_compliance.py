@@ -145,7 +145,7 @@ async def test_money_moves_for_parties_that_are_cleared(office: Office, directio
     assert [passed.transaction_id, failed.transaction_id] == [item.transaction_id for item in items]
     assert (describe(passed), passed.HasField("failure")) == (("PASSED", ""), False)
     assert describe(failed) == ("FAILED", "PARTY_NOT_CLEARED")
-    assert failed.failure.metadata == {"party_id": uncleared, "missing": WAITING}
+    assert failed.failure.metadata == {"party_id": uncleared, "check_types": '["KYC", "OFAC"]'}
     assert failed.failure.message == f"The party is not cleared: {WAITING}."
     assert not failed.failure.retryable
 
@@ -204,8 +204,8 @@ async def test_who_is_not_cleared_is_told_with_what_is_missing(office: Office) -
     with acting_as(MAKER):
         told = await of_transactions.batch_get_clearances({cleared, uncleared})
         answer = await of_distributions.batch_get_clearances([uncleared, cleared])
-    missing = {each.party_id: "; ".join(one.statement for one in each.missing) for each in told}
-    assert missing == {cleared: "", uncleared: WAITING}
+    missing = {each.party_id: {one.rule: one.statement for one in each.missing} for each in told}
+    assert missing == {cleared: {}, uncleared: {"KYC": "KYC is MANUAL_REVIEW", "OFAC": "OFAC is MANUAL_REVIEW"}}
     assert [(each.party_id, each.cleared) for each in answer] == [(uncleared, False), (cleared, True)]
 
 

@@ -7,6 +7,7 @@ one that is about ourselves, and tells nothing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
@@ -45,8 +46,8 @@ class DomainError(Exception):
     Args:
         message: One sentence for a developer; clients act on `reason`, not on it.
         fields: Proto field path -> what is wrong with it, where a field is to blame.
-        metadata: The facts the ErrorReason's comment promises; a time is given as a `datetime`, and spelled here.
-            What is None or empty is left out: who has no value sets no key.
+        metadata: The facts the ErrorReason's comment promises; a time is given as a `datetime`, and several as a list:
+            they are spelled here. What is None or empty is left out: who has no value sets no key.
     """
 
     kind: ClassVar[Kind]
@@ -57,11 +58,13 @@ class DomainError(Exception):
         super().__init__(message)
         self.message = message
         self.fields = dict(fields or {})
-        self.metadata = {
-            key: write_time(value) if isinstance(value, datetime) else str(value)
-            for key, value in metadata.items()
-            if value not in (None, "")
-        }
+        self.metadata = {key: _spell(value) for key, value in metadata.items() if value not in (None, "", [])}
+
+
+def _spell(value: object) -> str:
+    if isinstance(value, list):
+        return json.dumps(value, ensure_ascii=False)
+    return write_time(value) if isinstance(value, datetime) else str(value)
 
 
 class InvalidField(DomainError):

@@ -5,6 +5,7 @@ Their reasons stand in realco/type/v1/error_reason.proto. What one service alone
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from services.chassis.values.errors import DomainError, Kind, NotFound
@@ -101,14 +102,15 @@ class PartyNotCleared(DomainError):
     """No money of the party may move.
 
     Args:
-        missing: What its clearance lacks, in words.
+        missing: What its clearance lacks: each check, and in words how it stands.
     """
 
     kind = Kind.FAILED_PRECONDITION
     reason = "PARTY_NOT_CLEARED"
 
-    def __init__(self, party_id: str, missing: str) -> None:
-        super().__init__(f"The party is not cleared: {missing}.", party_id=party_id, missing=missing)
+    def __init__(self, party_id: str, missing: Mapping[str, str]) -> None:
+        message = f"The party is not cleared: {'; '.join(missing.values())}."
+        super().__init__(message, party_id=party_id, check_types=list(missing))
 
 
 def check_currency(currency: str, expected: str, field: str | None = None) -> None:

@@ -107,7 +107,7 @@ def _decide(
 
 def _refuse_uncleared(item: Item, now: datetime, check_type: str, missing: tuple[Explanation, ...]) -> ComplianceCheck:
     """A failed check of the type whose answer is the first one missing."""
-    failure = make_failure(PartyNotCleared(item.party_id, clearance.spell_missing(missing)))
+    failure = make_failure(PartyNotCleared(item.party_id, {one.rule: one.statement for one in missing}))
     return _build_check(item, now, check_type, failure, replace(missing[0], statement=failure.message))
 
 

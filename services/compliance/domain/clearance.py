@@ -97,11 +97,6 @@ def _explain_missing(check_type: str, status: str, because: str) -> Explanation:
     return Explanation(f"{check_type} is {status}", check_type, tuple(operands), _SOURCE)
 
 
-def spell_missing(missing: tuple[Explanation, ...]) -> str:
-    """All of them in one line."""
-    return "; ".join(one.statement for one in missing)
-
-
 def list_makers(former_status: str, former_makers: Collection[str], writer: str) -> tuple[str, ...]:
     """Who may not decide on a party's facts after `writer` has changed them.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 
 from realco.compliance.v1 import notary_pb2 as pb
@@ -49,12 +48,11 @@ async def require_decision(tx: AsyncConnection, movement: Movement, now: datetim
             message += " Or nobody executed it."
         if lapsed:
             message += f" {'; '.join(dict.fromkeys(f'{each.person_id} {why}' for each, why in lapsed.items()))}."
-        persons = sorted({each.person_id for each in lapsed})
         refusal = MovementNotDecided(
             message,
             kind=movement.kind,
             resource_id=movement.resource_id,
-            person_ids=json.dumps(persons, ensure_ascii=False) if persons else None,
+            person_ids=sorted({each.person_id for each in lapsed}),
         )
         log.error("movement_not_decided", said=message, **refusal.metadata)
         raise refusal

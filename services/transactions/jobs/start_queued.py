@@ -70,7 +70,7 @@ async def _ask_about_parties(peers: Peers, rows: Sequence[Transaction]) -> dict[
     """Refuses those for whose party no money may move just now."""
     clearances = await peers.compliance.batch_get_clearances({row.party_id for row in rows})
     missing = {
-        each.party_id: "; ".join(one.statement for one in each.missing) for each in clearances if not each.cleared
+        each.party_id: {one.rule: one.statement for one in each.missing} for each in clearances if not each.cleared
     }
     return {
         row.transaction_id: PartyNotCleared(row.party_id, missing[row.party_id])

@@ -57,8 +57,8 @@ class MemoryCompliance:
             known = party_id not in self.unknown
             missing = self.uncleared.get(party_id) if known else "there is no such party"
             clearance = answer.clearances.add(party_id=party_id, cleared=missing is None, known=known)
-            if missing is not None:
-                clearance.missing.add(statement=missing)
+            for statement in missing.split("; ") if missing is not None else ():
+                clearance.missing.add(statement=statement, rule=_name_check(statement))
         return answer
 
     async def ListPartiesOfPerson(
@@ -88,7 +88,7 @@ class MemoryCompliance:
         self, request: notary_pb2.RecordExecutionRequest, _: None
     ) -> notary_pb2.RecordExecutionResponse:
         if self.not_counted is not None:
-            raise MovementNotDecided("Not as many have decided it.", person_ids=json.dumps([self.not_counted]))
+            raise MovementNotDecided("Not as many have decided it.", person_ids=[self.not_counted])
         if not request.validate_only:
             self.said.append(request)
         return notary_pb2.RecordExecutionResponse()
@@ -117,7 +117,8 @@ class MemoryCompliance:
             return _fail("PARTY_NOT_FOUND", "There is no such party.")
         if missing := self.uncleared.get(item.party_id):
             message = f"The party is not cleared: {missing}."
-            return _fail("PARTY_NOT_CLEARED", message, party_id=item.party_id, missing=missing)
+            check_types = json.dumps([_name_check(statement) for statement in missing.split("; ")])
+            return _fail("PARTY_NOT_CLEARED", message, party_id=item.party_id, check_types=check_types)
         if item.is_contribution:
             used, limit, asked = self._used[item.party_id], self.daily_deposit_minor, item.amount.amount_minor
             if limit is not None and used + asked > limit:
@@ -139,6 +140,11 @@ def decide(status: int, statement: str = "") -> Result:
     """By a check that stands so, and what it rests on."""
     explanation = Explanation(statement=statement) if statement else None
     return Result(compliance_check=pb.ComplianceCheck(status=status, explanation=explanation))
+
+
+def _name_check(statement: str) -> str:
+    """`KYC`, of `KYC is FAILED`."""
+    return statement.partition(" ")[0]
 
 
 def _fail(code: str, message: str, **metadata: str) -> Result:
