@@ -11,7 +11,7 @@ from datetime import datetime
 
 from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError, Kind
-from services.chassis.values.times import find_next_sign_in, was_ended
+from services.chassis.values.session import find_next_sign_in, was_ended
 
 
 class InsufficientUserAuthentication(DomainError):

@@ -20,8 +20,7 @@ from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import ContentChanged, IllegalStatusChange
 from services.chassis.values.second_person import check_no_maker, check_second_person
-from services.chassis.values.session import Session
-from services.chassis.values.times import was_ended
+from services.chassis.values.session import Session, was_ended
 
 # What nobody decided for so long was not important, or is not known to anybody any more: it is asked again.
 VALIDITY = timedelta(days=7)

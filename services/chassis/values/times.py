@@ -6,7 +6,7 @@ a deadline counted from there leads out of it.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 YEAR_MIN, YEAR_MAX = 1900, 9998
 TIME_RULE = f"must be a time between the years {YEAR_MIN} and {YEAR_MAX}, to the microsecond"
@@ -28,23 +28,3 @@ def read_time(text: object) -> datetime:
 def write_time(moment: datetime) -> str:
     """The instant as REST spells one, RFC 3339 in UTC: `2026-01-31T17:00:00Z`."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def was_ended(signed_in_at: int | None, ended_at: datetime | None) -> bool:
-    """Whether the session of a sign-in was ended. Nothing was signed in, or nobody ended it: it was not.
-
-    A token says the second of its sign-in and no more, so whoever signed in within the second of the end has to once
-    more: else a token that was stolen within it would stay good.
-
-    Args:
-        signed_in_at: In seconds since 1970.
-        ended_at: When the sessions of the person were last ended.
-    """
-    if signed_in_at is None or ended_at is None:
-        return False
-    return signed_in_at < find_next_sign_in(ended_at).timestamp()
-
-
-def find_next_sign_in(ended_at: datetime) -> datetime:
-    """From which second on a sign-in counts, where sessions were ended."""
-    return ended_at.replace(microsecond=0) + timedelta(seconds=1)

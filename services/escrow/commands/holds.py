@@ -242,9 +242,8 @@ async def override_holds(
     if not taken:
         return
     invariant(missing_minor <= 0, "a return takes no more than there is")
-    for (hold, taken_minor), verdict in zip(
-        taken, await store.save_overrides(tx, taken, now, returned_transaction_id), strict=True
-    ):
+    verdicts = await store.save_overrides(tx, taken, now, returned_transaction_id)
+    for (hold, taken_minor), verdict in zip(taken, verdicts, strict=True):
         if verdict.outcome != "done":
             _refuse_ending(verdict, hold.escrow_account_id, "OVERRIDDEN", Money(taken_minor, hold.currency))
         log.warning(
@@ -255,25 +254,26 @@ async def override_holds(
             amount_minor=taken_minor,
             currency=hold.currency,
         )
-    rows = await store.list_holds(tx, hold.escrow_account_id, [each.hold_id for each, _ in taken])
+    last, last_taken_minor = taken[-1]  # of which alone something may be left
+    rows = await store.list_holds(tx, last.escrow_account_id, [hold.hold_id for hold, _ in taken])
     await outbox.enqueue_all(tx, [events.HoldOverridden(hold=messages.to_hold(row)) for row in rows], now=now)
-    has_run_out = hold.expires_at is not None and hold.expires_at <= now
-    if hold.amount_minor > taken_minor and not has_run_out:  # the last of them
+    has_run_out = last.expires_at is not None and last.expires_at <= now
+    if last.amount_minor > last_taken_minor and not has_run_out:
         await reserve_money(
             tx,
-            hold.escrow_account_id,
-            LedgerAccount(LedgerAccountKind(hold.kind), hold.party_id),
+            last.escrow_account_id,
+            LedgerAccount(LedgerAccountKind(last.kind), last.party_id),
             hold_id=new_id("hold"),
-            amount_minor=hold.amount_minor - taken_minor,
-            currency=hold.currency,
-            reason=hold.reason,
+            amount_minor=last.amount_minor - last_taken_minor,
+            currency=last.currency,
+            reason=last.reason,
             now=now,
-            description=hold.description,
-            expires_at=hold.expires_at,
-            external_id=hold.external_id,
-            metadata=hold.metadata,
-            created_by=hold.created_by,
-            replaces_hold_id=hold.hold_id,
+            description=last.description,
+            expires_at=last.expires_at,
+            external_id=last.external_id,
+            metadata=last.metadata,
+            created_by=last.created_by,
+            replaces_hold_id=last.hold_id,
         )
 
 
