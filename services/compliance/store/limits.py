@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
+from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import check_rows, keep_sealed, seal_of
 from services.compliance import messages
@@ -111,8 +112,7 @@ async def list_limits(tx: AsyncConnection, currency: str) -> list[Limit]:
 
 async def lock_limits(tx: AsyncConnection) -> None:
     """Nobody else changes a limit of the organization until this transaction ends. There may be no row yet to lock."""
-    name = f"realco.limits:{current_principal().org_id}"
-    await tx.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
+    await lock_name(tx, "limits")
 
 
 async def insert_limit(

@@ -6,13 +6,12 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-import sqlalchemy as sa
 from realco.transactions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
+from services.chassis.data.locks import lock_name
 from services.chassis.data.rows import Row
 from services.transactions import messages
 from services.transactions.domain.bank_accounts import BANK_ACCOUNT_MOVES, LIVE, BankAccount, BankAccountStatus
@@ -90,8 +89,7 @@ async def list_accounts_of(tx: AsyncConnection, party_id: str) -> list[BankAccou
 
 async def lock_default(tx: AsyncConnection, party_id: str) -> None:
     """Lets requests that make a default of the party go one by one. Who locks an account, too, does so first."""
-    key = sa.func.hashtextextended(f"bank_accounts|{current_principal().org_id}|{party_id}", 0)
-    await tx.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+    await lock_name(tx, "bank_accounts", party_id)
 
 
 async def count_owners(tx: AsyncConnection, digest: str) -> int:

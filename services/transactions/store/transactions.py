@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import leases, outbox
 from services.chassis.data.due import Due
+from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import check_row, check_rows, keep_sealed, seal_rows
 from services.chassis.values.failure import read_failure, write_failure
@@ -122,8 +123,7 @@ async def lock_contributions(tx: AsyncConnection, party_id: str, investment_id: 
     Raises:
         NotSealed: a contribution says what this service did not write, so nobody knows how much is left.
     """
-    key = sa.func.hashtextextended(f"contributions|{current_principal().org_id}|{investment_id}", 0)
-    await tx.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+    await lock_name(tx, "contributions", investment_id)
     theirs = _select_contributions([investment_id]).where(_c.party_id == party_id)
     rows = check_rows(tx, transactions, await tx.execute(theirs))
     counted = [row for row in map(build_transaction, rows) if row.status not in ENDED]
