@@ -33,6 +33,7 @@ from services.chassis.values.money import Money
 from services.compliance.domain.statements import DONE_BY_LAST_YES
 from services.transactions.messages import to_transaction_content
 from services.transactions.rights import RIGHTS
+from tests.support.refusals import is_listed
 
 ROOT = Path(__file__).parents[2]
 _ACCESS: Any = access_pb2.access
@@ -86,6 +87,7 @@ def test_what_needs_two_persons_answers_the_approval_that_waits(method):
     answer = method.output_type.fields_by_name["approval"]
     assert answer.message_type is approval_pb2.Approval.DESCRIPTOR
     assert "validate_only" in method.input_type.fields_by_name, "it is rehearsed before it is asked for"
+    assert is_listed("TOO_MANY_APPROVALS", contracts.comments()[method.full_name]), "nobody asks for it without end"
 
 
 @pytest.mark.parametrize("method", TWO_PERSONS, ids=by_name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 from typing import Any
@@ -16,8 +17,10 @@ from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.approvals.service import ApprovalsServicer
-from services.chassis.calls.auth import acting_as
+from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.once import IdempotencyKeyReused
+from services.chassis.values.approval_bounds import OPEN_MAX, TooManyApprovals
+from services.chassis.values.errors import DomainError
 from services.chassis.values.refusals import ContentChanged, IllegalStatusChange
 from tests.support.escrow import SPONSOR, Escrow, key, new_entry, refusal
 from tests.support.ledger_accounts import ledger_account
@@ -89,6 +92,29 @@ async def test_an_older_yes_does_not_undo_a_later_freeze(escrow: Escrow, is_hidd
         "frozenBy": escrow.admin.person,
         "freezeNote": "another court order",
     }
+
+
+async def test_whoever_asks_for_the_end_of_a_freeze_over_and_over_keeps_nobody_from_freezing(escrow: Escrow):
+    account = await escrow.open()
+    await escrow.freeze(account)
+
+    async def ask(principal: Principal) -> Approval:
+        request = accounts_pb.UnfreezeEscrowAccountRequest(escrow_account_id=account, idempotency_key=key())
+        return await escrow.ask("UnfreezeEscrowAccount", request, principal)
+
+    answers = await asyncio.gather(*(ask(escrow.admin) for _ in range(OPEN_MAX + 3)), return_exceptions=True)
+    asked = [answer for answer in answers if isinstance(answer, Approval)]
+    refused = [(each.reason, each.metadata) for each in answers if isinstance(each, DomainError)]
+    assert (len(asked), refused) == (OPEN_MAX, [("TOO_MANY_APPROVALS", {"approvals_max": str(OPEN_MAX)})] * 3)
+    await ask(dataclasses.replace(escrow.admin, subject="admin-2"))
+    await approve(escrow, asked[0])
+    await escrow.freeze(account)
+    assert {each.status for each in await list_approvals(escrow, resource_id=[account])} == {
+        Approval.EXECUTED,
+        Approval.CANCELLED,
+    }
+    with pytest.raises(TooManyApprovals):
+        [await ask(escrow.admin) for _ in range(2)]
 
 
 async def test_an_approval_is_found_by_the_hold_or_the_entry_that_it_is_about_and_by_its_account(escrow: Escrow):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,8 @@ from services.chassis.values.approval_policy import NO_POLICY, ApprovalPolicy, A
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import MakerIsChecker
 from services.chassis.values.second_person import BeneficiaryIsChecker
-from services.chassis.values.session import NO_SESSION
+from tests.support.approvals import NOW, WAITING
 
-NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 ORG, OTHER_ORG = "org-a", "org-b"
 CLOSE, KYC = "CLOSE_OFFERING", "REVIEW_COMPLIANCE_CHECK"
 POLICY = ApprovalPolicy.model_validate(
@@ -120,29 +119,6 @@ def test_what_is_no_policy_is_refused_and_said_where(tmp_path: Path, document: A
 
 
 # --- who says yes ---
-
-WAITING = Approval(
-    org_id=ORG,
-    approval_id="apr_1",
-    version=1,
-    kind=CLOSE,
-    summary="Close it",
-    status=Status.PENDING,
-    resource_id="off_1",
-    scope_id=None,
-    amount=usd(500),
-    content="{}",
-    content_hash="0" * 64,
-    makers=frozenset({"ann"}),
-    beneficiary_party_ids=frozenset({"pty_payee"}),
-    created_by="ann",
-    created_role="admin",
-    session=NO_SESSION,
-    created_at=NOW,
-    expires_at=NOW + VALIDITY,
-    updated_at=NOW,
-    approvers_needed=2,
-)
 
 
 def say_yes(approval: Approval, person: str, needed: int = 2, note: str | None = None, **changes: Any) -> Approval:

@@ -15,6 +15,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.calls.sign_in import check_fresh_sign_in
 from services.chassis.data import outbox
 from services.chassis.data.approval_policy import decide_terms_of
+from services.chassis.data.locks import lock_name
 from services.chassis.process.telemetry import log
 from services.chassis.values.approval import (
     Approval,
@@ -26,6 +27,7 @@ from services.chassis.values.approval import (
     find_lapsed,
     hash_content,
 )
+from services.chassis.values.approval_bounds import CANCELLED_COUNTS, check_may_ask
 from services.chassis.values.ids import new_id
 from services.chassis.values.session import Session
 
@@ -36,6 +38,30 @@ class ApprovalEvents:
 
     requested: Callable[..., Message]
     updated: Callable[..., Message]
+
+    async def ask(
+        self, tx: AsyncConnection, kind: str, content: str, details: ApprovalDetails, now: datetime, *, has_key: bool
+    ) -> Approval:
+        """The caller asks for it. Who asks again without a key of idempotency means what waits already.
+
+        Raises: TooManyApprovals.
+        """
+        principal = current_principal()
+        if not has_key:
+            content_hash = hash_content(content)
+            before = await records.lock_asked(tx, principal.org_id, kind, content_hash, principal.person)
+            if before is not None and before.is_open_at(now):
+                return await self._renew(tx, before, now)
+        # One after the other: of those that come at once none knows of the others.
+        await lock_name(tx, "approvals", kind, details.resource_id, principal.person)
+        await self.check_may_ask(tx, kind, details.resource_id, now)
+        return await self.insert(tx, kind, content, details, now)
+
+    async def check_may_ask(self, tx: AsyncConnection, kind: str, resource_id: str, now: datetime) -> None:
+        """Whether the caller may ask for one more of this kind about the resource. Raises: TooManyApprovals."""
+        principal, since = current_principal(), now - CANCELLED_COUNTS
+        asked = await records.list_asked(tx, principal.org_id, kind, resource_id, principal.person, since)
+        check_may_ask(asked, now)
 
     async def insert(
         self,
@@ -93,7 +119,7 @@ class ApprovalEvents:
         await outbox.enqueue(tx, self.requested(approval=messages.to_listed_approval(approval)), now=now)
         return approval
 
-    async def renew(self, tx: AsyncConnection, approval: Approval, now: datetime) -> Approval:
+    async def _renew(self, tx: AsyncConnection, approval: Approval, now: datetime) -> Approval:
         """Who asked for a locked one that waits asks for it again: from now on it counts by this session."""
         renewed = replace(approval, session=current_principal().session)
         return approval if renewed == approval else await self.save(tx, renewed, now)

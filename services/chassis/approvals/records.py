@@ -132,6 +132,18 @@ async def lock_asked(
     return None if row is None else _read(tx, row)
 
 
+async def list_asked(
+    tx: AsyncConnection, org_id: str, kind: str, resource_id: str, created_by: str, cancelled_since: datetime
+) -> list[Approval]:
+    """What a person asked for about a resource and nobody decided: what waits, and what was cancelled since then.
+
+    Without what somebody wrote past this service: it keeps nobody from asking.
+    """
+    is_cancelled = sa.and_(_c.status == Status.CANCELLED, _c.updated_at > cancelled_since)
+    undecided = (_c.created_by == created_by, sa.or_(_c.status == Status.PENDING, is_cancelled))
+    return keep_readable(tx, await tx.execute(_selecting_about(org_id, kind, resource_id).where(*undecided)))
+
+
 async def find_decided_hash(tx: AsyncConnection, org_id: str, kind: str, resource_id: str) -> str | None:
     """The hash of the content about a resource that was approved last, of all: what was decided may be done much later.
 

@@ -117,6 +117,10 @@ class ResourceApprovals:
             no = replace(approval, status=Status.REJECTED, decided_by=person, decided_at=now, note=note)
             await self.events.save(tx, no, now)
 
+    async def check_may_ask(self, tx: AsyncConnection, resource_id: str, now: datetime) -> None:
+        """Whether the caller may have a locked resource wait once more. Raises: TooManyApprovals."""
+        await self.events.check_may_ask(tx, self.kind, resource_id, now)
+
     async def cancel(self, tx: AsyncConnection, resource_id: str, now: datetime) -> None:
         """The resource waits no more, or its content changed: nobody decides. Changes nothing where none is asked."""
         await self.events.cancel_all(tx, self.kind, resource_id, now)

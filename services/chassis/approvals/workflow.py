@@ -45,6 +45,7 @@ from services.chassis.values.approval import (
     check_pending,
     hash_content,
 )
+from services.chassis.values.approval_bounds import add_comment, find_met_bound
 from services.chassis.values.errors import DomainError, InvalidField, Kind
 from services.chassis.values.etags import EtagMismatch, check_etag, etag_of
 from services.chassis.values.failure import make_failure
@@ -86,6 +87,7 @@ class Approvals:
 
         Raises:
             DomainError: it cannot be done as things are.
+            TooManyApprovals: the person has asked for it too often.
         """
         kind, principal = self._kind_of(request), current_principal()
         if not (principal.service or principal.confined):
@@ -99,6 +101,8 @@ class Approvals:
         done, kind = await self._rehearse(request), self._kind_of(request)
         details = await kind.describe(request, self._operations.clock.now())
         if self._witnessed and kind.name in self._witnessed and not (details.is_done or request.validate_only):
+            async with self._operations.database.begin() as tx:
+                await self._events.check_may_ask(tx, kind.name, details.resource_id, self._operations.clock.now())
             content_hash = hash_content(self._write_content(kind, request, details))
             makers, gaining = details.makers, details.beneficiary_party_ids
             await self._witnessed.record_request(kind.name, details.resource_id, content_hash, makers, gaining)
@@ -120,18 +124,9 @@ class Approvals:
         if details.is_done:
             return build_answer(kind.answer_type, done)  # it stays as it is, and nobody has to approve that
         content = self._write_content(kind, request, details)
-        # Who asks again without a key means what waits already.
-        before = None if keys_of(request) else await self._lock_asked(tx, kind.name, content)
-        if before is None or not before.is_open_at(now):
-            before = await self._events.insert(tx, kind.name, content, details, now)
-        else:
-            before = await self._events.renew(tx, before, now)
-        shown = messages.to_approval(before, details, self.list_actions(before, now))
-        return kind.answer_type(approval=shown)
-
-    async def _lock_asked(self, tx: AsyncConnection, kind: str, content: str) -> Approval | None:
-        principal = current_principal()
-        return await records.lock_asked(tx, principal.org_id, kind, hash_content(content), principal.person)
+        has_key = bool(keys_of(request))
+        asked = await self._events.ask(tx, kind.name, content, details, now, has_key=has_key)
+        return kind.answer_type(approval=messages.to_approval(asked, details, self.list_actions(asked, now)))
 
     async def witness(self, approval: Approval, rehearse: Callable[[], Awaitable[Any]]) -> None:
         """Has the notary hear the caller's yes before it counts, where money moves in another service by it.
@@ -214,12 +209,16 @@ class Approvals:
         principal = current_principal()
         if not approval.is_open_at(now) or not rule_of(_APPROVE).admits(principal):
             return []
-        if principal.person in approval.makers:
-            return ["comment"] if self._must_be_decided(approval) else ["cancel", "comment"]
-        if approval.kind in self.list_decidable_kinds():
-            said_yes = any(each.approved_by == principal.person for each in approval.approvers)
-            return ["reject", "comment"] if said_yes else ["approve", "reject", "comment"]
-        return ["comment"]
+        decisions = self._list_decisions(approval, principal.person)
+        return decisions if find_met_bound(approval, principal.person) else [*decisions, "comment"]
+
+    def _list_decisions(self, approval: Approval, person: str) -> list[str]:
+        if person in approval.makers:
+            return [] if self._must_be_decided(approval) else ["cancel"]
+        if approval.kind not in self.list_decidable_kinds():
+            return []
+        said_yes = any(each.approved_by == person for each in approval.approvers)
+        return ["reject"] if said_yes else ["approve", "reject"]
 
     def list_decidable_kinds(self) -> list[str]:
         """The kinds that the caller may decide, if somebody else made it."""
@@ -287,10 +286,10 @@ class Approvals:
     async def comment(
         self, tx: AsyncConnection, request: approvals_pb2.CommentApprovalRequest, now: datetime
     ) -> Approval:
-        """Raises: ApprovalNotFound, EtagMismatch, ApprovalExpired, IllegalStatusChange."""
+        """Raises: ApprovalNotFound, EtagMismatch, ApprovalExpired, IllegalStatusChange, TooManyComments."""
         approval = await self._lock_pending(tx, request, now)
         comment = Comment(current_principal().person, request.text, now)
-        return await self._events.save(tx, replace(approval, comments=(*approval.comments, comment)), now)
+        return await self._events.save(tx, add_comment(approval, comment), now)
 
     async def expire(self, tx: AsyncConnection, approval_id: str, now: datetime) -> None:
         """Writes down that nobody decided in time, unless somebody did."""

@@ -60,11 +60,12 @@ async def rotate_api_key(
     """Another secret waits, in place of one that waits already.
 
     Raises:
-        ApiKeyNotFound, EtagMismatch, IllegalStatusChange, NotHolderOfKey
+        ApiKeyNotFound, EtagMismatch, IllegalStatusChange, NotHolderOfKey, TooManyApprovals
     """
     key = await _lock_as_read(tx, request.api_key_id, request.etag)
     rules.check_holder(key, current_principal().person)
     key.check_live(now)
+    await API_KEY_APPROVALS.check_may_ask(tx, key.api_key_id, now)
     await API_KEY_APPROVALS.cancel(tx, key.api_key_id, now)
     secret = Secret(digest, await store.read_time_of_secrets(tx))
     key = await store.save_api_key(tx, key, key.await_secret(secret, request.grace_seconds), now)
