@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,8 +20,10 @@ from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.auth import acting_as
 from services.chassis.data.database import Database
+from services.chassis.values import approval_bounds
 from services.chassis.values.approval import VALIDITY
 from services.chassis.values.ids import new_id
+from services.compliance.domain import api_keys as rules
 from services.compliance.domain.api_keys import digest_secret
 from services.compliance.jobs import build_jobs
 from services.compliance.store.parties import insert_end_of_sessions, read_database_time
@@ -252,6 +255,23 @@ async def test_with_the_sessions_of_a_person_end_the_api_keys_that_the_person_ho
         read = await desk.read(key)
         assert (read.status, read.revoked_by, await desk.is_told(read)) == (K.REVOKED, OTHER, True)
     assert (await desk.read(anothers)).status == K.PENDING_APPROVAL
+
+
+async def test_however_many_api_keys_a_person_asks_for_a_colleague_ends_them_all_at_once(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "KEYS_MAX", 2)
+    monkeypatch.setattr(approval_bounds, "OPEN_MAX", 2)
+    answers = await asyncio.gather(*(desk.create() for _ in range(3)))
+    first, second = [answer.api_key for answer in answers if isinstance(answer, pb.IssuedApiKey)]
+    assert [answer[0] for answer in answers if isinstance(answer, tuple)] == ["TOO_MANY_API_KEYS"]
+    assert (await desk.create(person="admin-3")).secret, "who holds fewer holds another"
+    await desk.decide(second, "Reject", note="Not now.")
+    third = (await desk.create()).api_key
+    assert (await desk.rotate(first)).secret
+    assert (await desk.rotate(first))[0] == "TOO_MANY_APPROVALS", "nor does its holder rotate one without end"
+    await desk.end_sessions()
+    assert [(await desk.read(key)).status for key in (first, second, third)] == [K.REVOKED] * 3
 
 
 async def test_staff_whose_sessions_were_ended_write_nothing_and_get_no_key_that_outlives_it(desk: Desk) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.calls.access import PersonRequired
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.locks import lock_name
 from services.chassis.values.approval import NOBODY, Approval, ApprovalDetails, ApprovalFacts, Change
 from services.chassis.values.errors import Unauthenticated
 from services.chassis.values.etags import check_etag
@@ -33,11 +34,14 @@ API_KEY_APPROVALS = ResourceApprovals(
 async def create_api_key(
     tx: AsyncConnection, request: pb.CreateApiKeyRequest, api_key_id: str, digest: bytes, now: datetime
 ) -> pb.IssuedApiKey:
-    """Raises InvalidField, PersonRequired: a service holds no key."""
+    """Raises InvalidField, TooManyApiKeys, PersonRequired: a service holds no key."""
     principal, expires_at = current_principal(), request.expire_time.ToDatetime(now.tzinfo)
     if not is_person(principal.person):
         raise PersonRequired("A person holds the key, and has to sign in for it.")
     rules.check_expiry(expires_at, now)
+    # One after the other: of those that come at once none knows of the others.
+    await lock_name(tx, "api_keys", principal.person)
+    rules.check_may_hold_another(await store.lock_live_keys_of(tx, principal.person))
     key = ApiKey(
         api_key_id=api_key_id,
         display_name=request.display_name,

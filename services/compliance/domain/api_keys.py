@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,9 +15,11 @@ from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import etag_of
 from services.chassis.values.moves import Moves
 from services.chassis.values.refusals import IllegalStatusChange
-from services.compliance.domain.refusals import NotHolderOfKey
+from services.compliance.domain.refusals import NotHolderOfKey, TooManyApiKeys
 
 LASTS_MAX = timedelta(days=366)
+# Whoever ends the sessions of their holder ends them all, in one transaction.
+KEYS_MAX = 20
 # How exactly it is kept when a key was used: a write an hour, not one a token.
 USE_KEPT_EVERY = timedelta(hours=1)
 # Whoever finds one in a repository or a log knows by it what to look for.
@@ -137,6 +139,18 @@ class ApiKey:
         """
         ended = replace(self, status=status, revoked_by=by, secret=None, former_secret=None, former_until=None)
         return ended.drop_next_secret()
+
+
+def check_may_hold_another(live: Collection[ApiKey]) -> None:
+    """
+    Args:
+        live: Those of the holder that have not ended.
+
+    Raises: TooManyApiKeys.
+    """
+    if len(live) >= KEYS_MAX:
+        message = f"You hold {KEYS_MAX} API keys, and may hold no more: revoke one first."
+        raise TooManyApiKeys(message, api_keys_max=KEYS_MAX)
 
 
 def make_secret() -> str:

@@ -52,6 +52,11 @@ class ApiKeyNotFound(NotFound):
     what = "API key"
 
 
+class TooManyApiKeys(DomainError):
+    kind = Kind.FAILED_PRECONDITION
+    reason = "TOO_MANY_API_KEYS"
+
+
 class NotHolderOfKey(DomainError):
     kind = Kind.PERMISSION_DENIED
     reason = "NOT_HOLDER_OF_KEY"
