@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from realco.type.v1.event_pb2 import EventMeta
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
+from services.distributions.domain import investment as rules
 from tests.support.distributions import DistributionsHarness
 from tests.support.money import usd
 
@@ -83,3 +85,24 @@ async def test_of_a_party_that_was_heard_of_nobody_is_asked(
     await service.deliver(compliance_events.PartyCreated(meta=meta, party=parties_pb2.Party(party_id=party_id)))
     with service.wire.cut(service.compliance):
         assert await create(party_id)
+
+
+async def test_however_often_one_party_invests_the_offering_has_so_many_of_its_investments_and_no_more(
+    service: DistributionsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "INVESTMENTS_MAX", 2)
+    offering = await service.offering(100_00)
+
+    async def invest(party_id: str = "inv-001") -> opb.Investment:
+        return await service.invest(offering, party_id, 1, fund=False)
+
+    answers = await asyncio.gather(*(invest() for _ in range(4)), return_exceptions=True)
+    held = [answer for answer in answers if isinstance(answer, opb.Investment)]
+    refusals = [(each.reason, each.metadata) for each in answers if isinstance(each, DomainError)]
+    assert (len(held), refusals) == (2, [("TOO_MANY_INVESTMENTS", {"investments_max": "2"})] * 2)
+    assert await invest("inv-002"), "another party invests all the same"
+    cancel = opb.CancelInvestmentRequest(investment_id=held[0].investment_id)
+    assert (await service.call(service.investments.CancelInvestment, cancel)).status == opb.Investment.CANCELLED
+    assert await refused(invest()) == ("TOO_MANY_INVESTMENTS", [])
+    service.clock.advance(rules.CANCELLED_COUNTS)
+    assert await invest(), "what was cancelled makes room a day later"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -14,10 +14,14 @@ from services.chassis.values.moves import check_move
 from services.chassis.values.refusals import IllegalStatusChange
 from services.chassis.values.session import NO_SESSION, Session
 from services.distributions.domain.offering import Offering
-from services.distributions.domain.refusals import CancellationWindowOver, NothingToResend
+from services.distributions.domain.refusals import CancellationWindowOver, NothingToResend, TooManyInvestments
 from services.distributions.domain.states import INVESTMENT_MOVES, InvestmentStatus
 
 CANCELLATION_STOPS_BEFORE_DEADLINE: Final = timedelta(hours=48)
+# Of one party in one offering. Whoever refunds or closes an offering does so with all of them, in one transaction. One
+# that was cancelled is still read then, so who commits and withdraws does not do so without end.
+INVESTMENTS_MAX = 100
+CANCELLED_COUNTS: Final = timedelta(days=1)
 LIVE: Final = frozenset({InvestmentStatus.PENDING, InvestmentStatus.RECONFIRM_REQUIRED})
 
 
@@ -73,6 +77,18 @@ class Investment:
     def is_cleared(self) -> bool:
         """Whether all that came in is past the return risk: before that nothing of it goes back."""
         return self.completed_minor >= self.funded_minor + self.refunded_minor
+
+
+def check_may_invest_again(held: Collection[Investment]) -> None:
+    """
+    Args:
+        held: Those of the party in the offering that count.
+
+    Raises: TooManyInvestments.
+    """
+    if len(held) >= INVESTMENTS_MAX:
+        message = f"The party has {INVESTMENTS_MAX} investments in the offering, and makes no more."
+        raise TooManyInvestments(message, investments_max=INVESTMENTS_MAX)
 
 
 def list_untaken(investments: Sequence[Investment]) -> list[Investment]:

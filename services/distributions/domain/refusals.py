@@ -61,6 +61,13 @@ class OfferingFull(DomainError):
     reason = "OFFERING_FULL"
 
 
+class TooManyInvestments(DomainError):
+    """The party has as many investments in the offering as it may."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "TOO_MANY_INVESTMENTS"
+
+
 class ClosingGatesNotMet(DomainError):
     """The offering may not close yet."""
 

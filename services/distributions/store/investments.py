@@ -80,6 +80,19 @@ async def lock_investments_of(tx: AsyncConnection, offering_id: str) -> list[Inv
     return await INVESTMENTS.lock_all(tx, investments.c.offering_id == offering_id)
 
 
+async def list_counted(
+    tx: AsyncConnection, offering_id: str, party_id: str, cancelled_since: datetime
+) -> list[Investment]:
+    """Those of the party in the offering that are not cancelled, or were since then.
+
+    Without what somebody wrote past this service: it keeps nobody from investing.
+    """
+    c = investments.c
+    is_counted = sa.or_(c.status != InvestmentStatus.CANCELLED.value, c.updated_at > cancelled_since)
+    query = INVESTMENTS.select().where(c.offering_id == offering_id, c.party_id == party_id, is_counted)
+    return await INVESTMENTS.list_sealed(tx, query)
+
+
 async def lock_investments_with_capital(tx: AsyncConnection, offering_id: str, party_id: str) -> list[Investment]:
     """Those of the party that a closing of the offering took money of, by id."""
     c = investments.c

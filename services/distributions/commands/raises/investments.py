@@ -16,12 +16,17 @@ from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import InvestmentNotFound, PartyNotFound, check_currency
 from services.distributions.actions import answer_investment
 from services.distributions.commands.raises import refunds
-from services.distributions.domain.investment import Investment, check_may_cancel
+from services.distributions.domain.investment import (
+    CANCELLED_COUNTS,
+    Investment,
+    check_may_cancel,
+    check_may_invest_again,
+)
 from services.distributions.domain.offering import Offering, check_takes_investments
 from services.distributions.domain.positions import SPONSOR
 from services.distributions.domain.refusals import OfferingFull
 from services.distributions.store.approvals import CANCEL_INVESTMENT, read_shown_minor
-from services.distributions.store.investments import INVESTMENTS, insert_investment
+from services.distributions.store.investments import INVESTMENTS, insert_investment, list_counted
 from services.distributions.store.offerings import OFFERINGS, lock_offering, save_offering
 
 
@@ -42,6 +47,8 @@ async def create_investment(
     # An investor agrees to what was read: other terms, or another deadline, are not that.
     check_etag(request.terms_etag, offering.terms_etag, "terms_etag")
     check_currency(request.amount.currency_code, offering.currency, "amount.currency_code")
+    since = now - CANCELLED_COUNTS
+    check_may_invest_again(await list_counted(tx, offering.offering_id, party_id, since))
     amount_minor = request.amount.amount_minor
     remaining_minor = offering.maximum_minor - offering.committed_minor
     if amount_minor > remaining_minor:
