@@ -43,10 +43,11 @@ from nats.js.errors import NotFoundError
 from deploy.consumers import Consumer, copying_consumer, list_consumers, list_copies, write_consumers
 from deploy.teams import Copy, InvalidTeams, read_teams
 from deploy.topology import STREAMS
+from services.chassis.data.retention import EVENTS_KEPT_DAYS
 from services.chassis.events import streams
 from services.chassis.events.configurations import find_differences, stream_configuration
 from services.chassis.events.durables import BEGINNING
-from services.chassis.events.stored import EVENTS_KEPT_DAYS, POSITIONS
+from services.chassis.events.stored import POSITIONS
 from services.chassis.process.settings import Settings
 
 _DAY_SECONDS = 24 * 3600

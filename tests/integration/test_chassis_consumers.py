@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -21,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.data import outbox
 from services.chassis.data.letters import list_waiting, set_aside
 from services.chassis.events.consumer import ATTEMPTS_MAX, Delivery, Subscription
 from services.chassis.events.dismiss import dismiss
@@ -31,7 +33,7 @@ from services.chassis.process.telemetry import DEAD_LETTERS_WAITING, EVENTS_NOT_
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import DomainError, Kind
 from tests.support import chassis
-from tests.support.chassis_events import emit, running
+from tests.support.chassis_events import emit, event_named, running
 from tests.support.event_keys import event_key, signed
 from tests.support.inbox import consuming, dead_letters
 
@@ -94,6 +96,24 @@ async def test_an_event_delivered_twice_is_applied_once(database, js, inbox, lis
         await emit(database, "after")
         await applied(database, "once", "after")
     assert inbox.order == ["once", "after"]
+
+
+async def test_an_event_older_than_the_inbox_remembers_is_handled_only_where_a_person_names_its_letter(
+    database, js, inbox
+):
+    async with consuming(database, js, inbox):
+        for name, days in (("old", 401), ("late", 399)):
+            async with database.begin() as tx:
+                await outbox.enqueue(tx, event_named(name), now=chassis.NOW - timedelta(days=days))
+        await applied(database, "late")
+    [letter] = await dead_letters(database, inbox)
+    assert letter.cause == "TooOld"
+    replay_as_ann = partial(replay, database, inbox.subscription, inbox.keys, FakeClock(chassis.NOW), "ann")
+    assert (await replay_as_ann()).failed == [f"{letter.letter_id} {letter.subject}: TooOld"]
+    assert (await replay_as_ann(f"{letter.letter_id}x")).failed == [f"{letter.letter_id}x: no such letter waits"]
+    assert inbox.order == ["late"]
+    assert (await replay_as_ann(letter.letter_id)).applied == 1
+    assert (inbox.order, await dead_letters(database, inbox)) == (["late", "old"], [])
 
 
 @pytest.mark.parametrize("passing", [Busy("later"), ConnectionError("away"), TimeoutError(), UndefinedTableError("x")])

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,7 +34,7 @@ from services.chassis.calls.wire import to_timestamp
 from services.chassis.events.streams import subject_of
 from services.chassis.values.ids import new_id
 from services.escrow.subscribers import SUBSCRIPTIONS
-from tests.support.escrow import EVENTS, NOW, Payment, key, new_entry
+from tests.support.escrow import EVENTS, Payment, key, new_entry
 from tests.support.event_keys import event_key_settings, signed
 from tests.support.identity import Issuer
 from tests.support.seals import data_key_settings
@@ -179,7 +180,7 @@ async def tell(js, payment: Payment, *facts: str) -> None:
     """Publishes as the relay of the transactions service does."""
     for fact in facts:
         event_id = str(uuid.uuid4())
-        meta = EventMeta(event_id=event_id, org_id="org_1", actor="admin-1", occur_time=to_timestamp(NOW))
+        meta = EventMeta(event_id=event_id, org_id="org_1", actor="admin-1", occur_time=to_timestamp(datetime.now(UTC)))
         event = EVENTS[fact](transaction=payment.transaction, meta=meta)
         subject = subject_of(event.DESCRIPTOR.full_name, "org_1", "_")
         body = event.SerializeToString()

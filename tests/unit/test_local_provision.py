@@ -13,9 +13,12 @@ from realco.transactions.v1 import events_pb2 as transactions
 from deploy.consumers import consumers_of
 from deploy.provision import stream_configurations
 from deploy.teams import Copy, InvalidTeams, Team, parse_teams
+from deploy.topology import STREAMS
+from services.chassis.data.housekeeping import FORGOTTEN_AFTER_DAYS
+from services.chassis.data.retention import EVENT_AGE_DAYS_MAX, EVENTS_KEPT_DAYS
 from services.chassis.events.configurations import find_differences
 from services.chassis.events.consumer import Subscription
-from services.chassis.events.stored import EVENTS_KEPT_DAYS, POSITIONS
+from services.chassis.events.stored import POSITIONS
 
 
 async def handle(tx: object, event: object, meta: object) -> None:
@@ -27,6 +30,12 @@ SUBSCRIPTION = Subscription(
     {escrow.JournalEntriesPosted: handle, transactions.TransactionSettled: handle},
     is_about_money=True,
 )
+
+
+def test_an_event_is_remembered_for_longer_than_it_can_come_again() -> None:
+    kept = max(stream.kept_days or 0 for stream in STREAMS)
+    (_, told), (_, remembered) = FORGOTTEN_AFTER_DAYS["outbox"], FORGOTTEN_AFTER_DAYS["handled_events"]
+    assert kept + told <= EVENT_AGE_DAYS_MAX < remembered
 
 
 def test_a_subscription_to_two_areas_has_a_consumer_on_each_stream() -> None:

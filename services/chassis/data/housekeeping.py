@@ -1,8 +1,7 @@
 """Forgets what has served its time, a bounded batch a run.
 
-Published events are kept 35 days, so that NATS can be rebuilt from the outboxes; answers 30 days, since providers
-repeat for days (reliability rules c12, c16); handled events longer than any stream could bring them back. The rows of
-all organizations go in one transaction: docs/adr/0014.
+Published events and handled events are kept as retention.py says; answers 30 days, since providers repeat for days
+(reliability rules c12, c16). The rows of all organizations go in one transaction: docs/adr/0014.
 """
 
 from __future__ import annotations
@@ -10,12 +9,11 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from services.chassis.data.database import Database
+from services.chassis.data.retention import HANDLED_EVENTS_DAYS, OUTBOX_DAYS
 from services.chassis.data.tables import metadata
 from services.chassis.process.jobs import Job
 
-OUTBOX_DAYS = 35
 HANDLED_REQUESTS_DAYS = 30
-HANDLED_EVENTS_DAYS = 90
 # When a row has served its time: so many days after the time in that column. The database refuses to forget earlier.
 # An event that is not published has no such time, and stays.
 FORGOTTEN_AFTER_DAYS = {

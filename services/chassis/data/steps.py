@@ -74,7 +74,7 @@ def create_chassis_tables(op: Op) -> None:
     append_only(op, "dead_letters", "seen_letters")
     keep(op, "outbox", "published_at", 35)
     keep(op, "handled_requests", "created_at", 30)
-    keep(op, "handled_events", "created_at", 90)
+    keep(op, "handled_events", "created_at", 401)
     guard_moves(op, {"approvals": _APPROVAL_MOVES})
 
 

@@ -4,10 +4,11 @@
 - One message of a durable is in flight at a time, over all processes that share it (durables.py), so nothing overtakes
   a message that is being retried.
 - An event that its service did not sign is not even read (signatures.py).
+- An event that is older than the inbox remembers is not handled: it may have been, long ago (data/retention.py).
 - What fails for a reason that passes (a server away, a lost race, a schema that lacks what we ask for) is retried for
   as long as it lasts; what fails for another reason is retried ATTEMPTS_MAX times; what can never succeed (it is not
-  signed, it does not parse, a rule refuses it) is not retried. Then the message is kept as a dead letter, with the
-  cause (data/letters.py), and is done.
+  signed, it does not parse, it is too old, a rule refuses it) is not retried. Then the message is kept as a dead
+  letter, with the cause (data/letters.py), and is done.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
@@ -29,10 +30,12 @@ from realco.type.v1.event_pb2 import EventMeta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import acting_as, is_organization, service_principal
+from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.database import Database, is_transient, is_unprepared, sqlstate
 from services.chassis.data.letters import Letter, set_aside
 from services.chassis.data.once import first_delivery
 from services.chassis.data.positions import OutOfTurn, Position, record_held, record_position
+from services.chassis.data.retention import EVENT_AGE_DAYS_MAX
 from services.chassis.events import streams
 from services.chassis.events.durables import ACK_WAIT_SECONDS, HELD_SECONDS
 from services.chassis.events.signatures import EventKeys, NotProven
@@ -116,8 +119,12 @@ class Malformed(Exception):
     """The message can never be handled, however often it is tried."""
 
 
+class TooOld(Exception):
+    """Nobody knows any more whether the event was handled; a person finds out, and says so."""
+
+
 # What fails again however often it is tried, unless it is of a kind that passes.
-_HOPELESS = (DomainError, DecodeError, Malformed, NotProven)
+_HOPELESS = (DomainError, DecodeError, Malformed, NotProven, TooOld)
 
 
 def _passes(error: Exception) -> bool:
@@ -162,21 +169,28 @@ async def apply(
     *,
     attempt: int = 1,
     place: tuple[str, Position] | None = None,
+    of_any_age: bool = False,
 ) -> bool:
     """Handles one event in one transaction; False if it had been handled before.
 
     Args:
         place: Its stream and where it stands there, which is handled as far as that then.
+        of_any_age: A person says that it was not handled, should nobody else know any more.
 
     Raises:
         OutOfTurn: whether the consumer is sound has to be seen first.
         NotProven: no service of ours told it, so nothing of it was read.
         Malformed, DecodeError: it can never be handled.
+        TooOld: it may have been handled, and is not again unless a person says so.
     """
     await keys.check(told.subject, told.headers, told.data)
     event_type, handler = subscription.handler_of(told.subject)
     event: Any = event_type.FromString(told.data)
     event_id, org_id = _origin(event.meta, told.subject)
+    now = clock.now()
+    # By the time that the signature covers: a header, and when NATS stored it, are anybody's to say.
+    if not of_any_age and now - from_timestamp(event.meta.occur_time) > timedelta(days=EVENT_AGE_DAYS_MAX):
+        raise TooOld
     telemetry.continue_trace((told.headers or {}).get("traceparent"))
     with acting_as(service_principal(database.name, org_id, on_behalf_of=event.meta.actor or None)):
         async with database.begin() as tx:
@@ -184,7 +198,7 @@ async def apply(
                 await record_position(tx, subscription.durable, *place)
             if not await first_delivery(tx, subscription.durable, event_id):
                 return False
-            await handler(tx, event, Delivery(clock.now(), attempt))
+            await handler(tx, event, Delivery(now, attempt))
     return True
 
 

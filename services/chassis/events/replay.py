@@ -3,6 +3,9 @@
 `python -m services.chassis.events.replay <durable> <person>` runs with the settings of the service that owns the
 consumer, and says which person did it. What succeeds waits no more; what fails again goes on waiting, and is told with
 its id (dismiss.py). An event applied meanwhile is not applied twice: the inbox decides.
+
+One that is older than the inbox remembers is handled only where the person names its letter after their own name: they
+have looked, and it was not handled before.
 """
 
 from __future__ import annotations
@@ -29,19 +32,26 @@ class Replayed:
 
 
 async def replay(
-    database: Database, subscription: Subscription, keys: EventKeys, clock: Clock, person: str
+    database: Database, subscription: Subscription, keys: EventKeys, clock: Clock, person: str, only: str = ""
 ) -> Replayed:
-    """Handles every waiting dead letter of the consumer once, oldest first."""
+    """Handles every waiting dead letter of the consumer once, oldest first.
+
+    Args:
+        only: The one letter that is handled, however old its event is.
+    """
     result = Replayed()
     async with database.begin_for_all() as tx:
         waiting = await list_waiting(tx, subscription.durable)
+    if only:
+        result.failed = [] if only in waiting else [f"{only}: no such letter waits"]
+        waiting = [letter_id for letter_id in waiting if letter_id == only]
     for letter_id in waiting:
         subject = ""
         try:
             async with database.begin_for_all() as tx:
                 letter = await read_letter(tx, letter_id)
             subject = letter.subject
-            applied = await apply(database, subscription, keys, letter, clock)
+            applied = await apply(database, subscription, keys, letter, clock, of_any_age=bool(only))
         except Exception as error:  # one that fails again must not keep the others waiting
             result.failed.append(f"{letter_id} {subject}: {type(error).__name__}")
             continue
@@ -52,10 +62,10 @@ async def replay(
     return result
 
 
-async def main(durable: str, person: str) -> int:
+async def main(durable: str, person: str, only: str = "") -> int:
     async with open_consumer(durable, "event_jwks") as opened:
         keys = EventKeys(opened.settings.event_jwks)
-        result = await replay(opened.database, opened.subscription, keys, opened.clock, person)
+        result = await replay(opened.database, opened.subscription, keys, opened.clock, person, only)
     log.warning(
         "dead_letters_replayed",
         consumer=durable,
@@ -71,6 +81,6 @@ async def main(durable: str, person: str) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("usage: python -m services.chassis.events.replay <durable> <person>")
-    sys.exit(run_command(main(sys.argv[1], sys.argv[2])))
+    if len(sys.argv) not in (3, 4):
+        sys.exit("usage: python -m services.chassis.events.replay <durable> <person> [<letter>]")
+    sys.exit(run_command(main(*sys.argv[1:])))

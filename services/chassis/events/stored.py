@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# For how long whoever hears of events may be away and miss none; docs/subscribing.md promises it.
-EVENTS_KEPT_DAYS = 365
+from services.chassis.data.retention import EVENTS_KEPT_DAYS
 
 
 @dataclass(frozen=True)
