@@ -193,7 +193,9 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
         return await self._dependencies.write_on_facts(
             request,
             distributions_pb2.Distribution,
-            lambda request: submissions.witness_submission(self._dependencies.database, self._witnessed, request),
+            lambda request: submissions.witness_submission(
+                self._dependencies.database, self._witnessed, request, self._dependencies.clock.now()
+            ),
             lambda tx, request, _, now: submissions.submit_distribution(tx, request, now),
         )
 

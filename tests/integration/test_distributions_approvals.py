@@ -19,6 +19,7 @@ from realco.type.v1.approval_pb2 import Approval
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
 from services.chassis.data.seals import NotSealed
+from services.chassis.values import approval_bounds
 from services.chassis.values.approval import VALIDITY
 from services.chassis.values.approval_policy import ApprovalPolicy, ApprovalRule
 from services.chassis.values.errors import DomainError, Unavailable
@@ -137,6 +138,20 @@ async def test_however_it_ends_the_distribution_and_its_approval_end_together(
     if status == "DRAFT":  # and it may be asked for again
         again = await service.submit(await service.calculate(read))
         assert (await service.approve(again)).status == dpb.Distribution.APPROVED
+
+
+async def test_nobody_has_a_distribution_wait_over_and_over_and_the_notary_hears_of_what_waits_alone(
+    service: DistributionsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approval_bounds, "OPEN_MAX", 1)
+    distribution = await submitted(service)
+    await take_back(service, distribution)
+    again = await service.calculate(await service.get(distribution))
+    heard = len(service.compliance.said)
+    assert await refusal_of(service.submit(again)) == "TOO_MANY_APPROVALS"
+    assert len(service.compliance.said) == heard
+    service.clock.set(service.clock.now() + approval_bounds.CANCELLED_COUNTS)
+    assert (await service.submit(again)).status == dpb.Distribution.PENDING_APPROVAL
 
 
 async def test_whoever_may_take_an_approval_back_takes_it_back_at_the_notary_and_nobody_else(

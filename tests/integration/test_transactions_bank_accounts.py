@@ -6,6 +6,7 @@ import pytest
 import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2 as pb
 
+from services.chassis.values import approval_bounds
 from services.chassis.values.errors import DomainError
 from services.transactions.vault import SealedFor, Vault
 from tests.support.transactions import ADMIN, INVESTOR, ROUTING_NUMBER, TransactionsHarness
@@ -138,6 +139,16 @@ async def test_another_account_becomes_the_default_by_a_change_that_a_second_per
     await service.confirm(changed)
     former = await get(service, first)
     assert (former.default_for_payouts, former.etag != first.etag) == (False, True)
+
+
+async def test_nobody_has_an_account_wait_over_and_over(service: TransactionsHarness, monkeypatch) -> None:
+    monkeypatch.setattr(approval_bounds, "OPEN_MAX", 1)
+    account = await service.bank_account("inv-001")
+    change = a_change(account, "default_for_payouts")
+    account = await service.ask(ADMIN, "UpdateBankAccount", change)
+    back = a_change(account, "default_for_payouts", default_for_payouts=True)
+    assert (await refused(service, "UpdateBankAccount", back)).reason == "TOO_MANY_APPROVALS"
+    assert await get(service, account) == account
 
 
 async def get(service: TransactionsHarness, account: pb.BankAccount) -> pb.BankAccount:

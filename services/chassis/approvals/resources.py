@@ -158,10 +158,13 @@ class ResourceApprovals:
 
         Args:
             standings: What `ask_standings` answered.
+
+        Raises: TooManyApprovals.
         """
         last = await self.find_last(tx, details.resource_id)
         is_same = last is not None and last.is_open_at(now) and last.content == self.to_content(details, resource)
         if not is_same:
+            await self.check_may_ask(tx, details.resource_id, now)
             await self.cancel(tx, details.resource_id, now)
             await self.open(tx, details, resource, now, lost=find_lost(last, standings))
 

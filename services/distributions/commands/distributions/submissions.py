@@ -54,7 +54,9 @@ _REASONS = {
 }
 
 
-async def witness_submission(database: Database, witnessed: Witnessed, request: pb.SubmitDistributionRequest) -> None:
+async def witness_submission(
+    database: Database, witnessed: Witnessed, request: pb.SubmitDistributionRequest, now: datetime
+) -> None:
     """Has the notary hear what the caller is about to ask for. Raises Unavailable, and as the command does."""
     async with database.begin() as tx:
         distribution = await require_distribution(tx, request.distribution_id)
@@ -64,6 +66,8 @@ async def witness_submission(database: Database, witnessed: Witnessed, request: 
     if request.validate_only or distribution.status is DistributionStatus.PENDING_APPROVAL:
         return
     check_may_submit(offering, distribution)
+    async with database.begin() as tx:
+        await DISTRIBUTION_APPROVALS.check_may_ask(tx, distribution.distribution_id, now)
     content_hash = distribution.content_hash or ""
     kind, makers = DISTRIBUTION_APPROVALS.kind, distribution.makers
     await witnessed.record_request(kind, distribution.distribution_id, content_hash, makers, payees)
@@ -78,6 +82,7 @@ async def submit_distribution(
     if distribution.status is DistributionStatus.PENDING_APPROVAL:
         return await answer_waiting(tx, offering, distribution, now)
     check_may_submit(offering, distribution)
+    await DISTRIBUTION_APPROVALS.check_may_ask(tx, distribution.distribution_id, now)
     person = current_principal().person
     amount = Money(distribution.amount_minor, distribution.currency)
     submitted = replace(
