@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import grpc
+from buf.validate import validate_pb2
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from realco.type.v1 import approval_pb2, rules_pb2
 
@@ -208,8 +209,10 @@ def _responses(binding: Binding, rule: Rule, schemas: Schemas, *, answers_approv
         statuses.add(401)
     if binding.http_method != "GET":
         statuses |= {409, 422}
+    if any(map(_is_etag, binding.method.input_type.fields)):
+        statuses.add(412)
     if any(parameter.name == IF_MATCH for parameter in binding.headers):
-        statuses |= {412, 428}
+        statuses.add(428)
     problems = {str(code): {"$ref": f"#/components/responses/Problem{code}"} for code in sorted(statuses)}
     told = _tell_successes(answer, rule if answers_approval else None, may_only_validate=binding.may_only_validate)
     located = {"Location": _header("Location")}
@@ -222,6 +225,12 @@ def _responses(binding: Binding, rule: Rule, schemas: Schemas, *, answers_approv
         for status, about in told.items()
     }
     return {**successes, **problems}
+
+
+def _is_etag(field: FieldDescriptor) -> bool:
+    """Whether the field says which version somebody read, be it in `If-Match` or in the body."""
+    rules = field.GetOptions().Extensions[validate_pb2.field].string
+    return bool(rules.HasExtension(rules_pb2.etag))
 
 
 def _tell_successes(answer: Answer, two_persons: Rule | None, *, may_only_validate: bool) -> dict[int, str]:

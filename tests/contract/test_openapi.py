@@ -112,13 +112,17 @@ def test_every_reference_leads_somewhere():
                 at = at[part]
 
 
+def operation_of(bound):
+    names = iter(bound.path)
+    path = "/" + "/".join(f"{{{next(names).name}}}" if part is None else part for part in bound.template.segments)
+    return operation(bound.http_method, path)
+
+
 def test_public_rpcs_need_no_token_and_the_others_do():
     for method in contracts.methods():
         bound = Binding(method)
-        names = iter(bound.path)
-        path = "/" + "/".join(f"{{{next(names).name}}}" if part is None else part for part in bound.template.segments)
         public = method.GetOptions().Extensions[access_pb2.access].public
-        assert operation(bound.http_method, path)["security"] == ([] if public else [{"bearer": []}])
+        assert operation_of(bound)["security"] == ([] if public else [{"bearer": []}])
 
 
 @pytest.mark.parametrize(
@@ -138,6 +142,13 @@ def test_public_rpcs_need_no_token_and_the_others_do():
 def test_the_success_of_an_operation_says_what_was_done(method, path, status):
     statuses = [code for code in operation(method, path)["responses"] if code.startswith("2")]
     assert statuses == status.split()
+
+
+def test_whoever_says_which_version_they_read_may_be_told_that_it_is_an_old_one():
+    for method in contracts.methods():
+        bound = Binding(method)
+        says_one = any("etag" in field.name.split("_") for field in method.input_type.fields)
+        assert ("412" in operation_of(bound)["responses"]) == says_one, method.full_name
 
 
 def test_the_rules_of_a_field_are_keywords_of_its_schema():

@@ -38,24 +38,6 @@ async def test_commitments_that_nothing_was_paid_on_miss_the_closing(service: Di
     assert (await service.get(offering)).committed_amount == usd(100_00)
 
 
-async def test_money_that_arrives_after_the_closing_goes_back_by_itself(service: DistributionsHarness) -> None:
-    offering = await service.closed_offering(("inv-001", 100_00), ("inv-002", 50_00))
-    held = (await service.positions(offering))["inv-002"]
-    await service.fund(offering, held, 5_00)
-    await service.work()
-    payout = service.transactions.newest("inv-002")
-    assert (payout.amount.amount_minor, payout.investment_id) == (5_00, held.investment_id)
-    await service.deliver(service.gave_back(payout), complete_payout(payout))
-    await service.work()
-    after = (await service.positions(offering))["inv-002"]
-    assert (after.status, after.funded_amount, after.unreturned_capital) == (
-        opb.Investment.ACTIVE,
-        usd(50_00),
-        usd(50_00),
-    )
-    assert len(service.transactions.by_key) == 2
-
-
 @pytest.mark.parametrize("end", [fail_payout, return_payout])
 async def test_money_that_could_not_go_back_after_the_closing_is_sent_again_when_somebody_asks(
     service: DistributionsHarness, end: Callable[..., object]
@@ -273,25 +255,6 @@ async def test_a_contribution_that_comes_back_after_the_closing_is_owed_by_the_i
         usd(100_00),
     )
     assert (await service.get(offering)).funded_amount == usd(100_00)
-
-
-async def test_a_payment_under_way_when_the_raise_failed_goes_back_once_it_has_arrived_and_cleared(
-    service: DistributionsHarness,
-) -> None:
-    offering = await service.offering(100_00)
-    held = await service.invest(offering, "inv-001", 100_00, fund=False)
-    under_way = service.contribution(offering, held, 100_00)
-    request = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="the target was missed")
-    assert (await service.call(service.offerings.RefundOffering, request)).status == opb.Offering.REFUNDED
-    await service.deliver(service.arrived(under_way))
-    assert await service.work() == 0, "the bank may still take it back"
-    await service.deliver(complete_payout(under_way))
-    await service.work()
-    payout = service.transactions.newest("inv-001")
-    await service.deliver(complete_payout(payout), service.gave_back(payout))
-    after = await service.get(held)
-    assert (after.status, after.funded_amount, after.cleared_amount) == (opb.Investment.CANCELLED, usd(0), usd(0))
-    assert (payout.amount, len(service.transactions.by_key)) == (usd(100_00), 1)
 
 
 async def test_a_refund_that_transactions_refuses_says_why_on_the_investment_until_it_is_sent_again(

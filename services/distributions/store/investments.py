@@ -110,10 +110,14 @@ async def has_investments(tx: AsyncConnection, offering_id: str) -> bool:
     return bool(await tx.scalar(sa.select(found)))
 
 
-async def has_uncancelled_investments(tx: AsyncConnection, offering_id: str) -> bool:
-    """True while an investment of the offering is not CANCELLED. That all are is asked of each. Raises: NotSealed."""
-    mine, cancelled = investments.c.offering_id == offering_id, InvestmentStatus.CANCELLED
-    one_is_not = sa.exists().where(is_mine(investments), mine, investments.c.status != cancelled.value)
-    if await tx.scalar(sa.select(one_is_not)):
+async def has_unrefunded_investments(tx: AsyncConnection, offering_id: str) -> bool:
+    """True while an investment of the offering is not CANCELLED, or has money. That none has is asked of each.
+
+    Raises: NotSealed.
+    """
+    mine, of = investments.c.offering_id == offering_id, investments.c
+    is_left = sa.or_(of.status != InvestmentStatus.CANCELLED.value, of.funded_minor > 0)
+    if await tx.scalar(sa.select(sa.exists().where(is_mine(investments), mine, is_left))):
         return True
-    return any(each.status is not cancelled for each in await INVESTMENTS.list_all(tx, mine))
+    found = await INVESTMENTS.list_all(tx, mine)
+    return any(each.status is not InvestmentStatus.CANCELLED or each.funded_minor > 0 for each in found)

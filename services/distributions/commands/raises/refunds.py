@@ -22,7 +22,7 @@ from services.distributions.domain.payout import build_refund_payout
 from services.distributions.domain.refunds import RefundPosition
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
 from services.distributions.store.approvals import CLOSE_OFFERING, REFUND_OFFERING, cancel_closings, read_shown_minor
-from services.distributions.store.investments import has_uncancelled_investments, lock_investments_of, save_investments
+from services.distributions.store.investments import has_unrefunded_investments, lock_investments_of, save_investments
 from services.distributions.store.offerings import lock_offering, require_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, lock_refund_positions
 from services.distributions.store.sagas import SagaKind, insert_saga
@@ -141,7 +141,7 @@ async def _cancel_investments(
     cancelled = await save_investments(tx, changes, events.InvestmentCancelled, now)
     withdrawn_minor = sum(each.amount_minor for each in cancelled)
     after = replace(offering, committed_minor=offering.committed_minor - withdrawn_minor)
-    if offering.status is OfferingStatus.REFUNDING and not await has_uncancelled_investments(tx, offering.offering_id):
+    if offering.status is OfferingStatus.REFUNDING and not await has_unrefunded_investments(tx, offering.offering_id):
         after = replace(after, status=OfferingStatus.REFUNDED)
         return await save_offering(tx, offering, after, events.OfferingRefunded(), now)
     return await save_offering(tx, offering, after, events.OfferingUpdated(), now)
