@@ -229,7 +229,7 @@ def _responses(binding: Binding, rule: Rule, schemas: Schemas, *, answers_approv
 
 def _is_etag(field: FieldDescriptor) -> bool:
     """Whether the field says which version somebody read, be it in `If-Match` or in the body."""
-    rules = field.GetOptions().Extensions[validate_pb2.field].string
+    rules = option(field, validate_pb2.field).string
     return bool(rules.HasExtension(rules_pb2.etag))
 
 
