@@ -70,13 +70,15 @@ class _Details:
             party = await _require_party(tx, request.party_id)
             persons = await parties_store.list_persons(tx, request.party_id)
             ended = await parties_store.find_last_end(tx, request.party_id, person_id)
-        before = next((one for one in persons if one.person_id == person_id), None)
+        named = next((one for one in persons if one.person_id == person_id), None)
+        before = named if named is not None and named.acts else None
         former_title = None if before is None else before.title
-        title = request.title if request.HasField("title") else former_title
+        named_title = None if named is None else named.title
+        title = request.title if request.HasField("title") else named_title
         changes = [] if before else [Change("person_id", None, person_id)]
         if before is None or title != former_title:
             changes.append(Change("title", former_title, title))
-        if before is None and ended is not None:  # somebody took it away, which a yes undoes
+        if named is None and ended is not None:  # somebody took it away, which a yes undoes
             changes += [
                 Change("remove_time", write_time(ended.ended_at), None),
                 Change("removed_by", ended.ended_by, None),
@@ -176,7 +178,8 @@ def _explain_party(party: Party) -> Explanation:
 
 def _explain_person(person: PartyPerson) -> Explanation:
     operands = (("person id", person.person_id), ("title", person.title or ""), ("added by", person.created_by))
-    return Explanation(f"{person.person_id} acts for it.", "PERSON", operands, _SOURCE)
+    does = "acts" if person.acts else "waits to act"
+    return Explanation(f"{person.person_id} {does} for it.", "PERSON", operands, _SOURCE)
 
 
 def _read_amount(limit: Any) -> Money | None:

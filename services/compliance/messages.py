@@ -76,6 +76,7 @@ def to_party_person(person: PartyPerson) -> parties_pb2.PartyPerson:
         party_id=person.party_id,
         person_id=person.person_id,
         title=person.title,
+        act_start_time=to_optional_timestamp(person.act_started_at),
         etag=person.etag,
         created_by=person.created_by,
         create_time=to_timestamp(person.created_at),

@@ -56,8 +56,9 @@ parties = sa.Table(
     ),
 )
 
-# Append-only: who acts for whom, a row each time that it was said. The latest of a person holds, unless it is over
-# (`former_persons`). No row is removed, or whoever has a login could end that somebody gains from what a party is paid.
+# Append-only: who acts for whom, or waits to, a row each time that it was said. The latest of a person holds, unless it
+# is over (`former_persons`). No row is removed, or whoever has a login could end that somebody gains from what a party
+# is paid.
 party_persons = sa.Table(
     "party_persons",
     metadata,
@@ -70,14 +71,26 @@ party_persons = sa.Table(
     sa.Column("created_by", sa.Text, nullable=False),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    # NULL: the person waits for a second person's yes. No later row of a person who acts says so.
+    sa.Column("act_started_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("signed_in_at", sa.BigInteger),  # when whoever said it had, in seconds since 1970
+    sa.Column("api_key_id", sa.Text),  # what signed in for whoever said it, where a program did
     sa.Column("seal", pg.BYTEA),
     _names_person(),
     sa.ForeignKeyConstraint(["org_id", "party_id"], ["parties.org_id", "parties.party_id"]),
-    sa.Index("party_persons_person", "org_id", "person_id", "party_id"),
+    # However many parties somebody names a person in, it takes no longer to find those that the person acts for.
+    sa.Index(
+        "party_persons_person",
+        "org_id",
+        "person_id",
+        "party_id",
+        postgresql_where=sa.text("act_started_at IS NOT NULL"),
+    ),
 )
 seal_whole(party_persons)
 
-# Append-only: who acted for whom until when. Not long after it, a person still has an interest in the party.
+# Append-only: who acted for whom, or waited to, until when. Not long after it, whoever acted still has an interest in
+# the party.
 former_persons = sa.Table(
     "former_persons",
     metadata,
@@ -88,9 +101,10 @@ former_persons = sa.Table(
     # The party's. A row of `party_persons` of this version or an older one is over.
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("ended_by", sa.Text, nullable=False),
+    sa.Column("has_acted", sa.Boolean, nullable=False),  # false: only waited to
     sa.Column("seal", pg.BYTEA, nullable=False),
     sa.ForeignKeyConstraint(["org_id", "party_id"], ["parties.org_id", "parties.party_id"]),
-    info=sealed("org_id", "person_id", "party_id", "ended_at", "version", "ended_by"),
+    info=sealed("org_id", "person_id", "party_id", "ended_at", "version", "ended_by", "has_acted"),
 )
 
 # Append-only: when the sessions of a person were ended, and by whom. Whoever signed in before the last time moves no

@@ -207,7 +207,8 @@ async def test_whoever_may_not_approve_decides_nothing(
 
 
 async def test_nobody_approves_what_a_party_gains_that_they_act_for(desk: Desk) -> None:
-    party = await desk.harness.create(persons=[{"person_id": CHECKER.person}])
+    party = await desk.harness.create()
+    await desk.harness.add(CHECKER.person)
     await desk.ask(beneficiary_party_ids=[party.party_id])
     assert await desk.approve(CHECKER) == "BENEFICIARY_IS_CHECKER"
     assert await desk.approve(THIRD) == ""

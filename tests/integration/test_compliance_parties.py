@@ -61,13 +61,18 @@ async def test_a_party_has_persons_and_a_person_parties(compliance):
 
 async def test_a_person_acts_for_so_many_parties_and_for_no_more(compliance, monkeypatch):
     monkeypatch.setattr(rules, "PARTIES_MAX", 1)
-    first = (await compliance.create(persons=[parties_pb2.CreatePartyRequest.Person(person_id="ann")])).party_id
+    named = [parties_pb2.CreatePartyRequest.Person(person_id="ann")]
+    waits = [(await compliance.create(persons=named)).party_id for _ in range(2)]  # it is none of theirs
+    first = (await compliance.create()).party_id
+    await compliance.add("ann")
     with pytest.raises(TooManyParties):
         await compliance.create(persons=[parties_pb2.CreatePartyRequest.Person(person_id="Ann")])
-    await compliance.create()
     with pytest.raises(TooManyParties) as refusal:
-        await compliance.add("ann")
+        await compliance.add("ann", party_id=waits[0])
     assert refusal.value.metadata == {"person_id": "ann", "parties_max": "1"}
+    with pytest.raises(TooManyParties):
+        await compliance.review_all(waits[1])
+    assert await compliance.list_parties_of("ann") == [first]
     await compliance.add("ann", party_id=first)
 
 

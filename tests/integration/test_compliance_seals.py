@@ -20,7 +20,8 @@ async def test_a_person_or_an_answer_that_the_database_was_told_alone_counts_for
     for forgery in (
         (
             "INSERT INTO party_persons SELECT org_id, party_id, 'eve', title, version, created_by, created_at,"
-            f" updated_at, seal FROM party_persons WHERE party_id = '{party_id}' AND person_id = 'ann'"
+            " updated_at, act_started_at, signed_in_at, api_key_id, seal FROM party_persons"
+            f" WHERE party_id = '{party_id}' AND person_id = 'ann'"
         ),
         (
             "UPDATE compliance_checks SET status = 'PASSED', reviewed_by = 'admin-2', reviewed_at = now(),"
@@ -58,7 +59,7 @@ async def test_the_database_itself_keeps_no_machine_and_no_other_spelling_as_a_p
         for forgery in (
             (
                 f"INSERT INTO party_persons SELECT org_id, party_id, '{name}', title, version, created_by, created_at,"
-                " updated_at, seal FROM party_persons"
+                " updated_at, act_started_at, signed_in_at, api_key_id, seal FROM party_persons"
             ),
             f"INSERT INTO ended_sessions VALUES ('org-1', '{name}', now(), 'admin-1', 'x')",
         ):
@@ -74,7 +75,7 @@ async def test_the_latest_row_of_ours_says_who_acts_for_a_party_whatever_sql_add
     await compliance.remove("ann")
     forgery = (
         "INSERT INTO party_persons SELECT org_id, party_id, person_id, 'forged', version + 100, created_by, created_at,"
-        " updated_at, seal FROM party_persons"
+        " updated_at, act_started_at, signed_in_at, api_key_id, seal FROM party_persons"
     )
     async with compliance.database.begin(ORG) as tx:
         await tx.execute(sa.text(forgery))
@@ -100,8 +101,8 @@ async def test_nobody_ends_with_sql_that_a_person_acts_for_a_party_or_gains_from
         await compliance.add(person)
     await compliance.remove("ben")
     forgery = (
-        "INSERT INTO former_persons (org_id, person_id, party_id, ended_at, version, ended_by, seal)"
-        f" VALUES (:org, :person, :party, '2020-01-01', 1000000, 'x', {seal})"
+        "INSERT INTO former_persons (org_id, person_id, party_id, ended_at, version, ended_by, has_acted, seal)"
+        f" VALUES (:org, :person, :party, '2020-01-01', 1000000, 'x', false, {seal})"
     )
     async with compliance.database.begin(ORG) as tx:
         for person in ("ann", CHECKER.person):

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from google.protobuf import symbol_database
 from google.protobuf.message import Message
 from joserfc.jwk import ECKey
-from realco.compliance.v1 import clearances_pb2, parties_pb2
+from realco.compliance.v1 import clearances_pb2, parties_pb2, persons_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.transactions.v1 import transactions_pb2
 from realco.type.v1 import money_pb2
@@ -150,10 +150,17 @@ class ComplianceHarness:
         return list(await self.list_titles())
 
     async def list_titles(self) -> dict[str, str]:
-        """Who acts for the party, in the order of the list, and as what."""
+        """Who acts for the party, in the order of the list, and as what. Not who waits to."""
         with acting_as(MAKER):
             request = parties_pb2.ListPartyPersonsRequest(party_id=self.party_id)
-            return {one.person_id: one.title for one in (await self.parties.ListPartyPersons(request, None)).persons}
+            listed = (await self.parties.ListPartyPersons(request, None)).persons
+        return {one.person_id: one.title for one in listed if one.HasField("act_start_time")}
+
+    async def list_parties_of(self, person: str, *, include_former: bool = False) -> list[str]:
+        """For whom the person acts, as a service is told that is about to move money."""
+        request = persons_pb2.ListPartiesOfPersonRequest(person_id=person, include_former=include_former)
+        with acting_as(TRANSACTIONS):
+            return list((await self.persons.ListPartiesOfPerson(request, None)).party_ids)
 
     async def waiting(self, party_id: str = "", principal: Principal = CHECKER) -> list[Any]:
         return await self.list_checks(
@@ -170,8 +177,8 @@ class ComplianceHarness:
         await self.create(**facts)
         await self.review_all()
 
-    async def review_all(self) -> None:
-        for check in await self.waiting(self.party_id):
+    async def review_all(self, party_id: str = "") -> None:
+        for check in await self.waiting(party_id or self.party_id):
             await self.review(check.compliance_check_id)
 
     async def review(

@@ -100,7 +100,10 @@ class ReadModel:
                 )
             self.state[kind, resource[IDS[kind]]] = resource
         if "person_ids" in event.DESCRIPTOR.fields_by_name:
-            self.state["Persons", f"{event.party.party_id}/persons"] = {"personIds": list(event.person_ids)}
+            self.state["Persons", f"{event.party.party_id}/persons"] = {
+                "personIds": list(event.person_ids),
+                "waitingPersonIds": list(event.waiting_person_ids),
+            }
         if isinstance(event, TransactionLimitDeleted):
             self.state.pop(("TransactionLimit", event.transaction_limit_id), None)
 
@@ -183,7 +186,10 @@ def read_rest(client: RestClient, versions: dict[str, int] | None = None) -> Sta
     for party in read_each("Party", "/parties", "parties"):
         path = f"{party['partyId']}/persons"
         persons = client.list_all(f"/parties/{path}", "persons")
-        state["Persons", path] = {"personIds": [one["personId"] for one in persons]}
+        state["Persons", path] = {
+            "personIds": [one["personId"] for one in persons if "actStartTime" in one],
+            "waitingPersonIds": [one["personId"] for one in persons if "actStartTime" not in one],
+        }
     for limit in client.list_all("/transaction-limits", "transactionLimits"):
         if not limit["isDefault"]:  # what an organization begins with, or has again, is no resource of its own
             keep("TransactionLimit", client.get(f"/transaction-limits/{limit['transactionLimitId']}"))

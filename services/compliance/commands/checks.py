@@ -21,13 +21,14 @@ from services.chassis.values.explanation import Explanation
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import IllegalStatusChange
 from services.compliance import actions, messages
+from services.compliance.commands.persons import admit_waiting
 from services.compliance.domain import clearance
 from services.compliance.domain.checks import CHECK_MOVES, CheckStatus, ComplianceCheck
 from services.compliance.domain.parties import Party
 from services.compliance.domain.refusals import ComplianceCheckNotFound
 from services.compliance.store import checks as store
 from services.compliance.store import parties as parties_store
-from services.compliance.store.standings import was_session_ended
+from services.compliance.store.standings import list_named, was_session_ended
 
 # A party cannot do without an answer, so the question waits until there is one.
 CHECK_APPROVALS = ResourceApprovals(
@@ -42,7 +43,9 @@ CHECK_APPROVALS = ResourceApprovals(
 async def review_compliance_check(
     tx: AsyncConnection, request: pb.ReviewComplianceCheckRequest, facts: ApprovalFacts, now: datetime
 ) -> pb.ComplianceCheck:
-    """Raises: ComplianceCheckNotFound, EtagMismatch, IllegalStatusChange, MakerIsChecker, BeneficiaryIsChecker."""
+    """Raises:
+    ComplianceCheckNotFound, EtagMismatch, IllegalStatusChange, MakerIsChecker, BeneficiaryIsChecker, TooManyParties
+    """
     decision = pb.ComplianceCheck.Status.Name(request.decision)
     decided = await decide_check(tx, request.compliance_check_id, decision, request.note, facts, now, etag=request.etag)
     return await actions.answer_check(tx, decided, now)
@@ -65,7 +68,7 @@ async def decide_check(
 
     Raises:
         ComplianceCheckNotFound, EtagMismatch, IllegalStatusChange, MakerIsChecker, AlreadyApproved,
-        BeneficiaryIsChecker, InsufficientUserAuthentication
+        BeneficiaryIsChecker, InsufficientUserAuthentication, TooManyParties
     """
     reviewer = current_principal().person
     party = await lock_party_of(tx, check_id)
@@ -94,6 +97,10 @@ async def decide_check(
         expires_at=now + clearance.VALIDITY if is_passed else None,
     )
     decided = await store.save_check(tx, check, decided, now)
+    if is_passed and check.check_type == clearance.ADMITTING_CHECK:
+        approval = await CHECK_APPROVALS.find_last(tx, check_id)
+        assert approval is not None  # the one that was just approved
+        party = await admit_waiting(tx, party, approval, now)
     await parties_store.publish_clearance(tx, party, now)
     return decided
 
@@ -102,7 +109,7 @@ async def open_checks(tx: AsyncConnection, party: Party, persons: Sequence[str],
     """Asks a person for the first time about a party that the caller wrote, and is about to insert.
 
     Args:
-        persons: Who will act for it.
+        persons: Who will act for it, or wait to.
     """
     for check_type in clearance.list_required_types():
         await _open(tx, party, persons, check_type, (current_principal().person,), now)
@@ -120,7 +127,7 @@ async def reopen_checks(
         lost: Of those that were asked for in a session that was ended, and stay so: what was asked then.
     """
     latest = await store.list_latest_of(tx, party.party_id) if questions else {}
-    persons = [one.person_id for one in await parties_store.list_persons(tx, party.party_id)]
+    persons = [one.person_id for one in await list_named(tx, party.party_id, now)]
     for check_type, because in questions.items():
         former, writer = latest.get(check_type), current_principal().person
         makers = clearance.list_makers(former.status if former else "", former.makers if former else (), writer)
@@ -150,7 +157,7 @@ async def expire_check(tx: AsyncConnection, check_id: str, now: datetime) -> Non
     if party is None or check is None or check.status is not CheckStatus.PASSED:
         return
     await store.save_check(tx, check, replace(check, status=CheckStatus.EXPIRED), now)
-    persons = [one.person_id for one in await parties_store.list_persons(tx, party.party_id)]
+    persons = [one.person_id for one in await list_named(tx, party.party_id, now)]
     await _open(tx, party, persons, check.check_type, check.makers, now, clearance.EXPIRED)
     await parties_store.publish_clearance(tx, party, now)
 

@@ -26,26 +26,29 @@ from services.chassis.values.text import normalize_person
 from services.compliance import actions, messages
 from services.compliance.commands import checks
 from services.compliance.commands.api_keys import revoke_keys_of
+from services.compliance.commands.persons import build_person, check_may_act_for_more
 from services.compliance.domain import clearance
 from services.compliance.domain import parties as rules
-from services.compliance.domain.parties import Party, PartyPerson
-from services.compliance.domain.refusals import PersonNotFound, TooManyParties, TooManyPersons
+from services.compliance.domain.parties import Party
+from services.compliance.domain.refusals import PersonNotFound, TooManyPersons
 from services.compliance.store import parties as store
 
 _ADD = name_kind_of(pb.AddPartyPersonRequest)
 
 
 async def create_party(tx: AsyncConnection, request: pb.CreatePartyRequest, now: datetime) -> pb.Party:
-    """A party with those who act for it; a person is asked about both. Raises InvalidField, TooManyParties."""
+    """A party with those who act for it: the caller at once, whoever else once another person, who is asked about both,
+    has passed its check. Raises InvalidField, TooManyParties."""
     persons = {normalize_person(one.person_id): one.title if one.HasField("title") else None for one in request.persons}
     if len(persons) < len(request.persons):
         raise InvalidField("The request is not valid.", fields={"persons": "must name each person once"})
     for person_id in persons:
-        await _check_may_act_for_more(tx, person_id)
+        await check_may_act_for_more(tx, person_id)
     party = Party(party_id=new_id("pty"), **_read_fields(request, _FIELDS), created_at=now, updated_at=now)
     await checks.open_checks(tx, party, list(persons), now)
-    acting = [_build_person(party, person_id, title, now) for person_id, title in persons.items()]
-    await store.insert_party(tx, party, acting)
+    caller = current_principal().person
+    named = [build_person(party, name, title, now, acts=name == caller) for name, title in persons.items()]
+    await store.insert_party(tx, party, named)
     return await actions.answer_party(tx, party)
 
 
@@ -70,7 +73,7 @@ async def update_party(tx: AsyncConnection, request: pb.UpdatePartyRequest, now:
 
 
 async def add_party_person(tx: AsyncConnection, request: pb.AddPartyPersonRequest, now: datetime) -> pb.PartyPerson:
-    """A person who is there stays; another title of that person is set by whoever names the one that was read.
+    """A person who acts already goes on; another title of that person is set by whoever names the one that was read.
 
     Raises: PartyNotFound, EtagMismatch, EtagRequired, TooManyPersons, TooManyParties.
     """
@@ -78,14 +81,15 @@ async def add_party_person(tx: AsyncConnection, request: pb.AddPartyPersonReques
     person_id = normalize_person(request.person_id)
     person = await store.find_person(tx, request.party_id, person_id)
     check_etag(request.etag, "" if person is None else person.etag)
-    if person is None:
-        if len(await store.list_persons(tx, request.party_id)) >= rules.PERSONS_MAX:
+    if person is None or not person.acts:
+        if person is None and len(await store.list_persons(tx, request.party_id)) >= rules.PERSONS_MAX:
             raise TooManyPersons(
                 f"The party has {rules.PERSONS_MAX} persons, and may have no more: remove one first.",
                 persons_max=rules.PERSONS_MAX,
             )
-        await _check_may_act_for_more(tx, person_id)
-        person = _build_person(party, person_id, request.title or None, now)
+        await check_may_act_for_more(tx, person_id)
+        title = request.title or (person.title if person else None)
+        person = build_person(party, person_id, title, now, acts=True)
         person = await store.save_person(tx, party, person, events.PartyPersonAdded(person_id=person_id), now)
     elif request.HasField("title") and request.title != person.title:
         if not request.etag:
@@ -105,7 +109,7 @@ async def remove_party_person(tx: AsyncConnection, request: pb.RemovePartyPerson
         raise PersonNotFound("person_id")
     check_etag(request.etag, person.etag)
     await messages.APPROVAL_EVENTS.cancel_undoing(tx, _ADD, request.party_id, now, partial(_is_about, person_id))
-    return await actions.answer_party(tx, await store.insert_end_of_person(tx, party, person_id, now))
+    return await actions.answer_party(tx, await store.insert_end_of_person(tx, party, person, now))
 
 
 async def end_sessions(tx: AsyncConnection, request: pb.EndSessionsRequest, now: datetime) -> pb.EndSessionsResponse:
@@ -121,12 +125,6 @@ async def end_sessions(tx: AsyncConnection, request: pb.EndSessionsRequest, now:
     return pb.EndSessionsResponse(person_id=person_id, end_time=to_timestamp(ended_at))
 
 
-async def _check_may_act_for_more(tx: AsyncConnection, person_id: str) -> None:
-    if len(await store.list_parties_of_person(tx, person_id)) >= rules.PARTIES_MAX:
-        message = f"The person acts for {rules.PARTIES_MAX} parties, and may act for no more."
-        raise TooManyParties(message, person_id=person_id, parties_max=rules.PARTIES_MAX)
-
-
 async def _lock(tx: AsyncConnection, party_id: str) -> Party:
     found = await store.lock_parties(tx, [party_id])
     if party_id not in found:
@@ -136,18 +134,6 @@ async def _lock(tx: AsyncConnection, party_id: str) -> Party:
 
 def _is_about(person_id: str, approval: Approval) -> bool:
     return normalize_person(json.loads(approval.content)["request"]["personId"]) == person_id
-
-
-def _build_person(party: Party, person_id: str, title: str | None, now: datetime) -> PartyPerson:
-    return PartyPerson(
-        party_id=party.party_id,
-        person_id=person_id,
-        title=title,
-        version=party.version,
-        created_by=current_principal().person,
-        created_at=now,
-        updated_at=now,
-    )
 
 
 def _read_money(request: Any, name: str) -> Money | None:

@@ -28,6 +28,8 @@ REQUIRED_CHECKS: tuple[RequiredCheck, ...] = (
     RequiredCheck("KYC", rests_on=("kind", "legal_name", "accreditation")),
     RequiredCheck("OFAC", rests_on=("kind", "legal_name")),
 )
+# Who passes it says, too, that those whom it names act for the party.
+ADMITTING_CHECK = "KYC"
 # A person's answer is good for a year; then it is asked again. A house rule: no statute sets the interval.
 VALIDITY = timedelta(days=365)
 _SOURCE = "house rule: a person passes each check, and the answer is good for 365 days"
@@ -114,11 +116,11 @@ def check_reviewer(makers: Collection[str], persons: Collection[str], party_id: 
 
     Args:
         makers: Who wrote what it is about.
-        persons: Who acts for the party, or did not long ago.
+        persons: Who acts for the party, waits to, or did not long ago.
 
     Raises:
         MakerIsChecker, BeneficiaryIsChecker
     """
     check_no_maker(makers, reviewer)
     if reviewer in persons:
-        raise BeneficiaryIsChecker("You act for the party; ask another admin.", party_id=party_id)
+        raise BeneficiaryIsChecker("You act for the party, or are to; ask another admin.", party_id=party_id)

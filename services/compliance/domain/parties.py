@@ -10,6 +10,7 @@ from services.chassis.values.etags import etag_of
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import RateLimited
+from services.chassis.values.session import NO_SESSION, Session
 from services.compliance.domain import clearance
 
 NON_ACCREDITED = "NON_ACCREDITED"
@@ -49,7 +50,12 @@ class Party:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartyPerson:
-    """Somebody who acts for a party."""
+    """Somebody who acts for a party, or waits to.
+
+    Args:
+        act_started_at: Since when the person acts; None: it waits for a second person's yes.
+        session: In which somebody said so.
+    """
 
     party_id: str
     person_id: str
@@ -58,10 +64,16 @@ class PartyPerson:
     created_by: str
     created_at: datetime
     updated_at: datetime
+    act_started_at: datetime | None = None
+    session: Session = NO_SESSION
 
     @property
     def etag(self) -> str:
         return etag_of(f"{self.party_id}/{self.person_id}", self.version)
+
+    @property
+    def acts(self) -> bool:
+        return self.act_started_at is not None
 
 
 def list_questions(before: Party, after: Party) -> dict[str, Explanation]:

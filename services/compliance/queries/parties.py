@@ -76,10 +76,10 @@ async def list_party_persons(
 ) -> pb.ListPartyPersonsResponse:
     """Raises PartyNotFound."""
     party = await require_party(tx, request.party_id)
-    acting = [(person.person_id, person.version) for person in await store.list_persons(tx, party.party_id)]
+    named = [(person.person_id, person.version) for person in await store.list_persons(tx, party.party_id)]
     c = party_persons.c
     theirs = sa.select(party_persons).where(
-        is_mine(party_persons), c.party_id == party.party_id, sa.tuple_(c.person_id, c.version).in_(acting)
+        is_mine(party_persons), c.party_id == party.party_id, sa.tuple_(c.person_id, c.version).in_(named)
     )
     rows, token, previous = await read_page(tx, request, theirs, [c.person_id], descending=False)
     return pb.ListPartyPersonsResponse(

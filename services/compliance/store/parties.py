@@ -20,6 +20,7 @@ from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import Row, insert_many
 from services.chassis.data.seals import keep_sealed
 from services.chassis.values.money import Money
+from services.chassis.values.session import Session
 from services.compliance import messages
 from services.compliance.domain.parties import INTEREST_LASTS, Party, PartyPerson
 from services.compliance.store import checks
@@ -73,7 +74,7 @@ async def lock_parties(tx: AsyncConnection, party_ids: Collection[str]) -> dict[
 
 
 async def insert_party(tx: AsyncConnection, party: Party, persons: Sequence[PartyPerson]) -> None:
-    """With those who act for it. Its checks are there already: the event tells how they stand."""
+    """With those who act for it, or wait to. Its checks are there already: the event tells how they stand."""
     await PARTIES.insert(tx, party)
     await _insert_persons(tx, persons)
     await _publish(tx, party, events.PartyCreated(), party.created_at)
@@ -99,7 +100,8 @@ async def _publish(tx: AsyncConnection, party: Party, event: Any, now: datetime)
     latest = await checks.list_latest_checks(tx, [party.party_id])
     event.party.CopyFrom(messages.to_party(party, latest.get(party.party_id, {})))
     if "person_ids" in event.DESCRIPTOR.fields_by_name:
-        event.person_ids.extend(one.person_id for one in await list_persons(tx, party.party_id))
+        for one in await list_persons(tx, party.party_id):
+            (event.person_ids if one.acts else event.waiting_person_ids).append(one.person_id)
     await outbox.enqueue(tx, event, now=now)
 
 
@@ -107,21 +109,22 @@ async def _publish(tx: AsyncConnection, party: Party, event: Any, now: datetime)
 
 
 def read_person(row: Row) -> PartyPerson:
-    return read_fields(PartyPerson, row)
+    return read_fields(PartyPerson, row, session=Session.of_row(row))
 
 
 async def list_persons(tx: AsyncConnection, party_id: str) -> list[PartyPerson]:
-    """Who acts for the party, in the order of their names."""
-    return list(map(read_person, await _list_acting(tx, _Whose(party_id=party_id))))
+    """Who acts for the party or waits to, in the order of their names."""
+    return list(map(read_person, await _list_named(tx, _Whose(party_id=party_id))))
 
 
 async def list_parties_of_person(tx: AsyncConnection, person_id: str) -> list[str]:
     """The parties the person acts for, in the order of their ids."""
-    return [row.party_id for row in await _list_acting(tx, _Whose(person_id=person_id))]
+    acting = party_persons.c.act_started_at.is_not(None)
+    return [row.party_id for row in await _list_named(tx, _Whose(person_id=person_id), acting)]
 
 
 async def list_interested_persons(tx: AsyncConnection, party_id: str, now: datetime) -> list[str]:
-    """Who acts for the party, or acted for it not long ago."""
+    """Who acts for the party or waits to, or acted for it not long ago."""
     left = await _list_former(tx, _Whose(party_id=party_id), now - INTEREST_LASTS)
     return sorted({*(one.person_id for one in await list_persons(tx, party_id)), *(row.person_id for row in left)})
 
@@ -143,9 +146,10 @@ class _Whose(NamedTuple):
         return sa.select(table).where(is_mine(table), *named).order_by(table.c.party_id, table.c.person_id)
 
 
-async def _list_acting(tx: AsyncConnection, whose: _Whose) -> list[Row]:
-    """Who acts for whom, by party and person: of each the latest row that is ours, unless it is over."""
-    said = _find_latest(keep_sealed(tx, party_persons, await tx.execute(whose.select(party_persons))))
+async def _list_named(tx: AsyncConnection, whose: _Whose, *conditions: sa.ColumnElement[bool]) -> list[Row]:
+    """Who acts for whom or waits to, by party and person: of each the latest row that is ours, unless it is over."""
+    found = whose.select(party_persons).where(*conditions)
+    said = _find_latest(keep_sealed(tx, party_persons, await tx.execute(found)))
     ended = _find_latest(await _list_former(tx, whose))
     return [row for pair, row in said.items() if pair not in ended or row.version > ended[pair].version]
 
@@ -160,15 +164,15 @@ def _find_latest(rows: Iterable[Row]) -> dict[tuple[str, str], Row]:
 
 
 async def _list_former(tx: AsyncConnection, whose: _Whose, since: datetime | None = None) -> list[Row]:
-    """Who acted for whom until some time, or a time after `since`. A row that is not ours ends nothing."""
+    """Who is named no more; where it says since when, who acted until later. A row that is not ours ends nothing."""
     found = whose.select(former_persons)
     if since is not None:
-        found = found.where(former_persons.c.ended_at > since)
+        found = found.where(former_persons.c.has_acted, former_persons.c.ended_at > since)
     return keep_sealed(tx, former_persons, await tx.execute(found))
 
 
 async def find_last_end(tx: AsyncConnection, party_id: str, person_id: str) -> Row | None:
-    """When, and by whom, it was last ended that the person acts for the party."""
+    """When, and by whom, it was last ended that the person acts for the party, or waits to."""
     return _find_latest(await _list_former(tx, _Whose(party_id, person_id))).get((party_id, person_id))
 
 
@@ -200,7 +204,7 @@ async def find_end_of_sessions(tx: AsyncConnection, person_id: str) -> datetime 
 
 
 async def find_person(tx: AsyncConnection, party_id: str, person_id: str) -> PartyPerson | None:
-    return next(map(read_person, await _list_acting(tx, _Whose(party_id, person_id))), None)
+    return next(map(read_person, await _list_named(tx, _Whose(party_id, person_id))), None)
 
 
 async def save_person(tx: AsyncConnection, party: Party, person: PartyPerson, event: Any, now: datetime) -> PartyPerson:
@@ -211,14 +215,29 @@ async def save_person(tx: AsyncConnection, party: Party, person: PartyPerson, ev
     return person
 
 
+async def admit_persons(tx: AsyncConnection, party: Party, persons: Sequence[PartyPerson], now: datetime) -> Party:
+    """Those who waited act for a locked party from now on; the party after it."""
+    for each in persons:
+        event = events.PartyPersonAdded(person_id=each.person_id)
+        admitted = await save_person(tx, party, replace(each, act_started_at=now), event, now)
+        party = replace(party, version=admitted.version, updated_at=now)
+    return party
+
+
 async def _insert_persons(tx: AsyncConnection, persons: Sequence[PartyPerson]) -> None:
-    rows = [seal_columns(tx, party_persons, list_columns(party_persons, person)) for person in persons]
-    await insert_many(tx, party_persons, rows)
+    rows = [list_columns(party_persons, person, **person.session._asdict()) for person in persons]
+    await insert_many(tx, party_persons, [seal_columns(tx, party_persons, row) for row in rows])
 
 
-async def insert_end_of_person(tx: AsyncConnection, party: Party, person_id: str, now: datetime) -> Party:
-    """Ends that a person acts for a locked party, and answers the party."""
-    ended = {"party_id": party.party_id, "person_id": person_id, "version": party.version + 1, "ended_at": now}
-    ended["ended_by"] = current_principal().person
+async def insert_end_of_person(tx: AsyncConnection, party: Party, person: PartyPerson, now: datetime) -> Party:
+    """Ends that a person acts for a locked party, or waits to, and answers the party."""
+    ended = {
+        "party_id": party.party_id,
+        "person_id": person.person_id,
+        "version": party.version + 1,
+        "ended_at": now,
+        "ended_by": current_principal().person,
+        "has_acted": person.acts,
+    }
     await insert_many(tx, former_persons, [seal_columns(tx, former_persons, ended)])
-    return await save_party(tx, party, party, events.PartyPersonRemoved(person_id=person_id), now)
+    return await save_party(tx, party, party, events.PartyPersonRemoved(person_id=person.person_id), now)

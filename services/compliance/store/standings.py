@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.values.approval import Approval, Standing, was_asked_in_ended_session
 from services.compliance.domain.api_keys import ApiKeyStatus
+from services.compliance.domain.parties import PartyPerson
 from services.compliance.domain.statements import Statement
 from services.compliance.store import parties as store
 from services.compliance.store.api_keys import find_api_key
@@ -38,6 +39,17 @@ async def was_session_ended(tx: AsyncConnection, approval: Approval, now: dateti
     """Whether it was asked for in a session that was ended since."""
     standing = await read_standing(tx, approval.created_by, now, api_key_id=approval.session.api_key_id)
     return was_asked_in_ended_session(approval, {approval.created_by: standing})
+
+
+async def list_named(tx: AsyncConnection, party_id: str, now: datetime) -> list[PartyPerson]:
+    """Who acts for the party, or waits to; without those whom somebody named in a session that was ended since."""
+    persons = await store.list_persons(tx, party_id)
+    return [one for one in persons if one.acts or not await _was_named_in_ended_session(tx, one, now)]
+
+
+async def _was_named_in_ended_session(tx: AsyncConnection, person: PartyPerson, now: datetime) -> bool:
+    standing = await read_standing(tx, person.created_by, now, api_key_id=person.session.api_key_id)
+    return standing.has_ended(person.session.signed_in_at)
 
 
 async def _is_revoked(tx: AsyncConnection, api_key_id: str) -> bool:

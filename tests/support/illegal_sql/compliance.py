@@ -29,7 +29,7 @@ ROWS = (
 # Columns that are never changed, by table: whoever tries lacks the right.
 FIXED = {
     "parties": "org_id party_id created_at",
-    "party_persons": "party_id person_id title version created_by created_at",
+    "party_persons": "party_id person_id title version created_by created_at act_started_at signed_in_at api_key_id",
     "compliance_checks": (
         "check_type resource_type resource_id party_id direction amount_minor currency failure makers created_at"
     ),

@@ -223,6 +223,9 @@ def _create_tables() -> None:
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("act_started_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("signed_in_at", sa.BigInteger(), nullable=True),
+        sa.Column("api_key_id", sa.Text(), nullable=True),
         sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.ForeignKeyConstraint(["org_id", "party_id"], ["parties.org_id", "parties.party_id"]),
         sa.CheckConstraint(
@@ -232,7 +235,13 @@ def _create_tables() -> None:
         ),
         sa.PrimaryKeyConstraint("org_id", "party_id", "person_id", "version"),
     )
-    op.create_index("party_persons_person", "party_persons", ["org_id", "person_id", "party_id"], unique=False)
+    op.create_index(
+        "party_persons_person",
+        "party_persons",
+        ["org_id", "person_id", "party_id"],
+        unique=False,
+        postgresql_where=sa.text("act_started_at IS NOT NULL"),
+    )
     op.create_table(
         "former_persons",
         sa.Column("org_id", sa.Text(), nullable=False),
@@ -241,6 +250,7 @@ def _create_tables() -> None:
         sa.Column("ended_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("ended_by", sa.Text(), nullable=False),
+        sa.Column("has_acted", sa.Boolean(), nullable=False),
         sa.Column("seal", postgresql.BYTEA(), nullable=False),
         sa.ForeignKeyConstraint(["org_id", "party_id"], ["parties.org_id", "parties.party_id"]),
         sa.PrimaryKeyConstraint("org_id", "person_id", "party_id", "ended_at"),
