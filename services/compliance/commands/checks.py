@@ -43,8 +43,9 @@ CHECK_APPROVALS = ResourceApprovals(
 async def review_compliance_check(
     tx: AsyncConnection, request: pb.ReviewComplianceCheckRequest, facts: ApprovalFacts, now: datetime
 ) -> pb.ComplianceCheck:
-    """Raises:
-    ComplianceCheckNotFound, EtagMismatch, IllegalStatusChange, MakerIsChecker, BeneficiaryIsChecker, TooManyParties
+    """
+    Raises:
+        ComplianceCheckNotFound, EtagMismatch, IllegalStatusChange, MakerIsChecker, BeneficiaryIsChecker, TooManyParties
     """
     decision = pb.ComplianceCheck.Status.Name(request.decision)
     decided = await decide_check(tx, request.compliance_check_id, decision, request.note, facts, now, etag=request.etag)

@@ -119,19 +119,18 @@ async def list_persons(tx: AsyncConnection, party_id: str) -> list[PartyPerson]:
 
 async def list_parties_of_person(tx: AsyncConnection, person_id: str) -> list[str]:
     """The parties the person acts for, in the order of their ids."""
-    acting = party_persons.c.act_started_at.is_not(None)
-    return [row.party_id for row in await _list_named(tx, _Whose(person_id=person_id), acting)]
+    return [row.party_id for row in await _list_named(tx, _Whose(person_id=person_id), who_acts=True)]
 
 
 async def list_interested_persons(tx: AsyncConnection, party_id: str, now: datetime) -> list[str]:
     """Who acts for the party or waits to, or acted for it not long ago."""
-    left = await _list_former(tx, _Whose(party_id=party_id), now - INTEREST_LASTS)
+    left = await _list_former(tx, _Whose(party_id=party_id), now - INTEREST_LASTS, who_acted=True)
     return sorted({*(one.person_id for one in await list_persons(tx, party_id)), *(row.person_id for row in left)})
 
 
 async def list_former_parties_of(tx: AsyncConnection, person_id: str, now: datetime) -> list[str]:
     """The parties the person acted for, and no longer does, not long ago."""
-    left = await _list_former(tx, _Whose(person_id=person_id), now - INTEREST_LASTS)
+    left = await _list_former(tx, _Whose(person_id=person_id), now - INTEREST_LASTS, who_acted=True)
     return sorted({row.party_id for row in left})
 
 
@@ -146,11 +145,17 @@ class _Whose(NamedTuple):
         return sa.select(table).where(is_mine(table), *named).order_by(table.c.party_id, table.c.person_id)
 
 
-async def _list_named(tx: AsyncConnection, whose: _Whose, *conditions: sa.ColumnElement[bool]) -> list[Row]:
-    """Who acts for whom or waits to, by party and person: of each the latest row that is ours, unless it is over."""
-    found = whose.select(party_persons).where(*conditions)
-    said = _find_latest(keep_sealed(tx, party_persons, await tx.execute(found)))
-    ended = _find_latest(await _list_former(tx, whose))
+async def _list_named(tx: AsyncConnection, whose: _Whose, *, who_acts: bool = False) -> list[Row]:
+    """Who acts for whom or waits to, by party and person: of each the latest row that is ours, unless it is over.
+
+    Args:
+        who_acts: Only who acts. No row of who waits, or waited, is read: one admin alone may name a person often.
+    """
+    named = whose.select(party_persons)
+    if who_acts:
+        named = named.where(party_persons.c.act_started_at.is_not(None))
+    said = _find_latest(keep_sealed(tx, party_persons, await tx.execute(named)))
+    ended = _find_latest(await _list_former(tx, whose, who_acted=who_acts))
     return [row for pair, row in said.items() if pair not in ended or row.version > ended[pair].version]
 
 
@@ -163,11 +168,15 @@ def _find_latest(rows: Iterable[Row]) -> dict[tuple[str, str], Row]:
     return latest
 
 
-async def _list_former(tx: AsyncConnection, whose: _Whose, since: datetime | None = None) -> list[Row]:
-    """Who is named no more; where it says since when, who acted until later. A row that is not ours ends nothing."""
+async def _list_former(
+    tx: AsyncConnection, whose: _Whose, since: datetime | None = None, *, who_acted: bool = False
+) -> list[Row]:
+    """Who acted for whom or waited to, until some time, or one after `since`. A row that is not ours ends nothing."""
     found = whose.select(former_persons)
     if since is not None:
-        found = found.where(former_persons.c.has_acted, former_persons.c.ended_at > since)
+        found = found.where(former_persons.c.ended_at > since)
+    if who_acted:
+        found = found.where(former_persons.c.has_acted)
     return keep_sealed(tx, former_persons, await tx.execute(found))
 
 
