@@ -22,6 +22,7 @@ from gateway.upstream import Upstream
 from services.chassis.calls.certificates import Certificates
 from services.chassis.calls.tokens import Verifier
 from services.chassis.process import telemetry
+from services.chassis.process.health import Alarms
 from services.chassis.process.lifecycle import DRAIN_SECONDS, stop_on_signals, wait_for_callers
 from services.chassis.process.main import run
 from services.chassis.process.settings import ConfigurationError, addresses_of
@@ -41,13 +42,14 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     addresses = addresses_of(contracts.servers())
     upstream = Upstream(addresses, Certificates.load("gateway", settings, addresses.values()))
     counters = Counters(settings)
+    alarms: Alarms = {}
     try:
-        gateway = build(settings, Guard(counters, Verifier(settings)), upstream, stop)
+        gateway = build(settings, Guard(counters, Verifier(settings)), upstream, stop, alarms)
         server = HttpServer(gateway, settings)
         if not await server.start():
             raise ConfigurationError(f"PORT: {settings.bind_host}:{settings.port} cannot be bound; is it in use?")
         log.info("serving", address=f"http://{settings.bind_host}:{server.port}")
-        async with share_counts(settings, counters):
+        async with share_counts(settings, counters, alarms):
             await stop.wait()
             log.info("draining")
             await wait_for_callers(settings.drain_wait_seconds)
@@ -57,24 +59,24 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await upstream.close()
 
 
-def build(settings: Settings, guard: Guard, upstream: Upstream, stop: asyncio.Event) -> ASGIApp:
+def build(settings: Settings, guard: Guard, upstream: Upstream, stop: asyncio.Event, alarms: Alarms) -> ASGIApp:
     """The application with every route of the contracts and the pages of its own."""
     gateway = Gateway(settings, guard)
     for endpoint in rpc.endpoints(settings, guard, upstream):
         gateway.add(endpoint.binding.http_method, endpoint.binding.template, endpoint)
-    Pages(openapi.document(), upstream, stop).add_to(gateway)
+    Pages(openapi.document(), upstream, stop, alarms).add_to(gateway)
     return GZipMiddleware(admit_origins(gateway, settings.cors_origins), _GZIP_BYTES_MIN, _GZIP_LEVEL)
 
 
 @asynccontextmanager
-async def share_counts(settings: Settings, counters: Counters) -> AsyncIterator[None]:
+async def share_counts(settings: Settings, counters: Counters, alarms: Alarms) -> AsyncIterator[None]:
     """Inside, rates are those of all gateways together, if there is a NATS to tell each other over."""
     if not (url := settings.nats_url.get_secret_value()):
         yield
         return
     from gateway.sharing import share  # who has no NATS need not have its client
 
-    async with share(url, counters):
+    async with share(url, counters, alarms):
         yield
 
 

@@ -16,16 +16,18 @@ from gateway.app import Gateway
 from gateway.problems import Problem
 from gateway.routing import Template
 from gateway.upstream import Upstream
+from services.chassis.process.health import Alarms, tell_alarms
 
 
 class Pages:
-    """Serves them; `stop` set means that this process is about to end."""
+    """Serves them; `stop` set means that this process is about to end, and `alarms` what waits for a person in it."""
 
-    def __init__(self, openapi: dict[str, Any], upstream: Upstream, stop: asyncio.Event) -> None:
+    def __init__(self, openapi: dict[str, Any], upstream: Upstream, stop: asyncio.Event, alarms: Alarms) -> None:
         self._openapi = orjson.dumps(openapi)
         self._docs = (files("gateway") / "docs.html").read_text(encoding="utf-8")
         self._upstream = upstream
         self._stop = stop
+        self._alarms = alarms
 
     def add_to(self, gateway: Gateway) -> None:
         for path, endpoint in {
@@ -55,9 +57,10 @@ class Pages:
     async def readyz(self, request: Request, values: Sequence[str]) -> Response:
         """Requests can be served: every service says that it is ready, and this process is not about to end.
 
-        What waits for a person in a service is listed, and keeps nobody from being served.
+        What waits for a person is listed, and keeps nobody from being served.
         """
         health = await self._upstream.health()
+        alarms = {"gateway": tell_alarms(self._alarms)} | {area: found.alarms for area, found in health.items()}
         away = [area for area, found in health.items() if not found.ready]
         if self._stop.is_set() or away:
             detail = f"Not ready: {', '.join(away)}." if away else "Not ready: shutting down."
@@ -65,6 +68,6 @@ class Pages:
         answer = {
             "status": "ok",
             "services": {area: found.ready for area, found in health.items()},
-            "alarms": {area: found.alarms for area, found in health.items() if found.alarms},
+            "alarms": {area: told for area, told in alarms.items() if told},
         }
         return Response(orjson.dumps(answer), media_type="application/json")

@@ -15,6 +15,7 @@ from prometheus_client import Counter, Gauge
 
 from gateway.counters import Counters
 from services.chassis.events import streams
+from services.chassis.process.health import Alarms
 from services.chassis.process.loops import repeat_work
 
 # Said and heard by gateways alone: deploy/nats_accounts.py.
@@ -28,11 +29,15 @@ MESSAGES = Counter("realco_rate_messages_total", "Messages between gateways abou
 
 
 @asynccontextmanager
-async def share(url: str, counters: Counters) -> AsyncIterator[None]:
-    """Inside, what is counted here and what other gateways count is shared whenever NATS is there."""
+async def share(url: str, counters: Counters, alarms: Alarms) -> AsyncIterator[None]:
+    """Inside, what is counted here and what other gateways count is shared whenever NATS is there.
+
+    Args:
+        alarms: Says, as long as it is so, that this has failed for minutes.
+    """
     work = partial(_share, url, counters)
     never = asyncio.Event()
-    task = asyncio.create_task(repeat_work("share_counts", never, work))
+    task = asyncio.create_task(repeat_work("share_counts", never, work, alarms))
     try:
         yield
     finally:

@@ -24,12 +24,14 @@ from structlog.testing import capture_logs
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
 from services.chassis.data.letters import list_waiting, set_aside
+from services.chassis.events import backlog_watch
+from services.chassis.events.backlog_watch import run_backlog_watch
 from services.chassis.events.consumer import ATTEMPTS_MAX, Delivery, Subscription
 from services.chassis.events.dismiss import dismiss
 from services.chassis.events.letter_watch import run_letter_watch
 from services.chassis.events.replay import replay
 from services.chassis.events.signatures import SIGNATURE, EventKey
-from services.chassis.process.telemetry import DEAD_LETTERS_WAITING, EVENTS_NOT_PROVEN
+from services.chassis.process.telemetry import CONSUMER_OLDEST_SECONDS, DEAD_LETTERS_WAITING, EVENTS_NOT_PROVEN
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import DomainError, Kind
 from tests.support import chassis
@@ -125,6 +127,23 @@ async def test_what_fails_for_a_while_is_tried_in_place_and_nothing_overtakes_it
     assert inbox.order == ["first", "second"]
     assert [delivery.attempt for delivery in inbox.seen] == [1, 2, 3, 4, 1]
     assert await dead_letters(database, inbox) == []
+
+
+async def test_what_waits_unhandled_for_minutes_is_an_alarm_until_it_is_handled(database, js, inbox, monkeypatch):
+    monkeypatch.setattr(backlog_watch, "ALARM_SECONDS", 0.5)
+    alarms, about = {}, f"events of ESCROW for {inbox.durable}"
+    inbox.failures["stuck"] = [ConnectionError("away")] * 1_000
+
+    async def watch(stop):
+        await run_backlog_watch(database, js, [inbox.subscription], stop, alarms, look_seconds=0.05)
+
+    async with consuming(database, js, inbox), running(watch):
+        await emit(database, "stuck")
+        await chassis.until(lambda: about in alarms)
+        assert CONSUMER_OLDEST_SECONDS.labels(inbox.durable, "ESCROW")._value.get() >= 0.5
+        inbox.failures.clear()
+        await applied(database, "stuck")
+        await chassis.until(lambda: alarms == {})
 
 
 async def test_a_refusal_is_set_aside_at_once_and_replayed_when_mended(database, js, inbox):

@@ -9,13 +9,14 @@ import sqlalchemy as sa
 from services.chassis.data.housekeeping import forget_old_rows
 from services.chassis.data.tables import handled_events
 from services.chassis.data.tables import outbox as outbox_table
+from services.chassis.process import loops
 from services.chassis.process.jobs import Job, run_jobs
 from tests.support import chassis
 from tests.support.chassis_events import emit, running
 
 
 async def test_a_job_runs_on_while_there_is_work_and_outlives_its_failures(monkeypatch):
-    monkeypatch.setattr("services.chassis.process.jobs.ALARM_SECONDS", 0.0)  # and not minutes
+    monkeypatch.setattr(loops, "ALARM_SECONDS", 0.0)  # and not minutes
     work, alarms, found = [3, ValueError("once"), 2, 0], {}, []
     runs: list = []
 
@@ -36,6 +37,25 @@ async def test_a_job_runs_on_while_there_is_work_and_outlives_its_failures(monke
         work_due.set()  # the interval is an hour; the work is there now
         await chassis.until(lambda: len(runs) == 5)
     assert found == [{}, {}, {"job j": "failed 1 times in a row: ValueError"}, {}, {}]
+
+
+async def test_a_loop_that_fails_for_minutes_is_an_alarm_until_it_goes_on_for_a_while(monkeypatch):
+    monkeypatch.setattr(loops, "ALARM_SECONDS", 0.2)  # and not minutes
+    monkeypatch.setattr(loops, "STEADY_SECONDS", 0.2)
+    alarms, is_away = {}, True
+
+    async def work() -> None:
+        if is_away:
+            raise ConnectionError
+        await asyncio.sleep(3600)
+
+    repeating = asyncio.create_task(loops.repeat_work("w", asyncio.Event(), work, alarms))
+    await asyncio.sleep(0)
+    assert alarms == {}
+    await chassis.until(lambda: "ConnectionError" in alarms.get("work w", ""))
+    is_away = False
+    await chassis.until(lambda: not alarms)
+    repeating.cancel()
 
 
 async def test_what_follows_no_work_is_not_woken_by_it():

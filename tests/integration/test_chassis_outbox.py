@@ -16,20 +16,15 @@ from services.chassis.data import migrate, outbox
 from services.chassis.data.event_messages import PAYLOAD_BYTES_MAX
 from services.chassis.data.leadership import Leadership
 from services.chassis.events import relay
-from services.chassis.events.relay import relay_batch, run_relay
+from services.chassis.events.relay import relay_batch
 from services.chassis.values.invariant import InvariantViolation
 from tests.support import chassis
-from tests.support.chassis_events import (
-    emit,
-    event_named,
-    running,
-    unpublished,
-)
+from tests.support.chassis_events import emit, event_named, relaying, unpublished
 from tests.support.event_keys import event_key, event_keys
 
 
 async def test_an_event_is_published_with_everything_a_subscriber_needs(database, js, listener, org, tmp_path):
-    async with running(run_relay, database, js, "escrow", event_key()):
+    async with relaying(database, js):
         await emit(database, "first")
         assert await listener.names(1) == ["first"]
         await chassis.until(lambda: _all_published(database))
@@ -60,7 +55,7 @@ async def _all_published(database) -> bool:
 
 
 async def test_what_is_rolled_back_is_never_published(database, js, listener):
-    async with running(run_relay, database, js, "escrow", event_key()):
+    async with relaying(database, js):
         async with database.begin() as tx:
             await outbox.enqueue(tx, event_named("no", "e"), now=chassis.NOW)
             await tx.rollback()
@@ -70,7 +65,7 @@ async def test_what_is_rolled_back_is_never_published(database, js, listener):
 
 async def test_an_event_that_commits_late_is_not_skipped(database, js, listener):
     """Its sequence number is the smaller one: a relay that remembers the last number would lose it."""
-    async with running(run_relay, database, js, "escrow", event_key()):
+    async with relaying(database, js):
         async with database.begin() as slow:
             await outbox.enqueue(slow, event_named("late", "e"), now=chassis.NOW)
             await emit(database, "early")
@@ -80,13 +75,13 @@ async def test_an_event_that_commits_late_is_not_skipped(database, js, listener)
 async def test_the_events_of_one_transaction_after_another_keep_their_order(database, js, listener):
     names = [f"n{number:03}" for number in range(300)]
     await emit(database, *names)
-    async with running(run_relay, database, js, "escrow", event_key()):
+    async with relaying(database, js):
         assert await listener.names(300) == names
 
 
 async def test_events_of_one_aggregate_are_told_in_the_order_of_its_lock(database, js, listener):
     """The transaction that began first and waited for the lock is the later one, whatever its transaction id says."""
-    async with running(run_relay, database, js, "escrow", event_key()):
+    async with relaying(database, js):
         async with database.begin() as began_first:
             await began_first.execute(sa.text("SELECT pg_current_xact_id()"))
             await emit(database, "booked first")
@@ -95,7 +90,7 @@ async def test_events_of_one_aggregate_are_told_in_the_order_of_its_lock(databas
 
 
 async def test_the_events_of_an_aggregate_are_numbered_without_gaps_whatever_is_rolled_back(database, js, listener):
-    async with running(run_relay, database, js, "escrow", event_key()):
+    async with relaying(database, js):
         for number in range(30):
             async with database.begin() as tx:
                 events_of_both = [event_named("a", "a"), event_named("b", "b"), event_named("a", "a")]
@@ -113,7 +108,7 @@ async def test_the_events_of_an_aggregate_are_numbered_without_gaps_whatever_is_
 async def test_after_a_restore_the_same_numbers_come_under_a_new_incarnation(
     database, js, urls, listener, monkeypatch, capsys
 ):
-    async with running(run_relay, database, js, "escrow", event_key()):
+    async with relaying(database, js):
         await emit(database, "before the backup", "lost by the restore")
         await listener.names(2)
         async with chassis.as_superuser(urls) as admin:
@@ -230,7 +225,7 @@ async def test_what_the_worker_s_login_withholds_is_told_within_seconds_and_in_i
         another = "INSERT INTO leaders VALUES ('relay', gen_random_uuid(), clock_timestamp() + interval '55 seconds')"
         await tx.execute(sa.text(another))
     began = time.monotonic()
-    async with running(run_relay, database, js, "escrow", event_key()):
+    async with relaying(database, js):
         assert await listener.names(2) == ["first", "second"]
         await chassis.until(lambda: _only_foreign_waits(database, 4 * 1001))
         await emit(database, "third")
@@ -249,7 +244,7 @@ async def test_events_that_a_lock_withholds_are_told_of_where_the_service_says_w
     monkeypatch.setattr(relay, "_LOOK_SECONDS", 0.2)
     await emit(database, "withheld")
     faults: dict[str, list[str]] = {}
-    async with running(run_relay, database, js, "escrow", event_key(), faults=faults):
+    async with relaying(database, js, faults):
         async with database.begin_for_all() as tx:
             await tx.execute(sa.text("SELECT FROM outbox FOR UPDATE"))
             await chassis.until(lambda: faults)
@@ -257,10 +252,23 @@ async def test_events_that_a_lock_withholds_are_told_of_where_the_service_says_w
     assert await listener.names(1) == ["withheld"]
 
 
+async def test_an_event_that_waits_for_minutes_is_an_alarm_whatever_it_waits_for(database, js, listener, monkeypatch):
+    monkeypatch.setattr(relay, "ALARM_SECONDS", 0.5)
+    monkeypatch.setattr(relay, "_LOOK_SECONDS", 0.1)
+    alarms, faults = {}, {"ESCROW": ["is missing"]}
+    await emit(database, "late")
+    async with relaying(database, js, faults, alarms):
+        await chassis.until(lambda: alarms)
+        assert re.fullmatch(r"event \d+ has waited for \d+ seconds", alarms["outbox"])
+        faults.clear()
+        assert await listener.names(1) == ["late"]
+        await chassis.until(lambda: not alarms)
+
+
 async def test_two_relays_publish_everything_once(database, js, listener):
     async with (
-        running(run_relay, database, js, "escrow", event_key()),
-        running(run_relay, database, js, "escrow", event_key()),
+        relaying(database, js),
+        relaying(database, js),
     ):
         names = [f"n{number:02}" for number in range(50)]
         await emit(database, *names)

@@ -15,13 +15,12 @@ from deploy.provision import provision
 from services.chassis.data.positions import OutOfTurn, Position, find_position, record_position, set_position
 from services.chassis.events import streams, watch
 from services.chassis.events.losses import Losses
-from services.chassis.events.relay import run_relay
 from services.chassis.events.stored import stream_of_area
 from services.chassis.events.stream_watch import find_stream_faults
 from services.chassis.events.watch import Watch
 from tests.support import chassis
-from tests.support.chassis_events import emit, running, unpublished
-from tests.support.event_keys import event_key, event_keys, signed
+from tests.support.chassis_events import emit, relaying, running, unpublished
+from tests.support.event_keys import event_keys, signed
 from tests.support.inbox import Inbox, consuming, dead_letters
 
 EVENT = "realco.escrow.v1.HoldPlaced"
@@ -112,7 +111,7 @@ async def test_what_a_filter_hid_for_a_moment_is_missed_with_the_next_event(data
 async def test_what_somebody_else_acknowledged_is_handled_when_it_was_noticed_and_mended(database, js, inbox):
     async with consuming(database, js, inbox):
         await handle_and_tell(database, js, inbox, "before")
-    async with running(run_relay, database, js, "escrow", event_key()):
+    async with relaying(database, js):
         await publish(database, "stolen")
     thief = await js.pull_subscribe_bind(inbox.durable, stream="ESCROW")
     [message] = await thief.fetch(1, timeout=5)
@@ -129,7 +128,7 @@ async def test_what_somebody_else_keeps_is_noticed_and_handled_once_the_consumer
 ):
     monkeypatch.setattr(watch, "KEPT_SECONDS", 1)  # nobody of ours died and has it still
     thief = await js.pull_subscribe_bind(inbox.durable, stream="ESCROW")
-    async with running(run_relay, database, js, "escrow", event_key()):
+    async with relaying(database, js):
         await publish(database, "kept")
     [message] = await thief.fetch(1, timeout=5)
 
@@ -258,7 +257,7 @@ async def test_what_was_removed_before_it_was_handled_is_missed_and_told_again(d
         await provision_again(js, inbox)
         async with consuming(database, js, inbox):
             await handle_and_tell(database, js, inbox, "one")
-        async with running(run_relay, database, js, "escrow", event_key()):
+        async with relaying(database, js):
             await publish(database, "two", "three")
             right = (await js.stream_info("ESCROW")).config
             await js.update_stream(right.evolve(max_msgs_per_subject=1))  # for a moment, and nobody looks

@@ -189,6 +189,10 @@ async def test_it_lists_what_waits_for_a_person_and_is_ready_all_the_same(gatewa
     gateway.services.alarms = ("dead letters of escrow-on-transactions: 2 wait",)
     ready = await gateway.client.get("/readyz")
     assert (ready.status_code, ready.json()["alarms"]["escrow"]) == (200, [*gateway.services.alarms])
+    assert "gateway" not in ready.json()["alarms"]
+    gateway.alarms["work share_counts"] = "failed 30 times in a row: OSError"
+    ready = await gateway.client.get("/readyz")
+    assert ready.json()["alarms"]["gateway"] == ["work share_counts: failed 30 times in a row: OSError"]
 
 
 async def test_it_is_not_ready_when_it_is_about_to_end(gateway):

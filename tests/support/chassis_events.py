@@ -13,7 +13,9 @@ from deploy import provision
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data import outbox
 from services.chassis.data.tables import outbox as outbox_table
+from services.chassis.events.relay import run_relay
 from tests.support import chassis
+from tests.support.event_keys import event_key
 
 
 @asynccontextmanager
@@ -31,6 +33,18 @@ async def provisioned_streams(nats_url: str):
     await provision.provision(client, [])
     yield client.jetstream()
     await client.close()
+
+
+@asynccontextmanager
+async def relaying(database, js, faults=None, alarms=None):
+    """Inside, what the database has to tell is published."""
+    told = {} if faults is None else faults, {} if alarms is None else alarms
+
+    async def run(stop):
+        await run_relay(database, js, "escrow", event_key(), stop, *told)
+
+    async with running(run):
+        yield
 
 
 @asynccontextmanager

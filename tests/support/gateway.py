@@ -31,7 +31,7 @@ from gateway.upstream import Upstream
 from services.chassis.calls.answer import REPLAYED
 from services.chassis.calls.status import to_status
 from services.chassis.calls.tokens import Verifier
-from services.chassis.process.health import ALARM_KEY
+from services.chassis.process.health import ALARM_KEY, Alarms
 from services.chassis.values.errors import DomainError
 
 ISSUER = "https://issuer.test"
@@ -128,9 +128,11 @@ class GatewayHarness:
     port: int
     stop: asyncio.Event
     counters: Counters
+    alarms: Alarms
 
     def forget(self) -> None:
         """As if no test had used it."""
+        self.alarms.clear()
         self.services.answers.clear()
         self.services.calls.clear()
         self.services.serving = True
@@ -194,16 +196,16 @@ async def run_gateway(directory: Path, **changes: Any) -> AsyncIterator[GatewayH
     configured = settings(write_issuers(directory), **changes)
     upstream = Upstream(dict.fromkeys(contracts.servers(), address))
     stop = asyncio.Event()
-    counters = Counters(configured)
-    server = HttpServer(build(configured, Guard(counters, Verifier(configured)), upstream, stop), configured)
+    counters, alarms = Counters(configured), {}
+    server = HttpServer(build(configured, Guard(counters, Verifier(configured)), upstream, stop, alarms), configured)
     assert await server.start()
     url = f"http://127.0.0.1:{server.port}"
     try:
         async with (
-            share_counts(configured, counters),
+            share_counts(configured, counters, alarms),
             httpx.AsyncClient(base_url=url, timeout=15, verify=False) as client,
         ):
-            yield GatewayHarness(services, grpc_server, grpc_port, client, server.port, stop, counters)
+            yield GatewayHarness(services, grpc_server, grpc_port, client, server.port, stop, counters, alarms)
     finally:
         await server.stop(1)
         await upstream.close()

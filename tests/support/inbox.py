@@ -10,13 +10,11 @@ from realco.escrow.v1 import events_pb2 as events
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.letters import Letter, list_waiting, read_letter
 from services.chassis.events.consumer import Delivery, Subscription, run_subscription
-from services.chassis.events.relay import run_relay
 from services.chassis.events.signatures import EventKeys
 from services.chassis.events.stream_watch import Faults
 from services.chassis.values.clock import FakeClock
 from tests.support import chassis
-from tests.support.chassis_events import running
-from tests.support.event_keys import event_key
+from tests.support.chassis_events import relaying, running
 
 
 class Inbox:
@@ -52,10 +50,10 @@ async def consuming(database, js, inbox, work_due=None, check_seconds=CHECK_SECO
         clock = FakeClock(chassis.NOW)
         due = work_due or asyncio.Event()
         await run_subscription(
-            database, js, inbox.subscription, inbox.keys, clock, stop, due, inbox.faults, check_seconds
+            database, js, inbox.subscription, inbox.keys, clock, stop, due, inbox.faults, {}, check_seconds
         )
 
-    async with running(run_relay, database, js, "escrow", event_key()), running(run):
+    async with relaying(database, js), running(run):
         yield
 
 

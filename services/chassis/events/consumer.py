@@ -43,6 +43,7 @@ from services.chassis.events.stored import POSITIONS, Stream, stream_of_area
 from services.chassis.events.stream_watch import CHECK_SECONDS, Faults
 from services.chassis.events.watch import Watch
 from services.chassis.process import telemetry
+from services.chassis.process.health import Alarms
 from services.chassis.process.loops import backoff_seconds, repeat_work, wait_for_any
 from services.chassis.process.telemetry import log
 from services.chassis.values.clock import Clock
@@ -143,6 +144,7 @@ async def run_subscription(
     stop: asyncio.Event,
     work_due: asyncio.Event,
     faults: Faults,
+    alarms: Alarms,
     check_seconds: float = CHECK_SECONDS,
 ) -> None:
     """Handles events until `stop` is set, through restarts of PostgreSQL and NATS.
@@ -150,6 +152,7 @@ async def run_subscription(
     Args:
         work_due: Set after each event.
         faults: What is wrong with its consumers, as long as it is.
+        alarms: Names those that have failed for minutes, as long as they do.
         check_seconds: How often its consumers are compared with what they have to be.
     """
     consumer = _Consumer(database, js, subscription, keys, clock, stop, work_due)
@@ -157,7 +160,7 @@ async def run_subscription(
         for stream, subjects in subscription.subjects_by_stream().items():
             name = f"consumer:{subscription.durable}:{stream}"
             watch = Watch(database, js, subscription.durable, stream, subjects, faults, check_seconds)
-            group.create_task(repeat_work(name, stop, partial(consumer.consume, stream, watch)))
+            group.create_task(repeat_work(name, stop, partial(consumer.consume, stream, watch), alarms))
 
 
 async def apply(

@@ -9,7 +9,8 @@
   process remembers which rows those are: what a table says of it, a login of the database could say of ours.
 - One relay at a time works for a database, whichever holds its row in `leaders`; it is safe if two do. So where events
   wait too long although somebody leads, this one relays all the same.
-- Who has a login can still keep rows locked. Then events wait, and the service is not ready (`watch`).
+- Who has a login can still keep rows locked. Then events wait, and the service is not ready (`watch`). Whatever else
+  they wait for, it is an alarm once it takes minutes.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from services.chassis.events.streams import (
     publish_one,
     subject_of,
 )
+from services.chassis.process.health import ALARM_SECONDS, Alarms, note_alarm
 from services.chassis.process.loops import repeat_work, wait_for_any
 from services.chassis.process.telemetry import EVENTS_PUBLISHED, OUTBOX_OLDEST_SECONDS, ROWS_NOT_SEALED, log
 
@@ -80,27 +82,31 @@ async def run_relay(
     area: str,
     key: EventKey,
     stop: asyncio.Event,
-    faults: Faults | None = None,
+    faults: Faults,
+    alarms: Alarms,
 ) -> None:
     """Relays until `stop` is set, through restarts of PostgreSQL and NATS.
 
     Args:
         faults: Says, as long as it is so, that events are withheld. While it says that the stream is at fault, none
             is published.
+        alarms: Says, as long as it is so, that an event has waited for minutes, whatever for.
     """
-    relay = _Relay(database, js, area, key, {} if faults is None else faults)
+    relay = _Relay(database, js, area, key, faults, alarms)
     async with asyncio.TaskGroup() as both:
-        both.create_task(repeat_work(f"relay:{area}", stop, lambda: relay.run(stop)))
-        both.create_task(repeat_work(f"outbox:{area}", stop, lambda: relay.watch(stop)))
+        both.create_task(repeat_work(f"relay:{area}", stop, lambda: relay.run(stop), alarms))
+        both.create_task(repeat_work(f"outbox:{area}", stop, lambda: relay.watch(stop), alarms))
     await relay.leadership.give_up()
 
 
 class _Relay:
     """One process's relay."""
 
-    def __init__(self, database: Database, js: JetStreamContext, area: str, key: EventKey, faults: Faults) -> None:
+    def __init__(
+        self, database: Database, js: JetStreamContext, area: str, key: EventKey, faults: Faults, alarms: Alarms
+    ) -> None:
         self._database, self._js, self._area, self._key = database, js, area, key
-        self._stream, self._faults = stream_of_area(area).name, faults
+        self._stream, self._faults, self._alarms = stream_of_area(area).name, faults, alarms
         self.leadership = Leadership(database, "relay")
         self._is_nats_away = False
         self._oldest, self._oldest_since = 0, 0.0
@@ -129,7 +135,7 @@ class _Relay:
         faults = self._faults
         while not stop.is_set():
             oldest, seconds = await self._find_oldest()
-            OUTBOX_OLDEST_SECONDS.labels(self._area).set(seconds)
+            self._note_age(oldest, seconds)
             now = time.monotonic()
             if oldest != self._oldest or self._is_nats_away or self._stream in faults:
                 self._oldest, self._oldest_since = oldest, now
@@ -140,6 +146,15 @@ class _Relay:
             elif not withheld:
                 faults.pop(OUTBOX, None)
             await wait_for_any(stop, seconds=_LOOK_SECONDS)
+
+    def _note_age(self, oldest: int, seconds: float) -> None:
+        OUTBOX_OLDEST_SECONDS.labels(self._area).set(seconds)
+        found = f"event {oldest} has waited for {seconds:.0f} seconds" if seconds >= ALARM_SECONDS else ""
+        before = note_alarm(self._alarms, OUTBOX, found)
+        if found and not before:
+            log.error("events_unpublished", found=found)
+        if before and not found:
+            log.warning("events_published_again")
 
     async def _leads(self) -> bool:
         try:

@@ -14,6 +14,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 # What there is to see to, by what it is about. Of a process, shared by all who look.
 Alarms = dict[str, str]
+# For how long something may fail, or wait, before somebody has to look.
+ALARM_SECONDS = 120.0
 # In the trailing metadata of an answer about health: a value an alarm.
 ALARM_KEY = "realco-alarm"
 # What metadata can hold: a few kilobytes of ASCII.
@@ -34,6 +36,12 @@ def note_alarm(alarms: Alarms, about: str, found: str) -> str:
     return before
 
 
+def tell_alarms(alarms: Alarms) -> list[str]:
+    """The alarms as a line each, as many and as long as metadata holds."""
+    told = [ascii(f"{about}: {text}")[1:-1] for about, text in sorted(alarms.items())]
+    return [text[:_LETTERS_MAX] for text in told[:_TOLD_MAX]]
+
+
 class Health(_Servicer):  # type: ignore[misc]
     """Answers for each interface that the server serves, and for the service as a whole, whose name is empty."""
 
@@ -44,8 +52,7 @@ class Health(_Servicer):  # type: ignore[misc]
         _add_servicer(self, grpc_server)
 
     async def Check(self, request: Any, context: Any) -> Any:
-        told = [ascii(f"{about}: {text}")[1:-1] for about, text in sorted(self._alarms.items())]
-        context.set_trailing_metadata(tuple((ALARM_KEY, text[:_LETTERS_MAX]) for text in told[:_TOLD_MAX]))
+        context.set_trailing_metadata(tuple((ALARM_KEY, text) for text in tell_alarms(self._alarms)))
         return await super().Check(request, context)
 
     async def set_all(self, *, ready: bool) -> None:

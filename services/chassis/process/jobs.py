@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from services.chassis.process.health import Alarms, note_alarm
-from services.chassis.process.loops import backoff_seconds, wait_for_any
+from services.chassis.process.health import Alarms
+from services.chassis.process.loops import Failures, backoff_seconds, wait_for_any
 from services.chassis.process.telemetry import JOB_RUNS, continue_trace, log
 
-# For how long a job may fail before somebody has to look.
-ALARM_SECONDS = 120.0
 # How often it is looked for work. What leaves some in the same process says so, so nobody waits for the next look.
 WORK_SECONDS = 1.0
 
@@ -53,22 +50,19 @@ async def run_jobs(jobs: Sequence[Job], stop: asyncio.Event, work_due: asyncio.E
 
 
 async def _run(job: Job, stop: asyncio.Event, wake: asyncio.Event, alarms: Alarms) -> None:
-    failures, sound_at = 0, time.monotonic()
+    failures = Failures(alarms, f"job {job.name}")
     while not stop.is_set():
         wake.clear()
         continue_trace(None)
         try:
             done = await job.run()
         except Exception as error:  # a job that fails now is due again soon
-            failures += 1
+            failures.add(error)
             JOB_RUNS.labels(job.name, "failed").inc()
-            log.warning("job_failed", job=job.name, failures=failures, error=type(error).__name__, exc_info=error)
-            if time.monotonic() - sound_at >= ALARM_SECONDS:
-                note_alarm(alarms, f"job {job.name}", f"failed {failures} times in a row: {type(error).__name__}")
-            await wait_for_any(stop, seconds=backoff_seconds(failures, most=30))
+            log.warning("job_failed", job=job.name, failures=failures.count, error=type(error).__name__, exc_info=error)
+            await wait_for_any(stop, seconds=backoff_seconds(failures.count, most=30))
             continue
-        failures, sound_at = 0, time.monotonic()
-        note_alarm(alarms, f"job {job.name}", "")
+        failures.end()
         JOB_RUNS.labels(job.name, "done").inc()
         if done == 0:
             await wait_for_any(stop, wake, seconds=job.interval_seconds)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 
+from services.chassis.process.health import ALARM_SECONDS, Alarms, note_alarm
 from services.chassis.process.telemetry import log
+
+# Work that goes on until it fails is sound once it has done so for longer than any server takes to refuse it.
+STEADY_SECONDS = 30.0
 
 
 async def wait_for_any(*events: asyncio.Event, seconds: float) -> None:
@@ -27,14 +32,40 @@ def backoff_seconds(failures: int, *, first: float = 0.1, most: float = 5.0) -> 
     return longest * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
 
 
-async def repeat_work(name: str, stop: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
-    """Runs `work` until `stop` is set, again after every failure: servers that we depend on do restart."""
-    failures = 0
+class Failures:
+    """Those of one piece of work, in a row: an alarm once there has been nothing else for ALARM_SECONDS."""
+
+    def __init__(self, alarms: Alarms, about: str) -> None:
+        self._alarms, self._about = alarms, about
+        self.count, self._sound_at = 0, time.monotonic()
+
+    def add(self, error: Exception) -> None:
+        self.count += 1
+        if time.monotonic() - self._sound_at >= ALARM_SECONDS:
+            note_alarm(self._alarms, self._about, f"failed {self.count} times in a row: {type(error).__name__}")
+
+    def end(self) -> None:
+        """The work is sound."""
+        self.count, self._sound_at = 0, time.monotonic()
+        note_alarm(self._alarms, self._about, "")
+
+
+async def repeat_work(name: str, stop: asyncio.Event, work: Callable[[], Awaitable[None]], alarms: Alarms) -> None:
+    """Runs `work` until `stop` is set, again after every failure: servers that we depend on do restart.
+
+    Args:
+        alarms: Names it as long as it has failed for minutes.
+    """
+    failures = Failures(alarms, f"work {name}")
     while not stop.is_set():
+        steady = asyncio.get_running_loop().call_later(STEADY_SECONDS, failures.end)
         try:
-            await work()
-            failures = 0
+            try:
+                await work()
+            finally:
+                steady.cancel()
+            failures.end()
         except Exception as error:  # whatever it is, stopping would be worse than trying again
-            failures += 1
-            log.warning("work_failed", work=name, failures=failures, error=type(error).__name__, exc_info=error)
-            await wait_for_any(stop, seconds=backoff_seconds(failures))
+            failures.add(error)
+            log.warning("work_failed", work=name, failures=failures.count, error=type(error).__name__, exc_info=error)
+            await wait_for_any(stop, seconds=backoff_seconds(failures.count))

@@ -30,6 +30,7 @@ from services.chassis.calls.tokens import ServiceIdentity, Verifier
 from services.chassis.data.database import Database, is_away
 from services.chassis.data.housekeeping import housekeeping
 from services.chassis.events import streams
+from services.chassis.events.backlog_watch import run_backlog_watch
 from services.chassis.events.consumer import Subscription, list_streams, run_subscription
 from services.chassis.events.letter_watch import run_letter_watch
 from services.chassis.events.relay import run_relay
@@ -190,11 +191,14 @@ class Runtime:
         jobs: Sequence[Job],
     ) -> list[asyncio.Task[None]]:
         work: dict[str, Coroutine[Any, Any, None]] = {
-            "relay": run_relay(self.database, self.js, self.name, self.event_key, self._quiet, self.faults),
+            "relay": run_relay(
+                self.database, self.js, self.name, self.event_key, self._quiet, self.faults, self.alarms
+            ),
             "jobs": run_jobs([*jobs, housekeeping(self.database)], self._quiet, self.work_due, self.alarms),
             "health": self._watch_health(health),
             "streams": run_stream_watch(self.js, list_streams(self.name, subscriptions), self._quiet, self.faults),
             "dead letters": run_letter_watch(self.database, subscriptions, self._quiet, self.alarms),
+            "backlog": run_backlog_watch(self.database, self.js, subscriptions, self._quiet, self.alarms),
             "boot": run_boot_watch(
                 partial(Database.open, self.settings, self.name), self.settings, self._quiet, self.alarms
             ),
@@ -209,12 +213,13 @@ class Runtime:
                 self._quiet,
                 self.work_due,
                 self.faults,
+                self.alarms,
             )
         return [asyncio.create_task(coroutine, name=name) for name, coroutine in work.items()]
 
     async def _watch_health(self, health: Health) -> None:
         """Ready while the database answers, streams and consumers are as they have to be, and no event is withheld.
-        NATS may be away: the outbox keeps what there is to say.
+        NATS may be away: the outbox keeps what there is to say, and an alarm says so once it takes minutes.
         """
         while not self.stop.is_set():
             if self.nats.is_closed:  # it never gives up by itself, so this is beyond repair from inside

@@ -32,6 +32,9 @@ RPC_SECONDS = Histogram(
 EVENTS_PUBLISHED = Counter("realco_events_published_total", "Events the relay published.", ["area"])
 OUTBOX_OLDEST_SECONDS = Gauge("realco_outbox_oldest_seconds", "Age of the oldest event not yet published.", ["area"])
 EVENTS_HANDLED = Counter("realco_events_handled_total", "Events handled.", ["consumer", "outcome"])
+CONSUMER_OLDEST_SECONDS = Gauge(
+    "realco_consumer_oldest_seconds", "Age of the oldest message not yet handled, at least.", ["consumer", "stream"]
+)
 DEAD_LETTERS = Counter("realco_dead_letters_total", "Events set aside as dead letters.", ["consumer"])
 DEAD_LETTERS_WAITING = Gauge(
     "realco_dead_letters_waiting", "Dead letters that were neither replayed nor dismissed.", ["consumer", "about_money"]
