@@ -213,6 +213,20 @@ async def test_who_has_the_login_of_the_worker_takes_no_event_away(database, way
             await tx.execute(sa.text(last))
 
 
+async def test_what_proved_an_event_published_proves_nothing_once_it_is_to_be_told_again(database, js, urls, listener):
+    await emit(database, "again")
+    async with relaying(database, js):
+        await listener.names(1)
+        await chassis.until(lambda: _only_foreign_waits(database, 0))
+    async with chassis.as_superuser(urls) as admin:
+        await admin.execute("UPDATE outbox SET published_at = NULL")
+    async with database.begin_for_all() as tx:
+        with pytest.raises(DBAPIError, match="keeps its rows"):
+            await tx.execute(sa.text("UPDATE outbox SET published_at = now()"))
+    async with relaying(database, js):
+        await chassis.until(lambda: _only_foreign_waits(database, 0))
+
+
 async def test_what_the_worker_s_login_withholds_is_told_within_seconds_and_in_its_order(database, js, listener):
     """More made-up rows than a batch holds stand before each event, and somebody else says that it leads."""
     for name in ("first", "second"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from services.chassis.data.migrations import Op, append_only, create_functions, guard_moves, keep
+from services.chassis.data.migrations import SEARCH_PATH, Op, append_only, create_functions, guard_moves, keep
 
 # The states of approvals (values/approval.py) as they were then.
 _APPROVAL_MOVES = """
@@ -18,15 +18,27 @@ _APPROVAL_MOVES = """
     APPROVED>EXECUTED APPROVED>FAILED
 """
 # Events are told, in their order, whoever has a login: one is published when the relay proves it, by a text of which
-# the row has the digest (data/seals.py), and the numbers of an aggregate never go back.
-_REFUSE_MARKING = """
-CREATE TRIGGER refuse_marking BEFORE UPDATE OF published_at ON outbox FOR EACH ROW
-WHEN (NEW.published_at IS NOT NULL AND (
+# the row has the digest (data/seals.py). It is not kept, so that it proves nothing when the event is to be told again.
+_MARK_PUBLISHED = f"""
+CREATE FUNCTION mark_published() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
+BEGIN
+  IF NEW.published_at IS NOT NULL AND (
     OLD.published_at IS NOT NULL OR NEW.published_at <> now()
     OR sha256(NEW.proof) IS DISTINCT FROM substr(OLD.proof_digest, 5)
-)) EXECUTE FUNCTION realco_refuse()
+  ) THEN
+    RAISE EXCEPTION 'outbox keeps its rows as they are: an event is published before it is marked'
+      USING ERRCODE = '42501';
+  END IF;
+  NEW.proof := NULL;
+  RETURN NEW;
+END $$
 """
-# Nor do they leap: a transaction takes one for each event that it tells, and who has a login does not use them all up.
+_MARK = """
+CREATE TRIGGER mark_published BEFORE UPDATE OF published_at, proof ON outbox
+FOR EACH ROW EXECUTE FUNCTION mark_published()
+"""
+# The numbers of an aggregate never go back. Nor do they leap: a transaction takes one for each event that it tells, and
+# who has a login does not use them all up.
 _REFUSE_GOING_BACK = """
 CREATE TRIGGER refuse_going_back BEFORE UPDATE OF version ON aggregate_versions FOR EACH ROW
 WHEN (NEW.version <= OLD.version OR NEW.version - OLD.version > 1000000) EXECUTE FUNCTION realco_refuse()
@@ -67,7 +79,8 @@ def create_chassis_tables(op: Op) -> None:
     op.execute("INSERT INTO incarnation DEFAULT VALUES")
     op.execute("INSERT INTO test_clock DEFAULT VALUES")
     create_functions(op)
-    op.execute(_REFUSE_MARKING)
+    op.execute(_MARK_PUBLISHED)
+    op.execute(_MARK)
     op.execute(_REFUSE_GOING_BACK)
     op.execute(_REFUSE_LEAPING)
     op.execute(_REFUSE_FAR_LEAD)
