@@ -191,6 +191,26 @@ def test_a_person_who_is_added_reaches_the_party_and_one_who_is_removed_moves_no
     assert {one["partyId"] for one in bob.get("/me")["parties"]} == {ira}
 
 
+def test_who_is_named_for_a_party_by_somebody_else_reaches_it_once_another_person_passed_kyc(org: Organization) -> None:
+    ira = org.add_cleared_party(kind="IRA")
+    offering = org.open_offering(10 * AMOUNT_MINOR)
+    bob = sign_in_person(org, ira)
+    body = agree_to(offering) | {"amount": usd(AMOUNT_MINOR)}
+    facts = {"kind": "LLC", "legalName": "Oak LLC", "persons": [{"personId": bob.user}]}
+    llc = str(org.admin.post("/parties", facts)["partyId"])
+    bob.expect_refusal(404, "PARTY_NOT_FOUND", "POST", "/investments", body | {"partyId": llc})
+    bob.expect_refusal(404, "PARTY_NOT_FOUND", "GET", f"/investments?partyId={llc}")
+    assert bob.post("/investments", body)["partyId"] == ira, "whom he acts for is as plain as it was"
+
+    org.clear_party(llc)
+    assert bob.post("/investments", body | {"partyId": llc})["partyId"] == llc
+    wait_for(
+        "the person who was named to see the party's investments",
+        lambda: list_owners(bob, "/investments", "investments"),
+        lambda read: llc in read,
+    )
+
+
 def test_whose_sessions_were_ended_moves_no_money_from_then_on_and_signs_in_again(instance: Instance) -> None:
     org = Organization(instance)  # whose second admin is signed out
     party = org.add_cleared_party()
