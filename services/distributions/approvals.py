@@ -188,14 +188,16 @@ class _Details:
                 raise InvestmentNotFound
             offering = await require_offering(tx, position.investment.offering_id)
         investment, minor = position.investment, position.owed_minor
-        amount = Money(minor, investment.currency)
+        amount, to = Money(minor, investment.currency), request.bank_account_id or None
+        account = (await self._explain_bank_account(to, investment.party_id, now),) if to else ()
         return ApprovalDetails(
             f"Give {amount} of an investment in {offering.display_name} back again",
             investment.investment_id,
             offering.offering_id,
             amount=amount,
             beneficiary_party_ids=frozenset({investment.party_id}),
-            explanations=explain_failure(investment.refund_failure),
+            changes=(Change("bank_account_id", None, to),) if to else (),
+            explanations=(*explain_failure(investment.refund_failure), *account),
             effects=await self._list_effects(offering, minor, _out_of("SUBSCRIPTION")),
         )
 

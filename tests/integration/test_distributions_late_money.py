@@ -56,7 +56,7 @@ async def test_a_payment_under_way_when_the_raise_failed_goes_back_once_it_has_a
     assert (payout.amount, len(service.transactions.by_key)) == (usd(100_00), 1)
 
 
-async def test_a_raise_is_refunded_once_money_that_came_after_a_withdrawal_has_gone_back_too(
+async def test_a_raise_is_refunded_once_money_that_came_after_a_withdrawal_has_gone_back_too_be_it_elsewhere(
     service: DistributionsHarness,
 ) -> None:
     offering = await service.offering(100_00)
@@ -70,9 +70,13 @@ async def test_a_raise_is_refunded_once_money_that_came_after_a_withdrawal_has_g
     assert (await service.get(held)).status == opb.Investment.CANCELLED
     request = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="the target was missed")
     assert (await service.call(service.offerings.RefundOffering, request)).status == opb.Offering.REFUNDING
-    await service.resend_refund(held)
+    elsewhere = opb.ResendRefundRequest(
+        investment_id=held.investment_id, bank_account_id="ba_01jd0000000000000000000000"
+    )
+    await service.call(service.investments.ResendRefund, elsewhere, "inv-001", "investor")
     await service.work()
     again = service.transactions.newest("inv-001")
+    assert (failed.bank_account_id, again.bank_account_id) == ("", elsewhere.bank_account_id)
     await service.deliver(complete_payout(again))
     assert (await service.get(offering)).status == opb.Offering.REFUNDING, "it is not booked yet"
     await service.deliver(service.gave_back(again))

@@ -154,8 +154,11 @@ async def test_staff_sends_a_refund_again_together_and_an_investor_its_own_at_on
         payout = service.transactions.newest(name)
         # That it came back is told before it is booked: what is owed does not depend on the order.
         await service.deliver(service.gave_back(payout), fail_payout(payout))
-    request = opb.ResendRefundRequest(investment_id=held["inv-001"].investment_id)
+    to = "ba_01jd0000000000000000000000"
+    request = opb.ResendRefundRequest(investment_id=held["inv-001"].investment_id, bank_account_id=to)
     approval = await service.ask(service.investments.ResendRefund, request)
+    statements = {fact.rule: fact.statement for fact in approval.explanations}
+    assert statements["BANK_ACCOUNT"] == f"The party has no bank account {to}: it will not be paid there."
     assert (approval.amount.amount_minor, list(approval.beneficiary_party_ids)) == (5_00, ["inv-001"])
     assert (await service.get(held["inv-001"])).allowed_actions == ["resend_refund"], "nothing has happened"
     await service.grant(approval)

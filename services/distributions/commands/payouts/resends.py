@@ -81,5 +81,6 @@ async def resend_refund(
     check_may_resend_refund(investment)
     ids = [investment.investment_id]
     shown_minor = await read_shown_minor(tx, RESEND_REFUND, investment.investment_id)
-    offering = await pay_due_refunds(tx, offering, now, investment_ids=ids, again=True, shown_minor=shown_minor)
+    to = request.bank_account_id or None
+    offering = await pay_due_refunds(tx, offering, now, investment_ids=ids, again=True, shown_minor=shown_minor, to=to)
     return answer_investment(offering, await INVESTMENTS.lock_known(tx, investment.investment_id), now)

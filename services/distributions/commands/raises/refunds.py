@@ -82,6 +82,7 @@ async def pay_due_refunds(
     investment_ids: Sequence[str] | None = None,
     again: bool = False,
     shown_minor: int = 0,
+    to: str | None = None,
 ) -> Offering:
     """Pays the refunds that are due, ends the cancelling that is settled, and a refunded raise.
 
@@ -91,6 +92,7 @@ async def pay_due_refunds(
         again: A person asks: refunds that failed are tried again.
         shown_minor: What two persons saw when they decided that they are, if they did. Anything else is covered by what
             two saw when they decided that it goes back, or by nobody.
+        to: The bank account to pay, if the person names one; None: the one that the money came from.
 
     Returns: The offering after it.
     """
@@ -108,7 +110,7 @@ async def pay_due_refunds(
         elif position.is_settled:
             settled.append(position.investment)
     for whose, positions in due.items():
-        await _pay_refunds(tx, offering, whose, positions, now, shown_minor)
+        await _pay_refunds(tx, offering, whose, positions, now, shown_minor, to)
     return await _cancel_investments(tx, offering, settled, now)
 
 
@@ -119,6 +121,7 @@ async def _pay_refunds(
     positions: Sequence[RefundPosition],
     now: datetime,
     shown_minor: int,
+    to: str | None,
 ) -> None:
     saga_id = await insert_saga(tx, SagaKind.REFUND, offering.offering_id, *whose)
     # A new refund is under way: why the last one failed says nothing any more.
@@ -126,7 +129,7 @@ async def _pay_refunds(
     await save_investments(tx, changes, events.InvestmentUpdated, now)
     payouts = [
         build_refund_payout(
-            *(offering, each.investment, each.owed_minor, each.last_attempt + 1, saga_id, now),
+            *(offering, each.investment, each.owed_minor, each.last_attempt + 1, saga_id, to, now),
             approved=each.is_covered(shown_minor),
         )
         for each in positions
