@@ -213,6 +213,25 @@ async def test_who_has_the_login_of_the_worker_takes_no_event_away(database, way
             await tx.execute(sa.text(last))
 
 
+async def test_no_login_skips_numbers_of_events_unless_the_relay_tells_of_it(database, js):
+    await emit(database, "first")
+    leap = sa.text("UPDATE aggregate_versions SET version = version + 1000")
+    with pytest.raises(DBAPIError, match="a number has its event"):
+        async with database.begin() as tx:
+            await tx.execute(leap)
+    made_up = (
+        "INSERT INTO outbox"
+        " (org_id, event_id, event_type, aggregate_id, aggregate_version, scope, payload, occurred_at)"
+        " SELECT org_id, gen_random_uuid(), 'x', aggregate_id, version, 'x', 'x', now() FROM aggregate_versions"
+    )
+    async with database.begin() as tx:
+        await tx.execute(leap)
+        await tx.execute(sa.text(made_up))
+    foreign = set()
+    await relay_batch(database, js, "escrow", event_key(), foreign)
+    assert len(foreign) == 1
+
+
 async def test_what_proved_an_event_published_proves_nothing_once_it_is_to_be_told_again(database, js, urls, listener):
     await emit(database, "again")
     async with relaying(database, js):
@@ -291,8 +310,8 @@ async def test_two_relays_publish_everything_once(database, js, listener):
 
 async def test_an_event_too_large_for_a_message_fails_its_own_transaction(database):
     huge = event_named("x" * PAYLOAD_BYTES_MAX)
-    async with database.begin() as tx:
-        with pytest.raises(InvariantViolation, match="fits"):
+    with pytest.raises(InvariantViolation, match="fits"):
+        async with database.begin() as tx:
             await outbox.enqueue(tx, huge, now=chassis.NOW)
 
 

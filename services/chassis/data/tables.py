@@ -36,6 +36,10 @@ outbox = sa.Table(
     sa.Column("proof_digest", pg.BYTEA),
     sa.Column("proof", pg.BYTEA),
     sa.UniqueConstraint("org_id", "event_id", name="outbox_event_id_key"),
+    sa.Index(
+        *("outbox_numbers", "org_id", "aggregate_id", "aggregate_version"),
+        postgresql_where=sa.text("published_at IS NULL"),
+    ),
     sa.Index("outbox_unpublished", "id", postgresql_where=sa.text("published_at IS NULL")),
     sa.Index("outbox_published", "published_at", postgresql_where=sa.text("published_at IS NOT NULL")),
 )
