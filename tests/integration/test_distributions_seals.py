@@ -144,7 +144,7 @@ async def test_an_offering_is_refunded_when_each_investment_was_cancelled_and_no
     request = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="The target was missed.")
     await service.call(service.offerings.RefundOffering, request)
     await service.work()
-    await write(service, "UPDATE investments SET status = 'CANCELLED' WHERE party_id = 'inv-002'")
+    await write(service, "UPDATE investments SET status = 'CANCELLED', funded_minor = 0 WHERE party_id = 'inv-002'")
     payout = service.transactions.newest("inv-001")
     with pytest.raises(NotSealed):
         await service.deliver(service.gave_back(payout), complete_payout(payout))
