@@ -230,7 +230,7 @@ def test_enums_are_open_in_answers():
     assert closed == open_ones
     status = schema("Transaction.Status")
     assert "SETTLED" in status["anyOf"][0]["enum"]
-    assert "- `SETTLED`: The money arrived" in status["description"]
+    assert "- `SETTLED`: The rail says that the money arrived" in status["description"]
     assert "STATUS_UNSPECIFIED" not in str(status)
 
 
