@@ -9,8 +9,8 @@ VENV     := .venv
 PY       := $(VENV)/bin/python
 UV       := UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=true $(VENV)/bin/uv
 PROTOS   := $(shell find protos -name '*.proto')
-# One more than the cores of a small machine: tests also wait, for processes that start and for what comes by itself.
-WORKERS  ?= 3
+# Twice the cores of a small machine: tests also wait, for processes that start and for what comes by itself.
+WORKERS  ?= 4
 # What an instance keeps in its DATA_DIR. Whatever else lies there is not ours to remove.
 KEPT     := api_token_keys.json bank ca.pem certificates clock.json consumers.json demo.json event_keys.json instance.json instance.lock issuers.json jwks.json logs nats postgres processes secrets service_keys.json
 
