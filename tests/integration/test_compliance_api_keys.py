@@ -19,14 +19,14 @@ from realco.compliance.v1 import parties_pb2
 from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.auth import acting_as
-from services.chassis.data.database import Database
+from services.chassis.data.database import Database, read_database_time
 from services.chassis.values import approval_bounds
 from services.chassis.values.approval import VALIDITY
 from services.chassis.values.ids import new_id
 from services.compliance.domain import api_keys as rules
 from services.compliance.domain.api_keys import digest_secret
 from services.compliance.jobs import build_jobs
-from services.compliance.store.parties import insert_end_of_sessions, read_database_time
+from services.compliance.store.parties import insert_end_of_sessions
 from services.compliance.tables import metadata
 from tests.support.api_key_desk import HOLDER, OTHER, READS_AND_WRITES, Desk, K, serving
 from tests.support.compliance import CHECKER, ORG, build_dependencies

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from typing import Any, Self, TypeVar
 
 import asyncpg
@@ -367,3 +368,9 @@ def is_unprepared(error: BaseException) -> bool:
 def is_transient(error: BaseException) -> bool:
     """True where trying again later may succeed without a change of code or data."""
     return is_contention(error) or is_away(error)
+
+
+async def read_database_time(tx: AsyncConnection) -> datetime:
+    """This moment by the clock of the database, which is nobody's to set: sign-ins and what ends them are in it."""
+    moment: datetime = (await tx.execute(sa.select(sa.func.now()))).scalar_one()
+    return moment

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.calls.access import PersonRequired
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.database import read_database_time
 from services.chassis.data.locks import lock_name
 from services.chassis.values.approval import NOBODY, Approval, ApprovalDetails, ApprovalFacts, Change
 from services.chassis.values.errors import Unauthenticated
@@ -52,7 +53,7 @@ async def create_api_key(
         metadata=dict(request.metadata),
         created_at=now,
         updated_at=now,
-    ).await_secret(Secret(digest, await store.read_time_of_secrets(tx)), grace_seconds=0)
+    ).await_secret(Secret(digest, await read_database_time(tx)), grace_seconds=0)
     await store.insert_api_key(tx, key)
     await _ask_for_approval(tx, key, now)
     return pb.IssuedApiKey(api_key=actions.answer_api_key(key, now))
@@ -71,7 +72,7 @@ async def rotate_api_key(
     key.check_live(now)
     await API_KEY_APPROVALS.check_may_ask(tx, key.api_key_id, now)
     await API_KEY_APPROVALS.cancel(tx, key.api_key_id, now)
-    secret = Secret(digest, await store.read_time_of_secrets(tx))
+    secret = Secret(digest, await read_database_time(tx))
     key = await store.save_api_key(tx, key, key.await_secret(secret, request.grace_seconds), now)
     await _ask_for_approval(tx, key, now)
     return pb.IssuedApiKey(api_key=actions.answer_api_key(key, now))

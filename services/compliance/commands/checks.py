@@ -28,7 +28,7 @@ from services.compliance.domain.parties import Party
 from services.compliance.domain.refusals import ComplianceCheckNotFound
 from services.compliance.store import checks as store
 from services.compliance.store import parties as parties_store
-from services.compliance.store.standings import list_named, was_session_ended
+from services.compliance.store.standings import list_persons_to_review, was_session_ended
 
 # A party cannot do without an answer, so the question waits until there is one.
 CHECK_APPROVALS = ResourceApprovals(
@@ -128,7 +128,7 @@ async def reopen_checks(
         lost: Of those that were asked for in a session that was ended, and stay so: what was asked then.
     """
     latest = await store.list_latest_of(tx, party.party_id) if questions else {}
-    persons = [one.person_id for one in await list_named(tx, party.party_id, now)]
+    persons = [one.person_id for one in await list_persons_to_review(tx, party.party_id, now)]
     for check_type, because in questions.items():
         former, writer = latest.get(check_type), current_principal().person
         makers = clearance.list_makers(former.status if former else "", former.makers if former else (), writer)
@@ -158,7 +158,7 @@ async def expire_check(tx: AsyncConnection, check_id: str, now: datetime) -> Non
     if party is None or check is None or check.status is not CheckStatus.PASSED:
         return
     await store.save_check(tx, check, replace(check, status=CheckStatus.EXPIRED), now)
-    persons = [one.person_id for one in await list_named(tx, party.party_id, now)]
+    persons = [one.person_id for one in await list_persons_to_review(tx, party.party_id, now)]
     await _open(tx, party, persons, check.check_type, check.makers, now, clearance.EXPIRED)
     await parties_store.publish_clearance(tx, party, now)
 

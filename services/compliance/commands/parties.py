@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.approvals.requests import name_kind_of
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_timestamp
+from services.chassis.data.database import read_database_time
 from services.chassis.values.approval import Approval
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import EtagRequired, check_etag
@@ -38,7 +39,10 @@ _ADD = name_kind_of(pb.AddPartyPersonRequest)
 
 async def create_party(tx: AsyncConnection, request: pb.CreatePartyRequest, now: datetime) -> pb.Party:
     """A party with those who act for it: the caller at once, whoever else once another person, who is asked about both,
-    has passed its check. Raises InvalidField, TooManyParties."""
+    has passed its check.
+
+    Raises: InvalidField, TooManyParties.
+    """
     persons = {normalize_person(one.person_id): one.title if one.HasField("title") else None for one in request.persons}
     if len(persons) < len(request.persons):
         raise InvalidField("The request is not valid.", fields={"persons": "must name each person once"})
@@ -117,7 +121,7 @@ async def end_sessions(tx: AsyncConnection, request: pb.EndSessionsRequest, now:
 
     Raises: RateLimited.
     """
-    person_id, ended_at = normalize_person(request.person_id), await store.read_database_time(tx)
+    person_id, ended_at = normalize_person(request.person_id), await read_database_time(tx)
     ends = await store.list_ends_of_sessions(tx, person_id)
     rules.check_may_end(current_principal().person, [(row.ended_by, row.ended_at) for row in ends], ended_at)
     await store.insert_end_of_sessions(tx, person_id, ended_at, now)

@@ -13,7 +13,7 @@ from services.compliance.domain import parties as rules
 from services.compliance.domain.parties import Party, PartyPerson
 from services.compliance.domain.refusals import TooManyParties
 from services.compliance.store import parties as store
-from services.compliance.store.standings import list_named
+from services.compliance.store.standings import list_persons_to_review
 
 
 def build_person(party: Party, person_id: str, title: str | None, now: datetime, *, acts: bool) -> PartyPerson:
@@ -44,7 +44,9 @@ async def admit_waiting(tx: AsyncConnection, party: Party, decided: Approval, no
     Raises: TooManyParties.
     """
     named = json.loads(decided.content)["resource"]["personIds"]
-    admitted = [one for one in await list_named(tx, party.party_id, now) if not one.acts and one.person_id in named]
+    admitted = [
+        one for one in await list_persons_to_review(tx, party.party_id, now) if not one.acts and one.person_id in named
+    ]
     for one in admitted:
         await check_may_act_for_more(tx, one.person_id)
     return await store.admit_persons(tx, party, admitted, now)

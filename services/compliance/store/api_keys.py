@@ -88,12 +88,6 @@ async def lock_live_keys_of(tx: AsyncConnection, holder: str) -> list[ApiKey]:
     return await API_KEYS.list_sealed(tx, live.with_for_update(key_share=True))
 
 
-async def read_time_of_secrets(tx: AsyncConnection) -> datetime:
-    """This moment of the database, as the ends of sessions are: a secret is as old as that."""
-    now: datetime = (await tx.execute(sa.select(sa.func.now()))).scalar_one()
-    return now
-
-
 async def insert_api_key(tx: AsyncConnection, key: ApiKey) -> None:
     await API_KEYS.insert(tx, key)
     await outbox.enqueue(tx, events.ApiKeyCreated(api_key=messages.to_api_key(key)), now=key.created_at)

@@ -195,11 +195,6 @@ async def insert_end_of_sessions(tx: AsyncConnection, person_id: str, ended_at: 
     await outbox.enqueue(tx, events.SessionsEnded(person_id=person_id, end_time=to_timestamp(ended_at)), now=now)
 
 
-async def read_database_time(tx: AsyncConnection) -> datetime:
-    moment: datetime = (await tx.execute(sa.select(sa.func.now()))).scalar_one()
-    return moment
-
-
 async def list_ends_of_sessions(tx: AsyncConnection, person_id: str) -> list[Row]:
     """When, and by whom, the person's sessions were ended; the latest first. A row that is not ours ends none."""
     theirs = sa.select(ended_sessions).where(is_mine(ended_sessions), ended_sessions.c.person_id == person_id)

@@ -41,8 +41,9 @@ async def was_session_ended(tx: AsyncConnection, approval: Approval, now: dateti
     return was_asked_in_ended_session(approval, {approval.created_by: standing})
 
 
-async def list_named(tx: AsyncConnection, party_id: str, now: datetime) -> list[PartyPerson]:
-    """Who acts for the party, or waits to; without those whom somebody named in a session that was ended since."""
+async def list_persons_to_review(tx: AsyncConnection, party_id: str, now: datetime) -> list[PartyPerson]:
+    """Whom whoever passes the party's checks says yes to: who acts for it, or waits to; without those whom somebody
+    named in a session that was ended since."""
     persons = await store.list_persons(tx, party_id)
     return [one for one in persons if one.acts or not await _was_named_in_ended_session(tx, one, now)]
 

@@ -11,9 +11,22 @@ not within it, less what went back on their word already, is one that nobody dec
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from services.distributions.domain.investment import LIVE, Investment
 from services.distributions.domain.states import InvestmentStatus, PayoutStatus
+
+
+class AskedAgain(NamedTuple):
+    """A person asks that a refund that failed is sent again.
+
+    Args:
+        shown_minor: What two persons saw when they decided that it is, if they did.
+        bank_account_id: Where to pay, if the person names it; None: the account that the money came from.
+    """
+
+    shown_minor: int
+    bank_account_id: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from services.distributions.domain.distribution import check_may_resend
 from services.distributions.domain.investment import check_may_resend_refund
 from services.distributions.domain.offering import check_may_resend_proceeds, name_proceeds_account
 from services.distributions.domain.payout import build_allocation_payout, build_proceeds_payout
+from services.distributions.domain.refunds import AskedAgain
 from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
 from services.distributions.store.allocations import ALLOCATIONS
@@ -81,6 +82,6 @@ async def resend_refund(
     check_may_resend_refund(investment)
     ids = [investment.investment_id]
     shown_minor = await read_shown_minor(tx, RESEND_REFUND, investment.investment_id)
-    to = request.bank_account_id or None
-    offering = await pay_due_refunds(tx, offering, now, investment_ids=ids, again=True, shown_minor=shown_minor, to=to)
+    again = AskedAgain(shown_minor, request.bank_account_id or None)
+    offering = await pay_due_refunds(tx, offering, now, investment_ids=ids, again=again)
     return answer_investment(offering, await INVESTMENTS.lock_known(tx, investment.investment_id), now)

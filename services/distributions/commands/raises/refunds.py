@@ -19,7 +19,7 @@ from services.distributions.actions import answer_offering
 from services.distributions.domain.investment import Investment, begin_cancellings, list_untaken
 from services.distributions.domain.offering import Offering, check_may_refund
 from services.distributions.domain.payout import build_refund_payout
-from services.distributions.domain.refunds import RefundPosition
+from services.distributions.domain.refunds import AskedAgain, RefundPosition
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
 from services.distributions.store.approvals import CLOSE_OFFERING, REFUND_OFFERING, cancel_closings, read_shown_minor
 from services.distributions.store.investments import has_unrefunded_investments, lock_investments_of, save_investments
@@ -80,19 +80,15 @@ async def pay_due_refunds(
     now: datetime,
     *,
     investment_ids: Sequence[str] | None = None,
-    again: bool = False,
-    shown_minor: int = 0,
-    to: str | None = None,
+    again: AskedAgain | None = None,
 ) -> Offering:
     """Pays the refunds that are due, ends the cancelling that is settled, and a refunded raise.
 
     Args:
         offering: Locked by the caller.
         investment_ids: Only these; None is all of the offering.
-        again: A person asks: refunds that failed are tried again.
-        shown_minor: What two persons saw when they decided that they are, if they did. Anything else is covered by what
+        again: A person asks: refunds that failed are tried again. What two persons did not see then is covered by what
             two saw when they decided that it goes back, or by nobody.
-        to: The bank account to pay, if the person names one; None: the one that the money came from.
 
     Returns: The offering after it.
     """
@@ -101,16 +97,16 @@ async def pay_due_refunds(
     for position in await lock_refund_positions(tx, offering.offering_id, investment_ids):
         if position.is_under_way:
             continue
-        if position.may_go(again=again):
+        if position.may_go(again=again is not None):
             # What nobody asked for goes back in the name of the service, not of whoever caused the event.
             asked_by, session = position.investment.refund_requested_by, position.investment.refund_session
-            if again:
+            if again is not None:
                 asked_by, session = principal.person, principal.session
             due.setdefault((asked_by or principal.subject, session), []).append(position)
         elif position.is_settled:
             settled.append(position.investment)
     for whose, positions in due.items():
-        await _pay_refunds(tx, offering, whose, positions, now, shown_minor, to)
+        await _pay_refunds(tx, offering, whose, positions, now, again)
     return await _cancel_investments(tx, offering, settled, now)
 
 
@@ -120,9 +116,9 @@ async def _pay_refunds(
     whose: tuple[str, Session],
     positions: Sequence[RefundPosition],
     now: datetime,
-    shown_minor: int,
-    to: str | None,
+    again: AskedAgain | None,
 ) -> None:
+    shown_minor, to = again or (0, None)
     saga_id = await insert_saga(tx, SagaKind.REFUND, offering.offering_id, *whose)
     # A new refund is under way: why the last one failed says nothing any more.
     changes = [(each.investment, replace(each.investment, refund_failure=None)) for each in positions]
