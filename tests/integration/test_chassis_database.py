@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -12,7 +13,8 @@ from structlog.testing import capture_logs
 
 from services.chassis.calls.auth import acting_as
 from services.chassis.calls.deadline import set_deadline
-from services.chassis.data.database import Database, is_away, is_contention, sqlstate
+from services.chassis.data.database import Database
+from services.chassis.data.database_errors import is_away, is_contention, sqlstate
 from services.chassis.process.boot import boot_check, run_boot_watch
 from services.chassis.values.errors import BootError
 from services.chassis.values.invariant import InvariantViolation
@@ -55,6 +57,24 @@ async def test_without_an_organization_there_is_no_transaction_and_no_row(databa
             await raw.fetch("SELECT * FROM notes")
     async with database._requests.connect() as pooled:  # a used connection, as the pool hands it out
         assert (await pooled.execute(sa.text("SELECT count(*) FROM notes"))).scalar() == 0
+
+
+async def test_a_transaction_whose_statement_failed_is_not_taken_for_done(database):
+    async def swallow_a_failure() -> None:
+        async with database.begin("org_1") as tx:
+            await chassis.add_note(tx, "lost")
+            with suppress(DBAPIError):
+                await tx.execute(sa.text("SELECT 1 / 0"))
+
+    with pytest.raises(InvariantViolation, match="not taken for done"):
+        await swallow_a_failure()
+    assert await chassis.note_ids(database) == []
+
+
+async def test_no_name_of_an_organization_is_sql(database):
+    with pytest.raises(InvariantViolation, match="quotes"):
+        async with database.begin("org_1', true); DROP TABLE notes; SELECT set_config('a.b', '"):
+            pass
 
 
 async def test_what_raises_is_rolled_back(database):
@@ -118,7 +138,7 @@ async def test_a_commit_once_begun_is_finished_though_the_caller_is_cancelled(ur
 
 
 async def test_a_connection_the_server_dropped_is_replaced_before_anybody_notices(urls, database):
-    async with database.begin_for_all(), database.begin_for_all():
+    async with database.begin_for_all(), database.begin_for_all(), database.begin_for_all():
         pass
     async with chassis.as_superuser(urls) as admin:
         await admin.execute(

@@ -11,7 +11,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-from services.chassis.data.database import COMMAND_SECONDS, Database, is_away
+from services.chassis.data.database import COMMAND_SECONDS, Database
+from services.chassis.data.database_errors import is_away
 from services.chassis.data.housekeeping import forget_old_rows
 from services.chassis.data.leadership import Leadership
 from tests.support import chassis

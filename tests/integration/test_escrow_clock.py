@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from services.chassis.calls.auth import Principal
 from services.chassis.data import migrate
-from services.chassis.data.database import is_transient
+from services.chassis.data.database_errors import is_transient
 from services.chassis.data.urls import dsn_of
 from services.chassis.process.boot import boot_check
 from services.chassis.values.errors import BootError

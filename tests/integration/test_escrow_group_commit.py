@@ -13,7 +13,8 @@ import pytest
 from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import journal_pb2 as pb
 
-from services.chassis.data.database import Database, sqlstate
+from services.chassis.data.database import Database
+from services.chassis.data.database_errors import sqlstate
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.escrow.domain.chart import CASH, LedgerAccountKind, account_of_party

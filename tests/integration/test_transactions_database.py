@@ -11,7 +11,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data import leases
-from services.chassis.data.database import Database, sqlstate
+from services.chassis.data.database import Database
+from services.chassis.data.database_errors import sqlstate
 from services.chassis.data.migrate import drift
 from services.chassis.process.boot import boot_check
 from services.transactions.domain.states import NEXT, Status

@@ -8,8 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection, TextClause, event
 from sqlalchemy.engine import Engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from deploy.topology import SERVICE_NAMES
+from services.chassis.data.database import Database
 
 _OF_ROWS = re.compile(r"\s*(?:SELECT|UPDATE|DELETE|WITH)\b.*?\b(?:FROM|UPDATE) (\w+)", re.DOTALL)
 _NAMES_ORGANIZATION = re.compile(r"\borg_id\)? (?:=|IN)|\borg_id, .*?\) IN", re.DOTALL)
@@ -26,13 +28,17 @@ def collect_unnamed() -> list[str]:
     found: list[str] = []
 
     def look(connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
-        if statement.startswith("SELECT set_config('app.org_id'"):
-            connection.info["is_of_one"] = "" not in parameters
-        elif connection.info.get("is_of_one") and context.compiled is not None:
+        if connection.info.get("is_of_one") and context.compiled is not None:
             rows = _OF_ROWS.match(statement)
             is_text = isinstance(context.compiled.statement, TextClause)
             if rows and not is_text and rows[1] in _TABLES and not _NAMES_ORGANIZATION.search(statement):
                 found.append(statement)
 
+    async def open_noted(self: Database, pool: AsyncEngine, begin: str) -> AsyncConnection:
+        connection = await opened(self, pool, begin)
+        connection.info["is_of_one"] = "'app.org_id', ''" not in begin
+        return connection
+
+    opened, Database._open = Database._open, open_noted
     event.listen(Engine, "before_cursor_execute", look)
     return found

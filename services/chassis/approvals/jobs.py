@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.approvals import records
 from services.chassis.approvals.workflow import EXECUTION_LEASE_MS, Approvals
 from services.chassis.calls.auth import acting_as, service_principal
-from services.chassis.data.database import is_away
+from services.chassis.data.database_errors import is_away
 from services.chassis.data.due import EXPIRY_SECONDS, do_due
 from services.chassis.data.operations import Operations
 from services.chassis.data.seals import NotSealed

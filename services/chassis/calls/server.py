@@ -35,7 +35,7 @@ from services.chassis.calls.peers import explain_failure
 from services.chassis.calls.status import status_of, to_status
 from services.chassis.calls.tokens import Verifier
 from services.chassis.calls.visibility import withhold
-from services.chassis.data.database import is_transient, sqlstate
+from services.chassis.data.database_errors import is_transient, sqlstate
 from services.chassis.data.seals import NotSealed
 from services.chassis.process import telemetry
 from services.chassis.process.telemetry import log

@@ -15,7 +15,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from services.chassis.data.database import Database, is_unreadable
+from services.chassis.data.database import Database
+from services.chassis.data.database_errors import is_unreadable
 from services.chassis.data.readable import find_rows
 from services.chassis.data.seals import (
     NotSealed,

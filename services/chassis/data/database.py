@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
@@ -18,8 +19,6 @@ from typing import Any, Self, TypeVar
 
 import asyncpg
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.chassis.calls.auth import current_principal
@@ -53,10 +52,11 @@ _CONNECT_SECONDS = 5
 _ENQUEUED = "realco_enqueued"
 # What the worker's transactions name: its policies do not ask for it, and no organization is called so.
 _NO_ORGANIZATION = ""
+_QUOTABLE = re.compile(r"[A-Za-z0-9_-]*")
 
 # What would lose, miss or misread rows if it were otherwise. A role may change its own defaults, so each transaction
 # says these itself; a pooler hands them on, for they end with it.
-PINNED = ", ".join(
+_PINNED = ", ".join(
     f"set_config('{name}', '{value}', true)"
     for name, value in {
         "search_path": "public, pg_temp",
@@ -67,10 +67,22 @@ PINNED = ", ".join(
         "array_nulls": "on",  # of the lists that entries are booked from
     }.items()
 )
-_BEGIN = sa.text(
-    "SELECT set_config('app.org_id', :org_id, true), set_config('lock_timeout', :lock_ms, true),"
-    f" set_config('statement_timeout', :statement_ms, true), {PINNED}"
-)
+
+
+def build_begin(
+    org_id: str,
+    *,
+    lock_ms: int = LOCK_TIMEOUT_MS,
+    statement_ms: int = STATEMENT_TIMEOUT_MS,
+    isolation: str = "READ COMMITTED",
+) -> str:
+    """The statements that begin a transaction of this organization, sent together: one message and its answer."""
+    invariant(_QUOTABLE.fullmatch(org_id) is not None, "what is named within quotes ends no quotes")
+    return (
+        f"BEGIN ISOLATION LEVEL {isolation}; SELECT set_config('app.org_id', '{org_id}', true),"
+        f" set_config('lock_timeout', '{lock_ms:d}', true), set_config('statement_timeout', '{statement_ms:d}', true),"
+        f" {_PINNED}"
+    )
 
 
 class Database:
@@ -98,13 +110,13 @@ class Database:
         self.name = name
         self.seals = seals
         self.policy = policy
+        self._connections_max = connections_max
         self._command_seconds = command_seconds
         # Set after each commit that left events in the outbox; the relay waits on it.
         self.events_waiting = asyncio.Event()
         self._dsn = dsn_of(url)
         self._session = {"application_name": f"realco-{name}"}
         self._requests = self._pool_of(url, connections_max)
-        self._snapshots = self._requests.execution_options(isolation_level="REPEATABLE READ")
         self._worker = self._pool_of(worker_url, min(connections_max, _WORKER_CONNECTIONS_MAX))
         self._raw_pool: asyncpg.Pool | None = None
         self._raw_pool_lock = asyncio.Lock()
@@ -134,6 +146,7 @@ class Database:
             pool_size=connections_max,
             max_overflow=0,
             pool_timeout=3,
+            isolation_level="AUTOCOMMIT",  # SQLAlchemy begins and commits nothing: `_begin` does
         )
 
     @asynccontextmanager
@@ -147,68 +160,80 @@ class Database:
             lock_timeout_ms: How long one statement may wait for another transaction.
         """
         organization = org_id or current_principal().org_id
-        invariant(organization != "", "a transaction names its organization")
-        async with self._begin(self._requests, organization, lock_timeout_ms) as connection:
+        invariant(organization != _NO_ORGANIZATION, "a transaction names its organization")
+        async with self._begin(self._requests, organization, lock_timeout_ms=lock_timeout_ms) as connection:
             yield connection
 
     @asynccontextmanager
     async def begin_snapshot(self) -> AsyncIterator[AsyncConnection]:
         """One transaction of the caller's organization in which all statements see the same rows; it writes nothing."""
-        async with self._begin(self._snapshots, current_principal().org_id, LOCK_TIMEOUT_MS) as connection:
+        organization = current_principal().org_id
+        async with self._begin(self._requests, organization, isolation="REPEATABLE READ") as connection:
             yield connection
 
     @asynccontextmanager
     async def begin_for_all(self) -> AsyncIterator[AsyncConnection]:
         """One transaction over the rows of every organization, for jobs, the relay and webhooks."""
-        async with self._begin(self._worker, _NO_ORGANIZATION, LOCK_TIMEOUT_MS) as connection:
+        async with self._begin(self._worker, _NO_ORGANIZATION) as connection:
             yield connection
 
     @asynccontextmanager
-    async def _begin(self, pool: AsyncEngine, org_id: str, lock_timeout_ms: int) -> AsyncIterator[AsyncConnection]:
-        connection = await self._open(pool, org_id, lock_timeout_ms)
+    async def _begin(
+        self,
+        pool: AsyncEngine,
+        org_id: str,
+        *,
+        lock_timeout_ms: int = LOCK_TIMEOUT_MS,
+        isolation: str = "READ COMMITTED",
+    ) -> AsyncIterator[AsyncConnection]:
+        remaining = remaining_seconds()
+        statement_ms = STATEMENT_TIMEOUT_MS if remaining is None else max(1, int(remaining * 1000))
+        begin = build_begin(
+            org_id,
+            lock_ms=min(lock_timeout_ms, statement_ms),
+            statement_ms=min(statement_ms, STATEMENT_TIMEOUT_MS),
+            isolation=isolation,
+        )
+        connection = await self._open(pool, begin)
         try:
             yield connection
-            enqueued = connection.info.pop(_ENQUEUED, False)
-            await finish(connection.commit())
+            await finish(self._commit(connection))
         except (asyncio.CancelledError, TimeoutError):
             await finish(_discard(connection))
             raise
         except BaseException:
             await finish(_roll_back(connection))
             raise
-        await finish(connection.close())
-        if enqueued:
+
+    async def _commit(self, connection: AsyncConnection) -> None:
+        driver = await driver_connection(connection)
+        done = await driver.execute("COMMIT")
+        invariant(done == "COMMIT", "a transaction in which a statement failed is not taken for done")
+        if connection.info.pop(_ENQUEUED, False):
             self.events_waiting.set()
+        await connection.close()
 
     async def ping(self) -> None:
         """Raises what keeps requests from the database."""
-        async with self._begin(self._requests, _NO_ORGANIZATION, LOCK_TIMEOUT_MS):
+        async with self._begin(self._requests, _NO_ORGANIZATION):
             pass  # to begin is a question and its answer
 
-    async def _open(self, pool: AsyncEngine, org_id: str, lock_timeout_ms: int) -> AsyncConnection:
-        """A connection whose transaction has begun. A connection the server has dropped meanwhile is replaced once."""
-        remaining = remaining_seconds()
-        statement_ms = STATEMENT_TIMEOUT_MS if remaining is None else max(1, int(remaining * 1000))
-        limits = {
-            "org_id": org_id,
-            "lock_ms": str(min(lock_timeout_ms, statement_ms)),
-            "statement_ms": str(min(statement_ms, STATEMENT_TIMEOUT_MS)),
-        }
-        for attempt in (1, 2):
-            connection = pool.connect()
+    async def _open(self, pool: AsyncEngine, begin: str) -> AsyncConnection:
+        """A connection whose transaction has begun. Any that the server has dropped meanwhile are replaced."""
+        for dropped in range(self._connections_max + 1):
+            connection, is_dropped = pool.connect(), False
             try:
                 await connection.start()
-                await connection.execute(_BEGIN, limits)
-            except asyncio.CancelledError:
-                await finish(_discard(connection))
-                raise
-            except DBAPIError as error:
-                await finish(_discard(connection))
-                if attempt == 2 or not error.connection_invalidated:
+                driver = await driver_connection(connection)
+                try:
+                    await driver.execute(begin)
+                except Exception:
+                    is_dropped = driver.is_closed()
                     raise
             except BaseException:
                 await finish(_discard(connection))
-                raise
+                if not is_dropped or dropped == self._connections_max:
+                    raise
             else:
                 connection.info.pop(_ENQUEUED, None)
                 bind_seals(connection, self.seals)
@@ -220,7 +245,7 @@ class Database:
     async def connect_raw(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
         """A raw asyncpg connection of a small pool, for the posting path.
 
-        No transaction is begun: whoever does names its organization, and sets what is `PINNED`.
+        No transaction is begun: whoever does sends `build_begin`.
         Whoever commits outbox rows with it calls `events_waiting.set()` afterwards.
         """
         pool = await self._raw()
@@ -295,7 +320,8 @@ async def finish(work: Awaitable[T]) -> T:
 
 async def _roll_back(connection: AsyncConnection) -> None:
     try:
-        await connection.rollback()
+        driver = await driver_connection(connection)
+        await driver.execute("ROLLBACK")
     except Exception:  # the connection is gone, and with it the transaction
         await _discard(connection)
     else:
@@ -313,61 +339,6 @@ async def _discard(connection: AsyncConnection) -> None:
         await connection.close()
     except Exception:  # a connection that is broken already needs no more breaking
         return
-
-
-_RETRY_WHOLE = frozenset({"40001", "40P01", "55P03"})
-
-
-def sqlstate(error: BaseException) -> str:
-    """PostgreSQL's five-letter code of an error from SQLAlchemy or asyncpg; empty where there is none."""
-    origin: Any = error.orig if isinstance(error, DBAPIError) else error
-    return str(getattr(origin, "sqlstate", None) or "")
-
-
-def is_contention(error: BaseException) -> bool:
-    """True where the transaction lost against another and the whole of it may simply be run again."""
-    return sqlstate(error) in _RETRY_WHOLE
-
-
-def is_away(error: BaseException) -> bool:
-    """True where the database cannot be reached or cannot serve just now: nothing is wrong with the work itself."""
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
-    state = sqlstate(error)
-    # 08 connection, 53 out of resources, 57P0x shutting down or starting, 25P03 idle too long, 25P04 open too long.
-    if state.startswith(("08", "53", "57P", "58")) or state in ("25P03", "25P04", "25006"):
-        return True
-    origin: Any = error.orig if isinstance(error, DBAPIError) else error
-    if isinstance(origin.__cause__, asyncpg.InterfaceError | OSError) and isinstance(error, DBAPIError):
-        return True
-    return isinstance(
-        error,
-        PoolTimeoutError
-        | OSError
-        | TimeoutError
-        | asyncpg.InterfaceError
-        | asyncpg.InternalClientError  # an answer cut off in the middle
-        | asyncpg.PostgresConnectionError,
-    )
-
-
-def is_unreadable(error: BaseException) -> bool:
-    """True where the database gave a value that no program can read: a time out of all years, JSON that is too deep."""
-    return isinstance(error, ValueError | OverflowError | RecursionError) and not isinstance(error, DBAPIError)
-
-
-# Of tables, columns, functions, types and schemas.
-_UNDEFINED = frozenset({"42P01", "42703", "42883", "42704", "3F000"})
-
-
-def is_unprepared(error: BaseException) -> bool:
-    """True where the database lacks what our statement names: its schema or a setting is wrong, whatever the data."""
-    return sqlstate(error) in _UNDEFINED
-
-
-def is_transient(error: BaseException) -> bool:
-    """True where trying again later may succeed without a change of code or data."""
-    return is_contention(error) or is_away(error)
 
 
 async def read_database_time(tx: AsyncConnection) -> datetime:

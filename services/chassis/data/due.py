@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import acting_as, service_principal
-from services.chassis.data.database import Database, is_away
+from services.chassis.data.database import Database
+from services.chassis.data.database_errors import is_away
 from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError

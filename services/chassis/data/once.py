@@ -34,7 +34,8 @@ from services.chassis.calls.answer import note_replayed
 from services.chassis.calls.auth import Principal, acting_as, current_principal
 from services.chassis.calls.deadline import remaining_seconds
 from services.chassis.calls.status import from_status, to_status
-from services.chassis.data.database import Database, is_contention, sqlstate
+from services.chassis.data.database import Database
+from services.chassis.data.database_errors import is_contention, sqlstate
 from services.chassis.data.seals import seals_of
 from services.chassis.data.tables import handled_events, handled_requests
 from services.chassis.data.versions import add_versions

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.data.database import is_unreadable
+from services.chassis.data.database_errors import is_unreadable
 from services.chassis.data.seals import NotSealed, key_of, refuse_row, seals_of
 
 Row = sa.Row[Any]

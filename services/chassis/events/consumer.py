@@ -31,7 +31,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import acting_as, is_organization, service_principal
 from services.chassis.calls.wire import from_timestamp
-from services.chassis.data.database import Database, is_transient, is_unprepared, sqlstate
+from services.chassis.data.database import Database
+from services.chassis.data.database_errors import is_transient, is_unprepared, sqlstate
 from services.chassis.data.letters import Letter, set_aside
 from services.chassis.data.once import first_delivery
 from services.chassis.data.positions import OutOfTurn, Position, record_held, record_position

@@ -10,7 +10,8 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from services.chassis.data.database import Database, is_transient
+from services.chassis.data.database import Database
+from services.chassis.data.database_errors import is_transient
 from services.chassis.data.letters import list_waiting
 from services.chassis.events.consumer import Subscription
 from services.chassis.process.health import Alarms, note_alarm

@@ -26,7 +26,8 @@ import nats.errors
 from nats.js import JetStreamContext
 from nats.js.errors import Error as JetStreamError
 
-from services.chassis.data.database import Database, driver_connection, is_contention, is_unreadable
+from services.chassis.data.database import Database, driver_connection
+from services.chassis.data.database_errors import is_contention, is_unreadable
 from services.chassis.data.leadership import Leadership
 from services.chassis.data.outbox import OUTBOX, SEALED_BESIDES
 from services.chassis.data.seals import Seals

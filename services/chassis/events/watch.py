@@ -16,7 +16,8 @@ import nats.errors
 from nats.js import JetStreamContext
 from nats.js.errors import Error as JetStreamError
 
-from services.chassis.data.database import Database, is_transient
+from services.chassis.data.database import Database
+from services.chassis.data.database_errors import is_transient
 from services.chassis.data.positions import Position, begin_position, count_deliveries_from, find_position
 from services.chassis.data.seals import NotSealed
 from services.chassis.events import streams

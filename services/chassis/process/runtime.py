@@ -27,7 +27,8 @@ from services.chassis.calls.grants import read_grants
 from services.chassis.calls.parties import Parties
 from services.chassis.calls.serving import add_servicer, interface_of
 from services.chassis.calls.tokens import ServiceIdentity, Verifier
-from services.chassis.data.database import Database, is_away
+from services.chassis.data.database import Database
+from services.chassis.data.database_errors import is_away
 from services.chassis.data.housekeeping import housekeeping
 from services.chassis.events import streams
 from services.chassis.events.backlog_watch import run_backlog_watch

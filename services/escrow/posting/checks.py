@@ -21,7 +21,8 @@ from asyncpg import Connection, Record
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.data.database import driver_connection, is_unreadable
+from services.chassis.data.database import driver_connection
+from services.chassis.data.database_errors import is_unreadable
 from services.chassis.data.seals import NotSealed, Seals, seals_of
 from services.escrow.domain.journal import NewEntry, PostingKey
 from services.escrow.store import journal

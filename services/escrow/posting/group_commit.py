@@ -18,7 +18,8 @@ from asyncpg.pool import PoolConnectionProxy
 from realco.escrow.v1 import journal_pb2 as pb
 
 from services.chassis.calls.answer import note_replayed
-from services.chassis.data.database import PINNED, Database, is_away, is_contention, sqlstate
+from services.chassis.data.database import Database, build_begin
+from services.chassis.data.database_errors import is_away, is_contention, sqlstate
 from services.chassis.process.loops import backoff_seconds
 from services.chassis.process.telemetry import current_traceparent, log
 from services.chassis.values.clock import Clock
@@ -32,7 +33,6 @@ from services.escrow.posting.checks import Checks
 BATCH_MAX = 1000
 WAITING_MAX = 10_000
 _ATTEMPTS_MAX = 5
-_BEGIN = f"SELECT set_config('app.org_id', $1, true), {PINNED}"
 _UNIQUE_VIOLATION = "23505"  # the same key came in by two escrow accounts at once: the next try sees the first
 
 
@@ -192,8 +192,7 @@ class Poster:
     async def _commit(self, connection: PoolConnectionProxy, batch: Sequence[_Unit]) -> None:
         entries = [entry for unit in batch for entry in unit.entries]
         try:
-            await connection.execute("BEGIN")
-            await connection.execute(_BEGIN, entries[0].org_id)
+            await connection.execute(build_begin(entries[0].org_id))
             seals, now = self._database.seals, self._clock.now()
             traceparent = batch[0].traceparent
             outcomes, booked = await booking.book(connection, entries, seals, now, traceparent, self._checks)

@@ -1,0 +1,66 @@
+"""What an error of PostgreSQL means: to be tried again, to be waited for, or to be mended.
+
+Errors come from SQLAlchemy, which wraps the driver's, and from the driver itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+_RETRY_WHOLE = frozenset({"40001", "40P01", "55P03"})
+
+
+def sqlstate(error: BaseException) -> str:
+    """PostgreSQL's five-letter code of an error from SQLAlchemy or asyncpg; empty where there is none."""
+    origin: Any = error.orig if isinstance(error, DBAPIError) else error
+    return str(getattr(origin, "sqlstate", None) or "")
+
+
+def is_contention(error: BaseException) -> bool:
+    """True where the transaction lost against another and the whole of it may simply be run again."""
+    return sqlstate(error) in _RETRY_WHOLE
+
+
+def is_away(error: BaseException) -> bool:
+    """True where the database cannot be reached or cannot serve just now: nothing is wrong with the work itself."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    state = sqlstate(error)
+    # 08 connection, 53 out of resources, 57P0x shutting down or starting, 25P03 idle too long, 25P04 open too long.
+    if state.startswith(("08", "53", "57P", "58")) or state in ("25P03", "25P04", "25006"):
+        return True
+    origin: Any = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(origin.__cause__, asyncpg.InterfaceError | OSError) and isinstance(error, DBAPIError):
+        return True
+    return isinstance(
+        error,
+        PoolTimeoutError
+        | OSError
+        | TimeoutError
+        | asyncpg.InterfaceError
+        | asyncpg.InternalClientError  # an answer cut off in the middle
+        | asyncpg.PostgresConnectionError,
+    )
+
+
+def is_unreadable(error: BaseException) -> bool:
+    """True where the database gave a value that no program can read: a time out of all years, JSON that is too deep."""
+    return isinstance(error, ValueError | OverflowError | RecursionError) and not isinstance(error, DBAPIError)
+
+
+# Of tables, columns, functions, types and schemas.
+_UNDEFINED = frozenset({"42P01", "42703", "42883", "42704", "3F000"})
+
+
+def is_unprepared(error: BaseException) -> bool:
+    """True where the database lacks what our statement names: its schema or a setting is wrong, whatever the data."""
+    return sqlstate(error) in _UNDEFINED
+
+
+def is_transient(error: BaseException) -> bool:
+    """True where trying again later may succeed without a change of code or data."""
+    return is_contention(error) or is_away(error)
