@@ -357,6 +357,7 @@ def test_money_that_arrives_in_a_frozen_account_waits_in_suspense(org: Organizat
         ],
         "investmentId": contribution["investmentId"],
     }
+    wait_for("the return risk to be over", lambda: org.read_held(offering["escrowAccountId"]), lambda held: held == 0)
     org.do_together(f"{path}/journal-entries", {"journalEntry": explained})
     assert minor_of(org.wait_until_funded(contribution, 400_00)["clearedAmount"]) == 400_00
     org.assert_books_balance(offering["escrowAccountId"])
