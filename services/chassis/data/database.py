@@ -85,6 +85,10 @@ def build_begin(
     )
 
 
+class _Undone(Exception):
+    """A rehearsal is over."""
+
+
 class Database:
     """The database of the service `name`, reached as the role of its requests and as its worker's.
 
@@ -170,6 +174,14 @@ class Database:
         organization = current_principal().org_id
         async with self._begin(self._requests, organization, isolation="REPEATABLE READ") as connection:
             yield connection
+
+    @asynccontextmanager
+    async def begin_rehearsal(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction of the caller's organization that is undone when the block ends, however it ends."""
+        with suppress(_Undone):
+            async with self.begin() as connection:
+                yield connection
+                raise _Undone
 
     @asynccontextmanager
     async def begin_for_all(self) -> AsyncIterator[AsyncConnection]:

@@ -97,7 +97,8 @@ async def once(
         RequestInFlight: the first request with this key still runs after a second.
     """
     if getattr(request, "validate_only", False):
-        return await _rehearse(database, run)
+        async with database.begin_rehearsal() as tx:
+            return await _run(tx, run)
     attempt = 0
     while True:
         attempt += 1
@@ -112,24 +113,10 @@ async def once(
         await asyncio.sleep(pause)
 
 
-async def _rehearse(database: Database, run: Callable[[AsyncConnection], Awaitable[R]]) -> R:
-    answer: list[R] = []
-    try:
-        async with database.begin() as tx:
-            answer.append(await _run(tx, run))
-            raise _Undo
-    except _Undo:
-        return answer[0]
-
-
 async def _run(tx: AsyncConnection, run: Callable[[AsyncConnection], Awaitable[R]]) -> R:
     response = await run(tx)
     await add_versions(tx, response)
     return response
-
-
-class _Undo(Exception):
-    """Rolls a transaction back that had nothing wrong with it."""
 
 
 async def _attempt(

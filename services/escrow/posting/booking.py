@@ -63,9 +63,8 @@ async def book_in(tx: AsyncConnection, entries: Sequence[NewEntry], now: datetim
 
 async def rehearse_booking(database: Database, entries: Sequence[NewEntry], now: datetime) -> list[Outcome]:
     """What booking these entries of one organization would answer; nothing is booked, and every key stays free."""
-    async with database.begin() as tx:
+    async with database.begin_rehearsal() as tx:
         outcomes, _ = await book(await driver_connection(tx), entries, database.seals, now)
-        await tx.rollback()
     return outcomes
 
 
