@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
 from services.chassis.values.approval import (
@@ -13,6 +16,16 @@ from services.chassis.values.approval import (
 )
 from services.chassis.values.errors import DomainError
 from services.chassis.values.explanation import Explanation
+
+
+class Drift(NamedTuple):
+    """The persons who had a part in an approval, and the parties that gain from it, by now."""
+
+    makers: frozenset[str]
+    beneficiary_party_ids: frozenset[str]
+
+    def join(self, makers: Iterable[str], beneficiary_party_ids: Iterable[str]) -> Drift:
+        return Drift(self.makers.union(makers), self.beneficiary_party_ids.union(beneficiary_party_ids))
 
 
 async def ask_facts(

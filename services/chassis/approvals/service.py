@@ -80,9 +80,7 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
                 read = await records.find_approval(tx, current_principal().org_id, request.approval_id)
             if read is None:
                 return await ask_facts(self._parties, None)
-            makers = await self._approvals.check_unchanged(read, now)
-            gaining = await self._approvals.list_beneficiaries(read, now)
-            facts = await ask_facts(self._parties, read, makers, gaining)
+            facts = await ask_facts(self._parties, read, *await self._approvals.ask_drift(read, now))
             if not request.validate_only:
                 await self._approvals.witness(
                     read,

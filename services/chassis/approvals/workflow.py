@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import messages, records
 from services.chassis.approvals.changes import ApprovalEvents
+from services.chassis.approvals.lapses import Drift
 from services.chassis.approvals.notary import Witnessed
 from services.chassis.approvals.requests import RequestKind, build_answer, find_result_id, name_kind_of
 from services.chassis.approvals.resources import ResourceKind
@@ -147,41 +148,38 @@ class Approvals:
             await rehearse()
             await self._witnessed.record_withdrawal(approval.kind, approval.resource_id)
 
-    async def check_unchanged(self, approval: Approval, now: datetime) -> frozenset[str]:
-        """What it would do is still what it would have done when it was asked for.
-
-        Returns:
-            Who had a part in it by now.
+    async def ask_drift(self, approval: Approval, now: datetime) -> Drift:
+        """Who made it and who gains from it by now. What it would do is still what it was when it was asked for: who
+        gains may have grown since, or anybody could end what others wait for by a cent of their own.
 
         Raises:
-            ContentChanged: it is not: whoever read it has read something else.
+            ContentChanged: it would do something else: whoever read it has read something else.
             DomainError: it cannot be said, for somebody who would have to be asked is away; or it cannot be done.
         """
-        if approval.kind in self._resources or not approval.is_open_at(now):
-            return approval.makers  # what waits by itself is moved as it was read
+        drift = Drift(approval.makers, approval.beneficiary_party_ids)
+        if not approval.is_open_at(now):
+            return drift
+        if (resource := self._resources.get(approval.kind)) is not None:  # it is moved as it was read
+            gaining = await resource.list_beneficiaries(approval.resource_id) if resource.list_beneficiaries else ()
+            return drift.join((), gaining)
         try:
-            return approval.makers | await self._compare(approval, now)
+            details = await self._compare(approval, now)
         except DomainError as refusal:
             if refusal.kind is not Kind.NOT_FOUND:
                 raise
-            return approval.makers  # what it is about is gone: it has failed once it is approved
+            return drift  # what it is about is gone: it has failed once it is approved
+        return drift.join(details.makers, details.beneficiary_party_ids)
 
-    async def list_beneficiaries(self, approval: Approval, now: datetime) -> frozenset[str]:
-        """Who gains from it by now. Those of a request are compared by `check_unchanged`. Raises: Unavailable."""
-        resource = self._resources.get(approval.kind)
-        if resource is None or resource.list_beneficiaries is None or not approval.is_open_at(now):
-            return approval.beneficiary_party_ids
-        return approval.beneficiary_party_ids | await resource.list_beneficiaries(approval.resource_id)
-
-    async def _compare(self, approval: Approval, now: datetime) -> frozenset[str]:
-        """Who made what a request would do now. Raises ContentChanged, or why that cannot be said."""
+    async def _compare(self, approval: Approval, now: datetime) -> ApprovalDetails:
+        """What a request would do now. Raises ContentChanged, or why that cannot be said."""
         request = self._read_request(approval)
         details = await self._requests[approval.kind].describe(request, now)
-        current = messages.to_content(approval.kind, approval.org_id, request, details, name="request")
+        as_asked = replace(details, beneficiary_party_ids=approval.beneficiary_party_ids)
+        current = messages.to_content(approval.kind, approval.org_id, request, as_asked, name="request")
         if hash_content(current) != approval.content_hash:
             message = "It would do something else now than when it was asked for: reject it, and ask for it again."
             raise ContentChanged(message, content_hash=hash_content(current))
-        return details.makers
+        return details
 
     async def rehearse(self, approved: Approval) -> None:
         """Whether it could be done now. Raises DomainError as the deed would."""
