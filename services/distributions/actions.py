@@ -49,10 +49,10 @@ def answer_offering(offering: Offering, now: datetime) -> offerings_pb2.Offering
 
 
 def answer_investment(offering: Offering, investment: Investment, now: datetime) -> offerings_pb2.Investment:
-    answer = to_investment(investment)
+    answer, alone = to_investment(investment), current_principal().confined
     answer.allowed_actions[:] = list_allowed_actions(
         offerings_pb2.Investment,
-        ("InvestmentsService/CancelInvestment", lambda: check_may_cancel(offering, investment, now)),
+        ("InvestmentsService/CancelInvestment", lambda: check_may_cancel(offering, investment, now, alone=alone)),
         ("InvestmentsService/ResendRefund", lambda: check_may_resend_refund(investment)),
     )
     return answer

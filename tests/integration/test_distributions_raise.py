@@ -150,21 +150,22 @@ async def test_terms_change_until_somebody_invests(service: DistributionsHarness
 
 
 @pytest.mark.parametrize(
-    ("exemption", "days", "accepted"),
+    ("exemption", "has_committed", "days", "accepted"),
     [
         # From Friday, 1 November 2024, five business days are over on the 8th.
-        (opb.Offering.REG_CF, 1, False),
-        (opb.Offering.REG_CF, 6, False),
-        (opb.Offering.REG_CF, 7, True),
-        (opb.Offering.REG_CF, 90, True),  # later than before: nobody loses time
-        (opb.Offering.REG_D_506B, 1, True),
+        (opb.Offering.REG_CF, True, 1, False),
+        (opb.Offering.REG_CF, False, 6, False),
+        (opb.Offering.REG_CF, True, 7, True),
+        (opb.Offering.REG_CF, True, 90, True),  # later than before: nobody loses time
+        (opb.Offering.REG_D_506B, True, 6, False),
+        (opb.Offering.REG_D_506B, False, 1, True),
     ],
 )
-async def test_a_deadline_brought_forward_leaves_investors_the_time_to_withdraw(
-    service: DistributionsHarness, exemption: opb.Offering.Exemption, days: int, accepted: bool
+async def test_an_earlier_deadline_gives_whoever_has_committed_notice(
+    service: DistributionsHarness, exemption: opb.Offering.Exemption, has_committed: bool, days: int, accepted: bool
 ) -> None:
     offering = await service.offering(100_00, exemption=exemption)
-    held = await service.invest(offering, "inv-001", 10_00, fund=False)
+    held = await service.invest(offering, "inv-001", 10_00, fund=False) if has_committed else None
     request = opb.UpdateOfferingRequest(offering_id=offering.offering_id)
     request.deadline_time.CopyFrom(to_timestamp(START + timedelta(days=days)))
     request.update_mask.paths.append("deadline_time")
@@ -176,10 +177,10 @@ async def test_a_deadline_brought_forward_leaves_investors_the_time_to_withdraw(
     with pytest.raises(DomainError) as refusal:
         await service.call(service.offerings.UpdateOffering, request)
     assert list(refusal.value.fields) == ["deadline_time"]
-    cancelled = await service.call(
-        service.investments.CancelInvestment, opb.CancelInvestmentRequest(investment_id=held.investment_id)
-    )
-    assert cancelled.status == opb.Investment.CANCELLED
+    if held is not None:
+        cancel = opb.CancelInvestmentRequest(investment_id=held.investment_id)
+        cancelled = await service.call(service.investments.CancelInvestment, cancel, "inv-001", "investor")
+        assert cancelled.status == opb.Investment.CANCELLED
 
 
 async def test_commitments_never_pass_the_maximum_however_many_come_at_once(service: DistributionsHarness) -> None:

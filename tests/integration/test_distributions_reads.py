@@ -108,8 +108,8 @@ async def test_what_a_caller_may_do_is_what_would_not_be_refused(service: Distri
     held = await service.invest(offering, "inv-001", 100_000_00)
     assert list((await service.get(held)).allowed_actions) == ["cancel"]
     service.clock.set(CLOSING)
-    assert list((await service.get(held)).allowed_actions) == []
     await service.close(offering)
+    assert list((await service.get(held)).allowed_actions) == []
     await service.work()
     assert list((await service.get(offering)).allowed_actions) == ["update", "create_distribution"]
 

@@ -206,6 +206,21 @@ async def test_an_investor_withdraws_until_48_hours_before_the_deadline(service:
     assert refusal.value.reason == "CANCELLATION_WINDOW_OVER"
 
 
+async def test_two_persons_of_staff_end_an_investment_when_its_investor_no_longer_may(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 60_00)
+    service.clock.set(START + timedelta(days=46))  # after the deadline
+    request = opb.GetInvestmentRequest(investment_id=held.investment_id)
+    for role, actions in (("investor", []), ("admin", ["cancel"])):
+        read = await service.call(service.investments.GetInvestment, request, "inv-001", role)
+        assert list(read.allowed_actions) == actions
+    cancel = opb.CancelInvestmentRequest(investment_id=held.investment_id)
+    await service.grant(await service.ask(service.investments.CancelInvestment, cancel))
+    assert (await service.get(held)).status == opb.Investment.CANCELLING
+
+
 async def test_a_contribution_that_comes_back_is_neither_funded_nor_cleared(service: DistributionsHarness) -> None:
     offering = await service.offering(100_00)
     held = await service.invest(offering, "inv-001", 60_00, fund=False)

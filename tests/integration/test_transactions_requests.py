@@ -165,6 +165,17 @@ async def test_why_money_cannot_be_received_has_a_code_with_its_facts_and_is_the
     assert await stored(service) == 0
 
 
+async def test_nothing_is_paid_after_the_deadline(service: TransactionsHarness) -> None:
+    """What is on its way goes on; neither a new contribution nor another attempt begins."""
+    declined = await service.deposit(suffix="93")
+    await service.work()
+    request = await service.deposit_request()
+    service.distributions.offering.deadline_time.FromDatetime(service.clock.now() - timedelta(seconds=1))
+    assert (await refused(service, IMPORT, "CreateTransaction", request)).reason == "OFFERING_NOT_OPEN"
+    retry = pb.RetryTransactionRequest(idempotency_key="again", transaction_id=declined.transaction_id)
+    assert (await refused(service, IMPORT, "RetryTransaction", retry)).reason == "OFFERING_NOT_OPEN"
+
+
 @pytest.mark.parametrize("status", sorted(set(Investment.Status.keys()) - {"STATUS_UNSPECIFIED", "PENDING"}))
 async def test_an_investment_that_is_not_pending_takes_no_contribution_new_retried_or_queued(
     service: TransactionsHarness, status: str

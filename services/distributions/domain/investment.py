@@ -101,8 +101,12 @@ def list_committed_parties(investments: Iterable[Investment]) -> frozenset[str]:
     return frozenset(each.party_id for each in investments if not each.is_withdrawn)
 
 
-def check_may_cancel(offering: Offering, investment: Investment, now: datetime) -> None:
-    """Whether the investor may withdraw the commitment.
+def check_may_cancel(offering: Offering, investment: Investment, now: datetime, *, alone: bool) -> None:
+    """Whether the commitment may be ended.
+
+    Args:
+        alone: The investor withdraws it. Two persons of staff may turn it down until a closing takes its money: else
+            one investor could keep the offering from closing.
 
     Raises: IllegalStatusChange, CancellationWindowOver.
     Source: 17 CFR 227.304(a). After a material change the investor may still decide.
@@ -112,7 +116,7 @@ def check_may_cancel(offering: Offering, investment: Investment, now: datetime) 
         message = "A closing of the offering takes its money."
         raise IllegalStatusChange(investment.status.value, InvestmentStatus.CANCELLING.value, message)
     cancellation_end_at = offering.deadline_at - CANCELLATION_STOPS_BEFORE_DEADLINE
-    if now > cancellation_end_at and investment.status is InvestmentStatus.PENDING:
+    if alone and now > cancellation_end_at and investment.status is InvestmentStatus.PENDING:
         raise CancellationWindowOver("Less than 48 hours are left.", cancellation_end_time=cancellation_end_at)
 
 

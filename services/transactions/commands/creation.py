@@ -61,7 +61,7 @@ async def ask_about_new_inflow(dependencies: Dependencies, request: pb.CreateTra
     if unknown is not None:
         return InflowVerdict(unknown)
     inflow = Inflow.of_request(request, current_principal().choose_party(request.party_id))
-    return await ask_about_inflow(inflow, dependencies.peers)
+    return await ask_about_inflow(inflow, dependencies.peers, dependencies.clock.now())
 
 
 async def create_transaction(

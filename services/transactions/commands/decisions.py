@@ -180,13 +180,14 @@ async def ask_about_inflow_again(dependencies: Dependencies, request: pb.RetryTr
     Raises:
         Unavailable, TransactionNotFound
     """
+    now = dependencies.clock.now()
     async with dependencies.database.begin() as tx:
         row = await _require_as_read(tx, request.transaction_id, request.etag)
     try:
-        check_may_retry(row, dependencies.clock.now())
+        check_may_retry(row, now)
     except DomainError:
         return InflowVerdict()
-    return await ask_about_inflow(Inflow.of_transaction(row), dependencies.peers)
+    return await ask_about_inflow(Inflow.of_transaction(row), dependencies.peers, now)
 
 
 async def retry_transaction(

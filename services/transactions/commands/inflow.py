@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from realco.distributions.v1.offerings_pb2 import Investment, Offering
 from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
@@ -61,8 +62,8 @@ class InflowVerdict:
             raise self.refusal
 
 
-async def ask_about_inflow(inflow: Inflow, peers: Peers) -> InflowVerdict:
-    """Asks escrow and distributions, outside of any transaction.
+async def ask_about_inflow(inflow: Inflow, peers: Peers, now: datetime) -> InflowVerdict:
+    """Asks escrow and distributions, outside of any transaction, whether an attempt of now could be received.
 
     Raises:
         Unavailable: one of them cannot be reached; nothing was written.
@@ -78,7 +79,7 @@ async def ask_about_inflow(inflow: Inflow, peers: Peers) -> InflowVerdict:
         if inflow.investment_id:
             _check_investment(inflow, investment)
         if offering is not None:
-            _check_offering(inflow, offering)
+            _check_offering(inflow, offering, now)
     except DomainError as refusal:
         return InflowVerdict(refusal)
     return InflowVerdict(None, investment)
@@ -110,7 +111,8 @@ def check_takes_contributions(investment: Investment | None) -> None:
         raise InvestmentNotPending(message, investment_id=investment.investment_id, status=status)
 
 
-def _check_offering(inflow: Inflow, offering: Offering) -> None:
+def _check_offering(inflow: Inflow, offering: Offering, now: datetime) -> None:
+    """What was committed in time may be paid until the deadline, and not after it."""
     if offering.escrow_account_id != inflow.escrow_account_id:
         named = inflow.field("escrow_account_id")
         raise EscrowAccountMismatch(
@@ -118,8 +120,9 @@ def _check_offering(inflow: Inflow, offering: Offering) -> None:
             fields={named: "is not that of the investment's offering"} if named else None,
             escrow_account_id=offering.escrow_account_id,
         )
-    if offering.status != Offering.OPEN:
-        status, deadline_at = Offering.Status.Name(offering.status), from_timestamp(offering.deadline_time)
+    deadline_at = from_timestamp(offering.deadline_time)
+    if offering.status != Offering.OPEN or now > deadline_at:
+        status = Offering.Status.Name(offering.status)
         raise OfferingNotOpen("The offering takes no contributions now.", status, deadline_at)
 
 

@@ -25,6 +25,7 @@ class MemoryDistributions:
         self.offering = pb.Offering(
             offering_id=new_id("off"), escrow_account_id=escrow_account_id, status=pb.Offering.OPEN
         )
+        self.offering.deadline_time.FromJsonString("2100-01-01T00:00:00Z")
         self.investments: dict[str, pb.Investment] = {}
         self.session = Session()  # in which it says that the next payouts were asked for
         self.orders: dict[str, PayoutOrder] = {}  # what it says that it ordered of transactions

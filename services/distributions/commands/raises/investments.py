@@ -82,8 +82,8 @@ async def cancel_investment(tx: AsyncConnection, request: pb.CancelInvestmentReq
     check_etag(request.etag, investment.etag)
     if investment.is_withdrawn:
         return answer_investment(offering, investment, now)
-    check_may_cancel(offering, investment, now)
     # An investor withdraws alone; what staff asks for is done when a second person approved it.
+    check_may_cancel(offering, investment, now, alone=current_principal().confined)
     shown_minor = await read_shown_minor(tx, CANCEL_INVESTMENT, investment.investment_id)
     await refunds.cancel_each(tx, [investment], now, shown_minor)
     ids = [investment.investment_id]

@@ -176,10 +176,11 @@ def _change_deadline(offering: Offering, request: pb.UpdateOfferingRequest, now:
 
 def _check_notice(offering: Offering, deadline_at: datetime, now: datetime) -> None:
     """Refuses an early close on short notice: until 48 hours before the new deadline investors may withdraw, so a
-    deadline of tomorrow would take that right away today. Source: 17 CFR 227.304(a) and (b).
+    deadline of tomorrow would take that right away today. Source: 17 CFR 227.304(a) and (b), which is kept towards
+    whoever has committed under another exemption, too.
     """
-    earliest = find_earliest_early_close(now.date())
-    if offering.exemption is Exemption.REG_CF and deadline_at.date() < earliest:
+    earliest, is_owed = find_earliest_early_close(now.date()), offering.committed_minor > 0
+    if (is_owed or offering.exemption is Exemption.REG_CF) and deadline_at.date() < earliest:
         raise InvalidField(
             "An early close needs five business days' notice.",
             fields={"deadline_time": f"must not be earlier than {earliest}: investors have five business days' notice"},
