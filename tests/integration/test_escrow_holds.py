@@ -13,7 +13,9 @@ from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.calls.wire import to_timestamp
+from services.chassis.values.errors import DomainError
 from services.escrow.commands.holds import let_hold_expire
+from services.escrow.domain import holds as rules
 from services.escrow.domain.chart import CHART, Direction
 from tests.support.escrow import NOW, Escrow, key, ledger_account, on, refusal, usd
 from tests.support.events import as_in_events
@@ -95,6 +97,26 @@ async def test_what_is_held_does_not_move(escrow, account):
     await escrow.post(account, (SUBSCRIPTION, 40), ("cash", -40))
     balance = await escrow.balance(account)
     assert (balance.posted, balance.held, balance.available) == (usd(60), usd(60), usd(0))
+
+
+async def test_one_person_has_so_many_open_holds_in_an_escrow_account_and_another_one_still_places_theirs(
+    escrow, account, monkeypatch
+):
+    monkeypatch.setattr(rules, "HOLDS_MAX", 3)
+
+    async def hold(_: int) -> holds_pb.Hold | tuple[str, dict[str, str]]:
+        try:
+            return await escrow.hold(account, SUBSCRIPTION, 1)
+        except DomainError as refused:
+            return refused.reason, refused.metadata
+
+    answers = await asyncio.gather(*map(hold, range(5)))
+    placed = [each for each in answers if isinstance(each, holds_pb.Hold)]
+    assert (len(placed), answers.count(("TOO_MANY_HOLDS", {"holds_max": "3"}))) == (3, 2)
+    await release(escrow, placed[0])
+    assert isinstance(await hold(0), holds_pb.Hold)
+    monkeypatch.setattr(escrow, "admin", Principal("another", "admin", escrow.admin.org_id))
+    assert isinstance(await hold(0), holds_pb.Hold)
 
 
 async def test_there_is_nothing_to_hold_on_an_account_that_was_never_used(escrow, account):

@@ -163,7 +163,7 @@ async def test_a_return_over_many_holds_asks_the_database_no_more_often_than_one
     def count(*_: Any) -> None:
         asked[-1] += 1
 
-    for number, minor in ((2, 45), (30, 3)):
+    for number, minor in ((2, 45), (20, 4)):
         account = await escrow.open()
         payment = Payment(account, "ESCROW_DEPOSIT", 100)
         await payment.happens(escrow, "SETTLED", "COMPLETED")

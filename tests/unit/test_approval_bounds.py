@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 import pytest
 
 from services.chassis.values import approval_bounds as bounds
-from services.chassis.values.approval import SUBJECT, VALIDITY, Approval, Comment, Status
+from services.chassis.values.approval import SUBJECT, VALIDITY, Approval, Comment, Status, mark_cancelled
 from services.chassis.values.approval_bounds import TooManyApprovals, TooManyComments, add_comment, check_may_ask
 from tests.support.approvals import NOW, WAITING
 
 DAY = timedelta(days=1)
-ENDED = replace(WAITING, status=Status.CANCELLED)
+ENDED = mark_cancelled(WAITING, WAITING.created_by, NOW)
 
 
 @pytest.mark.parametrize(
@@ -26,9 +26,20 @@ ENDED = replace(WAITING, status=Status.CANCELLED)
         (replace(WAITING, status=Status.EXECUTED), NOW, True),
         (replace(WAITING, status=Status.EXPIRED), NOW, True),
         (ENDED, NOW, False),
+        (replace(ENDED, decided_by="somebody else"), NOW, True),
         (ENDED, NOW + DAY, True),
     ],
-    ids=["waits", "time ran out", "never ends", "rejected", "done", "expired", "cancelled", "cancelled a day ago"],
+    ids=[
+        "waits",
+        "time ran out",
+        "never ends",
+        "rejected",
+        "done",
+        "expired",
+        "taken back",
+        "ended by another",
+        "taken back a day ago",
+    ],
 )
 def test_one_may_ask_once_more_when_one_of_those_that_wait_ended_and_a_day_after_it_was_cancelled(
     last: Approval, now: datetime, may_ask: bool

@@ -26,6 +26,7 @@ from services.chassis.values.approval import (
     add_yes,
     find_lapsed,
     hash_content,
+    mark_cancelled,
 )
 from services.chassis.values.approval_bounds import CANCELLED_COUNTS, check_may_ask
 from services.chassis.values.ids import new_id
@@ -190,4 +191,9 @@ class ApprovalEvents:
 
     async def _cancel(self, tx: AsyncConnection, approval: Approval, now: datetime) -> None:
         over = approval.status_at(now) is Status.EXPIRED
-        await self.save(tx, replace(approval, status=Status.EXPIRED if over else Status.CANCELLED), now)
+        ended = (
+            replace(approval, status=Status.EXPIRED)
+            if over
+            else mark_cancelled(approval, current_principal().person, now)
+        )
+        await self.save(tx, ended, now)

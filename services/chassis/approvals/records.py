@@ -135,12 +135,12 @@ async def lock_asked(
 async def list_asked(
     tx: AsyncConnection, org_id: str, kind: str, resource_id: str, created_by: str, cancelled_since: datetime
 ) -> list[Approval]:
-    """What a person asked for about a resource and nobody decided: what waits, and what was cancelled since then.
+    """What a person asked for about a resource and nobody else ended: what waits, and what they took back since then.
 
     Without what somebody wrote past this service: it keeps nobody from asking.
     """
-    is_cancelled = sa.and_(_c.status == Status.CANCELLED, _c.updated_at > cancelled_since)
-    undecided = (_c.created_by == created_by, sa.or_(_c.status == Status.PENDING, is_cancelled))
+    taken_back = (_c.status == Status.CANCELLED, _c.decided_by == created_by, _c.updated_at > cancelled_since)
+    undecided = (_c.created_by == created_by, sa.or_(_c.status == Status.PENDING, sa.and_(*taken_back)))
     return keep_readable(tx, await tx.execute(_selecting_about(org_id, kind, resource_id).where(*undecided)))
 
 

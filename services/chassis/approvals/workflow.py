@@ -45,6 +45,7 @@ from services.chassis.values.approval import (
     check_no,
     check_pending,
     hash_content,
+    mark_cancelled,
 )
 from services.chassis.values.approval_bounds import add_comment, find_met_bound
 from services.chassis.values.errors import DomainError, InvalidField, Kind
@@ -277,9 +278,10 @@ class Approvals:
         check_pending(approval, now, Status.CANCELLED)
         if self._must_be_decided(approval):
             raise ApprovalNotCancellable("What it is about waits until somebody decides.")
-        if current_principal().person not in approval.makers:
+        person = current_principal().person
+        if person not in approval.makers:
             raise NotAMaker("Only who made it takes it back; you may reject it.")
-        return await self._end(tx, replace(approval, status=Status.CANCELLED), "taken back", now)
+        return await self._end(tx, mark_cancelled(approval, person, now), "taken back", now)
 
     async def comment(
         self, tx: AsyncConnection, request: approvals_pb2.CommentApprovalRequest, now: datetime

@@ -364,6 +364,11 @@ def add_yes(approval: Approval, yes: Approver, facts: ApprovalFacts, needed: int
     return after if note is None else replace(after, comments=(*after.comments, Comment(person, note, now)))
 
 
+def mark_cancelled(approval: Approval, person: str, now: datetime) -> Approval:
+    """Taken back by `person`, or what it is about is not what it was by an act of theirs."""
+    return replace(approval, status=Status.CANCELLED, decided_by=person, decided_at=now)
+
+
 def check_no(approval: Approval, now: datetime, person: str) -> None:
     """Whether this person may reject it now.
 

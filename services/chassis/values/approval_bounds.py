@@ -15,7 +15,8 @@ from services.chassis.values.errors import DomainError, Kind
 
 # Of one maker and one kind, about one resource.
 OPEN_MAX = 20
-# What waits no more is read for two weeks (records.py), so who asks and takes it back does not do so without end.
+# What waits no more is read for two weeks (records.py), so who asks and takes it back does not do so without end. What
+# another person's act ended counts for nothing: else that person alone would keep this one from asking.
 CANCELLED_COUNTS = timedelta(days=1)
 COMMENTS_MAX = 100
 COMMENTS_OF_PERSON_MAX = 20
@@ -34,18 +35,21 @@ class TooManyComments(DomainError):
 def check_may_ask(asked: Iterable[Approval], now: datetime) -> None:
     """
     Args:
-        asked: What the person asked for of one kind about one resource.
+        asked: What one person asked for of one kind about one resource.
 
     Raises: TooManyApprovals.
     """
     if sum(_counts_at(each, now) for each in asked) >= OPEN_MAX:
-        message = f"You have asked for this {OPEN_MAX} times, and nobody has decided it: wait until somebody does."
+        message = (
+            f"You have asked for this {OPEN_MAX} times: it waits, or you took it back within a day. Wait until somebody"
+            " decides, or for a day."
+        )
         raise TooManyApprovals(message, approvals_max=OPEN_MAX)
 
 
 def _counts_at(approval: Approval, now: datetime) -> bool:
     if approval.status is Status.CANCELLED:
-        return approval.updated_at > now - CANCELLED_COUNTS
+        return approval.decided_by == approval.created_by and approval.updated_at > now - CANCELLED_COUNTS
     return approval.is_open_at(now)
 
 

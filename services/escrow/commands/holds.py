@@ -31,6 +31,7 @@ from services.chassis.values.refusals import (
 from services.escrow import actions, messages
 from services.escrow.domain import refusals
 from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind, line_of
+from services.escrow.domain.holds import check_may_hold_more
 from services.escrow.domain.journal import EntryType, NewEntry, build_key, credit, debit
 from services.escrow.messages import read_ledger_account
 from services.escrow.posting.booking import book_in
@@ -59,6 +60,9 @@ async def place_hold(tx: AsyncConnection, request: pb.PlaceHoldRequest, now: dat
     if not line_of(account.kind).may_be_held:
         fault = {"ledger_account.kind": "must be one of the credit side"}
         raise InvalidField("Only money that is owed to somebody can be held.", fields=fault)
+    principal = current_principal()
+    if not principal.service:
+        check_may_hold_more(await store.lock_open_count(tx, request.escrow_account_id, principal.person))
     row = await reserve_money(
         tx,
         request.escrow_account_id,

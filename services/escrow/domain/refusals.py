@@ -19,6 +19,12 @@ class _Refused(DomainError):
     kind = Kind.FAILED_PRECONDITION
 
 
+class TooManyHolds(_Refused):
+    """The person has as many open holds in the escrow account as one may."""
+
+    reason = "TOO_MANY_HOLDS"
+
+
 class InsufficientAvailableBalance(_Refused):
     reason = "INSUFFICIENT_AVAILABLE_BALANCE"
 

@@ -17,9 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.database import driver_connection
 from services.chassis.data.due import Due
+from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import build_values_table
-from services.chassis.data.seals import Seals, check_read_row, check_row, seal_of, seals_of
+from services.chassis.data.seals import Seals, check_read_row, check_row, keep_sealed, seal_of, seals_of
 from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind
 from services.escrow.tables import (
     escrow_accounts,
@@ -51,6 +52,17 @@ async def insert_hold(
     values |= place | {"end_digest": seals_of(tx).digest_proof(holds.name, *place.values())}
     seal = seal_of(tx, holds, {**values, "created_at": now})
     return HoldVerdict(*(await tx.execute(call, {**values, "now": now, "seal": seal})).one())
+
+
+async def lock_open_count(tx: AsyncConnection, escrow_account_id: str, person: str) -> int:
+    """How many holds of the person are open in the escrow account; until the end of the transaction none is added.
+
+    Without what somebody wrote past this service: it keeps nobody from holding.
+    """
+    await lock_name(tx, "holds", escrow_account_id, person)
+    table = holds.c
+    mine = (table.escrow_account_id == escrow_account_id, table.created_by == person, table.status == "PLACED")
+    return len(keep_sealed(tx, holds, await tx.execute(sa.select(holds).where(is_mine(holds), *mine))))
 
 
 async def save_end_of_hold(
