@@ -71,6 +71,7 @@ async def test_an_older_yes_does_not_undo_a_later_freeze(escrow: Escrow, is_hidd
     for name in ("a", "b"):
         unfreeze.idempotency_key = name
         asked.append(await escrow.ask("UnfreezeEscrowAccount", unfreeze))
+    await escrow.freeze(account)  # Again, in the same words: what was asked for waits all the same.
     await approve(escrow, asked[0])
     hide = "UPDATE approvals SET note = {} WHERE approval_id = '" + asked[1].approval_id + "'"
     async with escrow.database.begin(escrow.admin.org_id) as tx:

@@ -26,6 +26,7 @@ from services.escrow.domain.account import (
     check_empty,
     close,
     freeze,
+    is_frozen_so,
     may_change,
     unfreeze,
 )
@@ -94,8 +95,10 @@ async def freeze_escrow_account(
     tx: AsyncConnection, request: pb.FreezeEscrowAccountRequest, now: datetime
 ) -> pb.EscrowAccount:
     account = await _lock(tx, request)
-    await messages.APPROVAL_EVENTS.cancel_undoing(tx, _UNFREEZE, account.escrow_account_id, now)
-    return await _move(tx, account, freeze(account, request.note, current_principal().person, now), now)
+    person = current_principal().person
+    if not is_frozen_so(account, request.note, person):
+        await messages.APPROVAL_EVENTS.cancel_undoing(tx, _UNFREEZE, account.escrow_account_id, now)
+    return await _move(tx, account, freeze(account, request.note, person, now), now)
 
 
 async def unfreeze_escrow_account(

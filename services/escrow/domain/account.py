@@ -77,6 +77,11 @@ def freeze(account: EscrowAccount, note: str, person: str, now: datetime) -> Esc
     return replace(account, status=Status.FROZEN, freeze_note=note, frozen_at=now, frozen_by=person)
 
 
+def is_frozen_so(account: EscrowAccount, note: str, person: str) -> bool:
+    """Whether this person has frozen it already, in these words: to say so again is nothing new."""
+    return (account.status, account.freeze_note, account.frozen_by) == (Status.FROZEN, note, person)
+
+
 def unfreeze(account: EscrowAccount, person: str, now: datetime) -> EscrowAccount:
     no_longer = replace(account, freeze_note="", frozen_at=None, frozen_by=None)
     return replace(no_longer, status=Status.ACTIVE, unfrozen_at=now, unfrozen_by=person)
