@@ -10,13 +10,12 @@ from typing import Any
 from realco.compliance.v1 import events_pb2 as compliance_events
 from realco.escrow.v1 import events_pb2 as escrow_events
 from realco.transactions.v1 import events_pb2 as transactions_events
-from realco.transactions.v1 import transactions_pb2 as transactions
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.events.consumer import Delivery, Handler, Subscription
 from services.chassis.events.persons import record_persons_of
 from services.distributions.commands.payouts.outcomes import is_payout, record_outcome
-from services.distributions.commands.raises.contributions import record_contribution, record_entries
+from services.distributions.commands.raises.contributions import is_contribution, record_contribution, record_entries
 from services.distributions.domain.states import PayoutStatus
 
 
@@ -33,7 +32,7 @@ def _make_handler(payout_status: PayoutStatus) -> Handler:
         transaction, version = event.transaction, event.meta.aggregate_version
         if is_payout(transaction):
             await record_outcome(tx, transaction, version, payout_status, delivery.now)
-        elif transaction.type == transactions.Transaction.ESCROW_DEPOSIT and transaction.investment_id:
+        elif is_contribution(transaction):
             completed = isinstance(event, transactions_events.TransactionCompleted)
             await record_contribution(tx, transaction, version, completed, delivery.now)
 

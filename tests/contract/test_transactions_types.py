@@ -14,8 +14,11 @@ from google.protobuf.message import Message
 from realco.escrow.v1.postings_pb2 import BatchSubmitPayoutsRequest
 from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
+from realco.type.v1.money_pb2 import Money
 
 from services.chassis.events.consumer import Delivery
+from services.distributions.commands.payouts.outcomes import is_payout
+from services.distributions.commands.raises.contributions import is_contribution
 from services.distributions.domain.payout import PayoutType
 from services.escrow.domain.chart import ISSUER_PROCEEDS, line_of
 from services.escrow.domain.types import PAYOUTS_BY_SOURCE, UnknownTransactionType
@@ -25,6 +28,8 @@ from services.transactions.domain.types import TYPES
 
 SERVICES = Path(__file__).parents[2] / "services"
 TABLES = {"transactions/domain/types.py", "escrow/domain/types.py", "distributions/domain/payout.py"}
+OWN_ENUMS = {PayoutType.__name__}  # a table itself
+ONLY_TYPES = {name for name in TYPES if name.startswith("ESCROW_")}
 _FIELD: Any = validate_pb2.field
 RELEASED_TO = ISSUER_PROCEEDS.kind.value  # where a closing puts every subscription
 
@@ -80,15 +85,51 @@ def test_escrow_sets_aside_what_became_of_a_type_that_it_does_not_know(name):
             asyncio.run(handle(None, event(transaction=pb.Transaction(type=name)), delivery))
 
 
+@pytest.mark.parametrize("name", sorted(TYPES))
+def test_distributions_counts_whatever_brings_money_in_for_an_investment(name):
+    known = TYPES[name]
+    transaction = pb.Transaction(
+        type=name,
+        direction=Money.Direction.IN if known.is_debit else Money.Direction.OUT,
+        investment_id="inv_1" if known.is_for_investment or known.gives_back else None,
+    )
+    assert is_contribution(transaction) is known.is_for_investment
+    assert is_payout(transaction) is not known.is_debit
+
+
+def names_type(node: ast.AST, place: str) -> bool:
+    """Some names mean something else too, outside the service that makes transactions: entries of the book, sagas."""
+    match node:
+        case ast.Constant(value=str() as name):
+            return name in (TYPES if place.startswith("transactions/") else ONLY_TYPES)
+        case ast.Attribute(attr=name, value=ast.Attribute(attr=enum) | ast.Name(id=enum)) if enum not in OWN_ENUMS:
+            return name in (TYPES if enum in ("Transaction", "Type") else ONLY_TYPES)
+        case _:
+            return False
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("if transaction.type == transactions.Transaction.ESCROW_DEPOSIT: ...", True),
+        ("kind = pb.Transaction.REFUND", True),
+        ("kind = Txn.ESCROW_WITHDRAWAL", True),
+        ("kind = Txn.Type.DEPOSIT", True),
+        ("kind = 'ESCROW_DEPOSIT'", True),
+        ("kind = PayoutType.ESCROW_WITHDRAWAL", False),
+        ("kind = EntryType.DEPOSIT", False),
+    ],
+)
+def test_a_name_of_a_type_is_found_as_text_and_in_the_enum(line, names):
+    assert any(names_type(node, "distributions/subscribers.py") for node in ast.walk(ast.parse(line))) is names
+
+
 def test_no_other_file_names_a_type():
-    """Some names mean something else too, outside the service that makes transactions."""
-    only_types = {name for name in TYPES if name.startswith("ESCROW_")}
     named = [
-        f"{place}:{node.lineno} {node.value}"
+        f"{place}:{node.lineno} {ast.unparse(node)}"
         for file in SERVICES.rglob("*.py")
         if (place := str(file.relative_to(SERVICES))) not in TABLES and "migrations" not in file.parts
         for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.Constant)
-        and node.value in (set(TYPES) if place.startswith("transactions/") else only_types)
+        if names_type(node, place)
     ]
     assert named == [], f"ask the table of the service what holds for it: {sorted(TABLES)}"

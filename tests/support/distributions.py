@@ -17,6 +17,7 @@ from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1 import events_pb2 as escrow_events
 from realco.escrow.v1.journal_pb2 import JournalEntry as Entry
 from realco.type.v1.approval_pb2 import Approval
+from realco.type.v1.money_pb2 import Money
 
 from services.chassis.approvals.jobs import build_approval_jobs
 from services.chassis.approvals.service import ApprovalsServicer
@@ -210,6 +211,7 @@ class DistributionsHarness:
         return Txn(
             transaction_id=new_id("txn"),
             type=Txn.ESCROW_DEPOSIT,
+            direction=Money.Direction.IN,
             status=Txn.SETTLED,
             amount=usd(minor),
             escrow_account_id=offering.escrow_account_id,

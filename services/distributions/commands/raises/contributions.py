@@ -9,6 +9,7 @@ from datetime import datetime
 from realco.distributions.v1 import events_pb2 as events
 from realco.escrow.v1 import journal_pb2
 from realco.transactions.v1 import transactions_pb2 as transactions
+from realco.type.v1.money_pb2 import Money
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.process.telemetry import log
@@ -112,6 +113,11 @@ def sum_contributions(
             elif entry.type == _ENTRY.REFUND or undone:
                 found.refunded -= amount
     return booked
+
+
+def is_contribution(transaction: transactions.Transaction) -> bool:
+    """Whether it brings money in for an investment, whatever its type: one added tomorrow counts too."""
+    return transaction.direction == Money.Direction.IN and transaction.HasField("investment_id")
 
 
 async def record_contribution(
