@@ -15,6 +15,7 @@ from services.chassis.calls.auth import acting_as
 from services.chassis.calls.deadline import set_deadline
 from services.chassis.data.database import Database
 from services.chassis.data.database_errors import is_away, is_contention, sqlstate
+from services.chassis.data.lock_watch import LockWatch
 from services.chassis.process.boot import boot_check, run_boot_watch
 from services.chassis.values.errors import BootError
 from services.chassis.values.invariant import InvariantViolation
@@ -267,6 +268,7 @@ async def test_a_safe_database_passes_the_boot_check(database):
         ("app_url", "ALTER POLICY requests ON notes USING (true)", "table notes shows requests more than their own"),
         ("app_url", "GRANT TEMPORARY ON DATABASE {name} TO PUBLIC", "{app} may make temporary tables"),
         ("app_url", "GRANT CREATE ON SCHEMA public TO {app}", "{app} may make tables"),
+        ("app_url", "GRANT EXECUTE ON FUNCTION lo_create TO {worker}", "{worker} may make large objects"),
         ("app_url", "GRANT {worker} TO {app}", "{app} is a member of another role"),
         ("app_url", "ALTER ROLE {app} CREATEROLE", "{app} may make roles"),
         ("app_url", "ALTER ROLE {worker} SET lock_timeout = '9s'", "role {worker} lacks a setting"),
@@ -324,3 +326,19 @@ async def test_what_a_login_changes_of_its_own_settings_is_an_alarm_while_the_se
             await chassis.until(lambda: not alarms)
     assert [line["event"] for line in logged] == ["database_at_fault", "database_mended"]
     await database.dispose()
+
+
+async def test_a_table_that_a_login_keeps_locked_is_an_alarm_as_long_as_it_is(urls, database):
+    alarms = {}
+    watch = LockWatch(database, alarms, patience_seconds=0)
+    with capture_logs() as logged:
+        async with database.begin_for_all() as tx:
+            await tx.execute(sa.text("LOCK TABLE handled_requests IN SHARE MODE"))
+            await watch.look()
+            assert alarms == {"locks": "somebody keeps these tables from every write: handled_requests"}
+        await watch.look()
+    assert (alarms, [line["event"] for line in logged]) == ({}, ["tables_locked", "tables_unlocked"])
+    async with database.begin_for_all() as tx:
+        await tx.execute(sa.text("LOCK TABLE handled_requests IN SHARE MODE"))
+        await LockWatch(database, alarms).look()
+    assert alarms == {}, "a moment is nobody's trouble"

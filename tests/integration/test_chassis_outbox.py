@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 
 import asyncpg
 import pytest
@@ -18,6 +20,7 @@ from services.chassis.data.event_messages import PAYLOAD_BYTES_MAX
 from services.chassis.data.leadership import Leadership
 from services.chassis.events import relay
 from services.chassis.events.relay import relay_batch
+from services.chassis.events.streams import MESSAGE_ID, client_of
 from services.chassis.values.invariant import InvariantViolation
 from tests.support import chassis
 from tests.support.chassis_events import emit, event_named, relaying, unpublished
@@ -61,6 +64,26 @@ async def test_what_is_rolled_back_is_never_published(database, js, listener):
             await outbox.enqueue(tx, event_named("no", "e"), now=chassis.NOW)
         await emit(database, "yes")
         assert await listener.names(1) == ["yes"]
+
+
+async def test_an_acknowledgement_of_something_else_marks_no_event_as_published(database, js, listener, monkeypatch):
+    """Who has a password of the service may have what is answered to another message sent to where the relay waits."""
+    client, falsehoods = client_of(js), 2  # of the batch, and of the message alone
+    ask = client.request
+
+    async def answer(subject, *arguments, headers=None, **options):
+        nonlocal falsehoods
+        if headers is not None and MESSAGE_ID in headers and falsehoods:
+            falsehoods -= 1
+            return SimpleNamespace(data=json.dumps({"stream": "ESCROW", "seq": 1, "batch": "another", "count": 1}))
+        return await ask(subject, *arguments, headers=headers, **options)
+
+    monkeypatch.setattr(client, "request", answer)
+    async with relaying(database, js):
+        await emit(database, "told")
+        assert await listener.names(1) == ["told"]
+        await chassis.until(lambda: _all_published(database))
+    assert falsehoods == 0
 
 
 async def test_an_event_that_commits_late_is_not_skipped(database, js, listener):

@@ -145,6 +145,21 @@ async def test_what_somebody_else_keeps_is_noticed_and_handled_once_the_consumer
         await chassis.until(lambda: not inbox.faults)
 
 
+async def test_a_message_that_nobody_keeps_any_more_is_handled_though_it_was_missed_for_long(
+    database, js, inbox, monkeypatch
+):
+    """As after a load under which a delivery was lost: the consumer mends by itself, since it is still asked."""
+    monkeypatch.setattr(watch, "KEPT_SECONDS", 1)
+    somebody = await js.pull_subscribe_bind(inbox.durable, stream="ESCROW")
+    async with relaying(database, js):
+        await publish(database, "missed")
+    await somebody.fetch(1, timeout=5)
+    async with consuming(database, js, inbox):
+        await chassis.until(lambda: inbox.faults, seconds=NOTICED_SECONDS)
+        await chassis.until(lambda: inbox.order == ["missed"], seconds=30)
+        await chassis.until(lambda: not inbox.faults)
+
+
 async def test_a_message_that_a_process_of_ours_works_on_for_long_is_no_fault(database, js, inbox, monkeypatch):
     monkeypatch.setattr(watch, "KEPT_SECONDS", 0)
     eye = Watch(database, js, inbox.durable, "ESCROW", [f"{EVENT}.>"], {})

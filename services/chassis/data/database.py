@@ -46,6 +46,8 @@ ROLE_SETTINGS = {
     "jit": "off",
     "timezone": "UTC",
 }
+# What no role of a service may call: it would keep data outside of every table, right and seal.
+LARGE_OBJECT_MAKERS = ("lo_create(oid)", "lo_creat(integer)", "lo_from_bytea(oid, bytea)")
 _RAW_CONNECTIONS_MAX = 4
 _WORKER_CONNECTIONS_MAX = 6
 _CONNECT_SECONDS = 5

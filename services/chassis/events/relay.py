@@ -3,8 +3,9 @@
 - What is not marked is read, lowest id first; no position is remembered, so an event that commits late is never
   skipped (reliability rule c15). Who changes an aggregate holds its lock from before its event's id is drawn until the
   commit, so a lower id of the same aggregate is always committed, and read, before a higher one.
-- A row is marked after the stream acknowledged it. A crash or a lost answer publishes again under the same id; the
-  stream and, for certain, every consumer's inbox drop the repeat. What the stream says that it has, it must show.
+- A row is marked after the stream acknowledged its batch by an id that only this process knows. A crash or a lost
+  answer publishes again under the same id; the stream and, for certain, every consumer's inbox drop the repeat. What
+  the stream says that it has of a message alone, it must show.
 - What does not bear the seal of this service was put there past it, and is never published (data/seals.py). Only the
   process remembers which rows those are: what a table says of it, a login of the database could say of ours.
 - One relay at a time works for a database, whichever holds its row in `leaders`; it is safe if two do. So where events
@@ -244,25 +245,29 @@ def _is_ours(row: asyncpg.Record, seals: Seals) -> bool:
 
 async def _publish(js: JetStreamContext, area: str, messages: Sequence[Outgoing]) -> None:
     stream = stream_of_area(area).name
-    if len(messages) > 1:
-        try:
-            await publish_batch(js, stream, messages)
-            return
-        except BatchRefused as refusal:
-            # Usually the batch was stored before and its answer was lost, so the stream knows the ids.
-            log.info("batch_refused", stream=stream, messages=len(messages), reason=str(refusal))
+    try:
+        await publish_batch(js, stream, messages)
+        return
+    except BatchRefused as refusal:
+        # Usually the batch was stored before and its answer was lost, so the stream knows the ids.
+        log.info("batch_refused", stream=stream, messages=len(messages), reason=str(refusal))
     for message in messages:  # one after another: a failure must not let a later event overtake
         await _publish_one(js, stream, message)
 
 
 async def _publish_one(js: JetStreamContext, stream: str, message: Outgoing) -> None:
-    """An id that the stream knows proves nothing. What it has lost since, or stored otherwise, gets another one."""
+    """An id that the stream knows proves nothing. What it has lost since, or stored otherwise, gets another one.
+
+    Raises: nats.errors.Error: another message was acknowledged; send it again.
+    """
     attempt = message
-    while (known := await publish_one(js, stream, attempt)) is not None:
-        if await has_stored(js, stream, known, message):
-            return
-        log.error("event_published_again", stream=stream, event_id=message.headers[MESSAGE_ID], lost_at=known)
-        attempt = replace(message, headers=message.headers | {MESSAGE_ID: f"{message.headers[MESSAGE_ID]}:{known}"})
+    while not await has_stored(js, stream, (ack := await publish_one(js, stream, attempt)).sequence, message):
+        event_id = message.headers[MESSAGE_ID]
+        if not ack.is_duplicate:
+            log.error("event_not_stored", stream=stream, event_id=event_id, acknowledged=ack.sequence)
+            raise nats.errors.Error("the stream acknowledged another message")
+        log.error("event_published_again", stream=stream, event_id=event_id, lost_at=ack.sequence)
+        attempt = replace(message, headers=message.headers | {MESSAGE_ID: f"{event_id}:{ack.sequence}"})
 
 
 def _message(row: asyncpg.Record, area: str, key: EventKey) -> Outgoing:

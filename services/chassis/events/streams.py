@@ -11,7 +11,7 @@ import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import nats
@@ -145,7 +145,14 @@ class Outgoing:
 
 
 class BatchRefused(Exception):
-    """The stream took none of the batch."""
+    """The stream took none of the batch, or did not say so of this one."""
+
+
+class Acknowledged(NamedTuple):
+    """What an acknowledgement says of one message. Who has a password of ours can aim one of another message at us."""
+
+    sequence: int
+    is_duplicate: bool  # the stream knew the id already, and stored nothing
 
 
 async def publish_batch(js: JetStreamContext, stream: str, messages: Sequence[Outgoing]) -> None:
@@ -168,16 +175,17 @@ async def publish_batch(js: JetStreamContext, stream: str, messages: Sequence[Ou
     ack = json.loads(reply.data)
     if "error" in ack:
         raise BatchRefused(str(ack["error"].get("description", "")))
-    if ack.get("stream") != stream or ack.get("count") != len(messages):
+    # Nobody else knows the batch's id, so no acknowledgement of another batch is taken for this one's.
+    if (ack.get("stream"), ack.get("batch"), ack.get("count")) != (stream, batch, len(messages)):
         raise BatchRefused("the stream acknowledged something else")
 
 
-async def publish_one(js: JetStreamContext, stream: str, message: Outgoing) -> int | None:
-    """Publishes one message. Returns its number where the stream knew the id already, and stored nothing."""
+async def publish_one(js: JetStreamContext, stream: str, message: Outgoing) -> Acknowledged:
+    """Publishes one message. It counts as stored once `has_stored` says so."""
     ack = await js.publish(
         message.subject, message.payload, timeout=_PUBLISH_SECONDS, stream=stream, headers=dict(message.headers)
     )
-    return ack.seq if ack.duplicate else None
+    return Acknowledged(ack.seq, bool(ack.duplicate))
 
 
 async def has_stored(js: JetStreamContext, stream: str, sequence: int, message: Outgoing) -> bool:

@@ -1,7 +1,8 @@
 """A service's eye on one of its durable consumers: every two seconds it compares it with what it needs.
 
 While something is wrong with it or with its stream no message is taken, so that what passed unhandled is not left
-further behind, and the service is not ready. It tells NATS how far it has handled the stream while all is well, and
+further behind, and the service is not ready. Only a message that somebody keeps is waited for: it comes again to
+whoever takes, and nothing passes it. It tells NATS how far it has handled the stream while all is well, and
 what is wrong once something is: from there the provisioner makes the consumer anew. A server that does not answer
 proves nothing.
 """
@@ -55,13 +56,14 @@ class Watch:
         self._is_known = self._is_left_to_newer = False
         self._published = ("", "")
         self._withheld, self._withheld_since = 0, 0.0
+        self._is_only_kept = False
 
     async def is_sound(self) -> bool:
         """Whether messages may be taken: as it was found when it could last be asked about."""
         if time.monotonic() - self._checked_at >= self.check_seconds:
             self._is_known = await self._check() or self._is_known
-        at_fault = self._faults.keys() & {self._title, self._stream}
-        return self._is_known and not at_fault and not self._is_left_to_newer
+        hindering = {self._stream} if self._is_only_kept else {self._title, self._stream}
+        return self._is_known and not self._faults.keys() & hindering and not self._is_left_to_newer
 
     def doubt_consumer(self) -> None:
         """It must be asked about before it is believed again."""
@@ -76,9 +78,8 @@ class Watch:
             found = find_faults(self._wanted, info, handled)
             if found:  # another process may have handled more meanwhile
                 found = find_faults(self._wanted, info, await self._handled() or handled)
-            if info is not None and not found:
-                found = self._find_kept(info, handled)
-            if info is not None and not found:
+            kept = self._find_kept(info, handled) if info is not None and not found else []
+            if info is not None and not found and not kept:
                 await self._follow(info, handled)
         except (nats.errors.Error, JetStreamError, TimeoutError) as unknown:
             log.info("consumer_not_checked", consumer=self._title, error=type(unknown).__name__)
@@ -94,9 +95,9 @@ class Watch:
         is_left = info is not None and is_of_newer_release(self._wanted, info)
         if is_left and not self._is_left_to_newer:
             log.warning("consumer_left_to_newer_release", consumer=self._title)
-        self._is_left_to_newer = is_left
-        self._note(found)
-        await self._publish_position(found, handled)
+        self._is_left_to_newer, self._is_only_kept = is_left, bool(kept)
+        self._note([*found, *kept])
+        await self._publish_position([*found, *kept], handled)
         return True
 
     async def _handled(self) -> Position | None:

@@ -30,6 +30,7 @@ from services.chassis.calls.tokens import ServiceIdentity, Verifier
 from services.chassis.data.database import Database
 from services.chassis.data.database_errors import is_away
 from services.chassis.data.housekeeping import housekeeping
+from services.chassis.data.lock_watch import watch_locks
 from services.chassis.events import streams
 from services.chassis.events.backlog_watch import run_backlog_watch
 from services.chassis.events.consumer import Subscription, list_streams, run_subscription
@@ -191,11 +192,12 @@ class Runtime:
         subscriptions: Sequence[Subscription],
         jobs: Sequence[Job],
     ) -> list[asyncio.Task[None]]:
+        own = (housekeeping(self.database), watch_locks(self.database, self.alarms))
         work: dict[str, Coroutine[Any, Any, None]] = {
             "relay": run_relay(
                 self.database, self.js, self.name, self.event_key, self._quiet, self.faults, self.alarms
             ),
-            "jobs": run_jobs([*jobs, housekeeping(self.database)], self._quiet, self.work_due, self.alarms),
+            "jobs": run_jobs([*jobs, *own], self._quiet, self.work_due, self.alarms),
             "health": self._watch_health(health),
             "streams": run_stream_watch(self.js, list_streams(self.name, subscriptions), self._quiet, self.faults),
             "dead letters": run_letter_watch(self.database, subscriptions, self._quiet, self.alarms),

@@ -53,6 +53,9 @@ EVERYWHERE = {
     "a file written": "COPY (SELECT 1) TO '/tmp/realco_illegal'",
     "a file read": "SELECT pg_read_file('postgresql.conf')",
     "a large object from a file": "SELECT lo_import('/etc/hostname')",
+    "a large object": "SELECT lo_create(0)",
+    "a large object by its old name": "SELECT lo_creat(-1)",
+    "a large object of bytes": "SELECT lo_from_bytea(0, 'x')",
     "another's statements": "SELECT rolpassword FROM pg_authid",
     "a server's reload": "SELECT pg_reload_conf()",
     # what every service keeps
