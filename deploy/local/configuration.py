@@ -12,16 +12,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from deploy.local.clock import clock_file
 from deploy.local.identity import Identity
 from deploy.local.ports import LOOPBACK
 from deploy.local.secrets import private_folder, write_private
 from deploy.topology import BANK, GATEWAY, NATS_USER_NAMES, PROCESSES, PROVISIONER, SERVICE_NAMES
+from services.chassis.process.settings import Settings
+from services.transactions.providers.settings import ProviderSettings
 
 # Who approves what here, unless a developer says otherwise.
 _APPROVAL_POLICY = Path(__file__).with_name("approval_policy.json")
-# Set by a developer who tries a real provider, and passed on to the service that calls it.
-_PROVIDER_SECRETS = ("STRIPE_WEBHOOK_SECRET", "PLAID_CLIENT_ID", "PLAID_SECRET")
+# Set by a developer who tries a real provider, and handed on to the service that calls it; true for a secret.
+_PROVIDER_SETTINGS = {
+    name: field.annotation is SecretStr
+    for name, field in ProviderSettings.model_fields.items()
+    if name not in Settings.model_fields
+}
 
 # Who calls services, or is one.
 _HAVE_CERTIFICATES = (*SERVICE_NAMES, GATEWAY)
@@ -101,8 +109,8 @@ class Configuration:
         if process == "compliance":
             settings["API_TOKEN_KEY_FILE"] = str(folder / "api_token_key.pem")
         if process == "transactions":
+            settings |= {name.upper(): value for name, value in _read_provider_settings(secret=False).items()}
             settings["SANDBOX_BANK_URL"] = f"http://{LOOPBACK}:{self.ports[BANK]}"
-            settings |= {name: os.environ[name] for name in ("PLAID_BASE_URL",) if name in os.environ}
         if process in SERVICE_NAMES and (grants := os.environ.get("SERVICE_GRANTS_FILE")):
             settings["SERVICE_GRANTS_FILE"] = str(Path(grants).resolve())
         if process == PROVISIONER and "TEAMS_FILE" in os.environ:
@@ -156,8 +164,14 @@ class Configuration:
             files |= {"tls_certificate.pem": issued.certificate, "tls_key.pem": issued.key}
         if process == "compliance":
             files["api_token_key.pem"] = self.identity.api_token_key()
+        if process == "transactions":
+            files |= _read_provider_settings(secret=True)
         if process in ("transactions", BANK):
             files["sandbox_bank_webhook_secret"] = self.identity.webhook_secret()
-        if process == "transactions":
-            files |= {name.lower(): os.environ[name] for name in _PROVIDER_SECRETS if name in os.environ}
         return files
+
+
+def _read_provider_settings(*, secret: bool) -> dict[str, str]:
+    """What our own environment says of the providers."""
+    names = (name for name, is_secret in _PROVIDER_SETTINGS.items() if is_secret is secret)
+    return {name: os.environ[name.upper()] for name in names if name.upper() in os.environ}

@@ -48,7 +48,7 @@ class Instance:
     ) -> None:
         """`module` replaces `deploy.local` in `python -m deploy.local run …`; it takes the same arguments.
 
-        `environment` is what a developer would have set for it, such as STRIPE_WEBHOOK_SECRET.
+        `environment` is what a developer would have set for it, such as the secret of a provider's webhooks.
         """
         self.data_dir = Path(data_dir).resolve()
         self.identity = Identity(self.data_dir)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.transactions.providers.registry import ProviderSettings
+from services.transactions.providers.settings import ProviderSettings
 
 
 class Settings(ProviderSettings):

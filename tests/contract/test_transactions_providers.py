@@ -33,6 +33,18 @@ def test_no_text_names_a_provider_outside_of_its_package_and_the_table():
     assert found == []
 
 
+def test_what_runs_the_service_knows_no_provider_of_others():
+    """The sandbox is ours: whoever starts it says where it is. `manual` is a word of English."""
+    others = re.compile(rf"({'|'.join(set(PROVIDERS) - {'sandbox', 'manual'})})", re.IGNORECASE)
+    house = ROOT.parents[1]
+    found = []
+    for folder in (house / "deploy", house / "tests" / "support"):
+        for path in sorted(folder.rglob("*.py")):
+            texts = texts_of(ast.parse(path.read_text(encoding="utf-8")))
+            found += [f"{path.relative_to(house)}: {text}" for text in texts if others.search(text)]
+    assert found == [], "ask ProviderSettings, PROVIDERS or the registry"
+
+
 def test_every_provider_has_a_package_and_every_package_a_row():
     packages = {path.parent.name for path in (ROOT / "providers").glob("*/__init__.py")}
     assert packages == set(PROVIDERS)

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from google.api.httpbody_pb2 import HttpBody
 from joserfc.jwk import ECKey
+from pydantic import SecretStr
 from realco.transactions.v1 import transactions_pb2, webhooks_pb2
 from realco.transactions.v1.webhooks_pb2 import Webhook
 from sqlalchemy.exc import DBAPIError
@@ -27,7 +28,7 @@ from services.transactions.jobs.look_up import look_up_settled
 from services.transactions.jobs.start_queued import start_queued
 from services.transactions.jobs.submit_payments import submit_payments
 from services.transactions.providers.plaid.webhooks import PlaidWebhooks
-from services.transactions.providers.stripe.webhooks import StripeWebhooks
+from services.transactions.providers.settings import ProviderSettings
 from tests.e2e.providers import STRIPE_SECRET, Plaid, event, signed
 from tests.support.transactions import ADMIN, IMPORT, TransactionsHarness
 
@@ -37,7 +38,8 @@ PLAID_BODY = event("plaid", "item-1")
 
 @pytest.fixture
 async def service(service_database) -> TransactionsHarness:
-    return TransactionsHarness(await service_database("transactions"), stripe=StripeWebhooks(STRIPE_SECRET))
+    settings = ProviderSettings(stripe_webhook_secret=SecretStr(STRIPE_SECRET))
+    return TransactionsHarness(await service_database("transactions"), settings=settings)
 
 
 async def hook(service: TransactionsHarness, event_id: str, payment_id: str, kind: str = "payment.changed"):
@@ -350,7 +352,7 @@ async def test_only_a_genuine_plaid_webhook_is_believed(plaid: Plaid, body: byte
 
 
 async def test_a_genuine_plaid_webhook_is_stored_once(service: TransactionsHarness, plaid: Plaid) -> None:
-    service = TransactionsHarness(service.database, plaid=PlaidWebhooks(plaid.url))
+    service = TransactionsHarness(service.database, settings=ProviderSettings(plaid_base_url=plaid.url))
     verification = plaid.verification(PLAID_BODY)
     request = webhooks_pb2.ReceivePlaidWebhookRequest(body=HttpBody(data=PLAID_BODY), verification=verification)
     first = await service.ask(ADMIN, "ReceivePlaidWebhook", request)

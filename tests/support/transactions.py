@@ -33,20 +33,21 @@ from services.transactions.clients import ComplianceClient, DistributionsClient,
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.bank_accounts import COOL_DOWN
 from services.transactions.domain.payments import Payment, PaymentStatus
+from services.transactions.domain.rails import PROVIDERS
 from services.transactions.jobs import STEPS, TIMERS
 from services.transactions.jobs.look_up import look_up_settled, look_up_submitted
+from services.transactions.providers import manual, sandbox
 from services.transactions.providers.manual.orders import ManualOrders
-from services.transactions.providers.plaid.webhooks import PlaidWebhooks
 from services.transactions.providers.protocols import (
     Declined,
     OutcomeUnknown,
     PaymentOrder,
     ProviderEvent,
     Providers,
-    WebhookReader,
 )
+from services.transactions.providers.registry import build_webhook_readers
 from services.transactions.providers.sandbox.bank import SandboxBank
-from services.transactions.providers.stripe.webhooks import StripeWebhooks
+from services.transactions.providers.settings import ProviderSettings
 from services.transactions.tables import transactions
 from services.transactions.vault import Vault
 from tests.support.money import usd as usd
@@ -134,20 +135,20 @@ class TransactionsHarness:
     compliance: MemoryCompliance = field(default_factory=MemoryCompliance)
     distributions: MemoryDistributions = field(default_factory=lambda: MemoryDistributions(ESCROW_ACCOUNT))
     provider: SandboxBank | None = None
-    plaid: WebhookReader = field(default_factory=lambda: PlaidWebhooks(""))
-    stripe: WebhookReader = field(default_factory=lambda: StripeWebhooks(""))
+    settings: ProviderSettings = field(default_factory=ProviderSettings)
 
     def __post_init__(self) -> None:
         bank = self.provider or self.bank
+        asked = {name: bank for name, provider in PROVIDERS.items() if provider.is_asked_for_payments}
         self.escrow.open(escrow_account_id=ESCROW_ACCOUNT)
         self.dependencies = Dependencies(
             database=self.database,
             clock=self.clock,
             vault=Vault(bytes(32)),
             providers=Providers(
-                orders={"sandbox": bank, "manual": ManualOrders()},
-                look_ups={"sandbox": bank},
-                webhooks={"sandbox": self.bank, "stripe": self.stripe, "plaid": self.plaid},
+                orders={manual.NAME: ManualOrders(), **asked},
+                look_ups=asked,
+                webhooks={**build_webhook_readers(self.settings), sandbox.NAME: self.bank},
             ),
             peers=Peers(
                 escrow=EscrowClient(self.wire.open_channel(self.escrow)),

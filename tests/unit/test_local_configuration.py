@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from deploy.local.configuration import Configuration, DatabaseUrls, External
 from deploy.local.identity import Identity
@@ -15,6 +16,7 @@ from deploy.topology import INNER_PORTS, NATS_USER_NAMES, PROCESSES, SERVICE_NAM
 from services.chassis.calls.certificates import Certificates
 from services.chassis.data.approval_policy import read_policy
 from services.chassis.process.settings import Settings
+from services.transactions.providers.settings import ProviderSettings
 
 NAMES = [*(process.name for process in PROCESSES), *(f"migrate-{service}" for service in SERVICE_NAMES), "provisioner"]
 
@@ -90,6 +92,28 @@ def test_the_bank_and_transactions_share_the_webhook_secret(configuration: Confi
     ]
     assert found[0] == found[1]
     assert len(found[0]) >= 32
+
+
+def test_whatever_a_developer_says_of_a_provider_reaches_transactions_and_no_other_process(
+    configuration: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {name for name in ProviderSettings.model_fields if name not in Settings.model_fields}
+    for name in names:
+        monkeypatch.setenv(name.upper(), f"said-of-{name}")
+    told, files = {}, {}
+    for process in NAMES:
+        told[process] = configuration.environment(process)
+        files[process] = {file.name: file.read_text() for file in Path(told[process]["SECRETS_DIR"]).iterdir()}
+    said = {name: f"said-of-{name}" for name in names - {"sandbox_bank_url", "sandbox_bank_webhook_secret"}}  # ours
+    secrets = {name for name in said if ProviderSettings.model_fields[name].annotation is SecretStr}
+    assert {name: text for name, text in files["transactions"].items() if "said-of-" in text} == {
+        name: said[name] for name in secrets
+    }
+    assert {name: text for name, text in told["transactions"].items() if "said-of-" in text} == {
+        name.upper(): said[name] for name in said.keys() - secrets
+    }
+    for process in set(NAMES) - {"transactions"}:
+        assert "said-of-" not in " ".join([*files[process].values(), *told[process].values()])
 
 
 def test_what_other_services_were_granted_is_told_to_every_service_and_to_nobody_else(

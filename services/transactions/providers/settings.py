@@ -1,0 +1,18 @@
+"""What the providers of this process need to be told. A local instance hands on whatever stands here."""
+
+from __future__ import annotations
+
+from pydantic import SecretStr
+
+from services.chassis.process.settings import Settings
+
+
+class ProviderSettings(Settings):
+    """Where the providers are, and what proves that a webhook is theirs."""
+
+    sandbox_bank_url: str = ""
+    sandbox_bank_webhook_secret: SecretStr = SecretStr("")
+    stripe_webhook_secret: SecretStr = SecretStr("")
+    plaid_base_url: str = ""
+    plaid_client_id: str = ""
+    plaid_secret: SecretStr = SecretStr("")
