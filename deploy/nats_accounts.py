@@ -1,9 +1,9 @@
 """Who may do what on NATS: an account a service and a team, and the few subjects that cross between accounts.
 
 - The account EVENTS holds the streams of events and has no user: whatever reaches it crosses by a subject written here.
-- A service's account crosses to publish its own area's events and look at them, its durables' dead letters and
-  positions, to pull from, acknowledge and ask about its own durable consumers, and to ask how the streams are that it
-  reads and writes. It hears its inbox and nothing else.
+- A service's account crosses to publish its own area's events and look at them, to say how far its durables are and
+  what is wrong with them, to pull from, acknowledge and ask about its own durable consumers, and to ask how the streams
+  are that it reads and writes. It hears its inbox and nothing else.
 - A team's account holds copies of the streams, made by the server from a consumer in EVENTS that passes what the team
   was granted and nothing else. In its own account a team makes what consumers it likes.
 - The gateways' account is the place where they tell each other what they counted, and nothing crosses into it.

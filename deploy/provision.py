@@ -65,7 +65,7 @@ class Report:
 
 
 def stream_configurations(replicas: int = 1) -> list[StreamConfig]:
-    """One stream an area, one for what could not be handled, one for how far everybody is."""
+    """One stream an area, one for how far everybody is. What could not be handled is a row of its service (ADR 7)."""
     return [stream_configuration(stream, replicas) for stream in STREAMS]
 
 
