@@ -19,7 +19,6 @@ import realco
 from buf.validate import validate_pb2
 from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, MethodDescriptor
-from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message_factory import GetMessageClass
 from realco.type.v1 import approval_pb2, http_pb2, rules_pb2
 
@@ -27,7 +26,7 @@ import services
 from gateway import contracts
 from gateway.binding import Binding
 from services.chassis.calls import validation
-from services.chassis.calls.access import rules_of
+from services.chassis.calls.access import is_idempotent, is_read, rules_of
 from services.chassis.spelling.descriptors import has_option
 from services.chassis.values.errors import DomainError, Refused
 
@@ -157,19 +156,24 @@ def test_an_idempotency_key_is_a_header_over_rest(method):
 
 @pytest.mark.parametrize("method", METHODS, ids=by_name)
 def test_every_rpc_that_creates_or_moves_takes_an_idempotency_key(method):
-    reads = ("Get", "List", "BatchGet", "BatchEvaluate", "Receive")
     items = method.input_type.fields_by_name.get("items")
     holder = items.message_type if items is not None else method.input_type
-    idempotent_by_itself = method.GetOptions().idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN
-    if not (method.name.startswith((*reads, "Delete")) or idempotent_by_itself):
+    if not is_idempotent(method):
         assert "idempotency_key" in holder.fields_by_name
+
+
+@pytest.mark.parametrize("method", METHODS, ids=by_name)
+def test_what_only_reads_says_so_in_its_name_and_to_who_sends_it_again(method):
+    assert is_read(method) is method.name.startswith(("Get", "List", "BatchGet", "Check"))
 
 
 def changes_one_resource(method: MethodDescriptor) -> bool:
     """Over REST, and the resource is answered: whoever changes it has read its etag."""
     route = method.GetOptions().Extensions[annotations_pb2.http]  # type: ignore[index]
     creates = method.GetOptions().HasExtension(http_pb2.created)  # type: ignore[arg-type]
-    return bool(route.ListFields()) and not route.get and not creates and "etag" in method.output_type.fields_by_name
+    return (
+        bool(route.ListFields()) and not is_read(method) and not creates and "etag" in method.output_type.fields_by_name
+    )
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if changes_one_resource(method)], ids=by_name)

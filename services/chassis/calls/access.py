@@ -14,6 +14,7 @@ from typing import Any
 from google.api import annotations_pb2
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 from realco.type.v1 import access_pb2, approval_pb2
 
@@ -47,7 +48,7 @@ class Rule:
     services: frozenset[str]
     public: bool
     party_path: tuple[str, ...]
-    # It changes nothing: REST reaches it by GET.
+    # It changes nothing (`is_read`).
     reads_only: bool = False
     # The path of the route names the party: then no field of the request is to blame for it.
     party_in_route: bool = False
@@ -201,21 +202,33 @@ def _rule(method: MethodDescriptor) -> Rule:
         services,
         access.public,
         path,
-        reads_only=pattern == "get",
+        reads_only=is_read(method),
         party_in_route=in_route,
         passed_on_by=frozenset(access.passed_on_by),
         second_person=four_eyes.second_person,
         two_persons=four_eyes.two_persons,
         persons_only=access.persons_only or four_eyes.second_person,
-        scope=_name_scope(method, pattern) if pattern else "",
+        scope=_name_scope(method) if pattern else "",
         no=_find_no(method.input_type, access.says_no) if access.says_no else None,
     )
 
 
-def _name_scope(method: MethodDescriptor, verb: str) -> str:
+def is_read(method: MethodDescriptor) -> bool:
+    """Whether it changes nothing: REST reaches it by GET or, where it has no route, the contract says so."""
+    options: Any = method.GetOptions()
+    has_get = options.Extensions[annotations_pb2.http].WhichOneof("pattern") == "get"
+    return has_get or bool(options.idempotency_level == MethodOptions.NO_SIDE_EFFECTS)
+
+
+def is_idempotent(method: MethodDescriptor) -> bool:
+    """Whether it has no second effect, whatever the request says."""
+    return is_read(method) or bool(method.GetOptions().idempotency_level == MethodOptions.IDEMPOTENT)
+
+
+def _name_scope(method: MethodDescriptor) -> str:
     """The area that the RPC is in, and whether it writes there."""
     area = method.full_name.split(".")[1]
-    return f"{area}_{'read' if verb == 'get' else 'write'}".upper()
+    return f"{area}_{'read' if is_read(method) else 'write'}".upper()
 
 
 def _find_no(message: Descriptor, says_no: str) -> tuple[str, int]:

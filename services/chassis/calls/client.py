@@ -14,12 +14,11 @@ from functools import cache
 from typing import Any, TypeVar
 
 import grpc
-from google.api import annotations_pb2
 from google.protobuf import descriptor_pool
-from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 from grpc import aio
 
+from services.chassis.calls.access import is_idempotent
 from services.chassis.calls.auth import principal_or_none
 from services.chassis.calls.certificates import Certificates
 from services.chassis.calls.channels import open_channel
@@ -93,12 +92,8 @@ def may_be_sent_twice(method: str, request: Message) -> bool:
 
 
 @cache
-def _is_idempotent(method: str) -> bool:
-    """What REST reads with GET, or the contract calls idempotent."""
-    described = descriptor_pool.Default().FindMethodByName(method.removeprefix("/").replace("/", "."))
-    options: Any = described.GetOptions()
-    is_read = options.Extensions[annotations_pb2.http].WhichOneof("pattern") == "get"
-    return bool(is_read or options.idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN)
+def _is_idempotent(path: str) -> bool:
+    return is_idempotent(descriptor_pool.Default().FindMethodByName(path.removeprefix("/").replace("/", ".")))
 
 
 def _connection_failed(error: aio.AioRpcError) -> bool:
