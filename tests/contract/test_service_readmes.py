@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -68,3 +69,18 @@ def test_a_readme_names_the_jobs_of_its_service(service: Service) -> None:
     anything = SimpleNamespace(database=None, clock=None, faults={}, peers=None)
     jobs = import_module(f"services.{service.name}.jobs").build_jobs(anything)
     assert {job.name for job in jobs} <= set(re.findall(r"\w+", readme_of(service)))
+
+
+def test_the_page_of_the_chassis_names_its_packages_its_layers_and_files_that_are_there() -> None:
+    folder = ROOT / "services" / "chassis"
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    packages = {file.parent.name for file in folder.glob("*/__init__.py")}
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == packages
+    files = {str(file.relative_to(folder)) for file in folder.rglob("*.py")}
+    missing = [name for name in re.findall(r"`([a-z_]+/[a-z_]+\.py)`", page) if name not in files]
+    assert missing == []
+
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    [layers] = [each["layers"] for each in linter["contracts"] if each.get("containers") == ["services.chassis"]]
+    [drawn] = re.findall(r"^```\n(.*?)^```", page, re.M | re.S)
+    assert [line.split() for line in drawn.splitlines()] == [re.split(r" [|:] ", layer) for layer in layers]
