@@ -25,6 +25,7 @@ from services.escrow.domain.account import (
     may_place_hold,
     may_post,
 )
+from services.escrow.domain.holds import HoldStatus
 from services.escrow.domain.refusals import BalancesNotZero
 from services.escrow.store import escrow_accounts
 
@@ -48,7 +49,7 @@ async def answer_escrow_account(tx: AsyncConnection, account: EscrowAccount) -> 
 
 def answer_hold(row: Any) -> holds_pb.Hold:
     """From the hold's row with the currency and the status of its escrow account."""
-    may_end = row.status == "PLACED" and may_end_hold(Status(row.escrow_account_status))
+    may_end = row.status == HoldStatus.PLACED and may_end_hold(Status(row.escrow_account_status))
     actions = list_allowed_actions(
         holds_pb.Hold,
         ("HoldsService/CaptureHold", may_end),

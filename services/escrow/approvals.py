@@ -27,6 +27,7 @@ from services.escrow.domain import refusals
 from services.escrow.domain.account import EscrowAccount, Status
 from services.escrow.domain.beneficiaries import list_grown
 from services.escrow.domain.chart import DISTRIBUTABLE, Direction, LedgerAccount, LedgerAccountKind, line_of
+from services.escrow.domain.holds import HoldStatus
 from services.escrow.domain.journal import Layer, Leg, NewEntry, credit, debit
 from services.escrow.messages import APPROVAL_EVENTS, read_ledger_account
 from services.escrow.queries.beneficiaries import list_gaining
@@ -223,7 +224,7 @@ class _Details:
             request.escrow_account_id,
             amount=amount,
             beneficiary_party_ids=await self._list_gaining(request.escrow_account_id, [held]),
-            changes=(Change("status", hold.status, "RELEASED"),),
+            changes=(Change("status", hold.status, HoldStatus.RELEASED),),
         )
 
     async def _require_hold(self, escrow_account_id: str, hold_id: str) -> sa.Row[Any]:

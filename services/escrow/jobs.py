@@ -17,6 +17,7 @@ from services.chassis.events.stream_watch import Faults
 from services.chassis.process.jobs import WORK_SECONDS, Job
 from services.escrow.commands import holds
 from services.escrow.dependencies import NAME, Dependencies
+from services.escrow.domain.holds import HoldStatus
 from services.escrow.posting import checks
 from services.escrow.store import holds as store
 from services.escrow.store import journal
@@ -84,7 +85,7 @@ async def expire_holds(dependencies: Dependencies) -> int:
 
     async def end(tx: AsyncConnection, row: sa.Row[Any], _: datetime) -> None:
         now = dependencies.clock.now()  # many may end in one run, and the database takes no time of long ago
-        await holds.end_hold(tx, row.escrow_account_id, row.hold_id, "EXPIRED", now)
+        await holds.end_hold(tx, row.escrow_account_id, row.hold_id, HoldStatus.EXPIRED, now)
 
     return await do_due(dependencies.database, NAME, store.EXPIRED_HOLDS, dependencies.clock.now(), end)
 

@@ -36,6 +36,7 @@ from services.transactions.domain.explanations import (
 )
 from services.transactions.domain.refusals import BankAccountNotFound, TransactionNotFound, WebhookNotFound
 from services.transactions.domain.types import TYPES
+from services.transactions.domain.webhooks import WebhookStatus
 from services.transactions.messages import APPROVAL_EVENTS
 from services.transactions.store import bank_accounts as account_store
 from services.transactions.store import transactions as store
@@ -88,8 +89,8 @@ class _Details:
             transaction.escrow_account_id,
             amount=transaction.amount,
             beneficiary_party_ids=await list_beneficiaries(transaction, self._dependencies.peers),
-            changes=(Change("status", hook.status, "RECEIVED"),),
-            is_done=hook.status == "RECEIVED",
+            changes=(Change("status", hook.status, WebhookStatus.RECEIVED),),
+            is_done=hook.status == WebhookStatus.RECEIVED,
         )
 
     async def describe_transaction(self, approval: Approval, now: datetime) -> ApprovalDetails:

@@ -13,6 +13,7 @@ from services.chassis.data.leases import lease_columns
 from services.chassis.data.seals import sealed
 from services.transactions.domain.rails import RAILS
 from services.transactions.domain.types import TYPES
+from services.transactions.domain.webhooks import WebhookStatus
 
 metadata = sa.MetaData()
 
@@ -339,6 +340,6 @@ webhooks = sa.Table(
     sa.ForeignKeyConstraint(
         ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
     ),
-    _one_of("status", "RECEIVED", "APPLIED", "FAILED"),
+    _one_of("status", *WebhookStatus),
     sa.Index("webhooks_newest", "org_id", "created_at", "webhook_id"),
 )

@@ -1,7 +1,11 @@
 """The chart of accounts, the life of an escrow account, keys, and events that fit."""
 
-import pytest
+from datetime import UTC, datetime, timedelta
 
+import pytest
+from realco.escrow.v1.holds_pb2 import Hold
+
+from services.chassis.values.errors import InvalidField
 from services.chassis.values.invariant import InvariantViolation
 from services.chassis.values.moves import check_move
 from services.chassis.values.refusals import IllegalStatusChange
@@ -17,8 +21,15 @@ from services.escrow.domain.chart import (
     account_of_party,
     line_of,
 )
+from services.escrow.domain.holds import (
+    HoldStatus,
+    check_may_be_captured,
+    check_may_be_held,
+    check_may_end_at,
+    check_may_hold_more,
+)
 from services.escrow.domain.journal import Layer, credit, debit, digest_scope, mirror
-from services.escrow.domain.refusals import BalancesNotZero
+from services.escrow.domain.refusals import BalancesNotZero, TooManyHolds
 
 FEES = LedgerAccount(LedgerAccountKind.FEES)
 ACTIVE, FROZEN, LIQUIDATING, CLOSED = Status.ACTIVE, Status.FROZEN, Status.LIQUIDATING, Status.CLOSED
@@ -105,3 +116,33 @@ def test_a_key_is_of_its_whole_scope():
     keys = [digest_scope("a", "bc"), digest_scope("ab", "c"), digest_scope("abc"), digest_scope("a", "b", "c")]
     assert len(set(keys)) == 4
     assert digest_scope("a", "bc") == keys[0]
+
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+ADA, BEN = LedgerAccount(LedgerAccountKind.SUBSCRIPTION, "ada"), LedgerAccount(LedgerAccountKind.SUBSCRIPTION, "ben")
+
+
+def test_a_hold_has_the_statuses_that_the_contract_names():
+    assert {"STATUS_UNSPECIFIED", *HoldStatus} == set(Hold.Status.keys())
+
+
+@pytest.mark.parametrize(
+    ("check", "given", "verdict"),
+    [
+        (check_may_be_held, (ADA,), None),
+        (check_may_be_held, (CASH,), InvalidField),  # it follows the bank
+        (check_may_be_captured, (ADA, BEN), None),
+        (check_may_be_captured, (ADA, ADA), InvalidField),  # nothing would move
+        (check_may_end_at, (None, NOON), None),
+        (check_may_end_at, (NOON + timedelta(microseconds=1), NOON), None),
+        (check_may_end_at, (NOON, NOON), InvalidField),  # what ends by time is over from that instant on
+        (check_may_hold_more, (19,), None),
+        (check_may_hold_more, (20,), TooManyHolds),
+    ],
+)
+def test_what_may_be_held_and_how_it_may_end(check, given, verdict):
+    if verdict is None:
+        check(*given)
+    else:
+        with pytest.raises(verdict):
+            check(*given)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from realco.transactions.v1.webhooks_pb2 import Webhook
 
 from services.chassis.values.errors import DomainError
 from services.chassis.values.explanation import Explanation
@@ -30,6 +31,7 @@ from services.transactions.domain.explanations import (
 from services.transactions.domain.payments import Payment, PaymentStatus, find_difference, is_contradiction, list_moves
 from services.transactions.domain.states import NEXT, Status
 from services.transactions.domain.transaction import Transaction
+from services.transactions.domain.webhooks import WebhookStatus
 
 NOW = datetime(2024, 12, 2, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=180, seconds=1)
@@ -251,3 +253,7 @@ def test_a_payment_that_differs_from_the_order_is_not_ours(payment: Payment, wro
 ])  # fmt: skip
 def test_a_routing_number_has_a_right_check_digit(routing_number: str, real: bool) -> None:
     assert has_aba_digit(routing_number) is real
+
+
+def test_a_webhook_has_the_statuses_that_the_contract_names() -> None:
+    assert {"STATUS_UNSPECIFIED", *WebhookStatus} == set(Webhook.Status.keys())

@@ -15,7 +15,6 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data import outbox
 from services.chassis.process.telemetry import log
-from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
 from services.chassis.values.invariant import invariant
@@ -30,8 +29,15 @@ from services.chassis.values.refusals import (
 )
 from services.escrow import actions, messages
 from services.escrow.domain import refusals
-from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind, line_of
-from services.escrow.domain.holds import check_may_hold_more
+from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind
+from services.escrow.domain.holds import (
+    HoldStatus,
+    check_may_be_captured,
+    check_may_be_held,
+    check_may_end_at,
+    check_may_hold_more,
+    has_run_out,
+)
 from services.escrow.domain.journal import EntryType, NewEntry, build_key, credit, debit
 from services.escrow.messages import read_ledger_account
 from services.escrow.posting.booking import book_in
@@ -42,24 +48,18 @@ from services.escrow.store.holds import HoldVerdict
 
 _End = events.HoldCaptured | events.HoldReleased | events.HoldExpired
 
-_ENDS: Mapping[str, type[_End]] = {
-    "CAPTURED": events.HoldCaptured,
-    "RELEASED": events.HoldReleased,
-    "EXPIRED": events.HoldExpired,
+_ENDS: Mapping[HoldStatus, type[_End]] = {
+    HoldStatus.CAPTURED: events.HoldCaptured,
+    HoldStatus.RELEASED: events.HoldReleased,
+    HoldStatus.EXPIRED: events.HoldExpired,
 }
 
 
 async def place_hold(tx: AsyncConnection, request: pb.PlaceHoldRequest, now: datetime) -> pb.Hold:
     expires_at = from_timestamp(request.expire_time, "expire_time") if request.HasField("expire_time") else None
-    if expires_at is not None and expires_at <= now:
-        raise InvalidField(
-            "The hold would end before it began: expire_time must be in the future.",
-            fields={"expire_time": "must be in the future"},
-        )
+    check_may_end_at(expires_at, now)
     account = read_ledger_account(request.ledger_account, "ledger_account")
-    if not line_of(account.kind).may_be_held:
-        fault = {"ledger_account.kind": "must be one of the credit side"}
-        raise InvalidField("Only money that is owed to somebody can be held.", fields=fault)
+    check_may_be_held(account)
     principal = current_principal()
     if not principal.service:
         check_may_hold_more(await store.lock_open_count(tx, request.escrow_account_id, principal.person))
@@ -161,7 +161,7 @@ def _refuse_placing(
 async def release_hold(tx: AsyncConnection, request: pb.ReleaseHoldRequest, now: datetime) -> pb.Hold:
     hold = await _lock_as_read(tx, request)
     await check_book(tx, request.escrow_account_id, hold.escrow_account_entries)
-    return actions.answer_hold(await end_hold(tx, request.escrow_account_id, request.hold_id, "RELEASED", now))
+    return actions.answer_hold(await end_hold(tx, request.escrow_account_id, request.hold_id, HoldStatus.RELEASED, now))
 
 
 async def capture_hold(tx: AsyncConnection, request: pb.CaptureHoldRequest, now: datetime) -> pb.Hold:
@@ -171,13 +171,11 @@ async def capture_hold(tx: AsyncConnection, request: pb.CaptureHoldRequest, now:
     receiving = read_ledger_account(request.to_ledger_account, "to_ledger_account")
     if request.HasField("amount"):
         check_currency(request.amount.currency_code, hold.currency, "amount.currency_code")
-    if receiving == held:
-        fault = {"to_ledger_account": "must not be the one the hold is on"}
-        raise InvalidField("A capture moves the money: it must go to another ledger account.", fields=fault)
+    check_may_be_captured(held, receiving)
     captured = request.amount.amount_minor if request.HasField("amount") else hold.amount_minor
     # First the hold, so that what it held is free to move; then the money. Both or neither.
     row = await end_hold(
-        tx, request.escrow_account_id, request.hold_id, "CAPTURED", now, moved=Money(captured, hold.currency)
+        tx, request.escrow_account_id, request.hold_id, HoldStatus.CAPTURED, now, moved=Money(captured, hold.currency)
     )
     entry = NewEntry(
         org_id=principal.org_id,
@@ -200,7 +198,7 @@ async def end_hold(
     tx: AsyncConnection,
     escrow_account_id: str,
     hold_id: str,
-    status: str,
+    status: HoldStatus,
     now: datetime,
     *,
     moved: Money | None = None,
@@ -249,7 +247,7 @@ async def override_holds(
     verdicts = await store.save_overrides(tx, taken, now, returned_transaction_id)
     for (hold, taken_minor), verdict in zip(taken, verdicts, strict=True):
         if verdict.outcome != "done":
-            _refuse_ending(verdict, hold.escrow_account_id, "OVERRIDDEN", Money(taken_minor, hold.currency))
+            _refuse_ending(verdict, hold.escrow_account_id, HoldStatus.OVERRIDDEN, Money(taken_minor, hold.currency))
         log.warning(
             "hold_overridden",
             escrow_account_id=hold.escrow_account_id,
@@ -261,8 +259,7 @@ async def override_holds(
     last, last_taken_minor = taken[-1]  # of which alone something may be left
     rows = await store.list_holds(tx, last.escrow_account_id, [hold.hold_id for hold, _ in taken])
     await outbox.enqueue_all(tx, [events.HoldOverridden(hold=messages.to_hold(row)) for row in rows], now=now)
-    has_run_out = last.expires_at is not None and last.expires_at <= now
-    if last.amount_minor > last_taken_minor and not has_run_out:
+    if last.amount_minor > last_taken_minor and not has_run_out(last.expires_at, now):
         await reserve_money(
             tx,
             last.escrow_account_id,
@@ -289,7 +286,7 @@ async def let_hold_expire(
         await _publish(tx, events.HoldUpdated, escrow_account_id, hold_id, now)
 
 
-def _refuse_ending(verdict: HoldVerdict, escrow_account_id: str, status: str, moved: Money | None) -> NoReturn:
+def _refuse_ending(verdict: HoldVerdict, escrow_account_id: str, status: HoldStatus, moved: Money | None) -> NoReturn:
     match verdict.outcome:
         case "not_found":
             raise refusals.HoldNotFound()

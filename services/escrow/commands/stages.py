@@ -23,6 +23,7 @@ from services.escrow.commands import holds
 from services.escrow.domain import refusals
 from services.escrow.domain.account import Status
 from services.escrow.domain.chart import CASH, SUSPENSE, LedgerAccount, LedgerAccountKind
+from services.escrow.domain.holds import HoldStatus
 from services.escrow.domain.journal import Layer, Leg, NewEntry, PostingKey, build_key, find_first_key
 from services.escrow.domain.stages import (
     BookedPosition,
@@ -191,7 +192,7 @@ async def end_return_risk(
         return
     account_id, hold_id = transaction.escrow_account_id, _hold_id(transaction)
     try:
-        await holds.end_hold(tx, account_id, hold_id, "RELEASED", now, when_frozen=when_frozen)
+        await holds.end_hold(tx, account_id, hold_id, HoldStatus.RELEASED, now, when_frozen=when_frozen)
     except (refusals.HoldNotFound, IllegalStatusChange):
         return  # what was never at risk has none, and a person may have ended it
     except EscrowAccountFrozen:

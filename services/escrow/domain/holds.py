@@ -1,9 +1,25 @@
-"""Why money is held, and how often by one person."""
+"""The life of a hold: what may be held and until when, why, and how often by one person."""
 
 from __future__ import annotations
 
+from datetime import datetime
+from enum import StrEnum
+
+from services.chassis.values.errors import InvalidField
 from services.chassis.values.explanation import Explanation
+from services.escrow.domain.chart import LedgerAccount, line_of
 from services.escrow.domain.refusals import TooManyHolds
+
+
+class HoldStatus(StrEnum):
+    """A hold is PLACED, and ends once: its money moves or is free again, its time runs out, or the bank takes it."""
+
+    PLACED = "PLACED"
+    CAPTURED = "CAPTURED"
+    RELEASED = "RELEASED"
+    EXPIRED = "EXPIRED"
+    OVERRIDDEN = "OVERRIDDEN"
+
 
 # Open ones of a person in an escrow account. Two persons release each of them before a closing takes the money, so one
 # who places them without end would keep all others from it.
@@ -26,6 +42,34 @@ def explain_hold(reason: str, transaction_id: str | None) -> Explanation:
     statement, source = _REASONS[reason]
     operands = (("transaction", transaction_id),) if transaction_id else ()
     return Explanation(statement, rule=reason, operands=operands, source=source)
+
+
+def check_may_be_held(account: LedgerAccount) -> None:
+    """Raises InvalidField."""
+    if not line_of(account.kind).may_be_held:
+        fault = {"ledger_account.kind": "must be one of the credit side"}
+        raise InvalidField("Only money that is owed to somebody can be held.", fields=fault)
+
+
+def check_may_be_captured(held: LedgerAccount, receiving: LedgerAccount) -> None:
+    """Raises InvalidField."""
+    if receiving == held:
+        fault = {"to_ledger_account": "must not be the one the hold is on"}
+        raise InvalidField("A capture moves the money: it must go to another ledger account.", fields=fault)
+
+
+def has_run_out(expires_at: datetime | None, now: datetime) -> bool:
+    """Whether a hold that ends by itself then is over."""
+    return expires_at is not None and expires_at <= now
+
+
+def check_may_end_at(expires_at: datetime | None, now: datetime) -> None:
+    """Raises InvalidField."""
+    if has_run_out(expires_at, now):
+        raise InvalidField(
+            "The hold would end before it began: expire_time must be in the future.",
+            fields={"expire_time": "must be in the future"},
+        )
 
 
 def check_may_hold_more(open_count: int) -> None:

@@ -22,6 +22,7 @@ from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import build_values_table
 from services.chassis.data.seals import Seals, check_read_row, check_row, keep_sealed, seal_of, seals_of
 from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind
+from services.escrow.domain.holds import HoldStatus
 from services.escrow.tables import (
     escrow_accounts,
     holds,
@@ -61,7 +62,7 @@ async def lock_open_count(tx: AsyncConnection, escrow_account_id: str, person: s
     """
     await lock_name(tx, "holds", escrow_account_id, person)
     table = holds.c
-    mine = (table.escrow_account_id == escrow_account_id, table.created_by == person, table.status == "PLACED")
+    mine = (table.escrow_account_id == escrow_account_id, table.created_by == person, table.status == HoldStatus.PLACED)
     return len(keep_sealed(tx, holds, await tx.execute(sa.select(holds).where(is_mine(holds), *mine))))
 
 
@@ -69,7 +70,7 @@ async def save_end_of_hold(
     tx: AsyncConnection,
     escrow_account_id: str,
     hold_id: str,
-    status: str,
+    status: HoldStatus,
     now: datetime,
     resolved_by: str,
     *,
@@ -118,7 +119,14 @@ async def save_overrides(
     each, one = given.c, taken[0][0]
     ended = (
         sa.func.resolve_hold(
-            *(sa.literal(now, _TIME), one.org_id, one.escrow_account_id, each.hold_id, "OVERRIDDEN", each.moved_minor),
+            *(
+                sa.literal(now, _TIME),
+                one.org_id,
+                one.escrow_account_id,
+                each.hold_id,
+                HoldStatus.OVERRIDDEN,
+                each.moved_minor,
+            ),
             *(sa.true(), principal.person, each.proof, returned_transaction_id),
         )
         .table_valued("verdict", "subject", "available")
@@ -171,7 +179,7 @@ async def list_holds_of_persons(
     query = select_holds_with_account().where(
         is_mine(holds),
         table.escrow_account_id == escrow_account_id,
-        table.status == "PLACED",
+        table.status == HoldStatus.PLACED,
         table.transaction_id.is_(None),
         sa.tuple_(table.kind, table.party_id).in_([(each.kind.value, each.party_id) for each in accounts]),
     )
@@ -235,4 +243,6 @@ def _is_in_frozen_account() -> sa.ColumnElement[bool]:
 
 
 # Open holds whose time ran out. Those of frozen escrow accounts wait.
-EXPIRED_HOLDS = Due(holds, sa.and_(holds.c.status == "PLACED", sa.not_(_is_in_frozen_account())), holds.c.expires_at)
+EXPIRED_HOLDS = Due(
+    holds, sa.and_(holds.c.status == HoldStatus.PLACED, sa.not_(_is_in_frozen_account())), holds.c.expires_at
+)

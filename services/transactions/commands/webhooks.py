@@ -20,6 +20,7 @@ from services.transactions.domain.payments import Payment
 from services.transactions.domain.refusals import WebhookNotFound
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
+from services.transactions.domain.webhooks import WebhookStatus
 from services.transactions.providers.protocols import ProviderEvent
 from services.transactions.store import provider_payments, transactions
 from services.transactions.store import webhooks as store
@@ -68,9 +69,11 @@ async def apply_webhook(
     if row.status is Status.PROCESSING:
         return False
     failure = await _try_to_follow(tx, row, payment, now)
-    if hook.status != "RECEIVED":  # after a crash before the inbox was told, or by who wrote there: it decides nothing
+    if (
+        hook.status != WebhookStatus.RECEIVED
+    ):  # after a crash before the inbox was told, or by who wrote there: it decides nothing
         return True
-    outcome = {"status": "FAILED" if failure else "APPLIED", "failure": write_failure(failure)}
+    outcome = {"status": WebhookStatus.FAILED if failure else WebhookStatus.APPLIED, "failure": write_failure(failure)}
     await store.save_webhook(tx, hook, row.escrow_account_id, now, applied_at=now, **outcome)
     return True
 
@@ -97,8 +100,8 @@ async def replay_webhook(tx: AsyncConnection, request: pb.ReplayWebhookRequest, 
     transaction = await transactions.lock_transaction(tx, row.transaction_id)
     invariant(transaction is not None, "a webhook of an organization is about one of its transactions")
     assert transaction is not None
-    if row.status != "RECEIVED":
-        received = {"status": "RECEIVED", "failure": None, "applied_at": None}
+    if row.status != WebhookStatus.RECEIVED:
+        received = {"status": WebhookStatus.RECEIVED, "failure": None, "applied_at": None}
         row = await store.save_webhook(tx, row, transaction.escrow_account_id, now, **received)
     await store.save_due(tx, row.webhook_id)
     return answer_webhook(row)

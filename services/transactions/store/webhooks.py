@@ -18,6 +18,7 @@ from services.chassis.data.seals import seals_of
 from services.chassis.values.invariant import invariant
 from services.transactions import messages
 from services.transactions.domain.transaction import Transaction
+from services.transactions.domain.webhooks import WebhookStatus
 from services.transactions.tables import webhook_inbox, webhooks
 
 _i, _c = webhook_inbox.c, webhooks.c
@@ -78,7 +79,7 @@ async def lock_or_insert_webhook(
     names = ("webhook_id", "provider", "provider_event_id", "event_type", "created_at")
     values = {name: taken._mapping[name] for name in names}
     row = pg.insert(webhooks).values(
-        org_id=about.org_id, transaction_id=about.transaction_id, status="RECEIVED", **values
+        org_id=about.org_id, transaction_id=about.transaction_id, status=WebhookStatus.RECEIVED, **values
     )
     made = (await tx.execute(row.on_conflict_do_nothing().returning(webhooks))).one_or_none()
     if made is not None:
