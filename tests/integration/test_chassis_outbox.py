@@ -8,6 +8,7 @@ import time
 import uuid
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import unquote
 
 import asyncpg
 import pytest
@@ -52,6 +53,17 @@ async def test_an_event_is_published_with_everything_a_subscriber_needs(database
     assert uuid.UUID(meta.incarnation)
     message = listener.messages[0]
     await event_keys(tmp_path).check(message.subject, headers, message.data)  # it does not refuse
+
+
+def test_who_reads_cloudevents_reads_what_an_event_is_about_whatever_signs_its_id_has():
+    """Source: CloudEvents, NATS protocol binding 1.0.3, 3.1.3.2: readers decode a header once."""
+    person = 'jörg: 5% "x" 日本'
+    told = dict.fromkeys(("event_id", "scope", "aggregate_version", "traceparent"), "")
+    told |= {"event_type": "realco.compliance.v1.SessionsEnded", "org_id": "org_1", "payload": b""}
+    message = relay._message(told | {"aggregate_id": person, "occurred_at": chassis.NOW}, "compliance", event_key())
+    header = message.headers["ce-subject"]
+    assert header == "j%C3%B6rg:%205%25%20%22x%22%20%E6%97%A5%E6%9C%AC"
+    assert unquote(header) == person
 
 
 async def _all_published(database) -> bool:

@@ -21,6 +21,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from urllib.parse import quote
 
 import asyncpg
 import nats.errors
@@ -74,6 +75,8 @@ UPDATE outbox SET published_at = now(), proof = told.proof
 FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS told (org_id, id, proof)
 WHERE outbox.org_id = told.org_id AND outbox.id = told.id AND outbox.published_at IS NULL
 """
+# What a CloudEvents header of NATS says as it is; the rest, as in a person's id, is percent-encoded.
+_PLAIN = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
 # What this process found not to be ours, by id and event id: no login can change a row's seal, or what it covers.
 Foreign = set[tuple[int, uuid.UUID]]
 
@@ -281,7 +284,7 @@ def _message(row: asyncpg.Record, area: str, key: EventKey) -> Outgoing:
         "ce-type": row["event_type"],
         "ce-source": f"/realco/{area}",
         "ce-time": row["occurred_at"].isoformat(),
-        "ce-subject": row["aggregate_id"],
+        "ce-subject": quote(row["aggregate_id"], safe=_PLAIN),
         "ce-aggregateversion": str(row["aggregate_version"]),
         "ce-dataschema": f"urn:realco:proto:realco/{area}/v1/events.proto",
         "content-type": "application/protobuf",
