@@ -20,12 +20,11 @@ from services.escrow.domain.account import (
     Status,
     check_empty,
     may_change,
-    may_end_hold,
     may_move,
     may_place_hold,
     may_post,
 )
-from services.escrow.domain.holds import HoldStatus
+from services.escrow.domain.holds import Hold
 from services.escrow.domain.refusals import BalancesNotZero
 from services.escrow.store import escrow_accounts
 
@@ -47,15 +46,13 @@ async def answer_escrow_account(tx: AsyncConnection, account: EscrowAccount) -> 
     return messages.to_escrow_account(account, actions)
 
 
-def answer_hold(row: Any) -> holds_pb.Hold:
-    """From the hold's row with the currency and the status of its escrow account."""
-    may_end = row.status == HoldStatus.PLACED and may_end_hold(Status(row.escrow_account_status))
+def answer_hold(hold: Hold) -> holds_pb.Hold:
     actions = list_allowed_actions(
         holds_pb.Hold,
-        ("HoldsService/CaptureHold", may_end),
-        ("HoldsService/ReleaseHold", may_end),
+        ("HoldsService/CaptureHold", hold.may_end),
+        ("HoldsService/ReleaseHold", hold.may_end),
     )
-    return messages.to_hold(row, actions)
+    return messages.to_hold(hold, actions)
 
 
 def answer_journal_entry(head: Any, legs: Iterable[Any], status: str) -> journal_pb.JournalEntry:

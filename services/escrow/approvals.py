@@ -9,7 +9,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
-import sqlalchemy as sa
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
@@ -26,8 +25,8 @@ from services.escrow.dependencies import Dependencies
 from services.escrow.domain import refusals
 from services.escrow.domain.account import EscrowAccount, Status
 from services.escrow.domain.beneficiaries import list_grown
-from services.escrow.domain.chart import DISTRIBUTABLE, Direction, LedgerAccount, LedgerAccountKind, line_of
-from services.escrow.domain.holds import HoldStatus
+from services.escrow.domain.chart import DISTRIBUTABLE, Direction, LedgerAccount, line_of
+from services.escrow.domain.holds import Hold, HoldStatus
 from services.escrow.domain.journal import Layer, Leg, NewEntry, credit, debit
 from services.escrow.messages import APPROVAL_EVENTS, read_ledger_account
 from services.escrow.queries.beneficiaries import list_gaining
@@ -197,7 +196,7 @@ class _Details:
     async def describe_capture(self, request: holds_pb.CaptureHoldRequest, now: datetime) -> ApprovalDetails:
         hold = await self._require_hold(request.escrow_account_id, request.hold_id)
         held, receiving = (
-            LedgerAccount(LedgerAccountKind(hold.kind), hold.party_id),
+            hold.ledger_account,
             read_ledger_account(request.to_ledger_account, "to_ledger_account"),
         )
         minor = request.amount.amount_minor if request.HasField("amount") else hold.amount_minor
@@ -216,18 +215,17 @@ class _Details:
 
     async def describe_release(self, request: holds_pb.ReleaseHoldRequest, now: datetime) -> ApprovalDetails:
         hold = await self._require_hold(request.escrow_account_id, request.hold_id)
-        held = LedgerAccount(LedgerAccountKind(hold.kind), hold.party_id)
-        amount = Money(hold.amount_minor, hold.currency)
+        held = hold.ledger_account
         return ApprovalDetails(
-            f"Release a hold of {amount} on {held}",
+            f"Release a hold of {hold.amount} on {held}",
             request.hold_id,
             request.escrow_account_id,
-            amount=amount,
+            amount=hold.amount,
             beneficiary_party_ids=await self._list_gaining(request.escrow_account_id, [held]),
             changes=(Change("status", hold.status, HoldStatus.RELEASED),),
         )
 
-    async def _require_hold(self, escrow_account_id: str, hold_id: str) -> sa.Row[Any]:
+    async def _require_hold(self, escrow_account_id: str, hold_id: str) -> Hold:
         async with self._dependencies.database.begin() as tx:
             await self._require_account(tx, escrow_account_id)
             hold = await hold_store.find_hold(tx, escrow_account_id, hold_id)

@@ -17,11 +17,10 @@ from realco.escrow.v1 import journal_pb2 as journal_pb
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.calls.wire import to_explanation, to_money, to_optional_timestamp, to_timestamp
 from services.chassis.values.errors import InvalidField
-from services.chassis.values.etags import etag_of
 from services.chassis.values.money import Money
 from services.escrow.domain.account import EscrowAccount
 from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccountKind, line_of
-from services.escrow.domain.holds import explain_hold
+from services.escrow.domain.holds import Hold, explain_hold
 from services.escrow.domain.journal import EntryType, Layer, NewEntry
 from services.escrow.store.journal import Verdict
 
@@ -181,35 +180,28 @@ def to_ledger_account_balance(row: Any, currency: str) -> journal_pb.LedgerAccou
     )
 
 
-def to_hold(row: Any, actions: Iterable[str] = ()) -> holds_pb.Hold:
-    """A hold, from a row with its escrow account's currency."""
+def to_hold(hold: Hold, actions: Iterable[str] = ()) -> holds_pb.Hold:
     return holds_pb.Hold(
-        hold_id=row.hold_id,
-        escrow_account_id=row.escrow_account_id,
-        ledger_account=to_ledger_account(row.kind, row.party_id),
-        amount=to_money(Money(row.amount_minor, row.currency)),
-        captured_amount=to_money(Money(row.captured_minor, row.currency)),
-        overridden_amount=to_money(Money(row.overridden_minor, row.currency)),
-        status=row.status,
-        reason=row.reason,
-        transaction_id=row.transaction_id,
-        expire_time=to_optional_timestamp(row.expires_at),
-        create_time=to_timestamp(row.created_at),
-        resolve_time=to_optional_timestamp(row.resolved_at),
-        description=row.description or None,
-        created_by=row.created_by,
-        resolved_by=row.resolved_by,
-        replaces_hold_id=row.replaces_hold_id,
-        returned_transaction_id=row.returned_transaction_id,
-        external_id=row.external_id,
-        metadata=row.metadata,
-        explanation=to_explanation(explain_hold(row.reason, row.transaction_id)),
-        etag=etag_of_hold(row),
+        hold_id=hold.hold_id,
+        escrow_account_id=hold.escrow_account_id,
+        ledger_account=to_ledger_account(*hold.ledger_account),
+        amount=to_money(hold.amount),
+        captured_amount=to_money(Money(hold.captured_minor, hold.currency)),
+        overridden_amount=to_money(Money(hold.overridden_minor, hold.currency)),
+        status=hold.status,
+        reason=hold.reason,
+        transaction_id=hold.transaction_id,
+        expire_time=to_optional_timestamp(hold.expires_at),
+        create_time=to_timestamp(hold.created_at),
+        resolve_time=to_optional_timestamp(hold.resolved_at),
+        description=hold.description or None,
+        created_by=hold.created_by,
+        resolved_by=hold.resolved_by,
+        replaces_hold_id=hold.replaces_hold_id,
+        returned_transaction_id=hold.returned_transaction_id,
+        external_id=hold.external_id,
+        metadata=hold.metadata,
+        explanation=to_explanation(explain_hold(hold.reason, hold.transaction_id)),
+        etag=hold.etag,
         allowed_actions=actions,
     )
-
-
-def etag_of_hold(row: Any) -> str:
-    """What changes of a hold is when it ends: by itself at a time, or in a status that is its last."""
-    expires = 0 if row.expires_at is None else to_timestamp(row.expires_at).ToMicroseconds()
-    return etag_of(f"{row.hold_id}/{row.status}", expires)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import NoReturn
 
-import sqlalchemy as sa
 from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import holds_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -29,8 +28,9 @@ from services.chassis.values.refusals import (
 )
 from services.escrow import actions, messages
 from services.escrow.domain import refusals
-from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind
+from services.escrow.domain.chart import LedgerAccount
 from services.escrow.domain.holds import (
+    Hold,
     HoldStatus,
     check_may_be_captured,
     check_may_be_held,
@@ -63,7 +63,7 @@ async def place_hold(tx: AsyncConnection, request: pb.PlaceHoldRequest, now: dat
     principal = current_principal()
     if not principal.service:
         check_may_hold_more(await store.lock_open_count(tx, request.escrow_account_id, principal.person))
-    row = await reserve_money(
+    hold = await reserve_money(
         tx,
         request.escrow_account_id,
         account,
@@ -77,7 +77,7 @@ async def place_hold(tx: AsyncConnection, request: pb.PlaceHoldRequest, now: dat
         metadata=request.metadata,
         now=now,
     )
-    return actions.answer_hold(row)
+    return actions.answer_hold(hold)
 
 
 async def reserve_money(
@@ -97,8 +97,8 @@ async def reserve_money(
     metadata: Mapping[str, str] | None = None,
     created_by: str | None = None,
     replaces_hold_id: str | None = None,
-) -> sa.Row[Any]:
-    """Places a hold on a ledger account; its row.
+) -> Hold:
+    """Places a hold on a ledger account.
 
     Args:
         created_by: Who wanted it; None: the caller.
@@ -167,14 +167,14 @@ async def release_hold(tx: AsyncConnection, request: pb.ReleaseHoldRequest, now:
 async def capture_hold(tx: AsyncConnection, request: pb.CaptureHoldRequest, now: datetime) -> pb.Hold:
     principal = current_principal()
     hold = await _lock_as_read(tx, request)
-    held = LedgerAccount(LedgerAccountKind(hold.kind), hold.party_id)
+    held = hold.ledger_account
     receiving = read_ledger_account(request.to_ledger_account, "to_ledger_account")
     if request.HasField("amount"):
         check_currency(request.amount.currency_code, hold.currency, "amount.currency_code")
     check_may_be_captured(held, receiving)
     captured = request.amount.amount_minor if request.HasField("amount") else hold.amount_minor
     # First the hold, so that what it held is free to move; then the money. Both or neither.
-    row = await end_hold(
+    ended = await end_hold(
         tx, request.escrow_account_id, request.hold_id, HoldStatus.CAPTURED, now, moved=Money(captured, hold.currency)
     )
     entry = NewEntry(
@@ -191,7 +191,7 @@ async def capture_hold(tx: AsyncConnection, request: pb.CaptureHoldRequest, now:
         asks_for_seals=True,
     )
     await book_in(tx, [entry], now)
-    return actions.answer_hold(row)
+    return actions.answer_hold(ended)
 
 
 async def end_hold(
@@ -203,8 +203,8 @@ async def end_hold(
     *,
     moved: Money | None = None,
     when_frozen: bool = False,
-) -> sa.Row[Any]:
-    """Ends an open hold, once; its row.
+) -> Hold:
+    """Ends an open hold, once.
 
     Args:
         moved: What of it moves, since it was captured; None: nothing.
@@ -229,7 +229,7 @@ async def end_hold(
 
 
 async def override_holds(
-    tx: AsyncConnection, holds: Sequence[sa.Row[Any]], missing_minor: int, returned_transaction_id: str, now: datetime
+    tx: AsyncConnection, holds: Sequence[Hold], missing_minor: int, returned_transaction_id: str, now: datetime
 ) -> None:
     """Ends holds, in their order, until what a return takes is free to move. What one held besides is held anew.
 
@@ -257,13 +257,13 @@ async def override_holds(
             currency=hold.currency,
         )
     last, last_taken_minor = taken[-1]  # of which alone something may be left
-    rows = await store.list_holds(tx, last.escrow_account_id, [hold.hold_id for hold, _ in taken])
-    await outbox.enqueue_all(tx, [events.HoldOverridden(hold=messages.to_hold(row)) for row in rows], now=now)
+    overridden = await store.list_holds(tx, last.escrow_account_id, [hold.hold_id for hold, _ in taken])
+    await outbox.enqueue_all(tx, [events.HoldOverridden(hold=messages.to_hold(each)) for each in overridden], now=now)
     if last.amount_minor > last_taken_minor and not has_run_out(last.expires_at, now):
         await reserve_money(
             tx,
             last.escrow_account_id,
-            LedgerAccount(LedgerAccountKind(last.kind), last.party_id),
+            last.ledger_account,
             hold_id=new_id("hold"),
             amount_minor=last.amount_minor - last_taken_minor,
             currency=last.currency,
@@ -305,7 +305,7 @@ def _refuse_ending(verdict: HoldVerdict, escrow_account_id: str, status: HoldSta
             raise IllegalStatusChange(verdict.subject, status)
 
 
-async def _lock_as_read(tx: AsyncConnection, request: pb.CaptureHoldRequest | pb.ReleaseHoldRequest) -> sa.Row[Any]:
+async def _lock_as_read(tx: AsyncConnection, request: pb.CaptureHoldRequest | pb.ReleaseHoldRequest) -> Hold:
     """The hold that a request names; nobody else changes it, for nobody else changes its escrow account.
 
     Raises:
@@ -313,16 +313,16 @@ async def _lock_as_read(tx: AsyncConnection, request: pb.CaptureHoldRequest | pb
         EtagMismatch: it is not as it was when the request's etag was read.
     """
     await ESCROW_ACCOUNTS.lock(tx, request.escrow_account_id)
-    row = await _find(tx, request.escrow_account_id, request.hold_id)
-    check_etag(request.etag, messages.etag_of_hold(row))
-    return row
+    hold = await _find(tx, request.escrow_account_id, request.hold_id)
+    check_etag(request.etag, hold.etag)
+    return hold
 
 
-async def _find(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> sa.Row[Any]:
-    row = await store.find_hold(tx, escrow_account_id, hold_id)
-    if row is None:
+async def _find(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> Hold:
+    hold = await store.find_hold(tx, escrow_account_id, hold_id)
+    if hold is None:
         raise refusals.HoldNotFound()
-    return row
+    return hold
 
 
 async def _publish(
@@ -331,8 +331,8 @@ async def _publish(
     escrow_account_id: str,
     hold_id: str,
     now: datetime,
-) -> sa.Row[Any]:
-    """Publishes the hold as it now is: every change of one passes here. Returns its row."""
-    row = await _find(tx, escrow_account_id, hold_id)
-    await outbox.enqueue(tx, event(hold=messages.to_hold(row)), now=now)
-    return row
+) -> Hold:
+    """Publishes the hold as it now is: every change of one passes here."""
+    hold = await _find(tx, escrow_account_id, hold_id)
+    await outbox.enqueue(tx, event(hold=messages.to_hold(hold)), now=now)
+    return hold

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-import sqlalchemy as sa
 from realco.transactions.v1 import transactions_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -23,7 +21,7 @@ from services.escrow.commands import holds
 from services.escrow.domain import refusals
 from services.escrow.domain.account import Status
 from services.escrow.domain.chart import CASH, SUSPENSE, LedgerAccount, LedgerAccountKind
-from services.escrow.domain.holds import HoldStatus
+from services.escrow.domain.holds import Hold, HoldStatus
 from services.escrow.domain.journal import Layer, Leg, NewEntry, PostingKey, build_key, find_first_key
 from services.escrow.domain.stages import (
     BookedPosition,
@@ -100,7 +98,7 @@ class _Takeable:
     """
 
     available: Mapping[LedgerAccount, int]
-    holds: Mapping[LedgerAccount, Sequence[sa.Row[Any]]]  # of persons, in the order in which they are overridden
+    holds: Mapping[LedgerAccount, Sequence[Hold]]  # of persons, in the order in which they are overridden
 
     def count(self, account: LedgerAccount) -> int:
         return self.available.get(account, 0) + sum(hold.amount_minor for hold in self.holds.get(account, ()))

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from services.chassis.values.errors import InvalidField
+from services.chassis.values.etags import digest_of
 from services.chassis.values.explanation import Explanation
+from services.chassis.values.money import Money
+from services.chassis.values.times import write_time
+from services.escrow.domain.account import Status, may_end_hold
 from services.escrow.domain.chart import LedgerAccount, line_of
 from services.escrow.domain.refusals import TooManyHolds
 
@@ -19,6 +25,51 @@ class HoldStatus(StrEnum):
     RELEASED = "RELEASED"
     EXPIRED = "EXPIRED"
     OVERRIDDEN = "OVERRIDDEN"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A hold, and how its escrow account is."""
+
+    org_id: str
+    escrow_account_id: str
+    hold_id: str
+    ledger_account: LedgerAccount
+    currency: str
+    amount_minor: int
+    captured_minor: int
+    overridden_minor: int
+    status: HoldStatus
+    reason: str
+    description: str
+    transaction_id: str | None
+    external_id: str | None
+    metadata: Mapping[str, str]
+    expires_at: datetime | None
+    created_at: datetime
+    created_by: str
+    resolved_at: datetime | None
+    resolved_by: str | None
+    replaces_hold_id: str | None
+    returned_transaction_id: str | None
+    # Nobody ends it who cannot prove to be the service (chassis/data/seals.py).
+    end_digest: bytes
+    escrow_account_status: Status
+    escrow_account_entries: int  # how many are booked there
+
+    @property
+    def amount(self) -> Money:
+        return Money(self.amount_minor, self.currency)
+
+    @property
+    def may_end(self) -> bool:
+        """Whether it may be captured or released, or may expire."""
+        return self.status is HoldStatus.PLACED and may_end_hold(self.escrow_account_status)
+
+    @property
+    def etag(self) -> str:
+        """What changes of a hold is when it ends: by itself at a time, or in a status that is its last."""
+        return digest_of(self.hold_id, self.status, write_time(self.expires_at) if self.expires_at else "")
 
 
 # Open ones of a person in an escrow account. Two persons release each of them before a closing takes the money, so one

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 
 from realco.escrow.v1 import holds_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.paging import one_of, read_list
-from services.chassis.data.seals import keep_sealed
+from services.chassis.data.seals import keep_readable
 from services.escrow import actions, messages
 from services.escrow.domain.refusals import HoldNotFound
 from services.escrow.queries.escrow_accounts import require_escrow_account
@@ -19,10 +20,10 @@ from services.escrow.tables import holds
 
 async def get_hold(tx: AsyncConnection, request: pb.GetHoldRequest, _: datetime) -> pb.Hold:
     account = await require_escrow_account(tx, request.escrow_account_id)
-    row = await store.find_hold(tx, account.escrow_account_id, request.hold_id)
-    if row is None:
+    hold = await store.find_hold(tx, account.escrow_account_id, request.hold_id)
+    if hold is None:
         raise HoldNotFound()
-    return actions.answer_hold(row)
+    return actions.answer_hold(hold)
 
 
 async def list_holds(tx: AsyncConnection, request: pb.ListHoldsRequest, _: datetime) -> pb.ListHoldsResponse:
@@ -39,7 +40,7 @@ async def list_holds(tx: AsyncConnection, request: pb.ListHoldsRequest, _: datet
     )
     rows, token, previous = await read_list(tx, request, query, table.created_at, table.hold_id)
     return pb.ListHoldsResponse(
-        holds=[messages.to_hold(row) for row in keep_sealed(tx, holds, rows)],
+        holds=[messages.to_hold(hold) for hold in keep_readable(rows, partial(store.read_hold, tx))],
         next_page_token=token,
         previous_page_token=previous,
     )

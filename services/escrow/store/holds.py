@@ -15,14 +15,16 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.aggregates import read_fields
 from services.chassis.data.database import driver_connection
 from services.chassis.data.due import Due
 from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import build_values_table
 from services.chassis.data.seals import Seals, check_read_row, check_row, keep_sealed, seal_of, seals_of
+from services.escrow.domain.account import Status
 from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind
-from services.escrow.domain.holds import HoldStatus
+from services.escrow.domain.holds import Hold, HoldStatus
 from services.escrow.tables import (
     escrow_accounts,
     holds,
@@ -96,24 +98,21 @@ async def save_end_of_hold(
 
 
 async def save_overrides(
-    tx: AsyncConnection, taken: Sequence[tuple[sa.Row[Any], int]], now: datetime, returned_transaction_id: str
+    tx: AsyncConnection, taken: Sequence[tuple[Hold, int]], now: datetime, returned_transaction_id: str
 ) -> list[HoldVerdict]:
     """Ends holds of one escrow account that a return takes, each with how much of it: one statement for all.
 
     Args:
         taken: The holds as they were read with their seals.
     """
-    principal, seals = current_principal(), seals_of(tx)
+    principal = current_principal()
     given = build_values_table(
         ("hold_id", sa.Text(), [hold.hold_id for hold, _ in taken]),
         ("moved_minor", sa.BigInteger(), [moved_minor for _, moved_minor in taken]),
         (
             "proof",
             sa.LargeBinary(),
-            [
-                seals.prove(hold.end_digest, holds.name, hold.org_id, hold.escrow_account_id, hold.hold_id)
-                for hold, _ in taken
-            ],
+            [_prove(tx, hold) for hold, _ in taken],
         ),
     )
     each, one = given.c, taken[0][0]
@@ -137,12 +136,12 @@ async def save_overrides(
     return [verdicts[hold.hold_id] for hold, _ in taken]
 
 
-async def list_holds(tx: AsyncConnection, escrow_account_id: str, hold_ids: Sequence[str]) -> list[sa.Row[Any]]:
+async def list_holds(tx: AsyncConnection, escrow_account_id: str, hold_ids: Sequence[str]) -> list[Hold]:
     """These holds, in the order given. Raises: NotSealed."""
     named = sa.and_(holds.c.escrow_account_id == escrow_account_id, holds.c.hold_id.in_(hold_ids))
     found = await tx.execute(select_holds_with_account().where(is_mine(holds), named))
-    rows = {row.hold_id: check_row(tx, holds, row) for row in found}
-    return [rows[hold_id] for hold_id in hold_ids]
+    read = {row.hold_id: read_hold(tx, row) for row in found}
+    return [read[hold_id] for hold_id in hold_ids]
 
 
 async def save_expiry_of_hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str, at: datetime) -> bool:
@@ -154,27 +153,41 @@ async def save_expiry_of_hold(tx: AsyncConnection, escrow_account_id: str, hold_
 
 async def _prove_hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> bytes:
     """What the database asks of who ends the hold; of one that is not there, anything. Raises: NotSealed."""
-    row = await find_hold(tx, escrow_account_id, hold_id)
-    if row is None:
-        return b""
-    return seals_of(tx).prove(row.end_digest, holds.name, row.org_id, escrow_account_id, hold_id)
+    hold = await find_hold(tx, escrow_account_id, hold_id)
+    return b"" if hold is None else _prove(tx, hold)
 
 
-async def find_hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> sa.Row[Any] | None:
+def _prove(tx: AsyncConnection, hold: Hold) -> bytes:
+    return seals_of(tx).prove(hold.end_digest, holds.name, hold.org_id, hold.escrow_account_id, hold.hold_id)
+
+
+def read_hold(tx: AsyncConnection, row: sa.Row[Any]) -> Hold:
+    """A row of `select_holds_with_account` as a value. Raises: NotSealed: somebody else placed it."""
+    check_row(tx, holds, row)
+    return read_fields(
+        Hold,
+        row,
+        ledger_account=LedgerAccount(LedgerAccountKind(row.kind), row.party_id),
+        status=HoldStatus(row.status),
+        escrow_account_status=Status(row.escrow_account_status),
+    )
+
+
+async def find_hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> Hold | None:
     """Raises: NotSealed: somebody else placed it."""
     table = holds.c
     query = select_holds_with_account().where(
         is_mine(holds), table.escrow_account_id == escrow_account_id, table.hold_id == hold_id
     )
     row = (await tx.execute(query)).one_or_none()
-    return None if row is None else check_row(tx, holds, row)
+    return None if row is None else read_hold(tx, row)
 
 
 async def list_holds_of_persons(
     tx: AsyncConnection, escrow_account_id: str, accounts: Iterable[LedgerAccount]
-) -> dict[LedgerAccount, list[sa.Row[Any]]]:
+) -> dict[LedgerAccount, list[Hold]]:
     """Open holds that protect no transaction, so that a person placed them; the last placed first. Raises: NotSealed"""
-    found: dict[LedgerAccount, list[sa.Row[Any]]] = defaultdict(list)
+    found: dict[LedgerAccount, list[Hold]] = defaultdict(list)
     table = holds.c
     query = select_holds_with_account().where(
         is_mine(holds),
@@ -185,8 +198,8 @@ async def list_holds_of_persons(
     )
     newest_first = query.order_by(table.created_at.desc(), table.hold_id.desc())
     for row in await tx.execute(newest_first):
-        check_row(tx, holds, row)
-        found[LedgerAccount(LedgerAccountKind(row.kind), row.party_id)].append(row)
+        hold = read_hold(tx, row)
+        found[hold.ledger_account].append(hold)
     return found
 
 
