@@ -69,9 +69,8 @@ async def apply_webhook(
     if row.status is Status.PROCESSING:
         return False
     failure = await _try_to_follow(tx, row, payment, now)
-    if (
-        hook.status != WebhookStatus.RECEIVED
-    ):  # after a crash before the inbox was told, or by who wrote there: it decides nothing
+    # After a crash before the inbox was told, or by who wrote there: it decides nothing.
+    if hook.status != WebhookStatus.RECEIVED:
         return True
     outcome = {"status": WebhookStatus.FAILED if failure else WebhookStatus.APPLIED, "failure": write_failure(failure)}
     await store.save_webhook(tx, hook, row.escrow_account_id, now, applied_at=now, **outcome)
