@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from functools import partial
 
 from realco.escrow.v1 import holds_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.paging import one_of, read_list
-from services.chassis.data.seals import keep_readable
+from services.chassis.data.seals import keep_sealed
 from services.escrow import actions, messages
 from services.escrow.domain.refusals import HoldNotFound
 from services.escrow.queries.escrow_accounts import require_escrow_account
@@ -40,7 +39,7 @@ async def list_holds(tx: AsyncConnection, request: pb.ListHoldsRequest, _: datet
     )
     rows, token, previous = await read_list(tx, request, query, table.created_at, table.hold_id)
     return pb.ListHoldsResponse(
-        holds=[messages.to_hold(hold) for hold in keep_readable(rows, partial(store.read_hold, tx))],
+        holds=[messages.to_hold(hold) for hold in map(store.read_hold, keep_sealed(tx, holds, rows))],
         next_page_token=token,
         previous_page_token=previous,
     )

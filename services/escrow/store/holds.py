@@ -140,7 +140,7 @@ async def list_holds(tx: AsyncConnection, escrow_account_id: str, hold_ids: Sequ
     """These holds, in the order given. Raises: NotSealed."""
     named = sa.and_(holds.c.escrow_account_id == escrow_account_id, holds.c.hold_id.in_(hold_ids))
     found = await tx.execute(select_holds_with_account().where(is_mine(holds), named))
-    read = {row.hold_id: read_hold(tx, row) for row in found}
+    read = {row.hold_id: read_hold(check_row(tx, holds, row)) for row in found}
     return [read[hold_id] for hold_id in hold_ids]
 
 
@@ -161,9 +161,8 @@ def _prove(tx: AsyncConnection, hold: Hold) -> bytes:
     return seals_of(tx).prove(hold.end_digest, holds.name, hold.org_id, hold.escrow_account_id, hold.hold_id)
 
 
-def read_hold(tx: AsyncConnection, row: sa.Row[Any]) -> Hold:
-    """A row of `select_holds_with_account` as a value. Raises: NotSealed: somebody else placed it."""
-    check_row(tx, holds, row)
+def read_hold(row: sa.Row[Any]) -> Hold:
+    """From a row of `select_holds_with_account`."""
     return read_fields(
         Hold,
         row,
@@ -180,7 +179,7 @@ async def find_hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -
         is_mine(holds), table.escrow_account_id == escrow_account_id, table.hold_id == hold_id
     )
     row = (await tx.execute(query)).one_or_none()
-    return None if row is None else read_hold(tx, row)
+    return None if row is None else read_hold(check_row(tx, holds, row))
 
 
 async def list_holds_of_persons(
@@ -198,7 +197,7 @@ async def list_holds_of_persons(
     )
     newest_first = query.order_by(table.created_at.desc(), table.hold_id.desc())
     for row in await tx.execute(newest_first):
-        hold = read_hold(tx, row)
+        hold = read_hold(check_row(tx, holds, row))
         found[hold.ledger_account].append(hold)
     return found
 
