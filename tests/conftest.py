@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,8 @@ from services.chassis.process import telemetry
 from tests.support import databases, servers
 from tests.support.escrow import Escrow
 
+# Thousands of tests stay from the collection to the end: to look through them for garbage again and again finds none.
+gc.set_threshold(200_000, 20, 20)
 # A busy machine is slow; a law is not broken by that.
 settings.register_profile("realco", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("realco")

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 import asyncpg
 
 from deploy.topology import Database
-from services.chassis.data.database import LARGE_OBJECT_MAKERS, ROLE_SETTINGS
+from services.chassis.data.roles import LARGE_OBJECT_MAKERS, ROLE_SETTINGS
 
 _ITERATIONS = 4096  # PostgreSQL's own; our passwords are random, and more would slow down each sign-in
 

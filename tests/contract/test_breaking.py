@@ -308,7 +308,6 @@ def check(repository: Path) -> tuple[int, str]:
 def test_contracts_are_compared_with_their_last_release_from_the_first_one_on(repository: Path) -> None:
     file = repository / "protos" / "realco" / "escrow" / "v1" / "escrow_accounts.proto"
     released = file.read_text()
-    assert check(repository) == (0, "contracts: linted and formatted; there is no release yet to compare with\n")
     run_git(repository, "tag", "contracts-v1.0.0")
     # Later commits are compared with the release, not with one another: what the first allows, no sentence is about.
     for said, instead in (("max_len: 200", "max_len: 300"), ("        ADMIN,\n", "")):

@@ -12,12 +12,13 @@ from nats.js.api import DeliverPolicy
 from deploy.consumers import Consumer, consumers_of
 from deploy.local.nats import EVERYTHING, Nats
 from deploy.provision import provision
-from services.chassis.data.positions import OutOfTurn, Position, find_position, record_position, set_position
+from services.chassis.data.positions import OutOfTurn, find_position, record_position, set_position
 from services.chassis.events import streams, watch
 from services.chassis.events.losses import Losses
 from services.chassis.events.stored import stream_of_area
 from services.chassis.events.stream_watch import find_stream_faults
 from services.chassis.events.watch import Watch
+from services.chassis.values.position import Position
 from tests.support import chassis
 from tests.support.chassis_events import emit, relaying, running, unpublished
 from tests.support.event_keys import event_keys, signed

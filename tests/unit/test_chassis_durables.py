@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from nats.js.api import AckPolicy, DeliverPolicy
 
-from services.chassis.data.positions import Position
 from services.chassis.events.durables import configuration, find_faults, is_of_newer_release
+from services.chassis.values.position import Position
 
 MONEY, HOLDS = "realco.escrow.v1.JournalEntriesPosted.>", "realco.escrow.v1.HoldPlaced.>"
 WANTED = configuration("audit", [MONEY, HOLDS])

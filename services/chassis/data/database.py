@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.deadline import remaining_seconds
 from services.chassis.data.approval_policy import bind_policy, read_policy
+from services.chassis.data.roles import LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS
 from services.chassis.data.seals import Seals, bind_seals, read_data_keys
 from services.chassis.data.urls import connect, dsn_of, engine_of
 from services.chassis.process.settings import Settings
@@ -32,22 +33,8 @@ from services.chassis.values.invariant import invariant
 
 T = TypeVar("T")
 
-LOCK_TIMEOUT_MS = 2_000
-STATEMENT_TIMEOUT_MS = 10_000
 # A server that has not refused a statement by then will not answer it: it, or the way to it, is a black hole.
 COMMAND_SECONDS = STATEMENT_TIMEOUT_MS / 1000 + 2
-# Settings of the roles, not of a session: so any connection of a pooler serves any transaction. Whoever makes the
-# roles gives them these and no others; a service does not start otherwise.
-ROLE_SETTINGS = {
-    "statement_timeout": str(STATEMENT_TIMEOUT_MS),
-    "lock_timeout": str(LOCK_TIMEOUT_MS),
-    "idle_in_transaction_session_timeout": "5000",
-    # Our statements are short: compiling them costs more than it saves.
-    "jit": "off",
-    "timezone": "UTC",
-}
-# What no role of a service may call: it would keep data outside of every table, right and seal.
-LARGE_OBJECT_MAKERS = ("lo_create(oid)", "lo_creat(integer)", "lo_from_bytea(oid, bytea)")
 _RAW_CONNECTIONS_MAX = 4
 _WORKER_CONNECTIONS_MAX = 6
 _CONNECT_SECONDS = 5

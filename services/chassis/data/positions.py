@@ -6,7 +6,6 @@ would have events passed over.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,19 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.seals import NotSealed, check_row, seal_of
 from services.chassis.data.tables import handled_positions
+from services.chassis.values.position import Position
 
 _c = handled_positions.c
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """The last message of a stream that was handled: its number in the stream, and among the deliveries of the
-    consumer; and the number of the delivery that a process of ours is working on, if it has been for a while.
-    """
-
-    stream_sequence: int = 0
-    consumer_sequence: int = 0
-    held_sequence: int = 0
 
 
 class OutOfTurn(Exception):

@@ -35,7 +35,7 @@ from services.chassis.data.database import Database
 from services.chassis.data.database_errors import is_transient, is_unprepared, sqlstate
 from services.chassis.data.letters import Letter, set_aside
 from services.chassis.data.once import first_delivery
-from services.chassis.data.positions import OutOfTurn, Position, record_held, record_position
+from services.chassis.data.positions import OutOfTurn, record_held, record_position
 from services.chassis.data.retention import EVENT_AGE_DAYS_MAX
 from services.chassis.events import streams
 from services.chassis.events.durables import ACK_WAIT_SECONDS, HELD_SECONDS
@@ -49,6 +49,7 @@ from services.chassis.process.loops import backoff_seconds, repeat_work, wait_fo
 from services.chassis.process.telemetry import log
 from services.chassis.values.clock import Clock
 from services.chassis.values.errors import DomainError
+from services.chassis.values.position import Position
 
 ATTEMPTS_MAX = 7
 _ACK_SECONDS = 2.0

@@ -15,8 +15,8 @@ from typing import Any
 
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, ReplayPolicy
 
-from services.chassis.data.positions import Position
 from services.chassis.events.configurations import find_differences
+from services.chassis.values.position import Position
 
 # Deliveries are not limited: who consumes counts the attempts, and a limit would lose messages in a long outage.
 ACK_WAIT_SECONDS = 5

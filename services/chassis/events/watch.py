@@ -19,7 +19,7 @@ from nats.js.errors import Error as JetStreamError
 
 from services.chassis.data.database import Database
 from services.chassis.data.database_errors import is_transient
-from services.chassis.data.positions import Position, begin_position, count_deliveries_from, find_position
+from services.chassis.data.positions import begin_position, count_deliveries_from, find_position
 from services.chassis.data.seals import NotSealed
 from services.chassis.events import streams
 from services.chassis.events.durables import (
@@ -31,6 +31,7 @@ from services.chassis.events.durables import (
 )
 from services.chassis.events.stream_watch import CHECK_SECONDS, Faults
 from services.chassis.process.telemetry import CONSUMER_FAULTS, log
+from services.chassis.values.position import Position
 
 
 class Watch:

@@ -12,8 +12,9 @@ from collections.abc import Callable
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.data.database import LARGE_OBJECT_MAKERS, ROLE_SETTINGS, Database
+from services.chassis.data.database import Database
 from services.chassis.data.database_errors import is_away, sqlstate
+from services.chassis.data.roles import LARGE_OBJECT_MAKERS, ROLE_SETTINGS
 from services.chassis.data.schema import known_schema, read_schema
 from services.chassis.data.tables import test_clock
 from services.chassis.process.health import Alarms, note_alarm
