@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.data.due import EXPIRY_SECONDS, do_due
+from services.chassis.data.due import do_due
 from services.chassis.process.jobs import Job
 from services.compliance.commands.api_keys import expire_api_key
 from services.compliance.commands.checks import expire_check
@@ -22,10 +22,10 @@ WORK = (EXPIRED_CHECKS, EXPIRED_KEYS)
 
 
 def build_jobs(dependencies: Dependencies) -> list[Job]:
-    """An end by time counts from its very instant, whether its job has run or not: they write it down and tell it."""
+    """An end by time counts from its very instant, whether its job has run or not: they write it down, and tell it."""
     return [
-        Job("expire_checks", partial(expire_checks, dependencies), EXPIRY_SECONDS),
-        Job("expire_api_keys", partial(expire_api_keys, dependencies), EXPIRY_SECONDS),
+        Job("expire_checks", partial(expire_checks, dependencies), work=EXPIRED_CHECKS.exists),
+        Job("expire_api_keys", partial(expire_api_keys, dependencies), work=EXPIRED_KEYS.exists),
     ]
 
 

@@ -6,10 +6,10 @@ from functools import partial
 
 from prometheus_client import Gauge
 
-from services.chassis.process.jobs import WORK_SECONDS, Job
+from services.chassis.process.jobs import Job
 from services.distributions.commands.sagas import advance_saga, reopen_sagas
 from services.distributions.dependencies import Dependencies
-from services.distributions.store.sagas import UNFINISHED, SagaKind, measure_oldest_seconds
+from services.distributions.store.sagas import TAKING, UNFINISHED, SagaKind, measure_oldest_seconds
 
 SAGA_OLDEST_SECONDS = Gauge("realco_distributions_saga_oldest_seconds", "Age of the oldest saga that is not done.")
 _MEASURE_SECONDS = 15.0
@@ -25,12 +25,11 @@ WORK = (UNFINISHED,)
 
 
 def build_jobs(dependencies: Dependencies) -> list[Job]:
-    work = [
-        Job(name, partial(advance_saga, kind, dependencies), WORK_SECONDS, follows_work=True)
-        for name, kind in _KINDS.items()
+    sagas = [
+        Job(name, partial(advance_saga, kind, dependencies), work=TAKING[kind].exists) for name, kind in _KINDS.items()
     ]
     return [
-        *work,
+        *sagas,
         Job("reopen_sagas", partial(reopen_sagas, dependencies), _REOPEN_SECONDS),
         Job("measure_saga_age", partial(_measure_saga_age, dependencies), _MEASURE_SECONDS),
     ]

@@ -47,7 +47,7 @@ ASKS = {
     ),
     *("are_sealed", "check", "check_entry", "check_book", "prove_to", "_read"),
 }
-READS = {"select", "select_from", "exists", "is_mine", "taking", "join", "join_from"}
+READS = {"select", "select_from", "exists", "is_mine", "build_taking", "join", "join_from"}
 
 
 def read_page(title: str) -> list[tuple[str, set[str], str]]:

@@ -73,7 +73,7 @@ async def test_a_job_that_fails_tells_what_failed_and_not_on_which_values(urls, 
         return 0
 
     async with chassis.opened(urls) as database:
-        await run_jobs([Job("failing", run, 60)], stop, asyncio.Event(), {})
+        await run_jobs([Job("failing", run, 60)], stop, asyncio.Event(), {}, chassis.find_no_work)
     text = logged()
     [line] = [json.loads(line) for line in text.splitlines() if "job_failed" in line]
     assert "in fail" in line["exception"]  # where it happened is told

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Sequence
+from functools import partial
 
 import sqlalchemy as sa
 
+from services.chassis.data import leases
+from services.chassis.data.database import Database
 from services.chassis.data.housekeeping import forget_old_rows
 from services.chassis.data.tables import handled_events
 from services.chassis.data.tables import outbox as outbox_table
-from services.chassis.process import loops
+from services.chassis.data.work import WorkFinder
+from services.chassis.process import jobs, loops
 from services.chassis.process.jobs import Job, run_jobs
+from services.chassis.values.clock import FakeClock
 from tests.support import chassis
+from tests.support.chassis import work
 from tests.support.chassis_events import emit, running
+
+
+def running_jobs(these: Sequence[Job], work_due: asyncio.Event | None = None, *, alarms=None, find_work=None):
+    """These jobs, until the block ends."""
+    due, told, find = work_due or asyncio.Event(), {} if alarms is None else alarms, find_work or chassis.find_no_work
+    return running(lambda stop: run_jobs(these, stop, due, told, find))
 
 
 async def test_a_job_runs_on_while_there_is_work_and_outlives_its_failures(monkeypatch):
@@ -22,21 +35,14 @@ async def test_a_job_runs_on_while_there_is_work_and_outlives_its_failures(monke
 
     async def run() -> int:
         found.append(dict(alarms))
-        runs.append(work[min(len(runs), len(work) - 1)])
+        runs.append(work[len(runs)])
         if isinstance(runs[-1], Exception):
             raise runs[-1]
         return runs[-1]
 
-    work_due = asyncio.Event()
-
-    async def jobs(stop):
-        await run_jobs([Job("j", run, interval_seconds=3600, follows_work=True)], stop, work_due, alarms)
-
-    async with running(jobs):
+    async with running_jobs([Job("j", run, interval_seconds=3600)], alarms=alarms):
         await chassis.until(lambda: runs == work)
-        work_due.set()  # the interval is an hour; the work is there now
-        await chassis.until(lambda: len(runs) == 5)
-    assert found == [{}, {}, {"job j": "failed 1 times in a row: ValueError"}, {}, {}]
+    assert found == [{}, {}, {"job j": "failed 1 times in a row: ValueError"}, {}]
 
 
 async def test_a_loop_that_fails_for_minutes_is_an_alarm_until_it_goes_on_for_a_while(monkeypatch):
@@ -58,24 +64,55 @@ async def test_a_loop_that_fails_for_minutes_is_an_alarm_until_it_goes_on_for_a_
     repeating.cancel()
 
 
-async def test_what_follows_no_work_is_not_woken_by_it():
-    runs: list[str] = []
+class Worker:
+    """Two jobs for rows of a table, and what they took."""
 
-    def build(name: str, *, follows_work: bool) -> Job:
-        async def run() -> int:
-            runs.append(name)
-            return 0
+    def __init__(self, database: Database) -> None:
+        self._database, self.taken = database, []
+        self._takings = {name: leases.build_taking(work, count_max=9, where=work.c.work_id == name) for name in "ab"}
+        self.jobs = [Job(name, partial(self._run, name), work=taking.exists) for name, taking in self._takings.items()]
+        self.finder = WorkFinder(database, FakeClock(chassis.NOW), self.jobs)
+        self.is_asked = True
 
-        return Job(name, run, interval_seconds=3600, follows_work=follows_work)
+    async def leave(self, *names: str) -> None:
+        async with self._database.begin("org_1") as tx:
+            rows = [{"org_id": "org_1", "work_id": name} for name in names]
+            await tx.execute(sa.insert(work).values(due_at=leases.due_in(0)), rows)
 
-    work_due, jobs = asyncio.Event(), [build("timer", follows_work=False), build("step", follows_work=True)]
+    async def find(self) -> Collection[str]:
+        if not self.is_asked:
+            raise ConnectionError
+        return await self.finder.find()
 
-    async with running(lambda stop: run_jobs(jobs, stop, work_due, {})):
-        await chassis.until(lambda: len(runs) == 2)
-        for count in (2, 3):
-            work_due.set()
-            await chassis.until(lambda count=count: runs.count("step") == count)
-    assert runs.count("timer") == 1
+    async def _run(self, name: str) -> int:
+        async with self._database.begin_for_all() as tx:
+            taken = (await tx.execute(self._takings[name].statement)).all()
+        self.taken.append((name, len(taken)))
+        return len(taken)
+
+
+async def test_a_job_that_waits_for_work_runs_once_there_is_some_and_never_for_that_of_another(database, monkeypatch):
+    worker, work_due = Worker(database), asyncio.Event()
+    async with running_jobs(worker.jobs, work_due, find_work=worker.find):
+        await chassis.until(lambda: sorted(worker.taken) == [("a", 0), ("b", 0)])  # each looks once at first
+        await worker.leave("b")
+        work_due.set()
+        await chassis.until(lambda: worker.taken[2:] == [("b", 1), ("b", 0)])
+
+    monkeypatch.setattr(jobs, "WORK_SECONDS", 0.05)
+    worker.taken.clear()
+    async with running_jobs(worker.jobs, find_work=worker.find):
+        await chassis.until(lambda: len(worker.taken) == 2)
+        await worker.leave("a")  # by another process: nobody says so
+        await chassis.until(lambda: worker.taken[2:] == [("a", 1), ("a", 0)])
+
+
+async def test_where_nobody_can_say_who_has_work_each_looks_for_itself(database):
+    worker = Worker(database)
+    worker.is_asked = False
+    await worker.leave("a", "b")
+    async with running_jobs(worker.jobs, find_work=worker.find):
+        await chassis.until(lambda: {("a", 1), ("b", 1)} <= set(worker.taken))
 
 
 async def test_what_has_served_its_time_is_forgotten_and_nothing_else(urls, database):

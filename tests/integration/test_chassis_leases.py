@@ -13,7 +13,7 @@ from services.chassis.data import leases
 from services.chassis.data.database import Database
 from tests.support.chassis import work
 
-TAKING = leases.taking(work, lease_ms=60_000, count_max=10)
+TAKING = leases.build_taking(work, lease_ms=60_000, count_max=10)
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ async def tx(database: Database) -> AsyncIterator[AsyncConnection]:
 
 
 async def take(tx: AsyncConnection) -> list[dict[str, Any]]:
-    return [dict(row) for row in (await tx.execute(TAKING)).mappings()]
+    return [dict(row) for row in (await tx.execute(TAKING.statement)).mappings()]
 
 
 async def make_due(tx: AsyncConnection) -> None:

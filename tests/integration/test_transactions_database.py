@@ -155,7 +155,7 @@ async def test_the_schema_is_what_the_tables_say_and_safe_to_serve_from(
 
 
 async def test_what_waits_is_not_read_to_find_what_is_due(service: TransactionsHarness) -> None:
-    """A hundred thousand leases that run must not cost the jobs, four times a second, a look at each."""
+    """A hundred thousand leases that run must not cost the jobs, every second, a look at each."""
     t = transactions.c
     i = webhook_inbox.c
     for status, due_at in ((t.status == "PENDING_SETTLEMENT", t.due_at), (sa.true(), i.due_at)):

@@ -101,6 +101,11 @@ def as_superuser(urls: SimpleNamespace):
     return connect(urls.admin_url)
 
 
+async def find_no_work() -> list[str]:
+    """For jobs that wait for none."""
+    return []
+
+
 async def note_ids(database: Database, org_id: str | None = None) -> list[str]:
     """Of one organization, or of all."""
     async with database.begin(org_id) if org_id else database.begin_for_all() as tx:

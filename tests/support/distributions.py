@@ -26,6 +26,7 @@ from services.chassis.calls.visibility import withhold
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data import tables as chassis_tables
 from services.chassis.data.database import Database
+from services.chassis.data.work import WorkFinder
 from services.chassis.events.consumer import Delivery
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import DomainError
@@ -153,9 +154,13 @@ class DistributionsHarness:
     async def work(self) -> int:
         """Runs every job until none finds anything due; how many steps that took."""
         steps = 0
-        while done := sum([await job.run() for job in self._jobs.values()]):
-            steps += done
-        return steps
+        finder = WorkFinder(self.database, self.clock, self._jobs.values())
+        while True:
+            found = await finder.find()
+            done = [await job.run() for job in self._jobs.values() if job.work is None or job.name in found]
+            if not sum(done):
+                return steps
+            steps += sum(done)
 
     async def make_due(self) -> None:
         """Every lease runs out and every pause ends, by the database's clock."""

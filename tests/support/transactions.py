@@ -25,6 +25,7 @@ from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.calls.parties import CurrentParties
 from services.chassis.calls.visibility import withhold
 from services.chassis.data.database import Database
+from services.chassis.data.work import WorkFinder
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.ids import new_id
 from services.transactions.api import BankAccountsServicer, PayoutsServicer, TransactionsServicer, WebhooksServicer
@@ -34,7 +35,7 @@ from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.bank_accounts import COOL_DOWN
 from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.domain.rails import PROVIDERS
-from services.transactions.jobs import STEPS, TIMERS
+from services.transactions.jobs import build_jobs
 from services.transactions.jobs.look_up import look_up_settled, look_up_submitted
 from services.transactions.providers import manual, sandbox
 from services.transactions.providers.manual.orders import ManualOrders
@@ -315,9 +316,12 @@ class TransactionsHarness:
         if hurried:
             await self.hurry()
             await self.run(look_up_submitted)
-        jobs = [job for job in (*STEPS, *TIMERS) if job not in (look_up_submitted, look_up_settled)]
+        look_ups = (look_up_submitted.__name__, look_up_settled.__name__)
+        jobs = [job for job in build_jobs(self.dependencies) if job.name not in look_ups]
+        finder = WorkFinder(self.database, self.clock, jobs)
         for _ in range(50):
-            if not sum([await self.run(job) for job in jobs]):
+            found = await finder.find()
+            if not sum([await job.run() for job in jobs if job.work is None or job.name in found]):
                 return
         raise AssertionError("the jobs found no end")
 

@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import records
-from services.chassis.approvals.workflow import EXECUTION_LEASE_MS, Approvals
+from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.database_errors import is_away
-from services.chassis.data.due import EXPIRY_SECONDS, do_due
+from services.chassis.data.due import do_due
 from services.chassis.data.operations import Operations
 from services.chassis.data.seals import NotSealed
 from services.chassis.process.jobs import Job
@@ -20,7 +20,6 @@ from services.chassis.process.telemetry import log
 from services.chassis.values.approval import Approval
 from services.chassis.values.errors import DomainError
 
-_RESUMED_MAX = 10
 # Looked at by `watch_overdue`.
 APPROVAL_WORK = (records.EXPIRED, records.UNDONE)
 
@@ -35,7 +34,7 @@ def build_approval_jobs(name: str, operations: Operations, approvals: Approvals)
     async def resume() -> int:
         """Does what was approved, where the process that was to do it died or a service it needs was away."""
         async with operations.database.begin_for_all() as tx:
-            taken = await records.take_approved(tx, EXECUTION_LEASE_MS, _RESUMED_MAX)
+            taken = await records.take_approved(tx)
         for approval in taken:
             try:
                 await approvals.execute(approval)
@@ -55,7 +54,10 @@ def build_approval_jobs(name: str, operations: Operations, approvals: Approvals)
     async def end(tx: AsyncConnection, row: sa.Row[Any], now: datetime) -> None:
         await approvals.expire(tx, row.approval_id, now)
 
-    return [Job("resume_approvals", resume, 5.0), Job("expire_approvals", expire, EXPIRY_SECONDS)]
+    return [
+        Job("resume_approvals", resume, work=records.LEFT_BEHIND.exists),
+        Job("expire_approvals", expire, work=records.EXPIRED.exists),
+    ]
 
 
 def _say_waits(approval: Approval, error: Exception) -> None:

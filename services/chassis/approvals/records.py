@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.due import Due
-from services.chassis.data.leases import postpone, take_sealed, taking
+from services.chassis.data.leases import build_taking, postpone, take_sealed
 from services.chassis.data.seals import check_row, keep_sealed, seal_rows
 from services.chassis.data.tables import approvals
 from services.chassis.values.approval import Approval, Approver, Comment, Status
@@ -169,9 +169,14 @@ EXPIRED = Due(approvals, _c.status == Status.PENDING, _c.expires_at)
 UNDONE = Due(approvals, _c.status == Status.APPROVED, _c.decided_at)
 
 
-async def take_approved(tx: AsyncConnection, lease_ms: int, count_max: int) -> list[Approval]:
+# Long enough for the slowest deed; whoever approved it does it at once, and a job only what that process left behind.
+EXECUTION_LEASE_MS = 30_000
+LEFT_BEHIND = build_taking(approvals, lease_ms=EXECUTION_LEASE_MS, count_max=10)
+
+
+async def take_approved(tx: AsyncConnection) -> list[Approval]:
     """Takes approvals that were approved and are not done."""
-    taken = await take_sealed(tx, approvals, taking(approvals, lease_ms=lease_ms, count_max=count_max))
+    taken = await take_sealed(tx, approvals, LEFT_BEHIND)
     return [_to_approval(row) for row in taken]
 
 

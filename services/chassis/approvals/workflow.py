@@ -56,8 +56,6 @@ from services.chassis.values.refusals import ContentChanged
 
 Answer = TypeVar("Answer", bound=Message)
 
-# Long enough for the slowest deed; whoever approved it does it at once, and a job only what that process left behind.
-EXECUTION_LEASE_MS = 30_000
 _APPROVE = find_rpc(approvals_pb2.ApproveApprovalRequest)
 
 
@@ -248,7 +246,7 @@ class Approvals:
                 raise InvalidField("Whoever approves this says why.", fields={"note": "is required"})
             await resource.approve(tx, replace(approval, note=note), facts, now)
             return await self._lock(tx, approval.approval_id)
-        due_at = due_in(EXECUTION_LEASE_MS)
+        due_at = due_in(records.EXECUTION_LEASE_MS)
         return await self._events.approve(tx, approval, facts, now, note, _begin_execution, due_at=due_at)
 
     async def reject(

@@ -26,8 +26,6 @@ from services.chassis.values.times import YEAR_MIN
 PAGE_ROWS = 100
 # Nothing is put off for longer than a day at a time (leases.py), and then it is done.
 PATIENCE = timedelta(hours=25)
-# How often it is looked for what ends after hours or more: an end counts from its very instant, written down or not.
-EXPIRY_SECONDS = 5.0
 # A moment of long ago is none of ours, and perhaps none that can be read: it is counted, and holds up no other.
 _READABLE_FROM = datetime(YEAR_MIN, 1, 1, tzinfo=UTC)
 
@@ -50,9 +48,7 @@ class Due:
     @cached_property
     def first_page(self) -> sa.Select[Any]:
         key = list(self.table.primary_key.columns)
-        found = sa.select(*key, self.moment.label("due_from")).where(self.condition, self.moment <= self._bind("now"))
-        found = found.where(self.moment > sa.literal(_READABLE_FROM, self.moment.type))
-        return found.order_by(self.moment, *key).limit(sa.bindparam("count_max", type_=sa.Integer))
+        return self._found.order_by(self.moment, *key).limit(sa.bindparam("count_max", type_=sa.Integer))
 
     @cached_property
     def next_page(self) -> sa.Select[Any]:
@@ -62,9 +58,20 @@ class Due:
         return self.first_page.where(sa.tuple_(self.moment, *key) > sa.tuple_(self._bind("after_moment"), *after))
 
     @cached_property
+    def exists(self) -> sa.ColumnElement[bool]:
+        """Whether a row is due, as a condition."""
+        return self._found.exists()
+
+    @cached_property
     def count(self) -> sa.Select[Any]:
         found = sa.select(sa.func.count()).select_from(self.table)
         return found.where(self.condition, self.moment <= self._bind("now"))
+
+    @property
+    def _found(self) -> sa.Select[Any]:
+        found = sa.select(*self.table.primary_key.columns, self.moment.label("due_from"))
+        found = found.where(self.condition, self.moment <= self._bind("now"))
+        return found.where(self.moment > sa.literal(_READABLE_FROM, self.moment.type))
 
     def list_after(self, row: sa.Row[Any]) -> dict[str, Any]:
         key = {f"after_{column.name}": row._mapping[column.name] for column in self.table.primary_key.columns}

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -61,37 +62,48 @@ def add_jitter(pause_ms: int) -> int:
     return random.randint(pause_ms // 2, pause_ms)  # noqa: S311  # no secret
 
 
-def taking(
+@dataclass(frozen=True)
+class Taking:
+    """How due rows of a table are taken. Built once and run often: to build a statement costs more than to run it.
+
+    Args:
+        statement: Takes them, the longest due first, passing over those that are locked.
+        exists: Whether there are any, as a condition.
+    """
+
+    statement: sa.Executable
+    exists: sa.ColumnElement[bool]
+
+
+def build_taking(
     table: sa.Table,
     *,
     lease_ms: int = LEASE_MS,
     count_max: int,
     where: sa.ColumnElement[bool] | None = None,
     returning: Sequence[sa.ColumnElement[Any]] = (),
-) -> sa.Executable:
-    """The statement that takes due rows, the longest due first, passing over those that are locked.
-
-    Built once and run often: to build a statement costs more than to run it.
-    """
+) -> Taking:
+    """Takes at most so many due rows at a time, of those for which a condition holds."""
     key = list(table.primary_key.columns)
     found = sa.select(*key).where(is_due(table.c.due_at))
     if where is not None:
         found = found.where(where)
     due = found.order_by(table.c.due_at).limit(count_max).with_for_update(skip_locked=True, key_share=True).cte("due")
-    return (
+    statement = (
         sa.update(table)
         .where(*(column == due.c[column.name] for column in key))
         .values(epoch=table.c.epoch + 1, tries=table.c.tries + 1, due_at=due_in(lease_ms))
         .returning(*(returning or table.c))
     )
+    return Taking(statement, found.exists())
 
 
-async def take_sealed(tx: AsyncConnection, table: sa.Table, statement: sa.Executable) -> list[sa.Row[Any]]:
-    """What a statement of `taking` takes of a sealed table; empty where nothing is due that this service wrote.
+async def take_sealed(tx: AsyncConnection, table: sa.Table, taking: Taking) -> list[sa.Row[Any]]:
+    """What is taken of a sealed table; empty where nothing is due that this service wrote.
 
     Rows that it did not write are leased as well, and it goes on to the next ones: they hold up nothing else.
     """
-    while found := (await tx.execute(statement)).all():
+    while found := (await tx.execute(taking.statement)).all():
         if ours := keep_sealed(tx, table, found):
             return ours
     return []

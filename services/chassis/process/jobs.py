@@ -1,10 +1,12 @@
-"""Timers: what is due is found in rows, in bounded batches, by jobs that outlive their failures."""
+"""Timers, and what is due in rows: done in bounded batches, by jobs that outlive their failures."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+
+import sqlalchemy as sa
 
 from services.chassis.process.health import Alarms
 from services.chassis.process.loops import Failures, backoff_seconds, wait_for_any
@@ -16,37 +18,53 @@ WORK_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Job:
-    """Work that is due from time to time.
+    """What runs when there is work, or else from time to time.
 
     `run` does one bounded batch and returns how much it did: while that is more than 0 it is called again at once.
     Several processes may run the same job, so it claims its rows (FOR UPDATE SKIP LOCKED).
 
     Args:
-        follows_work: It goes on with what a request, an event or another job left to do, so it runs as soon as there
-            may be some. Others find what time makes due, and would find nothing new.
+        interval_seconds: How long it waits after it found nothing; None where it waits for work.
+        work: Whether there is some, as a condition on the rows of the service: asked for all jobs in one statement
+            (services/chassis/data/work.py).
     """
 
     name: str
     run: Callable[[], Awaitable[int]]
-    interval_seconds: float
-    follows_work: bool = False
+    interval_seconds: float | None = None
+    work: sa.ColumnElement[bool] | None = None
 
 
-async def run_jobs(jobs: Sequence[Job], stop: asyncio.Event, work_due: asyncio.Event, alarms: Alarms) -> None:
-    """Runs each job in a task of its own until `stop` is set: every interval, and what follows work also whenever
-    `work_due` is set. `alarms` names those that fail for minutes, as long as they do.
+# The names of the jobs that have work.
+FindWork = Callable[[], Awaitable[Collection[str]]]
+
+
+async def run_jobs(
+    jobs: Sequence[Job], stop: asyncio.Event, work_due: asyncio.Event, alarms: Alarms, find_work: FindWork
+) -> None:
+    """Runs each job in a task of its own until `stop` is set: all at first, then as each says.
+
+    Args:
+        work_due: Set by what leaves work: it is looked for then, and not only every second.
+        alarms: Names the jobs that fail for minutes, as long as they do.
     """
-    wakes = [asyncio.Event() for _ in jobs]
-    following = [wake for job, wake in zip(jobs, wakes, strict=True) if job.follows_work]
+    wakes = {job.name: asyncio.Event() for job in jobs}
+    waiting = [job.name for job in jobs if job.work is not None]
+
+    async def look() -> int:
+        found: Collection[str] = waiting  # where it cannot be asked, since of one it cannot, each looks for itself
+        try:
+            found = await find_work()
+        finally:
+            for name in found:
+                wakes[name].set()
+        return 0
+
     async with asyncio.TaskGroup() as group:
-        for job, wake in zip(jobs, wakes, strict=True):
-            group.create_task(_run(job, stop, wake, alarms))
-        while not stop.is_set():
-            await wait_for_any(stop, work_due, seconds=3600)
-            work_due.clear()
-            # Each job has an event of its own, so one that is busy now does not miss the news.
-            for wake in following:
-                wake.set()
+        for job in jobs:
+            group.create_task(_run(job, stop, wakes[job.name], alarms))
+        if waiting:
+            group.create_task(_run(Job("find_work", look, WORK_SECONDS), stop, work_due, alarms))
 
 
 async def _run(job: Job, stop: asyncio.Event, wake: asyncio.Event, alarms: Alarms) -> None:

@@ -14,8 +14,8 @@ from services.chassis.process.telemetry import log
 STEADY_SECONDS = 30.0
 
 
-async def wait_for_any(*events: asyncio.Event, seconds: float) -> None:
-    """Returns when one of the events is set, or after `seconds`."""
+async def wait_for_any(*events: asyncio.Event, seconds: float | None) -> None:
+    """Returns when one of the events is set, or after `seconds`, if that is given."""
     if any(event.is_set() for event in events):
         return
     waiters = [asyncio.ensure_future(event.wait()) for event in events]

@@ -31,6 +31,7 @@ from services.chassis.data.database import Database
 from services.chassis.data.database_errors import is_away
 from services.chassis.data.housekeeping import housekeeping
 from services.chassis.data.lock_watch import watch_locks
+from services.chassis.data.work import WorkFinder
 from services.chassis.events import streams
 from services.chassis.events.backlog_watch import run_backlog_watch
 from services.chassis.events.consumer import Subscription, list_streams, run_subscription
@@ -73,7 +74,7 @@ class Runtime:
         assert settings.event_key_file is not None  # required before
         self.event_key = EventKey.load(name, settings.event_key_file)
         self.event_keys = EventKeys(settings.event_jwks)
-        # Set to run the jobs now instead of at their interval.
+        # Set by what may have left work for a job.
         self.work_due = asyncio.Event()
         # Set to end the service; signals set it.
         self.stop = asyncio.Event()
@@ -197,7 +198,13 @@ class Runtime:
             "relay": run_relay(
                 self.database, self.js, self.name, self.event_key, self._quiet, self.faults, self.alarms
             ),
-            "jobs": run_jobs([*jobs, *own], self._quiet, self.work_due, self.alarms),
+            "jobs": run_jobs(
+                [*jobs, *own],
+                self._quiet,
+                self.work_due,
+                self.alarms,
+                WorkFinder(self.database, self.clock, jobs).find,
+            ),
             "health": self._watch_health(health),
             "streams": run_stream_watch(self.js, list_streams(self.name, subscriptions), self._quiet, self.faults),
             "dead letters": run_letter_watch(self.database, subscriptions, self._quiet, self.alarms),

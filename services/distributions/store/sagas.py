@@ -88,12 +88,12 @@ async def list_actors(tx: AsyncConnection, saga_ids: Collection[str]) -> dict[st
     return {row.saga_id: (row.actor, Session.of_row(row)) for row in check_rows(tx, sagas, await tx.execute(query))}
 
 
-_TAKING = {kind: leases.taking(sagas, count_max=1, where=sagas.c.kind == kind.value) for kind in SagaKind}
+TAKING = {kind: leases.build_taking(sagas, count_max=1, where=sagas.c.kind == kind.value) for kind in SagaKind}
 
 
 async def take_saga(tx: AsyncConnection, kind: SagaKind) -> Saga | None:
     """The saga that has been due the longest and that nobody works on, now ours; None if there is none."""
-    for row in await leases.take_sealed(tx, sagas, _TAKING[kind]):
+    for row in await leases.take_sealed(tx, sagas, TAKING[kind]):
         return Saga(row.org_id, row.saga_id, SagaKind(row.kind), row.subject_id, row.actor, row.epoch, row.tries)
     return None
 

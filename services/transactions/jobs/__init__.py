@@ -10,37 +10,39 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
-from services.chassis.process.jobs import WORK_SECONDS, Job
+import sqlalchemy as sa
+
+from services.chassis.process.jobs import Job
 from services.transactions.dependencies import Dependencies
-from services.transactions.jobs.apply_webhooks import apply_webhooks
-from services.transactions.jobs.book_payouts import book_payouts
+from services.transactions.jobs.apply_webhooks import UNAPPLIED, apply_webhooks
+from services.transactions.jobs.book_payouts import NOT_BOOKED, book_payouts
 from services.transactions.jobs.end_return_risk import end_return_risk
-from services.transactions.jobs.evaluate_initiated import evaluate_initiated
+from services.transactions.jobs.evaluate_initiated import INITIATED, evaluate_initiated
 from services.transactions.jobs.forget_webhook_bodies import forget_webhook_bodies
-from services.transactions.jobs.look_up import look_up_settled, look_up_submitted
+from services.transactions.jobs.look_up import SUBMITTED, look_up_settled, look_up_submitted
 from services.transactions.jobs.make_final import make_final
 from services.transactions.jobs.queue_retries import queue_retries
-from services.transactions.jobs.start_queued import start_queued
-from services.transactions.jobs.submit_payments import submit_payments
+from services.transactions.jobs.start_queued import QUEUED, start_queued
+from services.transactions.jobs.submit_payments import READY, submit_payments
 from services.transactions.store import transactions, webhooks
 
 _Work = Callable[[Dependencies], Awaitable[int]]
 
-# What goes on with a transaction, each step with what the one before left to do.
-STEPS: tuple[_Work, ...] = (
-    evaluate_initiated,
-    start_queued,
-    book_payouts,
-    submit_payments,
-    apply_webhooks,
-)
-# What time makes due, and how often it is looked for.
+# What goes on with transactions, and whether there are any to go on with.
+STEPS: Mapping[_Work, sa.ColumnElement[bool]] = {
+    evaluate_initiated: INITIATED.exists,
+    start_queued: QUEUED.exists,
+    book_payouts: NOT_BOOKED.exists,
+    submit_payments: READY.exists,
+    apply_webhooks: UNAPPLIED.exists,
+    queue_retries: transactions.RETRY_DUE.exists,
+    look_up_submitted: SUBMITTED.exists,
+    end_return_risk: transactions.RETURN_RISK_OVER.exists,
+    make_final: transactions.FINALITY_DUE.exists,
+}
+# What nobody waits for, and how often it is done.
 TIMERS: Mapping[_Work, float] = {
-    queue_retries: WORK_SECONDS,
-    look_up_submitted: WORK_SECONDS,
-    look_up_settled: 5.0,  # nobody waits for a payment that may come back late
-    end_return_risk: WORK_SECONDS,
-    make_final: WORK_SECONDS,
+    look_up_settled: 5.0,
     forget_webhook_bodies: 3600.0,
 }
 
@@ -57,5 +59,5 @@ WORK = (
 
 
 def build_jobs(dependencies: Dependencies) -> list[Job]:
-    steps = [Job(job.__name__, partial(job, dependencies), WORK_SECONDS, follows_work=True) for job in STEPS]
-    return steps + [Job(job.__name__, partial(job, dependencies), seconds) for job, seconds in TIMERS.items()]
+    steps = [Job(step.__name__, partial(step, dependencies), work=work) for step, work in STEPS.items()]
+    return steps + [Job(timer.__name__, partial(timer, dependencies), seconds) for timer, seconds in TIMERS.items()]

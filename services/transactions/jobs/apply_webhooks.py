@@ -20,12 +20,12 @@ from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.store import provider_payments
 from services.transactions.store import webhooks as store
 
-_DUE = store.build_taking(count_max=CALLS_MAX)
+UNAPPLIED = store.build_taking(count_max=CALLS_MAX)
 
 
 async def apply_webhooks(dependencies: Dependencies) -> int:
     async with dependencies.database.begin_for_all() as tx:
-        taken = await store.take_webhooks(tx, _DUE)
+        taken = await store.take_webhooks(tx, UNAPPLIED)
     await do_each(taken, partial(_look_up_and_apply, dependencies))
     return len(taken)
 

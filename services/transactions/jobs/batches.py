@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from datetime import datetime
 from typing import TypeVar
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.database_errors import is_away
 from services.chassis.data.due import Due, list_pages
+from services.chassis.data.leases import Taking
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import AnswerWithheld, DomainError, Unavailable
 from services.transactions.dependencies import NAME, Dependencies
@@ -28,10 +28,10 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 
-async def take_due(dependencies: Dependencies, statement: sa.Executable) -> list[Transaction]:
+async def take_due(dependencies: Dependencies, taking: Taking) -> list[Transaction]:
     """Leases due transactions of any organization."""
     async with dependencies.database.begin_for_all() as tx:
-        return await store.take_transactions(tx, statement)
+        return await store.take_transactions(tx, taking)
 
 
 def group_by_organization(rows: Sequence[Transaction]) -> dict[str, list[Transaction]]:

@@ -21,11 +21,11 @@ from services.transactions.domain.types import TYPES
 from services.transactions.jobs.batches import BATCH_MAX, ask_about, do_groups, group_by_person, take_due
 from services.transactions.store import transactions as store
 
-_NOT_BOOKED = store.build_taking(Status.PROCESSING, count_max=BATCH_MAX, where=sa.not_(store.IS_BOOKED))
+NOT_BOOKED = store.build_taking(Status.PROCESSING, count_max=BATCH_MAX, where=sa.not_(store.IS_BOOKED))
 
 
 async def book_payouts(dependencies: Dependencies) -> int:
-    taken = await take_due(dependencies, _NOT_BOOKED)
+    taken = await take_due(dependencies, NOT_BOOKED)
     await do_groups(group_by_person(taken), partial(_book_rows, dependencies))
     return len(taken)
 

@@ -15,11 +15,11 @@ from services.transactions.domain.transaction import Transaction
 from services.transactions.jobs.batches import BATCH_MAX, ask_about, do_groups, group_by_person, take_due
 from services.transactions.store import transactions as store
 
-_INITIATED = store.build_taking(Status.INITIATED, count_max=BATCH_MAX)
+INITIATED = store.build_taking(Status.INITIATED, count_max=BATCH_MAX)
 
 
 async def evaluate_initiated(dependencies: Dependencies) -> int:
-    taken = await take_due(dependencies, _INITIATED)
+    taken = await take_due(dependencies, INITIATED)
     await do_groups(group_by_person(taken), partial(_evaluate_rows, dependencies))
     return len(taken)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.data.leases import Taking
 from services.chassis.process.telemetry import log
 from services.transactions.commands.settlement import PaymentNotOurs, follow_payment
 from services.transactions.dependencies import NAME, Dependencies
@@ -15,24 +16,24 @@ from services.transactions.jobs.batches import CALLS_MAX, do_each, take_due
 from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.store import transactions as store
 
-_TAKING = {
-    status: store.build_taking(status, count_max=CALLS_MAX)
+SUBMITTED, *SETTLED = (
+    store.build_taking(status, count_max=CALLS_MAX)
     for status in (Status.PENDING_SETTLEMENT, Status.SETTLED, Status.COMPLETED)
-}
+)
 
 
 async def look_up_submitted(dependencies: Dependencies) -> int:
     """Payments that are on their way."""
-    return await _look_up(dependencies, Status.PENDING_SETTLEMENT)
+    return await _look_up(dependencies, SUBMITTED)
 
 
 async def look_up_settled(dependencies: Dependencies) -> int:
     """Payments that arrived, and that the bank may still take back."""
-    return await _look_up(dependencies, Status.SETTLED) + await _look_up(dependencies, Status.COMPLETED)
+    return sum([await _look_up(dependencies, taking) for taking in SETTLED])
 
 
-async def _look_up(dependencies: Dependencies, status: Status) -> int:
-    taken = await take_due(dependencies, _TAKING[status])
+async def _look_up(dependencies: Dependencies, taking: Taking) -> int:
+    taken = await take_due(dependencies, taking)
     await do_each(taken, partial(_look_up_row, dependencies))
     return len(taken)
 

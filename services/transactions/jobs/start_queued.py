@@ -25,11 +25,11 @@ from services.transactions.jobs.batches import BATCH_MAX, do_groups, group_by_or
 from services.transactions.jobs.obstacles import end_hopeless, postpone_cooling_payouts
 from services.transactions.store import transactions as store
 
-_QUEUED = store.build_taking(Status.QUEUED, count_max=BATCH_MAX)
+QUEUED = store.build_taking(Status.QUEUED, count_max=BATCH_MAX)
 
 
 async def start_queued(dependencies: Dependencies) -> int:
-    taken = await take_due(dependencies, _QUEUED)
+    taken = await take_due(dependencies, QUEUED)
     await do_groups(group_by_organization(taken), partial(_start_rows, dependencies))
     return len(taken)
 

@@ -52,12 +52,12 @@ class AccountAltered(AccountNotUsable):
         self.bank_account_id = bank_account_id
 
 
-_READY = store.build_taking(Status.PROCESSING, count_max=CALLS_MAX, where=store.IS_BOOKED)
+READY = store.build_taking(Status.PROCESSING, count_max=CALLS_MAX, where=store.IS_BOOKED)
 
 
 async def submit_payments(dependencies: Dependencies) -> int:
     async with dependencies.database.begin_for_all() as tx:
-        taken = await store.take_transactions(tx, _READY)
+        taken = await store.take_transactions(tx, READY)
         never_sent = await provider_payments.insert_attempts(tx, taken, dependencies.clock.now())
 
     async def submit(row: Transaction) -> None:

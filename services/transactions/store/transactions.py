@@ -275,16 +275,16 @@ async def save_attempts(tx: AsyncConnection, rows: Sequence[Transaction], *, act
     )
 
 
-def build_taking(status: Status, *, count_max: int, where: sa.ColumnElement[bool] | None = None) -> sa.Executable:
-    """The statement of `take_transactions` for a job: which transactions it takes, and how many."""
+def build_taking(status: Status, *, count_max: int, where: sa.ColumnElement[bool] | None = None) -> leases.Taking:
+    """How a job takes transactions: which, and how many at a time."""
     in_status = _c.status == status
     condition = in_status if where is None else sa.and_(in_status, where)
-    return leases.taking(transactions, count_max=count_max, where=condition, returning=_READ)
+    return leases.build_taking(transactions, count_max=count_max, where=condition, returning=_READ)
 
 
-async def take_transactions(tx: AsyncConnection, statement: sa.Executable) -> list[Transaction]:
+async def take_transactions(tx: AsyncConnection, taking: leases.Taking) -> list[Transaction]:
     """Takes due transactions of every organization for this worker: nobody else gets them until the lease runs out."""
-    return [build_transaction(row) for row in await leases.take_sealed(tx, transactions, statement)]
+    return [build_transaction(row) for row in await leases.take_sealed(tx, transactions, taking)]
 
 
 def _find_last_move() -> sa.ColumnElement[datetime]:

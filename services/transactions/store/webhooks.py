@@ -47,14 +47,14 @@ async def insert_into_inbox(tx: AsyncConnection, *, due_now: bool, **values: Any
     return str(first.webhook_id), False
 
 
-def build_taking(*, count_max: int) -> sa.Executable:
-    """The statement of `take_webhooks`: how many it takes."""
-    return leases.taking(webhook_inbox, count_max=count_max)
+def build_taking(*, count_max: int) -> leases.Taking:
+    """How a job takes webhooks: how many at a time."""
+    return leases.build_taking(webhook_inbox, count_max=count_max)
 
 
-async def take_webhooks(tx: AsyncConnection, statement: sa.Executable) -> list[sa.Row[Any]]:
+async def take_webhooks(tx: AsyncConnection, taking: leases.Taking) -> list[sa.Row[Any]]:
     """Takes webhooks that are due to be applied, oldest first."""
-    return list(await tx.execute(statement))
+    return list(await tx.execute(taking.statement))
 
 
 async def finish_webhook(tx: AsyncConnection, taken: sa.Row[Any], *, ignored_because: str | None = None) -> None:
