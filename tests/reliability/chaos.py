@@ -1,4 +1,5 @@
-"""The long reliability run behind `make chaos`: demo after demo, each losing random processes at random moments.
+"""The long reliability run behind `make chaos`: demo after demo, each losing random processes at random moments; and
+one after which the instance is stopped and started again.
 
 - Everything random follows from `--seed`; the first demo that does not tie out ends the run with status 1 and the
   command that repeats it.
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.topology import PROCESS_NAMES
+from tests.reliability.restart import find_faults
 from tests.support.demo import run_demo
 
 _KILLS_MAX = 3
@@ -45,8 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             break
         survived.update(processes)
     _show(kills, survived)
-    if failed:
-        print(failed)
+    if not failed and (faults := find_faults()):
+        failed = "\n".join(["After a stop and a start:", *faults])
+    print(failed or "An instance that is stopped and started again answers as before.")
     return 1 if failed else 0
 
 

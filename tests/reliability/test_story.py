@@ -159,15 +159,6 @@ def test_money_that_is_told_in_words_stands_beside_them(model: ReadModel) -> Non
     assert [one for one in spelled if "amount" not in one] == []
 
 
-def test_it_starts_again_on_its_data(run: DemoRun) -> None:
-    """All is answered as before, on the same ports, to whoever is signed in: the issuer's key is the same one."""
-    instance, before = run.instance, read_rest(run.auditor)
-    instance.stop()
-    assert instance.list_leftovers() == []
-    instance.start()
-    assert read_rest(run.auditor) == before
-
-
 def find_operands(value: Any) -> Iterator[Json]:
     """Those of every explanation in it."""
     if isinstance(value, dict):
