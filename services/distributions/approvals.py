@@ -13,6 +13,7 @@ from realco.escrow.v1.journal_pb2 import LedgerAccount
 from services.chassis.approvals.requests import RequestKind, by_command
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
+from services.chassis.calls.wire import from_enum
 from services.chassis.values.approval import Approval, ApprovalDetails, Change, Effect
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.invariant import invariant
@@ -255,7 +256,7 @@ class _Details:
         """What moving the amount does to the kinds of ledger accounts: +1 for one that grows by it, -1 that shrinks."""
         balance = await self._dependencies.peers.escrow.get_escrow_account_balance(offering.escrow_account_id)
         posted = {
-            LedgerAccount.Kind.Name(each.ledger_account.kind): each.posted.amount_minor
+            from_enum(LedgerAccount.Kind, each.ledger_account.kind): each.posted.amount_minor
             for each in balance.ledger_accounts
         }
         return tuple(

@@ -31,7 +31,7 @@ from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
 from services.chassis.approvals.notary import Movement, Notary
 from services.chassis.calls.parties import Ask, AskAboutParties, AskByRpc
 from services.chassis.calls.peers import ask, find, pass_on
-from services.chassis.calls.wire import from_timestamp, to_money
+from services.chassis.calls.wire import from_enum, from_timestamp, to_money
 from services.distributions.domain.explanations import BankAccount
 
 Clearance = clearances_pb2.BatchGetClearancesResponse.Clearance
@@ -162,7 +162,7 @@ class TransactionsClient:
             found.party_id,
             found.account_holder_name,
             found.account_number_last4,
-            bank_accounts.BankAccount.Status.Name(found.status),
+            from_enum(bank_accounts.BankAccount.Status, found.status),
             from_timestamp(found.create_time),
         )
 

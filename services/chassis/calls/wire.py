@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from calendar import monthrange
 from datetime import UTC, date, datetime
+from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type import date_pb2
@@ -49,6 +50,12 @@ def to_failure(failure: Failure) -> failure_pb2.Failure:
 
 def from_failure(message: failure_pb2.Failure) -> Failure:
     return Failure(message.code, message.message, message.retryable, dict(message.metadata))
+
+
+def from_enum(enum: Any, number: int) -> str:
+    """The name of a value of an enum that another service says; its number where that service is newer than we are."""
+    name: str = enum.Name(number) if number in enum.values() else str(number)
+    return name
 
 
 def to_timestamp(moment: datetime) -> Timestamp:

@@ -10,7 +10,7 @@ from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
 from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.calls.wire import from_timestamp
+from services.chassis.calls.wire import from_enum, from_timestamp
 from services.chassis.values.errors import DomainError
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import (
@@ -88,7 +88,7 @@ async def ask_about_inflow(inflow: Inflow, peers: Peers, now: datetime) -> Inflo
 def _check_account(inflow: Inflow, account: EscrowAccount | None) -> None:
     if account is None:
         raise EscrowAccountNotFound(inflow.field("escrow_account_id"))
-    status = EscrowAccount.Status.Name(account.status)
+    status = from_enum(EscrowAccount.Status, account.status)
     check_takes_money(inflow.escrow_account_id, status, inflow.field("escrow_account_id"))
     check_currency(inflow.amount.currency, account.currency_code, inflow.field("amount.currency_code"))
 
@@ -106,7 +106,7 @@ def check_takes_contributions(investment: Investment | None) -> None:
     if investment is None:
         raise InvestmentNotFound
     if investment.status != Investment.PENDING:
-        status = Investment.Status.Name(investment.status)
+        status = from_enum(Investment.Status, investment.status)
         message = f"The investment is {status}: only a PENDING one is paid for."
         raise InvestmentNotPending(message, investment_id=investment.investment_id, status=status)
 
@@ -122,7 +122,7 @@ def _check_offering(inflow: Inflow, offering: Offering, now: datetime) -> None:
         )
     deadline_at = from_timestamp(offering.deadline_time)
     if offering.status != Offering.OPEN or now > deadline_at:
-        status = Offering.Status.Name(offering.status)
+        status = from_enum(Offering.Status, offering.status)
         raise OfferingNotOpen("The offering takes no contributions now.", status, deadline_at)
 
 
