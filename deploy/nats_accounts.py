@@ -3,14 +3,15 @@
 - The account EVENTS holds the streams of events and has no user: whatever reaches it crosses by a subject written here.
 - A service's account crosses to publish its own area's events and look at them, to say how far its durables are and
   what is wrong with them, to pull from, acknowledge and ask about its own durable consumers, and to ask how the streams
-  are that it reads and writes. It hears its inbox and nothing else.
+  are that it reads and writes. It hears its inbox, and in its own account what its processes tell each other.
 - A team's account holds copies of the streams, made by the server from a consumer in EVENTS that passes what the team
   was granted and nothing else. In its own account a team makes what consumers it likes.
 - The gateways' account is the place where they tell each other what they counted, and nothing crosses into it.
 - The provisioner's account reaches the part of JetStream's API that makes streams and consumers, in EVENTS and in each
   team's account. A reply subject never crosses: answers arrive in the account that asked.
 
-A user may say just what crosses from its account; a team, a part of JetStream's API in its own; a gateway, its counts.
+A user may say just what crosses from its account; a team, a part of JetStream's API in its own; a gateway, its counts;
+a service, that it committed events.
 `python -m deploy.nats_accounts` writes the accounts for a server's configuration (docs/operations.md).
 """
 
@@ -33,7 +34,7 @@ from deploy.teams import InvalidTeams, Team, read_teams
 from deploy.topology import AREA_STREAMS, GATEWAY, PROVISIONER, SERVICES, Service
 from gateway.sharing import COUNTED_SUBJECT
 from services.chassis.events.stored import POSITIONS
-from services.chassis.events.streams import EVENTS_ACCOUNT
+from services.chassis.events.streams import COMMITTED_SUBJECT, EVENTS_ACCOUNT
 
 _API = "$JS.API."
 # What the provisioner says to JetStream: it makes and asks, and empties or removes no stream of events.
@@ -110,7 +111,10 @@ def hash_password(password: str) -> str:
 
 def list_accounts(consumers: Sequence[Consumer], teams: Sequence[Team]) -> list[Account]:
     """`consumers`: the durable ones of the services."""
-    services = [Account(service.name, tuple(_crossings_of(service, consumers))) for service in SERVICES]
+    services = [
+        Account(service.name, tuple(_crossings_of(service, consumers)), (COMMITTED_SUBJECT,), (COMMITTED_SUBJECT,))
+        for service in SERVICES
+    ]
     gateway = Account(GATEWAY, (), says=(COUNTED_SUBJECT,), hears=(COUNTED_SUBJECT,))
     return [*services, gateway, _provisioner(teams), *(_account_of(team) for team in teams)]
 

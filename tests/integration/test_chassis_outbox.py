@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from realco.escrow.v1 import events_pb2 as events
 from sqlalchemy.exc import DBAPIError
 
-from services.chassis.data import migrate, outbox
+from services.chassis.data import leadership, migrate, outbox
 from services.chassis.data.event_messages import PAYLOAD_BYTES_MAX
 from services.chassis.data.leadership import Leadership
 from services.chassis.events import relay
@@ -366,6 +366,22 @@ async def test_what_people_wrote_stays_behind_and_the_parts_of_an_event_are_numb
     assert sum(len(each.journal_entries) for each in told) == 500
     assert not any(b"Ada Park" in row.payload for row in rows)
     assert events.HoldPlaced.FromString(last.payload).hold.hold_id == "next"
+
+
+async def test_what_another_process_committed_is_told_at_once_by_the_one_that_leads(database, urls, js, monkeypatch):
+    for name in ("POLL_SECONDS", "OVERDUE_SECONDS"):
+        monkeypatch.setattr(relay, name, 3600)
+    monkeypatch.setattr(leadership, "LEASE_SECONDS", 50)  # the other takes over no sooner
+    async with chassis.opened(urls) as other, relaying(database, js):
+        await emit(database, "by the first")
+        await chassis.until(lambda: _is_told(database))
+        async with relaying(other, js):
+            await emit(other, "by the second")
+            await chassis.until(lambda: _is_told(database), seconds=30)
+
+
+async def _is_told(database) -> bool:
+    return await unpublished(database) == 0
 
 
 async def test_of_two_processes_one_leads_and_the_other_follows_when_it_gives_up_or_dies(database, urls):

@@ -29,6 +29,7 @@ from services.chassis.events import streams
 from services.chassis.events.configurations import stream_configuration
 from services.chassis.events.stored import stream_of_area
 from services.chassis.events.stream_watch import find_stream_faults
+from services.chassis.events.streams import COMMITTED_SUBJECT
 from tests.support.chassis import until
 from tests.support.nats_users import (
     BROKER,
@@ -159,6 +160,7 @@ def changes(name: str) -> Iterator[Attempt]:
         if other != name:
             yield f"{inbox_prefix(other)}.victim", b"forged", ""
     yield COUNTED_SUBJECT, b"forged", ""
+    yield COMMITTED_SUBJECT, b"forged", ""
     for copy in COPIES:
         yield copy.deliver_subject, b"forged", f"$JS.ACK.{copy.stream}.{copy.consumer}.1.9.9.1700000000000000000.0"
         yield f"$JS.FC.{copy.stream}.{copy.consumer}.1", b"", ""
@@ -229,6 +231,8 @@ async def test_whoever_holds_one_password_changes_nothing_and_overhears_nobody(t
                 await listen(victim, f"{inbox_prefix(other)}.victim", heard)
                 if other == GATEWAY:
                     await listen(victim, COUNTED_SUBJECT, heard)
+                if other in SERVICE_NAMES:
+                    await listen(victim, COMMITTED_SUBJECT, heard)
         before = await picture(admin)
         attacker, _ = await stack.enter_async_context(user(told, name))
         answers = await try_everything(attacker, name)

@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 from deploy.local.nats import Nats
 from deploy.topology import GATEWAY, PROVISIONER, SERVICE_NAMES, SERVICES, STREAMS
 from gateway.sharing import COUNTED_SUBJECT
+from services.chassis.events.streams import COMMITTED_SUBJECT
 from tests.support.chassis import until
 from tests.support.nats_users import CONSUMERS, COPIES, TEAMS, run_everybody, user
 
@@ -104,6 +105,7 @@ def others() -> Iterator[tuple[str, frozenset[str]]]:
         yield f"realco.positions.{consumer}.{stream}", owner
         yield f"realco.positions.{consumer}.{stream}.fault", owner
     yield COUNTED_SUBJECT, frozenset({GATEWAY})
+    yield COMMITTED_SUBJECT, frozenset(SERVICE_NAMES)
     for copy in COPIES:
         for subject in (copy.deliver_subject, f"$JS.FC.{copy.stream}.{copy.consumer}.1"):
             yield subject, frozenset()
@@ -115,7 +117,7 @@ def others() -> Iterator[tuple[str, frozenset[str]]]:
         yield subject, frozenset()
 
 
-HEARD = (COUNTED_SUBJECT, "realco.>", "realco.escrow.v1.>", "realco.gateway.>")
+HEARD = (COUNTED_SUBJECT, COMMITTED_SUBJECT, "realco.>", "realco.escrow.v1.>", "realco.gateway.>")
 HEARD += ("$JS.>", "$SYS.>", "_copies.>", "_R_.>", "_INBOX.>", "*", ">")
 
 
@@ -157,10 +159,11 @@ async def test_a_user_may_say_what_the_list_says_and_nothing_else(server: Nats, 
 
 
 @pytest.mark.parametrize("name", USERS)
-async def test_a_user_hears_its_own_inbox_and_nothing_else_but_a_gateway_what_gateways_counted(
+async def test_a_user_hears_its_own_inbox_and_what_its_like_tell_each_other_and_nothing_else(
     server: Nats, name: str
 ) -> None:
-    own = {f"_INBOX_{name}.>", *([COUNTED_SUBJECT] if name == GATEWAY else [])}
+    own = {f"_INBOX_{name}.>"}
+    own |= {subject for subject in (COUNTED_SUBJECT, COMMITTED_SUBJECT) if name in dict(others())[subject]}
     asked = (*HEARD, f"_INBOX_{name}.>", *(f"_INBOX_{other}.>" for other in USERS if other != name))
     async with user(server, name) as (client, refused):
         for subject in asked:

@@ -20,11 +20,13 @@ import asyncio
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from urllib.parse import quote
 
 import asyncpg
 import nats.errors
+from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.errors import Error as JetStreamError
 
@@ -37,9 +39,11 @@ from services.chassis.events.signatures import SIGNATURE, EventKey
 from services.chassis.events.stored import stream_of_area
 from services.chassis.events.stream_watch import Faults
 from services.chassis.events.streams import (
+    COMMITTED_SUBJECT,
     MESSAGE_ID,
     BatchRefused,
     Outgoing,
+    client_of,
     has_stored,
     publish_batch,
     publish_one,
@@ -51,8 +55,8 @@ from services.chassis.process.telemetry import EVENTS_PUBLISHED, OUTBOX_OLDEST_S
 
 BATCH_MAX = 1000  # the most messages NATS takes in one atomic batch
 BATCH_BYTES_MAX = 8 * 1024 * 1024
-# What another process of this service committed is found by looking; our own commits wake us.
-POLL_SECONDS = 0.2
+# Who leads looks as often as this, and at once when a process of this service has committed events and says so.
+POLL_SECONDS = 1.0
 _STANDBY_SECONDS = 1.0
 # After so long an event is told by whichever process sees it.
 OVERDUE_SECONDS = 5.0
@@ -98,6 +102,7 @@ async def run_relay(
         alarms: Says, as long as it is so, that an event has waited for minutes, whatever for.
     """
     relay = _Relay(database, js, area, key, faults, alarms)
+    await client_of(js).subscribe(COMMITTED_SUBJECT, cb=relay.hear)
     async with asyncio.TaskGroup() as both:
         both.create_task(repeat_work(f"relay:{area}", stop, lambda: relay.run(stop), alarms))
         both.create_task(repeat_work(f"outbox:{area}", stop, lambda: relay.watch(stop), alarms))
@@ -111,6 +116,7 @@ class _Relay:
         self, database: Database, js: JetStreamContext, area: str, key: EventKey, faults: Faults, alarms: Alarms
     ) -> None:
         self._database, self._js, self._area, self._key = database, js, area, key
+        self._committed_elsewhere = asyncio.Event()
         self._stream, self._faults, self._alarms = stream_of_area(area).name, faults, alarms
         self.leadership = Leadership(database, "relay")
         self._is_nats_away = False
@@ -123,9 +129,10 @@ class _Relay:
                 await wait_for_any(stop, seconds=POLL_SECONDS)
                 continue
             if not await self._leads() and (await self._find_oldest())[1] < OVERDUE_SECONDS:
-                await wait_for_any(stop, seconds=_STANDBY_SECONDS)
+                await self._stand_by(stop)
                 continue
             self._database.events_waiting.clear()
+            self._committed_elsewhere.clear()
             try:
                 count = await relay_batch(self._database, self._js, self._area, self._key, self._foreign)
             except (nats.errors.Error, JetStreamError, TimeoutError):
@@ -133,7 +140,23 @@ class _Relay:
                 raise
             self._is_nats_away = False
             if count == 0:
-                await wait_for_any(stop, self._database.events_waiting, seconds=POLL_SECONDS)
+                news = self._database.events_waiting, self._committed_elsewhere
+                await wait_for_any(stop, *news, seconds=POLL_SECONDS)
+
+    async def hear(self, _: Msg) -> None:
+        """Another process of this service has committed events, or somebody in its name says so: to look is cheap."""
+        self._committed_elsewhere.set()
+
+    async def _stand_by(self, stop: asyncio.Event) -> None:
+        """Until it is time to ask again who leads. Tells whoever does of what is committed here meanwhile."""
+        until = time.monotonic() + _STANDBY_SECONDS
+        waiting = self._database.events_waiting
+        while not stop.is_set() and (seconds := until - time.monotonic()) > 0:
+            if waiting.is_set():
+                waiting.clear()
+                with suppress(nats.errors.Error):  # a hint: who leads looks by itself, too
+                    await client_of(self._js).publish(COMMITTED_SUBJECT)
+            await wait_for_any(stop, waiting, seconds=seconds)
 
     async def watch(self, stop: asyncio.Event) -> None:
         """It is a fault when the oldest event stays the oldest, although NATS is there and the stream is sound."""

@@ -27,6 +27,8 @@ from services.chassis.values.errors import BootError
 # The account on NATS that holds the streams. What a service says to JetStream there has the account in its subject, so
 # that its own account, which has no JetStream, does not answer.
 EVENTS_ACCOUNT = "EVENTS"
+# What the processes of one service tell each other, in an account of their own: one has committed events.
+COMMITTED_SUBJECT = "realco.outbox.committed"
 MESSAGE_ID = "Nats-Msg-Id"
 _PUBLISH_SECONDS = 5.0
 
