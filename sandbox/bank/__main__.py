@@ -20,7 +20,7 @@ from sandbox.bank.settings import Settings
 from sandbox.bank.store import Store
 from sandbox.bank.webhooks import Deliveries
 
-TICK_SECONDS = 0.05
+TICK_SECONDS = 0.1
 
 
 async def keep_time(bank: Bank) -> None:
