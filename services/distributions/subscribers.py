@@ -26,15 +26,15 @@ async def record_posted_entries(
 
 
 def _make_handler(payout_status: PayoutStatus) -> Handler:
-    """Of an event that ends a transaction: a payout of ours, which then has this status, or a contribution."""
+    """Of an event that ends a transaction: a contribution, or a payout of ours, which then has this status."""
 
     async def record_end(tx: AsyncConnection, event: Any, delivery: Delivery) -> None:
         transaction, version = event.transaction, event.meta.aggregate_version
-        if is_payout(transaction):
-            await record_outcome(tx, transaction, version, payout_status, delivery.now)
-        elif is_contribution(transaction):
+        if is_contribution(transaction):
             completed = isinstance(event, transactions_events.TransactionCompleted)
             await record_contribution(tx, transaction, version, completed, delivery.now)
+        elif is_payout(transaction):
+            await record_outcome(tx, transaction, version, payout_status, delivery.now)
 
     return record_end
 

@@ -11,17 +11,18 @@ from typing import Any
 import pytest
 from buf.validate import validate_pb2
 from google.protobuf.message import Message
-from realco.escrow.v1.postings_pb2 import BatchSubmitPayoutsRequest
+from realco.escrow.v1.postings_pb2 import BatchBookPayoutsRequest
 from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.type.v1.money_pb2 import Money
 
 from services.chassis.events.consumer import Delivery
+from services.chassis.values.errors import OfNewerRelease
 from services.distributions.commands.payouts.outcomes import is_payout
 from services.distributions.commands.raises.contributions import is_contribution
 from services.distributions.domain.payout import PayoutType
 from services.escrow.domain.chart import ISSUER_PROCEEDS, line_of
-from services.escrow.domain.types import PAYOUTS_BY_SOURCE, UnknownTransactionType
+from services.escrow.domain.types import PAYOUTS_BY_SOURCE
 from services.escrow.domain.types import TYPES as BOOKED
 from services.escrow.subscribers import SUBSCRIPTIONS
 from services.transactions.domain.types import TYPES
@@ -57,7 +58,7 @@ def test_escrow_books_every_type_that_is_made_as_it_is_made():
 def test_a_payout_is_taken_from_the_ledger_account_that_escrow_takes_it_from():
     ordered = {each.source: each.name for each in TYPES.values() if not each.is_debit}
     assert ordered == {kind.value: each.name for kind, each in PAYOUTS_BY_SOURCE.items()}
-    assert taken_by(BatchSubmitPayoutsRequest.Item, "source") == set(ordered)
+    assert taken_by(BatchBookPayoutsRequest.Item, "source") == set(ordered)
     assert len(ordered) == len([each for each in TYPES.values() if not each.is_debit]), "two have the same source"
 
 
@@ -76,13 +77,17 @@ def test_distributions_orders_every_payout():
     assert {each.value for each in PayoutType} == taken_by(payouts_pb2.BatchCreatePayoutsRequest.Item)
 
 
-@pytest.mark.parametrize("name", sorted(set(pb.Transaction.Type.keys()) - set(BOOKED)))
-def test_escrow_sets_aside_what_became_of_a_type_that_it_does_not_know(name):
+NOT_BOOKED = sorted(number for name, number in pb.Transaction.Type.items() if name not in BOOKED)
+OF_A_NEWER_RELEASE = 99
+
+
+@pytest.mark.parametrize("type_", [*NOT_BOOKED, OF_A_NEWER_RELEASE])
+def test_escrow_sets_aside_what_became_of_a_type_that_it_does_not_know(type_):
     [subscription] = SUBSCRIPTIONS
     delivery = Delivery(datetime(2026, 1, 1, tzinfo=UTC))
     for event, handle in subscription.handlers.items():
-        with pytest.raises(UnknownTransactionType):
-            asyncio.run(handle(None, event(transaction=pb.Transaction(type=name)), delivery))
+        with pytest.raises(OfNewerRelease):
+            asyncio.run(handle(None, event(transaction=pb.Transaction(type=type_)), delivery))
 
 
 @pytest.mark.parametrize("name", sorted(TYPES))
@@ -133,3 +138,14 @@ def test_no_other_file_names_a_type():
         if names_type(node, place)
     ]
     assert named == [], f"ask the table of the service what holds for it: {sorted(TABLES)}"
+
+
+def test_distributions_counts_what_a_newer_release_brings_in_and_sets_aside_what_it_pays_out():
+    brings, pays = (
+        pb.Transaction(type=OF_A_NEWER_RELEASE, direction=direction, investment_id="inv_1")
+        for direction in (Money.Direction.IN, Money.Direction.OUT)
+    )
+    assert is_contribution(brings)
+    assert not is_contribution(pays)
+    with pytest.raises(OfNewerRelease):
+        is_payout(pays)

@@ -183,13 +183,12 @@ async def test_a_distribution_from_a_frozen_account_stays_approved_and_is_execut
     service.deposit(offering, 10_000_00)
     approved = await service.approved(offering, 10_000_00)
     account = service.escrow.accounts[offering.escrow_account_id]
-    account.status = escrow_accounts_pb2.EscrowAccount.FROZEN
-    with pytest.raises(DomainError) as refusal:
-        await service.execute(approved)
-    assert (refusal.value.reason, refusal.value.metadata) == (
-        "ESCROW_ACCOUNT_FROZEN",
-        {"escrow_account_id": offering.escrow_account_id},
-    )
+    for status, reason in ((escrow_accounts_pb2.EscrowAccount.FROZEN, "ESCROW_ACCOUNT_FROZEN"), (99, "UNAVAILABLE")):
+        account.status = status
+        with pytest.raises(DomainError) as refusal:
+            await service.execute(approved)
+        assert refusal.value.reason == reason
+        assert refusal.value.metadata == ({} if status == 99 else {"escrow_account_id": offering.escrow_account_id})
     assert (await service.get(approved)).status == dpb.Distribution.APPROVED
     account.status = escrow_accounts_pb2.EscrowAccount.ACTIVE
     assert (await service.execute(approved)).status == dpb.Distribution.QUEUED

@@ -176,6 +176,15 @@ async def test_nothing_is_paid_after_the_deadline(service: TransactionsHarness) 
     assert (await refused(service, IMPORT, "RetryTransaction", retry)).reason == "OFFERING_NOT_OPEN"
 
 
+async def test_no_money_goes_where_an_escrow_account_has_a_status_of_a_newer_release(
+    service: TransactionsHarness,
+) -> None:
+    request = await service.deposit_request()
+    service.escrow.accounts[ESCROW_ACCOUNT].status = 99
+    assert (await refused(service, IMPORT, "CreateTransaction", request)).reason == "UNAVAILABLE"
+    assert await stored(service) == 0
+
+
 OF_A_NEWER_RELEASE = "99"
 
 

@@ -48,7 +48,7 @@ from services.chassis.process.health import Alarms
 from services.chassis.process.loops import backoff_seconds, repeat_work, wait_for_any
 from services.chassis.process.telemetry import log
 from services.chassis.values.clock import Clock
-from services.chassis.values.errors import DomainError
+from services.chassis.values.errors import DomainError, OfNewerRelease
 from services.chassis.values.position import Position
 
 ATTEMPTS_MAX = 7
@@ -127,7 +127,7 @@ class TooOld(Exception):
 
 
 # What fails again however often it is tried, unless it is of a kind that passes.
-_HOPELESS = (DomainError, DecodeError, Malformed, NotProven, TooOld)
+_HOPELESS = (DomainError, DecodeError, Malformed, NotProven, OfNewerRelease, TooOld)
 
 
 def _passes(error: Exception) -> bool:

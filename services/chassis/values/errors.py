@@ -113,6 +113,10 @@ class Unavailable(DomainError):
     retry_after_seconds = 1
 
 
+class OfNewerRelease(Exception):
+    """An event is about what only a newer release knows: it waits, as a letter, for a process of that release."""
+
+
 class AnswerWithheld(Unavailable):
     """Something this service needs does not answer because of a row that it did not write. About others it may."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from services.chassis.values.errors import DomainError, Kind, NotFound
+from services.chassis.values.errors import DomainError, Kind, NotFound, Unavailable
 
 
 class PartyNotFound(NotFound):
@@ -119,18 +119,26 @@ def check_currency(currency: str, expected: str, field: str | None = None) -> No
         raise CurrencyMismatch(expected, field)
 
 
+# Statuses of an escrow account in which people may move money; winding down is moving it.
+_TAKES_MONEY = ("ACTIVE", "LIQUIDATING")
+
+
 def check_takes_money(escrow_account_id: str, status: str, field: str | None = None) -> None:
     """Whether money may move in an escrow account of that status, by people's will: escrow itself books no other.
 
     Args:
         field: The request's field that names the account, if one does.
 
-    Raises: EscrowAccountFrozen, EscrowAccountClosed.
+    Raises:
+        EscrowAccountFrozen, EscrowAccountClosed
+        Unavailable: its status is of a newer release, and in such a one nothing is done.
     """
     if status == "FROZEN":
         raise EscrowAccountFrozen(escrow_account_id, field)
     if status == "CLOSED":
         raise EscrowAccountClosed(escrow_account_id, field)
+    if status not in _TAKES_MONEY:
+        raise Unavailable(f"The escrow account is {status}, a status that only a newer release knows.")
 
 
 class RateLimited(DomainError):

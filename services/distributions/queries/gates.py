@@ -10,6 +10,7 @@ from realco.distributions.v1 import offerings_pb2 as pb
 from realco.escrow.v1 import escrow_accounts_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.calls.wire import from_enum
 from services.chassis.data.database import Database
 from services.distributions.clients import Escrow, Peers
 from services.distributions.domain import closing
@@ -46,7 +47,7 @@ async def read_peer_facts(database: Database, peers: Peers, offering_id: str) ->
     status = balanced = available = None
     holds: list[closing.SubscriptionHold] = []
     if account is not None:
-        status = escrow_accounts_pb2.EscrowAccount.Status.Name(account.status)
+        status = from_enum(escrow_accounts_pb2.EscrowAccount.Status, account.status)
         balanced = (await peers.escrow.get_trial_balance(offering.escrow_account_id)).balanced
         available = await _read_available(peers.escrow, offering.escrow_account_id)
         short = sorted(closing.find_missing(closing.sum_releases(live), available))

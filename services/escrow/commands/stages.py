@@ -13,7 +13,7 @@ from realco.transactions.v1 import transactions_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.calls.wire import from_timestamp
+from services.chassis.calls.wire import from_enum, from_timestamp
 from services.chassis.process.telemetry import log
 from services.chassis.values.ids import derived_id, new_id
 from services.chassis.values.refusals import EscrowAccountFrozen, EscrowAccountNotFound, IllegalStatusChange
@@ -208,4 +208,4 @@ def _attempt(transaction: transactions_pb2.Transaction) -> str:
 
 
 def _type_of(transaction: transactions_pb2.Transaction) -> TransactionType:
-    return require_type(_Transaction.Type.Name(transaction.type))
+    return require_type(from_enum(_Transaction.Type, transaction.type))

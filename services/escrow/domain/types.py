@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from services.chassis.values.errors import OfNewerRelease
 from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind, account_of_party, line_of
 from services.escrow.domain.journal import EntryType
-
-
-class UnknownTransactionType(LookupError):
-    """Money moved of a type that nobody decided about here: it must be booked, and nobody knows where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +71,7 @@ PAYOUTS_BY_SOURCE: Mapping[LedgerAccountKind, TransactionType] = MappingProxyTyp
 
 
 def require_type(name: str) -> TransactionType:
-    """Raises UnknownTransactionType: the event is set aside as a dead letter, and nothing of it is lost."""
+    """Raises OfNewerRelease."""
     if name not in TYPES:
-        raise UnknownTransactionType(name)
+        raise OfNewerRelease(f"transactions of type {name}")
     return TYPES[name]

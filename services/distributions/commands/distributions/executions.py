@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.notary import Witnessed
 from services.chassis.calls.auth import current_principal
+from services.chassis.calls.wire import from_enum
 from services.chassis.data.database import Database
 from services.chassis.data.operations import Operations
 from services.chassis.values.etags import check_etag
@@ -59,7 +60,7 @@ async def read_cash(database: Database, peer: Escrow, distribution_id: str) -> C
     balance = await peer.get_escrow_account_balance(offering.escrow_account_id)
     return Cash(
         offering.escrow_account_id,
-        escrow_accounts_pb2.EscrowAccount.Status.Name(account.status),
+        from_enum(escrow_accounts_pb2.EscrowAccount.Status, account.status),
         sum(
             each.available.amount_minor
             for each in balance.ledger_accounts

@@ -13,8 +13,9 @@ from realco.distributions.v1 import events_pb2 as events
 from realco.transactions.v1 import transactions_pb2 as transactions
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.calls.wire import from_failure
+from services.chassis.calls.wire import from_enum, from_failure
 from services.chassis.process.telemetry import log
+from services.chassis.values.errors import OfNewerRelease
 from services.chassis.values.failure import Failure
 from services.distributions.commands.payouts.allocations import end_allocation
 from services.distributions.commands.raises.refunds import pay_due_refunds
@@ -31,8 +32,15 @@ _PAYOUT_TYPES = frozenset(each.value for each in PayoutType)
 
 
 def is_payout(transaction: transactions.Transaction) -> bool:
-    """Whether the transaction is of a type that this service may have asked for."""
-    return transactions.Transaction.Type.Name(transaction.type) in _PAYOUT_TYPES
+    """Whether a transaction that is no contribution is of a type that this service may have asked for.
+
+    Raises:
+        OfNewerRelease: a newer process of this service may have.
+    """
+    name = from_enum(transactions.Transaction.Type, transaction.type)
+    if name.isdecimal():
+        raise OfNewerRelease(f"transactions of type {name}")
+    return name in _PAYOUT_TYPES
 
 
 async def record_outcome(
@@ -50,8 +58,8 @@ async def record_outcome(
     )
     found = await find_payout(tx, reported)
     if found is None:
-        # Transactions pays others too: withdrawals that people asked for.
-        log.info("payout_of_somebody_else", transaction_id=transaction.transaction_id)
+        # Transactions asks this service about every payout before it takes it on.
+        log.error("payout_not_asked_for", transaction_id=transaction.transaction_id)
         return
     failure = None
     if outcome is not PayoutStatus.COMPLETED:

@@ -13,7 +13,7 @@ from realco.escrow.v1 import escrow_accounts_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.calls.wire import from_timestamp
+from services.chassis.calls.wire import from_enum, from_timestamp
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
@@ -128,7 +128,7 @@ def _check_account(account: escrow_accounts_pb2.EscrowAccount | None, currency: 
             escrow_account_id=account.escrow_account_id,
             sponsor_party_id=account.sponsor_party_id,
         )
-    status = escrow_accounts_pb2.EscrowAccount.Status.Name(account.status)
+    status = from_enum(escrow_accounts_pb2.EscrowAccount.Status, account.status)
     check_takes_money(account.escrow_account_id, status, "escrow_account_id")
     check_currency(currency, account.currency_code, "target_amount.currency_code")
 
