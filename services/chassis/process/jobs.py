@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from services.chassis.process.health import Alarms
 from services.chassis.process.loops import Failures, backoff_seconds, wait_for_any
 from services.chassis.process.telemetry import JOB_RUNS, continue_trace, log
+from services.chassis.values.invariant import invariant
 
 # How often it is looked for work. What leaves some in the same process says so, so nobody waits for the next look.
 WORK_SECONDS = 1.0
@@ -33,6 +34,9 @@ class Job:
     run: Callable[[], Awaitable[int]]
     interval_seconds: float | None = None
     work: sa.ColumnElement[bool] | None = None
+
+    def __post_init__(self) -> None:
+        invariant((self.interval_seconds is None) is not (self.work is None), "a job says when it runs, in one way")
 
 
 # The names of the jobs that have work.

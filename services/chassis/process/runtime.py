@@ -193,17 +193,17 @@ class Runtime:
         subscriptions: Sequence[Subscription],
         jobs: Sequence[Job],
     ) -> list[asyncio.Task[None]]:
-        own = (housekeeping(self.database), watch_locks(self.database, self.alarms))
+        all_jobs = [*jobs, housekeeping(self.database), watch_locks(self.database, self.alarms)]
         work: dict[str, Coroutine[Any, Any, None]] = {
             "relay": run_relay(
                 self.database, self.js, self.name, self.event_key, self._quiet, self.faults, self.alarms
             ),
             "jobs": run_jobs(
-                [*jobs, *own],
+                all_jobs,
                 self._quiet,
                 self.work_due,
                 self.alarms,
-                WorkFinder(self.database, self.clock, jobs).find,
+                WorkFinder(self.database, self.clock, all_jobs).find,
             ),
             "health": self._watch_health(health),
             "streams": run_stream_watch(self.js, list_streams(self.name, subscriptions), self._quiet, self.faults),
