@@ -165,10 +165,10 @@ class PostingsServicer(postings_grpc.PostingsServiceServicer):
     ) -> journal_pb.JournalEntry:
         return await postings.declare_distribution(self._dependencies, request)
 
-    async def BatchSubmitPayouts(
-        self, request: postings_pb.BatchSubmitPayoutsRequest, context: ServicerContext
-    ) -> postings_pb.BatchSubmitPayoutsResponse:
-        return await postings.batch_submit_payouts(self._dependencies, request)
+    async def BatchBookPayouts(
+        self, request: postings_pb.BatchBookPayoutsRequest, context: ServicerContext
+    ) -> postings_pb.BatchBookPayoutsResponse:
+        return await postings.batch_book_payouts(self._dependencies, request)
 
     async def ListBeneficiaries(
         self, request: postings_pb.ListBeneficiariesRequest, context: ServicerContext

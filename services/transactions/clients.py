@@ -26,7 +26,7 @@ from services.chassis.calls.peers import ask, ask_in_parts, check_answers, find
 EvaluateItem = clearances_pb2.BatchEvaluateTransactionsRequest.Item
 EvaluationResult = clearances_pb2.EvaluationResult
 Clearance = clearances_pb2.BatchGetClearancesResponse.Clearance
-SubmitItem = postings_pb2.BatchSubmitPayoutsRequest.Item
+PayoutItem = postings_pb2.BatchBookPayoutsRequest.Item
 PostingResult = journal_pb2.PostingResult
 
 
@@ -45,7 +45,7 @@ class Escrow(Protocol):
         """
         ...
 
-    async def batch_submit_payouts(self, items: Sequence[SubmitItem]) -> Sequence[PostingResult]:
+    async def batch_book_payouts(self, items: Sequence[PayoutItem]) -> Sequence[PostingResult]:
         """Takes the money of payouts before any provider is asked: one result an item, in order."""
         ...
 
@@ -108,8 +108,8 @@ class EscrowClient:
         found: Collection[str] = (await ask(self._postings.ListBeneficiaries, request)).party_ids
         return found
 
-    async def batch_submit_payouts(self, items: Sequence[SubmitItem]) -> Sequence[PostingResult]:
-        answer = await ask(self._postings.BatchSubmitPayouts, postings_pb2.BatchSubmitPayoutsRequest(items=items))
+    async def batch_book_payouts(self, items: Sequence[PayoutItem]) -> Sequence[PostingResult]:
+        answer = await ask(self._postings.BatchBookPayouts, postings_pb2.BatchBookPayoutsRequest(items=items))
         results: Sequence[PostingResult] = answer.results
         keys = (item.idempotency_key for item in items)
         check_answers(keys, (result.idempotency_key for result in results), "escrow")

@@ -189,8 +189,8 @@ TAKEN: list[tuple[str, Change, str]] = [
     ),
     (
         "a service is lost",
-        lambda i: access(i, f"{POSTINGS}.BatchSubmitPayouts").services.remove("transactions"),
-        f"{POSTINGS}.BatchSubmitPayouts: service transactions may not call it any more",
+        lambda i: access(i, f"{POSTINGS}.BatchBookPayouts").services.remove("transactions"),
+        f"{POSTINGS}.BatchBookPayouts: service transactions may not call it any more",
     ),
     (
         "what was public asks for a token",

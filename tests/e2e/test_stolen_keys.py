@@ -146,7 +146,7 @@ def test_the_key_of_transactions_takes_no_money_off_the_book(org: Organization) 
     account, thief = offering["escrowAccountId"], Thief(org, "transactions")
     before = org.read_ledger(account)
     for transaction_id in (contribution["transactionId"], new_id("txn")):
-        item = postings_pb2.BatchSubmitPayoutsRequest.Item(
+        item = postings_pb2.BatchBookPayoutsRequest.Item(
             idempotency_key="txn:mine:1:submit",
             escrow_account_id=account,
             transaction_id=transaction_id,
@@ -154,6 +154,6 @@ def test_the_key_of_transactions_takes_no_money_off_the_book(org: Organization) 
             party_id=investor,
             amount=Money(currency_code="USD", amount_minor=500_00),
         )
-        asked = postings_pb2.BatchSubmitPayoutsRequest(items=[item])
-        assert thief.order("BatchSubmitPayouts", asked) == "PAYOUT_NOT_KNOWN"
+        asked = postings_pb2.BatchBookPayoutsRequest(items=[item])
+        assert thief.order("BatchBookPayouts", asked) == "PAYOUT_NOT_KNOWN"
     assert org.read_ledger(account) == before

@@ -69,11 +69,9 @@ async def test_each_payout_is_taken_or_refused_by_itself(escrow):
     account, other = await escrow.open(), await escrow.open()
     await escrow.post(account, ("cash", 100), ("payable:inv-001", -60), ("issuer_proceeds", -40))
     await escrow.post(other, ("cash", 10), ("subscription:inv-001", -10))
-    payout = postings_pb.BatchSubmitPayoutsRequest
+    payout = postings_pb.BatchBookPayoutsRequest
 
-    def item(
-        account: str, source: int, minor: int, currency: str = "USD"
-    ) -> postings_pb.BatchSubmitPayoutsRequest.Item:
+    def item(account: str, source: int, minor: int, currency: str = "USD") -> postings_pb.BatchBookPayoutsRequest.Item:
         return payout.Item(
             idempotency_key=key(),
             escrow_account_id=account,
@@ -90,7 +88,7 @@ async def test_each_payout_is_taken_or_refused_by_itself(escrow):
         item(other, journal_pb.LedgerAccount.SUBSCRIPTION, 10),
         item(account, journal_pb.LedgerAccount.PAYABLE, 1, "EUR"),
     ]
-    answer = await escrow.call("BatchSubmitPayouts", payout(items=items), escrow.transactions)
+    answer = await escrow.call("BatchBookPayouts", payout(items=items), escrow.transactions)
     assert [(result.failure.code, result.journal_entry.type) for result in answer.results] == [
         ("INSUFFICIENT_AVAILABLE_BALANCE", 0),
         ("", journal_pb.JournalEntry.DISTRIBUTION),
@@ -101,7 +99,7 @@ async def test_each_payout_is_taken_or_refused_by_itself(escrow):
     assert answer.results[4].failure.metadata == {"currency_code": "USD"}
     assert (await escrow.balance(account)).pending_out == usd(100)
     assert await escrow.posted(other) == {"cash": 10, "in_transit": -10}
-    again = await escrow.call("BatchSubmitPayouts", payout(items=items[1:4]), escrow.transactions)
+    again = await escrow.call("BatchBookPayouts", payout(items=items[1:4]), escrow.transactions)
     assert all(result.replayed for result in again.results)
     assert [result.journal_entry for result in again.results] == [
         result.journal_entry for result in answer.results[1:4]

@@ -95,9 +95,9 @@ class Callers:
         self.of_transactions = EscrowClient(Wire("transactions").open_channel(*book.servicers))
         self.of_distributions = distributions_clients.EscrowClient(Wire("distributions").open_channel(*book.servicers))
 
-    async def submit(self, *items: postings_pb.BatchSubmitPayoutsRequest.Item) -> list[journal_pb.PostingResult]:
+    async def book_payouts(self, *items: postings_pb.BatchBookPayoutsRequest.Item) -> list[journal_pb.PostingResult]:
         with acting_as(self.admin):
-            return list(await self.of_transactions.batch_submit_payouts(items))
+            return list(await self.of_transactions.batch_book_payouts(items))
 
     async def ask(self, method: str, argument: Any) -> Any:
         """What distributions is answered; the code and the facts of a refusal."""
@@ -125,7 +125,7 @@ def callers(book: MemoryBook | RealBook) -> Callers:
 def payout(account: str, source: int, minor: int, currency: str = "USD", **values: Any) -> Any:
     given = {"idempotency_key": key(), "transaction_id": new_id("txn"), "party_id": "inv-001", **values}
     amount = {"currency_code": currency, "amount_minor": minor}
-    return postings_pb.BatchSubmitPayoutsRequest.Item(escrow_account_id=account, source=source, amount=amount, **given)
+    return postings_pb.BatchBookPayoutsRequest.Item(escrow_account_id=account, source=source, amount=amount, **given)
 
 
 def parts(*amounts: tuple[str, int]) -> list[postings_pb.PartyAmount]:
@@ -248,7 +248,7 @@ async def test_each_payout_is_taken_from_its_source_or_refused_by_itself(
         (payout(closed, Kind.PAYABLE, 1), ("ESCROW_ACCOUNT_CLOSED", {"escrow_account_id": closed}, False)),
         (payout(UNKNOWN, Kind.PAYABLE, 1), ("ESCROW_ACCOUNT_NOT_FOUND", {}, False)),
     ]
-    results = await callers.submit(*(item for item, _ in table))
+    results = await callers.book_payouts(*(item for item, _ in table))
     assert [outcome_of(result) for result in results] == [expected for _, expected in table]
     assert not any(result.replayed for result in results)
     assert await balances(callers, account) == {"cash": 150, "in_transit": -149, "issuer_proceeds": 1}
@@ -259,7 +259,7 @@ async def test_a_payouts_entry_says_what_it_is_for(book: MemoryBook | RealBook, 
     await book.fund(account, "payable:inv-001", 10)
     distribution_id = new_id("dist")
     item = payout(account, Kind.PAYABLE, 10, distribution_id=distribution_id)
-    [result] = await callers.submit(item)
+    [result] = await callers.book_payouts(item)
     entry = result.journal_entry
     assert entry.type == journal_pb.JournalEntry.DISTRIBUTION
     assert (entry.transaction_id, entry.distribution_id) == (item.transaction_id, distribution_id)
@@ -271,19 +271,19 @@ async def test_the_first_decision_about_a_payouts_key_stays(book: MemoryBook | R
     await book.fund(account, "payable:inv-001", 10)
     taken, refused, elsewhere = [payout(account, Kind.PAYABLE, minor) for minor in (10, 1, 1)]
     elsewhere.escrow_account_id = UNKNOWN
-    first = await callers.submit(taken, refused, elsewhere)
+    first = await callers.book_payouts(taken, refused, elsewhere)
     await book.fund(account, "payable:inv-001", 1)
-    again = await callers.submit(taken, refused)
+    again = await callers.book_payouts(taken, refused)
     assert [result.replayed for result in again] == [True, True]
     assert again[0].journal_entry == first[0].journal_entry
     assert again[1].failure == first[1].failure
     changed = [payout(account, Kind.PAYABLE, 2, idempotency_key=each.idempotency_key) for each in (taken, refused)]
-    assert [outcome_of(result) for result in await callers.submit(*changed)] == [
+    assert [outcome_of(result) for result in await callers.book_payouts(*changed)] == [
         ("IDEMPOTENCY_KEY_REUSED", {"idempotency_key": each.idempotency_key}, False) for each in changed
     ]
     # An account that is not there decides nothing.
     elsewhere.escrow_account_id = account
-    [later] = await callers.submit(elsewhere)
+    [later] = await callers.book_payouts(elsewhere)
     assert (later.HasField("journal_entry"), later.replayed) == (True, False)
 
 
@@ -396,5 +396,5 @@ async def test_a_sound_book_balances(book: MemoryBook | RealBook, callers: Calle
 async def test_only_the_services_the_contract_names_are_answered(book: MemoryBook | RealBook, callers: Callers) -> None:
     stranger = EscrowClient(Wire("compliance").open_channel(*book.servicers))
     with acting_as(callers.admin), capture_logs() as logged, pytest.raises(Bug):
-        await stranger.batch_submit_payouts([payout(await book.open(), Kind.PAYABLE, 1)])
+        await stranger.batch_book_payouts([payout(await book.open(), Kind.PAYABLE, 1)])
     assert logged[-1]["reason"] == "PERMISSION_DENIED"

@@ -257,7 +257,7 @@ async def test_escrow_away_keeps_payouts_where_they_are_and_takes_the_money_once
 async def test_a_payout_that_escrow_refuses_to_read_or_cannot_answer_for_waits_for_that_to_be_mended_and_stops_no_other(
     service: TransactionsHarness,
 ) -> None:
-    answer = service.escrow.BatchSubmitPayouts
+    answer = service.escrow.BatchBookPayouts
     for refusal in (InvalidField("It is new to this version."), AnswerWithheld("Somebody took its key.")):
         unread, good = await service.payout(), await service.payout("inv-002")
 
@@ -266,10 +266,10 @@ async def test_a_payout_that_escrow_refuses_to_read_or_cannot_answer_for_waits_f
                 raise refusal
             return await answer(request, context)
 
-        service.escrow.BatchSubmitPayouts = refuse  # type: ignore[method-assign]
+        service.escrow.BatchBookPayouts = refuse  # type: ignore[method-assign]
         await until_submitted(service, good.transaction_id)
         assert (await service.get(unread.transaction_id)).status == T.PROCESSING
-        service.escrow.BatchSubmitPayouts = answer  # type: ignore[method-assign]
+        service.escrow.BatchBookPayouts = answer  # type: ignore[method-assign]
         await until_submitted(service, unread.transaction_id)
 
 
@@ -279,7 +279,7 @@ async def test_a_crash_after_escrow_took_the_money_asks_it_again_under_the_same_
     payout = await service.payout()
     await service.run(evaluate_initiated)
     await service.run(start_queued)
-    service.wire.fail("BatchSubmitPayouts", "killed_after")
+    service.wire.fail("BatchBookPayouts", "killed_after")
     with pytest.raises(Killed):
         await service.run(book_payouts)
     assert (await until_submitted(service, payout.transaction_id)).status == T.PENDING_SETTLEMENT

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from realco.escrow.v1.journal_pb2 import LedgerAccount
-from realco.escrow.v1.postings_pb2 import BatchSubmitPayoutsRequest
+from realco.escrow.v1.postings_pb2 import BatchBookPayoutsRequest
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
@@ -168,7 +168,7 @@ async def test_escrow_takes_only_what_transactions_is_about_to_pay(
         "party_id": payout.party_id,
         "amount": payout.amount,
     }
-    item = BatchSubmitPayoutsRequest.Item
+    item = BatchBookPayoutsRequest.Item
     with service.wire.cut(service.escrow):
         await service.work()
     with acting_as(service_principal("escrow", ADMIN.org_id)):

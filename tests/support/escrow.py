@@ -109,11 +109,11 @@ class Postings(PostingsServicer):
         super().__init__(dependencies)
         self._payer = payer
 
-    async def BatchSubmitPayouts(
-        self, request: postings_pb.BatchSubmitPayoutsRequest, context: Any
-    ) -> postings_pb.BatchSubmitPayoutsResponse:
+    async def BatchBookPayouts(
+        self, request: postings_pb.BatchBookPayoutsRequest, context: Any
+    ) -> postings_pb.BatchBookPayoutsResponse:
         self._payer.payouts |= {item.transaction_id: build_payout(item) for item in request.items}
-        return await super().BatchSubmitPayouts(request, context)
+        return await super().BatchBookPayouts(request, context)
 
 
 class Escrow:
@@ -338,7 +338,7 @@ class Payment:
 
     async def submit(self, escrow: Escrow, source: int) -> journal_pb.PostingResult:
         """As the transactions service does before it asks a provider."""
-        item = postings_pb.BatchSubmitPayoutsRequest.Item(
+        item = postings_pb.BatchBookPayoutsRequest.Item(
             idempotency_key=f"txn:{self.transaction.transaction_id}:{self.transaction.attempts}:submit",
             escrow_account_id=self.transaction.escrow_account_id,
             transaction_id=self.transaction.transaction_id,
@@ -347,6 +347,6 @@ class Payment:
             amount=self.transaction.amount,
         )
         answer = await escrow.call(
-            "BatchSubmitPayouts", postings_pb.BatchSubmitPayoutsRequest(items=[item]), escrow.transactions
+            "BatchBookPayouts", postings_pb.BatchBookPayoutsRequest(items=[item]), escrow.transactions
         )
         return answer.results[0]

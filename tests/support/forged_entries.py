@@ -86,7 +86,7 @@ async def accept_last(escrow: Escrow, account: str, count: int = 1) -> None:
 async def pay(escrow: Escrow, *accounts: str, amount_minor: int = 1) -> str:
     """What becomes of a payout, of each escrow account one."""
     items = [
-        postings_pb2.BatchSubmitPayoutsRequest.Item(
+        postings_pb2.BatchBookPayoutsRequest.Item(
             idempotency_key=key(),
             escrow_account_id=account,
             transaction_id=key(),
@@ -96,8 +96,8 @@ async def pay(escrow: Escrow, *accounts: str, amount_minor: int = 1) -> str:
         )
         for account in accounts
     ]
-    request = postings_pb2.BatchSubmitPayoutsRequest(items=items)
-    [result] = (await escrow.call("BatchSubmitPayouts", request, escrow.transactions)).results
+    request = postings_pb2.BatchBookPayoutsRequest(items=items)
+    [result] = (await escrow.call("BatchBookPayouts", request, escrow.transactions)).results
     return str(result.WhichOneof("outcome"))
 
 

@@ -90,7 +90,7 @@ def _decide(
         failure = make_failure(PartyNotFound())
         [unknown] = clearance.UNKNOWN
         # Nobody has identified it.
-        return _build_check(item, now, "KYC", failure, replace(unknown, statement=failure.message))
+        return _build_check(item, now, clearance.ADMITTING_CHECK, failure, replace(unknown, statement=failure.message))
     if missing := clearance.list_missing(clearance.checks_at(checks.get(item.party_id, {}), now)):
         return _refuse_uncleared(item, now, missing[0].rule, missing)
     if item.is_contribution:

@@ -81,7 +81,7 @@ class ClosingFacts:
     available: Mapping[str, int] | None  # by investor: what escrow has available of it
     holds: Sequence[SubscriptionHold]
     escrow_status: str | None
-    escrow_balanced: bool | None  # the last daily certificate, or the trial balance at hand
+    escrow_balanced: bool | None  # by its trial balance
     early_close: EarlyClose | None = None
 
 

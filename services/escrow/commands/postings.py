@@ -42,10 +42,9 @@ from services.escrow.domain.journal import (
     digest_scope,
 )
 from services.escrow.domain.refusals import PayoutNotKnown
-from services.escrow.domain.stages import Stage
 from services.escrow.domain.types import PAYOUTS_BY_SOURCE
 
-Item = postings_pb.BatchSubmitPayoutsRequest.Item
+Item = postings_pb.BatchBookPayoutsRequest.Item
 
 
 async def release_subscriptions(
@@ -76,13 +75,13 @@ async def _post_decided(dependencies: Dependencies, entry: NewEntry, decided: Mo
     return await dependencies.poster.post_one(entry)
 
 
-async def batch_submit_payouts(
-    dependencies: Dependencies, request: postings_pb.BatchSubmitPayoutsRequest
-) -> postings_pb.BatchSubmitPayoutsResponse:
+async def batch_book_payouts(
+    dependencies: Dependencies, request: postings_pb.BatchBookPayoutsRequest
+) -> postings_pb.BatchBookPayoutsResponse:
     """Raises PayoutNotKnown, or as the poster does."""
     await check_payouts(dependencies.peers.transactions, request.items)
     outcomes = await dependencies.poster.post([_build_payout_entry(item) for item in request.items])
-    return postings_pb.BatchSubmitPayoutsResponse(
+    return postings_pb.BatchBookPayoutsResponse(
         results=build_results(journal_pb.PostingResult, request.items, outcomes)
     )
 
@@ -163,7 +162,7 @@ def _build_payout_entry(item: Item) -> NewEntry:
     return _build_for_service(
         item,
         type=payout.entry_type,
-        description=f"{payout.label} {Stage.SUBMITTED.value}",
+        description=f"{payout.label} put in transit",
         legs=(debit(source, item.amount.amount_minor), credit(IN_TRANSIT, item.amount.amount_minor)),
         currency=item.amount.currency_code,
         transaction_id=item.transaction_id,

@@ -5,7 +5,7 @@ twice, late or without its predecessor posts what is true and nothing twice.
 
 | stage | money in | money out |
 |---|---|---|
-| SUBMITTED | pending: Dr IN_TRANSIT / Cr target | nothing: BatchSubmitPayouts has booked it |
+| SUBMITTED | pending: Dr IN_TRANSIT / Cr target | nothing: BatchBookPayouts has booked it |
 | SETTLED | pending undone; Dr IN_TRANSIT / Cr target, Dr CASH / Cr IN_TRANSIT | Dr IN_TRANSIT / Cr CASH it covers |
 | ENDED | what is pending is undone | what is posted is mirrored |
 | RETURNED | settled: Dr target / Cr CASH; else as ENDED | what is posted is mirrored |

@@ -13,7 +13,7 @@ from services.chassis.calls.wire import from_failure, to_money
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure, make_failure
-from services.transactions.clients import PostingResult, SubmitItem
+from services.transactions.clients import PayoutItem, PostingResult
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -33,12 +33,12 @@ async def book_payouts(dependencies: Dependencies) -> int:
 async def _book_rows(dependencies: Dependencies, whose: tuple[str, str], rows: Sequence[Transaction]) -> None:
     org_id, person = whose
     with acting_as(service_principal(NAME, org_id, person)):
-        async for asked, answer in ask_about(rows, partial(_submit, dependencies)):
+        async for asked, answer in ask_about(rows, partial(_book, dependencies)):
             await _record_answer(dependencies, asked, answer)
 
 
-async def _submit(dependencies: Dependencies, rows: Sequence[Transaction]) -> Sequence[PostingResult]:
-    return await dependencies.peers.escrow.batch_submit_payouts([_build_item(row) for row in rows])
+async def _book(dependencies: Dependencies, rows: Sequence[Transaction]) -> Sequence[PostingResult]:
+    return await dependencies.peers.escrow.batch_book_payouts([_build_item(row) for row in rows])
 
 
 async def _record_answer(
@@ -76,8 +76,8 @@ async def _record_outcomes(
     await store.save_booked(tx, booked)
 
 
-def _build_item(row: Transaction) -> SubmitItem:
-    return SubmitItem(
+def _build_item(row: Transaction) -> PayoutItem:
+    return PayoutItem(
         idempotency_key=row.escrow_key,
         escrow_account_id=row.escrow_account_id,
         transaction_id=row.transaction_id,

@@ -167,10 +167,10 @@ class MemoryEscrow:
         )
         return _raise_refusal(answer)
 
-    async def BatchSubmitPayouts(
-        self, request: postings_pb.BatchSubmitPayoutsRequest, _: None
-    ) -> postings_pb.BatchSubmitPayoutsResponse:
-        return postings_pb.BatchSubmitPayoutsResponse(results=[self._submit(item) for item in request.items])
+    async def BatchBookPayouts(
+        self, request: postings_pb.BatchBookPayoutsRequest, _: None
+    ) -> postings_pb.BatchBookPayoutsResponse:
+        return postings_pb.BatchBookPayoutsResponse(results=[self._book_payout(item) for item in request.items])
 
     async def ListBeneficiaries(
         self, request: postings_pb.ListBeneficiariesRequest, _: None
@@ -184,7 +184,7 @@ class MemoryEscrow:
 
     # --- how they are answered ---
 
-    def _submit(self, item: postings_pb.BatchSubmitPayoutsRequest.Item) -> journal_pb.PostingResult:
+    def _book_payout(self, item: postings_pb.BatchBookPayoutsRequest.Item) -> journal_pb.PostingResult:
         kind = LedgerAccountKind(journal_pb.LedgerAccount.Kind.Name(item.source))
         source = f"{kind.lower()}:{item.party_id}" if line_of(kind).of_party else kind.lower()
         named = ("transaction_id", "investment_id", "distribution_id")
