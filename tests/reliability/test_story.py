@@ -91,9 +91,9 @@ def test_the_readme_shows_what_the_demo_prints(played: Played) -> None:
 
 
 def spell(text: str) -> str:
-    """On one line, without the port, the hash and the time of this run."""
-    of_this_run = r"127\.0\.0\.1:\d+|[0-9a-f]{12}…|\(\d+ s, \d+ requests repeated\)"
-    return " ".join(re.sub(of_this_run, "…", text).split())
+    """On one line, without the port, the hash and the times of this run."""
+    of_this_run = r"127\.0\.0\.1:\d+|[0-9a-f]{12}…|\d\d:\d\d UTC|\([\d.]+ s\)|\(\d+ s, \d+ requests repeated\)"
+    return " ".join(re.sub(of_this_run, "", text).split())
 
 
 def set_limits(run: DemoRun) -> None:
