@@ -26,7 +26,7 @@ from services.chassis.values.approval import (
 )
 from services.chassis.values.errors import DomainError, InvalidField, Unavailable
 from services.chassis.values.etags import EtagMismatch
-from services.chassis.values.refusals import ContentChanged, IllegalStatusChange, MakerIsChecker
+from services.chassis.values.refusals import ContentChanged, ContentOutdated, IllegalStatusChange, MakerIsChecker
 from services.chassis.values.second_person import BeneficiaryIsChecker
 from tests.support import chassis
 from tests.support.approval_desk import CHECKER, EDITOR, MAKER, OTHER_MAKER, PAYEE, Desk, NotEnough, S
@@ -81,7 +81,7 @@ async def test_what_would_do_something_else_than_was_read_is_not_done(desk):
     for desk.deed.minor in (501, 500):
         with pytest.raises(DomainError) as refusal:
             await desk.grant(approval)
-        assert refusal.value.reason == ContentChanged.reason, "and stays refused under its key"
+        assert refusal.value.reason == ContentOutdated.reason, "and stays refused under its key"
     assert ((await desk.get(approval)).status, await desk.notes()) == (S.PENDING, [])
 
 
@@ -92,7 +92,7 @@ async def test_no_yes_counts_while_nobody_can_say_what_it_would_do(desk):
         await desk.grant(approval)
     assert ((await desk.get(approval)).status, await desk.notes()) == (S.PENDING, [])
     desk.deed.describing_raises = None
-    with pytest.raises(ContentChanged):
+    with pytest.raises(ContentOutdated):
         await desk.grant(approval)
 
 
@@ -105,7 +105,7 @@ async def test_what_would_do_something_else_by_the_time_it_can_be_done_has_faile
     await desk.make_due()
     await desk.jobs["resume_approvals"].run()
     found = await desk.get(approval)
-    assert (found.status, found.failure.code, await desk.notes()) == (S.FAILED, "CONTENT_CHANGED", [])
+    assert (found.status, found.failure.code, await desk.notes()) == (S.FAILED, "CONTENT_OUTDATED", [])
 
 
 async def test_what_was_done_before_a_crash_is_done_whatever_it_would_do_by_now(desk, monkeypatch):

@@ -15,7 +15,7 @@ from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.values.approval import ApprovalNotCancellable, NotAMaker
 from services.chassis.values.errors import InvalidField, PermissionDenied
 from services.chassis.values.ids import new_id
-from services.chassis.values.refusals import ContentChanged, IllegalStatusChange, MakerIsChecker
+from services.chassis.values.refusals import ContentOutdated, IllegalStatusChange, MakerIsChecker
 from services.chassis.values.second_person import BeneficiaryIsChecker
 from services.compliance.jobs import build_jobs
 from tests.support.compliance import CHECKER, MAKER, ORG, ComplianceHarness, build_dependencies
@@ -325,7 +325,7 @@ async def test_a_limit_that_was_changed_meanwhile_is_not_set(desk):
     with acting_as(MAKER):
         asked = (await desk.servicer.PutTransactionLimit(request, None)).approval
     await desk.put_limit(10_00)
-    with pytest.raises(ContentChanged):
+    with pytest.raises(ContentOutdated):
         await desk.decide(asked)
     assert (await find_daily(desk)).amount.amount_minor == 10_00
 

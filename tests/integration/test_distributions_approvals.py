@@ -225,7 +225,7 @@ async def test_a_calculation_that_is_stale_is_not_submitted(service: Distributio
     offering = await service.closed_offering(("inv-001", 100_000_00))
     stale = await service.calculate(await service.draft(offering, 10_000_00))
     await service.executed(offering, 20_000_00)
-    assert await refusal_of(service.submit(stale)) == "CONTENT_CHANGED"
+    assert await refusal_of(service.submit(stale)) == "CONTENT_OUTDATED"
 
 
 async def test_another_attempt_waits_and_says_what_account_it_goes_to(service: DistributionsHarness) -> None:

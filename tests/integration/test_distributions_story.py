@@ -148,7 +148,7 @@ async def test_a_calculation_is_stale_once_another_distribution_was_declared(ser
     await service.work()
     with pytest.raises(DomainError) as refusal:
         await service.execute(second)
-    assert refusal.value.reason == "CONTENT_CHANGED"
+    assert refusal.value.reason == "CONTENT_OUTDATED"
     request = dpb.RejectDistributionRequest(distribution_id=second.distribution_id, note="stale", etag=second.etag)
     await service.call(service.distributions.RejectDistribution, request, "admin-2")
     again = await service.calculate(second)

@@ -21,7 +21,7 @@ from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.once import IdempotencyKeyReused
 from services.chassis.values.approval_bounds import OPEN_MAX, TooManyApprovals
 from services.chassis.values.errors import DomainError
-from services.chassis.values.refusals import ContentChanged, IllegalStatusChange
+from services.chassis.values.refusals import ContentOutdated, IllegalStatusChange
 from tests.support.escrow import SPONSOR, Escrow, key, new_entry, refusal
 from tests.support.ledger_accounts import ledger_account
 from tests.support.persons import Persons
@@ -56,7 +56,7 @@ async def test_who_was_to_close_an_active_account_does_not_close_one_that_was_fr
     approve = approvals_pb2.ApproveApprovalRequest(
         idempotency_key=key(), approval_id=asked.approval_id, content_hash=asked.content_hash, etag=asked.etag
     )
-    with acting_as(dataclasses.replace(escrow.admin, subject="admin-2")), pytest.raises(ContentChanged):
+    with acting_as(dataclasses.replace(escrow.admin, subject="admin-2")), pytest.raises(ContentOutdated):
         await ApprovalsServicer(escrow.dependencies, escrow.approvals, Persons()).ApproveApproval(approve, None)
     get = accounts_pb.GetEscrowAccountRequest(escrow_account_id=account)
     assert (await escrow.call("GetEscrowAccount", get)).status == accounts_pb.EscrowAccount.FROZEN
@@ -81,7 +81,7 @@ async def test_an_older_yes_does_not_undo_a_later_freeze(escrow: Escrow, is_hidd
     async with escrow.database.begin(escrow.admin.org_id) as tx:
         await tx.exec_driver_sql(hide.format("NULL"))
     asked[1].ClearField("etag")
-    with pytest.raises(ContentChanged if is_hidden else IllegalStatusChange):
+    with pytest.raises(ContentOutdated if is_hidden else IllegalStatusChange):
         await approve(escrow, asked[1])
     get = accounts_pb.GetEscrowAccountRequest(escrow_account_id=account)
     assert (await escrow.call("GetEscrowAccount", get)).status == accounts_pb.EscrowAccount.FROZEN

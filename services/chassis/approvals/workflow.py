@@ -52,7 +52,7 @@ from services.chassis.values.errors import DomainError, InvalidField, Kind
 from services.chassis.values.etags import EtagMismatch, check_etag, etag_of
 from services.chassis.values.failure import make_failure
 from services.chassis.values.invariant import invariant
-from services.chassis.values.refusals import ContentChanged
+from services.chassis.values.refusals import ContentOutdated
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -152,7 +152,7 @@ class Approvals:
         gains may have grown since, or anybody could end what others wait for by a cent of their own.
 
         Raises:
-            ContentChanged: it would do something else: whoever read it has read something else.
+            ContentOutdated: it would do something else: whoever read it has read something else.
             DomainError: it cannot be said, for somebody who would have to be asked is away; or it cannot be done.
         """
         drift = Drift(approval.makers, approval.beneficiary_party_ids)
@@ -170,14 +170,14 @@ class Approvals:
         return drift.join(details.makers, details.beneficiary_party_ids)
 
     async def _compare(self, approval: Approval, now: datetime) -> ApprovalDetails:
-        """What a request would do now. Raises ContentChanged, or why that cannot be said."""
+        """What a request would do now. Raises ContentOutdated, or why that cannot be said."""
         request = self._read_request(approval)
         details = await self._requests[approval.kind].describe(request, now)
         as_asked = replace(details, beneficiary_party_ids=approval.beneficiary_party_ids)
         current = messages.to_content(approval.kind, approval.org_id, request, as_asked, name="request")
         if hash_content(current) != approval.content_hash:
-            message = "It would do something else now than when it was asked for: reject it, and ask for it again."
-            raise ContentChanged(message, content_hash=hash_content(current))
+            message = "It would do something else now than when it was asked for: reject or cancel it, and ask again."
+            raise ContentOutdated(message)
         return details
 
     async def rehearse(self, approved: Approval) -> None:
@@ -233,9 +233,9 @@ class Approvals:
             facts: About the caller and who approved it before (lapses.py).
 
         Raises:
-            ApprovalNotFound, EtagMismatch, ApprovalExpired, IllegalStatusChange, ContentChanged, PermissionDenied,
-            InvalidField, MakerIsChecker, AlreadyApproved, BeneficiaryIsChecker, InsufficientUserAuthentication, or what
-            the command of a resource that waits refuses
+            ApprovalNotFound, EtagMismatch, ApprovalExpired, IllegalStatusChange, ContentChanged, ContentOutdated,
+            PermissionDenied, InvalidField, MakerIsChecker, AlreadyApproved, BeneficiaryIsChecker,
+            InsufficientUserAuthentication, or what the command of a resource that waits refuses
         """
         approval = await self._lock_pending(tx, request, now, Status.APPROVED)
         check_content(approval, request.content_hash)

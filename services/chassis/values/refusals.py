@@ -153,7 +153,14 @@ class RateLimited(DomainError):
 
 
 class ContentChanged(DomainError):
-    """It is no longer what was seen."""
+    """What waits is not what was seen."""
 
     kind = Kind.FAILED_PRECONDITION
     reason = "CONTENT_CHANGED"
+
+
+class ContentOutdated(DomainError):
+    """What waits would do something else by now than what was asked for."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "CONTENT_OUTDATED"

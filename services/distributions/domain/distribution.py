@@ -14,7 +14,7 @@ from services.chassis.values.etags import etag_of
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
 from services.chassis.values.moves import check_move
-from services.chassis.values.refusals import ContentChanged, IllegalStatusChange
+from services.chassis.values.refusals import ContentChanged, ContentOutdated, IllegalStatusChange
 from services.chassis.values.second_person import check_no_maker
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refusals import NotCalculated
@@ -139,14 +139,20 @@ def check_may_calculate(distribution: Distribution) -> None:
 
 
 def check_content(expected_hash: str, current_hash: str | None) -> None:
-    """Refuses to go on with anything but what was seen or approved: the hash binds an approval to every cent, payee,
-    term and date of it. Execution asks again. Raises: ContentChanged."""
+    """Refuses to go on with anything but what was seen: the hash binds an approval to every cent, payee, term and date
+    of it. Raises: ContentChanged."""
     if expected_hash != current_hash:
         raise ContentChanged("The distribution has changed since it was seen.", content_hash=current_hash)
 
 
+def check_up_to_date(kept_hash: str | None, worked_out_hash: str) -> None:
+    """Whether it still is what was calculated, or approved, once it is worked out again. Raises: ContentOutdated."""
+    if kept_hash != worked_out_hash:
+        raise ContentOutdated("Worked out again it is something else: send it back and calculate again.")
+
+
 def check_may_submit(offering: Offering, distribution: Distribution) -> None:
-    """Raises: IllegalStatusChange, NotCalculated, ContentChanged."""
+    """Raises: IllegalStatusChange, NotCalculated, ContentOutdated."""
     check_move(DISTRIBUTION_MOVES, distribution.status, DistributionStatus.PENDING_APPROVAL)
     if distribution.content_hash is None:
         raise NotCalculated("Calculate the distribution first.")
@@ -156,7 +162,7 @@ def check_may_submit(offering: Offering, distribution: Distribution) -> None:
 def check_may_approve(offering: Offering, distribution: Distribution, checker: str, now: datetime) -> None:
     """Whether this person may approve it, as far as the distribution knows: its approval knows who gains from it.
 
-    Raises: IllegalStatusChange, ApprovalExpired, MakerIsChecker, ContentChanged.
+    Raises: IllegalStatusChange, ApprovalExpired, MakerIsChecker, ContentOutdated.
     """
     check_move(DISTRIBUTION_MOVES, distribution.status, DistributionStatus.APPROVED)
     _check_not_expired(distribution, now)
@@ -176,7 +182,7 @@ def check_may_reject(distribution: Distribution, checker: str, now: datetime) ->
 
 
 def check_may_execute(offering: Offering, distribution: Distribution, now: datetime) -> None:
-    """Raises: IllegalStatusChange, ApprovalExpired, ContentChanged."""
+    """Raises: IllegalStatusChange, ApprovalExpired, ContentOutdated."""
     check_move(DISTRIBUTION_MOVES, distribution.status, DistributionStatus.QUEUED)
     _check_not_expired(distribution, now)
     check_basis(offering, distribution)
@@ -195,11 +201,10 @@ def check_may_resend(allocation: Allocation) -> None:
 
 
 def check_basis(offering: Offering, distribution: Distribution) -> None:
-    """Raises ContentChanged if a distribution of the offering was declared since this one was calculated."""
+    """Raises ContentOutdated if a distribution of the offering was declared since this one was calculated."""
     if distribution.basis_version != offering.declarations:
-        raise ContentChanged(
-            "Another distribution of the offering was declared meanwhile: send it back and calculate again.",
-            content_hash=distribution.content_hash,
+        raise ContentOutdated(
+            "Another distribution of the offering was declared meanwhile: send it back and calculate again."
         )
 
 

@@ -21,7 +21,7 @@ from services.chassis.values.refusals import check_takes_money
 from services.distributions.actions import answer_distribution
 from services.distributions.clients import Escrow
 from services.distributions.commands.distributions.calculations import hash_result, is_result_of, run_waterfall
-from services.distributions.domain.distribution import Distribution, check_content, check_may_execute
+from services.distributions.domain.distribution import Distribution, check_may_execute, check_up_to_date
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refusals import (
     DistributionInProgress,
@@ -115,8 +115,8 @@ async def execute_distribution(
 
 
 async def _check_approved_content(tx: AsyncConnection, offering: Offering, distribution: Distribution) -> None:
-    """What is paid is worked out again, and is what was approved, to each payee. Raises: ContentChanged."""
+    """What is paid is worked out again, and is what was approved, to each payee. Raises: ContentOutdated."""
     result = await run_waterfall(tx, offering, distribution)
-    check_content(distribution.approved_hash or "", hash_result(offering, distribution, result))
+    check_up_to_date(distribution.approved_hash, hash_result(offering, distribution, result))
     kept = await list_allocations_of(tx, distribution.distribution_id)
     invariant(is_result_of(offering, distribution, kept, result), "tiers and allocations are those that were approved")

@@ -35,6 +35,7 @@ from services.distributions.domain.distribution import (
     check_may_approve,
     check_may_reject,
     check_may_submit,
+    check_up_to_date,
 )
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.states import DistributionStatus
@@ -98,9 +99,9 @@ async def submit_distribution(
 
 
 async def _ask_for_approval(tx: AsyncConnection, offering: Offering, distribution: Distribution, now: datetime) -> None:
-    """Its content is worked out again: what another person reads is what the hash says. Raises: ContentChanged."""
+    """Its content is worked out again: what another person reads is what the hash says. Raises: ContentOutdated."""
     result = await run_waterfall(tx, offering, distribution)
-    check_content(distribution.content_hash or "", hash_result(offering, distribution, result))
+    check_up_to_date(distribution.content_hash, hash_result(offering, distribution, result))
     details, resource = describe_result(offering, distribution, result), build_content(offering, distribution, result)
     await DISTRIBUTION_APPROVALS.open(tx, details, resource, now)
 
