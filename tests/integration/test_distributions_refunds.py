@@ -121,11 +121,13 @@ async def test_a_refund_that_failed_waits_for_a_person_who_asks_again(
 
 
 async def decided_by_two(service: DistributionsHarness) -> list[bool]:
-    """What transactions is told about each refund that was ordered."""
+    """What transactions is told about each refund, in the order in which they were ordered."""
     await service.work()
-    request = BatchGetPayoutOrdersRequest(idempotency_keys=list(service.transactions.by_key))
+    keys = list(service.transactions.by_key)
+    request = BatchGetPayoutOrdersRequest(idempotency_keys=keys)
     orders = (await service.call(service.payout_orders.BatchGetPayoutOrders, request)).payout_orders
-    return [order.refund_approved for order in orders if order.type == "REFUND"]
+    told = {order.idempotency_key: order.refund_approved for order in orders if order.type == "REFUND"}
+    return [told[key] for key in keys if key in told]
 
 
 @pytest.mark.parametrize("is_whole", [False, True], ids=["one investment", "the whole offering"])
