@@ -1,5 +1,5 @@
 """The long reliability run behind `make chaos`: demo after demo, each losing random processes at random moments; and
-one after which the instance is stopped and started again.
+one undisturbed, after which the instance is stopped and started again.
 
 - Everything random follows from `--seed`; the first demo that does not tie out ends the run with status 1 and the
   command that repeats it.
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         survived.update(processes)
     _show(kills, survived)
     if not failed and (faults := find_faults()):
-        failed = "\n".join(["After a stop and a start:", *faults])
+        failed = "\n".join(["The demo undisturbed, and its instance after a stop and a start:", *faults])
     print(failed or "An instance that is stopped and started again answers as before.")
     return 1 if failed else 0
 

@@ -12,7 +12,6 @@ import random
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -28,7 +27,6 @@ from deploy.local.identity import ORGANIZATION
 from deploy.topology import PROCESS_NAMES
 from tests.support.read_model import ABOUT, IDS, ReadModel, list_differences, read_balances, read_events, read_rest
 
-ROOT = Path(__file__).parents[2]
 PRINTED = (
     "TRANSACTION_LIMIT_EXCEEDED",
     "CLOSING_GATES_NOT_MET",
@@ -77,23 +75,6 @@ def test_the_story_outlives_the_sudden_death_of_each_kind_of_process(played: Pla
     assert played.ties_out, played.printed
     for line in (*PRINTED, *(f"kill -9: {process} " for process in PROCESS_NAMES)):
         assert line in played.printed, f"{line} is not in:\n{played.printed}"
-
-
-def test_the_readme_shows_what_the_demo_prints(played: Played) -> None:
-    """Step by step, but for what is another each time."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    [shown] = (
-        block for block in re.findall(r"^```\n(.*?)^```", readme, re.M | re.S) if "a throw-away instance" in block
-    )
-    printed = spell("\n".join(line for line in played.printed.splitlines() if "kill" not in line))
-    steps = [spell(step) for step in re.split(r"✓|\n\n", shown)]
-    assert [step for step in steps if step not in printed] == []
-
-
-def spell(text: str) -> str:
-    """On one line, without the port, the hash and the times of this run."""
-    of_this_run = r"127\.0\.0\.1:\d+|[0-9a-f]{12}…|\d\d:\d\d UTC|\([\d.]+ s\)|\(\d+ s, \d+ requests repeated\)"
-    return " ".join(re.sub(of_this_run, "", text).split())
 
 
 def set_limits(run: DemoRun) -> None:
