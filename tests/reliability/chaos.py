@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         survived.update(processes)
     _show(kills, survived)
     if not failed and (faults := find_faults()):
-        failed = "\n".join(["The demo undisturbed, and its instance after a stop and a start:", *faults])
+        failed = "\n".join(["After a stop and a start:", *faults])
     print(failed or "An instance that is stopped and started again answers as before.")
     return 1 if failed else 0
 
