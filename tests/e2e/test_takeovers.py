@@ -9,17 +9,13 @@ import asyncio
 import json
 import secrets
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-import asyncpg
 import httpx
-import nats
 import pytest
-from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from realco.compliance.v1 import notary_pb2_grpc
 from realco.compliance.v1.notary_pb2 import RecordApprovalRequest
@@ -30,8 +26,6 @@ from realco.type.v1.money_pb2 import Money
 from demo.harness.polling import wait_for
 from demo.harness.rest import API, Json, new_key
 from deploy.local.instance import Instance
-from deploy.local.secrets import Secrets
-from deploy.nats_accounts import inbox_prefix
 from deploy.topology import NATS_USER_NAMES, SERVICE_NAMES, SUBSCRIBER, database_of
 from services.chassis.values.ids import new_id
 from tests.e2e.organization import Organization
@@ -47,7 +41,7 @@ from tests.e2e.takeover_scene import (
     read_log,
 )
 from tests.e2e.takeover_tables import CHECKERS, MADE_UP_EVENT, NOT_OF_THE_SESSION, SQL, list_attempts, sign_in
-from tests.e2e.thief import PAYOUTS, Thief
+from tests.e2e.thief import PAYOUTS, Thief, connect_to_nats, connect_to_postgres, run_sql
 
 
 @pytest.fixture(scope="module")
@@ -243,27 +237,16 @@ FORGED = {
 async def forge(scene: Scene, service: str, event: str) -> None:
     """The last such event once more, under another id, with the signature of the genuine one."""
     subject = f"realco.{service}.v1.{event}.{scene.org.org_id}.>"
-    async with connect(scene, SUBSCRIBER) as reader, connect(scene, service) as thief:
+    async with (
+        connect_to_nats(scene.org.instance, SUBSCRIBER) as reader,
+        connect_to_nats(scene.org.instance, service) as thief,
+    ):
         last = ConsumerConfig(ack_policy=AckPolicy.NONE, deliver_policy=DeliverPolicy.LAST)
         pull = await reader.jetstream().pull_subscribe(subject, stream=service.upper(), config=last)
         [genuine] = await pull.fetch(1, timeout=10)
         event_id = secrets.token_hex(16)
         headers = dict(genuine.headers or {}) | {"ce-id": event_id, "Nats-Msg-Id": event_id}
         await thief.jetstream().publish(genuine.subject, genuine.data, headers=headers)
-
-
-@asynccontextmanager
-async def connect(scene: Scene, user: str, refused: list[str] | None = None) -> AsyncIterator[Client]:
-    async def note(error: Exception) -> None:
-        if refused is not None:
-            refused.append(str(error))
-
-    url = scene.org.instance.nats_url(user)
-    client = await nats.connect(url, inbox_prefix=inbox_prefix(user), error_cb=note, allow_reconnect=False)
-    try:
-        yield client
-    finally:
-        await client.close()
 
 
 @pytest.mark.parametrize("service", FORGED)
@@ -301,7 +284,7 @@ async def test_no_user_of_nats_says_what_is_anothers_and_the_server_s_log_names_
         f"realco.{name}.v1.TransactionSettled.{scene.org.org_id}._" for name in SERVICE_NAMES if name != user
     ] + ["$JS.API.STREAM.PURGE.TRANSACTIONS", "$JS.EVENTS.API.STREAM.DELETE.ESCROW", "realco.positions.mine"]
     size = log.stat().st_size
-    async with connect(scene, user, refused) as client:
+    async with connect_to_nats(scene.org.instance, user, refused) as client:
         for subject in subjects:
             await client.publish(subject, b"{}")
         await client.flush()
@@ -322,8 +305,8 @@ async def test_neither_login_of_a_service_edits_money_and_an_event_that_it_makes
     log, signed_in = read_log(instance, service), instance.data_dir / "logs" / "postgres.log"
     size = signed_in.stat().st_size
     for tries, role in enumerate((known.app_role, known.worker_role), start=1):
-        connection = await log_in(scene, service, role)
-        assert {statement: await run(connection, statement) for statement in SQL[service]} == SQL[service]
+        connection = await connect_to_postgres(scene.org, service, role)
+        assert {statement: await run_sql(connection, statement) for statement in SQL[service]} == SQL[service]
         await connection.execute(MADE_UP_EVENT, scene.org.org_id, uuid.uuid4(), f"realco.{service}.v1.Mine")
         await connection.close()
         await asyncio.to_thread(
@@ -336,26 +319,10 @@ async def test_neither_login_of_a_service_edits_money_and_an_event_that_it_makes
     assert await asyncio.to_thread(picture, scene) == before
 
 
-async def log_in(scene: Scene, service: str, role: str) -> asyncpg.Connection:
-    instance = scene.org.instance
-    password = Secrets(instance.data_dir / "secrets").get(f"postgres_{role}")
-    connection = await asyncpg.connect(instance.database_url(service), user=role, password=password)
-    await connection.execute("SELECT set_config('app.org_id', $1, false)", scene.org.org_id)
-    return connection
-
-
-async def run(connection: asyncpg.Connection, statement: str) -> str:
-    try:
-        await connection.execute(statement)
-    except asyncpg.PostgresError as refused:
-        return str(refused.sqlstate)
-    return ""
-
-
 async def test_a_payout_that_sql_approved_is_not_paid(scene: Scene, before: Picture) -> None:
     instance = scene.org.instance
     log, role = read_log(instance, "transactions"), database_of("transactions").app_role
-    connection = await log_in(scene, "transactions", role)
+    connection = await connect_to_postgres(scene.org, "transactions", role)
     for step in ("status = 'APPROVED', approved_by = 'admin-2'", "status = 'QUEUED'"):
         done = await connection.execute(
             f"UPDATE transactions SET {step}, previous_status = status, version = version + 1, due_at = now(),"

@@ -1,16 +1,24 @@
-"""Somebody with the signing key of a service, and a certificate, and nothing else of it."""
+"""Somebody with one stolen credential: the signing key of a service, a user of NATS or a login of PostgreSQL."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
 import grpc
+import nats
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
+from nats.aio.client import Client
 from realco.escrow.v1 import postings_pb2_grpc
 from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
 from realco.type.v1.money_pb2 import Money
 
+from deploy.local.instance import Instance
+from deploy.local.secrets import Secrets
+from deploy.nats_accounts import inbox_prefix
 from services.chassis.calls.tokens import ServiceIdentity
 from tests.e2e.organization import Organization
 
@@ -65,3 +73,33 @@ def _read_reason(error: Any) -> str:
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)
     return info.reason
+
+
+@asynccontextmanager
+async def connect_to_nats(instance: Instance, user: str, refused: list[str] | None = None) -> AsyncIterator[Client]:
+    async def note(error: Exception) -> None:
+        if refused is not None:
+            refused.append(str(error))
+
+    url = instance.nats_url(user)
+    client = await nats.connect(url, inbox_prefix=inbox_prefix(user), error_cb=note, allow_reconnect=False)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def connect_to_postgres(org: Organization, service: str, role: str) -> asyncpg.Connection:
+    instance = org.instance
+    password = Secrets(instance.data_dir / "secrets").get(f"postgres_{role}")
+    connection = await asyncpg.connect(instance.database_url(service), user=role, password=password)
+    await connection.execute("SELECT set_config('app.org_id', $1, false)", org.org_id)
+    return connection
+
+
+async def run_sql(connection: asyncpg.Connection, statement: str) -> str:
+    try:
+        await connection.execute(statement)
+    except asyncpg.PostgresError as refused:
+        return str(refused.sqlstate)
+    return ""
