@@ -172,6 +172,16 @@ async def test_a_retry_does_not_wait_for_ever_for_the_first(database):
     assert (await once(database, request(), pb.Hold, Command())).hold_id == "hold_slow"
 
 
+async def test_while_somebody_locks_the_table_of_the_keys_no_request_is_said_to_be_in_flight(database):
+    command = Command()
+    async with database.begin_for_all() as tx:
+        await tx.execute(sa.text("LOCK TABLE handled_requests IN SHARE MODE"))
+        with pytest.raises(Unavailable) as refused:
+            await once(database, request(), pb.Hold, command)
+    assert (refused.value.retry_after_seconds, command.runs) == (1, 0)
+    assert (await once(database, request(), pb.Hold, command)).hold_id == "hold_1"
+
+
 async def test_two_at_once_hear_the_same_though_the_first_was_refused(database):
     """Its refusal is kept in a second transaction; what waited for the first one comes in between."""
     running, may_end = asyncio.Event(), asyncio.Event()

@@ -25,6 +25,15 @@ def is_contention(error: BaseException) -> bool:
     return sqlstate(error) in _RETRY_WHOLE
 
 
+def names_row_of(error: BaseException, table: str) -> bool:
+    """True where PostgreSQL says at which row of the table it stood: whoever waited for another transaction waited for
+    that row, and not for the table or a name."""
+    origin: Any = error.orig if isinstance(error, DBAPIError) else error
+    driver = origin if isinstance(origin, asyncpg.PostgresError) else origin.__cause__
+    where = str(getattr(driver, "context", None) or "")
+    return table in where
+
+
 def is_away(error: BaseException) -> bool:
     """True where the database cannot be reached or cannot serve just now: nothing is wrong with the work itself."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:

@@ -35,11 +35,11 @@ from services.chassis.calls.auth import Principal, acting_as, current_principal
 from services.chassis.calls.deadline import remaining_seconds
 from services.chassis.calls.status import from_status, to_status
 from services.chassis.data.database import Database
-from services.chassis.data.database_errors import is_contention, sqlstate
+from services.chassis.data.database_errors import is_contention, names_row_of, sqlstate
 from services.chassis.data.seals import seals_of
 from services.chassis.data.tables import handled_events, handled_requests
 from services.chassis.data.versions import add_versions
-from services.chassis.values.errors import DomainError, Kind
+from services.chassis.values.errors import DomainError, Kind, Unavailable
 from services.chassis.values.invariant import invariant
 
 R = TypeVar("R", bound=Message)
@@ -95,6 +95,7 @@ async def once(
     Raises:
         IdempotencyKeyReused: the idempotency_key was used with another body; nothing was done.
         RequestInFlight: the first request with this key still runs after a second.
+        Unavailable: somebody keeps the table of the keys locked; nothing was done.
     """
     if getattr(request, "validate_only", False):
         async with database.begin_rehearsal() as tx:
@@ -208,9 +209,11 @@ async def _claim(tx: AsyncConnection, request: Message, fingerprint: bytes) -> s
         # Waits for a concurrent duplicate's transaction to end, as long as lock_timeout allows.
         claimed = set(await tx.scalars(claim.on_conflict_do_nothing().returning(_c.idempotency_key)))
     except DBAPIError as error:
-        if sqlstate(error) == _LOCK_NOT_AVAILABLE:
-            raise _build_in_flight(keys[0]) from None
-        raise
+        if sqlstate(error) != _LOCK_NOT_AVAILABLE:
+            raise
+        if not names_row_of(error, handled_requests.name):
+            raise Unavailable("The requests handled before are locked.") from error
+        raise _build_in_flight(keys[0]) from None
     if len(claimed) == len(keys):
         return None
     row = await _find(tx, request, fingerprint, claimed)
