@@ -17,6 +17,7 @@ from services.chassis.approvals.workflow import Approvals
 from services.chassis.values.approval import Approval, ApprovalDetails, Change
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.explanation import Explanation
+from services.chassis.values.refusals import BankAccountNotFound
 from services.transactions.commands import bank_accounts, decisions, webhooks
 from services.transactions.commands.approvals import (
     BANK_ACCOUNT_APPROVALS,
@@ -34,7 +35,7 @@ from services.transactions.domain.explanations import (
     explain_owners,
     explain_take_back,
 )
-from services.transactions.domain.refusals import BankAccountNotFound, TransactionNotFound, WebhookNotFound
+from services.transactions.domain.refusals import TransactionNotFound, WebhookNotFound
 from services.transactions.domain.types import TYPES
 from services.transactions.domain.webhooks import WebhookStatus
 from services.transactions.messages import APPROVAL_EVENTS

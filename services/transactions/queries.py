@@ -13,6 +13,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data.paging import one_of, read_list, read_page
 from services.chassis.data.reach import is_mine, within_reach
 from services.chassis.data.seals import check_row
+from services.chassis.values.refusals import BankAccountNotFound
 from services.transactions import messages
 from services.transactions.actions import (
     answer_bank_account,
@@ -20,7 +21,7 @@ from services.transactions.actions import (
     answer_webhook,
 )
 from services.transactions.commands.approvals import find_approval
-from services.transactions.domain.refusals import BankAccountNotFound, TransactionNotFound, WebhookNotFound
+from services.transactions.domain.refusals import TransactionNotFound, WebhookNotFound
 from services.transactions.store import transactions as store
 from services.transactions.store.bank_accounts import BANK_ACCOUNTS
 from services.transactions.tables import bank_accounts, transaction_history, transactions, webhooks

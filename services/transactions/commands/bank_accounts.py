@@ -17,7 +17,7 @@ from services.chassis.values.approval import Approval, ApprovalFacts, Standing
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
-from services.chassis.values.refusals import PartyNotFound
+from services.chassis.values.refusals import BankAccountNotFound, PartyNotFound, check_bank_account
 from services.chassis.values.text import has_aba_digit
 from services.transactions.actions import answer_bank_account
 from services.transactions.commands.approvals import BANK_ACCOUNT_APPROVALS, ask_for_confirmation
@@ -28,9 +28,7 @@ from services.transactions.domain.bank_accounts import (
     BankAccountStatus,
     block,
     change_default,
-    check_usable,
 )
-from services.transactions.domain.refusals import BankAccountNotFound
 from services.transactions.store import bank_accounts as store
 from services.transactions.vault import SealedFor, Vault
 
@@ -117,7 +115,7 @@ async def update_bank_account(
         BankAccountNotFound, EtagMismatch, BankAccountNotUsable
     """
     before = await _lock_as_read(tx, request.bank_account_id, request.etag)
-    after, named = check_usable(before, before.party_id, is_debit=True), request.update_mask.paths
+    after, named = check_bank_account(before, before.party_id, is_debit=True), request.update_mask.paths
     if "metadata" in named:
         after = replace(after, metadata=dict(request.metadata))
     if "external_id" in named:

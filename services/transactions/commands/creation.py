@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.values.errors import InvalidField, Unavailable
 from services.chassis.values.ids import new_id
+from services.chassis.values.refusals import check_bank_account
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.inflow import Inflow, InflowVerdict, ask_about_inflow, check_commitment
 from services.transactions.dependencies import Dependencies
-from services.transactions.domain.bank_accounts import check_usable
 from services.transactions.domain.rails import RAILS
 from services.transactions.domain.refusals import TypeNotSupported
 from services.transactions.domain.types import CONTRIBUTIONS, STAFFS_DEBIT, TYPES
@@ -78,7 +78,7 @@ async def create_transaction(
     digest, reason = None, TYPES[_T.Type.Name(request.type)].approval_reason
     if request.bank_account_id:
         account = await bank_accounts.find_bank_account(tx, request.bank_account_id)
-        digest = check_usable(account, party_id, is_debit=True, field="bank_account_id").account_number_digest
+        digest = check_bank_account(account, party_id, is_debit=True, field="bank_account_id").account_number_digest
         reason = reason or (None if principal.confined or principal.service else STAFFS_DEBIT)
     if verdict.investment is not None:
         await check_commitment(tx, Inflow.of_request(request, party_id), verdict.investment)

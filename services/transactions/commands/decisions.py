@@ -14,6 +14,7 @@ from services.chassis.calls.parties import Parties
 from services.chassis.values.approval import Approval, ApprovalFacts, MakerSessionEnded
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
+from services.chassis.values.refusals import check_bank_account
 from services.chassis.values.second_person import check_beneficiary
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.approvals import TRANSACTION_APPROVALS, find_approval
@@ -21,7 +22,6 @@ from services.transactions.commands.beneficiaries import list_approval_beneficia
 from services.transactions.commands.inflow import Inflow, InflowVerdict, ask_about_inflow, check_commitment
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain import schedule
-from services.transactions.domain.bank_accounts import check_usable
 from services.transactions.domain.decisions import (
     check_may_approve,
     check_may_cancel,
@@ -206,7 +206,7 @@ async def retry_transaction(
         await check_commitment(tx, Inflow.of_transaction(row), verdict.investment)
     if row.bank_account_id:
         account = await bank_accounts.find_bank_account(tx, row.bank_account_id)
-        check_usable(account, row.party_id, is_debit=row.is_debit)
+        check_bank_account(account, row.party_id, is_debit=row.is_debit)
     if row.status is not Status.PENDING_RETRY:
         row = await store.save_move(
             tx,

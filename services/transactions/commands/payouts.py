@@ -25,10 +25,11 @@ from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure, make_failure, read_failure, write_failure
 from services.chassis.values.ids import new_id
+from services.chassis.values.refusals import check_bank_account
 from services.chassis.values.session import Session
 from services.transactions import messages
 from services.transactions.clients import Distributions
-from services.transactions.domain.bank_accounts import BankAccount, check_usable
+from services.transactions.domain.bank_accounts import BankAccount
 from services.transactions.domain.decisions import explain_refund
 from services.transactions.domain.rails import PAYOUT_METHOD, RAILS
 from services.transactions.domain.refusals import NoPayoutBankAccount, PayoutNotOrdered
@@ -183,7 +184,7 @@ def _find_refusal(item: Item, account_id: str | None, account: BankAccount | Non
         message = "The party has no confirmed bank account for payouts."
         return NoPayoutBankAccount(message, party_id=item.party_id)
     try:
-        check_usable(account, item.party_id, is_debit=False)
+        check_bank_account(account, item.party_id, is_debit=False)
     except DomainError as refusal:
         return refusal
     return None

@@ -10,7 +10,6 @@ from typing import Final
 
 from services.chassis.values.etags import etag_of
 from services.chassis.values.moves import Moves
-from services.transactions.domain.refusals import BankAccountNotFound, BankAccountNotUsable
 
 # Whoever owns an account hears that it was confirmed, and has a day to say that it is not theirs. A house rule.
 COOL_DOWN = timedelta(hours=24)
@@ -67,36 +66,8 @@ class BankAccount:
         """From when money goes to it; None for one that is not confirmed."""
         return None if self.confirmed_at is None else self.confirmed_at + COOL_DOWN
 
-    def is_usable(self, *, is_debit: bool) -> bool:
-        """Whether money may come from it, or go to it. A debit needs no second person: its bank can take it back."""
-        return self.status in LIVE if is_debit else self.status is S.ACTIVE
-
     def is_cooling_down(self, now: datetime) -> bool:
         return self.payout_start is not None and now < self.payout_start
-
-
-def check_usable(
-    account: BankAccount | None, party_id: str, *, is_debit: bool, field: str | None = None
-) -> BankAccount:
-    """The account, if money of the party may come from it, or go to it.
-
-    Args:
-        field: The request's field that names the account, where it has one.
-
-    Raises:
-        BankAccountNotFound: there is none, or it is another party's.
-        BankAccountNotUsable: it is blocked or retired, or money is to go to it and nobody has confirmed it.
-    """
-    if account is None or account.party_id != party_id:
-        raise BankAccountNotFound(field)
-    if not account.is_usable(is_debit=is_debit):
-        raise BankAccountNotUsable(
-            f"The bank account is {account.status}.",
-            fields={field: f"is {account.status}"} if field else None,
-            bank_account_id=account.bank_account_id,
-            status=account.status,
-        )
-    return account
 
 
 def change_default(account: BankAccount, *, is_default: bool, person: str) -> BankAccount:

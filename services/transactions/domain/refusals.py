@@ -10,11 +10,6 @@ class TransactionNotFound(NotFound):
     what = "transaction"
 
 
-class BankAccountNotFound(NotFound):
-    reason = "BANK_ACCOUNT_NOT_FOUND"
-    what = "bank account"
-
-
 class WebhookNotFound(NotFound):
     reason = "WEBHOOK_NOT_FOUND"
     what = "webhook"
@@ -38,11 +33,6 @@ class NotRetryable(DomainError):
 class AttemptsExhausted(DomainError):
     kind = Kind.FAILED_PRECONDITION
     reason = "ATTEMPTS_EXHAUSTED"
-
-
-class BankAccountNotUsable(DomainError):
-    kind = Kind.FAILED_PRECONDITION
-    reason = "BANK_ACCOUNT_NOT_USABLE"
 
 
 class EscrowAccountMismatch(DomainError):

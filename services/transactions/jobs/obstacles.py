@@ -9,11 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure, make_failure
+from services.chassis.values.refusals import BankAccountNotUsable, check_bank_account
 from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.dependencies import ACTOR
 from services.transactions.domain.bank_accounts import BankAccount
 from services.transactions.domain.decisions import check_window
-from services.transactions.domain.refusals import BankAccountNotUsable, NotRetryable
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import bank_accounts
@@ -70,12 +70,11 @@ def _find_obstacle(
     """Another service refuses it by now, the account is not what it was, or the 180 days are over."""
     if refusal is not None:
         return make_failure(refusal)
-    # Whatever was ordered or approved before, by now it may be blocked, retired, or wait for a second person again.
-    if account is not None and not account.is_usable(is_debit=row.is_debit):
-        message = f"The bank account is {account.status}."
-        return make_failure(BankAccountNotUsable(message, bank_account_id=row.bank_account_id, status=account.status))
     try:
+        # Whatever was ordered or approved before, by now it may be blocked, retired, or wait for a second person again.
+        if account is not None:
+            check_bank_account(account, row.party_id, is_debit=row.is_debit)
         check_window(row, now)
-    except NotRetryable as too_late:
-        return make_failure(too_late)
+    except DomainError as obstacle:
+        return make_failure(obstacle)
     return None

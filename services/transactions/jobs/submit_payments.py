@@ -19,12 +19,12 @@ from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure
+from services.chassis.values.refusals import BankAccountNotUsable, check_bank_account
 from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.commands.settlement import PaymentNotOurs, follow_payment
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
-from services.transactions.domain.bank_accounts import BankAccount, check_usable
+from services.transactions.domain.bank_accounts import BankAccount
 from services.transactions.domain.payments import Payment
-from services.transactions.domain.refusals import BankAccountNotUsable
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import ATTEMPTS_MAX, Transaction
 from services.transactions.jobs.batches import CALLS_MAX, do_each
@@ -125,7 +125,7 @@ def _check_account(row: Transaction, account: BankAccount | None) -> None:
         AccountNotUsable
     """
     try:
-        check_usable(account, row.party_id, is_debit=row.is_debit)
+        check_bank_account(account, row.party_id, is_debit=row.is_debit)
     except DomainError as refusal:
         raise AccountNotUsable(refusal.message) from None
 

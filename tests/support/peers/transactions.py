@@ -5,6 +5,7 @@ test_peers_transactions.py holds it against the real service, in all that other 
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from itertools import count
 from typing import TypeVar
 
@@ -16,9 +17,11 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from realco.type.v1.event_pb2 import EventMeta
 from realco.type.v1.failure_pb2 import Failure
 
+from services.chassis.calls.wire import to_timestamp
 from services.chassis.values.errors import AnswerWithheld
 from services.chassis.values.ids import new_id
-from services.transactions.domain.refusals import BankAccountNotFound, PayoutNotOrdered
+from services.chassis.values.refusals import BankAccountNotFound
+from services.transactions.domain.refusals import PayoutNotOrdered
 
 Txn = pb.Transaction
 M = TypeVar("M", bound=Message)
@@ -43,6 +46,21 @@ class MemoryTransactions:
         if request.bank_account_id not in self.bank_accounts:
             raise BankAccountNotFound
         return self.bank_accounts[request.bank_account_id]
+
+    def add_bank_account(
+        self, party_id: str, status: bank_accounts.BankAccount.Status = bank_accounts.BankAccount.ACTIVE
+    ) -> str:
+        """Its id. It was added on the first day of 2025."""
+        account = bank_accounts.BankAccount(
+            bank_account_id=new_id("ba"),
+            party_id=party_id,
+            account_holder_name="Ann Lee",
+            account_number_last4="6789",
+            status=status,
+            create_time=to_timestamp(datetime(2025, 1, 1, tzinfo=UTC)),
+        )
+        self.bank_accounts[account.bank_account_id] = account
+        return account.bank_account_id
 
     async def BatchCreatePayouts(
         self, request: payouts_pb2.BatchCreatePayoutsRequest, _: None
