@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
+from google.protobuf.message import Message
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
 from realco.escrow.v1.journal_pb2 import LedgerAccount
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.approvals.requests import RequestKind, by_command
+from services.chassis.approvals.requests import Execute, RequestKind, by_command
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.wire import from_enum
 from services.chassis.values.approval import Approval, ApprovalDetails, Change, Effect
-from services.chassis.values.explanation import Explanation
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import InvestmentNotFound
@@ -24,12 +25,13 @@ from services.distributions.commands.distributions.submissions import approve_wa
 from services.distributions.commands.payouts import resends
 from services.distributions.commands.raises import closings, investments, refunds
 from services.distributions.dependencies import Dependencies
+from services.distributions.domain.destination import Destination
 from services.distributions.domain.explanations import (
     explain_attempt,
-    explain_bank_account,
     explain_basis,
     explain_cash,
     explain_clearances,
+    explain_destination,
     explain_escrow_status,
     explain_failure,
     explain_gate,
@@ -49,39 +51,34 @@ from services.distributions.store.investments import INVESTMENTS, list_investmen
 from services.distributions.store.offerings import require_offering
 from services.distributions.store.payouts import find_last_proceeds, find_refund_position
 
+Facts = TypeVar("Facts")
+Done = TypeVar("Done", bound=Message)
+
 
 def build_approvals(dependencies: Dependencies) -> Approvals:
     """The approvals of this service."""
 
-    async def close_offering(request: offerings_pb2.CloseOfferingRequest) -> offerings_pb2.Offering:
-        return await dependencies.write_on_facts(
-            request,
-            offerings_pb2.Offering,
-            lambda request: gates.read_peer_facts(dependencies.database, dependencies.peers, request.offering_id),
-            closings.close_offering,
-        )
-
+    by, details = partial(by_command, dependencies), _Details(dependencies)
     witnessed = build_witnessed(dependencies.database, dependencies.peers.compliance)
-
-    async def refund_offering(request: offerings_pb2.RefundOfferingRequest) -> offerings_pb2.Offering:
-        return await dependencies.write_on_facts(
-            request,
-            offerings_pb2.Offering,
-            lambda request: refunds.witness_refund(dependencies.database, witnessed, request),
-            lambda tx, request, _, now: refunds.refund_offering(tx, request, now),
-        )
-
-    by = partial(by_command, dependencies)
-    details = _Details(dependencies)
+    by_asking = partial(_by_asking, dependencies)
+    close = by_asking(offerings_pb2.Offering, details.ask_about_closing, closings.close_offering)
+    refund = by_asking(
+        offerings_pb2.Offering,
+        lambda request: refunds.witness_refund(dependencies.database, witnessed, request),
+        lambda tx, request, _, now: refunds.refund_offering(tx, request, now),
+    )
+    resend_proceeds = by_asking(offerings_pb2.Offering, details.ask_about_proceeds, resends.resend_proceeds)
+    resend_refund = by_asking(offerings_pb2.Investment, details.ask_where, resends.resend_refund)
+    resend_allocation = by_asking(distributions_pb2.Allocation, details.ask_where, resends.resend_allocation)
     requests: list[RequestKind[Any]] = [
-        RequestKind(offerings_pb2.CloseOfferingRequest, close_offering, details.describe_closing),
-        RequestKind(offerings_pb2.RefundOfferingRequest, refund_offering, details.describe_refund),
-        RequestKind(offerings_pb2.ResendProceedsRequest, by(resends.resend_proceeds), details.describe_proceeds),
+        RequestKind(offerings_pb2.CloseOfferingRequest, close, details.describe_closing),
+        RequestKind(offerings_pb2.RefundOfferingRequest, refund, details.describe_refund),
+        RequestKind(offerings_pb2.ResendProceedsRequest, resend_proceeds, details.describe_proceeds),
         RequestKind(
             offerings_pb2.CancelInvestmentRequest, by(investments.cancel_investment), details.describe_cancellation
         ),
-        RequestKind(offerings_pb2.ResendRefundRequest, by(resends.resend_refund), details.describe_refund_again),
-        RequestKind(distributions_pb2.ResendAllocationRequest, by(resends.resend_allocation), details.describe_resend),
+        RequestKind(offerings_pb2.ResendRefundRequest, resend_refund, details.describe_refund_again),
+        RequestKind(distributions_pb2.ResendAllocationRequest, resend_allocation, details.describe_resend),
     ]
     resources = [
         ResourceKind(
@@ -91,23 +88,55 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
     return Approvals(dependencies, requests, APPROVAL_EVENTS, resources, witnessed)
 
 
+def _by_asking(
+    dependencies: Dependencies,
+    done_type: type[Done],
+    ask: Callable[[Any], Awaitable[Facts]],
+    command: Callable[[AsyncConnection, Any, Facts, datetime], Awaitable[Done]],
+) -> Execute[Any]:
+    """What one command does on what the others say of it."""
+
+    async def execute(request: Message) -> Done:
+        return await dependencies.write_on_facts(request, done_type, ask, command)
+
+    return execute
+
+
 class _Details:
-    """What a person who decides has to know."""
+    """What a deed needs of the others, and what a person who decides has to know."""
 
     def __init__(self, dependencies: Dependencies) -> None:
         self._dependencies = dependencies
 
+    # --- what a deed goes by ---
+
+    async def ask_about_closing(
+        self, request: offerings_pb2.CloseOfferingRequest
+    ) -> tuple[gates.PeerFacts, Destination]:
+        facts = await gates.read_peer_facts(self._dependencies.database, self._dependencies.peers, request.offering_id)
+        return facts, await self._read_destination(request.proceeds_bank_account_id)
+
+    async def ask_where(
+        self, request: offerings_pb2.ResendRefundRequest | distributions_pb2.ResendAllocationRequest
+    ) -> Destination:
+        return await self._read_destination(request.bank_account_id)
+
+    async def ask_about_proceeds(self, request: offerings_pb2.ResendProceedsRequest) -> Destination:
+        """The account that is named, or that an earlier one named."""
+        async with self._dependencies.database.begin() as tx:
+            offering = await require_offering(tx, request.offering_id)
+        return await self._read_destination(request.bank_account_id or offering.proceeds_bank_account_id)
+
     # --- raises ---
 
     async def describe_closing(self, request: offerings_pb2.CloseOfferingRequest, now: datetime) -> ApprovalDetails:
-        asked = await gates.read_peer_facts(self._dependencies.database, self._dependencies.peers, request.offering_id)
+        asked, destination = await self.ask_about_closing(request)
         async with self._dependencies.database.begin() as tx:
             offering = await require_offering(tx, request.offering_id)
             found = await gates.list_gates(tx, offering, asked, now)
             minor = sum(each.funded_minor for each in await gates.list_live(tx, offering.offering_id))
         # A closing that names none has none, whatever an earlier one named that escrow refused.
-        to = request.proceeds_bank_account_id or None
-        account = await self._explain_bank_account(to, offering.sponsor_party_id, now)
+        to, account = destination.bank_account_id, explain_destination(destination, offering.sponsor_party_id, now)
         # Escrow books under the hash of this: closed again, after escrow refused it, it must be another one.
         attempts = Change("closing_attempts", str(offering.closing_attempt), str(offering.closing_attempt + 1))
         return ApprovalDetails(
@@ -129,8 +158,8 @@ class _Details:
         check_may_resend_proceeds(offering)
         invariant(last is not None, "proceeds that failed were asked for")
         assert last is not None
-        to = request.bank_account_id or offering.proceeds_bank_account_id
-        account = await self._explain_bank_account(to, offering.sponsor_party_id, now)
+        destination = await self.ask_about_proceeds(request)
+        account = explain_destination(destination, offering.sponsor_party_id, now)
         return ApprovalDetails(
             f"Pay the proceeds of {offering.display_name} again",
             offering.offering_id,
@@ -138,7 +167,7 @@ class _Details:
             amount=Money(last.amount_minor, offering.currency),
             makers=offering.makers,
             beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
-            changes=_list_account_changes(offering, to),
+            changes=_list_account_changes(offering, destination.bank_account_id),
             explanations=(*explain_failure(offering.proceeds_failure), account),
             effects=await self._list_effects(offering, last.amount_minor, _out_of("ISSUER_PROCEEDS")),
         )
@@ -189,8 +218,9 @@ class _Details:
                 raise InvestmentNotFound
             offering = await require_offering(tx, position.investment.offering_id)
         investment, minor = position.investment, position.owed_minor
-        amount, to = Money(minor, investment.currency), request.bank_account_id or None
-        account = (await self._explain_bank_account(to, investment.party_id, now),) if to else ()
+        amount, destination = Money(minor, investment.currency), await self.ask_where(request)
+        to = destination.bank_account_id
+        account = (explain_destination(destination, investment.party_id, now),) if to else ()
         return ApprovalDetails(
             f"Give {amount} of an investment in {offering.display_name} back again",
             investment.investment_id,
@@ -212,8 +242,8 @@ class _Details:
             if allocation is None:
                 raise AllocationNotFound
             offering = await require_offering(tx, allocation.offering_id)
-        minor, to = allocation.amount_minor, request.bank_account_id or None
-        account = await self._explain_bank_account(to, allocation.party_id, now)
+        destination, minor = await self.ask_where(request), allocation.amount_minor
+        to, account = destination.bank_account_id, explain_destination(destination, allocation.party_id, now)
         amount = Money(minor, allocation.currency)
         return ApprovalDetails(
             f"Pay {amount} of a distribution of {offering.display_name} again",
@@ -269,11 +299,14 @@ class _Details:
             for kind, sign in moved.items()
         )
 
-    async def _explain_bank_account(self, bank_account_id: str | None, party_id: str, now: datetime) -> Explanation:
-        account = None
-        if bank_account_id is not None:
-            account = await self._dependencies.peers.transactions.get_bank_account(bank_account_id)
-        return explain_bank_account(bank_account_id, account, party_id, now)
+    async def _read_destination(self, named: str | None) -> Destination:
+        """
+        Args:
+            named: The id of the bank account that is named, if one is.
+        """
+        if not named:
+            return Destination(None)
+        return Destination(named, await self._dependencies.peers.transactions.get_bank_account(named))
 
 
 def _list_account_changes(offering: Offering, to: str | None) -> tuple[Change, ...]:

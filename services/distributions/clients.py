@@ -32,7 +32,7 @@ from services.chassis.approvals.notary import Movement, Notary
 from services.chassis.calls.parties import Ask, AskAboutParties, AskByRpc
 from services.chassis.calls.peers import ask, find, pass_on
 from services.chassis.calls.wire import from_enum, from_timestamp, to_money
-from services.distributions.domain.explanations import BankAccount
+from services.distributions.domain.destination import BankAccount
 
 Clearance = clearances_pb2.BatchGetClearancesResponse.Clearance
 
@@ -159,6 +159,7 @@ class TransactionsClient:
         if found is None:
             return None
         return BankAccount(
+            found.bank_account_id,
             found.party_id,
             found.account_holder_name,
             found.account_number_last4,

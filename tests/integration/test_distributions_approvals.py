@@ -13,7 +13,6 @@ from realco.compliance.v1.notary_pb2 import RecordWithdrawalRequest
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
-from realco.transactions.v1.bank_accounts_pb2 import BankAccount
 from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.wire import to_timestamp
@@ -24,7 +23,7 @@ from services.chassis.values.approval import VALIDITY
 from services.chassis.values.approval_policy import ApprovalPolicy, ApprovalRule
 from services.chassis.values.errors import DomainError, Unavailable
 from tests.support import servers
-from tests.support.distributions import ACCOUNT, ORG, DistributionsHarness, effects_of, refusal_of
+from tests.support.distributions import ORG, DistributionsHarness, effects_of, refusal_of
 from tests.support.peers.transactions import fail_payout
 
 
@@ -233,16 +232,10 @@ async def test_another_attempt_waits_and_says_what_account_it_goes_to(service: D
     distribution = await service.executed(offering, 10_000_00)
     await service.deliver(fail_payout(service.transactions.newest("inv-001"), "R03"))
     owed = (await service.allocations(distribution))["inv-001"]
-    service.transactions.bank_accounts[ACCOUNT] = BankAccount(
-        bank_account_id=ACCOUNT,
-        party_id="inv-001",
-        account_holder_name="Ann Lee",
-        account_number_last4="6789",
-        status=BankAccount.ACTIVE,
-        create_time=to_timestamp(service.clock.now() - timedelta(days=3)),
-    )
+    account = service.transactions.add_bank_account("inv-001")
+    service.clock.set(service.clock.now() + timedelta(days=3))
     request = dpb.ResendAllocationRequest(
-        distribution_id=distribution.distribution_id, allocation_id=owed.allocation_id, bank_account_id=ACCOUNT
+        distribution_id=distribution.distribution_id, allocation_id=owed.allocation_id, bank_account_id=account
     )
     approval = await service.ask(service.distributions.ResendAllocation, request)
     statements = {fact.rule: fact.statement for fact in approval.explanations}
@@ -256,7 +249,7 @@ async def test_another_attempt_waits_and_says_what_account_it_goes_to(service: D
     done = await service.grant(approval)
     await service.work()
     assert done.result_id == owed.allocation_id
-    assert service.transactions.newest("inv-001").bank_account_id == ACCOUNT
+    assert service.transactions.newest("inv-001").bank_account_id == account
 
 
 async def test_what_was_approved_in_the_database_alone_is_not_executed(

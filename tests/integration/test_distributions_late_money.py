@@ -71,7 +71,7 @@ async def test_a_raise_is_refunded_once_money_that_came_after_a_withdrawal_has_g
     request = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="the target was missed")
     assert (await service.call(service.offerings.RefundOffering, request)).status == opb.Offering.REFUNDING
     elsewhere = opb.ResendRefundRequest(
-        investment_id=held.investment_id, bank_account_id="ba_01jd0000000000000000000000"
+        investment_id=held.investment_id, bank_account_id=service.transactions.add_bank_account("inv-001")
     )
     await service.call(service.investments.ResendRefund, elsewhere, "inv-001", "investor")
     await service.work()

@@ -17,7 +17,7 @@ from services.chassis.data.database import Database
 from services.chassis.values.approval_policy import ApprovalPolicy, ApprovalRule
 from services.chassis.values.ids import new_id
 from services.escrow.clients import DistributionsClient
-from tests.support.distributions import ACCOUNT, CLOSING, START, DistributionsHarness, effects_of, refusal_of
+from tests.support.distributions import CLOSING, START, DistributionsHarness, effects_of, refusal_of
 from tests.support.money import usd
 from tests.support.peers.transactions import fail_payout
 from tests.support.peers.wire import Wire
@@ -125,8 +125,8 @@ async def test_who_may_approve_a_closing(service: DistributionsHarness, person: 
 async def test_who_named_the_account_of_the_proceeds_does_not_approve_that_they_are_paid_there_again(
     service: DistributionsHarness,
 ) -> None:
-    offering = await full_offering(service)
-    request = opb.CloseOfferingRequest(offering_id=offering.offering_id, proceeds_bank_account_id=ACCOUNT)
+    offering, account = await full_offering(service), service.transactions.add_bank_account("sponsor-1")
+    request = opb.CloseOfferingRequest(offering_id=offering.offering_id, proceeds_bank_account_id=account)
     await service.call(service.offerings.CloseOffering, request, "namer")
     await service.work()
     await service.deliver(fail_payout(service.transactions.newest("sponsor-1")))
@@ -134,7 +134,8 @@ async def test_who_named_the_account_of_the_proceeds_does_not_approve_that_they_
     again = await service.ask(service.offerings.ResendProceeds, resend, "admin-3")
     assert {fact.rule: fact.statement for fact in again.explanations} == {
         "LAST_ATTEMPT": "The last attempt came to nothing: DECLINED_BY_PROVIDER, R03 it is",
-        "BANK_ACCOUNT": f"The party has no bank account {ACCOUNT}: it will not be paid there.",
+        "BANK_ACCOUNT": "It goes to the account of Ann Lee that ends in 6789, which is ACTIVE"
+        " and was added 0 days ago.",
     }
     assert effects_of(again)["ISSUER_PROCEEDS"] == (150_00, 0)
     assert await refusal_of(service.grant(again, "namer")) == "MAKER_IS_CHECKER"
@@ -154,11 +155,11 @@ async def test_staff_sends_a_refund_again_together_and_an_investor_its_own_at_on
         payout = service.transactions.newest(name)
         # That it came back is told before it is booked: what is owed does not depend on the order.
         await service.deliver(service.gave_back(payout), fail_payout(payout))
-    to = "ba_01jd0000000000000000000000"
+    to = service.transactions.add_bank_account("inv-001")
     request = opb.ResendRefundRequest(investment_id=held["inv-001"].investment_id, bank_account_id=to)
     approval = await service.ask(service.investments.ResendRefund, request)
     statements = {fact.rule: fact.statement for fact in approval.explanations}
-    assert statements["BANK_ACCOUNT"] == f"The party has no bank account {to}: it will not be paid there."
+    assert statements["BANK_ACCOUNT"].startswith("It goes to the account of Ann Lee that ends in 6789")
     assert (approval.amount.amount_minor, list(approval.beneficiary_party_ids)) == (5_00, ["inv-001"])
     assert (await service.get(held["inv-001"])).allowed_actions == ["resend_refund"], "nothing has happened"
     await service.grant(approval)
@@ -170,8 +171,8 @@ async def test_staff_sends_a_refund_again_together_and_an_investor_its_own_at_on
 async def test_a_closing_that_names_no_account_does_not_speak_of_the_one_that_an_earlier_closing_named(
     service: DistributionsHarness,
 ) -> None:
-    offering = await full_offering(service)
-    request = opb.CloseOfferingRequest(offering_id=offering.offering_id, proceeds_bank_account_id=ACCOUNT)
+    offering, named = await full_offering(service), service.transactions.add_bank_account("sponsor-1")
+    request = opb.CloseOfferingRequest(offering_id=offering.offering_id, proceeds_bank_account_id=named)
     await service.call(service.offerings.CloseOffering, request, "namer")
     account = service.escrow.accounts[offering.escrow_account_id]
     account.status = EscrowAccount.FROZEN  # so escrow refuses the release
@@ -179,7 +180,7 @@ async def test_a_closing_that_names_no_account_does_not_speak_of_the_one_that_an
     account.status = EscrowAccount.ACTIVE
     again = await ask_to_close(service, offering)
     [change] = [one for one in again.changes if one.field == "proceeds_bank_account_id"]
-    assert (change.before, change.HasField("after")) == (ACCOUNT, False)
+    assert (change.before, change.HasField("after")) == (named, False)
     await service.grant(again)
     await service.work()
     assert not service.transactions.newest("sponsor-1").bank_account_id

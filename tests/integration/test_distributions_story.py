@@ -210,12 +210,12 @@ async def test_what_fails_is_listed_sent_again_and_completes(service: Distributi
     request = dpb.ResendAllocationRequest(
         distribution_id=distribution.distribution_id,
         allocation_id=owed.allocation_id,
-        bank_account_id="ba_01jd0000000000000000000000",
+        bank_account_id=service.transactions.add_bank_account("inv-002"),
     )
     assert (await service.call(service.distributions.ResendAllocation, request)).attempts == 2
     await service.work()
     payout = service.transactions.newest("inv-002")
-    assert payout.bank_account_id == "ba_01jd0000000000000000000000"
+    assert payout.bank_account_id == request.bank_account_id
     assert (await service.get(distribution)).status == dpb.Distribution.PROCESSING
     await service.deliver(complete_payout(payout))
     done = await service.get(distribution)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
+from realco.transactions.v1.bank_accounts_pb2 import BankAccount
 
 from services.chassis.calls.auth import acting_as
 from services.chassis.data.database import Database
@@ -26,6 +27,7 @@ class MemoryPayments:
 
     def __init__(self) -> None:
         self.servicer = MemoryTransactions()
+        self.servicers: tuple[object, ...] = (self.servicer,)
 
     def order(self, items: Iterable[Item]) -> None:
         """The fake asks nobody."""
@@ -35,18 +37,25 @@ class MemoryPayments:
         if not has_bank_account:
             self.servicer.without_bank_account.add(party_id)
 
+    async def add_bank_account(self, party_id: str) -> str:
+        return self.servicer.add_bank_account(party_id, BankAccount.PENDING)
+
 
 class RealPayments:
     """The service, and what people do to it."""
 
     def __init__(self, database: Database) -> None:
         self._harness = TransactionsHarness(database)
-        self.servicer = self._harness.payouts
+        self.servicers: tuple[object, ...] = (self._harness.payouts, self._harness.accounts)
         self.order = self._harness.distributions.order
 
     async def add_party(self, party_id: str, *, has_bank_account: bool) -> None:
         if has_bank_account:
             await self._harness.confirm(await self._harness.bank_account(party_id))
+
+    async def add_bank_account(self, party_id: str) -> str:
+        account_id: str = (await self._harness.bank_account(party_id)).bank_account_id
+        return account_id
 
 
 Payments = MemoryPayments | RealPayments
@@ -57,11 +66,14 @@ async def payments(request: pytest.FixtureRequest, service_database: Callable[[s
     return MemoryPayments() if request.param == "memory" else RealPayments(await service_database("transactions"))
 
 
+def open_client(payments: Payments) -> distributions_clients.TransactionsClient:
+    return distributions_clients.TransactionsClient(Wire("distributions").open_channel(*payments.servicers))
+
+
 async def pay(payments: Payments, *items: Item) -> list[Any]:
     payments.order(items)
-    client = distributions_clients.TransactionsClient(Wire("distributions").open_channel(payments.servicer))
     with acting_as(ADMIN):
-        answer = await client.batch_create_payouts(payouts_pb2.BatchCreatePayoutsRequest(items=items))
+        answer = await open_client(payments).batch_create_payouts(payouts_pb2.BatchCreatePayoutsRequest(items=items))
     assert [result.idempotency_key for result in answer.results] == [item.idempotency_key for item in items]
     return list(answer.results)
 
@@ -125,3 +137,12 @@ async def test_the_first_decision_about_a_key_stays(payments: Payments) -> None:
     ] == [("IDEMPOTENCY_KEY_REUSED", {"idempotency_key": item.idempotency_key}, False) for item in items]
     [later] = await pay(payments, payout("inv-002"))
     assert later.HasField("transaction")
+
+
+async def test_a_bank_account_that_is_not_there_is_none_and_each_other_says_whose_it_is(payments: Payments) -> None:
+    account_id, client = await payments.add_bank_account("inv-001"), open_client(payments)
+    with acting_as(ADMIN):
+        assert await client.get_bank_account(new_id("ba")) is None
+        found = await client.get_bank_account(account_id)
+    assert found is not None
+    assert (found.bank_account_id, found.party_id, found.status) == (account_id, "inv-001", "PENDING")

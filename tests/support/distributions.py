@@ -58,7 +58,6 @@ CLOSING = datetime(2025, 1, 1, 12, tzinfo=UTC)
 M = TypeVar("M", bound=Message)
 
 
-ACCOUNT = "ba_01jd0000000000000000000000"
 TWO_PERSONS = {
     *("CloseOffering", "RefundOffering", "ResendProceeds"),
     *("CancelInvestment", "ResendRefund", "ResendAllocation"),

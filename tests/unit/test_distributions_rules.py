@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import UTC, date, datetime
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,12 +14,16 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1 import journal_pb2
+from realco.transactions.v1 import bank_accounts_pb2
 from realco.type.v1 import money_pb2
 
+from services.chassis.values.errors import DomainError
+from services.chassis.values.refusals import check_bank_account
 from services.chassis.values.session import Session
 from services.distributions import messages
 from services.distributions.commands.raises.contributions import sum_contributions
 from services.distributions.domain import states
+from services.distributions.domain.destination import BankAccount, Destination
 from services.distributions.domain.distribution import find_end
 from services.distributions.domain.investment import Investment, begin_cancellings
 from services.distributions.domain.offering import Exemption, Offering, check_date_order
@@ -252,3 +258,58 @@ def test_the_service_hears_the_book_and_the_rails() -> None:
     heard = {each.durable: each.subjects_by_stream() for each in SUBSCRIPTIONS}
     assert heard["distributions-on-escrow"] == {"ESCROW": ["realco.escrow.v1.JournalEntriesPosted.>"]}
     assert set(heard["distributions-on-transactions"]) == {"TRANSACTIONS"}
+
+
+TAKEN = "taken"
+BANK_ACCOUNT_USES = {
+    # status: money may come from it, and go to it
+    "PENDING": (TAKEN, "BANK_ACCOUNT_NOT_USABLE"),
+    "ACTIVE": (TAKEN, TAKEN),
+    "BLOCKED": ("BANK_ACCOUNT_NOT_USABLE", "BANK_ACCOUNT_NOT_USABLE"),
+    "DELETED": ("BANK_ACCOUNT_NOT_USABLE", "BANK_ACCOUNT_NOT_USABLE"),
+    "99": ("UNAVAILABLE", "UNAVAILABLE"),  # of a newer release
+}
+
+
+def bank_account(status: str) -> BankAccount:
+    return BankAccount("ba_1", "inv-001", "Ann Lee", "6789", status, NOW)
+
+
+def verdict_of(check: Callable[[], object]) -> str:
+    try:
+        check()
+    except DomainError as refusal:
+        return refusal.reason
+    return TAKEN
+
+
+@pytest.mark.parametrize("status", BANK_ACCOUNT_USES)
+def test_what_a_bank_account_is_good_for_follows_from_its_status(status: str) -> None:
+    account = bank_account(status)
+    verdicts = [
+        verdict_of(partial(check_bank_account, account, "inv-001", is_debit=is_debit)) for is_debit in (True, False)
+    ]
+    assert tuple(verdicts) == BANK_ACCOUNT_USES[status]
+
+
+def test_the_law_of_bank_accounts_knows_each_status_that_transactions_says() -> None:
+    said = {name for name, number in bank_accounts_pb2.BankAccount.Status.items() if number}
+    assert set(BANK_ACCOUNT_USES) == said | {"99"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "named", "verdict"),
+    [
+        (Destination(None), None, TAKEN),  # transactions chooses when it pays
+        (Destination("ba_1", bank_account("ACTIVE")), "ba_1", TAKEN),
+        (Destination("ba_1"), "ba_1", "BANK_ACCOUNT_NOT_FOUND"),
+        (Destination("ba_1", replace(bank_account("BLOCKED"), party_id="inv-9")), "ba_1", "BANK_ACCOUNT_NOT_FOUND"),
+        # Another order named another account since transactions was asked.
+        (Destination("ba_1", bank_account("ACTIVE")), "ba_2", "UNAVAILABLE"),
+        (Destination(None), "ba_2", "UNAVAILABLE"),
+    ],
+)
+def test_money_goes_to_the_account_that_transactions_was_asked_about_and_no_other(
+    asked: Destination, named: str | None, verdict: str
+) -> None:
+    assert verdict_of(partial(asked.check, named, "inv-001", field=None)) == verdict

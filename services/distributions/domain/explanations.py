@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -11,26 +11,19 @@ from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.distributions.domain.closing import Gate, name_some
+from services.distributions.domain.destination import Destination
 from services.distributions.domain.distribution import Allocation, Distribution
 from services.distributions.domain.offering import Offering
 
 _HOUSE: Final = "House rule"
 
 
-@dataclass(frozen=True, slots=True)
-class BankAccount:
-    """What transactions says of an account that money is to go to."""
-
-    party_id: str
-    holder: str
-    last4: str
-    status: str
-    added_at: datetime
-
-
 def explain_gate(gate: Gate) -> Explanation:
-    operands = (("gate", "open" if gate.passed else "shut"), *gate.explanation.operands)
-    return replace(gate.explanation, operands=operands)
+    return replace(gate.explanation, operands=(_spell_gate(gate.passed), *gate.explanation.operands))
+
+
+def _spell_gate(passed: bool) -> tuple[str, str]:
+    return "gate", "open" if passed else "shut"
 
 
 def explain_cash(distribution: Distribution, available_minor: int) -> Explanation:
@@ -89,27 +82,25 @@ def explain_attempt(allocation: Allocation) -> Explanation:
     return Explanation(statement, "LAST_ATTEMPT", (("attempts", str(allocation.attempts)),))
 
 
-def explain_bank_account(
-    bank_account_id: str | None, account: BankAccount | None, party_id: str, now: datetime
-) -> Explanation:
+def explain_destination(destination: Destination, party_id: str, now: datetime) -> Explanation:
     """
     Args:
-        bank_account_id: The one that was named, if one was.
-        account: What is known of it; None where it is not known.
         party_id: Who is to be paid.
     """
-    rule = "BANK_ACCOUNT"
+    rule, bank_account_id, account = "BANK_ACCOUNT", destination.bank_account_id, destination.account
     if bank_account_id is None:
         return Explanation("No bank account is named: it goes to the party's default for payouts.", rule)
+    gate = _spell_gate(destination.takes_payouts(party_id))
     if account is None or account.party_id != party_id:
         statement = f"The party has no bank account {bank_account_id}: it will not be paid there."
-        return Explanation(statement, rule, (("bank account", bank_account_id),))
+        return Explanation(statement, rule, (gate, ("bank account", bank_account_id)), _HOUSE)
     days = (now - account.added_at).days
     statement = (
         f"It goes to the account of {account.holder} that ends in {account.last4}, which is {account.status}"
         f" and was added {days} {'day' if days == 1 else 'days'} ago."
     )
     operands = (
+        gate,
         ("bank account", bank_account_id),
         ("status", account.status),
         ("added", f"{account.added_at:%Y-%m-%d}"),

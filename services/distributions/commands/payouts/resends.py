@@ -1,6 +1,6 @@
 """Another attempt to pay an allocation, the proceeds or a refund, only after the last one has definitely ended.
 
-It is made on behalf of whoever asks for it now.
+It is made on behalf of whoever asks for it now. Where it is to go was asked of transactions before the transaction.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from services.chassis.values.invariant import invariant
 from services.distributions.actions import answer_allocation, answer_investment, answer_offering
 from services.distributions.commands.raises.investments import lock_reachable
 from services.distributions.commands.raises.refunds import pay_due_refunds
+from services.distributions.domain.destination import Destination
 from services.distributions.domain.distribution import check_may_resend
 from services.distributions.domain.investment import check_may_resend_refund
 from services.distributions.domain.offering import check_may_resend_proceeds, name_proceeds_account
@@ -35,13 +36,17 @@ from services.distributions.store.payouts import PAYOUTS, find_last_proceeds
 from services.distributions.store.sagas import SagaKind, insert_saga
 
 
-async def resend_allocation(tx: AsyncConnection, request: pb.ResendAllocationRequest, now: datetime) -> pb.Allocation:
+async def resend_allocation(
+    tx: AsyncConnection, request: pb.ResendAllocationRequest, destination: Destination, now: datetime
+) -> pb.Allocation:
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     allocation = await ALLOCATIONS.lock(tx, request.allocation_id)
     if allocation is None or allocation.distribution_id != distribution.distribution_id:
         raise AllocationNotFound
     check_etag(request.etag, allocation.etag)
     check_may_resend(allocation)
+    to = request.bank_account_id or None
+    destination.check(to, allocation.party_id, field="bank_account_id")
     if distribution.status is not DistributionStatus.PROCESSING:
         resumed = replace(distribution, status=DistributionStatus.PROCESSING, failure=None)
         distribution, _ = await save_distribution(tx, distribution, resumed, events.DistributionResumed(), now)
@@ -51,22 +56,25 @@ async def resend_allocation(tx: AsyncConnection, request: pb.ResendAllocationReq
     )
     person = current_principal().person
     saga_id = await insert_saga(tx, SagaKind.RESEND, allocation.allocation_id, person)
-    payout = build_allocation_payout(offering, moved[0], saga_id, request.bank_account_id or None, now)
+    payout = build_allocation_payout(offering, moved[0], saga_id, to, now)
     await PAYOUTS.insert_all(tx, [payout])
     return answer_allocation(moved[0])
 
 
 async def resend_proceeds(
-    tx: AsyncConnection, request: offerings_pb2.ResendProceedsRequest, now: datetime
+    tx: AsyncConnection, request: offerings_pb2.ResendProceedsRequest, destination: Destination, now: datetime
 ) -> offerings_pb2.Offering:
     offering = await lock_offering(tx, request.offering_id)
     check_etag(request.etag, offering.etag)
     check_may_resend_proceeds(offering)
+    named = request.bank_account_id or None
+    to, field = named or offering.proceeds_bank_account_id, "bank_account_id" if named else None
+    destination.check(to, offering.sponsor_party_id, field=field)
     person = current_principal().person
     saga_id = await insert_saga(tx, SagaKind.RESEND, offering.offering_id, person)
     again = replace(offering, proceeds_failure=None)
-    if request.bank_account_id:
-        again = name_proceeds_account(again, request.bank_account_id, person)
+    if named:
+        again = name_proceeds_account(again, named, person)
     last = await find_last_proceeds(tx, offering.offering_id)
     invariant(last is not None, "proceeds that failed were asked for")
     assert last is not None
@@ -75,13 +83,15 @@ async def resend_proceeds(
 
 
 async def resend_refund(
-    tx: AsyncConnection, request: offerings_pb2.ResendRefundRequest, now: datetime
+    tx: AsyncConnection, request: offerings_pb2.ResendRefundRequest, destination: Destination, now: datetime
 ) -> offerings_pb2.Investment:
     offering, investment = await lock_reachable(tx, request.investment_id)
     check_etag(request.etag, investment.etag)
     check_may_resend_refund(investment)
+    to = request.bank_account_id or None
+    destination.check(to, investment.party_id, field="bank_account_id")
     ids = [investment.investment_id]
     shown_minor = await read_shown_minor(tx, RESEND_REFUND, investment.investment_id)
-    again = AskedAgain(shown_minor, request.bank_account_id or None)
+    again = AskedAgain(shown_minor, to)
     offering = await pay_due_refunds(tx, offering, now, investment_ids=ids, again=again)
     return answer_investment(offering, await INVESTMENTS.lock_known(tx, investment.investment_id), now)

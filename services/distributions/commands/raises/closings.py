@@ -13,6 +13,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.values.etags import check_etag
 from services.distributions.actions import answer_offering
 from services.distributions.domain.closing import check_gates, is_released
+from services.distributions.domain.destination import Destination
 from services.distributions.domain.offering import check_may_close, name_proceeds_account
 from services.distributions.domain.states import OfferingStatus
 from services.distributions.queries.gates import PeerFacts, list_gates
@@ -23,18 +24,21 @@ from services.distributions.store.sagas import SagaKind, insert_saga
 
 
 async def close_offering(
-    tx: AsyncConnection, request: pb.CloseOfferingRequest, peer_facts: PeerFacts, now: datetime
+    tx: AsyncConnection, request: pb.CloseOfferingRequest, asked: tuple[PeerFacts, Destination], now: datetime
 ) -> pb.Offering:
-    """Begins the closing; the saga does the rest. `peer_facts` were read before the transaction."""
+    """Begins the closing; the saga does the rest. What the others say was asked before the transaction."""
+    peer_facts, destination = asked
     offering = await lock_offering(tx, request.offering_id)
     check_etag(request.etag, offering.etag)
     check_may_close(offering)
+    to = request.proceeds_bank_account_id or None
+    destination.check(to, offering.sponsor_party_id, field="proceeds_bank_account_id")
     await cancel_closings(tx, offering.offering_id, now)
     check_gates(await list_gates(tx, offering, peer_facts, now))
     await _fix_releases(tx, offering.offering_id, now)
     person = current_principal().person
     closing = replace(
-        name_proceeds_account(offering, request.proceeds_bank_account_id or None, person),
+        name_proceeds_account(offering, to, person),
         status=OfferingStatus.CLOSING,
         closing_attempt=offering.closing_attempt + 1,
         closing_failure=None,  # why the last one failed says nothing any more

@@ -1,0 +1,57 @@
+"""Where money is to go: the bank account that an order names, as transactions knew it a moment before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.chassis.values.errors import DomainError, Unavailable
+from services.chassis.values.refusals import check_bank_account
+
+
+@dataclass(frozen=True, slots=True)
+class BankAccount:
+    """What transactions says of an account that money is to go to."""
+
+    bank_account_id: str
+    party_id: str
+    holder: str
+    last4: str
+    status: str
+    added_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """
+    Args:
+        bank_account_id: The one that is named; None: the party's default, or where the money came from.
+        account: What is known of it; None where it is not known.
+    """
+
+    bank_account_id: str | None
+    account: BankAccount | None = None
+
+    def check(self, bank_account_id: str | None, party_id: str, *, field: str | None) -> None:
+        """Whether the party can be paid there. An account that is not named transactions chooses when it pays.
+
+        Args:
+            bank_account_id: Which one is named, by what is locked.
+            field: The request's field that names it, if one does.
+
+        Raises:
+            BankAccountNotFound, BankAccountNotUsable
+            Unavailable: it was asked about another one than is named by now, or nobody can tell.
+        """
+        if bank_account_id != self.bank_account_id:
+            raise Unavailable("Another bank account was named meanwhile.")
+        if bank_account_id is not None:
+            check_bank_account(self.account, party_id, is_debit=False, field=field)
+
+    def takes_payouts(self, party_id: str) -> bool:
+        """Whether `check` would let the party be paid there."""
+        try:
+            self.check(self.bank_account_id, party_id, field=None)
+        except DomainError:
+            return False
+        return True
