@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
@@ -19,6 +21,8 @@ from tests.support.escrow import Escrow
 
 # Thousands of tests stay from the collection to the end: to look through them for garbage again and again finds none.
 gc.set_threshold(200_000, 20, 20)
+# The loop of a service's process. pytest-asyncio's own hook for it costs a second more for every thousand tests.
+asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 # A busy machine is slow; a law is not broken by that.
 settings.register_profile("realco", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("realco")
@@ -85,7 +89,9 @@ def migrated(postgres: servers.TestPostgres) -> Callable[[str], Awaitable[Simple
 
 @pytest.fixture(scope="session")
 async def copies(postgres: servers.TestPostgres) -> AsyncIterator[databases.Copies]:
-    yield databases.Copies(postgres.admin_dsn)
+    made = databases.Copies(postgres.admin_dsn)
+    yield made
+    await made.close()
     await databases.close_kept()
 
 

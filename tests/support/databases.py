@@ -31,6 +31,7 @@ class Copy:
     template: str
     catalog: int
     rows: dict[str, str | None]  # of each table, as JSON
+    admin: asyncpg.Connection  # stays open, as those of `open_database` do
 
 
 class Copies:
@@ -61,23 +62,29 @@ class Copies:
         )
         logins = ("owner_url", "app_url", "worker_url", "admin_url")
         urls = {key: getattr(template, key).rsplit("/", 1)[0] + f"/{name}" for key in logins}
-        async with connect(urls["admin_url"]) as admin:
-            tables = [row["relname"] for row in await admin.fetch(_TABLES)]
-            rows = {table: await admin.fetchval(f"SELECT json_agg(t)::text FROM {table} t") for table in tables}
-            return Copy(SimpleNamespace(name=name, **urls), template.name, await admin.fetchval(_CATALOG), rows)
+        admin = await asyncpg.connect(urls["admin_url"].replace("+asyncpg", ""))
+        # It writes past triggers and foreign keys.
+        await admin.execute("SET session_replication_role = replica")
+        tables = [row["relname"] for row in await admin.fetch(_TABLES)]
+        rows = {table: await admin.fetchval(f"SELECT json_agg(t)::text FROM {table} t") for table in tables}
+        return Copy(SimpleNamespace(name=name, **urls), template.name, await admin.fetchval(_CATALOG), rows, admin)
 
     async def give_back(self, used: Copy) -> None:
         """Whoever still uses it is cut off, but for connections that wait for the next test."""
-        async with connect(used.urls.admin_url) as admin:
-            await admin.execute(_CUT_OTHERS_OFF)
-            if unchanged := await admin.fetchval(_CATALOG) == used.catalog:
-                await _restore(admin, used.rows)
-        if unchanged:
+        await used.admin.execute(_CUT_OTHERS_OFF)
+        if await used.admin.fetchval(_CATALOG) == used.catalog:
+            await _restore(used.admin, used.rows)
             self._free.setdefault(used.template, []).append(used)
         else:
+            await used.admin.close()
             if known := _known.pop(used.urls.app_url, None):
                 await known.close()
             await _administer(self._admin_dsn, f"DROP DATABASE {used.urls.name} WITH (FORCE)")
+
+    async def close(self) -> None:
+        for waiting in self._free.values():
+            for each in waiting:
+                await each.admin.close()
 
 
 _TABLES = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
@@ -105,8 +112,7 @@ _CATALOG = """
 
 
 async def _restore(admin: asyncpg.Connection, rows: dict[str, str | None]) -> None:
-    """The rows of each table as they were, past triggers and foreign keys."""
-    await admin.execute("SET session_replication_role = replica")
+    """The rows of each table as they were."""
     await admin.execute(";".join(f"DELETE FROM {table}" for table in rows))
     for table, were in rows.items():
         if were:
