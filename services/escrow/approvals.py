@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
@@ -17,6 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.approvals.requests import RequestKind, by_command
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.values.approval import ApprovalDetails, Change, Effect
+from services.chassis.values.errors import DomainError
+from services.chassis.values.explanation import Explanation
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import EscrowAccountNotFound
 from services.chassis.values.times import write_time
@@ -27,11 +30,13 @@ from services.escrow.domain.account import EscrowAccount, Status
 from services.escrow.domain.beneficiaries import list_grown
 from services.escrow.domain.chart import DISTRIBUTABLE, Direction, LedgerAccount, line_of
 from services.escrow.domain.holds import Hold, HoldStatus
-from services.escrow.domain.journal import Layer, Leg, NewEntry, credit, debit
+from services.escrow.domain.journal import Layer, Leg, NewEntry, build_key, credit, debit
 from services.escrow.messages import APPROVAL_EVENTS, read_ledger_account
 from services.escrow.queries.beneficiaries import list_gaining
 from services.escrow.store import escrow_accounts as account_store
 from services.escrow.store import holds as hold_store
+
+_REFUSALS_EXPLAINED_MAX = 20
 
 
 def build_approvals(dependencies: Dependencies) -> Approvals:
@@ -105,8 +110,19 @@ class _Details:
         self, request: journal_pb.BatchPostJournalEntriesRequest, now: datetime
     ) -> ApprovalDetails:
         wanted = await journal_entries.build_entries(self._dependencies.database, request, now)
-        found = [entry for entry in wanted if isinstance(entry, NewEntry)]
-        return await self._describe_legs(f"Post {len(request.items)} journal entries", request.escrow_account_id, found)
+        outcomes = await self._dependencies.poster.post(
+            [_under_key_of_its_own(entry) if isinstance(entry, NewEntry) else entry for entry in wanted],
+            validate_only=True,
+        )
+        refused = {n: outcome.answer for n, outcome in enumerate(outcomes) if isinstance(outcome.answer, DomainError)}
+        entries = {number: entry for number, entry in enumerate(wanted) if isinstance(entry, NewEntry)}
+        posted = [entry for number, entry in entries.items() if number not in refused]
+        count = f"{len(posted)} of {len(wanted)}" if refused else f"{len(wanted)}"
+        details = await self._describe_legs(f"Post {count} journal entries", request.escrow_account_id, posted)
+        # Each is posted by itself: any of them may be refused at the yes, and what is refused now may be posted then.
+        grown = {account for entry in entries.values() for account in list_grown(entry.legs)}
+        gaining = await self._list_gaining(request.escrow_account_id, grown)
+        return replace(details, beneficiary_party_ids=gaining, explanations=_explain_refusals(refused))
 
     async def _build(self, request: journal_pb.PostJournalEntryRequest) -> NewEntry:
         return await journal_entries.build_entry(
@@ -252,6 +268,22 @@ def _describe_move(
         changes=(Change("status", account.status, wanted.value), *others),
         is_done=account.status is wanted,
     )
+
+
+def _under_key_of_its_own(entry: NewEntry) -> NewEntry:
+    """Whoever reads what waits may have used the item's key for something else."""
+    return replace(entry, key=build_key("preview", entry.journal_entry_id, body=b""))
+
+
+def _explain_refusals(refused: Mapping[int, DomainError]) -> tuple[Explanation, ...]:
+    """Why items of a batch would not be posted now, those that come first."""
+    found = [
+        Explanation(f"items[{number}] would not be posted now: {refusal.message}", refusal.reason)
+        for number, refusal in islice(refused.items(), _REFUSALS_EXPLAINED_MAX)
+    ]
+    if (others := len(refused) - len(found)) > 0:
+        found.append(Explanation(f"{others} more items would not be posted now.", "OTHERS_REFUSED"))
+    return tuple(found)
 
 
 def _sum_changes(legs: Iterable[Leg]) -> dict[LedgerAccount, int]:

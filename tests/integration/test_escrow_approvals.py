@@ -206,6 +206,22 @@ async def test_what_a_person_asks_for_once_is_not_booked_twice_by_a_batch(escrow
     assert (await escrow.ask("PostJournalEntry", single(account, "c"))).status == Approval.PENDING
 
 
+async def test_what_cannot_be_booked_of_a_batch_is_left_out_of_what_it_would_do_and_named(escrow: Escrow):
+    account = await escrow.open()
+    entries = {"a": FUNDED, "b": new_entry(("fees", 5), ("cash", -6_00), ("fees", 5_95)), "c": FUNDED}
+    items = [{"idempotency_key": name, "journal_entry": entry} for name, entry in entries.items()]
+    request = journal_pb.BatchPostJournalEntriesRequest(escrow_account_id=account, items=items)
+    asked = await escrow.ask("BatchPostJournalEntries", request)
+    for read_one in (asked, await read(escrow, asked)):
+        assert read_one.summary.startswith("Post 2 of 3 journal entries")
+        assert read_one.amount.amount_minor == 10
+        assert [each.after.amount_minor for each in read_one.effects] == [10, 10]
+        [named] = read_one.explanations
+        assert (named.rule, named.statement.split(" ")[0]) == ("INSUFFICIENT_AVAILABLE_BALANCE", "items[1]")
+    await approve(escrow, asked)
+    assert await escrow.posted(account) == {"cash": 10, "suspense": 10}
+
+
 async def test_two_persons_may_use_the_same_keys_in_their_batches(escrow: Escrow):
     account = await escrow.open()
     for maker in ("maker-1", "maker-2"):
