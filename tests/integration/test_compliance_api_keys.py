@@ -20,7 +20,7 @@ from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.auth import acting_as
 from services.chassis.data.database import Database, read_database_time
-from services.chassis.values import approval_bounds
+from services.chassis.values import approval_bounds, stops
 from services.chassis.values.approval import VALIDITY
 from services.chassis.values.ids import new_id
 from services.compliance.domain import api_keys as rules
@@ -270,6 +270,12 @@ async def test_however_many_api_keys_a_person_asks_for_a_colleague_ends_them_all
     third = (await desk.create()).api_key
     assert (await desk.rotate(first)).secret
     assert (await desk.rotate(first))[0] == "TOO_MANY_APPROVALS", "nor does its holder rotate one without end"
+
+    monkeypatch.setattr(stops, "STOPS_MAX", 1)
+    assert (await desk.revoke(first)).status == K.REVOKED
+    assert (await desk.revoke(third))[0] == "RATE_LIMITED", "one by one, and always the next one"
+    for _ in range(2):
+        assert (await desk.revoke((await desk.create()).api_key, HOLDER)).status == K.REVOKED, "of one's own"
     await desk.end_sessions()
     assert [(await desk.read(key)).status for key in (first, second, third)] == [K.REVOKED] * 3
 

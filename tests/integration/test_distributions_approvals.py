@@ -18,7 +18,7 @@ from realco.type.v1.approval_pb2 import Approval
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
 from services.chassis.data.seals import NotSealed
-from services.chassis.values import approval_bounds
+from services.chassis.values import approval_bounds, stops
 from services.chassis.values.approval import VALIDITY
 from services.chassis.values.approval_policy import ApprovalPolicy, ApprovalRule
 from services.chassis.values.errors import DomainError, Unavailable
@@ -91,9 +91,9 @@ async def take_back(service: DistributionsHarness, distribution: dpb.Distributio
     await service.call(service.approvals.CancelApproval, request)
 
 
-async def cancel(service: DistributionsHarness, distribution: dpb.Distribution) -> None:
+async def cancel(service: DistributionsHarness, distribution: dpb.Distribution, person: str = "admin-1") -> None:
     request = dpb.CancelDistributionRequest(distribution_id=distribution.distribution_id)
-    await service.call(service.distributions.CancelDistribution, request)
+    await service.call(service.distributions.CancelDistribution, request, person)
 
 
 async def let_expire(service: DistributionsHarness, distribution: dpb.Distribution) -> None:
@@ -151,6 +151,27 @@ async def test_nobody_has_a_distribution_wait_over_and_over_and_the_notary_hears
     assert len(service.compliance.said) == heard
     service.clock.set(service.clock.now() + approval_bounds.CANCELLED_COUNTS)
     assert (await service.submit(again)).status == dpb.Distribution.PENDING_APPROVAL
+
+
+async def test_one_person_sends_back_what_was_approved_or_cancels_what_another_made_so_often(
+    service: DistributionsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stops, "STOPS_MAX", 1)
+    distribution = await submitted(service)
+    offering = opb.Offering(offering_id=distribution.offering_id)
+
+    async def submit_again() -> dpb.Distribution:
+        return await service.submit(await service.calculate(await service.get(distribution)))
+
+    await reject(service, distribution)  # that waits: it is what a second person is asked
+    await reject(service, await service.approve(await submit_again()))
+    approved = await service.approve(await submit_again())
+    assert await refusal_of(reject(service, approved)) == "RATE_LIMITED"
+    drafts = [await service.draft(offering, 10_000_00) for _ in range(2)]
+    await cancel(service, approved, "admin-3")
+    assert await refusal_of(cancel(service, drafts[0], "admin-3")) == "RATE_LIMITED"
+    for draft in drafts:  # of one's own
+        await cancel(service, draft)
 
 
 async def test_whoever_may_take_an_approval_back_takes_it_back_at_the_notary_and_nobody_else(

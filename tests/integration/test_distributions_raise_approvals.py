@@ -14,6 +14,7 @@ from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
+from services.chassis.values import stops
 from services.chassis.values.approval_policy import ApprovalPolicy, ApprovalRule
 from services.chassis.values.ids import new_id
 from services.escrow.clients import DistributionsClient
@@ -217,6 +218,35 @@ async def test_an_edit_takes_back_what_was_asked_on_what_was_before(service: Dis
     await service.call(service.offerings.UpdateOffering, request, "editor")
     read = [await service.read_approval(approval.approval_id) for approval in both]
     assert [approval.status for approval in read] == [Approval.CANCELLED, Approval.CANCELLED]
+
+
+async def test_one_person_cancels_closings_of_others_so_often_by_edits(
+    service: DistributionsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stops, "STOPS_MAX", 1)
+    offering = await full_offering(service)
+
+    async def edit(person: str) -> None:
+        """An offering closes once its deadline is over."""
+        deadline = service.clock.now() + timedelta(minutes=1)
+        request = opb.UpdateOfferingRequest(
+            offering_id=offering.offering_id,
+            deadline_time=to_timestamp(deadline),
+            update_mask=FieldMask(paths=["deadline_time"]),
+            etag=(await service.get(offering)).etag,
+        )
+        await service.call(service.offerings.UpdateOffering, request, person)
+        service.clock.set(deadline)
+
+    await ask_to_close(service, offering)
+    await edit("editor")
+    await edit("editor")  # nothing waits
+    await ask_to_close(service, offering)
+    assert await refusal_of(edit("editor")) == "RATE_LIMITED"
+    for _ in (1, 2):  # what one asked for oneself
+        await edit("admin-3")
+        await ask_to_close(service, offering)
+    await edit("admin-4")
 
 
 async def test_escrow_is_told_who_has_committed_whether_they_have_paid_or_not(service: DistributionsHarness) -> None:

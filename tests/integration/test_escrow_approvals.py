@@ -19,6 +19,7 @@ from realco.type.v1.approval_pb2 import Approval
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.once import IdempotencyKeyReused
+from services.chassis.values import stops
 from services.chassis.values.approval_bounds import OPEN_MAX, TooManyApprovals
 from services.chassis.values.errors import DomainError
 from services.chassis.values.refusals import ContentOutdated, IllegalStatusChange
@@ -116,6 +117,19 @@ async def test_whoever_asks_for_the_end_of_a_freeze_over_and_over_keeps_nobody_f
     }
     with pytest.raises(TooManyApprovals):
         [await ask(escrow.admin) for _ in range(2)]
+
+
+async def test_one_person_freezes_an_account_so_often_and_another_still_does(escrow: Escrow, monkeypatch):
+    monkeypatch.setattr(stops, "STOPS_MAX", 1)
+    account, request = await escrow.open(), accounts_pb.FreezeEscrowAccountRequest(note="other words")
+    request.escrow_account_id = account
+    for _ in (1, 2):  # the second changes nothing
+        await escrow.freeze(account)
+    assert (await refusal(escrow.call("FreezeEscrowAccount", request)))[0] == "RATE_LIMITED"
+    await escrow.unfreeze(account)
+    assert (await refusal(escrow.freeze(account)))[0] == "RATE_LIMITED"
+    other = dataclasses.replace(escrow.admin, subject="admin-2")
+    assert (await escrow.call("FreezeEscrowAccount", request, other)).frozen_by == "admin-2"
 
 
 async def test_an_approval_is_found_by_the_hold_or_the_entry_that_it_is_about_and_by_its_account(escrow: Escrow):

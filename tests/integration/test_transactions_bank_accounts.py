@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2 as pb
 
-from services.chassis.values import approval_bounds
+from services.chassis.values import approval_bounds, stops
 from services.chassis.values.errors import DomainError
+from services.transactions.domain.bank_accounts import STOPS_WITHIN
 from services.transactions.vault import SealedFor, Vault
-from tests.support.transactions import ADMIN, INVESTOR, ROUTING_NUMBER, TransactionsHarness
+from tests.support.transactions import ADMIN, CHECKER, INVESTOR, ROUTING_NUMBER, TransactionsHarness
 
 NUMBER = "98765432101234"
 
@@ -149,6 +152,33 @@ async def test_nobody_has_an_account_wait_over_and_over(service: TransactionsHar
     back = a_change(account, "default_for_payouts", default_for_payouts=True)
     assert (await refused(service, "UpdateBankAccount", back)).reason == "TOO_MANY_APPROVALS"
     assert await get(service, account) == account
+
+
+async def test_one_person_keeps_a_party_from_its_accounts_so_often_and_another_or_who_acts_for_it_still_does(
+    service: TransactionsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stops, "STOPS_MAX", 1)
+    default, second, taken, waits = [await service.bank_account("inv-001") for _ in range(4)]
+    other = await service.bank_account("inv-002")
+    default, second = await service.confirm(default), await service.confirm(second)
+
+    def retire(account: pb.BankAccount) -> tuple[str, object]:
+        return "DeleteBankAccount", pb.DeleteBankAccountRequest(bank_account_id=account.bank_account_id)
+
+    def change(account: pb.BankAccount, is_default: bool) -> tuple[str, object]:
+        return "UpdateBankAccount", a_change(account, "default_for_payouts", default_for_payouts=is_default)
+
+    await service.ask(ADMIN, *retire(taken))
+    service.clock.advance(STOPS_WITHIN - timedelta(seconds=1))
+    for deed in (retire(waits), retire(default), change(default, False), change(second, True)):
+        assert (await refused(service, *deed)).reason == "RATE_LIMITED"
+    await service.ask(ADMIN, "UpdateBankAccount", a_change(waits, "external_id", external_id="x"))
+    await service.ask(ADMIN, *retire(other))
+    await service.ask(CHECKER, *retire(waits))
+    for deed in (change(default, False), retire(second)):
+        await service.ask(INVESTOR, *deed)
+    service.clock.advance(timedelta(seconds=1))
+    await service.ask(ADMIN, *retire(default))
 
 
 async def get(service: TransactionsHarness, account: pb.BankAccount) -> pb.BankAccount:

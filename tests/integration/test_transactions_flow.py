@@ -11,6 +11,7 @@ from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.transactions.v1 import webhooks_pb2
 
+from services.chassis.values import stops
 from services.chassis.values.errors import DomainError
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.jobs.look_up import look_up_submitted
@@ -236,6 +237,20 @@ async def test_an_ach_debit_is_not_confirmed_by_hand(service: TransactionsHarnes
     created = await service.deposit()
     confirm = pb.ConfirmTransactionRequest(transaction_id=created.transaction_id, bank_reference="x")
     assert (await refused(service, CHECKER, "ConfirmTransaction", confirm)).reason == "PAYMENT_METHOD_NOT_SUPPORTED"
+
+
+async def test_one_person_cancels_payouts_to_a_party_so_often_and_another_still_does(
+    service: TransactionsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stops, "STOPS_MAX", 1)
+    payouts = [await service.payout("sponsor-1", type=T.ESCROW_WITHDRAWAL) for _ in range(3)]
+    first, second, third = (pb.CancelTransactionRequest(transaction_id=each.transaction_id) for each in payouts)
+    for _ in (1, 2):
+        assert (await service.ask(ADMIN, "CancelTransaction", first)).status == T.CANCELLED
+    assert (await refused(service, ADMIN, "CancelTransaction", second)).reason == "RATE_LIMITED"
+    assert (await service.ask(CHECKER, "CancelTransaction", second)).status == T.CANCELLED
+    service.clock.advance(stops.STOPS_WITHIN)
+    assert (await service.ask(ADMIN, "CancelTransaction", third)).status == T.CANCELLED
 
 
 async def test_what_a_provider_has_taken_is_not_cancelled(service: TransactionsHarness) -> None:

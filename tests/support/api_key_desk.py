@@ -80,8 +80,8 @@ class Desk:
         request = pb.RotateApiKeyRequest(api_key_id=key.api_key_id, **{"idempotency_key": new_id("key")} | more)
         return await self.call("RotateApiKey", request, self.sign_in(person))
 
-    async def revoke(self, key: K) -> Any:
-        return await self.call("RevokeApiKey", pb.RevokeApiKeyRequest(api_key_id=key.api_key_id), self.sign_in(OTHER))
+    async def revoke(self, key: K, person: str = OTHER) -> Any:
+        return await self.call("RevokeApiKey", pb.RevokeApiKeyRequest(api_key_id=key.api_key_id), self.sign_in(person))
 
     async def decide(self, key: K, verb: str = "Approve", token: str = "", **more: Any) -> Any:
         """Of what waits about the key; by another admin, if nobody is named."""

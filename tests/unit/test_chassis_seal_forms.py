@@ -88,6 +88,7 @@ FORMS = {
     "sagas": ["29817fc73e62446b"],
     "seen_letters": ["c3d76cac32ebab3d"],
     "statements": ["43302aa0e765495f"],
+    "stops": ["310fe06369209b57"],
     "transaction_limits": ["3d30d1f8652079bc"],
     "transactions": ["4c1e58591219b337"],
 }

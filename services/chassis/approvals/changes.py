@@ -167,10 +167,16 @@ class ApprovalEvents:
             return await self.save(tx, after, now)
         return await self.save(tx, complete(after), now, due_at=due_at)
 
-    async def cancel_all(self, tx: AsyncConnection, kind: str, resource_id: str, now: datetime) -> None:
-        """What they are about waits no more, or is not what it was: nobody decides any more."""
-        for approval in await records.lock_pending(tx, current_principal().org_id, kind, resource_id, now):
+    async def cancel_all(self, tx: AsyncConnection, kind: str, resource_id: str, now: datetime) -> list[Approval]:
+        """What they are about waits no more, or is not what it was: nobody decides any more.
+
+        Returns:
+            What waited.
+        """
+        waiting = await records.lock_pending(tx, current_principal().org_id, kind, resource_id, now)
+        for approval in waiting:
             await self._cancel(tx, approval, now)
+        return waiting
 
     async def cancel_undoing(
         self,

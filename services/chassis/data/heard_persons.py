@@ -82,6 +82,20 @@ async def record_persons(tx: AsyncConnection, party_id: str, persons: Collection
     await insert_many(tx, heard_persons, rows)
 
 
+async def _list_parties_of_caller(tx: AsyncConnection) -> frozenset[str]:
+    """For whom the caller acts, as far as it was heard of."""
+    c, last = heard_persons.c, heard_parties.c
+    same = [c[name] == last[name] for name in ("org_id", "party_id", "version")]
+    found = sa.select(heard_persons).join(heard_parties, sa.and_(*same))
+    found = found.where(is_mine(heard_persons), c.person_id == current_principal().person)
+    return frozenset(row.party_id for row in keep_sealed(tx, heard_persons, await tx.execute(found)))
+
+
+async def acts_for(tx: AsyncConnection, party_id: str) -> bool:
+    """Whether the caller, who reaches what is the party's, acts for it: an investor reaches nothing else."""
+    return current_principal().confined or party_id in await _list_parties_of_caller(tx)
+
+
 def _has_heard(known: Row, meta: EventMeta) -> bool:
     """Whether what is known is of this event or a later one."""
     is_same: bool = known.incarnation == meta.incarnation
@@ -131,12 +145,8 @@ class HeardParties(CurrentParties):
         self._database = database
 
     async def list_heard(self, principal: Principal) -> frozenset[str]:
-        c, last = heard_persons.c, heard_parties.c
-        same = [c[name] == last[name] for name in ("org_id", "party_id", "version")]
-        mine = sa.select(heard_persons).join(heard_parties, sa.and_(*same))
-        mine = mine.where(c.org_id == principal.org_id, c.person_id == principal.person)
         with acting_as(principal):
             async with self._database.begin() as tx:
-                heard = frozenset(row.party_id for row in keep_sealed(tx, heard_persons, await tx.execute(mine)))
+                heard = await _list_parties_of_caller(tx)
         # Of a person who was added just now nothing was heard yet: the first steps need not wait for the event.
         return heard or await self.list_current(principal)

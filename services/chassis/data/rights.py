@@ -98,6 +98,7 @@ CHASSIS: Table = {
     # A consumer writes letters, and who sees to them is at a console: no request does.
     "dead_letters": Rights(NOTHING, Grant(insert=EVERY)),
     "seen_letters": Rights(NOTHING, Grant(insert=EVERY)),
+    "stops": appended(),
     # What was asked for, by whom and for whom stays; how it went is added.
     "approvals": both(
         insert=EVERY,

@@ -93,6 +93,7 @@ def create_chassis_tables(op: Op) -> None:
     _create_handled_events(op)
     _create_handled_positions(op)
     _create_dead_letters(op)
+    _create_stops(op)
     _create_approvals(op)
     op.execute("INSERT INTO incarnation DEFAULT VALUES")
     op.execute("INSERT INTO test_clock DEFAULT VALUES")
@@ -104,7 +105,7 @@ def create_chassis_tables(op: Op) -> None:
     op.execute(_REFUSE_UNTOLD)
     op.execute(_REFUSE_UNTOLD_NUMBERS)
     op.execute(_REFUSE_FAR_LEAD)
-    append_only(op, "dead_letters", "seen_letters")
+    append_only(op, "dead_letters", "seen_letters", "stops")
     keep(op, "outbox", "published_at", 35)
     keep(op, "handled_requests", "created_at", 30)
     keep(op, "handled_events", "created_at", 401)
@@ -278,6 +279,22 @@ def _create_dead_letters(op: Op) -> None:
         sa.PrimaryKeyConstraint("seen_id"),
     )
     op.create_index("seen_letters_letter", "seen_letters", ["letter_id"], unique=False)
+
+
+def _create_stops(op: Op) -> None:
+    op.create_table(
+        "stops",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("stop_id", sa.Text(), nullable=False),
+        sa.Column("person_id", sa.Text(), nullable=False),
+        sa.Column("deed", sa.Text(), nullable=False),
+        sa.Column("about", sa.Text(), nullable=False),
+        sa.Column("stopped_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=False),
+        sa.PrimaryKeyConstraint("org_id", "stop_id"),
+    )
+    columns = ["org_id", "person_id", "deed", "about", "stopped_at"]
+    op.create_index("stops_person", "stops", columns, unique=False)
 
 
 def _create_approvals(op: Op) -> None:

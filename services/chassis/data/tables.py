@@ -164,6 +164,21 @@ seen_letters = sa.Table(
 )
 seal_whole(seen_letters)
 
+# Append-only: what one person alone stopped of others.
+stops = sa.Table(
+    "stops",
+    metadata,
+    sa.Column("org_id", sa.Text, primary_key=True),
+    sa.Column("stop_id", sa.Text, primary_key=True),
+    sa.Column("person_id", sa.Text, nullable=False),
+    sa.Column("deed", sa.Text, nullable=False),
+    sa.Column("about", sa.Text, nullable=False),
+    sa.Column("stopped_at", sa.TIMESTAMP(timezone=True), nullable=False),  # by the business clock
+    sa.Column("seal", pg.BYTEA, nullable=False),
+    sa.Index("stops_person", "org_id", "person_id", "deed", "about", "stopped_at"),
+)
+seal_whole(stops)
+
 # What waits for a second person, or waited for one.
 approvals = sa.Table(
     "approvals",

@@ -16,6 +16,7 @@ from services.chassis.calls.access import PersonRequired
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.database import read_database_time
 from services.chassis.data.locks import lock_name
+from services.chassis.data.stops import note_stop
 from services.chassis.values.approval import NOBODY, Approval, ApprovalDetails, ApprovalFacts, Change
 from services.chassis.values.errors import Unauthenticated
 from services.chassis.values.etags import check_etag
@@ -79,10 +80,15 @@ async def rotate_api_key(
 
 
 async def revoke_api_key(tx: AsyncConnection, request: pb.RevokeApiKeyRequest, now: datetime) -> pb.ApiKey:
-    """One whose time ran out, too: what its program asked for waits still. Raises ApiKeyNotFound, EtagMismatch."""
-    key = await _lock_as_read(tx, request.api_key_id, request.etag)
+    """One whose time ran out, too: what its program asked for waits still.
+
+    Raises: ApiKeyNotFound, EtagMismatch, RateLimited.
+    """
+    key, person = await _lock_as_read(tx, request.api_key_id, request.etag), current_principal().person
     if key.status is not ApiKeyStatus.REVOKED:
-        key = await _end(tx, key, ApiKeyStatus.REVOKED, current_principal().person, now)
+        if key.created_by != person:
+            await note_stop(tx, "REVOKE_API_KEY", key.created_by, now)
+        key = await _end(tx, key, ApiKeyStatus.REVOKED, person, now)
     return actions.answer_api_key(key, now)
 
 

@@ -17,6 +17,7 @@ from services.chassis.approvals.requests import name_kind_of
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import read_database_time
+from services.chassis.data.stops import note_stop
 from services.chassis.values.approval import Approval
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import EtagRequired, check_etag
@@ -61,7 +62,7 @@ async def update_party(tx: AsyncConnection, request: pb.UpdatePartyRequest, now:
 
     What was asked for in a session that was ended stays so until somebody names all the facts that it is about.
 
-    Raises: PartyNotFound, EtagMismatch, InvalidField.
+    Raises: PartyNotFound, EtagMismatch, InvalidField, RateLimited.
     """
     before = await _lock(tx, request.party_id)
     check_etag(request.etag, before.etag)
@@ -71,7 +72,10 @@ async def update_party(tx: AsyncConnection, request: pb.UpdatePartyRequest, now:
     anew = {check_type: clearance.ENDED for check_type in restated if lost[check_type].is_open_at(now)}
     if after != before or anew:
         kept = {check_type: asked for check_type, asked in lost.items() if check_type not in restated}
-        await checks.reopen_checks(tx, after, rules.list_questions(before, after) | anew, kept, now)
+        questions = rules.list_questions(before, after)
+        if questions and not await _acts_for(tx, before.party_id):
+            await note_stop(tx, "UPDATE_PARTY", before.party_id, now)
+        await checks.reopen_checks(tx, after, questions | anew, kept, now)
         after = await store.save_party(tx, before, after, events.PartyUpdated(), now)
     return await actions.answer_party(tx, after)
 
@@ -105,13 +109,15 @@ async def add_party_person(tx: AsyncConnection, request: pb.AddPartyPersonReques
 
 
 async def remove_party_person(tx: AsyncConnection, request: pb.RemovePartyPersonRequest, now: datetime) -> pb.Party:
-    """Raises: PartyNotFound, PersonNotFound, EtagMismatch."""
+    """Raises: PartyNotFound, PersonNotFound, EtagMismatch, RateLimited."""
     party = await _lock(tx, request.party_id)
     person_id = normalize_person(request.person_id)
     person = await store.find_person(tx, request.party_id, person_id)
     if person is None:  # a name that was misspelled must not look like a right that was taken away
         raise PersonNotFound("person_id")
     check_etag(request.etag, person.etag)
+    if not await _acts_for(tx, party.party_id):
+        await note_stop(tx, "REMOVE_PARTY_PERSON", f"{party.party_id}/{person_id}", now)
     await messages.APPROVAL_EVENTS.cancel_undoing(tx, _ADD, request.party_id, now, partial(_is_about, person_id))
     return await actions.answer_party(tx, await store.insert_end_of_person(tx, party, person, now))
 
@@ -121,9 +127,9 @@ async def end_sessions(tx: AsyncConnection, request: pb.EndSessionsRequest, now:
 
     Raises: RateLimited.
     """
-    person_id, ended_at = normalize_person(request.person_id), await read_database_time(tx)
-    ends = await store.list_ends_of_sessions(tx, person_id)
-    rules.check_may_end(current_principal().person, [(row.ended_by, row.ended_at) for row in ends], ended_at)
+    person_id = normalize_person(request.person_id)
+    await note_stop(tx, "END_SESSIONS", person_id, now)
+    ended_at = await read_database_time(tx)
     await store.insert_end_of_sessions(tx, person_id, ended_at, now)
     await revoke_keys_of(tx, person_id, now)
     return pb.EndSessionsResponse(person_id=person_id, end_time=to_timestamp(ended_at))
@@ -134,6 +140,12 @@ async def _lock(tx: AsyncConnection, party_id: str) -> Party:
     if party_id not in found:
         raise PartyNotFound()
     return found[party_id]
+
+
+async def _acts_for(tx: AsyncConnection, party_id: str) -> bool:
+    """Whether the caller does: what is the caller's own may be stopped as often as it pleases."""
+    person = await store.find_person(tx, party_id, current_principal().person)
+    return person is not None and person.acts
 
 
 def _is_about(person_id: str, approval: Approval) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.chassis.values.etags import etag_of
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.money import Money
-from services.chassis.values.refusals import RateLimited
 from services.chassis.values.session import NO_SESSION, Session
 from services.compliance.domain import clearance
 
@@ -19,9 +18,6 @@ PERSONS_MAX = 100
 PARTIES_MAX = 1000
 # Whoever stops acting for a party decides for so long nothing that it gains from.
 INTEREST_LASTS = timedelta(days=30)
-# One person ends the sessions of another so often within so long. A stolen token takes one; who does it over and over
-# keeps a colleague from every write. Others may end them all the same.
-ENDS_MAX, ENDS_WITHIN = 3, timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,17 +86,3 @@ def _explain_changed(names: Sequence[str]) -> Explanation:
     spelled = ", ".join(name.replace("_", " ") for name in names)
     source = "house rule: a check is about the facts that were checked"
     return Explanation(f"The party's facts changed: {spelled}.", "FACTS", (("changed", spelled),), source)
-
-
-def check_may_end(person: str, ends: Iterable[tuple[str, datetime]], now: datetime) -> None:
-    """Whether the person may end somebody's sessions once more.
-
-    Args:
-        ends: By whom, and when, they were ended; the latest first.
-
-    Raises: RateLimited.
-    """
-    lately = [at for by, at in ends if by == person and at > now - ENDS_WITHIN]
-    if len(lately) >= ENDS_MAX:
-        message = "You ended this person's sessions several times within the hour. Let another admin do it."
-        raise RateLimited(message, (lately[ENDS_MAX - 1] + ENDS_WITHIN - now).total_seconds())

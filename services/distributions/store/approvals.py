@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.approvals import records
 from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.calls.auth import current_principal
+from services.chassis.values.approval import Approval
 from services.distributions.messages import APPROVAL_EVENTS
 
 # What a person asks for by the RPC of this name.
@@ -24,9 +25,13 @@ DISTRIBUTION_APPROVALS = ResourceApprovals(
 )
 
 
-async def cancel_closings(tx: AsyncConnection, offering_id: str, now: datetime) -> None:
-    """The offering is not what it was when somebody asked for its closing: they ask anew."""
-    await APPROVAL_EVENTS.cancel_all(tx, CLOSE_OFFERING, offering_id, now)
+async def cancel_closings(tx: AsyncConnection, offering_id: str, now: datetime) -> list[Approval]:
+    """The offering is not what it was when somebody asked for its closing: they ask anew.
+
+    Returns:
+        What waited.
+    """
+    return await APPROVAL_EVENTS.cancel_all(tx, CLOSE_OFFERING, offering_id, now)
 
 
 async def read_shown_minor(tx: AsyncConnection, kind: str, resource_id: str) -> int:

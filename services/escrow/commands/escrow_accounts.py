@@ -14,6 +14,7 @@ from services.chassis.approvals.requests import name_kind_of
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
 from services.chassis.data.seals import seals_of
+from services.chassis.data.stops import note_stop
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
 from services.chassis.values.moves import check_move
@@ -97,6 +98,7 @@ async def freeze_escrow_account(
     account = await _lock(tx, request)
     person = current_principal().person
     if not is_frozen_so(account, request.note, person):
+        await note_stop(tx, "FREEZE_ESCROW_ACCOUNT", account.escrow_account_id, now)
         await messages.APPROVAL_EVENTS.cancel_undoing(tx, _UNFREEZE, account.escrow_account_id, now)
     return await _move(tx, account, freeze(account, request.note, person, now), now)
 

@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.parties import Parties
+from services.chassis.data.heard_persons import acts_for
+from services.chassis.data.stops import note_stop
 from services.chassis.process.telemetry import log
 from services.chassis.values.approval import Approval, ApprovalFacts, Standing
 from services.chassis.values.errors import InvalidField
@@ -24,10 +26,12 @@ from services.transactions.commands.approvals import BANK_ACCOUNT_APPROVALS, ask
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.bank_accounts import (
     LIVE,
+    STOPS_WITHIN,
     BankAccount,
     BankAccountStatus,
     block,
     change_default,
+    stops_payouts,
 )
 from services.transactions.store import bank_accounts as store
 from services.transactions.vault import SealedFor, Vault
@@ -112,7 +116,7 @@ async def update_bank_account(
     Who wants an account that was added in a session that was ended adds it anew: nobody says its number here.
 
     Raises:
-        BankAccountNotFound, EtagMismatch, BankAccountNotUsable
+        BankAccountNotFound, EtagMismatch, BankAccountNotUsable, RateLimited
     """
     before = await _lock_as_read(tx, request.bank_account_id, request.etag)
     after, named = check_bank_account(before, before.party_id, is_debit=True), request.update_mask.paths
@@ -123,6 +127,7 @@ async def update_bank_account(
     if _DEFAULT in named:
         after = change_default(after, is_default=request.default_for_payouts, person=current_principal().person)
     if after != before:
+        await _note_stop(tx, before, after, now)
         after = await store.save_bank_account(tx, before, after, now)
     # What is decided on has changed; or nobody confirmed it in time, or somebody said no, and it is asked for again.
     if _DEFAULT in named and after.status is BankAccountStatus.PENDING:
@@ -158,13 +163,20 @@ async def leave_unconfirmed(tx: AsyncConnection, approval: Approval, why: str, n
 async def delete_bank_account(
     tx: AsyncConnection, request: pb.DeleteBankAccountRequest, now: datetime
 ) -> pb.BankAccount:
-    """Retires the account; a retired one stays as it is. Raises BankAccountNotFound, EtagMismatch."""
+    """Retires the account; a retired one stays as it is. Raises BankAccountNotFound, EtagMismatch, RateLimited."""
     account = await _lock_as_read(tx, request.bank_account_id, request.etag)
     if account.status is not BankAccountStatus.DELETED:
-        await BANK_ACCOUNT_APPROVALS.cancel(tx, account.bank_account_id, now)
         retired = replace(account, status=BankAccountStatus.DELETED, default_for_payouts=False)
+        await _note_stop(tx, account, retired, now)
+        await BANK_ACCOUNT_APPROVALS.cancel(tx, account.bank_account_id, now)
         account = await store.save_bank_account(tx, account, retired, now)
     return answer_bank_account(account)
+
+
+async def _note_stop(tx: AsyncConnection, before: BankAccount, after: BankAccount, now: datetime) -> None:
+    """Whoever acts for the party stops what is its own as often as it pleases. Raises: RateLimited."""
+    if stops_payouts(before, after) and not await acts_for(tx, before.party_id):
+        await note_stop(tx, "STOP_PAYOUTS", before.party_id, now, STOPS_WITHIN)
 
 
 async def block_bank_account(

@@ -11,6 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
+from services.chassis.data.heard_persons import acts_for
+from services.chassis.data.stops import note_stop
 from services.chassis.values.approval import Approval, ApprovalFacts, MakerSessionEnded
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
@@ -108,10 +110,15 @@ async def end_waiting(tx: AsyncConnection, approval: Approval, note: str, now: d
 async def cancel_transaction(
     tx: AsyncConnection, request: pb.CancelTransactionRequest, now: datetime
 ) -> pb.Transaction:
-    """Ends what no provider has taken; a cancelled one stays as it is. Raises EtagMismatch, IllegalStatusChange."""
+    """Ends what no provider has taken; a cancelled one stays as it is.
+
+    Raises: EtagMismatch, IllegalStatusChange, RateLimited.
+    """
     row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
     if row.status is not Status.CANCELLED:
         check_may_cancel(row)
+        if not row.is_debit and not await acts_for(tx, row.party_id):
+            await note_stop(tx, "CANCEL_PAYOUT", row.party_id, now)
         await TRANSACTION_APPROVALS.cancel(tx, row.transaction_id, now)
         note = f"cancelled: {request.note}" if request.note else "cancelled"
         changes = {"next_attempt_at": None, "failure": None}

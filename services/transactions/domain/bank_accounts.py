@@ -13,6 +13,8 @@ from services.chassis.values.moves import Moves
 
 # Whoever owns an account hears that it was confirmed, and has a day to say that it is not theirs. A house rule.
 COOL_DOWN = timedelta(hours=24)
+# So long counts, for whoever stopped payouts to a party alone, that they did: one more account takes a day each time.
+STOPS_WITHIN = timedelta(days=30)
 
 
 class BankAccountStatus(StrEnum):
@@ -76,6 +78,14 @@ def change_default(account: BankAccount, *, is_default: bool, person: str) -> Ba
         return replace(account, default_for_payouts=is_default)
     makers = tuple(sorted({*account.makers, person}))
     return replace(account, default_for_payouts=True, status=S.PENDING, confirmed_at=None, makers=makers)
+
+
+def stops_payouts(before: BankAccount, after: BankAccount) -> bool:
+    """Whether a person's change keeps money from going where it goes, or was to go once a second person says yes."""
+    if after.status is S.DELETED:
+        return before.status in LIVE
+    is_to_wait = before.status is S.ACTIVE and after.status is S.PENDING
+    return is_to_wait or (before.default_for_payouts and not after.default_for_payouts)
 
 
 def block(account: BankAccount, reason: str, network_code: str | None) -> BankAccount:

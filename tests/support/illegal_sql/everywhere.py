@@ -80,6 +80,8 @@ EVERYWHERE = {
     "an approval about something else": "UPDATE approvals SET resource_id = 'x'",
     "an approval that lasts longer": "UPDATE approvals SET expires_at = now()",
     "an approval forgotten": "DELETE FROM approvals",
+    "what one person stopped, forgotten": "DELETE FROM stops",
+    "what one person stopped, at another time": "UPDATE stops SET stopped_at = now()",
     "another life of the database": "UPDATE incarnation SET incarnation = gen_random_uuid()",
     "a second life of the database": "INSERT INTO incarnation DEFAULT VALUES",
     "the test clock allowed": "UPDATE test_clock SET allowed = true",

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_date
+from services.chassis.data.stops import note_stop
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
@@ -64,12 +65,17 @@ async def create_distribution(
 async def cancel_distribution(
     tx: AsyncConnection, request: pb.CancelDistributionRequest, now: datetime
 ) -> pb.Distribution:
-    """Ends what is not being paid; a cancelled one stays as it is."""
+    """Ends what is not being paid; a cancelled one stays as it is.
+
+    Raises: EtagMismatch, IllegalStatusChange, RateLimited.
+    """
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)
     if distribution.status is DistributionStatus.CANCELLED:
         return answer_distribution(offering, distribution, now)
     check_may_cancel(distribution)
+    if distribution.created_by != current_principal().person:
+        await note_stop(tx, "CANCEL_DISTRIBUTION", offering.offering_id, now)
     await DISTRIBUTION_APPROVALS.cancel(tx, distribution.distribution_id, now)
     cancelled = replace(distribution, status=DistributionStatus.CANCELLED, expires_at=None)
     allocations = await list_cancellations(tx, distribution.distribution_id)

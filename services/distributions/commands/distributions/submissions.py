@@ -18,6 +18,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data.approval_policy import decide_terms_of
 from services.chassis.data.database import Database
 from services.chassis.data.operations import Operations
+from services.chassis.data.stops import note_stop
 from services.chassis.values.approval import VALIDITY, Approval, ApprovalFacts
 from services.chassis.values.approval import Status as ApprovalStatus
 from services.chassis.values.etags import check_etag
@@ -194,6 +195,8 @@ async def reject_distribution(
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)
     check_may_reject(distribution, current_principal().person, now)
+    if distribution.status is DistributionStatus.APPROVED:  # no decision any more: it undoes what two persons decided
+        await note_stop(tx, "TAKE_BACK_DISTRIBUTION", distribution.distribution_id, now)
     await DISTRIBUTION_APPROVALS.reject(tx, distribution.distribution_id, request.note, now)
     sent_back = await _send_back(tx, distribution, SentBack.REJECTED, now)
     return answer_distribution(offering, sent_back, now)

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_enum, from_timestamp
+from services.chassis.data.stops import note_stop
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
@@ -134,7 +135,7 @@ def _check_account(account: escrow_accounts_pb2.EscrowAccount | None, currency: 
 
 
 async def update_offering(tx: AsyncConnection, request: pb.UpdateOfferingRequest, now: datetime) -> pb.Offering:
-    """Changes the fields that the request's `update_mask` names."""
+    """Changes the fields that the request's `update_mask` names. Raises RateLimited, and what the rules say."""
     offering = await lock_offering(tx, request.offering_id)
     check_etag(request.etag, offering.etag)
     named = set(request.update_mask.paths)
@@ -156,8 +157,11 @@ async def update_offering(tx: AsyncConnection, request: pb.UpdateOfferingRequest
     if changed == offering:
         return answer_offering(offering, now)
     if (changed.deadline_at, changed.terms) != (offering.deadline_at, offering.terms):
-        changed = replace(changed, makers=changed.makers | {current_principal().person})
-        await cancel_closings(tx, offering.offering_id, now)
+        person = current_principal().person
+        changed = replace(changed, makers=changed.makers | {person})
+        waited = await cancel_closings(tx, offering.offering_id, now)
+        if any(each.created_by != person for each in waited):
+            await note_stop(tx, "CANCEL_CLOSING", offering.offering_id, now)
     return answer_offering(await save_offering(tx, offering, changed, events.OfferingUpdated(), now), now)
 
 

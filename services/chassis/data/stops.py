@@ -1,0 +1,43 @@
+"""What one person alone has stopped of others: written down, and so often and no more (values/stops.py)."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import current_principal
+from services.chassis.data.aggregates import seal_columns
+from services.chassis.data.locks import lock_name
+from services.chassis.data.reach import is_mine
+from services.chassis.data.rows import insert_many
+from services.chassis.data.seals import keep_sealed
+from services.chassis.data.tables import stops
+from services.chassis.values.ids import new_id
+from services.chassis.values.stops import STOPS_WITHIN, check_may_stop
+
+_c = stops.c
+
+
+async def note_stop(
+    tx: AsyncConnection, deed: str, about: str, now: datetime, within: timedelta = STOPS_WITHIN
+) -> None:
+    """The caller stops something of others alone.
+
+    A row that somebody wrote past this service keeps nobody from it.
+
+    Args:
+        deed: What the caller does.
+        about: The id of whom or what it stops: to do the same to another one is another deed.
+        within: How long each counts: for longer than it takes to put right.
+
+    Raises: RateLimited.
+    """
+    mine = {"person_id": current_principal().person, "deed": deed, "about": about}
+    # One after the other: of those that come at once none knows of the others.
+    await lock_name(tx, "stops", *mine.values())
+    found = sa.select(stops).where(is_mine(stops), _c.stopped_at > now - within).filter_by(**mine)
+    check_may_stop((row.stopped_at for row in keep_sealed(tx, stops, await tx.execute(found))), now, within)
+    this = {"stop_id": new_id("stop"), **mine, "stopped_at": now}
+    await insert_many(tx, stops, [seal_columns(tx, stops, this)])
