@@ -224,7 +224,8 @@ journal_entries = sa.Table(
     ),
 )
 
-# Up to which number the entries of an escrow account were looked at, and all were booked by this service.
+# Up to which number the entries of an escrow account were looked at, and all were booked by this service. The seal
+# names the entry that has the number, too, and the incarnation of the database (posting/checks.py).
 book_checks = sa.Table(
     "book_checks",
     metadata,

@@ -17,6 +17,7 @@ from services.escrow import jobs
 from services.escrow.acceptance import accept
 from services.escrow.domain.journal import build_key
 from services.escrow.posting import checks
+from tests.support import chassis
 from tests.support.escrow import Escrow, Payment, key, refusal, usd
 from tests.support.forged_entries import HELD, accept_last, check, forge, forge_pair, opened, pay
 from tests.support.ledger_accounts import ledger_account
@@ -214,6 +215,30 @@ async def test_nobody_writes_that_the_book_was_looked_at(escrow, seal):
     await forge(escrow, account)
     async with escrow.database.begin_for_all() as tx:
         await tx.execute(sa.text(f"UPDATE book_checks SET sequence = 2, seal = {seal}"))
+    with pytest.raises(NotSealed):
+        await pay(escrow, account)
+    assert await check(escrow) != {}
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "UPDATE journal_entries SET seal = 'y' WHERE sequence = 3",
+        """DELETE FROM ledger_entries WHERE journal_sequence = 3; DELETE FROM journal_entries WHERE sequence = 3;
+        UPDATE escrow_accounts SET entry_sequence = 2""",
+        "UPDATE incarnation SET incarnation = gen_random_uuid()",
+    ],
+    ids=["its entry is another one", "its entry is not there", "the database lives anew"],
+)
+async def test_a_mark_that_was_kept_from_before_a_restore_says_nothing_of_the_book_after_it(escrow, lost):
+    account = await opened(escrow)
+    await forge(escrow, account)
+    await accept_last(escrow, account)
+    async with escrow.beside() as before:  # a process remembers what it booked, and ends before a restore
+        await before.post(account, ("cash", 1), (HELD, -1))
+    assert await check(escrow) == {}
+    async with chassis.as_superuser(escrow.urls) as admin:
+        await admin.execute(f"SET session_replication_role = replica; {lost}")  # a restore asks no trigger
     with pytest.raises(NotSealed):
         await pay(escrow, account)
     assert await check(escrow) != {}

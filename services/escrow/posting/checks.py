@@ -3,8 +3,9 @@
 The functions of the book run in the database, so whoever has escrow's login can call them as escrow does. What such a
 caller cannot make is the seal of an entry: it covers what the entry moves, under which key and for what, and is made
 before the call. Entries are numbered without gaps, are never edited, and have their legs and balances from one
-statement, so each is looked at once. Up to which number all are ours is remembered in `book_checks`, sealed, and by a
-process for what it has looked at or booked itself: then asking costs nothing.
+statement, so each is looked at once. Up to which number all are ours is remembered in `book_checks`, and by a
+process for what it has looked at or booked itself: then asking costs nothing. The seal of such a mark names the entry
+that it stands on, and the database's incarnation: one that was kept from before a restore is none.
 """
 
 from __future__ import annotations
@@ -24,16 +25,26 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data.database import driver_connection
 from services.chassis.data.database_errors import is_unreadable
 from services.chassis.data.seals import NotSealed, Seals, seals_of
+from services.chassis.data.tables import incarnation
 from services.escrow.domain.journal import NewEntry, PostingKey
 from services.escrow.store import journal
-from services.escrow.tables import book_checks, escrow_accounts
+from services.escrow.tables import book_checks, escrow_accounts, journal_entries
 
 ENTRIES = "journal_entries"
 _CHECK = "book_checks"
 _REFUSALS = "refused_postings"
 _AT_ONCE = 500  # entries are read, and looked at, while others wait for this process
 
-_FIND_CHECKED = "SELECT sequence, seal FROM book_checks WHERE org_id = $1 AND escrow_account_id = $2"
+_FIND_CHECKED = """
+SELECT m.sequence, m.seal, j.seal AS entry_seal, i.incarnation::text
+FROM book_checks m JOIN journal_entries j USING (org_id, escrow_account_id, sequence) CROSS JOIN incarnation i
+WHERE org_id = $1 AND escrow_account_id = $2
+"""
+_FIND_STANDING = """
+SELECT org_id, escrow_account_id, sequence, j.seal AS entry_seal, i.incarnation::text
+FROM unnest($1::text[], $2::text[], $3::bigint[]) AS m (org_id, escrow_account_id, sequence)
+JOIN journal_entries j USING (org_id, escrow_account_id, sequence) CROSS JOIN incarnation i
+"""
 _SAVE_CHECKED = """
 INSERT INTO book_checks (org_id, escrow_account_id, sequence, seal)
 SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[])
@@ -169,8 +180,19 @@ async def list_unsealed(tx: AsyncConnection, after: Place, most: int) -> tuple[l
 def _select_checks() -> sa.Select[Any]:
     known, account = book_checks.c, escrow_accounts.c
     same = sa.and_(known.org_id == account.org_id, known.escrow_account_id == account.escrow_account_id)
-    query = sa.select(account.org_id, account.escrow_account_id, account.entry_sequence, known.sequence, known.seal)
-    return query.outerjoin_from(escrow_accounts, book_checks, same)
+    entry = journal_entries.c
+    stands_on = sa.and_(
+        entry.org_id == known.org_id,
+        entry.escrow_account_id == known.escrow_account_id,
+        entry.sequence == known.sequence,
+    )
+    query = sa.select(
+        *(account.org_id, account.escrow_account_id, account.entry_sequence, known.sequence, known.seal),
+        entry.seal.label("entry_seal"),
+        sa.cast(incarnation.c.incarnation, sa.Text).label("incarnation"),
+    )
+    marks = sa.outerjoin(escrow_accounts, book_checks, same).outerjoin(journal_entries, stands_on)
+    return query.select_from(marks.join(incarnation, sa.true()))
 
 
 def _place_of(row: Any) -> Place:
@@ -179,8 +201,14 @@ def _place_of(row: Any) -> Place:
 
 def _known_of(seals: Seals, row: Any) -> int:
     """Up to which entry this service says that all were looked at."""
-    is_ours = row.sequence is not None and seals.are_sealed(row.seal, _CHECK, *_place_of(row), row.sequence)
-    return row.sequence if is_ours else 0
+    if row.sequence is None or row.sequence > row.entry_sequence:
+        return 0
+    return row.sequence if seals.are_sealed(row.seal, _CHECK, *_spell_mark(_place_of(row), row._mapping)) else 0
+
+
+def _spell_mark(place: Place, mark: Mapping[Any, Any]) -> Sequence[Any]:
+    """What the seal of a mark covers: its number, and the entry and the database that it is about."""
+    return (*place, mark["sequence"], mark["entry_seal"], mark["incarnation"])
 
 
 async def check_each(
@@ -213,8 +241,9 @@ async def check_each(
 
 async def save_checked(connection: Connection, seals: Seals, marks: Sequence[tuple[str, str, int]]) -> None:
     """Remembers up to which entry each escrow account was looked at: (organization, escrow account, number)."""
-    made = [seals.make(_CHECK, *mark) for mark in marks]
-    await connection.execute(_SAVE_CHECKED, *map(list, zip(*marks, strict=True)), made)
+    standing = await connection.fetch(_FIND_STANDING, *map(list, zip(*marks, strict=True)))
+    made = [(*row[:3], seals.make(_CHECK, *_spell_mark(row[:2], row))) for row in standing]
+    await connection.execute(_SAVE_CHECKED, *map(list, zip(*made, strict=True)))
 
 
 async def _list_legs(connection: Connection, spans: Mapping[Place, range]) -> list[Record]:
@@ -295,7 +324,7 @@ class Checks:
 
 async def _read_checked(connection: Connection, seals: Seals, place: Place) -> int:
     found = await connection.fetchrow(_FIND_CHECKED, *place)
-    if found is None or not seals.are_sealed(found["seal"], _CHECK, *place, found["sequence"]):
+    if found is None or not seals.are_sealed(found["seal"], _CHECK, *_spell_mark(place, found)):
         return 0
     last: int = found["sequence"]
     return last
