@@ -159,6 +159,8 @@ class Bank:
         return self._announce(payment_id)
 
     def get(self, payment_id: str) -> dict[str, Any]:
+        """As it is by the bank's clock: what is due of it happens first, however much else is due."""
+        self._move_due(payment_id)
         return _present(self._row(payment_id))
 
     def list(self, reference: str | None, limit: int) -> dict[str, Any]:
@@ -185,12 +187,16 @@ class Bank:
 
     def advance(self) -> int:
         """Makes the moves that are due, oldest due time first, and says how many; call again until it says none."""
-        now = format_time(self._clock.now())
-        query = "SELECT * FROM timers WHERE due_at <= ? ORDER BY due_at, sequence LIMIT ?"
-        if not self._store.one(query, now, 1):
+        return self._move_due(None)
+
+    def _move_due(self, payment_id: str | None) -> int:
+        due = (format_time(self._clock.now()), payment_id, payment_id)
+        query = "SELECT * FROM timers WHERE due_at <= ? AND (? IS NULL OR payment_id = ?)"
+        query += " ORDER BY due_at, sequence LIMIT ?"
+        if not self._store.one(query, *due, 1):
             return 0
         with self._store.transaction():
-            timers = self._store.all(query, now, TIMERS_PER_TRANSACTION)
+            timers = self._store.all(query, *due, TIMERS_PER_TRANSACTION)
             for timer in timers:
                 self._store.execute("DELETE FROM timers WHERE sequence = ?", timer["sequence"])
                 row = self._row(timer["payment_id"])

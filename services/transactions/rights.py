@@ -42,7 +42,7 @@ RIGHTS: Table = {
             *("status", "previous_status", "version", "updated_at"),
             *("failure", "attempts", "presentments", "next_attempt_at", "first_presented_at", "provider_reference"),
             *("dispute_status", "reconciliation_status", "finality", "approved_by", "confirmed_by", "bank_reference"),
-            *("settled_at", "return_risk_end_at", "final_at", "escrow_booked", "seal", *LEASE),
+            *("settled_at", "return_risk_end_at", "final_at", "next_look_at", "escrow_booked", "seal", *LEASE),
         ),
     ),
     "transaction_history": appended(),

@@ -152,6 +152,8 @@ transactions = sa.Table(
     _time("settled_at"),
     _time("return_risk_end_at"),
     _time("final_at"),
+    # When it is next to be seen whether the money came back: counted from the provider's last answer.
+    _time("next_look_at"),
     # Who sent the request, and under which key: the job that finishes it settles what its replay answers the sender.
     _text("request_subject"),
     _text("request_role"),
@@ -183,11 +185,13 @@ transactions = sa.Table(
         name="approved_by_a_person",
     ),
     sa.CheckConstraint(
-        # What came by wire or check has no bank account: a person says how it stands, and no job asks.
-        "due_at IS NOT NULL OR status NOT IN ('INITIATED', 'QUEUED', 'PROCESSING') AND (bank_account_id IS NULL"
-        " OR finality = 'FINAL' OR status NOT IN ('PENDING_SETTLEMENT', 'SETTLED', 'COMPLETED'))",
+        # What comes by wire or check has no bank account: a person says that it arrived, and no job asks.
+        "due_at IS NOT NULL OR status NOT IN ('INITIATED', 'QUEUED', 'PROCESSING')"
+        " AND (status <> 'PENDING_SETTLEMENT' OR bank_account_id IS NULL)"
+        f" AND NOT ({MAY_COME_BACK})",
         name="work_is_due",
     ),
+    sa.CheckConstraint(f"next_look_at IS NOT NULL OR NOT ({MAY_COME_BACK})", name="what_may_come_back_is_looked_at"),
     sa.CheckConstraint("status <> 'PENDING_RETRY' OR next_attempt_at IS NOT NULL", name="retry_has_a_time"),
     sa.CheckConstraint("status NOT IN ('SETTLED', 'COMPLETED') OR settled_at IS NOT NULL", name="settled_has_a_time"),
     _one_of("type", *TYPES),
@@ -220,19 +224,14 @@ transactions = sa.Table(
     # What the jobs look for; small, because transactions that are final are in none of them.
     sa.Index("transactions_due", "status", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
     sa.Index("transactions_retries", "next_attempt_at", postgresql_where=sa.text("status = 'PENDING_RETRY'")),
-    sa.Index("transactions_at_risk", "return_risk_end_at", postgresql_where=sa.text("status = 'SETTLED'")),
-    sa.Index(
-        "transactions_provisional",
-        "final_at",
-        postgresql_where=sa.text(MAY_COME_BACK),
-    ),
+    sa.Index("transactions_provisional", "next_look_at", postgresql_where=sa.text(MAY_COME_BACK)),
     info=sealed(
         *("org_id", "transaction_id", "type", "status", "version", "payment_method", "amount_minor", "currency"),
         *("escrow_account_id", "party_id", "bank_account_id", "account_number_digest", "approval_reason"),
         *("investment_id", "distribution_id", "allocation_id", "attempts", "presentments", "next_attempt_at"),
         *("first_presented_at", "failure", "provider", "provider_reference", "bank_reference", "finality"),
         *("created_by", "approved_by", "confirmed_by", "request_subject", "request_role", "idempotency_key"),
-        *("created_at", "settled_at", "return_risk_end_at", "final_at", "escrow_booked"),
+        *("created_at", "settled_at", "return_risk_end_at", "final_at", "next_look_at", "escrow_booked"),
         *("signed_in_at", "api_key_id"),
     ),
 )

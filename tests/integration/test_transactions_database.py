@@ -55,7 +55,7 @@ async def test_of_169_pairs_exactly_the_edges_can_be_stored(service: Transaction
 
 _MOVE = sa.text(
     "UPDATE transactions SET previous_status = status, status = :after, version = version + 1, settled_at = now(),"
-    " next_attempt_at = now()"
+    " next_attempt_at = now(), next_look_at = now()"
 )
 
 

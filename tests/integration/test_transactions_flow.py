@@ -231,6 +231,10 @@ async def test_a_wire_or_check_waits_until_another_person_confirms_it(
     found = await service.get(created.transaction_id)
     assert (found.bank_reference, found.confirmed_by, found.approved_by) == ("FED-1", CHECKER.person, "")
     assert not waiting.HasField("bank_reference")
+    service.clock.advance(timedelta(days=60))
+    await service.work()
+    ended = await service.get(created.transaction_id)  # no bank can be asked: it goes by time
+    assert (ended.status, ended.finality) == (T.COMPLETED, T.FINAL)
 
 
 async def test_an_ach_debit_is_not_confirmed_by_hand(service: TransactionsHarness) -> None:

@@ -102,7 +102,7 @@ async def test_no_order_leaves_for_what_was_moved_in_the_database(
 async def test_nothing_arrives_by_what_was_written_in_the_database(service: TransactionsHarness) -> None:
     deposit = await service.deposit()
     await service.work()
-    moved = steps("SETTLED, settled_at = now(), return_risk_end_at = now(), final_at = now()")
+    moved = steps("SETTLED, settled_at = now(), return_risk_end_at = now(), final_at = now(), next_look_at = now()")
     await write(service, *moved, transaction_id=deposit.transaction_id)
     service.clock.advance(timedelta(days=90))
     told = await service.events(deposit.transaction_id)
@@ -122,7 +122,7 @@ async def test_transactions_that_sql_made_keep_none_of_ours_from_its_end(service
         " 'version', 1, 'previous_status', NULL, 'epoch', 0, 'tries', 0, 'transaction_id', t.transaction_id || n))).*"
         f" FROM transactions t, generate_series(1, {BATCH_MAX + 1}) n WHERE transaction_id = :id"
     )
-    early = "settled_at = now(), return_risk_end_at = '0001-01-02', final_at = '0001-01-02'"
+    early = "settled_at = now(), final_at = '0001-01-02', next_look_at = '0001-01-02'"
     moved = steps("APPROVED", "QUEUED", "PROCESSING, attempts = 1", "PENDING_SETTLEMENT", f"SETTLED, {early}")
     theirs = [one.replace("= :id", "LIKE :id || '_%'") for one in moved]
     await write(service, made, *theirs, transaction_id=deposit.transaction_id)
@@ -137,24 +137,29 @@ async def test_transactions_that_sql_made_keep_none_of_ours_from_its_end(service
 
 
 async def test_a_payment_that_sql_keeps_putting_off_is_told(service: TransactionsHarness) -> None:
-    """Whatever it writes: for how long a payment waits, its history says."""
+    """Whatever it writes: for how long a payment waits, its history says, and when it was to be looked at is sealed."""
     alarms: dict[str, str] = {}
     watch = OverdueWatch(service.database, service.clock, alarms, WORK)
     put_off = "UPDATE transactions SET due_at = now() + interval '1 day', tries = 0"
     put_off += ", updated_at = updated_at + interval '99 days' WHERE transaction_id = :id"
     deposit = await service.deposit()
-    for left_out, patience in (({submit_payments}, PATIENCE), (set(), timedelta(days=10))):
+    # Not sent, not looked up on its way, and not looked at since it arrived.
+    for left_out, waits in (({submit_payments}, PATIENCE), (set(), timedelta(days=10)), (set(), timedelta(days=90))):
         for job in (*STEPS, *TIMERS):
             if job not in left_out:
                 await service.run(job)
         await watch.look()
         assert alarms == {}
         await write(service, put_off, transaction_id=deposit.transaction_id)
-        service.clock.advance(patience)
+        service.clock.advance(waits)
+        await service.work()
         await watch.look()
         assert alarms == {"overdue transactions": "1 wait for longer than they should"}
+        if service.bank.payments:
+            service.bank.report(deposit.transaction_id, PaymentStatus.SETTLED, at=service.clock.now())
         await service.hurry()
-    assert (await service.get(deposit.transaction_id)).status == T.PENDING_SETTLEMENT
+    kept = await service.get(deposit.transaction_id)
+    assert (kept.status, kept.finality) == (T.SETTLED, T.PROVISIONAL)
 
 
 async def test_a_payout_that_cannot_be_worked_on_stops_no_other(service: TransactionsHarness) -> None:

@@ -24,7 +24,6 @@ from services.chassis.values.ids import new_id
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.jobs.apply_webhooks import apply_webhooks
 from services.transactions.jobs.forget_webhook_bodies import forget_webhook_bodies
-from services.transactions.jobs.look_up import look_up_settled
 from services.transactions.jobs.start_queued import start_queued
 from services.transactions.jobs.submit_payments import submit_payments
 from services.transactions.providers.plaid.webhooks import PlaidWebhooks
@@ -109,34 +108,6 @@ async def test_a_lost_webhook_is_healed_by_looking(service: TransactionsHarness)
     assert (await service.get(made.transaction_id)).status == T.PENDING_SETTLEMENT
     await service.work(hurried=True)
     assert (await service.get(made.transaction_id)).status == T.SETTLED
-
-
-async def test_a_late_return_whose_webhook_is_lost_is_found_until_the_payment_is_final(
-    service: TransactionsHarness,
-) -> None:
-    debit, payout, kept = await service.deposit(), await service.payout("inv-002"), await service.payout("inv-003")
-    await service.work()
-    for made in (debit, payout, kept):
-        service.bank.report(made.transaction_id, PaymentStatus.SETTLED)
-    await service.work(hurried=True)
-    service.clock.advance(timedelta(days=1))
-    await service.hurry()
-    assert await service.run(look_up_settled) == 3  # nothing came back; all are looked at again
-    assert (await service.get(debit.transaction_id)).status == T.SETTLED
-
-    service.bank.report(payout.transaction_id, PaymentStatus.RETURNED, "R02", at=service.clock.now())
-    service.clock.advance(timedelta(days=29))
-    await service.work()  # the debit completes
-    service.bank.report(debit.transaction_id, PaymentStatus.RETURNED, "R10", at=service.clock.now())
-    await service.hurry()
-    assert await service.run(look_up_settled) == 3
-    for made, code in ((debit, "R10"), (payout, "R02")):
-        seen = await service.get(made.transaction_id)
-        assert (seen.status, seen.failure.metadata["network_code"]) == (T.RETURNED, code)
-    await service.work()
-    assert (await service.get(kept.transaction_id)).finality == T.FINAL
-    await service.hurry()
-    assert await service.run(look_up_settled) == 0  # final, or come back: nobody looks any more
 
 
 async def test_late_news_of_an_earlier_presentment_changes_nothing(service: TransactionsHarness) -> None:

@@ -149,12 +149,12 @@ async def load_transactions(connection: asyncpg.Connection, scale: int) -> None:
             f"""
             INSERT INTO transactions (org_id, transaction_id, type, status, previous_status, version, payment_method,
                 amount_minor, currency, escrow_account_id, party_id, description, attempts, presentments, provider,
-                provider_reference, created_by, created_at, updated_at, settled_at, escrow_booked)
+                provider_reference, created_by, created_at, updated_at, settled_at, finality, escrow_booked)
             SELECT '{ORG}', 'txn_' || lpad(i::text, 26, '0'), 'ESCROW_DEPOSIT', 'COMPLETED', 'SETTLED', 7, 'ACH',
                 {AMOUNT_MINOR} + i, 'USD', 'esc_' || lpad((i % {SPREAD})::text, 26, '0'),
                 'pty_' || lpad((CASE WHEN i % 10 = 0 THEN 0 ELSE i % {INVESTORS} END)::text, 26, '0'),
                 'Contribution', 1, 1, 'sandbox',
-                'pay_' || i, 'admin-1', at, at, at, true
+                'pay_' || i, 'admin-1', at, at, at, 'FINAL', true
             FROM generate_series(1, {scale}) i, LATERAL (SELECT {_SINCE} + i * (interval '90 days' / {scale}) AS at) t
             """
         )

@@ -90,7 +90,7 @@ FORMS = {
     "statements": ["43302aa0e765495f"],
     "stops": ["310fe06369209b57"],
     "transaction_limits": ["3d30d1f8652079bc"],
-    "transactions": ["4c1e58591219b337"],
+    "transactions": ["fe56259cdeee5ed6"],
 }
 
 

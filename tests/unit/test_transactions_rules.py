@@ -74,6 +74,7 @@ DEPOSIT = Transaction(
     settled_at=None,
     return_risk_end_at=None,
     final_at=None,
+    next_look_at=None,
     request_subject=None,
     request_role=None,
     idempotency_key=None,

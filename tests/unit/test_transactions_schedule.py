@@ -9,10 +9,10 @@ import pytest
 from services.transactions.domain.rails import RAILS
 from services.transactions.domain.schedule import (
     compute_final_at,
+    compute_next_look,
     compute_poll_ms,
     compute_represent_at,
     compute_return_risk_end,
-    compute_watch_ms,
 )
 
 
@@ -25,9 +25,22 @@ def test_payments_are_looked_up_ever_more_rarely(polls: int, wait_ms: int) -> No
     assert compute_poll_ms(polls) == wait_ms
 
 
-@pytest.mark.parametrize(("looks", "wait_ms"), [(0, 60_000), (1, 120_000), (10, 61_440_000), (11, 86_400_000)])
-def test_what_arrived_is_watched_from_once_a_minute_to_once_a_day(looks: int, wait_ms: int) -> None:
-    assert compute_watch_ms(looks) == wait_ms
+@pytest.mark.parametrize(("method", "looked", "again"), [
+    ("ACH", "2024-12-02T12:00", "2024-12-02T12:01"),  # as it arrives
+    ("ACH", "2024-12-02T12:30", "2024-12-02T13:00"),  # for as long as it has been here
+    ("ACH", "2024-12-05T12:00", "2024-12-06T12:00"),  # a day at most
+    ("ACH", "2024-12-09T11:00", "2024-12-09T12:00"),  # and when the return risk is over
+    ("ACH", "2025-01-31T11:00", "2025-01-31T12:00"),  # and when it is final
+    ("ACH", "2025-01-31T12:00", "2025-02-01T12:00"),
+    ("CHECK", "2024-12-02T12:00", "2024-12-09T12:00"),  # nobody can be asked in between
+    ("CHECK", "2024-12-09T12:00", "2025-01-31T12:00"),
+])  # fmt: skip
+def test_what_arrived_is_looked_at_ever_more_rarely_and_when_a_time_is_over(
+    method: str, looked: str, again: str
+) -> None:
+    risk_end, final = at("2024-12-09T12:00"), at("2025-01-31T12:00")
+    found = compute_next_look(at(looked), RAILS[method], at("2024-12-02T12:00"), risk_end, final)
+    assert found == at(again)
 
 
 @pytest.mark.parametrize(("returned", "again"), [

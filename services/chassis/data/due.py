@@ -64,14 +64,17 @@ class Due:
 
     @cached_property
     def count(self) -> sa.Select[Any]:
-        found = sa.select(sa.func.count()).select_from(self.table)
-        return found.where(self.condition, self.moment <= self._bind("now"))
+        return sa.select(sa.func.count()).select_from(self.table).where(self.is_past)
+
+    @cached_property
+    def is_past(self) -> sa.ColumnElement[bool]:
+        """Whether a row is due at the parameter `now`."""
+        return sa.and_(self.condition, self.moment <= self._bind("now"))
 
     @property
     def _found(self) -> sa.Select[Any]:
         found = sa.select(*self.table.primary_key.columns, self.moment.label("due_from"))
-        found = found.where(self.condition, self.moment <= self._bind("now"))
-        return found.where(self.moment > sa.literal(_READABLE_FROM, self.moment.type))
+        return found.where(self.is_past, self.moment > sa.literal(_READABLE_FROM, self.moment.type))
 
     def list_after(self, row: sa.Row[Any]) -> dict[str, Any]:
         key = {f"after_{column.name}": row._mapping[column.name] for column in self.table.primary_key.columns}

@@ -67,7 +67,7 @@ class Taking:
     """How due rows of a table are taken. Built once and run often: to build a statement costs more than to run it.
 
     Args:
-        statement: Takes them, the longest due first, passing over those that are locked.
+        statement: Takes them in their order, passing over those that are locked.
         exists: Whether there are any, as a condition.
     """
 
@@ -81,14 +81,20 @@ def build_taking(
     lease_ms: int = LEASE_MS,
     count_max: int,
     where: sa.ColumnElement[bool] | None = None,
+    first: sa.ColumnElement[Any] | None = None,
     returning: Sequence[sa.ColumnElement[Any]] = (),
 ) -> Taking:
-    """Takes at most so many due rows at a time, of those for which a condition holds."""
+    """Takes at most so many due rows at a time, of those for which a condition holds.
+
+    Args:
+        first: Which are taken first: those in which it is least. Unless given, the longest due.
+    """
     key = list(table.primary_key.columns)
     found = sa.select(*key).where(is_due(table.c.due_at))
     if where is not None:
         found = found.where(where)
-    due = found.order_by(table.c.due_at).limit(count_max).with_for_update(skip_locked=True, key_share=True).cte("due")
+    order = table.c.due_at if first is None else first
+    due = found.order_by(order).limit(count_max).with_for_update(skip_locked=True, key_share=True).cte("due")
     statement = (
         sa.update(table)
         .where(*(column == due.c[column.name] for column in key))
@@ -98,12 +104,15 @@ def build_taking(
     return Taking(statement, found.exists())
 
 
-async def take_sealed(tx: AsyncConnection, table: sa.Table, taking: Taking) -> list[sa.Row[Any]]:
+async def take_sealed(tx: AsyncConnection, table: sa.Table, taking: Taking, **values: Any) -> list[sa.Row[Any]]:
     """What is taken of a sealed table; empty where nothing is due that this service wrote.
 
     Rows that it did not write are leased as well, and it goes on to the next ones: they hold up nothing else.
+
+    Args:
+        values: Of the parameters that the taking's condition has.
     """
-    while found := (await tx.execute(taking.statement)).all():
+    while found := (await tx.execute(taking.statement, values)).all():
         if ours := keep_sealed(tx, table, found):
             return ours
     return []

@@ -33,7 +33,7 @@ from services.transactions.domain.decisions import (
 )
 from services.transactions.domain.refusals import TransactionNotFound
 from services.transactions.domain.states import Status
-from services.transactions.domain.transaction import Transaction
+from services.transactions.domain.transaction import FINAL, Transaction
 from services.transactions.store import bank_accounts
 from services.transactions.store import transactions as store
 
@@ -162,6 +162,11 @@ async def confirm_transaction(
     if facts.maker_session_ended:
         raise MakerSessionEnded()
     return_risk_end_at = schedule.compute_return_risk_end(now, row.rail, is_debit=row.is_debit)
+    final_at = schedule.compute_final_at(now, row.rail, is_debit=row.is_debit)
+    what_is_left: dict[str, object] = {"finality": FINAL}
+    if final_at > now:
+        next_look_at = schedule.compute_next_look(now, row.rail, now, return_risk_end_at, final_at)
+        what_is_left = {"due_ms": 0, "next_look_at": next_look_at}
     row = await store.save_move(
         tx,
         row,
@@ -173,11 +178,12 @@ async def confirm_transaction(
         confirmed_by=person,
         settled_at=now,
         return_risk_end_at=return_risk_end_at,
-        final_at=schedule.compute_final_at(now, row.rail, is_debit=row.is_debit),
+        final_at=final_at,
+        **what_is_left,
     )
     if return_risk_end_at is None:
         note = "it cannot be taken back"
-        row = await store.save_move(tx, row, Status.COMPLETED, actor=person, now=now, note=note)
+        row = await store.save_move(tx, row, Status.COMPLETED, actor=person, now=now, note=note, **what_is_left)
     return answer_transaction(row, now)
 
 

@@ -78,6 +78,9 @@ async def _record_submission(tx: AsyncConnection, row: Transaction, payment: Pay
 
 
 async def _record_settlement(tx: AsyncConnection, row: Transaction, at: datetime, now: datetime) -> Transaction:
+    return_risk_end_at = schedule.compute_return_risk_end(at, row.rail, is_debit=row.is_debit)
+    final_at = schedule.compute_final_at(at, row.rail, is_debit=row.is_debit)
+    next_look_at = schedule.compute_next_look(now, row.rail, at, return_risk_end_at, final_at)
     row = await store.save_move(
         tx,
         row,
@@ -85,15 +88,16 @@ async def _record_settlement(tx: AsyncConnection, row: Transaction, at: datetime
         actor=ACTOR,
         now=now,
         note="the money arrived",
-        due_ms=schedule.compute_watch_ms(0),
+        due_ms=0,
         settled_at=at,
-        return_risk_end_at=schedule.compute_return_risk_end(at, row.rail, is_debit=row.is_debit),
-        final_at=schedule.compute_final_at(at, row.rail, is_debit=row.is_debit),
+        return_risk_end_at=return_risk_end_at,
+        final_at=final_at,
+        next_look_at=next_look_at,
     )
     if row.is_debit:
         return row
-    note, due_ms = "a payout has no return risk", schedule.compute_watch_ms(0)
-    return await store.save_move(tx, row, Status.COMPLETED, actor=ACTOR, now=now, note=note, due_ms=due_ms)
+    note, looks = "a payout has no return risk", {"due_ms": 0, "next_look_at": next_look_at}
+    return await store.save_move(tx, row, Status.COMPLETED, actor=ACTOR, now=now, note=note, **looks)
 
 
 async def _record_return(

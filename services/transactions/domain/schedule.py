@@ -1,4 +1,4 @@
-"""When things are due: the next attempt, the end of the return risk, finality. Banking days come from one calendar."""
+"""When things are due: attempts, looks, the end of the return risk, finality. Banking days come from one calendar."""
 
 from __future__ import annotations
 
@@ -18,21 +18,27 @@ REPRESENT_AT = time(14, 0)  # UTC: before the day's ACH windows close
 
 _DOUBLINGS_MAX = 32
 _POLL_BASE_MS, _POLL_CAP_MS = 2_000, 30_000
-_WATCH_BASE_MS, _WATCH_CAP_MS = 60_000, 24 * 3_600_000
+_LOOK_AFTER_LEAST, _LOOK_AFTER_MOST = timedelta(minutes=1), timedelta(days=1)
 
 
 def compute_poll_ms(polls: int) -> int:
     """How long until a payment without news is looked up again."""
-    return _double(_POLL_BASE_MS, polls, _POLL_CAP_MS)
+    return min(_POLL_CAP_MS, _POLL_BASE_MS << min(max(polls, 0), _DOUBLINGS_MAX))
 
 
-def compute_watch_ms(polls: int) -> int:
-    """How long until a payment that arrived is looked up again: until it is final, the bank may take it back."""
-    return _double(_WATCH_BASE_MS, polls, _WATCH_CAP_MS)
+def compute_next_look(
+    looked_at: datetime, rail: Rail, settled_at: datetime, return_risk_end_at: datetime | None, final_at: datetime
+) -> datetime:
+    """When a payment that arrived is next to be looked at: until it is final, the bank may take it back.
 
-
-def _double(base: int, doublings: int, cap: int) -> int:
-    return min(cap, base << min(max(doublings, 0), _DOUBLINGS_MAX))
+    Ever more rarely, from once a minute to once a day, and whenever a time is over; where no provider can be asked,
+    only then.
+    """
+    ends = [end for end in (return_risk_end_at, final_at) if end is not None and end > looked_at]
+    if rail.is_confirmed_by_a_person and ends:
+        return min(ends)
+    pause = min(max(looked_at - settled_at, _LOOK_AFTER_LEAST), _LOOK_AFTER_MOST)
+    return min([looked_at + pause, *ends])
 
 
 def compute_represent_at(returned_at: datetime) -> datetime:

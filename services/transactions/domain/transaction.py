@@ -59,6 +59,7 @@ class Transaction:
     settled_at: datetime | None
     return_risk_end_at: datetime | None
     final_at: datetime | None
+    next_look_at: datetime | None
     request_subject: str | None
     request_role: str | None
     idempotency_key: str | None

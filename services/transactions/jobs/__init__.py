@@ -16,14 +16,13 @@ from services.chassis.process.jobs import Job
 from services.transactions.dependencies import Dependencies
 from services.transactions.jobs.apply_webhooks import UNAPPLIED, apply_webhooks
 from services.transactions.jobs.book_payouts import NOT_BOOKED, book_payouts
-from services.transactions.jobs.end_return_risk import end_return_risk
 from services.transactions.jobs.evaluate_initiated import INITIATED, evaluate_initiated
 from services.transactions.jobs.forget_webhook_bodies import forget_webhook_bodies
-from services.transactions.jobs.look_up import SUBMITTED, look_up_settled, look_up_submitted
-from services.transactions.jobs.make_final import make_final
+from services.transactions.jobs.look_up import SUBMITTED, look_up_submitted
 from services.transactions.jobs.queue_retries import queue_retries
 from services.transactions.jobs.start_queued import QUEUED, start_queued
 from services.transactions.jobs.submit_payments import READY, submit_payments
+from services.transactions.jobs.watch_settled import WATCHED, watch_settled
 from services.transactions.store import transactions, webhooks
 
 _Work = Callable[[Dependencies], Awaitable[int]]
@@ -37,12 +36,10 @@ STEPS: Mapping[_Work, sa.ColumnElement[bool]] = {
     apply_webhooks: UNAPPLIED.exists,
     queue_retries: transactions.RETRY_DUE.exists,
     look_up_submitted: SUBMITTED.exists,
-    end_return_risk: transactions.RETURN_RISK_OVER.exists,
-    make_final: transactions.FINALITY_DUE.exists,
+    watch_settled: WATCHED.exists,
 }
 # What nobody waits for, and how often it is done.
 TIMERS: Mapping[_Work, float] = {
-    look_up_settled: 5.0,
     forget_webhook_bodies: 3600.0,
 }
 
@@ -52,8 +49,7 @@ WORK = (
     transactions.UNMOVED,
     transactions.UNSETTLED,
     transactions.RETRY_DUE,
-    transactions.RETURN_RISK_OVER,
-    transactions.FINALITY_DUE,
+    transactions.LOOK_DUE,
     webhooks.UNAPPLIED,
 )
 

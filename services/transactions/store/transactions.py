@@ -201,7 +201,8 @@ async def save_moves(
 
     Args:
         due_ms: In how many milliseconds a job is to look at them; None: no job has anything to do.
-        changes: Further columns, values or SQL expressions; `failure` is a Failure or None.
+        changes: Further columns, values or SQL expressions; `failure` is a Failure or None. What arrived is
+            PROVISIONAL unless they say that it is FINAL, and then they say when it is looked at next.
 
     Raises:
         IllegalStatusChange: there is no such edge.
@@ -221,7 +222,8 @@ async def save_moves(
         "epoch": _c.epoch + 1,  # whoever took it before finds that it is not theirs any more
         "tries": 0,
         "due_at": None if due_ms is None else leases.due_in(due_ms),
-        "finality": _finality_in(to, changes, now),
+        "finality": FINAL if to in (Status.CANCELLED, Status.REVERSED) else PROVISIONAL,
+        "next_look_at": None,
         **_columns(changes),
     }
     keys = [(row.org_id, row.transaction_id, row.version) for row in rows]
@@ -282,9 +284,15 @@ def build_taking(status: Status, *, count_max: int, where: sa.ColumnElement[bool
     return leases.build_taking(transactions, count_max=count_max, where=condition, returning=_READ)
 
 
-async def take_transactions(tx: AsyncConnection, taking: leases.Taking) -> list[Transaction]:
+def build_looking(*, count_max: int) -> leases.Taking:
+    """How a job takes what arrived and is to be looked at: at the business time `now`."""
+    order = _c.next_look_at
+    return leases.build_taking(transactions, count_max=count_max, where=LOOK_DUE.is_past, first=order, returning=_READ)
+
+
+async def take_transactions(tx: AsyncConnection, taking: leases.Taking, **values: Any) -> list[Transaction]:
     """Takes due transactions of every organization for this worker: nobody else gets them until the lease runs out."""
-    return [build_transaction(row) for row in await leases.take_sealed(tx, transactions, taking)]
+    return [build_transaction(row) for row in await leases.take_sealed(tx, transactions, taking, **values)]
 
 
 def _find_last_move() -> sa.ColumnElement[datetime]:
@@ -308,8 +316,8 @@ UNSETTLED = Due(
 )
 # What is due by business time.
 RETRY_DUE = Due(transactions, _c.status == Status.PENDING_RETRY, _c.next_attempt_at)
-RETURN_RISK_OVER = Due(transactions, _c.status == Status.SETTLED, _c.return_risk_end_at)
-FINALITY_DUE = Due(transactions, sa.text(MAY_COME_BACK), _c.final_at)
+# What arrived, and no provider has said since that it is still there.
+LOOK_DUE = Due(transactions, sa.text(MAY_COME_BACK), _c.next_look_at)
 
 
 async def lock_due(tx: AsyncConnection, transaction_ids: Sequence[str], what: Due, now: datetime) -> list[Transaction]:
@@ -324,15 +332,23 @@ async def lock_due(tx: AsyncConnection, transaction_ids: Sequence[str], what: Du
     return [build_transaction(row) for row in keep_sealed(tx, transactions, rows)]
 
 
-async def save_final(tx: AsyncConnection, rows: Sequence[Transaction], *, actor: str, now: datetime) -> None:
-    """Records that locked transactions of one organization can no longer come back, and publishes it."""
-    keys = [(row.org_id, row.transaction_id) for row in rows]
-    statement = sa.update(transactions).where(sa.tuple_(_c.org_id, _c.transaction_id).in_(keys)).returning(*_READ)
-    changed = await _seal(
-        tx, await tx.execute(statement.values(finality=FINAL, version=_c.version + 1, updated_at=now))
-    )
-    updated = [events.TransactionUpdated(transaction=messages.to_transaction(row)) for row in changed]
-    await outbox.enqueue_all(tx, updated, now=now, actor=actor)
+async def save_final(tx: AsyncConnection, locked: Transaction, *, actor: str, now: datetime) -> None:
+    """Records that a locked transaction can no longer come back, and publishes it."""
+    changes = {"finality": FINAL, "version": _c.version + 1, "updated_at": now, "next_look_at": None, "due_at": None}
+    row = await _change(tx, locked, **changes)
+    updated = events.TransactionUpdated(transaction=messages.to_transaction(row))
+    await outbox.enqueue_all(tx, [updated], now=now, actor=actor)
+
+
+async def save_look(tx: AsyncConnection, locked: Transaction, next_look_at: datetime) -> None:
+    """The money of a locked transaction is still there: it is looked at again when that is due."""
+    await _change(tx, locked, next_look_at=next_look_at, tries=0, due_at=leases.due_in(0))
+
+
+async def _change(tx: AsyncConnection, locked: Transaction, **changes: Any) -> Transaction:
+    mine = (_c.org_id == locked.org_id, _c.transaction_id == locked.transaction_id)
+    statement = sa.update(transactions).where(*mine).values(changes).returning(*_READ)
+    return (await _seal(tx, await tx.execute(statement)))[0]
 
 
 async def _seal(tx: AsyncConnection, written: Iterable[sa.Row[Any]]) -> list[Transaction]:
@@ -340,16 +356,6 @@ async def _seal(tx: AsyncConnection, written: Iterable[sa.Row[Any]]) -> list[Tra
     rows = list(written)
     await seal_rows(tx, transactions, rows)
     return [build_transaction(row) for row in rows]
-
-
-def _finality_in(to: Status, changes: dict[str, Any], now: datetime) -> sa.ColumnElement[str] | str:
-    """The finality of a transaction after a move."""
-    if to in (Status.CANCELLED, Status.REVERSED):
-        return FINAL
-    if to not in ARRIVED:
-        return PROVISIONAL
-    final_at = changes.get("final_at", _c.final_at)
-    return sa.case((sa.literal(now, _c.final_at.type) >= final_at, FINAL), else_=PROVISIONAL)
 
 
 def _columns(changes: dict[str, Any]) -> dict[str, Any]:

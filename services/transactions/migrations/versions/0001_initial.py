@@ -210,15 +210,18 @@ def _create_bank_accounts() -> None:
     )
 
 
+_MAY_COME_BACK = "finality = 'PROVISIONAL' AND status IN ('SETTLED', 'COMPLETED')"
 _TRANSACTION_CHECKS = {
     "finality_known": "finality IN ('PROVISIONAL', 'FINAL')",
     "dispute_status_known": "dispute_status IN ('NONE', 'OPEN', 'WON', 'LOST')",
     "payment_method_known": "payment_method IN ('ACH', 'WIRE', 'CHECK')",
     "reconciliation_status_known": "reconciliation_status IN ('UNRECONCILED', 'TENTATIVE', 'RECONCILED')",
     "work_is_due": (
-        "due_at IS NOT NULL OR status NOT IN ('INITIATED', 'QUEUED', 'PROCESSING') AND (bank_account_id IS NULL"
-        " OR finality = 'FINAL' OR status NOT IN ('PENDING_SETTLEMENT', 'SETTLED', 'COMPLETED'))"
+        "due_at IS NOT NULL OR status NOT IN ('INITIATED', 'QUEUED', 'PROCESSING')"
+        " AND (status <> 'PENDING_SETTLEMENT' OR bank_account_id IS NULL)"
+        f" AND NOT ({_MAY_COME_BACK})"
     ),
+    "what_may_come_back_is_looked_at": f"next_look_at IS NOT NULL OR NOT ({_MAY_COME_BACK})",
     "retry_has_a_time": "status <> 'PENDING_RETRY' OR next_attempt_at IS NOT NULL",
     "settled_has_a_time": "status NOT IN ('SETTLED', 'COMPLETED') OR settled_at IS NOT NULL",
     "type_known": "type IN ('DEPOSIT', 'ESCROW_DEPOSIT', 'DISTRIBUTION', 'ESCROW_WITHDRAWAL', 'REFUND')",
@@ -275,6 +278,7 @@ def _create_transactions() -> None:
         sa.Column("settled_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("return_risk_end_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("final_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("next_look_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("request_subject", sa.Text(), nullable=True),
         sa.Column("request_role", sa.Text(), nullable=True),
         sa.Column("idempotency_key", sa.Text(), nullable=True),
@@ -313,13 +317,6 @@ def _create_transaction_indexes() -> None:
         unique=False,
     )
     op.create_index(
-        "transactions_at_risk",
-        "transactions",
-        ["return_risk_end_at"],
-        unique=False,
-        postgresql_where=sa.text("status = 'SETTLED'"),
-    )
-    op.create_index(
         "transactions_distribution",
         "transactions",
         ["org_id", "distribution_id", "created_at", "transaction_id"],
@@ -348,8 +345,8 @@ def _create_transaction_indexes() -> None:
     op.create_index(
         "transactions_provisional",
         "transactions",
-        ["final_at"],
-        postgresql_where=sa.text("finality = 'PROVISIONAL' AND status IN ('SETTLED', 'COMPLETED')"),
+        ["next_look_at"],
+        postgresql_where=sa.text(_MAY_COME_BACK),
     )
     op.create_index("transactions_newest", "transactions", ["org_id", "created_at", "transaction_id"], unique=False)
     op.create_index(

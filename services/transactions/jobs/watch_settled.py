@@ -1,0 +1,71 @@
+"""SETTLED -> COMPLETED when the return risk is over, and FINAL when the bank can no longer send the money back.
+
+Neither happens by time alone: once it is over, the provider is asked whether the money is still there, and until it
+says so nothing changes. In between it is asked ever more rarely, so a return whose webhook was lost is found.
+
+When a payment is next looked at is counted from the provider's last answer, and sealed. Who writes `due_at` keeps it
+from being looked at, and so from becoming FINAL, which is told as any work that is not done (`LOOK_DUE`). What no
+provider can be asked about, since a person confirmed it, goes by time.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import partial
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.process.telemetry import log
+from services.transactions.dependencies import ACTOR, NAME, Dependencies
+from services.transactions.domain.payments import PaymentStatus
+from services.transactions.domain.schedule import compute_next_look
+from services.transactions.domain.states import Status
+from services.transactions.domain.transaction import FINAL, Transaction
+from services.transactions.jobs.batches import CALLS_MAX, do_each
+from services.transactions.jobs.look_up import ask_for_payment, follow_answer
+from services.transactions.store import transactions as store
+
+WATCHED = store.build_looking(count_max=CALLS_MAX)
+
+
+async def watch_settled(dependencies: Dependencies) -> int:
+    async with dependencies.database.begin_for_all() as tx:
+        taken = await store.take_transactions(tx, WATCHED, now=dependencies.clock.now())
+    await do_each(taken, partial(_look_at_row, dependencies))
+    return len(taken)
+
+
+async def _look_at_row(dependencies: Dependencies, taken: Transaction) -> None:
+    by_hand = taken.rail.is_confirmed_by_a_person
+    looked_at = dependencies.clock.now()  # before it is asked: what it says may be as old as that
+    payment = None if by_hand else await ask_for_payment(dependencies, taken)
+    with acting_as(service_principal(NAME, taken.org_id, taken.created_by)):
+        async with dependencies.database.begin() as tx:
+            row = await store.lock_taken_transaction(tx, taken)
+            if row is None:
+                return
+            now = dependencies.clock.now()
+            moved = await follow_answer(tx, row, payment, now)
+            if by_hand or (moved is row and payment is not None and payment.status is PaymentStatus.SETTLED):
+                await _record_look(tx, row, looked_at, now)
+            elif moved is None or moved is row:
+                if moved is not None and payment is not None:  # it says less than it did
+                    log.warning("outcome_unknown", transaction_id=row.transaction_id, cause=f"it is {payment.status}")
+                await store.postpone_transaction(tx, row)
+
+
+async def _record_look(tx: AsyncConnection, row: Transaction, looked_at: datetime, now: datetime) -> None:
+    """The money was still there at that time."""
+    assert row.settled_at is not None  # it arrived
+    assert row.final_at is not None
+    is_final = looked_at >= row.final_at
+    next_look_at = compute_next_look(looked_at, row.rail, row.settled_at, row.return_risk_end_at, row.final_at)
+    if row.status is Status.SETTLED and (row.return_risk_end_at is None or looked_at >= row.return_risk_end_at):
+        note = "the return risk is over"
+        left = {"finality": FINAL} if is_final else {"due_ms": 0, "next_look_at": next_look_at}
+        await store.save_move(tx, row, Status.COMPLETED, actor=ACTOR, now=now, note=note, **left)
+    elif is_final:
+        await store.save_final(tx, row, actor=ACTOR, now=now)
+    else:
+        await store.save_look(tx, row, next_look_at)
