@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from pydantic import ValidationError
 
@@ -38,5 +40,14 @@ def test_a_setting_is_a_url_of_postgresql_or_is_refused_without_repeating_it(url
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgresql+asyncpg"])
 async def test_a_migration_looks_for_the_server_that_the_url_names(scheme: str) -> None:
-    with pytest.raises(OSError, match=r"127\.0\.0\.1"):  # as far as a server that is not there
-        await migrate.upgrade(f"{scheme}://owner:password@127.0.0.1:1/realco_escrow", "escrow")
+    looked_for = asyncio.Event()
+
+    def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        looked_for.set()
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ConnectionError):  # as far as one that hangs up
+            await migrate.upgrade(f"{scheme}://owner:password@127.0.0.1:{port}/realco_escrow", "escrow")
+    assert looked_for.is_set()
