@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from types import SimpleNamespace
 from typing import Any, Generic, TypeVar, cast
 
@@ -57,8 +57,20 @@ class Aggregate(Generic[V]):
 
     def select(self) -> sa.Select[Any]:
         """All of the caller's organization."""
+        return self._selecting
+
+    @cached_property
+    def _selecting(self) -> sa.Select[Any]:
         query = sa.select(self.table) if self.parts is None else sa.select(self.table, self._list_parts(self.parts))
         return query.where(is_mine(self.table))
+
+    @cached_property
+    def _listing(self) -> sa.Select[Any]:
+        return self._selecting.order_by(self.table.c[self.key])
+
+    @cached_property
+    def _locking(self) -> sa.Select[Any]:
+        return self._listing.with_for_update(key_share=True, of=self.table)
 
     def _list_parts(self, parts: sa.Table) -> sa.Label[Any]:
         own = list(parts.primary_key.columns)[-1]
@@ -87,14 +99,13 @@ class Aggregate(Generic[V]):
 
     async def list_all(self, tx: AsyncConnection, *conditions: sa.ColumnElement[bool]) -> list[V]:
         """By id, without their locks. Raises: NotSealed."""
-        query = self.select().where(*conditions).order_by(self.table.c[self.key])
-        return [self.read_sealed(tx, row) for row in await tx.execute(query)]
+        found = await tx.execute(self._listing.where(*conditions))
+        return [self.read_sealed(tx, row) for row in found]
 
     async def lock_all(self, tx: AsyncConnection, *conditions: sa.ColumnElement[bool]) -> list[V]:
         """Locked by id, which is the order everybody takes them in. Raises: NotSealed."""
-        query = self.select().where(*conditions).order_by(self.table.c[self.key])
-        query = query.with_for_update(key_share=True, of=self.table)
-        return [self.read_sealed(tx, row) for row in await tx.execute(query)]
+        found = await tx.execute(self._locking.where(*conditions))
+        return [self.read_sealed(tx, row) for row in found]
 
     def read_sealed(self, tx: AsyncConnection, row: Row) -> V:
         """A row as a value to act upon. Raises: NotSealed."""

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import sqlalchemy as sa
 
 from services.chassis.calls.auth import current_principal
 
 
+@cache
 def is_mine(table: sa.FromClause) -> sa.ColumnElement[bool]:
     """The rows of the caller's organization.
 
-    Row level security says the same; said here too, the keys serve, which the organization leads.
+    Row level security says the same; said here too, the keys serve, which the organization leads. Whose they are is
+    asked when the statement runs, so what it says of a table is built once and kept: an alias is made once, too.
     """
-    return table.c.org_id == sa.bindparam(None, current_principal().org_id, unique=True)
+    return table.c.org_id == sa.bindparam(None, callable_=_name_organization, unique=True)
+
+
+def _name_organization() -> str:
+    return current_principal().org_id
 
 
 def within_reach(party: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:

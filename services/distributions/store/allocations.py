@@ -83,6 +83,10 @@ async def lock_allocations_of(tx: AsyncConnection, distribution_id: str) -> list
     return await ALLOCATIONS.lock_all(tx, allocations.c.distribution_id == distribution_id)
 
 
+# Made once: what `is_mine` says of a table is kept.
+_others = allocations.alias()
+
+
 async def sum_by_payee(tx: AsyncConnection, distribution_id: str) -> dict[str, int]:
     """Party -> what the distribution owes it. Raises: NotSealed."""
     query = sa.select(allocations).where(is_mine(allocations), allocations.c.distribution_id == distribution_id)
@@ -97,9 +101,8 @@ async def count_ended(tx: AsyncConnection, distribution_id: str) -> Counter[Allo
 
     Raises: NotSealed.
     """
-    each = allocations.alias()
-    under_way = each.c.status.in_([status.value for status in UNDER_WAY])
-    one_is = sa.exists().where(is_mine(each), each.c.distribution_id == distribution_id, under_way)
+    under_way = _others.c.status.in_([status.value for status in UNDER_WAY])
+    one_is = sa.exists().where(is_mine(_others), _others.c.distribution_id == distribution_id, under_way)
     mine = (is_mine(allocations), allocations.c.distribution_id == distribution_id)
     rows = check_rows(tx, allocations, await tx.execute(sa.select(allocations).where(*mine, ~one_is)))
     return Counter(AllocationStatus(row.status) for row in rows)
