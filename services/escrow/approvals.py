@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import holds_pb2 as holds_pb
@@ -26,17 +25,17 @@ from services.chassis.values.times import write_time
 from services.escrow.commands import escrow_accounts, holds, journal_entries
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain import refusals
-from services.escrow.domain.account import EscrowAccount, Status
+from services.escrow.domain.account import Balance, EscrowAccount, Status
 from services.escrow.domain.beneficiaries import list_grown
 from services.escrow.domain.chart import DISTRIBUTABLE, Direction, LedgerAccount, line_of
 from services.escrow.domain.holds import Hold, HoldStatus
-from services.escrow.domain.journal import Layer, Leg, NewEntry, build_key, credit, debit
+from services.escrow.domain.journal import Layer, Leg, NewEntry, credit, debit
 from services.escrow.messages import APPROVAL_EVENTS, read_ledger_account
 from services.escrow.queries.beneficiaries import list_gaining
 from services.escrow.store import escrow_accounts as account_store
 from services.escrow.store import holds as hold_store
 
-_REFUSALS_EXPLAINED_MAX = 20
+_HOUSE: Final = "house rule"
 
 
 def build_approvals(dependencies: Dependencies) -> Approvals:
@@ -84,11 +83,13 @@ class _Preview(NamedTuple):
 
     Args:
         effects: To what is posted on each ledger account.
+        obstacles: Why not all of them can be posted now.
         beneficiary_party_ids: Who gains by them.
     """
 
     account: EscrowAccount
     effects: tuple[Effect, ...]
+    obstacles: tuple[Explanation, ...]
     beneficiary_party_ids: frozenset[str]
 
 
@@ -110,19 +111,18 @@ class _Details:
         self, request: journal_pb.BatchPostJournalEntriesRequest, now: datetime
     ) -> ApprovalDetails:
         wanted = await journal_entries.build_entries(self._dependencies.database, request, now)
-        outcomes = await self._dependencies.poster.post(
-            [_under_key_of_its_own(entry) if isinstance(entry, NewEntry) else entry for entry in wanted],
-            validate_only=True,
-        )
-        refused = {n: outcome.answer for n, outcome in enumerate(outcomes) if isinstance(outcome.answer, DomainError)}
-        entries = {number: entry for number, entry in enumerate(wanted) if isinstance(entry, NewEntry)}
-        posted = [entry for number, entry in entries.items() if number not in refused]
-        count = f"{len(posted)} of {len(wanted)}" if refused else f"{len(wanted)}"
-        details = await self._describe_legs(f"Post {count} journal entries", request.escrow_account_id, posted)
-        # Each is posted by itself: any of them may be refused at the yes, and what is refused now may be posted then.
-        grown = {account for entry in entries.values() for account in list_grown(entry.legs)}
+        entries = [entry for entry in wanted if isinstance(entry, NewEntry)]
+        summary = f"Post {len(request.items)} journal entries"
+        details = await self._describe_legs(summary, request.escrow_account_id, entries)
+        missing = [
+            Explanation(f"items[{number}] would be refused: {refusal.message}", refusal.reason)
+            for number, refusal in enumerate(wanted)
+            if isinstance(refusal, DomainError)
+        ]
+        # Each is posted by itself, and any of them may be refused: who gains by one gains, though together it may not.
+        grown = {account for entry in entries for account in list_grown(entry.legs)}
         gaining = await self._list_gaining(request.escrow_account_id, grown)
-        return replace(details, beneficiary_party_ids=gaining, explanations=_explain_refusals(refused))
+        return replace(details, beneficiary_party_ids=gaining, explanations=(*missing, *details.explanations))
 
     async def _build(self, request: journal_pb.PostJournalEntryRequest) -> NewEntry:
         return await journal_entries.build_entry(
@@ -145,6 +145,7 @@ class _Details:
             amount=Money(moved, preview.account.currency),
             beneficiary_party_ids=preview.beneficiary_party_ids,
             effects=preview.effects,
+            explanations=preview.obstacles,
         )
 
     async def _preview_legs(self, escrow_account_id: str, legs: Sequence[Leg]) -> _Preview:
@@ -152,17 +153,17 @@ class _Details:
         async with self._dependencies.database.begin() as tx:
             account = await self._require_account(tx, escrow_account_id)
             found = await account_store.list_balances(tx, escrow_account_id, list(changes)) if changes else []
-        before = {balance.ledger_account: balance.posted_minor for balance in found}
-        effects = tuple(
-            Effect(
-                each.kind.value,
-                each.party_id or None,
-                Money(before.get(each, 0), account.currency),
-                Money(before.get(each, 0) + change, account.currency),
+        balances = {balance.ledger_account: balance for balance in found}
+        effects, obstacles = list[Effect](), _explain_status(account)
+        for each, change in changes.items():
+            before = balances.get(each) or Balance(each, 0, 0, 0)
+            after = Money(before.posted_minor + change, account.currency)
+            effects.append(
+                Effect(each.kind.value, each.party_id or None, Money(before.posted_minor, account.currency), after)
             )
-            for each, change in changes.items()
-        )
-        return _Preview(account, effects, await self._list_gaining(escrow_account_id, list_grown(legs)))
+            obstacles += _explain_shortage(before, change, account.currency)
+        gaining = await self._list_gaining(escrow_account_id, list_grown(legs))
+        return _Preview(account, tuple(effects), tuple(obstacles), gaining)
 
     async def _list_gaining(self, escrow_account_id: str, credited: Collection[LedgerAccount]) -> frozenset[str]:
         database, distributions = self._dependencies.database, self._dependencies.peers.distributions
@@ -270,20 +271,21 @@ def _describe_move(
     )
 
 
-def _under_key_of_its_own(entry: NewEntry) -> NewEntry:
-    """Whoever reads what waits may have used the item's key for something else."""
-    return replace(entry, key=build_key("preview", entry.journal_entry_id, body=b""))
+def _explain_status(account: EscrowAccount) -> list[Explanation]:
+    if account.status is Status.ACTIVE:
+        return []
+    statement = f"The escrow account is {account.status.value}: nothing is posted in it."
+    return [Explanation(statement, f"ESCROW_ACCOUNT_{account.status.value}", source=_HOUSE)]
 
 
-def _explain_refusals(refused: Mapping[int, DomainError]) -> tuple[Explanation, ...]:
-    """Why items of a batch would not be posted now, those that come first."""
-    found = [
-        Explanation(f"items[{number}] would not be posted now: {refusal.message}", refusal.reason)
-        for number, refusal in islice(refused.items(), _REFUSALS_EXPLAINED_MAX)
-    ]
-    if (others := len(refused) - len(found)) > 0:
-        found.append(Explanation(f"{others} more items would not be posted now.", "OTHERS_REFUSED"))
-    return tuple(found)
+def _explain_shortage(balance: Balance, change: int, currency: str) -> list[Explanation]:
+    """Why not all of it can be posted now, where it takes more from a ledger account than is there."""
+    available = balance.posted_minor - balance.held_minor
+    if available + change >= 0 or change >= 0 or line_of(balance.ledger_account.kind).may_be_overdrawn:
+        return []
+    operands = (("available", Money(available, currency)), ("taken", Money(-change, currency)))
+    statement = f"{balance.ledger_account} has {operands[0][1]} available, and {operands[1][1]} would be taken from it."
+    return [Explanation(statement, refusals.InsufficientAvailableBalance.reason, operands, _HOUSE)]
 
 
 def _sum_changes(legs: Iterable[Leg]) -> dict[LedgerAccount, int]:

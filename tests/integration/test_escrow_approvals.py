@@ -22,6 +22,7 @@ from services.chassis.data.once import IdempotencyKeyReused
 from services.chassis.values import stops
 from services.chassis.values.approval_bounds import OPEN_MAX, TooManyApprovals
 from services.chassis.values.errors import DomainError
+from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import ContentOutdated, IllegalStatusChange
 from tests.support.escrow import SPONSOR, Escrow, key, new_entry, refusal
 from tests.support.ledger_accounts import ledger_account
@@ -220,20 +221,26 @@ async def test_what_a_person_asks_for_once_is_not_booked_twice_by_a_batch(escrow
     assert (await escrow.ask("PostJournalEntry", single(account, "c"))).status == Approval.PENDING
 
 
-async def test_what_cannot_be_booked_of_a_batch_is_left_out_of_what_it_would_do_and_named(escrow: Escrow):
+async def test_a_batch_shows_the_most_that_a_yes_may_do_and_what_of_it_could_not_be_booked_now(escrow: Escrow):
+    """The organization's rules read the amount: what may be booked by then counts."""
     account = await escrow.open()
-    entries = {"a": FUNDED, "b": new_entry(("fees", 5), ("cash", -6_00), ("fees", 5_95)), "c": FUNDED}
+    reversal = new_entry(reverses_journal_entry_id=new_id("je"))
+    entries = {"a": FUNDED, "b": new_entry(("fees", -6_00), ("suspense", 6_00)), "c": reversal}
     items = [{"idempotency_key": name, "journal_entry": entry} for name, entry in entries.items()]
     request = journal_pb.BatchPostJournalEntriesRequest(escrow_account_id=account, items=items)
     asked = await escrow.ask("BatchPostJournalEntries", request)
-    for read_one in (asked, await read(escrow, asked)):
-        assert read_one.summary.startswith("Post 2 of 3 journal entries")
-        assert read_one.amount.amount_minor == 10
-        assert [each.after.amount_minor for each in read_one.effects] == [10, 10]
-        [named] = read_one.explanations
-        assert (named.rule, named.statement.split(" ")[0]) == ("INSUFFICIENT_AVAILABLE_BALANCE", "items[1]")
-    await approve(escrow, asked)
-    assert await escrow.posted(account) == {"cash": 10, "suspense": 10}
+    for seen in (asked, await read(escrow, asked)):
+        assert (seen.summary.split(" (")[0], seen.amount.amount_minor) == ("Post 3 journal entries", 6_05)
+        said = [(each.rule, each.statement) for each in seen.explanations]
+        assert said == [
+            ("JOURNAL_ENTRY_NOT_FOUND", "items[2] would be refused: There is no such journal entry."),
+            (
+                "INSUFFICIENT_AVAILABLE_BALANCE",
+                "suspense has 0.00 USD available, and 5.95 USD would be taken from it.",
+            ),
+        ]
+    await escrow.freeze(account)
+    assert "ESCROW_ACCOUNT_FROZEN" in {each.rule for each in (await read(escrow, asked)).explanations}
 
 
 async def test_two_persons_may_use_the_same_keys_in_their_batches(escrow: Escrow):

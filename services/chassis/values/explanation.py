@@ -16,7 +16,8 @@ class Explanation:
         statement: One sentence for a person, with the result.
         rule: The rule's stable name: `DAILY_DEPOSIT`.
         operands: (name, value) in the order of the rule; what is no money is text for a person to read.
-        source: A statute, a rule of NACHA, an agreement, the house; empty for the organization's own setting.
+        source: A statute, a rule of NACHA, an agreement, the house; empty for the organization's own
+            setting, and for a plain fact.
     """
 
     statement: str

@@ -26,7 +26,7 @@ OPEN_DAYS_MIN: Final = timedelta(days=21)
 EARLY_CLOSE_NOTICE_BUSINESS_DAYS: Final = 5
 _REG_CF_303: Final = "17 CFR 227.303(e)"
 _REG_CF_304: Final = "17 CFR 227.304"
-_HOUSE: Final = "House rule"
+_HOUSE: Final = "house rule"
 
 
 class GateName(Enum):

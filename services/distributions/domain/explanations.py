@@ -15,7 +15,7 @@ from services.distributions.domain.destination import Destination
 from services.distributions.domain.distribution import Allocation, Distribution
 from services.distributions.domain.offering import Offering
 
-_HOUSE: Final = "House rule"
+_HOUSE: Final = "house rule"
 
 
 def explain_gate(gate: Gate) -> Explanation:

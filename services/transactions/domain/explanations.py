@@ -68,7 +68,8 @@ def explain_account(account: BankAccount, now: datetime) -> Explanation:
     start = account.payout_start if account.status is BankAccountStatus.ACTIVE else None
     payable = "nobody has confirmed it" if start is None else f"money may go to it from {start:%Y-%m-%d %H:%M} UTC"
     operands = (("status", account.status), ("added", _date(account.created_at)), ("days", str(age_days)))
-    return Explanation(f"Added {age_days} days ago; {payable}.", "BANK_ACCOUNT_AGE", operands, "house rule")
+    age = f"{age_days} {'day' if age_days == 1 else 'days'}"
+    return Explanation(f"Added {age} ago; {payable}.", "BANK_ACCOUNT_AGE", operands, "house rule")
 
 
 def explain_first_use(first_at: datetime | None) -> Explanation:
