@@ -42,6 +42,7 @@ _MAKES = (
     "STREAM.CREATE.*",
     "STREAM.UPDATE.*",
     "STREAM.INFO.*",
+    "STREAM.NAMES",
     "CONSUMER.CREATE.>",
     "CONSUMER.INFO.*.*",
     "CONSUMER.LIST.*",

@@ -2,7 +2,8 @@
 
 - What should be there is derived from the services' own SUBSCRIPTIONS and from the teams' file.
 - Missing ones are made, differing ones made as they should be, and then the server's answer is compared field by field:
-  what still differs, and durable consumers nobody subscribes with, are reported as drift. `--check` only compares.
+  what still differs is reported as drift, and so is what has no place: a consumer of our streams, durable or not, that
+  no service and no copy has, and a stream that is neither ours nor a copy. `--check` only compares.
 - A consumer is never bent back where events may have passed it: it is made anew, and begins after what its service says
   it has handled, not where the wrong one had got to. The service's inbox drops what comes twice.
 - Streams of events are neither emptied nor removed. A team's copy is made anew when it may hear something else.
@@ -113,6 +114,7 @@ async def provision(
     for copy in copies:
         await run.provide_copy(copy)
     await run.find_unknown_consumers({(one.stream, one.name) for one in wanted}, copies)
+    await run.find_unknown_streams(copies)
     return run.report
 
 
@@ -190,15 +192,25 @@ class _Run:
         return max(0, (counted.num_pending or 0) - there)
 
     async def find_unknown_consumers(self, known: set[tuple[str, str]], copies: Sequence[Copy]) -> None:
+        """On our own streams: on its copies a team has what consumers it likes."""
         known = known | {(copy.stream, copy.consumer) for copy in copies}
         for stream in (stream.name for stream in STREAMS):
-            if await _info_or_none(self._js.stream_info(stream)) is None:
-                continue
-            for consumer in await _list_durables(self._js, stream):
-                if (stream, consumer.name) not in known:
+            for name in await streams.list_consumers(self._js, stream):
+                if (stream, name) not in known:
                     self.report.drift.append(
-                        f"consumer {stream}.{consumer.name} is there, and neither a service nor a team has it"
+                        f"consumer {stream}.{name} is there, and neither a service nor a team has it"
                     )
+
+    async def find_unknown_streams(self, copies: Sequence[Copy]) -> None:
+        """In each account with streams: no service and no team makes one."""
+        known = {streams.EVENTS_ACCOUNT: {stream.name for stream in STREAMS}}
+        for copy in copies:
+            known.setdefault(copy.team, set()).add(copy.stream)
+        for account, names in known.items():
+            js = self._client.jetstream(prefix=f"$JS.{account}.API", timeout=_API_SECONDS)
+            for name in await streams.list_streams(js):
+                if name not in names:
+                    self.report.drift.append(f"stream {account}.{name} is there, and is neither ours nor a copy")
 
     def _copy(self, copy: Copy) -> StreamConfig:
         return copy_configuration(copy, self._replicas)

@@ -114,6 +114,34 @@ async def test_a_durable_that_nobody_subscribes_with_is_reported_and_left_alone(
         assert (await provision(client, WANTED, COPIES)).lines == []
 
 
+async def test_what_has_no_place_is_found_whatever_its_kind_and_what_a_team_makes_of_its_own_is_not(
+    provisioned: Nats,
+) -> None:
+    """Whoever has the provisioner's password sends events to where they do not belong, or keeps them there."""
+    async with user(provisioned, "provisioner") as (client, _), user(provisioned, "lender") as (team, refused):
+        js = streams.jetstream(client)
+        hidden = client.jetstream(prefix="$JS.lender.API")
+        await team.jetstream().pull_subscribe(">", stream="ESCROW")
+        await team.jetstream().pull_subscribe(">", durable="mine", stream="ESCROW")
+        assert ((await provision(client, WANTED, COPIES, change=False)).drift, refused) == ([], [])
+
+        pushing = ConsumerConfig(
+            name="pushing", deliver_subject="_copies.lender.ESCROW", ack_policy=AckPolicy.NONE, inactive_threshold=3600
+        )
+        await js.add_consumer("COMPLIANCE", pushing)
+        await js.add_consumer("POSITIONS", ConsumerConfig(name="pulling", inactive_threshold=3600))
+        await hidden.add_stream(name="SPARE", subjects=["_copies.lender.TRANSACTIONS"])
+        for change in (False, True):
+            assert (await provision(client, WANTED, COPIES, change=change)).drift == [
+                "consumer COMPLIANCE.pushing is there, and neither a service nor a team has it",
+                "consumer POSITIONS.pulling is there, and neither a service nor a team has it",
+                "stream lender.SPARE is there, and is neither ours nor a copy",
+            ]
+        for stream, consumer in (("COMPLIANCE", "pushing"), ("POSITIONS", "pulling")):
+            await js.delete_consumer(stream, consumer)
+        await hidden.delete_stream("SPARE")
+
+
 async def read_all(client: Client, subject: str) -> list[str]:
     """Through a pull consumer of the client's own."""
     config = ConsumerConfig(ack_policy=AckPolicy.NONE)

@@ -301,6 +301,9 @@ async def test_whatever_the_provisioner_s_password_changes_of_a_stream_is_seen_b
             faults = await find_stream_faults(streams.jetstream(service), stream)
             if checked != faults or not all(any(name in fault for fault in faults) for name in change):
                 missed.append((change, faults))
+        await ask(client, "STREAM.CREATE.ASIDE", {"name": "ASIDE", "subjects": ["_copies.lender.ESCROW"]})
+        one_more = "stream EVENTS.ASIDE is there, and is neither ours nor a copy"  # which no service looks at
+        assert one_more in (await provision(client, [], change=False)).drift
     assert (missed, refused) == ([], [*KEPT_BY_THE_SERVER])
 
 

@@ -137,6 +137,31 @@ async def _fetch(js: JetStreamContext, question: str) -> dict[str, Any] | None:
     return answer
 
 
+async def list_streams(js: JetStreamContext) -> list[str]:
+    """The names of all streams of the account."""
+    return [str(name) for name in await _list(js, "STREAM.NAMES", "streams")]
+
+
+async def list_consumers(js: JetStreamContext, stream: str) -> list[str]:
+    """The names of all consumers of a stream, durable or not; none where it is not there."""
+    try:
+        return [str(one["name"]) for one in await _list(js, f"CONSUMER.LIST.{stream}", "consumers")]
+    except NotFoundError:
+        return []
+
+
+async def _list(js: JetStreamContext, question: str, what: str) -> list[Any]:
+    """All pages of what the server says, word for word."""
+    found: list[Any] = []
+    while True:
+        body = json.dumps({"offset": len(found)}).encode()
+        answer = await js._api_request(f"{js._prefix}.{question}", body, timeout=js._timeout)
+        page = answer.get(what) or []
+        found += page
+        if not page or len(found) >= answer["total"]:
+            return found
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """A message on its way to a stream."""
