@@ -226,24 +226,28 @@ class _Run:
 
     async def _position_of(self, consumer: Consumer) -> _Position:
         """What its service said last; nothing where that was of another stream of the name."""
-        stream = await _info_or_none(self._js.stream_info(consumer.stream))
-        said = await self._last_word(consumer.position_subject, stream)
-        fault = await self._last_word(consumer.fault_subject, stream)
+        stream = await streams.fetch_stream(self._js, consumer.stream)
+        created = stream["created"] if stream else ""
+        said = await self._last_word(consumer.position_subject, created)
+        fault = await self._last_word(consumer.fault_subject, created)
         if fault is None or (said is not None and said.sequence > fault.sequence):
             return _Position() if said is None else _Position(True, said.handled)
         # Less than was said while all was well, where the service's database was restored from a backup.
         return _Position(True, min(fault.handled, said.handled if said else fault.handled), fault.words)
 
-    async def _last_word(self, subject: str, stream: Any) -> _Word | None:
-        """What a service said last there. What no service says is left out and reported: it must not stop a repair."""
+    async def _last_word(self, subject: str, created: str) -> _Word | None:
+        """What a service said last there, of the stream that was made then. What no service says is left out and
+        reported: it must not stop a repair.
+        """
         said = await _info_or_none(self._js.get_last_msg(POSITIONS.name, subject))
-        if said is None or stream is None or said.time < stream.created:
+        if said is None:
             return None
-        number, _, words = (said.data or b"").decode(errors="replace").partition(" ")
-        if not (number.isascii() and number.isdigit() and len(number) <= _DIGITS_MAX):
+        number, _, rest = (said.data or b"").decode(errors="replace").partition(" ")
+        of_stream, _, words = rest.partition(" ")
+        if not (number.isascii() and number.isdigit() and len(number) <= _DIGITS_MAX and of_stream):
             self._did(f"{subject} says what no service says; it was left out")
             return None
-        return _Word(said.seq, int(number), words)
+        return _Word(said.seq, int(number), words) if of_stream == created else None
 
 
 @dataclass(frozen=True)

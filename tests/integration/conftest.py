@@ -14,6 +14,7 @@ from nats.js import JetStreamContext
 from deploy.consumers import consumers_of
 from services.chassis.data.database import Database
 from services.chassis.data.positions import begin_position
+from services.chassis.events import streams
 from tests.support import chassis, databases, servers
 from tests.support.chassis_events import Listener, emitting_database, listening, provisioned_streams
 from tests.support.compliance import ComplianceHarness
@@ -102,10 +103,11 @@ async def inbox(js: JetStreamContext, org: str, tmp_path: Path, database: Databa
     """Its consumers are as the provisioner makes them, but begin with what is published from now on."""
     inbox = Inbox(chassis.fresh_name(), org, event_keys(tmp_path))
     for consumer in consumers_of("escrow", inbox.subscription):
-        last = (await js.stream_info(consumer.stream)).state.last_seq
+        stream = await streams.fetch_stream(js, consumer.stream)
+        last = stream["state"]["last_seq"]
         await js.add_consumer(consumer.stream, consumer.configuration(handled=last))
         async with database.begin_for_all() as tx:
-            await begin_position(tx, inbox.durable, consumer.stream, last)
+            await begin_position(tx, inbox.durable, consumer.stream, stream["created"], last, last)
     return inbox
 
 

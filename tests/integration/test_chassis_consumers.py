@@ -26,7 +26,7 @@ from services.chassis.data import outbox
 from services.chassis.data.letters import list_waiting, set_aside
 from services.chassis.events import backlog_watch
 from services.chassis.events.backlog_watch import run_backlog_watch
-from services.chassis.events.consumer import ATTEMPTS_MAX, Delivery, Subscription
+from services.chassis.events.consumer import ATTEMPTS_MAX, Delivery, Subscription, apply
 from services.chassis.events.dismiss import dismiss
 from services.chassis.events.letter_watch import run_letter_watch
 from services.chassis.events.replay import replay
@@ -101,7 +101,7 @@ async def test_an_event_delivered_twice_is_applied_once(database, js, inbox, lis
 
 
 async def test_an_event_older_than_the_inbox_remembers_is_handled_only_where_a_person_names_its_letter(
-    database, js, inbox
+    database, js, inbox, listener
 ):
     async with consuming(database, js, inbox):
         for name, days in (("old", 401), ("late", 399)):
@@ -116,6 +116,9 @@ async def test_an_event_older_than_the_inbox_remembers_is_handled_only_where_a_p
     assert inbox.order == ["late"]
     assert (await replay_as_ann(letter.letter_id)).applied == 1
     assert (inbox.order, await dead_letters(database, inbox)) == (["late", "old"], [])
+    years_later = FakeClock(chassis.NOW + timedelta(days=999))
+    for told in listener.messages:  # which the inbox knows: it is heard once more, and no letter
+        assert await apply(database, inbox.subscription, inbox.keys, told, years_later) is False
 
 
 @pytest.mark.parametrize("passing", [Busy("later"), ConnectionError("away"), TimeoutError(), UndefinedTableError("x")])

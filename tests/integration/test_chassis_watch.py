@@ -12,9 +12,12 @@ from nats.js.api import DeliverPolicy
 from deploy.consumers import Consumer, consumers_of
 from deploy.local.nats import EVERYTHING, Nats
 from deploy.provision import provision
+from services.chassis.data.migrate import begin_incarnation
 from services.chassis.data.positions import OutOfTurn, find_position, record_position, set_position
+from services.chassis.data.tables import handled_positions
 from services.chassis.events import streams, watch
 from services.chassis.events.losses import Losses
+from services.chassis.events.step_over import step_over
 from services.chassis.events.stored import stream_of_area
 from services.chassis.events.stream_watch import find_stream_faults
 from services.chassis.events.watch import Watch
@@ -55,9 +58,14 @@ async def handle_and_tell(database, js, inbox: Inbox, name: str) -> None:
     last = (await js.stream_info("ESCROW")).state.last_seq
 
     async def told() -> bool:
-        return int((await js.get_last_msg("POSITIONS", consumer_of(inbox).position_subject)).data) == last
+        said = (await js.get_last_msg("POSITIONS", consumer_of(inbox).position_subject)).data
+        return said.decode() == f"{last} {await created(js)}"
 
     await chassis.until(told)
+
+
+async def created(js) -> str:
+    return (await streams.fetch_stream(js, "ESCROW"))["created"]
 
 
 async def hear_something_else(js, inbox, database) -> None:
@@ -180,7 +188,7 @@ async def is_held(database, inbox: Inbox) -> bool:
         return (await find_position(tx, inbox.durable, "ESCROW")).held_sequence > 0
 
 
-@pytest.mark.parametrize("words", ["", "no number", "9" * 30], ids=["empty", "no number", "too long"])
+@pytest.mark.parametrize("words", ["", "no number", "9" * 30 + " then", "42"])
 async def test_words_that_no_service_says_stop_no_repair(js, inbox, words):
     consumer = consumer_of(inbox)
     await js.publish(consumer.fault_subject, words.encode())
@@ -235,8 +243,7 @@ async def test_a_position_that_a_login_moved_is_told_and_nothing_is_passed_over(
         await publish(database, "after")
         await provision_again(js, inbox)
         assert inbox.order == ["before"]
-        async with database.begin_for_all() as tx:
-            await set_position(tx, inbox.durable, "ESCROW", last)
+        assert await step_over(database, js, inbox.durable, "ESCROW", last)
         await chassis.until(lambda: inbox.order == ["before", "after"])
         await chassis.until(lambda: not inbox.faults)
 
@@ -247,7 +254,7 @@ async def test_a_position_that_a_login_moved_before_the_watch_looks_takes_no_mes
     async with database.begin_for_all() as tx:
         found = await find_position(tx, inbox.durable, "ESCROW")
         await tx.execute(sa.text("UPDATE handled_positions SET stream_sequence = stream_sequence + 1"))
-    following = Position(found.stream_sequence + 2, found.consumer_sequence + 1)
+    following = Position(found.stream_sequence + 2, found.consumer_sequence + 1, lives=found.lives)
     with pytest.raises(OutOfTurn):
         async with database.begin_for_all() as tx:
             await record_position(tx, inbox.durable, "ESCROW", following)
@@ -283,8 +290,7 @@ async def test_what_was_removed_before_it_was_handled_is_missed_and_told_again(d
             assert inbox.order == ["one"]
             async with chassis.as_superuser(urls) as admin:
                 await admin.execute("UPDATE outbox SET published_at = NULL")
-            async with database.begin_for_all() as tx:
-                await set_position(tx, inbox.durable, "ESCROW", 2)
+            assert await step_over(database, js, inbox.durable, "ESCROW", 2)
             await chassis.until(lambda: is_mended(js, inbox))
             await chassis.until(lambda: inbox.order == ["one", "three", "two"])
         await client.close()
@@ -321,7 +327,8 @@ async def test_what_was_removed_after_everybody_had_handled_it_is_missed_as_well
         await client.close()
 
 
-async def test_a_broker_that_lost_everything_is_filled_again_from_the_outbox(database, urls, org, tmp_path):
+async def test_nothing_of_another_stream_or_from_before_a_restore_passes_for_handled(database, urls, org, tmp_path):
+    """A broker loses everything, a database is restored, and whoever kept a position with its seal writes it back."""
     inbox = Inbox(chassis.fresh_name(), org, event_keys(tmp_path))
     broker = Nats(tmp_path / "broker", everything=True)
     broker.start()
@@ -336,11 +343,57 @@ async def test_a_broker_that_lost_everything_is_filled_again_from_the_outbox(dat
         broker.start()
         await chassis.until(lambda: inbox.faults)
         assert inbox.faults == {f"ESCROW.{inbox.durable}": ["is missing"]}
-        await emit(database, "four")
-        async with chassis.as_superuser(urls) as admin:
-            await admin.execute("UPDATE outbox SET published_at = NULL")
-        await provision_again(js, inbox)
-        await chassis.until(lambda: inbox.order == ["one", "two", "three", "four"])
+    await provision_again(js, inbox)
+    async with relaying(database, js), chassis.as_superuser(urls) as admin:
+        await publish(database, "four")
+        await admin.execute("UPDATE outbox SET published_at = NULL")
+        await chassis.until(lambda: is_at(js, 4))
+    await js.delete_consumer("ESCROW", inbox.durable)
+    await js.add_consumer("ESCROW", consumer_of(inbox).configuration(handled=3))  # what it was in the other stream
+    async with consuming(database, js, inbox):
+        await chassis.until(lambda: is_mended(js, inbox))
+        await chassis.until(lambda: len(inbox.order) == 4)
+        await handle_and_tell(database, js, inbox, "five")
+        assert inbox.order == ["one", "two", "three", "four", "five"]
+
+    later = await read_row(database)
+    async with chassis.as_superuser(urls) as admin:
+        await admin.execute("SET session_replication_role = replica")  # a restore asks no trigger
+        await admin.execute("DELETE FROM notes WHERE note_id = 'five'")
+        await admin.execute(
+            "DELETE FROM handled_events WHERE created_at = (SELECT max(created_at) FROM handled_events)"
+        )
+    await begin_incarnation(urls.owner_url)
+    await write_row(database, later)
+    async with consuming(database, js, inbox):
+        await chassis.until(lambda: inbox.faults, seconds=NOTICED_SECONDS)
+        await chassis.until(lambda: is_mended(js, inbox))
+        await chassis.until(lambda: inbox.order[5:] == ["five"])
         await chassis.until(lambda: not inbox.faults)
+
+        assert not await step_over(database, js, inbox.durable, "ESCROW", 99)
+        async with database.begin_for_all() as tx:
+            await set_position(tx, inbox.durable, "ESCROW", await created(js), 99)
+        await chassis.until(lambda: inbox.faults, seconds=NOTICED_SECONDS)
+        await chassis.until(lambda: is_mended(js, inbox))
+        await handle_and_tell(database, js, inbox, "six")
+    assert inbox.order[5:] == ["five", "six"]
+    assert await dead_letters(database, inbox) == []
     await client.close()
     broker.stop()
+
+
+async def is_at(js, sequence: int) -> bool:
+    return (await js.stream_info("ESCROW")).state.last_seq >= sequence
+
+
+async def read_row(database) -> dict[str, object]:
+    async with database.begin_for_all() as tx:
+        return dict((await tx.execute(sa.select(handled_positions))).one()._mapping)
+
+
+async def write_row(database, row: dict[str, object]) -> None:
+    """As whoever has the service's login."""
+    async with database.begin_for_all() as tx:
+        said = {name: value for name, value in row.items() if name not in ("consumer", "stream")}
+        await tx.execute(sa.update(handled_positions).values(said))

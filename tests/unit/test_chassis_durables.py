@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from nats.js.api import AckPolicy, DeliverPolicy
 
-from services.chassis.events.durables import configuration, find_faults, is_of_newer_release
+from services.chassis.events.durables import configuration, find_beyond, find_faults, is_of_newer_release
 from services.chassis.values.position import Position
 
 MONEY, HOLDS = "realco.escrow.v1.JournalEntriesPosted.>", "realco.escrow.v1.HoldPlaced.>"
@@ -51,6 +51,11 @@ def test_a_consumer_is_at_fault_where_an_event_could_pass_it_unhandled(
     found = find_faults(WANTED, there, HANDLED)
     assert len(found) == len(faults)
     assert all(said.startswith(fault) for said, fault in zip(found, faults, strict=True)), found
+
+
+@pytest.mark.parametrize(("last", "is_beyond"), [(41, False), (40, False), (39, True), (0, True)])
+def test_a_position_that_the_stream_does_not_reach_is_at_fault(last: int, is_beyond: bool) -> None:
+    assert bool(find_beyond({"state": {"last_seq": last}}, HANDLED)) is is_beyond
 
 
 def test_messages_are_left_to_the_release_that_handles_more() -> None:

@@ -3,7 +3,7 @@
 `python -m services.chassis.data.migrate <service> [--check | --new-incarnation]`. Two migrators wait for each other.
 `--check` changes nothing: it compares the database with the service's tables.py and rights.py, and its functions and
 triggers with what the migrations make, prints what differs and exits 1 if anything does. `--new-incarnation` is for a
-database that was restored from a backup: run it before the service starts.
+database that was restored from a backup: run it before the service starts (docs/operations.md, After a restore).
 
 Where CLOCK_FILE is set, as in a local instance, the database takes any business time from then on; else its own alone.
 """
@@ -133,7 +133,7 @@ async def begin_incarnation(url: str) -> str:
     """Gives the database a new life, which every event from now on names; returns its id.
 
     Numbers of events are counted from the restored state, so subscribers meet numbers that they have seen already. By
-    the new incarnation they notice.
+    the new incarnation they notice. And marks that somebody kept from before the restore count for nothing (ADR 25).
     """
     engine = engine_of(url, _SESSION)
     try:
@@ -234,7 +234,7 @@ if __name__ == "__main__":
     modes = parser.add_mutually_exclusive_group()
     modes.add_argument("--check", action="store_true", help="report drift, change nothing")
     modes.add_argument(
-        "--new-incarnation", action="store_true", help="after a restore: tell subscribers to begin again"
+        "--new-incarnation", action="store_true", help="after a restore: what was marked before counts no more"
     )
     arguments = parser.parse_args()
     try:

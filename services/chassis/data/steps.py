@@ -243,6 +243,8 @@ def _create_handled_positions(op: Op) -> None:
         sa.Column("stream", sa.Text(), nullable=False),
         sa.Column("stream_sequence", sa.BigInteger(), nullable=False),
         sa.Column("consumer_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("incarnation", sa.Text(), nullable=False),
+        sa.Column("stream_created", sa.Text(), nullable=False),
         sa.Column("held_sequence", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("held_until", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("seal", postgresql.BYTEA(), nullable=True),

@@ -89,7 +89,7 @@ class _BacklogWatch:
         except NotSealed:  # the consumer is at fault then, which is told (watch.py)
             return
         info = await streams.fetch_stream(self._js, self._stream)
-        if handled is not None and info is not None:
+        if handled is not None and info is not None and handled.lives.stream_created == info["created"]:
             self._note(self._backlog.measure_seconds(info, handled.stream_sequence))
 
     def _note(self, seconds: float) -> None:

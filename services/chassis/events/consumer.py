@@ -4,7 +4,8 @@
 - One message of a durable is in flight at a time, over all processes that share it (durables.py), so nothing overtakes
   a message that is being retried.
 - An event that its service did not sign is not even read (signatures.py).
-- An event that is older than the inbox remembers is not handled: it may have been, long ago (data/retention.py).
+- An event that the inbox does not know, and that is older than it remembers, is not handled: it may have been, long ago
+  (data/retention.py).
 - What fails for a reason that passes (a server away, a lost race, a schema that lacks what we ask for) is retried for
   as long as it lasts; what fails for another reason is retried ATTEMPTS_MAX times; what can never succeed (it is not
   signed, it does not parse, it is too old, a rule refuses it) is not retried. Then the message is kept as a dead
@@ -49,7 +50,7 @@ from services.chassis.process.loops import backoff_seconds, repeat_work, wait_fo
 from services.chassis.process.telemetry import log
 from services.chassis.values.clock import Clock
 from services.chassis.values.errors import DomainError, OfNewerRelease
-from services.chassis.values.position import Position
+from services.chassis.values.position import Lives, Position
 
 ATTEMPTS_MAX = 7
 _ACK_SECONDS = 2.0
@@ -186,7 +187,7 @@ async def apply(
         OutOfTurn: whether the consumer is sound has to be seen first.
         NotProven: no service of ours told it, so nothing of it was read.
         Malformed, DecodeError: it can never be handled.
-        TooOld: it may have been handled, and is not again unless a person says so.
+        TooOld: the inbox does not know it, and may have forgotten it: it is handled only if a person says so.
     """
     await keys.check(told.subject, told.headers, told.data)
     event_type, handler = subscription.handler_of(told.subject)
@@ -194,8 +195,7 @@ async def apply(
     event_id, org_id = _origin(event.meta, told.subject)
     now = clock.now()
     # By the time that the signature covers: a header, and when NATS stored it, are anybody's to say.
-    if not of_any_age and now - from_timestamp(event.meta.occur_time) > timedelta(days=EVENT_AGE_DAYS_MAX):
-        raise TooOld
+    is_too_old = now - from_timestamp(event.meta.occur_time) > timedelta(days=EVENT_AGE_DAYS_MAX)
     telemetry.continue_trace((told.headers or {}).get("traceparent"))
     with acting_as(service_principal(database.name, org_id, on_behalf_of=event.meta.actor or None)):
         async with database.begin() as tx:
@@ -203,6 +203,8 @@ async def apply(
                 await record_position(tx, subscription.durable, *place)
             if not await first_delivery(tx, subscription.durable, event_id):
                 return False
+            if is_too_old and not of_any_age:
+                raise TooOld
             await handler(tx, event, Delivery(now, attempt))
     return True
 
@@ -246,21 +248,21 @@ class _Consumer:
                         continue
                     try:
                         async with self._holding(message):
-                            await self.handle(message)
+                            await self.handle(message, watch.lives)
                     except OutOfTurn:
                         watch.doubt_consumer()
                         await message.nak()
         finally:
             stopping.cancel()
 
-    async def handle(self, message: Msg) -> None:
+    async def handle(self, message: Msg, lives: Lives) -> None:
         """Applies the message or sets it aside, however long that takes; leaves it to the next process on `stop`."""
-        durable = self.subscription.durable
+        durable, position = self.subscription.durable, _position(message, lives)
         attempt = failures = 0
         while not self.stop.is_set():
             attempt += 1
             try:
-                outcome = await self._apply(message, attempt)
+                outcome = await self._apply(message, position, attempt)
             except OutOfTurn:
                 raise
             except Exception as error:  # every other failure is judged; none may end the consumer
@@ -271,7 +273,7 @@ class _Consumer:
                 hopeless = isinstance(error, _HOPELESS) and not transient
                 self._report(message, error, attempt)
                 if hopeless or failures == ATTEMPTS_MAX:
-                    await self._set_aside(message, error, attempt)
+                    await self._set_aside(message, position, error, attempt)
                     return
                 await wait_for_any(self.stop, seconds=backoff_seconds(attempt))
                 continue
@@ -281,9 +283,9 @@ class _Consumer:
             await _acknowledge(message)
             return
 
-    async def _apply(self, message: Msg, attempt: int) -> str:
+    async def _apply(self, message: Msg, handled: Position, attempt: int) -> str:
         """What became of it. One without a handler is proven, too: it may be one of ours under another subject."""
-        stream, handled = message.metadata.stream, _position(message)
+        stream = message.metadata.stream
         if not self.subscription.has_handler_of(message.subject):
             await self.keys.check(message.subject, message.headers, message.data)
             async with self.database.begin_for_all() as tx:
@@ -294,9 +296,9 @@ class _Consumer:
         )
         return "applied" if applied else "repeated"
 
-    async def _set_aside(self, message: Msg, error: Exception, attempts: int) -> None:
+    async def _set_aside(self, message: Msg, position: Position, error: Exception, attempts: int) -> None:
         """Keeps the event for a person, and passes it by: one transaction."""
-        durable, position = self.subscription.durable, _position(message)
+        durable = self.subscription.durable
         letter = Letter(
             consumer=durable,
             stream=message.metadata.stream,
@@ -354,9 +356,10 @@ class _Consumer:
         )
 
 
-def _position(message: Msg) -> Position:
+def _position(message: Msg, lives: Lives) -> Position:
+    """Where the message stands, which says nothing of which stream of the name it is from."""
     numbers = message.metadata.sequence
-    return Position(numbers.stream, numbers.consumer)
+    return Position(numbers.stream, numbers.consumer, lives=lives)
 
 
 def _cause(error: Exception) -> str:

@@ -79,6 +79,16 @@ def find_faults(wanted: ConsumerConfig, info: Mapping[str, Any] | None, handled:
     return faults
 
 
+def find_beyond(stream: Mapping[str, Any], handled: Position) -> list[str]:
+    """Why the position cannot be of what the stream holds: it was put back to an earlier state, for instance.
+
+    Args:
+        stream: What the server said of it after `handled` was read.
+    """
+    is_beyond = handled.stream_sequence > stream["state"]["last_seq"]
+    return [f"was handled up to {handled.stream_sequence}, which is beyond the end of the stream"] if is_beyond else []
+
+
 def is_of_newer_release(wanted: ConsumerConfig, info: Mapping[str, Any]) -> bool:
     """Whether it was made for a release that handles more, and to which this one leaves the messages therefore."""
     return bool(_handlers_of(info["config"].get("metadata")) - _handlers_of(wanted.metadata))

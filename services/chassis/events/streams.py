@@ -49,12 +49,12 @@ def subject_of(event_type: str, org_id: str, scope: str) -> str:
 
 
 def position_subject(durable: str, stream: str) -> str:
-    """Where a service says how far it has handled a stream."""
+    """Where a service says how far it has handled a stream: a number, and when that stream was made."""
     return f"realco.positions.{durable}.{stream}"
 
 
 def fault_subject(durable: str, stream: str) -> str:
-    """Where a service says what is wrong with its consumer."""
+    """Where a service says the same, and what is wrong with its consumer."""
     return f"realco.positions.{durable}.{stream}.fault"
 
 

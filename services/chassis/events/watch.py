@@ -5,6 +5,10 @@ further behind, and the service is not ready. Only a message that somebody keeps
 whoever takes, and nothing passes it. It tells NATS how far it has handled the stream while all is well, and
 what is wrong once something is: from there the provisioner makes the consumer anew. A server that does not answer
 proves nothing.
+
+What was handled of another stream of the name, or in another incarnation of the database, counts for nothing: the
+stream is heard from its first message, and the inbox drops what comes twice. So it is with a position that is beyond
+the end of the stream at two looks.
 """
 
 from __future__ import annotations
@@ -25,13 +29,14 @@ from services.chassis.events import streams
 from services.chassis.events.durables import (
     KEPT_SECONDS,
     configuration,
+    find_beyond,
     find_faults,
     find_withheld,
     is_of_newer_release,
 )
 from services.chassis.events.stream_watch import CHECK_SECONDS, Faults
 from services.chassis.process.telemetry import CONSUMER_FAULTS, log
-from services.chassis.values.position import Position
+from services.chassis.values.position import Lives, Position
 
 
 class Watch:
@@ -58,6 +63,7 @@ class Watch:
         self._published = ("", "")
         self._withheld, self._withheld_since = 0, 0.0
         self._is_only_kept = False
+        self.lives = Lives()  # of the position, as it was found when it could last be asked about
 
     async def is_sound(self) -> bool:
         """Whether messages may be taken: as it was found when it could last be asked about."""
@@ -74,11 +80,23 @@ class Watch:
         """Whether it could be asked about; then `faults` says what is wrong."""
         self._checked_at = time.monotonic()
         try:
-            handled = await self._handled() or await self._begin()
+            known = await self._handled()
+            stream = await streams.fetch_stream(self._js, self._stream)
+            if stream is None:
+                self._note(["is missing"])
+                return True
+            is_known = known is not None and known.lives.stream_created == stream["created"]
+            beyond = find_beyond(stream, known) if known is not None and is_known else []
+            if beyond and self._faults.get(self._title) != beyond:  # a server that leads since now may know less
+                self._note(beyond)
+                return True
+            handled = known if known is not None and is_known and not beyond else await self._begin(stream)
+            self.lives = handled.lives
             info = await streams.fetch_consumer(self._js, self._stream, self._durable)
             found = find_faults(self._wanted, info, handled)
             if found:  # another process may have handled more meanwhile
-                found = find_faults(self._wanted, info, await self._handled() or handled)
+                now = await self._handled()
+                found = find_faults(self._wanted, info, now if now and now.lives == handled.lives else handled)
             kept = self._find_kept(info, handled) if info is not None and not found else []
             if info is not None and not found and not kept:
                 await self._follow(info, handled)
@@ -96,8 +114,8 @@ class Watch:
         is_left = info is not None and is_of_newer_release(self._wanted, info)
         if is_left and not self._is_left_to_newer:
             log.warning("consumer_left_to_newer_release", consumer=self._title)
-        self._is_left_to_newer, self._is_only_kept = is_left, bool(kept)
-        self._note([*found, *kept])
+        self._is_left_to_newer = is_left
+        self._note(found, kept)
         await self._publish_position([*found, *kept], handled)
         return True
 
@@ -105,13 +123,13 @@ class Watch:
         async with self._database.begin_for_all() as tx:
             return await find_position(tx, self._durable, self._stream)
 
-    async def _begin(self) -> Position:
+    async def _begin(self, stream: Mapping[str, Any]) -> Position:
         """A new consumer begins with the first message that there is: older ones have had their time."""
-        stream = await streams.fetch_stream(self._js, self._stream)
-        before = max(0, stream["state"]["first_seq"] - 1) if stream else 0
-        if stream:
-            async with self._database.begin_for_all() as tx:
-                await begin_position(tx, self._durable, self._stream, before)
+        created, last = stream["created"], stream["state"]["last_seq"]
+        before = max(0, stream["state"]["first_seq"] - 1)
+        async with self._database.begin_for_all() as tx:
+            await begin_position(tx, self._durable, self._stream, created, before, last)
+        log.warning("stream_heard_from_the_first", consumer=self._title, after=before)
         return await self._handled() or Position(before)
 
     async def _follow(self, info: Mapping[str, Any], handled: Position) -> None:
@@ -130,8 +148,9 @@ class Watch:
             return [f"hands delivery {withheld} to nobody of ours for {KEPT_SECONDS} seconds"]
         return []
 
-    def _note(self, found: list[str]) -> None:
-        before = self._faults.pop(self._title, [])
+    def _note(self, wrong: list[str], kept: Sequence[str] = ()) -> None:
+        before, found = self._faults.pop(self._title, []), [*wrong, *kept]
+        self._is_only_kept = bool(kept)
         if found:
             self._faults[self._title] = found
         CONSUMER_FAULTS.labels(self._durable, self._stream).set(len(found))
@@ -142,11 +161,9 @@ class Watch:
 
     async def _publish_position(self, found: list[str], handled: Position) -> None:
         """Publishes, for whoever makes consumers, what has changed since it was published last."""
+        subject, said = streams.position_subject(self._durable, self._stream), handled.tell()
         if found:
-            subject = streams.fault_subject(self._durable, self._stream)
-            said = f"{handled.stream_sequence} {'; '.join(found)}"
-        else:
-            subject, said = streams.position_subject(self._durable, self._stream), str(handled.stream_sequence)
+            subject, said = streams.fault_subject(self._durable, self._stream), f"{said} {'; '.join(found)}"
         if (subject, said) == self._published:
             return
         try:
