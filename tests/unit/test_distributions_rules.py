@@ -17,8 +17,8 @@ from realco.escrow.v1 import journal_pb2
 from realco.transactions.v1 import bank_accounts_pb2
 from realco.type.v1 import money_pb2
 
+from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError
-from services.chassis.values.refusals import check_bank_account
 from services.chassis.values.session import Session
 from services.distributions import messages
 from services.distributions.commands.raises.contributions import sum_contributions

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError, Unavailable
-from services.chassis.values.refusals import check_bank_account
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, current_principal
+from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import InvalidField, Unavailable
 from services.chassis.values.ids import new_id
-from services.chassis.values.refusals import check_bank_account
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.inflow import Inflow, InflowVerdict, ask_about_inflow, check_commitment
 from services.transactions.dependencies import Dependencies

@@ -22,10 +22,10 @@ from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.batch import Outcome, build_results
 from services.chassis.data.once import IdempotencyKeyReused, fingerprint_of
 from services.chassis.process.telemetry import log
+from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure, make_failure, read_failure, write_failure
 from services.chassis.values.ids import new_id
-from services.chassis.values.refusals import check_bank_account
 from services.chassis.values.session import Session
 from services.transactions import messages
 from services.transactions.clients import Distributions

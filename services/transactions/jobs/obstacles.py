@@ -7,9 +7,10 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure, make_failure
-from services.chassis.values.refusals import BankAccountNotUsable, check_bank_account
+from services.chassis.values.refusals import BankAccountNotUsable
 from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.dependencies import ACTOR
 from services.transactions.domain.bank_accounts import BankAccount

@@ -17,9 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import log
+from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure
-from services.chassis.values.refusals import BankAccountNotUsable, check_bank_account
+from services.chassis.values.refusals import BankAccountNotUsable
 from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.commands.settlement import PaymentNotOurs, follow_payment
 from services.transactions.dependencies import ACTOR, NAME, Dependencies

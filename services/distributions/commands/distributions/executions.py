@@ -15,9 +15,9 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_enum
 from services.chassis.data.database import Database
 from services.chassis.data.operations import Operations
+from services.chassis.values.accounts import check_takes_money
 from services.chassis.values.etags import check_etag
 from services.chassis.values.invariant import invariant
-from services.chassis.values.refusals import check_takes_money
 from services.distributions.actions import answer_distribution
 from services.distributions.clients import Escrow
 from services.distributions.commands.distributions.calculations import hash_result, is_result_of, run_waterfall

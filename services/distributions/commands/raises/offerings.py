@@ -15,10 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_enum, from_timestamp
 from services.chassis.data.stops import note_stop
+from services.chassis.values.accounts import check_currency, check_takes_money
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
-from services.chassis.values.refusals import EscrowAccountNotFound, PartyNotFound, check_currency, check_takes_money
+from services.chassis.values.refusals import EscrowAccountNotFound, PartyNotFound
 from services.distributions.actions import answer_offering
 from services.distributions.domain.closing import find_earliest_early_close
 from services.distributions.domain.offering import Exemption, Offering, check_open
