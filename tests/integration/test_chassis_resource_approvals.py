@@ -93,13 +93,14 @@ class Desk:
             [found] = (await self.service.ListApprovals(pb.ListApprovalsRequest(), None)).approvals
             return await self.service.GetApproval(pb.GetApprovalRequest(approval_id=found.approval_id), None)
 
-    async def approve_in_inbox(self, approval: S, who=CHECKER) -> S:
+    async def approve_in_inbox(self, approval: S, who=CHECKER, *, validate_only=False) -> S:
         request = pb.ApproveApprovalRequest(
             idempotency_key="approve",
             approval_id=approval.approval_id,
             content_hash=approval.content_hash,
             etag=approval.etag,
             note="Looks right.",
+            validate_only=validate_only,
         )
         with acting_as(who):
             return await self.service.ApproveApproval(request, None)
@@ -144,6 +145,14 @@ async def test_a_yes_of_the_inbox_is_the_checkers_and_done_with_it(desk):
     assert (done.status, done.decided_by, done.result_id) == (S.EXECUTED, CHECKER.person, HOLD)
     assert done.note == "Looks right."
     assert await desk.notes() == [f"approved by {CHECKER.person}"]
+
+
+async def test_a_yes_that_is_only_validated_says_that_it_would_be_the_last_and_has_done_nothing(desk):
+    """As of what a person asked for."""
+    approval = await desk.begin()
+    said = await desk.approve_in_inbox(approval, validate_only=True)
+    assert (said.status, said.HasField("result_id")) == (S.APPROVED, False)
+    assert (await desk.get(), await desk.notes()) == (approval, [])
 
 
 async def test_a_yes_by_the_own_route_is_the_inboxs_too(desk):

@@ -170,7 +170,10 @@ async def test_a_transaction_says_what_its_reader_may_do_and_why_its_times_are_s
 async def test_what_is_only_validated_leaves_nothing(service: TransactionsHarness) -> None:
     request = await service.deposit_request(validate_only=True)
     before = len(await read_events(service))
-    assert (await service.ask(IMPORT, "CreateTransaction", request)).status == T.INITIATED
+    assert (await service.ask(IMPORT, "CreateTransaction", request)).status == T.QUEUED
+    assert (await service.ask(ADMIN, "CreateTransaction", request)).status == T.PENDING_APPROVAL
+    with service.wire.cut(service.compliance):
+        assert (await service.ask(IMPORT, "CreateTransaction", request)).status == T.INITIATED
     assert (await service.ask(ADMIN, "ListTransactions", pb.ListTransactionsRequest())).transactions == []
     service.compliance.uncleared[request.party_id] = "KYC is FAILED"
     with pytest.raises(DomainError, match="KYC is FAILED"):

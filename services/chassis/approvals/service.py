@@ -93,6 +93,7 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
         answer = await self._operations.write_on_facts(request, approval_pb2.Approval, ask, approve)
         if request.validate_only and approved:
             await self._approvals.rehearse(approved[0])
+            _show_undone(answer)
         if request.validate_only or not approved or approved[0].status is not Status.APPROVED:
             return answer
         done = await self._approvals.execute(approved[0])
@@ -187,3 +188,11 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
         shown = messages.to_approval(approval, details, [each for each in actions if each != "approve"])
         shown.explanations.insert(0, to_explanation(ended))
         return shown
+
+
+def _show_undone(answer: approval_pb2.Approval) -> None:
+    """A yes that was only validated has done nothing, also to what goes on at once, by the yes itself."""
+    if answer.status == approval_pb2.Approval.EXECUTED:
+        answer.status = approval_pb2.Approval.APPROVED
+        answer.ClearField("result_id")
+        answer.ClearField("result")

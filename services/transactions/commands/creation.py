@@ -46,6 +46,12 @@ def check_create_transaction(request: pb.CreateTransactionRequest, principal: Pr
         raise InvalidField("The request is not valid.", fields=faults)
 
 
+def choose_approval_reason(request: pb.CreateTransactionRequest, principal: Principal) -> str | None:
+    """Why a second person approves it, whatever compliance says."""
+    of_staff = bool(request.bank_account_id) and not (principal.confined or principal.service)
+    return TYPES[_T.Type.Name(request.type)].approval_reason or (STAFFS_DEBIT if of_staff else None)
+
+
 async def ask_about_new_inflow(dependencies: Dependencies, request: pb.CreateTransactionRequest) -> InflowVerdict:
     """Asks the other services from whom the money is to come, and whether it could be received.
 
@@ -75,11 +81,10 @@ async def create_transaction(
     principal = current_principal()
     party_id = principal.choose_party(request.party_id)
     verdict.check()
-    digest, reason = None, TYPES[_T.Type.Name(request.type)].approval_reason
+    digest = None
     if request.bank_account_id:
         account = await bank_accounts.find_bank_account(tx, request.bank_account_id)
         digest = check_bank_account(account, party_id, is_debit=True, field="bank_account_id").account_number_digest
-        reason = reason or (None if principal.confined or principal.service else STAFFS_DEBIT)
     if verdict.investment is not None:
         await check_commitment(tx, Inflow.of_request(request, party_id), verdict.investment)
     values = {
@@ -93,7 +98,7 @@ async def create_transaction(
         "party_id": party_id,
         "bank_account_id": request.bank_account_id or None,
         "account_number_digest": digest,
-        "approval_reason": reason,
+        "approval_reason": choose_approval_reason(request, principal),
         "investment_id": request.investment_id or None,
         "description": request.description or None,
         "external_id": request.external_id or None,

@@ -14,7 +14,7 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from realco.type.v1.money_pb2 import Money
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.calls.auth import Principal
+from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.wire import from_failure, to_money
 from services.chassis.data.once import decided_meanwhile, replace_answer
 from services.chassis.process.telemetry import log
@@ -25,6 +25,7 @@ from services.transactions.actions import answer_transaction
 from services.transactions.clients import EvaluateItem, EvaluationResult, Peers
 from services.transactions.commands.approvals import ask_for_approval
 from services.transactions.commands.beneficiaries import choose_approval_beneficiaries, list_others
+from services.transactions.commands.creation import choose_approval_reason
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -112,7 +113,7 @@ async def evaluate_and_keep_answer(
             where the request only asks.
     """
     if request.validate_only:
-        return await _rehearse(dependencies, answer)
+        return await _rehearse(dependencies, request, answer)
     if answer.status == pb.Transaction.INITIATED:
         answer = await _evaluate(dependencies, answer)
         dependencies.work_due.set()
@@ -122,7 +123,10 @@ async def evaluate_and_keep_answer(
     return answer
 
 
-async def _rehearse(dependencies: Dependencies, answer: pb.Transaction) -> pb.Transaction:
+async def _rehearse(
+    dependencies: Dependencies, request: pb.CreateTransactionRequest, answer: pb.Transaction
+) -> pb.Transaction:
+    """With the status that it would have once it was evaluated; INITIATED where compliance is away."""
     item = EvaluateItem(
         transaction_id=answer.transaction_id,
         party_id=answer.party_id,
@@ -137,6 +141,10 @@ async def _rehearse(dependencies: Dependencies, answer: pb.Transaction) -> pb.Tr
         return answer
     if result.HasField("failure"):
         raise _to_refusal(from_failure(result.failure))
+    status, reason = result.compliance_check.status, choose_approval_reason(request, current_principal())
+    if status in (_C.MANUAL_REVIEW, _C.PASSED):
+        is_queued = status == _C.PASSED and reason is None
+        answer.status = pb.Transaction.QUEUED if is_queued else pb.Transaction.PENDING_APPROVAL
     return answer
 
 
