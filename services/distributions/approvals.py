@@ -17,7 +17,7 @@ from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.wire import from_enum
 from services.chassis.values.approval import Approval, ApprovalDetails, Change, Effect
-from services.chassis.values.invariant import invariant
+from services.chassis.values.invariant import require_present
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import InvestmentNotFound
 from services.distributions.commands.distributions.executions import read_cash
@@ -43,6 +43,11 @@ from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.states import DistributionStatus, InvestmentStatus
 from services.distributions.messages import APPROVAL_EVENTS
 from services.distributions.queries import gates
+from services.distributions.queries.destinations import (
+    ask_closing_destination,
+    ask_destination,
+    ask_proceeds_destination,
+)
 from services.distributions.queries.movements import build_witnessed
 from services.distributions.store.allocations import ALLOCATIONS, sum_by_payee
 from services.distributions.store.approvals import DISTRIBUTION_APPROVALS
@@ -61,24 +66,27 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
     by, details = partial(by_command, dependencies), _Details(dependencies)
     witnessed = build_witnessed(dependencies.database, dependencies.peers.compliance)
     by_asking = partial(_by_asking, dependencies)
-    close = by_asking(offerings_pb2.Offering, details.ask_about_closing, closings.close_offering)
+    close = by_asking(offerings_pb2.Offering, partial(_ask_about_closing, dependencies), closings.close_offering)
     refund = by_asking(
         offerings_pb2.Offering,
         lambda request: refunds.witness_refund(dependencies.database, witnessed, request),
         lambda tx, request, _, now: refunds.refund_offering(tx, request, now),
     )
-    resend_proceeds = by_asking(offerings_pb2.Offering, details.ask_about_proceeds, resends.resend_proceeds)
-    resend_refund = by_asking(offerings_pb2.Investment, details.ask_where, resends.resend_refund)
-    resend_allocation = by_asking(distributions_pb2.Allocation, details.ask_where, resends.resend_allocation)
+    where = partial(ask_destination, dependencies)
+    resend_proceeds = by_asking(
+        offerings_pb2.Offering, partial(ask_proceeds_destination, dependencies), resends.resend_proceeds
+    )
+    resend_refund = by_asking(offerings_pb2.Investment, where, resends.resend_refund)
+    resend_allocation = by_asking(distributions_pb2.Allocation, where, resends.resend_allocation)
     requests: list[RequestKind[Any]] = [
         RequestKind(offerings_pb2.CloseOfferingRequest, close, details.describe_closing),
         RequestKind(offerings_pb2.RefundOfferingRequest, refund, details.describe_refund),
-        RequestKind(offerings_pb2.ResendProceedsRequest, resend_proceeds, details.describe_proceeds),
+        RequestKind(offerings_pb2.ResendProceedsRequest, resend_proceeds, details.describe_resend_proceeds),
         RequestKind(
             offerings_pb2.CancelInvestmentRequest, by(investments.cancel_investment), details.describe_cancellation
         ),
-        RequestKind(offerings_pb2.ResendRefundRequest, resend_refund, details.describe_refund_again),
-        RequestKind(distributions_pb2.ResendAllocationRequest, resend_allocation, details.describe_resend),
+        RequestKind(offerings_pb2.ResendRefundRequest, resend_refund, details.describe_resend_refund),
+        RequestKind(distributions_pb2.ResendAllocationRequest, resend_allocation, details.describe_resend_allocation),
     ]
     resources = [
         ResourceKind(
@@ -102,40 +110,27 @@ def _by_asking(
     return execute
 
 
+async def _ask_about_closing(
+    dependencies: Dependencies, request: offerings_pb2.CloseOfferingRequest
+) -> tuple[gates.PeerFacts, Destination]:
+    facts = await gates.read_peer_facts(dependencies.database, dependencies.peers, request.offering_id)
+    return facts, await ask_closing_destination(dependencies, request)
+
+
 class _Details:
-    """What a deed needs of the others, and what a person who decides has to know."""
+    """What a person who decides has to know."""
 
     def __init__(self, dependencies: Dependencies) -> None:
         self._dependencies = dependencies
 
-    # --- what a deed goes by ---
-
-    async def ask_about_closing(
-        self, request: offerings_pb2.CloseOfferingRequest
-    ) -> tuple[gates.PeerFacts, Destination]:
-        facts = await gates.read_peer_facts(self._dependencies.database, self._dependencies.peers, request.offering_id)
-        return facts, await self._read_destination(request.proceeds_bank_account_id)
-
-    async def ask_where(
-        self, request: offerings_pb2.ResendRefundRequest | distributions_pb2.ResendAllocationRequest
-    ) -> Destination:
-        return await self._read_destination(request.bank_account_id)
-
-    async def ask_about_proceeds(self, request: offerings_pb2.ResendProceedsRequest) -> Destination:
-        """The account that is named, or that an earlier one named."""
-        async with self._dependencies.database.begin() as tx:
-            offering = await require_offering(tx, request.offering_id)
-        return await self._read_destination(request.bank_account_id or offering.proceeds_bank_account_id)
-
     # --- raises ---
 
     async def describe_closing(self, request: offerings_pb2.CloseOfferingRequest, now: datetime) -> ApprovalDetails:
-        asked, destination = await self.ask_about_closing(request)
+        asked, destination = await _ask_about_closing(self._dependencies, request)
         async with self._dependencies.database.begin() as tx:
             offering = await require_offering(tx, request.offering_id)
             found = await gates.list_gates(tx, offering, asked, now)
             minor = sum(each.funded_minor for each in await gates.list_live(tx, offering.offering_id))
-        # A closing that names none has none, whatever an earlier one named that escrow refused.
         to, account = destination.bank_account_id, explain_destination(destination, offering.sponsor_party_id, now)
         # Escrow books under the hash of this: closed again, after escrow refused it, it must be another one.
         attempts = Change("closing_attempts", str(offering.closing_attempt), str(offering.closing_attempt + 1))
@@ -151,14 +146,15 @@ class _Details:
             effects=await self._list_effects(offering, minor, {"SUBSCRIPTION": -1, "ISSUER_PROCEEDS": 1}),
         )
 
-    async def describe_proceeds(self, request: offerings_pb2.ResendProceedsRequest, now: datetime) -> ApprovalDetails:
+    async def describe_resend_proceeds(
+        self, request: offerings_pb2.ResendProceedsRequest, now: datetime
+    ) -> ApprovalDetails:
         async with self._dependencies.database.begin() as tx:
             offering = await require_offering(tx, request.offering_id)
             last = await find_last_proceeds(tx, offering.offering_id)
         check_may_resend_proceeds(offering)
-        invariant(last is not None, "proceeds that failed were asked for")
-        assert last is not None
-        destination = await self.ask_about_proceeds(request)
+        last = require_present(last, "proceeds that failed were asked for")
+        destination = await ask_proceeds_destination(self._dependencies, request)
         account = explain_destination(destination, offering.sponsor_party_id, now)
         return ApprovalDetails(
             f"Pay the proceeds of {offering.display_name} again",
@@ -211,14 +207,16 @@ class _Details:
             effects=await self._list_effects(offering, minor, _out_of("SUBSCRIPTION")),
         )
 
-    async def describe_refund_again(self, request: offerings_pb2.ResendRefundRequest, now: datetime) -> ApprovalDetails:
+    async def describe_resend_refund(
+        self, request: offerings_pb2.ResendRefundRequest, now: datetime
+    ) -> ApprovalDetails:
         async with self._dependencies.database.begin() as tx:
             position = await find_refund_position(tx, request.investment_id)
             if position is None:
                 raise InvestmentNotFound
             offering = await require_offering(tx, position.investment.offering_id)
         investment, minor = position.investment, position.owed_minor
-        amount, destination = Money(minor, investment.currency), await self.ask_where(request)
+        amount, destination = Money(minor, investment.currency), await ask_destination(self._dependencies, request)
         to = destination.bank_account_id
         account = (explain_destination(destination, investment.party_id, now),) if to else ()
         return ApprovalDetails(
@@ -234,7 +232,7 @@ class _Details:
 
     # --- distributions ---
 
-    async def describe_resend(
+    async def describe_resend_allocation(
         self, request: distributions_pb2.ResendAllocationRequest, now: datetime
     ) -> ApprovalDetails:
         async with self._dependencies.database.begin() as tx:
@@ -242,7 +240,7 @@ class _Details:
             if allocation is None:
                 raise AllocationNotFound
             offering = await require_offering(tx, allocation.offering_id)
-        destination, minor = await self.ask_where(request), allocation.amount_minor
+        destination, minor = await ask_destination(self._dependencies, request), allocation.amount_minor
         to, account = destination.bank_account_id, explain_destination(destination, allocation.party_id, now)
         amount = Money(minor, allocation.currency)
         return ApprovalDetails(
@@ -298,15 +296,6 @@ class _Details:
             )
             for kind, sign in moved.items()
         )
-
-    async def _read_destination(self, named: str | None) -> Destination:
-        """
-        Args:
-            named: The id of the bank account that is named, if one is.
-        """
-        if not named:
-            return Destination(None)
-        return Destination(named, await self._dependencies.peers.transactions.get_bank_account(named))
 
 
 def _list_account_changes(offering: Offering, to: str | None) -> tuple[Change, ...]:

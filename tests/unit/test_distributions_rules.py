@@ -14,10 +14,8 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1 import journal_pb2
-from realco.transactions.v1 import bank_accounts_pb2
 from realco.type.v1 import money_pb2
 
-from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError
 from services.chassis.values.session import Session
 from services.distributions import messages
@@ -261,14 +259,6 @@ def test_the_service_hears_the_book_and_the_rails() -> None:
 
 
 TAKEN = "taken"
-BANK_ACCOUNT_USES = {
-    # status: money may come from it, and go to it
-    "PENDING": (TAKEN, "BANK_ACCOUNT_NOT_USABLE"),
-    "ACTIVE": (TAKEN, TAKEN),
-    "BLOCKED": ("BANK_ACCOUNT_NOT_USABLE", "BANK_ACCOUNT_NOT_USABLE"),
-    "DELETED": ("BANK_ACCOUNT_NOT_USABLE", "BANK_ACCOUNT_NOT_USABLE"),
-    "99": ("UNAVAILABLE", "UNAVAILABLE"),  # of a newer release
-}
 
 
 def bank_account(status: str) -> BankAccount:
@@ -281,20 +271,6 @@ def verdict_of(check: Callable[[], object]) -> str:
     except DomainError as refusal:
         return refusal.reason
     return TAKEN
-
-
-@pytest.mark.parametrize("status", BANK_ACCOUNT_USES)
-def test_what_a_bank_account_is_good_for_follows_from_its_status(status: str) -> None:
-    account = bank_account(status)
-    verdicts = [
-        verdict_of(partial(check_bank_account, account, "inv-001", is_debit=is_debit)) for is_debit in (True, False)
-    ]
-    assert tuple(verdicts) == BANK_ACCOUNT_USES[status]
-
-
-def test_the_law_of_bank_accounts_knows_each_status_that_transactions_says() -> None:
-    said = {name for name, number in bank_accounts_pb2.BankAccount.Status.items() if number}
-    assert set(BANK_ACCOUNT_USES) == said | {"99"}
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import Row, build_values_table, insert_many
 from services.chassis.data.seals import check_row, check_rows, is_covered, keep_readable, seal_of
-from services.chassis.values.invariant import invariant
+from services.chassis.values.invariant import invariant, require_present
 from services.chassis.values.moves import Moves, check_move
 
 V = TypeVar("V")
@@ -94,8 +94,7 @@ class Aggregate(Generic[V]):
     async def lock_known(self, tx: AsyncConnection, value_id: str) -> V:
         """The value that another row names: it is there."""
         found = await self.lock(tx, value_id)
-        invariant(found is not None, f"the {self.table.name} row that another row names is there")
-        return cast("V", found)
+        return require_present(found, f"the {self.table.name} row that another row names is there")
 
     async def list_all(self, tx: AsyncConnection, *conditions: sa.ColumnElement[bool]) -> list[V]:
         """By id, without their locks. Raises: NotSealed."""

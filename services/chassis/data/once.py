@@ -40,7 +40,7 @@ from services.chassis.data.seals import seals_of
 from services.chassis.data.tables import handled_events, handled_requests
 from services.chassis.data.versions import add_versions
 from services.chassis.values.errors import DomainError, Kind, Unavailable
-from services.chassis.values.invariant import invariant
+from services.chassis.values.invariant import require_present
 
 R = TypeVar("R", bound=Message)
 
@@ -269,8 +269,7 @@ def _read_answer(row: sa.Row[Any], response_type: type[R]) -> R:
     if not row.answer_is_error:
         return response_type.FromString(row.answer)
     refusal = from_status(status_pb2.Status.FromString(row.answer))
-    invariant(refusal is not None, "a stored refusal is a DomainError")
-    assert refusal is not None
+    refusal = require_present(refusal, "a stored refusal is a DomainError")
     raise refusal
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+T = TypeVar("T")
+
 
 class InvariantViolation(RuntimeError):
     """A programmer error: the transaction rolls back and the caller sees INTERNAL."""
@@ -11,3 +15,10 @@ def invariant(condition: bool, message: str) -> None:
     """Raises InvariantViolation unless `condition` holds. For facts only a bug can break, never for input."""
     if not condition:
         raise InvariantViolation(message)
+
+
+def require_present(value: T | None, message: str) -> T:
+    """The value, which only a bug can have missing."""
+    if value is None:
+        raise InvariantViolation(message)
+    return value

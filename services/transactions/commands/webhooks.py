@@ -13,7 +13,7 @@ from services.chassis.process.telemetry import log
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.failure import Failure, write_failure
 from services.chassis.values.ids import new_id
-from services.chassis.values.invariant import invariant
+from services.chassis.values.invariant import require_present
 from services.transactions.actions import answer_webhook
 from services.transactions.commands.settlement import PaymentNotOurs, follow_payment
 from services.transactions.domain.payments import Payment
@@ -97,8 +97,7 @@ async def replay_webhook(tx: AsyncConnection, request: pb.ReplayWebhookRequest, 
     if row is None:
         raise WebhookNotFound()
     transaction = await transactions.lock_transaction(tx, row.transaction_id)
-    invariant(transaction is not None, "a webhook of an organization is about one of its transactions")
-    assert transaction is not None
+    transaction = require_present(transaction, "a webhook of an organization is about one of its transactions")
     if row.status != WebhookStatus.RECEIVED:
         received = {"status": WebhookStatus.RECEIVED, "failure": None, "applied_at": None}
         row = await store.save_webhook(tx, row, transaction.escrow_account_id, now, **received)

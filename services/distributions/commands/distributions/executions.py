@@ -17,7 +17,7 @@ from services.chassis.data.database import Database
 from services.chassis.data.operations import Operations
 from services.chassis.values.accounts import check_takes_money
 from services.chassis.values.etags import check_etag
-from services.chassis.values.invariant import invariant
+from services.chassis.values.invariant import invariant, require_present
 from services.distributions.actions import answer_distribution
 from services.distributions.clients import Escrow
 from services.distributions.commands.distributions.calculations import hash_result, is_result_of, run_waterfall
@@ -55,8 +55,7 @@ async def read_cash(database: Database, peer: Escrow, distribution_id: str) -> C
         distribution = await require_distribution(tx, distribution_id)
         offering = await require_offering(tx, distribution.offering_id)
     account = await peer.get_escrow_account(offering.escrow_account_id)
-    invariant(account is not None, "the escrow account of an offering is there")
-    assert account is not None
+    account = require_present(account, "the escrow account of an offering is there")
     balance = await peer.get_escrow_account_balance(offering.escrow_account_id)
     return Cash(
         offering.escrow_account_id,

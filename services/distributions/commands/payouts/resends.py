@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.values.etags import check_etag
-from services.chassis.values.invariant import invariant
+from services.chassis.values.invariant import require_present
 from services.distributions.actions import answer_allocation, answer_investment, answer_offering
 from services.distributions.commands.raises.investments import lock_reachable
 from services.distributions.commands.raises.refunds import pay_due_refunds
@@ -76,8 +76,7 @@ async def resend_proceeds(
     if named:
         again = name_proceeds_account(again, named, person)
     last = await find_last_proceeds(tx, offering.offering_id)
-    invariant(last is not None, "proceeds that failed were asked for")
-    assert last is not None
+    last = require_present(last, "proceeds that failed were asked for")
     await PAYOUTS.insert_all(tx, [build_proceeds_payout(again, last.amount_minor, last.attempt + 1, saga_id, now)])
     return answer_offering(await save_offering(tx, offering, again, events.OfferingUpdated(), now), now)
 
