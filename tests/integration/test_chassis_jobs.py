@@ -123,8 +123,8 @@ async def test_what_has_served_its_time_is_forgotten_and_nothing_else(urls, data
             "UPDATE outbox SET published_at = now() - interval '36 days' WHERE id = (SELECT min(id) FROM outbox);"
             "UPDATE outbox SET published_at = now() - interval '34 days' WHERE id = (SELECT max(id) FROM outbox);"
             "UPDATE outbox SET created_at = now() - interval '99 days';"
-            "INSERT INTO handled_events (org_id, consumer, event_id, created_at)"
-            " SELECT 'org_1', 'c', gen_random_uuid(), now() - n * interval '1 day' FROM unnest(ARRAY[400, 402]) n"
+            "INSERT INTO handled_events (org_id, consumer, event_id, created_at, incarnation)"
+            " SELECT 'org_1', 'c', gen_random_uuid(), now() - n * interval '1 day', '' FROM unnest(ARRAY[400, 402]) n"
         )
     assert await forget_old_rows(database) == 2
     assert await forget_old_rows(database) == 0

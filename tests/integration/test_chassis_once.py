@@ -13,6 +13,8 @@ from realco.escrow.v1 import holds_pb2 as pb
 
 from services.chassis.calls.answer import REPLAYED, answer_metadata, begin_answer
 from services.chassis.calls.auth import acting_as, current_principal, service_principal
+from services.chassis.data.incarnation import read_incarnation
+from services.chassis.data.migrate import begin_incarnation
 from services.chassis.data.once import (
     IdempotencyKeyReused,
     RequestInFlight,
@@ -265,9 +267,16 @@ async def test_keys_are_rows_of_their_organization(database):
 async def test_an_event_is_new_to_each_consumer_once(database):
     event_id = "0192f0c1-2b3c-7def-8000-000000000001"
     async with database.begin() as tx:
-        assert await first_delivery(tx, "a", event_id)
-        assert not await first_delivery(tx, "a", event_id)
-        assert await first_delivery(tx, "b", event_id)
+        living = await read_incarnation(tx)
+        assert await first_delivery(tx, "a", event_id, living)
+        assert not await first_delivery(tx, "a", event_id, living)
+        assert await first_delivery(tx, "b", event_id, living)
+
+
+_FORGED = sa.text(
+    "INSERT INTO handled_events (org_id, consumer, event_id, incarnation, seal)"
+    " VALUES ('org_1', :consumer, :event_id, :living, :seal)"
+)
 
 
 @pytest.mark.parametrize("said", ["running", "answered"])
@@ -289,14 +298,35 @@ async def test_a_key_that_somebody_else_took_in_the_database_is_no_answer_and_is
 
 async def test_an_event_that_somebody_else_says_was_handled_is_told_and_not_passed_over(database):
     event_id = "0192f0c1-2b3c-7def-8000-000000000001"
-    forged = "INSERT INTO handled_events VALUES ('org_1', :consumer, :event_id, now(), :seal)"
     async with database.begin() as tx:
-        assert await first_delivery(tx, "a", event_id)
+        living = await read_incarnation(tx)
+        assert await first_delivery(tx, "a", event_id, living)
         seal = await tx.scalar(sa.text("SELECT seal FROM handled_events"))
         for consumer, copied in (("b", None), ("c", seal)):
-            await tx.execute(sa.text(forged), {"consumer": consumer, "event_id": event_id, "seal": copied})
+            await tx.execute(_FORGED, {"consumer": consumer, "event_id": event_id, "living": living, "seal": copied})
             with pytest.raises(NotSealed):
-                await first_delivery(tx, consumer, event_id)
+                await first_delivery(tx, consumer, event_id, living)
+
+
+async def test_what_a_restore_lost_of_the_inbox_is_not_put_back_by_whoever_kept_it(urls, database):
+    """What the backup has counts on; what came after it is told and not passed over."""
+    of_backup, lost = "0192f0c1-2b3c-7def-8000-000000000001", "0192f0c1-2b3c-7def-8000-000000000002"
+    async with database.begin() as tx:
+        before = await read_incarnation(tx)
+        for event_id in (of_backup, lost):
+            assert await first_delivery(tx, "a", event_id, before)
+        find = sa.text("SELECT seal FROM handled_events WHERE event_id = :lost")
+        kept = {"consumer": "a", "event_id": lost, "living": before, "seal": await tx.scalar(find, {"lost": lost})}
+    async with chassis.as_superuser(urls) as admin:
+        await admin.execute("SET session_replication_role = replica")  # a restore asks no trigger
+        await admin.execute("DELETE FROM handled_events WHERE event_id = $1", lost)
+    now = await begin_incarnation(urls.owner_url)
+    async with database.begin() as tx:
+        await tx.execute(_FORGED, kept)
+    async with database.begin() as tx:
+        assert not await first_delivery(tx, "a", of_backup, now)
+        with pytest.raises(NotSealed):
+            await first_delivery(tx, "a", lost, now)
 
 
 async def test_what_was_answered_before_is_known_without_running_anything(database):

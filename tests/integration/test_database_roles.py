@@ -81,7 +81,8 @@ async def test_what_must_not_be_done_is_refused(service, urls, admin, kind):
         " occurred_at) VALUES ('org_1', gen_random_uuid(), 'x', 'x', 1, '_', 'x', now());"
         "INSERT INTO handled_requests (org_id, principal, idempotency_key, fingerprint, status)"
         " VALUES ('org_1', 'x', 'x', 'x', 'running');"
-        "INSERT INTO handled_events VALUES ('org_1', 'x', gen_random_uuid())"
+        "INSERT INTO handled_events (org_id, consumer, event_id, incarnation)"
+        " VALUES ('org_1', 'x', gen_random_uuid(), '')"
     )
     for row in illegal_sql_of(service).ROWS:
         await admin.execute(row)

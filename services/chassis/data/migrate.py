@@ -140,7 +140,7 @@ async def begin_incarnation(url: str) -> str:
         async with engine.begin() as connection:
             begun = (
                 sa.update(tables.incarnation)
-                .values(incarnation=sa.func.gen_random_uuid())
+                .values(incarnation=sa.func.gen_random_uuid(), begun_at=sa.func.now())
                 .returning(tables.incarnation.c.incarnation)
             )
             return str((await connection.execute(begun)).scalar_one())

@@ -13,14 +13,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.incarnation import INCARNATION, read_incarnation
 from services.chassis.data.seals import NotSealed, check_row, seal_of
-from services.chassis.data.tables import handled_positions, incarnation
+from services.chassis.data.tables import handled_positions
 from services.chassis.values.position import Lives, Position
 
 _c = handled_positions.c
 _KEY = ("consumer", "stream")
-# No login of a service writes it.
-_INCARNATION = sa.select(sa.cast(incarnation.c.incarnation, sa.Text))
 
 
 class OutOfTurn(Exception):
@@ -31,7 +30,7 @@ def _build_recording() -> sa.Executable:
     """Takes a position one message further; returns it as it was."""
     mine = (_c.consumer == sa.bindparam("of_consumer"), _c.stream == sa.bindparam("of_stream"))
     before = sa.select(handled_positions).where(*mine).with_for_update().cte("before")
-    living = (before.c.incarnation == sa.bindparam("living"), before.c.incarnation == _INCARNATION.scalar_subquery())
+    living = (before.c.incarnation == sa.bindparam("living"), before.c.incarnation == INCARNATION)
     return (
         sa.update(handled_positions)
         .where(_c.consumer == before.c.consumer, _c.stream == before.c.stream)
@@ -101,7 +100,7 @@ async def _inserting(
     tx: AsyncConnection, consumer: str, stream: str, created: str, stream_sequence: int
 ) -> tuple[pg.Insert, dict[str, Any]]:
     """The position in this life of the database; and what it changes of the one that is there."""
-    lives = Lives((await tx.execute(_INCARNATION)).scalar_one(), created)
+    lives = Lives(await read_incarnation(tx), created)
     values = _values(consumer, stream, Position(stream_sequence, lives=lives))
     row = pg.insert(handled_positions).values(**values, seal=seal_of(tx, handled_positions, values))
     return row, {name: row.excluded[name] for name in (*values, "seal") if name not in _KEY}
@@ -128,8 +127,9 @@ async def record_held(tx: AsyncConnection, consumer: str, stream: str, delivery:
 async def find_position(tx: AsyncConnection, consumer: str, stream: str) -> Position | None:
     """None where it was not begun in this life of the database. Of which stream it is, it says. Raises: NotSealed."""
     held = sa.case((_c.held_until > sa.func.clock_timestamp(), _c.held_sequence), else_=0).label("held")
-    living = _INCARNATION.scalar_subquery().label("living")
-    query = sa.select(handled_positions, held, living).where(_c.consumer == consumer, _c.stream == stream)
+    query = sa.select(handled_positions, held, INCARNATION.label("living")).where(
+        _c.consumer == consumer, _c.stream == stream
+    )
     row = (await tx.execute(query)).one_or_none()
     if row is None:
         return None

@@ -91,7 +91,10 @@ CHASSIS: Table = {
         update=("status", "answer", "answer_is_error", "seal"),
         forgets="It is 30 days old, which a trigger sees to: nobody repeats a request so late.",
     ),
-    "handled_events": appended(forgets="It is 401 days old, which a trigger sees to: no event is handled so late."),
+    "handled_events": both(
+        insert=("org_id", "consumer", "event_id", "incarnation", "seal"),
+        forgets="It is 401 days old, which a trigger sees to: no event is handled so late.",
+    ),
     "handled_positions": both(
         insert=EVERY,
         update=(

@@ -179,6 +179,7 @@ def _create_incarnation(op: Op) -> None:
         "incarnation",
         sa.Column("only_row", sa.Boolean(), server_default=sa.text("true"), nullable=False),
         sa.Column("incarnation", sa.UUID(), server_default=sa.text("gen_random_uuid()"), nullable=False),
+        sa.Column("begun_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.CheckConstraint("only_row", name="incarnation_only_row"),
         sa.PrimaryKeyConstraint("only_row"),
     )
@@ -230,6 +231,7 @@ def _create_handled_events(op: Op) -> None:
         sa.Column("consumer", sa.Text(), nullable=False),
         sa.Column("event_id", sa.UUID(), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("incarnation", sa.Text(), nullable=False),
         sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.PrimaryKeyConstraint("org_id", "consumer", "event_id"),
     )

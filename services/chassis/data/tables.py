@@ -53,13 +53,14 @@ aggregate_versions = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
 )
 
-# One row: which life of this database it is. A restore from a backup begins another one, so that readers of events
-# notice that versions are counted anew from an older state.
+# One row: which life of this database it is, and since when. A restore from a backup begins another one, so that
+# readers of events notice that versions are counted anew from an older state.
 incarnation = sa.Table(
     "incarnation",
     metadata,
     sa.Column("only_row", sa.Boolean, primary_key=True, server_default=sa.true()),
     sa.Column("incarnation", pg.UUID(as_uuid=True), nullable=False, server_default=sa.text("gen_random_uuid()")),
+    sa.Column("begun_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()")),
     sa.CheckConstraint("only_row", name="incarnation_only_row"),
 )
 
@@ -102,7 +103,8 @@ handled_requests = sa.Table(
     sa.Index("handled_requests_created_at", "created_at"),
 )
 
-# The inbox: an event is applied in the transaction that inserts its row here.
+# The inbox: an event is applied in the transaction that inserts its row here. No login says when that is: a row of an
+# earlier incarnation counts if it was there when this one began.
 handled_events = sa.Table(
     "handled_events",
     metadata,
@@ -110,7 +112,8 @@ handled_events = sa.Table(
     sa.Column("consumer", sa.Text, primary_key=True),
     sa.Column("event_id", pg.UUID(as_uuid=True), primary_key=True),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()")),
-    sa.Column("seal", pg.BYTEA),  # of the key
+    sa.Column("incarnation", sa.Text, nullable=False),
+    sa.Column("seal", pg.BYTEA),  # of the key and the incarnation
     sa.Index("handled_events_created_at", "created_at"),
 )
 

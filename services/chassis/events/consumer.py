@@ -34,6 +34,7 @@ from services.chassis.calls.auth import acting_as, is_organization, service_prin
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.database import Database
 from services.chassis.data.database_errors import is_transient, is_unprepared, sqlstate
+from services.chassis.data.incarnation import read_incarnation
 from services.chassis.data.letters import Letter, set_aside
 from services.chassis.data.once import first_delivery
 from services.chassis.data.positions import OutOfTurn, record_held, record_position
@@ -201,7 +202,8 @@ async def apply(
         async with database.begin() as tx:
             if place is not None:
                 await record_position(tx, subscription.durable, *place)
-            if not await first_delivery(tx, subscription.durable, event_id):
+            incarnation = place[1].lives.incarnation if place is not None else await read_incarnation(tx)
+            if not await first_delivery(tx, subscription.durable, event_id, incarnation):
                 return False
             if is_too_old and not of_any_age:
                 raise TooOld

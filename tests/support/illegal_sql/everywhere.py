@@ -71,6 +71,7 @@ EVERYWHERE = {
     "an answer forgotten early": "DELETE FROM handled_requests",
     "an event handled again": "DELETE FROM handled_events",
     "an event handled by another": "UPDATE handled_events SET consumer = 'x'",
+    "an event handled at another time": "INSERT INTO handled_events (created_at) VALUES (now())",
     "truncated answers": "TRUNCATE handled_requests",
     "another content of an approval": "UPDATE approvals SET content = 'x'",
     "another hash of an approval": "UPDATE approvals SET content_hash = 'x'",
@@ -101,7 +102,8 @@ OF_REQUESTS = {
     "an event of another organization": "INSERT INTO outbox (org_id, event_id, event_type, aggregate_id,"
     " aggregate_version, scope, payload, occurred_at) VALUES ('org_2', gen_random_uuid(), 'x', 'x', 1, '_', '', now())",
     "an aggregate of another organization": "INSERT INTO aggregate_versions VALUES ('org_2', 'x', 1)",
-    "an event handled for another organization": "INSERT INTO handled_events VALUES ('org_2', 'x', gen_random_uuid())",
+    "an event handled for another organization": "INSERT INTO handled_events (org_id, consumer, event_id, incarnation)"
+    " VALUES ('org_2', 'x', gen_random_uuid(), '')",
     "a request of another organization": "INSERT INTO handled_requests (org_id, principal, idempotency_key,"
     " fingerprint, status) VALUES ('org_2', 'x', 'x', '', 'running')",
     "a row of all organizations": "SELECT set_config('app.org_id', '*', true);"
