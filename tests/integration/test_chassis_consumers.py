@@ -186,11 +186,12 @@ async def test_a_dead_letter_waits_until_a_person_replayed_or_dismissed_it(datab
             [failed] = (await replay(database, inbox.subscription, inbox.keys, clock, "ann")).failed
             await chassis.until(lambda: waiting() == 1)
             letter_id = failed.split()[0]
-            for_ann = partial(dismiss, database, clock=clock, person="ann", reason="booked by hand")
-            assert not await for_ann("another", letter_id)
-            assert not await for_ann(inbox.durable, f"{letter_id}x")
-            assert await for_ann(inbox.durable, letter_id)
-            assert not await for_ann(inbox.durable, letter_id)
+            for_ann = partial(dismiss, database, keys=inbox.keys, clock=clock, person="ann", reason="booked by hand")
+            another = replace(inbox.subscription, durable="another")
+            assert not await for_ann(another, letter_id=letter_id)
+            assert not await for_ann(inbox.subscription, letter_id=f"{letter_id}x")
+            assert await for_ann(inbox.subscription, letter_id=letter_id)
+            assert not await for_ann(inbox.subscription, letter_id=letter_id)
             await chassis.until(lambda: waiting() == 0)
             assert alarms == {}
     reminders = [line for line in logged if line["event"] == "dead_letters_wait"]
@@ -242,8 +243,23 @@ async def test_no_login_sees_to_a_dead_letter_or_stands_in_for_the_next_one(data
     clock = FakeClock(chassis.NOW)
     replayed = await replay(database, inbox.subscription, inbox.keys, clock, "ann")
     assert (replayed.applied, replayed.failed) == (2, ["x : NotSealed"])
-    assert await dismiss(database, inbox.durable, "x", clock, person="ann", reason="made up")
+    assert await dismiss(database, inbox.subscription, inbox.keys, "x", clock, person="ann", reason="made up")
     assert await dead_letters(database, inbox) == []
+
+
+async def test_an_event_that_was_dismissed_is_not_handled_when_it_is_told_once_more(database, js, inbox):
+    inbox.failures["bad"] = [Refuses("no")]
+    async with consuming(database, js, inbox):
+        await emit(database, "bad")
+        await chassis.until(lambda: _letters(database, inbox, 1))
+        [letter] = await dead_letters(database, inbox)
+        about = inbox.subscription, inbox.keys, letter.letter_id, FakeClock(chassis.NOW)
+        assert await dismiss(database, *about, person="ann", reason="booked by hand")
+        assert not await dismiss(database, *about, person="ann", reason="booked by hand")
+        await js.publish(letter.subject, letter.data, headers=dict(letter.headers))  # as after a restore
+        await emit(database, "good")
+        await applied(database, "good")
+    assert (inbox.order, await dead_letters(database, inbox)) == (["good"], [])
 
 
 async def test_a_message_that_is_delivered_again_leaves_no_second_dead_letter(database, js, inbox):

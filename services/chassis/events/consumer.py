@@ -190,10 +190,7 @@ async def apply(
         Malformed, DecodeError: it can never be handled.
         TooOld: the inbox does not know it, and may have forgotten it: it is handled only if a person says so.
     """
-    await keys.check(told.subject, told.headers, told.data)
-    event_type, handler = subscription.handler_of(told.subject)
-    event: Any = event_type.FromString(told.data)
-    event_id, org_id = _origin(event.meta, told.subject)
+    event, handler, event_id, org_id = await read_event(subscription, keys, told)
     now = clock.now()
     # By the time that the signature covers: a header, and when NATS stored it, are anybody's to say.
     is_too_old = now - from_timestamp(event.meta.occur_time) > timedelta(days=EVENT_AGE_DAYS_MAX)
@@ -209,6 +206,19 @@ async def apply(
                 raise TooOld
             await handler(tx, event, Delivery(now, attempt))
     return True
+
+
+async def read_event(subscription: Subscription, keys: EventKeys, told: Told) -> tuple[Any, Handler, str, str]:
+    """The event, what handles it, its id and its organization.
+
+    Raises:
+        NotProven: no service of ours told it, so nothing of it was read.
+        Malformed, DecodeError: it can never be handled.
+    """
+    await keys.check(told.subject, told.headers, told.data)
+    event_type, handler = subscription.handler_of(told.subject)
+    event: Any = event_type.FromString(told.data)
+    return event, handler, *_origin(event.meta, told.subject)
 
 
 def _origin(meta: EventMeta, subject: str) -> tuple[str, str]:

@@ -1,34 +1,61 @@
 """Puts a dead letter away for good, once a person saw to what it was about.
 
 `python -m services.chassis.events.dismiss <durable> <letter> <person> <reason>` runs with the settings of the service
-that owns the consumer. The letter waits no more and is never handled; it is kept, with who dismissed it and why. Which
-letters there are is told by the replay (replay.py).
+that owns the consumer. The letter waits no more, and its event passes for handled, however often it is told again; the
+letter is kept, with who dismissed it and why. Which letters there are is told by the replay (replay.py).
 """
 
 from __future__ import annotations
 
 import sys
 
+from google.protobuf.message import DecodeError
+
+from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.database import Database
-from services.chassis.data.letters import Outcome, list_waiting, record_seen
+from services.chassis.data.incarnation import read_incarnation
+from services.chassis.data.letters import Outcome, list_waiting, read_letter, record_seen
+from services.chassis.data.once import first_delivery
+from services.chassis.data.seals import NotSealed
 from services.chassis.events.by_hand import open_consumer, run_command
+from services.chassis.events.consumer import Malformed, Subscription, read_event
+from services.chassis.events.signatures import EventKeys, NotProven
 from services.chassis.process.telemetry import log
 from services.chassis.values.clock import Clock
 
 
-async def dismiss(database: Database, durable: str, letter_id: str, clock: Clock, *, person: str, reason: str) -> bool:
+async def dismiss(
+    database: Database,
+    subscription: Subscription,
+    keys: EventKeys,
+    letter_id: str,
+    clock: Clock,
+    *,
+    person: str,
+    reason: str,
+) -> bool:
     """False if no such letter of the consumer waits."""
+    durable = subscription.durable
     async with database.begin_for_all() as tx:
         if letter_id not in await list_waiting(tx, durable):
             return False
+        try:
+            _, _, event_id, org_id = await read_event(subscription, keys, await read_letter(tx, letter_id))
+        except (NotSealed, NotProven, Malformed, DecodeError):
+            pass  # it is no event of ours, and is never handled anyway
+        else:
+            with acting_as(service_principal(database.name, org_id)):
+                await first_delivery(tx, durable, event_id, await read_incarnation(tx))
         await record_seen(tx, letter_id, Outcome.DISMISSED, person=person, reason=reason, now=clock.now())
     log.warning("dead_letter_dismissed", consumer=durable, letter=letter_id, person=person, reason=reason)
     return True
 
 
 async def main(durable: str, letter_id: str, person: str, reason: str) -> int:
-    async with open_consumer(durable) as opened:
-        if await dismiss(opened.database, durable, letter_id, opened.clock, person=person, reason=reason):
+    async with open_consumer(durable, "event_jwks") as opened:
+        keys = EventKeys(opened.settings.event_jwks)
+        about = opened.database, opened.subscription, keys, letter_id, opened.clock
+        if await dismiss(*about, person=person, reason=reason):
             return 0
     print(f"no dead letter {letter_id} of {durable} waits", file=sys.stderr)
     return 1
