@@ -273,7 +273,7 @@ async def test_however_many_api_keys_a_person_asks_for_a_colleague_ends_them_all
 
     monkeypatch.setattr(stops, "STOPS_MAX", 1)
     assert (await desk.revoke(first)).status == K.REVOKED
-    assert (await desk.revoke(third))[0] == "RATE_LIMITED", "one by one, and always the next one"
+    assert (await desk.revoke(third))[0] == "TOO_MANY_STOPS", "one by one, and always the next one"
     for _ in range(2):
         assert (await desk.revoke((await desk.create()).api_key, HOLDER)).status == K.REVOKED, "of one's own"
     await desk.end_sessions()

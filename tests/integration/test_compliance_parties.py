@@ -20,9 +20,9 @@ from services.chassis.calls.visibility import withhold
 from services.chassis.values import stops
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import EtagMismatch, EtagRequired
-from services.chassis.values.refusals import RateLimited
 from services.chassis.values.second_person import BeneficiaryIsChecker
-from services.chassis.values.stops import STOPS_MAX
+from services.chassis.values.stops import STOPS_MAX, STOPS_WITHIN, TooManyStops
+from services.chassis.values.times import write_time
 from services.compliance.api import OwnParties
 from services.compliance.domain import parties as rules
 from services.compliance.domain.refusals import PersonNotFound, TooManyParties
@@ -264,8 +264,9 @@ async def test_whose_sessions_were_ended_reads_by_whom_and_nobody_ends_them_over
 
     assert not (await read_me()).HasField("sessions_end_time")
     answers = await asyncio.gather(*(end(MAKER) for _ in range(STOPS_MAX + 2)), return_exceptions=True)
-    refused = [(each.reason, each.retry_after_seconds) for each in answers if isinstance(each, DomainError)]
-    assert refused == [("RATE_LIMITED", 3600)] * 2
+    refused = [(each.reason, each.metadata) for each in answers if isinstance(each, DomainError)]
+    told = {"stops_max": str(STOPS_MAX), "next_time": write_time(compliance.clock.now() + STOPS_WITHIN)}
+    assert refused == [("TOO_MANY_STOPS", told)] * 2
     ends = [each for each in answers if isinstance(each, parties_pb2.EndSessionsResponse)]
     ends.append(await end(CHECKER))  # whose token was stolen is locked out all the same
     me = await read_me()
@@ -295,7 +296,7 @@ async def test_one_person_stops_a_party_so_often_and_another_or_who_acts_for_it_
     for stop in (edit, remove):
         await stop()
         for _ in range(2):
-            with pytest.raises(RateLimited):
+            with pytest.raises(TooManyStops):
                 await stop()
     await compliance.add("auth0|bob")
     await compliance.remove("auth0|bob")  # another one
@@ -304,7 +305,7 @@ async def test_one_person_stops_a_party_so_often_and_another_or_who_acts_for_it_
     compliance.clock.advance(stops.STOPS_WITHIN)
     for stop in (edit, remove):
         await stop()
-        with pytest.raises(RateLimited):
+        with pytest.raises(TooManyStops):
             await stop()
     await compliance.add(MAKER.person)
     for stop in (edit, remove):

@@ -166,10 +166,10 @@ async def test_one_person_sends_back_what_was_approved_or_cancels_what_another_m
     await reject(service, distribution)  # that waits: it is what a second person is asked
     await reject(service, await service.approve(await submit_again()))
     approved = await service.approve(await submit_again())
-    assert await refusal_of(reject(service, approved)) == "RATE_LIMITED"
+    assert await refusal_of(reject(service, approved)) == "TOO_MANY_STOPS"
     drafts = [await service.draft(offering, 10_000_00) for _ in range(2)]
     await cancel(service, approved, "admin-3")
-    assert await refusal_of(cancel(service, drafts[0], "admin-3")) == "RATE_LIMITED"
+    assert await refusal_of(cancel(service, drafts[0], "admin-3")) == "TOO_MANY_STOPS"
     for draft in drafts:  # of one's own
         await cancel(service, draft)
 

@@ -242,7 +242,7 @@ async def test_one_person_cancels_closings_of_others_so_often_by_edits(
     await edit("editor")
     await edit("editor")  # nothing waits
     await ask_to_close(service, offering)
-    assert await refusal_of(edit("editor")) == "RATE_LIMITED"
+    assert await refusal_of(edit("editor")) == "TOO_MANY_STOPS"
     for _ in (1, 2):  # what one asked for oneself
         await edit("admin-3")
         await ask_to_close(service, offering)

@@ -126,9 +126,9 @@ async def test_one_person_freezes_an_account_so_often_and_another_still_does(esc
     request.escrow_account_id = account
     for _ in (1, 2):  # the second changes nothing
         await escrow.freeze(account)
-    assert (await refusal(escrow.call("FreezeEscrowAccount", request)))[0] == "RATE_LIMITED"
+    assert (await refusal(escrow.call("FreezeEscrowAccount", request)))[0] == "TOO_MANY_STOPS"
     await escrow.unfreeze(account)
-    assert (await refusal(escrow.freeze(account)))[0] == "RATE_LIMITED"
+    assert (await refusal(escrow.freeze(account)))[0] == "TOO_MANY_STOPS"
     other = dataclasses.replace(escrow.admin, subject="admin-2")
     assert (await escrow.call("FreezeEscrowAccount", request, other)).frozen_by == "admin-2"
 

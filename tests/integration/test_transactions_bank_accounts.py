@@ -171,7 +171,7 @@ async def test_one_person_keeps_a_party_from_its_accounts_so_often_and_another_o
     await service.ask(ADMIN, *retire(taken))
     service.clock.advance(STOPS_WITHIN - timedelta(seconds=1))
     for deed in (retire(waits), retire(default), change(default, False), change(second, True)):
-        assert (await refused(service, *deed)).reason == "RATE_LIMITED"
+        assert (await refused(service, *deed)).reason == "TOO_MANY_STOPS"
     await service.ask(ADMIN, "UpdateBankAccount", a_change(waits, "external_id", external_id="x"))
     await service.ask(ADMIN, *retire(other))
     await service.ask(CHECKER, *retire(waits))

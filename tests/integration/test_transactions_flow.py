@@ -251,7 +251,7 @@ async def test_one_person_cancels_payouts_to_a_party_so_often_and_another_still_
     first, second, third = (pb.CancelTransactionRequest(transaction_id=each.transaction_id) for each in payouts)
     for _ in (1, 2):
         assert (await service.ask(ADMIN, "CancelTransaction", first)).status == T.CANCELLED
-    assert (await refused(service, ADMIN, "CancelTransaction", second)).reason == "RATE_LIMITED"
+    assert (await refused(service, ADMIN, "CancelTransaction", second)).reason == "TOO_MANY_STOPS"
     assert (await service.ask(CHECKER, "CancelTransaction", second)).status == T.CANCELLED
     service.clock.advance(stops.STOPS_WITHIN)
     assert (await service.ask(ADMIN, "CancelTransaction", third)).status == T.CANCELLED

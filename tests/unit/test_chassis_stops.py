@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from services.chassis.values.refusals import RateLimited
-from services.chassis.values.stops import STOPS_MAX, check_may_stop
+from services.chassis.values.stops import STOPS_MAX, TooManyStops, check_may_stop
+from services.chassis.values.times import write_time
 from tests.support.approvals import NOW
 
 HOUR = timedelta(hours=1)
@@ -28,6 +28,9 @@ def test_one_person_stops_the_same_so_often_and_waits_until_one_of_those_is_over
     if wait_minutes is None:
         check_may_stop(stopped, NOW, within)
         return
-    with pytest.raises(RateLimited) as refusal:
+    with pytest.raises(TooManyStops) as refusal:
         check_may_stop(stopped, NOW, within)
-    assert (refusal.value.reason, refusal.value.retry_after_seconds) == ("RATE_LIMITED", wait_minutes * 60)
+    next_at = NOW + timedelta(minutes=wait_minutes)
+    assert refusal.value.metadata == {"stops_max": str(STOPS_MAX), "next_time": write_time(next_at)}
+    assert "Another person still can" in refusal.value.message
+    check_may_stop(stopped, next_at, within)

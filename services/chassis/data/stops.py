@@ -32,7 +32,7 @@ async def note_stop(
         about: The id of whom or what it stops: to do the same to another one is another deed.
         within: How long each counts: for longer than it takes to put right.
 
-    Raises: RateLimited.
+    Raises: TooManyStops.
     """
     mine = {"person_id": current_principal().person, "deed": deed, "about": about}
     # One after the other: of those that come at once none knows of the others.

@@ -127,17 +127,6 @@ class PartyNotCleared(DomainError):
         super().__init__(message, party_id=party_id, check_types=list(missing))
 
 
-class RateLimited(DomainError):
-    """More was asked for than is taken within a time."""
-
-    kind = Kind.RESOURCE_EXHAUSTED
-    reason = "RATE_LIMITED"
-
-    def __init__(self, message: str, retry_after_seconds: float) -> None:
-        super().__init__(message)
-        self.retry_after_seconds = retry_after_seconds  # type: ignore[misc]  # known when it is refused, not before
-
-
 class ContentChanged(DomainError):
     """What waits is not what was seen."""
 

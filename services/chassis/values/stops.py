@@ -9,12 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from services.chassis.values.refusals import RateLimited
+from services.chassis.values.errors import DomainError, Kind
 
 # A mistake, or a stolen token, takes one or two.
 STOPS_MAX = 3
 # Where two persons put it right at once.
 STOPS_WITHIN = timedelta(hours=1)
+
+
+class TooManyStops(DomainError):
+    """No rate limit: what was refused is not sent again soon, but done by another person, or much later."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "TOO_MANY_STOPS"
 
 
 def check_may_stop(stopped: Iterable[datetime], now: datetime, within: timedelta) -> None:
@@ -23,9 +30,9 @@ def check_may_stop(stopped: Iterable[datetime], now: datetime, within: timedelta
     Args:
         stopped: When one person stopped it.
 
-    Raises: RateLimited.
+    Raises: TooManyStops.
     """
     lately = sorted((at for at in stopped if at > now - within), reverse=True)
     if len(lately) >= STOPS_MAX:
-        message = f"You have stopped the same {STOPS_MAX} times lately. Let somebody else do it, or wait."
-        raise RateLimited(message, (lately[STOPS_MAX - 1] + within - now).total_seconds())
+        message = f"You have stopped the same {STOPS_MAX} times lately. Another person still can; you can later."
+        raise TooManyStops(message, stops_max=STOPS_MAX, next_time=lately[STOPS_MAX - 1] + within)

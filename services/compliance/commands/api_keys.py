@@ -82,7 +82,7 @@ async def rotate_api_key(
 async def revoke_api_key(tx: AsyncConnection, request: pb.RevokeApiKeyRequest, now: datetime) -> pb.ApiKey:
     """One whose time ran out, too: what its program asked for waits still.
 
-    Raises: ApiKeyNotFound, EtagMismatch, RateLimited.
+    Raises: ApiKeyNotFound, EtagMismatch, TooManyStops.
     """
     key, person = await _lock_as_read(tx, request.api_key_id, request.etag), current_principal().person
     if key.status is not ApiKeyStatus.REVOKED:

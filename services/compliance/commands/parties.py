@@ -62,7 +62,7 @@ async def update_party(tx: AsyncConnection, request: pb.UpdatePartyRequest, now:
 
     What was asked for in a session that was ended stays so until somebody names all the facts that it is about.
 
-    Raises: PartyNotFound, EtagMismatch, InvalidField, RateLimited.
+    Raises: PartyNotFound, EtagMismatch, InvalidField, TooManyStops.
     """
     before = await _lock(tx, request.party_id)
     check_etag(request.etag, before.etag)
@@ -109,7 +109,7 @@ async def add_party_person(tx: AsyncConnection, request: pb.AddPartyPersonReques
 
 
 async def remove_party_person(tx: AsyncConnection, request: pb.RemovePartyPersonRequest, now: datetime) -> pb.Party:
-    """Raises: PartyNotFound, PersonNotFound, EtagMismatch, RateLimited."""
+    """Raises: PartyNotFound, PersonNotFound, EtagMismatch, TooManyStops."""
     party = await _lock(tx, request.party_id)
     person_id = normalize_person(request.person_id)
     person = await store.find_person(tx, request.party_id, person_id)
@@ -125,7 +125,7 @@ async def remove_party_person(tx: AsyncConnection, request: pb.RemovePartyPerson
 async def end_sessions(tx: AsyncConnection, request: pb.EndSessionsRequest, now: datetime) -> pb.EndSessionsResponse:
     """With the API keys that the person holds: whoever had the person's token may have made one, or a secret.
 
-    Raises: RateLimited.
+    Raises: TooManyStops.
     """
     person_id = normalize_person(request.person_id)
     await note_stop(tx, "END_SESSIONS", person_id, now)

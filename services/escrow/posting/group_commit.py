@@ -24,8 +24,8 @@ from services.chassis.process.loops import backoff_seconds
 from services.chassis.process.telemetry import current_traceparent, log
 from services.chassis.values.clock import Clock
 from services.chassis.values.errors import DomainError
-from services.chassis.values.refusals import RateLimited
 from services.escrow.domain.journal import LEGS_TOGETHER_MAX, NewEntry
+from services.escrow.domain.refusals import RateLimited
 from services.escrow.posting import booking
 from services.escrow.posting.booking import Outcome
 from services.escrow.posting.checks import Checks
@@ -100,7 +100,7 @@ class Poster:
 
     async def _wait_for(self, entries: Sequence[NewEntry]) -> list[Outcome]:
         if self._waiting_entries + len(entries) > self._waiting_max:
-            raise RateLimited("More postings are waiting than can be booked soon.", retry_after_seconds=1)
+            raise RateLimited("More postings are waiting than can be booked soon.")
         unit = _Unit(entries)
         self._waiting.append(unit)
         self._waiting_entries += len(entries)

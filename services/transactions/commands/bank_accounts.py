@@ -117,7 +117,7 @@ async def update_bank_account(
     Who wants an account that was added in a session that was ended adds it anew: nobody says its number here.
 
     Raises:
-        BankAccountNotFound, EtagMismatch, BankAccountNotUsable, RateLimited
+        BankAccountNotFound, EtagMismatch, BankAccountNotUsable, TooManyStops
     """
     before = await _lock_as_read(tx, request.bank_account_id, request.etag)
     after, named = check_bank_account(before, before.party_id, is_debit=True), request.update_mask.paths
@@ -164,7 +164,7 @@ async def leave_unconfirmed(tx: AsyncConnection, approval: Approval, why: str, n
 async def delete_bank_account(
     tx: AsyncConnection, request: pb.DeleteBankAccountRequest, now: datetime
 ) -> pb.BankAccount:
-    """Retires the account; a retired one stays as it is. Raises BankAccountNotFound, EtagMismatch, RateLimited."""
+    """Retires the account; a retired one stays as it is. Raises BankAccountNotFound, EtagMismatch, TooManyStops."""
     account = await _lock_as_read(tx, request.bank_account_id, request.etag)
     if account.status is not BankAccountStatus.DELETED:
         retired = replace(account, status=BankAccountStatus.DELETED, default_for_payouts=False)
@@ -175,7 +175,7 @@ async def delete_bank_account(
 
 
 async def _note_stop(tx: AsyncConnection, before: BankAccount, after: BankAccount, now: datetime) -> None:
-    """Whoever acts for the party stops what is its own as often as it pleases. Raises: RateLimited."""
+    """Whoever acts for the party stops what is its own as often as it pleases. Raises: TooManyStops."""
     if stops_payouts(before, after) and not await acts_for(tx, before.party_id):
         await note_stop(tx, "STOP_PAYOUTS", before.party_id, now, STOPS_WITHIN)
 

@@ -112,7 +112,7 @@ async def cancel_transaction(
 ) -> pb.Transaction:
     """Ends what no provider has taken; a cancelled one stays as it is.
 
-    Raises: EtagMismatch, IllegalStatusChange, RateLimited.
+    Raises: EtagMismatch, IllegalStatusChange, TooManyStops.
     """
     row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
     if row.status is not Status.CANCELLED:

@@ -67,7 +67,7 @@ async def cancel_distribution(
 ) -> pb.Distribution:
     """Ends what is not being paid; a cancelled one stays as it is.
 
-    Raises: EtagMismatch, IllegalStatusChange, RateLimited.
+    Raises: EtagMismatch, IllegalStatusChange, TooManyStops.
     """
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)

@@ -136,7 +136,7 @@ def _check_account(account: escrow_accounts_pb2.EscrowAccount | None, currency: 
 
 
 async def update_offering(tx: AsyncConnection, request: pb.UpdateOfferingRequest, now: datetime) -> pb.Offering:
-    """Changes the fields that the request's `update_mask` names. Raises RateLimited, and what the rules say."""
+    """Changes the fields that the request's `update_mask` names. Raises TooManyStops, and what the rules say."""
     offering = await lock_offering(tx, request.offering_id)
     check_etag(request.etag, offering.etag)
     named = set(request.update_mask.paths)
