@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -25,7 +25,7 @@ from services.chassis.values.times import write_time
 from services.escrow.commands import escrow_accounts, holds, journal_entries
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain import refusals
-from services.escrow.domain.account import Balance, EscrowAccount, Status
+from services.escrow.domain.account import Balance, EscrowAccount, Status, check_empty, may_end_hold, may_post
 from services.escrow.domain.beneficiaries import list_grown
 from services.escrow.domain.chart import DISTRIBUTABLE, Direction, LedgerAccount, line_of
 from services.escrow.domain.holds import Hold, HoldStatus
@@ -79,17 +79,17 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
 
 
 class _Preview(NamedTuple):
-    """What legs would do in an escrow account.
+    """What entries would do in an escrow account. Each is posted by itself, and any of them may be refused.
 
     Args:
-        effects: To what is posted on each ledger account.
-        obstacles: Why not all of them can be posted now.
-        beneficiary_party_ids: Who gains by them.
+        effects: To what is posted on each ledger account: by all that raise it, and by all that lower it.
+        shortages: Why not all of them can be posted now.
+        beneficiary_party_ids: Who gains by any of them.
     """
 
     account: EscrowAccount
     effects: tuple[Effect, ...]
-    obstacles: tuple[Explanation, ...]
+    shortages: tuple[Explanation, ...]
     beneficiary_party_ids: frozenset[str]
 
 
@@ -119,10 +119,7 @@ class _Details:
             for number, refusal in enumerate(wanted)
             if isinstance(refusal, DomainError)
         ]
-        # Each is posted by itself, and any of them may be refused: who gains by one gains, though together it may not.
-        grown = {account for entry in entries for account in list_grown(entry.legs)}
-        gaining = await self._list_gaining(request.escrow_account_id, grown)
-        return replace(details, beneficiary_party_ids=gaining, explanations=(*missing, *details.explanations))
+        return replace(details, explanations=(*missing, *details.explanations))
 
     async def _build(self, request: journal_pb.PostJournalEntryRequest) -> NewEntry:
         return await journal_entries.build_entry(
@@ -134,36 +131,35 @@ class _Details:
         )
 
     async def _describe_legs(self, summary: str, escrow_account_id: str, wanted: Sequence[NewEntry]) -> ApprovalDetails:
-        """What the entries do together to each ledger account, as far as it is posted."""
-        legs = [leg for entry in wanted for leg in entry.legs]
-        preview = await self._preview_legs(escrow_account_id, legs)
-        moved = sum(leg.amount_minor for leg in legs if leg.direction is Direction.DEBIT)
+        """What the entries do to each ledger account, as far as it is posted."""
+        preview = await self._preview(escrow_account_id, [entry.legs for entry in wanted])
+        debits = (leg.amount_minor for entry in wanted for leg in entry.legs if leg.direction is Direction.DEBIT)
         return ApprovalDetails(
             f"{summary} ({preview.account.display_name})",
             escrow_account_id,
             escrow_account_id,
-            amount=Money(moved, preview.account.currency),
+            amount=Money(sum(debits), preview.account.currency),
             beneficiary_party_ids=preview.beneficiary_party_ids,
             effects=preview.effects,
-            explanations=preview.obstacles,
+            explanations=(*_explain_status(preview.account, may_post), *preview.shortages),
         )
 
-    async def _preview_legs(self, escrow_account_id: str, legs: Sequence[Leg]) -> _Preview:
-        changes = _sum_changes(leg for leg in legs if leg.layer is Layer.POSTED)
+    async def _preview(self, escrow_account_id: str, entries: Sequence[Sequence[Leg]]) -> _Preview:
+        changes = _list_changes(entries)
+        touched = list(dict.fromkeys(each for each, _ in changes))
         async with self._dependencies.database.begin() as tx:
             account = await self._require_account(tx, escrow_account_id)
-            found = await account_store.list_balances(tx, escrow_account_id, list(changes)) if changes else []
-        balances = {balance.ledger_account: balance for balance in found}
-        effects, obstacles = list[Effect](), _explain_status(account)
-        for each, change in changes.items():
-            before = balances.get(each) or Balance(each, 0, 0, 0)
-            after = Money(before.posted_minor + change, account.currency)
-            effects.append(
-                Effect(each.kind.value, each.party_id or None, Money(before.posted_minor, account.currency), after)
-            )
-            obstacles += _explain_shortage(before, change, account.currency)
-        gaining = await self._list_gaining(escrow_account_id, list_grown(legs))
-        return _Preview(account, tuple(effects), tuple(obstacles), gaining)
+            found = await account_store.list_balances(tx, escrow_account_id, touched) if touched else []
+        balances = {each: Balance(each, 0, 0, 0) for each in touched} | {one.ledger_account: one for one in found}
+        effects, shortages = list[Effect](), list[Explanation]()
+        for each, change in changes:
+            before = Money(balances[each].posted_minor, account.currency)
+            after = Money(before.amount_minor + change, account.currency)
+            effects.append(Effect(each.kind.value, each.party_id or None, before, after))
+            shortages += _explain_shortage(balances[each], change, account.currency)
+        grown = {each for legs in entries for each in list_grown(legs)}
+        gaining = await self._list_gaining(escrow_account_id, grown)
+        return _Preview(account, tuple(effects), tuple(shortages), gaining)
 
     async def _list_gaining(self, escrow_account_id: str, credited: Collection[LedgerAccount]) -> frozenset[str]:
         database, distributions = self._dependencies.database, self._dependencies.peers.distributions
@@ -201,8 +197,11 @@ class _Details:
         return _describe_move("Unfreeze", account, Status.ACTIVE, gaining, ended)
 
     async def describe_closing(self, request: accounts_pb.CloseEscrowAccountRequest, now: datetime) -> ApprovalDetails:
-        account = await self._read_account(request.escrow_account_id)
-        return _describe_move("Close for good", account, Status.CLOSED, frozenset({account.sponsor_party_id}))
+        async with self._dependencies.database.begin() as tx:
+            account = await self._require_account(tx, request.escrow_account_id)
+            balances = await account_store.list_balances(tx, request.escrow_account_id)
+        details = _describe_move("Close for good", account, Status.CLOSED, frozenset({account.sponsor_party_id}))
+        return replace(details, explanations=_explain_balances(balances, account.currency))
 
     async def _read_account(self, escrow_account_id: str) -> EscrowAccount:
         async with self._dependencies.database.begin() as tx:
@@ -217,8 +216,7 @@ class _Details:
             read_ledger_account(request.to_ledger_account, "to_ledger_account"),
         )
         minor = request.amount.amount_minor if request.HasField("amount") else hold.amount_minor
-        legs = [debit(held, minor), credit(receiving, minor)]
-        preview = await self._preview_legs(request.escrow_account_id, legs)
+        preview = await self._preview(request.escrow_account_id, [[debit(held, minor), credit(receiving, minor)]])
         amount = Money(minor, preview.account.currency)
         return ApprovalDetails(
             f"Capture {amount} of a hold on {held}, for {receiving} ({preview.account.display_name})",
@@ -228,11 +226,12 @@ class _Details:
             makers=frozenset({hold.created_by}),
             beneficiary_party_ids=preview.beneficiary_party_ids,
             effects=preview.effects,
+            explanations=_explain_status(preview.account, may_end_hold),
         )
 
     async def describe_release(self, request: holds_pb.ReleaseHoldRequest, now: datetime) -> ApprovalDetails:
         hold = await self._require_hold(request.escrow_account_id, request.hold_id)
-        held = hold.ledger_account
+        account, held = await self._read_account(request.escrow_account_id), hold.ledger_account
         return ApprovalDetails(
             f"Release a hold of {hold.amount} on {held}",
             request.hold_id,
@@ -240,6 +239,7 @@ class _Details:
             amount=hold.amount,
             beneficiary_party_ids=await self._list_gaining(request.escrow_account_id, [held]),
             changes=(Change("status", hold.status, HoldStatus.RELEASED),),
+            explanations=_explain_status(account, may_end_hold),
         )
 
     async def _require_hold(self, escrow_account_id: str, hold_id: str) -> Hold:
@@ -271,11 +271,20 @@ def _describe_move(
     )
 
 
-def _explain_status(account: EscrowAccount) -> list[Explanation]:
-    if account.status is Status.ACTIVE:
-        return []
-    statement = f"The escrow account is {account.status.value}: nothing is posted in it."
-    return [Explanation(statement, f"ESCROW_ACCOUNT_{account.status.value}", source=_HOUSE)]
+def _explain_status(account: EscrowAccount, may: Callable[[Status], bool]) -> tuple[Explanation, ...]:
+    """Why it cannot be done now, where the status of the escrow account does not let it."""
+    if may(account.status):
+        return ()
+    operands = (("status", account.status.value),)
+    return (Explanation(f"The escrow account is {account.status.value}.", "ESCROW_ACTIVE", operands, _HOUSE),)
+
+
+def _explain_balances(balances: Iterable[Balance], currency: str) -> tuple[Explanation, ...]:
+    try:
+        check_empty(balances, currency)
+    except refusals.BalancesNotZero as refusal:
+        return (Explanation(refusal.message, refusal.reason, source=_HOUSE),)
+    return ()
 
 
 def _explain_shortage(balance: Balance, change: int, currency: str) -> list[Explanation]:
@@ -286,6 +295,16 @@ def _explain_shortage(balance: Balance, change: int, currency: str) -> list[Expl
     operands = (("available", Money(available, currency)), ("taken", Money(-change, currency)))
     statement = f"{balance.ledger_account} has {operands[0][1]} available, and {operands[1][1]} would be taken from it."
     return [Explanation(statement, refusals.InsufficientAvailableBalance.reason, operands, _HOUSE)]
+
+
+def _list_changes(entries: Iterable[Iterable[Leg]]) -> list[tuple[LedgerAccount, int]]:
+    """By how much each balance grows by all the entries that raise it, and shrinks by all that lower it."""
+    changes: dict[tuple[LedgerAccount, bool], int] = defaultdict(int)
+    for legs in entries:
+        for account, change in _sum_changes(leg for leg in legs if leg.layer is Layer.POSTED).items():
+            if change:
+                changes[account, change > 0] += change
+    return [(account, change) for (account, _), change in changes.items()]
 
 
 def _sum_changes(legs: Iterable[Leg]) -> dict[LedgerAccount, int]:
