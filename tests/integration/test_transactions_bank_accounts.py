@@ -161,6 +161,8 @@ async def test_one_person_keeps_a_party_from_its_accounts_so_often_and_another_o
     default, second, taken, waits = [await service.bank_account("inv-001") for _ in range(4)]
     other = await service.bank_account("inv-002")
     default, second = await service.confirm(default), await service.confirm(second)
+    own = await service.confirm(await service.bank_account("inv-001", principal=ADMIN))
+    shared, *slips = [await service.bank_account("inv-001", principal=ADMIN) for _ in range(4)]
 
     def retire(account: pb.BankAccount) -> tuple[str, object]:
         return "DeleteBankAccount", pb.DeleteBankAccountRequest(bank_account_id=account.bank_account_id)
@@ -168,9 +170,14 @@ async def test_one_person_keeps_a_party_from_its_accounts_so_often_and_another_o
     def change(account: pb.BankAccount, is_default: bool) -> tuple[str, object]:
         return "UpdateBankAccount", a_change(account, "default_for_payouts", default_for_payouts=is_default)
 
+    shared = await service.ask(INVESTOR, *change(shared, True))
+    await service.ask(ADMIN, *retire(slips[0]))  # nobody else made it, and nobody confirmed it
     await service.ask(ADMIN, *retire(taken))
+    await service.ask(ADMIN, *retire(slips[1]))
+    await service.ask(ADMIN, *change(await service.ask(ADMIN, *change(slips[2], True)), False))
     service.clock.advance(STOPS_WITHIN - timedelta(seconds=1))
-    for deed in (retire(waits), retire(default), change(default, False), change(second, True)):
+    retirements = [retire(account) for account in (waits, own, shared, default)]
+    for deed in (*retirements, change(default, False), change(second, True)):
         assert (await refused(service, *deed)).reason == "TOO_MANY_STOPS"
     await service.ask(ADMIN, "UpdateBankAccount", a_change(waits, "external_id", external_id="x"))
     await service.ask(ADMIN, *retire(other))

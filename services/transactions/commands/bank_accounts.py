@@ -176,7 +176,7 @@ async def delete_bank_account(
 
 async def _note_stop(tx: AsyncConnection, before: BankAccount, after: BankAccount, now: datetime) -> None:
     """Whoever acts for the party stops what is its own as often as it pleases. Raises: TooManyStops."""
-    if stops_payouts(before, after) and not await acts_for(tx, before.party_id):
+    if stops_payouts(before, after, current_principal().person) and not await acts_for(tx, before.party_id):
         await note_stop(tx, "STOP_PAYOUTS", before.party_id, now, STOPS_WITHIN)
 
 

@@ -80,8 +80,13 @@ def change_default(account: BankAccount, *, is_default: bool, person: str) -> Ba
     return replace(account, default_for_payouts=True, status=S.PENDING, confirmed_at=None, makers=makers)
 
 
-def stops_payouts(before: BankAccount, after: BankAccount) -> bool:
-    """Whether a person's change keeps money from going where it goes, or was to go once a second person says yes."""
+def stops_payouts(before: BankAccount, after: BankAccount, person: str) -> bool:
+    """Whether a person's change keeps money from going where it goes, or was to go once a second person says yes.
+
+    What waits and nobody else has made or changed is the person's own to take back: no money goes there.
+    """
+    if before.status is S.PENDING and before.makers == (person,):
+        return False
     if after.status is S.DELETED:
         return before.status in LIVE
     is_to_wait = before.status is S.ACTIVE and after.status is S.PENDING
