@@ -249,6 +249,29 @@ async def test_one_person_cancels_closings_of_others_so_often_by_edits(
     await edit("admin-4")
 
 
+async def test_who_asks_for_another_closing_ends_the_one_that_waits_openly_and_so_often(
+    service: DistributionsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The notary takes what was asked for last for what is wanted."""
+    monkeypatch.setattr(stops, "STOPS_MAX", 1)
+    offering, account = await full_offering(service), service.transactions.add_bank_account("sponsor-1")
+
+    async def ask_for_another(person: str) -> Approval:
+        elsewhere = opb.CloseOfferingRequest(offering_id=offering.offering_id, proceeds_bank_account_id=account)
+        return await service.ask(service.offerings.CloseOffering, elsewhere, person)
+
+    first, same = await ask_to_close(service, offering), await ask_to_close(service, offering, "admin-5")
+    other = await ask_for_another("admin-4")
+    ended = [await service.read_approval(each.approval_id) for each in (first, same)]
+    assert [(each.status, each.decided_by) for each in ended] == [(Approval.CANCELLED, "admin-4")] * 2
+    again = await ask_to_close(service, offering)
+    assert (await service.read_approval(other.approval_id)).status == Approval.CANCELLED
+    heard = len(service.compliance.said)
+    assert await refusal_of(ask_for_another("admin-4")) == "TOO_MANY_STOPS"
+    assert len(service.compliance.said) == heard, "what waits goes on"
+    assert (await service.grant(again)).status == Approval.EXECUTED
+
+
 async def test_escrow_is_told_who_has_committed_whether_they_have_paid_or_not(service: DistributionsHarness) -> None:
     client = DistributionsClient(Wire("escrow").open_channel(service.commitments))
     offering, other = await service.offering(150_00, maximum_amount=usd(200_00)), await service.offering(150_00)

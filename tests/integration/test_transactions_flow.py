@@ -243,7 +243,7 @@ async def test_an_ach_debit_is_not_confirmed_by_hand(service: TransactionsHarnes
     assert (await refused(service, CHECKER, "ConfirmTransaction", confirm)).reason == "PAYMENT_METHOD_NOT_SUPPORTED"
 
 
-async def test_one_person_cancels_payouts_to_a_party_so_often_and_another_still_does(
+async def test_one_person_cancels_transactions_of_a_party_so_often_and_another_still_does(
     service: TransactionsHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stops, "STOPS_MAX", 1)
@@ -255,6 +255,14 @@ async def test_one_person_cancels_payouts_to_a_party_so_often_and_another_still_
     assert (await service.ask(CHECKER, "CancelTransaction", second)).status == T.CANCELLED
     service.clock.advance(stops.STOPS_WITHIN)
     assert (await service.ask(ADMIN, "CancelTransaction", third)).status == T.CANCELLED
+    # And what a party pays in; but for what one ordered oneself.
+    wires = [await service.deposit_request(payment_method=T.WIRE, bank_account_id=None) for _ in range(4)]
+    makers = (CHECKER, ADMIN, ADMIN, CHECKER)
+    made = [await service.ask(by, "CreateTransaction", wire) for by, wire in zip(makers, wires, strict=True)]
+    cancels = [pb.CancelTransactionRequest(transaction_id=each.transaction_id) for each in made]
+    for cancel in cancels[:3]:
+        assert (await service.ask(ADMIN, "CancelTransaction", cancel)).status == T.CANCELLED
+    assert (await refused(service, ADMIN, "CancelTransaction", cancels[3])).reason == "TOO_MANY_STOPS"
 
 
 async def test_what_a_provider_has_taken_is_not_cancelled(service: TransactionsHarness) -> None:

@@ -16,6 +16,7 @@ from services.chassis.calls.sign_in import check_fresh_sign_in
 from services.chassis.data import outbox
 from services.chassis.data.approval_policy import decide_terms_of
 from services.chassis.data.locks import lock_name
+from services.chassis.data.stops import note_stop
 from services.chassis.process.telemetry import log
 from services.chassis.values.approval import (
     Approval,
@@ -177,6 +178,21 @@ class ApprovalEvents:
         for approval in waiting:
             await self._cancel(tx, approval, now)
         return waiting
+
+    async def cancel_others(
+        self, tx: AsyncConnection, kind: str, resource_id: str, content_hash: str, now: datetime
+    ) -> None:
+        """The caller asks for something else: what was asked for before about the resource, the notary takes for no
+        longer wanted. A row that somebody wrote past this service keeps nobody from asking.
+
+        Raises: TooManyStops: it was another person's, and the caller has done that too often.
+        """
+        found = await records.lock_readable(tx, current_principal().org_id, kind, resource_id, now)
+        others = [each for each in found if each.content_hash != content_hash]
+        if any(each.created_by != current_principal().person for each in others):
+            await note_stop(tx, f"REPLACE_{kind}", resource_id, now)
+        for each in others:
+            await self._cancel(tx, each, now)
 
     async def cancel_undoing(
         self,

@@ -101,9 +101,10 @@ class Approvals:
         done, kind = await self._rehearse(request), self._kind_of(request)
         details = await kind.describe(request, self._operations.clock.now())
         if self._witnessed and kind.name in self._witnessed and not (details.is_done or request.validate_only):
-            async with self._operations.database.begin() as tx:
-                await self._events.check_may_ask(tx, kind.name, details.resource_id, self._operations.clock.now())
-            content_hash = hash_content(self._write_content(kind, request, details))
+            content_hash, now = hash_content(self._write_content(kind, request, details)), self._operations.clock.now()
+            async with self._operations.database.begin_rehearsal() as tx:
+                await self._events.check_may_ask(tx, kind.name, details.resource_id, now)
+                await self._events.cancel_others(tx, kind.name, details.resource_id, content_hash, now)
             makers, gaining = details.makers, details.beneficiary_party_ids
             await self._witnessed.record_request(kind.name, details.resource_id, content_hash, makers, gaining)
         return done, details
@@ -126,6 +127,8 @@ class Approvals:
         content = self._write_content(kind, request, details)
         has_key = bool(keys_of(request))
         asked = await self._events.ask(tx, kind.name, content, details, now, has_key=has_key)
+        if self._witnessed and kind.name in self._witnessed:
+            await self._events.cancel_others(tx, kind.name, details.resource_id, asked.content_hash, now)
         return kind.answer_type(approval=messages.to_approval(asked, details, self.list_actions(asked, now)))
 
     async def witness(self, approval: Approval, rehearse: Callable[[], Awaitable[Any]]) -> None:

@@ -117,8 +117,9 @@ async def cancel_transaction(
     row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
     if row.status is not Status.CANCELLED:
         check_may_cancel(row)
-        if not row.is_debit and not await acts_for(tx, row.party_id):
-            await note_stop(tx, "CANCEL_PAYOUT", row.party_id, now)
+        is_own = row.is_debit and row.created_by == person
+        if not is_own and not await acts_for(tx, row.party_id):
+            await note_stop(tx, "CANCEL_TRANSACTION", row.party_id, now)
         await TRANSACTION_APPROVALS.cancel(tx, row.transaction_id, now)
         note = f"cancelled: {request.note}" if request.note else "cancelled"
         changes = {"next_attempt_at": None, "failure": None}
