@@ -195,7 +195,7 @@ class _Run:
         """On our own streams: on its copies a team has what consumers it likes."""
         known = known | {(copy.stream, copy.consumer) for copy in copies}
         for stream in (stream.name for stream in STREAMS):
-            for name in await streams.list_consumers(self._js, stream):
+            for name in await streams.fetch_consumer_names(self._js, stream):
                 if (stream, name) not in known:
                     self.report.drift.append(
                         f"consumer {stream}.{name} is there, and neither a service nor a team has it"
@@ -208,7 +208,7 @@ class _Run:
             known.setdefault(copy.team, set()).add(copy.stream)
         for account, names in known.items():
             js = self._client.jetstream(prefix=f"$JS.{account}.API", timeout=_API_SECONDS)
-            for name in await streams.list_streams(js):
+            for name in await streams.fetch_stream_names(js):
                 if name not in names:
                     self.report.drift.append(f"stream {account}.{name} is there, and is neither ours nor a copy")
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from realco.approvals.v1 import approvals_pb2
 from realco.compliance.v1 import notary_pb2
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
@@ -247,6 +248,28 @@ async def test_one_person_cancels_closings_of_others_so_often_by_edits(
         await edit("admin-3")
         await ask_to_close(service, offering)
     await edit("admin-4")
+
+
+async def test_who_takes_back_a_closing_takes_back_nothing_of_who_asked_for_the_same(
+    service: DistributionsHarness,
+) -> None:
+    offering = await full_offering(service)
+    first, same = await ask_to_close(service, offering), await ask_to_close(service, offering, "admin-5")
+    cancel = approvals_pb2.CancelApprovalRequest(approval_id=same.approval_id, etag=same.etag)
+    await service.call(service.approvals.CancelApproval, cancel, "admin-5")
+    assert (await service.grant(first)).status == Approval.EXECUTED
+
+
+async def test_a_closing_that_failed_is_asked_for_anew_by_all_who_asked_for_the_same(
+    service: DistributionsHarness,
+) -> None:
+    offering = await full_offering(service)
+    first, same = await ask_to_close(service, offering), await ask_to_close(service, offering, "admin-5")
+    service.escrow.balanced = False
+    assert (await service.grant(first)).status == Approval.FAILED
+    assert (await service.read_approval(same.approval_id)).status == Approval.CANCELLED
+    service.escrow.balanced = True
+    assert (await service.grant(await ask_to_close(service, offering, "admin-5"))).status == Approval.EXECUTED
 
 
 async def test_who_asks_for_another_closing_ends_the_one_that_waits_openly_and_so_often(

@@ -10,7 +10,7 @@ from realco.transactions.v1 import bank_accounts_pb2 as pb
 
 from services.chassis.values import approval_bounds, stops
 from services.chassis.values.errors import DomainError
-from services.transactions.domain.bank_accounts import STOPS_WITHIN
+from services.transactions.domain.bank_accounts import PAYOUT_STOPS_WITHIN
 from services.transactions.vault import SealedFor, Vault
 from tests.support.transactions import ADMIN, CHECKER, INVESTOR, ROUTING_NUMBER, TransactionsHarness
 
@@ -175,7 +175,7 @@ async def test_one_person_keeps_a_party_from_its_accounts_so_often_and_another_o
     await service.ask(ADMIN, *retire(taken))
     await service.ask(ADMIN, *retire(slips[1]))
     await service.ask(ADMIN, *change(await service.ask(ADMIN, *change(slips[2], True)), False))
-    service.clock.advance(STOPS_WITHIN - timedelta(seconds=1))
+    service.clock.advance(PAYOUT_STOPS_WITHIN - timedelta(seconds=1))
     retirements = [retire(account) for account in (waits, own, shared, default)]
     for deed in (*retirements, change(default, False), change(second, True)):
         assert (await refused(service, *deed)).reason == "TOO_MANY_STOPS"

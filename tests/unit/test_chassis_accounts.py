@@ -12,6 +12,7 @@ from realco.transactions.v1 import bank_accounts_pb2
 
 from services.chassis.values.accounts import check_bank_account, check_takes_money
 from services.chassis.values.errors import DomainError
+from services.escrow.domain.account import Status, may_post
 
 TAKEN = "taken"
 BANK_ACCOUNT_USES = {
@@ -67,6 +68,9 @@ def test_whether_money_may_move_in_an_escrow_account_follows_from_its_status(sta
     assert verdict_of(partial(check_takes_money, "esc_1", status)) == ESCROW_ACCOUNT_USES[status]
 
 
-def test_the_law_of_escrow_accounts_knows_each_status_that_escrow_says() -> None:
+def test_the_law_of_escrow_accounts_knows_each_status_that_escrow_says_and_says_the_same() -> None:
     said = {name for name, number in escrow_accounts_pb2.EscrowAccount.Status.items() if number}
     assert set(ESCROW_ACCOUNT_USES) == said | {"99"}
+    assert {name for name in said if may_post(Status(name))} == {
+        name for name, verdict in ESCROW_ACCOUNT_USES.items() if verdict == TAKEN
+    }

@@ -168,29 +168,26 @@ class ApprovalEvents:
             return await self.save(tx, after, now)
         return await self.save(tx, complete(after), now, due_at=due_at)
 
-    async def cancel_all(self, tx: AsyncConnection, kind: str, resource_id: str, now: datetime) -> list[Approval]:
-        """What they are about waits no more, or is not what it was: nobody decides any more.
-
-        Returns:
-            What waited.
-        """
-        waiting = await records.lock_pending(tx, current_principal().org_id, kind, resource_id, now)
-        for approval in waiting:
+    async def cancel_all(self, tx: AsyncConnection, kind: str, resource_id: str, now: datetime) -> None:
+        """What they are about waits no more, or is not what it was: nobody decides any more."""
+        for approval in await records.lock_pending(tx, current_principal().org_id, kind, resource_id, now):
             await self._cancel(tx, approval, now)
-        return waiting
 
-    async def cancel_others(
-        self, tx: AsyncConnection, kind: str, resource_id: str, content_hash: str, now: datetime
+    async def outdate(
+        self, tx: AsyncConnection, kind: str, resource_id: str, now: datetime, *, current_hash: str = ""
     ) -> None:
-        """The caller asks for something else: what was asked for before about the resource, the notary takes for no
-        longer wanted. A row that somebody wrote past this service keeps nobody from asking.
+        """By a deed of the caller alone, what was asked for before about the resource is wanted no longer. A row that
+        somebody wrote past this service keeps nobody from it.
+
+        Args:
+            current_hash: Of the content that goes on, if one does.
 
         Raises: TooManyStops: it was another person's, and the caller has done that too often.
         """
         found = await records.lock_readable(tx, current_principal().org_id, kind, resource_id, now)
-        others = [each for each in found if each.content_hash != content_hash]
+        others = [each for each in found if each.content_hash != current_hash]
         if any(each.created_by != current_principal().person for each in others):
-            await note_stop(tx, f"REPLACE_{kind}", resource_id, now)
+            await note_stop(tx, f"OUTDATE_{kind}", resource_id, now)
         for each in others:
             await self._cancel(tx, each, now)
 

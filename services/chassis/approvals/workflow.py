@@ -104,7 +104,7 @@ class Approvals:
             content_hash, now = hash_content(self._write_content(kind, request, details)), self._operations.clock.now()
             async with self._operations.database.begin_rehearsal() as tx:
                 await self._events.check_may_ask(tx, kind.name, details.resource_id, now)
-                await self._events.cancel_others(tx, kind.name, details.resource_id, content_hash, now)
+                await self._events.outdate(tx, kind.name, details.resource_id, now, current_hash=content_hash)
             makers, gaining = details.makers, details.beneficiary_party_ids
             await self._witnessed.record_request(kind.name, details.resource_id, content_hash, makers, gaining)
         return done, details
@@ -128,7 +128,8 @@ class Approvals:
         has_key = bool(keys_of(request))
         asked = await self._events.ask(tx, kind.name, content, details, now, has_key=has_key)
         if self._witnessed and kind.name in self._witnessed:
-            await self._events.cancel_others(tx, kind.name, details.resource_id, asked.content_hash, now)
+            # The notary takes what was asked for last for what is wanted.
+            await self._events.outdate(tx, kind.name, details.resource_id, now, current_hash=asked.content_hash)
         return kind.answer_type(approval=messages.to_approval(asked, details, self.list_actions(asked, now)))
 
     async def witness(self, approval: Approval, rehearse: Callable[[], Awaitable[Any]]) -> None:
@@ -148,7 +149,16 @@ class Approvals:
         """Has the notary hear that what was asked for is about to be taken back, or rejected, as `witness` does."""
         if self._witnessed and approval.kind in self._witnessed and approval.status is Status.PENDING:
             await rehearse()
-            await self._witnessed.record_withdrawal(approval.kind, approval.resource_id)
+            if not await self._is_wanted_by_others(approval):
+                await self._witnessed.record_withdrawal(approval.kind, approval.resource_id)
+
+    async def _is_wanted_by_others(self, approval: Approval) -> bool:
+        """Whether another person has asked for the same, and that waits."""
+        now = self._operations.clock.now()
+        async with self._operations.database.begin() as tx:
+            found = await records.lock_readable(tx, approval.org_id, approval.kind, approval.resource_id, now)
+        same = [each for each in found if each.content_hash == approval.content_hash]
+        return any(each.approval_id != approval.approval_id for each in same)
 
     async def ask_drift(self, approval: Approval, now: datetime) -> Drift:
         """Who made it and who gains from it by now. What it would do is still what it was when it was asked for: who
@@ -331,6 +341,10 @@ class Approvals:
             # Another worker was faster, and did the same under the same key.
             if current.status is not Status.APPROVED or current.epoch != done.epoch:
                 return current
+            if done.status is Status.FAILED and self._witnessed and done.kind in self._witnessed:
+                # For the notary it counts no longer, whoever asked for it: they ask anew.
+                same = (done.kind, done.resource_id, now, lambda each: each.content_hash == done.content_hash)
+                await self._events.cancel_undoing(tx, *same)
             return await self._events.save(tx, done, now)
 
     async def _end(self, tx: AsyncConnection, ended: Approval, why: str, now: datetime) -> Approval:

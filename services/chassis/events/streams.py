@@ -137,12 +137,12 @@ async def _fetch(js: JetStreamContext, question: str) -> dict[str, Any] | None:
     return answer
 
 
-async def list_streams(js: JetStreamContext) -> list[str]:
+async def fetch_stream_names(js: JetStreamContext) -> list[str]:
     """The names of all streams of the account."""
     return [str(name) for name in await _list(js, "STREAM.NAMES", "streams")]
 
 
-async def list_consumers(js: JetStreamContext, stream: str) -> list[str]:
+async def fetch_consumer_names(js: JetStreamContext, stream: str) -> list[str]:
     """The names of all consumers of a stream, durable or not; none where it is not there."""
     try:
         return [str(one["name"]) for one in await _list(js, f"CONSUMER.LIST.{stream}", "consumers")]

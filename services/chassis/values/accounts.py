@@ -11,17 +11,9 @@ from services.chassis.values.errors import Unavailable
 from services.chassis.values.refusals import (
     BankAccountNotFound,
     BankAccountNotUsable,
-    CurrencyMismatch,
     EscrowAccountClosed,
     EscrowAccountFrozen,
 )
-
-
-def check_currency(currency: str, expected: str, field: str | None = None) -> None:
-    """Raises CurrencyMismatch, which names the field that says `currency`."""
-    if currency != expected:
-        raise CurrencyMismatch(expected, field)
-
 
 # Statuses of an escrow account in which people may move money; winding down is moving it.
 _TAKES_MONEY = ("ACTIVE", "LIQUIDATING")

@@ -80,6 +80,12 @@ class CurrencyMismatch(DomainError):
         super().__init__(f"The amount must be in {expected}.", fields=fields, currency_code=expected)
 
 
+def check_currency(currency: str, expected: str, field: str | None = None) -> None:
+    """Raises CurrencyMismatch, which names the field that says `currency`."""
+    if currency != expected:
+        raise CurrencyMismatch(expected, field)
+
+
 class EscrowAccountFrozen(DomainError):
     """Nothing moves until it is unfrozen."""
 

@@ -90,17 +90,17 @@ def explain_destination(destination: Destination, party_id: str, now: datetime) 
     rule, bank_account_id, account = "BANK_ACCOUNT", destination.bank_account_id, destination.account
     if bank_account_id is None:
         return Explanation("No bank account is named: it goes to the party's default for payouts.", rule)
-    gate = _spell_gate(destination.takes_payouts(party_id))
+    takes = "takes payouts", "yes" if destination.takes_payouts(party_id) else "no"
     if account is None or account.party_id != party_id:
         statement = f"The party has no bank account {bank_account_id}: it will not be paid there."
-        return Explanation(statement, rule, (gate, ("bank account", bank_account_id)), _HOUSE)
+        return Explanation(statement, rule, (takes, ("bank account", bank_account_id)), _HOUSE)
     days = (now - account.added_at).days
     statement = (
         f"It goes to the account of {account.holder} that ends in {account.last4}, which is {account.status}"
         f" and was added {days} {'day' if days == 1 else 'days'} ago."
     )
     operands = (
-        gate,
+        takes,
         ("bank account", bank_account_id),
         ("status", account.status),
         ("added", f"{account.added_at:%Y-%m-%d}"),

@@ -9,7 +9,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.approvals import records
 from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.approval import Approval
 from services.distributions.messages import APPROVAL_EVENTS
 
 # What a person asks for by the RPC of this name.
@@ -25,13 +24,14 @@ DISTRIBUTION_APPROVALS = ResourceApprovals(
 )
 
 
-async def cancel_closings(tx: AsyncConnection, offering_id: str, now: datetime) -> list[Approval]:
-    """The offering is not what it was when somebody asked for its closing: they ask anew.
+async def cancel_closings(tx: AsyncConnection, offering_id: str, now: datetime) -> None:
+    """The offering closes no more."""
+    await APPROVAL_EVENTS.cancel_all(tx, CLOSE_OFFERING, offering_id, now)
 
-    Returns:
-        What waited.
-    """
-    return await APPROVAL_EVENTS.cancel_all(tx, CLOSE_OFFERING, offering_id, now)
+
+async def outdate_closings(tx: AsyncConnection, offering_id: str, now: datetime) -> None:
+    """The offering is not what it was when somebody asked for its closing: they ask anew. Raises: TooManyStops."""
+    await APPROVAL_EVENTS.outdate(tx, CLOSE_OFFERING, offering_id, now)
 
 
 async def read_shown_minor(tx: AsyncConnection, kind: str, resource_id: str) -> int:

@@ -14,7 +14,6 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data import outbox
 from services.chassis.process.telemetry import log
-from services.chassis.values.accounts import check_currency
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
 from services.chassis.values.invariant import invariant
@@ -25,6 +24,7 @@ from services.chassis.values.refusals import (
     EscrowAccountFrozen,
     EscrowAccountNotFound,
     IllegalStatusChange,
+    check_currency,
 )
 from services.escrow import actions, messages
 from services.escrow.domain import refusals

@@ -103,7 +103,7 @@ def may_change(status: Status) -> bool:
 
 def may_post(status: Status) -> bool:
     """Whether people and services may post; what the rails have done is booked in a frozen account, too."""
-    return status not in (Status.FROZEN, Status.CLOSED)
+    return status in (Status.ACTIVE, Status.LIQUIDATING)
 
 
 def may_place_hold(status: Status) -> bool:

@@ -27,7 +27,7 @@ from services.transactions.commands.approvals import BANK_ACCOUNT_APPROVALS, ask
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.bank_accounts import (
     LIVE,
-    STOPS_WITHIN,
+    PAYOUT_STOPS_WITHIN,
     BankAccount,
     BankAccountStatus,
     block,
@@ -177,7 +177,7 @@ async def delete_bank_account(
 async def _note_stop(tx: AsyncConnection, before: BankAccount, after: BankAccount, now: datetime) -> None:
     """Whoever acts for the party stops what is its own as often as it pleases. Raises: TooManyStops."""
     if stops_payouts(before, after, current_principal().person) and not await acts_for(tx, before.party_id):
-        await note_stop(tx, "STOP_PAYOUTS", before.party_id, now, STOPS_WITHIN)
+        await note_stop(tx, "STOP_PAYOUTS", before.party_id, now, PAYOUT_STOPS_WITHIN)
 
 
 async def block_bank_account(

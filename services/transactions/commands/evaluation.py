@@ -54,7 +54,7 @@ async def evaluate_transactions(dependencies: Dependencies, rows: Sequence[Trans
     peers = dependencies.peers
     results = await peers.compliance.batch_evaluate_transactions([build_item(row) for row in rows])
     evaluated = list(zip(rows, results, strict=True))
-    waiting = [row for row, result in evaluated if _find_approval_reason(row, result) is not None]
+    waiting = [row for row, result in evaluated if _find_approval_reason(row.approval_reason, result) is not None]
     gaining = await _ask_who_gains(waiting, peers)
     unknown = {row.transaction_id for row in waiting} - gaining.keys()
     return [
@@ -65,14 +65,18 @@ async def evaluate_transactions(dependencies: Dependencies, rows: Sequence[Trans
     ]
 
 
-def _find_approval_reason(row: Transaction, result: EvaluationResult) -> str | None:
-    """Why somebody approves it; None where nobody does."""
+def _find_approval_reason(own: str | None, result: EvaluationResult) -> str | None:
+    """Why somebody approves it; None where nobody does.
+
+    Args:
+        own: Why, whatever compliance says.
+    """
     check = result.compliance_check
     if result.HasField("failure"):
         return None
     if check.status == _C.MANUAL_REVIEW:
-        return "; ".join(filter(None, (check.explanation.statement, row.approval_reason)))
-    return row.approval_reason or None if check.status == _C.PASSED else None
+        return "; ".join(filter(None, (check.explanation.statement, own)))
+    return own or None if check.status == _C.PASSED else None
 
 
 async def _ask_who_gains(rows: Sequence[Transaction], peers: Peers) -> dict[str, Collection[str]]:
@@ -141,10 +145,10 @@ async def _rehearse(
         return answer
     if result.HasField("failure"):
         raise _to_refusal(from_failure(result.failure))
-    status, reason = result.compliance_check.status, choose_approval_reason(request, current_principal())
-    if status in (_C.MANUAL_REVIEW, _C.PASSED):
-        is_queued = status == _C.PASSED and reason is None
-        answer.status = pb.Transaction.QUEUED if is_queued else pb.Transaction.PENDING_APPROVAL
+    if _find_approval_reason(choose_approval_reason(request, current_principal()), result) is not None:
+        answer.status = pb.Transaction.PENDING_APPROVAL
+    elif result.compliance_check.status == _C.PASSED:
+        answer.status = pb.Transaction.QUEUED
     return answer
 
 
@@ -184,7 +188,7 @@ async def apply_decisions(
         if result.HasField("failure"):
             refusal = await _refuse(tx, row, from_failure(result.failure), now)
             answers[row.transaction_id] = partial(_answer_refusal, refusal)
-        elif (reason := _find_approval_reason(row, result)) is not None:
+        elif (reason := _find_approval_reason(row.approval_reason, result)) is not None:
             reviewed[reason].append(row)
         elif result.compliance_check.status == _C.PASSED:
             passed.append(row)

@@ -11,10 +11,10 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.wire import from_enum, from_timestamp
-from services.chassis.values.accounts import check_currency, check_takes_money
+from services.chassis.values.accounts import check_takes_money
 from services.chassis.values.errors import DomainError
 from services.chassis.values.money import Money
-from services.chassis.values.refusals import EscrowAccountNotFound, InvestmentNotFound, OfferingNotOpen
+from services.chassis.values.refusals import EscrowAccountNotFound, InvestmentNotFound, OfferingNotOpen, check_currency
 from services.transactions.clients import Peers
 from services.transactions.domain.refusals import CommitmentExceeded, EscrowAccountMismatch, InvestmentNotPending
 from services.transactions.domain.transaction import Transaction

@@ -14,7 +14,7 @@ from services.chassis.values.moves import Moves
 # Whoever owns an account hears that it was confirmed, and has a day to say that it is not theirs. A house rule.
 COOL_DOWN = timedelta(hours=24)
 # So long counts, for whoever stopped payouts to a party alone, that they did: one more account takes a day each time.
-STOPS_WITHIN = timedelta(days=30)
+PAYOUT_STOPS_WITHIN = timedelta(days=30)
 
 
 class BankAccountStatus(StrEnum):

@@ -19,11 +19,15 @@ from realco.type.v1.money_pb2 import Money
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_failure
 from services.chassis.data.once import IdempotencyKeyReused
-from services.chassis.values.accounts import check_currency
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import make_failure
 from services.chassis.values.ids import new_id
-from services.chassis.values.refusals import EscrowAccountClosed, EscrowAccountFrozen, EscrowAccountNotFound
+from services.chassis.values.refusals import (
+    EscrowAccountClosed,
+    EscrowAccountFrozen,
+    EscrowAccountNotFound,
+    check_currency,
+)
 from services.escrow.domain import refusals
 from services.escrow.domain.beneficiaries import Beneficiaries
 from services.escrow.domain.chart import Direction, LedgerAccountKind, line_of

@@ -12,10 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_date
 from services.chassis.data.stops import note_stop
-from services.chassis.values.accounts import check_currency
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
+from services.chassis.values.refusals import check_currency
 from services.distributions.actions import answer_distribution
 from services.distributions.commands.raises.offerings import PLANS_END
 from services.distributions.domain.distribution import Allocation, Distribution, check_may_cancel

@@ -10,11 +10,10 @@ from realco.distributions.v1 import offerings_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.values.accounts import check_currency
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
-from services.chassis.values.refusals import InvestmentNotFound, PartyNotFound
+from services.chassis.values.refusals import InvestmentNotFound, PartyNotFound, check_currency
 from services.distributions.actions import answer_investment
 from services.distributions.commands.raises import refunds
 from services.distributions.domain.investment import (

@@ -14,19 +14,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_enum, from_timestamp
-from services.chassis.data.stops import note_stop
-from services.chassis.values.accounts import check_currency, check_takes_money
+from services.chassis.values.accounts import check_takes_money
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
-from services.chassis.values.refusals import EscrowAccountNotFound, PartyNotFound
+from services.chassis.values.refusals import EscrowAccountNotFound, PartyNotFound, check_currency
 from services.distributions.actions import answer_offering
 from services.distributions.domain.closing import find_earliest_early_close
 from services.distributions.domain.offering import Exemption, Offering, check_open
 from services.distributions.domain.refusals import EscrowAccountInUse, SponsorMismatch, TermsFixed, TermsInvalid
 from services.distributions.domain.terms import Terms
 from services.distributions.messages import read_terms
-from services.distributions.store.approvals import cancel_closings
+from services.distributions.store.approvals import outdate_closings
 from services.distributions.store.investments import has_investments
 from services.distributions.store.offerings import insert_offering, lock_offering, save_offering
 
@@ -160,9 +159,7 @@ async def update_offering(tx: AsyncConnection, request: pb.UpdateOfferingRequest
     if (changed.deadline_at, changed.terms) != (offering.deadline_at, offering.terms):
         person = current_principal().person
         changed = replace(changed, makers=changed.makers | {person})
-        waited = await cancel_closings(tx, offering.offering_id, now)
-        if any(each.created_by != person for each in waited):
-            await note_stop(tx, "CANCEL_CLOSING", offering.offering_id, now)
+        await outdate_closings(tx, offering.offering_id, now)
     return answer_offering(await save_offering(tx, offering, changed, events.OfferingUpdated(), now), now)
 
 
