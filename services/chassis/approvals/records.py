@@ -82,6 +82,14 @@ async def lock_readable(tx: AsyncConnection, org_id: str, kind: str, resource_id
     return [each for each in keep_readable(tx, rows) if each.status is Status.PENDING]
 
 
+async def lock_same(tx: AsyncConnection, approval: Approval, now: datetime) -> list[Approval]:
+    """What others asked for about the resource with the same content, and that waits; without what somebody wrote past
+    this service."""
+    found = await lock_readable(tx, approval.org_id, approval.kind, approval.resource_id, now)
+    same = (each for each in found if each.content_hash == approval.content_hash)
+    return [each for each in same if each.approval_id != approval.approval_id]
+
+
 async def find_pending_about(
     tx: AsyncConnection, org_id: str, kind: str, resource_id: str, now: datetime
 ) -> Approval | None:

@@ -19,8 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.access import find_rpc
 from services.chassis.calls.approval_kinds import name_kind
+from services.chassis.calls.auth import Principal
 from services.chassis.data.operations import Operations
-from services.chassis.values.approval import ApprovalDetails
+from services.chassis.values.approval import SUBJECT, Approval, ApprovalDetails
 
 Request = TypeVar("Request", bound=Message)
 Execute = Callable[[Request], Awaitable[Message]]
@@ -96,3 +97,14 @@ def _find_done(answer_type: type[Message]) -> str:
     approval = approval_pb2.Approval.DESCRIPTOR
     [done] = [field.name for field in answer_type.DESCRIPTOR.fields if field.message_type is not approval]
     return done
+
+
+def maker_of(approval: Approval) -> Principal:
+    """In whose name it is done. No token has this subject, and no other approval: nobody else uses the deed's keys."""
+    return Principal(
+        f"{SUBJECT}/{approval.approval_id}",
+        approval.created_role,
+        approval.org_id,
+        on_behalf_of=approval.created_by,
+        asked_in=approval.session,
+    )

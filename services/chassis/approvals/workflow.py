@@ -24,15 +24,14 @@ from services.chassis.approvals import messages, records
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.lapses import Drift
 from services.chassis.approvals.notary import Witnessed
-from services.chassis.approvals.requests import RequestKind, build_answer, find_result_id, name_kind_of
+from services.chassis.approvals.requests import RequestKind, build_answer, find_result_id, maker_of, name_kind_of
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.calls.access import Rule, find_rpc, rule_of
-from services.chassis.calls.auth import Principal, acting_as, current_principal
+from services.chassis.calls.auth import acting_as, current_principal
 from services.chassis.data.leases import due_in
 from services.chassis.data.once import is_decision, keys_of, was_decided
 from services.chassis.data.operations import Operations
 from services.chassis.values.approval import (
-    SUBJECT,
     Approval,
     ApprovalDetails,
     ApprovalFacts,
@@ -149,16 +148,10 @@ class Approvals:
         """Has the notary hear that what was asked for is about to be taken back, or rejected, as `witness` does."""
         if self._witnessed and approval.kind in self._witnessed and approval.status is Status.PENDING:
             await rehearse()
-            if not await self._is_wanted_by_others(approval):
+            async with self._operations.database.begin() as tx:
+                same = await records.lock_same(tx, approval, self._operations.clock.now())
+            if not same:  # else another person wants it still
                 await self._witnessed.record_withdrawal(approval.kind, approval.resource_id)
-
-    async def _is_wanted_by_others(self, approval: Approval) -> bool:
-        """Whether another person has asked for the same, and that waits."""
-        now = self._operations.clock.now()
-        async with self._operations.database.begin() as tx:
-            found = await records.lock_readable(tx, approval.org_id, approval.kind, approval.resource_id, now)
-        same = [each for each in found if each.content_hash == approval.content_hash]
-        return any(each.approval_id != approval.approval_id for each in same)
 
     async def ask_drift(self, approval: Approval, now: datetime) -> Drift:
         """Who made it and who gains from it by now. What it would do is still what it was when it was asked for: who
@@ -196,7 +189,7 @@ class Approvals:
     async def rehearse(self, approved: Approval) -> None:
         """Whether it could be done now. Raises DomainError as the deed would."""
         if approved.kind in self._requests:
-            with acting_as(_maker_of(approved)):
+            with acting_as(maker_of(approved)):
                 await self._rehearse(self._read_request(approved))
 
     def _read_request(self, approval: Approval) -> Any:
@@ -316,7 +309,7 @@ class Approvals:
         """
         kind = self._requests[approved.kind]
         request = self._read_request(approved)
-        with acting_as(_maker_of(approved)):
+        with acting_as(maker_of(approved)):
             try:
                 check_content(approved, hash_content(approved.content))  # the row is still the one that was decided on
                 # What a crash left done is done. What is not may have become something else since the yes.
@@ -395,17 +388,6 @@ class Approvals:
 
 def _begin_execution(approved: Approval) -> Approval:
     return replace(approved, epoch=approved.epoch + 1)
-
-
-def _maker_of(approval: Approval) -> Principal:
-    """In whose name it is done. No token has this subject, and no other approval: nobody else uses the deed's keys."""
-    return Principal(
-        f"{SUBJECT}/{approval.approval_id}",
-        approval.created_role,
-        approval.org_id,
-        on_behalf_of=approval.created_by,
-        asked_in=approval.session,
-    )
 
 
 def _may_pass(refusal: DomainError) -> bool:

@@ -22,8 +22,8 @@ from services.transactions.actions import answer_transaction
 from services.transactions.commands.approvals import TRANSACTION_APPROVALS, find_approval
 from services.transactions.commands.beneficiaries import list_approval_beneficiaries, list_beneficiaries
 from services.transactions.commands.inflow import Inflow, InflowVerdict, ask_about_inflow, check_commitment
+from services.transactions.commands.settlement import record_settlement
 from services.transactions.dependencies import Dependencies
-from services.transactions.domain import schedule
 from services.transactions.domain.decisions import (
     check_may_approve,
     check_may_cancel,
@@ -33,7 +33,7 @@ from services.transactions.domain.decisions import (
 )
 from services.transactions.domain.refusals import TransactionNotFound
 from services.transactions.domain.states import Status
-from services.transactions.domain.transaction import FINAL, Transaction
+from services.transactions.domain.transaction import Transaction
 from services.transactions.store import bank_accounts
 from services.transactions.store import transactions as store
 
@@ -162,29 +162,16 @@ async def confirm_transaction(
     check_beneficiary(facts.beneficiary_party_ids, facts.parties)
     if facts.maker_session_ended:
         raise MakerSessionEnded()
-    return_risk_end_at = schedule.compute_return_risk_end(now, row.rail, is_debit=row.is_debit)
-    final_at = schedule.compute_final_at(now, row.rail, is_debit=row.is_debit)
-    what_is_left: dict[str, object] = {"finality": FINAL}
-    if final_at > now:
-        next_look_at = schedule.compute_next_look(now, row.rail, now, return_risk_end_at, final_at)
-        what_is_left = {"due_ms": 0, "next_look_at": next_look_at}
-    row = await store.save_move(
+    row = await record_settlement(
         tx,
         row,
-        Status.SETTLED,
+        now,
+        now,
         actor=person,
-        now=now,
         note=f"the bank confirms it: {request.bank_reference}",
         bank_reference=request.bank_reference,
         confirmed_by=person,
-        settled_at=now,
-        return_risk_end_at=return_risk_end_at,
-        final_at=final_at,
-        **what_is_left,
     )
-    if return_risk_end_at is None:
-        note = "it cannot be taken back"
-        row = await store.save_move(tx, row, Status.COMPLETED, actor=person, now=now, note=note, **what_is_left)
     return answer_transaction(row, now)
 
 

@@ -7,6 +7,7 @@ has the payment, so repeated and reordered webhooks have the same result (reliab
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -18,7 +19,7 @@ from services.transactions.domain import schedule
 from services.transactions.domain.payments import Payment, PaymentStatus, find_difference, is_contradiction, list_moves
 from services.transactions.domain.returns import NETWORK_CODE, find_return_code, may_represent, spell_failure
 from services.transactions.domain.states import Status
-from services.transactions.domain.transaction import Transaction
+from services.transactions.domain.transaction import FINAL, Transaction
 from services.transactions.store import provider_payments
 from services.transactions.store import transactions as store
 
@@ -51,7 +52,7 @@ async def follow_payment(tx: AsyncConnection, row: Transaction, payment: Payment
             case Status.PENDING_SETTLEMENT:
                 row = await _record_submission(tx, row, payment, now)
             case Status.SETTLED:
-                row = await _record_settlement(tx, row, at, now)
+                row = await record_settlement(tx, row, at, now)
             case Status.RETURNED:
                 row = await _record_return(tx, row, payment, at, now)
             case Status.FAILED:
@@ -77,27 +78,33 @@ async def _record_submission(tx: AsyncConnection, row: Transaction, payment: Pay
     )
 
 
-async def _record_settlement(tx: AsyncConnection, row: Transaction, at: datetime, now: datetime) -> Transaction:
+async def record_settlement(
+    tx: AsyncConnection,
+    row: Transaction,
+    at: datetime,
+    now: datetime,
+    *,
+    actor: str = ACTOR,
+    note: str = "the money arrived",
+    **changes: Any,
+) -> Transaction:
+    """SETTLED; and COMPLETED at once where nothing is at risk. By time alone only what a person confirmed is FINAL.
+
+    Args:
+        at: When it arrived.
+    """
     return_risk_end_at = schedule.compute_return_risk_end(at, row.rail, is_debit=row.is_debit)
     final_at = schedule.compute_final_at(at, row.rail, is_debit=row.is_debit)
-    next_look_at = schedule.compute_next_look(now, row.rail, at, return_risk_end_at, final_at)
-    row = await store.save_move(
-        tx,
-        row,
-        Status.SETTLED,
-        actor=ACTOR,
-        now=now,
-        note="the money arrived",
-        due_ms=0,
-        settled_at=at,
-        return_risk_end_at=return_risk_end_at,
-        final_at=final_at,
-        next_look_at=next_look_at,
-    )
-    if row.is_debit:
+    if row.rail.is_confirmed_by_a_person and final_at <= now:
+        left: dict[str, Any] = {"finality": FINAL}
+    else:
+        next_look_at = schedule.compute_next_look(now, row.rail, at, return_risk_end_at, final_at)
+        left = {"due_ms": 0, "next_look_at": next_look_at}
+    times = {"settled_at": at, "return_risk_end_at": return_risk_end_at, "final_at": final_at}
+    row = await store.save_move(tx, row, Status.SETTLED, actor=actor, now=now, note=note, **times, **changes, **left)
+    if return_risk_end_at is not None:
         return row
-    note, looks = "a payout has no return risk", {"due_ms": 0, "next_look_at": next_look_at}
-    return await store.save_move(tx, row, Status.COMPLETED, actor=ACTOR, now=now, note=note, **looks)
+    return await store.save_move(tx, row, Status.COMPLETED, actor=actor, now=now, note="it has no return risk", **left)
 
 
 async def _record_return(
