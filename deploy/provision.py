@@ -3,7 +3,8 @@
 - What should be there is derived from the services' own SUBSCRIPTIONS and from the teams' file.
 - Missing ones are made, differing ones made as they should be, and then the server's answer is compared field by field:
   what still differs is reported as drift, and so is what has no place: a consumer of our streams, durable or not, that
-  no service and no copy has, and a stream that is neither ours nor a copy. `--check` only compares.
+  no service and no copy has, and a stream that is neither ours nor a copy. Of consumers that deliver for another stream
+  (`direct`) the server tells nobody: they reach what copies hear, and nothing else. `--check` only compares.
 - A consumer is never bent back where events may have passed it: it is made anew, and begins after what its service says
   it has handled, not where the wrong one had got to. The service's inbox drops what comes twice.
 - Streams of events are neither emptied nor removed. A team's copy is made anew when it may hear something else.

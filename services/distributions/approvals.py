@@ -155,7 +155,7 @@ class _Details:
         check_may_resend_proceeds(offering)
         last = require_present(last, "proceeds that failed were asked for")
         destination = await ask_proceeds_destination(self._dependencies, request)
-        account = explain_destination(destination, offering.sponsor_party_id, now)
+        to, account = destination.bank_account_id, explain_destination(destination, offering.sponsor_party_id, now)
         return ApprovalDetails(
             f"Pay the proceeds of {offering.display_name} again",
             offering.offering_id,
@@ -163,7 +163,7 @@ class _Details:
             amount=Money(last.amount_minor, offering.currency),
             makers=offering.makers,
             beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
-            changes=_list_account_changes(offering, destination.bank_account_id),
+            changes=(*_list_account_changes(offering, to), *_name_account(to)),
             explanations=(*explain_failure(offering.proceeds_failure), account),
             effects=await self._list_effects(offering, last.amount_minor, _out_of("ISSUER_PROCEEDS")),
         )
@@ -225,7 +225,7 @@ class _Details:
             offering.offering_id,
             amount=amount,
             beneficiary_party_ids=frozenset({investment.party_id}),
-            changes=(Change("bank_account_id", None, to),) if to else (),
+            changes=_name_account(to),
             explanations=(*explain_failure(investment.refund_failure), *account),
             effects=await self._list_effects(offering, minor, _out_of("SUBSCRIPTION")),
         )
@@ -249,7 +249,7 @@ class _Details:
             offering.offering_id,
             amount=amount,
             beneficiary_party_ids=frozenset({allocation.party_id}),
-            changes=(Change("bank_account_id", None, to),) if to else (),
+            changes=_name_account(to),
             explanations=(explain_attempt(allocation), account),
             effects=await self._list_effects(offering, minor, _out_of("PAYABLE")),
         )
@@ -302,6 +302,11 @@ def _list_account_changes(offering: Offering, to: str | None) -> tuple[Change, .
     """Where the proceeds go, if elsewhere than before."""
     before = offering.proceeds_bank_account_id
     return () if to == before else (Change("proceeds_bank_account_id", before, to),)
+
+
+def _name_account(to: str | None) -> tuple[Change, ...]:
+    """Where it is paid, as far as it is known. If it is another account by the time of the yes, it is another deed."""
+    return (Change("bank_account_id", None, to),) if to else ()
 
 
 def _out_of(kind: str) -> dict[str, int]:

@@ -146,6 +146,25 @@ async def test_who_named_the_account_of_the_proceeds_does_not_approve_that_they_
     assert service.wire.persons["BatchCreatePayouts"] == "admin-3", "on behalf of who asked for it now"
 
 
+async def test_proceeds_are_sent_again_to_the_account_that_was_read_and_to_no_other(
+    service: DistributionsHarness,
+) -> None:
+    offering, read = await full_offering(service), service.transactions.add_bank_account("sponsor-1")
+    request = opb.CloseOfferingRequest(offering_id=offering.offering_id, proceeds_bank_account_id=read)
+    await service.call(service.offerings.CloseOffering, request, "namer")
+    await service.work()
+    await service.deliver(fail_payout(service.transactions.newest("sponsor-1")))
+    resend = opb.ResendProceedsRequest(offering_id=offering.offering_id)
+    waits = await service.ask(service.offerings.ResendProceeds, resend, "admin-3")
+    assert [(one.field, one.after) for one in waits.changes] == [("bank_account_id", read)]
+    other = service.transactions.add_bank_account("sponsor-1")
+    resend = opb.ResendProceedsRequest(offering_id=offering.offering_id, bank_account_id=other)
+    await service.grant(await service.ask(service.offerings.ResendProceeds, resend, "admin-4"))
+    await service.work()
+    await service.deliver(fail_payout(service.transactions.newest("sponsor-1")))
+    assert await refusal_of(service.grant(waits)) == "CONTENT_OUTDATED"
+
+
 async def test_staff_sends_a_refund_again_together_and_an_investor_its_own_at_once(
     service: DistributionsHarness,
 ) -> None:

@@ -129,6 +129,9 @@ async def test_one_person_freezes_an_account_so_often_and_another_still_does(esc
     request.escrow_account_id = account
     for _ in (1, 2):  # the second changes nothing
         await escrow.freeze(account)
+    assert (await escrow.call("FreezeEscrowAccount", request)).freeze_note == "a court order"  # no more does the third
+    unfreeze = accounts_pb.UnfreezeEscrowAccountRequest(escrow_account_id=account, idempotency_key=key())
+    await escrow.ask("UnfreezeEscrowAccount", unfreeze, dataclasses.replace(escrow.admin, subject="admin-3"))
     assert (await refusal(escrow.call("FreezeEscrowAccount", request)))[0] == "TOO_MANY_STOPS"
     await escrow.unfreeze(account)
     assert (await refusal(escrow.freeze(account)))[0] == "TOO_MANY_STOPS"

@@ -198,15 +198,20 @@ class ApprovalEvents:
         resource_id: str,
         now: datetime,
         would_undo: Callable[[Approval], bool] = lambda _: True,
-    ) -> None:
+    ) -> list[Approval]:
         """The caller takes something away: what was asked for before, and would give it back, is asked for anew.
 
         A row that somebody wrote past this service stops nobody from taking it away. If it is ours after all, its
         content is another one by now, so no yes counts.
+
+        Returns:
+            What waited.
         """
-        for approval in await records.lock_readable(tx, current_principal().org_id, kind, resource_id, now):
-            if would_undo(approval):
-                await self._cancel(tx, approval, now)
+        found = await records.lock_readable(tx, current_principal().org_id, kind, resource_id, now)
+        waiting = [each for each in found if would_undo(each)]
+        for approval in waiting:
+            await self._cancel(tx, approval, now)
+        return waiting
 
     async def _cancel(self, tx: AsyncConnection, approval: Approval, now: datetime) -> None:
         over = approval.status_at(now) is Status.EXPIRED

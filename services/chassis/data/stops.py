@@ -18,6 +18,7 @@ from services.chassis.values.ids import new_id
 from services.chassis.values.stops import STOPS_WITHIN, check_may_stop
 
 _c = stops.c
+_LOOKED_AT_MAX = 100
 
 
 async def note_stop(
@@ -25,7 +26,7 @@ async def note_stop(
 ) -> None:
     """The caller stops something of others alone.
 
-    A row that somebody wrote past this service keeps nobody from it.
+    A row that somebody wrote past this service keeps nobody from it, nor do many: the latest are looked at.
 
     Args:
         deed: What the caller does.
@@ -37,7 +38,8 @@ async def note_stop(
     mine = {"person_id": current_principal().person, "deed": deed, "about": about}
     # One after the other: of those that come at once none knows of the others.
     await lock_name(tx, "stops", *mine.values())
-    found = sa.select(stops).where(is_mine(stops), _c.stopped_at > now - within).filter_by(**mine)
+    found = sa.select(stops).where(is_mine(stops), _c.stopped_at > now - within, _c.stopped_at <= now).filter_by(**mine)
+    found = found.order_by(_c.stopped_at.desc()).limit(_LOOKED_AT_MAX)
     check_may_stop((row.stopped_at for row in keep_sealed(tx, stops, await tx.execute(found))), now, within)
     this = {"stop_id": new_id("stop"), **mine, "stopped_at": now}
     await insert_many(tx, stops, [seal_columns(tx, stops, this)])

@@ -143,7 +143,7 @@ async def fetch_stream_names(js: JetStreamContext) -> list[str]:
 
 
 async def fetch_consumer_names(js: JetStreamContext, stream: str) -> list[str]:
-    """The names of all consumers of a stream, durable or not; none where it is not there."""
+    """The names of all consumers of a stream that the server tells of, durable or not; none where it is not there."""
     try:
         return [str(one["name"]) for one in await _list(js, f"CONSUMER.LIST.{stream}", "consumers")]
     except NotFoundError:

@@ -98,8 +98,9 @@ async def freeze_escrow_account(
     account = await _lock(tx, request)
     person = current_principal().person
     if not is_frozen_so(account, request.note, person):
-        await note_stop(tx, "FREEZE_ESCROW_ACCOUNT", account.escrow_account_id, now)
-        await messages.APPROVAL_EVENTS.cancel_undoing(tx, _UNFREEZE, account.escrow_account_id, now)
+        waited = await messages.APPROVAL_EVENTS.cancel_undoing(tx, _UNFREEZE, account.escrow_account_id, now)
+        if waited or account.status is not Status.FROZEN:
+            await note_stop(tx, "FREEZE_ESCROW_ACCOUNT", account.escrow_account_id, now)
     return await _move(tx, account, freeze(account, request.note, person, now), now)
 
 
