@@ -124,14 +124,20 @@ async def test_who_may_approve_a_closing(service: DistributionsHarness, person: 
         assert await refusal_of(service.grant(approval, person)) == verdict
 
 
-async def test_who_named_the_account_of_the_proceeds_does_not_approve_that_they_are_paid_there_again(
-    service: DistributionsHarness,
-) -> None:
+async def offering_whose_proceeds_failed(service: DistributionsHarness) -> tuple[opb.Offering, str]:
+    """Closed by "namer", and the bank account that they were to go to."""
     offering, account = await full_offering(service), service.transactions.add_bank_account("sponsor-1")
     request = opb.CloseOfferingRequest(offering_id=offering.offering_id, proceeds_bank_account_id=account)
     await service.call(service.offerings.CloseOffering, request, "namer")
     await service.work()
     await service.deliver(fail_payout(service.transactions.newest("sponsor-1")))
+    return offering, account
+
+
+async def test_who_named_the_account_of_the_proceeds_does_not_approve_that_they_are_paid_there_again(
+    service: DistributionsHarness,
+) -> None:
+    offering, _ = await offering_whose_proceeds_failed(service)
     resend = opb.ResendProceedsRequest(offering_id=offering.offering_id)
     again = await service.ask(service.offerings.ResendProceeds, resend, "admin-3")
     assert {fact.rule: fact.statement for fact in again.explanations} == {
@@ -149,11 +155,7 @@ async def test_who_named_the_account_of_the_proceeds_does_not_approve_that_they_
 async def test_proceeds_are_sent_again_to_the_account_that_was_read_and_to_no_other(
     service: DistributionsHarness,
 ) -> None:
-    offering, read = await full_offering(service), service.transactions.add_bank_account("sponsor-1")
-    request = opb.CloseOfferingRequest(offering_id=offering.offering_id, proceeds_bank_account_id=read)
-    await service.call(service.offerings.CloseOffering, request, "namer")
-    await service.work()
-    await service.deliver(fail_payout(service.transactions.newest("sponsor-1")))
+    offering, read = await offering_whose_proceeds_failed(service)
     resend = opb.ResendProceedsRequest(offering_id=offering.offering_id)
     waits = await service.ask(service.offerings.ResendProceeds, resend, "admin-3")
     assert [(one.field, one.after) for one in waits.changes] == [("bank_account_id", read)]

@@ -176,20 +176,16 @@ class ApprovalEvents:
     async def outdate(
         self, tx: AsyncConnection, kind: str, resource_id: str, now: datetime, *, current_hash: str = ""
     ) -> None:
-        """By a deed of the caller alone, what was asked for before about the resource is wanted no longer. A row that
-        somebody wrote past this service keeps nobody from it.
+        """By a deed of the caller alone, what was asked for before about the resource is wanted no longer.
 
         Args:
             current_hash: Of the content that goes on, if one does.
 
         Raises: TooManyStops: it was another person's, and the caller has done that too often.
         """
-        found = await records.lock_readable(tx, current_principal().org_id, kind, resource_id, now)
-        others = [each for each in found if each.content_hash != current_hash]
-        if any(each.created_by != current_principal().person for each in others):
+        ended = await self.cancel_undoing(tx, kind, resource_id, now, lambda each: each.content_hash != current_hash)
+        if any(each.created_by != current_principal().person for each in ended):
             await note_stop(tx, f"OUTDATE_{kind}", resource_id, now)
-        for each in others:
-            await self._cancel(tx, each, now)
 
     async def cancel_undoing(
         self,
