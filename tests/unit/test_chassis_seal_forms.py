@@ -13,9 +13,19 @@ from zlib import crc32
 
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from deploy.topology import SERVICE_NAMES
-from services.chassis.data.seals import NotSealed, bind_seals, check_row, list_sealed_tables, seal_of, sealed
+from services.chassis.data.seals import (
+    NotSealed,
+    Seals,
+    bind_seals,
+    check_row,
+    keep_sealed,
+    list_sealed_tables,
+    seal_of,
+    sealed,
+)
 from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind
 from services.escrow.domain.journal import EntryType, NewEntry, PostingKey, credit, debit
 from services.escrow.posting.checks import seal_entry
@@ -135,3 +145,14 @@ def test_a_row_has_the_first_form_that_covers_all_it_holds(
     else:
         with pytest.raises(NotSealed):
             check_row(tx, reader, found)
+
+
+def test_the_log_names_a_row_that_is_not_ours_once_and_no_more_of_them_than_somebody_can_read() -> None:
+    tx: Any = SimpleNamespace(info={})
+    bind_seals(tx, Seals([bytes(32)]))
+    table = sa.Table("rows", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), info=NOW)
+    forged = [SimpleNamespace(id=number, amount_minor=5, note=None, seal=b"") for number in range(3_000)]
+    with capture_logs() as logged:
+        for _ in range(3):
+            assert keep_sealed(tx, table, forged) == []
+    assert [line["row"] for line in logged] == [str(number) for number in range(1_000)]

@@ -50,6 +50,9 @@ heard_persons = sa.Table(
 
 TABLES = tuple(metadata.tables)
 
+# That are looked at, of a person: far more than compliance lets anybody act for.
+_LOOKED_AT_MAX = 10_000
+
 
 def attach(target: sa.MetaData) -> None:
     """Makes the tables part of a service's metadata: each service that lets investors in owns its copies."""
@@ -87,7 +90,7 @@ async def _list_parties_of_caller(tx: AsyncConnection) -> frozenset[str]:
     c, last = heard_persons.c, heard_parties.c
     same = [c[name] == last[name] for name in ("org_id", "party_id", "version")]
     found = sa.select(heard_persons).join(heard_parties, sa.and_(*same))
-    found = found.where(is_mine(heard_persons), c.person_id == current_principal().person)
+    found = found.where(is_mine(heard_persons), c.person_id == current_principal().person).limit(_LOOKED_AT_MAX)
     return frozenset(row.party_id for row in keep_sealed(tx, heard_persons, await tx.execute(found)))
 
 

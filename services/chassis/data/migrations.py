@@ -89,12 +89,14 @@ _REFUSE_BEGUN = """
 CREATE OR REPLACE TRIGGER refuse_begun BEFORE INSERT ON {table} FOR EACH ROW
 WHEN (NEW.epoch <> 0 OR NEW.tries <> 0) EXECUTE FUNCTION realco_refuse()
 """
-# PostgreSQL keeps times and JSON that Python cannot read. Rows are read before anybody can ask whether they are ours,
-# many at a time, so one of them would hide all the others.
+# PostgreSQL keeps times and JSON that Python cannot read, and values of a gigabyte. Rows are read before anybody can
+# ask whether they are ours, many at a time, so one of them would hide all the others.
 _REFUSE_UNREADABLE = """
 CREATE OR REPLACE TRIGGER refuse_unreadable BEFORE INSERT OR UPDATE OF {columns} ON {table} FOR EACH ROW
 WHEN ({unreadable}) EXECUTE FUNCTION realco_refuse()
 """
+_TEXT_BYTES_MAX, _VALUE_BYTES_MAX = 256 * 1024, 4 * 1024 * 1024  # far more than any of ours
+_SEAL_BYTES_MAX = 64
 _FIRST, _LAST = "'0001-01-02T00:00Z'", "'9999-12-30T00:00Z'"
 # By the type of a column.
 _UNREADABLE: Sequence[tuple[type[sa.types.TypeEngine[Any]], str]] = (
@@ -103,7 +105,12 @@ _UNREADABLE: Sequence[tuple[type[sa.types.TypeEngine[Any]], str]] = (
     # Deeper than any of ours, or a number that is none of ours.
     (sa.JSON, "jsonb_path_exists(NEW.{column}, '$.**{{20}}')"),
     (sa.JSON, """jsonb_path_exists(NEW.{column}, '$.** ? (@.type() == "number" && (@ > 1e18 || @ < -1e18))')"""),
+    (sa.JSON, f"pg_column_size(NEW.{{column}}) > {_VALUE_BYTES_MAX}"),
+    (sa.ARRAY, f"pg_column_size(NEW.{{column}}) > {_TEXT_BYTES_MAX}"),
+    (sa.LargeBinary, f"octet_length(NEW.{{column}}) > {_VALUE_BYTES_MAX}"),
+    (sa.Text, f"octet_length(NEW.{{column}}) > {_TEXT_BYTES_MAX}"),
 )
+_LONG_SEAL = f"octet_length(NEW.seal) > {_SEAL_BYTES_MAX}"
 _TIMES = f"NOT ({_FIRST} <= ALL (NEW.{{column}}) AND {_LAST} >= ALL (NEW.{{column}}))"
 
 
@@ -236,6 +243,8 @@ def _refuse_unreadable(op: Op, name: str, columns: Mapping[str, sa.types.TypeEng
         conditions = [condition for of, condition in _UNREADABLE if isinstance(kind, of)]
         if isinstance(kind, sa.ARRAY) and isinstance(kind.item_type, sa.DateTime):
             conditions.append(_TIMES)
+        if column == "seal":
+            conditions = [_LONG_SEAL]
         quoted = _quoted(op, column)
         if conditions:
             found[quoted] = [f"({condition.format(column=quoted)})" for condition in conditions]

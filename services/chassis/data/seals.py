@@ -258,11 +258,19 @@ def check_read_row(seals: Seals, table: sa.Table, row: R) -> R:
 
 
 def refuse_row(seals: Seals, table: sa.Table, key: tuple[Any, ...]) -> NoReturn:
-    """Remembers the row with this key as one that is not ours. Raises: NotSealed."""
+    """Counts the row with this key as one that is not ours, and remembers and logs it the first time.
+
+    However many there are, and however often somebody comes upon them, the log does not grow with them.
+
+    Raises: NotSealed.
+    """
     refused = seals.refused.setdefault(table.name, set())
-    if len(refused) < _REFUSED_MAX:
-        refused.add(key)
-    seals.refuse(table.name, " ".join(map(str, key)))
+    row = " ".join(map(str, key))
+    if key in refused or len(refused) == _REFUSED_MAX:
+        ROWS_NOT_SEALED.labels(table.name).inc()
+        raise NotSealed(table.name, row)
+    refused.add(key)
+    seals.refuse(table.name, row)
 
 
 def is_row_sealed(tx: AsyncConnection, table: sa.Table, row: Any) -> bool:
