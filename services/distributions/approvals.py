@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from services.distributions.commands.distributions.submissions import approve_wa
 from services.distributions.commands.payouts import resends
 from services.distributions.commands.raises import closings, investments, refunds
 from services.distributions.dependencies import Dependencies
+from services.distributions.domain.closing import is_released
 from services.distributions.domain.destination import Destination
 from services.distributions.domain.explanations import (
     explain_attempt,
@@ -37,7 +38,7 @@ from services.distributions.domain.explanations import (
     explain_gate,
     explain_owed,
 )
-from services.distributions.domain.investment import list_untaken
+from services.distributions.domain.investment import Investment, list_untaken
 from services.distributions.domain.offering import Offering, check_may_resend_proceeds
 from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.states import DistributionStatus, InvestmentStatus
@@ -50,7 +51,7 @@ from services.distributions.queries.destinations import (
 )
 from services.distributions.queries.movements import build_witnessed
 from services.distributions.store.allocations import ALLOCATIONS, sum_by_payee
-from services.distributions.store.approvals import DISTRIBUTION_APPROVALS
+from services.distributions.store.approvals import DISTRIBUTION_APPROVALS, build_funded_change
 from services.distributions.store.distributions import find_being_declared, lock_distribution, require_distribution
 from services.distributions.store.investments import INVESTMENTS, list_investments_of
 from services.distributions.store.offerings import require_offering
@@ -131,6 +132,8 @@ class _Details:
             offering = await require_offering(tx, request.offering_id)
             found = await gates.list_gates(tx, offering, asked, now)
             minor = sum(each.funded_minor for each in await gates.list_live(tx, offering.offering_id))
+            taken = filter(is_released, await list_investments_of(tx, offering.offering_id))
+            funded = build_funded_change(taken)
         to, account = destination.bank_account_id, explain_destination(destination, offering.sponsor_party_id, now)
         # Escrow books under the hash of this: closed again, after escrow refused it, it must be another one.
         attempts = Change("closing_attempts", str(offering.closing_attempt), str(offering.closing_attempt + 1))
@@ -141,7 +144,12 @@ class _Details:
             amount=Money(minor, offering.currency),
             makers=offering.makers,
             beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
-            changes=(Change("status", offering.status.value, "CLOSED"), attempts, *_list_account_changes(offering, to)),
+            changes=(
+                Change("status", offering.status.value, "CLOSED"),
+                attempts,
+                funded,
+                *_list_account_changes(offering, to),
+            ),
             explanations=(*map(explain_gate, found), *explain_failure(offering.closing_failure), account),
             effects=await self._list_effects(offering, minor, {"SUBSCRIPTION": -1, "ISSUER_PROCEEDS": 1}),
         )
@@ -181,7 +189,8 @@ class _Details:
             offering.offering_id,
             amount=Money(minor, offering.currency),
             beneficiary_party_ids=frozenset(each.party_id for each in back),
-            changes=(Change("status", offering.status.value, "REFUNDED"),),
+            changes=(Change("status", offering.status.value, "REFUNDED"), build_funded_change(back)),
+            explanations=(explain_owed(_sum_by_party(back)),),
             effects=await self._list_effects(offering, minor, _out_of("SUBSCRIPTION")),
         )
 
@@ -296,6 +305,14 @@ class _Details:
             )
             for kind, sign in moved.items()
         )
+
+
+def _sum_by_party(investments: Iterable[Investment]) -> dict[str, Money]:
+    found: dict[str, Money] = {}
+    for each in investments:
+        before = found.get(each.party_id, Money(0, each.currency))
+        found[each.party_id] = Money(before.amount_minor + each.funded_minor, each.currency)
+    return found
 
 
 def _list_account_changes(offering: Offering, to: str | None) -> tuple[Change, ...]:

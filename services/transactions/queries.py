@@ -38,12 +38,16 @@ async def get_transaction(
 
 
 async def _require_row(tx: AsyncConnection, transaction_id: str) -> sa.Row[Any]:
-    """Raises TransactionNotFound: unknown, of another organization, or of a party the caller does not act for."""
+    """
+    Raises:
+        TransactionNotFound: unknown, of another organization, or of a party the caller does not act for.
+        NotSealed
+    """
     principal = current_principal()
     row = (await tx.execute(_BY_ID, {"org_id": principal.org_id, "transaction_id": transaction_id})).one_or_none()
     if row is None or not principal.may_reach(row.party_id):
         raise TransactionNotFound()
-    return row
+    return check_row(tx, transactions, row)
 
 
 _BY_ID = store.select_transactions().where(
@@ -79,9 +83,7 @@ async def list_transaction_status_changes(
     tx: AsyncConnection, request: transactions_pb2.ListTransactionStatusChangesRequest, now: datetime
 ) -> transactions_pb2.ListTransactionStatusChangesResponse:
     """Raises TransactionNotFound, NotSealed."""
-    check_row(
-        tx, transactions, await _require_row(tx, request.transaction_id)
-    )  # else nobody knows whose moves these are
+    await _require_row(tx, request.transaction_id)
     h = transaction_history.c
     changes = sa.select(transaction_history).where(
         is_mine(transaction_history), h.transaction_id == request.transaction_id

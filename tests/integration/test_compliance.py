@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -164,13 +164,39 @@ async def test_nobody_gives_a_used_limit_back_with_sql(compliance, forgery):
     await compliance.evaluate(item)
     async with compliance.database.begin(ORG) as tx:
         await tx.execute(sa.text(f"UPDATE limit_usage SET {forgery} WHERE transaction_id = '{item.transaction_id}'"))
-    first, second = await compliance.evaluate(money_in(30_000_01), money_in(30_000_00))
-    assert first.failure.metadata["used_minor"] == "2000000"
+    with pytest.raises(NotSealed):  # nor is it refused for what is not ours
+        await compliance.evaluate(money_in(30_000_01))
+    [second] = await compliance.evaluate(money_in(30_000_00))
     assert second.status == pb.ComplianceCheck.PASSED
     with pytest.raises(NotSealed):
         await compliance.hear(events_pb2.TransactionCancelled, item.transaction_id, 20)
-    [still] = await compliance.evaluate(money_in(1))
-    assert still.failure.code == "TRANSACTION_LIMIT_EXCEEDED"
+    with pytest.raises(NotSealed):
+        await compliance.evaluate(money_in(1))
+    [refused] = await compliance.evaluate(money_in(20_000_01))  # which our own rows refuse
+    assert refused.failure.metadata["used_minor"] == "3000000"
+
+
+async def test_nobody_uses_up_the_limit_of_a_party_with_sql(compliance):
+    await compliance.clear()
+    async with compliance.database.begin(ORG) as tx:
+        await tx.execute(
+            sa.insert(limit_usage).values(
+                org_id=ORG,
+                transaction_id="txn_forged",
+                party_id=compliance.party_id,
+                amount_minor=5_000_000_00,
+                currency="USD",
+                counted=True,
+                version=1,
+                counted_at=datetime(9990, 1, 1, tzinfo=UTC),
+                seal=b"",
+            )
+        )
+    with pytest.raises(NotSealed):  # it waits, and no refusal is kept
+        await compliance.evaluate(money_in(10_01))
+    async with compliance.database.begin(ORG) as tx:
+        decided = sa.text("SELECT count(*) FROM compliance_checks WHERE resource_type = 'TRANSACTION'")
+        assert await tx.scalar(decided) == 0
 
 
 @pytest.mark.parametrize(("first", "then"), [(False, True), (True, False)], ids=["put back", "altered"])
@@ -196,7 +222,7 @@ async def test_a_used_limit_counts_whatever_sql_writes_between_two_looks(complia
     await write(counted=first)
     with acting_as(CHECKER):
         async with compliance.database.begin(ORG) as tx:
-            used = await list_used(Watched(tx), [compliance.party_id], "USD", compliance.clock.now())
+            _, used = await list_used(Watched(tx), [compliance.party_id], "USD", compliance.clock.now())
     assert used[compliance.party_id][LimitType.DAILY_DEPOSIT] == 20_000_00
 
 
@@ -214,8 +240,8 @@ async def test_a_limit_that_is_used_again_is_not_given_back_with_the_row_that_wa
             await tx.execute(back.values(version=5))
     async with compliance.database.begin(ORG) as tx:
         await tx.execute(back)
-    [refused] = await compliance.evaluate(money_in(1))
-    assert refused.failure.code == "TRANSACTION_LIMIT_EXCEEDED"
+    with pytest.raises(NotSealed):
+        await compliance.evaluate(money_in(1))
 
 
 async def test_money_that_came_back_gives_its_limit_back_unless_it_may_be_tried_again(compliance):

@@ -108,8 +108,8 @@ UNREADABLE = {
     "date": _LATE,
     "timestamp with time zone[]": tuple(f"ARRAY[{late}::timestamptz]" for late in _LATE),
     "jsonb": (_DEEP, f"'{{\"x\": {5000 * '9'}}}'", "jsonb_build_array(repeat('x', 5000000))", *_OF_NO_SHAPE),
-    "text": ("repeat('x', 300000)",),
-    "text[]": ("ARRAY[repeat('x', 300000)]",),
+    "text": ("repeat('x', 5000000)",),
+    "text[]": ("ARRAY[repeat('x', 5000000)]",),
     "bytea": ("convert_to(repeat('x', 5000000), 'UTF8')",),
 }
 _COLUMNS = """

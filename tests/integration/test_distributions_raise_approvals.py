@@ -342,6 +342,8 @@ async def test_a_refund_of_all_waits_and_no_investor_approves_it(service: Distri
     # What the third one pays may be on its way.
     assert set(approval.beneficiary_party_ids) == {"inv-001", "inv-002", "inv-003"}
     assert effects_of(approval) == {"SUBSCRIPTION": (150_00, 0), "CASH": (150_00, 0)}
+    [owed] = [each for each in approval.explanations if each.rule == "AMOUNTS_OWED"]
+    assert [each.name for each in owed.operands] == ["inv-001", "inv-002", "inv-003"]
     for name in ("inv-002", "inv-003"):
         service.persons.parties["admin-2"] = frozenset({name})
         assert await refusal_of(service.grant(approval)) == "BENEFICIARY_IS_CHECKER"
@@ -352,6 +354,22 @@ async def test_a_refund_of_all_waits_and_no_investor_approves_it(service: Distri
     # Whoever approved a closing that escrow refused did not approve it for now.
     no_closing = notary_pb2.RecordWithdrawalRequest(kind="CLOSE_OFFERING", resource_id=offering.offering_id)
     assert service.compliance.said[-1] == no_closing
+
+
+async def test_what_all_gives_back_is_bound_to_what_is_in_each_and_not_to_the_sum(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(150_00, maximum_amount=usd(200_00))
+    await service.invest(offering, "inv-001", 100_00)
+    leaving = await service.invest(offering, "inv-002", 50_00)
+    refund = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="The sale fell through.")
+    to_refund = await service.ask(service.offerings.RefundOffering, refund)
+    with service.as_("inv-002"):
+        request = opb.CancelInvestmentRequest(investment_id=leaving.investment_id)
+        await service.call(service.investments.CancelInvestment, request)
+    await service.invest(offering, "inv-003", 50_00)
+    assert await refusal_of(service.grant(to_refund)) == "CONTENT_OUTDATED"
+    assert (await service.get(offering)).status == opb.Offering.OPEN
 
 
 async def test_staff_cancels_an_investment_together_and_an_investor_its_own_at_once(

@@ -318,9 +318,9 @@ async def test_a_debit_that_the_bank_stopped_for_good_is_not_presented_again_wha
     await service.work()
     service.bank.report(deposit.transaction_id, PaymentStatus.RETURNED, "R17")
     await service.work(hurried=True)
+    etag = (await service.get(deposit.transaction_id)).etag
     called = "UPDATE transactions SET failure = jsonb_set(failure, '{metadata,network_code}', '\"R01\"')"
     await write(service, called, transaction_id="")
-    etag = (await service.get(deposit.transaction_id)).etag
     with pytest.raises(NotSealed):
         await service.ask(
             ADMIN, "RetryTransaction", pb.RetryTransactionRequest(transaction_id=deposit.transaction_id, etag=etag)
@@ -337,3 +337,5 @@ async def test_a_move_that_sql_made_in_anothers_name_is_shown_to_nobody(service:
     await write(service, *approved, line, transaction_id=waiting.transaction_id)
     with pytest.raises(NotSealed):
         await service.path(waiting.transaction_id)
+    with pytest.raises(NotSealed):  # nor is the move itself, by which somebody would send goods
+        await service.ask(ADMIN, "GetTransaction", pb.GetTransactionRequest(transaction_id=waiting.transaction_id))

@@ -23,7 +23,7 @@ from services.distributions.commands.raises.contributions import sum_contributio
 from services.distributions.domain import states
 from services.distributions.domain.destination import BankAccount, Destination
 from services.distributions.domain.distribution import find_end
-from services.distributions.domain.investment import Investment, begin_cancellings
+from services.distributions.domain.investment import Investment, begin_cancellings, hash_funded
 from services.distributions.domain.offering import Exemption, Offering, check_date_order
 from services.distributions.domain.refunds import RefundPosition
 from services.distributions.domain.refusals import OutOfDateOrder, TermsInvalid
@@ -129,13 +129,22 @@ def test_a_refund_was_decided_on_as_far_as_two_persons_saw_it(
     assert RefundPosition(held, went, went, False, 1, None).is_covered(again) is is_covered
 
 
-@pytest.mark.parametrize(("seen", "decided"), [(0, [0, 0]), (29, [0, 0]), (30, [20, 10]), (31, [20, 10])])
-def test_more_than_two_persons_saw_when_they_gave_all_back_was_decided_on_by_nobody(
-    seen: int, decided: list[int]
+@pytest.mark.parametrize(("is_decided", "approved"), [(False, [0, 0, 0]), (True, [20, 10, 0])])
+def test_a_refund_of_all_is_approved_of_each_as_far_as_two_persons_decided_on_all(
+    approved: list[int], *, is_decided: bool
 ) -> None:
-    investments = [replace(INVESTMENT, funded_minor=minor) for minor in (20, 10)]
-    ending = begin_cancellings(investments, "admin-1", Session(), seen)
-    assert [each.refund_approved_minor for each in ending] == decided
+    investments = [replace(INVESTMENT, funded_minor=minor) for minor in (20, 10, -5)]
+    ending = begin_cancellings(investments, "admin-1", Session(), is_decided=is_decided)
+    assert [each.refund_approved_minor for each in ending] == approved
+
+
+def test_a_yes_to_all_is_one_to_what_is_in_each() -> None:
+    ours, theirs = (replace(INVESTMENT, investment_id=name, funded_minor=100) for name in ("inv_a", "inv_b"))
+    same = hash_funded([ours, theirs])
+    assert hash_funded([theirs, ours]) == same
+    swapped = [replace(ours, funded_minor=0), replace(theirs, funded_minor=200)]
+    assert hash_funded(swapped) != same
+    assert hash_funded([ours, replace(theirs, investment_id="inv_c")]) != same
 
 
 @pytest.mark.parametrize("status", list(InvestmentStatus))

@@ -47,6 +47,11 @@ def to_content(
     )
 
 
+def has_change(content: str, change: Change) -> bool:
+    """Whether it is one of those that a content was bound to."""
+    return _spell(_to_change(change)) in json.loads(content)["changes"]
+
+
 def to_result(answer: Message) -> str:
     """What an RPC answered about what was done, as canonical text."""
     return write_content(_spell(answer))

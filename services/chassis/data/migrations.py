@@ -95,7 +95,7 @@ _REFUSE_UNREADABLE = """
 CREATE OR REPLACE TRIGGER refuse_unreadable BEFORE INSERT OR UPDATE OF {columns} ON {table} FOR EACH ROW
 WHEN ({unreadable}) EXECUTE FUNCTION realco_refuse()
 """
-_TEXT_BYTES_MAX, _VALUE_BYTES_MAX = 256 * 1024, 4 * 1024 * 1024  # far more than any of ours
+_VALUE_BYTES_MAX = 4 * 1024 * 1024  # more than any of ours
 _SEAL_BYTES_MAX = 64
 _FIRST, _LAST = "'0001-01-02T00:00Z'", "'9999-12-30T00:00Z'"
 # By the type of a column.
@@ -106,9 +106,9 @@ _UNREADABLE: Sequence[tuple[type[sa.types.TypeEngine[Any]], str]] = (
     (sa.JSON, "jsonb_path_exists(NEW.{column}, '$.**{{20}}')"),
     (sa.JSON, """jsonb_path_exists(NEW.{column}, '$.** ? (@.type() == "number" && (@ > 1e18 || @ < -1e18))')"""),
     (sa.JSON, f"pg_column_size(NEW.{{column}}) > {_VALUE_BYTES_MAX}"),
-    (sa.ARRAY, f"pg_column_size(NEW.{{column}}) > {_TEXT_BYTES_MAX}"),
+    (sa.ARRAY, f"pg_column_size(NEW.{{column}}) > {_VALUE_BYTES_MAX}"),
     (sa.LargeBinary, f"octet_length(NEW.{{column}}) > {_VALUE_BYTES_MAX}"),
-    (sa.Text, f"octet_length(NEW.{{column}}) > {_TEXT_BYTES_MAX}"),
+    (sa.Text, f"octet_length(NEW.{{column}}) > {_VALUE_BYTES_MAX}"),
 )
 _LONG_SEAL = f"octet_length(NEW.seal) > {_SEAL_BYTES_MAX}"
 _TIMES = f"NOT ({_FIRST} <= ALL (NEW.{{column}}) AND {_LAST} >= ALL (NEW.{{column}}))"

@@ -27,10 +27,10 @@ from services.compliance import messages
 from services.compliance.domain import clearance
 from services.compliance.domain.checks import CheckStatus, ComplianceCheck
 from services.compliance.domain.clearance import Check
-from services.compliance.domain.limits import Limit, LimitType, first_breach
+from services.compliance.domain.limits import WITH_A_WINDOW, Limit, Used, first_breach
 from services.compliance.domain.parties import Party
 from services.compliance.store.checks import insert_decisions, list_decisions, list_latest_checks
-from services.compliance.store.limits import insert_usage, list_limits, list_used
+from services.compliance.store.limits import insert_usage, list_limits, list_used, refuse_doubted
 from services.compliance.store.parties import lock_parties
 
 Item = clearances_pb2.BatchEvaluateTransactionsRequest.Item
@@ -38,10 +38,16 @@ Item = clearances_pb2.BatchEvaluateTransactionsRequest.Item
 
 @dataclass(slots=True)
 class _Facts:
-    """What the decisions of one currency rest on; `used` grows with each transaction that passes."""
+    """What the decisions of one currency rest on; what is used grows with each transaction that passes.
+
+    Args:
+        used: By the rows of this service alone.
+        used_at_most: With those that somebody else wrote.
+    """
 
     limits: Sequence[Limit]
-    used: dict[str, dict[LimitType, int]]
+    used: Used
+    used_at_most: Used
 
 
 async def batch_evaluate_transactions(
@@ -52,7 +58,7 @@ async def batch_evaluate_transactions(
     before = await list_decisions(tx, {item.transaction_id for item in request.items})
     checks = await list_latest_checks(tx, list(parties))
     facts = {
-        currency: _Facts(await list_limits(tx, currency), await list_used(tx, list(parties), currency, now))
+        currency: _Facts(await list_limits(tx, currency), *await list_used(tx, list(parties), currency, now))
         for currency in {item.amount.currency_code for item in request.items}
     }
     made: dict[str, ComplianceCheck] = {}
@@ -84,7 +90,10 @@ def _read_outcome(
 def _decide(
     item: Item, parties: Mapping[str, Party], checks: Mapping[str, Mapping[str, Check]], facts: _Facts, now: datetime
 ) -> ComplianceCheck:
-    """The check that holds the decision."""
+    """The check that holds the decision.
+
+    Raises: NotSealed: it would be refused for what somebody wrote past this service, and so is neither.
+    """
     party = parties.get(item.party_id)
     if party is None:
         failure = make_failure(PartyNotFound())
@@ -95,13 +104,14 @@ def _decide(
         return _refuse_uncleared(item, now, missing[0].rule, missing)
     if item.is_contribution:
         limits = facts.limits if party.has_limits else ()
-        used = facts.used.setdefault(item.party_id, {})
-        if breach := first_breach(limits, used, item.amount.amount_minor, now):
+        minor = item.amount.amount_minor
+        if breach := first_breach(limits, facts.used[item.party_id], minor, now):
             failure = make_failure(breach.refuse())
             return _build_check(item, now, "LIMIT_CHECK", failure, breach.explanation)
-        for limit_type in LimitType:
-            if limit_type is not LimitType.PER_TRANSACTION:
-                used[limit_type] = used.get(limit_type, 0) + item.amount.amount_minor
+        if first_breach(limits, facts.used_at_most[item.party_id], minor, now):
+            refuse_doubted(item.party_id)
+        for used in (facts.used, facts.used_at_most):
+            used[item.party_id].update(dict.fromkeys(WITH_A_WINDOW, minor))
     return _build_check(item, now, "LIMIT_CHECK")
 
 

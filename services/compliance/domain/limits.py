@@ -6,6 +6,7 @@ business time; what was counted in it and not given back counts.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,11 @@ class LimitType(Enum):
     PER_TRANSACTION = "PER_TRANSACTION"
     DAILY_DEPOSIT = "DAILY_DEPOSIT"
     MONTHLY_DEPOSIT = "MONTHLY_DEPOSIT"
+
+
+WITH_A_WINDOW = tuple(limit_type for limit_type in LimitType if limit_type is not LimitType.PER_TRANSACTION)
+# By party, what counts in the window of each limit that has one, in minor units of one currency.
+Used = dict[str, Counter[LimitType]]
 
 
 @dataclass(frozen=True, slots=True)

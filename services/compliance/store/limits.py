@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import sqlalchemy as sa
 from realco.compliance.v1 import events_pb2 as events
@@ -16,9 +17,9 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
 from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import check_rows, keep_sealed, seal_of
+from services.chassis.data.seals import NotSealed, check_rows, keep_sealed, seal_of
 from services.compliance import messages
-from services.compliance.domain.limits import Limit, LimitType, window_start
+from services.compliance.domain.limits import Limit, LimitType, Used, window_start
 from services.compliance.tables import default_limits, limit_usage, transaction_limits
 
 _own, _default, _usage = transaction_limits.c, default_limits.c, limit_usage.c
@@ -183,40 +184,32 @@ async def save_counted(tx: AsyncConnection, transaction_id: str, counted: bool, 
             await tx.execute(sa.update(limit_usage).where(*mine).values(**news, seal=seal))
 
 
-async def list_used(
-    tx: AsyncConnection, party_ids: Collection[str], currency: str, now: datetime
-) -> dict[str, dict[LimitType, int]]:
-    """For each party, what counts in the window of each limit that has one.
+async def list_used(tx: AsyncConnection, party_ids: Collection[str], currency: str, now: datetime) -> tuple[Used, Used]:
+    """What counts in the window of each limit that has one: by our own rows alone, and with those that are not ours.
 
-    Nothing was given back without the seal of this service: what counts needs none, so few rows are asked for it. Which
-    those are is said by the sums themselves, so that none is in neither, whatever a row says a moment later.
+    A row that this service did not write counts, whatever it says, so nobody gives a used limit back with it; and it
+    refuses nothing, so nobody uses up the limit of another with it.
     """
     starts = {limit_type: start for limit_type in LimitType if (start := window_start(limit_type, now)) is not None}
-    # Sums of accredited parties have no limit, and so may be more than a bigint holds.
-    sums = [
-        sa.func.coalesce(sa.func.sum(_usage.amount_minor).filter(_usage.counted, _usage.counted_at >= start), 0)
-        for start in starts.values()
-    ]
     within = (
         is_mine(limit_usage),
         _usage.party_id.in_(party_ids),
         _usage.currency == currency,
         _usage.counted_at >= min(starts.values()),
     )
-    others = sa.func.array_agg(_usage.transaction_id).filter(~_usage.counted)
-    used, asked = {}, list[str]()
-    statement = sa.select(_usage.party_id, others, *sums).where(*within).group_by(_usage.party_id)
-    for party_id, not_counted, *minor in await tx.execute(statement):
-        used[party_id] = dict(zip(starts, map(int, minor), strict=True))
-        asked += not_counted or ()
-    if not asked:
-        return used
-    rows = (
-        await tx.execute(sa.select(limit_usage).where(is_mine(limit_usage), _usage.transaction_id.in_(asked)))
-    ).all()
-    given_back = {row.transaction_id for row in keep_sealed(tx, limit_usage, rows) if not row.counted}
+    rows = (await tx.execute(sa.select(limit_usage).where(*within))).all()
+    ours = {row.transaction_id for row in keep_sealed(tx, limit_usage, rows)}
+    certain, at_most = defaultdict[str, Counter[LimitType]](Counter), defaultdict[str, Counter[LimitType]](Counter)
     for row in rows:
-        if row.transaction_id not in given_back:
-            for limit_type, start in starts.items():
-                used[row.party_id][limit_type] += row.amount_minor if row.counted_at >= start else 0
-    return used
+        is_ours = row.transaction_id in ours
+        if row.counted or not is_ours:
+            counts = {limit_type: row.amount_minor for limit_type, start in starts.items() if row.counted_at >= start}
+            at_most[row.party_id].update(counts)
+            if is_ours:
+                certain[row.party_id].update(counts)
+    return certain, at_most
+
+
+def refuse_doubted(party_id: str) -> NoReturn:
+    """It depends on rows of the party that are not ours. Raises: NotSealed."""
+    raise NotSealed(limit_usage.name, f"of {party_id}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -120,27 +121,31 @@ def check_may_cancel(offering: Offering, investment: Investment, now: datetime, 
         raise CancellationWindowOver("Less than 48 hours are left.", cancellation_end_time=cancellation_end_at)
 
 
+def hash_funded(investments: Iterable[Investment]) -> str:
+    """SHA-256 of which they are and what is in each: a yes to all of them is one to exactly these."""
+    lines = sorted(f"{each.investment_id} {max(0, each.funded_minor)}" for each in investments)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
 def begin_cancellings(
-    investments: Sequence[Investment], person: str, session: Session, shown_minor: int
+    investments: Sequence[Investment], person: str, session: Session, *, is_decided: bool
 ) -> list[Investment]:
     """They take no more money; what came in goes back, in the name of `person`.
 
     Args:
         session: In which that person asks for it.
-        shown_minor: What two persons saw in all of them when they decided on it. Where more came in since, nobody
-            decided on that, nor on which part of it was seen: no refund of theirs is approved.
+        is_decided: Two persons decided on what is in them now. Where something came in since, or left, nobody did: no
+            refund of theirs is approved.
     """
-    funded = [max(0, each.funded_minor) for each in investments]
-    is_covered = sum(funded) <= shown_minor
     return [
         replace(
             each,
             status=InvestmentStatus.CANCELLING,
             refund_requested_by=person,
             refund_session=session,
-            refund_approved_minor=minor if is_covered else 0,
+            refund_approved_minor=max(0, each.funded_minor) if is_decided else 0,
         )
-        for each, minor in zip(investments, funded, strict=True)
+        for each in investments
     ]
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import records
+from services.chassis.approvals.messages import has_change
 from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.calls.auth import current_principal
+from services.chassis.values.approval import Change
+from services.distributions.domain.investment import Investment, hash_funded
 from services.distributions.messages import APPROVAL_EVENTS
 
 # What a person asks for by the RPC of this name.
@@ -41,6 +45,17 @@ async def read_shown_minor(tx: AsyncConnection, kind: str, resource_id: str) -> 
         return 0  # an investor decides alone, whatever staff asked for at the same time
     approved = await records.list_undone(tx, principal.org_id, kind, resource_id)
     return min((each.amount.amount_minor for each in approved if each.amount is not None), default=0)
+
+
+def build_funded_change(investments: Iterable[Investment]) -> Change:
+    """What a content about all of them is bound to beside their sum: what is in each."""
+    return Change("funded_sha256", None, hash_funded(investments))
+
+
+async def is_being_done(tx: AsyncConnection, kind: str, resource_id: str, change: Change) -> bool:
+    """Whether two persons approved what is being done, with exactly this change. Raises: NotSealed."""
+    approved = await records.list_undone(tx, current_principal().org_id, kind, resource_id)
+    return any(has_change(each.content, change) for each in approved)
 
 
 async def find_closing_hash(tx: AsyncConnection, offering_id: str) -> str | None:

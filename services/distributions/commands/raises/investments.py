@@ -85,7 +85,8 @@ async def cancel_investment(tx: AsyncConnection, request: pb.CancelInvestmentReq
     # An investor withdraws alone; what staff asks for is done when a second person approved it.
     check_may_cancel(offering, investment, now, alone=current_principal().confined)
     shown_minor = await read_shown_minor(tx, CANCEL_INVESTMENT, investment.investment_id)
-    await refunds.cancel_each(tx, [investment], now, shown_minor)
+    is_decided = investment.funded_minor <= shown_minor
+    await refunds.cancel_each(tx, [investment], now, is_decided=is_decided)
     ids = [investment.investment_id]
     offering = await refunds.pay_due_refunds(tx, offering, now, investment_ids=ids)
     return answer_investment(offering, await INVESTMENTS.lock_known(tx, investment.investment_id), now)

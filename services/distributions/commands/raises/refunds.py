@@ -21,7 +21,13 @@ from services.distributions.domain.offering import Offering, check_may_refund
 from services.distributions.domain.payout import build_refund_payout
 from services.distributions.domain.refunds import AskedAgain, RefundPosition
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
-from services.distributions.store.approvals import CLOSE_OFFERING, REFUND_OFFERING, cancel_closings, read_shown_minor
+from services.distributions.store.approvals import (
+    CLOSE_OFFERING,
+    REFUND_OFFERING,
+    build_funded_change,
+    cancel_closings,
+    is_being_done,
+)
 from services.distributions.store.investments import has_unrefunded_investments, lock_investments_of, save_investments
 from services.distributions.store.offerings import lock_offering, require_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, lock_refund_positions
@@ -49,28 +55,27 @@ async def refund_offering(tx: AsyncConnection, request: pb.RefundOfferingRequest
     event = events.OfferingRefunding()
     offering = await save_offering(tx, offering, refunding, event, now)
     await cancel_closings(tx, offering.offering_id, now)
-    shown_minor = await read_shown_minor(tx, REFUND_OFFERING, offering.offering_id)
-    await cancel_all(tx, offering.offering_id, now, shown_minor)
+    await cancel_all(tx, offering.offering_id, now)
     return answer_offering(await pay_due_refunds(tx, offering, now), now)
 
 
-async def cancel_all(tx: AsyncConnection, offering_id: str, now: datetime, shown_minor: int = 0) -> None:
-    """Begins to cancel all investments of the offering that no closing took.
-
-    Args:
-        shown_minor: What two persons saw in all of them when they decided that it goes back, if they did.
-    """
-    await cancel_each(tx, list_untaken(await lock_investments_of(tx, offering_id)), now, shown_minor)
+async def cancel_all(tx: AsyncConnection, offering_id: str, now: datetime) -> None:
+    """Begins to cancel all investments of the offering that no closing took."""
+    untaken = list_untaken(await lock_investments_of(tx, offering_id))
+    is_decided = await is_being_done(tx, REFUND_OFFERING, offering_id, build_funded_change(untaken))
+    await cancel_each(tx, untaken, now, is_decided=is_decided)
 
 
-async def cancel_each(tx: AsyncConnection, investments: Sequence[Investment], now: datetime, shown_minor: int) -> None:
+async def cancel_each(
+    tx: AsyncConnection, investments: Sequence[Investment], now: datetime, *, is_decided: bool
+) -> None:
     """From here on they take no more money. `pay_due_refunds` gives back what they have, in the caller's name.
 
     Args:
-        shown_minor: What two persons saw in all of them when they decided that it goes back, if they did.
+        is_decided: Two persons decided that what is in them now goes back.
     """
     principal = current_principal()
-    cancelling = begin_cancellings(investments, principal.person, principal.session, shown_minor)
+    cancelling = begin_cancellings(investments, principal.person, principal.session, is_decided=is_decided)
     await save_investments(tx, list(zip(investments, cancelling, strict=True)), events.InvestmentCancelling, now)
 
 
