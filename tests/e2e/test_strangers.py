@@ -11,26 +11,24 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from realco.type.v1 import access_pb2
 
 from demo.harness.money import usd
-from demo.harness.rest import Json, RestClient
+from demo.harness.rest import RestClient
 from deploy.local.instance import Instance
 from gateway import contracts
-from gateway.binding import Binding
 from services.chassis.calls import validation
 from services.chassis.calls.serving import server_of
 from services.chassis.spelling.descriptors import option
 from tests.e2e.bad_requests import Targets
 from tests.e2e.digest import digest, digest_when_settled
+from tests.support.rest_requests import write_rest
 from tests.support.sample_requests import SampleRequests
 
 # Whom the contract lets in at all.
@@ -113,20 +111,9 @@ def strangers(targets: Targets, ids: Mapping[str, str]) -> list[Stranger]:
 
 def call_rest(client: RestClient, method: MethodDescriptor, request: Message) -> tuple[str, str]:
     """The code of the refusal, or nothing; and all that was answered."""
-    binding = Binding(method)
-    body: Json = MessageToDict(request)
-    taken = {one.name: body.pop(one.field.json_name, "") for one in (*binding.path, *binding.headers)}
-    values = iter(binding.path)
-    steps = (str(taken[next(values).name]) if part is None else part for part in binding.template.segments)
-    url = client.http.base_url.copy_with(path="/" + "/".join(steps))
-    headers = {one.name: str(taken[one.name]) for one in binding.headers if taken[one.name]}
-    if "If-Match" in headers:
-        headers["If-Match"] = f'"{headers["If-Match"]}"'
-    if binding.mask is not None:
-        body.pop(binding.mask.json_name)
-        body.setdefault("metadata", {"stranger": "was here"})
-    sent: dict[str, Any] = {"json": body} if binding.body else {"params": body}
-    answer = client.http.request(binding.http_method, url, headers=headers, **sent)
+    asked = write_rest(method, request, changes={"metadata": {"stranger": "was here"}})
+    url = client.http.base_url.copy_with(path=asked.path)
+    answer = client.http.request(asked.http_method, url, headers=asked.headers, **asked.sent)
     return (answer.json()["code"] if answer.is_error else ""), answer.text
 
 

@@ -7,54 +7,37 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
-from google.api import annotations_pb2
-from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message_factory import GetMessageClass
-from grpc import aio
-from joserfc.jwk import ECKey
-from realco.type.v1 import access_pb2, approval_pb2
+from realco.type.v1 import access_pb2
 
 from deploy.topology import SERVICE_NAMES
 from gateway import contracts
-from services.chassis.calls import server
-from services.chassis.calls.auth import ROLES, Principal, current_principal
+from services.chassis.calls.auth import ROLES, Principal
 from services.chassis.calls.client import ACTOR_TOKEN
-from services.chassis.calls.serving import list_served, server_of
-from services.chassis.calls.tokens import ServiceIdentity, audience_of
-from services.chassis.spelling.descriptors import has_option
-from tests.support.identity import SCOPES, Issuer
-
-# A service whose key is known and that was granted nothing, beside those of the system.
-CALLERS = (*SERVICE_NAMES, "reporting")
-METHODS = [method for service in contracts.services() for method in service.methods]
-Refusal = str
-NO_TOKEN: Refusal = "UNAUTHENTICATED"
-NO_RIGHT: Refusal = "PERMISSION_DENIED"
-
-
-class Keys:
-    """The keys of everybody: the issuer's and each service's."""
-
-    def __init__(self, folder: Path) -> None:
-        self.issuer = Issuer(folder)
-        self.private = {name: ECKey.generate_key("P-256") for name in CALLERS}
-        self.services = {name: ServiceIdentity(name, key) for name, key in self.private.items()}
-        self.issuer.admit(*self.services.values())
-
-    def forged(self, caller: str, key: ECKey, callee: str, *, kid: str = "", **claims: Any) -> str:
-        """A token in the name of a service, changed as the test says."""
-        name = f"service:{caller}"
-        named = {"iss": name, "sub": name, "aud": audience_of(callee), "role": None, "org_id": None}
-        return self.issuer.token(header={"kid": kid or name}, key=key, **(named | claims))
+from services.chassis.calls.serving import server_of
+from services.chassis.calls.tokens import audience_of
+from tests.support.access_matrix import (
+    CALLERS,
+    METHODS,
+    NO_RIGHT,
+    NO_TOKEN,
+    Keys,
+    Refusal,
+    access_of,
+    four_eyes_of,
+    has_route,
+    methods_of,
+    path_of,
+    scope_of,
+    serving,
+)
+from tests.support.identity import SCOPES
 
 
 def other(name: str) -> str:
@@ -97,72 +80,6 @@ FORGERIES: Mapping[str, Callable[[Keys, str, str], str]] = {
 }
 
 
-class Served:
-    """One process that serves every RPC of an area, and asks nothing of what it is sent."""
-
-    def __init__(self, channel: aio.Channel) -> None:
-        self._channel = channel
-        # Who the last call came from, if it arrived.
-        self.principal: Principal | None = None
-
-    async def call(
-        self, method: MethodDescriptor, token: str, *more: tuple[str, str], request: bytes = b""
-    ) -> Refusal | Principal | None:
-        """Who the handler saw, or None where the request was refused only as a request; else why nobody came."""
-        self.principal = None
-        send = self._channel.unary_unary(_path(method))
-        metadata = (("authorization", f"Bearer {token}"), ("x-realco-org", "org_1"), *more)
-        try:
-            await send(request, metadata=metadata)
-        except aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
-                return error.code().name
-        return self.principal
-
-    async def handle(self, _: Any, __: Any) -> Empty:
-        self.principal = current_principal()
-        return Empty()
-
-
-def methods_of(area: str) -> list[MethodDescriptor]:
-    return [method for service in list_served(area, contracts.services()) for method in service.methods]
-
-
-def _path(method: MethodDescriptor) -> str:
-    return f"/{method.containing_service.full_name}/{method.name}"
-
-
-@asynccontextmanager
-async def serving(keys: Keys, area: str) -> AsyncIterator[Served]:
-    services = list_served(area, contracts.services())
-    running = server.build(server.Interceptor(area, keys.issuer.verifier(area), services), 100)
-    async with aio.insecure_channel(f"127.0.0.1:{running.add_insecure_port('127.0.0.1:0')}") as channel:
-        served = Served(channel)
-        for service in services:
-            handlers = {
-                method.name: grpc.unary_unary_rpc_method_handler(
-                    served.handle, GetMessageClass(method.input_type).FromString, Empty.SerializeToString
-                )
-                for method in service.methods
-            }
-            running.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
-        await running.start()
-        yield served
-        await running.stop(None)
-
-
-def access_of(method: MethodDescriptor) -> access_pb2.Access:
-    option: Any = access_pb2.access
-    found: access_pb2.Access = method.GetOptions().Extensions[option]
-    return found
-
-
-def four_eyes_of(method: MethodDescriptor) -> approval_pb2.FourEyes:
-    option: Any = approval_pb2.four_eyes
-    found: approval_pb2.FourEyes = method.GetOptions().Extensions[option]
-    return found
-
-
 def is_refused(answer: Refusal | Principal | None) -> bool:
     return isinstance(answer, str)
 
@@ -171,7 +88,7 @@ def is_refused(answer: Refusal | Principal | None) -> bool:
 async def test_a_services_key_opens_what_the_contract_lists_for_it_and_nothing_else(tmp_path: Path, area: str) -> None:
     keys, cells, leaks = Keys(tmp_path), Counter[str](), []
     methods = methods_of(area)
-    async with serving(keys, area) as served:
+    async with serving(keys.issuer.verifier(area), area) as served:
         for method in methods:
             access = access_of(method)
             for caller in CALLERS:
@@ -198,7 +115,7 @@ async def test_a_role_opens_what_the_contract_lists_for_it_and_nothing_else(tmp_
     keys, leaks = Keys(tmp_path), []
     # Every service that passes calls on at all, and one that does not.
     passing = sorted({name for method in METHODS for name in access_of(method).passed_on_by} | {"reporting"})
-    async with serving(keys, area) as served:
+    async with serving(keys.issuer.verifier(area), area) as served:
         for method in methods_of(area):
             access = access_of(method)
             roles = {access_pb2.Access.Role.Name(role).lower() for role in access.roles}
@@ -223,7 +140,7 @@ async def test_a_role_opens_what_the_contract_lists_for_it_and_nothing_else(tmp_
 async def test_an_api_key_opens_what_its_scopes_list_and_no_decision(tmp_path: Path, area: str) -> None:
     """By itself and passed on, with a strong sign-in that its issuer has no right to claim."""
     keys, leaks, fresh = Keys(tmp_path), [], {"amr": ["mfa"], "auth_time": int(time.time())}
-    async with serving(keys, area) as served:
+    async with serving(keys.issuer.verifier(area), area) as served:
         for method in methods_of(area):
             access = access_of(method)
             decides = access.persons_only or four_eyes_of(method).second_person
@@ -245,15 +162,6 @@ async def test_an_api_key_opens_what_its_scopes_list_and_no_decision(tmp_path: P
     assert leaks == []
 
 
-def has_route(method: MethodDescriptor) -> bool:
-    return has_option(method, annotations_pb2.http)
-
-
-def scope_of(method: MethodDescriptor) -> str:
-    verb = "READ" if method.name.startswith(("Get", "List")) else "WRITE"
-    return f"{method.full_name.split('.')[1]}_{verb}".upper()
-
-
 @pytest.mark.parametrize("area", contracts.servers())
 async def test_the_second_persons_yes_asks_for_a_sign_in_of_just_now_with_more_than_a_password(
     tmp_path: Path, area: str
@@ -267,7 +175,7 @@ async def test_the_second_persons_yes_asks_for_a_sign_in_of_just_now_with_more_t
         "two factors, long ago": {"amr": ["mfa"], "auth_time": now - 1000},
         "two factors": {"amr": ["mfa"], "auth_time": now},
     }
-    async with serving(keys, area) as served:
+    async with serving(keys.issuer.verifier(area), area) as served:
         for method, (title, claims) in product(decisions, sign_ins.items()):
             token, access = keys.issuer.token(**claims), access_of(method)
             ways = [
@@ -304,7 +212,7 @@ async def test_a_service_acts_for_nobody_whose_token_is_not_good(
     keys = Keys(tmp_path)
     method = next(method for method in METHODS if "transactions" in access_of(method).services)
     area = server_of(method.containing_service)
-    async with serving(keys, area) as served:
+    async with serving(keys.issuer.verifier(area), area) as served:
         own = keys.services["transactions"].token(area)
         assert await served.call(method, own, (ACTOR_TOKEN, beside(keys))) == NO_TOKEN, title
         # Nor does a person lend another's name.
@@ -314,11 +222,11 @@ async def test_a_service_acts_for_nobody_whose_token_is_not_good(
 async def test_the_person_a_service_acts_for_is_whose_token_travels_and_not_whom_it_says(tmp_path: Path) -> None:
     keys = Keys(tmp_path)
     claim = ("x-realco-on-behalf-of-bin", b"somebody-else")
-    async with serving(keys, "escrow") as served:
+    async with serving(keys.issuer.verifier("escrow"), "escrow") as served:
         method = next(m for m in METHODS if m.name == "GetEscrowAccount")
         assert "transactions" in access_of(method).services
         own, person = keys.services["transactions"].token("escrow"), keys.issuer.token(sub="Ann@example.org")
-        send = served._channel.unary_unary(_path(method))
+        send = served.channel.unary_unary(path_of(method))
         request = GetMessageClass(method.input_type)(escrow_account_id="esc_" + "0" * 26).SerializeToString()
         base = (("authorization", f"Bearer {own}"), ("x-realco-org", "org_1"), claim)
         await send(request, metadata=(*base, (ACTOR_TOKEN, person)))
