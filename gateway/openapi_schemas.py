@@ -218,7 +218,7 @@ def _string_extensions(rules: Any) -> Schema:
         return {"maxLength": 1024}
     if rules.HasExtension(rules_pb2.external_id):
         return {"minLength": 1, "maxLength": 128}
-    if rules.HasExtension(rules_pb2.etag):
+    if rules.HasExtension(rules_pb2.etag) or rules.HasExtension(rules_pb2.actor):
         return {"minLength": 1, "maxLength": 255}
     return {}
 

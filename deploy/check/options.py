@@ -61,6 +61,7 @@ _TABLE: dict[Any, May | dict[str, May]] = {
     rules_pb2.id: May.BE_TAKEN_OFF,
     rules_pb2.key: May.BE_TAKEN_OFF,
     rules_pb2.subject: May.BE_TAKEN_OFF,
+    rules_pb2.actor: May.BE_TAKEN_OFF,
     rules_pb2.page_token: May.BE_TAKEN_OFF,
     rules_pb2.currency: May.BE_TAKEN_OFF,
     rules_pb2.external_id: May.BE_TAKEN_OFF,

@@ -73,6 +73,23 @@ async def test_a_bad_currency_is_refused(gateway, currency):
     assert problem["errors"][0]["pointer"] == "/amount/currencyCode"
 
 
+@pytest.mark.parametrize(
+    ("texts", "pointer"),
+    [
+        ({"description": "Card 4111 1111 1111 1111"}, "/description"),
+        ({"externalId": "4111111111111111"}, "/externalId"),
+        ({"metadata": {"card": "4111-1111-1111-1111"}}, "/metadata"),
+        ({"metadata": {"4111111111111111": "card"}}, "/metadata"),
+    ],
+)
+async def test_a_card_number_is_refused_where_it_stands_and_not_repeated(gateway, texts, pointer):
+    response = await gateway.request("POST", "/api/v1/transactions", json=new_transaction(**texts), headers=KEY)
+    [error] = is_problem(response, 400, "INVALID_FIELD")["errors"]
+    assert error["pointer"].startswith(pointer)
+    assert "4111" not in response.text
+    assert gateway.services.calls == []
+
+
 BAD_IDS = [
     "txn_" + "0" * 26,  # an id of another kind
     ESCROW_ACCOUNT.upper(),

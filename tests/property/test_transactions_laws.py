@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.chassis.values.text import has_aba_digit
+from services.chassis.values.payment_numbers import has_aba_digit
 from services.transactions.domain.payments import PaymentStatus, list_moves
 from services.transactions.domain.states import NEXT, Status
 from services.transactions.vault import SealedFor, Vault, VaultError

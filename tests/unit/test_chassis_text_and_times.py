@@ -14,7 +14,8 @@ from realco.type.v1.failure_pb2 import Failure
 
 from services.chassis.calls import field_kinds
 from services.chassis.values.errors import Unavailable
-from services.chassis.values.text import clean_text, find_fault, find_payment_number, read_text
+from services.chassis.values.payment_numbers import find_card_or_iban, find_payment_number
+from services.chassis.values.text import clean_text, find_fault, read_text
 from services.chassis.values.times import DATE_RULE, TIME_RULE, read_time
 
 
@@ -225,20 +226,71 @@ def test_what_a_refusal_has_no_value_for_is_no_key_of_its_metadata():
     assert refusal.metadata == {"attempts": "0", "etag": "3"}
 
 
+CARD, ACCOUNT = "must not contain a card number", "must not contain a bank account number"
+
+
 @pytest.mark.parametrize(("text", "fault"), [
-    ("Card 4111 1111 1111 1111, exp. 12/27", "card"),
-    ("5555555555554444", "card"),
-    ("378282246310005.", "card"),
+    ("Card 4111 1111 1111 1111, exp. 12/27", CARD),
+    ("4111 1111 1111 1111 1227 123", CARD),  # its date and its code follow it
+    ("Paid 2 4111-1111-1111-1111", CARD),
+    ("4111.1111.1111.1111", CARD),
+    ("4111\u00a01111\u00a01111\u00a01111", CARD),
+    ("\uff14\uff11" + 14 * "\uff11", CARD),  # full width
+    ("card_4111111111111111", CARD),  # as a key can be spelled
+    ("5555555555554444", CARD),
+    ("2223003122003222", CARD),
+    ("6011111111111117", CARD),
+    ("3530111333300000", CARD),
+    ("6212345678900000003", CARD),
+    ("378282246310005.", CARD),
+    ("3782 822463 10005", CARD),
+    ("3056 930902 5904", CARD),
     ("4111 1111 1111 1112", None),  # its check digit is wrong
     ("0111111111111111", None),  # no card begins so
+    ("2200000000000004", None),
     ("x4111111111111111", None),
-    ("IBAN DE89 3704 0044 0532 0130 00", "bank account"),
+    ("IBAN DE89 3704 0044 0532 0130 00 BERLIN", ACCOUNT),
+    ("de89370400440532013000", ACCOUNT),
+    ("NL91-ABNA-0417-1643-00", ACCOUNT),
+    ("GB29NWBK60161331926819, please", ACCOUNT),
     ("DE88370400440532013000", None),
-    ("Pay to 021000021, account 000123456789", "bank account"),
-    ("Pay to 021000021", None),  # a bank alone draws nothing
-    ("Invoices 123456789 and 987654321", None),
-    ("Distribution of 2026-03-31, 1,000,000.00 USD to 12 investors", None),
-    ("Call +1 212 555 0100 or 212-555-0101", None),
+    ("DE893704004405320130001", None),  # too long
+    ("RF18 5390 0754 7034", None),  # a creditor's reference, which has the check digits of an IBAN
 ])  # fmt: skip
-def test_what_people_write_for_people_has_no_number_that_money_is_drawn_with(text, fault):
-    assert find_payment_number(text) == (fault and f"must not contain a {fault} number")
+def test_what_people_write_has_no_number_that_says_itself_that_money_is_drawn_with_it(text, fault):
+    assert (find_payment_number(text), find_card_or_iban(text)) == (fault, fault)
+
+
+@pytest.mark.parametrize(("text", "fault"), [
+    ("Pay to 021000021, account 000123456789", ACCOUNT),
+    ("021000021 12345678", ACCOUNT),
+    ("12345678-021000021", ACCOUNT),
+    ("021000021: 1234 5678", ACCOUNT),
+    ("021000021, 122105155", ACCOUNT),  # the second is the account's
+    ("Pay to 021000021", None),  # a bank alone draws nothing
+    ("First Bank, 021000021, New York 10001, by 2026-03-31 or 20260430", None),
+    ("021000022 12345678", None),
+    ("411000021 12345678", None),  # no district of the Federal Reserve
+    ("Invoices 123456789 and 987654321", None),
+])  # fmt: skip
+def test_what_people_write_has_no_bank_with_an_account_and_an_id_may_look_like_it(text, fault):
+    assert (find_payment_number(text), find_card_or_iban(text)) == (fault, None)
+
+
+@pytest.mark.parametrize("text", [
+    "Distribution of 2026-03-31, 1,000,000.00 USD to 12 investors",
+    "4,111,111,111,111,111.00 JPY, or 4.111.111.111.111.111",
+    "Rents 24-11-2026 25-12-2026, 26.11.2026 27.12.2026, 20261127 20261128",
+    "20261127120000, 1764288000000, 1764288000000000",  # a time in digits, in milliseconds, in microseconds
+    "Call +1 212 555 0100 or 212-555-0101 or +4915112345670",
+    "4006381333931",  # a bar code
+    "041000124123456",  # a trace number of the ACH network: of eight digits the bank's, and seven
+    "20261127MMQFMP9A000123",  # a wire's
+    "1382390117498060801",  # an id of a system that counts as such do
+    "41111111-1111-4111-8111-111111111111",
+    "txn_01jdq3v6f2e8mb4c5d6e7f8g9h",
+    "0x4111111111111111",
+    "Units 4101, 4102, 4103, 4104 of 1600 Pennsylvania Avenue, DC 20500-0003",
+])  # fmt: skip
+def test_what_is_no_number_to_draw_money_with_is_taken(text):
+    assert (find_payment_number(text), find_card_or_iban(text)) == (None, None)

@@ -14,8 +14,8 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
+from services.chassis.values.payment_numbers import has_aba_digit
 from services.chassis.values.session import NO_SESSION
-from services.chassis.values.text import has_aba_digit
 from services.transactions.domain.decisions import (
     check_may_approve,
     check_may_cancel,

@@ -3,6 +3,10 @@
 These rules stand in no proto, so that none can be without them; only that a text may have several lines is said there
 (`(buf.validate.field).string.(realco.type.v1.lines) = true`), and which fields an update cannot take away
 (`(realco.type.v1.not_cleared) = true`). In a batch no idempotency key stands twice: one key names one decision.
+
+No text that people write has a number that money is drawn with, nor has a key or a value of a map: it would be stored
+in the clear and shown. Looked at is every text but those of a form that leaves no choice of words, those that a machine
+sends in a header, and those that no answer ever has, as the number of a bank account.
 """
 
 from __future__ import annotations
@@ -12,30 +16,43 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from buf.validate import validate_pb2
+from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
-from realco.type.v1 import rules_pb2
+from realco.type.v1 import http_pb2, rules_pb2
 
 from services.chassis.calls.wire import is_date, is_time
-from services.chassis.values.text import find_fault, find_payment_number, is_name, is_person
+from services.chassis.values.payment_numbers import find_card_or_iban, find_payment_number
+from services.chassis.values.text import find_fault, is_name, is_person
 from services.chassis.values.times import DATE_RULE, TIME_RULE
 
 _TIME, _DATE, _MASK = "google.protobuf.Timestamp", "google.type.Date", "google.protobuf.FieldMask"
 _KEY = "idempotency_key"
 # Rules of our own that let no control character through: what has one of them is not looked at twice.
 _STRICT_RULES = (rules_pb2.id, rules_pb2.key, rules_pb2.currency)
+# And those of texts that this system or an issuer of tokens made, and that are only given back.
+_GIVEN_RULES = (rules_pb2.subject, rules_pb2.actor, rules_pb2.page_token, rules_pb2.etag)
 
 PERSON_RULE = "must name a person, and neither a service nor a program"
 
 Faults = list[tuple[str, str]]
+_Search = Callable[[str], str | None]  # for what must not be in a text: why, in words for who sent it
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """What a text of a request is held to."""
+
+    lines: bool = False  # it may have several
+    search: _Search | None = None
 
 
 @dataclass(slots=True)
 class _Plan:
     """What is to be looked at in a message of one type; compiled once, since a batch has thousands of them."""
 
-    texts: list[tuple[str, bool]] = field(default_factory=list)  # the field, whether it takes lines
-    lists_of_texts: list[tuple[str, bool]] = field(default_factory=list)
+    texts: list[tuple[str, _Text]] = field(default_factory=list)
+    lists_of_texts: list[tuple[str, _Text]] = field(default_factory=list)
     persons: list[tuple[str, bool]] = field(default_factory=list)  # the field, whether it is a list
     maps: list[tuple[str, _Plan | None]] = field(default_factory=list)
     messages: list[tuple[str, _Plan]] = field(default_factory=list)
@@ -112,7 +129,21 @@ def _add_field(plan: _Plan, item: FieldDescriptor) -> None:
             plan.persons.append((item.name, item.is_repeated))
         if not any(rules.HasExtension(rule) for rule in _STRICT_RULES):
             texts = plan.lists_of_texts if item.is_repeated else plan.texts
-            texts.append((item.name, bool(rules.Extensions[rules_pb2.lines])))
+            texts.append((item.name, _Text(bool(rules.Extensions[rules_pb2.lines]), _choose_search(item, rules))))
+
+
+def _choose_search(item: FieldDescriptor, rules: Any) -> _Search | None:
+    options = item.GetOptions()
+    behavior: Any = field_behavior_pb2.field_behavior  # as above
+    header: Any = http_pb2.header
+    if rules.pattern or any(rules.HasExtension(rule) for rule in _GIVEN_RULES):
+        return None
+    if options.HasExtension(header) or field_behavior_pb2.INPUT_ONLY in options.Extensions[behavior]:
+        return None
+    return find_card_or_iban if rules.HasExtension(rules_pb2.external_id) else find_payment_number
+
+
+_IN_A_MAP = _Text(search=find_payment_number)
 
 
 def _collect(message: Any, plan: _Plan, prefix: str, faults: Faults) -> None:
@@ -120,11 +151,11 @@ def _collect(message: Any, plan: _Plan, prefix: str, faults: Faults) -> None:
         if not plan.is_sound(message):
             faults.append((prefix.removesuffix("."), plan.rule))
         return
-    for name, lines in plan.texts:
-        _check_text(getattr(message, name), prefix, name, lines, faults)
-    for name, lines in plan.lists_of_texts:
+    for name, kind in plan.texts:
+        _check_text(getattr(message, name), prefix + name, kind, faults)
+    for name, kind in plan.lists_of_texts:
         for index, text in enumerate(getattr(message, name)):
-            _check_text(text, prefix, f"{name}[{index}]", lines, faults)
+            _check_text(text, f"{prefix}{name}[{index}]", kind, faults)
     for name, is_list in plan.persons:
         _check_persons(message, name, is_list, prefix, faults)
     for name, held in plan.messages:
@@ -136,7 +167,7 @@ def _collect(message: Any, plan: _Plan, prefix: str, faults: Faults) -> None:
     for name in plan.keyed_lists:
         _check_keys([item.idempotency_key for item in getattr(message, name)], prefix + name, faults)
     for name, of_values in plan.maps:
-        _collect_map(getattr(message, name), of_values, prefix, f"{name}[*]", faults)
+        _collect_map(getattr(message, name), of_values, f"{prefix}{name}[*]", faults)
     for mask, item in plan.not_cleared:
         if item.name in getattr(message, mask).paths and not _is_set(message, item):
             faults.append((prefix + item.name, "cannot be taken away"))
@@ -157,25 +188,23 @@ def _is_set(message: Any, item: FieldDescriptor) -> bool:
     return bool(message.HasField(item.name) if item.has_presence else getattr(message, item.name))
 
 
-def _collect_map(entries: Any, of_values: _Plan | None, prefix: str, name: str, faults: Faults) -> None:
+def _collect_map(entries: Any, of_values: _Plan | None, path: str, faults: Faults) -> None:
     """The keys are the caller's own texts, so the path does not repeat them."""
     for key in entries:
         for text in (key, entries[key]):
             if isinstance(text, str):
-                _check_text(text, prefix, name, False, faults)
-        if isinstance(entries[key], str) and (fault := find_payment_number(entries[key])):
-            faults.append((prefix + name, fault))
+                _check_text(text, path, _IN_A_MAP, faults)
         if of_values is not None:
-            _collect(entries[key], of_values, f"{prefix}{name}.", faults)
+            _collect(entries[key], of_values, f"{path}.", faults)
 
 
-def _check_text(text: str, prefix: str, name: str, lines: bool, faults: Faults) -> None:
+def _check_text(text: str, path: str, kind: _Text, faults: Faults) -> None:
     # By far the most are plain, and told in no time.
-    fault = None if text.isascii() and text.isprintable() else find_fault(text, lines=lines)
-    if fault is None and lines:
-        fault = find_payment_number(text)
+    fault = None if text.isascii() and text.isprintable() else find_fault(text, lines=kind.lines)
+    if fault is None and kind.search is not None:
+        fault = kind.search(text)
     if fault is not None:
-        faults.append((prefix + name, fault))
+        faults.append((path, fault))
 
 
 def _check_persons(message: Any, name: str, is_list: bool, prefix: str, faults: Faults) -> None:

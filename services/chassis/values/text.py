@@ -27,48 +27,6 @@ def find_fault(text: str, *, lines: bool = False) -> str | None:
     return "must be one line without control characters" if _NOT_IN_A_LINE.search(text) else None
 
 
-# Runs of digits as people write them, in groups or in one.
-_DIGITS = re.compile(r"(?<![0-9A-Za-z])[0-9](?:[ -]?[0-9]){4,18}(?![0-9A-Za-z])")
-# Visa, Mastercard, American Express, Discover: their first digits, and how many there are. Source: ISO/IEC 7812-1.
-_CARD = re.compile(r"4[0-9]{12}(?:[0-9]{3})?|(?:5[1-5]|2[2-7])[0-9]{14}|3[47][0-9]{13}|6(?:011|5[0-9]{2})[0-9]{12}")
-_IBAN = re.compile(r"(?<![0-9A-Za-z])[A-Z]{2}[0-9]{2}(?: ?[0-9A-Z]){11,30}(?![0-9A-Za-z])")
-
-
-def find_payment_number(text: str) -> str | None:
-    """Why a text that people write for people must not be kept: it has what money can be drawn with.
-
-    Found are cards, IBANs, and routing numbers of the ABA together with another number. It is a guess: a number that
-    only looks like one is refused, too, and one that is spelled strangely is not found.
-    """
-    numbers = [re.sub("[ -]", "", found) for found in _DIGITS.findall(text)]
-    if any(_CARD.fullmatch(number) and _has_luhn_digit(number) for number in numbers):
-        return "must not contain a card number"
-    ibans = (found.replace(" ", "") for found in _IBAN.findall(text))
-    is_routed = len(numbers) > 1 and any(has_aba_digit(number) for number in numbers)
-    if is_routed or any(_has_iban_digits(iban) for iban in ibans):
-        return "must not contain a bank account number"
-    return None
-
-
-def _has_luhn_digit(number: str) -> bool:
-    """Source: ISO/IEC 7812-1, annex B."""
-    doubled = (sum(divmod(2 * int(digit), 10)) for digit in number[-2::-2])
-    return (sum(map(int, number[-1::-2])) + sum(doubled)) % 10 == 0
-
-
-def _has_iban_digits(iban: str) -> bool:
-    """Source: ISO 13616-1, 6."""
-    return int("".join(str(int(letter, 36)) for letter in iban[4:] + iban[:4])) % 97 == 1
-
-
-def has_aba_digit(routing_number: str) -> bool:
-    """Whether nine digits, weighted 3-7-1, sum to a multiple of ten. Source: ABA Routing Number Policy."""
-    if len(routing_number) != 9 or not (routing_number.isascii() and routing_number.isdigit()):
-        return False
-    total = sum(weight * int(digit) for weight, digit in zip((3, 7, 1) * 3, routing_number, strict=True))
-    return total > 0 and total % 10 == 0
-
-
 def read_text(value: object, length_max: int, *, empty: bool = False) -> str:
     """The value of a document from outside, as a text of one line.
 

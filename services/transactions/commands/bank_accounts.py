@@ -20,8 +20,8 @@ from services.chassis.values.approval import Approval, ApprovalFacts, Standing
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
+from services.chassis.values.payment_numbers import has_aba_digit
 from services.chassis.values.refusals import BankAccountNotFound, PartyNotFound
-from services.chassis.values.text import has_aba_digit
 from services.transactions.actions import answer_bank_account
 from services.transactions.commands.approvals import BANK_ACCOUNT_APPROVALS, ask_for_confirmation
 from services.transactions.dependencies import Dependencies
