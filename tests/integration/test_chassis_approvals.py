@@ -293,8 +293,12 @@ async def test_whoever_looks_sees_what_that_person_may_do(desk):
 
 
 async def test_the_inbox_is_filtered_as_a_person_looks_for_work(desk):
-    mine, other = await desk.ask(key="a"), await desk.ask(CHECKER, key="b", hold_id="hold_2")
+    mine = await desk.ask(key="a")
     desk.clock.moment += timedelta(minutes=1)
+    other = await desk.ask(CHECKER, key="b", hold_id="hold_2")
+    desk.clock.moment += timedelta(minutes=1)
+    assert await desk.list(from_time=other.create_time) == [other.approval_id]
+    assert await desk.list(to_time=other.create_time) == [mine.approval_id]
     assert await desk.list(MAKER, mine=True) == [mine.approval_id]
     assert await desk.list(MAKER, mine=False) == [other.approval_id]
     assert await desk.list(kind=["OTHER"]) == []
