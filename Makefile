@@ -67,7 +67,7 @@ stop: ## stop what `make run` left running
 clean: stop ## remove the instance, the environment and what was generated
 	@[ ! -e "$$DATA_DIR/instance.lock" ] || (cd "$$DATA_DIR" && rm -rf $(KEPT))
 	@rmdir "$$DATA_DIR" 2>/dev/null || true
-	@rm -rf $(VENV) dist/contracts protos/buf protos/realco/descriptors.binpb bench.json .hypothesis .*_cache docs/node_modules tests/clients/typescript/{build,node_modules}
+	@rm -rf $(VENV) dist/contracts protos/buf protos/realco/descriptors.binpb bench.json .hypothesis .*_cache docs/node_modules tests/clients/typescript/{build,node_modules} tests/support/issuer/node_modules
 	@find protos -name '*_pb2*' -delete -o -name py.typed -delete
 
 # The environment: what requirements.lock pins, and stubs as new as the protos.

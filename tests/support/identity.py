@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from services.compliance.key_tokens import KeyTokens, find_issuer, public_jwk_of
 
 ISSUER = "https://issuer.test"
 API_KEY_ISSUER = "https://keys.issuer.test"
+PAGE = Path(__file__).parents[2] / "docs" / "sign-in.md"
 # All that API keys may be used for.
 SCOPES = ApiKey.Scope.keys()[1:]
 
@@ -97,6 +99,15 @@ class Issuer:
         parts = (_without_none(all_headers), _without_none(all_claims))
         signed = b".".join(_encoded(json.dumps(part).encode()) for part in parts)
         return b".".join((signed, _encoded(_signature(all_headers["alg"], signed, key or self.key)))).decode()
+
+
+def read_documented_issuer(provider: str) -> dict[str, Any]:
+    """What the page about sign-ins has as an example for that provider."""
+    section = PAGE.read_text().partition(f"**{provider}**")[2]
+    found = re.search(r"```json\n(.*?)```", section, re.DOTALL)
+    assert found is not None
+    [issuer] = json.loads(found[1])
+    return dict(issuer)
 
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:

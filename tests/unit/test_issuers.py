@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ from services.chassis.calls.issuers import read_issuers
 from services.chassis.calls.tokens import Verifier
 from services.chassis.process.settings import ConfigurationError, Settings
 from services.chassis.values.errors import Unauthenticated
+from tests.support.identity import read_documented_issuer
 
-PAGE = Path(__file__).parents[2] / "docs" / "sign-in.md"
 NOW = int(time.time())
 TENANT = "11111111-1111-1111-1111-111111111111"
 RSA = RSAKey.generate_key(2048)
@@ -102,15 +101,6 @@ KEYCLOAK = (
 SHAPES = {"Auth0": AUTH0, "Microsoft Entra ID": ENTRA, "Keycloak": KEYCLOAK}
 
 
-def settings_of(provider: str) -> dict[str, Any]:
-    """The example of the page."""
-    section = PAGE.read_text().partition(f"**{provider}**")[2]
-    found = re.search(r"```json\n(.*?)```", section, re.DOTALL)
-    assert found is not None
-    [issuer] = json.loads(found[1])
-    return dict(issuer)
-
-
 def verifier(folder: Path, *issuers: dict[str, Any], key: dict[str, Any] | None = None) -> Verifier:
     public = {**RSA.as_dict(private=False), "kid": "k1", "use": "sig", "x5t": "dGVzdA", "x5c": ["MIIC"]}
     (folder / "jwks.json").write_text(json.dumps({"keys": [key or public]}))
@@ -128,7 +118,7 @@ def sign(header: dict[str, Any], claims: dict[str, Any], key: Any = RSA) -> str:
 @pytest.mark.parametrize("provider", SHAPES)
 async def test_a_providers_token_proves_its_person(tmp_path: Path, provider: str) -> None:
     header, claims, (subject, person, role, org_id) = SHAPES[provider]
-    found = await verifier(tmp_path, settings_of(provider)).verify(sign(header, claims))
+    found = await verifier(tmp_path, read_documented_issuer(provider)).verify(sign(header, claims))
     assert (found.subject, found.person, found.role, found.org_id) == (subject, person, role, org_id)
     assert found.strong_sign_in_at is not None
     assert 30 <= time.time() - found.strong_sign_in_at < 60
@@ -174,7 +164,7 @@ async def test_a_providers_other_tokens_prove_nothing(tmp_path: Path, provider: 
     header, claims, _ = SHAPES[provider]
     changed = {name: value for name, value in (claims | changes).items() if value is not None}
     with pytest.raises(Unauthenticated):
-        await verifier(tmp_path, settings_of(provider)).verify(sign(header, changed))
+        await verifier(tmp_path, read_documented_issuer(provider)).verify(sign(header, changed))
 
 
 @pytest.mark.parametrize(
@@ -195,7 +185,7 @@ async def test_a_strong_sign_in_has_a_level_or_method_and_a_time(
 ) -> None:
     header, claims, _ = KEYCLOAK
     changed = {name: value for name, value in (claims | changes).items() if value is not None}
-    found = await verifier(tmp_path, settings_of("Keycloak")).verify(sign(header, changed))
+    found = await verifier(tmp_path, read_documented_issuer("Keycloak")).verify(sign(header, changed))
     assert (found.strong_sign_in_at is not None) is strong
     assert (found.strong_levels, found.strong_seconds_max) == ("gold", 900)
     # Who does not say when somebody signed in says at least when the token was issued.
