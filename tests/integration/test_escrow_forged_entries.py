@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from functools import partial
 
@@ -9,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import holds_pb2, journal_pb2, postings_pb2
+from sqlalchemy.exc import DBAPIError
 
 from services.chassis.calls.auth import Principal
 from services.chassis.data.seals import NotSealed
@@ -19,7 +21,7 @@ from services.escrow.domain.journal import build_key
 from services.escrow.posting import checks
 from tests.support import chassis
 from tests.support.escrow import Escrow, Payment, key, refusal, usd
-from tests.support.forged_entries import HELD, accept_last, check, forge, forge_pair, opened, pay
+from tests.support.forged_entries import HELD, accept_last, check, forge, forge_pair, opened, pay, posting
 from tests.support.ledger_accounts import ledger_account
 
 
@@ -264,3 +266,17 @@ async def test_what_is_booked_there_and_back_leaves_the_balance_as_it_was(escrow
     await escrow.post(account, ("cash", 3000), (HELD, -3000))
     assert await escrow.posted(account) == {"cash": 3000, HELD: 3000}
     assert (await escrow.trial_balance(account)).balanced
+
+
+async def test_no_list_that_is_counted_otherwise_writes_one_account_s_entry_into_another(escrow):
+    """What is found at one place and written at another would be looked at by nobody."""
+    call = posting([await opened(escrow), await opened(escrow)]).replace("org_1", escrow.org_id)
+    lists = list(re.finditer(r"'\{([^']*)\}'", call))
+    for each in lists:
+        last = each[1].count(",")
+        for other in (f"'[0:{last}]={{{each[1]}}}'", f"'{{{each[1]},{each[1]}}}'", f"'{{{{{each[1]}}}}}'"):
+            tried = call[: each.start()] + other + call[each.end() :]
+            with pytest.raises(DBAPIError, match="the lists do not refer to one another"):
+                async with escrow.database.begin(escrow.org_id) as tx:
+                    await tx.execute(sa.text("SELECT " + tried.replace("::", "\\:\\:")))
+    assert len(lists) > 25

@@ -44,8 +44,14 @@ _LEG = (
 )
 
 
+_COUNT = (
+    "UPDATE escrow_accounts SET entry_sequence = {sequence}"
+    " WHERE escrow_account_id = '{{account}}' AND entry_sequence < {sequence};"
+)
+
+
 def entry(sequence=99, entry_id="je_99", leg_count=2, type_="FEE", effective="now()", columns="", values=""):
-    return _ENTRY.format(
+    return _COUNT.format(sequence=sequence) + _ENTRY.format(
         account="{account}", sequence=sequence, id=entry_id, leg_count=leg_count, type_=type_, effective=effective,
         columns=columns, values=values,
     )  # fmt: skip
@@ -111,6 +117,7 @@ def end(status: str, captured: int = 0, overridden: int = 0, returned: str = "NU
 STATEMENTS = {
     # entries that do not balance, or lack legs (c1)
     "an entry without legs": entry(),
+    "an entry not counted": together(entry().partition(";")[2], leg(), leg("fees", "CREDIT", leg=2)),
     "an entry before its legs": entry() + together(leg(), leg("fees", "CREDIT", leg=2)),
     "an entry with one leg of two": together(entry(), leg()),
     "an entry whose legs differ by a cent": together(entry(), leg(minor=5), leg("fees", "CREDIT", 4, leg=2)),

@@ -17,6 +17,20 @@ BEGIN
     ) THEN
         RAISE EXCEPTION 'a journal entry comes without its legs' USING ERRCODE = '23514';
     END IF;
+    -- Whoever checks the book looks at its numbers up to the account's. One beyond them would be looked at by nobody.
+    IF EXISTS (
+        SELECT FROM (
+            SELECT org_id, escrow_account_id, max(sequence) AS last FROM entries GROUP BY org_id, escrow_account_id
+        ) e
+        LEFT JOIN LATERAL (
+            SELECT x.entry_sequence FROM escrow_accounts x
+            WHERE x.org_id = e.org_id AND x.escrow_account_id = e.escrow_account_id
+            OFFSET 0
+        ) account ON true
+        WHERE account.entry_sequence IS DISTINCT FROM e.last
+    ) THEN
+        RAISE EXCEPTION 'the last entry is not the one that its escrow account counts' USING ERRCODE = '23514';
+    END IF;
     RETURN NULL;
 END $$;
 ----

@@ -89,6 +89,27 @@ DECLARE
     pending_credits bigint;
 BEGIN
     PERFORM realco_check_time(p_now);
+    -- They refer to one another by position, so each begins at 1 and has one for each: else a name would be read at one
+    -- place and written at another.
+    IF EXISTS (
+        SELECT FROM (VALUES
+            (cardinality(e_id), ARRAY[array_dims(e_org), array_dims(e_id)]),
+            (n_accounts, ARRAY[array_dims(a_escrow), array_dims(a_kind), array_dims(a_party)]),
+            (n, ARRAY[
+                array_dims(j_escrow), array_dims(j_first), array_dims(j_key), array_dims(j_fingerprint),
+                array_dims(j_id), array_dims(j_type), array_dims(j_description), array_dims(j_effective),
+                array_dims(j_currency), array_dims(j_transaction), array_dims(j_investment),
+                array_dims(j_distribution), array_dims(j_reverses), array_dims(j_created_by),
+                array_dims(j_external), array_dims(j_metadata), array_dims(j_when_frozen), array_dims(j_legs),
+                array_dims(j_seal), array_dims(j_refusal_seal)
+            ]),
+            (n_legs, ARRAY[array_dims(l_account), array_dims(l_debit), array_dims(l_pending), array_dims(l_amount)])
+        ) AS given (count, dims)
+        CROSS JOIN LATERAL unnest(dims) AS of (dim)
+        WHERE dim IS DISTINCT FROM CASE WHEN count > 0 THEN '[1:' || count || ']' END
+    ) THEN
+        RAISE EXCEPTION 'the lists do not refer to one another by position' USING ERRCODE = '23514';
+    END IF;
     verdict := array_fill(NULL::text, ARRAY[n]);
     replayed := array_fill(false, ARRAY[n]);
     sequence := array_fill(NULL::bigint, ARRAY[n]);
