@@ -195,8 +195,9 @@ class ComplianceClient:
         request = notary.RecordExecutionRequest(movement=_to_movement(movement), validate_only=validate_only)
         await pass_on(self._notary.RecordExecution, request)
 
-    async def record_withdrawal(self, kind: str, resource_id: str) -> None:
-        await ask(self._notary.RecordWithdrawal, notary.RecordWithdrawalRequest(kind=kind, resource_id=resource_id))
+    async def record_withdrawal(self, kind: str, resource_id: str, *, after_refusal: bool = False) -> None:
+        request = notary.RecordWithdrawalRequest(kind=kind, resource_id=resource_id, after_refusal=after_refusal)
+        await ask(self._notary.RecordWithdrawal, request)
 
 
 def _to_movement(movement: Movement) -> notary.Movement:

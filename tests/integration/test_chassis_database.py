@@ -328,16 +328,27 @@ async def test_what_a_login_changes_of_its_own_settings_is_an_alarm_while_the_se
     await database.dispose()
 
 
-async def test_a_table_that_a_login_keeps_locked_is_an_alarm_as_long_as_it_is(urls, database):
+@pytest.mark.parametrize(
+    ("lock", "kept"),
+    [
+        ("LOCK TABLE handled_requests IN SHARE MODE", "the table handled_requests"),
+        ("SELECT pg_advisory_xact_lock(hashtextextended('stops|org_1|ann', 0))", "the name "),
+        ("SELECT FROM leaders FOR UPDATE", "rows, in transaction "),
+    ],
+    ids=["a table", "a name", "rows"],
+)
+async def test_what_a_login_keeps_locked_is_an_alarm_as_long_as_it_is(database, lock, kept):
     alarms = {}
     watch = LockWatch(database, alarms, patience_seconds=0)
+    async with database.begin_for_all() as tx:
+        await tx.execute(sa.text("INSERT INTO leaders VALUES ('work', gen_random_uuid(), now())"))
     with capture_logs() as logged:
         async with database.begin_for_all() as tx:
-            await tx.execute(sa.text("LOCK TABLE handled_requests IN SHARE MODE"))
+            await tx.execute(sa.text(lock))
             await watch.look()
-            assert alarms == {"locks": "somebody keeps these tables from every write: handled_requests"}
+            assert alarms["locks"].startswith(f"somebody keeps locked: {kept}")
         await watch.look()
-    assert (alarms, [line["event"] for line in logged]) == ({}, ["tables_locked", "tables_unlocked"])
+    assert (alarms, [line["event"] for line in logged]) == ({}, ["locks_kept", "locks_released"])
     async with database.begin_for_all() as tx:
         await tx.execute(sa.text("LOCK TABLE handled_requests IN SHARE MODE"))
         await LockWatch(database, alarms).look()

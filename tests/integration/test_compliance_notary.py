@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -11,104 +10,24 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from realco.compliance.v1 import notary_pb2 as pb
 from realco.compliance.v1 import parties_pb2
 
-from services.chassis.calls.auth import Principal, SignedInKey, acting_as, service_principal
+from services.chassis.calls.auth import Principal, SignedInKey, acting_as
 from services.chassis.data.seals import NotSealed
 from services.chassis.values.approval import VALIDITY
 from services.chassis.values.approval_policy import NO_POLICY, ApprovalPolicy, ApprovalRule
-from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
-from services.compliance.api import NotaryServicer
 from services.compliance.tables import statements
-from tests.support.compliance import CHECKER, MAKER, ORG, START, ComplianceHarness, build_dependencies
-from tests.support.money import usd
-
-HASH, OTHER_HASH = "a" * 64, "b" * 64
-ANN, BOB = "pty_" + "0" * 25 + "1", "pty_" + "0" * 25 + "2"
-ACCOUNT, OTHER_ACCOUNT = "esc_" + "0" * 25 + "1", "esc_" + "0" * 25 + "2"
-THIRD = Principal("admin-3", "admin", ORG)
-# The same person, as another account of the same issuer knows it.
-MAKER_AGAIN = Principal("admin-1-laptop", "admin", ORG, known_as=MAKER.person)
-
-
-def movement(account: str = ACCOUNT, **parts: int) -> pb.Movement:
-    lines = [
-        pb.Movement.Line(party_id={"ann": ANN, "bob": BOB}[name], amount=usd(minor)) for name, minor in parts.items()
-    ]
-    return pb.Movement(escrow_account_id=account, lines=lines)
-
-
-WHOLE = movement(ann=60, bob=40)
-TWICE = movement(ann=60, bob=40)
-TWICE.lines.append(TWICE.lines[0])
-
-
-class Desk:
-    """The notary, and who speaks to it about one resource: of a kind that the last yes does, or of another one."""
-
-    def __init__(self, harness: ComplianceHarness, kind: str) -> None:
-        self.kind = kind
-        self.harness = harness
-        self.notary = NotaryServicer(build_dependencies(harness.database, harness.clock))
-        self.resource_id = new_id("dist")
-
-    def fill(self, values: dict[str, Any]) -> dict[str, Any]:
-        """The fields of a request about all that moves, unless `values` say otherwise."""
-        moved = pb.Movement(
-            kind=values.pop("kind", self.kind),
-            resource_id=values.pop("resource_id", self.resource_id),
-            content_hash=values.pop("content_hash", HASH),
-        )
-        moved.MergeFrom(values.pop("movement", WHOLE))
-        return {"movement": moved, **values}
-
-    async def ask(self, person: Principal = MAKER, **values: Any) -> None:
-        request = pb.RecordRequestRequest(**self.fill(values))
-        with acting_as(person):
-            await self.notary.RecordRequest(request, None)
-
-    async def approve(self, person: Principal = CHECKER, **values: Any) -> str:
-        """The reason of the refusal, or nothing."""
-        request = pb.RecordApprovalRequest(**self.fill(values))
-        with acting_as(person):
-            try:
-                await self.notary.RecordApproval(request, None)
-            except DomainError as refusal:
-                return refusal.reason
-        return ""
-
-    async def execute(self, person: Principal = THIRD, **values: Any) -> str:
-        """The reason of the refusal, or nothing."""
-        request = pb.RecordExecutionRequest(**self.fill(values))
-        with acting_as(person):
-            try:
-                await self.notary.RecordExecution(request, None)
-            except DomainError as refusal:
-                return refusal.reason
-        return ""
-
-    async def take_back(self) -> None:
-        request = pb.RecordWithdrawalRequest(kind=self.kind, resource_id=self.resource_id)
-        with acting_as(service_principal("distributions", ORG, THIRD.person)):
-            await self.notary.RecordWithdrawal(request, None)
-
-    async def check(self, org: str = ORG, **values: Any) -> tuple[str, ...] | str:
-        """Who decided; or the reason why it is not decided."""
-        with acting_as(service_principal("escrow", org)):
-            try:
-                found = await self.notary.CheckMovement(pb.CheckMovementRequest(**self.fill(values)), None)
-            except DomainError as refusal:
-                return refusal.reason
-        return found.requested_by, *found.approved_by
-
-    async def refuse(self) -> tuple[list[str], str]:
-        """Who does not count, and in words why."""
-        request = pb.CheckMovementRequest(**self.fill({}))
-        with acting_as(service_principal("escrow", ORG)), pytest.raises(DomainError) as refused:
-            await self.notary.CheckMovement(request, None)
-        return json.loads(refused.value.metadata["person_ids"]), refused.value.message
+from tests.support.compliance import CHECKER, MAKER, ORG, START, ComplianceHarness
+from tests.support.notary import (
+    MAKER_AGAIN,
+    OTHER_ACCOUNT,
+    OTHER_HASH,
+    THIRD,
+    TWICE,
+    Desk,
+    movement,
+)
 
 
 @pytest.fixture
@@ -236,6 +155,26 @@ async def test_what_was_taken_back_is_decided_once_two_persons_say_it_again(desk
     assert await desk.check() == "MOVEMENT_NOT_DECIDED"
     await desk.approve(THIRD)
     assert await desk.check() == (MAKER.person, THIRD.person)
+
+
+@pytest.mark.parametrize("kind", ["CLOSE_OFFERING", "APPROVE_DISTRIBUTION"])
+async def test_what_is_just_being_done_is_taken_back_only_where_it_was_refused(
+    compliance: ComplianceHarness, kind: str
+) -> None:
+    """Whoever takes it back read it before: what they say comes between the last word and the deed."""
+    desk = Desk(compliance, kind)
+    await desk.ask()
+    await desk.approve()
+    if kind == "APPROVE_DISTRIBUTION":
+        assert await desk.take_back(after_refusal=False) == "", "it is sent back as long as nobody executes it"
+        await desk.ask()
+        await desk.approve()
+        await desk.execute()
+    assert await desk.take_back(after_refusal=False) == "JUST_DECIDED"
+    compliance.clock.advance(timedelta(seconds=61))
+    assert await desk.check() != "MOVEMENT_NOT_DECIDED"
+    assert await desk.take_back(after_refusal=False) == "", "whoever was to do it did not begin"
+    assert await desk.check() == "MOVEMENT_NOT_DECIDED"
 
 
 async def test_two_persons_who_ask_for_the_same_may_approve_what_the_other_asked_for(desk: Desk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -281,6 +282,17 @@ async def test_who_takes_back_a_closing_takes_back_nothing_of_who_asked_for_the_
     assert (await service.grant(first)).status == Approval.EXECUTED
 
 
+async def test_what_others_asked_for_as_well_is_over_once_two_approved_it(service: DistributionsHarness) -> None:
+    offering = await full_offering(service)
+    first, same = await ask_to_close(service, offering), await ask_to_close(service, offering, "admin-5")
+    yes = (service.grant(first, "admin-2"), service.grant(same, "admin-3"))
+    done = await asyncio.gather(*yes, return_exceptions=True)
+    assert [each.status for each in done if isinstance(each, Approval)] == [Approval.EXECUTED]
+    assert not [each for each in service.compliance.said if isinstance(each, notary_pb2.RecordWithdrawalRequest)]
+    await service.work()
+    assert (await service.get(offering)).status == opb.Offering.CLOSED
+
+
 async def test_a_closing_that_failed_is_asked_for_anew_by_all_who_asked_for_the_same(
     service: DistributionsHarness,
 ) -> None:
@@ -352,8 +364,8 @@ async def test_a_refund_of_all_waits_and_no_investor_approves_it(service: Distri
     assert (await service.get(offering)).status == opb.Offering.REFUNDING
     assert service.wire.persons["BatchCreatePayouts"] == "admin-1"
     # Whoever approved a closing that escrow refused did not approve it for now.
-    no_closing = notary_pb2.RecordWithdrawalRequest(kind="CLOSE_OFFERING", resource_id=offering.offering_id)
-    assert service.compliance.said[-1] == no_closing
+    about = {"kind": "CLOSE_OFFERING", "resource_id": offering.offering_id}
+    assert service.compliance.said[-1] == notary_pb2.RecordWithdrawalRequest(**about, after_refusal=False)
 
 
 async def test_what_all_gives_back_is_bound_to_what_is_in_each_and_not_to_the_sum(

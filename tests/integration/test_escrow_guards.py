@@ -44,17 +44,13 @@ _LEG = (
 )
 
 
-_COUNT = (
-    "UPDATE escrow_accounts SET entry_sequence = {sequence}"
-    " WHERE escrow_account_id = '{{account}}' AND entry_sequence < {sequence};"
-)
+_COUNT = "UPDATE escrow_accounts SET entry_sequence = {n} WHERE entry_sequence < {n} AND org_id = 'org_1';"
 
 
 def entry(sequence=99, entry_id="je_99", leg_count=2, type_="FEE", effective="now()", columns="", values=""):
-    return _COUNT.format(sequence=sequence) + _ENTRY.format(
+    return _COUNT.format(n=sequence) + _ENTRY.format(
         account="{account}", sequence=sequence, id=entry_id, leg_count=leg_count, type_=type_, effective=effective,
-        columns=columns, values=values,
-    )  # fmt: skip
+        columns=columns, values=values)  # fmt: skip
 
 
 def leg(

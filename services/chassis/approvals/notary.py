@@ -53,8 +53,16 @@ class Notary(Protocol):
         """
         ...
 
-    async def record_withdrawal(self, kind: str, resource_id: str) -> None:
-        """What was asked for and approved about the resource counts no longer. Raises Unavailable."""
+    async def record_withdrawal(self, kind: str, resource_id: str, *, after_refusal: bool = False) -> None:
+        """What was asked for and approved about the resource counts no longer.
+
+        Args:
+            after_refusal: What was decided was refused, and comes to nothing.
+
+        Raises:
+            DomainError: it was decided just now, and is being done.
+            Unavailable
+        """
         ...
 
     async def record_execution(self, movement: Movement, *, validate_only: bool) -> None:
@@ -115,6 +123,6 @@ class Witnessed:
         movement = await self._movements[kind](resource_id, content_hash)
         await self._notary.record_execution(movement, validate_only=validate_only)
 
-    async def record_withdrawal(self, kind: str, resource_id: str) -> None:
-        """Before the resource goes back: if it does not, after all, it is asked for anew. Raises Unavailable."""
-        await self._notary.record_withdrawal(kind, resource_id)
+    async def record_withdrawal(self, kind: str, resource_id: str, *, after_refusal: bool = False) -> None:
+        """Before the resource goes back: if it does not, after all, it is asked for anew. Raises as the notary does."""
+        await self._notary.record_withdrawal(kind, resource_id, after_refusal=after_refusal)

@@ -253,7 +253,12 @@ class Approvals:
             await resource.approve(tx, replace(approval, note=note), facts, now)
             return await self._lock(tx, approval.approval_id)
         due_at = due_in(records.EXECUTION_LEASE_MS)
-        return await self._events.approve(tx, approval, facts, now, note, _begin_execution, due_at=due_at)
+        after = await self._events.approve(tx, approval, facts, now, note, _begin_execution, due_at=due_at)
+        if after.status is Status.APPROVED and self._witnessed and approval.kind in self._witnessed:
+            # It is being done. Whoever ends what else was asked for about it, or fails with it, must not end this.
+            others = (approval.kind, approval.resource_id, now, lambda each: each.approval_id != approval.approval_id)
+            await self._events.cancel_undoing(tx, *others)
+        return after
 
     async def reject(
         self, tx: AsyncConnection, request: approvals_pb2.RejectApprovalRequest, now: datetime
@@ -324,7 +329,7 @@ class Approvals:
                     raise
                 done = replace(approved, status=Status.FAILED, failure=make_failure(refusal))
                 if self._witnessed and approved.kind in self._witnessed:  # nobody else has it done later
-                    await self._witnessed.record_withdrawal(approved.kind, approved.resource_id)
+                    await self._witnessed.record_withdrawal(approved.kind, approved.resource_id, after_refusal=True)
             return await self._finish(done)
 
     async def _finish(self, done: Approval) -> Approval:

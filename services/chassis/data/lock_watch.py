@@ -1,6 +1,7 @@
-"""A table that somebody keeps locked: then nothing is written there, and each request says only that another one runs.
+"""A lock that somebody keeps: then nothing goes on behind it, and each request says only that another one runs.
 
-PostgreSQL lets whoever may delete rows lock the whole table. No program of ours does, but for the migrations.
+PostgreSQL lets whoever may delete rows lock the whole table, whoever may change one lock that row, and anybody lock any
+name (data/locks.py). No program of ours keeps one for longer than a statement may take, but for the migrations.
 """
 
 from __future__ import annotations
@@ -16,14 +17,18 @@ from services.chassis.process.telemetry import log
 
 _INTERVAL_SECONDS = 10.0
 
-# Locks that no insert, update or delete goes beside.
+# Tables beside whose lock goes no insert, update or delete; names; and transactions that keep rows, which are theirs
+# until they end.
 _LOCKED = sa.text(
-    "SELECT DISTINCT c.relname FROM pg_locks l JOIN pg_class c ON c.oid = l.relation"
-    " WHERE l.locktype = 'relation' AND l.granted"
-    " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    " AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')"
-    " AND c.relnamespace = CAST('public' AS regnamespace) ORDER BY 1"
+    "SELECT DISTINCT CASE l.locktype WHEN 'relation' THEN 'the table ' || c.relname"
+    " WHEN 'advisory' THEN concat('the name ', l.classid, ' ', l.objid) ELSE 'rows, in transaction ' || l.transactionid"
+    " END AS kept FROM pg_locks l LEFT JOIN pg_class c ON l.locktype = 'relation' AND c.oid = l.relation"
+    " WHERE l.granted AND l.pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database()) AND ("
+    " l.locktype = 'advisory' OR l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock'"
+    " OR c.relnamespace = CAST('public' AS regnamespace)"
+    " AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')) ORDER BY 1"
 )
+_NAMED_MAX = 20
 
 
 def watch_locks(database: Database, alarms: Alarms) -> Job:
@@ -32,23 +37,23 @@ def watch_locks(database: Database, alarms: Alarms) -> Job:
 
 
 class LockWatch:
-    """Since when this process has found each table locked, whoever it was that locked it."""
+    """Since when this process has found each lock kept, whoever it was that took it."""
 
     def __init__(self, database: Database, alarms: Alarms, patience_seconds: float = ALARM_SECONDS) -> None:
         self._database, self._alarms, self._patience_seconds = database, alarms, patience_seconds
-        self._locked_since: dict[str, float] = {}
+        self._kept_since: dict[str, float] = {}
 
     async def look(self) -> int:
         """Says 0: there is no hurry."""
         async with self._database.begin_for_all() as tx:
             locked = list(await tx.scalars(_LOCKED))
         now = time.monotonic()
-        self._locked_since = {table: self._locked_since.get(table, now) for table in locked}
-        kept = [table for table, since in self._locked_since.items() if now - since >= self._patience_seconds]
-        found = f"somebody keeps these tables from every write: {', '.join(kept)}" if kept else ""
+        self._kept_since = {lock: self._kept_since.get(lock, now) for lock in locked}
+        kept = [lock for lock, since in self._kept_since.items() if now - since >= self._patience_seconds][:_NAMED_MAX]
+        found = f"somebody keeps locked: {', '.join(kept)}" if kept else ""
         before = note_alarm(self._alarms, "locks", found)
         if found and found != before:
-            log.error("tables_locked", tables=kept)
+            log.error("locks_kept", locks=kept)
         if before and not found:
-            log.warning("tables_unlocked")
+            log.warning("locks_released")
         return 0

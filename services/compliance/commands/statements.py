@@ -21,6 +21,7 @@ from services.compliance.domain.statements import (
     Movement,
     Statement,
     check_approver,
+    check_may_withdraw,
     find_lapsed,
     list_current,
     sum_lines,
@@ -28,7 +29,7 @@ from services.compliance.domain.statements import (
 from services.compliance.messages import read_movement, read_movement_kind
 from services.compliance.queries.statements import require_decision
 from services.compliance.store.standings import read_standings
-from services.compliance.store.statements import insert_statement, list_statements
+from services.compliance.store.statements import insert_statement, lock_statements
 
 
 async def record_request(
@@ -64,7 +65,7 @@ async def record_approval(
     """
     principal, movement = current_principal(), read_movement(request.movement)
     person, terms = principal.person, _decide_terms(tx, movement)
-    said = await list_statements(tx, movement.kind, movement.resource_id)
+    said = await lock_statements(tx, movement.kind, movement.resource_id)
     lapsed = find_lapsed(await read_standings(tx, list_current(said, movement.subject), now))
     check_approver(said, movement.subject, person, parties, now, lapsed)
     check_fresh_sign_in(principal, terms.strong_sign_in_seconds_max)
@@ -86,6 +87,7 @@ async def record_execution(
 ) -> pb.RecordExecutionResponse:
     """Raises: MovementNotDecided: nobody executes what was not approved."""
     principal, movement = current_principal(), read_movement(request.movement)
+    await lock_statements(tx, movement.kind, movement.resource_id)
     await require_decision(tx, movement, now, executed=False)
     executed = Statement(
         Act.EXECUTION,
@@ -102,9 +104,13 @@ async def record_execution(
 async def record_withdrawal(
     tx: AsyncConnection, request: pb.RecordWithdrawalRequest, now: datetime
 ) -> pb.RecordWithdrawalResponse:
-    """The person is the one for whom the service calls."""
+    """The person is the one for whom the service calls. Raises: JustDecided."""
+    kind = read_movement_kind(request.kind)
+    said = await lock_statements(tx, kind, request.resource_id)
+    if not request.after_refusal:
+        check_may_withdraw(kind, said, now)
     taken_back = Statement(Act.WITHDRAWAL, current_principal().person, said_at=now, expires_at=now)
-    await insert_statement(tx, read_movement_kind(request.kind), request.resource_id, taken_back)
+    await insert_statement(tx, kind, request.resource_id, taken_back)
     return pb.RecordWithdrawalResponse()
 
 

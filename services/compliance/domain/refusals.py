@@ -47,6 +47,17 @@ class MovementNotDecided(DomainError):
     reason = "MOVEMENT_NOT_DECIDED"
 
 
+class JustDecided(DomainError):
+    """Enough persons have just said so, and the money is about to move."""
+
+    kind = Kind.ABORTED
+    reason = "JUST_DECIDED"
+    retry_after_seconds = 2
+
+    def __init__(self) -> None:
+        super().__init__("It was decided just now, and is being done: read it again.")
+
+
 class ApiKeyNotFound(NotFound):
     reason = "API_KEY_NOT_FOUND"
     what = "API key"

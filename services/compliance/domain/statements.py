@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -21,6 +21,7 @@ from services.chassis.values.money import Money
 from services.chassis.values.refusals import ContentChanged
 from services.chassis.values.second_person import check_second_person
 from services.chassis.values.session import NO_SESSION, Session
+from services.compliance.domain.refusals import JustDecided
 
 
 class Act(Enum):
@@ -35,6 +36,10 @@ class Act(Enum):
 _DECIDING: Final = frozenset({Act.APPROVAL, Act.EXECUTION})
 # The kinds that the last yes does by itself. What was approved of any other kind moves only once a person executes it.
 DONE_BY_LAST_YES: Final = frozenset({"CLOSE_OFFERING"})
+
+
+# From the last word about a movement until the service that it is about has begun with it: as long as a call may take.
+_BEGINS_WITHIN: Final = timedelta(seconds=60)
 
 
 class Line(NamedTuple):
@@ -199,6 +204,19 @@ def find_decision(
         if len(heard) >= needed and max(heard.values()) > now:
             return Decision(asked.person_id, tuple(heard))
     return None
+
+
+def check_may_withdraw(kind: str, said: Sequence[Statement], now: datetime) -> None:
+    """Whether what was asked for last may be taken back.
+
+    Raises: JustDecided: what has it done was said a moment ago. Whoever takes it back read it before that.
+    """
+    asked = [each.subject for each in said if each.act is Act.REQUEST]
+    if not asked or find_decision(said, asked[-1], now, (), executed=False) is None:
+        return
+    last = Act.APPROVAL if kind in DONE_BY_LAST_YES else Act.EXECUTION
+    if any(each.act is last and each.said_at > now - _BEGINS_WITHIN for each in list_current(said, asked[-1])):
+        raise JustDecided
 
 
 def _find_last_execution(current: Sequence[Statement], lapsed: Collection[Statement]) -> int:

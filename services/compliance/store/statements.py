@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import check_rows, seal_of
 from services.chassis.values.ids import new_id
@@ -16,6 +17,12 @@ from services.compliance.domain.statements import Act, Statement, Subject
 from services.compliance.tables import statements
 
 _c = statements.c
+
+
+async def lock_statements(tx: AsyncConnection, kind: str, resource_id: str) -> list[Statement]:
+    """As `list_statements`; until the end of the transaction nobody else says anything on what they say now."""
+    await lock_name(tx, "statements", kind, resource_id)
+    return await list_statements(tx, kind, resource_id)
 
 
 async def insert_statement(tx: AsyncConnection, kind: str, resource_id: str, statement: Statement) -> None:

@@ -49,7 +49,8 @@ async def declare_distribution(saga: Saga, dependencies: Dependencies) -> bool:
         await _record_declaration(database, saga, now)
     else:
         # What was decided came to nothing, and nobody has it done later.
-        await dependencies.peers.compliance.record_withdrawal(DISTRIBUTION_APPROVALS.kind, saga.subject_id)
+        about = (DISTRIBUTION_APPROVALS.kind, saga.subject_id)
+        await dependencies.peers.compliance.record_withdrawal(*about, after_refusal=True)
         await _record_refusal(database, saga, refusal, now)
     return True
 

@@ -48,7 +48,7 @@ async def release_subscriptions(saga: Saga, dependencies: Dependencies) -> bool:
         await _record_release(database, saga, now)
     else:
         # What was decided came to nothing, and nobody has it done later.
-        await dependencies.peers.compliance.record_withdrawal(CLOSE_OFFERING, saga.subject_id)
+        await dependencies.peers.compliance.record_withdrawal(CLOSE_OFFERING, saga.subject_id, after_refusal=True)
         await _record_refusal(database, saga, refusal, now)
     return True
 
