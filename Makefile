@@ -12,7 +12,7 @@ PROTOS   := $(shell find protos -name '*.proto')
 # Twice the cores of a small machine: tests also wait, for processes that start and for what comes by itself.
 WORKERS  ?= 4
 # What an instance keeps in its DATA_DIR. Whatever else lies there is not ours to remove.
-KEPT     := api_token_keys.json bank ca.pem certificates clock.json consumers.json demo.json event_keys.json instance.json instance.lock issuers.json jwks.json logs nats postgres processes secrets service_keys.json
+KEPT     := api_token_keys.json bank ca.pem certificates clock.json provisioned demo.json event_keys.json instance.json instance.lock issuers.json jwks.json logs nats postgres processes secrets service_keys.json
 
 # An environment that was moved with its folder, or whose Python is gone, is made anew.
 $(shell [ -x $(PY) ] && grep -qsxF "$(CURDIR)" $(VENV)/installed || rm -f $(VENV)/installed)

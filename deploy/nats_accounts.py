@@ -1,9 +1,9 @@
 """Who may do what on NATS: an account a service and a team, and the few subjects that cross between accounts.
 
 - The account EVENTS holds the streams of events and has no user: whatever reaches it crosses by a subject written here.
-- A service's account crosses to publish its own area's events and look at them, to say how far its durables are and
-  what is wrong with them, to pull from, acknowledge and ask about its own durable consumers, and to ask how the streams
-  are that it reads and writes. It hears its inbox, and in its own account what its processes tell each other.
+- A service's account crosses to publish its own area's events and look at them, to read the streams that it hears, and
+  to ask how the streams are that it reads and writes. It has no consumer there: nobody can tell the server how far it
+  is. It hears its inbox, in its own account what its processes tell each other, and that a stream has something new.
 - A team's account holds copies of the streams, made by the server from a consumer in EVENTS that passes what the team
   was granted and nothing else. In its own account a team makes what consumers it likes.
 - The gateways' account is the place where they tell each other what they counted, and nothing crosses into it.
@@ -11,7 +11,7 @@
   team's account. A reply subject never crosses: answers arrive in the account that asked.
 
 A user may say just what crosses from its account; a team, a part of JetStream's API in its own; a gateway, its counts;
-a service, that it committed events.
+a service, that it committed events, and that it told some.
 `python -m deploy.nats_accounts` writes the accounts for a server's configuration (docs/operations.md).
 """
 
@@ -28,13 +28,12 @@ from typing import Any
 
 import bcrypt
 
-from deploy.consumers import Consumer, list_consumers
 from deploy.local.secrets import Secrets
 from deploy.teams import InvalidTeams, Team, read_teams
-from deploy.topology import AREA_STREAMS, GATEWAY, PROVISIONER, SERVICES, Service
+from deploy.topology import GATEWAY, PROVISIONER, SERVICES, STREAMS, Service
 from gateway.sharing import COUNTED_SUBJECT
-from services.chassis.events.stored import POSITIONS
-from services.chassis.events.streams import COMMITTED_SUBJECT, EVENTS_ACCOUNT
+from services.chassis.events.stored import stream_of_area
+from services.chassis.events.streams import COMMITTED_SUBJECT, EVENTS_ACCOUNT, told_subject
 
 _API = "$JS.API."
 # What the provisioner says to JetStream: it makes and asks, and empties or removes no stream of events.
@@ -110,12 +109,8 @@ def hash_password(password: str) -> str:
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt(_BCRYPT_ROUNDS)).decode()
 
 
-def list_accounts(consumers: Sequence[Consumer], teams: Sequence[Team]) -> list[Account]:
-    """`consumers`: the durable ones of the services."""
-    services = [
-        Account(service.name, tuple(_crossings_of(service, consumers)), (COMMITTED_SUBJECT,), (COMMITTED_SUBJECT,))
-        for service in SERVICES
-    ]
+def list_accounts(teams: Sequence[Team]) -> list[Account]:
+    services = [_service(service) for service in SERVICES]
     gateway = Account(GATEWAY, (), says=(COUNTED_SUBJECT,), hears=(COUNTED_SUBJECT,))
     return [*services, gateway, _provisioner(teams), *(_account_of(team) for team in teams)]
 
@@ -132,7 +127,7 @@ def write_accounts(accounts: Sequence[Account], passwords: Mapping[str, str]) ->
         written[account.name] = {"users": [user], "imports": [_import(one) for one in account.crossings]}
         if account.has_streams:
             written[account.name]["jetstream"] = {
-                "max_streams": len(AREA_STREAMS),
+                "max_streams": len(STREAMS),
                 "max_consumers": _TEAM_CONSUMERS_MAX,
             }
     for owner, exports in _exports(accounts).items():
@@ -140,24 +135,26 @@ def write_accounts(accounts: Sequence[Account], passwords: Mapping[str, str]) ->
     return written
 
 
-def _crossings_of(service: Service, consumers: Sequence[Consumer]) -> Iterable[Crossing]:
-    own = [consumer for consumer in consumers if consumer.owner == service.name]
+def _service(service: Service) -> Account:
+    told = [told_subject(area) for area in service.hears]
+    says = (COMMITTED_SUBJECT, told_subject(service.name))
+    return Account(service.name, tuple(_crossings_of(service)), says, hears=(COMMITTED_SUBJECT, *told))
+
+
+def _crossings_of(service: Service) -> Iterable[Crossing]:
     for subject in service.stream.subjects:
         yield _to_events(subject)
     yield _to_api(f"STREAM.MSG.GET.{service.stream.name}")
-    for stream in sorted({service.stream.name, POSITIONS.name, *(one.stream for one in own)}):
+    yield _to_api(f"STREAM.INFO.{service.stream.name}")
+    for area in service.hears:
+        stream = stream_of_area(area).name
         yield _to_api(f"STREAM.INFO.{stream}")
-    for consumer in own:
-        place = f"{consumer.stream}.{consumer.name}"
-        yield _to_api(f"CONSUMER.MSG.NEXT.{place}", streamed=True)
-        yield _to_api(f"CONSUMER.INFO.{place}")
-        yield _to_events(f"$JS.ACK.{place}.>")
-        yield _to_events(consumer.position_subject)
-        yield _to_events(consumer.fault_subject)
+        yield _to_api(f"DIRECT.GET.{stream}", streamed=True)
+        yield Crossing(area, told_subject(area), told_subject(area), messages=True)
 
 
 def _provisioner(teams: Sequence[Team]) -> Account:
-    crossings = [_to_api(command) for command in _MAKES] + [_to_api(f"STREAM.MSG.GET.{POSITIONS.name}")]
+    crossings = [_to_api(command) for command in _MAKES]
     for team in teams:
         crossings += [
             Crossing(team.name, f"{_API}{command}", f"$JS.{team.name}.API.{command}")
@@ -221,7 +218,7 @@ def main() -> int:
     parser.add_argument("--teams", type=Path, default=teams, help="teams outside (default: TEAMS_FILE, %(default)s)")
     given = parser.parse_args()
     try:
-        accounts = list_accounts(list_consumers(), read_teams(given.teams))
+        accounts = list_accounts(read_teams(given.teams))
     except InvalidTeams as error:
         sys.exit(str(error))
     secrets = Secrets(given.passwords)

@@ -1,12 +1,12 @@
-"""The one maker of streams and durable consumers: `python -m deploy.provision`, again and again without harm.
+"""The one maker of streams, and of the copies that teams have of them: `python -m deploy.provision`, again and again
+without harm.
 
-- What should be there is derived from the services' own SUBSCRIPTIONS and from the teams' file.
-- Missing ones are made, differing ones made as they should be, and then the server's answer is compared field by field:
-  what still differs is reported as drift, and so is what has no place: a consumer of our streams, durable or not, that
-  no service and no copy has, and a stream that is neither ours nor a copy. Of consumers that deliver for another stream
-  (`direct`) the server tells nobody: they reach what copies hear, and nothing else. `--check` only compares.
-- A consumer is never bent back where events may have passed it: it is made anew, and begins after what its service says
-  it has handled, not where the wrong one had got to. The service's inbox drops what comes twice.
+- What should be there is derived from the topology and from the teams' file.
+- What is missing is made, what differs is made as it should be, and then the server's answer is compared field by
+  field: what still differs is reported as drift, and so is what has no place: a consumer of our streams, durable or
+  not, that fills no copy, for services read without one; and a stream that is neither ours nor a copy. Of consumers
+  that deliver for another stream (`direct`) the server tells nobody: they reach what copies hear, and nothing else.
+  `--check` only compares.
 - Streams of events are neither emptied nor removed. A team's copy is made anew when it may hear something else.
 """
 
@@ -16,7 +16,7 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,21 +40,19 @@ from nats.js.api import (
     StreamConsumerSource,
     StreamSource,
 )
-from nats.js.errors import NotFoundError
 
-from deploy.consumers import Consumer, copying_consumer, list_consumers, list_copies, write_consumers
-from deploy.teams import Copy, InvalidTeams, read_teams
+from deploy.teams import Copy, InvalidTeams, list_copies, read_teams
 from deploy.topology import STREAMS
 from services.chassis.data.retention import EVENTS_KEPT_DAYS
 from services.chassis.events import streams
 from services.chassis.events.configurations import find_differences, stream_configuration
-from services.chassis.events.durables import BEGINNING
-from services.chassis.events.stored import POSITIONS
 from services.chassis.process.settings import Settings
 
 _DAY_SECONDS = 24 * 3600
 _COPY_LONGER_SECONDS = 3600
-_DIGITS_MAX = 18  # of a stream's sequence
+_HEARTBEAT_SECONDS = 1  # what the server insists on
+# Where a consumer begins is no setting to compare: it differs with the time it was made.
+_BEGINNING = ("deliver_policy", "opt_start_seq", "opt_start_time")
 _API_SECONDS = 10
 
 
@@ -67,7 +65,7 @@ class Report:
 
 
 def stream_configurations(replicas: int = 1) -> list[StreamConfig]:
-    """One stream an area, one for how far everybody is. What could not be handled is a row of its service (ADR 7)."""
+    """One stream an area. How far everybody is, and what could not be handled, are rows of each service (ADR 26)."""
     return [stream_configuration(stream, replicas) for stream in STREAMS]
 
 
@@ -98,23 +96,29 @@ def copy_configuration(copy: Copy, replicas: int = 1) -> StreamConfig:
     )
 
 
-async def provision(
-    client: Client,
-    wanted: Sequence[Consumer],
-    copies: Sequence[Copy] = (),
-    *,
-    replicas: int = 1,
-    change: bool = True,
-) -> Report:
-    """Makes the streams and consumers as they should be, or (`change=False`) only compares."""
+def copying_consumer(copy: Copy) -> ConsumerConfig:
+    """The consumer in EVENTS that passes a team what it may hear. Source: NATS ADR-58, durable stream mirroring."""
+    return ConsumerConfig(
+        name=copy.consumer,
+        durable_name=copy.consumer,
+        filter_subjects=list(copy.subjects),
+        ack_policy=AckPolicy.FLOW_CONTROL,
+        deliver_subject=copy.deliver_subject,
+        flow_control=True,
+        idle_heartbeat=_HEARTBEAT_SECONDS,
+        max_ack_pending=10_000,  # acknowledgements come once a second
+        max_deliver=-1,
+    )
+
+
+async def provision(client: Client, copies: Sequence[Copy] = (), *, replicas: int = 1, change: bool = True) -> Report:
+    """Makes the streams and copies as they should be, or (`change=False`) only compares."""
     run = _Run(client, replicas, change)
     for stream in stream_configurations(replicas):
         await run.provide_stream(stream)
-    for consumer in wanted:
-        await run.provide_consumer(consumer)
     for copy in copies:
         await run.provide_copy(copy)
-    await run.find_unknown_consumers({(one.stream, one.name) for one in wanted}, copies)
+    await run.find_unknown_consumers(copies)
     await run.find_unknown_streams(copies)
     return run.report
 
@@ -136,21 +140,6 @@ class _Run:
             actual = await streams.fetch_stream(self._js, name)
             self._did(f"stream {name} {verb}")
         self._compare(f"stream {name}", wanted, actual)
-
-    async def provide_consumer(self, consumer: Consumer) -> None:
-        title, wanted = f"consumer {consumer.stream}.{consumer.name}", consumer.configuration()
-        there = await streams.fetch_consumer(self._js, consumer.stream, consumer.name)
-        position = await self._position_of(consumer)
-        if self._change and (_differs(wanted, there) or position.fault):
-            handled = position.handled if position.is_known else there["ack_floor"]["stream_seq"] if there else 0
-            if there is not None:
-                await self._js.delete_consumer(consumer.stream, consumer.name)
-            await self._js.add_consumer(consumer.stream, consumer.configuration(handled))
-            there = await streams.fetch_consumer(self._js, consumer.stream, consumer.name)
-            self._did(f"{title} made to begin after {handled}" if handled else f"{title} created")
-        elif position.fault:
-            self.report.drift.append(f"{title} {position.fault}, says its service")
-        self._compare(title, wanted, there)
 
     async def provide_copy(self, copy: Copy) -> None:
         """The team's own durable consumers begin, on a copy that is made anew, after what they acknowledged."""
@@ -192,15 +181,13 @@ class _Run:
         there = (await team.stream_info(copy.stream)).state.messages
         return max(0, (counted.num_pending or 0) - there)
 
-    async def find_unknown_consumers(self, known: set[tuple[str, str]], copies: Sequence[Copy]) -> None:
+    async def find_unknown_consumers(self, copies: Sequence[Copy]) -> None:
         """On our own streams: on its copies a team has what consumers it likes."""
-        known = known | {(copy.stream, copy.consumer) for copy in copies}
+        known = {(copy.stream, copy.consumer) for copy in copies}
         for stream in (stream.name for stream in STREAMS):
             for name in await streams.fetch_consumer_names(self._js, stream):
                 if (stream, name) not in known:
-                    self.report.drift.append(
-                        f"consumer {stream}.{name} is there, and neither a service nor a team has it"
-                    )
+                    self.report.drift.append(f"consumer {stream}.{name} is there, and fills no copy")
 
     async def find_unknown_streams(self, copies: Sequence[Copy]) -> None:
         """In each account with streams: no service and no team makes one."""
@@ -225,56 +212,13 @@ class _Run:
         else:
             self.report.drift += [f"{title}: {difference}" for difference in _find_differences(wanted, actual)]
 
-    async def _position_of(self, consumer: Consumer) -> _Position:
-        """What its service said last; nothing where that was of another stream of the name."""
-        stream = await streams.fetch_stream(self._js, consumer.stream)
-        created = stream["created"] if stream else ""
-        said = await self._last_word(consumer.position_subject, created)
-        fault = await self._last_word(consumer.fault_subject, created)
-        if fault is None or (said is not None and said.sequence > fault.sequence):
-            return _Position() if said is None else _Position(True, said.handled)
-        # Less than was said while all was well, where the service's database was restored from a backup.
-        return _Position(True, min(fault.handled, said.handled if said else fault.handled), fault.words)
-
-    async def _last_word(self, subject: str, created: str) -> _Word | None:
-        """What a service said last there, of the stream that was made then. What no service says is left out and
-        reported: it must not stop a repair.
-        """
-        said = await _info_or_none(self._js.get_last_msg(POSITIONS.name, subject))
-        if said is None:
-            return None
-        number, _, rest = (said.data or b"").decode(errors="replace").partition(" ")
-        of_stream, _, words = rest.partition(" ")
-        if not (number.isascii() and number.isdigit() and len(number) <= _DIGITS_MAX and of_stream):
-            self._did(f"{subject} says what no service says; it was left out")
-            return None
-        return _Word(said.seq, int(number), words) if of_stream == created else None
-
-
-@dataclass(frozen=True)
-class _Word:
-    """The last message of a service about its consumer."""
-
-    sequence: int
-    handled: int
-    words: str
-
-
-@dataclass(frozen=True)
-class _Position:
-    """How far a service has handled a stream, and what it finds wrong with its consumer."""
-
-    is_known: bool = False
-    handled: int = 0
-    fault: str = ""
-
 
 def _differs(wanted: Base, info: dict[str, Any] | None) -> bool:
     return info is None or bool(_find_differences(wanted, info))
 
 
 def _find_differences(wanted: Base, info: dict[str, Any]) -> list[str]:
-    return find_differences(wanted, info["config"], ignored=BEGINNING if isinstance(wanted, ConsumerConfig) else ())
+    return find_differences(wanted, info["config"], ignored=_BEGINNING if isinstance(wanted, ConsumerConfig) else ())
 
 
 def _continued(durable: ConsumerInfo) -> ConsumerConfig:
@@ -298,14 +242,6 @@ async def _list_durables(js: JetStreamContext, stream: str) -> list[ConsumerInfo
     return found
 
 
-async def _info_or_none(info: Awaitable[Any]) -> Any:
-    """JetStream's answer; None where there is no such stream, consumer or message."""
-    try:
-        return await info
-    except NotFoundError:
-        return None
-
-
 async def _connect(url: str) -> Client:
     """Gives up after the second try: left alone, the client would try a server that is not there for two minutes."""
 
@@ -325,7 +261,7 @@ async def _run(given: argparse.Namespace) -> int:
     settings = Settings.load()
     settings.require("nats_url")
     try:
-        wanted, copies = list_consumers(), list_copies(read_teams(given.teams))
+        copies = list_copies(read_teams(given.teams))
         client = await _connect(settings.nats_url.get_secret_value())
     except InvalidTeams as error:
         print(f"No stream was made or compared: {error}")
@@ -334,25 +270,22 @@ async def _run(given: argparse.Namespace) -> int:
         print(f"No stream was made or compared: NATS cannot be reached with NATS_URL ({error}).")
         return 1
     try:
-        report = await provision(client, wanted, copies, replicas=given.replicas, change=not given.check)
+        report = await provision(client, copies, replicas=given.replicas, change=not given.check)
     finally:
         await client.close()
     for line in [*report.lines, *(f"drift: {line}" for line in report.drift)]:
         print(line)
-    counted = f"{len(STREAMS)} streams, {len(wanted)} durable consumers, {len(copies)} copies for teams"
+    counted = f"{len(STREAMS)} streams, {len(copies)} copies for teams"
     print(f"{counted}{'' if report.drift else ', as they should be'}")
-    if given.consumers:
-        write_consumers(given.consumers, wanted)
     return 1 if report.drift and given.check else 0
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m deploy.provision", description="Streams and consumers; reads NATS_URL."
+        prog="python -m deploy.provision", description="Streams and teams' copies of them; reads NATS_URL."
     )
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if anything differs")
     parser.add_argument("--replicas", type=int, default=1, help="of each stream, in a cluster (default: %(default)s)")
-    parser.add_argument("--consumers", type=Path, help="write the services' consumers to this file, as JSON")
     teams = os.environ.get("TEAMS_FILE")
     parser.add_argument("--teams", type=Path, default=teams, help="teams outside (default: TEAMS_FILE, %(default)s)")
     return asyncio.run(_run(parser.parse_args()))

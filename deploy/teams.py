@@ -87,6 +87,10 @@ class Team(_Written):
         return [Copy(self.name, stream, tuple(heard)) for stream, heard in subjects.items()]
 
 
+def list_copies(teams: Sequence[Team]) -> list[Copy]:
+    return [copy for team in teams for copy in team.copies()]
+
+
 # The user of the documentation and the demo on a local instance.
 DOCUMENTED = Team(name=SUBSCRIBER, organizations=(EVERY_ORGANIZATION,))
 

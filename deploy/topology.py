@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.chassis.events.stored import POSITIONS, Stream, stream_of_area
+from services.chassis.events.stored import Stream, stream_of_area
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,12 @@ class Service:
     Args:
         name: Its package in `services`.
         calls: The services whose gRPC it calls.
+        hears: The services whose events it hears: as its subscriptions say, which a test sees to.
     """
 
     name: str
     calls: tuple[str, ...] = ()
+    hears: tuple[str, ...] = ()
 
     @property
     def database(self) -> Database:
@@ -52,15 +54,18 @@ def database_of(name: str) -> Database:
 
 # The one order of services, wherever they are listed.
 SERVICES = (
-    Service("transactions", calls=("escrow", "distributions", "compliance")),
-    Service("escrow", calls=("transactions", "distributions", "compliance")),
-    Service("distributions", calls=("transactions", "escrow", "compliance")),
-    Service("compliance", calls=("transactions", "escrow", "distributions")),
+    Service("transactions", calls=("escrow", "distributions", "compliance"), hears=("compliance",)),
+    Service("escrow", calls=("transactions", "distributions", "compliance"), hears=("transactions",)),
+    Service(
+        "distributions",
+        calls=("transactions", "escrow", "compliance"),
+        hears=("transactions", "escrow", "compliance"),
+    ),
+    Service("compliance", calls=("transactions", "escrow", "distributions"), hears=("transactions",)),
 )
 SERVICE_NAMES = tuple(service.name for service in SERVICES)
 
-AREA_STREAMS = tuple(service.stream for service in SERVICES)
-STREAMS = (*AREA_STREAMS, POSITIONS)
+STREAMS = tuple(service.stream for service in SERVICES)
 
 
 @dataclass(frozen=True)

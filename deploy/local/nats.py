@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from deploy.consumers import Consumer
 from deploy.local.ports import LOOPBACK, choose_free_port
 from deploy.local.programs import CannotStart, Program, wait_until_ready
 from deploy.local.secrets import Secrets, private_folder, write_private
-from deploy.nats_accounts import Account, hash_password, list_accounts, write_accounts
+from deploy.nats_accounts import hash_password, list_accounts, write_accounts
 from deploy.teams import DOCUMENTED, Team
 from services.chassis.events.streams import EVENTS_ACCOUNT
 
@@ -49,20 +46,18 @@ class Nats:
     def __init__(
         self,
         data_dir: Path,
-        consumers: Sequence[Consumer] = (),
         teams: Sequence[Team] = (DOCUMENTED,),
         *,
         everything: bool = False,
     ) -> None:
-        """`consumers`: those of the services. `everything`: tests get a user who may do everything."""
+        """`everything`: tests get a user who may do everything."""
         self.data_dir = Path(data_dir).resolve()
         self._folder = self.data_dir / "nats"
         self._configuration = self._folder / "nats.conf"
         self._secrets = Secrets(self.data_dir / "secrets")
-        self._consumers = list(consumers)
         self._teams = teams
         self._everything = everything
-        self.users = [account.name for account in self._list_accounts()] + [EVERYTHING] * everything
+        self.users = [account.name for account in list_accounts(self._teams)] + [EVERYTHING] * everything
         self.port = 0
         self.monitoring_port = 0
         self.program = Program(
@@ -102,20 +97,6 @@ class Nats:
     def stop(self) -> None:
         self.program.stop()
 
-    def permit(self, consumers: Sequence[Consumer]) -> None:
-        """Lets the services use these durable consumers and no others, on the running server."""
-        if list(consumers) == self._consumers:
-            return
-        self._consumers = list(consumers)
-        self._write_configuration()
-        loaded = self._monitoring("/varz")["config_load_time"]
-        self.program.signal(signal.SIGHUP)
-        deadline = time.monotonic() + 10
-        while self._monitoring("/varz")["config_load_time"] == loaded:
-            if time.monotonic() > deadline:
-                raise self.program.make_failure("did not load its new configuration")
-            time.sleep(0.01)
-
     def is_ready(self) -> bool:
         """Whether the server answers that it and JetStream are up."""
         try:
@@ -141,12 +122,9 @@ class Nats:
         file.write_text(f"{port} {monitoring_port}")
         return port, monitoring_port
 
-    def _list_accounts(self) -> list[Account]:
-        return list_accounts(self._consumers, self._teams)
-
     def _write_configuration(self) -> None:
         hashes = {user: hash_password(self._secrets.get(f"nats_{user}")) for user in self.users}
-        accounts = write_accounts(self._list_accounts(), hashes)
+        accounts = write_accounts(list_accounts(self._teams), hashes)
         if self._everything:
             accounts[EVENTS_ACCOUNT] |= {
                 "users": [{"user": EVERYTHING, "password": hashes[EVERYTHING]}],

@@ -27,5 +27,5 @@ def migration_command(service: str) -> list[str]:
     return [sys.executable, "-m", "services.chassis.data.migrate", service]
 
 
-def provision_command(consumers_file: str) -> list[str]:
-    return [sys.executable, "-m", "deploy.provision", "--consumers", consumers_file]
+def provision_command() -> list[str]:
+    return [sys.executable, "-m", "deploy.provision"]

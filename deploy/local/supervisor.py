@@ -16,7 +16,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from deploy.consumers import read_consumers
 from deploy.local import terminal
 from deploy.local.configuration import Configuration, DatabaseUrls, External
 from deploy.local.identity import Identity
@@ -47,7 +46,7 @@ class Supervisor:
         command: Callable[[Process], list[str]] = command_of,
         readiness: Callable[[Process, Identity], Callable[[int], bool]] = readiness_of,
         migration: Callable[[str], list[str]] = migration_command,
-        provisioning: Callable[[str], list[str]] = provision_command,
+        provisioning: Callable[[], list[str]] = provision_command,
         external: External | None = None,
     ) -> None:
         """Tests give other commands, and other ways to ask whether a process serves; `external` is what the environment
@@ -63,7 +62,6 @@ class Supervisor:
         self._external = External.read() if external is None else external
         self._postgres = None if set(SERVICE_NAMES) <= self._external.databases.keys() else Postgres(self.data_dir)
         self._nats = None if self._external.nats_url else self._make_nats()
-        self._provisioned_before = self._consumers_file.exists()
         self._members: dict[str, Member] = {}
         self._keepers: set[asyncio.Task[None]] = set()
         self._errands: set[Program] = set()
@@ -165,8 +163,8 @@ class Supervisor:
             nats = tasks.create_task(self._start_nats())
             migrated = {service: tasks.create_task(self._migrate(service, databases)) for service in SERVICE_NAMES}
             provisioned = tasks.create_task(self._make_streams(nats))
-            # Those of an earlier start will do meanwhile: a service is not ready before its consumers are as it needs.
-            streams = [] if self._provisioned_before else [provisioned]
+            # Those of an earlier start will do meanwhile: a service is not ready before its streams are as it needs.
+            streams = [] if self._provisioned_before.exists() else [provisioned]
             for process in PROCESSES:
                 needs = [nats] if process.name in NATS_USER_NAMES else []
                 needs += [migrated[process.name], *streams] if process.name in migrated else []
@@ -209,9 +207,8 @@ class Supervisor:
         await self._step("streams", self._provision)
 
     async def _provision(self) -> None:
-        await self._errand("provisioner", self._provisioning(str(self._consumers_file)))
-        if self._nats is not None:
-            await asyncio.to_thread(self._nats.permit, read_consumers(self._consumers_file))
+        await self._errand("provisioner", self._provisioning())
+        self._provisioned_before.touch()
 
     async def _migrate(self, service: str, databases: asyncio.Task[None]) -> None:
         await _all_of([databases])
@@ -288,8 +285,8 @@ class Supervisor:
     # --- what others may know ---------------------------------------------------------------------------------------
 
     @property
-    def _consumers_file(self) -> Path:
-        return self.data_dir / "consumers.json"
+    def _provisioned_before(self) -> Path:
+        return self.data_dir / "provisioned"
 
     def _make_nats(self) -> Nats:
         """Raises: CannotStart if the teams' file cannot be followed."""
@@ -297,7 +294,7 @@ class Supervisor:
             teams = read_teams(os.environ.get("TEAMS_FILE"))
         except InvalidTeams as error:
             raise CannotStart(f"TEAMS_FILE: {error}") from None
-        return Nats(self.data_dir, read_consumers(self._consumers_file), teams)
+        return Nats(self.data_dir, teams)
 
     def _set_status(self, status: str) -> None:
         self._status = status

@@ -8,7 +8,7 @@ from typing import Any
 from realco.transactions.v1 import events_pb2 as transactions
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.events.consumer import Delivery, Subscription
+from services.chassis.events.handling import Delivery, Subscription
 from services.compliance.commands.usage import count_transaction, uncount_transaction, uncount_unless_retryable
 
 
@@ -21,7 +21,7 @@ def _handle(command: Callable[[AsyncConnection, Any], Awaitable[None]]) -> Any:
 
 SUBSCRIPTIONS = (
     Subscription(
-        durable="compliance-on-transactions",
+        consumer="compliance-on-transactions",
         handlers={
             transactions.TransactionFailed: _handle(uncount_unless_retryable),
             transactions.TransactionCancelled: _handle(uncount_transaction),

@@ -12,7 +12,7 @@ from realco.escrow.v1 import events_pb2 as escrow_events
 from realco.transactions.v1 import events_pb2 as transactions_events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.events.consumer import Delivery, Handler, Subscription
+from services.chassis.events.handling import Delivery, Handler, Subscription
 from services.chassis.events.persons import record_persons_of
 from services.distributions.commands.payouts.outcomes import is_payout, record_outcome
 from services.distributions.commands.raises.contributions import is_contribution, record_contribution, record_entries

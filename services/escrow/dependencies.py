@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from services.chassis.data.operations import Operations
-from services.chassis.events.stream_watch import Faults
+from services.chassis.events.hearing import Faults
 from services.escrow.clients import Peers
 from services.escrow.posting.group_commit import Poster
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.data.database import Database, driver_connection
 from services.chassis.data.due import do_due
 from services.chassis.data.seals import NotSealed, seals_of
-from services.chassis.events.stream_watch import Faults
+from services.chassis.events.hearing import Faults
 from services.chassis.process.jobs import WORK_SECONDS, Job
 from services.escrow.commands import holds
 from services.escrow.dependencies import NAME, Dependencies

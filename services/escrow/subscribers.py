@@ -8,7 +8,7 @@ from realco.transactions.v1 import events_pb2 as transactions
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.wire import from_timestamp
-from services.chassis.events.consumer import Delivery, Handler, Subscription
+from services.chassis.events.handling import Delivery, Handler, Subscription
 from services.escrow.commands.stages import book_stage, end_return_risk
 from services.escrow.domain.stages import Stage
 
@@ -26,7 +26,7 @@ async def _end_return_risk(tx: AsyncConnection, event: Any, delivery: Delivery) 
 
 SUBSCRIPTIONS = (
     Subscription(
-        durable="escrow-on-transactions",
+        consumer="escrow-on-transactions",
         handlers={
             transactions.TransactionSubmitted: _make_handler(Stage.SUBMITTED),
             transactions.TransactionSettled: _make_handler(Stage.SETTLED),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from realco.compliance.v1 import events_pb2 as compliance_events
 
-from services.chassis.events.consumer import Subscription
+from services.chassis.events.handling import Subscription
 from services.chassis.events.persons import record_persons_of
 
 SUBSCRIPTIONS: tuple[Subscription, ...] = (

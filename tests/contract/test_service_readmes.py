@@ -13,7 +13,7 @@ import pytest
 from deploy.topology import SERVICE_NAMES, SERVICES, Service
 
 ROOT = Path(__file__).parents[2]
-DURABLE = re.compile(r"\b[a-z]+-on-[a-z]+\b")
+CONSUMER = re.compile(r"\b[a-z]+-on-[a-z]+\b")
 # A section of its own, or a row of a table.
 CALLS = re.compile(r"^## (?:Asks|Calls)\n(?P<section>.*?)(?=^## |\Z)|^\| calls \| (?P<row>[^\n]*) \|$", re.M | re.S)
 
@@ -25,9 +25,9 @@ def readme_of(service: Service) -> str:
 
 
 @every_service
-def test_a_readme_names_the_durable_consumers_of_its_service(service: Service) -> None:
+def test_a_readme_names_the_consumers_of_its_service(service: Service) -> None:
     subscriptions = import_module(f"services.{service.name}.subscribers").SUBSCRIPTIONS
-    assert set(DURABLE.findall(readme_of(service))) == {subscription.durable for subscription in subscriptions}
+    assert set(CONSUMER.findall(readme_of(service))) == {subscription.consumer for subscription in subscriptions}
 
 
 @every_service

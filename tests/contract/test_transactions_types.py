@@ -16,7 +16,7 @@ from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.type.v1.money_pb2 import Money
 
-from services.chassis.events.consumer import Delivery
+from services.chassis.events.handling import Delivery
 from services.chassis.values.errors import OfNewerRelease
 from services.distributions.commands.payouts.outcomes import is_payout
 from services.distributions.commands.raises.contributions import is_contribution

@@ -282,7 +282,7 @@ async def test_no_user_of_nats_says_what_is_anothers_and_the_server_s_log_names_
     log, refused = scene.org.instance.data_dir / "logs" / "nats.log", list[str]()
     subjects = [
         f"realco.{name}.v1.TransactionSettled.{scene.org.org_id}._" for name in SERVICE_NAMES if name != user
-    ] + ["$JS.API.STREAM.PURGE.TRANSACTIONS", "$JS.EVENTS.API.STREAM.DELETE.ESCROW", "realco.positions.mine"]
+    ] + ["$JS.API.STREAM.PURGE.TRANSACTIONS", "$JS.EVENTS.API.STREAM.DELETE.ESCROW", "realco.told.mine"]
     size = log.stat().st_size
     async with connect_to_nats(scene.org.instance, user, refused) as client:
         for subject in subjects:

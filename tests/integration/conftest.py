@@ -11,10 +11,10 @@ import pytest
 import pytest_asyncio
 from nats.js import JetStreamContext
 
-from deploy.consumers import consumers_of
 from services.chassis.data.database import Database
 from services.chassis.data.positions import begin_position
 from services.chassis.events import streams
+from services.chassis.events.consumer import list_hearings
 from tests.support import chassis, databases, servers
 from tests.support.chassis_events import Listener, emitting_database, listening, provisioned_streams
 from tests.support.compliance import ComplianceHarness
@@ -100,14 +100,14 @@ async def listener(js: JetStreamContext, org: str) -> Listener:
 
 @pytest.fixture
 async def inbox(js: JetStreamContext, org: str, tmp_path: Path, database: Database) -> Inbox:
-    """Its consumers are as the provisioner makes them, but begin with what is published from now on."""
+    """It hears what is published from now on."""
     inbox = Inbox(chassis.fresh_name(), org, event_keys(tmp_path))
-    for consumer in consumers_of("escrow", inbox.subscription):
-        stream = await streams.fetch_stream(js, consumer.stream)
+    for hearing in list_hearings(inbox.subscription):
+        stream = await streams.fetch_stream(js, hearing.stream)
         last = stream["state"]["last_seq"]
-        await js.add_consumer(consumer.stream, consumer.configuration(handled=last))
         async with database.begin_for_all() as tx:
-            await begin_position(tx, inbox.durable, consumer.stream, stream["created"], last, last)
+            about = hearing.consumer, hearing.stream, stream["created"]
+            await begin_position(tx, *about, before=last, last=last, handlers=hearing.handlers)
     return inbox
 
 

@@ -12,7 +12,7 @@ from realco.type.v1.event_pb2 import EventMeta
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.calls.parties import NoParties, find_parties
 from services.chassis.data.heard_persons import HeardParties, KnownParties
-from services.chassis.events.consumer import Delivery
+from services.chassis.events.handling import Delivery
 from services.chassis.events.persons import record_persons_of
 from services.chassis.values.approval import Standing
 from services.chassis.values.clock import SystemClock

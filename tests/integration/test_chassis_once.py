@@ -13,6 +13,7 @@ from realco.escrow.v1 import holds_pb2 as pb
 
 from services.chassis.calls.answer import REPLAYED, answer_metadata, begin_answer
 from services.chassis.calls.auth import acting_as, current_principal, service_principal
+from services.chassis.data.inbox import claim_events
 from services.chassis.data.incarnation import read_incarnation
 from services.chassis.data.migrate import begin_incarnation
 from services.chassis.data.once import (
@@ -20,7 +21,6 @@ from services.chassis.data.once import (
     RequestInFlight,
     answered_before,
     decided_meanwhile,
-    first_delivery,
     once,
     replace_answer,
 )
@@ -268,9 +268,11 @@ async def test_an_event_is_new_to_each_consumer_once(database):
     event_id = "0192f0c1-2b3c-7def-8000-000000000001"
     async with database.begin() as tx:
         living = await read_incarnation(tx)
-        assert await first_delivery(tx, "a", event_id, living)
-        assert not await first_delivery(tx, "a", event_id, living)
-        assert await first_delivery(tx, "b", event_id, living)
+        assert await claim_events(tx, "a", [event_id], living) == {event_id}
+        assert not await claim_events(tx, "a", [event_id], living)
+        assert await claim_events(tx, "b", [event_id], living) == {event_id}
+        several = [event_id, event_id.replace("1", "2"), event_id.replace("1", "2")]
+        assert await claim_events(tx, "a", several, living) == {several[1]}
 
 
 _FORGED = sa.text(
@@ -300,12 +302,12 @@ async def test_an_event_that_somebody_else_says_was_handled_is_told_and_not_pass
     event_id = "0192f0c1-2b3c-7def-8000-000000000001"
     async with database.begin() as tx:
         living = await read_incarnation(tx)
-        assert await first_delivery(tx, "a", event_id, living)
+        assert await claim_events(tx, "a", [event_id], living) == {event_id}
         seal = await tx.scalar(sa.text("SELECT seal FROM handled_events"))
         for consumer, copied in (("b", None), ("c", seal)):
             await tx.execute(_FORGED, {"consumer": consumer, "event_id": event_id, "living": living, "seal": copied})
             with pytest.raises(NotSealed):
-                await first_delivery(tx, consumer, event_id, living)
+                await claim_events(tx, consumer, [event_id], living)
 
 
 async def test_what_a_restore_lost_of_the_inbox_is_not_put_back_by_whoever_kept_it(urls, database):
@@ -314,7 +316,7 @@ async def test_what_a_restore_lost_of_the_inbox_is_not_put_back_by_whoever_kept_
     async with database.begin() as tx:
         before = await read_incarnation(tx)
         for event_id in (of_backup, lost):
-            assert await first_delivery(tx, "a", event_id, before)
+            assert await claim_events(tx, "a", [event_id], before) == {event_id}
         find = sa.text("SELECT seal FROM handled_events WHERE event_id = :lost")
         kept = {"consumer": "a", "event_id": lost, "living": before, "seal": await tx.scalar(find, {"lost": lost})}
     async with chassis.as_superuser(urls) as admin:
@@ -324,9 +326,9 @@ async def test_what_a_restore_lost_of_the_inbox_is_not_put_back_by_whoever_kept_
     async with database.begin() as tx:
         await tx.execute(_FORGED, kept)
     async with database.begin() as tx:
-        assert not await first_delivery(tx, "a", of_backup, now)
+        assert not await claim_events(tx, "a", [of_backup], now)
         with pytest.raises(NotSealed):
-            await first_delivery(tx, "a", lost, now)
+            await claim_events(tx, "a", [lost], now)
 
 
 async def test_what_was_answered_before_is_known_without_running_anything(database):

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import httpx
 import nats
 import pytest
+import sqlalchemy as sa
 import structlog
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -24,11 +25,11 @@ from realco.escrow.v1 import holds_pb2 as pb
 from realco.escrow.v1 import holds_pb2_grpc
 
 from deploy import provision
-from deploy.consumers import consumers_of
 from deploy.local.nats import EVERYTHING, Nats
 from deploy.local.ports import choose_free_port
 from deploy.local.postgres import Postgres
 from services.chassis.data import schema
+from services.chassis.events.step_over import step_over
 from services.chassis.process import telemetry
 from services.chassis.process.health import ALARM_KEY
 from services.chassis.process.main import run
@@ -43,7 +44,7 @@ pytestmark = pytest.mark.usefixtures("durable")
 
 @pytest.fixture
 def nats_url(tmp_path: Path) -> Iterator[str]:
-    """A server of this test's own: a service that never handled what its consumer has acknowledged is not ready."""
+    """A server of this test's own: what others tell is no event of this service."""
     with servers.nats(tmp_path / "broker") as url:
         yield url
 
@@ -143,7 +144,7 @@ async def service(tmp_path, urls: SimpleNamespace, nats_url: str):
 
 async def make_streams(nats_url: str) -> None:
     client = await nats.connect(nats_url)
-    await provision.provision(client, consumers_of("escrow", chassis_service.SUBSCRIPTION))
+    await provision.provision(client)
     await client.close()
 
 
@@ -160,7 +161,7 @@ async def test_a_service_serves_counts_and_leaves_politely(tmp_path, urls, nats_
         await tell_what_cannot_be_handled(nats_url)
         # It waits for a person, while the service serves on.
         await chassis.until(running.alarms, seconds=15)
-        assert await running.alarms() == [f"dead letters of {chassis_service.SUBSCRIPTION.durable}: 1 wait"]
+        assert await running.alarms() == [f"dead letters of {chassis_service.SUBSCRIPTION.consumer}: 1 wait"]
         assert await running.place("a") == "a"
         assert await running.place("a") == "a"
         assert await running.place("refused") == "FAILED_PRECONDITION"
@@ -227,24 +228,24 @@ async def test_a_service_goes_on_through_the_death_of_its_servers(tmp_path):
 
 async def test_a_service_is_not_ready_while_events_may_pass_by_its_consumer(tmp_path, urls, nats_url):
     await make_streams(nats_url)
-    async with service(tmp_path, urls, nats_url) as running:
+    async with service(tmp_path, urls, nats_url) as running, chassis.opened(urls) as database:
         await chassis.until(running.healthy)
-        client = await nats.connect(nats_url)
-        await client.jetstream().delete_consumer("ESCROW", chassis_service.SUBSCRIPTION.durable)
-        await client.close()
+        async with database.begin_for_all() as tx:
+            await tx.execute(sa.text("UPDATE handled_positions SET stream_sequence = stream_sequence + 1"))
 
         async def not_ready() -> bool:
             return not await running.healthy()
 
         await chassis.until(not_ready, seconds=8)
         assert await running.place("meanwhile") == "meanwhile"  # whoever calls is answered
-        await make_streams(nats_url)
+        client = await nats.connect(nats_url)
+        assert await step_over(database, client.jetstream(), chassis_service.SUBSCRIPTION, "ESCROW", 0)
+        await client.close()
         await chassis.until(running.healthy)
-        async with chassis.opened(urls) as database:
-            await chassis.until(lambda: _noted(database, {"heard meanwhile"}))
+        await chassis.until(lambda: _noted(database, {"heard meanwhile"}))
         _, lines = await running.end()
     [fault] = [line for line in lines if line.get("event") == "consumer_at_fault"]
-    assert fault["faults"] == ["is missing"]
+    assert fault["faults"] == ["was moved in the database: the position is not what this service wrote"]
 
 
 async def test_a_service_whose_background_work_dies_ends_so_that_it_is_started_anew(tmp_path, urls, nats_url):

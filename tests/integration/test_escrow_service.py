@@ -28,12 +28,10 @@ from realco.escrow.v1.journal_pb2_grpc import JournalServiceStub
 from realco.type.v1.event_pb2 import EventMeta
 
 from deploy import provision
-from deploy.consumers import consumers_of
 from deploy.local.ports import choose_free_port
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.events.streams import subject_of
 from services.chassis.values.ids import new_id
-from services.escrow.subscribers import SUBSCRIPTIONS
 from tests.support.escrow import EVENTS, Payment, key, new_entry
 from tests.support.event_keys import event_key_settings, signed
 from tests.support.identity import Issuer
@@ -132,7 +130,7 @@ def issuer(tmp_path) -> Issuer:
 @pytest.mark.usefixtures("durable")
 async def test_it_takes_calls_publishes_what_it_books_and_books_what_it_hears(tmp_path, service_urls, nats_url, issuer):
     client = await nats.connect(nats_url)
-    await provision.provision(client, consumers_of("escrow", SUBSCRIPTIONS[0]))
+    await provision.provision(client)
     js = client.jetstream()
     urls = await service_urls("escrow")
     async with process(tmp_path, urls, nats_url, issuer) as (running, accounts, journal):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -12,17 +13,14 @@ import nats.errors
 import psutil
 import pytest
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
-from realco.escrow.v1 import events_pb2 as escrow
-from realco.transactions.v1 import events_pb2 as transactions
 
-from deploy.consumers import consumers_of, list_copies
 from deploy.local.nats import Nats
 from deploy.provision import provision
-from deploy.teams import DOCUMENTED, Team
-from deploy.topology import AREA_STREAMS, STREAMS
+from deploy.teams import DOCUMENTED, Team, list_copies
+from deploy.topology import STREAMS
 from services.chassis.events import streams
-from services.chassis.events.consumer import Subscription
 from services.chassis.events.stored import EVENTS_KEPT_DAYS
 from tests.support.chassis import until
 
@@ -31,14 +29,6 @@ POSTED_ELSEWHERE = "realco.escrow.v1.JournalEntriesPosted.org_2.esc_2"
 SETTLED = "realco.transactions.v1.TransactionSettled.org_1.esc_1"
 
 
-async def handle(tx: object, event: object, meta: object) -> None:
-    pass
-
-
-WANTED = [
-    *consumers_of("compliance", Subscription("compliance_audit", {escrow.JournalEntriesPosted: handle}, False)),
-    *consumers_of("escrow", Subscription("escrow_money", {transactions.TransactionSettled: handle}, True)),
-]
 LENDER = Team(name="lender", organizations=("org_1",), events=("escrow.*",))
 TEAMS = (DOCUMENTED, LENDER)
 COPIES = list_copies(TEAMS)
@@ -46,7 +36,7 @@ COPIES = list_copies(TEAMS)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
-    with Nats(tmp_path_factory.mktemp("nats"), WANTED, TEAMS) as running:
+    with Nats(tmp_path_factory.mktemp("nats"), TEAMS) as running:
         yield running
 
 
@@ -70,23 +60,20 @@ async def user(server: Nats, name: str) -> AsyncIterator[tuple[Client, list[str]
 @pytest.fixture
 async def provisioned(server: Nats) -> Nats:
     async with user(server, "provisioner") as (client, _):
-        assert (await provision(client, WANTED, COPIES)).drift == []
+        assert (await provision(client, COPIES)).drift == []
     return server
 
 
 async def test_a_second_run_of_the_provisioner_changes_nothing_and_drift_is_put_right(provisioned: Nats) -> None:
     async with user(provisioned, "provisioner") as (client, _):
-        assert (await provision(client, WANTED, COPIES)).lines == []
+        assert (await provision(client, COPIES)).lines == []
         js = streams.jetstream(client)
-        info = await js.consumer_info("ESCROW", "compliance_audit")
-        await js.add_consumer("ESCROW", info.config.evolve(max_ack_pending=7, name="compliance_audit"))
-        compared = await provision(client, WANTED, COPIES, change=False)
-        assert (compared.lines, compared.drift) == (
-            [],
-            ["consumer ESCROW.compliance_audit: max_ack_pending is 7, wanted 1"],
-        )
-        mended = await provision(client, WANTED, COPIES)
-        assert (mended.lines, mended.drift) == (["consumer ESCROW.compliance_audit created"], [])
+        right = (await js.stream_info("ESCROW")).config
+        await js.update_stream(right.evolve(allow_direct=False))
+        compared = await provision(client, COPIES, change=False)
+        assert (compared.lines, compared.drift) == ([], ["stream ESCROW: allow_direct is not set, wanted true"])
+        mended = await provision(client, COPIES)
+        assert (mended.lines, mended.drift) == (["stream ESCROW updated"], [])
 
 
 async def test_the_server_forgets_events_after_the_promised_days_and_nothing_else(provisioned: Nats) -> None:
@@ -94,24 +81,13 @@ async def test_the_server_forgets_events_after_the_promised_days_and_nothing_els
         js = streams.jetstream(client)
         kept = {stream.name: (await js.stream_info(stream.name)).config.max_age for stream in STREAMS}
         promised = EVENTS_KEPT_DAYS * 24 * 3600
-        assert kept == dict.fromkeys((stream.name for stream in AREA_STREAMS), promised) | {
-            "POSITIONS": 0,
-        }
+        assert kept == dict.fromkeys((stream.name for stream in STREAMS), promised)
         for copy in COPIES:
             config = (await client.jetstream(prefix=f"$JS.{copy.team}.API").stream_info(copy.stream)).config
             assert config.max_age == promised + 3600
         escrow_stream = (await js.stream_info("ESCROW")).config
         await js.update_stream(escrow_stream.evolve(max_age=24 * 3600))
-        assert (await provision(client, WANTED, COPIES)).lines == ["stream ESCROW updated"]
-
-
-async def test_a_durable_that_nobody_subscribes_with_is_reported_and_left_alone(provisioned: Nats) -> None:
-    async with user(provisioned, "provisioner") as (client, _):
-        report = await provision(client, [one for one in WANTED if one.owner != "escrow"], COPIES)
-        assert [line.split(" is there")[0] for line in report.drift] == [
-            "consumer TRANSACTIONS.escrow_money",
-        ]
-        assert (await provision(client, WANTED, COPIES)).lines == []
+        assert (await provision(client, COPIES)).lines == ["stream ESCROW updated"]
 
 
 async def test_what_has_no_place_is_found_whatever_its_kind_and_what_a_team_makes_of_its_own_is_not(
@@ -123,21 +99,22 @@ async def test_what_has_no_place_is_found_whatever_its_kind_and_what_a_team_make
         hidden = client.jetstream(prefix="$JS.lender.API")
         await team.jetstream().pull_subscribe(">", stream="ESCROW")
         await team.jetstream().pull_subscribe(">", durable="mine", stream="ESCROW")
-        assert ((await provision(client, WANTED, COPIES, change=False)).drift, refused) == ([], [])
+        assert ((await provision(client, COPIES, change=False)).drift, refused) == ([], [])
 
         pushing = ConsumerConfig(
             name="pushing", deliver_subject="_copies.lender.ESCROW", ack_policy=AckPolicy.NONE, inactive_threshold=3600
         )
         await js.add_consumer("COMPLIANCE", pushing)
-        await js.add_consumer("POSITIONS", ConsumerConfig(name="pulling", inactive_threshold=3600))
+        in_our_name = "escrow-on-transactions"
+        await js.add_consumer("TRANSACTIONS", ConsumerConfig(name=in_our_name, durable_name=in_our_name))
         await hidden.add_stream(name="SPARE", subjects=["_copies.lender.TRANSACTIONS"])
         for change in (False, True):
-            assert (await provision(client, WANTED, COPIES, change=change)).drift == [
-                "consumer COMPLIANCE.pushing is there, and neither a service nor a team has it",
-                "consumer POSITIONS.pulling is there, and neither a service nor a team has it",
+            assert (await provision(client, COPIES, change=change)).drift == [
+                "consumer TRANSACTIONS.escrow-on-transactions is there, and fills no copy",
+                "consumer COMPLIANCE.pushing is there, and fills no copy",
                 "stream lender.SPARE is there, and is neither ours nor a copy",
             ]
-        for stream, consumer in (("COMPLIANCE", "pushing"), ("POSITIONS", "pulling")):
+        for stream, consumer in (("COMPLIANCE", "pushing"), ("TRANSACTIONS", in_our_name)):
             await js.delete_consumer(stream, consumer)
         await hidden.delete_stream("SPARE")
 
@@ -166,7 +143,7 @@ async def copied(client: Client, count: int) -> None:
 
 
 async def test_a_reader_sees_every_posting_from_the_first_and_hears_the_next(tmp_path: Path) -> None:
-    with Nats(tmp_path, WANTED, TEAMS) as server:
+    with Nats(tmp_path, TEAMS) as server:
         await provision_once(server)
         await publish(server, POSTED, POSTED_ELSEWHERE)
         async with user(server, "subscriber") as (client, refused):
@@ -182,7 +159,7 @@ async def test_a_reader_sees_every_posting_from_the_first_and_hears_the_next(tmp
 
 
 async def test_a_team_has_its_organization_s_events_and_no_others(tmp_path: Path) -> None:
-    with Nats(tmp_path, WANTED, TEAMS) as server:
+    with Nats(tmp_path, TEAMS) as server:
         await provision_once(server)
         await publish(server, POSTED_ELSEWHERE, POSTED, POSTED_ELSEWHERE, POSTED)
         async with user(server, "lender") as (client, refused):
@@ -210,7 +187,7 @@ async def test_a_team_s_own_durable_goes_on_over_restarts_and_when_the_team_is_g
             assert refused == []
             return taken
 
-    with Nats(tmp_path, WANTED, TEAMS) as first:
+    with Nats(tmp_path, TEAMS) as first:
         await provision_once(first)
         await publish(first, POSTED, POSTED_ELSEWHERE)
         assert await take(first, 1) == [POSTED]
@@ -218,11 +195,11 @@ async def test_a_team_s_own_durable_goes_on_over_restarts_and_when_the_team_is_g
         psutil.Process(first.program.pid).kill()
         first.program.wait(5)
     more = LENDER.model_copy(update={"organizations": ("org_1", "org_2")})
-    with Nats(tmp_path, WANTED, (DOCUMENTED, more)) as again:
+    with Nats(tmp_path, (DOCUMENTED, more)) as again:
         await publish(again, POSTED, POSTED_ELSEWHERE)
         assert await take(again, 1) == [POSTED]
         async with user(again, "provisioner") as (client, _):
-            report = await provision(client, WANTED, list_copies([more]))
+            report = await provision(client, list_copies([more]))
         assert report.lines == ["copy of ESCROW for lender made"]
         assert await take(again, 1) == [POSTED_ELSEWHERE]  # the one after what it had acknowledged
         async with user(again, "lender") as (client, _):
@@ -232,7 +209,7 @@ async def test_a_team_s_own_durable_goes_on_over_restarts_and_when_the_team_is_g
 
 async def test_what_a_team_is_no_longer_granted_leaves_its_copy(tmp_path: Path) -> None:
     both = LENDER.model_copy(update={"organizations": ("org_1", "org_2")})
-    with Nats(tmp_path, WANTED, (both,)) as server:
+    with Nats(tmp_path, (both,)) as server:
         await provision_once(server, (both,))
         await publish(server, POSTED, POSTED_ELSEWHERE)
         async with user(server, "lender") as (client, _):
@@ -244,13 +221,13 @@ async def test_what_a_team_is_no_longer_granted_leaves_its_copy(tmp_path: Path) 
 
 async def test_a_copy_that_a_power_cut_has_shortened_is_found_and_made_anew(tmp_path: Path) -> None:
     here, kept = tmp_path / "nats" / "store" / "jetstream" / "lender", tmp_path / "kept"
-    with Nats(tmp_path, WANTED, TEAMS) as server:
+    with Nats(tmp_path, TEAMS) as server:
         await provision_once(server)
         await publish(server, POSTED)
         async with user(server, "lender") as (client, _):
             await copied(client, 1)
     shutil.copytree(here, kept)
-    with Nats(tmp_path, WANTED, TEAMS) as server:
+    with Nats(tmp_path, TEAMS) as server:
         await publish(server, POSTED)
         async with user(server, "lender") as (client, _):
             await copied(client, 2)
@@ -258,11 +235,11 @@ async def test_a_copy_that_a_power_cut_has_shortened_is_found_and_made_anew(tmp_
             await until(lambda: all_acknowledged(client))
     shutil.rmtree(here)
     kept.rename(here)
-    with Nats(tmp_path, WANTED, TEAMS) as server:
+    with Nats(tmp_path, TEAMS) as server:
         async with user(server, "provisioner") as (client, _):
-            compared = await provision(client, WANTED, COPIES, change=False)
+            compared = await provision(client, COPIES, change=False)
             assert compared.drift == ["copy of ESCROW for lender lacks 1 events"]
-            assert (await provision(client, WANTED, COPIES)).lines == ["copy of ESCROW for lender made"]
+            assert (await provision(client, COPIES)).lines == ["copy of ESCROW for lender made"]
         async with user(server, "lender") as (client, _):
             await copied(client, 2)
 
@@ -274,7 +251,7 @@ async def all_acknowledged(provisioner: Client) -> bool:
 
 async def provision_once(server: Nats, teams: Sequence[Team] = TEAMS) -> None:
     async with user(server, "provisioner") as (client, _):
-        assert (await provision(client, WANTED, list_copies(teams))).drift == []
+        assert (await provision(client, list_copies(teams))).drift == []
 
 
 async def test_a_wrong_password_is_refused_and_none_is_in_the_configuration(server: Nats) -> None:
@@ -287,7 +264,7 @@ async def test_a_wrong_password_is_refused_and_none_is_in_the_configuration(serv
 
 
 async def test_acknowledged_messages_ports_and_passwords_outlive_a_kill(tmp_path: Path) -> None:
-    with Nats(tmp_path, WANTED) as first:
+    with Nats(tmp_path) as first:
         await provision_once(first, (DOCUMENTED,))
         async with user(first, "escrow") as (client, _):
             for number in range(100):
@@ -295,7 +272,7 @@ async def test_acknowledged_messages_ports_and_passwords_outlive_a_kill(tmp_path
         assert first.program.pid is not None
         psutil.Process(first.program.pid).kill()
         first.program.wait(5)
-    with Nats(tmp_path, WANTED) as again:
+    with Nats(tmp_path) as again:
         assert again.url("escrow") == first.url("escrow")
         async with user(again, "subscriber") as (client, _):
             await copied(client, 100)
@@ -305,13 +282,24 @@ async def test_acknowledged_messages_ports_and_passwords_outlive_a_kill(tmp_path
             assert ack.duplicate
 
 
-async def test_a_service_is_let_in_to_a_new_durable_while_the_server_runs(tmp_path: Path) -> None:
-    with Nats(tmp_path) as server:
-        await provision_once(server, (DOCUMENTED,))
-        async with user(server, "escrow") as (escrow_client, _):
-            server.permit(WANTED)
-            await escrow_client.jetstream().publish(POSTED, b"fact")  # who was connected stays so
-        async with user(server, "compliance") as (client, _):
-            subscription = await streams.jetstream(client).pull_subscribe_bind("compliance_audit", stream="ESCROW")
-            [message] = await subscription.fetch(1, timeout=5)
-            await message.ack_sync(timeout=5)
+async def test_a_service_reads_what_it_hears_in_order_and_is_told_that_there_is_more(provisioned: Nats) -> None:
+    """From account to account: compliance hears transactions, and neither of them hears the other's inbox."""
+    told = asyncio.Event()
+
+    async def hear(_: Msg) -> None:
+        told.set()
+
+    async with user(provisioned, "compliance") as (client, refused), user(provisioned, "transactions") as (teller, _):
+        await client.subscribe(streams.told_subject("transactions"), cb=hear)
+        async with streams.Reader(streams.jetstream(client), "TRANSACTIONS") as reader:
+            assert await reader.read(0, 10) == []
+            for number in range(300):
+                await teller.jetstream().publish(SETTLED, b"%d" % number)
+            await teller.publish(streams.told_subject("transactions"))
+            await asyncio.wait_for(told.wait(), 5)
+            heard = await reader.read(0, 256)
+            heard += await reader.read(len(heard), 256)
+        assert [(one.sequence, one.subject, one.data) for one in heard] == [
+            (number + 1, SETTLED, b"%d" % number) for number in range(300)
+        ]
+        assert refused == []

@@ -1,4 +1,4 @@
-"""What each user of NATS may say and hear: exactly this, on a running server with everybody's consumers and copies.
+"""What each user of NATS may say and hear: exactly this, on a running server with everybody and all copies.
 
 `may_ask` and `others` are the whole list. Every request of JetStream's API is walked, for each user, with the name of
 every stream and consumer there is and of some that are not. The body is never one that JetStream follows, so nothing
@@ -17,9 +17,9 @@ from nats.aio.msg import Msg
 from deploy.local.nats import Nats
 from deploy.topology import GATEWAY, PROVISIONER, SERVICE_NAMES, SERVICES, STREAMS
 from gateway.sharing import COUNTED_SUBJECT
-from services.chassis.events.streams import COMMITTED_SUBJECT
+from services.chassis.events.streams import COMMITTED_SUBJECT, told_subject
 from tests.support.chassis import until
-from tests.support.nats_users import CONSUMERS, COPIES, TEAMS, run_everybody, user
+from tests.support.nats_users import COPIES, TEAMS, run_everybody, user
 
 USERS = (*SERVICE_NAMES, GATEWAY, PROVISIONER, *(team.name for team in TEAMS))
 PREFIXES = ("$JS.API", "$JS.EVENTS.API", *(f"$JS.{team.name}.API" for team in TEAMS))
@@ -43,12 +43,8 @@ OF_A_CONSUMER = (
 # fmt: on
 WITH_A_FILTER = ("CONSUMER.CREATE", "DIRECT.GET")
 
-DURABLES = {(one.stream, one.name): one for one in CONSUMERS}
-# The streams that a service reads and writes.
-WATCHED = {
-    name: {name.upper(), "POSITIONS", *(one.stream for one in CONSUMERS if one.owner == name)} for name in SERVICE_NAMES
-}
-PLACES = sorted({*DURABLES, *((copy.stream, copy.consumer) for copy in COPIES), ("ESCROW", "mine"), ("NEW", "mine")})
+HEARD_BY = {service.name: {area.upper() for area in service.hears} for service in SERVICES}
+PLACES = sorted({*((copy.stream, copy.consumer) for copy in COPIES), ("ESCROW", "mine"), ("NEW", "mine")})
 STREAM_NAMES = (*(stream.name for stream in STREAMS), "NEW")
 EVENT = "realco.escrow.v1.HoldPlaced.org_1.esc_1"
 
@@ -84,14 +80,14 @@ def may_ask(name: str, prefix: str, command: str, stream: str, consumer: str) ->
         return False
     if name == PROVISIONER:
         if prefix == "$JS.EVENTS.API":
-            return command in MAKES or (command, stream) == ("STREAM.MSG.GET", "POSITIONS")
+            return command in MAKES
         return command in MAKES or command == "STREAM.DELETE"
-    own = (stream, consumer) in DURABLES and DURABLES[stream, consumer].owner == name
-    if prefix == "$JS.EVENTS.API" and command == "STREAM.INFO":
-        return stream in WATCHED[name]
-    if prefix == "$JS.EVENTS.API" and command == "STREAM.MSG.GET":
-        return stream == name.upper()
-    return prefix == "$JS.EVENTS.API" and own and command in ("CONSUMER.MSG.NEXT", "CONSUMER.INFO")
+    if prefix != "$JS.EVENTS.API" or consumer:
+        return False
+    own = stream == name.upper()
+    if command == "STREAM.INFO":
+        return own or stream in HEARD_BY[name]
+    return (command == "STREAM.MSG.GET" and own) or (command == "DIRECT.GET" and stream in HEARD_BY[name])
 
 
 def others() -> Iterator[tuple[str, frozenset[str]]]:
@@ -99,11 +95,9 @@ def others() -> Iterator[tuple[str, frozenset[str]]]:
     teams = frozenset(COPIED)
     for service in SERVICES:
         yield f"realco.{service.name}.v1.AnyEvent.org_1._", frozenset({service.name})
-    for (stream, consumer), durable in DURABLES.items():
-        owner = frozenset({durable.owner})
-        yield f"$JS.ACK.{stream}.{consumer}.1.1.1.1700000000000000000.0", owner | teams  # a team: in its own account
-        yield f"realco.positions.{consumer}.{stream}", owner
-        yield f"realco.positions.{consumer}.{stream}.fault", owner
+        yield told_subject(service.name), frozenset({service.name})
+    for stream, consumer in PLACES:
+        yield f"$JS.ACK.{stream}.{consumer}.1.1.1.1700000000000000000.0", teams  # in its own account
     yield COUNTED_SUBJECT, frozenset({GATEWAY})
     yield COMMITTED_SUBJECT, frozenset(SERVICE_NAMES)
     for copy in COPIES:
@@ -117,7 +111,8 @@ def others() -> Iterator[tuple[str, frozenset[str]]]:
         yield subject, frozenset()
 
 
-HEARD = (COUNTED_SUBJECT, COMMITTED_SUBJECT, "realco.>", "realco.escrow.v1.>", "realco.gateway.>")
+HEARD = (COUNTED_SUBJECT, COMMITTED_SUBJECT, *map(told_subject, SERVICE_NAMES), "realco.told.*")
+HEARD += ("realco.>", "realco.escrow.v1.>", "realco.gateway.>")
 HEARD += ("$JS.>", "$SYS.>", "_copies.>", "_R_.>", "_INBOX.>", "*", ">")
 
 
@@ -164,6 +159,7 @@ async def test_a_user_hears_its_own_inbox_and_what_its_like_tell_each_other_and_
 ) -> None:
     own = {f"_INBOX_{name}.>"}
     own |= {subject for subject in (COUNTED_SUBJECT, COMMITTED_SUBJECT) if name in dict(others())[subject]}
+    own |= {told_subject(stream.lower()) for stream in HEARD_BY.get(name, ())}
     asked = (*HEARD, f"_INBOX_{name}.>", *(f"_INBOX_{other}.>" for other in USERS if other != name))
     async with user(server, name) as (client, refused):
         for subject in asked:

@@ -13,7 +13,7 @@ from realco.type.v1.event_pb2 import EventMeta
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.database import Database
-from services.chassis.events.consumer import Delivery
+from services.chassis.events.handling import Delivery
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.transactions.jobs.evaluate_initiated import evaluate_initiated

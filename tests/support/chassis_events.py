@@ -13,6 +13,7 @@ from deploy import provision
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data import outbox
 from services.chassis.data.tables import outbox as outbox_table
+from services.chassis.events import streams
 from services.chassis.events.relay import run_relay
 from tests.support import chassis
 from tests.support.event_keys import event_key
@@ -29,8 +30,8 @@ async def emitting_database(urls, org: str):
 @asynccontextmanager
 async def provisioned_streams(nats_url: str):
     """JetStream with the streams as the provisioner makes them."""
-    client = await nats.connect(nats_url)
-    await provision.provision(client, [])
+    client = await streams.connect(nats_url, "test")
+    await provision.provision(client)
     yield client.jetstream()
     await client.close()
 

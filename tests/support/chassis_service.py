@@ -18,7 +18,7 @@ from services.chassis.calls.parties import NoParties
 from services.chassis.data import outbox, schema
 from services.chassis.data.database import Database
 from services.chassis.data.once import once
-from services.chassis.events.consumer import Subscription
+from services.chassis.events.handling import Subscription
 from services.chassis.process.jobs import Job
 from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime

@@ -23,7 +23,7 @@ from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.calls.issuers import Issuer
 from services.chassis.data.database import Database
 from services.chassis.data.tables import outbox
-from services.chassis.events.consumer import Delivery
+from services.chassis.events.handling import Delivery
 from services.chassis.values.clock import Clock, FakeClock
 from services.chassis.values.ids import new_id
 from services.compliance.api import (

@@ -27,7 +27,7 @@ from services.chassis.calls.wire import to_timestamp
 from services.chassis.data import tables as chassis_tables
 from services.chassis.data.database import Database
 from services.chassis.data.work import WorkFinder
-from services.chassis.events.consumer import Delivery
+from services.chassis.events.handling import Delivery
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
@@ -85,7 +85,7 @@ class DistributionsHarness:
             ComplianceClient(self.wire.open_channel(self.compliance)),
         )
         dependencies = Dependencies(database=database, clock=self.clock, peers=peers)
-        self.workflow = approvals = build_approvals(dependencies)
+        approvals = build_approvals(dependencies)
         self.persons = Persons()
         self.offerings = OfferingsServicer(dependencies, approvals)
         self.investments = InvestmentsServicer(dependencies, approvals)
@@ -366,3 +366,8 @@ async def refusal_of(call: Awaitable[Any]) -> str:
     with pytest.raises(DomainError) as refusal:
         await call
     return refusal.value.reason
+
+
+def effects_of(approval: Approval) -> dict[str, tuple[int, int]]:
+    """By kind of ledger account, in minor units: what is there now, and what would be."""
+    return {each.ledger_account.kind: (each.before.amount_minor, each.after.amount_minor) for each in approval.effects}

@@ -23,7 +23,7 @@ from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.calls.wire import to_timestamp
-from services.chassis.events.consumer import Delivery
+from services.chassis.events.handling import Delivery
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import asynccontextmanager
+from functools import partial
 
 from realco.escrow.v1 import events_pb2 as events
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.letters import Letter, list_waiting, read_letter
-from services.chassis.events.consumer import Delivery, Subscription, run_subscription
+from services.chassis.events.consumer import list_hearings, list_streams, run_subscription
+from services.chassis.events.handling import Delivery, Subscription
+from services.chassis.events.hearing import Faults
 from services.chassis.events.signatures import EventKeys
-from services.chassis.events.stream_watch import Faults
+from services.chassis.events.watch import run_watch
 from services.chassis.values.clock import FakeClock
 from tests.support import chassis
 from tests.support.chassis_events import relaying, running
@@ -21,10 +25,11 @@ class Inbox:
     """A subscription that writes a note for every event, and fails as told."""
 
     def __init__(self, name: str, org: str, keys: EventKeys) -> None:
-        self.durable = name
+        self.consumer = name
         self.org = org
         self.failures: dict[str, list[Exception]] = {}
         self.seen: list[Delivery] = []
+        self.tried: Counter[str] = Counter()
         self.order: list[str] = []
         self.subscription = Subscription(name, {events.HoldPlaced: self.on_hold}, is_about_money=True)
         self.keys = keys
@@ -34,6 +39,7 @@ class Inbox:
         if current_principal().org_id != self.org:
             return
         self.seen.append(delivery)
+        self.tried[event.hold.hold_id] += 1
         await chassis.add_note(tx, event.hold.hold_id, self.org)
         if self.failures.get(event.hold.hold_id):
             raise self.failures[event.hold.hold_id].pop(0)
@@ -44,20 +50,29 @@ class Inbox:
 CHECK_SECONDS = 0.2
 
 
-@asynccontextmanager
-async def consuming(database, js, inbox, work_due=None, check_seconds=CHECK_SECONDS):
-    async def run(stop):
-        clock = FakeClock(chassis.NOW)
-        due = work_due or asyncio.Event()
-        await run_subscription(
-            database, js, inbox.subscription, inbox.keys, clock, stop, due, inbox.faults, {}, check_seconds
-        )
+async def hear(database, js, inbox, hearings, stop, work_due=None, alarms=None) -> None:
+    clock, due = FakeClock(chassis.NOW), work_due or asyncio.Event()
+    about = inbox.subscription, hearings, inbox.keys, clock, stop, due
+    await run_subscription(database, js, *about, inbox.faults, {} if alarms is None else alarms)
 
-    async with relaying(database, js), running(run):
-        yield
+
+async def watch(database, js, inbox, hearings, stop, alarms=None, check_seconds=CHECK_SECONDS) -> None:
+    heard = list_streams("escrow", [inbox.subscription])
+    alarms = {} if alarms is None else alarms
+    await run_watch(database, js, heard, hearings, stop, inbox.faults, alarms, check_seconds)
+
+
+@asynccontextmanager
+async def consuming(database, js, inbox, work_due=None, check_seconds=CHECK_SECONDS, alarms=None):
+    """One process of a service: it tells, hears and watches."""
+    hearings = list_hearings(inbox.subscription)
+    about = database, js, inbox, hearings
+    watching = running(partial(watch, *about), alarms=alarms, check_seconds=check_seconds)
+    async with relaying(database, js), running(partial(hear, *about), work_due=work_due, alarms=alarms), watching:
+        yield hearings
 
 
 async def dead_letters(database, inbox) -> list[Letter]:
     """Those of this consumer that wait."""
     async with database.begin_for_all() as tx:
-        return [await read_letter(tx, letter_id) for letter_id in await list_waiting(tx, inbox.durable)]
+        return [await read_letter(tx, letter_id) for letter_id in await list_waiting(tx, inbox.consumer)]

@@ -1,4 +1,4 @@
-"""A NATS server with everybody on it: the services' consumers, the provisioner, and three teams outside."""
+"""A NATS server with everybody on it: the services, the provisioner, and three teams outside."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ from pathlib import Path
 import nats
 from nats.aio.client import Client
 
-from deploy.consumers import list_consumers, list_copies
 from deploy.local.nats import Nats
 from deploy.local.programs import wait_until_ready
 from deploy.nats_accounts import inbox_prefix
 from deploy.provision import provision
-from deploy.teams import DOCUMENTED, Team
+from deploy.teams import DOCUMENTED, Team, list_copies
 from deploy.topology import PROVISIONER
 
 LENDER = Team(name="lender", organizations=("org_1",), events=("escrow.*",))
 BROKER = Team(name="broker", organizations=("org_2",), events=("escrow.*", "transactions.*"))
 TEAMS = (DOCUMENTED, LENDER, BROKER)
-CONSUMERS = list_consumers()
 COPIES = list_copies(TEAMS)
 
 _REFUSED = re.compile(r"permissions violation for (.*)")
@@ -32,20 +30,20 @@ _REFUSED = re.compile(r"permissions violation for (.*)")
 @contextmanager
 def run_everybody(folder: Path, *, everything: bool = False) -> Iterator[Nats]:
     """The server, provisioned."""
-    with Nats(folder, CONSUMERS, TEAMS, everything=everything) as server:
+    with Nats(folder, TEAMS, everything=everything) as server:
         asyncio.run(_provision(server))
         yield server
 
 
 async def _provision(server: Nats) -> None:
     async with user(server, PROVISIONER) as (client, _):
-        assert (await provision(client, CONSUMERS, COPIES)).drift == []
+        assert (await provision(client, COPIES)).drift == []
 
 
 @contextmanager
 def run_accounts_alone(folder: Path) -> Iterator[Nats]:
     """The same without any list of what a user may say: what is kept apart is so by accounts."""
-    server = Nats(folder, CONSUMERS, TEAMS)
+    server = Nats(folder, TEAMS)
     server.prepare()
     file = folder / "nats" / "nats.conf"
     configuration = json.loads(file.read_text())

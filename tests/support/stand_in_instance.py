@@ -38,7 +38,7 @@ class StandIns:
         return partial(http_answers, path="/")
 
 
-def nothing(argument: str) -> list[str]:
+def nothing(*_: str) -> list[str]:
     return [sys.executable, "-S", "-c", "pass"]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.chassis.events.backlog_watch import Backlog
+from services.chassis.events.backlog import Backlog
 
 
 def info(last: int, came: int, now: int) -> dict[str, Any]:

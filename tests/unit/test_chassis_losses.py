@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.chassis.events.losses import Losses
-from services.chassis.events.stored import POSITIONS, Stream, stream_of_area
+from services.chassis.events.stored import Stream, stream_of_area
 
 EVENTS = stream_of_area("escrow")
 
@@ -38,7 +38,6 @@ OLD = "2025-03-01"
     (EVENTS, info(1, 5, first_ts="2025-03-03"), info(3, 5), "begins with 3, and 1 had time left"),
     (EVENTS, info(1, 5), info(1, 4), "ends with 4, and ended with 5"),
     (EVENTS, info(1, 5), info(1, 5, created="2027"), "was made anew at 2027, without what it had"),
-    (POSITIONS, info(1, 5), info(3, 5, removed=1), ""),
 ])  # fmt: skip
 def test_what_is_gone_before_its_time_is_missed(
     stream: Stream, before: dict[str, Any], after: dict[str, Any], lost: str

@@ -262,8 +262,8 @@ def test_a_distribution_is_dated_after_the_closing_and_not_before_one_that_was_d
 
 
 def test_the_service_hears_the_book_and_the_rails() -> None:
-    heard = {each.durable: each.subjects_by_stream() for each in SUBSCRIPTIONS}
-    assert heard["distributions-on-escrow"] == {"ESCROW": ["realco.escrow.v1.JournalEntriesPosted.>"]}
+    heard = {each.consumer: each.types_by_stream() for each in SUBSCRIPTIONS}
+    assert heard["distributions-on-escrow"] == {"ESCROW": {"realco.escrow.v1.JournalEntriesPosted"}}
     assert set(heard["distributions-on-transactions"]) == {"TRANSACTIONS"}
 
 

@@ -1,50 +1,35 @@
-"""What the provisioner wants of JetStream, derived from the subscriptions."""
+"""What the provisioner wants of JetStream, derived from the topology."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
-from realco.escrow.v1 import events_pb2 as escrow
-from realco.transactions.v1 import events_pb2 as transactions
 
-from deploy.consumers import consumers_of
 from deploy.provision import stream_configurations
 from deploy.teams import Copy, InvalidTeams, Team, parse_teams
-from deploy.topology import STREAMS
+from deploy.topology import SERVICES, STREAMS, Service
 from services.chassis.data.housekeeping import FORGOTTEN_AFTER_DAYS
 from services.chassis.data.retention import EVENT_AGE_DAYS_MAX, EVENTS_KEPT_DAYS
 from services.chassis.events.configurations import find_differences
-from services.chassis.events.consumer import Subscription
-from services.chassis.events.stored import POSITIONS
-
-
-async def handle(tx: object, event: object, meta: object) -> None:
-    pass
-
-
-SUBSCRIPTION = Subscription(
-    "compliance_audit",
-    {escrow.JournalEntriesPosted: handle, transactions.TransactionSettled: handle},
-    is_about_money=True,
-)
+from services.chassis.events.consumer import list_streams
+from services.chassis.events.stored import stream_of_area
 
 
 def test_an_event_is_remembered_for_longer_than_it_can_come_again() -> None:
-    kept = max(stream.kept_days or 0 for stream in STREAMS)
+    kept = max(stream.kept_days for stream in STREAMS)
     (_, told), (_, remembered) = FORGOTTEN_AFTER_DAYS["outbox"], FORGOTTEN_AFTER_DAYS["handled_events"]
     assert kept + told <= EVENT_AGE_DAYS_MAX < remembered
 
 
-def test_a_subscription_to_two_areas_has_a_consumer_on_each_stream() -> None:
-    made = {consumer.stream: consumer for consumer in consumers_of("compliance", SUBSCRIPTION)}
-    assert {stream: consumer.subjects for stream, consumer in made.items()} == {
-        "ESCROW": ("realco.escrow.v1.JournalEntriesPosted.>",),
-        "TRANSACTIONS": ("realco.transactions.v1.TransactionSettled.>",),
-    }
-    assert {consumer.name for consumer in made.values()} == {"compliance_audit"}
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
+def test_the_topology_says_which_areas_a_service_hears(service: Service) -> None:
+    subscriptions = import_module(f"services.{service.name}.subscribers").SUBSCRIPTIONS
+    used = {stream.name for stream in list_streams(service.name, subscriptions)}
+    assert {stream_of_area(area).name for area in service.hears} == used - {service.stream.name}
 
 
 def test_a_team_s_copies_hold_the_events_and_organizations_it_was_granted() -> None:
@@ -90,21 +75,10 @@ def test_a_teams_file_that_cannot_be_followed_says_why(written: str, refusal: st
     assert refusal in str(refused.value)
 
 
-def test_events_stay_in_order() -> None:
-    pending = {
-        consumer.stream: consumer.configuration().max_ack_pending
-        for consumer in consumers_of("compliance", SUBSCRIPTION)
-    }
-    assert pending == {"ESCROW": 1, "TRANSACTIONS": 1}
-
-
 @pytest.mark.parametrize("stream", stream_configurations(), ids=lambda stream: stream.name)
 def test_every_stream_keeps_what_it_acknowledged_and_events_as_long_as_is_promised(stream: StreamConfig) -> None:
-    last_word = stream.name == POSITIONS.name
-    discards = DiscardPolicy.OLD if last_word else DiscardPolicy.NEW
-    days = 0 if last_word else EVENTS_KEPT_DAYS
-    assert (stream.storage, stream.discard, stream.max_age) == (StorageType.FILE, discards, days * 24 * 3600)
-    assert stream.max_msgs_per_subject == (1 if last_word else -1)
+    assert (stream.storage, stream.discard) == (StorageType.FILE, DiscardPolicy.NEW)
+    assert (stream.max_age, stream.max_msgs_per_subject) == (EVENTS_KEPT_DAYS * 24 * 3600, -1)
     assert (stream.deny_delete, stream.deny_purge) == (True, True)
     assert stream.duplicate_window == 2 * 3600
 

@@ -1,4 +1,4 @@
-"""Applied once: a request's effect and its answer are one transaction, and so are an event's effect and its inbox row.
+"""Applied once: a request's effect and its answer are one transaction.
 
 The key of a request is (organization, caller, idempotency_key), whatever the RPC: one key names one decision. The first
 decision about a key is kept with its effect, a refusal as well as a success: a retry with the same body gets it again,
@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-import uuid
 from collections.abc import Awaitable, Callable, Collection
 from functools import cache
 from typing import Any, TypeVar
@@ -36,9 +35,8 @@ from services.chassis.calls.deadline import remaining_seconds
 from services.chassis.calls.status import from_status, to_status
 from services.chassis.data.database import Database
 from services.chassis.data.database_errors import is_contention, names_row_of, sqlstate
-from services.chassis.data.incarnation import BEGUN_AT
 from services.chassis.data.seals import seals_of
-from services.chassis.data.tables import handled_events, handled_requests
+from services.chassis.data.tables import handled_requests
 from services.chassis.data.versions import add_versions
 from services.chassis.values.errors import DomainError, Kind, Unavailable
 from services.chassis.values.invariant import require_present
@@ -342,26 +340,3 @@ def _find_keys(request: Descriptor) -> str | None:
 
 def _owner(principal: Principal) -> dict[str, str]:
     return {"org_id": principal.org_id, "principal": principal.key_owner}
-
-
-async def first_delivery(tx: AsyncConnection, consumer: str, event_id: uuid.UUID | str, incarnation: str) -> bool:
-    """True if this consumer has not handled the event yet; it has when this transaction commits.
-
-    Args:
-        incarnation: Of the database, as it is now.
-
-    Raises:
-        NotSealed: somebody else says that it was handled, or it was in what a restore lost.
-    """
-    table, seals = handled_events, seals_of(tx)
-    key = {"org_id": current_principal().org_id, "consumer": consumer, "event_id": uuid.UUID(str(event_id))}
-    said = (key["org_id"], consumer, str(key["event_id"]))
-    row = pg.insert(table).values(**key, incarnation=incarnation, seal=seals.make(table.name, *said, incarnation))
-    if (await tx.execute(row.on_conflict_do_nothing())).rowcount == 1:
-        return True
-    was_there = (table.c.created_at < BEGUN_AT).label("was_there")
-    found = (await tx.execute(sa.select(table, was_there).filter_by(**key))).one()
-    seals.check(found.seal, table.name, f"{consumer} {event_id}", *said, found.incarnation)
-    if found.incarnation != incarnation and not found.was_there:
-        seals.refuse(table.name, f"{consumer} {event_id}")
-    return False

@@ -1,12 +1,14 @@
-"""How far a service has handled each stream that it hears, written in the transaction that handles a message.
+"""How far a service has handled each stream that it hears: from there it reads on.
 
-Where a consumer is made anew, it begins there. So a position is sealed: who has a login of the database and moves it on
-would have events passed over. And it is of one incarnation of the database and of one stream: one that was kept from
-before a restore, or from before the stream was made anew, has its seal, and counts for nothing.
+It is written in the transaction that handles messages, and nobody else keeps it. So a position is sealed: who has a
+login of the database and moves it on would have events passed over. And it is of one incarnation of the database and of
+one stream: one that was kept from before a restore, or from before the stream was made anew, has its seal, and counts
+for nothing.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,92 +18,97 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.data.incarnation import INCARNATION, read_incarnation
 from services.chassis.data.seals import NotSealed, check_row, seal_of
 from services.chassis.data.tables import handled_positions
-from services.chassis.values.position import Lives, Position
+from services.chassis.values.position import Position
 
 _c = handled_positions.c
 _KEY = ("consumer", "stream")
+_MINE = (_c.consumer == sa.bindparam("of_consumer"), _c.stream == sa.bindparam("of_stream"))
+_FIND = sa.select(handled_positions, INCARNATION.label("living")).where(*_MINE)
+# Who finds it locked has nothing to wait for: another process handles these messages.
+_TAKE = _FIND.with_for_update(of=handled_positions, skip_locked=True)
+_MOVE = (
+    sa.update(handled_positions)
+    .where(*_MINE)
+    .values({name: sa.bindparam(f"new_{name}") for name in ("stream_sequence", "handlers", "seal")})
+)
 
 
 class OutOfTurn(Exception):
-    """The message is not the next one: the consumer is another one of the name, or a message before it never came."""
+    """The stream is not handled exactly as far as that: another process is at it, or was, or somebody moved it."""
 
 
-def _build_recording() -> sa.Executable:
-    """Takes a position one message further; returns it as it was."""
-    mine = (_c.consumer == sa.bindparam("of_consumer"), _c.stream == sa.bindparam("of_stream"))
-    before = sa.select(handled_positions).where(*mine).with_for_update().cte("before")
-    living = (before.c.incarnation == sa.bindparam("living"), before.c.incarnation == INCARNATION)
-    return (
-        sa.update(handled_positions)
-        .where(_c.consumer == before.c.consumer, _c.stream == before.c.stream)
-        .where(before.c.consumer_sequence < sa.bindparam("delivery"))
-        .where(before.c.stream_sequence >= sa.bindparam("message") - 1)
-        .where(*living, before.c.stream_created == sa.bindparam("created"))
-        .values(
-            stream_sequence=sa.bindparam("message"),
-            consumer_sequence=sa.bindparam("delivery"),
-            seal=sa.bindparam("new_seal"),
-        )
-        .returning(*before.c)
-    )
+async def find_position(tx: AsyncConnection, consumer: str, stream: str) -> Position | None:
+    """None where it was not begun in this life of the database. Of which stream it is, it says. Raises: NotSealed."""
+    row = (await tx.execute(_FIND, {"of_consumer": consumer, "of_stream": stream})).one_or_none()
+    return None if row is None else _read(tx, row)
 
 
-_RECORDING = _build_recording()
+def _read(tx: AsyncConnection, row: sa.Row[Any]) -> Position | None:
+    check_row(tx, handled_positions, row)
+    if row.incarnation != row.living:
+        return None
+    return Position(row.stream_sequence, row.incarnation, row.stream_created, frozenset(row.handlers))
 
 
-async def record_position(tx: AsyncConnection, consumer: str, stream: str, position: Position) -> None:
-    """Every message of the stream before it is handled, too: a consumer hears all of it, and hands out one at a time.
+async def take_position(tx: AsyncConnection, consumer: str, stream: str, position: Position) -> None:
+    """Nobody else goes on from there until this transaction ends.
 
     Raises:
-        OutOfTurn: a later delivery was handled before, or the message before it was not, or nobody knows: what is known
-            is of another incarnation of the database, or of another stream.
+        OutOfTurn: it is not there, or another process has it.
     """
-    values = _values(consumer, stream, position)
-    said = {
-        "of_consumer": consumer,
-        "of_stream": stream,
-        "message": position.stream_sequence,
-        "delivery": position.consumer_sequence,
-        "living": position.lives.incarnation,
-        "created": position.lives.stream_created,
-        "new_seal": seal_of(tx, handled_positions, values),
-    }
-    before = (await tx.execute(_RECORDING, said)).one_or_none()
-    if before is None:
-        raise OutOfTurn
+    row = (await tx.execute(_TAKE, {"of_consumer": consumer, "of_stream": stream})).one_or_none()
     try:
-        check_row(tx, handled_positions, before)
+        found = None if row is None else _read(tx, row)
     except NotSealed as moved:
         raise OutOfTurn from moved
+    if found != position:
+        raise OutOfTurn
 
 
-async def begin_position(tx: AsyncConnection, consumer: str, stream: str, created: str, before: int, last: int) -> None:
+async def move_position(
+    tx: AsyncConnection, consumer: str, stream: str, taken: Position, to: int, handlers: frozenset[str]
+) -> Position:
+    """Everything up to the message `to` is handled, by a release with these handlers. The transaction has taken it."""
+    moved = replace(taken, stream_sequence=to, handlers=handlers)
+    values = _values(consumer, stream, moved)
+    changed = {f"new_{name}": values[name] for name in ("stream_sequence", "handlers")}
+    seal = seal_of(tx, handled_positions, values)
+    await tx.execute(_MOVE, {"of_consumer": consumer, "of_stream": stream, **changed, "new_seal": seal})
+    return moved
+
+
+async def begin_position(
+    tx: AsyncConnection, consumer: str, stream: str, created: str, before: int, last: int, handlers: frozenset[str]
+) -> Position | None:
     """A consumer that is new on the stream needs nothing of it up to `before`. Does nothing where its position counts.
 
     Args:
         created: When the stream was made.
         last: The last message that it has. A position beyond it counts for nothing.
     """
-    row, changed = await _inserting(tx, consumer, stream, created, before)
+    row, changed = await _inserting(tx, consumer, stream, created, before, handlers)
     is_other = sa.tuple_(_c.incarnation, _c.stream_created) != sa.tuple_(
         row.excluded.incarnation, row.excluded.stream_created
     )
     counts_not = sa.or_(is_other, _c.stream_sequence > last)
     await tx.execute(row.on_conflict_do_update(index_elements=_KEY, set_=changed, where=counts_not))
+    return await find_position(tx, consumer, stream)
 
 
-async def set_position(tx: AsyncConnection, consumer: str, stream: str, created: str, stream_sequence: int) -> None:
+async def set_position(
+    tx: AsyncConnection, consumer: str, stream: str, created: str, stream_sequence: int, handlers: frozenset[str]
+) -> None:
     """Has everything up to this message pass for handled, whatever the row said: a person decides that."""
-    row, changed = await _inserting(tx, consumer, stream, created, stream_sequence)
+    row, changed = await _inserting(tx, consumer, stream, created, stream_sequence, handlers)
     await tx.execute(row.on_conflict_do_update(index_elements=_KEY, set_=changed))
 
 
 async def _inserting(
-    tx: AsyncConnection, consumer: str, stream: str, created: str, stream_sequence: int
+    tx: AsyncConnection, consumer: str, stream: str, created: str, stream_sequence: int, handlers: frozenset[str]
 ) -> tuple[pg.Insert, dict[str, Any]]:
     """The position in this life of the database; and what it changes of the one that is there."""
-    lives = Lives(await read_incarnation(tx), created)
-    values = _values(consumer, stream, Position(stream_sequence, lives=lives))
+    position = Position(stream_sequence, await read_incarnation(tx), created, handlers)
+    values = _values(consumer, stream, position)
     row = pg.insert(handled_positions).values(**values, seal=seal_of(tx, handled_positions, values))
     return row, {name: row.excluded[name] for name in (*values, "seal") if name not in _KEY}
 
@@ -111,42 +118,7 @@ def _values(consumer: str, stream: str, position: Position) -> dict[str, Any]:
         "consumer": consumer,
         "stream": stream,
         "stream_sequence": position.stream_sequence,
-        "consumer_sequence": position.consumer_sequence,
-        "incarnation": position.lives.incarnation,
-        "stream_created": position.lives.stream_created,
+        "incarnation": position.incarnation,
+        "stream_created": position.stream_created,
+        "handlers": sorted(position.handlers),
     }
-
-
-async def record_held(tx: AsyncConnection, consumer: str, stream: str, delivery: int, seconds: float) -> None:
-    """A process of ours is working on this delivery, and says so again before the time is over."""
-    until = sa.func.clock_timestamp() + sa.literal(seconds) * sa.text("interval '1 second'")
-    held = sa.update(handled_positions).where(_c.consumer == consumer, _c.stream == stream)
-    await tx.execute(held.values(held_sequence=delivery, held_until=until))
-
-
-async def find_position(tx: AsyncConnection, consumer: str, stream: str) -> Position | None:
-    """None where it was not begun in this life of the database. Of which stream it is, it says. Raises: NotSealed."""
-    held = sa.case((_c.held_until > sa.func.clock_timestamp(), _c.held_sequence), else_=0).label("held")
-    query = sa.select(handled_positions, held, INCARNATION.label("living")).where(
-        _c.consumer == consumer, _c.stream == stream
-    )
-    row = (await tx.execute(query)).one_or_none()
-    if row is None:
-        return None
-    check_row(tx, handled_positions, row)
-    if row.incarnation != row.living:
-        return None
-    lives = Lives(row.incarnation, row.stream_created)
-    return Position(row.stream_sequence, row.consumer_sequence, row.held, lives)
-
-
-async def count_deliveries_from(
-    tx: AsyncConnection, consumer: str, stream: str, reached: Position, consumer_sequence: int
-) -> None:
-    """The consumer was found to be sound and counts anew. Does nothing where a message was handled since `reached`."""
-    before = _values(consumer, stream, reached)
-    after = before | {"consumer_sequence": consumer_sequence}
-    unchanged = [_c[name] == value for name, value in before.items()]
-    counted = sa.update(handled_positions).where(*unchanged)
-    seal = seal_of(tx, handled_positions, after)
-    await tx.execute(counted.values(consumer_sequence=consumer_sequence, seal=seal))

@@ -244,11 +244,9 @@ def _create_handled_positions(op: Op) -> None:
         sa.Column("consumer", sa.Text(), nullable=False),
         sa.Column("stream", sa.Text(), nullable=False),
         sa.Column("stream_sequence", sa.BigInteger(), nullable=False),
-        sa.Column("consumer_sequence", sa.BigInteger(), nullable=False),
         sa.Column("incarnation", sa.Text(), nullable=False),
         sa.Column("stream_created", sa.Text(), nullable=False),
-        sa.Column("held_sequence", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
-        sa.Column("held_until", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("handlers", postgresql.ARRAY(sa.Text()), nullable=False),
         sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.PrimaryKeyConstraint("consumer", "stream"),
     )

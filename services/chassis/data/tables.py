@@ -117,8 +117,8 @@ handled_events = sa.Table(
     sa.Index("handled_events_created_at", "created_at"),
 )
 
-# How far each durable consumer's service has handled a stream: the last message's number in the stream, and among the
-# deliveries of the consumer. In another incarnation of the database, or of another stream of the name, it counts for
+# How far each consumer has handled a stream: the last message's number there, and which types of events the release
+# handles that went on to it. In another incarnation of the database, or of another stream of the name, it counts for
 # nothing.
 handled_positions = sa.Table(
     "handled_positions",
@@ -126,14 +126,11 @@ handled_positions = sa.Table(
     sa.Column("consumer", sa.Text, primary_key=True),
     sa.Column("stream", sa.Text, primary_key=True),
     sa.Column("stream_sequence", sa.BigInteger, nullable=False),
-    sa.Column("consumer_sequence", sa.BigInteger, nullable=False),
     sa.Column("incarnation", sa.Text, nullable=False),
     sa.Column("stream_created", sa.Text, nullable=False),
-    # The delivery that a process of ours has been working on for a while, as long as it says so.
-    sa.Column("held_sequence", sa.BigInteger, nullable=False, server_default=sa.text("0")),
-    sa.Column("held_until", sa.TIMESTAMP(timezone=True)),
+    sa.Column("handlers", pg.ARRAY(sa.Text), nullable=False),
     sa.Column("seal", pg.BYTEA),
-    info=sealed("consumer", "stream", "stream_sequence", "consumer_sequence", "incarnation", "stream_created"),
+    info=sealed("consumer", "stream", "stream_sequence", "incarnation", "stream_created", "handlers"),
 )
 
 # The events that a consumer could not handle (data/letters.py).

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import services
 from services.chassis.data.database import Database
-from services.chassis.events.consumer import Subscription
+from services.chassis.events.handling import Subscription
 from services.chassis.process import telemetry
 from services.chassis.process.settings import ConfigurationError, Settings
 from services.chassis.values.clock import Clock, clock_from
@@ -29,7 +29,7 @@ class Opened(NamedTuple):
 
 
 @asynccontextmanager
-async def open_consumer(durable: str, *required: str) -> AsyncIterator[Opened]:
+async def open_consumer(consumer: str, *required: str) -> AsyncIterator[Opened]:
     """With the settings of the service that owns the consumer.
 
     Args:
@@ -40,7 +40,7 @@ async def open_consumer(durable: str, *required: str) -> AsyncIterator[Opened]:
     """
     settings = Settings.load()
     settings.require("database_url", "worker_database_url", *required)
-    service, subscription = _find(durable)
+    service, subscription = _find(consumer)
     telemetry.configure_logging(service)
     database = Database.open(settings, service)
     try:
@@ -49,7 +49,7 @@ async def open_consumer(durable: str, *required: str) -> AsyncIterator[Opened]:
         await database.dispose()
 
 
-def _find(durable: str) -> tuple[str, Subscription]:
+def _find(consumer: str) -> tuple[str, Subscription]:
     """The service and its subscription of that name."""
     known = []
     for module in pkgutil.iter_modules(services.__path__):
@@ -57,10 +57,10 @@ def _find(durable: str) -> tuple[str, Subscription]:
         if importlib.util.find_spec(name) is None:
             continue
         for subscription in importlib.import_module(name).SUBSCRIPTIONS:
-            known.append(subscription.durable)
-            if subscription.durable == durable:
+            known.append(subscription.consumer)
+            if subscription.consumer == consumer:
                 return module.name, subscription
-    raise ConfigurationError(f"no consumer is called {durable}; there are: {', '.join(sorted(known))}")
+    raise ConfigurationError(f"no consumer is called {consumer}; there are: {', '.join(sorted(known))}")
 
 
 def run_command(command: Coroutine[Any, Any, int]) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from nats.js.api import Base, DiscardPolicy, RetentionPolicy, StorageType, StoreCompression, StreamConfig
 
-from services.chassis.events.stored import POSITIONS, Stream
+from services.chassis.events.stored import Stream
 
 MESSAGE_BYTES_MAX = 256 * 1024
 _DAY_SECONDS = 24 * 3600
@@ -23,24 +23,24 @@ _SERVERS_OWN = "_nats."
 
 def stream_configuration(stream: Stream, replicas: int = 1) -> StreamConfig:
     """How a stream of ours is made. `replicas`: 1 for a server alone."""
-    is_last_word = stream == POSITIONS
     return StreamConfig(
         name=stream.name,
         subjects=list(stream.subjects),
         storage=StorageType.FILE,
         retention=RetentionPolicy.LIMITS,
         # A full stream refuses new facts (the outbox keeps them) and forgets no old one before its time.
-        discard=DiscardPolicy.OLD if is_last_word else DiscardPolicy.NEW,
+        discard=DiscardPolicy.NEW,
         num_replicas=replicas,
-        max_age=(stream.kept_days or 0) * _DAY_SECONDS,
+        max_age=stream.kept_days * _DAY_SECONDS,
         max_consumers=-1,
         max_msgs=-1,
-        max_msgs_per_subject=1 if is_last_word else -1,
+        max_msgs_per_subject=-1,
         max_bytes=-1,
         max_msg_size=MESSAGE_BYTES_MAX,
         duplicate_window=_DUPLICATE_SECONDS,
         compression=StoreCompression.NONE,
-        allow_atomic=stream.kept_days is not None,
+        allow_atomic=True,
+        allow_direct=True,  # how services read it
         deny_delete=True,
         deny_purge=True,
     )

@@ -1,11 +1,11 @@
-"""Events in: each is delivered at least once and applied once, in the order of its stream.
+"""Events in: each is told at least once and applied once, in the order of its stream.
 
-- The inbox row and the effect are one transaction; the acknowledgement comes after its commit.
-- One message of a durable is in flight at a time, over all processes that share it (durables.py), so nothing overtakes
-  a message that is being retried.
-- An event that its service did not sign is not even read (signatures.py).
-- An event that the inbox does not know, and that is older than it remembers, is not handled: it may have been, long ago
-  (data/retention.py).
+- A consumer reads its stream from where its own database says that it is. Effects, inbox and position are one
+  transaction, so nothing outside has to be believed about what was handled, or told.
+- Several processes may hear one stream: who goes on from a position has it locked, and only one can. Nothing overtakes
+  a message that is being retried, for it stands before all that follow.
+- As many messages as take a tenth of a second are one transaction. What fails undoes all of it; its messages are then
+  handled one by one, until the one that failed is done.
 - What fails for a reason that passes (a server away, a lost race, a schema that lacks what we ask for) is retried for
   as long as it lasts; what fails for another reason is retried ATTEMPTS_MAX times; what can never succeed (it is not
   signed, it does not parse, it is too old, a rule refuses it) is not retried. Then the message is kept as a dead
@@ -15,117 +15,52 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import partial
-from typing import Any, Protocol
 
-import nats.errors
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from realco.type.v1.event_pb2 import EventMeta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.calls.auth import acting_as, is_organization, service_principal
-from services.chassis.calls.wire import from_timestamp
-from services.chassis.data.database import Database
+from services.chassis.data.database import Database, change_organization
 from services.chassis.data.database_errors import is_transient, is_unprepared, sqlstate
-from services.chassis.data.incarnation import read_incarnation
 from services.chassis.data.letters import Letter, set_aside
-from services.chassis.data.once import first_delivery
-from services.chassis.data.positions import OutOfTurn, record_held, record_position
-from services.chassis.data.retention import EVENT_AGE_DAYS_MAX
+from services.chassis.data.positions import OutOfTurn, find_position, move_position, take_position
+from services.chassis.data.seals import NotSealed
 from services.chassis.events import streams
-from services.chassis.events.durables import ACK_WAIT_SECONDS, HELD_SECONDS
+from services.chassis.events.handling import Event, Malformed, Subscription, TooOld, apply_events, read_event
+from services.chassis.events.hearing import Faults, Hearing, Missed
 from services.chassis.events.signatures import EventKeys, NotProven
-from services.chassis.events.stored import POSITIONS, Stream, stream_of_area
-from services.chassis.events.stream_watch import CHECK_SECONDS, Faults
-from services.chassis.events.watch import Watch
+from services.chassis.events.stored import Stream, stream_of_area
 from services.chassis.process import telemetry
 from services.chassis.process.health import Alarms
 from services.chassis.process.loops import backoff_seconds, repeat_work, wait_for_any
 from services.chassis.process.telemetry import log
 from services.chassis.values.clock import Clock
 from services.chassis.values.errors import DomainError, OfNewerRelease
-from services.chassis.values.position import Lives, Position
+from services.chassis.values.position import Position
 
 ATTEMPTS_MAX = 7
-_ACK_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What a handler knows of an event beside its message. It acts in the event's organization, for its actor."""
-
-    now: datetime  # business time of handling
-    attempt: int = 1  # 1 at first
-
-
-# (tx, event, delivery) -> None. Local database work only: it may run again, and remote calls belong to jobs.
-Handler = Callable[[AsyncConnection, Any, Delivery], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class Subscription:
-    """The events one durable consumer handles, and how. Its streams follow from the events' names.
-
-    Args:
-        is_about_money: A book, or what is owed or paid, is wrong where one of them is not handled.
-    """
-
-    durable: str
-    handlers: Mapping[type[Message], Handler]
-    is_about_money: bool
-
-    def subjects_by_stream(self) -> dict[str, list[str]]:
-        """Stream -> subjects that have handlers: what the provisioner makes consumers of this name from."""
-        found: dict[str, list[str]] = {}
-        for event in self.handlers:
-            event_type = event.DESCRIPTOR.full_name
-            found.setdefault(streams.stream_of(event_type), []).append(f"{event_type}.>")
-        return {stream: sorted(subjects) for stream, subjects in sorted(found.items())}
-
-    def has_handler_of(self, subject: str) -> bool:
-        event_type = streams.event_type_of(subject)
-        return any(event.DESCRIPTOR.full_name == event_type for event in self.handlers)
-
-    def handler_of(self, subject: str) -> tuple[type[Message], Handler]:
-        event_type = streams.event_type_of(subject)
-        for event, handler in self.handlers.items():
-            if event.DESCRIPTOR.full_name == event_type:
-                return event, handler
-        raise Malformed("no handler for this subject")
+READ_MAX = 256
+# After so long a transaction begins with no more events. What it has begun with takes as long again at most.
+_BATCH_SECONDS = 0.1
+_PROVEN_AT_ONCE = 16
+# Who is told in vain, however often, does not look more often than this.
+_PAUSE_SECONDS = 0.01
+_APPLIED = "applied"
 
 
 def list_streams(area: str, subscriptions: Sequence[Subscription]) -> list[Stream]:
     """Those that the service `area` reads and writes."""
     heard = {streams.area_of(event.DESCRIPTOR.full_name) for one in subscriptions for event in one.handlers}
-    return [*(stream_of_area(name) for name in sorted(heard | {area})), POSITIONS]
+    return [stream_of_area(name) for name in sorted(heard | {area})]
 
 
-class Told(Protocol):
-    """An event as it came, or as it was set aside."""
-
-    @property
-    def subject(self) -> str: ...
-
-    @property
-    def headers(self) -> Mapping[str, str] | None: ...
-
-    @property
-    def data(self) -> bytes: ...
-
-
-class Malformed(Exception):
-    """The message can never be handled, however often it is tried."""
-
-
-class TooOld(Exception):
-    """Nobody knows any more whether the event was handled; a person finds out, and says so."""
+def list_hearings(subscription: Subscription) -> list[Hearing]:
+    """One a stream."""
+    return [Hearing(subscription.consumer, *heard) for heard in subscription.types_by_stream().items()]
 
 
 # What fails again however often it is tried, unless it is of a kind that passes.
@@ -143,93 +78,35 @@ async def run_subscription(
     database: Database,
     js: JetStreamContext,
     subscription: Subscription,
+    hearings: Sequence[Hearing],
     keys: EventKeys,
     clock: Clock,
     stop: asyncio.Event,
     work_due: asyncio.Event,
     faults: Faults,
     alarms: Alarms,
-    check_seconds: float = CHECK_SECONDS,
 ) -> None:
     """Handles events until `stop` is set, through restarts of PostgreSQL and NATS.
 
     Args:
-        work_due: Set after each event.
-        faults: What is wrong with its consumers, as long as it is.
+        hearings: Of this subscription; a watch looks at them (watch.py).
+        work_due: Set after what was applied.
+        faults: What is wrong with its streams, as long as it is.
         alarms: Names those that have failed for minutes, as long as they do.
-        check_seconds: How often its consumers are compared with what they have to be.
     """
-    consumer = _Consumer(database, js, subscription, keys, clock, stop, work_due)
     async with asyncio.TaskGroup() as group:
-        for stream, subjects in subscription.subjects_by_stream().items():
-            name = f"consumer:{subscription.durable}:{stream}"
-            watch = Watch(database, js, subscription.durable, stream, subjects, faults, check_seconds)
-            group.create_task(repeat_work(name, stop, partial(consumer.consume, stream, watch), alarms))
+        for hearing in hearings:
+            consumer = _Consumer(database, js, subscription, hearing, keys, clock, stop, work_due, faults)
+            name = f"consumer:{hearing.consumer}:{hearing.stream}"
+            group.create_task(repeat_work(name, stop, consumer.consume, alarms))
 
 
-async def apply(
-    database: Database,
-    subscription: Subscription,
-    keys: EventKeys,
-    told: Told,
-    clock: Clock,
-    *,
-    attempt: int = 1,
-    place: tuple[str, Position] | None = None,
-    of_any_age: bool = False,
-) -> bool:
-    """Handles one event in one transaction; False if it had been handled before.
+@dataclass(frozen=True, slots=True)
+class _Next:
+    """A message whose turn it is. `event`: None where it is passed over."""
 
-    Args:
-        place: Its stream and where it stands there, which is handled as far as that then.
-        of_any_age: A person says that it was not handled, should nobody else know any more.
-
-    Raises:
-        OutOfTurn: whether the consumer is sound has to be seen first.
-        NotProven: no service of ours told it, so nothing of it was read.
-        Malformed, DecodeError: it can never be handled.
-        TooOld: the inbox does not know it, and may have forgotten it: it is handled only if a person says so.
-    """
-    event, handler, event_id, org_id = await read_event(subscription, keys, told)
-    now = clock.now()
-    # By the time that the signature covers: a header, and when NATS stored it, are anybody's to say.
-    is_too_old = now - from_timestamp(event.meta.occur_time) > timedelta(days=EVENT_AGE_DAYS_MAX)
-    telemetry.continue_trace((told.headers or {}).get("traceparent"))
-    with acting_as(service_principal(database.name, org_id, on_behalf_of=event.meta.actor or None)):
-        async with database.begin() as tx:
-            if place is not None:
-                await record_position(tx, subscription.durable, *place)
-            incarnation = place[1].lives.incarnation if place is not None else await read_incarnation(tx)
-            if not await first_delivery(tx, subscription.durable, event_id, incarnation):
-                return False
-            if is_too_old and not of_any_age:
-                raise TooOld
-            await handler(tx, event, Delivery(now, attempt))
-    return True
-
-
-async def read_event(subscription: Subscription, keys: EventKeys, told: Told) -> tuple[Any, Handler, str, str]:
-    """The event, what handles it, its id and its organization.
-
-    Raises:
-        NotProven: no service of ours told it, so nothing of it was read.
-        Malformed, DecodeError: it can never be handled.
-    """
-    await keys.check(told.subject, told.headers, told.data)
-    event_type, handler = subscription.handler_of(told.subject)
-    event: Any = event_type.FromString(told.data)
-    return event, handler, *_origin(event.meta, told.subject)
-
-
-def _origin(meta: EventMeta, subject: str) -> tuple[str, str]:
-    """The event's id and its organization, which the subject names too: a team hears by subject."""
-    try:
-        event_id = str(uuid.UUID(meta.event_id))
-    except ValueError:
-        raise Malformed("an event says its id") from None
-    if not is_organization(meta.org_id) or subject.split(".")[4:5] != [meta.org_id]:
-        raise Malformed("an event says its organization, and is published under it")
-    return event_id, meta.org_id
+    message: streams.Heard
+    event: Event | None
 
 
 @dataclass(frozen=True)
@@ -237,141 +114,229 @@ class _Consumer:
     database: Database
     js: JetStreamContext
     subscription: Subscription
+    hearing: Hearing
     keys: EventKeys
     clock: Clock
     stop: asyncio.Event
     work_due: asyncio.Event
+    faults: Faults
 
-    async def consume(self, stream: str, watch: Watch) -> None:
-        stopping = asyncio.ensure_future(self.stop.wait())
+    async def consume(self) -> None:
+        hearing = self.hearing
+        told = await streams.client_of(self.js).subscribe(streams.told_subject(hearing.stream.lower()), cb=self._hear)
         try:
-            async with streams.Pull(self.js, stream, self.subscription.durable, watch.check_seconds) as pull:
+            async with streams.Reader(self.js, hearing.stream) as reader:
                 while not self.stop.is_set():
-                    if not await watch.is_sound():
-                        await wait_for_any(self.stop, seconds=watch.check_seconds)
+                    hearing.news.clear()
+                    place = None if hearing.stream in self.faults else hearing.place
+                    messages = await self._read(reader, place) if place is not None else []
+                    if not messages:
+                        await asyncio.sleep(_PAUSE_SECONDS)
+                    elif await self._handle_all(messages):
                         continue
-                    coming = asyncio.ensure_future(pull.next())
-                    await asyncio.wait({coming, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                    if not coming.done():
-                        coming.cancel()
-                        return
-                    message = coming.result()
-                    if message is None:
-                        continue
-                    try:
-                        async with self._holding(message):
-                            await self.handle(message, watch.lives)
-                    except OutOfTurn:
-                        watch.doubt_consumer()
-                        await message.nak()
+                    await wait_for_any(self.stop, hearing.news, seconds=None)
         finally:
-            stopping.cancel()
+            if not streams.client_of(self.js).is_closed:
+                await told.unsubscribe()
 
-    async def handle(self, message: Msg, lives: Lives) -> None:
-        """Applies the message or sets it aside, however long that takes; leaves it to the next process on `stop`."""
-        durable, position = self.subscription.durable, _position(message, lives)
+    async def _hear(self, _: Msg) -> None:
+        """There is something new, or somebody says so in its service's name: to look is cheap."""
+        self.hearing.news.set()
+
+    async def _read(self, reader: streams.Reader, place: Position) -> list[streams.Heard]:
+        try:
+            messages = await reader.read(place.stream_sequence, READ_MAX)
+        except streams.Gap as gap:  # which the watch tells
+            self.hearing.missed = Missed(place, str(gap))
+            return []
+        self.hearing.missed = None
+        return messages
+
+    async def _handle_all(self, messages: Sequence[streams.Heard]) -> bool:
+        """Whether there is more to read at once. Not where somebody else is at them, or nothing may be taken."""
+        following = messages[-1].following
+        try:
+            while messages and not self.stop.is_set():
+                batch = await self._prove(messages)
+                done = await self._apply_all(batch) if len(batch) > 1 else 0
+                messages = messages[done:]
+                if done < len(batch) or not batch:
+                    messages = await self._handle_singly(messages)
+        except OutOfTurn:
+            return await self._find_place()
+        return following > 0
+
+    async def _find_place(self) -> bool:
+        """Whether there is another place to go on from. What does not count is settled by the watch."""
+        before = self.hearing.place
+        if before is None:
+            return False
+        try:
+            async with self.database.begin_for_all() as tx:
+                found = await find_position(tx, self.hearing.consumer, self.hearing.stream)
+        except NotSealed:
+            found = None
+        if found is not None and found.stream_created == before.stream_created:
+            self.hearing.place = found if found.handlers <= self.hearing.handlers else None
+        else:
+            self.hearing.place = None
+        return self.hearing.place not in (None, before)
+
+    async def _prove(self, messages: Sequence[streams.Heard]) -> list[_Next]:
+        """As many as are good, from the first on. What is wrong with the next is found when it is handled by itself."""
+        batch: list[_Next] = []
+        for message in messages:
+            try:
+                batch.append(_Next(message, await read_event(self.subscription, self.keys, message)))
+            except Exception:  # whatever it is
+                break
+            if len(batch) % _PROVEN_AT_ONCE == 0:
+                await asyncio.sleep(0)  # others have to work, too
+        return batch
+
+    async def _apply_all(self, batch: Sequence[_Next]) -> int:
+        """How many of them were handled before something failed."""
+        done = 0
+        while done < len(batch) and not self.stop.is_set():
+            try:
+                done += await self._apply(batch[done:])
+            except OutOfTurn:
+                raise
+            except Exception as error:  # each is judged by itself
+                log.info("events_handled_singly", consumer=self.hearing.title, error=type(error).__name__)
+                break
+        return done
+
+    async def _handle_singly(self, messages: Sequence[streams.Heard]) -> Sequence[streams.Heard]:
+        """What is left once one that failed is done."""
+        for count, message in enumerate(messages):
+            if self.stop.is_set():
+                return messages[count:]
+            if await self._handle(message):
+                return messages[count + 1 :]
+        return []
+
+    async def _apply(self, batch: Sequence[_Next]) -> int:
+        """Handles as many of them as one transaction takes, and at least one.
+
+        Raises: OutOfTurn: another process handles them, or did; or they are not to be handled now.
+        """
+        place, about = self._place_before(batch[0].message), (self.hearing.consumer, self.hearing.stream)
+        first = next((one.event for one in batch if one.event is not None), None)
+        begin = self.database.begin_for_all() if first is None else self.database.begin(first.org_id)
+        async with begin as tx:
+            await take_position(tx, *about, place)
+            outcomes = await self._apply_some(tx, batch, "" if first is None else first.org_id, place.incarnation)
+            last = batch[len(outcomes) - 1].message.sequence
+            moved = await move_position(tx, *about, place, last, self.hearing.handlers)
+        self.hearing.place = moved
+        for outcome in outcomes:
+            telemetry.EVENTS_HANDLED.labels(self.hearing.consumer, outcome).inc()
+        if _APPLIED in outcomes:
+            self.work_due.set()
+        return len(outcomes)
+
+    async def _apply_some(
+        self, tx: AsyncConnection, batch: Sequence[_Next], org_id: str, incarnation: str
+    ) -> list[str]:
+        """What became of each, from the first on. `org_id`: whose the transaction is."""
+        outcomes: list[str] = []
+        handled, until = 0, time.monotonic() + _BATCH_SECONDS
+        while len(outcomes) < len(batch) and (not outcomes or time.monotonic() < until):
+            # What is claimed is handled: so the next claim takes no longer than all before it did.
+            claimed = _cut(batch[len(outcomes) :], max(1, handled))
+            events = [one.event for one in claimed if one.event is not None]
+            if events and events[0].org_id != org_id:
+                org_id = events[0].org_id
+                await change_organization(tx, org_id)
+            about = self.database.name, self.hearing.consumer
+            applied = iter(await apply_events(tx, *about, events, incarnation, self.clock) if events else ())
+            outcomes += [
+                "passed over" if one.event is None else _APPLIED if next(applied) else "repeated" for one in claimed
+            ]
+            handled += len(events)
+        return outcomes
+
+    def _place_before(self, message: streams.Heard) -> Position:
+        """Raises: OutOfTurn: it is not the next one, or nothing may be taken."""
+        place = self.hearing.place
+        if place is None or place.stream_sequence + 1 != message.sequence or self.hearing.stream in self.faults:
+            raise OutOfTurn
+        return place
+
+    async def _handle(self, message: streams.Heard) -> bool:
+        """Applies the message or sets it aside, however long that takes; leaves it to the next process on `stop`.
+
+        Returns: Whether it failed at least once.
+        """
         attempt = failures = 0
         while not self.stop.is_set():
             attempt += 1
             try:
-                outcome = await self._apply(message, position, attempt)
+                await self._apply([_Next(message, await read_event(self.subscription, self.keys, message))])
             except OutOfTurn:
                 raise
             except Exception as error:  # every other failure is judged; none may end the consumer
                 if isinstance(error, NotProven):
-                    telemetry.EVENTS_NOT_PROVEN.labels(durable).inc()
+                    telemetry.EVENTS_NOT_PROVEN.labels(self.hearing.consumer).inc()
                 transient = _passes(error)
                 failures += 0 if transient else 1
                 hopeless = isinstance(error, _HOPELESS) and not transient
                 self._report(message, error, attempt)
                 if hopeless or failures == ATTEMPTS_MAX:
-                    await self._set_aside(message, position, error, attempt)
-                    return
+                    await self._set_aside(message, error, attempt)
+                    return True
                 await wait_for_any(self.stop, seconds=backoff_seconds(attempt))
                 continue
-            telemetry.EVENTS_HANDLED.labels(durable, outcome).inc()
-            if outcome != "passed over":
-                self.work_due.set()
-            await _acknowledge(message)
-            return
+            return attempt > 1
+        return True
 
-    async def _apply(self, message: Msg, handled: Position, attempt: int) -> str:
-        """What became of it. One without a handler is proven, too: it may be one of ours under another subject."""
-        stream = message.metadata.stream
-        if not self.subscription.has_handler_of(message.subject):
-            await self.keys.check(message.subject, message.headers, message.data)
-            async with self.database.begin_for_all() as tx:
-                await record_position(tx, self.subscription.durable, stream, handled)
-            return "passed over"
-        applied = await apply(
-            self.database, self.subscription, self.keys, message, self.clock, attempt=attempt, place=(stream, handled)
-        )
-        return "applied" if applied else "repeated"
-
-    async def _set_aside(self, message: Msg, position: Position, error: Exception, attempts: int) -> None:
+    async def _set_aside(self, message: streams.Heard, error: Exception, attempts: int) -> None:
         """Keeps the event for a person, and passes it by: one transaction."""
-        durable = self.subscription.durable
+        place, about = self._place_before(message), (self.hearing.consumer, self.hearing.stream)
         letter = Letter(
-            consumer=durable,
-            stream=message.metadata.stream,
-            stream_sequence=position.stream_sequence,
+            consumer=self.hearing.consumer,
+            stream=self.hearing.stream,
+            stream_sequence=message.sequence,
             subject=message.subject,
-            headers={key: value for key, value in (message.headers or {}).items() if not key.startswith("Nats-")},
+            headers={key: value for key, value in message.headers.items() if not key.startswith("Nats-")},
             data=message.data,
             cause=_cause(error),
             attempts=attempts,
             set_aside_at=self.clock.now(),
         )
         async with self.database.begin_for_all() as tx:
-            await record_position(tx, durable, letter.stream, position)
+            await take_position(tx, *about, place)
             is_new = await set_aside(tx, letter)
+            moved = await move_position(tx, *about, place, message.sequence, self.hearing.handlers)
+        self.hearing.place = moved
         if is_new:
-            telemetry.EVENTS_HANDLED.labels(durable, "dead_letter").inc()
-            telemetry.DEAD_LETTERS.labels(durable).inc()
-            log.error("dead_letter", consumer=durable, subject=message.subject, cause=letter.cause)
-        await message.term()
+            telemetry.EVENTS_HANDLED.labels(letter.consumer, "dead_letter").inc()
+            telemetry.DEAD_LETTERS.labels(letter.consumer).inc()
+            log.error("dead_letter", consumer=letter.consumer, subject=message.subject, cause=letter.cause)
 
-    @asynccontextmanager
-    async def _holding(self, message: Msg) -> AsyncIterator[None]:
-        """Says every while that the message is being worked on: to NATS, so that it goes to nobody else meanwhile, and
-        to the watches of our own processes, which take a message that nobody of us holds for stolen.
-        """
-        delivery, stream = message.metadata.sequence.consumer, message.metadata.stream
-
-        async def remind() -> None:
-            while True:
-                await asyncio.sleep(ACK_WAIT_SECONDS / 3)
-                with suppress(nats.errors.Error):  # away; if it stays so the message comes again: the inbox knows it
-                    await message.in_progress()
-                try:
-                    async with self.database.begin_for_all() as tx:
-                        await record_held(tx, self.subscription.durable, stream, delivery, HELD_SECONDS)
-                except Exception as error:
-                    if not is_transient(error):
-                        raise
-
-        reminder = asyncio.ensure_future(remind())
-        try:
-            yield
-        finally:
-            reminder.cancel()
-
-    def _report(self, message: Msg, error: Exception, attempt: int) -> None:
+    def _report(self, message: streams.Heard, error: Exception, attempt: int) -> None:
         log.warning(
             "event_failed",
-            consumer=self.subscription.durable,
+            consumer=self.hearing.consumer,
             subject=message.subject,
-            event_id=(message.headers or {}).get("ce-id"),
+            event_id=message.headers.get("ce-id"),
             attempt=attempt,
             cause=_cause(error),
             exc_info=None if isinstance(error, _HOPELESS) else error,
         )
 
 
-def _position(message: Msg, lives: Lives) -> Position:
-    """Where the message stands, which says nothing of which stream of the name it is from."""
-    numbers = message.metadata.sequence
-    return Position(numbers.stream, numbers.consumer, lives=lives)
+def _cut(batch: Sequence[_Next], most: int) -> Sequence[_Next]:
+    """From the first on, so many events of one organization, and what is passed over among them."""
+    org_id, count = "", 0
+    for index, one in enumerate(batch):
+        if one.event is None:
+            continue
+        if count == most or (count and one.event.org_id != org_id):
+            return batch[:index]
+        org_id, count = one.event.org_id, count + 1
+    return batch
 
 
 def _cause(error: Exception) -> str:
@@ -382,11 +347,3 @@ def _cause(error: Exception) -> str:
         return f"{error.kind.value} {error.reason}"
     state = sqlstate(error)
     return f"{type(error).__name__} {state}".strip()
-
-
-async def _acknowledge(message: Msg) -> None:
-    try:
-        await message.ack_sync(timeout=_ACK_SECONDS)
-    except (nats.errors.Error, TimeoutError):
-        # It will come again, and the inbox knows it.
-        log.info("acknowledgement_unknown", subject=message.subject)

@@ -1,6 +1,6 @@
 """Puts a dead letter away for good, once a person saw to what it was about.
 
-`python -m services.chassis.events.dismiss <durable> <letter> <person> <reason>` runs with the settings of the service
+`python -m services.chassis.events.dismiss <consumer> <letter> <person> <reason>` runs with the settings of the service
 that owns the consumer. The letter waits no more, and its event passes for handled, however often it is told again; the
 letter is kept, with who dismissed it and why. Which letters there are is told by the replay (replay.py).
 """
@@ -13,12 +13,12 @@ from google.protobuf.message import DecodeError
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.database import Database
+from services.chassis.data.inbox import claim_events
 from services.chassis.data.incarnation import read_incarnation
 from services.chassis.data.letters import Outcome, list_waiting, read_letter, record_seen
-from services.chassis.data.once import first_delivery
 from services.chassis.data.seals import NotSealed
 from services.chassis.events.by_hand import open_consumer, run_command
-from services.chassis.events.consumer import Malformed, Subscription, read_event
+from services.chassis.events.handling import Malformed, Subscription, read_event
 from services.chassis.events.signatures import EventKeys, NotProven
 from services.chassis.process.telemetry import log
 from services.chassis.values.clock import Clock
@@ -35,33 +35,33 @@ async def dismiss(
     reason: str,
 ) -> bool:
     """False if no such letter of the consumer waits."""
-    durable = subscription.durable
+    consumer = subscription.consumer
     async with database.begin_for_all() as tx:
-        if letter_id not in await list_waiting(tx, durable):
+        if letter_id not in await list_waiting(tx, consumer):
             return False
         try:
-            _, _, event_id, org_id = await read_event(subscription, keys, await read_letter(tx, letter_id))
+            event = await read_event(subscription, keys, await read_letter(tx, letter_id))
         except (NotSealed, NotProven, Malformed, DecodeError):
-            pass  # it is no event of ours, and is never handled anyway
-        else:
-            with acting_as(service_principal(database.name, org_id)):
-                await first_delivery(tx, durable, event_id, await read_incarnation(tx))
+            event = None  # it is no event of ours, and is never handled anyway
+        if event is not None:
+            with acting_as(service_principal(database.name, event.org_id)):
+                await claim_events(tx, consumer, [event.event_id], await read_incarnation(tx))
         await record_seen(tx, letter_id, Outcome.DISMISSED, person=person, reason=reason, now=clock.now())
-    log.warning("dead_letter_dismissed", consumer=durable, letter=letter_id, person=person, reason=reason)
+    log.warning("dead_letter_dismissed", consumer=consumer, letter=letter_id, person=person, reason=reason)
     return True
 
 
-async def main(durable: str, letter_id: str, person: str, reason: str) -> int:
-    async with open_consumer(durable, "event_jwks") as opened:
+async def main(consumer: str, letter_id: str, person: str, reason: str) -> int:
+    async with open_consumer(consumer, "event_jwks") as opened:
         keys = EventKeys(opened.settings.event_jwks)
         about = opened.database, opened.subscription, keys, letter_id, opened.clock
         if await dismiss(*about, person=person, reason=reason):
             return 0
-    print(f"no dead letter {letter_id} of {durable} waits", file=sys.stderr)
+    print(f"no dead letter {letter_id} of {consumer} waits", file=sys.stderr)
     return 1
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 5:
-        sys.exit("usage: python -m services.chassis.events.dismiss <durable> <letter> <person> <reason>")
+        sys.exit("usage: python -m services.chassis.events.dismiss <consumer> <letter> <person> <reason>")
     sys.exit(run_command(main(*sys.argv[1:])))

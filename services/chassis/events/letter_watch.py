@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from services.chassis.data.database import Database
 from services.chassis.data.database_errors import is_transient
 from services.chassis.data.letters import list_waiting
-from services.chassis.events.consumer import Subscription
+from services.chassis.events.handling import Subscription
 from services.chassis.process.health import Alarms, note_alarm
 from services.chassis.process.loops import wait_for_any
 from services.chassis.process.telemetry import DEAD_LETTERS_WAITING, log
@@ -39,35 +39,35 @@ async def run_letter_watch(
             except Exception as unknown:
                 if not is_transient(unknown):
                     raise
-                log.info("dead_letters_not_counted", consumer=watch.durable, error=type(unknown).__name__)
+                log.info("dead_letters_not_counted", consumer=watch.consumer, error=type(unknown).__name__)
         await wait_for_any(stop, seconds=look_seconds)
 
 
 class _LetterWatch:
     def __init__(self, database: Database, subscription: Subscription, alarms: Alarms, remind_seconds: float) -> None:
-        self.durable = subscription.durable
+        self.consumer = subscription.consumer
         self._database, self._alarms, self._remind_seconds = database, alarms, remind_seconds
         self._is_about_money = subscription.is_about_money
         self._found, self._said_at = "", 0.0
 
     async def look(self) -> None:
         async with self._database.begin_for_all() as tx:
-            waiting = len(await list_waiting(tx, self.durable))
-        DEAD_LETTERS_WAITING.labels(self.durable, str(self._is_about_money).lower()).set(waiting)
+            waiting = len(await list_waiting(tx, self.consumer))
+        DEAD_LETTERS_WAITING.labels(self.consumer, str(self._is_about_money).lower()).set(waiting)
         self._note(f"{waiting} wait" if waiting else "")
 
     def _note(self, found: str) -> None:
         before, now = self._found, time.monotonic()
         self._found = found
-        note_alarm(self._alarms, f"dead letters of {self.durable}", found if self._is_about_money else "")
+        note_alarm(self._alarms, f"dead letters of {self.consumer}", found if self._is_about_money else "")
         if found and (found != before or now - self._said_at >= self._remind_seconds):
             self._said_at = now
             log.error(
                 "dead_letters_wait",
-                consumer=self.durable,
+                consumer=self.consumer,
                 found=found,
                 about_money=self._is_about_money,
-                command=f"python -m services.chassis.events.replay {self.durable} <your name>",
+                command=f"python -m services.chassis.events.replay {self.consumer} <your name>",
             )
         if before and not found:
-            log.warning("dead_letters_seen_to", consumer=self.durable)
+            log.warning("dead_letters_seen_to", consumer=self.consumer)

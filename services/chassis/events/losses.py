@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from services.chassis.events.stored import POSITIONS, Stream
+from services.chassis.events.stored import Stream
 
 # Between the server's clock, by which it forgets, and the moment at which it tells how the stream is.
 _SLACK = timedelta(minutes=1)
@@ -32,12 +32,12 @@ class Losses:
         before = self._before.get(stream.name)
         self._before[stream.name] = info
         found = self._found.setdefault(stream.name, [])
-        if before is not None and stream != POSITIONS:  # which keeps the last word alone
+        if before is not None:
             found += _compare(before, info, stream.kept_days)
         return list(found)
 
 
-def _compare(before: Mapping[str, Any], after: Mapping[str, Any], kept_days: int | None) -> list[str]:
+def _compare(before: Mapping[str, Any], after: Mapping[str, Any], kept_days: int) -> list[str]:
     if before["created"] != after["created"]:
         return [f"was made anew at {after['created']}, without what it had"]
     old, new = before["state"], after["state"]
@@ -53,9 +53,7 @@ def _compare(before: Mapping[str, Any], after: Mapping[str, Any], kept_days: int
     return found
 
 
-def _is_over(old: Mapping[str, Any], after: Mapping[str, Any], kept_days: int | None) -> bool:
+def _is_over(old: Mapping[str, Any], after: Mapping[str, Any], kept_days: int) -> bool:
     """Whether the first message that it had has been kept for as long as it is to be."""
-    if kept_days is None:
-        return False
     first, now = datetime.fromisoformat(old["first_ts"]), datetime.fromisoformat(after["ts"])
     return first + timedelta(days=kept_days) <= now + _SLACK

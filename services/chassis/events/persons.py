@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.heard_persons import record_persons
-from services.chassis.events.consumer import Delivery
+from services.chassis.events.handling import Delivery
 
 
 async def record_persons_of(tx: AsyncConnection, event: Any, delivery: Delivery) -> None:

@@ -35,9 +35,9 @@ from services.chassis.data.database_errors import is_contention, is_unreadable
 from services.chassis.data.leadership import Leadership
 from services.chassis.data.outbox import OUTBOX, SEALED_BESIDES
 from services.chassis.data.seals import Seals
+from services.chassis.events.hearing import Faults
 from services.chassis.events.signatures import SIGNATURE, EventKey
 from services.chassis.events.stored import stream_of_area
-from services.chassis.events.stream_watch import Faults
 from services.chassis.events.streams import (
     COMMITTED_SUBJECT,
     MESSAGE_ID,
@@ -48,6 +48,7 @@ from services.chassis.events.streams import (
     publish_batch,
     publish_one,
     subject_of,
+    told_subject,
 )
 from services.chassis.process.health import ALARM_SECONDS, Alarms, note_alarm
 from services.chassis.process.loops import repeat_work, wait_for_any
@@ -255,6 +256,8 @@ async def _publish_and_mark(
     database: Database, js: JetStreamContext, area: str, key: EventKey, rows: Sequence[asyncpg.Record]
 ) -> None:
     await _publish(js, area, [_message(row, area, key) for row in rows])
+    with suppress(nats.errors.Error):  # a hint: whoever hears this area looks by itself, too
+        await client_of(js).publish(told_subject(area))
     proofs = [database.seals.prove(row["proof_digest"], OUTBOX, row["org_id"], str(row["event_id"])) for row in rows]
     async with database.begin_for_all() as tx:
         await (await driver_connection(tx)).execute(

@@ -1,6 +1,6 @@
 """Handles dead letters again, once what stopped them is mended.
 
-`python -m services.chassis.events.replay <durable> <person>` runs with the settings of the service that owns the
+`python -m services.chassis.events.replay <consumer> <person>` runs with the settings of the service that owns the
 consumer, and says which person did it. What succeeds waits no more; what fails again goes on waiting, and is told with
 its id (dismiss.py). An event applied meanwhile is not applied twice: the inbox decides.
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from services.chassis.data.database import Database
 from services.chassis.data.letters import Outcome, list_waiting, read_letter, record_seen
 from services.chassis.events.by_hand import open_consumer, run_command
-from services.chassis.events.consumer import Subscription, apply
+from services.chassis.events.handling import Subscription, apply_told
 from services.chassis.events.signatures import EventKeys
 from services.chassis.process.telemetry import log
 from services.chassis.values.clock import Clock
@@ -41,7 +41,7 @@ async def replay(
     """
     result = Replayed()
     async with database.begin_for_all() as tx:
-        waiting = await list_waiting(tx, subscription.durable)
+        waiting = await list_waiting(tx, subscription.consumer)
     if only:
         result.failed = [] if only in waiting else [f"{only}: no such letter waits"]
         waiting = [letter_id for letter_id in waiting if letter_id == only]
@@ -51,7 +51,7 @@ async def replay(
             async with database.begin_for_all() as tx:
                 letter = await read_letter(tx, letter_id)
             subject = letter.subject
-            applied = await apply(database, subscription, keys, letter, clock, of_any_age=bool(only))
+            applied = await apply_told(database, subscription, keys, letter, clock, of_any_age=bool(only))
         except Exception as error:  # one that fails again must not keep the others waiting
             result.failed.append(f"{letter_id} {subject}: {type(error).__name__}")
             continue
@@ -62,19 +62,19 @@ async def replay(
     return result
 
 
-async def main(durable: str, person: str, only: str = "") -> int:
-    async with open_consumer(durable, "event_jwks") as opened:
+async def main(consumer: str, person: str, only: str = "") -> int:
+    async with open_consumer(consumer, "event_jwks") as opened:
         keys = EventKeys(opened.settings.event_jwks)
         result = await replay(opened.database, opened.subscription, keys, opened.clock, person, only)
     log.warning(
         "dead_letters_replayed",
-        consumer=durable,
+        consumer=consumer,
         person=person,
         applied=result.applied,
         repeated=result.repeated,
         failed=len(result.failed),
     )
-    print(f"{durable}: {result.applied} applied, {result.repeated} were applied already, {len(result.failed)} failed")
+    print(f"{consumer}: {result.applied} applied, {result.repeated} were applied already, {len(result.failed)} failed")
     for line in result.failed:
         print(f"  {line}")
     return 1 if result.failed else 0
@@ -82,5 +82,5 @@ async def main(durable: str, person: str, only: str = "") -> int:
 
 if __name__ == "__main__":
     if len(sys.argv) not in (3, 4):
-        sys.exit("usage: python -m services.chassis.events.replay <durable> <person> [<letter>]")
+        sys.exit("usage: python -m services.chassis.events.replay <consumer> <person> [<letter>]")
     sys.exit(run_command(main(*sys.argv[1:])))

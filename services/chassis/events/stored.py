@@ -1,4 +1,4 @@
-"""The streams that events and positions are stored in: what each takes, and for how long it keeps it."""
+"""The streams that events are stored in: what each takes, and for how long it keeps it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,13 @@ from services.chassis.data.retention import EVENTS_KEPT_DAYS
 
 @dataclass(frozen=True)
 class Stream:
-    """A JetStream stream and the subjects it keeps, for how many days; None: for ever."""
+    """A JetStream stream and the subjects it keeps, for how many days."""
 
     name: str
     subjects: tuple[str, ...]
-    kept_days: int | None = None
+    kept_days: int
 
 
 def stream_of_area(area: str) -> Stream:
     """The stream of the events that the service of that name tells, and nobody else does."""
     return Stream(area.upper(), (f"realco.{area}.v1.>",), EVENTS_KEPT_DAYS)
-
-
-# How far each service has handled each stream, the last word only: where a consumer that is made again begins.
-POSITIONS = Stream("POSITIONS", ("realco.positions.>",))

@@ -1,4 +1,4 @@
-"""Every call to NATS: the connection that never gives up, publishing a batch at once, pulling one message at a time.
+"""Every call to NATS: the connection that never gives up, publishing a batch at once, reading a stream in order.
 
 Streams are one an area (`realco.escrow.v1.>` is ESCROW); a subject ends with the organization and the scope. A publish
 counts only when the stream acknowledged it; no answer means unknown, and the same ids are sent again.
@@ -31,6 +31,11 @@ EVENTS_ACCOUNT = "EVENTS"
 COMMITTED_SUBJECT = "realco.outbox.committed"
 MESSAGE_ID = "Nats-Msg-Id"
 _PUBLISH_SECONDS = 5.0
+_READ_SECONDS = 2.0
+_READ_BYTES_MAX = 4 * 1024 * 1024
+_SEQUENCE, _SUBJECT, _FOLLOWING = "Nats-Sequence", "Nats-Subject", "Nats-Num-Pending"
+# How an answer to a reader ends: there are no more, or there is none.
+_ENDS = ("204", "404")
 
 
 def area_of(event_type: str) -> str:
@@ -48,14 +53,9 @@ def subject_of(event_type: str, org_id: str, scope: str) -> str:
     return f"{event_type}.{org_id}.{scope}"
 
 
-def position_subject(durable: str, stream: str) -> str:
-    """Where a service says how far it has handled a stream: a number, and when that stream was made."""
-    return f"realco.positions.{durable}.{stream}"
-
-
-def fault_subject(durable: str, stream: str) -> str:
-    """Where a service says the same, and what is wrong with its consumer."""
-    return f"realco.positions.{durable}.{stream}.fault"
+def told_subject(area: str) -> str:
+    """Where a service says that its stream has something new, to whoever hears it."""
+    return f"realco.told.{area}"
 
 
 def event_type_of(subject: str) -> str:
@@ -69,6 +69,18 @@ def inbox_prefix_of(url: str) -> bytes:
     return f"_INBOX_{user}".encode() if user else b"_INBOX"
 
 
+class _Client(Client):
+    """nats-py's, which outlives whatever headers a message has."""
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        """Whoever publishes can make headers that nats-py fails on: the connection of all who read them would end."""
+        try:
+            found: dict[str, str] | None = await super()._process_headers(headers)
+        except (ValueError, IndexError):
+            return self._parse_header_lines(headers)
+        return found
+
+
 async def connect(url: str, name: str, *, timeout_seconds: float | None = 30, hears_itself: bool = True) -> Client:
     """A connection that reconnects for ever.
 
@@ -79,7 +91,7 @@ async def connect(url: str, name: str, *, timeout_seconds: float | None = 30, he
     Raises:
         BootError: there was none in time.
     """
-    client = Client()
+    client = _Client()
     failures: list[str] = []
 
     async def on_error(error: Exception) -> None:
@@ -125,7 +137,7 @@ async def fetch_stream(js: JetStreamContext, stream: str) -> dict[str, Any] | No
 
 
 async def fetch_consumer(js: JetStreamContext, stream: str, durable: str) -> dict[str, Any] | None:
-    """The same of a durable consumer."""
+    """The same of a consumer."""
     return await _fetch(js, f"CONSUMER.INFO.{stream}.{durable}")
 
 
@@ -224,32 +236,72 @@ async def has_stored(js: JetStreamContext, stream: str, sequence: int, message: 
     return (there.subject, there.data or b"") == (message.subject, message.payload)
 
 
-class Pull:
-    """Messages of a durable consumer that the provisioner made, one by one, in the order the stream has them."""
+class Heard(NamedTuple):
+    """A message as a stream has it. `following`: how many it had after this one when it was read."""
 
-    def __init__(self, js: JetStreamContext, stream: str, durable: str, seconds: float) -> None:
-        """`seconds`: how long `next` waits for a message."""
-        self._js, self._stream, self._durable, self._seconds = js, stream, durable, seconds
+    sequence: int
+    following: int
+    subject: str
+    headers: dict[str, str]
+    data: bytes
 
-    async def __aenter__(self) -> Pull:
-        self._subscription = await self._js.pull_subscribe_bind(self._durable, stream=self._stream)
+
+class Gap(Exception):
+    """The stream does not have the next message, and has later ones."""
+
+
+class Reader:
+    """Reads a stream in order, from wherever it is asked to. The server keeps nothing of that, so nobody can tell it
+    that something was read, or that it begins elsewhere.
+
+    Source: NATS ADR-31, batched direct get.
+    """
+
+    def __init__(self, js: JetStreamContext, stream: str) -> None:
+        self._client, self._subject = client_of(js), f"{js._prefix}.DIRECT.GET.{stream}"
+        self._inbox = self._client.new_inbox()
+        self._asked = 0
+        self._answers: asyncio.Queue[Msg] = asyncio.Queue()
+
+    async def __aenter__(self) -> Reader:
+        self._subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._answers.put)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if not client_of(self._js).is_closed:
+        if not self._client.is_closed:
             await self._subscription.unsubscribe()
 
-    async def next(self) -> Msg | None:
-        """The next message; None when there was none for so long.
+    async def read(self, after: int, most: int) -> list[Heard]:
+        """The messages that follow `after`, at most so many; none where the stream ends there.
 
         Raises:
-            APIError: the consumer is not there.
+            Gap: there are later ones, and not the next.
+            nats.errors.Error, TimeoutError: unknown.
         """
-        try:
-            [message] = await self._subscription.fetch(1, timeout=self._seconds)
-        except TimeoutError:
-            return None
-        return message
+        self._asked += 1
+        reply = f"{self._inbox}.{self._asked}"
+        wanted = {"seq": after + 1, "batch": most, "max_bytes": _READ_BYTES_MAX}
+        await self._client.publish(self._subject, json.dumps(wanted).encode(), reply=reply)
+        found: list[Heard] = []
+        async with asyncio.timeout(_READ_SECONDS):
+            while True:
+                answer = await self._answers.get()
+                if answer.subject != reply:  # of an earlier question, which was given up
+                    continue
+                # The server's own headers come last and count, whatever the message says in their names.
+                headers = answer.headers or {}
+                if _SEQUENCE not in headers:
+                    if headers.get("Status") not in _ENDS:
+                        raise nats.errors.Error(f"no stream answers: {headers}")
+                    return found
+                sequence = int(headers[_SEQUENCE])
+                if sequence <= after + len(found):  # somebody with the same password has answers sent here as well
+                    continue
+                if sequence > after + len(found) + 1:
+                    if found:  # it is told when it is the next
+                        return found
+                    raise Gap(f"lacks what comes after {after}, up to {sequence - 1}")
+                found.append(Heard(sequence, int(headers[_FOLLOWING]), headers[_SUBJECT], headers, answer.data))
 
 
 def client_of(js: JetStreamContext) -> Client:

@@ -1,19 +1,21 @@
-"""A service's eye on one of its durable consumers: every two seconds it compares it with what it needs.
+"""A service's eye on the streams that it reads and writes, and on how far it has handled them, every two seconds.
 
-While something is wrong with it or with its stream no message is taken, so that what passed unhandled is not left
-further behind, and the service is not ready. Only a message that somebody keeps is waited for: it comes again to
-whoever takes, and nothing passes it. It tells NATS how far it has handled the stream while all is well, and
-what is wrong once something is: from there the provisioner makes the consumer anew. A server that does not answer
-proves nothing.
+- A stream is compared with what it has to be. While it is at fault the service tells no event into it and takes none
+  from it, so that nothing more is lost, and it is not ready. What it loses stays a fault until the process ends.
+- A position has to be what this service wrote, in this life of its database and of this stream, and the stream has to
+  have what follows it. Else no message is taken, and the service is not ready. A position of another life or another
+  stream counts for nothing: the stream is heard from its first message, and the inbox drops what comes twice. So it is
+  with one that is beyond the end of the stream at two looks.
+- Whatever keeps a consumer from going on (a row that somebody keeps locked, a flood of repeats, a server away) shows in
+  for how long its oldest message has waited. Minutes are an alarm; the service stays ready, as with every alarm.
+- Who was not told that there is something new (`realco.told`) is woken here.
 
-What was handled of another stream of the name, or in another incarnation of the database, counts for nothing: the
-stream is heard from its first message, and the inbox drops what comes twice. So it is with a position that is beyond
-the end of the stream at two looks.
+A server that does not answer proves nothing: what was found last counts on.
 """
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,152 +25,212 @@ from nats.js.errors import Error as JetStreamError
 
 from services.chassis.data.database import Database
 from services.chassis.data.database_errors import is_transient
-from services.chassis.data.positions import begin_position, count_deliveries_from, find_position
+from services.chassis.data.positions import OutOfTurn, begin_position, find_position, move_position, take_position
 from services.chassis.data.seals import NotSealed
 from services.chassis.events import streams
-from services.chassis.events.durables import (
-    KEPT_SECONDS,
-    configuration,
-    find_beyond,
-    find_faults,
-    find_withheld,
-    is_of_newer_release,
-)
-from services.chassis.events.stream_watch import CHECK_SECONDS, Faults
-from services.chassis.process.telemetry import CONSUMER_FAULTS, log
-from services.chassis.values.position import Lives, Position
+from services.chassis.events.backlog import Backlog
+from services.chassis.events.configurations import find_differences, stream_configuration
+from services.chassis.events.hearing import Faults, Hearing
+from services.chassis.events.losses import Losses
+from services.chassis.events.stored import Stream
+from services.chassis.process.health import ALARM_SECONDS, Alarms, note_alarm
+from services.chassis.process.loops import repeat_work, wait_for_any
+from services.chassis.process.telemetry import CONSUMER_FAULTS, CONSUMER_OLDEST_SECONDS, STREAM_FAULTS, log
+from services.chassis.values.position import Position
+
+CHECK_SECONDS = 2.0
+_MOVED = "was moved in the database: the position is not what this service wrote"
+# How many servers keep a stream is chosen by who runs the installation; `deploy.provision --check` is told the number.
+_CHOSEN = ("num_replicas",)
 
 
-class Watch:
-    """Over the consumer `durable` on `stream`, whose service has handlers for `subjects`."""
+async def run_watch(
+    database: Database,
+    js: JetStreamContext,
+    watched: Sequence[Stream],
+    hearings: Sequence[Hearing],
+    stop: asyncio.Event,
+    faults: Faults,
+    alarms: Alarms,
+    check_seconds: float = CHECK_SECONDS,
+) -> None:
+    """Looks until `stop` is set.
 
+    Args:
+        faults: Says what is wrong, as long as it is.
+        alarms: Says what has waited for too long, as long as it does.
+    """
+    watch = _Watch(database, js, watched, hearings, faults, alarms)
+
+    async def look() -> None:
+        while not stop.is_set():
+            await watch.look()
+            await wait_for_any(stop, seconds=check_seconds)
+
+    await repeat_work("watch", stop, look, alarms)
+
+
+def find_stream_faults(stream: Stream, info: Mapping[str, Any] | None, losses: Losses | None = None) -> list[str]:
+    """Why events may get lost in this stream, and which were; nothing where all is well.
+
+    Args:
+        info: What the server says of it, word for word; None: it has none.
+    """
+    if info is None:
+        return ["is missing"]
+    lost = losses.look(stream, info) if losses is not None else []
+    return find_differences(stream_configuration(stream), info["config"], ignored=_CHOSEN) + lost
+
+
+def find_position_faults(position: Position, info: Mapping[str, Any]) -> list[str]:
+    """Why a consumer that goes on from there would miss events; nothing where all is well.
+
+    Args:
+        info: What the server said of the stream after the position was read.
+    """
+    handled, state = position.stream_sequence, info["state"]
+    if handled > state["last_seq"]:  # it was put back to an earlier state, for instance
+        return [f"was handled up to {handled}, which is beyond the end of the stream"]
+    if state["first_seq"] > handled + 1:
+        return [f"begins with {state['first_seq']}, and {handled} was the last handled"]
+    return []
+
+
+class _Watch:
     def __init__(
         self,
         database: Database,
         js: JetStreamContext,
-        durable: str,
-        stream: str,
-        subjects: Sequence[str],
+        watched: Sequence[Stream],
+        hearings: Sequence[Hearing],
         faults: Faults,
-        check_seconds: float = CHECK_SECONDS,
+        alarms: Alarms,
     ) -> None:
         self._database, self._js = database, js
-        self._durable, self._stream = durable, stream
-        self._wanted = configuration(durable, subjects)
-        self._faults = faults
-        self.check_seconds = check_seconds
-        self._title = f"{stream}.{durable}"
-        self._checked_at = float("-inf")
-        self._is_known = self._is_left_to_newer = False
-        self._published = ("", "")
-        self._withheld, self._withheld_since = 0, 0.0
-        self._is_only_kept = False
-        self.lives = Lives()  # of the position, as it was found when it could last be asked about
+        self._streams, self._hearings = watched, hearings
+        self._faults, self._alarms = faults, alarms
+        self._losses = Losses()
+        self._backlogs = {hearing.title: Backlog() for hearing in hearings}
+        self._left: set[str] = set()  # to a newer release
 
-    async def is_sound(self) -> bool:
-        """Whether messages may be taken: as it was found when it could last be asked about."""
-        if time.monotonic() - self._checked_at >= self.check_seconds:
-            self._is_known = await self._check() or self._is_known
-        hindering = {self._stream} if self._is_only_kept else {self._title, self._stream}
-        return self._is_known and not self._faults.keys() & hindering and not self._is_left_to_newer
+    async def look(self) -> None:
+        # The positions first: of a position that was read before, no stream ends too early because it is handled fast.
+        before = {hearing.title: hearing.place for hearing in self._hearings}
+        found = await self._find_positions()
+        for stream in self._streams:
+            try:
+                info = await streams.fetch_stream(self._js, stream.name)
+            except (nats.errors.Error, JetStreamError, TimeoutError) as unknown:
+                log.info("stream_not_checked", stream=stream.name, error=type(unknown).__name__)
+                continue
+            self._note(stream.name, find_stream_faults(stream, info, self._losses))
+            for hearing in self._hearings:
+                if hearing.stream == stream.name and hearing.title in found and info is not None:
+                    try:
+                        await self._check(hearing, info, before[hearing.title], found[hearing.title])
+                    except Exception as error:
+                        self._pass_over(error)
 
-    def doubt_consumer(self) -> None:
-        """It must be asked about before it is believed again."""
-        self._checked_at, self._is_known = float("-inf"), False
-
-    async def _check(self) -> bool:
-        """Whether it could be asked about; then `faults` says what is wrong."""
-        self._checked_at = time.monotonic()
+    async def _find_positions(self) -> dict[str, Position | NotSealed | None]:
+        """By hearing; nothing where the database does not answer."""
+        found: dict[str, Position | NotSealed | None] = {}
         try:
-            known = await self._handled()
-            stream = await streams.fetch_stream(self._js, self._stream)
-            if stream is None:
-                self._note(["is missing"])
-                return True
-            is_known = known is not None and known.lives.stream_created == stream["created"]
-            beyond = find_beyond(stream, known) if known is not None and is_known else []
-            if beyond and self._faults.get(self._title) != beyond:  # a server that leads since now may know less
-                self._note(beyond)
-                return True
-            handled = known if known is not None and is_known and not beyond else await self._begin(stream)
-            self.lives = handled.lives
-            info = await streams.fetch_consumer(self._js, self._stream, self._durable)
-            found = find_faults(self._wanted, info, handled)
-            if found:  # another process may have handled more meanwhile
-                now = await self._handled()
-                found = find_faults(self._wanted, info, now if now and now.lives == handled.lives else handled)
-            kept = self._find_kept(info, handled) if info is not None and not found else []
-            if info is not None and not found and not kept:
-                await self._follow(info, handled)
-        except (nats.errors.Error, JetStreamError, TimeoutError) as unknown:
-            log.info("consumer_not_checked", consumer=self._title, error=type(unknown).__name__)
-            return False
-        except NotSealed:  # nothing is told of it: whoever makes consumers goes by what was told before
-            self._note(["was moved in the database: the position is not what this service wrote"])
-            return True
-        except Exception as error:
-            if not is_transient(error):  # the database is not just away
-                raise
-            log.info("consumer_not_checked", consumer=self._title, error=type(error).__name__)
-            return False
-        is_left = info is not None and is_of_newer_release(self._wanted, info)
-        if is_left and not self._is_left_to_newer:
-            log.warning("consumer_left_to_newer_release", consumer=self._title)
-        self._is_left_to_newer = is_left
-        self._note(found, kept)
-        await self._publish_position([*found, *kept], handled)
-        return True
-
-    async def _handled(self) -> Position | None:
-        async with self._database.begin_for_all() as tx:
-            return await find_position(tx, self._durable, self._stream)
-
-    async def _begin(self, stream: Mapping[str, Any]) -> Position:
-        """A new consumer begins with the first message that there is: older ones have had their time."""
-        created, last = stream["created"], stream["state"]["last_seq"]
-        before = max(0, stream["state"]["first_seq"] - 1)
-        async with self._database.begin_for_all() as tx:
-            await begin_position(tx, self._durable, self._stream, created, before, last)
-        log.warning("stream_heard_from_the_first", consumer=self._title, after=before)
-        return await self._handled() or Position(before)
-
-    async def _follow(self, info: Mapping[str, Any], handled: Position) -> None:
-        """A consumer that was made anew counts its deliveries from one, and one whose server was killed may go back."""
-        if info["delivered"]["consumer_seq"] < handled.consumer_sequence:
-            acknowledged = info["ack_floor"]["consumer_seq"]
             async with self._database.begin_for_all() as tx:
-                await count_deliveries_from(tx, self._durable, self._stream, handled, acknowledged)
+                for hearing in self._hearings:
+                    try:
+                        found[hearing.title] = await find_position(tx, hearing.consumer, hearing.stream)
+                    except NotSealed as moved:
+                        found[hearing.title] = moved
+        except Exception as error:
+            self._pass_over(error)
+            return {}
+        return found
 
-    def _find_kept(self, info: Mapping[str, Any], handled: Position) -> list[str]:
-        """A message that somebody else keeps: it neither comes to us nor comes again."""
-        withheld, now = find_withheld(info, handled), time.monotonic()
-        if withheld != self._withheld:
-            self._withheld, self._withheld_since = withheld, now
-        if withheld and now - self._withheld_since > KEPT_SECONDS:
-            return [f"hands delivery {withheld} to nobody of ours for {KEPT_SECONDS} seconds"]
-        return []
+    def _pass_over(self, error: Exception) -> None:
+        """The database is away, or somebody keeps a row locked: nothing is known."""
+        if not is_transient(error):
+            raise error
+        log.info("positions_not_checked", error=type(error).__name__)
 
-    def _note(self, wrong: list[str], kept: Sequence[str] = ()) -> None:
-        before, found = self._faults.pop(self._title, []), [*wrong, *kept]
-        self._is_only_kept = bool(kept)
+    async def _check(
+        self,
+        hearing: Hearing,
+        info: Mapping[str, Any],
+        before: Position | None,
+        found: Position | NotSealed | None,
+    ) -> None:
+        position = None if isinstance(found, NotSealed) else await self._settle(hearing, info, found)
+        wrong = [_MOVED] if position is None else find_position_faults(position, info)
+        may_be_read = position is not None and not wrong and not self._is_left(hearing, position)
+        if hearing.missed is not None and hearing.missed.at == position:
+            wrong = [
+                *wrong,
+                hearing.missed.what,
+            ]  # and is looked for again: somebody may only have disturbed the answer
+        self._note(hearing.title, wrong, hearing)
+        if hearing.place is before or not may_be_read:  # else who reads went on meanwhile, and knows better
+            hearing.place = position if may_be_read else None
+        if hearing.place is not None and info["state"]["last_seq"] > hearing.place.stream_sequence:
+            hearing.news.set()
+        if position is not None:
+            waits = self._backlogs[hearing.title].measure_seconds(info, position.stream_sequence)
+            self._note_backlog(hearing, waits)
+
+    async def _settle(self, hearing: Hearing, info: Mapping[str, Any], found: Position | None) -> Position | None:
+        """The position that counts. None: it was moved."""
+        created, first, last = info["created"], info["state"]["first_seq"], info["state"]["last_seq"]
+        about = hearing.consumer, hearing.stream
+        counts = found is not None and found.stream_created == created
+        # A server that leads since now may know less, so it is a fault at one look before it counts for nothing.
+        is_beyond = found is not None and found.stream_sequence > last
+        if found is None or not counts or (is_beyond and hearing.title in self._faults):
+            before = max(0, first - 1)  # older ones have had their time
+            log.warning("stream_heard_from_the_first", consumer=hearing.title, after=before)
+            async with self._database.begin_for_all() as tx:
+                try:
+                    return await begin_position(tx, *about, created, before, last, hearing.handlers)
+                except NotSealed:
+                    return None
+        if found.handlers < hearing.handlers:  # an older release passes over no more of what this one handles
+            try:
+                async with self._database.begin_for_all() as tx:
+                    await take_position(tx, *about, found)
+                    return await move_position(tx, *about, found, found.stream_sequence, hearing.handlers)
+            except OutOfTurn:  # at the next look
+                return found
+        return found
+
+    def _is_left(self, hearing: Hearing, position: Position) -> bool:
+        """Whether a release went on to there that handles more: this one would pass over what that one handles."""
+        is_left = not position.handlers <= hearing.handlers
+        if is_left and hearing.title not in self._left:
+            log.warning("consumer_left_to_newer_release", consumer=hearing.title, position=position.stream_sequence)
+        (self._left.add if is_left else self._left.discard)(hearing.title)
+        return is_left
+
+    def _note(self, title: str, found: list[str], hearing: Hearing | None = None) -> None:
+        """What is wrong with a stream, or with a consumer on it."""
+        before = self._faults.pop(title, [])
         if found:
-            self._faults[self._title] = found
-        CONSUMER_FAULTS.labels(self._durable, self._stream).set(len(found))
-        if found != before and found:
-            log.error("consumer_at_fault", consumer=self._title, faults=found)
+            self._faults[title] = found
+        what = "stream" if hearing is None else "consumer"
+        gauge = STREAM_FAULTS.labels(title) if hearing is None else CONSUMER_FAULTS.labels(*_labels(hearing))
+        gauge.set(len(found))
+        if found and found != before:
+            log.error(f"{what}_at_fault", **{what: title}, faults=found)
         if before and not found:
-            log.warning("consumer_mended", consumer=self._title)
+            log.warning(f"{what}_mended", **{what: title})
 
-    async def _publish_position(self, found: list[str], handled: Position) -> None:
-        """Publishes, for whoever makes consumers, what has changed since it was published last."""
-        subject, said = streams.position_subject(self._durable, self._stream), handled.tell()
-        if found:
-            subject, said = streams.fault_subject(self._durable, self._stream), f"{said} {'; '.join(found)}"
-        if (subject, said) == self._published:
-            return
-        try:
-            await self._js.publish(subject, said.encode(), timeout=CHECK_SECONDS)
-        except (nats.errors.Error, JetStreamError, TimeoutError) as unknown:  # it is published at the next check
-            log.info("position_not_published", consumer=self._title, error=type(unknown).__name__)
-            return
-        self._published = (subject, said)
+    def _note_backlog(self, hearing: Hearing, seconds: float) -> None:
+        CONSUMER_OLDEST_SECONDS.labels(*_labels(hearing)).set(seconds)
+        found = f"the oldest has waited for {seconds:.0f} seconds" if seconds >= ALARM_SECONDS else ""
+        about = {"consumer": hearing.consumer, "stream": hearing.stream}
+        before = note_alarm(self._alarms, f"events of {hearing.stream} for {hearing.consumer}", found)
+        if found and not before:
+            log.error("events_wait", **about, found=found)
+        if before and not found:
+            log.warning("events_handled_again", **about)
+
+
+def _labels(hearing: Hearing) -> tuple[str, str]:
+    return hearing.consumer, hearing.stream

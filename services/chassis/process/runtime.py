@@ -33,12 +33,13 @@ from services.chassis.data.housekeeping import housekeeping
 from services.chassis.data.lock_watch import watch_locks
 from services.chassis.data.work import WorkFinder
 from services.chassis.events import streams
-from services.chassis.events.backlog_watch import run_backlog_watch
-from services.chassis.events.consumer import Subscription, list_streams, run_subscription
+from services.chassis.events.consumer import list_hearings, list_streams, run_subscription
+from services.chassis.events.handling import Subscription
+from services.chassis.events.hearing import Faults, Hearing
 from services.chassis.events.letter_watch import run_letter_watch
 from services.chassis.events.relay import run_relay
 from services.chassis.events.signatures import EventKey, EventKeys
-from services.chassis.events.stream_watch import Faults, run_stream_watch
+from services.chassis.events.watch import run_watch
 from services.chassis.process import telemetry
 from services.chassis.process.boot import boot_check, check_nats_version, run_boot_watch
 from services.chassis.process.health import Alarms, Health
@@ -194,6 +195,7 @@ class Runtime:
         jobs: Sequence[Job],
     ) -> list[asyncio.Task[None]]:
         all_jobs = [*jobs, housekeeping(self.database), watch_locks(self.database, self.alarms)]
+        watched: list[Hearing] = []
         work: dict[str, Coroutine[Any, Any, None]] = {
             "relay": run_relay(
                 self.database, self.js, self.name, self.event_key, self._quiet, self.faults, self.alarms
@@ -206,18 +208,19 @@ class Runtime:
                 WorkFinder(self.database, self.clock, all_jobs).find,
             ),
             "health": self._watch_health(health),
-            "streams": run_stream_watch(self.js, list_streams(self.name, subscriptions), self._quiet, self.faults),
             "dead letters": run_letter_watch(self.database, subscriptions, self._quiet, self.alarms),
-            "backlog": run_backlog_watch(self.database, self.js, subscriptions, self._quiet, self.alarms),
             "boot": run_boot_watch(
                 partial(Database.open, self.settings, self.name), self.settings, self._quiet, self.alarms
             ),
         }
         for subscription in subscriptions:
-            work[f"consumer {subscription.durable}"] = run_subscription(
+            hearings = list_hearings(subscription)
+            watched += hearings
+            work[f"consumer {subscription.consumer}"] = run_subscription(
                 self.database,
                 self.js,
                 subscription,
+                hearings,
                 self.event_keys,
                 self.clock,
                 self._quiet,
@@ -225,10 +228,12 @@ class Runtime:
                 self.faults,
                 self.alarms,
             )
+        streams_used = list_streams(self.name, subscriptions)
+        work["watch"] = run_watch(self.database, self.js, streams_used, watched, self._quiet, self.faults, self.alarms)
         return [asyncio.create_task(coroutine, name=name) for name, coroutine in work.items()]
 
     async def _watch_health(self, health: Health) -> None:
-        """Ready while the database answers, streams and consumers are as they have to be, and no event is withheld.
+        """Ready while the database answers, streams and positions are as they have to be, and no event is withheld.
         NATS may be away: the outbox keeps what there is to say, and an alarm says so once it takes minutes.
         """
         while not self.stop.is_set():

@@ -49,7 +49,7 @@ UNSEALED_ROWS = Gauge(
     "realco_unsealed_rows", "Rows that were refused since the service did not write them, and are so still.", ["table"]
 )
 CONSUMER_FAULTS = Gauge(
-    "realco_consumer_faults", "What is wrong with a durable consumer, by count.", ["consumer", "stream"]
+    "realco_consumer_faults", "What keeps a consumer from going on, by count.", ["consumer", "stream"]
 )
 STREAM_FAULTS = Gauge("realco_stream_faults", "What is wrong with a stream of events, by count.", ["stream"])
 CERTIFICATE_EXPIRES_SECONDS = Gauge(

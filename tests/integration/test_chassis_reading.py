@@ -1,0 +1,259 @@
+"""A stream is read in its order from where the database says, by several processes, and many messages at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from functools import partial
+
+import pytest
+import sqlalchemy as sa
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from realco.escrow.v1 import events_pb2 as events
+
+from deploy.provision import provision
+from services.chassis.calls.auth import Principal, acting_as, current_principal
+from services.chassis.data import outbox
+from services.chassis.data.tables import handled_events
+from services.chassis.events import consumer, streams
+from services.chassis.events.consumer import list_hearings
+from services.chassis.events.handling import Subscription
+from services.chassis.process.telemetry import EVENTS_HANDLED
+from tests.support import chassis
+from tests.support.chassis_events import emit, event_named, relaying, running
+from tests.support.event_keys import signed
+from tests.support.inbox import Inbox, consuming, dead_letters, hear, watch
+
+SUBJECT = "realco.escrow.v1.HoldPlaced.org_1.esc_1"
+
+
+async def last_of(js) -> int:
+    return (await js.stream_info("ESCROW")).state.last_seq
+
+
+async def emit_at_once(database, *names: str) -> None:
+    """In one transaction, so that they are in the stream together."""
+    async with database.begin() as tx:
+        for name in names:
+            await outbox.enqueue(tx, event_named(name), now=chassis.NOW)
+
+
+async def test_two_processes_share_a_stream_and_keep_the_order(database, js, inbox):
+    names = [f"n{number:02}" for number in range(40)]
+    async with consuming(database, js, inbox), consuming(database, js, inbox):
+        await emit(database, *names)
+        await chassis.until(lambda: len(inbox.order) == len(names))
+    assert (inbox.order, inbox.faults) == (names, {})
+
+
+async def test_what_a_process_works_on_no_other_takes_until_it_is_killed_and_then_once(database, js, inbox):
+    entered, never = asyncio.Event(), asyncio.Event()
+
+    async def on_hold(tx, event: events.HoldPlaced, delivery) -> None:
+        await inbox.on_hold(tx, event, delivery)
+        if event.hold.hold_id == "second" and not entered.is_set():
+            inbox.order.remove("second")
+            entered.set()
+            await never.wait()
+
+    inbox.subscription = Subscription(inbox.consumer, {events.HoldPlaced: on_hold}, is_about_money=True)
+    hearings, stop = list_hearings(inbox.subscription), asyncio.Event()
+    busy = asyncio.create_task(hear(database, js, inbox, hearings, stop))
+    async with running(partial(watch, database, js, inbox, hearings)):
+        async with relaying(database, js):
+            await emit(database, "first", "second", "third")
+            await asyncio.wait_for(entered.wait(), 10)
+        async with consuming(database, js, inbox):
+            await asyncio.sleep(0.5)  # it looks meanwhile, and is told: there is nothing else to wait for
+            assert (inbox.tried["second"], inbox.faults) == (1, {})
+            busy.cancel()
+            await chassis.until(lambda: inbox.order[-2:] == ["second", "third"])
+    await asyncio.gather(busy, return_exceptions=True)
+    assert set(await chassis.note_ids(database)) == {"first", "second", "third"}
+    assert (inbox.order.count("third"), inbox.tried["second"]) == (1, 2)
+
+
+async def test_events_of_several_organizations_are_handled_together_each_in_its_own(database, js, inbox, monkeypatch):
+    monkeypatch.setattr(consumer, "_BATCH_SECONDS", 60)
+    transactions, others = Counter(), (inbox.org, chassis.fresh_name())
+
+    async def on_hold(tx, event: events.HoldPlaced, delivery) -> None:
+        if current_principal().org_id not in others:
+            return
+        named = await tx.scalar(sa.text("SELECT current_setting('app.org_id')"))
+        assert named == current_principal().org_id
+        transactions[await tx.scalar(sa.text("SELECT txid_current()"))] += 1
+        await chassis.add_note(tx, event.hold.hold_id, named)
+        inbox.order.append(event.hold.hold_id)
+
+    inbox.subscription = Subscription(inbox.consumer, {events.HoldPlaced: on_hold}, is_about_money=True)
+    names = []
+    for number in range(30):
+        org = others[number // 5 % 2]
+        with acting_as(Principal("admin-1", "admin", org)):
+            await emit_at_once(database, f"{number}-{org}")
+        names.append(f"{number}-{org}")
+    async with relaying(database, js):
+        await chassis.until(lambda: is_published(database))
+    async with consuming(database, js, inbox):
+        await chassis.until(lambda: len(inbox.order) == len(names))
+    assert (inbox.order, list(transactions.values())) == (names, [30])
+    for org in others:
+        assert {name.split("-")[1] for name in await chassis.note_ids(database, org)} == {org}
+
+
+async def is_published(database) -> bool:
+    async with database.begin_for_all() as tx:
+        return await tx.scalar(sa.text("SELECT count(*) FROM outbox WHERE published_at IS NULL")) == 0
+
+
+async def test_what_fails_among_many_undoes_nothing_but_itself(database, js, inbox):
+    names = [f"n{number:02}" for number in range(40)]
+    inbox.failures["n17"] = [KeyError("bug")] * 99
+    async with relaying(database, js):
+        await emit_at_once(database, *names)
+        await chassis.until(lambda: is_published(database))
+    async with consuming(database, js, inbox):
+        await chassis.until(lambda: inbox.order[-1:] == ["n39"], seconds=90)
+    good = [name for name in names if name != "n17"]
+    assert (await chassis.note_ids(database), len(await dead_letters(database, inbox))) == (good, 1)
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(0, 20), (60, 1)])
+async def test_a_transaction_claims_no_more_than_it_has_time_for(database, js, inbox, monkeypatch, seconds, count):
+    monkeypatch.setattr(consumer, "_BATCH_SECONDS", seconds)
+    transactions: Counter[int] = Counter()
+    mine = sa.select(sa.func.count()).where(handled_events.c.consumer == inbox.consumer)
+
+    async def on_hold(tx, event: events.HoldPlaced, delivery) -> None:
+        if current_principal().org_id == inbox.org:
+            claimed = await tx.scalar(mine.where(handled_events.c.org_id == inbox.org))
+            assert claimed <= max(1, 2 * len(inbox.order))
+            transactions[await tx.scalar(sa.text("SELECT txid_current()"))] += 1
+        await inbox.on_hold(tx, event, delivery)
+
+    inbox.subscription = Subscription(inbox.consumer, {events.HoldPlaced: on_hold}, is_about_money=True)
+    names = [f"n{number:02}" for number in range(20)]
+    async with relaying(database, js):
+        await emit_at_once(database, *names)
+        await chassis.until(lambda: is_published(database))
+    async with consuming(database, js, inbox):
+        await chassis.until(lambda: len(inbox.order) == len(names))
+    assert (inbox.order, await chassis.note_ids(database), len(transactions)) == (names, names, count)
+
+
+async def test_a_service_that_nobody_tells_anything_looks_by_itself(database, js, inbox, monkeypatch):
+    monkeypatch.setattr(streams, "told_subject", lambda area: f"realco.told.{area}.nobody.{inbox.consumer}")
+    async with consuming(database, js, inbox):
+        await emit(database, "quiet")
+        await chassis.until(lambda: inbox.order == ["quiet"], seconds=5)
+
+
+# A header that nobody of ours writes: what the server says of a message counts, and what it says itself does not.
+HEADERS = (
+    b"NATS/1.0\r\nNats-Sequence: 99999999\r\nNats-Subject: realco.escrow.v1.HoldReleased.org_1.esc_1\r\n\r\n",
+    b"NATS/1.0\r\nStatus: 204\r\nno header\r\n\r\n",
+    b"NATS/1.0 204 EOB\r\n\r\n",
+    b"NATS/1.0 404 Message Not Found\r\n\r\n",
+    b"\r\n\r\n",
+    b"12345678 \xff\xff\xff\r\n\r\n",  # nats-py's own reading fails on it
+    b"NATS/1.0\r\nA: \xff\xfe\r\n\r\n",
+)
+
+
+async def test_no_header_of_a_message_leads_a_reader_astray(database, js, inbox):
+    client = streams.client_of(js)
+    async with consuming(database, js, inbox) as [hearing]:
+        for headers in HEADERS:
+            sizes = b"%d %d" % (len(headers), len(headers) + 1)
+            await client._send_command(b"HPUB %s %s\r\n%sx\r\n" % (SUBJECT.encode(), sizes, headers))
+        await client.flush()
+        await emit(database, "after")
+        await chassis.until(lambda: inbox.order == ["after"])
+        last = await last_of(js)
+        await chassis.until(lambda: hearing.place.stream_sequence >= last)
+    causes = [letter.cause for letter in await dead_letters(database, inbox)]
+    assert causes == ["NotProven: not signed"] * len(HEADERS)
+
+
+async def consume_in_our_name(js, inbox: Inbox) -> None:
+    """And acknowledge whatever comes, for ever."""
+    made = ConsumerConfig(durable_name=inbox.consumer, ack_policy=AckPolicy.ALL, deliver_policy=DeliverPolicy.ALL)
+    await js.add_consumer("ESCROW", made)
+    thief = await js.pull_subscribe_bind(inbox.consumer, stream="ESCROW")
+    messages = await thief.fetch(100, timeout=1)
+    await messages[-1].ack_sync(timeout=5)
+
+
+async def hear_something_else_in_our_name(js, inbox: Inbox) -> None:
+    made = ConsumerConfig(durable_name=inbox.consumer, filter_subject="realco.escrow.v1.HoldReleased.>")
+    await js.add_consumer("ESCROW", made)
+
+
+async def keep_in_our_name(js, inbox: Inbox) -> None:
+    await js.add_consumer("ESCROW", ConsumerConfig(durable_name=inbox.consumer, max_ack_pending=1))
+    thief = await js.pull_subscribe_bind(inbox.consumer, stream="ESCROW")
+    [message] = await thief.fetch(1, timeout=1)
+    await message.in_progress()
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [consume_in_our_name, hear_something_else_in_our_name, keep_in_our_name],
+    ids=lambda attack: attack.__name__,
+)
+async def test_what_anybody_makes_of_consumers_changes_nothing_of_what_is_handled(database, js, inbox, attack):
+    async with consuming(database, js, inbox):
+        await emit(database, "before")
+        await chassis.until(lambda: inbox.order == ["before"])
+        await attack(js, inbox)
+        await emit(database, "during")
+        await chassis.until(lambda: inbox.order == ["before", "during"])
+        named = f"consumer ESCROW.{inbox.consumer} is there, and fills no copy"
+        assert named in (await provision(streams.client_of(js), change=False)).drift
+        await js.delete_consumer("ESCROW", inbox.consumer)
+        await emit(database, "after")
+        await chassis.until(lambda: inbox.order == ["before", "during", "after"])
+    assert (inbox.faults, await dead_letters(database, inbox)) == ({}, [])
+
+
+async def test_answers_that_somebody_has_sent_to_a_reader_are_told_from_its_own(js):
+    """Who has the same password hears where a reader's answers arrive, and has others sent there first."""
+    for number in range(5):
+        await js.publish(SUBJECT, b"%d" % number, headers=signed(SUBJECT, "", b""))
+    last, client = await last_of(js), streams.client_of(js)
+
+    async def disturb(message) -> None:
+        if b"mine" not in message.data:
+            for after in (0, last - 2, last + 5):
+                wanted = json.dumps({"seq": after + 1, "batch": 2, "who": "mine"}).encode()
+                await client.publish(message.subject, wanted, reply=message.reply)
+
+    await client.subscribe("$JS.API.DIRECT.GET.ESCROW", cb=disturb)
+    found: list[int] = []
+    async with streams.Reader(js, "ESCROW") as reader:
+
+        async def read() -> bool:
+            try:
+                found.extend(heard.sequence for heard in await reader.read(last - 5 + len(found), 1))
+            except streams.Gap:  # it asks again
+                return False
+            return len(found) == 5
+
+        await chassis.until(read)
+    assert found == list(range(last - 4, last + 1))
+
+
+async def test_what_is_passed_over_is_counted_and_costs_one_transaction(database, js, inbox):
+    other = "realco.escrow.v1.HoldReleased.org_1.esc_1"
+    passed = EVENTS_HANDLED.labels(inbox.consumer, "passed over")
+    for number in range(20):
+        event_id = f"0192f0c1-2b3c-7def-8000-0000000000{number:02}"
+        headers = {"ce-id": event_id, **signed(other, event_id, b"")}
+        await js.publish(other, b"", headers=headers)
+    async with consuming(database, js, inbox) as [hearing]:
+        last = await last_of(js)
+        await chassis.until(lambda: hearing.place is not None and hearing.place.stream_sequence == last)
+        assert passed._value.get() == 20
+    assert await dead_letters(database, inbox) == []
