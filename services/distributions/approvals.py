@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -16,7 +16,8 @@ from services.chassis.approvals.requests import Execute, RequestKind, by_command
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.wire import from_enum
-from services.chassis.values.approval import Approval, ApprovalDetails, Change, Effect
+from services.chassis.values.approval import Approval, ApprovalDetails, Change, Effect, Preview
+from services.chassis.values.explanation import Explanation
 from services.chassis.values.invariant import require_present
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import InvestmentNotFound
@@ -36,10 +37,12 @@ from services.distributions.domain.explanations import (
     explain_escrow_status,
     explain_failure,
     explain_gate,
+    explain_nothing_paid,
     explain_owed,
 )
 from services.distributions.domain.investment import Investment, list_untaken
 from services.distributions.domain.offering import Offering, check_may_resend_proceeds
+from services.distributions.domain.payout import PayoutType
 from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.states import DistributionStatus, InvestmentStatus
 from services.distributions.messages import APPROVAL_EVENTS
@@ -164,16 +167,18 @@ class _Details:
         last = require_present(last, "proceeds that failed were asked for")
         destination = await ask_proceeds_destination(self._dependencies, request)
         to, account = destination.bank_account_id, explain_destination(destination, offering.sponsor_party_id, now)
+        amount = Money(last.amount_minor, offering.currency)
+        preview = await self._preview(offering, PayoutType.ESCROW_WITHDRAWAL, {offering.sponsor_party_id: amount})
         return ApprovalDetails(
             f"Pay the proceeds of {offering.display_name} again",
             offering.offering_id,
             offering.offering_id,
-            amount=Money(last.amount_minor, offering.currency),
+            amount=amount,
             makers=offering.makers,
             beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
             changes=(*_list_account_changes(offering, to), *_name_account(to)),
-            explanations=(*explain_failure(offering.proceeds_failure), account),
-            effects=await self._list_effects(offering, last.amount_minor, _out_of("ISSUER_PROCEEDS")),
+            explanations=(*explain_failure(offering.proceeds_failure), account, *preview.explanations),
+            effects=preview.effects,
         )
 
     async def describe_refund(self, request: offerings_pb2.RefundOfferingRequest, now: datetime) -> ApprovalDetails:
@@ -182,16 +187,17 @@ class _Details:
             found = await list_investments_of(tx, offering.offering_id)
         # Who committed gains as well, before any money of theirs is in the book: it may be on its way.
         back = list_untaken(found)
-        minor = sum(each.funded_minor for each in back)
+        owed = _sum_by_party(back)
+        preview = await self._preview(offering, PayoutType.REFUND, owed)
         return ApprovalDetails(
             f"Give all contributions to {offering.display_name} back: {request.note}",
             offering.offering_id,
             offering.offering_id,
-            amount=Money(minor, offering.currency),
+            amount=Money(sum(each.funded_minor for each in back), offering.currency),
             beneficiary_party_ids=frozenset(each.party_id for each in back),
             changes=(Change("status", offering.status.value, "REFUNDED"), build_funded_change(back)),
-            explanations=(explain_owed(_sum_by_party(back)),),
-            effects=await self._list_effects(offering, minor, _out_of("SUBSCRIPTION")),
+            explanations=(explain_owed(owed), *preview.explanations),
+            effects=preview.effects,
         )
 
     async def describe_cancellation(
@@ -202,18 +208,20 @@ class _Details:
             if investment is None:
                 raise InvestmentNotFound
             offering = await require_offering(tx, investment.offering_id)
-        minor = investment.funded_minor
-        wanted = InvestmentStatus.CANCELLING if minor else InvestmentStatus.CANCELLED
+        amount = Money(investment.funded_minor, investment.currency)
+        preview = await self._preview(offering, PayoutType.REFUND, {investment.party_id: amount})
+        wanted = InvestmentStatus.CANCELLING if amount.amount_minor else InvestmentStatus.CANCELLED
         return ApprovalDetails(
             f"Cancel an investment of {Money(investment.amount_minor, investment.currency)}"
             f" in {offering.display_name}, and give back what was paid",
             investment.investment_id,
             offering.offering_id,
-            amount=Money(minor, investment.currency),
+            amount=amount,
             beneficiary_party_ids=frozenset({investment.party_id}),
             changes=(Change("status", investment.status.value, wanted.value),),
             is_done=investment.is_withdrawn,
-            effects=await self._list_effects(offering, minor, _out_of("SUBSCRIPTION")),
+            explanations=(*explain_failure(investment.refund_failure), *preview.explanations),
+            effects=preview.effects,
         )
 
     async def describe_resend_refund(
@@ -224,8 +232,9 @@ class _Details:
             if position is None:
                 raise InvestmentNotFound
             offering = await require_offering(tx, position.investment.offering_id)
-        investment, minor = position.investment, position.owed_minor
-        amount, destination = Money(minor, investment.currency), await ask_destination(self._dependencies, request)
+        investment, amount = position.investment, Money(position.owed_minor, position.investment.currency)
+        destination = await ask_destination(self._dependencies, request)
+        preview = await self._preview(offering, PayoutType.REFUND, {investment.party_id: amount})
         to = destination.bank_account_id
         account = (explain_destination(destination, investment.party_id, now),) if to else ()
         return ApprovalDetails(
@@ -235,8 +244,8 @@ class _Details:
             amount=amount,
             beneficiary_party_ids=frozenset({investment.party_id}),
             changes=_name_account(to),
-            explanations=(*explain_failure(investment.refund_failure), *account),
-            effects=await self._list_effects(offering, minor, _out_of("SUBSCRIPTION")),
+            explanations=(*explain_failure(investment.refund_failure), *account, *preview.explanations),
+            effects=preview.effects,
         )
 
     # --- distributions ---
@@ -249,9 +258,10 @@ class _Details:
             if allocation is None:
                 raise AllocationNotFound
             offering = await require_offering(tx, allocation.offering_id)
-        destination, minor = await ask_destination(self._dependencies, request), allocation.amount_minor
+        destination = await ask_destination(self._dependencies, request)
         to, account = destination.bank_account_id, explain_destination(destination, allocation.party_id, now)
-        amount = Money(minor, allocation.currency)
+        amount = Money(allocation.amount_minor, allocation.currency)
+        preview = await self._preview(offering, PayoutType.DISTRIBUTION, {allocation.party_id: amount})
         return ApprovalDetails(
             f"Pay {amount} of a distribution of {offering.display_name} again",
             allocation.allocation_id,
@@ -259,8 +269,8 @@ class _Details:
             amount=amount,
             beneficiary_party_ids=frozenset({allocation.party_id}),
             changes=_name_account(to),
-            explanations=(explain_attempt(allocation), account),
-            effects=await self._list_effects(offering, minor, _out_of("PAYABLE")),
+            explanations=(explain_attempt(allocation), account, *preview.explanations),
+            effects=preview.effects,
         )
 
     async def describe_distribution(self, approval: Approval, now: datetime) -> ApprovalDetails:
@@ -270,7 +280,6 @@ class _Details:
             offering = await require_offering(tx, distribution.offering_id)
             owed = await sum_by_payee(tx, distribution.distribution_id)
             declaring = await find_being_declared(tx, offering.offering_id)
-        clearances = await self._dependencies.peers.compliance.batch_get_clearances(sorted(owed))
         return ApprovalDetails(
             approval.summary,
             approval.resource_id,
@@ -282,15 +291,27 @@ class _Details:
                 explain_cash(distribution, cash.distributable_minor),
                 explain_escrow_status(cash.escrow_status),
                 explain_basis(offering, distribution, declaring),
-                explain_clearances([each.party_id for each in clearances if not each.cleared]),
+                await self._explain_clearances(owed),
             ),
             effects=await self._list_effects(offering, distribution.amount_minor, {"DISTRIBUTABLE": -1, "PAYABLE": 1}),
         )
 
     # --- what others know ---
 
+    async def _preview(self, offering: Offering, payout_type: PayoutType, owed: Mapping[str, Money]) -> Preview:
+        """What paying the parties would do to the book, and what is asked before each of them is paid."""
+        paid = {party_id: amount for party_id, amount in owed.items() if amount.amount_minor}
+        if not paid:
+            return Preview((), (explain_nothing_paid(),))
+        preview = await self._dependencies.peers.escrow.preview_payouts(offering.escrow_account_id, payout_type, paid)
+        return Preview(preview.effects, (*preview.explanations, await self._explain_clearances(paid)))
+
+    async def _explain_clearances(self, party_ids: Collection[str]) -> Explanation:
+        found = await self._dependencies.peers.compliance.batch_get_clearances(sorted(party_ids))
+        return explain_clearances([each.party_id for each in found if not each.cleared])
+
     async def _list_effects(self, offering: Offering, minor: int, moved: Mapping[str, int]) -> tuple[Effect, ...]:
-        """What moving the amount does to the kinds of ledger accounts: +1 for one that grows by it, -1 that shrinks."""
+        """What moving the amount inside the book does to kinds of ledger accounts: +1 is one that grows, -1 shrinks."""
         balance = await self._dependencies.peers.escrow.get_escrow_account_balance(offering.escrow_account_id)
         posted = {
             from_enum(LedgerAccount.Kind, each.ledger_account.kind): each.posted.amount_minor
@@ -324,7 +345,3 @@ def _list_account_changes(offering: Offering, to: str | None) -> tuple[Change, .
 def _name_account(to: str | None) -> tuple[Change, ...]:
     """Where it is paid, as far as it is known. If it is another account by the time of the yes, it is another deed."""
     return (Change("bank_account_id", None, to),) if to else ()
-
-
-def _out_of(kind: str) -> dict[str, int]:
-    return {kind: -1, "CASH": -1}

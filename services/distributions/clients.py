@@ -6,7 +6,7 @@ whether it was done, and the same request (with the same key) is to be sent agai
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,11 +28,15 @@ from realco.transactions.v1 import bank_accounts_pb2 as bank_accounts
 from realco.transactions.v1 import bank_accounts_pb2_grpc as bank_accounts_grpc
 from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
 
+from services.chassis.approvals.messages import read_preview
 from services.chassis.approvals.notary import Movement, Notary
 from services.chassis.calls.parties import Ask, AskAboutParties, AskByRpc
 from services.chassis.calls.peers import ask, find, pass_on
 from services.chassis.calls.wire import from_enum, from_timestamp, to_money
+from services.chassis.values.approval import Preview
+from services.chassis.values.money import Money
 from services.distributions.domain.destination import BankAccount
+from services.distributions.domain.payout import PayoutType
 
 Clearance = clearances_pb2.BatchGetClearancesResponse.Clearance
 
@@ -65,6 +69,16 @@ class Escrow(Protocol):
     async def declare_distribution(
         self, request: postings_pb2.DeclareDistributionRequest
     ) -> journal_pb2.JournalEntry: ...
+
+    async def preview_payouts(
+        self, escrow_account_id: str, payout_type: PayoutType, paid: Mapping[str, Money]
+    ) -> Preview:
+        """What payouts would do to the book, and what is asked when they are booked, as it stands now.
+
+        Args:
+            paid: How much to whom; to somebody.
+        """
+        ...
 
 
 class Transactions(Protocol):
@@ -138,6 +152,18 @@ class EscrowClient:
         self, request: postings_pb2.ReleaseSubscriptionsRequest
     ) -> journal_pb2.JournalEntry:
         return await ask(self._postings.ReleaseSubscriptions, request)
+
+    async def preview_payouts(
+        self, escrow_account_id: str, payout_type: PayoutType, paid: Mapping[str, Money]
+    ) -> Preview:
+        request = postings_pb2.GetTransactionPreviewRequest(
+            escrow_account_id=escrow_account_id,
+            type=payout_type.value,
+            parts=[postings_pb2.PartyAmount(party_id=each, amount=to_money(amount)) for each, amount in paid.items()],
+            outcome=postings_pb2.GetTransactionPreviewRequest.SETTLED,
+        )
+        answer = await ask(self._postings.GetTransactionPreview, request)
+        return read_preview(answer.effects, answer.explanations)
 
     async def declare_distribution(self, request: postings_pb2.DeclareDistributionRequest) -> journal_pb2.JournalEntry:
         return await ask(self._postings.DeclareDistribution, request)

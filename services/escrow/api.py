@@ -23,6 +23,7 @@ from services.escrow.queries import balances, journal
 from services.escrow.queries import escrow_accounts as accounts_read
 from services.escrow.queries import holds as holds_read
 from services.escrow.queries.beneficiaries import list_beneficiaries
+from services.escrow.queries.previews import get_preview
 
 
 class EscrowAccountsServicer(accounts_grpc.EscrowAccountsServiceServicer):
@@ -175,3 +176,8 @@ class PostingsServicer(postings_grpc.PostingsServiceServicer):
     ) -> postings_pb.ListBeneficiariesResponse:
         dependencies = self._dependencies
         return await list_beneficiaries(dependencies.database, dependencies.peers.distributions, request)
+
+    async def GetTransactionPreview(
+        self, request: postings_pb.GetTransactionPreviewRequest, context: ServicerContext
+    ) -> postings_pb.TransactionPreview:
+        return await self._dependencies.read(request, get_preview)

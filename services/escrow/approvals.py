@@ -18,24 +18,30 @@ from services.chassis.approvals.requests import RequestKind, by_command
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.values.approval import ApprovalDetails, Change, Effect
 from services.chassis.values.errors import DomainError
-from services.chassis.values.explanation import Explanation
+from services.chassis.values.explanation import Explanation, spell_gate
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import EscrowAccountNotFound
 from services.chassis.values.times import write_time
 from services.escrow.commands import escrow_accounts, holds, journal_entries
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain import refusals
-from services.escrow.domain.account import Balance, EscrowAccount, Status, check_empty, may_end_hold, may_post
+from services.escrow.domain.account import Balance, EscrowAccount, Status, may_end_hold, may_post
 from services.escrow.domain.beneficiaries import list_grown
-from services.escrow.domain.chart import DISTRIBUTABLE, Direction, LedgerAccount, line_of
+from services.escrow.domain.chart import DISTRIBUTABLE, Direction, LedgerAccount
+from services.escrow.domain.explanations import (
+    explain_available,
+    explain_emptiness,
+    explain_release,
+    explain_status,
+)
 from services.escrow.domain.holds import Hold, HoldStatus
-from services.escrow.domain.journal import Layer, Leg, NewEntry, credit, debit
+from services.escrow.domain.journal import Leg, NewEntry, credit, debit, sum_changes
 from services.escrow.messages import APPROVAL_EVENTS, read_ledger_account
 from services.escrow.queries.beneficiaries import list_gaining
 from services.escrow.store import escrow_accounts as account_store
 from services.escrow.store import holds as hold_store
 
-_HOUSE: Final = "house rule"
+_SHUT: Final = (spell_gate(False),)
 
 
 def build_approvals(dependencies: Dependencies) -> Approvals:
@@ -83,13 +89,13 @@ class _Preview(NamedTuple):
 
     Args:
         effects: To what is posted on each ledger account: by all that raise it, and by all that lower it.
-        shortages: Why not all of them can be posted now.
+        available: Whether all of them could be posted now, or what is too little for that.
         beneficiary_party_ids: Who gains by any of them.
     """
 
     account: EscrowAccount
     effects: tuple[Effect, ...]
-    shortages: tuple[Explanation, ...]
+    available: tuple[Explanation, ...]
     beneficiary_party_ids: frozenset[str]
 
 
@@ -115,7 +121,7 @@ class _Details:
         summary = f"Post {len(request.items)} journal entries"
         details = await self._describe_legs(summary, request.escrow_account_id, entries)
         missing = [
-            Explanation(f"items[{number}] would be refused: {refusal.message}", refusal.reason)
+            Explanation(f"items[{number}] would be refused: {refusal.message}", refusal.reason, _SHUT)
             for number, refusal in enumerate(wanted)
             if isinstance(refusal, DomainError)
         ]
@@ -141,7 +147,7 @@ class _Details:
             amount=Money(sum(debits), preview.account.currency),
             beneficiary_party_ids=preview.beneficiary_party_ids,
             effects=preview.effects,
-            explanations=(*_explain_status(preview.account, may_post), *preview.shortages),
+            explanations=(_explain_status(preview.account, may_post), *preview.available),
         )
 
     async def _preview(self, escrow_account_id: str, entries: Sequence[Sequence[Leg]]) -> _Preview:
@@ -151,15 +157,15 @@ class _Details:
             account = await self._require_account(tx, escrow_account_id)
             found = await account_store.list_balances(tx, escrow_account_id, touched) if touched else []
         balances = {each: Balance(each, 0, 0, 0) for each in touched} | {one.ledger_account: one for one in found}
-        effects, shortages = list[Effect](), list[Explanation]()
+        effects = list[Effect]()
         for each, change in changes:
             before = Money(balances[each].posted_minor, account.currency)
             after = Money(before.amount_minor + change, account.currency)
             effects.append(Effect(each.kind.value, each.party_id or None, before, after))
-            shortages += _explain_shortage(balances[each], change, account.currency)
+        available = explain_available(balances, changes, account.currency)
         grown = {each for legs in entries for each in list_grown(legs)}
         gaining = await self._list_gaining(escrow_account_id, grown)
-        return _Preview(account, tuple(effects), tuple(shortages), gaining)
+        return _Preview(account, tuple(effects), tuple(available), gaining)
 
     async def _list_gaining(self, escrow_account_id: str, credited: Collection[LedgerAccount]) -> frozenset[str]:
         database, distributions = self._dependencies.database, self._dependencies.peers.distributions
@@ -201,7 +207,7 @@ class _Details:
             account = await self._require_account(tx, request.escrow_account_id)
             balances = await account_store.list_balances(tx, request.escrow_account_id)
         details = _describe_move("Close for good", account, Status.CLOSED, frozenset({account.sponsor_party_id}))
-        return replace(details, explanations=_explain_balances(balances, account.currency))
+        return replace(details, explanations=(explain_emptiness(balances, account.currency),))
 
     async def _read_account(self, escrow_account_id: str) -> EscrowAccount:
         async with self._dependencies.database.begin() as tx:
@@ -226,12 +232,15 @@ class _Details:
             makers=frozenset({hold.created_by}),
             beneficiary_party_ids=preview.beneficiary_party_ids,
             effects=preview.effects,
-            explanations=_explain_status(preview.account, may_end_hold),
+            explanations=(_explain_status(preview.account, may_end_hold),),
         )
 
     async def describe_release(self, request: holds_pb.ReleaseHoldRequest, now: datetime) -> ApprovalDetails:
         hold = await self._require_hold(request.escrow_account_id, request.hold_id)
-        account, held = await self._read_account(request.escrow_account_id), hold.ledger_account
+        held = hold.ledger_account
+        async with self._dependencies.database.begin() as tx:
+            account = await self._require_account(tx, request.escrow_account_id)
+            [balance] = await account_store.list_balances(tx, request.escrow_account_id, [held])
         return ApprovalDetails(
             f"Release a hold of {hold.amount} on {held}",
             request.hold_id,
@@ -239,7 +248,7 @@ class _Details:
             amount=hold.amount,
             beneficiary_party_ids=await self._list_gaining(request.escrow_account_id, [held]),
             changes=(Change("status", hold.status, HoldStatus.RELEASED),),
-            explanations=_explain_status(account, may_end_hold),
+            explanations=(_explain_status(account, may_end_hold), explain_release(balance, hold.amount)),
         )
 
     async def _require_hold(self, escrow_account_id: str, hold_id: str) -> Hold:
@@ -271,46 +280,14 @@ def _describe_move(
     )
 
 
-def _explain_status(account: EscrowAccount, may: Callable[[Status], bool]) -> tuple[Explanation, ...]:
-    """Why it cannot be done now, where the status of the escrow account does not let it."""
-    if may(account.status):
-        return ()
-    operands = (("status", account.status.value),)
-    return (Explanation(f"The escrow account is {account.status.value}.", "ESCROW_ACTIVE", operands, _HOUSE),)
-
-
-def _explain_balances(balances: Iterable[Balance], currency: str) -> tuple[Explanation, ...]:
-    try:
-        check_empty(balances, currency)
-    except refusals.BalancesNotZero as refusal:
-        return (Explanation(refusal.message, refusal.reason, source=_HOUSE),)
-    return ()
-
-
-def _explain_shortage(balance: Balance, change: int, currency: str) -> list[Explanation]:
-    """Why not all of it can be posted now, where it takes more from a ledger account than is there."""
-    available = balance.posted_minor - balance.held_minor
-    if available + change >= 0 or change >= 0 or line_of(balance.ledger_account.kind).may_be_overdrawn:
-        return []
-    operands = (("available", Money(available, currency)), ("taken", Money(-change, currency)))
-    statement = f"{balance.ledger_account} has {operands[0][1]} available, and {operands[1][1]} would be taken from it."
-    return [Explanation(statement, refusals.InsufficientAvailableBalance.reason, operands, _HOUSE)]
+def _explain_status(account: EscrowAccount, may: Callable[[Status], bool]) -> Explanation:
+    return explain_status(account.status, is_open=may(account.status))
 
 
 def _list_changes(entries: Iterable[Iterable[Leg]]) -> list[tuple[LedgerAccount, int]]:
     """By how much each balance grows by all the entries that raise it, and shrinks by all that lower it."""
     changes: dict[tuple[LedgerAccount, bool], int] = defaultdict(int)
     for legs in entries:
-        for account, change in _sum_changes(leg for leg in legs if leg.layer is Layer.POSTED).items():
-            if change:
-                changes[account, change > 0] += change
+        for account, change in sum_changes(legs).items():
+            changes[account, change > 0] += change
     return [(account, change) for (account, _), change in changes.items()]
-
-
-def _sum_changes(legs: Iterable[Leg]) -> dict[LedgerAccount, int]:
-    """By how much each balance grows."""
-    changes: dict[LedgerAccount, int] = defaultdict(int)
-    for leg in legs:
-        grows = leg.direction is line_of(leg.ledger_account.kind).normal_balance
-        changes[leg.ledger_account] += leg.amount_minor if grows else -leg.amount_minor
-    return changes

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.approvals.requests import RequestKind, by_command
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
-from services.chassis.values.approval import Approval, ApprovalDetails, Change
+from services.chassis.values.approval import Approval, ApprovalDetails, Change, Preview
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.refusals import BankAccountNotFound
@@ -26,19 +26,29 @@ from services.transactions.commands.approvals import (
     build_transaction_details,
 )
 from services.transactions.commands.beneficiaries import list_beneficiaries
+from services.transactions.commands.inflow import check_takes_contributions
+from services.transactions.commands.settlement import find_objection
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.bank_accounts import BankAccount
 from services.transactions.domain.explanations import (
+    PROVIDER_SAYS,
     explain_account,
+    explain_away,
     explain_clearance,
+    explain_commitment,
     explain_first_use,
     explain_owners,
+    explain_payment,
     explain_take_back,
+    explain_use,
 )
+from services.transactions.domain.payments import find_outcome
 from services.transactions.domain.refusals import TransactionNotFound, WebhookNotFound
+from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
 from services.transactions.domain.webhooks import WebhookStatus
 from services.transactions.messages import APPROVAL_EVENTS
+from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.store import bank_accounts as account_store
 from services.transactions.store import transactions as store
 from services.transactions.store import webhooks as hook_store
@@ -84,6 +94,8 @@ class _Details:
         if hook is None:
             raise WebhookNotFound()
         transaction = found[hook.transaction_id]
+        said, outcome = await self._ask_provider(transaction)
+        preview = Preview() if outcome is None else await self._preview(transaction, outcome)
         return ApprovalDetails(
             f"Apply a webhook of {hook.provider} again: {hook.event_type}",
             request.webhook_id,
@@ -91,6 +103,8 @@ class _Details:
             amount=transaction.amount,
             beneficiary_party_ids=await list_beneficiaries(transaction, self._dependencies.peers),
             changes=(Change("status", hook.status, WebhookStatus.RECEIVED),),
+            explanations=(said, *preview.explanations),
+            effects=preview.effects,
             is_done=hook.status == WebhookStatus.RECEIVED,
         )
 
@@ -106,12 +120,17 @@ class _Details:
                 account = await account_store.find_bank_account(tx, row.bank_account_id)
             if account is not None:
                 facts += await _explain(tx, account, now)
+            if row.bank_account_id:
+                facts.append(explain_use(account, row))
             if TYPES[row.type].gives_back and row.investment_id:
                 received = await store.list_received(tx, [row.investment_id])
                 facts += explain_take_back(received.get((row.party_id, row.investment_id), []))
         facts.append(await self._explain_clearance(row.party_id))
+        if TYPES[row.type].is_for_investment and row.investment_id:
+            facts.append(await self._explain_commitment(row.investment_id))
+        preview = await self._preview(row, "SETTLED")
         details = build_transaction_details(row, account, approval.beneficiary_party_ids)
-        return replace(details, explanations=tuple(facts))
+        return replace(details, explanations=(*facts, *preview.explanations), effects=preview.effects)
 
     async def describe_bank_account(self, approval: Approval, now: datetime) -> ApprovalDetails:
         async with self._dependencies.database.begin() as tx:
@@ -135,6 +154,30 @@ class _Details:
         except Unavailable:
             return explain_clearance(None)
         return explain_clearance([missing.statement for missing in clearance.missing])
+
+    async def _explain_commitment(self, investment_id: str) -> Explanation:
+        try:
+            found = await self._dependencies.peers.distributions.list_investments([investment_id])
+        except Unavailable:
+            return explain_away("Distributions", "INVESTMENT_PENDING")
+        return explain_commitment(lambda: check_takes_contributions(next(iter(found), None)))
+
+    async def _ask_provider(self, row: Transaction) -> tuple[Explanation, str | None]:
+        """What the provider says of the payment now, which is what a webhook is applied by; and what comes of it."""
+        look_ups, reference = self._dependencies.providers.look_ups, row.provider_reference
+        try:
+            payment = await look_ups[row.provider].get_payment(reference) if reference else None
+        except OutcomeUnknown:
+            return explain_away("The provider", PROVIDER_SAYS), None
+        objection = "" if payment is None else find_objection(row, payment)
+        outcome = None if payment is None or objection else find_outcome(payment.status, row.status)
+        return explain_payment(row, payment, objection), outcome
+
+    async def _preview(self, row: Transaction, outcome: str) -> Preview:
+        try:
+            return await self._dependencies.peers.escrow.preview_transaction(row, outcome)
+        except Unavailable:
+            return Preview((), (explain_away("Escrow", "ESCROW_ACTIVE"),))
 
 
 async def _explain(tx: AsyncConnection, account: BankAccount, now: datetime) -> list[Explanation]:

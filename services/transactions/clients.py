@@ -20,8 +20,12 @@ from realco.compliance.v1 import (
 from realco.distributions.v1 import offerings_pb2, offerings_pb2_grpc, payout_orders_pb2, payout_orders_pb2_grpc
 from realco.escrow.v1 import escrow_accounts_pb2, escrow_accounts_pb2_grpc, journal_pb2, postings_pb2, postings_pb2_grpc
 
+from services.chassis.approvals.messages import read_preview
 from services.chassis.calls.parties import Ask, AskAboutParties, AskByRpc
 from services.chassis.calls.peers import ask, ask_in_parts, check_answers, find
+from services.chassis.calls.wire import to_money
+from services.chassis.values.approval import Preview
+from services.transactions.domain.transaction import Transaction
 
 EvaluateItem = clearances_pb2.BatchEvaluateTransactionsRequest.Item
 EvaluationResult = clearances_pb2.EvaluationResult
@@ -47,6 +51,14 @@ class Escrow(Protocol):
 
     async def batch_book_payouts(self, items: Sequence[PayoutItem]) -> Sequence[PostingResult]:
         """Takes the money of payouts before any provider is asked: one result an item, in order."""
+        ...
+
+    async def preview_transaction(self, row: Transaction, outcome: str) -> Preview:
+        """What a transaction would do to the book, and what is asked when it is booked, as it stands now.
+
+        Args:
+            outcome: What becomes of it: SETTLED, ENDED or RETURNED.
+        """
         ...
 
 
@@ -114,6 +126,17 @@ class EscrowClient:
         keys = (item.idempotency_key for item in items)
         check_answers(keys, (result.idempotency_key for result in results), "escrow")
         return results
+
+    async def preview_transaction(self, row: Transaction, outcome: str) -> Preview:
+        request = postings_pb2.GetTransactionPreviewRequest(
+            escrow_account_id=row.escrow_account_id,
+            type=row.type,
+            parts=[postings_pb2.PartyAmount(party_id=row.party_id, amount=to_money(row.amount))],
+            outcome=outcome,
+            transaction_id=row.transaction_id,
+        )
+        answer = await ask(self._postings.GetTransactionPreview, request)
+        return read_preview(answer.effects, answer.explanations)
 
 
 class ComplianceClient:

@@ -17,6 +17,7 @@ from services.chassis.values.approval import ApprovalNotFound
 from services.chassis.values.errors import DomainError, Unavailable
 from services.compliance.approvals import build_approvals
 from services.compliance.inbox import Inbox
+from tests.support.approvals import effects_of
 from tests.support.compliance import build_dependencies
 from tests.support.escrow import Escrow, key, new_entry
 from tests.support.peers.wire import Wire
@@ -78,8 +79,7 @@ async def test_a_second_person_sees_the_effect_and_has_it_booked(desk):
     account = await desk.escrow.open()
     asked = await desk.ask(account)
     read = await desk.call("GetApproval", pb.GetApprovalRequest(approval_id=asked.approval_id))
-    effects = {one.ledger_account.kind: (one.before.amount_minor, one.after.amount_minor) for one in read.effects}
-    assert effects == {"CASH": (0, 100), "SUSPENSE": (0, 100)}
+    assert effects_of(read) == {"CASH": (0, 100), "SUSPENSE": (0, 100)}
     assert await desk.escrow.posted(account) == {}
     done = await desk.call("ApproveApproval", grant_of(read))
     assert (done.status, await desk.escrow.posted(account)) == (S.EXECUTED, {"cash": 100, "suspense": 100})

@@ -23,7 +23,8 @@ from services.chassis.values.approval import VALIDITY
 from services.chassis.values.approval_policy import ApprovalPolicy, ApprovalRule
 from services.chassis.values.errors import DomainError, Unavailable
 from tests.support import servers
-from tests.support.distributions import ORG, DistributionsHarness, effects_of, refusal_of
+from tests.support.approvals import effects_of
+from tests.support.distributions import ORG, DistributionsHarness, refusal_of
 from tests.support.peers.transactions import fail_payout
 
 
@@ -264,6 +265,11 @@ async def test_another_attempt_waits_and_says_what_account_it_goes_to(service: D
         "LAST_ATTEMPT": "Attempt 1 ended FAILED: DECLINED_BY_PROVIDER, R03 it is",
         "BANK_ACCOUNT": "It goes to the account of Ann Lee that ends in 6789, which is ACTIVE"
         " and was added 3 days ago.",
+        "ESCROW_ACTIVE": "The escrow account is ACTIVE.",
+        "AVAILABLE_BALANCE": "payable of inv-001 has 10,000.00 USD available,"
+        " and 10,000.00 USD would be taken from it.",
+        "CASH_COVERS": "There is 110,000.00 USD of cash, enough to pay 10,000.00 USD.",
+        "PAYEES_CLEARED": "Every payee is cleared.",
     }
     assert (list(approval.beneficiary_party_ids), approval.resource_id) == (["inv-001"], owed.allocation_id)
     assert (await service.allocations(distribution))["inv-001"].attempts == 1, "nothing has happened"

@@ -114,7 +114,7 @@ async def test_an_account_that_takes_payouts_no_more_is_refused_at_the_yes(servi
         read = await service.read_approval(asked.approval_id)
         [account] = [fact for fact in read.explanations if fact.rule == "BANK_ACCOUNT"]
         operands = {each.name: each.value for each in account.operands}
-        assert (operands["takes payouts"], operands["status"]) == ("no", "BLOCKED")
+        assert (operands["gate"], operands["status"]) == ("shut", "BLOCKED")
         rehearsal = approvals_pb2.ApproveApprovalRequest(
             approval_id=read.approval_id, content_hash=read.content_hash, etag=read.etag, validate_only=True
         )

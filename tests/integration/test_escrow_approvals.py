@@ -24,6 +24,7 @@ from services.chassis.values.approval_bounds import OPEN_MAX, TooManyApprovals
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import ContentOutdated, IllegalStatusChange
+from tests.support.approvals import check_dossiers, gates_of
 from tests.support.escrow import SPONSOR, Escrow, key, new_entry, refusal
 from tests.support.ledger_accounts import ledger_account
 from tests.support.persons import Persons
@@ -240,11 +241,13 @@ async def test_a_batch_shows_the_most_that_a_yes_may_do_and_what_of_it_could_not
         said = [(each.rule, each.statement) for each in seen.explanations]
         assert said == [
             ("JOURNAL_ENTRY_NOT_FOUND", "items[2] would be refused: There is no such journal entry."),
+            ("ESCROW_ACTIVE", "The escrow account is ACTIVE."),
             (
-                "INSUFFICIENT_AVAILABLE_BALANCE",
+                "AVAILABLE_BALANCE",
                 "suspense has 0.00 USD available, and 6.00 USD would be taken from it.",
             ),
         ]
+        assert gates_of(seen, "shut") == ["JOURNAL_ENTRY_NOT_FOUND", "AVAILABLE_BALANCE"]
 
 
 async def test_items_of_a_batch_that_undo_each_other_hide_neither(escrow: Escrow):
@@ -284,15 +287,16 @@ async def test_what_speaks_against_a_yes_is_said_before_it(escrow: Escrow):
         if not request.DESCRIPTOR.name.startswith("Batch"):
             request.idempotency_key, request.escrow_account_id = key(), account
         asked.append((await escrow.ask(name_rpc(request), request), rule))
-        assert list(asked[-1][0].explanations) == []
+        assert (gates_of(asked[-1][0], "shut"), gates_of(asked[-1][0], "open")[0]) == ([], rule)
+    check_dossiers(escrow.approvals, [each for each, _ in asked])
     await escrow.freeze(account)
     for each, rule in asked:
-        assert [one.rule for one in (await read(escrow, each)).explanations] == [rule]
+        assert gates_of(await read(escrow, each), "shut") == [rule]
     empty = await escrow.open()
     closing = await escrow.ask("CloseEscrowAccount", accounts_pb.CloseEscrowAccountRequest(escrow_account_id=empty))
-    assert list(closing.explanations) == []
+    assert gates_of(closing, "open") == ["BALANCES_ZERO"]
     await escrow.post(empty, ("cash", 100), ("suspense", -100))
-    assert [one.rule for one in (await read(escrow, closing)).explanations] == ["BALANCES_NOT_ZERO"]
+    assert gates_of(await read(escrow, closing), "shut") == ["BALANCES_ZERO"]
 
 
 async def test_two_persons_may_use_the_same_keys_in_their_batches(escrow: Escrow):

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import holds_pb2 as holds_pb
+from realco.escrow.v1 import postings_pb2 as postings_pb
 from structlog.testing import capture_logs
 
 from services.chassis.calls.auth import Principal
@@ -20,6 +21,11 @@ from tests.support.ledger_accounts import ledger_account
 
 SUBSCRIPTION = "subscription:inv-001"
 HOLDABLE = [f"{line.kind.lower()}{':inv-001' * line.of_party}" for line in CHART if line.may_be_held]
+OUTCOMES = {
+    "SETTLED": "SETTLED",
+    **dict.fromkeys(("FAILED", "CANCELLED"), "ENDED"),
+    **dict.fromkeys(("RETURNED", "REVERSED"), "RETURNED"),
+}
 MONEY_IN = (
     *("SUBMITTED", "SETTLED", "FAILED", "CANCELLED", "RETURNED", "SUBMITTED FAILED", "SUBMITTED RETURNED"),
     *("SUBMITTED SETTLED RETURNED", "SETTLED COMPLETED RETURNED", "SETTLED COMPLETED REVERSED"),
@@ -38,6 +44,26 @@ async def hold_all(escrow: Escrow, account: str) -> None:
             await escrow.hold(account, name, left)
 
 
+async def foresee(escrow: Escrow, payment: Payment, fact: str) -> dict[str, int]:
+    """What would stand on each ledger account after the fact, as whoever decides about the payment reads it."""
+    transaction, account = payment.transaction, payment.transaction.escrow_account_id
+    there = await escrow.posted(account)
+    if fact in OUTCOMES:
+        request = postings_pb.GetTransactionPreviewRequest(
+            escrow_account_id=account,
+            type=transaction.type,
+            parts=[postings_pb.PartyAmount(party_id=transaction.party_id, amount=transaction.amount)],
+            outcome=OUTCOMES[fact],
+            transaction_id=transaction.transaction_id,
+        )
+        for each in (await escrow.call("GetTransactionPreview", request, escrow.transactions)).effects:
+            kind, party_id = each.ledger_account.kind.lower(), each.ledger_account.party_id
+            name = f"{kind}:{party_id}" if party_id else kind
+            assert each.before.amount_minor == there.get(name, 0)
+            there[name] = each.after.amount_minor
+    return {name: minor for name, minor in there.items() if minor}
+
+
 async def play(escrow: Escrow, kind: str, facts: str, *, held: bool) -> list[dict[str, int]]:
     """The book after the facts, if one person holds all there is before each of them."""
     account = await escrow.open()
@@ -48,16 +74,21 @@ async def play(escrow: Escrow, kind: str, facts: str, *, held: bool) -> list[dic
         name = next(name for name in HOLDABLE if name.startswith(source.lower()))
         await escrow.post(account, ("cash", 100), (name, -100))
         assert (await payment.submit(escrow, ledger_account(name).kind)).HasField("journal_entry")
+    came_back = False
     for fact in facts.split():
         if held:
             await hold_all(escrow, account)
+        foreseen = await foresee(escrow, payment, fact)
         await (escrow.freeze(account) if fact == "freeze" else payment.happens(escrow, fact))
+        if not came_back:
+            assert await escrow.posted(account) == foreseen, f"what was told before of {fact}"
+        came_back = came_back or fact in ("RETURNED", "REVERSED")  # what is heard after that is heard too late
     assert (await escrow.trial_balance(account)).balanced
     return [await escrow.posted(account), await escrow.pending(account)]
 
 
 @pytest.mark.parametrize("kind", TYPES)
-async def test_what_the_bank_has_done_is_booked_as_if_no_person_held_anything(escrow, kind):
+async def test_what_the_bank_has_done_is_booked_as_it_was_foreseen_and_as_if_no_person_held_anything(escrow, kind):
     for facts in MONEY_IN if TYPES[kind].is_debit else MONEY_OUT:
         assert await play(escrow, kind, facts, held=True) == await play(escrow, kind, facts, held=False), facts
 

@@ -13,99 +13,20 @@ from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.escrow.v1 import postings_pb2 as postings_pb
 from structlog.testing import capture_logs
 
-from services.chassis.calls.auth import Principal, acting_as
+from services.chassis.calls.auth import acting_as
+from services.chassis.values.approval import Preview
 from services.chassis.values.errors import Bug, DomainError
 from services.chassis.values.ids import new_id
-from services.distributions import clients as distributions_clients
+from services.chassis.values.money import Money
+from services.distributions.domain.payout import PayoutType
 from services.transactions.clients import EscrowClient
 from tests.support.escrow import Escrow, key, usd
 from tests.support.ledger_accounts import name_of
-from tests.support.peers.escrow import MemoryEscrow
+from tests.support.peers.books import Callers, MemoryBook, RealBook
 from tests.support.peers.wire import Wire
 
 Kind = journal_pb.LedgerAccount
 UNKNOWN = "esc_" + "0" * 26
-
-
-class MemoryBook:
-    """The fake, and what people do to it."""
-
-    def __init__(self) -> None:
-        self._memory = MemoryEscrow()
-        self.servicers = (self._memory,)
-        self.org_id = "org-1"
-
-    async def open(self, currency: str = "USD") -> str:
-        return self._memory.open(currency)
-
-    async def fund(self, account: str, name: str, minor: int) -> None:
-        self._memory.post(account, journal_pb.JournalEntry.ADJUSTMENT, "cash", name, minor)
-
-    def commit(self, account: str, party_id: str) -> None:
-        self._memory.committed[account] = {party_id}
-
-    async def hold(self, account: str, name: str, minor: int) -> str:
-        return self._memory.hold(account, name, minor)
-
-    async def freeze(self, account: str) -> None:
-        self._memory.accounts[account].status = accounts_pb.EscrowAccount.FROZEN
-
-    async def unfreeze(self, account: str) -> None:
-        self._memory.accounts[account].status = accounts_pb.EscrowAccount.ACTIVE
-
-    async def close(self, account: str) -> None:
-        self._memory.accounts[account].status = accounts_pb.EscrowAccount.CLOSED
-
-
-class RealBook:
-    """The service, and what people do to it."""
-
-    def __init__(self, escrow: Escrow) -> None:
-        self._escrow = escrow
-        self.servicers = escrow.servicers
-        self.org_id = escrow.org_id
-
-    async def open(self, currency: str = "USD") -> str:
-        return await self._escrow.open(currency=currency)
-
-    async def fund(self, account: str, name: str, minor: int) -> None:
-        await self._escrow.post(account, ("cash", minor), (name, -minor))
-
-    def commit(self, account: str, party_id: str) -> None:
-        self._escrow.distributions.committed[account] = {party_id}
-
-    async def hold(self, account: str, name: str, minor: int) -> str:
-        return (await self._escrow.hold(account, name, minor)).hold_id
-
-    async def freeze(self, account: str) -> None:
-        await self._escrow.freeze(account)
-
-    async def unfreeze(self, account: str) -> None:
-        await self._escrow.unfreeze(account)
-
-    async def close(self, account: str) -> None:
-        await self._escrow.call("CloseEscrowAccount", accounts_pb.CloseEscrowAccountRequest(escrow_account_id=account))
-
-
-class Callers:
-    """The clients of the two services that ask escrow, at work for admin-1."""
-
-    def __init__(self, book: MemoryBook | RealBook) -> None:
-        self.admin = Principal("admin-1", "admin", book.org_id)
-        self.of_transactions = EscrowClient(Wire("transactions").open_channel(*book.servicers))
-        self.of_distributions = distributions_clients.EscrowClient(Wire("distributions").open_channel(*book.servicers))
-
-    async def book_payouts(self, *items: postings_pb.BatchBookPayoutsRequest.Item) -> list[journal_pb.PostingResult]:
-        with acting_as(self.admin):
-            return list(await self.of_transactions.batch_book_payouts(items))
-
-    async def ask(self, method: str, argument: Any) -> Any:
-        """What distributions is answered; the code and the facts of a refusal."""
-        with acting_as(self.admin):
-            try:
-                return await getattr(self.of_distributions, method)(argument)
-            except DomainError as refusal:
-                return refusal.reason, refusal.metadata
 
 
 @pytest.fixture(params=["memory", "real"])
@@ -398,3 +319,63 @@ async def test_only_the_services_the_contract_names_are_answered(book: MemoryBoo
     with acting_as(callers.admin), capture_logs() as logged, pytest.raises(Bug):
         await stranger.batch_book_payouts([payout(await book.open(), Kind.PAYABLE, 1)])
     assert logged[-1]["reason"] == "PERMISSION_DENIED"
+
+
+def preview_of(preview: Preview) -> Any:
+    """By ledger account what is there and would be; and which gates are shut."""
+    effects = {
+        f"{each.kind.lower()}:{each.party_id or ''}".rstrip(":"): (each.before.amount_minor, each.after.amount_minor)
+        for each in preview.effects
+    }
+    return effects, [each.rule for each in preview.explanations if ("gate", "shut") in each.operands]
+
+
+async def test_what_payouts_would_do_to_the_book_is_told_and_nothing_is_done(
+    book: MemoryBook | RealBook, callers: Callers
+) -> None:
+    account = await book.open()
+    for name, minor in (("payable:inv-001", 60), ("payable:inv-002", 40)):
+        await book.fund(account, name, minor)
+    await book.hold(account, "payable:inv-002", 5)
+    there = await balances(callers, account)
+
+    async def preview(currency: str = "USD", **paid: int) -> Any:
+        amounts = {name.replace("_", "-"): Money(minor, currency) for name, minor in paid.items()}
+        with acting_as(callers.admin):
+            return preview_of(await callers.of_distributions.preview_payouts(account, PayoutType.DISTRIBUTION, amounts))
+
+    assert await preview(inv_001=60) == ({"cash": (100, 40), "payable:inv-001": (60, 0)}, [])
+    both = {"cash": (100, 1), "payable": (100, 1)}
+    assert await preview(inv_001=60, inv_002=39) == (both, ["AVAILABLE_BALANCE"]), "several parties: by kind"
+    # What is more than all the cash would stay owed to the rails.
+    more = {"cash": (100, 0), "in_transit": (0, -1), "payable:inv-003": (0, -101)}
+    assert await preview(inv_003=101) == (more, ["AVAILABLE_BALANCE"])
+    await book.freeze(account)
+    assert (await preview(inv_001=60))[1] == ["ESCROW_ACTIVE"]
+    with pytest.raises(DomainError, match="USD"):
+        await preview("EUR", inv_001=60)
+    assert await balances(callers, account) == there
+
+
+async def test_of_a_payout_that_is_booked_the_rest_alone_would_be_booked(
+    book: MemoryBook | RealBook, callers: Callers
+) -> None:
+    account = await book.open()
+    await book.fund(account, "payable:inv-001", 60)
+    item = payout(account, Kind.PAYABLE, 60)
+    await callers.book_payouts(item)
+    row: Any = SimpleNamespace(
+        transaction_id=item.transaction_id,
+        escrow_account_id=account,
+        type="DISTRIBUTION",
+        party_id="inv-001",
+        amount=Money(60, "USD"),
+    )
+    back = ({"in_transit": (-60, 0), "payable:inv-001": (0, 60)}, [])
+    for outcome, expected in (
+        ("SETTLED", ({"cash": (60, 0), "in_transit": (-60, 0)}, [])),
+        ("ENDED", back),
+        ("RETURNED", back),
+    ):
+        with acting_as(callers.admin):
+            assert preview_of(await callers.of_transactions.preview_transaction(row, outcome)) == expected

@@ -335,25 +335,12 @@ async def test_a_webhook_is_applied_again_when_a_second_person_agrees(service: T
     assert (await service.ask(ADMIN, "ReplayWebhook", request)).approval == asked, "one replay under one key"
 
 
-async def ask_for_replay(service: TransactionsHarness, made: Any) -> Approval:
-    """A webhook says that the transaction settled; admin-1 wants it applied again."""
-    await service.work()
-    payment_id = service.bank.report(made.transaction_id, PaymentStatus.SETTLED)
-    body = HttpBody(data=f"evt_1 payment.changed {payment_id}".encode())
-    await service.ask(ADMIN, "ReceiveSandboxWebhook", webhooks_pb2.ReceiveSandboxWebhookRequest(body=body))
-    await service.work()
-    [hook] = (await service.ask(ADMIN, "ListWebhooks", webhooks_pb2.ListWebhooksRequest())).webhooks
-    request = webhooks_pb2.ReplayWebhookRequest(idempotency_key=new_id("key"), webhook_id=hook.webhook_id)
-    asked: Approval = (await service.ask(ADMIN, "ReplayWebhook", request)).approval
-    return asked
-
-
 async def test_who_is_paid_from_an_escrow_account_does_not_have_a_webhook_about_its_cash_applied_again(
     service: TransactionsHarness,
 ) -> None:
     invest_and_pay(service)
     made = await service.deposit("sponsor-1", type=T.DEPOSIT, investment_id=None)
-    asked = await ask_for_replay(service, made)
+    asked = await service.ask_for_replay(made)
     assert set(asked.beneficiary_party_ids) == {"sponsor-1", "inv-001", "inv-002", "inv-003"}
     service.compliance.parties[CHECKER.person] = {"inv-001"}
     assert await refused(service.grant(asked)) == "BENEFICIARY_IS_CHECKER"

@@ -85,7 +85,7 @@ class DistributionsHarness:
             ComplianceClient(self.wire.open_channel(self.compliance)),
         )
         dependencies = Dependencies(database=database, clock=self.clock, peers=peers)
-        approvals = build_approvals(dependencies)
+        self.workflow = approvals = build_approvals(dependencies)
         self.persons = Persons()
         self.offerings = OfferingsServicer(dependencies, approvals)
         self.investments = InvestmentsServicer(dependencies, approvals)
@@ -366,8 +366,3 @@ async def refusal_of(call: Awaitable[Any]) -> str:
     with pytest.raises(DomainError) as refusal:
         await call
     return refusal.value.reason
-
-
-def effects_of(approval: Approval) -> dict[str, tuple[int, int]]:
-    """By kind of ledger account, in minor units: what is there now, and what would be."""
-    return {each.ledger_account.kind: (each.before.amount_minor, each.after.amount_minor) for each in approval.effects}

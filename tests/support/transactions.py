@@ -13,11 +13,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from google.api.httpbody_pb2 import HttpBody
 from realco.approvals.v1 import approvals_pb2
 from realco.escrow.v1.journal_pb2 import JournalEntry
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
-from realco.transactions.v1 import payouts_pb2
+from realco.transactions.v1 import payouts_pb2, webhooks_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
+from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.approvals.jobs import build_approval_jobs
 from services.chassis.approvals.service import ApprovalsServicer
@@ -212,6 +214,18 @@ class TransactionsHarness:
             etag=approval.etag,
         )
         return await self.ask(principal, "ApproveApproval", request)
+
+    async def ask_for_replay(self, made: Any) -> Approval:
+        """A webhook says that the transaction settled; admin-1 wants it applied again."""
+        await self.work()
+        payment_id = self.bank.report(made.transaction_id, PaymentStatus.SETTLED)
+        body = HttpBody(data=f"evt_1 payment.changed {payment_id}".encode())
+        await self.ask(ADMIN, "ReceiveSandboxWebhook", webhooks_pb2.ReceiveSandboxWebhookRequest(body=body))
+        await self.work()
+        [hook] = (await self.ask(ADMIN, "ListWebhooks", webhooks_pb2.ListWebhooksRequest())).webhooks
+        request = webhooks_pb2.ReplayWebhookRequest(idempotency_key=new_id("key"), webhook_id=hook.webhook_id)
+        asked: Approval = (await self.ask(ADMIN, "ReplayWebhook", request)).approval
+        return asked
 
     async def expire_approvals(self) -> None:
         """Writes down what nobody decided in time."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from google.protobuf.message import Message
 from realco.type.v1 import approval_pb2 as pb
+from realco.type.v1 import explanation_pb2
 
-from services.chassis.calls.wire import to_amount, to_explanation, to_failure, to_money, to_timestamp
+from services.chassis.calls.wire import from_explanation, to_amount, to_explanation, to_failure, to_money, to_timestamp
 from services.chassis.spelling.json_reader import IS_REQUIRED, Found, reader_of
 from services.chassis.spelling.json_writer import writer_of
-from services.chassis.values.approval import Approval, ApprovalDetails, Change, Effect, write_content
+from services.chassis.values.approval import Approval, ApprovalDetails, Change, Effect, Preview, write_content
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.etags import etag_of
+from services.chassis.values.money import Money
 
 # They say how something is asked for, not what.
 _KEY = "idempotencyKey"
@@ -96,17 +98,28 @@ def to_approval(
     if details is not None:
         answer.changes.extend(map(_to_change, details.changes))
         answer.explanations.extend(to_explanation(each) for each in details.explanations)
-        answer.effects.extend(map(_to_effect, details.effects))
+        answer.effects.extend(map(to_effect, details.effects))
     answer.allowed_actions.extend(allowed_actions)
     return answer
 
 
-def _to_effect(effect: Effect) -> pb.Approval.Effect:
+def to_effect(effect: Effect) -> pb.Approval.Effect:
     return pb.Approval.Effect(
         ledger_account=pb.Approval.Effect.LedgerAccount(kind=effect.kind, party_id=effect.party_id),
         before=to_money(effect.before),
         after=to_money(effect.after),
     )
+
+
+def read_preview(effects: Iterable[pb.Approval.Effect], explanations: Iterable[explanation_pb2.Explanation]) -> Preview:
+    """What the book answers about what would be done to it."""
+    return Preview(tuple(map(_from_effect, effects)), tuple(map(from_explanation, explanations)))
+
+
+def _from_effect(message: pb.Approval.Effect) -> Effect:
+    account = message.ledger_account
+    party_id = account.party_id if account.HasField("party_id") else None
+    return Effect(account.kind, party_id, Money.from_proto(message.before), Money.from_proto(message.after))
 
 
 def _to_change(change: Change) -> pb.Approval.Change:

@@ -42,6 +42,14 @@ def to_explanation(explanation: Explanation) -> explanation_pb2.Explanation:
     )
 
 
+def from_explanation(message: explanation_pb2.Explanation) -> Explanation:
+    operands = (
+        (each.name, Money.from_proto(each.amount) if each.HasField("amount") else each.value)
+        for each in message.operands
+    )
+    return Explanation(message.statement, message.rule, tuple(operands), message.source)
+
+
 def to_failure(failure: Failure) -> failure_pb2.Failure:
     return failure_pb2.Failure(
         code=failure.code, message=failure.message, retryable=failure.retryable, metadata=dict(failure.metadata)

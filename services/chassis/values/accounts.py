@@ -19,8 +19,13 @@ from services.chassis.values.refusals import (
 _TAKES_MONEY = ("ACTIVE", "LIQUIDATING")
 
 
+def takes_money(status: str) -> bool:
+    """Whether money may move in an escrow account of that status, by people's will."""
+    return status in _TAKES_MONEY
+
+
 def check_takes_money(escrow_account_id: str, status: str, field: str | None = None) -> None:
-    """Whether money may move in an escrow account of that status, by people's will: escrow itself books no other.
+    """As `takes_money`: escrow itself books no other.
 
     Args:
         field: The request's field that names the account, if one does.
@@ -33,7 +38,7 @@ def check_takes_money(escrow_account_id: str, status: str, field: str | None = N
         raise EscrowAccountFrozen(escrow_account_id, field)
     if status == "CLOSED":
         raise EscrowAccountClosed(escrow_account_id, field)
-    if status not in _TAKES_MONEY:
+    if not takes_money(status):
         raise Unavailable(f"The escrow account is {status}, a status that only a newer release knows.")
 
 

@@ -106,6 +106,13 @@ class Effect:
     after: Money
 
 
+class Preview(NamedTuple):
+    """What moving money would do to the book, and what is asked when it is booked, as it stands now."""
+
+    effects: tuple[Effect, ...] = ()
+    explanations: tuple[Explanation, ...] = ()
+
+
 # Of what no party in particular gains from.
 NOBODY: Final[frozenset[str]] = frozenset()
 

@@ -26,6 +26,11 @@ class Explanation:
     source: str = ""
 
 
+def spell_gate(is_open: bool) -> tuple[str, str]:
+    """The operand of an explanation that says what a gate would say now: shut, it refuses what waits."""
+    return "gate", "open" if is_open else "shut"
+
+
 def write_explanation(explanation: Explanation) -> dict[str, Any]:
     """As a row keeps it."""
     return {

@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from services.chassis.values.explanation import Explanation
+from services.chassis.values.accounts import takes_money
+from services.chassis.values.explanation import Explanation, spell_gate
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.distributions.domain.closing import Gate, name_some
@@ -19,22 +20,20 @@ _HOUSE: Final = "house rule"
 
 
 def explain_gate(gate: Gate) -> Explanation:
-    return replace(gate.explanation, operands=(_spell_gate(gate.passed), *gate.explanation.operands))
-
-
-def _spell_gate(passed: bool) -> tuple[str, str]:
-    return "gate", "open" if passed else "shut"
+    return replace(gate.explanation, operands=(spell_gate(gate.passed), *gate.explanation.operands))
 
 
 def explain_cash(distribution: Distribution, available_minor: int) -> Explanation:
     available = Money(available_minor, distribution.currency)
     amount = Money(distribution.amount_minor, distribution.currency)
     statement = f"{available} can be distributed, {'enough' if amount <= available else 'too little'} for {amount}."
-    return Explanation(statement, "DISTRIBUTABLE_CASH", (("available", available), ("amount", amount)), _HOUSE)
+    gate = spell_gate(amount <= available)
+    return Explanation(statement, "DISTRIBUTABLE_CASH", (gate, ("available", available), ("amount", amount)), _HOUSE)
 
 
 def explain_escrow_status(status: str) -> Explanation:
-    return Explanation(f"The escrow account is {status}.", "ESCROW_ACTIVE", (("status", status),), _HOUSE)
+    operands = (spell_gate(takes_money(status)), ("status", status))
+    return Explanation(f"The escrow account is {status}.", "ESCROW_ACTIVE", operands, _HOUSE)
 
 
 def explain_basis(offering: Offering, distribution: Distribution, declaring: str | None) -> Explanation:
@@ -48,7 +47,8 @@ def explain_basis(offering: Offering, distribution: Distribution, declaring: str
         statement = f"Another one of the offering is being declared, {declaring}: this one will have to go back."
     else:
         statement = "No other distribution of the offering was declared since it was calculated."
-    return Explanation(statement, "BASIS_CURRENT", (), _HOUSE)
+    is_open = distribution.basis_version == offering.declarations and declaring is None
+    return Explanation(statement, "BASIS_CURRENT", (spell_gate(is_open),), _HOUSE)
 
 
 def explain_owed(owed: Mapping[str, Money]) -> Explanation:
@@ -65,7 +65,12 @@ def explain_clearances(uncleared: Collection[str]) -> Explanation:
         uncleared: The payees that compliance does not let be paid now.
     """
     statement = f"Not cleared, and so not paid: {name_some(uncleared)}." if uncleared else "Every payee is cleared."
-    return Explanation(statement, "PAYEES_CLEARED", (("not cleared", str(len(uncleared))),), _HOUSE)
+    operands = (spell_gate(not uncleared), ("not cleared", str(len(uncleared))))
+    return Explanation(statement, "PAYEES_CLEARED", operands, _HOUSE)
+
+
+def explain_nothing_paid() -> Explanation:
+    return Explanation("Nothing of it was paid in, so nothing goes back.", "AMOUNTS_OWED")
 
 
 def explain_failure(failure: Failure | None) -> tuple[Explanation, ...]:
@@ -90,17 +95,17 @@ def explain_destination(destination: Destination, party_id: str, now: datetime) 
     rule, bank_account_id, account = "BANK_ACCOUNT", destination.bank_account_id, destination.account
     if bank_account_id is None:
         return Explanation("No bank account is named: it goes to the party's default for payouts.", rule)
-    takes = "takes payouts", "yes" if destination.takes_payouts(party_id) else "no"
+    gate = spell_gate(destination.takes_payouts(party_id))
     if account is None or account.party_id != party_id:
         statement = f"The party has no bank account {bank_account_id}: it will not be paid there."
-        return Explanation(statement, rule, (takes, ("bank account", bank_account_id)), _HOUSE)
+        return Explanation(statement, rule, (gate, ("bank account", bank_account_id)), _HOUSE)
     days = (now - account.added_at).days
     statement = (
         f"It goes to the account of {account.holder} that ends in {account.last4}, which is {account.status}"
         f" and was added {days} {'day' if days == 1 else 'days'} ago."
     )
     operands = (
-        takes,
+        gate,
         ("bank account", bank_account_id),
         ("status", account.status),
         ("added", f"{account.added_at:%Y-%m-%d}"),

@@ -26,7 +26,6 @@ from services.escrow.commands.journal_entries import read_currency
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain.chart import (
     DISTRIBUTABLE,
-    IN_TRANSIT,
     ISSUER_PROCEEDS,
     LedgerAccount,
     LedgerAccountKind,
@@ -42,6 +41,7 @@ from services.escrow.domain.journal import (
     digest_scope,
 )
 from services.escrow.domain.refusals import PayoutNotKnown
+from services.escrow.domain.stages import Moving, build_payout_legs
 from services.escrow.domain.types import PAYOUTS_BY_SOURCE
 
 Item = postings_pb.BatchBookPayoutsRequest.Item
@@ -156,14 +156,12 @@ def _build_declaration(request: postings_pb.DeclareDistributionRequest) -> NewEn
 
 
 def _build_payout_entry(item: Item) -> NewEntry:
-    """What is about to be paid leaves the ledger account that owes it, before any provider is asked."""
     payout = PAYOUTS_BY_SOURCE[LedgerAccountKind(journal_pb.LedgerAccount.Kind.Name(item.source))]
-    source = payout.ledger_account_of(item.party_id)
     return _build_for_service(
         item,
         type=payout.entry_type,
         description=f"{payout.label} put in transit",
-        legs=(debit(source, item.amount.amount_minor), credit(IN_TRANSIT, item.amount.amount_minor)),
+        legs=build_payout_legs(Moving(payout, item.party_id, item.amount.amount_minor)),
         currency=item.amount.currency_code,
         transaction_id=item.transaction_id,
         investment_id=item.investment_id or None,

@@ -72,6 +72,10 @@ class Balance(NamedTuple):
     pending_minor: int
     held_minor: int
 
+    @property
+    def available_minor(self) -> int:
+        return self.posted_minor - self.held_minor
+
 
 def freeze(account: EscrowAccount, note: str, person: str, now: datetime) -> EscrowAccount:
     return replace(account, status=Status.FROZEN, freeze_note=note, frozen_at=now, frozen_by=person)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import NamedTuple
 
-from services.escrow.domain.chart import Direction, LedgerAccount
+from services.escrow.domain.chart import Direction, LedgerAccount, line_of
 
 # Below a counter of 2^62 no sum of two leaves 64 bits.
 AMOUNT_MINOR_MAX = 2**62 - 1
@@ -62,6 +63,16 @@ def credit(ledger_account: LedgerAccount, amount_minor: int, layer: Layer = Laye
 def mirror(legs: Iterable[Leg]) -> tuple[Leg, ...]:
     """The legs that undo these: a wrong entry is never edited."""
     return tuple(leg._replace(direction=leg.direction.opposite) for leg in legs)
+
+
+def sum_changes(legs: Iterable[Leg]) -> dict[LedgerAccount, int]:
+    """By how much what is posted on each ledger account grows, on its normal side, by all of the legs together."""
+    changes: Counter[LedgerAccount] = Counter()
+    for leg in legs:
+        if leg.layer is Layer.POSTED:
+            grows = leg.direction is line_of(leg.ledger_account.kind).normal_balance
+            changes[leg.ledger_account] += leg.amount_minor if grows else -leg.amount_minor
+    return {account: change for account, change in changes.items() if change}
 
 
 class PostingKey(NamedTuple):

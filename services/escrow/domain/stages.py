@@ -111,6 +111,11 @@ def build_legs(
     return _money_out(stage, booked, count_takeable)
 
 
+def build_payout_legs(moving: Moving) -> tuple[Leg, ...]:
+    """What is about to be paid leaves the ledger account that owes it, before any provider is asked."""
+    return (debit(moving.target, moving.amount_minor), credit(IN_TRANSIT, moving.amount_minor))
+
+
 def asks_what_is_left(stage: Stage, moving: Moving) -> bool:
     """Whether the legs of the stage follow from balances, too."""
     return stage is (Stage.RETURNED if moving.type.is_debit else Stage.SETTLED)

@@ -183,16 +183,23 @@ async def find_hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -
 
 
 async def list_holds_of_persons(
-    tx: AsyncConnection, escrow_account_id: str, accounts: Iterable[LedgerAccount]
+    tx: AsyncConnection, escrow_account_id: str, accounts: Iterable[LedgerAccount], transaction_id: str | None = None
 ) -> dict[LedgerAccount, list[Hold]]:
-    """Open holds that protect no transaction, so that a person placed them; the last placed first. Raises: NotSealed"""
+    """Open holds that protect no transaction, so that a person placed them; the last placed first.
+
+    Args:
+        transaction_id: Those that protect this one are listed, too.
+
+    Raises:
+        NotSealed
+    """
     found: dict[LedgerAccount, list[Hold]] = defaultdict(list)
     table = holds.c
     query = select_holds_with_account().where(
         is_mine(holds),
         table.escrow_account_id == escrow_account_id,
         table.status == HoldStatus.PLACED,
-        table.transaction_id.is_(None),
+        sa.or_(table.transaction_id.is_(None), table.transaction_id == transaction_id),
         sa.tuple_(table.kind, table.party_id).in_([(each.kind.value, each.party_id) for each in accounts]),
     )
     newest_first = query.order_by(table.created_at.desc(), table.hold_id.desc())

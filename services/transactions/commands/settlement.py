@@ -34,17 +34,8 @@ async def follow_payment(tx: AsyncConnection, row: Transaction, payment: Payment
     Raises:
         PaymentNotOurs: amount, direction or reference differ, or the provider contradicts itself.
     """
-    wrong = find_difference(
-        payment,
-        reference=row.transaction_id,
-        amount=row.amount,
-        is_debit=row.is_debit,
-        presentment=max(row.presentments, 1),
-    )
-    if wrong:
-        raise PaymentNotOurs(f"the provider's payment differs in {wrong}")
-    if is_contradiction(payment.status, row.status):
-        raise PaymentNotOurs(f"the provider says {payment.status} of a transaction that is {row.status}")
+    if objection := find_objection(row, payment):
+        raise PaymentNotOurs(objection)
     # The world's time of the fact; a provider's clock is not believed where it is absurd.
     at = max(row.created_at, min(now, payment.changed_at or now))
     for status in list_moves(payment.status, row.status):
@@ -62,6 +53,22 @@ async def follow_payment(tx: AsyncConnection, row: Transaction, payment: Payment
                     tx, row, status, actor=ACTOR, now=now, note=f"the provider: {payment.status}"
                 )
     return row
+
+
+def find_objection(row: Transaction, payment: Payment) -> str:
+    """Why the provider's payment is not followed; empty if it is."""
+    wrong = find_difference(
+        payment,
+        reference=row.transaction_id,
+        amount=row.amount,
+        is_debit=row.is_debit,
+        presentment=max(row.presentments, 1),
+    )
+    if wrong:
+        return f"the provider's payment differs in {wrong}"
+    if is_contradiction(payment.status, row.status):
+        return f"the provider says {payment.status} of a transaction that is {row.status}"
+    return ""
 
 
 async def _record_submission(tx: AsyncConnection, row: Transaction, payment: Payment, now: datetime) -> Transaction:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Final
 
-from services.chassis.values.explanation import Explanation
+from services.chassis.values.accounts import check_bank_account
+from services.chassis.values.errors import DomainError
+from services.chassis.values.explanation import Explanation, spell_gate
 from services.transactions.domain.bank_accounts import BankAccount, BankAccountStatus
+from services.transactions.domain.payments import Payment, list_moves
 from services.transactions.domain.rails import Period
 from services.transactions.domain.returns import network_code_of
 from services.transactions.domain.schedule import REPRESENT_AFTER
@@ -103,5 +107,57 @@ def explain_owners(count: int) -> Explanation:
 def explain_clearance(missing: Sequence[str] | None) -> Explanation:
     """Whether compliance lets the party's money move now; None: it cannot be asked."""
     if missing is None:
-        return Explanation("Compliance cannot be asked now.", "PARTY_CLEARED")
-    return Explanation("; ".join(missing) or "Compliance clears the party.", "PARTY_CLEARED")
+        return explain_away("Compliance", "PARTY_CLEARED")
+    statement = "; ".join(missing) or "Compliance clears the party."
+    return Explanation(statement, "PARTY_CLEARED", (spell_gate(not missing),))
+
+
+def explain_use(account: BankAccount | None, row: Transaction) -> Explanation:
+    """Whether money may come from the bank account of a transaction, or go to it."""
+    statement = f"Money may {'come from' if row.is_debit else 'go to'} the bank account."
+    return _explain_gate(
+        "BANK_ACCOUNT_USABLE", lambda: check_bank_account(account, row.party_id, is_debit=row.is_debit), statement
+    )
+
+
+def explain_commitment(check: Callable[[], object]) -> Explanation:
+    """
+    Args:
+        check: Raises why the investment takes no contributions.
+    """
+    return _explain_gate("INVESTMENT_PENDING", check, "The investment takes contributions.")
+
+
+def _explain_gate(rule: str, check: Callable[[], object], statement: str) -> Explanation:
+    """
+    Args:
+        statement: What is said where nothing is refused.
+    """
+    try:
+        check()
+    except DomainError as refusal:
+        return Explanation(refusal.message, rule, (spell_gate(False),), "house rule")
+    return Explanation(statement, rule, (spell_gate(True),), "house rule")
+
+
+def explain_away(who: str, rule: str) -> Explanation:
+    """That somebody cannot be asked about a gate."""
+    return Explanation(f"{who} cannot be asked now.", rule)
+
+
+def explain_payment(row: Transaction, payment: Payment | None, objection: str) -> Explanation:
+    """What a provider says of a payment now, and what becomes of the transaction by that.
+
+    Args:
+        objection: Why it is not believed; empty where it is.
+    """
+    if payment is None or objection:
+        statement = f"Nothing moves: {objection or 'the provider has no such payment'}."
+        return Explanation(statement, PROVIDER_SAYS, (spell_gate(False),), "house rule")
+    operands = (spell_gate(True), ("payment", payment.status.value), ("transaction", row.status.value))
+    moves = list_moves(payment.status, row.status)
+    then = f"the transaction would become {moves[-1].value}" if moves else "that is known, and nothing would change"
+    return Explanation(f"The provider says {payment.status.value}: {then}.", PROVIDER_SAYS, operands, "house rule")
+
+
+PROVIDER_SAYS: Final = "PROVIDER_SAYS"

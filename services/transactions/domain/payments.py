@@ -68,6 +68,15 @@ def list_moves(reported: PaymentStatus, status: Status) -> tuple[Status, ...]:
     return _TO_MAKE.get((reported, status), ())
 
 
+_OUTCOMES = {_S.SETTLED: "SETTLED", _S.RETURNED: "RETURNED", _S.FAILED: "ENDED", _S.CANCELLED: "ENDED"}
+
+
+def find_outcome(reported: PaymentStatus, status: Status) -> str | None:
+    """What becomes of the money of a transaction by what the provider says, as escrow calls it; None: nothing new."""
+    moves = list_moves(reported, status)
+    return _OUTCOMES.get(moves[-1]) if moves else None
+
+
 def is_contradiction(reported: PaymentStatus, status: Status) -> bool:
     return (reported, status) in _CONTRADICTIONS
 

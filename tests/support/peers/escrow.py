@@ -5,7 +5,7 @@ test_peers_escrow.py holds it against the real service, in all that other servic
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,10 +29,14 @@ from services.chassis.values.refusals import (
     check_currency,
 )
 from services.escrow.domain import refusals
+from services.escrow.domain.account import Balance, Status
 from services.escrow.domain.beneficiaries import Beneficiaries
 from services.escrow.domain.chart import Direction, LedgerAccountKind, line_of
+from services.escrow.domain.journal import Leg
+from services.escrow.domain.previews import Book
 from services.escrow.domain.types import PAYOUTS_BY_SOURCE
 from services.escrow.messages import read_ledger_account
+from services.escrow.queries.previews import answer_preview, read_movings
 from tests.support.ledger_accounts import ledger_account
 
 _Type, _Leg = journal_pb.JournalEntry, journal_pb.LedgerEntry
@@ -48,6 +52,7 @@ class MemoryEscrow:
         self.submitted: list[str] = []  # the keys of the payouts whose money was taken
         self.balanced = True
         self.committed: dict[str, set[str]] = {}  # escrow account -> who has committed to its offering
+        self._booked: dict[str, list[Leg]] = defaultdict(list)  # by transaction; of what is of none, under nothing
         self._decisions: dict[tuple[str, str], tuple[bytes, journal_pb.JournalEntry | DomainError]] = {}
 
     def open(self, currency: str = "USD", *, escrow_account_id: str = "", sponsor: str = "sponsor-1") -> str:
@@ -182,7 +187,24 @@ class MemoryEscrow:
         owners = beneficiaries.list_owners(read_ledger_account(request.ledger_account, "ledger_account"))
         return postings_pb.ListBeneficiariesResponse(party_ids=sorted(owners))
 
+    async def GetTransactionPreview(
+        self, request: postings_pb.GetTransactionPreviewRequest, _: None
+    ) -> postings_pb.TransactionPreview:
+        account = self._find(request.escrow_account_id)
+        names = [name for id_, name in self.book if id_ == account.escrow_account_id]
+        balances = [self._read_balance(account.escrow_account_id, name) for name in names]
+        status = Status(accounts_pb.EscrowAccount.Status.Name(account.status))
+        booked = self._booked[request.transaction_id] if request.transaction_id else ()
+        book = Book(status, account.currency_code, {each.ledger_account: each for each in balances}, booked)
+        return answer_preview(request, book, read_movings(request, account.currency_code))
+
     # --- how they are answered ---
+
+    def _read_balance(self, escrow_account_id: str, name: str) -> Balance:
+        account = read_ledger_account(ledger_account(name), "")
+        minor = self.book[escrow_account_id, name]
+        on_normal_side = minor if line_of(account.kind).normal_balance is Direction.CREDIT else -minor
+        return Balance(account, on_normal_side, 0, self._sum_held(escrow_account_id, name))
 
     def _book_payout(self, item: postings_pb.BatchBookPayoutsRequest.Item) -> journal_pb.PostingResult:
         kind = LedgerAccountKind(journal_pb.LedgerAccount.Kind.Name(item.source))
@@ -271,6 +293,9 @@ class MemoryEscrow:
         currency = self.accounts[escrow_account_id].currency_code
         for name, minor in legs:
             self.book[escrow_account_id, name] += minor
+            account = read_ledger_account(ledger_account(name), "")
+            leg = Leg(account, Direction.CREDIT if minor > 0 else Direction.DEBIT, abs(minor))
+            self._booked[context.get("transaction_id", "")].append(leg)
         return journal_pb.JournalEntry(
             journal_entry_id=new_id("je"),
             escrow_account_id=escrow_account_id,

@@ -1,0 +1,93 @@
+"""What a second person has to know of the book: each gate that is asked when it is booked, as it stands now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from services.chassis.values.explanation import Explanation, spell_gate
+from services.chassis.values.money import Money
+from services.escrow.domain.account import Balance, Status, check_empty
+from services.escrow.domain.chart import LedgerAccount, line_of
+from services.escrow.domain.refusals import BalancesNotZero
+
+_HOUSE: Final = "house rule"
+# Whoever reads so many knows enough.
+_SHORT_MAX: Final = 100
+
+
+def explain_status(status: Status, *, is_open: bool) -> Explanation:
+    """
+    Args:
+        is_open: Whether what is asked for may be done in an escrow account of that status.
+    """
+    operands = (spell_gate(is_open), ("status", status.value))
+    return Explanation(f"The escrow account is {status.value}.", "ESCROW_ACTIVE", operands, _HOUSE)
+
+
+def explain_available(
+    balances: Mapping[LedgerAccount, Balance], changes: Iterable[tuple[LedgerAccount, int]], currency: str
+) -> list[Explanation]:
+    """Whether each ledger account has what is taken from it: what stands on it and is not held.
+
+    Args:
+        changes: By how much each grows; what shrinks is taken from.
+    """
+    taken = [
+        (balances[account], -change)
+        for account, change in changes
+        if change < 0 and not line_of(account.kind).may_be_overdrawn
+    ]
+    short = [(balance, minor) for balance, minor in taken if balance.available_minor < minor]
+    if not short and len(taken) > 1:
+        statement = f"Each of {len(taken)} ledger accounts has what would be taken from it."
+        return [Explanation(statement, _AVAILABLE, (spell_gate(True),), _HOUSE)]
+    said = [_explain_one(balance, minor, currency) for balance, minor in (short or taken)[:_SHORT_MAX]]
+    if len(short) > _SHORT_MAX:
+        statement = f"{len(short) - _SHORT_MAX} more ledger accounts have too little available."
+        said.append(Explanation(statement, _AVAILABLE, (spell_gate(False),), _HOUSE))
+    return said
+
+
+_AVAILABLE: Final = "AVAILABLE_BALANCE"
+
+
+def _explain_one(balance: Balance, minor: int, currency: str) -> Explanation:
+    available, held = Money(balance.available_minor, currency), Money(balance.held_minor, currency)
+    taken = Money(minor, currency)
+    operands = (spell_gate(taken <= available), ("available", available), ("held", held), ("taken", taken))
+    statement = f"{balance.ledger_account} has {available} available, and {taken} would be taken from it."
+    return Explanation(statement, _AVAILABLE, operands, _HOUSE)
+
+
+def explain_release(balance: Balance, amount: Money) -> Explanation:
+    """What may be taken from a ledger account once a hold on it is released. Nothing is posted by that."""
+    before = Money(balance.available_minor, amount.currency)
+    after = Money(balance.available_minor + amount.amount_minor, amount.currency)
+    operands = (("available", before), ("released", amount), ("available then", after))
+    statement = f"{balance.ledger_account} has {before} available, and {after} once it is released."
+    return Explanation(statement, _AVAILABLE, operands, _HOUSE)
+
+
+def explain_cash(cash_minor: int, paid_minor: int, currency: str) -> Explanation:
+    """Whether cash covers what is paid. It is no gate: what the provider has paid is booked all the same.
+
+    Args:
+        cash_minor: What stands on CASH.
+    """
+    cash, paid = Money(cash_minor, currency), Money(paid_minor, currency)
+    operands = (("cash", cash), ("paid", paid))
+    if paid <= cash:
+        return Explanation(f"There is {cash} of cash, enough to pay {paid}.", "CASH_COVERS", operands)
+    statement = f"There is {cash} of cash, too little to pay {paid}: the rest would stay owed to the rails."
+    return Explanation(statement, "CASH_COVERS", operands)
+
+
+def explain_emptiness(balances: Iterable[Balance], currency: str) -> Explanation:
+    """Whether the escrow account is empty, as one that is closed has to be."""
+    statement, is_open = "Every balance and hold is zero.", True
+    try:
+        check_empty(balances, currency)
+    except BalancesNotZero as refusal:
+        statement, is_open = refusal.message, False
+    return Explanation(statement, "BALANCES_ZERO", (spell_gate(is_open),), _HOUSE)

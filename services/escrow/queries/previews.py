@@ -1,0 +1,79 @@
+"""What transactions would do to the book, for whoever decides about them before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from realco.escrow.v1 import postings_pb2 as postings_pb
+from realco.transactions.v1.transactions_pb2 import Transaction
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.approvals.messages import to_effect
+from services.chassis.calls.wire import from_enum, to_explanation
+from services.chassis.values.errors import InvalidField
+from services.chassis.values.refusals import EscrowAccountNotFound, check_currency
+from services.escrow.domain.chart import LedgerAccount
+from services.escrow.domain.journal import Leg
+from services.escrow.domain.previews import Book, list_touched, preview_transactions
+from services.escrow.domain.stages import Moving, Stage
+from services.escrow.domain.types import require_type
+from services.escrow.posting.checks import keep_ours
+from services.escrow.store import escrow_accounts, journal
+from services.escrow.store.holds import list_holds_of_persons
+
+Outcome = postings_pb.GetTransactionPreviewRequest.Outcome
+
+
+async def get_preview(
+    tx: AsyncConnection, request: postings_pb.GetTransactionPreviewRequest, now: datetime
+) -> postings_pb.TransactionPreview:
+    """Raises: EscrowAccountNotFound, CurrencyMismatch, InvalidField, NotSealed."""
+    account = await escrow_accounts.ESCROW_ACCOUNTS.find(tx, request.escrow_account_id)
+    if account is None:
+        raise EscrowAccountNotFound()
+    wanted = read_movings(request, account.currency)
+    booked = await _list_booked(tx, request)
+    touched = list_touched(wanted[0], booked) if len(wanted) == 1 else None
+    found = await escrow_accounts.list_balances(tx, request.escrow_account_id, touched)
+    unbound = await _read_unbound(tx, request, [each.ledger_account for each in found if each.held_minor])
+    balances = {each.ledger_account: each for each in found}
+    book = Book(account.status, account.currency, balances, booked, unbound)
+    return answer_preview(request, book, wanted)
+
+
+def read_movings(request: postings_pb.GetTransactionPreviewRequest, currency: str) -> list[Moving]:
+    """Raises: CurrencyMismatch, InvalidField."""
+    if request.HasField("transaction_id") and len(request.parts) != 1:
+        raise InvalidField("One transaction has one part.", fields={"parts": "must be one: that of transaction_id"})
+    type_ = require_type(from_enum(Transaction.Type, request.type))
+    for part in request.parts:
+        check_currency(part.amount.currency_code, currency)
+    return [Moving(type_, part.party_id, part.amount.amount_minor) for part in request.parts]
+
+
+def answer_preview(
+    request: postings_pb.GetTransactionPreviewRequest, book: Book, wanted: Sequence[Moving]
+) -> postings_pb.TransactionPreview:
+    preview = preview_transactions(book, Stage[from_enum(Outcome, request.outcome)], wanted)
+    return postings_pb.TransactionPreview(
+        effects=map(to_effect, preview.effects), explanations=map(to_explanation, preview.explanations)
+    )
+
+
+async def _list_booked(tx: AsyncConnection, request: postings_pb.GetTransactionPreviewRequest) -> list[Leg]:
+    """What this service booked of it, as the stages see it. Raises: NotSealed."""
+    if not request.HasField("transaction_id"):
+        return []
+    found = await journal.list_journal_entries_of_transaction(tx, request.escrow_account_id, request.transaction_id)
+    return [leg for entry in await keep_ours(tx, request.escrow_account_id, found) for leg in entry.legs]
+
+
+async def _read_unbound(
+    tx: AsyncConnection, request: postings_pb.GetTransactionPreviewRequest, held: Sequence[LedgerAccount]
+) -> dict[LedgerAccount, int]:
+    """What persons hold, or the transaction itself, does not keep the bank from taking money back."""
+    if not held or request.outcome != postings_pb.GetTransactionPreviewRequest.RETURNED:
+        return {}
+    found = await list_holds_of_persons(tx, request.escrow_account_id, held, request.transaction_id or None)
+    return {account: sum(hold.amount_minor for hold in holds) for account, holds in found.items()}

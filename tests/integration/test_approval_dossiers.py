@@ -1,0 +1,139 @@
+"""A dossier says, before anybody says yes, what that would do to the book and what would refuse it: of every kind.
+
+Those of escrow are in test_escrow_approvals.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from realco.distributions.v1 import distributions_pb2 as dpb
+from realco.distributions.v1 import offerings_pb2 as opb
+from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
+from realco.escrow.v1.journal_pb2 import JournalEntry
+from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
+from realco.transactions.v1 import transactions_pb2 as pb
+
+from services.transactions.domain.payments import PaymentStatus
+from tests.support.approvals import check_dossiers, effects_of, gates_of
+from tests.support.distributions import DistributionsHarness
+from tests.support.peers.transactions import fail_payout
+from tests.support.transactions import ADMIN, CHECKER, ESCROW_ACCOUNT, TransactionsHarness
+
+T = pb.Transaction
+
+
+@pytest.fixture
+async def transactions(service_database) -> TransactionsHarness:
+    return TransactionsHarness(await service_database("transactions"))
+
+
+@pytest.fixture
+async def distributions(service_database) -> DistributionsHarness:
+    return DistributionsHarness(await service_database("distributions"))
+
+
+async def proceeds(transactions: TransactionsHarness) -> Any:
+    """Proceeds that admin-1 asked for, and that wait."""
+    payout = await transactions.payout("sponsor-1", type=T.ESCROW_WITHDRAWAL)
+    await transactions.work()
+    return await transactions.get(payout.transaction_id)
+
+
+async def test_each_kind_of_transactions_says_before_a_yes_what_it_would_do_to_the_book_and_who_would_refuse_it(
+    transactions: TransactionsHarness,
+) -> None:
+    debit = await transactions.ask(ADMIN, "CreateTransaction", await transactions.deposit_request())
+    paid, refund = await proceeds(transactions), await transactions.payout("inv-002", type=T.REFUND)
+    await transactions.work()
+    made = await transactions.deposit("inv-003", "03")
+    replay = await transactions.ask_for_replay(made)
+    assert (list(replay.effects), replay.explanations[0].statement) == (
+        [],
+        "The provider says settled: that is known, and nothing would change.",
+    )
+    transactions.escrow.post(  # as escrow has heard of it
+        ESCROW_ACCOUNT, JournalEntry.DEPOSIT, "cash", "subscription:inv-003", 100_00, transaction_id=made.transaction_id
+    )
+    transactions.bank.report(made.transaction_id, PaymentStatus.RETURNED, "R01")
+    replay = await transactions.waiting(replay.resource_id)
+    found = [await transactions.waiting(each.transaction_id) for each in (debit, paid, refund)]
+    check_dossiers(transactions.approvals, [*found, replay])
+    cash = transactions.escrow.book[ESCROW_ACCOUNT, "cash"] * -1
+    assert [effects_of(each) for each in (*found, replay)] == [
+        {"CASH": (cash, cash + 100_00), "SUBSCRIPTION": (0, 100_00)},
+        {"CASH": (cash, cash - 50_00), "ISSUER_PROCEEDS": (2_000_000_00, 2_000_000_00 - 50_00)},
+        {"CASH": (cash, cash - 50_00), "SUBSCRIPTION": (1_000_000_00, 1_000_000_00 - 50_00)},
+        {"CASH": (cash, cash - 100_00), "SUBSCRIPTION": (100_00, 0)},
+    ]
+
+
+async def test_what_would_refuse_a_payment_is_said_before_the_yes_and_who_is_away_hides_nothing_else(
+    transactions: TransactionsHarness,
+) -> None:
+    debit = await transactions.ask(ADMIN, "CreateTransaction", await transactions.deposit_request())
+    paid = await proceeds(transactions)
+    transactions.escrow.hold(ESCROW_ACCOUNT, "issuer_proceeds", 999_999_99)
+    transactions.escrow.accounts[ESCROW_ACCOUNT].status = EscrowAccount.FROZEN
+    transactions.compliance.uncleared["sponsor-1"] = "KYC is EXPIRED"
+    request = bank_pb.DeleteBankAccountRequest(bank_account_id=paid.bank_account_id)
+    await transactions.ask(CHECKER, "DeleteBankAccount", request)
+    read = await transactions.waiting(paid.transaction_id)
+    shut = ["BANK_ACCOUNT_USABLE", "PARTY_CLEARED", "ESCROW_ACTIVE", "AVAILABLE_BALANCE"]
+    assert gates_of(read, "shut") == shut
+    coming = await transactions.waiting(debit.transaction_id)
+    assert "INVESTMENT_PENDING" in gates_of(coming, "open")
+    assert effects_of(coming)["SUSPENSE"] == (0, 100_00), "where what comes into a frozen account is put"
+    with transactions.wire.cut(transactions.escrow), transactions.wire.cut(transactions.distributions):
+        coming = await transactions.waiting(debit.transaction_id)
+    facts = {fact.rule: fact.statement for fact in coming.explanations}
+    assert facts["ESCROW_ACTIVE"] == "Escrow cannot be asked now."
+    assert facts["INVESTMENT_PENDING"] == "Distributions cannot be asked now."
+    assert facts["BANK_ACCOUNT_FIRST_USE"] == "Nothing was ever paid to it."
+
+
+async def test_each_kind_of_distributions_says_before_a_yes_what_it_would_do_to_the_book_and_who_would_refuse_it(
+    distributions: DistributionsHarness,
+) -> None:
+    offering = await distributions.offering(150_00)
+    for name, minor in (("inv-001", 100_00), ("inv-002", 50_00)):
+        await distributions.invest(offering, name, minor)
+    paid_out = await distributions.closed_offering(("inv-001", 100_00))
+    await distributions.deliver(fail_payout(distributions.transactions.newest("sponsor-1")))
+    resend = opb.ResendProceedsRequest(offering_id=paid_out.offering_id)
+    found = [await distributions.ask(distributions.offerings.ResendProceeds, resend)]
+    distribution = await distributions.executed(paid_out, 10_00)
+    [owed, *_] = (await distributions.allocations(distribution)).values()
+    await distributions.deliver(fail_payout(distributions.transactions.newest(owed.party_id)))
+    to = distributions.transactions.add_bank_account(owed.party_id)
+    again = dpb.ResendAllocationRequest(
+        distribution_id=distribution.distribution_id, allocation_id=owed.allocation_id, bank_account_id=to
+    )
+    found.append(await distributions.ask(distributions.distributions.ResendAllocation, again))
+    late = (await distributions.positions(paid_out))["inv-001"]
+    await distributions.fund(paid_out, late, 5_00)
+    await distributions.work()
+    payout = distributions.transactions.newest("inv-001")
+    await distributions.deliver(distributions.gave_back(payout), fail_payout(payout))
+    distributions.escrow.post(
+        paid_out.escrow_account_id, JournalEntry.REVERSAL, "in_transit", "subscription:inv-001", 5_00
+    )
+    back = opb.ResendRefundRequest(investment_id=late.investment_id)
+    found.append(await distributions.ask(distributions.investments.ResendRefund, back))
+    distributions.deposit(paid_out, 10_00)
+    next_one = await distributions.submit(await distributions.calculate(await distributions.draft(paid_out, 10_00)))
+    found.append(await distributions.find_approval(next_one.distribution_id))
+    close = opb.CloseOfferingRequest(offering_id=offering.offering_id)
+    found.append(await distributions.ask(distributions.offerings.CloseOffering, close))
+    leaving = (await distributions.positions(offering))["inv-002"]
+    cancel = opb.CancelInvestmentRequest(investment_id=leaving.investment_id)
+    found.append(await distributions.ask(distributions.investments.CancelInvestment, cancel))
+    refund = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="The sale fell through.")
+    found.append(await distributions.ask(distributions.offerings.RefundOffering, refund))
+    check_dossiers(distributions.workflow, found)
+    distributions.escrow.accounts[offering.escrow_account_id].status = EscrowAccount.FROZEN
+    distributions.escrow.hold(offering.escrow_account_id, "subscription:inv-002", 1)
+    distributions.compliance.uncleared["inv-001"] = "KYC is EXPIRED"
+    shut = gates_of(await distributions.read_approval(found[-1].approval_id), "shut")
+    assert shut == ["ESCROW_ACTIVE", "AVAILABLE_BALANCE", "PAYEES_CLEARED"]
