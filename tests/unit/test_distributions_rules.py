@@ -145,6 +145,10 @@ def test_a_yes_to_all_is_one_to_what_is_in_each() -> None:
     swapped = [replace(ours, funded_minor=0), replace(theirs, funded_minor=200)]
     assert hash_funded(swapped) != same
     assert hash_funded([ours, replace(theirs, investment_id="inv_c")]) != same
+    unpaid = [
+        replace(INVESTMENT, investment_id=name, funded_minor=minor) for name, minor in (("inv_d", 0), ("inv_e", -5))
+    ]
+    assert hash_funded([ours, theirs, *unpaid]) == same, "who commits and pays nothing ends nothing of others"
 
 
 @pytest.mark.parametrize("status", list(InvestmentStatus))

@@ -122,8 +122,11 @@ def check_may_cancel(offering: Offering, investment: Investment, now: datetime, 
 
 
 def hash_funded(investments: Iterable[Investment]) -> str:
-    """SHA-256 of which they are and what is in each: a yes to all of them is one to exactly these."""
-    lines = sorted(f"{each.investment_id} {max(0, each.funded_minor)}" for each in investments)
+    """SHA-256 of which have money in them, and how much each: a yes to all of them is one to exactly these.
+
+    Whoever commits and pays nothing changes nothing of it: else anybody could end what others wait for.
+    """
+    lines = sorted(f"{each.investment_id} {each.funded_minor}" for each in investments if each.funded_minor > 0)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
