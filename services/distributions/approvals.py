@@ -300,7 +300,7 @@ class _Details:
 
     async def _preview(self, offering: Offering, payout_type: PayoutType, owed: Mapping[str, Money]) -> Preview:
         """What paying the parties would do to the book, and what is asked before each of them is paid."""
-        paid = {party_id: amount for party_id, amount in owed.items() if amount.amount_minor}
+        paid = {party_id: amount for party_id, amount in owed.items() if amount.amount_minor > 0}
         if not paid:
             return Preview((), (explain_nothing_paid(),))
         preview = await self._dependencies.peers.escrow.preview_payouts(offering.escrow_account_id, payout_type, paid)

@@ -15,6 +15,7 @@ from realco.escrow.v1.journal_pb2 import JournalEntry
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
 
+from services.chassis.values.ids import new_id
 from services.transactions.domain.payments import PaymentStatus
 from tests.support.approvals import check_dossiers, effects_of, gates_of
 from tests.support.distributions import DistributionsHarness
@@ -137,3 +138,15 @@ async def test_each_kind_of_distributions_says_before_a_yes_what_it_would_do_to_
     distributions.compliance.uncleared["inv-001"] = "KYC is EXPIRED"
     shut = gates_of(await distributions.read_approval(found[-1].approval_id), "shut")
     assert shut == ["ESCROW_ACTIVE", "AVAILABLE_BALANCE", "PAYEES_CLEARED"]
+
+
+async def test_what_went_out_before_it_came_in_as_told_is_paid_to_nobody(distributions: DistributionsHarness) -> None:
+    offering = await distributions.offering(150_00)
+    await distributions.invest(offering, "inv-001", 100_00)
+    late = await distributions.invest(offering, "inv-002", 50_00, fund=False)
+    account, named = offering.escrow_account_id, {"investment_id": late.investment_id, "transaction_id": new_id("txn")}
+    post = distributions.escrow.post
+    await distributions.deliver(post(account, JournalEntry.RETURN, "subscription:inv-002", "cash", 50_00, **named))
+    refund = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="The sale fell through.")
+    asked = await distributions.ask(distributions.offerings.RefundOffering, refund)
+    assert {each.ledger_account.party_id for each in asked.effects} == {"", "inv-001"}
