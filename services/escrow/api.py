@@ -81,7 +81,7 @@ class EscrowAccountsServicer(accounts_grpc.EscrowAccountsServiceServicer):
     async def GetEscrowAccountBalance(
         self, request: accounts_pb.GetEscrowAccountBalanceRequest, context: ServicerContext
     ) -> accounts_pb.EscrowAccountBalance:
-        return await self._dependencies.read(request, balances.get_escrow_account_balance)
+        return await self._dependencies.fetch(request, balances.get_escrow_account_balance)
 
 
 class JournalServicer(journal_grpc.JournalServiceServicer):
@@ -92,22 +92,22 @@ class JournalServicer(journal_grpc.JournalServiceServicer):
     async def ListLedgerAccounts(
         self, request: journal_pb.ListLedgerAccountsRequest, context: ServicerContext
     ) -> journal_pb.ListLedgerAccountsResponse:
-        return await self._dependencies.read(request, balances.list_ledger_accounts)
+        return await self._dependencies.fetch(request, balances.list_ledger_accounts)
 
     async def ListLedgerEntries(
         self, request: journal_pb.ListLedgerEntriesRequest, context: ServicerContext
     ) -> journal_pb.ListLedgerEntriesResponse:
-        return await self._dependencies.read(request, journal.list_ledger_entries)
+        return await self._dependencies.fetch(request, journal.list_ledger_entries)
 
     async def ListJournalEntries(
         self, request: journal_pb.ListJournalEntriesRequest, context: ServicerContext
     ) -> journal_pb.ListJournalEntriesResponse:
-        return await self._dependencies.read(request, journal.list_journal_entries)
+        return await self._dependencies.fetch(request, journal.list_journal_entries)
 
     async def GetJournalEntry(
         self, request: journal_pb.GetJournalEntryRequest, context: ServicerContext
     ) -> journal_pb.JournalEntry:
-        return await self._dependencies.read(request, journal.get_journal_entry)
+        return await self._dependencies.fetch(request, journal.get_journal_entry)
 
     async def GetTrialBalance(
         self, request: journal_pb.GetTrialBalanceRequest, context: ServicerContext

@@ -41,12 +41,12 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
         return await evaluation.evaluate_and_keep_answer(self._dependencies, request, answer)
 
     async def GetTransaction(self, request: pb.GetTransactionRequest, context: ServicerContext) -> pb.Transaction:
-        return await self._dependencies.read(request, queries.get_transaction)
+        return await self._dependencies.fetch(request, queries.get_transaction)
 
     async def ListTransactions(
         self, request: pb.ListTransactionsRequest, context: ServicerContext
     ) -> pb.ListTransactionsResponse:
-        return await self._dependencies.read(request, queries.list_transactions)
+        return await self._dependencies.fetch(request, queries.list_transactions)
 
     async def ListTransactionStatusChanges(
         self, request: pb.ListTransactionStatusChangesRequest, context: ServicerContext
@@ -131,7 +131,7 @@ class BankAccountsServicer(bank_grpc.BankAccountsServiceServicer):
     async def GetBankAccount(
         self, request: bank_pb.GetBankAccountRequest, context: ServicerContext
     ) -> bank_pb.BankAccount:
-        return await self._dependencies.read(request, queries.get_bank_account)
+        return await self._dependencies.fetch(request, queries.get_bank_account)
 
     async def ListBankAccounts(
         self, request: bank_pb.ListBankAccountsRequest, context: ServicerContext

@@ -10,9 +10,12 @@ from realco.transactions.v1 import bank_accounts_pb2, payouts_pb2, transactions_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.listings import Listing, read_time_bounds, time_bounds
 from services.chassis.data.paging import one_of, read_list, read_page
 from services.chassis.data.reach import is_mine, within_reach
+from services.chassis.data.reads import Read, Reader, Source, fetch_row
 from services.chassis.data.seals import check_row
+from services.chassis.data.versions import with_version
 from services.chassis.values.refusals import BankAccountNotFound
 from services.transactions import messages
 from services.transactions.actions import (
@@ -31,52 +34,83 @@ _b, _t, _w = bank_accounts.c, transactions.c, webhooks.c
 
 
 async def get_transaction(
-    tx: AsyncConnection, request: transactions_pb2.GetTransactionRequest, now: datetime
+    reader: Reader, request: transactions_pb2.GetTransactionRequest, now: datetime
 ) -> transactions_pb2.Transaction:
-    row = store.build_transaction(await _require_row(tx, request.transaction_id))
-    return answer_transaction(row, now, await find_approval(tx, row, now))
+    row = await _require_row(reader, request.transaction_id)
+    transaction = store.build_transaction(row)
+    answer = answer_transaction(transaction, now, await find_approval(reader, transaction, now))
+    answer.aggregate_version = row.aggregate_version
+    return answer
 
 
-async def _require_row(tx: AsyncConnection, transaction_id: str) -> sa.Row[Any]:
+async def _require_row(source: Source, transaction_id: str) -> Any:
     """
     Raises:
         TransactionNotFound: unknown, of another organization, or of a party the caller does not act for.
         NotSealed
     """
-    principal = current_principal()
-    row = (await tx.execute(_BY_ID, {"org_id": principal.org_id, "transaction_id": transaction_id})).one_or_none()
-    if row is None or not principal.may_reach(row.party_id):
+    row = await fetch_row(source, _BY_ID, transaction_id=transaction_id)
+    if row is None or not current_principal().may_reach(row.party_id):
         raise TransactionNotFound()
-    return check_row(tx, transactions, row)
+    return check_row(source, transactions, row)
 
 
-_BY_ID = store.select_transactions().where(
-    _t.org_id == sa.bindparam("org_id"), _t.transaction_id == sa.bindparam("transaction_id")
+_MINE = with_version(store.select_transactions(), _t.transaction_id).where(is_mine(transactions))
+_BY_ID = Read(_MINE.where(_t.transaction_id == sa.bindparam("transaction_id")))
+_TRANSACTIONS = Listing(
+    _MINE,
+    (_t.created_at, _t.transaction_id),
+    {
+        "ids": _t.transaction_id,
+        **{
+            column.name: column
+            for column in (
+                _t.status,
+                _t.type,
+                _t.payment_method,
+                _t.party_id,
+                _t.escrow_account_id,
+                _t.investment_id,
+                _t.distribution_id,
+                _t.external_id,
+            )
+        },
+    },
+    party=_t.party_id,
+    bounds=time_bounds(_t.created_at),
 )
 
 
 async def list_transactions(
-    tx: AsyncConnection, request: transactions_pb2.ListTransactionsRequest, now: datetime
+    reader: Reader, request: transactions_pb2.ListTransactionsRequest, _: datetime
 ) -> transactions_pb2.ListTransactionsResponse:
-    statement = store.select_transactions().where(
-        is_mine(transactions),
-        within_reach(_t.party_id),
-        *one_of(_t.transaction_id, request.ids),
-        *one_of(_t.status, [_T.Status.Name(each) for each in request.status]),
-        *one_of(_t.type, [_T.Type.Name(each) for each in request.type]),
-        *one_of(_t.payment_method, [_T.PaymentMethod.Name(each) for each in request.payment_method]),
-        *one_of(_t.party_id, request.party_id),
-        *one_of(_t.escrow_account_id, request.escrow_account_id),
-        *one_of(_t.investment_id, request.investment_id),
-        *one_of(_t.distribution_id, request.distribution_id),
-        *one_of(_t.external_id, request.external_id),
+    page = await _TRANSACTIONS.fetch_page(
+        reader,
+        request,
+        {
+            "ids": request.ids,
+            "status": map(_T.Status.Name, request.status),
+            "type": map(_T.Type.Name, request.type),
+            "payment_method": map(_T.PaymentMethod.Name, request.payment_method),
+            "party_id": request.party_id,
+            "escrow_account_id": request.escrow_account_id,
+            "investment_id": request.investment_id,
+            "distribution_id": request.distribution_id,
+            "external_id": request.external_id,
+        },
+        **read_time_bounds(request),
     )
-    page = await read_list(tx, request, statement, _t.created_at, _t.transaction_id)
     return transactions_pb2.ListTransactionsResponse(
-        transactions=[messages.to_transaction(store.build_transaction(row)) for row in page.rows],
+        transactions=map(_to_listed, page.rows),
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )
+
+
+def _to_listed(row: Any) -> transactions_pb2.Transaction:
+    listed = messages.to_transaction(store.build_transaction(row))
+    listed.aggregate_version = row.aggregate_version
+    return listed
 
 
 async def list_transaction_status_changes(
@@ -97,14 +131,22 @@ async def list_transaction_status_changes(
 
 
 async def get_bank_account(
-    tx: AsyncConnection, request: bank_accounts_pb2.GetBankAccountRequest, now: datetime
+    reader: Reader, request: bank_accounts_pb2.GetBankAccountRequest, now: datetime
 ) -> bank_accounts_pb2.BankAccount:
     """Raises BankAccountNotFound: unknown, of another organization, or of a party the caller does not act for."""
-    principal = current_principal()
-    account = await BANK_ACCOUNTS.find(tx, request.bank_account_id)
-    if account is None or not principal.may_reach(account.party_id):
+    row = await fetch_row(reader, _BANK_ACCOUNT, bank_account_id=request.bank_account_id)
+    if row is None or not current_principal().may_reach(row.party_id):
         raise BankAccountNotFound()
-    return answer_bank_account(account)
+    answer = answer_bank_account(BANK_ACCOUNTS.read_sealed(reader, row))
+    answer.aggregate_version = row.aggregate_version
+    return answer
+
+
+_BANK_ACCOUNT = Read(
+    with_version(BANK_ACCOUNTS.select(), _b.bank_account_id).where(
+        _b.bank_account_id == sa.bindparam("bank_account_id")
+    )
+)
 
 
 async def list_bank_accounts(

@@ -12,8 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.due import Due
 from services.chassis.data.leases import build_taking, postpone, take_sealed
+from services.chassis.data.reach import is_mine
+from services.chassis.data.reads import Read, Reader, Source, fetch_row, fetch_rows
 from services.chassis.data.seals import check_row, keep_sealed, seal_rows
 from services.chassis.data.tables import approvals
+from services.chassis.data.versions import with_version
 from services.chassis.values.approval import Approval, Approver, Comment, Status
 from services.chassis.values.failure import read_failure, write_failure
 from services.chassis.values.money import Money
@@ -67,18 +70,32 @@ async def find_approval(tx: AsyncConnection, org_id: str, approval_id: str, *, l
     return None if row is None else _read(tx, row)
 
 
+async def fetch_approval(reader: Reader, approval_id: str) -> tuple[Approval, int] | None:
+    """One of the caller's organization, and its aggregate's version. Raises: NotSealed."""
+    row = await fetch_row(reader, _BY_ID, approval_id=approval_id)
+    return None if row is None else (_read(reader, row), row.aggregate_version)
+
+
+_BY_ID = Read(
+    with_version(sa.select(approvals), _c.approval_id).where(
+        is_mine(approvals), _c.approval_id == sa.bindparam("approval_id")
+    )
+)
+
+
 async def lock_pending(tx: AsyncConnection, org_id: str, kind: str, resource_id: str, now: datetime) -> list[Approval]:
     """The approvals of this kind that wait about a resource: one at most, where the resource itself waits.
 
     Raises: NotSealed: somebody wrote one about it past this service; it may be the one that waits.
     """
-    query = _selecting_open(org_id, kind, resource_id, now).with_for_update()
+    query = _selecting_open(_c.org_id == org_id, kind, resource_id, now - _LATE).with_for_update()
     return _keep_pending(tx, await tx.execute(query))
 
 
 async def lock_readable(tx: AsyncConnection, org_id: str, kind: str, resource_id: str, now: datetime) -> list[Approval]:
     """As `lock_pending`, without what somebody wrote past this service."""
-    rows = await tx.execute(_selecting_open(org_id, kind, resource_id, now).with_for_update())
+    query = _selecting_open(_c.org_id == org_id, kind, resource_id, now - _LATE).with_for_update()
+    rows = await tx.execute(query)
     return [each for each in keep_readable(tx, rows) if each.status is Status.PENDING]
 
 
@@ -90,37 +107,51 @@ async def lock_same(tx: AsyncConnection, approval: Approval, now: datetime) -> l
     return [each for each in same if each.approval_id != approval.approval_id]
 
 
-async def find_pending_about(
-    tx: AsyncConnection, org_id: str, kind: str, resource_id: str, now: datetime
-) -> Approval | None:
-    """The approval of this kind that waits about a resource which itself waits. Raises: NotSealed."""
-    return next(iter(_keep_pending(tx, await tx.execute(_selecting_open(org_id, kind, resource_id, now)))), None)
+async def find_pending_about(source: Source, kind: str, resource_id: str, now: datetime) -> Approval | None:
+    """The approval of this kind, of the caller's organization, that waits about a resource which itself waits.
+
+    Raises: NotSealed.
+    """
+    rows = await fetch_rows(source, _OPEN, kind=kind, resource_id=resource_id, late_since=now - _LATE)
+    return next(iter(_keep_pending(source, rows)), None)
 
 
-def _selecting_about(org_id: str, kind: str, resource_id: str) -> sa.Select[Any]:
-    query = sa.select(approvals).where(_c.org_id == org_id, _c.kind == kind, _c.resource_id == resource_id)
+def _selecting_about(whose: sa.ColumnElement[bool], kind: Any, resource_id: Any) -> sa.Select[Any]:
+    query = sa.select(approvals).where(whose, _c.kind == kind, _c.resource_id == resource_id)
     return query.order_by(_c.approval_id)
 
 
-def _selecting_open(org_id: str, kind: str, resource_id: str, now: datetime) -> sa.Select[Any]:
+def _selecting_open(whose: sa.ColumnElement[bool], kind: Any, resource_id: Any, late_since: Any) -> sa.Select[Any]:
     """The statement that finds those about a resource of which one may wait.
 
     Until when it can be decided never changes in the life of a row, and no login may change it (data/rights.py). The
     status can be altered, so it is not asked here: the approval that waits is always found, and a row that is too old
     to be decided stops nobody, whatever became of it.
     """
-    may_wait = sa.or_(_c.expires_at.is_(None), _c.expires_at > now - _LATE)
-    return _selecting_about(org_id, kind, resource_id).where(may_wait)
+    may_wait = sa.or_(_c.expires_at.is_(None), _c.expires_at > late_since)
+    return _selecting_about(whose, kind, resource_id).where(may_wait)
 
 
-def _keep_pending(tx: AsyncConnection, rows: Iterable[Any]) -> list[Approval]:
+_OPEN = Read(
+    _selecting_open(
+        is_mine(approvals),
+        sa.bindparam("kind"),
+        sa.bindparam("resource_id"),
+        sa.bindparam("late_since", type_=_c.expires_at.type),
+    )
+)
+
+
+def _keep_pending(source: Source, rows: Iterable[Any]) -> list[Approval]:
     """Those that wait, of rows that say what this service wrote."""
-    return [each for each in [_read(tx, row) for row in rows] if each.status is Status.PENDING]
+    return [each for each in [_read(source, row) for row in rows] if each.status is Status.PENDING]
 
 
 async def find_last_about(tx: AsyncConnection, org_id: str, kind: str, resource_id: str) -> Approval | None:
     """The approval of this kind that was asked for last about a resource, whatever became of it. Raises: NotSealed."""
-    query = _selecting_about(org_id, kind, resource_id).order_by(None).order_by(_c.approval_id.desc()).limit(1)
+    query = (
+        _selecting_about(_c.org_id == org_id, kind, resource_id).order_by(None).order_by(_c.approval_id.desc()).limit(1)
+    )
     row = (await tx.execute(query)).one_or_none()
     return None if row is None else _read(tx, row)
 
@@ -149,7 +180,9 @@ async def list_asked(
     """
     taken_back = (_c.status == Status.CANCELLED, _c.decided_by == created_by, _c.updated_at > cancelled_since)
     undecided = (_c.created_by == created_by, sa.or_(_c.status == Status.PENDING, sa.and_(*taken_back)))
-    return keep_readable(tx, await tx.execute(_selecting_about(org_id, kind, resource_id).where(*undecided)))
+    return keep_readable(
+        tx, await tx.execute(_selecting_about(_c.org_id == org_id, kind, resource_id).where(*undecided))
+    )
 
 
 async def find_decided_hash(tx: AsyncConnection, org_id: str, kind: str, resource_id: str) -> str | None:
@@ -157,7 +190,7 @@ async def find_decided_hash(tx: AsyncConnection, org_id: str, kind: str, resourc
 
     Raises: NotSealed.
     """
-    about = [_read(tx, row) for row in await tx.execute(_selecting_about(org_id, kind, resource_id))]
+    about = [_read(tx, row) for row in await tx.execute(_selecting_about(_c.org_id == org_id, kind, resource_id))]
     decided = [each for each in about if each.status in (Status.APPROVED, Status.EXECUTED)]
     return max(decided, key=lambda each: (each.decided_at, each.approval_id)).content_hash if decided else None
 
@@ -167,7 +200,7 @@ async def list_undone(tx: AsyncConnection, org_id: str, kind: str, resource_id: 
 
     Raises: NotSealed.
     """
-    about = [_read(tx, row) for row in await tx.execute(_selecting_about(org_id, kind, resource_id))]
+    about = [_read(tx, row) for row in await tx.execute(_selecting_about(_c.org_id == org_id, kind, resource_id))]
     return [each for each in about if each.status is Status.APPROVED]
 
 
@@ -198,8 +231,8 @@ async def postpone_approved(tx: AsyncConnection, taken: Approval) -> None:
     await postpone(tx, approvals, {name: getattr(taken, name) for name in ("org_id", "approval_id", "epoch", "tries")})
 
 
-def _read(tx: AsyncConnection, row: Any) -> Approval:
-    return _to_approval(check_row(tx, approvals, row))
+def _read(source: Source, row: Any) -> Approval:
+    return _to_approval(check_row(source, approvals, row))
 
 
 def _to_approval(row: Any) -> Approval:

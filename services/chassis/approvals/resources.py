@@ -22,6 +22,7 @@ from services.chassis.approvals.messages import to_content
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
 from services.chassis.data.operations import Operations
+from services.chassis.data.reads import Source
 from services.chassis.values.approval import (
     Approval,
     ApprovalDetails,
@@ -141,9 +142,9 @@ class ResourceApprovals:
             read = await self.find(tx, resource_id, operations.clock.now())
         return await ask_facts(parties, read, beneficiary_party_ids=beneficiary_party_ids)
 
-    async def find(self, tx: AsyncConnection, resource_id: str, now: datetime) -> Approval | None:
+    async def find(self, source: Source, resource_id: str, now: datetime) -> Approval | None:
         """What waits about the resource, for its own rules to say who may decide."""
-        return await records.find_pending_about(tx, current_principal().org_id, self.kind, resource_id, now)
+        return await records.find_pending_about(source, self.kind, resource_id, now)
 
     async def reopen(
         self,

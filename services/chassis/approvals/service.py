@@ -25,7 +25,6 @@ from services.chassis.data.once import replace_answer
 from services.chassis.data.operations import Operations
 from services.chassis.data.paging import read_list
 from services.chassis.data.tables import approvals as table
-from services.chassis.data.versions import add_versions
 from services.chassis.values.approval import Approval, ApprovalFacts, ApprovalNotFound, Status
 from services.chassis.values.errors import InvalidField
 
@@ -47,14 +46,12 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
 
     async def GetApproval(self, request: pb.GetApprovalRequest, context: ServicerContext) -> approval_pb2.Approval:
         now = self._operations.clock.now()
-        async with self._operations.database.begin_snapshot() as tx:
-            approval = await records.find_approval(tx, current_principal().org_id, request.approval_id)
-            if approval is None:
-                raise ApprovalNotFound()
-            answer = messages.to_approval(approval)
-            await add_versions(tx, answer)
+        found = await records.fetch_approval(self._operations.database.reader, request.approval_id)
+        if found is None:
+            raise ApprovalNotFound()
+        approval, version = found
         shown = await self._show(approval, now)
-        shown.aggregate_version = answer.aggregate_version
+        shown.aggregate_version = version
         return shown
 
     async def ListApprovals(

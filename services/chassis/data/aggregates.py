@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from types import SimpleNamespace
 from typing import Any, Generic, TypeVar, cast
 
@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.reach import is_mine
+from services.chassis.data.reads import Read, Source, fetch_row
 from services.chassis.data.rows import Row, build_values_table, insert_many
 from services.chassis.data.seals import check_row, check_rows, is_covered, keep_readable, seal_of
 from services.chassis.values.invariant import invariant, require_present
@@ -78,10 +79,14 @@ class Aggregate(Generic[V]):
         mine = (parts.c[name] == self.table.c[name] for name in ("org_id", self.key))
         return sa.select(rows).where(*mine).scalar_subquery().label(_PARTS)
 
-    async def find(self, tx: AsyncConnection, value_id: str) -> V | None:
+    async def find(self, source: Source, value_id: str) -> V | None:
         """Without its lock. Raises: NotSealed."""
-        row = (await tx.execute(self.select().where(self.table.c[self.key] == value_id))).one_or_none()
-        return None if row is None else self.read_sealed(tx, row)
+        row = await fetch_row(source, self._finding, value_id=value_id)
+        return None if row is None else self.read_sealed(source, row)
+
+    @cached_property
+    def _finding(self) -> Read:
+        return Read(self._selecting.where(self.table.c[self.key] == sa.bindparam("value_id")))
 
     async def list_sealed(self, tx: AsyncConnection, query: sa.Select[Any]) -> list[V]:
         """What a query like `select` finds, without the rows that do not say what this service wrote."""
@@ -106,11 +111,11 @@ class Aggregate(Generic[V]):
         found = await tx.execute(self._locking.where(*conditions))
         return [self.read_sealed(tx, row) for row in found]
 
-    def read_sealed(self, tx: AsyncConnection, row: Row) -> V:
+    def read_sealed(self, source: Source, row: Row) -> V:
         """A row as a value to act upon. Raises: NotSealed."""
-        check_row(tx, self.table, row)
+        check_row(source, self.table, row)
         if self.parts is not None:
-            check_rows(tx, self.parts, map(_read_part, getattr(row, _PARTS) or ()))
+            check_rows(source, self.parts, map(_read_part, getattr(row, _PARTS) or ()))
         return self.read(row)
 
     async def insert(self, tx: AsyncConnection, value: V) -> bool:
@@ -211,8 +216,12 @@ def _read_part(part: dict[str, Any]) -> SimpleNamespace:
 
 def read_fields(kind: type[V], row: Row, **read: Any) -> V:
     """A row as a value: each field is what its column has, unless it is given."""
-    names = (field.name for field in fields(cast("Any", kind)))
-    return kind(**{name: getattr(row, name) for name in names if name not in read}, **read)
+    return kind(**{name: getattr(row, name) for name in _list_fields(cast("Any", kind)) if name not in read}, **read)
+
+
+@cache
+def _list_fields(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 def list_columns(table: sa.Table, value: Any, **written: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """One service's PostgreSQL: transactions that know their organization, connections that are never trusted after a cut.
 
 - Every transaction begins by naming its organization, for that transaction only; row level security does the rest.
+  What is only read, and all the time, is read without one: `reader` (reads.py).
 - Two roles, each with its own pool: a request's sees one organization whatever it sets; the worker's sees all of them,
   and works for jobs, the relay and webhooks (ADR 17).
 - The connection of a query that was cancelled, or never answered, is closed and not used again (rule c20).
@@ -24,6 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.deadline import remaining_seconds
 from services.chassis.data.approval_policy import bind_policy, read_policy
+from services.chassis.data.reads import Reader
 from services.chassis.data.roles import LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS
 from services.chassis.data.seals import Seals, bind_seals, read_data_keys
 from services.chassis.data.urls import connect, dsn_of, engine_of
@@ -37,6 +39,9 @@ T = TypeVar("T")
 COMMAND_SECONDS = STATEMENT_TIMEOUT_MS / 1000 + 2
 _RAW_CONNECTIONS_MAX = 4
 _WORKER_CONNECTIONS_MAX = 6
+# One process asks no more at a time: what a read takes of it is longer than what PostgreSQL takes.
+_READ_CONNECTIONS_MAX = 6
+_READS_PREPARED_MAX = 128
 _CONNECT_SECONDS = 5
 _ENQUEUED = "realco_enqueued"
 # What the worker's transactions name: its policies do not ask for it, and no organization is called so.
@@ -117,6 +122,8 @@ class Database:
         self._worker = self._pool_of(worker_url, min(connections_max, _WORKER_CONNECTIONS_MAX))
         self._raw_pool: asyncpg.Pool | None = None
         self._raw_pool_lock = asyncio.Lock()
+        self.reader = Reader(self._connect, min(connections_max, _READ_CONNECTIONS_MAX))
+        bind_seals(self.reader, seals)
 
     @classmethod
     def open(cls, settings: Settings, name: str) -> Self:
@@ -144,6 +151,15 @@ class Database:
             max_overflow=0,
             pool_timeout=3,
             isolation_level="AUTOCOMMIT",  # SQLAlchemy begins and commits nothing: `_begin` does
+        )
+
+    async def _connect(self) -> asyncpg.Connection:
+        return await connect(
+            self._dsn,
+            server_settings=self._session,
+            timeout=_CONNECT_SECONDS,
+            command_timeout=self._command_seconds,
+            statement_cache_size=_READS_PREPARED_MAX,
         )
 
     @asynccontextmanager
@@ -279,6 +295,7 @@ class Database:
 
     async def dispose(self) -> None:
         """Closes every connection."""
+        self.reader.close()
         if self._raw_pool is not None:
             self._raw_pool.terminate()
             self._raw_pool = None

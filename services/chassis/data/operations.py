@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.database import Database
 from services.chassis.data.once import answered_before, is_decision, once
+from services.chassis.data.reads import Reader
 from services.chassis.data.versions import add_versions
 from services.chassis.values.clock import Clock
 from services.chassis.values.errors import DomainError
@@ -43,6 +44,11 @@ class Operations:
             answer = await query(tx, request, self.clock.now())
             await add_versions(tx, answer)
             return answer
+
+    async def fetch(self, request: Request, query: Callable[[Reader, Request, datetime], Awaitable[Answer]]) -> Answer:
+        """`query(reader, request, now)`, each of whose statements is a `Read` as of its own instant: one round trip a
+        statement, for what is asked all the time. What tells a version reads it in the same statement."""
+        return await query(self.database.reader, request, self.clock.now())
 
     async def write(
         self,

@@ -181,11 +181,16 @@ def is_descending(request: Message) -> bool:
 
 def keyset(columns: Sequence[sa.ColumnElement[Any]], after: Key, *, descending: bool = True) -> sa.ColumnElement[bool]:
     """`(created_at, id) < (…)`: one comparison of rows, which one index answers."""
-    if len(columns) != len(after) or any(not _fits(c, value) for c, value in zip(columns, after, strict=True)):
-        raise PageTokenInvalid("is not one of this list")
+    check_key(columns, after)
     left = sa.tuple_(*columns)
     right = sa.tuple_(*(sa.literal(value, column.type) for column, value in zip(columns, after, strict=True)))
     return left < right if descending else left > right
+
+
+def check_key(columns: Sequence[sa.ColumnElement[Any]], after: Key) -> None:
+    """Raises: PageTokenInvalid: the values are not of these columns."""
+    if len(columns) != len(after) or any(not _fits(c, value) for c, value in zip(columns, after, strict=True)):
+        raise PageTokenInvalid("is not one of this list")
 
 
 def _fits(column: sa.ColumnElement[Any], value: object) -> bool:

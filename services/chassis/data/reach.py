@@ -16,7 +16,17 @@ def is_mine(table: sa.FromClause) -> sa.ColumnElement[bool]:
     Row level security says the same; said here too, the keys serve, which the organization leads. Whose they are is
     asked when the statement runs, so what it says of a table is built once and kept: an alias is made once, too.
     """
-    return table.c.org_id == sa.bindparam(None, callable_=_name_organization, unique=True)
+    return table.c.org_id == caller()
+
+
+def caller() -> sa.BindParameter[str]:
+    """The caller's organization, asked when the statement runs."""
+    return sa.bindparam(None, callable_=_name_organization, unique=True, type_=sa.Text)
+
+
+def names_caller(element: object) -> bool:
+    """Whether this part of a statement stands for the caller's organization."""
+    return isinstance(element, sa.BindParameter) and element.callable is _name_organization
 
 
 def _name_organization() -> str:

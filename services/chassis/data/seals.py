@@ -33,6 +33,7 @@ from typing import Any, NoReturn, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.reads import Source
 from services.chassis.process.settings import ConfigurationError, read_private_file
 from services.chassis.process.telemetry import ROWS_NOT_SEALED, log
 
@@ -183,12 +184,12 @@ def _spell(value: object) -> Any:
     raise TypeError(f"no seal covers a {type(value).__name__}")
 
 
-def bind_seals(connection: AsyncConnection, seals: Seals) -> None:
-    """The connection's transactions seal with these."""
+def bind_seals(connection: Source, seals: Seals) -> None:
+    """What the connection, or the reader, is used for is sealed with these."""
     connection.info[_ON_CONNECTION] = seals
 
 
-def seals_of(tx: AsyncConnection) -> Seals:
+def seals_of(tx: Source) -> Seals:
     """What the service whose transaction this is seals its rows with."""
     seals: Seals = tx.info[_ON_CONNECTION]
     return seals
@@ -245,7 +246,7 @@ def seal_of(tx: AsyncConnection, table: sa.Table, values: Mapping[str, Any]) -> 
     return _make(seals_of(tx), table, values.__getitem__)
 
 
-def check_row(tx: AsyncConnection, table: sa.Table, row: R) -> R:
+def check_row(tx: Source, table: sa.Table, row: R) -> R:
     """The row, if it says what this service wrote. Raises: NotSealed."""
     return check_read_row(seals_of(tx), table, row)
 
@@ -273,7 +274,7 @@ def refuse_row(seals: Seals, table: sa.Table, key: tuple[Any, ...]) -> NoReturn:
     seals.refuse(table.name, row)
 
 
-def is_row_sealed(tx: AsyncConnection, table: sa.Table, row: Any) -> bool:
+def is_row_sealed(tx: Source, table: sa.Table, row: Any) -> bool:
     """Whether the row says what this service wrote, without a word in the log."""
     return _is_sealed(seals_of(tx), table, row)
 
@@ -290,12 +291,12 @@ def key_of(table: sa.Table, row: Any) -> tuple[Any, ...]:
     return tuple(getattr(row, column.name) for column in table.primary_key.columns)
 
 
-def check_rows(tx: AsyncConnection, table: sa.Table, rows: Iterable[R]) -> list[R]:
+def check_rows(tx: Source, table: sa.Table, rows: Iterable[R]) -> list[R]:
     """All of the rows. Raises NotSealed where one says what this service did not write."""
     return [check_row(tx, table, row) for row in rows]
 
 
-def keep_sealed(tx: AsyncConnection, table: sa.Table, rows: Iterable[R]) -> list[R]:
+def keep_sealed(tx: Source, table: sa.Table, rows: Iterable[R]) -> list[R]:
     """Those of the rows that say what this service wrote. The others are in the log, and wait for an operator."""
     return keep_readable(rows, partial(check_row, tx, table))
 

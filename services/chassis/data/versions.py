@@ -28,6 +28,16 @@ _FIND = sa.select(_c.aggregate_id, _c.version).where(
 )
 
 
+def with_version(query: sa.Select[Any], aggregate_id: sa.Column[str]) -> sa.Select[Any]:
+    """The query, and in each of its rows the version of this aggregate as `aggregate_version`: as of the same instant.
+
+    Whoever answers with such a row needs no `add_versions`.
+    """
+    mine = (_c.org_id == aggregate_id.table.c.org_id, _c.aggregate_id == aggregate_id)
+    version = sa.select(_c.version).where(*mine).correlate(aggregate_id.table).scalar_subquery()
+    return query.add_columns(sa.func.coalesce(version, 0).label(VERSION))
+
+
 async def add_versions(tx: AsyncConnection, answer: Message) -> None:
     """Fills in `aggregate_version` of each resource in the answer."""
     resources = list(_find_resources(answer))

@@ -11,25 +11,28 @@ from realco.escrow.v1 import journal_pb2 as journal_pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.wire import from_timestamp, to_money, to_timestamp
+from services.chassis.data.listings import Listing
 from services.chassis.data.paging import Page
+from services.chassis.data.reach import caller, is_mine
+from services.chassis.data.reads import Read, Reader, fetch_rows
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.money import Money
 from services.escrow import messages
 from services.escrow.domain.chart import Direction, LedgerAccountKind, line_of
 from services.escrow.queries.escrow_accounts import require_escrow_account
-from services.escrow.queries.filters import match_account
+from services.escrow.queries.filters import read_kinds
 from services.escrow.store import escrow_accounts
-from services.escrow.tables import ledger_accounts
+from services.escrow.tables import holds, ledger_accounts
 
 _TIME = sa.TIMESTAMP(timezone=True)
 
 
 async def get_escrow_account_balance(
-    tx: AsyncConnection, request: accounts_pb.GetEscrowAccountBalanceRequest, now: datetime
+    reader: Reader, request: accounts_pb.GetEscrowAccountBalanceRequest, now: datetime
 ) -> accounts_pb.EscrowAccountBalance:
-    account = await require_escrow_account(tx, request.escrow_account_id)
+    account = await require_escrow_account(reader, request.escrow_account_id)
     as_of = _as_of(request, now)
-    rows = (await tx.execute(_KINDS_NOW if as_of is None else _KINDS_AT, _key(account, as_of))).all()
+    rows = await fetch_rows(reader, _KINDS_NOW if as_of is None else _KINDS_AT, **_key(account, as_of))
     by_kind = {LedgerAccountKind(row.kind): row for row in rows}
 
     def amount(amount_minor: int) -> Any:
@@ -50,7 +53,7 @@ async def get_escrow_account_balance(
     )
 
 
-def _kept_back(kind: LedgerAccountKind, row: sa.Row[Any]) -> int:
+def _kept_back(kind: LedgerAccountKind, row: Any) -> int:
     """What of the cash is not available for this kind's sake: what is held, or all that stands on it."""
     line = line_of(kind)
     whole = line.normal_balance is Direction.CREDIT and not line.counts_as_available
@@ -58,16 +61,14 @@ def _kept_back(kind: LedgerAccountKind, row: sa.Row[Any]) -> int:
 
 
 async def list_ledger_accounts(
-    tx: AsyncConnection, request: journal_pb.ListLedgerAccountsRequest, now: datetime
+    reader: Reader, request: journal_pb.ListLedgerAccountsRequest, now: datetime
 ) -> journal_pb.ListLedgerAccountsResponse:
-    account = await require_escrow_account(tx, request.escrow_account_id)
+    account = await require_escrow_account(reader, request.escrow_account_id)
     as_of = _as_of(request, now)
-    lines = _BALANCES_NOW if as_of is None else _BALANCES_AT
-    key = (lines.c.kind, lines.c.party_id)
-    query = sa.select(lines).where(*match_account(request, *key))
-    page = Page.of(request)
-    found = (await tx.execute(page.of_query(query, key, descending=False), _key(account, as_of))).all()
-    rows, token, previous = page.cut(found, lambda row: (row.kind, row.party_id))
+    lines = _LINES_NOW if as_of is None else _LINES_AT
+    page, wanted = Page.of(request), {"kind": read_kinds(request), "party_id": request.party_id}
+    found = await lines.fetch_beside(reader, page, wanted, descending=False, **_key(account, as_of))
+    rows, token, previous = page.cut(found, lines.key_of)
     return journal_pb.ListLedgerAccountsResponse(
         ledger_accounts=[messages.to_ledger_account_balance(row, account.currency) for row in rows],
         next_page_token=token,
@@ -89,17 +90,22 @@ def _as_of(
     return as_of
 
 
-def _key(account: sa.Row[Any], as_of: datetime | None) -> dict[str, Any]:
-    key = {"org_id": account.org_id, "escrow_account_id": account.escrow_account_id}
+def _key(account: Any, as_of: datetime | None) -> dict[str, Any]:
+    key = {"escrow_account_id": account.escrow_account_id}
     return key if as_of is None else {**key, "at": as_of}
 
 
-def _by_kind(balances: sa.Subquery) -> sa.Executable:
+def _list(balances: sa.Subquery) -> Listing:
+    key = {"kind": balances.c.kind, "party_id": balances.c.party_id}
+    return Listing(sa.select(balances), list(key.values()), key)
+
+
+def _by_kind(balances: sa.Subquery) -> Read:
     line = balances.c
     sums = [sa.func.sum(part).label(part.name) for part in (line.posted, line.pending, line.held)]
     normal_balance = sa.func.min(line.normal_balance).label("normal_balance")
     whose = sa.literal("").label("party_id")
-    return sa.select(line.kind, whose, normal_balance, *sums).group_by(line.kind).order_by(line.kind)
+    return Read(sa.select(line.kind, whose, normal_balance, *sums).group_by(line.kind).order_by(line.kind))
 
 
 _kept = ledger_accounts.c
@@ -113,32 +119,49 @@ _BALANCES_NOW = (
         escrow_accounts.on_normal_side(_kept.debits_pending, _kept.credits_pending).label("pending"),
         _kept.held,
     )
-    .where(_kept.org_id == sa.bindparam("org_id"), _kept.escrow_account_id == sa.bindparam("escrow_account_id"))
+    .where(is_mine(ledger_accounts), _kept.escrow_account_id == sa.bindparam("escrow_account_id"))
     .subquery("balances")
 )
 # Each with those of what had happened until an instant. Holds are held from their placing to their end, so what was
 # held then is known too.
-_BALANCES_AT = (
-    sa.text(
-        "SELECT b.kind, b.party_id, b.normal_balance, b.posted, b.pending, coalesce(h.held, 0)::bigint AS held"
-        " FROM balances_at(:org_id, :escrow_account_id, :at) b LEFT JOIN ("
-        " SELECT kind, party_id, sum(amount_minor) AS held FROM holds"
-        " WHERE org_id = :org_id AND escrow_account_id = :escrow_account_id"
-        " AND created_at <= :at AND (resolved_at IS NULL OR resolved_at > :at) GROUP BY kind, party_id"
-        ") h USING (kind, party_id)"
+_then, _account, _at = holds.c, sa.bindparam("escrow_account_id", type_=sa.Text), sa.bindparam("at", type_=_TIME)
+_booked = (
+    sa.func.public.balances_at(caller(), _account, _at)
+    .table_valued(
+        "kind", "party_id", "normal_balance", sa.column("posted", sa.BigInteger), sa.column("pending", sa.BigInteger)
     )
-    .bindparams(sa.bindparam("at", type_=_TIME))
-    .columns(
-        kind=sa.Text,
-        party_id=sa.Text,
-        normal_balance=sa.Text,
-        posted=sa.BigInteger,
-        pending=sa.BigInteger,
-        held=sa.BigInteger,
+    .alias("booked")
+)
+_held = (
+    sa.select(_then.kind, _then.party_id, sa.func.sum(_then.amount_minor).label("held"))
+    .where(
+        is_mine(holds),
+        _then.escrow_account_id == _account,
+        _then.created_at <= _at,
+        sa.or_(_then.resolved_at.is_(None), _then.resolved_at > _at),
+    )
+    .group_by(_then.kind, _then.party_id)
+    .subquery("held_then")
+)
+_BALANCES_AT = (
+    sa.select(
+        _booked.c.kind,
+        _booked.c.party_id,
+        _booked.c.normal_balance,
+        _booked.c.posted,
+        _booked.c.pending,
+        sa.cast(sa.func.coalesce(_held.c.held, 0), sa.BigInteger).label("held"),
+    )
+    .join_from(
+        _booked,
+        _held,
+        sa.and_(_held.c.kind == _booked.c.kind, _held.c.party_id == _booked.c.party_id),
+        isouter=True,
     )
     .subquery("balances")
 )
 _KINDS_NOW, _KINDS_AT = _by_kind(_BALANCES_NOW), _by_kind(_BALANCES_AT)
+_LINES_NOW, _LINES_AT = _list(_BALANCES_NOW), _list(_BALANCES_AT)
 
 
 async def get_trial_balance(

@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from realco.escrow.v1 import escrow_accounts_pb2 as pb
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.calls.auth import current_principal
 from services.chassis.data.paging import one_of, read_list
 from services.chassis.data.reach import is_mine
+from services.chassis.data.reads import Read, Source, fetch_row
 from services.chassis.data.seals import check_row, keep_sealed
 from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow import actions, messages
@@ -45,22 +45,21 @@ async def list_escrow_accounts(
     )
 
 
-async def require_escrow_account(tx: AsyncConnection, escrow_account_id: str) -> sa.Row[Any]:
+async def require_escrow_account(source: Source, escrow_account_id: str) -> Any:
     """The escrow account of the caller's organization, with what is booked in it.
 
     Raises:
         EscrowAccountNotFound: there is none.
         NotSealed
     """
-    key = {"org_id": current_principal().org_id, "escrow_account_id": escrow_account_id}
-    row = (await tx.execute(_ACCOUNT, key)).one_or_none()
+    row = await fetch_row(source, _ACCOUNT, escrow_account_id=escrow_account_id)
     if row is None:
         raise EscrowAccountNotFound()
-    return check_row(tx, escrow_accounts, row)
+    return check_row(source, escrow_accounts, row)
 
 
-# Built once, as the balances' are: to build a statement costs more than to run it.
-_ACCOUNT = sa.select(escrow_accounts).where(
-    escrow_accounts.c.org_id == sa.bindparam("org_id"),
-    escrow_accounts.c.escrow_account_id == sa.bindparam("escrow_account_id"),
+_ACCOUNT = Read(
+    sa.select(escrow_accounts).where(
+        is_mine(escrow_accounts), escrow_accounts.c.escrow_account_id == sa.bindparam("escrow_account_id")
+    )
 )

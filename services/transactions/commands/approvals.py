@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.resources import ResourceApprovals
+from services.chassis.data.reads import Source
 from services.chassis.values.approval import Approval, ApprovalDetails, Change, Standing
 from services.transactions.domain.bank_accounts import BankAccount, BankAccountStatus
 from services.transactions.domain.states import Status
@@ -67,11 +68,11 @@ def build_transaction_details(
     )
 
 
-async def find_approval(tx: AsyncConnection, row: Transaction, now: datetime) -> Approval | None:
+async def find_approval(source: Source, row: Transaction, now: datetime) -> Approval | None:
     """What waits about it, while it is PENDING_APPROVAL."""
     if row.status is not Status.PENDING_APPROVAL:
         return None
-    return await TRANSACTION_APPROVALS.find(tx, row.transaction_id, now)
+    return await TRANSACTION_APPROVALS.find(source, row.transaction_id, now)
 
 
 async def ask_for_confirmation(

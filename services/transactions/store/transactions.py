@@ -21,6 +21,7 @@ from services.chassis.data.due import Due
 from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import check_row, check_rows, keep_sealed, seal_rows
+from services.chassis.data.versions import VERSION
 from services.chassis.values.failure import read_failure, write_failure
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
@@ -59,6 +60,7 @@ _EVENTS: dict[Status, type[Message]] = {
 def build_transaction(row: sa.Row[Any]) -> Transaction:
     values = dict(row._mapping)
     del values["seal"], values["escrow_booked"]
+    values.pop(VERSION, None)
     failure = read_failure(values.pop("failure"))
     amount = Money(values.pop("amount_minor"), values.pop("currency"))
     session = Session(values.pop("signed_in_at"), values.pop("api_key_id"))
