@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 import sqlalchemy as sa
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
 from realco.escrow.v1 import events_pb2 as events
 
 from deploy.provision import provision
@@ -223,26 +223,41 @@ async def test_answers_that_somebody_has_sent_to_a_reader_are_told_from_its_own(
     for number in range(5):
         await js.publish(SUBJECT, b"%d" % number, headers=signed(SUBJECT, "", b""))
     last, client = await last_of(js), streams.client_of(js)
+    # Another stream has other messages under the same numbers.
+    other = StreamConfig(name="OTHER", subjects=["realco.other.v1.>"], first_seq=last - 4, allow_direct=True)
+    await js.add_stream(other)
+    for number in range(5):
+        await js.publish("realco.other.v1.Event.org_1._", b"%d" % number)
 
     async def disturb(message) -> None:
         if b"mine" not in message.data:
+            # A reader counts its questions, so it is known where the next answer is waited for.
+            inbox, _, asked = message.reply.rpartition(".")
+            for reply in (message.reply, f"{inbox}.{int(asked) + 1}"):
+                for number in range(5):
+                    wanted = json.dumps({"seq": last - 4 + number}).encode()
+                    await client.publish("$JS.API.DIRECT.GET.OTHER", wanted, reply=reply)
             for after in (0, last - 2, last + 5):
                 wanted = json.dumps({"seq": after + 1, "batch": 2, "who": "mine"}).encode()
                 await client.publish(message.subject, wanted, reply=message.reply)
 
     await client.subscribe("$JS.API.DIRECT.GET.ESCROW", cb=disturb)
     found: list[int] = []
+    subjects: set[str] = set()
     async with streams.Reader(js, "ESCROW") as reader:
 
         async def read() -> bool:
             try:
-                found.extend(heard.sequence for heard in await reader.read(last - 5 + len(found), 1))
+                heard = await reader.read(last - 5 + len(found), 1)
+                found.extend(one.sequence for one in heard)
+                subjects.update(one.subject for one in heard)
             except streams.Gap:  # it asks again
                 return False
             return len(found) == 5
 
         await chassis.until(read)
-    assert found == list(range(last - 4, last + 1))
+    await js.delete_stream("OTHER")
+    assert (found, subjects) == (list(range(last - 4, last + 1)), {SUBJECT})
 
 
 async def test_what_is_passed_over_is_counted_and_costs_one_transaction(database, js, inbox):

@@ -259,6 +259,7 @@ class Reader:
 
     def __init__(self, js: JetStreamContext, stream: str) -> None:
         self._client, self._subject = client_of(js), f"{js._prefix}.DIRECT.GET.{stream}"
+        self._ours = f"realco.{stream.lower()}."
         self._inbox = self._client.new_inbox()
         self._asked = 0
         self._answers: asyncio.Queue[Msg] = asyncio.Queue()
@@ -295,7 +296,8 @@ class Reader:
                         raise nats.errors.Error(f"no stream answers: {headers}")
                     return found
                 sequence = int(headers[_SEQUENCE])
-                if sequence <= after + len(found):  # somebody with the same password has answers sent here as well
+                # Somebody with the same password has answers sent here as well, of what was read or of another stream.
+                if not headers.get(_SUBJECT, "").startswith(self._ours) or sequence <= after + len(found):
                     continue
                 if sequence > after + len(found) + 1:
                     if found:  # it is told when it is the next
