@@ -2,8 +2,9 @@
 
 - A consumer reads its stream from where its own database says that it is. Effects, inbox and position are one
   transaction, so nothing outside has to be believed about what was handled, or told.
-- Several processes may hear one stream: who goes on from a position has it locked, and only one can. Nothing overtakes
-  a message that is being retried, for it stands before all that follow.
+- Several processes may hear one stream: who goes on from a position has it locked, and only one can; another one takes
+  nothing until its watch finds where the stream is. Nothing overtakes a message that is being retried, for it stands
+  before all that follow.
 - As many messages as take a tenth of a second are one transaction. What fails undoes all of it; its messages are then
   handled one by one, until the one that failed is done.
 - What fails for a reason that passes (a server away, a lost race, a schema that lacks what we ask for) is retried for
@@ -27,8 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.data.database import Database, change_organization
 from services.chassis.data.database_errors import is_transient, is_unprepared, sqlstate
 from services.chassis.data.letters import Letter, set_aside
-from services.chassis.data.positions import OutOfTurn, find_position, move_position, take_position
-from services.chassis.data.seals import NotSealed
+from services.chassis.data.positions import OutOfTurn, move_position, take_position
 from services.chassis.events import streams
 from services.chassis.events.handling import Event, Malformed, Subscription, TooOld, apply_events, read_event
 from services.chassis.events.hearing import Faults, Hearing, Missed
@@ -162,25 +162,10 @@ class _Consumer:
                 messages = messages[done:]
                 if done < len(batch) or not batch:
                     messages = await self._handle_singly(messages)
-        except OutOfTurn:
-            return await self._find_place()
-        return following > 0
-
-    async def _find_place(self) -> bool:
-        """Whether there is another place to go on from. What does not count is settled by the watch."""
-        before = self.hearing.place
-        if before is None:
-            return False
-        try:
-            async with self.database.begin_for_all() as tx:
-                found = await find_position(tx, self.hearing.consumer, self.hearing.stream)
-        except NotSealed:
-            found = None
-        if found is not None and found.stream_created == before.stream_created:
-            self.hearing.place = found if found.handlers <= self.hearing.handlers else None
-        else:
+        except OutOfTurn:  # where it is now, the watch finds at its next look
             self.hearing.place = None
-        return self.hearing.place not in (None, before)
+            return False
+        return following > 0
 
     async def _prove(self, messages: Sequence[streams.Heard]) -> list[_Next]:
         """As many as are good, from the first on. What is wrong with the next is found when it is handled by itself."""

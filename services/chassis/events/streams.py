@@ -136,9 +136,9 @@ async def fetch_stream(js: JetStreamContext, stream: str) -> dict[str, Any] | No
     return await _fetch(js, f"STREAM.INFO.{stream}")
 
 
-async def fetch_consumer(js: JetStreamContext, stream: str, durable: str) -> dict[str, Any] | None:
+async def fetch_consumer(js: JetStreamContext, stream: str, consumer: str) -> dict[str, Any] | None:
     """The same of a consumer."""
-    return await _fetch(js, f"CONSUMER.INFO.{stream}.{durable}")
+    return await _fetch(js, f"CONSUMER.INFO.{stream}.{consumer}")
 
 
 async def _fetch(js: JetStreamContext, question: str) -> dict[str, Any] | None:

@@ -168,7 +168,7 @@ class _Watch:
                 hearing.missed.what,
             ]  # and is looked for again: somebody may only have disturbed the answer
         self._note(hearing.title, wrong, hearing)
-        if hearing.place is before or not may_be_read:  # else who reads went on meanwhile, and knows better
+        if hearing.place in (before, None) or not may_be_read:  # else who reads went on meanwhile, and knows better
             hearing.place = position if may_be_read else None
         if hearing.place is not None and info["state"]["last_seq"] > hearing.place.stream_sequence:
             hearing.news.set()
