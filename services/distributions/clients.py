@@ -223,7 +223,7 @@ class ComplianceClient:
 
     async def record_withdrawal(self, kind: str, resource_id: str, *, after_refusal: bool = False) -> None:
         request = notary.RecordWithdrawalRequest(kind=kind, resource_id=resource_id, after_refusal=after_refusal)
-        await ask(self._notary.RecordWithdrawal, request)
+        await pass_on(self._notary.RecordWithdrawal, request)
 
 
 def _to_movement(movement: Movement) -> notary.Movement:

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 import sqlalchemy as sa
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig, StreamSource, SubjectTransform
 from realco.escrow.v1 import events_pb2 as events
 
 from deploy.provision import provision
@@ -258,6 +258,20 @@ async def test_answers_that_somebody_has_sent_to_a_reader_are_told_from_its_own(
         await chassis.until(read)
     await js.delete_stream("OTHER")
     assert (found, subjects) == (list(range(last - 4, last + 1)), {SUBJECT})
+
+
+async def test_a_mirror_that_answers_for_a_stream_takes_no_event_out_of_its_turn(database, js, inbox):
+    """Whoever makes streams can make one that the server has answer for ours, with other subjects for what it holds."""
+    renamed = [SubjectTransform("realco.escrow.v1.HoldPlaced.>", "realco.escrow.v1.HoldReleased.>")]
+    source = StreamSource(name="ESCROW", subject_transforms=renamed)
+    await js.add_stream(StreamConfig(name="MIRROR", mirror=source, mirror_direct=True, allow_direct=True))
+    names = [f"n{number:02}" for number in range(12)]
+    async with consuming(database, js, inbox):
+        for name in names:
+            await emit(database, name)
+        await chassis.until(lambda: len(inbox.order) == len(names))
+    await js.delete_stream("MIRROR")
+    assert (inbox.order, await dead_letters(database, inbox)) == (names, [])
 
 
 async def test_what_is_passed_over_is_counted_and_costs_one_transaction(database, js, inbox):

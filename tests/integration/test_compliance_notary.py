@@ -17,6 +17,7 @@ from services.chassis.data.seals import NotSealed
 from services.chassis.values.approval import VALIDITY
 from services.chassis.values.approval_policy import NO_POLICY, ApprovalPolicy, ApprovalRule
 from services.chassis.values.ids import new_id
+from services.compliance.domain.refusals import JustDecided
 from services.compliance.tables import statements
 from tests.support.compliance import CHECKER, MAKER, ORG, START, ComplianceHarness
 from tests.support.notary import (
@@ -136,6 +137,7 @@ async def test_nobody_approves_what_a_party_gains_that_they_act_for(desk: Desk) 
 async def test_whoever_asks_for_something_else_takes_back_what_was_approved(desk: Desk) -> None:
     await desk.ask()
     await desk.approve()
+    desk.wait()
     await desk.ask(content_hash=OTHER_HASH)
     assert await desk.check() == "MOVEMENT_NOT_DECIDED"
     assert await desk.approve() == "CONTENT_CHANGED"
@@ -171,7 +173,10 @@ async def test_what_is_just_being_done_is_taken_back_only_where_it_was_refused(
         await desk.approve()
         await desk.execute()
     assert await desk.take_back(after_refusal=False) == "JUST_DECIDED"
-    compliance.clock.advance(timedelta(seconds=61))
+    with pytest.raises(JustDecided):  # nor is anything else asked for in its place
+        await desk.ask(THIRD, content_hash=OTHER_HASH)
+    await desk.ask(THIRD)  # the same is nothing else
+    desk.wait()
     assert await desk.check() != "MOVEMENT_NOT_DECIDED"
     assert await desk.take_back(after_refusal=False) == "", "whoever was to do it did not begin"
     assert await desk.check() == "MOVEMENT_NOT_DECIDED"
@@ -200,6 +205,7 @@ async def test_compliance_itself_counts_the_persons_that_the_rules_want_for_what
     assert await desk.approve(MAKER) == "MAKER_IS_CHECKER"
     assert await desk.approve(THIRD) == ""
     assert await desk.check() == (MAKER.person, CHECKER.person, THIRD.person)
+    desk.wait()
     less = movement(ann=60, bob=39)
     await desk.ask(movement=less)
     assert await desk.approve(movement=less) == ""
@@ -285,6 +291,7 @@ async def test_what_was_asked_for_in_a_session_that_was_ended_does_not_move_thou
 async def test_whoever_asked_in_a_session_that_was_ended_took_back_all_the_same_what_was_approved(desk: Desk) -> None:
     await desk.ask()
     await desk.approve()
+    desk.wait()
     await desk.ask(SIGNED_IN, content_hash=OTHER_HASH)
     await end_sessions_of(desk, SIGNED_IN)
     assert await desk.check() == "MOVEMENT_NOT_DECIDED"

@@ -108,6 +108,16 @@ def taken_back(service: DistributionsHarness) -> list[str]:
     return [said.resource_id for said in service.compliance.said if isinstance(said, RecordWithdrawalRequest)]
 
 
+@pytest.mark.parametrize("end", [reject, reject_in_inbox, take_back])
+async def test_whoever_ends_what_is_just_being_done_hears_it_and_ends_nothing(
+    service: DistributionsHarness, end: Callable[[DistributionsHarness, dpb.Distribution], Awaitable[None]]
+) -> None:
+    distribution = await submitted(service)
+    service.compliance.is_just_decided = True
+    assert await refusal_of(end(service, distribution)) == "JUST_DECIDED"
+    assert (await service.get(distribution)).status == dpb.Distribution.PENDING_APPROVAL
+
+
 @pytest.mark.parametrize(
     ("end", "status", "ended", "why", "reason"),
     [

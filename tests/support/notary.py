@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -88,6 +89,10 @@ class Desk:
             except DomainError as refusal:
                 return refusal.reason
         return ""
+
+    def wait(self) -> None:
+        """Until what was just decided has been begun, or was not."""
+        self.harness.clock.advance(timedelta(seconds=61))
 
     async def check(self, org: str = ORG, **values: Any) -> tuple[str, ...] | str:
         """Who decided; or the reason why it is not decided."""

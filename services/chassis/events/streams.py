@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import nats
-from nats.aio.client import Client
+from nats.aio.client import NATS_HDR_LINE, Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
@@ -33,7 +33,8 @@ MESSAGE_ID = "Nats-Msg-Id"
 _PUBLISH_SECONDS = 5.0
 _READ_SECONDS = 2.0
 _READ_BYTES_MAX = 4 * 1024 * 1024
-_SEQUENCE, _SUBJECT, _FOLLOWING = "Nats-Sequence", "Nats-Subject", "Nats-Num-Pending"
+_STREAM, _SEQUENCE, _SUBJECT = "Nats-Stream", "Nats-Sequence", "Nats-Subject"
+_FOLLOWING = "Nats-Num-Pending"
 # How an answer to a reader ends: there are no more, or there is none.
 _ENDS = ("204", "404")
 
@@ -72,11 +73,14 @@ def inbox_prefix_of(url: str) -> bytes:
 class _Client(Client):
     """nats-py's, which outlives whatever headers a message has."""
 
-    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+    async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
         """Whoever publishes can make headers that nats-py fails on: the connection of all who read them would end."""
+        if headers and not headers.startswith(NATS_HDR_LINE):  # it would take as much of the first header for that
+            return self._parse_header_lines(headers)
         try:
             found: dict[str, str] | None = await super()._process_headers(headers)
         except (ValueError, IndexError):
+            assert headers is not None  # else there is nothing to fail on
             return self._parse_header_lines(headers)
         return found
 
@@ -259,7 +263,7 @@ class Reader:
 
     def __init__(self, js: JetStreamContext, stream: str) -> None:
         self._client, self._subject = client_of(js), f"{js._prefix}.DIRECT.GET.{stream}"
-        self._ours = f"realco.{stream.lower()}."
+        self._stream = stream
         self._inbox = self._client.new_inbox()
         self._asked = 0
         self._answers: asyncio.Queue[Msg] = asyncio.Queue()
@@ -276,14 +280,14 @@ class Reader:
         """The messages that follow `after`, at most so many; none where the stream ends there.
 
         Raises:
-            Gap: there are later ones, and not the next.
+            Gap: there are later ones, and not the next; or another stream answers.
             nats.errors.Error, TimeoutError: unknown.
         """
         self._asked += 1
         reply = f"{self._inbox}.{self._asked}"
         wanted = {"seq": after + 1, "batch": most, "max_bytes": _READ_BYTES_MAX}
         await self._client.publish(self._subject, json.dumps(wanted).encode(), reply=reply)
-        found: list[Heard] = []
+        found, foreign = list[Heard](), ""
         async with asyncio.timeout(_READ_SECONDS):
             while True:
                 answer = await self._answers.get()
@@ -294,10 +298,15 @@ class Reader:
                 if _SEQUENCE not in headers:
                     if headers.get("Status") not in _ENDS:
                         raise nats.errors.Error(f"no stream answers: {headers}")
+                    if foreign and not found:
+                        raise Gap(f"has {foreign!r} answer for it")
                     return found
                 sequence = int(headers[_SEQUENCE])
-                # Somebody with the same password has answers sent here as well, of what was read or of another stream.
-                if not headers.get(_SUBJECT, "").startswith(self._ours) or sequence <= after + len(found):
+                # A mirror of it answers, too, if somebody made one; and who has the same password has others sent here.
+                if headers.get(_STREAM) != self._stream:
+                    foreign = str(headers.get(_STREAM))
+                    continue
+                if sequence <= after + len(found):
                     continue
                 if sequence > after + len(found) + 1:
                     if found:  # it is told when it is the next

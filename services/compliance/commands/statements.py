@@ -5,7 +5,7 @@ The caller is the person, proven by a token of its own, whichever service passes
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from realco.compliance.v1 import notary_pb2 as pb
@@ -23,6 +23,7 @@ from services.compliance.domain.statements import (
     check_approver,
     check_may_withdraw,
     find_lapsed,
+    find_last_asked,
     list_current,
     sum_lines,
 )
@@ -35,8 +36,12 @@ from services.compliance.store.statements import insert_statement, lock_statemen
 async def record_request(
     tx: AsyncConnection, request: pb.RecordRequestRequest, now: datetime
 ) -> pb.RecordRequestResponse:
+    """Raises: JustDecided: something else was, and this would end it."""
     principal, movement = current_principal(), read_movement(request.movement)
     person, terms = principal.person, _decide_terms(tx, movement)
+    said = await lock_statements(tx, movement.kind, movement.resource_id)
+    if movement.subject != find_last_asked(said):
+        await _check_may_withdraw(tx, movement.kind, said, now)
     asked = Statement(
         Act.REQUEST,
         person,
@@ -108,10 +113,15 @@ async def record_withdrawal(
     kind = read_movement_kind(request.kind)
     said = await lock_statements(tx, kind, request.resource_id)
     if not request.after_refusal:
-        check_may_withdraw(kind, said, now)
+        await _check_may_withdraw(tx, kind, said, now)
     taken_back = Statement(Act.WITHDRAWAL, current_principal().person, said_at=now, expires_at=now)
     await insert_statement(tx, kind, request.resource_id, taken_back)
     return pb.RecordWithdrawalResponse()
+
+
+async def _check_may_withdraw(tx: AsyncConnection, kind: str, said: Sequence[Statement], now: datetime) -> None:
+    standings = await read_standings(tx, list_current(said, find_last_asked(said)), now)
+    check_may_withdraw(kind, said, now, find_lapsed(standings))
 
 
 def _decide_terms(tx: AsyncConnection, movement: Movement) -> ApprovalTerms:

@@ -206,16 +206,24 @@ def find_decision(
     return None
 
 
-def check_may_withdraw(kind: str, said: Sequence[Statement], now: datetime) -> None:
-    """Whether what was asked for last may be taken back.
+def find_last_asked(said: Sequence[Statement]) -> Subject:
+    """What was asked for last, whatever became of it."""
+    return next((each.subject for each in reversed(said) if each.act is Act.REQUEST), NOTHING)
+
+
+def check_may_withdraw(kind: str, said: Sequence[Statement], now: datetime, lapsed: Collection[Statement] = ()) -> None:
+    """Whether what was asked for last may be taken back, or something else be asked for in its place.
+
+    Args:
+        lapsed: What counts no longer of it.
 
     Raises: JustDecided: what has it done was said a moment ago. Whoever takes it back read it before that.
     """
-    asked = [each.subject for each in said if each.act is Act.REQUEST]
-    if not asked or find_decision(said, asked[-1], now, (), executed=False) is None:
+    asked = find_last_asked(said)
+    if find_decision(said, asked, now, lapsed, executed=False) is None:
         return
     last = Act.APPROVAL if kind in DONE_BY_LAST_YES else Act.EXECUTION
-    if any(each.act is last and each.said_at > now - _BEGINS_WITHIN for each in list_current(said, asked[-1])):
+    if any(each.act is last and each.said_at > now - _BEGINS_WITHIN for each in list_current(said, asked)):
         raise JustDecided
 
 

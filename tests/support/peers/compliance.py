@@ -16,7 +16,7 @@ from realco.type.v1.explanation_pb2 import Explanation
 from realco.type.v1.failure_pb2 import Failure
 
 from services.chassis.calls.wire import to_timestamp
-from services.compliance.domain.refusals import MovementNotDecided
+from services.compliance.domain.refusals import JustDecided, MovementNotDecided
 
 Result = clearances_pb2.EvaluationResult
 _Item = clearances_pb2.BatchEvaluateTransactionsRequest.Item
@@ -36,6 +36,7 @@ class MemoryCompliance:
         self.results: dict[str, Result] = {}  # party -> what the contract allows and no rule here leads to
         self.made: dict[str, Result] = {}  # transaction -> the result of it
         self.said: list[Message] = []  # what persons said about money that is to move
+        self.is_just_decided = False  # so that nobody takes it back
         self.not_counted: str | None = None  # who said so and counts no longer, so that nothing is to move
         self._used: Counter[str] = Counter()
         self._decided: dict[str, _Item] = {}  # transaction -> what was decided on
@@ -96,6 +97,8 @@ class MemoryCompliance:
     async def RecordWithdrawal(
         self, request: notary_pb2.RecordWithdrawalRequest, _: None
     ) -> notary_pb2.RecordWithdrawalResponse:
+        if self.is_just_decided and not request.after_refusal:
+            raise JustDecided
         self.said.append(request)
         return notary_pb2.RecordWithdrawalResponse()
 
