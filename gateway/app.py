@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-import structlog
 from prometheus_client import Counter, Histogram
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -69,7 +68,7 @@ class Gateway:
         started = time.perf_counter()
         body = _Body(receive)
         request = Request(scope, body)
-        structlog.contextvars.clear_contextvars()
+        telemetry.begin_lines()
         telemetry.continue_trace(request.headers.get("traceparent"), request.headers.get("x-request-id"))
         set_deadline(self._seconds_max)
         routed: list[str] = []

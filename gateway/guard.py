@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import structlog
 from starlette.requests import Request
 
 from gateway.counters import Counters, Kind
@@ -16,6 +15,7 @@ from gateway.problems import of_domain_error, rate_limited
 from services.chassis.calls.access import Rule
 from services.chassis.calls.auth import Principal
 from services.chassis.calls.tokens import Verifier
+from services.chassis.process import telemetry
 from services.chassis.values.errors import DomainError, PermissionDenied, Unauthenticated
 
 _TOKEN_BYTES_MAX = 8192
@@ -55,7 +55,7 @@ class Guard:
             return None
         caller = await self._authenticate(request)
         principal = caller.principal
-        structlog.contextvars.bind_contextvars(principal=principal.subject, org=principal.org_id)
+        telemetry.bind(principal=principal.subject, org=principal.org_id)
         await self._count_caller(request, principal, 1)
         if guarded:
             await self._count(request, "guarded", _name(principal))

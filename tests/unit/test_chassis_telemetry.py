@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
+import logging
 
 import pytest
 from pydantic import SecretStr
 from realco.type.v1 import money_pb2
 
 from services.chassis.process import telemetry
+from services.chassis.process.log_lines import LineHandler, LineLogger, Lines
 from services.chassis.process.settings import ConfigurationError, Settings, addresses_of
 
 SECRET = "4242424242424242"
@@ -35,6 +38,34 @@ def test_no_secret_gets_into_a_log_line(key, value):
 def test_what_is_no_secret_stays():
     line = {"event": "rpc", "code": "OK", "duration_ms": 1.5, "tags": ["a"], "nothing": None}
     assert telemetry.redact(None, "info", dict(line)) == line
+
+
+def test_lines_are_written_together_in_their_order_and_what_is_wrong_at_once(capsysbinary):
+    lines = Lines()
+    ours, theirs = LineLogger(lines), LineHandler(lines)
+
+    def list_written() -> list[bytes]:
+        return capsysbinary.readouterr().out.split()
+
+    async def work() -> None:
+        ours.info(b"1")
+        ours.info(b"2")
+        assert list_written() == []
+        ours.warning(b"3")
+        assert list_written() == [b"1", b"2", b"3"]
+        ours.info(b"4")
+        theirs.handle(logging.makeLogRecord({"msg": "5", "levelno": logging.WARNING}))
+        assert list_written() == [b"4", b"5"]
+        ours.info(b"6")
+        ours.info(b"7")
+        await asyncio.sleep(0.2)
+        assert list_written() == [b"6", b"7"]
+        ours.info(b"8")
+
+    asyncio.run(work())
+    assert list_written() == []
+    ours.info(b"9")  # no loop runs that would write it later
+    assert list_written() == [b"8", b"9"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
-import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -155,6 +154,8 @@ class Interceptor(aio.ServerInterceptor):
                 seconds.observe(elapsed)
                 telemetry.RPCS.labels(rpc, code).inc()
                 log.info("rpc", rpc=rpc, code=code, **refusal, duration_ms=round(elapsed * 1000, 2))
+                if code != "OK":
+                    telemetry.write_lines()
 
         return call
 
@@ -169,9 +170,7 @@ class Interceptor(aio.ServerInterceptor):
             if rule.public:
                 return await handler.unary_unary(self._request(raw, handler), context)
             principal = await self._identify(metadata, rule, context)
-            structlog.contextvars.bind_contextvars(
-                principal=principal.subject, org=principal.org_id, actor=principal.person
-            )
+            telemetry.bind(principal=principal.subject, org=principal.org_id, actor=principal.person)
             rule.admit(principal)
             principal = await find_parties(principal, self._parties, reads_only=rule.reads_only)
             with acting_as(principal):

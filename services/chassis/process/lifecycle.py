@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 
+from services.chassis.process.telemetry import write_lines
+
 DRAIN_SECONDS = 10.0
 
 
@@ -20,10 +22,15 @@ def stop_on_signals(stop: asyncio.Event) -> None:
         if not stop.is_set():
             stop.set()
             # A drain that hangs must not keep the machine waiting.
-            loop.call_later(DRAIN_SECONDS + 1, os._exit, 1)
+            loop.call_later(DRAIN_SECONDS + 1, _end)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+
+
+def _end() -> None:
+    write_lines()
+    os._exit(1)
 
 
 async def wait_for_callers(seconds: float) -> None:

@@ -6,11 +6,10 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import structlog
 import uvloop
 
 from services.chassis.process.settings import ConfigurationError, Settings
-from services.chassis.process.telemetry import log
+from services.chassis.process.telemetry import begin_lines, log
 from services.chassis.values.errors import BootError
 
 S = TypeVar("S", bound=Settings)
@@ -23,7 +22,7 @@ def run(main: Callable[[S], Awaitable[None]], settings_type: type[S]) -> int:
     """
 
     async def with_settings() -> None:
-        structlog.contextvars.clear_contextvars()
+        begin_lines()
         await main(settings_type.load())
 
     try:

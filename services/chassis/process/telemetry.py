@@ -7,11 +7,12 @@ never logged, and of an exception not the words that repeat values of rows.
 from __future__ import annotations
 
 import logging
+import os
 import re
-import secrets
-import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -20,6 +21,7 @@ from google.protobuf.message import Message
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 from pydantic import SecretStr
 
+from services.chassis.process.log_lines import LineHandler, LineLogger, Lines
 from services.chassis.process.tracebacks import format_exception
 
 RPCS = Counter("realco_rpcs_total", "RPCs answered.", ["rpc", "code"])
@@ -65,11 +67,14 @@ _SECRET_KEY = re.compile(
     re.IGNORECASE,
 )
 _REDACTED = "[redacted]"
+_PLAIN = (str, int, float, type(None))
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 _traceparent: ContextVar[str] = ContextVar("traceparent", default="")
 _request_id: ContextVar[str] = ContextVar("log_request_id", default="")
+_bound: ContextVar[Mapping[str, Any]] = ContextVar("log_bound", default=MappingProxyType({}))
+_lines = Lines()
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -84,13 +89,30 @@ def current_request_id() -> str:
     return _request_id.get()
 
 
+def bind(**values: Any) -> None:
+    """Has each line of the work in hand say this, too."""
+    _bound.set({**_bound.get(), **values})
+
+
+def begin_lines() -> None:
+    """The lines of what is now in hand say nothing of what was before."""
+    _bound.set({})
+
+
+def write_lines() -> None:
+    """Writes what waits to be written to the log."""
+    _lines.write()
+
+
 def continue_trace(traceparent: str | None, request_id: str | None = None) -> None:
     """Joins the caller's trace with a span of our own, or begins one where the caller's is absent or malformed."""
     match = _TRACEPARENT.fullmatch(traceparent or "")
-    trace_id = match.group(1) if match else secrets.token_hex(16)
-    _traceparent.set(f"00-{trace_id}-{secrets.token_hex(8)}-01")
-    _request_id.set(request_id if request_id and _REQUEST_ID.fullmatch(request_id) else f"req_{secrets.token_hex(8)}")
-    structlog.contextvars.bind_contextvars(trace_id=trace_id, request_id=_request_id.get())
+    made = os.urandom(32).hex()  # asked for once: each asking is a call of the system
+    trace_id = match.group(1) if match else made[:32]
+    ours = request_id if request_id and _REQUEST_ID.fullmatch(request_id) else f"req_{made[48:]}"
+    _traceparent.set(f"00-{trace_id}-{made[32:48]}-01")
+    _request_id.set(ours)
+    bind(trace_id=trace_id, request_id=ours)
 
 
 def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -101,7 +123,9 @@ def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[s
 
 
 def _redacted(key: str, value: Any) -> Any:
-    if isinstance(value, SecretStr) or _SECRET_KEY.search(key):
+    if isinstance(value, _PLAIN):  # as most of them are
+        return _REDACTED if _is_secret(key) else value
+    if isinstance(value, SecretStr) or _is_secret(key):
         return _REDACTED
     if isinstance(value, Message | bytes | bytearray | memoryview):
         return f"[{type(value).__name__}]"
@@ -110,6 +134,15 @@ def _redacted(key: str, value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [_redacted(key, item) for item in value]
     return value
+
+
+@lru_cache(1024)
+def _is_secret(key: str) -> bool:
+    return _SECRET_KEY.search(key) is not None
+
+
+def _merge_bound(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {**_bound.get(), **event}
 
 
 def _first_line(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -121,7 +154,7 @@ def _first_line(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapp
 def configure_logging(service: str, level: int = logging.INFO) -> None:
     """Sends our lines, and those of the libraries we use, to stdout as JSON."""
     shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
+        _merge_bound,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         lambda _, __, event: {"service": service, **event},
@@ -131,11 +164,11 @@ def configure_logging(service: str, level: int = logging.INFO) -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer(serializer=_to_json_bytes)],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.BytesLoggerFactory(),
+        logger_factory=lambda *_: LineLogger(_lines),
         cache_logger_on_first_use=True,
     )
     renderer = structlog.processors.JSONRenderer(serializer=lambda event, **_: _to_json_bytes(event).decode())
-    handler = logging.StreamHandler(sys.stdout)
+    handler = LineHandler(_lines)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[_first_line, *shared],
