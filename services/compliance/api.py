@@ -210,7 +210,7 @@ class ClearancesServicer(clearances_pb2_grpc.ClearancesServiceServicer):
     async def BatchGetClearances(
         self, request: clearances_pb2.BatchGetClearancesRequest, context: ServicerContext
     ) -> clearances_pb2.BatchGetClearancesResponse:
-        return await self._dependencies.read(request, checks_read.batch_get_clearances)
+        return await self._dependencies.fetch(request, checks_read.batch_get_clearances)
 
 
 class PersonsServicer(persons_pb2_grpc.PersonsServiceServicer):
@@ -220,7 +220,7 @@ class PersonsServicer(persons_pb2_grpc.PersonsServiceServicer):
     async def ListPartiesOfPerson(
         self, request: persons_pb2.ListPartiesOfPersonRequest, context: ServicerContext
     ) -> persons_pb2.ListPartiesOfPersonResponse:
-        return await self._dependencies.read(request, parties_read.list_parties_of_person)
+        return await self._dependencies.fetch(request, parties_read.list_parties_of_person)
 
 
 class NotaryServicer(notary_pb2_grpc.NotaryServiceServicer):
@@ -273,16 +273,15 @@ class OwnParties:
 
     async def list_current(self, principal: Principal) -> frozenset[str]:
         with acting_as(principal):
-            async with self._database.begin() as tx:
-                await parties_read.check_session_of(tx, principal, self._clock.now())
-                return frozenset(await list_parties_of_person(tx, principal.person))
+            reader = self._database.reader
+            await parties_read.check_session_of(reader, principal, self._clock.now())
+            return frozenset(await list_parties_of_person(reader, principal.person))
 
     async def list_interests(self, principal: Principal) -> frozenset[str]:
         with acting_as(principal):
             return (await self.list_standings({principal.person: None}))[principal.person].parties
 
     async def list_standings(self, persons: Mapping[str, str | None]) -> Mapping[str, Standing]:
-        now = self._clock.now()
-        async with self._database.begin() as tx:
-            await parties_read.check_session_of(tx, current_principal(), now)
-            return {person: await read_standing(tx, person, now, api_key_id=key) for person, key in persons.items()}
+        now, reader = self._clock.now(), self._database.reader
+        await parties_read.check_session_of(reader, current_principal(), now)
+        return {person: await read_standing(reader, person, now, api_key_id=key) for person, key in persons.items()}

@@ -14,6 +14,7 @@ from services.chassis.calls.parties import Ask, CurrentParties, Known, find_unkn
 from services.chassis.data.aggregates import seal_columns
 from services.chassis.data.database import Database
 from services.chassis.data.reach import is_mine
+from services.chassis.data.reads import Read, Source, fetch_rows
 from services.chassis.data.rows import Row, insert_many
 from services.chassis.data.seals import keep_sealed, sealed
 from services.chassis.values.refusals import PartyNotFound
@@ -85,13 +86,19 @@ async def record_persons(tx: AsyncConnection, party_id: str, persons: Collection
     await insert_many(tx, heard_persons, rows)
 
 
-async def _list_parties_of_caller(tx: AsyncConnection) -> frozenset[str]:
+async def _list_parties_of_caller(source: Source) -> frozenset[str]:
     """For whom the caller acts, as far as it was heard of."""
-    c, last = heard_persons.c, heard_parties.c
-    same = [c[name] == last[name] for name in ("org_id", "party_id", "version")]
-    found = sa.select(heard_persons).join(heard_parties, sa.and_(*same))
-    found = found.where(is_mine(heard_persons), c.person_id == current_principal().person).limit(_LOOKED_AT_MAX)
-    return frozenset(row.party_id for row in keep_sealed(tx, heard_persons, await tx.execute(found)))
+    rows = await fetch_rows(source, _OF_PERSON, person_id=current_principal().person)
+    return frozenset(row.party_id for row in keep_sealed(source, heard_persons, rows))
+
+
+_SAME = [heard_persons.c[name] == heard_parties.c[name] for name in ("org_id", "party_id", "version")]
+_OF_PERSON = Read(
+    sa.select(heard_persons)
+    .join(heard_parties, sa.and_(*_SAME))
+    .where(is_mine(heard_persons), heard_persons.c.person_id == sa.bindparam("person_id"))
+    .limit(_LOOKED_AT_MAX)
+)
 
 
 async def acts_for(tx: AsyncConnection, party_id: str) -> bool:
@@ -135,9 +142,13 @@ class KnownParties:
         return await find_unknown_party(self._ask, party_id, field)
 
     async def _is_heard(self, party_id: str) -> bool:
-        found = sa.select(heard_parties).where(is_mine(heard_parties), heard_parties.c.party_id == party_id)
-        async with self._database.begin() as tx:
-            return bool(keep_sealed(tx, heard_parties, await tx.execute(found)))
+        reader = self._database.reader
+        return bool(keep_sealed(reader, heard_parties, await fetch_rows(reader, _PARTY, party_id=party_id)))
+
+
+_PARTY = Read(
+    sa.select(heard_parties).where(is_mine(heard_parties), heard_parties.c.party_id == sa.bindparam("party_id"))
+)
 
 
 class HeardParties(CurrentParties):
@@ -149,7 +160,6 @@ class HeardParties(CurrentParties):
 
     async def list_heard(self, principal: Principal) -> frozenset[str]:
         with acting_as(principal):
-            async with self._database.begin() as tx:
-                heard = await _list_parties_of_caller(tx)
+            heard = await _list_parties_of_caller(self._database.reader)
         # Of a person who was added just now nothing was heard yet: the first steps need not wait for the event.
         return heard or await self.list_current(principal)

@@ -12,6 +12,7 @@ from services.chassis.calls.auth import SignedInKey
 from services.chassis.calls.sign_in import SessionEnded
 from services.chassis.data.paging import one_of, read_list
 from services.chassis.data.reach import is_mine
+from services.chassis.data.reads import Source
 from services.compliance import actions, messages
 from services.compliance.domain import api_keys as rules
 from services.compliance.domain.refusals import ApiKeyNotFound
@@ -43,13 +44,13 @@ async def list_api_keys(tx: AsyncConnection, request: pb.ListApiKeysRequest, now
     )
 
 
-async def check_key_of(tx: AsyncConnection, signed_in: SignedInKey, holder: str, now: datetime) -> None:
+async def check_key_of(source: Source, signed_in: SignedInKey, holder: str, now: datetime) -> None:
     """Whether the key that signed in for this holder is good at this moment, and is what its token says.
 
     Raises:
         SessionEnded
     """
-    key = await store.find_api_key(tx, signed_in.api_key_id)
+    key = await store.find_api_key(source, signed_in.api_key_id)
     if key is None or not rules.vouches_for(key, holder, signed_in.scopes, signed_in.secret_id, now):
         raise SessionEnded(
             "The API key has ended, or has another secret. Exchange its secret for a new token; if that is refused,"

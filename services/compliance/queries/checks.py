@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.wire import to_explanation
 from services.chassis.data.paging import one_of, read_list
 from services.chassis.data.reach import is_mine
+from services.chassis.data.reads import Read, Reader, fetch_rows
 from services.chassis.data.seals import keep_readable
 from services.compliance import actions, messages
 from services.compliance.domain import clearance
@@ -52,14 +53,10 @@ async def list_compliance_checks(
 
 
 async def batch_get_clearances(
-    tx: AsyncConnection, request: clearances_pb2.BatchGetClearancesRequest, now: datetime
+    reader: Reader, request: clearances_pb2.BatchGetClearancesRequest, now: datetime
 ) -> clearances_pb2.BatchGetClearancesResponse:
-    known = set(
-        await tx.scalars(
-            sa.select(parties.c.party_id).where(is_mine(parties), parties.c.party_id.in_(request.party_ids))
-        )
-    )
-    checks = await store.list_latest_checks(tx, known)
+    known = {row.party_id for row in await fetch_rows(reader, _KNOWN, party_ids=list(request.party_ids))}
+    checks = await store.list_latest_checks(reader, known)
     clearances = []
     for party_id in request.party_ids:
         missing = clearance.UNKNOWN
@@ -74,3 +71,10 @@ async def batch_get_clearances(
             )
         )
     return clearances_pb2.BatchGetClearancesResponse(clearances=clearances)
+
+
+_KNOWN = Read(
+    sa.select(parties.c.party_id).where(
+        is_mine(parties), parties.c.party_id == sa.any_(sa.bindparam("party_ids", type_=sa.ARRAY(sa.Text)))
+    )
+)

@@ -17,6 +17,7 @@ from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.approval_policy import policy_of
 from services.chassis.data.paging import one_of, read_list, read_page
 from services.chassis.data.reach import is_mine, within_reach
+from services.chassis.data.reads import Reader, Source
 from services.chassis.values.refusals import PartyNotFound
 from services.chassis.values.text import normalize_person
 from services.compliance import actions, messages
@@ -90,14 +91,14 @@ async def list_party_persons(
 
 
 async def list_parties_of_person(
-    tx: AsyncConnection, request: persons_pb2.ListPartiesOfPersonRequest, now: datetime
+    reader: Reader, request: persons_pb2.ListPartiesOfPersonRequest, now: datetime
 ) -> persons_pb2.ListPartiesOfPersonResponse:
     """Raises SessionEnded, where the person's own token came along: it is asked for each write that moves money."""
     principal = current_principal()
-    await check_session_of(tx, principal, now)
+    await check_session_of(reader, principal, now)
     person = normalize_person(request.person_id)
     include_former, api_key_id = request.include_former, request.api_key_id or None
-    found = await read_standing(tx, person, now, include_former=include_former, api_key_id=api_key_id)
+    found = await read_standing(reader, person, now, include_former=include_former, api_key_id=api_key_id)
     return persons_pb2.ListPartiesOfPersonResponse(
         party_ids=sorted(found.parties),
         sessions_end_time=None if found.sessions_ended_at is None else to_timestamp(found.sessions_ended_at),
@@ -105,11 +106,11 @@ async def list_parties_of_person(
     )
 
 
-async def check_session_of(tx: AsyncConnection, principal: Principal, now: datetime) -> None:
+async def check_session_of(source: Source, principal: Principal, now: datetime) -> None:
     """Raises SessionEnded, also where the API key is no longer good that signed in for the person."""
     if principal.api_key is not None:
-        await check_key_of(tx, principal.api_key, principal.person, now)
-    check_session(principal, await store.find_end_of_sessions(tx, principal.person))
+        await check_key_of(source, principal.api_key, principal.person, now)
+    check_session(principal, await store.find_end_of_sessions(source, principal.person))
 
 
 async def get_me(tx: AsyncConnection, request: pb.GetMeRequest, now: datetime) -> pb.Me:

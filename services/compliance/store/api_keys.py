@@ -13,6 +13,7 @@ from services.chassis.data import outbox
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.due import Due
 from services.chassis.data.reach import is_mine
+from services.chassis.data.reads import Source
 from services.chassis.data.rows import Row
 from services.compliance import messages
 from services.compliance.domain.api_keys import (
@@ -69,9 +70,9 @@ async def find_organization_of_key(tx: AsyncConnection, api_key_id: str) -> str 
     return found
 
 
-async def find_api_key(tx: AsyncConnection, api_key_id: str) -> ApiKey | None:
+async def find_api_key(source: Source, api_key_id: str) -> ApiKey | None:
     """Raises: NotSealed."""
-    return await API_KEYS.find(tx, api_key_id)
+    return await API_KEYS.find(source, api_key_id)
 
 
 async def lock_api_key(tx: AsyncConnection, api_key_id: str) -> ApiKey | None:

@@ -17,6 +17,7 @@ from services.chassis.data import outbox
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields, seal_columns
 from services.chassis.data.due import Due
 from services.chassis.data.reach import is_mine
+from services.chassis.data.reads import Read, Source, fetch_rows
 from services.chassis.data.rows import Row
 from services.chassis.data.seals import keep_sealed
 from services.chassis.values.explanation import read_explanation, write_explanation
@@ -88,11 +89,11 @@ async def save_check(
     return saved
 
 
-async def list_latest_checks(tx: AsyncConnection, party_ids: Collection[str]) -> dict[str, dict[str, Check]]:
+async def list_latest_checks(source: Source, party_ids: Collection[str]) -> dict[str, dict[str, Check]]:
     """For each party, the latest check of each required type."""
     found: dict[str, dict[str, Check]] = defaultdict(dict)
-    rows = await tx.execute(select_latest_checks().where(_c.party_id.in_(party_ids)))
-    for row in keep_sealed(tx, compliance_checks, rows):
+    rows = await fetch_rows(source, _LATEST, party_ids=list(party_ids))
+    for row in keep_sealed(source, compliance_checks, rows):
         because = row.explanation["statement"] if row.explanation else ""
         found[row.party_id][row.check_type] = Check(row.status, row.expires_at, because)
     return found
@@ -114,6 +115,9 @@ def select_latest_checks() -> sa.Select[Any]:
         )
         .order_by(_c.party_id, _c.check_type, _c.created_at.desc(), _c.compliance_check_id.desc())
     )
+
+
+_LATEST = Read(select_latest_checks().where(_c.party_id == sa.any_(sa.bindparam("party_ids", type_=sa.ARRAY(sa.Text)))))
 
 
 # --- decisions about transactions -------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from services.chassis.calls.wire import to_timestamp
 from services.chassis.data import outbox
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields, seal_columns
 from services.chassis.data.reach import is_mine
+from services.chassis.data.reads import Read, Source, fetch_rows
 from services.chassis.data.rows import Row, insert_many
 from services.chassis.data.seals import keep_sealed
 from services.chassis.values.money import Money
@@ -117,9 +119,9 @@ async def list_persons(tx: AsyncConnection, party_id: str) -> list[PartyPerson]:
     return list(map(read_person, await _list_named(tx, _Whose(party_id=party_id))))
 
 
-async def list_parties_of_person(tx: AsyncConnection, person_id: str) -> list[str]:
+async def list_parties_of_person(source: Source, person_id: str) -> list[str]:
     """The parties the person acts for, in the order of their ids."""
-    return [row.party_id for row in await _list_named(tx, _Whose(person_id=person_id), who_acts=True)]
+    return [row.party_id for row in await _list_named(source, _Whose(person_id=person_id), who_acts=True)]
 
 
 async def list_interested_persons(tx: AsyncConnection, party_id: str, now: datetime) -> list[str]:
@@ -128,9 +130,9 @@ async def list_interested_persons(tx: AsyncConnection, party_id: str, now: datet
     return sorted({*(one.person_id for one in await list_persons(tx, party_id)), *(row.person_id for row in left)})
 
 
-async def list_former_parties_of(tx: AsyncConnection, person_id: str, now: datetime) -> list[str]:
+async def list_former_parties_of(source: Source, person_id: str, now: datetime) -> list[str]:
     """The parties the person acted for, and no longer does, not long ago."""
-    left = await _list_former(tx, _Whose(person_id=person_id), now - INTEREST_LASTS, who_acted=True)
+    left = await _list_former(source, _Whose(person_id=person_id), now - INTEREST_LASTS, who_acted=True)
     return sorted({row.party_id for row in left})
 
 
@@ -140,22 +142,33 @@ class _Whose(NamedTuple):
     party_id: str | None = None
     person_id: str | None = None
 
-    def select(self, table: sa.Table) -> sa.Select[Any]:
-        named = [table.c[name] == value for name, value in self._asdict().items() if value is not None]
-        return sa.select(table).where(is_mine(table), *named).order_by(table.c.party_id, table.c.person_id)
+    def list_given(self) -> dict[str, str]:
+        return {name: value for name, value in self._asdict().items() if value is not None}
 
 
-async def _list_named(tx: AsyncConnection, whose: _Whose, *, who_acts: bool = False) -> list[Row]:
+@cache
+def _build_read(table: sa.Table, names: tuple[str, ...], *conditions: sa.ColumnElement[bool]) -> Read:
+    """Those of a party, of a person, or of one for the other."""
+    named = (table.c[name] == sa.bindparam(name) for name in names)
+    query = sa.select(table).where(is_mine(table), *named, *conditions)
+    return Read(query.order_by(table.c.party_id, table.c.person_id))
+
+
+_HAS_ACTED: sa.ColumnElement[bool] = former_persons.c.has_acted
+_ENDED_SINCE = former_persons.c.ended_at > sa.bindparam("since", type_=former_persons.c.ended_at.type)
+_ACTS = party_persons.c.act_started_at.is_not(None)
+
+
+async def _list_named(source: Source, whose: _Whose, *, who_acts: bool = False) -> list[Row]:
     """Who acts for whom or waits to, by party and person: of each the latest row that is ours, unless it is over.
 
     Args:
         who_acts: Only who acts. No row of who waits, or waited, is read: one admin alone may name a person often.
     """
-    named = whose.select(party_persons)
-    if who_acts:
-        named = named.where(party_persons.c.act_started_at.is_not(None))
-    said = _find_latest(keep_sealed(tx, party_persons, await tx.execute(named)))
-    ended = _find_latest(await _list_former(tx, whose, who_acted=who_acts))
+    given = whose.list_given()
+    named = _build_read(party_persons, tuple(given), *([_ACTS] if who_acts else []))
+    said = _find_latest(keep_sealed(source, party_persons, await fetch_rows(source, named, **given)))
+    ended = _find_latest(await _list_former(source, whose, who_acted=who_acts))
     return [row for pair, row in said.items() if pair not in ended or row.version > ended[pair].version]
 
 
@@ -169,15 +182,14 @@ def _find_latest(rows: Iterable[Row]) -> dict[tuple[str, str], Row]:
 
 
 async def _list_former(
-    tx: AsyncConnection, whose: _Whose, since: datetime | None = None, *, who_acted: bool = False
+    source: Source, whose: _Whose, since: datetime | None = None, *, who_acted: bool = False
 ) -> list[Row]:
     """Who acted for whom or waited to, until some time, or one after `since`. A row that is not ours ends nothing."""
-    found = whose.select(former_persons)
-    if since is not None:
-        found = found.where(former_persons.c.ended_at > since)
-    if who_acted:
-        found = found.where(former_persons.c.has_acted)
-    return keep_sealed(tx, former_persons, await tx.execute(found))
+    given: dict[str, Any] = whose.list_given()
+    conditions = ([_HAS_ACTED] if who_acted else []) + ([] if since is None else [_ENDED_SINCE])
+    read = _build_read(former_persons, tuple(given), *conditions)
+    given |= {} if since is None else {"since": since}
+    return keep_sealed(source, former_persons, await fetch_rows(source, read, **given))
 
 
 async def find_last_end(tx: AsyncConnection, party_id: str, person_id: str) -> Row | None:
@@ -195,16 +207,21 @@ async def insert_end_of_sessions(tx: AsyncConnection, person_id: str, ended_at: 
     await outbox.enqueue(tx, events.SessionsEnded(person_id=person_id, end_time=to_timestamp(ended_at)), now=now)
 
 
-async def list_ends_of_sessions(tx: AsyncConnection, person_id: str) -> list[Row]:
+async def list_ends_of_sessions(source: Source, person_id: str) -> list[Row]:
     """When, and by whom, the person's sessions were ended; the latest first. A row that is not ours ends none."""
-    theirs = sa.select(ended_sessions).where(is_mine(ended_sessions), ended_sessions.c.person_id == person_id)
-    latest_first = theirs.order_by(ended_sessions.c.ended_at.desc())
-    return keep_sealed(tx, ended_sessions, await tx.execute(latest_first))
+    return keep_sealed(source, ended_sessions, await fetch_rows(source, _ENDS, person_id=person_id))
 
 
-async def find_end_of_sessions(tx: AsyncConnection, person_id: str) -> datetime | None:
+_ENDS = Read(
+    sa.select(ended_sessions)
+    .where(is_mine(ended_sessions), ended_sessions.c.person_id == sa.bindparam("person_id"))
+    .order_by(ended_sessions.c.ended_at.desc())
+)
+
+
+async def find_end_of_sessions(source: Source, person_id: str) -> datetime | None:
     """When the person's sessions were last ended."""
-    return next((row.ended_at for row in await list_ends_of_sessions(tx, person_id)), None)
+    return next((row.ended_at for row in await list_ends_of_sessions(source, person_id)), None)
 
 
 async def find_person(tx: AsyncConnection, party_id: str, person_id: str) -> PartyPerson | None:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.reads import Source
 from services.chassis.values.approval import Approval, Standing, was_asked_in_ended_session
 from services.compliance.domain.api_keys import ApiKeyStatus
 from services.compliance.domain.parties import PartyPerson
@@ -16,18 +17,18 @@ from services.compliance.store.api_keys import find_api_key
 
 
 async def read_standing(
-    tx: AsyncConnection, person: str, now: datetime, *, include_former: bool = True, api_key_id: str | None = None
+    source: Source, person: str, now: datetime, *, include_former: bool = True, api_key_id: str | None = None
 ) -> Standing:
     """For whom the person acts, or also acted not long ago, and whether its sessions, or the API key, were ended.
 
     Raises:
         NotSealed: somebody wrote the API key past this service.
     """
-    found = frozenset(await store.list_parties_of_person(tx, person))
+    found = frozenset(await store.list_parties_of_person(source, person))
     if include_former:
-        found |= frozenset(await store.list_former_parties_of(tx, person, now))
-    revoked = api_key_id is not None and await _is_revoked(tx, api_key_id)
-    return Standing(found, await store.find_end_of_sessions(tx, person), revoked)
+        found |= frozenset(await store.list_former_parties_of(source, person, now))
+    revoked = api_key_id is not None and await _is_revoked(source, api_key_id)
+    return Standing(found, await store.find_end_of_sessions(source, person), revoked)
 
 
 async def read_standings(tx: AsyncConnection, said: Sequence[Statement], now: datetime) -> dict[Statement, Standing]:
@@ -53,7 +54,7 @@ async def _was_named_in_ended_session(tx: AsyncConnection, person: PartyPerson, 
     return standing.has_ended(person.session.signed_in_at)
 
 
-async def _is_revoked(tx: AsyncConnection, api_key_id: str) -> bool:
+async def _is_revoked(source: Source, api_key_id: str) -> bool:
     """One whose time ran out, or that has another secret, was not by that: nobody locked anybody out."""
-    key = await find_api_key(tx, api_key_id)
+    key = await find_api_key(source, api_key_id)
     return key is None or key.status is ApiKeyStatus.REVOKED
