@@ -126,7 +126,7 @@ def test_a_store_function_takes_the_connection_first_and_never_an_organization()
     broken = [
         where
         for where, function in stored()
-        if function.args.args[0].arg not in ("tx", "connection")
+        if function.args.args[0].arg not in ("tx", "source", "connection")
         or "org_id" in {each.arg for each in (*function.args.args, *function.args.kwonlyargs)}
     ]
     assert broken == []
