@@ -16,7 +16,7 @@ from deploy.local.nats import EVERYTHING, Nats
 from deploy.provision import provision
 from services.chassis.data import outbox
 from services.chassis.data.migrate import begin_incarnation
-from services.chassis.data.positions import OutOfTurn, find_position, set_position, take_position
+from services.chassis.data.positions import OutOfTurn, find_position, move_position, set_position, take_position
 from services.chassis.data.tables import handled_positions
 from services.chassis.events import streams
 from services.chassis.events.handling import Subscription
@@ -147,6 +147,27 @@ async def test_a_position_that_a_login_moved_is_told_and_nothing_is_passed_over(
         await publish(database, "after")
         assert inbox.order == ["before"]
         assert await step_over(database, js, inbox.subscription, "ESCROW", last)
+        await chassis.until(lambda: inbox.order == ["before", "after"])
+        await chassis.until(lambda: not inbox.faults)
+
+
+async def test_a_stream_that_has_other_messages_under_the_numbers_that_were_handled_is_told_and_heard_anew(
+    database, js, inbox
+):
+    """It was put back to an earlier state, and went on from there before anybody looked."""
+    async with consuming(database, js, inbox):
+        await handle(database, inbox, "before")
+    about = inbox.consumer, "ESCROW"
+    async with database.begin_for_all() as tx:
+        stood = await find_position(tx, *about)
+        await take_position(tx, *about, stood)
+        other = "2026-01-01T00:00:00.123456789Z"
+        await move_position(tx, *about, stood, stood.stream_sequence, other, stood.handlers)
+    async with consuming(database, js, inbox):
+        await publish(database, "after")
+        await chassis.until(lambda: "another message" in str(inbox.faults), seconds=NOTICED_SECONDS)
+        assert inbox.order == ["before"]
+        assert await step_over(database, js, inbox.subscription, "ESCROW", 0)
         await chassis.until(lambda: inbox.order == ["before", "after"])
         await chassis.until(lambda: not inbox.faults)
 

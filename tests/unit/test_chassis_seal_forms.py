@@ -83,7 +83,7 @@ FORMS = {
     "ended_sessions": ["23656ac2bedc0ef2"],
     "escrow_accounts": ["87e6002e6173d56e"],
     "former_persons": ["f920b6c95afdaeb8"],
-    "handled_positions": ["5f6c178c06c1491b"],
+    "handled_positions": ["da53c72198274648"],
     "heard_parties": ["d33f7c41e0b24724"],
     "heard_persons": ["445271f738e43501"],
     "holds": ["2d578c58ef1ab278"],

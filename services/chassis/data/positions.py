@@ -3,7 +3,8 @@
 It is written in the transaction that handles messages, and nobody else keeps it. So a position is sealed: who has a
 login of the database and moves it on would have events passed over. And it is of one incarnation of the database and of
 one stream: one that was kept from before a restore, or from before the stream was made anew, has its seal, and counts
-for nothing.
+for nothing. And it knows the message that it stands on: a stream that was put back to an earlier state has others under
+the same numbers soon.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _TAKE = _FIND.with_for_update(of=handled_positions, skip_locked=True)
 _MOVE = (
     sa.update(handled_positions)
     .where(*_MINE)
-    .values({name: sa.bindparam(f"new_{name}") for name in ("stream_sequence", "handlers", "seal")})
+    .values({name: sa.bindparam(f"new_{name}") for name in ("stream_sequence", "stored_at", "handlers", "seal")})
 )
 
 
@@ -47,7 +48,7 @@ def _read(tx: AsyncConnection, row: sa.Row[Any]) -> Position | None:
     check_row(tx, handled_positions, row)
     if row.incarnation != row.living:
         return None
-    return Position(row.stream_sequence, row.incarnation, row.stream_created, frozenset(row.handlers))
+    return Position(row.stream_sequence, row.incarnation, row.stream_created, frozenset(row.handlers), row.stored_at)
 
 
 async def take_position(tx: AsyncConnection, consumer: str, stream: str, position: Position) -> None:
@@ -66,12 +67,12 @@ async def take_position(tx: AsyncConnection, consumer: str, stream: str, positio
 
 
 async def move_position(
-    tx: AsyncConnection, consumer: str, stream: str, taken: Position, to: int, handlers: frozenset[str]
+    tx: AsyncConnection, consumer: str, stream: str, taken: Position, to: int, stored_at: str, handlers: frozenset[str]
 ) -> Position:
     """Everything up to the message `to` is handled, by a release with these handlers. The transaction has taken it."""
-    moved = replace(taken, stream_sequence=to, handlers=handlers)
+    moved = replace(taken, stream_sequence=to, stored_at=stored_at, handlers=handlers)
     values = _values(consumer, stream, moved)
-    changed = {f"new_{name}": values[name] for name in ("stream_sequence", "handlers")}
+    changed = {f"new_{name}": values[name] for name in ("stream_sequence", "stored_at", "handlers")}
     seal = seal_of(tx, handled_positions, values)
     await tx.execute(_MOVE, {"of_consumer": consumer, "of_stream": stream, **changed, "new_seal": seal})
     return moved
@@ -121,4 +122,5 @@ def _values(consumer: str, stream: str, position: Position) -> dict[str, Any]:
         "incarnation": position.incarnation,
         "stream_created": position.stream_created,
         "handlers": sorted(position.handlers),
+        "stored_at": position.stored_at,
     }

@@ -96,7 +96,7 @@ CHASSIS: Table = {
         forgets="It is 401 days old, which a trigger sees to: no event is handled so late.",
     ),
     "handled_positions": both(
-        insert=EVERY, update=("stream_sequence", "incarnation", "stream_created", "handlers", "seal")
+        insert=EVERY, update=("stream_sequence", "incarnation", "stream_created", "handlers", "stored_at", "seal")
     ),
     # A consumer writes letters, and who sees to them is at a console: no request does.
     "dead_letters": Rights(NOTHING, Grant(insert=EVERY)),

@@ -247,6 +247,7 @@ def _create_handled_positions(op: Op) -> None:
         sa.Column("incarnation", sa.Text(), nullable=False),
         sa.Column("stream_created", sa.Text(), nullable=False),
         sa.Column("handlers", postgresql.ARRAY(sa.Text()), nullable=False),
+        sa.Column("stored_at", sa.Text(), nullable=False),
         sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.PrimaryKeyConstraint("consumer", "stream"),
     )

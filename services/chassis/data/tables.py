@@ -129,8 +129,9 @@ handled_positions = sa.Table(
     sa.Column("incarnation", sa.Text, nullable=False),
     sa.Column("stream_created", sa.Text, nullable=False),
     sa.Column("handlers", pg.ARRAY(sa.Text), nullable=False),
+    sa.Column("stored_at", sa.Text, nullable=False),
     sa.Column("seal", pg.BYTEA),
-    info=sealed("consumer", "stream", "stream_sequence", "incarnation", "stream_created", "handlers"),
+    info=sealed("consumer", "stream", "stream_sequence", "incarnation", "stream_created", "handlers", "stored_at"),
 )
 
 # The events that a consumer could not handle (data/letters.py).

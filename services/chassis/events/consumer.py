@@ -145,7 +145,7 @@ class _Consumer:
 
     async def _read(self, reader: streams.Reader, place: Position) -> list[streams.Heard]:
         try:
-            messages = await reader.read(place.stream_sequence, READ_MAX)
+            messages = await reader.read(place.stream_sequence, READ_MAX, place.stored_at)
         except streams.Gap as gap:  # which the watch tells
             self.hearing.missed = Missed(place, str(gap))
             return []
@@ -212,8 +212,8 @@ class _Consumer:
         async with begin as tx:
             await take_position(tx, *about, place)
             outcomes = await self._apply_some(tx, batch, "" if first is None else first.org_id, place.incarnation)
-            last = batch[len(outcomes) - 1].message.sequence
-            moved = await move_position(tx, *about, place, last, self.hearing.handlers)
+            last = batch[len(outcomes) - 1].message
+            moved = await move_position(tx, *about, place, last.sequence, last.stored_at, self.hearing.handlers)
         self.hearing.place = moved
         for outcome in outcomes:
             telemetry.EVENTS_HANDLED.labels(self.hearing.consumer, outcome).inc()
@@ -293,7 +293,7 @@ class _Consumer:
         async with self.database.begin_for_all() as tx:
             await take_position(tx, *about, place)
             is_new = await set_aside(tx, letter)
-            moved = await move_position(tx, *about, place, message.sequence, self.hearing.handlers)
+            moved = await move_position(tx, *about, place, message.sequence, message.stored_at, self.hearing.handlers)
         self.hearing.place = moved
         if is_new:
             telemetry.EVENTS_HANDLED.labels(letter.consumer, "dead_letter").inc()

@@ -34,7 +34,7 @@ _PUBLISH_SECONDS = 5.0
 _READ_SECONDS = 2.0
 _READ_BYTES_MAX = 4 * 1024 * 1024
 _STREAM, _SEQUENCE, _SUBJECT = "Nats-Stream", "Nats-Sequence", "Nats-Subject"
-_FOLLOWING = "Nats-Num-Pending"
+_STORED_AT, _FOLLOWING = "Nats-Time-Stamp", "Nats-Num-Pending"
 # How an answer to a reader ends: there are no more, or there is none.
 _ENDS = ("204", "404")
 
@@ -241,10 +241,16 @@ async def has_stored(js: JetStreamContext, stream: str, sequence: int, message: 
 
 
 class Heard(NamedTuple):
-    """A message as a stream has it. `following`: how many it had after this one when it was read."""
+    """A message as a stream has it.
+
+    Args:
+        following: How many it had after this one when it was read.
+        stored_at: When it stored it, as the server says it.
+    """
 
     sequence: int
     following: int
+    stored_at: str
     subject: str
     headers: dict[str, str]
     data: bytes
@@ -276,16 +282,20 @@ class Reader:
         if not self._client.is_closed:
             await self._subscription.unsubscribe()
 
-    async def read(self, after: int, most: int) -> list[Heard]:
+    async def read(self, after: int, most: int, stored_at: str = "") -> list[Heard]:
         """The messages that follow `after`, at most so many; none where the stream ends there.
 
+        Args:
+            stored_at: When the message `after` was stored, which is looked at once more; empty: nobody knows.
+
         Raises:
-            Gap: there are later ones, and not the next; or another stream answers.
+            Gap: there are later ones, and not the next; or another message is `after`; or another stream answers.
             nats.errors.Error, TimeoutError: unknown.
         """
         self._asked += 1
         reply = f"{self._inbox}.{self._asked}"
-        wanted = {"seq": after + 1, "batch": most, "max_bytes": _READ_BYTES_MAX}
+        known = 1 if stored_at else 0
+        wanted = {"seq": after + 1 - known, "batch": most + known, "max_bytes": _READ_BYTES_MAX}
         await self._client.publish(self._subject, json.dumps(wanted).encode(), reply=reply)
         found, foreign = list[Heard](), ""
         async with asyncio.timeout(_READ_SECONDS):
@@ -306,13 +316,16 @@ class Reader:
                 if headers.get(_STREAM) != self._stream:
                     foreign = str(headers.get(_STREAM))
                     continue
+                if known and sequence == after and headers[_STORED_AT] != stored_at:
+                    raise Gap(f"has another message {after} than the one that was handled")
                 if sequence <= after + len(found):
                     continue
                 if sequence > after + len(found) + 1:
                     if found:  # it is told when it is the next
                         return found
                     raise Gap(f"lacks what comes after {after}, up to {sequence - 1}")
-                found.append(Heard(sequence, int(headers[_FOLLOWING]), headers[_SUBJECT], headers, answer.data))
+                following, stored = int(headers[_FOLLOWING]), headers[_STORED_AT]
+                found.append(Heard(sequence, following, stored, headers[_SUBJECT], headers, answer.data))
 
 
 def client_of(js: JetStreamContext) -> Client:

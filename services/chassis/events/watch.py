@@ -195,7 +195,9 @@ class _Watch:
             try:
                 async with self._database.begin_for_all() as tx:
                     await take_position(tx, *about, found)
-                    return await move_position(tx, *about, found, found.stream_sequence, hearing.handlers)
+                    return await move_position(
+                        tx, *about, found, found.stream_sequence, found.stored_at, hearing.handlers
+                    )
             except OutOfTurn:  # at the next look
                 return found
         return found
