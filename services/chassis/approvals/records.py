@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.due import Due
 from services.chassis.data.leases import build_taking, postpone, take_sealed
+from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Reader, Source, fetch_row, fetch_rows
 from services.chassis.data.seals import check_row, keep_sealed, seal_rows
@@ -63,11 +64,23 @@ async def save_approval(tx: AsyncConnection, approval: Approval, *, due_at: Any 
     )
 
 
-async def find_approval(tx: AsyncConnection, org_id: str, approval_id: str, *, lock: bool = False) -> Approval | None:
+async def find_approval(tx: AsyncConnection, org_id: str, approval_id: str) -> Approval | None:
     """Raises: NotSealed: somebody wrote it past this service."""
     query = sa.select(approvals).where(_c.org_id == org_id, _c.approval_id == approval_id)
-    row = (await tx.execute(query.with_for_update() if lock else query)).one_or_none()
+    row = (await tx.execute(query)).one_or_none()
     return None if row is None else _read(tx, row)
+
+
+async def lock_approval(tx: AsyncConnection, found: Approval) -> Approval:
+    """One that was found, as it is now. Raises: NotSealed."""
+    await _lock_about(tx, found.kind, found.resource_id)
+    query = sa.select(approvals).where(_c.org_id == found.org_id, _c.approval_id == found.approval_id)
+    return _read(tx, (await tx.execute(query.with_for_update())).one())
+
+
+async def _lock_about(tx: AsyncConnection, kind: str, resource_id: str) -> None:
+    """One after the other: whoever decides one of those about a resource may end the others."""
+    await lock_name(tx, "about", kind, resource_id)
 
 
 async def fetch_approval(reader: Reader, approval_id: str) -> tuple[Approval, int] | None:
@@ -88,12 +101,14 @@ async def lock_pending(tx: AsyncConnection, org_id: str, kind: str, resource_id:
 
     Raises: NotSealed: somebody wrote one about it past this service; it may be the one that waits.
     """
+    await _lock_about(tx, kind, resource_id)
     query = _selecting_open(_c.org_id == org_id, kind, resource_id, now - _LATE).with_for_update()
     return _keep_pending(tx, await tx.execute(query))
 
 
 async def lock_readable(tx: AsyncConnection, org_id: str, kind: str, resource_id: str, now: datetime) -> list[Approval]:
     """As `lock_pending`, without what somebody wrote past this service."""
+    await _lock_about(tx, kind, resource_id)
     query = _selecting_open(_c.org_id == org_id, kind, resource_id, now - _LATE).with_for_update()
     rows = await tx.execute(query)
     return [each for each in keep_readable(tx, rows) if each.status is Status.PENDING]

@@ -368,13 +368,12 @@ class Approvals:
     async def _lock(self, tx: AsyncConnection, approval_id: str) -> Approval:
         org_id = current_principal().org_id
         found = await records.find_approval(tx, org_id, approval_id)
-        resource = self._resources.get(found.kind) if found else None
-        if found and resource and resource.lock:
-            await resource.lock(tx, found.resource_id)
-        approval = await records.find_approval(tx, org_id, approval_id, lock=True)
-        if approval is None:
+        if found is None:
             raise ApprovalNotFound()
-        return approval
+        resource = self._resources.get(found.kind)
+        if resource and resource.lock:
+            await resource.lock(tx, found.resource_id)
+        return await records.lock_approval(tx, found)
 
     def _must_be_decided(self, approval: Approval) -> bool:
         resource = self._resources.get(approval.kind)
