@@ -21,6 +21,7 @@ from services.compliance.api import (
     PersonsServicer,
 )
 from services.compliance.approvals import build_approvals
+from services.compliance.clients import Peers, TransactionsClient
 from services.compliance.dependencies import NAME, Dependencies
 from services.compliance.inbox import Inbox
 from services.compliance.jobs import WORK, build_jobs
@@ -35,7 +36,10 @@ async def main(settings: Settings) -> None:
         settings.require("api_token_key_file")
         assert settings.api_token_key_file is not None  # just required
         key_tokens = KeyTokens.load(settings, settings.api_token_key_file)
-        dependencies = Dependencies(runtime.database, runtime.clock, runtime.work_due, key_tokens=key_tokens)
+        peers = Peers(transactions=TransactionsClient(runtime.channel("transactions")))
+        dependencies = Dependencies(
+            runtime.database, runtime.clock, runtime.work_due, key_tokens=key_tokens, peers=peers
+        )
         approvals, own_parties = build_approvals(dependencies), OwnParties(runtime.database, runtime.clock)
         _, *others = servers_of(APPROVALS_SERVICE)
         kept_here = ApprovalsServicer(dependencies, approvals, own_parties)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from grpc.aio import ServicerContext
@@ -205,7 +206,8 @@ class ClearancesServicer(clearances_pb2_grpc.ClearancesServiceServicer):
     ) -> clearances_pb2.BatchEvaluateTransactionsResponse:
         # Each transaction is its own key: asked again, it answers what it decided.
         answer = clearances_pb2.BatchEvaluateTransactionsResponse
-        return await self._dependencies.write(request, answer, evaluation.batch_evaluate_transactions)
+        ask = partial(evaluation.ask_what_waits, self._dependencies.peers.transactions)
+        return await self._dependencies.write_on_facts(request, answer, ask, evaluation.batch_evaluate_transactions)
 
     async def BatchGetClearances(
         self, request: clearances_pb2.BatchGetClearancesRequest, context: ServicerContext

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.chassis.data.operations import Operations
+from services.compliance.clients import Peers
 from services.compliance.key_tokens import KeyTokens
 
 NAME = "compliance"
@@ -12,6 +13,7 @@ NAME = "compliance"
 
 @dataclass(frozen=True, kw_only=True)
 class Dependencies(Operations):
-    """How this service reads and writes. It asks nobody: what it decides on is its own."""
+    """How this service reads and writes, and whom it asks."""
 
     key_tokens: KeyTokens
+    peers: Peers

@@ -11,7 +11,13 @@ from services.chassis.data.heard_persons import HeardParties
 from services.chassis.data.overdue import watch_overdue
 from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
-from services.transactions.api import BankAccountsServicer, PayoutsServicer, TransactionsServicer, WebhooksServicer
+from services.transactions.api import (
+    BankAccountsServicer,
+    EvaluationsServicer,
+    PayoutsServicer,
+    TransactionsServicer,
+    WebhooksServicer,
+)
 from services.transactions.approvals import build_approvals
 from services.transactions.clients import ComplianceClient, DistributionsClient, EscrowClient, Peers
 from services.transactions.dependencies import NAME, Dependencies
@@ -47,6 +53,7 @@ async def main(settings: Settings) -> None:
             servicers=[
                 TransactionsServicer(dependencies, parties),
                 PayoutsServicer(dependencies),
+                EvaluationsServicer(dependencies),
                 BankAccountsServicer(dependencies, parties),
                 WebhooksServicer(dependencies, approvals),
                 ApprovalsServicer(dependencies, approvals, parties),

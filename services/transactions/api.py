@@ -9,7 +9,7 @@ from typing import Any
 from grpc.aio import ServicerContext
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import bank_accounts_pb2_grpc as bank_grpc
-from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
+from realco.transactions.v1 import evaluations_pb2, evaluations_pb2_grpc, payouts_pb2, payouts_pb2_grpc
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.transactions.v1 import transactions_pb2_grpc as pb_grpc
 from realco.transactions.v1 import webhooks_pb2 as hook_pb
@@ -108,6 +108,16 @@ class PayoutsServicer(payouts_pb2_grpc.PayoutsServiceServicer):
         self, request: payouts_pb2.BatchGetPayoutsRequest, context: ServicerContext
     ) -> payouts_pb2.BatchGetPayoutsResponse:
         return await self._dependencies.read(request, queries.batch_get_payouts)
+
+
+class EvaluationsServicer(evaluations_pb2_grpc.EvaluationsServiceServicer):
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
+
+    async def BatchGetEvaluationFacts(
+        self, request: evaluations_pb2.BatchGetEvaluationFactsRequest, context: ServicerContext
+    ) -> evaluations_pb2.BatchGetEvaluationFactsResponse:
+        return await self._dependencies.fetch(request, queries.batch_get_evaluation_facts)
 
 
 class BankAccountsServicer(bank_grpc.BankAccountsServiceServicer):

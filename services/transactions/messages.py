@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
-from realco.transactions.v1 import bank_accounts_pb2, payouts_pb2, transactions_pb2, webhooks_pb2
+from realco.transactions.v1 import bank_accounts_pb2, evaluations_pb2, payouts_pb2, transactions_pb2, webhooks_pb2
 from realco.transactions.v1 import events_pb2 as events
 
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.calls.wire import to_failure, to_money, to_optional_timestamp, to_timestamp
 from services.chassis.values.failure import read_failure
 from services.transactions.domain.bank_accounts import BankAccount
+from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
 
@@ -147,6 +148,18 @@ def to_webhook(row: sa.Row[Any], actions: Iterable[str] = ()) -> webhooks_pb2.We
         create_time=to_timestamp(row.created_at),
         apply_time=to_optional_timestamp(row.applied_at),
         allowed_actions=actions,
+    )
+
+
+def to_evaluation_facts(row: Transaction) -> evaluations_pb2.EvaluationFacts:
+    """As compliance is asked to decide on it."""
+    return evaluations_pb2.EvaluationFacts(
+        transaction_id=row.transaction_id,
+        party_id=row.party_id,
+        direction="IN" if row.is_debit else "OUT",
+        amount=to_money(row.amount),
+        is_contribution=TYPES[row.type].is_for_investment,
+        is_waiting=row.status is Status.INITIATED,
     )
 
 

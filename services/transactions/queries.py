@@ -6,15 +6,15 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from realco.transactions.v1 import bank_accounts_pb2, payouts_pb2, transactions_pb2, webhooks_pb2
+from realco.transactions.v1 import bank_accounts_pb2, evaluations_pb2, payouts_pb2, transactions_pb2, webhooks_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.listings import Listing, read_time_bounds, time_bounds
 from services.chassis.data.paging import one_of, read_list, read_page
 from services.chassis.data.reach import is_mine, within_reach
-from services.chassis.data.reads import Read, Reader, Source, fetch_row
-from services.chassis.data.seals import check_row
+from services.chassis.data.reads import Read, Reader, Source, fetch_row, fetch_rows
+from services.chassis.data.seals import check_row, keep_sealed
 from services.chassis.data.versions import with_version
 from services.chassis.values.refusals import BankAccountNotFound
 from services.transactions import messages
@@ -201,3 +201,22 @@ async def batch_get_payouts(
 ) -> payouts_pb2.BatchGetPayoutsResponse:
     going_out = await store.list_payouts_going_out(tx, request.transaction_ids)
     return payouts_pb2.BatchGetPayoutsResponse(payouts=map(messages.to_payout, going_out))
+
+
+_BY_IDS = Read(
+    store.select_transactions().where(
+        is_mine(transactions),
+        _t.transaction_id == sa.any_(sa.bindparam("transaction_ids", type_=sa.ARRAY(sa.Text))),
+    )
+)
+
+
+async def batch_get_evaluation_facts(
+    reader: Reader, request: evaluations_pb2.BatchGetEvaluationFactsRequest, _: datetime
+) -> evaluations_pb2.BatchGetEvaluationFactsResponse:
+    """Without the rows that do not say what this service wrote."""
+    rows = keep_sealed(
+        reader, transactions, await fetch_rows(reader, _BY_IDS, transaction_ids=list(request.transaction_ids))
+    )
+    facts = map(messages.to_evaluation_facts, map(store.build_transaction, rows))
+    return evaluations_pb2.BatchGetEvaluationFactsResponse(facts=facts)

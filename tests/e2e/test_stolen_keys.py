@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from realco.compliance.v1 import notary_pb2, notary_pb2_grpc
+from realco.compliance.v1 import clearances_pb2, clearances_pb2_grpc, notary_pb2, notary_pb2_grpc
 from realco.escrow.v1 import postings_pb2
 from realco.escrow.v1.journal_pb2 import LedgerAccount
 from realco.type.v1.money_pb2 import Money
@@ -157,3 +157,27 @@ def test_the_key_of_transactions_takes_no_money_off_the_book(org: Organization) 
         asked = postings_pb2.BatchBookPayoutsRequest(items=[item])
         assert thief.order("BatchBookPayouts", asked) == "PAYOUT_NOT_KNOWN"
     assert org.read_ledger(account) == before
+
+
+def test_the_key_of_transactions_uses_up_no_limit_of_a_party(org: Organization) -> None:
+    """Nor does it have anything decided on that is not there, or not so."""
+    offering, investor = org.open_offering(500_00), org.add_cleared_party()
+    contribution = org.fund_investment(offering, investor, 500_00)
+    thief, log = Thief(org, "transactions"), read_log(org.instance, "compliance")
+    made_up = [new_id("txn") for _ in range(2)]
+    items = [
+        clearances_pb2.BatchEvaluateTransactionsRequest.Item(
+            transaction_id=transaction_id,
+            party_id=investor,
+            direction=Money.IN,
+            amount=Money(currency_code="USD", amount_minor=25_000_00),
+            is_contribution=True,
+        )
+        for transaction_id in (*made_up, contribution["transactionId"])
+    ]
+    asked = clearances_pb2.BatchEvaluateTransactionsRequest(items=items)
+    answer = thief.call("compliance", clearances_pb2_grpc.ClearancesServiceStub, "BatchEvaluateTransactions", asked)
+    assert [result.WhichOneof("outcome") for result in answer.results] == [None, None, "failure"]
+    told = {line["transaction_id"] for line in log() if line["event"] == "transaction_not_known"}
+    assert told == {item.transaction_id for item in items}
+    org.fund_investment(org.open_offering(500_00), investor, 500_00)

@@ -10,16 +10,20 @@ import sqlalchemy as sa
 from realco.compliance.v1 import clearances_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.transactions.v1 import events_pb2
+from realco.transactions.v1.evaluations_pb2 import EvaluationFacts
 from realco.type.v1.money_pb2 import Money
 from sqlalchemy.exc import DBAPIError
+from structlog.testing import capture_logs
 
 from services.chassis.calls.auth import acting_as
 from services.chassis.data.seals import NotSealed
 from services.chassis.values.ids import derived_id
 from services.compliance.domain.limits import LimitType
+from services.compliance.domain.refusals import ComplianceCheckNotFound
 from services.compliance.store.limits import list_used
 from services.compliance.tables import limit_usage
 from tests.support.compliance import CHECKER, ORG, PARTY, money_in
+from tests.support.money import usd
 
 
 @pytest.mark.parametrize("direction", [Money.IN, Money.OUT])
@@ -97,6 +101,40 @@ async def test_a_transaction_is_not_decided_on_with_one_content_and_sent_with_an
     kept = await compliance.get_check(derived_id("chk", ORG, item.transaction_id))
     assert (kept.party_id, kept.direction, kept.amount) == (item.party_id, item.direction, item.amount)
     assert kept.status == pb.ComplianceCheck.PASSED
+
+
+@pytest.mark.parametrize(
+    ("said", "is_told"),
+    [
+        (None, True),
+        ({"party_id": "another"}, True),
+        ({"direction": Money.OUT}, True),
+        ({"amount": usd(50_000_01)}, True),
+        ({"is_contribution": False}, True),
+        ({"is_waiting": False}, False),  # it moved on since it was sent here
+    ],
+    ids=str,
+)
+async def test_what_transactions_does_not_have_waiting_is_neither_decided_on_nor_counted(compliance, said, is_told):
+    await compliance.clear()
+    item = money_in(50_000_00, party_id=compliance.party_id)
+    if said is not None:
+        compliance.transactions.initiate([item])
+        compliance.transactions.facts[item.transaction_id].MergeFrom(EvaluationFacts(**said))
+        for name in (name for name, value in said.items() if value is False):
+            compliance.transactions.facts[item.transaction_id].ClearField(name)
+    beside = money_in(20_000_00, party_id=compliance.party_id)
+    compliance.transactions.initiate([beside])
+    with capture_logs() as logged:
+        undecided, passed = await compliance.evaluate_as_known(item, beside)
+    assert undecided == pb.ComplianceCheck()
+    assert passed.status == pb.ComplianceCheck.PASSED
+    told = [line["transaction_id"] for line in logged if line["event"] == "transaction_not_known"]
+    assert told == [item.transaction_id] * is_told
+    [rest] = await compliance.evaluate(money_in(30_000_00))
+    assert rest.status == pb.ComplianceCheck.PASSED
+    with pytest.raises(ComplianceCheckNotFound):
+        await compliance.get_check(derived_id("chk", ORG, item.transaction_id))
 
 
 async def test_two_at_once_never_pass_a_limit_together(compliance):

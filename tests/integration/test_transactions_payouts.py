@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from realco.compliance.v1.clearances_pb2 import BatchEvaluateTransactionsRequest
 from realco.escrow.v1.journal_pb2 import LedgerAccount
 from realco.escrow.v1.postings_pb2 import BatchBookPayoutsRequest
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
@@ -14,6 +15,8 @@ from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.values.ids import new_id
+from services.compliance import clients as compliance_clients
+from services.compliance.commands.evaluation import ask_what_waits
 from services.escrow import clients as escrow_clients
 from services.escrow.commands.postings import check_payouts
 from services.escrow.domain.refusals import PayoutNotKnown
@@ -24,6 +27,7 @@ from tests.support.transactions import (
     ADMIN,
     DISTRIBUTIONS,
     ESCROW_ACCOUNT,
+    IMPORT,
     INVESTOR,
     TransactionsHarness,
     usd,
@@ -178,3 +182,31 @@ async def test_escrow_takes_only_what_transactions_is_about_to_pay(
     await service.work(hurried=True)
     with acting_as(service_principal("escrow", ADMIN.org_id)), pytest.raises(PayoutNotKnown):  # it has been paid
         await check_payouts(asking, [item(**about)])
+
+
+async def test_compliance_decides_on_what_was_initiated_exactly_so_while_it_waits(service: TransactionsHarness) -> None:
+    asking = compliance_clients.TransactionsClient(Wire("compliance").open_channel(service.evaluations))
+    made, deposit = [await service.payout()], await service.deposit_request()
+    with service.wire.cut(service.compliance):
+        made.append(await service.ask(IMPORT, "CreateTransaction", deposit))
+    items = [
+        BatchEvaluateTransactionsRequest.Item(
+            transaction_id=each.transaction_id,
+            party_id=each.party_id,
+            direction=each.direction,
+            amount=each.amount,
+            is_contribution=bool(each.investment_id),
+        )
+        for each in made
+    ]
+    more = BatchEvaluateTransactionsRequest.Item(transaction_id=new_id("txn"), party_id=made[0].party_id, amount=usd(1))
+
+    async def find_waiting() -> set[str]:
+        with acting_as(service_principal("compliance", ADMIN.org_id)):
+            return set(await ask_what_waits(asking, BatchEvaluateTransactionsRequest(items=[*items, more])))
+
+    assert await find_waiting() == {each.transaction_id for each in made}
+    await service.work(hurried=True)
+    assert await find_waiting() == set()
+    with acting_as(service_principal("compliance", "org-other")):
+        assert not await ask_what_waits(asking, BatchEvaluateTransactionsRequest(items=items))

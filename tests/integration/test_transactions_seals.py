@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
-from realco.transactions.v1 import payouts_pb2
+from realco.transactions.v1 import evaluations_pb2, payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.exc import DBAPIError
 
@@ -32,6 +32,7 @@ from tests.support.transactions import ADMIN, IMPORT, ORG, TransactionsHarness, 
 
 T = pb.Transaction
 ESCROW = Principal("service:escrow", "service", ORG)
+COMPLIANCE = Principal("service:compliance", "service", ORG)
 _STEP = (
     "UPDATE transactions SET status = '{to}', previous_status = status, version = version + 1, due_at = now(),"
     " epoch = epoch + 1{more} WHERE transaction_id = :id"
@@ -303,12 +304,14 @@ async def test_what_is_left_of_a_commitment_is_not_known_once_a_contribution_was
         await service.ask(IMPORT, "CreateTransaction", again)
 
 
-async def test_escrow_is_told_of_no_payout_that_was_altered(service: TransactionsHarness) -> None:
+async def test_others_are_told_of_no_payout_that_was_altered(service: TransactionsHarness) -> None:
     payout = await service.payout()
     moved = steps("APPROVED", "QUEUED", "PROCESSING, attempts = 1")
     await write(service, *moved, transaction_id=payout.transaction_id)
     request = payouts_pb2.BatchGetPayoutsRequest(transaction_ids=[payout.transaction_id])
     assert not (await service.ask(ESCROW, "BatchGetPayouts", request)).payouts
+    asked = evaluations_pb2.BatchGetEvaluationFactsRequest(transaction_ids=[payout.transaction_id])
+    assert not (await service.ask(COMPLIANCE, "BatchGetEvaluationFacts", asked)).facts
 
 
 async def test_a_debit_that_the_bank_stopped_for_good_is_not_presented_again_whatever_sql_calls_its_return(

@@ -36,9 +36,11 @@ from services.compliance.api import (
     PersonsServicer,
 )
 from services.compliance.approvals import build_approvals
+from services.compliance.clients import Peers
 from services.compliance.dependencies import Dependencies
 from services.compliance.key_tokens import KeyTokens
 from services.compliance.subscribers import SUBSCRIPTIONS
+from tests.support.peers.around_compliance import Transactions
 
 START = datetime(2024, 12, 3, 15, tzinfo=UTC)
 ORG = "org-a"
@@ -83,10 +85,11 @@ def ordered_for(principal: Principal) -> Principal:
     return Principal("service:importer", "service", principal.org_id, principal.person)
 
 
-def build_dependencies(database: Database, clock: Clock) -> Dependencies:
+def build_dependencies(database: Database, clock: Clock, transactions: Transactions | None = None) -> Dependencies:
     """Its tokens of API keys are accepted nowhere."""
     issuer = Issuer(issuer="https://keys.test", audience="realco", jwks="-", api_keys=True)
-    return Dependencies(database, clock, key_tokens=KeyTokens(issuer, ECKey.generate_key("P-256")))
+    tokens, peers = KeyTokens(issuer, ECKey.generate_key("P-256")), Peers(transactions or Transactions())
+    return Dependencies(database, clock, key_tokens=tokens, peers=peers)
 
 
 class ComplianceHarness:
@@ -94,7 +97,8 @@ class ComplianceHarness:
 
     def __init__(self, database: Database, key_tokens: KeyTokens | None = None) -> None:
         self.database, self.clock = database, FakeClock(START)
-        dependencies = build_dependencies(database, self.clock)
+        self.transactions = Transactions()
+        dependencies = build_dependencies(database, self.clock, self.transactions)
         if key_tokens is not None:
             dependencies = replace(dependencies, key_tokens=key_tokens)
         self.api_keys = ApiKeysServicer(dependencies)
@@ -198,8 +202,14 @@ class ComplianceHarness:
             )
 
     async def evaluate(self, *items: Any, principal: Principal = TRANSACTIONS) -> list[Any]:
+        """What is decided on transactions that there are."""
         for item in items:
             item.party_id = item.party_id or self.party_id
+        self.transactions.initiate(items)
+        return await self.evaluate_as_known(*items, principal=principal)
+
+    async def evaluate_as_known(self, *items: Any, principal: Principal = TRANSACTIONS) -> list[Any]:
+        """What is decided on them as far as transactions says that there are such."""
         with acting_as(principal):
             answer = await self.clearances.BatchEvaluateTransactions(
                 clearances_pb2.BatchEvaluateTransactionsRequest(items=items), None

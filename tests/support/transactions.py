@@ -30,7 +30,13 @@ from services.chassis.data.database import Database
 from services.chassis.data.work import WorkFinder
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.ids import new_id
-from services.transactions.api import BankAccountsServicer, PayoutsServicer, TransactionsServicer, WebhooksServicer
+from services.transactions.api import (
+    BankAccountsServicer,
+    EvaluationsServicer,
+    PayoutsServicer,
+    TransactionsServicer,
+    WebhooksServicer,
+)
 from services.transactions.approvals import build_approvals
 from services.transactions.clients import ComplianceClient, DistributionsClient, EscrowClient, Peers
 from services.transactions.dependencies import NAME, Dependencies
@@ -166,6 +172,7 @@ class TransactionsHarness:
         asking = CurrentParties(self.dependencies.peers.compliance.list_parties_of_person)
         self.transactions: Any = TransactionsServicer(self.dependencies, asking)
         self.payouts: Any = PayoutsServicer(self.dependencies)
+        self.evaluations: Any = EvaluationsServicer(self.dependencies)
         self.accounts: Any = BankAccountsServicer(self.dependencies, asking)
         self.webhooks: Any = WebhooksServicer(self.dependencies, self.approvals)
         self.inbox: Any = ApprovalsServicer(self.dependencies, self.approvals, asking)
@@ -177,7 +184,14 @@ class TransactionsHarness:
     async def ask(self, principal: Principal, rpc: str, request: Any) -> Any:
         """Calls an RPC as somebody, as the interceptor would."""
         with acting_as(principal), listed_only(request):
-            for servicer in (self.transactions, self.payouts, self.accounts, self.webhooks, self.inbox):
+            for servicer in (
+                self.transactions,
+                self.payouts,
+                self.evaluations,
+                self.accounts,
+                self.webhooks,
+                self.inbox,
+            ):
                 if rpc in type(servicer).__dict__:
                     answer = await getattr(servicer, rpc)(request, None)
                     withhold(answer, principal)

@@ -1,29 +1,34 @@
 """Decides on transactions and counts what it lets pass, in one transaction under the parties' locks.
 
+What transactions does not have waiting it neither decides on nor counts: a call in its name is no proof of it.
+
 Fail closed: a party that is not known, or has a check that is not PASSED, moves no money either way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from realco.compliance.v1 import clearances_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
+from realco.transactions.v1.evaluations_pb2 import EvaluationFacts
 from realco.type.v1.money_pb2 import Money
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.batch import Outcome, build_results
 from services.chassis.data.once import IdempotencyKeyReused
+from services.chassis.process.telemetry import log
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure, make_failure
 from services.chassis.values.ids import derived_id
 from services.chassis.values.money import Money as Amount
 from services.chassis.values.refusals import PartyNotCleared, PartyNotFound
 from services.compliance import messages
+from services.compliance.clients import Transactions
 from services.compliance.domain import clearance
 from services.compliance.domain.checks import CheckStatus, ComplianceCheck
 from services.compliance.domain.clearance import Check
@@ -50,10 +55,39 @@ class _Facts:
     used_at_most: Used
 
 
+async def ask_what_waits(
+    peer: Transactions, request: clearances_pb2.BatchEvaluateTransactionsRequest
+) -> Collection[str]:
+    """The transactions that are to be decided on, by transaction_id. Raises Unavailable: transactions is away."""
+    ids = sorted({item.transaction_id for item in request.items})
+    if request.validate_only:  # there is none yet, and nothing stays
+        return ids
+    facts = {each.transaction_id: each for each in await peer.batch_get_evaluation_facts(ids)}
+    waiting = set()
+    for item in request.items:
+        known = facts.get(item.transaction_id)
+        if known is None or _list_facts(known) != _list_facts(item):
+            log.error("transaction_not_known", transaction_id=item.transaction_id, party_id=item.party_id)
+        elif known.is_waiting:
+            waiting.add(item.transaction_id)
+    return waiting
+
+
+def _list_facts(each: Item | EvaluationFacts) -> tuple[object, ...]:
+    return each.party_id, each.direction, _read_amount(each), each.is_contribution
+
+
 async def batch_evaluate_transactions(
-    tx: AsyncConnection, request: clearances_pb2.BatchEvaluateTransactionsRequest, now: datetime
+    tx: AsyncConnection,
+    request: clearances_pb2.BatchEvaluateTransactionsRequest,
+    waiting: Collection[str],
+    now: datetime,
 ) -> clearances_pb2.BatchEvaluateTransactionsResponse:
-    """One result an item, in order. A transaction that was decided before keeps its decision."""
+    """One result an item, in order. A transaction that was decided before keeps its decision.
+
+    Args:
+        waiting: Those that may be decided on now.
+    """
     parties = await lock_parties(tx, {item.party_id for item in request.items})
     before = await list_decisions(tx, {item.transaction_id for item in request.items})
     checks = await list_latest_checks(tx, list(parties))
@@ -63,13 +97,15 @@ async def batch_evaluate_transactions(
     }
     made: dict[str, ComplianceCheck] = {}
     for item in request.items:
-        if item.transaction_id not in before and item.transaction_id not in made:
+        is_new = item.transaction_id not in before and item.transaction_id not in made
+        if is_new and item.transaction_id in waiting:
             made[item.transaction_id] = _decide(item, parties, checks, facts[item.amount.currency_code], now)
     made = {each.resource_id: each for each in await insert_decisions(tx, made.values(), now)}
     await insert_usage(tx, _usage(request.items, made, now))
     decided = await list_decisions(tx, {item.transaction_id for item in request.items})
     outcomes = [
-        _read_outcome(item, decided[item.transaction_id], made.pop(item.transaction_id, None)) for item in request.items
+        _read_outcome(item, decided.get(item.transaction_id), made.pop(item.transaction_id, None))
+        for item in request.items
     ]
     return clearances_pb2.BatchEvaluateTransactionsResponse(
         results=build_results(clearances_pb2.EvaluationResult, request.items, outcomes)
@@ -77,9 +113,11 @@ async def batch_evaluate_transactions(
 
 
 def _read_outcome(
-    item: Item, check: ComplianceCheck, made: ComplianceCheck | None
-) -> Outcome[pb.ComplianceCheck | Failure | IdempotencyKeyReused]:
+    item: Item, check: ComplianceCheck | None, made: ComplianceCheck | None
+) -> Outcome[pb.ComplianceCheck | Failure | IdempotencyKeyReused | None]:
     """From the check that holds the decision, and what this request made of it: nothing where it was made before."""
+    if check is None:
+        return Outcome(None)
     asked = (item.party_id, Money.Direction.Name(item.direction), _read_amount(item))
     if (check.party_id, check.direction, check.amount) != asked:
         message = "The transaction was decided on with another party, direction or amount."
@@ -145,7 +183,7 @@ def _build_check(
     )
 
 
-def _read_amount(item: Item) -> Amount:
+def _read_amount(item: Item | EvaluationFacts) -> Amount:
     return Amount(item.amount.amount_minor, item.amount.currency_code)
 
 
