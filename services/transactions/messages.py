@@ -8,10 +8,12 @@ from typing import Any
 import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2, evaluations_pb2, payouts_pb2, transactions_pb2, webhooks_pb2
 from realco.transactions.v1 import events_pb2 as events
+from realco.type.v1 import money_pb2
 
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.calls.wire import to_failure, to_money, to_optional_timestamp, to_timestamp
-from services.chassis.values.failure import read_failure
+from services.chassis.values.etags import etag_of
+from services.chassis.values.failure import Failure, read_failure
 from services.transactions.domain.bank_accounts import BankAccount
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -26,13 +28,26 @@ _T = transactions_pb2.Transaction
 
 def to_transaction(row: Transaction) -> transactions_pb2.Transaction:
     """As lists and events carry it; actions.py adds what is for one caller."""
+    return _write(row, to_money(row.amount), row.failure)
+
+
+def to_listed_transaction(row: Any) -> transactions_pb2.Transaction:
+    """`to_transaction` of a row as it stands: a page has many."""
+    amount = money_pb2.Money(currency_code=row.currency, amount_minor=row.amount_minor)
+    listed = _write(row, amount, read_failure(row.failure))
+    listed.aggregate_version = row.aggregate_version
+    return listed
+
+
+def _write(row: Any, amount: money_pb2.Money, failure: Failure | None) -> transactions_pb2.Transaction:
+    """A transaction, or its row: what they do not have alike is given."""
     return _T(
         transaction_id=row.transaction_id,
         type=row.type,
-        direction="IN" if row.is_debit else "OUT",
+        direction="IN" if TYPES[row.type].is_debit else "OUT",
         status=row.status,
         payment_method=row.payment_method,
-        amount=to_money(row.amount),
+        amount=amount,
         escrow_account_id=row.escrow_account_id,
         party_id=row.party_id,
         bank_account_id=row.bank_account_id,
@@ -40,7 +55,7 @@ def to_transaction(row: Transaction) -> transactions_pb2.Transaction:
         distribution_id=row.distribution_id,
         allocation_id=row.allocation_id,
         description=row.description,
-        failure=None if row.failure is None else to_failure(row.failure),
+        failure=None if failure is None else to_failure(failure),
         attempts=row.attempts,
         presentments=row.presentments,
         next_attempt_time=to_optional_timestamp(row.next_attempt_at),
@@ -60,7 +75,7 @@ def to_transaction(row: Transaction) -> transactions_pb2.Transaction:
         final_time=to_optional_timestamp(row.final_at),
         external_id=row.external_id,
         metadata=row.metadata,
-        etag=row.etag,
+        etag=etag_of(row.transaction_id, row.version),
     )
 
 

@@ -25,8 +25,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from functools import partial
+from functools import cache, partial
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -162,7 +163,7 @@ class Seals:
 
 def _spell_all(place: str, values: Sequence[Any]) -> bytes:
     # As JSON, no two rows are spelled alike, whatever their texts hold.
-    return json.dumps([place, *values], default=_spell, separators=(",", ":"), sort_keys=True).encode()
+    return _AS_JSON.encode([place, *values]).encode()
 
 
 def _mark_spelled(place: str, text: bytes) -> bytes:
@@ -172,7 +173,7 @@ def _mark_spelled(place: str, text: bytes) -> bytes:
 
 def _spell(value: object) -> Any:
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat()
+        return (value if value.tzinfo is UTC else value.astimezone(UTC)).isoformat()
     if isinstance(value, Decimal):  # as the whole number that it is where it is one, as some write it
         return int(value) if value == value.to_integral_value() else format(value.normalize(), "f")
     if isinstance(value, date):
@@ -182,6 +183,9 @@ def _spell(value: object) -> Any:
     if isinstance(value, frozenset | set):
         return sorted(value)
     raise TypeError(f"no seal covers a {type(value).__name__}")
+
+
+_AS_JSON = json.JSONEncoder(default=_spell, separators=(",", ":"), sort_keys=True)
 
 
 def bind_seals(connection: Source, seals: Seals) -> None:
@@ -280,7 +284,7 @@ def is_row_sealed(tx: Source, table: sa.Table, row: Any) -> bool:
 
 
 def _is_sealed(seals: Seals, table: sa.Table, row: Any) -> bool:
-    form, values = _list_sealed(table, partial(getattr, row))
+    form, values = _list_sealed(table, _getter_of(table.info[_SEALED][-1])(row))
     try:
         return seals.are_sealed(getattr(row, _SEAL), table.name, *values, form=form)
     except (ValueError, OverflowError, RecursionError):  # no seal of ours is of what cannot be spelled
@@ -311,14 +315,23 @@ def keep_readable(rows: Iterable[R], read: Callable[[R], V]) -> list[V]:
 
 
 def _make(seals: Seals, table: sa.Table, get: Callable[[str], Any]) -> bytes:
-    form, values = _list_sealed(table, get)
+    form, values = _list_sealed(table, map(get, table.info[_SEALED][-1]))
     return seals.make(table.name, *values, form=form)
 
 
-def _list_sealed(table: sa.Table, get: Callable[[str], Any]) -> tuple[int, list[Any]]:
-    """The first form that covers all that the row holds, and what it covers."""
+@cache
+def _getter_of(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    return attrgetter(*names)  # there are several: each row has an organization and a key of its own
+
+
+def _list_sealed(table: sa.Table, covered: Iterable[Any]) -> tuple[int, list[Any]]:
+    """The first form that covers all that the row holds, and what it covers.
+
+    Args:
+        covered: What the row holds of what the last form covers.
+    """
     forms: Sequence[Sequence[str]] = table.info[_SEALED]
-    values, form = [get(name) for name in forms[-1]], len(forms)
+    values, form = list(covered), len(forms)
     while form > 1 and all(value is None for value in values[len(forms[form - 2]) :]):
         form -= 1
         del values[len(forms[form - 1]) :]

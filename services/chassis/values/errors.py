@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
+from functools import cached_property
 from typing import ClassVar
 
 from services.chassis.values.times import write_time
@@ -58,7 +59,12 @@ class DomainError(Exception):
         super().__init__(message)
         self.message = message
         self.fields = dict(fields or {})
-        self.metadata = {key: _spell(value) for key, value in metadata.items() if value not in (None, "", [])}
+        self._facts = metadata
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        """Spelled when somebody asks: many refusals only say that something is not offered."""
+        return {key: _spell(value) for key, value in self._facts.items() if value not in (None, "", [])}
 
 
 def _spell(value: object) -> str:

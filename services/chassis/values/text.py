@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 # Control characters, the separators of lines and paragraphs, what turns the direction of reading (a text then shows
 # something else than it is), and halves of surrogate pairs, which no encoding of ours can carry.
@@ -50,6 +51,7 @@ _IGNORABLE = frozenset(
 ) | frozenset(map(chr, range(0xE0000, 0xE1000)))
 
 
+@lru_cache(4096)
 def normalize_person(name: str) -> str:
     """The one spelling in which persons are kept and compared: `Ann@Example.org` and `ann@example.org` are one.
 

@@ -15,14 +15,16 @@ from services.chassis.data.listings import Listing
 from services.chassis.data.paging import Page
 from services.chassis.data.reach import caller, is_mine
 from services.chassis.data.reads import Read, Reader, fetch_rows
+from services.chassis.data.seals import check_row
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.money import Money
+from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow import messages
 from services.escrow.domain.chart import Direction, LedgerAccountKind, line_of
 from services.escrow.queries.escrow_accounts import require_escrow_account
 from services.escrow.queries.filters import read_kinds
-from services.escrow.store import escrow_accounts
-from services.escrow.tables import holds, ledger_accounts
+from services.escrow.store.escrow_accounts import on_normal_side
+from services.escrow.tables import escrow_accounts, holds, ledger_accounts
 
 _TIME = sa.TIMESTAMP(timezone=True)
 
@@ -30,9 +32,12 @@ _TIME = sa.TIMESTAMP(timezone=True)
 async def get_escrow_account_balance(
     reader: Reader, request: accounts_pb.GetEscrowAccountBalanceRequest, now: datetime
 ) -> accounts_pb.EscrowAccountBalance:
-    account = await require_escrow_account(reader, request.escrow_account_id)
     as_of = _as_of(request, now)
-    rows = await fetch_rows(reader, _KINDS_NOW if as_of is None else _KINDS_AT, **_key(account, as_of))
+    kinds = _KINDS_NOW if as_of is None else _KINDS_AT
+    rows = await fetch_rows(reader, kinds, **_key(request.escrow_account_id, as_of))
+    if not rows:
+        raise EscrowAccountNotFound()
+    account = check_row(reader, escrow_accounts, rows[0])
     by_kind = {LedgerAccountKind(row.kind): row for row in rows}
 
     def amount(amount_minor: int) -> Any:
@@ -67,7 +72,7 @@ async def list_ledger_accounts(
     as_of = _as_of(request, now)
     lines = _LINES_NOW if as_of is None else _LINES_AT
     page, wanted = Page.of(request), {"kind": read_kinds(request), "party_id": request.party_id}
-    found = await lines.fetch_beside(reader, page, wanted, descending=False, **_key(account, as_of))
+    found = await lines.fetch_beside(reader, page, wanted, descending=False, **_key(account.escrow_account_id, as_of))
     rows, token, previous = page.cut(found, lines.key_of)
     return journal_pb.ListLedgerAccountsResponse(
         ledger_accounts=[messages.to_ledger_account_balance(row, account.currency) for row in rows],
@@ -90,8 +95,8 @@ def _as_of(
     return as_of
 
 
-def _key(account: Any, as_of: datetime | None) -> dict[str, Any]:
-    key = {"escrow_account_id": account.escrow_account_id}
+def _key(escrow_account_id: str, as_of: datetime | None) -> dict[str, Any]:
+    key = {"escrow_account_id": escrow_account_id}
     return key if as_of is None else {**key, "at": as_of}
 
 
@@ -101,13 +106,22 @@ def _list(balances: sa.Subquery) -> Listing:
 
 
 def _by_kind(balances: sa.Subquery) -> Read:
+    """The sums of each kind, and in each row the escrow account: it is asked for its seal."""
     line = balances.c
     sums = [sa.func.sum(part).label(part.name) for part in (line.posted, line.pending, line.held)]
     normal_balance = sa.func.min(line.normal_balance).label("normal_balance")
     whose = sa.literal("").label("party_id")
-    return Read(sa.select(line.kind, whose, normal_balance, *sums).group_by(line.kind).order_by(line.kind))
+    kinds = sa.select(line.kind, whose, normal_balance, *sums).group_by(line.kind).subquery("kinds")
+    account = (is_mine(escrow_accounts), escrow_accounts.c.escrow_account_id == _account)
+    return Read(
+        sa.select(escrow_accounts, kinds)
+        .join_from(escrow_accounts, kinds, sa.true())
+        .where(*account)
+        .order_by(kinds.c.kind)
+    )
 
 
+_account = sa.bindparam("escrow_account_id", type_=sa.Text)
 _kept = ledger_accounts.c
 # Each ledger account with the balances it keeps.
 _BALANCES_NOW = (
@@ -115,16 +129,16 @@ _BALANCES_NOW = (
         _kept.kind,
         _kept.party_id,
         _kept.normal_balance,
-        escrow_accounts.on_normal_side(_kept.debits_posted, _kept.credits_posted).label("posted"),
-        escrow_accounts.on_normal_side(_kept.debits_pending, _kept.credits_pending).label("pending"),
+        on_normal_side(_kept.debits_posted, _kept.credits_posted).label("posted"),
+        on_normal_side(_kept.debits_pending, _kept.credits_pending).label("pending"),
         _kept.held,
     )
-    .where(is_mine(ledger_accounts), _kept.escrow_account_id == sa.bindparam("escrow_account_id"))
+    .where(is_mine(ledger_accounts), _kept.escrow_account_id == _account)
     .subquery("balances")
 )
 # Each with those of what had happened until an instant. Holds are held from their placing to their end, so what was
 # held then is known too.
-_then, _account, _at = holds.c, sa.bindparam("escrow_account_id", type_=sa.Text), sa.bindparam("at", type_=_TIME)
+_then, _at = holds.c, sa.bindparam("at", type_=_TIME)
 _booked = (
     sa.func.public.balances_at(caller(), _account, _at)
     .table_valued(

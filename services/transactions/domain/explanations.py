@@ -63,7 +63,7 @@ def _spell(period: Period) -> str:
 
 
 def _date(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d}"
+    return moment.date().isoformat()
 
 
 def explain_account(account: BankAccount, now: datetime) -> Explanation:
