@@ -145,27 +145,29 @@ def to_booked_journal_entry(head: Any, legs: Iterable[Any], actions: Iterable[st
         reverses_journal_entry_id=head["reverses_journal_entry_id"],
         created_by=head["created_by"],
         external_id=head["external_id"],
-        metadata=orjson.loads(metadata) if isinstance(metadata, str) else metadata,
+        metadata=(orjson.loads(metadata) if isinstance(metadata, str) else metadata) or None,
         allowed_actions=actions,
     )
 
 
 def to_ledger_entry(row: Any, currency: str) -> journal_pb.LedgerEntry:
-    """A leg, from a row of ledger_entries."""
-    after = row["posted_after"] if row["layer"] == Layer.POSTED.value else row["pending_after"]
-    account: Any = {"kind": _NUMBER[row["kind"]], "party_id": row["party_id"] or None}
-    amount: Any = {"currency_code": currency, "amount_minor": row["amount_minor"]}
-    balance_after: Any = {"currency_code": currency, "amount_minor": after}
-    return journal_pb.LedgerEntry(
+    """A leg, from a row of ledger_entries. A page has many, so it is built in place."""
+    layer = row["layer"]
+    leg = journal_pb.LedgerEntry(
         journal_sequence=row["journal_sequence"],
         leg=row["leg"],
-        ledger_account=account,
         sequence=row["sequence"],
         direction=_NUMBER[row["direction"]],
-        amount=amount,
-        layer=_NUMBER[row["layer"]],
-        balance_after=balance_after,
+        layer=_NUMBER[layer],
     )
+    account, amount, balance = leg.ledger_account, leg.amount, leg.balance_after
+    account.kind = _NUMBER[row["kind"]]
+    if row["party_id"]:
+        account.party_id = row["party_id"]
+    amount.currency_code = balance.currency_code = currency
+    amount.amount_minor = row["amount_minor"]
+    balance.amount_minor = row["posted_after"] if layer == Layer.POSTED.value else row["pending_after"]
+    return leg
 
 
 def to_ledger_account_balance(row: Any, currency: str) -> journal_pb.LedgerAccountBalance:

@@ -34,6 +34,7 @@ _HEAD_COLUMNS = (
     _head.sequence.label("journal_sequence"),
     *(column for column in _head if column.name not in _NOT_TOLD),
 )
+_HEAD_NAMES = [column.name for column in _HEAD_COLUMNS]
 
 
 async def list_ledger_entries(
@@ -50,19 +51,20 @@ async def list_ledger_entries(
         "journal_entry_id": request.journal_entry_id,
     }
     page = await listing.fetch_page(reader, request, given, **_place(request, account))
-    rows = [row._asdict() for row in page.rows]
-    entries = {row["journal_sequence"]: _unlabel(row, account.currency) for row in rows}
+    entries = {row.journal_sequence: row for row in page.rows}
     return pb.ListLedgerEntriesResponse(
-        ledger_entries=[messages.to_ledger_entry(row, account.currency) for row in rows],
+        ledger_entries=[messages.to_ledger_entry(row._asdict(), account.currency) for row in page.rows],
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
-        journal_entries=[messages.to_booked_journal_entry(head, ()) for head in entries.values()],
+        journal_entries=[messages.to_booked_journal_entry(_read_head(row, account), ()) for row in entries.values()],
     )
 
 
-def _unlabel(row: Any, currency: str) -> dict[str, Any]:
-    """The columns of the journal entry in a row of both."""
-    return {"currency": currency} | {column.name: row[f"head_{column.name}"] for column in _HEAD_COLUMNS}
+def _read_head(row: Any, account: Any) -> dict[str, Any]:
+    """The columns of the journal entry, which are the last ones, in a row of both."""
+    head = dict(zip(_HEAD_NAMES, row[-len(_HEAD_NAMES) :], strict=True))
+    head["currency"] = account.currency
+    return head
 
 
 def _only_account(request: pb.ListLedgerEntriesRequest) -> LedgerAccount | None:
