@@ -101,6 +101,7 @@ _TRANSACTIONS = Listing(
         },
     },
     party=_t.party_id,
+    named={"status", "type", "payment_method"},
     bounds=time_bounds(_t.created_at),
 )
 

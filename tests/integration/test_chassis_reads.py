@@ -144,7 +144,10 @@ async def test_what_a_login_makes_of_its_own_defaults_misleads_no_read(postgres)
         assert sqlstate(refused.value) == "42501", "better no answer than one past row level security"
 
 
-LISTING = Listing(MINE.add_columns(c.size), (c.note_id,), {"body": c.body}, party=c.body)
+LISTINGS = [
+    Listing(MINE.add_columns(c.size), (c.note_id,), {"body": c.body}, party=c.body, named=named)
+    for named in ((), {"body"})
+]
 
 
 @pytest.mark.parametrize(
@@ -169,10 +172,10 @@ async def test_a_list_has_what_its_filters_let_through_of_what_the_caller_may_re
     caller = replace(chassis.ADMIN, org_id="org_4", role=role, parties=frozenset(parties))
     page = Page(2, None, False, "")
     with acting_as(caller):
-        rows = await LISTING.fetch_beside(database.reader, page, {"body": bodies}, descending=False)
-        rest = []
-        if len(rows) > page.size:
-            cut = page.cut(rows, LISTING.key_of)
-            after = replace(page, beside=LISTING.key_of(cut.rows[-1]))
-            rest = await LISTING.fetch_beside(database.reader, after, {"body": bodies}, descending=False)
-    assert [row.note_id for row in (*rows[:2], *rest)] == found
+        for listing in LISTINGS:
+            rows = list(await listing.fetch_beside(database.reader, page, {"body": bodies}, descending=False))
+            if len(rows) > page.size:
+                last = listing.key_of(page.cut(rows, listing.key_of).rows[-1])
+                rest = replace(page, beside=last)
+                rows[2:] = await listing.fetch_beside(database.reader, rest, {"body": bodies}, descending=False)
+            assert [row.note_id for row in rows] == found

@@ -2,11 +2,13 @@
 
 A shape is which filters have one value, or several, the size of the page, and where it begins: the values are
 parameters. One value is compared, several are a list, since only the first leaves the rows in the order of an index.
+Where there are few values, and some are rare, they stand in the statement: a plan for any of them reads the whole list
+to find the rare ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -23,7 +25,7 @@ _REACH = "reach"
 
 
 class _Shape(NamedTuple):
-    filters: tuple[tuple[str, bool], ...]  # each with whether it is one value
+    filters: tuple[tuple[str, bool | tuple[str, ...]], ...]  # each with whether it is one value, or with its values
     size: int
     beside: bool
     downwards: bool
@@ -36,6 +38,7 @@ class Listing:
         key: The columns it is sorted by, most significant first, unique as a whole.
         party: The column that says whose a row is: an investor is kept to its parties' rows.
         filters: What each filter compares.
+        named: Those of the filters whose values are names of an enum.
         bounds: Further conditions by the name of the parameter they have.
     """
 
@@ -46,6 +49,7 @@ class Listing:
         filters: Mapping[str, sa.ColumnElement[Any]],
         *,
         party: sa.ColumnElement[str] | None = None,
+        named: Collection[str] = (),
         bounds: Mapping[str, sa.ColumnElement[bool]] | None = None,
     ) -> None:
         self._query = query
@@ -53,6 +57,7 @@ class Listing:
         self._names = tuple(column.name for column in key)
         self._is_of_parties = party is not None
         self._filters = filters if party is None else {**filters, _REACH: party}
+        self._named = frozenset(named)
         self._bounds = bounds or {}
         self._build = lru_cache(_SHAPES_MAX)(self._build_read)
 
@@ -78,7 +83,9 @@ class Listing:
         principal = current_principal()
         if self._is_of_parties and principal.confined:
             several[_REACH] = sorted(principal.parties)  # of none, the list has no rows
-        filters = [(name, len(each) == 1) for name, each in several.items()]
+        filters = [
+            (name, tuple(sorted(each)) if name in self._named else len(each) == 1) for name, each in several.items()
+        ]
         bounds = {name: value for name, value in values.items() if value is not None}
         filters += [(name, True) for name in bounds if name in self._bounds]
         if page.beside is not None:
@@ -100,11 +107,13 @@ class Listing:
         ordered = query.order_by(*(c.desc() if shape.downwards else c.asc() for c in self._key))
         return Read(ordered.limit(sa.literal_column(str(shape.size + 1))))
 
-    def _build_condition(self, name: str, is_one: bool) -> sa.ColumnElement[bool]:
+    def _build_condition(self, name: str, values: bool | tuple[str, ...]) -> sa.ColumnElement[bool]:
         if name in self._bounds:
             return self._bounds[name]
         column = self._filters[name]
-        if is_one:
+        if isinstance(values, tuple):
+            return column.in_(values)
+        if values:
             return column == sa.bindparam(name, type_=column.type)
         return column == sa.any_(sa.bindparam(name, type_=sa.ARRAY(column.type)))
 

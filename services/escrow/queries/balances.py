@@ -155,7 +155,8 @@ _held = (
         sa.or_(_then.resolved_at.is_(None), _then.resolved_at > _at),
     )
     .group_by(_then.kind, _then.party_id)
-    .subquery("held_then")
+    .cte("held_then")
+    .prefix_with("MATERIALIZED")  # summed once, and not for each ledger account
 )
 _BALANCES_AT = (
     sa.select(

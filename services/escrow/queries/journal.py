@@ -217,6 +217,7 @@ _LEDGER = Listing(
     _both,
     (_leg.journal_sequence, _leg.leg),
     _filters,
+    named={"kind"},
     bounds=_bound(_leg.journal_sequence, _leg.effective_at, _find_journal_sequence),
 )
 _LEDGER_OF_ONE = Listing(
@@ -238,6 +239,7 @@ _JOURNAL = Listing(
         "ids": _head.journal_entry_id,
         "external_id": _head.external_id,
     },
+    named={"type"},
     bounds={
         **_bound(_head.sequence, _head.effective_at, _find_journal_sequence),
         "party_ids": _head.sequence.in_(_of_parties),
