@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -92,7 +93,8 @@ async def save_check(
 async def list_latest_checks(source: Source, party_ids: Collection[str]) -> dict[str, dict[str, Check]]:
     """For each party, the latest check of each required type."""
     found: dict[str, dict[str, Check]] = defaultdict(dict)
-    rows = await fetch_rows(source, _LATEST, party_ids=list(party_ids))
+    read = _build_latest(tuple(clearance.list_required_types()))
+    rows = await fetch_rows(source, read, party_ids=list(party_ids))
     for row in keep_sealed(source, compliance_checks, rows):
         because = row.explanation["statement"] if row.explanation else ""
         found[row.party_id][row.check_type] = Check(row.status, row.expires_at, because)
@@ -117,7 +119,11 @@ def select_latest_checks() -> sa.Select[Any]:
     )
 
 
-_LATEST = Read(select_latest_checks().where(_c.party_id == sa.any_(sa.bindparam("party_ids", type_=sa.ARRAY(sa.Text)))))
+@cache
+def _build_latest(_required: tuple[str, ...]) -> Read:
+    """For these types, which are those that are required."""
+    party_ids = sa.bindparam("party_ids", type_=sa.ARRAY(sa.Text))
+    return Read(select_latest_checks().where(_c.party_id == sa.any_(party_ids)))
 
 
 # --- decisions about transactions -------------------------------------------------------------------------------------
