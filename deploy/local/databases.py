@@ -2,7 +2,7 @@
 
 - A service's owner role owns its database and runs its migrations; its app and worker roles may connect there and
   nothing else, until a migration grants them more. None is a superuser, passes row level security, makes temporary
-  tables or large objects, or enters another database.
+  tables or large objects, ends a session of another process of its, or enters another database.
 - PostgreSQL is given a verifier of each password, never the password: statements end up in its statistics and logs.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Mapping
 import asyncpg
 
 from deploy.topology import Database
-from services.chassis.data.roles import LARGE_OBJECT_MAKERS, ROLE_SETTINGS
+from services.chassis.data.roles import NOBODY_CALLS, ROLE_SETTINGS
 
 _ITERATIONS = 4096  # PostgreSQL's own; our passwords are random, and more would slow down each sign-in
 
@@ -62,7 +62,7 @@ async def create_database(admin_dsn: str, known: Database, passwords: Mapping[st
         try:
             await inside.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
             await inside.execute(f"GRANT USAGE ON SCHEMA public TO {', '.join(served)}")
-            await inside.execute(f"REVOKE EXECUTE ON FUNCTION {', '.join(LARGE_OBJECT_MAKERS)} FROM PUBLIC")
+            await inside.execute(f"REVOKE EXECUTE ON FUNCTION {', '.join(NOBODY_CALLS)} FROM PUBLIC")
         finally:
             await inside.close()
         await server.execute(f"ALTER DATABASE {draft} RENAME TO {known.name}")

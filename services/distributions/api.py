@@ -20,6 +20,7 @@ from realco.distributions.v1 import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.approvals.requests import drop_etag
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.parties import Parties
 from services.chassis.values.approval import ApprovalFacts
@@ -245,7 +246,7 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
             request,
             distributions_pb2.Distribution,
             lambda request: submissions.witness_withdrawal(self._dependencies, self._witnessed, request, command),
-            lambda tx, request, _, now: command(tx, request, now),
+            lambda tx, request, is_heard, now: command(tx, drop_etag(request) if is_heard else request, now),
         )
 
 

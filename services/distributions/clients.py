@@ -221,8 +221,12 @@ class ComplianceClient:
         request = notary.RecordExecutionRequest(movement=_to_movement(movement), validate_only=validate_only)
         await pass_on(self._notary.RecordExecution, request)
 
-    async def record_withdrawal(self, kind: str, resource_id: str, *, after_refusal: bool = False) -> None:
-        request = notary.RecordWithdrawalRequest(kind=kind, resource_id=resource_id, after_refusal=after_refusal)
+    async def record_withdrawal(
+        self, kind: str, resource_id: str, *, after_refusal: bool = False, of_approved: bool = False
+    ) -> None:
+        request = notary.RecordWithdrawalRequest(
+            kind=kind, resource_id=resource_id, after_refusal=after_refusal, of_approved=of_approved
+        )
         await pass_on(self._notary.RecordWithdrawal, request)
 
 

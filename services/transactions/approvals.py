@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -27,7 +28,7 @@ from services.transactions.commands.approvals import (
 )
 from services.transactions.commands.beneficiaries import list_beneficiaries
 from services.transactions.commands.inflow import check_takes_contributions
-from services.transactions.commands.settlement import find_objection
+from services.transactions.commands.settlement import find_hindrance, find_objection
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.bank_accounts import BankAccount
 from services.transactions.domain.explanations import (
@@ -52,6 +53,7 @@ from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.store import bank_accounts as account_store
 from services.transactions.store import transactions as store
 from services.transactions.store import webhooks as hook_store
+from services.transactions.store.provider_payments import list_earlier_references
 
 
 def build_approvals(dependencies: Dependencies) -> Approvals:
@@ -90,11 +92,13 @@ class _Details:
     async def describe_replay(self, request: hook_pb.ReplayWebhookRequest, now: datetime) -> ApprovalDetails:
         async with self._dependencies.database.begin() as tx:
             hook = await hook_store.find_webhook(tx, request.webhook_id)
-            found = {} if hook is None else await store.list_transactions(tx, [hook.transaction_id])
-        if hook is None:
-            raise WebhookNotFound()
-        transaction = found[hook.transaction_id]
-        said, outcome = await self._ask_provider(transaction)
+            if hook is None:
+                raise WebhookNotFound()
+            transaction = (await store.list_transactions(tx, [hook.transaction_id]))[hook.transaction_id]
+            earlier = await list_earlier_references(tx, transaction)
+        async with self._dependencies.database.begin_for_all() as tx:
+            payment_id = await hook_store.find_payment_id(tx, hook.webhook_id)
+        said, outcome = await self._ask_provider(transaction, payment_id, earlier)
         preview = Preview() if outcome is None else await self._preview(transaction, outcome)
         return ApprovalDetails(
             f"Apply a webhook of {hook.provider} again: {hook.event_type}",
@@ -121,7 +125,7 @@ class _Details:
             if account is not None:
                 facts += await _explain(tx, account, now)
             if row.bank_account_id:
-                facts.append(explain_use(account, row))
+                facts.append(explain_use(account, row, now))
             if TYPES[row.type].gives_back and row.investment_id:
                 received = await store.list_received(tx, [row.investment_id])
                 facts += explain_take_back(received.get((row.party_id, row.investment_id), []))
@@ -140,7 +144,9 @@ class _Details:
             former = await account_store.find_default_account(tx, row.party_id)
             facts = await _explain(tx, row, now)
             owners = await account_store.count_owners(tx, row.account_number_digest)
-        facts += [explain_owners(owners), await self._explain_clearance(row.party_id)]
+        # Compliance is asked whenever money moves, and not about the account.
+        cleared = replace(await self._explain_clearance(row.party_id), operands=())
+        facts += [explain_owners(owners), cleared]
         details = build_bank_account_details(row)
         if row.default_for_payouts:
             before = None if former is None else former.bank_account_id
@@ -162,14 +168,22 @@ class _Details:
             return explain_away("Distributions", "INVESTMENT_PENDING")
         return explain_commitment(lambda: check_takes_contributions(next(iter(found), None)))
 
-    async def _ask_provider(self, row: Transaction) -> tuple[Explanation, str | None]:
-        """What the provider says of the payment now, which is what a webhook is applied by; and what comes of it."""
-        look_ups, reference = self._dependencies.providers.look_ups, row.provider_reference
+    async def _ask_provider(
+        self, row: Transaction, reference: str | None, earlier: Collection[str]
+    ) -> tuple[Explanation, str | None]:
+        """What the provider says now of the payment that a webhook is about, and what comes of it when it is applied.
+
+        Args:
+            earlier: The provider's ids of the attempts before the current one.
+        """
+        look_up = self._dependencies.providers.look_ups[row.provider]
         try:
-            payment = await look_ups[row.provider].get_payment(reference) if reference else None
+            payment = await look_up.get_payment(reference) if reference else None
         except OutcomeUnknown:
             return explain_away("The provider", PROVIDER_SAYS), None
-        objection = "" if payment is None else find_objection(row, payment)
+        objection = "" if payment is None else find_hindrance(row, payment.payment_id, earlier)
+        if payment is not None and not objection:
+            objection = find_objection(row, payment)
         outcome = None if payment is None or objection else find_outcome(payment.status, row.status)
         return explain_payment(row, payment, objection), outcome
 

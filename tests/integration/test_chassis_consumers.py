@@ -146,6 +146,21 @@ async def test_what_waits_unhandled_for_minutes_is_an_alarm_until_it_is_handled(
         await chassis.until(lambda: alarms == {})
 
 
+async def test_a_service_that_cannot_find_its_positions_for_minutes_says_so(database, js, inbox, monkeypatch):
+    """Somebody has each look at them ended: nothing is handled then, and no backlog is measured."""
+
+    async def find_none(*_) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(watch, "ALARM_SECONDS", 0.5)
+    monkeypatch.setattr(watch, "find_position", find_none)
+    alarms = {}
+    async with consuming(database, js, inbox, alarms=alarms):
+        await chassis.until(lambda: alarms.get("positions", "").startswith("have not been found for"))
+        monkeypatch.undo()
+        await chassis.until(lambda: alarms == {})
+
+
 async def test_a_refusal_is_set_aside_at_once_and_replayed_when_mended(database, js, inbox):
     inbox.failures["bad"] = [Refuses("no")] * 9
     async with consuming(database, js, inbox):

@@ -268,7 +268,7 @@ async def test_a_safe_database_passes_the_boot_check(database):
         ("app_url", "ALTER POLICY requests ON notes USING (true)", "table notes shows requests more than their own"),
         ("app_url", "GRANT TEMPORARY ON DATABASE {name} TO PUBLIC", "{app} may make temporary tables"),
         ("app_url", "GRANT CREATE ON SCHEMA public TO {app}", "{app} may make tables"),
-        ("app_url", "GRANT EXECUTE ON FUNCTION lo_create TO {worker}", "{worker} may make large objects"),
+        ("app_url", "GRANT EXECUTE ON FUNCTION lo_create TO {worker}", "{worker} may call what nobody calls"),
         ("app_url", "GRANT {worker} TO {app}", "{app} is a member of another role"),
         ("app_url", "ALTER ROLE {app} CREATEROLE", "{app} may make roles"),
         ("app_url", "ALTER ROLE {worker} SET lock_timeout = '9s'", "role {worker} lacks a setting"),
@@ -326,6 +326,28 @@ async def test_what_a_login_changes_of_its_own_settings_is_an_alarm_while_the_se
             await chassis.until(lambda: not alarms)
     assert [line["event"] for line in logged] == ["database_at_fault", "database_mended"]
     await database.dispose()
+
+
+async def test_what_is_waited_for_in_vain_again_and_again_is_an_alarm_though_no_lock_is_kept_for_long(database):
+    alarms = {}
+    watch = LockWatch(database, alarms, patience_seconds=0.05)
+    async with database.begin_for_all() as tx:
+        await tx.execute(sa.text("INSERT INTO leaders VALUES ('work', gen_random_uuid(), now())"))
+
+    async def wait_in_vain() -> None:
+        async with database.begin_for_all() as other:
+            await other.execute(sa.text("SET LOCAL lock_timeout = '30ms'"))
+            await other.execute(sa.text("SELECT FROM leaders FOR UPDATE"))
+
+    for number in range(3):
+        await watch.look()
+        assert alarms == {}, f"{number} are anybody's"
+        async with database.begin_for_all() as tx:
+            await tx.execute(sa.text("SELECT FROM leaders FOR UPDATE"))
+            with pytest.raises(DBAPIError):
+                await wait_in_vain()
+    await watch.look()
+    assert alarms == {"locks": "somebody keeps locked: what this service has waited for in vain again and again"}
 
 
 @pytest.mark.parametrize(

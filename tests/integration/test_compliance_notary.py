@@ -168,11 +168,14 @@ async def test_what_is_just_being_done_is_taken_back_only_where_it_was_refused(
     await desk.ask()
     await desk.approve()
     if kind == "APPROVE_DISTRIBUTION":
-        assert await desk.take_back(after_refusal=False) == "", "it is sent back as long as nobody executes it"
+        assert await desk.take_back(after_refusal=False) == "JUST_DECIDED", "they had read that it waits"
+        sent_back = await desk.take_back(after_refusal=False, of_approved=True)
+        assert sent_back == "", "it is sent back as long as nobody executes it"
         await desk.ask()
         await desk.approve()
         await desk.execute()
     assert await desk.take_back(after_refusal=False) == "JUST_DECIDED"
+    assert await desk.take_back(after_refusal=False, of_approved=True) == "JUST_DECIDED"
     with pytest.raises(JustDecided):  # nor is anything else asked for in its place
         await desk.ask(THIRD, content_hash=OTHER_HASH)
     await desk.ask(THIRD)  # the same is nothing else

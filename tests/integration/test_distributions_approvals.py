@@ -108,6 +108,26 @@ def taken_back(service: DistributionsHarness) -> list[str]:
     return [said.resource_id for said in service.compliance.said if isinstance(said, RecordWithdrawalRequest)]
 
 
+@pytest.mark.parametrize("end", [reject_in_inbox, take_back])
+async def test_a_no_that_was_heard_is_one_though_somebody_writes_beside_it_meanwhile(
+    service: DistributionsHarness,
+    monkeypatch: pytest.MonkeyPatch,
+    end: Callable[[DistributionsHarness, dpb.Distribution], Awaitable[None]],
+) -> None:
+    distribution = await submitted(service)
+    approval = await service.find_approval(distribution.distribution_id)
+    hear = service.compliance.RecordWithdrawal
+
+    async def comment_meanwhile(request: RecordWithdrawalRequest, context: None) -> Any:
+        comment = approvals_pb2.CommentApprovalRequest(approval_id=approval.approval_id, text="Wait.")
+        await service.call(service.approvals.CommentApproval, comment, "admin-3")
+        return await hear(request, context)
+
+    monkeypatch.setattr(service.compliance, "RecordWithdrawal", comment_meanwhile)
+    await end(service, distribution)
+    assert (await service.get(distribution)).status == dpb.Distribution.DRAFT
+
+
 @pytest.mark.parametrize("end", [reject, reject_in_inbox, take_back])
 async def test_whoever_ends_what_is_just_being_done_hears_it_and_ends_nothing(
     service: DistributionsHarness, end: Callable[[DistributionsHarness, dpb.Distribution], Awaitable[None]]
@@ -278,7 +298,7 @@ async def test_another_attempt_waits_and_says_what_account_it_goes_to(service: D
         "ESCROW_ACTIVE": "The escrow account is ACTIVE.",
         "AVAILABLE_BALANCE": "payable of inv-001 has 10,000.00 USD available,"
         " and 10,000.00 USD would be taken from it.",
-        "CASH_COVERS": "There is 110,000.00 USD of cash, enough to pay 10,000.00 USD.",
+        "CASH_COVERS": "There is 110,000.00 USD of cash left, enough to pay 10,000.00 USD.",
         "PAYEES_CLEARED": "Every payee is cleared.",
     }
     assert (list(approval.beneficiary_party_ids), approval.resource_id) == (["inv-001"], owed.allocation_id)

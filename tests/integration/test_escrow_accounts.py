@@ -345,10 +345,11 @@ async def test_the_balance_has_a_line_a_kind_and_the_list_a_line_a_ledger_accoun
     subscriptions = [("subscription:inv-001", 35, 0, 35), ("subscription:inv-002", 20, 15, 5)]
     assert await listed(**on("subscription")) == subscriptions
     assert await listed(**on("subscription:inv-001")) == subscriptions[:1]
-    assert await listed(**on("subscription"), as_of=to_timestamp(before)) == [
-        ("subscription:inv-001", 40, 0, 40),
-        ("subscription:inv-002", 20, 0, 20),
-    ]
+    then_of_subscriptions = [("subscription:inv-001", 40, 0, 40), ("subscription:inv-002", 20, 0, 20)]
+    assert await listed(**on("subscription"), as_of=to_timestamp(before)) == then_of_subscriptions
+    kinds = [journal_pb.LedgerAccount.SUBSCRIPTION, journal_pb.LedgerAccount.CASH]
+    then_of_both = await listed(kind=kinds, as_of=to_timestamp(before))
+    assert [line[:2] for line in then_of_both] == [("cash", 60), *(line[:2] for line in then_of_subscriptions)]
     assert await listed(**on("payable:inv-009")) == []
     to_come = escrow.clock.now() + timedelta(microseconds=1)
     for question in (escrow.balance(account, to_come), listed(as_of=to_timestamp(to_come))):

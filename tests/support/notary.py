@@ -80,9 +80,10 @@ class Desk:
                 return refusal.reason
         return ""
 
-    async def take_back(self, *, after_refusal: bool = True) -> str:
+    async def take_back(self, *, after_refusal: bool = True, of_approved: bool = False) -> str:
         """The reason of the refusal, or nothing."""
-        request = pb.RecordWithdrawalRequest(kind=self.kind, resource_id=self.resource_id, after_refusal=after_refusal)
+        request = pb.RecordWithdrawalRequest(kind=self.kind, resource_id=self.resource_id)
+        request.after_refusal, request.of_approved = after_refusal, of_approved
         with acting_as(service_principal("distributions", ORG, THIRD.person)):
             try:
                 await self.notary.RecordWithdrawal(request, None)

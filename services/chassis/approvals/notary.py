@@ -53,11 +53,14 @@ class Notary(Protocol):
         """
         ...
 
-    async def record_withdrawal(self, kind: str, resource_id: str, *, after_refusal: bool = False) -> None:
+    async def record_withdrawal(
+        self, kind: str, resource_id: str, *, after_refusal: bool = False, of_approved: bool = False
+    ) -> None:
         """What was asked for and approved about the resource counts no longer.
 
         Args:
             after_refusal: What was decided was refused, and comes to nothing.
+            of_approved: The caller read that it was approved, and not that it waited.
 
         Raises:
             DomainError: it was decided just now, and is being done.
@@ -123,6 +126,9 @@ class Witnessed:
         movement = await self._movements[kind](resource_id, content_hash)
         await self._notary.record_execution(movement, validate_only=validate_only)
 
-    async def record_withdrawal(self, kind: str, resource_id: str, *, after_refusal: bool = False) -> None:
+    async def record_withdrawal(
+        self, kind: str, resource_id: str, *, after_refusal: bool = False, of_approved: bool = False
+    ) -> None:
         """Before the resource goes back: if it does not, after all, it is asked for anew. Raises as the notary does."""
-        await self._notary.record_withdrawal(kind, resource_id, after_refusal=after_refusal)
+        how = {"after_refusal": after_refusal, "of_approved": of_approved}
+        await self._notary.record_withdrawal(kind, resource_id, **how)

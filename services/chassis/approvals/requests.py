@@ -85,6 +85,14 @@ def build_answer(answer_type: type[Message], done: Message) -> Message:
     return answer_type(**{_find_done(answer_type): done})
 
 
+def drop_etag(request: Request) -> Request:
+    """The same of whatever version: what the notary has heard holds, though somebody wrote beside it meanwhile."""
+    held = type(request)()
+    held.CopyFrom(request)
+    held.ClearField("etag")
+    return held
+
+
 def find_result_id(answer: Message) -> str | None:
     """The id of what was made or changed: a Hold's `hold_id`. None where it has none of its own, as a batch."""
     done: Any = getattr(answer, _find_done(type(answer)))

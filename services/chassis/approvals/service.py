@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import messages, records
 from services.chassis.approvals.lapses import ask_facts, explain_ended_session
+from services.chassis.approvals.requests import drop_etag
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
@@ -122,16 +123,17 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
     ) -> approval_pb2.Approval:
         """Ends it without its deed. The notary, where it heard of it, hears that first."""
 
-        async def ask(request: Any) -> None:
+        async def ask(request: Any) -> bool:
             async with self._operations.database.begin() as tx:
                 read = await records.find_approval(tx, current_principal().org_id, request.approval_id)
-            if read is not None and not request.validate_only:
-                await self._approvals.witness_end(
-                    read, lambda: self._operations.rehearse(request, approval_pb2.Approval, self._shown(command))
-                )
+            if read is None or request.validate_only:
+                return False
+            return await self._approvals.witness_end(
+                read, lambda: self._operations.rehearse(request, approval_pb2.Approval, self._shown(command))
+            )
 
-        async def end(tx: AsyncConnection, request: Any, _: None, now: datetime) -> approval_pb2.Approval:
-            return await self._shown(command)(tx, request, now)
+        async def end(tx: AsyncConnection, request: Any, is_heard: bool, now: datetime) -> approval_pb2.Approval:
+            return await self._shown(command)(tx, drop_etag(request) if is_heard else request, now)
 
         return await self._operations.write_on_facts(request, approval_pb2.Approval, ask, end)
 

@@ -144,14 +144,16 @@ class Approvals:
             await rehearse()
             await self._witnessed.record_approval(approval.kind, approval.resource_id, approval.content_hash)
 
-    async def witness_end(self, approval: Approval, rehearse: Callable[[], Awaitable[Any]]) -> None:
-        """Has the notary hear that what was asked for is about to be taken back, or rejected, as `witness` does."""
-        if self._witnessed and approval.kind in self._witnessed and approval.status is Status.PENDING:
-            await rehearse()
-            async with self._operations.database.begin() as tx:
-                same = await records.lock_same(tx, approval, self._operations.clock.now())
-            if not same:  # else another person wants it still
-                await self._witnessed.record_withdrawal(approval.kind, approval.resource_id)
+    async def witness_end(self, approval: Approval, rehearse: Callable[[], Awaitable[Any]]) -> bool:
+        """Whether the notary has heard now that what was asked for is about to end, as `witness` has it hear a yes."""
+        if not (self._witnessed and approval.kind in self._witnessed and approval.status is Status.PENDING):
+            return False
+        await rehearse()
+        async with self._operations.database.begin() as tx:
+            same = await records.lock_same(tx, approval, self._operations.clock.now())
+        if not same:  # else another person wants it still
+            await self._witnessed.record_withdrawal(approval.kind, approval.resource_id)
+        return not same
 
     async def ask_drift(self, approval: Approval, now: datetime) -> Drift:
         """Who made it and who gains from it by now. What it would do is still what it was when it was asked for: who
@@ -255,7 +257,6 @@ class Approvals:
         due_at = due_in(records.EXECUTION_LEASE_MS)
         after = await self._events.approve(tx, approval, facts, now, note, _begin_execution, due_at=due_at)
         if after.status is Status.APPROVED and self._witnessed and approval.kind in self._witnessed:
-            # It is being done. Whoever ends what else was asked for about it, or fails with it, must not end this.
             others = (approval.kind, approval.resource_id, now, lambda each: each.approval_id != approval.approval_id)
             await self._events.cancel_undoing(tx, *others)
         return after

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
@@ -25,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.deadline import remaining_seconds
 from services.chassis.data.approval_policy import bind_policy, read_policy
+from services.chassis.data.database_errors import LOCK_NOT_AVAILABLE, sqlstate
 from services.chassis.data.reads import Reader
 from services.chassis.data.roles import LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS
 from services.chassis.data.seals import Seals, bind_seals, read_data_keys
@@ -114,6 +117,8 @@ class Database:
         self.policy = policy
         self._connections_max = connections_max
         self._command_seconds = command_seconds
+        # When statements gave up waiting for locks, the latest of them (lock_watch.py).
+        self.waited_in_vain: deque[float] = deque(maxlen=100)
         # Set after each commit that left events in the outbox; the relay waits on it.
         self.events_waiting = asyncio.Event()
         self._dsn = dsn_of(url)
@@ -222,7 +227,9 @@ class Database:
         except (asyncio.CancelledError, TimeoutError):
             await finish(_discard(connection))
             raise
-        except BaseException:
+        except BaseException as error:
+            if sqlstate(error) == LOCK_NOT_AVAILABLE:
+                self.waited_in_vain.append(time.monotonic())
             await finish(_roll_back(connection))
             raise
 

@@ -11,7 +11,8 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-_RETRY_WHOLE = frozenset({"40001", "40P01", "55P03"})
+LOCK_NOT_AVAILABLE = "55P03"
+_RETRY_WHOLE = frozenset({"40001", "40P01", LOCK_NOT_AVAILABLE})
 
 
 def sqlstate(error: BaseException) -> str:

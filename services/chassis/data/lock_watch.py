@@ -1,4 +1,5 @@
-"""A lock that somebody keeps: then nothing goes on behind it, and each request says only that another one runs.
+"""A lock that somebody keeps, or takes again and again: then nothing goes on behind it, and each request says only that
+another one runs.
 
 PostgreSQL lets whoever may delete rows lock the whole table, whoever may change one lock that row, and anybody lock any
 name (data/locks.py). No program of ours keeps one for longer than a statement may take, but for the migrations.
@@ -29,6 +30,7 @@ _LOCKED = sa.text(
     " AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')) ORDER BY 1"
 )
 _NAMED_MAX = 20
+_LATELY_SECONDS, _IN_VAIN_MIN = 600.0, 3
 
 
 def watch_locks(database: Database, alarms: Alarms) -> Job:
@@ -50,6 +52,8 @@ class LockWatch:
         now = time.monotonic()
         self._kept_since = {lock: self._kept_since.get(lock, now) for lock in locked}
         kept = [lock for lock, since in self._kept_since.items() if now - since >= self._patience_seconds][:_NAMED_MAX]
+        if not kept and self._has_waited_in_vain(now):
+            kept = ["what this service has waited for in vain again and again"]
         found = f"somebody keeps locked: {', '.join(kept)}" if kept else ""
         before = note_alarm(self._alarms, "locks", found)
         if found and found != before:
@@ -57,3 +61,8 @@ class LockWatch:
         if before and not found:
             log.warning("locks_released")
         return 0
+
+    def _has_waited_in_vain(self, now: float) -> bool:
+        """Whoever locks the same anew each minute keeps no lock for long, and what needs it waits all the same."""
+        lately = [at for at in self._database.waited_in_vain if now - at < _LATELY_SECONDS]
+        return len(lately) >= _IN_VAIN_MIN and lately[-1] - lately[0] >= self._patience_seconds

@@ -34,7 +34,7 @@ from services.chassis.calls.auth import Principal, acting_as, current_principal
 from services.chassis.calls.deadline import remaining_seconds
 from services.chassis.calls.status import from_status, to_status
 from services.chassis.data.database import Database
-from services.chassis.data.database_errors import is_contention, names_row_of, sqlstate
+from services.chassis.data.database_errors import LOCK_NOT_AVAILABLE, is_contention, names_row_of, sqlstate
 from services.chassis.data.seals import seals_of
 from services.chassis.data.tables import handled_requests
 from services.chassis.data.versions import add_versions
@@ -45,7 +45,6 @@ R = TypeVar("R", bound=Message)
 
 _IN_FLIGHT_WAIT_MS = 1_000
 _ATTEMPTS_MAX = 5
-_LOCK_NOT_AVAILABLE = "55P03"
 _c = handled_requests.c
 _ANSWER = (
     sa.update(handled_requests)
@@ -208,7 +207,7 @@ async def _claim(tx: AsyncConnection, request: Message, fingerprint: bytes) -> s
         # Waits for a concurrent duplicate's transaction to end, as long as lock_timeout allows.
         claimed = set(await tx.scalars(claim.on_conflict_do_nothing().returning(_c.idempotency_key)))
     except DBAPIError as error:
-        if sqlstate(error) != _LOCK_NOT_AVAILABLE:
+        if sqlstate(error) != LOCK_NOT_AVAILABLE:
             raise
         if not names_row_of(error, handled_requests.name):
             raise Unavailable("The requests handled before are locked.") from error

@@ -14,5 +14,9 @@ ROLE_SETTINGS = {
     "jit": "off",
     "timezone": "UTC",
 }
-# What no role of a service may call: it would keep data outside of every table, right and seal.
-LARGE_OBJECT_MAKERS = ("lo_create(oid)", "lo_creat(integer)", "lo_from_bytea(oid, bytea)")
+# What no role of a service may call. Large objects would keep data outside of every table, right and seal; and whoever
+# ends the other sessions of the role, whenever one of them begins with a certain deed, keeps everybody from that deed.
+NOBODY_CALLS = (
+    *("lo_create(oid)", "lo_creat(integer)", "lo_from_bytea(oid, bytea)"),
+    *("pg_terminate_backend(integer, bigint)", "pg_cancel_backend(integer)"),
+)

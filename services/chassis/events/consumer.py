@@ -188,7 +188,8 @@ class _Consumer:
             except OutOfTurn:
                 raise
             except Exception as error:  # each is judged by itself
-                log.info("events_handled_singly", consumer=self.hearing.title, error=type(error).__name__)
+                about = {"consumer": self.hearing.consumer, "stream": self.hearing.stream}
+                log.info("events_handled_singly", **about, error=type(error).__name__)
                 break
         return done
 

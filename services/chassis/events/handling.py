@@ -107,6 +107,7 @@ async def read_event(subscription: Subscription, keys: EventKeys, told: Told) ->
         NotProven: no service of ours told it, so nothing of it was read.
         Malformed, DecodeError: it can never be handled.
     """
+    telemetry.continue_trace(None)
     await keys.check(told.subject, told.headers, told.data)
     found = subscription.find_handler(told.subject)
     if found is None:
@@ -171,12 +172,12 @@ async def apply_events(
         if not is_new:
             continue
         new.remove(event.event_id)
+        telemetry.continue_trace(event.traceparent)
         now = clock.now()
         # By the time that the signature covers: a header, and when NATS stored it, are anybody's to say.
         is_too_old = now - from_timestamp(event.message.meta.occur_time) > timedelta(days=EVENT_AGE_DAYS_MAX)
         if is_too_old and not of_any_age:
             raise TooOld
-        telemetry.continue_trace(event.traceparent)
         with acting_as(service_principal(service, event.org_id, on_behalf_of=event.message.meta.actor or None)):
             await event.handler(tx, event.message, Delivery(now))
     return applied

@@ -16,6 +16,7 @@ A server that does not answer proves nothing: what was found last counts on.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -112,11 +113,13 @@ class _Watch:
         self._losses = Losses()
         self._backlogs = {hearing.title: Backlog() for hearing in hearings}
         self._left: set[str] = set()  # to a newer release
+        self._known_at = time.monotonic()
 
     async def look(self) -> None:
         # The positions first: of a position that was read before, no stream ends too early because it is handled fast.
         before = {hearing.title: hearing.place for hearing in self._hearings}
         found = await self._find_positions()
+        self._note_unknown(is_known=bool(found) or not self._hearings)
         for stream in self._streams:
             try:
                 info = await streams.fetch_stream(self._js, stream.name)
@@ -146,6 +149,15 @@ class _Watch:
             return {}
         return found
 
+    def _note_unknown(self, *, is_known: bool) -> None:
+        """Who cannot look at positions measures no backlog either, and takes nothing: that is told by itself."""
+        if is_known:
+            self._known_at = time.monotonic()
+        seconds = time.monotonic() - self._known_at
+        found = f"have not been found for {seconds:.0f} seconds" if seconds >= ALARM_SECONDS else ""
+        if not note_alarm(self._alarms, "positions", found) and found:
+            log.error("positions_not_found", seconds=round(seconds))
+
     def _pass_over(self, error: Exception) -> None:
         """The database is away, or somebody keeps a row locked: nothing is known."""
         if not is_transient(error):
@@ -163,10 +175,7 @@ class _Watch:
         wrong = [_MOVED] if position is None else find_position_faults(position, info)
         may_be_read = position is not None and not wrong and not self._is_left(hearing, position)
         if hearing.missed is not None and hearing.missed.at == position:
-            wrong = [
-                *wrong,
-                hearing.missed.what,
-            ]  # and is looked for again: somebody may only have disturbed the answer
+            wrong = [*wrong, hearing.missed.what]  # it is looked for again: somebody may have disturbed the answer
         self._note(hearing.title, wrong, hearing)
         if hearing.place in (before, None) or not may_be_read:  # else who reads went on meanwhile, and knows better
             hearing.place = position if may_be_read else None
@@ -185,7 +194,7 @@ class _Watch:
         is_beyond = found is not None and found.stream_sequence > last
         if found is None or not counts or (is_beyond and hearing.title in self._faults):
             before = max(0, first - 1)  # older ones have had their time
-            log.warning("stream_heard_from_the_first", consumer=hearing.title, after=before)
+            log.warning("stream_heard_from_the_first", **_name(hearing), after=before)
             async with self._database.begin_for_all() as tx:
                 try:
                     return await begin_position(tx, *about, created, before, last, hearing.handlers)
@@ -206,7 +215,7 @@ class _Watch:
         """Whether a release went on to there that handles more: this one would pass over what that one handles."""
         is_left = not position.handlers <= hearing.handlers
         if is_left and hearing.title not in self._left:
-            log.warning("consumer_left_to_newer_release", consumer=hearing.title, position=position.stream_sequence)
+            log.warning("consumer_left_to_newer_release", **_name(hearing), position=position.stream_sequence)
         (self._left.add if is_left else self._left.discard)(hearing.title)
         return is_left
 
@@ -215,23 +224,27 @@ class _Watch:
         before = self._faults.pop(title, [])
         if found:
             self._faults[title] = found
-        what = "stream" if hearing is None else "consumer"
+        what, about = ("stream", {"stream": title}) if hearing is None else ("consumer", _name(hearing))
         gauge = STREAM_FAULTS.labels(title) if hearing is None else CONSUMER_FAULTS.labels(*_labels(hearing))
         gauge.set(len(found))
         if found and found != before:
-            log.error(f"{what}_at_fault", **{what: title}, faults=found)
+            log.error(f"{what}_at_fault", **about, faults=found)
         if before and not found:
-            log.warning(f"{what}_mended", **{what: title})
+            log.warning(f"{what}_mended", **about)
 
     def _note_backlog(self, hearing: Hearing, seconds: float) -> None:
         CONSUMER_OLDEST_SECONDS.labels(*_labels(hearing)).set(seconds)
         found = f"the oldest has waited for {seconds:.0f} seconds" if seconds >= ALARM_SECONDS else ""
-        about = {"consumer": hearing.consumer, "stream": hearing.stream}
+        about = _name(hearing)
         before = note_alarm(self._alarms, f"events of {hearing.stream} for {hearing.consumer}", found)
         if found and not before:
             log.error("events_wait", **about, found=found)
         if before and not found:
             log.warning("events_handled_again", **about)
+
+
+def _name(hearing: Hearing) -> dict[str, str]:
+    return {"consumer": hearing.consumer, "stream": hearing.stream}
 
 
 def _labels(hearing: Hearing) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.database import Database
 from services.chassis.data.database_errors import is_away, sqlstate
-from services.chassis.data.roles import LARGE_OBJECT_MAKERS, ROLE_SETTINGS
+from services.chassis.data.roles import NOBODY_CALLS, ROLE_SETTINGS
 from services.chassis.data.schema import known_schema, read_schema
 from services.chassis.data.tables import test_clock
 from services.chassis.process.health import Alarms, note_alarm
@@ -116,10 +116,10 @@ async def _role_faults(tx: AsyncConnection) -> list[str]:
         " pg_has_role(current_user, c.relowner, 'USAGE')) AS owns, EXISTS (SELECT FROM pg_auth_members m"
         " WHERE m.member = r.oid) AS belongs, has_database_privilege(current_database(), 'TEMP') AS temporary,"
         " has_database_privilege(current_database(), 'CREATE') OR EXISTS (SELECT FROM pg_namespace n WHERE"
-        " has_schema_privilege(n.oid, 'CREATE')) AS creates, EXISTS (SELECT FROM unnest(CAST(:makers AS text[])) AS f"
-        " WHERE has_function_privilege(f, 'EXECUTE')) AS stores FROM pg_roles r WHERE r.rolname = current_user"
+        " has_schema_privilege(n.oid, 'CREATE')) AS creates, EXISTS (SELECT FROM unnest(CAST(:calls AS text[])) AS f"
+        " WHERE has_function_privilege(f, 'EXECUTE')) AS calls FROM pg_roles r WHERE r.rolname = current_user"
     )
-    role = (await tx.execute(query, {"makers": list(LARGE_OBJECT_MAKERS)})).one()
+    role = (await tx.execute(query, {"calls": list(NOBODY_CALLS)})).one()
     if role.passes:
         return [f"role {role.rolname} is superuser or bypasses row level security; use the app role"]
     if role.owns:
@@ -129,7 +129,7 @@ async def _role_faults(tx: AsyncConnection) -> list[str]:
         "belongs": "is a member of another role",
         "temporary": "may make temporary tables: REVOKE TEMPORARY ON DATABASE ... FROM PUBLIC",
         "creates": "may make tables: REVOKE CREATE ON SCHEMA ...",
-        "stores": f"may make large objects: REVOKE EXECUTE ON FUNCTION {', '.join(LARGE_OBJECT_MAKERS)} FROM PUBLIC",
+        "calls": f"may call what nobody calls: REVOKE EXECUTE ON FUNCTION {', '.join(NOBODY_CALLS)} FROM PUBLIC",
     }
     faults = [f"role {role.rolname} {text}" for name, text in said.items() if getattr(role, name)]
     return faults + await _setting_faults(tx, role.rolname)

@@ -113,15 +113,17 @@ async def record_withdrawal(
     kind = read_movement_kind(request.kind)
     said = await lock_statements(tx, kind, request.resource_id)
     if not request.after_refusal:
-        await _check_may_withdraw(tx, kind, said, now)
+        await _check_may_withdraw(tx, kind, said, now, of_approved=request.of_approved)
     taken_back = Statement(Act.WITHDRAWAL, current_principal().person, said_at=now, expires_at=now)
     await insert_statement(tx, kind, request.resource_id, taken_back)
     return pb.RecordWithdrawalResponse()
 
 
-async def _check_may_withdraw(tx: AsyncConnection, kind: str, said: Sequence[Statement], now: datetime) -> None:
+async def _check_may_withdraw(
+    tx: AsyncConnection, kind: str, said: Sequence[Statement], now: datetime, *, of_approved: bool = False
+) -> None:
     standings = await read_standings(tx, list_current(said, find_last_asked(said)), now)
-    check_may_withdraw(kind, said, now, find_lapsed(standings))
+    check_may_withdraw(kind, said, now, find_lapsed(standings), of_approved=of_approved)
 
 
 def _decide_terms(tx: AsyncConnection, movement: Movement) -> ApprovalTerms:

@@ -211,19 +211,28 @@ def find_last_asked(said: Sequence[Statement]) -> Subject:
     return next((each.subject for each in reversed(said) if each.act is Act.REQUEST), NOTHING)
 
 
-def check_may_withdraw(kind: str, said: Sequence[Statement], now: datetime, lapsed: Collection[Statement] = ()) -> None:
+def check_may_withdraw(
+    kind: str,
+    said: Sequence[Statement],
+    now: datetime,
+    lapsed: Collection[Statement] = (),
+    *,
+    of_approved: bool = False,
+) -> None:
     """Whether what was asked for last may be taken back, or something else be asked for in its place.
 
     Args:
         lapsed: What counts no longer of it.
+        of_approved: Whoever takes it back had read that it was approved, and not yet executed.
 
     Raises: JustDecided: what has it done was said a moment ago. Whoever takes it back read it before that.
     """
     asked = find_last_asked(said)
     if find_decision(said, asked, now, lapsed, executed=False) is None:
         return
-    last = Act.APPROVAL if kind in DONE_BY_LAST_YES else Act.EXECUTION
-    if any(each.act is last and each.said_at > now - _BEGINS_WITHIN for each in list_current(said, asked)):
+    has_it_done = {Act.EXECUTION} if of_approved and kind not in DONE_BY_LAST_YES else {Act.APPROVAL, Act.EXECUTION}
+    just_now = now - _BEGINS_WITHIN
+    if any(each.act in has_it_done and each.said_at > just_now for each in list_current(said, asked)):
         raise JustDecided
 
 

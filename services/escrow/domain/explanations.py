@@ -73,13 +73,13 @@ def explain_cash(cash_minor: int, paid_minor: int, currency: str) -> Explanation
     """Whether cash covers what is paid. It is no gate: what the provider has paid is booked all the same.
 
     Args:
-        cash_minor: What stands on CASH.
+        cash_minor: What stands on CASH, is not held, and is not owed to the rails.
     """
     cash, paid = Money(cash_minor, currency), Money(paid_minor, currency)
     operands = (("cash", cash), ("paid", paid))
     if paid <= cash:
-        return Explanation(f"There is {cash} of cash, enough to pay {paid}.", "CASH_COVERS", operands)
-    statement = f"There is {cash} of cash, too little to pay {paid}: the rest would stay owed to the rails."
+        return Explanation(f"There is {cash} of cash left, enough to pay {paid}.", "CASH_COVERS", operands)
+    statement = f"There is {cash} of cash left, too little to pay {paid}: the rest would stay owed to the rails."
     return Explanation(statement, "CASH_COVERS", operands)
 
 

@@ -72,8 +72,10 @@ def preview_transactions(book: Book, stage: Stage, wanted: Sequence[Moving]) -> 
         taken = sum_changes(ordered)
         balances = {account: book.balance_of(account) for account in taken}
         cash, paid_minor = book.balance_of(CASH), sum(moving.amount_minor for moving in wanted)
+        # What was ordered before and is not settled takes of it, too.
+        left_minor = cash.posted_minor - cash.held_minor + min(0, book.balance_of(IN_TRANSIT).posted_minor)
         explanations += explain_available(balances, taken.items(), book.currency)
-        explanations.append(explain_cash(cash.posted_minor, paid_minor, book.currency))
+        explanations.append(explain_cash(left_minor, paid_minor, book.currency))
     changed = {account: change for account, change in changes.items() if change}
     is_one = len(wanted) == 1
     effects = _list_effects(book, changed) if is_one else _list_effects_by_kind(book, changed)

@@ -142,7 +142,8 @@ _then, _at = holds.c, sa.bindparam("at", type_=_TIME)
 _booked = (
     sa.func.public.balances_at(caller(), _account, _at)
     .table_valued(
-        "kind", "party_id", "normal_balance", sa.column("posted", sa.BigInteger), sa.column("pending", sa.BigInteger)
+        *(sa.column(name, sa.Text) for name in ("kind", "party_id", "normal_balance")),
+        *(sa.column(name, sa.BigInteger) for name in ("posted", "pending")),
     )
     .alias("booked")
 )

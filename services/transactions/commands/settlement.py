@@ -6,8 +6,9 @@ has the payment, so repeated and reordered webhooks have the same result (reliab
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -53,6 +54,20 @@ async def follow_payment(tx: AsyncConnection, row: Transaction, payment: Payment
                     tx, row, status, actor=ACTOR, now=now, note=f"the provider: {payment.status}"
                 )
     return row
+
+
+NOT_AN_ATTEMPT: Final = "the provider has a payment under our reference that is none of its attempts"
+
+
+def find_hindrance(row: Transaction, payment_id: str, earlier: Collection[str]) -> str:
+    """Why nothing comes of a payment that a webhook is about, whatever the provider says of it; empty where it may.
+
+    Args:
+        earlier: The provider's ids of the attempts before the current one.
+    """
+    if payment_id == row.provider_reference:
+        return ""
+    return "it is of an earlier attempt" if payment_id in earlier else NOT_AN_ATTEMPT
 
 
 def find_objection(row: Transaction, payment: Payment) -> str:

@@ -15,7 +15,7 @@ from services.chassis.values.failure import Failure, write_failure
 from services.chassis.values.ids import new_id
 from services.chassis.values.invariant import require_present
 from services.transactions.actions import answer_webhook
-from services.transactions.commands.settlement import PaymentNotOurs, follow_payment
+from services.transactions.commands.settlement import NOT_AN_ATTEMPT, PaymentNotOurs, follow_payment
 from services.transactions.domain.payments import Payment
 from services.transactions.domain.refusals import WebhookNotFound
 from services.transactions.domain.states import Status
@@ -83,7 +83,7 @@ async def _try_to_follow(tx: AsyncConnection, row: Transaction, payment: Payment
         if payment.payment_id == row.provider_reference:
             await follow_payment(tx, row, payment, now)
         elif payment.payment_id not in await provider_payments.list_earlier_references(tx, row):
-            raise PaymentNotOurs("the provider has a payment under our reference that is none of its attempts")
+            raise PaymentNotOurs(NOT_AN_ATTEMPT)
     except PaymentNotOurs as error:
         log.error("payment_not_ours", transaction_id=row.transaction_id, cause=str(error))
         return Failure("PAYMENT_NOT_OURS", str(error))

@@ -112,9 +112,11 @@ def explain_clearance(missing: Sequence[str] | None) -> Explanation:
     return Explanation(statement, "PARTY_CLEARED", (spell_gate(not missing),))
 
 
-def explain_use(account: BankAccount | None, row: Transaction) -> Explanation:
+def explain_use(account: BankAccount | None, row: Transaction, now: datetime) -> Explanation:
     """Whether money may come from the bank account of a transaction, or go to it."""
     statement = f"Money may {'come from' if row.is_debit else 'go to'} the bank account."
+    if not row.is_debit and account is not None and account.is_cooling_down(now):
+        statement = "Money may go to the bank account once it is old enough, and waits until then."
     return _explain_gate(
         "BANK_ACCOUNT_USABLE", lambda: check_bank_account(account, row.party_id, is_debit=row.is_debit), statement
     )

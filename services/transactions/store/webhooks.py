@@ -94,6 +94,13 @@ async def find_webhook(tx: AsyncConnection, webhook_id: str) -> sa.Row[Any] | No
     return (await tx.execute(_select_one(webhook_id))).one_or_none()
 
 
+async def find_payment_id(tx: AsyncConnection, webhook_id: str) -> str | None:
+    """The provider's id of the payment that one is about. Over all organizations: the inbox has none."""
+    of_it = sa.select(webhook_inbox.c.provider_reference).where(webhook_inbox.c.webhook_id == webhook_id)
+    found: str | None = await tx.scalar(of_it)
+    return found
+
+
 async def lock_webhook(tx: AsyncConnection, webhook_id: str) -> sa.Row[Any] | None:
     return (await tx.execute(_select_one(webhook_id).with_for_update(key_share=True))).one_or_none()
 

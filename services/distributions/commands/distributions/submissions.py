@@ -140,10 +140,12 @@ async def approve_distribution(
 
 async def witness_withdrawal(
     operations: Operations, witnessed: Witnessed, request: M, command: Callable[..., Awaitable[pb.Distribution]]
-) -> None:
+) -> bool:
     """Has the notary hear that what was asked for, or approved, is about to be taken back by this command.
 
     Whoever may not take it back takes back nothing.
+
+    Returns: Whether it did.
 
     Raises:
         Unavailable, and as the command does.
@@ -152,9 +154,11 @@ async def witness_withdrawal(
     async with operations.database.begin() as tx:
         distribution = await require_distribution(tx, asked.distribution_id)
     if asked.validate_only or distribution.status not in _SAID:
-        return
+        return False
     await operations.rehearse(asked, pb.Distribution, command)
-    await witnessed.record_withdrawal(DISTRIBUTION_APPROVALS.kind, asked.distribution_id)
+    is_approved = distribution.status is DistributionStatus.APPROVED
+    await witnessed.record_withdrawal(DISTRIBUTION_APPROVALS.kind, asked.distribution_id, of_approved=is_approved)
+    return True
 
 
 async def approve_waiting(tx: AsyncConnection, approval: Approval, facts: ApprovalFacts, now: datetime) -> None:
