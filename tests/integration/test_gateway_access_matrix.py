@@ -44,9 +44,6 @@ from tests.support.rest_requests import write_rest
 from tests.support.sample_requests import SampleRequests
 
 METHODS = contracts.methods()
-NOW = int(time.time())
-ENDED_AT = datetime.fromtimestamp(NOW - 10, UTC)
-FRESH: Mapping[str, Any] = {"amr": ["mfa"], "auth_time": NOW, "iat": NOW, "exp": NOW + 300}
 OWN_PARTY, OTHER_PARTY = new_id("pty"), new_id("pty")
 LET_IN = ""
 # What only a service can tell. The gateway refuses all else, before it reads a body.
@@ -56,6 +53,15 @@ UNLIMITED = {
     f"rate_{rate}": "1000000/second"
     for rate in ("per_address", "of_refused_tokens", "per_principal", "per_organization", "of_guarded_calls")
 }
+
+
+def read_now() -> int:
+    return int(time.time())
+
+
+def sign_in() -> dict[str, Any]:
+    """The claims of who has just signed in by two factors. A token of before the other tests ran is over by now."""
+    return {"amr": ["mfa"], "auth_time": read_now(), "iat": read_now(), "exp": read_now() + 300}
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,7 @@ class Running:
 @asynccontextmanager
 async def running(keys: Keys) -> AsyncIterator[Running]:
     persons = Compliance()
-    persons.ended = {"gone": ENDED_AT}
+    persons.ended = {"gone": datetime.fromtimestamp(time.time() - 10, UTC)}
     persons.parties = dict.fromkeys(("ann", "gone"), frozenset({OWN_PARTY}))
     async with AsyncExitStack() as stack:
         services = {
@@ -156,7 +162,7 @@ async def running(keys: Keys) -> AsyncIterator[Running]:
 
 def nobodies(keys: Keys) -> list[Caller]:
     """Who proves nothing here: no service calls the gateway, with whatever token."""
-    expired = keys.issuer.token(iat=NOW - 400, exp=NOW - 100)
+    expired = keys.issuer.token(iat=read_now() - 400, exp=read_now() - 100)
     foreign = keys.issuer.token(key=ECKey.generate_key("P-256"))
     tokens: dict[str, Callable[[MethodDescriptor], str | None]] = {
         "without a token": lambda _: None,
@@ -179,8 +185,12 @@ def persons(keys: Keys) -> list[Caller]:
     found = []
     for role in sorted(ROLES):
         fresh, weak, ended = (
-            keys.issuer.token(role=role, **{**FRESH, **claims})
-            for claims in ({"sub": "ann"}, {"sub": "ann", "amr": ["pwd"]}, {"sub": "gone", "auth_time": NOW - 100})
+            keys.issuer.token(role=role, **{**sign_in(), **claims})
+            for claims in (
+                {"sub": "ann"},
+                {"sub": "ann", "amr": ["pwd"]},
+                {"sub": "gone", "auth_time": read_now() - 100},
+            )
         )
         found += [
             Caller(f"{role} by two factors", lambda _, it=fresh: it, _expect_person(role)),
@@ -224,7 +234,7 @@ def programs(keys: Keys) -> list[Caller]:
         for title, choose in sets.items():
             token = _token_of_program(keys, role, choose)
             found.append(Caller(f"a program of the {role} with {title}", token, _expect_program(role, choose)))
-        token = _token_of_program(keys, role, sets["all scopes"], person="gone", auth_time=NOW - 100)
+        token = _token_of_program(keys, role, sets["all scopes"], person="gone", auth_time=read_now() - 100)
         expect = _expect_program(role, sets["all scopes"], has_ended=True)
         found.append(Caller(f"a program of the {role} whose holder's sessions ended", token, expect))
     return found
@@ -239,7 +249,7 @@ def _token_of_program(
         own = scope_of(method)
         if own not in made:
             # With a strong sign-in, which its issuer has no right to claim.
-            signed = {**FRESH, **claims, "scope": " ".join(sorted(choose(own))) or "none"}
+            signed = {**sign_in(), **claims, "scope": " ".join(sorted(choose(own))) or "none"}
             made[own] = keys.issuer.key_token(role=role, **signed)
         return made[own]
 
