@@ -30,7 +30,7 @@ from services.chassis.calls.access import Rule, find_rpc, rule_of
 from services.chassis.calls.auth import acting_as, current_principal
 from services.chassis.data.leases import due_in
 from services.chassis.data.once import is_decision, keys_of, was_decided
-from services.chassis.data.operations import Operations
+from services.chassis.data.operations import Operations, build_rehearsal
 from services.chassis.values.approval import (
     Approval,
     ApprovalDetails,
@@ -99,23 +99,20 @@ class Approvals:
     async def _examine(self, request: Any) -> tuple[Message, ApprovalDetails]:
         done, kind = await self._rehearse(request), self._kind_of(request)
         details = await kind.describe(request, self._operations.clock.now())
-        if self._witnessed and kind.name in self._witnessed and not (details.is_done or request.validate_only):
+        if (witnessed := self._find_witnessed(kind.name)) and not (details.is_done or request.validate_only):
             content_hash, now = hash_content(self._write_content(kind, request, details)), self._operations.clock.now()
             async with self._operations.database.begin_rehearsal() as tx:
                 await self._events.check_may_ask(tx, kind.name, details.resource_id, now)
                 await self._events.outdate(tx, kind.name, details.resource_id, now, current_hash=content_hash)
             makers, gaining = details.makers, details.beneficiary_party_ids
-            await self._witnessed.record_request(kind.name, details.resource_id, content_hash, makers, gaining)
+            await witnessed.record_request(kind.name, details.resource_id, content_hash, makers, gaining)
         return done, details
 
     def _write_content(self, kind: RequestKind[Any], request: Message, details: ApprovalDetails) -> str:
         return messages.to_content(kind.name, current_principal().org_id, request, details, name="request")
 
     async def _rehearse(self, request: Any) -> Message:
-        rehearsal = type(request)()
-        rehearsal.CopyFrom(request)
-        rehearsal.validate_only = True
-        return await self._kind_of(request).execute(rehearsal)
+        return await self._kind_of(request).execute(build_rehearsal(request))
 
     async def _record(
         self, tx: AsyncConnection, request: Message, examined: tuple[Message, ApprovalDetails], now: datetime
@@ -124,9 +121,8 @@ class Approvals:
         if details.is_done:
             return build_answer(kind.answer_type, done)  # it stays as it is, and nobody has to approve that
         content = self._write_content(kind, request, details)
-        has_key = bool(keys_of(request))
-        asked = await self._events.ask(tx, kind.name, content, details, now, has_key=has_key)
-        if self._witnessed and kind.name in self._witnessed:
+        asked = await self._events.ask(tx, kind.name, content, details, now, has_key=bool(keys_of(request)))
+        if self._find_witnessed(kind.name):
             # The notary takes what was asked for last for what is wanted.
             await self._events.outdate(tx, kind.name, details.resource_id, now, current_hash=asked.content_hash)
         return kind.answer_type(approval=messages.to_approval(asked, details, self.list_actions(asked, now)))
@@ -140,19 +136,19 @@ class Approvals:
         Raises:
             Unavailable, ContentChanged, MakerIsChecker, BeneficiaryIsChecker
         """
-        if self._witnessed and approval.kind in self._witnessed:
+        if witnessed := self._find_witnessed(approval.kind):
             await rehearse()
-            await self._witnessed.record_approval(approval.kind, approval.resource_id, approval.content_hash)
+            await witnessed.record_approval(approval.kind, approval.resource_id, approval.content_hash)
 
     async def witness_end(self, approval: Approval, rehearse: Callable[[], Awaitable[Any]]) -> bool:
         """Whether the notary has heard now that what was asked for is about to end, as `witness` has it hear a yes."""
-        if not (self._witnessed and approval.kind in self._witnessed and approval.status is Status.PENDING):
+        if not (witnessed := self._find_witnessed(approval.kind)) or approval.status is not Status.PENDING:
             return False
         await rehearse()
         async with self._operations.database.begin() as tx:
             same = await records.lock_same(tx, approval, self._operations.clock.now())
         if not same:  # else another person wants it still
-            await self._witnessed.record_withdrawal(approval.kind, approval.resource_id)
+            await witnessed.record_withdrawal(approval.kind, approval.resource_id)
         return not same
 
     async def ask_drift(self, approval: Approval, now: datetime) -> Drift:
@@ -256,7 +252,8 @@ class Approvals:
             return await self._lock(tx, approval.approval_id)
         due_at = due_in(records.EXECUTION_LEASE_MS)
         after = await self._events.approve(tx, approval, facts, now, note, _begin_execution, due_at=due_at)
-        if after.status is Status.APPROVED and self._witnessed and approval.kind in self._witnessed:
+        if after.status is Status.APPROVED and self._find_witnessed(approval.kind):
+            # It is being done. Whoever ends what else was asked for about it, or fails with it, must not end this.
             others = (approval.kind, approval.resource_id, now, lambda each: each.approval_id != approval.approval_id)
             await self._events.cancel_undoing(tx, *others)
         return after
@@ -329,8 +326,8 @@ class Approvals:
                 if _may_pass(refusal):
                     raise
                 done = replace(approved, status=Status.FAILED, failure=make_failure(refusal))
-                if self._witnessed and approved.kind in self._witnessed:  # nobody else has it done later
-                    await self._witnessed.record_withdrawal(approved.kind, approved.resource_id, after_refusal=True)
+                if witnessed := self._find_witnessed(approved.kind):  # nobody else has it done later
+                    await witnessed.record_withdrawal(approved.kind, approved.resource_id, after_refusal=True)
             return await self._finish(done)
 
     async def _finish(self, done: Approval) -> Approval:
@@ -340,7 +337,7 @@ class Approvals:
             # Another worker was faster, and did the same under the same key.
             if current.status is not Status.APPROVED or current.epoch != done.epoch:
                 return current
-            if done.status is Status.FAILED and self._witnessed and done.kind in self._witnessed:
+            if done.status is Status.FAILED and self._find_witnessed(done.kind):
                 # For the notary it counts no longer, whoever asked for it: they ask anew.
                 same = (done.kind, done.resource_id, now, lambda each: each.content_hash == done.content_hash)
                 await self._events.cancel_undoing(tx, *same)
@@ -375,6 +372,9 @@ class Approvals:
         if resource and resource.lock:
             await resource.lock(tx, found.resource_id)
         return await records.lock_approval(tx, found)
+
+    def _find_witnessed(self, kind: str) -> Witnessed | None:
+        return self._witnessed if self._witnessed and kind in self._witnessed else None
 
     def _must_be_decided(self, approval: Approval) -> bool:
         resource = self._resources.get(approval.kind)

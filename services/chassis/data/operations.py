@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -69,10 +69,7 @@ class Operations:
         command: Callable[[AsyncConnection, Request, datetime], Awaitable[Answer]],
     ) -> Answer:
         """What `write` would answer, or refuse, of a request that has `validate_only`: nothing of it stays."""
-        rehearsal: Any = type(request)()
-        rehearsal.CopyFrom(request)
-        rehearsal.validate_only = True
-        return await self.write(rehearsal, answer_type, command)
+        return await self.write(build_rehearsal(request), answer_type, command)
 
     async def write_on_facts(
         self,
@@ -95,6 +92,14 @@ class Operations:
                 raise
             return await self.write(request, answer_type, partial(_refuse, refusal))
         return await self.write(request, answer_type, lambda tx, request, now: command(tx, request, facts, now))
+
+
+def build_rehearsal(request: Request) -> Request:
+    """The same, of which nothing is to stay."""
+    rehearsal: Any = type(request)()
+    rehearsal.CopyFrom(request)
+    rehearsal.validate_only = True
+    return cast("Request", rehearsal)
 
 
 async def _refuse(refusal: DomainError, tx: AsyncConnection, request: Message, now: datetime) -> NoReturn:
