@@ -188,8 +188,7 @@ class _Consumer:
             except OutOfTurn:
                 raise
             except Exception as error:  # each is judged by itself
-                about = {"consumer": self.hearing.consumer, "stream": self.hearing.stream}
-                log.info("events_handled_singly", **about, error=type(error).__name__)
+                log.info("events_handled_singly", **self.hearing.labels, error=type(error).__name__)
                 break
         return done
 

@@ -25,6 +25,8 @@ class Hearing:
     def __init__(self, consumer: str, stream: str, handlers: frozenset[str]) -> None:
         self.consumer, self.stream, self.handlers = consumer, stream, handlers
         self.title = f"{stream}.{consumer}"
+        # As the log and the metrics name it.
+        self.labels = {"consumer": consumer, "stream": stream}
         # From where it goes on; None as long as nothing may be taken. The database decides whether it is so still.
         self.place: Position | None = None
         self.missed: Missed | None = None

@@ -194,7 +194,7 @@ class _Watch:
         is_beyond = found is not None and found.stream_sequence > last
         if found is None or not counts or (is_beyond and hearing.title in self._faults):
             before = max(0, first - 1)  # older ones have had their time
-            log.warning("stream_heard_from_the_first", **_name(hearing), after=before)
+            log.warning("stream_heard_from_the_first", **hearing.labels, after=before)
             async with self._database.begin_for_all() as tx:
                 try:
                     return await begin_position(tx, *about, created, before, last, hearing.handlers)
@@ -215,7 +215,7 @@ class _Watch:
         """Whether a release went on to there that handles more: this one would pass over what that one handles."""
         is_left = not position.handlers <= hearing.handlers
         if is_left and hearing.title not in self._left:
-            log.warning("consumer_left_to_newer_release", **_name(hearing), position=position.stream_sequence)
+            log.warning("consumer_left_to_newer_release", **hearing.labels, position=position.stream_sequence)
         (self._left.add if is_left else self._left.discard)(hearing.title)
         return is_left
 
@@ -224,8 +224,8 @@ class _Watch:
         before = self._faults.pop(title, [])
         if found:
             self._faults[title] = found
-        what, about = ("stream", {"stream": title}) if hearing is None else ("consumer", _name(hearing))
-        gauge = STREAM_FAULTS.labels(title) if hearing is None else CONSUMER_FAULTS.labels(*_labels(hearing))
+        what, about = ("stream", {"stream": title}) if hearing is None else ("consumer", hearing.labels)
+        gauge = STREAM_FAULTS.labels(title) if hearing is None else CONSUMER_FAULTS.labels(**hearing.labels)
         gauge.set(len(found))
         if found and found != before:
             log.error(f"{what}_at_fault", **about, faults=found)
@@ -233,19 +233,10 @@ class _Watch:
             log.warning(f"{what}_mended", **about)
 
     def _note_backlog(self, hearing: Hearing, seconds: float) -> None:
-        CONSUMER_OLDEST_SECONDS.labels(*_labels(hearing)).set(seconds)
+        CONSUMER_OLDEST_SECONDS.labels(**hearing.labels).set(seconds)
         found = f"the oldest has waited for {seconds:.0f} seconds" if seconds >= ALARM_SECONDS else ""
-        about = _name(hearing)
         before = note_alarm(self._alarms, f"events of {hearing.stream} for {hearing.consumer}", found)
         if found and not before:
-            log.error("events_wait", **about, found=found)
+            log.error("events_wait", **hearing.labels, found=found)
         if before and not found:
-            log.warning("events_handled_again", **about)
-
-
-def _name(hearing: Hearing) -> dict[str, str]:
-    return {"consumer": hearing.consumer, "stream": hearing.stream}
-
-
-def _labels(hearing: Hearing) -> tuple[str, str]:
-    return hearing.consumer, hearing.stream
+            log.warning("events_handled_again", **hearing.labels)
