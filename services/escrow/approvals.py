@@ -36,6 +36,7 @@ from services.escrow.domain.explanations import (
 )
 from services.escrow.domain.holds import Hold, HoldStatus
 from services.escrow.domain.journal import Leg, NewEntry, credit, debit, sum_changes
+from services.escrow.domain.previews import build_effect
 from services.escrow.messages import APPROVAL_EVENTS, read_ledger_account
 from services.escrow.queries.beneficiaries import list_gaining
 from services.escrow.store import escrow_accounts as account_store
@@ -157,11 +158,10 @@ class _Details:
             account = await self._require_account(tx, escrow_account_id)
             found = await account_store.list_balances(tx, escrow_account_id, touched) if touched else []
         balances = {each: Balance(each, 0, 0, 0) for each in touched} | {one.ledger_account: one for one in found}
-        effects = list[Effect]()
-        for each, change in changes:
-            before = Money(balances[each].posted_minor, account.currency)
-            after = Money(before.amount_minor + change, account.currency)
-            effects.append(Effect(each.kind.value, each.party_id or None, before, after))
+        effects = [
+            build_effect(each.kind, each.party_id, balances[each].posted_minor, change, account.currency)
+            for each, change in changes
+        ]
         available = explain_available(balances, changes, account.currency)
         grown = {each for legs in entries for each in list_grown(legs)}
         gaining = await self._list_gaining(escrow_account_id, grown)

@@ -123,7 +123,7 @@ async def _read_takeable(
     balances = await escrow_accounts.list_balances(tx, escrow_account_id, accounts)
     held = [each.ledger_account for each in balances if each.held_minor]
     await check_holds_on(tx, escrow_account_id, held)
-    available = {each.ledger_account: each.posted_minor - each.held_minor for each in balances}
+    available = {each.ledger_account: each.available_minor for each in balances}
     return _Takeable(available, await list_holds_of_persons(tx, escrow_account_id, held) if held else {})
 
 

@@ -73,7 +73,7 @@ def preview_transactions(book: Book, stage: Stage, wanted: Sequence[Moving]) -> 
         balances = {account: book.balance_of(account) for account in taken}
         cash, paid_minor = book.balance_of(CASH), sum(moving.amount_minor for moving in wanted)
         # What was ordered before and is not settled takes of it, too.
-        left_minor = cash.posted_minor - cash.held_minor + min(0, book.balance_of(IN_TRANSIT).posted_minor)
+        left_minor = cash.available_minor + min(0, book.balance_of(IN_TRANSIT).posted_minor)
         explanations += explain_available(balances, taken.items(), book.currency)
         explanations.append(explain_cash(left_minor, paid_minor, book.currency))
     changed = {account: change for account, change in changes.items() if change}
@@ -84,7 +84,7 @@ def preview_transactions(book: Book, stage: Stage, wanted: Sequence[Moving]) -> 
 
 def _list_effects(book: Book, changes: Mapping[LedgerAccount, int]) -> tuple[Effect, ...]:
     return tuple(
-        _build_effect(account.kind, account.party_id or None, book.balance_of(account).posted_minor, change, book)
+        build_effect(account.kind, account.party_id, book.balance_of(account).posted_minor, change, book.currency)
         for account, change in sorted(changes.items())
     )
 
@@ -96,9 +96,11 @@ def _list_effects_by_kind(book: Book, changes: Mapping[LedgerAccount, int]) -> t
         by_kind[account.kind] += change
     for balance in book.balances.values():
         before[balance.ledger_account.kind] += balance.posted_minor
-    return tuple(_build_effect(kind, None, before[kind], change, book) for kind, change in sorted(by_kind.items()))
+    return tuple(
+        build_effect(kind, "", before[kind], change, book.currency) for kind, change in sorted(by_kind.items())
+    )
 
 
-def _build_effect(kind: LedgerAccountKind, party_id: str | None, before_minor: int, change: int, book: Book) -> Effect:
-    before, after = Money(before_minor, book.currency), Money(before_minor + change, book.currency)
-    return Effect(kind.value, party_id, before, after)
+def build_effect(kind: LedgerAccountKind, party_id: str, before_minor: int, change: int, currency: str) -> Effect:
+    """What is posted on a ledger account before and after; `party_id`: empty where it is nobody's in particular."""
+    return Effect(kind.value, party_id or None, Money(before_minor, currency), Money(before_minor + change, currency))
