@@ -9,14 +9,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from google.api.httpbody_pb2 import HttpBody
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
 from realco.escrow.v1.journal_pb2 import JournalEntry
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
-from realco.transactions.v1 import webhooks_pb2
 
 from services.chassis.values.ids import new_id
 from services.transactions.domain.payments import PaymentStatus
@@ -161,16 +159,13 @@ async def test_a_webhook_about_an_earlier_attempt_is_described_by_that_and_not_b
     made = await transactions.deposit()
     await transactions.work()
     first = transactions.bank.report(made.transaction_id, PaymentStatus.RETURNED, "R01", at=transactions.clock.now())
-    body = HttpBody(data=f"evt_1 payment.changed {first}".encode())
-    await transactions.ask(ADMIN, "ReceiveSandboxWebhook", webhooks_pb2.ReceiveSandboxWebhookRequest(body=body))
+    await transactions.hook("evt_1", first)
     await transactions.work()
     transactions.clock.advance(timedelta(days=8))
     await transactions.work(hurried=True)
     assert (await transactions.get(made.transaction_id)).presentments == 2
     transactions.bank.report(made.transaction_id, PaymentStatus.SETTLED)
-    [hook] = (await transactions.ask(ADMIN, "ListWebhooks", webhooks_pb2.ListWebhooksRequest())).webhooks
-    request = webhooks_pb2.ReplayWebhookRequest(idempotency_key=new_id("key"), webhook_id=hook.webhook_id)
-    asked = (await transactions.ask(ADMIN, "ReplayWebhook", request)).approval
+    asked = await transactions.ask_to_apply_again()
     assert gates_of(asked, "shut") == ["PROVIDER_SAYS"]
     assert asked.explanations[0].statement == "Nothing moves: it is of an earlier attempt."
     assert list(asked.effects) == []

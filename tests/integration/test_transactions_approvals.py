@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from google.api.httpbody_pb2 import HttpBody
 from realco.approvals.v1 import approvals_pb2
 from realco.escrow.v1.journal_pb2 import JournalEntry
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
@@ -313,9 +312,7 @@ async def test_the_approval_says_how_old_the_account_is_and_whether_it_was_ever_
 async def test_a_webhook_is_applied_again_when_a_second_person_agrees(service: TransactionsHarness) -> None:
     made = await service.deposit()
     await service.work()
-    payment_id = service.bank.report(made.transaction_id, PaymentStatus.SETTLED)
-    body = HttpBody(data=f"evt_1 payment.changed {payment_id}".encode())
-    await service.ask(ADMIN, "ReceiveSandboxWebhook", webhooks_pb2.ReceiveSandboxWebhookRequest(body=body))
+    await service.hook("evt_1", service.bank.report(made.transaction_id, PaymentStatus.SETTLED))
     await service.work()
     [hook] = (await service.ask(ADMIN, "ListWebhooks", webhooks_pb2.ListWebhooksRequest())).webhooks
     request = webhooks_pb2.ReplayWebhookRequest(idempotency_key=new_id("key"), webhook_id=hook.webhook_id)

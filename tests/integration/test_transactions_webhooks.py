@@ -41,11 +41,6 @@ async def service(service_database) -> TransactionsHarness:
     return TransactionsHarness(await service_database("transactions"), settings=settings)
 
 
-async def hook(service: TransactionsHarness, event_id: str, payment_id: str, kind: str = "payment.changed"):
-    body = HttpBody(data=f"{event_id} {kind} {payment_id}".encode())
-    return await service.ask(ADMIN, "ReceiveSandboxWebhook", webhooks_pb2.ReceiveSandboxWebhookRequest(body=body))
-
-
 async def listed(service: TransactionsHarness, principal: Principal = ADMIN) -> list[Webhook]:
     answer = await service.ask(principal, "ListWebhooks", webhooks_pb2.ListWebhooksRequest())
     return list(answer.webhooks)
@@ -55,7 +50,7 @@ async def test_a_webhook_is_stored_once_and_applied_to_its_transaction(service: 
     made = await service.deposit()
     await service.work()
     payment_id = service.bank.report(made.transaction_id, PaymentStatus.SETTLED)
-    first, again = await hook(service, "evt_1", payment_id), await hook(service, "evt_1", payment_id)
+    first, again = await service.hook("evt_1", payment_id), await service.hook("evt_1", payment_id)
     assert (first.replayed, again.replayed) == (False, True)
     assert first.webhook_id == again.webhook_id
     await service.work()
@@ -77,7 +72,7 @@ async def test_in_any_order_and_twice_each_the_end_is_the_same(service: Transact
                 made.transaction_id, status, "R02" if status is PaymentStatus.RETURNED else ""
             )
         for place in (*order, *order):
-            await hook(service, f"evt_{number}_{place}", payment_id)
+            await service.hook(f"evt_{number}_{place}", payment_id)
             await service.work()
         ended = await service.get(made.transaction_id)
         assert (ended.status, ended.failure.metadata["network_code"]) == (T.RETURNED, "R02")
@@ -91,7 +86,7 @@ async def test_a_webhook_that_overtakes_the_answer_to_the_order_waits_for_it(ser
     service.bank.after_effect.append(RuntimeError("the answer is still on its way"))
     await service.run(submit_payments)
     payment_id = service.bank.report(made.transaction_id, PaymentStatus.SETTLED)
-    await hook(service, "evt_1", payment_id)
+    await service.hook("evt_1", payment_id)
     await service.run(apply_webhooks)
     assert (await service.get(made.transaction_id)).status == T.PROCESSING
     await service.hurry()
@@ -117,7 +112,7 @@ async def test_late_news_of_an_earlier_presentment_changes_nothing(service: Tran
     await service.work(hurried=True)
     service.clock.set((await service.get(made.transaction_id)).next_attempt_time.ToDatetime().astimezone())
     await service.work()
-    await hook(service, "evt_late", first)
+    await service.hook("evt_late", first)
     await service.work()
     seen = await service.get(made.transaction_id)
     assert (seen.status, seen.presentments) == (T.PENDING_SETTLEMENT, 2)
@@ -129,7 +124,7 @@ async def test_money_that_we_called_failed_is_shown_to_a_person(service: Transac
     await service.work()
     service.bank.report(made.transaction_id, PaymentStatus.FAILED, "R03")
     await service.work(hurried=True)
-    await hook(service, "evt_1", service.bank.report(made.transaction_id, PaymentStatus.SETTLED))
+    await service.hook("evt_1", service.bank.report(made.transaction_id, PaymentStatus.SETTLED))
     await service.work()
     [webhook] = await listed(service)
     assert (webhook.status, webhook.failure.code) == (Webhook.FAILED, "PAYMENT_NOT_OURS")
@@ -142,7 +137,7 @@ async def test_a_second_payment_under_our_reference_is_shown_to_a_person(service
     await service.work()
     [ordered] = service.bank.payments.values()
     service.bank.payments["pay_twice"] = replace(ordered, payment_id="pay_twice", status=PaymentStatus.SETTLED)
-    await hook(service, "evt_1", "pay_twice")
+    await service.hook("evt_1", "pay_twice")
     await service.work()
     [webhook] = await listed(service)
     assert (webhook.status, webhook.transaction_id) == (Webhook.FAILED, made.transaction_id)
@@ -155,7 +150,7 @@ async def test_what_a_provider_wrote_is_forgotten_after_90_days_and_the_webhook_
 ) -> None:
     made = await service.deposit()
     await service.work()
-    await hook(service, "evt_1", service.bank.report(made.transaction_id, PaymentStatus.SETTLED))
+    await service.hook("evt_1", service.bank.report(made.transaction_id, PaymentStatus.SETTLED))
 
     async def forget_after(days: int) -> int:
         service.clock.advance(timedelta(days=days))
@@ -175,7 +170,7 @@ async def test_what_a_provider_wrote_is_forgotten_after_90_days_and_the_webhook_
 
 
 async def test_a_webhook_about_nothing_of_ours_is_kept_and_ignored(service: TransactionsHarness) -> None:
-    await hook(service, "evt_1", "pay_of_somebody_else")
+    await service.hook("evt_1", "pay_of_somebody_else")
     await service.work()
     async with service.database.begin_for_all() as tx:
         row = (await tx.execute(sa.text("SELECT ignored_because, due_at FROM webhook_inbox"))).one()
@@ -186,7 +181,7 @@ async def test_a_webhook_about_nothing_of_ours_is_kept_and_ignored(service: Tran
 async def test_a_replay_repeats_nothing_that_was_done(service: TransactionsHarness) -> None:
     made = await service.deposit()
     await service.work()
-    await hook(service, "evt_1", service.bank.report(made.transaction_id, PaymentStatus.SETTLED))
+    await service.hook("evt_1", service.bank.report(made.transaction_id, PaymentStatus.SETTLED))
     await service.work()
     [webhook] = await listed(service)
     request = webhooks_pb2.ReplayWebhookRequest(idempotency_key=new_id("key"), webhook_id=webhook.webhook_id)
@@ -222,7 +217,7 @@ async def test_a_webhook_is_applied_whatever_a_login_writes_beside_it(
 ) -> None:
     made = await service.deposit()
     await service.work()
-    await hook(service, "evt_1", service.bank.report(made.transaction_id, PaymentStatus.SETTLED))
+    await service.hook("evt_1", service.bank.report(made.transaction_id, PaymentStatus.SETTLED))
     async with service.database.begin_for_all() as tx:
         for statement in attack.replace(":id", f"'{made.transaction_id}'").split("; "):
             await tx.execute(sa.text(statement))
@@ -235,7 +230,7 @@ async def test_a_webhook_that_somebody_else_says_we_have_is_refused_and_told(ser
     made = await service.deposit()
     await service.work()
     payment_id = service.bank.report(made.transaction_id, PaymentStatus.SETTLED)
-    await hook(service, "evt_1", payment_id)
+    await service.hook("evt_1", payment_id)
     forged = (
         "INSERT INTO webhook_inbox (webhook_id, provider, provider_event_id, event_type, provider_reference,"
         " ignored_because, created_at, proof_digest) SELECT 'whk_' || :event, provider, :event, event_type, NULL,"
@@ -244,7 +239,7 @@ async def test_a_webhook_that_somebody_else_says_we_have_is_refused_and_told(ser
     async with service.database.begin_for_all() as tx:
         await tx.execute(sa.text(forged), {"event": "evt_2"})
     with pytest.raises(NotSealed):
-        await hook(service, "evt_2", payment_id)
+        await service.hook("evt_2", payment_id)
 
 
 async def test_a_webhook_waits_while_the_payment_it_is_about_is_not_as_the_service_wrote_it(
@@ -252,7 +247,7 @@ async def test_a_webhook_waits_while_the_payment_it_is_about_is_not_as_the_servi
 ) -> None:
     made = await service.deposit()
     await service.work()
-    await hook(service, "evt_1", service.bank.report(made.transaction_id, PaymentStatus.SETTLED))
+    await service.hook("evt_1", service.bank.report(made.transaction_id, PaymentStatus.SETTLED))
     for is_altered in (True, False):  # then it is put back
         async with service.database.begin_for_all() as tx:
             await tx.execute(sa.text("UPDATE provider_payments SET seal = set_byte(seal, 9, get_byte(seal, 9) # 1)"))

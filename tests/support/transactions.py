@@ -229,13 +229,20 @@ class TransactionsHarness:
         )
         return await self.ask(principal, "ApproveApproval", request)
 
+    async def hook(self, event_id: str, payment_id: str, kind: str = "payment.changed") -> Any:
+        """The bank says by a webhook that something is new about a payment."""
+        body = HttpBody(data=f"{event_id} {kind} {payment_id}".encode())
+        return await self.ask(ADMIN, "ReceiveSandboxWebhook", webhooks_pb2.ReceiveSandboxWebhookRequest(body=body))
+
     async def ask_for_replay(self, made: Any) -> Approval:
         """A webhook says that the transaction settled; admin-1 wants it applied again."""
         await self.work()
-        payment_id = self.bank.report(made.transaction_id, PaymentStatus.SETTLED)
-        body = HttpBody(data=f"evt_1 payment.changed {payment_id}".encode())
-        await self.ask(ADMIN, "ReceiveSandboxWebhook", webhooks_pb2.ReceiveSandboxWebhookRequest(body=body))
+        await self.hook("evt_1", self.bank.report(made.transaction_id, PaymentStatus.SETTLED))
         await self.work()
+        return await self.ask_to_apply_again()
+
+    async def ask_to_apply_again(self) -> Approval:
+        """Admin-1 wants the only webhook applied again."""
         [hook] = (await self.ask(ADMIN, "ListWebhooks", webhooks_pb2.ListWebhooksRequest())).webhooks
         request = webhooks_pb2.ReplayWebhookRequest(idempotency_key=new_id("key"), webhook_id=hook.webhook_id)
         asked: Approval = (await self.ask(ADMIN, "ReplayWebhook", request)).approval

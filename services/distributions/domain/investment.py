@@ -137,8 +137,7 @@ def begin_cancellings(
 
     Args:
         session: In which that person asks for it.
-        is_decided: Two persons decided on what is in them now. Where something came in since, or left, nobody did: no
-            refund of theirs is approved.
+        is_decided: Two persons decided that what is in them now goes back. Else no refund of theirs is approved.
     """
     return [
         replace(
