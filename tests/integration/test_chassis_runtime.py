@@ -230,8 +230,13 @@ async def test_a_service_is_not_ready_while_events_may_pass_by_its_consumer(tmp_
     await make_streams(nats_url)
     async with service(tmp_path, urls, nats_url) as running, chassis.opened(urls) as database:
         await chassis.until(running.healthy)
-        async with database.begin_for_all() as tx:
-            await tx.execute(sa.text("UPDATE handled_positions SET stream_sequence = stream_sequence + 1"))
+
+        async def has_moved() -> bool:
+            async with database.begin_for_all() as tx:
+                moved = await tx.execute(sa.text("UPDATE handled_positions SET stream_sequence = stream_sequence + 1"))
+            return moved.rowcount == 1
+
+        await chassis.until(has_moved)  # a service is healthy before it has looked at its streams
 
         async def not_ready() -> bool:
             return not await running.healthy()
