@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from dataclasses import replace
 from functools import partial
+from unittest.mock import ANY
 
 import pytest
 import sqlalchemy as sa
@@ -15,10 +17,12 @@ from realco.escrow.v1 import events_pb2 as events
 from deploy.provision import provision
 from services.chassis.calls.auth import Principal, acting_as, current_principal
 from services.chassis.data import outbox
+from services.chassis.data.positions import find_position
 from services.chassis.data.tables import handled_events
 from services.chassis.events import consumer, streams
 from services.chassis.events.consumer import list_hearings
 from services.chassis.events.handling import Subscription
+from services.chassis.events.step_over import step_over
 from services.chassis.process.telemetry import EVENTS_HANDLED
 from tests.support import chassis
 from tests.support.chassis_events import emit, event_named, relaying, running
@@ -274,15 +278,58 @@ async def test_a_mirror_that_answers_for_a_stream_takes_no_event_out_of_its_turn
     assert (inbox.order, await dead_letters(database, inbox)) == (names, [])
 
 
-async def test_what_is_passed_over_is_counted_and_costs_one_transaction(database, js, inbox):
+async def test_what_is_passed_over_is_counted_and_written_down_with_the_next_event_or_at_the_end(database, js, inbox):
     other = "realco.escrow.v1.HoldReleased.org_1.esc_1"
     passed = EVENTS_HANDLED.labels(inbox.consumer, "passed over")
-    for number in range(20):
-        event_id = f"0192f0c1-2b3c-7def-8000-0000000000{number:02}"
-        headers = {"ce-id": event_id, **signed(other, event_id, b"")}
-        await js.publish(other, b"", headers=headers)
+    found = partial(find_place, database, inbox)
+
+    async def publish_others() -> int:
+        for number in range(20):
+            event_id = f"0192f0c1-2b3c-7def-8000-0000000000{number:02}"
+            await js.publish(other, b"", headers={"ce-id": event_id, **signed(other, event_id, b"")})
+        return await last_of(js)
+
+    last = await publish_others()
     async with consuming(database, js, inbox) as [hearing]:
-        last = await last_of(js)
         await chassis.until(lambda: hearing.place is not None and hearing.place.stream_sequence == last)
         assert passed._value.get() == 20
+        assert await found() == hearing.written == replace(hearing.place, stream_sequence=last - 20, stored_at=ANY)
+        await emit(database, "handled")
+        await chassis.until(lambda: inbox.order == ["handled"] and not hearing.is_behind)
+        assert (await found()).stream_sequence == last + 1
+        last = await publish_others()
+        await chassis.until(lambda: hearing.place.stream_sequence == last)
+        assert (await found()).stream_sequence == last - 20
+        assert not hearing.is_far_behind(21, 60)
+        assert hearing.is_far_behind(20, 60)
+        assert hearing.is_far_behind(21, 0)
+    assert (await found()).stream_sequence == last
     assert await dead_letters(database, inbox) == []
+
+
+async def find_place(database, inbox):
+    async with database.begin_for_all() as tx:
+        return await find_position(tx, inbox.consumer, "ESCROW")
+
+
+async def test_a_position_that_is_behind_is_written_after_a_while_unless_somebody_else_did(
+    database, js, inbox, monkeypatch
+):
+    monkeypatch.setattr(consumer, "_BEHIND_SECONDS_MAX", 0.1)
+    other, event_id = "realco.escrow.v1.HoldReleased.org_1.esc_1", "0192f0c1-2b3c-7def-8000-000000000001"
+    headers = {"ce-id": event_id, **signed(other, event_id, b"")}
+    async with consuming(database, js, inbox) as [hearing]:
+        await emit(database, "handled")
+        await chassis.until(lambda: inbox.order == ["handled"])
+        await js.publish(other, b"", headers=headers)
+        last = await last_of(js)
+        await chassis.until(lambda: _is_written(hearing, last))
+        assert (await find_place(database, inbox)).stream_sequence == last
+        await chassis.until(lambda: step_over(database, js, inbox.subscription, "ESCROW", last - 2))
+        await js.publish(other, b"", headers=headers)
+        await chassis.until(lambda: _is_written(hearing, last + 1))
+    assert (inbox.order, inbox.faults) == (["handled"], {})
+
+
+def _is_written(hearing, sequence: int) -> bool:
+    return hearing.written is not None and hearing.written.stream_sequence == sequence

@@ -2,6 +2,8 @@
 
 - A consumer reads its stream from where its own database says that it is. Effects, inbox and position are one
   transaction, so nothing outside has to be believed about what was handled, or told.
+- What it has no handler for is only proven. It is passed over in memory, and the position follows with the next event
+  that is handled, or after some seconds: whoever crashes before passes it over again.
 - Several processes may hear one stream: who goes on from a position has it locked, and only one can; another one takes
   nothing until its watch finds where the stream is. Nothing overtakes a message that is being retried, for it stands
   before all that follow.
@@ -18,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from google.protobuf.message import DecodeError
 from nats.aio.msg import Msg
@@ -49,6 +51,8 @@ _BATCH_SECONDS = 0.1
 _PROVEN_AT_ONCE = 16
 # Who is told in vain, however often, does not look more often than this.
 _PAUSE_SECONDS = 0.01
+# By how much a position may stay behind what was passed over.
+_BEHIND_MESSAGES_MAX, _BEHIND_SECONDS_MAX = 1_000, 5.0
 _APPLIED = "applied"
 
 
@@ -127,6 +131,8 @@ class _Consumer:
         try:
             async with streams.Reader(self.js, hearing.stream) as reader:
                 while not self.stop.is_set():
+                    if hearing.is_far_behind(_BEHIND_MESSAGES_MAX, _BEHIND_SECONDS_MAX):
+                        await self._catch_up()
                     hearing.news.clear()
                     place = None if hearing.stream in self.faults else hearing.place
                     messages = await self._read(reader, place) if place is not None else []
@@ -134,7 +140,9 @@ class _Consumer:
                         await asyncio.sleep(_PAUSE_SECONDS)
                     elif await self._handle_all(messages):
                         continue
-                    await wait_for_any(self.stop, hearing.news, seconds=None)
+                    seconds = _BEHIND_SECONDS_MAX if hearing.is_behind else None
+                    await wait_for_any(self.stop, hearing.news, seconds=seconds)
+            await self._catch_up()
         finally:
             if not streams.client_of(self.js).is_closed:
                 await told.unsubscribe()
@@ -163,9 +171,24 @@ class _Consumer:
                 if done < len(batch) or not batch:
                     messages = await self._handle_singly(messages)
         except OutOfTurn:  # where it is now, the watch finds at its next look
-            self.hearing.place = None
+            self.hearing.stand(None)
             return False
         return following > 0
+
+    async def _catch_up(self) -> None:
+        """Writes down how far it has passed over what came since its last event."""
+        hearing, about = self.hearing, (self.hearing.consumer, self.hearing.stream)
+        place, written = hearing.place, hearing.written
+        if place is None or written is None or not hearing.is_behind:
+            return
+        try:
+            async with self.database.begin_for_all() as tx:
+                await take_position(tx, *about, written)
+                to = place.stream_sequence, place.stored_at
+                moved: Position | None = await move_position(tx, *about, written, *to, hearing.handlers)
+        except OutOfTurn:
+            moved = None
+        hearing.stand(moved)
 
     async def _prove(self, messages: Sequence[streams.Heard]) -> list[_Next]:
         """As many as are good, from the first on. What is wrong with the next is found when it is handled by itself."""
@@ -202,24 +225,34 @@ class _Consumer:
         return []
 
     async def _apply(self, batch: Sequence[_Next]) -> int:
-        """Handles as many of them as one transaction takes, and at least one.
+        """Handles as many of them as one transaction takes, and at least one; or passes over those before an event.
 
         Raises: OutOfTurn: another process handles them, or did; or they are not to be handled now.
         """
-        place, about = self._place_before(batch[0].message), (self.hearing.consumer, self.hearing.stream)
-        first = next((one.event for one in batch if one.event is not None), None)
-        begin = self.database.begin_for_all() if first is None else self.database.begin(first.org_id)
-        async with begin as tx:
-            await take_position(tx, *about, place)
-            outcomes = await self._apply_some(tx, batch, "" if first is None else first.org_id, place.incarnation)
+        place, written = self._place_before(batch[0].message)
+        about = self.hearing.consumer, self.hearing.stream
+        if batch[0].event is None:
+            return self._pass_over(place, batch)
+        org_id = batch[0].event.org_id
+        async with self.database.begin(org_id) as tx:
+            await take_position(tx, *about, written)
+            outcomes = await self._apply_some(tx, batch, org_id, written.incarnation)
             last = batch[len(outcomes) - 1].message
-            moved = await move_position(tx, *about, place, last.sequence, last.stored_at, self.hearing.handlers)
-        self.hearing.place = moved
+            moved = await move_position(tx, *about, written, last.sequence, last.stored_at, self.hearing.handlers)
+        self.hearing.stand(moved)
         for outcome in outcomes:
             telemetry.EVENTS_HANDLED.labels(self.hearing.consumer, outcome).inc()
         if _APPLIED in outcomes:
             self.work_due.set()
         return len(outcomes)
+
+    def _pass_over(self, place: Position, batch: Sequence[_Next]) -> int:
+        """How many there are before the first event."""
+        count = next((index for index, one in enumerate(batch) if one.event is not None), len(batch))
+        last = batch[count - 1].message
+        self.hearing.pass_over(replace(place, stream_sequence=last.sequence, stored_at=last.stored_at))
+        telemetry.EVENTS_HANDLED.labels(self.hearing.consumer, "passed over").inc(count)
+        return count
 
     async def _apply_some(
         self, tx: AsyncConnection, batch: Sequence[_Next], org_id: str, incarnation: str
@@ -242,12 +275,17 @@ class _Consumer:
             handled += len(events)
         return outcomes
 
-    def _place_before(self, message: streams.Heard) -> Position:
-        """Raises: OutOfTurn: it is not the next one, or nothing may be taken."""
-        place = self.hearing.place
-        if place is None or place.stream_sequence + 1 != message.sequence or self.hearing.stream in self.faults:
+    def _place_before(self, message: streams.Heard) -> tuple[Position, Position]:
+        """Where it goes on from, and where the database has it.
+
+        Raises: OutOfTurn: it is not the next one, or nothing may be taken.
+        """
+        place, written = self.hearing.place, self.hearing.written
+        if place is None or written is None or self.hearing.stream in self.faults:
             raise OutOfTurn
-        return place
+        if place.stream_sequence + 1 != message.sequence:
+            raise OutOfTurn
+        return place, written
 
     async def _handle(self, message: streams.Heard) -> bool:
         """Applies the message or sets it aside, however long that takes; leaves it to the next process on `stop`.
@@ -278,7 +316,8 @@ class _Consumer:
 
     async def _set_aside(self, message: streams.Heard, error: Exception, attempts: int) -> None:
         """Keeps the event for a person, and passes it by: one transaction."""
-        place, about = self._place_before(message), (self.hearing.consumer, self.hearing.stream)
+        _, written = self._place_before(message)
+        about = self.hearing.consumer, self.hearing.stream
         letter = Letter(
             consumer=self.hearing.consumer,
             stream=self.hearing.stream,
@@ -291,10 +330,10 @@ class _Consumer:
             set_aside_at=self.clock.now(),
         )
         async with self.database.begin_for_all() as tx:
-            await take_position(tx, *about, place)
+            await take_position(tx, *about, written)
             is_new = await set_aside(tx, letter)
-            moved = await move_position(tx, *about, place, message.sequence, message.stored_at, self.hearing.handlers)
-        self.hearing.place = moved
+            moved = await move_position(tx, *about, written, message.sequence, message.stored_at, self.hearing.handlers)
+        self.hearing.stand(moved)
         if is_new:
             telemetry.EVENTS_HANDLED.labels(letter.consumer, "dead_letter").inc()
             telemetry.DEAD_LETTERS.labels(letter.consumer).inc()

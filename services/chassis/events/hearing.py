@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import NamedTuple
 
 from services.chassis.values.position import Position
@@ -29,6 +30,31 @@ class Hearing:
         self.labels = {"consumer": consumer, "stream": stream}
         # From where it goes on; None as long as nothing may be taken. The database decides whether it is so still.
         self.place: Position | None = None
+        # What the database says, as far as this process knows: behind the place by nothing but what was passed over.
+        self.written: Position | None = None
+        self._behind_since = 0.0
         self.missed: Missed | None = None
         # There may be something to read.
         self.news = asyncio.Event()
+
+    def stand(self, written: Position | None) -> None:
+        """It goes on from where the database has it."""
+        self.place = self.written = written
+
+    def pass_over(self, place: Position) -> None:
+        """It goes on from there, and the database need not know yet: after a crash as much is passed over again."""
+        if self.place == self.written:
+            self._behind_since = time.monotonic()
+        self.place = place
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the database has it at an earlier message."""
+        return self.place != self.written
+
+    def is_far_behind(self, messages: int, seconds: float) -> bool:
+        """By so many messages, or for so long."""
+        if self.place is None or self.written is None or not self.is_behind:
+            return False
+        passed = self.place.stream_sequence - self.written.stream_sequence
+        return passed >= messages or time.monotonic() - self._behind_since >= seconds

@@ -117,7 +117,7 @@ class _Watch:
 
     async def look(self) -> None:
         # The positions first: of a position that was read before, no stream ends too early because it is handled fast.
-        before = {hearing.title: hearing.place for hearing in self._hearings}
+        before = {hearing.title: (hearing.place, hearing.written) for hearing in self._hearings}
         found = await self._find_positions()
         self._note_unknown(is_known=bool(found) or not self._hearings)
         for stream in self._streams:
@@ -168,33 +168,51 @@ class _Watch:
         self,
         hearing: Hearing,
         info: Mapping[str, Any],
-        before: Position | None,
+        before: tuple[Position | None, Position | None],
         found: Position | NotSealed | None,
     ) -> None:
-        position = None if isinstance(found, NotSealed) else await self._settle(hearing, info, found)
+        """
+        Args:
+            before: From where it went on, and what the database was thought to say, before that was found.
+        """
+        place, written = before
+        row: Position | None = None
+        if not isinstance(found, NotSealed):
+            stands = place if found == written else found  # what was passed over counts where nobody moved it
+            row = await self._settle(hearing, info, found, stands)
+        position = place if row == written == hearing.written else row
         wrong = [_MOVED] if position is None else find_position_faults(position, info)
         may_be_read = position is not None and not wrong and not self._is_left(hearing, position)
         if hearing.missed is not None and hearing.missed.at == position:
             wrong = [*wrong, hearing.missed.what]  # it is looked for again: somebody may have disturbed the answer
         self._note(hearing.title, wrong, hearing)
-        if hearing.place in (before, None) or not may_be_read:  # else who reads went on meanwhile, and knows better
-            hearing.place = position if may_be_read else None
+        if not may_be_read:
+            hearing.stand(None)
+        elif row != hearing.written and hearing.written in (written, None):  # else who reads wrote it, and knows better
+            hearing.stand(row)
         if hearing.place is not None and info["state"]["last_seq"] > hearing.place.stream_sequence:
             hearing.news.set()
         if position is not None:
             waits = self._backlogs[hearing.title].measure_seconds(info, position.stream_sequence)
             self._note_backlog(hearing, waits)
 
-    async def _settle(self, hearing: Hearing, info: Mapping[str, Any], found: Position | None) -> Position | None:
-        """The position that counts. None: it was moved."""
+    async def _settle(
+        self, hearing: Hearing, info: Mapping[str, Any], found: Position | None, stands: Position | None
+    ) -> Position | None:
+        """The position that counts. None: it was moved.
+
+        Args:
+            stands: From where it went on.
+        """
         created, first, last = info["created"], info["state"]["first_seq"], info["state"]["last_seq"]
         about = hearing.consumer, hearing.stream
         counts = found is not None and found.stream_created == created
         # A server that leads since now may know less, so it is a fault at one look before it counts for nothing.
-        is_beyond = found is not None and found.stream_sequence > last
+        is_beyond = stands is not None and stands.stream_sequence > last
         if found is None or not counts or (is_beyond and hearing.title in self._faults):
             before = max(0, first - 1)  # older ones have had their time
             log.warning("stream_heard_from_the_first", **hearing.labels, after=before)
+            hearing.stand(None)
             async with self._database.begin_for_all() as tx:
                 try:
                     return await begin_position(tx, *about, created, before, last, hearing.handlers)
