@@ -10,7 +10,7 @@ then, where a condition on the status would leave it out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import cache, cached_property, partial
@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, fetch_row
-from services.chassis.data.rows import Row, build_values_table, insert_many
+from services.chassis.data.rows import Row, build_new, build_values_table, insert_many, list_by_column, name_new
 from services.chassis.data.seals import check_row, check_rows, is_covered, keep_readable, seal_of
 from services.chassis.values.invariant import invariant, require_present
 from services.chassis.values.moves import Moves, check_move
@@ -93,8 +93,22 @@ class Aggregate(Generic[V]):
         return keep_readable(await tx.execute(query), partial(self.read_sealed, tx))
 
     async def lock(self, tx: AsyncConnection, value_id: str) -> V | None:
-        found = await self.lock_all(tx, self.table.c[self.key] == value_id)
-        return found[0] if found else None
+        row = (await tx.execute(self._locking_one, {"value_id": value_id})).one_or_none()
+        return None if row is None else self.read_sealed(tx, row)
+
+    @cached_property
+    def _locking_one(self) -> sa.Select[Any]:
+        return self._locking.where(self.table.c[self.key] == sa.bindparam("value_id"))
+
+    async def lock_these(self, tx: AsyncConnection, value_ids: Collection[str]) -> list[V]:
+        """Those of them that are there, locked by id. Raises: NotSealed."""
+        found = await tx.execute(self._locking_these, {"value_ids": list(value_ids)})
+        return [self.read_sealed(tx, row) for row in found]
+
+    @cached_property
+    def _locking_these(self) -> sa.Select[Any]:
+        these = sa.bindparam("value_ids", type_=pg.ARRAY(sa.Text))
+        return self._locking.where(self.table.c[self.key] == sa.any_(these))
 
     async def lock_known(self, tx: AsyncConnection, value_id: str) -> V:
         """The value that another row names: it is there."""
@@ -120,13 +134,15 @@ class Aggregate(Generic[V]):
 
     async def insert(self, tx: AsyncConnection, value: V) -> bool:
         """False if a unique key is taken."""
-        row = pg.insert(self.table).values(
-            org_id=current_principal().org_id, **seal_columns(tx, self.table, self.columns(value))
-        )
-        if (await tx.execute(row.on_conflict_do_nothing())).rowcount != 1:
+        row = {"org_id": current_principal().org_id, **seal_columns(tx, self.table, self.columns(value))}
+        if (await tx.execute(self._inserting, row)).rowcount != 1:
             return False
         await self._record_moves(tx, [(None, value)])
         return True
+
+    @cached_property
+    def _inserting(self) -> sa.Insert:
+        return pg.insert(self.table).on_conflict_do_nothing()
 
     async def insert_all(self, tx: AsyncConnection, values: Sequence[V]) -> None:
         await insert_many(tx, self.table, [seal_columns(tx, self.table, self.columns(each)) for each in values])
@@ -142,12 +158,12 @@ class Aggregate(Generic[V]):
         saved = [self._make_next(before, after, now) for before, after in changes]
         moved = [(b, a) for (b, _), a in zip(changes, saved, strict=True) if self._has_moved(b, a)]
         afters = [seal_columns(tx, self.table, self.columns(after)) for after in saved]
-        names = [
+        names = tuple(
             name
             for name in befores[0]
-            if self._is_spelled(name) or any(b[name] != a[name] for b, a in zip(befores, afters, strict=True))
-        ]
-        written = (await tx.execute(self._build_update([*names, _SEAL], afters))).rowcount
+            if name in self._spelled or any(b[name] != a[name] for b, a in zip(befores, afters, strict=True))
+        )
+        written = (await tx.execute(*self._build_update((*names, _SEAL), afters))).rowcount
         invariant(written == len(saved), f"nobody else changed the {self.table.name} that this transaction has locked")
         await self._record_moves(tx, moved)
         return saved
@@ -155,16 +171,13 @@ class Aggregate(Generic[V]):
     async def save(self, tx: AsyncConnection, before: V, after: V, now: datetime) -> V:
         return (await self.save_all(tx, [(before, after)], now))[0]
 
-    def _build_update(self, names: Sequence[str], afters: Sequence[dict[str, Any]]) -> sa.Update:
-        source: Any = afters[0]
-        if len(afters) > 1:
-            kinds = self.table.c
-            columns = ((name, kinds[name].type, [after[name] for after in afters]) for name in (self.key, *names))
-            source = build_values_table(*columns).c
-        update = sa.update(self.table).where(is_mine(self.table), self.table.c[self.key] == source[self.key])
-        if self._has_version:
-            update = update.where(self.table.c.version == source["version"] - 1)
-        return update.values({name: source[name] for name in names})
+    def _build_update(
+        self, names: tuple[str, ...], afters: Sequence[dict[str, Any]]
+    ) -> tuple[sa.Update, dict[str, Any]]:
+        """The statement that writes these columns, and what is given with it."""
+        given, is_one = (self.key, *names), len(afters) == 1
+        values = name_new(given, afters[0]) if is_one else list_by_column(given, afters)
+        return _build_update(self.table, self.key, names, is_one), values
 
     @property
     def _has_version(self) -> bool:
@@ -182,13 +195,14 @@ class Aggregate(Generic[V]):
         check_move(self.moves, _status(before), _status(after))
         return True
 
-    def _is_spelled(self, name: str) -> bool:
-        """Whether the column holds what this code spells, so that the row may have it as another release spelled it.
+    @cached_property
+    def _spelled(self) -> frozenset[str]:
+        """The columns that hold what this code spells, so that a row may have it as another release spelled it.
 
         The seal is of what is spelled now: that is written, too, though the value is the same.
         """
-        is_json = isinstance(self.table.c[name].type, sa.JSON) and name != "metadata"
-        return is_json and is_covered(self.table, name)
+        in_json = (each.name for each in self.table.c if isinstance(each.type, sa.JSON) and each.name != "metadata")
+        return frozenset(name for name in in_json if is_covered(self.table, name))
 
     async def _record_moves(self, tx: AsyncConnection, moved: Sequence[tuple[V | None, V]]) -> None:
         if self.history is None:
@@ -206,6 +220,17 @@ class Aggregate(Generic[V]):
             for before, after in moved
         ]
         await insert_many(tx, self.history, lines)
+
+
+@cache
+def _build_update(table: sa.Table, key: str, names: Sequence[str], is_one: bool) -> sa.Update:
+    """Of one row, or of as many as there are: once for each set of columns."""
+    kinds = ((name, table.c[name].type) for name in (key, *names))
+    source: Any = build_new(kinds) if is_one else build_values_table(*kinds).c
+    update = sa.update(table).where(is_mine(table), table.c[key] == source[key])
+    if "version" in table.c:
+        update = update.where(table.c.version == source["version"] - 1)
+    return update.values({name: source[name] for name in names})
 
 
 def _read_part(part: dict[str, Any]) -> SimpleNamespace:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
@@ -35,6 +35,8 @@ from services.chassis.calls.deadline import remaining_seconds
 from services.chassis.calls.status import from_status, to_status
 from services.chassis.data.database import Database
 from services.chassis.data.database_errors import LOCK_NOT_AVAILABLE, is_contention, names_row_of, sqlstate
+from services.chassis.data.reach import is_mine
+from services.chassis.data.reads import Read, Source, fetch_rows
 from services.chassis.data.seals import seals_of
 from services.chassis.data.tables import handled_requests
 from services.chassis.data.versions import add_versions
@@ -59,6 +61,27 @@ _ANSWER = (
         answer_is_error=sa.bindparam("is_error"),
         seal=sa.bindparam("made"),
     )
+)
+_KEYS = sa.bindparam("keys", type_=pg.ARRAY(sa.Text))
+_FIND = Read(
+    sa.select(_c.idempotency_key, _c.answer, _c.answer_is_error, _c.fingerprint, _c.seal).where(
+        is_mine(handled_requests), _c.principal == sa.bindparam("of_principal"), _c.idempotency_key == sa.any_(_KEYS)
+    )
+)
+_CLAIMED = sa.func.unnest(_KEYS).table_valued("key").render_derived()
+_CLAIM = (
+    pg.insert(handled_requests)
+    .from_select(
+        ["org_id", "principal", "idempotency_key", "fingerprint", "status"],
+        sa.select(
+            *(sa.bindparam(name, type_=sa.Text) for name in ("of_org_id", "of_principal")),
+            _CLAIMED.c.key,
+            sa.bindparam("of_body", type_=sa.LargeBinary),
+            sa.literal_column("'running'"),
+        ),
+    )
+    .on_conflict_do_nothing()
+    .returning(_c.idempotency_key)
 )
 _DECISIONS = frozenset({Kind.FAILED_PRECONDITION, Kind.ALREADY_EXISTS, Kind.PERMISSION_DENIED})
 
@@ -180,8 +203,7 @@ async def was_decided(database: Database, request: Message) -> bool:
 async def _look_up(database: Database, request: Message) -> sa.Row[Any] | None:
     if not keys_of(request) or getattr(request, "validate_only", False):
         return None
-    async with database.begin() as tx:
-        return await _find(tx, request, fingerprint_of(request))
+    return await _find(database.reader, request, fingerprint_of(request))
 
 
 async def _store_refusal(
@@ -201,11 +223,10 @@ async def _store_refusal(
 async def _claim(tx: AsyncConnection, request: Message, fingerprint: bytes) -> sa.Row[Any] | None:
     """Takes the keys for this transaction (None), or finds the answer they have."""
     owner, keys = _owner(current_principal()), keys_of(request)
-    claims = [{**owner, "idempotency_key": key, "fingerprint": fingerprint, "status": "running"} for key in keys]
-    claim = pg.insert(handled_requests).values(sorted(claims, key=lambda row: row["idempotency_key"]))
+    claim = {**_name_of(owner), "keys": sorted(keys), "of_body": fingerprint}
     try:
         # Waits for a concurrent duplicate's transaction to end, as long as lock_timeout allows.
-        claimed = set(await tx.scalars(claim.on_conflict_do_nothing().returning(_c.idempotency_key)))
+        claimed = set(await tx.scalars(_CLAIM, claim))
     except DBAPIError as error:
         if sqlstate(error) != LOCK_NOT_AVAILABLE:
             raise
@@ -220,9 +241,7 @@ async def _claim(tx: AsyncConnection, request: Message, fingerprint: bytes) -> s
     return row
 
 
-async def _find(
-    tx: AsyncConnection, request: Message, fingerprint: bytes, claimed: Collection[str] = ()
-) -> sa.Row[Any] | None:
+async def _find(source: Source, request: Message, fingerprint: bytes, claimed: Collection[str] = ()) -> Any | None:
     """
     Args:
         claimed: The keys that this transaction has just taken: they have no answer yet.
@@ -231,20 +250,18 @@ async def _find(
         NotSealed: a row is not what this service wrote. Whoever takes a key and commits has answered it, so that goes
             for one without an answer, too.
     """
-    owner, keys, table = _owner(current_principal()), keys_of(request), handled_requests.c
-    found = sa.select(table.idempotency_key, table.answer, table.answer_is_error, table.fingerprint, table.seal)
-    found = found.filter_by(**owner).where(table.idempotency_key.in_(keys))
-    rows: dict[str, Any] = {row.idempotency_key: row for row in await tx.execute(found)}
+    owner, keys = _owner(current_principal()), keys_of(request)
+    found = await fetch_rows(source, _FIND, of_principal=owner["principal"], keys=list(keys))
+    rows: dict[str, Any] = {row.idempotency_key: row for row in found}
     for key in keys:
         row = rows.get(key)
         if row is None or key in claimed:
             continue
         told = (*owner.values(), key, row.answer, row.answer_is_error)
-        seals_of(tx).check(row.seal, handled_requests.name, key, *told)
+        seals_of(source).check(row.seal, handled_requests.name, key, *told)
         if row.fingerprint != fingerprint:
             raise _build_reused(request, key)
-    first: sa.Row[Any] | None = rows.get(keys[0])
-    return None if keys[0] in claimed else first
+    return None if keys[0] in claimed else rows.get(keys[0])
 
 
 def _build_in_flight(idempotency_key: str) -> RequestInFlight:
@@ -304,7 +321,7 @@ async def _keep_answer(
     for key, kept in zip(keys, (stored, *(b"" for _ in keys[1:])), strict=True):
         seal = seals_of(tx).make(handled_requests.name, *owner.values(), key, kept, is_error)
         rows.append({"key": key, "kept": kept, "is_error": is_error, "made": seal})
-    await tx.execute(_ANSWER, [{f"of_{name}": value for name, value in owner.items()} | row for row in rows])
+    await tx.execute(_ANSWER, [_name_of(owner) | row for row in rows])
 
 
 def fingerprint_of(request: Message) -> bytes:
@@ -335,6 +352,11 @@ def _find_keys(request: Descriptor) -> str | None:
     items = fields["items"].message_type if "items" in fields else None
     has_keys = items is not None and "idempotency_key" in items.fields_by_name
     return "items" if has_keys and rule_of(find_rpc(GetMessageClass(request))).two_persons else None
+
+
+def _name_of(owner: Mapping[str, str]) -> dict[str, str]:
+    """Whose, as the statements name it."""
+    return {f"of_{name}": value for name, value in owner.items()}
 
 
 def _owner(principal: Principal) -> dict[str, str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.calls.auth import current_principal
+from services.chassis.data.reach import caller
 from services.chassis.values.invariant import invariant
 
 Row = sa.Row[Any]
@@ -19,20 +20,48 @@ async def insert_many(tx: AsyncConnection, table: sa.Table, rows: Sequence[Mappi
     """All the rows in one statement and one round trip, in the caller's organization."""
     if not rows:
         return
-    names = list(rows[0])
-    source = build_values_table(*((name, table.c[name].type, [row[name] for row in rows]) for name in names))
+    names = tuple(rows[0])
+    await tx.execute(_build_insert(table, names), list_by_column(names, rows))
+
+
+@cache
+def _build_insert(table: sa.Table, names: Sequence[str]) -> sa.Insert:
+    source = build_values_table(*((name, table.c[name].type) for name in names))
     columns = [source.c[name] for name in names]
-    organization = sa.literal(current_principal().org_id)
-    await tx.execute(sa.insert(table).from_select([*names, "org_id"], sa.select(*columns, organization)))
+    return sa.insert(table).from_select([*names, "org_id"], sa.select(*columns, caller()))
 
 
-def build_values_table(*columns: tuple[str, sa.types.TypeEngine[Any], Sequence[object]]) -> sa.TableValuedAlias:
-    """Values as a table to select from or join: an array a column, so that any number of rows is one statement."""
-    is_flat = not any(isinstance(kind, sa.ARRAY) for _, kind, _ in columns)
+def build_values_table(*columns: tuple[str, sa.types.TypeEngine[Any]]) -> sa.TableValuedAlias:
+    """Values as a table to select from or join: an array a column, so that any number of rows is one statement, built
+    once. They are given with each call, as `list_by_column` names them.
+    """
+    is_flat = not any(isinstance(kind, sa.ARRAY) for _, kind in columns)
     invariant(is_flat, "PostgreSQL would take arrays in an array apart, down to their elements")
     arrays = [
-        sa.cast(sa.bindparam(None, list(values), type_=pg.ARRAY(kind, dimensions=1), unique=True), pg.ARRAY(kind))
-        for _, kind, values in columns
+        sa.cast(sa.bindparam(_name_all(name), type_=pg.ARRAY(kind, dimensions=1)), pg.ARRAY(kind))
+        for name, kind in columns
     ]
-    names = [sa.column(name, kind) for name, kind, _ in columns]
+    names = [sa.column(name, kind) for name, kind in columns]
     return sa.func.unnest(*arrays).table_valued(*names).render_derived()
+
+
+def list_by_column(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """What the columns of a table of values hold."""
+    return {_name_all(name): [row[name] for row in rows] for name in names}
+
+
+def build_new(columns: Iterable[tuple[str, sa.types.TypeEngine[Any]]]) -> dict[str, sa.BindParameter[Any]]:
+    """A row's values, given with each call as `name_new` names them: no column has such a name."""
+    return {name: sa.bindparam(_name_one(name), type_=kind) for name, kind in columns}
+
+
+def name_new(names: Sequence[str], row: Mapping[str, Any]) -> dict[str, Any]:
+    return {_name_one(name): row[name] for name in names}
+
+
+def _name_one(column: str) -> str:
+    return f"new_{column}"
+
+
+def _name_all(column: str) -> str:
+    return f"all_{column}"

@@ -72,7 +72,7 @@ async def lock_parties(tx: AsyncConnection, party_ids: Collection[str]) -> dict[
 
     Raises: NotSealed.
     """
-    return {party.party_id: party for party in await PARTIES.lock_all(tx, _c.party_id.in_(party_ids))}
+    return {party.party_id: party for party in await PARTIES.lock_these(tx, party_ids)}
 
 
 async def insert_party(tx: AsyncConnection, party: Party, persons: Sequence[PartyPerson]) -> None:

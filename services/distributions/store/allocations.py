@@ -71,7 +71,7 @@ async def save_allocations(tx: AsyncConnection, distribution_id: str, calculated
 
 async def lock_allocations(tx: AsyncConnection, allocation_ids: Collection[str]) -> list[Allocation]:
     """Those that are there, by id."""
-    return await ALLOCATIONS.lock_all(tx, allocations.c.allocation_id.in_(allocation_ids))
+    return await ALLOCATIONS.lock_these(tx, allocation_ids)
 
 
 async def list_allocations_of(tx: AsyncConnection, distribution_id: str) -> list[Allocation]:

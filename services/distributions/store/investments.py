@@ -72,7 +72,7 @@ async def save_investments(
 
 async def lock_investments(tx: AsyncConnection, investment_ids: Collection[str]) -> list[Investment]:
     """Those that are there, by id."""
-    return await INVESTMENTS.lock_all(tx, investments.c.investment_id.in_(investment_ids))
+    return await INVESTMENTS.lock_these(tx, investment_ids)
 
 
 async def lock_investments_of(tx: AsyncConnection, offering_id: str) -> list[Investment]:

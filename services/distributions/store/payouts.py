@@ -74,7 +74,7 @@ async def list_payouts(tx: AsyncConnection, request_keys: Sequence[str]) -> list
 
 
 async def lock_payouts(tx: AsyncConnection, request_keys: Sequence[str]) -> list[Payout]:
-    return await PAYOUTS.lock_all(tx, payouts.c.request_key.in_(request_keys))
+    return await PAYOUTS.lock_these(tx, request_keys)
 
 
 async def find_payout(tx: AsyncConnection, reported: ReportedPayout) -> Payout | None:

@@ -20,7 +20,7 @@ from services.chassis.data.database import driver_connection
 from services.chassis.data.due import Due
 from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
-from services.chassis.data.rows import build_values_table
+from services.chassis.data.rows import build_values_table, list_by_column
 from services.chassis.data.seals import Seals, check_read_row, check_row, keep_sealed, seal_of, seals_of
 from services.escrow.domain.account import Status
 from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind
@@ -106,15 +106,10 @@ async def save_overrides(
         taken: The holds as they were read with their seals.
     """
     principal = current_principal()
-    given = build_values_table(
-        ("hold_id", sa.Text(), [hold.hold_id for hold, _ in taken]),
-        ("moved_minor", sa.BigInteger(), [moved_minor for _, moved_minor in taken]),
-        (
-            "proof",
-            sa.LargeBinary(),
-            [_prove(tx, hold) for hold, _ in taken],
-        ),
-    )
+    given = build_values_table(("hold_id", sa.Text()), ("moved_minor", sa.BigInteger()), ("proof", sa.LargeBinary()))
+    rows = [
+        {"hold_id": hold.hold_id, "moved_minor": moved_minor, "proof": _prove(tx, hold)} for hold, moved_minor in taken
+    ]
     each, one = given.c, taken[0][0]
     ended = (
         sa.func.resolve_hold(
@@ -131,8 +126,9 @@ async def save_overrides(
         .table_valued("verdict", "subject", "available")
         .lateral()
     )
-    rows = (await tx.execute(sa.select(each.hold_id, ended).join_from(given, ended, sa.true()))).all()
-    verdicts = {hold_id: HoldVerdict(*verdict) for hold_id, *verdict in rows}
+    query = sa.select(each.hold_id, ended).join_from(given, ended, sa.true())
+    answered = await tx.execute(query, list_by_column(list(rows[0]), rows))
+    verdicts = {hold_id: HoldVerdict(*verdict) for hold_id, *verdict in answered}
     return [verdicts[hold.hold_id] for hold, _ in taken]
 
 
