@@ -198,7 +198,7 @@ class _Troubled:
         return await self._around(statement, self._connection.fetchrow(statement, *values))
 
     async def _around(self, statement: str, work: Coroutine[Any, Any, T]) -> T:
-        word = statement.split()[0].strip(";")
+        word = "INSERT" if "INTO outbox" in statement else statement.split()[0].strip(";")
         try:
             self._trouble(self._connection, f"before {word}")
         except BaseException:

@@ -32,6 +32,7 @@ from services.chassis.data.reads import Reader
 from services.chassis.data.roles import LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS
 from services.chassis.data.seals import Seals, bind_seals, read_data_keys
 from services.chassis.data.urls import connect, dsn_of, engine_of
+from services.chassis.data.versions import forget_versions
 from services.chassis.process.settings import Settings
 from services.chassis.values.approval_policy import NO_POLICY, ApprovalPolicy
 from services.chassis.values.invariant import invariant
@@ -264,6 +265,7 @@ class Database:
                     raise
             else:
                 connection.info.pop(_ENQUEUED, None)
+                forget_versions(connection)
                 bind_seals(connection, self.seals)
                 bind_policy(connection, self.policy)
                 return connection

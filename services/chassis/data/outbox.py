@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import asyncpg
 from google.protobuf.message import Message
@@ -20,6 +22,7 @@ from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import driver_connection, mark_enqueued
 from services.chassis.data.event_messages import PAYLOAD_BYTES_MAX, aggregate_of, cut, leave_out, scope_of
 from services.chassis.data.seals import Seals, seals_of
+from services.chassis.data.versions import note_versions
 from services.chassis.process.telemetry import current_traceparent
 from services.chassis.values.ids import uuid7
 from services.chassis.values.invariant import invariant
@@ -48,6 +51,26 @@ INSERT INTO outbox (org_id, event_id, event_type, aggregate_id, aggregate_versio
 SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::bytea[], $8::text[],
                          $9::timestamptz[], $10::bytea[], $11::bytea[])
 """
+# The same for one aggregate whose next number is known: nothing is done where another one is next by now, or the
+# database lives another life.
+_OF_THIS_LIFE = "incarnation.incarnation = $14::text::uuid"
+_INSERT_FIRST = f"""
+WITH drawn AS (
+    INSERT INTO aggregate_versions (org_id, aggregate_id, version)
+    SELECT $1, $12, $13 FROM incarnation WHERE {_OF_THIS_LIFE}
+    ON CONFLICT DO NOTHING RETURNING version
+)
+{_INSERT} WHERE EXISTS (SELECT FROM drawn)
+"""  # noqa: S608  # all of it stands here
+_INSERT_NEXT = f"""
+WITH drawn AS (
+    UPDATE aggregate_versions AS known SET version = $13 FROM incarnation
+    WHERE known.org_id = $1 AND known.aggregate_id = $12 AND known.version = $15 AND {_OF_THIS_LIFE}
+    RETURNING known.version
+)
+{_INSERT} WHERE EXISTS (SELECT FROM drawn)
+"""  # noqa: S608
+_REMEMBERED_MAX = 10_000
 
 
 async def enqueue(tx: AsyncConnection, event: Message, *, now: datetime) -> None:
@@ -60,13 +83,13 @@ async def enqueue(tx: AsyncConnection, event: Message, *, now: datetime) -> None
 
 
 async def enqueue_all(tx: AsyncConnection, events: Sequence[Message], *, now: datetime, actor: str = "") -> None:
-    """Queues many events, in their order: two statements for a batch.
+    """Queues many events, in their order: one statement or two for a batch.
 
     Args:
         actor: Who caused them, if it is not the caller.
     """
     principal = current_principal()
-    await write(
+    drawn = await write(
         await driver_connection(tx),
         [(event, actor or principal.person) for event in events],
         seals_of(tx),
@@ -74,6 +97,7 @@ async def enqueue_all(tx: AsyncConnection, events: Sequence[Message], *, now: da
         traceparent=current_traceparent(),
         now=now,
     )
+    note_versions(tx, drawn)
     mark_enqueued(tx)
 
 
@@ -85,42 +109,102 @@ async def write(
     org_id: str,
     traceparent: str,
     now: datetime,
-) -> None:
+) -> dict[str, int]:
     """Queues events, each with its actor, in the connection's transaction, which is of organization `org_id`.
 
     Whoever commits it sets `Database.events_waiting` afterwards; `enqueue` does both.
+
+    Returns: The last number of each aggregate.
     """
     if not events:
-        return
+        return {}
     parts = []
     for event, actor in events:
         leave_out(event)
         parts += [(part, actor) for part in cut(event)]
-    aggregates = [aggregate_of(part) for part, _ in parts]
-    versions, incarnation = await _draw_versions(connection, org_id, Counter(aggregates))
-    rows = []
-    for aggregate_id, (event, actor) in zip(aggregates, parts, strict=True):
-        versions[aggregate_id] += 1
-        meta = event_pb2.EventMeta(
-            event_id=str(uuid7()),
-            org_id=org_id,
-            aggregate_id=aggregate_id,
-            aggregate_version=versions[aggregate_id],
-            incarnation=incarnation,
-            actor=actor,
-            occur_time=to_timestamp(now),
-        )
-        event.meta.CopyFrom(meta)  # every event has one: a contract test holds it
+    batch = _Batch(org_id, parts, [aggregate_of(part) for part, _ in parts], seals, traceparent, now)
+    counts = Counter(batch.aggregates)
+    if len(counts) == 1 and _last.incarnation:
+        [(aggregate_id, count)] = counts.items()
+        known = _last.versions.get((org_id, aggregate_id), 0)
+        columns = batch.build_columns({aggregate_id: known}, _last.incarnation)
+        drawn = aggregate_id, known + count, _last.incarnation
+        if known:
+            done = await connection.execute(_INSERT_NEXT, org_id, *columns, *drawn, known)
+        else:
+            done = await connection.execute(_INSERT_FIRST, org_id, *columns, *drawn)
+        if done == f"INSERT 0 {len(parts)}":
+            _last.note(org_id, {aggregate_id: known + count}, _last.incarnation)
+            return {aggregate_id: known + count}
+    before, incarnation = await _draw_versions(connection, org_id, counts)
+    await connection.execute(_INSERT, org_id, *batch.build_columns(before, incarnation))
+    after = {aggregate_id: before[aggregate_id] + count for aggregate_id, count in counts.items()}
+    _last.note(org_id, after, incarnation)
+    return after
+
+
+class _Last:
+    """The numbers that this process drew last: the next ones follow them, unless somebody else drew some, or what drew
+    them was undone. Whoever goes by them has the database check it.
+    """
+
+    def __init__(self) -> None:
+        self.versions: dict[tuple[str, str], int] = {}
+        self.incarnation = ""
+
+    def note(self, org_id: str, versions: Mapping[str, int], incarnation: str) -> None:
+        if len(self.versions) + len(versions) > _REMEMBERED_MAX:
+            self.versions.clear()
+        self.versions |= {(org_id, aggregate_id): version for aggregate_id, version in versions.items()}
+        self.incarnation = incarnation
+
+
+_last = _Last()
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Events that are queued together, each with its actor and what it is about."""
+
+    org_id: str
+    parts: Sequence[tuple[Any, str]]
+    aggregates: Sequence[str]
+    seals: Seals
+    traceparent: str
+    now: datetime
+
+    def build_columns(self, before: Mapping[str, int], incarnation: str) -> list[list[Any]]:
+        """The columns of their rows.
+
+        Args:
+            before: The last number of each aggregate before them.
+        """
+        versions, occur_time, rows = dict(before), to_timestamp(self.now), []
+        for aggregate_id, (event, actor) in zip(self.aggregates, self.parts, strict=True):
+            versions[aggregate_id] += 1
+            meta = event_pb2.EventMeta(
+                event_id=str(uuid7()),
+                org_id=self.org_id,
+                aggregate_id=aggregate_id,
+                aggregate_version=versions[aggregate_id],
+                incarnation=incarnation,
+                actor=actor,
+                occur_time=occur_time,
+            )
+            event.meta.CopyFrom(meta)  # every event has one: a contract test holds it
+            rows.append(self._build_row(meta, event))
+        return [list(column) for column in zip(*rows, strict=True)]
+
+    def _build_row(self, meta: event_pb2.EventMeta, event: Any) -> tuple[Any, ...]:
         payload = event.SerializeToString(deterministic=True)
         invariant(
             len(payload) <= PAYLOAD_BYTES_MAX, "an event fits a NATS message, or its contract says what it is cut by"
         )
         name, scope = event.DESCRIPTOR.full_name, scope_of(event)
         # In the order of SEALED_BESIDES.
-        told = (name, aggregate_id, meta.aggregate_version, scope, payload, traceparent, now)
-        seal = seals.make(OUTBOX, org_id, meta.event_id, *told)
-        rows.append((meta.event_id, *told, seal, seals.digest_proof(OUTBOX, org_id, meta.event_id)))
-    await connection.execute(_INSERT, org_id, *(list(column) for column in zip(*rows, strict=True)))
+        told = (name, meta.aggregate_id, meta.aggregate_version, scope, payload, self.traceparent, self.now)
+        seal = self.seals.make(OUTBOX, self.org_id, meta.event_id, *told)
+        return meta.event_id, *told, seal, self.seals.digest_proof(OUTBOX, self.org_id, meta.event_id)
 
 
 async def _draw_versions(

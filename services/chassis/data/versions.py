@@ -6,7 +6,7 @@ leave out an event.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -21,6 +21,7 @@ from services.chassis.data.tables import aggregate_versions
 
 VERSION = "aggregate_version"
 
+_DRAWN = "realco_versions_drawn"
 _c = aggregate_versions.c
 # Built once: to build a statement costs more than to run it.
 _FIND = sa.select(_c.aggregate_id, _c.version).where(
@@ -38,14 +39,25 @@ def with_version(query: sa.Select[Any], aggregate_id: sa.Column[str]) -> sa.Sele
     return query.add_columns(sa.func.coalesce(version, 0).label(VERSION))
 
 
+def note_versions(tx: AsyncConnection, drawn: Mapping[str, int]) -> None:
+    """These are the last numbers of their aggregates: nobody else draws one before this transaction ends."""
+    tx.info.setdefault(_DRAWN, {}).update(drawn)
+
+
+def forget_versions(connection: AsyncConnection) -> None:
+    """A connection's next transaction has drawn none."""
+    connection.info.pop(_DRAWN, None)
+
+
 async def add_versions(tx: AsyncConnection, answer: Message) -> None:
     """Fills in `aggregate_version` of each resource in the answer."""
     resources = list(_find_resources(answer))
     if not resources:
         return
-    ids = sorted({aggregate_id for _, aggregate_id in resources})
-    found = await tx.execute(_FIND, {"org_id": current_principal().org_id, "ids": ids})
-    versions = {row.aggregate_id: row.version for row in found}
+    versions: dict[str, int] = dict(tx.info.get(_DRAWN, ()))
+    if ids := sorted({aggregate_id for _, aggregate_id in resources} - versions.keys()):
+        found = await tx.execute(_FIND, {"org_id": current_principal().org_id, "ids": ids})
+        versions |= {row.aggregate_id: row.version for row in found}
     for resource, aggregate_id in resources:
         resource.aggregate_version = versions.get(aggregate_id, 0)
 
