@@ -27,6 +27,7 @@ from demo.harness.polling import wait_for
 from demo.harness.rest import API, Json, new_key
 from deploy.local.instance import Instance
 from deploy.topology import NATS_USER_NAMES, SERVICE_NAMES, SUBSCRIBER, database_of
+from services.chassis.events.streams import COMMITTED_SUBJECT
 from services.chassis.values.ids import new_id
 from tests.e2e.organization import Organization
 from tests.e2e.providers import signed
@@ -309,6 +310,9 @@ async def test_neither_login_of_a_service_edits_money_and_an_event_that_it_makes
         assert {statement: await run_sql(connection, statement) for statement in SQL[service]} == SQL[service]
         await connection.execute(MADE_UP_EVENT, scene.org.org_id, uuid.uuid4(), f"realco.{service}.v1.Mine")
         await connection.close()
+        async with connect_to_nats(instance, service) as thief:  # who has the login of both hurries it
+            await thief.publish(COMMITTED_SUBJECT)
+            await thief.flush()
         await asyncio.to_thread(
             wait_for,
             "the event to be refused",

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 from functools import partial
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
@@ -13,7 +14,7 @@ from structlog.testing import capture_logs
 
 from services.chassis.calls.auth import acting_as
 from services.chassis.calls.deadline import set_deadline
-from services.chassis.data.database import Database
+from services.chassis.data.database import LIMITS, Database
 from services.chassis.data.database_errors import is_away, is_contention, sqlstate
 from services.chassis.data.lock_watch import LockWatch
 from services.chassis.process.boot import boot_check, run_boot_watch
@@ -223,10 +224,11 @@ async def test_the_app_role_may_change_rows_and_no_schema(database):
         assert sqlstate(refused.value) == "42501", statement
 
 
-async def test_what_a_login_makes_of_its_own_defaults_changes_no_transaction(postgres):
+async def test_what_a_login_makes_of_its_own_defaults_changes_no_transaction_and_no_statement_by_itself(postgres):
     urls = await chassis.create(postgres)
     database = Database(urls.app_url, urls.worker_url, "chassis", SEALS)
     harm = {
+        "lock_timeout": "0",
         "search_path": "pg_catalog",
         "synchronous_commit": "off",
         "row_security": "off",
@@ -245,6 +247,7 @@ async def test_what_a_login_makes_of_its_own_defaults_changes_no_transaction(pos
             assert await tx.scalar(sa.text("SELECT count(*) FROM notes")) == 0
             used = {name: await tx.scalar(sa.text(f"SHOW {name}")) for name in harm}
         assert used == {
+            "lock_timeout": "2s",
             "search_path": "public, pg_temp",
             "synchronous_commit": "on",
             "row_security": "on",
@@ -252,6 +255,12 @@ async def test_what_a_login_makes_of_its_own_defaults_changes_no_transaction(pos
             "bytea_output": "hex",
             "array_nulls": "on",
         }
+    settings = ", ".join(f"current_setting('{name}') AS {name}" for name in harm)
+    [found] = await database.send_for_all(f"SELECT {settings} FROM {LIMITS} limits")
+    assert dict(found) == used
+    # What is settled before a statement runs fails closed.
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+        await database.send_for_all("SELECT FROM public.notes")
     await database.dispose()
 
 

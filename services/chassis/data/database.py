@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
+from functools import partial
 from typing import Any, Self, TypeVar
 
 import asyncpg
@@ -46,6 +47,8 @@ _WORKER_CONNECTIONS_MAX = 6
 # One process asks no more at a time: what a read takes of it is longer than what PostgreSQL takes.
 _READ_CONNECTIONS_MAX = 6
 _READS_PREPARED_MAX = 128
+# What is looked at again and again takes turns.
+_LOOK_CONNECTIONS_MAX = 2
 _CONNECT_SECONDS = 5
 _ENQUEUED = "realco_enqueued"
 # What the worker's transactions name: its policies do not ask for it, and no organization is called so.
@@ -87,6 +90,12 @@ def _name_organization(org_id: str) -> str:
     return f"set_config('app.org_id', '{org_id}', true)"
 
 
+# What a statement that writes by itself (`Database.send_for_all`) sets before it touches a row: it reads from this.
+LIMITS = (
+    f"(SELECT {_name_organization('')}, set_config('lock_timeout', '{LOCK_TIMEOUT_MS:d}', true), {_PINNED} OFFSET 0)"
+)
+
+
 class _Undone(Exception):
     """A rehearsal is over."""
 
@@ -122,13 +131,14 @@ class Database:
         self.waited_in_vain: deque[float] = deque(maxlen=100)
         # Set after each commit that left events in the outbox; the relay waits on it.
         self.events_waiting = asyncio.Event()
-        self._dsn = dsn_of(url)
         self._session = {"application_name": f"realco-{name}"}
         self._requests = self._pool_of(url, connections_max)
         self._worker = self._pool_of(worker_url, min(connections_max, _WORKER_CONNECTIONS_MAX))
+        self._raw_dsn = dsn_of(url)
         self._raw_pool: asyncpg.Pool | None = None
         self._raw_pool_lock = asyncio.Lock()
-        self.reader = Reader(self._connect, min(connections_max, _READ_CONNECTIONS_MAX))
+        self.reader = Reader(partial(self._connect, url), min(connections_max, _READ_CONNECTIONS_MAX))
+        self._looks = Reader(partial(self._connect, worker_url), _LOOK_CONNECTIONS_MAX)
         bind_seals(self.reader, seals)
 
     @classmethod
@@ -159,9 +169,9 @@ class Database:
             isolation_level="AUTOCOMMIT",  # SQLAlchemy begins and commits nothing: `_begin` does
         )
 
-    async def _connect(self) -> asyncpg.Connection:
+    async def _connect(self, url: str) -> asyncpg.Connection:
         return await connect(
-            self._dsn,
+            dsn_of(url),
             server_settings=self._session,
             timeout=_CONNECT_SECONDS,
             command_timeout=self._command_seconds,
@@ -204,6 +214,17 @@ class Database:
         async with self._begin(self._worker, _NO_ORGANIZATION) as connection:
             yield connection
 
+    async def send_for_all(self, text: str, *arguments: Any) -> list[asyncpg.Record]:
+        """One statement over the rows of every organization, without BEGIN and COMMIT: what is done all the time.
+
+        Names stand in it with their schema, and one that writes reads from `LIMITS` first (ADR 27). It may be repeated.
+        """
+        try:
+            return await self._looks.send(text, arguments)
+        except Exception as error:
+            self._note_wait(error)
+            raise
+
     @asynccontextmanager
     async def _begin(
         self,
@@ -229,10 +250,13 @@ class Database:
             await finish(_discard(connection))
             raise
         except BaseException as error:
-            if sqlstate(error) == LOCK_NOT_AVAILABLE:
-                self.waited_in_vain.append(time.monotonic())
+            self._note_wait(error)
             await finish(_roll_back(connection))
             raise
+
+    def _note_wait(self, error: BaseException) -> None:
+        if sqlstate(error) == LOCK_NOT_AVAILABLE:
+            self.waited_in_vain.append(time.monotonic())
 
     async def _commit(self, connection: AsyncConnection) -> None:
         driver = await driver_connection(connection)
@@ -292,7 +316,7 @@ class Database:
         async with self._raw_pool_lock:
             if self._raw_pool is None:
                 self._raw_pool = await asyncpg.create_pool(
-                    self._dsn,
+                    self._raw_dsn,
                     min_size=1,
                     max_size=_RAW_CONNECTIONS_MAX,
                     server_settings=self._session,
@@ -305,6 +329,7 @@ class Database:
     async def dispose(self) -> None:
         """Closes every connection."""
         self.reader.close()
+        self._looks.close()
         if self._raw_pool is not None:
             self._raw_pool.terminate()
             self._raw_pool = None

@@ -121,12 +121,16 @@ class Reader:
         self._is_closed = False
 
     async def fetch(self, read: Read, values: Mapping[str, Any]) -> list[Any]:
-        """The rows. What the server has dropped meanwhile is replaced once: a read may be repeated."""
-        text, arguments = read.text, read.list_arguments(current_principal().org_id, values)
+        """The rows."""
+        return read.build_rows(await self.send(read.text, read.list_arguments(current_principal().org_id, values)))
+
+    async def send(self, text: str, arguments: Sequence[Any]) -> list[asyncpg.Record]:
+        """One statement by itself. What the server has dropped meanwhile is replaced once, so it may be repeated."""
         for is_last in (False, True):
             connection = await self._take()
             try:
-                return read.build_rows(await connection.fetch(text, *arguments))
+                records: list[asyncpg.Record] = await connection.fetch(text, *arguments)
+                return records
             except (asyncio.CancelledError, TimeoutError):
                 connection.terminate()
                 raise

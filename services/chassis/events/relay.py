@@ -10,6 +10,8 @@
   process remembers which rows those are: what a table says of it, a login of the database could say of ours.
 - One relay at a time works for a database, whichever holds its row in `leaders`; it is safe if two do. So where events
   wait too long although somebody leads, this one relays all the same.
+- It looks when a commit says so, and does not look while nothing happens. What was committed without a word to it is
+  found by the watch, which wakes it.
 - Who has a login can still keep rows locked. Then events wait, and the service is not ready (`watch`). Whatever else
   they wait for, it is an alarm once it takes minutes.
 """
@@ -22,6 +24,7 @@ import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import NamedTuple
 from urllib.parse import quote
 
 import asyncpg
@@ -30,9 +33,9 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.errors import Error as JetStreamError
 
-from services.chassis.data.database import Database, driver_connection
+from services.chassis.data.database import LIMITS, Database
 from services.chassis.data.database_errors import is_contention, is_unreadable
-from services.chassis.data.leadership import Leadership
+from services.chassis.data.leadership import LEASE_SECONDS, Leadership
 from services.chassis.data.outbox import OUTBOX, SEALED_BESIDES
 from services.chassis.data.seals import Seals
 from services.chassis.events.hearing import Faults
@@ -56,30 +59,31 @@ from services.chassis.process.telemetry import EVENTS_PUBLISHED, OUTBOX_OLDEST_S
 
 BATCH_MAX = 1000  # the most messages NATS takes in one atomic batch
 BATCH_BYTES_MAX = 8 * 1024 * 1024
-# Who leads looks as often as this, and at once when a process of this service has committed events and says so.
-POLL_SECONDS = 1.0
+# Who does not lead asks again so soon, as long as there may be something to tell.
 _STANDBY_SECONDS = 1.0
 # After so long an event is told by whichever process sees it.
 OVERDUE_SECONDS = 5.0
 # After so long the service is not ready, since somebody keeps its events from being told.
 WITHHELD_SECONDS = 10.0
+# How often the watch looks: as long as an event waits, and while none does.
 _LOOK_SECONDS = 2.0
+POLL_SECONDS = 5.0
 
 _COLUMNS = (
     "SELECT org_id, id, event_id, event_type, aggregate_id, aggregate_version, scope, payload, traceparent,"
-    " occurred_at, seal, proof_digest FROM outbox"
+    " occurred_at, seal, proof_digest FROM public.outbox"
 )
 _READ = f"{_COLUMNS} WHERE published_at IS NULL ORDER BY id LIMIT $1"
 _READ_THESE = f"{_COLUMNS} WHERE published_at IS NULL AND id = ANY ($1) ORDER BY id"
 _WAITING = """
-SELECT id, event_id, extract(epoch FROM now() - created_at)::float8 AS seconds FROM outbox
+SELECT id, event_id, extract(epoch FROM now() - created_at)::float8 AS seconds FROM public.outbox
 WHERE published_at IS NULL ORDER BY id LIMIT $1
 """
-_MARK = """
-UPDATE outbox SET published_at = now(), proof = told.proof
-FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS told (org_id, id, proof)
+_MARK = f"""
+UPDATE public.outbox SET published_at = now(), proof = told.proof
+FROM {LIMITS} limits, unnest($1::text[], $2::bigint[], $3::bytea[]) AS told (org_id, id, proof)
 WHERE outbox.org_id = told.org_id AND outbox.id = told.id AND outbox.published_at IS NULL
-"""
+"""  # noqa: S608
 # What a CloudEvents header of NATS says as it is; the rest, as in a person's id, is percent-encoded.
 _PLAIN = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
 # What this process found not to be ours, by id and event id: no login can change a row's seal, or what it covers.
@@ -117,54 +121,63 @@ class _Relay:
         self, database: Database, js: JetStreamContext, area: str, key: EventKey, faults: Faults, alarms: Alarms
     ) -> None:
         self._database, self._js, self._area, self._key = database, js, area, key
-        self._committed_elsewhere = asyncio.Event()
+        # Another process may have committed events.
+        self._news = asyncio.Event()
+        # Until when what is committed here may be left to somebody who has died.
+        self._unsettled_until = time.monotonic() + LEASE_SECONDS
         self._stream, self._faults, self._alarms = stream_of_area(area).name, faults, alarms
         self.leadership = Leadership(database, "relay")
         self._is_nats_away = False
-        self._oldest, self._oldest_since = 0, 0.0
+        self._oldest, self._oldest_since, self._oldest_seconds = 0, 0.0, 0.0
         self._foreign: Foreign = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             if self._stream in self._faults:
-                await wait_for_any(stop, seconds=POLL_SECONDS)
+                await wait_for_any(stop, seconds=_STANDBY_SECONDS)
                 continue
-            if not await self._leads() and (await self._find_oldest())[1] < OVERDUE_SECONDS:
+            if not await self._leads() and self._oldest_seconds < OVERDUE_SECONDS:
                 await self._stand_by(stop)
                 continue
             self._database.events_waiting.clear()
-            self._committed_elsewhere.clear()
+            self._news.clear()
             try:
-                count = await relay_batch(self._database, self._js, self._area, self._key, self._foreign)
+                done = await relay_batch(self._database, self._js, self._area, self._key, self._foreign)
             except (nats.errors.Error, JetStreamError, TimeoutError):
                 self._is_nats_away = True
                 raise
             self._is_nats_away = False
-            if count == 0:
-                news = self._database.events_waiting, self._committed_elsewhere
-                await wait_for_any(stop, *news, seconds=POLL_SECONDS)
+            if not done.is_full:
+                await wait_for_any(stop, self._database.events_waiting, self._news, seconds=None)
 
     async def hear(self, _: Msg) -> None:
         """Another process of this service has committed events, or somebody in its name says so: to look is cheap."""
-        self._committed_elsewhere.set()
+        self._news.set()
 
     async def _stand_by(self, stop: asyncio.Event) -> None:
         """Until it is time to ask again who leads. Tells whoever does of what is committed here meanwhile."""
         until = time.monotonic() + _STANDBY_SECONDS
         waiting = self._database.events_waiting
+        self._news.clear()
         while not stop.is_set() and (seconds := until - time.monotonic()) > 0:
             if waiting.is_set():
                 waiting.clear()
+                self._unsettled_until = time.monotonic() + LEASE_SECONDS + _STANDBY_SECONDS
                 with suppress(nats.errors.Error):  # a hint: who leads looks by itself, too
                     await client_of(self._js).publish(COMMITTED_SUBJECT)
             await wait_for_any(stop, waiting, seconds=seconds)
+        if time.monotonic() >= self._unsettled_until:
+            await wait_for_any(stop, waiting, self._news, seconds=None)
 
     async def watch(self, stop: asyncio.Event) -> None:
         """It is a fault when the oldest event stays the oldest, although NATS is there and the stream is sound."""
         faults = self._faults
         while not stop.is_set():
             oldest, seconds = await self._find_oldest()
+            self._oldest_seconds = seconds
             self._note_age(oldest, seconds)
+            if oldest != 0:
+                self._news.set()
             now = time.monotonic()
             if oldest != self._oldest or self._is_nats_away or self._stream in faults:
                 self._oldest, self._oldest_since = oldest, now
@@ -174,7 +187,7 @@ class _Relay:
                 faults[OUTBOX] = [f"event {oldest} is not published"]
             elif not withheld:
                 faults.pop(OUTBOX, None)
-            await wait_for_any(stop, seconds=_LOOK_SECONDS)
+            await wait_for_any(stop, seconds=_pause_after(oldest, seconds))
 
     def _note_age(self, oldest: int, seconds: float) -> None:
         OUTBOX_OLDEST_SECONDS.labels(self._area).set(seconds)
@@ -195,19 +208,37 @@ class _Relay:
 
     async def _find_oldest(self) -> tuple[int, float]:
         """The event that is next, and for how long it has waited; zeros where none does."""
-        async with self._database.begin_for_all() as tx:
-            waiting = await _list_waiting(await driver_connection(tx), self._foreign, 1)
+        waiting = await _list_waiting(self._database, self._foreign, 1)
         return (waiting[0]["id"], max(0.0, waiting[0]["seconds"])) if waiting else (0, 0.0)
 
 
-async def relay_batch(database: Database, js: JetStreamContext, area: str, key: EventKey, foreign: Foreign) -> int:
-    """Publishes and marks the oldest events, at most BATCH_MAX; returns how many it looked at.
+def _pause_after(oldest: int, seconds: float) -> float:
+    """How long the watch waits after it found that."""
+    if oldest == 0:
+        return POLL_SECONDS
+    # An event that is about to be overdue is told as soon as it is.
+    return _LOOK_SECONDS if seconds >= OVERDUE_SECONDS else min(_LOOK_SECONDS, OVERDUE_SECONDS - seconds + 0.01)
+
+
+class Batch(NamedTuple):
+    """What a relay looked at.
+
+    Args:
+        is_full: There may be more.
+    """
+
+    looked_at: int
+    is_full: bool
+
+
+async def relay_batch(database: Database, js: JetStreamContext, area: str, key: EventKey, foreign: Foreign) -> Batch:
+    """Publishes and marks the oldest events, at most BATCH_MAX.
 
     Args:
         foreign: Passed over; what is found not to be ours is added.
     """
-    async with database.begin_for_all() as tx:
-        rows = _cut(await _read(await driver_connection(tx), foreign))
+    found = await _read(database, foreign)
+    rows = _cut(found)
     ours = []
     for row in rows:
         if _is_ours(row, database.seals):
@@ -216,7 +247,7 @@ async def relay_batch(database: Database, js: JetStreamContext, area: str, key: 
         _pass_over(row, foreign)
     if ours:
         await _publish_and_mark(database, js, area, key, ours)
-    return len(rows)
+    return Batch(len(rows), len(rows) < len(found) or len(found) == BATCH_MAX)
 
 
 def _pass_over(row: asyncpg.Record, foreign: Foreign) -> None:
@@ -226,20 +257,20 @@ def _pass_over(row: asyncpg.Record, foreign: Foreign) -> None:
     foreign.add((row["id"], row["event_id"]))
 
 
-async def _read(connection: asyncpg.Connection, foreign: Foreign) -> Sequence[asyncpg.Record]:
+async def _read(database: Database, foreign: Foreign) -> Sequence[asyncpg.Record]:
     """The oldest events that wait, lowest id first."""
     try:
         if not foreign:
-            return await connection.fetch(_READ, BATCH_MAX)
-        waiting = await _list_waiting(connection, foreign, BATCH_MAX)
-        return await connection.fetch(_READ_THESE, [row["id"] for row in waiting]) if waiting else []
+            return await database.send_for_all(_READ, BATCH_MAX)
+        waiting = await _list_waiting(database, foreign, BATCH_MAX)
+        return await database.send_for_all(_READ_THESE, [row["id"] for row in waiting]) if waiting else []
     except Exception as error:
         if not is_unreadable(error):
             raise
     rows: list[asyncpg.Record] = []
-    for row in await _list_waiting(connection, foreign, BATCH_MAX):
+    for row in await _list_waiting(database, foreign, BATCH_MAX):
         try:
-            rows += await connection.fetch(_READ_THESE, [row["id"]])
+            rows += await database.send_for_all(_READ_THESE, [row["id"]])
         except Exception as error:
             if not is_unreadable(error):
                 raise
@@ -247,8 +278,8 @@ async def _read(connection: asyncpg.Connection, foreign: Foreign) -> Sequence[as
     return rows
 
 
-async def _list_waiting(connection: asyncpg.Connection, foreign: Foreign, count: int) -> Sequence[asyncpg.Record]:
-    waiting = await connection.fetch(_WAITING, count + len(foreign))
+async def _list_waiting(database: Database, foreign: Foreign, count: int) -> Sequence[asyncpg.Record]:
+    waiting = await database.send_for_all(_WAITING, count + len(foreign))
     return [row for row in waiting if (row["id"], row["event_id"]) not in foreign][:count]
 
 
@@ -259,10 +290,7 @@ async def _publish_and_mark(
     with suppress(nats.errors.Error):  # a hint: whoever hears this area looks by itself, too
         await client_of(js).publish(told_subject(area))
     proofs = [database.seals.prove(row["proof_digest"], OUTBOX, row["org_id"], str(row["event_id"])) for row in rows]
-    async with database.begin_for_all() as tx:
-        await (await driver_connection(tx)).execute(
-            _MARK, [row["org_id"] for row in rows], [row["id"] for row in rows], proofs
-        )
+    await database.send_for_all(_MARK, [row["org_id"] for row in rows], [row["id"] for row in rows], proofs)
     EVENTS_PUBLISHED.labels(area).inc(len(rows))
 
 
