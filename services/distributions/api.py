@@ -58,7 +58,7 @@ class OfferingsServicer(offerings_pb2_grpc.OfferingsServiceServicer):
         return await self._dependencies.write_on_facts(request, offerings_pb2.Offering, ask, offerings.create_offering)
 
     async def GetOffering(self, request: offerings_pb2.GetOfferingRequest, context: Context) -> offerings_pb2.Offering:
-        return await self._dependencies.read(request, raise_queries.get_offering)
+        return await self._dependencies.fetch(request, raise_queries.get_offering)
 
     async def ListOfferings(
         self, request: offerings_pb2.ListOfferingsRequest, context: Context
@@ -114,7 +114,7 @@ class InvestmentsServicer(offerings_pb2_grpc.InvestmentsServiceServicer):
     async def GetInvestment(
         self, request: offerings_pb2.GetInvestmentRequest, context: Context
     ) -> offerings_pb2.Investment:
-        return await self._dependencies.read(request, raise_queries.get_investment)
+        return await self._dependencies.fetch(request, raise_queries.get_investment)
 
     async def ListInvestments(
         self, request: offerings_pb2.ListInvestmentsRequest, context: Context

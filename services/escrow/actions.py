@@ -11,9 +11,9 @@ from typing import Any
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.access import list_allowed_actions
+from services.chassis.data.reads import Source
 from services.escrow import messages
 from services.escrow.domain.account import (
     EscrowAccount,
@@ -29,7 +29,7 @@ from services.escrow.domain.refusals import BalancesNotZero
 from services.escrow.store import escrow_accounts
 
 
-async def answer_escrow_account(tx: AsyncConnection, account: EscrowAccount) -> accounts_pb.EscrowAccount:
+async def answer_escrow_account(source: Source, account: EscrowAccount) -> accounts_pb.EscrowAccount:
     status = account.status
     actions = list_allowed_actions(
         accounts_pb.EscrowAccount,
@@ -41,7 +41,7 @@ async def answer_escrow_account(tx: AsyncConnection, account: EscrowAccount) -> 
         ("JournalService/PostJournalEntry", may_post(status)),
         ("HoldsService/PlaceHold", may_place_hold(status)),
     )
-    if "close" in actions and not await _is_empty(tx, account):
+    if "close" in actions and not await _is_empty(source, account):
         actions.remove("close")
     return messages.to_escrow_account(account, actions)
 
@@ -63,9 +63,9 @@ def answer_journal_entry(head: Any, legs: Iterable[Any], status: str) -> journal
     return messages.to_booked_journal_entry(head, legs, ["reverse"] if posting else [])
 
 
-async def _is_empty(tx: AsyncConnection, account: EscrowAccount) -> bool:
+async def _is_empty(source: Source, account: EscrowAccount) -> bool:
     try:
-        check_empty(await escrow_accounts.list_balances(tx, account.escrow_account_id), account.currency)
+        check_empty(await escrow_accounts.list_balances(source, account.escrow_account_id), account.currency)
     except BalancesNotZero:
         return False
     return True

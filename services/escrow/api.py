@@ -46,7 +46,7 @@ class EscrowAccountsServicer(accounts_grpc.EscrowAccountsServiceServicer):
     async def GetEscrowAccount(
         self, request: accounts_pb.GetEscrowAccountRequest, context: ServicerContext
     ) -> accounts_pb.EscrowAccount:
-        return await self._dependencies.read(request, accounts_read.get_escrow_account)
+        return await self._dependencies.fetch(request, accounts_read.get_escrow_account)
 
     async def ListEscrowAccounts(
         self, request: accounts_pb.ListEscrowAccountsRequest, context: ServicerContext

@@ -252,8 +252,8 @@ async def test_a_used_limit_counts_whatever_sql_writes_between_two_looks(complia
         def __init__(self, tx) -> None:
             self.info, self._tx = tx.info, tx
 
-        async def execute(self, statement):
-            rows = (await self._tx.execute(statement)).freeze()
+        async def execute(self, statement, *values):
+            rows = (await self._tx.execute(statement, *values)).freeze()
             await write(counted=then)
             return rows()
 

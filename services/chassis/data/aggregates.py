@@ -26,6 +26,7 @@ from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, fetch_row
 from services.chassis.data.rows import Row, build_new, build_values_table, insert_many, list_by_column, name_new
 from services.chassis.data.seals import check_row, check_rows, is_covered, keep_readable, seal_of
+from services.chassis.data.versions import VERSION, with_version
 from services.chassis.values.invariant import invariant, require_present
 from services.chassis.values.moves import Moves, check_move
 
@@ -70,7 +71,8 @@ class Aggregate(Generic[V]):
         return self._selecting.order_by(self.table.c[self.key])
 
     @cached_property
-    def _locking(self) -> sa.Select[Any]:
+    def locking(self) -> sa.Select[Any]:
+        """As `select`, with their locks, taken by id."""
         return self._listing.with_for_update(key_share=True, of=self.table)
 
     def _list_parts(self, parts: sa.Table) -> sa.Label[Any]:
@@ -88,6 +90,15 @@ class Aggregate(Generic[V]):
     def _finding(self) -> Read:
         return Read(self._selecting.where(self.table.c[self.key] == sa.bindparam("value_id")))
 
+    async def find_told(self, source: Source, value_id: str) -> tuple[V, int] | None:
+        """Without its lock, and how many events its aggregate, which has its key, had then. Raises: NotSealed."""
+        row = await fetch_row(source, self._finding_told, value_id=value_id)
+        return None if row is None else (self.read_sealed(source, row), getattr(row, VERSION))
+
+    @cached_property
+    def _finding_told(self) -> Read:
+        return Read(with_version(self._finding.select, self.table.c[self.key]))
+
     async def list_sealed(self, tx: AsyncConnection, query: sa.Select[Any]) -> list[V]:
         """What a query like `select` finds, without the rows that do not say what this service wrote."""
         return keep_readable(await tx.execute(query), partial(self.read_sealed, tx))
@@ -98,7 +109,7 @@ class Aggregate(Generic[V]):
 
     @cached_property
     def _locking_one(self) -> sa.Select[Any]:
-        return self._locking.where(self.table.c[self.key] == sa.bindparam("value_id"))
+        return self.locking.where(self.table.c[self.key] == sa.bindparam("value_id"))
 
     async def lock_these(self, tx: AsyncConnection, value_ids: Collection[str]) -> list[V]:
         """Those of them that are there, locked by id. Raises: NotSealed."""
@@ -108,7 +119,7 @@ class Aggregate(Generic[V]):
     @cached_property
     def _locking_these(self) -> sa.Select[Any]:
         these = sa.bindparam("value_ids", type_=pg.ARRAY(sa.Text))
-        return self._locking.where(self.table.c[self.key] == sa.any_(these))
+        return self.locking.where(self.table.c[self.key] == sa.any_(these))
 
     async def lock_known(self, tx: AsyncConnection, value_id: str) -> V:
         """The value that another row names: it is there."""
@@ -122,7 +133,7 @@ class Aggregate(Generic[V]):
 
     async def lock_all(self, tx: AsyncConnection, *conditions: sa.ColumnElement[bool]) -> list[V]:
         """Locked by id, which is the order everybody takes them in. Raises: NotSealed."""
-        found = await tx.execute(self._locking.where(*conditions))
+        found = await tx.execute(self.locking.where(*conditions))
         return [self.read_sealed(tx, row) for row in found]
 
     def read_sealed(self, source: Source, row: Row) -> V:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
@@ -14,6 +14,7 @@ from services.chassis.data.reach import caller
 from services.chassis.values.invariant import invariant
 
 Row = sa.Row[Any]
+V = TypeVar("V")
 
 
 async def insert_many(tx: AsyncConnection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -24,11 +25,24 @@ async def insert_many(tx: AsyncConnection, table: sa.Table, rows: Sequence[Mappi
     await tx.execute(_build_insert(table, names), list_by_column(names, rows))
 
 
+async def insert_new(tx: AsyncConnection, column: sa.Column[V], rows: Sequence[Mapping[str, Any]]) -> set[V]:
+    """As `insert_many`, without those that are there by any unique key; what the others have in this column."""
+    if not rows:
+        return set()
+    names = tuple(rows[0])
+    return set(await tx.scalars(_build_insert_new(column, names), list_by_column(names, rows)))
+
+
 @cache
-def _build_insert(table: sa.Table, names: Sequence[str]) -> sa.Insert:
+def _build_insert(table: sa.Table, names: Sequence[str]) -> pg.Insert:
     source = build_values_table(*((name, table.c[name].type) for name in names))
     columns = [source.c[name] for name in names]
-    return sa.insert(table).from_select([*names, "org_id"], sa.select(*columns, caller()))
+    return pg.insert(table).from_select([*names, "org_id"], sa.select(*columns, caller()))
+
+
+@cache
+def _build_insert_new(column: sa.Column[Any], names: Sequence[str]) -> Any:
+    return _build_insert(column.table, names).on_conflict_do_nothing().returning(column)
 
 
 def build_values_table(*columns: tuple[str, sa.types.TypeEngine[Any]]) -> sa.TableValuedAlias:

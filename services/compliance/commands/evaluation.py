@@ -100,11 +100,13 @@ async def batch_evaluate_transactions(
         is_new = item.transaction_id not in before and item.transaction_id not in made
         if is_new and item.transaction_id in waiting:
             made[item.transaction_id] = _decide(item, parties, checks, facts[item.amount.currency_code], now)
-    made = {each.resource_id: each for each in await insert_decisions(tx, made.values(), now)}
-    await insert_usage(tx, _usage(request.items, made, now))
-    decided = await list_decisions(tx, {item.transaction_id for item in request.items})
+    stored = {each.resource_id: each for each in await insert_decisions(tx, made.values(), now)}
+    await insert_usage(tx, _usage(request.items, stored, now))
+    decided = {**before, **stored}
+    if len(stored) < len(made):  # somebody else decided on one meanwhile
+        decided = await list_decisions(tx, {item.transaction_id for item in request.items})
     outcomes = [
-        _read_outcome(item, decided.get(item.transaction_id), made.pop(item.transaction_id, None))
+        _read_outcome(item, decided.get(item.transaction_id), stored.pop(item.transaction_id, None))
         for item in request.items
     ]
     return clearances_pb2.BatchEvaluateTransactionsResponse(

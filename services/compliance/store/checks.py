@@ -13,16 +13,16 @@ from realco.compliance.v1 import events_pb2 as events
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields, seal_columns
 from services.chassis.data.due import Due
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, fetch_rows
-from services.chassis.data.rows import Row
+from services.chassis.data.rows import Row, insert_new
 from services.chassis.data.seals import keep_sealed
 from services.chassis.values.explanation import read_explanation, write_explanation
 from services.chassis.values.failure import read_failure, write_failure
+from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.compliance import messages
 from services.compliance.domain import clearance
@@ -131,8 +131,12 @@ def _build_latest(_required: tuple[str, ...]) -> Read:
 
 async def list_decisions(tx: AsyncConnection, transaction_ids: Collection[str]) -> dict[str, ComplianceCheck]:
     """The decisions there are already, by transaction. Raises: NotSealed."""
-    query = CHECKS.select().where(_c.resource_type == "TRANSACTION", _c.resource_id.in_(transaction_ids))
-    return {row.resource_id: CHECKS.read_sealed(tx, row) for row in await tx.execute(query)}
+    found = await tx.execute(_DECISIONS, {"transaction_ids": list(transaction_ids)})
+    return {row.resource_id: CHECKS.read_sealed(tx, row) for row in found}
+
+
+_DECIDED = sa.bindparam("transaction_ids", type_=sa.ARRAY(sa.Text))
+_DECISIONS = CHECKS.select().where(_c.resource_type == "TRANSACTION", _c.resource_id == sa.any_(_DECIDED))
 
 
 async def insert_decisions(
@@ -144,10 +148,10 @@ async def insert_decisions(
     """
     if not checks:
         return []
-    org_id = current_principal().org_id
-    rows = [{"org_id": org_id, **seal_columns(tx, compliance_checks, _list_columns(check))} for check in checks]
-    new = pg.insert(compliance_checks).values(rows).on_conflict_do_nothing().returning(_c.resource_id)
-    inserted = set(await tx.scalars(new))
+    rows = [seal_columns(tx, compliance_checks, _list_columns(check)) for check in checks]
+    for row in rows:
+        invariant(row.pop("makers") == [], "nobody wrote a decision: a row has no makers unless it says otherwise")
+    inserted = await insert_new(tx, _c.resource_id, rows)
     stored = [check for check in checks if check.resource_id in inserted]
     await _publish(tx, stored, now)
     return stored

@@ -31,6 +31,12 @@ def _select_last() -> sa.Select[Any]:
     return newest.where(is_mine(transaction_limits)).order_by(_own.limit_type, _own.currency, _own.set_at.desc())
 
 
+_LAST, _DEFAULTS = _select_last(), sa.select(default_limits)
+_OF_CURRENCY = sa.bindparam("of_currency", type_=sa.Text)
+_LAST_OF = _LAST.where(_own.currency == _OF_CURRENCY)
+_DEFAULTS_OF = _DEFAULTS.where(_default.currency == _OF_CURRENCY)
+
+
 def select_limits_in_force() -> sa.Select[Any]:
     """One a type and currency: the organization's own, the one set last; else the default."""
     last = _select_last().subquery("last")
@@ -66,14 +72,13 @@ class LimitInForce:
 
 async def list_limits_in_force(tx: AsyncConnection, currency: str = "") -> list[LimitInForce]:
     """All of them, or of one currency, by type and currency. Raises: NotSealed."""
-    own, defaults = _select_last(), sa.select(default_limits)
-    if currency:
-        own, defaults = own.where(_own.currency == currency), defaults.where(_default.currency == currency)
+    given = {"of_currency": currency} if currency else {}
+    own, defaults = (_LAST_OF, _DEFAULTS_OF) if currency else (_LAST, _DEFAULTS)
     org_id, found = current_principal().org_id, dict[tuple[str, str], LimitInForce]()
-    for row in await tx.execute(defaults):
+    for row in await tx.execute(defaults, given):
         key = row.limit_type, row.currency
         found[key] = LimitInForce(org_id, *key, row.amount_minor, row.set_at, None, True)
-    for row in check_rows(tx, transaction_limits, await tx.execute(own)):
+    for row in check_rows(tx, transaction_limits, await tx.execute(own, given)):
         key = row.limit_type, row.currency
         if row.amount_minor is not None:
             found[key] = LimitInForce(org_id, *key, row.amount_minor, row.set_at, row.set_by, False)
@@ -191,13 +196,8 @@ async def list_used(tx: AsyncConnection, party_ids: Collection[str], currency: s
     refuses nothing, so nobody uses up the limit of another with it.
     """
     starts = {limit_type: start for limit_type in LimitType if (start := window_start(limit_type, now)) is not None}
-    within = (
-        is_mine(limit_usage),
-        _usage.party_id.in_(party_ids),
-        _usage.currency == currency,
-        _usage.counted_at >= min(starts.values()),
-    )
-    rows = (await tx.execute(sa.select(limit_usage).where(*within))).all()
+    within = {"party_ids": list(party_ids), "of_currency": currency, "since": min(starts.values())}
+    rows = (await tx.execute(_USED, within)).all()
     ours = {row.transaction_id for row in keep_sealed(tx, limit_usage, rows)}
     certain, at_most = defaultdict[str, Counter[LimitType]](Counter), defaultdict[str, Counter[LimitType]](Counter)
     for row in rows:
@@ -208,6 +208,14 @@ async def list_used(tx: AsyncConnection, party_ids: Collection[str], currency: s
             if is_ours:
                 certain[row.party_id].update(counts)
     return certain, at_most
+
+
+_USED = sa.select(limit_usage).where(
+    is_mine(limit_usage),
+    _usage.party_id == sa.any_(sa.bindparam("party_ids", type_=sa.ARRAY(sa.Text))),
+    _usage.currency == _OF_CURRENCY,
+    _usage.counted_at >= sa.bindparam("since", type_=_usage.counted_at.type),
+)
 
 
 def refuse_doubted(party_id: str) -> NoReturn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -70,6 +70,11 @@ class Investment:
         return min(self.funded_minor, max(0, self.completed_minor - self.refunded_minor))
 
     @property
+    def is_live(self) -> bool:
+        """Whether it waits for a closing to take its money: nothing of it goes back then."""
+        return self.status in LIVE
+
+    @property
     def is_withdrawn(self) -> bool:
         """Whether it is cancelled, or is once its money has gone back."""
         return self.status in {InvestmentStatus.CANCELLING, InvestmentStatus.CANCELLED}
@@ -80,21 +85,21 @@ class Investment:
         return self.completed_minor >= self.funded_minor + self.refunded_minor
 
 
-def check_may_invest_again(held: Collection[Investment]) -> None:
+def check_may_invest_again(count: int) -> None:
     """
     Args:
-        held: Those of the party in the offering that count.
+        count: How many of the party in the offering count.
 
     Raises: TooManyInvestments.
     """
-    if len(held) >= INVESTMENTS_MAX:
+    if count >= INVESTMENTS_MAX:
         message = f"The party has {INVESTMENTS_MAX} investments in the offering, and makes no more."
         raise TooManyInvestments(message, investments_max=INVESTMENTS_MAX)
 
 
 def list_untaken(investments: Sequence[Investment]) -> list[Investment]:
     """Those whose money goes back if the raise ends now: neither withdrawn before, nor what a closing takes."""
-    return [each for each in investments if each.status in LIVE and each.released_minor == 0]
+    return [each for each in investments if each.is_live and each.released_minor == 0]
 
 
 def list_committed_parties(investments: Iterable[Investment]) -> frozenset[str]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from services.distributions.domain.investment import LIVE, Investment
+from services.distributions.domain.investment import Investment
 from services.distributions.domain.states import InvestmentStatus, PayoutStatus
 
 
@@ -63,7 +63,7 @@ class RefundPosition:
         """Whether what is owed may be sent now; `again` where a person asks for a refund that failed."""
         investment = self.investment
         # Money that arrived after the closing, or after the investor withdrew, goes back without being asked for.
-        wanted = investment.status not in LIVE
+        wanted = not investment.is_live
         return self.owed_minor > 0 and wanted and investment.is_cleared and (again or not self.has_failed)
 
     @property

@@ -14,7 +14,7 @@ from services.chassis.calls.wire import from_enum
 from services.chassis.data.database import Database
 from services.distributions.clients import Escrow, Peers
 from services.distributions.domain import closing
-from services.distributions.domain.investment import LIVE, Investment
+from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering
 from services.distributions.messages import to_closing_gates
 from services.distributions.store.investments import list_investments_of
@@ -107,7 +107,7 @@ async def list_live(tx: AsyncConnection, offering_id: str) -> list[Investment]:
     return [
         investment
         for investment in await list_investments_of(tx, offering_id)
-        if investment.status in LIVE and investment.funded_minor > 0
+        if investment.is_live and investment.funded_minor > 0
     ]
 
 

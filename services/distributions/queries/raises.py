@@ -11,9 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.paging import one_of
 from services.chassis.data.reach import within_reach
+from services.chassis.data.reads import Reader
 from services.chassis.values.refusals import InvestmentNotFound
 from services.distributions.actions import answer_investment, answer_offering
 from services.distributions.domain import investment as rules
+from services.distributions.domain.refusals import OfferingNotFound
 from services.distributions.messages import to_investment, to_offering
 from services.distributions.queries.lists import read_page_of
 from services.distributions.store.investments import INVESTMENTS, list_investments_of
@@ -21,9 +23,14 @@ from services.distributions.store.offerings import OFFERINGS, find_offering_of, 
 from services.distributions.tables import investments, offerings
 
 
-async def get_offering(tx: AsyncConnection, request: pb.GetOfferingRequest, now: datetime) -> pb.Offering:
-    offering = await require_offering(tx, request.offering_id)
-    return answer_offering(offering, now)
+async def get_offering(reader: Reader, request: pb.GetOfferingRequest, now: datetime) -> pb.Offering:
+    found = await OFFERINGS.find_told(reader, request.offering_id)
+    if found is None:
+        raise OfferingNotFound
+    offering, version = found
+    answer = answer_offering(offering, now)
+    answer.aggregate_version = version
+    return answer
 
 
 async def list_offerings(
@@ -41,12 +48,15 @@ async def list_offerings(
     )
 
 
-async def get_investment(tx: AsyncConnection, request: pb.GetInvestmentRequest, now: datetime) -> pb.Investment:
-    investment = await INVESTMENTS.find(tx, request.investment_id)
-    if investment is None or not current_principal().may_reach(investment.party_id):
+async def get_investment(reader: Reader, request: pb.GetInvestmentRequest, now: datetime) -> pb.Investment:
+    """What may be done with it depends on its offering, as that was an instant later."""
+    found = await INVESTMENTS.find_told(reader, request.investment_id)
+    if found is None or not current_principal().may_reach(found[0].party_id):
         raise InvestmentNotFound
-    offering = await require_offering(tx, investment.offering_id)
-    return answer_investment(offering, investment, now)
+    investment, version = found
+    answer = answer_investment(await require_offering(reader, investment.offering_id), investment, now)
+    answer.aggregate_version = version
+    return answer
 
 
 async def list_investments(

@@ -30,21 +30,33 @@ class Contribution:
 
 async def lock_contribution(tx: AsyncConnection, transaction_id: str) -> Contribution | None:
     """Locked. Raises: NotSealed."""
-    query = sa.select(contributions).where(is_mine(contributions), contributions.c.transaction_id == transaction_id)
-    row = (await tx.execute(query.with_for_update(key_share=True))).one_or_none()
+    row = (await tx.execute(_LOCKING, {"of_transaction": transaction_id})).one_or_none()
     if row is None:
         return None
     check_row(tx, contributions, row)
     return Contribution(row.transaction_id, row.investment_id, row.amount_minor, row.version, row.counted)
 
 
+_LOCKING = (
+    sa.select(contributions)
+    .where(is_mine(contributions), contributions.c.transaction_id == sa.bindparam("of_transaction"))
+    .with_for_update(key_share=True)
+)
+
+
 async def save_contribution(tx: AsyncConnection, contribution: Contribution) -> None:
     """Keeps the report in place of an older one: what the transaction moves is the same in both."""
-    key = {"org_id": current_principal().org_id, "transaction_id": contribution.transaction_id}
-    values = {**key, **asdict(contribution)}
-    row = pg.insert(contributions).values(**values, seal=seal_of(tx, contributions, values))
+    values = {"org_id": current_principal().org_id, **asdict(contribution)}
+    await tx.execute(_KEEPING, {**values, "seal": seal_of(tx, contributions, values)})
+
+
+def _build_keeping() -> pg.Insert:
+    row = pg.insert(contributions)
     report = {name: row.excluded[name] for name in ("version", "counted", "seal")}
-    await tx.execute(row.on_conflict_do_update(index_elements=list(key), set_=report))
+    return row.on_conflict_do_update(index_elements=["org_id", "transaction_id"], set_=report)
+
+
+_KEEPING = _build_keeping()
 
 
 async def list_contribution_ids(tx: AsyncConnection, transaction_ids: Collection[str]) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,9 +16,10 @@ from services.chassis.data.aggregates import Aggregate, list_columns, read_field
 from services.chassis.data.outbox import enqueue_all
 from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import Row
+from services.chassis.data.seals import keep_readable
 from services.chassis.values.failure import read_failure, write_failure
 from services.chassis.values.session import Session
-from services.distributions.domain.investment import Investment
+from services.distributions.domain.investment import INVESTMENTS_MAX, Investment
 from services.distributions.domain.states import INVESTMENT_MOVES, InvestmentStatus
 from services.distributions.messages import to_investment
 from services.distributions.tables import investments, moves
@@ -80,17 +82,30 @@ async def lock_investments_of(tx: AsyncConnection, offering_id: str) -> list[Inv
     return await INVESTMENTS.lock_all(tx, investments.c.offering_id == offering_id)
 
 
-async def list_counted(
-    tx: AsyncConnection, offering_id: str, party_id: str, cancelled_since: datetime
-) -> list[Investment]:
-    """Those of the party in the offering that are not cancelled, or were since then.
+async def count_counted(tx: AsyncConnection, offering_id: str, party_id: str, cancelled_since: datetime) -> int:
+    """How many of the party in the offering are not cancelled, or were since then: up to INVESTMENTS_MAX.
 
-    Without what somebody wrote past this service: it keeps nobody from investing.
+    Without what somebody wrote past this service: it keeps nobody from investing. Where they are few, so are those.
     """
-    c = investments.c
-    is_counted = sa.or_(c.status != InvestmentStatus.CANCELLED.value, c.updated_at > cancelled_since)
-    query = INVESTMENTS.select().where(c.offering_id == offering_id, c.party_id == party_id, is_counted)
-    return await INVESTMENTS.list_sealed(tx, query)
+    of = {"of_offering": offering_id, "of_party": party_id, "since": cancelled_since}
+    count: int = (await tx.execute(_COUNTING, of)).scalar_one()
+    if count < INVESTMENTS_MAX:
+        return count
+    found = await tx.execute(_COUNTED, of)
+    return len(keep_readable(found, partial(INVESTMENTS.read_sealed, tx)))
+
+
+_COUNTED: sa.Select[Any] = INVESTMENTS.select().where(
+    investments.c.offering_id == sa.bindparam("of_offering"),
+    investments.c.party_id == sa.bindparam("of_party"),
+    sa.or_(
+        investments.c.status != InvestmentStatus.CANCELLED.value,
+        investments.c.updated_at > sa.bindparam("since", type_=investments.c.updated_at.type),
+    ),
+)
+_COUNTING = sa.select(sa.func.count()).select_from(
+    _COUNTED.with_only_columns(investments.c.investment_id).limit(INVESTMENTS_MAX).subquery()
+)
 
 
 async def lock_investments_with_capital(tx: AsyncConnection, offering_id: str, party_id: str) -> list[Investment]:

@@ -6,12 +6,14 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+import sqlalchemy as sa
 from google.protobuf.message import Message
 from realco.distributions.v1 import events_pb2 as events
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.outbox import enqueue
+from services.chassis.data.reads import Source
 from services.chassis.data.rows import Row
 from services.chassis.values.failure import read_failure, write_failure
 from services.distributions.domain.offering import Exemption, Offering
@@ -52,9 +54,9 @@ def _list_columns(offering: Offering) -> dict[str, Any]:
 OFFERINGS = Aggregate(offerings, "offering_id", _read_offering, _list_columns, OFFERING_MOVES, moves)
 
 
-async def require_offering(tx: AsyncConnection, offering_id: str, field: str | None = None) -> Offering:
+async def require_offering(source: Source, offering_id: str, field: str | None = None) -> Offering:
     """Raises: OfferingNotFound, which names the field of a request that named it."""
-    offering = await OFFERINGS.find(tx, offering_id)
+    offering = await OFFERINGS.find(source, offering_id)
     if offering is None:
         raise OfferingNotFound(field)
     return offering
@@ -76,8 +78,11 @@ async def find_offering_of(tx: AsyncConnection, escrow_account_id: str) -> Offer
 
 async def lock_offering_of(tx: AsyncConnection, escrow_account_id: str) -> Offering | None:
     """The offering whose money the escrow account keeps, if there is one."""
-    found = await OFFERINGS.lock_all(tx, offerings.c.escrow_account_id == escrow_account_id)
-    return found[0] if found else None
+    row = (await tx.execute(_LOCKING_OF_ACCOUNT, {"of_account": escrow_account_id})).one_or_none()
+    return None if row is None else OFFERINGS.read_sealed(tx, row)
+
+
+_LOCKING_OF_ACCOUNT = OFFERINGS.locking.where(offerings.c.escrow_account_id == sa.bindparam("of_account"))
 
 
 async def insert_offering(tx: AsyncConnection, offering: Offering) -> bool:

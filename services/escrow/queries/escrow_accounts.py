@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.paging import one_of, read_list
 from services.chassis.data.reach import is_mine
-from services.chassis.data.reads import Read, Source, fetch_row
+from services.chassis.data.reads import Read, Reader, Source, fetch_row
 from services.chassis.data.seals import check_row, keep_sealed
 from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow import actions, messages
@@ -19,9 +19,15 @@ from services.escrow.store.escrow_accounts import ESCROW_ACCOUNTS
 from services.escrow.tables import escrow_accounts
 
 
-async def get_escrow_account(tx: AsyncConnection, request: pb.GetEscrowAccountRequest, _: datetime) -> pb.EscrowAccount:
-    row = await require_escrow_account(tx, request.escrow_account_id)
-    return await actions.answer_escrow_account(tx, ESCROW_ACCOUNTS.read(row))
+async def get_escrow_account(reader: Reader, request: pb.GetEscrowAccountRequest, _: datetime) -> pb.EscrowAccount:
+    """What may be done with it depends on its balances, as they were an instant later."""
+    found = await ESCROW_ACCOUNTS.find_told(reader, request.escrow_account_id)
+    if found is None:
+        raise EscrowAccountNotFound()
+    account, version = found
+    answer = await actions.answer_escrow_account(reader, account)
+    answer.aggregate_version = version
+    return answer
 
 
 async def list_escrow_accounts(

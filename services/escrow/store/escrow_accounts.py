@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.reach import is_mine
-from services.chassis.data.rows import Row
+from services.chassis.data.reads import Read, Source, fetch_rows
+from services.chassis.data.rows import Row, build_values_table, list_by_column
 from services.escrow.domain.account import MOVES, Balance, EscrowAccount, Status
 from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind
 from services.escrow.tables import escrow_accounts, ledger_accounts
@@ -42,23 +43,27 @@ async def list_parties(tx: AsyncConnection, escrow_account_id: str) -> frozenset
 
 
 async def list_balances(
-    tx: AsyncConnection, escrow_account_id: str, accounts: Sequence[LedgerAccount] | None = None
+    source: Source, escrow_account_id: str, accounts: Sequence[LedgerAccount] | None = None
 ) -> list[Balance]:
     """The balances of these ledger accounts that exist, or of all, by kind and party."""
-    table = ledger_accounts.c
-    query = (
-        sa.select(
-            table.kind,
-            table.party_id,
-            on_normal_side(table.debits_posted, table.credits_posted),
-            on_normal_side(table.debits_pending, table.credits_pending),
-            table.held,
-        )
-        .where(is_mine(ledger_accounts), table.escrow_account_id == escrow_account_id)
-        .order_by(table.kind, table.party_id)
+    given = {} if accounts is None else list_by_column(LedgerAccount._fields, [each._asdict() for each in accounts])
+    read = _BALANCES if accounts is None else _BALANCES_OF
+    found = await fetch_rows(source, read, escrow_account_id=escrow_account_id, **given)
+    return [Balance(LedgerAccount(LedgerAccountKind(kind), party), *rest) for kind, party, *rest in found]
+
+
+_c = ledger_accounts.c
+_SELECT_BALANCES = (
+    sa.select(
+        _c.kind,
+        _c.party_id,
+        on_normal_side(_c.debits_posted, _c.credits_posted).label("posted"),
+        on_normal_side(_c.debits_pending, _c.credits_pending).label("pending"),
+        _c.held,
     )
-    if accounts is not None:
-        query = query.where(sa.tuple_(table.kind, table.party_id).in_([tuple(account) for account in accounts]))
-    return [
-        Balance(LedgerAccount(LedgerAccountKind(kind), party), *rest) for kind, party, *rest in await tx.execute(query)
-    ]
+    .where(is_mine(ledger_accounts), _c.escrow_account_id == sa.bindparam("escrow_account_id"))
+    .order_by(_c.kind, _c.party_id)
+)
+_THESE = build_values_table(*((name, sa.Text()) for name in LedgerAccount._fields)).c
+_BALANCES = Read(_SELECT_BALANCES)
+_BALANCES_OF = Read(_SELECT_BALANCES.where(sa.tuple_(_c.kind, _c.party_id).in_(sa.select(*_THESE))))

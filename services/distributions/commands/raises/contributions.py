@@ -79,8 +79,15 @@ async def _count_booked(
     changed = await save_investments(tx, changes, events.InvestmentFundingChanged, now)
     funded = replace(offering, funded_minor=offering.funded_minor + funded_minor)
     offering = await save_offering(tx, offering, funded, events.OfferingUpdated(), now)
-    if changed:
-        await pay_due_refunds(tx, offering, now, investment_ids=[each.investment_id for each in changed])
+    await _pay_due_refunds(tx, offering, changed, now)
+
+
+async def _pay_due_refunds(
+    tx: AsyncConnection, offering: Offering, told_of: Sequence[Investment], now: datetime
+) -> None:
+    """Where some is due: of a live one nothing goes back, and it keeps the raise from being refunded."""
+    if ending := [each.investment_id for each in told_of if not each.is_live]:
+        await pay_due_refunds(tx, offering, now, investment_ids=ending)
 
 
 def sum_contributions(
@@ -144,4 +151,4 @@ async def record_contribution(
     change = reported.counted_minor - (known.counted_minor if known is not None else 0)
     after = replace(investment, completed_minor=investment.completed_minor + change)
     await save_investments(tx, [(investment, after)], events.InvestmentUpdated, now)
-    await pay_due_refunds(tx, offering, now, investment_ids=[investment.investment_id])
+    await _pay_due_refunds(tx, offering, [after], now)

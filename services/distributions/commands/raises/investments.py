@@ -26,7 +26,7 @@ from services.distributions.domain.offering import Offering, check_takes_investm
 from services.distributions.domain.positions import SPONSOR
 from services.distributions.domain.refusals import OfferingFull
 from services.distributions.store.approvals import CANCEL_INVESTMENT, read_shown_minor
-from services.distributions.store.investments import INVESTMENTS, insert_investment, list_counted
+from services.distributions.store.investments import INVESTMENTS, count_counted, insert_investment
 from services.distributions.store.offerings import OFFERINGS, lock_offering, save_offering
 
 
@@ -48,7 +48,7 @@ async def create_investment(
     check_etag(request.terms_etag, offering.terms_etag, "terms_etag")
     check_currency(request.amount.currency_code, offering.currency, "amount.currency_code")
     since = now - CANCELLED_COUNTS
-    check_may_invest_again(await list_counted(tx, offering.offering_id, party_id, since))
+    check_may_invest_again(await count_counted(tx, offering.offering_id, party_id, since))
     amount_minor = request.amount.amount_minor
     remaining_minor = offering.maximum_minor - offering.committed_minor
     if amount_minor > remaining_minor:
