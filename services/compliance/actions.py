@@ -8,10 +8,10 @@ from typing import Any
 
 from realco.compliance.v1 import api_keys_pb2, parties_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.access import list_allowed_actions
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.transaction import Tx
 from services.chassis.values.refusals import IllegalStatusChange
 from services.compliance import messages
 from services.compliance.domain import clearance
@@ -21,7 +21,7 @@ from services.compliance.domain.parties import Party
 from services.compliance.store import checks, parties
 
 
-async def answer_party(tx: AsyncConnection, party: Party) -> parties_pb2.Party:
+async def answer_party(tx: Tx, party: Party) -> parties_pb2.Party:
     latest = await checks.list_latest_checks(tx, [party.party_id])
     actions = list_allowed_actions(
         parties_pb2.Party,
@@ -32,7 +32,7 @@ async def answer_party(tx: AsyncConnection, party: Party) -> parties_pb2.Party:
     return messages.to_party(party, latest.get(party.party_id, {}), actions)
 
 
-async def answer_check(tx: AsyncConnection, check: ComplianceCheck, now: datetime) -> pb.ComplianceCheck:
+async def answer_check(tx: Tx, check: ComplianceCheck, now: datetime) -> pb.ComplianceCheck:
     persons = await parties.list_interested_persons(tx, check.party_id, now)
     review = ("ComplianceService/ReviewComplianceCheck", lambda: _check_review(check, persons))
     return messages.to_compliance_check(check, list_allowed_actions(pb.ComplianceCheck, review))

@@ -22,12 +22,12 @@ from realco.compliance.v1 import (
 )
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import compliance_pb2_grpc as pb_grpc
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.answer import is_replayed
 from services.chassis.calls.auth import Principal, acting_as, current_principal, service_principal
 from services.chassis.data.database import Database
+from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Standing
 from services.chassis.values.clock import Clock
 from services.chassis.values.ids import new_id
@@ -161,7 +161,7 @@ class ApiKeysServicer(api_keys_pb2_grpc.ApiKeysServiceServicer):
         self,
         request: Any,
         secret: str,
-        command: Callable[[AsyncConnection, Any, datetime], Awaitable[api_keys_pb2.IssuedApiKey]],
+        command: Callable[[Tx, Any, datetime], Awaitable[api_keys_pb2.IssuedApiKey]],
     ) -> api_keys_pb2.IssuedApiKey:
         """The answer, kept under its key as the command made it, and told with the secret to this caller alone."""
         issued = await self._dependencies.write(request, api_keys_pb2.IssuedApiKey, command)

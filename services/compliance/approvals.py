@@ -8,12 +8,12 @@ from typing import Any
 
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import parties_pb2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.requests import RequestKind, by_command
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import NOBODY, Approval, ApprovalDetails, ApprovalFacts, Change, Status
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.ids import derived_id
@@ -150,17 +150,17 @@ class _Details:
         return api_keys.build_secret_details(key)
 
 
-async def _pass_check(tx: AsyncConnection, approval: Approval, facts: ApprovalFacts, now: datetime) -> None:
+async def _pass_check(tx: Tx, approval: Approval, facts: ApprovalFacts, now: datetime) -> None:
     await checks.decide_check(tx, approval.resource_id, CheckStatus.PASSED, approval.note or "", facts, now)
 
 
-async def _fail_check(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:
+async def _fail_check(tx: Tx, approval: Approval, why: str, now: datetime) -> None:
     """Only a rejection ends it: it does not expire, and nobody takes it back."""
     invariant(approval.status is Status.REJECTED and approval.note is not None, "a check ends by an answer")
     await checks.decide_check(tx, approval.resource_id, CheckStatus.FAILED, approval.note or "", None, now)
 
 
-async def _require_party(tx: AsyncConnection, party_id: str) -> Party:
+async def _require_party(tx: Tx, party_id: str) -> Party:
     party = await parties_store.find_party(tx, party_id)
     if party is None:
         raise PartyNotFound()

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import partial
-from typing import Any
-
-import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.due import do_due
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 from services.chassis.process.jobs import Job
 from services.compliance.commands.api_keys import expire_api_key
 from services.compliance.commands.checks import expire_check
@@ -30,14 +28,14 @@ def build_jobs(dependencies: Dependencies) -> list[Job]:
 
 
 async def expire_checks(dependencies: Dependencies) -> int:
-    async def expire(tx: AsyncConnection, row: sa.Row[Any], now: datetime) -> None:
+    async def expire(tx: Tx, row: Row, now: datetime) -> None:
         await expire_check(tx, row.compliance_check_id, now)
 
     return await do_due(dependencies.database, NAME, EXPIRED_CHECKS, dependencies.clock.now(), expire)
 
 
 async def expire_api_keys(dependencies: Dependencies) -> int:
-    async def expire(tx: AsyncConnection, row: sa.Row[Any], now: datetime) -> None:
+    async def expire(tx: Tx, row: Row, now: datetime) -> None:
         await expire_api_key(tx, row.api_key_id, now)
 
     return await do_due(dependencies.database, NAME, EXPIRED_KEYS, dependencies.clock.now(), expire)

@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from realco.transactions.v1 import events_pb2 as transactions
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.transaction import Tx
 from services.chassis.events.handling import Delivery, Subscription
 from services.compliance.commands.usage import count_transaction, uncount_transaction, uncount_unless_retryable
 
 
-def _handle(command: Callable[[AsyncConnection, Any], Awaitable[None]]) -> Any:
-    async def handle(tx: AsyncConnection, event: Any, delivery: Delivery) -> None:
+def _handle(command: Callable[[Tx, Any], Awaitable[None]]) -> Any:
+    async def handle(tx: Tx, event: Any, delivery: Delivery) -> None:
         await command(tx, event)
 
     return handle

@@ -8,10 +8,10 @@ from __future__ import annotations
 from datetime import datetime
 
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.access import list_allowed_actions
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, ApprovalNotFound, check_yes
 from services.distributions.domain import distribution as distribution_rules
 from services.distributions.domain.distribution import Allocation, Distribution
@@ -59,7 +59,7 @@ def answer_investment(offering: Offering, investment: Investment, now: datetime)
 
 
 async def answer_waiting(
-    tx: AsyncConnection, offering: Offering, distribution: Distribution, now: datetime
+    tx: Tx, offering: Offering, distribution: Distribution, now: datetime
 ) -> distributions_pb2.Distribution:
     """One that may wait for persons to approve it: who has approved it is not asked again."""
     approval = await DISTRIBUTION_APPROVALS.find(tx, distribution.distribution_id, now)

@@ -18,11 +18,11 @@ from realco.distributions.v1 import (
     payout_orders_pb2,
     payout_orders_pb2_grpc,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.requests import drop_etag
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.parties import Parties
+from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import ApprovalFacts
 from services.distributions.commands.distributions import calculations, drafts, executions, submissions
 from services.distributions.commands.raises import investments, offerings
@@ -240,7 +240,7 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
         return await self._take_back(request, drafts.cancel_distribution)
 
     async def _take_back(
-        self, request: M, command: Callable[[AsyncConnection, M, datetime], Awaitable[distributions_pb2.Distribution]]
+        self, request: M, command: Callable[[Tx, M, datetime], Awaitable[distributions_pb2.Distribution]]
     ) -> distributions_pb2.Distribution:
         return await self._dependencies.write_on_facts(
             request,

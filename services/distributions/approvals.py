@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
 from realco.escrow.v1.journal_pb2 import LedgerAccount
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.requests import Execute, RequestKind, by_command
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.wire import from_enum
+from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, ApprovalDetails, Change, Effect, Preview
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.invariant import require_present
@@ -104,7 +104,7 @@ def _by_asking(
     dependencies: Dependencies,
     done_type: type[Done],
     ask: Callable[[Any], Awaitable[Facts]],
-    command: Callable[[AsyncConnection, Any, Facts, datetime], Awaitable[Done]],
+    command: Callable[[Tx, Any, Facts, datetime], Awaitable[Done]],
 ) -> Execute[Any]:
     """What one command does on what the others say of it."""
 

@@ -10,8 +10,8 @@ from typing import Any
 from realco.compliance.v1 import events_pb2 as compliance_events
 from realco.escrow.v1 import events_pb2 as escrow_events
 from realco.transactions.v1 import events_pb2 as transactions_events
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.transaction import Tx
 from services.chassis.events.handling import Delivery, Handler, Subscription
 from services.chassis.events.persons import record_persons_of
 from services.distributions.commands.payouts.outcomes import is_payout, record_outcome
@@ -19,16 +19,14 @@ from services.distributions.commands.raises.contributions import is_contribution
 from services.distributions.domain.states import PayoutStatus
 
 
-async def record_posted_entries(
-    tx: AsyncConnection, event: escrow_events.JournalEntriesPosted, delivery: Delivery
-) -> None:
+async def record_posted_entries(tx: Tx, event: escrow_events.JournalEntriesPosted, delivery: Delivery) -> None:
     await record_entries(tx, event.escrow_account_id, event.journal_entries, delivery.now)
 
 
 def _make_handler(payout_status: PayoutStatus) -> Handler:
     """Of an event that ends a transaction: a contribution, or a payout of ours, which then has this status."""
 
-    async def record_end(tx: AsyncConnection, event: Any, delivery: Delivery) -> None:
+    async def record_end(tx: Tx, event: Any, delivery: Delivery) -> None:
         transaction, version = event.transaction, event.meta.aggregate_version
         if is_contribution(transaction):
             completed = isinstance(event, transactions_events.TransactionCompleted)

@@ -11,7 +11,7 @@ import argparse
 import asyncio
 import sys
 
-from services.chassis.data.database import Database, driver_connection
+from services.chassis.data.database import Database
 from services.chassis.data.seals import NotSealed
 from services.chassis.process import telemetry
 from services.chassis.process.settings import ConfigurationError, Settings
@@ -22,7 +22,7 @@ from services.escrow.posting.checks import Place, accept_entry
 async def accept(database: Database, place: Place, number: int) -> str:
     """Returns what was done, or raises NotSealed: an entry before it is not ours either."""
     async with database.begin_for_all() as tx:
-        return await accept_entry(await driver_connection(tx), database.seals, place, number)
+        return await accept_entry(tx.driver, database.seals, place, number)
 
 
 async def main(place: Place, number: int) -> int:

@@ -12,10 +12,10 @@ from typing import Any, Final, NamedTuple
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.requests import RequestKind, by_command
 from services.chassis.approvals.workflow import Approvals
+from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import ApprovalDetails, Change, Effect
 from services.chassis.values.errors import DomainError
 from services.chassis.values.explanation import Explanation, spell_gate
@@ -259,7 +259,7 @@ class _Details:
             raise refusals.HoldNotFound()
         return hold
 
-    async def _require_account(self, tx: AsyncConnection, escrow_account_id: str) -> EscrowAccount:
+    async def _require_account(self, tx: Tx, escrow_account_id: str) -> EscrowAccount:
         """Raises: EscrowAccountNotFound, NotSealed."""
         account = await account_store.ESCROW_ACCOUNTS.find(tx, escrow_account_id)
         if account is None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
 
-import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from services.chassis.data.database import Database, driver_connection
+from services.chassis.data.database import Database
 from services.chassis.data.due import do_due
 from services.chassis.data.seals import NotSealed, seals_of
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 from services.chassis.events.hearing import Faults
 from services.chassis.process.jobs import WORK_SECONDS, Job
 from services.escrow.commands import holds
@@ -67,12 +65,12 @@ class BookCheck:
         return sound if len(unchecked) == _BATCH_MAX or len(found) < len(unchecked) + len(unsealed) else 0
 
     async def _look(
-        self, tx: AsyncConnection, wanted: Sequence[checks.Unchecked], last: checks.Place
+        self, tx: Tx, wanted: Sequence[checks.Unchecked], last: checks.Place
     ) -> tuple[dict[checks.Place, NotSealed | None], checks.Place]:
         """What was found, and after which escrow account to go on: whatever one of them has, the next has its turn."""
         if not wanted:
             return {}, last
-        found = await checks.check_each(await driver_connection(tx), seals_of(tx), wanted)
+        found = await checks.check_each(tx.driver, seals_of(tx), wanted)
         left_out = any(each.place not in found for each in wanted)
         return found, [each.place for each in wanted if each.place in found][-1] if left_out else last
 
@@ -83,7 +81,7 @@ async def expire_holds(dependencies: Dependencies) -> int:
     The conditional update that ends a hold lets one of several processes win, so nothing is claimed before.
     """
 
-    async def end(tx: AsyncConnection, row: sa.Row[Any], _: datetime) -> None:
+    async def end(tx: Tx, row: Row, _: datetime) -> None:
         now = dependencies.clock.now()  # many may end in one run, and the database takes no time of long ago
         await holds.end_hold(tx, row.escrow_account_id, row.hold_id, HoldStatus.EXPIRED, now)
 

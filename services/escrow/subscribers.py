@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from realco.transactions.v1 import events_pb2 as transactions
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.wire import from_timestamp
+from services.chassis.data.transaction import Tx
 from services.chassis.events.handling import Delivery, Handler, Subscription
 from services.escrow.commands.stages import book_stage, end_return_risk
 from services.escrow.domain.stages import Stage
 
 
 def _make_handler(stage: Stage) -> Handler:
-    async def handle(tx: AsyncConnection, event: Any, delivery: Delivery) -> None:
+    async def handle(tx: Tx, event: Any, delivery: Delivery) -> None:
         await book_stage(tx, stage, event.transaction, from_timestamp(event.meta.occur_time), delivery.now)
 
     return handle
 
 
-async def _end_return_risk(tx: AsyncConnection, event: Any, delivery: Delivery) -> None:
+async def _end_return_risk(tx: Tx, event: Any, delivery: Delivery) -> None:
     await end_return_risk(tx, event.transaction, delivery.now)
 
 

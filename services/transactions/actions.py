@@ -6,15 +6,14 @@ An action is offered where the contract lets the caller call it, and the rule th
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
-import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2, webhooks_pb2
 from realco.type.v1 import explanation_pb2
 
 from services.chassis.calls.access import list_allowed_actions
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_explanation
+from services.chassis.data.statements import Row
 from services.chassis.values.approval import Approval, ApprovalNotFound, check_no, check_yes
 from services.chassis.values.explanation import Explanation
 from services.transactions import messages
@@ -71,7 +70,7 @@ def answer_bank_account(account: BankAccount) -> bank_accounts_pb2.BankAccount:
     return messages.to_bank_account(account, actions)
 
 
-def answer_webhook(row: sa.Row[Any]) -> webhooks_pb2.Webhook:
+def answer_webhook(row: Row) -> webhooks_pb2.Webhook:
     actions = list_allowed_actions(webhooks_pb2.Webhook, ("WebhooksService/ReplayWebhook", True))
     return messages.to_webhook(row, actions)
 

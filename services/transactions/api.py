@@ -14,11 +14,11 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from realco.transactions.v1 import transactions_pb2_grpc as pb_grpc
 from realco.transactions.v1 import webhooks_pb2 as hook_pb
 from realco.transactions.v1 import webhooks_pb2_grpc as hook_grpc
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
+from services.chassis.data.transaction import Tx
 from services.transactions import queries
 from services.transactions.commands import bank_accounts, creation, decisions, evaluation, payouts, webhooks
 from services.transactions.dependencies import Dependencies
@@ -98,7 +98,7 @@ class PayoutsServicer(payouts_pb2_grpc.PayoutsServiceServicer):
         orders = await payouts.check_ordered(self._dependencies.peers.distributions, request)
 
         async def create(
-            tx: AsyncConnection, request: payouts_pb2.BatchCreatePayoutsRequest, now: datetime
+            tx: Tx, request: payouts_pb2.BatchCreatePayoutsRequest, now: datetime
         ) -> payouts_pb2.BatchCreatePayoutsResponse:
             return await payouts.batch_create_payouts(tx, request, orders, now)
 

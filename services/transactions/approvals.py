@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any
 
 from realco.transactions.v1 import webhooks_pb2 as hook_pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.requests import RequestKind, by_command
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
+from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, ApprovalDetails, Change, Preview
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.explanation import Explanation
@@ -194,6 +194,6 @@ class _Details:
             return Preview((), (explain_away("Escrow", "ESCROW_ACTIVE"),))
 
 
-async def _explain(tx: AsyncConnection, account: BankAccount, now: datetime) -> list[Explanation]:
+async def _explain(tx: Tx, account: BankAccount, now: datetime) -> list[Explanation]:
     first = await store.find_first_payout(tx, account.party_id, account.bank_account_id)
     return [explain_account(account, now), explain_first_use(first)]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2, evaluations_pb2, payouts_pb2, transactions_pb2, webhooks_pb2
 from realco.transactions.v1 import events_pb2 as events
 from realco.type.v1 import money_pb2
 
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.calls.wire import to_failure, to_money, to_optional_timestamp, to_timestamp
+from services.chassis.data.statements import Row
 from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import Failure, read_failure
 from services.transactions.domain.bank_accounts import BankAccount
@@ -79,7 +79,7 @@ def _write(row: Any, amount: money_pb2.Money, failure: Failure | None) -> transa
     )
 
 
-def to_status_change(row: sa.Row[Any]) -> transactions_pb2.TransactionStatusChange:
+def to_status_change(row: Row) -> transactions_pb2.TransactionStatusChange:
     return transactions_pb2.TransactionStatusChange(
         aggregate_version=row.version,
         previous_status=row.from_status,
@@ -150,7 +150,7 @@ def to_bank_account(account: BankAccount, actions: Iterable[str] = ()) -> bank_a
     )
 
 
-def to_webhook(row: sa.Row[Any], actions: Iterable[str] = ()) -> webhooks_pb2.Webhook:
+def to_webhook(row: Row, actions: Iterable[str] = ()) -> webhooks_pb2.Webhook:
     failure = read_failure(row.failure)
     return webhooks_pb2.Webhook(
         webhook_id=row.webhook_id,

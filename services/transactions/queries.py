@@ -7,7 +7,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2, evaluations_pb2, payouts_pb2, transactions_pb2, webhooks_pb2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.listings import Listing, read_time_bounds, time_bounds
@@ -15,6 +14,7 @@ from services.chassis.data.paging import one_of, read_list, read_page
 from services.chassis.data.reach import is_mine, within_reach
 from services.chassis.data.reads import Read, Reader, Source, fetch_row, fetch_rows
 from services.chassis.data.seals import check_row, keep_sealed
+from services.chassis.data.transaction import Tx
 from services.chassis.data.versions import with_version
 from services.chassis.values.refusals import BankAccountNotFound
 from services.transactions import messages
@@ -133,7 +133,7 @@ async def list_transactions(
 
 
 async def list_transaction_status_changes(
-    tx: AsyncConnection, request: transactions_pb2.ListTransactionStatusChangesRequest, now: datetime
+    tx: Tx, request: transactions_pb2.ListTransactionStatusChangesRequest, now: datetime
 ) -> transactions_pb2.ListTransactionStatusChangesResponse:
     """Raises TransactionNotFound, NotSealed."""
     await _require_row(tx, request.transaction_id)
@@ -169,7 +169,7 @@ _BANK_ACCOUNT = Read(
 
 
 async def list_bank_accounts(
-    tx: AsyncConnection, request: bank_accounts_pb2.ListBankAccountsRequest, now: datetime
+    tx: Tx, request: bank_accounts_pb2.ListBankAccountsRequest, now: datetime
 ) -> bank_accounts_pb2.ListBankAccountsResponse:
     statement = BANK_ACCOUNTS.select().where(
         within_reach(_b.party_id),
@@ -186,9 +186,7 @@ async def list_bank_accounts(
     )
 
 
-async def get_webhook(
-    tx: AsyncConnection, request: webhooks_pb2.GetWebhookRequest, now: datetime
-) -> webhooks_pb2.Webhook:
+async def get_webhook(tx: Tx, request: webhooks_pb2.GetWebhookRequest, now: datetime) -> webhooks_pb2.Webhook:
     """Raises WebhookNotFound."""
     by_id = sa.select(webhooks).where(_w.webhook_id == request.webhook_id)
     row = (await tx.execute(by_id.where(is_mine(webhooks)))).one_or_none()
@@ -198,7 +196,7 @@ async def get_webhook(
 
 
 async def list_webhooks(
-    tx: AsyncConnection, request: webhooks_pb2.ListWebhooksRequest, now: datetime
+    tx: Tx, request: webhooks_pb2.ListWebhooksRequest, now: datetime
 ) -> webhooks_pb2.ListWebhooksResponse:
     statement = sa.select(webhooks).where(
         is_mine(webhooks),
@@ -216,7 +214,7 @@ async def list_webhooks(
 
 
 async def batch_get_payouts(
-    tx: AsyncConnection, request: payouts_pb2.BatchGetPayoutsRequest, _: datetime
+    tx: Tx, request: payouts_pb2.BatchGetPayoutsRequest, _: datetime
 ) -> payouts_pb2.BatchGetPayoutsResponse:
     going_out = await store.list_payouts_going_out(tx, request.transaction_ids)
     return payouts_pb2.BatchGetPayoutsResponse(payouts=map(messages.to_payout, going_out))

@@ -6,10 +6,10 @@ import dataclasses
 import time
 from datetime import timedelta
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from realco.approvals.v1 import approvals_pb2 as pb
-from sqlalchemy.exc import IntegrityError
 
 from services.chassis.calls.auth import acting_as
 from services.chassis.calls.sign_in import InsufficientUserAuthentication
@@ -51,7 +51,7 @@ async def test_it_is_done_once_as_many_have_approved_it_as_the_rules_want(desk):
     assert (done.status, done.decided_by, desk.deed.done_as) == (S.EXECUTED, THIRD.person, [MAKER.person])
     assert [each.approved_by for each in done.approvers] == [CHECKER.person, THIRD.person]
     async with desk.database.begin_for_all() as tx:
-        told = (await tx.scalars(sa.select(outbox.c.event_type).order_by(outbox.c.id))).all()
+        told = await tx.scalars(sa.select(outbox.c.event_type).order_by(outbox.c.id))
     assert [name.rpartition(".")[2] for name in told] == ["ApprovalRequested", *["ApprovalUpdated"] * 3]
 
 
@@ -180,6 +180,6 @@ async def test_who_approves_signed_in_as_lately_as_the_rules_want(desk, seconds_
 )
 async def test_the_database_refuses_what_not_enough_have_approved(desk, written):
     await desk.grant(await desk.ask())
-    with pytest.raises(IntegrityError):
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError):
         async with desk.database.begin(MAKER.org_id) as tx:
             await tx.execute(sa.text(f"UPDATE approvals SET {written}"))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from realco.approvals.v1 import approvals_pb2 as pb
-from sqlalchemy.exc import IntegrityError
 from structlog.testing import capture_logs
 
 from services.chassis.approvals.jobs import APPROVAL_WORK
@@ -29,7 +29,7 @@ async def test_nothing_is_done_that_the_row_alone_says_was_decided(desk):
     """Who writes rows and holds no key has nothing done: neither without a decision nor with another content."""
     asked = await desk.ask()
     undecided = "UPDATE approvals SET status = 'APPROVED', due_at = now()"
-    with pytest.raises(IntegrityError):
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError):
         async with desk.database.begin(MAKER.org_id) as tx:
             await tx.execute(sa.text(undecided))
     names = (
@@ -92,7 +92,7 @@ async def test_approvals_that_sql_made_keep_none_of_ours_from_being_done_or_endi
     """There are more of them than a job takes at a time, and they come before ours."""
     done, late = await desk.ask(key="key-1"), await desk.ask(key="key-2", hold_id="hold_2")
     async with desk.database.begin(MAKER.org_id) as tx:
-        await tx.exec_driver_sql(
+        await tx.driver.execute(
             "INSERT INTO approvals SELECT (jsonb_populate_record(a, jsonb_build_object("
             "'approval_id', a.approval_id || n, 'expires_at', a.expires_at - interval '1 second'))).*"
             f" FROM approvals a, generate_series(1, {PAGE_ROWS + 1}) n"
@@ -101,13 +101,13 @@ async def test_approvals_that_sql_made_keep_none_of_ours_from_being_done_or_endi
             "status = 'APPROVED', due_at = '0001-01-02', decided_by = 'x', decided_at = now(), approver_ids = '{x}'"
         )
         decided += ", approved_at = ARRAY[now()], approver_signed_in_at = '{1}'"
-        await tx.exec_driver_sql(f"UPDATE approvals SET {decided} WHERE approval_id LIKE '{done.approval_id}_%'")
+        await tx.driver.execute(f"UPDATE approvals SET {decided} WHERE approval_id LIKE '{done.approval_id}_%'")
     desk.deed.raises = Unavailable("It is away.")
     with pytest.raises(Unavailable):
         await desk.grant(done)
     desk.deed.raises = None
     async with desk.database.begin_for_all() as tx:
-        await tx.exec_driver_sql(f"UPDATE approvals SET due_at = now() WHERE approval_id = '{done.approval_id}'")
+        await tx.driver.execute(f"UPDATE approvals SET due_at = now() WHERE approval_id = '{done.approval_id}'")
     assert await desk.jobs["resume_approvals"].run() == 1
     desk.clock.moment += VALIDITY
     assert await desk.jobs["expire_approvals"].run() == 1
@@ -124,7 +124,7 @@ async def test_what_is_put_off_again_and_again_is_told_until_it_is_done(desk):
         await watch.look()
         assert alarms == {}
         async with desk.database.begin(MAKER.org_id) as tx:
-            await tx.exec_driver_sql("UPDATE approvals SET due_at = now() + interval '23 hours', tries = 0")
+            await tx.driver.execute("UPDATE approvals SET due_at = now() + interval '23 hours', tries = 0")
         desk.clock.moment += PATIENCE
         for _ in range(2):
             await watch.look()

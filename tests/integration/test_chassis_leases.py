@@ -7,17 +7,19 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data import leases
 from services.chassis.data.database import Database
+from services.chassis.data.leadership import Leadership
+from services.chassis.data.transaction import Tx
+from tests.support import chassis
 from tests.support.chassis import work
 
 TAKING = leases.build_taking(work, lease_ms=60_000, count_max=10)
 
 
 @pytest.fixture
-async def tx(database: Database) -> AsyncIterator[AsyncConnection]:
+async def tx(database: Database) -> AsyncIterator[Tx]:
     """A transaction with the rows `a` and `b`, both due."""
     async with database.begin("org_1") as tx:
         for name in ("a", "b"):
@@ -25,15 +27,15 @@ async def tx(database: Database) -> AsyncIterator[AsyncConnection]:
         yield tx
 
 
-async def take(tx: AsyncConnection) -> list[dict[str, Any]]:
-    return [dict(row) for row in (await tx.execute(TAKING.statement)).mappings()]
+async def take(tx: Tx) -> list[dict[str, Any]]:
+    return [row._mapping for row in await tx.execute(TAKING.statement)]
 
 
-async def make_due(tx: AsyncConnection) -> None:
+async def make_due(tx: Tx) -> None:
     await tx.execute(sa.update(work).values(due_at=leases.due_in(-1_000)))
 
 
-async def test_what_is_taken_is_nobody_elses_until_the_lease_runs_out(tx: AsyncConnection) -> None:
+async def test_what_is_taken_is_nobody_elses_until_the_lease_runs_out(tx: Tx) -> None:
     first = await take(tx)
     assert sorted((row["work_id"], row["epoch"], row["tries"]) for row in first) == [("a", 1, 1), ("b", 1, 1)]
     assert await take(tx) == []
@@ -41,7 +43,7 @@ async def test_what_is_taken_is_nobody_elses_until_the_lease_runs_out(tx: AsyncC
     assert sorted((row["work_id"], row["epoch"], row["tries"]) for row in await take(tx)) == [("a", 2, 2), ("b", 2, 2)]
 
 
-async def test_who_holds_an_older_lease_records_nothing(tx: AsyncConnection) -> None:
+async def test_who_holds_an_older_lease_records_nothing(tx: Tx) -> None:
     stale = await take(tx)
     await make_due(tx)
     fresh = await take(tx)
@@ -52,7 +54,7 @@ async def test_who_holds_an_older_lease_records_nothing(tx: AsyncConnection) -> 
     await make_due(tx)
 
 
-async def test_a_row_is_put_off_for_longer_after_each_try_and_as_long_as_somebody_wishes(tx: AsyncConnection) -> None:
+async def test_a_row_is_put_off_for_longer_after_each_try_and_as_long_as_somebody_wishes(tx: Tx) -> None:
     pauses = []
     for least_ms in (0, 0, 90_000):
         await make_due(tx)
@@ -70,3 +72,18 @@ def test_the_pause_doubles_to_a_minute_and_jitter_takes_up_to_half(tries: int, p
     assert leases.backoff_ms(tries) == pause_ms
     for _ in range(100):
         assert pause_ms // 2 <= leases.add_jitter(pause_ms) <= pause_ms
+
+
+async def test_of_two_processes_one_leads_and_the_other_follows_when_it_gives_up_or_dies(database, urls):
+    async with chassis.opened(urls) as other_database:
+        first, second = Leadership(database, "relay"), Leadership(other_database, "relay")
+        assert await first.hold()
+        assert await first.hold()
+        assert not await second.hold()
+        assert await Leadership(other_database, "something else").hold()
+        await first.give_up()
+        assert await second.hold()
+        assert not await first.hold()
+        async with chassis.as_superuser(urls) as admin:  # as if it had died a while ago
+            await admin.execute("UPDATE leaders SET until = clock_timestamp() - interval '1 second'")
+        assert await first.hold()

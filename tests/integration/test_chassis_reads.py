@@ -9,13 +9,13 @@ from dataclasses import replace
 import asyncpg
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from services.chassis.calls.auth import acting_as
-from services.chassis.data import reads
+from services.chassis.data import pool
 from services.chassis.data.database_errors import sqlstate
 from services.chassis.data.listings import Listing
 from services.chassis.data.paging import Page
+from services.chassis.data.pool import PoolExhausted
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, fetch_row, fetch_rows
 from services.chassis.values.invariant import InvariantViolation
@@ -71,7 +71,7 @@ async def test_row_level_security_is_asked_though_the_statement_forgets_whose_ro
 async def test_nothing_is_left_on_a_connection_that_could_be_read_with(database):
     with of("org_1"):
         await fetch_rows(database.reader, ALL)
-    connection = database.reader._places.get_nowait()
+    connection = database.reader.pool._places.get_nowait()
     assert await connection.fetchval("SELECT count(*) FROM notes") == 0
     connection.terminate()
 
@@ -119,8 +119,8 @@ async def test_who_waits_for_a_connection_gets_it_or_is_told_to_try_again(databa
         assert len({rows[0].pid for rows in found}) == 1
         slow = asyncio.create_task(fetch_rows(database.reader, SLOW))
         await asyncio.sleep(0)
-        monkeypatch.setattr(reads, "_WAIT_SECONDS", 0.05)
-        with pytest.raises(PoolTimeoutError):
+        monkeypatch.setattr(pool, "_WAIT_SECONDS", 0.05)
+        with pytest.raises(PoolExhausted):
             await fetch_rows(database.reader, ALL)
         slow.cancel()
         await asyncio.gather(slow, return_exceptions=True)

@@ -6,7 +6,7 @@ import pytest
 
 from services.chassis.data import migrate
 from services.chassis.data.database import Database
-from services.chassis.data.schema import FoundSchema, known_schema, read_schema
+from services.chassis.data.schema import FoundSchema, find_schema, known_schema
 from services.chassis.process.boot import boot_check
 from services.chassis.values.errors import BootError
 from tests.support import chassis
@@ -22,7 +22,7 @@ async def urls(service_urls):
 async def found_in(urls) -> FoundSchema:
     database = Database(urls.app_url, urls.worker_url, "escrow", SEALS)
     async with database.begin_for_all() as tx:
-        found = await tx.run_sync(read_schema)
+        found = await find_schema(tx)
     await database.dispose()
     return found
 

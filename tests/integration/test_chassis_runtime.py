@@ -233,8 +233,8 @@ async def test_a_service_is_not_ready_while_events_may_pass_by_its_consumer(tmp_
 
         async def has_moved() -> bool:
             async with database.begin_for_all() as tx:
-                moved = await tx.execute(sa.text("UPDATE handled_positions SET stream_sequence = stream_sequence + 1"))
-            return moved.rowcount == 1
+                further = "UPDATE handled_positions SET stream_sequence = stream_sequence + 1 RETURNING true"
+                return await tx.scalar(sa.text(further)) is True
 
         await chassis.until(has_moved)  # a service is healthy before it has looked at its streams
 

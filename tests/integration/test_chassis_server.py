@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+import asyncpg
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 from realco.escrow.v1 import escrow_accounts_pb2 as pb
 from realco.escrow.v1 import escrow_accounts_pb2_grpc
-from sqlalchemy.exc import DBAPIError
 
 from services.chassis.calls import client, server
 from services.chassis.calls.auth import Principal, acting_as, current_principal
@@ -211,8 +211,8 @@ async def test_time_runs_out_for_the_caller_and_for_the_database_alike(call, ser
         async def ask(request):
             try:
                 async with database.begin() as tx:
-                    await tx.exec_driver_sql("SELECT pg_sleep(30)")
-            except (DBAPIError, asyncio.CancelledError) as error:
+                    await tx.driver.execute("SELECT pg_sleep(30)")
+            except (asyncpg.PostgresError, asyncio.CancelledError) as error:
                 ended.append(error)
                 raise
 

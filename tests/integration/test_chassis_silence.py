@@ -93,7 +93,7 @@ async def test_no_wait_for_the_database_is_longer_than_seconds():
 async def test_the_system_gives_up_a_connection_whose_server_is_gone(database, urls):
     """What no program notices, a machine that is off, the system does: by what is set on each connection."""
     async with database.connect_raw() as raw, database.begin_for_all() as tx:
-        pooled = (await tx.get_raw_connection()).driver_connection
+        pooled = tx.driver
         for connection in (raw, pooled):
             below = connection._transport.get_extra_info("socket")
             kept = below.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from google.protobuf.json_format import MessageToDict, ParseDict
@@ -13,7 +14,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
-from sqlalchemy.exc import DBAPIError
 
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
@@ -331,7 +331,7 @@ async def test_the_database_refuses_what_must_not_be(service: DistributionsHarne
     await service.invest(offering, "inv-001", 10_00, fund=False)
     closed = await service.closed_offering(("inv-001", 100_00))
     await service.calculate(await service.draft(closed, 10_00))
-    with pytest.raises(DBAPIError, match=why):
+    with pytest.raises(asyncpg.PostgresError, match=why):
         async with service.database.begin(ORG) as tx:
             await tx.execute(sa.text(statement))
 
@@ -343,7 +343,7 @@ async def test_of_two_distributions_on_the_same_past_the_database_lets_one_be_de
     await service.approved(offering, 10_00)
     await service.approved(offering, 20_00)
     queued = "UPDATE distributions SET status = 'QUEUED', expires_at = NULL"
-    with pytest.raises(DBAPIError, match="distributions_one_a_basis"):
+    with pytest.raises(asyncpg.PostgresError, match="distributions_one_a_basis"):
         async with service.database.begin(ORG) as tx:
             await tx.execute(sa.text(queued))
 

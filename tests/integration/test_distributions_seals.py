@@ -280,8 +280,8 @@ async def test_lines_that_somebody_wrote_explain_no_allocation(service: Distribu
         " SELECT org_id, allocation_id, 0, 'SPLIT', amount_minor FROM allocations"
     )
     async with service.database.begin(ORG) as tx:
-        kept = (await tx.execute(sa.text("DELETE FROM allocations RETURNING *"))).mappings().all()
-        await tx.execute(sa.insert(allocations), [dict(row) for row in kept])
+        kept = [row._mapping for row in await tx.execute(sa.text("DELETE FROM allocations RETURNING *"))]
+        await tx.execute(sa.insert(allocations), kept)
         await tx.execute(sa.text(forged))
     [allocation, *_] = kept
     request = dpb.GetAllocationRequest(distribution_id=draft.distribution_id, allocation_id=allocation["allocation_id"])

@@ -78,11 +78,11 @@ async def test_an_older_yes_does_not_undo_a_later_freeze(escrow: Escrow, is_hidd
     await approve(escrow, asked[0])
     hide = "UPDATE approvals SET note = {} WHERE approval_id = '" + asked[1].approval_id + "'"
     async with escrow.database.begin(escrow.admin.org_id) as tx:
-        await tx.exec_driver_sql(hide.format("'x'" if is_hidden else "note"))
+        await tx.driver.execute(hide.format("'x'" if is_hidden else "note"))
     order = accounts_pb.FreezeEscrowAccountRequest(escrow_account_id=account, note="another court order")
     frozen = await escrow.call("FreezeEscrowAccount", order)
     async with escrow.database.begin(escrow.admin.org_id) as tx:
-        await tx.exec_driver_sql(hide.format("NULL"))
+        await tx.driver.execute(hide.format("NULL"))
     asked[1].ClearField("etag")
     with pytest.raises(ContentOutdated if is_hidden else IllegalStatusChange):
         await approve(escrow, asked[1])

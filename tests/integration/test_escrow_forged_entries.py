@@ -6,11 +6,11 @@ import re
 from collections.abc import AsyncIterator
 from functools import partial
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import holds_pb2, journal_pb2, postings_pb2
-from sqlalchemy.exc import DBAPIError
 
 from services.chassis.calls.auth import Principal
 from services.chassis.data.seals import NotSealed
@@ -276,7 +276,7 @@ async def test_no_list_that_is_counted_otherwise_writes_one_account_s_entry_into
         last = each[1].count(",")
         for other in (f"'[0:{last}]={{{each[1]}}}'", f"'{{{each[1]},{each[1]}}}'", f"'{{{{{each[1]}}}}}'"):
             tried = call[: each.start()] + other + call[each.end() :]
-            with pytest.raises(DBAPIError, match="the lists do not refer to one another"):
+            with pytest.raises(asyncpg.PostgresError, match="the lists do not refer to one another"):
                 async with escrow.database.begin(escrow.org_id) as tx:
                     await tx.execute(sa.text("SELECT " + tried.replace("::", "\\:\\:")))
     assert len(lists) > 25

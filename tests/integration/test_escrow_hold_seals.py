@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from functools import partial
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from realco.escrow.v1 import holds_pb2
-from sqlalchemy.exc import DBAPIError
 
 from services.chassis.data.audit import audit_seals
 from services.chassis.data.seals import NotSealed
@@ -72,7 +72,7 @@ async def test_a_hold_that_sql_placed_decides_nothing_and_is_told_until_an_opera
     listed = await escrow.call("ListHolds", holds_pb2.ListHoldsRequest(escrow_account_id=account))
     assert [each.hold_id for each in listed.holds] == [ours.hold_id]
     for login in (partial(escrow.database.begin, escrow.org_id), escrow.database.begin_for_all):
-        with pytest.raises(DBAPIError, match="permission denied"):
+        with pytest.raises(asyncpg.PostgresError, match="permission denied"):
             async with login() as tx:
                 await tx.execute(sa.text("SELECT remove_hold(:o, :a, 'hold_x')"), {"o": escrow.org_id, "a": account})
     alarms: dict[str, str] = {}

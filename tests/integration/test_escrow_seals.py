@@ -7,11 +7,11 @@ from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import holds_pb2
-from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
 from services.chassis.calls.auth import Principal, acting_as
@@ -104,7 +104,7 @@ async def test_neither_login_ends_a_hold_or_a_freeze(escrow):
             way.format(active="status = 'ACTIVE', freeze_note = '', frozen_at = NULL, frozen_by = NULL")
         )
         for login in (partial(escrow.database.begin, escrow.org_id), escrow.database.begin_for_all):
-            with suppress(DBAPIError):
+            with suppress(asyncpg.PostgresError):
                 async with login() as tx:
                     await tx.execute(statement, {name: names[name] for name in statement._bindparams})
         found = await escrow.call("GetEscrowAccount", accounts_pb.GetEscrowAccountRequest(escrow_account_id=account))
@@ -124,7 +124,7 @@ async def test_neither_login_alters_an_escrow_account_so_that_it_can_always_be_f
     assert len(columns) > 10
     for change in ("display_name = 'x'", *(f"{name} = {name}" for name in columns)):
         for login in (partial(escrow.database.begin, escrow.org_id), escrow.database.begin_for_all):
-            with pytest.raises(DBAPIError, match="escrow_accounts keeps its rows as they are"):
+            with pytest.raises(asyncpg.PostgresError, match="escrow_accounts keeps its rows as they are"):
                 async with login() as tx:
                     await tx.execute(sa.text(f"UPDATE escrow_accounts SET {change}"))
     assert (await escrow.freeze(account)).status == accounts_pb.EscrowAccount.FROZEN

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from realco.approvals.v1 import approvals_pb2
@@ -349,11 +350,11 @@ async def test_the_database_lets_nothing_on_that_needed_approval_and_has_none(se
         "UPDATE transactions SET status = 'APPROVED', previous_status = status, version = version + 1"
         " WHERE transaction_id = :id"
     )
-    with pytest.raises(sa.exc.IntegrityError, match="approved_by_a_person"):
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError, match="approved_by_a_person"):
         async with service.database.begin_for_all() as tx:
             await tx.execute(jump, {"id": waiting.transaction_id})
     forget = sa.text("UPDATE transactions SET approval_reason = '' WHERE transaction_id = :id")
-    with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
         async with service.database.begin_for_all() as tx:
             await tx.execute(forget, {"id": waiting.transaction_id})
 

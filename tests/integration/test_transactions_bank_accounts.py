@@ -46,7 +46,7 @@ async def test_the_number_is_sealed_and_stands_nowhere_in_the_database(service: 
     assert NUMBER not in str(account)
     async with service.database.begin_for_all() as tx:
         tables = await tx.scalars(sa.text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"))
-        for table in tables.all():
+        for table in tables:
             if table == "alembic_version":
                 continue
             for row in await tx.execute(sa.text(f"SELECT t::text FROM {table} t")):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from itertools import product
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data import leases
 from services.chassis.data.database import Database
 from services.chassis.data.database_errors import sqlstate
 from services.chassis.data.migrate import drift
+from services.chassis.data.transaction import Tx
 from services.chassis.process.boot import boot_check
 from services.transactions.domain.states import NEXT, Status
 from services.transactions.tables import transactions, webhook_inbox
@@ -28,7 +28,7 @@ async def service(service_database) -> TransactionsHarness:
 
 async def fails(database: Database, statement: str, org: str = "org-1", **values) -> str:
     """The SQLSTATE of a statement the app role may not have."""
-    with pytest.raises(DBAPIError) as refusal:
+    with pytest.raises(asyncpg.PostgresError) as refusal:
         async with database.begin(org) as tx:
             await tx.execute(sa.text(statement), values)
     return sqlstate(refusal.value)
@@ -41,12 +41,12 @@ async def test_of_169_pairs_exactly_the_edges_can_be_stored(service: Transaction
     verdicts = {}
     async with service.database.begin("org-1") as tx:
         for before, route in _routes().items():
-            outer = await tx.begin_nested()
+            await tx.execute(sa.text("SAVEPOINT before"))
             for status in route:
                 await tx.execute(_MOVE, {"after": status})
             for after in Status:
                 verdicts[before, after] = await _verdict(tx, after)
-            await outer.rollback()
+            await tx.execute(sa.text("ROLLBACK TO SAVEPOINT before"))
     refused = {pair: "23503" for pair in product(Status, Status) if pair[1] not in NEXT[pair[0]]}
     refused |= {(status, status): "23514" for status in Status}  # to stay is no move
     assert verdicts == refused | {(before, after): "" for before in Status for after in NEXT[before]}
@@ -59,15 +59,15 @@ _MOVE = sa.text(
 )
 
 
-async def _verdict(tx: AsyncConnection, after: Status) -> str:
+async def _verdict(tx: Tx, after: Status) -> str:
     """The SQLSTATE of a move, which is undone; empty if it could be stored."""
-    attempt = await tx.begin_nested()
+    await tx.execute(sa.text("SAVEPOINT attempt"))
     try:
         await tx.execute(_MOVE, {"after": after})
-    except DBAPIError as error:
+    except asyncpg.PostgresError as error:
         return sqlstate(error)
     finally:
-        await attempt.rollback()
+        await tx.execute(sa.text("ROLLBACK TO SAVEPOINT attempt"))
     return ""
 
 
@@ -139,8 +139,7 @@ async def test_another_tenant_sees_and_changes_nothing(service: TransactionsHarn
     async with service.database.begin("org-2") as tx:
         for table in tables:
             assert await tx.scalar(sa.text(f"SELECT count(*) FROM {table}")) == 0
-        changed = await tx.execute(sa.text("UPDATE transactions SET due_at = now()"))
-        assert changed.rowcount == 0
+        assert await tx.scalars(sa.text("UPDATE transactions SET due_at = now() RETURNING org_id")) == []
     values = "SELECT 'org-1', 'key', 'x'::bytea, 'txn_x', NULL, now()"
     assert await fails(service.database, f"INSERT INTO payout_requests {values}", org="org-2") == "42501"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from realco.approvals.v1 import approvals_pb2
@@ -154,7 +155,7 @@ async def test_no_login_of_the_database_says_that_it_was_asked_for_in_another_se
     service: TransactionsHarness,
 ) -> None:
     read = await announce(service, PERSON)
-    with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
         async with service.database.begin_for_all() as tx:
             await tx.execute(sa.text("UPDATE transactions SET signed_in_at = NULL"))
     assert (await service.get(read.transaction_id)).etag == read.etag

@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2 as pb
@@ -336,6 +337,6 @@ async def test_the_database_keeps_an_account_without_confirmation_from_being_act
     service: TransactionsHarness,
 ) -> None:
     await service.bank_account("inv-001")
-    with pytest.raises(sa.exc.IntegrityError, match="active_is_confirmed"):
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError, match="active_is_confirmed"):
         async with service.database.begin_for_all() as tx:
             await tx.execute(sa.text("UPDATE bank_accounts SET status = 'ACTIVE'"))

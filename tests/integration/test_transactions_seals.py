@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import evaluations_pb2, payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
-from sqlalchemy.exc import DBAPIError
 
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.database import Database
@@ -234,7 +234,7 @@ async def test_a_payout_that_the_bank_has_is_neither_ordered_again_nor_failed_wh
     [payment_id] = service.bank.payments
     service.bank.by_key.clear()  # a bank remembers a key for a day or so
     service.clock.advance(timedelta(days=2))
-    with suppress(DBAPIError):
+    with suppress(asyncpg.PostgresError):
         await write(service, statement.format(payment_id=payment_id), transaction_id=payout.transaction_id)
     await write(service, _FORGET, transaction_id=payout.transaction_id)
     await service.work()

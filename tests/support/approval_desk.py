@@ -130,4 +130,4 @@ class Desk:
     async def make_due(self) -> None:
         """What waits for a job is due now, by the database's clock."""
         async with self.database.begin_for_all() as tx:
-            await tx.exec_driver_sql("UPDATE approvals SET due_at = now() WHERE due_at IS NOT NULL")
+            await tx.driver.execute("UPDATE approvals SET due_at = now() WHERE due_at IS NOT NULL")

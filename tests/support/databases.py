@@ -12,10 +12,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import asyncpg
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from deploy.topology import database_of
 from services.chassis.data.database import Database
+from services.chassis.data.pool import Pool
 from tests.support.seals import SEALS
 
 # What a process is told of the clock. A template takes any business time, as the database of a local instance does.
@@ -137,19 +137,14 @@ async def connect(url: str) -> AsyncIterator[asyncpg.Connection]:
 class KeptDatabase(Database):
     """A service's Database whose connections stay open from test to test; each test has a `new` one of them."""
 
-    _first: KeptDatabase | None = None
-
-    def _pool_of(self, url: str, connections_max: int) -> AsyncEngine:
+    def _pool_of(self, url: str, connections_max: int) -> Pool:
         self._session = {"application_name": _KEPT}
         return super()._pool_of(url, connections_max)
-
-    async def _raw(self) -> asyncpg.Pool:
-        return await (self._first._raw() if self._first else super()._raw())
 
     def new(self) -> KeptDatabase:
         """As if it had just been made: whatever a test sets on it is its own."""
         new = copy.copy(self)
-        new._first, new.events_waiting = self, asyncio.Event()
+        new.events_waiting = asyncio.Event()
         return new
 
     async def dispose(self) -> None:

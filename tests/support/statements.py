@@ -6,12 +6,13 @@ import importlib
 import re
 from typing import Any
 
-from sqlalchemy import Connection, TextClause, event
-from sqlalchemy.engine import Engine
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import TextClause
 
 from deploy.topology import SERVICE_NAMES
 from services.chassis.data.database import Database
+from services.chassis.data.pool import Pool
+from services.chassis.data.statements import Compiled, Result
+from services.chassis.data.transaction import Tx
 
 _OF_ROWS = re.compile(r"\s*(?:SELECT|UPDATE|DELETE|WITH)\b.*?\b(?:FROM|UPDATE) (\w+)", re.DOTALL)
 _NAMES_ORGANIZATION = re.compile(r"\borg_id\)? (?:=|IN)|\borg_id, .*?\) IN", re.DOTALL)
@@ -27,18 +28,18 @@ def collect_unnamed() -> list[str]:
     """A list that grows by each statement that was built from our tables; text is what tests themselves ask."""
     found: list[str] = []
 
-    def look(connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
-        if connection.info.get("is_of_one") and context.compiled is not None:
-            rows = _OF_ROWS.match(statement)
-            is_text = isinstance(context.compiled.statement, TextClause)
-            if rows and not is_text and rows[1] in _TABLES and not _NAMES_ORGANIZATION.search(statement):
-                found.append(statement)
+    async def send_noted(self: Tx, compiled: Compiled, text: str, arguments: Any) -> Result:
+        if self.info["is_of_one"] and not isinstance(compiled.statement, TextClause):
+            rows = _OF_ROWS.match(text)
+            if rows and rows[1] in _TABLES and not _NAMES_ORGANIZATION.search(text):
+                found.append(text)
+        return await sent(self, compiled, text, arguments)
 
-    async def open_noted(self: Database, pool: AsyncEngine, begin: str) -> AsyncConnection:
-        connection = await opened(self, pool, begin)
-        connection.info["is_of_one"] = "'app.org_id', ''" not in begin
-        return connection
+    async def open_noted(self: Database, pool: Pool, begin: str) -> Tx:
+        tx = await opened(self, pool, begin)
+        tx.info["is_of_one"] = "'app.org_id', ''" not in begin
+        return tx
 
     opened, Database._open = Database._open, open_noted
-    event.listen(Engine, "before_cursor_execute", look)
+    sent, Tx._send = Tx._send, send_noted
     return found

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 from google.protobuf.message import Message
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import messages, records
 from services.chassis.calls.auth import current_principal
@@ -17,6 +16,7 @@ from services.chassis.data import outbox
 from services.chassis.data.approval_policy import decide_terms_of
 from services.chassis.data.locks import lock_name
 from services.chassis.data.stops import note_stop
+from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.approval import (
     Approval,
@@ -42,7 +42,7 @@ class ApprovalEvents:
     updated: Callable[..., Message]
 
     async def ask(
-        self, tx: AsyncConnection, kind: str, content: str, details: ApprovalDetails, now: datetime, *, has_key: bool
+        self, tx: Tx, kind: str, content: str, details: ApprovalDetails, now: datetime, *, has_key: bool
     ) -> Approval:
         """The caller asks for it. Who asks again without a key of idempotency means what waits already.
 
@@ -59,7 +59,7 @@ class ApprovalEvents:
         await self.check_may_ask(tx, kind, details.resource_id, now)
         return await self.insert(tx, kind, content, details, now)
 
-    async def check_may_ask(self, tx: AsyncConnection, kind: str, resource_id: str, now: datetime) -> None:
+    async def check_may_ask(self, tx: Tx, kind: str, resource_id: str, now: datetime) -> None:
         """Whether the caller may ask for one more of this kind about the resource. Raises: TooManyApprovals."""
         principal, since = current_principal(), now - CANCELLED_COUNTS
         asked = await records.list_asked(tx, principal.org_id, kind, resource_id, principal.person, since)
@@ -67,7 +67,7 @@ class ApprovalEvents:
 
     async def insert(
         self,
-        tx: AsyncConnection,
+        tx: Tx,
         kind: str,
         content: str,
         details: ApprovalDetails,
@@ -121,12 +121,12 @@ class ApprovalEvents:
         await outbox.enqueue(tx, self.requested(approval=messages.to_listed_approval(approval)), now=now)
         return approval
 
-    async def _renew(self, tx: AsyncConnection, approval: Approval, now: datetime) -> Approval:
+    async def _renew(self, tx: Tx, approval: Approval, now: datetime) -> Approval:
         """Who asked for a locked one that waits asks for it again: from now on it counts by this session."""
         renewed = replace(approval, session=current_principal().session)
         return approval if renewed == approval else await self.save(tx, renewed, now)
 
-    async def save(self, tx: AsyncConnection, approval: Approval, now: datetime, *, due_at: Any = None) -> Approval:
+    async def save(self, tx: Tx, approval: Approval, now: datetime, *, due_at: Any = None) -> Approval:
         """The next version of a locked one."""
         saved = replace(approval, version=approval.version + 1, updated_at=now)
         await records.save_approval(tx, saved, due_at=due_at)
@@ -135,7 +135,7 @@ class ApprovalEvents:
 
     async def approve(
         self,
-        tx: AsyncConnection,
+        tx: Tx,
         approval: Approval,
         facts: ApprovalFacts,
         now: datetime,
@@ -168,14 +168,12 @@ class ApprovalEvents:
             return await self.save(tx, after, now)
         return await self.save(tx, complete(after), now, due_at=due_at)
 
-    async def cancel_all(self, tx: AsyncConnection, kind: str, resource_id: str, now: datetime) -> None:
+    async def cancel_all(self, tx: Tx, kind: str, resource_id: str, now: datetime) -> None:
         """What they are about waits no more, or is not what it was: nobody decides any more."""
         for approval in await records.lock_pending(tx, current_principal().org_id, kind, resource_id, now):
             await self._cancel(tx, approval, now)
 
-    async def outdate(
-        self, tx: AsyncConnection, kind: str, resource_id: str, now: datetime, *, current_hash: str = ""
-    ) -> None:
+    async def outdate(self, tx: Tx, kind: str, resource_id: str, now: datetime, *, current_hash: str = "") -> None:
         """By a deed of the caller alone, what was asked for before about the resource is wanted no longer.
 
         Args:
@@ -189,7 +187,7 @@ class ApprovalEvents:
 
     async def cancel_undoing(
         self,
-        tx: AsyncConnection,
+        tx: Tx,
         kind: str,
         resource_id: str,
         now: datetime,
@@ -209,7 +207,7 @@ class ApprovalEvents:
             await self._cancel(tx, approval, now)
         return waiting
 
-    async def _cancel(self, tx: AsyncConnection, approval: Approval, now: datetime) -> None:
+    async def _cancel(self, tx: Tx, approval: Approval, now: datetime) -> None:
         over = approval.status_at(now) is Status.EXPIRED
         ended = (
             replace(approval, status=Status.EXPIRED)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
-
-import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import records
 from services.chassis.approvals.workflow import Approvals
@@ -15,6 +11,8 @@ from services.chassis.data.database_errors import is_away
 from services.chassis.data.due import do_due
 from services.chassis.data.operations import Operations
 from services.chassis.data.seals import NotSealed
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 from services.chassis.process.jobs import Job
 from services.chassis.process.telemetry import log
 from services.chassis.values.approval import Approval
@@ -51,7 +49,7 @@ def build_approval_jobs(name: str, operations: Operations, approvals: Approvals)
         """Writes down, and tells, what has expired by itself."""
         return await do_due(operations.database, name, records.EXPIRED, operations.clock.now(), end)
 
-    async def end(tx: AsyncConnection, row: sa.Row[Any], now: datetime) -> None:
+    async def end(tx: Tx, row: Row, now: datetime) -> None:
         await approvals.expire(tx, row.approval_id, now)
 
     return [

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.due import Due
 from services.chassis.data.leases import build_taking, postpone, take_sealed
@@ -17,6 +16,7 @@ from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Reader, Source, fetch_row, fetch_rows
 from services.chassis.data.seals import check_row, keep_sealed, seal_rows
 from services.chassis.data.tables import approvals
+from services.chassis.data.transaction import Tx
 from services.chassis.data.versions import with_version
 from services.chassis.values.approval import Approval, Approver, Comment, Status
 from services.chassis.values.failure import read_failure, write_failure
@@ -28,7 +28,7 @@ _c = approvals.c
 _LATE = timedelta(days=7)
 
 
-async def insert_approval(tx: AsyncConnection, approval: Approval) -> None:
+async def insert_approval(tx: Tx, approval: Approval) -> None:
     values: dict[str, Any] = {
         "org_id": approval.org_id,
         "approval_id": approval.approval_id,
@@ -51,7 +51,7 @@ async def insert_approval(tx: AsyncConnection, approval: Approval) -> None:
     await seal_rows(tx, approvals, await tx.execute(inserted.returning(approvals)))
 
 
-async def save_approval(tx: AsyncConnection, approval: Approval, *, due_at: Any = None) -> None:
+async def save_approval(tx: Tx, approval: Approval, *, due_at: Any = None) -> None:
     """Writes what a decision changes, in the next version.
 
     Args:
@@ -64,21 +64,21 @@ async def save_approval(tx: AsyncConnection, approval: Approval, *, due_at: Any 
     )
 
 
-async def find_approval(tx: AsyncConnection, org_id: str, approval_id: str) -> Approval | None:
+async def find_approval(tx: Tx, org_id: str, approval_id: str) -> Approval | None:
     """Raises: NotSealed: somebody wrote it past this service."""
     query = sa.select(approvals).where(_c.org_id == org_id, _c.approval_id == approval_id)
     row = (await tx.execute(query)).one_or_none()
     return None if row is None else _read(tx, row)
 
 
-async def lock_approval(tx: AsyncConnection, found: Approval) -> Approval:
+async def lock_approval(tx: Tx, found: Approval) -> Approval:
     """One that was found, as it is now. Raises: NotSealed."""
     await _lock_about(tx, found.kind, found.resource_id)
     query = sa.select(approvals).where(_c.org_id == found.org_id, _c.approval_id == found.approval_id)
     return _read(tx, (await tx.execute(query.with_for_update())).one())
 
 
-async def _lock_about(tx: AsyncConnection, kind: str, resource_id: str) -> None:
+async def _lock_about(tx: Tx, kind: str, resource_id: str) -> None:
     """One after the other: whoever decides one of those about a resource may end the others."""
     await lock_name(tx, "about", kind, resource_id)
 
@@ -96,7 +96,7 @@ _BY_ID = Read(
 )
 
 
-async def lock_pending(tx: AsyncConnection, org_id: str, kind: str, resource_id: str, now: datetime) -> list[Approval]:
+async def lock_pending(tx: Tx, org_id: str, kind: str, resource_id: str, now: datetime) -> list[Approval]:
     """The approvals of this kind that wait about a resource: one at most, where the resource itself waits.
 
     Raises: NotSealed: somebody wrote one about it past this service; it may be the one that waits.
@@ -106,7 +106,7 @@ async def lock_pending(tx: AsyncConnection, org_id: str, kind: str, resource_id:
     return _keep_pending(tx, await tx.execute(query))
 
 
-async def lock_readable(tx: AsyncConnection, org_id: str, kind: str, resource_id: str, now: datetime) -> list[Approval]:
+async def lock_readable(tx: Tx, org_id: str, kind: str, resource_id: str, now: datetime) -> list[Approval]:
     """As `lock_pending`, without what somebody wrote past this service."""
     await _lock_about(tx, kind, resource_id)
     query = _selecting_open(_c.org_id == org_id, kind, resource_id, now - _LATE).with_for_update()
@@ -114,7 +114,7 @@ async def lock_readable(tx: AsyncConnection, org_id: str, kind: str, resource_id
     return [each for each in keep_readable(tx, rows) if each.status is Status.PENDING]
 
 
-async def lock_same(tx: AsyncConnection, approval: Approval, now: datetime) -> list[Approval]:
+async def lock_same(tx: Tx, approval: Approval, now: datetime) -> list[Approval]:
     """What others asked for about the resource with the same content, and that waits; without what somebody wrote past
     this service."""
     found = await lock_readable(tx, approval.org_id, approval.kind, approval.resource_id, now)
@@ -162,7 +162,7 @@ def _keep_pending(source: Source, rows: Iterable[Any]) -> list[Approval]:
     return [each for each in [_read(source, row) for row in rows] if each.status is Status.PENDING]
 
 
-async def find_last_about(tx: AsyncConnection, org_id: str, kind: str, resource_id: str) -> Approval | None:
+async def find_last_about(tx: Tx, org_id: str, kind: str, resource_id: str) -> Approval | None:
     """The approval of this kind that was asked for last about a resource, whatever became of it. Raises: NotSealed."""
     query = (
         _selecting_about(_c.org_id == org_id, kind, resource_id).order_by(None).order_by(_c.approval_id.desc()).limit(1)
@@ -171,9 +171,7 @@ async def find_last_about(tx: AsyncConnection, org_id: str, kind: str, resource_
     return None if row is None else _read(tx, row)
 
 
-async def lock_asked(
-    tx: AsyncConnection, org_id: str, kind: str, content_hash: str, created_by: str
-) -> Approval | None:
+async def lock_asked(tx: Tx, org_id: str, kind: str, content_hash: str, created_by: str) -> Approval | None:
     """What a person has asked for already with this content, and nobody has decided; locked."""
     query = sa.select(approvals).where(
         _c.org_id == org_id,
@@ -187,7 +185,7 @@ async def lock_asked(
 
 
 async def list_asked(
-    tx: AsyncConnection, org_id: str, kind: str, resource_id: str, created_by: str, cancelled_since: datetime
+    tx: Tx, org_id: str, kind: str, resource_id: str, created_by: str, cancelled_since: datetime
 ) -> list[Approval]:
     """What a person asked for about a resource and nobody else ended: what waits, and what they took back since then.
 
@@ -200,7 +198,7 @@ async def list_asked(
     )
 
 
-async def find_decided_hash(tx: AsyncConnection, org_id: str, kind: str, resource_id: str) -> str | None:
+async def find_decided_hash(tx: Tx, org_id: str, kind: str, resource_id: str) -> str | None:
     """The hash of the content about a resource that was approved last, of all: what was decided may be done much later.
 
     Raises: NotSealed.
@@ -210,7 +208,7 @@ async def find_decided_hash(tx: AsyncConnection, org_id: str, kind: str, resourc
     return max(decided, key=lambda each: (each.decided_at, each.approval_id)).content_hash if decided else None
 
 
-async def list_undone(tx: AsyncConnection, org_id: str, kind: str, resource_id: str) -> list[Approval]:
+async def list_undone(tx: Tx, org_id: str, kind: str, resource_id: str) -> list[Approval]:
     """The approvals about a resource that were approved and are not done: what does it now does one of them.
 
     Raises: NotSealed.
@@ -230,18 +228,18 @@ EXECUTION_LEASE_MS = 30_000
 LEFT_BEHIND = build_taking(approvals, lease_ms=EXECUTION_LEASE_MS, count_max=10)
 
 
-async def take_approved(tx: AsyncConnection) -> list[Approval]:
+async def take_approved(tx: Tx) -> list[Approval]:
     """Takes approvals that were approved and are not done."""
     taken = await take_sealed(tx, approvals, LEFT_BEHIND)
     return [_to_approval(row) for row in taken]
 
 
-def keep_readable(tx: AsyncConnection, rows: Iterable[Any]) -> list[Approval]:
+def keep_readable(tx: Tx, rows: Iterable[Any]) -> list[Approval]:
     """Those of the rows that this service wrote. The others are in the log."""
     return [_to_approval(row) for row in keep_sealed(tx, approvals, rows)]
 
 
-async def postpone_approved(tx: AsyncConnection, taken: Approval) -> None:
+async def postpone_approved(tx: Tx, taken: Approval) -> None:
     """Gives one back that could not be done yet."""
     await postpone(tx, approvals, {name: getattr(taken, name) for name in ("org_id", "approval_id", "epoch", "tries")})
 

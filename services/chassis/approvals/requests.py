@@ -15,12 +15,12 @@ from google.protobuf import descriptor_pool
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from realco.type.v1 import approval_pb2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.access import find_rpc
 from services.chassis.calls.approval_kinds import name_kind
 from services.chassis.calls.auth import Principal
 from services.chassis.data.operations import Operations
+from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import SUBJECT, Approval, ApprovalDetails
 
 Request = TypeVar("Request", bound=Message)
@@ -52,14 +52,14 @@ class RequestKind(Generic[Request]):
 
 
 def by_command(
-    operations: Operations, command: Callable[[AsyncConnection, Request, datetime], Awaitable[Message]]
+    operations: Operations, command: Callable[[Tx, Request, datetime], Awaitable[Message]]
 ) -> Execute[Request]:
     """What one command does, in one transaction."""
 
     async def execute(request: Request) -> Message:
         answer_type = find_answer_type(type(request))
 
-        async def run(tx: AsyncConnection, request: Request, now: datetime) -> Message:
+        async def run(tx: Tx, request: Request, now: datetime) -> Message:
             return build_answer(answer_type, await command(tx, request, now))
 
         return await operations.write(request, answer_type, run)

@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Any
 
 from google.protobuf.message import Message
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import records
 from services.chassis.approvals.changes import ApprovalEvents
@@ -23,6 +22,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
 from services.chassis.data.operations import Operations
 from services.chassis.data.reads import Source
+from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import (
     Approval,
     ApprovalDetails,
@@ -55,7 +55,7 @@ class ResourceApprovals:
 
     async def open(
         self,
-        tx: AsyncConnection,
+        tx: Tx,
         details: ApprovalDetails,
         resource: Message,
         now: datetime,
@@ -80,7 +80,7 @@ class ResourceApprovals:
         return to_content(self.kind, current_principal().org_id, resource, details, name="resource")
 
     async def approve(
-        self, tx: AsyncConnection, resource_id: str, facts: ApprovalFacts, now: datetime, note: str | None = None
+        self, tx: Tx, resource_id: str, facts: ApprovalFacts, now: datetime, note: str | None = None
     ) -> bool:
         """The caller is the second person, or one of several.
 
@@ -105,7 +105,7 @@ class ResourceApprovals:
         after = await self.events.approve(tx, approval, facts, now, note, complete)
         return after.status is Status.EXECUTED
 
-    async def reject(self, tx: AsyncConnection, resource_id: str, note: str, now: datetime) -> None:
+    async def reject(self, tx: Tx, resource_id: str, note: str, now: datetime) -> None:
         """The caller says no by the resource's own route. Changes nothing where none waits any more.
 
         Raises:
@@ -118,11 +118,11 @@ class ResourceApprovals:
             no = replace(approval, status=Status.REJECTED, decided_by=person, decided_at=now, note=note)
             await self.events.save(tx, no, now)
 
-    async def check_may_ask(self, tx: AsyncConnection, resource_id: str, now: datetime) -> None:
+    async def check_may_ask(self, tx: Tx, resource_id: str, now: datetime) -> None:
         """Whether the caller may have a locked resource wait once more. Raises: TooManyApprovals."""
         await self.events.check_may_ask(tx, self.kind, resource_id, now)
 
-    async def cancel(self, tx: AsyncConnection, resource_id: str, now: datetime) -> None:
+    async def cancel(self, tx: Tx, resource_id: str, now: datetime) -> None:
         """The resource waits no more, or its content changed: nobody decides. Changes nothing where none is asked."""
         await self.events.cancel_all(tx, self.kind, resource_id, now)
 
@@ -148,7 +148,7 @@ class ResourceApprovals:
 
     async def reopen(
         self,
-        tx: AsyncConnection,
+        tx: Tx,
         details: ApprovalDetails,
         resource: Message,
         standings: Mapping[str, Standing],
@@ -179,11 +179,11 @@ class ResourceApprovals:
         asked = {} if last is None else last.session.list_asked(last.created_by)
         return await parties.list_standings(asked) if asked else {}
 
-    async def find_last(self, tx: AsyncConnection, resource_id: str) -> Approval | None:
+    async def find_last(self, tx: Tx, resource_id: str) -> Approval | None:
         """What was asked for last about the resource, whatever became of it. Raises: NotSealed."""
         return await records.find_last_about(tx, current_principal().org_id, self.kind, resource_id)
 
-    async def _lock(self, tx: AsyncConnection, resource_id: str, now: datetime) -> Approval | None:
+    async def _lock(self, tx: Tx, resource_id: str, now: datetime) -> Approval | None:
         pending = await records.lock_pending(tx, current_principal().org_id, self.kind, resource_id, now)
         return pending[0] if pending else None
 
@@ -206,7 +206,7 @@ class ResourceKind:
 
     approvals: ResourceApprovals
     describe: Callable[[Approval, datetime], Awaitable[ApprovalDetails]]
-    approve: Callable[[AsyncConnection, Approval, ApprovalFacts, datetime], Awaitable[Any]]
-    end: Callable[[AsyncConnection, Approval, str, datetime], Awaitable[Any]]
-    lock: Callable[[AsyncConnection, str], Awaitable[Any]] | None = None
+    approve: Callable[[Tx, Approval, ApprovalFacts, datetime], Awaitable[Any]]
+    end: Callable[[Tx, Approval, str, datetime], Awaitable[Any]]
+    lock: Callable[[Tx, str], Awaitable[Any]] | None = None
     list_beneficiaries: Callable[[str], Awaitable[frozenset[str]]] | None = None

@@ -13,7 +13,6 @@ from grpc.aio import ServicerContext
 from realco.approvals.v1 import approvals_pb2 as pb
 from realco.approvals.v1 import approvals_pb2_grpc as pb_grpc
 from realco.type.v1 import approval_pb2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import messages, records
 from services.chassis.approvals.lapses import ask_facts, explain_ended_session
@@ -26,6 +25,7 @@ from services.chassis.data.once import replace_answer
 from services.chassis.data.operations import Operations
 from services.chassis.data.paging import read_list
 from services.chassis.data.tables import approvals as table
+from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, ApprovalFacts, ApprovalNotFound, Status
 from services.chassis.values.errors import InvalidField
 
@@ -66,7 +66,7 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
         approved: list[Approval] = []
 
         async def approve(
-            tx: AsyncConnection, request: pb.ApproveApprovalRequest, facts: ApprovalFacts, now: datetime
+            tx: Tx, request: pb.ApproveApprovalRequest, facts: ApprovalFacts, now: datetime
         ) -> approval_pb2.Approval:
             approval = await self._approvals.approve(tx, request, facts, now)
             approved[:] = [approval]
@@ -119,7 +119,7 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
     async def _end(
         self,
         request: pb.RejectApprovalRequest | pb.CancelApprovalRequest,
-        command: Callable[[AsyncConnection, Any, datetime], Awaitable[Approval]],
+        command: Callable[[Tx, Any, datetime], Awaitable[Approval]],
     ) -> approval_pb2.Approval:
         """Ends it without its deed. The notary, where it heard of it, hears that first."""
 
@@ -132,25 +132,23 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
                 read, lambda: self._operations.rehearse(request, approval_pb2.Approval, self._shown(command))
             )
 
-        async def end(tx: AsyncConnection, request: Any, is_heard: bool, now: datetime) -> approval_pb2.Approval:
+        async def end(tx: Tx, request: Any, is_heard: bool, now: datetime) -> approval_pb2.Approval:
             return await self._shown(command)(tx, drop_etag(request) if is_heard else request, now)
 
         return await self._operations.write_on_facts(request, approval_pb2.Approval, ask, end)
 
     def _shown(
-        self, command: Callable[[AsyncConnection, M, datetime], Awaitable[Approval]]
-    ) -> Callable[[AsyncConnection, M, datetime], Awaitable[approval_pb2.Approval]]:
+        self, command: Callable[[Tx, M, datetime], Awaitable[Approval]]
+    ) -> Callable[[Tx, M, datetime], Awaitable[approval_pb2.Approval]]:
         """What the command made of it, with what the caller may still do."""
 
-        async def write(tx: AsyncConnection, request: M, now: datetime) -> approval_pb2.Approval:
+        async def write(tx: Tx, request: M, now: datetime) -> approval_pb2.Approval:
             approval = await command(tx, request, now)
             return messages.to_approval(approval, None, self._approvals.list_actions(approval, now))
 
         return write
 
-    async def _list(
-        self, tx: AsyncConnection, request: pb.ListApprovalsRequest, now: datetime
-    ) -> pb.ListApprovalsResponse:
+    async def _list(self, tx: Tx, request: pb.ListApprovalsRequest, now: datetime) -> pb.ListApprovalsResponse:
         has_amount = request.HasField("amount_minor_from")
         if has_amount and len(request.currency_code) != 1:
             fault = {"currency_code": "is required, once, with amount_minor_from"}

@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 from realco.approvals.v1 import approvals_pb2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals import messages, records
 from services.chassis.approvals.changes import ApprovalEvents
@@ -31,6 +30,7 @@ from services.chassis.calls.auth import acting_as, current_principal
 from services.chassis.data.leases import due_in
 from services.chassis.data.once import is_decision, keys_of, was_decided
 from services.chassis.data.operations import Operations, build_rehearsal
+from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import (
     Approval,
     ApprovalDetails,
@@ -114,9 +114,7 @@ class Approvals:
     async def _rehearse(self, request: Any) -> Message:
         return await self._kind_of(request).execute(build_rehearsal(request))
 
-    async def _record(
-        self, tx: AsyncConnection, request: Message, examined: tuple[Message, ApprovalDetails], now: datetime
-    ) -> Any:
+    async def _record(self, tx: Tx, request: Message, examined: tuple[Message, ApprovalDetails], now: datetime) -> Any:
         kind, (done, details) = self._kind_of(request), examined
         if details.is_done:
             return build_answer(kind.answer_type, done)  # it stays as it is, and nobody has to approve that
@@ -229,7 +227,7 @@ class Approvals:
         return [kind for kind in (*self._requests, *self._resources) if self._rule_of(kind).admits(principal)]
 
     async def approve(
-        self, tx: AsyncConnection, request: approvals_pb2.ApproveApprovalRequest, facts: ApprovalFacts, now: datetime
+        self, tx: Tx, request: approvals_pb2.ApproveApprovalRequest, facts: ApprovalFacts, now: datetime
     ) -> Approval:
         """A person's yes. By the last that it needs a resource goes on; a request is APPROVED, for `execute` to do it.
 
@@ -258,9 +256,7 @@ class Approvals:
             await self._events.cancel_undoing(tx, *others)
         return after
 
-    async def reject(
-        self, tx: AsyncConnection, request: approvals_pb2.RejectApprovalRequest, now: datetime
-    ) -> Approval:
+    async def reject(self, tx: Tx, request: approvals_pb2.RejectApprovalRequest, now: datetime) -> Approval:
         """
         Raises:
             ApprovalNotFound, EtagMismatch, ApprovalExpired, IllegalStatusChange, PermissionDenied, MakerIsChecker
@@ -272,9 +268,7 @@ class Approvals:
         rejected = replace(approval, status=Status.REJECTED, decided_by=person, decided_at=now, note=request.note)
         return await self._end(tx, rejected, f"rejected: {request.note}", now)
 
-    async def cancel(
-        self, tx: AsyncConnection, request: approvals_pb2.CancelApprovalRequest, now: datetime
-    ) -> Approval:
+    async def cancel(self, tx: Tx, request: approvals_pb2.CancelApprovalRequest, now: datetime) -> Approval:
         """
         Raises:
             ApprovalNotFound, EtagMismatch, ApprovalExpired, IllegalStatusChange, NotAMaker, ApprovalNotCancellable
@@ -290,15 +284,13 @@ class Approvals:
             raise NotAMaker("Only who made it takes it back; you may reject it.")
         return await self._end(tx, mark_cancelled(approval, person, now), "taken back", now)
 
-    async def comment(
-        self, tx: AsyncConnection, request: approvals_pb2.CommentApprovalRequest, now: datetime
-    ) -> Approval:
+    async def comment(self, tx: Tx, request: approvals_pb2.CommentApprovalRequest, now: datetime) -> Approval:
         """Raises: ApprovalNotFound, EtagMismatch, ApprovalExpired, IllegalStatusChange, TooManyComments."""
         approval = await self._lock_pending(tx, request, now)
         comment = Comment(current_principal().person, request.text, now)
         return await self._events.save(tx, add_comment(approval, comment), now)
 
-    async def expire(self, tx: AsyncConnection, approval_id: str, now: datetime) -> None:
+    async def expire(self, tx: Tx, approval_id: str, now: datetime) -> None:
         """Writes down that nobody decided in time, unless somebody did."""
         approval = await self._lock(tx, approval_id)
         if approval.status is Status.PENDING and approval.status_at(now) is Status.EXPIRED:
@@ -343,27 +335,25 @@ class Approvals:
                 await self._events.cancel_undoing(tx, *same)
             return await self._events.save(tx, done, now)
 
-    async def _end(self, tx: AsyncConnection, ended: Approval, why: str, now: datetime) -> Approval:
+    async def _end(self, tx: Tx, ended: Approval, why: str, now: datetime) -> Approval:
         """Nobody approves it any more: a resource that waited for it is given up."""
         saved = await self._events.save(tx, ended, now)
         if (resource := self._resources.get(ended.kind)) is not None:
             await resource.end(tx, saved, why, now)
         return saved
 
-    async def _lock_pending(
-        self, tx: AsyncConnection, request: Any, now: datetime, wanted: Status = Status.PENDING
-    ) -> Approval:
+    async def _lock_pending(self, tx: Tx, request: Any, now: datetime, wanted: Status = Status.PENDING) -> Approval:
         """The approval of a request about one that waits, in the version that was read."""
         approval = await self._lock_as_read(tx, request)
         check_pending(approval, now, wanted)
         return approval
 
-    async def _lock_as_read(self, tx: AsyncConnection, request: Any) -> Approval:
+    async def _lock_as_read(self, tx: Tx, request: Any) -> Approval:
         approval = await self._lock(tx, request.approval_id)
         check_etag(request.etag, etag_of(approval.approval_id, approval.version))
         return approval
 
-    async def _lock(self, tx: AsyncConnection, approval_id: str) -> Approval:
+    async def _lock(self, tx: Tx, approval_id: str) -> Approval:
         org_id = current_principal().org_id
         found = await records.find_approval(tx, org_id, approval_id)
         if found is None:

@@ -19,13 +19,14 @@ from typing import Any, Generic, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, fetch_row
-from services.chassis.data.rows import Row, build_new, build_values_table, insert_many, list_by_column, name_new
+from services.chassis.data.rows import build_new, build_values_table, insert_many, list_by_column, name_new
 from services.chassis.data.seals import check_row, check_rows, is_covered, keep_readable, seal_of
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 from services.chassis.data.versions import VERSION, with_version
 from services.chassis.values.invariant import invariant, require_present
 from services.chassis.values.moves import Moves, check_move
@@ -99,11 +100,11 @@ class Aggregate(Generic[V]):
     def _finding_told(self) -> Read:
         return Read(with_version(self._finding.select, self.table.c[self.key]))
 
-    async def list_sealed(self, tx: AsyncConnection, query: sa.Select[Any]) -> list[V]:
+    async def list_sealed(self, tx: Tx, query: sa.Select[Any]) -> list[V]:
         """What a query like `select` finds, without the rows that do not say what this service wrote."""
         return keep_readable(await tx.execute(query), partial(self.read_sealed, tx))
 
-    async def lock(self, tx: AsyncConnection, value_id: str) -> V | None:
+    async def lock(self, tx: Tx, value_id: str) -> V | None:
         row = (await tx.execute(self._locking_one, {"value_id": value_id})).one_or_none()
         return None if row is None else self.read_sealed(tx, row)
 
@@ -111,7 +112,7 @@ class Aggregate(Generic[V]):
     def _locking_one(self) -> sa.Select[Any]:
         return self.locking.where(self.table.c[self.key] == sa.bindparam("value_id"))
 
-    async def lock_these(self, tx: AsyncConnection, value_ids: Collection[str]) -> list[V]:
+    async def lock_these(self, tx: Tx, value_ids: Collection[str]) -> list[V]:
         """Those of them that are there, locked by id. Raises: NotSealed."""
         found = await tx.execute(self._locking_these, {"value_ids": list(value_ids)})
         return [self.read_sealed(tx, row) for row in found]
@@ -121,17 +122,17 @@ class Aggregate(Generic[V]):
         these = sa.bindparam("value_ids", type_=pg.ARRAY(sa.Text))
         return self.locking.where(self.table.c[self.key] == sa.any_(these))
 
-    async def lock_known(self, tx: AsyncConnection, value_id: str) -> V:
+    async def lock_known(self, tx: Tx, value_id: str) -> V:
         """The value that another row names: it is there."""
         found = await self.lock(tx, value_id)
         return require_present(found, f"the {self.table.name} row that another row names is there")
 
-    async def list_all(self, tx: AsyncConnection, *conditions: sa.ColumnElement[bool]) -> list[V]:
+    async def list_all(self, tx: Tx, *conditions: sa.ColumnElement[bool]) -> list[V]:
         """By id, without their locks. Raises: NotSealed."""
         found = await tx.execute(self._listing.where(*conditions))
         return [self.read_sealed(tx, row) for row in found]
 
-    async def lock_all(self, tx: AsyncConnection, *conditions: sa.ColumnElement[bool]) -> list[V]:
+    async def lock_all(self, tx: Tx, *conditions: sa.ColumnElement[bool]) -> list[V]:
         """Locked by id, which is the order everybody takes them in. Raises: NotSealed."""
         found = await tx.execute(self.locking.where(*conditions))
         return [self.read_sealed(tx, row) for row in found]
@@ -143,7 +144,7 @@ class Aggregate(Generic[V]):
             check_rows(source, self.parts, map(_read_part, getattr(row, _PARTS) or ()))
         return self.read(row)
 
-    async def insert(self, tx: AsyncConnection, value: V) -> bool:
+    async def insert(self, tx: Tx, value: V) -> bool:
         """False if a unique key is taken."""
         row = {"org_id": current_principal().org_id, **seal_columns(tx, self.table, self.columns(value))}
         if (await tx.execute(self._inserting, row)).rowcount != 1:
@@ -155,10 +156,10 @@ class Aggregate(Generic[V]):
     def _inserting(self) -> sa.Insert:
         return pg.insert(self.table).on_conflict_do_nothing()
 
-    async def insert_all(self, tx: AsyncConnection, values: Sequence[V]) -> None:
+    async def insert_all(self, tx: Tx, values: Sequence[V]) -> None:
         await insert_many(tx, self.table, [seal_columns(tx, self.table, self.columns(each)) for each in values])
 
-    async def save_all(self, tx: AsyncConnection, changes: Sequence[tuple[V, V]], now: datetime) -> list[V]:
+    async def save_all(self, tx: Tx, changes: Sequence[tuple[V, V]], now: datetime) -> list[V]:
         """Writes each value in place of the one before it, in one statement.
 
         Raises: IllegalStatusChange.
@@ -179,7 +180,7 @@ class Aggregate(Generic[V]):
         await self._record_moves(tx, moved)
         return saved
 
-    async def save(self, tx: AsyncConnection, before: V, after: V, now: datetime) -> V:
+    async def save(self, tx: Tx, before: V, after: V, now: datetime) -> V:
         return (await self.save_all(tx, [(before, after)], now))[0]
 
     def _build_update(
@@ -215,7 +216,7 @@ class Aggregate(Generic[V]):
         in_json = (each.name for each in self.table.c if isinstance(each.type, sa.JSON) and each.name != "metadata")
         return frozenset(name for name in in_json if is_covered(self.table, name))
 
-    async def _record_moves(self, tx: AsyncConnection, moved: Sequence[tuple[V | None, V]]) -> None:
+    async def _record_moves(self, tx: Tx, moved: Sequence[tuple[V | None, V]]) -> None:
         if self.history is None:
             return
         actor = current_principal().person
@@ -269,7 +270,7 @@ def list_columns(table: sa.Table, value: Any, **written: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in names if name not in written} | written
 
 
-def seal_columns(tx: AsyncConnection, table: sa.Table, columns: dict[str, Any]) -> dict[str, Any]:
+def seal_columns(tx: Tx, table: sa.Table, columns: dict[str, Any]) -> dict[str, Any]:
     """What is about to be written to a row of the caller's organization, and the seal of it."""
     return {**columns, _SEAL: seal_of(tx, table, {**columns, "org_id": current_principal().org_id})}
 

@@ -10,10 +10,10 @@ from itertools import chain
 from pathlib import Path
 
 from pydantic import TypeAdapter
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.approval_kinds import list_approval_kinds
 from services.chassis.calls.auth import current_principal, is_organization
+from services.chassis.data.transaction import Tx
 from services.chassis.process.settings import ConfigurationError, read_json_file
 from services.chassis.values.approval_policy import NO_POLICY, ApprovalPolicy, ApprovalRule, ApprovalTerms, decide_terms
 from services.chassis.values.money import Money
@@ -43,18 +43,18 @@ def _list_all_rules(policy: ApprovalPolicy) -> Iterable[ApprovalRule]:
     return chain(policy.all_organizations, *policy.organizations.values())
 
 
-def bind_policy(connection: AsyncConnection, policy: ApprovalPolicy) -> None:
+def bind_policy(connection: Tx, policy: ApprovalPolicy) -> None:
     """The approvals of the connection's transactions are decided by this policy."""
     connection.info[_ON_CONNECTION] = policy
 
 
-def policy_of(tx: AsyncConnection) -> ApprovalPolicy:
+def policy_of(tx: Tx) -> ApprovalPolicy:
     """By what the service whose transaction this is decides."""
     policy: ApprovalPolicy = tx.info[_ON_CONNECTION]
     return policy
 
 
-def decide_terms_of(tx: AsyncConnection, kind: str, *amounts: Money | None) -> ApprovalTerms:
+def decide_terms_of(tx: Tx, kind: str, *amounts: Money | None) -> ApprovalTerms:
     """What an approval of the caller's organization needs by now."""
     found = [amount for amount in amounts if amount is not None]
     return decide_terms(policy_of(tx), current_principal().org_id, kind, found)

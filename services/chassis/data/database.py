@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from collections import deque
@@ -23,17 +24,17 @@ from typing import Any, Self, TypeVar
 
 import asyncpg
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.deadline import remaining_seconds
 from services.chassis.data.approval_policy import bind_policy, read_policy
 from services.chassis.data.database_errors import LOCK_NOT_AVAILABLE, sqlstate
+from services.chassis.data.pool import Pool
 from services.chassis.data.reads import Reader
 from services.chassis.data.roles import LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS
 from services.chassis.data.seals import Seals, bind_seals, read_data_keys
-from services.chassis.data.urls import connect, dsn_of, engine_of
-from services.chassis.data.versions import forget_versions
+from services.chassis.data.transaction import Tx
+from services.chassis.data.urls import connect, dsn_of
 from services.chassis.process.settings import Settings
 from services.chassis.values.approval_policy import NO_POLICY, ApprovalPolicy
 from services.chassis.values.invariant import invariant
@@ -42,15 +43,13 @@ T = TypeVar("T")
 
 # A server that has not refused a statement by then will not answer it: it, or the way to it, is a black hole.
 COMMAND_SECONDS = STATEMENT_TIMEOUT_MS / 1000 + 2
-_RAW_CONNECTIONS_MAX = 4
 _WORKER_CONNECTIONS_MAX = 6
 # One process asks no more at a time: what a read takes of it is longer than what PostgreSQL takes.
 _READ_CONNECTIONS_MAX = 6
-_READS_PREPARED_MAX = 128
+_PREPARED_MAX = 512
 # What is looked at again and again takes turns.
 _LOOK_CONNECTIONS_MAX = 2
 _CONNECT_SECONDS = 5
-_ENQUEUED = "realco_enqueued"
 # What the worker's transactions name: its policies do not ask for it, and no organization is called so.
 _NO_ORGANIZATION = ""
 _QUOTABLE = re.compile(r"[A-Za-z0-9_-]*")
@@ -134,11 +133,8 @@ class Database:
         self._session = {"application_name": f"realco-{name}"}
         self._requests = self._pool_of(url, connections_max)
         self._worker = self._pool_of(worker_url, min(connections_max, _WORKER_CONNECTIONS_MAX))
-        self._raw_dsn = dsn_of(url)
-        self._raw_pool: asyncpg.Pool | None = None
-        self._raw_pool_lock = asyncio.Lock()
-        self.reader = Reader(partial(self._connect, url), min(connections_max, _READ_CONNECTIONS_MAX))
-        self._looks = Reader(partial(self._connect, worker_url), _LOOK_CONNECTIONS_MAX)
+        self.reader = Reader(self._pool_of(url, min(connections_max, _READ_CONNECTIONS_MAX)))
+        self._looks = Reader(self._pool_of(worker_url, _LOOK_CONNECTIONS_MAX))
         bind_seals(self.reader, seals)
 
     @classmethod
@@ -157,31 +153,23 @@ class Database:
             connections_max=settings.database_connections_max,
         )
 
-    def _pool_of(self, url: str, connections_max: int) -> AsyncEngine:
-        return engine_of(
-            url,
-            self._session,
-            connect_seconds=_CONNECT_SECONDS,
-            command_seconds=self._command_seconds,
-            pool_size=connections_max,
-            max_overflow=0,
-            pool_timeout=3,
-            isolation_level="AUTOCOMMIT",  # SQLAlchemy begins and commits nothing: `_begin` does
-        )
+    def _pool_of(self, url: str, connections_max: int) -> Pool:
+        return Pool(partial(self._connect, dsn_of(url)), connections_max)
 
-    async def _connect(self, url: str) -> asyncpg.Connection:
-        return await connect(
-            dsn_of(url),
+    async def _connect(self, dsn: str) -> asyncpg.Connection:
+        connection = await connect(
+            dsn,
             server_settings=self._session,
             timeout=_CONNECT_SECONDS,
             command_timeout=self._command_seconds,
-            statement_cache_size=_READS_PREPARED_MAX,
+            statement_cache_size=_PREPARED_MAX,
         )
+        # What is written as JSON is text already; what is read of it has whole numbers, however long.
+        await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=str, decoder=json.loads)
+        return connection
 
     @asynccontextmanager
-    async def begin(
-        self, org_id: str | None = None, *, lock_timeout_ms: int = LOCK_TIMEOUT_MS
-    ) -> AsyncIterator[AsyncConnection]:
+    async def begin(self, org_id: str | None = None, *, lock_timeout_ms: int = LOCK_TIMEOUT_MS) -> AsyncIterator[Tx]:
         """One transaction of one organization, committed when the block ends and rolled back when it raises.
 
         Args:
@@ -194,14 +182,14 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def begin_snapshot(self) -> AsyncIterator[AsyncConnection]:
+    async def begin_snapshot(self) -> AsyncIterator[Tx]:
         """One transaction of the caller's organization in which all statements see the same rows; it writes nothing."""
         organization = current_principal().org_id
         async with self._begin(self._requests, organization, isolation="REPEATABLE READ") as connection:
             yield connection
 
     @asynccontextmanager
-    async def begin_rehearsal(self) -> AsyncIterator[AsyncConnection]:
+    async def begin_rehearsal(self) -> AsyncIterator[Tx]:
         """One transaction of the caller's organization that is undone when the block ends, however it ends."""
         with suppress(_Undone):
             async with self.begin() as connection:
@@ -209,7 +197,7 @@ class Database:
                 raise _Undone
 
     @asynccontextmanager
-    async def begin_for_all(self) -> AsyncIterator[AsyncConnection]:
+    async def begin_for_all(self) -> AsyncIterator[Tx]:
         """One transaction over the rows of every organization, for jobs, the relay and webhooks."""
         async with self._begin(self._worker, _NO_ORGANIZATION) as connection:
             yield connection
@@ -228,12 +216,12 @@ class Database:
     @asynccontextmanager
     async def _begin(
         self,
-        pool: AsyncEngine,
+        pool: Pool,
         org_id: str,
         *,
         lock_timeout_ms: int = LOCK_TIMEOUT_MS,
         isolation: str = "READ COMMITTED",
-    ) -> AsyncIterator[AsyncConnection]:
+    ) -> AsyncIterator[Tx]:
         remaining = remaining_seconds()
         statement_ms = STATEMENT_TIMEOUT_MS if remaining is None else max(1, int(remaining * 1000))
         begin = build_begin(
@@ -242,122 +230,85 @@ class Database:
             statement_ms=min(statement_ms, STATEMENT_TIMEOUT_MS),
             isolation=isolation,
         )
-        connection = await self._open(pool, begin)
+        tx = await self._open(pool, begin)
         try:
-            yield connection
-            await finish(self._commit(connection))
+            yield tx
+            await finish(self._commit(tx))
         except (asyncio.CancelledError, TimeoutError):
-            await finish(_discard(connection))
+            tx.driver.terminate()
             raise
         except BaseException as error:
             self._note_wait(error)
-            await finish(_roll_back(connection))
+            if isinstance(error, asyncpg.InvalidCachedStatementError):
+                pool.drop_idle()  # they know the schema as it was, too
+            await finish(_roll_back(tx.driver))
             raise
+        finally:
+            pool.release(tx.driver)
 
     def _note_wait(self, error: BaseException) -> None:
         if sqlstate(error) == LOCK_NOT_AVAILABLE:
             self.waited_in_vain.append(time.monotonic())
 
-    async def _commit(self, connection: AsyncConnection) -> None:
-        driver = await driver_connection(connection)
-        done = await driver.execute("COMMIT")
+    async def _commit(self, tx: Tx) -> None:
+        done = await tx.driver.execute("COMMIT")
         invariant(done == "COMMIT", "a transaction in which a statement failed is not taken for done")
-        if connection.info.pop(_ENQUEUED, False):
+        if tx.has_events:
             self.events_waiting.set()
-        await connection.close()
 
     async def ping(self) -> None:
         """Raises what keeps requests from the database."""
         async with self._begin(self._requests, _NO_ORGANIZATION):
             pass  # to begin is a question and its answer
 
-    async def _open(self, pool: AsyncEngine, begin: str) -> AsyncConnection:
-        """A connection whose transaction has begun. Any that the server has dropped meanwhile are replaced."""
+    async def _open(self, pool: Pool, begin: str) -> Tx:
+        """A transaction that has begun. Connections that the server has dropped meanwhile are replaced."""
         for dropped in range(self._connections_max + 1):
-            connection, is_dropped = pool.connect(), False
+            driver, is_dropped = await pool.acquire(), False
             try:
-                await connection.start()
-                driver = await driver_connection(connection)
-                try:
-                    await driver.execute(begin)
-                except Exception:
-                    is_dropped = driver.is_closed()
-                    raise
-            except BaseException:
-                await finish(_discard(connection))
+                await driver.execute(begin)
+            except BaseException as error:
+                is_dropped = driver.is_closed() and isinstance(error, Exception)
+                driver.terminate()
+                pool.release(driver)
                 if not is_dropped or dropped == self._connections_max:
                     raise
             else:
-                connection.info.pop(_ENQUEUED, None)
-                forget_versions(connection)
-                bind_seals(connection, self.seals)
-                bind_policy(connection, self.policy)
-                return connection
+                tx = Tx(driver)
+                bind_seals(tx, self.seals)
+                bind_policy(tx, self.policy)
+                return tx
         raise AssertionError("unreachable")
 
     @asynccontextmanager
-    async def connect_raw(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
-        """A raw asyncpg connection of a small pool, for the posting path.
+    async def connect_raw(self) -> AsyncIterator[asyncpg.Connection]:
+        """A connection of the role of requests, for the posting path.
 
         No transaction is begun: whoever does sends `build_begin`.
         Whoever commits outbox rows with it calls `events_waiting.set()` afterwards.
         """
-        pool = await self._raw()
-        connection = await pool.acquire(timeout=3)
-        try:
-            yield connection
-        except (asyncio.CancelledError, TimeoutError):
-            connection.terminate()
-            raise
-        finally:
-            await finish(pool.release(connection))
-
-    async def _raw(self) -> asyncpg.Pool:
-        async with self._raw_pool_lock:
-            if self._raw_pool is None:
-                self._raw_pool = await asyncpg.create_pool(
-                    self._raw_dsn,
-                    min_size=1,
-                    max_size=_RAW_CONNECTIONS_MAX,
-                    server_settings=self._session,
-                    timeout=_CONNECT_SECONDS,
-                    command_timeout=self._command_seconds,
-                    connect=connect,
-                )
-            return self._raw_pool
+        async with self._requests.take() as driver:
+            try:
+                yield driver
+            except (asyncio.CancelledError, TimeoutError):
+                driver.terminate()
+                raise
+            finally:
+                if not driver.is_closed() and driver.is_in_transaction():
+                    driver.terminate()
 
     async def dispose(self) -> None:
         """Closes every connection."""
-        self.reader.close()
-        self._looks.close()
-        if self._raw_pool is not None:
-            self._raw_pool.terminate()
-            self._raw_pool = None
-        with suppress(TimeoutError):  # what a silent server keeps us from closing ends with the process
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                await self._requests.dispose()
-                await self._worker.dispose()
+        for pool in (self.reader.pool, self._looks.pool, self._requests, self._worker):
+            pool.close()
 
 
-async def driver_connection(tx: AsyncConnection) -> asyncpg.Connection:
-    """The driver's connection under a transaction that `Database.begin` opened."""
-    connection = await tx.get_raw_connection()
-    driver: Any = connection.driver_connection
-    return driver
-
-
-async def change_organization(tx: AsyncConnection, org_id: str) -> None:
+async def change_organization(tx: Tx, org_id: str) -> None:
     """From here on the transaction is another organization's, as if it had begun so: an app role's, for what a worker's
     names nobody looks at. Events of several organizations are handled in one.
     """
     invariant(org_id != _NO_ORGANIZATION, "a transaction names its organization")
-    driver = await driver_connection(tx)
-    await driver.execute(f"SELECT {_name_organization(org_id)}")
-
-
-def mark_enqueued(tx: AsyncConnection) -> None:
-    """Notes that this transaction leaves an event behind, so that its commit wakes the relay."""
-    tx.info[_ENQUEUED] = True
+    await tx.driver.execute(f"SELECT {_name_organization(org_id)}")
 
 
 async def finish(work: Awaitable[T]) -> T:
@@ -383,30 +334,14 @@ async def finish(work: Awaitable[T]) -> T:
     return task.result()
 
 
-async def _roll_back(connection: AsyncConnection) -> None:
+async def _roll_back(driver: asyncpg.Connection) -> None:
     try:
-        driver = await driver_connection(connection)
         await driver.execute("ROLLBACK")
     except Exception:  # the connection is gone, and with it the transaction
-        await _discard(connection)
-    else:
-        await connection.close()
+        driver.terminate()
 
 
-async def _discard(connection: AsyncConnection) -> None:
-    """Closes the connection to the server at once. It may be in the middle of a query, so nobody may have it again."""
-    try:
-        if connection.sync_connection is not None and not connection.closed and not connection.invalidated:
-            raw = await connection.get_raw_connection()
-            if raw.driver_connection is not None:
-                raw.driver_connection.terminate()
-            await connection.invalidate()
-        await connection.close()
-    except Exception:  # a connection that is broken already needs no more breaking
-        return
-
-
-async def read_database_time(tx: AsyncConnection) -> datetime:
+async def read_database_time(tx: Tx) -> datetime:
     """This moment by the clock of the database, which is nobody's to set: sign-ins and what ends them are in it."""
     moment: datetime = (await tx.execute(sa.select(sa.func.now()))).scalar_one()
     return moment

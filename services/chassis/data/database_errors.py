@@ -1,54 +1,42 @@
 """What an error of PostgreSQL means: to be tried again, to be waited for, or to be mended.
 
-Errors come from SQLAlchemy, which wraps the driver's, and from the driver itself.
-"""
+They are the driver's own, as it raises them."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import asyncpg
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from services.chassis.data.pool import PoolExhausted
 
 LOCK_NOT_AVAILABLE = "55P03"
 _RETRY_WHOLE = frozenset({"40001", "40P01", LOCK_NOT_AVAILABLE})
 
 
 def sqlstate(error: BaseException) -> str:
-    """PostgreSQL's five-letter code of an error from SQLAlchemy or asyncpg; empty where there is none."""
-    origin: Any = error.orig if isinstance(error, DBAPIError) else error
-    return str(getattr(origin, "sqlstate", None) or "")
+    """PostgreSQL's five-letter code of an error; empty where there is none."""
+    return str(getattr(error, "sqlstate", None) or "")
 
 
 def is_contention(error: BaseException) -> bool:
-    """True where the transaction lost against another and the whole of it may simply be run again."""
-    return sqlstate(error) in _RETRY_WHOLE
+    """True where the transaction lost against another, or a migration, and the whole of it may simply be run again."""
+    return sqlstate(error) in _RETRY_WHOLE or isinstance(error, asyncpg.InvalidCachedStatementError)
 
 
 def names_row_of(error: BaseException, table: str) -> bool:
     """True where PostgreSQL says at which row of the table it stood: whoever waited for another transaction waited for
     that row, and not for the table or a name."""
-    origin: Any = error.orig if isinstance(error, DBAPIError) else error
-    driver = origin if isinstance(origin, asyncpg.PostgresError) else origin.__cause__
-    where = str(getattr(driver, "context", None) or "")
-    return table in where
+    return table in str(getattr(error, "context", None) or "")
 
 
 def is_away(error: BaseException) -> bool:
     """True where the database cannot be reached or cannot serve just now: nothing is wrong with the work itself."""
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
     state = sqlstate(error)
     # 08 connection, 53 out of resources, 57P0x shutting down or starting, 25P03 idle too long, 25P04 open too long.
     if state.startswith(("08", "53", "57P", "58")) or state in ("25P03", "25P04", "25006"):
         return True
-    origin: Any = error.orig if isinstance(error, DBAPIError) else error
-    if isinstance(origin.__cause__, asyncpg.InterfaceError | OSError) and isinstance(error, DBAPIError):
-        return True
     return isinstance(
         error,
-        PoolTimeoutError
+        PoolExhausted
         | OSError
         | TimeoutError
         | asyncpg.InterfaceError
@@ -59,7 +47,8 @@ def is_away(error: BaseException) -> bool:
 
 def is_unreadable(error: BaseException) -> bool:
     """True where the database gave a value that no program can read: a time out of all years, JSON that is too deep."""
-    return isinstance(error, ValueError | OverflowError | RecursionError) and not isinstance(error, DBAPIError)
+    is_unread = isinstance(error, ValueError | OverflowError | RecursionError)
+    return is_unread and not isinstance(error, asyncpg.InterfaceError)
 
 
 # Of tables, columns, functions, types and schemas.

@@ -13,12 +13,13 @@ from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.database import Database
 from services.chassis.data.database_errors import is_away
 from services.chassis.data.seals import NotSealed
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.chassis.values.times import YEAR_MIN
@@ -76,11 +77,11 @@ class Due:
         found = sa.select(*self.table.primary_key.columns, self.moment.label("due_from"))
         return found.where(self.is_past, self.moment > sa.literal(_READABLE_FROM, self.moment.type))
 
-    def list_after(self, row: sa.Row[Any]) -> dict[str, Any]:
+    def list_after(self, row: Row) -> dict[str, Any]:
         key = {f"after_{column.name}": row._mapping[column.name] for column in self.table.primary_key.columns}
         return key | {"after_moment": row.due_from}
 
-    def name_row(self, row: sa.Row[Any]) -> str:
+    def name_row(self, row: Row) -> str:
         return " ".join(str(row._mapping[column.name]) for column in self.table.primary_key.columns)
 
     def _bind(self, name: str) -> sa.BindParameter[Any]:
@@ -89,7 +90,7 @@ class Due:
 
 async def list_pages(
     database: Database, due: Due, now: datetime, count_max: int = PAGE_ROWS
-) -> AsyncIterator[Sequence[sa.Row[Any]]]:
+) -> AsyncIterator[Sequence[Row]]:
     """All that is due: the keys of the rows, each row once."""
     values: dict[str, Any] = {"now": now, "count_max": count_max}
     statement = due.first_page
@@ -108,7 +109,7 @@ async def do_due(
     name: str,
     due: Due,
     now: datetime,
-    work: Callable[[AsyncConnection, sa.Row[Any], datetime], Awaitable[None]],
+    work: Callable[[Tx, Row, datetime], Awaitable[None]],
     count_max: int = PAGE_ROWS,
 ) -> int:
     """Works on each row in a transaction of its own organization; how many were done.
@@ -132,7 +133,7 @@ async def do_due(
     return done
 
 
-def _say(due: Due, row: sa.Row[Any], error: Exception) -> None:
+def _say(due: Due, row: Row, error: Exception) -> None:
     """Why a row stays due. One that is not sealed is in the log already; one that is refused, somebody was faster."""
     if isinstance(error, NotSealed | DomainError):
         return

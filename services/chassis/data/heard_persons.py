@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 import sqlalchemy as sa
 from realco.type.v1.event_pb2 import EventMeta
 from sqlalchemy.dialects import postgresql as pg
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, acting_as, current_principal
 from services.chassis.calls.parties import Ask, CurrentParties, Known, find_unknown_party
@@ -15,8 +14,10 @@ from services.chassis.data.aggregates import seal_columns
 from services.chassis.data.database import Database
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, fetch_rows
-from services.chassis.data.rows import Row, insert_many
+from services.chassis.data.rows import insert_many
 from services.chassis.data.seals import keep_sealed, sealed
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 from services.chassis.values.refusals import PartyNotFound
 
 metadata = sa.MetaData()
@@ -61,7 +62,7 @@ def attach(target: sa.MetaData) -> None:
         table.to_metadata(target)
 
 
-async def record_persons(tx: AsyncConnection, party_id: str, persons: Collection[str], meta: EventMeta) -> None:
+async def record_persons(tx: Tx, party_id: str, persons: Collection[str], meta: EventMeta) -> None:
     """Takes over who acts for the party, unless something later was heard.
 
     Args:
@@ -101,7 +102,7 @@ _OF_PERSON = Read(
 )
 
 
-async def acts_for(tx: AsyncConnection, party_id: str) -> bool:
+async def acts_for(tx: Tx, party_id: str) -> bool:
     """Whether the caller, who reaches what is the party's, acts for it: an investor reaches nothing else."""
     return current_principal().confined or party_id in await _list_parties_of_caller(tx)
 

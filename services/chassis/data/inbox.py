@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.incarnation import BEGUN_AT
 from services.chassis.data.seals import seals_of
 from services.chassis.data.tables import handled_events
+from services.chassis.data.transaction import Tx
 
 _c = handled_events.c
 _EVENT_IDS = sa.bindparam("event_ids", type_=pg.ARRAY(pg.UUID(as_uuid=False)))
@@ -39,7 +39,7 @@ _FIND = sa.select(handled_events, (_c.created_at < BEGUN_AT).label("was_there"))
 )
 
 
-async def claim_events(tx: AsyncConnection, consumer: str, event_ids: Sequence[str], incarnation: str) -> set[str]:
+async def claim_events(tx: Tx, consumer: str, event_ids: Sequence[str], incarnation: str) -> set[str]:
     """Those of the events of the caller's organization that this consumer has not handled yet; it has when this
     transaction commits.
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.tables import incarnation
+from services.chassis.data.transaction import Tx
 
 # No login of a service writes either.
 INCARNATION = sa.select(sa.cast(incarnation.c.incarnation, sa.Text)).scalar_subquery()
 BEGUN_AT = sa.select(incarnation.c.begun_at).scalar_subquery()
 
 
-async def read_incarnation(tx: AsyncConnection) -> str:
+async def read_incarnation(tx: Tx) -> str:
     return str((await tx.execute(sa.select(INCARNATION))).scalar_one())

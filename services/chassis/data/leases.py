@@ -19,9 +19,10 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.seals import keep_sealed
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 
 # Three times the longest remote call: whoever works on a row has ended, or is taken for dead.
 LEASE_MS = 15_000
@@ -104,7 +105,7 @@ def build_taking(
     return Taking(statement, found.exists())
 
 
-async def take_sealed(tx: AsyncConnection, table: sa.Table, taking: Taking, **values: Any) -> list[sa.Row[Any]]:
+async def take_sealed(tx: Tx, table: sa.Table, taking: Taking, **values: Any) -> list[Row]:
     """What is taken of a sealed table; empty where nothing is due that this service wrote.
 
     Rows that it did not write are leased as well, and it goes on to the next ones: they hold up nothing else.
@@ -119,12 +120,12 @@ async def take_sealed(tx: AsyncConnection, table: sa.Table, taking: Taking, **va
 
 
 async def lock_taken(
-    tx: AsyncConnection,
+    tx: Tx,
     table: sa.Table,
     taken: Sequence[Mapping[str, Any]],
     *,
     returning: Sequence[sa.ColumnElement[Any]] = (),
-) -> Sequence[sa.Row[Any]]:
+) -> Sequence[Row]:
     """Locks those of the taken rows that are still ours, in the order of their keys.
 
     Args:
@@ -137,7 +138,7 @@ async def lock_taken(
     return (await tx.execute(statement.with_for_update(key_share=True))).all()
 
 
-async def finish(tx: AsyncConnection, table: sa.Table, taken: Mapping[str, Any], **changes: object) -> bool:
+async def finish(tx: Tx, table: sa.Table, taken: Mapping[str, Any], **changes: object) -> bool:
     """Records the outcome of a taken row; False where it is not ours any more, and then nothing was recorded.
 
     Args:
@@ -150,9 +151,7 @@ async def finish(tx: AsyncConnection, table: sa.Table, taken: Mapping[str, Any],
     return (await tx.execute(statement.values(values))).rowcount == 1
 
 
-async def postpone(
-    tx: AsyncConnection, table: sa.Table, taken: Mapping[str, Any], *, least_ms: int = 0, **changes: object
-) -> bool:
+async def postpone(tx: Tx, table: sa.Table, taken: Mapping[str, Any], *, least_ms: int = 0, **changes: object) -> bool:
     """Puts a taken row off, for longer after each try; False where it is not ours any more.
 
     Args:

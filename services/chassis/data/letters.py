@@ -14,11 +14,11 @@ from datetime import datetime
 from enum import StrEnum
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.readable import list_readable
 from services.chassis.data.seals import check_row, keep_sealed, seal_of
 from services.chassis.data.tables import dead_letters, seen_letters
+from services.chassis.data.transaction import Tx
 from services.chassis.values.ids import uuid7
 
 _letters, _seen = dead_letters.c, seen_letters.c
@@ -47,7 +47,7 @@ class Outcome(StrEnum):
     DISMISSED = "DISMISSED"
 
 
-async def set_aside(tx: AsyncConnection, letter: Letter) -> bool:
+async def set_aside(tx: Tx, letter: Letter) -> bool:
     """Keeps the letter; False where an earlier delivery of the same message left one.
 
     The transaction holds the consumer's position, so it is alone.
@@ -76,19 +76,19 @@ def _spell(subject: str) -> str:
     return subject.replace("\0", "\ufffd")
 
 
-async def list_waiting(tx: AsyncConnection, consumer: str) -> list[str]:
+async def list_waiting(tx: Tx, consumer: str) -> list[str]:
     """The letters of the consumer, oldest first, that nobody has seen to. One that a login made up waits as well: it
     is to be seen, and a person dismisses it.
     """
     mine = _letters.consumer == consumer
     order = (_letters.set_aside_at, _letters.stream, _letters.stream_sequence, _letters.letter_id)
-    there = (await tx.scalars(sa.select(_letters.letter_id).where(mine).order_by(*order))).all()
+    there = await tx.scalars(sa.select(_letters.letter_id).where(mine).order_by(*order))
     seen = sa.select(seen_letters).join(dead_letters, _seen.letter_id == _letters.letter_id).where(mine)
     done = {row.letter_id for row in keep_sealed(tx, seen_letters, await list_readable(tx, seen_letters, seen))}
     return [letter_id for letter_id in there if letter_id not in done]
 
 
-async def read_letter(tx: AsyncConnection, letter_id: str) -> Letter:
+async def read_letter(tx: Tx, letter_id: str) -> Letter:
     """Raises: NotSealed: a login of the database made it up."""
     row = (await tx.execute(sa.select(dead_letters).where(_letters.letter_id == letter_id))).one()
     check_row(tx, dead_letters, row)
@@ -96,9 +96,7 @@ async def read_letter(tx: AsyncConnection, letter_id: str) -> Letter:
     return Letter(**values | {"headers": json.loads(row.headers)})
 
 
-async def record_seen(
-    tx: AsyncConnection, letter_id: str, outcome: Outcome, *, person: str, reason: str, now: datetime
-) -> None:
+async def record_seen(tx: Tx, letter_id: str, outcome: Outcome, *, person: str, reason: str, now: datetime) -> None:
     """The letter waits no more."""
     values = {
         "seen_id": str(uuid7()),

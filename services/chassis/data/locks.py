@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.transaction import Tx
 
 
-async def lock_name(tx: AsyncConnection, *parts: str) -> None:
+async def lock_name(tx: Tx, *parts: str) -> None:
     """Whoever locks the same name in the caller's organization waits for the end of this transaction."""
     name = "|".join((parts[0], current_principal().org_id, *parts[1:]))
     await tx.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))

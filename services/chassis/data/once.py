@@ -25,8 +25,6 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import status_pb2
 from sqlalchemy.dialects import postgresql as pg
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.access import find_rpc, rule_of
 from services.chassis.calls.answer import note_replayed
@@ -38,7 +36,9 @@ from services.chassis.data.database_errors import LOCK_NOT_AVAILABLE, is_content
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, fetch_rows
 from services.chassis.data.seals import seals_of
+from services.chassis.data.statements import Row
 from services.chassis.data.tables import handled_requests
+from services.chassis.data.transaction import Tx
 from services.chassis.data.versions import add_versions
 from services.chassis.values.errors import DomainError, Kind, Unavailable
 from services.chassis.values.invariant import require_present
@@ -105,7 +105,7 @@ async def once(
     database: Database,
     request: Message,
     response_type: type[R],
-    run: Callable[[AsyncConnection], Awaitable[R]],
+    run: Callable[[Tx], Awaitable[R]],
 ) -> R:
     """Opens the transaction and runs `run` in it, unless this request was answered before: then gives that answer.
 
@@ -126,7 +126,7 @@ async def once(
         attempt += 1
         try:
             return await _attempt(database, request, response_type, run)
-        except (DBAPIError, asyncpg.PostgresError) as error:
+        except asyncpg.PostgresError as error:
             # Full jitter: those who collided do not meet again.
             pause = random.uniform(0, 0.02 * 2**attempt)  # noqa: S311  # no secret
             remaining = remaining_seconds()
@@ -135,14 +135,14 @@ async def once(
         await asyncio.sleep(pause)
 
 
-async def _run(tx: AsyncConnection, run: Callable[[AsyncConnection], Awaitable[R]]) -> R:
+async def _run(tx: Tx, run: Callable[[Tx], Awaitable[R]]) -> R:
     response = await run(tx)
     await add_versions(tx, response)
     return response
 
 
 async def _attempt(
-    database: Database, request: Message, response_type: type[R], run: Callable[[AsyncConnection], Awaitable[R]]
+    database: Database, request: Message, response_type: type[R], run: Callable[[Tx], Awaitable[R]]
 ) -> R:
     if not keys_of(request):
         async with database.begin() as tx:
@@ -200,15 +200,13 @@ async def was_decided(database: Database, request: Message) -> bool:
     return await _look_up(database, request) is not None
 
 
-async def _look_up(database: Database, request: Message) -> sa.Row[Any] | None:
+async def _look_up(database: Database, request: Message) -> Row | None:
     if not keys_of(request) or getattr(request, "validate_only", False):
         return None
     return await _find(database.reader, request, fingerprint_of(request))
 
 
-async def _store_refusal(
-    database: Database, request: Message, fingerprint: bytes, refusal: DomainError
-) -> sa.Row[Any] | None:
+async def _store_refusal(database: Database, request: Message, fingerprint: bytes, refusal: DomainError) -> Row | None:
     """Keeps a business refusal, in a transaction of its own: the first one was rolled back with all its effects.
 
     Between the two the same request may have come again and been answered: then that is the answer, returned here.
@@ -220,14 +218,14 @@ async def _store_refusal(
     return answer
 
 
-async def _claim(tx: AsyncConnection, request: Message, fingerprint: bytes) -> sa.Row[Any] | None:
+async def _claim(tx: Tx, request: Message, fingerprint: bytes) -> Row | None:
     """Takes the keys for this transaction (None), or finds the answer they have."""
     owner, keys = _owner(current_principal()), keys_of(request)
     claim = {**_name_of(owner), "keys": sorted(keys), "of_body": fingerprint}
     try:
         # Waits for a concurrent duplicate's transaction to end, as long as lock_timeout allows.
         claimed = set(await tx.scalars(_CLAIM, claim))
-    except DBAPIError as error:
+    except asyncpg.PostgresError as error:
         if sqlstate(error) != LOCK_NOT_AVAILABLE:
             raise
         if not names_row_of(error, handled_requests.name):
@@ -279,7 +277,7 @@ def _build_reused(request: Message, idempotency_key: str) -> IdempotencyKeyReuse
     )
 
 
-def _read_answer(row: sa.Row[Any], response_type: type[R]) -> R:
+def _read_answer(row: Row, response_type: type[R]) -> R:
     """Raises the refusal, where that is the answer."""
     if not row.answer_is_error:
         return response_type.FromString(row.answer)
@@ -289,7 +287,7 @@ def _read_answer(row: sa.Row[Any], response_type: type[R]) -> R:
 
 
 async def replace_answer(
-    tx: AsyncConnection, request: Message, build: Callable[[], R | DomainError], *, sender: Principal | None = None
+    tx: Tx, request: Message, build: Callable[[], R | DomainError], *, sender: Principal | None = None
 ) -> R | DomainError:
     """Settles what a replay of `request` answers from now on, where the first answer was not the last word.
 
@@ -309,9 +307,7 @@ async def replace_answer(
     return answer
 
 
-async def _keep_answer(
-    tx: AsyncConnection, request: Message, answer: Message | DomainError, principal: Principal
-) -> None:
+async def _keep_answer(tx: Tx, request: Message, answer: Message | DomainError, principal: Principal) -> None:
     owner, keys, is_error = _owner(principal), keys_of(request), isinstance(answer, DomainError)
     if not keys:
         return

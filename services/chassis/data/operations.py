@@ -14,11 +14,11 @@ from functools import partial
 from typing import Any, NoReturn, TypeVar, cast
 
 from google.protobuf.message import Message
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.database import Database
 from services.chassis.data.once import answered_before, is_decision, once
 from services.chassis.data.reads import Reader
+from services.chassis.data.transaction import Tx
 from services.chassis.data.versions import add_versions
 from services.chassis.values.clock import Clock
 from services.chassis.values.errors import DomainError
@@ -36,9 +36,7 @@ class Operations:
     clock: Clock
     work_due: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def read(
-        self, request: Request, query: Callable[[AsyncConnection, Request, datetime], Awaitable[Answer]]
-    ) -> Answer:
+    async def read(self, request: Request, query: Callable[[Tx, Request, datetime], Awaitable[Answer]]) -> Answer:
         """`query(tx, request, now)` in a transaction of the caller's organization: all of it as of one instant."""
         async with self.database.begin_snapshot() as tx:
             answer = await query(tx, request, self.clock.now())
@@ -54,7 +52,7 @@ class Operations:
         self,
         request: Request,
         answer_type: type[Answer],
-        command: Callable[[AsyncConnection, Request, datetime], Awaitable[Answer]],
+        command: Callable[[Tx, Request, datetime], Awaitable[Answer]],
     ) -> Answer:
         """`command(tx, request, now)` in a transaction, once for each idempotency key."""
         now = self.clock.now()
@@ -66,7 +64,7 @@ class Operations:
         self,
         request: Request,
         answer_type: type[Answer],
-        command: Callable[[AsyncConnection, Request, datetime], Awaitable[Answer]],
+        command: Callable[[Tx, Request, datetime], Awaitable[Answer]],
     ) -> Answer:
         """What `write` would answer, or refuse, of a request that has `validate_only`: nothing of it stays."""
         return await self.write(build_rehearsal(request), answer_type, command)
@@ -76,7 +74,7 @@ class Operations:
         request: Request,
         answer_type: type[Answer],
         ask: Callable[[Request], Awaitable[Facts]],
-        command: Callable[[AsyncConnection, Request, Facts, datetime], Awaitable[Answer]],
+        command: Callable[[Tx, Request, Facts, datetime], Awaitable[Answer]],
     ) -> Answer:
         """`command(tx, request, facts, now)` on what `ask` learned from other services; a replay asks none of them.
 
@@ -102,5 +100,5 @@ def build_rehearsal(request: Request) -> Request:
     return cast("Request", rehearsal)
 
 
-async def _refuse(refusal: DomainError, tx: AsyncConnection, request: Message, now: datetime) -> NoReturn:
+async def _refuse(refusal: DomainError, tx: Tx, request: Message, now: datetime) -> NoReturn:
     raise refusal

@@ -15,13 +15,12 @@ from typing import Any
 import asyncpg
 from google.protobuf.message import Message
 from realco.type.v1 import event_pb2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_timestamp
-from services.chassis.data.database import driver_connection, mark_enqueued
 from services.chassis.data.event_messages import PAYLOAD_BYTES_MAX, aggregate_of, cut, leave_out, scope_of
 from services.chassis.data.seals import Seals, seals_of
+from services.chassis.data.transaction import Tx
 from services.chassis.data.versions import note_versions
 from services.chassis.process.telemetry import current_traceparent
 from services.chassis.values.ids import uuid7
@@ -73,7 +72,7 @@ WITH drawn AS (
 _REMEMBERED_MAX = 10_000
 
 
-async def enqueue(tx: AsyncConnection, event: Message, *, now: datetime) -> None:
+async def enqueue(tx: Tx, event: Message, *, now: datetime) -> None:
     """Queues `event` in the caller's name. It is published after the commit, or never.
 
     Args:
@@ -82,7 +81,7 @@ async def enqueue(tx: AsyncConnection, event: Message, *, now: datetime) -> None
     await enqueue_all(tx, [event], now=now)
 
 
-async def enqueue_all(tx: AsyncConnection, events: Sequence[Message], *, now: datetime, actor: str = "") -> None:
+async def enqueue_all(tx: Tx, events: Sequence[Message], *, now: datetime, actor: str = "") -> None:
     """Queues many events, in their order: one statement or two for a batch.
 
     Args:
@@ -90,7 +89,7 @@ async def enqueue_all(tx: AsyncConnection, events: Sequence[Message], *, now: da
     """
     principal = current_principal()
     drawn = await write(
-        await driver_connection(tx),
+        tx.driver,
         [(event, actor or principal.person) for event in events],
         seals_of(tx),
         org_id=principal.org_id,
@@ -98,7 +97,7 @@ async def enqueue_all(tx: AsyncConnection, events: Sequence[Message], *, now: da
         now=now,
     )
     note_versions(tx, drawn)
-    mark_enqueued(tx)
+    tx.has_events = True
 
 
 async def write(

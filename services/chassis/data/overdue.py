@@ -10,12 +10,10 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
-
-import sqlalchemy as sa
 
 from services.chassis.data.database import Database
 from services.chassis.data.due import PAGE_ROWS, Due
+from services.chassis.data.statements import Row
 from services.chassis.process.health import Alarms, note_alarm
 from services.chassis.process.jobs import Job
 from services.chassis.process.telemetry import WORK_OVERDUE, log
@@ -53,7 +51,7 @@ class OverdueWatch:
             note_alarm(self._alarms, f"overdue {table}", found)
         return 0
 
-    async def _find(self, due: Due, now: datetime) -> tuple[int, Sequence[sa.Row[Any]]]:
+    async def _find(self, due: Due, now: datetime) -> tuple[int, Sequence[Row]]:
         """How many there are, and the first of them."""
         before = {"now": now - due.patience}
         async with self._database.begin_for_all() as tx:
@@ -61,7 +59,7 @@ class OverdueWatch:
             rows = (await tx.execute(due.first_page, before | {"count_max": PAGE_ROWS})).all() if count else []
         return count, rows
 
-    def _say(self, due: Due, row: sa.Row[Any], said_before: dict[tuple[str, str], float]) -> None:
+    def _say(self, due: Due, row: Row, said_before: dict[tuple[str, str], float]) -> None:
         key, now = (due.table.name, due.name_row(row)), time.monotonic()
         said_at = said_before.get(key)
         if said_at is None or now - said_at >= _REMIND_SECONDS:

@@ -17,13 +17,14 @@ import orjson
 import sqlalchemy as sa
 from google.protobuf.message import Message
 from realco.type.v1.sort_pb2 import Sort
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import principal_or_none
 from services.chassis.calls.wire import from_timestamp
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import DomainError, Kind
 
-Row = TypeVar("Row")
+R = TypeVar("R")
 Key = tuple[datetime | int | str, ...]
 
 PAGE_SIZE_DEFAULT = 50
@@ -42,10 +43,10 @@ class PageTokenInvalid(DomainError):
         super().__init__(f"The page_token {fault}.", fields={"page_token": fault})
 
 
-class Cut(NamedTuple, Generic[Row]):
+class Cut(NamedTuple, Generic[R]):
     """The rows of a page, and the tokens of its neighbours; empty where there is none."""
 
-    rows: Sequence[Row]
+    rows: Sequence[R]
     next_page_token: str
     previous_page_token: str
 
@@ -92,7 +93,7 @@ class Page:
             query = query.where(keyset(columns, self.beside, descending=downwards))
         return query.order_by(*(c.desc() if downwards else c.asc() for c in columns)).limit(self.size + 1)
 
-    def cut(self, found: Sequence[Row], key: Callable[[Row], Key], *, more: bool = False) -> Cut[Row]:
+    def cut(self, found: Sequence[R], key: Callable[[R], Key], *, more: bool = False) -> Cut[R]:
         """The rows of this page in the order of the list, and the tokens of the pages beside it.
 
         Args:
@@ -112,13 +113,13 @@ class Page:
 
 
 async def read_page(
-    tx: AsyncConnection,
+    tx: Tx,
     request: Message,
     query: sa.Select[Any],
     columns: Sequence[sa.ColumnElement[Any]],
     *,
     descending: bool = True,
-) -> Cut[sa.Row[Any]]:
+) -> Cut[Row]:
     """The page of the query that a request asks for.
 
     Args:
@@ -128,16 +129,16 @@ async def read_page(
     """
     page = Page.of(request)
     found = (await tx.execute(page.of_query(query, columns, descending=descending))).all()
-    return page.cut(found, lambda row: tuple(row._mapping[column] for column in columns))
+    return page.cut(found, lambda row: tuple(getattr(row, column.name) for column in columns))
 
 
 async def read_list(
-    tx: AsyncConnection,
+    tx: Tx,
     request: Message,
     query: sa.Select[Any],
     time: sa.ColumnElement[datetime],
     *key: sa.ColumnElement[str],
-) -> Cut[sa.Row[Any]]:
+) -> Cut[Row]:
     """The page of a list with `from_time`, `to_time` and `order`: sorted, and cut, by the time that it is about.
 
     Args:

@@ -14,11 +14,12 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.incarnation import INCARNATION, read_incarnation
 from services.chassis.data.seals import NotSealed, check_row, seal_of
+from services.chassis.data.statements import Row
 from services.chassis.data.tables import handled_positions
+from services.chassis.data.transaction import Tx
 from services.chassis.values.position import Position
 
 _c = handled_positions.c
@@ -38,20 +39,20 @@ class OutOfTurn(Exception):
     """The stream is not handled exactly as far as that: another process is at it, or was, or somebody moved it."""
 
 
-async def find_position(tx: AsyncConnection, consumer: str, stream: str) -> Position | None:
+async def find_position(tx: Tx, consumer: str, stream: str) -> Position | None:
     """None where it was not begun in this life of the database. Of which stream it is, it says. Raises: NotSealed."""
     row = (await tx.execute(_FIND, {"of_consumer": consumer, "of_stream": stream})).one_or_none()
     return None if row is None else _read(tx, row)
 
 
-def _read(tx: AsyncConnection, row: sa.Row[Any]) -> Position | None:
+def _read(tx: Tx, row: Row) -> Position | None:
     check_row(tx, handled_positions, row)
     if row.incarnation != row.living:
         return None
     return Position(row.stream_sequence, row.incarnation, row.stream_created, frozenset(row.handlers), row.stored_at)
 
 
-async def take_position(tx: AsyncConnection, consumer: str, stream: str, position: Position) -> None:
+async def take_position(tx: Tx, consumer: str, stream: str, position: Position) -> None:
     """Nobody else goes on from there until this transaction ends.
 
     Raises:
@@ -67,7 +68,7 @@ async def take_position(tx: AsyncConnection, consumer: str, stream: str, positio
 
 
 async def move_position(
-    tx: AsyncConnection, consumer: str, stream: str, taken: Position, to: int, stored_at: str, handlers: frozenset[str]
+    tx: Tx, consumer: str, stream: str, taken: Position, to: int, stored_at: str, handlers: frozenset[str]
 ) -> Position:
     """Everything up to the message `to` is handled, by a release with these handlers. The transaction has taken it."""
     moved = replace(taken, stream_sequence=to, stored_at=stored_at, handlers=handlers)
@@ -79,7 +80,7 @@ async def move_position(
 
 
 async def begin_position(
-    tx: AsyncConnection, consumer: str, stream: str, created: str, before: int, last: int, handlers: frozenset[str]
+    tx: Tx, consumer: str, stream: str, created: str, before: int, last: int, handlers: frozenset[str]
 ) -> Position | None:
     """A consumer that is new on the stream needs nothing of it up to `before`. Does nothing where its position counts.
 
@@ -97,7 +98,7 @@ async def begin_position(
 
 
 async def set_position(
-    tx: AsyncConnection, consumer: str, stream: str, created: str, stream_sequence: int, handlers: frozenset[str]
+    tx: Tx, consumer: str, stream: str, created: str, stream_sequence: int, handlers: frozenset[str]
 ) -> None:
     """Has everything up to this message pass for handled, whatever the row said: a person decides that."""
     row, changed = await _inserting(tx, consumer, stream, created, stream_sequence, handlers)
@@ -105,7 +106,7 @@ async def set_position(
 
 
 async def _inserting(
-    tx: AsyncConnection, consumer: str, stream: str, created: str, stream_sequence: int, handlers: frozenset[str]
+    tx: Tx, consumer: str, stream: str, created: str, stream_sequence: int, handlers: frozenset[str]
 ) -> tuple[pg.Insert, dict[str, Any]]:
     """The position in this life of the database; and what it changes of the one that is there."""
     position = Position(stream_sequence, await read_incarnation(tx), created, handlers)

@@ -10,12 +10,11 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.database_errors import is_unreadable
 from services.chassis.data.seals import NotSealed, key_of, refuse_row, seals_of
-
-Row = sa.Row[Any]
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 
 
 class Found(NamedTuple):
@@ -31,7 +30,7 @@ class Found(NamedTuple):
     unreadable: list[tuple[Any, ...]]
 
 
-async def find_rows(tx: AsyncConnection, table: sa.Table, query: sa.Select[Any]) -> Found:
+async def find_rows(tx: Tx, table: sa.Table, query: sa.Select[Any]) -> Found:
     """Whole rows of the table: each by itself where one cannot be read, without a word in the log."""
     try:
         rows = list((await tx.execute(query)).all())
@@ -52,7 +51,7 @@ async def find_rows(tx: AsyncConnection, table: sa.Table, query: sa.Select[Any])
     return found
 
 
-async def list_readable(tx: AsyncConnection, table: sa.Table, query: sa.Select[Any]) -> list[Row]:
+async def list_readable(tx: Tx, table: sa.Table, query: sa.Select[Any]) -> list[Row]:
     """The rows that can be read. The others are not ours: they are in the log, and wait for an operator."""
     found = await find_rows(tx, table, query)
     for key in found.unreadable:

@@ -10,27 +10,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections import namedtuple
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import asyncpg
-import orjson
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import asyncpg as dialect
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import visitors
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.pool import Pool
 from services.chassis.data.reach import names_caller
+from services.chassis.data.statements import DIALECT, Row, build_rows
+from services.chassis.data.transaction import Tx
 from services.chassis.values.invariant import invariant
 
-_DIALECT: Any = dialect.dialect()  # type: ignore[no-untyped-call]
 _CALLER = sa.literal_column("caller.org", sa.Text)
 _SCHEMAS = {None: "public"}
-_WAIT_SECONDS = 3.0
 
 
 class Read:
@@ -69,119 +65,55 @@ class Read:
         invariant(bool(named), "a read says whose rows it is about")
         options = {"render_postcompile": True}  # what stands in it is written out
         return select.compile(
-            dialect=_DIALECT, schema_translate_map=_SCHEMAS, render_schema_translate=True, compile_kwargs=options
+            dialect=DIALECT, schema_translate_map=_SCHEMAS, render_schema_translate=True, compile_kwargs=options
         )
 
     @cached_property
     def _names(self) -> list[str]:
         return list(self._compiled.positiontup or ())
 
-    @cached_property
-    def _row(self) -> Callable[[Iterable[Any]], Any]:
-        """A row has its columns as attributes, as SQLAlchemy's have."""
-        columns = self.select.selected_columns
-        names = list(columns.keys())
-        named: Any = namedtuple("Row", names)  # type: ignore[misc]  # which they are is known here only
-        kind = type("Row", (named,), {"__slots__": (), "_mapping": property(named._asdict)})
-        in_json = [place for place, column in enumerate(columns) if isinstance(column.type, sa.JSON)]
-        make: Callable[[Iterable[Any]], Any] = kind._make  # type: ignore[attr-defined]
-        if not in_json:
-            return make
-
-        def make_from_json(record: Iterable[Any]) -> Any:
-            values = list(record)
-            for place in in_json:
-                if values[place] is not None:
-                    values[place] = orjson.loads(values[place])
-            return make(values)
-
-        return make_from_json
-
     def list_arguments(self, org_id: str, values: Mapping[str, Any]) -> list[Any]:
         return [*map(values.__getitem__, self._names), org_id]
 
-    def build_rows(self, records: Iterable[asyncpg.Record]) -> list[Any]:
-        return list(map(self._row, records))
-
 
 class Reader:
-    """The connections that reads run on: the one that was used last is taken first, so that few are open and warm.
+    """Where reads run.
 
     Args:
-        connect: Opens one, as the role of requests.
+        pool: Its connections are the role's of requests.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], connections_max: int) -> None:
+    def __init__(self, pool: Pool) -> None:
         # What goes with each read, as with each transaction: what its rows are sealed with.
         self.info: dict[Any, Any] = {}
-        self._connect = connect
-        self._places: asyncio.LifoQueue[asyncpg.Connection | None] = asyncio.LifoQueue()
-        for _ in range(connections_max):
-            self._places.put_nowait(None)
-        self._is_closed = False
+        self.pool = pool
 
-    async def fetch(self, read: Read, values: Mapping[str, Any]) -> list[Any]:
+    async def fetch(self, read: Read, values: Mapping[str, Any]) -> list[Row]:
         """The rows."""
-        return read.build_rows(await self.send(read.text, read.list_arguments(current_principal().org_id, values)))
+        return build_rows(await self.send(read.text, read.list_arguments(current_principal().org_id, values)))
 
     async def send(self, text: str, arguments: Sequence[Any]) -> list[asyncpg.Record]:
         """One statement by itself. What the server has dropped meanwhile is replaced once, so it may be repeated."""
         for is_last in (False, True):
-            connection = await self._take()
-            try:
-                records: list[asyncpg.Record] = await connection.fetch(text, *arguments)
-                return records
-            except (asyncio.CancelledError, TimeoutError):
-                connection.terminate()
-                raise
-            except Exception:
-                if is_last or not connection.is_closed():
+            async with self.pool.take() as connection:
+                try:
+                    records: list[asyncpg.Record] = await connection.fetch(text, *arguments)
+                    return records
+                except (asyncio.CancelledError, TimeoutError):
+                    connection.terminate()
                     raise
-                self._close_idle()  # the server that dropped this one dropped those, too
-            finally:
-                self._give_back(connection)
+                except Exception:
+                    if is_last or not connection.is_closed():
+                        raise
+            self.pool.drop_idle()  # the server that dropped this one dropped those, too
         raise AssertionError("unreachable")
-
-    async def _take(self) -> asyncpg.Connection:
-        connection = await self._wait() if self._places.empty() else self._places.get_nowait()
-        if connection is not None and not connection.is_closed():
-            return connection
-        try:
-            return await self._connect()
-        except BaseException:
-            self._places.put_nowait(None)
-            raise
-
-    async def _wait(self) -> asyncpg.Connection | None:
-        try:
-            async with asyncio.timeout(_WAIT_SECONDS):
-                return await self._places.get()
-        except TimeoutError as error:
-            raise PoolTimeoutError("all connections for reads are in use") from error
-
-    def _give_back(self, connection: asyncpg.Connection) -> None:
-        if self._is_closed:
-            connection.terminate()
-        self._places.put_nowait(None if connection.is_closed() else connection)
-
-    def _close_idle(self) -> None:
-        idle = [self._places.get_nowait() for _ in range(self._places.qsize())]
-        for connection in idle:
-            if connection is not None:
-                connection.terminate()
-            self._places.put_nowait(None)
-
-    def close(self) -> None:
-        """Closes every connection; those in use, when they are given back."""
-        self._is_closed = True
-        self._close_idle()
 
 
 # Where a `Read` runs: by itself, or in a transaction among other statements.
-Source = AsyncConnection | Reader
+Source = Tx | Reader
 
 
-async def fetch_rows(source: Source, read: Read, **values: Any) -> Sequence[Any]:
+async def fetch_rows(source: Source, read: Read, **values: Any) -> Sequence[Row]:
     """
     Args:
         values: Those of the read's parameters, by name.
@@ -191,7 +123,7 @@ async def fetch_rows(source: Source, read: Read, **values: Any) -> Sequence[Any]
     return (await source.execute(read.select, values)).all()
 
 
-async def fetch_row(source: Source, read: Read, **values: Any) -> Any | None:
+async def fetch_row(source: Source, read: Read, **values: Any) -> Row | None:
     """The only row, if there is one."""
     rows = await fetch_rows(source, read, **values)
     invariant(len(rows) <= 1, "a key has one row")

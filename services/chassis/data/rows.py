@@ -8,16 +8,15 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.reach import caller
+from services.chassis.data.transaction import Tx
 from services.chassis.values.invariant import invariant
 
-Row = sa.Row[Any]
 V = TypeVar("V")
 
 
-async def insert_many(tx: AsyncConnection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+async def insert_many(tx: Tx, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """All the rows in one statement and one round trip, in the caller's organization."""
     if not rows:
         return
@@ -25,7 +24,7 @@ async def insert_many(tx: AsyncConnection, table: sa.Table, rows: Sequence[Mappi
     await tx.execute(_build_insert(table, names), list_by_column(names, rows))
 
 
-async def insert_new(tx: AsyncConnection, column: sa.Column[V], rows: Sequence[Mapping[str, Any]]) -> set[V]:
+async def insert_new(tx: Tx, column: sa.Column[V], rows: Sequence[Mapping[str, Any]]) -> set[V]:
     """As `insert_many`, without those that are there by any unique key; what the others have in this column."""
     if not rows:
         return set()

@@ -8,11 +8,14 @@ migrations: the older code finds a schema it does not know, reads the note, and 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
+from services.chassis.data.transaction import Tx
 from services.chassis.values.invariant import invariant
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -73,13 +76,21 @@ def known_schema(service: str) -> KnownSchema:
     return KnownSchema(service, revisions, _stated("compatible_with", texts[-1]) if texts else "")
 
 
+_IS_READABLE = sa.text("SELECT has_table_privilege(to_regclass('alembic_version'), 'SELECT')")
+_FIND = sa.text("SELECT version_num, obj_description(to_regclass('alembic_version')) FROM alembic_version")
+
+
 def read_schema(connection: sa.Connection) -> FoundSchema:
     """What the database says, to any role that may read `alembic_version`; nothing to any other."""
-    readable = sa.text("SELECT has_table_privilege(to_regclass('alembic_version'), 'SELECT')")
-    if not connection.scalar(readable):
-        return FoundSchema()
-    noted = sa.text("SELECT version_num, obj_description(to_regclass('alembic_version')) FROM alembic_version")
-    row = connection.execute(noted).one_or_none()
+    return _read(connection.execute(_FIND).one_or_none()) if connection.scalar(_IS_READABLE) else FoundSchema()
+
+
+async def find_schema(tx: Tx) -> FoundSchema:
+    """`read_schema`, for a service."""
+    return _read((await tx.execute(_FIND)).one_or_none()) if await tx.scalar(_IS_READABLE) else FoundSchema()
+
+
+def _read(row: Sequence[Any] | None) -> FoundSchema:
     return FoundSchema() if row is None else FoundSchema(row[0], (row[1] or "").removeprefix(_NOTE))
 
 

@@ -32,9 +32,9 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.reads import Source
+from services.chassis.data.transaction import Tx
 from services.chassis.process.settings import ConfigurationError, read_private_file
 from services.chassis.process.telemetry import ROWS_NOT_SEALED, log
 
@@ -229,7 +229,7 @@ def is_covered(table: sa.Table, column: str) -> bool:
     return column in table.info[_SEALED][-1]
 
 
-async def seal_rows(tx: AsyncConnection, table: sa.Table, rows: Iterable[Any]) -> None:
+async def seal_rows(tx: Tx, table: sa.Table, rows: Iterable[Any]) -> None:
     """Seals rows that this transaction has just written, as they came back from the database.
 
     Whoever changes a row has checked it before: a seal says that this service wrote all of it.
@@ -245,7 +245,7 @@ async def seal_rows(tx: AsyncConnection, table: sa.Table, rows: Iterable[Any]) -
         await tx.execute(sa.update(table).where(*ours).values(seal=sa.bindparam("made")), made)
 
 
-def seal_of(tx: AsyncConnection, table: sa.Table, values: Mapping[str, Any]) -> bytes:
+def seal_of(tx: Tx, table: sa.Table, values: Mapping[str, Any]) -> bytes:
     """The seal of a row that is about to be written, where the caller knows every sealed value."""
     return _make(seals_of(tx), table, values.__getitem__)
 

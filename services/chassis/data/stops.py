@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.aggregates import seal_columns
@@ -14,6 +13,7 @@ from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import insert_many
 from services.chassis.data.seals import keep_sealed
 from services.chassis.data.tables import stops
+from services.chassis.data.transaction import Tx
 from services.chassis.values.ids import new_id
 from services.chassis.values.stops import STOPS_WITHIN, check_may_stop
 
@@ -21,9 +21,7 @@ _c = stops.c
 _LOOKED_AT_MAX = 100
 
 
-async def note_stop(
-    tx: AsyncConnection, deed: str, about: str, now: datetime, within: timedelta = STOPS_WITHIN
-) -> None:
+async def note_stop(tx: Tx, deed: str, about: str, now: datetime, within: timedelta = STOPS_WITHIN) -> None:
     """The caller stops something of others alone.
 
     A row that somebody wrote past this service keeps nobody from it, nor do many: the latest are looked at.

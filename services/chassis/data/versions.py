@@ -14,10 +14,10 @@ import sqlalchemy as sa
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from realco.type.v1 import event_pb2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.tables import aggregate_versions
+from services.chassis.data.transaction import Tx
 
 VERSION = "aggregate_version"
 
@@ -39,17 +39,12 @@ def with_version(query: sa.Select[Any], aggregate_id: sa.Column[str]) -> sa.Sele
     return query.add_columns(sa.func.coalesce(version, 0).label(VERSION))
 
 
-def note_versions(tx: AsyncConnection, drawn: Mapping[str, int]) -> None:
+def note_versions(tx: Tx, drawn: Mapping[str, int]) -> None:
     """These are the last numbers of their aggregates: nobody else draws one before this transaction ends."""
     tx.info.setdefault(_DRAWN, {}).update(drawn)
 
 
-def forget_versions(connection: AsyncConnection) -> None:
-    """A connection's next transaction has drawn none."""
-    connection.info.pop(_DRAWN, None)
-
-
-async def add_versions(tx: AsyncConnection, answer: Message) -> None:
+async def add_versions(tx: Tx, answer: Message) -> None:
     """Fills in `aggregate_version` of each resource in the answer."""
     resources = list(_find_resources(answer))
     if not resources:

@@ -25,12 +25,12 @@ from dataclasses import dataclass, replace
 from google.protobuf.message import DecodeError
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.database import Database, change_organization
 from services.chassis.data.database_errors import is_transient, is_unprepared, sqlstate
 from services.chassis.data.letters import Letter, set_aside
 from services.chassis.data.positions import OutOfTurn, move_position, take_position
+from services.chassis.data.transaction import Tx
 from services.chassis.events import streams
 from services.chassis.events.handling import Event, Malformed, Subscription, TooOld, apply_events, read_event
 from services.chassis.events.hearing import Faults, Hearing, Missed
@@ -254,9 +254,7 @@ class _Consumer:
         telemetry.EVENTS_HANDLED.labels(self.hearing.consumer, "passed over").inc(count)
         return count
 
-    async def _apply_some(
-        self, tx: AsyncConnection, batch: Sequence[_Next], org_id: str, incarnation: str
-    ) -> list[str]:
+    async def _apply_some(self, tx: Tx, batch: Sequence[_Next], org_id: str, incarnation: str) -> list[str]:
         """What became of each, from the first on. `org_id`: whose the transaction is."""
         outcomes: list[str] = []
         handled, until = 0, time.monotonic() + _BATCH_SECONDS

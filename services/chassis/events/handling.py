@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 from google.protobuf.message import Message
 from realco.type.v1.event_pb2 import EventMeta
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import acting_as, is_organization, service_principal
 from services.chassis.calls.wire import from_timestamp
@@ -23,6 +22,7 @@ from services.chassis.data.database import Database
 from services.chassis.data.inbox import claim_events
 from services.chassis.data.incarnation import read_incarnation
 from services.chassis.data.retention import EVENT_AGE_DAYS_MAX
+from services.chassis.data.transaction import Tx
 from services.chassis.events import streams
 from services.chassis.events.signatures import EventKeys
 from services.chassis.process import telemetry
@@ -37,7 +37,7 @@ class Delivery:
 
 
 # (tx, event, delivery) -> None. Local database work only: it may run again, and remote calls belong to jobs.
-Handler = Callable[[AsyncConnection, Any, Delivery], Awaitable[None]]
+Handler = Callable[[Tx, Any, Delivery], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ async def apply_told(
 
 
 async def apply_events(
-    tx: AsyncConnection,
+    tx: Tx,
     service: str,
     consumer: str,
     events: Sequence[Event],

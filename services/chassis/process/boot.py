@@ -10,13 +10,13 @@ import asyncio
 from collections.abc import Callable
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.database import Database
 from services.chassis.data.database_errors import is_away, sqlstate
 from services.chassis.data.roles import NOBODY_CALLS, ROLE_SETTINGS
-from services.chassis.data.schema import known_schema, read_schema
+from services.chassis.data.schema import find_schema, known_schema
 from services.chassis.data.tables import test_clock
+from services.chassis.data.transaction import Tx
 from services.chassis.process.health import Alarms, note_alarm
 from services.chassis.process.loops import wait_for_any
 from services.chassis.process.settings import ConfigurationError
@@ -53,7 +53,7 @@ async def boot_check(database: Database, settings: ClockSettings) -> None:
         faults += await _role_faults(tx)
         faults += await _security_faults(tx)
         faults += await _reach_faults(tx)
-        if fault := known_schema(database.name).fault_of(await tx.run_sync(read_schema)):
+        if fault := known_schema(database.name).fault_of(await find_schema(tx)):
             faults.append(fault)
         else:
             faults += await _clock_faults(tx, settings)
@@ -108,7 +108,7 @@ def _note(found: str, alarms: Alarms) -> None:
         log.warning("database_mended")
 
 
-async def _role_faults(tx: AsyncConnection) -> list[str]:
+async def _role_faults(tx: Tx) -> list[str]:
     """What the role can do that no service has a use for, and what it lacks."""
     query = sa.text(
         "SELECT r.rolname, r.rolsuper OR r.rolbypassrls AS passes, r.rolcreatedb OR r.rolcreaterole OR r.rolreplication"
@@ -135,7 +135,7 @@ async def _role_faults(tx: AsyncConnection) -> list[str]:
     return faults + await _setting_faults(tx, role.rolname)
 
 
-async def _setting_faults(tx: AsyncConnection, role: str) -> list[str]:
+async def _setting_faults(tx: Tx, role: str) -> list[str]:
     """The limits that every transaction has from its role, and no other default of it: our code was tried with none."""
     statement = sa.text(
         "SELECT asked.name, asked.wanted FROM pg_settings"
@@ -151,7 +151,7 @@ async def _setting_faults(tx: AsyncConnection, role: str) -> list[str]:
     ]
 
 
-async def _security_faults(tx: AsyncConnection) -> list[str]:
+async def _security_faults(tx: Tx) -> list[str]:
     """Every table with an org_id hides other organizations' rows, from its owner too."""
     open_tables = await tx.scalars(
         sa.text(
@@ -164,7 +164,7 @@ async def _security_faults(tx: AsyncConnection) -> list[str]:
     return [f"table {name} has org_id and no forced row level security" for name in open_tables]
 
 
-async def _reach_faults(tx: AsyncConnection) -> list[str]:
+async def _reach_faults(tx: Tx) -> list[str]:
     """The role of requests has no policy but the one of one organization."""
     query = sa.text(
         "SELECT DISTINCT p.tablename FROM pg_policies p, unnest(p.roles) AS listed (role)"
@@ -175,7 +175,7 @@ async def _reach_faults(tx: AsyncConnection) -> list[str]:
     return [f"table {name} shows requests more than their own organization" for name in wider]
 
 
-async def _clock_faults(tx: AsyncConnection, settings: ClockSettings) -> list[str]:
+async def _clock_faults(tx: Tx, settings: ClockSettings) -> list[str]:
     """Only a local instance moves business time; else the database refuses a time that is not its own."""
     known = (await tx.execute(sa.select(test_clock.c.allowed, sa.func.clock_timestamp().label("now")))).one()
     if known.allowed:

@@ -15,11 +15,11 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+import asyncpg
 from grpc import aio
 from grpc_reflection.v1alpha import reflection
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from sqlalchemy.exc import SQLAlchemyError
 
 from services.chassis.calls import client, server
 from services.chassis.calls.certificates import Certificates
@@ -280,7 +280,7 @@ async def _wait_for_database(database: Database, settings: Settings) -> None:
             return
         except BootError:
             raise
-        except (SQLAlchemyError, OSError, TimeoutError) as error:
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             if not is_away(error) or time.monotonic() > deadline:
                 raise BootError(f"PostgreSQL cannot be used with DATABASE_URL: {_reason(error)}") from None
         await asyncio.sleep(0.2)
@@ -288,5 +288,4 @@ async def _wait_for_database(database: Database, settings: Settings) -> None:
 
 def _reason(error: BaseException) -> str:
     """The first line of what the driver says; it names roles and databases, never passwords."""
-    origin = getattr(error, "orig", None) or error
-    return str(origin).splitlines()[0] if str(origin) else type(error).__name__
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

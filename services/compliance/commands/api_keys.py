@@ -9,7 +9,6 @@ from __future__ import annotations
 from datetime import datetime
 
 from realco.compliance.v1 import api_keys_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.calls.access import PersonRequired
@@ -17,6 +16,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data.database import read_database_time
 from services.chassis.data.locks import lock_name
 from services.chassis.data.stops import note_stop
+from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import NOBODY, Approval, ApprovalDetails, ApprovalFacts, Change
 from services.chassis.values.errors import Unauthenticated
 from services.chassis.values.etags import check_etag
@@ -34,7 +34,7 @@ API_KEY_APPROVALS = ResourceApprovals(
 
 
 async def create_api_key(
-    tx: AsyncConnection, request: pb.CreateApiKeyRequest, api_key_id: str, digest: bytes, now: datetime
+    tx: Tx, request: pb.CreateApiKeyRequest, api_key_id: str, digest: bytes, now: datetime
 ) -> pb.IssuedApiKey:
     """Raises InvalidField, TooManyApiKeys, PersonRequired: a service holds no key."""
     principal, expires_at = current_principal(), request.expire_time.ToDatetime(now.tzinfo)
@@ -60,9 +60,7 @@ async def create_api_key(
     return pb.IssuedApiKey(api_key=actions.answer_api_key(key, now))
 
 
-async def rotate_api_key(
-    tx: AsyncConnection, request: pb.RotateApiKeyRequest, digest: bytes, now: datetime
-) -> pb.IssuedApiKey:
+async def rotate_api_key(tx: Tx, request: pb.RotateApiKeyRequest, digest: bytes, now: datetime) -> pb.IssuedApiKey:
     """Another secret waits, in place of one that waits already.
 
     Raises:
@@ -79,7 +77,7 @@ async def rotate_api_key(
     return pb.IssuedApiKey(api_key=actions.answer_api_key(key, now))
 
 
-async def revoke_api_key(tx: AsyncConnection, request: pb.RevokeApiKeyRequest, now: datetime) -> pb.ApiKey:
+async def revoke_api_key(tx: Tx, request: pb.RevokeApiKeyRequest, now: datetime) -> pb.ApiKey:
     """One whose time ran out, too: what its program asked for waits still.
 
     Raises: ApiKeyNotFound, EtagMismatch, TooManyStops.
@@ -92,26 +90,26 @@ async def revoke_api_key(tx: AsyncConnection, request: pb.RevokeApiKeyRequest, n
     return actions.answer_api_key(key, now)
 
 
-async def revoke_keys_of(tx: AsyncConnection, holder: str, now: datetime) -> None:
+async def revoke_keys_of(tx: Tx, holder: str, now: datetime) -> None:
     """Ends all API keys of a person whose sessions the caller ends."""
     for key in await store.lock_live_keys_of(tx, holder):
         await _end(tx, key, ApiKeyStatus.REVOKED, current_principal().person, now)
 
 
-async def expire_api_key(tx: AsyncConnection, api_key_id: str, now: datetime) -> None:
+async def expire_api_key(tx: Tx, api_key_id: str, now: datetime) -> None:
     """Writes down that an API key has ended by time, unless somebody was faster. Raises: NotSealed."""
     key = await store.lock_api_key(tx, api_key_id)
     if key is not None and key.status in LIVE and key.expires_at <= now:
         await _end(tx, key, ApiKeyStatus.EXPIRED, None, now)
 
 
-async def _end(tx: AsyncConnection, key: ApiKey, status: ApiKeyStatus, by: str | None, now: datetime) -> ApiKey:
+async def _end(tx: Tx, key: ApiKey, status: ApiKeyStatus, by: str | None, now: datetime) -> ApiKey:
     """Of a locked API key nothing works or waits any more."""
     await API_KEY_APPROVALS.cancel(tx, key.api_key_id, now)
     return await store.save_api_key(tx, key, key.end(status, by), now)
 
 
-async def approve_secret(tx: AsyncConnection, approval: Approval, facts: ApprovalFacts, now: datetime) -> None:
+async def approve_secret(tx: Tx, approval: Approval, facts: ApprovalFacts, now: datetime) -> None:
     """A second person lets the secret that waits work; the one before does for as long as its holder asked for.
 
     It goes on waiting where the organization wants yet another person.
@@ -126,7 +124,7 @@ async def approve_secret(tx: AsyncConnection, approval: Approval, facts: Approva
         await store.save_api_key(tx, key, key.accept_secret(current_principal().person, now), now)
 
 
-async def give_up_secret(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:
+async def give_up_secret(tx: Tx, approval: Approval, why: str, now: datetime) -> None:
     """Nobody approved the secret that waits. A key that has no other has ended."""
     key = await _lock(tx, approval.resource_id)
     if key.status is ApiKeyStatus.PENDING_APPROVAL:
@@ -135,7 +133,7 @@ async def give_up_secret(tx: AsyncConnection, approval: Approval, why: str, now:
         await store.save_api_key(tx, key, key.drop_next_secret(), now)
 
 
-async def use_secret(tx: AsyncConnection, request: pb.IssueApiKeyTokenRequest, now: datetime) -> tuple[ApiKey, Secret]:
+async def use_secret(tx: Tx, request: pb.IssueApiKeyTokenRequest, now: datetime) -> tuple[ApiKey, Secret]:
     """The key that the secret is of, and that secret. Raises Unauthenticated."""
     key = await store.find_api_key(tx, request.api_key_id)
     secret = None if key is None else rules.find_secret(key, request.secret, now)
@@ -169,17 +167,17 @@ def build_secret_details(key: ApiKey) -> ApprovalDetails:
     )
 
 
-async def _ask_for_approval(tx: AsyncConnection, key: ApiKey, now: datetime) -> None:
+async def _ask_for_approval(tx: Tx, key: ApiKey, now: datetime) -> None:
     await API_KEY_APPROVALS.open(tx, build_secret_details(key), messages.to_api_key_content(key), now)
 
 
-async def _lock_as_read(tx: AsyncConnection, api_key_id: str, etag: str) -> ApiKey:
+async def _lock_as_read(tx: Tx, api_key_id: str, etag: str) -> ApiKey:
     key = await _lock(tx, api_key_id)
     check_etag(etag, key.etag)
     return key
 
 
-async def _lock(tx: AsyncConnection, api_key_id: str) -> ApiKey:
+async def _lock(tx: Tx, api_key_id: str) -> ApiKey:
     key = await store.lock_api_key(tx, api_key_id)
     if key is None:
         raise ApiKeyNotFound()

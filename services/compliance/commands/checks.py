@@ -11,10 +11,10 @@ from datetime import datetime
 
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.compliance.v1 import parties_pb2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, ApprovalDetails, ApprovalFacts, Change
 from services.chassis.values.etags import check_etag
 from services.chassis.values.explanation import Explanation
@@ -41,7 +41,7 @@ CHECK_APPROVALS = ResourceApprovals(
 
 
 async def review_compliance_check(
-    tx: AsyncConnection, request: pb.ReviewComplianceCheckRequest, facts: ApprovalFacts, now: datetime
+    tx: Tx, request: pb.ReviewComplianceCheckRequest, facts: ApprovalFacts, now: datetime
 ) -> pb.ComplianceCheck:
     """
     Raises:
@@ -53,7 +53,7 @@ async def review_compliance_check(
 
 
 async def decide_check(
-    tx: AsyncConnection,
+    tx: Tx,
     check_id: str,
     decision: str,
     note: str,
@@ -106,7 +106,7 @@ async def decide_check(
     return decided
 
 
-async def open_checks(tx: AsyncConnection, party: Party, persons: Sequence[str], now: datetime) -> None:
+async def open_checks(tx: Tx, party: Party, persons: Sequence[str], now: datetime) -> None:
     """Asks a person for the first time about a party that the caller wrote, and is about to insert.
 
     Args:
@@ -117,7 +117,7 @@ async def open_checks(tx: AsyncConnection, party: Party, persons: Sequence[str],
 
 
 async def reopen_checks(
-    tx: AsyncConnection, party: Party, questions: Mapping[str, Explanation], lost: Mapping[str, Approval], now: datetime
+    tx: Tx, party: Party, questions: Mapping[str, Explanation], lost: Mapping[str, Approval], now: datetime
 ) -> None:
     """Asks a person again about a locked party whose facts the caller changes: what was asked or answered about the
     former facts counts no longer.
@@ -139,7 +139,7 @@ async def reopen_checks(
         await _open(tx, party, persons, check_type, makers, now, because, lost.get(check_type))
 
 
-async def list_lost(tx: AsyncConnection, party_id: str, now: datetime) -> dict[str, Approval]:
+async def list_lost(tx: Tx, party_id: str, now: datetime) -> dict[str, Approval]:
     """The checks that nobody passed and that were asked for in a session that was ended: perhaps a thief wrote what
     they are about. By their types, each with what was asked."""
     lost = {}
@@ -151,7 +151,7 @@ async def list_lost(tx: AsyncConnection, party_id: str, now: datetime) -> dict[s
     return lost
 
 
-async def expire_check(tx: AsyncConnection, check_id: str, now: datetime) -> None:
+async def expire_check(tx: Tx, check_id: str, now: datetime) -> None:
     """Ends an answer that is too old, and asks again, unless somebody was faster. Raises: NotSealed."""
     party = await lock_party_of(tx, check_id)
     check = await store.find_check(tx, check_id)
@@ -164,7 +164,7 @@ async def expire_check(tx: AsyncConnection, check_id: str, now: datetime) -> Non
 
 
 async def _open(
-    tx: AsyncConnection,
+    tx: Tx,
     party: Party,
     persons: Sequence[str],
     check_type: str,
@@ -204,7 +204,7 @@ async def _open(
     await CHECK_APPROVALS.open(tx, details, resource, now, lost=lost)
 
 
-async def lock_party_of(tx: AsyncConnection, check_id: str) -> Party | None:
+async def lock_party_of(tx: Tx, check_id: str) -> Party | None:
     """The party of a check, locked; None if there is no such check or, for a refused transaction's, no such party."""
     check = await store.find_check(tx, check_id)
     if check is None:

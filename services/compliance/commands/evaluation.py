@@ -16,11 +16,11 @@ from realco.compliance.v1 import clearances_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
 from realco.transactions.v1.evaluations_pb2 import EvaluationFacts
 from realco.type.v1.money_pb2 import Money
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.batch import Outcome, build_results
 from services.chassis.data.once import IdempotencyKeyReused
+from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure, make_failure
@@ -78,7 +78,7 @@ def _list_facts(each: Item | EvaluationFacts) -> tuple[object, ...]:
 
 
 async def batch_evaluate_transactions(
-    tx: AsyncConnection,
+    tx: Tx,
     request: clearances_pb2.BatchEvaluateTransactionsRequest,
     waiting: Collection[str],
     now: datetime,

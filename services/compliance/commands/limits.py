@@ -5,17 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 
 from realco.compliance.v1 import compliance_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.transaction import Tx
 from services.chassis.values.etags import EtagRequired, check_etag
 from services.compliance import actions, messages
 from services.compliance.domain.refusals import TransactionLimitIsDefault, TransactionLimitNotFound
 from services.compliance.store import limits as store
 
 
-async def put_transaction_limit(
-    tx: AsyncConnection, request: pb.PutTransactionLimitRequest, now: datetime
-) -> pb.TransactionLimit:
+async def put_transaction_limit(tx: Tx, request: pb.PutTransactionLimitRequest, now: datetime) -> pb.TransactionLimit:
     """Puts a limit in force from now on. One after another: the last one put is the one that holds. One that holds
     already stays as it is.
 
@@ -40,7 +38,7 @@ def is_set_to(former: store.LimitInForce, amount_minor: int) -> bool:
 
 
 async def delete_transaction_limit(
-    tx: AsyncConnection, request: pb.DeleteTransactionLimitRequest, now: datetime
+    tx: Tx, request: pb.DeleteTransactionLimitRequest, now: datetime
 ) -> pb.DeleteTransactionLimitResponse:
     """Takes back a limit that the organization set; the answer is the default, where there is one.
 

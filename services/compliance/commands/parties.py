@@ -11,13 +11,13 @@ from typing import Any
 
 from realco.compliance.v1 import events_pb2 as events
 from realco.compliance.v1 import parties_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.requests import name_kind_of
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import read_database_time
 from services.chassis.data.stops import note_stop
+from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import EtagRequired, check_etag
@@ -38,7 +38,7 @@ from services.compliance.store import parties as store
 _ADD = name_kind_of(pb.AddPartyPersonRequest)
 
 
-async def create_party(tx: AsyncConnection, request: pb.CreatePartyRequest, now: datetime) -> pb.Party:
+async def create_party(tx: Tx, request: pb.CreatePartyRequest, now: datetime) -> pb.Party:
     """A party with those who act for it: the caller at once, whoever else once another person, who is asked about both,
     has passed its check.
 
@@ -57,7 +57,7 @@ async def create_party(tx: AsyncConnection, request: pb.CreatePartyRequest, now:
     return await actions.answer_party(tx, party)
 
 
-async def update_party(tx: AsyncConnection, request: pb.UpdatePartyRequest, now: datetime) -> pb.Party:
+async def update_party(tx: Tx, request: pb.UpdatePartyRequest, now: datetime) -> pb.Party:
     """Takes over the fields the mask names, and asks a person again what they put in question.
 
     What was asked for in a session that was ended stays so until somebody names all the facts that it is about.
@@ -80,7 +80,7 @@ async def update_party(tx: AsyncConnection, request: pb.UpdatePartyRequest, now:
     return await actions.answer_party(tx, after)
 
 
-async def add_party_person(tx: AsyncConnection, request: pb.AddPartyPersonRequest, now: datetime) -> pb.PartyPerson:
+async def add_party_person(tx: Tx, request: pb.AddPartyPersonRequest, now: datetime) -> pb.PartyPerson:
     """A person who acts already goes on; another title of that person is set by whoever names the one that was read.
 
     Raises: PartyNotFound, EtagMismatch, EtagRequired, TooManyPersons, TooManyParties.
@@ -108,7 +108,7 @@ async def add_party_person(tx: AsyncConnection, request: pb.AddPartyPersonReques
     return messages.to_party_person(person)
 
 
-async def remove_party_person(tx: AsyncConnection, request: pb.RemovePartyPersonRequest, now: datetime) -> pb.Party:
+async def remove_party_person(tx: Tx, request: pb.RemovePartyPersonRequest, now: datetime) -> pb.Party:
     """Raises: PartyNotFound, PersonNotFound, EtagMismatch, TooManyStops."""
     party = await _lock(tx, request.party_id)
     person_id = normalize_person(request.person_id)
@@ -122,7 +122,7 @@ async def remove_party_person(tx: AsyncConnection, request: pb.RemovePartyPerson
     return await actions.answer_party(tx, await store.insert_end_of_person(tx, party, person, now))
 
 
-async def end_sessions(tx: AsyncConnection, request: pb.EndSessionsRequest, now: datetime) -> pb.EndSessionsResponse:
+async def end_sessions(tx: Tx, request: pb.EndSessionsRequest, now: datetime) -> pb.EndSessionsResponse:
     """With the API keys that the person holds: whoever had the person's token may have made one, or a secret.
 
     Raises: TooManyStops.
@@ -135,14 +135,14 @@ async def end_sessions(tx: AsyncConnection, request: pb.EndSessionsRequest, now:
     return pb.EndSessionsResponse(person_id=person_id, end_time=to_timestamp(ended_at))
 
 
-async def _lock(tx: AsyncConnection, party_id: str) -> Party:
+async def _lock(tx: Tx, party_id: str) -> Party:
     found = await store.lock_parties(tx, [party_id])
     if party_id not in found:
         raise PartyNotFound()
     return found[party_id]
 
 
-async def _acts_for(tx: AsyncConnection, party_id: str) -> bool:
+async def _acts_for(tx: Tx, party_id: str) -> bool:
     """Whether the caller does: what is the caller's own may be stopped as often as it pleases."""
     person = await store.find_person(tx, party_id, current_principal().person)
     return person is not None and person.acts

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from datetime import datetime
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval
 from services.compliance.domain import parties as rules
 from services.compliance.domain.parties import Party, PartyPerson
@@ -31,14 +30,14 @@ def build_person(party: Party, person_id: str, title: str | None, now: datetime,
     )
 
 
-async def check_may_act_for_more(tx: AsyncConnection, person_id: str) -> None:
+async def check_may_act_for_more(tx: Tx, person_id: str) -> None:
     """Raises: TooManyParties."""
     if len(await store.list_parties_of_person(tx, person_id)) >= rules.PARTIES_MAX:
         message = f"The person acts for {rules.PARTIES_MAX} parties, and may act for no more."
         raise TooManyParties(message, person_id=person_id, parties_max=rules.PARTIES_MAX)
 
 
-async def admit_waiting(tx: AsyncConnection, party: Party, decided: Approval, now: datetime) -> Party:
+async def admit_waiting(tx: Tx, party: Party, decided: Approval, now: datetime) -> Party:
     """Those who wait to act for a locked party do so from now on, where the check that was passed names them.
 
     Raises: TooManyParties.

@@ -9,11 +9,11 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from realco.compliance.v1 import notary_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.sign_in import check_fresh_sign_in
 from services.chassis.data.approval_policy import decide_terms_of
+from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import VALIDITY
 from services.chassis.values.approval_policy import ApprovalTerms
 from services.compliance.domain.statements import (
@@ -33,9 +33,7 @@ from services.compliance.store.standings import read_standings
 from services.compliance.store.statements import insert_statement, lock_statements
 
 
-async def record_request(
-    tx: AsyncConnection, request: pb.RecordRequestRequest, now: datetime
-) -> pb.RecordRequestResponse:
+async def record_request(tx: Tx, request: pb.RecordRequestRequest, now: datetime) -> pb.RecordRequestResponse:
     """Raises: JustDecided: something else was, and this would end it."""
     principal, movement = current_principal(), read_movement(request.movement)
     person, terms = principal.person, _decide_terms(tx, movement)
@@ -58,7 +56,7 @@ async def record_request(
 
 
 async def record_approval(
-    tx: AsyncConnection, request: pb.RecordApprovalRequest, parties: Collection[str], now: datetime
+    tx: Tx, request: pb.RecordApprovalRequest, parties: Collection[str], now: datetime
 ) -> pb.RecordApprovalResponse:
     """
     Args:
@@ -87,9 +85,7 @@ async def record_approval(
     return pb.RecordApprovalResponse()
 
 
-async def record_execution(
-    tx: AsyncConnection, request: pb.RecordExecutionRequest, now: datetime
-) -> pb.RecordExecutionResponse:
+async def record_execution(tx: Tx, request: pb.RecordExecutionRequest, now: datetime) -> pb.RecordExecutionResponse:
     """Raises: MovementNotDecided: nobody executes what was not approved."""
     principal, movement = current_principal(), read_movement(request.movement)
     await lock_statements(tx, movement.kind, movement.resource_id)
@@ -106,9 +102,7 @@ async def record_execution(
     return pb.RecordExecutionResponse()
 
 
-async def record_withdrawal(
-    tx: AsyncConnection, request: pb.RecordWithdrawalRequest, now: datetime
-) -> pb.RecordWithdrawalResponse:
+async def record_withdrawal(tx: Tx, request: pb.RecordWithdrawalRequest, now: datetime) -> pb.RecordWithdrawalResponse:
     """The person is the one for whom the service calls. Raises: JustDecided."""
     kind = read_movement_kind(request.kind)
     said = await lock_statements(tx, kind, request.resource_id)
@@ -120,12 +114,12 @@ async def record_withdrawal(
 
 
 async def _check_may_withdraw(
-    tx: AsyncConnection, kind: str, said: Sequence[Statement], now: datetime, *, of_approved: bool = False
+    tx: Tx, kind: str, said: Sequence[Statement], now: datetime, *, of_approved: bool = False
 ) -> None:
     standings = await read_standings(tx, list_current(said, find_last_asked(said)), now)
     check_may_withdraw(kind, said, now, find_lapsed(standings), of_approved=of_approved)
 
 
-def _decide_terms(tx: AsyncConnection, movement: Movement) -> ApprovalTerms:
+def _decide_terms(tx: Tx, movement: Movement) -> ApprovalTerms:
     """What it needs by the amount that moves, which the caller cannot say otherwise: it is what is booked."""
     return decide_terms_of(tx, movement.kind, *sum_lines(movement.lines))

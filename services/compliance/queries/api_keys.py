@@ -6,13 +6,13 @@ from datetime import datetime
 
 import sqlalchemy as sa
 from realco.compliance.v1 import api_keys_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import SignedInKey
 from services.chassis.calls.sign_in import SessionEnded
 from services.chassis.data.paging import one_of, read_list
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Source
+from services.chassis.data.transaction import Tx
 from services.compliance import actions, messages
 from services.compliance.domain import api_keys as rules
 from services.compliance.domain.refusals import ApiKeyNotFound
@@ -20,7 +20,7 @@ from services.compliance.store import api_keys as store
 from services.compliance.tables import api_keys
 
 
-async def get_api_key(tx: AsyncConnection, request: pb.GetApiKeyRequest, now: datetime) -> pb.ApiKey:
+async def get_api_key(tx: Tx, request: pb.GetApiKeyRequest, now: datetime) -> pb.ApiKey:
     """Raises ApiKeyNotFound."""
     key = await store.find_api_key(tx, request.api_key_id)
     if key is None:
@@ -28,7 +28,7 @@ async def get_api_key(tx: AsyncConnection, request: pb.GetApiKeyRequest, now: da
     return actions.answer_api_key(key, now)
 
 
-async def list_api_keys(tx: AsyncConnection, request: pb.ListApiKeysRequest, now: datetime) -> pb.ListApiKeysResponse:
+async def list_api_keys(tx: Tx, request: pb.ListApiKeysRequest, now: datetime) -> pb.ListApiKeysResponse:
     c = api_keys.c
     found = sa.select(api_keys).where(
         is_mine(api_keys),

@@ -8,13 +8,13 @@ from functools import partial
 import sqlalchemy as sa
 from realco.compliance.v1 import clearances_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.wire import to_explanation
 from services.chassis.data.paging import one_of, read_list
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Reader, fetch_rows
 from services.chassis.data.seals import keep_readable
+from services.chassis.data.transaction import Tx
 from services.compliance import actions, messages
 from services.compliance.domain import clearance
 from services.compliance.domain.refusals import ComplianceCheckNotFound
@@ -22,9 +22,7 @@ from services.compliance.store import checks as store
 from services.compliance.tables import compliance_checks, parties
 
 
-async def get_compliance_check(
-    tx: AsyncConnection, request: pb.GetComplianceCheckRequest, now: datetime
-) -> pb.ComplianceCheck:
+async def get_compliance_check(tx: Tx, request: pb.GetComplianceCheckRequest, now: datetime) -> pb.ComplianceCheck:
     """Raises ComplianceCheckNotFound."""
     check = await store.find_check(tx, request.compliance_check_id)
     if check is None:
@@ -33,7 +31,7 @@ async def get_compliance_check(
 
 
 async def list_compliance_checks(
-    tx: AsyncConnection, request: pb.ListComplianceChecksRequest, now: datetime
+    tx: Tx, request: pb.ListComplianceChecksRequest, now: datetime
 ) -> pb.ListComplianceChecksResponse:
     c = compliance_checks.c
     statement = store.CHECKS.select().where(

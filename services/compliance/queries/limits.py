@@ -6,17 +6,15 @@ from datetime import datetime
 
 import sqlalchemy as sa
 from realco.compliance.v1 import compliance_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.paging import one_of, read_list
+from services.chassis.data.transaction import Tx
 from services.compliance import actions, messages
 from services.compliance.domain.refusals import TransactionLimitNotFound
 from services.compliance.store import limits as store
 
 
-async def get_transaction_limit(
-    tx: AsyncConnection, request: pb.GetTransactionLimitRequest, now: datetime
-) -> pb.TransactionLimit:
+async def get_transaction_limit(tx: Tx, request: pb.GetTransactionLimitRequest, now: datetime) -> pb.TransactionLimit:
     """Raises TransactionLimitNotFound."""
     row = await store.find_limit(tx, request.transaction_limit_id)
     if row is None:
@@ -25,7 +23,7 @@ async def get_transaction_limit(
 
 
 async def list_transaction_limits(
-    tx: AsyncConnection, request: pb.ListTransactionLimitsRequest, now: datetime
+    tx: Tx, request: pb.ListTransactionLimitsRequest, now: datetime
 ) -> pb.ListTransactionLimitsResponse:
     found = store.select_limits_in_force()
     c = found.selected_columns

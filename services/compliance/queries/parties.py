@@ -9,7 +9,6 @@ from typing import Any
 import sqlalchemy as sa
 from realco.compliance.v1 import parties_pb2 as pb
 from realco.compliance.v1 import persons_pb2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.sign_in import check_session
@@ -18,6 +17,7 @@ from services.chassis.data.approval_policy import policy_of
 from services.chassis.data.paging import one_of, read_list, read_page
 from services.chassis.data.reach import is_mine, within_reach
 from services.chassis.data.reads import Reader, Source
+from services.chassis.data.transaction import Tx
 from services.chassis.values.refusals import PartyNotFound
 from services.chassis.values.text import normalize_person
 from services.compliance import actions, messages
@@ -31,12 +31,12 @@ from services.compliance.store.standings import read_standing
 from services.compliance.tables import parties, party_persons
 
 
-async def get_party(tx: AsyncConnection, request: pb.GetPartyRequest, now: datetime) -> pb.Party:
+async def get_party(tx: Tx, request: pb.GetPartyRequest, now: datetime) -> pb.Party:
     """Raises PartyNotFound."""
     return await actions.answer_party(tx, await require_party(tx, request.party_id))
 
 
-async def list_parties(tx: AsyncConnection, request: pb.ListPartiesRequest, now: datetime) -> pb.ListPartiesResponse:
+async def list_parties(tx: Tx, request: pb.ListPartiesRequest, now: datetime) -> pb.ListPartiesResponse:
     c = parties.c
     statement = store.PARTIES.select().where(
         within_reach(c.party_id),
@@ -72,9 +72,7 @@ def _select_cleared() -> sa.Select[Any]:
     )
 
 
-async def list_party_persons(
-    tx: AsyncConnection, request: pb.ListPartyPersonsRequest, now: datetime
-) -> pb.ListPartyPersonsResponse:
+async def list_party_persons(tx: Tx, request: pb.ListPartyPersonsRequest, now: datetime) -> pb.ListPartyPersonsResponse:
     """Raises PartyNotFound."""
     party = await require_party(tx, request.party_id)
     named = [(person.person_id, person.version) for person in await store.list_persons(tx, party.party_id)]
@@ -113,7 +111,7 @@ async def check_session_of(source: Source, principal: Principal, now: datetime) 
     check_session(principal, await store.find_end_of_sessions(source, principal.person))
 
 
-async def get_me(tx: AsyncConnection, request: pb.GetMeRequest, now: datetime) -> pb.Me:
+async def get_me(tx: Tx, request: pb.GetMeRequest, now: datetime) -> pb.Me:
     principal = current_principal()
     theirs = parties.c.party_id.in_(sorted(principal.parties))
     acting_for = await store.PARTIES.list_all(tx, theirs)
@@ -134,7 +132,7 @@ async def get_me(tx: AsyncConnection, request: pb.GetMeRequest, now: datetime) -
     )
 
 
-async def require_party(tx: AsyncConnection, party_id: str, field: str | None = None) -> Party:
+async def require_party(tx: Tx, party_id: str, field: str | None = None) -> Party:
     """Raises PartyNotFound, which names the field of a request that named it."""
     party = await store.find_party(tx, party_id)
     if party is None:

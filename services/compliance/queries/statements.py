@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from realco.compliance.v1 import notary_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.compliance.domain.refusals import MovementNotDecided
 from services.compliance.domain.statements import (
@@ -22,16 +22,14 @@ from services.compliance.store.standings import read_standings
 from services.compliance.store.statements import list_statements
 
 
-async def check_movement(
-    tx: AsyncConnection, request: pb.CheckMovementRequest, now: datetime
-) -> pb.CheckMovementResponse:
+async def check_movement(tx: Tx, request: pb.CheckMovementRequest, now: datetime) -> pb.CheckMovementResponse:
     """Raises: MovementNotDecided."""
     movement = read_movement(request.movement)
     decision = await require_decision(tx, movement, now, executed=movement.kind not in DONE_BY_LAST_YES)
     return pb.CheckMovementResponse(**decision._asdict())
 
 
-async def require_decision(tx: AsyncConnection, movement: Movement, now: datetime, *, executed: bool) -> Decision:
+async def require_decision(tx: Tx, movement: Movement, now: datetime, *, executed: bool) -> Decision:
     """
     Args:
         executed: It has to be executed, too.

@@ -7,14 +7,14 @@ from typing import Any
 
 import sqlalchemy as sa
 from realco.compliance.v1 import events_pb2 as events
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data import outbox
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.due import Due
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Source
-from services.chassis.data.rows import Row
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 from services.compliance import messages
 from services.compliance.domain.api_keys import (
     API_KEY_MOVES,
@@ -64,7 +64,7 @@ API_KEYS = Aggregate(api_keys, "api_key_id", read_api_key, _list_columns, API_KE
 EXPIRED_KEYS = Due(api_keys, _c.status.in_(LIVE), _c.expires_at)
 
 
-async def find_organization_of_key(tx: AsyncConnection, api_key_id: str) -> str | None:
+async def find_organization_of_key(tx: Tx, api_key_id: str) -> str | None:
     """Whose key it is: a program names its key alone. In a transaction over all organizations."""
     found: str | None = await tx.scalar(sa.select(_c.org_id).where(_c.api_key_id == api_key_id))
     return found
@@ -75,12 +75,12 @@ async def find_api_key(source: Source, api_key_id: str) -> ApiKey | None:
     return await API_KEYS.find(source, api_key_id)
 
 
-async def lock_api_key(tx: AsyncConnection, api_key_id: str) -> ApiKey | None:
+async def lock_api_key(tx: Tx, api_key_id: str) -> ApiKey | None:
     """Raises: NotSealed."""
     return await API_KEYS.lock(tx, api_key_id)
 
 
-async def lock_live_keys_of(tx: AsyncConnection, holder: str) -> list[ApiKey]:
+async def lock_live_keys_of(tx: Tx, holder: str) -> list[ApiKey]:
     """Those that have not ended, in the order of their ids, so that nobody waits for each other.
 
     A row that is not ours is left out: it opens nothing.
@@ -89,12 +89,12 @@ async def lock_live_keys_of(tx: AsyncConnection, holder: str) -> list[ApiKey]:
     return await API_KEYS.list_sealed(tx, live.with_for_update(key_share=True))
 
 
-async def insert_api_key(tx: AsyncConnection, key: ApiKey) -> None:
+async def insert_api_key(tx: Tx, key: ApiKey) -> None:
     await API_KEYS.insert(tx, key)
     await outbox.enqueue(tx, events.ApiKeyCreated(api_key=messages.to_api_key(key)), now=key.created_at)
 
 
-async def save_api_key(tx: AsyncConnection, before: ApiKey, after: ApiKey, now: datetime) -> ApiKey:
+async def save_api_key(tx: Tx, before: ApiKey, after: ApiKey, now: datetime) -> ApiKey:
     """Changes a locked key, and publishes it. Raises: IllegalStatusChange."""
     saved = await API_KEYS.save(tx, before, after, now)
     event = events.ApiKeyUpdated if saved.status is before.status else _EVENTS[saved.status]
@@ -102,7 +102,7 @@ async def save_api_key(tx: AsyncConnection, before: ApiKey, after: ApiKey, now: 
     return saved
 
 
-async def save_use(tx: AsyncConnection, key: ApiKey, now: datetime) -> None:
+async def save_use(tx: Tx, key: ApiKey, now: datetime) -> None:
     """Notes that the key was used, as exactly as it is told: nothing depends on it."""
     mine = (is_mine(api_keys), _c.api_key_id == key.api_key_id)
     is_old = sa.or_(_c.last_used_at.is_(None), _c.last_used_at <= now - USE_KEPT_EVERY)

@@ -11,15 +11,16 @@ from typing import Any
 import sqlalchemy as sa
 from realco.compliance.v1 import events_pb2 as events
 from sqlalchemy.dialects import postgresql as pg
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data import outbox
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields, seal_columns
 from services.chassis.data.due import Due
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, fetch_rows
-from services.chassis.data.rows import Row, insert_new
+from services.chassis.data.rows import insert_new
 from services.chassis.data.seals import keep_sealed
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 from services.chassis.values.explanation import read_explanation, write_explanation
 from services.chassis.values.failure import read_failure, write_failure
 from services.chassis.values.invariant import invariant
@@ -70,20 +71,18 @@ CHECKS = Aggregate(compliance_checks, "compliance_check_id", _read_check, _list_
 EXPIRED_CHECKS = Due(compliance_checks, _c.status == "PASSED", _c.expires_at)
 
 
-async def find_check(tx: AsyncConnection, check_id: str) -> ComplianceCheck | None:
+async def find_check(tx: Tx, check_id: str) -> ComplianceCheck | None:
     """Raises: NotSealed."""
     return await CHECKS.find(tx, check_id)
 
 
-async def insert_check(tx: AsyncConnection, check: ComplianceCheck) -> None:
+async def insert_check(tx: Tx, check: ComplianceCheck) -> None:
     """A check of a locked party."""
     await CHECKS.insert(tx, check)
     await _publish(tx, [check], check.created_at)
 
 
-async def save_check(
-    tx: AsyncConnection, before: ComplianceCheck, after: ComplianceCheck, now: datetime
-) -> ComplianceCheck:
+async def save_check(tx: Tx, before: ComplianceCheck, after: ComplianceCheck, now: datetime) -> ComplianceCheck:
     """Changes a check of a locked party. Raises: IllegalStatusChange."""
     saved = await CHECKS.save(tx, before, after, now)
     await _publish(tx, [saved], now)
@@ -101,7 +100,7 @@ async def list_latest_checks(source: Source, party_ids: Collection[str]) -> dict
     return found
 
 
-async def list_latest_of(tx: AsyncConnection, party_id: str) -> dict[str, ComplianceCheck]:
+async def list_latest_of(tx: Tx, party_id: str) -> dict[str, ComplianceCheck]:
     """The latest check of each required type of one party."""
     latest = await CHECKS.list_sealed(tx, select_latest_checks().where(_c.party_id == party_id))
     return {check.check_type: check for check in latest}
@@ -129,7 +128,7 @@ def _build_latest(_required: tuple[str, ...]) -> Read:
 # --- decisions about transactions -------------------------------------------------------------------------------------
 
 
-async def list_decisions(tx: AsyncConnection, transaction_ids: Collection[str]) -> dict[str, ComplianceCheck]:
+async def list_decisions(tx: Tx, transaction_ids: Collection[str]) -> dict[str, ComplianceCheck]:
     """The decisions there are already, by transaction. Raises: NotSealed."""
     found = await tx.execute(_DECISIONS, {"transaction_ids": list(transaction_ids)})
     return {row.resource_id: CHECKS.read_sealed(tx, row) for row in found}
@@ -139,9 +138,7 @@ _DECIDED = sa.bindparam("transaction_ids", type_=sa.ARRAY(sa.Text))
 _DECISIONS = CHECKS.select().where(_c.resource_type == "TRANSACTION", _c.resource_id == sa.any_(_DECIDED))
 
 
-async def insert_decisions(
-    tx: AsyncConnection, checks: Collection[ComplianceCheck], now: datetime
-) -> list[ComplianceCheck]:
+async def insert_decisions(tx: Tx, checks: Collection[ComplianceCheck], now: datetime) -> list[ComplianceCheck]:
     """Stores each decision unless its transaction has got one meanwhile; those that were stored.
 
     The lock of a party that does not exist is nobody's, so two may come to decide on its transaction at once.
@@ -157,7 +154,7 @@ async def insert_decisions(
     return stored
 
 
-async def _publish(tx: AsyncConnection, checks: Collection[ComplianceCheck], now: datetime) -> None:
+async def _publish(tx: Tx, checks: Collection[ComplianceCheck], now: datetime) -> None:
     changes = [_EVENTS[check.status](compliance_check=messages.to_compliance_check(check)) for check in checks]
     if changes:
         await outbox.enqueue_all(tx, changes, now=now)

@@ -11,13 +11,14 @@ from typing import Any, NoReturn
 import sqlalchemy as sa
 from realco.compliance.v1 import events_pb2 as events
 from sqlalchemy.dialects import postgresql as pg
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
 from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import NotSealed, check_rows, keep_sealed, seal_of
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 from services.compliance import messages
 from services.compliance.domain.limits import Limit, LimitType, Used, window_start
 from services.compliance.tables import default_limits, limit_usage, transaction_limits
@@ -70,7 +71,7 @@ class LimitInForce:
     is_default: bool
 
 
-async def list_limits_in_force(tx: AsyncConnection, currency: str = "") -> list[LimitInForce]:
+async def list_limits_in_force(tx: Tx, currency: str = "") -> list[LimitInForce]:
     """All of them, or of one currency, by type and currency. Raises: NotSealed."""
     given = {"of_currency": currency} if currency else {}
     own, defaults = (_LAST_OF, _DEFAULTS_OF) if currency else (_LAST, _DEFAULTS)
@@ -87,27 +88,27 @@ async def list_limits_in_force(tx: AsyncConnection, currency: str = "") -> list[
     return [found[key] for key in sorted(found)]
 
 
-async def find_limit(tx: AsyncConnection, transaction_limit_id: str) -> LimitInForce | None:
+async def find_limit(tx: Tx, transaction_limit_id: str) -> LimitInForce | None:
     """The limit in force under an id, which belongs to its organization, type and currency."""
     return next(iter(await list_limits_by_id(tx, [transaction_limit_id])), None)
 
 
-async def list_limits_by_id(tx: AsyncConnection, transaction_limit_ids: Collection[str]) -> list[LimitInForce]:
+async def list_limits_by_id(tx: Tx, transaction_limit_ids: Collection[str]) -> list[LimitInForce]:
     return [row for row in await list_limits_in_force(tx) if messages.limit_id_of(row) in transaction_limit_ids]
 
 
-async def find_limit_of(tx: AsyncConnection, limit_type: str, currency: str) -> LimitInForce | None:
+async def find_limit_of(tx: Tx, limit_type: str, currency: str) -> LimitInForce | None:
     """The limit in force of one type and currency."""
     return next((row for row in await list_limits_in_force(tx, currency) if row.limit_type == limit_type), None)
 
 
-async def find_default(tx: AsyncConnection, limit_type: str, currency: str) -> sa.Row[Any] | None:
+async def find_default(tx: Tx, limit_type: str, currency: str) -> Row | None:
     """What holds where the organization sets none of its own."""
     mine = (_default.limit_type == limit_type, _default.currency == currency)
     return (await tx.execute(sa.select(default_limits).where(*mine))).one_or_none()
 
 
-async def list_limits(tx: AsyncConnection, currency: str) -> list[Limit]:
+async def list_limits(tx: Tx, currency: str) -> list[Limit]:
     """One limit a type. Where nobody set one for this currency it is nothing: what has no limit is not allowed.
 
     Raises: NotSealed.
@@ -116,14 +117,12 @@ async def list_limits(tx: AsyncConnection, currency: str) -> list[Limit]:
     return [Limit(limit_type, amounts.get(limit_type.value, 0), currency) for limit_type in LimitType]
 
 
-async def lock_limits(tx: AsyncConnection) -> None:
+async def lock_limits(tx: Tx) -> None:
     """Nobody else changes a limit of the organization until this transaction ends. There may be no row yet to lock."""
     await lock_name(tx, "limits")
 
 
-async def insert_limit(
-    tx: AsyncConnection, limit_type: str, currency: str, amount_minor: int, now: datetime
-) -> LimitInForce:
+async def insert_limit(tx: Tx, limit_type: str, currency: str, amount_minor: int, now: datetime) -> LimitInForce:
     """Sets a limit of the organization, whose limits are locked; returns it."""
     await _insert(tx, limit_type, currency, amount_minor, now)
     [row] = [row for row in await list_limits_in_force(tx, currency) if row.limit_type == limit_type]
@@ -131,7 +130,7 @@ async def insert_limit(
     return row
 
 
-async def delete_limit(tx: AsyncConnection, limit: Any, now: datetime) -> LimitInForce | None:
+async def delete_limit(tx: Tx, limit: Any, now: datetime) -> LimitInForce | None:
     """Takes back a limit of the organization, whose limits are locked; what was stays on record.
 
     Returns:
@@ -147,7 +146,7 @@ async def delete_limit(tx: AsyncConnection, limit: Any, now: datetime) -> LimitI
     return default
 
 
-async def _insert(tx: AsyncConnection, limit_type: str, currency: str, amount_minor: int | None, now: datetime) -> None:
+async def _insert(tx: Tx, limit_type: str, currency: str, amount_minor: int | None, now: datetime) -> None:
     """In force from `now` on, but after what was set before, whatever clock that had."""
     last = await tx.scalar(
         sa.select(sa.func.max(_own.set_at)).where(
@@ -170,12 +169,12 @@ async def _insert(tx: AsyncConnection, limit_type: str, currency: str, amount_mi
 # --- what is used of them ---------------------------------------------------------------------------------------------
 
 
-async def insert_usage(tx: AsyncConnection, rows: Iterable[Mapping[str, Any]]) -> None:
+async def insert_usage(tx: Tx, rows: Iterable[Mapping[str, Any]]) -> None:
     if values := [{**row, "seal": seal_of(tx, limit_usage, row)} for row in rows]:
         await tx.execute(sa.insert(limit_usage), values)
 
 
-async def save_counted(tx: AsyncConnection, transaction_id: str, counted: bool, version: int) -> None:
+async def save_counted(tx: Tx, transaction_id: str, counted: bool, version: int) -> None:
     """Counts a transaction or gives its usage back, unless a later event of it was heard already.
 
     Raises: NotSealed: which event was heard last, this service did not write.
@@ -189,7 +188,7 @@ async def save_counted(tx: AsyncConnection, transaction_id: str, counted: bool, 
             await tx.execute(sa.update(limit_usage).where(*mine).values(**news, seal=seal))
 
 
-async def list_used(tx: AsyncConnection, party_ids: Collection[str], currency: str, now: datetime) -> tuple[Used, Used]:
+async def list_used(tx: Tx, party_ids: Collection[str], currency: str, now: datetime) -> tuple[Used, Used]:
     """What counts in the window of each limit that has one: by our own rows alone, and with those that are not ours.
 
     A row that this service did not write counts, whatever it says, so nobody gives a used limit back with it; and it

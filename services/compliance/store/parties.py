@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from realco.compliance.v1 import events_pb2 as events
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_timestamp
@@ -19,8 +18,10 @@ from services.chassis.data import outbox
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields, seal_columns
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, fetch_rows
-from services.chassis.data.rows import Row, insert_many
+from services.chassis.data.rows import insert_many
 from services.chassis.data.seals import keep_sealed
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 from services.chassis.values.money import Money
 from services.chassis.values.session import Session
 from services.compliance import messages
@@ -60,12 +61,12 @@ def _list_columns(party: Party) -> dict[str, Any]:
 PARTIES = Aggregate(parties, "party_id", _read_party, _list_columns)
 
 
-async def find_party(tx: AsyncConnection, party_id: str) -> Party | None:
+async def find_party(tx: Tx, party_id: str) -> Party | None:
     """Raises: NotSealed."""
     return await PARTIES.find(tx, party_id)
 
 
-async def lock_parties(tx: AsyncConnection, party_ids: Collection[str]) -> dict[str, Party]:
+async def lock_parties(tx: Tx, party_ids: Collection[str]) -> dict[str, Party]:
     """The parties by id, locked in the order of their ids.
 
     Whoever counts against a party's limits or changes its checks holds this lock, and takes it before any other.
@@ -75,14 +76,14 @@ async def lock_parties(tx: AsyncConnection, party_ids: Collection[str]) -> dict[
     return {party.party_id: party for party in await PARTIES.lock_these(tx, party_ids)}
 
 
-async def insert_party(tx: AsyncConnection, party: Party, persons: Sequence[PartyPerson]) -> None:
+async def insert_party(tx: Tx, party: Party, persons: Sequence[PartyPerson]) -> None:
     """With those who act for it, or wait to. Its checks are there already: the event tells how they stand."""
     await PARTIES.insert(tx, party)
     await _insert_persons(tx, persons)
     await _publish(tx, party, events.PartyCreated(), party.created_at)
 
 
-async def save_party(tx: AsyncConnection, before: Party, after: Party, event: Any, now: datetime) -> Party:
+async def save_party(tx: Tx, before: Party, after: Party, event: Any, now: datetime) -> Party:
     """The next version of a locked party, once its checks and persons are as they will be.
 
     Args:
@@ -93,12 +94,12 @@ async def save_party(tx: AsyncConnection, before: Party, after: Party, event: An
     return saved
 
 
-async def publish_clearance(tx: AsyncConnection, party: Party, now: datetime) -> None:
+async def publish_clearance(tx: Tx, party: Party, now: datetime) -> None:
     """For a locked party of whom nothing changed but its checks."""
     await _publish(tx, party, events.PartyClearanceChanged(), now)
 
 
-async def _publish(tx: AsyncConnection, party: Party, event: Any, now: datetime) -> None:
+async def _publish(tx: Tx, party: Party, event: Any, now: datetime) -> None:
     latest = await checks.list_latest_checks(tx, [party.party_id])
     event.party.CopyFrom(messages.to_party(party, latest.get(party.party_id, {})))
     if "person_ids" in event.DESCRIPTOR.fields_by_name:
@@ -114,7 +115,7 @@ def read_person(row: Row) -> PartyPerson:
     return read_fields(PartyPerson, row, session=Session.of_row(row))
 
 
-async def list_persons(tx: AsyncConnection, party_id: str) -> list[PartyPerson]:
+async def list_persons(tx: Tx, party_id: str) -> list[PartyPerson]:
     """Who acts for the party or waits to, in the order of their names."""
     return list(map(read_person, await _list_named(tx, _Whose(party_id=party_id))))
 
@@ -124,7 +125,7 @@ async def list_parties_of_person(source: Source, person_id: str) -> list[str]:
     return [row.party_id for row in await _list_named(source, _Whose(person_id=person_id), who_acts=True)]
 
 
-async def list_interested_persons(tx: AsyncConnection, party_id: str, now: datetime) -> list[str]:
+async def list_interested_persons(tx: Tx, party_id: str, now: datetime) -> list[str]:
     """Who acts for the party or waits to, or acted for it not long ago."""
     left = await _list_former(tx, _Whose(party_id=party_id), now - INTEREST_LASTS, who_acted=True)
     return sorted({*(one.person_id for one in await list_persons(tx, party_id)), *(row.person_id for row in left)})
@@ -192,12 +193,12 @@ async def _list_former(
     return keep_sealed(source, former_persons, await fetch_rows(source, read, **given))
 
 
-async def find_last_end(tx: AsyncConnection, party_id: str, person_id: str) -> Row | None:
+async def find_last_end(tx: Tx, party_id: str, person_id: str) -> Row | None:
     """When, and by whom, it was last ended that the person acts for the party, or waits to."""
     return _find_latest(await _list_former(tx, _Whose(party_id, person_id))).get((party_id, person_id))
 
 
-async def insert_end_of_sessions(tx: AsyncConnection, person_id: str, ended_at: datetime, now: datetime) -> None:
+async def insert_end_of_sessions(tx: Tx, person_id: str, ended_at: datetime, now: datetime) -> None:
     """
     Args:
         ended_at: This moment of the database: sign-ins are not in the time of a test clock.
@@ -224,11 +225,11 @@ async def find_end_of_sessions(source: Source, person_id: str) -> datetime | Non
     return next((row.ended_at for row in await list_ends_of_sessions(source, person_id)), None)
 
 
-async def find_person(tx: AsyncConnection, party_id: str, person_id: str) -> PartyPerson | None:
+async def find_person(tx: Tx, party_id: str, person_id: str) -> PartyPerson | None:
     return next(map(read_person, await _list_named(tx, _Whose(party_id, person_id))), None)
 
 
-async def save_person(tx: AsyncConnection, party: Party, person: PartyPerson, event: Any, now: datetime) -> PartyPerson:
+async def save_person(tx: Tx, party: Party, person: PartyPerson, event: Any, now: datetime) -> PartyPerson:
     """Somebody acts for a locked party, as this says. It holds from now on, whatever was said of the person before."""
     person = replace(person, version=party.version + 1, updated_at=now)
     await _insert_persons(tx, [person])
@@ -236,7 +237,7 @@ async def save_person(tx: AsyncConnection, party: Party, person: PartyPerson, ev
     return person
 
 
-async def admit_persons(tx: AsyncConnection, party: Party, persons: Sequence[PartyPerson], now: datetime) -> Party:
+async def admit_persons(tx: Tx, party: Party, persons: Sequence[PartyPerson], now: datetime) -> Party:
     """Those who waited act for a locked party from now on; the party after it."""
     for each in persons:
         event = events.PartyPersonAdded(person_id=each.person_id)
@@ -245,12 +246,12 @@ async def admit_persons(tx: AsyncConnection, party: Party, persons: Sequence[Par
     return party
 
 
-async def _insert_persons(tx: AsyncConnection, persons: Sequence[PartyPerson]) -> None:
+async def _insert_persons(tx: Tx, persons: Sequence[PartyPerson]) -> None:
     rows = [list_columns(party_persons, person, **person.session._asdict()) for person in persons]
     await insert_many(tx, party_persons, [seal_columns(tx, party_persons, row) for row in rows])
 
 
-async def insert_end_of_person(tx: AsyncConnection, party: Party, person: PartyPerson, now: datetime) -> Party:
+async def insert_end_of_person(tx: Tx, party: Party, person: PartyPerson, now: datetime) -> Party:
     """Ends that a person acts for a locked party, or waits to, and answers the party."""
     ended = {
         "party_id": party.party_id,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from services.chassis.data.reads import Source
+from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, Standing, was_asked_in_ended_session
 from services.compliance.domain.api_keys import ApiKeyStatus
 from services.compliance.domain.parties import PartyPerson
@@ -31,25 +30,25 @@ async def read_standing(
     return Standing(found, await store.find_end_of_sessions(source, person), revoked)
 
 
-async def read_standings(tx: AsyncConnection, said: Sequence[Statement], now: datetime) -> dict[Statement, Standing]:
+async def read_standings(tx: Tx, said: Sequence[Statement], now: datetime) -> dict[Statement, Standing]:
     """Of who said each of these."""
     return {each: await read_standing(tx, each.person_id, now, api_key_id=each.session.api_key_id) for each in said}
 
 
-async def was_session_ended(tx: AsyncConnection, approval: Approval, now: datetime) -> bool:
+async def was_session_ended(tx: Tx, approval: Approval, now: datetime) -> bool:
     """Whether it was asked for in a session that was ended since."""
     standing = await read_standing(tx, approval.created_by, now, api_key_id=approval.session.api_key_id)
     return was_asked_in_ended_session(approval, {approval.created_by: standing})
 
 
-async def list_persons_to_review(tx: AsyncConnection, party_id: str, now: datetime) -> list[PartyPerson]:
+async def list_persons_to_review(tx: Tx, party_id: str, now: datetime) -> list[PartyPerson]:
     """Whom whoever passes the party's checks says yes to: who acts for it, or waits to; without those whom somebody
     named in a session that was ended since."""
     persons = await store.list_persons(tx, party_id)
     return [one for one in persons if one.acts or not await _was_named_in_ended_session(tx, one, now)]
 
 
-async def _was_named_in_ended_session(tx: AsyncConnection, person: PartyPerson, now: datetime) -> bool:
+async def _was_named_in_ended_session(tx: Tx, person: PartyPerson, now: datetime) -> bool:
     standing = await read_standing(tx, person.created_by, now, api_key_id=person.session.api_key_id)
     return standing.has_ended(person.session.signed_in_at)
 

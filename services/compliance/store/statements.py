@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import check_rows, seal_of
+from services.chassis.data.transaction import Tx
 from services.chassis.values.ids import new_id
 from services.chassis.values.session import Session
 from services.compliance.domain.statements import Act, Statement, Subject
@@ -19,13 +19,13 @@ from services.compliance.tables import statements
 _c = statements.c
 
 
-async def lock_statements(tx: AsyncConnection, kind: str, resource_id: str) -> list[Statement]:
+async def lock_statements(tx: Tx, kind: str, resource_id: str) -> list[Statement]:
     """As `list_statements`; until the end of the transaction nobody else says anything on what they say now."""
     await lock_name(tx, "statements", kind, resource_id)
     return await list_statements(tx, kind, resource_id)
 
 
-async def insert_statement(tx: AsyncConnection, kind: str, resource_id: str, statement: Statement) -> None:
+async def insert_statement(tx: Tx, kind: str, resource_id: str, statement: Statement) -> None:
     values: dict[str, Any] = {
         "org_id": current_principal().org_id,
         "statement_id": new_id("stm"),
@@ -45,7 +45,7 @@ async def insert_statement(tx: AsyncConnection, kind: str, resource_id: str, sta
     await tx.execute(sa.insert(statements).values(**values, seal=seal_of(tx, statements, values)))
 
 
-async def list_statements(tx: AsyncConnection, kind: str, resource_id: str) -> list[Statement]:
+async def list_statements(tx: Tx, kind: str, resource_id: str) -> list[Statement]:
     """Oldest first. Raises: NotSealed: one of them was written past this service."""
     mine = (is_mine(statements), _c.kind == kind, _c.resource_id == resource_id)
     found = await tx.execute(sa.select(statements).where(*mine).order_by(_c.statement_id))

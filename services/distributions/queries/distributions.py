@@ -10,11 +10,11 @@ from datetime import datetime
 
 import sqlalchemy as sa
 from realco.distributions.v1 import distributions_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.paging import one_of, read_page
 from services.chassis.data.reach import within_reach
+from services.chassis.data.transaction import Tx
 from services.distributions.actions import answer_allocation, answer_waiting
 from services.distributions.domain.distribution import Distribution
 from services.distributions.domain.refusals import AllocationNotFound, DistributionNotFound
@@ -26,14 +26,14 @@ from services.distributions.store.offerings import require_offering
 from services.distributions.tables import allocations, distributions
 
 
-async def get_distribution(tx: AsyncConnection, request: pb.GetDistributionRequest, now: datetime) -> pb.Distribution:
+async def get_distribution(tx: Tx, request: pb.GetDistributionRequest, now: datetime) -> pb.Distribution:
     distribution = await _require_reachable(tx, request.distribution_id)
     offering = await require_offering(tx, distribution.offering_id)
     return await answer_waiting(tx, offering, distribution, now)
 
 
 async def list_distributions(
-    tx: AsyncConnection, request: pb.ListDistributionsRequest, now: datetime
+    tx: Tx, request: pb.ListDistributionsRequest, now: datetime
 ) -> pb.ListDistributionsResponse:
     table = distributions.c
     conditions = [
@@ -51,9 +51,7 @@ async def list_distributions(
     )
 
 
-async def list_allocations(
-    tx: AsyncConnection, request: pb.ListAllocationsRequest, now: datetime
-) -> pb.ListAllocationsResponse:
+async def list_allocations(tx: Tx, request: pb.ListAllocationsRequest, now: datetime) -> pb.ListAllocationsResponse:
     await _require_reachable(tx, request.distribution_id)
     table = allocations.c
     query = ALLOCATIONS.select().where(
@@ -71,7 +69,7 @@ async def list_allocations(
     )
 
 
-async def get_allocation(tx: AsyncConnection, request: pb.GetAllocationRequest, now: datetime) -> pb.Allocation:
+async def get_allocation(tx: Tx, request: pb.GetAllocationRequest, now: datetime) -> pb.Allocation:
     await _require_reachable(tx, request.distribution_id)
     allocation = await ALLOCATIONS.find(tx, request.allocation_id)
     if (
@@ -83,7 +81,7 @@ async def get_allocation(tx: AsyncConnection, request: pb.GetAllocationRequest, 
     return answer_allocation(allocation)
 
 
-async def _require_reachable(tx: AsyncConnection, distribution_id: str) -> Distribution:
+async def _require_reachable(tx: Tx, distribution_id: str) -> Distribution:
     """Raises: DistributionNotFound."""
     found = await DISTRIBUTIONS.list_all(tx, distributions.c.distribution_id == distribution_id, _is_reachable())
     if not found:

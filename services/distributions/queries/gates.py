@@ -8,10 +8,10 @@ from datetime import datetime
 
 from realco.distributions.v1 import offerings_pb2 as pb
 from realco.escrow.v1 import escrow_accounts_pb2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.wire import from_enum
 from services.chassis.data.database import Database
+from services.chassis.data.transaction import Tx
 from services.distributions.clients import Escrow, Peers
 from services.distributions.domain import closing
 from services.distributions.domain.investment import Investment
@@ -73,16 +73,14 @@ async def _list_holds(
 
 
 async def get_closing_gates(
-    tx: AsyncConnection, request: pb.GetClosingGatesRequest, peer_facts: PeerFacts, now: datetime
+    tx: Tx, request: pb.GetClosingGatesRequest, peer_facts: PeerFacts, now: datetime
 ) -> pb.ClosingGates:
     """`peer_facts` were read before the transaction."""
     offering = await require_offering(tx, request.offering_id)
     return to_closing_gates(offering.offering_id, await list_gates(tx, offering, peer_facts, now))
 
 
-async def list_gates(
-    tx: AsyncConnection, offering: Offering, peer_facts: PeerFacts, now: datetime
-) -> tuple[closing.Gate, ...]:
+async def list_gates(tx: Tx, offering: Offering, peer_facts: PeerFacts, now: datetime) -> tuple[closing.Gate, ...]:
     early = offering.early_close_noticed_on
     live = await list_live(tx, offering.offering_id)
     facts = closing.ClosingFacts(
@@ -102,7 +100,7 @@ async def list_gates(
     return closing.build_gates(facts, now)
 
 
-async def list_live(tx: AsyncConnection, offering_id: str) -> list[Investment]:
+async def list_live(tx: Tx, offering_id: str) -> list[Investment]:
     """The investments a closing is about: with money in, and not on their way back."""
     return [
         investment

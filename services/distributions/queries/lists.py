@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.aggregates import Aggregate
 from services.chassis.data.paging import Cut, one_of, read_list
-from services.chassis.data.rows import Row
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 
 
 async def read_page_of(
-    tx: AsyncConnection, request: Any, aggregate: Aggregate[Any], *conditions: sa.ColumnElement[bool]
+    tx: Tx, request: Any, aggregate: Aggregate[Any], *conditions: sa.ColumnElement[bool]
 ) -> Cut[Row]:
     """The page of a request with `ids`, `external_id`, `from_time`, `to_time` and `order`, by time of creation."""
     table = aggregate.table.c

@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 
 from realco.distributions.v1 import payout_orders_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.transaction import Tx
 from services.distributions.messages import to_payout_order
 from services.distributions.store.payouts import list_payouts
 from services.distributions.store.sagas import list_actors
 
 
 async def batch_get_payout_orders(
-    tx: AsyncConnection, request: pb.BatchGetPayoutOrdersRequest, _: datetime
+    tx: Tx, request: pb.BatchGetPayoutOrdersRequest, _: datetime
 ) -> pb.BatchGetPayoutOrdersResponse:
     found = [each for each in await list_payouts(tx, request.idempotency_keys) if not each.is_refused]
     actors = await list_actors(tx, {each.saga_id for each in found})

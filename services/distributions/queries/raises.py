@@ -6,12 +6,12 @@ from datetime import datetime
 
 from realco.distributions.v1 import commitments_pb2
 from realco.distributions.v1 import offerings_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.paging import one_of
 from services.chassis.data.reach import within_reach
 from services.chassis.data.reads import Reader
+from services.chassis.data.transaction import Tx
 from services.chassis.values.refusals import InvestmentNotFound
 from services.distributions.actions import answer_investment, answer_offering
 from services.distributions.domain import investment as rules
@@ -33,9 +33,7 @@ async def get_offering(reader: Reader, request: pb.GetOfferingRequest, now: date
     return answer
 
 
-async def list_offerings(
-    tx: AsyncConnection, request: pb.ListOfferingsRequest, now: datetime
-) -> pb.ListOfferingsResponse:
+async def list_offerings(tx: Tx, request: pb.ListOfferingsRequest, now: datetime) -> pb.ListOfferingsResponse:
     conditions = [
         *one_of(offerings.c.status, [pb.Offering.Status.Name(each) for each in request.status]),
         *one_of(offerings.c.sponsor_party_id, request.sponsor_party_id),
@@ -59,9 +57,7 @@ async def get_investment(reader: Reader, request: pb.GetInvestmentRequest, now: 
     return answer
 
 
-async def list_investments(
-    tx: AsyncConnection, request: pb.ListInvestmentsRequest, now: datetime
-) -> pb.ListInvestmentsResponse:
+async def list_investments(tx: Tx, request: pb.ListInvestmentsRequest, now: datetime) -> pb.ListInvestmentsResponse:
     table = investments.c
     conditions = [
         within_reach(table.party_id),
@@ -78,7 +74,7 @@ async def list_investments(
 
 
 async def list_committed_parties(
-    tx: AsyncConnection, request: commitments_pb2.ListCommittedPartiesRequest, now: datetime
+    tx: Tx, request: commitments_pb2.ListCommittedPartiesRequest, now: datetime
 ) -> commitments_pb2.ListCommittedPartiesResponse:
     """Raises: NotSealed."""
     offering = await find_offering_of(tx, request.escrow_account_id)

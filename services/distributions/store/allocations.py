@@ -7,12 +7,13 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields, seal_columns
 from services.chassis.data.reach import is_mine
-from services.chassis.data.rows import Row, insert_many
+from services.chassis.data.rows import insert_many
 from services.chassis.data.seals import check_rows
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import read_failure, write_failure
 from services.distributions.domain.distribution import UNDER_WAY, Allocation, AllocationLine, PayeeType, sum_by_party
 from services.distributions.domain.states import ALLOCATION_MOVES, AllocationStatus
@@ -49,7 +50,7 @@ ALLOCATIONS = Aggregate(
 )
 
 
-async def save_allocations(tx: AsyncConnection, distribution_id: str, calculated: Sequence[Allocation]) -> None:
+async def save_allocations(tx: Tx, distribution_id: str, calculated: Sequence[Allocation]) -> None:
     """In place of those of an earlier calculation."""
     mine = sa.and_(is_mine(allocations), allocations.c.distribution_id == distribution_id)
     await tx.execute(sa.delete(allocations).where(mine))
@@ -69,17 +70,17 @@ async def save_allocations(tx: AsyncConnection, distribution_id: str, calculated
     await insert_many(tx, allocation_lines, [seal_columns(tx, allocation_lines, line) for line in lines])
 
 
-async def lock_allocations(tx: AsyncConnection, allocation_ids: Collection[str]) -> list[Allocation]:
+async def lock_allocations(tx: Tx, allocation_ids: Collection[str]) -> list[Allocation]:
     """Those that are there, by id."""
     return await ALLOCATIONS.lock_these(tx, allocation_ids)
 
 
-async def list_allocations_of(tx: AsyncConnection, distribution_id: str) -> list[Allocation]:
+async def list_allocations_of(tx: Tx, distribution_id: str) -> list[Allocation]:
     """Raises: NotSealed."""
     return await ALLOCATIONS.list_all(tx, allocations.c.distribution_id == distribution_id)
 
 
-async def lock_allocations_of(tx: AsyncConnection, distribution_id: str) -> list[Allocation]:
+async def lock_allocations_of(tx: Tx, distribution_id: str) -> list[Allocation]:
     return await ALLOCATIONS.lock_all(tx, allocations.c.distribution_id == distribution_id)
 
 
@@ -87,14 +88,14 @@ async def lock_allocations_of(tx: AsyncConnection, distribution_id: str) -> list
 _others = allocations.alias()
 
 
-async def sum_by_payee(tx: AsyncConnection, distribution_id: str) -> dict[str, int]:
+async def sum_by_payee(tx: Tx, distribution_id: str) -> dict[str, int]:
     """Party -> what the distribution owes it. Raises: NotSealed."""
     query = sa.select(allocations).where(is_mine(allocations), allocations.c.distribution_id == distribution_id)
     rows = check_rows(tx, allocations, await tx.execute(query))
     return sum_by_party((row.party_id, row.amount_minor) for row in rows)
 
 
-async def count_ended(tx: AsyncConnection, distribution_id: str) -> Counter[AllocationStatus]:
+async def count_ended(tx: Tx, distribution_id: str) -> Counter[AllocationStatus]:
     """How many allocations of the distribution have each status; nothing while one of them is under way.
 
     All are read at the end alone: while one is under way, another may say so without this service having written it.

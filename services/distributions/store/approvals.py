@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from services.chassis.approvals import records
 from services.chassis.approvals.messages import has_change
 from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Change
 from services.distributions.domain.investment import Investment, hash_funded
 from services.distributions.messages import APPROVAL_EVENTS
@@ -28,17 +27,17 @@ DISTRIBUTION_APPROVALS = ResourceApprovals(
 )
 
 
-async def cancel_closings(tx: AsyncConnection, offering_id: str, now: datetime) -> None:
+async def cancel_closings(tx: Tx, offering_id: str, now: datetime) -> None:
     """The offering closes no more."""
     await APPROVAL_EVENTS.cancel_all(tx, CLOSE_OFFERING, offering_id, now)
 
 
-async def outdate_closings(tx: AsyncConnection, offering_id: str, now: datetime) -> None:
+async def outdate_closings(tx: Tx, offering_id: str, now: datetime) -> None:
     """The offering is not what it was when somebody asked for its closing: they ask anew. Raises: TooManyStops."""
     await APPROVAL_EVENTS.outdate(tx, CLOSE_OFFERING, offering_id, now)
 
 
-async def read_shown_minor(tx: AsyncConnection, kind: str, resource_id: str) -> int:
+async def read_shown_minor(tx: Tx, kind: str, resource_id: str) -> int:
     """The amount that two persons saw when they approved what is being done; 0 where no two did. Raises: NotSealed."""
     principal = current_principal()
     if principal.confined:
@@ -52,12 +51,12 @@ def build_funded_change(investments: Iterable[Investment]) -> Change:
     return Change("funded_sha256", None, hash_funded(investments))
 
 
-async def is_being_done(tx: AsyncConnection, kind: str, resource_id: str, change: Change) -> bool:
+async def is_being_done(tx: Tx, kind: str, resource_id: str, change: Change) -> bool:
     """Whether two persons approved what is being done, with exactly this change. Raises: NotSealed."""
     approved = await records.list_undone(tx, current_principal().org_id, kind, resource_id)
     return any(has_change(each.content, change) for each in approved)
 
 
-async def find_closing_hash(tx: AsyncConnection, offering_id: str) -> str | None:
+async def find_closing_hash(tx: Tx, offering_id: str) -> str | None:
     """The hash of what two persons decided when they closed it; None where a service ordered the closing."""
     return await records.find_decided_hash(tx, current_principal().org_id, CLOSE_OFFERING, offering_id)

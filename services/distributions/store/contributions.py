@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import check_row, check_rows, seal_of
+from services.chassis.data.transaction import Tx
 from services.distributions.tables import contributions
 
 
@@ -28,7 +28,7 @@ class Contribution:
         return self.amount_minor if self.counted else 0
 
 
-async def lock_contribution(tx: AsyncConnection, transaction_id: str) -> Contribution | None:
+async def lock_contribution(tx: Tx, transaction_id: str) -> Contribution | None:
     """Locked. Raises: NotSealed."""
     row = (await tx.execute(_LOCKING, {"of_transaction": transaction_id})).one_or_none()
     if row is None:
@@ -44,7 +44,7 @@ _LOCKING = (
 )
 
 
-async def save_contribution(tx: AsyncConnection, contribution: Contribution) -> None:
+async def save_contribution(tx: Tx, contribution: Contribution) -> None:
     """Keeps the report in place of an older one: what the transaction moves is the same in both."""
     values = {"org_id": current_principal().org_id, **asdict(contribution)}
     await tx.execute(_KEEPING, {**values, "seal": seal_of(tx, contributions, values)})
@@ -59,7 +59,7 @@ def _build_keeping() -> pg.Insert:
 _KEEPING = _build_keeping()
 
 
-async def list_contribution_ids(tx: AsyncConnection, transaction_ids: Collection[str]) -> set[str]:
+async def list_contribution_ids(tx: Tx, transaction_ids: Collection[str]) -> set[str]:
     """Those of the transactions that are known to be contributions. Raises: NotSealed."""
     if not transaction_ids:
         return set()

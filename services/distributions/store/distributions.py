@@ -9,12 +9,13 @@ from typing import Any
 import sqlalchemy as sa
 from google.protobuf.message import Message
 from realco.distributions.v1 import events_pb2 as events
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields, seal_columns
 from services.chassis.data.outbox import enqueue_all
 from services.chassis.data.reach import is_mine
-from services.chassis.data.rows import Row, insert_many
+from services.chassis.data.rows import insert_many
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 from services.chassis.values.explanation import read_explanation, write_explanation
 from services.chassis.values.failure import read_failure, write_failure
 from services.distributions.domain.distribution import Allocation, Distribution, TierTotal
@@ -65,7 +66,7 @@ DISTRIBUTIONS = Aggregate(
 )
 
 
-async def require_distribution(tx: AsyncConnection, distribution_id: str) -> Distribution:
+async def require_distribution(tx: Tx, distribution_id: str) -> Distribution:
     """Raises: DistributionNotFound."""
     distribution = await DISTRIBUTIONS.find(tx, distribution_id)
     if distribution is None:
@@ -73,21 +74,21 @@ async def require_distribution(tx: AsyncConnection, distribution_id: str) -> Dis
     return distribution
 
 
-async def lock_distribution(tx: AsyncConnection, distribution_id: str) -> tuple[Offering, Distribution]:
+async def lock_distribution(tx: Tx, distribution_id: str) -> tuple[Offering, Distribution]:
     """The offering and the distribution, locked in that order. Raises: DistributionNotFound."""
     found = await require_distribution(tx, distribution_id)
     offering = await OFFERINGS.lock_known(tx, found.offering_id)
     return offering, await DISTRIBUTIONS.lock_known(tx, distribution_id)
 
 
-async def insert_distribution(tx: AsyncConnection, distribution: Distribution) -> None:
+async def insert_distribution(tx: Tx, distribution: Distribution) -> None:
     await DISTRIBUTIONS.insert(tx, distribution)
     event = events.DistributionCreated(distribution=to_distribution(distribution))
     await enqueue_all(tx, [event], now=distribution.created_at)
 
 
 async def save_distribution(
-    tx: AsyncConnection,
+    tx: Tx,
     before: Distribution,
     after: Distribution,
     event: Message,
@@ -106,7 +107,7 @@ async def save_distribution(
 
 
 async def save_calculation(
-    tx: AsyncConnection,
+    tx: Tx,
     before: Distribution,
     after: Distribution,
     build_allocations: Callable[[Distribution], Sequence[Allocation]],
@@ -126,7 +127,7 @@ async def save_calculation(
 
 
 async def _publish(
-    tx: AsyncConnection,
+    tx: Tx,
     event: Message,
     distribution: Distribution,
     allocations: Sequence[Allocation],
@@ -143,7 +144,7 @@ async def _publish(
     await enqueue_all(tx, [event], now=now)
 
 
-async def _save_tiers(tx: AsyncConnection, distribution: Distribution) -> None:
+async def _save_tiers(tx: Tx, distribution: Distribution) -> None:
     """In place of those of an earlier calculation."""
     distribution_id = distribution.distribution_id
     mine = sa.and_(is_mine(distribution_tiers), distribution_tiers.c.distribution_id == distribution_id)
@@ -162,7 +163,7 @@ async def _save_tiers(tx: AsyncConnection, distribution: Distribution) -> None:
     await insert_many(tx, distribution_tiers, [seal_columns(tx, distribution_tiers, row) for row in rows])
 
 
-async def find_being_declared(tx: AsyncConnection, offering_id: str) -> str | None:
+async def find_being_declared(tx: Tx, offering_id: str) -> str | None:
     """The distribution of the offering that is queued, if one is. Raises: NotSealed."""
     found = await DISTRIBUTIONS.list_all(tx, distributions.c.offering_id == offering_id)
     return next((each.distribution_id for each in found if each.status is DistributionStatus.QUEUED), None)

@@ -10,13 +10,13 @@ from typing import Any
 import sqlalchemy as sa
 from google.protobuf.message import Message
 from realco.distributions.v1 import events_pb2 as events
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.outbox import enqueue_all
 from services.chassis.data.reach import is_mine
-from services.chassis.data.rows import Row
 from services.chassis.data.seals import keep_readable
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import read_failure, write_failure
 from services.chassis.values.session import Session
 from services.distributions.domain.investment import INVESTMENTS_MAX, Investment
@@ -50,14 +50,14 @@ def _list_columns(investment: Investment) -> dict[str, Any]:
 INVESTMENTS = Aggregate(investments, "investment_id", _read_investment, _list_columns, INVESTMENT_MOVES, moves)
 
 
-async def insert_investment(tx: AsyncConnection, investment: Investment) -> None:
+async def insert_investment(tx: Tx, investment: Investment) -> None:
     await INVESTMENTS.insert(tx, investment)
     event = events.InvestmentCreated(investment=to_investment(investment))
     await enqueue_all(tx, [event], now=investment.created_at)
 
 
 async def save_investments(
-    tx: AsyncConnection,
+    tx: Tx,
     changes: Sequence[tuple[Investment, Investment]],
     event: Callable[..., Message],
     now: datetime,
@@ -72,17 +72,17 @@ async def save_investments(
     return saved
 
 
-async def lock_investments(tx: AsyncConnection, investment_ids: Collection[str]) -> list[Investment]:
+async def lock_investments(tx: Tx, investment_ids: Collection[str]) -> list[Investment]:
     """Those that are there, by id."""
     return await INVESTMENTS.lock_these(tx, investment_ids)
 
 
-async def lock_investments_of(tx: AsyncConnection, offering_id: str) -> list[Investment]:
+async def lock_investments_of(tx: Tx, offering_id: str) -> list[Investment]:
     """All of the offering, by id."""
     return await INVESTMENTS.lock_all(tx, investments.c.offering_id == offering_id)
 
 
-async def count_counted(tx: AsyncConnection, offering_id: str, party_id: str, cancelled_since: datetime) -> int:
+async def count_counted(tx: Tx, offering_id: str, party_id: str, cancelled_since: datetime) -> int:
     """How many of the party in the offering are not cancelled, or were since then: up to INVESTMENTS_MAX.
 
     Without what somebody wrote past this service: it keeps nobody from investing. Where they are few, so are those.
@@ -108,24 +108,24 @@ _COUNTING = sa.select(sa.func.count()).select_from(
 )
 
 
-async def lock_investments_with_capital(tx: AsyncConnection, offering_id: str, party_id: str) -> list[Investment]:
+async def lock_investments_with_capital(tx: Tx, offering_id: str, party_id: str) -> list[Investment]:
     """Those of the party that a closing of the offering took money of, by id."""
     c = investments.c
     found = await INVESTMENTS.lock_all(tx, c.offering_id == offering_id, c.party_id == party_id)
     return [each for each in found if each.released_minor > 0]
 
 
-async def list_investments_of(tx: AsyncConnection, offering_id: str) -> list[Investment]:
+async def list_investments_of(tx: Tx, offering_id: str) -> list[Investment]:
     """All of the offering, by id."""
     return await INVESTMENTS.list_all(tx, investments.c.offering_id == offering_id)
 
 
-async def has_investments(tx: AsyncConnection, offering_id: str) -> bool:
+async def has_investments(tx: Tx, offering_id: str) -> bool:
     found = sa.exists().where(is_mine(investments), investments.c.offering_id == offering_id)
     return bool(await tx.scalar(sa.select(found)))
 
 
-async def has_unrefunded_investments(tx: AsyncConnection, offering_id: str) -> bool:
+async def has_unrefunded_investments(tx: Tx, offering_id: str) -> bool:
     """True while an investment of the offering is not CANCELLED, or has money. That none has is asked of each.
 
     Raises: NotSealed.

@@ -9,12 +9,12 @@ from typing import Any
 import sqlalchemy as sa
 from google.protobuf.message import Message
 from realco.distributions.v1 import events_pb2 as events
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.outbox import enqueue
 from services.chassis.data.reads import Source
-from services.chassis.data.rows import Row
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import read_failure, write_failure
 from services.distributions.domain.offering import Exemption, Offering
 from services.distributions.domain.refusals import OfferingNotFound
@@ -62,7 +62,7 @@ async def require_offering(source: Source, offering_id: str, field: str | None =
     return offering
 
 
-async def lock_offering(tx: AsyncConnection, offering_id: str, field: str | None = None) -> Offering:
+async def lock_offering(tx: Tx, offering_id: str, field: str | None = None) -> Offering:
     """Raises: OfferingNotFound, which names the field of a request that named it."""
     offering = await OFFERINGS.lock(tx, offering_id)
     if offering is None:
@@ -70,13 +70,13 @@ async def lock_offering(tx: AsyncConnection, offering_id: str, field: str | None
     return offering
 
 
-async def find_offering_of(tx: AsyncConnection, escrow_account_id: str) -> Offering | None:
+async def find_offering_of(tx: Tx, escrow_account_id: str) -> Offering | None:
     """As `lock_offering_of`, without its lock."""
     found = await OFFERINGS.list_all(tx, offerings.c.escrow_account_id == escrow_account_id)
     return found[0] if found else None
 
 
-async def lock_offering_of(tx: AsyncConnection, escrow_account_id: str) -> Offering | None:
+async def lock_offering_of(tx: Tx, escrow_account_id: str) -> Offering | None:
     """The offering whose money the escrow account keeps, if there is one."""
     row = (await tx.execute(_LOCKING_OF_ACCOUNT, {"of_account": escrow_account_id})).one_or_none()
     return None if row is None else OFFERINGS.read_sealed(tx, row)
@@ -85,7 +85,7 @@ async def lock_offering_of(tx: AsyncConnection, escrow_account_id: str) -> Offer
 _LOCKING_OF_ACCOUNT = OFFERINGS.locking.where(offerings.c.escrow_account_id == sa.bindparam("of_account"))
 
 
-async def insert_offering(tx: AsyncConnection, offering: Offering) -> bool:
+async def insert_offering(tx: Tx, offering: Offering) -> bool:
     """False if another offering uses the escrow account. Raises: NotSealed: nobody of ours says that one does."""
     if not await OFFERINGS.insert(tx, offering):
         await lock_offering_of(tx, offering.escrow_account_id)
@@ -94,9 +94,7 @@ async def insert_offering(tx: AsyncConnection, offering: Offering) -> bool:
     return True
 
 
-async def save_offering(
-    tx: AsyncConnection, before: Offering, after: Offering, event: Message, now: datetime
-) -> Offering:
+async def save_offering(tx: Tx, before: Offering, after: Offering, event: Message, now: datetime) -> Offering:
     """Writes the offering as it is `after`, and publishes the event with it. The caller holds its lock.
 
     Raises: IllegalStatusChange.

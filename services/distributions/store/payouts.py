@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
-from services.chassis.data.rows import Row
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import read_failure, write_failure
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.payout import Payout, PayoutType
@@ -56,7 +55,7 @@ class ReportedPayout:
     investment_id: str | None
 
 
-async def list_requested(tx: AsyncConnection, saga_id: str) -> Sequence[Payout]:
+async def list_requested(tx: Tx, saga_id: str) -> Sequence[Payout]:
     """The saga's next payouts that transactions has not been asked for, or has not answered, by key."""
     query = (
         PAYOUTS.select()
@@ -67,17 +66,17 @@ async def list_requested(tx: AsyncConnection, saga_id: str) -> Sequence[Payout]:
     return await PAYOUTS.list_sealed(tx, query)
 
 
-async def list_payouts(tx: AsyncConnection, request_keys: Sequence[str]) -> list[Payout]:
+async def list_payouts(tx: Tx, request_keys: Sequence[str]) -> list[Payout]:
     """Those of them that this service wrote, in no order."""
     query = PAYOUTS.select().where(payouts.c.request_key.in_(request_keys))
     return await PAYOUTS.list_sealed(tx, query)
 
 
-async def lock_payouts(tx: AsyncConnection, request_keys: Sequence[str]) -> list[Payout]:
+async def lock_payouts(tx: Tx, request_keys: Sequence[str]) -> list[Payout]:
     return await PAYOUTS.lock_these(tx, request_keys)
 
 
-async def find_payout(tx: AsyncConnection, reported: ReportedPayout) -> Payout | None:
+async def find_payout(tx: Tx, reported: ReportedPayout) -> Payout | None:
     """The payout a transaction carries out.
 
     Its event may arrive before the answer that told us its id. Then it belongs to the one attempt that waits for an
@@ -105,7 +104,7 @@ async def find_payout(tx: AsyncConnection, reported: ReportedPayout) -> Payout |
     return next(chain(named, waiting), None)
 
 
-async def is_newest(tx: AsyncConnection, payout: Payout) -> bool:
+async def is_newest(tx: Tx, payout: Payout) -> bool:
     """True unless a later attempt to pay the same proceeds or the same refund was begun. Raises: NotSealed."""
     later = await PAYOUTS.list_all(
         tx,
@@ -117,7 +116,7 @@ async def is_newest(tx: AsyncConnection, payout: Payout) -> bool:
     return not later
 
 
-async def find_last_proceeds(tx: AsyncConnection, offering_id: str) -> Payout | None:
+async def find_last_proceeds(tx: Tx, offering_id: str) -> Payout | None:
     """The newest attempt to pay the proceeds of an offering."""
     query = (
         PAYOUTS.select()
@@ -130,7 +129,7 @@ async def find_last_proceeds(tx: AsyncConnection, offering_id: str) -> Payout | 
 
 
 async def lock_refund_positions(
-    tx: AsyncConnection, offering_id: str, investment_ids: Sequence[str] | None = None
+    tx: Tx, offering_id: str, investment_ids: Sequence[str] | None = None
 ) -> list[RefundPosition]:
     """Each investment of the offering, locked by id, with the attempts to send money of it back.
 
@@ -143,12 +142,12 @@ async def lock_refund_positions(
     return await _read_positions(tx, await INVESTMENTS.lock_all(tx, *mine))
 
 
-async def find_refund_position(tx: AsyncConnection, investment_id: str) -> RefundPosition | None:
+async def find_refund_position(tx: Tx, investment_id: str) -> RefundPosition | None:
     held = await INVESTMENTS.list_all(tx, investments.c.investment_id == investment_id)
     return next(iter(await _read_positions(tx, held)), None)
 
 
-async def _read_positions(tx: AsyncConnection, held: Sequence[Investment]) -> list[RefundPosition]:
+async def _read_positions(tx: Tx, held: Sequence[Investment]) -> list[RefundPosition]:
     """Raises: NotSealed: what was paid back is a sum, so a single row that this service did not write spoils it."""
     refunds: dict[str, list[Payout]] = {each.investment_id: [] for each in held}
     query = PAYOUTS.select().where(payouts.c.investment_id.in_(refunds)).order_by(payouts.c.attempt)

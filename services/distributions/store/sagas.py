@@ -13,13 +13,13 @@ from enum import Enum
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import leases
 from services.chassis.data.due import Due
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import check_rows, seal_of
+from services.chassis.data.transaction import Tx
 from services.chassis.values.ids import new_id
 from services.chassis.values.session import Session
 from services.distributions.domain.states import DistributionStatus, OfferingStatus, PayoutStatus
@@ -54,9 +54,7 @@ class Overtaken(Exception):
     """Somebody else took the saga meanwhile: what this worker did is theirs to record."""
 
 
-async def insert_saga(
-    tx: AsyncConnection, kind: SagaKind, subject_id: str, actor: str, session: Session | None = None
-) -> str:
+async def insert_saga(tx: Tx, kind: SagaKind, subject_id: str, actor: str, session: Session | None = None) -> str:
     """A saga that is due at once; its id.
 
     Args:
@@ -78,7 +76,7 @@ async def insert_saga(
     return saga_id
 
 
-async def list_actors(tx: AsyncConnection, saga_ids: Collection[str]) -> dict[str, tuple[str, Session]]:
+async def list_actors(tx: Tx, saga_ids: Collection[str]) -> dict[str, tuple[str, Session]]:
     """On whose behalf each of the caller's organization's sagas works, and in which session that person asked for it.
 
     Raises:
@@ -91,14 +89,14 @@ async def list_actors(tx: AsyncConnection, saga_ids: Collection[str]) -> dict[st
 TAKING = {kind: leases.build_taking(sagas, count_max=1, where=sagas.c.kind == kind.value) for kind in SagaKind}
 
 
-async def take_saga(tx: AsyncConnection, kind: SagaKind) -> Saga | None:
+async def take_saga(tx: Tx, kind: SagaKind) -> Saga | None:
     """The saga that has been due the longest and that nobody works on, now ours; None if there is none."""
     for row in await leases.take_sealed(tx, sagas, TAKING[kind]):
         return Saga(row.org_id, row.saga_id, SagaKind(row.kind), row.subject_id, row.actor, row.epoch, row.tries)
     return None
 
 
-async def continue_saga(tx: AsyncConnection, saga: Saga) -> None:
+async def continue_saga(tx: Tx, saga: Saga) -> None:
     """A step ended, and there may be another: due at once. First statement of what keeps the outcome.
 
     Raises:
@@ -107,17 +105,17 @@ async def continue_saga(tx: AsyncConnection, saga: Saga) -> None:
     await _give_back(tx, saga, due_at=leases.due_in(0))
 
 
-async def finish_saga(tx: AsyncConnection, saga: Saga) -> None:
+async def finish_saga(tx: Tx, saga: Saga) -> None:
     """Nothing is left to be done. Raises: Overtaken."""
     await _give_back(tx, saga, due_at=None)
 
 
-async def _give_back(tx: AsyncConnection, saga: Saga, **changes: Any) -> None:
+async def _give_back(tx: Tx, saga: Saga, **changes: Any) -> None:
     if not await leases.finish(tx, sagas, _key(saga), last_error=None, **changes):
         raise Overtaken(saga.saga_id)
 
 
-async def postpone_saga(tx: AsyncConnection, saga: Saga, error: str) -> None:
+async def postpone_saga(tx: Tx, saga: Saga, error: str) -> None:
     """The outcome is unknown: the same step again, later and later, for ever. Raises: Overtaken."""
     if not await leases.postpone(tx, sagas, _key(saga), last_error=error):
         raise Overtaken(saga.saga_id)
@@ -149,12 +147,12 @@ _REOPENING = (
 )
 
 
-async def reopen_unfinished(tx: AsyncConnection) -> list[str]:
+async def reopen_unfinished(tx: Tx) -> list[str]:
     """Makes sagas due that somebody ended before their work: both end in one transaction. Their ids."""
     return list(await tx.scalars(_REOPENING))
 
 
-async def measure_oldest_seconds(tx: AsyncConnection) -> float:
+async def measure_oldest_seconds(tx: Tx) -> float:
     """How old the oldest saga is that is not done; 0 if all are."""
     age = sa.func.now() - sa.func.min(sagas.c.created_at)
     query = sa.select(sa.extract("epoch", age)).where(sagas.c.due_at.is_not(None))

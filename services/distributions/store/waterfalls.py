@@ -9,8 +9,8 @@ from decimal import Decimal
 from fractions import Fraction
 
 from realco.distributions.v1 import events_pb2 as events
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.transaction import Tx
 from services.chassis.values.invariant import invariant
 from services.distributions.domain.capital_accounts import DAYS_IN_YEAR
 from services.distributions.domain.investment import Investment
@@ -26,7 +26,7 @@ UNITS_A_MINOR = 1_000_000 * DAYS_IN_YEAR
 _IN_THE_WATERFALL = (InvestmentStatus.ACTIVE, InvestmentStatus.COMPLETED)
 
 
-async def read_state(tx: AsyncConnection, offering_id: str) -> State:
+async def read_state(tx: Tx, offering_id: str) -> State:
     """Where the declared distributions have left the offering. The caller holds the offering's lock."""
     # Locked, so that nobody changes between two looks what is calculated from.
     held = await lock_investments_of(tx, offering_id)
@@ -49,7 +49,7 @@ def _to_lot(investment: Investment) -> Lot:
     )
 
 
-async def _sum_declared(tx: AsyncConnection, offering_id: str) -> Totals:
+async def _sum_declared(tx: Tx, offering_id: str) -> Totals:
     """Of what this service declared and calculated, each row of it."""
     totals = Totals()
     for each in await DISTRIBUTIONS.lock_all(tx, distributions.c.offering_id == offering_id):
@@ -59,7 +59,7 @@ async def _sum_declared(tx: AsyncConnection, offering_id: str) -> Totals:
     return totals
 
 
-async def save_lots(tx: AsyncConnection, lots: Iterable[Lot], now: datetime) -> None:
+async def save_lots(tx: Tx, lots: Iterable[Lot], now: datetime) -> None:
     """Keeps where a declaration leaves each lot."""
     by_id = {lot.lot_id: lot for lot in lots}
     changes = []

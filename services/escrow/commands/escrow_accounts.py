@@ -8,13 +8,13 @@ from typing import Any
 
 from realco.escrow.v1 import escrow_accounts_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.requests import name_kind_of
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
 from services.chassis.data.seals import seals_of
 from services.chassis.data.stops import note_stop
+from services.chassis.data.transaction import Tx
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
 from services.chassis.values.moves import check_move
@@ -44,7 +44,7 @@ _EVENTS = {
 
 
 async def create_escrow_account(
-    tx: AsyncConnection, request: pb.CreateEscrowAccountRequest, unknown: PartyNotFound | None, now: datetime
+    tx: Tx, request: pb.CreateEscrowAccountRequest, unknown: PartyNotFound | None, now: datetime
 ) -> pb.EscrowAccount:
     """Opens it.
 
@@ -73,9 +73,7 @@ async def create_escrow_account(
     return await actions.answer_escrow_account(tx, account)
 
 
-async def update_escrow_account(
-    tx: AsyncConnection, request: pb.UpdateEscrowAccountRequest, now: datetime
-) -> pb.EscrowAccount:
+async def update_escrow_account(tx: Tx, request: pb.UpdateEscrowAccountRequest, now: datetime) -> pb.EscrowAccount:
     account = await _lock(tx, request)
     changes: dict[str, Any] = {}
     for name in request.update_mask.paths:
@@ -85,16 +83,14 @@ async def update_escrow_account(
 
 
 async def change_escrow_account_custodian(
-    tx: AsyncConnection, request: pb.ChangeEscrowAccountCustodianRequest, now: datetime
+    tx: Tx, request: pb.ChangeEscrowAccountCustodianRequest, now: datetime
 ) -> pb.EscrowAccount:
     account = await _lock(tx, request)
     custodian, last4 = request.custodian_name, request.custodian_account_last4
     return await _change(tx, account, replace(account, custodian_name=custodian, custodian_account_last4=last4), now)
 
 
-async def freeze_escrow_account(
-    tx: AsyncConnection, request: pb.FreezeEscrowAccountRequest, now: datetime
-) -> pb.EscrowAccount:
+async def freeze_escrow_account(tx: Tx, request: pb.FreezeEscrowAccountRequest, now: datetime) -> pb.EscrowAccount:
     account = await _lock(tx, request)
     person = current_principal().person
     if not is_frozen_so(account, request.note, person):
@@ -104,21 +100,17 @@ async def freeze_escrow_account(
     return await _move(tx, account, freeze(account, request.note, person, now), now)
 
 
-async def unfreeze_escrow_account(
-    tx: AsyncConnection, request: pb.UnfreezeEscrowAccountRequest, now: datetime
-) -> pb.EscrowAccount:
+async def unfreeze_escrow_account(tx: Tx, request: pb.UnfreezeEscrowAccountRequest, now: datetime) -> pb.EscrowAccount:
     account = await _lock(tx, request)
     return await _move(tx, account, unfreeze(account, current_principal().person, now), now)
 
 
-async def close_escrow_account(
-    tx: AsyncConnection, request: pb.CloseEscrowAccountRequest, now: datetime
-) -> pb.EscrowAccount:
+async def close_escrow_account(tx: Tx, request: pb.CloseEscrowAccountRequest, now: datetime) -> pb.EscrowAccount:
     account = await _lock(tx, request)
     return await _move(tx, account, close(account, current_principal().person, now), now)
 
 
-async def _lock(tx: AsyncConnection, request: Any) -> EscrowAccount:
+async def _lock(tx: Tx, request: Any) -> EscrowAccount:
     """The request's escrow account, locked.
 
     Raises:
@@ -132,7 +124,7 @@ async def _lock(tx: AsyncConnection, request: Any) -> EscrowAccount:
     return account
 
 
-async def _change(tx: AsyncConnection, before: EscrowAccount, after: EscrowAccount, now: datetime) -> pb.EscrowAccount:
+async def _change(tx: Tx, before: EscrowAccount, after: EscrowAccount, now: datetime) -> pb.EscrowAccount:
     """What changes nothing is no new version. Raises EscrowAccountClosed."""
     if not may_change(before.status):
         raise EscrowAccountClosed(before.escrow_account_id)
@@ -141,7 +133,7 @@ async def _change(tx: AsyncConnection, before: EscrowAccount, after: EscrowAccou
     return await _save(tx, before, after, now)
 
 
-async def _move(tx: AsyncConnection, before: EscrowAccount, after: EscrowAccount, now: datetime) -> pb.EscrowAccount:
+async def _move(tx: Tx, before: EscrowAccount, after: EscrowAccount, now: datetime) -> pb.EscrowAccount:
     """Nothing changes where it has that status."""
     if before.status is after.status:
         return await actions.answer_escrow_account(tx, before)
@@ -152,7 +144,7 @@ async def _move(tx: AsyncConnection, before: EscrowAccount, after: EscrowAccount
     return await _save(tx, before, after, now)
 
 
-async def _save(tx: AsyncConnection, before: EscrowAccount, after: EscrowAccount, now: datetime) -> pb.EscrowAccount:
+async def _save(tx: Tx, before: EscrowAccount, after: EscrowAccount, now: datetime) -> pb.EscrowAccount:
     """Writes the account, and tells it: every change of an escrow account passes here.
 
     The database asks for the proof of the version there was: who has a login alters none, so that it can be frozen.

@@ -8,11 +8,11 @@ from typing import NoReturn
 
 from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import holds_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data import outbox
+from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
@@ -55,7 +55,7 @@ _ENDS: Mapping[HoldStatus, type[_End]] = {
 }
 
 
-async def place_hold(tx: AsyncConnection, request: pb.PlaceHoldRequest, now: datetime) -> pb.Hold:
+async def place_hold(tx: Tx, request: pb.PlaceHoldRequest, now: datetime) -> pb.Hold:
     expires_at = from_timestamp(request.expire_time, "expire_time") if request.HasField("expire_time") else None
     check_may_end_at(expires_at, now)
     account = read_ledger_account(request.ledger_account, "ledger_account")
@@ -81,7 +81,7 @@ async def place_hold(tx: AsyncConnection, request: pb.PlaceHoldRequest, now: dat
 
 
 async def reserve_money(
-    tx: AsyncConnection,
+    tx: Tx,
     escrow_account_id: str,
     account: LedgerAccount,
     *,
@@ -158,13 +158,13 @@ def _refuse_placing(
             )
 
 
-async def release_hold(tx: AsyncConnection, request: pb.ReleaseHoldRequest, now: datetime) -> pb.Hold:
+async def release_hold(tx: Tx, request: pb.ReleaseHoldRequest, now: datetime) -> pb.Hold:
     hold = await _lock_as_read(tx, request)
     await check_book(tx, request.escrow_account_id, hold.escrow_account_entries)
     return actions.answer_hold(await end_hold(tx, request.escrow_account_id, request.hold_id, HoldStatus.RELEASED, now))
 
 
-async def capture_hold(tx: AsyncConnection, request: pb.CaptureHoldRequest, now: datetime) -> pb.Hold:
+async def capture_hold(tx: Tx, request: pb.CaptureHoldRequest, now: datetime) -> pb.Hold:
     principal = current_principal()
     hold = await _lock_as_read(tx, request)
     held = hold.ledger_account
@@ -195,7 +195,7 @@ async def capture_hold(tx: AsyncConnection, request: pb.CaptureHoldRequest, now:
 
 
 async def end_hold(
-    tx: AsyncConnection,
+    tx: Tx,
     escrow_account_id: str,
     hold_id: str,
     status: HoldStatus,
@@ -229,7 +229,7 @@ async def end_hold(
 
 
 async def override_holds(
-    tx: AsyncConnection, holds: Sequence[Hold], missing_minor: int, returned_transaction_id: str, now: datetime
+    tx: Tx, holds: Sequence[Hold], missing_minor: int, returned_transaction_id: str, now: datetime
 ) -> None:
     """Ends holds, in their order, until what a return takes is free to move. What one held besides is held anew.
 
@@ -278,9 +278,7 @@ async def override_holds(
         )
 
 
-async def let_hold_expire(
-    tx: AsyncConnection, escrow_account_id: str, hold_id: str, expires_at: datetime, now: datetime
-) -> None:
+async def let_hold_expire(tx: Tx, escrow_account_id: str, hold_id: str, expires_at: datetime, now: datetime) -> None:
     """Lets an open hold end by itself at a time."""
     if await store.save_expiry_of_hold(tx, escrow_account_id, hold_id, expires_at):
         await _publish(tx, events.HoldUpdated, escrow_account_id, hold_id, now)
@@ -305,7 +303,7 @@ def _refuse_ending(verdict: HoldVerdict, escrow_account_id: str, status: HoldSta
             raise IllegalStatusChange(verdict.subject, status)
 
 
-async def _lock_as_read(tx: AsyncConnection, request: pb.CaptureHoldRequest | pb.ReleaseHoldRequest) -> Hold:
+async def _lock_as_read(tx: Tx, request: pb.CaptureHoldRequest | pb.ReleaseHoldRequest) -> Hold:
     """The hold that a request names; nobody else changes it, for nobody else changes its escrow account.
 
     Raises:
@@ -318,7 +316,7 @@ async def _lock_as_read(tx: AsyncConnection, request: pb.CaptureHoldRequest | pb
     return hold
 
 
-async def _find(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> Hold:
+async def _find(tx: Tx, escrow_account_id: str, hold_id: str) -> Hold:
     hold = await store.find_hold(tx, escrow_account_id, hold_id)
     if hold is None:
         raise refusals.HoldNotFound()
@@ -326,7 +324,7 @@ async def _find(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> Ho
 
 
 async def _publish(
-    tx: AsyncConnection,
+    tx: Tx,
     event: type[events.HoldPlaced | events.HoldUpdated | _End],
     escrow_account_id: str,
     hold_id: str,

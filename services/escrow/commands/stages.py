@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from realco.transactions.v1 import transactions_pb2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_enum, from_timestamp
+from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.ids import derived_id, new_id
 from services.chassis.values.refusals import EscrowAccountFrozen, EscrowAccountNotFound, IllegalStatusChange
@@ -43,7 +43,7 @@ _Transaction = transactions_pb2.Transaction
 
 
 async def book_stage(
-    tx: AsyncConnection, stage: Stage, transaction: transactions_pb2.Transaction, occurred_at: datetime, now: datetime
+    tx: Tx, stage: Stage, transaction: transactions_pb2.Transaction, occurred_at: datetime, now: datetime
 ) -> None:
     """Posts what a stage of the transaction makes of the book, and holds what the bank may still take back."""
     moving = Moving(_type_of(transaction), transaction.party_id, transaction.amount.amount_minor)
@@ -103,9 +103,7 @@ class _Takeable:
     def count(self, account: LedgerAccount) -> int:
         return self.available.get(account, 0) + sum(hold.amount_minor for hold in self.holds.get(account, ()))
 
-    async def override_holds(
-        self, tx: AsyncConnection, transaction_id: str, legs: Sequence[Leg], now: datetime
-    ) -> None:
+    async def override_holds(self, tx: Tx, transaction_id: str, legs: Sequence[Leg], now: datetime) -> None:
         """Frees what the legs take and persons hold."""
         for leg in legs:
             found = self.holds.get(leg.ledger_account, ())
@@ -114,9 +112,7 @@ class _Takeable:
                 await holds.override_holds(tx, found, missing_minor, transaction_id, now)
 
 
-async def _read_takeable(
-    tx: AsyncConnection, escrow_account_id: str, moving: Moving, position: BookedPosition
-) -> _Takeable:
+async def _read_takeable(tx: Tx, escrow_account_id: str, moving: Moving, position: BookedPosition) -> _Takeable:
     """Raises: NotSealed"""
     await check_whole_book(tx, escrow_account_id)
     accounts = [CASH, SUSPENSE, moving.target, *(account for account, _ in position.credited())]
@@ -183,7 +179,7 @@ def _key_of(stage: Stage, moving: Moving, transaction: transactions_pb2.Transact
 
 
 async def end_return_risk(
-    tx: AsyncConnection, transaction: transactions_pb2.Transaction, now: datetime, *, when_frozen: bool = False
+    tx: Tx, transaction: transactions_pb2.Transaction, now: datetime, *, when_frozen: bool = False
 ) -> None:
     """Releases the hold, if there is one. In a frozen account it ends by itself once that is unfrozen."""
     if not _type_of(transaction).is_held:

@@ -15,13 +15,13 @@ from typing import NamedTuple
 from asyncpg import Connection, Record
 from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import journal_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls import batch
 from services.chassis.data import outbox
-from services.chassis.data.database import Database, driver_connection, mark_enqueued
+from services.chassis.data.database import Database
 from services.chassis.data.once import IdempotencyKeyReused
 from services.chassis.data.seals import Seals, seals_of
+from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import current_traceparent
 from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.refusals import (
@@ -45,14 +45,14 @@ _AT_ONCE = 250  # entries a call of the posting function
 _OF_KEY = ("duplicate", "key_reused")
 
 
-async def book_in(tx: AsyncConnection, entries: Sequence[NewEntry], now: datetime) -> list[pb.JournalEntry]:
+async def book_in(tx: Tx, entries: Sequence[NewEntry], now: datetime) -> list[pb.JournalEntry]:
     """Books entries in the caller's transaction, all or none.
 
     Raises:
         DomainError: the first refusal; the caller's transaction must not commit.
     """
-    outcomes, _ = await book(await driver_connection(tx), entries, seals_of(tx), now, current_traceparent())
-    mark_enqueued(tx)
+    outcomes, _ = await book(tx.driver, entries, seals_of(tx), now, current_traceparent())
+    tx.has_events = True
     booked = []
     for answer, _ in outcomes:
         if isinstance(answer, DomainError):
@@ -64,7 +64,7 @@ async def book_in(tx: AsyncConnection, entries: Sequence[NewEntry], now: datetim
 async def rehearse_booking(database: Database, entries: Sequence[NewEntry], now: datetime) -> list[Outcome]:
     """What booking these entries of one organization would answer; nothing is booked, and every key stays free."""
     async with database.begin_rehearsal() as tx:
-        outcomes, _ = await book(await driver_connection(tx), entries, database.seals, now)
+        outcomes, _ = await book(tx.driver, entries, database.seals, now)
     return outcomes
 
 

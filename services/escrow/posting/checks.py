@@ -19,13 +19,12 @@ from typing import Any, NamedTuple
 import orjson
 import sqlalchemy as sa
 from asyncpg import Connection, Record
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
-from services.chassis.data.database import driver_connection
 from services.chassis.data.database_errors import is_unreadable
 from services.chassis.data.seals import NotSealed, Seals, seals_of
 from services.chassis.data.tables import incarnation
+from services.chassis.data.transaction import Tx
 from services.escrow.domain.journal import NewEntry, PostingKey
 from services.escrow.store import journal
 from services.escrow.tables import book_checks, escrow_accounts, journal_entries
@@ -102,13 +101,13 @@ def _spell_entry(named: Sequence[str | None], key: PostingKey, entry_type: str, 
     return orjson.dumps((named, key.key.hex, key.fingerprint.hex(), entry_type, list(legs)))
 
 
-async def check_book(tx: AsyncConnection, escrow_account_id: str, last: int) -> None:
+async def check_book(tx: Tx, escrow_account_id: str, last: int) -> None:
     """Returns if this service booked every entry of the escrow account up to that number. Raises: NotSealed."""
     place = current_principal().org_id, escrow_account_id
-    await Checks(seals_of(tx)).check(await driver_connection(tx), place, last)
+    await Checks(seals_of(tx)).check(tx.driver, place, last)
 
 
-async def check_whole_book(tx: AsyncConnection, escrow_account_id: str) -> None:
+async def check_whole_book(tx: Tx, escrow_account_id: str) -> None:
     """Returns if this service booked all that the locked escrow account has, or an operator accepted it.
 
     Whoever makes an entry or a decision of its balances asks for this. Raises: NotSealed.
@@ -117,12 +116,10 @@ async def check_whole_book(tx: AsyncConnection, escrow_account_id: str) -> None:
     place = account.org_id == current_principal().org_id, account.escrow_account_id == escrow_account_id
     row = (await tx.execute(_select_checks().where(*place))).one()
     known = _known_of(seals, row)
-    await _check_entries(await driver_connection(tx), seals, _place_of(row), known, row.entry_sequence)
+    await _check_entries(tx.driver, seals, _place_of(row), known, row.entry_sequence)
 
 
-async def keep_ours(
-    tx: AsyncConnection, escrow_account_id: str, booked: Iterable[journal.BookedEntry]
-) -> list[journal.BookedEntry]:
+async def keep_ours(tx: Tx, escrow_account_id: str, booked: Iterable[journal.BookedEntry]) -> list[journal.BookedEntry]:
     """The entries that this service booked.
 
     What an operator accepted is left out: its money may leave, and it is still nothing that we know of a transaction.
@@ -159,7 +156,7 @@ class Unchecked(NamedTuple):
     last: int
 
 
-async def list_unchecked(tx: AsyncConnection, after: Place, most: int) -> tuple[list[Unchecked], Place]:
+async def list_unchecked(tx: Tx, after: Place, most: int) -> tuple[list[Unchecked], Place]:
     """The next escrow accounts with entries that were not looked at; and the last of them."""
     entries = escrow_accounts.c.entry_sequence
     query = _select_checks().where(after < _KEY, entries > sa.func.coalesce(book_checks.c.sequence, 0))
@@ -168,7 +165,7 @@ async def list_unchecked(tx: AsyncConnection, after: Place, most: int) -> tuple[
     return found, _place_of(rows[-1]) if rows else FIRST
 
 
-async def list_unsealed(tx: AsyncConnection, after: Place, most: int) -> tuple[list[Unchecked], Place]:
+async def list_unsealed(tx: Tx, after: Place, most: int) -> tuple[list[Unchecked], Place]:
     """Of the next escrow accounts those of which somebody else says that they were looked at; and the last of all."""
     query = _select_checks().where(after < _KEY, book_checks.c.sequence.is_not(None)).order_by(_KEY).limit(most)
     rows = (await tx.execute(query)).all()

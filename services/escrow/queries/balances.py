@@ -8,7 +8,6 @@ from typing import Any
 import sqlalchemy as sa
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.wire import from_timestamp, to_money, to_timestamp
 from services.chassis.data.listings import Listing
@@ -16,6 +15,7 @@ from services.chassis.data.paging import Page
 from services.chassis.data.reach import caller, is_mine
 from services.chassis.data.reads import Read, Reader, fetch_rows
 from services.chassis.data.seals import check_row
+from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import EscrowAccountNotFound
@@ -181,7 +181,7 @@ _LINES_NOW, _LINES_AT = _list(_BALANCES_NOW), _list(_BALANCES_AT)
 
 
 async def get_trial_balance(
-    tx: AsyncConnection, request: journal_pb.GetTrialBalanceRequest, now: datetime
+    tx: Tx, request: journal_pb.GetTrialBalanceRequest, now: datetime
 ) -> journal_pb.TrialBalance:
     """Sums up every ledger entry there is, and compares with what the ledger accounts keep: in one snapshot."""
     account = await require_escrow_account(tx, request.escrow_account_id)

@@ -7,12 +7,12 @@ from typing import Any
 
 import sqlalchemy as sa
 from realco.escrow.v1 import escrow_accounts_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.paging import one_of, read_list
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Reader, Source, fetch_row
 from services.chassis.data.seals import check_row, keep_sealed
+from services.chassis.data.transaction import Tx
 from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow import actions, messages
 from services.escrow.store.escrow_accounts import ESCROW_ACCOUNTS
@@ -31,7 +31,7 @@ async def get_escrow_account(reader: Reader, request: pb.GetEscrowAccountRequest
 
 
 async def list_escrow_accounts(
-    tx: AsyncConnection, request: pb.ListEscrowAccountsRequest, _: datetime
+    tx: Tx, request: pb.ListEscrowAccountsRequest, _: datetime
 ) -> pb.ListEscrowAccountsResponse:
     table = escrow_accounts.c
     query = sa.select(escrow_accounts).where(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 
 from realco.escrow.v1 import holds_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.paging import one_of, read_list
 from services.chassis.data.seals import keep_sealed
+from services.chassis.data.transaction import Tx
 from services.escrow import actions, messages
 from services.escrow.domain.refusals import HoldNotFound
 from services.escrow.queries.escrow_accounts import require_escrow_account
@@ -17,7 +17,7 @@ from services.escrow.store import holds as store
 from services.escrow.tables import holds
 
 
-async def get_hold(tx: AsyncConnection, request: pb.GetHoldRequest, _: datetime) -> pb.Hold:
+async def get_hold(tx: Tx, request: pb.GetHoldRequest, _: datetime) -> pb.Hold:
     account = await require_escrow_account(tx, request.escrow_account_id)
     hold = await store.find_hold(tx, account.escrow_account_id, request.hold_id)
     if hold is None:
@@ -25,7 +25,7 @@ async def get_hold(tx: AsyncConnection, request: pb.GetHoldRequest, _: datetime)
     return actions.answer_hold(hold)
 
 
-async def list_holds(tx: AsyncConnection, request: pb.ListHoldsRequest, _: datetime) -> pb.ListHoldsResponse:
+async def list_holds(tx: Tx, request: pb.ListHoldsRequest, _: datetime) -> pb.ListHoldsResponse:
     account = await require_escrow_account(tx, request.escrow_account_id)
     table = holds.c
     query = store.select_holds_with_account().where(

@@ -7,10 +7,10 @@ from datetime import datetime
 
 from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.transactions.v1.transactions_pb2 import Transaction
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.messages import to_effect
 from services.chassis.calls.wire import from_enum, to_explanation
+from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.refusals import EscrowAccountNotFound, check_currency
 from services.escrow.domain.chart import LedgerAccount
@@ -26,7 +26,7 @@ Outcome = postings_pb.GetTransactionPreviewRequest.Outcome
 
 
 async def get_preview(
-    tx: AsyncConnection, request: postings_pb.GetTransactionPreviewRequest, now: datetime
+    tx: Tx, request: postings_pb.GetTransactionPreviewRequest, now: datetime
 ) -> postings_pb.TransactionPreview:
     """Raises: EscrowAccountNotFound, CurrencyMismatch, InvalidField, NotSealed."""
     account = await escrow_accounts.ESCROW_ACCOUNTS.find(tx, request.escrow_account_id)
@@ -61,7 +61,7 @@ def answer_preview(
     )
 
 
-async def _list_booked(tx: AsyncConnection, request: postings_pb.GetTransactionPreviewRequest) -> list[Leg]:
+async def _list_booked(tx: Tx, request: postings_pb.GetTransactionPreviewRequest) -> list[Leg]:
     """What this service booked of it, as the stages see it. Raises: NotSealed."""
     if not request.HasField("transaction_id"):
         return []
@@ -70,7 +70,7 @@ async def _list_booked(tx: AsyncConnection, request: postings_pb.GetTransactionP
 
 
 async def _read_unbound(
-    tx: AsyncConnection, request: postings_pb.GetTransactionPreviewRequest, held: Sequence[LedgerAccount]
+    tx: Tx, request: postings_pb.GetTransactionPreviewRequest, held: Sequence[LedgerAccount]
 ) -> dict[LedgerAccount, int]:
     """What persons hold, or the transaction itself, does not keep the bank from taking money back."""
     if not held or request.outcome != postings_pb.GetTransactionPreviewRequest.RETURNED:

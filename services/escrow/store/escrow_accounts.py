@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, fetch_rows
-from services.chassis.data.rows import Row, build_values_table, list_by_column
+from services.chassis.data.rows import build_values_table, list_by_column
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 from services.escrow.domain.account import MOVES, Balance, EscrowAccount, Status
 from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind
 from services.escrow.tables import escrow_accounts, ledger_accounts
@@ -34,7 +35,7 @@ def on_normal_side(debit: sa.ColumnElement[Any], credit: sa.ColumnElement[Any]) 
     return sa.cast(balance, sa.BigInteger)
 
 
-async def list_parties(tx: AsyncConnection, escrow_account_id: str) -> frozenset[str]:
+async def list_parties(tx: Tx, escrow_account_id: str) -> frozenset[str]:
     """The parties that have a ledger account of their own in the escrow account."""
     table = ledger_accounts.c
     query = sa.select(table.party_id).distinct()

@@ -12,16 +12,16 @@ import orjson
 import sqlalchemy as sa
 from asyncpg import Connection
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.aggregates import read_fields
-from services.chassis.data.database import driver_connection
 from services.chassis.data.due import Due
 from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import build_values_table, list_by_column
 from services.chassis.data.seals import Seals, check_read_row, check_row, keep_sealed, seal_of, seals_of
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 from services.escrow.domain.account import Status
 from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind
 from services.escrow.domain.holds import Hold, HoldStatus
@@ -41,9 +41,7 @@ class HoldVerdict(NamedTuple):
     available_minor: int
 
 
-async def insert_hold(
-    tx: AsyncConnection, escrow_account_id: str, hold_id: str, now: datetime, **values: Any
-) -> HoldVerdict:
+async def insert_hold(tx: Tx, escrow_account_id: str, hold_id: str, now: datetime, **values: Any) -> HoldVerdict:
     call = sa.text(
         "SELECT * FROM place_hold(:now, :org_id, :escrow_account_id, :hold_id, :kind, :party_id, :amount_minor,"
         " :currency, :reason, :description, :transaction_id, :expires_at, :created_by, :external_id, :metadata,"
@@ -57,7 +55,7 @@ async def insert_hold(
     return HoldVerdict(*(await tx.execute(call, {**values, "now": now, "seal": seal})).one())
 
 
-async def lock_open_count(tx: AsyncConnection, escrow_account_id: str, person: str) -> int:
+async def lock_open_count(tx: Tx, escrow_account_id: str, person: str) -> int:
     """How many holds of the person are open in the escrow account; until the end of the transaction none is added.
 
     Without what somebody wrote past this service: it keeps nobody from holding.
@@ -69,7 +67,7 @@ async def lock_open_count(tx: AsyncConnection, escrow_account_id: str, person: s
 
 
 async def save_end_of_hold(
-    tx: AsyncConnection,
+    tx: Tx,
     escrow_account_id: str,
     hold_id: str,
     status: HoldStatus,
@@ -98,7 +96,7 @@ async def save_end_of_hold(
 
 
 async def save_overrides(
-    tx: AsyncConnection, taken: Sequence[tuple[Hold, int]], now: datetime, returned_transaction_id: str
+    tx: Tx, taken: Sequence[tuple[Hold, int]], now: datetime, returned_transaction_id: str
 ) -> list[HoldVerdict]:
     """Ends holds of one escrow account that a return takes, each with how much of it: one statement for all.
 
@@ -132,7 +130,7 @@ async def save_overrides(
     return [verdicts[hold.hold_id] for hold, _ in taken]
 
 
-async def list_holds(tx: AsyncConnection, escrow_account_id: str, hold_ids: Sequence[str]) -> list[Hold]:
+async def list_holds(tx: Tx, escrow_account_id: str, hold_ids: Sequence[str]) -> list[Hold]:
     """These holds, in the order given. Raises: NotSealed."""
     named = sa.and_(holds.c.escrow_account_id == escrow_account_id, holds.c.hold_id.in_(hold_ids))
     found = await tx.execute(select_holds_with_account().where(is_mine(holds), named))
@@ -140,24 +138,24 @@ async def list_holds(tx: AsyncConnection, escrow_account_id: str, hold_ids: Sequ
     return [read[hold_id] for hold_id in hold_ids]
 
 
-async def save_expiry_of_hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str, at: datetime) -> bool:
+async def save_expiry_of_hold(tx: Tx, escrow_account_id: str, hold_id: str, at: datetime) -> bool:
     """Lets an open hold end by itself at a time; False if it is not open."""
     org_id, proof = current_principal().org_id, await _prove_hold(tx, escrow_account_id, hold_id)
     call = sa.select(sa.func.let_hold_expire(org_id, escrow_account_id, hold_id, sa.literal(at, _TIME), proof))
     return bool(await tx.scalar(call))
 
 
-async def _prove_hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> bytes:
+async def _prove_hold(tx: Tx, escrow_account_id: str, hold_id: str) -> bytes:
     """What the database asks of who ends the hold; of one that is not there, anything. Raises: NotSealed."""
     hold = await find_hold(tx, escrow_account_id, hold_id)
     return b"" if hold is None else _prove(tx, hold)
 
 
-def _prove(tx: AsyncConnection, hold: Hold) -> bytes:
+def _prove(tx: Tx, hold: Hold) -> bytes:
     return seals_of(tx).prove(hold.end_digest, holds.name, hold.org_id, hold.escrow_account_id, hold.hold_id)
 
 
-def read_hold(row: sa.Row[Any]) -> Hold:
+def read_hold(row: Row) -> Hold:
     """From a row of `select_holds_with_account`."""
     return read_fields(
         Hold,
@@ -168,7 +166,7 @@ def read_hold(row: sa.Row[Any]) -> Hold:
     )
 
 
-async def find_hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -> Hold | None:
+async def find_hold(tx: Tx, escrow_account_id: str, hold_id: str) -> Hold | None:
     """Raises: NotSealed: somebody else placed it."""
     table = holds.c
     query = select_holds_with_account().where(
@@ -179,7 +177,7 @@ async def find_hold(tx: AsyncConnection, escrow_account_id: str, hold_id: str) -
 
 
 async def list_holds_of_persons(
-    tx: AsyncConnection, escrow_account_id: str, accounts: Iterable[LedgerAccount], transaction_id: str | None = None
+    tx: Tx, escrow_account_id: str, accounts: Iterable[LedgerAccount], transaction_id: str | None = None
 ) -> dict[LedgerAccount, list[Hold]]:
     """Open holds that protect no transaction, so that a person placed them; the last placed first.
 
@@ -205,11 +203,11 @@ async def list_holds_of_persons(
     return found
 
 
-async def check_holds_on(tx: AsyncConnection, escrow_account_id: str, accounts: Iterable[LedgerAccount]) -> None:
+async def check_holds_on(tx: Tx, escrow_account_id: str, accounts: Iterable[LedgerAccount]) -> None:
     """`check_open_holds` on ledger accounts of one escrow account of the caller's."""
     place = current_principal().org_id, escrow_account_id
     places = [(*place, account.kind.value, account.party_id) for account in accounts]
-    await check_open_holds(await driver_connection(tx), seals_of(tx), places)
+    await check_open_holds(tx.driver, seals_of(tx), places)
 
 
 async def check_open_holds(connection: Connection, seals: Seals, places: Sequence[tuple[str, str, str, str]]) -> None:

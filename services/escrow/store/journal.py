@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import orjson
 import sqlalchemy as sa
 from asyncpg import Connection, Record
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.housekeeping import HANDLED_REQUESTS_DAYS
 from services.chassis.data.reach import is_mine
+from services.chassis.data.transaction import Tx
 from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccountKind
 from services.escrow.domain.journal import Layer, Leg, NewEntry
 from services.escrow.tables import journal_entries, ledger_entries, refused_postings
@@ -154,30 +154,26 @@ class BookedEntry(NamedTuple):
     distribution_id: str | None
     sequence: int
     legs: list[Leg]
-    rows: list[sa.RowMapping]  # its legs, each with what its seal covers: services/escrow/posting/checks.py
+    rows: list[dict[str, Any]]  # its legs, each with what its seal covers: services/escrow/posting/checks.py
 
 
-async def list_journal_entries_of_transaction(
-    tx: AsyncConnection, escrow_account_id: str, transaction_id: str
-) -> list[BookedEntry]:
+async def list_journal_entries_of_transaction(tx: Tx, escrow_account_id: str, transaction_id: str) -> list[BookedEntry]:
     """What the book has of a transaction, oldest first."""
     return await _list_entries(tx, escrow_account_id, journal_entries.c.transaction_id == transaction_id)
 
 
-async def find_journal_entry(tx: AsyncConnection, escrow_account_id: str, journal_entry_id: str) -> BookedEntry | None:
+async def find_journal_entry(tx: Tx, escrow_account_id: str, journal_entry_id: str) -> BookedEntry | None:
     found = await _list_entries(tx, escrow_account_id, journal_entries.c.journal_entry_id == journal_entry_id)
     return found[0] if found else None
 
 
-async def is_reversed(tx: AsyncConnection, journal_entry_id: str) -> bool:
+async def is_reversed(tx: Tx, journal_entry_id: str) -> bool:
     """Whether an entry of the book says that it reverses this one, whoever booked it."""
     which = journal_entries.c.reverses_journal_entry_id == journal_entry_id
     return bool(await tx.scalar(sa.select(sa.exists().where(is_mine(journal_entries), which))))
 
 
-async def _list_entries(
-    tx: AsyncConnection, escrow_account_id: str, which: sa.ColumnElement[bool]
-) -> list[BookedEntry]:
+async def _list_entries(tx: Tx, escrow_account_id: str, which: sa.ColumnElement[bool]) -> list[BookedEntry]:
     head, legs = journal_entries.c, ledger_entries.c
     query = (
         sa.select(
@@ -214,14 +210,14 @@ async def _list_entries(
     )
     found: dict[str, BookedEntry] = {}
     for row in await tx.execute(query):
-        booked = found.setdefault(row[0], BookedEntry(*row[:5], legs=[], rows=[]))
+        booked = found.setdefault(row[0], BookedEntry(row[0], row[1], row[2], row[3], row[4], legs=[], rows=[]))
         booked.rows.append(row._mapping)
         account = LedgerAccount(LedgerAccountKind(row.kind), row.party_id)
         booked.legs.append(Leg(account, Direction(row.direction), row.amount_minor, Layer(row.layer)))
     return list(found.values())
 
 
-async def delete_old_refusals(tx: AsyncConnection, most: int) -> int:
+async def delete_old_refusals(tx: Tx, most: int) -> int:
     """Frees keys of refused postings that have served their time; how many."""
     keys = refused_postings.primary_key.columns
     kept = sa.text(f"interval '{HANDLED_REQUESTS_DAYS} days'")  # as every other refusal, by the database's clock

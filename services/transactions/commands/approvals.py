@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.data.reads import Source
+from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, ApprovalDetails, Change, Standing
 from services.transactions.domain.bank_accounts import BankAccount, BankAccountStatus
 from services.transactions.domain.states import Status
@@ -26,7 +25,7 @@ BANK_ACCOUNT_APPROVALS = ResourceApprovals("CONFIRM_BANK_ACCOUNT", APPROVAL_EVEN
 
 
 async def ask_for_approval(
-    tx: AsyncConnection,
+    tx: Tx,
     rows: Sequence[Transaction],
     reason: str,
     beneficiaries: Mapping[str, Collection[str]],
@@ -75,9 +74,7 @@ async def find_approval(source: Source, row: Transaction, now: datetime) -> Appr
     return await TRANSACTION_APPROVALS.find(source, row.transaction_id, now)
 
 
-async def ask_for_confirmation(
-    tx: AsyncConnection, account: BankAccount, standings: Mapping[str, Standing], now: datetime
-) -> None:
+async def ask_for_confirmation(tx: Tx, account: BankAccount, standings: Mapping[str, Standing], now: datetime) -> None:
     """A bank account begins to wait, waits with another content, or is asked for again.
 
     Args:

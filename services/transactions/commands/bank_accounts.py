@@ -8,12 +8,12 @@ from datetime import datetime
 
 from prometheus_client import Counter
 from realco.transactions.v1 import bank_accounts_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.parties import Parties
 from services.chassis.data.heard_persons import acts_for
 from services.chassis.data.stops import note_stop
+from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.approval import Approval, ApprovalFacts, Standing
@@ -58,7 +58,7 @@ def blind_request(request: pb.CreateBankAccountRequest, vault: Vault) -> pb.Crea
 
 
 async def create_bank_account(
-    tx: AsyncConnection,
+    tx: Tx,
     request: pb.CreateBankAccountRequest,
     unknown: PartyNotFound | None,
     vault: Vault,
@@ -110,7 +110,7 @@ async def ask_standings(
 
 
 async def update_bank_account(
-    tx: AsyncConnection, request: pb.UpdateBankAccountRequest, standings: Mapping[str, Standing], now: datetime
+    tx: Tx, request: pb.UpdateBankAccountRequest, standings: Mapping[str, Standing], now: datetime
 ) -> pb.BankAccount:
     """Takes over the fields that the mask names. An account that is to be the default waits for a second person again.
 
@@ -136,7 +136,7 @@ async def update_bank_account(
     return answer_bank_account(after)
 
 
-async def confirm_bank_account(tx: AsyncConnection, approval: Approval, facts: ApprovalFacts, now: datetime) -> None:
+async def confirm_bank_account(tx: Tx, approval: Approval, facts: ApprovalFacts, now: datetime) -> None:
     """A second person says that money may go there: from the end of the cool-down on, if no other has to say so, too.
 
     Raises:
@@ -157,13 +157,11 @@ async def confirm_bank_account(tx: AsyncConnection, approval: Approval, facts: A
     await store.save_bank_account(tx, account, confirmed, now)
 
 
-async def leave_unconfirmed(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:
+async def leave_unconfirmed(tx: Tx, approval: Approval, why: str, now: datetime) -> None:
     """Nobody confirmed it: it stays PENDING, so money may come from it, and none goes to it."""
 
 
-async def delete_bank_account(
-    tx: AsyncConnection, request: pb.DeleteBankAccountRequest, now: datetime
-) -> pb.BankAccount:
+async def delete_bank_account(tx: Tx, request: pb.DeleteBankAccountRequest, now: datetime) -> pb.BankAccount:
     """Retires the account; a retired one stays as it is. Raises BankAccountNotFound, EtagMismatch, TooManyStops."""
     account = await _lock_as_read(tx, request.bank_account_id, request.etag)
     if account.status is not BankAccountStatus.DELETED:
@@ -174,14 +172,14 @@ async def delete_bank_account(
     return answer_bank_account(account)
 
 
-async def _note_stop(tx: AsyncConnection, before: BankAccount, after: BankAccount, now: datetime) -> None:
+async def _note_stop(tx: Tx, before: BankAccount, after: BankAccount, now: datetime) -> None:
     """Whoever acts for the party stops what is its own as often as it pleases. Raises: TooManyStops."""
     if stops_payouts(before, after, current_principal().person) and not await acts_for(tx, before.party_id):
         await note_stop(tx, "STOP_PAYOUTS", before.party_id, now, PAYOUT_STOPS_WITHIN)
 
 
 async def block_bank_account(
-    tx: AsyncConnection, bank_account_id: str, reason: str, now: datetime, *, network_code: str | None = None
+    tx: Tx, bank_account_id: str, reason: str, now: datetime, *, network_code: str | None = None
 ) -> None:
     """The account must not be used again, for what is under way either."""
     account = await store.lock_to_block(tx, bank_account_id)
@@ -190,14 +188,14 @@ async def block_bank_account(
         await store.save_bank_account(tx, account, block(account, reason, network_code), now)
 
 
-async def block_altered_account(tx: AsyncConnection, bank_account_id: str, transaction_id: str, now: datetime) -> None:
+async def block_altered_account(tx: Tx, bank_account_id: str, transaction_id: str, now: datetime) -> None:
     """What the account says is not what this service wrote: nobody uses it any more, and somebody is told."""
     ACCOUNTS_ALTERED.inc()
     log.error("bank_account_altered", bank_account_id=bank_account_id, transaction_id=transaction_id)
     await block_bank_account(tx, bank_account_id, "ALTERED", now)
 
 
-async def _lock_as_read(tx: AsyncConnection, bank_account_id: str, etag: str) -> BankAccount:
+async def _lock_as_read(tx: Tx, bank_account_id: str, etag: str) -> BankAccount:
     principal = current_principal()
     account = await store.lock_bank_account(tx, bank_account_id)
     if account is None or not principal.may_reach(account.party_id):

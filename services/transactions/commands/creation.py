@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from realco.transactions.v1 import transactions_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, current_principal
+from services.chassis.data.transaction import Tx
 from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import InvalidField, Unavailable
 from services.chassis.values.ids import new_id
@@ -71,7 +71,7 @@ async def ask_about_new_inflow(dependencies: Dependencies, request: pb.CreateTra
 
 
 async def create_transaction(
-    tx: AsyncConnection, request: pb.CreateTransactionRequest, verdict: InflowVerdict, now: datetime
+    tx: Tx, request: pb.CreateTransactionRequest, verdict: InflowVerdict, now: datetime
 ) -> pb.Transaction:
     """Records the transaction INITIATED.
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from realco.transactions.v1 import transactions_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
 from services.chassis.data.heard_persons import acts_for
 from services.chassis.data.stops import note_stop
+from services.chassis.data.transaction import Tx
 from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.approval import Approval, ApprovalFacts, MakerSessionEnded
 from services.chassis.values.errors import DomainError
@@ -56,7 +56,7 @@ async def ask_approval_facts(
 
 
 async def approve_transaction(
-    tx: AsyncConnection, request: pb.ApproveTransactionRequest, facts: ApprovalFacts, now: datetime
+    tx: Tx, request: pb.ApproveTransactionRequest, facts: ApprovalFacts, now: datetime
 ) -> pb.Transaction:
     """PENDING_APPROVAL -> APPROVED -> QUEUED, by the last yes it needs. Raises EtagMismatch, and as approve_waiting."""
     row, _ = await _lock_as_read(tx, request.transaction_id, request.etag)
@@ -64,7 +64,7 @@ async def approve_transaction(
     return answer_transaction(row, now, await find_approval(tx, row, now))
 
 
-async def approve_waiting(tx: AsyncConnection, approval: Approval, facts: ApprovalFacts, now: datetime) -> Transaction:
+async def approve_waiting(tx: Tx, approval: Approval, facts: ApprovalFacts, now: datetime) -> Transaction:
     """The same, decided in the inbox.
 
     Args:
@@ -79,7 +79,7 @@ async def approve_waiting(tx: AsyncConnection, approval: Approval, facts: Approv
 
 
 async def _approve(
-    tx: AsyncConnection, row: Transaction, facts: ApprovalFacts, now: datetime, note: str | None = None
+    tx: Tx, row: Transaction, facts: ApprovalFacts, now: datetime, note: str | None = None
 ) -> Transaction:
     person = current_principal().person
     check_may_approve(row)
@@ -89,9 +89,7 @@ async def _approve(
     return await store.save_move(tx, row, Status.QUEUED, actor=person, now=now, due_ms=0)
 
 
-async def reject_transaction(
-    tx: AsyncConnection, request: pb.RejectTransactionRequest, now: datetime
-) -> pb.Transaction:
+async def reject_transaction(tx: Tx, request: pb.RejectTransactionRequest, now: datetime) -> pb.Transaction:
     """PENDING_APPROVAL -> CANCELLED. Raises EtagMismatch, IllegalStatusChange, ApprovalExpired, MakerIsChecker."""
     row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
     check_may_reject(row)
@@ -100,16 +98,14 @@ async def reject_transaction(
     return answer_transaction(row, now)
 
 
-async def end_waiting(tx: AsyncConnection, approval: Approval, note: str, now: datetime) -> None:
+async def end_waiting(tx: Tx, approval: Approval, note: str, now: datetime) -> None:
     """PENDING_APPROVAL -> CANCELLED: nobody approves it any more."""
     row, person = await _lock(tx, approval.resource_id)
     if row.status is Status.PENDING_APPROVAL:
         await store.save_move(tx, row, Status.CANCELLED, actor=person, now=now, note=note)
 
 
-async def cancel_transaction(
-    tx: AsyncConnection, request: pb.CancelTransactionRequest, now: datetime
-) -> pb.Transaction:
+async def cancel_transaction(tx: Tx, request: pb.CancelTransactionRequest, now: datetime) -> pb.Transaction:
     """Ends what no provider has taken; a cancelled one stays as it is.
 
     Raises: EtagMismatch, IllegalStatusChange, TooManyStops.
@@ -149,7 +145,7 @@ async def ask_confirmation_facts(
 
 
 async def confirm_transaction(
-    tx: AsyncConnection, request: pb.ConfirmTransactionRequest, facts: ConfirmationFacts, now: datetime
+    tx: Tx, request: pb.ConfirmTransactionRequest, facts: ConfirmationFacts, now: datetime
 ) -> pb.Transaction:
     """A wire or check arrived: SETTLED; where nobody can take it back, COMPLETED.
 
@@ -192,7 +188,7 @@ async def ask_about_inflow_again(dependencies: Dependencies, request: pb.RetryTr
 
 
 async def retry_transaction(
-    tx: AsyncConnection, request: pb.RetryTransactionRequest, verdict: InflowVerdict, now: datetime
+    tx: Tx, request: pb.RetryTransactionRequest, verdict: InflowVerdict, now: datetime
 ) -> pb.Transaction:
     """Another attempt, now, if its money could be received.
 
@@ -221,7 +217,7 @@ async def retry_transaction(
     return answer_transaction(await queue_again(tx, row, actor=person, now=now), now)
 
 
-async def queue_again(tx: AsyncConnection, row: Transaction, *, actor: str, now: datetime) -> Transaction:
+async def queue_again(tx: Tx, row: Transaction, *, actor: str, now: datetime) -> Transaction:
     """PENDING_RETRY -> QUEUED: what the last attempt left behind is in the history, not in the row."""
     return await store.save_move(
         tx,
@@ -239,21 +235,21 @@ async def queue_again(tx: AsyncConnection, row: Transaction, *, actor: str, now:
     )
 
 
-async def _require_as_read(tx: AsyncConnection, transaction_id: str, etag: str) -> Transaction:
+async def _require_as_read(tx: Tx, transaction_id: str, etag: str) -> Transaction:
     """As `_lock_as_read`, to ask others about it before the transaction that decides, which reads it again."""
     row = _require(await store.find_transaction(tx, transaction_id))
     check_etag(etag, row.etag)
     return row
 
 
-async def _lock_as_read(tx: AsyncConnection, transaction_id: str, etag: str) -> tuple[Transaction, str]:
+async def _lock_as_read(tx: Tx, transaction_id: str, etag: str) -> tuple[Transaction, str]:
     """The transaction, locked, in the version that was read, and who decides. Raises EtagMismatch, and as `_lock`."""
     row, person = await _lock(tx, transaction_id)
     check_etag(etag, row.etag)
     return row, person
 
 
-async def _lock(tx: AsyncConnection, transaction_id: str) -> tuple[Transaction, str]:
+async def _lock(tx: Tx, transaction_id: str) -> tuple[Transaction, str]:
     """Raises TransactionNotFound."""
     return _require(await store.lock_transaction(tx, transaction_id)), current_principal().person
 

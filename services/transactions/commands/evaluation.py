@@ -12,11 +12,11 @@ from typing import NamedTuple
 from realco.compliance.v1.compliance_pb2 import ComplianceCheck
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.type.v1.money_pb2 import Money
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.wire import from_failure, to_money
 from services.chassis.data.once import decided_meanwhile, replace_answer
+from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError, Kind, Refused
 from services.chassis.values.failure import Failure
@@ -174,7 +174,7 @@ async def _evaluate(dependencies: Dependencies, answer: pb.Transaction) -> pb.Tr
 
 
 async def apply_decisions(
-    tx: AsyncConnection, rows: Sequence[Transaction], evaluations: Mapping[str, Evaluation], now: datetime
+    tx: Tx, rows: Sequence[Transaction], evaluations: Mapping[str, Evaluation], now: datetime
 ) -> dict[str, pb.Transaction | DomainError]:
     """Moves locked INITIATED transactions of one organization as compliance decided, by transaction_id.
 
@@ -208,7 +208,7 @@ async def apply_decisions(
 
 
 async def _keep_answer(
-    tx: AsyncConnection, row: Transaction, build: Callable[[], pb.Transaction | DomainError]
+    tx: Tx, row: Transaction, build: Callable[[], pb.Transaction | DomainError]
 ) -> pb.Transaction | DomainError:
     """The answer to the request that made it, which its replay gets from now on: as its sender sees it."""
     if row.request_subject is None or row.request_role is None or row.idempotency_key is None:
@@ -222,7 +222,7 @@ def _answer_refusal(refusal: DomainError) -> DomainError:
     return refusal
 
 
-async def _refuse(tx: AsyncConnection, row: Transaction, why: Failure, now: datetime) -> DomainError:
+async def _refuse(tx: Tx, row: Transaction, why: Failure, now: datetime) -> DomainError:
     failure = replace(why, metadata={**why.metadata, "transaction_id": row.transaction_id})
     await store.save_move(tx, row, Status.FAILED, actor=ACTOR, now=now, note=why.message, failure=failure)
     return _to_refusal(failure)

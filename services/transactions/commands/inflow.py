@@ -8,9 +8,9 @@ from datetime import datetime
 from realco.distributions.v1.offerings_pb2 import Investment, Offering
 from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
 from realco.transactions.v1 import transactions_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.wire import from_enum, from_timestamp
+from services.chassis.data.transaction import Tx
 from services.chassis.values.accounts import check_takes_money
 from services.chassis.values.errors import DomainError
 from services.chassis.values.money import Money
@@ -135,7 +135,7 @@ def _check_remaining(inflow: Inflow, remaining_minor: int) -> None:
         )
 
 
-async def check_commitment(tx: AsyncConnection, inflow: Inflow, investment: Investment) -> None:
+async def check_commitment(tx: Tx, inflow: Inflow, investment: Investment) -> None:
     """Refuses what would exceed the commitment together with the contributions that are on their way.
 
     Distributions has not heard of those yet, so only this service can count them. It does so under a lock: otherwise

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import sqlalchemy as sa
 from realco.distributions.v1.payout_orders_pb2 import PayoutOrder
 from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.batch import Outcome, build_results
 from services.chassis.data.once import IdempotencyKeyReused, fingerprint_of
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError
@@ -99,7 +99,7 @@ def _to_order(item: Item, person: str, known: PayoutOrder) -> PayoutOrder:
 
 
 async def batch_create_payouts(
-    tx: AsyncConnection,
+    tx: Tx,
     request: payouts_pb2.BatchCreatePayoutsRequest,
     orders: Mapping[str, PayoutOrder],
     now: datetime,
@@ -136,7 +136,7 @@ async def batch_create_payouts(
     )
 
 
-async def _plan_items(tx: AsyncConnection, items: Sequence[Item], approved: Collection[str]) -> list[_Plan]:
+async def _plan_items(tx: Tx, items: Sequence[Item], approved: Collection[str]) -> list[_Plan]:
     refunded = {item.investment_id for item in items if _type_of(item).gives_back}
     received = await store.list_received(tx, refunded) if refunded else {}
     chosen = [
@@ -243,7 +243,7 @@ def _read_session(order: PayoutOrder) -> Session:
 
 
 def _read_outcome(
-    item: Item, known: sa.Row[Any], created: Mapping[str, Transaction], *, replayed: bool
+    item: Item, known: Row, created: Mapping[str, Transaction], *, replayed: bool
 ) -> Outcome[pb.Transaction | Failure]:
     """What was decided about the item's key, by this request unless `replayed`."""
     if known.fingerprint != _fingerprint_of(item):

@@ -10,8 +10,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
+from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.failure import Failure
 from services.transactions.commands.bank_accounts import block_bank_account
@@ -29,7 +28,7 @@ class PaymentNotOurs(Exception):
     """The provider's payment is not the one we ordered, or cannot be what it says: a person looks, nothing moves."""
 
 
-async def follow_payment(tx: AsyncConnection, row: Transaction, payment: Payment, now: datetime) -> Transaction:
+async def follow_payment(tx: Tx, row: Transaction, payment: Payment, now: datetime) -> Transaction:
     """Brings a locked transaction to where the provider has its current attempt.
 
     Raises:
@@ -86,7 +85,7 @@ def find_objection(row: Transaction, payment: Payment) -> str:
     return ""
 
 
-async def _record_submission(tx: AsyncConnection, row: Transaction, payment: Payment, now: datetime) -> Transaction:
+async def _record_submission(tx: Tx, row: Transaction, payment: Payment, now: datetime) -> Transaction:
     await provider_payments.save_provider_reference(tx, row, payment.payment_id)
     return await store.save_move(
         tx,
@@ -101,7 +100,7 @@ async def _record_submission(tx: AsyncConnection, row: Transaction, payment: Pay
 
 
 async def record_settlement(
-    tx: AsyncConnection,
+    tx: Tx,
     row: Transaction,
     at: datetime,
     now: datetime,
@@ -129,9 +128,7 @@ async def record_settlement(
     return await store.save_move(tx, row, Status.COMPLETED, actor=actor, now=now, note="it has no return risk", **left)
 
 
-async def _record_return(
-    tx: AsyncConnection, row: Transaction, payment: Payment, at: datetime, now: datetime
-) -> Transaction:
+async def _record_return(tx: Tx, row: Transaction, payment: Payment, at: datetime, now: datetime) -> Transaction:
     next_attempt_at = schedule.compute_represent_at(at)
     again = may_represent(
         payment.return_code,
@@ -152,7 +149,7 @@ async def _record_return(
     )
 
 
-async def _record_failure(tx: AsyncConnection, row: Transaction, payment: Payment, now: datetime) -> Transaction:
+async def _record_failure(tx: Tx, row: Transaction, payment: Payment, now: datetime) -> Transaction:
     failure = _build_failure(payment, retryable=False)
     if row.status is Status.PROCESSING:
         await provider_payments.save_provider_reference(tx, row, payment.payment_id)
@@ -178,7 +175,7 @@ def _build_failure(payment: Payment, *, retryable: bool) -> Failure:
     return Failure(code, name, retryable, {NETWORK_CODE: payment.return_code})
 
 
-async def _block_account(tx: AsyncConnection, row: Transaction, code: str, now: datetime) -> None:
+async def _block_account(tx: Tx, row: Transaction, code: str, now: datetime) -> None:
     meaning = find_return_code(code) if code else None
     if meaning is None:
         return

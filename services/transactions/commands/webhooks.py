@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
-import sqlalchemy as sa
 from realco.transactions.v1 import webhooks_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.failure import Failure, write_failure
@@ -35,7 +34,7 @@ def check_body(data: bytes) -> bytes:
 
 
 async def receive_webhook(
-    tx: AsyncConnection, provider: str, event: ProviderEvent, body: bytes, now: datetime
+    tx: Tx, provider: str, event: ProviderEvent, body: bytes, now: datetime
 ) -> pb.ReceiveWebhookResponse:
     """Stores a proved webhook. One of a type that is not applied is kept, with the reason."""
     is_applied = event.payment_id != ""
@@ -54,9 +53,7 @@ async def receive_webhook(
     return pb.ReceiveWebhookResponse(webhook_id=webhook_id, replayed=not is_new)
 
 
-async def apply_webhook(
-    tx: AsyncConnection, taken: sa.Row[Any], payment: Payment, transaction_id: str, now: datetime
-) -> bool:
+async def apply_webhook(tx: Tx, taken: Row, payment: Payment, transaction_id: str, now: datetime) -> bool:
     """Brings the transaction to where the provider has the payment.
 
     Returns:
@@ -77,7 +74,7 @@ async def apply_webhook(
     return True
 
 
-async def _try_to_follow(tx: AsyncConnection, row: Transaction, payment: Payment, now: datetime) -> Failure | None:
+async def _try_to_follow(tx: Tx, row: Transaction, payment: Payment, now: datetime) -> Failure | None:
     """Why the transaction could not follow the payment, if so."""
     try:
         if payment.payment_id == row.provider_reference:
@@ -90,7 +87,7 @@ async def _try_to_follow(tx: AsyncConnection, row: Transaction, payment: Payment
     return None
 
 
-async def replay_webhook(tx: AsyncConnection, request: pb.ReplayWebhookRequest, now: datetime) -> pb.Webhook:
+async def replay_webhook(tx: Tx, request: pb.ReplayWebhookRequest, now: datetime) -> pb.Webhook:
     """Has it applied again; one that waits to be applied stays as it is. The provider is asked anew how the payment
     stands, so nothing is done twice."""
     row = await store.lock_webhook(tx, request.webhook_id)

@@ -7,11 +7,9 @@ organization's transaction has committed; a crash between the two has it applied
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
-
-import sqlalchemy as sa
 
 from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.data.statements import Row
 from services.transactions.commands import webhooks
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.payments import Payment
@@ -30,7 +28,7 @@ async def apply_webhooks(dependencies: Dependencies) -> int:
     return len(taken)
 
 
-async def _look_up_and_apply(dependencies: Dependencies, taken: sa.Row[Any]) -> None:
+async def _look_up_and_apply(dependencies: Dependencies, taken: Row) -> None:
     try:
         payment = await dependencies.providers.look_ups[taken.provider].get_payment(taken.provider_reference)
     except OutcomeUnknown:
@@ -52,16 +50,16 @@ async def _look_up_and_apply(dependencies: Dependencies, taken: sa.Row[Any]) -> 
         await _postpone(dependencies, taken)
 
 
-async def _find_owner(dependencies: Dependencies, taken: sa.Row[Any], payment: Payment) -> tuple[str, str] | None:
+async def _find_owner(dependencies: Dependencies, taken: Row, payment: Payment) -> tuple[str, str] | None:
     async with dependencies.database.begin_for_all() as tx:
         return await provider_payments.find_owner(tx, taken.provider, payment.payment_id, payment.reference)
 
 
-async def _finish(dependencies: Dependencies, taken: sa.Row[Any], *, ignored_because: str | None = None) -> None:
+async def _finish(dependencies: Dependencies, taken: Row, *, ignored_because: str | None = None) -> None:
     async with dependencies.database.begin_for_all() as tx:
         await store.finish_webhook(tx, taken, ignored_because=ignored_because)
 
 
-async def _postpone(dependencies: Dependencies, taken: sa.Row[Any]) -> None:
+async def _postpone(dependencies: Dependencies, taken: Row) -> None:
     async with dependencies.database.begin_for_all() as tx:
         await store.postpone_webhook(tx, taken)

@@ -8,12 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from datetime import datetime
 from typing import TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.database_errors import is_away
 from services.chassis.data.due import Due, list_pages
 from services.chassis.data.leases import Taking
+from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import AnswerWithheld, DomainError, Unavailable
 from services.transactions.dependencies import NAME, Dependencies
@@ -72,7 +71,7 @@ async def ask_about(
 async def move_due(
     dependencies: Dependencies,
     due: Due,
-    step: Callable[[AsyncConnection, Sequence[Transaction], datetime], Awaitable[None]],
+    step: Callable[[Tx, Sequence[Transaction], datetime], Awaitable[None]],
 ) -> int:
     """Runs a step that asks nobody on the transactions that are due by business time; how many moved."""
     now, moved = dependencies.clock.now(), 0

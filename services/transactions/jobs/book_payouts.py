@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.calls.wire import from_failure, to_money
+from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure, make_failure
@@ -58,7 +58,7 @@ async def _record_answer(
 
 
 async def _record_outcomes(
-    tx: AsyncConnection,
+    tx: Tx,
     dependencies: Dependencies,
     rows: Sequence[Transaction],
     outcomes: Mapping[str, Failure | None],

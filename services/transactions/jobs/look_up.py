@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from functools import partial
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.transactions.commands.settlement import PaymentNotOurs, follow_payment
 from services.transactions.dependencies import NAME, Dependencies
@@ -53,9 +52,7 @@ async def ask_for_payment(dependencies: Dependencies, taken: Transaction) -> Pay
     return payment
 
 
-async def follow_answer(
-    tx: AsyncConnection, row: Transaction, payment: Payment | None, now: datetime
-) -> Transaction | None:
+async def follow_answer(tx: Tx, row: Transaction, payment: Payment | None, now: datetime) -> Transaction | None:
     """The transaction where the provider has its payment; None where it did not say, or what cannot be."""
     try:
         return None if payment is None else await follow_payment(tx, row, payment, now)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
+from services.chassis.data.transaction import Tx
 from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure, make_failure
@@ -22,7 +21,7 @@ from services.transactions.store import transactions as store
 
 
 async def end_hopeless(
-    tx: AsyncConnection, rows: Sequence[Transaction], now: datetime, refusals: Mapping[str, DomainError]
+    tx: Tx, rows: Sequence[Transaction], now: datetime, refusals: Mapping[str, DomainError]
 ) -> list[Transaction]:
     """Ends those of one organization's locked transactions whose attempt must not be made; returns the others.
 
@@ -49,9 +48,7 @@ async def end_hopeless(
     return possible
 
 
-async def postpone_cooling_payouts(
-    tx: AsyncConnection, rows: Sequence[Transaction], now: datetime
-) -> list[Transaction]:
+async def postpone_cooling_payouts(tx: Tx, rows: Sequence[Transaction], now: datetime) -> list[Transaction]:
     """Gives payouts back to accounts that were confirmed less than a day ago; returns the others."""
     ids = {row.bank_account_id for row in rows if row.bank_account_id and not row.is_debit}
     accounts = await bank_accounts.list_bank_accounts(tx, ids) if ids else {}

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.chassis.values.refusals import PartyNotCleared
@@ -93,7 +92,7 @@ async def _ask_about_investments(peers: Peers, rows: Sequence[Transaction]) -> d
 
 
 async def _begin_attempts(
-    tx: AsyncConnection, dependencies: Dependencies, rows: Sequence[Transaction], refusals: Mapping[str, DomainError]
+    tx: Tx, dependencies: Dependencies, rows: Sequence[Transaction], refusals: Mapping[str, DomainError]
 ) -> None:
     now = dependencies.clock.now()
     possible = await end_hopeless(tx, rows, now, refusals)

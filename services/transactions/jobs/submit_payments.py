@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.seals import NotSealed
+from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError
@@ -171,7 +170,7 @@ async def _find_payment(dependencies: Dependencies, row: Transaction, earlier: f
 
 
 async def _record_outcome(
-    tx: AsyncConnection,
+    tx: Tx,
     row: Transaction,
     outcome: Payment | Declined | OutcomeUnknown,
     now: datetime,
@@ -191,9 +190,7 @@ async def _record_outcome(
             await store.postpone_transaction(tx, row)
 
 
-async def _record_decline(
-    tx: AsyncConnection, row: Transaction, declined: Declined, now: datetime, *, maybe_sent: bool
-) -> None:
+async def _record_decline(tx: Tx, row: Transaction, declined: Declined, now: datetime, *, maybe_sent: bool) -> None:
     if isinstance(declined, AccountAltered):
         await block_altered_account(tx, declined.bank_account_id, row.transaction_id, now)
     if maybe_sent and isinstance(declined, AccountNotUsable):  # we refused, not the provider: it may have it already

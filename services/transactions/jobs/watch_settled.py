@@ -13,9 +13,8 @@ from __future__ import annotations
 from datetime import datetime
 from functools import partial
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.payments import PaymentStatus
@@ -55,7 +54,7 @@ async def _look_at_row(dependencies: Dependencies, taken: Transaction) -> None:
                 await store.postpone_transaction(tx, row)
 
 
-async def _record_look(tx: AsyncConnection, row: Transaction, looked_at: datetime, now: datetime) -> None:
+async def _record_look(tx: Tx, row: Transaction, looked_at: datetime, now: datetime) -> None:
     """The money was still there at that time."""
     assert row.settled_at is not None  # it arrived
     assert row.final_at is not None

@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from realco.transactions.v1 import events_pb2 as events
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data import outbox
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.locks import lock_name
-from services.chassis.data.rows import Row
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 from services.transactions import messages
 from services.transactions.domain.bank_accounts import BANK_ACCOUNT_MOVES, LIVE, BankAccount, BankAccountStatus
 from services.transactions.tables import bank_accounts
@@ -36,42 +36,42 @@ def _list_columns(account: BankAccount) -> dict[str, Any]:
 BANK_ACCOUNTS = Aggregate(bank_accounts, "bank_account_id", _read_bank_account, _list_columns, BANK_ACCOUNT_MOVES)
 
 
-async def find_bank_account(tx: AsyncConnection, bank_account_id: str) -> BankAccount | None:
+async def find_bank_account(tx: Tx, bank_account_id: str) -> BankAccount | None:
     """Raises: NotSealed."""
     return await BANK_ACCOUNTS.find(tx, bank_account_id)
 
 
-async def lock_bank_account(tx: AsyncConnection, bank_account_id: str) -> BankAccount | None:
+async def lock_bank_account(tx: Tx, bank_account_id: str) -> BankAccount | None:
     """Raises: NotSealed."""
     return await BANK_ACCOUNTS.lock(tx, bank_account_id)
 
 
-async def lock_to_block(tx: AsyncConnection, bank_account_id: str) -> BankAccount | None:
+async def lock_to_block(tx: Tx, bank_account_id: str) -> BankAccount | None:
     """Nobody uses it afterwards, so whatever it says now may be sealed."""
     query = BANK_ACCOUNTS.select().where(_c.bank_account_id == bank_account_id).with_for_update(key_share=True)
     row = (await tx.execute(query)).one_or_none()
     return None if row is None else BANK_ACCOUNTS.read(row)
 
 
-async def list_bank_accounts(tx: AsyncConnection, bank_account_ids: Collection[str]) -> dict[str, BankAccount]:
+async def list_bank_accounts(tx: Tx, bank_account_ids: Collection[str]) -> dict[str, BankAccount]:
     query = BANK_ACCOUNTS.select().where(_c.bank_account_id.in_(bank_account_ids))
     return {account.bank_account_id: account for account in await BANK_ACCOUNTS.list_sealed(tx, query)}
 
 
-async def list_default_accounts(tx: AsyncConnection, party_ids: Collection[str]) -> dict[str, BankAccount]:
+async def list_default_accounts(tx: Tx, party_ids: Collection[str]) -> dict[str, BankAccount]:
     """Where each party is paid, by party, as far as that says what this service wrote: nobody is paid elsewhere."""
     is_default = (_c.default_for_payouts, _c.status == BankAccountStatus.ACTIVE)
     query = BANK_ACCOUNTS.select().where(_c.party_id.in_(party_ids), *is_default)
     return {account.party_id: account for account in await BANK_ACCOUNTS.list_sealed(tx, query)}
 
 
-async def find_default_account(tx: AsyncConnection, party_id: str) -> BankAccount | None:
+async def find_default_account(tx: Tx, party_id: str) -> BankAccount | None:
     """Where the party is paid. Raises: NotSealed: one of its accounts says what this service did not write."""
     accounts = await list_accounts_of(tx, party_id)
     return next((each for each in accounts if _is_default(each)), None)
 
 
-async def lock_default_account(tx: AsyncConnection, party_id: str) -> BankAccount | None:
+async def lock_default_account(tx: Tx, party_id: str) -> BankAccount | None:
     """As `find_default_account`."""
     found = await find_default_account(tx, party_id)
     locked = None if found is None else await BANK_ACCOUNTS.lock(tx, found.bank_account_id)
@@ -82,30 +82,30 @@ def _is_default(account: BankAccount) -> bool:
     return account.default_for_payouts and account.status is BankAccountStatus.ACTIVE
 
 
-async def list_accounts_of(tx: AsyncConnection, party_id: str) -> list[BankAccount]:
+async def list_accounts_of(tx: Tx, party_id: str) -> list[BankAccount]:
     """All that the party ever had. Raises: NotSealed."""
     return await BANK_ACCOUNTS.list_all(tx, _c.party_id == party_id)
 
 
-async def lock_default(tx: AsyncConnection, party_id: str) -> None:
+async def lock_default(tx: Tx, party_id: str) -> None:
     """Lets requests that make a default of the party go one by one. Who locks an account, too, does so first."""
     await lock_name(tx, "bank_accounts", party_id)
 
 
-async def count_owners(tx: AsyncConnection, digest: str) -> int:
+async def count_owners(tx: Tx, digest: str) -> int:
     """How many parties have this account at this bank. Raises: NotSealed."""
     accounts = await BANK_ACCOUNTS.list_all(tx, _c.account_number_digest == digest)
     return len({account.party_id for account in accounts if account.status in LIVE})
 
 
-async def insert_bank_account(tx: AsyncConnection, account: BankAccount) -> None:
+async def insert_bank_account(tx: Tx, account: BankAccount) -> None:
     """Adds an account, and publishes it."""
     await BANK_ACCOUNTS.insert(tx, account)
     event = events.BankAccountCreated(bank_account=messages.to_bank_account(account))
     await outbox.enqueue(tx, event, now=account.created_at)
 
 
-async def save_bank_account(tx: AsyncConnection, before: BankAccount, after: BankAccount, now: datetime) -> BankAccount:
+async def save_bank_account(tx: Tx, before: BankAccount, after: BankAccount, now: datetime) -> BankAccount:
     """Changes a locked account, and publishes it. Raises: IllegalStatusChange."""
     saved = await BANK_ACCOUNTS.save(tx, before, after, now)
     moved = saved.status is not before.status

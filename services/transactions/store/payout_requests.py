@@ -7,22 +7,23 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import check_rows, seal_of
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 from services.transactions.tables import payout_requests
 
 _c = payout_requests.c
 
 
-async def list_payout_requests(tx: AsyncConnection, keys: Collection[str]) -> dict[str, sa.Row[Any]]:
+async def list_payout_requests(tx: Tx, keys: Collection[str]) -> dict[str, Row]:
     """Raises: NotSealed."""
     statement = sa.select(payout_requests).where(is_mine(payout_requests), _c.idempotency_key.in_(keys))
     return {row.idempotency_key: row for row in check_rows(tx, payout_requests, await tx.execute(statement))}
 
 
-async def insert_payout_requests(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> set[str]:
+async def insert_payout_requests(tx: Tx, rows: Sequence[dict[str, Any]]) -> set[str]:
     """Takes the keys, in their order so that no two batches wait for each other; returns those that were free."""
     if not rows:
         return set()

@@ -11,16 +11,17 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.data.seals import check_row, check_rows, keep_sealed, seal_of, seals_of
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 from services.transactions.domain.transaction import Transaction
 from services.transactions.tables import provider_payments
 
 _c = provider_payments.c
 
 
-async def insert_attempts(tx: AsyncConnection, rows: Sequence[Transaction], now: datetime) -> set[tuple[str, str]]:
+async def insert_attempts(tx: Tx, rows: Sequence[Transaction], now: datetime) -> set[tuple[str, str]]:
     """Notes that the current attempts are about to be sent; the (org_id, transaction_id) of those never sent before."""
     if not rows:
         return set()
@@ -43,7 +44,7 @@ async def insert_attempts(tx: AsyncConnection, rows: Sequence[Transaction], now:
     return {(each.org_id, each.transaction_id) for each in inserted}
 
 
-async def read_attempt(tx: AsyncConnection, row: Transaction) -> sa.Row[Any]:
+async def read_attempt(tx: Tx, row: Transaction) -> Row:
     """The current attempt, which was noted before.
 
     Raises:
@@ -55,23 +56,23 @@ async def read_attempt(tx: AsyncConnection, row: Transaction) -> sa.Row[Any]:
     return check_row(tx, provider_payments, found)
 
 
-async def save_sending(tx: AsyncConnection, row: Transaction, now: datetime) -> None:
+async def save_sending(tx: Tx, row: Transaction, now: datetime) -> None:
     """Notes that the current attempt is about to be sent once more. Raises: NotSealed."""
     attempt = await read_attempt(tx, row)
     await _save(tx, row, attempt, sent_at=max(now, attempt.sent_at))
 
 
-async def save_provider_reference(tx: AsyncConnection, row: Transaction, provider_reference: str) -> None:
+async def save_provider_reference(tx: Tx, row: Transaction, provider_reference: str) -> None:
     """Notes under which id the provider has the current attempt. Raises: NotSealed."""
     await _save(tx, row, await read_attempt(tx, row), provider_reference=provider_reference)
 
 
-async def _save(tx: AsyncConnection, row: Transaction, attempt: sa.Row[Any], **changes: Any) -> None:
+async def _save(tx: Tx, row: Transaction, attempt: Row, **changes: Any) -> None:
     seal = seal_of(tx, provider_payments, {**attempt._mapping, **changes})
     await tx.execute(sa.update(provider_payments).where(*_current(row)).values(**changes, seal=seal))
 
 
-async def list_earlier_references(tx: AsyncConnection, row: Transaction) -> frozenset[str]:
+async def list_earlier_references(tx: Tx, row: Transaction) -> frozenset[str]:
     """The provider's ids of the attempts before the current one.
 
     Raises:
@@ -88,7 +89,7 @@ def _current(row: Transaction) -> tuple[sa.ColumnElement[bool], ...]:
     return _c.org_id == row.org_id, _c.transaction_id == row.transaction_id, _c.attempt == row.attempts
 
 
-async def find_owner(tx: AsyncConnection, provider: str, payment_id: str, reference: str) -> tuple[str, str] | None:
+async def find_owner(tx: Tx, provider: str, payment_id: str, reference: str) -> tuple[str, str] | None:
     """(org_id, transaction_id) of a provider's payment, in whatever organization: by its id there, else by our id.
 
     Raises:

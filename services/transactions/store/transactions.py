@@ -13,7 +13,6 @@ from typing import Any
 import sqlalchemy as sa
 from google.protobuf.message import Message
 from realco.transactions.v1 import events_pb2 as events
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import leases, outbox
@@ -21,6 +20,8 @@ from services.chassis.data.due import Due
 from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import check_row, check_rows, keep_sealed, seal_rows
+from services.chassis.data.statements import Row
+from services.chassis.data.transaction import Tx
 from services.chassis.data.versions import VERSION
 from services.chassis.values.failure import read_failure, write_failure
 from services.chassis.values.invariant import invariant
@@ -57,7 +58,7 @@ _EVENTS: dict[Status, type[Message]] = {
 }
 
 
-def build_transaction(row: sa.Row[Any]) -> Transaction:
+def build_transaction(row: Row) -> Transaction:
     values = dict(row._mapping)
     del values["seal"], values["escrow_booked"]
     values.pop(VERSION, None)
@@ -77,25 +78,25 @@ def select_transactions() -> sa.Select[Any]:
     return _SELECTED
 
 
-async def lock_transaction(tx: AsyncConnection, transaction_id: str) -> Transaction | None:
+async def lock_transaction(tx: Tx, transaction_id: str) -> Transaction | None:
     """Raises: NotSealed."""
     statement = select_transactions().where(is_mine(transactions), _c.transaction_id == transaction_id)
     row = (await tx.execute(statement.with_for_update(key_share=True))).one_or_none()
     return None if row is None else build_transaction(check_row(tx, transactions, row))
 
 
-async def find_transaction(tx: AsyncConnection, transaction_id: str) -> Transaction | None:
+async def find_transaction(tx: Tx, transaction_id: str) -> Transaction | None:
     """As it is now; it is not locked. Raises: NotSealed."""
     return (await list_transactions(tx, [transaction_id])).get(transaction_id)
 
 
-async def list_transactions(tx: AsyncConnection, transaction_ids: Collection[str]) -> dict[str, Transaction]:
+async def list_transactions(tx: Tx, transaction_ids: Collection[str]) -> dict[str, Transaction]:
     """Raises: NotSealed."""
     rows = check_rows(tx, transactions, await tx.execute(_select_by_ids(transaction_ids)))
     return {row.transaction_id: build_transaction(row) for row in rows}
 
 
-async def list_payouts_going_out(tx: AsyncConnection, transaction_ids: Collection[str]) -> list[Transaction]:
+async def list_payouts_going_out(tx: Tx, transaction_ids: Collection[str]) -> list[Transaction]:
     """Those of them whose money leaves now, without the rows that do not say what this service wrote."""
     rows = keep_sealed(tx, transactions, await tx.execute(_select_by_ids(transaction_ids)))
     found = map(build_transaction, rows)
@@ -106,18 +107,18 @@ def _select_by_ids(transaction_ids: Collection[str]) -> sa.Select[Any]:
     return select_transactions().where(is_mine(transactions), _c.transaction_id.in_(transaction_ids))
 
 
-async def lock_taken_transaction(tx: AsyncConnection, taken: Transaction) -> Transaction | None:
+async def lock_taken_transaction(tx: Tx, taken: Transaction) -> Transaction | None:
     """Locks what a job took; None where it is no longer ours: the lease ran out, or the transaction moved."""
     return next(iter(await lock_taken_transactions(tx, [taken])), None)
 
 
-async def lock_taken_transactions(tx: AsyncConnection, taken: Sequence[Transaction]) -> list[Transaction]:
+async def lock_taken_transactions(tx: Tx, taken: Sequence[Transaction]) -> list[Transaction]:
     """Locks those of the taken transactions that are still ours, in the order of their ids."""
     rows = await leases.lock_taken(tx, transactions, [_lease(row) for row in taken], returning=_READ)
     return [build_transaction(row) for row in keep_sealed(tx, transactions, rows)]
 
 
-async def lock_contributions(tx: AsyncConnection, party_id: str, investment_id: str) -> tuple[int, int]:
+async def lock_contributions(tx: Tx, party_id: str, investment_id: str) -> tuple[int, int]:
     """(minor units that did not fail or come back, the part of them that has not settled) of an investment.
 
     Whoever else adds to this investment waits for the end of this transaction.
@@ -133,9 +134,7 @@ async def lock_contributions(tx: AsyncConnection, party_id: str, investment_id: 
     return sum(row.amount.amount_minor for row in counted), sum(unsettled)
 
 
-async def list_received(
-    tx: AsyncConnection, investment_ids: Collection[str]
-) -> dict[tuple[str, str], list[Transaction] | None]:
+async def list_received(tx: Tx, investment_ids: Collection[str]) -> dict[tuple[str, str], list[Transaction] | None]:
     """The contributions that arrived for each (party, investment), the last first.
 
     None where one of its contributions says what this service did not write: nobody knows then what arrived, nor
@@ -159,7 +158,7 @@ def _select_contributions(investment_ids: Collection[str]) -> sa.Select[Any]:
     return select_transactions().where(*mine)
 
 
-async def find_first_payout(tx: AsyncConnection, party_id: str, bank_account_id: str) -> datetime | None:
+async def find_first_payout(tx: Tx, party_id: str, bank_account_id: str) -> datetime | None:
     """When money first arrived at a party's account, by the rows that say what this service wrote."""
     theirs = (is_mine(transactions), _c.party_id == party_id, _c.bank_account_id == bank_account_id)
     paid = (_c.type.not_in(DEBITS), _c.status.in_(ARRIVED))
@@ -169,7 +168,7 @@ async def find_first_payout(tx: AsyncConnection, party_id: str, bank_account_id:
 
 
 async def insert_transactions(
-    tx: AsyncConnection, rows: Sequence[dict[str, Any]], *, due_ms: int, actor: str, now: datetime
+    tx: Tx, rows: Sequence[dict[str, Any]], *, due_ms: int, actor: str, now: datetime
 ) -> list[Transaction]:
     """Records new transactions, INITIATED, with their first line of history and TransactionCreated.
 
@@ -183,13 +182,13 @@ async def insert_transactions(
     return created
 
 
-async def save_move(tx: AsyncConnection, row: Transaction, to: Status, **how: Any) -> Transaction:
+async def save_move(tx: Tx, row: Transaction, to: Status, **how: Any) -> Transaction:
     """Moves one locked transaction: see save_moves."""
     return (await save_moves(tx, [row], to, **how))[0]
 
 
 async def save_moves(
-    tx: AsyncConnection,
+    tx: Tx,
     rows: Sequence[Transaction],
     to: Status,
     *,
@@ -238,18 +237,18 @@ async def save_moves(
     return moved
 
 
-async def postpone_transaction(tx: AsyncConnection, taken: Transaction, *, least_ms: int = 0) -> None:
+async def postpone_transaction(tx: Tx, taken: Transaction, *, least_ms: int = 0) -> None:
     """Gives a taken transaction back after a try without an outcome, to be due again later."""
     await leases.postpone(tx, transactions, _lease(taken), least_ms=least_ms)
 
 
-async def schedule_transaction(tx: AsyncConnection, taken: Transaction, pause_ms: int | None) -> None:
+async def schedule_transaction(tx: Tx, taken: Transaction, pause_ms: int | None) -> None:
     """Gives a taken transaction back, to be due again in so many milliseconds; None: no job takes it any more."""
     due_at = None if pause_ms is None else leases.due_in(pause_ms)
     await leases.finish(tx, transactions, _lease(taken), tries=taken.tries, due_at=due_at)
 
 
-async def save_booked(tx: AsyncConnection, locked: Sequence[Transaction]) -> None:
+async def save_booked(tx: Tx, locked: Sequence[Transaction]) -> None:
     """Escrow has taken the money of these locked payouts: the provider may be asked, at once."""
     keys = [(row.org_id, row.transaction_id) for row in locked]
     statement = sa.update(transactions).where(sa.tuple_(_c.org_id, _c.transaction_id).in_(keys))
@@ -262,7 +261,7 @@ def _lease(taken: Transaction) -> dict[str, Any]:
     return {name: getattr(taken, name) for name in names}
 
 
-async def save_attempts(tx: AsyncConnection, rows: Sequence[Transaction], *, actor: str, now: datetime) -> None:
+async def save_attempts(tx: Tx, rows: Sequence[Transaction], *, actor: str, now: datetime) -> None:
     """Begins an attempt of each locked transaction: counted, not booked, and not asked of a provider yet."""
     await save_moves(
         tx,
@@ -292,7 +291,7 @@ def build_looking(*, count_max: int) -> leases.Taking:
     return leases.build_taking(transactions, count_max=count_max, where=LOOK_DUE.is_past, first=order, returning=_READ)
 
 
-async def take_transactions(tx: AsyncConnection, taking: leases.Taking, **values: Any) -> list[Transaction]:
+async def take_transactions(tx: Tx, taking: leases.Taking, **values: Any) -> list[Transaction]:
     """Takes due transactions of every organization for this worker: nobody else gets them until the lease runs out."""
     return [build_transaction(row) for row in await leases.take_sealed(tx, transactions, taking, **values)]
 
@@ -322,7 +321,7 @@ RETRY_DUE = Due(transactions, _c.status == Status.PENDING_RETRY, _c.next_attempt
 LOOK_DUE = Due(transactions, sa.text(MAY_COME_BACK), _c.next_look_at)
 
 
-async def lock_due(tx: AsyncConnection, transaction_ids: Sequence[str], what: Due, now: datetime) -> list[Transaction]:
+async def lock_due(tx: Tx, transaction_ids: Sequence[str], what: Due, now: datetime) -> list[Transaction]:
     """Locks those of one organization's transactions that are still due, passing over those that are busy."""
     statement = (
         select_transactions()
@@ -334,7 +333,7 @@ async def lock_due(tx: AsyncConnection, transaction_ids: Sequence[str], what: Du
     return [build_transaction(row) for row in keep_sealed(tx, transactions, rows)]
 
 
-async def save_final(tx: AsyncConnection, locked: Transaction, *, actor: str, now: datetime) -> None:
+async def save_final(tx: Tx, locked: Transaction, *, actor: str, now: datetime) -> None:
     """Records that a locked transaction can no longer come back, and publishes it."""
     changes = {"finality": FINAL, "version": _c.version + 1, "updated_at": now, "next_look_at": None, "due_at": None}
     row = await _change(tx, locked, **changes)
@@ -342,18 +341,18 @@ async def save_final(tx: AsyncConnection, locked: Transaction, *, actor: str, no
     await outbox.enqueue_all(tx, [updated], now=now, actor=actor)
 
 
-async def save_look(tx: AsyncConnection, locked: Transaction, next_look_at: datetime) -> None:
+async def save_look(tx: Tx, locked: Transaction, next_look_at: datetime) -> None:
     """The money of a locked transaction is still there: it is looked at again when that is due."""
     await _change(tx, locked, next_look_at=next_look_at, tries=0, due_at=leases.due_in(0))
 
 
-async def _change(tx: AsyncConnection, locked: Transaction, **changes: Any) -> Transaction:
+async def _change(tx: Tx, locked: Transaction, **changes: Any) -> Transaction:
     mine = (_c.org_id == locked.org_id, _c.transaction_id == locked.transaction_id)
     statement = sa.update(transactions).where(*mine).values(changes).returning(*_READ)
     return (await _seal(tx, await tx.execute(statement)))[0]
 
 
-async def _seal(tx: AsyncConnection, written: Iterable[sa.Row[Any]]) -> list[Transaction]:
+async def _seal(tx: Tx, written: Iterable[Row]) -> list[Transaction]:
     """Transactions as they have just been written, sealed."""
     rows = list(written)
     await seal_rows(tx, transactions, rows)
@@ -365,7 +364,7 @@ def _columns(changes: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _record(
-    tx: AsyncConnection,
+    tx: Tx,
     rows: Sequence[Transaction],
     before: Status | None,
     *,

@@ -8,9 +8,9 @@ from datetime import datetime
 from functools import partial
 
 from realco.distributions.v1 import distributions_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import ApprovalDetails, Change, hash_content
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import derived_id
@@ -35,9 +35,7 @@ from services.distributions.store.distributions import lock_distribution, save_c
 from services.distributions.store.waterfalls import read_state
 
 
-async def calculate_distribution(
-    tx: AsyncConnection, request: pb.CalculateDistributionRequest, now: datetime
-) -> pb.Distribution:
+async def calculate_distribution(tx: Tx, request: pb.CalculateDistributionRequest, now: datetime) -> pb.Distribution:
     """Runs the waterfall on what has been declared so far, and keeps the result instead of an earlier one.
 
     Where the same person got the same result before, it stays as it is.
@@ -102,7 +100,7 @@ def is_result_of(
     } == {(each.allocation_id, each.party_id, each.amount_minor, each.lines) for each in wanted}
 
 
-async def run_waterfall(tx: AsyncConnection, offering: Offering, distribution: Distribution) -> Result:
+async def run_waterfall(tx: Tx, offering: Offering, distribution: Distribution) -> Result:
     """What the distribution pays, given all that was declared before. The caller holds the offering's lock.
 
     Raises: NothingContributed, OutOfDateOrder.

@@ -7,11 +7,11 @@ from datetime import datetime
 
 from realco.distributions.v1 import events_pb2 as events
 from realco.escrow.v1 import postings_pb2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.peers import find_refusal
 from services.chassis.calls.wire import to_money
 from services.chassis.data.database import Database
+from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import make_failure
 from services.chassis.values.invariant import invariant
@@ -56,7 +56,7 @@ async def declare_distribution(saga: Saga, dependencies: Dependencies) -> bool:
 
 
 async def _build_request(
-    tx: AsyncConnection, offering: Offering, distribution: Distribution
+    tx: Tx, offering: Offering, distribution: Distribution
 ) -> postings_pb2.DeclareDistributionRequest:
     """What escrow is asked: the same request every time, because nothing of a queued distribution changes."""
     owed = await sum_by_payee(tx, distribution.distribution_id)

@@ -7,11 +7,11 @@ from datetime import datetime
 
 from realco.distributions.v1 import distributions_pb2 as pb
 from realco.distributions.v1 import events_pb2 as events
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_date
 from services.chassis.data.stops import note_stop
+from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
@@ -27,9 +27,7 @@ from services.distributions.store.distributions import insert_distribution, lock
 from services.distributions.store.offerings import require_offering
 
 
-async def create_distribution(
-    tx: AsyncConnection, request: pb.CreateDistributionRequest, now: datetime
-) -> pb.Distribution:
+async def create_distribution(tx: Tx, request: pb.CreateDistributionRequest, now: datetime) -> pb.Distribution:
     offering = await require_offering(tx, request.offering_id, "offering_id")
     check_may_distribute(offering)
     check_currency(request.amount.currency_code, offering.currency, "amount.currency_code")
@@ -62,9 +60,7 @@ async def create_distribution(
     return answer_distribution(offering, distribution, now)
 
 
-async def cancel_distribution(
-    tx: AsyncConnection, request: pb.CancelDistributionRequest, now: datetime
-) -> pb.Distribution:
+async def cancel_distribution(tx: Tx, request: pb.CancelDistributionRequest, now: datetime) -> pb.Distribution:
     """Ends what is not being paid; a cancelled one stays as it is.
 
     Raises: EtagMismatch, IllegalStatusChange, TooManyStops.
@@ -83,7 +79,7 @@ async def cancel_distribution(
     return answer_distribution(offering, after, now)
 
 
-async def list_cancellations(tx: AsyncConnection, distribution_id: str) -> list[tuple[Allocation, Allocation]]:
+async def list_cancellations(tx: Tx, distribution_id: str) -> list[tuple[Allocation, Allocation]]:
     """The moves that cancel the allocations of a distribution that will not be paid. Locks them."""
     return [
         (each, replace(each, status=AllocationStatus.CANCELLED))

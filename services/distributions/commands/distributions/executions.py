@@ -8,13 +8,13 @@ from datetime import datetime
 from realco.distributions.v1 import distributions_pb2 as pb
 from realco.distributions.v1 import events_pb2 as events
 from realco.escrow.v1 import escrow_accounts_pb2, journal_pb2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.notary import Witnessed
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_enum
 from services.chassis.data.database import Database
 from services.chassis.data.operations import Operations
+from services.chassis.data.transaction import Tx
 from services.chassis.values.accounts import check_takes_money
 from services.chassis.values.etags import check_etag
 from services.chassis.values.invariant import invariant, require_present
@@ -85,7 +85,7 @@ async def witness_execution(
 
 
 async def execute_distribution(
-    tx: AsyncConnection, request: pb.ExecuteDistributionRequest, cash: Cash, now: datetime
+    tx: Tx, request: pb.ExecuteDistributionRequest, cash: Cash, now: datetime
 ) -> pb.Distribution:
     """Queues an approved distribution; the saga does the rest. `cash` was read before the transaction.
 
@@ -113,7 +113,7 @@ async def execute_distribution(
     return answer_distribution(offering, after, now)
 
 
-async def _check_approved_content(tx: AsyncConnection, offering: Offering, distribution: Distribution) -> None:
+async def _check_approved_content(tx: Tx, offering: Offering, distribution: Distribution) -> None:
     """What is paid is worked out again, and is what was approved, to each payee. Raises: ContentOutdated."""
     result = await run_waterfall(tx, offering, distribution)
     check_up_to_date(distribution.approved_hash, hash_result(offering, distribution, result))

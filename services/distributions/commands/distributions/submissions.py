@@ -11,7 +11,6 @@ from google.protobuf.message import Message
 from realco.distributions.v1 import distributions_pb2 as pb
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1.events_pb2 import DistributionSentBack as SentBack
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.notary import Witnessed
 from services.chassis.calls.auth import current_principal
@@ -19,6 +18,7 @@ from services.chassis.data.approval_policy import decide_terms_of
 from services.chassis.data.database import Database
 from services.chassis.data.operations import Operations
 from services.chassis.data.stops import note_stop
+from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import VALIDITY, Approval, ApprovalFacts
 from services.chassis.values.approval import Status as ApprovalStatus
 from services.chassis.values.etags import check_etag
@@ -75,9 +75,7 @@ async def witness_submission(
     await witnessed.record_request(kind, distribution.distribution_id, content_hash, makers, payees)
 
 
-async def submit_distribution(
-    tx: AsyncConnection, request: pb.SubmitDistributionRequest, now: datetime
-) -> pb.Distribution:
+async def submit_distribution(tx: Tx, request: pb.SubmitDistributionRequest, now: datetime) -> pb.Distribution:
     """DRAFT -> PENDING_APPROVAL; one that waits already stays as it is."""
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)
@@ -99,7 +97,7 @@ async def submit_distribution(
     return await answer_waiting(tx, offering, after, now)
 
 
-async def _ask_for_approval(tx: AsyncConnection, offering: Offering, distribution: Distribution, now: datetime) -> None:
+async def _ask_for_approval(tx: Tx, offering: Offering, distribution: Distribution, now: datetime) -> None:
     """Its content is worked out again: what another person reads is what the hash says. Raises: ContentOutdated."""
     result = await run_waterfall(tx, offering, distribution)
     check_up_to_date(distribution.content_hash, hash_result(offering, distribution, result))
@@ -125,7 +123,7 @@ async def witness_approval(
 
 
 async def approve_distribution(
-    tx: AsyncConnection, request: pb.ApproveDistributionRequest, facts: ApprovalFacts, now: datetime
+    tx: Tx, request: pb.ApproveDistributionRequest, facts: ApprovalFacts, now: datetime
 ) -> pb.Distribution:
     """Approves exactly the content and the version that the request names; it goes on by the last yes that it needs.
 
@@ -161,14 +159,14 @@ async def witness_withdrawal(
     return True
 
 
-async def approve_waiting(tx: AsyncConnection, approval: Approval, facts: ApprovalFacts, now: datetime) -> None:
+async def approve_waiting(tx: Tx, approval: Approval, facts: ApprovalFacts, now: datetime) -> None:
     """As the own route does, for who decided in the inbox."""
     offering, distribution = await lock_distribution(tx, approval.resource_id)
     await _approve(tx, offering, distribution, approval.content_hash, facts, now, approval.note)
 
 
 async def _approve(
-    tx: AsyncConnection,
+    tx: Tx,
     offering: Offering,
     distribution: Distribution,
     content_hash: str,
@@ -192,9 +190,7 @@ async def _approve(
     return after
 
 
-async def reject_distribution(
-    tx: AsyncConnection, request: pb.RejectDistributionRequest, now: datetime
-) -> pb.Distribution:
+async def reject_distribution(tx: Tx, request: pb.RejectDistributionRequest, now: datetime) -> pb.Distribution:
     """Back to DRAFT: it may be calculated and submitted again. Takes an approval away too."""
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     check_etag(request.etag, distribution.etag)
@@ -206,16 +202,14 @@ async def reject_distribution(
     return answer_distribution(offering, sent_back, now)
 
 
-async def end_waiting(tx: AsyncConnection, approval: Approval, why: str, now: datetime) -> None:
+async def end_waiting(tx: Tx, approval: Approval, why: str, now: datetime) -> None:
     """Back to DRAFT: it was rejected or taken back in the inbox, or nobody decided in time."""
     _, distribution = await lock_distribution(tx, approval.resource_id)
     if distribution.status is DistributionStatus.PENDING_APPROVAL:
         await _send_back(tx, distribution, _REASONS[approval.status], now)
 
 
-async def _send_back(
-    tx: AsyncConnection, distribution: Distribution, reason: SentBack.Reason, now: datetime
-) -> Distribution:
+async def _send_back(tx: Tx, distribution: Distribution, reason: SentBack.Reason, now: datetime) -> Distribution:
     drafted = replace(
         distribution,
         status=DistributionStatus.DRAFT,

@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from realco.distributions.v1 import events_pb2 as events
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.failure import Failure
 from services.chassis.values.invariant import invariant
@@ -42,7 +42,7 @@ _ROLLED_UP = {
 }
 
 
-async def end_allocation(tx: AsyncConnection, distribution: Distribution, payout: Payout, now: datetime) -> None:
+async def end_allocation(tx: Tx, distribution: Distribution, payout: Payout, now: datetime) -> None:
     """Moves the allocation to where its payout ended. The caller has the distribution's lock."""
     invariant(payout.allocation_id is not None, "a payout of a distribution pays an allocation")
     allocation = await ALLOCATIONS.lock_known(tx, payout.allocation_id or "")
@@ -62,7 +62,7 @@ async def end_allocation(tx: AsyncConnection, distribution: Distribution, payout
 
 
 async def _resume(
-    tx: AsyncConnection, distribution: Distribution, allocation: Allocation, now: datetime
+    tx: Tx, distribution: Distribution, allocation: Allocation, now: datetime
 ) -> tuple[Distribution, Allocation]:
     resumed = replace(allocation, status=AllocationStatus.PROCESSING, failure=None)
     after, moved = await save_distribution(
@@ -72,7 +72,7 @@ async def _resume(
 
 
 async def _move_to_end(
-    tx: AsyncConnection,
+    tx: Tx,
     distribution: Distribution,
     allocation: Allocation,
     status: AllocationStatus,
@@ -89,7 +89,7 @@ async def _move_to_end(
     await _roll_up(tx, distribution, now)
 
 
-async def _count_distributed(tx: AsyncConnection, allocation: Allocation, sign: int, now: datetime) -> None:
+async def _count_distributed(tx: Tx, allocation: Allocation, sign: int, now: datetime) -> None:
     """An investor with several investments in the offering counts a payment on each, by contributed capital."""
     held = await lock_investments_with_capital(tx, allocation.offering_id, allocation.party_id)
     parts = allocate(allocation.amount_minor, {each.investment_id: each.released_minor for each in held})
@@ -100,7 +100,7 @@ async def _count_distributed(tx: AsyncConnection, allocation: Allocation, sign: 
     await save_investments(tx, changes, events.InvestmentUpdated, now)
 
 
-async def _roll_up(tx: AsyncConnection, distribution: Distribution, now: datetime) -> None:
+async def _roll_up(tx: Tx, distribution: Distribution, now: datetime) -> None:
     """Ends the distribution when none of its allocations is under way. The caller has its lock."""
     counts = await count_ended(tx, distribution.distribution_id)
     if not counts:

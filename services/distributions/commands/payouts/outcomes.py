@@ -11,9 +11,9 @@ from datetime import datetime
 
 from realco.distributions.v1 import events_pb2 as events
 from realco.transactions.v1 import transactions_pb2 as transactions
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.wire import from_enum, from_failure
+from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import OfNewerRelease
 from services.chassis.values.failure import Failure
@@ -44,7 +44,7 @@ def is_payout(transaction: transactions.Transaction) -> bool:
 
 
 async def record_outcome(
-    tx: AsyncConnection, transaction: transactions.Transaction, version: int, outcome: PayoutStatus, now: datetime
+    tx: Tx, transaction: transactions.Transaction, version: int, outcome: PayoutStatus, now: datetime
 ) -> None:
     """Applies what an event of this version reports of a payout: COMPLETED, FAILED or RETURNED."""
     reported = ReportedPayout(
@@ -74,12 +74,12 @@ async def record_outcome(
     await _end_payout(tx, ended, now)
 
 
-async def record_refusal(tx: AsyncConnection, payout: Payout, failure: Failure, now: datetime) -> None:
+async def record_refusal(tx: Tx, payout: Payout, failure: Failure, now: datetime) -> None:
     """Transactions definitely refused to create the payout: the attempt ended, and no transaction exists."""
     await _end_payout(tx, replace(payout, status=PayoutStatus.FAILED, failure=failure), now)
 
 
-async def _end_payout(tx: AsyncConnection, ended: Payout, now: datetime) -> None:
+async def _end_payout(tx: Tx, ended: Payout, now: datetime) -> None:
     """Keeps how an attempt ended, unless that is known already, and does what follows. The parent is locked first."""
     if ended.distribution_id is not None:
         _, distribution = await lock_distribution(tx, ended.distribution_id)
@@ -108,7 +108,7 @@ async def _end_payout(tx: AsyncConnection, ended: Payout, now: datetime) -> None
         log.error("earlier_payout_moved", request_key=payout.request_key, outcome=payout.status.value)
 
 
-async def _keep_end(tx: AsyncConnection, ended: Payout, now: datetime) -> Payout | None:
+async def _keep_end(tx: Tx, ended: Payout, now: datetime) -> Payout | None:
     """The payout as it is kept; None where this says nothing new."""
     payout = await PAYOUTS.lock_known(tx, ended.request_key)
     if ended.transaction_id is None:

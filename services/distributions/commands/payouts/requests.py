@@ -9,10 +9,10 @@ from datetime import datetime
 from realco.distributions.v1 import events_pb2 as events
 from realco.transactions.v1 import payouts_pb2
 from realco.type.v1 import money_pb2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.peers import check_answers
 from services.chassis.calls.wire import from_failure
+from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import AnswerWithheld, DomainError, Unavailable
 from services.chassis.values.failure import Failure
@@ -103,7 +103,7 @@ async def _ask_in_halves(peer: Transactions, requested: Sequence[Payout]) -> Ans
     return answers
 
 
-async def _record_answers(tx: AsyncConnection, requested: Sequence[Payout], answers: Answers, now: datetime) -> None:
+async def _record_answers(tx: Tx, requested: Sequence[Payout], answers: Answers, now: datetime) -> None:
     """All payouts of a saga are of one distribution, or of one offering."""
     first = requested[0]
     if first.distribution_id is not None:
@@ -123,7 +123,7 @@ async def _record_answers(tx: AsyncConnection, requested: Sequence[Payout], answ
             await record_refusal(tx, payout, answers.refused[payout.request_key], now)
 
 
-async def _name_transactions(tx: AsyncConnection, created: Sequence[Payout], now: datetime) -> None:
+async def _name_transactions(tx: Tx, created: Sequence[Payout], now: datetime) -> None:
     """Says on what is paid which transaction pays it."""
     by_allocation = {payout.allocation_id: payout for payout in created if payout.allocation_id is not None}
     if by_allocation:

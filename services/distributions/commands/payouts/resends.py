@@ -11,9 +11,9 @@ from datetime import datetime
 from realco.distributions.v1 import distributions_pb2 as pb
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.transaction import Tx
 from services.chassis.values.etags import check_etag
 from services.chassis.values.invariant import require_present
 from services.distributions.actions import answer_allocation, answer_investment, answer_offering
@@ -37,7 +37,7 @@ from services.distributions.store.sagas import SagaKind, insert_saga
 
 
 async def resend_allocation(
-    tx: AsyncConnection, request: pb.ResendAllocationRequest, destination: Destination, now: datetime
+    tx: Tx, request: pb.ResendAllocationRequest, destination: Destination, now: datetime
 ) -> pb.Allocation:
     offering, distribution = await lock_distribution(tx, request.distribution_id)
     allocation = await ALLOCATIONS.lock(tx, request.allocation_id)
@@ -62,7 +62,7 @@ async def resend_allocation(
 
 
 async def resend_proceeds(
-    tx: AsyncConnection, request: offerings_pb2.ResendProceedsRequest, destination: Destination, now: datetime
+    tx: Tx, request: offerings_pb2.ResendProceedsRequest, destination: Destination, now: datetime
 ) -> offerings_pb2.Offering:
     offering = await lock_offering(tx, request.offering_id)
     check_etag(request.etag, offering.etag)
@@ -82,7 +82,7 @@ async def resend_proceeds(
 
 
 async def resend_refund(
-    tx: AsyncConnection, request: offerings_pb2.ResendRefundRequest, destination: Destination, now: datetime
+    tx: Tx, request: offerings_pb2.ResendRefundRequest, destination: Destination, now: datetime
 ) -> offerings_pb2.Investment:
     offering, investment = await lock_reachable(tx, request.investment_id)
     check_etag(request.etag, investment.etag)

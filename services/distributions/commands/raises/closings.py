@@ -7,9 +7,9 @@ from datetime import datetime
 
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.transaction import Tx
 from services.chassis.values.etags import check_etag
 from services.distributions.actions import answer_offering
 from services.distributions.domain.closing import check_gates, is_released
@@ -24,7 +24,7 @@ from services.distributions.store.sagas import SagaKind, insert_saga
 
 
 async def close_offering(
-    tx: AsyncConnection, request: pb.CloseOfferingRequest, asked: tuple[PeerFacts, Destination], now: datetime
+    tx: Tx, request: pb.CloseOfferingRequest, asked: tuple[PeerFacts, Destination], now: datetime
 ) -> pb.Offering:
     """Begins the closing; the saga does the rest. What the others say was asked before the transaction."""
     peer_facts, destination = asked
@@ -47,7 +47,7 @@ async def close_offering(
     return answer_offering(await save_offering(tx, offering, closing, events.OfferingClosing(), now), now)
 
 
-async def _fix_releases(tx: AsyncConnection, offering_id: str, now: datetime) -> None:
+async def _fix_releases(tx: Tx, offering_id: str, now: datetime) -> None:
     """Fixes what the closing releases of each investment: all that is funded, unless it is on its way back."""
     changes = [
         (each, replace(each, released_minor=each.funded_minor, unreturned_minor=each.funded_minor))

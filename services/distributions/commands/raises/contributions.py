@@ -10,8 +10,8 @@ from realco.distributions.v1 import events_pb2 as events
 from realco.escrow.v1 import journal_pb2
 from realco.transactions.v1 import transactions_pb2 as transactions
 from realco.type.v1.money_pb2 import Money
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.distributions.commands.raises.refunds import pay_due_refunds
 from services.distributions.domain.investment import Investment
@@ -40,7 +40,7 @@ class Booked:
 
 
 async def record_entries(
-    tx: AsyncConnection, escrow_account_id: str, entries: Sequence[journal_pb2.JournalEntry], now: datetime
+    tx: Tx, escrow_account_id: str, entries: Sequence[journal_pb2.JournalEntry], now: datetime
 ) -> None:
     """Counts what journal entries say about contributions."""
     undone = {entry.transaction_id for entry in entries if entry.type in _UNDOING and entry.transaction_id}
@@ -54,9 +54,7 @@ async def record_entries(
     await _count_booked(tx, offering, booked, now)
 
 
-async def _count_booked(
-    tx: AsyncConnection, offering: Offering, booked: Mapping[tuple[str, str], Booked], now: datetime
-) -> None:
+async def _count_booked(tx: Tx, offering: Offering, booked: Mapping[tuple[str, str], Booked], now: datetime) -> None:
     changes: list[tuple[Investment, Investment]] = []
     funded_minor = 0
     for investment in await lock_investments(tx, {investment_id for investment_id, _ in booked}):
@@ -82,9 +80,7 @@ async def _count_booked(
     await _pay_due_refunds(tx, offering, changed, now)
 
 
-async def _pay_due_refunds(
-    tx: AsyncConnection, offering: Offering, told_of: Sequence[Investment], now: datetime
-) -> None:
+async def _pay_due_refunds(tx: Tx, offering: Offering, told_of: Sequence[Investment], now: datetime) -> None:
     """Where some is due: of a live one nothing goes back, and it keeps the raise from being refunded."""
     if ending := [each.investment_id for each in told_of if not each.is_live]:
         await pay_due_refunds(tx, offering, now, investment_ids=ending)
@@ -128,7 +124,7 @@ def is_contribution(transaction: transactions.Transaction) -> bool:
 
 
 async def record_contribution(
-    tx: AsyncConnection, transaction: transactions.Transaction, version: int, completed: bool, now: datetime
+    tx: Tx, transaction: transactions.Transaction, version: int, completed: bool, now: datetime
 ) -> None:
     """Counts a contribution as cleared once it completed, and not after it came back. The newest report wins."""
     found = await INVESTMENTS.find(tx, transaction.investment_id)

@@ -7,9 +7,9 @@ from datetime import datetime
 
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
@@ -31,7 +31,7 @@ from services.distributions.store.offerings import OFFERINGS, lock_offering, sav
 
 
 async def create_investment(
-    tx: AsyncConnection, request: pb.CreateInvestmentRequest, unknown: PartyNotFound | None, now: datetime
+    tx: Tx, request: pb.CreateInvestmentRequest, unknown: PartyNotFound | None, now: datetime
 ) -> pb.Investment:
     """Commits an amount; `unknown` is the refusal of a party that is not there, asked for before the transaction."""
     if unknown is not None:
@@ -76,7 +76,7 @@ async def create_investment(
     return answer_investment(offering, investment, now)
 
 
-async def cancel_investment(tx: AsyncConnection, request: pb.CancelInvestmentRequest, now: datetime) -> pb.Investment:
+async def cancel_investment(tx: Tx, request: pb.CancelInvestmentRequest, now: datetime) -> pb.Investment:
     """Withdraws a commitment: CANCELLING until all has gone back, CANCELLED then. A withdrawn one stays so."""
     offering, investment = await lock_reachable(tx, request.investment_id)
     check_etag(request.etag, investment.etag)
@@ -92,7 +92,7 @@ async def cancel_investment(tx: AsyncConnection, request: pb.CancelInvestmentReq
     return answer_investment(offering, await INVESTMENTS.lock_known(tx, investment.investment_id), now)
 
 
-async def lock_reachable(tx: AsyncConnection, investment_id: str) -> tuple[Offering, Investment]:
+async def lock_reachable(tx: Tx, investment_id: str) -> tuple[Offering, Investment]:
     """An investment that the caller may reach, and its offering, locked in that order. Raises: InvestmentNotFound."""
     found = await INVESTMENTS.find(tx, investment_id)
     if found is None or not current_principal().may_reach(found.party_id):

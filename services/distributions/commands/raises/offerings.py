@@ -10,10 +10,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as pb
 from realco.escrow.v1 import escrow_accounts_pb2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_enum, from_timestamp
+from services.chassis.data.transaction import Tx
 from services.chassis.values.accounts import check_takes_money
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
@@ -43,7 +43,7 @@ class OfferingFacts:
 
 
 async def create_offering(
-    tx: AsyncConnection, request: pb.CreateOfferingRequest, facts: OfferingFacts, now: datetime
+    tx: Tx, request: pb.CreateOfferingRequest, facts: OfferingFacts, now: datetime
 ) -> pb.Offering:
     """Opens it on its escrow account."""
     open_at = _read_moment(request.open_time, "open_time", now) if request.HasField("open_time") else now
@@ -134,7 +134,7 @@ def _check_account(account: escrow_accounts_pb2.EscrowAccount | None, currency: 
     check_currency(currency, account.currency_code, "target_amount.currency_code")
 
 
-async def update_offering(tx: AsyncConnection, request: pb.UpdateOfferingRequest, now: datetime) -> pb.Offering:
+async def update_offering(tx: Tx, request: pb.UpdateOfferingRequest, now: datetime) -> pb.Offering:
     """Changes the fields that the request's `update_mask` names. Raises TooManyStops, and what the rules say."""
     offering = await lock_offering(tx, request.offering_id)
     check_etag(request.etag, offering.etag)

@@ -8,11 +8,11 @@ from datetime import datetime
 
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as pb
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.approvals.notary import Witnessed
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.database import Database
+from services.chassis.data.transaction import Tx
 from services.chassis.values.etags import check_etag
 from services.chassis.values.session import Session
 from services.distributions.actions import answer_offering
@@ -46,7 +46,7 @@ async def witness_refund(database: Database, witnessed: Witnessed, request: pb.R
         await witnessed.record_withdrawal(CLOSE_OFFERING, request.offering_id)
 
 
-async def refund_offering(tx: AsyncConnection, request: pb.RefundOfferingRequest, now: datetime) -> pb.Offering:
+async def refund_offering(tx: Tx, request: pb.RefundOfferingRequest, now: datetime) -> pb.Offering:
     """Ends the raise; every contribution goes back."""
     offering = await lock_offering(tx, request.offering_id)
     check_etag(request.etag, offering.etag)
@@ -59,16 +59,14 @@ async def refund_offering(tx: AsyncConnection, request: pb.RefundOfferingRequest
     return answer_offering(await pay_due_refunds(tx, offering, now), now)
 
 
-async def cancel_all(tx: AsyncConnection, offering_id: str, now: datetime) -> None:
+async def cancel_all(tx: Tx, offering_id: str, now: datetime) -> None:
     """Begins to cancel all investments of the offering that no closing took."""
     untaken = list_untaken(await lock_investments_of(tx, offering_id))
     is_decided = await is_being_done(tx, REFUND_OFFERING, offering_id, build_funded_change(untaken))
     await cancel_each(tx, untaken, now, is_decided=is_decided)
 
 
-async def cancel_each(
-    tx: AsyncConnection, investments: Sequence[Investment], now: datetime, *, is_decided: bool
-) -> None:
+async def cancel_each(tx: Tx, investments: Sequence[Investment], now: datetime, *, is_decided: bool) -> None:
     """From here on they take no more money. `pay_due_refunds` gives back what they have, in the caller's name.
 
     Args:
@@ -80,7 +78,7 @@ async def cancel_each(
 
 
 async def pay_due_refunds(
-    tx: AsyncConnection,
+    tx: Tx,
     offering: Offering,
     now: datetime,
     *,
@@ -116,7 +114,7 @@ async def pay_due_refunds(
 
 
 async def _pay_refunds(
-    tx: AsyncConnection,
+    tx: Tx,
     offering: Offering,
     whose: tuple[str, Session],
     positions: Sequence[RefundPosition],
@@ -138,9 +136,7 @@ async def _pay_refunds(
     await PAYOUTS.insert_all(tx, payouts)
 
 
-async def _cancel_investments(
-    tx: AsyncConnection, offering: Offering, settled: Sequence[Investment], now: datetime
-) -> Offering:
+async def _cancel_investments(tx: Tx, offering: Offering, settled: Sequence[Investment], now: datetime) -> Offering:
     changes = [(each, replace(each, status=InvestmentStatus.CANCELLED)) for each in settled]
     cancelled = await save_investments(tx, changes, events.InvestmentCancelled, now)
     withdrawn_minor = sum(each.amount_minor for each in cancelled)

@@ -8,11 +8,11 @@ from datetime import date, datetime
 
 from realco.distributions.v1 import events_pb2 as events
 from realco.escrow.v1 import postings_pb2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.calls.peers import find_refusal
 from services.chassis.calls.wire import to_money
 from services.chassis.data.database import Database
+from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.approval import hash_content
 from services.chassis.values.errors import DomainError
@@ -58,7 +58,7 @@ def _is_closed_by(saga: Saga, offering: Offering) -> bool:
     return offering.status is OfferingStatus.CLOSING and offering.closing_saga_id == saga.saga_id
 
 
-async def _lock_closing(tx: AsyncConnection, saga: Saga) -> Offering:
+async def _lock_closing(tx: Tx, saga: Saga) -> Offering:
     """The offering, still in the closing of this saga. Raises: Overtaken: somebody else recorded how it ended."""
     offering = await lock_offering(tx, saga.subject_id)
     if not _is_closed_by(saga, offering):
@@ -66,7 +66,7 @@ async def _lock_closing(tx: AsyncConnection, saga: Saga) -> Offering:
     return offering
 
 
-async def _build_request(tx: AsyncConnection, offering: Offering) -> postings_pb2.ReleaseSubscriptionsRequest:
+async def _build_request(tx: Tx, offering: Offering) -> postings_pb2.ReleaseSubscriptionsRequest:
     """What escrow is asked: the same request every time, because the closing fixed it."""
     offering_id = offering.offering_id
     # A service that was granted the closing shows no decision of two persons, and escrow refuses it.
@@ -101,9 +101,7 @@ async def _record_release(database: Database, saga: Saga, now: datetime) -> None
         await refunds.pay_due_refunds(tx, offering, now)
 
 
-async def _activate_investments(
-    tx: AsyncConnection, offering_id: str, closing_date: date, now: datetime
-) -> list[Investment]:
+async def _activate_investments(tx: Tx, offering_id: str, closing_date: date, now: datetime) -> list[Investment]:
     """Makes the released investments active lots from the closing date on."""
     changes = [
         (
