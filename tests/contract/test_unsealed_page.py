@@ -163,7 +163,7 @@ def _names_table(value: ast.expr, known: set[str]) -> bool:
     return isinstance(value, ast.Attribute | ast.Tuple) and bool(list_names(value) & known)
 
 
-_FROM = re.compile(rf"\b(?:FROM|JOIN) (?:{'|'.join(sorted(SEALED))})\b")
+_FROM = re.compile(rf"\b(?:FROM|JOIN) (?:public\.)?(?:{'|'.join(sorted(SEALED))})\b")
 
 
 def reads_unasked(node: ast.AST, tables: set[str]) -> bool:
