@@ -22,8 +22,8 @@ WORK = (EXPIRED_CHECKS, EXPIRED_KEYS)
 def build_jobs(dependencies: Dependencies) -> list[Job]:
     """An end by time counts from its very instant, whether its job has run or not: they write it down, and tell it."""
     return [
-        Job("expire_checks", partial(expire_checks, dependencies), work=EXPIRED_CHECKS.exists),
-        Job("expire_api_keys", partial(expire_api_keys, dependencies), work=EXPIRED_KEYS.exists),
+        Job("expire_checks", partial(expire_checks, dependencies), work=EXPIRED_CHECKS.first_due),
+        Job("expire_api_keys", partial(expire_api_keys, dependencies), work=EXPIRED_KEYS.first_due),
     ]
 
 

@@ -26,7 +26,8 @@ WORK = (UNFINISHED,)
 
 def build_jobs(dependencies: Dependencies) -> list[Job]:
     sagas = [
-        Job(name, partial(advance_saga, kind, dependencies), work=TAKING[kind].exists) for name, kind in _KINDS.items()
+        Job(name, partial(advance_saga, kind, dependencies), work=TAKING[kind].first_due)
+        for name, kind in _KINDS.items()
     ]
     return [
         *sagas,

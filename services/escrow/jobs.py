@@ -30,7 +30,7 @@ WORK = (store.EXPIRED_HOLDS,)
 def build_jobs(dependencies: Dependencies) -> list[Job]:
     return [
         Job("check_book", BookCheck(dependencies.database, dependencies.faults).run, WORK_SECONDS),
-        Job("expire_holds", partial(expire_holds, dependencies), work=store.EXPIRED_HOLDS.exists),
+        Job("expire_holds", partial(expire_holds, dependencies), work=store.EXPIRED_HOLDS.first_due),
         Job("forget_refusals", partial(forget_refusals, dependencies), 3600.0),
     ]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Sequence
 from functools import partial
 
 import sqlalchemy as sa
@@ -15,8 +16,9 @@ from services.chassis.data.tables import handled_events
 from services.chassis.data.tables import outbox as outbox_table
 from services.chassis.data.work import WorkFinder
 from services.chassis.process import jobs, loops
-from services.chassis.process.jobs import Job, run_jobs
-from services.chassis.values.clock import FakeClock
+from services.chassis.process.clock_watch import watch_clock
+from services.chassis.process.jobs import Found, Job, run_jobs
+from services.chassis.values.clock import FakeClock, FileClock
 from tests.support import chassis
 from tests.support.chassis import work
 from tests.support.chassis_events import emit, running
@@ -70,16 +72,19 @@ class Worker:
     def __init__(self, database: Database) -> None:
         self._database, self.taken = database, []
         self._takings = {name: leases.build_taking(work, count_max=9, where=work.c.work_id == name) for name in "ab"}
-        self.jobs = [Job(name, partial(self._run, name), work=taking.exists) for name, taking in self._takings.items()]
+        self.jobs = [
+            Job(name, partial(self._run, name), work=taking.first_due) for name, taking in self._takings.items()
+        ]
         self.finder = WorkFinder(database, FakeClock(chassis.NOW), self.jobs)
-        self.is_asked = True
+        self.is_asked, self.asked = True, 0
 
-    async def leave(self, *names: str) -> None:
+    async def leave(self, *names: str, due_ms: int = 0) -> None:
         async with self._database.begin("org_1") as tx:
             rows = [{"org_id": "org_1", "work_id": name} for name in names]
-            await tx.execute(sa.insert(work).values(due_at=leases.due_in(0)), rows)
+            await tx.execute(sa.insert(work).values(due_at=leases.due_in(due_ms)), rows)
 
-    async def find(self) -> Collection[str]:
+    async def find(self) -> Found:
+        self.asked += 1
         if not self.is_asked:
             raise ConnectionError
         return await self.finder.find()
@@ -97,14 +102,63 @@ async def test_a_job_that_waits_for_work_runs_once_there_is_some_and_never_for_t
         await chassis.until(lambda: sorted(worker.taken) == [("a", 0), ("b", 0)])  # each looks once at first
         await worker.leave("b")
         work_due.set()
-        await chassis.until(lambda: worker.taken[2:] == [("b", 1), ("b", 0)])
+        await chassis.until(lambda: worker.taken[2:] == [("b", 1)])
 
-    monkeypatch.setattr(jobs, "WORK_SECONDS", 0.05)
+    monkeypatch.setattr(jobs, "SWEEP_SECONDS", 0.05)
     worker.taken.clear()
     async with running_jobs(worker.jobs, find_work=worker.find):
         await chassis.until(lambda: len(worker.taken) == 2)
         await worker.leave("a")  # by another process: nobody says so
-        await chassis.until(lambda: worker.taken[2:] == [("a", 1), ("a", 0)])
+        await chassis.until(lambda: worker.taken[2:] == [("a", 1)])
+
+
+async def test_what_is_due_soon_is_done_then_and_nobody_looks_before(database):
+    worker = Worker(database)
+    await worker.leave("a", due_ms=600)
+    await worker.leave("b", due_ms=3_600_000)
+    async with running_jobs(worker.jobs, find_work=worker.find):
+        began = time.monotonic()
+        await chassis.until(lambda: worker.taken[2:] == [("a", 1)])
+        assert time.monotonic() - began < jobs.SWEEP_SECONDS
+    assert worker.asked <= 3
+
+
+async def test_who_says_that_there_is_work_while_it_is_looked_for_is_heard(database):
+    worker, work_due, begun, may_end = Worker(database), asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def find() -> Found:
+        found = await worker.find()
+        begun.set()
+        await may_end.wait()
+        return found
+
+    async with running_jobs(worker.jobs, work_due, find_work=find):
+        await begun.wait()
+        await worker.leave("a")
+        work_due.set()
+        may_end.set()
+        await chassis.until(lambda: worker.taken[2:] == [("a", 1)], seconds=jobs.SWEEP_SECONDS / 2)
+
+
+async def test_a_local_clock_that_jumps_has_work_looked_for_at_once(tmp_path):
+    file, work_due = tmp_path / "clock.json", asyncio.Event()
+    async with running(lambda stop: watch_clock(FileClock(file), stop, work_due)):
+        for offset in (60, 0):
+            await asyncio.sleep(0)
+            file.write_text(f'{{"offset_seconds": {offset}}}')
+            await asyncio.wait_for(work_due.wait(), 5)
+            work_due.clear()
+
+
+async def test_much_work_is_done_batch_after_batch(database):
+    worker = Worker(database)
+    names = [f"a{number}" for number in range(30)]
+    taking = leases.build_taking(work, count_max=9)
+    worker._takings, worker.jobs = {"a": taking}, [Job("a", partial(worker._run, "a"), work=taking.first_due)]
+    worker.finder = WorkFinder(database, FakeClock(chassis.NOW), worker.jobs)
+    await worker.leave(*names)
+    async with running_jobs(worker.jobs, find_work=worker.find):
+        await chassis.until(lambda: sum(count for _, count in worker.taken) == len(names), seconds=jobs.WORK_SECONDS)
 
 
 async def test_where_nobody_can_say_who_has_work_each_looks_for_itself(database):

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from services.chassis.calls.auth import Principal
 from services.chassis.data import leases, migrations, rights, steps, tables
 from services.chassis.data.database import Database
+from services.chassis.process.jobs import Found
 from services.chassis.values.approval_policy import NO_POLICY, ApprovalPolicy
 from tests.support.databases import connect, open_database
 from tests.support.seals import SEALS
@@ -101,9 +102,9 @@ def as_superuser(urls: SimpleNamespace):
     return connect(urls.admin_url)
 
 
-async def find_no_work() -> list[str]:
+async def find_no_work() -> Found:
     """For jobs that wait for none."""
-    return []
+    return Found([])
 
 
 async def note_ids(database: Database, org_id: str | None = None) -> list[str]:

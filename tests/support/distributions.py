@@ -155,7 +155,7 @@ class DistributionsHarness:
         steps = 0
         finder = WorkFinder(self.database, self.clock, self._jobs.values())
         while True:
-            found = await finder.find()
+            found = (await finder.find()).due
             done = [await job.run() for job in self._jobs.values() if job.work is None or job.name in found]
             if not sum(done):
                 return steps

@@ -53,8 +53,8 @@ def build_approval_jobs(name: str, operations: Operations, approvals: Approvals)
         await approvals.expire(tx, row.approval_id, now)
 
     return [
-        Job("resume_approvals", resume, work=records.LEFT_BEHIND.exists),
-        Job("expire_approvals", expire, work=records.EXPIRED.exists),
+        Job("resume_approvals", resume, work=records.LEFT_BEHIND.first_due),
+        Job("expire_approvals", expire, work=records.EXPIRED.first_due),
     ]
 
 

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.database import Database
 from services.chassis.data.database_errors import is_away
+from services.chassis.data.leases import find_first
 from services.chassis.data.seals import NotSealed
 from services.chassis.data.statements import Row
 from services.chassis.data.transaction import Tx
@@ -59,9 +60,10 @@ class Due:
         return self.first_page.where(sa.tuple_(self.moment, *key) > sa.tuple_(self._bind("after_moment"), *after))
 
     @cached_property
-    def exists(self) -> sa.ColumnElement[bool]:
-        """Whether a row is due, as a condition."""
-        return self._found.exists()
+    def first_due(self) -> sa.ColumnElement[float]:
+        """In how many seconds a row is due (`Job.work`)."""
+        conditions = sa.and_(self.condition, self._is_readable)
+        return find_first(self.table, self.moment, self._bind("now"), conditions)
 
     @cached_property
     def count(self) -> sa.Select[Any]:
@@ -75,7 +77,11 @@ class Due:
     @property
     def _found(self) -> sa.Select[Any]:
         found = sa.select(*self.table.primary_key.columns, self.moment.label("due_from"))
-        return found.where(self.is_past, self.moment > sa.literal(_READABLE_FROM, self.moment.type))
+        return found.where(self.is_past, self._is_readable)
+
+    @property
+    def _is_readable(self) -> sa.ColumnElement[bool]:
+        return self.moment > sa.literal(_READABLE_FROM, self.moment.type)
 
     def list_after(self, row: Row) -> dict[str, Any]:
         key = {f"after_{column.name}": row._mapping[column.name] for column in self.table.primary_key.columns}

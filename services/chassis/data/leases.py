@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from services.chassis.data.seals import keep_sealed
 from services.chassis.data.statements import Row
 from services.chassis.data.transaction import Tx
+from services.chassis.process.jobs import SWEEP_SECONDS
 
 # Three times the longest remote call: whoever works on a row has ended, or is taken for dead.
 LEASE_MS = 15_000
@@ -39,6 +40,9 @@ def lease_columns() -> list[sa.Column[Any]]:
     ]
 
 
+_NOW = sa.select(sa.func.clock_timestamp()).scalar_subquery()
+
+
 def due_in(milliseconds: int) -> sa.ColumnElement[datetime]:
     """A moment of the database's clock."""
     return sa.func.clock_timestamp() + sa.literal(milliseconds) * sa.text("interval '1 millisecond'")
@@ -50,7 +54,27 @@ def is_due(moment: sa.ColumnElement[datetime]) -> sa.ColumnElement[bool]:
     The clock is read once, in a subquery: compared with directly it would be read for each row, and no index could
     tell what is due from what waits.
     """
-    return moment <= sa.select(sa.func.clock_timestamp()).scalar_subquery()
+    return moment <= _NOW
+
+
+def find_first(
+    table: sa.Table,
+    moment: sa.ColumnElement[Any],
+    now: sa.ColumnElement[Any],
+    *conditions: sa.ColumnElement[bool],
+    order: sa.ColumnElement[Any] | None = None,
+) -> sa.ColumnElement[float]:
+    """In how many seconds the first row is due of those for which the conditions hold; null if not before the next
+    sweep, so that no more rows are looked at than are due by then.
+
+    Args:
+        now: By the clock that the moment is of.
+        order: By which the rows are found. Unless given, by the moment.
+    """
+    seconds = sa.cast(sa.extract("epoch", moment - now), sa.Double)
+    soon = moment <= now + sa.text(f"interval '{SWEEP_SECONDS} seconds'")
+    found = sa.select(seconds).select_from(table).where(soon, *conditions).order_by(moment if order is None else order)
+    return found.limit(sa.literal_column("1")).scalar_subquery()
 
 
 def backoff_ms(tries: int) -> int:
@@ -69,11 +93,11 @@ class Taking:
 
     Args:
         statement: Takes them in their order, passing over those that are locked.
-        exists: Whether there are any, as a condition.
+        first_due: In how many seconds there are any (`Job.work`).
     """
 
     statement: sa.Executable
-    exists: sa.ColumnElement[bool]
+    first_due: sa.ColumnElement[float]
 
 
 def build_taking(
@@ -91,9 +115,8 @@ def build_taking(
         first: Which are taken first: those in which it is least. Unless given, the longest due.
     """
     key = list(table.primary_key.columns)
-    found = sa.select(*key).where(is_due(table.c.due_at))
-    if where is not None:
-        found = found.where(where)
+    conditions = [] if where is None else [where]
+    found = sa.select(*key).where(is_due(table.c.due_at), *conditions)
     order = table.c.due_at if first is None else first
     due = found.order_by(order).limit(count_max).with_for_update(skip_locked=True, key_share=True).cte("due")
     statement = (
@@ -102,7 +125,7 @@ def build_taking(
         .values(epoch=table.c.epoch + 1, tries=table.c.tries + 1, due_at=due_in(lease_ms))
         .returning(*(returning or table.c))
     )
-    return Taking(statement, found.exists())
+    return Taking(statement, find_first(table, table.c.due_at, _NOW, *conditions, order=order))
 
 
 async def take_sealed(tx: Tx, table: sa.Table, taking: Taking, **values: Any) -> list[Row]:

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -51,22 +51,15 @@ class Read:
     def _compiled(self) -> Any:
         named: list[object] = []
 
-        def spell(element: Any, **_: Any) -> Any:
-            if names_caller(element):
-                named.append(element)
-                return _CALLER
-            if not isinstance(element, sa.BindParameter):
+        def name_caller(element: Any) -> Any:
+            if not names_caller(element):
                 return None
-            if element.value is not None:
-                return element.render_literal_execute()
-            return sa.bindparam(element.key, type_=element.type, required=False)
+            named.append(element)
+            return _CALLER
 
-        select: Any = visitors.replacement_traverse(self.select, {}, spell)
+        compiled = _compile(self.select, name_caller)
         invariant(bool(named), "a read says whose rows it is about")
-        options = {"render_postcompile": True}  # what stands in it is written out
-        return select.compile(
-            dialect=DIALECT, schema_translate_map=_SCHEMAS, render_schema_translate=True, compile_kwargs=options
-        )
+        return compiled
 
     @cached_property
     def _names(self) -> list[str]:
@@ -74,6 +67,27 @@ class Read:
 
     def list_arguments(self, org_id: str, values: Mapping[str, Any]) -> list[Any]:
         return [*map(values.__getitem__, self._names), org_id]
+
+
+def compile_for_all(select: sa.Select[Any]) -> tuple[str, list[str]]:
+    """The text of a SELECT for `Database.send_for_all`, and the names of its parameters in their order."""
+    compiled = _compile(select, lambda _: None)
+    return str(compiled), list(compiled.positiontup or ())
+
+
+def _compile(select: sa.Select[Any], replace: Callable[[Any], Any]) -> Any:
+    def spell(element: Any, **_: Any) -> Any:
+        if (replaced := replace(element)) is not None or not isinstance(element, sa.BindParameter):
+            return replaced
+        if element.value is not None:
+            return element.render_literal_execute()
+        return sa.bindparam(element.key, type_=element.type, required=False)
+
+    spelled: Any = visitors.replacement_traverse(select, {}, spell)
+    options = {"render_postcompile": True}  # what stands in it is written out
+    return spelled.compile(
+        dialect=DIALECT, schema_translate_map=_SCHEMAS, render_schema_translate=True, compile_kwargs=options
+    )
 
 
 class Reader:

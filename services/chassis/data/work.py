@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 import sqlalchemy as sa
 
 from services.chassis.data.database import Database
-from services.chassis.process.jobs import Job
+from services.chassis.data.reads import compile_for_all
+from services.chassis.process.jobs import Found, Job
 from services.chassis.values.clock import Clock
 
 
@@ -21,10 +23,12 @@ class WorkFinder:
     def __init__(self, database: Database, clock: Clock, jobs: Iterable[Job]) -> None:
         self._database, self._clock = database, clock
         # Built once and run often: to build a statement costs more than to run it.
-        self._statement = sa.select(*(job.work.label(job.name) for job in jobs if job.work is not None))
+        asked: Any = sa.select(*(job.work.label(job.name) for job in jobs if job.work is not None))
+        self._text, self._names = compile_for_all(asked)
 
-    async def find(self) -> Collection[str]:
-        """The names of those that have some, in any organization."""
-        async with self._database.begin_for_all() as tx:
-            row = (await tx.execute(self._statement, {"now": self._clock.now()})).one()
-        return [name for name, is_there in row._mapping.items() if is_there]
+    async def find(self) -> Found:
+        """Those that have some, in any organization."""
+        [row] = await self._database.send_for_all(self._text, *(self._clock.now() for _ in self._names))
+        seconds = {name: value for name, value in row.items() if value is not None}
+        later = [value for value in seconds.values() if value > 0]
+        return Found([name for name, value in seconds.items() if value <= 0], min(later, default=None))

@@ -42,6 +42,7 @@ from services.chassis.events.signatures import EventKey, EventKeys
 from services.chassis.events.watch import run_watch
 from services.chassis.process import telemetry
 from services.chassis.process.boot import boot_check, check_nats_version, run_boot_watch
+from services.chassis.process.clock_watch import watch_clock
 from services.chassis.process.health import Alarms, Health
 from services.chassis.process.jobs import Job, run_jobs
 from services.chassis.process.lifecycle import DRAIN_SECONDS, stop_on_signals, wait_for_callers
@@ -207,6 +208,7 @@ class Runtime:
                 self.alarms,
                 WorkFinder(self.database, self.clock, all_jobs).find,
             ),
+            "clock": watch_clock(self.clock, self._quiet, self.work_due),
             "health": self._watch_health(health),
             "dead letters": run_letter_watch(self.database, subscriptions, self._quiet, self.alarms),
             "boot": run_boot_watch(

@@ -44,15 +44,19 @@ class FileClock(Clock):
         self._offset = timedelta()
 
     def now(self) -> datetime:
+        return datetime.now(UTC) + self.read_offset()
+
+    def read_offset(self) -> timedelta:
+        """By how much it is ahead of the machine's clock."""
         try:
             stat = self._path.stat()
         except FileNotFoundError:
-            return datetime.now(UTC)
+            return timedelta()
         seen = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
         if seen != self._seen:
             self._offset = timedelta(seconds=int(json.loads(self._path.read_text())["offset_seconds"]))
             self._seen = seen
-        return datetime.now(UTC) + self._offset
+        return self._offset
 
 
 class FakeClock(Clock):

@@ -27,16 +27,16 @@ from services.transactions.store import transactions, webhooks
 
 _Work = Callable[[Dependencies], Awaitable[int]]
 
-# What goes on with transactions, and whether there are any to go on with.
-STEPS: Mapping[_Work, sa.ColumnElement[bool]] = {
-    evaluate_initiated: INITIATED.exists,
-    start_queued: QUEUED.exists,
-    book_payouts: NOT_BOOKED.exists,
-    submit_payments: READY.exists,
-    apply_webhooks: UNAPPLIED.exists,
-    queue_retries: transactions.RETRY_DUE.exists,
-    look_up_submitted: SUBMITTED.exists,
-    watch_settled: WATCHED.exists,
+# What goes on with transactions, and in how many seconds there are any to go on with.
+STEPS: Mapping[_Work, sa.ColumnElement[float]] = {
+    evaluate_initiated: INITIATED.first_due,
+    start_queued: QUEUED.first_due,
+    book_payouts: NOT_BOOKED.first_due,
+    submit_payments: READY.first_due,
+    apply_webhooks: UNAPPLIED.first_due,
+    queue_retries: transactions.RETRY_DUE.first_due,
+    look_up_submitted: SUBMITTED.first_due,
+    watch_settled: WATCHED.first_due,
 }
 # What nobody waits for, and how often it is done.
 TIMERS: Mapping[_Work, float] = {
