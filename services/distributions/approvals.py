@@ -187,7 +187,8 @@ class _Details:
             found = await list_investments_of(tx, offering.offering_id)
         # Who committed gains as well, before any money of theirs is in the book: it may be on its way.
         back = list_untaken(found)
-        owed = _sum_by_party(back)
+        owed = {party_id: amount for party_id, amount in _sum_by_party(back).items() if amount.amount_minor > 0}
+        owing = [explain_owed(owed)] if owed else []  # where nothing was paid in, the preview says so
         preview = await self._preview(offering, PayoutType.REFUND, owed)
         return ApprovalDetails(
             f"Give all contributions to {offering.display_name} back: {request.note}",
@@ -196,7 +197,7 @@ class _Details:
             amount=Money(sum(each.funded_minor for each in back), offering.currency),
             beneficiary_party_ids=frozenset(each.party_id for each in back),
             changes=(Change("status", offering.status.value, "REFUNDED"), build_funded_change(back)),
-            explanations=(explain_owed(owed), *preview.explanations),
+            explanations=(*owing, *preview.explanations),
             effects=preview.effects,
         )
 

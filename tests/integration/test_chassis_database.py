@@ -15,7 +15,6 @@ from services.chassis.calls.auth import acting_as
 from services.chassis.calls.deadline import set_deadline
 from services.chassis.data.database import LIMITS, Database
 from services.chassis.data.database_errors import is_away, is_contention, sqlstate
-from services.chassis.data.lock_watch import LockWatch
 from services.chassis.process.boot import boot_check, run_boot_watch
 from services.chassis.process.tracebacks import describe
 from services.chassis.values.errors import BootError
@@ -334,52 +333,3 @@ async def test_what_a_login_changes_of_its_own_settings_is_an_alarm_while_the_se
             await chassis.until(lambda: not alarms)
     assert [line["event"] for line in logged] == ["database_at_fault", "database_mended"]
     await database.dispose()
-
-
-async def test_what_is_waited_for_in_vain_again_and_again_is_an_alarm_though_no_lock_is_kept_for_long(database):
-    alarms = {}
-    watch = LockWatch(database, alarms, patience_seconds=0.05)
-    async with database.begin_for_all() as tx:
-        await tx.execute(sa.text("INSERT INTO leaders VALUES ('work', gen_random_uuid(), now())"))
-
-    async def wait_in_vain() -> None:
-        async with database.begin_for_all() as other:
-            await other.execute(sa.text("SET LOCAL lock_timeout = '30ms'"))
-            await other.execute(sa.text("SELECT FROM leaders FOR UPDATE"))
-
-    for number in range(3):
-        await watch.look()
-        assert alarms == {}, f"{number} are anybody's"
-        async with database.begin_for_all() as tx:
-            await tx.execute(sa.text("SELECT FROM leaders FOR UPDATE"))
-            with pytest.raises(asyncpg.PostgresError):
-                await wait_in_vain()
-    await watch.look()
-    assert alarms == {"locks": "somebody keeps locked: what this service has waited for in vain again and again"}
-
-
-@pytest.mark.parametrize(
-    ("lock", "kept"),
-    [
-        ("LOCK TABLE handled_requests IN SHARE MODE", "the table handled_requests"),
-        ("SELECT pg_advisory_xact_lock(hashtextextended('stops|org_1|ann', 0))", "the name "),
-        ("SELECT FROM leaders FOR UPDATE", "rows, in transaction "),
-    ],
-    ids=["a table", "a name", "rows"],
-)
-async def test_what_a_login_keeps_locked_is_an_alarm_as_long_as_it_is(database, lock, kept):
-    alarms = {}
-    watch = LockWatch(database, alarms, patience_seconds=0)
-    async with database.begin_for_all() as tx:
-        await tx.execute(sa.text("INSERT INTO leaders VALUES ('work', gen_random_uuid(), now())"))
-    with capture_logs() as logged:
-        async with database.begin_for_all() as tx:
-            await tx.execute(sa.text(lock))
-            await watch.look()
-            assert alarms["locks"].startswith(f"somebody keeps locked: {kept}")
-        await watch.look()
-    assert (alarms, [line["event"] for line in logged]) == ({}, ["locks_kept", "locks_released"])
-    async with database.begin_for_all() as tx:
-        await tx.execute(sa.text("LOCK TABLE handled_requests IN SHARE MODE"))
-        await LockWatch(database, alarms).look()
-    assert alarms == {}, "a moment is nobody's trouble"

@@ -354,7 +354,8 @@ async def test_a_refund_of_all_waits_and_no_investor_approves_it(service: Distri
     assert set(approval.beneficiary_party_ids) == {"inv-001", "inv-002", "inv-003"}
     assert effects_of(approval) == {"SUBSCRIPTION": (150_00, 0), "CASH": (150_00, 0)}
     [owed] = [each for each in approval.explanations if each.rule == "AMOUNTS_OWED"]
-    assert [each.name for each in owed.operands] == ["inv-001", "inv-002", "inv-003"]
+    assert owed.statement == "2 parties are owed their parts."
+    assert [each.name for each in owed.operands] == ["inv-001", "inv-002"]
     for name in ("inv-002", "inv-003"):
         service.persons.parties["admin-2"] = frozenset({name})
         assert await refusal_of(service.grant(approval)) == "BENEFICIARY_IS_CHECKER"

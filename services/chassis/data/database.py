@@ -133,8 +133,8 @@ class Database:
         self._session = {"application_name": f"realco-{name}"}
         self._requests = self._pool_of(url, connections_max)
         self._worker = self._pool_of(worker_url, min(connections_max, _WORKER_CONNECTIONS_MAX))
-        self.reader = Reader(self._pool_of(url, min(connections_max, _READ_CONNECTIONS_MAX)))
-        self._looks = Reader(self._pool_of(worker_url, _LOOK_CONNECTIONS_MAX))
+        self.reader = Reader(self._pool_of(url, min(connections_max, _READ_CONNECTIONS_MAX)), self._note_wait)
+        self._looks = Reader(self._pool_of(worker_url, _LOOK_CONNECTIONS_MAX), self._note_wait)
         bind_seals(self.reader, seals)
 
     @classmethod
@@ -207,11 +207,7 @@ class Database:
 
         Names stand in it with their schema, and one that writes reads from `LIMITS` first (ADR 27). It may be repeated.
         """
-        try:
-            return await self._looks.send(text, arguments)
-        except Exception as error:
-            self._note_wait(error)
-            raise
+        return await self._looks.send(text, arguments)
 
     @asynccontextmanager
     async def _begin(
@@ -247,7 +243,8 @@ class Database:
             pool.release(tx.driver)
 
     def _note_wait(self, error: BaseException) -> None:
-        if sqlstate(error) == LOCK_NOT_AVAILABLE:
+        """Counts what gave up waiting for a lock, whatever somebody has made of that error since."""
+        if LOCK_NOT_AVAILABLE in (sqlstate(error), sqlstate(error.__cause__)):
             self.waited_in_vain.append(time.monotonic())
 
     async def _commit(self, tx: Tx) -> None:
@@ -292,6 +289,9 @@ class Database:
                 yield driver
             except (asyncio.CancelledError, TimeoutError):
                 driver.terminate()
+                raise
+            except Exception as error:
+                self._note_wait(error)
                 raise
             finally:
                 if not driver.is_closed() and driver.is_in_transaction():

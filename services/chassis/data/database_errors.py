@@ -12,7 +12,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 _RETRY_WHOLE = frozenset({"40001", "40P01", LOCK_NOT_AVAILABLE})
 
 
-def sqlstate(error: BaseException) -> str:
+def sqlstate(error: BaseException | None) -> str:
     """PostgreSQL's five-letter code of an error; empty where there is none."""
     return str(getattr(error, "sqlstate", None) or "")
 

@@ -94,13 +94,14 @@ class Reader:
     """Where reads run.
 
     Args:
-        pool: Its connections are the role's of requests.
+        pool: Its connections are the role's of requests, or of looks at all organizations.
+        note: Hears of each error.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, note: Callable[[Exception], None]) -> None:
         # What goes with each read, as with each transaction: what its rows are sealed with.
         self.info: dict[Any, Any] = {}
-        self.pool = pool
+        self.pool, self._note = pool, note
 
     async def fetch(self, read: Read, values: Mapping[str, Any]) -> list[Row]:
         """The rows."""
@@ -116,7 +117,8 @@ class Reader:
                 except (asyncio.CancelledError, TimeoutError):
                     connection.terminate()
                     raise
-                except Exception:
+                except Exception as error:
+                    self._note(error)
                     if is_last or not connection.is_closed():
                         raise
             self.pool.drop_idle()  # the server that dropped this one dropped those, too

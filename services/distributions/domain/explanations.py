@@ -54,9 +54,10 @@ def explain_basis(offering: Offering, distribution: Distribution, declaring: str
 def explain_owed(owed: Mapping[str, Money]) -> Explanation:
     """
     Args:
-        owed: What each party is to have.
+        owed: What each party is to have, of which some is.
     """
-    return Explanation(f"{len(owed)} parties are owed their parts.", "AMOUNTS_OWED", tuple(owed.items()), _HOUSE)
+    who = "1 party is owed its part." if len(owed) == 1 else f"{len(owed)} parties are owed their parts."
+    return Explanation(who, "AMOUNTS_OWED", tuple(owed.items()), _HOUSE)
 
 
 def explain_clearances(uncleared: Collection[str]) -> Explanation:

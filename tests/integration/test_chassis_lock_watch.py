@@ -1,0 +1,93 @@
+"""What somebody keeps locked, or locks again and again, is told, whoever waits for it."""
+
+from __future__ import annotations
+
+from unittest.mock import AsyncMock
+
+import asyncpg
+import pytest
+import sqlalchemy as sa
+from realco.escrow.v1 import holds_pb2 as pb
+from structlog.testing import capture_logs
+
+from services.chassis.calls.auth import acting_as
+from services.chassis.data import once as once_module
+from services.chassis.data.database import Database, build_begin
+from services.chassis.data.lock_watch import LockWatch
+from services.chassis.data.once import answered_before, once
+from services.chassis.values.errors import Unavailable
+from tests.support import chassis
+
+
+@pytest.fixture
+async def database(urls):
+    async with chassis.opened(urls, connections_max=4) as database:
+        yield database
+
+
+async def _in_a_transaction(database: Database) -> None:
+    async with database.begin_for_all() as tx:
+        await tx.execute(sa.text("SET LOCAL lock_timeout = '30ms'"))
+        await tx.execute(sa.text("SELECT FROM handled_requests"))
+
+
+async def _with_a_key(database: Database) -> None:
+    with acting_as(chassis.ADMIN):
+        await once(database, pb.PlaceHoldRequest(idempotency_key="key"), pb.Hold, AsyncMock())
+
+
+async def _for_an_earlier_answer(database: Database) -> None:
+    with acting_as(chassis.ADMIN):
+        await answered_before(database, pb.PlaceHoldRequest(idempotency_key="key"), pb.Hold)
+
+
+async def _in_the_posting_lane(database: Database) -> None:
+    async with database.connect_raw() as connection:
+        await connection.execute(build_begin("org_1", lock_ms=30))
+        await connection.execute("SELECT FROM handled_requests")
+
+
+@pytest.mark.parametrize("wait", [_in_a_transaction, _with_a_key, _for_an_earlier_answer, _in_the_posting_lane])
+async def test_what_is_waited_for_in_vain_again_and_again_is_an_alarm_though_no_lock_is_kept_for_long(
+    database, wait, monkeypatch
+):
+    alarms = {}
+    monkeypatch.setattr(once_module, "_IN_FLIGHT_WAIT_MS", 30)
+    monkeypatch.setitem(database._session, "lock_timeout", "30")  # of connections that are yet to be opened
+    watch = LockWatch(database, alarms, patience_seconds=0.05)
+    for number in range(3):
+        await watch.look()
+        assert alarms == {}, f"{number} are anybody's"
+        async with database.begin_for_all() as tx:
+            await tx.execute(sa.text("LOCK TABLE handled_requests IN ACCESS EXCLUSIVE MODE"))
+            with pytest.raises((asyncpg.PostgresError, Unavailable)):
+                await wait(database)
+    await watch.look()
+    assert alarms == {"locks": "somebody keeps locked: what this service has waited for in vain again and again"}
+
+
+@pytest.mark.parametrize(
+    ("lock", "kept"),
+    [
+        ("LOCK TABLE handled_requests IN SHARE MODE", "the table handled_requests"),
+        ("SELECT pg_advisory_xact_lock(hashtextextended('stops|org_1|ann', 0))", "the name "),
+        ("SELECT FROM leaders FOR UPDATE", "rows, in transaction "),
+    ],
+    ids=["a table", "a name", "rows"],
+)
+async def test_what_a_login_keeps_locked_is_an_alarm_as_long_as_it_is(database, lock, kept):
+    alarms = {}
+    watch = LockWatch(database, alarms, patience_seconds=0)
+    async with database.begin_for_all() as tx:
+        await tx.execute(sa.text("INSERT INTO leaders VALUES ('work', gen_random_uuid(), now())"))
+    with capture_logs() as logged:
+        async with database.begin_for_all() as tx:
+            await tx.execute(sa.text(lock))
+            await watch.look()
+            assert alarms["locks"].startswith(f"somebody keeps locked: {kept}")
+        await watch.look()
+    assert (alarms, [line["event"] for line in logged]) == ({}, ["locks_kept", "locks_released"])
+    async with database.begin_for_all() as tx:
+        await tx.execute(sa.text("LOCK TABLE handled_requests IN SHARE MODE"))
+        await LockWatch(database, alarms).look()
+    assert alarms == {}, "a moment is nobody's trouble"
