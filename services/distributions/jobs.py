@@ -12,7 +12,7 @@ from services.distributions.dependencies import Dependencies
 from services.distributions.store.sagas import TAKING, UNFINISHED, SagaKind, measure_oldest_seconds
 
 SAGA_OLDEST_SECONDS = Gauge("realco_distributions_saga_oldest_seconds", "Age of the oldest saga that is not done.")
-_MEASURE_SECONDS = 15.0
+_MEASURE_SECONDS = 60.0
 _REOPEN_SECONDS = 60.0
 _KINDS = {
     "advance_closings": SagaKind.CLOSING,

@@ -12,7 +12,7 @@ from services.chassis.data.seals import NotSealed, seals_of
 from services.chassis.data.statements import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.events.hearing import Faults
-from services.chassis.process.jobs import WORK_SECONDS, Job
+from services.chassis.process.jobs import Job
 from services.escrow.commands import holds
 from services.escrow.dependencies import NAME, Dependencies
 from services.escrow.domain.holds import HoldStatus
@@ -20,6 +20,8 @@ from services.escrow.posting import checks
 from services.escrow.store import holds as store
 from services.escrow.store import journal
 
+# No money leaves without being looked for by itself: this tells what nobody asks for.
+_CHECK_SECONDS = 10.0
 _BATCH_MAX = 100
 _CHECKS_MAX = 500
 _REFUSALS_MAX = 5_000
@@ -29,7 +31,7 @@ WORK = (store.EXPIRED_HOLDS,)
 
 def build_jobs(dependencies: Dependencies) -> list[Job]:
     return [
-        Job("check_book", BookCheck(dependencies.database, dependencies.faults).run, WORK_SECONDS),
+        Job("check_book", BookCheck(dependencies.database, dependencies.faults).run, _CHECK_SECONDS),
         Job("expire_holds", partial(expire_holds, dependencies), work=store.EXPIRED_HOLDS.first_due),
         Job("forget_refusals", partial(forget_refusals, dependencies), 3600.0),
     ]

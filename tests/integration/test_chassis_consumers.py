@@ -153,7 +153,7 @@ async def test_a_service_that_cannot_find_its_positions_for_minutes_says_so(data
         raise TimeoutError
 
     monkeypatch.setattr(watch, "ALARM_SECONDS", 0.5)
-    monkeypatch.setattr(watch, "find_position", find_none)
+    monkeypatch.setattr(watch, "list_positions", find_none)
     alarms = {}
     async with consuming(database, js, inbox, alarms=alarms):
         await chassis.until(lambda: alarms.get("positions", "").startswith("have not been found for"))

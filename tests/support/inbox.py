@@ -59,7 +59,7 @@ async def hear(database, js, inbox, hearings, stop, work_due=None, alarms=None) 
 async def watch(database, js, inbox, hearings, stop, alarms=None, check_seconds=CHECK_SECONDS) -> None:
     heard = list_streams("escrow", [inbox.subscription])
     alarms = {} if alarms is None else alarms
-    await run_watch(database, js, heard, hearings, stop, inbox.faults, alarms, check_seconds)
+    await run_watch(database, js, heard, hearings, stop, inbox.faults, alarms, check_seconds, check_seconds)
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from enum import StrEnum
 
 import sqlalchemy as sa
 
+from services.chassis.data.database import Database
 from services.chassis.data.readable import list_readable
 from services.chassis.data.seals import check_row, keep_sealed, seal_of
 from services.chassis.data.tables import dead_letters, seen_letters
@@ -74,6 +75,15 @@ async def set_aside(tx: Tx, letter: Letter) -> bool:
 def _spell(subject: str) -> str:
     """As a text of the database can hold it. No event of ours has a subject that it cannot."""
     return subject.replace("\0", "\ufffd")
+
+
+_COUNT = "SELECT (SELECT count(*) FROM public.dead_letters), (SELECT count(*) FROM public.seen_letters)"
+
+
+async def count_rows(database: Database) -> tuple[int, int]:
+    """How many letters there are, and how much was done about them: both are only added to."""
+    [counted] = await database.send_for_all(_COUNT)
+    return counted[0], counted[1]
 
 
 async def list_waiting(tx: Tx, consumer: str) -> list[str]:

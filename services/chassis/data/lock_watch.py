@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import time
 
-import sqlalchemy as sa
-
 from services.chassis.data.database import Database
 from services.chassis.process.health import ALARM_SECONDS, Alarms, note_alarm
 from services.chassis.process.jobs import Job
 from services.chassis.process.telemetry import log
 
-_INTERVAL_SECONDS = 10.0
+_INTERVAL_SECONDS = 20.0
 
 # Tables beside whose lock goes no insert, update or delete; names; and transactions that keep rows, which are theirs
 # until they end.
-_LOCKED = sa.text(
+_LOCKED = (
     "SELECT DISTINCT CASE l.locktype WHEN 'relation' THEN 'the table ' || c.relname"
     " WHEN 'advisory' THEN concat('the name ', l.classid, ' ', l.objid) ELSE 'rows, in transaction ' || l.transactionid"
-    " END AS kept FROM pg_locks l LEFT JOIN pg_class c ON l.locktype = 'relation' AND c.oid = l.relation"
-    " WHERE l.granted AND l.pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database()) AND ("
+    " END AS kept FROM pg_catalog.pg_locks l"
+    " LEFT JOIN pg_catalog.pg_class c ON l.locktype = 'relation' AND c.oid = l.relation WHERE l.granted"
+    " AND l.pid IN (SELECT pid FROM pg_catalog.pg_stat_activity WHERE datname = current_database()) AND ("
     " l.locktype = 'advisory' OR l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock'"
     " OR c.relnamespace = CAST('public' AS regnamespace)"
     " AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')) ORDER BY 1"
@@ -47,8 +46,7 @@ class LockWatch:
 
     async def look(self) -> int:
         """Says 0: there is no hurry."""
-        async with self._database.begin_for_all() as tx:
-            locked = list(await tx.scalars(_LOCKED))
+        locked = [row["kept"] for row in await self._database.send_for_all(_LOCKED)]
         now = time.monotonic()
         self._kept_since = {lock: self._kept_since.get(lock, now) for lock in locked}
         kept = [lock for lock, since in self._kept_since.items() if now - since >= self._patience_seconds][:_NAMED_MAX]

@@ -9,15 +9,17 @@ the same numbers soon.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from services.chassis.data.database import Database
 from services.chassis.data.incarnation import INCARNATION, read_incarnation
-from services.chassis.data.seals import NotSealed, check_row, seal_of
-from services.chassis.data.statements import Row
+from services.chassis.data.seals import NotSealed, Seals, check_read_row, seal_of, seals_of
+from services.chassis.data.statements import Row, build_rows
 from services.chassis.data.tables import handled_positions
 from services.chassis.data.transaction import Tx
 from services.chassis.values.position import Position
@@ -28,6 +30,10 @@ _MINE = (_c.consumer == sa.bindparam("of_consumer"), _c.stream == sa.bindparam("
 _FIND = sa.select(handled_positions, INCARNATION.label("living")).where(*_MINE)
 # Who finds it locked has nothing to wait for: another process handles these messages.
 _TAKE = _FIND.with_for_update(of=handled_positions, skip_locked=True)
+_LIST = """
+SELECT p.*, i.incarnation::text AS living FROM public.handled_positions p CROSS JOIN public.incarnation i
+WHERE (p.consumer, p.stream) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+"""
 _MOVE = (
     sa.update(handled_positions)
     .where(*_MINE)
@@ -42,11 +48,25 @@ class OutOfTurn(Exception):
 async def find_position(tx: Tx, consumer: str, stream: str) -> Position | None:
     """None where it was not begun in this life of the database. Of which stream it is, it says. Raises: NotSealed."""
     row = (await tx.execute(_FIND, {"of_consumer": consumer, "of_stream": stream})).one_or_none()
-    return None if row is None else _read(tx, row)
+    return None if row is None else _read(seals_of(tx), row)
 
 
-def _read(tx: Tx, row: Row) -> Position | None:
-    check_row(tx, handled_positions, row)
+async def list_positions(
+    database: Database, asked: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], Position | NotSealed | None]:
+    """`find_position` of each consumer and stream, by these, in one statement; in the place of one what it raises."""
+    found: dict[tuple[str, str], Position | NotSealed | None] = dict.fromkeys(asked)
+    consumers, streams = [consumer for consumer, _ in found], [stream for _, stream in found]
+    for row in build_rows(await database.send_for_all(_LIST, consumers, streams)):
+        try:
+            found[row.consumer, row.stream] = _read(database.seals, row)
+        except NotSealed as moved:
+            found[row.consumer, row.stream] = moved
+    return found
+
+
+def _read(seals: Seals, row: Row) -> Position | None:
+    check_read_row(seals, handled_positions, row)
     if row.incarnation != row.living:
         return None
     return Position(row.stream_sequence, row.incarnation, row.stream_created, frozenset(row.handlers), row.stored_at)
@@ -60,7 +80,7 @@ async def take_position(tx: Tx, consumer: str, stream: str, position: Position) 
     """
     row = (await tx.execute(_TAKE, {"of_consumer": consumer, "of_stream": stream})).one_or_none()
     try:
-        found = None if row is None else _read(tx, row)
+        found = None if row is None else _read(seals_of(tx), row)
     except NotSealed as moved:
         raise OutOfTurn from moved
     if found != position:

@@ -3,7 +3,7 @@
 - A consumer reads its stream from where its own database says that it is. Effects, inbox and position are one
   transaction, so nothing outside has to be believed about what was handled, or told.
 - What it has no handler for is only proven. It is passed over in memory, and the position follows with the next event
-  that is handled, or after some seconds: whoever crashes before passes it over again.
+  that is handled, or after a while: whoever crashes before passes it over again.
 - Several processes may hear one stream: who goes on from a position has it locked, and only one can; another one takes
   nothing until its watch finds where the stream is. Nothing overtakes a message that is being retried, for it stands
   before all that follow.
@@ -52,7 +52,7 @@ _PROVEN_AT_ONCE = 16
 # Who is told in vain, however often, does not look more often than this.
 _PAUSE_SECONDS = 0.01
 # By how much a position may stay behind what was passed over.
-_BEHIND_MESSAGES_MAX, _BEHIND_SECONDS_MAX = 1_000, 5.0
+_BEHIND_MESSAGES_MAX, _BEHIND_SECONDS_MAX = 1_000, 30.0
 _APPLIED = "applied"
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from services.chassis.data.database import Database
 from services.chassis.data.database_errors import is_transient
-from services.chassis.data.letters import list_waiting
+from services.chassis.data.letters import count_rows, list_waiting
 from services.chassis.events.handling import Subscription
 from services.chassis.process.health import Alarms, note_alarm
 from services.chassis.process.loops import wait_for_any
@@ -32,14 +32,18 @@ async def run_letter_watch(
 ) -> None:
     """Looks until `stop` is set. `alarms` says what waits and is about money, as long as it does."""
     watches = [_LetterWatch(database, subscription, alarms, remind_seconds) for subscription in subscriptions]
+    known, looked_at = None, 0.0
     while not stop.is_set():
-        for watch in watches:
-            try:
-                await watch.look()
-            except Exception as unknown:
-                if not is_transient(unknown):
-                    raise
-                log.info("dead_letters_not_counted", consumer=watch.consumer, error=type(unknown).__name__)
+        try:
+            counted = await count_rows(database)
+            if counted != known or time.monotonic() - looked_at >= remind_seconds:
+                for watch in watches:
+                    await watch.look()
+                known, looked_at = counted, time.monotonic()
+        except Exception as unknown:
+            if not is_transient(unknown):
+                raise
+            log.info("dead_letters_not_counted", error=type(unknown).__name__)
         await wait_for_any(stop, seconds=look_seconds)
 
 

@@ -1,4 +1,4 @@
-"""A service's eye on the streams that it reads and writes, and on how far it has handled them, every two seconds.
+"""A service's eye on the streams that it reads and writes, and on how far it has handled them, every few seconds.
 
 - A stream is compared with what it has to be. While it is at fault the service tells no event into it and takes none
   from it, so that nothing more is lost, and it is not ready. What it loses stays a fault until the process ends.
@@ -26,7 +26,7 @@ from nats.js.errors import Error as JetStreamError
 
 from services.chassis.data.database import Database
 from services.chassis.data.database_errors import is_transient
-from services.chassis.data.positions import OutOfTurn, begin_position, find_position, move_position, take_position
+from services.chassis.data.positions import OutOfTurn, begin_position, list_positions, move_position, take_position
 from services.chassis.data.seals import NotSealed
 from services.chassis.events import streams
 from services.chassis.events.backlog import Backlog
@@ -39,7 +39,8 @@ from services.chassis.process.loops import repeat_work, wait_for_any
 from services.chassis.process.telemetry import CONSUMER_FAULTS, CONSUMER_OLDEST_SECONDS, STREAM_FAULTS, log
 from services.chassis.values.position import Position
 
-CHECK_SECONDS = 2.0
+# While all is well, and as long as something is wrong, or nothing may be taken.
+CHECK_SECONDS, CHECK_AGAIN_SECONDS = 5.0, 2.0
 _MOVED = "was moved in the database: the position is not what this service wrote"
 # How many servers keep a stream is chosen by who runs the installation; `deploy.provision --check` is told the number.
 _CHOSEN = ("num_replicas",)
@@ -54,6 +55,7 @@ async def run_watch(
     faults: Faults,
     alarms: Alarms,
     check_seconds: float = CHECK_SECONDS,
+    again_seconds: float = CHECK_AGAIN_SECONDS,
 ) -> None:
     """Looks until `stop` is set.
 
@@ -66,7 +68,8 @@ async def run_watch(
     async def look() -> None:
         while not stop.is_set():
             await watch.look()
-            await wait_for_any(stop, seconds=check_seconds)
+            is_well = not faults and all(hearing.place is not None for hearing in hearings)
+            await wait_for_any(stop, seconds=check_seconds if is_well else again_seconds)
 
     await repeat_work("watch", stop, look, alarms)
 
@@ -136,18 +139,14 @@ class _Watch:
 
     async def _find_positions(self) -> dict[str, Position | NotSealed | None]:
         """By hearing; nothing where the database does not answer."""
-        found: dict[str, Position | NotSealed | None] = {}
+        if not self._hearings:
+            return {}
         try:
-            async with self._database.begin_for_all() as tx:
-                for hearing in self._hearings:
-                    try:
-                        found[hearing.title] = await find_position(tx, hearing.consumer, hearing.stream)
-                    except NotSealed as moved:
-                        found[hearing.title] = moved
+            found = await list_positions(self._database, [(each.consumer, each.stream) for each in self._hearings])
         except Exception as error:
             self._pass_over(error)
             return {}
-        return found
+        return {hearing.title: found[hearing.consumer, hearing.stream] for hearing in self._hearings}
 
     def _note_unknown(self, *, is_known: bool) -> None:
         """Who cannot look at positions measures no backlog either, and takes nothing: that is told by itself."""

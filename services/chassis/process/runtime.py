@@ -57,6 +57,8 @@ _reflection: Any = reflection
 
 BOOT_SECONDS = 30.0
 _HEALTH_SECONDS = 2.0
+# How often the database is asked, as long as it answers.
+_PING_SECONDS = 10.0
 
 
 class Runtime:
@@ -238,18 +240,23 @@ class Runtime:
         """Ready while the database answers, streams and positions are as they have to be, and no event is withheld.
         NATS may be away: the outbox keeps what there is to say, and an alarm says so once it takes minutes.
         """
+        answers, asked_at = False, 0.0
         while not self.stop.is_set():
             if self.nats.is_closed:  # it never gives up by itself, so this is beyond repair from inside
                 raise RuntimeError("the connection to NATS is closed")
-            try:
-                async with asyncio.timeout(_HEALTH_SECONDS):
-                    await self.database.ping()
-                ready = not self.faults
-            except Exception as error:  # every failure means the same here
-                log.warning("not_ready", error=type(error).__name__)
-                ready = False
-            await health.set_all(ready=ready)
+            if not answers or time.monotonic() - asked_at >= _PING_SECONDS:
+                answers, asked_at = await self._ping(), time.monotonic()
+            await health.set_all(ready=answers and not self.faults)
             await wait_for_any(self.stop, seconds=_HEALTH_SECONDS)
+
+    async def _ping(self) -> bool:
+        try:
+            async with asyncio.timeout(_HEALTH_SECONDS):
+                await self.database.ping()
+        except Exception as error:  # every failure means the same here
+            log.warning("not_ready", error=type(error).__name__)
+            return False
+        return True
 
     async def _drain(
         self,
