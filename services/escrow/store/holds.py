@@ -31,6 +31,17 @@ from services.escrow.tables import (
 )
 
 _TIME = sa.TIMESTAMP(timezone=True)
+_PLACE = sa.text(
+    "SELECT * FROM place_hold(:now, :org_id, :escrow_account_id, :hold_id, :kind, :party_id, :amount_minor,"
+    " :currency, :reason, :description, :transaction_id, :expires_at, :created_by, :external_id, :metadata,"
+    " :end_digest, :seal, :replaces_hold_id)"
+).bindparams(
+    sa.bindparam("now", type_=_TIME), sa.bindparam("expires_at", type_=_TIME), sa.bindparam("metadata", type_=JSONB)
+)
+_RESOLVE = sa.text(
+    "SELECT * FROM resolve_hold(:now, :org_id, :escrow_account_id, :hold_id, :status, :moved_minor,"
+    " :when_frozen, :resolved_by, :proof)"
+).bindparams(sa.bindparam("now", type_=_TIME))
 
 
 class HoldVerdict(NamedTuple):
@@ -42,17 +53,10 @@ class HoldVerdict(NamedTuple):
 
 
 async def insert_hold(tx: Tx, escrow_account_id: str, hold_id: str, now: datetime, **values: Any) -> HoldVerdict:
-    call = sa.text(
-        "SELECT * FROM place_hold(:now, :org_id, :escrow_account_id, :hold_id, :kind, :party_id, :amount_minor,"
-        " :currency, :reason, :description, :transaction_id, :expires_at, :created_by, :external_id, :metadata,"
-        " :end_digest, :seal, :replaces_hold_id)"
-    ).bindparams(
-        sa.bindparam("now", type_=_TIME), sa.bindparam("expires_at", type_=_TIME), sa.bindparam("metadata", type_=JSONB)
-    )
     place = {"org_id": current_principal().org_id, "escrow_account_id": escrow_account_id, "hold_id": hold_id}
     values |= place | {"end_digest": seals_of(tx).digest_proof(holds.name, *place.values())}
     seal = seal_of(tx, holds, {**values, "created_at": now})
-    return HoldVerdict(*(await tx.execute(call, {**values, "now": now, "seal": seal})).one())
+    return HoldVerdict(*(await tx.execute(_PLACE, {**values, "now": now, "seal": seal})).one())
 
 
 async def lock_open_count(tx: Tx, escrow_account_id: str, person: str) -> int:
@@ -77,10 +81,6 @@ async def save_end_of_hold(
     moved_minor: int = 0,
     when_frozen: bool = False,
 ) -> HoldVerdict:
-    call = sa.text(
-        "SELECT * FROM resolve_hold(:now, :org_id, :escrow_account_id, :hold_id, :status, :moved_minor,"
-        " :when_frozen, :resolved_by, :proof)"
-    ).bindparams(sa.bindparam("now", type_=_TIME))
     values = {
         "now": now,
         "org_id": current_principal().org_id,
@@ -92,7 +92,7 @@ async def save_end_of_hold(
         "resolved_by": resolved_by,
         "proof": await _prove_hold(tx, escrow_account_id, hold_id),
     }
-    return HoldVerdict(*(await tx.execute(call, values)).one())
+    return HoldVerdict(*(await tx.execute(_RESOLVE, values)).one())
 
 
 async def save_overrides(
@@ -168,11 +168,7 @@ def read_hold(row: Row) -> Hold:
 
 async def find_hold(tx: Tx, escrow_account_id: str, hold_id: str) -> Hold | None:
     """Raises: NotSealed: somebody else placed it."""
-    table = holds.c
-    query = select_holds_with_account().where(
-        is_mine(holds), table.escrow_account_id == escrow_account_id, table.hold_id == hold_id
-    )
-    row = (await tx.execute(query)).one_or_none()
+    row = (await tx.execute(_FIND, {"escrow_account_id": escrow_account_id, "hold_id": hold_id})).one_or_none()
     return None if row is None else read_hold(check_row(tx, holds, row))
 
 
@@ -247,6 +243,13 @@ def select_holds_with_account() -> sa.Select[Any]:
             escrow_accounts.c.escrow_account_id == holds.c.escrow_account_id,
         ),
     )
+
+
+_FIND = select_holds_with_account().where(
+    is_mine(holds),
+    holds.c.escrow_account_id == sa.bindparam("escrow_account_id"),
+    holds.c.hold_id == sa.bindparam("hold_id"),
+)
 
 
 def _is_in_frozen_account() -> sa.ColumnElement[bool]:

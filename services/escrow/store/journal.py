@@ -159,11 +159,11 @@ class BookedEntry(NamedTuple):
 
 async def list_journal_entries_of_transaction(tx: Tx, escrow_account_id: str, transaction_id: str) -> list[BookedEntry]:
     """What the book has of a transaction, oldest first."""
-    return await _list_entries(tx, escrow_account_id, journal_entries.c.transaction_id == transaction_id)
+    return await _list_entries(tx, _OF_TRANSACTION, escrow_account_id, transaction_id)
 
 
 async def find_journal_entry(tx: Tx, escrow_account_id: str, journal_entry_id: str) -> BookedEntry | None:
-    found = await _list_entries(tx, escrow_account_id, journal_entries.c.journal_entry_id == journal_entry_id)
+    found = await _list_entries(tx, _ONE, escrow_account_id, journal_entry_id)
     return found[0] if found else None
 
 
@@ -173,9 +173,19 @@ async def is_reversed(tx: Tx, journal_entry_id: str) -> bool:
     return bool(await tx.scalar(sa.select(sa.exists().where(is_mine(journal_entries), which))))
 
 
-async def _list_entries(tx: Tx, escrow_account_id: str, which: sa.ColumnElement[bool]) -> list[BookedEntry]:
+async def _list_entries(tx: Tx, query: sa.Select[Any], escrow_account_id: str, which: str) -> list[BookedEntry]:
+    found: dict[str, BookedEntry] = {}
+    for row in await tx.execute(query, {"escrow_account_id": escrow_account_id, "which": which}):
+        booked = found.setdefault(row[0], BookedEntry(row[0], row[1], row[2], row[3], row[4], legs=[], rows=[]))
+        booked.rows.append(row._mapping)
+        account = LedgerAccount(LedgerAccountKind(row.kind), row.party_id)
+        booked.legs.append(Leg(account, Direction(row.direction), row.amount_minor, Layer(row.layer)))
+    return list(found.values())
+
+
+def _select_entries(by: sa.Column[Any]) -> sa.Select[Any]:
     head, legs = journal_entries.c, ledger_entries.c
-    query = (
+    return (
         sa.select(
             head.journal_entry_id,
             head.transaction_id,
@@ -205,16 +215,17 @@ async def _list_entries(tx: Tx, escrow_account_id: str, which: sa.ColumnElement[
                 legs.journal_sequence == head.sequence,
             ),
         )
-        .where(is_mine(journal_entries), head.escrow_account_id == escrow_account_id, which)
+        .where(
+            is_mine(journal_entries),
+            head.escrow_account_id == sa.bindparam("escrow_account_id"),
+            by == sa.bindparam("which"),
+        )
         .order_by(head.sequence, legs.leg)
     )
-    found: dict[str, BookedEntry] = {}
-    for row in await tx.execute(query):
-        booked = found.setdefault(row[0], BookedEntry(row[0], row[1], row[2], row[3], row[4], legs=[], rows=[]))
-        booked.rows.append(row._mapping)
-        account = LedgerAccount(LedgerAccountKind(row.kind), row.party_id)
-        booked.legs.append(Leg(account, Direction(row.direction), row.amount_minor, Layer(row.layer)))
-    return list(found.values())
+
+
+_OF_TRANSACTION = _select_entries(journal_entries.c.transaction_id)
+_ONE = _select_entries(journal_entries.c.journal_entry_id)
 
 
 async def delete_old_refusals(tx: Tx, most: int) -> int:
