@@ -15,12 +15,21 @@ from services.chassis.data.transaction import Tx
 from services.chassis.events.handling import Delivery, Handler, Subscription
 from services.chassis.events.persons import record_persons_of
 from services.distributions.commands.payouts.outcomes import is_payout, record_outcome
-from services.distributions.commands.raises.contributions import is_contribution, record_contribution, record_entries
+from services.distributions.commands.raises.contributions import (
+    is_contribution,
+    record_contribution,
+    record_entries,
+    sum_contributions,
+)
 from services.distributions.domain.states import PayoutStatus
 
 
 async def record_posted_entries(tx: Tx, event: escrow_events.JournalEntriesPosted, delivery: Delivery) -> None:
     await record_entries(tx, event.escrow_account_id, event.journal_entries, delivery.now)
+
+
+def _moves_contributions(event: escrow_events.JournalEntriesPosted) -> bool:
+    return bool(sum_contributions(event.journal_entries))
 
 
 def _make_handler(payout_status: PayoutStatus) -> Handler:
@@ -51,6 +60,7 @@ SUBSCRIPTIONS: tuple[Subscription, ...] = (
         "distributions-on-escrow",
         {escrow_events.JournalEntriesPosted: record_posted_entries},
         is_about_money=True,
+        concerns={escrow_events.JournalEntriesPosted: _moves_contributions},
     ),
     Subscription(
         "distributions-on-transactions",

@@ -2,8 +2,8 @@
 
 - A consumer reads its stream from where its own database says that it is. Effects, inbox and position are one
   transaction, so nothing outside has to be believed about what was handled, or told.
-- What it has no handler for is only proven. It is passed over in memory, and the position follows with the next event
-  that is handled, or after a while: whoever crashes before passes it over again.
+- What concerns no handler of it is only proven. It is passed over in memory, and the position follows with the next
+  event that is handled, or after a while: whoever crashes before passes it over again.
 - Several processes may hear one stream: who goes on from a position has it locked, and only one can; another one takes
   nothing until its watch finds where the stream is. Nothing overtakes a message that is being retried, for it stands
   before all that follow.
@@ -32,7 +32,7 @@ from services.chassis.data.letters import Letter, set_aside
 from services.chassis.data.positions import OutOfTurn, move_position, take_position
 from services.chassis.data.transaction import Tx
 from services.chassis.events import streams
-from services.chassis.events.handling import Event, Malformed, Subscription, TooOld, apply_events, read_event
+from services.chassis.events.handling import Event, Malformed, Subscription, TooOld, apply_events, read_next
 from services.chassis.events.hearing import Faults, Hearing, Missed
 from services.chassis.events.signatures import EventKeys, NotProven
 from services.chassis.events.stored import Stream, stream_of_area
@@ -195,7 +195,7 @@ class _Consumer:
         batch: list[_Next] = []
         for message in messages:
             try:
-                batch.append(_Next(message, await read_event(self.subscription, self.keys, message)))
+                batch.append(_Next(message, await read_next(self.subscription, self.keys, message)))
             except Exception:  # whatever it is
                 break
             if len(batch) % _PROVEN_AT_ONCE == 0:
@@ -294,7 +294,7 @@ class _Consumer:
         while not self.stop.is_set():
             attempt += 1
             try:
-                await self._apply([_Next(message, await read_event(self.subscription, self.keys, message))])
+                await self._apply([_Next(message, await read_next(self.subscription, self.keys, message))])
             except OutOfTurn:
                 raise
             except Exception as error:  # every other failure is judged; none may end the consumer

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -46,11 +46,13 @@ class Subscription:
 
     Args:
         is_about_money: A book, or what is owed or paid, is wrong where one of them is not handled.
+        concerns: Of an event, whether it says anything that its handler would act upon. Else it is passed over.
     """
 
     consumer: str
     handlers: Mapping[type[Message], Handler]
     is_about_money: bool
+    concerns: Mapping[type[Message], Callable[[Any], bool]] = field(default_factory=dict)
 
     def types_by_stream(self) -> dict[str, frozenset[str]]:
         """Stream -> the events that have handlers."""
@@ -115,6 +117,13 @@ async def read_event(subscription: Subscription, keys: EventKeys, told: Told) ->
     event_type, handler = found
     message: Any = event_type.FromString(told.data)
     return Event(message, handler, *_origin(message.meta, told.subject), told.headers.get("traceparent"))
+
+
+async def read_next(subscription: Subscription, keys: EventKeys, told: Told) -> Event | None:
+    """As `read_event`; None also where nothing that the event says concerns the handler."""
+    event = await read_event(subscription, keys, told)
+    concerns = None if event is None else subscription.concerns.get(type(event.message))
+    return event if event is None or concerns is None or concerns(event.message) else None
 
 
 def _origin(meta: EventMeta, subject: str) -> tuple[str, str]:
