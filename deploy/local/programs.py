@@ -120,7 +120,10 @@ class Program:
         return True
 
     async def wait_until_ended(self, poll_seconds: float) -> int:
-        """Waits until it ended, and returns its status. The system informs a parent by a signal; polling is simpler."""
+        """Waits until it ended, and returns its status. It is asked again and again where the system does not tell."""
+        if self._process is not None and self.running:
+            with suppress(AttributeError, OSError):  # another system than Linux, or one that lacks it
+                await _wait_until_readable(os.pidfd_open(self._process.pid))
         while self.running:  # noqa: ASYNC110
             await asyncio.sleep(poll_seconds)
         return self.exit_code or 0
@@ -141,6 +144,16 @@ class Program:
 
     def make_failure(self, what: str) -> ProgramFailed:
         return ProgramFailed(f"{self.name} {what}. The end of {self.log}:\n{self.read_end_of_log()}")
+
+
+async def _wait_until_readable(descriptor: int) -> None:
+    loop, is_readable = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, is_readable.set)
+    try:
+        await is_readable.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 def wait_until_ready(program: Program, ready: Callable[[], bool], seconds: float) -> None:

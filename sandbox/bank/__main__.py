@@ -15,25 +15,30 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sandbox.bank.api import Api
 from sandbox.bank.bank import Bank
-from sandbox.bank.clock import FileClock
+from sandbox.bank.clock import Clock, FileClock
 from sandbox.bank.settings import Settings
 from sandbox.bank.store import Store
-from sandbox.bank.webhooks import Deliveries
+from sandbox.bank.webhooks import Deliveries, wait_for_change
 
+# How soon it is noticed that the clock has come to where something is due, or jumped there.
 TICK_SECONDS = 0.1
 
 
-async def keep_time(bank: Bank) -> None:
+async def keep_time(bank: Bank, clock: Clock, changed: asyncio.Event) -> None:
     while True:
-        if not bank.advance():
-            await asyncio.sleep(TICK_SECONDS)
-        else:
+        changed.clear()
+        if bank.advance():
             await asyncio.sleep(0)  # a jump of the clock may make much due: answer requests in between
+            continue
+        due = bank.find_next_due()
+        while not changed.is_set() and (due is None or clock.now() < due):
+            await wait_for_change(changed, TICK_SECONDS if due is not None else None)
 
 
 async def serve(settings: Settings) -> None:
     store = Store(settings.sandbox_bank_database)
-    bank = Bank(store, FileClock(settings.clock_file), timedelta(hours=settings.sandbox_bank_key_lifetime_hours))
+    clock = FileClock(settings.clock_file)
+    bank = Bank(store, clock, timedelta(hours=settings.sandbox_bank_key_lifetime_hours))
 
     def hang_up(request: Request) -> None:
         for connection in list(server.server_state.connections):
@@ -57,7 +62,7 @@ async def serve(settings: Settings) -> None:
     try:
         # Should a loop die, the group takes the server down with it and the process ends with an error.
         async with asyncio.TaskGroup() as tasks:
-            loops = [tasks.create_task(keep_time(bank))]
+            loops = [tasks.create_task(keep_time(bank, clock, store.listen()))]
             if settings.sandbox_bank_webhook_url:
                 secret = settings.sandbox_bank_webhook_secret.get_secret_value()
                 deliveries = Deliveries(store, str(settings.sandbox_bank_webhook_url), secret)

@@ -189,6 +189,11 @@ class Bank:
         """Makes the moves that are due, oldest due time first, and says how many; call again until it says none."""
         return self._move_due(None)
 
+    def find_next_due(self) -> datetime | None:
+        """When it next has a move to make."""
+        [first] = self._store.all("SELECT min(due_at) AS due_at FROM timers")
+        return None if first["due_at"] is None else parse_time(first["due_at"])
+
     def _move_due(self, payment_id: str | None) -> int:
         due = (format_time(self._clock.now()), payment_id, payment_id)
         query = "SELECT * FROM timers WHERE due_at <= ? AND (? IS NULL OR payment_id = ?)"

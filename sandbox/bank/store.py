@@ -6,6 +6,7 @@ Times are text of fixed width in UTC, so they sort; full account numbers are nev
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,6 +98,12 @@ class Store:
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.execute("PRAGMA foreign_keys = ON")
         self._connection.executescript(_SCHEMA)
+        self._listeners: list[asyncio.Event] = []
+
+    def listen(self) -> asyncio.Event:
+        """Set from now on by each transaction, for who waits for what it leaves to do."""
+        self._listeners.append(asyncio.Event())
+        return self._listeners[-1]
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -108,6 +115,8 @@ class Store:
             self._connection.execute("ROLLBACK")
             raise
         self._connection.execute("COMMIT")
+        for changed in self._listeners:
+            changed.set()
 
     def execute(self, statement: str, *parameters: object) -> int:
         """Runs one statement and says how many rows it changed."""

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 import time
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -21,7 +22,6 @@ BACKOFF_MS_FIRST = 200
 BACKOFF_MS_MAX = 30_000
 IN_FLIGHT_MAX = 16
 REDELIVERY_DELAY_MS = 500
-POLL_SECONDS = 0.1
 TIMEOUT_SECONDS = 5
 
 log = logging.getLogger("sandbox.bank.webhooks")
@@ -46,21 +46,30 @@ class Deliveries:
             httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False, follow_redirects=False) as client,
             asyncio.TaskGroup() as tasks,
         ):
+            changed = self._store.listen()
             while True:
-                for event in self._due_events():
+                changed.clear()
+                now_ms = _now_ms()
+                for event in self._due_events(now_ms):
                     task = tasks.create_task(self._deliver(client, event))
                     self._in_flight[event["sequence"]] = task
-                await asyncio.sleep(POLL_SECONDS)
+                await wait_for_change(changed, self._find_next_seconds(now_ms))
 
-    def _due_events(self) -> list[dict[str, Any]]:
+    def _due_events(self, now_ms: int) -> list[dict[str, Any]]:
         room = IN_FLIGHT_MAX - len(self._in_flight)
         due = self._store.all(
             "SELECT * FROM events WHERE deliveries_left > 0 AND next_attempt_ms <= ? ORDER BY next_attempt_ms, sequence"
             " LIMIT ?",
-            _now_ms(),
+            now_ms,
             IN_FLIGHT_MAX,
         )
         return [event for event in due if event["sequence"] not in self._in_flight][:room]
+
+    def _find_next_seconds(self, now_ms: int) -> float | None:
+        """Until the next one that waits for its time. What is under way, or has no room, waits for a change."""
+        query = "SELECT min(next_attempt_ms) AS next_ms FROM events WHERE deliveries_left > 0 AND next_attempt_ms > ?"
+        [first] = self._store.all(query, now_ms)
+        return None if first["next_ms"] is None else max(0.0, (first["next_ms"] - _now_ms()) / 1000)
 
     async def _deliver(self, client: httpx.AsyncClient, event: dict[str, Any]) -> None:
         try:
@@ -104,6 +113,12 @@ class Deliveries:
                 _now_ms() + jittered_ms,
                 event["sequence"],
             )
+
+
+async def wait_for_change(changed: asyncio.Event, seconds: float | None) -> None:
+    """Returns when it is set, or after so long, if that is given."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(changed.wait(), seconds)
 
 
 def _now_ms() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from datetime import UTC, date, datetime, timedelta
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sandbox.bank.__main__ import TICK_SECONDS, keep_time
 from sandbox.bank.bank import Bank, BankError
 from sandbox.bank.behaviours import (
     NEXT_STATUSES,
@@ -295,3 +297,26 @@ def test_one_wrong_digit_never_passes_the_check(position: int, digit: int) -> No
 
 def test_tries_of_a_webhook_back_off_from_a_fifth_of_a_second_to_half_a_minute() -> None:
     assert [backoff_ms(attempts) for attempts in (1, 2, 3, 8, 9, 1000)] == [200, 400, 800, 25_600, 30_000, 30_000]
+
+
+async def test_a_bank_that_waits_looks_into_its_book_when_something_changed_or_is_due_and_not_before():
+    branch, looks = Branch(), 0
+    advance = branch.bank.advance
+
+    def count() -> int:
+        nonlocal looks
+        looks += 1
+        return advance()
+
+    branch.bank.advance = count
+    keeping = asyncio.create_task(keep_time(branch.bank, branch.clock, branch.store.listen()))
+    await asyncio.sleep(0)
+    assert looks == 1
+    payment = branch.pay()
+    branch.clock.set(datetime.combine(LATE, FRIDAY.timetz()))
+    await asyncio.sleep(2 * TICK_SECONDS)
+    assert branch.history(payment["id"])[-1][0] == "settled"
+    before = looks
+    await asyncio.sleep(2 * TICK_SECONDS)
+    keeping.cancel()
+    assert looks == before
