@@ -75,6 +75,7 @@ DEPOSIT = Transaction(
     return_risk_end_at=None,
     final_at=None,
     next_look_at=None,
+    escrow_booked=False,
     request_subject=None,
     request_role=None,
     idempotency_key=None,

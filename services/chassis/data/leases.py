@@ -43,9 +43,10 @@ def lease_columns() -> list[sa.Column[Any]]:
 _NOW = sa.select(sa.func.clock_timestamp()).scalar_subquery()
 
 
-def due_in(milliseconds: int) -> sa.ColumnElement[datetime]:
-    """A moment of the database's clock."""
-    return sa.func.clock_timestamp() + sa.literal(milliseconds) * sa.text("interval '1 millisecond'")
+def due_in(milliseconds: int | sa.ColumnElement[int]) -> sa.ColumnElement[datetime]:
+    """A moment of the database's clock; null where it is in so many milliseconds as nobody says."""
+    given = sa.literal(milliseconds) if isinstance(milliseconds, int) else milliseconds
+    return sa.func.clock_timestamp() + given * sa.text("interval '1 millisecond'")
 
 
 def is_due(moment: sa.ColumnElement[datetime]) -> sa.ColumnElement[bool]:

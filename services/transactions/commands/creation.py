@@ -17,8 +17,7 @@ from services.transactions.dependencies import Dependencies
 from services.transactions.domain.rails import RAILS
 from services.transactions.domain.refusals import TypeNotSupported
 from services.transactions.domain.types import CONTRIBUTIONS, STAFFS_DEBIT, TYPES
-from services.transactions.store import bank_accounts
-from services.transactions.store import transactions as store
+from services.transactions.store import bank_accounts, moves
 
 # The request that records a transaction has it evaluated at once. Should it die, a job does, after so long.
 EVALUATE_GRACE_MS = 2_000
@@ -110,5 +109,5 @@ async def create_transaction(
         "idempotency_key": request.idempotency_key or None,
         **principal.session._asdict(),
     }
-    [row] = await store.insert_transactions(tx, [values], due_ms=EVALUATE_GRACE_MS, actor=principal.person, now=now)
+    [row] = await moves.insert_transactions(tx, [values], due_ms=EVALUATE_GRACE_MS, actor=principal.person, now=now)
     return answer_transaction(row, now)

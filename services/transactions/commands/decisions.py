@@ -34,8 +34,9 @@ from services.transactions.domain.decisions import (
 from services.transactions.domain.refusals import TransactionNotFound
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.store import bank_accounts
+from services.transactions.store import bank_accounts, moves
 from services.transactions.store import transactions as store
+from services.transactions.store.moves import Step
 
 
 async def list_gaining(dependencies: Dependencies, transaction_id: str) -> frozenset[str]:
@@ -85,8 +86,8 @@ async def _approve(
     check_may_approve(row)
     if not await TRANSACTION_APPROVALS.approve(tx, row.transaction_id, facts, now, note):
         return row
-    row = await store.save_move(tx, row, Status.APPROVED, actor=person, now=now, note="approved", approved_by=person)
-    return await store.save_move(tx, row, Status.QUEUED, actor=person, now=now, due_ms=0)
+    approved = Step(Status.APPROVED, "approved", changes={"approved_by": person})
+    return (await moves.save_steps(tx, [row], approved, Step(Status.QUEUED, due_ms=0), actor=person, now=now))[0]
 
 
 async def reject_transaction(tx: Tx, request: pb.RejectTransactionRequest, now: datetime) -> pb.Transaction:
@@ -94,7 +95,7 @@ async def reject_transaction(tx: Tx, request: pb.RejectTransactionRequest, now: 
     row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
     check_may_reject(row)
     await TRANSACTION_APPROVALS.reject(tx, row.transaction_id, request.note, now)
-    row = await store.save_move(tx, row, Status.CANCELLED, actor=person, now=now, note=f"rejected: {request.note}")
+    row = await moves.save_move(tx, row, Status.CANCELLED, actor=person, now=now, note=f"rejected: {request.note}")
     return answer_transaction(row, now)
 
 
@@ -102,7 +103,7 @@ async def end_waiting(tx: Tx, approval: Approval, note: str, now: datetime) -> N
     """PENDING_APPROVAL -> CANCELLED: nobody approves it any more."""
     row, person = await _lock(tx, approval.resource_id)
     if row.status is Status.PENDING_APPROVAL:
-        await store.save_move(tx, row, Status.CANCELLED, actor=person, now=now, note=note)
+        await moves.save_move(tx, row, Status.CANCELLED, actor=person, now=now, note=note)
 
 
 async def cancel_transaction(tx: Tx, request: pb.CancelTransactionRequest, now: datetime) -> pb.Transaction:
@@ -119,7 +120,7 @@ async def cancel_transaction(tx: Tx, request: pb.CancelTransactionRequest, now: 
         await TRANSACTION_APPROVALS.cancel(tx, row.transaction_id, now)
         note = f"cancelled: {request.note}" if request.note else "cancelled"
         changes = {"next_attempt_at": None, "failure": None}
-        row = await store.save_move(tx, row, Status.CANCELLED, actor=person, now=now, note=note, **changes)
+        row = await moves.save_move(tx, row, Status.CANCELLED, actor=person, now=now, note=note, **changes)
     return answer_transaction(row, now)
 
 
@@ -205,7 +206,7 @@ async def retry_transaction(
         account = await bank_accounts.find_bank_account(tx, row.bank_account_id)
         check_bank_account(account, row.party_id, is_debit=row.is_debit)
     if row.status is not Status.PENDING_RETRY:
-        row = await store.save_move(
+        row = await moves.save_move(
             tx,
             row,
             Status.PENDING_RETRY,
@@ -219,7 +220,7 @@ async def retry_transaction(
 
 async def queue_again(tx: Tx, row: Transaction, *, actor: str, now: datetime) -> Transaction:
     """PENDING_RETRY -> QUEUED: what the last attempt left behind is in the history, not in the row."""
-    return await store.save_move(
+    return await moves.save_move(
         tx,
         row,
         Status.QUEUED,

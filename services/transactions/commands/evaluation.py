@@ -30,7 +30,9 @@ from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
+from services.transactions.store import moves
 from services.transactions.store import transactions as store
+from services.transactions.store.moves import Step
 
 _C = ComplianceCheck
 
@@ -153,8 +155,7 @@ async def _rehearse(
 
 
 async def _evaluate(dependencies: Dependencies, answer: pb.Transaction) -> pb.Transaction:
-    async with dependencies.database.begin() as tx:
-        row = await store.find_transaction(tx, answer.transaction_id)
+    row = await store.find_transaction(dependencies.database.reader, answer.transaction_id)
     if row is None or row.status is not Status.INITIATED:
         return answer
     try:
@@ -194,14 +195,15 @@ async def apply_decisions(
             passed.append(row)
     beneficiaries = {transaction_id: each.beneficiaries for transaction_id, each in evaluations.items()}
     for reason, waiting in reviewed.items():
-        moved = await store.save_moves(tx, waiting, Status.PENDING_APPROVAL, actor=ACTOR, now=now, note=reason)
+        asks = Step(Status.PENDING_APPROVAL, reason)
+        moved = await moves.save_steps(tx, waiting, asks, actor=ACTOR, now=now)
         asked = await ask_for_approval(tx, moved, reason, beneficiaries, now)
         answers |= {
             row.transaction_id: partial(answer_transaction, row, now, approval)
             for row, approval in zip(moved, asked, strict=True)
         }
-    passed = await store.save_moves(tx, passed, Status.APPROVED, actor=ACTOR, now=now, note="compliance passed it")
-    passed = await store.save_moves(tx, passed, Status.QUEUED, actor=ACTOR, now=now, due_ms=0)
+    steps = Step(Status.APPROVED, "compliance passed it"), Step(Status.QUEUED, due_ms=0)
+    passed = await moves.save_steps(tx, passed, *steps, actor=ACTOR, now=now)
     answers |= {row.transaction_id: partial(answer_transaction, row, now) for row in passed}
     decided = [row for row in rows if row.transaction_id in answers]
     return {row.transaction_id: await _keep_answer(tx, row, answers[row.transaction_id]) for row in decided}
@@ -224,7 +226,7 @@ def _answer_refusal(refusal: DomainError) -> DomainError:
 
 async def _refuse(tx: Tx, row: Transaction, why: Failure, now: datetime) -> DomainError:
     failure = replace(why, metadata={**why.metadata, "transaction_id": row.transaction_id})
-    await store.save_move(tx, row, Status.FAILED, actor=ACTOR, now=now, note=why.message, failure=failure)
+    await moves.save_move(tx, row, Status.FAILED, actor=ACTOR, now=now, note=why.message, failure=failure)
     return _to_refusal(failure)
 
 

@@ -35,7 +35,7 @@ from services.transactions.domain.rails import PAYOUT_METHOD, RAILS
 from services.transactions.domain.refusals import NoPayoutBankAccount, PayoutNotOrdered
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import REFUND_NOT_KNOWN, TYPES, TransactionType
-from services.transactions.store import bank_accounts, payout_requests
+from services.transactions.store import bank_accounts, moves, payout_requests
 from services.transactions.store import transactions as store
 
 Item = payouts_pb2.BatchCreatePayoutsRequest.Item
@@ -122,7 +122,7 @@ async def batch_create_payouts(
         if plan.refusal is None and plan.item.idempotency_key in claimed
     ]
     if rows:
-        await store.insert_transactions(tx, rows, due_ms=0, actor=principal.person, now=now)
+        await moves.insert_transactions(tx, rows, due_ms=0, actor=principal.person, now=now)
     # Those that another request took meanwhile are known by now as well.
     known = await payout_requests.list_payout_requests(tx, keys)
     ids = [row.transaction_id for row in known.values() if row.transaction_id is not None]

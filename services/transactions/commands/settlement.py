@@ -20,8 +20,8 @@ from services.transactions.domain.payments import Payment, PaymentStatus, find_d
 from services.transactions.domain.returns import NETWORK_CODE, find_return_code, may_represent, spell_failure
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import FINAL, Transaction
-from services.transactions.store import provider_payments
-from services.transactions.store import transactions as store
+from services.transactions.store import moves, provider_payments
+from services.transactions.store.moves import Step
 
 
 class PaymentNotOurs(Exception):
@@ -49,7 +49,7 @@ async def follow_payment(tx: Tx, row: Transaction, payment: Payment, now: dateti
             case Status.FAILED:
                 row = await _record_failure(tx, row, payment, now)
             case _:
-                row = await store.save_move(
+                row = await moves.save_move(
                     tx, row, status, actor=ACTOR, now=now, note=f"the provider: {payment.status}"
                 )
     return row
@@ -87,7 +87,7 @@ def find_objection(row: Transaction, payment: Payment) -> str:
 
 async def _record_submission(tx: Tx, row: Transaction, payment: Payment, now: datetime) -> Transaction:
     await provider_payments.save_provider_reference(tx, row, payment.payment_id)
-    return await store.save_move(
+    return await moves.save_move(
         tx,
         row,
         Status.PENDING_SETTLEMENT,
@@ -117,15 +117,15 @@ async def record_settlement(
     return_risk_end_at = schedule.compute_return_risk_end(at, row.rail, is_debit=row.is_debit)
     final_at = schedule.compute_final_at(at, row.rail, is_debit=row.is_debit)
     if row.rail.is_confirmed_by_a_person and final_at <= now:
-        left: dict[str, Any] = {"finality": FINAL}
+        due_ms, left = None, dict[str, Any](finality=FINAL)
     else:
         next_look_at = schedule.compute_next_look(now, row.rail, at, return_risk_end_at, final_at)
-        left = {"due_ms": 0, "next_look_at": next_look_at}
+        due_ms, left = 0, {"next_look_at": next_look_at}
     times = {"settled_at": at, "return_risk_end_at": return_risk_end_at, "final_at": final_at}
-    row = await store.save_move(tx, row, Status.SETTLED, actor=actor, now=now, note=note, **times, **changes, **left)
-    if return_risk_end_at is not None:
-        return row
-    return await store.save_move(tx, row, Status.COMPLETED, actor=actor, now=now, note="it has no return risk", **left)
+    steps = [Step(Status.SETTLED, note, due_ms, times | changes | left)]
+    if return_risk_end_at is None:
+        steps.append(Step(Status.COMPLETED, "it has no return risk", due_ms, left))
+    return (await moves.save_steps(tx, [row], *steps, actor=actor, now=now))[0]
 
 
 async def _record_return(tx: Tx, row: Transaction, payment: Payment, at: datetime, now: datetime) -> Transaction:
@@ -139,12 +139,12 @@ async def _record_return(tx: Tx, row: Transaction, payment: Payment, at: datetim
     )
     failure = _build_failure(payment, retryable=again)
     note = spell_failure(failure)
-    row = await store.save_move(tx, row, Status.RETURNED, actor=ACTOR, now=now, note=note, failure=failure)
+    row = await moves.save_move(tx, row, Status.RETURNED, actor=ACTOR, now=now, note=note, failure=failure)
     await _block_account(tx, row, payment.return_code, now)
     if not again:
         return row
     note = f"presentment {row.presentments + 1} is due on {next_attempt_at:%Y-%m-%d}"
-    return await store.save_move(
+    return await moves.save_move(
         tx, row, Status.PENDING_RETRY, actor=ACTOR, now=now, note=note, next_attempt_at=next_attempt_at
     )
 
@@ -153,7 +153,7 @@ async def _record_failure(tx: Tx, row: Transaction, payment: Payment, now: datet
     failure = _build_failure(payment, retryable=False)
     if row.status is Status.PROCESSING:
         await provider_payments.save_provider_reference(tx, row, payment.payment_id)
-    row = await store.save_move(
+    row = await moves.save_move(
         tx,
         row,
         Status.FAILED,

@@ -60,6 +60,7 @@ class Transaction:
     return_risk_end_at: datetime | None
     final_at: datetime | None
     next_look_at: datetime | None
+    escrow_booked: bool  # whether escrow has taken the money of the current attempt off the book
     request_subject: str | None
     request_role: str | None
     idempotency_key: str | None

@@ -19,6 +19,7 @@ from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
 from services.transactions.jobs.batches import BATCH_MAX, ask_about, do_groups, group_by_person, take_due
+from services.transactions.store import moves
 from services.transactions.store import transactions as store
 
 NOT_BOOKED = store.build_taking(Status.PROCESSING, count_max=BATCH_MAX, where=sa.not_(store.IS_BOOKED))
@@ -72,8 +73,8 @@ async def _record_outcomes(
         elif (failure := outcomes[row.transaction_id]) is None:
             booked.append(row)
         else:
-            await store.save_move(tx, row, Status.FAILED, actor=ACTOR, now=now, note=failure.message, failure=failure)
-    await store.save_booked(tx, booked)
+            await moves.save_move(tx, row, Status.FAILED, actor=ACTOR, now=now, note=failure.message, failure=failure)
+    await moves.save_booked(tx, booked)
 
 
 def _build_item(row: Transaction) -> PayoutItem:

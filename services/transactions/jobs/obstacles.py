@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from services.chassis.data.transaction import Tx
 from services.chassis.values.accounts import check_bank_account
@@ -16,7 +17,7 @@ from services.transactions.domain.bank_accounts import BankAccount
 from services.transactions.domain.decisions import check_window
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.store import bank_accounts
+from services.transactions.store import bank_accounts, moves
 from services.transactions.store import transactions as store
 
 
@@ -43,8 +44,8 @@ async def end_hopeless(
         if failure is None:
             possible.append(row)
             continue
-        changes = {"failure": failure, "next_attempt_at": None}
-        await store.save_move(tx, row, Status.FAILED, actor=ACTOR, now=now, note=failure.message, **changes)
+        changes: dict[str, Any] = {"failure": failure, "next_attempt_at": None}
+        await moves.save_move(tx, row, Status.FAILED, actor=ACTOR, now=now, note=failure.message, **changes)
     return possible
 
 

@@ -22,6 +22,7 @@ from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import CONTRIBUTIONS
 from services.transactions.jobs.batches import BATCH_MAX, do_groups, group_by_organization, take_due
 from services.transactions.jobs.obstacles import end_hopeless, postpone_cooling_payouts
+from services.transactions.store import moves
 from services.transactions.store import transactions as store
 
 QUEUED = store.build_taking(Status.QUEUED, count_max=BATCH_MAX)
@@ -97,4 +98,4 @@ async def _begin_attempts(
     now = dependencies.clock.now()
     possible = await end_hopeless(tx, rows, now, refusals)
     ready = await postpone_cooling_payouts(tx, possible, now) if possible else []
-    await store.save_attempts(tx, ready, actor=ACTOR, now=now)
+    await moves.save_attempts(tx, ready, actor=ACTOR, now=now)

@@ -29,7 +29,7 @@ from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import ATTEMPTS_MAX, Transaction
 from services.transactions.jobs.batches import CALLS_MAX, do_each
 from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
-from services.transactions.store import bank_accounts, provider_payments
+from services.transactions.store import bank_accounts, moves, provider_payments
 from services.transactions.store import transactions as store
 from services.transactions.vault import KeyMissing, SealedFor, VaultError
 
@@ -200,7 +200,7 @@ async def _record_decline(tx: Tx, row: Transaction, declined: Declined, now: dat
             return
     retryable = declined.retryable and row.is_debit and row.attempts < ATTEMPTS_MAX
     presentments = row.presentments - row.is_debit  # the bank never saw this one
-    await store.save_move(
+    await moves.save_move(
         tx,
         row,
         Status.FAILED,

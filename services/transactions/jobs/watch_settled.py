@@ -23,6 +23,7 @@ from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import FINAL, Transaction
 from services.transactions.jobs.batches import CALLS_MAX, do_each
 from services.transactions.jobs.look_up import ask_for_payment, follow_answer
+from services.transactions.store import moves
 from services.transactions.store import transactions as store
 
 WATCHED = store.build_looking(count_max=CALLS_MAX)
@@ -63,8 +64,8 @@ async def _record_look(tx: Tx, row: Transaction, looked_at: datetime, now: datet
     if row.status is Status.SETTLED and (row.return_risk_end_at is None or looked_at >= row.return_risk_end_at):
         note = "the return risk is over"
         left = {"finality": FINAL} if is_final else {"due_ms": 0, "next_look_at": next_look_at}
-        await store.save_move(tx, row, Status.COMPLETED, actor=ACTOR, now=now, note=note, **left)
+        await moves.save_move(tx, row, Status.COMPLETED, actor=ACTOR, now=now, note=note, **left)
     elif is_final:
-        await store.save_final(tx, row, actor=ACTOR, now=now)
+        await moves.save_final(tx, row, actor=ACTOR, now=now)
     else:
-        await store.save_look(tx, row, next_look_at)
+        await moves.save_look(tx, row, next_look_at)

@@ -1,36 +1,28 @@
-"""Transactions and their moves.
-
-A move is the row, its line of history and its event, written together: only `save_moves` changes a status. The caller
-holds the row's lock; the database refuses an edge that is not allowed (c7).
-"""
+"""Transactions as they are found, locked and taken; moves.py changes them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from google.protobuf.message import Message
-from realco.transactions.v1 import events_pb2 as events
+from sqlalchemy.dialects import postgresql as pg
 
-from services.chassis.calls.auth import current_principal
-from services.chassis.data import leases, outbox
+from services.chassis.data import leases
 from services.chassis.data.due import Due
 from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import check_row, check_rows, keep_sealed, seal_rows
+from services.chassis.data.reads import Read, Source, fetch_row
+from services.chassis.data.seals import check_row, check_rows, keep_sealed
 from services.chassis.data.statements import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.data.versions import VERSION
-from services.chassis.values.failure import read_failure, write_failure
-from services.chassis.values.invariant import invariant
+from services.chassis.values.failure import read_failure
 from services.chassis.values.money import Money
-from services.chassis.values.moves import check_move
 from services.chassis.values.session import Session
-from services.transactions import messages
-from services.transactions.domain.states import ARRIVED, ENDED, NEXT, Status
-from services.transactions.domain.transaction import FINAL, PROVISIONAL, Transaction
+from services.transactions.domain.states import ARRIVED, ENDED, Status
+from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import CONTRIBUTIONS, DEBITS
 from services.transactions.tables import MAY_COME_BACK, transaction_history, transactions
 
@@ -40,28 +32,15 @@ IS_BOOKED = sa.or_(_c.type.in_(DEBITS), _c.escrow_booked)
 # Of so many payouts one is looked for that this service wrote.
 _LOOKED_AT_MAX = 100
 _READ = [column for column in transactions.columns if column.name not in {"previous_status", "due_at"}]
-
-_EVENTS: dict[Status, type[Message]] = {
-    Status.INITIATED: events.TransactionCreated,
-    Status.PENDING_APPROVAL: events.TransactionApprovalRequested,
-    Status.APPROVED: events.TransactionApproved,
-    Status.QUEUED: events.TransactionQueued,
-    Status.PROCESSING: events.TransactionProcessing,
-    Status.PENDING_SETTLEMENT: events.TransactionSubmitted,
-    Status.SETTLED: events.TransactionSettled,
-    Status.COMPLETED: events.TransactionCompleted,
-    Status.FAILED: events.TransactionFailed,
-    Status.RETURNED: events.TransactionReturned,
-    Status.PENDING_RETRY: events.TransactionRetryScheduled,
-    Status.CANCELLED: events.TransactionCancelled,
-    Status.REVERSED: events.TransactionReversed,
-}
+_NOT_OF_IT = {"previous_status", "due_at", "seal", VERSION}
 
 
 def build_transaction(row: Row) -> Transaction:
-    values = dict(row._mapping)
-    del values["seal"], values["escrow_booked"]
-    values.pop(VERSION, None)
+    return build_from_columns(row._mapping)
+
+
+def build_from_columns(columns: Mapping[str, Any]) -> Transaction:
+    values = {name: value for name, value in columns.items() if name not in _NOT_OF_IT}
     failure = read_failure(values.pop("failure"))
     amount = Money(values.pop("amount_minor"), values.pop("currency"))
     session = Session(values.pop("signed_in_at"), values.pop("api_key_id"))
@@ -71,6 +50,17 @@ def build_transaction(row: Row) -> Transaction:
 
 # A query that runs all the time is built once: to build a statement costs more than to run it.
 _SELECTED = sa.select(*_READ)
+_MINE = _SELECTED.where(is_mine(transactions))
+_FINDING = Read(_MINE.where(_c.transaction_id == sa.bindparam("transaction_id")))
+_LOCKING = _FINDING.select.with_for_update(key_share=True)
+_LISTING = _MINE.where(_c.transaction_id == sa.any_(sa.bindparam("transaction_ids", type_=pg.ARRAY(sa.Text))))
+# Whatever became of them: which of them count is asked of rows with a seal, and a status may be altered.
+_CONTRIBUTIONS = _MINE.where(
+    _c.investment_id == sa.any_(sa.bindparam("investment_ids", type_=pg.ARRAY(sa.Text))),
+    _c.type.in_(CONTRIBUTIONS),
+)
+_CONTRIBUTIONS_OF_PARTY = _CONTRIBUTIONS.where(_c.party_id == sa.bindparam("party_id"))
+_RECEIVED = _CONTRIBUTIONS.order_by(_c.settled_at.desc(), _c.transaction_id.desc())
 
 
 def select_transactions() -> sa.Select[Any]:
@@ -80,31 +70,28 @@ def select_transactions() -> sa.Select[Any]:
 
 async def lock_transaction(tx: Tx, transaction_id: str) -> Transaction | None:
     """Raises: NotSealed."""
-    statement = select_transactions().where(is_mine(transactions), _c.transaction_id == transaction_id)
-    row = (await tx.execute(statement.with_for_update(key_share=True))).one_or_none()
+    row = (await tx.execute(_LOCKING, {"transaction_id": transaction_id})).one_or_none()
     return None if row is None else build_transaction(check_row(tx, transactions, row))
 
 
-async def find_transaction(tx: Tx, transaction_id: str) -> Transaction | None:
+async def find_transaction(source: Source, transaction_id: str) -> Transaction | None:
     """As it is now; it is not locked. Raises: NotSealed."""
-    return (await list_transactions(tx, [transaction_id])).get(transaction_id)
+    row = await fetch_row(source, _FINDING, transaction_id=transaction_id)
+    return None if row is None else build_transaction(check_row(source, transactions, row))
 
 
 async def list_transactions(tx: Tx, transaction_ids: Collection[str]) -> dict[str, Transaction]:
     """Raises: NotSealed."""
-    rows = check_rows(tx, transactions, await tx.execute(_select_by_ids(transaction_ids)))
+    found = await tx.execute(_LISTING, {"transaction_ids": list(transaction_ids)})
+    rows = check_rows(tx, transactions, found)
     return {row.transaction_id: build_transaction(row) for row in rows}
 
 
 async def list_payouts_going_out(tx: Tx, transaction_ids: Collection[str]) -> list[Transaction]:
     """Those of them whose money leaves now, without the rows that do not say what this service wrote."""
-    rows = keep_sealed(tx, transactions, await tx.execute(_select_by_ids(transaction_ids)))
-    found = map(build_transaction, rows)
+    listed = await tx.execute(_LISTING, {"transaction_ids": list(transaction_ids)})
+    found = map(build_transaction, keep_sealed(tx, transactions, listed))
     return [row for row in found if row.status is Status.PROCESSING and not row.is_debit]
-
-
-def _select_by_ids(transaction_ids: Collection[str]) -> sa.Select[Any]:
-    return select_transactions().where(is_mine(transactions), _c.transaction_id.in_(transaction_ids))
 
 
 async def lock_taken_transaction(tx: Tx, taken: Transaction) -> Transaction | None:
@@ -127,8 +114,8 @@ async def lock_contributions(tx: Tx, party_id: str, investment_id: str) -> tuple
         NotSealed: a contribution says what this service did not write, so nobody knows how much is left.
     """
     await lock_name(tx, "contributions", investment_id)
-    theirs = _select_contributions([investment_id]).where(_c.party_id == party_id)
-    rows = check_rows(tx, transactions, await tx.execute(theirs))
+    theirs = {"investment_ids": [investment_id], "party_id": party_id}
+    rows = check_rows(tx, transactions, await tx.execute(_CONTRIBUTIONS_OF_PARTY, theirs))
     counted = [row for row in map(build_transaction, rows) if row.status not in ENDED]
     unsettled = [row.amount.amount_minor for row in counted if row.status not in ARRIVED]
     return sum(row.amount.amount_minor for row in counted), sum(unsettled)
@@ -141,8 +128,7 @@ async def list_received(tx: Tx, investment_ids: Collection[str]) -> dict[tuple[s
     from where.
     """
     found: dict[tuple[str, str], list[Transaction] | None] = {}
-    newest = (_c.settled_at.desc(), _c.transaction_id.desc())
-    for row in await tx.execute(_select_contributions(investment_ids).order_by(*newest)):
+    for row in await tx.execute(_RECEIVED, {"investment_ids": list(investment_ids)}):
         key = (row.party_id, row.investment_id)
         received = found.setdefault(key, [])
         if not keep_sealed(tx, transactions, [row]):
@@ -152,12 +138,6 @@ async def list_received(tx: Tx, investment_ids: Collection[str]) -> dict[tuple[s
     return found
 
 
-def _select_contributions(investment_ids: Collection[str]) -> sa.Select[Any]:
-    """Whatever became of them: which of them count is asked of rows with a seal, and a status may be altered."""
-    mine = (is_mine(transactions), _c.investment_id.in_(investment_ids), _c.type.in_(CONTRIBUTIONS))
-    return select_transactions().where(*mine)
-
-
 async def find_first_payout(tx: Tx, party_id: str, bank_account_id: str) -> datetime | None:
     """When money first arrived at a party's account, by the rows that say what this service wrote."""
     theirs = (is_mine(transactions), _c.party_id == party_id, _c.bank_account_id == bank_account_id)
@@ -165,76 +145,6 @@ async def find_first_payout(tx: Tx, party_id: str, bank_account_id: str) -> date
     oldest = select_transactions().where(*theirs, *paid).order_by(_c.settled_at).limit(_LOOKED_AT_MAX)
     rows = keep_sealed(tx, transactions, await tx.execute(oldest))
     return rows[0].settled_at if rows else None
-
-
-async def insert_transactions(
-    tx: Tx, rows: Sequence[dict[str, Any]], *, due_ms: int, actor: str, now: datetime
-) -> list[Transaction]:
-    """Records new transactions, INITIATED, with their first line of history and TransactionCreated.
-
-    Args:
-        due_ms: In how many milliseconds a job has them evaluated.
-    """
-    initial = {"status": Status.INITIATED, "previous_status": None, "version": 1, "created_at": now, "updated_at": now}
-    statement = sa.insert(transactions).values(due_at=leases.due_in(due_ms)).returning(*_READ)
-    created = await _seal(tx, await tx.execute(statement, [row | initial for row in rows]))
-    await _record(tx, created, None, actor=actor, now=now)
-    return created
-
-
-async def save_move(tx: Tx, row: Transaction, to: Status, **how: Any) -> Transaction:
-    """Moves one locked transaction: see save_moves."""
-    return (await save_moves(tx, [row], to, **how))[0]
-
-
-async def save_moves(
-    tx: Tx,
-    rows: Sequence[Transaction],
-    to: Status,
-    *,
-    actor: str,
-    now: datetime,
-    note: str | None = None,
-    due_ms: int | None = None,
-    **changes: Any,
-) -> list[Transaction]:
-    """Moves locked transactions of one organization and one status; moving them to where they are changes nothing.
-
-    Args:
-        due_ms: In how many milliseconds a job is to look at them; None: no job has anything to do.
-        changes: Further columns, values or SQL expressions; `failure` is a Failure or None. What arrived is
-            PROVISIONAL unless they say that it is FINAL, and then they say when it is looked at next.
-
-    Raises:
-        IllegalStatusChange: there is no such edge.
-    """
-    if not rows:
-        return []
-    before = rows[0].status
-    invariant(all(row.status is before for row in rows), "transactions that move together are in one status")
-    if before is to:
-        return list(rows)
-    check_move(NEXT, before, to)
-    values: dict[str, Any] = {
-        "status": to,
-        "previous_status": _c.status,
-        "version": _c.version + 1,
-        "updated_at": now,
-        "epoch": _c.epoch + 1,  # whoever took it before finds that it is not theirs any more
-        "tries": 0,
-        "due_at": None if due_ms is None else leases.due_in(due_ms),
-        "finality": FINAL if to in (Status.CANCELLED, Status.REVERSED) else PROVISIONAL,
-        "next_look_at": None,
-        **_columns(changes),
-    }
-    keys = [(row.org_id, row.transaction_id, row.version) for row in rows]
-    ours = sa.tuple_(_c.org_id, _c.transaction_id, _c.version).in_(keys)
-    statement = sa.update(transactions).where(ours).values(values).returning(*_READ)
-    found = {row.transaction_id: row for row in await _seal(tx, await tx.execute(statement))}
-    invariant(len(found) == len(rows), "transactions are moved under their locks")
-    moved = [found[row.transaction_id] for row in rows]
-    await _record(tx, moved, before, note=note, actor=actor, now=now)
-    return moved
 
 
 async def postpone_transaction(tx: Tx, taken: Transaction, *, least_ms: int = 0) -> None:
@@ -248,34 +158,9 @@ async def schedule_transaction(tx: Tx, taken: Transaction, pause_ms: int | None)
     await leases.finish(tx, transactions, _lease(taken), tries=taken.tries, due_at=due_at)
 
 
-async def save_booked(tx: Tx, locked: Sequence[Transaction]) -> None:
-    """Escrow has taken the money of these locked payouts: the provider may be asked, at once."""
-    keys = [(row.org_id, row.transaction_id) for row in locked]
-    statement = sa.update(transactions).where(sa.tuple_(_c.org_id, _c.transaction_id).in_(keys))
-    booked = statement.values(escrow_booked=True, tries=0, due_at=leases.due_in(0)).returning(*_READ)
-    await _seal(tx, await tx.execute(booked))
-
-
 def _lease(taken: Transaction) -> dict[str, Any]:
     names = ("org_id", "transaction_id", "epoch", "tries")
     return {name: getattr(taken, name) for name in names}
-
-
-async def save_attempts(tx: Tx, rows: Sequence[Transaction], *, actor: str, now: datetime) -> None:
-    """Begins an attempt of each locked transaction: counted, not booked, and not asked of a provider yet."""
-    await save_moves(
-        tx,
-        rows,
-        Status.PROCESSING,
-        actor=actor,
-        now=now,
-        due_ms=0,
-        attempts=_c.attempts + 1,
-        presentments=_c.presentments + sa.case((_c.type.in_(DEBITS), 1), else_=0),
-        first_presented_at=sa.func.coalesce(_c.first_presented_at, now),
-        provider_reference=None,
-        escrow_booked=False,
-    )
 
 
 def build_taking(status: Status, *, count_max: int, where: sa.ColumnElement[bool] | None = None) -> leases.Taking:
@@ -331,64 +216,3 @@ async def lock_due(tx: Tx, transaction_ids: Sequence[str], what: Due, now: datet
     )
     rows = await tx.execute(statement.with_for_update(skip_locked=True, key_share=True))
     return [build_transaction(row) for row in keep_sealed(tx, transactions, rows)]
-
-
-async def save_final(tx: Tx, locked: Transaction, *, actor: str, now: datetime) -> None:
-    """Records that a locked transaction can no longer come back, and publishes it."""
-    changes = {"finality": FINAL, "version": _c.version + 1, "updated_at": now, "next_look_at": None, "due_at": None}
-    row = await _change(tx, locked, **changes)
-    updated = events.TransactionUpdated(transaction=messages.to_transaction(row))
-    await outbox.enqueue_all(tx, [updated], now=now, actor=actor)
-
-
-async def save_look(tx: Tx, locked: Transaction, next_look_at: datetime) -> None:
-    """The money of a locked transaction is still there: it is looked at again when that is due."""
-    await _change(tx, locked, next_look_at=next_look_at, tries=0, due_at=leases.due_in(0))
-
-
-async def _change(tx: Tx, locked: Transaction, **changes: Any) -> Transaction:
-    mine = (_c.org_id == locked.org_id, _c.transaction_id == locked.transaction_id)
-    statement = sa.update(transactions).where(*mine).values(changes).returning(*_READ)
-    return (await _seal(tx, await tx.execute(statement)))[0]
-
-
-async def _seal(tx: Tx, written: Iterable[Row]) -> list[Transaction]:
-    """Transactions as they have just been written, sealed."""
-    rows = list(written)
-    await seal_rows(tx, transactions, rows)
-    return [build_transaction(row) for row in rows]
-
-
-def _columns(changes: dict[str, Any]) -> dict[str, Any]:
-    return changes | {"failure": write_failure(changes["failure"])} if "failure" in changes else changes
-
-
-async def _record(
-    tx: Tx,
-    rows: Sequence[Transaction],
-    before: Status | None,
-    *,
-    actor: str,
-    now: datetime,
-    note: str | None = None,
-) -> None:
-    """Writes a move's line of history and its event."""
-    lines = [
-        {
-            "org_id": row.org_id,
-            "transaction_id": row.transaction_id,
-            "version": row.version,
-            "from_status": before,
-            "to_status": row.status,
-            "note": note,
-            "actor": actor,
-            "occurred_at": now,
-        }
-        for row in rows
-    ]
-    await tx.execute(sa.insert(transaction_history), lines)
-    event = _EVENTS[rows[0].status]
-    previous = {} if before is None else {"previous_status": before}
-    invariant(all(row.org_id == current_principal().org_id for row in rows), "an event bears its own organization")
-    changed = [event(transaction=messages.to_transaction(row), **previous) for row in rows]
-    await outbox.enqueue_all(tx, changed, now=now, actor=actor)
