@@ -16,10 +16,12 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
+from services.chassis.data.rows import build_new, build_values_table, list_by_column, name_new
 from services.chassis.data.seals import keep_sealed
 from services.chassis.data.statements import Row
 from services.chassis.data.transaction import Tx
@@ -155,24 +157,45 @@ async def lock_taken(
     Args:
         taken: The rows as they were taken: their keys and epochs.
     """
+    if not taken:
+        return []
+    names, is_one = (*(column.name for column in table.primary_key.columns), "epoch"), len(taken) == 1
+    values = name_new(names, taken[0]) if is_one else list_by_column(names, taken)
+    return (await tx.execute(_build_lock(table, tuple(returning), is_one), values)).all()
+
+
+@cache
+def _build_lock(table: sa.Table, returning: Sequence[sa.ColumnElement[Any]], is_one: bool) -> sa.Select[Any]:
     key = list(table.primary_key.columns)
-    names = [column.name for column in key]
-    ours = sa.tuple_(*key, table.c.epoch).in_([tuple(row[name] for name in (*names, "epoch")) for row in taken])
-    statement = sa.select(*(returning or table.c)).where(ours).order_by(*key)
-    return (await tx.execute(statement.with_for_update(key_share=True))).all()
+    kinds = [(column.name, column.type) for column in (*key, table.c.epoch)]
+    source: Any = build_new(kinds) if is_one else build_values_table(*kinds).c
+    ours = (table.c[name] == source[name] for name, _ in kinds)
+    statement = sa.select(*(returning or table.c)).where(*ours).order_by(*key)
+    return statement.with_for_update(key_share=True, of=table)
 
 
-async def finish(tx: Tx, table: sa.Table, taken: Mapping[str, Any], **changes: object) -> bool:
+async def finish(
+    tx: Tx, table: sa.Table, taken: Mapping[str, Any], *, due_ms: int | None = None, tries: int = 0, **changes: object
+) -> bool:
     """Records the outcome of a taken row; False where it is not ours any more, and then nothing was recorded.
 
     Args:
         taken: The row as it was taken: its key and its epoch.
-        changes: What becomes of the row. `due_at` is null unless given: nothing more to do.
+        due_ms: In how many milliseconds it is due again. None: nothing more to do.
+        changes: What else becomes of the row.
     """
-    ours = [column == taken[column.name] for column in table.primary_key.columns]
-    statement = sa.update(table).where(*ours, table.c.epoch == taken["epoch"])
-    values = {"due_at": None, "tries": 0, **changes}
-    return (await tx.execute(statement.values(values))).rowcount == 1
+    key = [column.name for column in table.primary_key.columns]
+    values = {"due_ms": due_ms, **name_new(("tries", *changes), {"tries": tries, **changes})}
+    ours = {f"of_{name}": taken[name] for name in (*key, "epoch")}
+    return (await tx.execute(_build_finish(table, tuple(changes)), values | ours)).rowcount == 1
+
+
+@cache
+def _build_finish(table: sa.Table, changes: Sequence[str]) -> sa.Update:
+    ours = (column == sa.bindparam(f"of_{column.name}") for column in (*table.primary_key.columns, table.c.epoch))
+    values = build_new((name, table.c[name].type) for name in ("tries", *changes))
+    due_at = due_in(sa.bindparam("due_ms", type_=sa.BigInteger))
+    return sa.update(table).where(*ours).values(**values, due_at=due_at)
 
 
 async def postpone(tx: Tx, table: sa.Table, taken: Mapping[str, Any], *, least_ms: int = 0, **changes: object) -> bool:
@@ -183,4 +206,4 @@ async def postpone(tx: Tx, table: sa.Table, taken: Mapping[str, Any], *, least_m
     """
     tries = int(taken["tries"])
     pause_ms = min(max(add_jitter(backoff_ms(tries)), least_ms), PAUSE_MAX_MS)
-    return await finish(tx, table, taken, tries=tries, due_at=due_in(pause_ms), **changes)
+    return await finish(tx, table, taken, due_ms=pause_ms, tries=tries, **changes)

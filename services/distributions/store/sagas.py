@@ -102,16 +102,16 @@ async def continue_saga(tx: Tx, saga: Saga) -> None:
     Raises:
         Overtaken: it is not ours any more.
     """
-    await _give_back(tx, saga, due_at=leases.due_in(0))
+    await _give_back(tx, saga, due_ms=0)
 
 
 async def finish_saga(tx: Tx, saga: Saga) -> None:
     """Nothing is left to be done. Raises: Overtaken."""
-    await _give_back(tx, saga, due_at=None)
+    await _give_back(tx, saga, due_ms=None)
 
 
-async def _give_back(tx: Tx, saga: Saga, **changes: Any) -> None:
-    if not await leases.finish(tx, sagas, _key(saga), last_error=None, **changes):
+async def _give_back(tx: Tx, saga: Saga, *, due_ms: int | None) -> None:
+    if not await leases.finish(tx, sagas, _key(saga), due_ms=due_ms, last_error=None):
         raise Overtaken(saga.saga_id)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from realco.transactions.v1 import webhooks_pb2 as pb
@@ -10,7 +11,7 @@ from services.chassis.data.statements import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import InvalidField
-from services.chassis.values.failure import Failure, write_failure
+from services.chassis.values.failure import Failure
 from services.chassis.values.ids import new_id
 from services.chassis.values.invariant import require_present
 from services.transactions.actions import answer_webhook
@@ -53,25 +54,30 @@ async def receive_webhook(
     return pb.ReceiveWebhookResponse(webhook_id=webhook_id, replayed=not is_new)
 
 
-async def apply_webhook(tx: Tx, taken: Row, payment: Payment, transaction_id: str, now: datetime) -> bool:
-    """Brings the transaction to where the provider has the payment.
+async def apply_webhooks(tx: Tx, taken: Sequence[Row], payment: Payment, transaction_id: str, now: datetime) -> bool:
+    """Brings the transaction to where the provider has the payment that they are all about.
 
     Returns:
-        False where it is too early: the webhook was faster than the answer to the order, which will name the payment.
+        False where it is too early: they were faster than the answer to the order, which will name the payment.
     """
     row = await transactions.lock_transaction(tx, transaction_id)
     if row is None:
         return False
-    hook = await store.lock_or_insert_webhook(tx, taken, row, now)
-    if row.status is Status.PROCESSING:
-        return False
-    failure = await _try_to_follow(tx, row, payment, now)
-    # After a crash before the inbox was told, or by who wrote there: it decides nothing.
-    if hook.status != WebhookStatus.RECEIVED:
-        return True
-    outcome = {"status": WebhookStatus.FAILED if failure else WebhookStatus.APPLIED, "failure": write_failure(failure)}
-    await store.save_webhook(tx, hook, row.escrow_account_id, now, applied_at=now, **outcome)
-    return True
+    hooks, told = [], []
+    for each in taken:
+        hook, is_new = await store.lock_or_insert_webhook(tx, each, row)
+        hooks.append(hook)
+        told += [hook] if is_new else []
+    is_early = row.status is Status.PROCESSING
+    if not is_early:
+        failure = await _try_to_follow(tx, row, payment, now)
+        status = WebhookStatus.FAILED if failure else WebhookStatus.APPLIED
+        for hook in hooks:
+            # Else after a crash before the inbox was told, or by who wrote there: it decides nothing.
+            if hook.status == WebhookStatus.RECEIVED:
+                told.append(await store.change_webhook(tx, hook, status=status, failure=failure, applied_at=now))
+    await store.publish_webhooks(tx, told, row.escrow_account_id, now)
+    return not is_early
 
 
 async def _try_to_follow(tx: Tx, row: Transaction, payment: Payment, now: datetime) -> Failure | None:
@@ -96,7 +102,7 @@ async def replay_webhook(tx: Tx, request: pb.ReplayWebhookRequest, now: datetime
     transaction = await transactions.lock_transaction(tx, row.transaction_id)
     transaction = require_present(transaction, "a webhook of an organization is about one of its transactions")
     if row.status != WebhookStatus.RECEIVED:
-        received = {"status": WebhookStatus.RECEIVED, "failure": None, "applied_at": None}
-        row = await store.save_webhook(tx, row, transaction.escrow_account_id, now, **received)
+        row = await store.change_webhook(tx, row, status=WebhookStatus.RECEIVED, failure=None, applied_at=None)
+        await store.publish_webhooks(tx, [row], transaction.escrow_account_id, now)
     await store.save_due(tx, row.webhook_id)
     return answer_webhook(row)

@@ -89,14 +89,14 @@ async def _submit_row(dependencies: Dependencies, taken: Transaction, *, maybe_s
 
 async def _order_or_find(dependencies: Dependencies, row: Transaction, *, maybe_sent: bool) -> Payment:
     """Orders the payment, or finds the one that was ordered. Raises Declined, OutcomeUnknown."""
-    async with dependencies.database.begin() as tx:
-        earlier = await provider_payments.list_earlier_references(tx, row)
-        account: BankAccount | AccountAltered | None = None
-        if row.bank_account_id:
-            try:
-                account = await bank_accounts.find_bank_account(tx, row.bank_account_id)
-            except NotSealed:
-                account = AccountAltered(row.bank_account_id)
+    reader = dependencies.database.reader
+    earlier = await provider_payments.list_earlier_references(reader, row)
+    account: BankAccount | AccountAltered | None = None
+    if row.bank_account_id:
+        try:
+            account = await bank_accounts.find_bank_account(reader, row.bank_account_id)
+        except NotSealed:
+            account = AccountAltered(row.bank_account_id)
     order = account if isinstance(account, AccountAltered) else _build_order(dependencies, row, account)
     if maybe_sent:
         found = await _find_payment(dependencies, row, earlier)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from functools import partial
 from typing import Any
 
+import sqlalchemy as sa
 from realco.transactions.v1 import events_pb2 as events
+from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data import outbox
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.locks import lock_name
+from services.chassis.data.reads import Source
+from services.chassis.data.seals import keep_readable
 from services.chassis.data.statements import Row
 from services.chassis.data.transaction import Tx
 from services.transactions import messages
@@ -34,11 +39,14 @@ def _list_columns(account: BankAccount) -> dict[str, Any]:
 
 
 BANK_ACCOUNTS = Aggregate(bank_accounts, "bank_account_id", _read_bank_account, _list_columns, BANK_ACCOUNT_MOVES)
+_THESE = BANK_ACCOUNTS.select().where(
+    _c.bank_account_id == sa.any_(sa.bindparam("bank_account_ids", type_=pg.ARRAY(sa.Text)))
+)
 
 
-async def find_bank_account(tx: Tx, bank_account_id: str) -> BankAccount | None:
+async def find_bank_account(source: Source, bank_account_id: str) -> BankAccount | None:
     """Raises: NotSealed."""
-    return await BANK_ACCOUNTS.find(tx, bank_account_id)
+    return await BANK_ACCOUNTS.find(source, bank_account_id)
 
 
 async def lock_bank_account(tx: Tx, bank_account_id: str) -> BankAccount | None:
@@ -54,8 +62,12 @@ async def lock_to_block(tx: Tx, bank_account_id: str) -> BankAccount | None:
 
 
 async def list_bank_accounts(tx: Tx, bank_account_ids: Collection[str]) -> dict[str, BankAccount]:
-    query = BANK_ACCOUNTS.select().where(_c.bank_account_id.in_(bank_account_ids))
-    return {account.bank_account_id: account for account in await BANK_ACCOUNTS.list_sealed(tx, query)}
+    if not bank_account_ids:
+        return {}
+    found = await tx.execute(_THESE, {"bank_account_ids": list(bank_account_ids)})
+    return {
+        account.bank_account_id: account for account in keep_readable(found, partial(BANK_ACCOUNTS.read_sealed, tx))
+    }
 
 
 async def list_default_accounts(tx: Tx, party_ids: Collection[str]) -> dict[str, BankAccount]:

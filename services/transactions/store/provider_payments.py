@@ -7,18 +7,45 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from services.chassis.data.seals import check_row, check_rows, keep_sealed, seal_of, seals_of
-from services.chassis.data.statements import Row
+from services.chassis.data.database import Database
+from services.chassis.data.reach import is_mine
+from services.chassis.data.reads import Read, Source, compile_for_all, fetch_row, fetch_rows
+from services.chassis.data.rows import build_new, name_new
+from services.chassis.data.seals import check_read_row, check_row, check_rows, keep_readable, seal_of, seals_of
+from services.chassis.data.statements import Row, build_rows
 from services.chassis.data.transaction import Tx
 from services.transactions.domain.transaction import Transaction
 from services.transactions.tables import provider_payments
 
 _c = provider_payments.c
+_OF_TRANSACTION = sa.select(provider_payments).where(
+    is_mine(provider_payments), _c.transaction_id == sa.bindparam("this_id")
+)
+_ATTEMPT = _c.attempt == sa.bindparam("this")
+_CURRENT = Read(_OF_TRANSACTION.where(_ATTEMPT))
+_EARLIER = Read(_OF_TRANSACTION.where(_c.attempt < sa.bindparam("this")))
+_CHANGING = ("provider_reference", "sent_at", "seal")
+_SAVE = (
+    sa.update(provider_payments)
+    .where(is_mine(provider_payments), _c.transaction_id == sa.bindparam("this_id"), _ATTEMPT)
+    .values(build_new((name, _c[name].type) for name in _CHANGING))
+)
+# Of any organization. Who runs it asks for the seal of what it finds.
+_OWNER, _OWNER_NAMES = compile_for_all(
+    sa.select(provider_payments).where(
+        _c.provider == sa.bindparam("provider"),
+        sa.or_(
+            _c.provider_reference == sa.bindparam("payment_id"),
+            _c.transaction_id == sa.bindparam("reference"),
+        ),
+    )
+)
 
 
 async def insert_attempts(tx: Tx, rows: Sequence[Transaction], now: datetime) -> set[tuple[str, str]]:
@@ -50,7 +77,7 @@ async def read_attempt(tx: Tx, row: Transaction) -> Row:
     Raises:
         NotSealed: it is not as it was noted, or could not be, because somebody else's row has its key at the provider.
     """
-    found = (await tx.execute(sa.select(provider_payments).where(*_current(row)))).one_or_none()
+    found = await fetch_row(tx, _CURRENT, this_id=row.transaction_id, this=row.attempts)
     if found is None:
         seals_of(tx).refuse(provider_payments.name, f"{row.org_id} {row.transaction_id} {row.attempts}")
     return check_row(tx, provider_payments, found)
@@ -68,37 +95,34 @@ async def save_provider_reference(tx: Tx, row: Transaction, provider_reference: 
 
 
 async def _save(tx: Tx, row: Transaction, attempt: Row, **changes: Any) -> None:
-    seal = seal_of(tx, provider_payments, {**attempt._mapping, **changes})
-    await tx.execute(sa.update(provider_payments).where(*_current(row)).values(**changes, seal=seal))
+    written = attempt._mapping | changes
+    values = {name: written[name] for name in ("provider_reference", "sent_at")}
+    seal = seal_of(tx, provider_payments, written)
+    which = {"this_id": row.transaction_id, "this": row.attempts}
+    await tx.execute(_SAVE, name_new(_CHANGING, values | {"seal": seal}) | which)
 
 
-async def list_earlier_references(tx: Tx, row: Transaction) -> frozenset[str]:
+async def list_earlier_references(source: Source, row: Transaction) -> frozenset[str]:
     """The provider's ids of the attempts before the current one.
 
     Raises:
         NotSealed: else whoever may write here could make the current payment look like an earlier one.
     """
-    statement = sa.select(provider_payments).where(
-        _c.org_id == row.org_id, _c.transaction_id == row.transaction_id, _c.attempt < row.attempts
-    )
-    earlier = check_rows(tx, provider_payments, await tx.execute(statement))
+    found = await fetch_rows(source, _EARLIER, this_id=row.transaction_id, this=row.attempts)
+    earlier = check_rows(source, provider_payments, found)
     return frozenset(each.provider_reference for each in earlier if each.provider_reference)
 
 
-def _current(row: Transaction) -> tuple[sa.ColumnElement[bool], ...]:
-    return _c.org_id == row.org_id, _c.transaction_id == row.transaction_id, _c.attempt == row.attempts
-
-
-async def find_owner(tx: Tx, provider: str, payment_id: str, reference: str) -> tuple[str, str] | None:
+async def find_owner(database: Database, provider: str, payment_id: str, reference: str) -> tuple[str, str] | None:
     """(org_id, transaction_id) of a provider's payment, in whatever organization: by its id there, else by our id.
 
     Raises:
         NotSealed: else whoever may write here could have a webhook applied to something else, or to nothing.
     """
-    by_payment = sa.and_(_c.provider == provider, _c.provider_reference == payment_id)
-    by_reference = sa.and_(_c.provider == provider, _c.transaction_id == reference)
-    found = (await tx.execute(sa.select(provider_payments).where(sa.or_(by_payment, by_reference)))).all()
+    asked = {"provider": provider, "payment_id": payment_id, "reference": reference}
+    found = build_rows(await database.send_for_all(_OWNER, *map(asked.__getitem__, _OWNER_NAMES)))
     if not found:
         return None
-    row = next(iter(keep_sealed(tx, provider_payments, found)), None) or check_row(tx, provider_payments, found[0])
+    check = partial(check_read_row, database.seals, provider_payments)
+    row = next(iter(keep_readable(found, check)), None) or check(found[0])
     return row.org_id, row.transaction_id

@@ -154,8 +154,7 @@ async def postpone_transaction(tx: Tx, taken: Transaction, *, least_ms: int = 0)
 
 async def schedule_transaction(tx: Tx, taken: Transaction, pause_ms: int | None) -> None:
     """Gives a taken transaction back, to be due again in so many milliseconds; None: no job takes it any more."""
-    due_at = None if pause_ms is None else leases.due_in(pause_ms)
-    await leases.finish(tx, transactions, _lease(taken), tries=taken.tries, due_at=due_at)
+    await leases.finish(tx, transactions, _lease(taken), due_ms=pause_ms, tries=taken.tries)
 
 
 def _lease(taken: Transaction) -> dict[str, Any]:
