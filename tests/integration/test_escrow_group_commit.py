@@ -194,6 +194,9 @@ class _Troubled:
     async def execute(self, statement: str, *values: object) -> str:
         return await self._around(statement, self._connection.execute(statement, *values))
 
+    async def fetch(self, statement: str, *values: object) -> Any:
+        return await self._around(statement, self._connection.fetch(statement, *values))
+
     async def fetchrow(self, statement: str, *values: object) -> Any:
         return await self._around(statement, self._connection.fetchrow(statement, *values))
 

@@ -194,6 +194,7 @@ class Database:
         with suppress(_Undone):
             async with self.begin() as connection:
                 yield connection
+                await connection.write_rest()
                 raise _Undone
 
     @asynccontextmanager
@@ -229,6 +230,7 @@ class Database:
         tx = await self._open(pool, begin)
         try:
             yield tx
+            await tx.write_rest()
             await finish(self._commit(tx))
         except (asyncio.CancelledError, TimeoutError):
             tx.driver.terminate()
@@ -308,6 +310,7 @@ async def change_organization(tx: Tx, org_id: str) -> None:
     names nobody looks at. Events of several organizations are handled in one.
     """
     invariant(org_id != _NO_ORGANIZATION, "a transaction names its organization")
+    await tx.write_rest()
     await tx.driver.execute(f"SELECT {_name_organization(org_id)}")
 
 

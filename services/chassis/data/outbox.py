@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import asyncpg
 from google.protobuf.message import Message
@@ -70,6 +70,7 @@ WITH drawn AS (
 {_INSERT} WHERE EXISTS (SELECT FROM drawn)
 """  # noqa: S608
 _REMEMBERED_MAX = 10_000
+_WAITING = "realco_events_waiting"
 
 
 async def enqueue(tx: Tx, event: Message, *, now: datetime) -> None:
@@ -82,64 +83,98 @@ async def enqueue(tx: Tx, event: Message, *, now: datetime) -> None:
 
 
 async def enqueue_all(tx: Tx, events: Sequence[Message], *, now: datetime, actor: str = "") -> None:
-    """Queues many events, in their order: one statement or two for a batch.
+    """Queues many events, in their order. They are written with all others of the transaction, at its end.
 
     Args:
         actor: Who caused them, if it is not the caller.
     """
-    principal = current_principal()
-    drawn = await write(
-        tx.driver,
-        [(event, actor or principal.person) for event in events],
-        seals_of(tx),
-        org_id=principal.org_id,
-        traceparent=current_traceparent(),
-        now=now,
-    )
-    note_versions(tx, drawn)
-    tx.has_events = True
+    actor = actor or current_principal().person
+    await enqueue_each(tx, [(event, actor) for event in events], now=now)
+
+
+async def enqueue_each(tx: Tx, events: Sequence[tuple[Message, str]], *, now: datetime) -> None:
+    """As `enqueue_all`, each event with its actor."""
+    if not events:
+        return
+    org_id, waiting = current_principal().org_id, tx.info.setdefault(_WAITING, {})
+    waiting.setdefault(org_id, []).extend(_prepare(events, current_traceparent(), now))
+    tx.write_rest = partial(_write_waiting, tx)
+
+
+async def _write_waiting(tx: Tx) -> None:
+    waiting: dict[str, list[_Told]] = tx.info.pop(_WAITING, {})
+    for org_id, told in waiting.items():
+        note_versions(tx, await _write(tx.driver, told, seals_of(tx), org_id))
+        tx.has_events = True
 
 
 async def write(
     connection: asyncpg.Connection,
     events: Sequence[tuple[Message, str]],
-    seals: Seals,
     *,
+    seals: Seals,
     org_id: str,
     traceparent: str,
     now: datetime,
-) -> dict[str, int]:
+) -> None:
     """Queues events, each with its actor, in the connection's transaction, which is of organization `org_id`.
 
     Whoever commits it sets `Database.events_waiting` afterwards; `enqueue` does both.
-
-    Returns: The last number of each aggregate.
     """
-    if not events:
-        return {}
-    parts = []
+    await _write(connection, _prepare(events, traceparent, now), seals, org_id)
+
+
+class _Told(NamedTuple):
+    """An event, or a part of one, before it has its number."""
+
+    aggregate_id: str
+    event: Any
+    actor: str
+    traceparent: str
+    now: datetime
+
+
+def _prepare(events: Sequence[tuple[Message, str]], traceparent: str, now: datetime) -> list[_Told]:
+    prepared = []
     for event, actor in events:
         leave_out(event)
-        parts += [(part, actor) for part in cut(event)]
-    batch = _Batch(org_id, parts, [aggregate_of(part) for part, _ in parts], seals, traceparent, now)
-    counts = Counter(batch.aggregates)
-    if len(counts) == 1 and _last.incarnation:
-        [(aggregate_id, count)] = counts.items()
-        known = _last.versions.get((org_id, aggregate_id), 0)
-        columns = batch.build_columns({aggregate_id: known}, _last.incarnation)
-        drawn = aggregate_id, known + count, _last.incarnation
-        if known:
-            done = await connection.execute(_INSERT_NEXT, org_id, *columns, *drawn, known)
-        else:
-            done = await connection.execute(_INSERT_FIRST, org_id, *columns, *drawn)
-        if done == f"INSERT 0 {len(parts)}":
-            _last.note(org_id, {aggregate_id: known + count}, _last.incarnation)
-            return {aggregate_id: known + count}
+        prepared += [_Told(aggregate_of(part), part, actor, traceparent, now) for part in cut(event)]
+    return prepared
+
+
+async def _write(connection: asyncpg.Connection, told: Sequence[_Told], seals: Seals, org_id: str) -> Mapping[str, int]:
+    """Writes events of one organization. Returns: The last number of each aggregate."""
+    counts = Counter(each.aggregate_id for each in told)
+    if len(counts) == 1 and (versions := await _write_known(connection, told, seals, org_id)):
+        return versions
+    if not counts:
+        return {}
     before, incarnation = await _draw_versions(connection, org_id, counts)
-    await connection.execute(_INSERT, org_id, *batch.build_columns(before, incarnation))
-    after = {aggregate_id: before[aggregate_id] + count for aggregate_id, count in counts.items()}
-    _last.note(org_id, after, incarnation)
-    return after
+    await connection.execute(_INSERT, org_id, *_build_columns(told, seals, org_id, before, incarnation))
+    versions = {aggregate_id: before[aggregate_id] + count for aggregate_id, count in counts.items()}
+    _last.note(org_id, versions, incarnation)
+    return versions
+
+
+async def _write_known(
+    connection: asyncpg.Connection, told: Sequence[_Told], seals: Seals, org_id: str
+) -> Mapping[str, int]:
+    """Writes events of one aggregate under the numbers that follow the last one known. Returns: The last of them;
+    nothing where these are not the next ones, and nothing was done.
+    """
+    aggregate_id, incarnation = told[0].aggregate_id, _last.incarnation
+    before = _last.versions.get((org_id, aggregate_id), 0)
+    columns = _build_columns(told, seals, org_id, {aggregate_id: before}, incarnation)
+    drawn = aggregate_id, before + len(told), incarnation or None
+    if before:
+        done = await connection.execute(_INSERT_NEXT, org_id, *columns, *drawn, before)
+    else:
+        done = await connection.execute(_INSERT_FIRST, org_id, *columns, *drawn)
+    if done != f"INSERT 0 {len(told)}":
+        return {}
+    versions = {aggregate_id: before + len(told)}
+    _last.note(org_id, versions, incarnation)
+    return versions
 
 
 class _Last:
@@ -161,49 +196,39 @@ class _Last:
 _last = _Last()
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Events that are queued together, each with its actor and what it is about."""
+def _build_columns(
+    told: Sequence[_Told], seals: Seals, org_id: str, before: Mapping[str, int], incarnation: str
+) -> list[list[Any]]:
+    """The columns of their rows.
 
-    org_id: str
-    parts: Sequence[tuple[Any, str]]
-    aggregates: Sequence[str]
-    seals: Seals
-    traceparent: str
-    now: datetime
-
-    def build_columns(self, before: Mapping[str, int], incarnation: str) -> list[list[Any]]:
-        """The columns of their rows.
-
-        Args:
-            before: The last number of each aggregate before them.
-        """
-        versions, occur_time, rows = dict(before), to_timestamp(self.now), []
-        for aggregate_id, (event, actor) in zip(self.aggregates, self.parts, strict=True):
-            versions[aggregate_id] += 1
-            meta = event_pb2.EventMeta(
-                event_id=str(uuid7()),
-                org_id=self.org_id,
-                aggregate_id=aggregate_id,
-                aggregate_version=versions[aggregate_id],
-                incarnation=incarnation,
-                actor=actor,
-                occur_time=occur_time,
-            )
-            event.meta.CopyFrom(meta)  # every event has one: a contract test holds it
-            rows.append(self._build_row(meta, event))
-        return [list(column) for column in zip(*rows, strict=True)]
-
-    def _build_row(self, meta: event_pb2.EventMeta, event: Any) -> tuple[Any, ...]:
-        payload = event.SerializeToString(deterministic=True)
-        invariant(
-            len(payload) <= PAYLOAD_BYTES_MAX, "an event fits a NATS message, or its contract says what it is cut by"
+    Args:
+        before: The last number of each aggregate before them.
+    """
+    versions, rows = dict(before), []
+    for each in told:
+        versions[each.aggregate_id] += 1
+        meta = event_pb2.EventMeta(
+            event_id=str(uuid7()),
+            org_id=org_id,
+            aggregate_id=each.aggregate_id,
+            aggregate_version=versions[each.aggregate_id],
+            incarnation=incarnation,
+            actor=each.actor,
+            occur_time=to_timestamp(each.now),
         )
-        name, scope = event.DESCRIPTOR.full_name, scope_of(event)
-        # In the order of SEALED_BESIDES.
-        told = (name, meta.aggregate_id, meta.aggregate_version, scope, payload, self.traceparent, self.now)
-        seal = self.seals.make(OUTBOX, self.org_id, meta.event_id, *told)
-        return meta.event_id, *told, seal, self.seals.digest_proof(OUTBOX, self.org_id, meta.event_id)
+        each.event.meta.CopyFrom(meta)  # every event has one: a contract test holds it
+        rows.append(_build_row(each, meta, seals))
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _build_row(each: _Told, meta: event_pb2.EventMeta, seals: Seals) -> tuple[Any, ...]:
+    payload = each.event.SerializeToString(deterministic=True)
+    invariant(len(payload) <= PAYLOAD_BYTES_MAX, "an event fits a NATS message, or its contract says what it is cut by")
+    name, scope = each.event.DESCRIPTOR.full_name, scope_of(each.event)
+    # In the order of SEALED_BESIDES.
+    told = (name, each.aggregate_id, meta.aggregate_version, scope, payload, each.traceparent, each.now)
+    seal = seals.make(OUTBOX, meta.org_id, meta.event_id, *told)
+    return meta.event_id, *told, seal, seals.digest_proof(OUTBOX, meta.org_id, meta.event_id)
 
 
 async def _draw_versions(

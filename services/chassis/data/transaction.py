@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -13,6 +13,10 @@ Values = Mapping[str, Any]
 NO_VALUES: Values = {}
 
 
+async def _write_nothing() -> None:
+    """A transaction has left nothing to be written yet."""
+
+
 class Tx:
     """A transaction that has begun, as `Database.begin` gives it.
 
@@ -20,7 +24,7 @@ class Tx:
         driver: The connection that it is on, for what is sent as text.
     """
 
-    __slots__ = ("driver", "has_events", "info")
+    __slots__ = ("driver", "has_events", "info", "write_rest")
 
     def __init__(self, driver: asyncpg.Connection) -> None:
         self.driver = driver
@@ -28,6 +32,8 @@ class Tx:
         self.info: dict[Any, Any] = {}
         # Whether it leaves events behind, so that its commit wakes the relay.
         self.has_events = False
+        # Writes what was left to be written together: called before the commit, and by whoever must find it written.
+        self.write_rest: Callable[[], Awaitable[None]] = _write_nothing
 
     async def execute(self, statement: Any, values: Values | Sequence[Values] = NO_VALUES) -> Result:
         """

@@ -49,6 +49,7 @@ async def add_versions(tx: Tx, answer: Message) -> None:
     resources = list(_find_resources(answer))
     if not resources:
         return
+    await tx.write_rest()
     versions: dict[str, int] = dict(tx.info.get(_DRAWN, ()))
     if ids := sorted({aggregate_id for _, aggregate_id in resources} - versions.keys()):
         found = await tx.execute(_FIND, {"org_id": current_principal().org_id, "ids": ids})

@@ -6,13 +6,15 @@ One JournalEntriesPosted an escrow account and transaction.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 from asyncpg import Connection, Record
+from google.protobuf.message import Message
 from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import journal_pb2 as pb
 
@@ -22,7 +24,6 @@ from services.chassis.data.database import Database
 from services.chassis.data.once import IdempotencyKeyReused
 from services.chassis.data.seals import Seals, seals_of
 from services.chassis.data.transaction import Tx
-from services.chassis.process.telemetry import current_traceparent
 from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.refusals import (
     CurrencyMismatch,
@@ -51,8 +52,7 @@ async def book_in(tx: Tx, entries: Sequence[NewEntry], now: datetime) -> list[pb
     Raises:
         DomainError: the first refusal; the caller's transaction must not commit.
     """
-    outcomes, _ = await book(tx.driver, entries, seals_of(tx), now, current_traceparent())
-    tx.has_events = True
+    outcomes, _ = await book(tx.driver, entries, seals_of(tx), now, partial(outbox.enqueue_each, tx, now=now))
     booked = []
     for answer, _ in outcomes:
         if isinstance(answer, DomainError):
@@ -64,7 +64,8 @@ async def book_in(tx: Tx, entries: Sequence[NewEntry], now: datetime) -> list[pb
 async def rehearse_booking(database: Database, entries: Sequence[NewEntry], now: datetime) -> list[Outcome]:
     """What booking these entries of one organization would answer; nothing is booked, and every key stays free."""
     async with database.begin_rehearsal() as tx:
-        outcomes, _ = await book(tx.driver, entries, database.seals, now)
+        tell = partial(outbox.enqueue_each, tx, now=now)
+        outcomes, _ = await book(tx.driver, entries, database.seals, now, tell)
     return outcomes
 
 
@@ -73,12 +74,13 @@ async def book(
     entries: Sequence[NewEntry],
     seals: Seals,
     now: datetime,
-    traceparent: str = "",
+    tell: Callable[[Sequence[tuple[Message, str]]], Awaitable[None]],
     checks: Checks | None = None,
 ) -> tuple[list[Outcome], Booked]:
     """Books entries of one organization in the connection's transaction, each by itself, in this order.
 
     Args:
+        tell: Queues events, each with its actor.
         checks: What is known to be ours of the book; by and by more. It is told what was booked after the commit.
 
     Returns: What became of each, and the numbers of what was booked.
@@ -113,9 +115,7 @@ async def book(
     if posted:
         leaving = {(entry.org_id, entry.escrow_account_id) for entry, _ in posted if entry.asks_for_seals}
         await checks.check_before(connection, booked, leaving)
-        org_id = entries[0].org_id
-        told = list(_build_events(posted))
-        await outbox.write(connection, told, seals, org_id=org_id, traceparent=traceparent, now=now)
+        await tell(list(_build_events(posted)))
     return [outcomes[number] for number in range(len(entries))], booked
 
 

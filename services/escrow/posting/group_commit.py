@@ -13,11 +13,13 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from contextvars import Context
+from functools import partial
 
 from asyncpg.pool import PoolConnectionProxy
 from realco.escrow.v1 import journal_pb2 as pb
 
 from services.chassis.calls.answer import note_replayed
+from services.chassis.data import outbox
 from services.chassis.data.database import Database, build_begin
 from services.chassis.data.database_errors import is_away, is_contention, sqlstate
 from services.chassis.process.loops import backoff_seconds
@@ -194,8 +196,9 @@ class Poster:
         try:
             await connection.execute(build_begin(entries[0].org_id))
             seals, now = self._database.seals, self._clock.now()
-            traceparent = batch[0].traceparent
-            outcomes, booked = await booking.book(connection, entries, seals, now, traceparent, self._checks)
+            org_id, traceparent = entries[0].org_id, batch[0].traceparent
+            tell = partial(outbox.write, connection, seals=seals, org_id=org_id, traceparent=traceparent, now=now)
+            outcomes, booked = await booking.book(connection, entries, seals, now, tell, self._checks)
             await connection.execute("COMMIT")
         except BaseException:
             try:
