@@ -217,6 +217,17 @@ async def test_a_dead_letter_waits_until_a_person_replayed_or_dismissed_it(datab
     assert logged[-1]["event"] == "dead_letters_seen_to"
 
 
+async def test_a_letter_is_noticed_as_soon_as_it_is_set_aside(database, js, inbox):
+    inbox.failures["bad"] = [Refuses("no")] * 9
+    alarms: dict[str, str] = {}
+    async with (
+        consuming(database, js, inbox),
+        running(lambda stop: run_letter_watch(database, [inbox.subscription], stop, alarms)),
+    ):
+        await emit(database, "bad")
+        await chassis.until(lambda: alarms, seconds=5)
+
+
 async def watch_letters(database, subscriptions, alarms, stop) -> None:
     await run_letter_watch(database, subscriptions, stop, alarms, look_seconds=0.05, remind_seconds=0.1)
 

@@ -130,6 +130,8 @@ class Database:
         self.waited_in_vain: deque[float] = deque(maxlen=100)
         # Set after each commit that left events in the outbox; the relay waits on it.
         self.events_waiting = asyncio.Event()
+        # Set after each commit that left a dead letter; the watch of letters waits on it.
+        self.letters_waiting = asyncio.Event()
         self._session = {"application_name": f"realco-{name}"}
         self._requests = self._pool_of(url, connections_max)
         self._worker = self._pool_of(worker_url, min(connections_max, _WORKER_CONNECTIONS_MAX))
@@ -257,8 +259,7 @@ class Database:
 
     async def ping(self) -> None:
         """Raises what keeps requests from the database."""
-        async with self._begin(self._requests, _NO_ORGANIZATION):
-            pass  # to begin is a question and its answer
+        await Reader(self._requests, self._note_wait).send("SELECT", ())
 
     async def _open(self, pool: Pool, begin: str) -> Tx:
         """A transaction that has begun. Connections that the server has dropped meanwhile are replaced."""

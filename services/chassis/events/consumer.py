@@ -333,6 +333,7 @@ class _Consumer:
             moved = await move_position(tx, *about, written, message.sequence, message.stored_at, self.hearing.handlers)
         self.hearing.stand(moved)
         if is_new:
+            self.database.letters_waiting.set()
             telemetry.EVENTS_HANDLED.labels(letter.consumer, "dead_letter").inc()
             telemetry.DEAD_LETTERS.labels(letter.consumer).inc()
             log.error("dead_letter", consumer=letter.consumer, subject=message.subject, cause=letter.cause)

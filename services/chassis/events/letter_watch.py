@@ -18,7 +18,8 @@ from services.chassis.process.health import Alarms, note_alarm
 from services.chassis.process.loops import wait_for_any
 from services.chassis.process.telemetry import DEAD_LETTERS_WAITING, log
 
-LOOK_SECONDS = 5.0
+# A letter that this process sets aside is noticed at once.
+LOOK_SECONDS = 15.0
 REMIND_SECONDS = 60.0
 
 
@@ -34,6 +35,7 @@ async def run_letter_watch(
     watches = [_LetterWatch(database, subscription, alarms, remind_seconds) for subscription in subscriptions]
     known, looked_at = None, 0.0
     while not stop.is_set():
+        database.letters_waiting.clear()
         try:
             counted = await count_rows(database)
             if counted != known or time.monotonic() - looked_at >= remind_seconds:
@@ -44,7 +46,7 @@ async def run_letter_watch(
             if not is_transient(unknown):
                 raise
             log.info("dead_letters_not_counted", error=type(unknown).__name__)
-        await wait_for_any(stop, seconds=look_seconds)
+        await wait_for_any(stop, database.letters_waiting, seconds=look_seconds)
 
 
 class _LetterWatch:
