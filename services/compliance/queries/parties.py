@@ -27,7 +27,7 @@ from services.compliance.queries.api_keys import check_key_of
 from services.compliance.store import checks as checks_store
 from services.compliance.store import limits as limits_store
 from services.compliance.store import parties as store
-from services.compliance.store.standings import read_standing
+from services.compliance.store.standings import read_rest_of_standing
 from services.compliance.tables import parties, party_persons
 
 
@@ -93,10 +93,12 @@ async def list_parties_of_person(
 ) -> persons_pb2.ListPartiesOfPersonResponse:
     """Raises SessionEnded, where the person's own token came along: it is asked for each write that moves money."""
     principal = current_principal()
-    await check_session_of(reader, principal, now)
+    ended_at = await check_session_of(reader, principal, now)
     person = normalize_person(request.person_id)
-    include_former, api_key_id = request.include_former, request.api_key_id or None
-    found = await read_standing(reader, person, now, include_former=include_former, api_key_id=api_key_id)
+    if person != principal.person:
+        ended_at = await store.find_end_of_sessions(reader, person)
+    asked = request.include_former, request.api_key_id or None
+    found = await read_rest_of_standing(reader, person, now, ended_at, *asked)
     return persons_pb2.ListPartiesOfPersonResponse(
         party_ids=sorted(found.parties),
         sessions_end_time=None if found.sessions_ended_at is None else to_timestamp(found.sessions_ended_at),
@@ -104,11 +106,16 @@ async def list_parties_of_person(
     )
 
 
-async def check_session_of(source: Source, principal: Principal, now: datetime) -> None:
-    """Raises SessionEnded, also where the API key is no longer good that signed in for the person."""
+async def check_session_of(source: Source, principal: Principal, now: datetime) -> datetime | None:
+    """Returns when the person's sessions were last ended.
+
+    Raises SessionEnded, also where the API key is no longer good that signed in for the person.
+    """
     if principal.api_key is not None:
         await check_key_of(source, principal.api_key, principal.person, now)
-    check_session(principal, await store.find_end_of_sessions(source, principal.person))
+    ended_at = await store.find_end_of_sessions(source, principal.person)
+    check_session(principal, ended_at)
+    return ended_at
 
 
 async def get_me(tx: Tx, request: pb.GetMeRequest, now: datetime) -> pb.Me:

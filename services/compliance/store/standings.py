@@ -23,11 +23,19 @@ async def read_standing(
     Raises:
         NotSealed: somebody wrote the API key past this service.
     """
+    ended_at = await store.find_end_of_sessions(source, person)
+    return await read_rest_of_standing(source, person, now, ended_at, include_former, api_key_id)
+
+
+async def read_rest_of_standing(
+    source: Source, person: str, now: datetime, ended_at: datetime | None, include_former: bool, api_key_id: str | None
+) -> Standing:
+    """`read_standing`, once it was read when the person's sessions were ended."""
     found = frozenset(await store.list_parties_of_person(source, person))
     if include_former:
         found |= frozenset(await store.list_former_parties_of(source, person, now))
     revoked = api_key_id is not None and await _is_revoked(source, api_key_id)
-    return Standing(found, await store.find_end_of_sessions(source, person), revoked)
+    return Standing(found, ended_at, revoked)
 
 
 async def read_standings(tx: Tx, said: Sequence[Statement], now: datetime) -> dict[Statement, Standing]:
