@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from services.chassis.calls.auth import acting_as
 from services.chassis.data import once as once_module
-from services.chassis.data.database import Database, build_begin
+from services.chassis.data.database import Database
 from services.chassis.data.lock_watch import LockWatch
 from services.chassis.data.once import answered_before, once
 from services.chassis.values.errors import Unavailable
@@ -41,13 +41,7 @@ async def _for_an_earlier_answer(database: Database) -> None:
         await answered_before(database, pb.PlaceHoldRequest(idempotency_key="key"), pb.Hold)
 
 
-async def _in_the_posting_lane(database: Database) -> None:
-    async with database.connect_raw() as connection:
-        await connection.execute(build_begin("org_1", lock_ms=30))
-        await connection.execute("SELECT FROM handled_requests")
-
-
-@pytest.mark.parametrize("wait", [_in_a_transaction, _with_a_key, _for_an_earlier_answer, _in_the_posting_lane])
+@pytest.mark.parametrize("wait", [_in_a_transaction, _with_a_key, _for_an_earlier_answer])
 async def test_what_is_waited_for_in_vain_again_and_again_is_an_alarm_though_no_lock_is_kept_for_long(
     database, wait, monkeypatch
 ):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import asyncpg
 import pytest
+import sqlalchemy as sa
 from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import journal_pb2 as pb
 
@@ -19,6 +21,7 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.escrow.domain.chart import CASH, LedgerAccountKind, account_of_party
 from services.escrow.domain.journal import EntryType, NewEntry, build_key, credit, debit
+from services.escrow.posting import group_commit
 from services.escrow.posting.group_commit import Poster
 from tests.support import chassis
 from tests.support.escrow import Escrow, key, name_of, refusal
@@ -254,3 +257,13 @@ async def test_a_posting_is_told_why_it_failed_though_its_transaction_could_not_
     await poster.drain()
     await database.dispose()
     assert (await escrow.posted(account))["cash"] == 1
+
+
+async def test_a_posting_that_waits_in_vain_for_its_account_is_counted_among_what_waited(escrow, monkeypatch):
+    monkeypatch.setattr(group_commit, "build_begin", partial(group_commit.build_begin, lock_ms=20))
+    account = await escrow.open()
+    async with escrow.database.begin_for_all() as tx:
+        await tx.execute(sa.text("SELECT FROM escrow_accounts FOR UPDATE"))
+        with pytest.raises(asyncpg.PostgresError, match="lock timeout"):
+            await escrow.poster.post([booking(escrow, account)])
+    assert escrow.poster._database.waited_in_vain

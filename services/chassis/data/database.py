@@ -135,8 +135,8 @@ class Database:
         self._session = {"application_name": f"realco-{name}"}
         self._requests = self._pool_of(url, connections_max)
         self._worker = self._pool_of(worker_url, min(connections_max, _WORKER_CONNECTIONS_MAX))
-        self.reader = Reader(self._pool_of(url, min(connections_max, _READ_CONNECTIONS_MAX)), self._note_wait)
-        self._looks = Reader(self._pool_of(worker_url, _LOOK_CONNECTIONS_MAX), self._note_wait)
+        self.reader = Reader(self._pool_of(url, min(connections_max, _READ_CONNECTIONS_MAX)), self.note_wait)
+        self._looks = Reader(self._pool_of(worker_url, _LOOK_CONNECTIONS_MAX), self.note_wait)
         bind_seals(self.reader, seals)
 
     @classmethod
@@ -238,7 +238,7 @@ class Database:
             tx.driver.terminate()
             raise
         except BaseException as error:
-            self._note_wait(error)
+            self.note_wait(error)
             if isinstance(error, asyncpg.InvalidCachedStatementError):
                 pool.drop_idle()  # they know the schema as it was, too
             await finish(_roll_back(tx.driver))
@@ -246,7 +246,7 @@ class Database:
         finally:
             pool.release(tx.driver)
 
-    def _note_wait(self, error: BaseException) -> None:
+    def note_wait(self, error: BaseException) -> None:
         """Counts what gave up waiting for a lock, whatever somebody has made of that error since."""
         if LOCK_NOT_AVAILABLE in (sqlstate(error), sqlstate(error.__cause__)):
             self.waited_in_vain.append(time.monotonic())
@@ -285,16 +285,13 @@ class Database:
         """A connection of the role of requests, for the posting path.
 
         No transaction is begun: whoever does sends `build_begin`.
-        Whoever commits outbox rows with it calls `events_waiting.set()` afterwards.
+        Whoever commits outbox rows with it calls `events_waiting.set()` afterwards, and `note_wait` with its errors.
         """
         async with self._requests.take() as driver:
             try:
                 yield driver
             except (asyncio.CancelledError, TimeoutError):
                 driver.terminate()
-                raise
-            except Exception as error:
-                self._note_wait(error)
                 raise
             finally:
                 if not driver.is_closed() and driver.is_in_transaction():

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextvars import Context
 from functools import partial
 
-from asyncpg.pool import PoolConnectionProxy
+import asyncpg
 from realco.escrow.v1 import journal_pb2 as pb
 
 from services.chassis.calls.answer import note_replayed
@@ -166,13 +166,14 @@ class Poster:
             self._waiting.popleft().fail(error)
         self._waiting_entries = 0
 
-    async def _settle(self, connection: PoolConnectionProxy, batch: Sequence[_Unit]) -> None:
+    async def _settle(self, connection: asyncpg.Connection, batch: Sequence[_Unit]) -> None:
         """Answers every unit of the batch, or raises where the connection is lost: what is not answered waits again."""
         for attempt in range(1, _ATTEMPTS_MAX + 1):
             try:
                 await self._commit(connection, batch)
                 return
             except Exception as error:
+                self._database.note_wait(error)
                 # A ValueError of the driver is about a value, though the driver calls it an interface error.
                 if is_away(error) and not isinstance(error, ValueError):
                     raise
@@ -182,7 +183,7 @@ class Poster:
                     return
             await asyncio.sleep(backoff_seconds(attempt, first=0.01, most=0.2))
 
-    async def _halve(self, connection: PoolConnectionProxy, batch: Sequence[_Unit], error: Exception) -> None:
+    async def _halve(self, connection: asyncpg.Connection, batch: Sequence[_Unit], error: Exception) -> None:
         log.warning("posting_batch_failed", units=len(batch), error=type(error).__name__, sqlstate=sqlstate(error))
         if len(batch) == 1:
             batch[0].fail(error)
@@ -191,7 +192,7 @@ class Poster:
         await self._settle(connection, batch[:middle])
         await self._settle(connection, batch[middle:])
 
-    async def _commit(self, connection: PoolConnectionProxy, batch: Sequence[_Unit]) -> None:
+    async def _commit(self, connection: asyncpg.Connection, batch: Sequence[_Unit]) -> None:
         entries = [entry for unit in batch for entry in unit.entries]
         try:
             await connection.execute(build_begin(entries[0].org_id))
