@@ -259,7 +259,7 @@ class Database:
 
     async def ping(self) -> None:
         """Raises what keeps requests from the database."""
-        await Reader(self._requests, self._note_wait).send("SELECT", ())
+        await Reader(self._requests, self.note_wait).send("SELECT", ())
 
     async def _open(self, pool: Pool, begin: str) -> Tx:
         """A transaction that has begun. Connections that the server has dropped meanwhile are replaced."""

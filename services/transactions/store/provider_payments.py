@@ -37,7 +37,7 @@ _SAVE = (
     .values(build_new((name, _c[name].type) for name in _CHANGING))
 )
 # Of any organization. Who runs it asks for the seal of what it finds.
-_OWNER, _OWNER_NAMES = compile_for_all(
+_OWNER = compile_for_all(
     sa.select(provider_payments).where(
         _c.provider == sa.bindparam("provider"),
         sa.or_(
@@ -120,7 +120,8 @@ async def find_owner(database: Database, provider: str, payment_id: str, referen
         NotSealed: else whoever may write here could have a webhook applied to something else, or to nothing.
     """
     asked = {"provider": provider, "payment_id": payment_id, "reference": reference}
-    found = build_rows(await database.send_for_all(_OWNER, *map(asked.__getitem__, _OWNER_NAMES)))
+    text, names = _OWNER
+    found = build_rows(await database.send_for_all(text, *map(asked.__getitem__, names)))
     if not found:
         return None
     check = partial(check_read_row, database.seals, provider_payments)
