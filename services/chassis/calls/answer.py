@@ -8,16 +8,25 @@ from grpc import aio
 
 REPLAYED = "realco-idempotency-replayed"
 
-_replayed: ContextVar[bool] = ContextVar("replayed", default=False)
+
+class _Answer:
+    """One for each call: what the tasks that a call starts note is said of it."""
+
+    is_replayed = False
+
+
+_answer: ContextVar[_Answer | None] = ContextVar("answer", default=None)
 
 
 def note_replayed() -> None:
     """The answer was decided by an earlier request with the same key."""
-    _replayed.set(True)
+    if (answer := _answer.get()) is not None:
+        answer.is_replayed = True
 
 
 def is_replayed() -> bool:
-    return _replayed.get()
+    answer = _answer.get()
+    return answer is not None and answer.is_replayed
 
 
 def says_replayed(metadata: aio.Metadata | None) -> bool:
@@ -27,9 +36,9 @@ def says_replayed(metadata: aio.Metadata | None) -> bool:
 
 def answer_metadata() -> tuple[tuple[str, str], ...]:
     """The trailing metadata of the current call's answer, or of its refusal."""
-    return ((REPLAYED, "true"),) if _replayed.get() else ()
+    return ((REPLAYED, "true"),) if is_replayed() else ()
 
 
 def begin_answer() -> None:
-    """Forgets what an earlier call of this task may have noted."""
-    _replayed.set(False)
+    """From here on it is the answer of another call."""
+    _answer.set(_Answer())

@@ -17,3 +17,10 @@ def remaining_seconds() -> float | None:
 def set_deadline(seconds: float) -> None:
     """Gives the current task, and what it starts, `seconds` from now."""
     _deadline.set(time.monotonic() + seconds)
+
+
+def grant_seconds(seconds: float) -> None:
+    """Gives the current task, and what it starts, at least `seconds` from now, if it has a deadline at all."""
+    remaining = remaining_seconds()
+    if remaining is not None:
+        set_deadline(max(remaining, seconds))

@@ -15,7 +15,8 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from google.protobuf.message import Message
 
-from services.chassis.data.database import Database
+from services.chassis.calls.deadline import grant_seconds
+from services.chassis.data.database import Database, finish
 from services.chassis.data.once import answered_before, is_decision, once
 from services.chassis.data.reads import Reader
 from services.chassis.data.transaction import Tx
@@ -26,6 +27,9 @@ from services.chassis.values.errors import DomainError
 Request = TypeVar("Request", bound=Message)
 Answer = TypeVar("Answer", bound=Message)
 Facts = TypeVar("Facts")
+
+# What a deed of several steps has, however little its caller leaves it.
+_OWN_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,20 @@ class Operations:
         """`command(tx, request, facts, now)` on what `ask` learned from other services; a replay asks none of them.
 
         A decision that `ask` raises is kept under the request's key, as one that `command` raises is.
+
+        What `ask` tells others and what is written here are one deed: once begun it goes on to its end, though the
+        caller goes away or has no more time. Who has half of it done would have us and them disagree.
         """
+        return await finish(self._write_on_facts(request, answer_type, ask, command))
+
+    async def _write_on_facts(
+        self,
+        request: Request,
+        answer_type: type[Answer],
+        ask: Callable[[Request], Awaitable[Facts]],
+        command: Callable[[Tx, Request, Facts, datetime], Awaitable[Answer]],
+    ) -> Answer:
+        grant_seconds(_OWN_SECONDS)
         before = await answered_before(self.database, request, answer_type)
         if before is not None:
             return before

@@ -7,6 +7,7 @@ status. Only how an id is spelled is not checked: tests name parties so that a p
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,9 +18,9 @@ from google.protobuf.message import Message
 from grpc import StatusCode, aio
 from grpc_status import rpc_status
 
-from services.chassis.calls.access import rules_of
-from services.chassis.calls.answer import answer_metadata, begin_answer, is_replayed, note_replayed
-from services.chassis.calls.auth import acting_as, current_principal, service_principal
+from services.chassis.calls.access import Rule, rules_of
+from services.chassis.calls.answer import answer_metadata, begin_answer
+from services.chassis.calls.auth import Principal, acting_as, current_principal, service_principal
 from services.chassis.calls.status import to_status
 from services.chassis.values.errors import DomainError, InvalidField
 
@@ -78,26 +79,28 @@ class Wire:
         caller = service_principal(self._caller, principal.org_id, on_behalf_of=principal.person)
         if self._caller in rule.passed_on_by and not principal.service:
             caller = principal  # whose own token comes along
-        noted = is_replayed()  # by the caller: what it answers is another answer
-        begin_answer()
-        with acting_as(caller):
-            try:
-                rule.admit(caller)
-                _check(request)
-                # Looked up at each call, for a test may put another handler in its place.
-                answer: Message = await getattr(servicer, rpc)(request, None)
-            except DomainError as refusal:
-                raise _refused(refusal, f"{service_name.split('.')[1]}.realco") from None
-            finally:
-                beside = aio.Metadata(*answer_metadata())
-                begin_answer()
-                if noted:
-                    note_replayed()
+        # A server answers in a task of its own: what it notes of its answer is not said of the caller's.
+        answer, beside = await asyncio.create_task(_serve(servicer, service_name, rule, caller, rpc, request))
         if how == "unanswered":
             raise _lost()
         if how == "killed_after":
             raise Killed
         return answer, beside
+
+
+async def _serve(
+    servicer: object, service_name: str, rule: Rule, caller: Principal, rpc: str, request: Message
+) -> tuple[Message, aio.Metadata]:
+    begin_answer()
+    with acting_as(caller):
+        try:
+            rule.admit(caller)
+            _check(request)
+            # Looked up at each call, for a test may put another handler in its place.
+            answer: Message = await getattr(servicer, rpc)(request, None)
+        except DomainError as refusal:
+            raise _refused(refusal, f"{service_name.split('.')[1]}.realco") from None
+    return answer, aio.Metadata(*answer_metadata())
 
 
 class _Channel:

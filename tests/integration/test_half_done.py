@@ -1,0 +1,123 @@
+"""A caller who goes away, or has no more time, leaves nothing half done: what the notary heard, the row says, too."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from realco.approvals.v1 import approvals_pb2
+from realco.distributions.v1 import distributions_pb2 as dpb
+
+from services.chassis.calls.deadline import set_deadline
+from services.chassis.data.database import Database
+from tests.support import chassis
+from tests.support.distributions import DistributionsHarness
+
+Deed = Callable[[DistributionsHarness, dpb.Distribution], Awaitable[Any]]
+_S = dpb.Distribution
+
+
+@pytest.fixture
+async def service(service_database: Callable[[str], Awaitable[Database]]) -> DistributionsHarness:
+    return DistributionsHarness(await service_database("distributions"))
+
+
+async def submit(service: DistributionsHarness, distribution: dpb.Distribution) -> None:
+    await service.submit(distribution)
+
+
+async def approve(service: DistributionsHarness, distribution: dpb.Distribution) -> None:
+    await service.approve(distribution)
+
+
+async def approve_in_inbox(service: DistributionsHarness, distribution: dpb.Distribution) -> None:
+    await service.grant(await service.find_approval(distribution.distribution_id))
+
+
+async def reject(service: DistributionsHarness, distribution: dpb.Distribution) -> None:
+    about = {"distribution_id": distribution.distribution_id, "etag": distribution.etag}
+    request = dpb.RejectDistributionRequest(note="no", **about)
+    await service.call(service.distributions.RejectDistribution, request, "admin-2")
+
+
+async def reject_in_inbox(service: DistributionsHarness, distribution: dpb.Distribution) -> None:
+    approval = await service.find_approval(distribution.distribution_id)
+    request = approvals_pb2.RejectApprovalRequest(approval_id=approval.approval_id, note="no", etag=approval.etag)
+    await service.call(service.approvals.RejectApproval, request, "admin-2")
+
+
+async def take_back(service: DistributionsHarness, distribution: dpb.Distribution) -> None:
+    approval = await service.find_approval(distribution.distribution_id)
+    request = approvals_pb2.CancelApprovalRequest(approval_id=approval.approval_id)
+    await service.call(service.approvals.CancelApproval, request)
+
+
+async def execute(service: DistributionsHarness, distribution: dpb.Distribution) -> None:
+    await service.execute(distribution)
+
+
+# What is done, to a distribution in which status, what the notary hears of it, and what it has done.
+DEEDS: list[tuple[Deed, int, str, int]] = [
+    (submit, _S.DRAFT, "RecordRequest", _S.PENDING_APPROVAL),
+    (approve, _S.PENDING_APPROVAL, "RecordApproval", _S.APPROVED),
+    (approve_in_inbox, _S.PENDING_APPROVAL, "RecordApproval", _S.APPROVED),
+    (reject, _S.PENDING_APPROVAL, "RecordWithdrawal", _S.DRAFT),
+    (reject_in_inbox, _S.PENDING_APPROVAL, "RecordWithdrawal", _S.DRAFT),
+    (take_back, _S.PENDING_APPROVAL, "RecordWithdrawal", _S.DRAFT),
+    (reject, _S.APPROVED, "RecordWithdrawal", _S.DRAFT),
+    (execute, _S.APPROVED, "RecordExecution", _S.QUEUED),
+]
+
+
+async def make(service: DistributionsHarness, status: int) -> dpb.Distribution:
+    offering = await service.closed_offering(("inv-001", 100_000_00), ("inv-002", 50_000_00))
+    service.deposit(offering, 15_000_00)
+    distribution = await service.calculate(await service.draft(offering, 15_000_00))
+    if status != _S.DRAFT:
+        distribution = await service.submit(distribution)
+    return await service.approve(distribution) if status == _S.APPROVED else distribution
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["goes away", "has no more time"])
+@pytest.mark.parametrize(("deed", "before", "hears", "after"), DEEDS)
+async def test_what_the_notary_heard_is_done_though_the_caller_leaves(
+    service: DistributionsHarness,
+    monkeypatch: pytest.MonkeyPatch,
+    deed: Deed,
+    before: int,
+    hears: str,
+    after: int,
+    is_late: bool,
+) -> None:
+    distribution = await make(service, before)
+    hear, heard, may_answer = getattr(service.compliance, hears), asyncio.Event(), asyncio.Event()
+
+    async def answer_slowly(request: Any, context: None) -> Any:
+        if getattr(request, "validate_only", False):
+            return await hear(request, context)
+        heard.set()
+        await may_answer.wait()
+        return await hear(request, context)
+
+    monkeypatch.setattr(service.compliance, hears, answer_slowly)
+
+    async def call() -> None:
+        if is_late:
+            set_deadline(0.5)
+        await deed(service, distribution)
+
+    calling = asyncio.create_task(call())
+    await heard.wait()
+    if is_late:
+        await asyncio.sleep(0.5)
+    calling.cancel()
+    may_answer.set()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+
+    async def is_done() -> bool:
+        return (await service.get(distribution)).status == after
+
+    await chassis.until(is_done, seconds=5)
