@@ -16,7 +16,6 @@ import pytest
 import sqlalchemy as sa
 from asyncpg.exceptions import UndefinedTableError
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from realco.compliance.v1 import events_pb2 as foreign
 from realco.escrow.v1 import events_pb2 as events
 from realco.type.v1.event_pb2 import EventMeta
 from structlog.testing import capture_logs
@@ -389,17 +388,3 @@ async def test_a_replay_reads_nothing_that_is_not_proven_either(database, js, in
 
 async def _letters(database, inbox, count: int) -> bool:
     return len(await dead_letters(database, inbox)) == count
-
-
-def test_streams_follow_from_the_events():
-    async def handler(tx, event, delivery) -> None: ...
-
-    subscription = Subscription(
-        "d",
-        {foreign.ComplianceCheckCompleted: handler, events.HoldPlaced: handler, events.HoldReleased: handler},
-        is_about_money=False,
-    )
-    assert subscription.types_by_stream() == {
-        "COMPLIANCE": {"realco.compliance.v1.ComplianceCheckCompleted"},
-        "ESCROW": {"realco.escrow.v1.HoldPlaced", "realco.escrow.v1.HoldReleased"},
-    }
