@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import cached_property
 
+import httpx
+
 from demo.harness.bank import AT_ONCE, ROUTING_NUMBER, account_number_of, open_bank, read_movements
 from demo.harness.ledger import name_of_account
 from demo.harness.money import minor_of, usd
@@ -21,10 +23,12 @@ from deploy.local.clock import business_time
 from deploy.local.instance import Instance
 from tests.e2e.openapi_check import check_answer
 
+Check = Callable[[httpx.Response], None]
 
-def open_client(instance: Instance, user: str, token: str) -> RestClient:
+
+def open_client(instance: Instance, user: str, token: str, check: Check | None = check_answer) -> RestClient:
     """Without patience: nothing is killed here, so every request must be answered at the first try, as documented."""
-    return RestClient(instance.base_url + API, user, token, patience_seconds=0, check_answer=check_answer)
+    return RestClient(instance.base_url + API, user, token, patience_seconds=0, check_answer=check)
 
 
 def person_of(party_id: str) -> str:
@@ -40,8 +44,10 @@ def agree_to(offering: Json) -> Json:
 class Organization:
     """The organization; what its methods make, they make over REST."""
 
-    def __init__(self, instance: Instance, org_id: str = "") -> None:
+    def __init__(self, instance: Instance, org_id: str = "", *, check: Check | None = check_answer) -> None:
+        """`check`: of each answer; None where the time that it takes matters."""
         self.instance = instance
+        self._check = check
         self.org_id = org_id or f"org-{secrets.token_hex(6)}"
         self._clients: dict[tuple[str, str], RestClient] = {}
         self._numbers = itertools.count(1)
@@ -51,7 +57,7 @@ class Organization:
     def sign_in(self, role: str, user: str) -> RestClient:
         if (role, user) not in self._clients:
             token = self.instance.issue_token(role, user, self.org_id)
-            self._clients[role, user] = open_client(self.instance, user, token)
+            self._clients[role, user] = open_client(self.instance, user, token, self._check)
         return self._clients[role, user]
 
     @property

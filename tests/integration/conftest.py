@@ -12,15 +12,12 @@ import pytest_asyncio
 from nats.js import JetStreamContext
 
 from services.chassis.data.database import Database
-from services.chassis.data.positions import begin_position
-from services.chassis.events import streams
-from services.chassis.events.consumer import list_hearings
 from tests.support import chassis, databases, servers
 from tests.support.chassis_events import Listener, emitting_database, listening, provisioned_streams
 from tests.support.compliance import ComplianceHarness
 from tests.support.event_keys import event_keys
 from tests.support.gateway import GatewayHarness, run_gateway
-from tests.support.inbox import Inbox
+from tests.support.inbox import Inbox, begin_hearing
 from tests.support.statements import collect_unnamed
 
 _unnamed = collect_unnamed()
@@ -102,12 +99,7 @@ async def listener(js: JetStreamContext, org: str) -> Listener:
 async def inbox(js: JetStreamContext, org: str, tmp_path: Path, database: Database) -> Inbox:
     """It hears what is published from now on."""
     inbox = Inbox(chassis.fresh_name(), org, event_keys(tmp_path))
-    for hearing in list_hearings(inbox.subscription):
-        stream = await streams.fetch_stream(js, hearing.stream)
-        last = stream["state"]["last_seq"]
-        async with database.begin_for_all() as tx:
-            about = hearing.consumer, hearing.stream, stream["created"]
-            await begin_position(tx, *about, before=last, last=last, handlers=hearing.handlers)
+    await begin_hearing(database, js, inbox)
     return inbox
 
 

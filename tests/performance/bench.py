@@ -1,6 +1,7 @@
-"""What `make bench` measures: postings beside COPY and an empty RPC, and the required reads beside their own SQL.
+"""What `make bench` measures, each figure beside its limit of the same run, and against its goals (rows.py).
 
-- One run, its tests interleaved round by round, so that a ratio compares what ran in the same minutes.
+- An idle instance first; then postings, reads and baselines, interleaved round by round, so that a ratio compares what
+  ran in the same minutes; then events, and contributions through everything, which move the clock.
 - SCALE: how many transactions lie in the tables (50,000); four times as many ledger entries do. ROUNDS: 3.
 - It ends with status 1 where a book does not tie out afterwards; a slow machine is no failure.
 """
@@ -11,6 +12,7 @@ import os
 import sys
 import tempfile
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import uvloop
@@ -20,37 +22,70 @@ from deploy.local.instance import Instance
 from deploy.local.postgres import Postgres
 from deploy.local.programs import ROOT
 from services.chassis.process import telemetry
-from tests.performance import importer, report
+from tests.performance import growth, idle, importer, report, rows
+from tests.performance.baselines import Baselines
 from tests.performance.edge import Edge
+from tests.performance.events import Events
+from tests.performance.flow import Flow
 from tests.performance.measure import Results
 from tests.performance.postings import Bench
+from tests.performance.rest import Rest
+from tests.performance.yardstick import Yardstick
 
 POSTINGS_A_TEST = 10_000
-READ_SECONDS = 1.0
+BASELINE_POSTINGS = 1000
+READ_SECONDS = 0.7
+EVENTS = 5000
+CONTRIBUTIONS, SETTLED_TOGETHER = 200, 1000
 _FILE = ROOT / "bench.json"
 
 
-async def run(instance: Instance, cluster: Postgres, scale: int, rounds: int, console: Console) -> None:
-    before = report.machine()
-    count = min(POSTINGS_A_TEST, scale)
-    results = Results()
-    with console.status(f"loading {scale:,} transactions, {4 * scale:,} ledger entries"):
-        bench = await Bench.prepare(cluster, scale)
-        edge = await Edge.prepare(instance, scale)
-    try:
-        for number in range(1, rounds + 1):
-            with console.status(f"round {number} of {rounds}"):
-                await bench.round(results, count)
-                await edge.postings_round(results, count)
-                await edge.reads_round(results, READ_SECONDS)
-        await bench.check()
-        await edge.check()
-    finally:
-        await edge.close()
-        await bench.close()
-    given = {"scale": scale, "rounds": rounds, "postings_a_test": count}
-    report.show(results, edge.reads(), given, before)
-    report.write(_FILE, results, edge.reads(), given, before)
+class Run:
+    """One run: its servers, its size, and what it has found so far."""
+
+    def __init__(self, instance: Instance, cluster: Postgres, folder: Path, scale: int, rounds: int) -> None:
+        self.instance, self.cluster, self.folder = instance, cluster, folder
+        self.scale, self.rounds = scale, rounds
+        self.results = Results()
+        self.console = Console(stderr=True)
+
+    async def measure(self) -> None:
+        """Raises: AssertionError where something does not tie out."""
+        with self.console.status("looking at an idle instance"):
+            await idle.measure(self.instance, self.results)
+        await self._measure_books()
+        with self.console.status(f"telling {EVENTS:,} events, {self.rounds} times"):
+            async with Events.opened(self.cluster, self.folder / "events") as events:
+                await events.measure(self.results, self.rounds, EVENTS)
+        with self.console.status(f"contributing {CONTRIBUTIONS} times, then {SETTLED_TOGETHER:,} times at once"):
+            await Flow.measure(self.instance, self.results, CONTRIBUTIONS, SETTLED_TOGETHER)
+
+    async def _measure_books(self) -> None:
+        count = min(POSTINGS_A_TEST, self.scale)
+        async with AsyncExitStack() as opened:
+            with self.console.status(f"loading {self.scale:,} transactions, {4 * self.scale:,} ledger entries"):
+                bench = await Bench.prepare(self.cluster, self.scale)
+                opened.push_async_callback(bench.close)
+                yardstick = await Yardstick.prepare(self.cluster, self.scale)
+                opened.push_async_callback(yardstick.close)
+                baselines = await Baselines.prepare(self.cluster)
+                opened.push_async_callback(baselines.close)
+                edge = await Edge.prepare(self.instance, self.scale)
+                opened.push_async_callback(edge.close)
+                rest = Rest(self.instance, self.scale)
+            for number in range(1, self.rounds + 1):
+                with self.console.status(f"round {number} of {self.rounds}"):
+                    await bench.round(self.results, count)
+                    await yardstick.round(self.results, count)
+                    await baselines.round(self.results, min(BASELINE_POSTINGS, count))
+                    await edge.postings_round(self.results, count)
+                    await edge.reads_round(self.results, READ_SECONDS)
+                    await rest.round(self.results, READ_SECONDS)
+            for tested in (bench, baselines, edge):
+                await tested.check()
+            if growth.is_large(self.scale):
+                with self.console.status(f"comparing with {4 * growth.SMALL_SCALE:,} ledger entries"):
+                    await growth.measure(bench, edge, self.folder, self.results, self.rounds, READ_SECONDS)
 
 
 def main() -> int:
@@ -58,23 +93,23 @@ def main() -> int:
     if scale < 1000 or rounds < 1:
         print("SCALE is 1,000 at least, ROUNDS 1.", file=sys.stderr)
         return 2
-    began = time.monotonic()
-    console = Console(stderr=True)
+    began, before = time.monotonic(), report.machine()
     telemetry.configure_logging("bench")
-    with tempfile.TemporaryDirectory(prefix="realco-bench-") as folder:
-        with console.status("starting an instance and a PostgreSQL beside it"):
-            granted = {"SERVICE_GRANTS_FILE": str(importer.write_grants(Path(folder)))}
-            instance = Instance(Path(folder) / "instance", environment=granted)
-            cluster = Postgres(Path(folder) / "book")
-            instance.start()
+    with tempfile.TemporaryDirectory(prefix="realco-bench-") as name:
+        folder = Path(name)
+        granted = {"SERVICE_GRANTS_FILE": str(importer.write_grants(folder))}
+        cluster = Postgres(folder / "book")
+        run = Run(Instance(folder / "instance", environment=granted), cluster, folder, scale, rounds)
         try:
-            with cluster:
-                uvloop.run(run(instance, cluster, scale, rounds, console))
+            with run.instance, cluster:
+                uvloop.run(run.measure())
         except AssertionError as error:
             print(f"It does not tie out: {error}", file=sys.stderr)
             return 1
-        finally:
-            instance.stop()
+    size = {"transactions": scale, "ledger_entries": 4 * scale, "rounds": rounds}
+    found = rows.find(run.results)
+    report.show(found, size, before)
+    report.write(_FILE, report.build(run.results, found, size, before))
     print(f"\n{time.monotonic() - began:.0f} s; all of it in {_FILE.name}")
     return 0
 

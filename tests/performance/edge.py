@@ -1,11 +1,10 @@
-"""A running instance as its callers see it over gRPC: postings beside an empty RPC, and the five required reads.
+"""A running instance as its callers see it over gRPC: postings and the five required reads, beside an empty RPC.
 
 The caller is one Python process on the same machine, so half of what a call costs is the caller's own.
 """
 
 from __future__ import annotations
 
-import itertools
 import random
 import uuid
 from collections.abc import Awaitable, Callable
@@ -31,11 +30,22 @@ from services.distributions.tables import metadata as distributions_tables
 from services.escrow.tables import metadata as escrow_tables
 from services.transactions.tables import metadata as transactions_tables
 from tests.performance import importer, load
-from tests.performance.measure import Cpu, Results, run_callers, run_for
+from tests.performance.measure import Cpu, Results, Sample, run_callers, run_for
 
 UNARY_CALLERS = 64
 BATCH, BATCH_CALLERS = 100, 32
-READERS = (1, 16)
+READERS = (1, 16, 128)
+CALCULATORS = (1, 4)
+# What is required of each: milliseconds that half and nineteen of twenty calls may take, and how many ask at once.
+READ_TARGETS: dict[str, tuple[float, float, tuple[int, ...]]] = {
+    "transaction by id": (5, 10, READERS),
+    "50 newest of a party": (15, 30, READERS),
+    "escrow balance": (3, 8, READERS),
+    "escrow balance, 1,000 investors": (3, 8, READERS),
+    "30-day ledger, page of 100": (20, 40, READERS),
+    "distribution of 1,000 investors": (100, 200, CALCULATORS),
+}
+_CONNECTIONS = 16  # the 128 callers of a statement share them, as those of a service do
 _SECONDS = 30.0
 _MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 
@@ -62,8 +72,6 @@ class Read:
     """`call(caller, number)` asks a service over gRPC; `sql` is what that comes down to, where it is one statement."""
 
     name: str
-    p50_ms_wanted: float
-    p95_ms_wanted: float
     service: str
     call: Callable[[int, int], Awaitable[Any]]
     sql: str = ""
@@ -90,7 +98,7 @@ class Edge:
             name: grpc.aio.secure_channel(instance.grpc_address(name), credentials, options=[*options_of(name), *limit])
             for name in self._urls
         }
-        self._cpu = {name: _cpu_of(instance.read_pid(name)) for name in self._urls}
+        self._cpu = {name: cpu_of(instance, name) for name in self._urls}
         health: Any = health_pb2_grpc.HealthStub  # has no types
         self._health = health(self._channels["escrow"])
         self._accounts = EscrowAccountsServiceStub(self._channels["escrow"])
@@ -103,7 +111,7 @@ class Edge:
     async def prepare(cls, instance: Instance, scale: int) -> Self:
         edge = cls(instance, scale)
         for name, url in edge._urls.items():
-            edge._pools[name] = await asyncpg.create_pool(url, min_size=1, max_size=max(READERS))
+            edge._pools[name] = await asyncpg.create_pool(url, min_size=1, max_size=_CONNECTIONS)
         async with edge._pools["escrow"].acquire() as connection:
             await load.load_book(connection, _seals_of(instance, "escrow"), scale)
         async with edge._pools["transactions"].acquire() as connection:
@@ -139,7 +147,7 @@ class Edge:
         results.add("gRPC, empty", await run_callers(nothing, UNARY_CALLERS, self._ask_health, cpu=cpu))
         asked = [self._unary(n) for n in range(unary)]
         results.add("gRPC, unary", await run_callers(asked, UNARY_CALLERS, self._post_one, cpu=cpu))
-        for callers in (1, 8):
+        for callers in (1, 8, 128):
             asked = [self._unary(n) for n in range(max(50, unary // 10))]
             results.add(f"gRPC, unary, {callers} in flight", await run_callers(asked, callers, self._post_one, cpu=cpu))
         for name, spread in (("hot", False), ("spread", True)):
@@ -148,6 +156,9 @@ class Edge:
             results.add(
                 f"gRPC, batches, {name}", await run_callers(batches, callers, self._post_together, each=BATCH, cpu=cpu)
             )
+
+    async def _ask(self, _caller: int, _number: int) -> None:
+        await self._ask_health(health_pb2.HealthCheckRequest())
 
     async def _ask_health(self, request: health_pb2.HealthCheckRequest) -> None:
         await self._health.Check(request, timeout=_SECONDS)
@@ -179,33 +190,36 @@ class Edge:
     # --- reads ------------------------------------------------------------------------------------------------------
 
     async def reads_round(self, results: Results, seconds: float) -> None:
-        for read, callers in itertools.product(self.reads(), READERS):
+        for callers in READERS:
+            results.add(f"gRPC, empty, {callers}", await run_for(seconds, callers, self._ask, cpu=self._cpu["escrow"]))
+        for read in self.reads():
             await read.call(0, 0)
-            results.add(
-                f"{read.name}, {callers}", await run_for(seconds, callers, read.call, cpu=self._cpu[read.service])
-            )
-            if read.sql:
-                pool = self._pools[read.service]
+            for callers in READ_TARGETS[read.name][2]:
+                sample = await run_for(seconds, callers, read.call, cpu=self._cpu[read.service])
+                results.add(f"{read.name}, {callers}", sample)
+                if read.sql:
+                    results.add(f"{read.name}, {callers}, SQL", await self._query(read, callers, seconds / 2))
 
-                async def query(_caller: int, _number: int, read: Read = read, pool: asyncpg.Pool = pool) -> None:
-                    await pool.fetch(read.sql, *read.arguments())
+    async def _query(self, read: Read, callers: int, seconds: float) -> Sample:
+        pool = self._pools[read.service]
 
-                await query(0, 0)
-                results.add(f"{read.name}, {callers}, SQL", await run_for(seconds / 2, callers, query))
+        async def query(_caller: int, _number: int) -> None:
+            await pool.fetch(read.sql, *read.arguments())
+
+        await query(0, 0)
+        return await run_for(seconds, callers, query)
 
     def reads(self) -> list[Read]:
-        """What the user requires, with its targets at the gRPC edge."""
+        """What the user requires."""
         book = (load.ORG, load.escrow_account_id(load.HOT))
         last_month = self._scale * 2 // 3  # entries are evenly laid over 90 days
         return [
-            Read("transaction by id", 5, 10, "transactions", self._get, _TRANSACTION, self._any_transaction),
-            Read(
-                "50 newest of a party", 15, 30, "transactions", self._list, _LIST, lambda: (load.ORG, load.LISTED_PARTY)
-            ),
-            Read("escrow balance", 3, 8, "escrow", self._small_balance, _BALANCE, self._any_account),
-            Read("escrow balance, 1,000 investors", 3, 8, "escrow", self._large_balance, _BALANCE, lambda: book),
-            Read("30-day ledger, page of 100", 20, 40, "escrow", self._ledger, _LEDGER, lambda: (*book, last_month)),
-            Read("distribution of 1,000 investors", 100, 200, "distributions", self._calculate),
+            Read("transaction by id", "transactions", self._get, _TRANSACTION, self._any_transaction),
+            Read("50 newest of a party", "transactions", self._list, _LIST, lambda: (load.ORG, load.LISTED_PARTY)),
+            Read("escrow balance", "escrow", self._small_balance, _BALANCE, self._any_account),
+            Read("escrow balance, 1,000 investors", "escrow", self._large_balance, _BALANCE, lambda: book),
+            Read("30-day ledger, page of 100", "escrow", self._ledger, _LEDGER, lambda: (*book, last_month)),
+            Read("distribution of 1,000 investors", "distributions", self._calculate),
         ]
 
     def _any_transaction(self) -> tuple[Any, ...]:
@@ -255,8 +269,9 @@ class Edge:
                     raise
 
 
-def _cpu_of(pid: int) -> Cpu:
-    process = psutil.Process(pid)
+def cpu_of(instance: Instance, name: str) -> Cpu:
+    """Of the process of that name, as long as it is the same one."""
+    process = psutil.Process(instance.read_pid(name))
     return lambda: sum(process.cpu_times()[:2])
 
 

@@ -10,7 +10,7 @@ import gc
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 Cpu = Callable[[], float]
@@ -26,32 +26,36 @@ class Sample:
     cpu_ms: float = 0.0  # of the process that does the work, for one of what is counted: it hardly knows of other load
 
 
-@dataclass
-class Series:
-    """The rounds of one test."""
-
-    samples: list[Sample] = field(default_factory=list)
-
-    def spread(self, of: str) -> tuple[float, float, float]:
-        """Median, least and greatest."""
-        values = [getattr(sample, of) for sample in self.samples]
-        return statistics.median(values), min(values), max(values)
-
-    def median(self, of: str) -> float:
-        return self.spread(of)[0]
-
-
 class Results:
-    """Every test's rounds, by the test's name."""
+    """What was found: of each test the figures of its rounds, by the test's name and by what they are of."""
 
     def __init__(self) -> None:
-        self.series: dict[str, Series] = {}
+        self._found: dict[str, dict[str, list[float]]] = {}
 
     def add(self, name: str, sample: Sample) -> None:
-        self.series.setdefault(name, Series()).samples.append(sample)
+        self.note(name, **asdict(sample))
 
-    def rate(self, name: str) -> float:
-        return self.series[name].median("per_second")
+    def note(self, name: str, **figures: float) -> None:
+        """One round's figures of a test that is no loop."""
+        series = self._found.setdefault(name, {})
+        for of, value in figures.items():
+            series.setdefault(of, []).append(value)
+
+    def spread(self, name: str, of: str) -> tuple[float, float, float] | None:
+        """Median, least and greatest over the rounds. None: it was not measured."""
+        values = self._found.get(name, {}).get(of)
+        return (statistics.median(values), min(values), max(values)) if values else None
+
+    def median(self, name: str, of: str) -> float | None:
+        found = self.spread(name, of)
+        return found[0] if found else None
+
+    def all(self) -> dict[str, dict[str, tuple[float, float, float]]]:
+        """Every spread."""
+        return {
+            name: {of: (statistics.median(values), min(values), max(values)) for of, values in series.items()}
+            for name, series in self._found.items()
+        }
 
 
 async def run_callers(

@@ -11,7 +11,6 @@ import asyncio
 import os
 import subprocess
 import sys
-import time
 import uuid
 from typing import Any, Self
 
@@ -26,11 +25,11 @@ from services.escrow.domain.chart import CASH, LedgerAccountKind, account_of_par
 from services.escrow.domain.journal import EntryType, NewEntry, build_key, credit, debit
 from services.escrow.posting.group_commit import Poster
 from tests.performance import load
+from tests.performance.copying import Rows, copy
 from tests.performance.measure import Results, Sample, run_callers
 from tests.support.seals import SEALS
 
 CALLERS = 2000
-COPIED_A_COMMIT = 5000
 _TABLES = ("journal_entries", "ledger_entries")
 
 
@@ -125,24 +124,12 @@ class Bench:
         await self._admin.execute("VACUUM ANALYZE")
 
     async def _copy(self) -> Sample:
-        """One lane, so many postings a commit."""
         entries, legs = [await self._new_rows(table) for table in _TABLES]
-        each = len(legs) // len(entries)
-        await self._admin.execute("CHECKPOINT")
-        seconds = []
-        began = time.perf_counter()
-        for first in range(0, len(entries), COPIED_A_COMMIT):
-            last = first + COPIED_A_COMMIT
-            before = time.perf_counter()
-            async with self._admin.transaction():
-                for table, rows in (
-                    ("journal_entries", entries[first:last]),
-                    ("ledger_entries", legs[first * each : last * each]),
-                ):
-                    await self._admin.copy_records_to_table(f"copy_{table}", records=rows, columns=self._columns[table])
-            seconds.append(time.perf_counter() - before)
-        total = time.perf_counter() - began
-        return Sample(len(entries) / total, sorted(seconds)[len(seconds) // 2] * 1000, max(seconds) * 1000)
+        columns = self._columns
+        parts = [
+            Rows(f"copy_{table}", columns[table], rows) for table, rows in zip(_TABLES, (entries, legs), strict=True)
+        ]
+        return await copy(self._admin, len(entries), parts)
 
     async def _new_rows(self, table: str) -> list[Any]:
         """What was posted since the last COPY, in the order it lies in."""

@@ -11,6 +11,8 @@ from realco.escrow.v1 import events_pb2 as events
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.letters import Letter, list_waiting, read_letter
+from services.chassis.data.positions import begin_position
+from services.chassis.events import streams
 from services.chassis.events.consumer import list_hearings, list_streams, run_subscription
 from services.chassis.events.handling import Delivery, Subscription
 from services.chassis.events.hearing import Faults
@@ -60,6 +62,16 @@ async def watch(database, js, inbox, hearings, stop, alarms=None, check_seconds=
     heard = list_streams("escrow", [inbox.subscription])
     alarms = {} if alarms is None else alarms
     await run_watch(database, js, heard, hearings, stop, inbox.faults, alarms, check_seconds, check_seconds)
+
+
+async def begin_hearing(database, js, inbox) -> None:
+    """It hears what is published from now on."""
+    for hearing in list_hearings(inbox.subscription):
+        stream = await streams.fetch_stream(js, hearing.stream)
+        last = stream["state"]["last_seq"]
+        async with database.begin_for_all() as tx:
+            about = hearing.consumer, hearing.stream, stream["created"]
+            await begin_position(tx, *about, before=last, last=last, handlers=hearing.handlers)
 
 
 @asynccontextmanager
