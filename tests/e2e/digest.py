@@ -10,10 +10,13 @@ from demo.harness.polling import wait_for
 from deploy.local.instance import Instance
 from deploy.topology import SERVICE_NAMES
 
-# A refusal about the business is remembered under its key (handled_requests), and consumers note what they heard of
-# earlier stories (handled_events); that the book was looked at is no change of it, nor is
+# A refusal about the business is remembered under its key (handled_requests), and consumers note by and by what they
+# heard of earlier stories (handled_events, handled_positions); that the book was looked at is no change of it, nor is
 # that an event was set aside (dead_letters). Everything else must stay as it is.
-_HOUSEKEEPING = ("handled_requests", "handled_events", "leaders", "book_checks", "alembic_version", "dead_letters")
+_HOUSEKEEPING = (
+    *("handled_requests", "handled_events", "handled_positions", "dead_letters"),
+    *("leaders", "book_checks", "alembic_version"),
+)
 # How often and until when a job looked at a row: no fact of the business.
 _HOUSEKEEPING_COLUMNS = ("due_at", "lease_until", "epoch", "tries", "polls", "published_at")
 
