@@ -80,6 +80,30 @@ async def test_in_any_order_and_twice_each_the_end_is_the_same(service: Transact
     assert {webhook.status for webhook in await listed(service)} == {Webhook.APPLIED}
 
 
+async def test_webhooks_about_one_payment_that_wait_together_are_applied_by_one_look(
+    service: TransactionsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await service.deposit()
+    await service.work()
+    payment_id = service.bank.report(made.transaction_id, PaymentStatus.SETTLED)
+    asked, get_payment = [], service.bank.get_payment
+
+    async def count(payment_id: str):
+        asked.append(payment_id)
+        return await get_payment(payment_id)
+
+    monkeypatch.setattr(service.bank, "get_payment", count)
+    for number in range(3):
+        await service.hook(f"evt_{number}", payment_id)
+    assert (await service.run(apply_webhooks), asked) == (3, [payment_id])
+    assert (await service.path(made.transaction_id))[-2:] == ["PENDING_SETTLEMENT", "SETTLED"]
+    applied = await listed(service)
+    assert [webhook.status for webhook in applied] == [Webhook.APPLIED] * 3
+    for webhook in applied:
+        assert await service.events(webhook.webhook_id) == ["WebhookUpdated"] * 2
+    assert await service.run(apply_webhooks) == 0
+
+
 async def test_a_webhook_that_overtakes_the_answer_to_the_order_waits_for_it(service: TransactionsHarness) -> None:
     made = await service.deposit()
     await service.run(start_queued)

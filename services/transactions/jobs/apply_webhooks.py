@@ -58,7 +58,6 @@ async def _look_up_and_apply(dependencies: Dependencies, taken: Sequence[Row]) -
             done = await webhooks.apply_webhooks(tx, taken, payment, transaction_id, dependencies.clock.now())
     if done:
         await store.finish_webhooks(database, taken)
-        dependencies.work_due.set()
     else:
         await _postpone(dependencies, taken)
 

@@ -46,7 +46,6 @@ async def _start_rows(dependencies: Dependencies, org_id: str, rows: Sequence[Tr
                     asked.append(row)
             if asked:
                 await _begin_attempts(tx, dependencies, asked, refusals)
-    dependencies.work_due.set()
 
 
 async def _ask_peers(peers: Peers, rows: Sequence[Transaction]) -> tuple[dict[str, DomainError], set[str]]:

@@ -84,7 +84,6 @@ async def _submit_row(dependencies: Dependencies, taken: Transaction, *, maybe_s
             row = await store.lock_taken_transaction(tx, taken)
             if row is not None:
                 await _record_outcome(tx, row, outcome, dependencies.clock.now(), maybe_sent=maybe_sent)
-        dependencies.work_due.set()
 
 
 async def _order_or_find(dependencies: Dependencies, row: Transaction, *, maybe_sent: bool) -> Payment:

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql as pg
 from services.chassis.data.database import Database
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, compile_for_all, fetch_row, fetch_rows
-from services.chassis.data.rows import build_new, name_new
+from services.chassis.data.rows import build_new, build_values_table, list_by_column, name_new
 from services.chassis.data.seals import check_read_row, check_row, check_rows, keep_readable, seal_of, seals_of
 from services.chassis.data.statements import Row, build_rows
 from services.chassis.data.transaction import Tx
@@ -30,6 +30,14 @@ _OF_TRANSACTION = sa.select(provider_payments).where(
 _ATTEMPT = _c.attempt == sa.bindparam("this")
 _CURRENT = Read(_OF_TRANSACTION.where(_ATTEMPT))
 _EARLIER = Read(_OF_TRANSACTION.where(_c.attempt < sa.bindparam("this")))
+_COLUMNS = tuple(column.name for column in provider_payments.columns)
+_VALUES = build_values_table(*((column.name, column.type) for column in provider_payments.columns))
+_INSERT = (
+    pg.insert(provider_payments)
+    .from_select(_COLUMNS, sa.select(*(_VALUES.c[name] for name in _COLUMNS)))
+    .on_conflict_do_nothing()
+    .returning(_c.org_id, _c.transaction_id)
+)
 _CHANGING = ("provider_reference", "sent_at", "seal")
 _SAVE = (
     sa.update(provider_payments)
@@ -52,7 +60,7 @@ async def insert_attempts(tx: Tx, rows: Sequence[Transaction], now: datetime) ->
     """Notes that the current attempts are about to be sent; the (org_id, transaction_id) of those never sent before."""
     if not rows:
         return set()
-    attempts = [
+    attempts: list[dict[str, Any]] = [
         {
             "org_id": row.org_id,
             "transaction_id": row.transaction_id,
@@ -66,8 +74,7 @@ async def insert_attempts(tx: Tx, rows: Sequence[Transaction], now: datetime) ->
         for row in rows
     ]
     values = [{**each, "seal": seal_of(tx, provider_payments, each)} for each in attempts]
-    statement = pg.insert(provider_payments).values(values).on_conflict_do_nothing()
-    inserted = await tx.execute(statement.returning(_c.org_id, _c.transaction_id))
+    inserted = await tx.execute(_INSERT, list_by_column(_COLUMNS, values))
     return {(each.org_id, each.transaction_id) for each in inserted}
 
 
@@ -108,6 +115,8 @@ async def list_earlier_references(source: Source, row: Transaction) -> frozenset
     Raises:
         NotSealed: else whoever may write here could make the current payment look like an earlier one.
     """
+    if row.attempts <= 1:  # of which the transaction's seal is
+        return frozenset()
     found = await fetch_rows(source, _EARLIER, this_id=row.transaction_id, this=row.attempts)
     earlier = check_rows(source, provider_payments, found)
     return frozenset(each.provider_reference for each in earlier if each.provider_reference)
