@@ -29,7 +29,7 @@ from services.chassis.calls.access import Rule, find_rpc, rule_of
 from services.chassis.calls.auth import acting_as, current_principal
 from services.chassis.data.leases import due_in
 from services.chassis.data.once import is_decision, keys_of, was_decided
-from services.chassis.data.operations import Operations, build_rehearsal
+from services.chassis.data.operations import Operations, build_rehearsal, do_whole
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import (
     Approval,
@@ -317,10 +317,14 @@ class Approvals:
             except DomainError as refusal:
                 if _may_pass(refusal):
                     raise
-                done = replace(approved, status=Status.FAILED, failure=make_failure(refusal))
-                if witnessed := self._find_witnessed(approved.kind):  # nobody else has it done later
-                    await witnessed.record_withdrawal(approved.kind, approved.resource_id, after_refusal=True)
+                failed = replace(approved, status=Status.FAILED, failure=make_failure(refusal))
+                return await do_whole(self._fail(failed))
             return await self._finish(done)
+
+    async def _fail(self, failed: Approval) -> Approval:
+        if witnessed := self._find_witnessed(failed.kind):  # nobody else has it done later
+            await witnessed.record_withdrawal(failed.kind, failed.resource_id, after_refusal=True)
+        return await self._finish(failed)
 
     async def _finish(self, done: Approval) -> Approval:
         now = self._operations.clock.now()

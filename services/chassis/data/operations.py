@@ -27,6 +27,7 @@ from services.chassis.values.errors import DomainError
 Request = TypeVar("Request", bound=Message)
 Answer = TypeVar("Answer", bound=Message)
 Facts = TypeVar("Facts")
+T = TypeVar("T")
 
 # What a deed of several steps has, however little its caller leaves it.
 _OWN_SECONDS = 5.0
@@ -84,10 +85,9 @@ class Operations:
 
         A decision that `ask` raises is kept under the request's key, as one that `command` raises is.
 
-        What `ask` tells others and what is written here are one deed: once begun it goes on to its end, though the
-        caller goes away or has no more time. Who has half of it done would have us and them disagree.
+        What `ask` tells others and what is written here are one deed (`do_whole`).
         """
-        return await finish(self._write_on_facts(request, answer_type, ask, command))
+        return await do_whole(self._write_on_facts(request, answer_type, ask, command))
 
     async def _write_on_facts(
         self,
@@ -96,17 +96,30 @@ class Operations:
         ask: Callable[[Request], Awaitable[Facts]],
         command: Callable[[Tx, Request, Facts, datetime], Awaitable[Answer]],
     ) -> Answer:
-        grant_seconds(_OWN_SECONDS)
         before = await answered_before(self.database, request, answer_type)
         if before is not None:
             return before
         try:
             facts = await ask(request)
+            grant_seconds(_OWN_SECONDS)  # what others were told is written, however long they took to hear it
         except DomainError as refusal:
             if not is_decision(refusal):
                 raise
             return await self.write(request, answer_type, partial(_refuse, refusal))
         return await self.write(request, answer_type, lambda tx, request, now: command(tx, request, facts, now))
+
+
+async def do_whole(deed: Awaitable[T]) -> T:
+    """Once begun, the deed goes on to its end, though the caller goes away or has no more time. That is raised then.
+
+    Who has half of it done would have us disagree with the others who were told of it.
+    """
+
+    async def do() -> T:
+        grant_seconds(_OWN_SECONDS)
+        return await deed
+
+    return await finish(do())
 
 
 def build_rehearsal(request: Request) -> Request:
