@@ -216,3 +216,25 @@ async def test_what_others_took_long_to_hear_is_written_in_time_of_its_own(servi
     with service.as_("admin-1"):
         await operations.write_on_facts(dpb.Distribution(), dpb.Distribution, ask, write)
     assert left[0] > 1
+
+
+async def test_what_the_notary_heard_is_done_though_another_request_of_the_caller_takes_its_key(
+    service: DistributionsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distribution = await make(service, _S.PENDING_APPROVAL)
+    approval = await service.find_approval(distribution.distribution_id)
+    hear = service.compliance.RecordWithdrawal
+
+    async def comment_meanwhile(request: Any, context: None) -> Any:
+        comment = approvals_pb2.CommentApprovalRequest(
+            approval_id=approval.approval_id, text="Wait.", idempotency_key="the same"
+        )
+        await service.call(service.approvals.CommentApproval, comment, "admin-2")
+        return await hear(request, context)
+
+    monkeypatch.setattr(service.compliance, "RecordWithdrawal", comment_meanwhile)
+    no = approvals_pb2.RejectApprovalRequest(
+        approval_id=approval.approval_id, note="no", etag=approval.etag, idempotency_key="the same"
+    )
+    await service.call(service.approvals.RejectApproval, no, "admin-2")
+    assert (await service.get(distribution)).status == _S.DRAFT

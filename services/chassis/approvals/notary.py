@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from services.chassis.data.operations import note_told
 from services.chassis.values.money import Money
 
 
@@ -107,6 +108,7 @@ class Witnessed:
         """The caller asks for it. Raises Unavailable."""
         movement = await self._movements[kind](resource_id, content_hash)
         await self._notary.record_request(movement, makers, beneficiary_party_ids)
+        note_told()
 
     async def record_approval(self, kind: str, resource_id: str, content_hash: str) -> None:
         """The caller, who may, approves it.
@@ -115,6 +117,7 @@ class Witnessed:
             Unavailable, ContentChanged, MakerIsChecker, BeneficiaryIsChecker
         """
         await self._notary.record_approval(await self._movements[kind](resource_id, content_hash))
+        note_told()
 
     async def record_execution(self, kind: str, resource_id: str, content_hash: str, *, validate_only: bool) -> None:
         """The caller, who may, executes it, or asks whether it could be.
@@ -125,6 +128,8 @@ class Witnessed:
         """
         movement = await self._movements[kind](resource_id, content_hash)
         await self._notary.record_execution(movement, validate_only=validate_only)
+        if not validate_only:
+            note_told()
 
     async def record_withdrawal(
         self, kind: str, resource_id: str, *, after_refusal: bool = False, of_approved: bool = False
@@ -132,3 +137,4 @@ class Witnessed:
         """Before the resource goes back: if it does not, after all, it is asked for anew. Raises as the notary does."""
         how = {"after_refusal": after_refusal, "of_approved": of_approved}
         await self._notary.record_withdrawal(kind, resource_id, **how)
+        note_told()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -17,7 +18,13 @@ from google.protobuf.message import Message
 
 from services.chassis.calls.deadline import grant_seconds
 from services.chassis.data.database import Database, finish
-from services.chassis.data.once import answered_before, is_decision, once
+from services.chassis.data.once import (
+    IdempotencyKeyReused,
+    RequestInFlight,
+    answered_before,
+    is_decision,
+    once,
+)
 from services.chassis.data.reads import Reader
 from services.chassis.data.transaction import Tx
 from services.chassis.data.versions import add_versions
@@ -31,6 +38,7 @@ T = TypeVar("T")
 
 # What a deed of several steps has, however little its caller leaves it.
 _OWN_SECONDS = 5.0
+_told: ContextVar[list[bool] | None] = ContextVar("told", default=None)
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,8 @@ class Operations:
 
         A decision that `ask` raises is kept under the request's key, as one that `command` raises is.
 
-        What `ask` tells others and what is written here are one deed (`do_whole`).
+        What `ask` tells others and what is written here are one deed (`do_whole`): what they were told (`note_told`) is
+        written, and under no key where another request of the caller has taken its key meanwhile.
         """
         return await do_whole(self._write_on_facts(request, answer_type, ask, command))
 
@@ -99,6 +108,8 @@ class Operations:
         before = await answered_before(self.database, request, answer_type)
         if before is not None:
             return before
+        told: list[bool] = []
+        _told.set(told)
         try:
             facts = await ask(request)
             grant_seconds(_OWN_SECONDS)  # what others were told is written, however long they took to hear it
@@ -106,7 +117,29 @@ class Operations:
             if not is_decision(refusal):
                 raise
             return await self.write(request, answer_type, partial(_refuse, refusal))
-        return await self.write(request, answer_type, lambda tx, request, now: command(tx, request, facts, now))
+
+        async def run(tx: Tx, request: Request, now: datetime) -> Answer:
+            return await command(tx, request, facts, now)
+
+        try:
+            return await self.write(request, answer_type, run)
+        except (IdempotencyKeyReused, RequestInFlight):
+            if not told:
+                raise
+            return await self.write(_without_key(request), answer_type, run)
+
+
+def note_told() -> None:
+    """Somebody else was told what the current deed is about to write."""
+    if (told := _told.get()) is not None:
+        told.append(True)
+
+
+def _without_key(request: Request) -> Request:
+    keyless: Any = type(request)()
+    keyless.CopyFrom(request)
+    keyless.ClearField("idempotency_key")
+    return cast("Request", keyless)
 
 
 async def do_whole(deed: Awaitable[T]) -> T:
