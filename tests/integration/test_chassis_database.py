@@ -233,10 +233,12 @@ async def test_what_a_login_makes_of_its_own_defaults_changes_no_transaction_and
         "timezone": "Asia/Tokyo",
         "bytea_output": "escape",
         "array_nulls": "off",
+        "transaction_read_only": "on",
     }
     for login in (partial(database.begin, "org_1"), database.begin_for_all):
         async with login() as tx:
             for name, value in harm.items():
+                name = name.replace("transaction_", "default_transaction_")
                 await tx.execute(sa.text(f"ALTER ROLE CURRENT_USER SET {name} = '{value}'"))
     await database.dispose()
     for login in (partial(database.begin, "org_1"), database.begin_for_all):
@@ -252,13 +254,20 @@ async def test_what_a_login_makes_of_its_own_defaults_changes_no_transaction_and
             "timezone": "UTC",
             "bytea_output": "hex",
             "array_nulls": "on",
+            "transaction_read_only": "off",
         }
     settings = ", ".join(f"current_setting('{name}') AS {name}" for name in harm)
     [found] = await database.send_for_all(f"SELECT {settings} FROM {LIMITS} limits")
-    assert dict(found) == used
+    assert dict(found) == used | {"transaction_read_only": "on"}
     # What is settled before a statement runs fails closed.
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
         await database.send_for_all("SELECT FROM public.notes")
+    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+        await database.send_for_all("DELETE FROM public.leaders")
+    # It does not last longer than the defaults themselves, on no connection.
+    async with database.begin_for_all() as tx:
+        await tx.execute(sa.text("ALTER ROLE CURRENT_USER RESET ALL"))
+    await database.send_for_all("DELETE FROM public.leaders")
     await database.dispose()
 
 

@@ -78,7 +78,7 @@ def build_begin(
 ) -> str:
     """The statements that begin a transaction of this organization, sent together: one message and its answer."""
     return (
-        f"BEGIN ISOLATION LEVEL {isolation}; SELECT {_name_organization(org_id)},"
+        f"BEGIN ISOLATION LEVEL {isolation} READ WRITE; SELECT {_name_organization(org_id)},"
         f" set_config('lock_timeout', '{lock_ms:d}', true), set_config('statement_timeout', '{statement_ms:d}', true),"
         f" {_PINNED}"
     )
@@ -239,8 +239,8 @@ class Database:
             raise
         except BaseException as error:
             self.note_wait(error)
-            if isinstance(error, asyncpg.InvalidCachedStatementError):
-                pool.drop_idle()  # they know the schema as it was, too
+            if isinstance(error, asyncpg.InvalidCachedStatementError | asyncpg.ReadOnlySQLTransactionError):
+                pool.drop_idle()  # they know the schema as it was, too, or a server that only stands by
             await finish(_roll_back(tx.driver))
             raise
         finally:

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.sql import visitors
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.database_errors import is_contention
 from services.chassis.data.pool import Pool
 from services.chassis.data.reach import names_caller
 from services.chassis.data.statements import DIALECT, Row, build_rows
@@ -119,9 +120,13 @@ class Reader:
                     raise
                 except Exception as error:
                     self._note(error)
-                    if is_last or not connection.is_closed():
+                    is_dropped = connection.is_closed()
+                    if not is_contention(error):
+                        # Of what its role's defaults were when it was opened, or of the server, the next may be free.
+                        connection.terminate()
+                        self.pool.drop_idle()
+                    if is_last or not is_dropped:
                         raise
-            self.pool.drop_idle()  # the server that dropped this one dropped those, too
         raise AssertionError("unreachable")
 
 
