@@ -1,0 +1,21 @@
+"""What writes a move is the same statement, whatever this process has written before it."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+from services.chassis.data.statements import DIALECT
+from services.transactions.store import moves
+
+BUILDERS = (moves._build_insert, moves._build_move, moves._build_update)
+
+
+def test_each_statement_is_the_same_in_whatever_order_they_are_run_first():
+    together = set()
+    for order in permutations(BUILDERS):
+        for build in BUILDERS:
+            build.cache_clear()
+        texts = {build: [str(build(is_one).compile(dialect=DIALECT)) for is_one in (True, False)] for build in order}
+        together.add(tuple(text for build in BUILDERS for text in texts[build]))
+    [found] = together
+    assert sum(text.startswith("WITH written AS") for text in found) == 4
