@@ -76,6 +76,15 @@ async def test_statements_that_differ_in_values_alone_are_compiled_once(tx):
     assert compile_statement(kept) is compile_statement(kept)
 
 
+async def test_a_statement_that_was_run_is_built_upon_as_if_it_had_not_been(tx):
+    change = sa.update(notes).where(c.note_id == sa.bindparam("name")).values(body="new")
+    await tx.execute(change, {"name": "a"})
+    changed = change.returning(c.note_id, c.body).cte("changed")
+    assert list(changed.c.keys()) == ["note_id", "body"]
+    found = await tx.execute(sa.select(changed), {"name": "b"})
+    assert [(row.note_id, row.body) for row in found] == [("b", "new")]
+
+
 @pytest.mark.parametrize("names", [["a"], ["a", "b"], ["z"], [], ["a", "b", "c", "a"], ["a' OR 'x' = 'x"]])
 async def test_a_list_of_any_length_is_compared_with(tx, names):
     found = await tx.scalars(sa.select(c.note_id).where(c.note_id.in_(names)).order_by(c.note_id))

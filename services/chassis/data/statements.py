@@ -137,6 +137,8 @@ def compile_statement(statement: Any, given: Iterable[str] = ()) -> Compiled:
 
 
 def _compile(statement: Any, written: tuple[str, ...]) -> Compiled:
+    # A copy: what SQLAlchemy notes on it of what it returns would be taken for true of whatever is built of it later.
+    statement = statement.execution_options()
     key = statement._generate_cache_key()
     options: dict[str, Any] = {"column_keys": list(written)} if written else {}
     if key is None:

@@ -257,16 +257,11 @@ def _build_insert(is_one: bool) -> sa.Insert:
 
 @cache
 def _build_move(is_one: bool) -> sa.Insert:
-    return _record(_change(is_one).values(previous_status=_c.status))
+    return _record(_build_update(is_one).values(previous_status=_c.status))
 
 
 @cache
 def _build_update(is_one: bool) -> sa.Update:
-    return _change(is_one)
-
-
-def _change(is_one: bool) -> sa.Update:
-    """Made anew for each that is built of it: what was run once says for ever that it returns nothing."""
     row = _build_source(_GIVEN_OF_CHANGED, is_one)
     ours = (is_mine(transactions), _c.transaction_id == row["transaction_id"], _c.version == row["from_version"])
     changed = {name: row[name] for name in _CHANGING}
