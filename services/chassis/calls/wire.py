@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from calendar import monthrange
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, TypeVar
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type import date_pb2
 from realco.type.v1 import explanation_pb2, failure_pb2, money_pb2
@@ -16,9 +17,20 @@ from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.chassis.values.times import DATE_RULE, TIME_RULE, YEAR_MAX, YEAR_MIN
 
+M = TypeVar("M", bound=Message)
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS_MIN = int(datetime(YEAR_MIN, 1, 1, tzinfo=UTC).timestamp())
 _SECONDS_END = int(datetime(YEAR_MAX + 1, 1, 1, tzinfo=UTC).timestamp())
+
+
+def copy_without(message: M, *names: str) -> M:
+    """The same message without these fields."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    for name in names:
+        copy.ClearField(name)
+    return copy
 
 
 def to_money(money: Money) -> money_pb2.Money:

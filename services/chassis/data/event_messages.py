@@ -14,6 +14,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from realco.type.v1 import event_pb2
 
+from services.chassis.calls.wire import copy_without
 from services.chassis.spelling.descriptors import MarkedFields
 from services.chassis.values.invariant import invariant
 
@@ -68,13 +69,12 @@ def cut(event: Any) -> list[Any]:
         return [event]
     name, _, within = path.partition(".")
     items = list(getattr(event, name))
-    head = _copy_without(event, name)
+    head = copy_without(event, name)
     room = _PART_BYTES_MAX - head.ByteSize()
     pieces = chain.from_iterable(_split(item, within, room) for item in items) if within else iter(items)
     parts = []
     for run in _collect(pieces, room):
-        part = type(event)()
-        part.CopyFrom(head)
+        part = copy_without(head)
         getattr(part, name).extend(run)
         parts.append(part)
     for number, part in enumerate(parts, start=1):
@@ -102,19 +102,11 @@ def _split(item: Message, name: str, room: int) -> Iterator[Message]:
     if item.ByteSize() + _ITEM_BYTES <= room:
         yield item
         return
-    head = _copy_without(item, name)
+    head = copy_without(item, name)
     for run in _collect(getattr(item, name), room - head.ByteSize() - _ITEM_BYTES):
-        piece = type(item)()
-        piece.CopyFrom(head)
+        piece = copy_without(head)
         getattr(piece, name).extend(run)
         yield piece
-
-
-def _copy_without(message: Message, name: str) -> Message:
-    copy = type(message)()
-    copy.CopyFrom(message)
-    copy.ClearField(name)
-    return copy
 
 
 @cache

@@ -31,6 +31,7 @@ from services.chassis.calls.answer import note_replayed
 from services.chassis.calls.auth import Principal, acting_as, current_principal
 from services.chassis.calls.deadline import remaining_seconds
 from services.chassis.calls.status import from_status, to_status
+from services.chassis.calls.wire import copy_without
 from services.chassis.data.database import Database
 from services.chassis.data.database_errors import LOCK_NOT_AVAILABLE, is_contention, names_row_of, sqlstate
 from services.chassis.data.reach import is_mine
@@ -322,10 +323,8 @@ async def _keep_answer(tx: Tx, request: Message, answer: Message | DomainError, 
 
 def fingerprint_of(request: Message) -> bytes:
     """SHA-256 of what is asked, without the key it is asked under; a batch's items have theirs in it."""
-    body = type(request)()
-    body.CopyFrom(request)
-    if "idempotency_key" in request.DESCRIPTOR.fields_by_name:
-        body.ClearField("idempotency_key")
+    has_key = "idempotency_key" in request.DESCRIPTOR.fields_by_name
+    body = copy_without(request, "idempotency_key") if has_key else request
     name = request.DESCRIPTOR.full_name.encode()
     return hashlib.sha256(name + b"\0" + body.SerializeToString(deterministic=True)).digest()
 

@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TypeVar, cast
 from google.protobuf.message import Message
 
 from services.chassis.calls.deadline import grant_seconds
+from services.chassis.calls.wire import copy_without
 from services.chassis.data.database import Database, finish
 from services.chassis.data.once import (
     IdempotencyKeyReused,
@@ -126,20 +127,13 @@ class Operations:
         except (IdempotencyKeyReused, RequestInFlight):
             if not told:
                 raise
-            return await self.write(_without_key(request), answer_type, run)
+            return await self.write(copy_without(request, "idempotency_key"), answer_type, run)
 
 
 def note_told() -> None:
     """Somebody else was told what the current deed is about to write."""
     if (told := _told.get()) is not None:
         told.append(True)
-
-
-def _without_key(request: Request) -> Request:
-    keyless: Any = type(request)()
-    keyless.CopyFrom(request)
-    keyless.ClearField("idempotency_key")
-    return cast("Request", keyless)
 
 
 async def do_whole(deed: Awaitable[T]) -> T:
@@ -157,10 +151,9 @@ async def do_whole(deed: Awaitable[T]) -> T:
 
 def build_rehearsal(request: Request) -> Request:
     """The same, of which nothing is to stay."""
-    rehearsal: Any = type(request)()
-    rehearsal.CopyFrom(request)
-    rehearsal.validate_only = True
-    return cast("Request", rehearsal)
+    rehearsal = copy_without(request)
+    cast("Any", rehearsal).validate_only = True
+    return rehearsal
 
 
 async def _refuse(refusal: DomainError, tx: Tx, request: Message, now: datetime) -> NoReturn:

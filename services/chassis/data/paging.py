@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.calls.auth import principal_or_none
-from services.chassis.calls.wire import from_timestamp
+from services.chassis.calls.wire import copy_without, from_timestamp
 from services.chassis.data.statements import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import DomainError, Kind
@@ -201,10 +201,7 @@ def _fits(column: sa.ColumnElement[Any], value: object) -> bool:
 
 
 def _digest(request: Message) -> str:
-    filters = type(request)()
-    filters.CopyFrom(request)
-    filters.ClearField("page_size")
-    filters.ClearField("page_token")
+    filters = copy_without(request, "page_size", "page_token")
     principal = principal_or_none()
     name = f"{request.DESCRIPTOR.full_name}\0{principal.org_id if principal else ''}\0"
     return sha256(name.encode() + filters.SerializeToString(deterministic=True)).hexdigest()[:24]

@@ -11,6 +11,7 @@ from realco.transactions.v1 import bank_accounts_pb2 as pb
 
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.parties import Parties
+from services.chassis.calls.wire import copy_without
 from services.chassis.data.heard_persons import acts_for
 from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
@@ -51,8 +52,7 @@ def check_create_bank_account(request: pb.CreateBankAccountRequest, principal: P
 
 def blind_request(request: pb.CreateBankAccountRequest, vault: Vault) -> pb.CreateBankAccountRequest:
     """The request with a stand-in for the account number, as idempotency remembers it: equal for equal numbers."""
-    copy = pb.CreateBankAccountRequest()
-    copy.CopyFrom(request)
+    copy = copy_without(request)
     copy.account_number = vault.blind(request.account_number)
     return copy
 

@@ -18,6 +18,7 @@ from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.batch import Outcome, build_results
+from services.chassis.calls.wire import copy_without
 from services.chassis.data.once import IdempotencyKeyReused, fingerprint_of
 from services.chassis.data.statements import Row
 from services.chassis.data.transaction import Tx
@@ -203,10 +204,7 @@ def _build_request_row(plan: _Plan, org_id: str, now: datetime) -> dict[str, Any
 
 def _fingerprint_of(item: Item) -> bytes:
     """Of what is paid, whatever the words are."""
-    paid = Item()
-    paid.CopyFrom(item)
-    paid.ClearField("description")
-    return fingerprint_of(paid)
+    return fingerprint_of(copy_without(item, "description"))
 
 
 def _build_row(plan: _Plan, principal: Principal, order: PayoutOrder) -> dict[str, Any]:
