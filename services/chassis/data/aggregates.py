@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from functools import cache, cached_property, partial
+from functools import cache, cached_property, lru_cache, partial
 from types import SimpleNamespace
 from typing import Any, Generic, TypeVar, cast
 
@@ -23,7 +23,7 @@ from sqlalchemy.dialects import postgresql as pg
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, fetch_row
-from services.chassis.data.rows import build_new, build_values_table, insert_many, list_by_column, name_new
+from services.chassis.data.rows import build_given, insert_many, name_given
 from services.chassis.data.seals import check_row, check_rows, is_covered, keep_readable, seal_of
 from services.chassis.data.statements import Row
 from services.chassis.data.transaction import Tx
@@ -33,6 +33,8 @@ from services.chassis.values.moves import Moves, check_move
 
 V = TypeVar("V")
 
+# Statements for a set of changed columns each: whoever edits may change any of them together.
+_UPDATES_KEPT_MAX = 500
 _SEAL = "seal"
 _PARTS = "parts"
 
@@ -187,8 +189,7 @@ class Aggregate(Generic[V]):
         self, names: tuple[str, ...], afters: Sequence[dict[str, Any]]
     ) -> tuple[sa.Update, dict[str, Any]]:
         """The statement that writes these columns, and what is given with it."""
-        given, is_one = (self.key, *names), len(afters) == 1
-        values = name_new(given, afters[0]) if is_one else list_by_column(given, afters)
+        is_one, values = name_given((self.key, *names), afters)
         return _build_update(self.table, self.key, names, is_one), values
 
     @property
@@ -234,11 +235,11 @@ class Aggregate(Generic[V]):
         await insert_many(tx, self.history, lines)
 
 
-@cache
+@lru_cache(maxsize=_UPDATES_KEPT_MAX)
 def _build_update(table: sa.Table, key: str, names: Sequence[str], is_one: bool) -> sa.Update:
     """Of one row, or of as many as there are: once for each set of columns."""
     kinds = ((name, table.c[name].type) for name in (key, *names))
-    source: Any = build_new(kinds) if is_one else build_values_table(*kinds).c
+    source = build_given(kinds, is_one)
     update = sa.update(table).where(is_mine(table), table.c[key] == source[key])
     if "version" in table.c:
         update = update.where(table.c.version == source["version"] - 1)

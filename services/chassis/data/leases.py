@@ -21,7 +21,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from services.chassis.data.rows import build_new, build_values_table, list_by_column, name_new
+from services.chassis.data.rows import build_given, build_new, name_given, name_new
 from services.chassis.data.seals import keep_sealed
 from services.chassis.data.statements import Row
 from services.chassis.data.transaction import Tx
@@ -159,8 +159,8 @@ async def lock_taken(
     """
     if not taken:
         return []
-    names, is_one = (*(column.name for column in table.primary_key.columns), "epoch"), len(taken) == 1
-    values = name_new(names, taken[0]) if is_one else list_by_column(names, taken)
+    names = (*(column.name for column in table.primary_key.columns), "epoch")
+    is_one, values = name_given(names, taken)
     return (await tx.execute(_build_lock(table, tuple(returning), is_one), values)).all()
 
 
@@ -168,7 +168,7 @@ async def lock_taken(
 def _build_lock(table: sa.Table, returning: Sequence[sa.ColumnElement[Any]], is_one: bool) -> sa.Select[Any]:
     key = list(table.primary_key.columns)
     kinds = [(column.name, column.type) for column in (*key, table.c.epoch)]
-    source: Any = build_new(kinds) if is_one else build_values_table(*kinds).c
+    source = build_given(kinds, is_one)
     ours = (table.c[name] == source[name] for name, _ in kinds)
     statement = sa.select(*(returning or table.c)).where(*ours).order_by(*key)
     return statement.with_for_update(key_share=True, of=table)

@@ -72,6 +72,17 @@ def name_new(names: Sequence[str], row: Mapping[str, Any]) -> dict[str, Any]:
     return {_name_one(name): row[name] for name in names}
 
 
+def build_given(columns: Iterable[tuple[str, sa.types.TypeEngine[Any]]], is_one: bool) -> Any:
+    """The values of one row, or of many, by column: a statement about one row need not make a table of it."""
+    return build_new(columns) if is_one else build_values_table(*columns).c
+
+
+def name_given(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> tuple[bool, dict[str, Any]]:
+    """Whether it is one row, and what is given of it or of them, as `build_given` has it."""
+    is_one = len(rows) == 1
+    return is_one, name_new(names, rows[0]) if is_one else list_by_column(names, rows)
+
+
 def _name_one(column: str) -> str:
     return f"new_{column}"
 

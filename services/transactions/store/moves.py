@@ -20,7 +20,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data import leases, outbox
 from services.chassis.data.aggregates import list_columns
 from services.chassis.data.reach import is_mine
-from services.chassis.data.rows import build_new, build_values_table, list_by_column, name_new
+from services.chassis.data.rows import build_given, name_given
 from services.chassis.data.seals import seal_of
 from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import write_failure
@@ -241,8 +241,7 @@ async def _write(
         build: Makes the statement, for one row or for many.
         line: What their lines of history say.
     """
-    is_one = len(rows) == 1
-    values = name_new(given, rows[0]) if is_one else list_by_column(given, rows)
+    is_one, values = name_given(given, rows)
     written = (await tx.execute(build(is_one), values | line)).rowcount
     invariant(written == len(rows), "transactions are changed under their locks")
 
@@ -269,8 +268,7 @@ def _build_update(is_one: bool) -> sa.Update:
 
 
 def _build_source(names: Sequence[str], is_one: bool) -> Any:
-    kinds = [(name, _KINDS[name]) for name in names]
-    return build_new(kinds) if is_one else build_values_table(*kinds).c
+    return build_given(((name, _KINDS[name]) for name in names), is_one)
 
 
 def _record(write: sa.Insert | sa.Update) -> sa.Insert:
