@@ -162,7 +162,7 @@ async def test_a_stream_that_has_other_messages_under_the_numbers_that_were_hand
         stood = await find_position(tx, *about)
         await take_position(tx, *about, stood)
         other = "2026-01-01T00:00:00.123456789Z"
-        await move_position(tx, *about, stood, stood.stream_sequence, other, stood.handlers)
+        await move_position(tx, *about, replace(stood, stored_at=other))
     async with consuming(database, js, inbox):
         await publish(database, "after")
         await chassis.until(lambda: "another message" in str(inbox.faults), seconds=NOTICED_SECONDS)

@@ -97,37 +97,32 @@ class Operations:
         What `ask` tells others and what is written here are one deed (`do_whole`): what they were told (`note_told`) is
         written, and under no key where another request of the caller has taken its key meanwhile.
         """
-        return await do_whole(self._write_on_facts(request, answer_type, ask, command))
 
-    async def _write_on_facts(
-        self,
-        request: Request,
-        answer_type: type[Answer],
-        ask: Callable[[Request], Awaitable[Facts]],
-        command: Callable[[Tx, Request, Facts, datetime], Awaitable[Answer]],
-    ) -> Answer:
-        before = await answered_before(self.database, request, answer_type)
-        if before is not None:
-            return before
-        told: list[bool] = []
-        _told.set(told)
-        try:
-            facts = await ask(request)
-            grant_seconds(_OWN_SECONDS)  # what others were told is written, however long they took to hear it
-        except DomainError as refusal:
-            if not is_decision(refusal):
-                raise
-            return await self.write(request, answer_type, partial(_refuse, refusal))
+        async def run() -> Answer:
+            before = await answered_before(self.database, request, answer_type)
+            if before is not None:
+                return before
+            told: list[bool] = []
+            _told.set(told)
+            try:
+                facts = await ask(request)
+                grant_seconds(_OWN_SECONDS)  # what others were told is written, however long they took to hear it
+            except DomainError as refusal:
+                if not is_decision(refusal):
+                    raise
+                return await self.write(request, answer_type, partial(_refuse, refusal))
 
-        async def run(tx: Tx, request: Request, now: datetime) -> Answer:
-            return await command(tx, request, facts, now)
+            async def decide(tx: Tx, request: Request, now: datetime) -> Answer:
+                return await command(tx, request, facts, now)
 
-        try:
-            return await self.write(request, answer_type, run)
-        except (IdempotencyKeyReused, RequestInFlight):
-            if not told:
-                raise
-            return await self.write(copy_without(request, "idempotency_key"), answer_type, run)
+            try:
+                return await self.write(request, answer_type, decide)
+            except (IdempotencyKeyReused, RequestInFlight):
+                if not told:
+                    raise
+                return await self.write(copy_without(request, "idempotency_key"), answer_type, decide)
+
+        return await do_whole(run())
 
 
 def note_told() -> None:

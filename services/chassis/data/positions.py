@@ -10,7 +10,6 @@ the same numbers soon.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -87,16 +86,13 @@ async def take_position(tx: Tx, consumer: str, stream: str, position: Position) 
         raise OutOfTurn
 
 
-async def move_position(
-    tx: Tx, consumer: str, stream: str, taken: Position, to: int, stored_at: str, handlers: frozenset[str]
-) -> Position:
-    """Everything up to the message `to` is handled, by a release with these handlers. The transaction has taken it."""
-    moved = replace(taken, stream_sequence=to, stored_at=stored_at, handlers=handlers)
-    values = _values(consumer, stream, moved)
+async def move_position(tx: Tx, consumer: str, stream: str, to: Position) -> Position:
+    """Everything up to that message is handled, by a release with those handlers. The transaction has taken it."""
+    values = _values(consumer, stream, to)
     changed = {f"new_{name}": values[name] for name in ("stream_sequence", "stored_at", "handlers")}
     seal = seal_of(tx, handled_positions, values)
     await tx.execute(_MOVE, {"of_consumer": consumer, "of_stream": stream, **changed, "new_seal": seal})
-    return moved
+    return to
 
 
 async def begin_position(

@@ -49,30 +49,17 @@ def _limit_silence(descriptor: int) -> None:
                 same.setsockopt(socket.IPPROTO_TCP, option, limit)
 
 
-def engine_of(
-    url: str,
-    session: Mapping[str, str],
-    *,
-    connect_seconds: float = 60,
-    command_seconds: float | None = None,
-    **options: Any,
-) -> AsyncEngine:
-    """An engine whose connections asyncpg opens from the URL: SQLAlchemy's own reading of it knows no `sslmode`.
+def engine_of(url: str, session: Mapping[str, str]) -> AsyncEngine:
+    """An engine for migrations. asyncpg opens its connections from the URL: SQLAlchemy knows no `sslmode`.
 
     Args:
         url: As `dsn_of` takes it.
         session: The settings each connection begins with.
-        connect_seconds: How long opening a connection may take.
-        command_seconds: How long one statement may be without its answer; None: for ever.
-        options: Further ones of `create_async_engine`.
     """
-    create = partial(
-        connect, dsn_of(url), server_settings=dict(session), timeout=connect_seconds, command_timeout=command_seconds
-    )
+    create = partial(connect, dsn_of(url), server_settings=dict(session))
     return create_async_engine(
         "postgresql+asyncpg://",
         # Statement parameters are people's data: they stay out of exceptions, and so out of logs.
         hide_parameters=True,
-        connect_args={"async_creator_fn": create, "prepared_statement_cache_size": 512},
-        **options,
+        connect_args={"async_creator_fn": create},
     )

@@ -184,8 +184,8 @@ class _Consumer:
         try:
             async with self.database.begin_for_all() as tx:
                 await take_position(tx, *about, written)
-                to = place.stream_sequence, place.stored_at
-                moved: Position | None = await move_position(tx, *about, written, *to, hearing.handlers)
+                to = replace(place, handlers=hearing.handlers)
+                moved: Position | None = await move_position(tx, *about, to)
         except OutOfTurn:
             moved = None
         hearing.stand(moved)
@@ -237,8 +237,7 @@ class _Consumer:
         async with self.database.begin(org_id) as tx:
             await take_position(tx, *about, written)
             outcomes = await self._apply_some(tx, batch, org_id, written.incarnation)
-            last = batch[len(outcomes) - 1].message
-            moved = await move_position(tx, *about, written, last.sequence, last.stored_at, self.hearing.handlers)
+            moved = await move_position(tx, *about, self._done(written, batch[len(outcomes) - 1].message))
         self.hearing.stand(moved)
         for outcome in outcomes:
             telemetry.EVENTS_HANDLED.labels(self.hearing.consumer, outcome).inc()
@@ -249,8 +248,7 @@ class _Consumer:
     def _pass_over(self, place: Position, batch: Sequence[_Next]) -> int:
         """How many there are before the first event."""
         count = next((index for index, one in enumerate(batch) if one.event is not None), len(batch))
-        last = batch[count - 1].message
-        self.hearing.pass_over(replace(place, stream_sequence=last.sequence, stored_at=last.stored_at))
+        self.hearing.pass_over(_beyond(place, batch[count - 1].message))
         telemetry.EVENTS_HANDLED.labels(self.hearing.consumer, "passed over").inc(count)
         return count
 
@@ -272,6 +270,10 @@ class _Consumer:
             ]
             handled += len(events)
         return outcomes
+
+    def _done(self, written: Position, message: streams.Heard) -> Position:
+        """The position once all up to the message is handled by this release."""
+        return replace(_beyond(written, message), handlers=self.hearing.handlers)
 
     def _place_before(self, message: streams.Heard) -> tuple[Position, Position]:
         """Where it goes on from, and where the database has it.
@@ -330,7 +332,7 @@ class _Consumer:
         async with self.database.begin_for_all() as tx:
             await take_position(tx, *about, written)
             is_new = await set_aside(tx, letter)
-            moved = await move_position(tx, *about, written, message.sequence, message.stored_at, self.hearing.handlers)
+            moved = await move_position(tx, *about, self._done(written, message))
         self.hearing.stand(moved)
         if is_new:
             self.database.letters_waiting.set()
@@ -348,6 +350,10 @@ class _Consumer:
             cause=_cause(error),
             exc_info=None if isinstance(error, _HOPELESS) else error,
         )
+
+
+def _beyond(place: Position, message: streams.Heard) -> Position:
+    return replace(place, stream_sequence=message.sequence, stored_at=message.stored_at)
 
 
 def _cut(batch: Sequence[_Next], most: int) -> Sequence[_Next]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import nats.errors
@@ -221,9 +222,7 @@ class _Watch:
             try:
                 async with self._database.begin_for_all() as tx:
                     await take_position(tx, *about, found)
-                    return await move_position(
-                        tx, *about, found, found.stream_sequence, found.stored_at, hearing.handlers
-                    )
+                    return await move_position(tx, *about, replace(found, handlers=hearing.handlers))
             except OutOfTurn:  # at the next look
                 return found
         return found
