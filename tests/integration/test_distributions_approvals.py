@@ -24,6 +24,7 @@ from services.chassis.values.approval_policy import ApprovalPolicy, ApprovalRule
 from services.chassis.values.errors import DomainError, Unavailable
 from tests.support import servers
 from tests.support.approvals import effects_of
+from tests.support.distribution_ends import reject, reject_in_inbox, take_back
 from tests.support.distributions import ORG, DistributionsHarness, refusal_of
 from tests.support.peers.transactions import fail_payout
 
@@ -71,25 +72,6 @@ async def test_to_approve_it_by_its_own_route_settles_the_inbox(service: Distrib
     await service.approve(distribution)
     approval = await service.find_approval(distribution.distribution_id)
     assert (approval.status, approval.decided_by) == (Approval.EXECUTED, "admin-2")
-
-
-async def reject(service: DistributionsHarness, distribution: dpb.Distribution) -> None:
-    request = dpb.RejectDistributionRequest(
-        distribution_id=distribution.distribution_id, note="no", etag=distribution.etag
-    )
-    await service.call(service.distributions.RejectDistribution, request, "admin-2")
-
-
-async def reject_in_inbox(service: DistributionsHarness, distribution: dpb.Distribution) -> None:
-    approval = await service.find_approval(distribution.distribution_id)
-    request = approvals_pb2.RejectApprovalRequest(approval_id=approval.approval_id, note="no", etag=approval.etag)
-    await service.call(service.approvals.RejectApproval, request, "admin-2")
-
-
-async def take_back(service: DistributionsHarness, distribution: dpb.Distribution) -> None:
-    approval = await service.find_approval(distribution.distribution_id)
-    request = approvals_pb2.CancelApprovalRequest(approval_id=approval.approval_id)
-    await service.call(service.approvals.CancelApproval, request)
 
 
 async def cancel(service: DistributionsHarness, distribution: dpb.Distribution, person: str = "admin-1") -> None:

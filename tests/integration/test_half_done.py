@@ -18,6 +18,7 @@ from services.chassis.data.database import Database
 from services.chassis.data.operations import Operations
 from services.chassis.data.transaction import Tx
 from tests.support import chassis
+from tests.support.distribution_ends import reject, reject_in_inbox, take_back
 from tests.support.distributions import CLOSING, DistributionsHarness
 
 Deed = Callable[[DistributionsHarness, dpb.Distribution], Awaitable[Any]]
@@ -39,24 +40,6 @@ async def approve(service: DistributionsHarness, distribution: dpb.Distribution)
 
 async def approve_in_inbox(service: DistributionsHarness, distribution: dpb.Distribution) -> None:
     await service.grant(await service.find_approval(distribution.distribution_id))
-
-
-async def reject(service: DistributionsHarness, distribution: dpb.Distribution) -> None:
-    about = {"distribution_id": distribution.distribution_id, "etag": distribution.etag}
-    request = dpb.RejectDistributionRequest(note="no", **about)
-    await service.call(service.distributions.RejectDistribution, request, "admin-2")
-
-
-async def reject_in_inbox(service: DistributionsHarness, distribution: dpb.Distribution) -> None:
-    approval = await service.find_approval(distribution.distribution_id)
-    request = approvals_pb2.RejectApprovalRequest(approval_id=approval.approval_id, note="no", etag=approval.etag)
-    await service.call(service.approvals.RejectApproval, request, "admin-2")
-
-
-async def take_back(service: DistributionsHarness, distribution: dpb.Distribution) -> None:
-    approval = await service.find_approval(distribution.distribution_id)
-    request = approvals_pb2.CancelApprovalRequest(approval_id=approval.approval_id)
-    await service.call(service.approvals.CancelApproval, request)
 
 
 async def execute(service: DistributionsHarness, distribution: dpb.Distribution) -> None:
@@ -154,9 +137,7 @@ async def say_yes_to_what_fails(service: DistributionsHarness, offering: opb.Off
 
 
 async def say_no(service: DistributionsHarness, offering: opb.Offering) -> None:
-    approval = await service.find_approval(offering.offering_id)
-    request = approvals_pb2.RejectApprovalRequest(approval_id=approval.approval_id, note="no", etag=approval.etag)
-    await service.call(service.approvals.RejectApproval, request, "admin-2")
+    await service.decline(await service.find_approval(offering.offering_id))
 
 
 async def take_closing_back(service: DistributionsHarness, offering: opb.Offering) -> None:

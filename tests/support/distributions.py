@@ -142,6 +142,10 @@ class DistributionsHarness:
         )
         return await self.call(self.approvals.ApproveApproval, request, person)
 
+    async def decline(self, approval: Approval, person: str = "admin-2") -> None:
+        request = approvals_pb2.RejectApprovalRequest(approval_id=approval.approval_id, note="no", etag=approval.etag)
+        await self.call(self.approvals.RejectApproval, request, person)
+
     async def deliver(self, *events: Message) -> None:
         """Hands each event to its handler as the consumer does, in one transaction each."""
         for event in events:
