@@ -90,8 +90,10 @@ def _moment(moment: datetime) -> Timestamp:
 
 def to_journal_entry(entry: NewEntry, verdict: Verdict) -> journal_pb.JournalEntry:
     """An entry that was just booked. Every posting pays for this, so it is built in place, without parts in between."""
-    created = _moment(verdict.booked_at)
-    effective = created if entry.effective_at is None else _moment(min(entry.effective_at, verdict.booked_at))
+    booked_at = verdict.booked_at
+    assert booked_at is not None
+    created = _moment(booked_at)
+    effective = created if entry.effective_at is None else _moment(min(entry.effective_at, booked_at))
     currency, sequence = verdict.subject, verdict.sequence
     message = journal_pb.JournalEntry(
         journal_entry_id=entry.journal_entry_id,
@@ -151,14 +153,14 @@ def to_booked_journal_entry(head: Any, legs: Iterable[Any], actions: Iterable[st
 
 
 def to_ledger_entry(row: Any, currency: str) -> journal_pb.LedgerEntry:
-    """A leg, from a row of ledger_entries. A page has many, so it is built in place."""
-    layer = row["layer"]
+    """A leg, from a row of ledger_entries with its ledger account. A page has many, so it is built in place."""
+    pending = row["pending"]
     leg = journal_pb.LedgerEntry(
         journal_sequence=row["journal_sequence"],
         leg=row["leg"],
         sequence=row["sequence"],
-        direction=_NUMBER[row["direction"]],
-        layer=_NUMBER[layer],
+        direction=journal_pb.LedgerEntry.DEBIT if row["debit"] else journal_pb.LedgerEntry.CREDIT,
+        layer=journal_pb.LedgerEntry.PENDING if pending else journal_pb.LedgerEntry.POSTED,
     )
     account, amount, balance = leg.ledger_account, leg.amount, leg.balance_after
     account.kind = _NUMBER[row["kind"]]
@@ -166,7 +168,7 @@ def to_ledger_entry(row: Any, currency: str) -> journal_pb.LedgerEntry:
         account.party_id = row["party_id"]
     amount.currency_code = balance.currency_code = currency
     amount.amount_minor = row["amount_minor"]
-    balance.amount_minor = row["posted_after"] if layer == Layer.POSTED.value else row["pending_after"]
+    balance.amount_minor = row["pending_after"] if pending else row["posted_after"]
     return leg
 
 

@@ -1,7 +1,8 @@
 """The tables escrow owns: the schema's single statement.
 
-- `org_id, escrow_account_id` are in every key of the ledger, so a leg of another escrow account cannot be expressed,
-  and one escrow account is one shard.
+- Accounts have a number each, which never leaves the database, and the ledger is keyed by them: a row says once where
+  it belongs, and its indexes compare integers. Triggers see to it that both numbers of a leg and its organization
+  belong together. One escrow account is one shard.
 - The app role reads them and writes almost none: the book changes through the functions of migrations/sql alone.
 - Amounts are minor units of the escrow account's currency; no other currency can enter it.
 """
@@ -34,6 +35,7 @@ metadata = sa.MetaData()
 chassis_tables.attach(metadata)
 
 _TIME = sa.TIMESTAMP(timezone=True)
+_ESCROW_ACCOUNT = ("org_id", "escrow_account_id", "escrow_no")
 _ACCOUNT = ("org_id", "escrow_account_id", "kind", "party_id")  # the key of a ledger account
 # Under a counter of 2^62 no sum of two overflows 64 bits.
 _AMOUNT = "amount_minor > 0 AND amount_minor < 4611686018427387904"
@@ -47,6 +49,11 @@ def _counter(name: str) -> sa.Column[int]:
     return sa.Column(name, sa.BigInteger, nullable=False, server_default="0")
 
 
+def _number(name: str) -> sa.Column[int]:
+    """A number that the database gives to a row, and that no other row ever gets."""
+    return sa.Column(name, sa.BigInteger, sa.Identity(always=True), nullable=False)
+
+
 def _sum(name: str) -> sa.Column[Any]:
     return sa.Column(name, sa.Numeric, nullable=False, server_default="0")
 
@@ -58,6 +65,7 @@ escrow_accounts = sa.Table(
     metadata,
     _text("org_id", key=True),
     _text("escrow_account_id", key=True),
+    _number("escrow_no"),
     _text("display_name"),
     sa.Column("currency", sa.CHAR(3), nullable=False),
     _text("sponsor_party_id"),
@@ -83,6 +91,8 @@ escrow_accounts = sa.Table(
     _text("created_by"),
     sa.Column("updated_at", _TIME, nullable=False),
     sa.Column("seal", pg.BYTEA),
+    sa.UniqueConstraint("escrow_no", name="escrow_accounts_number"),
+    sa.UniqueConstraint(*_ESCROW_ACCOUNT, name="escrow_accounts_numbered"),
     sa.CheckConstraint("status IN ('ACTIVE', 'FROZEN', 'LIQUIDATING', 'CLOSED')", name="status_known"),
     sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency_iso"),
     sa.CheckConstraint(
@@ -133,6 +143,8 @@ ledger_accounts = sa.Table(
     _text("escrow_account_id", key=True),
     _text("kind", key=True),
     _text("party_id", key=True, default=""),  # empty where it belongs to nobody in particular
+    _number("account_no"),
+    sa.Column("escrow_no", sa.BigInteger, nullable=False),
     sa.Column("of_party", sa.Boolean, nullable=False),
     _text("normal_balance"),
     sa.Column("may_be_overdrawn", sa.Boolean, nullable=False),
@@ -142,9 +154,8 @@ ledger_accounts = sa.Table(
     _sum("credits_pending"),
     _counter("held"),
     _counter("entry_sequence"),
-    sa.ForeignKeyConstraint(
-        ["org_id", "escrow_account_id"], ["escrow_accounts.org_id", "escrow_accounts.escrow_account_id"]
-    ),
+    sa.UniqueConstraint("account_no", name="ledger_accounts_number"),
+    sa.ForeignKeyConstraint(list(_ESCROW_ACCOUNT), [f"escrow_accounts.{name}" for name in _ESCROW_ACCOUNT]),
     sa.ForeignKeyConstraint(
         ["kind", "of_party", "normal_balance", "may_be_overdrawn"],
         [f"ledger_account_kinds.{name}" for name in ("kind", "of_party", "normal_balance", "may_be_overdrawn")],
@@ -168,29 +179,29 @@ ledger_accounts = sa.Table(
 journal_entries = sa.Table(
     "journal_entries",
     metadata,
-    _text("org_id", key=True),
-    _text("escrow_account_id", key=True),
+    sa.Column("escrow_no", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
-    _text("journal_entry_id"),
-    # 128 bits of a digest of who asked under which key; see services/escrow/domain/journal.py.
-    sa.Column("request_key", pg.UUID(as_uuid=True), nullable=False),
-    sa.Column("fingerprint", pg.BYTEA, nullable=False),
-    _text("type"),
-    _text("description"),
-    sa.Column("leg_count", sa.Integer, nullable=False),
+    sa.Column("created_xid", XID8, nullable=False, server_default=sa.text("pg_current_xact_id()")),
     sa.Column("effective_at", _TIME, nullable=False),
     sa.Column("created_at", _TIME, nullable=False),
-    sa.Column("created_xid", XID8, nullable=False, server_default=sa.text("pg_current_xact_id()")),
+    sa.Column("leg_count", sa.Integer, nullable=False),
+    # 128 bits of a digest of who asked under which key; see services/escrow/domain/journal.py.
+    sa.Column("request_key", pg.UUID(as_uuid=True), nullable=False),
+    _text("org_id"),
+    _text("journal_entry_id"),
+    sa.Column("fingerprint", pg.BYTEA, nullable=False),
+    sa.Column("seal", pg.BYTEA),  # of the entry and its legs; see services/escrow/posting/checks.py
+    _text("type"),
+    _text("description"),
+    _text("created_by"),
     _text("transaction_id", null=True),
     _text("investment_id", null=True),
     _text("distribution_id", null=True),
     _text("reverses_journal_entry_id", null=True),
-    _text("created_by"),
     _text("external_id", null=True),
     sa.Column("metadata", pg.JSONB),
-    sa.Column("seal", pg.BYTEA),  # of the entry and its legs; see services/escrow/posting/checks.py
-    sa.UniqueConstraint("org_id", "journal_entry_id", name="journal_entries_id_key"),
-    sa.UniqueConstraint("org_id", "request_key", name="journal_entries_request_key"),
+    sa.UniqueConstraint("journal_entry_id", "org_id", name="journal_entries_id_key"),
+    sa.UniqueConstraint("request_key", "org_id", name="journal_entries_request_key"),
     sa.CheckConstraint("sequence > 0", name="sequence_from_one"),
     sa.CheckConstraint("leg_count >= 2", name="two_legs_at_least"),
     sa.CheckConstraint("effective_at <= created_at", name="booked_after_it_happened"),
@@ -202,8 +213,8 @@ journal_entries = sa.Table(
     sa.CheckConstraint("reverses_journal_entry_id <> journal_entry_id", name="reverses_another"),
     sa.Index(
         "journal_entries_reversed_once",
-        "org_id",
         "reverses_journal_entry_id",
+        "org_id",
         unique=True,
         postgresql_where=sa.text("reverses_journal_entry_id IS NOT NULL"),
     ),
@@ -212,14 +223,13 @@ journal_entries = sa.Table(
     sa.Index(
         "journal_entries_transaction",
         "transaction_id",
-        "org_id",
-        "escrow_account_id",
+        "escrow_no",
         postgresql_where=sa.text("transaction_id IS NOT NULL"),
     ),
     sa.Index(
         "journal_entries_external_id",
-        "org_id",
         "external_id",
+        "escrow_no",
         postgresql_where=sa.text("external_id IS NOT NULL"),
     ),
 )
@@ -243,8 +253,8 @@ book_checks = sa.Table(
 refused_postings = sa.Table(
     "refused_postings",
     metadata,
-    _text("org_id", key=True),
     sa.Column("request_key", pg.UUID(as_uuid=True), primary_key=True),
+    _text("org_id", key=True),
     sa.Column("seal", pg.BYTEA, primary_key=True),
     sa.Column("fingerprint", pg.BYTEA, nullable=False),
     _text("verdict"),
@@ -257,39 +267,33 @@ refused_postings = sa.Table(
     sa.Index("refused_postings_created_at", "created_at"),
 )
 
-# Append-only. `posted_after` and `pending_after` are the ledger account's balances after the entry, on its normal
-# side: a balance at an instant is one row.
+# Append-only. `debit` and `pending` are the side and the layer. `posted_after` and `pending_after` are the ledger
+# account's balances after the entry, on its normal side: a balance at an instant is one row.
 ledger_entries = sa.Table(
     "ledger_entries",
     metadata,
-    _text("org_id", key=True),
-    _text("escrow_account_id", key=True),
-    _text("kind", key=True),
-    _text("party_id", key=True, default=""),
+    sa.Column("account_no", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("escrow_no", sa.BigInteger, nullable=False),
     sa.Column("journal_sequence", sa.BigInteger, nullable=False),
-    sa.Column("leg", sa.Integer, nullable=False),
-    _text("direction"),
-    _text("layer"),
     sa.Column("amount_minor", sa.BigInteger, nullable=False),
     sa.Column("posted_after", sa.BigInteger, nullable=False),
     sa.Column("pending_after", sa.BigInteger, nullable=False),
     sa.Column("effective_at", _TIME, nullable=False),
     sa.Column("created_at", _TIME, nullable=False),
+    sa.Column("leg", sa.Integer, nullable=False),
+    sa.Column("debit", sa.Boolean, nullable=False),
+    sa.Column("pending", sa.Boolean, nullable=False),
+    _text("org_id"),
     sa.CheckConstraint("sequence > 0", name="sequence_from_one"),
     sa.CheckConstraint("leg > 0", name="leg_from_one"),
-    sa.CheckConstraint("direction IN ('DEBIT', 'CREDIT')", name="direction_known"),
-    sa.CheckConstraint("layer IN ('POSTED', 'PENDING')", name="layer_known"),
     sa.CheckConstraint(_AMOUNT, name="amount_positive"),
     # The legs of an entry, and the whole ledger in booking order.
-    sa.Index("ledger_entries_booked", "org_id", "escrow_account_id", "journal_sequence", "leg", unique=True),
+    sa.Index("ledger_entries_booked", "escrow_no", "journal_sequence", "leg", unique=True),
     # What was booked long after it happened; see balances_at in migrations/sql.
     sa.Index(
         "ledger_entries_late",
-        "org_id",
-        "escrow_account_id",
-        "kind",
-        "party_id",
+        "account_no",
         "effective_at",
         postgresql_where=sa.text("(created_at - effective_at) > interval '00:01:00'"),
     ),

@@ -388,10 +388,11 @@ async def test_the_trial_balance_adds_up_and_finds_what_was_tampered_with(servic
     # Only a superuser who switches the triggers off can do this.
     admin = await asyncpg.connect(urls.admin_url.replace("postgresql+asyncpg", "postgresql"))
     await admin.execute("SET session_replication_role = 'replica'")
-    await admin.execute("UPDATE ledger_entries SET amount_minor = 41 WHERE kind = 'FEES'")
+    of_fees = "account_no IN (SELECT account_no FROM ledger_accounts WHERE kind = 'FEES')"
+    await admin.execute(f"UPDATE ledger_entries SET amount_minor = 41 WHERE {of_fees}")
     trial = await escrow.trial_balance(account)
     assert (trial.difference, trial.balanced) == (usd(-1), False)
-    await admin.execute("UPDATE ledger_entries SET amount_minor = 40 WHERE kind = 'FEES'")
+    await admin.execute(f"UPDATE ledger_entries SET amount_minor = 40 WHERE {of_fees}")
     await admin.execute("UPDATE ledger_accounts SET credits_posted = 41 WHERE kind = 'FEES'")
     trial = await escrow.trial_balance(account)
     assert (trial.difference, trial.balanced) == (usd(0), False)

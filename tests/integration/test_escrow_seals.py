@@ -183,7 +183,10 @@ async def test_an_escrow_account_that_was_altered_past_the_triggers_is_shown_to_
 UNREADABLE = (
     "UPDATE escrow_accounts SET created_at = '200000-01-01' WHERE escrow_account_id = $1",
     "UPDATE holds SET expires_at = '4000-01-01 BC' WHERE escrow_account_id = $1",
-    "UPDATE ledger_entries SET effective_at = '4000-01-01 BC' WHERE escrow_account_id = $1",
+    (
+        "UPDATE ledger_entries l SET effective_at = '4000-01-01 BC' FROM escrow_accounts e"
+        " WHERE l.escrow_no = e.escrow_no AND e.escrow_account_id = $1"
+    ),
 )
 
 

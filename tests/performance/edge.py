@@ -59,10 +59,11 @@ _BALANCE = (
     " sum(credits_pending), sum(held) FROM ledger_accounts WHERE org_id = $1 AND escrow_account_id = $2 GROUP BY 1"
 )
 _LEDGER = (
-    "SELECT l.*, j.journal_entry_id, j.type, j.description FROM ledger_entries l"
-    " JOIN journal_entries j ON j.org_id = l.org_id AND j.escrow_account_id = l.escrow_account_id"
-    " AND j.sequence = l.journal_sequence"
-    " WHERE l.org_id = $1 AND l.escrow_account_id = $2 AND l.journal_sequence > $3"
+    "SELECT l.*, a.kind, a.party_id, j.journal_entry_id, j.type, j.description FROM ledger_entries l"
+    " JOIN ledger_accounts a ON a.account_no = l.account_no"
+    " JOIN journal_entries j ON j.escrow_no = l.escrow_no AND j.sequence = l.journal_sequence"
+    " WHERE l.escrow_no = (SELECT escrow_no FROM escrow_accounts WHERE org_id = $1 AND escrow_account_id = $2)"
+    " AND l.journal_sequence > $3"
     " ORDER BY l.journal_sequence DESC, l.leg DESC LIMIT 101"
 )
 

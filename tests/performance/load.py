@@ -89,46 +89,52 @@ async def _load_entries(connection: asyncpg.Connection, accounts: str, each: int
     await connection.execute(
         f"""
         CREATE TEMP TABLE made ON COMMIT DROP AS
-        SELECT 'esc_' || lpad(a::text, 26, '0') AS account, i + 1 AS sequence, i / {investors} + 1 AS of_investor,
+        SELECT i, a, e.escrow_account_id AS account, e.escrow_no, i + 1 AS sequence, i / {investors} + 1 AS of_investor,
                'pty_' || lpad((i % {investors})::text, 26, '0') AS investor,
                {_SINCE} + i * (interval '90 days' / {each}) AS at, md5(a || '/' || i) AS digest,
                'je_' || lpad((a::bigint * 100000000 + i)::text, 26, '0') AS id
         FROM generate_series(0, {each} - 1) i, generate_series({accounts}) a
+        JOIN escrow_accounts e ON e.org_id = '{ORG}' AND e.escrow_account_id = 'esc_' || lpad(a::text, 26, '0')
         ORDER BY i, a
         """
     )
     await connection.execute(
         f"""
-        INSERT INTO journal_entries (org_id, escrow_account_id, sequence, journal_entry_id, request_key, fingerprint,
+        INSERT INTO journal_entries (org_id, escrow_no, sequence, journal_entry_id, request_key, fingerprint,
             type, description, leg_count, effective_at, created_at, created_by)
-        SELECT '{ORG}', account, sequence, id, digest::uuid, sha256(id::bytea), 'DEPOSIT', 'Contribution', 2, at, at,
+        SELECT '{ORG}', escrow_no, sequence, id, digest::uuid, sha256(id::bytea), 'DEPOSIT', 'Contribution', 2, at, at,
             'admin-1' FROM made
         """
     )
     await connection.execute(
         f"""
-        INSERT INTO ledger_entries (org_id, escrow_account_id, kind, party_id, sequence, journal_sequence, leg,
-            direction, layer, amount_minor, posted_after, pending_after, effective_at, created_at)
-        SELECT '{ORG}', account, leg.kind, leg.party_id, leg.sequence, made.sequence, leg.number, leg.direction,
-            'POSTED', {AMOUNT_MINOR}, leg.sequence * {AMOUNT_MINOR}, 0, at, at
-        FROM made, LATERAL (VALUES
-            (1, 'CASH', '', 'DEBIT', made.sequence), (2, 'SUBSCRIPTION', made.investor, 'CREDIT', made.of_investor)
-        ) AS leg (number, kind, party_id, direction, sequence)
+        INSERT INTO ledger_accounts (org_id, escrow_account_id, escrow_no, kind, party_id, of_party, normal_balance,
+            may_be_overdrawn, debits_posted, credits_posted, entry_sequence)
+        SELECT '{ORG}', account, escrow_no, kind, party_id, party_id <> '', normal, false,
+            CASE normal WHEN 'DEBIT' THEN n * {AMOUNT_MINOR} ELSE 0 END,
+            CASE normal WHEN 'CREDIT' THEN n * {AMOUNT_MINOR} ELSE 0 END, n
+        FROM (
+            SELECT account, escrow_no, 'CASH' AS kind, '' AS party_id, 'DEBIT' AS normal, count(*) AS n
+            FROM made GROUP BY account, escrow_no
+            UNION ALL SELECT account, escrow_no, 'SUBSCRIPTION', investor, 'CREDIT', count(*)
+            FROM made GROUP BY account, escrow_no, investor
+        ) totals
+        ON CONFLICT (org_id, escrow_account_id, kind, party_id) DO UPDATE
+        SET debits_posted = excluded.debits_posted, entry_sequence = excluded.entry_sequence
         """
     )
     await connection.execute(
         f"""
-        INSERT INTO ledger_accounts (org_id, escrow_account_id, kind, party_id, of_party, normal_balance,
-            may_be_overdrawn, debits_posted, credits_posted, entry_sequence)
-        SELECT '{ORG}', account, kind, party_id, party_id <> '', normal, false,
-            CASE normal WHEN 'DEBIT' THEN n * {AMOUNT_MINOR} ELSE 0 END,
-            CASE normal WHEN 'CREDIT' THEN n * {AMOUNT_MINOR} ELSE 0 END, n
-        FROM (
-            SELECT account, 'CASH' AS kind, '' AS party_id, 'DEBIT' AS normal, count(*) AS n FROM made GROUP BY account
-            UNION ALL SELECT account, 'SUBSCRIPTION', investor, 'CREDIT', count(*) FROM made GROUP BY account, investor
-        ) totals
-        ON CONFLICT (org_id, escrow_account_id, kind, party_id) DO UPDATE
-        SET debits_posted = excluded.debits_posted, entry_sequence = excluded.entry_sequence
+        INSERT INTO ledger_entries (org_id, escrow_no, account_no, sequence, journal_sequence, leg, debit, pending,
+            amount_minor, posted_after, pending_after, effective_at, created_at)
+        SELECT '{ORG}', made.escrow_no, l.account_no, leg.sequence, made.sequence, leg.number, leg.debit,
+            false, {AMOUNT_MINOR}, leg.sequence * {AMOUNT_MINOR}, 0, at, at
+        FROM made
+        CROSS JOIN LATERAL (VALUES
+            (1, 'CASH', '', true, made.sequence), (2, 'SUBSCRIPTION', made.investor, false, made.of_investor)
+        ) AS leg (number, kind, party_id, debit, sequence)
+        JOIN ledger_accounts l ON l.escrow_no = made.escrow_no AND l.kind = leg.kind AND l.party_id = leg.party_id
+        ORDER BY made.i, made.a, leg.number
         """
     )
     await connection.execute(

@@ -143,10 +143,8 @@ _WRONG = """
 SELECT a.escrow_account_id, a.kind, a.party_id, a.debits_posted - a.credits_posted AS kept, l.booked
 FROM ledger_accounts a
 LEFT JOIN LATERAL (
-    SELECT coalesce(sum(CASE direction WHEN 'DEBIT' THEN amount_minor ELSE -amount_minor END), 0)::bigint AS booked
-    FROM ledger_entries l
-    WHERE l.org_id = a.org_id AND l.escrow_account_id = a.escrow_account_id AND l.kind = a.kind
-      AND l.party_id = a.party_id
+    SELECT coalesce(sum(CASE WHEN debit THEN amount_minor ELSE -amount_minor END), 0)::bigint AS booked
+    FROM ledger_entries l WHERE l.account_no = a.account_no
 ) l ON true
 WHERE a.debits_posted - a.credits_posted <> l.booked
 """

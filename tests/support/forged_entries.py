@@ -61,7 +61,8 @@ async def forge(
         call = call.replace("gen_random_uuid()", f"'{asked.key}'::uuid")
         call = call.replace("'x'::bytea", f"'\\x{asked.fingerprint.hex()}'::bytea")
     async with escrow.database.begin(escrow.org_id) as tx:
-        statement = sa.text("SELECT verdict[1] FROM " + call.replace("::", "\\:\\:")).bindparams(orgs=[escrow.org_id])
+        asked = "SELECT coalesce(verdict[1], 'posted') FROM " + call.replace("::", "\\:\\:")
+        statement = sa.text(asked).bindparams(orgs=[escrow.org_id])
         assert await tx.scalar(statement) == verdict
     return entry_id
 

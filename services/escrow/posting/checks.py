@@ -25,7 +25,8 @@ from services.chassis.data.database_errors import is_unreadable
 from services.chassis.data.seals import NotSealed, Seals, seals_of
 from services.chassis.data.tables import incarnation
 from services.chassis.data.transaction import Tx
-from services.escrow.domain.journal import NewEntry, PostingKey
+from services.escrow.domain.chart import Direction
+from services.escrow.domain.journal import Layer, NewEntry, PostingKey
 from services.escrow.store import journal
 from services.escrow.tables import book_checks, escrow_accounts, journal_entries
 
@@ -36,13 +37,15 @@ _AT_ONCE = 500  # entries are read, and looked at, while others wait for this pr
 
 _FIND_CHECKED = """
 SELECT m.sequence, m.seal, j.seal AS entry_seal, i.incarnation::text
-FROM book_checks m JOIN journal_entries j USING (org_id, escrow_account_id, sequence) CROSS JOIN incarnation i
-WHERE org_id = $1 AND escrow_account_id = $2
+FROM book_checks m JOIN escrow_accounts e USING (org_id, escrow_account_id)
+JOIN journal_entries j ON j.escrow_no = e.escrow_no AND j.sequence = m.sequence CROSS JOIN incarnation i
+WHERE e.org_id = $1 AND e.escrow_account_id = $2
 """
 _FIND_STANDING = """
-SELECT org_id, escrow_account_id, sequence, j.seal AS entry_seal, i.incarnation::text
+SELECT e.org_id, e.escrow_account_id, m.sequence, j.seal AS entry_seal, i.incarnation::text
 FROM unnest($1::text[], $2::text[], $3::bigint[]) AS m (org_id, escrow_account_id, sequence)
-JOIN journal_entries j USING (org_id, escrow_account_id, sequence) CROSS JOIN incarnation i
+JOIN escrow_accounts e USING (org_id, escrow_account_id)
+JOIN journal_entries j ON j.escrow_no = e.escrow_no AND j.sequence = m.sequence CROSS JOIN incarnation i
 """
 _SAVE_CHECKED = """
 INSERT INTO book_checks (org_id, escrow_account_id, sequence, seal)
@@ -62,7 +65,7 @@ _SEALED = (
     "created_by",
 )
 _of_entry, _of_row = attrgetter(*_SEALED), itemgetter(*_SEALED)
-_of_leg = itemgetter("kind", "party_id", "direction", "layer", "amount_minor")
+_of_leg = itemgetter("kind", "party_id", "debit", "pending", "amount_minor")
 
 Place = tuple[str, str]  # organization, escrow account
 FIRST: Place = ("", "")
@@ -74,7 +77,7 @@ Booked = dict[Place, tuple[int, int]]
 def seal_entry(seals: Seals, entry: NewEntry) -> bytes:
     """The seal of an entry that is about to be booked. When it is booked, and under which number, the book decides."""
     legs = (
-        (kind.value, party_id, direction.value, layer.value, amount_minor)
+        (kind.value, party_id, direction is Direction.DEBIT, layer is Layer.PENDING, amount_minor)
         for (kind, party_id), direction, amount_minor, layer in entry.legs
     )
     return seals.make_spelled(ENTRIES, _spell_entry(_of_entry(entry), entry.key, entry.type.value, legs))
@@ -97,7 +100,7 @@ def check_entry(seals: Seals, legs: Sequence[Any]) -> None:
 
 
 def _spell_entry(named: Sequence[str | None], key: PostingKey, entry_type: str, legs: Iterable[Sequence[Any]]) -> bytes:
-    """What the seal of an entry covers; a leg is its kind, party, direction, layer and amount."""
+    """What the seal of an entry covers; a leg is its kind, party, side, layer and amount."""
     return orjson.dumps((named, key.key.hex, key.fingerprint.hex(), entry_type, list(legs)))
 
 
@@ -178,11 +181,7 @@ def _select_checks() -> sa.Select[Any]:
     known, account = book_checks.c, escrow_accounts.c
     same = sa.and_(known.org_id == account.org_id, known.escrow_account_id == account.escrow_account_id)
     entry = journal_entries.c
-    stands_on = sa.and_(
-        entry.org_id == known.org_id,
-        entry.escrow_account_id == known.escrow_account_id,
-        entry.sequence == known.sequence,
-    )
+    stands_on = sa.and_(entry.escrow_no == account.escrow_no, entry.sequence == known.sequence)
     query = sa.select(
         *(account.org_id, account.escrow_account_id, account.entry_sequence, known.sequence, known.seal),
         entry.seal.label("entry_seal"),
@@ -283,7 +282,9 @@ async def accept_entry(connection: Connection, seals: Seals, place: Place, numbe
         raise LookupError(f"{place[1]} has no entry {number} that was not looked at")
     await _check_entries(connection, seals, place, known, number - 1)
     await save_checked(connection, seals, [(*place, number)])
-    moved = ", ".join(f"{leg['direction']} {leg['kind']} {leg['party_id']} {leg['amount_minor']}" for leg in legs)
+    moved = ", ".join(
+        f"{'DEBIT' if leg['debit'] else 'CREDIT'} {leg['kind']} {leg['party_id']} {leg['amount_minor']}" for leg in legs
+    )
     return f"{place[1]}: entry {number} ({legs[0]['journal_entry_id']}) is accepted as it is: {moved}."
 
 

@@ -185,7 +185,7 @@ async def get_trial_balance(
 ) -> journal_pb.TrialBalance:
     """Sums up every ledger entry there is, and compares with what the ledger accounts keep: in one snapshot."""
     account = await require_escrow_account(tx, request.escrow_account_id)
-    key = {"org_id": account.org_id, "escrow_account_id": account.escrow_account_id}
+    key = {name: getattr(account, name) for name in ("org_id", "escrow_account_id", "escrow_no")}
     rows = (await tx.execute(_TRIAL_BALANCE, key)).all()
     lines = []
     debit_minor = credit_minor = 0
@@ -213,12 +213,12 @@ async def get_trial_balance(
 
 _TRIAL_BALANCE = sa.text(
     "WITH mine AS MATERIALIZED ("
-    " SELECT kind, party_id, count(*) AS entries,"
-    " coalesce(sum(amount_minor) FILTER (WHERE direction = 'DEBIT' AND layer = 'POSTED'), 0) AS debits,"
-    " coalesce(sum(amount_minor) FILTER (WHERE direction = 'CREDIT' AND layer = 'POSTED'), 0) AS credits,"
-    " coalesce(sum(amount_minor) FILTER (WHERE direction = 'DEBIT' AND layer = 'PENDING'), 0) AS debits_pending,"
-    " coalesce(sum(amount_minor) FILTER (WHERE direction = 'CREDIT' AND layer = 'PENDING'), 0) AS credits_pending"
-    " FROM ledger_entries WHERE org_id = :org_id AND escrow_account_id = :escrow_account_id GROUP BY kind, party_id"
+    " SELECT account_no, count(*) AS entries,"
+    " coalesce(sum(amount_minor) FILTER (WHERE debit AND NOT pending), 0) AS debits,"
+    " coalesce(sum(amount_minor) FILTER (WHERE NOT debit AND NOT pending), 0) AS credits,"
+    " coalesce(sum(amount_minor) FILTER (WHERE debit AND pending), 0) AS debits_pending,"
+    " coalesce(sum(amount_minor) FILTER (WHERE NOT debit AND pending), 0) AS credits_pending"
+    " FROM ledger_entries WHERE org_id = :org_id AND escrow_no = :escrow_no GROUP BY account_no"
     "), open AS MATERIALIZED ("
     " SELECT kind, party_id, sum(amount_minor) AS held FROM holds"
     " WHERE org_id = :org_id AND escrow_account_id = :escrow_account_id AND status = 'PLACED' GROUP BY kind, party_id"
@@ -227,6 +227,6 @@ _TRIAL_BALANCE = sa.text(
     " bool_and(a.debits_posted = coalesce(mine.debits, 0) AND a.credits_posted = coalesce(mine.credits, 0)"
     " AND a.debits_pending = coalesce(mine.debits_pending, 0) AND a.credits_pending = coalesce(mine.credits_pending, 0)"
     " AND a.entry_sequence = coalesce(mine.entries, 0) AND a.held = coalesce(open.held, 0)) AS kept"
-    " FROM ledger_accounts a LEFT JOIN mine USING (kind, party_id) LEFT JOIN open USING (kind, party_id)"
+    " FROM ledger_accounts a LEFT JOIN mine USING (account_no) LEFT JOIN open USING (kind, party_id)"
     " WHERE a.org_id = :org_id AND a.escrow_account_id = :escrow_account_id GROUP BY 1 ORDER BY 1"
 )

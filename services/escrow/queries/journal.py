@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import groupby
@@ -15,21 +15,21 @@ from realco.escrow.v1 import journal_pb2 as pb
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.listings import Listing, read_time_bounds
 from services.chassis.data.paging import Page, is_descending
-from services.chassis.data.reach import caller, is_mine
+from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Reader, fetch_row, fetch_rows
 from services.escrow import actions, messages
 from services.escrow.domain.chart import LedgerAccount, line_of
 from services.escrow.domain.refusals import JournalEntryNotFound
 from services.escrow.queries.escrow_accounts import require_escrow_account
 from services.escrow.queries.filters import read_kinds
-from services.escrow.tables import journal_entries, ledger_entries
+from services.escrow.tables import journal_entries, ledger_accounts, ledger_entries
 
 _TIME = sa.TIMESTAMP(timezone=True)
 LEGS_MAX = 5_000  # of a page of journal entries
 LEGS_OF_ONE_MAX = 1_000  # of an entry that is got alone: 28,000 would not fit an answer
 
-_head, _leg = journal_entries.c, ledger_entries.c
-_NOT_TOLD = {"sequence", "org_id", "request_key", "fingerprint", "created_xid", "seal"}
+_head, _leg, _account = journal_entries.c, ledger_entries.c, ledger_accounts.c
+_NOT_TOLD = {"escrow_no", "sequence", "org_id", "request_key", "fingerprint", "created_xid", "seal"}
 _HEAD_COLUMNS = (
     _head.sequence.label("journal_sequence"),
     *(column for column in _head if column.name not in _NOT_TOLD),
@@ -42,15 +42,16 @@ async def list_ledger_entries(
 ) -> pb.ListLedgerEntriesResponse:
     """In the order of booking. Times become numbers first, so the page is one range of one index, where it can be."""
     account = await require_escrow_account(reader, request.escrow_account_id)
-    only = _only_account(request)
-    listing = _LEDGER if only is None else _LEDGER_OF_ONE
-    given = {
-        "kind": read_kinds(request),
-        "party_id": request.party_id if only is None else [only.party_id],
+    given: dict[str, Iterable[Any]] = {
         "transaction_id": request.transaction_id,
         "journal_entry_id": request.journal_entry_id,
     }
-    page = await listing.fetch_page(reader, request, given, **_place(request, account))
+    place, only = _place(request, account), _only_account(request)
+    if only is None:
+        given |= {"kind": read_kinds(request), "party_id": request.party_id}
+        page = await _LEDGER.fetch_page(reader, request, given, **place)
+    else:
+        page = await _LEDGER_OF_ONE.fetch_page(reader, request, given, **place, **only._asdict())
     entries = {row.journal_sequence: row for row in page.rows}
     return pb.ListLedgerEntriesResponse(
         ledger_entries=[messages.to_ledger_entry(row._asdict(), account.currency) for row in page.rows],
@@ -62,9 +63,12 @@ async def list_ledger_entries(
 
 def _read_head(row: Any, account: Any) -> dict[str, Any]:
     """The columns of the journal entry, which are the last ones, in a row of both."""
-    head = dict(zip(_HEAD_NAMES, row[-len(_HEAD_NAMES) :], strict=True))
-    head["currency"] = account.currency
-    return head
+    return _build_head(dict(zip(_HEAD_NAMES, row[-len(_HEAD_NAMES) :], strict=True)), account)
+
+
+def _build_head(columns: dict[str, Any], account: Any) -> dict[str, Any]:
+    """A journal entry with what its escrow account says of it."""
+    return {**columns, "escrow_account_id": account.escrow_account_id, "currency": account.currency}
 
 
 def _only_account(request: pb.ListLedgerEntriesRequest) -> LedgerAccount | None:
@@ -84,6 +88,7 @@ def _place(request: pb.ListLedgerEntriesRequest | pb.ListJournalEntriesRequest, 
     )
     return {
         "escrow_account_id": account.escrow_account_id,
+        "escrow_no": account.escrow_no,
         "entry_sequence": account.entry_sequence,
         "effective_from": effective_from,
         "effective_to": effective_to,
@@ -116,26 +121,22 @@ def _bound(
 
 def _find_journal_sequence(moment: sa.BindParameter[datetime]) -> sa.ColumnElement[int]:
     last = sa.bindparam("entry_sequence", type_=sa.BigInteger)
-    return sa.func.public.journal_sequence_before(caller(), _ACCOUNT_ID, last, moment)
+    return sa.func.public.journal_sequence_before(_ESCROW_NO, last, moment)
 
 
 def _find_ledger_sequence(moment: sa.BindParameter[datetime]) -> sa.ColumnElement[int]:
-    kind, party_id = (sa.bindparam(name, type_=sa.Text) for name in ("kind", "party_id"))
-    last = sa.select(sa.func.coalesce(sa.func.max(_last.c.sequence), 0)).where(
-        is_mine(_last), _last.c.escrow_account_id == _ACCOUNT_ID, _last.c.kind == kind, _last.c.party_id == party_id
-    )
     # Times are whole microseconds: before one is up to the one before it.
     before = moment - sa.text("interval '1 microsecond'")
-    return sa.func.public.ledger_sequence_at(caller(), _ACCOUNT_ID, kind, party_id, last.scalar_subquery(), before)
+    return sa.func.public.ledger_sequence_at(_ONE_NO, _ONE_LAST, before)
 
 
 async def get_journal_entry(reader: Reader, request: pb.GetJournalEntryRequest, _: datetime) -> pb.JournalEntry:
     account = await require_escrow_account(reader, request.escrow_account_id)
-    key = {"escrow_account_id": account.escrow_account_id, "journal_entry_id": request.journal_entry_id}
+    key = {"escrow_no": account.escrow_no, "journal_entry_id": request.journal_entry_id}
     row = await fetch_row(reader, _ENTRY, **key)
     if row is None:
         raise JournalEntryNotFound()
-    head = {**row._asdict(), "currency": account.currency}
+    head = _build_head(row._asdict(), account)
     legs = await _read_legs(reader, _LEGS_OF_ONE, account, [row.journal_sequence], leg_max=LEGS_OF_ONE_MAX)
     return actions.answer_journal_entry(head, legs[row.journal_sequence], account.status)
 
@@ -159,9 +160,7 @@ async def list_journal_entries(
     legs = await _read_legs(reader, _LEGS, account, [row.journal_sequence for row in rows])
     return pb.ListJournalEntriesResponse(
         journal_entries=[
-            messages.to_booked_journal_entry(
-                {**row._asdict(), "currency": account.currency}, legs[row.journal_sequence]
-            )
+            messages.to_booked_journal_entry(_build_head(row._asdict(), account), legs[row.journal_sequence])
             for row in rows
         ],
         next_page_token=token,
@@ -183,33 +182,45 @@ async def _read_legs(
     reader: Reader, read: Read, account: Any, sequences: list[int], **values: int
 ) -> dict[int, list[Any]]:
     """The legs of journal entries, by the entry's number, in order."""
-    key = {"escrow_account_id": account.escrow_account_id, "sequences": sequences}
-    rows = await fetch_rows(reader, read, **key, **values)
+    rows = await fetch_rows(reader, read, escrow_no=account.escrow_no, sequences=sequences, **values)
     legs = groupby((row._asdict() for row in rows), key=itemgetter("journal_sequence"))
     return {number: list(each) for number, each in legs}
 
 
 # --- the statements ---------------------------------------------------------------------------------------------------
 
-_ACCOUNT_ID = sa.bindparam("escrow_account_id", type_=sa.Text)
+_ESCROW_NO = sa.bindparam("escrow_no", type_=sa.BigInteger)
 _number = _head.sequence.label("journal_sequence")
-_last = ledger_entries.alias("last")
+_in_escrow_account = (
+    is_mine(ledger_accounts),
+    _account.escrow_account_id == sa.bindparam("escrow_account_id", type_=sa.Text),
+)
+# The one ledger account that a request is about.
+_one = sa.select(ledger_accounts).where(
+    *_in_escrow_account,
+    _account.kind == sa.bindparam("kind", type_=sa.Text),
+    _account.party_id == sa.bindparam("party_id", type_=sa.Text),
+)
+_ONE_NO, _ONE_LAST = (
+    _one.with_only_columns(column).scalar_subquery() for column in (_account.account_no, _account.entry_sequence)
+)
+_LEG_COLUMNS = (
+    *(_leg.journal_sequence, _leg.leg, _leg.sequence, _leg.debit, _leg.pending, _leg.amount_minor),
+    *(_leg.posted_after, _leg.pending_after, _account.kind, _account.party_id),
+)
+_named_legs = sa.join(ledger_entries, ledger_accounts, _account.account_no == _leg.account_no)
 _both = (
-    sa.select(ledger_entries, *(column.label(f"head_{column.name}") for column in _HEAD_COLUMNS))
-    .join_from(
-        ledger_entries,
-        journal_entries,
-        sa.and_(
-            _head.org_id == _leg.org_id,
-            _head.escrow_account_id == _leg.escrow_account_id,
-            _head.sequence == _leg.journal_sequence,
-        ),
+    sa.select(*_LEG_COLUMNS, *(column.label(f"head_{column.name}") for column in _HEAD_COLUMNS))
+    .select_from(
+        _named_legs.join(
+            journal_entries, sa.and_(_head.escrow_no == _leg.escrow_no, _head.sequence == _leg.journal_sequence)
+        )
     )
-    .where(is_mine(ledger_entries), _leg.escrow_account_id == _ACCOUNT_ID)
+    .where(is_mine(ledger_entries), _leg.escrow_no == _ESCROW_NO)
 )
 _filters: dict[str, sa.ColumnElement[Any]] = {
-    "kind": _leg.kind,
-    "party_id": _leg.party_id,
+    "kind": _account.kind,
+    "party_id": _account.party_id,
     "transaction_id": _head.transaction_id,
     "journal_entry_id": _head.journal_entry_id,
 }
@@ -221,14 +232,17 @@ _LEDGER = Listing(
     bounds=_bound(_leg.journal_sequence, _leg.effective_at, _find_journal_sequence),
 )
 _LEDGER_OF_ONE = Listing(
-    _both, (_leg.sequence,), _filters, bounds=_bound(_leg.sequence, _leg.effective_at, _find_ledger_sequence)
+    _both.where(_leg.account_no == _ONE_NO),
+    (_leg.sequence,),
+    _filters,
+    bounds=_bound(_leg.sequence, _leg.effective_at, _find_ledger_sequence),
 )
 
-_heads = sa.select(*_HEAD_COLUMNS).where(is_mine(journal_entries), _head.escrow_account_id == _ACCOUNT_ID)
-_of_parties = sa.select(_leg.journal_sequence).where(
-    is_mine(ledger_entries),
-    _leg.escrow_account_id == _ACCOUNT_ID,
-    _leg.party_id == sa.any_(sa.bindparam("party_ids", type_=sa.ARRAY(sa.Text))),
+_heads = sa.select(*_HEAD_COLUMNS).where(is_mine(journal_entries), _head.escrow_no == _ESCROW_NO)
+_of_parties = (
+    sa.select(_leg.journal_sequence)
+    .select_from(_named_legs)
+    .where(*_in_escrow_account, _account.party_id == sa.any_(sa.bindparam("party_ids", type_=sa.ARRAY(sa.Text))))
 )
 _JOURNAL = Listing(
     _heads,
@@ -255,10 +269,11 @@ _ENTRY = Read(
     )
 )
 _legs = (
-    sa.select(ledger_entries)
+    sa.select(*_LEG_COLUMNS)
+    .select_from(_named_legs)
     .where(
         is_mine(ledger_entries),
-        _leg.escrow_account_id == _ACCOUNT_ID,
+        _leg.escrow_no == _ESCROW_NO,
         _leg.journal_sequence == sa.any_(sa.bindparam("sequences", type_=sa.ARRAY(sa.BigInteger))),
     )
     .order_by(_leg.journal_sequence, _leg.leg)

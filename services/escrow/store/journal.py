@@ -6,8 +6,9 @@ set, and work as well on the connection under a SQLAlchemy transaction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
@@ -19,7 +20,7 @@ from services.chassis.data.reach import is_mine
 from services.chassis.data.transaction import Tx
 from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccountKind
 from services.escrow.domain.journal import Layer, Leg, NewEntry
-from services.escrow.tables import journal_entries, ledger_entries, refused_postings
+from services.escrow.tables import escrow_accounts, journal_entries, ledger_accounts, ledger_entries, refused_postings
 
 # Numbers, flags and kinds go as literals: asyncpg asks every element of a list whether it is a list itself, which costs
 # more than all else in sending them.
@@ -41,65 +42,74 @@ class LegVerdict(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What post_journal_entries decided of one entry; see migrations/sql/post_journal_entries.sql."""
+    """What post_journal_entries decided of one entry; see migrations/sql/post_journal_entries.sql.
+
+    Args:
+        subject: The currency of what is posted.
+        booked_at: When it is booked, if it is.
+    """
 
     outcome: str
-    replayed: bool
     sequence: int
-    booked_at: datetime
     subject: str
-    ledger_account: LedgerAccount | None
-    available_minor: int
-    requested_minor: int
-    legs: Sequence[LegVerdict]
+    booked_at: datetime | None = None
+    legs: Sequence[LegVerdict] = ()
+    replayed: bool = False
+    ledger_account: LedgerAccount | None = None
+    available_minor: int = 0
+    requested_minor: int = 0
 
 
 async def insert_journal_entries(
     connection: Connection, entries: Sequence[NewEntry], seals: Sequence[tuple[bytes, bytes]], now: datetime
 ) -> list[Verdict]:
     """Books the entries in this order, each judged by itself, with its seal and that of its refusal."""
-    row = await connection.fetchrow(_POST, now, *_columns(entries), *map(list, zip(*seals, strict=True)))
+    escrows: dict[tuple[str, str], int] = {}
+    of = [escrows.setdefault((entry.org_id, entry.escrow_account_id), len(escrows)) for entry in entries]
+    row = await connection.fetchrow(_POST, now, *_columns(entries, escrows, of), *map(list, zip(*seals, strict=True)))
     assert row is not None
-    legs = list(zip(row["leg_sequence"], row["leg_balance"], strict=True))
+    legs = zip(row["leg_sequence"], row["leg_balance"], strict=True)
+    currencies, times, refused = row["currency"], row["booked_at"], row["verdict"]
     verdicts = []
-    first = 0
-    for number, entry in enumerate(entries):
-        last = first + len(entry.legs)
-        verdicts.append(
-            Verdict(
-                row["verdict"][number],
-                row["replayed"][number],
-                row["sequence"][number],
-                row["booked_at"][number],
-                row["subject"][number],
-                _account(row["kind"][number], row["party_id"][number]),
-                row["available"][number],
-                row["requested"][number],
-                [LegVerdict(*leg) for leg in legs[first:last]],
-            )
-        )
-        first = last
+    for number, (entry, escrow, sequence) in enumerate(zip(entries, of, row["sequence"], strict=True)):
+        booked = [LegVerdict(*leg) for leg in islice(legs, len(entry.legs))]
+        if refused is None or refused[number] == "posted":
+            verdicts.append(Verdict("posted", sequence, currencies[escrow], times[escrow], booked))
+        else:
+            verdicts.append(_read_refusal(row, number))
     return verdicts
 
 
-def _account(kind: str | None, party_id: str | None) -> LedgerAccount | None:
-    return None if kind is None else LedgerAccount(LedgerAccountKind(kind), party_id or "")
+def _read_refusal(row: Record, number: int) -> Verdict:
+    kind = row["kind"][number]
+    return Verdict(
+        row["verdict"][number],
+        row["sequence"][number],
+        row["subject"][number],
+        replayed=row["replayed"][number],
+        ledger_account=kind and LedgerAccount(LedgerAccountKind(kind), row["party_id"][number] or ""),
+        available_minor=row["available"][number],
+        requested_minor=row["requested"][number],
+    )
 
 
-def _columns(entries: Sequence[NewEntry]) -> list[Any]:
-    """The entries as the function's arrays: what repeats is written once and referred to by its position, from 1."""
-    escrows: dict[tuple[str, str], int] = {}
+def _columns(entries: Sequence[NewEntry], escrows: Mapping[tuple[str, str], int], of: Sequence[int]) -> list[Any]:
+    """The entries as the function's arrays: what repeats is written once and referred to by its position, from 1.
+
+    Args:
+        escrows: The escrow accounts, and at which place each stands, from 0.
+        of: Where that of each entry stands.
+    """
     accounts: dict[tuple[int, LedgerAccountKind, str], int] = {}
     keys: dict[tuple[str, object], int] = {}
     of_entries: list[tuple[Any, ...]] = []
     of_legs: list[tuple[Any, ...]] = []
-    for number, entry in enumerate(entries, start=1):
-        escrow = escrows.setdefault((entry.org_id, entry.escrow_account_id), len(escrows) + 1)
-        first = keys.setdefault((entry.org_id, entry.key.key), number)
+    for number, (entry, place) in enumerate(zip(entries, of, strict=True), start=1):
+        escrow = place + 1
         of_entries.append(
             (
                 escrow,
-                first,
+                keys.setdefault((entry.org_id, entry.key.key), number),
                 entry.key.key,
                 entry.key.fingerprint,
                 entry.journal_entry_id,
@@ -124,6 +134,7 @@ def _columns(entries: Sequence[NewEntry]) -> list[Any]:
     columns: list[Any] = []
     for rows, width in ((list(escrows), 2), (list(accounts), 3), (of_entries, 18), (of_legs, 4)):
         columns += [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]
+    columns[3] = [kind.value for kind in columns[3]]
     for position in _LITERALS:
         columns[position - 2] = f"{{{','.join(map(str, columns[position - 2]))}}}"
     return columns
@@ -132,15 +143,17 @@ def _columns(entries: Sequence[NewEntry]) -> list[Any]:
 async def list_booked_legs(connection: Connection, places: Sequence[tuple[str, str, int]]) -> list[Record]:
     """The legs of the entries at (org_id, escrow_account_id, sequence), each with its entry's columns, in order."""
     return await connection.fetch(
-        "SELECT j.journal_entry_id, j.type, j.description, j.leg_count, j.transaction_id, j.investment_id,"
-        " j.distribution_id, j.reverses_journal_entry_id, j.created_by, j.external_id, j.metadata, j.org_id,"
-        " j.escrow_account_id, j.request_key, j.fingerprint, j.seal, e.currency, l.*"
+        "SELECT e.org_id, e.escrow_account_id, e.currency, j.journal_entry_id, j.type, j.description, j.leg_count,"
+        " j.transaction_id, j.investment_id, j.distribution_id, j.reverses_journal_entry_id, j.created_by,"
+        " j.external_id, j.metadata, j.request_key, j.fingerprint, j.seal, j.created_at, j.effective_at,"
+        " l.journal_sequence, l.leg, a.kind, a.party_id, l.sequence, l.debit, l.pending, l.amount_minor,"
+        " l.posted_after, l.pending_after"
         " FROM unnest($1::text[], $2::text[], $3::bigint[]) AS p (org_id, escrow_account_id, sequence)"
-        " JOIN journal_entries j USING (org_id, escrow_account_id, sequence)"
-        " JOIN escrow_accounts e ON e.org_id = j.org_id AND e.escrow_account_id = j.escrow_account_id"
-        " JOIN ledger_entries l ON l.org_id = j.org_id AND l.escrow_account_id = j.escrow_account_id"
-        " AND l.journal_sequence = j.sequence"
-        " ORDER BY j.org_id, j.escrow_account_id, j.sequence, l.leg",
+        " JOIN escrow_accounts e USING (org_id, escrow_account_id)"
+        " JOIN journal_entries j ON j.escrow_no = e.escrow_no AND j.sequence = p.sequence"
+        " JOIN ledger_entries l ON l.escrow_no = j.escrow_no AND l.journal_sequence = j.sequence"
+        " JOIN ledger_accounts a ON a.account_no = l.account_no"
+        " ORDER BY e.org_id, e.escrow_account_id, j.sequence, l.leg",
         *([list(column) for column in zip(*places, strict=True)] or [[], [], []]),
     )
 
@@ -179,12 +192,14 @@ async def _list_entries(tx: Tx, query: sa.Select[Any], escrow_account_id: str, w
         booked = found.setdefault(row[0], BookedEntry(row[0], row[1], row[2], row[3], row[4], legs=[], rows=[]))
         booked.rows.append(row._mapping)
         account = LedgerAccount(LedgerAccountKind(row.kind), row.party_id)
-        booked.legs.append(Leg(account, Direction(row.direction), row.amount_minor, Layer(row.layer)))
+        direction = Direction.DEBIT if row.debit else Direction.CREDIT
+        layer = Layer.PENDING if row.pending else Layer.POSTED
+        booked.legs.append(Leg(account, direction, row.amount_minor, layer))
     return list(found.values())
 
 
 def _select_entries(by: sa.Column[Any]) -> sa.Select[Any]:
-    head, legs = journal_entries.c, ledger_entries.c
+    escrow, head, leg, account = escrow_accounts.c, journal_entries.c, ledger_entries.c, ledger_accounts.c
     return (
         sa.select(
             head.journal_entry_id,
@@ -192,35 +207,31 @@ def _select_entries(by: sa.Column[Any]) -> sa.Select[Any]:
             head.investment_id,
             head.distribution_id,
             head.sequence.label("journal_sequence"),
-            head.org_id,
-            head.escrow_account_id,
+            escrow.org_id,
+            escrow.escrow_account_id,
             head.request_key,
             head.fingerprint,
             head.type,
             head.reverses_journal_entry_id,
             head.created_by,
             head.seal,
-            legs.kind,
-            legs.party_id,
-            legs.direction,
-            legs.amount_minor,
-            legs.layer,
+            account.kind,
+            account.party_id,
+            leg.debit,
+            leg.amount_minor,
+            leg.pending,
         )
-        .join_from(
-            journal_entries,
-            ledger_entries,
-            sa.and_(
-                legs.org_id == head.org_id,
-                legs.escrow_account_id == head.escrow_account_id,
-                legs.journal_sequence == head.sequence,
-            ),
+        .select_from(
+            escrow_accounts.join(journal_entries, head.escrow_no == escrow.escrow_no)
+            .join(ledger_entries, sa.and_(leg.escrow_no == head.escrow_no, leg.journal_sequence == head.sequence))
+            .join(ledger_accounts, account.account_no == leg.account_no)
         )
         .where(
-            is_mine(journal_entries),
-            head.escrow_account_id == sa.bindparam("escrow_account_id"),
+            is_mine(escrow_accounts),
+            escrow.escrow_account_id == sa.bindparam("escrow_account_id"),
             by == sa.bindparam("which"),
         )
-        .order_by(head.sequence, legs.leg)
+        .order_by(head.sequence, leg.leg)
     )
 
 

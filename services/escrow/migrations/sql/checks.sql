@@ -8,8 +8,7 @@ BEGIN
         SELECT FROM entries
         LEFT JOIN LATERAL (
             SELECT l.leg FROM ledger_entries l
-            WHERE l.org_id = entries.org_id AND l.escrow_account_id = entries.escrow_account_id
-              AND l.journal_sequence = entries.sequence
+            WHERE l.escrow_no = entries.escrow_no AND l.journal_sequence = entries.sequence
             ORDER BY l.leg
             LIMIT 1
         ) first ON true
@@ -20,14 +19,13 @@ BEGIN
     -- Whoever checks the book looks at its numbers up to the account's. One beyond them would be looked at by nobody.
     IF EXISTS (
         SELECT FROM (
-            SELECT org_id, escrow_account_id, max(sequence) AS last FROM entries GROUP BY org_id, escrow_account_id
+            SELECT escrow_no, org_id, max(sequence) AS last FROM entries GROUP BY escrow_no, org_id
         ) e
         LEFT JOIN LATERAL (
-            SELECT x.entry_sequence FROM escrow_accounts x
-            WHERE x.org_id = e.org_id AND x.escrow_account_id = e.escrow_account_id
+            SELECT x.org_id, x.entry_sequence FROM escrow_accounts x WHERE x.escrow_no = e.escrow_no
             OFFSET 0
         ) account ON true
-        WHERE account.entry_sequence IS DISTINCT FROM e.last
+        WHERE (account.org_id, account.entry_sequence) IS DISTINCT FROM (e.org_id, e.last)
     ) THEN
         RAISE EXCEPTION 'the last entry is not the one that its escrow account counts' USING ERRCODE = '23514';
     END IF;
@@ -39,6 +37,7 @@ FOR EACH STATEMENT EXECUTE FUNCTION check_journal_entries();
 ----
 -- Legs come with a journal entry of this transaction, all that it announces, with its times, and balance in each
 -- layer. No two legs of an entry have one number, so once they are numbered to the last, none can be added.
+-- They are of one organization and one escrow account, which are those of the ledger account.
 -- The last leg of a ledger account has the number and leaves the balances that the account keeps, so no number is left
 -- out and no balance after it is made up.
 CREATE OR REPLACE FUNCTION check_legs() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
@@ -47,22 +46,21 @@ AS $$
 BEGIN
     IF EXISTS (
         SELECT FROM (
-            SELECT org_id, escrow_account_id, journal_sequence, count(*) AS legs, max(leg) AS leg,
+            SELECT escrow_no, journal_sequence, org_id, count(*) AS legs, max(leg) AS leg,
                    min(created_at) AS created_first, max(created_at) AS created_last,
                    min(effective_at) AS effective_first, max(effective_at) AS effective_last,
-                   coalesce(sum(CASE direction WHEN 'DEBIT' THEN amount_minor ELSE -amount_minor END)
-                       FILTER (WHERE layer = 'POSTED'), 0) AS posted,
-                   coalesce(sum(CASE direction WHEN 'DEBIT' THEN amount_minor ELSE -amount_minor END)
-                       FILTER (WHERE layer = 'PENDING'), 0) AS pending
-            FROM legs GROUP BY org_id, escrow_account_id, journal_sequence
+                   coalesce(sum(CASE WHEN debit THEN amount_minor ELSE -amount_minor END)
+                       FILTER (WHERE NOT pending), 0) AS posted,
+                   coalesce(sum(CASE WHEN debit THEN amount_minor ELSE -amount_minor END)
+                       FILTER (WHERE pending), 0) AS pending
+            FROM legs GROUP BY escrow_no, journal_sequence, org_id
         ) l
         LEFT JOIN LATERAL (
-            SELECT j.created_xid, j.created_at, j.effective_at, j.leg_count FROM journal_entries j
-            WHERE j.org_id = l.org_id AND j.escrow_account_id = l.escrow_account_id
-              AND j.sequence = l.journal_sequence
+            SELECT j.org_id, j.created_xid, j.created_at, j.effective_at, j.leg_count FROM journal_entries j
+            WHERE j.escrow_no = l.escrow_no AND j.sequence = l.journal_sequence
             OFFSET 0
         ) entry ON true
-        WHERE entry.created_xid IS DISTINCT FROM pg_current_xact_id()
+        WHERE entry.created_xid IS DISTINCT FROM pg_current_xact_id() OR l.org_id <> entry.org_id
            OR l.created_first <> entry.created_at OR l.created_last <> entry.created_at
            OR l.effective_first <> entry.effective_at OR l.effective_last <> entry.effective_at
            OR l.legs <> entry.leg_count OR l.leg <> entry.leg_count OR l.posted <> 0 OR l.pending <> 0
@@ -72,23 +70,22 @@ BEGIN
     END IF;
     IF EXISTS (
         SELECT FROM (
-            SELECT DISTINCT ON (org_id, escrow_account_id, kind, party_id)
-                   org_id, escrow_account_id, kind, party_id, sequence, posted_after, pending_after
-            FROM legs ORDER BY org_id, escrow_account_id, kind, party_id, sequence DESC
+            SELECT DISTINCT ON (account_no, escrow_no, org_id)
+                   account_no, escrow_no, org_id, sequence, posted_after, pending_after
+            FROM legs ORDER BY account_no, escrow_no, org_id, sequence DESC
         ) last
         LEFT JOIN LATERAL (
-            SELECT l.entry_sequence,
+            SELECT l.escrow_no, l.org_id, l.entry_sequence,
                    CASE l.normal_balance WHEN 'DEBIT' THEN l.debits_posted - l.credits_posted
                    ELSE l.credits_posted - l.debits_posted END AS posted,
                    CASE l.normal_balance WHEN 'DEBIT' THEN l.debits_pending - l.credits_pending
                    ELSE l.credits_pending - l.debits_pending END AS pending
             FROM ledger_accounts l
-            WHERE l.org_id = last.org_id AND l.escrow_account_id = last.escrow_account_id
-              AND l.kind = last.kind AND l.party_id = last.party_id
+            WHERE l.account_no = last.account_no
             OFFSET 0
         ) account ON true
-        WHERE (account.entry_sequence, account.posted, account.pending)
-            IS DISTINCT FROM (last.sequence, last.posted_after, last.pending_after)
+        WHERE (account.escrow_no, account.org_id, account.entry_sequence, account.posted, account.pending)
+            IS DISTINCT FROM (last.escrow_no, last.org_id, last.sequence, last.posted_after, last.pending_after)
     ) THEN
         RAISE EXCEPTION 'a leg is not what its ledger account keeps' USING ERRCODE = '23514';
     END IF;

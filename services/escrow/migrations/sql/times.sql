@@ -2,9 +2,8 @@
 -- no index on time is needed.
 
 -- The number of the last entry of a ledger account booked at or before `p_at`; 0 if there is none.
-CREATE OR REPLACE FUNCTION ledger_sequence_at(
-    p_org text, p_escrow_account text, p_kind text, p_party text, p_last bigint, p_at timestamptz
-) RETURNS bigint LANGUAGE plpgsql STABLE SET search_path = public, pg_temp
+CREATE OR REPLACE FUNCTION ledger_sequence_at(p_account_no bigint, p_last bigint, p_at timestamptz)
+RETURNS bigint LANGUAGE plpgsql STABLE SET search_path = public, pg_temp
 AS $$
 DECLARE
     low bigint := 0;
@@ -15,8 +14,7 @@ BEGIN
         middle := (low + high + 1) / 2;
         IF (
             SELECT l.created_at <= p_at FROM ledger_entries l
-            WHERE l.org_id = p_org AND l.escrow_account_id = p_escrow_account
-              AND l.kind = p_kind AND l.party_id = p_party AND l.sequence <= middle
+            WHERE l.account_no = p_account_no AND l.sequence <= middle
             ORDER BY l.sequence DESC LIMIT 1
         ) THEN
             low := middle;
@@ -28,7 +26,7 @@ BEGIN
 END $$;
 ----
 -- The number of the last journal entry of an escrow account booked before `p_at`; 0 if there is none.
-CREATE OR REPLACE FUNCTION journal_sequence_before(p_org text, p_escrow_account text, p_last bigint, p_at timestamptz)
+CREATE OR REPLACE FUNCTION journal_sequence_before(p_escrow_no bigint, p_last bigint, p_at timestamptz)
 RETURNS bigint LANGUAGE plpgsql STABLE SET search_path = public, pg_temp
 AS $$
 DECLARE
@@ -40,7 +38,7 @@ BEGIN
         middle := (low + high + 1) / 2;
         IF (
             SELECT j.created_at < p_at FROM journal_entries j
-            WHERE j.org_id = p_org AND j.escrow_account_id = p_escrow_account AND j.sequence <= middle
+            WHERE j.escrow_no = p_escrow_no AND j.sequence <= middle
             ORDER BY j.sequence DESC LIMIT 1
         ) THEN
             low := middle;
@@ -65,36 +63,31 @@ AS $$
            (coalesce(base.pending_after, 0) + coalesce(soon.pending, 0) + coalesce(late.pending, 0))::bigint
     FROM ledger_accounts a
     CROSS JOIN LATERAL (
-        SELECT ledger_sequence_at(p_org, p_escrow_account, a.kind, a.party_id, a.entry_sequence, p_at) AS number,
-               ledger_sequence_at(
-                   p_org, p_escrow_account, a.kind, a.party_id, a.entry_sequence, p_at + interval '1 minute'
-               ) AS number_soon
+        SELECT ledger_sequence_at(a.account_no, a.entry_sequence, p_at) AS number,
+               ledger_sequence_at(a.account_no, a.entry_sequence, p_at + interval '1 minute') AS number_soon
         OFFSET 0
     ) until
     LEFT JOIN LATERAL (
         SELECT l.posted_after, l.pending_after FROM ledger_entries l
-        WHERE l.org_id = p_org AND l.escrow_account_id = p_escrow_account AND l.kind = a.kind
-          AND l.party_id = a.party_id AND l.sequence <= until.number
+        WHERE l.account_no = a.account_no AND l.sequence <= until.number
         ORDER BY l.sequence DESC LIMIT 1
     ) base ON true
     CROSS JOIN LATERAL (
-        SELECT sum(CASE WHEN l.direction = a.normal_balance THEN l.amount_minor ELSE -l.amount_minor END)
-                   FILTER (WHERE l.layer = 'POSTED') AS posted,
-               sum(CASE WHEN l.direction = a.normal_balance THEN l.amount_minor ELSE -l.amount_minor END)
-                   FILTER (WHERE l.layer = 'PENDING') AS pending
+        SELECT sum(CASE WHEN l.debit = (a.normal_balance = 'DEBIT') THEN l.amount_minor ELSE -l.amount_minor END)
+                   FILTER (WHERE NOT l.pending) AS posted,
+               sum(CASE WHEN l.debit = (a.normal_balance = 'DEBIT') THEN l.amount_minor ELSE -l.amount_minor END)
+                   FILTER (WHERE l.pending) AS pending
         FROM ledger_entries l
-        WHERE l.org_id = p_org AND l.escrow_account_id = p_escrow_account AND l.kind = a.kind
-          AND l.party_id = a.party_id AND l.sequence > until.number AND l.sequence <= until.number_soon
+        WHERE l.account_no = a.account_no AND l.sequence > until.number AND l.sequence <= until.number_soon
           AND l.effective_at <= p_at AND NOT (l.created_at - l.effective_at) > interval '00:01:00'
     ) soon
     CROSS JOIN LATERAL (
-        SELECT sum(CASE WHEN l.direction = a.normal_balance THEN l.amount_minor ELSE -l.amount_minor END)
-                   FILTER (WHERE l.layer = 'POSTED') AS posted,
-               sum(CASE WHEN l.direction = a.normal_balance THEN l.amount_minor ELSE -l.amount_minor END)
-                   FILTER (WHERE l.layer = 'PENDING') AS pending
+        SELECT sum(CASE WHEN l.debit = (a.normal_balance = 'DEBIT') THEN l.amount_minor ELSE -l.amount_minor END)
+                   FILTER (WHERE NOT l.pending) AS posted,
+               sum(CASE WHEN l.debit = (a.normal_balance = 'DEBIT') THEN l.amount_minor ELSE -l.amount_minor END)
+                   FILTER (WHERE l.pending) AS pending
         FROM ledger_entries l
-        WHERE l.org_id = p_org AND l.escrow_account_id = p_escrow_account AND l.kind = a.kind
-          AND l.party_id = a.party_id AND l.effective_at <= p_at AND l.sequence > until.number
+        WHERE l.account_no = a.account_no AND l.effective_at <= p_at AND l.sequence > until.number
           AND (l.created_at - l.effective_at) > interval '00:01:00'
     ) late
     WHERE a.org_id = p_org AND a.escrow_account_id = p_escrow_account

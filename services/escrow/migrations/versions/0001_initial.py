@@ -43,6 +43,7 @@ def _create_escrow_accounts() -> None:
         "escrow_accounts",
         sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("escrow_account_id", sa.Text(), nullable=False),
+        sa.Column("escrow_no", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("display_name", sa.Text(), nullable=False),
         sa.Column("currency", sa.CHAR(length=3), nullable=False),
         sa.Column("sponsor_party_id", sa.Text(), nullable=False),
@@ -84,6 +85,8 @@ def _create_escrow_accounts() -> None:
         sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency_iso"),
         sa.CheckConstraint("status IN ('ACTIVE', 'FROZEN', 'LIQUIDATING', 'CLOSED')", name="status_known"),
         sa.PrimaryKeyConstraint("org_id", "escrow_account_id"),
+        sa.UniqueConstraint("escrow_no", name="escrow_accounts_number"),
+        sa.UniqueConstraint("org_id", "escrow_account_id", "escrow_no", name="escrow_accounts_numbered"),
         postgresql_with={"fillfactor": "50"},
     )
     op.create_index(
@@ -118,6 +121,8 @@ def _create_ledger_accounts() -> None:
         sa.Column("escrow_account_id", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("party_id", sa.Text(), server_default="", nullable=False),
+        sa.Column("account_no", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("escrow_no", sa.BigInteger(), nullable=False),
         sa.Column("of_party", sa.Boolean(), nullable=False),
         sa.Column("normal_balance", sa.Text(), nullable=False),
         sa.Column("may_be_overdrawn", sa.Boolean(), nullable=False),
@@ -150,10 +155,11 @@ def _create_ledger_accounts() -> None:
             name="ledger_accounts_in_the_chart",
         ),
         sa.ForeignKeyConstraint(
-            ["org_id", "escrow_account_id"],
-            ["escrow_accounts.org_id", "escrow_accounts.escrow_account_id"],
+            ["org_id", "escrow_account_id", "escrow_no"],
+            ["escrow_accounts.org_id", "escrow_accounts.escrow_account_id", "escrow_accounts.escrow_no"],
         ),
         sa.PrimaryKeyConstraint("org_id", "escrow_account_id", "kind", "party_id"),
+        sa.UniqueConstraint("account_no", name="ledger_accounts_number"),
         postgresql_with={"fillfactor": "50"},
     )
 
@@ -161,26 +167,26 @@ def _create_ledger_accounts() -> None:
 def _create_journal_entries() -> None:
     op.create_table(
         "journal_entries",
-        sa.Column("org_id", sa.Text(), nullable=False),
-        sa.Column("escrow_account_id", sa.Text(), nullable=False),
+        sa.Column("escrow_no", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("sequence", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("journal_entry_id", sa.Text(), nullable=False),
-        sa.Column("request_key", sa.UUID(), nullable=False),
-        sa.Column("fingerprint", postgresql.BYTEA(), nullable=False),
-        sa.Column("type", sa.Text(), nullable=False),
-        sa.Column("description", sa.Text(), nullable=False),
-        sa.Column("leg_count", sa.Integer(), nullable=False),
+        sa.Column("created_xid", XID8(), server_default=sa.text("pg_current_xact_id()"), nullable=False),
         sa.Column("effective_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
-        sa.Column("created_xid", XID8(), server_default=sa.text("pg_current_xact_id()"), nullable=False),
+        sa.Column("leg_count", sa.Integer(), nullable=False),
+        sa.Column("request_key", sa.UUID(), nullable=False),
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("journal_entry_id", sa.Text(), nullable=False),
+        sa.Column("fingerprint", postgresql.BYTEA(), nullable=False),
+        sa.Column("seal", postgresql.BYTEA(), nullable=True),
+        sa.Column("type", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("transaction_id", sa.Text(), nullable=True),
         sa.Column("investment_id", sa.Text(), nullable=True),
         sa.Column("distribution_id", sa.Text(), nullable=True),
         sa.Column("reverses_journal_entry_id", sa.Text(), nullable=True),
-        sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("external_id", sa.Text(), nullable=True),
         sa.Column("metadata", postgresql.JSONB(), nullable=True),
-        sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.CheckConstraint(
             (
                 "type IN ('DEPOSIT', 'WITHDRAWAL', 'DISTRIBUTION', 'FEE', 'REFUND', 'ADJUSTMENT', "
@@ -192,28 +198,28 @@ def _create_journal_entries() -> None:
         sa.CheckConstraint("leg_count >= 2", name="two_legs_at_least"),
         sa.CheckConstraint("reverses_journal_entry_id <> journal_entry_id", name="reverses_another"),
         sa.CheckConstraint("sequence > 0", name="sequence_from_one"),
-        sa.PrimaryKeyConstraint("org_id", "escrow_account_id", "sequence"),
-        sa.UniqueConstraint("org_id", "journal_entry_id", name="journal_entries_id_key"),
-        sa.UniqueConstraint("org_id", "request_key", name="journal_entries_request_key"),
+        sa.PrimaryKeyConstraint("escrow_no", "sequence"),
+        sa.UniqueConstraint("journal_entry_id", "org_id", name="journal_entries_id_key"),
+        sa.UniqueConstraint("request_key", "org_id", name="journal_entries_request_key"),
     )
     op.create_index(
         "journal_entries_external_id",
         "journal_entries",
-        ["org_id", "external_id"],
+        ["external_id", "escrow_no"],
         unique=False,
         postgresql_where=sa.text("external_id IS NOT NULL"),
     )
     op.create_index(
         "journal_entries_reversed_once",
         "journal_entries",
-        ["org_id", "reverses_journal_entry_id"],
+        ["reverses_journal_entry_id", "org_id"],
         unique=True,
         postgresql_where=sa.text("reverses_journal_entry_id IS NOT NULL"),
     )
     op.create_index(
         "journal_entries_transaction",
         "journal_entries",
-        ["transaction_id", "org_id", "escrow_account_id"],
+        ["transaction_id", "escrow_no"],
         unique=False,
         postgresql_where=sa.text("transaction_id IS NOT NULL"),
     )
@@ -237,8 +243,8 @@ def _create_book_checks() -> None:
 def _create_refused_postings() -> None:
     op.create_table(
         "refused_postings",
-        sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("request_key", sa.UUID(), nullable=False),
+        sa.Column("org_id", sa.Text(), nullable=False),
         sa.Column("seal", postgresql.BYTEA(), nullable=False),
         sa.Column("fingerprint", postgresql.BYTEA(), nullable=False),
         sa.Column("verdict", sa.Text(), nullable=False),
@@ -248,7 +254,7 @@ def _create_refused_postings() -> None:
         sa.Column("available", sa.BigInteger(), nullable=True),
         sa.Column("requested", sa.BigInteger(), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.PrimaryKeyConstraint("org_id", "request_key", "seal"),
+        sa.PrimaryKeyConstraint("request_key", "org_id", "seal"),
     )
     op.create_index("refused_postings_created_at", "refused_postings", ["created_at"], unique=False)
 
@@ -256,37 +262,34 @@ def _create_refused_postings() -> None:
 def _create_ledger_entries() -> None:
     op.create_table(
         "ledger_entries",
-        sa.Column("org_id", sa.Text(), nullable=False),
-        sa.Column("escrow_account_id", sa.Text(), nullable=False),
-        sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("party_id", sa.Text(), server_default="", nullable=False),
+        sa.Column("account_no", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("sequence", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("escrow_no", sa.BigInteger(), nullable=False),
         sa.Column("journal_sequence", sa.BigInteger(), nullable=False),
-        sa.Column("leg", sa.Integer(), nullable=False),
-        sa.Column("direction", sa.Text(), nullable=False),
-        sa.Column("layer", sa.Text(), nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), nullable=False),
         sa.Column("posted_after", sa.BigInteger(), nullable=False),
         sa.Column("pending_after", sa.BigInteger(), nullable=False),
         sa.Column("effective_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
-        sa.CheckConstraint("direction IN ('DEBIT', 'CREDIT')", name="direction_known"),
-        sa.CheckConstraint("layer IN ('POSTED', 'PENDING')", name="layer_known"),
+        sa.Column("leg", sa.Integer(), nullable=False),
+        sa.Column("debit", sa.Boolean(), nullable=False),
+        sa.Column("pending", sa.Boolean(), nullable=False),
+        sa.Column("org_id", sa.Text(), nullable=False),
         sa.CheckConstraint("amount_minor > 0 AND amount_minor < 4611686018427387904", name="amount_positive"),
         sa.CheckConstraint("leg > 0", name="leg_from_one"),
         sa.CheckConstraint("sequence > 0", name="sequence_from_one"),
-        sa.PrimaryKeyConstraint("org_id", "escrow_account_id", "kind", "party_id", "sequence"),
+        sa.PrimaryKeyConstraint("account_no", "sequence"),
     )
     op.create_index(
         "ledger_entries_booked",
         "ledger_entries",
-        ["org_id", "escrow_account_id", "journal_sequence", "leg"],
+        ["escrow_no", "journal_sequence", "leg"],
         unique=True,
     )
     op.create_index(
         "ledger_entries_late",
         "ledger_entries",
-        ["org_id", "escrow_account_id", "kind", "party_id", "effective_at"],
+        ["account_no", "effective_at"],
         unique=False,
         postgresql_where=sa.text("(created_at - effective_at) > interval '00:01:00'"),
     )
