@@ -173,14 +173,18 @@ def to_ledger_entry(row: Any, currency: str) -> journal_pb.LedgerEntry:
 
 
 def to_ledger_account_balance(row: Any, currency: str) -> journal_pb.LedgerAccountBalance:
-    """The balances of a ledger account, or of a kind, from a row of queries."""
+    """The balances of a ledger account, or of a kind, from a row of queries. An answer has many: built in place."""
+
+    def amount(amount_minor: int) -> Any:
+        return {"currency_code": currency, "amount_minor": amount_minor}
+
     return journal_pb.LedgerAccountBalance(
-        ledger_account=to_ledger_account(row.kind, row.party_id),
-        normal_balance=row.normal_balance,
-        posted=to_money(Money(int(row.posted), currency)),
-        pending=to_money(Money(int(row.pending), currency)),
-        held=to_money(Money(int(row.held), currency)),
-        available=to_money(Money(int(row.posted - row.held), currency)),
+        ledger_account={"kind": _NUMBER[row.kind], "party_id": row.party_id or None},
+        normal_balance=_NUMBER[row.normal_balance],
+        posted=amount(row.posted),
+        pending=amount(row.pending),
+        held=amount(row.held),
+        available=amount(row.posted - row.held),
     )
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
+from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.calls.wire import from_timestamp, to_money, to_timestamp
 from services.chassis.data.listings import Listing
 from services.chassis.data.paging import Page
 from services.chassis.data.reach import caller, is_mine
-from services.chassis.data.reads import Read, Reader, fetch_rows
+from services.chassis.data.reads import Read, Reader, fetch_row
 from services.chassis.data.seals import check_row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import InvalidField
@@ -34,14 +35,15 @@ async def get_escrow_account_balance(
 ) -> accounts_pb.EscrowAccountBalance:
     as_of = _as_of(request, now)
     kinds = _KINDS_NOW if as_of is None else _KINDS_AT
-    rows = await fetch_rows(reader, kinds, **_key(request.escrow_account_id, as_of))
-    if not rows:
+    row = await fetch_row(reader, kinds, **_key(request.escrow_account_id, as_of))
+    if row is None:
         raise EscrowAccountNotFound()
-    account = check_row(reader, escrow_accounts, rows[0])
-    by_kind = {LedgerAccountKind(row.kind): row for row in rows}
+    account = check_row(reader, escrow_accounts, row)
+    lines = [_Line(*each) for each in zip(*(getattr(row, name) for name in _LINE), strict=True)]
+    by_kind = {LedgerAccountKind(line.kind): line for line in lines}
 
     def amount(amount_minor: int) -> Any:
-        return to_money(Money(int(amount_minor), account.currency))
+        return to_money(Money(amount_minor, account.currency))
 
     cash, transit = by_kind[LedgerAccountKind.CASH].posted, by_kind[LedgerAccountKind.IN_TRANSIT]
     # What the rails owe us is on the debit side, what is on its way out on the credit side.
@@ -52,17 +54,31 @@ async def get_escrow_account_balance(
         posted=amount(cash),
         pending_in=amount(pending_in),
         pending_out=amount(pending_out),
-        held=amount(sum(row.held for row in rows)),
-        available=amount(cash - pending_out - sum(_kept_back(kind, row) for kind, row in by_kind.items())),
-        ledger_accounts=[messages.to_ledger_account_balance(row, account.currency) for row in rows],
+        held=amount(sum(line.held for line in lines)),
+        available=amount(cash - pending_out - sum(_kept_back(kind, line) for kind, line in by_kind.items())),
+        ledger_accounts=[messages.to_ledger_account_balance(line, account.currency) for line in lines],
     )
 
 
-def _kept_back(kind: LedgerAccountKind, row: Any) -> int:
+class _Line(NamedTuple):
+    """The balances of all ledger accounts of a kind."""
+
+    kind: str
+    normal_balance: str
+    posted: int
+    pending: int
+    held: int
+    party_id: str = ""
+
+
+_LINE = ("kind", "normal_balance", "posted", "pending", "held")
+
+
+def _kept_back(kind: LedgerAccountKind, line: _Line) -> int:
     """What of the cash is not available for this kind's sake: what is held, or all that stands on it."""
-    line = line_of(kind)
-    whole = line.normal_balance is Direction.CREDIT and not line.counts_as_available
-    return int(row.posted if whole else row.held)
+    chart = line_of(kind)
+    whole = chart.normal_balance is Direction.CREDIT and not chart.counts_as_available
+    return line.posted if whole else line.held
 
 
 async def list_ledger_accounts(
@@ -106,19 +122,17 @@ def _list(balances: sa.Subquery) -> Listing:
 
 
 def _by_kind(balances: sa.Subquery) -> Read:
-    """The sums of each kind, and in each row the escrow account: it is asked for its seal."""
+    """The escrow account, which is asked for its seal, with a list of its kinds, and of the sums of each."""
     line = balances.c
-    sums = [sa.func.sum(part).label(part.name) for part in (line.posted, line.pending, line.held)]
+    sums = [
+        sa.cast(sa.func.sum(part), sa.BigInteger).label(part.name) for part in (line.posted, line.pending, line.held)
+    ]
     normal_balance = sa.func.min(line.normal_balance).label("normal_balance")
-    whose = sa.literal("").label("party_id")
-    kinds = sa.select(line.kind, whose, normal_balance, *sums).group_by(line.kind).subquery("kinds")
+    kinds = sa.select(line.kind, normal_balance, *sums).group_by(line.kind).subquery("kinds")
+    lists = [sa.func.array_agg(pg.aggregate_order_by(kinds.c[name], kinds.c.kind)).label(name) for name in _LINE]
+    lines = sa.select(*lists).subquery("lines")
     account = (is_mine(escrow_accounts), escrow_accounts.c.escrow_account_id == _account)
-    return Read(
-        sa.select(escrow_accounts, kinds)
-        .join_from(escrow_accounts, kinds, sa.true())
-        .where(*account)
-        .order_by(kinds.c.kind)
-    )
+    return Read(sa.select(escrow_accounts, lines).join_from(escrow_accounts, lines, sa.true()).where(*account))
 
 
 _account = sa.bindparam("escrow_account_id", type_=sa.Text)
