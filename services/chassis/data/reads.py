@@ -111,22 +111,24 @@ class Reader:
     async def send(self, text: str, arguments: Sequence[Any]) -> list[asyncpg.Record]:
         """One statement by itself. What the server has dropped meanwhile is replaced once, so it may be repeated."""
         for is_last in (False, True):
-            async with self.pool.take() as connection:
-                try:
-                    records: list[asyncpg.Record] = await connection.fetch(text, *arguments)
-                    return records
-                except (asyncio.CancelledError, TimeoutError):
+            connection = await self.pool.acquire()
+            try:
+                records: list[asyncpg.Record] = await connection.fetch(text, *arguments)
+                return records
+            except (asyncio.CancelledError, TimeoutError):
+                connection.terminate()
+                raise
+            except Exception as error:
+                self._note(error)
+                is_dropped = connection.is_closed()
+                if not is_contention(error):
+                    # Of what its role's defaults were when it was opened, or of the server, the next may be free.
                     connection.terminate()
+                    self.pool.drop_idle()
+                if is_last or not is_dropped:
                     raise
-                except Exception as error:
-                    self._note(error)
-                    is_dropped = connection.is_closed()
-                    if not is_contention(error):
-                        # Of what its role's defaults were when it was opened, or of the server, the next may be free.
-                        connection.terminate()
-                        self.pool.drop_idle()
-                    if is_last or not is_dropped:
-                        raise
+            finally:
+                self.pool.release(connection)
         raise AssertionError("unreachable")
 
 
