@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,7 +18,6 @@ from services.chassis.data.reads import Read, Source, fetch_row
 from services.chassis.data.seals import check_row, check_rows, keep_sealed
 from services.chassis.data.statements import Row
 from services.chassis.data.transaction import Tx
-from services.chassis.data.versions import VERSION
 from services.chassis.values.failure import read_failure
 from services.chassis.values.money import Money
 from services.chassis.values.session import Session
@@ -32,7 +32,10 @@ IS_BOOKED = sa.or_(_c.type.in_(DEBITS), _c.escrow_booked)
 # Of so many payouts one is looked for that this service wrote.
 _LOOKED_AT_MAX = 100
 _READ = [column for column in transactions.columns if column.name not in {"previous_status", "due_at"}]
-_NOT_OF_IT = {"previous_status", "due_at", "seal", VERSION}
+# What a transaction has of its row as it stands there.
+_AS_IT_STANDS = [
+    field.name for field in fields(Transaction) if field.name not in {"status", "amount", "failure", "session"}
+]
 
 
 def build_transaction(row: Row) -> Transaction:
@@ -40,12 +43,13 @@ def build_transaction(row: Row) -> Transaction:
 
 
 def build_from_columns(columns: Mapping[str, Any]) -> Transaction:
-    values = {name: value for name, value in columns.items() if name not in _NOT_OF_IT}
-    failure = read_failure(values.pop("failure"))
-    amount = Money(values.pop("amount_minor"), values.pop("currency"))
-    session = Session(values.pop("signed_in_at"), values.pop("api_key_id"))
-    values["status"] = Status(values["status"])
-    return Transaction(**values, amount=amount, failure=failure, session=session)
+    return Transaction(
+        **{name: columns[name] for name in _AS_IT_STANDS},
+        status=Status(columns["status"]),
+        amount=Money(columns["amount_minor"], columns["currency"]),
+        failure=read_failure(columns["failure"]),
+        session=Session(columns["signed_in_at"], columns["api_key_id"]),
+    )
 
 
 # A query that runs all the time is built once: to build a statement costs more than to run it.
