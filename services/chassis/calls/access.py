@@ -138,12 +138,16 @@ def list_allowed_actions(resource: type[Message], *actions: Action) -> list[str]
     Args:
         resource: What they are done with; its package is that of their RPCs.
     """
-    principal, described = current_principal(), resource.DESCRIPTOR
+    principal, offered = current_principal(), (_offer(resource.DESCRIPTOR, rpc) for rpc, _ in actions)
     return [
-        name_action(rpc.partition("/")[2], described.name)
-        for rpc, rule in actions
-        if rule_of(f"{described.file.package}.{rpc}").admits(principal) and _lets(rule)
+        name for (rule, name), (_, lets) in zip(offered, actions, strict=True) if rule.admits(principal) and _lets(lets)
     ]
+
+
+@cache
+def _offer(resource: Descriptor, rpc: str) -> tuple[Rule, str]:
+    """Who may do it, and what it is called there."""
+    return rule_of(f"{resource.file.package}.{rpc}"), name_action(rpc.partition("/")[2], resource.name)
 
 
 @cache
