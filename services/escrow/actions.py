@@ -55,12 +55,12 @@ def answer_hold(hold: Hold) -> holds_pb.Hold:
     return messages.to_hold(hold, actions)
 
 
-def answer_journal_entry(head: Any, legs: Iterable[Any], status: str) -> journal_pb.JournalEntry:
-    """From the entry's row, which says whether it `is_reversed`, and its legs, in an escrow account of this status."""
-    may_reverse = not head["is_reversed"] and may_post(Status(status))
+def answer_journal_entry(head: Any, legs: Iterable[Any], account: Any) -> journal_pb.JournalEntry:
+    """From the entry's row, which says whether it `is_reversed`, its legs, and the row of its escrow account."""
+    may_reverse = not head.is_reversed and may_post(Status(account.status))
     # To reverse an entry is to post its mirror.
     posting = list_allowed_actions(journal_pb.JournalEntry, ("JournalService/PostJournalEntry", may_reverse))
-    return messages.to_booked_journal_entry(head, legs, ["reverse"] if posting else [])
+    return messages.to_booked_journal_entry(head, legs, account, ["reverse"] if posting else [])
 
 
 async def _is_empty(source: Source, account: EscrowAccount) -> bool:

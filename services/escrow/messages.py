@@ -128,25 +128,27 @@ def to_journal_entry(entry: NewEntry, verdict: Verdict) -> journal_pb.JournalEnt
     return message
 
 
-def to_booked_journal_entry(head: Any, legs: Iterable[Any], actions: Iterable[str] = ()) -> journal_pb.JournalEntry:
-    """An entry as the book has it, from a row with its columns, by name, and from the rows of its legs."""
-    metadata = head["metadata"]  # the driver alone gives text, SQLAlchemy what it says
+def to_booked_journal_entry(
+    head: Any, legs: Iterable[Any], account: Any, actions: Iterable[str] = ()
+) -> journal_pb.JournalEntry:
+    """An entry as the book has it, from its row, the rows of its legs, and that of its escrow account."""
+    metadata = head.metadata  # the driver alone gives text, SQLAlchemy what it says
     return journal_pb.JournalEntry(
-        journal_entry_id=head["journal_entry_id"],
-        escrow_account_id=head["escrow_account_id"],
-        journal_sequence=head["journal_sequence"],
-        type=head["type"],
-        description=head["description"],
-        effective_time=to_timestamp(head["effective_at"]),
-        create_time=to_timestamp(head["created_at"]),
-        leg_count=head["leg_count"],
-        ledger_entries=[to_ledger_entry(row, head["currency"]) for row in legs],
-        transaction_id=head["transaction_id"],
-        investment_id=head["investment_id"],
-        distribution_id=head["distribution_id"],
-        reverses_journal_entry_id=head["reverses_journal_entry_id"],
-        created_by=head["created_by"],
-        external_id=head["external_id"],
+        journal_entry_id=head.journal_entry_id,
+        escrow_account_id=account.escrow_account_id,
+        journal_sequence=head.journal_sequence,
+        type=_NUMBER[head.type],
+        description=head.description,
+        effective_time=to_timestamp(head.effective_at),
+        create_time=to_timestamp(head.created_at),
+        leg_count=head.leg_count,
+        ledger_entries=[to_ledger_entry(row, account.currency) for row in legs],
+        transaction_id=head.transaction_id,
+        investment_id=head.investment_id,
+        distribution_id=head.distribution_id,
+        reverses_journal_entry_id=head.reverses_journal_entry_id,
+        created_by=head.created_by,
+        external_id=head.external_id,
         metadata=(orjson.loads(metadata) if isinstance(metadata, str) else metadata) or None,
         allowed_actions=actions,
     )
@@ -154,22 +156,18 @@ def to_booked_journal_entry(head: Any, legs: Iterable[Any], actions: Iterable[st
 
 def to_ledger_entry(row: Any, currency: str) -> journal_pb.LedgerEntry:
     """A leg, from a row of ledger_entries with its ledger account. A page has many, so it is built in place."""
-    pending = row["pending"]
-    leg = journal_pb.LedgerEntry(
-        journal_sequence=row["journal_sequence"],
-        leg=row["leg"],
-        sequence=row["sequence"],
-        direction=journal_pb.LedgerEntry.DEBIT if row["debit"] else journal_pb.LedgerEntry.CREDIT,
-        layer=journal_pb.LedgerEntry.PENDING if pending else journal_pb.LedgerEntry.POSTED,
+    entry, pending = journal_pb.LedgerEntry, row.pending
+    after = row.pending_after if pending else row.posted_after
+    return entry(
+        journal_sequence=row.journal_sequence,
+        leg=row.leg,
+        ledger_account={"kind": _NUMBER[row.kind], "party_id": row.party_id or None},
+        sequence=row.sequence,
+        direction=entry.DEBIT if row.debit else entry.CREDIT,
+        amount={"currency_code": currency, "amount_minor": row.amount_minor},
+        layer=entry.PENDING if pending else entry.POSTED,
+        balance_after={"currency_code": currency, "amount_minor": after},
     )
-    account, amount, balance = leg.ledger_account, leg.amount, leg.balance_after
-    account.kind = _NUMBER[row["kind"]]
-    if row["party_id"]:
-        account.party_id = row["party_id"]
-    amount.currency_code = balance.currency_code = currency
-    amount.amount_minor = row["amount_minor"]
-    balance.amount_minor = row["pending_after"] if pending else row["posted_after"]
-    return leg
 
 
 def to_ledger_account_balance(row: Any, currency: str) -> journal_pb.LedgerAccountBalance:

@@ -23,6 +23,7 @@ from services.chassis.data import outbox
 from services.chassis.data.database import Database
 from services.chassis.data.once import IdempotencyKeyReused
 from services.chassis.data.seals import Seals, seals_of
+from services.chassis.data.statements import build_rows
 from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.refusals import (
@@ -197,8 +198,9 @@ async def _look_at_entries(
         if not ours[places[number]]:
             taken[number] = replace(entry, key=entry.key.build_next())
         elif verdict.outcome == "duplicate":
-            legs = found[places[number]]
-            outcomes[number] = Outcome(messages.to_booked_journal_entry(legs[0], legs), replayed=True)
+            legs = build_rows(found[places[number]])
+            answer = messages.to_booked_journal_entry(legs[0], legs, legs[0])
+            outcomes[number] = Outcome(answer, replayed=True)
     return taken
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,6 +36,8 @@ _HEAD_COLUMNS = (
     *(column for column in _head if column.name not in _NOT_TOLD),
 )
 _HEAD_NAMES = [column.name for column in _HEAD_COLUMNS]
+# The columns of the journal entry, which are the last ones, in a row of both.
+_Head: Any = namedtuple("_Head", _HEAD_NAMES)  # type: ignore[misc]  # which they are, the table says
 
 
 async def list_ledger_entries(
@@ -53,22 +56,13 @@ async def list_ledger_entries(
     else:
         page = await _LEDGER_OF_ONE.fetch_page(reader, request, given, **place, **only._asdict())
     entries = {row.journal_sequence: row for row in page.rows}
+    heads = (_Head(*row[-len(_HEAD_NAMES) :]) for row in entries.values())
     return pb.ListLedgerEntriesResponse(
-        ledger_entries=[messages.to_ledger_entry(row._asdict(), account.currency) for row in page.rows],
+        ledger_entries=[messages.to_ledger_entry(row, account.currency) for row in page.rows],
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
-        journal_entries=[messages.to_booked_journal_entry(_read_head(row, account), ()) for row in entries.values()],
+        journal_entries=[messages.to_booked_journal_entry(head, (), account) for head in heads],
     )
-
-
-def _read_head(row: Any, account: Any) -> dict[str, Any]:
-    """The columns of the journal entry, which are the last ones, in a row of both."""
-    return _build_head(dict(zip(_HEAD_NAMES, row[-len(_HEAD_NAMES) :], strict=True)), account)
-
-
-def _build_head(columns: dict[str, Any], account: Any) -> dict[str, Any]:
-    """A journal entry with what its escrow account says of it."""
-    return {**columns, "escrow_account_id": account.escrow_account_id, "currency": account.currency}
 
 
 def _only_account(request: pb.ListLedgerEntriesRequest) -> LedgerAccount | None:
@@ -136,9 +130,8 @@ async def get_journal_entry(reader: Reader, request: pb.GetJournalEntryRequest, 
     row = await fetch_row(reader, _ENTRY, **key)
     if row is None:
         raise JournalEntryNotFound()
-    head = _build_head(row._asdict(), account)
     legs = await _read_legs(reader, _LEGS_OF_ONE, account, [row.journal_sequence], leg_max=LEGS_OF_ONE_MAX)
-    return actions.answer_journal_entry(head, legs[row.journal_sequence], account.status)
+    return actions.answer_journal_entry(row, legs[row.journal_sequence], account)
 
 
 async def list_journal_entries(
@@ -159,10 +152,7 @@ async def list_journal_entries(
     rows, token, previous = page.cut(found, _JOURNAL.key_of)
     legs = await _read_legs(reader, _LEGS, account, [row.journal_sequence for row in rows])
     return pb.ListJournalEntriesResponse(
-        journal_entries=[
-            messages.to_booked_journal_entry(_build_head(row._asdict(), account), legs[row.journal_sequence])
-            for row in rows
-        ],
+        journal_entries=[messages.to_booked_journal_entry(row, legs[row.journal_sequence], account) for row in rows],
         next_page_token=token,
         previous_page_token=previous,
     )
@@ -183,7 +173,7 @@ async def _read_legs(
 ) -> dict[int, list[Any]]:
     """The legs of journal entries, by the entry's number, in order."""
     rows = await fetch_rows(reader, read, escrow_no=account.escrow_no, sequences=sequences, **values)
-    legs = groupby((row._asdict() for row in rows), key=itemgetter("journal_sequence"))
+    legs = groupby(rows, key=attrgetter("journal_sequence"))
     return {number: list(each) for number, each in legs}
 
 
