@@ -74,7 +74,7 @@ def _write(row: Any, amount: money_pb2.Money, failure: Failure | None) -> transa
         return_risk_end_time=to_optional_timestamp(row.return_risk_end_at),
         final_time=to_optional_timestamp(row.final_at),
         external_id=row.external_id,
-        metadata=row.metadata,
+        metadata=row.metadata or None,  # what is empty need not be gone through
         etag=etag_of(row.transaction_id, row.version),
     )
 
