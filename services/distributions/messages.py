@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
+from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from realco.distributions.v1 import distributions_pb2, offerings_pb2, payout_orders_pb2
@@ -19,6 +20,7 @@ from services.chassis.calls.wire import (
     to_optional_timestamp,
     to_timestamp,
 )
+from services.chassis.spelling.json_writer import writer_of
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.chassis.values.session import Session
@@ -195,28 +197,35 @@ def to_allocation(allocation: Allocation) -> distributions_pb2.Allocation:
 
 def to_distribution_content(
     distribution_id: str, amount: Money, on: date, terms: Terms, sponsor_party_id: str, lines: Iterable[Line]
-) -> distributions_pb2.DistributionContent:
-    """What a second person decides on; the order of `lines` does not matter."""
-    money = _money_in(amount.currency)
-    return distributions_pb2.DistributionContent(
+) -> dict[str, Any]:
+    """What a second person decides on, a `DistributionContent` in JSON; the order of `lines` does not matter."""
+    content = distributions_pb2.DistributionContent(
         distribution=distributions_pb2.Distribution(
             distribution_id=distribution_id, amount=to_money(amount), distribution_date=to_date(on)
         ),
         terms=to_waterfall_terms(terms),
-        allocations=[
-            distributions_pb2.Allocation(
-                party_id=sponsor_party_id if line.party_id == SPONSOR else line.party_id,
-                payee_type=(PayeeType.SPONSOR if line.party_id == SPONSOR else PayeeType.INVESTOR).value,
-                amount=money(line.total),
-                lines=[
-                    distributions_pb2.AllocationLine(tier=place, kind=tier.kind, amount=money(minor))
-                    for place, (tier, minor) in enumerate(zip(terms.tiers, line.amounts, strict=True), 1)
-                    if minor
-                ],
-            )
-            for line in sorted(lines, key=lambda line: line.party_id)
-        ],
     )
+    spelled = writer_of(content.DESCRIPTOR, sparse=True)(content)
+    # Without messages: a large distribution has thousands of them.
+    spelled["allocations"] = [
+        _spell_allocation(line, terms, sponsor_party_id, amount.currency)
+        for line in sorted(lines, key=lambda line: line.party_id)
+    ]
+    return spelled
+
+
+def _spell_allocation(line: Line, terms: Terms, sponsor_party_id: str, currency: str) -> dict[str, Any]:
+    is_sponsor = line.party_id == SPONSOR
+    return {
+        "partyId": sponsor_party_id if is_sponsor else line.party_id,
+        "payeeType": (PayeeType.SPONSOR if is_sponsor else PayeeType.INVESTOR).value,
+        "amount": {"currencyCode": currency, "amountMinor": str(line.total)},
+        "lines": [
+            {"tier": place, "kind": tier.kind, "amount": {"currencyCode": currency, "amountMinor": str(minor)}}
+            for place, (tier, minor) in enumerate(zip(terms.tiers, line.amounts, strict=True), 1)
+            if minor
+        ],
+    }
 
 
 def _to_failure(failure: Failure | None) -> failure_pb2.Failure | None:

@@ -6,8 +6,11 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from realco.distributions.v1.distributions_pb2 import Allocation, DistributionContent
 
 from services.chassis.approvals.messages import to_content
+from services.chassis.spelling.json_reader import reader_of
+from services.chassis.spelling.json_writer import writer_of
 from services.chassis.values.approval import NOBODY, ApprovalDetails, hash_content
 from services.chassis.values.errors import Kind
 from services.chassis.values.money import Money
@@ -169,6 +172,25 @@ def hashed(
     resource = to_distribution_content(distribution_id, amount, on, terms, "pty_sponsor", lines)
     details = ApprovalDetails("", distribution_id, amount=amount, beneficiary_party_ids=NOBODY)
     return hash_content(to_content("APPROVE_DISTRIBUTION", "org-1", resource, details, name="resource"))
+
+
+def test_what_is_decided_on_about_a_distribution_is_the_message_that_the_contract_names():
+    lines = (Line("inv-1", (60_00, 5_00, 0, 1)), Line("inv-2", (0, 0, 0, 2)), Line(SPONSOR, (0, 0, 9_00, 3)))
+    spelled = to_distribution_content("dist_1", HUNDRED, NEW_YEAR, TERMS, "pty_sponsor", lines)
+    message, found = DistributionContent(), []
+    reader_of(message.DESCRIPTOR)(message, spelled, (), found)
+    assert found == []
+    assert writer_of(message.DESCRIPTOR, sparse=True)(message) == spelled
+    assert [(each.party_id, each.payee_type, each.amount.amount_minor) for each in message.allocations] == [
+        ("pty_sponsor", Allocation.SPONSOR, 9_03),
+        ("inv-1", Allocation.INVESTOR, 65_01),
+        ("inv-2", Allocation.INVESTOR, 2),
+    ]
+    assert [(each["tier"], each["kind"]) for each in spelled["allocations"][1]["lines"]] == [
+        (1, "RETURN_OF_CAPITAL"),
+        (2, "PREFERRED_RETURN"),
+        (4, "SPLIT"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -24,17 +24,22 @@ _NO_CONTENT = (_KEY, "validateOnly")
 
 
 def to_content(
-    kind: str, org_id: str, asked: Message, details: ApprovalDetails, *, name: Literal["request", "resource"]
+    kind: str,
+    org_id: str,
+    asked: Message | dict[str, Any],
+    details: ApprovalDetails,
+    *,
+    name: Literal["request", "resource"],
 ) -> str:
     """What is decided on, as canonical text: what is asked for or waits, and what a yes does as things are.
 
     If it would do something else later, this text would be another one: then what was read is not what would be done.
 
     Args:
-        asked: The request; or, of a resource that waits by itself, what of it is decided on.
+        asked: The request; or, of a resource that waits by itself, what of it is decided on, as a message or in JSON.
         name: Which of the two.
     """
-    body = writer_of(asked.DESCRIPTOR, sparse=name == "resource")(asked)
+    body = asked if isinstance(asked, dict) else writer_of(asked.DESCRIPTOR, sparse=name == "resource")(asked)
     for field in _NO_CONTENT:
         body.pop(field, None)
     return write_content(

@@ -57,7 +57,7 @@ class ResourceApprovals:
         self,
         tx: Tx,
         details: ApprovalDetails,
-        resource: Message,
+        resource: Message | dict[str, Any],
         now: datetime,
         session: Session | None = None,
         lost: Approval | None = None,
@@ -75,7 +75,7 @@ class ResourceApprovals:
             tx, self.kind, content, details, now, expires=expires, session=session, lost=lost
         )
 
-    def to_content(self, details: ApprovalDetails, resource: Message) -> str:
+    def to_content(self, details: ApprovalDetails, resource: Message | dict[str, Any]) -> str:
         """The text that is decided on."""
         return to_content(self.kind, current_principal().org_id, resource, details, name="resource")
 
@@ -150,7 +150,7 @@ class ResourceApprovals:
         self,
         tx: Tx,
         details: ApprovalDetails,
-        resource: Message,
+        resource: Message | dict[str, Any],
         standings: Mapping[str, Standing],
         now: datetime,
     ) -> None:

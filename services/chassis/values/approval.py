@@ -7,12 +7,13 @@ this very content and acts for nobody who gains from it (second_person.py).
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
+
+import orjson
 
 from services.chassis.values.errors import DomainError, Kind, NotFound
 from services.chassis.values.explanation import Explanation
@@ -248,7 +249,7 @@ class Approval:
 
 def write_content(content: Mapping[str, Any]) -> str:
     """The canonical text that is decided on: sorted keys, no spaces."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return orjson.dumps(content, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def hash_content(content: str) -> str:

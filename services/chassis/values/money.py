@@ -76,27 +76,27 @@ def allocate(amount_minor: int, weights: Mapping[str, int | Fraction]) -> dict[s
     Raises:
         ValueError: a weight is negative, or there is an amount to split and no positive weight.
     """
-    if any(weight < 0 for weight in weights.values()):
+    if min(weights.values(), default=0) < 0:
         raise ValueError("weights must not be negative")
     if amount_minor == 0:
         return dict.fromkeys(weights, 0)
-    scale = math.lcm(*(weight.denominator for weight in weights.values()))
-    scaled = {key: int(weight * scale) for key, weight in weights.items()}
+    scale = math.lcm(*{weight.denominator for weight in weights.values()})
+    scaled = {key: weight.numerator * (scale // weight.denominator) for key, weight in weights.items()}
     total = sum(scaled.values())
     if total == 0:
         raise ValueError("an amount needs at least one positive weight")
-    sign = 1 if amount_minor > 0 else -1
+    sign, amount = (1, amount_minor) if amount_minor > 0 else (-1, -amount_minor)
     shares: dict[str, int] = {}
     remainders: list[tuple[int, str]] = []
     for key, weight in scaled.items():
-        shares[key], remainder = divmod(abs(amount_minor) * weight, total)
+        shares[key], remainder = divmod(amount * weight, total)
         remainders.append((-remainder, key))
-    left = abs(amount_minor) - sum(shares.values())
+    left = amount - sum(shares.values())
     # Code points sort as their UTF-8 bytes do, so comparing the strings is comparing the bytes.
     for _, key in sorted(remainders)[:left]:
         shares[key] += 1
-    invariant(sum(shares.values()) == abs(amount_minor), "allocation gained or lost money")
-    return {key: sign * share for key, share in shares.items()}
+    invariant(sum(shares.values()) == amount, "allocation gained or lost money")
+    return shares if sign > 0 else {key: -share for key, share in shares.items()}
 
 
 def spell_money(amount_minor: int, currency: str) -> str:

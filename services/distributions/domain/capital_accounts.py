@@ -46,9 +46,6 @@ class Step:
     def paid(self) -> int:
         return self.investors + self.sponsor
 
-    def pays(self, payee: str) -> int:
-        return self.sponsor if payee == SPONSOR else self.investors_by_party.get(payee, 0)
-
     def claim_minor(self, party_id: str) -> int:
         """The claim of an investor, rounded to a minor unit: for a person to read."""
         # Integers alone: a large distribution asks thousands of times.

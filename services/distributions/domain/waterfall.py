@@ -7,6 +7,7 @@ the same facts replayed give the same result. Cents at the edges, exact rational
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -61,13 +62,19 @@ def calculate(state: State, terms: Terms, amount_minor: int, on: date, currency:
         accounts.totals = accounts.totals.add(step.investors, step.sponsor, is_profit=tier.pays_profit)
         left -= step.paid
         steps.append(step)
-    # The lots are sorted, so the investors come in byte order.
-    lines = (Line(payee, tuple(step.pays(payee) for step in steps)) for payee in (*accounts.contributed, SPONSOR))
     after = State(accounts.list_lots(), accounts.totals)
-    result = Result(on, amount_minor, tuple(steps), tuple(line for line in lines if line.total), after)
+    result = Result(on, amount_minor, tuple(steps), _list_lines(accounts, steps), after)
     invariant(left == 0, "the waterfall left cash undistributed")
     invariant(sum(line.total for line in result.lines) == amount_minor, "the lines do not sum to the distribution")
     return result
+
+
+def _list_lines(accounts: CapitalAccounts, steps: Sequence[Step]) -> tuple[Line, ...]:
+    """What everybody gets. The lots are sorted, so the investors come in byte order."""
+    paid = [step.investors_by_party for step in steps]
+    lines = [Line(party_id, tuple([by_party[party_id] for by_party in paid])) for party_id in accounts.contributed]
+    lines.append(Line(SPONSOR, tuple(step.sponsor for step in steps)))
+    return tuple(line for line in lines if any(line.amounts))
 
 
 def _check_date(state: State, on: date) -> None:

@@ -10,43 +10,34 @@ from fractions import Fraction
 
 from realco.distributions.v1 import events_pb2 as events
 
+from services.chassis.data.statements import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.invariant import invariant
 from services.distributions.domain.capital_accounts import DAYS_IN_YEAR
-from services.distributions.domain.investment import Investment
 from services.distributions.domain.positions import Lot, State, Totals
 from services.distributions.domain.states import InvestmentStatus
 from services.distributions.domain.tiers import KINDS
 from services.distributions.store.distributions import DISTRIBUTIONS
-from services.distributions.store.investments import lock_investments, lock_investments_of, save_investments
+from services.distributions.store.investments import lock_investment_rows, lock_investments, save_investments
 from services.distributions.tables import distributions
 
 # A rate has at most six decimals and a year 365 days, so an accrual is always a whole number of these.
 UNITS_A_MINOR = 1_000_000 * DAYS_IN_YEAR
-_IN_THE_WATERFALL = (InvestmentStatus.ACTIVE, InvestmentStatus.COMPLETED)
+_IN_THE_WATERFALL = (InvestmentStatus.ACTIVE.value, InvestmentStatus.COMPLETED.value)
 
 
 async def read_state(tx: Tx, offering_id: str) -> State:
     """Where the declared distributions have left the offering. The caller holds the offering's lock."""
     # Locked, so that nobody changes between two looks what is calculated from.
-    held = await lock_investments_of(tx, offering_id)
-    lots = tuple(_to_lot(each) for each in held if each.status in _IN_THE_WATERFALL)
-    return State(lots, await _sum_declared(tx, offering_id))
+    lots = [_to_lot(row) for row in await lock_investment_rows(tx, offering_id) if row.status in _IN_THE_WATERFALL]
+    return State(tuple(lots), await _sum_declared(tx, offering_id))
 
 
-def _to_lot(investment: Investment) -> Lot:
-    start, through = investment.accrual_start_date, investment.accrued_through
-    assert start is not None  # of all that a closing made active
-    assert through is not None
-    return Lot(
-        investment.party_id,
-        investment.investment_id,
-        start,
-        investment.released_minor,
-        investment.unreturned_minor,
-        Fraction(int(investment.accrued_units), UNITS_A_MINOR),
-        through,
-    )
+def _to_lot(row: Row) -> Lot:
+    """Of an investment that a closing made active."""
+    accrued = Fraction(int(row.accrued_units), UNITS_A_MINOR)
+    start, through = row.accrual_start_date, row.accrued_through
+    return Lot(row.party_id, row.investment_id, start, row.released_minor, row.unreturned_minor, accrued, through)
 
 
 async def _sum_declared(tx: Tx, offering_id: str) -> Totals:

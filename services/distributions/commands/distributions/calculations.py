@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from realco.distributions.v1 import distributions_pb2 as pb
 
@@ -130,8 +131,8 @@ def describe_result(offering: Offering, distribution: Distribution, result: Resu
     )
 
 
-def build_content(offering: Offering, distribution: Distribution, result: Result) -> pb.DistributionContent:
-    """What of it is decided on."""
+def build_content(offering: Offering, distribution: Distribution, result: Result) -> dict[str, Any]:
+    """What of it is decided on, in JSON."""
     return to_distribution_content(
         distribution.distribution_id,
         Money(distribution.amount_minor, distribution.currency),
