@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
@@ -145,6 +146,36 @@ def test_a_row_has_the_first_form_that_covers_all_it_holds(
     else:
         with pytest.raises(NotSealed):
             check_row(tx, reader, found)
+
+
+def seal_one(value: Any) -> Any:
+    """A row that holds the value, sealed."""
+    tx: Any = SimpleNamespace(info={})
+    bind_seals(tx, SEALS)
+    table = sa.Table("rows", sa.MetaData(), sa.Column("id", sa.Text, primary_key=True), info=sealed("id", "value"))
+    row = {"id": "a", "value": value}
+    return tx, table, SimpleNamespace(**row, seal=seal_of(tx, table, row))
+
+
+@pytest.mark.parametrize(("written", "read"), [
+    (Decimal(10**30), Decimal("1.00e30")),  # an accrual passes 64 bits
+    (Decimal("0.50"), Decimal("0.5")),
+    (datetime(2026, 1, 1, 12, tzinfo=timezone(timedelta(hours=2))), datetime(2026, 1, 1, 10, tzinfo=UTC)),
+    ({"b": "é", "a": [1]}, {"a": [1], "b": "é"}),
+    (frozenset({"b", "a"}), ["a", "b"]),
+])  # fmt: skip
+def test_a_value_is_sealed_as_what_comes_back_of_it(written: Any, read: Any) -> None:
+    tx, table, row = seal_one(written)
+    row.value = read
+    assert check_row(tx, table, row) is row
+
+
+@pytest.mark.parametrize("forged", [{"a": 10**30}, "\ud800", json.loads("[" * 300 + "]" * 300)])
+def test_a_row_that_holds_what_cannot_be_spelled_is_not_ours(forged: Any) -> None:
+    tx, table, row = seal_one("as it was")
+    row.value = forged
+    with pytest.raises(NotSealed):
+        check_row(tx, table, row)
 
 
 def test_the_log_names_a_row_that_is_not_ours_once_and_no_more_of_them_than_somebody_can_read() -> None:

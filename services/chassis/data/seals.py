@@ -19,11 +19,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache, partial
 from itertools import chain
@@ -31,6 +30,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import orjson
 import sqlalchemy as sa
 
 from services.chassis.data.reads import Source
@@ -92,7 +92,7 @@ class Seals:
 
     def make(self, place: str, *values: Any, form: int = 1) -> bytes:
         """The seal of these values: texts, numbers, times, bytes, None, or lists of them."""
-        return self._make(form, _spell_all(place, values))
+        return self._make(form, _spell_all(place, map(_in_utc, values)))
 
     def are_sealed(self, seal: bytes | None, place: str, *values: Any, form: int = 1) -> bool:
         """Whether the seal is of these values."""
@@ -161,9 +161,9 @@ class Seals:
         return hmac.digest(self._keys[head[_FORM_BYTES:]], head[:_FORM_BYTES] + text, "sha256")
 
 
-def _spell_all(place: str, values: Sequence[Any]) -> bytes:
+def _spell_all(place: str, values: Iterable[Any]) -> bytes:
     # As JSON, no two rows are spelled alike, whatever their texts hold.
-    return _AS_JSON.encode([place, *values]).encode()
+    return orjson.dumps([place, *values], default=_spell, option=orjson.OPT_SORT_KEYS)
 
 
 def _mark_spelled(place: str, text: bytes) -> bytes:
@@ -171,21 +171,20 @@ def _mark_spelled(place: str, text: bytes) -> bytes:
     return place.encode() + b"\0" + text
 
 
+def _in_utc(value: Any) -> Any:
+    """A moment as it comes back from the database, whatever zone it is given in."""
+    return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not UTC else value
+
+
 def _spell(value: object) -> Any:
-    if isinstance(value, datetime):
-        return (value if value.tzinfo is UTC else value.astimezone(UTC)).isoformat()
     if isinstance(value, Decimal):  # as the whole number that it is where it is one, as some write it
-        return int(value) if value == value.to_integral_value() else format(value.normalize(), "f")
-    if isinstance(value, date):
-        return value.isoformat()
+        whole = value == value.to_integral_value()
+        return orjson.Fragment(b"%d" % int(value)) if whole else format(value.normalize(), "f")
     if isinstance(value, bytes):
         return hashlib.sha256(value).hexdigest()
     if isinstance(value, frozenset | set):
         return sorted(value)
     raise TypeError(f"no seal covers a {type(value).__name__}")
-
-
-_AS_JSON = json.JSONEncoder(default=_spell, separators=(",", ":"), sort_keys=True)
 
 
 def bind_seals(connection: Source, seals: Seals) -> None:
@@ -287,7 +286,7 @@ def _is_sealed(seals: Seals, table: sa.Table, row: Any) -> bool:
     form, values = _list_sealed(table, _getter_of(table.info[_SEALED][-1])(row))
     try:
         return seals.are_sealed(getattr(row, _SEAL), table.name, *values, form=form)
-    except (ValueError, OverflowError, RecursionError):  # no seal of ours is of what cannot be spelled
+    except orjson.JSONEncodeError:  # no seal of ours is of what cannot be spelled
         return False
 
 
