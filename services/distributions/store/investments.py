@@ -82,9 +82,16 @@ async def lock_investments_of(tx: Tx, offering_id: str) -> list[Investment]:
     return await INVESTMENTS.lock_all(tx, investments.c.offering_id == offering_id)
 
 
-async def lock_investment_rows(tx: Tx, offering_id: str) -> list[Row]:
-    """As `lock_investments_of`, for who needs little of each: a value costs more than its row. Raises: NotSealed."""
-    query = INVESTMENTS.locking.where(investments.c.offering_id == offering_id)
+async def hold_investments_of(tx: Tx, offering_id: str) -> None:
+    """Takes the locks of all of the offering, by id, for who looks at them more than once."""
+    of_offering = (is_mine(investments), investments.c.offering_id == offering_id)
+    query = sa.select(investments.c.investment_id).where(*of_offering).order_by(investments.c.investment_id)
+    await tx.execute(query.with_for_update(key_share=True))
+
+
+async def list_investment_rows(tx: Tx, offering_id: str) -> list[Row]:
+    """All of the offering, for who needs little of each: a value costs more than its row. Raises: NotSealed."""
+    query = INVESTMENTS.select().where(investments.c.offering_id == offering_id)
     return check_rows(tx, investments, await tx.execute(query))
 
 

@@ -18,7 +18,7 @@ from services.distributions.domain.positions import Lot, State, Totals
 from services.distributions.domain.states import InvestmentStatus
 from services.distributions.domain.tiers import KINDS
 from services.distributions.store.distributions import DISTRIBUTIONS
-from services.distributions.store.investments import lock_investment_rows, lock_investments, save_investments
+from services.distributions.store.investments import list_investment_rows, lock_investments, save_investments
 from services.distributions.tables import distributions
 
 # A rate has at most six decimals and a year 365 days, so an accrual is always a whole number of these.
@@ -28,8 +28,7 @@ _IN_THE_WATERFALL = (InvestmentStatus.ACTIVE.value, InvestmentStatus.COMPLETED.v
 
 async def read_state(tx: Tx, offering_id: str) -> State:
     """Where the declared distributions have left the offering. The caller holds the offering's lock."""
-    # Locked, so that nobody changes between two looks what is calculated from.
-    lots = [_to_lot(row) for row in await lock_investment_rows(tx, offering_id) if row.status in _IN_THE_WATERFALL]
+    lots = [_to_lot(row) for row in await list_investment_rows(tx, offering_id) if row.status in _IN_THE_WATERFALL]
     return State(tuple(lots), await _sum_declared(tx, offering_id))
 
 
