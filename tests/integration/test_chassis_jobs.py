@@ -140,6 +140,19 @@ async def test_who_says_that_there_is_work_while_it_is_looked_for_is_heard(datab
         await chassis.until(lambda: worker.taken[2:] == [("a", 1)], seconds=jobs.SWEEP_SECONDS / 2)
 
 
+async def test_what_leaves_work_within_a_moment_has_it_looked_for_once(database, monkeypatch):
+    monkeypatch.setattr(jobs, "GATHERING_SECONDS", 0.5)
+    worker, work_due = Worker(database), asyncio.Event()
+    async with running_jobs(worker.jobs, work_due, find_work=worker.find):
+        for _ in range(20):
+            work_due.set()
+            await asyncio.sleep(0.01)
+        await worker.leave("a")
+        work_due.set()
+        await chassis.until(lambda: worker.taken[2:] == [("a", 1)])
+    assert worker.asked <= 5
+
+
 async def test_a_local_clock_that_jumps_has_work_looked_for_at_once(tmp_path):
     file, work_due = tmp_path / "clock.json", asyncio.Event()
     async with running(lambda stop: watch_clock(FileClock(file), stop, work_due)):

@@ -10,8 +10,8 @@
   process remembers which rows those are: what a table says of it, a login of the database could say of ours.
 - One relay at a time works for a database, whichever holds its row in `leaders`; it is safe if two do. So where events
   wait too long although somebody leads, this one relays all the same.
-- It looks when a commit says so, and does not look while nothing happens. What was committed without a word to it is
-  found by the watch, which wakes it.
+- It looks when a commit says so, and does not look while nothing happens; what is committed within a moment is told
+  together. What was committed without a word to it is found by the watch, which wakes it.
 - Who has a login can still keep rows locked. Then events wait, and the service is not ready (`watch`). Whatever else
   they wait for, it is an alarm once it takes minutes.
 """
@@ -54,7 +54,7 @@ from services.chassis.events.streams import (
     told_subject,
 )
 from services.chassis.process.health import ALARM_SECONDS, Alarms, note_alarm
-from services.chassis.process.loops import repeat_work, wait_for_any
+from services.chassis.process.loops import GATHERING_SECONDS, repeat_work, wait_for_any
 from services.chassis.process.telemetry import EVENTS_PUBLISHED, OUTBOX_OLDEST_SECONDS, ROWS_NOT_SEALED, log
 
 BATCH_MAX = 1000  # the most messages NATS takes in one atomic batch
@@ -65,6 +65,9 @@ _STANDBY_SECONDS = 1.0
 OVERDUE_SECONDS = 5.0
 # After so long the service is not ready, since somebody keeps its events from being told.
 WITHHELD_SECONDS = 10.0
+# So few messages are published one after the other: for each batch the server makes a store of its own on the disk,
+# which costs more than they do.
+_FEW = 3
 # How often the watch looks: as long as an event waits, and while none does.
 _LOOK_SECONDS = 2.0
 POLL_SECONDS = 5.0
@@ -148,6 +151,7 @@ class _Relay:
                 raise
             self._is_nats_away = False
             if not done.is_full:
+                await wait_for_any(stop, seconds=GATHERING_SECONDS)
                 await wait_for_any(stop, self._database.events_waiting, self._news, seconds=None)
 
     async def hear(self, _: Msg) -> None:
@@ -302,12 +306,13 @@ def _is_ours(row: asyncpg.Record, seals: Seals) -> bool:
 
 async def _publish(js: JetStreamContext, area: str, messages: Sequence[Outgoing]) -> None:
     stream = stream_of_area(area).name
-    try:
-        await publish_batch(js, stream, messages)
-        return
-    except BatchRefused as refusal:
-        # Usually the batch was stored before and its answer was lost, so the stream knows the ids.
-        log.info("batch_refused", stream=stream, messages=len(messages), reason=str(refusal))
+    if len(messages) > _FEW:
+        try:
+            await publish_batch(js, stream, messages)
+            return
+        except BatchRefused as refusal:
+            # Usually the batch was stored before and its answer was lost, so the stream knows the ids.
+            log.info("batch_refused", stream=stream, messages=len(messages), reason=str(refusal))
     for message in messages:  # one after another: a failure must not let a later event overtake
         await _publish_one(js, stream, message)
 

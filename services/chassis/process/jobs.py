@@ -10,7 +10,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from services.chassis.process.health import Alarms
-from services.chassis.process.loops import Failures, backoff_seconds, wait_for_any
+from services.chassis.process.loops import GATHERING_SECONDS, Failures, backoff_seconds, wait_for_any
 from services.chassis.process.telemetry import JOB_RUNS, continue_trace, log
 from services.chassis.values.invariant import invariant
 
@@ -114,6 +114,7 @@ async def _keep_looking(look: _Look, stop: asyncio.Event, alarms: Alarms) -> Non
             await _pause_after(failures, "find_work", error, stop)
             continue
         failures.end()
+        await wait_for_any(stop, seconds=GATHERING_SECONDS)
         await wait_for_any(stop, look.work_due, seconds=seconds)
 
 
