@@ -176,8 +176,8 @@ class WebhooksServicer(hook_grpc.WebhooksServiceServicer):
         reader = self._dependencies.providers.webhooks[provider.name]
         event = await reader.read_webhook(body, getattr(request, provider.webhook_proof))
         # A webhook proves its sender, not an organization: that is known once its payment is found.
-        async with self._dependencies.database.begin_for_all() as tx:
-            answer = await webhooks.receive_webhook(tx, provider.name, event, body, self._dependencies.clock.now())
+        about, now = self._dependencies, self._dependencies.clock.now()
+        answer = await webhooks.receive_webhook(about.database, provider.name, event, body, now)
         self._dependencies.work_due.set()
         return answer
 

@@ -48,7 +48,7 @@ _WORKER_CONNECTIONS_MAX = 6
 _READ_CONNECTIONS_MAX = 6
 _PREPARED_MAX = 512
 # What is looked at again and again takes turns.
-_LOOK_CONNECTIONS_MAX = 2
+_LOOK_CONNECTIONS_MAX = 4
 _CONNECT_SECONDS = 5
 # What the worker's transactions name: its policies do not ask for it, and no organization is called so.
 _NO_ORGANIZATION = ""

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from realco.transactions.v1 import webhooks_pb2 as pb
 
+from services.chassis.data.database import Database
 from services.chassis.data.statements import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
@@ -35,13 +36,11 @@ def check_body(data: bytes) -> bytes:
 
 
 async def receive_webhook(
-    tx: Tx, provider: str, event: ProviderEvent, body: bytes, now: datetime
+    database: Database, provider: str, event: ProviderEvent, body: bytes, now: datetime
 ) -> pb.ReceiveWebhookResponse:
     """Stores a proved webhook. One of a type that is not applied is kept, with the reason."""
     is_applied = event.payment_id != ""
-    webhook_id, is_new = await store.insert_into_inbox(
-        tx,
-        due_now=is_applied,
+    received = store.Received(
         webhook_id=new_id("whk"),
         provider=provider,
         provider_event_id=event.event_id,
@@ -50,7 +49,9 @@ async def receive_webhook(
         provider_reference=event.payment_id or None,
         ignored_because=None if is_applied else "events of this type are only stored",
         created_at=now,
+        is_due=is_applied,
     )
+    webhook_id, is_new = await store.insert_into_inbox(database, received)
     return pb.ReceiveWebhookResponse(webhook_id=webhook_id, replayed=not is_new)
 
 
@@ -63,19 +64,13 @@ async def apply_webhooks(tx: Tx, taken: Sequence[Row], payment: Payment, transac
     row = await transactions.lock_transaction(tx, transaction_id)
     if row is None:
         return False
-    hooks, told = [], []
-    for each in taken:
-        hook, is_new = await store.lock_or_insert_webhook(tx, each, row)
-        hooks.append(hook)
-        told += [hook] if is_new else []
     is_early = row.status is Status.PROCESSING
+    status, failure = WebhookStatus.RECEIVED, None
     if not is_early:
         failure = await _try_to_follow(tx, row, payment, now)
         status = WebhookStatus.FAILED if failure else WebhookStatus.APPLIED
-        for hook in hooks:
-            # Else after a crash before the inbox was told, or by who wrote there: it decides nothing.
-            if hook.status == WebhookStatus.RECEIVED:
-                told.append(await store.change_webhook(tx, hook, status=status, failure=failure, applied_at=now))
+    applied_at = None if is_early else now
+    told = await store.save_webhooks(tx, taken, row, status=status, failure=failure, applied_at=applied_at)
     await store.publish_webhooks(tx, told, row.escrow_account_id, now)
     return not is_early
 

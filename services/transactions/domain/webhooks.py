@@ -6,7 +6,8 @@ from enum import StrEnum
 
 
 class WebhookStatus(StrEnum):
-    """RECEIVED waits to be applied; APPLIED or FAILED it is RECEIVED again once two persons want it applied again."""
+    """What came before the answer to its order is RECEIVED and waits; APPLIED or FAILED, it is RECEIVED again once two
+    persons want it applied again."""
 
     RECEIVED = "RECEIVED"
     APPLIED = "APPLIED"

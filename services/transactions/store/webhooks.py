@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from realco.transactions.v1 import events_pb2 as events
@@ -16,9 +16,9 @@ from services.chassis.data import leases, outbox
 from services.chassis.data.database import LIMITS, Database
 from services.chassis.data.due import Due
 from services.chassis.data.reach import is_mine
-from services.chassis.data.rows import build_new, name_new
-from services.chassis.data.seals import NotSealed, Seals, seals_of
-from services.chassis.data.statements import Row
+from services.chassis.data.rows import build_new, build_values_table, list_by_column, name_new
+from services.chassis.data.seals import NotSealed, Seals
+from services.chassis.data.statements import Row, build_rows
 from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import Failure, write_failure
 from services.chassis.values.invariant import invariant
@@ -28,46 +28,34 @@ from services.transactions.domain.webhooks import WebhookStatus
 from services.transactions.tables import webhook_inbox, webhooks
 
 _i, _c = webhook_inbox.c, webhooks.c
-_RECEIVED = (
-    *("webhook_id", "provider", "provider_event_id", "event_type", "body", "provider_reference"),
-    *("ignored_because", "created_at", "proof_digest"),
-)
-_RECEIVE = (
-    pg.insert(webhook_inbox)
-    .values(
-        **build_new((name, _i[name].type) for name in _RECEIVED),
-        due_at=leases.due_in(sa.bindparam("due_ms", type_=sa.BigInteger)),
-    )
-    .on_conflict_do_nothing(constraint="webhook_inbox_event")
-    .returning(_i.webhook_id)
-)
-_FIND_FIRST = sa.select(_i.webhook_id, _i.proof_digest).where(
-    _i.provider == sa.bindparam("provider"), _i.provider_event_id == sa.bindparam("event_id")
-)
+_RECEIVE = f"""
+INSERT INTO public.webhook_inbox (webhook_id, provider, provider_event_id, event_type, body, provider_reference,
+                                  ignored_because, created_at, due_at, proof_digest)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, CASE WHEN $9 THEN clock_timestamp() END, $10 FROM {LIMITS} limits
+ON CONFLICT ON CONSTRAINT webhook_inbox_event DO NOTHING
+RETURNING webhook_id
+"""  # noqa: S608  # all of it stands here
+_FIND_FIRST = "SELECT webhook_id, proof_digest FROM public.webhook_inbox WHERE provider = $1 AND provider_event_id = $2"
 _FINISH = f"""
 UPDATE public.webhook_inbox AS inbox SET due_at = NULL, tries = 0, ignored_because = $4, proof = told.proof
 FROM {LIMITS} limits, unnest($1::text[], $2::bigint[], $3::bytea[]) AS told (webhook_id, epoch, proof)
 WHERE inbox.webhook_id = told.webhook_id AND inbox.epoch = told.epoch
 """  # noqa: S608  # all of it stands here
-_MADE = (
-    "org_id",
-    "webhook_id",
-    "provider",
-    "provider_event_id",
-    "event_type",
-    "status",
-    "transaction_id",
-    "created_at",
+_CHANGED = ("status", "failure", "applied_at")
+_SAVED = (
+    *("org_id", "webhook_id", "provider", "provider_event_id", "event_type", "transaction_id", "created_at"),
+    *_CHANGED,
 )
-_MAKE = (
-    pg.insert(webhooks)
-    .values(**build_new((name, _c[name].type) for name in _MADE))
-    .on_conflict_do_nothing()
-    .returning(webhooks)
-)
+_VALUES = build_values_table(*((name, _c[name].type) for name in _SAVED))
+_INSERT = pg.insert(webhooks).from_select(_SAVED, sa.select(*(_VALUES.c[name] for name in _SAVED)))
+# One that was applied once, or that somebody says was, stays as it is.
+_SAVE = _INSERT.on_conflict_do_update(
+    index_elements=["org_id", "webhook_id"],
+    set_={name: _INSERT.excluded[name] for name in _CHANGED},
+    where=sa.and_(_c.status == WebhookStatus.RECEIVED, _INSERT.excluded.status != WebhookStatus.RECEIVED),
+).returning(webhooks)
 _FINDING = sa.select(webhooks).where(is_mine(webhooks), _c.webhook_id == sa.bindparam("webhook_id"))
 _LOCKING = _FINDING.with_for_update(key_share=True)
-_CHANGED = ("status", "failure", "applied_at")
 _CHANGE = (
     sa.update(webhooks)
     .where(is_mine(webhooks), _c.webhook_id == sa.bindparam("of_webhook_id"))
@@ -78,21 +66,32 @@ _CHANGE = (
 UNAPPLIED = Due(webhook_inbox, _i.due_at.is_not(None), _i.created_at)
 
 
-async def insert_into_inbox(tx: Tx, *, due_now: bool, **values: Any) -> tuple[str, bool]:
+class Received(NamedTuple):
+    """A webhook as it came."""
+
+    webhook_id: str
+    provider: str
+    provider_event_id: str
+    event_type: str
+    body: bytes
+    provider_reference: str | None
+    ignored_because: str | None
+    created_at: datetime
+    is_due: bool
+
+
+async def insert_into_inbox(database: Database, received: Received) -> tuple[str, bool]:
     """(webhook_id, whether it is new): a repeated event finds the row of the first.
 
     Raises:
         NotSealed: the row of the first is nobody's webhook. Its provider sends the event again until it is taken.
     """
-    digest = seals_of(tx).digest_proof(webhook_inbox.name, values["webhook_id"])
-    row = name_new(_RECEIVED, {**values, "proof_digest": digest})
-    created = await tx.scalar(_RECEIVE, {**row, "due_ms": 0 if due_now else None})
-    if created is not None:
-        return str(created), True
-    event = {"provider": values["provider"], "event_id": values["provider_event_id"]}
-    first = (await tx.execute(_FIND_FIRST, event)).one()
-    _prove(seals_of(tx), first)
-    return str(first.webhook_id), False
+    digest = database.seals.digest_proof(webhook_inbox.name, received.webhook_id)
+    if await database.send_for_all(_RECEIVE, *received, digest):
+        return received.webhook_id, True
+    [first] = build_rows(await database.send_for_all(_FIND_FIRST, received.provider, received.provider_event_id))
+    _prove(database.seals, first)
+    return str(first.webhook_id), bool(first.webhook_id == received.webhook_id)  # it may be sent twice
 
 
 def build_taking(*, count_max: int) -> leases.Taking:
@@ -124,19 +123,21 @@ async def postpone_webhook(tx: Tx, taken: Row) -> None:
     await leases.postpone(tx, webhook_inbox, taken._asdict())
 
 
-async def lock_or_insert_webhook(tx: Tx, taken: Row, about: Transaction) -> tuple[Row, bool]:
-    """The organization's row of a webhook, locked, and whether there was none yet: who makes it publishes it."""
-    values = taken._mapping | {
-        "org_id": about.org_id,
-        "transaction_id": about.transaction_id,
-        "status": WebhookStatus.RECEIVED,
-    }
-    made = (await tx.execute(_MAKE, name_new(_MADE, values))).one_or_none()
-    if made is not None:
-        return made, True
-    found = await lock_webhook(tx, taken.webhook_id)
-    assert found is not None  # which is what the insert ran into
-    return found, False
+async def save_webhooks(
+    tx: Tx,
+    taken: Sequence[Row],
+    about: Transaction,
+    *,
+    status: WebhookStatus,
+    failure: Failure | None,
+    applied_at: datetime | None,
+) -> list[Row]:
+    """Writes what became of webhooks about a transaction of the organization. Those that changed: who does publishes
+    them."""
+    of = {"org_id": about.org_id, "transaction_id": about.transaction_id}
+    outcome = {"status": status, "failure": write_failure(failure), "applied_at": applied_at}
+    values = [row._mapping | of | outcome for row in taken]
+    return list(await tx.execute(_SAVE, list_by_column(_SAVED, values)))
 
 
 async def find_webhook(tx: Tx, webhook_id: str) -> Row | None:
