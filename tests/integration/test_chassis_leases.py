@@ -21,7 +21,7 @@ TAKING = leases.build_taking(work, lease_ms=60_000, count_max=10)
 @pytest.fixture
 async def tx(database: Database) -> AsyncIterator[Tx]:
     """A transaction with the rows `a` and `b`, both due."""
-    async with database.begin("org_1") as tx:
+    async with database.begin_for_all() as tx:
         for name in ("a", "b"):
             await tx.execute(sa.insert(work).values(org_id="org_1", work_id=name, due_at=leases.due_in(-1_000)))
         yield tx
@@ -41,6 +41,15 @@ async def test_what_is_taken_is_nobody_elses_until_the_lease_runs_out(tx: Tx) ->
     assert await take(tx) == []
     await make_due(tx)
     assert sorted((row["work_id"], row["epoch"], row["tries"]) for row in await take(tx)) == [("a", 2, 2), ("b", 2, 2)]
+
+
+async def test_a_job_takes_rows_of_every_organization_in_one_statement(database: Database) -> None:
+    async with database.begin_for_all() as tx:
+        for org_id in ("org_1", "org_2"):
+            await tx.execute(sa.insert(work).values(org_id=org_id, work_id="c", due_at=leases.due_in(-1_000)))
+    taken = await leases.take(database, TAKING)
+    assert sorted((row.org_id, row.work_id, row.epoch) for row in taken) == [("org_1", "c", 1), ("org_2", "c", 1)]
+    assert await leases.take(database, TAKING) == []
 
 
 async def test_who_holds_an_older_lease_records_nothing(tx: Tx) -> None:

@@ -157,12 +157,10 @@ async def test_two_workers_at_once_send_nothing_twice(service: TransactionsHarne
 async def test_a_worker_whose_lease_ran_out_writes_nothing(service: TransactionsHarness) -> None:
     made = await in_processing(service, "debit")
     taking = store.build_taking(Status.PROCESSING, count_max=10)
-    async with service.database.begin_for_all() as tx:
-        [stale] = await store.take_transactions(tx, taking)
+    [stale] = await store.take_transactions(service.database, taking)
     await service.hurry()
-    async with service.database.begin_for_all() as tx:
-        [fresh] = await store.take_transactions(tx, taking)
-        assert await store.take_transactions(tx, taking) == []
+    [fresh] = await store.take_transactions(service.database, taking)
+    assert await store.take_transactions(service.database, taking) == []
     async with service.database.begin_for_all() as tx:
         assert await store.lock_taken_transaction(tx, stale) is None
         assert await store.lock_taken_transaction(tx, fresh) is not None

@@ -31,8 +31,7 @@ def build_approval_jobs(name: str, operations: Operations, approvals: Approvals)
 
     async def resume() -> int:
         """Does what was approved, where the process that was to do it died or a service it needs was away."""
-        async with operations.database.begin_for_all() as tx:
-            taken = await records.take_approved(tx)
+        taken = await records.take_approved(operations.database)
         for approval in taken:
             try:
                 await approvals.execute(approval)

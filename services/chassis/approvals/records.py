@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from services.chassis.data.database import Database
 from services.chassis.data.due import Due
 from services.chassis.data.leases import build_taking, postpone, take_sealed
 from services.chassis.data.locks import lock_name
@@ -228,9 +229,9 @@ EXECUTION_LEASE_MS = 30_000
 LEFT_BEHIND = build_taking(approvals, lease_ms=EXECUTION_LEASE_MS, count_max=10)
 
 
-async def take_approved(tx: Tx) -> list[Approval]:
+async def take_approved(database: Database) -> list[Approval]:
     """Takes approvals that were approved and are not done."""
-    taken = await take_sealed(tx, approvals, LEFT_BEHIND)
+    taken = await take_sealed(database, approvals, LEFT_BEHIND)
     return [_to_approval(row) for row in taken]
 
 

@@ -93,6 +93,8 @@ def _name_organization(org_id: str) -> str:
 LIMITS = (
     f"(SELECT {_name_organization('')}, set_config('lock_timeout', '{LOCK_TIMEOUT_MS:d}', true), {_PINNED} OFFSET 0)"
 )
+# The same as a condition, which is asked once, before any row is looked at.
+ARE_SET = sa.text(f"EXISTS (SELECT FROM {LIMITS} limits)")
 
 
 class _Undone(Exception):

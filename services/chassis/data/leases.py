@@ -16,14 +16,16 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import sqlalchemy as sa
 
+from services.chassis.data.database import ARE_SET, Database
+from services.chassis.data.reads import compile_write_for_all
 from services.chassis.data.rows import build_given, build_new, name_given, name_new
 from services.chassis.data.seals import keep_sealed
-from services.chassis.data.statements import Row
+from services.chassis.data.statements import Compiled, Row, build_rows
 from services.chassis.data.transaction import Tx
 from services.chassis.process.jobs import SWEEP_SECONDS
 
@@ -99,8 +101,12 @@ class Taking:
         first_due: In how many seconds there are any (`Job.work`).
     """
 
-    statement: sa.Executable
+    statement: sa.Update
     first_due: sa.ColumnElement[float]
+
+    @cached_property
+    def compiled(self) -> Compiled:
+        return compile_write_for_all(self.statement)
 
 
 def build_taking(
@@ -119,7 +125,7 @@ def build_taking(
     """
     key = list(table.primary_key.columns)
     conditions = [] if where is None else [where]
-    found = sa.select(*key).where(is_due(table.c.due_at), *conditions)
+    found = sa.select(*key).where(ARE_SET, is_due(table.c.due_at), *conditions)
     order = table.c.due_at if first is None else first
     due = found.order_by(order).limit(count_max).with_for_update(skip_locked=True, key_share=True).cte("due")
     statement = (
@@ -131,16 +137,24 @@ def build_taking(
     return Taking(statement, find_first(table, table.c.due_at, _NOW, *conditions, order=order))
 
 
-async def take_sealed(tx: Tx, table: sa.Table, taking: Taking, **values: Any) -> list[Row]:
-    """What is taken of a sealed table; empty where nothing is due that this service wrote.
-
-    Rows that it did not write are leased as well, and it goes on to the next ones: they hold up nothing else.
+async def take(database: Database, taking: Taking, **values: Any) -> list[Row]:
+    """What is taken, of any organization: one statement by itself. Should it be sent twice, what the first took is due
+    once its lease runs out.
 
     Args:
         values: Of the parameters that the taking's condition has.
     """
-    while found := (await tx.execute(taking.statement, values)).all():
-        if ours := keep_sealed(tx, table, found):
+    text, arguments = taking.compiled.fill(values)
+    return build_rows(await database.send_for_all(text, *arguments))
+
+
+async def take_sealed(database: Database, table: sa.Table, taking: Taking, **values: Any) -> list[Row]:
+    """What is taken of a sealed table; empty where nothing is due that this service wrote.
+
+    Rows that it did not write are leased as well, and it goes on to the next ones: they hold up nothing else.
+    """
+    while found := await take(database, taking, **values):
+        if ours := keep_sealed(database.reader, table, found):
             return ours
     return []
 

@@ -22,7 +22,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data.database_errors import is_contention
 from services.chassis.data.pool import Pool
 from services.chassis.data.reach import names_caller
-from services.chassis.data.statements import DIALECT, Row, build_rows
+from services.chassis.data.statements import DIALECT, Compiled, Row, build_rows
 from services.chassis.data.transaction import Tx
 from services.chassis.values.invariant import invariant
 
@@ -74,6 +74,13 @@ def compile_for_all(select: sa.Select[Any]) -> tuple[str, list[str]]:
     """The text of a SELECT for `Database.send_for_all`, and the names of its parameters in their order."""
     compiled = _compile(select, lambda _: None)
     return str(compiled), list(compiled.positiontup or ())
+
+
+def compile_write_for_all(statement: sa.Insert | sa.Update) -> Compiled:
+    """The same of a statement that writes. `ARE_SET` (database.py) is among its conditions."""
+    return Compiled(
+        statement.compile(dialect=DIALECT, schema_translate_map=_SCHEMAS, render_schema_translate=True), None
+    )
 
 
 def _compile(select: sa.Select[Any], replace: Callable[[Any], Any]) -> Any:

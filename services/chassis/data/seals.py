@@ -244,7 +244,7 @@ async def seal_rows(tx: Tx, table: sa.Table, rows: Iterable[Any]) -> None:
         await tx.execute(sa.update(table).where(*ours).values(seal=sa.bindparam("made")), made)
 
 
-def seal_of(tx: Tx, table: sa.Table, values: Mapping[str, Any]) -> bytes:
+def seal_of(tx: Source, table: sa.Table, values: Mapping[str, Any]) -> bytes:
     """The seal of a row that is about to be written, where the caller knows every sealed value."""
     return _make(seals_of(tx), table, values.__getitem__)
 

@@ -40,8 +40,7 @@ _FIRST_STEPS = {
 async def advance_saga(kind: SagaKind, dependencies: Dependencies) -> int:
     """Does one step of one saga of this kind that is due; 0 if none is."""
     database = dependencies.database
-    async with database.begin_for_all() as tx:
-        saga = await take_saga(tx, kind)
+    saga = await take_saga(database, kind)
     if saga is None:
         return 0
     with acting_as(service_principal(NAME, saga.org_id, on_behalf_of=saga.actor)):

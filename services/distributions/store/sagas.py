@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import leases
+from services.chassis.data.database import Database
 from services.chassis.data.due import Due
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import check_rows, seal_of
@@ -89,9 +90,9 @@ async def list_actors(tx: Tx, saga_ids: Collection[str]) -> dict[str, tuple[str,
 TAKING = {kind: leases.build_taking(sagas, count_max=1, where=sagas.c.kind == kind.value) for kind in SagaKind}
 
 
-async def take_saga(tx: Tx, kind: SagaKind) -> Saga | None:
+async def take_saga(database: Database, kind: SagaKind) -> Saga | None:
     """The saga that has been due the longest and that nobody works on, now ours; None if there is none."""
-    for row in await leases.take_sealed(tx, sagas, TAKING[kind]):
+    for row in await leases.take_sealed(database, sagas, TAKING[kind]):
         return Saga(row.org_id, row.saga_id, SagaKind(row.kind), row.subject_id, row.actor, row.epoch, row.tries)
     return None
 

@@ -24,8 +24,7 @@ UNAPPLIED = store.build_taking(count_max=CALLS_MAX)
 
 
 async def apply_webhooks(dependencies: Dependencies) -> int:
-    async with dependencies.database.begin_for_all() as tx:
-        taken = await store.take_webhooks(tx, UNAPPLIED)
+    taken = await store.take_webhooks(dependencies.database, UNAPPLIED)
     about: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in taken:
         about[row.provider, row.provider_reference].append(row)

@@ -11,7 +11,6 @@ from typing import TypeVar
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.database_errors import is_away
 from services.chassis.data.due import Due, list_pages
-from services.chassis.data.leases import Taking
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import AnswerWithheld, DomainError, Unavailable
@@ -25,12 +24,6 @@ CALLS_MAX = 16
 
 K = TypeVar("K")
 T = TypeVar("T")
-
-
-async def take_due(dependencies: Dependencies, taking: Taking) -> list[Transaction]:
-    """Leases due transactions of any organization."""
-    async with dependencies.database.begin_for_all() as tx:
-        return await store.take_transactions(tx, taking)
 
 
 def group_by_organization(rows: Sequence[Transaction]) -> dict[str, list[Transaction]]:

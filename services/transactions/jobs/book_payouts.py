@@ -18,7 +18,7 @@ from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
-from services.transactions.jobs.batches import BATCH_MAX, ask_about, do_groups, group_by_person, take_due
+from services.transactions.jobs.batches import BATCH_MAX, ask_about, do_groups, group_by_person
 from services.transactions.store import moves
 from services.transactions.store import transactions as store
 
@@ -26,7 +26,7 @@ NOT_BOOKED = store.build_taking(Status.PROCESSING, count_max=BATCH_MAX, where=sa
 
 
 async def book_payouts(dependencies: Dependencies) -> int:
-    taken = await take_due(dependencies, NOT_BOOKED)
+    taken = await store.take_transactions(dependencies.database, NOT_BOOKED)
     await do_groups(group_by_person(taken), partial(_book_rows, dependencies))
     return len(taken)
 

@@ -12,14 +12,14 @@ from services.transactions.commands.evaluation import Evaluation, apply_decision
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.jobs.batches import BATCH_MAX, ask_about, do_groups, group_by_person, take_due
+from services.transactions.jobs.batches import BATCH_MAX, ask_about, do_groups, group_by_person
 from services.transactions.store import transactions as store
 
 INITIATED = store.build_taking(Status.INITIATED, count_max=BATCH_MAX)
 
 
 async def evaluate_initiated(dependencies: Dependencies) -> int:
-    taken = await take_due(dependencies, INITIATED)
+    taken = await store.take_transactions(dependencies.database, INITIATED)
     await do_groups(group_by_person(taken), partial(_evaluate_rows, dependencies))
     return len(taken)
 

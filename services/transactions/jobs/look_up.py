@@ -14,7 +14,7 @@ from services.transactions.domain.payments import Payment
 from services.transactions.domain.schedule import compute_poll_ms
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.jobs.batches import CALLS_MAX, do_each, take_due
+from services.transactions.jobs.batches import CALLS_MAX, do_each
 from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.store import transactions as store
 
@@ -22,7 +22,7 @@ SUBMITTED = store.build_taking(Status.PENDING_SETTLEMENT, count_max=CALLS_MAX)
 
 
 async def look_up_submitted(dependencies: Dependencies) -> int:
-    taken = await take_due(dependencies, SUBMITTED)
+    taken = await store.take_transactions(dependencies.database, SUBMITTED)
     await do_each(taken, partial(_look_up_row, dependencies))
     return len(taken)
 

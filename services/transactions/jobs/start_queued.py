@@ -20,7 +20,7 @@ from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import CONTRIBUTIONS
-from services.transactions.jobs.batches import BATCH_MAX, do_groups, group_by_organization, take_due
+from services.transactions.jobs.batches import BATCH_MAX, do_groups, group_by_organization
 from services.transactions.jobs.obstacles import end_hopeless, postpone_cooling_payouts
 from services.transactions.store import moves
 from services.transactions.store import transactions as store
@@ -29,7 +29,7 @@ QUEUED = store.build_taking(Status.QUEUED, count_max=BATCH_MAX)
 
 
 async def start_queued(dependencies: Dependencies) -> int:
-    taken = await take_due(dependencies, QUEUED)
+    taken = await store.take_transactions(dependencies.database, QUEUED)
     await do_groups(group_by_organization(taken), partial(_start_rows, dependencies))
     return len(taken)
 

@@ -56,9 +56,8 @@ READY = store.build_taking(Status.PROCESSING, count_max=CALLS_MAX, where=store.I
 
 
 async def submit_payments(dependencies: Dependencies) -> int:
-    async with dependencies.database.begin_for_all() as tx:
-        taken = await store.take_transactions(tx, READY)
-        never_sent = await provider_payments.insert_attempts(tx, taken, dependencies.clock.now())
+    taken = await store.take_transactions(dependencies.database, READY)
+    never_sent = await provider_payments.insert_attempts(dependencies.database, taken, dependencies.clock.now())
 
     async def submit(row: Transaction) -> None:
         maybe_sent = (row.org_id, row.transaction_id) not in never_sent

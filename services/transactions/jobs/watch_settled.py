@@ -30,8 +30,7 @@ WATCHED = store.build_looking(count_max=CALLS_MAX)
 
 
 async def watch_settled(dependencies: Dependencies) -> int:
-    async with dependencies.database.begin_for_all() as tx:
-        taken = await store.take_transactions(tx, WATCHED, now=dependencies.clock.now())
+    taken = await store.take_transactions(dependencies.database, WATCHED, now=dependencies.clock.now())
     await do_each(taken, partial(_look_at_row, dependencies))
     return len(taken)
 

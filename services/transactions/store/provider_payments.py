@@ -13,9 +13,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from services.chassis.data.database import Database
+from services.chassis.data.database import ARE_SET, Database
 from services.chassis.data.reach import is_mine
-from services.chassis.data.reads import Read, Source, compile_for_all, fetch_row, fetch_rows
+from services.chassis.data.reads import Read, Source, compile_for_all, compile_write_for_all, fetch_row, fetch_rows
 from services.chassis.data.rows import build_new, build_values_table, list_by_column, name_new
 from services.chassis.data.seals import check_read_row, check_row, check_rows, keep_readable, seal_of, seals_of
 from services.chassis.data.statements import Row, build_rows
@@ -32,9 +32,9 @@ _CURRENT = Read(_OF_TRANSACTION.where(_ATTEMPT))
 _EARLIER = Read(_OF_TRANSACTION.where(_c.attempt < sa.bindparam("this")))
 _COLUMNS = tuple(column.name for column in provider_payments.columns)
 _VALUES = build_values_table(*((column.name, column.type) for column in provider_payments.columns))
-_INSERT = (
+_INSERT = compile_write_for_all(
     pg.insert(provider_payments)
-    .from_select(_COLUMNS, sa.select(*(_VALUES.c[name] for name in _COLUMNS)))
+    .from_select(_COLUMNS, sa.select(*(_VALUES.c[name] for name in _COLUMNS)).where(ARE_SET))
     .on_conflict_do_nothing()
     .returning(_c.org_id, _c.transaction_id)
 )
@@ -56,8 +56,11 @@ _OWNER = compile_for_all(
 )
 
 
-async def insert_attempts(tx: Tx, rows: Sequence[Transaction], now: datetime) -> set[tuple[str, str]]:
-    """Notes that the current attempts are about to be sent; the (org_id, transaction_id) of those never sent before."""
+async def insert_attempts(database: Database, rows: Sequence[Transaction], now: datetime) -> set[tuple[str, str]]:
+    """Notes that the current attempts are about to be sent; the (org_id, transaction_id) of those never sent before.
+
+    Should it be sent twice, those that the first noted count as if they may have been sent.
+    """
     if not rows:
         return set()
     attempts: list[dict[str, Any]] = [
@@ -73,9 +76,10 @@ async def insert_attempts(tx: Tx, rows: Sequence[Transaction], now: datetime) ->
         }
         for row in rows
     ]
-    values = [{**each, "seal": seal_of(tx, provider_payments, each)} for each in attempts]
-    inserted = await tx.execute(_INSERT, list_by_column(_COLUMNS, values))
-    return {(each.org_id, each.transaction_id) for each in inserted}
+    values = [{**each, "seal": seal_of(database.reader, provider_payments, each)} for each in attempts]
+    text, arguments = _INSERT.fill(list_by_column(_COLUMNS, values))
+    inserted = await database.send_for_all(text, *arguments)
+    return {(each["org_id"], each["transaction_id"]) for each in inserted}
 
 
 async def read_attempt(tx: Tx, row: Transaction) -> Row:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data import leases
+from services.chassis.data.database import Database
 from services.chassis.data.due import Due
 from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
@@ -179,9 +180,9 @@ def build_looking(*, count_max: int) -> leases.Taking:
     return leases.build_taking(transactions, count_max=count_max, where=LOOK_DUE.is_past, first=order, returning=_READ)
 
 
-async def take_transactions(tx: Tx, taking: leases.Taking, **values: Any) -> list[Transaction]:
+async def take_transactions(database: Database, taking: leases.Taking, **values: Any) -> list[Transaction]:
     """Takes due transactions of every organization for this worker: nobody else gets them until the lease runs out."""
-    return [build_transaction(row) for row in await leases.take_sealed(tx, transactions, taking, **values)]
+    return [build_transaction(row) for row in await leases.take_sealed(database, transactions, taking, **values)]
 
 
 def _find_last_move() -> sa.ColumnElement[datetime]:

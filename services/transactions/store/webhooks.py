@@ -99,9 +99,9 @@ def build_taking(*, count_max: int) -> leases.Taking:
     return leases.build_taking(webhook_inbox, count_max=count_max)
 
 
-async def take_webhooks(tx: Tx, taking: leases.Taking) -> list[Row]:
+async def take_webhooks(database: Database, taking: leases.Taking) -> list[Row]:
     """Takes webhooks that are due to be applied, oldest first."""
-    return list(await tx.execute(taking.statement))
+    return await leases.take(database, taking)
 
 
 async def finish_webhooks(database: Database, taken: Sequence[Row], *, ignored_because: str | None = None) -> None:
