@@ -105,7 +105,8 @@ async def test_few_events_are_published_one_after_the_other_and_many_as_one_batc
         await listener.names(6)
     batches = [message.headers.get("Nats-Batch-Id") for message in listener.messages]
     assert batches[:2] == [None, None]
-    assert None not in batches[2:] and len(set(batches[2:])) == 1
+    assert None not in batches[2:]
+    assert len(set(batches[2:])) == 1
 
 
 async def test_what_is_committed_within_a_moment_is_told_together(database, js, listener, monkeypatch):
