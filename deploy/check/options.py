@@ -44,6 +44,8 @@ _TABLE: dict[Any, May | dict[str, May]] = {
         "two_persons": May.BE_TAKEN_OFF,
         "second_person": May.BE_TAKEN_OFF,
         "waits": May.BE_TAKEN_OFF,
+        # Who may read an approval follows who may read what it is about.
+        "read_with": May.CHANGE | May.BE_TAKEN_OFF,
     },
     event_pb2.event: {"aggregate": May.NOTHING, "scope": May.NOTHING, "parts": May.NOTHING},
     event_pb2.not_in_events: May.BE_TAKEN_OFF,

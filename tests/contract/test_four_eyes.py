@@ -24,7 +24,7 @@ from services.chassis.approvals.messages import to_content
 from services.chassis.approvals.requests import build_answer, find_answer_type, find_result_id, name_kind_of
 from services.chassis.approvals.service import APPROVALS_SERVICE
 from services.chassis.calls.access import rules_of
-from services.chassis.calls.approval_kinds import list_approval_kinds
+from services.chassis.calls.approval_kinds import list_approval_kinds, name_kind
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.calls.serving import servers_of
 from services.chassis.spelling.descriptors import is_required
@@ -48,6 +48,7 @@ def writes_for_a_person(method: MethodDescriptor) -> bool:
 
 WRITES = [method for method in METHODS if writes_for_a_person(method)]
 TWO_PERSONS = [method for method in METHODS if method.GetOptions().Extensions[_FOUR_EYES].two_persons]
+ASKING = [*TWO_PERSONS, *(method for method in METHODS if method.GetOptions().Extensions[_FOUR_EYES].waits)]
 
 
 def by_name(method: MethodDescriptor) -> str:
@@ -106,6 +107,25 @@ def test_beside_the_approval_the_answer_has_one_field_for_what_was_done(method):
         assert find_result_id(build_answer(answer_type, made)) == "id_1"
     else:
         assert made.DESCRIPTOR.name in ("PostingResults", "PartyPerson")
+
+
+@pytest.mark.parametrize("method", ASKING, ids=by_name)
+def test_an_approval_is_read_by_whoever_may_read_what_it_is_about_among_them_all_who_may_ask_for_it(method):
+    """In one way, whichever RPC of a kind asks for it."""
+    four_eyes = method.GetOptions().Extensions[_FOUR_EYES]
+    reads = f"{method.containing_service.file.package}.{four_eyes.read_with}"
+    kind = four_eyes.waits or name_kind(method.input_type.name)
+    assert list_approval_kinds()[kind] == reads
+    rules = rules_of(contracts.services())
+    assert rules[f"/{reads}"].reads_only
+    assert rules[f"/{method.containing_service.full_name}/{method.name}"].roles <= rules[f"/{reads}"].roles
+
+
+@pytest.mark.parametrize("method", TWO_PERSONS, ids=by_name)
+def test_what_can_be_got_by_its_id_is_what_the_approval_is_read_with(method):
+    [done] = [field.message_type.name for field in method.output_type.fields if field.name != "approval"]
+    if f"Get{done}" in {each.name for each in METHODS}:
+        assert method.GetOptions().Extensions[_FOUR_EYES].read_with.endswith(f"/Get{done}")
 
 
 def fill(message: Any) -> Any:
@@ -177,16 +197,18 @@ def test_the_contracts_name_every_kind_of_approval_that_a_service_asks_for_and_n
     for service in servers_of(APPROVALS_SERVICE):
         approvals = import_module(f"services.{service}.approvals").build_approvals(Anything())
         with acting_as(Principal("admin-1", "admin", "org-1")):
-            found += approvals.list_decidable_kinds()
+            found += approvals.permissions.list_decidable_kinds()
     assert sorted(found) == sorted(list_approval_kinds())
-    assert set(Movement.Kind.keys()[1:]) <= list_approval_kinds(), "what the notary hears of is a kind of approval"
+    assert set(Movement.Kind.keys()[1:]) <= list_approval_kinds().keys(), (
+        "what the notary hears of is a kind of approval"
+    )
     assert set(Movement.Kind.keys()) >= DONE_BY_LAST_YES
 
 
 def test_the_page_about_approvals_explains_every_kind():
     page = (ROOT / "docs" / "approvals.md").read_text()
     table = page.partition("## The kinds of approvals")[2]
-    assert set(re.findall(r"^\| `([A-Z_]+)` \|", table, re.MULTILINE)) == list_approval_kinds()
+    assert set(re.findall(r"^\| `([A-Z_]+)` \|", table, re.MULTILINE)) == list_approval_kinds().keys()
     gaining = re.findall(r"^\| `[A-Z_]+` \| [^|]+ \|([^|]*)\|", table, re.MULTILINE)
     assert [each for each in gaining if not each.strip()] == [], "who gains, or that nobody in particular does"
 

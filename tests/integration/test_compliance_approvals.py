@@ -12,8 +12,9 @@ from realco.compliance.v1 import parties_pb2
 from realco.type.v1 import approval_pb2, money_pb2
 
 from services.chassis.calls.auth import Principal, acting_as
-from services.chassis.values.approval import ApprovalNotCancellable, NotAMaker
+from services.chassis.values.approval import ApprovalNotCancellable, ApprovalNotFound, NotAMaker
 from services.chassis.values.errors import InvalidField, PermissionDenied
+from services.chassis.values.etags import etag_of
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import ContentOutdated, IllegalStatusChange, MakerIsChecker
 from services.chassis.values.second_person import BeneficiaryIsChecker
@@ -214,13 +215,32 @@ async def test_no_maker_passes_or_takes_back_a_check_in_the_inbox(desk):
         await desk.decide(one, principal=THIRD)
 
 
-async def test_who_may_not_review_does_not_decide_in_the_inbox_either(desk):
+async def test_who_may_not_see_checks_sees_none_of_them_in_the_inbox_and_decides_none(desk):
     await desk.create()
     [one, _] = await desk.list_waiting()
-    assert list((await desk.read(one, SPONSOR)).allowed_actions) == ["comment"]
+    assert await desk.list_approvals(SPONSOR) == []
+    etag, content = etag_of(one.approval_id, 1), one.content_hash
+    decisions = [
+        ("Approve", {"idempotency_key": "a", "content_hash": content, "note": "Seen."}),
+        ("Reject", {"idempotency_key": "r", "note": "No."}),
+        ("Comment", {"idempotency_key": "c", "text": "Why?"}),
+        ("Cancel", {}),
+    ]
+    with acting_as(SPONSOR):
+        for verb, more in decisions:
+            request = getattr(approvals_pb2, f"{verb}ApprovalRequest")(approval_id=one.approval_id, etag=etag, **more)
+            with pytest.raises(ApprovalNotFound):
+                await getattr(desk.inbox, f"{verb}Approval")(request, None)
+    assert (await desk.read(one)).etag == etag
+
+
+async def test_who_may_not_ask_for_it_does_not_decide_it_in_the_inbox_either(desk):
+    await desk.create()
+    asked = await desk.ask_for("bob")
+    assert list((await desk.read(asked, SPONSOR)).allowed_actions) == ["comment"]
     for verb in ("Approve", "Reject"):
         with pytest.raises(PermissionDenied):
-            await desk.decide(one, verb, SPONSOR)
+            await desk.decide(asked, verb, SPONSOR)
 
 
 # --- persons ----------------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ _NO_EFFECTS = {"RELEASE_HOLD"}
 def check_dossiers(approvals: Approvals, found: Sequence[pb.Approval]) -> None:
     """Each kind of a service that moves money is found, and says what it would do to the book and at which gates."""
     with acting_as(Principal("admin-1", "admin", "org-1")):
-        kinds = set(approvals.list_decidable_kinds()) & _list_moving()
+        kinds = set(approvals.permissions.list_decidable_kinds()) & _list_moving()
     assert {each.kind for each in found} == kinds
     for each in found:
         changed = {effect.ledger_account.kind for effect in each.effects if effect.before != effect.after}

@@ -15,7 +15,7 @@ from realco.compliance.v1 import compliance_pb2, parties_pb2
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import postings_pb2 as postings_pb
-from realco.type.v1 import access_pb2
+from realco.type.v1 import access_pb2, approval_pb2
 from sqlalchemy.dialects import postgresql
 
 from services.chassis.calls import access
@@ -166,6 +166,15 @@ def test_an_rpc_without_a_sensible_option_keeps_its_service_from_starting(option
     assert fault in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    "four_eyes", [approval_pb2.FourEyes(two_persons=True), approval_pb2.FourEyes(waits="DO")], ids=["asks", "waits"]
+)
+def test_an_rpc_that_does_not_say_who_reads_its_approvals_keeps_its_service_from_starting(four_eyes):
+    admins = access_pb2.Access(roles=[access_pb2.Access.ADMIN])
+    with pytest.raises(BootError, match=r"Odd\.Do: does not say with which RPC its approvals are read"):
+        access.rules_of([_service_with(admins, four_eyes)])
+
+
 def test_every_rpc_there_is_has_its_rule():
     assert len(access.rules_of([HOLDS, COMPLIANCE])) == len(HOLDS.methods) + len(COMPLIANCE.methods)
 
@@ -173,7 +182,7 @@ def test_every_rpc_there_is_has_its_rule():
 _packages = itertools.count()
 
 
-def _service_with(option: access_pb2.Access | None):
+def _service_with(option: access_pb2.Access | None, four_eyes: approval_pb2.FourEyes | None = None):
     """A service nobody wrote, with one RPC."""
     package = f"odd{next(_packages)}"
     file = descriptor_pb2.FileDescriptorProto(
@@ -183,6 +192,8 @@ def _service_with(option: access_pb2.Access | None):
     method = file.service.add(name="Odd").method.add(name="Do", input_type=timestamp, output_type=timestamp)
     if option is not None:
         method.options.Extensions[access_pb2.access].CopyFrom(option)
+    if four_eyes is not None:
+        method.options.Extensions[approval_pb2.four_eyes].CopyFrom(four_eyes)
     pool = descriptor_pool.Default()
     pool.AddSerializedFile(file.SerializeToString())
     return pool.FindServiceByName(f"{package}.Odd")

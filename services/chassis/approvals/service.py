@@ -43,12 +43,13 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
     def __init__(self, operations: Operations, approvals: Approvals, parties: Parties) -> None:
         self._operations = operations
         self._approvals = approvals
+        self._permissions = approvals.permissions
         self._parties = parties
 
     async def GetApproval(self, request: pb.GetApprovalRequest, context: ServicerContext) -> approval_pb2.Approval:
         now = self._operations.clock.now()
         found = await records.fetch_approval(self._operations.database.reader, request.approval_id)
-        if found is None:
+        if found is None or not self._permissions.may_read(found[0].kind):
             raise ApprovalNotFound()
         approval, version = found
         shown = await self._show(approval, now)
@@ -70,12 +71,11 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
         ) -> approval_pb2.Approval:
             approval = await self._approvals.approve(tx, request, facts, now)
             approved[:] = [approval]
-            return messages.to_approval(approval, None, self._approvals.list_actions(approval, now))
+            return messages.to_approval(approval, None, self._permissions.list_actions(approval, now))
 
         async def ask(request: pb.ApproveApprovalRequest) -> ApprovalFacts:
             now = self._operations.clock.now()
-            async with self._operations.database.begin() as tx:
-                read = await records.find_approval(tx, current_principal().org_id, request.approval_id)
+            read = await self._find(request.approval_id)
             if read is None:
                 return await ask_facts(self._parties, None)
             facts = await ask_facts(self._parties, read, *await self._approvals.ask_drift(read, now))
@@ -124,8 +124,7 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
         """Ends it without its deed. The notary, where it heard of it, hears that first."""
 
         async def ask(request: Any) -> bool:
-            async with self._operations.database.begin() as tx:
-                read = await records.find_approval(tx, current_principal().org_id, request.approval_id)
+            read = await self._find(request.approval_id)
             if read is None or request.validate_only:
                 return False
             return await self._approvals.witness_end(
@@ -137,6 +136,10 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
 
         return await self._operations.write_on_facts(request, approval_pb2.Approval, ask, end)
 
+    async def _find(self, approval_id: str) -> Approval | None:
+        async with self._operations.database.begin() as tx:
+            return await self._approvals.find(tx, approval_id)
+
     def _shown(
         self, command: Callable[[Tx, M, datetime], Awaitable[Approval]]
     ) -> Callable[[Tx, M, datetime], Awaitable[approval_pb2.Approval]]:
@@ -144,7 +147,7 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
 
         async def write(tx: Tx, request: M, now: datetime) -> approval_pb2.Approval:
             approval = await command(tx, request, now)
-            return messages.to_approval(approval, None, self._approvals.list_actions(approval, now))
+            return messages.to_approval(approval, None, self._permissions.list_actions(approval, now))
 
         return write
 
@@ -165,11 +168,12 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
             amount_minor_from=request.amount_minor_from if has_amount else None,
             mine=request.mine if request.HasField("mine") else None,
             decidable=request.decidable if request.HasField("decidable") else None,
-            decidable_kinds=self._approvals.list_decidable_kinds(),
+            decidable_kinds=self._permissions.list_decidable_kinds(),
             person=principal.person,
             now=now,
         )
-        query = sa.select(table).where(c.org_id == principal.org_id, *conditions)
+        is_readable = c.kind.in_(self._permissions.list_readable_kinds())
+        query = sa.select(table).where(c.org_id == principal.org_id, is_readable, *conditions)
         cut = await read_list(tx, request, query, c.created_at, c.approval_id)
         return pb.ListApprovalsResponse(
             approvals=[messages.to_listed_approval(each) for each in records.keep_readable(tx, cut.rows)],
@@ -178,7 +182,7 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
         )
 
     async def _show(self, approval: Approval, now: datetime) -> approval_pb2.Approval:
-        details, actions = await self._approvals.describe(approval, now), self._approvals.list_actions(approval, now)
+        details, actions = await self._approvals.describe(approval, now), self._permissions.list_actions(approval, now)
         ended = await explain_ended_session(self._parties, approval) if approval.is_open_at(now) else None
         if ended is None:
             return messages.to_approval(approval, details, actions)

@@ -23,9 +23,9 @@ from services.chassis.approvals import messages, records
 from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.lapses import Drift
 from services.chassis.approvals.notary import Witnessed
+from services.chassis.approvals.permissions import Permissions
 from services.chassis.approvals.requests import RequestKind, build_answer, find_result_id, maker_of, name_kind_of
 from services.chassis.approvals.resources import ResourceKind
-from services.chassis.calls.access import Rule, find_rpc, rule_of
 from services.chassis.calls.auth import acting_as, current_principal
 from services.chassis.data.leases import due_in
 from services.chassis.data.once import is_decision, keys_of, was_decided
@@ -46,7 +46,7 @@ from services.chassis.values.approval import (
     hash_content,
     mark_cancelled,
 )
-from services.chassis.values.approval_bounds import add_comment, find_met_bound
+from services.chassis.values.approval_bounds import add_comment
 from services.chassis.values.errors import DomainError, InvalidField, Kind
 from services.chassis.values.etags import EtagMismatch, check_etag, etag_of
 from services.chassis.values.failure import make_failure
@@ -54,8 +54,6 @@ from services.chassis.values.invariant import invariant
 from services.chassis.values.refusals import ContentOutdated
 
 Answer = TypeVar("Answer", bound=Message)
-
-_APPROVE = find_rpc(approvals_pb2.ApproveApprovalRequest)
 
 
 class Approvals:
@@ -80,6 +78,7 @@ class Approvals:
         self._resources = {kind.approvals.kind: kind for kind in resources}
         self._events = events
         self._witnessed = witnessed
+        self.permissions = Permissions(self._requests, self._resources)
 
     async def carry_out(self, request: Message, answer_type: type[Answer]) -> Answer:
         """The RPC's answer: what was done, or the approval that waits.
@@ -123,7 +122,8 @@ class Approvals:
         if self._find_witnessed(kind.name):
             # The notary takes what was asked for last for what is wanted.
             await self._events.outdate(tx, kind.name, details.resource_id, now, current_hash=asked.content_hash)
-        return kind.answer_type(approval=messages.to_approval(asked, details, self.list_actions(asked, now)))
+        actions = self.permissions.list_actions(asked, now)
+        return kind.answer_type(approval=messages.to_approval(asked, details, actions))
 
     async def witness(self, approval: Approval, rehearse: Callable[[], Awaitable[Any]]) -> None:
         """Has the notary hear the caller's yes before it counts, where money moves in another service by it.
@@ -203,29 +203,6 @@ class Approvals:
         except DomainError:
             return None  # it is shown as far as it is known; a yes is not counted before all of it is
 
-    def list_actions(self, approval: Approval, now: datetime) -> list[str]:
-        """What the caller may do with it, as far as rows can tell: for whom a checker acts is asked at the decision."""
-        principal = current_principal()
-        if not approval.is_open_at(now) or not rule_of(_APPROVE).admits(principal):
-            return []
-        decisions = self._list_decisions(approval, principal.person)
-        return decisions if find_met_bound(approval, principal.person) else [*decisions, "comment"]
-
-    def _list_decisions(self, approval: Approval, person: str) -> list[str]:
-        if person in approval.makers:
-            return [] if self._must_be_decided(approval) else ["cancel"]
-        if approval.kind not in self.list_decidable_kinds():
-            return []
-        said_yes = any(each.approved_by == person for each in approval.approvers)
-        return ["reject"] if said_yes else ["approve", "reject"]
-
-    def list_decidable_kinds(self) -> list[str]:
-        """The kinds that the caller may decide, if somebody else made it."""
-        principal = current_principal()
-        if not rule_of(_APPROVE).admits(principal):
-            return []
-        return [kind for kind in (*self._requests, *self._resources) if self._rule_of(kind).admits(principal)]
-
     async def approve(
         self, tx: Tx, request: approvals_pb2.ApproveApprovalRequest, facts: ApprovalFacts, now: datetime
     ) -> Approval:
@@ -241,13 +218,13 @@ class Approvals:
         """
         approval = await self._lock_pending(tx, request, now, Status.APPROVED)
         check_content(approval, request.content_hash)
-        self._rule_of(approval.kind).admit(current_principal())
+        self.permissions.rule_of(approval.kind).admit(current_principal())
         note = request.note or None
         if (resource := self._resources.get(approval.kind)) is not None:
             if resource.approvals.needs_note and note is None:
                 raise InvalidField("Whoever approves this says why.", fields={"note": "is required"})
             await resource.approve(tx, replace(approval, note=note), facts, now)
-            return await self._lock(tx, approval.approval_id)
+            return await self._lock(tx, approval)
         due_at = due_in(records.EXECUTION_LEASE_MS)
         after = await self._events.approve(tx, approval, facts, now, note, _begin_execution, due_at=due_at)
         if after.status is Status.APPROVED and self._find_witnessed(approval.kind):
@@ -262,7 +239,7 @@ class Approvals:
             ApprovalNotFound, EtagMismatch, ApprovalExpired, IllegalStatusChange, PermissionDenied, MakerIsChecker
         """
         approval = await self._lock_pending(tx, request, now, Status.REJECTED)
-        self._rule_of(approval.kind).admit(current_principal())
+        self.permissions.rule_of(approval.kind).admit(current_principal())
         person = current_principal().person
         check_no(approval, now, person)
         rejected = replace(approval, status=Status.REJECTED, decided_by=person, decided_at=now, note=request.note)
@@ -277,7 +254,7 @@ class Approvals:
         if approval.status is Status.CANCELLED:
             return approval
         check_pending(approval, now, Status.CANCELLED)
-        if self._must_be_decided(approval):
+        if self.permissions.must_be_decided(approval):
             raise ApprovalNotCancellable("What it is about waits until somebody decides.")
         person = current_principal().person
         if person not in approval.makers:
@@ -292,7 +269,10 @@ class Approvals:
 
     async def expire(self, tx: Tx, approval_id: str, now: datetime) -> None:
         """Writes down that nobody decided in time, unless somebody did."""
-        approval = await self._lock(tx, approval_id)
+        found = await records.find_approval(tx, current_principal().org_id, approval_id)
+        if found is None:
+            raise ApprovalNotFound()
+        approval = await self._lock(tx, found)
         if approval.status is Status.PENDING and approval.status_at(now) is Status.EXPIRED:
             await self._end(tx, replace(approval, status=Status.EXPIRED), "nobody approved it in time", now)
 
@@ -329,7 +309,7 @@ class Approvals:
     async def _finish(self, done: Approval) -> Approval:
         now = self._operations.clock.now()
         async with self._operations.database.begin() as tx:
-            current = await self._lock(tx, done.approval_id)
+            current = await self._lock(tx, done)
             # Another worker was faster, and did the same under the same key.
             if current.status is not Status.APPROVED or current.epoch != done.epoch:
                 return current
@@ -353,15 +333,19 @@ class Approvals:
         return approval
 
     async def _lock_as_read(self, tx: Tx, request: Any) -> Approval:
-        approval = await self._lock(tx, request.approval_id)
+        found = await self.find(tx, request.approval_id)
+        if found is None:
+            raise ApprovalNotFound()
+        approval = await self._lock(tx, found)
         check_etag(request.etag, etag_of(approval.approval_id, approval.version))
         return approval
 
-    async def _lock(self, tx: Tx, approval_id: str) -> Approval:
-        org_id = current_principal().org_id
-        found = await records.find_approval(tx, org_id, approval_id)
-        if found is None:
-            raise ApprovalNotFound()
+    async def find(self, tx: Tx, approval_id: str) -> Approval | None:
+        """One that the caller may read."""
+        found = await records.find_approval(tx, current_principal().org_id, approval_id)
+        return found if found is not None and self.permissions.may_read(found.kind) else None
+
+    async def _lock(self, tx: Tx, found: Approval) -> Approval:
         resource = self._resources.get(found.kind)
         if resource and resource.lock:
             await resource.lock(tx, found.resource_id)
@@ -369,17 +353,6 @@ class Approvals:
 
     def _find_witnessed(self, kind: str) -> Witnessed | None:
         return self._witnessed if self._witnessed and kind in self._witnessed else None
-
-    def _must_be_decided(self, approval: Approval) -> bool:
-        resource = self._resources.get(approval.kind)
-        return resource is not None and resource.approvals.must_be_decided
-
-    def _rule_of(self, kind: str) -> Rule:
-        """Whoever may not do it may not approve it either."""
-        resource = self._resources.get(kind)
-        if resource is None:
-            return rule_of(find_rpc(self._requests[kind].request_type))
-        return rule_of(resource.approvals.rpc or _APPROVE)
 
     def _kind_of(self, request: Message) -> RequestKind[Any]:
         return self._requests[name_kind_of(type(request))]

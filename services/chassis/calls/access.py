@@ -200,6 +200,8 @@ def _rule(method: MethodDescriptor) -> Rule:
     pattern = options.Extensions[route].WhichOneof("pattern")
     four_eyes_option: Any = approval_pb2.four_eyes  # as above
     four_eyes: approval_pb2.FourEyes = options.Extensions[four_eyes_option]
+    if (four_eyes.two_persons or four_eyes.waits) and not four_eyes.read_with:
+        raise ValueError("does not say with which RPC its approvals are read")
     in_route = bool(path) and f"{{{access.party_field}}}" in getattr(options.Extensions[route], pattern or "get")
     return Rule(
         roles,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -17,15 +18,18 @@ def name_kind(request: str) -> str:
 
 
 @cache
-def list_approval_kinds() -> frozenset[str]:
-    """Those of every service: the image of the contracts has the RPCs of all, whichever of them this process knows."""
+def list_approval_kinds() -> Mapping[str, str]:
+    """Those of every service, each with the RPC that reads what it is about, as `rule_of` names it.
+
+    The image of the contracts has the RPCs of all, whichever of them this process knows.
+    """
     option: Any = approval_pb2.four_eyes  # generated stubs do not say which message it extends
     image = FileDescriptorSet.FromString((files("realco") / "descriptors.binpb").read_bytes())
-    kinds = set()
-    for method in (method for file in image.file for service in file.service for method in service.method):
-        four_eyes = method.options.Extensions[option]
-        if four_eyes.two_persons:
-            kinds.add(name_kind(method.input_type.rpartition(".")[2]))
-        if four_eyes.waits:
-            kinds.add(four_eyes.waits)
-    return frozenset(kinds)
+    kinds = {}
+    for file in image.file:
+        for method in (method for service in file.service for method in service.method):
+            four_eyes = method.options.Extensions[option]
+            kind = name_kind(method.input_type.rpartition(".")[2]) if four_eyes.two_persons else four_eyes.waits
+            if kind:
+                kinds[kind] = f"{file.package}.{four_eyes.read_with}"
+    return kinds

@@ -34,7 +34,7 @@ def read_policy(path: Path | None) -> ApprovalPolicy:
     if wrong := [name for name in policy.organizations if not is_organization(name)]:
         raise ConfigurationError(f"{_SETTING}: {path.name}: {wrong[0]!r} is no name of an organization")
     named = {kind for rule in _list_all_rules(policy) for kind in rule.kinds or ()}
-    if unknown := sorted(named - list_approval_kinds()):
+    if unknown := sorted(named - list_approval_kinds().keys()):
         raise ConfigurationError(f"{_SETTING}: {path.name}: {unknown[0]} is no kind of approval")
     return policy
 
