@@ -22,6 +22,7 @@ from services.chassis.data.once import IdempotencyKeyReused
 from services.chassis.values import stops
 from services.chassis.values.approval_bounds import OPEN_MAX, TooManyApprovals
 from services.chassis.values.errors import DomainError
+from services.chassis.values.etags import EtagMismatch
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import ContentOutdated, IllegalStatusChange
 from tests.support.approvals import check_dossiers, gates_of
@@ -71,9 +72,12 @@ async def test_an_older_yes_does_not_undo_a_later_freeze(escrow: Escrow, is_hidd
     await escrow.freeze(account)
     unfreeze = accounts_pb.UnfreezeEscrowAccountRequest(escrow_account_id=account)
     asked = []
+    get = accounts_pb.GetEscrowAccountRequest(escrow_account_id=account)
     for name in ("a", "b"):
         unfreeze.idempotency_key = name
         asked.append(await escrow.ask("UnfreezeEscrowAccount", unfreeze))
+        unfreeze.etag = (await escrow.call("GetEscrowAccount", get)).etag  # so the yes to one does not end the other
+    unfreeze.ClearField("etag")
     await escrow.freeze(account)  # Again, in the same words: what was asked for waits all the same.
     await approve(escrow, asked[0])
     hide = "UPDATE approvals SET note = {} WHERE approval_id = '" + asked[1].approval_id + "'"
@@ -86,7 +90,6 @@ async def test_an_older_yes_does_not_undo_a_later_freeze(escrow: Escrow, is_hidd
     asked[1].ClearField("etag")
     with pytest.raises(ContentOutdated if is_hidden else IllegalStatusChange):
         await approve(escrow, asked[1])
-    get = accounts_pb.GetEscrowAccountRequest(escrow_account_id=account)
     assert (await escrow.call("GetEscrowAccount", get)).status == accounts_pb.EscrowAccount.FROZEN
     unfreeze.idempotency_key = "c"
     changes = json.loads((await read(escrow, await escrow.ask("UnfreezeEscrowAccount", unfreeze))).content)["changes"]
@@ -104,8 +107,8 @@ async def test_whoever_asks_for_the_end_of_a_freeze_over_and_over_keeps_nobody_f
 
     some = asyncio.Semaphore(8)  # fewer than there are connections: on a busy machine nobody waits too long for one
 
-    async def ask(principal: Principal) -> Approval:
-        request = accounts_pb.UnfreezeEscrowAccountRequest(escrow_account_id=account, idempotency_key=key())
+    async def ask(principal: Principal, etag: str | None = None) -> Approval:
+        request = accounts_pb.UnfreezeEscrowAccountRequest(escrow_account_id=account, idempotency_key=key(), etag=etag)
         async with some:
             return await escrow.ask("UnfreezeEscrowAccount", request, principal)
 
@@ -113,8 +116,9 @@ async def test_whoever_asks_for_the_end_of_a_freeze_over_and_over_keeps_nobody_f
     asked = [answer for answer in answers if isinstance(answer, Approval)]
     refused = [(each.reason, each.metadata) for each in answers if isinstance(each, DomainError)]
     assert (len(asked), refused) == (OPEN_MAX, [("TOO_MANY_APPROVALS", {"approvals_max": str(OPEN_MAX)})] * 3)
-    await ask(dataclasses.replace(escrow.admin, subject="admin-2"))
-    await approve(escrow, asked[0])
+    get = accounts_pb.GetEscrowAccountRequest(escrow_account_id=account)
+    etag = (await escrow.call("GetEscrowAccount", get)).etag  # so a yes ends none of the others
+    await approve(escrow, await ask(dataclasses.replace(escrow.admin, subject="admin-2"), etag))
     await escrow.freeze(account)
     assert {each.status for each in await list_approvals(escrow, resource_id=[account])} == {
         Approval.EXECUTED,
@@ -305,6 +309,26 @@ async def test_two_persons_may_use_the_same_keys_in_their_batches(escrow: Escrow
         person = dataclasses.replace(escrow.admin, subject=maker)
         await approve(escrow, await escrow.ask("BatchPostJournalEntries", batch(account, "a", "b"), person))
     assert await escrow.posted(account) == {"cash": 20, "suspense": 20}
+
+
+@pytest.mark.parametrize("ask", [single, batch], ids=["an entry", "a batch"])
+async def test_the_same_that_two_persons_asked_for_is_booked_once_and_openly_again_if_it_is_asked_for_again(
+    escrow: Escrow, ask: Any
+):
+    account = await escrow.open()
+    request, other = ask(account, "a"), dataclasses.replace(escrow.admin, subject="maker-2")
+    asked = [await escrow.ask(name_rpc(request), request, person) for person in (escrow.admin, other)]
+    assert asked[0].content_hash == asked[1].content_hash
+    await approve(escrow, asked[0])
+    with pytest.raises(EtagMismatch):
+        await approve(escrow, asked[1])
+    assert (await read(escrow, asked[1])).status == Approval.CANCELLED
+    assert await escrow.posted(account) == {"cash": 5, "suspense": 5}
+    request = ask(account, "a" if ask is batch else "b")
+    again = await escrow.ask(name_rpc(request), request, dataclasses.replace(escrow.admin, subject="maker-3"))
+    assert again.explanations[0].rule == "SAME_CONTENT"
+    await approve(escrow, again)
+    assert await escrow.posted(account) == {"cash": 10, "suspense": 10}
 
 
 async def test_an_item_that_is_named_after_another_approval_is_booked_beside_it(escrow: Escrow):

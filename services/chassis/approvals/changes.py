@@ -171,7 +171,7 @@ class ApprovalEvents:
     async def cancel_all(self, tx: Tx, kind: str, resource_id: str, now: datetime) -> None:
         """What they are about waits no more, or is not what it was: nobody decides any more."""
         for approval in await records.lock_pending(tx, current_principal().org_id, kind, resource_id, now):
-            await self._cancel(tx, approval, now)
+            await self.cancel(tx, approval, now)
 
     async def outdate(self, tx: Tx, kind: str, resource_id: str, now: datetime, *, current_hash: str = "") -> None:
         """By a deed of the caller alone, what was asked for before about the resource is wanted no longer.
@@ -204,14 +204,17 @@ class ApprovalEvents:
         found = await records.lock_readable(tx, current_principal().org_id, kind, resource_id, now)
         waiting = [each for each in found if would_undo(each)]
         for approval in waiting:
-            await self._cancel(tx, approval, now)
+            await self.cancel(tx, approval, now)
         return waiting
 
-    async def _cancel(self, tx: Tx, approval: Approval, now: datetime) -> None:
-        over = approval.status_at(now) is Status.EXPIRED
-        ended = (
-            replace(approval, status=Status.EXPIRED)
-            if over
-            else mark_cancelled(approval, current_principal().person, now)
-        )
+    async def cancel(self, tx: Tx, approval: Approval, now: datetime, why: str | None = None) -> None:
+        """By an act of the caller a locked one that waits is over.
+
+        Args:
+            why: For whoever reads it, where its kind does not say it.
+        """
+        if approval.status_at(now) is Status.EXPIRED:
+            ended = replace(approval, status=Status.EXPIRED)
+        else:
+            ended = mark_cancelled(approval, current_principal().person, now, why)
         await self.save(tx, ended, now)

@@ -16,6 +16,7 @@ from services.chassis.spelling.json_writer import writer_of
 from services.chassis.values.approval import Approval, ApprovalDetails, Change, Effect, Preview, write_content
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.etags import etag_of
+from services.chassis.values.explanation import Explanation
 from services.chassis.values.money import Money
 
 # They say how something is asked for, not what.
@@ -86,12 +87,16 @@ def _spell(message: Message) -> dict[str, Any]:
 
 
 def to_approval(
-    approval: Approval, details: ApprovalDetails | None = None, allowed_actions: Sequence[str] = ()
+    approval: Approval,
+    details: ApprovalDetails | None = None,
+    allowed_actions: Sequence[str] = (),
+    facts: Iterable[Explanation] = (),
 ) -> pb.Approval:
     """As a caller reads it.
 
     Args:
         details: What stands for and against it now, where that is asked for.
+        facts: What speaks against any approval, whatever its kind.
     """
     answer = to_listed_approval(approval)
     answer.MergeFrom(pb.Approval(content=approval.content, result=approval.result))
@@ -100,6 +105,7 @@ def to_approval(
         pb.Approval.Comment(created_by=each.created_by, text=each.text, create_time=to_timestamp(each.created_at))
         for each in approval.comments
     )
+    answer.explanations.extend(map(to_explanation, facts))
     if details is not None:
         answer.changes.extend(map(_to_change, details.changes))
         answer.explanations.extend(to_explanation(each) for each in details.explanations)

@@ -116,11 +116,23 @@ async def lock_readable(tx: Tx, org_id: str, kind: str, resource_id: str, now: d
 
 
 async def lock_same(tx: Tx, approval: Approval, now: datetime) -> list[Approval]:
-    """What others asked for about the resource with the same content, and that waits; without what somebody wrote past
+    """What else was asked for about the resource with the same content, and waits; without what somebody wrote past
     this service."""
-    found = await lock_readable(tx, approval.org_id, approval.kind, approval.resource_id, now)
-    same = (each for each in found if each.content_hash == approval.content_hash)
-    return [each for each in same if each.approval_id != approval.approval_id]
+    await _lock_about(tx, approval.kind, approval.resource_id)
+    whose, late_since = _c.org_id == approval.org_id, now - _LATE
+    query = _selecting_open(whose, approval.kind, approval.resource_id, late_since).where(
+        _c.content_hash == approval.content_hash, _c.approval_id != approval.approval_id
+    )
+    found = keep_readable(tx, await tx.execute(query.with_for_update()))
+    return [each for each in found if each.status is Status.PENDING]
+
+
+async def find_same_approved(source: Source, approval: Approval) -> Approval | None:
+    """What was approved last of what else was asked for with the same content; without what somebody wrote past this
+    service."""
+    names = ("kind", "resource_id", "content_hash", "approval_id")
+    rows = await fetch_rows(source, _SAME_APPROVED, **{name: getattr(approval, name) for name in names})
+    return next(iter(keep_readable(source, rows)), None)
 
 
 async def find_pending_about(source: Source, kind: str, resource_id: str, now: datetime) -> Approval | None:
@@ -155,6 +167,19 @@ _OPEN = Read(
         sa.bindparam("resource_id"),
         sa.bindparam("late_since", type_=_c.expires_at.type),
     )
+)
+
+
+_SAME_APPROVED = Read(
+    _selecting_about(is_mine(approvals), sa.bindparam("kind"), sa.bindparam("resource_id"))
+    .where(
+        _c.content_hash == sa.bindparam("content_hash"),
+        _c.approval_id != sa.bindparam("approval_id"),
+        _c.status.in_((Status.APPROVED, Status.EXECUTED)),
+    )
+    .order_by(None)
+    .order_by(_c.decided_at.desc(), _c.approval_id.desc())
+    .limit(1)
 )
 
 
@@ -235,9 +260,9 @@ async def take_approved(database: Database) -> list[Approval]:
     return [_to_approval(row) for row in taken]
 
 
-def keep_readable(tx: Tx, rows: Iterable[Any]) -> list[Approval]:
+def keep_readable(source: Source, rows: Iterable[Any]) -> list[Approval]:
     """Those of the rows that this service wrote. The others are in the log."""
-    return [_to_approval(row) for row in keep_sealed(tx, approvals, rows)]
+    return [_to_approval(row) for row in keep_sealed(source, approvals, rows)]
 
 
 async def postpone_approved(tx: Tx, taken: Approval) -> None:

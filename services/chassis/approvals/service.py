@@ -20,7 +20,6 @@ from services.chassis.approvals.requests import drop_etag
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
-from services.chassis.calls.wire import to_explanation
 from services.chassis.data.once import replace_answer
 from services.chassis.data.operations import Operations
 from services.chassis.data.paging import read_list
@@ -28,6 +27,7 @@ from services.chassis.data.tables import approvals as table
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, ApprovalFacts, ApprovalNotFound, Status
 from services.chassis.values.errors import InvalidField
+from services.chassis.values.same_content import explain_repetition
 
 M = TypeVar("M", bound=Message)
 
@@ -183,12 +183,14 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
 
     async def _show(self, approval: Approval, now: datetime) -> approval_pb2.Approval:
         details, actions = await self._approvals.describe(approval, now), self._permissions.list_actions(approval, now)
-        ended = await explain_ended_session(self._parties, approval) if approval.is_open_at(now) else None
-        if ended is None:
+        if not approval.is_open_at(now):
             return messages.to_approval(approval, details, actions)
-        shown = messages.to_approval(approval, details, [each for each in actions if each != "approve"])
-        shown.explanations.insert(0, to_explanation(ended))
-        return shown
+        ended = await explain_ended_session(self._parties, approval)
+        if ended is not None:
+            actions = [each for each in actions if each != "approve"]
+        before = await records.find_same_approved(self._operations.database.reader, approval)
+        same = None if before is None else explain_repetition(before)
+        return messages.to_approval(approval, details, actions, filter(None, (ended, same)))
 
 
 def _show_undone(answer: approval_pb2.Approval) -> None:

@@ -52,6 +52,7 @@ from services.chassis.values.etags import EtagMismatch, check_etag, etag_of
 from services.chassis.values.failure import make_failure
 from services.chassis.values.invariant import invariant
 from services.chassis.values.refusals import ContentOutdated
+from services.chassis.values.same_content import explain_end, explain_repetition, join_makers
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -122,8 +123,9 @@ class Approvals:
         if self._find_witnessed(kind.name):
             # The notary takes what was asked for last for what is wanted.
             await self._events.outdate(tx, kind.name, details.resource_id, now, current_hash=asked.content_hash)
-        actions = self.permissions.list_actions(asked, now)
-        return kind.answer_type(approval=messages.to_approval(asked, details, actions))
+        actions, before = self.permissions.list_actions(asked, now), await records.find_same_approved(tx, asked)
+        facts = [] if before is None else [explain_repetition(before)]
+        return kind.answer_type(approval=messages.to_approval(asked, details, actions, facts))
 
     async def witness(self, approval: Approval, rehearse: Callable[[], Awaitable[Any]]) -> None:
         """Has the notary hear the caller's yes before it counts, where money moves in another service by it.
@@ -225,12 +227,16 @@ class Approvals:
                 raise InvalidField("Whoever approves this says why.", fields={"note": "is required"})
             await resource.approve(tx, replace(approval, note=note), facts, now)
             return await self._lock(tx, approval)
+        same = await records.lock_same(tx, approval, now)
+        facts = replace(facts, makers=facts.makers | join_makers(approval, same))
         due_at = due_in(records.EXECUTION_LEASE_MS)
         after = await self._events.approve(tx, approval, facts, now, note, _begin_execution, due_at=due_at)
-        if after.status is Status.APPROVED and self._find_witnessed(approval.kind):
-            # It is being done. Whoever ends what else was asked for about it, or fails with it, must not end this.
-            others = (approval.kind, approval.resource_id, now, lambda each: each.approval_id != approval.approval_id)
-            await self._events.cancel_undoing(tx, *others)
+        if after.status is Status.APPROVED:  # so it is done once, however often it was asked for
+            if self._find_witnessed(approval.kind):
+                # Whoever ends what else was asked for about it, or fails with it, must not end this.
+                same = await records.lock_readable(tx, approval.org_id, approval.kind, approval.resource_id, now)
+            for each in same:
+                await self._events.cancel(tx, each, now, explain_end(each, after))
         return after
 
     async def reject(self, tx: Tx, request: approvals_pb2.RejectApprovalRequest, now: datetime) -> Approval:
@@ -241,7 +247,8 @@ class Approvals:
         approval = await self._lock_pending(tx, request, now, Status.REJECTED)
         self.permissions.rule_of(approval.kind).admit(current_principal())
         person = current_principal().person
-        check_no(approval, now, person)
+        same = await records.lock_same(tx, approval, now)
+        check_no(replace(approval, makers=join_makers(approval, same)), now, person)
         rejected = replace(approval, status=Status.REJECTED, decided_by=person, decided_at=now, note=request.note)
         return await self._end(tx, rejected, f"rejected: {request.note}", now)
 

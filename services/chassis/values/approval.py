@@ -372,9 +372,14 @@ def add_yes(approval: Approval, yes: Approver, facts: ApprovalFacts, needed: int
     return after if note is None else replace(after, comments=(*after.comments, Comment(person, note, now)))
 
 
-def mark_cancelled(approval: Approval, person: str, now: datetime) -> Approval:
-    """Taken back by `person`, or what it is about is not what it was by an act of theirs."""
-    return replace(approval, status=Status.CANCELLED, decided_by=person, decided_at=now)
+def mark_cancelled(approval: Approval, person: str, now: datetime, why: str | None = None) -> Approval:
+    """Taken back by `person`, or over by an act of theirs.
+
+    Args:
+        why: Stands among the comments.
+    """
+    comments = approval.comments if why is None else (*approval.comments, Comment(SUBJECT, why, now))
+    return replace(approval, status=Status.CANCELLED, decided_by=person, decided_at=now, comments=comments)
 
 
 def check_no(approval: Approval, now: datetime, person: str) -> None:

@@ -1,0 +1,123 @@
+"""What is asked for more than once with the same content is done once by one yes, and openly once more by another."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import sqlalchemy as sa
+from realco.approvals.v1 import approvals_pb2 as pb
+
+from services.chassis.calls.auth import acting_as
+from services.chassis.data.tables import outbox
+from services.chassis.values.approval import SUBJECT
+from services.chassis.values.approval_policy import ApprovalPolicy, ApprovalRule
+from services.chassis.values.errors import DomainError, Unavailable
+from services.chassis.values.refusals import MakerIsChecker
+from tests.support import chassis
+from tests.support.approval_desk import CHECKER, MAKER, OTHER_MAKER, Desk, NotEnough, S
+
+TWO_APPROVE = ApprovalPolicy(all_organizations=(ApprovalRule(approvers_needed=2),))
+
+
+@pytest.fixture
+async def desk(urls):
+    async with chassis.opened(urls) as database:
+        yield Desk(database)
+
+
+def said_of(approval: S) -> list[tuple[str, str]]:
+    return [(each.created_by, each.text) for each in approval.comments]
+
+
+async def test_the_yes_to_one_ends_all_that_were_asked_for_with_the_same_content_and_says_so(desk):
+    first, by_another = await desk.ask(), await desk.ask(OTHER_MAKER)
+    under_another_key = await desk.ask(key="key-2")
+    something_else = await desk.ask(hold_id="hold_2", key="key-3")
+    done = await desk.grant(first)
+    assert (done.status, await desk.notes(), said_of(done)) == (S.EXECUTED, ["captured hold_1"], [])
+    for same in (by_another, under_another_key):
+        ended = await desk.get(same, OTHER_MAKER)
+        assert (ended.status, ended.decided_by) == (S.CANCELLED, CHECKER.person)
+        why = f"It is over: {first.approval_id}, which has the same content, was approved."
+        assert said_of(ended) == [(SUBJECT, why)]
+    assert (await desk.get(something_else)).status == S.PENDING
+    async with desk.database.begin_for_all() as tx:
+        told = list(await tx.scalars(sa.select(outbox.c.aggregate_id).where(outbox.c.event_type.like("%Updated"))))
+    assert {*told} == {each.approval_id for each in (first, by_another, under_another_key)}
+
+
+async def test_of_two_yeses_to_two_of_the_same_that_come_at_once_one_is_carried_out(desk):
+    asked = [await desk.ask(), await desk.ask(OTHER_MAKER)]
+    answers = await asyncio.gather(desk.grant(asked[0], key="a"), desk.grant(asked[1], key="b"), return_exceptions=True)
+    assert [each.status for each in answers if isinstance(each, S)] == [S.EXECUTED]
+    assert [each.reason for each in answers if isinstance(each, DomainError)] == ["ETAG_MISMATCH"]
+    assert sorted([(await desk.get(each)).status for each in asked]) == [S.EXECUTED, S.CANCELLED]
+    assert (await desk.notes(), len(desk.deed.done_as)) == (["captured hold_1"], 1)
+
+
+async def test_whoever_asks_for_the_same_again_reads_that_it_was_done_when_and_by_whom(desk):
+    first = await desk.ask()
+    assert list(first.explanations) == []
+    desk.deed.raises = Unavailable("It is away.")
+    with pytest.raises(Unavailable):
+        await desk.grant(first)
+    desk.deed.raises = None
+    for is_done, said in ((False, "it is being carried out."), (True, "it was carried out.")):
+        if is_done:
+            await desk.make_due()
+            await desk.jobs["resume_approvals"].run()
+            async with desk.database.begin_for_all() as tx:
+                await tx.driver.execute("DELETE FROM notes")  # so it can be done once more
+        again = await desk.ask(OTHER_MAKER, key=f"done {is_done}")
+        for read in (again, await desk.get(again)):
+            [fact] = read.explanations
+            assert (fact.rule, fact.statement.endswith(said)) == ("SAME_CONTENT", True)
+            assert [(each.name, each.value) for each in fact.operands] == [
+                ("approval", first.approval_id),
+                ("asked by", MAKER.person),
+                ("approved by", CHECKER.person),
+                ("approved at", "2026-11-22T12:00:00Z"),
+            ]
+        assert "approve" in (await desk.get(again)).allowed_actions
+    assert list((await desk.ask(hold_id="hold_2", key="key-2")).explanations) == []
+
+
+@pytest.mark.parametrize("is_approved", [False, True])
+async def test_what_was_rejected_or_did_nothing_is_no_repetition(desk, is_approved):
+    asked = await desk.ask()
+    if is_approved:
+        desk.deed.raises = NotEnough("Too little.")
+        assert (await desk.grant(asked)).status == S.FAILED
+        desk.deed.raises = None
+    else:
+        with acting_as(CHECKER):
+            await desk.service.RejectApproval(pb.RejectApprovalRequest(**read_of(asked), note="No."), None)
+    assert list((await desk.ask(key="again")).explanations) == []
+
+
+async def test_whoever_asked_for_the_same_decides_on_neither_until_they_take_theirs_back(desk):
+    first, same = await desk.ask(), await desk.ask(OTHER_MAKER)
+    for maker, approval in ((OTHER_MAKER, first), (MAKER, same)):
+        with pytest.raises(MakerIsChecker):
+            await desk.grant(approval, maker)
+        with acting_as(maker), pytest.raises(MakerIsChecker):
+            await desk.service.RejectApproval(pb.RejectApprovalRequest(**read_of(approval), note="No."), None)
+    with acting_as(OTHER_MAKER):
+        await desk.service.CancelApproval(pb.CancelApprovalRequest(approval_id=same.approval_id), None)
+    assert (await desk.grant(first, OTHER_MAKER, key="grant-2")).status == S.EXECUTED
+
+
+async def test_whoever_approves_one_and_then_asks_for_the_same_has_approved_nothing(desk):
+    desk.database.policy = TWO_APPROVE
+    first = await desk.ask()
+    await desk.grant(first)
+    same = await desk.ask(CHECKER)
+    after = await desk.grant(await desk.get(first), OTHER_MAKER)
+    assert (after.status, [each.approved_by for each in after.approvers]) == (S.PENDING, [OTHER_MAKER.person])
+    assert said_of(after) == [(SUBJECT, f"The yes of {CHECKER.person} counts no longer: had a part in making it.")]
+    assert (await desk.get(same)).status == S.PENDING, "one yes of two ends nothing"
+
+
+def read_of(approval: S) -> dict[str, str]:
+    return {"approval_id": approval.approval_id, "etag": approval.etag, "idempotency_key": "no"}
