@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -39,6 +39,7 @@ from services.distributions.domain.explanations import (
     explain_gate,
     explain_nothing_paid,
     explain_owed,
+    explain_refund_accounts,
 )
 from services.distributions.domain.investment import Investment, list_untaken
 from services.distributions.domain.offering import Offering, check_may_resend_proceeds
@@ -189,7 +190,7 @@ class _Details:
         back = list_untaken(found)
         owed = {party_id: amount for party_id, amount in _sum_by_party(back).items() if amount.amount_minor > 0}
         owing = [explain_owed(owed)] if owed else []  # where nothing was paid in, the preview says so
-        preview = await self._preview(offering, PayoutType.REFUND, owed)
+        preview = await self._preview_refunds(offering, back, owed, now)
         return ApprovalDetails(
             f"Give all contributions to {offering.display_name} back: {request.note}",
             offering.offering_id,
@@ -210,7 +211,7 @@ class _Details:
                 raise InvestmentNotFound
             offering = await require_offering(tx, investment.offering_id)
         amount = Money(investment.funded_minor, investment.currency)
-        preview = await self._preview(offering, PayoutType.REFUND, {investment.party_id: amount})
+        preview = await self._preview_refunds(offering, [investment], {investment.party_id: amount}, now)
         wanted = InvestmentStatus.CANCELLING if amount.amount_minor else InvestmentStatus.CANCELLED
         return ApprovalDetails(
             f"Cancel an investment of {Money(investment.amount_minor, investment.currency)}"
@@ -235,9 +236,10 @@ class _Details:
             offering = await require_offering(tx, position.investment.offering_id)
         investment, amount = position.investment, Money(position.owed_minor, position.investment.currency)
         destination = await ask_destination(self._dependencies, request)
-        preview = await self._preview(offering, PayoutType.REFUND, {investment.party_id: amount})
+        preview = await self._preview_refunds(
+            offering, [investment], {investment.party_id: amount}, now, destination=destination
+        )
         to = destination.bank_account_id
-        account = (explain_destination(destination, investment.party_id, now),) if to else ()
         return ApprovalDetails(
             f"Give {amount} of an investment in {offering.display_name} back again",
             investment.investment_id,
@@ -245,7 +247,7 @@ class _Details:
             amount=amount,
             beneficiary_party_ids=frozenset({investment.party_id}),
             changes=_name_account(to),
-            explanations=(*explain_failure(investment.refund_failure), *account, *preview.explanations),
+            explanations=(*explain_failure(investment.refund_failure), *preview.explanations),
             effects=preview.effects,
         )
 
@@ -306,6 +308,33 @@ class _Details:
             return Preview((), (explain_nothing_paid(),))
         preview = await self._dependencies.peers.escrow.preview_payouts(offering.escrow_account_id, payout_type, paid)
         return Preview(preview.effects, (*preview.explanations, await self._explain_clearances(paid)))
+
+    async def _preview_refunds(
+        self,
+        offering: Offering,
+        investments: Sequence[Investment],
+        owed: Mapping[str, Money],
+        now: datetime,
+        destination: Destination | None = None,
+    ) -> Preview:
+        """With what the bank may take back of it, and where it goes.
+
+        Args:
+            investments: Of which money may go back.
+            owed: How much each of their parties is to have.
+            destination: The account that is named, if one is.
+        """
+        preview = await self._preview(offering, PayoutType.REFUND, owed)
+        payees = {party_id for party_id, amount in owed.items() if amount.amount_minor > 0}
+        paid = {each.investment_id: each.party_id for each in investments if each.party_id in payees}
+        if not paid:
+            return preview
+        refunds = await self._dependencies.peers.transactions.preview_refunds(paid)
+        if destination is not None and destination.bank_account_id:
+            where = explain_destination(destination, investments[0].party_id, now)
+        else:
+            where = explain_refund_accounts(refunds.accounts, payees, now)
+        return Preview(preview.effects, (*refunds.explanations, where, *preview.explanations))
 
     async def _explain_clearances(self, party_ids: Collection[str]) -> Explanation:
         found = await self._dependencies.peers.compliance.batch_get_clearances(sorted(party_ids))

@@ -31,14 +31,15 @@ from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
 from services.chassis.approvals.messages import read_preview
 from services.chassis.approvals.notary import Movement, Notary
 from services.chassis.calls.parties import Ask, AskAboutParties, AskByRpc
-from services.chassis.calls.peers import ask, find, pass_on
-from services.chassis.calls.wire import from_enum, from_timestamp, to_money
+from services.chassis.calls.peers import ask, ask_in_parts, find, pass_on
+from services.chassis.calls.wire import from_enum, from_explanation, from_timestamp, to_money
 from services.chassis.values.approval import Preview
 from services.chassis.values.money import Money
-from services.distributions.domain.destination import BankAccount
+from services.distributions.domain.destination import BankAccount, RefundPreview
 from services.distributions.domain.payout import PayoutType
 
 Clearance = clearances_pb2.BatchGetClearancesResponse.Clearance
+_Part = payouts_pb2.GetRefundPreviewRequest.Part
 
 
 class Escrow(Protocol):
@@ -90,6 +91,14 @@ class Transactions(Protocol):
 
     async def get_bank_account(self, bank_account_id: str) -> BankAccount | None:
         """None if the organization has no such account."""
+        ...
+
+    async def preview_refunds(self, party_ids: Mapping[str, str]) -> RefundPreview:
+        """Where what was paid in goes back to if no account is named, and what the bank may take back of it.
+
+        Args:
+            party_ids: By investment, whose it is.
+        """
         ...
 
 
@@ -182,16 +191,29 @@ class TransactionsClient:
     async def get_bank_account(self, bank_account_id: str) -> BankAccount | None:
         request = bank_accounts.GetBankAccountRequest(bank_account_id=bank_account_id)
         found = await find(self._bank_accounts.GetBankAccount, request)
-        if found is None:
-            return None
-        return BankAccount(
-            found.bank_account_id,
-            found.party_id,
-            found.account_holder_name,
-            found.account_number_last4,
-            from_enum(bank_accounts.BankAccount.Status, found.status),
-            from_timestamp(found.create_time),
+        return None if found is None else _from_bank_account(found)
+
+    async def preview_refunds(self, party_ids: Mapping[str, str]) -> RefundPreview:
+        async def ask_some(asked: Sequence[str]) -> Sequence[payouts_pb2.RefundPreview]:
+            parts = (_Part(investment_id=each, party_id=party_ids[each]) for each in asked)
+            return [await ask(self._payouts.GetRefundPreview, payouts_pb2.GetRefundPreviewRequest(parts=parts))]
+
+        found = await ask_in_parts(sorted(party_ids), ask_some)
+        return RefundPreview(
+            [_from_bank_account(account) for each in found for account in each.bank_accounts],
+            [from_explanation(explanation) for each in found for explanation in each.explanations],
         )
+
+
+def _from_bank_account(found: bank_accounts.BankAccount) -> BankAccount:
+    return BankAccount(
+        found.bank_account_id,
+        found.party_id,
+        found.account_holder_name,
+        found.account_number_last4,
+        from_enum(bank_accounts.BankAccount.Status, found.status),
+        from_timestamp(found.create_time),
+    )
 
 
 class ComplianceClient:

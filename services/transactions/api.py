@@ -109,6 +109,11 @@ class PayoutsServicer(payouts_pb2_grpc.PayoutsServiceServicer):
     ) -> payouts_pb2.BatchGetPayoutsResponse:
         return await self._dependencies.read(request, queries.batch_get_payouts)
 
+    async def GetRefundPreview(
+        self, request: payouts_pb2.GetRefundPreviewRequest, context: ServicerContext
+    ) -> payouts_pb2.RefundPreview:
+        return await self._dependencies.read(request, queries.get_refund_preview)
+
 
 class EvaluationsServicer(evaluations_pb2_grpc.EvaluationsServiceServicer):
     def __init__(self, dependencies: Dependencies) -> None:

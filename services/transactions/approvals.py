@@ -128,7 +128,7 @@ class _Details:
                 facts.append(explain_use(account, row, now))
             if TYPES[row.type].gives_back and row.investment_id:
                 received = await store.list_received(tx, [row.investment_id])
-                facts += explain_take_back(received.get((row.party_id, row.investment_id), []))
+                facts += explain_take_back([received.get((row.party_id, row.investment_id), [])])
         facts.append(await self._explain_clearance(row.party_id))
         if TYPES[row.type].is_for_investment and row.investment_id:
             facts.append(await self._explain_commitment(row.investment_id))

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2, evaluations_pb2, payouts_pb2, transactions_pb2, webhooks_pb2
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.calls.wire import to_explanation
 from services.chassis.data.listings import Listing, read_time_bounds, time_bounds
 from services.chassis.data.paging import one_of, read_list, read_page
 from services.chassis.data.reach import is_mine, within_reach
@@ -24,7 +25,10 @@ from services.transactions.actions import (
     answer_webhook,
 )
 from services.transactions.commands.approvals import find_approval
+from services.transactions.domain.decisions import choose_refund_account
+from services.transactions.domain.explanations import explain_take_back
 from services.transactions.domain.refusals import TransactionNotFound, WebhookNotFound
+from services.transactions.store import bank_accounts as account_store
 from services.transactions.store import transactions as store
 from services.transactions.store.bank_accounts import BANK_ACCOUNTS
 from services.transactions.tables import bank_accounts, transaction_history, transactions, webhooks
@@ -218,6 +222,23 @@ async def batch_get_payouts(
 ) -> payouts_pb2.BatchGetPayoutsResponse:
     going_out = await store.list_payouts_going_out(tx, request.transaction_ids)
     return payouts_pb2.BatchGetPayoutsResponse(payouts=map(messages.to_payout, going_out))
+
+
+async def get_refund_preview(
+    tx: Tx, request: payouts_pb2.GetRefundPreviewRequest, _: datetime
+) -> payouts_pb2.RefundPreview:
+    known = await store.list_received(tx, {part.investment_id for part in request.parts})
+    received = [(part.party_id, known.get((part.party_id, part.investment_id), [])) for part in request.parts]
+    chosen = [(party_id, choose_refund_account(None, rows or [])) for party_id, rows in received]
+    named = await account_store.list_bank_accounts(tx, {account_id for _, account_id in chosen if account_id})
+    defaults = await account_store.list_default_accounts(
+        tx, {party_id for party_id, account_id in chosen if not account_id}
+    )
+    accounts = {each.bank_account_id: each for each in (*named.values(), *defaults.values())}
+    return payouts_pb2.RefundPreview(
+        bank_accounts=map(messages.to_bank_account, accounts.values()),
+        explanations=map(to_explanation, explain_take_back(rows for _, rows in received)),
+    )
 
 
 _BY_IDS = Read(

@@ -9,11 +9,13 @@ import pytest
 from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.transactions.v1.bank_accounts_pb2 import BankAccount
+from realco.type.v1.explanation_pb2 import Explanation
 
 from services.chassis.calls.auth import acting_as
 from services.chassis.data.database import Database
 from services.chassis.values.ids import new_id
 from services.distributions import clients as distributions_clients
+from services.transactions.domain.payments import PaymentStatus
 from tests.support.peers.transactions import MemoryTransactions
 from tests.support.peers.wire import Wire
 from tests.support.transactions import ADMIN, TransactionsHarness, usd
@@ -40,6 +42,13 @@ class MemoryPayments:
     async def add_bank_account(self, party_id: str) -> str:
         return self.servicer.add_bank_account(party_id, BankAccount.PENDING)
 
+    async def pay_in(self, party_id: str) -> tuple[str, str]:
+        investment_id, account_id = new_id("inv"), self.servicer.add_bank_account(party_id)
+        statement = "The bank may take 100.00 USD of what was paid in back until 2025-01-31."
+        told = Explanation(statement=statement, rule="REFUNDED_MONEY_NOT_FINAL")
+        self.servicer.take_backs[investment_id] = told
+        return investment_id, account_id
+
 
 class RealPayments:
     """The service, and what people do to it."""
@@ -56,6 +65,15 @@ class RealPayments:
     async def add_bank_account(self, party_id: str) -> str:
         account_id: str = (await self._harness.bank_account(party_id)).bank_account_id
         return account_id
+
+    async def pay_in(self, party_id: str) -> tuple[str, str]:
+        """A debit of 100.00 that settles: its investment, and the account that it came from."""
+        made = await self._harness.deposit(party_id)
+        await self._harness.work()
+        self._harness.bank.report(made.transaction_id, PaymentStatus.SETTLED)
+        await self._harness.work(hurried=True)
+        await self._harness.confirm(BankAccount(bank_account_id=made.bank_account_id))
+        return made.investment_id, made.bank_account_id
 
 
 Payments = MemoryPayments | RealPayments
@@ -146,3 +164,17 @@ async def test_a_bank_account_that_is_not_there_is_none_and_each_other_says_whos
         found = await client.get_bank_account(account_id)
     assert found is not None
     assert (found.bank_account_id, found.party_id, found.status) == (account_id, "inv-001", "PENDING")
+
+
+async def test_what_is_given_back_says_where_it_goes_and_until_when_the_bank_may_take_back_how_much(
+    payments: Payments,
+) -> None:
+    investment_id, account_id = await payments.pay_in("inv-001")
+    with acting_as(ADMIN):
+        found = await open_client(payments).preview_refunds({investment_id: "inv-001", new_id("inv"): "inv-002"})
+    assert [(each.bank_account_id, each.party_id, each.status) for each in found.accounts] == [
+        (account_id, "inv-001", "ACTIVE")
+    ]
+    assert [(each.statement, each.rule) for each in found.explanations] == [
+        ("The bank may take 100.00 USD of what was paid in back until 2025-01-31.", "REFUNDED_MONEY_NOT_FINAL")
+    ]

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2 as pb
-from realco.transactions.v1 import transactions_pb2
+from realco.transactions.v1 import payouts_pb2, transactions_pb2
 from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.auth import Principal
@@ -25,7 +25,7 @@ from services.transactions.tables import bank_accounts
 from services.transactions.vault import SealedFor
 from tests.support import servers
 from tests.support.peers.wire import Killed
-from tests.support.transactions import ADMIN, CHECKER, INVESTOR, ORG, TransactionsHarness
+from tests.support.transactions import ADMIN, CHECKER, DISTRIBUTIONS, INVESTOR, ORG, TransactionsHarness
 
 T = transactions_pb2.Transaction
 B = pb.BankAccount
@@ -331,6 +331,30 @@ async def test_a_refund_of_a_wire_goes_to_the_default_when_a_second_person_agree
     paid = await contribute(service, "02", payment_method=T.WIRE, bank_account_id=None)
     made = await refund(service, paid)
     assert (made.bank_account_id, made.status) == (default.bank_account_id, T.PENDING_APPROVAL)
+
+
+async def test_what_the_bank_may_take_back_is_added_up_by_day_and_a_wire_goes_back_to_the_default(
+    service: TransactionsHarness,
+) -> None:
+    default = await service.confirm(await service.bank_account("inv-001", "05", default_for_payouts=True))
+    wire = await contribute(service, "02", payment_method=T.WIRE, bank_account_id=None)
+    debits = [await contribute(service, suffix, party_id="inv-002") for suffix in ("02", "05")]
+    service.clock.advance(timedelta(days=1))
+    debits.append(await contribute(service, "02", party_id="inv-003"))
+    parts = [
+        payouts_pb2.GetRefundPreviewRequest.Part(investment_id=each.investment_id, party_id=each.party_id)
+        for each in (wire, *debits)
+    ]
+    found = await service.ask(DISTRIBUTIONS, "GetRefundPreview", payouts_pb2.GetRefundPreviewRequest(parts=parts))
+    assert [each.statement for each in found.explanations] == [
+        "The bank may take 200.00 USD of what was paid in back until 2025-01-31.",
+        "The bank may take 100.00 USD of what was paid in back until 2025-02-01.",
+    ]
+    assert [each.name for one in found.explanations for each in one.operands] == [
+        each.transaction_id for each in debits
+    ]
+    went = {default.bank_account_id, *(each.bank_account_id for each in debits)}
+    assert {each.bank_account_id for each in found.bank_accounts} == went
 
 
 async def test_the_database_keeps_an_account_without_confirmation_from_being_active(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError, Unavailable
+from services.chassis.values.explanation import Explanation
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,14 @@ class BankAccount:
     last4: str
     status: str
     added_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RefundPreview:
+    """Where refunds go that name no account, and how much of what was paid in the bank may take back."""
+
+    accounts: Sequence[BankAccount]
+    explanations: Sequence[Explanation]
 
 
 @dataclass(frozen=True, slots=True)

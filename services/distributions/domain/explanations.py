@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -12,11 +12,12 @@ from services.chassis.values.explanation import Explanation, spell_gate
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.distributions.domain.closing import Gate, name_some
-from services.distributions.domain.destination import Destination
+from services.distributions.domain.destination import BankAccount, Destination
 from services.distributions.domain.distribution import Allocation, Distribution
 from services.distributions.domain.offering import Offering
 
 _HOUSE: Final = "house rule"
+_ACCOUNT: Final = "BANK_ACCOUNT"
 
 
 def explain_gate(gate: Gate) -> Explanation:
@@ -93,7 +94,7 @@ def explain_destination(destination: Destination, party_id: str, now: datetime) 
     Args:
         party_id: Who is to be paid.
     """
-    rule, bank_account_id, account = "BANK_ACCOUNT", destination.bank_account_id, destination.account
+    rule, bank_account_id, account = _ACCOUNT, destination.bank_account_id, destination.account
     if bank_account_id is None:
         return Explanation("No bank account is named: it goes to the party's default for payouts.", rule)
     gate = spell_gate(destination.takes_payouts(party_id))
@@ -113,3 +114,19 @@ def explain_destination(destination: Destination, party_id: str, now: datetime) 
         ("days", str(days)),
     )
     return Explanation(statement, rule, operands, _HOUSE)
+
+
+def explain_refund_accounts(accounts: Sequence[BankAccount], party_ids: Collection[str], now: datetime) -> Explanation:
+    """Where refunds go that name no account.
+
+    Args:
+        party_ids: Who is to be paid; an account is of one of them.
+    """
+    if len(accounts) == 1 and len(party_ids) == 1:
+        [account] = accounts
+        return explain_destination(Destination(account.bank_account_id, account), account.party_id, now)
+    missing = set(party_ids) - {each.party_id for each in accounts}
+    where = f"Bank accounts it goes to: {len(accounts)}."
+    nowhere = f"Without an account, and so not paid: {name_some(missing)}." if missing else ""
+    operands = ((each.party_id, f"{each.holder}, ends in {each.last4}, {each.status}") for each in accounts)
+    return Explanation(f"{where} {nowhere}".rstrip(), _ACCOUNT, tuple(operands), _HOUSE)

@@ -31,7 +31,7 @@ from services.chassis.values.session import Session
 from services.transactions import messages
 from services.transactions.clients import Distributions
 from services.transactions.domain.bank_accounts import BankAccount
-from services.transactions.domain.decisions import explain_refund
+from services.transactions.domain.decisions import choose_refund_account, explain_refund
 from services.transactions.domain.rails import PAYOUT_METHOD, RAILS
 from services.transactions.domain.refusals import NoPayoutBankAccount, PayoutNotOrdered
 from services.transactions.domain.transaction import Transaction
@@ -175,8 +175,7 @@ def _choose_account(
         return named, wanted.approval_reason
     if received is None:
         return named, REFUND_NOT_KNOWN
-    came_from = [row.bank_account_id for row in received]  # of a wire or a check: none
-    chosen = named or next(iter(came_from), None)
+    chosen = choose_refund_account(named, received)
     return chosen, explain_refund(chosen, received, is_approved=is_approved)
 
 

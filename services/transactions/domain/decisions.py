@@ -76,6 +76,15 @@ def check_may_retry(transaction: Transaction, now: datetime) -> None:
     check_window(transaction, now)
 
 
+def choose_refund_account(named: str | None, received: Sequence[Transaction]) -> str | None:
+    """The account that a refund goes to; None: the party's default for payouts.
+
+    Args:
+        received: The contributions that arrived, the last one first. A wire or a check comes from no account.
+    """
+    return named or (received[0].bank_account_id if received else None)
+
+
 def explain_refund(account_id: str | None, received: Sequence[Transaction], *, is_approved: bool) -> str | None:
     """Why a second person approves a refund to this account; None where nobody has to.
 

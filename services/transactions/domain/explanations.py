@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import reduce
+from itertools import chain
+from operator import add
 from typing import Final
 
 from services.chassis.values.accounts import check_bank_account
@@ -15,6 +18,8 @@ from services.transactions.domain.rails import Period
 from services.transactions.domain.returns import network_code_of
 from services.transactions.domain.schedule import REPRESENT_AFTER
 from services.transactions.domain.transaction import Transaction
+
+_NOT_FINAL: Final = "REFUNDED_MONEY_NOT_FINAL"
 
 
 def explain_next_attempt(row: Transaction) -> Explanation | None:
@@ -82,19 +87,23 @@ def explain_first_use(first_at: datetime | None) -> Explanation:
     return Explanation(statement, "BANK_ACCOUNT_FIRST_USE")
 
 
-def explain_take_back(received: Sequence[Transaction] | None) -> list[Explanation]:
-    """How much of what a party paid in the bank may still take back, and until when; None: nobody knows."""
-    if received is None:
-        return [Explanation("What the party paid in was altered in the database.", "REFUNDED_MONEY_NOT_FINAL")]
-    return [
-        Explanation(
-            f"The bank may take {row.amount} of what was paid in back until {_date(row.final_at)}.",
-            "REFUNDED_MONEY_NOT_FINAL",
-            (("transaction", row.transaction_id), ("settled", _date(row.settled_at))),
-        )
-        for row in received
-        if not row.is_final and row.final_at is not None and row.settled_at is not None
-    ]
+def explain_take_back(received: Iterable[Sequence[Transaction] | None]) -> list[Explanation]:
+    """How much of what is given back the bank may still take back, and until when.
+
+    Args:
+        received: What each party paid in, of one currency; None: nobody knows.
+    """
+    found, by_day = list(received), dict[str, list[Transaction]]()
+    for row in chain.from_iterable(filter(None, found)):
+        if not row.is_final and row.final_at is not None:
+            by_day.setdefault(_date(row.final_at), []).append(row)
+    altered = Explanation("What a party paid in was altered in the database.", _NOT_FINAL)
+    explanations = [altered] if None in found else []
+    for day, rows in sorted(by_day.items()):
+        amount = reduce(add, (row.amount for row in rows))
+        statement = f"The bank may take {amount} of what was paid in back until {day}."
+        explanations.append(Explanation(statement, _NOT_FINAL, tuple((row.transaction_id, row.amount) for row in rows)))
+    return explanations
 
 
 def explain_owners(count: int) -> Explanation:

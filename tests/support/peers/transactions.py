@@ -15,6 +15,7 @@ from realco.transactions.v1 import events_pb2 as events
 from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.type.v1.event_pb2 import EventMeta
+from realco.type.v1.explanation_pb2 import Explanation
 from realco.type.v1.failure_pb2 import Failure
 
 from services.chassis.calls.wire import to_timestamp
@@ -40,12 +41,23 @@ class MemoryTransactions:
         self.keys_taken: set[str] = set()  # the parties whose payouts somebody else has used the keys of
         self.keys_unknown: set[str] = set()  # the parties whose payouts have rows of somebody else in their place
         self.bank_accounts: dict[str, bank_accounts.BankAccount] = {}
+        self.take_backs: dict[str, Explanation] = {}  # what the bank may take back, by investment
         self._first: dict[str, tuple[bytes, _Result]] = {}
 
     async def GetBankAccount(self, request: bank_accounts.GetBankAccountRequest, _: None) -> bank_accounts.BankAccount:
         if request.bank_account_id not in self.bank_accounts:
             raise BankAccountNotFound
         return self.bank_accounts[request.bank_account_id]
+
+    async def GetRefundPreview(
+        self, request: payouts_pb2.GetRefundPreviewRequest, _: None
+    ) -> payouts_pb2.RefundPreview:
+        parties = {part.party_id for part in request.parts}
+        usable = [each for each in self.bank_accounts.values() if each.status == bank_accounts.BankAccount.ACTIVE]
+        told = [self.take_backs[each.investment_id] for each in request.parts if each.investment_id in self.take_backs]
+        return payouts_pb2.RefundPreview(
+            bank_accounts=[each for each in usable if each.party_id in parties], explanations=told
+        )
 
     def add_bank_account(
         self, party_id: str, status: bank_accounts.BankAccount.Status = bank_accounts.BankAccount.ACTIVE
