@@ -20,7 +20,7 @@ from demo.harness import HarnessError
 from demo.run import DemoRun
 from deploy.local.clock import business_time
 from deploy.local.instance import Instance
-from deploy.local.secrets import write_private
+from deploy.secrets import write_private
 
 _OPEN_FOR = timedelta(days=60)
 

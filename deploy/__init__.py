@@ -1,1 +1,1 @@
-"""How the product is put on machines: `local` for one machine, `provision` for the streams every place needs."""
+"""How the product is put on machines: `local` for one machine; what every installation is made with lies beside it."""

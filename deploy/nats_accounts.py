@@ -28,7 +28,7 @@ from typing import Any
 
 import bcrypt
 
-from deploy.local.secrets import Secrets
+from deploy.secrets import Secrets
 from deploy.teams import InvalidTeams, Team, read_teams
 from deploy.topology import GATEWAY, PROVISIONER, SERVICES, STREAMS, Service
 from gateway.sharing import COUNTED_SUBJECT
@@ -213,7 +213,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m deploy.nats_accounts", description="Writes the accounts of a NATS server's configuration."
     )
-    parser.add_argument("--passwords", type=Path, required=True, help="folder of the users' passwords; made if missing")
+    parser.add_argument("--secrets", type=Path, required=True, help="folder of the users' passwords; made if missing")
     teams = os.environ.get("TEAMS_FILE")
     parser.add_argument("--teams", type=Path, default=teams, help="teams outside (default: TEAMS_FILE, %(default)s)")
     given = parser.parse_args()
@@ -221,7 +221,7 @@ def main() -> int:
         accounts = list_accounts(read_teams(given.teams))
     except InvalidTeams as error:
         sys.exit(str(error))
-    secrets = Secrets(given.passwords)
+    secrets = Secrets(given.secrets)
     hashes = {account.name: hash_password(secrets.get(f"nats_{account.name}")) for account in accounts}
     print(json.dumps({"accounts": write_accounts(accounts, hashes)}, indent=2))
     return 0

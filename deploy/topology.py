@@ -22,6 +22,10 @@ class Database:
     app_role: str
     worker_role: str
 
+    @property
+    def roles(self) -> tuple[str, str, str]:
+        return self.owner_role, self.app_role, self.worker_role
+
 
 @dataclass(frozen=True)
 class Service:

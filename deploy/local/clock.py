@@ -14,7 +14,7 @@ from math import ceil
 from pathlib import Path
 
 from deploy.local.places import default_data_dir
-from deploy.local.secrets import write_private
+from deploy.secrets import write_private
 
 
 def clock_file(data_dir: Path) -> Path:

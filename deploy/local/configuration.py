@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from deploy.local.clock import clock_file
 from deploy.local.identity import Identity
 from deploy.local.ports import LOOPBACK
-from deploy.local.secrets import private_folder, write_private
+from deploy.secrets import private_folder, write_private
 from deploy.topology import BANK, GATEWAY, NATS_USER_NAMES, PROCESSES, PROVISIONER, SERVICE_NAMES
 from services.chassis.process.settings import Settings
 from services.transactions.providers.settings import ProviderSettings
@@ -156,14 +156,14 @@ class Configuration:
         if process in self.nats_urls:
             files["nats_url"] = self.nats_urls[process]
         if process in SERVICE_NAMES:
-            files["service_key.pem"] = self.identity.service_key(process)
-            files["event_key.pem"] = self.identity.event_key(process)
-            files["data.key"] = self.identity.data_key(process)
+            files["service_key.pem"] = self.identity.keys.service_key(process)
+            files["event_key.pem"] = self.identity.keys.event_key(process)
+            files["data.key"] = self.identity.keys.data_key(process)
         if process in _HAVE_CERTIFICATES:
             issued = self.identity.issue_certificate(process)
             files |= {"tls_certificate.pem": issued.certificate, "tls_key.pem": issued.key}
         if process == "compliance":
-            files["api_token_key.pem"] = self.identity.api_token_key()
+            files["api_token_key.pem"] = self.identity.keys.api_token_key()
         if process == "transactions":
             files |= _read_provider_settings(secret=True)
         if process in ("transactions", BANK):

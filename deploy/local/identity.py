@@ -10,23 +10,17 @@
 from __future__ import annotations
 
 import json
-import secrets as randomness
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
+from deploy.keys import API_TOKEN_JWKS, EVENT_JWKS, SERVICE_JWKS, Keys, new_signing_key
 from deploy.local.authority import Authority, Issued, new_key
-from deploy.local.secrets import Secrets, write_private
-from deploy.topology import SERVICE_NAMES
-from services.chassis.calls.tokens import ServiceIdentity
-from services.chassis.events.signatures import EventKey
-from services.compliance.key_tokens import public_jwk_of
+from deploy.secrets import Secrets, write_private
 
 ISSUER = "urn:realco:local"
 AUDIENCE = "realco"
@@ -46,26 +40,22 @@ class Identity:
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = Path(data_dir).resolve()
         self._secrets = Secrets(self._data_dir / "secrets")
+        self.keys = Keys(self._secrets)
         self.issuers_file = self._data_dir / "issuers.json"
         self.jwks_file = self._data_dir / "jwks.json"
-        self.service_jwks_file = self._data_dir / "service_keys.json"
-        self.event_jwks_file = self._data_dir / "event_keys.json"
+        self.service_jwks_file = self._data_dir / SERVICE_JWKS
+        self.event_jwks_file = self._data_dir / EVENT_JWKS
         self.ca_file = self._data_dir / "ca.pem"
-        self.api_token_jwks_file = self._data_dir / "api_token_keys.json"
 
     def prepare(self) -> None:
         """Makes the keys that are missing and writes the key sets, and who the issuer is."""
         issuer_key = {**self._issuer_key().as_dict(private=False), "kid": ISSUER_KEY_ID, "use": "sig", "alg": "ES256"}
         _write(self.jwks_file, {"keys": [issuer_key]})
-        services = [ServiceIdentity(name, self.service_key(name)).public_jwk() for name in SERVICE_NAMES]
-        _write(self.service_jwks_file, {"keys": services})
-        told = [EventKey.read(name, self.event_key(name).encode()).public_jwk() for name in SERVICE_NAMES]
-        _write(self.event_jwks_file, {"keys": told})
+        self.keys.write_public_sets(self._data_dir)
         issuer: dict[str, Any] = {"issuer": ISSUER, "audience": AUDIENCE, "jwks": str(self.jwks_file)}
         issuer |= {"lifetime_seconds_max": LIFETIME_SECONDS, "claims": {"person": "person"}}
         issuer |= {"strong_seconds_max": LIFETIME_SECONDS}  # nobody signs in here: a token is one as long as it is good
-        _write(self.api_token_jwks_file, {"keys": [public_jwk_of(ECKey.import_key(self.api_token_key()))]})
-        keys: dict[str, Any] = {"issuer": API_KEY_ISSUER, "audience": AUDIENCE, "jwks": str(self.api_token_jwks_file)}
+        keys = {"issuer": API_KEY_ISSUER, "audience": AUDIENCE, "jwks": str(self._data_dir / API_TOKEN_JWKS)}
         _write(self.issuers_file, [issuer, keys | {"api_keys": True}])
         write_private(self.ca_file, self._authority().make_certificate())
         self.write_certificate(CLIENT)
@@ -114,22 +104,6 @@ class Identity:
         write_private(folder / "key.pem", issued.key)
         return folder
 
-    def service_key(self, name: str) -> str:
-        """The PEM of a service's own private key."""
-        return self._secrets.get(f"service_key_{name}", _new_key)
-
-    def event_key(self, name: str) -> str:
-        """The PEM of the private key that a service signs its events with."""
-        return self._secrets.get(f"event_key_{name}", _new_event_key)
-
-    def data_key(self, name: str) -> str:
-        """The key that a service seals its rows with, as 64 hexadecimal digits."""
-        return self._secrets.get(f"data_key_{name}", lambda: randomness.token_hex(32))
-
-    def api_token_key(self) -> str:
-        """The PEM of the private key that compliance signs the tokens of API keys with."""
-        return self._secrets.get("api_token_key", _new_key)
-
     def webhook_secret(self) -> str:
         """What the sandbox bank signs its webhooks with."""
         return self._secrets.get("sandbox_bank_webhook_secret")
@@ -138,16 +112,7 @@ class Identity:
         return Authority(self._secrets.get("ca_key", new_key))
 
     def _issuer_key(self) -> ECKey:
-        return ECKey.import_key(self._secrets.get("issuer_key", _new_key))
-
-
-def _new_key() -> str:
-    return ECKey.generate_key("P-256", private=True).as_pem(private=True).decode()
-
-
-def _new_event_key() -> str:
-    key = Ed25519PrivateKey.generate()
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+        return ECKey.import_key(self._secrets.get("issuer_key", new_signing_key))
 
 
 def _write(path: Path, document: object) -> None:

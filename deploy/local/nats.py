@@ -18,8 +18,8 @@ from typing import Any, Self
 
 from deploy.local.ports import LOOPBACK, choose_free_port
 from deploy.local.programs import CannotStart, Program, wait_until_ready
-from deploy.local.secrets import Secrets, private_folder, write_private
 from deploy.nats_accounts import hash_password, list_accounts, write_accounts
+from deploy.secrets import Secrets, private_folder, write_private
 from deploy.teams import DOCUMENTED, Team
 from services.chassis.events.streams import EVENTS_ACCOUNT
 

@@ -23,13 +23,13 @@ from typing import Any, Self
 
 import psutil
 
-from deploy.local import databases
+from deploy import databases
 from deploy.local.migration_notes import MigrationNotes
 from deploy.local.ownership import give_folder_to
 from deploy.local.ports import LOOPBACK, choose_free_port
 from deploy.local.postgres_binaries import choose_identity, find_pg_bin, read_major_version
 from deploy.local.programs import CannotStart, Program, ProgramFailed, base_environment, wait_until_ready, wrap_command
-from deploy.local.secrets import Secrets, private_folder, write_private
+from deploy.secrets import Secrets, private_folder, write_private
 from deploy.topology import database_of
 
 SUPERUSER = "postgres"
@@ -204,8 +204,7 @@ class Postgres:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name):
             raise ValueError(f"A database name has small letters, digits and underscores, at most 41: {name!r}")
         known = database_of(name)
-        roles = (known.owner_role, known.app_role, known.worker_role)
-        passwords = {role: self._secrets.get(f"postgres_{role}") for role in roles}
+        passwords = databases.passwords_of(known, self._secrets)
         _run(databases.create_database(self.admin_dsn, known, passwords))
         passwords[SUPERUSER] = self._secrets.get("postgres_superuser")
         urls = {role: self._url("postgresql+asyncpg", role, word, known.name) for role, word in passwords.items()}

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from deploy.local.programs import CannotStart
-from deploy.local.secrets import private_folder, write_private
+from deploy.secrets import private_folder, write_private
 
 
 class AlreadyRunning(CannotStart):

@@ -26,8 +26,8 @@ from deploy.local.postgres import Postgres
 from deploy.local.processes import command_of, migration_command, provision_command, readiness_of
 from deploy.local.programs import CannotStart, Program
 from deploy.local.progress import Progress
-from deploy.local.secrets import private_folder
 from deploy.local.state import State, describe_process, end_leftovers
+from deploy.secrets import private_folder
 from deploy.teams import InvalidTeams, read_teams
 from deploy.topology import GATEWAY, INNER_PORTS, NATS_USER_NAMES, PROCESSES, SERVICE_NAMES, Process
 

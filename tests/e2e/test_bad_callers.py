@@ -21,7 +21,7 @@ from realco.transactions.v1 import transactions_pb2_grpc as txn_grpc
 from demo.harness.rest import API, RestClient, new_key
 from deploy.local.identity import AUDIENCE, ISSUER, ISSUER_KEY_ID, LIFETIME_SECONDS
 from deploy.local.instance import Instance
-from deploy.local.secrets import Secrets
+from deploy.secrets import Secrets
 from tests.e2e.bad_requests import ROUTES, BadRequest, Route, Targets, find_faults, send_bad_request
 from tests.e2e.digest import digest, digest_when_settled
 from tests.e2e.organization import Organization, open_client

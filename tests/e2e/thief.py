@@ -17,8 +17,8 @@ from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
 from realco.type.v1.money_pb2 import Money
 
 from deploy.local.instance import Instance
-from deploy.local.secrets import Secrets
 from deploy.nats_accounts import inbox_prefix
+from deploy.secrets import Secrets
 from services.chassis.calls.tokens import ServiceIdentity
 from tests.e2e.organization import Organization
 
@@ -35,7 +35,7 @@ class Thief:
     def __init__(self, org: Organization, service: str, certificate: str = "") -> None:
         self._org = org
         self._certificate = certificate or service
-        self._identity = ServiceIdentity(service, org.instance.identity.service_key(service))
+        self._identity = ServiceIdentity(service, org.instance.identity.keys.service_key(service))
 
     def call(self, callee: str, stub: Any, rpc: str, request: Message) -> Any:
         """The answer, or the reason of the refusal."""

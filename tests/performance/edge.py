@@ -81,7 +81,7 @@ class Read:
 
 def _seals_of(instance: Instance, service: str) -> Seals:
     """What the running service seals its rows with."""
-    return Seals([bytes.fromhex(instance.identity.data_key(service))])
+    return Seals([bytes.fromhex(instance.identity.keys.data_key(service))])
 
 
 class Edge:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from deploy.local.authority import Authority, Issued, new_key
-from deploy.local.secrets import write_private
+from deploy.secrets import write_private
 from services.chassis.calls.certificates import Certificates, Shown
 from services.chassis.process.settings import Settings
 

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from deploy.local.configuration import Configuration, DatabaseUrls, External
 from deploy.local.identity import Identity
-from deploy.local.secrets import Secrets
+from deploy.secrets import Secrets
 from deploy.topology import INNER_PORTS, NATS_USER_NAMES, PROCESSES, SERVICE_NAMES
 from services.chassis.calls.certificates import Certificates
 from services.chassis.data.approval_policy import read_policy

@@ -77,10 +77,10 @@ async def test_a_stranger_with_a_key_of_their_own_proves_nothing(verifier: Verif
 
 @pytest.mark.parametrize("name", SERVICE_NAMES)
 async def test_each_service_proves_itself_with_its_own_key(identity: Identity, verifier: Verifier, name: str) -> None:
-    own = ServiceIdentity(name, identity.service_key(name))
+    own = ServiceIdentity(name, identity.keys.service_key(name))
     principal = await verifier.verify(own.token("escrow"), org_id="org-demo", on_behalf_of="admin-1")
     assert (principal.subject, principal.person) == (f"service:{name}", "admin-1")
-    others = [ServiceIdentity(name, identity.service_key(other)) for other in SERVICE_NAMES if other != name]
+    others = [ServiceIdentity(name, identity.keys.service_key(other)) for other in SERVICE_NAMES if other != name]
     for impostor in others:
         with pytest.raises(Unauthenticated):
             await verifier.verify(impostor.token("escrow"), org_id="org-demo")

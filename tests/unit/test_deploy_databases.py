@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.local.databases import scram_verifier
+from deploy.databases import scram_verifier
 
 
 def test_a_verifier_is_what_the_standard_says():

@@ -4,19 +4,26 @@
   nothing else, until a migration grants them more. None is a superuser, passes row level security, makes temporary
   tables or large objects, ends a session of another process of its, or enters another database.
 - PostgreSQL is given a verifier of each password, never the password: statements end up in its statistics and logs.
+
+`python -m deploy.databases` makes those of all services (docs/operations.md, Install and start).
 """
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import base64
 import hashlib
 import hmac
 import os
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import asyncpg
 
-from deploy.topology import Database
+from deploy.secrets import Secrets
+from deploy.topology import SERVICES, Database
 from services.chassis.data.roles import NOBODY_CALLS, ROLE_SETTINGS
 
 _ITERATIONS = 4096  # PostgreSQL's own; our passwords are random, and more would slow down each sign-in
@@ -30,6 +37,11 @@ def scram_verifier(password: str, salt: bytes | None = None) -> str:
     server_key = hmac.digest(salted, b"Server Key", "sha256")
     as_text = [base64.b64encode(part).decode() for part in (salt, stored_key, server_key)]
     return f"SCRAM-SHA-256${_ITERATIONS}:{as_text[0]}${as_text[1]}:{as_text[2]}"
+
+
+def passwords_of(known: Database, secrets: Secrets) -> dict[str, str]:
+    """Of each of the database's roles, made where there is none yet."""
+    return {role: secrets.get(f"postgres_{role}") for role in known.roles}
 
 
 async def create_database(admin_dsn: str, known: Database, passwords: Mapping[str, str]) -> None:
@@ -83,3 +95,23 @@ async def _give_settings(server: asyncpg.Connection, *roles: str) -> None:
     for role in roles:
         for name, value in ROLE_SETTINGS.items():
             await server.execute(f"ALTER ROLE {role} SET {name} = '{value}'")
+
+
+async def _main(admin_dsn: str, secrets: Secrets) -> None:
+    for service in SERVICES:
+        await create_database(admin_dsn, service.database, passwords_of(service.database, secrets))
+        print(f"{service.database.name}: {', '.join(service.database.roles)}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.databases", description="Makes the databases and roles of all services that are missing."
+    )
+    parser.add_argument("--secrets", type=Path, required=True, help="folder of the passwords; made if missing")
+    given = parser.parse_args()
+    if not (admin_dsn := os.environ.get("ADMIN_DATABASE_URL")):
+        sys.exit("missing: ADMIN_DATABASE_URL, the superuser's, of the database postgres")
+    try:
+        asyncio.run(_main(admin_dsn, Secrets(given.secrets)))
+    except (asyncpg.PostgresError, OSError) as error:
+        sys.exit(f"ADMIN_DATABASE_URL: {error}")
