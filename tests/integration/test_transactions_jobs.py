@@ -162,8 +162,7 @@ async def test_a_worker_whose_lease_ran_out_writes_nothing(service: Transactions
     [fresh] = await store.take_transactions(service.database, taking)
     assert await store.take_transactions(service.database, taking) == []
     async with service.database.begin_for_all() as tx:
-        assert await store.lock_taken_transaction(tx, stale) is None
-        assert await store.lock_taken_transaction(tx, fresh) is not None
+        assert [row.epoch for row in await store.lock_taken_transactions(tx, [stale, fresh])] == [fresh.epoch]
     assert (await service.get(made.transaction_id)).status == T.PROCESSING
 
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
+from operator import attrgetter
+from typing import NamedTuple
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.statements import Row
 from services.transactions.commands import webhooks
 from services.transactions.dependencies import NAME, Dependencies
-from services.transactions.jobs.batches import CALLS_MAX, do_each
+from services.transactions.domain.payments import Payment
+from services.transactions.jobs.batches import CALLS_MAX, ask_each, do_groups
 from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.store import provider_payments
 from services.transactions.store import webhooks as store
@@ -28,12 +31,30 @@ async def apply_webhooks(dependencies: Dependencies) -> int:
     about: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in taken:
         about[row.provider, row.provider_reference].append(row)
-    await do_each(list(about.values()), partial(_look_up_and_apply, dependencies))
+
+    async def write(answered: Sequence[tuple[list[Row], _Found | None]]) -> None:
+        found: dict[str, list[_Found]] = defaultdict(list)
+        for _, one in answered:
+            if one is not None:
+                found[one.org_id].append(one)
+        await do_groups(found, partial(_apply, dependencies))
+
+    await ask_each(list(about.values()), partial(_look_up, dependencies), write)
     return len(taken)
 
 
-async def _look_up_and_apply(dependencies: Dependencies, taken: Sequence[Row]) -> None:
-    """
+class _Found(NamedTuple):
+    """Webhooks about one payment, as its provider has it now, and whose it is."""
+
+    taken: Sequence[Row]
+    payment: Payment
+    org_id: str
+    transaction_id: str
+
+
+async def _look_up(dependencies: Dependencies, taken: Sequence[Row]) -> _Found | None:
+    """None where there is nothing to apply, or it is not known yet.
+
     Args:
         taken: About one payment.
     """
@@ -43,22 +64,30 @@ async def _look_up_and_apply(dependencies: Dependencies, taken: Sequence[Row]) -
         payment = await dependencies.providers.look_ups[provider].get_payment(payment_id)
     except OutcomeUnknown:
         await _postpone(dependencies, taken)
-        return
+        return None
     owner = None
     if payment is not None:
         owner = await provider_payments.find_owner(database, provider, payment.payment_id, payment.reference)
     if payment is None or owner is None:
         why = "the provider has no such payment" if payment is None else "not a payment of ours"
         await store.finish_webhooks(database, taken, ignored_because=why)
-        return
-    org_id, transaction_id = owner
+        return None
+    return _Found(taken, payment, *owner)
+
+
+async def _apply(dependencies: Dependencies, org_id: str, found: Sequence[_Found]) -> None:
+    done: list[Row] = []
+    early: list[Row] = []
     with acting_as(service_principal(NAME, org_id)):
-        async with database.begin() as tx:
-            done = await webhooks.apply_webhooks(tx, taken, payment, transaction_id, dependencies.clock.now())
-    if done:
-        await store.finish_webhooks(database, taken)
-    else:
-        await _postpone(dependencies, taken)
+        async with dependencies.database.begin() as tx:
+            # In the order in which everybody locks transactions.
+            for taken, payment, _, transaction_id in sorted(found, key=attrgetter("transaction_id")):
+                now = dependencies.clock.now()
+                is_done = await webhooks.apply_webhooks(tx, taken, payment, transaction_id, now)
+                (done if is_done else early).extend(taken)
+    await store.finish_webhooks(dependencies.database, done)
+    if early:
+        await _postpone(dependencies, early)
 
 
 async def _postpone(dependencies: Dependencies, taken: Sequence[Row]) -> None:

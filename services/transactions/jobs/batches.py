@@ -12,6 +12,7 @@ from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.database_errors import is_away
 from services.chassis.data.due import Due, list_pages
 from services.chassis.data.transaction import Tx
+from services.chassis.process.loops import GATHERING_SECONDS
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import AnswerWithheld, DomainError, Unavailable
 from services.transactions.dependencies import NAME, Dependencies
@@ -22,6 +23,7 @@ BATCH_MAX = 100
 # So many calls to a provider at a time: with their deadlines, a batch ends within its lease.
 CALLS_MAX = 16
 
+A = TypeVar("A")
 K = TypeVar("K")
 T = TypeVar("T")
 
@@ -106,11 +108,52 @@ async def do_groups(groups: Mapping[K, Sequence[T]], work: Callable[[K, Sequence
                 log.error("job_item_failed", error=type(error).__name__, exc_info=error)
 
 
-async def do_each(items: Sequence[T], work: Callable[[T], Awaitable[None]]) -> None:
-    """Works on all at once; where one fails, its lease runs out, and the others go on."""
-    outcomes = await asyncio.gather(*(work(item) for item in items), return_exceptions=True)
-    for outcome in outcomes:
-        if isinstance(outcome, Exception):
-            log.error("job_item_failed", error=type(outcome).__name__, exc_info=outcome)
-        elif outcome is not None:
-            raise outcome
+async def ask_each(
+    items: Sequence[T], ask: Callable[[T], Awaitable[A]], write: Callable[[Sequence[tuple[T, A]]], Awaitable[None]]
+) -> None:
+    """Asks about all at once, and has written together what is answered within a moment: so nobody waits for the
+    slowest. Where asking fails, the item's lease runs out.
+    """
+    asking = {asyncio.ensure_future(ask(item)): item for item in items}
+    left = set(asking)
+    try:
+        while left:
+            await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+            done, left = await asyncio.wait(left, timeout=GATHERING_SECONDS)
+            await write([(asking[each], each.result()) for each in done if not _has_failed(each)])
+    finally:
+        for each in left:
+            each.cancel()
+
+
+def _has_failed(asked: asyncio.Future[A]) -> bool:
+    error = asked.exception()
+    if error is None:
+        return False
+    if not isinstance(error, Exception):
+        raise error
+    log.error("job_item_failed", error=type(error).__name__, exc_info=error)
+    return True
+
+
+async def record_each(
+    dependencies: Dependencies,
+    taken: Sequence[Transaction],
+    ask: Callable[[Transaction], Awaitable[A]],
+    record: Callable[[Tx, Transaction, A], Awaitable[None]],
+) -> None:
+    """Asks about each transaction, and records the answers about those that are still ours: one database transaction
+    an organization for what is answered together."""
+
+    async def write(answered: Sequence[tuple[Transaction, A]]) -> None:
+        answers = {(row.org_id, row.transaction_id): answer for row, answer in answered}
+
+        async def write_rows(org_id: str, rows: Sequence[Transaction]) -> None:
+            with acting_as(service_principal(NAME, org_id)):
+                async with dependencies.database.begin() as tx:
+                    for row in await store.lock_taken_transactions(tx, rows):
+                        await record(tx, row, answers[org_id, row.transaction_id])
+
+        await do_groups(group_by_organization([row for row, _ in answered]), write_rows)
+
+    await ask_each(taken, ask, write)

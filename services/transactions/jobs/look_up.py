@@ -5,16 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from functools import partial
 
-from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.transactions.commands.settlement import PaymentNotOurs, follow_payment
-from services.transactions.dependencies import NAME, Dependencies
+from services.transactions.dependencies import Dependencies
 from services.transactions.domain.payments import Payment
 from services.transactions.domain.schedule import compute_poll_ms
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.jobs.batches import CALLS_MAX, do_each
+from services.transactions.jobs.batches import CALLS_MAX, record_each
 from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.store import transactions as store
 
@@ -23,20 +22,14 @@ SUBMITTED = store.build_taking(Status.PENDING_SETTLEMENT, count_max=CALLS_MAX)
 
 async def look_up_submitted(dependencies: Dependencies) -> int:
     taken = await store.take_transactions(dependencies.database, SUBMITTED)
-    await do_each(taken, partial(_look_up_row, dependencies))
+    await record_each(dependencies, taken, partial(ask_for_payment, dependencies), partial(_record, dependencies))
     return len(taken)
 
 
-async def _look_up_row(dependencies: Dependencies, taken: Transaction) -> None:
-    payment = await ask_for_payment(dependencies, taken)
-    with acting_as(service_principal(NAME, taken.org_id, taken.created_by)):
-        async with dependencies.database.begin() as tx:
-            row = await store.lock_taken_transaction(tx, taken)
-            if row is None:
-                return
-            moved = await follow_answer(tx, row, payment, dependencies.clock.now())
-            if moved is None or moved.status is row.status:
-                await store.schedule_transaction(tx, row, compute_poll_ms(row.tries))
+async def _record(dependencies: Dependencies, tx: Tx, row: Transaction, payment: Payment | None) -> None:
+    moved = await follow_answer(tx, row, payment, dependencies.clock.now())
+    if moved is None or moved.status is row.status:
+        await store.schedule_transaction(tx, row, compute_poll_ms(row.tries))
 
 
 async def ask_for_payment(dependencies: Dependencies, taken: Transaction) -> Payment | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.seals import NotSealed
@@ -27,7 +28,7 @@ from services.transactions.domain.bank_accounts import BankAccount
 from services.transactions.domain.payments import Payment
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import ATTEMPTS_MAX, Transaction
-from services.transactions.jobs.batches import CALLS_MAX, do_each
+from services.transactions.jobs.batches import CALLS_MAX, record_each
 from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
 from services.transactions.store import bank_accounts, moves, provider_payments
 from services.transactions.store import transactions as store
@@ -59,30 +60,33 @@ async def submit_payments(dependencies: Dependencies) -> int:
     taken = await store.take_transactions(dependencies.database, READY)
     never_sent = await provider_payments.insert_attempts(dependencies.database, taken, dependencies.clock.now())
 
-    async def submit(row: Transaction) -> None:
-        maybe_sent = (row.org_id, row.transaction_id) not in never_sent
-        await _submit_row(dependencies, row, maybe_sent=maybe_sent)
+    async def submit(row: Transaction) -> _Tried:
+        return await _submit_row(dependencies, row, maybe_sent=(row.org_id, row.transaction_id) not in never_sent)
 
-    await do_each(taken, submit)
+    async def record(tx: Tx, row: Transaction, tried: _Tried) -> None:
+        await _record_outcome(tx, row, tried.outcome, dependencies.clock.now(), maybe_sent=tried.maybe_sent)
+
+    await record_each(dependencies, taken, submit, record)
     return len(taken)
 
 
-async def _submit_row(dependencies: Dependencies, taken: Transaction, *, maybe_sent: bool) -> None:
+class _Tried(NamedTuple):
     """One try.
 
     Args:
         maybe_sent: An earlier try may have sent the order: somebody did not live to record the outcome.
     """
+
+    outcome: Payment | Declined | OutcomeUnknown
+    maybe_sent: bool
+
+
+async def _submit_row(dependencies: Dependencies, taken: Transaction, *, maybe_sent: bool) -> _Tried:
     with acting_as(service_principal(NAME, taken.org_id, taken.created_by)):
-        outcome: Payment | Declined | OutcomeUnknown
         try:
-            outcome = await _order_or_find(dependencies, taken, maybe_sent=maybe_sent)
+            return _Tried(await _order_or_find(dependencies, taken, maybe_sent=maybe_sent), maybe_sent)
         except (Declined, OutcomeUnknown) as error:
-            outcome = error
-        async with dependencies.database.begin() as tx:
-            row = await store.lock_taken_transaction(tx, taken)
-            if row is not None:
-                await _record_outcome(tx, row, outcome, dependencies.clock.now(), maybe_sent=maybe_sent)
+            return _Tried(error, maybe_sent)
 
 
 async def _order_or_find(dependencies: Dependencies, row: Transaction, *, maybe_sent: bool) -> Payment:

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import partial
+from typing import NamedTuple
 
-from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
-from services.transactions.dependencies import ACTOR, NAME, Dependencies
-from services.transactions.domain.payments import PaymentStatus
+from services.transactions.dependencies import ACTOR, Dependencies
+from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.domain.schedule import compute_next_look
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import FINAL, Transaction
-from services.transactions.jobs.batches import CALLS_MAX, do_each
+from services.transactions.jobs.batches import CALLS_MAX, record_each
 from services.transactions.jobs.look_up import ask_for_payment, follow_answer
 from services.transactions.store import moves
 from services.transactions.store import transactions as store
@@ -31,27 +31,35 @@ WATCHED = store.build_looking(count_max=CALLS_MAX)
 
 async def watch_settled(dependencies: Dependencies) -> int:
     taken = await store.take_transactions(dependencies.database, WATCHED, now=dependencies.clock.now())
-    await do_each(taken, partial(_look_at_row, dependencies))
+    await record_each(dependencies, taken, partial(_look_at_payment, dependencies), partial(_record, dependencies))
     return len(taken)
 
 
-async def _look_at_row(dependencies: Dependencies, taken: Transaction) -> None:
-    by_hand = taken.rail.is_confirmed_by_a_person
-    looked_at = dependencies.clock.now()  # before it is asked: what it says may be as old as that
-    payment = None if by_hand else await ask_for_payment(dependencies, taken)
-    with acting_as(service_principal(NAME, taken.org_id, taken.created_by)):
-        async with dependencies.database.begin() as tx:
-            row = await store.lock_taken_transaction(tx, taken)
-            if row is None:
-                return
-            now = dependencies.clock.now()
-            moved = await follow_answer(tx, row, payment, now)
-            if by_hand or (moved is row and payment is not None and payment.status is PaymentStatus.SETTLED):
-                await _record_look(tx, row, looked_at, now)
-            elif moved is None or moved is row:
-                if moved is not None and payment is not None:  # it says less than it did
-                    log.warning("outcome_unknown", transaction_id=row.transaction_id, cause=f"it is {payment.status}")
-                await store.postpone_transaction(tx, row)
+class _Look(NamedTuple):
+    """What a provider said of a payment; nothing where nobody can be asked.
+
+    Args:
+        at: Before it was asked: what it says may be as old as that.
+    """
+
+    payment: Payment | None
+    at: datetime
+
+
+async def _look_at_payment(dependencies: Dependencies, taken: Transaction) -> _Look:
+    at = dependencies.clock.now()
+    return _Look(None if taken.rail.is_confirmed_by_a_person else await ask_for_payment(dependencies, taken), at)
+
+
+async def _record(dependencies: Dependencies, tx: Tx, row: Transaction, look: _Look) -> None:
+    now, payment, by_hand = dependencies.clock.now(), look.payment, row.rail.is_confirmed_by_a_person
+    moved = await follow_answer(tx, row, payment, now)
+    if by_hand or (moved is row and payment is not None and payment.status is PaymentStatus.SETTLED):
+        await _record_look(tx, row, look.at, now)
+    elif moved is None or moved is row:
+        if moved is not None and payment is not None:  # it says less than it did
+            log.warning("outcome_unknown", transaction_id=row.transaction_id, cause=f"it is {payment.status}")
+        await store.postpone_transaction(tx, row)
 
 
 async def _record_look(tx: Tx, row: Transaction, looked_at: datetime, now: datetime) -> None:

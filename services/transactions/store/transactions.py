@@ -99,13 +99,11 @@ async def list_payouts_going_out(tx: Tx, transaction_ids: Collection[str]) -> li
     return [row for row in found if row.status is Status.PROCESSING and not row.is_debit]
 
 
-async def lock_taken_transaction(tx: Tx, taken: Transaction) -> Transaction | None:
-    """Locks what a job took; None where it is no longer ours: the lease ran out, or the transaction moved."""
-    return next(iter(await lock_taken_transactions(tx, [taken])), None)
-
-
 async def lock_taken_transactions(tx: Tx, taken: Sequence[Transaction]) -> list[Transaction]:
-    """Locks those of the taken transactions that are still ours, in the order of their ids."""
+    """Locks those of the taken transactions that are still ours, in the order of their ids.
+
+    Another one's lease ran out, or it moved.
+    """
     rows = await leases.lock_taken(tx, transactions, [_lease(row) for row in taken], returning=_READ)
     return [build_transaction(row) for row in keep_sealed(tx, transactions, rows)]
 
