@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
+import time
+from typing import Any
 
+import pytest
+from joserfc import jwt
+from joserfc.jwk import ECKey
+
+from deploy.local.identity import API_KEY_ISSUER, AUDIENCE
 from services.chassis.values.ids import new_id
-from tests.e2e.organization import Organization
+from tests.e2e.organization import Organization, open_client
+from tests.e2e.takeover_scene import read_log
 
 SCOPES = {
     "TRANSACTIONS": "/transactions",
@@ -49,6 +56,31 @@ def test_a_program_reads_and_writes_in_each_service_until_its_key_is_revoked(org
         program.expect_refusal(401, "SESSION_ENDED", "POST", path, BODIES.get(path.rpartition("/")[2]))
     refused = program.request("POST", f"{key}/token", json={"secret": issued["secret"]})
     assert (refused.status_code, refused.json()["code"]) == (401, "UNAUTHENTICATED")
+    program.close()
+
+
+def test_a_token_of_an_api_key_that_there_is_not_reads_nothing_in_any_service(org: Organization) -> None:
+    """Made with the key that compliance signs such tokens with, which every process takes."""
+    stolen, now = ECKey.import_key(org.instance.identity.api_token_key()), int(time.time())
+    claims: dict[str, Any] = {
+        "iss": API_KEY_ISSUER,
+        "aud": AUDIENCE,
+        "sub": f"key:{new_id('key')}",
+        "person": "admin-1",
+        "role": "auditor",
+        "org_id": org.org_id,
+        "scope": " ".join(f"{area}_READ" for area in (*SCOPES, "APPROVALS")),
+        "sid": "0" * 16,
+    }
+    claims |= {"auth_time": now, "iat": now, "exp": now + 300}
+    header = {"alg": "ES256", "typ": "at+jwt", "kid": stolen.thumbprint()}
+    program = open_client(org.instance, "nobody's program", jwt.encode(header, claims, stolen, algorithms=["ES256"]))
+    log = read_log(org.instance, "compliance")
+    paths = (*SCOPES.values(), "/approvals", "/me")
+    for path in paths:
+        program.expect_refusal(401, "SESSION_ENDED", "GET", path)
+    told = [line["key_id"] for line in log() if line["event"] == "program_not_known"]
+    assert told == [claims["sub"].removeprefix("key:")] * len(paths)
     program.close()
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from types import SimpleNamespace
 
 import pytest
 from realco.compliance.v1 import events_pb2, parties_pb2
 from realco.type.v1.event_pb2 import EventMeta
 
-from services.chassis.calls.auth import Principal, acting_as
-from services.chassis.calls.parties import NoParties, find_parties
+from services.chassis.calls.auth import Principal, SignedInKey, acting_as
+from services.chassis.calls.parties import Callers, NoParties
+from services.chassis.calls.sign_in import SessionEnded
+from services.chassis.calls.tokens import API_KEY_TOKEN_SECONDS
 from services.chassis.data.heard_persons import HeardParties, KnownParties
 from services.chassis.events.handling import Delivery
 from services.chassis.events.persons import record_persons_of
@@ -30,11 +33,14 @@ class Owner:
         self.parties: dict[str, list[str]] = {}
         self.asked: list[str] = []
         self.away = False
+        self.refusal = None
 
     async def find_standing(self, person, *, include_former=False):
         self.asked.append(person)
         if self.away:
             raise Unavailable("A service this one needs cannot be reached.")
+        if self.refusal is not None:
+            raise self.refusal
         return Standing(frozenset(self.parties.get(person, [])))
 
 
@@ -66,7 +72,7 @@ async def hear(database, party, version, persons, *, org_id="org-a", incarnation
 
 
 async def read(parties, principal=ANN):
-    return sorted((await find_parties(principal, parties, reads_only=True)).parties)
+    return sorted((await Callers(parties).find(principal, reads_only=True)).parties)
 
 
 async def test_a_person_acts_for_the_parties_that_were_heard_and_nobody_is_asked_for_a_read(database, parties, owner):
@@ -158,7 +164,7 @@ async def test_of_a_person_nothing_was_heard_of_the_owner_is_asked(parties, owne
 
 async def test_a_write_asks_the_owner_whatever_was_heard(database, parties, owner):
     await hear(database, "pty_llc", 2, ["ann"])
-    assert (await find_parties(ANN, parties, reads_only=False)).parties == frozenset()  # removed just now
+    assert (await Callers(parties).find(ANN, reads_only=False)).parties == frozenset()  # removed just now
     assert owner.asked == ["ann"]
 
 
@@ -167,27 +173,63 @@ async def test_while_the_owner_is_away_an_investor_reads_and_does_not_write(data
     owner.away = True
     assert await read(parties) == ["pty_llc"]
     with pytest.raises(Unavailable):
-        await find_parties(ANN, parties, reads_only=False)
+        await Callers(parties).find(ANN, reads_only=False)
 
 
 @pytest.mark.parametrize("role", ["sponsor", "admin", "auditor"])
 async def test_of_staff_it_is_asked_at_each_write_whether_the_session_is_good(parties, owner, role):
     staff = dataclasses.replace(ANN, role=role)
-    assert await find_parties(staff, parties, reads_only=True) is staff
+    assert await Callers(parties).find(staff, reads_only=True) is staff
     assert owner.asked == []
-    assert await find_parties(staff, parties, reads_only=False) is staff
+    assert await Callers(parties).find(staff, reads_only=False) is staff
     assert owner.asked == [staff.person]
     owner.away = True
     with pytest.raises(Unavailable):
-        await find_parties(staff, parties, reads_only=False)
+        await Callers(parties).find(staff, reads_only=False)
+
+
+def program(person="ann", org_id="org-a"):
+    key = SignedInKey("key_1", frozenset({"ESCROW_READ"}), "secret-1")
+    return Principal("key:key_1", "auditor", org_id, known_as=person, api_key=key)
+
+
+async def test_of_a_program_it_is_asked_once_for_its_reads_whether_there_is_its_key_and_at_each_write(parties, owner):
+    callers = Callers(parties)
+    for reads_only in (True, True, False, True):
+        await callers.find(program(), reads_only=reads_only)
+    assert owner.asked == ["ann", "ann"]
+    await callers.find(program(org_id="org-b"), reads_only=True)
+    await callers.find(program("ben"), reads_only=True)
+    assert owner.asked == ["ann", "ann", "ann", "ben"]
+    service = dataclasses.replace(program(), role="service", subject="service:escrow", on_behalf_of="ann")
+    await callers.find(service, reads_only=True)
+    assert len(owner.asked) == 4, "who passes it on has asked"
+
+
+async def test_what_a_program_was_told_counts_for_as_long_as_a_token_is_good(parties, owner, monkeypatch):
+    callers = Callers(parties)
+    await callers.find(program(), reads_only=True)
+    owner.away, later = True, time.monotonic() + API_KEY_TOKEN_SECONDS
+    assert await callers.find(program(), reads_only=True) == program()
+    monkeypatch.setattr("services.chassis.calls.parties.time.monotonic", lambda: later)
+    with pytest.raises(Unavailable):
+        await callers.find(program(), reads_only=True)
+
+
+async def test_a_program_that_there_is_not_reads_nothing_however_often_it_asks(parties, owner):
+    callers, owner.refusal = Callers(parties), SessionEnded("The API key has ended.")
+    for _ in range(2):
+        with pytest.raises(SessionEnded):
+            await callers.find(program(), reads_only=True)
+    assert owner.asked == ["ann", "ann"]
 
 
 async def test_of_a_service_nobody_is_asked(parties, owner):
     service = dataclasses.replace(ANN, role="service", subject="service:importer", on_behalf_of="ann")
-    assert await find_parties(service, parties, reads_only=False) is service
+    assert await Callers(parties).find(service, reads_only=False) is service
     assert owner.asked == []
 
 
 async def test_where_no_investor_calls_an_investor_has_no_parties():
     for reads_only in (True, False):
-        assert (await find_parties(ANN, NoParties(), reads_only=reads_only)).parties == frozenset()
+        assert (await Callers(NoParties()).find(ANN, reads_only=reads_only)).parties == frozenset()

@@ -289,7 +289,7 @@ async def test_staff_whose_sessions_were_ended_write_nothing_and_get_no_key_that
     for request in (lasting, others):
         assert (await desk.call(request.DESCRIPTOR.name.removesuffix("Request"), request, token))[0] == "SESSION_ENDED"
     assert (await desk.write(token))[0] == "SESSION_ENDED"
-    assert (await desk.write_elsewhere(token))[0] == "SESSION_ENDED"
+    assert (await desk.ask_elsewhere(token))[0] == "SESSION_ENDED"
 
 
 async def test_nobody_approves_a_secret_of_somebody_whose_sessions_were_ended_while_it_was_made(desk: Desk) -> None:
@@ -362,15 +362,15 @@ async def test_a_token_ends_with_its_key_for_whatever_writes(desk: Desk) -> None
         key, secret = await desk.open_key()
         token = (await desk.exchange(key, secret)).access_token
         assert (await desk.write(token)).party_id
-        assert list((await desk.write_elsewhere(token)).party_ids) == []
+        assert list((await desk.ask_elsewhere(token)).party_ids) == []
         await end(key)
         reason, words = await desk.write(token)
         assert (reason, "Exchange its secret for a new token" in words) == ("SESSION_ENDED", True), end
-        assert (await desk.write_elsewhere(token))[0] == "SESSION_ENDED", end
+        assert (await desk.ask_elsewhere(token))[0] == "SESSION_ENDED", end
         assert (await desk.read(key, token)).api_key_id == key.api_key_id, "it reads for the minutes that are left"
 
 
-async def test_whoever_can_only_sign_tokens_of_keys_writes_nothing(desk: Desk) -> None:
+async def test_whoever_can_only_sign_tokens_of_keys_neither_reads_nor_writes_and_is_told_of(desk: Desk) -> None:
     """With the key that compliance signs with, and not its database."""
     key, secret = await desk.open_key()
     good = (await desk.exchange(key, secret)).access_token
@@ -381,10 +381,15 @@ async def test_whoever_can_only_sign_tokens_of_keys_writes_nothing(desk: Desk) -
         {"sub": f"key:{new_id('key')}"},
         {"org_id": "org-b"},
         {"scope": f"{claims['scope']} ESCROW_WRITE"},
-        {"sid": "0" * 16},
+        {"sid": "0" * 16},  # as one that was replaced
     ):
         forged = desk.issuer.key_token(**(claims | changed))
-        assert (await desk.write(forged))[0] == "SESSION_ENDED", changed
+        with structlog.testing.capture_logs() as lines:
+            elsewhere = await desk.ask_elsewhere(forged, changed.get("org_id", ORG))
+            answers = (await desk.read(key, forged), elsewhere, await desk.write(forged))
+        assert [reason for reason, _ in answers] == ["SESSION_ENDED"] * 3, changed
+        told = [line["log_level"] for line in lines if line["event"] == "program_not_known"]
+        assert told == ([] if "sid" in changed else ["error"] * 3), changed
 
 
 def _claims_of(token: str) -> dict[str, Any]:

@@ -115,11 +115,11 @@ class Desk:
         facts = {"idempotency_key": new_id("key"), "kind": parties_pb2.Party.LLC, "legal_name": "Oak LLC"}
         return await self.call("CreateParty", parties_pb2.CreatePartyRequest(**facts), token)
 
-    async def write_elsewhere(self, token: str) -> Any:
-        """What another service asks for each write, with the token that it was sent."""
+    async def ask_elsewhere(self, token: str, org_id: str = ORG) -> Any:
+        """What another service asks for each write and the first read, with the token that it was sent."""
         own = self.issuer.transactions.token("compliance")
         request = persons_pb2.ListPartiesOfPersonRequest(person_id=HOLDER)
-        return await self.call("ListPartiesOfPerson", request, own, ("x-realco-org", ORG), (ACTOR_TOKEN, token))
+        return await self.call("ListPartiesOfPerson", request, own, ("x-realco-org", org_id), (ACTOR_TOKEN, token))
 
     async def open_key(self, *scopes: K.Scope, **more: Any) -> tuple[K, str]:
         """A key that works, and its secret."""

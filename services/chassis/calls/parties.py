@@ -8,6 +8,7 @@ sessions were ended.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -16,9 +17,12 @@ from google.protobuf.message import Message
 
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.calls.peers import ask, ask_in_parts, check_answers
+from services.chassis.calls.tokens import API_KEY_TOKEN_SECONDS
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.values.approval import Standing
 from services.chassis.values.refusals import PartyNotFound
+
+_REMEMBERED_MAX = 4096
 
 
 class Parties(Protocol):
@@ -177,19 +181,40 @@ class CurrentParties:
         return dict(zip(persons, await asyncio.gather(*asking), strict=True))
 
 
-async def find_parties(principal: Principal, parties: Parties, *, reads_only: bool) -> Principal:
-    """The caller with the parties it acts for; whoever is no investor stays as it is.
+class Callers:
+    """What is known of who calls one process: for whom they act, and whether there are the programs that they say."""
 
-    At each write of a person or a program it is asked whether the session, or the API key, is still good: what staff
-    ask for, take away or reject is done, or waits for somebody's yes, long after the thief of a token is gone.
+    def __init__(self, parties: Parties) -> None:
+        self._parties = parties
+        # The programs whose API key there is, and until when they read without anybody being asked again.
+        self._known_programs: dict[Principal, float] = {}
 
-    Raises:
-        SessionEnded: the call may write, and the caller's sessions or its API key were ended.
-        Unavailable: the call may write, and nobody can tell.
-    """
-    if not principal.confined:
+    async def find(self, principal: Principal, *, reads_only: bool) -> Principal:
+        """The caller with the parties it acts for; whoever is no investor stays as it is.
+
+        At each write of a person or a program it is asked whether the session, or the API key, is still good: what
+        staff ask for, take away or reject is done, or waits for somebody's yes, long after the thief of a token is
+        gone. Of a program it is asked for a read, too, once in the minutes that a token is good: who has the key that
+        signs such tokens, and no API key, reads nothing.
+
+        Raises:
+            SessionEnded: the caller's sessions or its API key were ended, or there is no such key.
+            Unavailable: nobody can tell.
+        """
+        reads_only = reads_only and self._is_known(principal)
+        if principal.confined:
+            heard, current = self._parties.list_heard, self._parties.list_current
+            return replace(principal, parties=await (heard if reads_only else current)(principal))
         if not (principal.service or reads_only):
-            await parties.list_current(principal)
+            await self._parties.list_current(principal)
+            self._note(principal)
         return principal
-    found = await (parties.list_heard(principal) if reads_only else parties.list_current(principal))
-    return replace(principal, parties=found)
+
+    def _is_known(self, principal: Principal) -> bool:
+        return principal.api_key is None or time.monotonic() < self._known_programs.get(principal, 0.0)
+
+    def _note(self, principal: Principal) -> None:
+        if principal.api_key is not None:
+            if len(self._known_programs) >= _REMEMBERED_MAX:
+                self._known_programs.clear()
+            self._known_programs[principal] = time.monotonic() + API_KEY_TOKEN_SECONDS

@@ -29,7 +29,7 @@ from services.chassis.calls.client import ACTOR_TOKEN
 from services.chassis.calls.deadline import set_deadline
 from services.chassis.calls.grants import Grants, merge_grants
 from services.chassis.calls.issuers import not_acceptable
-from services.chassis.calls.parties import NoParties, Parties, find_parties
+from services.chassis.calls.parties import Callers, NoParties, Parties
 from services.chassis.calls.peers import explain_failure
 from services.chassis.calls.status import status_of, to_status
 from services.chassis.calls.tokens import Verifier
@@ -86,7 +86,7 @@ class Interceptor(aio.ServerInterceptor):
     ) -> None:
         self._domain = f"{area}.realco"
         self._verifier = verifier
-        self._parties = parties or NoParties()
+        self._callers = Callers(parties or NoParties())
         self._rules = merge_grants(rules_of(services), grants or {})
         self._wrapped: dict[str, Handler] = {}
         self.in_flight = 0
@@ -172,7 +172,7 @@ class Interceptor(aio.ServerInterceptor):
             principal = await self._identify(metadata, rule, context)
             telemetry.bind(principal=principal.subject, org=principal.org_id, actor=principal.person)
             rule.admit(principal)
-            principal = await find_parties(principal, self._parties, reads_only=rule.reads_only)
+            principal = await self._callers.find(principal, reads_only=rule.reads_only)
             with acting_as(principal):
                 message = validation.parse(raw, handler.request_deserializer)
                 rule.confine(principal, message)

@@ -186,10 +186,14 @@ def find_secret(key: ApiKey, secret: str, now: datetime) -> Secret | None:
     return next((one for one in list_secrets(key, now) if hmac.compare_digest(one.digest, digest)), None)
 
 
-def vouches_for(key: ApiKey, holder: str, scopes: Set[str], secret_id: str, now: datetime) -> bool:
-    """Whether a token that says so is of this key as it is now: whoever can only sign tokens does not know that."""
-    is_good = any(secret.secret_id == secret_id for secret in list_secrets(key, now))
-    return is_good and holder == key.created_by and scopes <= set(key.scopes)
+def may_say(key: ApiKey, holder: str, scopes: Set[str]) -> bool:
+    """Whether a token of this key ever said so: whoever can only sign tokens does not know what to say."""
+    return holder == key.created_by and scopes <= set(key.scopes)
+
+
+def is_good(key: ApiKey, secret_id: str, now: datetime) -> bool:
+    """Whether a token for this secret is of the key as it is now."""
+    return any(secret.secret_id == secret_id for secret in list_secrets(key, now))
 
 
 def check_holder(key: ApiKey, person: str) -> None:

@@ -13,6 +13,7 @@ from services.chassis.data.paging import one_of, read_list
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Source
 from services.chassis.data.transaction import Tx
+from services.chassis.process.telemetry import log
 from services.compliance import actions, messages
 from services.compliance.domain import api_keys as rules
 from services.compliance.domain.refusals import ApiKeyNotFound
@@ -51,7 +52,10 @@ async def check_key_of(source: Source, signed_in: SignedInKey, holder: str, now:
         SessionEnded
     """
     key = await store.find_api_key(source, signed_in.api_key_id)
-    if key is None or not rules.vouches_for(key, holder, signed_in.scopes, signed_in.secret_id, now):
+    is_ours = key is not None and rules.may_say(key, holder, signed_in.scopes)
+    if not is_ours:  # and not one that ended: somebody else signs with our key
+        log.error("program_not_known", key_id=signed_in.api_key_id, holder=holder)
+    if key is None or not is_ours or not rules.is_good(key, signed_in.secret_id, now):
         raise SessionEnded(
             "The API key has ended, or has another secret. Exchange its secret for a new token; if that is refused,"
             " a person has to give you a new secret or a new API key."
