@@ -51,7 +51,7 @@ class Desk:
         self.clock = FakeClock(chassis.NOW)
         self.parties: frozenset[str] = frozenset()
         events = ApprovalEvents(events_pb2.ApprovalRequested, events_pb2.ApprovalUpdated)
-        self.waiting = ResourceApprovals("APPROVE_HOLD", events, rpc)
+        self.waiting = ResourceApprovals("RELEASE_HOLD", events, rpc)
         kind = ResourceKind(self.waiting, self.describe, self.approve_by_inbox, self.end)
         self.operations = Operations(database, self.clock)
         self.approvals = Approvals(self.operations, [], events, [kind])
@@ -123,14 +123,14 @@ async def desk(urls):
 
 async def test_the_inbox_shows_what_waits_and_what_would_change(desk):
     approval = await desk.begin()
-    assert (approval.kind, approval.status, list(approval.makers)) == ("APPROVE_HOLD", S.PENDING, [MAKER.person])
+    assert (approval.kind, approval.status, list(approval.makers)) == ("RELEASE_HOLD", S.PENDING, [MAKER.person])
     assert [change.field for change in approval.changes] == ["status"]
 
 
 async def test_the_content_of_what_waits_is_written_as_that_of_what_is_asked_for(desk):
     approval = await desk.begin()
     assert json.loads(approval.content) == {
-        "kind": "APPROVE_HOLD",
+        "kind": "RELEASE_HOLD",
         "orgId": MAKER.org_id,
         "resource": {"holdId": HOLD},
         "amount": {"currencyCode": "USD", "amountMinor": "500"},

@@ -326,7 +326,9 @@ async def test_a_webhook_is_applied_again_when_a_second_person_agrees(service: T
         ["inv-001", "sponsor-1"],
     )
     sponsor = Principal("staff-1", "sponsor", ORG)
-    assert await refused(service.grant(asked, sponsor)) == "PERMISSION_DENIED", "who may not ask may not approve"
+    assert await refused(service.grant(asked, sponsor)) == "APPROVAL_NOT_FOUND", (
+        "who may not read webhooks is told of none"
+    )
     assert (await service.grant(asked)).status == Approval.EXECUTED
     assert (await service.ask(ADMIN, "GetWebhook", get)).status == webhooks_pb2.Webhook.RECEIVED
     await service.work()
