@@ -10,6 +10,7 @@ from realco.transactions.v1 import bank_accounts_pb2 as pb
 
 from services.chassis.values import approval_bounds, stops
 from services.chassis.values.errors import DomainError
+from services.transactions.domain import bank_accounts
 from services.transactions.domain.bank_accounts import PAYOUT_STOPS_WITHIN
 from services.transactions.vault import SealedFor, Vault
 from tests.support.transactions import ADMIN, CHECKER, INVESTOR, ROUTING_NUMBER, TransactionsHarness
@@ -186,6 +187,23 @@ async def test_one_person_keeps_a_party_from_its_accounts_so_often_and_another_o
         await service.ask(INVESTOR, *deed)
     service.clock.advance(timedelta(seconds=1))
     await service.ask(ADMIN, *retire(default))
+
+
+async def test_so_many_accounts_of_a_party_wait_and_another_once_one_is_confirmed_or_retired(
+    service: TransactionsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bank_accounts, "PENDING_MAX", 2)
+    first, second = [await service.bank_account("inv-001") for _ in range(2)]
+    another = an_account()
+    refusal = await refused(service, "CreateBankAccount", another)
+    assert (refusal.reason, refusal.metadata) == ("TOO_MANY_BANK_ACCOUNTS", {"bank_accounts_max": "2"})
+    await service.bank_account("inv-002")
+    await service.confirm(first)
+    await service.bank_account("inv-001")
+    retire = pb.DeleteBankAccountRequest(bank_account_id=second.bank_account_id)
+    await service.ask(INVESTOR, "DeleteBankAccount", retire)
+    await service.ask(ADMIN, "CreateBankAccount", an_account(idempotency_key="key-2"))
+    assert (await refused(service, "CreateBankAccount", another)).reason == "TOO_MANY_BANK_ACCOUNTS"
 
 
 async def get(service: TransactionsHarness, account: pb.BankAccount) -> pb.BankAccount:

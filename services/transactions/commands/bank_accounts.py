@@ -33,6 +33,7 @@ from services.transactions.domain.bank_accounts import (
     BankAccountStatus,
     block,
     change_default,
+    check_may_add_another,
     stops_payouts,
 )
 from services.transactions.store import bank_accounts as store
@@ -68,14 +69,18 @@ async def create_bank_account(
 
     Args:
         unknown: The refusal of a party that is not there, asked for before the transaction.
+
+    Raises: PartyNotFound, TooManyBankAccounts.
     """
     if unknown is not None:
         raise unknown
     principal = current_principal()
     party_id = principal.choose_party(request.party_id)
     await store.lock_default(tx, party_id)
+    others = await store.list_accounts_of(tx, party_id)
+    check_may_add_another(others)
     # One that waits becomes the default when it is confirmed.
-    is_first = not any(each.default_for_payouts for each in await store.list_accounts_of(tx, party_id))
+    is_first = not any(each.default_for_payouts for each in others)
     account = BankAccount(
         bank_account_id=new_id("ba"),
         party_id=party_id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -10,11 +10,14 @@ from typing import Final
 
 from services.chassis.values.etags import etag_of
 from services.chassis.values.moves import Moves
+from services.transactions.domain.refusals import TooManyBankAccounts
 
 # Whoever owns an account hears that it was confirmed, and has a day to say that it is not theirs. A house rule.
 COOL_DOWN = timedelta(hours=24)
 # So long counts, for whoever stopped payouts to a party alone, that they did: one more account takes a day each time.
 PAYOUT_STOPS_WITHIN = timedelta(days=30)
+# Of one party, at once: each waits in the inbox of all who may confirm it.
+PENDING_MAX = 20
 
 
 class BankAccountStatus(StrEnum):
@@ -70,6 +73,18 @@ class BankAccount:
 
     def is_cooling_down(self, now: datetime) -> bool:
         return self.payout_start is not None and now < self.payout_start
+
+
+def check_may_add_another(accounts: Iterable[BankAccount]) -> None:
+    """
+    Args:
+        accounts: All that the party has.
+
+    Raises: TooManyBankAccounts.
+    """
+    if sum(each.status is S.PENDING for each in accounts) >= PENDING_MAX:
+        message = f"{PENDING_MAX} bank accounts of this party are PENDING: have one confirmed, or retire one first."
+        raise TooManyBankAccounts(message, bank_accounts_max=PENDING_MAX)
 
 
 def change_default(account: BankAccount, *, is_default: bool, person: str) -> BankAccount:

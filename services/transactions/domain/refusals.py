@@ -15,6 +15,11 @@ class WebhookNotFound(NotFound):
     what = "webhook"
 
 
+class TooManyBankAccounts(DomainError):
+    kind = Kind.FAILED_PRECONDITION
+    reason = "TOO_MANY_BANK_ACCOUNTS"
+
+
 class TypeNotSupported(DomainError):
     kind = Kind.FAILED_PRECONDITION
     reason = "TYPE_NOT_SUPPORTED"
