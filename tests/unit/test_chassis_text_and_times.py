@@ -40,6 +40,20 @@ def test_a_text_is_one_line_without_control_characters_unless_it_may_have_severa
     assert (find_fault(text, lines=True) is None) == are_lines
 
 
+@pytest.mark.parametrize(
+    "unseen",
+    [" ", "\u00a0", "\u3000", "\u115f", "\u3164", "\uffa0", "\u200b\u200d", "\u00ad", "\ufe0f", "\u2800", "\U000e0041"],
+)
+def test_a_text_has_something_to_see(unseen):
+    fault = "must contain a character that can be seen"
+    assert find_fault(unseen) == find_fault(unseen * 3, lines=True) == fault
+    account = escrow_accounts_pb2.CreateEscrowAccountRequest(display_name=unseen)
+    assert field_kinds.find_faults(account) == [("display_name", fault)]
+    assert field_kinds.find_faults(parties.EndSessionsRequest(person_id=unseen)) == [("person_id", fault)]
+    assert find_fault(f"{unseen}x") is None
+    assert clean_text(unseen, 20) == ""
+
+
 @pytest.mark.parametrize(("value", "taken"), [("ab", True), ("abc", False), ("", False), (None, False), (7, False)])
 def test_a_text_of_a_document_has_its_length(value, taken):
     if taken:
@@ -174,7 +188,6 @@ def test_an_update_takes_no_field_away_that_the_contract_says_stays(values, name
         ("ser\u00advice:escrow", False),  # with a soft hyphen
         ("\u200b service:escrow", False),
         ("Key:reporting", False),
-        ("\u200b", False),  # nobody sees it, so it is nobody
         ("\ufdfa" * 80, False),  # 240 bytes, which are many more in the spelling of persons
     ],
 )

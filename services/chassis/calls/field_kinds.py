@@ -200,7 +200,8 @@ def _collect_map(entries: Any, of_values: _Plan | None, path: str, faults: Fault
 
 def _check_text(text: str, path: str, kind: _Text, faults: Faults) -> None:
     # By far the most are plain, and told in no time.
-    fault = None if text.isascii() and text.isprintable() else find_fault(text, lines=kind.lines)
+    is_plain = text.isascii() and text.isprintable() and not text.isspace()
+    fault = None if is_plain else find_fault(text, lines=kind.lines)
     if fault is None and kind.search is not None:
         fault = kind.search(text)
     if fault is not None:

@@ -1,7 +1,8 @@
 """Text from outside, by whatever door it came: a request, a webhook, a bank's answer, a token's claim, a header.
 
 Every door keeps the same rules, so that what came in by one can leave by any other and be stored on the way:
-Unicode without lone surrogates, without control characters, and on one line unless the door takes several.
+Unicode without lone surrogates, without control characters, with something to see if it is not empty, and on one line
+unless the door takes several.
 """
 
 from __future__ import annotations
@@ -23,9 +24,13 @@ def find_fault(text: str, *, lines: bool = False) -> str | None:
     Args:
         lines: Line breaks and tabs are taken: a person explains something at length.
     """
-    if lines:
-        return "must not contain control characters" if _NOT_IN_LINES.search(text) else None
-    return "must be one line without control characters" if _NOT_IN_A_LINE.search(text) else None
+    if lines and _NOT_IN_LINES.search(text):
+        return "must not contain control characters"
+    if not lines and _NOT_IN_A_LINE.search(text):
+        return "must be one line without control characters"
+    if text and not any(map(_is_seen, text)):
+        return "must contain a character that can be seen"
+    return None
 
 
 def read_text(value: object, length_max: int, *, empty: bool = False) -> str:
@@ -49,6 +54,12 @@ def read_text(value: object, length_max: int, *, empty: bool = False) -> str:
 _IGNORABLE = frozenset(
     map(chr, (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x3164, *range(0xFE00, 0xFE10), 0xFFA0))
 ) | frozenset(map(chr, range(0xE0000, 0xE1000)))
+# Of another category, and blank all the same: the Braille pattern without dots.
+_BLANKS = _IGNORABLE | {"\u2800"}
+
+
+def _is_seen(letter: str) -> bool:
+    return not (letter.isspace() or letter in _BLANKS or unicodedata.category(letter) == "Cf")
 
 
 @lru_cache(4096)
@@ -93,4 +104,5 @@ def clean_text(value: object, length_max: int) -> str:
     cut at `length_max` characters. Empty where there is no text."""
     if not isinstance(value, str):
         return ""
-    return _NOT_IN_A_LINE.sub("", re.sub(r"[\t\n\r\u2028\u2029]+", " ", value))[:length_max].strip()
+    words = _NOT_IN_A_LINE.sub("", re.sub(r"[\t\n\r\u2028\u2029]+", " ", value))[:length_max].strip()
+    return words if any(map(_is_seen, words)) else ""
