@@ -36,6 +36,18 @@ async def test_a_person_or_an_answer_that_the_database_was_told_alone_counts_for
     assert decision.failure.code == "PARTY_NOT_CLEARED"
 
 
+async def test_a_limit_that_sql_set_keeps_nobody_for_whom_none_holds(compliance):
+    await compliance.clear(accreditation=parties_pb2.Party.ACCREDITED)
+    forgery = (
+        "INSERT INTO transaction_limits (org_id, limit_type, currency, amount_minor, set_by, set_at, seal)"
+        f" VALUES ('{ORG}', 'DAILY_DEPOSIT', 'USD', 1, 'x', now(), 'made up')"
+    )
+    async with compliance.database.begin(ORG) as tx:
+        await tx.execute(sa.text(forgery))
+    [decision] = await compliance.evaluate(money_in(2))
+    assert not decision.HasField("failure")
+
+
 _EXPLAINED = """explanation = '{"statement": "It is fine.", "rule": "X", "operands": [], "source": ""}'"""
 
 

@@ -91,15 +91,16 @@ async def batch_evaluate_transactions(
     parties = await lock_parties(tx, {item.party_id for item in request.items})
     before = await list_decisions(tx, {item.transaction_id for item in request.items})
     checks = await list_latest_checks(tx, list(parties))
+    limited = [party.party_id for party in parties.values() if party.has_limits]
     facts = {
-        currency: _Facts(await list_limits(tx, currency), *await list_used(tx, list(parties), currency, now))
-        for currency in {item.amount.currency_code for item in request.items}
+        currency: _Facts(await list_limits(tx, currency), *await list_used(tx, limited, currency, now))
+        for currency in {item.amount.currency_code for item in request.items if item.party_id in limited}
     }
     made: dict[str, ComplianceCheck] = {}
     for item in request.items:
         is_new = item.transaction_id not in before and item.transaction_id not in made
         if is_new and item.transaction_id in waiting:
-            made[item.transaction_id] = _decide(item, parties, checks, facts[item.amount.currency_code], now)
+            made[item.transaction_id] = _decide(item, parties, checks, facts, now)
     stored = {each.resource_id: each for each in await insert_decisions(tx, made.values(), now)}
     await insert_usage(tx, _usage(request.items, stored, now))
     decided = {**before, **stored}
@@ -128,9 +129,16 @@ def _read_outcome(
 
 
 def _decide(
-    item: Item, parties: Mapping[str, Party], checks: Mapping[str, Mapping[str, Check]], facts: _Facts, now: datetime
+    item: Item,
+    parties: Mapping[str, Party],
+    checks: Mapping[str, Mapping[str, Check]],
+    facts: Mapping[str, _Facts],
+    now: datetime,
 ) -> ComplianceCheck:
     """The check that holds the decision.
+
+    Args:
+        facts: By currency, of the parties for which limits hold.
 
     Raises: NotSealed: it would be refused for what somebody wrote past this service, and so is neither.
     """
@@ -142,15 +150,14 @@ def _decide(
         return _build_check(item, now, clearance.ADMITTING_CHECK, failure, replace(unknown, statement=failure.message))
     if missing := clearance.list_missing(clearance.checks_at(checks.get(item.party_id, {}), now)):
         return _refuse_uncleared(item, now, missing[0].rule, missing)
-    if item.is_contribution:
-        limits = facts.limits if party.has_limits else ()
-        minor = item.amount.amount_minor
-        if breach := first_breach(limits, facts.used[item.party_id], minor, now):
+    if item.is_contribution and party.has_limits:
+        known, minor = facts[item.amount.currency_code], item.amount.amount_minor
+        if breach := first_breach(known.limits, known.used[item.party_id], minor, now):
             failure = make_failure(breach.refuse())
             return _build_check(item, now, "LIMIT_CHECK", failure, breach.explanation)
-        if first_breach(limits, facts.used_at_most[item.party_id], minor, now):
+        if first_breach(known.limits, known.used_at_most[item.party_id], minor, now):
             refuse_doubted(item.party_id)
-        for used in (facts.used, facts.used_at_most):
+        for used in (known.used, known.used_at_most):
             used[item.party_id].update(dict.fromkeys(WITH_A_WINDOW, minor))
     return _build_check(item, now, "LIMIT_CHECK")
 
