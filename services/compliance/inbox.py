@@ -19,7 +19,7 @@ from services.chassis.calls.peers import find, hand_on, pass_on
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.paging import Page, is_descending
 from services.chassis.values.approval import ApprovalNotFound
-from services.chassis.values.errors import Unavailable
+from services.chassis.values.errors import AnswerWithheld, Unavailable
 
 
 class Inbox(pb_grpc.ApprovalsServiceServicer):
@@ -101,7 +101,7 @@ class Inbox(pb_grpc.ApprovalsServiceServicer):
             if isinstance(answer, Message):
                 return other, answer  # type: ignore[return-value]
         for answer in answers:
-            if isinstance(answer, BaseException) and not isinstance(answer, Unavailable):
+            if isinstance(answer, AnswerWithheld) or not isinstance(answer, Unavailable | None):
                 raise answer
         if any(answer is not None for answer in answers):
             raise Unavailable("A service that may have it cannot be reached.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
+import sqlalchemy as sa
 from realco.approvals.v1 import approvals_pb2 as pb
 from realco.escrow.v1 import journal_pb2
 from realco.type.v1 import approval_pb2
@@ -14,7 +15,7 @@ from services.chassis.calls.answer import begin_answer, is_replayed
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.database import Database
 from services.chassis.values.approval import ApprovalNotFound
-from services.chassis.values.errors import DomainError, Unavailable
+from services.chassis.values.errors import AnswerWithheld, DomainError, Unavailable
 from services.compliance.approvals import build_approvals
 from services.compliance.inbox import Inbox
 from tests.support.approvals import effects_of
@@ -138,3 +139,12 @@ async def test_what_nobody_keeps_is_not_found_and_what_cannot_be_asked_is_not_kn
         await desk.call("GetApproval", nobody)
     with desk.wire.cut(desk.kept), pytest.raises(Unavailable):
         await desk.call("GetApproval", nobody)
+
+
+async def test_what_the_service_that_keeps_it_did_not_write_is_named_and_not_said_to_be_away(desk):
+    asked = await desk.ask(await desk.escrow.open())
+    async with desk.escrow.database.begin_for_all() as tx:
+        await tx.execute(sa.text("UPDATE approvals SET signed_in_at = 1"))
+    with pytest.raises(AnswerWithheld) as refused:
+        await desk.call("GetApproval", pb.GetApprovalRequest(approval_id=asked.approval_id))
+    assert refused.value.metadata == {"row": f"approvals {desk.escrow.org_id} {asked.approval_id}"}

@@ -8,6 +8,7 @@ from realco.compliance.v1 import parties_pb2, persons_pb2
 
 from services.chassis.calls.auth import acting_as
 from services.chassis.data.seals import NotSealed
+from services.chassis.values.ids import new_id
 from services.chassis.values.second_person import BeneficiaryIsChecker
 from tests.support import servers
 from tests.support.compliance import CHECKER, MAKER, ORG, TRANSACTIONS, money_in
@@ -127,6 +128,39 @@ async def test_nobody_ends_with_sql_that_a_person_acts_for_a_party_or_gains_from
     [check, *_] = await compliance.waiting(party)
     with pytest.raises(BeneficiaryIsChecker):
         await compliance.review(check.compliance_check_id)
+
+
+async def test_who_writes_ahead_of_the_service_where_it_will_write_is_found_out_and_named(compliance):
+    """Else it were a bug to whoever calls, and nobody would look into the table."""
+    party = (await compliance.create()).party_id
+    await compliance.add("ann")
+    forgery = (
+        "INSERT INTO party_persons SELECT org_id, party_id, 'zoe', title, version + ahead, created_by, created_at,"
+        " updated_at, act_started_at, signed_in_at, api_key_id, seal FROM party_persons, generate_series(0, 4) ahead"
+    )
+    async with compliance.database.begin(ORG) as tx:
+        await tx.execute(sa.text(forgery))
+    with pytest.raises(NotSealed, match=f"party_persons {ORG} {party} zoe"):
+        await compliance.add("zoe")
+    await compliance.add("ben")
+    assert await compliance.list_persons() == ["ann", "ben"]
+
+
+async def test_what_sql_says_that_a_transaction_used_of_a_limit_keeps_that_one_transaction_alone(compliance):
+    await compliance.clear()
+    await compliance.put_limit(100_00)
+    taken, free = money_in(1), money_in(1)
+    forgery = (
+        "INSERT INTO limit_usage (org_id, transaction_id, party_id, amount_minor, currency, counted, version,"
+        " counted_at, seal) VALUES (:org, :transaction, :party, 1, 'USD', true, 0, now(), 'made up')"
+    )
+    async with compliance.database.begin(ORG) as tx:
+        values = {"org": ORG, "transaction": taken.transaction_id, "party": new_id("pty")}
+        await tx.execute(sa.text(forgery), values)
+    with pytest.raises(NotSealed, match=f"limit_usage {ORG} {taken.transaction_id}"):
+        await compliance.evaluate(taken)
+    [decision] = await compliance.evaluate(free)
+    assert not decision.HasField("failure")
 
 
 async def test_sessions_that_sql_ended_go_on(compliance):

@@ -23,7 +23,7 @@ from sqlalchemy.dialects import postgresql as pg
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, fetch_row
-from services.chassis.data.rows import build_given, insert_many, name_given
+from services.chassis.data.rows import build_given, check_rows_in_place, insert_many, name_given
 from services.chassis.data.seals import check_row, check_rows, is_covered, keep_readable, seal_of
 from services.chassis.data.statements import Row
 from services.chassis.data.transaction import Tx
@@ -147,9 +147,10 @@ class Aggregate(Generic[V]):
         return self.read(row)
 
     async def insert(self, tx: Tx, value: V) -> bool:
-        """False if a unique key is taken."""
+        """False if a unique key is taken. Raises: NotSealed: by a row that this service did not write."""
         row = {"org_id": current_principal().org_id, **seal_columns(tx, self.table, self.columns(value))}
         if (await tx.execute(self._inserting, row)).rowcount != 1:
+            await check_rows_in_place(tx, self.table, [row])
             return False
         await self._record_moves(tx, [(None, value)])
         return True

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from services.chassis.data.reach import caller
+from services.chassis.data.reach import caller, is_mine
+from services.chassis.data.seals import check_rows, is_sealed
 from services.chassis.data.transaction import Tx
 from services.chassis.values.invariant import invariant
 
@@ -17,11 +18,18 @@ V = TypeVar("V")
 
 
 async def insert_many(tx: Tx, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """All the rows in one statement and one round trip, in the caller's organization."""
+    """All the rows in one statement and one round trip, in the caller's organization.
+
+    Raises:
+        NotSealed: one stands there that this service did not write, with a key that others could foretell.
+    """
     if not rows:
         return
     names = tuple(rows[0])
-    await tx.execute(_build_insert(table, names), list_by_column(names, rows))
+    written = (await tx.execute(_build_insert(table, names), list_by_column(names, rows))).rowcount
+    if written != len(rows):
+        await check_rows_in_place(tx, table, rows)
+        invariant(False, f"what is written to {table.name} is new")
 
 
 async def insert_new(tx: Tx, column: sa.Column[V], rows: Sequence[Mapping[str, Any]]) -> set[V]:
@@ -32,16 +40,31 @@ async def insert_new(tx: Tx, column: sa.Column[V], rows: Sequence[Mapping[str, A
     return set(await tx.scalars(_build_insert_new(column, names), list_by_column(names, rows)))
 
 
+async def check_rows_in_place(tx: Tx, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Whether this service wrote the rows that have a unique key of one of these. Raises: NotSealed."""
+    if not is_sealed(table):
+        return
+    uniques = [constraint for constraint in table.constraints if isinstance(constraint, sa.UniqueConstraint)]
+    indexes = [index for index in table.indexes if index.unique]
+    for unique in (table.primary_key, *uniques, *indexes):
+        key = [column for column in unique.columns if column.name != "org_id"]
+        wanted = [tuple(row.get(column.name) for column in key) for row in rows]
+        there = sa.select(table).where(is_mine(table), sa.tuple_(*key).in_(wanted))
+        check_rows(tx, table, await tx.execute(there))
+
+
 @cache
 def _build_insert(table: sa.Table, names: Sequence[str]) -> pg.Insert:
+    """Without those that are there by any unique key."""
     source = build_values_table(*((name, table.c[name].type) for name in names))
     columns = [source.c[name] for name in names]
-    return pg.insert(table).from_select([*names, "org_id"], sa.select(*columns, caller()))
+    added = pg.insert(table).from_select([*names, "org_id"], sa.select(*columns, caller()))
+    return added.on_conflict_do_nothing()
 
 
 @cache
 def _build_insert_new(column: sa.Column[Any], names: Sequence[str]) -> Any:
-    return _build_insert(column.table, names).on_conflict_do_nothing().returning(column)
+    return _build_insert(column.table, names).returning(column)
 
 
 def build_values_table(*columns: tuple[str, sa.types.TypeEngine[Any]]) -> sa.TableValuedAlias:

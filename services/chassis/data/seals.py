@@ -219,8 +219,12 @@ def seal_whole(table: sa.Table, *later: Sequence[str]) -> None:
 
 
 def list_sealed_tables(metadata: sa.MetaData) -> list[sa.Table]:
-    """Those whose rows bear a seal of what `sealed` names."""
-    return [table for table in metadata.sorted_tables if _SEALED in table.info]
+    return [table for table in metadata.sorted_tables if is_sealed(table)]
+
+
+def is_sealed(table: sa.Table) -> bool:
+    """Whether its rows bear a seal of what `sealed` names."""
+    return _SEALED in table.info
 
 
 def is_covered(table: sa.Table, column: str) -> bool:

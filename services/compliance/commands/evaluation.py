@@ -205,7 +205,6 @@ def _usage(items: Sequence[Item], made: Mapping[str, ComplianceCheck], now: date
             continue
         counted.add(item.transaction_id)
         yield {
-            "org_id": current_principal().org_id,
             "transaction_id": item.transaction_id,
             "party_id": item.party_id,
             "amount_minor": item.amount.amount_minor,

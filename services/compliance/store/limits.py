@@ -14,8 +14,10 @@ from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
+from services.chassis.data.aggregates import seal_columns
 from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
+from services.chassis.data.rows import insert_many
 from services.chassis.data.seals import NotSealed, check_rows, keep_sealed, seal_of
 from services.chassis.data.statements import Row
 from services.chassis.data.transaction import Tx
@@ -170,8 +172,7 @@ async def _insert(tx: Tx, limit_type: str, currency: str, amount_minor: int | No
 
 
 async def insert_usage(tx: Tx, rows: Iterable[Mapping[str, Any]]) -> None:
-    if values := [{**row, "seal": seal_of(tx, limit_usage, row)} for row in rows]:
-        await tx.execute(sa.insert(limit_usage), values)
+    await insert_many(tx, limit_usage, [seal_columns(tx, limit_usage, row) for row in rows])
 
 
 async def save_counted(tx: Tx, transaction_id: str, counted: bool, version: int) -> None:

@@ -22,7 +22,8 @@ from services.chassis.calls.access import Rule, rules_of
 from services.chassis.calls.answer import answer_metadata, begin_answer
 from services.chassis.calls.auth import Principal, acting_as, current_principal, service_principal
 from services.chassis.calls.status import to_status
-from services.chassis.values.errors import DomainError, InvalidField
+from services.chassis.data.seals import NotSealed
+from services.chassis.values.errors import AnswerWithheld, DomainError, InvalidField
 
 _rpc_status: Any = rpc_status  # has no types
 
@@ -100,6 +101,9 @@ async def _serve(
             answer: Message = await getattr(servicer, rpc)(request, None)
         except DomainError as refusal:
             raise _refused(refusal, f"{service_name.split('.')[1]}.realco") from None
+        except NotSealed as error:
+            withheld = AnswerWithheld(str(error), row=error.row)
+            raise _refused(withheld, f"{service_name.split('.')[1]}.realco") from None
     return answer, aio.Metadata(*answer_metadata())
 
 
