@@ -44,10 +44,10 @@ async def check_rows_in_place(tx: Tx, table: sa.Table, rows: Sequence[Mapping[st
     """Whether this service wrote the rows that have a unique key of one of these. Raises: NotSealed."""
     if not is_sealed(table):
         return
-    uniques = [constraint for constraint in table.constraints if isinstance(constraint, sa.UniqueConstraint)]
-    indexes = [index for index in table.indexes if index.unique]
-    for unique in (table.primary_key, *uniques, *indexes):
-        key = [column for column in unique.columns if column.name != "org_id"]
+    uniques = [each.columns for each in table.constraints if isinstance(each, sa.UniqueConstraint)]
+    indexes = [each.columns for each in table.indexes if each.unique]
+    for columns in (table.primary_key.columns, *uniques, *indexes):
+        key = [column for column in columns if column.name != "org_id"]
         wanted = [tuple(row.get(column.name) for column in key) for row in rows]
         there = sa.select(table).where(is_mine(table), sa.tuple_(*key).in_(wanted))
         check_rows(tx, table, await tx.execute(there))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
@@ -171,7 +171,7 @@ async def _insert(tx: Tx, limit_type: str, currency: str, amount_minor: int | No
 # --- what is used of them ---------------------------------------------------------------------------------------------
 
 
-async def insert_usage(tx: Tx, rows: Iterable[Mapping[str, Any]]) -> None:
+async def insert_usage(tx: Tx, rows: Iterable[dict[str, Any]]) -> None:
     await insert_many(tx, limit_usage, [seal_columns(tx, limit_usage, row) for row in rows])
 
 
