@@ -1,4 +1,4 @@
-"""Money that is ordered to a bank account which cannot take it: refused when it is asked for, and again at the yes."""
+"""Where money is ordered to: what cannot take it is refused, and whoever decides that money goes back reads where."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.transactions.v1.bank_accounts_pb2 import BankAccount
 from realco.type.v1.approval_pb2 import Approval
+from realco.type.v1.explanation_pb2 import Explanation
 
 from services.chassis.data import tables as chassis_tables
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError, Kind
 from services.chassis.values.ids import new_id
 from tests.support.distributions import CLOSING, DistributionsHarness, refusal_of
+from tests.support.money import usd
 from tests.support.peers.transactions import fail_payout
 
 
@@ -149,3 +151,42 @@ async def test_proceeds_are_not_sent_again_to_the_account_of_the_closing_once_it
     again.idempotency_key = new_id("key")
     approval = await service.ask(service.offerings.ResendProceeds, again)
     assert (await service.grant(approval)).status == Approval.EXECUTED
+
+
+async def test_who_waives_the_wait_for_money_that_is_not_final_reads_that_it_is_not_and_where_it_goes(
+    service: DistributionsHarness,
+) -> None:
+    """Two persons decide that it goes back, and then no refund waits for a second one (docs/approvals.md, Refunds)."""
+    offering = await service.offering(150_00, maximum_amount=usd(200_00))
+    first = await service.invest(offering, "inv-001", 100_00)
+    second = await service.invest(offering, "inv-002", 50_00)
+    late = await service.closed_offering(("inv-003", 100_00))
+    third = (await service.positions(late))["inv-003"]
+    await service.fund(late, third, 5_00)
+    await service.work()
+    payout = service.transactions.newest("inv-003")
+    await service.deliver(service.gave_back(payout), fail_payout(payout))
+    service.transactions.add_bank_account("inv-001")
+    service.transactions.add_bank_account("inv-003")
+    for each in (first, second, third):
+        told = Explanation(statement=f"Until then, of {each.party_id}.", rule="REFUNDED_MONEY_NOT_FINAL")
+        service.transactions.take_backs[each.investment_id] = told
+    raises, investments = service.offerings, service.investments
+    asked = {
+        "all": (raises.RefundOffering, opb.RefundOfferingRequest(offering_id=offering.offering_id, note="No sale.")),
+        "one": (investments.CancelInvestment, opb.CancelInvestmentRequest(investment_id=first.investment_id)),
+        "again": (investments.ResendRefund, opb.ResendRefundRequest(investment_id=third.investment_id)),
+    }
+    found = {}
+    for name, (rpc, request) in asked.items():
+        explanations = (await service.ask(rpc, request)).explanations
+        wanted = ("REFUNDED_MONEY_NOT_FINAL", "BANK_ACCOUNT")
+        found[name] = [each.statement for each in explanations if each.rule in wanted]
+    one_account = "It goes to the account of Ann Lee that ends in 6789, which is ACTIVE and was added"
+    assert found["all"] == [
+        "Until then, of inv-001.",
+        "Until then, of inv-002.",
+        "Bank accounts it goes to: 1. Without an account, and so not paid: inv-002.",
+    ]
+    assert (found["one"][0], found["again"][0]) == ("Until then, of inv-001.", "Until then, of inv-003.")
+    assert [found[name][1].startswith(one_account) for name in ("one", "again")] == [True, True]
