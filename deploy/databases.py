@@ -2,7 +2,8 @@
 
 - A service's owner role owns its database and runs its migrations; its app and worker roles may connect there and
   nothing else, until a migration grants them more. None is a superuser, passes row level security, makes temporary
-  tables or large objects, ends a session of another process of its, or enters another database.
+  tables or large objects, ends a session of another process of its, enters another database, or opens all connections
+  that there are.
 - PostgreSQL is given a verifier of each password, never the password: statements end up in its statistics and logs.
 
 `python -m deploy.databases` makes those of all services (docs/operations.md, Install and start).
@@ -24,7 +25,12 @@ import asyncpg
 
 from deploy.secrets import Secrets
 from deploy.topology import SERVICES, Database
-from services.chassis.data.roles import NOBODY_CALLS, ROLE_SETTINGS
+from services.chassis.data.roles import (
+    APP_CONNECTION_LIMIT,
+    NOBODY_CALLS,
+    ROLE_SETTINGS,
+    WORKER_CONNECTION_LIMIT,
+)
 
 _ITERATIONS = 4096  # PostgreSQL's own; our passwords are random, and more would slow down each sign-in
 
@@ -51,13 +57,17 @@ async def create_database(admin_dsn: str, known: Database, passwords: Mapping[st
         admin_dsn: The superuser's, of the database `postgres`.
         passwords: Of each role.
     """
+    limits = {known.app_role: APP_CONNECTION_LIMIT, known.worker_role: WORKER_CONNECTION_LIMIT}
     served = (known.app_role, known.worker_role)
     server = await asyncpg.connect(admin_dsn)
     try:
         for role, password in passwords.items():
-            there = await server.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role)
+            limit = await server.fetchval("SELECT rolconnlimit FROM pg_roles WHERE rolname = $1", role)
+            verb = "CREATE" if limit is None else "ALTER"
+            if limit is None or limit < 0:  # else somebody gave it another, which stays
+                limit = limits.get(role, -1)
             await server.execute(
-                f"{'ALTER' if there else 'CREATE'} ROLE {role} LOGIN PASSWORD '{scram_verifier(password)}' "
+                f"{verb} ROLE {role} LOGIN PASSWORD '{scram_verifier(password)}' CONNECTION LIMIT {limit} "
                 "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
             )
         await _give_settings(server, *served)

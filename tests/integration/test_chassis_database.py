@@ -287,6 +287,7 @@ async def test_a_safe_database_passes_the_boot_check(database):
         ("app_url", "GRANT EXECUTE ON FUNCTION lo_create TO {worker}", "{worker} may call what nobody calls"),
         ("app_url", "GRANT {worker} TO {app}", "{app} is a member of another role"),
         ("app_url", "ALTER ROLE {app} CREATEROLE", "{app} may make roles"),
+        ("app_url", "ALTER ROLE {worker} CONNECTION LIMIT -1", "{worker} may open all connections"),
         ("app_url", "ALTER ROLE {worker} SET lock_timeout = '9s'", "role {worker} lacks a setting"),
         ("worker_url", "SELECT 1", "WORKER_DATABASE_URL: signs in as {worker}, as requests do"),
         ("app_url", "ALTER TABLE notes NO FORCE ROW LEVEL SECURITY", "table notes has org_id"),
@@ -342,3 +343,20 @@ async def test_what_a_login_changes_of_its_own_settings_is_an_alarm_while_the_se
             await chassis.until(lambda: not alarms)
     assert [line["event"] for line in logged] == ["database_at_fault", "database_mended"]
     await database.dispose()
+
+
+@pytest.mark.usefixtures("durable")
+async def test_that_somebody_has_all_connections_of_a_login_is_an_alarm_while_the_service_serves(postgres):
+    urls, alarms = await chassis.create(postgres), {}
+    app = f"{urls.name.removeprefix('realco_')}_app"
+
+    def open_anew() -> Database:
+        return Database(urls.app_url, urls.worker_url, "chassis", SEALS)
+
+    async with chassis.as_superuser(urls) as admin:
+        await admin.execute(f"ALTER ROLE {app} CONNECTION LIMIT 1")
+        thief = await asyncpg.connect(urls.app_url.replace("+asyncpg", ""))
+        async with running(partial(run_boot_watch, open_anew, WITHOUT_TEST_CLOCK), alarms=alarms, check_seconds=0.1):
+            await chassis.until(lambda: f'too many connections for role "{app}"' in alarms.get("database", ""))
+            await thief.close()
+            await chassis.until(lambda: not alarms)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ import pytest
 
 from deploy.local.postgres import Postgres
 from deploy.local.postgres_binaries import list_identities
+from services.chassis.data.roles import APP_CONNECTION_LIMIT, WORKER_CONNECTION_LIMIT
 
 # As whom root may run it here; an ordinary user runs it as they are.
 WAYS = list(list_identities()) if os.geteuid() == 0 else [None]
@@ -105,6 +107,21 @@ async def test_a_service_does_not_enter_anothers_database(
     for database in (other.name, "postgres", "template1"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await ask(getattr(escrow, role).rsplit("/", 1)[0] + f"/{database}", "SELECT 1")
+
+
+@pytest.mark.parametrize(
+    ("role", "limit"), [("app_url", APP_CONNECTION_LIMIT), ("worker_url", WORKER_CONNECTION_LIMIT)]
+)
+async def test_whoever_has_one_login_leaves_connections_to_the_others(
+    escrow: SimpleNamespace, role: str, limit: int
+) -> None:
+    others = [name for name in ("app_url", "worker_url", "owner_url") if name != role]
+    async with AsyncExitStack() as stack:
+        for _ in range(limit):
+            stack.push_async_callback((await asyncpg.connect(dsn(getattr(escrow, role)))).close)
+        with pytest.raises(asyncpg.TooManyConnectionsError):
+            await asyncpg.connect(dsn(getattr(escrow, role)))
+        assert [await ask(getattr(escrow, name), "SELECT 1") for name in others] == [1, 1]
 
 
 async def test_a_wrong_password_is_refused(cluster: Postgres, escrow: SimpleNamespace) -> None:

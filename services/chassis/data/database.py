@@ -31,7 +31,14 @@ from services.chassis.data.approval_policy import bind_policy, read_policy
 from services.chassis.data.database_errors import LOCK_NOT_AVAILABLE, sqlstate
 from services.chassis.data.pool import Pool
 from services.chassis.data.reads import Reader
-from services.chassis.data.roles import LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS
+from services.chassis.data.roles import (
+    LOCK_TIMEOUT_MS,
+    LOOK_CONNECTIONS,
+    READ_CONNECTIONS,
+    REQUEST_CONNECTIONS,
+    STATEMENT_TIMEOUT_MS,
+    WORKER_CONNECTIONS,
+)
 from services.chassis.data.seals import Seals, bind_seals, read_data_keys
 from services.chassis.data.transaction import Tx
 from services.chassis.data.urls import connect, dsn_of
@@ -43,12 +50,7 @@ T = TypeVar("T")
 
 # A server that has not refused a statement by then will not answer it: it, or the way to it, is a black hole.
 COMMAND_SECONDS = STATEMENT_TIMEOUT_MS / 1000 + 2
-_WORKER_CONNECTIONS_MAX = 6
-# One process asks no more at a time: what a read takes of it is longer than what PostgreSQL takes.
-_READ_CONNECTIONS_MAX = 6
 _PREPARED_MAX = 512
-# What is looked at again and again takes turns.
-_LOOK_CONNECTIONS_MAX = 4
 _CONNECT_SECONDS = 5
 # What the worker's transactions name: its policies do not ask for it, and no organization is called so.
 _NO_ORGANIZATION = ""
@@ -120,7 +122,7 @@ class Database:
         seals: Seals,
         *,
         policy: ApprovalPolicy = NO_POLICY,
-        connections_max: int = 12,
+        connections_max: int = REQUEST_CONNECTIONS,
         command_seconds: float = COMMAND_SECONDS,
     ) -> None:
         self.name = name
@@ -136,9 +138,11 @@ class Database:
         self.letters_waiting = asyncio.Event()
         self._session = {"application_name": f"realco-{name}"}
         self._requests = self._pool_of(url, connections_max)
-        self._worker = self._pool_of(worker_url, min(connections_max, _WORKER_CONNECTIONS_MAX))
-        self.reader = Reader(self._pool_of(url, min(connections_max, _READ_CONNECTIONS_MAX)), self.note_wait)
-        self._looks = Reader(self._pool_of(worker_url, _LOOK_CONNECTIONS_MAX), self.note_wait)
+        self._worker = self._pool_of(worker_url, min(connections_max, WORKER_CONNECTIONS))
+        # One process asks no more at a time: what a read takes of it is longer than what PostgreSQL takes.
+        self.reader = Reader(self._pool_of(url, min(connections_max, READ_CONNECTIONS)), self.note_wait)
+        # What is looked at again and again takes turns.
+        self._looks = Reader(self._pool_of(worker_url, LOOK_CONNECTIONS), self.note_wait)
         bind_seals(self.reader, seals)
 
     @classmethod

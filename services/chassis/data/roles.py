@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+# How many connections one process opens at most: as the role of requests for their transactions (unless it is set) and
+# for single reads; as the worker's for its transactions and for its looks at all organizations.
+REQUEST_CONNECTIONS, READ_CONNECTIONS = 12, 6
+WORKER_CONNECTIONS, LOOK_CONNECTIONS = 6, 4
+# Whoever makes the roles lets so many be opened as each and no more, so that one stolen login does not take those of
+# all others: enough for three processes of a service, with what each checks on new sessions (process/boot.py).
+_PROCESSES = 3
+APP_CONNECTION_LIMIT = _PROCESSES * (REQUEST_CONNECTIONS + READ_CONNECTIONS + 1)
+WORKER_CONNECTION_LIMIT = _PROCESSES * (WORKER_CONNECTIONS + LOOK_CONNECTIONS + 1)
+
 LOCK_TIMEOUT_MS = 2_000
 STATEMENT_TIMEOUT_MS = 10_000
 # Settings of the roles, not of a session: so any connection of a pooler serves any transaction. Whoever makes the

@@ -27,6 +27,7 @@ from services.chassis.values.errors import BootError
 CHECK_SECONDS = 300.0
 
 NATS_VERSION_MIN = (2, 15, 1)
+_TOO_MANY_CONNECTIONS = "53300"
 _DURABLE = ["fsync", "full_page_writes", "synchronous_commit", "data_checksums"]
 # Whose rows are looked at meanwhile: nobody's.
 _NOBODY = "_"
@@ -85,7 +86,9 @@ async def run_boot_watch(
         except (BootError, ConfigurationError) as refusal:
             _note(str(refusal), alarms)
         except Exception as error:
-            if is_away(error):
+            if sqlstate(error) == _TOO_MANY_CONNECTIONS:
+                _note(f"no new session can begin: {error}", alarms)
+            elif is_away(error):
                 log.info("database_not_checked", error=type(error).__name__)
             else:
                 _note(f"a new session cannot be used: {type(error).__name__} {sqlstate(error)}", alarms)
@@ -112,8 +115,9 @@ async def _role_faults(tx: Tx) -> list[str]:
     """What the role can do that no service has a use for, and what it lacks."""
     query = sa.text(
         "SELECT r.rolname, r.rolsuper OR r.rolbypassrls AS passes, r.rolcreatedb OR r.rolcreaterole OR r.rolreplication"
-        " AS administers, EXISTS (SELECT FROM pg_class c WHERE c.relkind IN ('r', 'p') AND"
-        " pg_has_role(current_user, c.relowner, 'USAGE')) AS owns, EXISTS (SELECT FROM pg_auth_members m"
+        " AS administers, r.rolconnlimit < 0 AS takes_all, EXISTS (SELECT FROM pg_class c WHERE"
+        " c.relkind IN ('r', 'p') AND pg_has_role(current_user, c.relowner, 'USAGE')) AS owns,"
+        " EXISTS (SELECT FROM pg_auth_members m"
         " WHERE m.member = r.oid) AS belongs, has_database_privilege(current_database(), 'TEMP') AS temporary,"
         " has_database_privilege(current_database(), 'CREATE') OR EXISTS (SELECT FROM pg_namespace n WHERE"
         " has_schema_privilege(n.oid, 'CREATE')) AS creates, EXISTS (SELECT FROM unnest(CAST(:calls AS text[])) AS f"
@@ -126,6 +130,7 @@ async def _role_faults(tx: Tx) -> list[str]:
         return [f"role {role.rolname} owns tables; use the app role, which can change no schema"]
     said = {
         "administers": "may make roles or databases, or replicate",
+        "takes_all": "may open all connections that there are: ALTER ROLE ... CONNECTION LIMIT ...",
         "belongs": "is a member of another role",
         "temporary": "may make temporary tables: REVOKE TEMPORARY ON DATABASE ... FROM PUBLIC",
         "creates": "may make tables: REVOKE CREATE ON SCHEMA ...",
