@@ -15,8 +15,10 @@ from services.chassis.data import once as once_module
 from services.chassis.data.database import Database
 from services.chassis.data.lock_watch import LockWatch
 from services.chassis.data.once import answered_before, once
+from services.chassis.events.letter_watch import run_letter_watch
 from services.chassis.values.errors import Unavailable
 from tests.support import chassis
+from tests.support.chassis_events import running
 
 
 @pytest.fixture
@@ -85,3 +87,14 @@ async def test_what_a_login_keeps_locked_is_an_alarm_as_long_as_it_is(database, 
         await tx.execute(sa.text("LOCK TABLE handled_requests IN SHARE MODE"))
         await LockWatch(database, alarms).look()
     assert alarms == {}, "a moment is nobody's trouble"
+
+
+async def test_that_nobody_can_count_the_dead_letters_is_an_alarm_until_somebody_can(database, urls, monkeypatch):
+    alarms = {}
+    monkeypatch.setitem(database._session, "lock_timeout", "30")  # of connections that are yet to be opened
+    monkeypatch.setattr("services.chassis.process.loops.ALARM_SECONDS", 0.1)
+    async with running(lambda stop: run_letter_watch(database, [], stop, alarms, look_seconds=0.05)):
+        async with chassis.as_superuser(urls) as admin, admin.transaction():
+            await admin.execute("LOCK TABLE dead_letters IN ACCESS EXCLUSIVE MODE")
+            await chassis.until(lambda: "the count of dead letters" in alarms)
+        await chassis.until(lambda: not alarms)

@@ -15,7 +15,7 @@ from services.chassis.data.database_errors import is_transient
 from services.chassis.data.letters import count_rows, list_waiting
 from services.chassis.events.handling import Subscription
 from services.chassis.process.health import Alarms, note_alarm
-from services.chassis.process.loops import wait_for_any
+from services.chassis.process.loops import Failures, wait_for_any
 from services.chassis.process.telemetry import DEAD_LETTERS_WAITING, log
 
 # A letter that this process sets aside is noticed at once.
@@ -33,6 +33,7 @@ async def run_letter_watch(
 ) -> None:
     """Looks until `stop` is set. `alarms` says what waits and is about money, as long as it does."""
     watches = [_LetterWatch(database, subscription, alarms, remind_seconds) for subscription in subscriptions]
+    failures = Failures(alarms, "the count of dead letters")
     known, looked_at = None, 0.0
     while not stop.is_set():
         database.letters_waiting.clear()
@@ -42,9 +43,11 @@ async def run_letter_watch(
                 for watch in watches:
                     await watch.look()
                 known, looked_at = counted, time.monotonic()
+            failures.end()
         except Exception as unknown:
             if not is_transient(unknown):
                 raise
+            failures.add(unknown)
             log.info("dead_letters_not_counted", error=type(unknown).__name__)
         await wait_for_any(stop, database.letters_waiting, seconds=look_seconds)
 

@@ -18,16 +18,16 @@ from services.chassis.data.schema import find_schema, known_schema
 from services.chassis.data.tables import test_clock
 from services.chassis.data.transaction import Tx
 from services.chassis.process.health import Alarms, note_alarm
-from services.chassis.process.loops import wait_for_any
+from services.chassis.process.loops import Failures, wait_for_any
 from services.chassis.process.settings import ConfigurationError
 from services.chassis.process.telemetry import log
 from services.chassis.values.clock import CLOCK_ERROR_SECONDS_MAX, ClockSettings, clock_from
 from services.chassis.values.errors import BootError
 
-CHECK_SECONDS = 300.0
+# How often the database is checked, and how soon again where it did not answer.
+CHECK_SECONDS, _AGAIN_SECONDS = 300.0, 20.0
 
 NATS_VERSION_MIN = (2, 15, 1)
-_TOO_MANY_CONNECTIONS = "53300"
 _DURABLE = ["fsync", "full_page_writes", "synchronous_commit", "data_checksums"]
 # Whose rows are looked at meanwhile: nobody's.
 _NOBODY = "_"
@@ -76,24 +76,32 @@ async def run_boot_watch(
 ) -> None:
     """Checks until `stop` is set. `alarms` says why the service would not start now, as long as it would not.
 
+    A database that is away is back in a moment. Where no new session can be used for longer, somebody has all
+    connections of a role, or the role has a setting that ends its sessions. Those that began before may go on, and
+    tell nothing of it.
+
     Args:
         open_anew: The database without a session that has begun: each keeps the settings it began with.
     """
+    failures: Failures | None = None
     while not stop.is_set():
-        await wait_for_any(stop, seconds=check_seconds)
+        await wait_for_any(stop, seconds=min(check_seconds, _AGAIN_SECONDS) if failures else check_seconds)
         try:
             await _check_anew(open_anew(), settings)
+            found = ""
         except (BootError, ConfigurationError) as refusal:
-            _note(str(refusal), alarms)
+            found = str(refusal)
         except Exception as error:
-            if sqlstate(error) == _TOO_MANY_CONNECTIONS:
-                _note(f"no new session can begin: {error}", alarms)
-            elif is_away(error):
+            if is_away(error):
                 log.info("database_not_checked", error=type(error).__name__)
-            else:
-                _note(f"a new session cannot be used: {type(error).__name__} {sqlstate(error)}", alarms)
-        else:
-            _note("", alarms)
+                failures = failures or Failures(alarms, "new sessions of the database")
+                failures.add(error)
+                continue
+            found = f"a new session cannot be used: {type(error).__name__} {sqlstate(error)}"
+        if failures:
+            failures.end()
+            failures = None
+        _note(found, alarms)
 
 
 async def _check_anew(database: Database, settings: ClockSettings) -> None:
