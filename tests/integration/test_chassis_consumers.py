@@ -25,7 +25,7 @@ from services.chassis.data import outbox
 from services.chassis.data.letters import list_waiting, set_aside
 from services.chassis.events import watch
 from services.chassis.events.consumer import ATTEMPTS_MAX
-from services.chassis.events.dismiss import dismiss
+from services.chassis.events.dismiss import dismiss, dismiss_not_proven
 from services.chassis.events.handling import Delivery, Subscription, apply_told
 from services.chassis.events.letter_watch import run_letter_watch
 from services.chassis.events.replay import replay
@@ -376,14 +376,21 @@ async def test_what_no_service_of_ours_told_is_set_aside_unread(database, js, in
     assert inbox.order == ["good"]
 
 
-async def test_a_replay_reads_nothing_that_is_not_proven_either(database, js, inbox):
+async def test_a_replay_reads_nothing_that_is_not_proven_either_and_a_person_dismisses_all_of_that_at_once(
+    database, js, inbox
+):
+    inbox.failures["ours"] = [Refuses("no")] * 9
     async with consuming(database, js, inbox):
-        await js.publish(GOOD, BODY, headers={"ce-id": EVENT_ID})
-        await chassis.until(lambda: _letters(database, inbox, 1))
-    again = await replay(database, inbox.subscription, inbox.keys, FakeClock(chassis.NOW), "ann")
-    assert (again.applied, len(again.failed)) == (0, 1)
-    assert again.failed[0].endswith("NotProven")
-    assert inbox.seen == []
+        for _ in range(2):
+            await js.publish(GOOD, BODY, headers={"ce-id": EVENT_ID})
+        await emit(database, "ours")
+        await chassis.until(lambda: _letters(database, inbox, 3))
+    about = database, inbox.subscription, inbox.keys, FakeClock(chassis.NOW)
+    failed = (await replay(*about, "ann")).failed
+    assert [line.rpartition(" ")[2] for line in failed] == ["NotProven", "NotProven", "Refuses"]
+    assert [await dismiss_not_proven(*about, person="ann", reason="junk") for _ in range(2)] == [2, 0]
+    inbox.failures.clear()
+    assert (await replay(*about, "ann")).applied == 1
 
 
 async def _letters(database, inbox, count: int) -> bool:

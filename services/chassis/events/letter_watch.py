@@ -18,8 +18,8 @@ from services.chassis.process.health import Alarms, note_alarm
 from services.chassis.process.loops import Failures, wait_for_any
 from services.chassis.process.telemetry import DEAD_LETTERS_WAITING, log
 
-# A letter that this process sets aside is noticed at once.
-LOOK_SECONDS = 15.0
+# A letter that this process sets aside is noticed within the pause.
+LOOK_SECONDS, _PAUSE_SECONDS = 15.0, 1.0
 REMIND_SECONDS = 60.0
 
 
@@ -49,6 +49,8 @@ async def run_letter_watch(
                 raise
             failures.add(unknown)
             log.info("dead_letters_not_counted", error=type(unknown).__name__)
+        # Many letters that come one after the other are counted together, for each count reads all that wait.
+        await wait_for_any(stop, seconds=min(look_seconds, _PAUSE_SECONDS))
         await wait_for_any(stop, database.letters_waiting, seconds=look_seconds)
 
 
