@@ -29,11 +29,11 @@ from services.compliance.dependencies import Dependencies
 from services.compliance.domain.checks import CheckStatus
 from services.compliance.domain.parties import Party, PartyPerson
 from services.compliance.domain.refusals import ApiKeyNotFound, ComplianceCheckNotFound, TransactionLimitNotFound
-from services.compliance.messages import APPROVAL_EVENTS
 from services.compliance.store import checks as checks_store
 from services.compliance.store import limits as limits_store
 from services.compliance.store import parties as parties_store
 from services.compliance.store.api_keys import find_api_key, lock_api_key
+from services.compliance.store.approvals import APPROVAL_WRITER
 
 _SOURCE = "house rule: nobody clears a party alone, and nobody gives power over its money alone"
 
@@ -53,7 +53,7 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
             API_KEY_APPROVALS, details.describe_secret, api_keys.approve_secret, api_keys.give_up_secret, lock_api_key
         ),
     ]
-    return Approvals(dependencies, requests, APPROVAL_EVENTS, resources)
+    return Approvals(dependencies, requests, APPROVAL_WRITER, resources)
 
 
 class _Details:

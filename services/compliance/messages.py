@@ -7,9 +7,7 @@ from typing import Any
 
 from realco.compliance.v1 import api_keys_pb2, notary_pb2, parties_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
-from realco.compliance.v1 import events_pb2 as events
 
-from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.calls.wire import to_explanation, to_failure, to_money, to_optional_timestamp, to_timestamp
 from services.chassis.values.approval_policy import ApprovalRule
 from services.chassis.values.etags import etag_of
@@ -21,9 +19,6 @@ from services.compliance.domain.checks import ComplianceCheck
 from services.compliance.domain.clearance import Check
 from services.compliance.domain.parties import Party, PartyPerson
 from services.compliance.domain.statements import Line, Movement, Subject, digest_movement
-
-# What tells others of this service's approvals.
-APPROVAL_EVENTS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
 
 
 def to_party(party: Party, checks: Mapping[str, Check], allowed_actions: Sequence[str] = ()) -> parties_pb2.Party:

@@ -46,7 +46,6 @@ from services.distributions.domain.offering import Offering, check_may_resend_pr
 from services.distributions.domain.payout import PayoutType
 from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.states import DistributionStatus, InvestmentStatus
-from services.distributions.messages import APPROVAL_EVENTS
 from services.distributions.queries import gates
 from services.distributions.queries.destinations import (
     ask_closing_destination,
@@ -55,7 +54,7 @@ from services.distributions.queries.destinations import (
 )
 from services.distributions.queries.movements import build_witnessed
 from services.distributions.store.allocations import ALLOCATIONS, sum_by_payee
-from services.distributions.store.approvals import DISTRIBUTION_APPROVALS, build_funded_change
+from services.distributions.store.approvals import APPROVAL_WRITER, DISTRIBUTION_APPROVALS, build_funded_change
 from services.distributions.store.distributions import find_being_declared, lock_distribution, require_distribution
 from services.distributions.store.investments import INVESTMENTS, list_investments_of
 from services.distributions.store.offerings import require_offering
@@ -98,7 +97,7 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
             DISTRIBUTION_APPROVALS, details.describe_distribution, approve_waiting, end_waiting, lock_distribution
         )
     ]
-    return Approvals(dependencies, requests, APPROVAL_EVENTS, resources, witnessed)
+    return Approvals(dependencies, requests, APPROVAL_WRITER, resources, witnessed)
 
 
 def _by_asking(

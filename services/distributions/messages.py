@@ -8,10 +8,8 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from realco.distributions.v1 import distributions_pb2, offerings_pb2, payout_orders_pb2
-from realco.distributions.v1 import events_pb2 as events
 from realco.type.v1 import failure_pb2, money_pb2
 
-from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.calls.wire import (
     to_date,
     to_explanation,
@@ -33,9 +31,6 @@ from services.distributions.domain.payout import DESCRIPTIONS, Payout
 from services.distributions.domain.positions import SPONSOR
 from services.distributions.domain.terms import Terms, build_terms, list_tiers
 from services.distributions.domain.waterfall import Line
-
-# What tells others of this service's approvals.
-APPROVAL_EVENTS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
 
 
 def read_terms(message: offerings_pb2.WaterfallTerms) -> Terms:

@@ -37,10 +37,11 @@ from services.escrow.domain.explanations import (
 from services.escrow.domain.holds import Hold, HoldStatus
 from services.escrow.domain.journal import Leg, NewEntry, credit, debit, sum_changes
 from services.escrow.domain.previews import build_effect
-from services.escrow.messages import APPROVAL_EVENTS, read_ledger_account
+from services.escrow.messages import read_ledger_account
 from services.escrow.queries.beneficiaries import list_gaining
 from services.escrow.store import escrow_accounts as account_store
 from services.escrow.store import holds as hold_store
+from services.escrow.store.approvals import APPROVAL_WRITER
 
 _SHUT: Final = (spell_gate(False),)
 
@@ -82,7 +83,7 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
         RequestKind(holds_pb.CaptureHoldRequest, by(holds.capture_hold), details.describe_capture),
         RequestKind(holds_pb.ReleaseHoldRequest, by(holds.release_hold), details.describe_release),
     ]
-    return Approvals(dependencies, requests, APPROVAL_EVENTS)
+    return Approvals(dependencies, requests, APPROVAL_WRITER)
 
 
 class _Preview(NamedTuple):

@@ -10,11 +10,9 @@ from typing import Any
 import orjson
 from google.protobuf.timestamp_pb2 import Timestamp
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
-from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
 
-from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.calls.wire import to_explanation, to_money, to_optional_timestamp, to_timestamp
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.money import Money
@@ -23,9 +21,6 @@ from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccount
 from services.escrow.domain.holds import Hold, explain_hold
 from services.escrow.domain.journal import EntryType, Layer, NewEntry
 from services.escrow.store.journal import Verdict
-
-# What tells others of this service's approvals.
-APPROVAL_EVENTS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
 
 
 def to_ledger_account(kind: str, party_id: str) -> journal_pb.LedgerAccount:

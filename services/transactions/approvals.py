@@ -48,11 +48,11 @@ from services.transactions.domain.refusals import TransactionNotFound, WebhookNo
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
 from services.transactions.domain.webhooks import WebhookStatus
-from services.transactions.messages import APPROVAL_EVENTS
 from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.store import bank_accounts as account_store
 from services.transactions.store import transactions as store
 from services.transactions.store import webhooks as hook_store
+from services.transactions.store.approvals import APPROVAL_WRITER
 from services.transactions.store.provider_payments import list_earlier_references
 
 
@@ -80,7 +80,7 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
             account_store.lock_bank_account,
         ),
     ]
-    return Approvals(dependencies, requests, APPROVAL_EVENTS, resources)
+    return Approvals(dependencies, requests, APPROVAL_WRITER, resources)
 
 
 class _Details:

@@ -6,10 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from realco.transactions.v1 import bank_accounts_pb2, evaluations_pb2, payouts_pb2, transactions_pb2, webhooks_pb2
-from realco.transactions.v1 import events_pb2 as events
 from realco.type.v1 import money_pb2
 
-from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.calls.wire import to_failure, to_money, to_optional_timestamp, to_timestamp
 from services.chassis.data.statements import Row
 from services.chassis.values.etags import etag_of
@@ -18,10 +16,6 @@ from services.transactions.domain.bank_accounts import BankAccount
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
-
-# What tells others of this service's approvals.
-APPROVAL_EVENTS = ApprovalEvents(events.ApprovalRequested, events.ApprovalUpdated)
-
 
 _T = transactions_pb2.Transaction
 

@@ -11,11 +11,11 @@ from realco.approvals.v1 import approvals_pb2 as pb
 from realco.escrow.v1 import events_pb2, holds_pb2
 from realco.type.v1 import approval_pb2
 
-from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.jobs import build_approval_jobs
 from services.chassis.approvals.resources import ResourceApprovals, ResourceKind
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.approvals.workflow import Approvals
+from services.chassis.approvals.writer import ApprovalWriter
 from services.chassis.calls.access import find_rpc
 from services.chassis.calls.auth import acting_as, current_principal
 from services.chassis.data.operations import Operations
@@ -50,7 +50,7 @@ class Desk:
         self.database = database
         self.clock = FakeClock(chassis.NOW)
         self.parties: frozenset[str] = frozenset()
-        events = ApprovalEvents(events_pb2.ApprovalRequested, events_pb2.ApprovalUpdated)
+        events = ApprovalWriter(events_pb2.ApprovalRequested, events_pb2.ApprovalUpdated)
         self.waiting = ResourceApprovals("RELEASE_HOLD", events, rpc)
         kind = ResourceKind(self.waiting, self.describe, self.approve_by_inbox, self.end)
         self.operations = Operations(database, self.clock)
@@ -74,7 +74,7 @@ class Desk:
         await self.approve(tx, facts, now, approval.note)
 
     async def approve(self, tx, facts, now, note=None) -> None:
-        await self.waiting.approve(tx, HOLD, facts, now, note)
+        await self.waiting.count_yes(tx, HOLD, facts, now, note)
         await chassis.add_note(tx, f"approved by {current_principal().person}")
 
     async def end(self, tx, approval, why, now) -> None:

@@ -8,11 +8,11 @@ from realco.approvals.v1 import approvals_pb2 as pb
 from realco.escrow.v1 import events_pb2, holds_pb2
 from realco.type.v1 import approval_pb2
 
-from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.jobs import build_approval_jobs
 from services.chassis.approvals.requests import RequestKind
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.approvals.workflow import Approvals
+from services.chassis.approvals.writer import ApprovalWriter
 from services.chassis.calls.auth import acting_as, current_principal
 from services.chassis.data.once import once
 from services.chassis.data.operations import Operations
@@ -96,7 +96,7 @@ class Desk:
         operations = Operations(database, self.clock)
         kind = RequestKind(holds_pb2.CaptureHoldRequest, self.deed.execute, self.deed.describe)
         self.approvals = Approvals(
-            operations, [kind], ApprovalEvents(events_pb2.ApprovalRequested, events_pb2.ApprovalUpdated)
+            operations, [kind], ApprovalWriter(events_pb2.ApprovalRequested, events_pb2.ApprovalUpdated)
         )
         self.service = ApprovalsServicer(operations, self.approvals, self.persons)
         self.jobs = {job.name: job for job in build_approval_jobs("escrow", operations, self.approvals)}

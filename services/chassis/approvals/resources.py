@@ -15,9 +15,9 @@ from typing import Any
 from google.protobuf.message import Message
 
 from services.chassis.approvals import records
-from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.lapses import ask_facts
 from services.chassis.approvals.messages import to_content
+from services.chassis.approvals.writer import ApprovalWriter
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
 from services.chassis.data.operations import Operations
@@ -48,7 +48,7 @@ class ResourceApprovals:
     """
 
     kind: str
-    events: ApprovalEvents
+    writer: ApprovalWriter
     rpc: str | None = None
     needs_note: bool = False
     must_be_decided: bool = False
@@ -71,7 +71,7 @@ class ResourceApprovals:
         """
         content = self.to_content(details, resource)
         expires = not self.must_be_decided
-        return await self.events.insert(
+        return await self.writer.insert(
             tx, self.kind, content, details, now, expires=expires, session=session, lost=lost
         )
 
@@ -79,7 +79,7 @@ class ResourceApprovals:
         """The text that is decided on."""
         return to_content(self.kind, current_principal().org_id, resource, details, name="resource")
 
-    async def approve(
+    async def count_yes(
         self, tx: Tx, resource_id: str, facts: ApprovalFacts, now: datetime, note: str | None = None
     ) -> bool:
         """The caller is the second person, or one of several.
@@ -102,7 +102,7 @@ class ResourceApprovals:
         def complete(approved: Approval) -> Approval:
             return replace(approved, status=Status.EXECUTED, result_id=resource_id)
 
-        after = await self.events.approve(tx, approval, facts, now, note, complete)
+        after = await self.writer.record_yes(tx, approval, facts, now, note, complete)
         return after.status is Status.EXECUTED
 
     async def reject(self, tx: Tx, resource_id: str, note: str, now: datetime) -> None:
@@ -116,15 +116,15 @@ class ResourceApprovals:
             person = current_principal().person
             check_no(approval, now, person)
             no = replace(approval, status=Status.REJECTED, decided_by=person, decided_at=now, note=note)
-            await self.events.save(tx, no, now)
+            await self.writer.save(tx, no, now)
 
     async def check_may_ask(self, tx: Tx, resource_id: str, now: datetime) -> None:
         """Whether the caller may have a locked resource wait once more. Raises: TooManyApprovals."""
-        await self.events.check_may_ask(tx, self.kind, resource_id, now)
+        await self.writer.check_may_ask(tx, self.kind, resource_id, now)
 
     async def cancel(self, tx: Tx, resource_id: str, now: datetime) -> None:
         """The resource waits no more, or its content changed: nobody decides. Changes nothing where none is asked."""
-        await self.events.cancel_all(tx, self.kind, resource_id, now)
+        await self.writer.cancel_all(tx, self.kind, resource_id, now)
 
     async def ask_facts(
         self,
@@ -133,7 +133,7 @@ class ResourceApprovals:
         resource_id: str,
         beneficiary_party_ids: frozenset[str] = frozenset(),
     ) -> ApprovalFacts:
-        """What `approve` counts the caller's yes on, where it comes by the resource's own route (lapses.py).
+        """What `count_yes` counts it on, where it comes by the resource's own route (lapses.py).
 
         Args:
             beneficiary_party_ids: Who gains from it by now, where that may change while it waits.
@@ -194,8 +194,8 @@ class ResourceKind:
 
     Args:
         describe: What a person who decides has to know about it now.
-        approve: The command of the resource's own approve route; it calls `ResourceApprovals.approve`, with the
-            approval's note, and leaves the resource as it is until that answers yes. In the caller's name.
+        on_yes: The command of the resource's own approve route; it calls `ResourceApprovals.count_yes`, with the
+            approval's note, and leaves the resource as it is until that answers True. In the caller's name.
         end: What becomes of the resource where nobody approves it: it was rejected, taken back, or its time ran out.
             The text says which. The approval has ended before.
         lock: Locks the resource of this id as its own commands do, where they lock it before its approval: so nobody
@@ -206,7 +206,7 @@ class ResourceKind:
 
     approvals: ResourceApprovals
     describe: Callable[[Approval, datetime], Awaitable[ApprovalDetails]]
-    approve: Callable[[Tx, Approval, ApprovalFacts, datetime], Awaitable[Any]]
+    on_yes: Callable[[Tx, Approval, ApprovalFacts, datetime], Awaitable[Any]]
     end: Callable[[Tx, Approval, str, datetime], Awaitable[Any]]
     lock: Callable[[Tx, str], Awaitable[Any]] | None = None
     list_beneficiaries: Callable[[str], Awaitable[frozenset[str]]] | None = None

@@ -66,7 +66,7 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
     ) -> approval_pb2.Approval:
         approved: list[Approval] = []
 
-        async def approve(
+        async def decide(
             tx: Tx, request: pb.ApproveApprovalRequest, facts: ApprovalFacts, now: datetime
         ) -> approval_pb2.Approval:
             approval = await self._approvals.approve(tx, request, facts, now)
@@ -83,12 +83,12 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
                 await self._approvals.witness(
                     read,
                     lambda: self._operations.rehearse(
-                        request, approval_pb2.Approval, lambda tx, request, now: approve(tx, request, facts, now)
+                        request, approval_pb2.Approval, lambda tx, request, now: decide(tx, request, facts, now)
                     ),
                 )
             return facts
 
-        answer = await self._operations.write_on_facts(request, approval_pb2.Approval, ask, approve)
+        answer = await self._operations.write_on_facts(request, approval_pb2.Approval, ask, decide)
         if request.validate_only and approved:
             await self._approvals.rehearse(approved[0])
             _show_undone(answer)

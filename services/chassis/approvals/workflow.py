@@ -20,12 +20,12 @@ from google.protobuf.message import Message
 from realco.approvals.v1 import approvals_pb2
 
 from services.chassis.approvals import messages, records
-from services.chassis.approvals.changes import ApprovalEvents
 from services.chassis.approvals.lapses import Drift
 from services.chassis.approvals.notary import Witnessed
 from services.chassis.approvals.permissions import Permissions
 from services.chassis.approvals.requests import RequestKind, build_answer, find_result_id, maker_of, name_kind_of
 from services.chassis.approvals.resources import ResourceKind
+from services.chassis.approvals.writer import ApprovalWriter
 from services.chassis.calls.auth import acting_as, current_principal
 from services.chassis.data.leases import due_in
 from services.chassis.data.once import is_decision, keys_of, was_decided
@@ -70,14 +70,14 @@ class Approvals:
         self,
         operations: Operations,
         requests: Sequence[RequestKind[Any]],
-        events: ApprovalEvents,
+        writer: ApprovalWriter,
         resources: Sequence[ResourceKind] = (),
         witnessed: Witnessed | None = None,
     ) -> None:
         self._operations = operations
         self._requests = {kind.name: kind for kind in requests}
         self._resources = {kind.approvals.kind: kind for kind in resources}
-        self._events = events
+        self._writer = writer
         self._witnessed = witnessed
         self.permissions = Permissions(self._requests, self._resources)
 
@@ -102,8 +102,8 @@ class Approvals:
         if (witnessed := self._find_witnessed(kind.name)) and not (details.is_done or request.validate_only):
             content_hash, now = hash_content(self._write_content(kind, request, details)), self._operations.clock.now()
             async with self._operations.database.begin_rehearsal() as tx:
-                await self._events.check_may_ask(tx, kind.name, details.resource_id, now)
-                await self._events.outdate(tx, kind.name, details.resource_id, now, current_hash=content_hash)
+                await self._writer.check_may_ask(tx, kind.name, details.resource_id, now)
+                await self._writer.outdate(tx, kind.name, details.resource_id, now, current_hash=content_hash)
             makers, gaining = details.makers, details.beneficiary_party_ids
             await witnessed.record_request(kind.name, details.resource_id, content_hash, makers, gaining)
         return done, details
@@ -119,10 +119,10 @@ class Approvals:
         if details.is_done:
             return build_answer(kind.answer_type, done)  # it stays as it is, and nobody has to approve that
         content = self._write_content(kind, request, details)
-        asked = await self._events.ask(tx, kind.name, content, details, now, has_key=bool(keys_of(request)))
+        asked = await self._writer.ask(tx, kind.name, content, details, now, has_key=bool(keys_of(request)))
         if self._find_witnessed(kind.name):
             # The notary takes what was asked for last for what is wanted.
-            await self._events.outdate(tx, kind.name, details.resource_id, now, current_hash=asked.content_hash)
+            await self._writer.outdate(tx, kind.name, details.resource_id, now, current_hash=asked.content_hash)
         actions, before = self.permissions.list_actions(asked, now), await records.find_same_approved(tx, asked)
         facts = [] if before is None else [explain_repetition(before)]
         return kind.answer_type(approval=messages.to_approval(asked, details, actions, facts))
@@ -225,18 +225,18 @@ class Approvals:
         if (resource := self._resources.get(approval.kind)) is not None:
             if resource.approvals.needs_note and note is None:
                 raise InvalidField("Whoever approves this says why.", fields={"note": "is required"})
-            await resource.approve(tx, replace(approval, note=note), facts, now)
+            await resource.on_yes(tx, replace(approval, note=note), facts, now)
             return await self._lock(tx, approval)
         same = await records.lock_same(tx, approval, now)
         facts = replace(facts, makers=facts.makers | join_makers(approval, same))
         due_at = due_in(records.EXECUTION_LEASE_MS)
-        after = await self._events.approve(tx, approval, facts, now, note, _begin_execution, due_at=due_at)
+        after = await self._writer.record_yes(tx, approval, facts, now, note, _begin_execution, due_at=due_at)
         if after.status is Status.APPROVED:  # so it is done once, however often it was asked for
             if self._find_witnessed(approval.kind):
                 # Whoever ends what else was asked for about it, or fails with it, must not end this.
                 same = await records.lock_readable(tx, approval.org_id, approval.kind, approval.resource_id, now)
             for each in same:
-                await self._events.cancel(tx, each, now, explain_end(each, after))
+                await self._writer.cancel(tx, each, now, explain_end(each, after))
         return after
 
     async def reject(self, tx: Tx, request: approvals_pb2.RejectApprovalRequest, now: datetime) -> Approval:
@@ -272,7 +272,7 @@ class Approvals:
         """Raises: ApprovalNotFound, EtagMismatch, ApprovalExpired, IllegalStatusChange, TooManyComments."""
         approval = await self._lock_pending(tx, request, now)
         comment = Comment(current_principal().person, request.text, now)
-        return await self._events.save(tx, add_comment(approval, comment), now)
+        return await self._writer.save(tx, add_comment(approval, comment), now)
 
     async def expire(self, tx: Tx, approval_id: str, now: datetime) -> None:
         """Writes down that nobody decided in time, unless somebody did."""
@@ -323,12 +323,12 @@ class Approvals:
             if done.status is Status.FAILED and self._find_witnessed(done.kind):
                 # For the notary it counts no longer, whoever asked for it: they ask anew.
                 same = (done.kind, done.resource_id, now, lambda each: each.content_hash == done.content_hash)
-                await self._events.cancel_undoing(tx, *same)
-            return await self._events.save(tx, done, now)
+                await self._writer.cancel_undoing(tx, *same)
+            return await self._writer.save(tx, done, now)
 
     async def _end(self, tx: Tx, ended: Approval, why: str, now: datetime) -> Approval:
         """Nobody approves it any more: a resource that waited for it is given up."""
-        saved = await self._events.save(tx, ended, now)
+        saved = await self._writer.save(tx, ended, now)
         if (resource := self._resources.get(ended.kind)) is not None:
             await resource.end(tx, saved, why, now)
         return saved

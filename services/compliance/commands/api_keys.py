@@ -26,10 +26,11 @@ from services.compliance.domain import api_keys as rules
 from services.compliance.domain.api_keys import LIVE, ApiKey, ApiKeyStatus, Secret
 from services.compliance.domain.refusals import ApiKeyNotFound
 from services.compliance.store import api_keys as store
+from services.compliance.store.approvals import APPROVAL_WRITER
 from services.compliance.store.parties import find_end_of_sessions
 
 API_KEY_APPROVALS = ResourceApprovals(
-    "APPROVE_API_KEY", messages.APPROVAL_EVENTS, rpc="realco.compliance.v1.ApiKeysService/CreateApiKey"
+    "APPROVE_API_KEY", APPROVAL_WRITER, rpc="realco.compliance.v1.ApiKeysService/CreateApiKey"
 )
 
 
@@ -120,7 +121,7 @@ async def approve_secret(tx: Tx, approval: Approval, facts: ApprovalFacts, now: 
     """
     key = await _lock(tx, approval.resource_id)
     key.check_live(now)
-    if await API_KEY_APPROVALS.approve(tx, key.api_key_id, facts, now, approval.note):
+    if await API_KEY_APPROVALS.count_yes(tx, key.api_key_id, facts, now, approval.note):
         await store.save_api_key(tx, key, key.accept_secret(current_principal().person, now), now)
 
 

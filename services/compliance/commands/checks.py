@@ -28,12 +28,13 @@ from services.compliance.domain.parties import Party
 from services.compliance.domain.refusals import ComplianceCheckNotFound
 from services.compliance.store import checks as store
 from services.compliance.store import parties as parties_store
+from services.compliance.store.approvals import APPROVAL_WRITER
 from services.compliance.store.standings import list_persons_to_review, was_session_ended
 
 # A party cannot do without an answer, so the question waits until there is one.
 CHECK_APPROVALS = ResourceApprovals(
     "REVIEW_COMPLIANCE_CHECK",
-    messages.APPROVAL_EVENTS,
+    APPROVAL_WRITER,
     "realco.compliance.v1.ComplianceService/ReviewComplianceCheck",
     needs_note=True,
     must_be_decided=True,
@@ -87,7 +88,7 @@ async def decide_check(
         await CHECK_APPROVALS.reject(tx, check_id, note, now)
     else:
         assert facts is not None  # whoever says yes was asked about
-        if not await CHECK_APPROVALS.approve(tx, check_id, facts, now, note):
+        if not await CHECK_APPROVALS.count_yes(tx, check_id, facts, now, note):
             return check  # it waits for another person, too
     decided = replace(
         check,

@@ -34,6 +34,7 @@ from services.compliance.domain import parties as rules
 from services.compliance.domain.parties import Party
 from services.compliance.domain.refusals import PersonNotFound, TooManyPersons
 from services.compliance.store import parties as store
+from services.compliance.store.approvals import APPROVAL_WRITER
 
 _ADD = name_kind_of(pb.AddPartyPersonRequest)
 
@@ -118,7 +119,7 @@ async def remove_party_person(tx: Tx, request: pb.RemovePartyPersonRequest, now:
     check_etag(request.etag, person.etag)
     if not await _acts_for(tx, party.party_id):
         await note_stop(tx, "REMOVE_PARTY_PERSON", f"{party.party_id}/{person_id}", now)
-    await messages.APPROVAL_EVENTS.cancel_undoing(tx, _ADD, request.party_id, now, partial(_is_about, person_id))
+    await APPROVAL_WRITER.cancel_undoing(tx, _ADD, request.party_id, now, partial(_is_about, person_id))
     return await actions.answer_party(tx, await store.insert_end_of_person(tx, party, person, now))
 
 

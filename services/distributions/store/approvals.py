@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from realco.distributions.v1 import events_pb2 as events
+
 from services.chassis.approvals import records
 from services.chassis.approvals.messages import has_change
 from services.chassis.approvals.resources import ResourceApprovals
+from services.chassis.approvals.writer import ApprovalWriter
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Change
 from services.distributions.domain.investment import Investment, hash_funded
-from services.distributions.messages import APPROVAL_EVENTS
+
+APPROVAL_WRITER = ApprovalWriter(events.ApprovalRequested, events.ApprovalUpdated)
 
 # What a person asks for by the RPC of this name.
 CLOSE_OFFERING = "CLOSE_OFFERING"
@@ -22,19 +26,19 @@ RESEND_REFUND = "RESEND_REFUND"
 # Submitted distributions.
 DISTRIBUTION_APPROVALS = ResourceApprovals(
     "APPROVE_DISTRIBUTION",
-    APPROVAL_EVENTS,
+    APPROVAL_WRITER,
     "realco.distributions.v1.DistributionsService/ApproveDistribution",
 )
 
 
 async def cancel_closings(tx: Tx, offering_id: str, now: datetime) -> None:
     """The offering closes no more."""
-    await APPROVAL_EVENTS.cancel_all(tx, CLOSE_OFFERING, offering_id, now)
+    await APPROVAL_WRITER.cancel_all(tx, CLOSE_OFFERING, offering_id, now)
 
 
 async def outdate_closings(tx: Tx, offering_id: str, now: datetime) -> None:
     """The offering is not what it was when somebody asked for its closing: they ask anew. Raises: TooManyStops."""
-    await APPROVAL_EVENTS.outdate(tx, CLOSE_OFFERING, offering_id, now)
+    await APPROVAL_WRITER.outdate(tx, CLOSE_OFFERING, offering_id, now)
 
 
 async def read_shown_minor(tx: Tx, kind: str, resource_id: str) -> int:

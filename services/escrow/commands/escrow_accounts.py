@@ -32,6 +32,7 @@ from services.escrow.domain.account import (
     unfreeze,
 )
 from services.escrow.posting.checks import check_whole_book
+from services.escrow.store.approvals import APPROVAL_WRITER
 from services.escrow.store.escrow_accounts import ESCROW_ACCOUNTS, list_balances
 
 CHANGE = "change of an escrow account"
@@ -94,7 +95,7 @@ async def freeze_escrow_account(tx: Tx, request: pb.FreezeEscrowAccountRequest, 
     account = await _lock(tx, request)
     person = current_principal().person
     if not is_frozen_so(account, request.note, person):
-        waited = await messages.APPROVAL_EVENTS.cancel_undoing(tx, _UNFREEZE, account.escrow_account_id, now)
+        waited = await APPROVAL_WRITER.cancel_undoing(tx, _UNFREEZE, account.escrow_account_id, now)
         if waited or account.status is not Status.FROZEN:
             await note_stop(tx, "FREEZE_ESCROW_ACCOUNT", account.escrow_account_id, now)
     return await _move(tx, account, freeze(account, request.note, person, now), now)

@@ -13,15 +13,16 @@ from services.transactions.domain.bank_accounts import BankAccount, BankAccountS
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
-from services.transactions.messages import APPROVAL_EVENTS, to_bank_account_content, to_transaction_content
+from services.transactions.messages import to_bank_account_content, to_transaction_content
 from services.transactions.store import bank_accounts
+from services.transactions.store.approvals import APPROVAL_WRITER
 
 TRANSACTION_APPROVALS = ResourceApprovals(
     "APPROVE_TRANSACTION",
-    APPROVAL_EVENTS,
+    APPROVAL_WRITER,
     rpc="realco.transactions.v1.TransactionsService/ApproveTransaction",
 )
-BANK_ACCOUNT_APPROVALS = ResourceApprovals("CONFIRM_BANK_ACCOUNT", APPROVAL_EVENTS)
+BANK_ACCOUNT_APPROVALS = ResourceApprovals("CONFIRM_BANK_ACCOUNT", APPROVAL_WRITER)
 
 
 async def ask_for_approval(

@@ -151,7 +151,7 @@ async def confirm_bank_account(tx: Tx, approval: Approval, facts: ApprovalFacts,
     account = await store.lock_bank_account(tx, approval.resource_id)
     if account is None:
         raise BankAccountNotFound()
-    if not await BANK_ACCOUNT_APPROVALS.approve(tx, account.bank_account_id, facts, now, approval.note):
+    if not await BANK_ACCOUNT_APPROVALS.count_yes(tx, account.bank_account_id, facts, now, approval.note):
         return
     if account.default_for_payouts:
         await store.lock_default(tx, account.party_id)

@@ -84,7 +84,7 @@ async def _approve(
 ) -> Transaction:
     person = current_principal().person
     check_may_approve(row)
-    if not await TRANSACTION_APPROVALS.approve(tx, row.transaction_id, facts, now, note):
+    if not await TRANSACTION_APPROVALS.count_yes(tx, row.transaction_id, facts, now, note):
         return row
     approved = Step(Status.APPROVED, "approved", changes={"approved_by": person})
     return (await moves.save_steps(tx, [row], approved, Step(Status.QUEUED, due_ms=0), actor=person, now=now))[0]

@@ -177,7 +177,7 @@ async def _approve(
     checker = current_principal().person
     check_may_approve(offering, distribution, checker, now)
     check_content(content_hash, distribution.content_hash)
-    if not await DISTRIBUTION_APPROVALS.approve(tx, distribution.distribution_id, facts, now, note):
+    if not await DISTRIBUTION_APPROVALS.count_yes(tx, distribution.distribution_id, facts, now, note):
         return distribution
     approved = replace(
         distribution,

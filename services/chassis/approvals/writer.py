@@ -35,8 +35,12 @@ from services.chassis.values.session import Session
 
 
 @dataclass(frozen=True)
-class ApprovalEvents:
-    """The events of a service that tell of its approvals: each has a field `approval`."""
+class ApprovalWriter:
+    """Writes the approvals of one service.
+
+    Args:
+        requested, updated: The service's own events that tell of them, with a field `approval`.
+    """
 
     requested: Callable[..., Message]
     updated: Callable[..., Message]
@@ -133,7 +137,7 @@ class ApprovalEvents:
         await outbox.enqueue(tx, self.updated(approval=messages.to_listed_approval(saved)), now=now)
         return saved
 
-    async def approve(
+    async def record_yes(
         self,
         tx: Tx,
         approval: Approval,
