@@ -18,7 +18,7 @@ from services.chassis.values.approval import Approval, ApprovalNotFound, check_n
 from services.chassis.values.explanation import Explanation
 from services.transactions import messages
 from services.transactions.domain import decisions, explanations
-from services.transactions.domain.bank_accounts import LIVE, BankAccount, BankAccountStatus
+from services.transactions.domain.bank_accounts import BankAccount, BankAccountStatus, check_may_update
 from services.transactions.domain.transaction import Transaction
 
 
@@ -64,7 +64,7 @@ def answer_transaction(
 def answer_bank_account(account: BankAccount) -> bank_accounts_pb2.BankAccount:
     actions = list_allowed_actions(
         bank_accounts_pb2.BankAccount,
-        ("BankAccountsService/UpdateBankAccount", account.status in LIVE),
+        ("BankAccountsService/UpdateBankAccount", lambda: check_may_update(account)),
         ("BankAccountsService/DeleteBankAccount", account.status is not BankAccountStatus.DELETED),
     )
     return messages.to_bank_account(account, actions)

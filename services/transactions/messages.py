@@ -38,7 +38,7 @@ def _write(row: Any, amount: money_pb2.Money, failure: Failure | None) -> transa
     return _T(
         transaction_id=row.transaction_id,
         type=row.type,
-        direction="IN" if TYPES[row.type].is_debit else "OUT",
+        direction="IN" if TYPES[row.type].is_inbound else "OUT",
         status=row.status,
         payment_method=row.payment_method,
         amount=amount,
@@ -165,7 +165,7 @@ def to_evaluation_facts(row: Transaction) -> evaluations_pb2.EvaluationFacts:
     return evaluations_pb2.EvaluationFacts(
         transaction_id=row.transaction_id,
         party_id=row.party_id,
-        direction="IN" if row.is_debit else "OUT",
+        direction="IN" if row.is_inbound else "OUT",
         amount=to_money(row.amount),
         is_contribution=TYPES[row.type].is_for_investment,
         is_waiting=row.status is Status.INITIATED,

@@ -43,23 +43,23 @@ def taken_by(request: type[Message], field: str = "type") -> set[str]:
 
 
 def test_people_order_what_comes_in_and_services_what_goes_out():
-    assert taken_by(pb.CreateTransactionRequest) == {each.name for each in TYPES.values() if each.is_debit}
+    assert taken_by(pb.CreateTransactionRequest) == {each.name for each in TYPES.values() if each.is_inbound}
     assert taken_by(payouts_pb2.BatchCreatePayoutsRequest.Item) == {
-        each.name for each in TYPES.values() if not each.is_debit
+        each.name for each in TYPES.values() if not each.is_inbound
     }
 
 
 def test_escrow_books_every_type_that_is_made_as_it_is_made():
-    assert {each.name: each.is_debit for each in BOOKED.values()} == {
-        each.name: each.is_debit for each in TYPES.values()
+    assert {each.name: each.is_inbound for each in BOOKED.values()} == {
+        each.name: each.is_inbound for each in TYPES.values()
     }
 
 
 def test_a_payout_is_taken_from_the_ledger_account_that_escrow_takes_it_from():
-    ordered = {each.source: each.name for each in TYPES.values() if not each.is_debit}
+    ordered = {each.source: each.name for each in TYPES.values() if not each.is_inbound}
     assert ordered == {kind.value: each.name for kind, each in PAYOUTS_BY_SOURCE.items()}
     assert taken_by(BatchBookPayoutsRequest.Item, "source") == set(ordered)
-    assert len(ordered) == len([each for each in TYPES.values() if not each.is_debit]), "two have the same source"
+    assert len(ordered) == len([each for each in TYPES.values() if not each.is_inbound]), "two have the same source"
 
 
 def test_money_in_that_is_not_its_partys_alone_is_known_to_be_others_too():
@@ -67,7 +67,7 @@ def test_money_in_that_is_not_its_partys_alone_is_known_to_be_others_too():
     shared = {each.name: each.shared_target for each in TYPES.values()}
     assert shared == {
         each.name: (RELEASED_TO if TYPES[each.name].is_for_investment else each.ledger_account_kind.value)
-        if each.is_debit and (TYPES[each.name].is_for_investment or not line_of(each.ledger_account_kind).of_party)
+        if each.is_inbound and (TYPES[each.name].is_for_investment or not line_of(each.ledger_account_kind).of_party)
         else None
         for each in BOOKED.values()
     }
@@ -95,11 +95,11 @@ def test_distributions_counts_whatever_brings_money_in_for_an_investment(name):
     known = TYPES[name]
     transaction = pb.Transaction(
         type=name,
-        direction=Money.Direction.IN if known.is_debit else Money.Direction.OUT,
+        direction=Money.Direction.IN if known.is_inbound else Money.Direction.OUT,
         investment_id="inv_1" if known.is_for_investment or known.gives_back else None,
     )
     assert is_contribution(transaction) is known.is_for_investment
-    assert is_payout(transaction) is not known.is_debit
+    assert is_payout(transaction) is not known.is_inbound
 
 
 def names_type(node: ast.AST, place: str) -> bool:

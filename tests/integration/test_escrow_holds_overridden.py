@@ -89,7 +89,7 @@ async def play(escrow: Escrow, kind: str, facts: str, *, held: bool) -> list[dic
 
 @pytest.mark.parametrize("kind", TYPES)
 async def test_what_the_bank_has_done_is_booked_as_it_was_foreseen_and_as_if_no_person_held_anything(escrow, kind):
-    for facts in MONEY_IN if TYPES[kind].is_debit else MONEY_OUT:
+    for facts in MONEY_IN if TYPES[kind].is_inbound else MONEY_OUT:
         assert await play(escrow, kind, facts, held=True) == await play(escrow, kind, facts, held=False), facts
 
 

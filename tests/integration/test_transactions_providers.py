@@ -20,13 +20,13 @@ from tests.support.sandbox_bank import SandboxProcess, sandbox_bank
 from tests.support.transactions import ACCOUNT, MONDAY, ROUTING_NUMBER, MemoryBank
 
 
-def an_order(suffix: str = "02", *, is_debit: bool = True) -> PaymentOrder:
+def an_order(suffix: str = "02", *, is_inbound: bool = True) -> PaymentOrder:
     reference = new_id("txn")
     return PaymentOrder(
         key=f"txn:{reference}:1",
         reference=reference,
         amount=Money(100_00, "USD"),
-        is_debit=is_debit,
+        is_inbound=is_inbound,
         presentment=1,
         routing_number=ROUTING_NUMBER,
         account_number=ACCOUNT + suffix,
@@ -58,13 +58,13 @@ async def until(probe: Callable[[], Awaitable[bool]], limit_seconds: float = 10)
         await asyncio.sleep(0.02)
 
 
-@pytest.mark.parametrize("is_debit", [True, False])
+@pytest.mark.parametrize("is_inbound", [True, False])
 async def test_an_order_is_accepted_and_found_by_its_id_and_our_reference(
-    bank: SandboxBank | MemoryBank, is_debit: bool
+    bank: SandboxBank | MemoryBank, is_inbound: bool
 ) -> None:
-    order = an_order(is_debit=is_debit)
+    order = an_order(is_inbound=is_inbound)
     payment = await bank.submit(order)
-    assert (payment.status, payment.amount, payment.is_debit) == (PaymentStatus.PENDING, order.amount, is_debit)
+    assert (payment.status, payment.amount, payment.is_inbound) == (PaymentStatus.PENDING, order.amount, is_inbound)
     assert (payment.reference, payment.presentment) == (order.reference, 1)
     assert await bank.get_payment(payment.payment_id) == payment
     assert await bank.list_payments(order.reference) == [payment]

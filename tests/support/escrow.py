@@ -330,9 +330,9 @@ class Payment:
     def _settle(self, now: datetime) -> None:
         """The times that the transactions service gives money that arrived on this rail."""
         rail = RAILS[Transaction.PaymentMethod.Name(self.transaction.payment_method)]
-        is_debit = TYPES[Transaction.Type.Name(self.transaction.type)].is_debit
+        is_inbound = TYPES[Transaction.Type.Name(self.transaction.type)].is_inbound
         self.transaction.settle_time.CopyFrom(to_timestamp(now))
-        end = compute_return_risk_end(now, rail, is_debit=is_debit)
+        end = compute_return_risk_end(now, rail, is_inbound=is_inbound)
         if end is not None:
             self.transaction.return_risk_end_time.CopyFrom(to_timestamp(end))
 

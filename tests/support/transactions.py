@@ -107,7 +107,7 @@ class MemoryBank:
                 order.reference,
                 PaymentStatus.PENDING,
                 order.amount,
-                order.is_debit,
+                order.is_inbound,
                 order.presentment,
                 changed_at=None,
             )

@@ -52,9 +52,8 @@ def verdict_of(check: Callable[[], object]) -> str:
 @pytest.mark.parametrize("status", BANK_ACCOUNT_USES)
 def test_what_a_bank_account_is_good_for_follows_from_its_status(status: str) -> None:
     account = Account("ba_1", "inv-001", status)
-    verdicts = [
-        verdict_of(partial(check_bank_account, account, "inv-001", is_debit=is_debit)) for is_debit in (True, False)
-    ]
+    check = partial(check_bank_account, account, "inv-001")
+    verdicts = [verdict_of(partial(check, is_inbound=is_inbound)) for is_inbound in (True, False)]
     assert tuple(verdicts) == BANK_ACCOUNT_USES[status]
 
 

@@ -61,7 +61,7 @@ def test_an_unknown_code_is_never_presented_again_and_a_person_looks() -> None:
     assert (unknown.code, unknown.action, unknown.review) == ("R99", Action.STOP, True)
 
 
-@pytest.mark.parametrize(("code", "is_debit", "presentments", "days", "again"), [
+@pytest.mark.parametrize(("code", "is_inbound", "presentments", "days", "again"), [
     ("R01", True, 1, 3, True),
     ("R09", True, 2, 3, True),
     ("R01", True, 3, 3, False),  # three presentments are all there are
@@ -72,13 +72,13 @@ def test_an_unknown_code_is_never_presented_again_and_a_person_looks() -> None:
     ("R01", True, 1, 181, False),  # 180 days from the first
 ])  # fmt: skip
 def test_only_r01_and_r09_debits_are_presented_again(
-    code: str, is_debit: bool, presentments: int, days: int, again: bool
+    code: str, is_inbound: bool, presentments: int, days: int, again: bool
 ) -> None:
     next_attempt_at = FIRST + timedelta(days=days)
     assert (
         may_represent(
             code,
-            is_debit=is_debit,
+            is_inbound=is_inbound,
             presentments=presentments,
             first_presented_at=FIRST,
             next_attempt_at=next_attempt_at,

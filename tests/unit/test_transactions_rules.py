@@ -236,11 +236,11 @@ PAYMENT = Payment("pay_1", "txn_1", PaymentStatus.PENDING, Money(100_00, "USD"),
     (replace(PAYMENT, reference="txn_2"), "reference"),
     (replace(PAYMENT, amount=Money(100_01, "USD")), "amount"),
     (replace(PAYMENT, amount=Money(100_00, "EUR")), "amount"),
-    (replace(PAYMENT, is_debit=False), "direction"),
+    (replace(PAYMENT, is_inbound=False), "direction"),
     (replace(PAYMENT, presentment=2), "presentment"),
 ])  # fmt: skip
 def test_a_payment_that_differs_from_the_order_is_not_ours(payment: Payment, wrong: str) -> None:
-    found = find_difference(payment, reference="txn_1", amount=Money(100_00, "USD"), is_debit=True, presentment=1)
+    found = find_difference(payment, reference="txn_1", amount=Money(100_00, "USD"), is_inbound=True, presentment=1)
     assert found == wrong
 
 

@@ -57,16 +57,16 @@ def test_a_returned_debit_is_presented_again_on_the_third_banking_day(returned: 
     ("2024-12-26T08:30", "2025-01-03T08:30"),  # New Year's Day is no banking day
 ])  # fmt: skip
 def test_the_return_risk_lasts_five_banking_days(settled: str, over: str) -> None:
-    assert compute_return_risk_end(at(settled), RAILS["ACH"], is_debit=True) == at(over)
-    assert compute_return_risk_end(at(settled), RAILS["ACH"], is_debit=False) is None
-    assert compute_return_risk_end(at(settled), RAILS["WIRE"], is_debit=True) is None
+    assert compute_return_risk_end(at(settled), RAILS["ACH"], is_inbound=True) == at(over)
+    assert compute_return_risk_end(at(settled), RAILS["ACH"], is_inbound=False) is None
+    assert compute_return_risk_end(at(settled), RAILS["WIRE"], is_inbound=True) is None
 
 
-@pytest.mark.parametrize(("method", "is_debit", "final"), [
+@pytest.mark.parametrize(("method", "is_inbound", "final"), [
     ("ACH", True, "2025-01-31T12:00"),  # sixty days
     ("CHECK", True, "2025-01-31T12:00"),
     ("WIRE", True, "2024-12-02T12:00"),
     ("ACH", False, "2024-12-04T12:00"),  # two banking days
 ])  # fmt: skip
-def test_finality_depends_on_the_rail_and_the_direction(method: str, is_debit: bool, final: str) -> None:
-    assert compute_final_at(at("2024-12-02T12:00"), RAILS[method], is_debit=is_debit) == at(final)
+def test_finality_depends_on_the_rail_and_the_direction(method: str, is_inbound: bool, final: str) -> None:
+    assert compute_final_at(at("2024-12-02T12:00"), RAILS[method], is_inbound=is_inbound) == at(final)

@@ -67,7 +67,9 @@ _BANK_ACCOUNT_USES = {
 }
 
 
-def check_bank_account(account: Account | None, party_id: str, *, is_debit: bool, field: str | None = None) -> Account:
+def check_bank_account(
+    account: Account | None, party_id: str, *, is_inbound: bool, field: str | None = None
+) -> Account:
     """The account, if money of the party may come from it, or go to it.
 
     Args:
@@ -84,7 +86,7 @@ def check_bank_account(account: Account | None, party_id: str, *, is_debit: bool
     if status not in _BANK_ACCOUNT_USES:
         raise Unavailable(f"The bank account is {status}, a status that only a newer release knows.")
     may_come, may_go = _BANK_ACCOUNT_USES[status]
-    if not (may_come if is_debit else may_go):
+    if not (may_come if is_inbound else may_go):
         fields, account_id = {field: f"is {status}"} if field else None, account.bank_account_id
         message = f"The bank account is {status}."
         raise BankAccountNotUsable(message, fields=fields, bank_account_id=account_id, status=status)

@@ -56,7 +56,7 @@ class Destination:
         if bank_account_id != self.bank_account_id:
             raise Unavailable("Another bank account was named meanwhile.")
         if bank_account_id is not None:
-            check_bank_account(self.account, party_id, is_debit=False, field=field)
+            check_bank_account(self.account, party_id, is_inbound=False, field=field)
 
     def takes_payouts(self, party_id: str) -> bool:
         """Whether `check` would let the party be paid there."""

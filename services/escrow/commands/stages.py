@@ -69,7 +69,7 @@ async def book_stage(
     if reverses and await journal.is_reversed(tx, reverses):
         reverses = None  # whoever reversed it, the bank has done what it has done
     is_unheard_of = _key_of(Stage.SETTLED, moving, transaction).key not in keys
-    if not legs and stage is Stage.RETURNED and moving.type.is_debit and is_unheard_of:
+    if not legs and stage is Stage.RETURNED and moving.type.is_inbound and is_unheard_of:
         legs = build_coming_and_going(moving)
     if not legs:
         return
@@ -200,7 +200,7 @@ def _hold_id(transaction: transactions_pb2.Transaction) -> str:
 
 def _attempt(transaction: transactions_pb2.Transaction) -> str:
     """What tells one try of a transaction from the next: debits count presentments, payouts attempts."""
-    return str(transaction.presentments if _type_of(transaction).is_debit else transaction.attempts)
+    return str(transaction.presentments if _type_of(transaction).is_inbound else transaction.attempts)
 
 
 def _type_of(transaction: transactions_pb2.Transaction) -> TransactionType:

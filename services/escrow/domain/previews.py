@@ -57,7 +57,7 @@ def preview_transactions(book: Book, stage: Stage, wanted: Sequence[Moving]) -> 
         return book.balance_of(account).available_minor + book.unbound.get(account, 0) + changes[account]
 
     for moving in wanted:
-        is_ordered = moving.type.is_debit or BookedPosition(book.booked).at_the_bank() != 0
+        is_ordered = moving.type.is_inbound or BookedPosition(book.booked).at_the_bank() != 0
         out = () if is_ordered or stage is not Stage.SETTLED else build_payout_legs(moving)
         changes.update(sum_changes(out))
         position, frozen = BookedPosition((*book.booked, *out)), book.status is Status.FROZEN

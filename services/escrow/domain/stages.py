@@ -106,7 +106,7 @@ def build_legs(
     count_takeable: CountTakeable = lambda _: 0,
 ) -> tuple[Leg, ...]:
     """The legs the stage posts; none where the book has it already."""
-    if moving.type.is_debit:
+    if moving.type.is_inbound:
         return _money_in(stage, moving, booked, frozen=frozen, count_takeable=count_takeable)
     return _money_out(stage, booked, count_takeable)
 
@@ -118,7 +118,7 @@ def build_payout_legs(moving: Moving) -> tuple[Leg, ...]:
 
 def asks_what_is_left(stage: Stage, moving: Moving) -> bool:
     """Whether the legs of the stage follow from balances, too."""
-    return stage is (Stage.RETURNED if moving.type.is_debit else Stage.SETTLED)
+    return stage is (Stage.RETURNED if moving.type.is_inbound else Stage.SETTLED)
 
 
 def _money_in(

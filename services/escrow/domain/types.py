@@ -17,17 +17,17 @@ class TransactionType:
 
     Args:
         label: How its journal entries name it.
-        is_debit: Whether we pull the party's money in; a payout pushes it out.
         ledger_account_kind: What money that comes in is put on, and a payout is taken from.
         entry_type: The type of the journal entry that puts it there, or takes it.
+        is_inbound: Whether money comes in from the party; else it is a payout.
         is_held: Whether the money is held while its bank may still take it back.
     """
 
     name: str
     label: str
-    is_debit: bool
     ledger_account_kind: LedgerAccountKind
     entry_type: EntryType
+    is_inbound: bool = False
     is_held: bool = False
 
     def ledger_account_of(self, party_id: str) -> LedgerAccount:
@@ -40,33 +40,29 @@ TYPES: Mapping[str, TransactionType] = MappingProxyType(
     {
         each.name: each
         for each in (
-            TransactionType("DEPOSIT", "Cash of the issuer", True, LedgerAccountKind.DISTRIBUTABLE, EntryType.DEPOSIT),
+            TransactionType(
+                "DEPOSIT", "Cash of the issuer", LedgerAccountKind.DISTRIBUTABLE, EntryType.DEPOSIT, is_inbound=True
+            ),
             TransactionType(
                 "ESCROW_DEPOSIT",
                 "Contribution",
-                True,
                 LedgerAccountKind.SUBSCRIPTION,
                 EntryType.DEPOSIT,
+                is_inbound=True,
                 is_held=True,
             ),
+            TransactionType("DISTRIBUTION", "Distribution payout", LedgerAccountKind.PAYABLE, EntryType.DISTRIBUTION),
             TransactionType(
-                "DISTRIBUTION", "Distribution payout", False, LedgerAccountKind.PAYABLE, EntryType.DISTRIBUTION
+                "ESCROW_WITHDRAWAL", "Payout of proceeds", LedgerAccountKind.ISSUER_PROCEEDS, EntryType.WITHDRAWAL
             ),
-            TransactionType(
-                "ESCROW_WITHDRAWAL",
-                "Payout of proceeds",
-                False,
-                LedgerAccountKind.ISSUER_PROCEEDS,
-                EntryType.WITHDRAWAL,
-            ),
-            TransactionType("REFUND", "Refund", False, LedgerAccountKind.SUBSCRIPTION, EntryType.REFUND),
+            TransactionType("REFUND", "Refund", LedgerAccountKind.SUBSCRIPTION, EntryType.REFUND),
         )
     }
 )
 
 # A payout is ordered by what it is taken from, so no two types of payouts have the same.
 PAYOUTS_BY_SOURCE: Mapping[LedgerAccountKind, TransactionType] = MappingProxyType(
-    {each.ledger_account_kind: each for each in TYPES.values() if not each.is_debit}
+    {each.ledger_account_kind: each for each in TYPES.values() if not each.is_inbound}
 )
 
 

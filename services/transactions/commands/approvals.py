@@ -56,13 +56,13 @@ def build_transaction_details(
     """Who made the bank account that is paid has a part in the payout."""
     way = f"by {row.payment_method.lower()}"
     if account is not None:
-        way = f"{'drawn from' if row.is_debit else 'paid to'} account …{account.account_number_last4}"
+        way = f"{'drawn from' if row.is_inbound else 'paid to'} account …{account.account_number_last4}"
     return ApprovalDetails(
         f"{TYPES[row.type].label}: {row.amount}, {way}",
         row.transaction_id,
         row.escrow_account_id,
         amount=row.amount,
-        makers=frozenset({row.created_by, *(() if account is None or row.is_debit else account.makers)}),
+        makers=frozenset({row.created_by, *(() if account is None or row.is_inbound else account.makers)}),
         beneficiary_party_ids=frozenset(beneficiary_party_ids),
         changes=(Change("status", Status.PENDING_APPROVAL.value, Status.APPROVED.value),),
     )

@@ -16,7 +16,6 @@ from services.chassis.data.heard_persons import acts_for
 from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
-from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.approval import Approval, ApprovalFacts, Standing
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
@@ -34,6 +33,7 @@ from services.transactions.domain.bank_accounts import (
     block,
     change_default,
     check_may_add_another,
+    check_may_update,
     stops_payouts,
 )
 from services.transactions.store import bank_accounts as store
@@ -125,7 +125,8 @@ async def update_bank_account(
         BankAccountNotFound, EtagMismatch, BankAccountNotUsable, TooManyStops
     """
     before = await _lock_as_read(tx, request.bank_account_id, request.etag)
-    after, named = check_bank_account(before, before.party_id, is_debit=True), request.update_mask.paths
+    check_may_update(before)
+    after, named = before, request.update_mask.paths
     if "metadata" in named:
         after = replace(after, metadata=dict(request.metadata))
     if "external_id" in named:

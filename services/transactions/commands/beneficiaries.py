@@ -29,4 +29,4 @@ async def list_others(row: Transaction, peers: Peers) -> frozenset[str]:
 
 def choose_approval_beneficiaries(row: Transaction, others: frozenset[str]) -> frozenset[str]:
     """Whoever pays is no beneficiary of an approval."""
-    return others - {row.party_id} if row.is_debit else others | {row.party_id}
+    return others - {row.party_id} if row.is_inbound else others | {row.party_id}

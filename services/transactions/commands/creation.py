@@ -83,7 +83,7 @@ async def create_transaction(
     digest = None
     if request.bank_account_id:
         account = await bank_accounts.find_bank_account(tx, request.bank_account_id)
-        digest = check_bank_account(account, party_id, is_debit=True, field="bank_account_id").account_number_digest
+        digest = check_bank_account(account, party_id, is_inbound=True, field="bank_account_id").account_number_digest
     if verdict.investment is not None:
         await check_commitment(tx, Inflow.of_request(request, party_id), verdict.investment)
     values = {

@@ -114,7 +114,7 @@ async def cancel_transaction(tx: Tx, request: pb.CancelTransactionRequest, now: 
     row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
     if row.status is not Status.CANCELLED:
         check_may_cancel(row)
-        is_own = row.is_debit and row.created_by == person
+        is_own = row.is_inbound and row.created_by == person
         if not is_own and not await acts_for(tx, row.party_id):
             await note_stop(tx, "CANCEL_TRANSACTION", row.party_id, now)
         await TRANSACTION_APPROVALS.cancel(tx, row.transaction_id, now)
@@ -204,7 +204,7 @@ async def retry_transaction(
         await check_commitment(tx, Inflow.of_transaction(row), verdict.investment)
     if row.bank_account_id:
         account = await bank_accounts.find_bank_account(tx, row.bank_account_id)
-        check_bank_account(account, row.party_id, is_debit=row.is_debit)
+        check_bank_account(account, row.party_id, is_inbound=row.is_inbound)
     if row.status is not Status.PENDING_RETRY:
         row = await moves.save_move(
             tx,

@@ -100,7 +100,7 @@ def build_item(row: Transaction) -> EvaluateItem:
     return EvaluateItem(
         transaction_id=row.transaction_id,
         party_id=row.party_id,
-        direction=Money.IN if row.is_debit else Money.OUT,
+        direction=Money.IN if row.is_inbound else Money.OUT,
         amount=to_money(row.amount),
         is_contribution=TYPES[row.type].is_for_investment,
     )

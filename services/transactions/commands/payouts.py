@@ -184,7 +184,7 @@ def _find_refusal(item: Item, account_id: str | None, account: BankAccount | Non
         message = "The party has no confirmed bank account for payouts."
         return NoPayoutBankAccount(message, party_id=item.party_id)
     try:
-        check_bank_account(account, item.party_id, is_debit=False)
+        check_bank_account(account, item.party_id, is_inbound=False)
     except DomainError as refusal:
         return refusal
     return None

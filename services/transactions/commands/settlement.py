@@ -75,7 +75,7 @@ def find_objection(row: Transaction, payment: Payment) -> str:
         payment,
         reference=row.transaction_id,
         amount=row.amount,
-        is_debit=row.is_debit,
+        is_inbound=row.is_inbound,
         presentment=max(row.presentments, 1),
     )
     if wrong:
@@ -114,8 +114,8 @@ async def record_settlement(
     Args:
         at: When it arrived.
     """
-    return_risk_end_at = schedule.compute_return_risk_end(at, row.rail, is_debit=row.is_debit)
-    final_at = schedule.compute_final_at(at, row.rail, is_debit=row.is_debit)
+    return_risk_end_at = schedule.compute_return_risk_end(at, row.rail, is_inbound=row.is_inbound)
+    final_at = schedule.compute_final_at(at, row.rail, is_inbound=row.is_inbound)
     if row.rail.is_confirmed_by_a_person and final_at <= now:
         due_ms, left = None, dict[str, Any](finality=FINAL)
     else:
@@ -132,7 +132,7 @@ async def _record_return(tx: Tx, row: Transaction, payment: Payment, at: datetim
     next_attempt_at = schedule.compute_represent_at(at)
     again = may_represent(
         payment.return_code,
-        is_debit=row.is_debit,
+        is_inbound=row.is_inbound,
         presentments=row.presentments,
         first_presented_at=row.first_presented_at or row.created_at,
         next_attempt_at=next_attempt_at,

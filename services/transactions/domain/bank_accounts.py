@@ -10,6 +10,7 @@ from typing import Final
 
 from services.chassis.values.etags import etag_of
 from services.chassis.values.moves import Moves
+from services.chassis.values.refusals import BankAccountNotUsable
 from services.transactions.domain.refusals import TooManyBankAccounts
 
 # Whoever owns an account hears that it was confirmed, and has a day to say that it is not theirs. A house rule.
@@ -85,6 +86,14 @@ def check_may_add_another(accounts: Iterable[BankAccount]) -> None:
     if sum(each.status is S.PENDING for each in accounts) >= PENDING_MAX:
         message = f"{PENDING_MAX} bank accounts of this party are PENDING: have one confirmed, or retire one first."
         raise TooManyBankAccounts(message, bank_accounts_max=PENDING_MAX)
+
+
+def check_may_update(account: BankAccount) -> None:
+    """Raises: BankAccountNotUsable: nothing comes of it any more, so nothing is said of it."""
+    if account.status not in LIVE:
+        raise BankAccountNotUsable(
+            f"The bank account is {account.status}.", bank_account_id=account.bank_account_id, status=account.status
+        )
 
 
 def change_default(account: BankAccount, *, is_default: bool, person: str) -> BankAccount:

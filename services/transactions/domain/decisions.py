@@ -62,9 +62,9 @@ def check_may_retry(transaction: Transaction, now: datetime) -> None:
     if transaction.status not in (Status.FAILED, Status.RETURNED):
         raise IllegalStatusChange(transaction.status, Status.PENDING_RETRY)
     failure, network_code = transaction.failure, network_code_of(transaction.failure)
-    if transaction.is_debit:
+    if transaction.is_inbound:
         check_attempts(transaction)  # first: the last attempt's failure is not marked retryable, for want of attempts
-    may_again = transaction.is_debit and (
+    may_again = transaction.is_inbound and (
         find_return_code(network_code).action is Action.REPRESENT
         if transaction.status is Status.RETURNED
         else failure is not None and failure.retryable
@@ -108,6 +108,6 @@ def check_attempts(transaction: Transaction) -> None:
 def check_window(transaction: Transaction, now: datetime) -> None:
     """Raises NotRetryable for a debit that was presented, and may not be again for being too old."""
     first = transaction.first_presented_at
-    if transaction.is_debit and transaction.presentments and first is not None and is_too_late(first, now):
+    if transaction.is_inbound and transaction.presentments and first is not None and is_too_late(first, now):
         message = "Its 180 days from the first presentment are over: make a new transaction."
         raise NotRetryable(message, first_presentment_time=first)

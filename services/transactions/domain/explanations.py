@@ -50,7 +50,7 @@ def explain_finality(row: Transaction) -> Explanation | None:
     """From when the bank can no longer send it back."""
     if row.final_at is None or row.settled_at is None:
         return None
-    period = row.rail.period_of_return(is_debit=row.is_debit)
+    period = row.rail.period_of_return(is_inbound=row.is_inbound)
     if period is None:
         operands = (("settled", _date(row.settled_at)),)
         return Explanation("Nobody can take it back once it has settled.", "FINAL_AT_ONCE", operands, "UCC 4A-405")
@@ -123,11 +123,11 @@ def explain_clearance(missing: Sequence[str] | None) -> Explanation:
 
 def explain_use(account: BankAccount | None, row: Transaction, now: datetime) -> Explanation:
     """Whether money may come from the bank account of a transaction, or go to it."""
-    statement = f"Money may {'come from' if row.is_debit else 'go to'} the bank account."
-    if not row.is_debit and account is not None and account.is_cooling_down(now):
+    statement = f"Money may {'come from' if row.is_inbound else 'go to'} the bank account."
+    if not row.is_inbound and account is not None and account.is_cooling_down(now):
         statement = "Money may go to the bank account once it is old enough, and waits until then."
     return _explain_gate(
-        "BANK_ACCOUNT_USABLE", lambda: check_bank_account(account, row.party_id, is_debit=row.is_debit), statement
+        "BANK_ACCOUNT_USABLE", lambda: check_bank_account(account, row.party_id, is_inbound=row.is_inbound), statement
     )
 
 

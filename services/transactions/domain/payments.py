@@ -30,7 +30,7 @@ class Payment:
     reference: str  # our transaction id
     status: PaymentStatus
     amount: Money
-    is_debit: bool
+    is_inbound: bool
     presentment: int
     changed_at: datetime | None  # by the provider's business clock
     return_code: str = ""
@@ -81,12 +81,12 @@ def is_contradiction(reported: PaymentStatus, status: Status) -> bool:
     return (reported, status) in _CONTRADICTIONS
 
 
-def find_difference(payment: Payment, *, reference: str, amount: Money, is_debit: bool, presentment: int) -> str:
+def find_difference(payment: Payment, *, reference: str, amount: Money, is_inbound: bool, presentment: int) -> str:
     """In what a provider's answer is not about our payment; empty if it is. Its amount is checked, never believed."""
     for name, theirs, ours in (
         ("reference", payment.reference, reference),
         ("amount", payment.amount, amount),
-        ("direction", payment.is_debit, is_debit),
+        ("direction", payment.is_inbound, is_inbound),
         ("presentment", payment.presentment, presentment),
     ):
         if theirs != ours:

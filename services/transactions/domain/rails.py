@@ -35,9 +35,9 @@ class Rail:
         is_confirmed_by_a_person: Whether finance says that the money arrived, since no provider can be asked.
         needs_bank_account: Whether the party's bank account must be known.
         is_cancellable_when_submitted: Whether it may be cancelled after the provider took it and before it arrived.
-        return_risk: How long the money of a debit that arrived stays held; none where it cannot be taken back.
-        debit_return: How long after it arrived the bank may still take a debit back; none where it never may.
-        credit_return: The same of a payout.
+        return_risk: How long money that came in stays held; none where it cannot be taken back.
+        inbound_return: How long after money came in its bank may still take it back; none where it never may.
+        outbound_return: The same of a payout.
     """
 
     payment_method: str
@@ -46,12 +46,12 @@ class Rail:
     needs_bank_account: bool = False
     is_cancellable_when_submitted: bool = False
     return_risk: Period | None = None
-    debit_return: Period | None = None
-    credit_return: Period | None = None
+    inbound_return: Period | None = None
+    outbound_return: Period | None = None
 
-    def period_of_return(self, *, is_debit: bool) -> Period | None:
+    def period_of_return(self, *, is_inbound: bool) -> Period | None:
         """How long after it arrived the bank may send the money back."""
-        return self.debit_return if is_debit else self.credit_return
+        return self.inbound_return if is_inbound else self.outbound_return
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,8 @@ RAILS: Mapping[str, Rail] = MappingProxyType(
                 provider="sandbox",
                 needs_bank_account=True,
                 return_risk=Period("ACH_RETURN_RISK", 5, True, _HOUSE_RISK),
-                debit_return=Period("ACH_DEBIT_RETURN", 60, False, _NACHA_CONSUMER),
-                credit_return=Period("ACH_CREDIT_RETURN", 2, True, _NACHA_CREDIT),
+                inbound_return=Period("ACH_DEBIT_RETURN", 60, False, _NACHA_CONSUMER),
+                outbound_return=Period("ACH_CREDIT_RETURN", 2, True, _NACHA_CREDIT),
             ),
             Rail(
                 payment_method="WIRE",
@@ -99,8 +99,8 @@ RAILS: Mapping[str, Rail] = MappingProxyType(
                 is_confirmed_by_a_person=True,
                 is_cancellable_when_submitted=True,
                 return_risk=Period("CHECK_RETURN_RISK", 5, True, _HOUSE_RISK),
-                debit_return=Period("CHECK_RETURN", 60, False, _HOUSE_CHECK),
-                credit_return=Period("CHECK_CREDIT_RETURN", 2, True, _HOUSE_CHECK),
+                inbound_return=Period("CHECK_RETURN", 60, False, _HOUSE_CHECK),
+                outbound_return=Period("CHECK_CREDIT_RETURN", 2, True, _HOUSE_CHECK),
             ),
         )
     }

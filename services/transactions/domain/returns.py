@@ -96,11 +96,11 @@ def spell_failure(failure: Failure) -> str:
 
 
 def may_represent(
-    code: str, *, is_debit: bool, presentments: int, first_presented_at: datetime, next_attempt_at: datetime
+    code: str, *, is_inbound: bool, presentments: int, first_presented_at: datetime, next_attempt_at: datetime
 ) -> bool:
     """Whether this return may be answered by presenting the same debit again at `next_attempt_at`."""
     return (
-        is_debit
+        is_inbound
         and find_return_code(code).action is Action.REPRESENT
         and presentments < PRESENTMENTS_MAX
         and not is_too_late(first_presented_at, next_attempt_at)

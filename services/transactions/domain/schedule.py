@@ -46,14 +46,14 @@ def compute_represent_at(returned_at: datetime) -> datetime:
     return datetime.combine(add_period(REPRESENT_AFTER, returned_at).date(), REPRESENT_AT, UTC)
 
 
-def compute_return_risk_end(settled_at: datetime, rail: Rail, *, is_debit: bool) -> datetime | None:
+def compute_return_risk_end(settled_at: datetime, rail: Rail, *, is_inbound: bool) -> datetime | None:
     """Until when a settled debit is likely to be returned, and its money stays held; None where nothing is."""
-    return add_period(rail.return_risk, settled_at) if is_debit and rail.return_risk else None
+    return add_period(rail.return_risk, settled_at) if is_inbound and rail.return_risk else None
 
 
-def compute_final_at(settled_at: datetime, rail: Rail, *, is_debit: bool) -> datetime:
+def compute_final_at(settled_at: datetime, rail: Rail, *, is_inbound: bool) -> datetime:
     """From when the bank can no longer send it back."""
-    period = rail.period_of_return(is_debit=is_debit)
+    period = rail.period_of_return(is_inbound=is_inbound)
     return settled_at if period is None else add_period(period, settled_at)
 
 

@@ -73,9 +73,9 @@ class Transaction:
         return etag_of(self.transaction_id, self.version)
 
     @property
-    def is_debit(self) -> bool:
-        """True where we pull the party's money in; a payout pushes it out."""
-        return TYPES[self.type].is_debit
+    def is_inbound(self) -> bool:
+        """Whether money comes in from the party; else it is a payout."""
+        return TYPES[self.type].is_inbound
 
     @property
     def rail(self) -> Rail:

@@ -46,8 +46,8 @@ class TransactionType:
     approval_reason: str | None = None
 
     @property
-    def is_debit(self) -> bool:
-        """Whether we pull the party's money in; a payout pushes it out."""
+    def is_inbound(self) -> bool:
+        """Whether money comes in from the party, pulled or sent; else it is a payout."""
         return self.source is None
 
 
@@ -73,5 +73,5 @@ TYPES: Mapping[str, TransactionType] = MappingProxyType(
 )
 
 # For statements of SQL.
-DEBITS = sorted(each.name for each in TYPES.values() if each.is_debit)
+INBOUND = sorted(each.name for each in TYPES.values() if each.is_inbound)
 CONTRIBUTIONS = sorted(each.name for each in TYPES.values() if each.is_for_investment)

@@ -51,12 +51,12 @@ async def end_hopeless(
 
 async def postpone_cooling_payouts(tx: Tx, rows: Sequence[Transaction], now: datetime) -> list[Transaction]:
     """Gives payouts back to accounts that were confirmed less than a day ago; returns the others."""
-    ids = {row.bank_account_id for row in rows if row.bank_account_id and not row.is_debit}
+    ids = {row.bank_account_id for row in rows if row.bank_account_id and not row.is_inbound}
     accounts = await bank_accounts.list_bank_accounts(tx, ids) if ids else {}
     cooling = {each.bank_account_id for each in accounts.values() if each.is_cooling_down(now)}
     ready = []
     for row in rows:
-        if row.bank_account_id in cooling and not row.is_debit:
+        if row.bank_account_id in cooling and not row.is_inbound:
             await store.postpone_transaction(tx, row)
         else:
             ready.append(row)
@@ -72,7 +72,7 @@ def _find_obstacle(
     try:
         # Whatever was ordered or approved before, by now it may be blocked, retired, or wait for a second person again.
         if account is not None:
-            check_bank_account(account, row.party_id, is_debit=row.is_debit)
+            check_bank_account(account, row.party_id, is_inbound=row.is_inbound)
         check_window(row, now)
     except DomainError as obstacle:
         return make_failure(obstacle)

@@ -127,7 +127,7 @@ def _check_account(row: Transaction, account: BankAccount | None) -> None:
         AccountNotUsable
     """
     try:
-        check_bank_account(account, row.party_id, is_debit=row.is_debit)
+        check_bank_account(account, row.party_id, is_inbound=row.is_inbound)
     except DomainError as refusal:
         raise AccountNotUsable(refusal.message) from None
 
@@ -150,7 +150,7 @@ def _build_order(
         key=row.provider_key,
         reference=row.transaction_id,
         amount=row.amount,
-        is_debit=row.is_debit,
+        is_inbound=row.is_inbound,
         presentment=max(row.presentments, 1),
         routing_number=account.routing_number if account else "",
         account_number=number,
@@ -200,8 +200,8 @@ async def _record_decline(tx: Tx, row: Transaction, declined: Declined, now: dat
         if now < sent_at + LOST_AFTER:
             await store.postpone_transaction(tx, row)
             return
-    retryable = declined.retryable and row.is_debit and row.attempts < ATTEMPTS_MAX
-    presentments = row.presentments - row.is_debit  # the bank never saw this one
+    retryable = declined.retryable and row.is_inbound and row.attempts < ATTEMPTS_MAX
+    presentments = row.presentments - row.is_inbound  # the bank never saw this one
     await moves.save_move(
         tx,
         row,

@@ -21,7 +21,7 @@ class PaymentOrder:
     key: str
     reference: str
     amount: Money
-    is_debit: bool
+    is_inbound: bool
     presentment: int
     routing_number: str
     account_number: str

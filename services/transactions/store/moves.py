@@ -168,7 +168,7 @@ async def save_attempts(tx: Tx, rows: Sequence[Transaction], *, actor: str, now:
         replace(
             step.take(row, now),
             attempts=row.attempts + 1,
-            presentments=row.presentments + row.is_debit,
+            presentments=row.presentments + row.is_inbound,
             first_presented_at=row.first_presented_at or now,
             provider_reference=None,
             escrow_booked=False,

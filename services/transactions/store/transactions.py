@@ -24,12 +24,12 @@ from services.chassis.values.money import Money
 from services.chassis.values.session import Session
 from services.transactions.domain.states import ARRIVED, ENDED, Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.domain.types import CONTRIBUTIONS, DEBITS
+from services.transactions.domain.types import CONTRIBUTIONS, INBOUND
 from services.transactions.tables import MAY_COME_BACK, transaction_history, transactions
 
 _c = transactions.c
 # Whether escrow has what the transaction needs of it before a provider is asked.
-IS_BOOKED = sa.or_(_c.type.in_(DEBITS), _c.escrow_booked)
+IS_BOOKED = sa.or_(_c.type.in_(INBOUND), _c.escrow_booked)
 # Of so many payouts one is looked for that this service wrote.
 _LOOKED_AT_MAX = 100
 _READ = [column for column in transactions.columns if column.name not in {"previous_status", "due_at"}]
@@ -96,7 +96,7 @@ async def list_payouts_going_out(tx: Tx, transaction_ids: Collection[str]) -> li
     """Those of them whose money leaves now, without the rows that do not say what this service wrote."""
     listed = await tx.execute(_LISTING, {"transaction_ids": list(transaction_ids)})
     found = map(build_transaction, keep_sealed(tx, transactions, listed))
-    return [row for row in found if row.status is Status.PROCESSING and not row.is_debit]
+    return [row for row in found if row.status is Status.PROCESSING and not row.is_inbound]
 
 
 async def lock_taken_transactions(tx: Tx, taken: Sequence[Transaction]) -> list[Transaction]:
@@ -144,7 +144,7 @@ async def list_received(tx: Tx, investment_ids: Collection[str]) -> dict[tuple[s
 async def find_first_payout(tx: Tx, party_id: str, bank_account_id: str) -> datetime | None:
     """When money first arrived at a party's account, by the rows that say what this service wrote."""
     theirs = (is_mine(transactions), _c.party_id == party_id, _c.bank_account_id == bank_account_id)
-    paid = (_c.type.not_in(DEBITS), _c.status.in_(ARRIVED))
+    paid = (_c.type.not_in(INBOUND), _c.status.in_(ARRIVED))
     oldest = select_transactions().where(*theirs, *paid).order_by(_c.settled_at).limit(_LOOKED_AT_MAX)
     rows = keep_sealed(tx, transactions, await tx.execute(oldest))
     return rows[0].settled_at if rows else None

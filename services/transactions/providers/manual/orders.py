@@ -13,7 +13,7 @@ class ManualOrders:
             reference=order.reference,
             status=PaymentStatus.PENDING,
             amount=order.amount,
-            is_debit=order.is_debit,
+            is_inbound=order.is_inbound,
             presentment=order.presentment,
             changed_at=None,
         )

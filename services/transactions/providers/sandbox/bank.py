@@ -39,7 +39,7 @@ class SandboxBank:
 
     async def submit(self, order: PaymentOrder) -> Payment:
         body: dict[str, object] = {
-            "direction": "debit" if order.is_debit else "credit",
+            "direction": "debit" if order.is_inbound else "credit",
             "amount_minor": order.amount.amount_minor,
             "currency": order.amount.currency,
             "method": "ach",
@@ -60,7 +60,7 @@ class SandboxBank:
             payment,
             reference=order.reference,
             amount=order.amount,
-            is_debit=order.is_debit,
+            is_inbound=order.is_inbound,
             presentment=order.presentment,
         )
         if wrong:
@@ -134,7 +134,7 @@ def _read_payment(answer: Any) -> Payment:
             reference=read_text(answer["reference"], TEXT_CHARACTERS_MAX),
             status=PaymentStatus(answer["status"]),
             amount=amount,
-            is_debit={"debit": True, "credit": False}[answer["direction"]],
+            is_inbound={"debit": True, "credit": False}[answer["direction"]],
             presentment=int(answer["presentment"]),
             changed_at=read_time(answer["updated_at"]),
             return_code=read_text(answer.get("return_code") or "", TEXT_CHARACTERS_MAX, empty=True),
