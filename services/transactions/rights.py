@@ -13,13 +13,11 @@ from services.chassis.data.rights import (
     Table,
     appended,
     both,
-    read_only,
 )
 
 RIGHTS: Table = {
     **CHASSIS,
     **HEARD_PERSONS,
-    "allowed_moves": read_only(),
     "bank_accounts": both(
         insert=EVERY,
         update=(

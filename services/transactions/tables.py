@@ -12,6 +12,7 @@ from services.chassis.data import tables as chassis_tables
 from services.chassis.data.leases import lease_columns
 from services.chassis.data.seals import sealed
 from services.transactions.domain.rails import RAILS
+from services.transactions.domain.states import Status
 from services.transactions.domain.types import TYPES
 from services.transactions.domain.webhooks import WebhookStatus
 
@@ -52,14 +53,6 @@ def _external_index(table: str, key: str) -> sa.Index:
 def _time(name: str, *, nullable: bool = True) -> sa.Column[Any]:
     return sa.Column(name, sa.TIMESTAMP(timezone=True), nullable=nullable)
 
-
-# domain/states.py as rows: what is not here cannot be stored. Read-only for the service.
-allowed_moves = sa.Table(
-    "allowed_moves",
-    metadata,
-    sa.Column("from_status", sa.Text, primary_key=True),
-    sa.Column("to_status", sa.Text, primary_key=True),
-)
 
 bank_accounts = sa.Table(
     "bank_accounts",
@@ -114,7 +107,7 @@ transactions = sa.Table(
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("transaction_id", sa.Text, primary_key=True),
     sa.Column("type", sa.Text, nullable=False),
-    # A trigger makes a move start from the status there is and the version grow by one; the key allows the edge.
+    # Triggers let it move along the edges of domain/states.py, from the status there is, and the version grow by one.
     sa.Column("status", sa.Text, nullable=False),
     _text("previous_status"),  # of a new one: none
     sa.Column("version", sa.BigInteger, nullable=False),
@@ -165,9 +158,6 @@ transactions = sa.Table(
     sa.Column("escrow_booked", sa.Boolean, nullable=False, server_default=sa.false()),
     _seal(),
     sa.ForeignKeyConstraint(
-        ["previous_status", "status"], ["allowed_moves.from_status", "allowed_moves.to_status"], name="move_allowed"
-    ),
-    sa.ForeignKeyConstraint(
         ["org_id", "bank_account_id"], ["bank_accounts.org_id", "bank_accounts.bank_account_id"], name="bank_account"
     ),
     sa.CheckConstraint("amount_minor > 0 AND amount_minor < 4611686018427387904", name="amount_positive"),
@@ -194,6 +184,7 @@ transactions = sa.Table(
     sa.CheckConstraint(f"next_look_at IS NOT NULL OR NOT ({MAY_COME_BACK})", name="what_may_come_back_is_looked_at"),
     sa.CheckConstraint("status <> 'PENDING_RETRY' OR next_attempt_at IS NOT NULL", name="retry_has_a_time"),
     sa.CheckConstraint("status NOT IN ('SETTLED', 'COMPLETED') OR settled_at IS NOT NULL", name="settled_has_a_time"),
+    _one_of("status", *Status),
     _one_of("type", *TYPES),
     _one_of("payment_method", *RAILS),
     _one_of("dispute_status", "NONE", "OPEN", "WON", "LOST"),
@@ -251,11 +242,9 @@ transaction_history = sa.Table(
     sa.ForeignKeyConstraint(
         ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
     ),
-    sa.ForeignKeyConstraint(
-        ["from_status", "to_status"], ["allowed_moves.from_status", "allowed_moves.to_status"], name="move_allowed"
-    ),
     sa.CheckConstraint(
-        "from_status IS NOT NULL OR (version = 1 AND to_status = 'INITIATED')", name="history_begins_initiated"
+        "(version = 1) = (from_status IS NULL) AND (version > 1 OR to_status = 'INITIATED')",
+        name="history_begins_initiated",
     ),
 )
 

@@ -18,7 +18,6 @@ OF_NO_ORGANIZATION = {
     "handled_positions": "how far a stream is handled, which has every organization's events",
     "dead_letters": "what was set aside may not even say whose it is",
     "seen_letters": "what a person did about those",
-    "allowed_moves": "the table of states is the same in every organization",
     "ledger_account_kinds": "the chart of accounts is the same in every organization",
     "default_limits": "what every organization begins with",
     "webhook_inbox": "a webhook is stored before anybody knows whose it is",

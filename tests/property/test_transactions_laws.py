@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from services.chassis.values.payment_numbers import has_aba_digit
 from services.transactions.domain.payments import PaymentStatus, list_moves
-from services.transactions.domain.states import NEXT, Status
+from services.transactions.domain.states import MOVES, Status
 from services.transactions.vault import SealedFor, Vault, VaultError
 
 LIVES = [
@@ -40,7 +40,7 @@ def test_however_often_we_look_the_end_is_the_same(hearing: tuple[list[str], lis
     status = Status.PROCESSING
     for look in looks:
         for after in list_moves(PaymentStatus(life[look]), status):
-            assert after in NEXT[status]
+            assert after in MOVES[status]
             status = after
     assert status is ENDS[life[-1]]
 
@@ -56,7 +56,7 @@ def test_every_state_can_end(status: Status) -> None:
     resting = {Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.REVERSED, Status.RETURNED}
     seen, frontier = {status}, [status]
     while frontier:
-        for after in NEXT[frontier.pop()] - seen:
+        for after in MOVES[frontier.pop()] - seen:
             seen.add(after)
             frontier.append(after)
     assert seen & resting

@@ -29,7 +29,7 @@ from services.transactions.domain.explanations import (
     explain_return_risk,
 )
 from services.transactions.domain.payments import Payment, PaymentStatus, find_difference, is_contradiction, list_moves
-from services.transactions.domain.states import NEXT, Status
+from services.transactions.domain.states import MOVES, Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.webhooks import WebhookStatus
 
@@ -209,7 +209,7 @@ def test_every_move_that_a_provider_s_state_makes_is_an_edge() -> None:
         for status in Status:
             before = status
             for after in list_moves(reported, status):
-                assert after in NEXT[before]
+                assert after in MOVES[before]
                 before = after
 
 

@@ -9,7 +9,7 @@ import pytest
 from services.chassis.values.moves import check_move
 from services.chassis.values.refusals import IllegalStatusChange
 from services.transactions.domain.rails import RAILS
-from services.transactions.domain.states import NEXT, Status, may_cancel
+from services.transactions.domain.states import MOVES, Status, may_cancel
 
 # Row: the status before; column: the status after, in the same order. x = a move, = the same, . = no move.
 NAMES = """
@@ -38,10 +38,10 @@ VERDICTS = dict(zip(product(NAMES.split(), NAMES.split()), TABLE.split(), strict
 def test_each_of_the_169_pairs_is_a_move_or_refused(before: str, after: str) -> None:
     verdict = VERDICTS[before, after]
     if verdict == "x":
-        check_move(NEXT, Status(before), Status(after))
+        check_move(MOVES, Status(before), Status(after))
         return
     with pytest.raises(IllegalStatusChange) as refusal:
-        check_move(NEXT, Status(before), Status(after))
+        check_move(MOVES, Status(before), Status(after))
     assert refusal.value.metadata == {"status": before, "wanted_status": after}
 
 

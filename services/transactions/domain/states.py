@@ -1,6 +1,6 @@
 """The thirteen states of a transaction, and every move between them; what is not in the table cannot happen.
 
-The same table is stored in the database, where a foreign key refuses any other move (reliability rule c7).
+The database has the same list, and a trigger refuses any other move (reliability rule c7).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Status(StrEnum):
 
 S = Status
 
-NEXT: Moves[Status] = MappingProxyType(
+MOVES: Moves[Status] = MappingProxyType(
     {
         S.INITIATED: frozenset({S.PENDING_APPROVAL, S.APPROVED, S.FAILED, S.CANCELLED}),
         S.PENDING_APPROVAL: frozenset({S.APPROVED, S.CANCELLED}),
@@ -55,14 +55,9 @@ ARRIVED = frozenset({S.SETTLED, S.COMPLETED})
 # No money of it is with us or on its way.
 ENDED = frozenset({S.FAILED, S.RETURNED, S.CANCELLED, S.REVERSED})
 
-# Every row of the database's table of allowed moves. A transaction begins INITIATED.
-MOVES: tuple[tuple[Status, Status], ...] = tuple(
-    (before, after) for before in Status for after in Status if after in NEXT[before]
-)
-
 
 def may_cancel(status: Status, rail: Rail) -> bool:
     """Whether a person may cancel: before a provider took it; on some rails, until the money has arrived."""
     if status is S.PENDING_SETTLEMENT:
         return rail.is_cancellable_when_submitted
-    return S.CANCELLED in NEXT[status]
+    return S.CANCELLED in MOVES[status]

@@ -27,7 +27,7 @@ from services.chassis.values.failure import write_failure
 from services.chassis.values.invariant import invariant
 from services.chassis.values.moves import check_move
 from services.transactions import messages
-from services.transactions.domain.states import NEXT, Status
+from services.transactions.domain.states import MOVES, Status
 from services.transactions.domain.transaction import FINAL, PROVISIONAL, Transaction
 from services.transactions.store.transactions import build_from_columns
 from services.transactions.tables import transaction_history, transactions
@@ -94,7 +94,7 @@ class Step:
 
     def take(self, row: Transaction, now: datetime) -> Transaction:
         """The transaction after it. Raises: IllegalStatusChange: there is no such edge."""
-        check_move(NEXT, row.status, self.to)
+        check_move(MOVES, row.status, self.to)
         left = {
             "finality": FINAL if self.to in (Status.CANCELLED, Status.REVERSED) else PROVISIONAL,
             "next_look_at": None,

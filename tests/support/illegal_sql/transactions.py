@@ -41,7 +41,6 @@ FIXED = {
     "payout_requests": "fingerprint transaction_id failure",
     "webhook_inbox": "provider provider_event_id event_type provider_reference created_at proof_digest",
     "webhooks": "provider provider_event_id transaction_id created_at",
-    "allowed_moves": "from_status to_status",
 }
 # Refused for what the rows are.
 RULES = {
@@ -93,5 +92,4 @@ RULES = {
         ),
         "42501",
     ),
-    "another list of moves": ("INSERT INTO allowed_moves VALUES ('INITIATED', 'SETTLED')", "42501"),
 }
