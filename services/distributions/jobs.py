@@ -9,7 +9,8 @@ from prometheus_client import Gauge
 from services.chassis.process.jobs import Job
 from services.distributions.commands.sagas import advance_saga, reopen_sagas
 from services.distributions.dependencies import Dependencies
-from services.distributions.store.sagas import TAKING, UNFINISHED, SagaKind, measure_oldest_seconds
+from services.distributions.domain.sagas import SagaKind
+from services.distributions.store.sagas import TAKING, UNFINISHED, measure_oldest_seconds
 
 SAGA_OLDEST_SECONDS = Gauge("realco_distributions_saga_oldest_seconds", "Age of the oldest saga that is not done.")
 _MEASURE_SECONDS = 60.0

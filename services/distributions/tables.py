@@ -18,6 +18,7 @@ from services.chassis.data.leases import lease_columns
 from services.chassis.data.seals import seal_whole, sealed
 from services.distributions.domain import states
 from services.distributions.domain.payout import PayoutType
+from services.distributions.domain.sagas import SagaKind
 
 metadata = sa.MetaData()
 chassis_tables.attach(metadata)
@@ -384,7 +385,7 @@ sagas = sa.Table(
     *lease_columns(),
     sa.Column("seal", pg.BYTEA),
     sa.Index("sagas_due", "kind", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
-    sa.CheckConstraint("kind IN ('CLOSING', 'REFUND', 'EXECUTION', 'RESEND')", name="sagas_kind"),
+    _one_of("sagas", "kind", SagaKind),
     info=sealed("org_id", "saga_id", "kind", "subject_id", "actor", "signed_in_at", "api_key_id"),
 )
 

@@ -14,12 +14,14 @@ from services.chassis.data.housekeeping import FORGOTTEN_AFTER_DAYS, HANDLED_REQ
 from services.compliance.domain.api_keys import API_KEY_MOVES
 from services.compliance.domain.checks import CHECK_MOVES
 from services.distributions.domain import states
+from services.escrow.domain.account import MOVES as ESCROW_ACCOUNT_MOVES
 from services.transactions.domain.bank_accounts import BANK_ACCOUNT_MOVES
 from services.transactions.domain.states import MOVES as TRANSACTION_MOVES
 
 # The tables of moves that the code goes by, of what is stored with a status of its own.
 MOVES: dict[str, dict[str, Any]] = {
     "transactions": {"bank_accounts": BANK_ACCOUNT_MOVES, "transactions": TRANSACTION_MOVES},
+    "escrow": {"escrow_accounts": ESCROW_ACCOUNT_MOVES},
     "distributions": {
         "offerings": states.OFFERING_MOVES,
         "investments": states.INVESTMENT_MOVES,

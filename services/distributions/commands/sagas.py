@@ -21,10 +21,10 @@ from services.distributions.commands.distributions.declarations import declare_d
 from services.distributions.commands.payouts.requests import request_payouts
 from services.distributions.commands.raises.releases import release_subscriptions
 from services.distributions.dependencies import NAME, Dependencies
+from services.distributions.domain.sagas import SagaKind
 from services.distributions.store.sagas import (
     Overtaken,
     Saga,
-    SagaKind,
     postpone_saga,
     reopen_unfinished,
     take_saga,

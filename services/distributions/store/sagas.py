@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import sqlalchemy as sa
@@ -23,15 +22,9 @@ from services.chassis.data.seals import check_rows, seal_of
 from services.chassis.data.transaction import Tx
 from services.chassis.values.ids import new_id
 from services.chassis.values.session import Session
+from services.distributions.domain.sagas import SagaKind
 from services.distributions.domain.states import DistributionStatus, OfferingStatus, PayoutStatus
 from services.distributions.tables import distributions, offerings, payouts, sagas
-
-
-class SagaKind(Enum):
-    CLOSING = "CLOSING"
-    REFUND = "REFUND"
-    EXECUTION = "EXECUTION"
-    RESEND = "RESEND"
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from services.distributions.domain.refusals import (
     DistributionInProgress,
     InsufficientDistributableCash,
 )
+from services.distributions.domain.sagas import SagaKind
 from services.distributions.domain.states import DistributionStatus
 from services.distributions.store.allocations import list_allocations_of
 from services.distributions.store.approvals import DISTRIBUTION_APPROVALS
@@ -37,7 +38,7 @@ from services.distributions.store.distributions import (
     save_distribution,
 )
 from services.distributions.store.offerings import require_offering
-from services.distributions.store.sagas import SagaKind, insert_saga
+from services.distributions.store.sagas import insert_saga
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from services.distributions.domain.offering import check_may_resend_proceeds, na
 from services.distributions.domain.payout import build_allocation_payout, build_proceeds_payout
 from services.distributions.domain.refunds import AskedAgain
 from services.distributions.domain.refusals import AllocationNotFound
+from services.distributions.domain.sagas import SagaKind
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
 from services.distributions.store.allocations import ALLOCATIONS
 from services.distributions.store.approvals import RESEND_REFUND, read_shown_minor
@@ -33,7 +34,7 @@ from services.distributions.store.distributions import lock_distribution, save_d
 from services.distributions.store.investments import INVESTMENTS
 from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, find_last_proceeds
-from services.distributions.store.sagas import SagaKind, insert_saga
+from services.distributions.store.sagas import insert_saga
 
 
 async def resend_allocation(

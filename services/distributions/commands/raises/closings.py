@@ -15,12 +15,13 @@ from services.distributions.actions import answer_offering
 from services.distributions.domain.closing import check_gates, is_released
 from services.distributions.domain.destination import Destination
 from services.distributions.domain.offering import check_may_close, name_proceeds_account
+from services.distributions.domain.sagas import SagaKind
 from services.distributions.domain.states import OfferingStatus
 from services.distributions.queries.gates import PeerFacts, list_gates
 from services.distributions.store.approvals import cancel_closings
 from services.distributions.store.investments import lock_investments_of, save_investments
 from services.distributions.store.offerings import lock_offering, save_offering
-from services.distributions.store.sagas import SagaKind, insert_saga
+from services.distributions.store.sagas import insert_saga
 
 
 async def close_offering(

@@ -20,6 +20,7 @@ from services.distributions.domain.investment import Investment, begin_cancellin
 from services.distributions.domain.offering import Offering, check_may_refund
 from services.distributions.domain.payout import build_refund_payout
 from services.distributions.domain.refunds import AskedAgain, RefundPosition
+from services.distributions.domain.sagas import SagaKind
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
 from services.distributions.store.approvals import (
     CLOSE_OFFERING,
@@ -31,7 +32,7 @@ from services.distributions.store.approvals import (
 from services.distributions.store.investments import has_unrefunded_investments, lock_investments_of, save_investments
 from services.distributions.store.offerings import lock_offering, require_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, lock_refund_positions
-from services.distributions.store.sagas import SagaKind, insert_saga
+from services.distributions.store.sagas import insert_saga
 
 
 async def witness_refund(database: Database, witnessed: Witnessed, request: pb.RefundOfferingRequest) -> None:

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from services.chassis.data.migrations import append_only, close, keep
+from services.chassis.data.migrations import append_only, close, guard_moves, keep
 from services.chassis.data.steps import create_chassis_tables
 from services.escrow.migrations.replay import replay_current
 from services.escrow.rights import RIGHTS
@@ -15,6 +15,14 @@ from services.escrow.tables import XID8
 revision = "0001"
 down_revision = None
 compatible_with = "0001"
+
+# domain/account.py as it stood then; a test compares it with the database.
+_MOVES = {
+    "escrow_accounts": """
+        >ACTIVE ACTIVE>FROZEN ACTIVE>LIQUIDATING ACTIVE>CLOSED FROZEN>ACTIVE LIQUIDATING>ACTIVE LIQUIDATING>FROZEN
+        LIQUIDATING>CLOSED
+    """,
+}
 
 
 def upgrade() -> None:
@@ -33,6 +41,7 @@ def upgrade() -> None:
             f"CREATE TRIGGER refuse_removal BEFORE DELETE OR TRUNCATE ON {name}"
             " FOR EACH STATEMENT EXECUTE FUNCTION realco_refuse()"
         )
+    guard_moves(op, _MOVES)
     keep(op, "refused_postings", "created_at", 30)
     replay_current(op)
     close(op, "escrow", RIGHTS)
