@@ -240,13 +240,17 @@ class _Watch:
         before = self._faults.pop(title, [])
         if found:
             self._faults[title] = found
-        what, about = ("stream", {"stream": title}) if hearing is None else ("consumer", hearing.labels)
-        gauge = STREAM_FAULTS.labels(title) if hearing is None else CONSUMER_FAULTS.labels(**hearing.labels)
+        if hearing is None:
+            gauge, at_fault, mended = STREAM_FAULTS.labels(title), "stream_at_fault", "stream_mended"
+            about: Mapping[str, str] = {"stream": title}
+        else:
+            gauge, at_fault, mended = CONSUMER_FAULTS.labels(**hearing.labels), "consumer_at_fault", "consumer_mended"
+            about = hearing.labels
         gauge.set(len(found))
         if found and found != before:
-            log.error(f"{what}_at_fault", **about, faults=found)
+            log.error(at_fault, **about, faults=found)
         if before and not found:
-            log.warning(f"{what}_mended", **about)
+            log.warning(mended, **about)
 
     def _note_backlog(self, hearing: Hearing, seconds: float) -> None:
         CONSUMER_OLDEST_SECONDS.labels(**hearing.labels).set(seconds)
