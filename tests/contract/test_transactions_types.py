@@ -20,7 +20,7 @@ from services.chassis.events.handling import Delivery
 from services.chassis.values.errors import OfNewerRelease
 from services.distributions.commands.payouts.outcomes import is_payout
 from services.distributions.commands.raises.contributions import is_contribution
-from services.distributions.domain.payout import PayoutType
+from services.distributions.domain.payout import DESCRIPTIONS, PayoutType
 from services.escrow.domain.chart import ISSUER_PROCEEDS, line_of
 from services.escrow.domain.types import PAYOUTS_BY_SOURCE
 from services.escrow.domain.types import TYPES as BOOKED
@@ -52,6 +52,13 @@ def test_people_order_what_comes_in_and_services_what_goes_out():
 def test_escrow_books_every_type_that_is_made_as_it_is_made():
     assert {each.name: each.is_inbound for each in BOOKED.values()} == {
         each.name: each.is_inbound for each in TYPES.values()
+    }
+
+
+def test_a_type_has_one_name_before_people_whichever_service_says_it():
+    assert {each.name: each.label for each in BOOKED.values()} == {each.name: each.label for each in TYPES.values()}
+    assert {paid.value: label for paid, label in DESCRIPTIONS.items()} == {
+        each.name: each.label for each in TYPES.values() if not each.is_inbound
     }
 
 

@@ -24,10 +24,10 @@ class PayoutType(Enum):
     REFUND = "REFUND"
 
 
-# What a transaction says that it pays.
+# What a transaction says that it pays: the word of transactions for the type.
 DESCRIPTIONS = {
     PayoutType.DISTRIBUTION: "Distribution",
-    PayoutType.ESCROW_WITHDRAWAL: "Proceeds of the offering",
+    PayoutType.ESCROW_WITHDRAWAL: "Proceeds of an offering",
     PayoutType.REFUND: "Refund of a contribution",
 }
 

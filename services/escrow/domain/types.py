@@ -16,7 +16,7 @@ class TransactionType:
     """What the book does with one type.
 
     Args:
-        label: How its journal entries name it.
+        label: How its journal entries name it: the word of transactions.
         ledger_account_kind: What money that comes in is put on, and a payout is taken from.
         entry_type: The type of the journal entry that puts it there, or takes it.
         is_inbound: Whether money comes in from the party; else it is a payout.
@@ -51,11 +51,11 @@ TYPES: Mapping[str, TransactionType] = MappingProxyType(
                 is_inbound=True,
                 is_held=True,
             ),
-            TransactionType("DISTRIBUTION", "Distribution payout", LedgerAccountKind.PAYABLE, EntryType.DISTRIBUTION),
+            TransactionType("DISTRIBUTION", "Distribution", LedgerAccountKind.PAYABLE, EntryType.DISTRIBUTION),
             TransactionType(
-                "ESCROW_WITHDRAWAL", "Payout of proceeds", LedgerAccountKind.ISSUER_PROCEEDS, EntryType.WITHDRAWAL
+                "ESCROW_WITHDRAWAL", "Proceeds of an offering", LedgerAccountKind.ISSUER_PROCEEDS, EntryType.WITHDRAWAL
             ),
-            TransactionType("REFUND", "Refund", LedgerAccountKind.SUBSCRIPTION, EntryType.REFUND),
+            TransactionType("REFUND", "Refund of a contribution", LedgerAccountKind.SUBSCRIPTION, EntryType.REFUND),
         )
     }
 )
