@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -12,11 +11,10 @@ from realco.compliance.v1 import compliance_pb2 as pb
 from services.chassis.calls.access import list_allowed_actions
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.transaction import Tx
-from services.chassis.values.refusals import IllegalStatusChange
 from services.compliance import messages
 from services.compliance.domain import clearance
 from services.compliance.domain.api_keys import ApiKey, ApiKeyStatus
-from services.compliance.domain.checks import CheckStatus, ComplianceCheck
+from services.compliance.domain.checks import ComplianceCheck
 from services.compliance.domain.parties import Party
 from services.compliance.store import checks, parties
 
@@ -34,14 +32,12 @@ async def answer_party(tx: Tx, party: Party) -> parties_pb2.Party:
 
 async def answer_check(tx: Tx, check: ComplianceCheck, now: datetime) -> pb.ComplianceCheck:
     persons = await parties.list_interested_persons(tx, check.party_id, now)
-    review = ("ComplianceService/ReviewComplianceCheck", lambda: _check_review(check, persons))
+    person = current_principal().person
+    review = (
+        "ComplianceService/ReviewComplianceCheck",
+        lambda: clearance.check_may_review(check, persons, person),
+    )
     return messages.to_compliance_check(check, list_allowed_actions(pb.ComplianceCheck, review))
-
-
-def _check_review(check: ComplianceCheck, persons: Collection[str]) -> None:
-    if check.status is not CheckStatus.MANUAL_REVIEW:
-        raise IllegalStatusChange(check.status, CheckStatus.PASSED)
-    clearance.check_reviewer(check.makers, persons, check.party_id, current_principal().person)
 
 
 def answer_api_key(key: ApiKey, now: datetime) -> api_keys_pb2.ApiKey:

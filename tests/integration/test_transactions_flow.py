@@ -14,7 +14,7 @@ from realco.transactions.v1 import webhooks_pb2
 from services.chassis.values import stops
 from services.chassis.values.errors import DomainError
 from services.transactions.domain.payments import PaymentStatus
-from services.transactions.jobs.look_up import look_up_submitted
+from services.transactions.jobs.look_up_submitted import look_up_submitted
 from tests.support.peers.compliance import decide
 from tests.support.transactions import (
     ADMIN,

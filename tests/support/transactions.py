@@ -44,7 +44,7 @@ from services.transactions.domain.bank_accounts import COOL_DOWN
 from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.domain.rails import PROVIDERS
 from services.transactions.jobs import build_jobs
-from services.transactions.jobs.look_up import look_up_submitted
+from services.transactions.jobs.look_up_submitted import look_up_submitted
 from services.transactions.providers import manual, sandbox
 from services.transactions.providers.manual.orders import ManualOrders
 from services.transactions.providers.protocols import (

@@ -50,7 +50,6 @@ from services.chassis.values.approval_bounds import add_comment
 from services.chassis.values.errors import DomainError, InvalidField, Kind
 from services.chassis.values.etags import EtagMismatch, check_etag, etag_of
 from services.chassis.values.failure import make_failure
-from services.chassis.values.invariant import invariant
 from services.chassis.values.refusals import ContentOutdated
 from services.chassis.values.same_content import explain_end, explain_repetition, join_makers
 
@@ -92,8 +91,7 @@ class Approvals:
         if not (principal.service or principal.confined):
             return await self._operations.write_on_facts(request, answer_type, self._examine, self._record)
         answer = build_answer(answer_type, await kind.execute(request))
-        invariant(isinstance(answer, answer_type), "who asks names the RPC's own answer")
-        assert isinstance(answer, answer_type)
+        assert isinstance(answer, answer_type), "who asks names the RPC's own answer"
         return answer
 
     async def _examine(self, request: Any) -> tuple[Message, ApprovalDetails]:

@@ -19,7 +19,6 @@ from services.chassis.values.approval import Approval, ApprovalDetails, Approval
 from services.chassis.values.etags import check_etag
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.ids import new_id
-from services.chassis.values.refusals import IllegalStatusChange
 from services.compliance import actions, messages
 from services.compliance.commands.persons import admit_waiting
 from services.compliance.domain import clearance
@@ -78,11 +77,9 @@ async def decide_check(
     if check is None:
         raise ComplianceCheckNotFound()
     check_etag(etag, messages.etag_of_check(check))
-    if check.status is not CheckStatus.MANUAL_REVIEW:
-        raise IllegalStatusChange(check.status, decision)
-    assert party is not None  # what waits for a person is about a party
     persons = await parties_store.list_interested_persons(tx, check.party_id, now)
-    clearance.check_reviewer(check.makers, persons, check.party_id, reviewer)
+    clearance.check_may_review(check, persons, reviewer, CheckStatus(decision))
+    assert party is not None  # what waits for a person is about a party
     is_passed = decision == CheckStatus.PASSED
     if not is_passed:
         await CHECK_APPROVALS.reject(tx, check_id, note, now)

@@ -8,7 +8,9 @@ from datetime import datetime, timedelta
 
 from services.chassis.values.approval import LOCKED_OUT_RULE
 from services.chassis.values.explanation import Explanation
+from services.chassis.values.refusals import IllegalStatusChange
 from services.chassis.values.second_person import BeneficiaryIsChecker, check_no_maker
+from services.compliance.domain.checks import CheckStatus, ComplianceCheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +113,20 @@ def list_makers(former_status: str, former_makers: Collection[str], writer: str)
     return tuple(sorted({*undecided, writer}))
 
 
-def check_reviewer(makers: Collection[str], persons: Collection[str], party_id: str, reviewer: str) -> None:
-    """Whether this person may answer a check of the party.
+def check_may_review(
+    check: ComplianceCheck, persons: Collection[str], reviewer: str, to: CheckStatus = CheckStatus.PASSED
+) -> None:
+    """Whether this person may answer a check of a party.
 
     Args:
-        makers: Who wrote what it is about.
         persons: Who acts for the party, waits to, or did not long ago.
+        to: What the answer makes of it.
 
     Raises:
-        MakerIsChecker, BeneficiaryIsChecker
+        IllegalStatusChange, MakerIsChecker, BeneficiaryIsChecker
     """
-    check_no_maker(makers, reviewer)
+    if check.status is not CheckStatus.MANUAL_REVIEW:
+        raise IllegalStatusChange(check.status, to)
+    check_no_maker(check.makers, reviewer)
     if reviewer in persons:
-        raise BeneficiaryIsChecker("You act for the party, or are to; ask another admin.", party_id=party_id)
+        raise BeneficiaryIsChecker("You act for the party, or are to; ask another admin.", party_id=check.party_id)

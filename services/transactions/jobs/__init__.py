@@ -18,7 +18,7 @@ from services.transactions.jobs.apply_webhooks import UNAPPLIED, apply_webhooks
 from services.transactions.jobs.book_payouts import NOT_BOOKED, book_payouts
 from services.transactions.jobs.evaluate_initiated import INITIATED, evaluate_initiated
 from services.transactions.jobs.forget_webhook_bodies import forget_webhook_bodies
-from services.transactions.jobs.look_up import SUBMITTED, look_up_submitted
+from services.transactions.jobs.look_up_submitted import SUBMITTED, look_up_submitted
 from services.transactions.jobs.queue_retries import queue_retries
 from services.transactions.jobs.start_queued import QUEUED, start_queued
 from services.transactions.jobs.submit_payments import READY, submit_payments

@@ -22,7 +22,7 @@ from services.transactions.domain.schedule import compute_next_look
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import FINAL, Transaction
 from services.transactions.jobs.batches import CALLS_MAX, record_each
-from services.transactions.jobs.look_up import ask_for_payment, follow_answer
+from services.transactions.jobs.look_up_submitted import ask_for_payment, follow_answer
 from services.transactions.store import moves
 from services.transactions.store import transactions as store
 
