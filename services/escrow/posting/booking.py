@@ -131,27 +131,35 @@ class _Refused(NamedTuple):
 async def _post(
     connection: Connection, entries: Sequence[NewEntry], seals: Seals, now: datetime
 ) -> AsyncGenerator[tuple[NewEntry, Verdict]]:
-    """Each entry with its verdict, in order. While one part of the batch is answered, PostgreSQL books the next."""
+    """Each entry with its verdict, in order. While PostgreSQL books a part of the batch, the next one is made ready and
+    the one before is answered.
+    """
     parts = [entries[first : first + _AT_ONCE] for first in range(0, len(entries), _AT_ONCE)]
-    ahead: asyncio.Task[list[Verdict]] | None = None
-
-    async def insert(part: Sequence[NewEntry]) -> list[Verdict]:
-        made = [(seal_entry(seals, entry), seal_refusal(seals, entry)) for entry in part]
-        return await journal.insert_journal_entries(connection, part, made, now)
-
+    answered: list[tuple[NewEntry, Verdict]] = []
+    booked: asyncio.Task[Record] | None = None
+    ready = _make_ready(parts[0], seals)
     try:
         for number, part in enumerate(parts, start=1):
-            verdicts = await (ahead or insert(part))
-            ahead = None
+            sent = ready
+            booked = asyncio.create_task(journal.send(connection, sent, now))
+            # The loop runs it in one turn, and sends what it wrote in another.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
             if number < len(parts):
-                ahead = asyncio.create_task(insert(parts[number]))
-                await asyncio.sleep(0)  # it is on its way before this part is worked on
-            for entry, verdict in zip(part, verdicts, strict=True):
-                yield entry, verdict
+                ready = _make_ready(parts[number], seals)
+            for each in answered:
+                yield each
+            answered = list(zip(part, journal.read_verdicts(sent, await booked), strict=True))
+        for each in answered:
+            yield each
     finally:
-        if ahead is not None:
-            ahead.cancel()
-            await asyncio.wait([ahead])
+        if booked is not None and not booked.done():
+            booked.cancel()
+            await asyncio.wait([booked])
+
+
+def _make_ready(part: Sequence[NewEntry], seals: Seals) -> journal.Posting:
+    return journal.build_posting(part, [(seal_entry(seals, entry), seal_refusal(seals, entry)) for entry in part])
 
 
 async def _check_balances(

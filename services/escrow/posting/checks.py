@@ -76,10 +76,10 @@ Booked = dict[Place, tuple[int, int]]
 
 def seal_entry(seals: Seals, entry: NewEntry) -> bytes:
     """The seal of an entry that is about to be booked. When it is booked, and under which number, the book decides."""
-    legs = (
-        (kind.value, party_id, direction is Direction.DEBIT, layer is Layer.PENDING, amount_minor)
+    legs = [
+        (kind, party_id, direction is Direction.DEBIT, layer is Layer.PENDING, amount_minor)
         for (kind, party_id), direction, amount_minor, layer in entry.legs
-    )
+    ]
     return seals.make_spelled(ENTRIES, _spell_entry(_of_entry(entry), entry.key, entry.type.value, legs))
 
 
@@ -95,13 +95,13 @@ def check_entry(seals: Seals, legs: Sequence[Any]) -> None:
     """Returns if this service booked the entry of which these are all legs. Raises: NotSealed."""
     head = legs[0]
     key = PostingKey(head["request_key"], head["fingerprint"])
-    spelled = _spell_entry(_of_row(head), key, head["type"], map(_of_leg, legs))
+    spelled = _spell_entry(_of_row(head), key, head["type"], list(map(_of_leg, legs)))
     seals.check_spelled(head["seal"], ENTRIES, f"{head['escrow_account_id']} {head['journal_sequence']}", spelled)
 
 
-def _spell_entry(named: Sequence[str | None], key: PostingKey, entry_type: str, legs: Iterable[Sequence[Any]]) -> bytes:
+def _spell_entry(named: Sequence[str | None], key: PostingKey, entry_type: str, legs: Sequence[Any]) -> bytes:
     """What the seal of an entry covers; a leg is its kind, party, side, layer and amount."""
-    return orjson.dumps((named, key.key.hex, key.fingerprint.hex(), entry_type, list(legs)))
+    return orjson.dumps((named, key.key, key.fingerprint.hex(), entry_type, legs))
 
 
 async def check_book(tx: Tx, escrow_account_id: str, last: int) -> None:

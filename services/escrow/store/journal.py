@@ -60,21 +60,42 @@ class Verdict(NamedTuple):
     requested_minor: int = 0
 
 
-async def insert_journal_entries(
-    connection: Connection, entries: Sequence[NewEntry], seals: Sequence[tuple[bytes, bytes]], now: datetime
-) -> list[Verdict]:
-    """Books the entries in this order, each judged by itself, with its seal and that of its refusal."""
+class Posting(NamedTuple):
+    """A call of post_journal_entries, ready to be sent.
+
+    Args:
+        places: Where each entry's escrow account stands among those of the call, from 0.
+    """
+
+    entries: Sequence[NewEntry]
+    places: Sequence[int]
+    columns: Sequence[Any]
+
+
+def build_posting(entries: Sequence[NewEntry], seals: Sequence[tuple[bytes, bytes]]) -> Posting:
+    """What books the entries in this order, each judged by itself, with its seal and that of its refusal."""
     escrows: dict[tuple[str, str], int] = {}
-    of = [escrows.setdefault((entry.org_id, entry.escrow_account_id), len(escrows)) for entry in entries]
-    row = await connection.fetchrow(_POST, now, *_columns(entries, escrows, of), *map(list, zip(*seals, strict=True)))
+    places = [escrows.setdefault((entry.org_id, entry.escrow_account_id), len(escrows)) for entry in entries]
+    columns = _columns(entries, escrows, places)
+    return Posting(entries, places, [*columns, *map(list, zip(*seals, strict=True))])
+
+
+async def send(connection: Connection, posting: Posting, now: datetime) -> Record:
+    row = await connection.fetchrow(_POST, now, *posting.columns)
     assert row is not None
+    return row
+
+
+def read_verdicts(posting: Posting, row: Record) -> list[Verdict]:
+    """What became of each entry, from the function's answer."""
     legs = zip(row["leg_sequence"], row["leg_balance"], strict=True)
     currencies, times, refused = row["currency"], row["booked_at"], row["verdict"]
     verdicts = []
-    for number, (entry, escrow, sequence) in enumerate(zip(entries, of, row["sequence"], strict=True)):
+    of_entries = zip(posting.entries, posting.places, row["sequence"], strict=True)
+    for number, (entry, place, sequence) in enumerate(of_entries):
         booked = [LegVerdict(*leg) for leg in islice(legs, len(entry.legs))]
         if refused is None or refused[number] == "posted":
-            verdicts.append(Verdict("posted", sequence, currencies[escrow], times[escrow], booked))
+            verdicts.append(Verdict("posted", sequence, currencies[place], times[place], booked))
         else:
             verdicts.append(_read_refusal(row, number))
     return verdicts

@@ -4,30 +4,26 @@ CREATE OR REPLACE FUNCTION check_journal_entries() RETURNS trigger LANGUAGE plpg
 SET search_path = public, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 BEGIN
-    IF EXISTS (
-        SELECT FROM entries
-        LEFT JOIN LATERAL (
-            SELECT l.leg FROM ledger_entries l
-            WHERE l.escrow_no = entries.escrow_no AND l.journal_sequence = entries.sequence
-            ORDER BY l.leg
-            LIMIT 1
-        ) first ON true
-        WHERE first.leg IS NULL
-    ) THEN
-        RAISE EXCEPTION 'a journal entry comes without its legs' USING ERRCODE = '23514';
-    END IF;
     -- Whoever checks the book looks at its numbers up to the account's. One beyond them would be looked at by nobody.
     IF EXISTS (
         SELECT FROM (
-            SELECT escrow_no, org_id, max(sequence) AS last FROM entries GROUP BY escrow_no, org_id
+            SELECT escrow_no, min(org_id) AS org_id, max(org_id) AS other, min(sequence) AS first, max(sequence) AS last,
+                   count(*) AS entries
+            FROM entries GROUP BY escrow_no
         ) e
         LEFT JOIN LATERAL (
             SELECT x.org_id, x.entry_sequence FROM escrow_accounts x WHERE x.escrow_no = e.escrow_no
             OFFSET 0
         ) account ON true
-        WHERE (account.org_id, account.entry_sequence) IS DISTINCT FROM (e.org_id, e.last)
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS entries FROM ledger_entries l
+            WHERE l.escrow_no = e.escrow_no AND l.journal_sequence BETWEEN e.first AND e.last AND l.leg = 1
+        ) with_legs
+        WHERE (account.org_id, account.org_id, account.entry_sequence) IS DISTINCT FROM (e.org_id, e.other, e.last)
+           OR with_legs.entries <> e.entries OR e.last - e.first + 1 <> e.entries
     ) THEN
-        RAISE EXCEPTION 'the last entry is not the one that its escrow account counts' USING ERRCODE = '23514';
+        RAISE EXCEPTION 'entries come without their legs, or are not the next ones of their escrow account'
+            USING ERRCODE = '23514';
     END IF;
     RETURN NULL;
 END $$;
@@ -37,7 +33,7 @@ FOR EACH STATEMENT EXECUTE FUNCTION check_journal_entries();
 ----
 -- Legs come with a journal entry of this transaction, all that it announces, with its times, and balance in each
 -- layer. No two legs of an entry have one number, so once they are numbered to the last, none can be added.
--- They are of one organization and one escrow account, which are those of the ledger account.
+-- They are of the entry's organization, and on ledger accounts of its escrow account.
 -- The last leg of a ledger account has the number and leaves the balances that the account keeps, so no number is left
 -- out and no balance after it is made up.
 CREATE OR REPLACE FUNCTION check_legs() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
@@ -70,12 +66,11 @@ BEGIN
     END IF;
     IF EXISTS (
         SELECT FROM (
-            SELECT DISTINCT ON (account_no, escrow_no, org_id)
-                   account_no, escrow_no, org_id, sequence, posted_after, pending_after
-            FROM legs ORDER BY account_no, escrow_no, org_id, sequence DESC
+            SELECT DISTINCT ON (account_no, escrow_no) account_no, escrow_no, sequence, posted_after, pending_after
+            FROM legs ORDER BY account_no, escrow_no, sequence DESC
         ) last
         LEFT JOIN LATERAL (
-            SELECT l.escrow_no, l.org_id, l.entry_sequence,
+            SELECT l.escrow_no, l.entry_sequence,
                    CASE l.normal_balance WHEN 'DEBIT' THEN l.debits_posted - l.credits_posted
                    ELSE l.credits_posted - l.debits_posted END AS posted,
                    CASE l.normal_balance WHEN 'DEBIT' THEN l.debits_pending - l.credits_pending
@@ -84,8 +79,8 @@ BEGIN
             WHERE l.account_no = last.account_no
             OFFSET 0
         ) account ON true
-        WHERE (account.escrow_no, account.org_id, account.entry_sequence, account.posted, account.pending)
-            IS DISTINCT FROM (last.escrow_no, last.org_id, last.sequence, last.posted_after, last.pending_after)
+        WHERE (account.escrow_no, account.entry_sequence, account.posted, account.pending)
+            IS DISTINCT FROM (last.escrow_no, last.sequence, last.posted_after, last.pending_after)
     ) THEN
         RAISE EXCEPTION 'a leg is not what its ledger account keeps' USING ERRCODE = '23514';
     END IF;
