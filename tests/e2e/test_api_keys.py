@@ -61,7 +61,7 @@ def test_a_program_reads_and_writes_in_each_service_until_its_key_is_revoked(org
 
 def test_a_token_of_an_api_key_that_there_is_not_reads_nothing_in_any_service(org: Organization) -> None:
     """Made with the key that compliance signs such tokens with, which every process takes."""
-    stolen, now = ECKey.import_key(org.instance.identity.api_token_key()), int(time.time())
+    stolen, now = ECKey.import_key(org.instance.identity.keys.api_token_key()), int(time.time())
     claims: dict[str, Any] = {
         "iss": API_KEY_ISSUER,
         "aud": AUDIENCE,

@@ -269,7 +269,7 @@ def _expect_program(
             return "INSUFFICIENT_SCOPE"
         if not _is_open_to(role, method):
             return "PERMISSION_DENIED"
-        return "SESSION_ENDED" if has_ended and own.endswith("_WRITE") else LET_IN
+        return "SESSION_ENDED" if has_ended else LET_IN  # a program is asked about for its reads, too
 
     return expect
 
