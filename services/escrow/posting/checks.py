@@ -101,7 +101,7 @@ def check_entry(seals: Seals, legs: Sequence[Any]) -> None:
 
 def _spell_entry(named: Sequence[str | None], key: PostingKey, entry_type: str, legs: Sequence[Any]) -> bytes:
     """What the seal of an entry covers; a leg is its kind, party, side, layer and amount."""
-    return orjson.dumps((named, key.key, key.fingerprint.hex(), entry_type, legs))
+    return orjson.dumps((named, key.key.hex, key.fingerprint.hex(), entry_type, legs))
 
 
 async def check_book(tx: Tx, escrow_account_id: str, last: int) -> None:
