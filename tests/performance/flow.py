@@ -27,7 +27,7 @@ from tests.performance.usage import read_cpu
 
 T = TypeVar("T")
 
-INVESTORS, CALLERS = 8, 16
+INVESTORS, CALLERS = 16, 16
 AMOUNT_MINOR = 100_00
 _WARMED_BY = 16
 _POLL_SECONDS, _SECONDS_MAX = 0.05, 600.0

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.performance import report, rows
+from services.distributions.domain.investment import INVESTMENTS_MAX
+from tests.performance import bench, flow, report, rows
 from tests.performance.measure import Results, Sample
 
 BEFORE = report.machine()
@@ -103,3 +104,8 @@ def test_the_printed_table_says_in_words_what_its_colors_say(posted: float, word
 def test_the_file_is_json(tmp_path: Path) -> None:
     report.write(tmp_path / "bench.json", report.build(Results(), rows.find(Results()), SIZE, BEFORE))
     assert json.loads((tmp_path / "bench.json").read_text())["version"] == report.VERSION
+
+
+def test_an_investor_of_the_benchmark_makes_no_more_investments_than_a_party_may() -> None:
+    each = -(-max(bench.CONTRIBUTIONS, bench.SETTLED_TOGETHER) // flow.INVESTORS)
+    assert each <= INVESTMENTS_MAX
