@@ -12,7 +12,13 @@ from services.chassis.data.overdue import watch_overdue
 from services.chassis.process.main import run
 from services.chassis.process.runtime import Runtime
 from services.chassis.process.settings import Settings
-from services.escrow.api import EscrowAccountsServicer, HoldsServicer, JournalServicer, PostingsServicer
+from services.escrow.api import (
+    BulkPostingsServicer,
+    EscrowAccountsServicer,
+    HoldsServicer,
+    JournalServicer,
+    PostingsServicer,
+)
 from services.escrow.approvals import build_approvals
 from services.escrow.clients import ComplianceClient, DistributionsClient, Peers, TransactionsClient
 from services.escrow.dependencies import NAME, Dependencies
@@ -46,6 +52,7 @@ async def main(settings: Settings) -> None:
                 JournalServicer(dependencies, approvals),
                 HoldsServicer(dependencies, approvals),
                 PostingsServicer(dependencies),
+                BulkPostingsServicer(dependencies),
                 ApprovalsServicer(dependencies, approvals, parties),
             ],
             subscriptions=SUBSCRIPTIONS,

@@ -5,7 +5,11 @@ No rule lives here.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable, AsyncIterator
+
 from grpc.aio import ServicerContext
+from realco.escrow.v1 import bulk_postings_pb2 as bulk_pb
+from realco.escrow.v1 import bulk_postings_pb2_grpc as bulk_grpc
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import escrow_accounts_pb2_grpc as accounts_grpc
 from realco.escrow.v1 import holds_pb2 as holds_pb
@@ -17,7 +21,7 @@ from realco.escrow.v1 import postings_pb2_grpc as postings_grpc
 
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.parties import find_unknown_party
-from services.escrow.commands import escrow_accounts, holds, postings
+from services.escrow.commands import escrow_accounts, holds, journal_entries, postings
 from services.escrow.dependencies import Dependencies
 from services.escrow.queries import balances, journal
 from services.escrow.queries import escrow_accounts as accounts_read
@@ -150,6 +154,18 @@ class HoldsServicer(holds_grpc.HoldsServiceServicer):
         self, request: holds_pb.ReleaseHoldRequest, context: ServicerContext
     ) -> holds_pb.ReleaseHoldResponse:
         return await self._approvals.carry_out(request, holds_pb.ReleaseHoldResponse)
+
+
+class BulkPostingsServicer(bulk_grpc.BulkPostingsServiceServicer):
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
+
+    async def StreamPostJournalEntries(
+        self, requests: AsyncIterable[bulk_pb.StreamPostJournalEntriesRequest], context: ServicerContext
+    ) -> AsyncIterator[journal_pb.PostingResults]:
+        async for request in requests:
+            now = self._dependencies.clock.now()
+            yield await journal_entries.post_items(self._dependencies.poster, self._dependencies.database, request, now)
 
 
 class PostingsServicer(postings_grpc.PostingsServiceServicer):

@@ -60,7 +60,8 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
     ) -> journal_pb.PostingResults:
         now = dependencies.clock.now()
         poster, database = dependencies.poster, dependencies.database
-        return await journal_entries.batch_post_journal_entries(poster, database, request, now)
+        validate_only = request.validate_only
+        return await journal_entries.post_items(poster, database, request, now, validate_only=validate_only)
 
     by = partial(by_command, dependencies)
     details = _Details(dependencies)

@@ -323,7 +323,9 @@ def result_of(answer: Descriptor) -> Descriptor:
 
 def test_a_batch_is_called_so():
     called = [
-        method for method in METHODS if method.name.startswith("Batch") and not method.name.startswith("BatchGet")
+        method
+        for method in METHODS
+        if method.name.startswith(("Batch", "StreamPost")) and not method.name.startswith("BatchGet")
     ]
     assert called == [method for method in METHODS if is_batch(method)]
 

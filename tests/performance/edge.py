@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -17,7 +17,8 @@ import grpc
 import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from realco.distributions.v1 import distributions_pb2, distributions_pb2_grpc
-from realco.escrow.v1 import escrow_accounts_pb2, journal_pb2
+from realco.escrow.v1 import bulk_postings_pb2, escrow_accounts_pb2, journal_pb2
+from realco.escrow.v1.bulk_postings_pb2_grpc import BulkPostingsServiceStub
 from realco.escrow.v1.escrow_accounts_pb2_grpc import EscrowAccountsServiceStub
 from realco.escrow.v1.journal_pb2_grpc import JournalServiceStub
 from realco.transactions.v1 import transactions_pb2, transactions_pb2_grpc
@@ -33,7 +34,7 @@ from tests.performance import importer, load
 from tests.performance.measure import Cpu, Results, Sample, run_callers, run_for
 
 UNARY_CALLERS = 64
-BATCH, BATCH_CALLERS = 100, 32
+BATCH, BATCH_CALLERS, STREAMS = 100, 32, 8
 READERS = (1, 16, 128)
 CALCULATORS = (1, 4)
 # What is required of each: milliseconds that half and nineteen of twenty calls may take, and how many ask at once.
@@ -104,6 +105,7 @@ class Edge:
         self._health = health(self._channels["escrow"])
         self._accounts = EscrowAccountsServiceStub(self._channels["escrow"])
         self._journal = JournalServiceStub(self._channels["escrow"])
+        self._bulk = BulkPostingsServiceStub(self._channels["escrow"])
         self._transactions = transactions_pb2_grpc.TransactionsServiceStub(self._channels["transactions"])
         self._distributions = distributions_pb2_grpc.DistributionsServiceStub(self._channels["distributions"])
         self._pools: dict[str, asyncpg.Pool] = {}
@@ -157,6 +159,13 @@ class Edge:
             results.add(
                 f"gRPC, batches, {name}", await run_callers(batches, callers, self._post_together, each=BATCH, cpu=cpu)
             )
+            each = max(1, count // BATCH // STREAMS)
+            streams = [
+                [self._streamed(n % load.SPREAD + 1 if spread else load.HOT) for n in range(number, number + each)]
+                for number in range(0, STREAMS * each, each)
+            ]
+            streamed = await run_callers(streams, STREAMS, self._stream, each=BATCH * each, cpu=cpu)
+            results.add(f"gRPC, streams, {name}", streamed)
 
     async def _ask(self, _caller: int, _number: int) -> None:
         await self._ask_health(health_pb2.HealthCheckRequest())
@@ -174,6 +183,11 @@ class Edge:
         answer = await self._journal.BatchPostJournalEntries(request, metadata=self._as_importer(), timeout=_SECONDS)
         assert all(result.HasField("journal_entry") for result in answer.posted.results), "a posting was refused"
 
+    async def _stream(self, requests: Sequence[bulk_postings_pb2.StreamPostJournalEntriesRequest]) -> None:
+        call = self._bulk.StreamPostJournalEntries(iter(requests), metadata=self._as_importer(), timeout=_SECONDS)
+        async for answer in call:
+            assert all(result.HasField("journal_entry") for result in answer.results), "a posting was refused"
+
     def _unary(self, number: int) -> journal_pb2.PostJournalEntryRequest:
         return journal_pb2.PostJournalEntryRequest(
             idempotency_key=uuid.uuid4().hex,
@@ -182,10 +196,13 @@ class Edge:
         )
 
     def _batch(self, account: int) -> journal_pb2.BatchPostJournalEntriesRequest:
-        item = journal_pb2.BatchPostJournalEntriesRequest.Item
         return journal_pb2.BatchPostJournalEntriesRequest(
-            escrow_account_id=load.escrow_account_id(account),
-            items=[item(idempotency_key=uuid.uuid4().hex, journal_entry=_contribution(n)) for n in range(BATCH)],
+            escrow_account_id=load.escrow_account_id(account), items=_items()
+        )
+
+    def _streamed(self, account: int) -> bulk_postings_pb2.StreamPostJournalEntriesRequest:
+        return bulk_postings_pb2.StreamPostJournalEntriesRequest(
+            escrow_account_id=load.escrow_account_id(account), items=_items()
         )
 
     # --- reads ------------------------------------------------------------------------------------------------------
@@ -274,6 +291,11 @@ def cpu_of(instance: Instance, name: str) -> Cpu:
     """Of the process of that name, as long as it is the same one."""
     process = psutil.Process(instance.read_pid(name))
     return lambda: sum(process.cpu_times()[:2])
+
+
+def _items() -> list[journal_pb2.BatchPostJournalEntriesRequest.Item]:
+    item = journal_pb2.BatchPostJournalEntriesRequest.Item
+    return [item(idempotency_key=uuid.uuid4().hex, journal_entry=_contribution(n)) for n in range(BATCH)]
 
 
 def _contribution(investor: int) -> journal_pb2.NewJournalEntry:

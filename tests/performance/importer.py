@@ -11,13 +11,18 @@ from deploy.local.instance import Instance
 from services.chassis.calls.tokens import ServiceIdentity
 
 NAME = "importer"
-_RPCS = ("PostJournalEntry", "BatchPostJournalEntries", "GetTrialBalance")
+_RPCS = (
+    "JournalService/PostJournalEntry",
+    "JournalService/BatchPostJournalEntries",
+    "JournalService/GetTrialBalance",
+    "BulkPostingsService/StreamPostJournalEntries",
+)
 
 
 def write_grants(folder: Path) -> Path:
     """Returns: the file that lets it call what it needs."""
     path = folder / "grants.json"
-    path.write_text(json.dumps({NAME: [f"realco.escrow.v1.JournalService/{rpc}" for rpc in _RPCS]}))
+    path.write_text(json.dumps({NAME: [f"realco.escrow.v1.{rpc}" for rpc in _RPCS]}))
     return path
 
 

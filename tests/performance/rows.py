@@ -119,6 +119,8 @@ def _list_postings() -> Iterator[Row]:
         batches = _of(f"gRPC, batches, {name}")
         title = f"batches of 100 over gRPC, {name}"
         yield Row(section, title, a_second, batches, "COPY, yardstick", yardstick, _ratio(0.27, 0.45))
+        streams = _of(f"gRPC, streams, {name}")
+        yield Row(section, f"streams of such batches, {name}", a_second, streams, "COPY, yardstick", yardstick)
     one = "one posting a call"
     empty = "empty RPC"
     yield Row(

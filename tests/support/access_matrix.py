@@ -6,7 +6,7 @@ contract says of an RPC is read from the options, and not by the code that enfor
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -73,10 +73,13 @@ class Served:
     ) -> Refusal | Principal | None:
         """Who the handler saw, or None where the request was refused only as a request; else why nobody came."""
         self.forget()
-        send = self.channel.unary_unary(path_of(method))
         metadata = (("authorization", f"Bearer {token}"), ("x-realco-org", "org_1"), *more)
         try:
-            await send(request, metadata=metadata)
+            if is_stream(method):
+                async for _ in self.channel.stream_stream(path_of(method))([request], metadata=metadata):
+                    pass
+            else:
+                await self.channel.unary_unary(path_of(method))(request, metadata=metadata)
         except aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
                 return error.code().name
@@ -86,9 +89,25 @@ class Served:
         self.reached, self.principal = True, principal_or_none()
         return Empty()
 
+    async def handle_stream(self, requests: AsyncIterable[Any], context: Any) -> AsyncIterator[Empty]:
+        async for request in requests:
+            yield await self.handle(request, context)
+
+    def handler_of(self, method: MethodDescriptor) -> Any:
+        make, handle = (
+            (grpc.stream_stream_rpc_method_handler, self.handle_stream)
+            if is_stream(method)
+            else (grpc.unary_unary_rpc_method_handler, self.handle)
+        )
+        return make(handle, GetMessageClass(method.input_type).FromString, Empty.SerializeToString)
+
 
 def methods_of(area: str) -> list[MethodDescriptor]:
     return [method for service in list_served(area, contracts.services()) for method in service.methods]
+
+
+def is_stream(method: MethodDescriptor) -> bool:
+    return bool(method.client_streaming)
 
 
 def path_of(method: MethodDescriptor) -> str:
@@ -103,12 +122,7 @@ async def serving(verifier: Verifier, area: str, parties: Parties | None = None)
     async with aio.insecure_channel(address) as channel:
         served = Served(address, channel)
         for service in services:
-            handlers = {
-                method.name: grpc.unary_unary_rpc_method_handler(
-                    served.handle, GetMessageClass(method.input_type).FromString, Empty.SerializeToString
-                )
-                for method in service.methods
-            }
+            handlers = {method.name: served.handler_of(method) for method in service.methods}
             running.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
         await running.start()
         yield served

@@ -54,7 +54,7 @@ def open_channel(
 class _RenewedChannel:
     """A channel that is opened anew for each new certificate, since gRPC gives a channel one for its life.
 
-    It has of a channel what our contracts need: they have no streams.
+    It has of a channel what calls between our services need: none of them is a stream.
     """
 
     def __init__(self, certificates: Certificates, open_with: Callable[[Shown], aio.Channel]) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
@@ -72,7 +73,7 @@ class Interceptor(aio.ServerInterceptor):
         grants: What services may call beside those that the contract names.
 
     Raises:
-        BootError: an RPC has no access rule, or takes a stream of requests.
+        BootError: an RPC has no access rule, or has a stream on one side only.
         ConfigurationError: there is no such RPC to grant.
     """
 
@@ -95,8 +96,8 @@ class Interceptor(aio.ServerInterceptor):
         self.idle.set()
         for service in services:
             for method in service.methods:
-                if method.client_streaming or method.server_streaming:
-                    raise BootError(f"{method.full_name}: streams have no interceptor yet")
+                if method.client_streaming != method.server_streaming:
+                    raise BootError(f"{method.full_name}: a stream has one on either side")
             validation.warm_up([GetMessageClass(method.input_type) for method in service.methods])
 
     async def intercept_service(
@@ -115,17 +116,18 @@ class Interceptor(aio.ServerInterceptor):
         if rule is None:  # a servicer was added without its descriptor
             raise BootError(f"{method}: has no access rule")
         # Bytes come in undecoded: a message that does not parse is then our answer to give, not gRPC's.
-        wrapped: Handler = grpc.unary_unary_rpc_method_handler(
-            self._guard(method, rule, handler), response_serializer=handler.response_serializer
-        )
+        is_stream = bool(handler.stream_stream)
+        wrap = grpc.stream_stream_rpc_method_handler if is_stream else grpc.unary_unary_rpc_method_handler
+        answer = partial(self._answer_stream if is_stream else self._answer, rule=rule, handler=handler)
+        wrapped: Handler = wrap(self._guard(method, answer), response_serializer=handler.response_serializer)
         self._wrapped[method] = wrapped
         return wrapped
 
-    def _guard(self, method: str, rule: Rule, handler: Handler) -> Callable[[bytes, Context], Awaitable[Any]]:
+    def _guard(self, method: str, answer: Callable[[Any, Context], Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         rpc = method.removeprefix("/")
         seconds = telemetry.RPC_SECONDS.labels(rpc)
 
-        async def call(raw: bytes, context: Context) -> Any:
+        async def call(raw: Any, context: Context) -> Any:
             started = time.perf_counter()
             self.in_flight += 1
             self.idle.clear()
@@ -133,7 +135,7 @@ class Interceptor(aio.ServerInterceptor):
             refusal: dict[str, str] = {}
             begin_answer()
             try:
-                response = await self._answer(raw, context, rule, handler)
+                response = await answer(raw, context)
                 context.set_trailing_metadata(answer_metadata())
                 return response
             except asyncio.CancelledError:
@@ -160,27 +162,54 @@ class Interceptor(aio.ServerInterceptor):
         return call
 
     async def _answer(self, raw: bytes, context: Context, rule: Rule, handler: Handler) -> Any:
+        metadata, in_time = self._begin(context)
+        async with in_time:
+            if rule.public:
+                return await handler.unary_unary(self._request(raw, handler), context)
+            principal = await self._admit(metadata, rule, context)
+            with acting_as(principal):
+                answer = await handler.unary_unary(self._check(raw, principal, rule, handler), context)
+                withhold(answer, principal)
+                return answer
+
+    async def _answer_stream(
+        self, requests: AsyncIterable[bytes], context: Context, rule: Rule, handler: Handler
+    ) -> None:
+        """One call, with its one deadline: whoever lost the right to it meanwhile has a minute at most."""
+        metadata, in_time = self._begin(context)
+        async with in_time:
+            principal = await self._admit(metadata, rule, context)
+            with acting_as(principal):
+                checked = (self._check(raw, principal, rule, handler) async for raw in requests)
+                async for answer in handler.stream_stream(checked, context):
+                    withhold(answer, principal)
+                    await context.write(answer)
+        begin_answer()  # what was noted is said of each answer, by itself
+
+    def _begin(self, context: Context) -> tuple[dict[str, str], asyncio.Timeout]:
+        """The metadata of a call, and the time it has."""
         metadata = _texts(context.invocation_metadata())
         # This call has a task, and so context variables, of its own: nothing is left behind for the next.
         telemetry.continue_trace(metadata.get("traceparent"), metadata.get("x-request-id"))
         remaining = context.time_remaining()
         seconds = DEADLINE_SECONDS_DEFAULT if remaining is None else min(remaining, DEADLINE_SECONDS_MAX)
         set_deadline(seconds)
-        async with asyncio.timeout(seconds):
-            if rule.public:
-                return await handler.unary_unary(self._request(raw, handler), context)
-            principal = await self._identify(metadata, rule, context)
-            telemetry.bind(principal=principal.subject, org=principal.org_id, actor=principal.person)
-            rule.admit(principal)
-            principal = await self._callers.find(principal, reads_only=rule.reads_only)
-            with acting_as(principal):
-                message = validation.parse(raw, handler.request_deserializer)
-                rule.confine(principal, message)
-                rule.check_sign_in(principal, message)
-                validation.validate(message)
-                answer = await handler.unary_unary(message, context)
-                withhold(answer, principal)
-                return answer
+        return metadata, asyncio.timeout(seconds)
+
+    async def _admit(self, metadata: Mapping[str, str], rule: Rule, context: Context) -> Principal:
+        """Who calls, and may."""
+        principal = await self._identify(metadata, rule, context)
+        telemetry.bind(principal=principal.subject, org=principal.org_id, actor=principal.person)
+        rule.admit(principal)
+        return await self._callers.find(principal, reads_only=rule.reads_only)
+
+    def _check(self, raw: bytes, principal: Principal, rule: Rule, handler: Handler) -> Message:
+        """What they ask for, if it is theirs to ask and well formed."""
+        message = validation.parse(raw, handler.request_deserializer)
+        rule.confine(principal, message)
+        rule.check_sign_in(principal, message)
+        validation.validate(message)
+        return message
 
     async def _identify(self, metadata: Mapping[str, str], rule: Rule, context: Context) -> Principal:
         """Who calls: a person, a service, or a person whose call a service passes on with the person's own token."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from realco.escrow.v1 import journal_pb2 as journal_pb
+from realco.escrow.v1.bulk_postings_pb2 import StreamPostJournalEntriesRequest
 from realco.type.v1 import money_pb2
 
 from services.chassis.calls.auth import current_principal
@@ -38,6 +39,8 @@ from services.escrow.posting.checks import is_ours
 from services.escrow.posting.group_commit import Poster
 from services.escrow.store import journal
 
+Batch = journal_pb.BatchPostJournalEntriesRequest | StreamPostJournalEntriesRequest
+
 # Clocks of callers may be ahead of ours by so much.
 _CLOCK_SKEW = timedelta(seconds=5)
 
@@ -49,11 +52,12 @@ async def post_journal_entry(
     return await poster.post_one(entry, validate_only=request.validate_only)
 
 
-async def batch_post_journal_entries(
-    poster: Poster, database: Database, request: journal_pb.BatchPostJournalEntriesRequest, now: datetime
+async def post_items(
+    poster: Poster, database: Database, request: Batch, now: datetime, *, validate_only: bool = False
 ) -> journal_pb.PostingResults:
+    """What became of each item of a batch, however it came: all that are booked are committed together."""
     entries = await build_entries(database, request, now)
-    outcomes = await poster.post(entries, validate_only=request.validate_only)
+    outcomes = await poster.post(entries, validate_only=validate_only)
     return journal_pb.PostingResults(results=build_results(journal_pb.PostingResult, request.items, outcomes))
 
 
@@ -135,9 +139,7 @@ def _check_reversal(new: journal_pb.NewJournalEntry, path: str) -> None:
         raise InvalidField("A reversal has the investment of its original: leave it out.", fields=fault)
 
 
-async def build_entries(
-    database: Database, request: journal_pb.BatchPostJournalEntriesRequest, now: datetime
-) -> list[NewEntry | JournalEntryNotFound]:
+async def build_entries(database: Database, request: Batch, now: datetime) -> list[NewEntry | JournalEntryNotFound]:
     """What each item of a batch asks for; one that reverses what is not there is refused by itself.
 
     Raises:
