@@ -8,15 +8,14 @@ from functools import partial
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
+from realco.compliance.v1.notary_pb2 import Movement
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
-from realco.escrow.v1.journal_pb2 import LedgerAccount
 
 from services.chassis.approvals.requests import Execute, RequestKind, by_command
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
-from services.chassis.calls.wire import from_enum
 from services.chassis.data.transaction import Tx
-from services.chassis.values.approval import Approval, ApprovalDetails, Change, Effect, Preview
+from services.chassis.values.approval import Approval, ApprovalDetails, Change, Preview
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.invariant import require_present
 from services.chassis.values.money import Money
@@ -26,7 +25,7 @@ from services.distributions.commands.distributions.submissions import approve_wa
 from services.distributions.commands.payouts import resends
 from services.distributions.commands.raises import closings, investments, refunds
 from services.distributions.dependencies import Dependencies
-from services.distributions.domain.closing import is_released
+from services.distributions.domain.closing import is_released, sum_releases
 from services.distributions.domain.destination import Destination
 from services.distributions.domain.explanations import (
     explain_attempt,
@@ -134,9 +133,10 @@ class _Details:
         async with self._dependencies.database.begin() as tx:
             offering = await require_offering(tx, request.offering_id)
             found = await gates.list_gates(tx, offering, asked, now)
-            minor = sum(each.funded_minor for each in await gates.list_live(tx, offering.offering_id))
+            released = sum_releases(await gates.list_live(tx, offering.offering_id))
             taken = filter(is_released, await list_investments_of(tx, offering.offering_id))
             funded = build_funded_change(taken)
+        preview = await self._preview_movement(offering, Movement.CLOSE_OFFERING, released)
         to, account = destination.bank_account_id, explain_destination(destination, offering.sponsor_party_id, now)
         # Escrow books under the hash of this: closed again, after escrow refused it, it must be another one.
         attempts = Change("closing_attempts", str(offering.closing_attempt), str(offering.closing_attempt + 1))
@@ -144,7 +144,7 @@ class _Details:
             f"Close {offering.display_name}",
             offering.offering_id,
             offering.offering_id,
-            amount=Money(minor, offering.currency),
+            amount=Money(sum(released.values()), offering.currency),
             makers=offering.makers,
             beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
             changes=(
@@ -153,8 +153,13 @@ class _Details:
                 funded,
                 *_list_account_changes(offering, to),
             ),
-            explanations=(*map(explain_gate, found), *explain_failure(offering.closing_failure), account),
-            effects=await self._list_effects(offering, minor, {"SUBSCRIPTION": -1, "ISSUER_PROCEEDS": 1}),
+            explanations=(
+                *map(explain_gate, found),
+                *explain_failure(offering.closing_failure),
+                account,
+                *preview.explanations,
+            ),
+            effects=preview.effects,
         )
 
     async def describe_resend_proceeds(
@@ -282,6 +287,7 @@ class _Details:
             offering = await require_offering(tx, distribution.offering_id)
             owed = await sum_by_payee(tx, distribution.distribution_id)
             declaring = await find_being_declared(tx, offering.offering_id)
+        preview = await self._preview_movement(offering, Movement.APPROVE_DISTRIBUTION, owed)
         return ApprovalDetails(
             approval.summary,
             approval.resource_id,
@@ -290,12 +296,13 @@ class _Details:
             changes=(Change("status", DistributionStatus.PENDING_APPROVAL.value, DistributionStatus.APPROVED.value),),
             explanations=(
                 explain_owed({party_id: Money(minor, offering.currency) for party_id, minor in owed.items()}),
-                explain_cash(distribution, cash.distributable_minor),
+                explain_cash(distribution, cash.distributable_minor, cash.available_minor),
                 explain_escrow_status(cash.escrow_status),
                 explain_basis(offering, distribution, declaring),
                 await self._explain_clearances(owed),
+                *preview.explanations,
             ),
-            effects=await self._list_effects(offering, distribution.amount_minor, {"DISTRIBUTABLE": -1, "PAYABLE": 1}),
+            effects=preview.effects,
         )
 
     # --- what others know ---
@@ -339,22 +346,12 @@ class _Details:
         found = await self._dependencies.peers.compliance.batch_get_clearances(sorted(party_ids))
         return explain_clearances([each.party_id for each in found if not each.cleared])
 
-    async def _list_effects(self, offering: Offering, minor: int, moved: Mapping[str, int]) -> tuple[Effect, ...]:
-        """What moving the amount inside the book does to kinds of ledger accounts: +1 is one that grows, -1 shrinks."""
-        balance = await self._dependencies.peers.escrow.get_escrow_account_balance(offering.escrow_account_id)
-        posted = {
-            from_enum(LedgerAccount.Kind, each.ledger_account.kind): each.posted.amount_minor
-            for each in balance.ledger_accounts
-        }
-        return tuple(
-            Effect(
-                kind,
-                None,
-                Money(posted.get(kind, 0), offering.currency),
-                Money(posted.get(kind, 0) + sign * minor, offering.currency),
-            )
-            for kind, sign in moved.items()
-        )
+    async def _preview_movement(self, offering: Offering, kind: Movement.Kind, parts: Mapping[str, int]) -> Preview:
+        """What moving these amounts inside the book would do to it, and what is behind them."""
+        if not parts:
+            return Preview((), ())
+        amounts = {party_id: Money(minor, offering.currency) for party_id, minor in parts.items()}
+        return await self._dependencies.peers.escrow.preview_movement(offering.escrow_account_id, kind, amounts)
 
 
 def _sum_by_party(investments: Iterable[Investment]) -> dict[str, Money]:

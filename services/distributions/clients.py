@@ -81,6 +81,16 @@ class Escrow(Protocol):
         """
         ...
 
+    async def preview_movement(
+        self, escrow_account_id: str, kind: notary.Movement.Kind, parts: Mapping[str, Money]
+    ) -> Preview:
+        """What a closing or a declaration would do to the book, and what is behind it.
+
+        Args:
+            parts: How much moves for whom; for somebody.
+        """
+        ...
+
 
 class Transactions(Protocol):
     """Who moves the money."""
@@ -168,14 +178,27 @@ class EscrowClient:
         request = postings_pb2.GetTransactionPreviewRequest(
             escrow_account_id=escrow_account_id,
             type=payout_type.value,
-            parts=[postings_pb2.PartyAmount(party_id=each, amount=to_money(amount)) for each, amount in paid.items()],
+            parts=_to_parts(paid),
             outcome=postings_pb2.GetTransactionPreviewRequest.SETTLED,
         )
         answer = await ask(self._postings.GetTransactionPreview, request)
         return read_preview(answer.effects, answer.explanations)
 
+    async def preview_movement(
+        self, escrow_account_id: str, kind: notary.Movement.Kind, parts: Mapping[str, Money]
+    ) -> Preview:
+        request = postings_pb2.GetMovementPreviewRequest(
+            escrow_account_id=escrow_account_id, kind=kind, parts=_to_parts(parts)
+        )
+        answer = await ask(self._postings.GetMovementPreview, request)
+        return read_preview(answer.effects, answer.explanations)
+
     async def declare_distribution(self, request: postings_pb2.DeclareDistributionRequest) -> journal_pb2.JournalEntry:
         return await ask(self._postings.DeclareDistribution, request)
+
+
+def _to_parts(amounts: Mapping[str, Money]) -> list[postings_pb2.PartyAmount]:
+    return [postings_pb2.PartyAmount(party_id=each, amount=to_money(amount)) for each, amount in amounts.items()]
 
 
 class TransactionsClient:

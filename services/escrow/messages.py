@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -12,6 +12,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
+from realco.escrow.v1 import postings_pb2 as postings_pb
+from realco.type.v1 import money_pb2
 
 from services.chassis.calls.wire import to_explanation, to_money, to_optional_timestamp, to_timestamp
 from services.chassis.values.errors import InvalidField
@@ -19,7 +21,7 @@ from services.chassis.values.money import Money
 from services.escrow.domain.account import EscrowAccount
 from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccountKind, line_of
 from services.escrow.domain.holds import Hold, explain_hold
-from services.escrow.domain.journal import EntryType, Layer, NewEntry
+from services.escrow.domain.journal import AMOUNT_MINOR_MAX, EntryType, Layer, NewEntry
 from services.escrow.store.journal import Verdict
 
 
@@ -206,3 +208,24 @@ def to_hold(hold: Hold, actions: Iterable[str] = ()) -> holds_pb.Hold:
         etag=hold.etag,
         allowed_actions=actions,
     )
+
+
+def read_currency(amounts: Sequence[money_pb2.Money], path: str) -> str:
+    """The one currency of all these amounts."""
+    [currency, *others] = dict.fromkeys(amount.currency_code for amount in amounts)
+    if others:
+        fault = {path: "must be of one currency"}
+        raise InvalidField("The amounts are of several currencies: an escrow account has one.", fields=fault)
+    return currency
+
+
+def read_parts(parts: Sequence[postings_pb.PartyAmount], field: str) -> dict[str, int]:
+    """How much of whom. Raises: InvalidField."""
+    if len({part.party_id for part in parts}) < len(parts):
+        raise InvalidField(
+            "A party is named twice: add up what it gets, and name it once.", fields={field: "name a party twice"}
+        )
+    read_currency([part.amount for part in parts], field)
+    if sum(part.amount.amount_minor for part in parts) > AMOUNT_MINOR_MAX // 2:
+        raise InvalidField("The amounts are too large.", fields={field: "are too large together"})
+    return {part.party_id: part.amount.amount_minor for part in parts}

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from realco.compliance.v1 import notary_pb2
 from realco.distributions.v1 import distributions_pb2 as dpb
+from realco.escrow.v1.journal_pb2 import JournalEntry as Entry
 
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError, Unavailable
@@ -31,6 +32,31 @@ async def test_an_execution_that_cannot_ask_escrow_writes_nothing(service: Distr
     assert (await service.get(approved)).status == dpb.Distribution.APPROVED
     answer = await service.call(service.distributions.ExecuteDistribution, request)
     assert answer.status == dpb.Distribution.QUEUED, "the key is still free"
+
+
+async def test_cash_that_is_owed_to_the_rails_is_not_distributed_and_who_approves_is_told(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    service.deposit(offering, 10_000_00)
+    # The bank took back what was paid on already.
+    account, owes = offering.escrow_account_id, "returns_receivable:inv-001"
+    service.escrow.post(account, Entry.ADJUSTMENT, owes, "in_transit", 100_000_01)
+    waiting = await service.submit(await service.calculate(await service.draft(offering, 10_000_00)))
+    approval = await service.find_approval(waiting.distribution_id)
+    explanations = {each.rule: each.statement for each in approval.explanations}
+    assert explanations["DISTRIBUTABLE_CASH"] == (
+        "10,000.00 USD is distributable, and the escrow account has 9,999.99 USD available:"
+        " too little for 10,000.00 USD."
+    )
+    assert explanations["PARTY_OWES"].startswith("inv-001 owes 100,000.01 USD")
+    approved = await service.approve(waiting)
+    with pytest.raises(DomainError) as refusal:
+        await service.execute(approved)
+    assert (refusal.value.reason, refusal.value.metadata["available_minor"]) == (
+        "INSUFFICIENT_DISTRIBUTABLE_CASH",
+        "999999",
+    )
 
 
 async def test_the_notary_hears_who_executes_it_before_it_is_queued_and_of_nothing_that_is_refused(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from realco.compliance.v1.notary_pb2 import Movement
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
-from realco.escrow.v1 import postings_pb2 as postings_pb
 from structlog.testing import capture_logs
 
 from services.chassis.calls.auth import acting_as
@@ -20,9 +19,10 @@ from services.chassis.values.ids import new_id
 from services.chassis.values.money import Money
 from services.distributions.domain.payout import PayoutType
 from services.transactions.clients import EscrowClient
-from tests.support.escrow import Escrow, key, usd
+from tests.support.escrow import Escrow
 from tests.support.ledger_accounts import name_of
 from tests.support.peers.books import Callers, MemoryBook, RealBook
+from tests.support.peers.orders import declaration, payout, release
 from tests.support.peers.wire import Wire
 
 Kind = journal_pb.LedgerAccount
@@ -41,41 +41,6 @@ async def book(request: pytest.FixtureRequest, escrow_urls: SimpleNamespace) -> 
 @pytest.fixture
 def callers(book: MemoryBook | RealBook) -> Callers:
     return Callers(book)
-
-
-def payout(account: str, source: int, minor: int, currency: str = "USD", **values: Any) -> Any:
-    given = {"idempotency_key": key(), "transaction_id": new_id("txn"), "party_id": "inv-001", **values}
-    amount = {"currency_code": currency, "amount_minor": minor}
-    return postings_pb.BatchBookPayoutsRequest.Item(escrow_account_id=account, source=source, amount=amount, **given)
-
-
-def parts(*amounts: tuple[str, int]) -> list[postings_pb.PartyAmount]:
-    return [postings_pb.PartyAmount(party_id=party_id, amount=usd(minor)) for party_id, minor in amounts]
-
-
-def decision() -> str:
-    """The content_hash of what two persons decided, and nobody before."""
-    return hashlib.sha256(key().encode()).hexdigest()
-
-
-def release(
-    account: str, *amounts: tuple[str, int], idempotency_key: str = ""
-) -> postings_pb.ReleaseSubscriptionsRequest:
-    return postings_pb.ReleaseSubscriptionsRequest(
-        idempotency_key=idempotency_key or decision(),
-        escrow_account_id=account,
-        offering_id="off_" + "0" * 26,
-        subscriptions=parts(*amounts),
-    )
-
-
-def declaration(account: str, *amounts: tuple[str, int]) -> postings_pb.DeclareDistributionRequest:
-    return postings_pb.DeclareDistributionRequest(
-        idempotency_key=decision(),
-        escrow_account_id=account,
-        distribution_id="dist_" + "0" * 26,
-        payables=parts(*amounts),
-    )
 
 
 def legs_of(entry: journal_pb.JournalEntry) -> list[tuple[str, int]]:
@@ -355,6 +320,56 @@ async def test_what_payouts_would_do_to_the_book_is_told_and_nothing_is_done(
     with pytest.raises(DomainError, match="USD"):
         await preview("EUR", inv_001=60)
     assert await balances(callers, account) == there
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "order", "question"),
+    [
+        (Movement.CLOSE_OFFERING, "subscription:{}", release, "release_subscriptions"),
+        (Movement.APPROVE_DISTRIBUTION, "distributable", declaration, "declare_distribution"),
+    ],
+)
+async def test_what_a_movement_would_do_to_the_book_is_what_is_booked_of_it(
+    book: MemoryBook | RealBook, callers: Callers, kind: Movement.Kind, source: str, order: Any, question: str
+) -> None:
+    account, amounts = await book.open(), {"inv-001": 60, "inv-002": 40}
+    for party_id, minor in amounts.items():
+        await book.fund(account, source.format(party_id), minor)
+    with acting_as(callers.admin):
+        money = {party_id: Money(minor, "USD") for party_id, minor in amounts.items()}
+        preview = await callers.of_distributions.preview_movement(account, kind, money)
+    before = await balances(callers, account)
+    booked = await callers.ask(question, order(account, *amounts.items()))
+    after = await balances(callers, account)
+    changed = {kind for kind in before | after if before.get(kind, 0) != after.get(kind, 0)}
+    expected = {kind: (before.get(kind, 0), after.get(kind, 0)) for kind in changed}
+    assert len(booked.ledger_entries) == 3
+    assert preview_of(preview) == (expected, [])
+    assert [each.statement for each in preview.explanations] == [
+        "There is 1.00 USD of cash left, enough to pay 1.00 USD."
+    ]
+
+
+async def test_who_owes_money_that_went_back_is_named_before_more_goes_out(
+    book: MemoryBook | RealBook, callers: Callers
+) -> None:
+    account, paid = await book.open(), {"inv-001": Money(60, "USD"), "inv-002": Money(40, "USD")}
+    await book.fund(account, "distributable", 100)
+    for party_id, minor in (("inv-001", 30), ("inv-003", 5)):
+        await book.fund(account, f"returns_receivable:{party_id}", -minor)
+    with acting_as(callers.admin):
+        of_distributions = callers.of_distributions
+        declared = await of_distributions.preview_movement(account, Movement.APPROVE_DISTRIBUTION, paid)
+        one = await of_distributions.preview_payouts(account, PayoutType.DISTRIBUTION, {"inv-001": paid["inv-001"]})
+        other = await of_distributions.preview_payouts(account, PayoutType.DISTRIBUTION, {"inv-002": paid["inv-002"]})
+    cash, owes = declared.explanations
+    assert cash.statement == (
+        "There is 0.65 USD of cash left, too little to pay 1.00 USD: the rest would stay owed to the rails."
+    )
+    assert owes.operands == (("inv-001", Money(30, "USD")),)
+    assert owes.statement.startswith("inv-001 owes 0.30 USD that was paid in and taken back by the bank.")
+    assert one.explanations[-1] == owes
+    assert "PARTY_OWES" not in [each.rule for each in other.explanations]
 
 
 async def test_of_a_payout_that_is_booked_the_rest_alone_would_be_booked(

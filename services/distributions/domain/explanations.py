@@ -24,12 +24,22 @@ def explain_gate(gate: Gate) -> Explanation:
     return replace(gate.explanation, operands=(spell_gate(gate.passed), *gate.explanation.operands))
 
 
-def explain_cash(distribution: Distribution, available_minor: int) -> Explanation:
-    available = Money(available_minor, distribution.currency)
-    amount = Money(distribution.amount_minor, distribution.currency)
-    statement = f"{available} can be distributed, {'enough' if amount <= available else 'too little'} for {amount}."
-    gate = spell_gate(amount <= available)
-    return Explanation(statement, "DISTRIBUTABLE_CASH", (gate, ("available", available), ("amount", amount)), _HOUSE)
+def explain_cash(distribution: Distribution, distributable_minor: int, available_minor: int) -> Explanation:
+    """
+    Args:
+        distributable_minor: What stands on DISTRIBUTABLE, and is not held.
+        available_minor: What the whole escrow account has available: less, where cash is owed to the rails.
+    """
+    currency = distribution.currency
+    distributable, available = Money(distributable_minor, currency), Money(available_minor, currency)
+    amount = Money(distribution.amount_minor, currency)
+    is_open = amount <= distributable and amount <= available
+    verdict = f"{'enough' if is_open else 'too little'} for {amount}"
+    statement = f"{distributable} can be distributed, {verdict}."
+    if available < distributable:
+        statement = f"{distributable} is distributable, and the escrow account has {available} available: {verdict}."
+    operands = (("distributable", distributable), ("available", available), ("amount", amount))
+    return Explanation(statement, "DISTRIBUTABLE_CASH", (spell_gate(is_open), *operands), _HOUSE)
 
 
 def explain_escrow_status(status: str) -> Explanation:

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 
 from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.escrow.v1.bulk_postings_pb2 import StreamPostJournalEntriesRequest
-from realco.type.v1 import money_pb2
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.batch import build_results
@@ -34,7 +33,7 @@ from services.escrow.domain.journal import (
     mirror,
 )
 from services.escrow.domain.refusals import JournalEntryNotFound
-from services.escrow.messages import read_ledger_account
+from services.escrow.messages import read_currency, read_ledger_account
 from services.escrow.posting.checks import is_ours
 from services.escrow.posting.group_commit import Poster
 from services.escrow.store import journal
@@ -179,12 +178,3 @@ def _read_legs(legs: Sequence[journal_pb.Leg], path: str) -> tuple[Leg, ...]:
         )
         for number, leg in enumerate(legs)
     )
-
-
-def read_currency(amounts: Sequence[money_pb2.Money], path: str) -> str:
-    """The one currency of all these amounts."""
-    [currency, *others] = dict.fromkeys(amount.currency_code for amount in amounts)
-    if others:
-        fault = {path: "must be of one currency"}
-        raise InvalidField("The amounts are of several currencies: an escrow account has one.", fields=fault)
-    return currency

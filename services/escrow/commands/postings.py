@@ -19,30 +19,21 @@ from services.chassis.calls.batch import build_results
 from services.chassis.calls.peers import find_refusal
 from services.chassis.data.once import fingerprint_of
 from services.chassis.process.telemetry import log
-from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
 from services.escrow.clients import Transactions
-from services.escrow.commands.journal_entries import read_currency
 from services.escrow.dependencies import Dependencies
-from services.escrow.domain.chart import (
-    DISTRIBUTABLE,
-    ISSUER_PROCEEDS,
-    LedgerAccount,
-    LedgerAccountKind,
-    account_of_party,
-)
+from services.escrow.domain.chart import LedgerAccountKind
 from services.escrow.domain.journal import (
-    AMOUNT_MINOR_MAX,
     EntryType,
     NewEntry,
     PostingKey,
-    credit,
-    debit,
     digest_scope,
 )
+from services.escrow.domain.movements import build_declaration_legs, build_release_legs
 from services.escrow.domain.refusals import PayoutNotKnown
 from services.escrow.domain.stages import Moving, build_payout_legs
 from services.escrow.domain.types import PAYOUTS_BY_SOURCE
+from services.escrow.messages import read_parts
 
 Item = postings_pb.BatchBookPayoutsRequest.Item
 
@@ -125,31 +116,21 @@ def _build_movement(
 
 
 def _build_release(request: postings_pb.ReleaseSubscriptionsRequest) -> NewEntry:
-    """Every named subscription to ISSUER_PROCEEDS, all or none."""
-    legs = [
-        debit(account, minor)
-        for account, minor in _read_parts(request.subscriptions, LedgerAccountKind.SUBSCRIPTION, "subscriptions")
-    ]
     return _build_for_service(
         request,
         type=EntryType.RELEASE,
         description=f"Closing of {request.offering_id}",
-        legs=(*legs, credit(ISSUER_PROCEEDS, sum(leg.amount_minor for leg in legs))),
+        legs=build_release_legs(read_parts(request.subscriptions, "subscriptions")),
         currency=request.subscriptions[0].amount.currency_code,
     )
 
 
 def _build_declaration(request: postings_pb.DeclareDistributionRequest) -> NewEntry:
-    """DISTRIBUTABLE to each payee's PAYABLE, to the cent."""
-    legs = [
-        credit(account, minor)
-        for account, minor in _read_parts(request.payables, LedgerAccountKind.PAYABLE, "payables")
-    ]
     return _build_for_service(
         request,
         type=EntryType.DISTRIBUTION,
         description=f"Declaration of {request.distribution_id}",
-        legs=(debit(DISTRIBUTABLE, sum(leg.amount_minor for leg in legs)), *legs),
+        legs=build_declaration_legs(read_parts(request.payables, "payables")),
         currency=request.payables[0].amount.currency_code,
         distribution_id=request.distribution_id,
     )
@@ -182,17 +163,3 @@ def _build_for_service(request: Any, **values: Any) -> NewEntry:
         asks_for_seals=True,
         **values,
     )
-
-
-def _read_parts(
-    parts: Sequence[postings_pb.PartyAmount], kind: LedgerAccountKind, field: str
-) -> list[tuple[LedgerAccount, int]]:
-    """Each party's own ledger account of the kind, with its amount."""
-    if len({part.party_id for part in parts}) < len(parts):
-        raise InvalidField(
-            "A party is named twice: add up what it gets, and name it once.", fields={field: "name a party twice"}
-        )
-    read_currency([part.amount for part in parts], field)
-    if sum(part.amount.amount_minor for part in parts) > AMOUNT_MINOR_MAX // 2:
-        raise InvalidField("The amounts are too large.", fields={field: "are too large together"})
-    return [(account_of_party(kind, part.party_id), part.amount.amount_minor) for part in parts]

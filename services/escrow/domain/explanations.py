@@ -83,6 +83,22 @@ def explain_cash(cash_minor: int, paid_minor: int, currency: str) -> Explanation
     return Explanation(statement, "CASH_COVERS", operands)
 
 
+def explain_debts(debts: Mapping[str, int], currency: str) -> list[Explanation]:
+    """Who of those that are paid owes what the bank took back of their money. It is no gate: what is to be kept back is
+    held, or frozen, by whoever decides that.
+
+    Args:
+        debts: How much each of them owes; nobody who owes nothing.
+    """
+    if not debts:
+        return []
+    owed = tuple((party_id, Money(minor, currency)) for party_id, minor in debts.items())[:_SHORT_MAX]
+    total = Money(sum(debts.values()), currency)
+    who = f"{owed[0][0]} owes" if len(debts) == 1 else f"{len(debts)} of the parties owe"
+    statement = f"{who} {total} that was paid in and taken back by the bank. Nothing is kept back for it here."
+    return [Explanation(statement, "PARTY_OWES", owed)]
+
+
 def explain_emptiness(balances: Iterable[Balance], currency: str) -> Explanation:
     """Whether the escrow account is empty, as one that is closed has to be."""
     statement, is_open = "Every balance and hold is zero.", True

@@ -1,23 +1,27 @@
-"""What transactions would do to the book: the legs that their stages post (stages.py), added up and posted nowhere."""
+"""What would be done to the book, by a transaction's stages (stages.py) or by what is decided (movements.py): the legs
+added up, and posted nowhere.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.chassis.values.approval import Effect, Preview
+from services.chassis.values.explanation import Explanation
 from services.chassis.values.money import Money
 from services.escrow.domain.account import Balance, Status, may_post
 from services.escrow.domain.chart import (
     CASH,
     IN_TRANSIT,
     SUSPENSE,
+    Direction,
     LedgerAccount,
     LedgerAccountKind,
     account_of_party,
 )
-from services.escrow.domain.explanations import explain_available, explain_cash, explain_status
+from services.escrow.domain.explanations import explain_available, explain_cash, explain_debts, explain_status
 from services.escrow.domain.journal import Leg, sum_changes
 from services.escrow.domain.stages import BookedPosition, Moving, Stage, build_legs, build_payout_legs
 
@@ -71,15 +75,33 @@ def preview_transactions(book: Book, stage: Stage, wanted: Sequence[Moving]) -> 
     if ordered:
         taken = sum_changes(ordered)
         balances = {account: book.balance_of(account) for account in taken}
-        cash, paid_minor = book.balance_of(CASH), sum(moving.amount_minor for moving in wanted)
-        # What was ordered before and is not settled takes of it, too.
-        left_minor = cash.available_minor + min(0, book.balance_of(IN_TRANSIT).posted_minor)
         explanations += explain_available(balances, taken.items(), book.currency)
-        explanations.append(explain_cash(left_minor, paid_minor, book.currency))
+        paid_minor = sum(moving.amount_minor for moving in wanted)
+        explanations += _explain_money(book, {moving.party_id for moving in wanted}, paid_minor)
     changed = {account: change for account, change in changes.items() if change}
     is_one = len(wanted) == 1
     effects = _list_effects(book, changed) if is_one else _list_effects_by_kind(book, changed)
     return Preview(effects, tuple(explanations))
+
+
+def preview_movement(book: Book, legs: Sequence[Leg]) -> Preview:
+    """What a closing or a declaration would post, and what is behind it: soon all of it is paid."""
+    minor = sum(leg.amount_minor for leg in legs if leg.direction is Direction.DEBIT)
+    party_ids = {leg.ledger_account.party_id for leg in legs}
+    return Preview(_list_effects_by_kind(book, sum_changes(legs)), (*_explain_money(book, party_ids, minor),))
+
+
+def _explain_money(book: Book, party_ids: Collection[str], paid_minor: int) -> list[Explanation]:
+    """Whether there is the cash to pay so much, and who of the parties owes some."""
+    # What was ordered before and is not settled takes of it, too.
+    left_minor = book.balance_of(CASH).available_minor + min(0, book.balance_of(IN_TRANSIT).posted_minor)
+    owing = {
+        account.party_id: balance.posted_minor
+        for account, balance in book.balances.items()
+        if account.kind is LedgerAccountKind.RETURNS_RECEIVABLE and account.party_id in party_ids
+    }
+    debts = {party_id: minor for party_id, minor in sorted(owing.items()) if minor > 0}
+    return [explain_cash(left_minor, paid_minor, book.currency), *explain_debts(debts, book.currency)]
 
 
 def _list_effects(book: Book, changes: Mapping[LedgerAccount, int]) -> tuple[Effect, ...]:

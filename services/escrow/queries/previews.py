@@ -1,33 +1,42 @@
-"""What transactions would do to the book, for whoever decides about them before."""
+"""What transactions, or a movement, would do to the book, for whoever decides about them before."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
+from realco.compliance.v1.notary_pb2 import Movement
 from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.transactions.v1.transactions_pb2 import Transaction
 
 from services.chassis.approvals.messages import to_effect
 from services.chassis.calls.wire import from_enum, to_explanation
 from services.chassis.data.transaction import Tx
+from services.chassis.values.approval import Preview
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.refusals import EscrowAccountNotFound, check_currency
 from services.escrow.domain.chart import LedgerAccount
 from services.escrow.domain.journal import Leg
-from services.escrow.domain.previews import Book, list_touched, preview_transactions
+from services.escrow.domain.movements import build_declaration_legs, build_release_legs
+from services.escrow.domain.previews import Book, list_touched, preview_movement, preview_transactions
 from services.escrow.domain.stages import Moving, Stage
 from services.escrow.domain.types import require_type
+from services.escrow.messages import read_parts
 from services.escrow.posting.checks import keep_ours
 from services.escrow.store import escrow_accounts, journal
 from services.escrow.store.holds import list_holds_of_persons
 
+_LEGS_OF: Final = {
+    Movement.CLOSE_OFFERING: build_release_legs,
+    Movement.APPROVE_DISTRIBUTION: build_declaration_legs,
+}
 Outcome = postings_pb.GetTransactionPreviewRequest.Outcome
 
 
 async def get_preview(
     tx: Tx, request: postings_pb.GetTransactionPreviewRequest, now: datetime
-) -> postings_pb.TransactionPreview:
+) -> postings_pb.BookPreview:
     """Raises: EscrowAccountNotFound, CurrencyMismatch, InvalidField, NotSealed."""
     account = await escrow_accounts.ESCROW_ACCOUNTS.find(tx, request.escrow_account_id)
     if account is None:
@@ -54,9 +63,31 @@ def read_movings(request: postings_pb.GetTransactionPreviewRequest, currency: st
 
 def answer_preview(
     request: postings_pb.GetTransactionPreviewRequest, book: Book, wanted: Sequence[Moving]
-) -> postings_pb.TransactionPreview:
-    preview = preview_transactions(book, Stage[from_enum(Outcome, request.outcome)], wanted)
-    return postings_pb.TransactionPreview(
+) -> postings_pb.BookPreview:
+    return _to_book_preview(preview_transactions(book, Stage[from_enum(Outcome, request.outcome)], wanted))
+
+
+async def get_movement_preview(
+    tx: Tx, request: postings_pb.GetMovementPreviewRequest, now: datetime
+) -> postings_pb.BookPreview:
+    """Raises: EscrowAccountNotFound, CurrencyMismatch, InvalidField."""
+    account = await escrow_accounts.ESCROW_ACCOUNTS.find(tx, request.escrow_account_id)
+    if account is None:
+        raise EscrowAccountNotFound()
+    found = await escrow_accounts.list_balances(tx, request.escrow_account_id)
+    book = Book(account.status, account.currency, {each.ledger_account: each for each in found})
+    return answer_movement_preview(request, book)
+
+
+def answer_movement_preview(request: postings_pb.GetMovementPreviewRequest, book: Book) -> postings_pb.BookPreview:
+    for part in request.parts:
+        check_currency(part.amount.currency_code, book.currency)
+    legs = _LEGS_OF[request.kind](read_parts(request.parts, "parts"))
+    return _to_book_preview(preview_movement(book, legs))
+
+
+def _to_book_preview(preview: Preview) -> postings_pb.BookPreview:
+    return postings_pb.BookPreview(
         effects=map(to_effect, preview.effects), explanations=map(to_explanation, preview.explanations)
     )
 

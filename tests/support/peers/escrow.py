@@ -36,7 +36,7 @@ from services.escrow.domain.journal import Leg
 from services.escrow.domain.previews import Book
 from services.escrow.domain.types import PAYOUTS_BY_SOURCE
 from services.escrow.messages import read_ledger_account
-from services.escrow.queries.previews import answer_preview, read_movings
+from services.escrow.queries.previews import answer_movement_preview, answer_preview, read_movings
 from tests.support.ledger_accounts import ledger_account
 
 _Type, _Leg = journal_pb.JournalEntry, journal_pb.LedgerEntry
@@ -101,8 +101,15 @@ class MemoryEscrow:
             if escrow_account_id == request.escrow_account_id:
                 kind = LedgerAccountKind(name.partition(":")[0].upper())
                 kinds[kind] += minor if line_of(kind).normal_balance is Direction.CREDIT else -minor
+        kept_back = sum(
+            minor
+            for kind, minor in kinds.items()
+            if line_of(kind).normal_balance is Direction.CREDIT and not line_of(kind).counts_as_available
+        )
+        cash = kinds[LedgerAccountKind.CASH] + min(0, kinds[LedgerAccountKind.IN_TRANSIT])
         return accounts_pb.EscrowAccountBalance(
             escrow_account_id=request.escrow_account_id,
+            available=_money(cash - kept_back, currency),
             ledger_accounts=[
                 journal_pb.LedgerAccountBalance(
                     ledger_account=ledger_account(kind),
@@ -189,16 +196,24 @@ class MemoryEscrow:
 
     async def GetTransactionPreview(
         self, request: postings_pb.GetTransactionPreviewRequest, _: None
-    ) -> postings_pb.TransactionPreview:
-        account = self._find(request.escrow_account_id)
+    ) -> postings_pb.BookPreview:
+        book = self._read_book(request.escrow_account_id, request.transaction_id)
+        return answer_preview(request, book, read_movings(request, book.currency))
+
+    async def GetMovementPreview(
+        self, request: postings_pb.GetMovementPreviewRequest, _: None
+    ) -> postings_pb.BookPreview:
+        return answer_movement_preview(request, self._read_book(request.escrow_account_id))
+
+    # --- how they are answered ---
+
+    def _read_book(self, escrow_account_id: str, transaction_id: str = "") -> Book:
+        account = self._find(escrow_account_id)
         names = [name for id_, name in self.book if id_ == account.escrow_account_id]
         balances = [self._read_balance(account.escrow_account_id, name) for name in names]
         status = Status(accounts_pb.EscrowAccount.Status.Name(account.status))
-        booked = self._booked[request.transaction_id] if request.transaction_id else ()
-        book = Book(status, account.currency_code, {each.ledger_account: each for each in balances}, booked)
-        return answer_preview(request, book, read_movings(request, account.currency_code))
-
-    # --- how they are answered ---
+        booked = self._booked[transaction_id] if transaction_id else ()
+        return Book(status, account.currency_code, {each.ledger_account: each for each in balances}, booked)
 
     def _read_balance(self, escrow_account_id: str, name: str) -> Balance:
         account = read_ledger_account(ledger_account(name), "")

@@ -43,11 +43,17 @@ from services.distributions.store.sagas import insert_saga
 
 @dataclass(frozen=True, slots=True)
 class Cash:
-    """What escrow says of an offering's money."""
+    """What escrow says of an offering's money.
+
+    Args:
+        distributable_minor: What stands on DISTRIBUTABLE, and is not held.
+        available_minor: Of the whole escrow account: less, where the bank took back what had been paid on.
+    """
 
     escrow_account_id: str
     escrow_status: str
     distributable_minor: int
+    available_minor: int
 
 
 async def read_cash(database: Database, peer: Escrow, distribution_id: str) -> Cash:
@@ -66,6 +72,7 @@ async def read_cash(database: Database, peer: Escrow, distribution_id: str) -> C
             for each in balance.ledger_accounts
             if each.ledger_account.kind == journal_pb2.LedgerAccount.DISTRIBUTABLE
         ),
+        balance.available.amount_minor,
     )
 
 
@@ -101,10 +108,11 @@ async def execute_distribution(
     if in_progress is not None:
         raise DistributionInProgress("Another distribution is being declared.", distribution_id=in_progress)
     check_takes_money(cash.escrow_account_id, cash.escrow_status)
-    if cash.distributable_minor < distribution.amount_minor:
+    available_minor = min(cash.distributable_minor, cash.available_minor)
+    if available_minor < distribution.amount_minor:
         raise InsufficientDistributableCash(
             "Escrow holds less distributable cash.",
-            available_minor=cash.distributable_minor,
+            available_minor=available_minor,
             requested_minor=distribution.amount_minor,
             currency_code=distribution.currency,
         )
