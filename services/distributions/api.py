@@ -30,7 +30,7 @@ from services.distributions.dependencies import Dependencies
 from services.distributions.queries import distributions as distribution_queries
 from services.distributions.queries import gates
 from services.distributions.queries import raises as raise_queries
-from services.distributions.queries.movements import build_witnessed
+from services.distributions.queries.movements import build_witnessed, check_movement_order
 from services.distributions.queries.payouts import batch_get_payout_orders
 from services.distributions.store.approvals import DISTRIBUTION_APPROVALS
 
@@ -260,3 +260,8 @@ class PayoutOrdersServicer(payout_orders_pb2_grpc.PayoutOrdersServiceServicer):
         self, request: payout_orders_pb2.BatchGetPayoutOrdersRequest, context: Context
     ) -> payout_orders_pb2.BatchGetPayoutOrdersResponse:
         return await self._dependencies.read(request, batch_get_payout_orders)
+
+    async def CheckMovementOrder(
+        self, request: payout_orders_pb2.CheckMovementOrderRequest, context: Context
+    ) -> payout_orders_pb2.CheckMovementOrderResponse:
+        return await self._dependencies.read(request, check_movement_order)

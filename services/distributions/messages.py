@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
+from operator import attrgetter
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from realco.compliance.v1 import notary_pb2
 from realco.distributions.v1 import distributions_pb2, offerings_pb2, payout_orders_pb2
 from realco.type.v1 import failure_pb2, money_pb2
 
+from services.chassis.approvals.notary import Movement, MovementLine
 from services.chassis.calls.wire import (
+    from_enum,
     to_date,
     to_explanation,
     to_failure,
@@ -229,6 +233,18 @@ def _to_failure(failure: Failure | None) -> failure_pb2.Failure | None:
 
 def _money_in(currency: str) -> Callable[[int], money_pb2.Money]:
     return lambda amount_minor: to_money(Money(amount_minor, currency))
+
+
+def read_movement(message: notary_pb2.Movement) -> Movement:
+    """All that moves by one decision, in whatever order its lines are."""
+    lines = (MovementLine(line.party_id, Money.from_proto(line.amount)) for line in message.lines)
+    return Movement(
+        from_enum(notary_pb2.Movement.Kind, message.kind),
+        message.resource_id,
+        message.content_hash,
+        message.escrow_account_id,
+        tuple(sorted(lines, key=attrgetter("party_id"))),
+    )
 
 
 def to_payout_order(payout: Payout, ordered_by: str, session: Session) -> payout_orders_pb2.PayoutOrder:

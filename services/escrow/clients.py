@@ -1,5 +1,5 @@
-"""The services this one asks: compliance heard what persons decided, transactions knows what it is about to pay, and
-distributions who has committed to invest.
+"""The services this one asks: compliance heard what persons decided, distributions knows what it has ordered and who
+has committed to invest, and transactions what it is about to pay.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ from realco.compliance.v1 import (
     persons_pb2,
     persons_pb2_grpc,
 )
-from realco.distributions.v1 import commitments_pb2, commitments_pb2_grpc
+from realco.distributions.v1 import (
+    commitments_pb2,
+    commitments_pb2_grpc,
+    payout_orders_pb2,
+    payout_orders_pb2_grpc,
+)
 from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
 
 from services.chassis.calls.parties import Ask, AskAboutParties, AskByRpc
@@ -53,6 +58,10 @@ class Distributions(Protocol):
 
     async def list_committed_parties(self, escrow_account_id: str) -> Collection[str]:
         """The parties with an investment in the offering whose money the account keeps. Raises Unavailable."""
+        ...
+
+    async def check_movement_order(self, movement: notary_pb2.Movement) -> str:
+        """Who ordered that exactly this moves now. Raises MovementNotOrdered, Unavailable."""
         ...
 
 
@@ -92,8 +101,14 @@ class TransactionsClient:
 class DistributionsClient:
     def __init__(self, channel: aio.Channel) -> None:
         self._commitments: Any = commitments_pb2_grpc.CommitmentsServiceStub(channel)
+        self._orders: Any = payout_orders_pb2_grpc.PayoutOrdersServiceStub(channel)
 
     async def list_committed_parties(self, escrow_account_id: str) -> Collection[str]:
         request = commitments_pb2.ListCommittedPartiesRequest(escrow_account_id=escrow_account_id)
         found: Collection[str] = (await ask(self._commitments.ListCommittedParties, request)).party_ids
         return found
+
+    async def check_movement_order(self, movement: notary_pb2.Movement) -> str:
+        request = payout_orders_pb2.CheckMovementOrderRequest(movement=movement)
+        ordered_by: str = (await ask(self._orders.CheckMovementOrder, request)).ordered_by
+        return ordered_by

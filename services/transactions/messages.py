@@ -182,4 +182,5 @@ def to_payout(row: Transaction) -> payouts_pb2.Payout:
         amount=to_money(row.amount),
         investment_id=row.investment_id or None,
         distribution_id=row.distribution_id or None,
+        ordered_by=row.created_by,
     )

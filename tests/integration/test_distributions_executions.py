@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 from realco.compliance.v1 import notary_pb2
 from realco.distributions.v1 import distributions_pb2 as dpb
+from realco.distributions.v1 import payout_orders_pb2
 from realco.escrow.v1.journal_pb2 import JournalEntry as Entry
 
 from services.chassis.data.database import Database
+from services.chassis.data.once import IdempotencyKeyReused
 from services.chassis.values.errors import DomainError, Unavailable
 from tests.support.distributions import DistributionsHarness
 from tests.support.peers.wire import Killed
@@ -119,3 +121,67 @@ async def test_what_was_approved_by_somebody_who_counts_no_longer_is_approved_an
     sent_back = await service.call(service.distributions.RejectDistribution, request, "admin-2")
     again = await service.approve(await service.submit(await service.calculate(sent_back)))
     assert (await service.execute(again)).status == dpb.Distribution.QUEUED
+
+
+async def is_ordered(service: DistributionsHarness, movement: notary_pb2.Movement) -> str:
+    """Who ordered it, or the reason why escrow is not to book it."""
+    request = payout_orders_pb2.CheckMovementOrderRequest(movement=movement)
+    try:
+        return str((await service.call(service.payout_orders.CheckMovementOrder, request)).ordered_by)
+    except DomainError as refusal:
+        return refusal.reason
+
+
+def without_order(movement: notary_pb2.Movement) -> list[notary_pb2.Movement]:
+    """The same in another order, and what is not the same: another amount, another hash, another account."""
+    changed = [notary_pb2.Movement() for _ in range(4)]
+    for each in changed:
+        each.CopyFrom(movement)
+    lines = list(movement.lines)
+    del changed[0].lines[:]
+    changed[0].lines.extend(lines[::-1])
+    changed[1].lines[0].amount.amount_minor += 1
+    changed[2].content_hash = "f" * 64
+    changed[3].escrow_account_id = "esc_" + "0" * 26
+    return changed
+
+
+async def test_escrow_is_told_that_a_declaration_is_ordered_from_its_execution_until_it_is_booked(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00), ("inv-002", 50_000_00))
+    service.deposit(offering, 15_000_00)
+    approved = await service.approved(offering, 15_000_00)
+    request = dpb.ExecuteDistributionRequest(idempotency_key="k-1", distribution_id=approved.distribution_id)
+    service.wire.fail("RecordExecution", "killed_after")
+    with pytest.raises(Killed):
+        await service.call(service.distributions.ExecuteDistribution, request, "admin-3")
+    [said] = [each for each in service.compliance.said if isinstance(each, notary_pb2.RecordExecutionRequest)]
+    assert await is_ordered(service, said.movement) == "MOVEMENT_NOT_ORDERED", "heard by the notary is not yet ordered"
+    await service.call(service.distributions.ExecuteDistribution, request, "admin-3")
+    assert await is_ordered(service, said.movement) == "admin-3"
+    reordered, *others = without_order(said.movement)
+    assert await is_ordered(service, reordered) == "admin-3"
+    assert {await is_ordered(service, other) for other in others} == {"MOVEMENT_NOT_ORDERED"}
+    await service.work()
+    assert await is_ordered(service, said.movement) == "MOVEMENT_NOT_ORDERED", "it is booked"
+
+
+async def test_that_our_key_is_in_use_in_escrow_fails_no_distribution_for_the_money_may_be_owed(
+    service: DistributionsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    service.deposit(offering, 10_000_00)
+    approved = await service.approved(offering, 10_000_00)
+    await service.execute(approved)
+
+    async def refuse(*_: object) -> None:
+        raise IdempotencyKeyReused("It is another request's.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service.escrow, "DeclareDistribution", refuse)
+        await service.work()
+    assert (await service.get(approved)).status == dpb.Distribution.QUEUED
+    await service.make_due()
+    await service.work()
+    assert (await service.get(approved)).status == dpb.Distribution.PROCESSING

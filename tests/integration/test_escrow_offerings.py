@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
+from google.protobuf.message import Message
 from realco.compliance.v1.notary_pb2 import Movement
 from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.escrow.v1 import postings_pb2 as postings_pb
 
+from services.chassis.calls.auth import Principal
 from services.chassis.values.ids import new_id
 from services.compliance.domain.refusals import MovementNotDecided
-from tests.support.escrow import key, refusal, usd
+from services.distributions.domain.refusals import MovementNotOrdered
+from tests.support.escrow import Escrow, key, refusal, usd
+
+OFFERING, DISTRIBUTION = "off_" + "0" * 26, "dist_" + "0" * 26
 
 
 async def test_closing_releases_every_named_subscription_or_none(escrow):
@@ -150,3 +156,36 @@ async def test_what_two_persons_did_not_decide_is_not_booked_and_the_notary_is_a
         Movement(kind=Movement.CLOSE_OFFERING, resource_id=offering_id, **asked),
         Movement(kind=Movement.APPROVE_DISTRIBUTION, resource_id=distribution_id, **asked),
     ]
+
+
+@pytest.mark.parametrize("order", ["release", "declaration"])
+async def test_a_movement_is_booked_once_it_is_ordered_in_whatever_order_its_lines_are_in_the_name_of_who_ordered_it(
+    escrow: Escrow, order: str
+) -> None:
+    """Two persons decided; whoever has the key of distributions repeats it before that has written its order."""
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 80), ("distributable", -50), ("subscription:inv-001", -30))
+    await escrow.post(account, ("cash", 20), ("subscription:inv-002", -20))
+    parts = [postings_pb.PartyAmount(party_id=f"inv-00{n}", amount=usd(minor)) for n, minor in ((1, 30), (2, 20))]
+    given = {"idempotency_key": "a" * 64, "escrow_account_id": account}
+
+    def build(parts: list[postings_pb.PartyAmount]) -> Message:
+        if order == "release":
+            return postings_pb.ReleaseSubscriptionsRequest(**given, offering_id=OFFERING, subscriptions=parts)
+        return postings_pb.DeclareDistributionRequest(**given, distribution_id=DISTRIBUTION, payables=parts)
+
+    rpc = "ReleaseSubscriptions" if order == "release" else "DeclareDistribution"
+    thief, saga = (
+        Principal("service:distributions", "service", escrow.org_id, name) for name in ("auditor-1", "admin-2")
+    )
+    before = await escrow.posted(account)
+    escrow.distributions.refusal = MovementNotOrdered("No.")
+    assert (await refusal(escrow.call(rpc, build(parts), thief)))[0] == "MOVEMENT_NOT_ORDERED"
+    assert await escrow.posted(account) == before
+    escrow.distributions.refusal = None
+    entry = await escrow.call(rpc, build(parts[::-1]), thief)
+    assert entry.created_by == "admin-1", "distributions was asked, and what a caller says is for the log alone"
+    assert await escrow.call(rpc, build(parts), saga) == entry
+    assert len({movement.SerializeToString() for movement in escrow.distributions.asked_about}) == 1
+    escrow.distributions.refusal = MovementNotOrdered("It is done.")
+    assert await escrow.call(rpc, build(parts), saga) == entry, "what was booked is answered for ever"

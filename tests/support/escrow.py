@@ -112,7 +112,7 @@ class Postings(PostingsServicer):
     async def BatchBookPayouts(
         self, request: postings_pb.BatchBookPayoutsRequest, context: Any
     ) -> postings_pb.BatchBookPayoutsResponse:
-        self._payer.payouts |= {item.transaction_id: build_payout(item) for item in request.items}
+        self._payer.payouts |= {item.transaction_id: build_payout(item, "admin-1") for item in request.items}
         return await super().BatchBookPayouts(request, context)
 
 

@@ -28,6 +28,7 @@ _REFUSALS = frozenset({Kind.NOT_FOUND, Kind.FAILED_PRECONDITION, Kind.ALREADY_EX
 _OUR_FAULTS = frozenset({Kind.INVALID_ARGUMENT, Kind.PERMISSION_DENIED, Kind.UNAUTHENTICATED})
 # As contracts limit what is asked at once.
 _IDS_A_CALL = 1000
+_KEY_IN_USE = "IDEMPOTENCY_KEY_REUSED"
 # What it says of our own caller, whose token went along.
 _OF_OUR_CALLER = frozenset({SessionEnded.reason})
 
@@ -50,12 +51,13 @@ async def find_refusal(asking: Awaitable[object]) -> DomainError | None:
     """The definite refusal of what is asked; None where it was done.
 
     Raises:
-        DomainError: nobody knows whether it was done; the same request may be sent again.
+        DomainError: nobody knows whether it was done; the same request may be sent again. So it is where our key is in
+            use for something else: what was done under it may be what we ask for, in other words.
     """
     try:
         await asking
     except DomainError as refusal:
-        if refusal.kind.transient:
+        if refusal.kind.transient or refusal.reason == _KEY_IN_USE:
             raise
         return refusal
     return None

@@ -117,6 +117,13 @@ class InsufficientDistributableCash(DomainError):
     reason = "INSUFFICIENT_DISTRIBUTABLE_CASH"
 
 
+class MovementNotOrdered(DomainError):
+    """Just this is not about to be moved: whatever persons decided, it was not written that it is to be done."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "MOVEMENT_NOT_ORDERED"
+
+
 class DistributionInProgress(DomainError):
     """Another distribution of the offering is being declared."""
 

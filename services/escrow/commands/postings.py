@@ -7,8 +7,11 @@ is handed to the poster.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from operator import attrgetter
+from typing import Any, Final
 
+from google.protobuf.message import Message
 from realco.compliance.v1.notary_pb2 import Movement
 from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.escrow.v1 import postings_pb2 as postings_pb
@@ -16,9 +19,9 @@ from realco.transactions.v1.payouts_pb2 import Payout
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.batch import build_results
-from services.chassis.calls.peers import find_refusal
 from services.chassis.data.once import fingerprint_of
 from services.chassis.process.telemetry import log
+from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.escrow.clients import Transactions
 from services.escrow.dependencies import Dependencies
@@ -36,59 +39,88 @@ from services.escrow.domain.types import PAYOUTS_BY_SOURCE
 from services.escrow.messages import read_parts
 
 Item = postings_pb.BatchBookPayoutsRequest.Item
+_PARTY: Final = attrgetter("party_id")
 
 
 async def release_subscriptions(
     dependencies: Dependencies, request: postings_pb.ReleaseSubscriptionsRequest
 ) -> journal_pb.JournalEntry:
-    """Raises MovementNotDecided, or as the poster does."""
-    entry = _build_release(request)
-    decided = _build_movement(request, Movement.CLOSE_OFFERING, request.offering_id, request.subscriptions)
-    return await _post_decided(dependencies, entry, decided)
+    """Raises MovementNotDecided, MovementNotOrdered, or as the poster does."""
+    parts = read_parts(request.subscriptions, "subscriptions")
+    movement = _build_movement(request, Movement.CLOSE_OFFERING, request.offering_id, request.subscriptions)
+    values = {
+        "type": EntryType.RELEASE,
+        "description": f"Closing of {request.offering_id}",
+        "legs": build_release_legs(parts),
+    }
+    return await _post_ordered(dependencies, request, movement, **values)
 
 
 async def declare_distribution(
     dependencies: Dependencies, request: postings_pb.DeclareDistributionRequest
 ) -> journal_pb.JournalEntry:
-    """Raises MovementNotDecided, or as the poster does."""
-    entry = _build_declaration(request)
-    decided = _build_movement(request, Movement.APPROVE_DISTRIBUTION, request.distribution_id, request.payables)
-    return await _post_decided(dependencies, entry, decided)
+    """Raises MovementNotDecided, MovementNotOrdered, or as the poster does."""
+    parts = read_parts(request.payables, "payables")
+    movement = _build_movement(request, Movement.APPROVE_DISTRIBUTION, request.distribution_id, request.payables)
+    values = {
+        "type": EntryType.DISTRIBUTION,
+        "description": f"Declaration of {request.distribution_id}",
+        "legs": build_declaration_legs(parts),
+        "distribution_id": request.distribution_id,
+    }
+    return await _post_ordered(dependencies, request, movement, **values)
 
 
-async def _post_decided(dependencies: Dependencies, entry: NewEntry, decided: Movement) -> journal_pb.JournalEntry:
-    """A decision is good for a while, and what was booked by it for ever: asked again, it is answered again."""
-    refusal = await find_refusal(dependencies.peers.compliance.check_movement(decided))
-    if refusal is not None:
-        [known] = await dependencies.poster.post([entry], validate_only=True)
+async def _post_ordered(
+    dependencies: Dependencies, request: Any, movement: Movement, **values: Any
+) -> journal_pb.JournalEntry:
+    """What was decided, compliance heard from the persons; that it is to be done now, distributions has written: before
+    that it may yet come to nothing. What was booked by it is answered for ever.
+    """
+    build = partial(_build_for_service, request, movement, currency=movement.lines[0].amount.currency_code, **values)
+    peers = dependencies.peers
+    try:
+        await peers.compliance.check_movement(movement)
+        ordered_by = await peers.distributions.check_movement_order(movement)
+    except DomainError as refusal:
+        if refusal.kind.transient:
+            raise
+        [known] = await dependencies.poster.post([build(created_by="")], validate_only=True)
         if not known.replayed:
-            raise refusal
-    return await dependencies.poster.post_one(entry)
+            raise
+        return await dependencies.poster.post_one(build(created_by=""))
+    return await dependencies.poster.post_one(build(created_by=ordered_by))
 
 
 async def batch_book_payouts(
     dependencies: Dependencies, request: postings_pb.BatchBookPayoutsRequest
 ) -> postings_pb.BatchBookPayoutsResponse:
     """Raises PayoutNotKnown, or as the poster does."""
-    await check_payouts(dependencies.peers.transactions, request.items)
-    outcomes = await dependencies.poster.post([_build_payout_entry(item) for item in request.items])
+    ordered_by = await check_payouts(dependencies.peers.transactions, request.items)
+    entries = [_build_payout_entry(item, ordered_by[item.transaction_id]) for item in request.items]
+    outcomes = await dependencies.poster.post(entries)
     return postings_pb.BatchBookPayoutsResponse(
         results=build_results(journal_pb.PostingResult, request.items, outcomes)
     )
 
 
-async def check_payouts(peer: Transactions, items: Sequence[Item]) -> None:
-    """Returns if transactions is about to pay exactly these. Raises PayoutNotKnown, Unavailable."""
+async def check_payouts(peer: Transactions, items: Sequence[Item]) -> dict[str, str]:
+    """Who had each paid, by transaction, if transactions is about to pay exactly these.
+
+    Raises: PayoutNotKnown, Unavailable.
+    """
     found = await peer.batch_get_payouts([item.transaction_id for item in items])
     known = {payout.transaction_id: payout for payout in found}
+    ordered_by = {payout.transaction_id: payout.ordered_by for payout in found}
     for item in items:
-        if known.get(item.transaction_id) != build_payout(item):
+        if known.get(item.transaction_id) != build_payout(item, ordered_by.get(item.transaction_id, "")):
             message = "The transactions service is not about to pay this."
             log.error("payout_not_known", transaction_id=item.transaction_id, party_id=item.party_id)
             raise PayoutNotKnown(message, transaction_id=item.transaction_id)
+    return ordered_by
 
 
-def build_payout(item: Item) -> Payout:
+def build_payout(item: Item, ordered_by: str) -> Payout:
     """What transactions says of a payout that it is about to have booked so."""
     return Payout(
         transaction_id=item.transaction_id,
@@ -99,47 +131,32 @@ def build_payout(item: Item) -> Payout:
         amount=item.amount,
         investment_id=item.investment_id if item.HasField("investment_id") else None,
         distribution_id=item.distribution_id if item.HasField("distribution_id") else None,
+        ordered_by=ordered_by,
     )
 
 
 def _build_movement(
     request: Any, kind: Movement.Kind, resource_id: str, parts: Sequence[postings_pb.PartyAmount]
 ) -> Movement:
-    """What persons must have decided: its kind says which ledger accounts exactly these amounts leave."""
+    """What persons must have decided: its kind says which ledger accounts exactly these amounts leave.
+
+    In whatever order its parts come, it is the same.
+    """
     return Movement(
         kind=kind,
         resource_id=resource_id,
         content_hash=request.idempotency_key,
         escrow_account_id=request.escrow_account_id,
-        lines=[Movement.Line(party_id=part.party_id, amount=part.amount) for part in parts],
+        lines=[Movement.Line(party_id=part.party_id, amount=part.amount) for part in sorted(parts, key=_PARTY)],
     )
 
 
-def _build_release(request: postings_pb.ReleaseSubscriptionsRequest) -> NewEntry:
-    return _build_for_service(
-        request,
-        type=EntryType.RELEASE,
-        description=f"Closing of {request.offering_id}",
-        legs=build_release_legs(read_parts(request.subscriptions, "subscriptions")),
-        currency=request.subscriptions[0].amount.currency_code,
-    )
-
-
-def _build_declaration(request: postings_pb.DeclareDistributionRequest) -> NewEntry:
-    return _build_for_service(
-        request,
-        type=EntryType.DISTRIBUTION,
-        description=f"Declaration of {request.distribution_id}",
-        legs=build_declaration_legs(read_parts(request.payables, "payables")),
-        currency=request.payables[0].amount.currency_code,
-        distribution_id=request.distribution_id,
-    )
-
-
-def _build_payout_entry(item: Item) -> NewEntry:
+def _build_payout_entry(item: Item, ordered_by: str) -> NewEntry:
     payout = PAYOUTS_BY_SOURCE[LedgerAccountKind(journal_pb.LedgerAccount.Kind.Name(item.source))]
     return _build_for_service(
         item,
+        item,
+        created_by=ordered_by,
         type=payout.entry_type,
         description=f"{payout.label} put in transit",
         legs=build_payout_legs(Moving(payout, item.party_id, item.amount.amount_minor)),
@@ -150,16 +167,20 @@ def _build_payout_entry(item: Item) -> NewEntry:
     )
 
 
-def _build_for_service(request: Any, **values: Any) -> NewEntry:
-    """The entry that another service asks for, under the request's own key."""
+def _build_for_service(request: Any, decided: Message, **values: Any) -> NewEntry:
+    """The entry that another service asks for, under the request's own key.
+
+    Args:
+        decided: What makes another request under the key the same.
+        created_by: Whom its owner names, asked at its own address. What a caller says of it is for the log alone.
+    """
     principal = current_principal()
     return NewEntry(
         org_id=principal.org_id,
         escrow_account_id=request.escrow_account_id,
         journal_entry_id=new_id("je"),
-        key=PostingKey(digest_scope("rpc", principal.key_owner, request.idempotency_key), fingerprint_of(request)),
+        key=PostingKey(digest_scope("rpc", principal.key_owner, request.idempotency_key), fingerprint_of(decided)),
         idempotency_key=request.idempotency_key,
-        created_by=principal.person,
         asks_for_seals=True,
         **values,
     )

@@ -1,4 +1,7 @@
-"""What two persons decide and this service books: the legs of a closing and of a declaration."""
+"""What two persons decide and this service books: the legs of a closing and of a declaration.
+
+The parties are in the order of their ids, so that the same decision makes the same legs.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,13 @@ from services.escrow.domain.journal import Leg, credit, debit
 
 def build_release_legs(parts: Mapping[str, int]) -> tuple[Leg, ...]:
     """Each party's subscription becomes ISSUER_PROCEEDS, all or none."""
-    legs = [debit(account_of_party(LedgerAccountKind.SUBSCRIPTION, each), minor) for each, minor in parts.items()]
+    kind = LedgerAccountKind.SUBSCRIPTION
+    legs = [debit(account_of_party(kind, party_id), minor) for party_id, minor in sorted(parts.items())]
     return (*legs, credit(ISSUER_PROCEEDS, sum(parts.values())))
 
 
 def build_declaration_legs(parts: Mapping[str, int]) -> tuple[Leg, ...]:
     """DISTRIBUTABLE becomes each payee's PAYABLE, to the cent."""
-    legs = [credit(account_of_party(LedgerAccountKind.PAYABLE, each), minor) for each, minor in parts.items()]
+    kind = LedgerAccountKind.PAYABLE
+    legs = [credit(account_of_party(kind, party_id), minor) for party_id, minor in sorted(parts.items())]
     return (debit(DISTRIBUTABLE, sum(parts.values())), *legs)

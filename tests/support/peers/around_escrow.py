@@ -51,13 +51,23 @@ class Transactions:
 
 
 class Distributions:
-    """Who has committed to the offering of each escrow account; nobody, unless a test says otherwise."""
+    """Who has committed to the offering of each escrow account; nobody, unless a test says otherwise. It has ordered
+    what it is asked about.
+    """
 
     def __init__(self) -> None:
         self.committed: dict[str, set[str]] = {}
         self.away = False
+        self.refusal: DomainError | None = None
+        self.asked_about: list[Movement] = []
 
     async def list_committed_parties(self, escrow_account_id: str) -> set[str]:
         if self.away:
             raise Unavailable("Distributions is away.")
         return self.committed.get(escrow_account_id, set())
+
+    async def check_movement_order(self, movement: Movement) -> str:
+        self.asked_about.append(movement)
+        if self.refusal is not None:
+            raise self.refusal
+        return "admin-1"
