@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from buf.validate import validate_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -46,6 +47,22 @@ def test_no_text_of_a_request_takes_a_control_character(method: MethodDescriptor
             validation.validate(request)
         refused = {path.partition("[")[0] for path in refusal.value.fields}
     assert {field.name for field in texts} - refused == set()
+
+
+MASKED = [method for method in METHODS if "update_mask" in method.input_type.fields_by_name]
+
+
+@pytest.mark.parametrize("method", MASKED, ids=lambda method: method.full_name)
+def test_a_mask_names_whole_fields_of_the_list_and_nothing_below_them(method: MethodDescriptor) -> None:
+    rules = method.input_type.fields_by_name["update_mask"].GetOptions().Extensions[validate_pb2.field]
+    listed = list(getattr(rules.field_mask, "in"))
+    assert listed
+    for paths in (*([f"{name}.x"] for name in listed), [listed[0], f"{listed[-1]}.a.b"], ["etag"], [f"{listed[0]}x.y"]):
+        request = GetMessageClass(method.input_type)(etag="0" * 16)
+        request.update_mask.paths.extend(paths)
+        with pytest.raises(InvalidField) as refusal:
+            validation.validate(request)
+        assert "update_mask" in refusal.value.fields, paths
 
 
 # What a machine makes, and is only given back; who people are; what no answer has.

@@ -11,7 +11,7 @@ sends in a header, and those that no answer ever has, as the number of a bank ac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +59,7 @@ class _Plan:
     lists: list[tuple[str, _Plan]] = field(default_factory=list)
     keyed_lists: list[str] = field(default_factory=list)
     ranges: list[tuple[str, str]] = field(default_factory=list)
+    masks: list[tuple[str, Sequence[str]]] = field(default_factory=list)  # the field, the paths that it may have
     not_cleared: list[tuple[str, FieldDescriptor]] = field(default_factory=list)  # the mask that may name it; the field
     is_sound: Callable[[Any], bool] | None = None  # of a time or a day, which is one value
     rule: str = ""
@@ -67,7 +68,9 @@ class _Plan:
     @property
     def is_empty(self) -> bool:
         fields = (self.texts, self.lists_of_texts, self.persons, self.maps, self.messages, self.lists, self.keyed_lists)
-        return self.is_complete and self.is_sound is None and not any((*fields, self.ranges, self.not_cleared))
+        return (
+            self.is_complete and self.is_sound is None and not any((*fields, self.ranges, self.masks, self.not_cleared))
+        )
 
 
 _PLANS: dict[str, _Plan] = {}
@@ -101,10 +104,12 @@ def _plan_for(descriptor: Descriptor) -> _Plan:
     for item in descriptor.fields:
         _add_field(plan, item)
     plan.ranges = ranges_of(descriptor)
-    masks = [item.name for item in descriptor.fields if _type_name(item) == _MASK]
-    option: Any = rules_pb2.not_cleared  # generated stubs do not say which message it extends
+    rules: Any = validate_pb2.field  # generated stubs do not say which message it extends
+    masks = (item for item in descriptor.fields if _type_name(item) == _MASK)
+    plan.masks = [(item.name, getattr(item.GetOptions().Extensions[rules].field_mask, "in")) for item in masks]
+    option: Any = rules_pb2.not_cleared  # as above
     plan.not_cleared = [
-        (mask, item) for mask in masks for item in descriptor.fields if item.GetOptions().Extensions[option]
+        (mask, item) for mask, _ in plan.masks for item in descriptor.fields if item.GetOptions().Extensions[option]
     ]
     plan.is_complete = True
     return plan
@@ -168,6 +173,11 @@ def _collect(message: Any, plan: _Plan, prefix: str, faults: Faults) -> None:
         _check_keys([item.idempotency_key for item in getattr(message, name)], prefix + name, faults)
     for name, of_values in plan.maps:
         _collect_map(getattr(message, name), of_values, f"{prefix}{name}[*]", faults)
+    for name, listed in plan.masks:
+        # The library lets pass what is below a path of the list; nothing of ours is changed in part.
+        below = tuple(f"{each}." for each in listed)
+        if any(path.startswith(below) and path not in listed for path in getattr(message, name).paths):
+            faults.append((prefix + name, f"must name whole fields: {', '.join(listed)}"))
     for mask, item in plan.not_cleared:
         if item.name in getattr(message, mask).paths and not _is_set(message, item):
             faults.append((prefix + item.name, "cannot be taken away"))
