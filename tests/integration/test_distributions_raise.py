@@ -10,7 +10,6 @@ import asyncpg
 import pytest
 import sqlalchemy as sa
 from google.protobuf.json_format import MessageToDict, ParseDict
-from google.protobuf.timestamp_pb2 import Timestamp
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
@@ -20,7 +19,7 @@ from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError, Kind
 from services.chassis.values.etags import EtagMismatch
 from services.distributions.domain.closing import GateName
-from tests.support.distributions import CLOSING, ORG, START, DistributionsHarness
+from tests.support.distributions import CLOSING, ORG, DistributionsHarness
 from tests.support.money import usd
 
 
@@ -149,40 +148,6 @@ async def test_terms_change_until_somebody_invests(service: DistributionsHarness
     noted = opb.UpdateOfferingRequest(offering_id=offering.offering_id, etag=request.etag, external_id="crm-7")
     noted.update_mask.paths.append("external_id")
     assert (await service.call(service.offerings.UpdateOffering, noted)).external_id == "crm-7"
-
-
-@pytest.mark.parametrize(
-    ("exemption", "has_committed", "days", "accepted"),
-    [
-        # From Friday, 1 November 2024, five business days are over on the 8th.
-        (opb.Offering.REG_CF, True, 1, False),
-        (opb.Offering.REG_CF, False, 6, False),
-        (opb.Offering.REG_CF, True, 7, True),
-        (opb.Offering.REG_CF, True, 90, True),  # later than before: nobody loses time
-        (opb.Offering.REG_D_506B, True, 6, False),
-        (opb.Offering.REG_D_506B, False, 1, True),
-    ],
-)
-async def test_an_earlier_deadline_gives_whoever_has_committed_notice(
-    service: DistributionsHarness, exemption: opb.Offering.Exemption, has_committed: bool, days: int, accepted: bool
-) -> None:
-    offering = await service.offering(100_00, exemption=exemption)
-    held = await service.invest(offering, "inv-001", 10_00, fund=False) if has_committed else None
-    request = opb.UpdateOfferingRequest(offering_id=offering.offering_id)
-    request.deadline_time.CopyFrom(to_timestamp(START + timedelta(days=days)))
-    request.update_mask.paths.append("deadline_time")
-    request.etag = (await service.get(offering)).etag
-    if accepted:
-        changed = await service.call(service.offerings.UpdateOffering, request)
-        assert changed.deadline_time == request.deadline_time
-        return
-    with pytest.raises(DomainError) as refusal:
-        await service.call(service.offerings.UpdateOffering, request)
-    assert list(refusal.value.fields) == ["deadline_time"]
-    if held is not None:
-        cancel = opb.CancelInvestmentRequest(investment_id=held.investment_id)
-        cancelled = await service.call(service.investments.CancelInvestment, cancel, "inv-001", "investor")
-        assert cancelled.status == opb.Investment.CANCELLED
 
 
 async def test_commitments_never_pass_the_maximum_however_many_come_at_once(service: DistributionsHarness) -> None:
@@ -373,13 +338,6 @@ async def test_a_distribution_needs_a_closed_offering_its_currency_and_a_date_af
     same_day.distribution_date.year, same_day.distribution_date.month, same_day.distribution_date.day = 9999, 12, 31
     same_day.idempotency_key = ""
     assert await refusal_of(same_day) == "INVALID_FIELD"
-
-
-@pytest.mark.parametrize("seconds", [-(2**62), 2**62, 253_402_300_799])
-async def test_a_time_beyond_every_plan_is_refused_by_field(service: DistributionsHarness, seconds: int) -> None:
-    with pytest.raises(DomainError) as refusal:
-        await service.offering(100_00, deadline_time=Timestamp(seconds=seconds))
-    assert list(refusal.value.fields) == ["deadline_time"]
 
 
 async def test_who_edits_a_raise_need_not_wait_until_nobody_invests(service: DistributionsHarness) -> None:

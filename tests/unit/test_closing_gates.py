@@ -42,6 +42,7 @@ READY = ClosingFacts(
     currency="USD",
     target_minor=100_000_00,
     disclosed_at=NOW - 30 * DAY,
+    entered_at=NOW - 30 * DAY,
     deadline=NOW - HOUR,
     subscriptions=(CLEARED, replace(CLEARED, party_id="inv-2", funded_minor=40_000_00)),
     released={"inv-1": 60_000_00, "inv-2": 40_000_00},
@@ -75,6 +76,8 @@ REG_D = replace(READY, exemption=Exemption.REG_D_506B)
         ("TARGET_REACHED", replace(READY, target_minor=0, subscriptions=()), False),  # nothing is no success
         ("OPEN_21_DAYS", replace(READY, disclosed_at=NOW - 21 * DAY), True),
         ("OPEN_21_DAYS", replace(READY, disclosed_at=NOW - 21 * DAY + SECOND), False),
+        ("OPEN_21_DAYS", replace(READY, entered_at=NOW - 21 * DAY), True),
+        ("OPEN_21_DAYS", replace(READY, entered_at=NOW - 21 * DAY + SECOND), False),
         ("OPEN_21_DAYS", replace(READY, disclosed_at=None), False),
         ("OPEN_21_DAYS", replace(REG_D, disclosed_at=None), True),
         ("CANCELLATION_WINDOW_OVER", replace(READY, deadline=NOW), True),

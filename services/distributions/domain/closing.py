@@ -74,7 +74,8 @@ class ClosingFacts:
     exemption: Exemption
     currency: str
     target_minor: int
-    disclosed_at: datetime | None  # when the offering's documents became public
+    disclosed_at: datetime | None  # when the offering's documents became public, as its maker says
+    entered_at: datetime  # when it was entered here: nobody could invest before
     deadline: datetime
     subscriptions: Sequence[SubscriptionFacts]
     released: Mapping[str, int]  # by investor: what the closing takes of its subscription
@@ -145,13 +146,14 @@ def _build_days_gate(facts: ClosingFacts, now: datetime) -> Gate:
         return _build_gate(name, True, statement, _REG_CF_303)
     if facts.disclosed_at is None:
         return _build_gate(name, False, "The offering has not been disclosed.", _REG_CF_303)
-    until = facts.disclosed_at + OPEN_DAYS_MIN
+    until = max(facts.disclosed_at, facts.entered_at) + OPEN_DAYS_MIN
     return _build_gate(
         name,
         now >= until,
         f"Regulation CF keeps an offering open for 21 days, until {_spell_instant(until)}.",
         _REG_CF_303,
         ("disclosed", _spell_instant(facts.disclosed_at)),
+        ("entered", _spell_instant(facts.entered_at)),
         ("open until", _spell_instant(until)),
     )
 

@@ -88,6 +88,7 @@ async def list_gates(tx: Tx, offering: Offering, peer_facts: PeerFacts, now: dat
         currency=offering.currency,
         target_minor=offering.target_minor,
         disclosed_at=offering.open_at,
+        entered_at=offering.created_at,
         deadline=offering.deadline_at,
         subscriptions=[_to_subscription(each, peer_facts) for each in live],
         released=closing.sum_releases(live),

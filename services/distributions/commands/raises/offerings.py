@@ -56,6 +56,7 @@ async def create_offering(
             "The deadline is too early: it must be after open_time.",
             fields={"deadline_time": "must be after open_time"},
         )
+    _check_time_to_withdraw(max(open_at, now), deadline_at)
     if facts.unknown is not None:
         raise facts.unknown
     _check_account(facts.account, target.currency_code, request.sponsor_party_id)
@@ -161,6 +162,21 @@ async def update_offering(tx: Tx, request: pb.UpdateOfferingRequest, now: dateti
         changed = replace(changed, makers=changed.makers | {person})
         await outdate_closings(tx, offering.offering_id, now)
     return answer_offering(await save_offering(tx, offering, changed, events.OfferingUpdated(), now), now)
+
+
+def _check_time_to_withdraw(began_at: datetime, deadline_at: datetime) -> None:
+    """Whoever enters an offering says when it was disclosed. Nobody can invest before it is entered, though, and from
+    then on investors have as long to withdraw as the notice of an early close gives them. Source: 17 CFR 227.304(a),
+    kept under another exemption, too.
+    """
+    earliest = find_earliest_early_close(began_at.date())
+    if deadline_at.date() < earliest:
+        raise InvalidField(
+            "The deadline is too early: investors need time to withdraw.",
+            fields={
+                "deadline_time": f"must not be earlier than {earliest}: investors have five business days at least"
+            },
+        )
 
 
 def _change_deadline(offering: Offering, request: pb.UpdateOfferingRequest, now: datetime) -> Offering:

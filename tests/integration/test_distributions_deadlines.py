@@ -1,0 +1,80 @@
+"""How long an offering may be invested in, and withdrawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from realco.distributions.v1 import offerings_pb2 as opb
+
+from services.chassis.calls.wire import to_timestamp
+from services.chassis.data.database import Database
+from services.chassis.values.errors import DomainError
+from services.distributions.domain.closing import find_earliest_early_close
+from tests.support.distributions import START, DistributionsHarness
+
+
+@pytest.fixture
+async def service(service_database: Callable[[str], Awaitable[Database]]) -> DistributionsHarness:
+    return DistributionsHarness(await service_database("distributions"))
+
+
+@pytest.mark.parametrize(
+    ("exemption", "has_committed", "days", "accepted"),
+    [
+        # From Friday, 1 November 2024, five business days are over on the 8th.
+        (opb.Offering.REG_CF, True, 1, False),
+        (opb.Offering.REG_CF, False, 6, False),
+        (opb.Offering.REG_CF, True, 7, True),
+        (opb.Offering.REG_CF, True, 90, True),  # later than before: nobody loses time
+        (opb.Offering.REG_D_506B, True, 6, False),
+        (opb.Offering.REG_D_506B, False, 1, True),
+    ],
+)
+async def test_an_earlier_deadline_gives_whoever_has_committed_notice(
+    service: DistributionsHarness, exemption: opb.Offering.Exemption, has_committed: bool, days: int, accepted: bool
+) -> None:
+    offering = await service.offering(100_00, exemption=exemption)
+    held = await service.invest(offering, "inv-001", 10_00, fund=False) if has_committed else None
+    request = opb.UpdateOfferingRequest(offering_id=offering.offering_id)
+    request.deadline_time.CopyFrom(to_timestamp(START + timedelta(days=days)))
+    request.update_mask.paths.append("deadline_time")
+    request.etag = (await service.get(offering)).etag
+    if accepted:
+        changed = await service.call(service.offerings.UpdateOffering, request)
+        assert changed.deadline_time == request.deadline_time
+        return
+    with pytest.raises(DomainError) as refusal:
+        await service.call(service.offerings.UpdateOffering, request)
+    assert list(refusal.value.fields) == ["deadline_time"]
+    if held is not None:
+        cancel = opb.CancelInvestmentRequest(investment_id=held.investment_id)
+        cancelled = await service.call(service.investments.CancelInvestment, cancel, "inv-001", "investor")
+        assert cancelled.status == opb.Investment.CANCELLED
+
+
+@pytest.mark.parametrize("seconds", [-(2**62), 2**62, 253_402_300_799])
+async def test_a_time_beyond_every_plan_is_refused_by_field(service: DistributionsHarness, seconds: int) -> None:
+    with pytest.raises(DomainError) as refusal:
+        await service.offering(100_00, deadline_time=Timestamp(seconds=seconds))
+    assert list(refusal.value.fields) == ["deadline_time"]
+
+
+@pytest.mark.parametrize("opened", [timedelta(days=-90), timedelta(), timedelta(days=3)])
+async def test_an_offering_that_is_dated_back_gives_as_much_time_as_one_that_is_not(
+    service: DistributionsHarness, opened: timedelta
+) -> None:
+    """From when it is entered, or opens later."""
+    fields = {"open_time": to_timestamp(START + opened)}
+    earliest = find_earliest_early_close(max(START + opened, START).date())
+    first = datetime(earliest.year, earliest.month, earliest.day, tzinfo=UTC)
+    with pytest.raises(DomainError) as refusal:
+        await service.offering(100_00, **fields, deadline_time=to_timestamp(first - timedelta(seconds=1)))
+    assert list(refusal.value.fields) == ["deadline_time"]
+    offering = await service.offering(100_00, **fields, deadline_time=to_timestamp(first))
+    request = opb.GetClosingGatesRequest(offering_id=offering.offering_id)
+    gates = await service.call(service.offerings.GetClosingGates, request)
+    [days] = [gate for gate in gates.gates if gate.name == "OPEN_21_DAYS"]
+    assert not days.passed, "nobody could invest before it was entered"
