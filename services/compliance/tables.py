@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
+from realco.compliance.v1.compliance_pb2 import ComplianceCheck
+from realco.compliance.v1.parties_pb2 import Party
+from realco.type.v1.money_pb2 import Money
 from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data import tables as chassis_tables
+from services.chassis.data.constraints import one_of
 from services.chassis.data.seals import seal_whole, sealed
 from services.chassis.values.text import MACHINE_PREFIXES
+from services.compliance.domain.api_keys import ApiKeyStatus
+from services.compliance.domain.checks import CheckStatus
+from services.compliance.domain.limits import LimitType
+from services.compliance.domain.statements import Act
 
 metadata = sa.MetaData()
 chassis_tables.attach(metadata)
@@ -18,11 +26,6 @@ def _names_person() -> sa.CheckConstraint:
     kept = "person_id = lower(btrim(person_id)) AND person_id <> ''"
     machine = " OR ".join(f"starts_with(person_id, '{prefix}')" for prefix in MACHINE_PREFIXES)
     return sa.CheckConstraint(f"{kept} AND NOT ({machine})", name="person_id_names_a_person")
-
-
-def _one_of(column: str, *values: str) -> sa.CheckConstraint:
-    listed = ", ".join(f"'{value}'" for value in values)
-    return sa.CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
 
 
 # The row is also the lock under which a party's limits are counted.
@@ -46,8 +49,8 @@ parties = sa.Table(
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("seal", pg.BYTEA),
-    _one_of("kind", "INDIVIDUAL", "JOINT", "LLC", "CORPORATION", "PARTNERSHIP", "TRUST", "IRA"),
-    _one_of("accreditation", "NON_ACCREDITED", "ACCREDITED"),
+    one_of("kind", Party.Kind.DESCRIPTOR),
+    one_of("accreditation", Party.Accreditation.DESCRIPTOR),
     sa.Index("parties_newest", "org_id", "created_at", "party_id"),
     sa.Index("parties_external", "org_id", "external_id", postgresql_where=sa.text("external_id IS NOT NULL")),
     info=sealed(
@@ -152,7 +155,7 @@ api_keys = sa.Table(
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("seal", pg.BYTEA),
-    _one_of("status", "PENDING_APPROVAL", "ACTIVE", "REVOKED", "EXPIRED"),
+    one_of("status", ApiKeyStatus),
     sa.CheckConstraint("scopes <> '{}' AND array_position(scopes, NULL) IS NULL", name="scopes_given"),
     sa.CheckConstraint(
         "(secret_digest IS NULL) = (secret_made_at IS NULL)"
@@ -204,10 +207,10 @@ compliance_checks = sa.Table(
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("seal", pg.BYTEA),
-    _one_of("check_type", "OFAC", "KYC", "AML", "LIMIT_CHECK"),
-    _one_of("status", "PENDING", "PASSED", "FAILED", "MANUAL_REVIEW", "EXPIRED", "ERROR"),
-    _one_of("resource_type", "PARTY", "TRANSACTION", "INVESTMENT", "BANK_ACCOUNT"),
-    _one_of("direction", "IN", "OUT"),
+    one_of("check_type", ComplianceCheck.Type.DESCRIPTOR),
+    one_of("status", CheckStatus),
+    one_of("resource_type", ComplianceCheck.ResourceType.DESCRIPTOR),
+    one_of("direction", Money.Direction.DESCRIPTOR),
     sa.CheckConstraint(
         "num_nonnulls(direction, amount_minor, currency) = CASE WHEN resource_type = 'TRANSACTION' THEN 3 ELSE 0 END",
         name="amount_of_transactions",
@@ -273,7 +276,7 @@ statements = sa.Table(
     sa.Column("signed_in_at", sa.BigInteger),  # when the person had, in seconds since 1970
     sa.Column("api_key_id", sa.Text),  # what signed in for the person, where a program did
     sa.Column("seal", pg.BYTEA),
-    _one_of("act", "REQUEST", "APPROVAL", "EXECUTION", "WITHDRAWAL"),
+    one_of("act", Act),
     sa.Index("statements_resource", "org_id", "kind", "resource_id", "statement_id"),
     info=sealed(
         *("org_id", "statement_id", "kind", "resource_id", "act", "person_id", "content_hash", "movement_digest"),
@@ -312,7 +315,7 @@ default_limits = sa.Table(
     sa.Column("amount_minor", sa.BigInteger, nullable=False),
     sa.Column("set_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.CheckConstraint("amount_minor > 0", name="amount_positive"),
-    _one_of("limit_type", "PER_TRANSACTION", "DAILY_DEPOSIT", "MONTHLY_DEPOSIT"),
+    one_of("limit_type", LimitType),
 )
 
 # Append-only: the newest row of a type and currency is in force, the older ones say what was.
@@ -328,6 +331,6 @@ transaction_limits = sa.Table(
     sa.Column("set_by", sa.Text, nullable=False),
     sa.Column("seal", pg.BYTEA),
     sa.CheckConstraint("amount_minor > 0", name="amount_positive"),
-    _one_of("limit_type", "PER_TRANSACTION", "DAILY_DEPOSIT", "MONTHLY_DEPOSIT"),
+    one_of("limit_type", LimitType),
     info=sealed("org_id", "limit_type", "currency", "set_at", "amount_minor", "set_by"),
 )

@@ -7,16 +7,18 @@ of a row, and is what its etag is made of.
 
 from __future__ import annotations
 
-from enum import Enum
-
 import sqlalchemy as sa
+from realco.distributions.v1.distributions_pb2 import Distribution
 from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data import heard_persons
 from services.chassis.data import tables as chassis_tables
+from services.chassis.data.constraints import one_of
 from services.chassis.data.leases import lease_columns
 from services.chassis.data.seals import seal_whole, sealed
 from services.distributions.domain import states
+from services.distributions.domain.distribution import PayeeType
+from services.distributions.domain.offering import Exemption
 from services.distributions.domain.payout import PayoutType
 from services.distributions.domain.sagas import SagaKind
 
@@ -51,11 +53,6 @@ def _changes() -> tuple[sa.Column[object], ...]:
         sa.Column("version", sa.BigInteger, nullable=False, server_default="1"),
         sa.Column("seal", pg.BYTEA),  # services/chassis/data/aggregates.py
     )
-
-
-def _one_of(table: str, column: str, values: type[Enum]) -> sa.CheckConstraint:
-    listed = ", ".join(f"'{each.value}'" for each in values)
-    return sa.CheckConstraint(f"{column} IN ({listed})", name=f"{table}_{column}")
 
 
 def _of(table: str, key: str) -> sa.ForeignKeyConstraint:
@@ -120,7 +117,8 @@ offerings = sa.Table(
     sa.CheckConstraint("deadline_at > open_at", name="offerings_deadline"),
     sa.CheckConstraint("status <> 'CLOSED' OR closing_date IS NOT NULL", name="offerings_closing_date"),
     sa.CheckConstraint("jsonb_array_length(tiers) > 0", name="offerings_tiers"),
-    _one_of("offerings", "status", states.OfferingStatus),
+    one_of("exemption", Exemption),
+    one_of("status", states.OfferingStatus),
 )
 
 # What the book says is kept as sums that do not depend on the order of events: `funded_minor` from journal entries,
@@ -165,7 +163,7 @@ investments = sa.Table(
     sa.CheckConstraint(
         "(status IN ('CANCELLING', 'CANCELLED')) = (refund_requested_by IS NOT NULL)", name="investments_cancelling"
     ),
-    _one_of("investments", "status", states.InvestmentStatus),
+    one_of("status", states.InvestmentStatus),
 )
 
 # One row a contribution that transactions reported on: the newest report (by its version) is the one that counts.
@@ -238,7 +236,8 @@ distributions = sa.Table(
         " AND approved_hash = content_hash AND content_hash IS NOT NULL AND basis_version IS NOT NULL)",
         name="distributions_approved",
     ),
-    _one_of("distributions", "status", states.DistributionStatus),
+    one_of("type", Distribution.Type.DESCRIPTOR),
+    one_of("status", states.DistributionStatus),
 )
 
 distribution_tiers = sa.Table(
@@ -276,8 +275,8 @@ allocations = sa.Table(
     sa.Index("allocations_payee", "org_id", "distribution_id", "party_id", "payee_type", unique=True),
     sa.Index("allocations_party", "org_id", "party_id", "distribution_id"),
     sa.CheckConstraint("amount_minor > 0", name="allocations_amount"),
-    sa.CheckConstraint("payee_type IN ('INVESTOR', 'SPONSOR')", name="allocations_payee_type"),
-    _one_of("allocations", "status", states.AllocationStatus),
+    one_of("payee_type", PayeeType),
+    one_of("status", states.AllocationStatus),
 )
 
 # What each tier pays to the payee. All lines of an allocation come in one statement, and sum to its amount: a trigger
@@ -358,12 +357,12 @@ payouts = sa.Table(
     sa.Index("payouts_investment", "org_id", "investment_id", postgresql_where=sa.text("investment_id IS NOT NULL")),
     sa.Index("payouts_proceeds", "org_id", "escrow_account_id", postgresql_where=sa.text("type = 'ESCROW_WITHDRAWAL'")),
     sa.CheckConstraint("amount_minor > 0 AND attempt > 0", name="payouts_amount"),
-    _one_of("payouts", "type", PayoutType),
+    one_of("type", PayoutType),
     sa.CheckConstraint(
         "(type = 'DISTRIBUTION') = (allocation_id IS NOT NULL) AND (type = 'REFUND') = (investment_id IS NOT NULL)",
         name="payouts_subject",
     ),
-    _one_of("payouts", "status", states.PayoutStatus),
+    one_of("status", states.PayoutStatus),
 )
 
 # Work that a crash must not lose: what to look at, when it is due by the database's clock, and for whom it is done.
@@ -385,7 +384,7 @@ sagas = sa.Table(
     *lease_columns(),
     sa.Column("seal", pg.BYTEA),
     sa.Index("sagas_due", "kind", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
-    _one_of("sagas", "kind", SagaKind),
+    one_of("kind", SagaKind),
     info=sealed("org_id", "saga_id", "kind", "subject_id", "actor", "signed_in_at", "api_key_id"),
 )
 

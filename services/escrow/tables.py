@@ -12,12 +12,18 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
+from realco.escrow.v1.holds_pb2 import Hold
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.dialects.postgresql import base as pg_base
 from sqlalchemy.types import UserDefinedType
 
 from services.chassis.data import tables as chassis_tables
+from services.chassis.data.constraints import one_of
 from services.chassis.data.seals import sealed
+from services.escrow.domain.account import Status
+from services.escrow.domain.chart import Direction
+from services.escrow.domain.holds import HoldStatus
+from services.escrow.domain.journal import EntryType
 
 
 class XID8(UserDefinedType[int]):
@@ -93,7 +99,7 @@ escrow_accounts = sa.Table(
     sa.Column("seal", pg.BYTEA),
     sa.UniqueConstraint("escrow_no", name="escrow_accounts_number"),
     sa.UniqueConstraint(*_ESCROW_ACCOUNT, name="escrow_accounts_numbered"),
-    sa.CheckConstraint("status IN ('ACTIVE', 'FROZEN', 'LIQUIDATING', 'CLOSED')", name="status_known"),
+    one_of("status", Status),
     sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency_iso"),
     sa.CheckConstraint(
         "CASE WHEN status = 'FROZEN' THEN freeze_note <> '' AND num_nulls(frozen_at, frozen_by) = 0"
@@ -130,7 +136,7 @@ ledger_account_kinds = sa.Table(
     sa.Column("of_party", sa.Boolean, nullable=False),
     _text("normal_balance"),
     sa.Column("may_be_overdrawn", sa.Boolean, nullable=False),
-    sa.CheckConstraint("normal_balance IN ('DEBIT', 'CREDIT')", name="normal_balance_known"),
+    one_of("normal_balance", Direction),
     sa.UniqueConstraint("kind", "of_party", "normal_balance", "may_be_overdrawn", name="ledger_account_kinds_line"),
 )
 
@@ -205,11 +211,7 @@ journal_entries = sa.Table(
     sa.CheckConstraint("sequence > 0", name="sequence_from_one"),
     sa.CheckConstraint("leg_count >= 2", name="two_legs_at_least"),
     sa.CheckConstraint("effective_at <= created_at", name="booked_after_it_happened"),
-    sa.CheckConstraint(
-        "type IN ('DEPOSIT', 'WITHDRAWAL', 'DISTRIBUTION', 'FEE', 'REFUND', 'ADJUSTMENT', 'RECONCILIATION', 'CAPTURE',"
-        " 'RELEASE', 'RETURN', 'REVERSAL')",
-        name="type_known",
-    ),
+    one_of("type", EntryType),
     sa.CheckConstraint("reverses_journal_entry_id <> journal_entry_id", name="reverses_another"),
     sa.Index(
         "journal_entries_reversed_once",
@@ -331,8 +333,8 @@ holds = sa.Table(
         [f"ledger_accounts.{name}" for name in _ACCOUNT],
     ),
     sa.CheckConstraint(_AMOUNT, name="amount_positive"),
-    sa.CheckConstraint("status IN ('PLACED', 'CAPTURED', 'RELEASED', 'EXPIRED', 'OVERRIDDEN')", name="status_known"),
-    sa.CheckConstraint("reason IN ('RETURN_RISK', 'DISPUTE', 'MANUAL')", name="reason_known"),
+    one_of("status", HoldStatus),
+    one_of("reason", Hold.Reason.DESCRIPTOR),
     sa.CheckConstraint(
         "num_nonnulls(resolved_at, resolved_by) = CASE WHEN status = 'PLACED' THEN 0 ELSE 2 END",
         name="resolved_when_not_placed",

@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
+from realco.transactions.v1.bank_accounts_pb2 import BankAccount
+from realco.transactions.v1.transactions_pb2 import Transaction
 from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data import heard_persons
 from services.chassis.data import tables as chassis_tables
+from services.chassis.data.constraints import one_of
 from services.chassis.data.leases import lease_columns
 from services.chassis.data.seals import sealed
+from services.transactions.domain.bank_accounts import BankAccountStatus
 from services.transactions.domain.rails import RAILS
 from services.transactions.domain.states import Status
 from services.transactions.domain.types import TYPES
@@ -22,11 +26,6 @@ metadata = sa.MetaData()
 MAY_COME_BACK = "finality = 'PROVISIONAL' AND status IN ('SETTLED', 'COMPLETED')"
 chassis_tables.attach(metadata)
 heard_persons.attach(metadata)
-
-
-def _one_of(column: str, *values: str) -> sa.CheckConstraint:
-    listed = ", ".join(f"'{value}'" for value in values)
-    return sa.CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
 
 
 def _text(name: str) -> sa.Column[Any]:
@@ -79,8 +78,8 @@ bank_accounts = sa.Table(
     _time("created_at", nullable=False),
     _time("updated_at", nullable=False),
     _seal(),
-    _one_of("status", "PENDING", "ACTIVE", "BLOCKED", "DELETED"),
-    _one_of("account_type", "CHECKING", "SAVINGS"),
+    one_of("status", BankAccountStatus),
+    one_of("account_type", BankAccount.AccountType.DESCRIPTOR),
     # Of a PENDING one: it becomes the default when it is confirmed.
     sa.CheckConstraint("NOT default_for_payouts OR status IN ('PENDING', 'ACTIVE')", name="default_is_live"),
     sa.CheckConstraint("status <> 'ACTIVE' OR confirmed_at IS NOT NULL", name="active_is_confirmed"),
@@ -184,12 +183,12 @@ transactions = sa.Table(
     sa.CheckConstraint(f"next_look_at IS NOT NULL OR NOT ({MAY_COME_BACK})", name="what_may_come_back_is_looked_at"),
     sa.CheckConstraint("status <> 'PENDING_RETRY' OR next_attempt_at IS NOT NULL", name="retry_has_a_time"),
     sa.CheckConstraint("status NOT IN ('SETTLED', 'COMPLETED') OR settled_at IS NOT NULL", name="settled_has_a_time"),
-    _one_of("status", *Status),
-    _one_of("type", *TYPES),
-    _one_of("payment_method", *RAILS),
-    _one_of("dispute_status", "NONE", "OPEN", "WON", "LOST"),
-    _one_of("finality", "PROVISIONAL", "FINAL"),
-    _one_of("reconciliation_status", "UNRECONCILED", "TENTATIVE", "RECONCILED"),
+    one_of("status", Status),
+    one_of("type", TYPES),
+    one_of("payment_method", RAILS),
+    one_of("dispute_status", Transaction.DisputeStatus.DESCRIPTOR),
+    one_of("finality", Transaction.Finality.DESCRIPTOR),
+    one_of("reconciliation_status", Transaction.ReconciliationStatus.DESCRIPTOR),
     sa.Index("transactions_newest", "org_id", "created_at", "transaction_id"),
     sa.Index("transactions_status", "org_id", "status", "created_at", "transaction_id"),
     sa.Index("transactions_party", "org_id", "party_id", "created_at", "transaction_id"),
@@ -328,6 +327,6 @@ webhooks = sa.Table(
     sa.ForeignKeyConstraint(
         ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
     ),
-    _one_of("status", *WebhookStatus),
+    one_of("status", WebhookStatus),
     sa.Index("webhooks_newest", "org_id", "created_at", "webhook_id"),
 )

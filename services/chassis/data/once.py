@@ -38,7 +38,7 @@ from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, fetch_rows
 from services.chassis.data.seals import seals_of
 from services.chassis.data.statements import Row
-from services.chassis.data.tables import handled_requests
+from services.chassis.data.tables import RequestStatus, handled_requests
 from services.chassis.data.transaction import Tx
 from services.chassis.data.versions import add_versions
 from services.chassis.values.errors import DomainError, Kind, Unavailable
@@ -57,7 +57,7 @@ _ANSWER = (
         _c.idempotency_key == sa.bindparam("key"),
     )
     .values(
-        status="answered",
+        status=RequestStatus.ANSWERED,
         answer=sa.bindparam("kept"),
         answer_is_error=sa.bindparam("is_error"),
         seal=sa.bindparam("made"),
@@ -78,7 +78,7 @@ _CLAIM = (
             *(sa.bindparam(name, type_=sa.Text) for name in ("of_org_id", "of_principal")),
             _CLAIMED.c.key,
             sa.bindparam("of_body", type_=sa.LargeBinary),
-            sa.literal_column("'running'"),
+            sa.literal_column(f"'{RequestStatus.RUNNING}'"),
         ),
     )
     .on_conflict_do_nothing()

@@ -218,7 +218,7 @@ def _create_handled_requests(op: Op) -> None:
         sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.CheckConstraint("status = 'running' OR answer IS NOT NULL", name="handled_requests_answered"),
-        sa.CheckConstraint("status IN ('running', 'answered')", name="handled_requests_status"),
+        sa.CheckConstraint("status IN ('running', 'answered')", name="status_known"),
         sa.PrimaryKeyConstraint("org_id", "principal", "idempotency_key"),
     )
     op.create_index("handled_requests_created_at", "handled_requests", ["created_at"], unique=False)
@@ -342,7 +342,7 @@ def _create_approvals(op: Op) -> None:
         sa.CheckConstraint("status <> 'APPROVED' OR due_at IS NOT NULL", name="approvals_due_until_done"),
         sa.CheckConstraint(
             "status IN ('PENDING', 'APPROVED', 'EXECUTED', 'FAILED', 'REJECTED', 'EXPIRED', 'CANCELLED')",
-            name="approvals_status",
+            name="status_known",
         ),
         sa.CheckConstraint(
             "status NOT IN ('APPROVED', 'EXECUTED', 'FAILED')"

@@ -5,16 +5,23 @@ They are made by `steps.py`: what changes here is one more step there.
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from services.chassis.data.constraints import one_of
 from services.chassis.data.leases import lease_columns
 from services.chassis.data.seals import seal_whole, sealed
 from services.chassis.values.approval import Status
 
 metadata = sa.MetaData()
 
-_STATUSES = ", ".join(f"'{status}'" for status in Status)
+
+class RequestStatus(StrEnum):
+    RUNNING = "running"
+    ANSWERED = "answered"
+
 
 outbox = sa.Table(
     "outbox",
@@ -98,7 +105,7 @@ handled_requests = sa.Table(
     sa.Column("answer_is_error", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("seal", pg.BYTEA),  # of the answer
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()")),
-    sa.CheckConstraint("status IN ('running', 'answered')", name="handled_requests_status"),
+    one_of("status", RequestStatus),
     sa.CheckConstraint("status = 'running' OR answer IS NOT NULL", name="handled_requests_answered"),
     sa.Index("handled_requests_created_at", "created_at"),
 )
@@ -225,7 +232,7 @@ approvals = sa.Table(
     sa.Column("comments", pg.JSONB, nullable=False, server_default=sa.text("'[]'")),
     *lease_columns(),
     sa.Column("seal", pg.BYTEA),
-    sa.CheckConstraint(f"status IN ({_STATUSES})", name="approvals_status"),
+    one_of("status", Status),
     sa.CheckConstraint("(amount_minor IS NULL) = (currency IS NULL)", name="approvals_amount"),
     # The database refuses it, too: nobody decides on what that person made, and nothing is done that nobody decided.
     sa.CheckConstraint("created_by = ANY (makers)", name="approvals_made"),

@@ -19,7 +19,7 @@ ROWS = (
     (
         "INSERT INTO distributions (org_id, distribution_id, offering_id, type, currency, amount_minor,"
         " distribution_date, status, created_by, makers, created_at, updated_at) VALUES ('org_1', 'dist_1', 'off_1',"
-        " 'OPERATING', 'USD', 100, '2026-01-01', 'DRAFT', 'ann', '[\"ann\"]', now(), now())"
+        " 'SPECIAL', 'USD', 100, '2026-01-01', 'DRAFT', 'ann', '[\"ann\"]', now(), now())"
     ),
     (
         "INSERT INTO allocations (org_id, allocation_id, distribution_id, offering_id, payee_type,"

@@ -147,9 +147,7 @@ def _create_tables() -> None:
             " OR (reviewed_by IS NOT NULL AND reviewed_by <> ALL (makers))",
             name="passed_by_another",
         ),
-        sa.CheckConstraint(
-            "status IN ('PENDING', 'PASSED', 'FAILED', 'MANUAL_REVIEW', 'EXPIRED', 'ERROR')", name="status_known"
-        ),
+        sa.CheckConstraint("status IN ('MANUAL_REVIEW', 'PASSED', 'FAILED', 'EXPIRED')", name="status_known"),
         sa.PrimaryKeyConstraint("org_id", "compliance_check_id"),
     )
     op.create_index(

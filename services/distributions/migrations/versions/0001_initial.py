@@ -182,7 +182,8 @@ def _offerings() -> None:
         sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),
         sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.CheckConstraint("status <> 'CLOSED' OR closing_date IS NOT NULL", name="offerings_closing_date"),
-        sa.CheckConstraint("status IN ('OPEN', 'CLOSING', 'CLOSED', 'REFUNDING', 'REFUNDED')", name="offerings_status"),
+        sa.CheckConstraint("status IN ('OPEN', 'CLOSING', 'CLOSED', 'REFUNDING', 'REFUNDED')", name="status_known"),
+        sa.CheckConstraint("exemption IN ('REG_CF', 'REG_D_506B', 'REG_D_506C')", name="exemption_known"),
         sa.CheckConstraint("committed_minor BETWEEN 0 AND maximum_minor", name="offerings_not_over_committed"),
         sa.CheckConstraint("deadline_at > open_at", name="offerings_deadline"),
         sa.CheckConstraint("jsonb_array_length(tiers) > 0", name="offerings_tiers"),
@@ -215,7 +216,7 @@ def _sagas() -> None:
         sa.Column("epoch", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("tries", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("seal", postgresql.BYTEA(), nullable=True),
-        sa.CheckConstraint("kind IN ('CLOSING', 'REFUND', 'EXECUTION', 'RESEND')", name="sagas_kind"),
+        sa.CheckConstraint("kind IN ('CLOSING', 'REFUND', 'EXECUTION', 'RESEND')", name="kind_known"),
         sa.PrimaryKeyConstraint("org_id", "saga_id"),
     )
     op.create_index(
@@ -260,7 +261,10 @@ def _distributions() -> None:
                 "status IN ('DRAFT', 'PENDING_APPROVAL', 'APPROVED', 'QUEUED', 'PROCESSING', 'COMPLETED',"
                 " 'PARTIALLY_FAILED', 'FAILED', 'CANCELLED')"
             ),
-            name="distributions_status",
+            name="status_known",
+        ),
+        sa.CheckConstraint(
+            "type IN ('RETURN_OF_CAPITAL', 'PREFERRED_RETURN', 'PROFIT_SPLIT', 'SPECIAL')", name="type_known"
         ),
         sa.CheckConstraint(
             (
@@ -340,7 +344,7 @@ def _investments() -> None:
         sa.CheckConstraint("party_id <> 'SPONSOR'", name="investments_investor"),
         sa.CheckConstraint(
             "status IN ('PENDING', 'ACTIVE', 'COMPLETED', 'CANCELLING', 'CANCELLED', 'RECONFIRM_REQUIRED')",
-            name="investments_status",
+            name="status_known",
         ),
         sa.CheckConstraint(
             "(status IN ('CANCELLING', 'CANCELLED')) = (refund_requested_by IS NOT NULL)", name="investments_cancelling"
@@ -388,10 +392,10 @@ def _allocations() -> None:
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),
         sa.Column("seal", postgresql.BYTEA(), nullable=True),
-        sa.CheckConstraint("payee_type IN ('INVESTOR', 'SPONSOR')", name="allocations_payee_type"),
+        sa.CheckConstraint("payee_type IN ('INVESTOR', 'SPONSOR')", name="payee_type_known"),
         sa.CheckConstraint(
             "status IN ('PENDING', 'PROCESSING', 'COMPLETED', 'FAILED', 'CANCELLED', 'ON_HOLD', 'RETURNED')",
-            name="allocations_status",
+            name="status_known",
         ),
         sa.CheckConstraint("amount_minor > 0", name="allocations_amount"),
         sa.ForeignKeyConstraint(
@@ -495,9 +499,9 @@ def _payouts() -> None:
             name="payouts_subject",
         ),
         sa.CheckConstraint(
-            "status IN ('REQUESTED', 'CREATED', 'COMPLETED', 'FAILED', 'RETURNED')", name="payouts_status"
+            "status IN ('REQUESTED', 'CREATED', 'COMPLETED', 'FAILED', 'RETURNED')", name="status_known"
         ),
-        sa.CheckConstraint("type IN ('DISTRIBUTION', 'ESCROW_WITHDRAWAL', 'REFUND')", name="payouts_type"),
+        sa.CheckConstraint("type IN ('DISTRIBUTION', 'ESCROW_WITHDRAWAL', 'REFUND')", name="type_known"),
         sa.CheckConstraint("amount_minor > 0 AND attempt > 0", name="payouts_amount"),
         sa.ForeignKeyConstraint(
             ["org_id", "allocation_id"],
