@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import partial
 
 from services.chassis.data.due import do_due
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.process.jobs import Job
 from services.compliance.commands.api_keys import expire_api_key

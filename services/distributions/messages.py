@@ -30,9 +30,9 @@ from services.distributions.domain.closing import Gate
 from services.distributions.domain.distribution import Allocation, Distribution, PayeeType, TierTotal
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.lines import explain_line
+from services.distributions.domain.lots import SPONSOR
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.payout import DESCRIPTIONS, Payout
-from services.distributions.domain.positions import SPONSOR
 from services.distributions.domain.terms import Terms, build_terms, list_tiers
 from services.distributions.domain.waterfall import Line
 

@@ -9,7 +9,7 @@ from functools import partial
 from services.chassis.data.database import Database
 from services.chassis.data.due import do_due
 from services.chassis.data.seals import NotSealed, seals_of
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.events.hearing import Faults
 from services.chassis.process.jobs import Job

@@ -13,7 +13,7 @@ from realco.type.v1 import explanation_pb2
 from services.chassis.calls.access import list_allowed_actions
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_explanation
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.values.approval import Approval, ApprovalNotFound, check_no, check_yes
 from services.chassis.values.explanation import Explanation
 from services.transactions import messages

@@ -9,7 +9,7 @@ from realco.transactions.v1 import bank_accounts_pb2, evaluations_pb2, payouts_p
 from realco.type.v1 import money_pb2
 
 from services.chassis.calls.wire import to_failure, to_money, to_optional_timestamp, to_timestamp
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import Failure, read_failure
 from services.transactions.domain.bank_accounts import BankAccount

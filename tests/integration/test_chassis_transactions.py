@@ -10,9 +10,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from services.chassis.data import statements
+from services.chassis.data import sql
 from services.chassis.data.pool import Pool
-from services.chassis.data.statements import compile_statement
+from services.chassis.data.sql import compile_statement
 from services.chassis.values.invariant import InvariantViolation
 from tests.support import chassis
 
@@ -68,10 +68,10 @@ async def test_many_rows_are_written_with_one_statement_and_none_with_none(tx):
 
 async def test_statements_that_differ_in_values_alone_are_compiled_once(tx):
     for name in ("a", "b", "c", "z"):
-        before = len(statements._shapes)
+        before = len(sql._shapes)
         assert await tx.scalar(sa.select(c.note_id).where(c.note_id == name)) == (name if name != "z" else None)
         if name != "a":
-            assert len(statements._shapes) == before
+            assert len(sql._shapes) == before
     kept = sa.select(c.note_id).where(c.note_id == sa.bindparam("name"))
     assert compile_statement(kept) is compile_statement(kept)
 

@@ -16,7 +16,7 @@ from realco.distributions.v1 import offerings_pb2 as opb
 
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError
-from services.distributions.store.investments import hold_investments_of
+from services.distributions.store.investments import lock_investment_rows
 from tests.support.distributions import CLOSING, DistributionsHarness
 from tests.support.money import usd
 from tests.support.peers.transactions import fail_payout
@@ -93,12 +93,12 @@ async def test_two_approved_distributions_executed_at_once_are_declared_one_at_a
     assert {(await service.get(each)).status for each in both} == {_Status.PROCESSING, _Status.APPROVED}
 
 
-async def test_a_calculation_waits_for_nobody_who_holds_an_investment(service: DistributionsHarness) -> None:
+async def test_a_calculation_waits_for_nobody_who_has_locked_an_investment(service: DistributionsHarness) -> None:
     offering = await service.closed_offering(("inv-001", 100_000_00))
     draft = await service.draft(offering, 5_000_00)
     with service.as_("admin-1"):
         async with service.database.begin() as tx:
-            await hold_investments_of(tx, offering.offering_id)
+            await lock_investment_rows(tx, offering.offering_id)
             assert (await service.calculate(draft)).allocation_count == 1
 
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.distributions.domain.positions import Lot, State
+from services.distributions.domain.lots import Lot, State
 from services.distributions.domain.terms import CAPITAL_FIRST, Terms
 from services.distributions.domain.tiers.catch_up import CatchUp
 from services.distributions.domain.tiers.preferred_return import PreferredReturn

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.distributions.domain.positions import SPONSOR, Lot
+from services.distributions.domain.lots import SPONSOR, Lot
 from services.distributions.domain.terms import Terms
 from services.distributions.domain.tiers import Tier
 from services.distributions.domain.tiers.catch_up import CatchUp

@@ -11,7 +11,7 @@ from sqlalchemy import TextClause
 from deploy.topology import SERVICE_NAMES
 from services.chassis.data.database import Database
 from services.chassis.data.pool import Pool
-from services.chassis.data.statements import Compiled, Result
+from services.chassis.data.sql import Compiled, Result
 from services.chassis.data.transaction import Tx
 
 _OF_ROWS = re.compile(r"\s*(?:SELECT|UPDATE|DELETE|WITH)\b.*?\b(?:FROM|UPDATE) (\w+)", re.DOTALL)

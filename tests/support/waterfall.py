@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
 
-from services.distributions.domain.positions import Lot, State
+from services.distributions.domain.lots import Lot, State
 from services.distributions.domain.terms import Terms
 from services.distributions.domain.waterfall import Result, calculate
 

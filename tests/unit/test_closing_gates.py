@@ -26,8 +26,8 @@ from services.distributions.domain.closing import (
     check_gates,
 )
 from services.distributions.domain.distribution import check_content
+from services.distributions.domain.lots import SPONSOR
 from services.distributions.domain.offering import Exemption
-from services.distributions.domain.positions import SPONSOR
 from services.distributions.domain.refusals import ClosingGatesNotMet
 from services.distributions.domain.terms import CAPITAL_FIRST, Terms, build_terms
 from services.distributions.domain.waterfall import Line

@@ -6,7 +6,7 @@ from itertools import permutations
 
 import pytest
 
-from services.chassis.data import statements
+from services.chassis.data import sql
 from services.transactions.store import moves
 
 BUILDERS = (moves._build_insert, moves._build_move, moves._build_update)
@@ -15,11 +15,11 @@ BUILDERS = (moves._build_insert, moves._build_move, moves._build_update)
 def test_each_statement_is_the_same_in_whatever_order_they_are_run_first(monkeypatch: pytest.MonkeyPatch) -> None:
     together = set()
     for order in permutations(BUILDERS):
-        monkeypatch.setattr(statements, "_shapes", {})  # as in a process that has just begun
+        monkeypatch.setattr(sql, "_shapes", {})  # as in a process that has just begun
         for build in BUILDERS:
             build.cache_clear()
         texts = {
-            build: [statements.compile_statement(build(is_one))._compiled.string for is_one in (True, False)]
+            build: [sql.compile_statement(build(is_one))._compiled.string for is_one in (True, False)]
             for build in order
         }
         together.add(tuple(text for build in BUILDERS for text in texts[build]))

@@ -14,7 +14,7 @@ import pytest
 from services.chassis.values.errors import Kind
 from services.chassis.values.money import allocate
 from services.distributions.domain.capital_accounts import Step
-from services.distributions.domain.positions import SPONSOR, Lot, State
+from services.distributions.domain.lots import SPONSOR, Lot, State
 from services.distributions.domain.refusals import NothingContributed, OutOfDateOrder, TermsInvalid
 from services.distributions.domain.terms import CAPITAL_FIRST, Terms, build_terms, list_tiers
 from services.distributions.domain.tiers import Tier

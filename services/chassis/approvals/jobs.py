@@ -11,7 +11,7 @@ from services.chassis.data.database_errors import is_away
 from services.chassis.data.due import do_due
 from services.chassis.data.operations import Operations
 from services.chassis.data.seals import NotSealed
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.process.jobs import Job
 from services.chassis.process.telemetry import log

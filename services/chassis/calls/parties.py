@@ -118,7 +118,7 @@ class AskAboutParties:
         """One clearance a party, in their order."""
         asked = list(party_ids)
         clearances = await ask_in_parts(asked, self._ask_some)
-        check_answers(asked, (each.party_id for each in clearances), "compliance")
+        check_answers(asked, (each.party_id for each in clearances), "the owner of the parties")
         return clearances
 
     async def _ask_some(self, party_ids: Sequence[str]) -> Sequence[Any]:

@@ -25,7 +25,7 @@ from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, fetch_row
 from services.chassis.data.rows import build_given, check_rows_in_place, insert_many, name_given
 from services.chassis.data.seals import check_row, check_rows, is_covered, keep_readable, seal_of
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.data.versions import VERSION, with_version
 from services.chassis.values.invariant import invariant, require_present

@@ -19,7 +19,7 @@ from services.chassis.data.database import Database
 from services.chassis.data.database_errors import is_away
 from services.chassis.data.leases import find_first
 from services.chassis.data.seals import NotSealed
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError

@@ -25,7 +25,7 @@ from services.chassis.data.database import ARE_SET, Database
 from services.chassis.data.reads import compile_write_for_all
 from services.chassis.data.rows import build_given, build_new, name_given, name_new
 from services.chassis.data.seals import keep_sealed
-from services.chassis.data.statements import Compiled, Row, build_rows
+from services.chassis.data.sql import Compiled, Row, build_rows
 from services.chassis.data.transaction import Tx
 from services.chassis.process.jobs import SWEEP_SECONDS
 

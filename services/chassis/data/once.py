@@ -37,7 +37,7 @@ from services.chassis.data.database_errors import LOCK_NOT_AVAILABLE, is_content
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, fetch_rows
 from services.chassis.data.seals import seals_of
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.tables import RequestStatus, handled_requests
 from services.chassis.data.transaction import Tx
 from services.chassis.data.versions import add_versions

@@ -102,9 +102,9 @@ async def enqueue_each(tx: Tx, events: Sequence[tuple[Message, str]], *, now: da
 
 
 async def _write_waiting(tx: Tx) -> None:
-    waiting: dict[str, list[_Told]] = tx.info.pop(_WAITING, {})
-    for org_id, told in waiting.items():
-        note_versions(tx, await _write(tx.driver, told, seals_of(tx), org_id))
+    waiting: dict[str, list[_Unnumbered]] = tx.info.pop(_WAITING, {})
+    for org_id, events in waiting.items():
+        note_versions(tx, await _write(tx.driver, events, seals_of(tx), org_id))
         tx.has_events = True
 
 
@@ -124,7 +124,7 @@ async def write(
     await _write(connection, _prepare(events, traceparent, now), seals, org_id)
 
 
-class _Told(NamedTuple):
+class _Unnumbered(NamedTuple):
     """An event, or a part of one, before it has its number."""
 
     aggregate_id: str
@@ -134,45 +134,47 @@ class _Told(NamedTuple):
     now: datetime
 
 
-def _prepare(events: Sequence[tuple[Message, str]], traceparent: str, now: datetime) -> list[_Told]:
+def _prepare(events: Sequence[tuple[Message, str]], traceparent: str, now: datetime) -> list[_Unnumbered]:
     prepared = []
     for event, actor in events:
         leave_out(event)
-        prepared += [_Told(aggregate_of(part), part, actor, traceparent, now) for part in cut(event)]
+        prepared += [_Unnumbered(aggregate_of(part), part, actor, traceparent, now) for part in cut(event)]
     return prepared
 
 
-async def _write(connection: asyncpg.Connection, told: Sequence[_Told], seals: Seals, org_id: str) -> Mapping[str, int]:
+async def _write(
+    connection: asyncpg.Connection, events: Sequence[_Unnumbered], seals: Seals, org_id: str
+) -> Mapping[str, int]:
     """Writes events of one organization. Returns: The last number of each aggregate."""
-    counts = Counter(each.aggregate_id for each in told)
-    if len(counts) == 1 and (versions := await _write_known(connection, told, seals, org_id)):
+    counts = Counter(each.aggregate_id for each in events)
+    if len(counts) == 1 and (versions := await _write_known(connection, events, seals, org_id)):
         return versions
     if not counts:
         return {}
     before, incarnation = await _draw_versions(connection, org_id, counts)
-    await connection.execute(_INSERT, org_id, *_build_columns(told, seals, org_id, before, incarnation))
+    await connection.execute(_INSERT, org_id, *_build_columns(events, seals, org_id, before, incarnation))
     versions = {aggregate_id: before[aggregate_id] + count for aggregate_id, count in counts.items()}
     _last.note(org_id, versions, incarnation)
     return versions
 
 
 async def _write_known(
-    connection: asyncpg.Connection, told: Sequence[_Told], seals: Seals, org_id: str
+    connection: asyncpg.Connection, events: Sequence[_Unnumbered], seals: Seals, org_id: str
 ) -> Mapping[str, int]:
     """Writes events of one aggregate under the numbers that follow the last one known. Returns: The last of them;
     nothing where these are not the next ones, and nothing was done.
     """
-    aggregate_id, incarnation = told[0].aggregate_id, _last.incarnation
+    aggregate_id, incarnation = events[0].aggregate_id, _last.incarnation
     before = _last.versions.get((org_id, aggregate_id), 0)
-    columns = _build_columns(told, seals, org_id, {aggregate_id: before}, incarnation)
-    drawn = aggregate_id, before + len(told), incarnation or None
+    columns = _build_columns(events, seals, org_id, {aggregate_id: before}, incarnation)
+    drawn = aggregate_id, before + len(events), incarnation or None
     if before:
         done = await connection.execute(_INSERT_NEXT, org_id, *columns, *drawn, before)
     else:
         done = await connection.execute(_INSERT_FIRST, org_id, *columns, *drawn)
-    if done != f"INSERT 0 {len(told)}":
+    if done != f"INSERT 0 {len(events)}":
         return {}
-    versions = {aggregate_id: before + len(told)}
+    versions = {aggregate_id: before + len(events)}
     _last.note(org_id, versions, incarnation)
     return versions
 
@@ -197,7 +199,7 @@ _last = _Last()
 
 
 def _build_columns(
-    told: Sequence[_Told], seals: Seals, org_id: str, before: Mapping[str, int], incarnation: str
+    events: Sequence[_Unnumbered], seals: Seals, org_id: str, before: Mapping[str, int], incarnation: str
 ) -> list[list[Any]]:
     """The columns of their rows.
 
@@ -205,7 +207,7 @@ def _build_columns(
         before: The last number of each aggregate before them.
     """
     versions, rows = dict(before), []
-    for each in told:
+    for each in events:
         versions[each.aggregate_id] += 1
         meta = event_pb2.EventMeta(
             event_id=str(uuid7()),
@@ -221,14 +223,14 @@ def _build_columns(
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-def _build_row(each: _Told, meta: event_pb2.EventMeta, seals: Seals) -> tuple[Any, ...]:
+def _build_row(each: _Unnumbered, meta: event_pb2.EventMeta, seals: Seals) -> tuple[Any, ...]:
     payload = each.event.SerializeToString(deterministic=True)
     invariant(len(payload) <= PAYLOAD_BYTES_MAX, "an event fits a NATS message, or its contract says what it is cut by")
     name, scope = each.event.DESCRIPTOR.full_name, scope_of(each.event)
     # In the order of SEALED_BESIDES.
-    told = (name, each.aggregate_id, meta.aggregate_version, scope, payload, each.traceparent, each.now)
-    seal = seals.make(OUTBOX, meta.org_id, meta.event_id, *told)
-    return meta.event_id, *told, seal, seals.digest_proof(OUTBOX, meta.org_id, meta.event_id)
+    columns = (name, each.aggregate_id, meta.aggregate_version, scope, payload, each.traceparent, each.now)
+    seal = seals.make(OUTBOX, meta.org_id, meta.event_id, *columns)
+    return meta.event_id, *columns, seal, seals.digest_proof(OUTBOX, meta.org_id, meta.event_id)
 
 
 async def _draw_versions(

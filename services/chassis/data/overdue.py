@@ -13,7 +13,7 @@ from datetime import datetime
 
 from services.chassis.data.database import Database
 from services.chassis.data.due import PAGE_ROWS, Due
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.process.health import Alarms, note_alarm
 from services.chassis.process.jobs import Job
 from services.chassis.process.telemetry import WORK_OVERDUE, log

@@ -20,7 +20,7 @@ from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.calls.auth import principal_or_none
 from services.chassis.calls.wire import copy_without, from_timestamp
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import DomainError, Kind
 

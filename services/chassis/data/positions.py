@@ -18,7 +18,7 @@ from sqlalchemy.dialects import postgresql as pg
 from services.chassis.data.database import Database
 from services.chassis.data.incarnation import INCARNATION, read_incarnation
 from services.chassis.data.seals import NotSealed, Seals, check_read_row, seal_of, seals_of
-from services.chassis.data.statements import Row, build_rows
+from services.chassis.data.sql import Row, build_rows
 from services.chassis.data.tables import handled_positions
 from services.chassis.data.transaction import Tx
 from services.chassis.values.position import Position

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from services.chassis.data.database_errors import is_unreadable
 from services.chassis.data.seals import NotSealed, key_of, refuse_row, seals_of
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 
 

@@ -22,7 +22,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data.database_errors import is_contention
 from services.chassis.data.pool import Pool
 from services.chassis.data.reach import names_caller
-from services.chassis.data.statements import DIALECT, Compiled, Row, build_rows
+from services.chassis.data.sql import DIALECT, Compiled, Row, build_rows
 from services.chassis.data.transaction import Tx
 from services.chassis.values.invariant import invariant
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from services.chassis.data.statements import Compiled, Result, build_rows, compile_statement
+from services.chassis.data.sql import Compiled, Result, build_rows, compile_statement
 
 Values = Mapping[str, Any]
 NO_VALUES: Values = {}

@@ -70,7 +70,7 @@ class Subscription:
         return None
 
 
-class Told(Protocol):
+class Envelope(Protocol):
     """An event as it came, or as it was set aside."""
 
     @property
@@ -102,7 +102,7 @@ class Event:
     traceparent: str | None
 
 
-async def read_event(subscription: Subscription, keys: EventKeys, told: Told) -> Event | None:
+async def read_event(subscription: Subscription, keys: EventKeys, envelope: Envelope) -> Event | None:
     """None where there is no handler. It is proven all the same: it may be one of ours under another subject.
 
     Raises:
@@ -110,18 +110,18 @@ async def read_event(subscription: Subscription, keys: EventKeys, told: Told) ->
         Malformed, DecodeError: it can never be handled.
     """
     telemetry.continue_trace(None)
-    await keys.check(told.subject, told.headers, told.data)
-    found = subscription.find_handler(told.subject)
+    await keys.check(envelope.subject, envelope.headers, envelope.data)
+    found = subscription.find_handler(envelope.subject)
     if found is None:
         return None
     event_type, handler = found
-    message: Any = event_type.FromString(told.data)
-    return Event(message, handler, *_origin(message.meta, told.subject), told.headers.get("traceparent"))
+    message: Any = event_type.FromString(envelope.data)
+    return Event(message, handler, *_origin(message.meta, envelope.subject), envelope.headers.get("traceparent"))
 
 
-async def read_next(subscription: Subscription, keys: EventKeys, told: Told) -> Event | None:
+async def read_next(subscription: Subscription, keys: EventKeys, envelope: Envelope) -> Event | None:
     """As `read_event`; None also where nothing that the event says concerns the handler."""
-    event = await read_event(subscription, keys, told)
+    event = await read_event(subscription, keys, envelope)
     concerns = None if event is None else subscription.concerns.get(type(event.message))
     return event if event is None or concerns is None or concerns(event.message) else None
 
@@ -138,7 +138,13 @@ def _origin(meta: EventMeta, subject: str) -> tuple[str, str]:
 
 
 async def apply_told(
-    database: Database, subscription: Subscription, keys: EventKeys, told: Told, clock: Clock, *, of_any_age: bool
+    database: Database,
+    subscription: Subscription,
+    keys: EventKeys,
+    envelope: Envelope,
+    clock: Clock,
+    *,
+    of_any_age: bool,
 ) -> bool:
     """Handles one event in one transaction, wherever it stands in its stream; False if it had been handled before.
 
@@ -148,7 +154,7 @@ async def apply_told(
     Raises:
         What `read_event` and `apply_events` raise; Malformed where there is no handler.
     """
-    event = await read_event(subscription, keys, told)
+    event = await read_event(subscription, keys, envelope)
     if event is None:
         raise Malformed("no handler for this subject")
     async with database.begin(event.org_id) as tx:

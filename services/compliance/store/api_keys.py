@@ -13,7 +13,7 @@ from services.chassis.data.aggregates import Aggregate, list_columns, read_field
 from services.chassis.data.due import Due
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Source
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.compliance import messages
 from services.compliance.domain.api_keys import (

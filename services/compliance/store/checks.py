@@ -19,7 +19,7 @@ from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, fetch_rows
 from services.chassis.data.rows import insert_new
 from services.chassis.data.seals import keep_sealed
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.explanation import read_explanation, write_explanation
 from services.chassis.values.failure import read_failure, write_failure

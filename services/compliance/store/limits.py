@@ -19,7 +19,7 @@ from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import insert_many
 from services.chassis.data.seals import NotSealed, check_rows, keep_sealed, seal_of
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.compliance import messages
 from services.compliance.domain.limits import Limit, LimitType, Used, window_start

@@ -20,7 +20,7 @@ from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, fetch_rows
 from services.chassis.data.rows import insert_many
 from services.chassis.data.seals import keep_sealed
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.money import Money
 from services.chassis.values.session import Session

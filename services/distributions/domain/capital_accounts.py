@@ -16,7 +16,7 @@ from typing import Final
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money, allocate, spell_money
-from services.distributions.domain.positions import SPONSOR, Lot, State
+from services.distributions.domain.lots import SPONSOR, Lot, State
 
 DAYS_IN_YEAR: Final = 365  # ACT/365 Fixed: actual days, 29 February among them, over 365 in leap years too
 _INVESTORS: Final = "LP"  # before SPONSOR in byte order: a tied cent goes to the investors

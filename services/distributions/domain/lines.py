@@ -8,7 +8,7 @@ from services.chassis.values.explanation import Explanation
 from services.chassis.values.money import Money, spell_money
 from services.distributions.domain.capital_accounts import AGREEMENT, Step
 from services.distributions.domain.distribution import AllocationLine
-from services.distributions.domain.positions import SPONSOR
+from services.distributions.domain.lots import SPONSOR
 from services.distributions.domain.tiers import KINDS
 from services.distributions.domain.waterfall import Line
 

@@ -13,7 +13,7 @@ from datetime import date
 
 from services.chassis.values.invariant import invariant
 from services.distributions.domain.capital_accounts import CapitalAccounts, Step
-from services.distributions.domain.positions import SPONSOR, State
+from services.distributions.domain.lots import SPONSOR, State
 from services.distributions.domain.refusals import NothingContributed, OutOfDateOrder
 from services.distributions.domain.terms import Terms
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from services.chassis.data.aggregates import Aggregate
 from services.chassis.data.paging import Cut, one_of, read_list
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 
 

@@ -12,7 +12,7 @@ from services.chassis.data.aggregates import Aggregate, list_columns, read_field
 from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import insert_many
 from services.chassis.data.seals import check_rows
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import read_failure, write_failure
 from services.distributions.domain.distribution import UNDER_WAY, Allocation, AllocationLine, PayeeType, sum_by_party

@@ -14,7 +14,7 @@ from services.chassis.data.aggregates import Aggregate, list_columns, read_field
 from services.chassis.data.outbox import enqueue_all
 from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import insert_many
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.explanation import read_explanation, write_explanation
 from services.chassis.values.failure import read_failure, write_failure

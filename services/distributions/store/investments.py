@@ -15,7 +15,7 @@ from services.chassis.data.aggregates import Aggregate, list_columns, read_field
 from services.chassis.data.outbox import enqueue_all
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import check_rows, keep_readable
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import read_failure, write_failure
 from services.chassis.values.session import Session
@@ -82,7 +82,7 @@ async def lock_investments_of(tx: Tx, offering_id: str) -> list[Investment]:
     return await INVESTMENTS.lock_all(tx, investments.c.offering_id == offering_id)
 
 
-async def hold_investments_of(tx: Tx, offering_id: str) -> None:
+async def lock_investment_rows(tx: Tx, offering_id: str) -> None:
     """Takes the locks of all of the offering, by id, for who looks at them more than once."""
     of_offering = (is_mine(investments), investments.c.offering_id == offering_id)
     query = sa.select(investments.c.investment_id).where(*of_offering).order_by(investments.c.investment_id)

@@ -13,7 +13,7 @@ from realco.distributions.v1 import events_pb2 as events
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.outbox import enqueue
 from services.chassis.data.reads import Source
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import read_failure, write_failure
 from services.distributions.domain.offering import Exemption, Offering

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any
 
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import read_failure, write_failure
 from services.distributions.domain.investment import Investment

@@ -10,11 +10,11 @@ from fractions import Fraction
 
 from realco.distributions.v1 import events_pb2 as events
 
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.invariant import invariant
 from services.distributions.domain.capital_accounts import DAYS_IN_YEAR
-from services.distributions.domain.positions import Lot, State, Totals
+from services.distributions.domain.lots import Lot, State, Totals
 from services.distributions.domain.states import InvestmentStatus
 from services.distributions.domain.tiers import KINDS
 from services.distributions.store.distributions import DISTRIBUTIONS

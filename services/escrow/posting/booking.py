@@ -23,7 +23,7 @@ from services.chassis.data import outbox
 from services.chassis.data.database import Database
 from services.chassis.data.once import IdempotencyKeyReused
 from services.chassis.data.seals import Seals, seals_of
-from services.chassis.data.statements import build_rows
+from services.chassis.data.sql import build_rows
 from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.refusals import (

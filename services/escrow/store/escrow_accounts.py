@@ -11,7 +11,7 @@ from services.chassis.data.aggregates import Aggregate, list_columns, read_field
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, fetch_rows
 from services.chassis.data.rows import build_values_table, list_by_column
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.escrow.domain.account import MOVES, Balance, EscrowAccount, Status
 from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind

@@ -20,7 +20,7 @@ from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import build_values_table, list_by_column
 from services.chassis.data.seals import Seals, check_read_row, check_row, keep_sealed, seal_of, seals_of
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.escrow.domain.account import Status
 from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind

@@ -20,7 +20,7 @@ from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.batch import Outcome, build_results
 from services.chassis.calls.wire import copy_without
 from services.chassis.data.once import IdempotencyKeyReused, fingerprint_of
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.accounts import check_bank_account

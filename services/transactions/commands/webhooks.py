@@ -8,7 +8,7 @@ from datetime import datetime
 from realco.transactions.v1 import webhooks_pb2 as pb
 
 from services.chassis.data.database import Database
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import InvalidField

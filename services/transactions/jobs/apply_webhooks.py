@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from services.chassis.calls.auth import acting_as, service_principal
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.transactions.commands import webhooks
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.payments import Payment

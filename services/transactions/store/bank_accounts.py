@@ -16,7 +16,7 @@ from services.chassis.data.aggregates import Aggregate, list_columns, read_field
 from services.chassis.data.locks import lock_name
 from services.chassis.data.reads import Source
 from services.chassis.data.seals import keep_readable
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.transactions import messages
 from services.transactions.domain.bank_accounts import BANK_ACCOUNT_MOVES, LIVE, BankAccount, BankAccountStatus

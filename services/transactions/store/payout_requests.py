@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import check_rows, seal_of
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.transactions.tables import payout_requests
 

@@ -18,7 +18,7 @@ from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, compile_for_all, compile_write_for_all, fetch_row, fetch_rows
 from services.chassis.data.rows import build_new, build_values_table, list_by_column, name_new
 from services.chassis.data.seals import check_read_row, check_row, check_rows, keep_readable, seal_of, seals_of
-from services.chassis.data.statements import Row, build_rows
+from services.chassis.data.sql import Row, build_rows
 from services.chassis.data.transaction import Tx
 from services.transactions.domain.transaction import Transaction
 from services.transactions.tables import provider_payments

@@ -17,7 +17,7 @@ from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, fetch_row
 from services.chassis.data.seals import check_row, check_rows, keep_sealed
-from services.chassis.data.statements import Row
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import read_failure
 from services.chassis.values.money import Money

@@ -18,7 +18,7 @@ from services.chassis.data.due import Due
 from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import build_new, build_values_table, list_by_column, name_new
 from services.chassis.data.seals import NotSealed, Seals
-from services.chassis.data.statements import Row, build_rows
+from services.chassis.data.sql import Row, build_rows
 from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import Failure, write_failure
 from services.chassis.values.invariant import invariant

@@ -26,8 +26,8 @@ from services.distributions.domain.distribution import (
     sum_by_party,
 )
 from services.distributions.domain.lines import list_lines, sum_claims
+from services.distributions.domain.lots import SPONSOR
 from services.distributions.domain.offering import Offering
-from services.distributions.domain.positions import SPONSOR
 from services.distributions.domain.states import DistributionStatus
 from services.distributions.domain.waterfall import Result, calculate
 from services.distributions.messages import to_distribution_content

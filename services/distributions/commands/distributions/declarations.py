@@ -26,7 +26,7 @@ from services.distributions.domain.states import AllocationStatus, DistributionS
 from services.distributions.store.allocations import lock_allocations_of, sum_by_payee
 from services.distributions.store.approvals import DISTRIBUTION_APPROVALS
 from services.distributions.store.distributions import lock_distribution, save_distribution
-from services.distributions.store.investments import hold_investments_of
+from services.distributions.store.investments import lock_investment_rows
 from services.distributions.store.offerings import save_offering
 from services.distributions.store.payouts import PAYOUTS
 from services.distributions.store.sagas import Saga, continue_saga, finish_saga
@@ -78,7 +78,7 @@ async def _record_declaration(database: Database, saga: Saga, now: datetime) -> 
         await continue_saga(tx, saga)
         offering, distribution = await lock_distribution(tx, saga.subject_id)
         # Nobody changes between two looks what is calculated from, and written after it.
-        await hold_investments_of(tx, offering.offering_id)
+        await lock_investment_rows(tx, offering.offering_id)
         # That it is what was approved was asked before escrow was: by now the money is owed. The facts are still those
         # that it was calculated on, since capital changes in no other way.
         result = await run_waterfall(tx, offering, distribution)

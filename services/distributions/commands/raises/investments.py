@@ -22,8 +22,8 @@ from services.distributions.domain.investment import (
     check_may_cancel,
     check_may_invest_again,
 )
+from services.distributions.domain.lots import SPONSOR
 from services.distributions.domain.offering import Offering, check_takes_investments
-from services.distributions.domain.positions import SPONSOR
 from services.distributions.domain.refusals import OfferingFull
 from services.distributions.store.approvals import CANCEL_INVESTMENT, read_shown_minor
 from services.distributions.store.investments import INVESTMENTS, count_counted, insert_investment
