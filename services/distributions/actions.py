@@ -9,10 +9,11 @@ from datetime import datetime
 
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
 
+from services.chassis.approvals.resources import check_offered
 from services.chassis.calls.access import list_allowed_actions
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.transaction import Tx
-from services.chassis.values.approval import Approval, ApprovalNotFound, check_yes
+from services.chassis.values.approval import Approval
 from services.distributions.domain import distribution as distribution_rules
 from services.distributions.domain.distribution import Allocation, Distribution
 from services.distributions.domain.investment import Investment, check_may_cancel, check_may_resend_refund
@@ -78,9 +79,7 @@ def answer_distribution(
 
     def check_may_approve() -> None:
         rules.check_may_approve(offering, distribution, person, now)
-        if approval is None:
-            raise ApprovalNotFound()
-        check_yes(approval, now, person, ())  # for whom the caller acts is asked at the decision
+        check_offered(approval, now)
 
     answer = to_distribution(distribution)
     answer.allowed_actions[:] = list_allowed_actions(

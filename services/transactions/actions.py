@@ -10,11 +10,12 @@ from datetime import datetime
 from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2, webhooks_pb2
 from realco.type.v1 import explanation_pb2
 
+from services.chassis.approvals.resources import check_offered
 from services.chassis.calls.access import list_allowed_actions
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_explanation
 from services.chassis.data.sql import Row
-from services.chassis.values.approval import Approval, ApprovalNotFound, check_no, check_yes
+from services.chassis.values.approval import Approval, check_no
 from services.chassis.values.explanation import Explanation
 from services.transactions import messages
 from services.transactions.domain import decisions, explanations
@@ -33,9 +34,7 @@ def answer_transaction(
 
     def check_may_approve() -> None:
         decisions.check_may_approve(row)
-        if approval is None:
-            raise ApprovalNotFound()
-        check_yes(approval, now, person, ())  # for whom the caller acts is asked at the decision
+        check_offered(approval, now)
 
     def check_may_reject() -> None:
         decisions.check_may_reject(row)

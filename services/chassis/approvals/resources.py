@@ -31,6 +31,7 @@ from services.chassis.values.approval import (
     Standing,
     Status,
     check_no,
+    check_yes,
     find_lost,
 )
 from services.chassis.values.session import Session
@@ -210,3 +211,17 @@ class ResourceKind:
     end: Callable[[Tx, Approval, str, datetime], Awaitable[Any]]
     lock: Callable[[Tx, str], Awaitable[Any]] | None = None
     list_beneficiaries: Callable[[str], Awaitable[frozenset[str]]] | None = None
+
+
+def check_offered(approval: Approval | None, now: datetime) -> None:
+    """Whether the caller is offered to approve it: for whom the caller acts is asked at the decision alone.
+
+    Args:
+        approval: What waits about the resource, if anything does.
+
+    Raises:
+        ApprovalNotFound, and as `check_yes`.
+    """
+    if approval is None:
+        raise ApprovalNotFound()
+    check_yes(approval, now, current_principal().person, ())
