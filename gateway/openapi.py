@@ -28,7 +28,8 @@ double-entry ledger, and operating cash is distributed through a waterfall.
   `"amountMinor": "150000"` is 1,500.00 USD, 150,000 JPY, 150.000 KWD.
 - **Times** are RFC 3339 with a zone, to the microsecond, **dates** `YYYY-MM-DD`; both of the years 1900 to 9998.
 - **Texts** of a request are one line without control characters; reasons and notes may have several. Each that is not
-  empty has something to see: blanks and zero-width characters alone are refused. None has a number
+  empty has something to see: blanks and zero-width characters alone are refused. One of one line looks like no other:
+  it is NFC, with one plain blank between words, none at its ends, and no zero-width character. None has a number
   that money is drawn with: what looks like a card's, an IBAN, or a routing number with an account's is refused, in keys
   and values of `metadata`, too. An `externalId` or `bankReference` may look like the last: ids do so by chance.
 - **What is required** of an answer is always there, empty texts and lists too; what is not is left out where there is

@@ -15,7 +15,7 @@ from realco.type.v1.failure_pb2 import Failure
 from services.chassis.calls import field_kinds
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.payment_numbers import find_card_or_iban, find_payment_number
-from services.chassis.values.text import clean_text, find_fault, read_text
+from services.chassis.values.text import clean_text, find_fault, find_look_alike, read_text
 from services.chassis.values.times import DATE_RULE, TIME_RULE, read_time
 
 
@@ -52,6 +52,37 @@ def test_a_text_has_something_to_see(unseen):
     assert field_kinds.find_faults(parties.EndSessionsRequest(person_id=unseen)) == [("person_id", fault)]
     assert find_fault(f"{unseen}x") is None
     assert clean_text(unseen, 20) == ""
+
+
+_BLANKS = "must have one plain blank between words, and none at its ends"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("Fee of March 2027", None),
+        ("Zoë Müller-Ōé, 李 & Söhne 🏠", None),
+        ("", None),
+        *((text, _BLANKS) for text in ("Fee ", " Fee", "Fee  of", "Fee\u00a0of", "Fee\u3000of", "Fee\u2009of")),
+        *((f"Fee{unseen} of", f"must not contain U+{ord(unseen):04X}, which cannot be seen") for unseen in (
+            *("\u200b", "\u200d", "\u00ad", "\ufeff", "\u2060", "\u034f", "\u115f", "\u1160", "\u2800", "\u3164"),
+            *("\uffa0", "\ufe0f", "\U000e0041", "\U000e0101"),
+        )),
+        ("Zoe\u0308", "must be in Unicode's normal form C (NFC)"),
+    ],
+)  # fmt: skip
+def test_no_text_of_one_line_that_people_send_looks_like_another(text, fault):
+    faults = [] if fault is None else [fault]
+    asked = journal_pb2.PostJournalEntryRequest(
+        journal_entry=journal_pb2.NewJournalEntry(description=text, external_id=text, metadata={"k": text})
+    )
+    wanted = [(f"journal_entry.{name}", fault) for name in ("description", "external_id", "metadata[*]") if fault]
+    assert sorted(field_kinds.find_faults(asked)) == sorted(wanted)
+    party = parties.CreatePartyRequest(legal_name=text)
+    assert [found for _, found in field_kinds.find_faults(party)] == faults
+    assert find_look_alike(clean_text(text, 40)) is None
+    note = escrow_accounts_pb2.FreezeEscrowAccountRequest(note=f"{text}\n {text}x")
+    assert field_kinds.find_faults(note) == [], "who explains something at length writes as they please"
 
 
 @pytest.mark.parametrize(("value", "taken"), [("ab", True), ("abc", False), ("", False), (None, False), (7, False)])

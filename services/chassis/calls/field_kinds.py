@@ -23,7 +23,7 @@ from realco.type.v1 import http_pb2, rules_pb2
 
 from services.chassis.calls.wire import is_date, is_time
 from services.chassis.values.payment_numbers import find_card_or_iban, find_payment_number
-from services.chassis.values.text import find_fault, is_name, is_person
+from services.chassis.values.text import find_fault, find_look_alike, has_plain_blanks, is_name, is_person
 from services.chassis.values.times import DATE_RULE, TIME_RULE
 
 _TIME, _DATE, _MASK = "google.protobuf.Timestamp", "google.type.Date", "google.protobuf.FieldMask"
@@ -44,6 +44,7 @@ class _Text:
     """What a text of a request is held to."""
 
     lines: bool = False  # it may have several
+    is_free: bool = False  # it may look like another one: an explanation at length, or what was given to the caller
     search: _Search | None = None
 
 
@@ -134,14 +135,19 @@ def _add_field(plan: _Plan, item: FieldDescriptor) -> None:
             plan.persons.append((item.name, item.is_repeated))
         if not any(rules.HasExtension(rule) for rule in _STRICT_RULES):
             texts = plan.lists_of_texts if item.is_repeated else plan.texts
-            texts.append((item.name, _Text(bool(rules.Extensions[rules_pb2.lines]), _choose_search(item, rules))))
+            lines, is_given = bool(rules.Extensions[rules_pb2.lines]), _is_given(rules)
+            texts.append((item.name, _Text(lines, lines or is_given, _choose_search(item, rules))))
+
+
+def _is_given(rules: Any) -> bool:
+    return any(rules.HasExtension(rule) for rule in _GIVEN_RULES)
 
 
 def _choose_search(item: FieldDescriptor, rules: Any) -> _Search | None:
     options = item.GetOptions()
     behavior: Any = field_behavior_pb2.field_behavior  # as above
     header: Any = http_pb2.header
-    if rules.pattern or any(rules.HasExtension(rule) for rule in _GIVEN_RULES):
+    if rules.pattern or _is_given(rules):
         return None
     if options.HasExtension(header) or field_behavior_pb2.INPUT_ONLY in options.Extensions[behavior]:
         return None
@@ -210,8 +216,10 @@ def _collect_map(entries: Any, of_values: _Plan | None, path: str, faults: Fault
 
 def _check_text(text: str, path: str, kind: _Text, faults: Faults) -> None:
     # By far the most are plain, and told in no time.
-    is_plain = text.isascii() and text.isprintable() and not text.isspace()
+    is_plain = text.isascii() and text.isprintable() and has_plain_blanks(text)
     fault = None if is_plain else find_fault(text, lines=kind.lines)
+    if fault is None and not (is_plain or kind.is_free):
+        fault = find_look_alike(text)
     if fault is None and kind.search is not None:
         fault = kind.search(text)
     if fault is not None:

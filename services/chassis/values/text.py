@@ -2,7 +2,7 @@
 
 Every door keeps the same rules, so that what came in by one can leave by any other and be stored on the way:
 Unicode without lone surrogates, without control characters, with something to see if it is not empty, and on one line
-unless the door takes several.
+unless the door takes several. What people send in requests, and others decide by, looks like no other text besides.
 """
 
 from __future__ import annotations
@@ -33,6 +33,27 @@ def find_fault(text: str, *, lines: bool = False) -> str | None:
     return None
 
 
+def find_look_alike(line: str) -> str | None:
+    """What lets a text of one line look like another one, in words for who sent it; None if nothing does.
+
+    People compare what they read: what was asked for twice, or under which name somebody is paid. So there is one plain
+    blank between words, nothing that cannot be seen, and one way to write an accent.
+    """
+    if not has_plain_blanks(line):
+        return "must have one plain blank between words, and none at its ends"
+    if line.isascii():
+        return None
+    unseen = next(filter(_is_hidden, line), None)
+    if unseen is not None:
+        return f"must not contain U+{ord(unseen):04X}, which cannot be seen"
+    return None if unicodedata.is_normalized("NFC", line) else "must be in Unicode's normal form C (NFC)"
+
+
+def has_plain_blanks(line: str) -> bool:
+    """Whether its words have one blank between them, the one of ASCII, and there is none at its ends."""
+    return " ".join(line.split()) == line
+
+
 def read_text(value: object, length_max: int, *, empty: bool = False) -> str:
     """The value of a document from outside, as a text of one line.
 
@@ -59,7 +80,11 @@ _BLANKS = _IGNORABLE | {"\u2800"}
 
 
 def _is_seen(letter: str) -> bool:
-    return not (letter.isspace() or letter in _BLANKS or unicodedata.category(letter) == "Cf")
+    return not (letter.isspace() or _is_hidden(letter))
+
+
+def _is_hidden(letter: str) -> bool:
+    return letter in _BLANKS or unicodedata.category(letter) == "Cf"
 
 
 @lru_cache(4096)
@@ -100,9 +125,10 @@ def is_person(name: str) -> bool:
 
 
 def clean_text(value: object, length_max: int) -> str:
-    """Words for people out of a document from outside, of which nothing depends: one line, what is not fit left out,
-    cut at `length_max` characters. Empty where there is no text."""
+    """Words for people out of a document from outside, of which nothing depends: one line, what is not fit or cannot
+    be seen left out, cut at `length_max` characters. Empty where there is no text."""
     if not isinstance(value, str):
         return ""
-    words = _NOT_IN_A_LINE.sub("", re.sub(r"[\t\n\r\u2028\u2029]+", " ", value))[:length_max].strip()
-    return words if any(map(_is_seen, words)) else ""
+    line = _NOT_IN_A_LINE.sub("", re.sub(r"[\t\n\r\u2028\u2029]+", " ", value))
+    seen = "".join(letter for letter in unicodedata.normalize("NFC", line) if not _is_hidden(letter))
+    return " ".join(seen.split())[:length_max].strip()
