@@ -66,8 +66,18 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
     by = partial(by_command, dependencies)
     details = _Details(dependencies)
     requests: list[RequestKind[Any]] = [
-        RequestKind(journal_pb.PostJournalEntryRequest, post_journal_entry, details.describe_entry),
-        RequestKind(journal_pb.BatchPostJournalEntriesRequest, batch_post_journal_entries, details.describe_entries),
+        RequestKind(
+            journal_pb.PostJournalEntryRequest,
+            post_journal_entry,
+            details.describe_entry,
+            lambda request: _find_effect(request.escrow_account_id, [request.journal_entry]),
+        ),
+        RequestKind(
+            journal_pb.BatchPostJournalEntriesRequest,
+            batch_post_journal_entries,
+            details.describe_entries,
+            lambda request: _find_effect(request.escrow_account_id, [each.journal_entry for each in request.items]),
+        ),
         RequestKind(
             accounts_pb.ChangeEscrowAccountCustodianRequest,
             by(escrow_accounts.change_escrow_account_custodian),
@@ -267,6 +277,21 @@ class _Details:
         if account is None:
             raise EscrowAccountNotFound()
         return account
+
+
+def _find_effect(escrow_account_id: str, entries: Iterable[journal_pb.NewJournalEntry]) -> Any:
+    """What entries do to the book, alone or in a batch, in whatever order and with however many legs they say it. The
+    day does not count: whoever books the same on another one does it twice as well."""
+    return escrow_account_id, sorted(map(_find_effect_of, entries))
+
+
+def _find_effect_of(entry: journal_pb.NewJournalEntry) -> Any:
+    changes: dict[tuple[int, str], int] = defaultdict(int)
+    for leg in entry.legs:
+        minor = leg.amount.amount_minor
+        account = leg.ledger_account.kind, leg.ledger_account.party_id
+        changes[account] += minor if leg.direction == journal_pb.LedgerEntry.DEBIT else -minor
+    return entry.type, sorted(changes.items()), entry.investment_id, entry.reverses_journal_entry_id
 
 
 def _describe_move(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -81,6 +82,34 @@ async def test_whoever_asks_for_the_same_again_reads_that_it_was_done_when_and_b
             ]
         assert "approve" in (await desk.get(again)).allowed_actions
     assert list((await desk.ask(hold_id="hold_2", key="key-2")).explanations) == []
+
+
+async def test_whoever_decides_reads_what_else_does_the_same_and_waits_or_was_approved(desk):
+    first = await desk.ask()
+    again = await desk.ask(OTHER_MAKER, key="key-2", etag="seen")
+    assert first.content_hash != again.content_hash
+    for asked, other, who in ((again, first, MAKER), (first, again, OTHER_MAKER)):
+        [fact] = (await desk.get(asked)).explanations
+        said = f"{who.person} asked for what does the same, with another content, and {other.approval_id} waits"
+        assert (fact.rule, fact.statement) == ("SAME_EFFECT", f"{said}: a yes to both does it twice.")
+        assert [each.value for each in fact.operands] == [other.approval_id, who.person]
+    await desk.grant(first)
+    [fact] = (await desk.get(again)).explanations
+    done = f"{CHECKER.person} approved it at 2026-11-22T12:00:00Z, and it was carried out."
+    assert fact.statement == f"{MAKER.person} asked for what does the same, with another content, {done}"
+    assert "approve" in (await desk.get(again)).allowed_actions, "it is a fact, and no gate"
+
+
+async def test_what_does_something_else_or_is_over_is_not_told(desk):
+    first = await desk.ask()
+    others = [await desk.ask(hold_id="hold_2", key="key-2"), await desk.ask(key="key-3", amount={"amount_minor": 7})]
+    assert [list(each.explanations) for each in others] == [[], []]
+    with acting_as(MAKER):
+        await desk.service.CancelApproval(pb.CancelApprovalRequest(approval_id=first.approval_id), None)
+    again = await desk.ask(OTHER_MAKER, key="key-4", etag="seen")
+    assert list(again.explanations) == []
+    desk.clock.moment = chassis.NOW + timedelta(days=7)  # when it ends by its time
+    assert list((await desk.ask(key="key-5")).explanations) == []
 
 
 @pytest.mark.parametrize("is_approved", [False, True])

@@ -101,10 +101,10 @@ class Desk:
         self.service = ApprovalsServicer(operations, self.approvals, self.persons)
         self.jobs = {job.name: job for job in build_approval_jobs("escrow", operations, self.approvals)}
 
-    async def ask(self, who=MAKER, key="key-1", hold_id="hold_1") -> S:
+    async def ask(self, who=MAKER, key="key-1", hold_id="hold_1", **more) -> S:
         with acting_as(who):
             answer = await self.approvals.carry_out(
-                holds_pb2.CaptureHoldRequest(escrow_account_id="esc_1", hold_id=hold_id, idempotency_key=key),
+                holds_pb2.CaptureHoldRequest(escrow_account_id="esc_1", hold_id=hold_id, idempotency_key=key, **more),
                 holds_pb2.CaptureHoldResponse,
             )
         return answer.approval

@@ -253,8 +253,8 @@ class Escrow:
         )
         return await self.call("PlaceHold", request)
 
-    async def freeze(self, account: str) -> accounts_pb.EscrowAccount:
-        request = accounts_pb.FreezeEscrowAccountRequest(escrow_account_id=account, note="a court order")
+    async def freeze(self, account: str, note: str = "a court order") -> accounts_pb.EscrowAccount:
+        request = accounts_pb.FreezeEscrowAccountRequest(escrow_account_id=account, note=note)
         return await self.call("FreezeEscrowAccount", request)
 
     async def unfreeze(self, account: str) -> accounts_pb.EscrowAccount:

@@ -57,7 +57,13 @@ def to_content(
 
 def has_change(content: str, change: Change) -> bool:
     """Whether it is one of those that a content was bound to."""
-    return _spell(_to_change(change)) in json.loads(content)["changes"]
+    return _spell(_to_change(change)) in list_changes(content)
+
+
+def list_changes(content: str) -> list[dict[str, Any]]:
+    """What a content was bound to, in JSON: unfreezing what was frozen once more changes something else."""
+    changes: list[dict[str, Any]] = json.loads(content)["changes"]
+    return changes
 
 
 def to_result(answer: Message) -> str:

@@ -127,14 +127,6 @@ async def lock_same(tx: Tx, approval: Approval, now: datetime) -> list[Approval]
     return [each for each in found if each.status is Status.PENDING]
 
 
-async def find_same_approved(source: Source, approval: Approval) -> Approval | None:
-    """What was approved last of what else was asked for with the same content; without what somebody wrote past this
-    service."""
-    names = ("kind", "resource_id", "content_hash", "approval_id")
-    rows = await fetch_rows(source, _SAME_APPROVED, **{name: getattr(approval, name) for name in names})
-    return next(iter(keep_readable(source, rows)), None)
-
-
 async def find_pending_about(source: Source, kind: str, resource_id: str, now: datetime) -> Approval | None:
     """The approval of this kind, of the caller's organization, that waits about a resource which itself waits.
 
@@ -167,19 +159,6 @@ _OPEN = Read(
         sa.bindparam("resource_id"),
         sa.bindparam("late_since", type_=_c.expires_at.type),
     )
-)
-
-
-_SAME_APPROVED = Read(
-    _selecting_about(is_mine(approvals), sa.bindparam("kind"), sa.bindparam("resource_id"))
-    .where(
-        _c.content_hash == sa.bindparam("content_hash"),
-        _c.approval_id != sa.bindparam("approval_id"),
-        _c.status.in_((Status.APPROVED, Status.EXECUTED)),
-    )
-    .order_by(None)
-    .order_by(_c.decided_at.desc(), _c.approval_id.desc())
-    .limit(1)
 )
 
 

@@ -22,10 +22,17 @@ from services.chassis.calls.auth import Principal
 from services.chassis.calls.wire import copy_without
 from services.chassis.data.operations import Operations
 from services.chassis.data.transaction import Tx
+from services.chassis.spelling.json_writer import writer_of
 from services.chassis.values.approval import SUBJECT, Approval, ApprovalDetails
+from services.chassis.values.same_content import drop_words
 
 Request = TypeVar("Request", bound=Message)
 Execute = Callable[[Request], Awaitable[Message]]
+
+
+def find_effect(request: Message) -> Any:
+    """What a request does, in JSON: the same for one that says it in other words."""
+    return [request.DESCRIPTOR.name, drop_words(writer_of(request.DESCRIPTOR)(request))]
 
 
 @dataclass(frozen=True)
@@ -37,11 +44,13 @@ class RequestKind(Generic[Request]):
         execute: Does it, in transactions of its own, once for the request's idempotency key; only rehearses it where
             the request says `validate_only`. It answers what was done, or the RPC's answer about that.
         describe: What a person who decides has to know about it now. Asked again whenever somebody looks.
+        find_effect: What it does; requests of two kinds can do the same.
     """
 
     request_type: type[Request]
     execute: Execute[Request]
     describe: Callable[[Request, datetime], Awaitable[ApprovalDetails]]
+    find_effect: Callable[[Request], Any] = find_effect
 
     @property
     def name(self) -> str:

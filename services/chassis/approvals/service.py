@@ -27,7 +27,6 @@ from services.chassis.data.tables import approvals as table
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, ApprovalFacts, ApprovalNotFound, Status
 from services.chassis.values.errors import InvalidField
-from services.chassis.values.same_content import explain_repetition
 
 M = TypeVar("M", bound=Message)
 
@@ -188,9 +187,8 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
         ended = await explain_ended_session(self._parties, approval)
         if ended is not None:
             actions = [each for each in actions if each != "approve"]
-        before = await records.find_same_approved(self._operations.database.reader, approval)
-        same = None if before is None else explain_repetition(before)
-        return messages.to_approval(approval, details, actions, filter(None, (ended, same)))
+        others = await self._approvals.explain_others(self._operations.database.reader, approval, now)
+        return messages.to_approval(approval, details, actions, filter(None, (ended, *others)))
 
 
 def _show_undone(answer: approval_pb2.Approval) -> None:

@@ -23,6 +23,7 @@ from services.chassis.approvals import messages, records
 from services.chassis.approvals.lapses import Drift
 from services.chassis.approvals.notary import Witnessed
 from services.chassis.approvals.permissions import Permissions
+from services.chassis.approvals.repetitions import explain_others
 from services.chassis.approvals.requests import RequestKind, build_answer, find_result_id, maker_of, name_kind_of
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.writer import ApprovalWriter
@@ -30,6 +31,7 @@ from services.chassis.calls.auth import acting_as, current_principal
 from services.chassis.data.leases import due_in
 from services.chassis.data.once import is_decision, keys_of, was_decided
 from services.chassis.data.operations import Operations, build_rehearsal, do_whole
+from services.chassis.data.reads import Source
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import (
     Approval,
@@ -47,11 +49,12 @@ from services.chassis.values.approval import (
     mark_cancelled,
 )
 from services.chassis.values.approval_bounds import add_comment
-from services.chassis.values.errors import DomainError, InvalidField, Kind
+from services.chassis.values.errors import DomainError, InvalidField, Kind, Unavailable
 from services.chassis.values.etags import EtagMismatch, check_etag, etag_of
+from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import make_failure
 from services.chassis.values.refusals import ContentOutdated
-from services.chassis.values.same_content import explain_end, explain_repetition, join_makers
+from services.chassis.values.same_content import explain_end, join_makers
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -121,9 +124,21 @@ class Approvals:
         if self._find_witnessed(kind.name):
             # The notary takes what was asked for last for what is wanted.
             await self._writer.outdate(tx, kind.name, details.resource_id, now, current_hash=asked.content_hash)
-        actions, before = self.permissions.list_actions(asked, now), await records.find_same_approved(tx, asked)
-        facts = [] if before is None else [explain_repetition(before)]
+        actions, facts = self.permissions.list_actions(asked, now), await self.explain_others(tx, asked, now)
         return kind.answer_type(approval=messages.to_approval(asked, details, actions, facts))
+
+    async def explain_others(self, source: Source, approval: Approval, now: datetime) -> list[Explanation]:
+        """That the same was approved before, or that what does the same was or waits. None of it keeps from a yes."""
+        return await explain_others(source, approval, self._find_effect, now)
+
+    def _find_effect(self, approval: Approval) -> Any:
+        """What a request does and changes; None of what is none, or was asked for by a newer release."""
+        if (kind := self._requests.get(approval.kind)) is None:
+            return None
+        try:
+            return kind.find_effect(self._read_request(approval)), messages.list_changes(approval.content)
+        except Unavailable:
+            return None
 
     async def witness(self, approval: Approval, rehearse: Callable[[], Awaitable[Any]]) -> None:
         """Has the notary hear the caller's yes before it counts, where money moves in another service by it.

@@ -1,8 +1,11 @@
-"""What is asked for more than once with the same content: one yes does it once. No I/O."""
+"""What is asked for more than once: with the same content, one yes does it once; in other words, it is told to whoever
+decides. No I/O."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from typing import Any
 
 from services.chassis.values.approval import Approval, Status
 from services.chassis.values.explanation import Explanation
@@ -24,13 +27,43 @@ def explain_end(ended: Approval, approved: Approval) -> str:
 
 def explain_repetition(before: Approval) -> Explanation:
     """For whoever reads what waits: just this was approved before, and a yes does it once more."""
-    at = write_time(require_present(before.decided_at, "who approved it did so at some time"))
-    done = "it was carried out" if before.status is Status.EXECUTED else "it is being carried out"
-    said = f"{before.created_by} asked for just this before, {before.decided_by} approved it at {at}, and {done}."
-    operands = (
-        ("approval", before.approval_id),
-        ("asked by", before.created_by),
-        ("approved by", before.decided_by or ""),
-        ("approved at", at),
+    return Explanation(
+        f"{before.created_by} asked for just this before, {_tell(before)}.", "SAME_CONTENT", _name(before)
     )
-    return Explanation(said, "SAME_CONTENT", operands)
+
+
+# What says how it is asked for, or is a word for people: another one of these does nothing else.
+_WORDS = frozenset({"description", "etag", "externalId", "idempotencyKey", "metadata", "note", "title", "validateOnly"})
+
+
+def drop_words(asked: Any) -> Any:
+    """What of a request, in JSON, says what it does. The order of a list says nothing."""
+    if isinstance(asked, dict):
+        return {name: drop_words(value) for name, value in asked.items() if name not in _WORDS}
+    if isinstance(asked, list):
+        return sorted(map(drop_words, asked), key=lambda each: json.dumps(each, sort_keys=True))
+    return asked
+
+
+def explain_same_effect(other: Approval) -> Explanation:
+    """For whoever reads what waits: another request does the same, and both would be done."""
+    said = f"{other.created_by} asked for what does the same, with another content, {_tell(other)}."
+    return Explanation(said, "SAME_EFFECT", _name(other))
+
+
+def _tell(other: Approval) -> str:
+    if other.status is Status.PENDING:
+        return f"and {other.approval_id} waits: a yes to both does it twice"
+    done = "it was carried out" if other.status is Status.EXECUTED else "it is being carried out"
+    return f"{other.decided_by} approved it at {_tell_when(other)}, and {done}"
+
+
+def _name(other: Approval) -> tuple[tuple[str, str], ...]:
+    asked = (("approval", other.approval_id), ("asked by", other.created_by))
+    if other.status is Status.PENDING:
+        return asked
+    return (*asked, ("approved by", other.decided_by or ""), ("approved at", _tell_when(other)))
+
+
+def _tell_when(approved: Approval) -> str:
+    return write_time(require_present(approved.decided_at, "who approved it did so at some time"))

@@ -1,0 +1,87 @@
+"""What else was asked for that is the same, or does the same in other words: whoever decides is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from services.chassis.approvals.records import keep_readable
+from services.chassis.data.reach import is_mine
+from services.chassis.data.reads import Read, Source, fetch_rows
+from services.chassis.data.tables import approvals
+from services.chassis.values.approval import Approval, Status
+from services.chassis.values.explanation import Explanation
+from services.chassis.values.same_content import explain_repetition, explain_same_effect
+
+_c = approvals.c
+
+
+async def explain_others(
+    source: Source, approval: Approval, find_effect: Callable[[Approval], Any], now: datetime
+) -> list[Explanation]:
+    """
+    Args:
+        find_effect: What an approved request would do; None where nobody can say it.
+    """
+    before = await _find_same_approved(source, approval)
+    facts = [] if before is None else [explain_repetition(before)]
+    if (effect := find_effect(approval)) is not None:
+        alike = [each for each in await _list_alike(source, approval) if find_effect(each) == effect]
+        facts += [explain_same_effect(each) for each in alike if each.status_at(now) is not Status.EXPIRED]
+    return facts
+
+
+async def _find_same_approved(source: Source, approval: Approval) -> Approval | None:
+    """What was approved last of what else was asked for with the same content; without what somebody wrote past this
+    service."""
+    names = ("kind", "resource_id", "content_hash", "approval_id")
+    rows = await fetch_rows(source, _SAME_APPROVED, **{name: getattr(approval, name) for name in names})
+    return next(iter(keep_readable(source, rows)), None)
+
+
+async def _list_alike(source: Source, approval: Approval) -> list[Approval]:
+    """The newest of what else was asked for about the resource and moves as much: what waits, and what was approved.
+    Without what has the same content, and what somebody wrote past this service."""
+    rows = await fetch_rows(
+        source,
+        _ALIKE,
+        resource_id=approval.resource_id,
+        content_hash=approval.content_hash,
+        amount_minor=approval.amount.amount_minor if approval.amount else None,
+        currency=approval.amount.currency if approval.amount else None,
+    )
+    return keep_readable(source, rows)
+
+
+_SAME_APPROVED = Read(
+    sa.select(approvals)
+    .where(
+        is_mine(approvals),
+        _c.kind == sa.bindparam("kind"),
+        _c.resource_id == sa.bindparam("resource_id"),
+        _c.content_hash == sa.bindparam("content_hash"),
+        _c.approval_id != sa.bindparam("approval_id"),
+        _c.status.in_((Status.APPROVED, Status.EXECUTED)),
+    )
+    .order_by(_c.decided_at.desc(), _c.approval_id.desc())
+    .limit(1)
+)
+
+# Whoever asks for more of the same amount is seen by all of those.
+_ALIKE_MAX = 20
+_ALIKE = Read(
+    sa.select(approvals)
+    .where(
+        is_mine(approvals),
+        _c.resource_id == sa.bindparam("resource_id"),
+        _c.content_hash != sa.bindparam("content_hash"),
+        _c.amount_minor.is_not_distinct_from(sa.bindparam("amount_minor", type_=_c.amount_minor.type)),
+        _c.currency.is_not_distinct_from(sa.bindparam("currency", type_=_c.currency.type)),
+        _c.status.in_((Status.PENDING, Status.APPROVED, Status.EXECUTED)),
+    )
+    .order_by(_c.created_at.desc(), _c.approval_id.desc())
+    .limit(_ALIKE_MAX)
+)

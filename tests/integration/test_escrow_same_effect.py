@@ -1,0 +1,90 @@
+"""What books the same in other words is told to whoever approves it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from realco.approvals.v1 import approvals_pb2
+from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
+from realco.escrow.v1 import journal_pb2 as journal_pb
+from realco.type.v1.approval_pb2 import Approval
+
+from services.chassis.approvals.service import ApprovalsServicer
+from services.chassis.calls.auth import acting_as
+from tests.support.escrow import Escrow, key, new_entry
+from tests.support.persons import Persons
+
+FEE = (("distributable", 500), ("suspense", -500))
+DISGUISES = {
+    "another word": new_entry(*FEE, description="Fee of March."),
+    "the legs in another order": new_entry(*reversed(FEE)),
+    "more legs": new_entry(("distributable", 200), ("distributable", 300), ("suspense", -500)),
+    "an id and words of its own": new_entry(*FEE, external_id="fee-2", metadata={"month": "3"}),
+    "another day": new_entry(*FEE, effective_time=Timestamp(seconds=1_700_000_000)),
+}
+
+
+def alone(account: str, entry: journal_pb.NewJournalEntry) -> journal_pb.PostJournalEntryRequest:
+    return journal_pb.PostJournalEntryRequest(escrow_account_id=account, idempotency_key=key(), journal_entry=entry)
+
+
+def in_a_batch(account: str, entry: journal_pb.NewJournalEntry) -> journal_pb.BatchPostJournalEntriesRequest:
+    items = [{"idempotency_key": key(), "journal_entry": entry}]
+    return journal_pb.BatchPostJournalEntriesRequest(escrow_account_id=account, items=items)
+
+
+async def ask(escrow: Escrow, request: Message) -> Approval:
+    asked: Approval = await escrow.ask(request.DESCRIPTOR.name.removesuffix("Request"), request)
+    return asked
+
+
+async def approve(escrow: Escrow, asked: Approval) -> None:
+    request = approvals_pb2.ApproveApprovalRequest(
+        idempotency_key=key(), approval_id=asked.approval_id, content_hash=asked.content_hash, etag=asked.etag
+    )
+    with acting_as(dataclasses.replace(escrow.admin, subject="checker")):
+        done = await ApprovalsServicer(escrow.dependencies, escrow.approvals, Persons()).ApproveApproval(request, None)
+    assert done.status == Approval.EXECUTED
+
+
+@pytest.mark.parametrize("spell", [alone, in_a_batch])
+@pytest.mark.parametrize("disguise", DISGUISES.values(), ids=DISGUISES)
+async def test_an_entry_that_books_the_same_in_other_words_is_told_to_whoever_approves_it(
+    escrow: Escrow, disguise, spell
+):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 2000), ("distributable", -2000))
+    first = await ask(escrow, alone(account, new_entry(*FEE)))
+    await approve(escrow, first)
+    fact = (await ask(escrow, spell(account, disguise))).explanations[0]
+    assert (fact.rule, fact.operands[0].value) == ("SAME_EFFECT", first.approval_id)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        new_entry(("distributable", 500), ("reserves", -500)),
+        new_entry(("suspense", 500), ("distributable", -500)),
+        new_entry(*FEE, type_=journal_pb.JournalEntry.FEE),
+    ],
+    ids=["elsewhere", "the other way", "another type"],
+)
+async def test_an_entry_that_books_something_else_is_not_the_same(escrow: Escrow, other):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 2000), ("distributable", -1000), ("suspense", -1000))
+    await ask(escrow, alone(account, new_entry(*FEE)))
+    asked = await ask(escrow, alone(account, other))
+    assert "SAME_EFFECT" not in [each.rule for each in asked.explanations]
+
+
+async def test_the_end_of_another_freeze_is_not_the_same(escrow: Escrow):
+    account = await escrow.open()
+    for note in ("A claim.", "Another claim."):
+        await escrow.freeze(account, note)
+        unfreeze = accounts_pb.UnfreezeEscrowAccountRequest(escrow_account_id=account, idempotency_key=key())
+        asked = await ask(escrow, unfreeze)
+        assert list(asked.explanations) == []
+        await approve(escrow, asked)
