@@ -14,6 +14,7 @@ from realco.transactions.v1 import webhooks_pb2 as hook_pb
 from services.chassis.approvals.requests import RequestKind, by_command
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
+from services.chassis.calls.auth import current_principal
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, ApprovalDetails, Change, Preview
 from services.chassis.values.errors import Unavailable
@@ -38,6 +39,7 @@ from services.transactions.domain.explanations import (
     explain_clearance,
     explain_commitment,
     explain_first_use,
+    explain_look_alike,
     explain_owners,
     explain_payment,
     explain_take_back,
@@ -123,7 +125,7 @@ class _Details:
             if row.bank_account_id:
                 account = await account_store.find_bank_account(tx, row.bank_account_id)
             if account is not None:
-                facts += await _explain(tx, account, now)
+                facts += await self._explain_account(tx, account, now)
             if row.bank_account_id:
                 facts.append(explain_use(account, row, now))
             if TYPES[row.type].gives_back and row.investment_id:
@@ -142,7 +144,7 @@ class _Details:
             if row is None:
                 raise BankAccountNotFound()
             former = await account_store.find_default_account(tx, row.party_id)
-            facts = await _explain(tx, row, now)
+            facts = await self._explain_account(tx, row, now)
             owners = await account_store.count_owners(tx, row.account_number_digest)
         # Compliance is asked whenever money moves, and not about the account.
         cleared = replace(await self._explain_clearance(row.party_id), operands=())
@@ -153,6 +155,16 @@ class _Details:
             paid_here = Change("default_bank_account_id", before, row.bank_account_id)
             details = replace(details, changes=(*details.changes, paid_here))
         return replace(details, explanations=tuple(facts))
+
+    async def _explain_account(self, tx: Tx, account: BankAccount, now: datetime) -> list[Explanation]:
+        """First what reads the same and is not: nobody sees more of a number than its last digits."""
+        vault, org_id = self._dependencies.vault, current_principal().org_id
+        facts = [
+            explain_look_alike(other, is_same=vault.has_same_number(org_id, account, other))
+            for other in await account_store.list_look_alikes(tx, account)
+        ]
+        first = await store.find_first_payout(tx, account.party_id, account.bank_account_id)
+        return [*facts, explain_account(account, now), explain_first_use(first)]
 
     async def _explain_clearance(self, party_id: str) -> Explanation:
         try:
@@ -192,8 +204,3 @@ class _Details:
             return await self._dependencies.peers.escrow.preview_transaction(row, outcome)
         except Unavailable:
             return Preview((), (explain_away("Escrow", "ESCROW_ACTIVE"),))
-
-
-async def _explain(tx: Tx, account: BankAccount, now: datetime) -> list[Explanation]:
-    first = await store.find_first_payout(tx, account.party_id, account.bank_account_id)
-    return [explain_account(account, now), explain_first_use(first)]

@@ -98,6 +98,34 @@ async def test_whoever_confirms_is_told_how_old_it_is_whose_it_is_too_and_what_i
     assert changes["default_bank_account_id"] == (former.bank_account_id, account.bank_account_id)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "told"),
+    [
+        ("01", "{} with the same number at the same bank."),
+        ("991101", "{} with the same last digits at the same bank, and ANOTHER number:"),
+        ("02", None),
+    ],
+)
+async def test_whoever_decides_where_money_goes_is_told_of_an_account_that_reads_the_same_and_is_another(
+    service: TransactionsHarness, suffix: str, told: str | None
+) -> None:
+    known = await service.confirm(await service.bank_account("inv-001", "01"))
+    await service.bank_account("inv-002", "991101")  # of another party it says nothing
+    added = await service.bank_account("inv-001", suffix, principal=ADMIN, default_for_payouts=True)
+
+    async def check(resource_id: str, has: str) -> None:
+        read = [each for each in (await service.waiting(resource_id)).explanations if each.rule != "APPROVAL_REASON"]
+        assert read[0].rule == ("BANK_ACCOUNT_AGE" if told is None else "BANK_ACCOUNT_LOOK_ALIKE")
+        assert told is None or read[0].statement.startswith(f"The party {has} {told.format(known.bank_account_id)}")
+
+    await check(added.bank_account_id, "has")
+    await delete(service, known.bank_account_id)
+    await check(added.bank_account_id, "had")
+    await service.confirm(added)
+    debit = await service.deposit_request(suffix="55", bank_account_id=added.bank_account_id)
+    await check((await service.ask(ADMIN, "CreateTransaction", debit)).transaction_id, "had")
+
+
 async def test_money_comes_from_an_account_at_once_and_goes_to_none_that_waits(service: TransactionsHarness) -> None:
     request = await service.deposit_request()
     assert (await service.ask(INVESTOR, "CreateTransaction", request)).status == T.QUEUED

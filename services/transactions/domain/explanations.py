@@ -12,7 +12,7 @@ from typing import Final
 from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError
 from services.chassis.values.explanation import Explanation, spell_gate
-from services.transactions.domain.bank_accounts import BankAccount, BankAccountStatus
+from services.transactions.domain.bank_accounts import LIVE, BankAccount, BankAccountStatus
 from services.transactions.domain.payments import Payment, list_moves
 from services.transactions.domain.rails import Period
 from services.transactions.domain.returns import network_code_of
@@ -104,6 +104,23 @@ def explain_take_back(received: Iterable[Sequence[Transaction] | None]) -> list[
         statement = f"The bank may take {amount} of what was paid in back until {day}."
         explanations.append(Explanation(statement, _NOT_FINAL, tuple((row.transaction_id, row.amount) for row in rows)))
     return explanations
+
+
+def explain_look_alike(other: BankAccount, *, is_same: bool) -> Explanation:
+    """That another account of the party reads the same, as far as it can be read.
+
+    Args:
+        is_same: It has the same number.
+    """
+    has = "has" if other.status in LIVE else "had"
+    statement = f"The party {has} {other.bank_account_id} with the same number at the same bank."
+    if not is_same:
+        statement = (
+            f"The party {has} {other.bank_account_id} with the same last digits at the same bank, and ANOTHER number:"
+            " compare the whole number with what the party named."
+        )
+    operands = (("bank account", other.bank_account_id), ("status", other.status))
+    return Explanation(statement, "BANK_ACCOUNT_LOOK_ALIKE", operands, "house rule")
 
 
 def explain_owners(count: int) -> Explanation:

@@ -99,6 +99,17 @@ async def list_accounts_of(tx: Tx, party_id: str) -> list[BankAccount]:
     return await BANK_ACCOUNTS.list_all(tx, _c.party_id == party_id)
 
 
+async def list_look_alikes(tx: Tx, account: BankAccount) -> list[BankAccount]:
+    """The other accounts that its party ever had at the same bank with the same last digits. Raises: NotSealed."""
+    return await BANK_ACCOUNTS.list_all(
+        tx,
+        _c.party_id == account.party_id,
+        _c.routing_number == account.routing_number,
+        _c.account_number_last4 == account.account_number_last4,
+        _c.bank_account_id != account.bank_account_id,
+    )
+
+
 async def lock_default(tx: Tx, party_id: str) -> None:
     """Lets requests that make a default of the party go one by one. Who locks an account, too, does so first."""
     await lock_name(tx, "bank_accounts", party_id)
