@@ -214,6 +214,7 @@ AMOUNTS: Mapping[str, Any] = {
     "nothing": "",
     "not a number": "NaN",
     "infinite": "Infinity",
+    "one more than the most": str(10**15 + 1),
     "2^62": str(2**62),
     "the largest int64": str(2**63 - 1),
     "one more than int64": str(2**63),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from buf.validate import validate_pb2
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
+from realco.type.v1.money_pb2 import Money
 from structlog.testing import capture_logs
 
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.values.errors import DomainError
+from services.escrow.domain.journal import AMOUNT_MINOR_MAX
 from tests.support.escrow import Payment, key
 
 SUBSCRIPTION = "subscription:inv-001"
@@ -51,6 +54,17 @@ async def test_a_contribution_comes_in(escrow, facts, posted, pending, held):
     assert (await escrow.posted(account), await escrow.pending(account)) == (posted, pending)
     assert await escrow.held(account) == held
     assert (await escrow.trial_balance(account)).balanced
+
+
+async def test_of_the_most_that_a_request_may_name_the_book_takes_a_thousand_at_once(escrow):
+    """What is accepted can be booked: nobody makes a dead letter by a request, nor fills an account for others."""
+    rules = Money.DESCRIPTOR.fields_by_name["amount_minor"].GetOptions().Extensions[validate_pb2.field]
+    most, account = rules.int64.lte, await escrow.open()
+    for facts in (("SUBMITTED",), ("SUBMITTED", "SETTLED"), ("SUBMITTED", "SETTLED", "COMPLETED", "RETURNED")):
+        await Payment(account, "DEPOSIT", most, party="sponsor-1", method="WIRE").happens(escrow, *facts)
+    assert await escrow.posted(account) == {"cash": most, "distributable": most}
+    assert await escrow.pending(account) == {"in_transit": most, "distributable": most}
+    assert 1000 * most < AMOUNT_MINOR_MAX // 2
 
 
 async def test_a_contribution_is_told_of_with_its_investment_and_its_return_names_it(escrow):
