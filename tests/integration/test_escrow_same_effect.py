@@ -14,6 +14,7 @@ from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import acting_as
+from services.chassis.values.approval_bounds import OPEN_MAX
 from tests.support.escrow import Escrow, key, new_entry
 from tests.support.persons import Persons
 
@@ -61,6 +62,18 @@ async def test_an_entry_that_books_the_same_in_other_words_is_told_to_whoever_ap
     await approve(escrow, first)
     fact = (await ask(escrow, spell(account, disguise))).explanations[0]
     assert (fact.rule, fact.operands[0].value) == ("SAME_EFFECT", first.approval_id)
+
+
+async def test_what_one_person_has_wait_does_not_hide_what_was_approved_before(escrow: Escrow):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 20000), ("distributable", -20000))
+    first = await ask(escrow, alone(account, new_entry(*FEE)))
+    await approve(escrow, first)
+    for number in range(OPEN_MAX):
+        entry = new_entry(("distributable", 500), ("reserves", -500), description=f"Number {number}.")
+        await ask(escrow, in_a_batch(account, entry))
+    again = await ask(escrow, alone(account, DISGUISES["another word"]))
+    assert (again.explanations[0].rule, again.explanations[0].operands[0].value) == ("SAME_EFFECT", first.approval_id)
 
 
 @pytest.mark.parametrize(

@@ -70,8 +70,8 @@ _SAME_APPROVED = Read(
     .limit(1)
 )
 
-# Whoever asks for more of the same amount is seen by all of those.
-_ALIKE_MAX = 20
+# More than one person can have wait about a resource (OPEN_MAX of a kind), or they would hide what was approved before.
+_ALIKE_MAX = 100
 _ALIKE = Read(
     sa.select(approvals)
     .where(
