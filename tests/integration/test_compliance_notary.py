@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from realco.compliance.v1 import parties_pb2
+from structlog.testing import capture_logs
 
 from services.chassis.calls.auth import Principal, SignedInKey, acting_as
 from services.chassis.data.seals import NotSealed
@@ -157,6 +158,28 @@ async def test_what_was_taken_back_is_decided_once_two_persons_say_it_again(desk
     assert await desk.check() == "MOVEMENT_NOT_DECIDED"
     await desk.approve(THIRD)
     assert await desk.check() == (MAKER.person, THIRD.person)
+
+
+@pytest.mark.parametrize("of_approved", [False, True])
+async def test_what_was_approved_is_taken_back_by_a_person_and_not_on_a_service_s_word(
+    executing_desk: Desk, of_approved: bool
+) -> None:
+    """Whoever has the key of distributions names a person; what it says is then its own."""
+    desk = executing_desk
+    await desk.ask()
+    assert await desk.approve() == ""
+    desk.wait()
+    with capture_logs() as logged:
+        taken_back = await desk.take_back(after_refusal=False, of_approved=of_approved, token="")
+    assert (taken_back, logged[-1]["event"]) == ("PERMISSION_DENIED", "withdrawal_by_nobody")
+    assert await desk.execute() == "", "it still counts"
+    with capture_logs() as logged:
+        assert await desk.take_back(token="") == "", "it was refused, says the service"
+    assert (logged[-1]["event"], logged[-1]["principal"]) == ("movement_given_up", "service:distributions")
+    async with desk.harness.database.begin_for_all() as tx:
+        query = sa.select(statements.c.person_id).where(statements.c.resource_id == desk.resource_id)
+        said_by = set(await tx.scalars(query.where(statements.c.act == "WITHDRAWAL")))
+    assert said_by == {"service:distributions"}
 
 
 @pytest.mark.parametrize("kind", ["CLOSE_OFFERING", "APPROVE_DISTRIBUTION"])

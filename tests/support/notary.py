@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -80,11 +81,15 @@ class Desk:
                 return refusal.reason
         return ""
 
-    async def take_back(self, *, after_refusal: bool = True, of_approved: bool = False) -> str:
-        """The reason of the refusal, or nothing."""
+    async def take_back(self, *, after_refusal: bool = True, of_approved: bool = False, token: str = "third's") -> str:
+        """The reason of the refusal, or nothing.
+
+        Args:
+            token: That of the person for whom it is taken back; empty where the service says it alone.
+        """
         request = pb.RecordWithdrawalRequest(kind=self.kind, resource_id=self.resource_id)
         request.after_refusal, request.of_approved = after_refusal, of_approved
-        with acting_as(service_principal("distributions", ORG, THIRD.person)):
+        with acting_as(replace(service_principal("distributions", ORG, THIRD.person), token=token)):
             try:
                 await self.notary.RecordWithdrawal(request, None)
             except DomainError as refusal:

@@ -14,8 +14,10 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.calls.sign_in import check_fresh_sign_in
 from services.chassis.data.approval_policy import decide_terms_of
 from services.chassis.data.transaction import Tx
+from services.chassis.process.telemetry import log
 from services.chassis.values.approval import VALIDITY
 from services.chassis.values.approval_policy import ApprovalTerms
+from services.chassis.values.errors import PermissionDenied
 from services.compliance.domain.statements import (
     Act,
     Movement,
@@ -103,12 +105,24 @@ async def record_execution(tx: Tx, request: pb.RecordExecutionRequest, now: date
 
 
 async def record_withdrawal(tx: Tx, request: pb.RecordWithdrawalRequest, now: datetime) -> pb.RecordWithdrawalResponse:
-    """The person is the one for whom the service calls. Raises: JustDecided."""
-    kind = read_movement_kind(request.kind)
+    """It is said by the person whose own token came along, and else by the service.
+
+    Raises:
+        PermissionDenied: somebody approved it, nothing refused it since, and no person takes it back.
+        JustDecided
+    """
+    kind, principal = read_movement_kind(request.kind), current_principal()
+    about = {"kind": kind, "resource_id": request.resource_id, "principal": principal.subject}
     said = await lock_statements(tx, kind, request.resource_id)
-    if not request.after_refusal:
+    if request.after_refusal:
+        log.warning("movement_given_up", **about)
+    elif not principal.token and any(each.act is Act.APPROVAL for each in list_current(said, find_last_asked(said))):
+        log.error("withdrawal_by_nobody", **about)
+        raise PermissionDenied("A person takes back what was approved, by that person's own token.")
+    else:
         await _check_may_withdraw(tx, kind, said, now, of_approved=request.of_approved)
-    taken_back = Statement(Act.WITHDRAWAL, current_principal().person, said_at=now, expires_at=now)
+    said_by = principal.person if principal.token else principal.subject
+    taken_back = Statement(Act.WITHDRAWAL, said_by, said_at=now, expires_at=now)
     await insert_statement(tx, kind, request.resource_id, taken_back)
     return pb.RecordWithdrawalResponse()
 
