@@ -6,7 +6,7 @@ is handed to the poster.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any, Final
@@ -26,13 +26,8 @@ from services.chassis.values.ids import new_id
 from services.escrow.clients import Transactions
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain.chart import LedgerAccountKind
-from services.escrow.domain.journal import (
-    EntryType,
-    NewEntry,
-    PostingKey,
-    digest_scope,
-)
-from services.escrow.domain.movements import build_declaration_legs, build_release_legs
+from services.escrow.domain.journal import NewEntry, PostingKey, digest_scope
+from services.escrow.domain.movements import CLOSING, DECLARATION, MovementKind
 from services.escrow.domain.refusals import PayoutNotKnown
 from services.escrow.domain.stages import Moving, build_payout_legs
 from services.escrow.domain.types import PAYOUTS_BY_SOURCE
@@ -46,38 +41,41 @@ async def release_subscriptions(
     dependencies: Dependencies, request: postings_pb.ReleaseSubscriptionsRequest
 ) -> journal_pb.JournalEntry:
     """Raises MovementNotDecided, MovementNotOrdered, or as the poster does."""
-    parts = read_parts(request.subscriptions, "subscriptions")
-    movement = _build_movement(request, Movement.CLOSE_OFFERING, request.offering_id, request.subscriptions)
-    values = {
-        "type": EntryType.RELEASE,
-        "description": f"Closing of {request.offering_id}",
-        "legs": build_release_legs(parts),
-    }
-    return await _post_ordered(dependencies, request, movement, **values)
+    shares = read_parts(request.subscriptions, "subscriptions")
+    movement = _build_movement(request, CLOSING, request.offering_id, request.subscriptions)
+    return await _post_decided(dependencies, request, CLOSING, movement, shares)
 
 
 async def declare_distribution(
     dependencies: Dependencies, request: postings_pb.DeclareDistributionRequest
 ) -> journal_pb.JournalEntry:
     """Raises MovementNotDecided, MovementNotOrdered, or as the poster does."""
-    parts = read_parts(request.payables, "payables")
-    movement = _build_movement(request, Movement.APPROVE_DISTRIBUTION, request.distribution_id, request.payables)
-    values = {
-        "type": EntryType.DISTRIBUTION,
-        "description": f"Declaration of {request.distribution_id}",
-        "legs": build_declaration_legs(parts),
-        "distribution_id": request.distribution_id,
-    }
-    return await _post_ordered(dependencies, request, movement, **values)
+    shares, distribution_id = read_parts(request.payables, "payables"), request.distribution_id
+    movement = _build_movement(request, DECLARATION, distribution_id, request.payables)
+    return await _post_decided(dependencies, request, DECLARATION, movement, shares, distribution_id=distribution_id)
 
 
-async def _post_ordered(
-    dependencies: Dependencies, request: Any, movement: Movement, **values: Any
+async def _post_decided(
+    dependencies: Dependencies,
+    request: Any,
+    kind: MovementKind,
+    movement: Movement,
+    shares: Mapping[str, int],
+    **values: Any,
 ) -> journal_pb.JournalEntry:
     """What was decided, compliance heard from the persons; that it is to be done now, distributions has written: before
     that it may yet come to nothing. What was booked by it is answered for ever.
     """
-    build = partial(_build_for_service, request, movement, currency=movement.lines[0].amount.currency_code, **values)
+    build = partial(
+        _build_for_service,
+        request,
+        movement,
+        type=kind.entry_type,
+        description=f"{kind.label} of {movement.resource_id}",
+        legs=kind.build_legs(shares),
+        currency=movement.lines[0].amount.currency_code,
+        **values,
+    )
     peers = dependencies.peers
     try:
         await peers.compliance.check_movement(movement)
@@ -136,14 +134,14 @@ def build_payout(item: Item, ordered_by: str) -> Payout:
 
 
 def _build_movement(
-    request: Any, kind: Movement.Kind, resource_id: str, parts: Sequence[postings_pb.PartyAmount]
+    request: Any, kind: MovementKind, resource_id: str, parts: Sequence[postings_pb.PartyAmount]
 ) -> Movement:
     """What persons must have decided: its kind says which ledger accounts exactly these amounts leave.
 
     In whatever order its parts come, it is the same.
     """
     return Movement(
-        kind=kind,
+        kind=kind.name,
         resource_id=resource_id,
         content_hash=request.idempotency_key,
         escrow_account_id=request.escrow_account_id,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
 
 from realco.compliance.v1.notary_pb2 import Movement
 from realco.escrow.v1 import postings_pb2 as postings_pb
@@ -18,7 +17,7 @@ from services.chassis.values.errors import InvalidField
 from services.chassis.values.refusals import EscrowAccountNotFound, check_currency
 from services.escrow.domain.chart import LedgerAccount
 from services.escrow.domain.journal import Leg
-from services.escrow.domain.movements import build_declaration_legs, build_release_legs
+from services.escrow.domain.movements import MOVEMENT_KINDS
 from services.escrow.domain.previews import Book, list_touched, preview_movement, preview_transactions
 from services.escrow.domain.stages import Moving, Stage
 from services.escrow.domain.types import require_type
@@ -27,10 +26,6 @@ from services.escrow.posting.checks import keep_ours
 from services.escrow.store import escrow_accounts, journal
 from services.escrow.store.holds import list_holds_of_persons
 
-_LEGS_OF: Final = {
-    Movement.CLOSE_OFFERING: build_release_legs,
-    Movement.APPROVE_DISTRIBUTION: build_declaration_legs,
-}
 Outcome = postings_pb.GetTransactionPreviewRequest.Outcome
 
 
@@ -82,8 +77,8 @@ async def get_movement_preview(
 def answer_movement_preview(request: postings_pb.GetMovementPreviewRequest, book: Book) -> postings_pb.BookPreview:
     for part in request.parts:
         check_currency(part.amount.currency_code, book.currency)
-    legs = _LEGS_OF[request.kind](read_parts(request.parts, "parts"))
-    return _to_book_preview(preview_movement(book, legs))
+    kind = MOVEMENT_KINDS[from_enum(Movement.Kind, request.kind)]
+    return _to_book_preview(preview_movement(book, kind.build_legs(read_parts(request.parts, "parts"))))
 
 
 def _to_book_preview(preview: Preview) -> postings_pb.BookPreview:
