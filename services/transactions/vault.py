@@ -103,12 +103,12 @@ class Vault:
         account = f"{routing_number}|{account_number}"
         return any(hmac.compare_digest(digest, self._blind(key, account)) for key in self._blind_keys)
 
-    def has_same_number(self, org_id: str, account: BankAccount, other: BankAccount) -> bool:
-        """Whether both are one account at one bank, under whichever key each was added. What does not open is none."""
+    def has_same_number(self, org_id: str, account: BankAccount, other: BankAccount) -> bool | None:
+        """Whether both are one account at one bank, under whichever key each was added; None where it does not open."""
         try:
             number = self.open(account.account_number_encrypted, SealedFor.of(org_id, account))
         except VaultError:
-            return False
+            return None
         return self.is_digest(other.account_number_digest, account.routing_number, number)
 
     def blind(self, account_number: str) -> str:

@@ -79,7 +79,7 @@ async def test_an_older_yes_does_not_undo_a_later_freeze(escrow: Escrow, is_hidd
         unfreeze.etag = (await escrow.call("GetEscrowAccount", get)).etag  # so the yes to one does not end the other
     unfreeze.ClearField("etag")
     await escrow.freeze(account)  # Again, in the same words: what was asked for waits all the same.
-    await approve(escrow, asked[0])
+    await escrow.grant(asked[0])
     hide = "UPDATE approvals SET note = {} WHERE approval_id = '" + asked[1].approval_id + "'"
     async with escrow.database.begin(escrow.admin.org_id) as tx:
         await tx.driver.execute(hide.format("'x'" if is_hidden else "note"))
@@ -89,7 +89,7 @@ async def test_an_older_yes_does_not_undo_a_later_freeze(escrow: Escrow, is_hidd
         await tx.driver.execute(hide.format("NULL"))
     asked[1].ClearField("etag")
     with pytest.raises(ContentOutdated if is_hidden else IllegalStatusChange):
-        await approve(escrow, asked[1])
+        await escrow.grant(asked[1])
     assert (await escrow.call("GetEscrowAccount", get)).status == accounts_pb.EscrowAccount.FROZEN
     unfreeze.idempotency_key = "c"
     changes = json.loads((await read(escrow, await escrow.ask("UnfreezeEscrowAccount", unfreeze))).content)["changes"]
@@ -118,7 +118,7 @@ async def test_whoever_asks_for_the_end_of_a_freeze_over_and_over_keeps_nobody_f
     assert (len(asked), refused) == (OPEN_MAX, [("TOO_MANY_APPROVALS", {"approvals_max": str(OPEN_MAX)})] * 3)
     get = accounts_pb.GetEscrowAccountRequest(escrow_account_id=account)
     etag = (await escrow.call("GetEscrowAccount", get)).etag  # so a yes ends none of the others
-    await approve(escrow, await ask(dataclasses.replace(escrow.admin, subject="admin-2"), etag))
+    await escrow.grant(await ask(dataclasses.replace(escrow.admin, subject="admin-2"), etag))
     await escrow.freeze(account)
     assert {each.status for each in await list_approvals(escrow, resource_id=[account])} == {
         Approval.EXECUTED,
@@ -189,19 +189,10 @@ def batch(account: str, *names: str) -> journal_pb.BatchPostJournalEntriesReques
     return journal_pb.BatchPostJournalEntriesRequest(escrow_account_id=account, items=items)
 
 
-async def approve(escrow: Escrow, asked: Approval) -> None:
-    request = approvals_pb2.ApproveApprovalRequest(
-        idempotency_key=key(), approval_id=asked.approval_id, content_hash=asked.content_hash, etag=asked.etag
-    )
-    with acting_as(dataclasses.replace(escrow.admin, subject="checker")):
-        done = await ApprovalsServicer(escrow.dependencies, escrow.approvals, Persons()).ApproveApproval(request, None)
-    assert done.status == Approval.EXECUTED
-
-
 async def test_a_batch_that_is_asked_for_again_is_the_same_approval_even_when_it_is_done(escrow: Escrow):
     account = await escrow.open()
     asked = await escrow.ask("BatchPostJournalEntries", batch(account, "a", "b"))
-    await approve(escrow, asked)
+    await escrow.grant(asked)
     assert await escrow.ask("BatchPostJournalEntries", batch(account, "a", "b")) == asked
     assert await escrow.posted(account) == {"cash": 10, "suspense": 10}
 
@@ -225,7 +216,7 @@ async def test_what_a_person_asks_for_once_is_not_booked_twice_by_a_batch(escrow
     with pytest.raises(IdempotencyKeyReused) as reused:
         await escrow.ask(name_rpc(second), second)
     assert reused.value.fields == {named: "was used with another request"}
-    await approve(escrow, asked)
+    await escrow.grant(asked)
     count = len(getattr(first, "items", [first]))
     assert await escrow.posted(account) == {"cash": 5 * count, "suspense": 5 * count}
     # What was refused left its other keys free.
@@ -271,7 +262,7 @@ async def test_items_of_a_batch_that_undo_each_other_hide_neither(escrow: Escrow
         ("PAYABLE", 0, -9_00),
         ("SUSPENSE", 0, -5),
     }
-    await approve(escrow, asked)
+    await escrow.grant(asked)
     assert await escrow.posted(account) == {"cash": 10_00, "distributable": 1_00, "payable:inv-001": 9_00}
 
 
@@ -307,7 +298,7 @@ async def test_two_persons_may_use_the_same_keys_in_their_batches(escrow: Escrow
     account = await escrow.open()
     for maker in ("maker-1", "maker-2"):
         person = dataclasses.replace(escrow.admin, subject=maker)
-        await approve(escrow, await escrow.ask("BatchPostJournalEntries", batch(account, "a", "b"), person))
+        await escrow.grant(await escrow.ask("BatchPostJournalEntries", batch(account, "a", "b"), person))
     assert await escrow.posted(account) == {"cash": 20, "suspense": 20}
 
 
@@ -319,15 +310,15 @@ async def test_the_same_that_two_persons_asked_for_is_booked_once_and_openly_aga
     request, other = ask(account, "a"), dataclasses.replace(escrow.admin, subject="maker-2")
     asked = [await escrow.ask(name_rpc(request), request, person) for person in (escrow.admin, other)]
     assert asked[0].content_hash == asked[1].content_hash
-    await approve(escrow, asked[0])
+    await escrow.grant(asked[0])
     with pytest.raises(EtagMismatch):
-        await approve(escrow, asked[1])
+        await escrow.grant(asked[1])
     assert (await read(escrow, asked[1])).status == Approval.CANCELLED
     assert await escrow.posted(account) == {"cash": 5, "suspense": 5}
     request = ask(account, "a" if ask is batch else "b")
     again = await escrow.ask(name_rpc(request), request, dataclasses.replace(escrow.admin, subject="maker-3"))
     assert again.explanations[0].rule == "SAME_CONTENT"
-    await approve(escrow, again)
+    await escrow.grant(again)
     assert await escrow.posted(account) == {"cash": 10, "suspense": 10}
 
 
@@ -336,7 +327,7 @@ async def test_an_item_that_is_named_after_another_approval_is_booked_beside_it(
     alone = await escrow.ask("PostJournalEntry", single(account, "a"))
     together = await escrow.ask("BatchPostJournalEntries", batch(account, alone.approval_id))
     for asked in (alone, together):
-        await approve(escrow, asked)
+        await escrow.grant(asked)
     assert await escrow.posted(account) == {"cash": 10, "suspense": 10}
 
 

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from realco.approvals.v1 import approvals_pb2
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.type.v1.approval_pb2 import Approval
 
-from services.chassis.approvals.service import ApprovalsServicer
-from services.chassis.calls.auth import acting_as
 from services.chassis.values.approval_bounds import OPEN_MAX
 from tests.support.escrow import Escrow, key, new_entry
-from tests.support.persons import Persons
 
 FEE = (("distributable", 500), ("suspense", -500))
 DISGUISES = {
@@ -42,15 +36,6 @@ async def ask(escrow: Escrow, request: Message) -> Approval:
     return asked
 
 
-async def approve(escrow: Escrow, asked: Approval) -> None:
-    request = approvals_pb2.ApproveApprovalRequest(
-        idempotency_key=key(), approval_id=asked.approval_id, content_hash=asked.content_hash, etag=asked.etag
-    )
-    with acting_as(dataclasses.replace(escrow.admin, subject="checker")):
-        done = await ApprovalsServicer(escrow.dependencies, escrow.approvals, Persons()).ApproveApproval(request, None)
-    assert done.status == Approval.EXECUTED
-
-
 @pytest.mark.parametrize("spell", [alone, in_a_batch])
 @pytest.mark.parametrize("disguise", DISGUISES.values(), ids=DISGUISES)
 async def test_an_entry_that_books_the_same_in_other_words_is_told_to_whoever_approves_it(
@@ -59,7 +44,7 @@ async def test_an_entry_that_books_the_same_in_other_words_is_told_to_whoever_ap
     account = await escrow.open()
     await escrow.post(account, ("cash", 2000), ("distributable", -2000))
     first = await ask(escrow, alone(account, new_entry(*FEE)))
-    await approve(escrow, first)
+    await escrow.grant(first)
     fact = (await ask(escrow, spell(account, disguise))).explanations[0]
     assert (fact.rule, fact.operands[0].value) == ("SAME_EFFECT", first.approval_id)
 
@@ -68,7 +53,7 @@ async def test_what_one_person_has_wait_does_not_hide_what_was_approved_before(e
     account = await escrow.open()
     await escrow.post(account, ("cash", 20000), ("distributable", -20000))
     first = await ask(escrow, alone(account, new_entry(*FEE)))
-    await approve(escrow, first)
+    await escrow.grant(first)
     for number in range(OPEN_MAX):
         entry = new_entry(("distributable", 500), ("reserves", -500), description=f"Number {number}.")
         await ask(escrow, in_a_batch(account, entry))
@@ -100,4 +85,4 @@ async def test_the_end_of_another_freeze_is_not_the_same(escrow: Escrow):
         unfreeze = accounts_pb.UnfreezeEscrowAccountRequest(escrow_account_id=account, idempotency_key=key())
         asked = await ask(escrow, unfreeze)
         assert list(asked.explanations) == []
-        await approve(escrow, asked)
+        await escrow.grant(asked)

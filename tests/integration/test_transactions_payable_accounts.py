@@ -101,8 +101,8 @@ async def test_whoever_confirms_is_told_how_old_it_is_whose_it_is_too_and_what_i
 @pytest.mark.parametrize(
     ("suffix", "told"),
     [
-        ("01", "{} with the same number at the same bank."),
-        ("991101", "{} with the same last digits at the same bank, and ANOTHER number:"),
+        ("01", "{} with the same last digits at the same bank, and the same number."),
+        ("991101", "{} with the same last digits at the same bank, and ANOTHER number."),
         ("02", None),
     ],
 )

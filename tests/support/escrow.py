@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from google.protobuf.message import Message
+from realco.approvals.v1 import approvals_pb2
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import holds_pb2 as holds_pb
@@ -21,6 +23,7 @@ from realco.transactions.v1.transactions_pb2 import Transaction
 from realco.type.v1 import money_pb2
 from realco.type.v1.approval_pb2 import Approval
 
+from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.events.handling import Delivery
@@ -42,6 +45,7 @@ from tests.support import databases
 from tests.support.ledger_accounts import ledger_account, name_of
 from tests.support.money import usd as usd
 from tests.support.peers.around_escrow import Compliance, Distributions, Transactions
+from tests.support.persons import Persons
 from tests.support.refusals import listed_only
 
 NOW = datetime(2026, 11, 23, 15, tzinfo=UTC)
@@ -176,6 +180,19 @@ class Escrow:
             answer = await self._find_handler(rpc)(request, None)
         approval: Approval = answer.approval
         return approval
+
+    async def grant(self, approval: Approval) -> None:
+        """Another admin approves it, and it is done."""
+        request = approvals_pb2.ApproveApprovalRequest(
+            idempotency_key=key(),
+            approval_id=approval.approval_id,
+            content_hash=approval.content_hash,
+            etag=approval.etag,
+        )
+        desk = ApprovalsServicer(self.dependencies, self.approvals, Persons())
+        with acting_as(dataclasses.replace(self.admin, subject="checker")):
+            done = await desk.ApproveApproval(request, None)
+        assert done.status == Approval.EXECUTED
 
     def _find_handler(self, rpc: str) -> Callable[[Message, None], Awaitable[Any]]:
         [handler] = [getattr(servicer, rpc) for servicer in self.servicers if hasattr(servicer, rpc)]

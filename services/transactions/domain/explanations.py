@@ -106,19 +106,17 @@ def explain_take_back(received: Iterable[Sequence[Transaction] | None]) -> list[
     return explanations
 
 
-def explain_look_alike(other: BankAccount, *, is_same: bool) -> Explanation:
+def explain_look_alike(other: BankAccount, *, is_same: bool | None) -> Explanation:
     """That another account of the party reads the same, as far as it can be read.
 
     Args:
-        is_same: It has the same number.
+        is_same: It has the same number. None: the sealed number does not open, so nobody can tell.
     """
     has = "has" if other.status in LIVE else "had"
-    statement = f"The party {has} {other.bank_account_id} with the same number at the same bank."
+    number = {True: "the same number", False: "ANOTHER number", None: "a number that could not be compared"}[is_same]
+    statement = f"The party {has} {other.bank_account_id} with the same last digits at the same bank, and {number}."
     if not is_same:
-        statement = (
-            f"The party {has} {other.bank_account_id} with the same last digits at the same bank, and ANOTHER number:"
-            " compare the whole number with what the party named."
-        )
+        statement += " Compare the whole number with what the party named."
     operands = (("bank account", other.bank_account_id), ("status", other.status))
     return Explanation(statement, "BANK_ACCOUNT_LOOK_ALIKE", operands, "house rule")
 
