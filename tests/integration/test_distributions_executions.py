@@ -11,8 +11,8 @@ from realco.distributions.v1 import payout_orders_pb2
 from realco.escrow.v1.journal_pb2 import JournalEntry as Entry
 
 from services.chassis.data.database import Database
-from services.chassis.data.once import IdempotencyKeyReused
 from services.chassis.values.errors import DomainError, Unavailable
+from services.chassis.values.refusals import IdempotencyKeyReused
 from tests.support.distributions import DistributionsHarness
 from tests.support.peers.wire import Killed
 

@@ -18,13 +18,12 @@ from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import Principal, acting_as
-from services.chassis.data.once import IdempotencyKeyReused
 from services.chassis.values import stops
 from services.chassis.values.approval_bounds import OPEN_MAX, TooManyApprovals
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import EtagMismatch
 from services.chassis.values.ids import new_id
-from services.chassis.values.refusals import ContentOutdated, IllegalStatusChange
+from services.chassis.values.refusals import ContentOutdated, IdempotencyKeyReused, IllegalStatusChange
 from tests.support.approvals import check_dossiers, gates_of
 from tests.support.escrow import SPONSOR, Escrow, key, new_entry, refusal
 from tests.support.ledger_accounts import ledger_account

@@ -19,6 +19,7 @@ from services.chassis.process.telemetry import log
 from services.chassis.values.errors import AnswerWithheld, Bug, DomainError, Kind, Unavailable
 from services.chassis.values.ids import new_id
 from services.chassis.values.invariant import invariant
+from services.chassis.values.refusals import IdempotencyKeyReused
 
 R = TypeVar("R")
 
@@ -28,7 +29,6 @@ _REFUSALS = frozenset({Kind.NOT_FOUND, Kind.FAILED_PRECONDITION, Kind.ALREADY_EX
 _OUR_FAULTS = frozenset({Kind.INVALID_ARGUMENT, Kind.PERMISSION_DENIED, Kind.UNAUTHENTICATED})
 # As contracts limit what is asked at once.
 _IDS_A_CALL = 1000
-_KEY_IN_USE = "IDEMPOTENCY_KEY_REUSED"
 # What it says of our own caller, whose token went along.
 _OF_OUR_CALLER = frozenset({SessionEnded.reason})
 
@@ -57,7 +57,7 @@ async def find_refusal(asking: Awaitable[object]) -> DomainError | None:
     try:
         await asking
     except DomainError as refusal:
-        if refusal.kind.transient or refusal.reason == _KEY_IN_USE:
+        if refusal.kind.transient or refusal.reason == IdempotencyKeyReused.reason:
             raise
         return refusal
     return None

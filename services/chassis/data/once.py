@@ -43,6 +43,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.data.versions import add_versions
 from services.chassis.values.errors import DomainError, Kind, Unavailable
 from services.chassis.values.invariant import require_present
+from services.chassis.values.refusals import IdempotencyKeyReused
 
 R = TypeVar("R", bound=Message)
 
@@ -85,13 +86,6 @@ _CLAIM = (
     .returning(_c.idempotency_key)
 )
 _DECISIONS = frozenset({Kind.FAILED_PRECONDITION, Kind.ALREADY_EXISTS, Kind.PERMISSION_DENIED})
-
-
-class IdempotencyKeyReused(DomainError):
-    """The key belongs to another request."""
-
-    kind = Kind.FAILED_PRECONDITION
-    reason = "IDEMPOTENCY_KEY_REUSED"
 
 
 class RequestInFlight(DomainError):

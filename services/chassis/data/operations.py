@@ -20,7 +20,6 @@ from services.chassis.calls.deadline import grant_seconds
 from services.chassis.calls.wire import copy_without
 from services.chassis.data.database import Database, finish
 from services.chassis.data.once import (
-    IdempotencyKeyReused,
     RequestInFlight,
     answered_before,
     is_decision,
@@ -31,6 +30,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.data.versions import add_versions
 from services.chassis.values.clock import Clock
 from services.chassis.values.errors import DomainError
+from services.chassis.values.refusals import IdempotencyKeyReused
 
 Request = TypeVar("Request", bound=Message)
 Answer = TypeVar("Answer", bound=Message)

@@ -11,6 +11,13 @@ from datetime import datetime
 from services.chassis.values.errors import DomainError, Kind, NotFound
 
 
+class IdempotencyKeyReused(DomainError):
+    """The key belongs to another request."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "IDEMPOTENCY_KEY_REUSED"
+
+
 class PartyNotFound(NotFound):
     reason = "PARTY_NOT_FOUND"
     what = "party"

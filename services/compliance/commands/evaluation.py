@@ -19,14 +19,13 @@ from realco.type.v1.money_pb2 import Money
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.batch import Outcome, build_results
-from services.chassis.data.once import IdempotencyKeyReused
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure, make_failure
 from services.chassis.values.ids import derived_id
 from services.chassis.values.money import Money as Amount
-from services.chassis.values.refusals import PartyNotCleared, PartyNotFound
+from services.chassis.values.refusals import IdempotencyKeyReused, PartyNotCleared, PartyNotFound
 from services.compliance import messages
 from services.compliance.clients import Transactions
 from services.compliance.domain import clearance

@@ -21,7 +21,6 @@ from realco.escrow.v1 import journal_pb2 as pb
 from services.chassis.calls import batch
 from services.chassis.data import outbox
 from services.chassis.data.database import Database
-from services.chassis.data.once import IdempotencyKeyReused
 from services.chassis.data.seals import Seals, seals_of
 from services.chassis.data.sql import build_rows
 from services.chassis.data.transaction import Tx
@@ -31,6 +30,7 @@ from services.chassis.values.refusals import (
     EscrowAccountClosed,
     EscrowAccountFrozen,
     EscrowAccountNotFound,
+    IdempotencyKeyReused,
 )
 from services.escrow import messages
 from services.escrow.domain import refusals

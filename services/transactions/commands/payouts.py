@@ -19,7 +19,7 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.batch import Outcome, build_results
 from services.chassis.calls.wire import copy_without
-from services.chassis.data.once import IdempotencyKeyReused, fingerprint_of
+from services.chassis.data.once import fingerprint_of
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
@@ -27,6 +27,7 @@ from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure, make_failure, read_failure, write_failure
 from services.chassis.values.ids import new_id
+from services.chassis.values.refusals import IdempotencyKeyReused
 from services.chassis.values.session import Session
 from services.transactions import messages
 from services.transactions.clients import Distributions

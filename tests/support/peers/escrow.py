@@ -18,7 +18,6 @@ from realco.type.v1.money_pb2 import Money
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_failure
-from services.chassis.data.once import IdempotencyKeyReused
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import make_failure
 from services.chassis.values.ids import new_id
@@ -26,6 +25,7 @@ from services.chassis.values.refusals import (
     EscrowAccountClosed,
     EscrowAccountFrozen,
     EscrowAccountNotFound,
+    IdempotencyKeyReused,
     check_currency,
 )
 from services.escrow.domain import refusals

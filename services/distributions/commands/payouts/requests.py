@@ -8,6 +8,7 @@ from datetime import datetime
 
 from realco.distributions.v1 import events_pb2 as events
 from realco.transactions.v1 import payouts_pb2
+from realco.transactions.v1.error_reason_pb2 import ErrorReason
 from realco.type.v1 import money_pb2
 
 from services.chassis.calls.peers import check_answers
@@ -16,6 +17,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import AnswerWithheld, DomainError, Unavailable
 from services.chassis.values.failure import Failure
+from services.chassis.values.refusals import IdempotencyKeyReused
 from services.distributions.clients import Transactions
 from services.distributions.commands.payouts.outcomes import record_refusal
 from services.distributions.dependencies import Dependencies
@@ -29,7 +31,7 @@ from services.distributions.store.sagas import Saga, continue_saga, finish_saga
 
 # Says that the order was not understood as it was meant, and not that no transaction exists: an operator looks, and the
 # payout is asked for again.
-_NO_REFUSAL = frozenset({"IDEMPOTENCY_KEY_REUSED", "PAYOUT_NOT_ORDERED"})
+_NO_REFUSAL = frozenset({IdempotencyKeyReused.reason, ErrorReason.Name(ErrorReason.PAYOUT_NOT_ORDERED)})
 
 
 @dataclass(frozen=True, slots=True)
