@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from google.protobuf.message import Message
 from realco.compliance.v1.notary_pb2 import Movement
@@ -13,6 +15,7 @@ from services.chassis.values.ids import new_id
 from services.compliance.domain.refusals import MovementNotDecided
 from services.distributions.domain.refusals import MovementNotOrdered
 from tests.support.escrow import Escrow, key, refusal, usd
+from tests.support.peers.orders import declaration
 
 OFFERING, DISTRIBUTION = "off_" + "0" * 26, "dist_" + "0" * 26
 
@@ -133,10 +136,13 @@ async def test_what_two_persons_did_not_decide_is_not_booked_and_the_notary_is_a
     account = await escrow.open()
     await escrow.post(account, ("cash", 100), ("distributable", -60), ("subscription:inv-001", -40))
     part = postings_pb.PartyAmount(party_id="inv-001", amount=usd(40))
-    content, offering_id, distribution_id = "a" * 64, new_id("off"), new_id("dist")
-    given = {"idempotency_key": content, "escrow_account_id": account}
-    release = postings_pb.ReleaseSubscriptionsRequest(**given, offering_id=offering_id, subscriptions=[part])
-    declare = postings_pb.DeclareDistributionRequest(**given, distribution_id=distribution_id, payables=[part])
+    of_release, of_declaration, offering_id, distribution_id = "a" * 64, "b" * 64, new_id("off"), new_id("dist")
+    release = postings_pb.ReleaseSubscriptionsRequest(
+        idempotency_key=of_release, escrow_account_id=account, offering_id=offering_id, subscriptions=[part]
+    )
+    declare = postings_pb.DeclareDistributionRequest(
+        idempotency_key=of_declaration, escrow_account_id=account, distribution_id=distribution_id, payables=[part]
+    )
     escrow.compliance.refusal = MovementNotDecided("No.")
     before = await escrow.posted(account)
     assert (await refusal(escrow.call("ReleaseSubscriptions", release, escrow.transactions)))[
@@ -148,13 +154,12 @@ async def test_what_two_persons_did_not_decide_is_not_booked_and_the_notary_is_a
     assert await escrow.posted(account) == before
 
     asked = {
-        "content_hash": content,
         "escrow_account_id": account,
         "lines": [Movement.Line(party_id="inv-001", amount=usd(40))],
     }
     assert escrow.compliance.asked == [
-        Movement(kind=Movement.CLOSE_OFFERING, resource_id=offering_id, **asked),
-        Movement(kind=Movement.APPROVE_DISTRIBUTION, resource_id=distribution_id, **asked),
+        Movement(kind=Movement.CLOSE_OFFERING, resource_id=offering_id, content_hash=of_release, **asked),
+        Movement(kind=Movement.APPROVE_DISTRIBUTION, resource_id=distribution_id, content_hash=of_declaration, **asked),
     ]
 
 
@@ -189,3 +194,48 @@ async def test_a_movement_is_booked_once_it_is_ordered_in_whatever_order_its_lin
     assert len({movement.SerializeToString() for movement in escrow.distributions.asked_about}) == 1
     escrow.distributions.refusal = MovementNotOrdered("It is done.")
     assert await escrow.call(rpc, build(parts), saga) == entry, "what was booked is answered for ever"
+
+
+@pytest.mark.parametrize("order", ["refused first", "booked first"])
+async def test_what_was_refused_is_not_booked_by_a_call_that_was_let_pass_before(escrow, order):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 100), ("distributable", -100))
+    request = declaration(account, ("inv-001", 40))
+    passed, goes_on, check = asyncio.Event(), asyncio.Event(), escrow.compliance.check_movement
+
+    async def let_pass_and_wait(movement: Movement) -> None:
+        await check(movement)
+        passed.set()
+        await goes_on.wait()
+
+    escrow.compliance.check_movement = let_pass_and_wait
+    under_way = asyncio.create_task(escrow.call("DeclareDistribution", request, escrow.transactions))
+    await passed.wait()
+    escrow.compliance.check_movement, escrow.compliance.refusal = check, MovementNotDecided("No.")
+    if order == "booked first":
+        goes_on.set()
+        entry = await under_way
+        assert await escrow.call("DeclareDistribution", request, escrow.transactions) == entry
+        assert await escrow.posted(account) == {"cash": 100, "distributable": 60, "payable:inv-001": 40}
+        return
+    refused = await refusal(escrow.call("DeclareDistribution", request, escrow.transactions))
+    assert refused[0] == "MOVEMENT_NOT_DECIDED"
+    goes_on.set()
+    assert await refusal(under_way) == ("MOVEMENT_GIVEN_UP", {"content_hash": request.idempotency_key})
+    # Nor when it is decided after all, or not ordered any more.
+    escrow.compliance.refusal = None
+    for escrow.distributions.refusal in (None, MovementNotOrdered("No.")):
+        again = await refusal(escrow.call("DeclareDistribution", request, escrow.transactions))
+        assert again[0] == "MOVEMENT_GIVEN_UP"
+    assert await escrow.posted(account) == {"cash": 100, "distributable": 100}
+
+
+async def test_a_call_that_nobody_ordered_spoils_no_later_order(escrow):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 100), ("distributable", -100))
+    request = declaration(account, ("inv-001", 40))
+    escrow.compliance.refusal, escrow.distributions.refusal = MovementNotDecided("No."), MovementNotOrdered("No.")
+    assert (await refusal(escrow.call("DeclareDistribution", request, escrow.transactions)))[0] != ""
+    escrow.compliance.refusal = escrow.distributions.refusal = None
+    await escrow.call("DeclareDistribution", request, escrow.transactions)
+    assert await escrow.posted(account) == {"cash": 100, "distributable": 60, "payable:inv-001": 40}

@@ -7,7 +7,7 @@ nothing of it. Whatever else happened, the same request may be sent again.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
 from typing import Any, TypeVar
 
 from grpc import aio
@@ -47,8 +47,11 @@ async def ask(method: Callable[[Any], Awaitable[R]], request: Any) -> R:
         raise explain_failure(error) from error
 
 
-async def find_refusal(asking: Awaitable[object]) -> DomainError | None:
+async def find_refusal(asking: Awaitable[object], unclear: Container[str] = ()) -> DomainError | None:
     """The definite refusal of what is asked; None where it was done.
+
+    Args:
+        unclear: Reasons that say nothing of whether it was done.
 
     Raises:
         DomainError: nobody knows whether it was done; the same request may be sent again. So it is where our key is in
@@ -57,7 +60,7 @@ async def find_refusal(asking: Awaitable[object]) -> DomainError | None:
     try:
         await asking
     except DomainError as refusal:
-        if refusal.kind.transient or refusal.reason == IdempotencyKeyReused.reason:
+        if refusal.kind.transient or refusal.reason == IdempotencyKeyReused.reason or refusal.reason in unclear:
             raise
         return refusal
     return None

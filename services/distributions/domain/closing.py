@@ -7,7 +7,7 @@ Source: 17 CFR 227.303(e) and 227.304.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -270,6 +270,14 @@ def sum_releases(investments: Iterable[Investment]) -> dict[str, int]:
         if is_released(each):
             released[each.party_id] += each.funded_minor
     return dict(released)
+
+
+def sum_released(investments: Iterable[Investment]) -> dict[str, int]:
+    """Investor -> what the closing that is under way takes of its subscription."""
+    released = Counter[str]()
+    for each in investments:
+        released[each.party_id] += each.released_minor
+    return dict(+released)
 
 
 def is_released(investment: Investment) -> bool:

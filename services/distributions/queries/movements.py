@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -14,13 +13,13 @@ from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.money import Money
 from services.distributions.clients import Compliance
-from services.distributions.domain.closing import sum_releases
+from services.distributions.domain.closing import sum_released, sum_releases
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refusals import MovementNotOrdered
 from services.distributions.domain.states import DistributionStatus, OfferingStatus
 from services.distributions.messages import read_movement
 from services.distributions.store.allocations import sum_by_payee
-from services.distributions.store.approvals import CLOSE_OFFERING, DISTRIBUTION_APPROVALS, find_closing_hash
+from services.distributions.store.approvals import CLOSE_OFFERING, DISTRIBUTION_APPROVALS, read_closing_hash
 from services.distributions.store.distributions import DISTRIBUTIONS, require_distribution
 from services.distributions.store.investments import list_investments_of
 from services.distributions.store.offerings import OFFERINGS, require_offering
@@ -67,11 +66,9 @@ async def _find_release(tx: Tx, offering_id: str) -> tuple[Movement, str] | None
     offering = await OFFERINGS.find(tx, offering_id)
     if offering is None or offering.status is not OfferingStatus.CLOSING:
         return None
-    content_hash = await find_closing_hash(tx, offering_id)
-    released = Counter[str]()
-    for each in await list_investments_of(tx, offering_id):
-        released[each.party_id] += each.released_minor
-    return _build(CLOSE_OFFERING, offering_id, content_hash or "", offering, +released), offering.closing_saga_id or ""
+    content_hash = await read_closing_hash(tx, offering)
+    released = sum_released(await list_investments_of(tx, offering_id))
+    return _build(CLOSE_OFFERING, offering_id, content_hash, offering, released), offering.closing_saga_id or ""
 
 
 async def _find_declaration(tx: Tx, distribution_id: str) -> tuple[Movement, str] | None:

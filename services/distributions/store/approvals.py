@@ -13,8 +13,9 @@ from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.approvals.writer import ApprovalWriter
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.transaction import Tx
-from services.chassis.values.approval import Change
+from services.chassis.values.approval import Change, hash_content
 from services.distributions.domain.investment import Investment, hash_funded
+from services.distributions.domain.offering import Offering
 
 APPROVAL_WRITER = ApprovalWriter(events.ApprovalRequested, events.ApprovalUpdated)
 
@@ -61,6 +62,11 @@ async def is_being_done(tx: Tx, kind: str, resource_id: str, change: Change) -> 
     return any(has_change(each.content, change) for each in approved)
 
 
-async def find_closing_hash(tx: Tx, offering_id: str) -> str | None:
-    """The hash of what two persons decided when they closed it; None where a service ordered the closing."""
-    return await records.find_decided_hash(tx, current_principal().org_id, CLOSE_OFFERING, offering_id)
+async def read_closing_hash(tx: Tx, offering: Offering) -> str:
+    """The hash of what two persons decided when they closed it.
+
+    Where a service ordered the closing, it is of nothing that was decided, and escrow refuses it.
+    """
+    offering_id = offering.offering_id
+    decided = await records.find_decided_hash(tx, current_principal().org_id, CLOSE_OFFERING, offering_id)
+    return decided or hash_content(f"{offering_id}:{offering.closing_attempt}")

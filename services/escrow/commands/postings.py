@@ -28,10 +28,11 @@ from services.escrow.dependencies import Dependencies
 from services.escrow.domain.chart import LedgerAccountKind
 from services.escrow.domain.journal import NewEntry, PostingKey, digest_scope
 from services.escrow.domain.movements import CLOSING, DECLARATION, MovementKind
-from services.escrow.domain.refusals import PayoutNotKnown
+from services.escrow.domain.refusals import MovementGivenUp, PayoutNotKnown
 from services.escrow.domain.stages import Moving, build_payout_legs
 from services.escrow.domain.types import PAYOUTS_BY_SOURCE
 from services.escrow.messages import read_parts
+from services.escrow.posting.booking import give_up
 
 Item = postings_pb.BatchBookPayoutsRequest.Item
 _PARTY: Final = attrgetter("party_id")
@@ -76,18 +77,29 @@ async def _post_decided(
         currency=movement.lines[0].amount.currency_code,
         **values,
     )
-    peers = dependencies.peers
+    peers, poster = dependencies.peers, dependencies.poster
     try:
-        await peers.compliance.check_movement(movement)
         ordered_by = await peers.distributions.check_movement_order(movement)
     except DomainError as refusal:
         if refusal.kind.transient:
             raise
-        [known] = await dependencies.poster.post([build(created_by="")], validate_only=True)
+        [known] = await poster.post([build(created_by="")], validate_only=True)
         if not known.replayed:
             raise
-        return await dependencies.poster.post_one(build(created_by=""))
-    return await dependencies.poster.post_one(build(created_by=ordered_by))
+        return await poster.post_one(build(created_by=""))
+    entry = build(created_by=ordered_by)
+    try:
+        await peers.compliance.check_movement(movement)
+    except DomainError as refusal:
+        if refusal.kind.transient:
+            raise
+        # Another call may have been let pass before, and be booking it just now: in the book one of them comes first.
+        await give_up(dependencies.database, entry)
+        try:
+            return await poster.post_one(entry)
+        except MovementGivenUp:
+            raise refusal from None
+    return await poster.post_one(entry)
 
 
 async def batch_book_payouts(

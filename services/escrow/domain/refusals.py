@@ -53,6 +53,12 @@ class CaptureExceedsHold(_Refused):
     reason = "CAPTURE_EXCEEDS_HOLD"
 
 
+class MovementGivenUp(_Refused):
+    """It was refused, so nobody has it booked later who was let pass before."""
+
+    reason = "MOVEMENT_GIVEN_UP"
+
+
 class PayoutNotKnown(_Refused):
     """A call asked for its money, and the transactions service is not about to pay it so."""
 

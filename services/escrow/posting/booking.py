@@ -70,6 +70,15 @@ async def rehearse_booking(database: Database, entries: Sequence[NewEntry], now:
     return outcomes
 
 
+async def give_up(database: Database, entry: NewEntry) -> None:
+    """An entry that was not booked until now is not booked any more: whoever asks for it under its key is refused."""
+    seals = database.seals
+    async with database.begin() as tx:
+        while await journal.has_entry(tx, entry.key.key):
+            entry = replace(entry, key=entry.key.build_next())
+        await journal.give_up(tx, entry, seal_refusal(seals, entry))
+
+
 async def book(
     connection: Connection,
     entries: Sequence[NewEntry],
@@ -217,6 +226,10 @@ def _build_refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
     match verdict.outcome:
         case "not_found":
             return EscrowAccountNotFound()
+        case "given_up":
+            return refusals.MovementGivenUp(
+                "It was refused before, and is not booked any more.", content_hash=entry.idempotency_key
+            )
         case "closed":
             return EscrowAccountClosed(escrow_account_id)
         case "frozen":

@@ -6,6 +6,7 @@ set, and work as well on the connection under a SQLAlchemy transaction.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import islice
@@ -32,6 +33,8 @@ _LITERALS = {
 }
 _PARAMETERS = (f"${n}::text::{_LITERALS[n]}[]" if n in _LITERALS else f"${n}" for n in range(1, 31))
 _POST = f"SELECT * FROM post_journal_entries({', '.join(_PARAMETERS)})"  # noqa: S608  # of these constants
+
+_GIVE_UP = sa.text("SELECT give_up_posting(:org_id, :escrow_account_id, :key, :fingerprint, :seal)")
 
 
 class LegVerdict(NamedTuple):
@@ -78,6 +81,17 @@ def build_posting(entries: Sequence[NewEntry], seals: Sequence[tuple[bytes, byte
     places = [escrows.setdefault((entry.org_id, entry.escrow_account_id), len(escrows)) for entry in entries]
     columns = _columns(entries, escrows, places)
     return Posting(entries, places, [*columns, *map(list, zip(*seals, strict=True))])
+
+
+async def give_up(tx: Tx, entry: NewEntry, seal: bytes) -> None:
+    """Nothing is booked under the entry's key from now on, unless something was.
+
+    Args:
+        seal: Of its refusal.
+    """
+    of_key = {"key": entry.key.key, "fingerprint": entry.key.fingerprint, "seal": seal}
+    place = {"org_id": entry.org_id, "escrow_account_id": entry.escrow_account_id}
+    await tx.execute(_GIVE_UP, place | of_key)
 
 
 async def send(connection: Connection, posting: Posting, now: datetime) -> Record:
@@ -204,6 +218,12 @@ async def find_journal_entry(tx: Tx, escrow_account_id: str, journal_entry_id: s
 async def is_reversed(tx: Tx, journal_entry_id: str) -> bool:
     """Whether an entry of the book says that it reverses this one, whoever booked it."""
     which = journal_entries.c.reverses_journal_entry_id == journal_entry_id
+    return bool(await tx.scalar(sa.select(sa.exists().where(is_mine(journal_entries), which))))
+
+
+async def has_entry(tx: Tx, key: uuid.UUID) -> bool:
+    """Whether an entry of the book has the key, whoever booked it."""
+    which = journal_entries.c.request_key == key
     return bool(await tx.scalar(sa.select(sa.exists().where(is_mine(journal_entries), which))))
 
 

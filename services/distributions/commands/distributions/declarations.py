@@ -22,6 +22,7 @@ from services.distributions.dependencies import Dependencies
 from services.distributions.domain.distribution import Distribution, sum_by_party
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.payout import build_allocation_payout
+from services.distributions.domain.refusals import MovementNotOrdered
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
 from services.distributions.store.allocations import lock_allocations_of, sum_by_payee
 from services.distributions.store.approvals import DISTRIBUTION_APPROVALS
@@ -44,7 +45,9 @@ async def declare_distribution(saga: Saga, dependencies: Dependencies) -> bool:
         if distribution.status is not DistributionStatus.QUEUED or distribution.execution_saga_id != saga.saga_id:
             return False
         request = await _build_request(tx, offering, distribution)
-    refusal = await find_refusal(dependencies.peers.escrow.declare_distribution(request))
+    asking = dependencies.peers.escrow.declare_distribution(request)
+    # Escrow asked us, and heard something else than what was committed before: somebody has to look.
+    refusal = await find_refusal(asking, unclear={MovementNotOrdered.reason})
     now = dependencies.clock.now()
     if refusal is None:
         await _record_declaration(database, saga, now)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import replace
 from datetime import date, datetime
 
@@ -14,17 +13,18 @@ from services.chassis.calls.wire import to_money
 from services.chassis.data.database import Database
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
-from services.chassis.values.approval import hash_content
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import make_failure
 from services.chassis.values.money import Money
 from services.distributions.commands.raises import refunds
 from services.distributions.dependencies import Dependencies
+from services.distributions.domain.closing import sum_released
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.payout import build_proceeds_payout
+from services.distributions.domain.refusals import MovementNotOrdered
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
-from services.distributions.store.approvals import CLOSE_OFFERING, find_closing_hash
+from services.distributions.store.approvals import CLOSE_OFFERING, read_closing_hash
 from services.distributions.store.investments import lock_investments_of, save_investments
 from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS
@@ -42,7 +42,9 @@ async def release_subscriptions(saga: Saga, dependencies: Dependencies) -> bool:
         if not _is_closed_by(saga, offering):
             return False
         request = await _build_request(tx, offering)
-    refusal = await find_refusal(dependencies.peers.escrow.release_subscriptions(request))
+    asking = dependencies.peers.escrow.release_subscriptions(request)
+    # Escrow asked us, and heard something else than what was committed before: somebody has to look.
+    refusal = await find_refusal(asking, unclear={MovementNotOrdered.reason})
     now = dependencies.clock.now()
     if refusal is None:
         await _record_release(database, saga, now)
@@ -70,18 +72,14 @@ async def _build_request(tx: Tx, offering: Offering) -> postings_pb2.ReleaseSubs
     """What escrow is asked: the same request every time, because the closing fixed it."""
     offering_id = offering.offering_id
     # A service that was granted the closing shows no decision of two persons, and escrow refuses it.
-    content_hash = await find_closing_hash(tx, offering_id) or hash_content(f"{offering_id}:{offering.closing_attempt}")
-    released: dict[str, int] = defaultdict(int)
-    for each in await lock_investments_of(tx, offering_id):
-        released[each.party_id] += each.released_minor
+    released = sum_released(await lock_investments_of(tx, offering_id))
     return postings_pb2.ReleaseSubscriptionsRequest(
-        idempotency_key=content_hash,
+        idempotency_key=await read_closing_hash(tx, offering),
         escrow_account_id=offering.escrow_account_id,
         offering_id=offering_id,
         subscriptions=[
             postings_pb2.PartyAmount(party_id=party_id, amount=to_money(Money(amount_minor, offering.currency)))
             for party_id, amount_minor in sorted(released.items())
-            if amount_minor
         ],
     )
 

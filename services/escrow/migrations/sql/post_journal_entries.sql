@@ -11,6 +11,7 @@
 -- `leg_sequence` and `leg_balance`. Of each entry: `sequence`, its number, and unless all are posted, when there is none:
 -- `verdict`, what the verdict is about, and `replayed`: an earlier request with its key was given it.
 --   posted
+--   given_up                   as give_up_posting was told before
 --   duplicate | key_reused     this request, or another one, has the key: sequence of its entry, and subject = the escrow
 --                              account of that; none where it was refused
 --   not_found | frozen | closed
