@@ -70,11 +70,6 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
     witnessed = build_witnessed(dependencies.database, dependencies.peers.compliance)
     by_asking = partial(_by_asking, dependencies)
     close = by_asking(offerings_pb2.Offering, partial(_ask_about_closing, dependencies), closings.close_offering)
-    refund = by_asking(
-        offerings_pb2.Offering,
-        lambda request: refunds.witness_refund(dependencies.database, witnessed, request),
-        lambda tx, request, _, now: refunds.refund_offering(tx, request, now),
-    )
     where = partial(ask_destination, dependencies)
     resend_proceeds = by_asking(
         offerings_pb2.Offering, partial(ask_proceeds_destination, dependencies), resends.resend_proceeds
@@ -83,7 +78,7 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
     resend_allocation = by_asking(distributions_pb2.Allocation, where, resends.resend_allocation)
     requests: list[RequestKind[Any]] = [
         RequestKind(offerings_pb2.CloseOfferingRequest, close, details.describe_closing),
-        RequestKind(offerings_pb2.RefundOfferingRequest, refund, details.describe_refund),
+        RequestKind(offerings_pb2.RefundOfferingRequest, by(refunds.refund_offering), details.describe_refund),
         RequestKind(offerings_pb2.ResendProceedsRequest, resend_proceeds, details.describe_resend_proceeds),
         RequestKind(
             offerings_pb2.CancelInvestmentRequest, by(investments.cancel_investment), details.describe_cancellation

@@ -161,17 +161,21 @@ async def test_what_was_taken_back_is_decided_once_two_persons_say_it_again(desk
 
 
 @pytest.mark.parametrize("of_approved", [False, True])
-async def test_what_was_approved_is_taken_back_by_a_person_and_not_on_a_service_s_word(
-    executing_desk: Desk, of_approved: bool
+@pytest.mark.parametrize("is_approved", [False, True])
+async def test_what_was_asked_for_is_taken_back_by_a_person_and_not_on_a_service_s_word(
+    executing_desk: Desk, is_approved: bool, of_approved: bool
 ) -> None:
     """Whoever has the key of distributions names a person; what it says is then its own."""
     desk = executing_desk
+    assert await desk.take_back(after_refusal=False, token="") == "", "nobody asked for anything"
     await desk.ask()
-    assert await desk.approve() == ""
-    desk.wait()
+    if is_approved:
+        assert await desk.approve() == ""
+        desk.wait()
     with capture_logs() as logged:
         taken_back = await desk.take_back(after_refusal=False, of_approved=of_approved, token="")
     assert (taken_back, logged[-1]["event"]) == ("PERMISSION_DENIED", "withdrawal_by_nobody")
+    assert is_approved or await desk.approve() == "", "it still waits"
     assert await desk.execute() == "", "it still counts"
     with capture_logs() as logged:
         assert await desk.take_back(token="") == "", "it was refused, says the service"

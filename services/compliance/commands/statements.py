@@ -108,7 +108,7 @@ async def record_withdrawal(tx: Tx, request: pb.RecordWithdrawalRequest, now: da
     """It is said by the person whose own token came along, and else by the service.
 
     Raises:
-        PermissionDenied: somebody approved it, nothing refused it since, and no person takes it back.
+        PermissionDenied: somebody asked for it, nothing refused it since, and no person takes it back.
         JustDecided
     """
     kind, principal = read_movement_kind(request.kind), current_principal()
@@ -116,9 +116,9 @@ async def record_withdrawal(tx: Tx, request: pb.RecordWithdrawalRequest, now: da
     said = await lock_statements(tx, kind, request.resource_id)
     if request.after_refusal:
         log.warning("movement_given_up", **about)
-    elif not principal.token and any(each.act is Act.APPROVAL for each in list_current(said, find_last_asked(said))):
+    elif not principal.token and any(each.act is Act.REQUEST for each in list_current(said, find_last_asked(said))):
         log.error("withdrawal_by_nobody", **about)
-        raise PermissionDenied("A person takes back what was approved, by that person's own token.")
+        raise PermissionDenied("A person takes back what somebody asked for, by that person's own token.")
     else:
         await _check_may_withdraw(tx, kind, said, now, of_approved=request.of_approved)
     said_by = principal.person if principal.token else principal.subject

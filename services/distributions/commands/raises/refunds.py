@@ -9,9 +9,7 @@ from datetime import datetime
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as pb
 
-from services.chassis.approvals.notary import Witnessed
 from services.chassis.calls.auth import current_principal
-from services.chassis.data.database import Database
 from services.chassis.data.transaction import Tx
 from services.chassis.values.etags import check_etag
 from services.chassis.values.session import Session
@@ -23,28 +21,15 @@ from services.distributions.domain.refunds import AskedAgain, RefundPosition
 from services.distributions.domain.sagas import SagaKind
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
 from services.distributions.store.approvals import (
-    CLOSE_OFFERING,
     REFUND_OFFERING,
     build_funded_change,
     cancel_closings,
     is_being_done,
 )
 from services.distributions.store.investments import has_unrefunded_investments, lock_investments_of, save_investments
-from services.distributions.store.offerings import lock_offering, require_offering, save_offering
+from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, lock_refund_positions
 from services.distributions.store.sagas import insert_saga
-
-
-async def witness_refund(database: Database, witnessed: Witnessed, request: pb.RefundOfferingRequest) -> None:
-    """Has the notary hear that no closing counts any more, whoever approved one that escrow refused.
-
-    Raises Unavailable, and as the command does.
-    """
-    async with database.begin() as tx:
-        offering = await require_offering(tx, request.offering_id)
-    check_may_refund(offering)
-    if not request.validate_only:
-        await witnessed.record_withdrawal(CLOSE_OFFERING, request.offering_id)
 
 
 async def refund_offering(tx: Tx, request: pb.RefundOfferingRequest, now: datetime) -> pb.Offering:
