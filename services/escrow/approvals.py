@@ -228,31 +228,39 @@ class _Details:
     # --- holds ---
 
     async def describe_capture(self, request: holds_pb.CaptureHoldRequest, now: datetime) -> ApprovalDetails:
-        hold = await self._require_hold(request.escrow_account_id, request.hold_id)
-        held, receiving = (
-            hold.ledger_account,
-            read_ledger_account(request.to_ledger_account, "to_ledger_account"),
-        )
+        """The whole hold ends by it, so the rules look at all of it, and who gains by the rest counts, too."""
+        escrow_account_id = request.escrow_account_id
+        hold = await self._require_hold(escrow_account_id, request.hold_id)
+        held, receiving = hold.ledger_account, read_ledger_account(request.to_ledger_account, "to_ledger_account")
         minor = request.amount.amount_minor if request.HasField("amount") else hold.amount_minor
-        preview = await self._preview(request.escrow_account_id, [[debit(held, minor), credit(receiving, minor)]])
-        amount = Money(minor, preview.account.currency)
-        return ApprovalDetails(
-            f"Capture {amount} of a hold on {held}, for {receiving} ({preview.account.display_name})",
+        preview = await self._preview(escrow_account_id, [[debit(held, minor), credit(receiving, minor)]])
+        captured, released = Money(minor, hold.currency), Money(hold.amount_minor - minor, hold.currency)
+        where = f"for {receiving} ({preview.account.display_name})"
+        details = ApprovalDetails(
+            f"Capture {captured} of a hold of {hold.amount} on {held}, {where}",
             request.hold_id,
-            request.escrow_account_id,
-            amount=amount,
+            escrow_account_id,
+            amount=hold.amount,
             makers=frozenset({hold.created_by}),
             beneficiary_party_ids=preview.beneficiary_party_ids,
             effects=preview.effects,
+            changes=(Change("status", hold.status, HoldStatus.CAPTURED),),
             explanations=(_explain_status(preview.account, may_end_hold),),
+        )
+        if released.amount_minor <= 0:
+            return details
+        return replace(
+            details,
+            summary=f"{details.summary}, and release {released}",
+            beneficiary_party_ids=details.beneficiary_party_ids | await self._list_gaining(escrow_account_id, [held]),
+            changes=(*details.changes, Change("released", None, released)),
+            explanations=(*details.explanations, await self._explain_release(hold, released)),
         )
 
     async def describe_release(self, request: holds_pb.ReleaseHoldRequest, now: datetime) -> ApprovalDetails:
         hold = await self._require_hold(request.escrow_account_id, request.hold_id)
         held = hold.ledger_account
-        async with self._dependencies.database.begin() as tx:
-            account = await self._require_account(tx, request.escrow_account_id)
-            [balance] = await account_store.list_balances(tx, request.escrow_account_id, [held])
+        account = await self._read_account(request.escrow_account_id)
         return ApprovalDetails(
             f"Release a hold of {hold.amount} on {held}",
             request.hold_id,
@@ -260,8 +268,13 @@ class _Details:
             amount=hold.amount,
             beneficiary_party_ids=await self._list_gaining(request.escrow_account_id, [held]),
             changes=(Change("status", hold.status, HoldStatus.RELEASED),),
-            explanations=(_explain_status(account, may_end_hold), explain_release(balance, hold.amount)),
+            explanations=(_explain_status(account, may_end_hold), await self._explain_release(hold, hold.amount)),
         )
+
+    async def _explain_release(self, hold: Hold, released: Money) -> Explanation:
+        async with self._dependencies.database.begin() as tx:
+            [balance] = await account_store.list_balances(tx, hold.escrow_account_id, [hold.ledger_account])
+        return explain_release(balance, released)
 
     async def _require_hold(self, escrow_account_id: str, hold_id: str) -> Hold:
         async with self._dependencies.database.begin() as tx:

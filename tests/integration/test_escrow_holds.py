@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from datetime import timedelta
 
 import pytest
@@ -311,3 +312,27 @@ async def test_a_hold_that_is_only_validated_is_not_placed(escrow, account):
     )
     assert await escrow.held(account) == {}
     assert await escrow.events(events.HoldPlaced) == []
+
+
+async def test_who_captures_a_part_of_a_hold_releases_the_rest_and_says_so(escrow: Escrow):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 100), ("subscription:inv-001", -100))
+    hold = await escrow.hold(account, "subscription:inv-001", 40)
+    request = holds_pb.CaptureHoldRequest(
+        idempotency_key=key(),
+        escrow_account_id=account,
+        hold_id=hold.hold_id,
+        to_ledger_account=ledger_account("fees"),
+        amount=usd(1),
+    )
+    asking = dataclasses.replace(escrow.admin, subject="admin-9")
+    asked = await escrow.ask("CaptureHold", request, asking)
+    assert (asked.amount, list(asked.beneficiary_party_ids)) == (usd(40), ["inv-001"]), "all of it is freed"
+    assert asked.summary.startswith("Capture 0.01 USD of a hold of 0.40 USD on subscription of inv-001, for fees")
+    assert asked.summary.endswith(", and release 0.39 USD")
+    [released] = [change for change in asked.changes if change.field == "released"]
+    assert released.after_amount == usd(39)
+    request.ClearField("amount")
+    request.idempotency_key = key()
+    whole = await escrow.ask("CaptureHold", request, asking)
+    assert (whole.amount, list(whole.beneficiary_party_ids)) == (usd(40), []), "nothing is given back"

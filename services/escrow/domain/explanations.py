@@ -65,7 +65,7 @@ def explain_release(balance: Balance, amount: Money) -> Explanation:
     before = Money(balance.available_minor, amount.currency)
     after = Money(balance.available_minor + amount.amount_minor, amount.currency)
     operands = (("available", before), ("released", amount), ("available then", after))
-    statement = f"{balance.ledger_account} has {before} available, and {after} once it is released."
+    statement = f"{balance.ledger_account} has {before} available, and {after} once {amount} is released."
     return Explanation(statement, _AVAILABLE, operands, _HOUSE)
 
 
