@@ -21,7 +21,6 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.explanation import Explanation, spell_gate
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import EscrowAccountNotFound
-from services.chassis.values.times import write_time
 from services.escrow.commands import escrow_accounts, holds, journal_entries
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain import refusals
@@ -41,7 +40,7 @@ from services.escrow.messages import read_ledger_account
 from services.escrow.queries.beneficiaries import list_gaining
 from services.escrow.store import escrow_accounts as account_store
 from services.escrow.store import holds as hold_store
-from services.escrow.store.approvals import APPROVAL_WRITER
+from services.escrow.store.approvals import APPROVAL_WRITER, build_freeze_changes
 
 _SHUT: Final = (spell_gate(False),)
 
@@ -205,14 +204,9 @@ class _Details:
         self, request: accounts_pb.UnfreezeEscrowAccountRequest, now: datetime
     ) -> ApprovalDetails:
         account = await self._read_account(request.escrow_account_id)
-        ended: list[Change] = []
-        if account.frozen_at is not None:  # frozen again, it is another freeze that a yes would end
-            frozen = {"freeze_time": write_time(account.frozen_at), "frozen_by": account.frozen_by}
-            frozen["freeze_note"] = account.freeze_note
-            ended = [Change(name, value, None) for name, value in frozen.items()]
         # Money moves again for all whose it is or will be.
         gaining = await self._list_gaining(account.escrow_account_id, [DISTRIBUTABLE])
-        return _describe_move("Unfreeze", account, Status.ACTIVE, gaining, ended)
+        return _describe_move("Unfreeze", account, Status.ACTIVE, gaining, build_freeze_changes(account))
 
     async def describe_closing(self, request: accounts_pb.CloseEscrowAccountRequest, now: datetime) -> ApprovalDetails:
         async with self._dependencies.database.begin() as tx:

@@ -56,9 +56,10 @@ def to_escrow_account(account: EscrowAccount, actions: Iterable[str] = ()) -> ac
         create_time=to_timestamp(account.created_at),
         created_by=account.created_by,
         update_time=to_timestamp(account.updated_at),
-        freeze_note=account.freeze_note or None,
-        freeze_time=to_optional_timestamp(account.frozen_at),
-        frozen_by=account.frozen_by,
+        freezes=[
+            accounts_pb.EscrowAccount.Freeze(note=note, frozen_by=person, freeze_time=to_timestamp(at))
+            for note, person, at in account.freezes
+        ],
         unfreeze_time=to_optional_timestamp(account.unfrozen_at),
         unfrozen_by=account.unfrozen_by,
         close_time=to_optional_timestamp(account.closed_at),

@@ -78,9 +78,7 @@ escrow_accounts = sa.Table(
     _text("status", default="ACTIVE"),
     _text("custodian_name"),
     _text("custodian_account_last4", default=""),
-    _text("freeze_note", default=""),
-    sa.Column("frozen_at", _TIME),
-    _text("frozen_by", null=True),
+    sa.Column("freezes", pg.JSONB, nullable=False, server_default=sa.text("'[]'")),
     sa.Column("unfrozen_at", _TIME),
     _text("unfrozen_by", null=True),
     # Nobody changes it who cannot prove to be the service (chassis/data/seals.py): each version has its own proof.
@@ -102,8 +100,8 @@ escrow_accounts = sa.Table(
     one_of("status", Status),
     sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency_iso"),
     sa.CheckConstraint(
-        "CASE WHEN status = 'FROZEN' THEN freeze_note <> '' AND num_nulls(frozen_at, frozen_by) = 0"
-        " ELSE freeze_note = '' AND num_nonnulls(frozen_at, frozen_by) = 0 END",
+        "(status = 'FROZEN') = (freezes <> '[]')"
+        """ AND NOT freezes @? '$[*] ? (@.note == "" || @.frozen_by == "")'""",
         name="frozen_for_a_reason",
     ),
     sa.CheckConstraint("num_nulls(unfrozen_at, unfrozen_by) <> 1", name="unfrozen_by_somebody"),
@@ -120,7 +118,7 @@ escrow_accounts = sa.Table(
     # All but what the book's own functions write.
     info=sealed(
         *("org_id", "escrow_account_id", "display_name", "currency", "sponsor_party_id", "status", "custodian_name"),
-        *("custodian_account_last4", "freeze_note", "frozen_at", "frozen_by", "unfrozen_at", "unfrozen_by"),
+        *("custodian_account_last4", "freezes", "unfrozen_at", "unfrozen_by"),
         *("change_digest", "change_proof", "closed_at", "closed_by", "external_id", "metadata", "version"),
         *("created_at", "created_by", "updated_at"),
     ),

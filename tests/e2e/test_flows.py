@@ -332,7 +332,7 @@ def test_money_that_arrives_in_a_frozen_account_waits_in_suspense(org: Organizat
     org.wait_for_transaction(contribution["transactionId"], "PENDING_SETTLEMENT")
     path = f"/escrow-accounts/{offering['escrowAccountId']}"
     frozen = org.admin.post(f"{path}/freeze", {"note": "A court order."})
-    assert (frozen["status"], frozen["freezeNote"]) == ("FROZEN", "A court order.")
+    assert (frozen["status"], frozen["freezes"][0]["note"]) == ("FROZEN", "A court order.")
 
     org.move_clock(org.now() + timedelta(days=6))
 

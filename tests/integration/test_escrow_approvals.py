@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import json
 from typing import Any
 
 import pytest
@@ -17,13 +15,10 @@ from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.approvals.service import ApprovalsServicer
-from services.chassis.calls.auth import Principal, acting_as
-from services.chassis.values import stops
-from services.chassis.values.approval_bounds import OPEN_MAX, TooManyApprovals
-from services.chassis.values.errors import DomainError
+from services.chassis.calls.auth import acting_as
 from services.chassis.values.etags import EtagMismatch
 from services.chassis.values.ids import new_id
-from services.chassis.values.refusals import ContentOutdated, IdempotencyKeyReused, IllegalStatusChange
+from services.chassis.values.refusals import ContentOutdated, IdempotencyKeyReused
 from tests.support.approvals import check_dossiers, gates_of
 from tests.support.escrow import SPONSOR, Escrow, key, new_entry, refusal
 from tests.support.ledger_accounts import ledger_account
@@ -65,84 +60,6 @@ async def test_who_was_to_close_an_active_account_does_not_close_one_that_was_fr
     assert (await escrow.call("GetEscrowAccount", get)).status == accounts_pb.EscrowAccount.FROZEN
 
 
-@pytest.mark.parametrize("is_hidden", [False, True], ids=["as it is", "hidden by SQL while it is frozen"])
-async def test_an_older_yes_does_not_undo_a_later_freeze(escrow: Escrow, is_hidden: bool):
-    account = await escrow.open()
-    await escrow.freeze(account)
-    unfreeze = accounts_pb.UnfreezeEscrowAccountRequest(escrow_account_id=account)
-    asked = []
-    get = accounts_pb.GetEscrowAccountRequest(escrow_account_id=account)
-    for name in ("a", "b"):
-        unfreeze.idempotency_key = name
-        asked.append(await escrow.ask("UnfreezeEscrowAccount", unfreeze))
-        unfreeze.etag = (await escrow.call("GetEscrowAccount", get)).etag  # so the yes to one does not end the other
-    unfreeze.ClearField("etag")
-    await escrow.freeze(account)  # Again, in the same words: what was asked for waits all the same.
-    await escrow.grant(asked[0])
-    hide = "UPDATE approvals SET note = {} WHERE approval_id = '" + asked[1].approval_id + "'"
-    async with escrow.database.begin(escrow.admin.org_id) as tx:
-        await tx.driver.execute(hide.format("'x'" if is_hidden else "note"))
-    order = accounts_pb.FreezeEscrowAccountRequest(escrow_account_id=account, note="another court order")
-    frozen = await escrow.call("FreezeEscrowAccount", order)
-    async with escrow.database.begin(escrow.admin.org_id) as tx:
-        await tx.driver.execute(hide.format("NULL"))
-    asked[1].ClearField("etag")
-    with pytest.raises(ContentOutdated if is_hidden else IllegalStatusChange):
-        await escrow.grant(asked[1])
-    assert (await escrow.call("GetEscrowAccount", get)).status == accounts_pb.EscrowAccount.FROZEN
-    unfreeze.idempotency_key = "c"
-    changes = json.loads((await read(escrow, await escrow.ask("UnfreezeEscrowAccount", unfreeze))).content)["changes"]
-    assert {one["field"]: one.get("before") for one in changes} == {
-        "status": "FROZEN",
-        "freezeTime": frozen.freeze_time.ToJsonString(),
-        "frozenBy": escrow.admin.person,
-        "freezeNote": "another court order",
-    }
-
-
-async def test_whoever_asks_for_the_end_of_a_freeze_over_and_over_keeps_nobody_from_freezing(escrow: Escrow):
-    account = await escrow.open()
-    await escrow.freeze(account)
-
-    some = asyncio.Semaphore(8)  # fewer than there are connections: on a busy machine nobody waits too long for one
-
-    async def ask(principal: Principal, etag: str | None = None) -> Approval:
-        request = accounts_pb.UnfreezeEscrowAccountRequest(escrow_account_id=account, idempotency_key=key(), etag=etag)
-        async with some:
-            return await escrow.ask("UnfreezeEscrowAccount", request, principal)
-
-    answers = await asyncio.gather(*(ask(escrow.admin) for _ in range(OPEN_MAX + 3)), return_exceptions=True)
-    asked = [answer for answer in answers if isinstance(answer, Approval)]
-    refused = [(each.reason, each.metadata) for each in answers if isinstance(each, DomainError)]
-    assert (len(asked), refused) == (OPEN_MAX, [("TOO_MANY_APPROVALS", {"approvals_max": str(OPEN_MAX)})] * 3)
-    get = accounts_pb.GetEscrowAccountRequest(escrow_account_id=account)
-    etag = (await escrow.call("GetEscrowAccount", get)).etag  # so a yes ends none of the others
-    await escrow.grant(await ask(dataclasses.replace(escrow.admin, subject="admin-2"), etag))
-    await escrow.freeze(account)
-    assert {each.status for each in await list_approvals(escrow, resource_id=[account])} == {
-        Approval.EXECUTED,
-        Approval.CANCELLED,
-    }
-    with pytest.raises(TooManyApprovals):
-        [await ask(escrow.admin) for _ in range(2)]
-
-
-async def test_one_person_freezes_an_account_so_often_and_another_still_does(escrow: Escrow, monkeypatch):
-    monkeypatch.setattr(stops, "STOPS_MAX", 1)
-    account, request = await escrow.open(), accounts_pb.FreezeEscrowAccountRequest(note="other words")
-    request.escrow_account_id = account
-    for _ in (1, 2):  # the second changes nothing
-        await escrow.freeze(account)
-    assert (await escrow.call("FreezeEscrowAccount", request)).freeze_note == "a court order"  # no more does the third
-    unfreeze = accounts_pb.UnfreezeEscrowAccountRequest(escrow_account_id=account, idempotency_key=key())
-    await escrow.ask("UnfreezeEscrowAccount", unfreeze, dataclasses.replace(escrow.admin, subject="admin-3"))
-    assert (await refusal(escrow.call("FreezeEscrowAccount", request)))[0] == "TOO_MANY_STOPS"
-    await escrow.unfreeze(account)
-    assert (await refusal(escrow.freeze(account)))[0] == "TOO_MANY_STOPS"
-    other = dataclasses.replace(escrow.admin, subject="admin-2")
-    assert (await escrow.call("FreezeEscrowAccount", request, other)).frozen_by == "admin-2"
-
-
 async def test_an_approval_is_found_by_the_hold_or_the_entry_that_it_is_about_and_by_its_account(escrow: Escrow):
     account = await escrow.open()
     await escrow.post(account, ("cash", 100), ("suspense", -100))
@@ -159,21 +76,9 @@ async def test_an_approval_is_found_by_the_hold_or_the_entry_that_it_is_about_an
     for resource_id, kind, request in asked:
         request.idempotency_key, request.escrow_account_id = key(), account
         await escrow.ask(name_rpc(request), request)
-        found = await list_approvals(escrow, resource_id=[resource_id])
+        found = await escrow.list_approvals(resource_id=[resource_id])
         assert [(one.kind, one.resource_id, one.scope_id) for one in found] == [(kind, resource_id, account)]
-    assert len(await list_approvals(escrow, scope_id=[account])) == len(asked)
-
-
-async def list_approvals(escrow: Escrow, **filters: Any) -> list[Approval]:
-    inbox = ApprovalsServicer(escrow.dependencies, escrow.approvals, Persons())
-    with acting_as(escrow.admin):
-        return list((await inbox.ListApprovals(approvals_pb2.ListApprovalsRequest(**filters), None)).approvals)
-
-
-async def read(escrow: Escrow, asked: Approval) -> Approval:
-    inbox = ApprovalsServicer(escrow.dependencies, escrow.approvals, Persons())
-    with acting_as(escrow.admin):
-        return await inbox.GetApproval(approvals_pb2.GetApprovalRequest(approval_id=asked.approval_id), None)
+    assert len(await escrow.list_approvals(scope_id=[account])) == len(asked)
 
 
 FUNDED = new_entry(("cash", 5), ("suspense", -5))
@@ -230,7 +135,7 @@ async def test_a_batch_shows_the_most_that_a_yes_may_do_and_what_of_it_could_not
     items = [{"idempotency_key": name, "journal_entry": entry} for name, entry in entries.items()]
     request = journal_pb.BatchPostJournalEntriesRequest(escrow_account_id=account, items=items)
     asked = await escrow.ask("BatchPostJournalEntries", request)
-    for seen in (asked, await read(escrow, asked)):
+    for seen in (asked, await escrow.read_approval(asked)):
         assert (seen.summary.split(" (")[0], seen.amount.amount_minor) == ("Post 3 journal entries", 6_05)
         said = [(each.rule, each.statement) for each in seen.explanations]
         assert said == [
@@ -285,12 +190,12 @@ async def test_what_speaks_against_a_yes_is_said_before_it(escrow: Escrow):
     check_dossiers(escrow.approvals, [each for each, _ in asked])
     await escrow.freeze(account)
     for each, rule in asked:
-        assert gates_of(await read(escrow, each), "shut") == [rule]
+        assert gates_of(await escrow.read_approval(each), "shut") == [rule]
     empty = await escrow.open()
     closing = await escrow.ask("CloseEscrowAccount", accounts_pb.CloseEscrowAccountRequest(escrow_account_id=empty))
     assert gates_of(closing, "open") == ["BALANCES_ZERO"]
     await escrow.post(empty, ("cash", 100), ("suspense", -100))
-    assert gates_of(await read(escrow, closing), "shut") == ["BALANCES_ZERO"]
+    assert gates_of(await escrow.read_approval(closing), "shut") == ["BALANCES_ZERO"]
 
 
 async def test_two_persons_may_use_the_same_keys_in_their_batches(escrow: Escrow):
@@ -312,7 +217,7 @@ async def test_the_same_that_two_persons_asked_for_is_booked_once_and_openly_aga
     await escrow.grant(asked[0])
     with pytest.raises(EtagMismatch):
         await escrow.grant(asked[1])
-    assert (await read(escrow, asked[1])).status == Approval.CANCELLED
+    assert (await escrow.read_approval(asked[1])).status == Approval.CANCELLED
     assert await escrow.posted(account) == {"cash": 5, "suspense": 5}
     request = ask(account, "a" if ask is batch else "b")
     again = await escrow.ask(name_rpc(request), request, dataclasses.replace(escrow.admin, subject="maker-3"))

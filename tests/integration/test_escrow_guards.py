@@ -105,12 +105,13 @@ STATEMENTS = {
     "another currency": "UPDATE escrow_accounts SET currency = 'EUR' WHERE escrow_account_id = '{account}'",
     "another organization": "UPDATE escrow_accounts SET org_id = 'org_2' WHERE escrow_account_id = '{other}'",
     "an unknown status": "UPDATE escrow_accounts SET status = 'LOST' WHERE escrow_account_id = '{account}'",
-    "frozen for no reason": move("{account}", FROZEN.replace("freeze_note = 'x'", "freeze_note = ''")),
-    "frozen by nobody": move("{account}", FROZEN.replace("frozen_by = 'x'", "frozen_by = NULL")),
+    "frozen for no reason": move("{account}", FROZEN.replace('"note": "x"', '"note": ""')),
+    "frozen at no time": move("{account}", FROZEN.replace("2026-11-23", "some day ")),
+    "frozen without a freeze": move("{account}", "status = 'FROZEN'"),
+    "frozen by nobody": move("{account}", FROZEN.replace('"frozen_by": "x", ', "")),
     "closed by nobody": move("{other}", "status = 'CLOSED', closed_at = now()"),
     "closed with money in it": move("{account}", CLOSED),
-    "closed while frozen": move("{other}", FROZEN)
-    + move("{other}", f"{CLOSED}, freeze_note = '', frozen_at = NULL, frozen_by = NULL"),
+    "closed while frozen": move("{other}", FROZEN) + move("{other}", f"{CLOSED}, freezes = '[]'"),
     "opened again": move("{other}", CLOSED) + move("{other}", "status = 'ACTIVE', closed_at = NULL, closed_by = NULL"),
     "one that begins closed": "INSERT INTO escrow_accounts (org_id, escrow_account_id, display_name, currency,"
     " sponsor_party_id, custodian_name, created_at, created_by, updated_at, status, closed_at, closed_by)"

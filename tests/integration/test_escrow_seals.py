@@ -25,6 +25,7 @@ from services.escrow.commands.journal_entries import build_entry
 from services.escrow.domain.journal import PostingKey
 from services.escrow.jobs import WORK
 from services.escrow.rights import RIGHTS
+from tests.support.book_statements import FROZEN
 from tests.support.chassis import as_superuser
 from tests.support.escrow import Escrow, key, new_entry, refusal
 from tests.support.forged_entries import HELD, check, forge, opened
@@ -87,7 +88,7 @@ ENDINGS = (
     "UPDATE escrow_accounts SET {active}, change_proof = substr(change_digest, 5)",
     "UPDATE escrow_accounts SET {active}, change_proof = 'x', change_digest = sha256('x')",
     "UPDATE escrow_accounts SET change_digest = NULL",
-    "UPDATE escrow_accounts SET status = 'LIQUIDATING', freeze_note = '', frozen_at = NULL, frozen_by = NULL",
+    "UPDATE escrow_accounts SET status = 'LIQUIDATING', freezes = '[]'",
 )
 
 
@@ -100,9 +101,7 @@ async def test_neither_login_ends_a_hold_or_a_freeze(escrow):
     await escrow.freeze(account)
     names = {"org": escrow.org_id, "account": account, "hold": hold.hold_id}
     for way in ENDINGS:
-        statement = sa.text(
-            way.format(active="status = 'ACTIVE', freeze_note = '', frozen_at = NULL, frozen_by = NULL")
-        )
+        statement = sa.text(way.format(active="status = 'ACTIVE', freezes = '[]'"))
         for login in (partial(escrow.database.begin, escrow.org_id), escrow.database.begin_for_all):
             with suppress(asyncpg.PostgresError):
                 async with login() as tx:
@@ -134,13 +133,13 @@ async def test_neither_login_alters_an_escrow_account_so_that_it_can_always_be_f
 
 _PUT_BACK = (
     *("sponsor_party_id", "custodian_name", "custodian_account_last4", "status", "version"),
-    *("freeze_note", "frozen_at", "frozen_by", "closed_at", "closed_by"),
+    *("freezes", "closed_at", "closed_by"),
 )
 ALTERED = {
     "another sponsor": "sponsor_party_id = 'pty_mine'",
     "another custodian": "custodian_name = 'Mine Bank', custodian_account_last4 = '6666', version = version + 1",
     "closed for good": "status = 'CLOSED', closed_at = now(), closed_by = 'admin-2'",
-    "frozen by somebody": "status = 'FROZEN', freeze_note = 'x', frozen_at = now(), frozen_by = 'admin-2'",
+    "frozen by somebody": FROZEN.replace('"frozen_by": "x"', '"frozen_by": "admin-2"'),
     "no version that can follow": "version = 9223372036854775807",
 }
 

@@ -73,7 +73,8 @@ def together(*parts: str) -> str:
     return "".join(told) + f"WITH {', '.join(f'part_{n} AS ({piece})' for n, piece in enumerate(written))} SELECT;"
 
 
-FROZEN = "status = 'FROZEN', freeze_note = 'x', frozen_at = now(), frozen_by = 'x'"
+_FREEZE = '{"note": "x", "frozen_by": "x", "frozen_at": "2026-11-23T15:00:00+00:00"}'
+FROZEN = f"status = 'FROZEN', freezes = '[{_FREEZE}]'"
 CLOSED = "status = 'CLOSED', closed_at = now(), closed_by = 'x'"
 
 

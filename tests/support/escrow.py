@@ -194,6 +194,16 @@ class Escrow:
             done = await desk.ApproveApproval(request, None)
         assert done.status == Approval.EXECUTED
 
+    async def list_approvals(self, **filters: Any) -> list[Approval]:
+        inbox = ApprovalsServicer(self.dependencies, self.approvals, Persons())
+        with acting_as(self.admin):
+            return list((await inbox.ListApprovals(approvals_pb2.ListApprovalsRequest(**filters), None)).approvals)
+
+    async def read_approval(self, asked: Approval) -> Approval:
+        inbox = ApprovalsServicer(self.dependencies, self.approvals, Persons())
+        with acting_as(self.admin):
+            return await inbox.GetApproval(approvals_pb2.GetApprovalRequest(approval_id=asked.approval_id), None)
+
     def _find_handler(self, rpc: str) -> Callable[[Message, None], Awaitable[Any]]:
         [handler] = [getattr(servicer, rpc) for servicer in self.servicers if hasattr(servicer, rpc)]
         return handler

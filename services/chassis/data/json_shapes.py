@@ -51,6 +51,10 @@ _COMMENT = _all(
     *(_is(f"@.{name}", "string") for name in ("created_by", "text")),
     _is("@.created_at.datetime()", "timestamp with time zone"),
 )
+_FREEZE = _all(
+    *(_is(f"@.{name}", "string") for name in ("note", "frozen_by")),
+    _is("@.frozen_at.datetime()", "timestamp with time zone"),
+)
 _TIER = _all("@.size() == 2", _is("@[0]", "string"), _is("@[1]", "object"), _each("@[1].*", _is("@", "string")))
 
 SHAPES: Mapping[str, str] = {
@@ -59,6 +63,7 @@ SHAPES: Mapping[str, str] = {
     "explanation": _EXPLANATION,
     "makers": _all(_is("$", "array"), _each("$[*]", _is("@", "string"))),
     "tiers": _all(_is("$", "array"), _each("$[*]", _TIER)),
+    "freezes": _all(_is("$", "array"), _each("$[*]", _FREEZE)),
     "comments": _all(_is("$", "array"), _each("$[*]", _COMMENT)),
 }
 

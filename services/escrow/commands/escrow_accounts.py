@@ -9,7 +9,6 @@ from typing import Any
 from realco.escrow.v1 import escrow_accounts_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
 
-from services.chassis.approvals.requests import name_kind_of
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
 from services.chassis.data.seals import seals_of
@@ -32,11 +31,10 @@ from services.escrow.domain.account import (
     unfreeze,
 )
 from services.escrow.posting.checks import check_whole_book
-from services.escrow.store.approvals import APPROVAL_WRITER
+from services.escrow.store.approvals import APPROVAL_WRITER, UNFREEZE, check_unfreezing
 from services.escrow.store.escrow_accounts import ESCROW_ACCOUNTS, list_balances
 
 CHANGE = "change of an escrow account"
-_UNFREEZE = name_kind_of(pb.UnfreezeEscrowAccountRequest)
 _EVENTS = {
     Status.FROZEN: events.EscrowAccountFrozen,
     Status.ACTIVE: events.EscrowAccountUnfrozen,
@@ -94,15 +92,19 @@ async def change_escrow_account_custodian(
 async def freeze_escrow_account(tx: Tx, request: pb.FreezeEscrowAccountRequest, now: datetime) -> pb.EscrowAccount:
     account = await _lock(tx, request)
     person = current_principal().person
-    if not is_frozen_so(account, request.note, person):
-        waited = await APPROVAL_WRITER.cancel_undoing(tx, _UNFREEZE, account.escrow_account_id, now)
-        if waited or account.status is not Status.FROZEN:
-            await note_stop(tx, "FREEZE_ESCROW_ACCOUNT", account.escrow_account_id, now)
-    return await _move(tx, account, freeze(account, request.note, person, now), now)
+    if is_frozen_so(account, request.note, person):
+        return await actions.answer_escrow_account(tx, account)
+    await APPROVAL_WRITER.cancel_undoing(tx, UNFREEZE, account.escrow_account_id, now)
+    await note_stop(tx, "FREEZE_ESCROW_ACCOUNT", account.escrow_account_id, now)
+    frozen = freeze(account, request.note, person, now)
+    if account.status is Status.FROZEN:
+        return await _save(tx, account, frozen, now)
+    return await _move(tx, account, frozen, now)
 
 
 async def unfreeze_escrow_account(tx: Tx, request: pb.UnfreezeEscrowAccountRequest, now: datetime) -> pb.EscrowAccount:
     account = await _lock(tx, request)
+    await check_unfreezing(tx, account)
     return await _move(tx, account, unfreeze(account, current_principal().person, now), now)
 
 

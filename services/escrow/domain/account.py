@@ -31,6 +31,14 @@ MOVES: Final[Moves[Status]] = {
 }
 
 
+class Freeze(NamedTuple):
+    """A reason for which nothing leaves an escrow account."""
+
+    note: str
+    frozen_by: str
+    frozen_at: datetime
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EscrowAccount:
     """What people say of an escrow account. What is booked in it stands in its row besides."""
@@ -42,9 +50,7 @@ class EscrowAccount:
     status: Status = Status.ACTIVE
     custodian_name: str
     custodian_account_last4: str
-    freeze_note: str = ""
-    frozen_at: datetime | None = None
-    frozen_by: str | None = None
+    freezes: tuple[Freeze, ...] = ()  # the oldest first
     unfrozen_at: datetime | None = None
     unfrozen_by: str | None = None
     # Nobody changes it who cannot prove to be the service (chassis/data/seals.py).
@@ -78,17 +84,17 @@ class Balance(NamedTuple):
 
 
 def freeze(account: EscrowAccount, note: str, person: str, now: datetime) -> EscrowAccount:
-    return replace(account, status=Status.FROZEN, freeze_note=note, frozen_at=now, frozen_by=person)
+    """It is frozen for this reason, too."""
+    return replace(account, status=Status.FROZEN, freezes=(*account.freezes, Freeze(note, person, now)))
 
 
 def is_frozen_so(account: EscrowAccount, note: str, person: str) -> bool:
     """Whether this person has frozen it already, in these words: to say so again is nothing new."""
-    return (account.status, account.freeze_note, account.frozen_by) == (Status.FROZEN, note, person)
+    return any((each.note, each.frozen_by) == (note, person) for each in account.freezes)
 
 
 def unfreeze(account: EscrowAccount, person: str, now: datetime) -> EscrowAccount:
-    no_longer = replace(account, freeze_note="", frozen_at=None, frozen_by=None)
-    return replace(no_longer, status=Status.ACTIVE, unfrozen_at=now, unfrozen_by=person)
+    return replace(account, status=Status.ACTIVE, freezes=(), unfrozen_at=now, unfrozen_by=person)
 
 
 def close(account: EscrowAccount, person: str, now: datetime) -> EscrowAccount:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,17 +14,22 @@ from services.chassis.data.reads import Read, Source, fetch_rows
 from services.chassis.data.rows import build_values_table, list_by_column
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
-from services.escrow.domain.account import MOVES, Balance, EscrowAccount, Status
+from services.escrow.domain.account import MOVES, Balance, EscrowAccount, Freeze, Status
 from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind
 from services.escrow.tables import escrow_accounts, ledger_accounts
 
 
 def _read_escrow_account(row: Row) -> EscrowAccount:
-    return read_fields(EscrowAccount, row, status=Status(row.status))
+    freezes = tuple(
+        Freeze(each["note"], each["frozen_by"], datetime.fromisoformat(each["frozen_at"])) for each in row.freezes
+    )
+    return read_fields(EscrowAccount, row, status=Status(row.status), freezes=freezes)
 
 
 def _list_columns(account: EscrowAccount) -> dict[str, Any]:
-    return list_columns(escrow_accounts, account, status=account.status.value, metadata=dict(account.metadata))
+    freezes = [each._asdict() | {"frozen_at": each.frozen_at.isoformat()} for each in account.freezes]
+    values = {"status": account.status.value, "freezes": freezes, "metadata": dict(account.metadata)}
+    return list_columns(escrow_accounts, account, **values)
 
 
 ESCROW_ACCOUNTS = Aggregate(escrow_accounts, "escrow_account_id", _read_escrow_account, _list_columns, MOVES)

@@ -48,7 +48,7 @@ FOR EACH ROW WHEN (NEW.status = 'CLOSED') EXECUTE FUNCTION refuse_closing();
 -- anybody could alter one, and nobody could freeze it: nothing is done with what bears no seal. The book's functions
 -- write none of these columns. One without a digest was not opened by the service, and is anybody's.
 CREATE OR REPLACE TRIGGER prove_change BEFORE UPDATE OF display_name, custodian_name, custodian_account_last4,
-    external_id, metadata, status, freeze_note, frozen_at, frozen_by, unfrozen_at, unfrozen_by, change_digest,
+    external_id, metadata, status, freezes, unfrozen_at, unfrozen_by, change_digest,
     change_proof, closed_at, closed_by, version, updated_at, seal
 ON escrow_accounts FOR EACH ROW
 WHEN (sha256(NEW.change_proof) IS DISTINCT FROM substr(OLD.change_digest, 5)) EXECUTE FUNCTION realco_refuse();

@@ -59,9 +59,7 @@ def _create_escrow_accounts() -> None:
         sa.Column("status", sa.Text(), server_default="ACTIVE", nullable=False),
         sa.Column("custodian_name", sa.Text(), nullable=False),
         sa.Column("custodian_account_last4", sa.Text(), server_default="", nullable=False),
-        sa.Column("freeze_note", sa.Text(), server_default="", nullable=False),
-        sa.Column("frozen_at", sa.TIMESTAMP(timezone=True), nullable=True),
-        sa.Column("frozen_by", sa.Text(), nullable=True),
+        sa.Column("freezes", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("unfrozen_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("unfrozen_by", sa.Text(), nullable=True),
         sa.Column("change_digest", postgresql.BYTEA(), nullable=True),
@@ -81,8 +79,8 @@ def _create_escrow_accounts() -> None:
         sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.CheckConstraint(
             (
-                "CASE WHEN status = 'FROZEN' THEN freeze_note <> '' AND num_nulls(frozen_at, frozen_by) = 0 ELSE "
-                "freeze_note = '' AND num_nonnulls(frozen_at, frozen_by) = 0 END"
+                "(status = 'FROZEN') = (freezes <> '[]')"
+                """ AND NOT freezes @? '$[*] ? (@.note == "" || @.frozen_by == "")'"""
             ),
             name="frozen_for_a_reason",
         ),
