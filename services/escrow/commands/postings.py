@@ -19,6 +19,7 @@ from realco.transactions.v1.payouts_pb2 import Payout
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.batch import build_results
+from services.chassis.calls.peers import find_refusal
 from services.chassis.data.once import fingerprint_of
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
@@ -78,28 +79,25 @@ async def _post_decided(
         **values,
     )
     peers, poster = dependencies.peers, dependencies.poster
+    refusal = await find_refusal(peers.compliance.check_movement(movement))
     try:
         ordered_by = await peers.distributions.check_movement_order(movement)
-    except DomainError as refusal:
-        if refusal.kind.transient:
+    except DomainError as not_ordered:
+        if not_ordered.kind.transient:
             raise
         [known] = await poster.post([build(created_by="")], validate_only=True)
         if not known.replayed:
-            raise
+            raise refusal or not_ordered from None
         return await poster.post_one(build(created_by=""))
     entry = build(created_by=ordered_by)
+    if refusal is None:
+        return await poster.post_one(entry)
+    # Another call may have been let pass before, and be booking it just now: in the book one of them comes first.
+    await give_up(dependencies.database, entry)
     try:
-        await peers.compliance.check_movement(movement)
-    except DomainError as refusal:
-        if refusal.kind.transient:
-            raise
-        # Another call may have been let pass before, and be booking it just now: in the book one of them comes first.
-        await give_up(dependencies.database, entry)
-        try:
-            return await poster.post_one(entry)
-        except MovementGivenUp:
-            raise refusal from None
-    return await poster.post_one(entry)
+        return await poster.post_one(entry)
+    except MovementGivenUp:
+        raise refusal from None
 
 
 async def batch_book_payouts(
