@@ -45,8 +45,10 @@ def test_only_the_roles_of_the_option_may_call(role, admitted):
     if admitted:
         rule.admit(principal)
     else:
-        with pytest.raises(PermissionDenied):
+        with pytest.raises(PermissionDenied) as refusal:
             rule.admit(principal)
+        told = {} if role == "service" else {"roles": '["admin"]'}
+        assert refusal.value.metadata == told, "whoever may not call it reads who may"
 
 
 @pytest.mark.parametrize(

@@ -73,9 +73,12 @@ class Rule:
 
     def admit(self, principal: Principal) -> None:
         """Raises PermissionDenied, PersonRequired or InsufficientScope unless the caller may call."""
-        if not self.admits(principal):
-            what = "service" if principal.role == SERVICE_ROLE else "role"
-            raise self._find_refusal_of_key(principal) or PermissionDenied(f"This {what} may not call this.")
+        if self.admits(principal):
+            return
+        if principal.role == SERVICE_ROLE:
+            raise PermissionDenied("This service may not call this.")
+        may_not = PermissionDenied("This role may not call this.", roles=sorted(self.roles))
+        raise self._find_refusal_of_key(principal) or may_not
 
     def _find_refusal_of_key(self, principal: Principal) -> PermissionDenied | None:
         """Why a program may not call it with its API key, whatever its role; None for a person."""
