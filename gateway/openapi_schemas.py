@@ -16,10 +16,10 @@ from realco.type.v1 import rules_pb2, visibility_pb2
 from gateway import contracts
 from gateway.wording import in_rest_words
 from services.chassis.calls.validation import taken_values
-from services.chassis.calls.visibility import author_of
 from services.chassis.spelling import scalars
 from services.chassis.spelling.descriptors import enum_of, is_map, is_message, is_required, message_of, option
 from services.chassis.spelling.json_writer import always_there, is_withheld
+from services.chassis.spelling.visibility import author_of
 
 Schema = dict[str, Any]
 

@@ -10,7 +10,7 @@ from services.chassis.calls.serving import servers_of
 from services.chassis.data.audit import audit_seals
 from services.chassis.data.overdue import watch_overdue
 from services.chassis.process.main import run
-from services.chassis.process.runtime import Runtime
+from services.chassis.runtime.runtime import Runtime
 from services.compliance.api import (
     ApiKeysServicer,
     ClearancesServicer,

@@ -10,8 +10,8 @@ from services.chassis.data.audit import audit_seals
 from services.chassis.data.heard_persons import HeardParties
 from services.chassis.data.overdue import watch_overdue
 from services.chassis.process.main import run
-from services.chassis.process.runtime import Runtime
 from services.chassis.process.settings import Settings
+from services.chassis.runtime.runtime import Runtime
 from services.distributions.api import (
     CommitmentsServicer,
     DistributionsServicer,

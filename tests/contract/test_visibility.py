@@ -7,7 +7,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from realco.type.v1 import access_pb2
 
 from gateway import contracts
-from services.chassis.calls.visibility import author_of, is_withheld
+from services.chassis.spelling.visibility import author_of, is_withheld
 
 WRITTEN = {"note", "text", "description", "title", "metadata", "external_id"}
 NAMING = {"actor", "makers", "legal_name", "display_name", "account_holder_name"}

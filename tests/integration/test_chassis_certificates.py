@@ -11,10 +11,11 @@ from grpc import aio
 from realco.escrow.v1 import escrow_accounts_pb2 as pb
 from realco.escrow.v1 import escrow_accounts_pb2_grpc
 
-from services.chassis.calls import client, server
+from services.chassis.calls import client
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.calls.certificates import Certificates
 from services.chassis.process.settings import ConfigurationError, Settings
+from services.chassis.runtime import server
 from services.chassis.values.text import connection_name
 from tests.support import chassis
 from tests.support.certificates import Files, make_authority, show

@@ -15,8 +15,8 @@ from services.chassis.calls.auth import acting_as
 from services.chassis.calls.deadline import set_deadline
 from services.chassis.data.database import LIMITS, Database
 from services.chassis.data.database_errors import is_away, is_contention, sqlstate
-from services.chassis.process.boot import boot_check, run_boot_watch
 from services.chassis.process.tracebacks import describe
+from services.chassis.runtime.boot import boot_check, run_boot_watch
 from services.chassis.values.errors import BootError
 from services.chassis.values.invariant import InvariantViolation
 from tests.support import chassis

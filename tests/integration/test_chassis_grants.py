@@ -13,12 +13,12 @@ from joserfc.jwk import ECKey
 from realco.escrow.v1 import journal_pb2 as pb
 from realco.escrow.v1 import journal_pb2_grpc
 
-from services.chassis.calls import server
 from services.chassis.calls.access import rules_of
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.grants import merge_grants, read_grants
 from services.chassis.calls.tokens import ServiceIdentity
 from services.chassis.process.settings import ConfigurationError
+from services.chassis.runtime import server
 from tests.support.certificates import Files, make_authority, show
 from tests.support.identity import Issuer
 

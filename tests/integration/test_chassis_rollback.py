@@ -7,7 +7,7 @@ import pytest
 from services.chassis.data import migrate
 from services.chassis.data.database import Database
 from services.chassis.data.schema import FoundSchema, find_schema, known_schema
-from services.chassis.process.boot import boot_check
+from services.chassis.runtime.boot import boot_check
 from services.chassis.values.errors import BootError
 from tests.support import chassis
 from tests.support.databases import WITH_TEST_CLOCK

@@ -13,12 +13,13 @@ from grpc import aio
 from realco.escrow.v1 import escrow_accounts_pb2 as pb
 from realco.escrow.v1 import escrow_accounts_pb2_grpc
 
-from services.chassis.calls import client, server
+from services.chassis.calls import client
 from services.chassis.calls.auth import Principal, acting_as, current_principal
 from services.chassis.calls.deadline import remaining_seconds, set_deadline
 from services.chassis.calls.sign_in import SessionEnded
 from services.chassis.data.database import Database
 from services.chassis.data.seals import NotSealed
+from services.chassis.runtime import server
 from services.chassis.values.errors import DomainError, InvalidField, Kind
 from services.chassis.values.refusals import PartyNotFound
 from tests.support import chassis

@@ -16,7 +16,7 @@ from realco.type.v1 import money_pb2
 from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.calls.auth import Principal, acting_as, service_principal
-from services.chassis.calls.visibility import withhold
+from services.chassis.spelling.visibility import withhold
 from services.chassis.values import stops
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import EtagMismatch, EtagRequired

@@ -15,9 +15,9 @@ from realco.escrow.v1 import bulk_postings_pb2 as pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.escrow.v1.bulk_postings_pb2_grpc import BulkPostingsServiceStub
 
-from services.chassis.calls import server
 from services.chassis.calls.serving import add_servicer
 from services.chassis.calls.tokens import ServiceIdentity
+from services.chassis.runtime import server
 from services.escrow.api import BulkPostingsServicer
 from tests.support.escrow import Escrow, new_entry
 from tests.support.identity import Issuer

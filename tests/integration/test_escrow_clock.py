@@ -14,7 +14,7 @@ from services.chassis.calls.auth import Principal
 from services.chassis.data import migrate
 from services.chassis.data.database_errors import is_transient
 from services.chassis.data.urls import dsn_of
-from services.chassis.process.boot import boot_check
+from services.chassis.runtime.boot import boot_check
 from services.chassis.values.errors import BootError
 from tests.support.databases import WITH_TEST_CLOCK, WITHOUT_TEST_CLOCK
 from tests.support.escrow import Escrow

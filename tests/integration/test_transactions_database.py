@@ -14,7 +14,7 @@ from services.chassis.data.database import Database
 from services.chassis.data.database_errors import sqlstate
 from services.chassis.data.migrate import drift
 from services.chassis.data.transaction import Tx
-from services.chassis.process.boot import boot_check
+from services.chassis.runtime.boot import boot_check
 from services.transactions.domain.states import MOVES, Status
 from services.transactions.tables import transactions, webhook_inbox
 from tests.support.databases import WITH_TEST_CLOCK

@@ -22,11 +22,11 @@ from realco.type.v1 import access_pb2, approval_pb2
 
 from deploy.topology import SERVICE_NAMES
 from gateway import contracts
-from services.chassis.calls import server
 from services.chassis.calls.auth import Principal, principal_or_none
 from services.chassis.calls.parties import Parties
 from services.chassis.calls.serving import list_served
 from services.chassis.calls.tokens import ServiceIdentity, Verifier, audience_of
+from services.chassis.runtime import server
 from services.chassis.spelling.descriptors import has_option
 from tests.support.identity import Issuer
 

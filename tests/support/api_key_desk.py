@@ -15,13 +15,13 @@ from realco.approvals.v1 import approvals_pb2, approvals_pb2_grpc
 from realco.compliance.v1 import api_keys_pb2 as pb
 from realco.compliance.v1 import api_keys_pb2_grpc, parties_pb2, parties_pb2_grpc, persons_pb2, persons_pb2_grpc
 
-from services.chassis.calls import server
 from services.chassis.calls.answer import REPLAYED
 from services.chassis.calls.client import ACTOR_TOKEN
 from services.chassis.calls.serving import add_servicer, interface_of
 from services.chassis.calls.status import from_status, status_in
 from services.chassis.data.database import Database
 from services.chassis.data.event_messages import is_left_out
+from services.chassis.runtime import server
 from services.chassis.values.ids import new_id
 from services.compliance.api import OwnParties
 from tests.support.compliance import ORG, ComplianceHarness

@@ -21,8 +21,8 @@ from services.chassis.data.once import once
 from services.chassis.events.handling import Subscription
 from services.chassis.process.jobs import Job
 from services.chassis.process.main import run
-from services.chassis.process.runtime import Runtime
 from services.chassis.process.settings import Settings
+from services.chassis.runtime.runtime import Runtime
 from services.chassis.values.errors import DomainError, Kind
 from tests.support import chassis
 

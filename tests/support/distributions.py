@@ -22,12 +22,12 @@ from realco.type.v1.money_pb2 import Money
 from services.chassis.approvals.jobs import build_approval_jobs
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import Principal, acting_as, current_principal, service_principal
-from services.chassis.calls.visibility import withhold
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data import tables as chassis_tables
 from services.chassis.data.database import Database
 from services.chassis.data.work import WorkFinder
 from services.chassis.events.handling import Delivery
+from services.chassis.spelling.visibility import withhold
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id

@@ -25,9 +25,9 @@ from services.chassis.approvals.jobs import build_approval_jobs
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.calls.parties import CurrentParties
-from services.chassis.calls.visibility import withhold
 from services.chassis.data.database import Database
 from services.chassis.data.work import WorkFinder
+from services.chassis.spelling.visibility import withhold
 from services.chassis.values.clock import FakeClock
 from services.chassis.values.ids import new_id
 from services.transactions.api import (

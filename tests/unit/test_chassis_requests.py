@@ -22,7 +22,7 @@ from services.chassis.calls import access
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.paging import Page, PageTokenInvalid
 from services.chassis.data.reach import within_reach
-from services.chassis.process.boot import check_nats_version
+from services.chassis.runtime.boot import check_nats_version
 from services.chassis.values.errors import BootError, InvalidField, PermissionDenied
 from services.chassis.values.refusals import PartyNotFound
 

@@ -7,7 +7,7 @@ from realco.distributions.v1 import distributions_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.calls.auth import Principal
-from services.chassis.calls.visibility import withhold
+from services.chassis.spelling.visibility import withhold
 
 ANN = Principal("ann", "investor", "org-1", parties=frozenset({"pty_1"}))
 Change = pb.TransactionStatusChange

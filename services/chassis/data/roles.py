@@ -7,7 +7,7 @@ from __future__ import annotations
 REQUEST_CONNECTIONS, READ_CONNECTIONS = 12, 6
 WORKER_CONNECTIONS, LOOK_CONNECTIONS = 6, 4
 # Whoever makes the roles lets so many be opened as each and no more, so that one stolen login does not take those of
-# all others: enough for three processes of a service, with what each checks on new sessions (process/boot.py).
+# all others: enough for three processes of a service, with what each checks on new sessions (runtime/boot.py).
 _PROCESSES = 3
 APP_CONNECTION_LIMIT = _PROCESSES * (REQUEST_CONNECTIONS + READ_CONNECTIONS + 1)
 WORKER_CONNECTION_LIMIT = _PROCESSES * (WORKER_CONNECTIONS + LOOK_CONNECTIONS + 1)

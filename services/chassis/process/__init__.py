@@ -1,1 +1,1 @@
-"""What a process is made of: settings, checks at start, telemetry, timers, its life."""
+"""What any process is made of: settings, telemetry, health, jobs and other loops, how it is stopped."""

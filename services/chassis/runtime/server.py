@@ -34,11 +34,11 @@ from services.chassis.calls.parties import Callers, NoParties, Parties
 from services.chassis.calls.peers import explain_failure
 from services.chassis.calls.status import status_of, to_status
 from services.chassis.calls.tokens import Verifier
-from services.chassis.calls.visibility import withhold
 from services.chassis.data.database_errors import is_transient, sqlstate
 from services.chassis.data.seals import NotSealed
 from services.chassis.process import telemetry
 from services.chassis.process.telemetry import log
+from services.chassis.spelling.visibility import withhold
 from services.chassis.values.errors import (
     AnswerWithheld,
     BootError,

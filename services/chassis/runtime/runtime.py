@@ -21,7 +21,7 @@ from grpc_reflection.v1alpha import reflection
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from services.chassis.calls import client, server
+from services.chassis.calls import client
 from services.chassis.calls.certificates import Certificates
 from services.chassis.calls.grants import read_grants
 from services.chassis.calls.parties import Parties
@@ -41,7 +41,6 @@ from services.chassis.events.relay import run_relay
 from services.chassis.events.signatures import EventKey, EventKeys
 from services.chassis.events.watch import run_watch
 from services.chassis.process import telemetry
-from services.chassis.process.boot import boot_check, check_nats_version, run_boot_watch
 from services.chassis.process.clock_watch import watch_clock
 from services.chassis.process.health import Alarms, Health
 from services.chassis.process.jobs import Job, run_jobs
@@ -49,6 +48,8 @@ from services.chassis.process.lifecycle import DRAIN_SECONDS, stop_on_signals, w
 from services.chassis.process.loops import wait_for_any
 from services.chassis.process.settings import Settings, addresses_of
 from services.chassis.process.telemetry import log
+from services.chassis.runtime import server
+from services.chassis.runtime.boot import boot_check, check_nats_version, run_boot_watch
 from services.chassis.values.clock import clock_from
 from services.chassis.values.errors import BootError
 
