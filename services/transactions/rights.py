@@ -47,6 +47,6 @@ RIGHTS: Table = {
     "provider_payments": both(insert=EVERY, update=("provider_reference", "sent_at", "seal")),
     "payout_requests": appended(),
     # No organization's, so no request reads it: replay_webhook is what a request may do to it. Old bodies are emptied.
-    "webhook_inbox": Rights(NOTHING, Grant(insert=EVERY, update=("body", "ignored_because", "proof", *LEASE))),
+    "received_webhooks": Rights(NOTHING, Grant(insert=EVERY, update=("body", "ignored_because", "proof", *LEASE))),
     "webhooks": both(insert=EVERY, update=("status", "failure", "applied_at")),
 }

@@ -290,8 +290,8 @@ payout_requests = sa.Table(
 )
 
 # Every webhook as it came, once: work for a job, and no organization's, since a webhook proves its sender only.
-webhook_inbox = sa.Table(
-    "webhook_inbox",
+received_webhooks = sa.Table(
+    "received_webhooks",
     metadata,
     sa.Column("webhook_id", sa.Text, primary_key=True),
     sa.Column("provider", sa.Text, nullable=False),
@@ -305,9 +305,9 @@ webhook_inbox = sa.Table(
     # Nothing is left to be done once who says so proves to be this service. The proof itself is not kept.
     sa.Column("proof_digest", pg.BYTEA),
     sa.Column("proof", pg.BYTEA),
-    sa.UniqueConstraint("provider", "provider_event_id", name="webhook_inbox_event"),
-    sa.Index("webhook_inbox_due", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
-    sa.Index("webhook_inbox_bodies", "created_at", postgresql_where=sa.text("body IS NOT NULL")),
+    sa.UniqueConstraint("provider", "provider_event_id", name="received_webhooks_event"),
+    sa.Index("received_webhooks_due", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
+    sa.Index("received_webhooks_bodies", "created_at", postgresql_where=sa.text("body IS NOT NULL")),
 )
 
 # The webhooks that turned out to be about a transaction of the organization.

@@ -20,7 +20,7 @@ OF_NO_ORGANIZATION = {
     "seen_letters": "what a person did about those",
     "ledger_account_kinds": "the chart of accounts is the same in every organization",
     "default_limits": "what every organization begins with",
-    "webhook_inbox": "a webhook is stored before anybody knows whose it is",
+    "received_webhooks": "a webhook is stored before anybody knows whose it is",
 }
 
 # Numbers of an organization's accounts: they stand for it, and never leave the database (ADR 29).

@@ -27,7 +27,7 @@ RIGHTS: Mapping[str, Table] = {
 }
 # Of these the code seals the rows itself, or asks for a proof.
 SEALED_BY_HAND = {
-    *("outbox", "handled_requests", "handled_events", "webhook_inbox"),
+    *("outbox", "handled_requests", "handled_events", "received_webhooks"),
     *("journal_entries", "ledger_entries", "ledger_accounts", "book_checks", "refused_postings"),
 }
 SEALED = SEALED_BY_HAND.union(*({table.name for table in list_sealed_tables(each)} for each in METADATA.values()))

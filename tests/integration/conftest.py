@@ -17,8 +17,8 @@ from tests.support.chassis_events import Listener, emitting_database, listening,
 from tests.support.compliance import ComplianceHarness
 from tests.support.event_keys import event_keys
 from tests.support.gateway import GatewayHarness, run_gateway
-from tests.support.inbox import Inbox, begin_hearing
 from tests.support.statements import collect_unnamed
+from tests.support.subscriber import Subscriber, begin_hearing
 
 _unnamed = collect_unnamed()
 
@@ -96,11 +96,11 @@ async def listener(js: JetStreamContext, org: str) -> Listener:
 
 
 @pytest.fixture
-async def inbox(js: JetStreamContext, org: str, tmp_path: Path, database: Database) -> Inbox:
+async def subscriber(js: JetStreamContext, org: str, tmp_path: Path, database: Database) -> Subscriber:
     """It hears what is published from now on."""
-    inbox = Inbox(chassis.fresh_name(), org, event_keys(tmp_path))
-    await begin_hearing(database, js, inbox)
-    return inbox
+    subscriber = Subscriber(chassis.fresh_name(), org, event_keys(tmp_path))
+    await begin_hearing(database, js, subscriber)
+    return subscriber
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ from services.chassis.values.errors import DomainError, Kind
 from tests.support import chassis
 from tests.support.chassis_events import emit, event_named, running
 from tests.support.event_keys import event_key, signed
-from tests.support.inbox import consuming, dead_letters
+from tests.support.subscriber import consuming, dead_letters
 
 EVENT_ID = "0192f0c1-2b3c-7def-8000-000000000001"
 
@@ -63,31 +63,31 @@ async def _has(database, names) -> bool:
     return set(names) <= set(await chassis.note_ids(database))
 
 
-async def test_an_event_is_handled_in_business_time_and_wakes_the_jobs(database, js, inbox):
+async def test_an_event_is_handled_in_business_time_and_wakes_the_jobs(database, js, subscriber):
     work_due = asyncio.Event()
-    async with consuming(database, js, inbox, work_due):
+    async with consuming(database, js, subscriber, work_due):
         await emit(database, "hello")
         await applied(database, "hello")
         await asyncio.wait_for(work_due.wait(), 5)
-    assert inbox.seen == [Delivery(chassis.NOW)]
+    assert subscriber.seen == [Delivery(chassis.NOW)]
 
 
-async def test_a_handler_acts_as_its_service_on_behalf_of_the_actor(database, js, inbox):
+async def test_a_handler_acts_as_its_service_on_behalf_of_the_actor(database, js, subscriber):
     principals = []
 
     async def on_hold(tx, event, delivery) -> None:
-        if current_principal().org_id == inbox.org:
+        if current_principal().org_id == subscriber.org:
             principals.append(current_principal())
 
-    inbox.subscription = Subscription(inbox.consumer, {events.HoldPlaced: on_hold}, is_about_money=False)
-    async with consuming(database, js, inbox):
+    subscriber.subscription = Subscription(subscriber.consumer, {events.HoldPlaced: on_hold}, is_about_money=False)
+    async with consuming(database, js, subscriber):
         await emit(database, "hello")
         await chassis.until(lambda: principals)
     assert (principals[0].subject, principals[0].person) == ("service:chassis", "admin-1")
 
 
-async def test_an_event_delivered_twice_is_applied_once(database, js, inbox, listener):
-    async with consuming(database, js, inbox):
+async def test_an_event_delivered_twice_is_applied_once(database, js, subscriber, listener):
+    async with consuming(database, js, subscriber):
         await emit(database, "once")
         await listener.names(1)
         [message] = listener.messages
@@ -96,56 +96,56 @@ async def test_an_event_delivered_twice_is_applied_once(database, js, inbox, lis
         await js.publish(message.subject, message.data, headers=headers)
         await emit(database, "after")
         await applied(database, "once", "after")
-    assert inbox.order == ["once", "after"]
+    assert subscriber.order == ["once", "after"]
 
 
-async def test_an_event_older_than_the_inbox_remembers_is_handled_only_where_a_person_names_its_letter(
-    database, js, inbox, listener
+async def test_an_event_older_than_those_remembered_is_handled_only_where_a_person_names_its_letter(
+    database, js, subscriber, listener
 ):
-    async with consuming(database, js, inbox):
+    async with consuming(database, js, subscriber):
         for name, days in (("old", 401), ("late", 399)):
             async with database.begin() as tx:
                 await outbox.enqueue(tx, event_named(name), now=chassis.NOW - timedelta(days=days))
         await applied(database, "late")
-    [letter] = await dead_letters(database, inbox)
+    [letter] = await dead_letters(database, subscriber)
     assert letter.cause == "TooOld"
-    replay_as_ann = partial(replay, database, inbox.subscription, inbox.keys, FakeClock(chassis.NOW), "ann")
+    replay_as_ann = partial(replay, database, subscriber.subscription, subscriber.keys, FakeClock(chassis.NOW), "ann")
     assert (await replay_as_ann()).failed == [f"{letter.letter_id} {letter.subject}: TooOld"]
     assert (await replay_as_ann(f"{letter.letter_id}x")).failed == [f"{letter.letter_id}x: no such letter waits"]
-    assert inbox.order == ["late"]
+    assert subscriber.order == ["late"]
     assert (await replay_as_ann(letter.letter_id)).applied == 1
-    assert (inbox.order, await dead_letters(database, inbox)) == (["late", "old"], [])
+    assert (subscriber.order, await dead_letters(database, subscriber)) == (["late", "old"], [])
     years_later = FakeClock(chassis.NOW + timedelta(days=999))
-    for told in listener.messages:  # which the inbox knows: it is heard once more, and no letter
-        about = database, inbox.subscription, inbox.keys, told, years_later
+    for told in listener.messages:  # which was handled: it is heard once more, and no letter
+        about = database, subscriber.subscription, subscriber.keys, told, years_later
         assert await apply_told(*about, of_any_age=False) is False
 
 
 @pytest.mark.parametrize("passing", [Busy("later"), ConnectionError("away"), TimeoutError(), UndefinedTableError("x")])
-async def test_what_fails_for_a_while_is_tried_in_place_and_nothing_overtakes_it(database, js, inbox, passing):
-    inbox.failures["first"] = [passing] * 3
-    async with consuming(database, js, inbox):
+async def test_what_fails_for_a_while_is_tried_in_place_and_nothing_overtakes_it(database, js, subscriber, passing):
+    subscriber.failures["first"] = [passing] * 3
+    async with consuming(database, js, subscriber):
         await emit(database, "first", "second")
         await applied(database, "first", "second")
-    assert inbox.order == ["first", "second"]
-    assert inbox.tried == {"first": 4, "second": 1}
-    assert await dead_letters(database, inbox) == []
+    assert subscriber.order == ["first", "second"]
+    assert subscriber.tried == {"first": 4, "second": 1}
+    assert await dead_letters(database, subscriber) == []
 
 
-async def test_what_waits_unhandled_for_minutes_is_an_alarm_until_it_is_handled(database, js, inbox, monkeypatch):
+async def test_what_waits_unhandled_for_minutes_is_an_alarm_until_it_is_handled(database, js, subscriber, monkeypatch):
     monkeypatch.setattr(watch, "ALARM_SECONDS", 0.5)
-    alarms, about = {}, f"events of ESCROW for {inbox.consumer}"
-    inbox.failures["stuck"] = [ConnectionError("away")] * 1_000
-    async with consuming(database, js, inbox, alarms=alarms):
+    alarms, about = {}, f"events of ESCROW for {subscriber.consumer}"
+    subscriber.failures["stuck"] = [ConnectionError("away")] * 1_000
+    async with consuming(database, js, subscriber, alarms=alarms):
         await emit(database, "stuck")
         await chassis.until(lambda: about in alarms)
-        assert CONSUMER_OLDEST_SECONDS.labels(inbox.consumer, "ESCROW")._value.get() >= 0.5
-        inbox.failures.clear()
+        assert CONSUMER_OLDEST_SECONDS.labels(subscriber.consumer, "ESCROW")._value.get() >= 0.5
+        subscriber.failures.clear()
         await applied(database, "stuck")
         await chassis.until(lambda: alarms == {})
 
 
-async def test_a_service_that_cannot_find_its_positions_for_minutes_says_so(database, js, inbox, monkeypatch):
+async def test_a_service_that_cannot_find_its_positions_for_minutes_says_so(database, js, subscriber, monkeypatch):
     """Somebody has each look at them ended: nothing is handled then, and no backlog is measured."""
 
     async def find_none(*_) -> None:
@@ -154,74 +154,74 @@ async def test_a_service_that_cannot_find_its_positions_for_minutes_says_so(data
     monkeypatch.setattr(watch, "ALARM_SECONDS", 0.5)
     monkeypatch.setattr(watch, "list_positions", find_none)
     alarms = {}
-    async with consuming(database, js, inbox, alarms=alarms):
+    async with consuming(database, js, subscriber, alarms=alarms):
         await chassis.until(lambda: alarms.get("positions", "").startswith("have not been found for"))
         monkeypatch.undo()
         await chassis.until(lambda: alarms == {})
 
 
-async def test_a_refusal_is_set_aside_at_once_and_replayed_when_mended(database, js, inbox):
-    inbox.failures["bad"] = [Refuses("no")] * 9
-    async with consuming(database, js, inbox):
+async def test_a_refusal_is_set_aside_at_once_and_replayed_when_mended(database, js, subscriber):
+    subscriber.failures["bad"] = [Refuses("no")] * 9
+    async with consuming(database, js, subscriber):
         await emit(database, "bad", "good")
         await applied(database, "good")
-    letters = await dead_letters(database, inbox)
+    letters = await dead_letters(database, subscriber)
     assert [letter.cause for letter in letters] == ["FAILED_PRECONDITION NEVER"]
-    assert letters[0].subject == f"realco.escrow.v1.HoldPlaced.{inbox.org}.esc_1"
+    assert letters[0].subject == f"realco.escrow.v1.HoldPlaced.{subscriber.org}.esc_1"
     assert await chassis.note_ids(database) == ["good"]
 
     clock = FakeClock(chassis.NOW)
-    first = await replay(database, inbox.subscription, inbox.keys, clock, "ann")
+    first = await replay(database, subscriber.subscription, subscriber.keys, clock, "ann")
     assert (first.applied, len(first.failed)) == (0, 1)
-    inbox.failures.clear()
-    assert (await replay(database, inbox.subscription, inbox.keys, clock, "ann")).applied == 1
+    subscriber.failures.clear()
+    assert (await replay(database, subscriber.subscription, subscriber.keys, clock, "ann")).applied == 1
     assert await chassis.note_ids(database) == ["bad", "good"]
-    assert (await replay(database, inbox.subscription, inbox.keys, clock, "ann")).failed == []
+    assert (await replay(database, subscriber.subscription, subscriber.keys, clock, "ann")).failed == []
 
 
-async def test_a_dead_letter_waits_until_a_person_replayed_or_dismissed_it(database, js, inbox):
+async def test_a_dead_letter_waits_until_a_person_replayed_or_dismissed_it(database, js, subscriber):
     alarms = {}
-    inbox.failures |= {"mended": [Refuses("no")] * 9, "odd": [Refuses("no")] * 9}
-    async with consuming(database, js, inbox):
+    subscriber.failures |= {"mended": [Refuses("no")] * 9, "odd": [Refuses("no")] * 9}
+    async with consuming(database, js, subscriber):
         await emit(database, "mended", "odd")
-        await chassis.until(lambda: _letters(database, inbox, 2))
-    del inbox.failures["mended"]
+        await chassis.until(lambda: _letters(database, subscriber, 2))
+    del subscriber.failures["mended"]
 
     def waiting() -> int:
-        return DEAD_LETTERS_WAITING.labels(inbox.consumer, "true")._value.get()
+        return DEAD_LETTERS_WAITING.labels(subscriber.consumer, "true")._value.get()
 
     with capture_logs() as logged:
-        async with running(partial(watch_letters, database, [inbox.subscription]), alarms):
+        async with running(partial(watch_letters, database, [subscriber.subscription]), alarms):
             await chassis.until(lambda: waiting() == 2)
-            assert alarms == {f"dead letters of {inbox.consumer}": "2 wait"}
+            assert alarms == {f"dead letters of {subscriber.consumer}": "2 wait"}
             await chassis.until(lambda: sum(line["event"] == "dead_letters_wait" for line in logged) > 2)  # again
             clock = FakeClock(chassis.NOW)
-            [failed] = (await replay(database, inbox.subscription, inbox.keys, clock, "ann")).failed
+            [failed] = (await replay(database, subscriber.subscription, subscriber.keys, clock, "ann")).failed
             await chassis.until(lambda: waiting() == 1)
             letter_id = failed.split()[0]
-            for_ann = partial(dismiss, database, keys=inbox.keys, clock=clock, person="ann", reason="booked by hand")
-            another = replace(inbox.subscription, consumer="another")
+            for_ann = partial(dismiss, database, keys=subscriber.keys, clock=clock, person="ann", reason="by hand")
+            another = replace(subscriber.subscription, consumer="another")
             assert not await for_ann(another, letter_id=letter_id)
-            assert not await for_ann(inbox.subscription, letter_id=f"{letter_id}x")
-            assert await for_ann(inbox.subscription, letter_id=letter_id)
-            assert not await for_ann(inbox.subscription, letter_id=letter_id)
+            assert not await for_ann(subscriber.subscription, letter_id=f"{letter_id}x")
+            assert await for_ann(subscriber.subscription, letter_id=letter_id)
+            assert not await for_ann(subscriber.subscription, letter_id=letter_id)
             await chassis.until(lambda: waiting() == 0)
             assert alarms == {}
     reminders = [line for line in logged if line["event"] == "dead_letters_wait"]
     assert {line["command"] for line in reminders} == {
-        f"python -m services.chassis.events.replay {inbox.consumer} <your name>"
+        f"python -m services.chassis.events.replay {subscriber.consumer} <your name>"
     }
     [dismissed] = [line for line in logged if line["event"] == "dead_letter_dismissed"]
-    assert (dismissed["person"], dismissed["reason"], dismissed["letter"]) == ("ann", "booked by hand", letter_id)
+    assert (dismissed["person"], dismissed["reason"], dismissed["letter"]) == ("ann", "by hand", letter_id)
     assert logged[-1]["event"] == "dead_letters_seen_to"
 
 
-async def test_a_letter_is_noticed_as_soon_as_it_is_set_aside(database, js, inbox):
-    inbox.failures["bad"] = [Refuses("no")] * 9
+async def test_a_letter_is_noticed_as_soon_as_it_is_set_aside(database, js, subscriber):
+    subscriber.failures["bad"] = [Refuses("no")] * 9
     alarms: dict[str, str] = {}
     async with (
-        consuming(database, js, inbox),
-        running(lambda stop: run_letter_watch(database, [inbox.subscription], stop, alarms)),
+        consuming(database, js, subscriber),
+        running(lambda stop: run_letter_watch(database, [subscriber.subscription], stop, alarms)),
     ):
         await emit(database, "bad")
         await chassis.until(lambda: alarms, seconds=5)
@@ -243,12 +243,12 @@ ATTACKS = (
 )
 
 
-async def test_no_login_sees_to_a_dead_letter_or_stands_in_for_the_next_one(database, js, inbox, urls):
-    inbox.failures |= {"first": [Refuses("no")] * 9, "second": [Refuses("no")] * 9}
-    async with consuming(database, js, inbox):
+async def test_no_login_sees_to_a_dead_letter_or_stands_in_for_the_next_one(database, js, subscriber, urls):
+    subscriber.failures |= {"first": [Refuses("no")] * 9, "second": [Refuses("no")] * 9}
+    async with consuming(database, js, subscriber):
         await emit(database, "first")
-        await chassis.until(lambda: _letters(database, inbox, 1))
-        [first] = await dead_letters(database, inbox)
+        await chassis.until(lambda: _letters(database, subscriber, 1))
+        [first] = await dead_letters(database, subscriber)
         for attack in ATTACKS:
             with suppress(asyncpg.PostgresError):
                 async with database.begin_for_all() as tx:
@@ -262,41 +262,41 @@ async def test_no_login_sees_to_a_dead_letter_or_stands_in_for_the_next_one(data
         await emit(database, "second", "good")
         await applied(database, "good")
     async with database.begin_for_all() as tx:
-        waiting = await list_waiting(tx, inbox.consumer)
+        waiting = await list_waiting(tx, subscriber.consumer)
     assert (waiting[0], len(waiting)) == (first.letter_id, 3)  # with the one that was made up
-    inbox.failures.clear()
+    subscriber.failures.clear()
     clock = FakeClock(chassis.NOW)
-    replayed = await replay(database, inbox.subscription, inbox.keys, clock, "ann")
+    replayed = await replay(database, subscriber.subscription, subscriber.keys, clock, "ann")
     assert (replayed.applied, replayed.failed) == (2, ["x : NotSealed"])
-    assert await dismiss(database, inbox.subscription, inbox.keys, "x", clock, person="ann", reason="made up")
-    assert await dead_letters(database, inbox) == []
+    assert await dismiss(database, subscriber.subscription, subscriber.keys, "x", clock, person="ann", reason="made up")
+    assert await dead_letters(database, subscriber) == []
 
 
-async def test_an_event_that_was_dismissed_is_not_handled_when_it_is_told_once_more(database, js, inbox):
-    inbox.failures["bad"] = [Refuses("no")] * 9
-    async with consuming(database, js, inbox):
+async def test_an_event_that_was_dismissed_is_not_handled_when_it_is_told_once_more(database, js, subscriber):
+    subscriber.failures["bad"] = [Refuses("no")] * 9
+    async with consuming(database, js, subscriber):
         await emit(database, "bad")
-        await chassis.until(lambda: _letters(database, inbox, 1))
-        [letter] = await dead_letters(database, inbox)
-        about = inbox.subscription, inbox.keys, letter.letter_id, FakeClock(chassis.NOW)
+        await chassis.until(lambda: _letters(database, subscriber, 1))
+        [letter] = await dead_letters(database, subscriber)
+        about = subscriber.subscription, subscriber.keys, letter.letter_id, FakeClock(chassis.NOW)
         assert await dismiss(database, *about, person="ann", reason="booked by hand")
         assert not await dismiss(database, *about, person="ann", reason="booked by hand")
         await js.publish(letter.subject, letter.data, headers=dict(letter.headers))  # as after a restore
         await emit(database, "good")
         await applied(database, "good")
-    assert (inbox.order, await dead_letters(database, inbox)) == (["good"], [])
+    assert (subscriber.order, await dead_letters(database, subscriber)) == (["good"], [])
 
 
-async def test_a_message_that_is_delivered_again_leaves_no_second_dead_letter(database, js, inbox):
-    inbox.failures["bad"] = [Refuses("no")] * 9
-    async with consuming(database, js, inbox):
+async def test_a_message_that_is_delivered_again_leaves_no_second_dead_letter(database, js, subscriber):
+    subscriber.failures["bad"] = [Refuses("no")] * 9
+    async with consuming(database, js, subscriber):
         await emit(database, "bad")
-        await chassis.until(lambda: _letters(database, inbox, 1))
-    [letter] = await dead_letters(database, inbox)
+        await chassis.until(lambda: _letters(database, subscriber, 1))
+    [letter] = await dead_letters(database, subscriber)
     async with database.begin_for_all() as tx:
         assert not await set_aside(tx, letter)
         assert await set_aside(tx, replace(letter, data=b"another"))  # in a stream that was made anew
-    assert len(await dead_letters(database, inbox)) == 2
+    assert len(await dead_letters(database, subscriber)) == 2
 
 
 def test_a_replay_for_nobody_says_whom_there_is():
@@ -308,12 +308,12 @@ def test_a_replay_for_nobody_says_whom_there_is():
     assert ended.stderr.startswith("cannot begin: no consumer is called nobody; there are: compliance-on-transactions,")
 
 
-async def test_a_bug_is_tried_some_times_and_then_set_aside(database, js, inbox):
-    inbox.failures["bug"] = [KeyError("secret value")] * (ATTEMPTS_MAX + 1)
-    async with consuming(database, js, inbox):
+async def test_a_bug_is_tried_some_times_and_then_set_aside(database, js, subscriber):
+    subscriber.failures["bug"] = [KeyError("secret value")] * (ATTEMPTS_MAX + 1)
+    async with consuming(database, js, subscriber):
         await emit(database, "bug", "good")
         await chassis.until(lambda: _has(database, ["good"]), seconds=60)
-    [letter] = await dead_letters(database, inbox)
+    [letter] = await dead_letters(database, subscriber)
     assert letter.attempts == ATTEMPTS_MAX
     assert "secret value" not in str(letter)
 
@@ -331,14 +331,14 @@ async def test_a_bug_is_tried_some_times_and_then_set_aside(database, js, inbox)
         ("org_1._", of_origin(EVENT_ID, "org_2")),  # published where another organization listens
     ],
 )
-async def test_a_message_that_is_no_event_of_ours_is_set_aside(database, js, inbox, subject, data):
-    async with consuming(database, js, inbox):
+async def test_a_message_that_is_no_event_of_ours_is_set_aside(database, js, subscriber, subject, data):
+    async with consuming(database, js, subscriber):
         subject = f"realco.escrow.v1.HoldPlaced.{subject}"
         await js.publish(subject, data, headers=signed(subject, EVENT_ID, data))
-        await chassis.until(lambda: _letters(database, inbox, 1))
+        await chassis.until(lambda: _letters(database, subscriber, 1))
         await emit(database, "good")
         await applied(database, "good")
-    assert inbox.order == ["good"]
+    assert subscriber.order == ["good"]
 
 
 GOOD = "realco.escrow.v1.HoldPlaced.org_1.esc_1"
@@ -363,35 +363,37 @@ BY_A_STRANGER = {SIGNATURE: EventKey("escrow", Ed25519PrivateKey.generate()).sig
         (GOOD, SIGNED | BY_A_STRANGER, BODY, "signed with an unknown key"),
     ],
 )
-async def test_what_no_service_of_ours_told_is_set_aside_unread(database, js, inbox, subject, headers, body, cause):
-    told = EVENTS_NOT_PROVEN.labels(inbox.consumer)._value.get()
-    async with consuming(database, js, inbox):
+async def test_what_no_service_of_ours_told_is_set_aside_unread(
+    database, js, subscriber, subject, headers, body, cause
+):
+    told = EVENTS_NOT_PROVEN.labels(subscriber.consumer)._value.get()
+    async with consuming(database, js, subscriber):
         await js.publish(subject, body, headers=headers)
-        await chassis.until(lambda: _letters(database, inbox, 1))
+        await chassis.until(lambda: _letters(database, subscriber, 1))
         await emit(database, "good")
         await applied(database, "good")
-    [letter] = await dead_letters(database, inbox)
+    [letter] = await dead_letters(database, subscriber)
     assert letter.cause == f"NotProven: {cause}"
-    assert EVENTS_NOT_PROVEN.labels(inbox.consumer)._value.get() == told + 1
-    assert inbox.order == ["good"]
+    assert EVENTS_NOT_PROVEN.labels(subscriber.consumer)._value.get() == told + 1
+    assert subscriber.order == ["good"]
 
 
 async def test_a_replay_reads_nothing_that_is_not_proven_either_and_a_person_dismisses_all_of_that_at_once(
-    database, js, inbox
+    database, js, subscriber
 ):
-    inbox.failures["ours"] = [Refuses("no")] * 9
-    async with consuming(database, js, inbox):
+    subscriber.failures["ours"] = [Refuses("no")] * 9
+    async with consuming(database, js, subscriber):
         for _ in range(2):
             await js.publish(GOOD, BODY, headers={"ce-id": EVENT_ID})
         await emit(database, "ours")
-        await chassis.until(lambda: _letters(database, inbox, 3))
-    about = database, inbox.subscription, inbox.keys, FakeClock(chassis.NOW)
+        await chassis.until(lambda: _letters(database, subscriber, 3))
+    about = database, subscriber.subscription, subscriber.keys, FakeClock(chassis.NOW)
     failed = (await replay(*about, "ann")).failed
     assert [line.rpartition(" ")[2] for line in failed] == ["NotProven", "NotProven", "Refuses"]
     assert [await dismiss_not_proven(*about, person="ann", reason="junk") for _ in range(2)] == [2, 0]
-    inbox.failures.clear()
+    subscriber.failures.clear()
     assert (await replay(*about, "ann")).applied == 1
 
 
-async def _letters(database, inbox, count: int) -> bool:
-    return len(await dead_letters(database, inbox)) == count
+async def _letters(database, subscriber, count: int) -> bool:
+    return len(await dead_letters(database, subscriber)) == count

@@ -13,7 +13,7 @@ from realco.escrow.v1 import holds_pb2 as pb
 
 from services.chassis.calls.answer import REPLAYED, answer_metadata, begin_answer
 from services.chassis.calls.auth import acting_as, current_principal, service_principal
-from services.chassis.data.inbox import claim_events
+from services.chassis.data.handled_events import claim_events
 from services.chassis.data.incarnation import read_incarnation
 from services.chassis.data.migrate import begin_incarnation
 from services.chassis.data.once import (
@@ -310,7 +310,7 @@ async def test_an_event_that_somebody_else_says_was_handled_is_told_and_not_pass
                 await claim_events(tx, consumer, [event_id], living)
 
 
-async def test_what_a_restore_lost_of_the_inbox_is_not_put_back_by_whoever_kept_it(urls, database):
+async def test_what_a_restore_lost_of_handled_events_is_not_put_back_by_whoever_kept_it(urls, database):
     """What the backup has counts on; what came after it is told and not passed over."""
     of_backup, lost = "0192f0c1-2b3c-7def-8000-000000000001", "0192f0c1-2b3c-7def-8000-000000000002"
     async with database.begin() as tx:

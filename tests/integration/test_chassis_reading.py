@@ -27,7 +27,7 @@ from services.chassis.process.telemetry import EVENTS_HANDLED
 from tests.support import chassis
 from tests.support.chassis_events import emit, event_named, relaying, running
 from tests.support.event_keys import signed
-from tests.support.inbox import Inbox, consuming, dead_letters, hear, watch
+from tests.support.subscriber import Subscriber, consuming, dead_letters, hear, watch
 
 SUBJECT = "realco.escrow.v1.HoldPlaced.org_1.esc_1"
 
@@ -43,44 +43,46 @@ async def emit_at_once(database, *names: str) -> None:
             await outbox.enqueue(tx, event_named(name), now=chassis.NOW)
 
 
-async def test_two_processes_share_a_stream_and_keep_the_order(database, js, inbox):
+async def test_two_processes_share_a_stream_and_keep_the_order(database, js, subscriber):
     names = [f"n{number:02}" for number in range(40)]
-    async with consuming(database, js, inbox), consuming(database, js, inbox):
+    async with consuming(database, js, subscriber), consuming(database, js, subscriber):
         await emit(database, *names)
-        await chassis.until(lambda: len(inbox.order) == len(names))
-    assert (inbox.order, inbox.faults) == (names, {})
+        await chassis.until(lambda: len(subscriber.order) == len(names))
+    assert (subscriber.order, subscriber.faults) == (names, {})
 
 
-async def test_what_a_process_works_on_no_other_takes_until_it_is_killed_and_then_once(database, js, inbox):
+async def test_what_a_process_works_on_no_other_takes_until_it_is_killed_and_then_once(database, js, subscriber):
     entered, never = asyncio.Event(), asyncio.Event()
 
     async def on_hold(tx, event: events.HoldPlaced, delivery) -> None:
-        await inbox.on_hold(tx, event, delivery)
+        await subscriber.on_hold(tx, event, delivery)
         if event.hold.hold_id == "second" and not entered.is_set():
-            inbox.order.remove("second")
+            subscriber.order.remove("second")
             entered.set()
             await never.wait()
 
-    inbox.subscription = Subscription(inbox.consumer, {events.HoldPlaced: on_hold}, is_about_money=True)
-    hearings, stop = list_hearings(inbox.subscription), asyncio.Event()
-    busy = asyncio.create_task(hear(database, js, inbox, hearings, stop))
-    async with running(partial(watch, database, js, inbox, hearings)):
+    subscriber.subscription = Subscription(subscriber.consumer, {events.HoldPlaced: on_hold}, is_about_money=True)
+    hearings, stop = list_hearings(subscriber.subscription), asyncio.Event()
+    busy = asyncio.create_task(hear(database, js, subscriber, hearings, stop))
+    async with running(partial(watch, database, js, subscriber, hearings)):
         async with relaying(database, js):
             await emit(database, "first", "second", "third")
             await asyncio.wait_for(entered.wait(), 10)
-        async with consuming(database, js, inbox):
+        async with consuming(database, js, subscriber):
             await asyncio.sleep(0.5)  # it looks meanwhile, and is told: there is nothing else to wait for
-            assert (inbox.tried["second"], inbox.faults) == (1, {})
+            assert (subscriber.tried["second"], subscriber.faults) == (1, {})
             busy.cancel()
-            await chassis.until(lambda: inbox.order[-2:] == ["second", "third"])
+            await chassis.until(lambda: subscriber.order[-2:] == ["second", "third"])
     await asyncio.gather(busy, return_exceptions=True)
     assert set(await chassis.note_ids(database)) == {"first", "second", "third"}
-    assert (inbox.order.count("third"), inbox.tried["second"]) == (1, 2)
+    assert (subscriber.order.count("third"), subscriber.tried["second"]) == (1, 2)
 
 
-async def test_events_of_several_organizations_are_handled_together_each_in_its_own(database, js, inbox, monkeypatch):
+async def test_events_of_several_organizations_are_handled_together_each_in_its_own(
+    database, js, subscriber, monkeypatch
+):
     monkeypatch.setattr(consumer, "_BATCH_SECONDS", 60)
-    transactions, others = Counter(), (inbox.org, chassis.fresh_name())
+    transactions, others = Counter(), (subscriber.org, chassis.fresh_name())
 
     async def on_hold(tx, event: events.HoldPlaced, delivery) -> None:
         if current_principal().org_id not in others:
@@ -89,9 +91,9 @@ async def test_events_of_several_organizations_are_handled_together_each_in_its_
         assert named == current_principal().org_id
         transactions[await tx.scalar(sa.text("SELECT txid_current()"))] += 1
         await chassis.add_note(tx, event.hold.hold_id, named)
-        inbox.order.append(event.hold.hold_id)
+        subscriber.order.append(event.hold.hold_id)
 
-    inbox.subscription = Subscription(inbox.consumer, {events.HoldPlaced: on_hold}, is_about_money=True)
+    subscriber.subscription = Subscription(subscriber.consumer, {events.HoldPlaced: on_hold}, is_about_money=True)
     names = []
     for number in range(30):
         org = others[number // 5 % 2]
@@ -100,9 +102,9 @@ async def test_events_of_several_organizations_are_handled_together_each_in_its_
         names.append(f"{number}-{org}")
     async with relaying(database, js):
         await chassis.until(lambda: is_published(database))
-    async with consuming(database, js, inbox):
-        await chassis.until(lambda: len(inbox.order) == len(names))
-    assert (inbox.order, list(transactions.values())) == (names, [30])
+    async with consuming(database, js, subscriber):
+        await chassis.until(lambda: len(subscriber.order) == len(names))
+    assert (subscriber.order, list(transactions.values())) == (names, [30])
     for org in others:
         assert {name.split("-")[1] for name in await chassis.note_ids(database, org)} == {org}
 
@@ -112,46 +114,46 @@ async def is_published(database) -> bool:
         return await tx.scalar(sa.text("SELECT count(*) FROM outbox WHERE published_at IS NULL")) == 0
 
 
-async def test_what_fails_among_many_undoes_nothing_but_itself(database, js, inbox):
+async def test_what_fails_among_many_undoes_nothing_but_itself(database, js, subscriber):
     names = [f"n{number:02}" for number in range(40)]
-    inbox.failures["n17"] = [KeyError("bug")] * 99
+    subscriber.failures["n17"] = [KeyError("bug")] * 99
     async with relaying(database, js):
         await emit_at_once(database, *names)
         await chassis.until(lambda: is_published(database))
-    async with consuming(database, js, inbox):
-        await chassis.until(lambda: inbox.order[-1:] == ["n39"], seconds=90)
+    async with consuming(database, js, subscriber):
+        await chassis.until(lambda: subscriber.order[-1:] == ["n39"], seconds=90)
     good = [name for name in names if name != "n17"]
-    assert (await chassis.note_ids(database), len(await dead_letters(database, inbox))) == (good, 1)
+    assert (await chassis.note_ids(database), len(await dead_letters(database, subscriber))) == (good, 1)
 
 
 @pytest.mark.parametrize(("seconds", "count"), [(0, 20), (60, 1)])
-async def test_a_transaction_claims_no_more_than_it_has_time_for(database, js, inbox, monkeypatch, seconds, count):
+async def test_a_transaction_claims_no_more_than_it_has_time_for(database, js, subscriber, monkeypatch, seconds, count):
     monkeypatch.setattr(consumer, "_BATCH_SECONDS", seconds)
     transactions: Counter[int] = Counter()
-    mine = sa.select(sa.func.count()).where(handled_events.c.consumer == inbox.consumer)
+    mine = sa.select(sa.func.count()).where(handled_events.c.consumer == subscriber.consumer)
 
     async def on_hold(tx, event: events.HoldPlaced, delivery) -> None:
-        if current_principal().org_id == inbox.org:
-            claimed = await tx.scalar(mine.where(handled_events.c.org_id == inbox.org))
-            assert claimed <= max(1, 2 * len(inbox.order))
+        if current_principal().org_id == subscriber.org:
+            claimed = await tx.scalar(mine.where(handled_events.c.org_id == subscriber.org))
+            assert claimed <= max(1, 2 * len(subscriber.order))
             transactions[await tx.scalar(sa.text("SELECT txid_current()"))] += 1
-        await inbox.on_hold(tx, event, delivery)
+        await subscriber.on_hold(tx, event, delivery)
 
-    inbox.subscription = Subscription(inbox.consumer, {events.HoldPlaced: on_hold}, is_about_money=True)
+    subscriber.subscription = Subscription(subscriber.consumer, {events.HoldPlaced: on_hold}, is_about_money=True)
     names = [f"n{number:02}" for number in range(20)]
     async with relaying(database, js):
         await emit_at_once(database, *names)
         await chassis.until(lambda: is_published(database))
-    async with consuming(database, js, inbox):
-        await chassis.until(lambda: len(inbox.order) == len(names))
-    assert (inbox.order, await chassis.note_ids(database), len(transactions)) == (names, names, count)
+    async with consuming(database, js, subscriber):
+        await chassis.until(lambda: len(subscriber.order) == len(names))
+    assert (subscriber.order, await chassis.note_ids(database), len(transactions)) == (names, names, count)
 
 
-async def test_a_service_that_nobody_tells_anything_looks_by_itself(database, js, inbox, monkeypatch):
-    monkeypatch.setattr(streams, "told_subject", lambda area: f"realco.told.{area}.nobody.{inbox.consumer}")
-    async with consuming(database, js, inbox):
+async def test_a_service_that_nobody_tells_anything_looks_by_itself(database, js, subscriber, monkeypatch):
+    monkeypatch.setattr(streams, "told_subject", lambda area: f"realco.told.{area}.nobody.{subscriber.consumer}")
+    async with consuming(database, js, subscriber):
         await emit(database, "quiet")
-        await chassis.until(lambda: inbox.order == ["quiet"], seconds=5)
+        await chassis.until(lambda: subscriber.order == ["quiet"], seconds=5)
 
 
 # A header that nobody of ours writes: what the server says of a message counts, and what it says itself does not.
@@ -166,38 +168,38 @@ HEADERS = (
 )
 
 
-async def test_no_header_of_a_message_leads_a_reader_astray(database, js, inbox):
+async def test_no_header_of_a_message_leads_a_reader_astray(database, js, subscriber):
     client = streams.client_of(js)
-    async with consuming(database, js, inbox) as [hearing]:
+    async with consuming(database, js, subscriber) as [hearing]:
         for headers in HEADERS:
             sizes = b"%d %d" % (len(headers), len(headers) + 1)
             await client._send_command(b"HPUB %s %s\r\n%sx\r\n" % (SUBJECT.encode(), sizes, headers))
         await client.flush()
         await emit(database, "after")
-        await chassis.until(lambda: inbox.order == ["after"])
+        await chassis.until(lambda: subscriber.order == ["after"])
         last = await last_of(js)
         await chassis.until(lambda: hearing.place.stream_sequence >= last)
-    causes = [letter.cause for letter in await dead_letters(database, inbox)]
+    causes = [letter.cause for letter in await dead_letters(database, subscriber)]
     assert causes == ["NotProven: not signed"] * len(HEADERS)
 
 
-async def consume_in_our_name(js, inbox: Inbox) -> None:
+async def consume_in_our_name(js, subscriber: Subscriber) -> None:
     """And acknowledge whatever comes, for ever."""
-    made = ConsumerConfig(durable_name=inbox.consumer, ack_policy=AckPolicy.ALL, deliver_policy=DeliverPolicy.ALL)
+    made = ConsumerConfig(durable_name=subscriber.consumer, ack_policy=AckPolicy.ALL, deliver_policy=DeliverPolicy.ALL)
     await js.add_consumer("ESCROW", made)
-    thief = await js.pull_subscribe_bind(inbox.consumer, stream="ESCROW")
+    thief = await js.pull_subscribe_bind(subscriber.consumer, stream="ESCROW")
     messages = await thief.fetch(100, timeout=1)
     await messages[-1].ack_sync(timeout=5)
 
 
-async def hear_something_else_in_our_name(js, inbox: Inbox) -> None:
-    made = ConsumerConfig(durable_name=inbox.consumer, filter_subject="realco.escrow.v1.HoldReleased.>")
+async def hear_something_else_in_our_name(js, subscriber: Subscriber) -> None:
+    made = ConsumerConfig(durable_name=subscriber.consumer, filter_subject="realco.escrow.v1.HoldReleased.>")
     await js.add_consumer("ESCROW", made)
 
 
-async def keep_in_our_name(js, inbox: Inbox) -> None:
-    await js.add_consumer("ESCROW", ConsumerConfig(durable_name=inbox.consumer, max_ack_pending=1))
-    thief = await js.pull_subscribe_bind(inbox.consumer, stream="ESCROW")
+async def keep_in_our_name(js, subscriber: Subscriber) -> None:
+    await js.add_consumer("ESCROW", ConsumerConfig(durable_name=subscriber.consumer, max_ack_pending=1))
+    thief = await js.pull_subscribe_bind(subscriber.consumer, stream="ESCROW")
     [message] = await thief.fetch(1, timeout=1)
     await message.in_progress()
 
@@ -207,19 +209,19 @@ async def keep_in_our_name(js, inbox: Inbox) -> None:
     [consume_in_our_name, hear_something_else_in_our_name, keep_in_our_name],
     ids=lambda attack: attack.__name__,
 )
-async def test_what_anybody_makes_of_consumers_changes_nothing_of_what_is_handled(database, js, inbox, attack):
-    async with consuming(database, js, inbox):
+async def test_what_anybody_makes_of_consumers_changes_nothing_of_what_is_handled(database, js, subscriber, attack):
+    async with consuming(database, js, subscriber):
         await emit(database, "before")
-        await chassis.until(lambda: inbox.order == ["before"])
-        await attack(js, inbox)
+        await chassis.until(lambda: subscriber.order == ["before"])
+        await attack(js, subscriber)
         await emit(database, "during")
-        await chassis.until(lambda: inbox.order == ["before", "during"])
-        named = f"consumer ESCROW.{inbox.consumer} is there, and fills no copy"
+        await chassis.until(lambda: subscriber.order == ["before", "during"])
+        named = f"consumer ESCROW.{subscriber.consumer} is there, and fills no copy"
         assert named in (await provision(streams.client_of(js), change=False)).drift
-        await js.delete_consumer("ESCROW", inbox.consumer)
+        await js.delete_consumer("ESCROW", subscriber.consumer)
         await emit(database, "after")
-        await chassis.until(lambda: inbox.order == ["before", "during", "after"])
-    assert (inbox.faults, await dead_letters(database, inbox)) == ({}, [])
+        await chassis.until(lambda: subscriber.order == ["before", "during", "after"])
+    assert (subscriber.faults, await dead_letters(database, subscriber)) == ({}, [])
 
 
 async def test_answers_that_somebody_has_sent_to_a_reader_are_told_from_its_own(js):
@@ -264,26 +266,28 @@ async def test_answers_that_somebody_has_sent_to_a_reader_are_told_from_its_own(
     assert (found, subjects) == (list(range(last - 4, last + 1)), {SUBJECT})
 
 
-async def test_a_mirror_that_answers_for_a_stream_takes_no_event_out_of_its_turn(database, js, inbox):
+async def test_a_mirror_that_answers_for_a_stream_takes_no_event_out_of_its_turn(database, js, subscriber):
     """Whoever makes streams can make one that the server has answer for ours, with other subjects for what it holds."""
     renamed = [SubjectTransform("realco.escrow.v1.HoldPlaced.>", "realco.escrow.v1.HoldReleased.>")]
     source = StreamSource(name="ESCROW", subject_transforms=renamed)
     await js.add_stream(StreamConfig(name="MIRROR", mirror=source, mirror_direct=True, allow_direct=True))
     names = [f"n{number:02}" for number in range(12)]
-    async with consuming(database, js, inbox):
+    async with consuming(database, js, subscriber):
         for name in names:
             await emit(database, name)
-        await chassis.until(lambda: len(inbox.order) == len(names))
+        await chassis.until(lambda: len(subscriber.order) == len(names))
     await js.delete_stream("MIRROR")
-    assert (inbox.order, await dead_letters(database, inbox)) == (names, [])
+    assert (subscriber.order, await dead_letters(database, subscriber)) == (names, [])
 
 
-async def test_what_is_passed_over_is_counted_and_written_down_with_the_next_event_or_at_the_end(database, js, inbox):
+async def test_what_is_passed_over_is_counted_and_written_down_with_the_next_event_or_at_the_end(
+    database, js, subscriber
+):
     other = "realco.escrow.v1.HoldReleased.org_1.esc_1"
-    passed = EVENTS_HANDLED.labels(inbox.consumer, "passed over")
-    found = partial(find_place, database, inbox)
+    passed = EVENTS_HANDLED.labels(subscriber.consumer, "passed over")
+    found = partial(find_place, database, subscriber)
     concerns = {events.HoldPlaced: lambda event: event.hold.hold_id != "of no concern"}
-    inbox.subscription = replace(inbox.subscription, concerns=concerns)
+    subscriber.subscription = replace(subscriber.subscription, concerns=concerns)
 
     async def publish_others() -> int:
         for number in range(20):
@@ -292,12 +296,12 @@ async def test_what_is_passed_over_is_counted_and_written_down_with_the_next_eve
         return await last_of(js)
 
     last = await publish_others()
-    async with consuming(database, js, inbox) as [hearing]:
+    async with consuming(database, js, subscriber) as [hearing]:
         await chassis.until(lambda: hearing.place is not None and hearing.place.stream_sequence == last)
         assert passed._value.get() == 20
         assert await found() == hearing.written == replace(hearing.place, stream_sequence=last - 20, stored_at=ANY)
         await emit(database, "of no concern", "handled")
-        await chassis.until(lambda: inbox.order == ["handled"] and not hearing.is_behind)
+        await chassis.until(lambda: subscriber.order == ["handled"] and not hearing.is_behind)
         assert (await found()).stream_sequence == last + 2
         assert passed._value.get() == 21
         last = await publish_others()
@@ -307,31 +311,31 @@ async def test_what_is_passed_over_is_counted_and_written_down_with_the_next_eve
         assert hearing.is_far_behind(20, 60)
         assert hearing.is_far_behind(21, 0)
     assert (await found()).stream_sequence == last
-    assert await dead_letters(database, inbox) == []
+    assert await dead_letters(database, subscriber) == []
 
 
-async def find_place(database, inbox):
+async def find_place(database, subscriber):
     async with database.begin_for_all() as tx:
-        return await find_position(tx, inbox.consumer, "ESCROW")
+        return await find_position(tx, subscriber.consumer, "ESCROW")
 
 
 async def test_a_position_that_is_behind_is_written_after_a_while_unless_somebody_else_did(
-    database, js, inbox, monkeypatch
+    database, js, subscriber, monkeypatch
 ):
     monkeypatch.setattr(consumer, "_BEHIND_SECONDS_MAX", 0.1)
     other, event_id = "realco.escrow.v1.HoldReleased.org_1.esc_1", "0192f0c1-2b3c-7def-8000-000000000001"
     headers = {"ce-id": event_id, **signed(other, event_id, b"")}
-    async with consuming(database, js, inbox) as [hearing]:
+    async with consuming(database, js, subscriber) as [hearing]:
         await emit(database, "handled")
-        await chassis.until(lambda: inbox.order == ["handled"])
+        await chassis.until(lambda: subscriber.order == ["handled"])
         await js.publish(other, b"", headers=headers)
         last = await last_of(js)
         await chassis.until(lambda: _is_written(hearing, last))
-        assert (await find_place(database, inbox)).stream_sequence == last
-        await chassis.until(lambda: step_over(database, js, inbox.subscription, "ESCROW", last - 2))
+        assert (await find_place(database, subscriber)).stream_sequence == last
+        await chassis.until(lambda: step_over(database, js, subscriber.subscription, "ESCROW", last - 2))
         await js.publish(other, b"", headers=headers)
         await chassis.until(lambda: _is_written(hearing, last + 1))
-    assert (inbox.order, inbox.faults) == (["handled"], {})
+    assert (subscriber.order, subscriber.faults) == (["handled"], {})
 
 
 def _is_written(hearing, sequence: int) -> bool:

@@ -27,7 +27,7 @@ from services.chassis.events.watch import find_stream_faults
 from tests.support import chassis
 from tests.support.chassis_events import event_named, relaying, unpublished
 from tests.support.event_keys import event_keys
-from tests.support.inbox import Inbox, consuming, dead_letters
+from tests.support.subscriber import Subscriber, consuming, dead_letters
 
 NOTICED_SECONDS = 5
 
@@ -53,9 +53,9 @@ async def publish(database, *names: str, account: str = "esc_1") -> None:
     await chassis.until(gone)
 
 
-async def handle(database, inbox: Inbox, *names: str, account: str = "esc_1") -> None:
+async def handle(database, subscriber: Subscriber, *names: str, account: str = "esc_1") -> None:
     await publish(database, *names, account=account)
-    await chassis.until(lambda: set(names) <= set(inbox.order))
+    await chassis.until(lambda: set(names) <= set(subscriber.order))
 
 
 async def last_of(js) -> int:
@@ -66,8 +66,8 @@ async def created(js) -> str:
     return (await streams.fetch_stream(js, "ESCROW"))["created"]
 
 
-def handlers_of(inbox: Inbox) -> frozenset[str]:
-    return inbox.subscription.types_by_stream()["ESCROW"]
+def handlers_of(subscriber: Subscriber) -> frozenset[str]:
+    return subscriber.subscription.types_by_stream()["ESCROW"]
 
 
 CHANGES = (
@@ -80,26 +80,26 @@ CHANGES = (
 
 
 async def test_while_a_stream_is_changed_nothing_is_taken_and_all_of_it_once_it_is_mended(database, org, tmp_path):
-    inbox = Inbox(chassis.fresh_name(), org, event_keys(tmp_path))
-    async with broker_of(tmp_path) as (_, js), consuming(database, js, inbox) as [hearing]:
-        await handle(database, inbox, "before")
+    subscriber = Subscriber(chassis.fresh_name(), org, event_keys(tmp_path))
+    async with broker_of(tmp_path) as (_, js), consuming(database, js, subscriber) as [hearing]:
+        await handle(database, subscriber, "before")
         right = (await js.stream_info("ESCROW")).config.as_dict()
         for number, change in enumerate(CHANGES):
-            told = inbox.order[:]
+            told = subscriber.order[:]
             await change_stream(js, right | change)
-            await chassis.until(lambda: "ESCROW" in inbox.faults, seconds=NOTICED_SECONDS)
-            wrong = inbox.faults["ESCROW"]
+            await chassis.until(lambda: "ESCROW" in subscriber.faults, seconds=NOTICED_SECONDS)
+            wrong = subscriber.faults["ESCROW"]
             assert all(any(name in fault for fault in wrong) for name in change), wrong
             if "subject_transform" not in change:  # what is stored elsewhere is not signed for there: a dead letter
                 await publish(database, f"during-{number}")
-            assert inbox.order == told
+            assert subscriber.order == told
             assert (await provision(streams.client_of(js))).drift == []
-            await chassis.until(lambda: not inbox.faults, seconds=NOTICED_SECONDS)
-            await handle(database, inbox, f"after-{number}")
-        assert len(inbox.order) == len(set(inbox.order)) == 2 * len(CHANGES)
+            await chassis.until(lambda: not subscriber.faults, seconds=NOTICED_SECONDS)
+            await handle(database, subscriber, f"after-{number}")
+        assert len(subscriber.order) == len(set(subscriber.order)) == 2 * len(CHANGES)
         last = await last_of(js)
         await chassis.until(lambda: hearing.place is not None and hearing.place.stream_sequence == last)
-    assert await dead_letters(database, inbox) == []
+    assert await dead_letters(database, subscriber) == []
 
 
 async def change_stream(js, configuration) -> None:
@@ -107,13 +107,15 @@ async def change_stream(js, configuration) -> None:
     assert "error" not in json.loads(answer.data), answer.data
 
 
-async def test_a_service_whose_database_was_restored_hears_again_what_came_after_its_backup(database, js, inbox, urls):
-    async with consuming(database, js, inbox):
-        await handle(database, inbox, "kept")
+async def test_a_service_whose_database_was_restored_hears_again_what_came_after_its_backup(
+    database, js, subscriber, urls
+):
+    async with consuming(database, js, subscriber):
+        await handle(database, subscriber, "kept")
     async with chassis.as_superuser(urls) as admin:
         await admin.execute("CREATE TABLE backup AS SELECT * FROM handled_positions")
-    async with consuming(database, js, inbox):
-        await handle(database, inbox, "lost")
+    async with consuming(database, js, subscriber):
+        await handle(database, subscriber, "lost")
     async with chassis.as_superuser(urls) as admin:
         await admin.execute("SET session_replication_role = replica")  # a restore asks no trigger
         await admin.execute("DELETE FROM notes WHERE note_id = 'lost'")
@@ -122,9 +124,9 @@ async def test_a_service_whose_database_was_restored_hears_again_what_came_after
         )
         await admin.execute("TRUNCATE handled_positions")
         await admin.execute("INSERT INTO handled_positions SELECT * FROM backup")
-    async with consuming(database, js, inbox):
-        await chassis.until(lambda: inbox.order == ["kept", "lost", "lost"])
-    assert (inbox.faults, set(await chassis.note_ids(database))) == ({}, {"kept", "lost"})
+    async with consuming(database, js, subscriber):
+        await chassis.until(lambda: subscriber.order == ["kept", "lost", "lost"])
+    assert (subscriber.faults, set(await chassis.note_ids(database))) == ({}, {"kept", "lost"})
 
 
 @pytest.mark.parametrize(
@@ -136,70 +138,74 @@ async def test_a_service_whose_database_was_restored_hears_again_what_came_after
         "seal = NULL",
     ],
 )
-async def test_a_position_that_a_login_moved_is_told_and_nothing_is_passed_over(database, js, inbox, attack):
-    async with consuming(database, js, inbox):
-        await handle(database, inbox, "before")
+async def test_a_position_that_a_login_moved_is_told_and_nothing_is_passed_over(database, js, subscriber, attack):
+    async with consuming(database, js, subscriber):
+        await handle(database, subscriber, "before")
         last = await last_of(js)
         async with database.begin_for_all() as tx:
             mine = "WHERE consumer = :consumer"
-            await tx.execute(sa.text(f"UPDATE handled_positions SET {attack} {mine}"), {"consumer": inbox.consumer})
-        await chassis.until(lambda: "was moved in the database" in str(inbox.faults), seconds=NOTICED_SECONDS)
+            await tx.execute(
+                sa.text(f"UPDATE handled_positions SET {attack} {mine}"), {"consumer": subscriber.consumer}
+            )
+        await chassis.until(lambda: "was moved in the database" in str(subscriber.faults), seconds=NOTICED_SECONDS)
         await publish(database, "after")
-        assert inbox.order == ["before"]
-        assert await step_over(database, js, inbox.subscription, "ESCROW", last)
-        await chassis.until(lambda: inbox.order == ["before", "after"])
-        await chassis.until(lambda: not inbox.faults)
+        assert subscriber.order == ["before"]
+        assert await step_over(database, js, subscriber.subscription, "ESCROW", last)
+        await chassis.until(lambda: subscriber.order == ["before", "after"])
+        await chassis.until(lambda: not subscriber.faults)
 
 
 async def test_a_stream_that_has_other_messages_under_the_numbers_that_were_handled_is_told_and_heard_anew(
-    database, js, inbox
+    database, js, subscriber
 ):
     """It was put back to an earlier state, and went on from there before anybody looked."""
-    async with consuming(database, js, inbox):
-        await handle(database, inbox, "before")
-    about = inbox.consumer, "ESCROW"
+    async with consuming(database, js, subscriber):
+        await handle(database, subscriber, "before")
+    about = subscriber.consumer, "ESCROW"
     async with database.begin_for_all() as tx:
         stood = await find_position(tx, *about)
         await take_position(tx, *about, stood)
         other = "2026-01-01T00:00:00.123456789Z"
         await move_position(tx, *about, replace(stood, stored_at=other))
-    async with consuming(database, js, inbox):
+    async with consuming(database, js, subscriber):
         await publish(database, "after")
-        await chassis.until(lambda: "another message" in str(inbox.faults), seconds=NOTICED_SECONDS)
-        assert inbox.order == ["before"]
-        assert await step_over(database, js, inbox.subscription, "ESCROW", 0)
-        await chassis.until(lambda: inbox.order == ["before", "after"])
-        await chassis.until(lambda: not inbox.faults)
+        await chassis.until(lambda: "another message" in str(subscriber.faults), seconds=NOTICED_SECONDS)
+        assert subscriber.order == ["before"]
+        assert await step_over(database, js, subscriber.subscription, "ESCROW", 0)
+        await chassis.until(lambda: subscriber.order == ["before", "after"])
+        await chassis.until(lambda: not subscriber.faults)
 
 
-async def test_a_position_that_a_login_moved_before_the_watch_looks_takes_no_message(database, js, inbox):
-    async with consuming(database, js, inbox):
-        await handle(database, inbox, "before")
+async def test_a_position_that_a_login_moved_before_the_watch_looks_takes_no_message(database, js, subscriber):
+    async with consuming(database, js, subscriber):
+        await handle(database, subscriber, "before")
     async with database.begin_for_all() as tx:
-        found = await find_position(tx, inbox.consumer, "ESCROW")
+        found = await find_position(tx, subscriber.consumer, "ESCROW")
         await tx.execute(sa.text("UPDATE handled_positions SET stream_sequence = stream_sequence + 1"))
     for position in (found, replace(found, stream_sequence=found.stream_sequence + 1)):
         with pytest.raises(OutOfTurn):
             async with database.begin_for_all() as tx:
-                await take_position(tx, inbox.consumer, "ESCROW", position)
+                await take_position(tx, subscriber.consumer, "ESCROW", position)
 
 
-async def test_a_process_of_an_older_release_leaves_a_stream_to_the_one_that_handles_more(database, js, inbox):
-    newer = Inbox(inbox.consumer, inbox.org, inbox.keys)
+async def test_a_process_of_an_older_release_leaves_a_stream_to_the_one_that_handles_more(database, js, subscriber):
+    newer = Subscriber(subscriber.consumer, subscriber.org, subscriber.keys)
     more = {events.HoldPlaced: newer.on_hold, events.HoldReleased: newer.on_hold}
-    newer.subscription = Subscription(inbox.consumer, more, is_about_money=True)
+    newer.subscription = Subscription(subscriber.consumer, more, is_about_money=True)
     with capture_logs() as logged:
-        async with consuming(database, js, inbox):
-            await handle(database, inbox, "old")
+        async with consuming(database, js, subscriber):
+            await handle(database, subscriber, "old")
             async with consuming(database, js, newer) as [hearing]:
                 await chassis.until(lambda: hearing.place is not None)  # before anything is told that only it handles
                 await chassis.until(lambda: "consumer_left_to_newer_release" in str(logged))
                 await handle(database, newer, "new")
             await publish(database, "waits")
-            assert (inbox.order, newer.order, inbox.faults) == (["old"], ["new"], {})
+            assert (subscriber.order, newer.order, subscriber.faults) == (["old"], ["new"], {})
             last = await last_of(js)
-            assert await step_over(database, js, inbox.subscription, "ESCROW", last - 1)  # the release was taken back
-            await chassis.until(lambda: inbox.order == ["old", "waits"])
+            assert await step_over(
+                database, js, subscriber.subscription, "ESCROW", last - 1
+            )  # the release was taken back
+            await chassis.until(lambda: subscriber.order == ["old", "waits"])
 
 
 @pytest.mark.parametrize(
@@ -210,21 +216,21 @@ async def test_what_was_removed_before_it_was_handled_is_missed_and_told_again(
     database, urls, org, tmp_path, account, what
 ):
     """From the beginning of what there is, or from within it."""
-    inbox = Inbox(chassis.fresh_name(), org, event_keys(tmp_path))
+    subscriber = Subscriber(chassis.fresh_name(), org, event_keys(tmp_path))
     async with broker_of(tmp_path) as (_, js):
-        async with consuming(database, js, inbox):
-            await handle(database, inbox, "one", account=account)
+        async with consuming(database, js, subscriber):
+            await handle(database, subscriber, "one", account=account)
         async with relaying(database, js):
             await publish(database, "two", "three")
             await forget_for_a_moment(js)  # and nobody looks
-        async with consuming(database, js, inbox):
-            await chassis.until(lambda: what in str(inbox.faults), seconds=NOTICED_SECONDS)
-            assert inbox.order == ["one"]
+        async with consuming(database, js, subscriber):
+            await chassis.until(lambda: what in str(subscriber.faults), seconds=NOTICED_SECONDS)
+            assert subscriber.order == ["one"]
             async with chassis.as_superuser(urls) as admin:
                 await admin.execute("UPDATE outbox SET published_at = NULL")
-            assert await step_over(database, js, inbox.subscription, "ESCROW", 2)
-            await chassis.until(lambda: inbox.order == ["one", "three", "two"])
-            await chassis.until(lambda: not inbox.faults)
+            assert await step_over(database, js, subscriber.subscription, "ESCROW", 2)
+            await chassis.until(lambda: subscriber.order == ["one", "three", "two"])
+            await chassis.until(lambda: not subscriber.faults)
 
 
 async def forget_for_a_moment(js) -> None:
@@ -240,14 +246,14 @@ async def make_anew(js) -> None:
 
 
 async def test_what_was_removed_after_everybody_had_handled_it_is_missed_as_well(database, org, tmp_path):
-    inbox = Inbox(chassis.fresh_name(), org, event_keys(tmp_path))
+    subscriber = Subscriber(chassis.fresh_name(), org, event_keys(tmp_path))
     async with broker_of(tmp_path) as (_, js):
 
         async def find_faults(losses: Losses) -> list[str]:
             return find_stream_faults(stream_of_area("escrow"), await streams.fetch_stream(js, "ESCROW"), losses)
 
-        async with consuming(database, js, inbox):
-            await handle(database, inbox, "one", "two", "three")
+        async with consuming(database, js, subscriber):
+            await handle(database, subscriber, "one", "two", "three")
         for attack, said in ((forget_for_a_moment, "begins with 3"), (make_anew, "was made anew")):
             losses = Losses()
             assert await find_faults(losses) == []
@@ -259,25 +265,25 @@ async def test_what_was_removed_after_everybody_had_handled_it_is_missed_as_well
 
 async def test_nothing_of_another_stream_or_from_before_a_restore_passes_for_handled(database, urls, org, tmp_path):
     """A broker loses everything, a database is restored, and whoever kept a position with its seal writes it back."""
-    inbox = Inbox(chassis.fresh_name(), org, event_keys(tmp_path))
+    subscriber = Subscriber(chassis.fresh_name(), org, event_keys(tmp_path))
     async with broker_of(tmp_path) as (broker, js):
-        async with consuming(database, js, inbox):
-            await handle(database, inbox, "one", "two", "three")
+        async with consuming(database, js, subscriber):
+            await handle(database, subscriber, "one", "two", "three")
             broker.stop()
             shutil.rmtree(tmp_path / "broker" / "nats" / "store")
             broker.start()
-            await chassis.until(lambda: inbox.faults)
-            assert inbox.faults == {"ESCROW": ["is missing"]}
-        inbox.faults.clear()  # the process has ended
+            await chassis.until(lambda: subscriber.faults)
+            assert subscriber.faults == {"ESCROW": ["is missing"]}
+        subscriber.faults.clear()  # the process has ended
         await provision(streams.client_of(js))
         async with relaying(database, js), chassis.as_superuser(urls) as admin:
             await publish(database, "four")
             await admin.execute("UPDATE outbox SET published_at = NULL")
             await chassis.until(lambda: is_at(js, 4))  # as many as there were in the other stream, and one more
-        async with consuming(database, js, inbox):
-            await chassis.until(lambda: len(inbox.order) == 4)
-            await handle(database, inbox, "five")
-            assert inbox.order == ["one", "two", "three", "four", "five"]
+        async with consuming(database, js, subscriber):
+            await chassis.until(lambda: len(subscriber.order) == 4)
+            await handle(database, subscriber, "five")
+            assert subscriber.order == ["one", "two", "three", "four", "five"]
 
         later = await read_row(database)
         async with chassis.as_superuser(urls) as admin:
@@ -288,18 +294,18 @@ async def test_nothing_of_another_stream_or_from_before_a_restore_passes_for_han
             )
         await begin_incarnation(urls.owner_url)
         await write_row(database, later)
-        async with consuming(database, js, inbox):
-            await chassis.until(lambda: inbox.order[5:] == ["five"])
-            assert inbox.faults == {}
+        async with consuming(database, js, subscriber):
+            await chassis.until(lambda: subscriber.order[5:] == ["five"])
+            assert subscriber.faults == {}
 
-            assert not await step_over(database, js, inbox.subscription, "ESCROW", 99)
+            assert not await step_over(database, js, subscriber.subscription, "ESCROW", 99)
             async with database.begin_for_all() as tx:
-                await set_position(tx, inbox.consumer, "ESCROW", await created(js), 99, handlers_of(inbox))
-            await chassis.until(lambda: "beyond the end" in str(inbox.faults), seconds=NOTICED_SECONDS)
-            await handle(database, inbox, "six")
-            await chassis.until(lambda: not inbox.faults)
-        assert inbox.order[5:] == ["five", "six"]
-        assert await dead_letters(database, inbox) == []
+                await set_position(tx, subscriber.consumer, "ESCROW", await created(js), 99, handlers_of(subscriber))
+            await chassis.until(lambda: "beyond the end" in str(subscriber.faults), seconds=NOTICED_SECONDS)
+            await handle(database, subscriber, "six")
+            await chassis.until(lambda: not subscriber.faults)
+        assert subscriber.order[5:] == ["five", "six"]
+        assert await dead_letters(database, subscriber) == []
 
 
 async def is_at(js, sequence: int) -> bool:

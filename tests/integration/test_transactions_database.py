@@ -16,7 +16,7 @@ from services.chassis.data.migrate import drift
 from services.chassis.data.transaction import Tx
 from services.chassis.runtime.boot import boot_check
 from services.transactions.domain.states import MOVES, Status
-from services.transactions.tables import transactions, webhook_inbox
+from services.transactions.tables import received_webhooks, transactions
 from tests.support.databases import WITH_TEST_CLOCK
 from tests.support.transactions import TransactionsHarness
 
@@ -152,8 +152,8 @@ async def test_the_schema_is_what_the_tables_say_and_safe_to_serve_from(
 async def test_what_waits_is_not_read_to_find_what_is_due(service: TransactionsHarness) -> None:
     """A hundred thousand leases that run must not cost the jobs, every second, a look at each."""
     t = transactions.c
-    i = webhook_inbox.c
-    for status, due_at in ((t.status == "PENDING_SETTLEMENT", t.due_at), (sa.true(), i.due_at)):
+    r = received_webhooks.c
+    for status, due_at in ((t.status == "PENDING_SETTLEMENT", t.due_at), (sa.true(), r.due_at)):
         statement = sa.select(due_at).where(status, leases.is_due(due_at)).order_by(due_at)
         text = statement.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
         async with service.database.begin_for_all() as tx:

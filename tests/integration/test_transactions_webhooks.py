@@ -202,7 +202,7 @@ async def test_a_webhook_about_nothing_of_ours_is_kept_and_ignored(service: Tran
     await service.hook("evt_1", "pay_of_somebody_else")
     await service.work()
     async with service.database.begin_for_all() as tx:
-        row = (await tx.execute(sa.text("SELECT ignored_because, due_at FROM webhook_inbox"))).one()
+        row = (await tx.execute(sa.text("SELECT ignored_because, due_at FROM received_webhooks"))).one()
         assert await tx.scalar(sa.text("SELECT count(*) FROM webhooks")) == 0
     assert tuple(row) == ("the provider has no such payment", None)
 
@@ -219,7 +219,7 @@ async def test_a_replay_repeats_nothing_that_was_done(service: TransactionsHarne
         asyncpg.PostgresError, match="is applied before"
     ):  # a login does not learn the proof from the first time
         async with service.database.begin_for_all() as tx:
-            await tx.execute(sa.text("UPDATE webhook_inbox SET due_at = NULL, proof = coalesce(proof, 'x')"))
+            await tx.execute(sa.text("UPDATE received_webhooks SET due_at = NULL, proof = coalesce(proof, 'x')"))
     await service.work()
     [replayed] = await listed(service)
     assert replayed.status == Webhook.APPLIED
@@ -237,9 +237,9 @@ async def test_a_replay_repeats_nothing_that_was_done(service: TransactionsHarne
         (
             "INSERT INTO webhooks (org_id, webhook_id, provider, provider_event_id, event_type, status, transaction_id,"
             " created_at) SELECT 'org-1', webhook_id, provider, provider_event_id, event_type, 'RECEIVED', :id, now()"
-            " FROM webhook_inbox; UPDATE webhooks SET status = 'APPLIED'"
+            " FROM received_webhooks; UPDATE webhooks SET status = 'APPLIED'"
         ),
-        "UPDATE webhook_inbox SET ignored_because = 'not a payment of ours'",
+        "UPDATE received_webhooks SET ignored_because = 'not a payment of ours'",
     ],
     ids=["said to be applied", "said to be ignored"],
 )
@@ -263,9 +263,9 @@ async def test_a_webhook_that_somebody_else_says_we_have_is_refused_and_told(ser
     payment_id = service.bank.report(made.transaction_id, PaymentStatus.SETTLED)
     await service.hook("evt_1", payment_id)
     forged = (
-        "INSERT INTO webhook_inbox (webhook_id, provider, provider_event_id, event_type, provider_reference,"
+        "INSERT INTO received_webhooks (webhook_id, provider, provider_event_id, event_type, provider_reference,"
         " ignored_because, created_at, proof_digest) SELECT 'whk_' || :event, provider, :event, event_type, NULL,"
-        " 'events of this type are only stored', created_at, proof_digest FROM webhook_inbox LIMIT 1"
+        " 'events of this type are only stored', created_at, proof_digest FROM received_webhooks LIMIT 1"
     )
     async with service.database.begin_for_all() as tx:
         await tx.execute(sa.text(forged), {"event": "evt_2"})
@@ -285,7 +285,7 @@ async def test_a_webhook_waits_while_the_payment_it_is_about_is_not_as_the_servi
         await service.hurry()
         await service.work()
         async with service.database.begin_for_all() as tx:
-            is_due = await tx.scalar(sa.text("SELECT due_at IS NOT NULL FROM webhook_inbox"))
+            is_due = await tx.scalar(sa.text("SELECT due_at IS NOT NULL FROM received_webhooks"))
         assert is_due is is_altered
     assert (await service.get(made.transaction_id)).status == T.SETTLED
 

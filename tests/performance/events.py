@@ -33,9 +33,9 @@ from tests.performance.measure import Results
 from tests.support import chassis, servers
 from tests.support.chassis_events import provisioned_streams
 from tests.support.event_keys import event_keys
-from tests.support.inbox import begin_hearing, consuming
 from tests.support.read_model import read_events
 from tests.support.seals import SEALS
+from tests.support.subscriber import begin_hearing, consuming
 
 AGGREGATES, EVENTS_A_COMMIT, TELLERS = 100, 10, 8
 _SECONDS_MAX = 120.0

@@ -347,7 +347,9 @@ class TransactionsHarness:
             past = sa.func.clock_timestamp() - sa.text("interval '1 second'")
             t = transactions.c
             await tx.execute(sa.update(transactions).where(t.due_at.is_not(None)).values(due_at=past))
-            await tx.execute(sa.text("UPDATE webhook_inbox SET due_at = clock_timestamp() WHERE due_at IS NOT NULL"))
+            await tx.execute(
+                sa.text("UPDATE received_webhooks SET due_at = clock_timestamp() WHERE due_at IS NOT NULL")
+            )
 
     async def work(self, *, hurried: bool = False) -> None:
         """Runs every job until none finds anything to do; the one that asks for an end only when hurried."""

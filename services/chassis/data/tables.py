@@ -110,7 +110,7 @@ handled_requests = sa.Table(
     sa.Index("handled_requests_created_at", "created_at"),
 )
 
-# The inbox: an event is applied in the transaction that inserts its row here. No login says when that is: a row of an
+# An event is applied in the transaction that inserts its row here. No login says when that is: a row of an
 # earlier incarnation counts if it was there when this one began.
 handled_events = sa.Table(
     "handled_events",

@@ -1,7 +1,7 @@
 """Events in: each is told at least once and applied once, in the order of its stream.
 
-- A consumer reads its stream from where its own database says that it is. Effects, inbox and position are one
-  transaction, so nothing outside has to be believed about what was handled, or told.
+- A consumer reads its stream from where its own database says that it is. Effects, handled events and position
+  are one transaction, so nothing outside has to be believed about what was handled, or told.
 - What concerns no handler of it is only proven. It is passed over in memory, and the position follows with the next
   event that is handled, or after a while: whoever crashes before passes it over again.
 - Several processes may hear one stream: who goes on from a position has it locked, and only one can; another one takes

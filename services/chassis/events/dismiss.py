@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.database import Database
-from services.chassis.data.inbox import claim_events
+from services.chassis.data.handled_events import claim_events
 from services.chassis.data.incarnation import read_incarnation
 from services.chassis.data.letters import Outcome, list_waiting, read_letter, record_seen
 from services.chassis.data.seals import NotSealed

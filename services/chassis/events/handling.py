@@ -1,8 +1,8 @@
 """One event's way from its message to its handler, and that of several in one transaction.
 
 - An event that its service did not sign is not even read (signatures.py).
-- An event that the inbox does not know, and that is older than it remembers, is not handled: it may have been, long ago
-  (data/retention.py).
+- An event that is not among the handled ones, and older than those that are remembered, is not handled: it may have
+  been, long ago (data/retention.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from realco.type.v1.event_pb2 import EventMeta
 from services.chassis.calls.auth import acting_as, is_organization, service_principal
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.database import Database
-from services.chassis.data.inbox import claim_events
+from services.chassis.data.handled_events import claim_events
 from services.chassis.data.incarnation import read_incarnation
 from services.chassis.data.retention import EVENT_AGE_DAYS_MAX
 from services.chassis.data.transaction import Tx
@@ -176,7 +176,7 @@ async def apply_events(
     """Handles events of the transaction's organization, one after the other; of each, whether it was not before.
 
     Raises:
-        TooOld: the inbox does not know one, and may have forgotten it: it is handled only if a person says so.
+        TooOld: one is not among the handled events, and may be forgotten: it is handled only if a person says so.
     """
     with acting_as(service_principal(service, events[0].org_id)):
         new = await claim_events(tx, consumer, [event.event_id for event in events], incarnation)

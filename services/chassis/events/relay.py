@@ -4,7 +4,7 @@
   skipped (reliability rule c15). Who changes an aggregate holds its lock from before its event's id is drawn until the
   commit, so a lower id of the same aggregate is always committed, and read, before a higher one.
 - A row is marked after the stream acknowledged its batch by an id that only this process knows. A crash or a lost
-  answer publishes again under the same id; the stream and, for certain, every consumer's inbox drop the repeat. What
+  answer publishes again under the same id; the stream drops the repeat and, for certain, so does every consumer. What
   the stream says that it has of a message alone, it must show.
 - What does not bear the seal of this service was put there past it, and is never published (data/seals.py). Only the
   process remembers which rows those are: what a table says of it, a login of the database could say of ours.

@@ -2,10 +2,10 @@
 
 `python -m services.chassis.events.replay <consumer> <person>` runs with the settings of the service that owns the
 consumer, and says which person did it. What succeeds waits no more; what fails again goes on waiting, and is told with
-its id (dismiss.py). An event applied meanwhile is not applied twice: the inbox decides.
+its id (dismiss.py). An event applied meanwhile is not applied twice: `handled_events` decides.
 
-One that is older than the inbox remembers is handled only where the person names its letter after their own name: they
-have looked, and it was not handled before.
+One that is older than `handled_events` remembers is handled only where the person names its letter after their own
+name: they have looked, and it was not handled before.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
   from it, so that nothing more is lost, and it is not ready. What it loses stays a fault until the process ends.
 - A position has to be what this service wrote, in this life of its database and of this stream, and the stream has to
   have what follows it. Else no message is taken, and the service is not ready. A position of another life or another
-  stream counts for nothing: the stream is heard from its first message, and the inbox drops what comes twice. So it is
+  stream counts for nothing: the stream is heard from its first message, and what comes twice is dropped. So it is
   with one that is beyond the end of the stream at two looks.
 - Whatever keeps a consumer from going on (a row that somebody keeps locked, a flood of repeats, a server away) shows in
   for how long its oldest message has waited. Minutes are an alarm; the service stays ready, as with every alarm.

@@ -51,7 +51,7 @@ async def receive_webhook(
         created_at=now,
         is_due=is_applied,
     )
-    webhook_id, is_new = await store.insert_into_inbox(database, received)
+    webhook_id, is_new = await store.insert_received(database, received)
     return pb.ReceiveWebhookResponse(webhook_id=webhook_id, replayed=not is_new)
 
 

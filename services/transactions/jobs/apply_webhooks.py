@@ -1,8 +1,8 @@
 """Applies webhooks by what the provider answers now: the webhook itself is only a hint to look (reliability rule c25).
 
-Whose a webhook is, is known once its payment is found. The inbox belongs to nobody, so its row is finished after the
-organization's transaction has committed; a crash between the two has it applied again, which changes nothing. Those
-about one payment that wait together are applied by one look at it.
+Whose a webhook is, is known once its payment is found. As it was received it belongs to nobody, so its row is finished
+after the organization's transaction has committed; a crash between the two has it applied again, which changes nothing.
+Those about one payment that wait together are applied by one look at it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Webhooks: the inbox holds each event of a provider once; an organization holds those about its transactions."""
+"""Webhooks: each event of a provider is received once; an organization holds those about its transactions."""
 
 from __future__ import annotations
 
@@ -25,21 +25,23 @@ from services.chassis.values.invariant import invariant
 from services.transactions import messages
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.webhooks import WebhookStatus
-from services.transactions.tables import webhook_inbox, webhooks
+from services.transactions.tables import received_webhooks, webhooks
 
-_i, _c = webhook_inbox.c, webhooks.c
+_r, _c = received_webhooks.c, webhooks.c
 _RECEIVE = f"""
-INSERT INTO public.webhook_inbox (webhook_id, provider, provider_event_id, event_type, body, provider_reference,
-                                  ignored_because, created_at, due_at, proof_digest)
+INSERT INTO public.received_webhooks (webhook_id, provider, provider_event_id, event_type, body, provider_reference,
+                                      ignored_because, created_at, due_at, proof_digest)
 SELECT $1, $2, $3, $4, $5, $6, $7, $8, CASE WHEN $9 THEN clock_timestamp() END, $10 FROM {LIMITS} limits
-ON CONFLICT ON CONSTRAINT webhook_inbox_event DO NOTHING
+ON CONFLICT ON CONSTRAINT received_webhooks_event DO NOTHING
 RETURNING webhook_id
 """  # noqa: S608  # all of it stands here
-_FIND_FIRST = "SELECT webhook_id, proof_digest FROM public.webhook_inbox WHERE provider = $1 AND provider_event_id = $2"
+_FIND_FIRST = (
+    "SELECT webhook_id, proof_digest FROM public.received_webhooks WHERE provider = $1 AND provider_event_id = $2"
+)
 _FINISH = f"""
-UPDATE public.webhook_inbox AS inbox SET due_at = NULL, tries = 0, ignored_because = $4, proof = told.proof
+UPDATE public.received_webhooks AS received SET due_at = NULL, tries = 0, ignored_because = $4, proof = told.proof
 FROM {LIMITS} limits, unnest($1::text[], $2::bigint[], $3::bytea[]) AS told (webhook_id, epoch, proof)
-WHERE inbox.webhook_id = told.webhook_id AND inbox.epoch = told.epoch
+WHERE received.webhook_id = told.webhook_id AND received.epoch = told.epoch
 """  # noqa: S608  # all of it stands here
 _CHANGED = ("status", "failure", "applied_at")
 _SAVED = (
@@ -63,7 +65,7 @@ _CHANGE = (
     .returning(webhooks)
 )
 # What came and was not applied.
-UNAPPLIED = Due(webhook_inbox, _i.due_at.is_not(None), _i.created_at)
+UNAPPLIED = Due(received_webhooks, _r.due_at.is_not(None), _r.created_at)
 
 
 class Received(NamedTuple):
@@ -80,13 +82,13 @@ class Received(NamedTuple):
     is_due: bool
 
 
-async def insert_into_inbox(database: Database, received: Received) -> tuple[str, bool]:
+async def insert_received(database: Database, received: Received) -> tuple[str, bool]:
     """(webhook_id, whether it is new): a repeated event finds the row of the first.
 
     Raises:
         NotSealed: the row of the first is nobody's webhook. Its provider sends the event again until it is taken.
     """
-    digest = database.seals.digest_proof(webhook_inbox.name, received.webhook_id)
+    digest = database.seals.digest_proof(received_webhooks.name, received.webhook_id)
     if await database.send_for_all(_RECEIVE, *received, digest):
         return received.webhook_id, True
     [first] = build_rows(await database.send_for_all(_FIND_FIRST, received.provider, received.provider_event_id))
@@ -96,7 +98,7 @@ async def insert_into_inbox(database: Database, received: Received) -> tuple[str
 
 def build_taking(*, count_max: int) -> leases.Taking:
     """How a job takes webhooks: how many at a time."""
-    return leases.build_taking(webhook_inbox, count_max=count_max)
+    return leases.build_taking(received_webhooks, count_max=count_max)
 
 
 async def take_webhooks(database: Database, taking: leases.Taking) -> list[Row]:
@@ -116,11 +118,11 @@ async def finish_webhooks(database: Database, taken: Sequence[Row], *, ignored_b
 
 def _prove(seals: Seals, row: Row) -> bytes:
     """What shows that this service received a webhook. Raises: NotSealed: it did not."""
-    return seals.prove_to(row.proof_digest, webhook_inbox.name, row.webhook_id, row.webhook_id)
+    return seals.prove_to(row.proof_digest, received_webhooks.name, row.webhook_id, row.webhook_id)
 
 
 async def postpone_webhook(tx: Tx, taken: Row) -> None:
-    await leases.postpone(tx, webhook_inbox, taken._asdict())
+    await leases.postpone(tx, received_webhooks, taken._asdict())
 
 
 async def save_webhooks(
@@ -145,8 +147,8 @@ async def find_webhook(tx: Tx, webhook_id: str) -> Row | None:
 
 
 async def find_payment_id(tx: Tx, webhook_id: str) -> str | None:
-    """The provider's id of the payment that one is about. Over all organizations: the inbox has none."""
-    of_it = sa.select(webhook_inbox.c.provider_reference).where(webhook_inbox.c.webhook_id == webhook_id)
+    """The provider's id of the payment that one is about. Over all organizations: what was received has none."""
+    of_it = sa.select(received_webhooks.c.provider_reference).where(received_webhooks.c.webhook_id == webhook_id)
     found: str | None = await tx.scalar(of_it)
     return found
 
@@ -175,12 +177,12 @@ async def publish_webhooks(tx: Tx, rows: Sequence[Row], escrow_account_id: str, 
 async def save_due(tx: Tx, webhook_id: str) -> None:
     """Has a job apply a webhook of the organization again. Whoever is at work on it finds that its lease is over."""
     is_due = await tx.scalar(sa.select(sa.func.replay_webhook(current_principal().org_id, webhook_id)))
-    invariant(bool(is_due), "a webhook of an organization is in the inbox")
+    invariant(bool(is_due), "a webhook of an organization was received")
 
 
 async def forget_bodies(tx: Tx, *, before: datetime, count_max: int) -> int:
     """Forgets the bodies of webhooks received before then that no job has to apply; how many."""
-    old = sa.select(_i.webhook_id).where(_i.body.is_not(None), _i.due_at.is_(None), _i.created_at < before)
-    locked = old.order_by(_i.created_at).limit(count_max).with_for_update(skip_locked=True)
-    forgotten = sa.update(webhook_inbox).where(_i.webhook_id.in_(locked.scalar_subquery())).values(body=None)
+    old = sa.select(_r.webhook_id).where(_r.body.is_not(None), _r.due_at.is_(None), _r.created_at < before)
+    locked = old.order_by(_r.created_at).limit(count_max).with_for_update(skip_locked=True)
+    forgotten = sa.update(received_webhooks).where(_r.webhook_id.in_(locked.scalar_subquery())).values(body=None)
     return (await tx.execute(forgotten)).rowcount

@@ -20,7 +20,7 @@ ROWS = (
     "INSERT INTO provider_payments VALUES ('org_1', 'txn_1', 1, 1, 'sandbox', 'key_1', 'pay_1', now())",
     "INSERT INTO payout_requests VALUES ('org_1', 'key_1', 'x', 'txn_1', NULL, now())",
     (
-        "INSERT INTO webhook_inbox (webhook_id, provider, provider_event_id, event_type, body, created_at, due_at,"
+        "INSERT INTO received_webhooks (webhook_id, provider, provider_event_id, event_type, body, created_at, due_at,"
         " proof_digest) VALUES ('whk_1', 'sandbox', 'evt_1', 'settled', 'x', now(), now(), 'keys' || sha256('true'))"
     ),
     (
@@ -39,16 +39,16 @@ FIXED = {
     "transaction_history": "to_status actor occurred_at",
     "provider_payments": "provider provider_key attempt",
     "payout_requests": "fingerprint transaction_id failure",
-    "webhook_inbox": "provider provider_event_id event_type provider_reference created_at proof_digest",
+    "received_webhooks": "provider provider_event_id event_type provider_reference created_at proof_digest",
     "webhooks": "provider provider_event_id transaction_id created_at",
 }
 # Refused for what the rows are.
 RULES = {
     "work put off for ever": ("UPDATE transactions SET due_at = 'infinity'", "42501"),
     "work that no job looks for": ("UPDATE transactions SET due_at = NULL", "23514"),
-    "a webhook that is never applied": ("UPDATE webhook_inbox SET due_at = NULL", "42501"),
-    "a webhook with a proof made up": ("UPDATE webhook_inbox SET due_at = NULL, proof = 'false'", "42501"),
-    "a webhook put off for ever": ("UPDATE webhook_inbox SET due_at = 'infinity'", "42501"),
+    "a webhook that is never applied": ("UPDATE received_webhooks SET due_at = NULL", "42501"),
+    "a webhook with a proof made up": ("UPDATE received_webhooks SET due_at = NULL, proof = 'false'", "42501"),
+    "a webhook put off for ever": ("UPDATE received_webhooks SET due_at = 'infinity'", "42501"),
     "a status without the way to it": ("UPDATE transactions SET status = 'SETTLED'", "23514"),
     "a transaction made again": ("UPDATE transactions SET version = 1, status = 'APPROVED'", "23514"),
     "a payment sent earlier": ("UPDATE provider_payments SET sent_at = sent_at - interval '1 hour'", "23514"),
@@ -75,7 +75,7 @@ RULES = {
         ),
         "23514",
     ),
-    "a webhook's body rewritten": ("UPDATE webhook_inbox SET body = 'y'", "42501"),
+    "a webhook's body rewritten": ("UPDATE received_webhooks SET body = 'y'", "42501"),
     "a webhook that failed before it came": ("UPDATE webhooks SET status = 'LOST'", "23514"),
     "a move that is not listed": (
         "INSERT INTO transaction_history VALUES ('org_1', 'txn_1', 2, 'INITIATED', 'SETTLED', '', 'x', now())",

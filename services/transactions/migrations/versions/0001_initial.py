@@ -59,11 +59,11 @@ BEGIN
   RETURN NEW;
 END $$
 """
-# The inbox is no organization's: a request may have a webhook of its organization applied again, and no more.
+# What was received is no organization's: a request may have a webhook of its organization applied again, and no more.
 _REPLAY = f"""
 CREATE FUNCTION replay_webhook(p_org text, p_webhook text) RETURNS boolean LANGUAGE sql SECURITY DEFINER
 SET {SEARCH_PATH} AS $$
-  UPDATE webhook_inbox SET epoch = epoch + 1, tries = 0, due_at = clock_timestamp()
+  UPDATE received_webhooks SET epoch = epoch + 1, tries = 0, due_at = clock_timestamp()
   WHERE webhook_id = p_webhook
     AND EXISTS (SELECT FROM webhooks WHERE org_id = p_org AND webhook_id = p_webhook)
   RETURNING true
@@ -133,12 +133,12 @@ def upgrade() -> None:
     )
     op.execute(_END_WEBHOOK)
     op.execute(
-        "CREATE TRIGGER end_webhook BEFORE UPDATE OF due_at, proof ON webhook_inbox"
+        "CREATE TRIGGER end_webhook BEFORE UPDATE OF due_at, proof ON received_webhooks"
         " FOR EACH ROW EXECUTE FUNCTION end_webhook()"
     )
     op.execute(_KEEP_BODY)
     op.execute(
-        "CREATE TRIGGER keep_webhook_body BEFORE UPDATE OF body ON webhook_inbox FOR EACH ROW"
+        "CREATE TRIGGER keep_webhook_body BEFORE UPDATE OF body ON received_webhooks FOR EACH ROW"
         " WHEN (OLD.body IS DISTINCT FROM NEW.body) EXECUTE FUNCTION keep_webhook_body()"
     )
     op.execute(_REPLAY)
@@ -409,7 +409,7 @@ def _create_requests() -> None:
         sa.PrimaryKeyConstraint("org_id", "idempotency_key"),
     )
     op.create_table(
-        "webhook_inbox",
+        "received_webhooks",
         sa.Column("webhook_id", sa.Text(), nullable=False),
         sa.Column("provider", sa.Text(), nullable=False),
         sa.Column("provider_event_id", sa.Text(), nullable=False),
@@ -424,11 +424,13 @@ def _create_requests() -> None:
         sa.Column("proof_digest", pg.BYTEA(), nullable=True),
         sa.Column("proof", pg.BYTEA(), nullable=True),
         sa.PrimaryKeyConstraint("webhook_id"),
-        sa.UniqueConstraint("provider", "provider_event_id", name="webhook_inbox_event"),
+        sa.UniqueConstraint("provider", "provider_event_id", name="received_webhooks_event"),
     )
-    op.create_index("webhook_inbox_due", "webhook_inbox", ["due_at"], postgresql_where=sa.text("due_at IS NOT NULL"))
     op.create_index(
-        "webhook_inbox_bodies", "webhook_inbox", ["created_at"], postgresql_where=sa.text("body IS NOT NULL")
+        "received_webhooks_due", "received_webhooks", ["due_at"], postgresql_where=sa.text("due_at IS NOT NULL")
+    )
+    op.create_index(
+        "received_webhooks_bodies", "received_webhooks", ["created_at"], postgresql_where=sa.text("body IS NOT NULL")
     )
     op.create_table(
         "webhooks",

@@ -1,4 +1,4 @@
-"""Handled once: an event's effect and its row of the inbox are one transaction."""
+"""Handled once: an event's effect and its row in `handled_events` are one transaction."""
 
 from __future__ import annotations
 

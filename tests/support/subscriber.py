@@ -23,7 +23,7 @@ from tests.support import chassis
 from tests.support.chassis_events import relaying, running
 
 
-class Inbox:
+class Subscriber:
     """A subscription that writes a note for every event, and fails as told."""
 
     def __init__(self, name: str, org: str, keys: EventKeys) -> None:
@@ -52,21 +52,21 @@ class Inbox:
 CHECK_SECONDS = 0.2
 
 
-async def hear(database, js, inbox, hearings, stop, work_due=None, alarms=None) -> None:
+async def hear(database, js, subscriber, hearings, stop, work_due=None, alarms=None) -> None:
     clock, due = FakeClock(chassis.NOW), work_due or asyncio.Event()
-    about = inbox.subscription, hearings, inbox.keys, clock, stop, due
-    await run_subscription(database, js, *about, inbox.faults, {} if alarms is None else alarms)
+    about = subscriber.subscription, hearings, subscriber.keys, clock, stop, due
+    await run_subscription(database, js, *about, subscriber.faults, {} if alarms is None else alarms)
 
 
-async def watch(database, js, inbox, hearings, stop, alarms=None, check_seconds=CHECK_SECONDS) -> None:
-    heard = list_streams("escrow", [inbox.subscription])
+async def watch(database, js, subscriber, hearings, stop, alarms=None, check_seconds=CHECK_SECONDS) -> None:
+    heard = list_streams("escrow", [subscriber.subscription])
     alarms = {} if alarms is None else alarms
-    await run_watch(database, js, heard, hearings, stop, inbox.faults, alarms, check_seconds, check_seconds)
+    await run_watch(database, js, heard, hearings, stop, subscriber.faults, alarms, check_seconds, check_seconds)
 
 
-async def begin_hearing(database, js, inbox) -> None:
+async def begin_hearing(database, js, subscriber) -> None:
     """It hears what is published from now on."""
-    for hearing in list_hearings(inbox.subscription):
+    for hearing in list_hearings(subscriber.subscription):
         stream = await streams.fetch_stream(js, hearing.stream)
         last = stream["state"]["last_seq"]
         async with database.begin_for_all() as tx:
@@ -75,16 +75,16 @@ async def begin_hearing(database, js, inbox) -> None:
 
 
 @asynccontextmanager
-async def consuming(database, js, inbox, work_due=None, check_seconds=CHECK_SECONDS, alarms=None):
+async def consuming(database, js, subscriber, work_due=None, check_seconds=CHECK_SECONDS, alarms=None):
     """One process of a service: it tells, hears and watches."""
-    hearings = list_hearings(inbox.subscription)
-    about = database, js, inbox, hearings
+    hearings = list_hearings(subscriber.subscription)
+    about = database, js, subscriber, hearings
     watching = running(partial(watch, *about), alarms=alarms, check_seconds=check_seconds)
     async with relaying(database, js), running(partial(hear, *about), work_due=work_due, alarms=alarms), watching:
         yield hearings
 
 
-async def dead_letters(database, inbox) -> list[Letter]:
+async def dead_letters(database, subscriber) -> list[Letter]:
     """Those of this consumer that wait."""
     async with database.begin_for_all() as tx:
-        return [await read_letter(tx, letter_id) for letter_id in await list_waiting(tx, inbox.consumer)]
+        return [await read_letter(tx, letter_id) for letter_id in await list_waiting(tx, subscriber.consumer)]
