@@ -62,9 +62,9 @@ def pay_proceeds(run: DemoRun) -> str:
     run.approve(read)
     paid = run.wait_for_transaction(transaction_id, "COMPLETED")
     run.wait_for_ledger_account("CASH", posted=0)
-    facts = "".join(f"\n      {fact['statement']}" for fact in read["explanations"])
+    explanations = "".join(f"\n      {each['statement']}" for each in read["explanations"])
     return (
         f"{format_minor(minor_of(payout['amount']))} waits for approval; the closer's own is refused "
         f"({own.status} {own.code}), {paid['approvedBy']}'s accepted in the inbox; {paid['status']}"
-        f"\n      inbox: {read['summary']}{facts}"
+        f"\n      inbox: {read['summary']}{explanations}"
     )

@@ -121,22 +121,22 @@ class _Details:
             if row is None:
                 raise TransactionNotFound()
             reason = json.loads(approval.content)["resource"]["approvalReason"]
-            account, facts = None, [Explanation(f"{reason}.", "APPROVAL_REASON")]
+            account, explanations = None, [Explanation(f"{reason}.", "APPROVAL_REASON")]
             if row.bank_account_id:
                 account = await account_store.find_bank_account(tx, row.bank_account_id)
             if account is not None:
-                facts += await self._explain_account(tx, account, now)
+                explanations += await self._explain_account(tx, account, now)
             if row.bank_account_id:
-                facts.append(explain_use(account, row, now))
+                explanations.append(explain_use(account, row, now))
             if TYPES[row.type].gives_back and row.investment_id:
                 received = await store.list_received(tx, [row.investment_id])
-                facts += explain_take_back([received.get((row.party_id, row.investment_id), [])])
-        facts.append(await self._explain_clearance(row.party_id))
+                explanations += explain_take_back([received.get((row.party_id, row.investment_id), [])])
+        explanations.append(await self._explain_clearance(row.party_id))
         if TYPES[row.type].is_for_investment and row.investment_id:
-            facts.append(await self._explain_commitment(row.investment_id))
+            explanations.append(await self._explain_commitment(row.investment_id))
         preview = await self._preview(row, "SETTLED")
         details = build_transaction_details(row, account, approval.beneficiary_party_ids)
-        return replace(details, explanations=(*facts, *preview.explanations), effects=preview.effects)
+        return replace(details, explanations=(*explanations, *preview.explanations), effects=preview.effects)
 
     async def describe_bank_account(self, approval: Approval, now: datetime) -> ApprovalDetails:
         async with self._dependencies.database.begin() as tx:
@@ -144,27 +144,27 @@ class _Details:
             if row is None:
                 raise BankAccountNotFound()
             former = await account_store.find_default_account(tx, row.party_id)
-            facts = await self._explain_account(tx, row, now)
+            explanations = await self._explain_account(tx, row, now)
             owners = await account_store.count_owners(tx, row.account_number_digest)
         # Compliance is asked whenever money moves, and not about the account.
         cleared = replace(await self._explain_clearance(row.party_id), operands=())
-        facts += [explain_owners(owners), cleared]
+        explanations += [explain_owners(owners), cleared]
         details = build_bank_account_details(row)
         if row.default_for_payouts:
             before = None if former is None else former.bank_account_id
             paid_here = Change("default_bank_account_id", before, row.bank_account_id)
             details = replace(details, changes=(*details.changes, paid_here))
-        return replace(details, explanations=tuple(facts))
+        return replace(details, explanations=tuple(explanations))
 
     async def _explain_account(self, tx: Tx, account: BankAccount, now: datetime) -> list[Explanation]:
         """First what reads the same and is not: nobody sees more of a number than its last digits."""
         vault, org_id = self._dependencies.vault, current_principal().org_id
-        facts = [
+        explanations = [
             explain_look_alike(other, is_same=vault.has_same_number(org_id, account, other))
             for other in await account_store.list_look_alikes(tx, account)
         ]
         first = await store.find_first_payout(tx, account.party_id, account.bank_account_id)
-        return [*facts, explain_account(account, now), explain_first_use(first)]
+        return [*explanations, explain_account(account, now), explain_first_use(first)]
 
     async def _explain_clearance(self, party_id: str) -> Explanation:
         try:

@@ -89,10 +89,10 @@ async def test_what_would_refuse_a_payment_is_said_before_the_yes_and_who_is_awa
     assert effects_of(coming)["SUSPENSE"] == (0, 100_00), "where what comes into a frozen account is put"
     with transactions.wire.cut(transactions.escrow), transactions.wire.cut(transactions.distributions):
         coming = await transactions.waiting(debit.transaction_id)
-    facts = {fact.rule: fact.statement for fact in coming.explanations}
-    assert facts["ESCROW_ACTIVE"] == "Escrow cannot be asked now."
-    assert facts["INVESTMENT_PENDING"] == "Distributions cannot be asked now."
-    assert facts["BANK_ACCOUNT_FIRST_USE"] == "Nothing was ever paid to it."
+    explanations = {each.rule: each.statement for each in coming.explanations}
+    assert explanations["ESCROW_ACTIVE"] == "Escrow cannot be asked now."
+    assert explanations["INVESTMENT_PENDING"] == "Distributions cannot be asked now."
+    assert explanations["BANK_ACCOUNT_FIRST_USE"] == "Nothing was ever paid to it."
 
 
 async def test_each_kind_of_distributions_says_before_a_yes_what_it_would_do_to_the_book_and_who_would_refuse_it(

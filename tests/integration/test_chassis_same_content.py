@@ -72,9 +72,9 @@ async def test_whoever_asks_for_the_same_again_reads_that_it_was_done_when_and_b
                 await tx.driver.execute("DELETE FROM notes")  # so it can be done once more
         again = await desk.ask(OTHER_MAKER, key=f"done {is_done}")
         for read in (again, await desk.get(again)):
-            [fact] = read.explanations
-            assert (fact.rule, fact.statement.endswith(said)) == ("SAME_CONTENT", True)
-            assert [(each.name, each.value) for each in fact.operands] == [
+            [explanation] = read.explanations
+            assert (explanation.rule, explanation.statement.endswith(said)) == ("SAME_CONTENT", True)
+            assert [(each.name, each.value) for each in explanation.operands] == [
                 ("approval", first.approval_id),
                 ("asked by", MAKER.person),
                 ("approved by", CHECKER.person),
@@ -89,14 +89,14 @@ async def test_whoever_decides_reads_what_else_does_the_same_and_waits_or_was_ap
     again = await desk.ask(OTHER_MAKER, key="key-2", etag="seen")
     assert first.content_hash != again.content_hash
     for asked, other, who in ((again, first, MAKER), (first, again, OTHER_MAKER)):
-        [fact] = (await desk.get(asked)).explanations
+        [explanation] = (await desk.get(asked)).explanations
         said = f"{who.person} asked for what does the same, with another content, and {other.approval_id} waits"
-        assert (fact.rule, fact.statement) == ("SAME_EFFECT", f"{said}: a yes to both does it twice.")
-        assert [each.value for each in fact.operands] == [other.approval_id, who.person]
+        assert (explanation.rule, explanation.statement) == ("SAME_EFFECT", f"{said}: a yes to both does it twice.")
+        assert [each.value for each in explanation.operands] == [other.approval_id, who.person]
     await desk.grant(first)
-    [fact] = (await desk.get(again)).explanations
+    [explanation] = (await desk.get(again)).explanations
     done = f"{CHECKER.person} approved it at 2026-11-22T12:00:00Z, and it was carried out."
-    assert fact.statement == f"{MAKER.person} asked for what does the same, with another content, {done}"
+    assert explanation.statement == f"{MAKER.person} asked for what does the same, with another content, {done}"
     assert "approve" in (await desk.get(again)).allowed_actions, "it is a fact, and no gate"
 
 

@@ -89,7 +89,7 @@ async def test_checks_that_wait_stand_in_the_inbox_with_all_that_is_known_of_the
         assert list(read.beneficiary_party_ids) == [party.party_id]
         assert not read.HasField("expire_time")
         assert [(change.before, change.after) for change in read.changes] == [("MANUAL_REVIEW", "PASSED")]
-        assert [fact.statement for fact in read.explanations] == [
+        assert [each.statement for each in read.explanations] == [
             "This is the party now: Ada Park.",
             "auth0|ann waits to act for it.",
         ]

@@ -49,9 +49,9 @@ async def test_a_submitted_distribution_stands_in_the_inbox_with_what_it_does(se
     assert set(approval.beneficiary_party_ids) == {"inv-001", "inv-002"}
     assert approval.expire_time == distribution.expire_time == to_timestamp(service.clock.now() + timedelta(hours=48))
     assert effects_of(approval) == {"DISTRIBUTABLE": (15_000_00, 0), "PAYABLE": (0, 15_000_00)}
-    [owed] = [fact for fact in approval.explanations if fact.rule == "AMOUNTS_OWED"]
+    [owed] = [each for each in approval.explanations if each.rule == "AMOUNTS_OWED"]
     assert [operand.value for operand in owed.operands] == ["10,000.00 USD", "5,000.00 USD"]
-    statements = {fact.rule: fact.statement for fact in approval.explanations}
+    statements = {each.rule: each.statement for each in approval.explanations}
     assert statements["DISTRIBUTABLE_CASH"] == "15,000.00 USD can be distributed, enough for 15,000.00 USD."
     assert (statements["ESCROW_ACTIVE"], statements["PAYEES_CLEARED"]) == (
         "The escrow account is ACTIVE.",
@@ -272,7 +272,7 @@ async def test_another_attempt_waits_and_says_what_account_it_goes_to(service: D
         distribution_id=distribution.distribution_id, allocation_id=owed.allocation_id, bank_account_id=account
     )
     approval = await service.ask(service.distributions.ResendAllocation, request)
-    statements = {fact.rule: fact.statement for fact in approval.explanations}
+    statements = {each.rule: each.statement for each in approval.explanations}
     assert statements == {
         "LAST_ATTEMPT": "Attempt 1 ended FAILED: DECLINED_BY_PROVIDER, R03 it is",
         "BANK_ACCOUNT": "It goes to the account of Ann Lee that ends in 6789, which is ACTIVE"

@@ -114,7 +114,7 @@ async def test_an_account_that_takes_payouts_no_more_is_refused_at_the_yes(servi
         asked = await service.ask(order.rpc, order.to(account_id))
         service.transactions.bank_accounts[account_id].status = BankAccount.BLOCKED
         read = await service.read_approval(asked.approval_id)
-        [account] = [fact for fact in read.explanations if fact.rule == "BANK_ACCOUNT"]
+        [account] = [each for each in read.explanations if each.rule == "BANK_ACCOUNT"]
         operands = {each.name: each.value for each in account.operands}
         assert (operands["gate"], operands["status"]) == ("shut", "BLOCKED")
         rehearsal = approvals_pb2.ApproveApprovalRequest(

@@ -139,7 +139,7 @@ async def test_who_named_the_account_of_the_proceeds_does_not_approve_that_they_
     offering, _ = await offering_whose_proceeds_failed(service)
     resend = opb.ResendProceedsRequest(offering_id=offering.offering_id)
     again = await service.ask(service.offerings.ResendProceeds, resend, "admin-3")
-    assert {fact.rule: fact.statement for fact in again.explanations}.items() >= {
+    assert {each.rule: each.statement for each in again.explanations}.items() >= {
         "LAST_ATTEMPT": "The last attempt came to nothing: DECLINED_BY_PROVIDER, R03 it is",
         "BANK_ACCOUNT": "It goes to the account of Ann Lee that ends in 6789, which is ACTIVE"
         " and was added 0 days ago.",
@@ -181,7 +181,7 @@ async def test_staff_sends_a_refund_again_together_and_an_investor_its_own_at_on
     to = service.transactions.add_bank_account("inv-001")
     request = opb.ResendRefundRequest(investment_id=held["inv-001"].investment_id, bank_account_id=to)
     approval = await service.ask(service.investments.ResendRefund, request)
-    statements = {fact.rule: fact.statement for fact in approval.explanations}
+    statements = {each.rule: each.statement for each in approval.explanations}
     assert statements["BANK_ACCOUNT"].startswith("It goes to the account of Ann Lee that ends in 6789")
     assert (approval.amount.amount_minor, list(approval.beneficiary_party_ids)) == (5_00, ["inv-001"])
     assert (await service.get(held["inv-001"])).allowed_actions == ["resend_refund"], "nothing has happened"

@@ -45,8 +45,8 @@ async def test_an_entry_that_books_the_same_in_other_words_is_told_to_whoever_ap
     await escrow.post(account, ("cash", 2000), ("distributable", -2000))
     first = await ask(escrow, alone(account, new_entry(*FEE)))
     await escrow.grant(first)
-    fact = (await ask(escrow, spell(account, disguise))).explanations[0]
-    assert (fact.rule, fact.operands[0].value) == ("SAME_EFFECT", first.approval_id)
+    explanation = (await ask(escrow, spell(account, disguise))).explanations[0]
+    assert (explanation.rule, explanation.operands[0].value) == ("SAME_EFFECT", first.approval_id)
 
 
 async def test_what_one_person_has_wait_does_not_hide_what_was_approved_before(escrow: Escrow):

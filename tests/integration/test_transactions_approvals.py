@@ -291,11 +291,11 @@ async def test_the_approval_says_how_old_the_account_is_and_whether_it_was_ever_
     service: TransactionsHarness,
 ) -> None:
     first = await proceeds(service)
-    facts = {fact.rule: fact.statement for fact in (await service.waiting(first.transaction_id)).explanations}
-    assert facts["APPROVAL_REASON"] == "the proceeds of an offering are paid out."
-    assert facts["BANK_ACCOUNT_AGE"].startswith("Added 0 days ago; money may go to it from 2024-12-02")
-    assert facts["BANK_ACCOUNT_FIRST_USE"] == "Nothing was ever paid to it."
-    assert facts["PARTY_CLEARED"] == "Compliance clears the party."
+    explanations = {each.rule: each.statement for each in (await service.waiting(first.transaction_id)).explanations}
+    assert explanations["APPROVAL_REASON"] == "the proceeds of an offering are paid out."
+    assert explanations["BANK_ACCOUNT_AGE"].startswith("Added 0 days ago; money may go to it from 2024-12-02")
+    assert explanations["BANK_ACCOUNT_FIRST_USE"] == "Nothing was ever paid to it."
+    assert explanations["PARTY_CLEARED"] == "Compliance clears the party."
     await approve(service, first.transaction_id, CHECKER)
     await service.work()
     service.bank.report(first.transaction_id, PaymentStatus.SETTLED)
@@ -305,9 +305,9 @@ async def test_the_approval_says_how_old_the_account_is_and_whether_it_was_ever_
     del service.compliance.uncleared["sponsor-1"]
     await service.work()
     service.compliance.uncleared["sponsor-1"] = "KYC is EXPIRED"
-    facts = {fact.rule: fact.statement for fact in (await service.waiting(payout.transaction_id)).explanations}
-    assert facts["BANK_ACCOUNT_FIRST_USE"] == "First paid to on 2024-12-02."
-    assert facts["PARTY_CLEARED"] == "KYC is EXPIRED"
+    explanations = {each.rule: each.statement for each in (await service.waiting(payout.transaction_id)).explanations}
+    assert explanations["BANK_ACCOUNT_FIRST_USE"] == "First paid to on 2024-12-02."
+    assert explanations["PARTY_CLEARED"] == "KYC is EXPIRED"
 
 
 async def test_a_webhook_is_applied_again_when_a_second_person_agrees(service: TransactionsHarness) -> None:

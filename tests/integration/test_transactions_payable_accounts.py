@@ -91,9 +91,9 @@ async def test_whoever_confirms_is_told_how_old_it_is_whose_it_is_too_and_what_i
     account = await service.bank_account("inv-001", default_for_payouts=True)
     service.clock.advance(timedelta(days=3))
     waiting = await service.waiting(account.bank_account_id)
-    facts = {fact.rule: fact.statement for fact in waiting.explanations}
-    assert facts["BANK_ACCOUNT_AGE"] == "Added 3 days ago; nobody has confirmed it."
-    assert facts["BANK_ACCOUNT_OWNERS"] == "2 parties have this account."
+    explanations = {each.rule: each.statement for each in waiting.explanations}
+    assert explanations["BANK_ACCOUNT_AGE"] == "Added 3 days ago; nobody has confirmed it."
+    assert explanations["BANK_ACCOUNT_OWNERS"] == "2 parties have this account."
     changes = {change.field: (change.before, change.after) for change in waiting.changes}
     assert changes["default_bank_account_id"] == (former.bank_account_id, account.bank_account_id)
 

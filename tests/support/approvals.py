@@ -18,7 +18,7 @@ from services.chassis.values.session import NO_SESSION
 
 def gates_of(approval: pb.Approval, which: str) -> list[str]:
     """The rules whose gate is `open`, or `shut`, in the order in which they are read."""
-    said = [(fact.rule, [(one.name, one.value) for one in fact.operands]) for fact in approval.explanations]
+    said = [(each.rule, [(one.name, one.value) for one in each.operands]) for each in approval.explanations]
     return [rule for rule, operands in said if ("gate", which) in operands]
 
 
@@ -39,7 +39,7 @@ def check_dossiers(approvals: Approvals, found: Sequence[pb.Approval]) -> None:
     for each in found:
         changed = {effect.ledger_account.kind for effect in each.effects if effect.before != effect.after}
         assert changed or each.kind in _NO_EFFECTS, f"{each.kind} says nothing of the book"
-        assert "ESCROW_ACTIVE" in [fact.rule for fact in each.explanations], f"{each.kind} says nothing of the gates"
+        assert "ESCROW_ACTIVE" in [one.rule for one in each.explanations], f"{each.kind} says nothing of the gates"
         assert gates_of(each, "open"), f"{each.kind} says of no gate that it is open"
         assert not gates_of(each, "shut"), each.kind
 

@@ -96,13 +96,13 @@ def to_approval(
     approval: Approval,
     details: ApprovalDetails | None = None,
     allowed_actions: Sequence[str] = (),
-    facts: Iterable[Explanation] = (),
+    explanations: Iterable[Explanation] = (),
 ) -> pb.Approval:
     """As a caller reads it.
 
     Args:
         details: What stands for and against it now, where that is asked for.
-        facts: What speaks against any approval, whatever its kind.
+        explanations: What speaks against it, whatever its kind; what its kind says is among the details.
     """
     answer = to_listed_approval(approval)
     answer.MergeFrom(pb.Approval(content=approval.content, result=approval.result))
@@ -111,7 +111,7 @@ def to_approval(
         pb.Approval.Comment(created_by=each.created_by, text=each.text, create_time=to_timestamp(each.created_at))
         for each in approval.comments
     )
-    answer.explanations.extend(map(to_explanation, facts))
+    answer.explanations.extend(map(to_explanation, explanations))
     if details is not None:
         answer.changes.extend(map(_to_change, details.changes))
         answer.explanations.extend(to_explanation(each) for each in details.explanations)

@@ -27,11 +27,11 @@ async def explain_others(
         find_effect: What an approved request would do; None where nobody can say it.
     """
     before = await _find_same_approved(source, approval)
-    facts = [] if before is None else [explain_repetition(before)]
+    explanations = [] if before is None else [explain_repetition(before)]
     if (effect := find_effect(approval)) is not None:
         alike = [each for each in await _list_alike(source, approval) if find_effect(each) == effect]
-        facts += [explain_same_effect(each) for each in alike if each.status_at(now) is not Status.EXPIRED]
-    return facts
+        explanations += [explain_same_effect(each) for each in alike if each.status_at(now) is not Status.EXPIRED]
+    return explanations
 
 
 async def _find_same_approved(source: Source, approval: Approval) -> Approval | None:

@@ -124,8 +124,8 @@ class Approvals:
         if self._find_witnessed(kind.name):
             # The notary takes what was asked for last for what is wanted.
             await self._writer.outdate(tx, kind.name, details.resource_id, now, current_hash=asked.content_hash)
-        actions, facts = self.permissions.list_actions(asked, now), await self.explain_others(tx, asked, now)
-        return kind.answer_type(approval=messages.to_approval(asked, details, actions, facts))
+        actions, others = self.permissions.list_actions(asked, now), await self.explain_others(tx, asked, now)
+        return kind.answer_type(approval=messages.to_approval(asked, details, actions, others))
 
     async def explain_others(self, source: Source, approval: Approval, now: datetime) -> list[Explanation]:
         """That the same was approved before, or that what does the same was or waits. None of it keeps from a yes."""

@@ -45,9 +45,9 @@ def _describe(error: BaseException, *, silent: bool) -> str:
         return "".join(traceback.format_exception_only(error)).rstrip("\n")
     origin: Any = getattr(error, "orig", None) or error
     told = getattr(origin, "__cause__", None) or origin  # the driver's own, below SQLAlchemy's
-    facts = [f"sqlstate={state}"] if (state := getattr(origin, "sqlstate", None)) else []
-    facts += [f"{name}={value}" for name in _NAMES if (value := getattr(told, name, None))]
-    return " ".join([f"{type(error).__module__}.{type(error).__qualname__}", *facts])
+    said = [f"sqlstate={state}"] if (state := getattr(origin, "sqlstate", None)) else []
+    said += [f"{name}={value}" for name in _NAMES if (value := getattr(told, name, None))]
+    return " ".join([f"{type(error).__module__}.{type(error).__qualname__}", *said])
 
 
 def _is_of_a_database(error: BaseException) -> bool:

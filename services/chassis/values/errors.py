@@ -59,12 +59,12 @@ class DomainError(Exception):
         super().__init__(message)
         self.message = message
         self.fields = dict(fields or {})
-        self._facts = metadata
+        self._metadata = metadata
 
     @cached_property
     def metadata(self) -> dict[str, str]:
         """Spelled when somebody asks: many refusals only say that something is not offered."""
-        return {key: _spell(value) for key, value in self._facts.items() if value not in (None, "", [])}
+        return {key: _spell(value) for key, value in self._metadata.items() if value not in (None, "", [])}
 
 
 def _spell(value: object) -> str:
