@@ -21,16 +21,13 @@ from gateway.routing import Router, Template
 from gateway.settings import Settings
 from services.chassis.calls.deadline import set_deadline
 from services.chassis.process import telemetry
-from services.chassis.process.telemetry import log
+from services.chassis.process.telemetry import SECONDS_BUCKETS, log
 
 Endpoint = Callable[[Request, Sequence[str]], Awaitable[Response]]
 
 REQUESTS = Counter("realco_http_requests_total", "HTTP requests answered.", ["method", "route", "status"])
 REQUEST_SECONDS = Histogram(
-    "realco_http_request_seconds",
-    "How long an HTTP request took.",
-    ["route"],
-    buckets=(0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5, 10),
+    "realco_http_request_seconds", "How long an HTTP request took.", ["route"], buckets=SECONDS_BUCKETS
 )
 _SECURITY_HEADERS = [
     (b"cache-control", b"no-store"),

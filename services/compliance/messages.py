@@ -8,7 +8,13 @@ from typing import Any
 from realco.compliance.v1 import api_keys_pb2, notary_pb2, parties_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
 
-from services.chassis.calls.wire import to_explanation, to_failure, to_money, to_optional_timestamp, to_timestamp
+from services.chassis.calls.wire import (
+    to_explanation,
+    to_money,
+    to_optional_failure,
+    to_optional_timestamp,
+    to_timestamp,
+)
 from services.chassis.values.approval_policy import ApprovalRule
 from services.chassis.values.etags import etag_of
 from services.chassis.values.ids import derived_id
@@ -97,7 +103,7 @@ def to_compliance_check(check: ComplianceCheck, allowed_actions: Sequence[str] =
         update_time=to_timestamp(check.updated_at),
         allowed_actions=allowed_actions,
         amount=_to_optional_money(check.amount),
-        failure=None if check.failure is None else to_failure(check.failure),
+        failure=to_optional_failure(check.failure),
         explanation=None if check.explanation is None else to_explanation(check.explanation),
     )
 

@@ -10,20 +10,19 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 from realco.compliance.v1 import notary_pb2
 from realco.distributions.v1 import distributions_pb2, offerings_pb2, payout_orders_pb2
-from realco.type.v1 import failure_pb2, money_pb2
+from realco.type.v1 import money_pb2
 
 from services.chassis.approvals.notary import Movement, MovementLine
 from services.chassis.calls.wire import (
     from_enum,
     to_date,
     to_explanation,
-    to_failure,
     to_money,
+    to_optional_failure,
     to_optional_timestamp,
     to_timestamp,
 )
 from services.chassis.spelling.json_writer import writer_of
-from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.chassis.values.session import Session
 from services.distributions.domain.closing import Gate
@@ -74,9 +73,9 @@ def to_offering(offering: Offering) -> offerings_pb2.Offering:
         committed_amount=money(offering.committed_minor),
         funded_amount=money(offering.funded_minor),
         closing_date=None if offering.closing_date is None else to_date(offering.closing_date),
-        closing_failure=_to_failure(offering.closing_failure),
+        closing_failure=to_optional_failure(offering.closing_failure),
         proceeds_transaction_id=offering.proceeds_transaction_id,
-        proceeds_failure=_to_failure(offering.proceeds_failure),
+        proceeds_failure=to_optional_failure(offering.proceeds_failure),
         created_by=offering.created_by,
         create_time=to_timestamp(offering.created_at),
         update_time=to_timestamp(offering.updated_at),
@@ -101,7 +100,7 @@ def to_investment(investment: Investment) -> offerings_pb2.Investment:
         distributed_amount=money(investment.distributed_minor),
         accrual_start_date=None if start is None else to_date(start),
         status=investment.status.value,
-        refund_failure=_to_failure(investment.refund_failure),
+        refund_failure=to_optional_failure(investment.refund_failure),
         create_time=to_timestamp(investment.created_at),
         update_time=to_timestamp(investment.updated_at),
         external_id=investment.external_id,
@@ -139,7 +138,7 @@ def to_distribution(distribution: Distribution) -> distributions_pb2.Distributio
         content_hash=distribution.content_hash,
         allocation_count=distribution.allocation_count,
         paid_amount=money(distribution.paid_minor),
-        failure=_to_failure(distribution.failure),
+        failure=to_optional_failure(distribution.failure),
         created_by=distribution.created_by,
         calculated_by=distribution.calculated_by,
         submitted_by=distribution.submitted_by,
@@ -187,7 +186,7 @@ def to_allocation(allocation: Allocation) -> distributions_pb2.Allocation:
         status=allocation.status.value,
         transaction_id=allocation.transaction_id,
         attempts=allocation.attempts,
-        failure=_to_failure(allocation.failure),
+        failure=to_optional_failure(allocation.failure),
         create_time=to_timestamp(allocation.created_at),
         update_time=to_timestamp(allocation.updated_at),
         etag=allocation.etag,
@@ -225,10 +224,6 @@ def _spell_allocation(line: Line, terms: Terms, sponsor_party_id: str, currency:
             if minor
         ],
     }
-
-
-def _to_failure(failure: Failure | None) -> failure_pb2.Failure | None:
-    return None if failure is None else to_failure(failure)
 
 
 def _money_in(currency: str) -> Callable[[int], money_pb2.Money]:

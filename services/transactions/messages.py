@@ -8,7 +8,7 @@ from typing import Any
 from realco.transactions.v1 import bank_accounts_pb2, evaluations_pb2, payouts_pb2, transactions_pb2, webhooks_pb2
 from realco.type.v1 import money_pb2
 
-from services.chassis.calls.wire import to_failure, to_money, to_optional_timestamp, to_timestamp
+from services.chassis.calls.wire import to_money, to_optional_failure, to_optional_timestamp, to_timestamp
 from services.chassis.data.sql import Row
 from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import Failure, read_failure
@@ -38,7 +38,7 @@ def _write(row: Any, amount: money_pb2.Money, failure: Failure | None) -> transa
     return _T(
         transaction_id=row.transaction_id,
         type=row.type,
-        direction="IN" if TYPES[row.type].is_inbound else "OUT",
+        direction=TYPES[row.type].direction,
         status=row.status,
         payment_method=row.payment_method,
         amount=amount,
@@ -49,7 +49,7 @@ def _write(row: Any, amount: money_pb2.Money, failure: Failure | None) -> transa
         distribution_id=row.distribution_id,
         allocation_id=row.allocation_id,
         description=row.description,
-        failure=None if failure is None else to_failure(failure),
+        failure=to_optional_failure(failure),
         attempts=row.attempts,
         presentments=row.presentments,
         next_attempt_time=to_optional_timestamp(row.next_attempt_at),
@@ -153,7 +153,7 @@ def to_webhook(row: Row, actions: Iterable[str] = ()) -> webhooks_pb2.Webhook:
         event_type=row.event_type,
         status=row.status,
         transaction_id=row.transaction_id,
-        failure=None if failure is None else to_failure(failure),
+        failure=to_optional_failure(failure),
         create_time=to_timestamp(row.created_at),
         apply_time=to_optional_timestamp(row.applied_at),
         allowed_actions=actions,
@@ -165,7 +165,7 @@ def to_evaluation_facts(row: Transaction) -> evaluations_pb2.EvaluationFacts:
     return evaluations_pb2.EvaluationFacts(
         transaction_id=row.transaction_id,
         party_id=row.party_id,
-        direction="IN" if row.is_inbound else "OUT",
+        direction=TYPES[row.type].direction,
         amount=to_money(row.amount),
         is_contribution=TYPES[row.type].is_for_investment,
         is_waiting=row.status is Status.INITIATED,

@@ -10,7 +10,15 @@ from google.protobuf.message import Message
 from realco.type.v1 import approval_pb2 as pb
 from realco.type.v1 import explanation_pb2
 
-from services.chassis.calls.wire import from_explanation, to_amount, to_explanation, to_failure, to_money, to_timestamp
+from services.chassis.calls.wire import (
+    from_explanation,
+    to_amount,
+    to_explanation,
+    to_money,
+    to_optional_failure,
+    to_optional_timestamp,
+    to_timestamp,
+)
 from services.chassis.spelling.json_reader import IS_REQUIRED, Found, reader_of
 from services.chassis.spelling.json_writer import writer_of
 from services.chassis.values.approval import Approval, ApprovalDetails, Change, Effect, Preview, write_content
@@ -170,10 +178,10 @@ def to_listed_approval(approval: Approval) -> pb.Approval:
         decided_by=approval.decided_by,
         note=approval.note,
         create_time=to_timestamp(approval.created_at),
-        expire_time=None if approval.expires_at is None else to_timestamp(approval.expires_at),
-        decide_time=None if approval.decided_at is None else to_timestamp(approval.decided_at),
+        expire_time=to_optional_timestamp(approval.expires_at),
+        decide_time=to_optional_timestamp(approval.decided_at),
         update_time=to_timestamp(approval.updated_at),
         result_id=approval.result_id,
-        failure=None if approval.failure is None else to_failure(approval.failure),
+        failure=to_optional_failure(approval.failure),
         etag=etag_of(approval.approval_id, approval.version),
     )

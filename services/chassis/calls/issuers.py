@@ -27,6 +27,7 @@ Text = Annotated[str, Field(min_length=1, max_length=1024)]
 ClaimPath = Text | Annotated[tuple[Text, ...], Field(min_length=1)]
 # A value of `acr` as a challenge can name it. Source: RFC 6749, appendix A.4 (NQCHAR)
 Level = Annotated[str, Field(pattern=r"^[!#-\[\]-~]{1,255}$")]
+# By which a token may be signed.
 Algorithm = Literal["ES256", "RS256", "EdDSA"]
 
 

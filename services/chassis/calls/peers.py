@@ -44,7 +44,7 @@ async def ask(method: Callable[[Any], Awaitable[R]], request: Any) -> R:
     try:
         return await method(request)
     except aio.AioRpcError as error:
-        raise explain_failure(error) from error
+        raise from_rpc_error(error) from error
 
 
 async def find_refusal(asking: Awaitable[object], unclear: Container[str] = ()) -> DomainError | None:
@@ -102,7 +102,7 @@ def _hand_on_replayed(metadata: aio.Metadata | None) -> None:
         note_replayed()
 
 
-def explain_failure(error: aio.AioRpcError) -> DomainError:
+def from_rpc_error(error: aio.AioRpcError) -> DomainError:
     """What a call to a peer failed of, as our own caller may know it. Logs what it may not."""
     status = status_in(error)
     refusal = from_status(status) if status is not None else None

@@ -25,7 +25,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.chassis.calls.auth import ADMIN, AUDITOR, SERVICE_ROLE, Principal, SignedInKey, is_organization
-from services.chassis.calls.issuers import Claims, Issuer, not_acceptable, read_issuers
+from services.chassis.calls.issuers import Algorithm, Claims, Issuer, not_acceptable, read_issuers
 from services.chassis.calls.keys import PublicKey, PublishedKeys
 from services.chassis.process.settings import ConfigurationError, Settings, read_private_file
 from services.chassis.values.errors import PermissionDenied
@@ -93,7 +93,7 @@ class _Header(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    alg: Literal["ES256", "RS256", "EdDSA"]
+    alg: Algorithm
     typ: Literal["at+jwt", "JWT"]
     kid: str = Field(min_length=1, max_length=255)
     # Says the same as `kid`, and is not looked at.
@@ -230,7 +230,7 @@ def _fits_eddsa(key: PublicKey) -> bool:
     return isinstance(key, OKPKey) and key.curve_name == "Ed25519"
 
 
-_FITS: dict[str, Callable[[PublicKey], bool]] = {"ES256": _fits_es256, "RS256": _fits_rs256, "EdDSA": _fits_eddsa}
+_FITS: dict[Algorithm, Callable[[PublicKey], bool]] = {"ES256": _fits_es256, "RS256": _fits_rs256, "EdDSA": _fits_eddsa}
 
 
 def _check_times(claims: Claims, lifetime_seconds_max: int, grace_seconds: int = 0) -> None:

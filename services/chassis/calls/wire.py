@@ -68,6 +68,11 @@ def to_failure(failure: Failure) -> failure_pb2.Failure:
     )
 
 
+def to_optional_failure(failure: Failure | None) -> failure_pb2.Failure | None:
+    """Of what has not failed, nothing."""
+    return None if failure is None else to_failure(failure)
+
+
 def from_failure(message: failure_pb2.Failure) -> Failure:
     return Failure(message.code, message.message, message.retryable, dict(message.metadata))
 

@@ -31,7 +31,7 @@ from services.chassis.calls.deadline import set_deadline
 from services.chassis.calls.grants import Grants, merge_grants
 from services.chassis.calls.issuers import not_acceptable
 from services.chassis.calls.parties import Callers, NoParties, Parties
-from services.chassis.calls.peers import explain_failure
+from services.chassis.calls.peers import from_rpc_error
 from services.chassis.calls.status import status_of, to_status
 from services.chassis.calls.tokens import Verifier
 from services.chassis.data.database_errors import is_transient, sqlstate
@@ -239,7 +239,7 @@ class Interceptor(aio.ServerInterceptor):
     def status_for(self, error: BaseException, rpc: str) -> status_pb2.Status:
         """What the caller is told of a failure."""
         if isinstance(error, aio.AioRpcError):
-            error = explain_failure(error)
+            error = from_rpc_error(error)
         if isinstance(error, DomainError):
             return to_status(error, self._domain)
         if isinstance(error, asyncio.CancelledError):

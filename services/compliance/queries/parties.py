@@ -12,7 +12,7 @@ from realco.compliance.v1 import persons_pb2
 
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.sign_in import check_session
-from services.chassis.calls.wire import to_timestamp
+from services.chassis.calls.wire import to_optional_timestamp, to_timestamp
 from services.chassis.data.approval_policy import policy_of
 from services.chassis.data.paging import one_of, read_list, read_page
 from services.chassis.data.reach import is_mine, within_reach
@@ -101,7 +101,7 @@ async def list_parties_of_person(
     found = await read_rest_of_standing(reader, person, now, ended_at, *asked)
     return persons_pb2.ListPartiesOfPersonResponse(
         party_ids=sorted(found.parties),
-        sessions_end_time=None if found.sessions_ended_at is None else to_timestamp(found.sessions_ended_at),
+        sessions_end_time=to_optional_timestamp(found.sessions_ended_at),
         api_key_revoked=found.api_key_revoked,
     )
 

@@ -50,6 +50,11 @@ class TransactionType:
         """Whether money comes in from the party, pulled or sent; else it is a payout."""
         return self.source is None
 
+    @property
+    def direction(self) -> str:
+        """The same as `Money.Direction` names it."""
+        return "IN" if self.is_inbound else "OUT"
+
 
 TYPES: Mapping[str, TransactionType] = MappingProxyType(
     {
