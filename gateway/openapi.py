@@ -90,7 +90,8 @@ def document() -> dict[str, Any]:
                     "type": "http",
                     "scheme": "bearer",
                     "bearerFormat": "JWT",
-                    "description": "A short-lived ES256 access token of the configured issuer.",
+                    "description": "A short-lived access token: a person's, from a configured issuer, or a program's,"
+                    " which exchanged the secret of an API key for it.",
                 }
             },
         },

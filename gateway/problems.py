@@ -1,7 +1,8 @@
 """Every answer that is not a success, as RFC 9457 problem details.
 
-A problem says what to act on (`code`), where (`errors[]`, JSON pointers) and which request it was (`requestId`). It
-never repeats a value the caller sent, and of a failure inside it shows an opaque id and nothing else.
+A problem says what to act on (`code`), where (`errors[]`, JSON pointers) and which request it was (`requestId`). Where,
+it never repeats the value the caller sent; `metadata` has what the comment of the code names. Of a failure inside, a
+problem shows an opaque id and nothing else.
 """
 
 from __future__ import annotations

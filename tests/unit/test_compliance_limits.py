@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from services.chassis.values.money import Money
-from services.compliance.domain.clearance import Check, checks_at, list_missing
+from services.compliance.domain.clearance import Check, checks_at, list_missing, list_required_types
 from services.compliance.domain.limits import Limit, LimitType, first_breach, window_start
 
 NOW = datetime(2024, 12, 10, 15, 30, tzinfo=UTC)
@@ -66,16 +66,20 @@ def test_windows_are_calendar_days_and_months_of_utc(limit_type, start):
 
 
 @pytest.mark.parametrize(
-    ("kyc", "ofac", "what_is_missing"),
+    ("otherwise", "what_is_missing"),
     [
-        (Check("PASSED", None), Check("PASSED", None), ()),
-        (None, Check("PASSED", None), ("KYC is PENDING",)),
-        (Check("PASSED", NOW), Check("PASSED", None), ("KYC is EXPIRED",)),  # from its very instant
-        (Check("PASSED", datetime(2024, 12, 10, 15, 31, tzinfo=UTC)), Check("PASSED", None), ()),
-        (Check("MANUAL_REVIEW", None), Check("ERROR", None), ("KYC is MANUAL_REVIEW", "OFAC is ERROR")),
-        (Check("PASSED", None), Check("FAILED", None), ("OFAC is FAILED",)),
+        ({}, ()),
+        ({"KYC": None}, ("KYC is PENDING",)),
+        ({"KYC": Check("PASSED", NOW)}, ("KYC is EXPIRED",)),  # from its very instant
+        ({"KYC": Check("PASSED", datetime(2024, 12, 10, 15, 31, tzinfo=UTC))}, ()),
+        (
+            {"KYC": Check("MANUAL_REVIEW", None), "OFAC": Check("ERROR", None)},
+            ("KYC is MANUAL_REVIEW", "OFAC is ERROR"),
+        ),
+        ({"OFAC": Check("FAILED", None)}, ("OFAC is FAILED",)),
     ],
 )
-def test_only_passed_and_fresh_checks_clear_a_party(kyc, ofac, what_is_missing):
-    checks = {name: check for name, check in (("KYC", kyc), ("OFAC", ofac)) if check}
+def test_only_passed_and_fresh_checks_clear_a_party(otherwise, what_is_missing):
+    all_of_them = dict.fromkeys(list_required_types(), Check("PASSED", None)) | otherwise
+    checks = {name: check for name, check in all_of_them.items() if check}
     assert tuple(one.statement for one in list_missing(checks_at(checks, NOW))) == what_is_missing
