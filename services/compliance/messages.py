@@ -19,12 +19,12 @@ from services.chassis.values.approval_policy import ApprovalRule
 from services.chassis.values.etags import etag_of
 from services.chassis.values.ids import derived_id
 from services.chassis.values.money import Money
+from services.chassis.values.movement import Movement, MovementLine
 from services.compliance.domain import clearance
 from services.compliance.domain.api_keys import ApiKey
 from services.compliance.domain.checks import ComplianceCheck
 from services.compliance.domain.clearance import Check
 from services.compliance.domain.parties import Party, PartyPerson
-from services.compliance.domain.statements import Line, Movement, Subject, digest_movement
 
 
 def to_party(party: Party, checks: Mapping[str, Check], allowed_actions: Sequence[str] = ()) -> parties_pb2.Party:
@@ -190,9 +190,13 @@ def to_approval_rule(rule: ApprovalRule) -> parties_pb2.Me.ApprovalRule:
 
 
 def read_movement(movement: notary_pb2.Movement) -> Movement:
-    lines = tuple(Line(each.party_id, Money.from_proto(each.amount)) for each in movement.lines)
-    subject = Subject(movement.content_hash, digest_movement(movement.escrow_account_id, lines))
-    return Movement(read_movement_kind(movement.kind), movement.resource_id, subject, lines)
+    return Movement(
+        read_movement_kind(movement.kind),
+        movement.resource_id,
+        movement.content_hash,
+        movement.escrow_account_id,
+        tuple(MovementLine(each.party_id, Money.from_proto(each.amount)) for each in movement.lines),
+    )
 
 
 def read_movement_kind(kind: notary_pb2.Movement.Kind) -> str:

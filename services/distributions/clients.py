@@ -29,12 +29,13 @@ from realco.transactions.v1 import bank_accounts_pb2_grpc as bank_accounts_grpc
 from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
 
 from services.chassis.approvals.messages import read_preview
-from services.chassis.approvals.notary import Movement, Notary
+from services.chassis.approvals.notary import Notary
 from services.chassis.calls.parties import Ask, AskAboutParties, AskByRpc
 from services.chassis.calls.peers import ask, ask_in_parts, find, pass_on
 from services.chassis.calls.wire import from_enum, from_explanation, from_timestamp, to_money
 from services.chassis.values.approval import Preview
 from services.chassis.values.money import Money
+from services.chassis.values.movement import Movement
 from services.distributions.domain.destination import BankAccount, RefundPreview
 from services.distributions.domain.payout import PayoutType
 

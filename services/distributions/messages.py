@@ -12,7 +12,6 @@ from realco.compliance.v1 import notary_pb2
 from realco.distributions.v1 import distributions_pb2, offerings_pb2, payout_orders_pb2
 from realco.type.v1 import money_pb2
 
-from services.chassis.approvals.notary import Movement, MovementLine
 from services.chassis.calls.wire import (
     from_enum,
     to_date,
@@ -24,6 +23,7 @@ from services.chassis.calls.wire import (
 )
 from services.chassis.spelling.json_writer import writer_of
 from services.chassis.values.money import Money
+from services.chassis.values.movement import Movement, MovementLine
 from services.chassis.values.session import Session
 from services.distributions.domain.closing import Gate
 from services.distributions.domain.distribution import Allocation, Distribution, PayeeType, TierTotal

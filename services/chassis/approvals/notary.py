@@ -6,35 +6,10 @@ So whoever is to move it need not take the word of the service that asks for it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from services.chassis.data.operations import note_told
-from services.chassis.values.money import Money
-
-
-class MovementLine(NamedTuple):
-    """What moves for one party: whose it is, or whose it becomes."""
-
-    party_id: str
-    amount: Money
-
-
-@dataclass(frozen=True, slots=True)
-class Movement:
-    """All that moves in an escrow account by one decision.
-
-    Args:
-        kind: That of the approval.
-        resource_id: What it is about.
-        content_hash: Of what is decided on.
-    """
-
-    kind: str
-    resource_id: str
-    content_hash: str
-    escrow_account_id: str
-    lines: tuple[MovementLine, ...]
+from services.chassis.values.movement import Movement
 
 
 class Notary(Protocol):

@@ -18,10 +18,11 @@ from services.chassis.process.telemetry import log
 from services.chassis.values.approval import VALIDITY
 from services.chassis.values.approval_policy import ApprovalTerms
 from services.chassis.values.errors import PermissionDenied
+from services.chassis.values.movement import Movement
 from services.compliance.domain.statements import (
     Act,
-    Movement,
     Statement,
+    build_subject,
     check_approver,
     check_may_withdraw,
     find_lapsed,
@@ -38,9 +39,9 @@ from services.compliance.store.statements import insert_statement, lock_statemen
 async def record_request(tx: Tx, request: pb.RecordRequestRequest, now: datetime) -> pb.RecordRequestResponse:
     """Raises: JustDecided: something else was, and this would end it."""
     principal, movement = current_principal(), read_movement(request.movement)
-    person, terms = principal.person, _decide_terms(tx, movement)
+    person, subject, terms = principal.person, build_subject(movement), _decide_terms(tx, movement)
     said = await lock_statements(tx, movement.kind, movement.resource_id)
-    if movement.subject != find_last_asked(said):
+    if subject != find_last_asked(said):
         await _check_may_withdraw(tx, movement.kind, said, now)
     asked = Statement(
         Act.REQUEST,
@@ -48,7 +49,7 @@ async def record_request(tx: Tx, request: pb.RecordRequestRequest, now: datetime
         said_at=now,
         expires_at=now + terms.validity,
         session=principal.session,
-        subject=movement.subject,
+        subject=subject,
         makers=frozenset(request.makers) | {person},
         beneficiary_party_ids=frozenset(request.beneficiary_party_ids),
         approvers_needed=terms.approvers_needed,
@@ -69,10 +70,10 @@ async def record_approval(
         InsufficientUserAuthentication
     """
     principal, movement = current_principal(), read_movement(request.movement)
-    person, terms = principal.person, _decide_terms(tx, movement)
+    person, subject, terms = principal.person, build_subject(movement), _decide_terms(tx, movement)
     said = await lock_statements(tx, movement.kind, movement.resource_id)
-    lapsed = find_lapsed(await read_standings(tx, list_current(said, movement.subject), now))
-    check_approver(said, movement.subject, person, parties, now, lapsed)
+    lapsed = find_lapsed(await read_standings(tx, list_current(said, subject), now))
+    check_approver(said, subject, person, parties, now, lapsed)
     check_fresh_sign_in(principal, terms.strong_sign_in_seconds_max)
     approved = Statement(
         Act.APPROVAL,
@@ -80,7 +81,7 @@ async def record_approval(
         said_at=now,
         expires_at=now + VALIDITY,
         session=principal.session,
-        subject=movement.subject,
+        subject=subject,
         approvers_needed=terms.approvers_needed,
     )
     await insert_statement(tx, movement.kind, movement.resource_id, approved)
@@ -98,7 +99,7 @@ async def record_execution(tx: Tx, request: pb.RecordExecutionRequest, now: date
         said_at=now,
         expires_at=now + VALIDITY,
         session=principal.session,
-        subject=movement.subject,
+        subject=build_subject(movement),
     )
     await insert_statement(tx, movement.kind, movement.resource_id, executed)
     return pb.RecordExecutionResponse()

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 from services.chassis.values.approval import ApprovalExpired, Approver, MakerSessionEnded, Standing, explain_lapsed_yes
 from services.chassis.values.money import Money
+from services.chassis.values.movement import Movement, MovementLine
 from services.chassis.values.refusals import ContentChanged
 from services.chassis.values.second_person import check_second_person
 from services.chassis.values.session import NO_SESSION, Session
@@ -42,13 +43,6 @@ DONE_BY_LAST_YES: Final = frozenset({"CLOSE_OFFERING"})
 _BEGINS_WITHIN: Final = timedelta(seconds=60)
 
 
-class Line(NamedTuple):
-    """What moves for one party."""
-
-    party_id: str
-    amount: Money
-
-
 class Subject(NamedTuple):
     """What is said something about: a content, and all that moves by it. Of a withdrawal: nothing."""
 
@@ -57,20 +51,6 @@ class Subject(NamedTuple):
 
 
 NOTHING = Subject()
-
-
-class Movement(NamedTuple):
-    """Money that is to move by one decision.
-
-    Args:
-        kind: That of the approval.
-        resource_id: What it is about.
-    """
-
-    kind: str
-    resource_id: str
-    subject: Subject
-    lines: tuple[Line, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +76,11 @@ class Statement:
     approvers_needed: int = 1
 
 
-def digest_movement(escrow_account_id: str, lines: Sequence[Line]) -> str:
-    """SHA-256 in hex: the same for the same lines in any order, another one for anything else."""
-    spelled = sorted([party_id, amount.amount_minor, amount.currency] for party_id, amount in lines)
-    text = json.dumps([escrow_account_id, spelled], separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+def build_subject(movement: Movement) -> Subject:
+    """Its digest is SHA-256 in hex: the same for the same lines in any order, another one for anything else."""
+    spelled = sorted([party_id, amount.amount_minor, amount.currency] for party_id, amount in movement.lines)
+    text = json.dumps([movement.escrow_account_id, spelled], separators=(",", ":"))
+    return Subject(movement.content_hash, hashlib.sha256(text.encode()).hexdigest())
 
 
 def check_approver(
@@ -141,7 +121,7 @@ def check_approver(
     check_second_person(person, parties, makers, gaining)
 
 
-def sum_lines(lines: Sequence[Line]) -> list[Money]:
+def sum_lines(lines: Sequence[MovementLine]) -> list[Money]:
     """All that moves, in each currency."""
     totals: dict[str, int] = {}
     for line in lines:

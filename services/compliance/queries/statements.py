@@ -8,11 +8,12 @@ from realco.compliance.v1 import notary_pb2 as pb
 
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
+from services.chassis.values.movement import Movement
 from services.compliance.domain.refusals import MovementNotDecided
 from services.compliance.domain.statements import (
     DONE_BY_LAST_YES,
     Decision,
-    Movement,
+    build_subject,
     find_decision,
     find_lapsed,
     list_current,
@@ -37,9 +38,9 @@ async def require_decision(tx: Tx, movement: Movement, now: datetime, *, execute
     Raises:
         MovementNotDecided
     """
-    said = await list_statements(tx, movement.kind, movement.resource_id)
-    lapsed = find_lapsed(await read_standings(tx, list_current(said, movement.subject), now))
-    decision = find_decision(said, movement.subject, now, lapsed, executed=executed)
+    said, subject = await list_statements(tx, movement.kind, movement.resource_id), build_subject(movement)
+    lapsed = find_lapsed(await read_standings(tx, list_current(said, subject), now))
+    decision = find_decision(said, subject, now, lapsed, executed=executed)
     if decision is None:
         message = "Not as many persons as it takes have decided that this money is to move, as it is asked for here."
         if executed:

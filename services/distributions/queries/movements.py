@@ -7,11 +7,12 @@ from datetime import datetime
 
 from realco.distributions.v1 import payout_orders_pb2 as pb
 
-from services.chassis.approvals.notary import Movement, MovementLine, Witnessed
+from services.chassis.approvals.notary import Witnessed
 from services.chassis.data.database import Database
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.money import Money
+from services.chassis.values.movement import Movement, MovementLine
 from services.distributions.clients import Compliance
 from services.distributions.domain.closing import sum_released, sum_releases
 from services.distributions.domain.offering import Offering
