@@ -162,14 +162,20 @@ def to_webhook(row: Row, actions: Iterable[str] = ()) -> webhooks_pb2.Webhook:
 
 def to_evaluation_facts(row: Transaction) -> evaluations_pb2.EvaluationFacts:
     """As compliance is asked to decide on it."""
-    return evaluations_pb2.EvaluationFacts(
-        transaction_id=row.transaction_id,
-        party_id=row.party_id,
-        direction=TYPES[row.type].direction,
-        amount=to_money(row.amount),
-        is_contribution=TYPES[row.type].is_for_investment,
-        is_waiting=row.status is Status.INITIATED,
-    )
+    decided_on = build_decided_on(row.transaction_id, row.party_id, row.type, to_money(row.amount))
+    return evaluations_pb2.EvaluationFacts(**decided_on, is_waiting=row.status is Status.INITIATED)
+
+
+def build_decided_on(transaction_id: str, party_id: str, type_name: str, amount: money_pb2.Money) -> dict[str, Any]:
+    """What compliance decides on: the fields of what it is asked, and of what it is told when it asks back."""
+    kind = TYPES[type_name]
+    return {
+        "transaction_id": transaction_id,
+        "party_id": party_id,
+        "direction": kind.direction,
+        "amount": amount,
+        "is_contribution": kind.is_for_investment,
+    }
 
 
 def to_payout(row: Transaction) -> payouts_pb2.Payout:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from realco.compliance.v1.compliance_pb2 import ComplianceCheck
 from realco.transactions.v1 import transactions_pb2 as pb
-from realco.type.v1.money_pb2 import Money
 
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.wire import from_failure, to_money
@@ -29,7 +28,7 @@ from services.transactions.commands.creation import choose_approval_reason
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.domain.types import TYPES
+from services.transactions.messages import build_decided_on
 from services.transactions.store import moves
 from services.transactions.store import transactions as store
 from services.transactions.store.moves import Step
@@ -54,7 +53,7 @@ async def evaluate_transactions(dependencies: Dependencies, rows: Sequence[Trans
     Asks compliance, and escrow. Raises Unavailable: compliance is away.
     """
     peers = dependencies.peers
-    results = await peers.compliance.batch_evaluate_transactions([build_item(row) for row in rows])
+    results = await peers.compliance.batch_evaluate_transactions([_build_item(row) for row in rows])
     evaluated = list(zip(rows, results, strict=True))
     waiting = [row for row, result in evaluated if _find_approval_reason(row.approval_reason, result) is not None]
     gaining = await _ask_who_gains(waiting, peers)
@@ -96,14 +95,8 @@ async def _ask_who_gains(rows: Sequence[Transaction], peers: Peers) -> dict[str,
     return found
 
 
-def build_item(row: Transaction) -> EvaluateItem:
-    return EvaluateItem(
-        transaction_id=row.transaction_id,
-        party_id=row.party_id,
-        direction=Money.IN if row.is_inbound else Money.OUT,
-        amount=to_money(row.amount),
-        is_contribution=TYPES[row.type].is_for_investment,
-    )
+def _build_item(row: Transaction) -> EvaluateItem:
+    return EvaluateItem(**build_decided_on(row.transaction_id, row.party_id, row.type, to_money(row.amount)))
 
 
 async def evaluate_and_keep_answer(
@@ -133,13 +126,8 @@ async def _rehearse(
     dependencies: Dependencies, request: pb.CreateTransactionRequest, answer: pb.Transaction
 ) -> pb.Transaction:
     """With the status that it would have once it was evaluated; INITIATED where compliance is away."""
-    item = EvaluateItem(
-        transaction_id=answer.transaction_id,
-        party_id=answer.party_id,
-        direction=answer.direction,
-        amount=answer.amount,
-        is_contribution=TYPES[pb.Transaction.Type.Name(answer.type)].is_for_investment,
-    )
+    type_name = pb.Transaction.Type.Name(answer.type)
+    item = EvaluateItem(**build_decided_on(answer.transaction_id, answer.party_id, type_name, answer.amount))
     try:
         [result] = await dependencies.peers.compliance.batch_evaluate_transactions([item], validate_only=True)
     except DomainError as error:
