@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -69,6 +70,11 @@ def to_escrow_account(account: EscrowAccount, actions: Iterable[str] = ()) -> ac
         etag=account.etag,
         allowed_actions=actions,
     )
+
+
+def to_listed_escrow_account(account: EscrowAccount) -> accounts_pb.EscrowAccount:
+    """As a list has it: why it is frozen, and what the caller may do, a page that shows it asks for."""
+    return to_escrow_account(replace(account, freezes=()))
 
 
 # By member and by its value, since a look-up by name in a descriptor costs more than all else in a message.

@@ -20,6 +20,7 @@ from services.chassis.values.approval_bounds import OPEN_MAX, TooManyApprovals
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import EtagMismatch
 from services.chassis.values.refusals import ContentOutdated, IllegalStatusChange
+from services.escrow.domain.account import FREEZES_OF_ONE_MAX
 from tests.support.escrow import Escrow, key, refusal
 
 
@@ -168,3 +169,20 @@ async def test_whoever_freezes_a_frozen_account_for_another_reason_is_heard(escr
         assert (failed.status, failed.failure.code) == (Approval.FAILED, "CONTENT_OUTDATED")
     get = accounts_pb.GetEscrowAccountRequest(escrow_account_id=account)
     assert (await escrow.call("GetEscrowAccount", get)).status == accounts_pb.EscrowAccount.FROZEN
+
+
+async def test_one_person_freezes_an_account_for_so_many_reasons_and_another_is_heard(escrow: Escrow):
+    account = await escrow.open()
+    request = accounts_pb.FreezeEscrowAccountRequest(escrow_account_id=account)
+    for number in range(FREEZES_OF_ONE_MAX):
+        request.note = f"reason {number}"
+        await escrow.call("FreezeEscrowAccount", request)
+        await escrow.pass_time(hours=1)
+    request.note = "one more"
+    told = "TOO_MANY_FREEZES", {"freezes_max": str(FREEZES_OF_ONE_MAX)}
+    assert await refusal(escrow.call("FreezeEscrowAccount", request)) == told
+    other = dataclasses.replace(escrow.admin, subject="admin-3")
+    frozen = await escrow.call("FreezeEscrowAccount", request, other)
+    assert [each.frozen_by for each in frozen.freezes] == [escrow.admin.person] * FREEZES_OF_ONE_MAX + ["admin-3"]
+    [listed] = (await escrow.call("ListEscrowAccounts", accounts_pb.ListEscrowAccountsRequest())).escrow_accounts
+    assert (listed.status, list(listed.freezes)) == (frozen.status, []), "nobody reads them all in a list"

@@ -82,7 +82,7 @@ FORMS = {
     "distribution_tiers": ["12e05cbcf30d7a9b"],
     "distributions": ["5c6577280590b15b"],
     "ended_sessions": ["23656ac2bedc0ef2"],
-    "escrow_accounts": ["87e6002e6173d56e"],
+    "escrow_accounts": ["2bc51b22f824cb3d"],
     "former_persons": ["f920b6c95afdaeb8"],
     "handled_positions": ["da53c72198274648"],
     "heard_parties": ["d33f7c41e0b24724"],

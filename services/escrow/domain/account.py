@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from services.chassis.values.etags import etag_of
 from services.chassis.values.moves import Moves
 from services.escrow.domain.chart import LedgerAccount
-from services.escrow.domain.refusals import BalancesNotZero
+from services.escrow.domain.refusals import BalancesNotZero, TooManyFreezes
 
 
 class Status(StrEnum):
@@ -29,6 +29,11 @@ MOVES: Final[Moves[Status]] = {
     Status.LIQUIDATING: frozenset({Status.ACTIVE, Status.FROZEN, Status.CLOSED}),
     Status.CLOSED: frozenset(),
 }
+
+
+# Reasons for which one account is frozen: of one person, so that others are heard, and of all.
+FREEZES_OF_ONE_MAX = 5
+FREEZES_MAX = 50
 
 
 class Freeze(NamedTuple):
@@ -84,7 +89,11 @@ class Balance(NamedTuple):
 
 
 def freeze(account: EscrowAccount, note: str, person: str, now: datetime) -> EscrowAccount:
-    """It is frozen for this reason, too."""
+    """It is frozen for this reason, too. Raises: TooManyFreezes."""
+    own = sum(each.frozen_by == person for each in account.freezes)
+    if own >= FREEZES_OF_ONE_MAX or len(account.freezes) >= FREEZES_MAX:
+        message = "It is frozen for as many reasons as one person may give, or all: it stays frozen for those."
+        raise TooManyFreezes(message, freezes_max=FREEZES_OF_ONE_MAX if own >= FREEZES_OF_ONE_MAX else FREEZES_MAX)
     return replace(account, status=Status.FROZEN, freezes=(*account.freezes, Freeze(note, person, now)))
 
 

@@ -27,6 +27,12 @@ class _Refused(DomainError):
     kind = Kind.FAILED_PRECONDITION
 
 
+class TooManyFreezes(_Refused):
+    """The account is frozen for as many reasons as one person may give, or all together."""
+
+    reason = "TOO_MANY_FREEZES"
+
+
 class TooManyHolds(_Refused):
     """The person has as many open holds in the escrow account as one may."""
 

@@ -44,7 +44,8 @@ async def list_escrow_accounts(
     rows, token, previous = await read_list(tx, request, query, table.created_at, table.escrow_account_id)
     return pb.ListEscrowAccountsResponse(
         escrow_accounts=[
-            messages.to_escrow_account(ESCROW_ACCOUNTS.read(row)) for row in keep_sealed(tx, escrow_accounts, rows)
+            messages.to_listed_escrow_account(ESCROW_ACCOUNTS.read(row))
+            for row in keep_sealed(tx, escrow_accounts, rows)
         ],
         next_page_token=token,
         previous_page_token=previous,
