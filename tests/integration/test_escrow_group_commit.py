@@ -16,7 +16,7 @@ from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import journal_pb2 as pb
 
 from services.chassis.data.database import Database
-from services.chassis.data.database_errors import sqlstate
+from services.chassis.data.database_errors import is_contention, sqlstate
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.escrow.domain.chart import CASH, LedgerAccountKind, account_of_party
@@ -267,3 +267,25 @@ async def test_a_posting_that_waits_in_vain_for_its_account_is_counted_among_wha
         with pytest.raises(asyncpg.PostgresError, match="lock timeout"):
             await escrow.poster.post([booking(escrow, account)])
     assert escrow.poster._database.waited_in_vain
+
+
+async def test_large_batches_of_several_processes_keep_sums_and_numbers_and_never_wait_in_a_circle(escrow, monkeypatch):
+    """Each is sent in parts, which alone would lock their escrow accounts one after the other."""
+    accounts = [await escrow.open() for _ in range(4)]
+    processes = [escrow.beside() for _ in range(3)]
+    failed = list[str]()
+    monkeypatch.setattr(group_commit, "is_contention", lambda error: failed.append(str(error)) or is_contention(error))
+    # Every part has two of the accounts, and every process begins with others.
+    batches = [
+        [booking(escrow, accounts[(2 * (n // 300) + n % 2 + turn) % 4]) for n in range(600)] for turn in range(6)
+    ]
+    outcomes = await asyncio.gather(*(processes[n % 3].poster.post(batch) for n, batch in enumerate(batches)))
+    assert all(isinstance(each.answer, pb.JournalEntry) for outcome in outcomes for each in outcome)
+    assert failed == []
+    for account in accounts:
+        assert await escrow.posted(account) == {"cash": 900, "subscription:inv-001": 900}
+        assert (await escrow.trial_balance(account)).balanced
+    entries = [entry for entry in await escrow.journal() if entry.escrow_account_id == accounts[0]]
+    assert sorted(entry.journal_sequence for entry in entries) == list(range(1, 901))
+    for process in processes:
+        await process.close()

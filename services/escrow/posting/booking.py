@@ -129,6 +129,16 @@ async def book(
     return [outcomes[number] for number in range(len(entries))], booked
 
 
+async def lock_accounts(connection: Connection, entries: Sequence[NewEntry]) -> None:
+    """Locks all escrow accounts of a batch that is sent in several parts, so that no two batches wait for one another.
+
+    Of what is sent at once the function does it.
+    """
+    places = {(entry.org_id, entry.escrow_account_id) for entry in entries} if len(entries) > _AT_ONCE else ()
+    if len(places) > 1:
+        await journal.lock_accounts(connection, sorted(places))
+
+
 class _Refused(NamedTuple):
     """An entry that was not booked now, and its number in the batch."""
 

@@ -196,6 +196,7 @@ class Poster:
         entries = [entry for unit in batch for entry in unit.entries]
         try:
             await connection.execute(build_begin(entries[0].org_id))
+            await booking.lock_accounts(connection, entries)
             seals, now = self._database.seals, self._clock.now()
             org_id, traceparent = entries[0].org_id, batch[0].traceparent
             tell = partial(outbox.write, connection, seals=seals, org_id=org_id, traceparent=traceparent, now=now)

@@ -94,6 +94,16 @@ async def give_up(tx: Tx, entry: NewEntry, seal: bytes) -> None:
     await tx.execute(_GIVE_UP, place | of_key)
 
 
+async def lock_accounts(connection: Connection, places: Sequence[tuple[str, str]]) -> None:
+    """Locks escrow accounts (org_id, escrow_account_id) in the order of their keys, as post_journal_entries does."""
+    await connection.execute(
+        "SELECT FROM escrow_accounts x JOIN unnest($1::text[], $2::text[]) AS u (org, id)"
+        " ON x.org_id = u.org AND x.escrow_account_id = u.id"
+        " ORDER BY x.org_id, x.escrow_account_id FOR NO KEY UPDATE OF x",
+        *([list(column) for column in zip(*places, strict=True)]),
+    )
+
+
 async def send(connection: Connection, posting: Posting, now: datetime) -> Record:
     row = await connection.fetchrow(_POST, now, *posting.columns)
     assert row is not None
