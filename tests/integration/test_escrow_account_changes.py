@@ -180,7 +180,7 @@ async def test_an_action_is_allowed_where_its_write_goes_through(escrow, status)
     elif status == "CLOSED":
         await escrow.call("CloseEscrowAccount", pb.CloseEscrowAccountRequest(escrow_account_id=account))
     found = await get(escrow, account)
-    unmoved = {"FROZEN": {"freeze"}, "CLOSED": {"close"}}.get(status, {"unfreeze"})
+    unmoved = {"FROZEN": set(), "CLOSED": {"close"}}.get(status, {"unfreeze"})
     for action in ("update", "change_custodian", "freeze", "unfreeze", "close", "place_hold", "post_journal_entry"):
         try:
             await try_action(escrow, action, found, escrow.admin)

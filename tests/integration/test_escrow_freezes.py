@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -186,3 +186,17 @@ async def test_one_person_freezes_an_account_for_so_many_reasons_and_another_is_
     assert [each.frozen_by for each in frozen.freezes] == [escrow.admin.person] * FREEZES_OF_ONE_MAX + ["admin-3"]
     [listed] = (await escrow.call("ListEscrowAccounts", accounts_pb.ListEscrowAccountsRequest())).escrow_accounts
     assert (listed.status, list(listed.freezes)) == (frozen.status, []), "nobody reads them all in a list"
+
+
+async def test_who_freezes_accounts_at_once_is_counted_in_whatever_order_the_requests_go_through(escrow: Escrow):
+    """Each has read the clock before it waited for the one before it."""
+    account = await escrow.open()
+    request = accounts_pb.FreezeEscrowAccountRequest(escrow_account_id=account)
+    begun = escrow.clock.now()
+    for number in range(stops.STOPS_MAX):
+        escrow.clock.set(begun + timedelta(seconds=stops.STOPS_MAX - number))
+        request.note = f"reason {number}"
+        await escrow.call("FreezeEscrowAccount", request)
+    escrow.clock.set(begun)
+    request.note = "one more"
+    assert (await refusal(escrow.call("FreezeEscrowAccount", request)))[0] == "TOO_MANY_STOPS"

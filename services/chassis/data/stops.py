@@ -36,7 +36,8 @@ async def note_stop(tx: Tx, deed: str, about: str, now: datetime, within: timede
     mine = {"person_id": current_principal().person, "deed": deed, "about": about}
     # One after the other: of those that come at once none knows of the others.
     await lock_name(tx, "stops", *mine.values())
-    found = sa.select(stops).where(is_mine(stops), _c.stopped_at > now - within, _c.stopped_at <= now).filter_by(**mine)
+    # Those of later than `now`, too: they had the lock first.
+    found = sa.select(stops).where(is_mine(stops), _c.stopped_at > now - within).filter_by(**mine)
     found = found.order_by(_c.stopped_at.desc()).limit(_LOOKED_AT_MAX)
     check_may_stop((row.stopped_at for row in keep_sealed(tx, stops, await tx.execute(found))), now, within)
     this = {"stop_id": new_id("stop"), **mine, "stopped_at": now}

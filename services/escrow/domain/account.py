@@ -115,6 +115,11 @@ def may_move(current: Status, wanted: Status) -> bool:
     return wanted in MOVES[current]
 
 
+def may_freeze(status: Status) -> bool:
+    """Whether somebody may freeze it: a frozen one for another reason."""
+    return status is Status.FROZEN or may_move(status, Status.FROZEN)
+
+
 def may_change(status: Status) -> bool:
     """Whether what is written about the account may change: a closed one stays what was closed."""
     return status is not Status.CLOSED
