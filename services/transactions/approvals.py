@@ -160,7 +160,7 @@ class _Details:
         """First what reads the same and is not: nobody sees more of a number than its last digits."""
         vault, org_id = self._dependencies.vault, current_principal().org_id
         explanations = [
-            explain_look_alike(other, is_same=vault.has_same_number(org_id, account, other))
+            explain_look_alike(account, other, is_same=vault.has_same_number(org_id, account, other))
             for other in await account_store.list_look_alikes(tx, account)
         ]
         first = await store.find_first_payout(tx, account.party_id, account.bank_account_id)

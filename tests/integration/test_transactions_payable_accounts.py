@@ -103,6 +103,8 @@ async def test_whoever_confirms_is_told_how_old_it_is_whose_it_is_too_and_what_i
     [
         ("01", "{} with the same last digits at the same bank, and the same number."),
         ("991101", "{} with the same last digits at the same bank, and ANOTHER number."),
+        ("11O1", "{} with similar last digits at the same bank, and ANOTHER number."),
+        ("ll01", "{} with similar last digits at the same bank, and ANOTHER number."),
         ("02", None),
     ],
 )

@@ -88,6 +88,16 @@ def check_may_add_another(accounts: Iterable[BankAccount]) -> None:
         raise TooManyBankAccounts(message, bank_accounts_max=PENDING_MAX)
 
 
+# What a person takes for one another in the last digits of an account.
+_ALIKE = str.maketrans("OQILSBZ", "0011582")
+
+
+def reads_like(one: BankAccount, other: BankAccount) -> bool:
+    """Whether what people see of their numbers is the same at a glance."""
+    first, second = (each.account_number_last4.upper().translate(_ALIKE) for each in (one, other))
+    return first == second
+
+
 def check_may_update(account: BankAccount) -> None:
     """Raises: BankAccountNotUsable: nothing comes of it any more, so nothing is said of it."""
     if account.status not in LIVE:

@@ -106,15 +106,18 @@ def explain_take_back(received: Iterable[Sequence[Transaction] | None]) -> list[
     return explanations
 
 
-def explain_look_alike(other: BankAccount, *, is_same: bool | None) -> Explanation:
+def explain_look_alike(account: BankAccount, other: BankAccount, *, is_same: bool | None) -> Explanation:
     """That another account of the party reads the same, as far as it can be read.
 
     Args:
+        account: What is decided on.
         is_same: It has the same number. None: the sealed number does not open, so nobody can tell.
     """
     has = "has" if other.status in LIVE else "had"
     number = {True: "the same number", False: "ANOTHER number", None: "a number that could not be compared"}[is_same]
-    statement = f"The party {has} {other.bank_account_id} with the same last digits at the same bank, and {number}."
+    digits = "the same" if other.account_number_last4 == account.account_number_last4 else "similar"
+    bank = "the same bank" if other.routing_number == account.routing_number else "ANOTHER bank"
+    statement = f"The party {has} {other.bank_account_id} with {digits} last digits at {bank}, and {number}."
     if not is_same:
         statement += " Compare the whole number with what the party named."
     operands = (("bank account", other.bank_account_id), ("status", other.status))

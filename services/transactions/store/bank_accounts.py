@@ -19,7 +19,13 @@ from services.chassis.data.seals import keep_readable
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.transactions import messages
-from services.transactions.domain.bank_accounts import BANK_ACCOUNT_MOVES, LIVE, BankAccount, BankAccountStatus
+from services.transactions.domain.bank_accounts import (
+    BANK_ACCOUNT_MOVES,
+    LIVE,
+    BankAccount,
+    BankAccountStatus,
+    reads_like,
+)
 from services.transactions.tables import bank_accounts
 
 _c = bank_accounts.c
@@ -100,14 +106,9 @@ async def list_accounts_of(tx: Tx, party_id: str) -> list[BankAccount]:
 
 
 async def list_look_alikes(tx: Tx, account: BankAccount) -> list[BankAccount]:
-    """The other accounts that its party ever had at the same bank with the same last digits. Raises: NotSealed."""
-    return await BANK_ACCOUNTS.list_all(
-        tx,
-        _c.party_id == account.party_id,
-        _c.routing_number == account.routing_number,
-        _c.account_number_last4 == account.account_number_last4,
-        _c.bank_account_id != account.bank_account_id,
-    )
+    """The other accounts that its party ever had whose last digits read alike, at whatever bank. Raises: NotSealed."""
+    others = await list_accounts_of(tx, account.party_id)
+    return [each for each in others if each.bank_account_id != account.bank_account_id and reads_like(each, account)]
 
 
 async def lock_default(tx: Tx, party_id: str) -> None:
