@@ -184,6 +184,23 @@ async def test_escrow_takes_only_what_transactions_is_about_to_pay(
         await check_payouts(asking, [item(**about)])
 
 
+async def test_a_payout_that_escrow_heard_nothing_of_when_it_asked_back_has_not_failed(
+    service: TransactionsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has a login of the database takes the seal from its row for a moment: it may be booked and paid."""
+    payout = await service.payout()
+
+    async def know_nothing(request: BatchBookPayoutsRequest, _: None) -> None:
+        raise PayoutNotKnown("Not about to pay this.", transaction_id=request.items[0].transaction_id)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(service.escrow, "BatchBookPayouts", know_nothing)
+        await service.work()
+    assert ((await service.get(payout.transaction_id)).status, service.bank.orders) == (T.PROCESSING, [])
+    await service.work(hurried=True)
+    assert ((await service.get(payout.transaction_id)).status, len(service.bank.orders)) == (T.PENDING_SETTLEMENT, 1)
+
+
 async def test_compliance_decides_on_what_was_initiated_exactly_so_while_it_waits(service: TransactionsHarness) -> None:
     asking = compliance_clients.TransactionsClient(Wire("compliance").open_channel(service.evaluations))
     made, deposit = [await service.payout()], await service.deposit_request()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import sqlalchemy as sa
+from realco.escrow.v1.error_reason_pb2 import ErrorReason
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.calls.wire import from_failure, to_money
@@ -21,6 +22,10 @@ from services.transactions.domain.types import TYPES
 from services.transactions.jobs.batches import BATCH_MAX, ask_about, do_groups, group_by_person
 from services.transactions.store import moves
 from services.transactions.store import transactions as store
+
+# Says that escrow, when it asked us, heard something else than what was committed before. The payout may be booked and
+# paid already: so it has not failed, and is asked for again.
+_NO_VERDICTS = frozenset({ErrorReason.Name(ErrorReason.PAYOUT_NOT_KNOWN)})
 
 NOT_BOOKED = store.build_taking(Status.PROCESSING, count_max=BATCH_MAX, where=sa.not_(store.IS_BOOKED))
 
@@ -49,7 +54,7 @@ async def _record_answer(
     if not isinstance(answer, DomainError):
         for row, result in zip(rows, answer, strict=True):
             outcomes[row.transaction_id] = _read_refusal(result)
-    elif answer.kind.transient:
+    elif answer.kind.transient or answer.reason in _NO_VERDICTS:
         log.warning("escrow_gives_no_verdict", transactions=len(rows), note=answer.reason)
     else:
         outcomes = {row.transaction_id: make_failure(answer) for row in rows}
