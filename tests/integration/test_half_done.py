@@ -146,11 +146,6 @@ async def take_closing_back(service: DistributionsHarness, offering: opb.Offerin
     await service.call(service.approvals.CancelApproval, request, "admin-3")
 
 
-async def refund_all(service: DistributionsHarness, offering: opb.Offering) -> None:
-    request = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="The seller withdrew.")
-    await service.grant(await service.ask(service.offerings.RefundOffering, request, "admin-4"))
-
-
 @pytest.mark.parametrize("is_late", [False, True], ids=["goes away", "has no more time"])
 @pytest.mark.parametrize(
     ("deed", "waits", "hears", "after"),
@@ -161,7 +156,6 @@ async def refund_all(service: DistributionsHarness, offering: opb.Offering) -> N
         (say_yes_to_what_fails, True, "RecordWithdrawal", "FAILED"),
         (say_no, True, "RecordWithdrawal", "REJECTED"),
         (take_closing_back, True, "RecordWithdrawal", "CANCELLED"),
-        (refund_all, True, "RecordWithdrawal", "CANCELLED"),
     ],
 )
 async def test_what_the_notary_heard_of_a_closing_is_written_though_the_caller_leaves(
