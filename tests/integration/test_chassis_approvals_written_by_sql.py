@@ -15,6 +15,7 @@ from services.chassis.data.overdue import OverdueWatch
 from services.chassis.data.seals import NotSealed
 from services.chassis.values.approval import VALIDITY
 from services.chassis.values.errors import Unavailable
+from services.chassis.values.invariant import InvariantViolation
 from tests.support import chassis
 from tests.support.approval_desk import CHECKER, MAKER, Desk, S
 
@@ -51,6 +52,29 @@ async def test_nothing_is_done_that_the_row_alone_says_was_decided(desk):
         asked.approval_id = approval_id
         with pytest.raises(NotSealed):
             await desk.get(asked)
+
+
+async def test_nothing_is_due_but_what_was_approved_and_nothing_else_is_done_whoever_has_it_done(desk):
+    """Who may write when a row is due says by it that a job looks at it, and not that anybody approved it."""
+    waits, rejected, cancelled = [await desk.ask(key=f"key-{n}", hold_id=f"hold_{n}") for n in range(3)]
+    no = pb.RejectApprovalRequest(
+        approval_id=rejected.approval_id, etag=rejected.etag, note="No.", idempotency_key="no"
+    )
+    with acting_as(CHECKER):
+        await desk.service.RejectApproval(no, None)
+    with acting_as(MAKER):
+        await desk.service.CancelApproval(pb.CancelApprovalRequest(approval_id=cancelled.approval_id), None)
+    with pytest.raises(asyncpg.CheckViolationError, match="approvals_due_until_done"):
+        async with desk.database.begin_for_all() as tx:
+            await tx.driver.execute("UPDATE approvals SET due_at = now()")
+    for approval in (waits, rejected, cancelled):
+        with acting_as(CHECKER):
+            async with desk.database.begin(MAKER.org_id) as tx:
+                found = await desk.approvals.find(tx, approval.approval_id)
+        with pytest.raises(InvariantViolation):
+            await desk.approvals.execute(found)
+    assert await desk.jobs["resume_approvals"].run() == 0
+    assert await desk.notes() == []
 
 
 @pytest.mark.parametrize(

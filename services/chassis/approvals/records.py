@@ -230,7 +230,7 @@ UNDONE = Due(approvals, _c.status == Status.APPROVED, _c.decided_at)
 
 # Long enough for the slowest deed; whoever approved it does it at once, and a job only what that process left behind.
 EXECUTION_LEASE_MS = 30_000
-LEFT_BEHIND = build_taking(approvals, lease_ms=EXECUTION_LEASE_MS, count_max=10)
+LEFT_BEHIND = build_taking(approvals, lease_ms=EXECUTION_LEASE_MS, count_max=10, where=_c.status == Status.APPROVED)
 
 
 async def take_approved(database: Database) -> list[Approval]:

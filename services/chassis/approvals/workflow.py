@@ -53,6 +53,7 @@ from services.chassis.values.errors import DomainError, InvalidField, Kind, Unav
 from services.chassis.values.etags import EtagMismatch, check_etag, etag_of
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import make_failure
+from services.chassis.values.invariant import invariant
 from services.chassis.values.refusals import ContentOutdated
 from services.chassis.values.same_content import explain_end, join_makers
 
@@ -302,6 +303,8 @@ class Approvals:
         Raises:
             DomainError: a service it needs is away; a job goes on with it.
         """
+        # Not what waits or was refused, whoever has it done: the seal says which of them it is.
+        invariant(approved.status is Status.APPROVED, "only what was approved is done")
         kind = self._requests[approved.kind]
         request = self._read_request(approved)
         with acting_as(maker_of(approved)):

@@ -248,7 +248,7 @@ approvals = sa.Table(
         " AND cardinality(approver_ids) = cardinality(approver_signed_in_at)",
         name="approvals_approvers",
     ),
-    sa.CheckConstraint("status <> 'APPROVED' OR due_at IS NOT NULL", name="approvals_due_until_done"),
+    sa.CheckConstraint("(status = 'APPROVED') = (due_at IS NOT NULL)", name="approvals_due_until_done"),
     sa.Index("approvals_created", "org_id", "created_at", "approval_id"),
     sa.Index("approvals_resource", "org_id", "resource_id"),
     sa.Index("approvals_pending", "expires_at", postgresql_where=sa.text("status = 'PENDING'")),
