@@ -18,7 +18,7 @@ from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import AnswerWithheld, DomainError, InvalidField
 from services.chassis.values.money import Money
 from services.transactions.commands.bank_accounts import ACCOUNTS_ALTERED
-from services.transactions.domain.payments import PaymentStatus
+from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.domain.states import Status
 from services.transactions.jobs.book_payouts import book_payouts
 from services.transactions.jobs.evaluate_initiated import evaluate_initiated
@@ -164,6 +164,31 @@ async def test_a_worker_whose_lease_ran_out_writes_nothing(service: Transactions
     async with service.database.begin_for_all() as tx:
         assert [row.epoch for row in await store.lock_taken_transactions(tx, [stale, fresh])] == [fresh.epoch]
     assert (await service.get(made.transaction_id)).status == T.PROCESSING
+
+
+@both
+async def test_what_another_worker_has_taken_meanwhile_is_not_sent_once_more(
+    service: TransactionsHarness, kind: str
+) -> None:
+    """That one may call it lost and failed: by then it must not be on its way."""
+    made = await in_processing(service, kind)
+    service.bank.before_effect.append(Killed())
+    with pytest.raises(Killed):
+        await service.run(submit_payments)
+    orders, look_up = len(service.bank.orders), service.bank.list_payments
+
+    async def lose(reference: str) -> list[Payment]:
+        service.bank.list_payments = look_up  # type: ignore[method-assign]
+        await service.hurry()
+        await store.take_transactions(service.database, store.build_taking(Status.PROCESSING, count_max=10))
+        return await look_up(reference)
+
+    service.bank.list_payments = lose  # type: ignore[method-assign]
+    await service.hurry()
+    await service.run(submit_payments)
+    assert len(service.bank.orders) == orders
+    assert (await until_submitted(service, made.transaction_id)).status == T.PENDING_SETTLEMENT
+    assert len(service.bank.payments) == 1
 
 
 @pytest.mark.parametrize(

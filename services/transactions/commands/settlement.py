@@ -10,6 +10,8 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Final
 
+from prometheus_client import Counter
+
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.failure import Failure
@@ -23,9 +25,17 @@ from services.transactions.domain.transaction import FINAL, Transaction
 from services.transactions.store import moves, provider_payments
 from services.transactions.store.moves import Step
 
+PAYMENTS_NOT_OURS = Counter("realco_payments_not_ours_total", "Payments that a provider has and we did not order.")
+
 
 class PaymentNotOurs(Exception):
     """The provider's payment is not the one we ordered, or cannot be what it says: a person looks, nothing moves."""
+
+
+def tell_not_ours(row: Transaction, error: PaymentNotOurs) -> None:
+    """Somebody has to look: money may have moved that no book has."""
+    PAYMENTS_NOT_OURS.inc()
+    log.error("payment_not_ours", transaction_id=row.transaction_id, status=row.status, cause=str(error))
 
 
 async def follow_payment(tx: Tx, row: Transaction, payment: Payment, now: datetime) -> Transaction:

@@ -10,13 +10,12 @@ from realco.transactions.v1 import webhooks_pb2 as pb
 from services.chassis.data.database import Database
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
-from services.chassis.process.telemetry import log
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.failure import Failure
 from services.chassis.values.ids import new_id
 from services.chassis.values.invariant import require_present
 from services.transactions.actions import answer_webhook
-from services.transactions.commands.settlement import NOT_AN_ATTEMPT, PaymentNotOurs, follow_payment
+from services.transactions.commands.settlement import NOT_AN_ATTEMPT, PaymentNotOurs, follow_payment, tell_not_ours
 from services.transactions.domain.payments import Payment
 from services.transactions.domain.refusals import WebhookNotFound
 from services.transactions.domain.states import Status
@@ -83,7 +82,7 @@ async def _try_to_follow(tx: Tx, row: Transaction, payment: Payment, now: dateti
         elif payment.payment_id not in await provider_payments.list_earlier_references(tx, row):
             raise PaymentNotOurs(NOT_AN_ATTEMPT)
     except PaymentNotOurs as error:
-        log.error("payment_not_ours", transaction_id=row.transaction_id, cause=str(error))
+        tell_not_ours(row, error)
         return Failure("PAYMENT_NOT_OURS", str(error))
     return None
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
-from services.transactions.commands.settlement import PaymentNotOurs, follow_payment
+from services.transactions.commands.settlement import PaymentNotOurs, follow_payment, tell_not_ours
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.payments import Payment
 from services.transactions.domain.schedule import compute_poll_ms
@@ -50,5 +50,5 @@ async def follow_answer(tx: Tx, row: Transaction, payment: Payment | None, now: 
     try:
         return None if payment is None else await follow_payment(tx, row, payment, now)
     except PaymentNotOurs as error:
-        log.error("payment_not_ours", transaction_id=row.transaction_id, cause=str(error))
+        tell_not_ours(row, error)
         return None

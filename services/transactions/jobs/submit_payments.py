@@ -22,7 +22,7 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure
 from services.chassis.values.refusals import BankAccountNotUsable
 from services.transactions.commands.bank_accounts import block_altered_account
-from services.transactions.commands.settlement import PaymentNotOurs, follow_payment
+from services.transactions.commands.settlement import PaymentNotOurs, follow_payment, tell_not_ours
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.bank_accounts import BankAccount
 from services.transactions.domain.payments import Payment
@@ -109,8 +109,7 @@ async def _order_or_find(dependencies: Dependencies, row: Transaction, *, maybe_
     if row.bank_account_id and not isinstance(account, AccountAltered):
         _check_account(row, account)
     if maybe_sent:
-        async with dependencies.database.begin() as tx:
-            await provider_payments.save_sending(tx, row, dependencies.clock.now())
+        await _save_sending(dependencies, row)
     try:
         return await dependencies.providers.orders[row.provider].submit(order)
     except OutcomeUnknown:
@@ -118,6 +117,18 @@ async def _order_or_find(dependencies: Dependencies, row: Transaction, *, maybe_
         if found is None:
             raise
         return found
+
+
+async def _save_sending(dependencies: Dependencies, row: Transaction) -> None:
+    """Notes that it is sent once more, behind the lock under which another worker would fail it as lost.
+
+    Raises:
+        OutcomeUnknown: another worker has taken it meanwhile.
+    """
+    async with dependencies.database.begin() as tx:
+        if not await store.lock_taken_transactions(tx, [row]):
+            raise OutcomeUnknown("another worker has taken it")
+        await provider_payments.save_sending(tx, row, dependencies.clock.now())
 
 
 def _check_account(row: Transaction, account: BankAccount | None) -> None:
@@ -188,7 +199,7 @@ async def _record_outcome(
         try:
             await follow_payment(tx, row, outcome, now)
         except PaymentNotOurs as error:
-            log.error("payment_not_ours", transaction_id=row.transaction_id, cause=str(error))
+            tell_not_ours(row, error)
             await store.postpone_transaction(tx, row)
 
 
