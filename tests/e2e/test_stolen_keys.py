@@ -48,7 +48,7 @@ def test_the_key_of_distributions_declares_only_what_persons_decided_and_execute
     with_key_alone = Thief(org, "distributions", certificate="gateway")
     assert with_key_alone.pay(account, crook, 100_00) == dict.fromkeys(PAYOUTS, "UNAUTHENTICATED")
     assert thief.pay(account, crook, 100_00) == dict.fromkeys(PAYOUTS, "PAYOUT_NOT_ORDERED")
-    assert thief.order("DeclareDistribution", _declaration(offering, draft, (crook, 100_00))) == "MOVEMENT_NOT_DECIDED"
+    assert thief.order("DeclareDistribution", _declaration(offering, draft, (crook, 100_00))) == "MOVEMENT_NOT_ORDERED"
     approved = org.approve_distribution(offering, 100_00)
     path = f"/distributions/{approved['distributionId']}/allocations"
     owed = [(each["partyId"], minor_of(each["amount"])) for each in org.admin.get(path)["allocations"]]
@@ -65,7 +65,7 @@ def test_the_key_of_distributions_declares_only_what_persons_decided_and_execute
     assert org.read_ledger(account) == before
 
     decided = _declaration(offering, approved, *owed)
-    assert thief.order("DeclareDistribution", decided) == "MOVEMENT_NOT_DECIDED", "nobody executed it"
+    assert thief.order("DeclareDistribution", decided) == "MOVEMENT_NOT_ORDERED", "nobody executed it"
     assert org.read_ledger(account) == before
     org.admin.post(f"/distributions/{approved['distributionId']}/execute", etag=approved["etag"])
     org.wait_for_distribution(approved["distributionId"], "COMPLETED")
@@ -84,7 +84,7 @@ def test_the_key_of_distributions_declares_nothing_that_was_approved_and_is_take
     declaration = _declaration(offering, approved, *owed)
     log = read_log(org.instance, "compliance")
     assert org.admin.post(f"{path}/execute", {"validateOnly": True}, etag=approved["etag"])["status"] == "QUEUED"
-    assert thief.order("DeclareDistribution", declaration) == "MOVEMENT_NOT_DECIDED"
+    assert thief.order("DeclareDistribution", declaration) == "MOVEMENT_NOT_ORDERED"
     notary = notary_pb2_grpc.NotaryServiceStub
     movement = notary_pb2.Movement(
         kind=notary_pb2.Movement.APPROVE_DISTRIBUTION,
@@ -95,9 +95,9 @@ def test_the_key_of_distributions_declares_nothing_that_was_approved_and_is_take
     )
     asked = notary_pb2.RecordExecutionRequest(movement=movement)
     assert thief.call("compliance", notary, "RecordExecution", asked) == "PERMISSION_DENIED", "a person says it"
-    assert thief.order("DeclareDistribution", declaration) == "MOVEMENT_NOT_DECIDED"
+    assert thief.order("DeclareDistribution", declaration) == "MOVEMENT_NOT_ORDERED"
     org.second_admin.decide(path, "reject", {"note": "not now"})
-    assert thief.order("DeclareDistribution", declaration) == "MOVEMENT_NOT_DECIDED"
+    assert thief.order("DeclareDistribution", declaration) == "MOVEMENT_NOT_ORDERED"
     assert org.read_ledger(account) == before
     told = [line["resource_id"] for line in log() if line["event"] == "movement_not_decided"]
     assert told.count(approved["distributionId"]) == 3
@@ -115,10 +115,10 @@ def test_the_key_of_distributions_declares_nothing_before_as_many_persons_decide
     assert (once["status"], waiting["approversNeeded"], len(waiting["approvers"])) == ("PENDING_APPROVAL", 2, 1)
     owed = [(each["partyId"], minor_of(each["amount"])) for each in org.admin.get(f"{path}/allocations")["allocations"]]
     declaration = _declaration(offering, once, *owed)
-    assert thief.order("DeclareDistribution", declaration) == "MOVEMENT_NOT_DECIDED"
+    assert thief.order("DeclareDistribution", declaration) == "MOVEMENT_NOT_ORDERED"
     twice = org.sign_in("admin", "admin-3").decide(path, "approve", {"contentHash": once["contentHash"]})
     assert twice["status"] == "APPROVED"
-    assert thief.order("DeclareDistribution", declaration) == "MOVEMENT_NOT_DECIDED", "nobody executed it"
+    assert thief.order("DeclareDistribution", declaration) == "MOVEMENT_NOT_ORDERED", "nobody executed it"
     for total in (large // 2, large):  # each half is less than what needs more persons
         org.add_distributable_cash(offering, large // 2, total_minor=there + total)
     org.admin.post(f"{path}/execute", etag=twice["etag"])
@@ -136,7 +136,7 @@ def test_the_key_of_distributions_releases_no_subscription(org: Organization) ->
         offering_id=offering["offeringId"],
         subscriptions=[_part(investor, 500_00)],
     )
-    assert thief.order("ReleaseSubscriptions", asked) == "MOVEMENT_NOT_DECIDED"
+    assert thief.order("ReleaseSubscriptions", asked) == "MOVEMENT_NOT_ORDERED"
     assert org.read_ledger(account) == before
 
 

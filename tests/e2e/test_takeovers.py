@@ -189,7 +189,7 @@ KEYS = {
     "transactions": ({"pay": "PAYOUT_NOT_KNOWN", "declare": NO, "release": NO}, NO, [("escrow", "payout_not_known")]),
     "escrow": ({"pay": NO, "declare": NO, "release": NO}, NO, []),
     "distributions": (
-        {"pay": NO, "declare": "MOVEMENT_NOT_DECIDED", "release": "MOVEMENT_NOT_DECIDED"},
+        {"pay": NO, "declare": "MOVEMENT_NOT_ORDERED", "release": "MOVEMENT_NOT_ORDERED"},
         "PAYOUT_NOT_ORDERED",
         [("compliance", "movement_not_decided"), ("transactions", "payout_not_ordered")],
     ),

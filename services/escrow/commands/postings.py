@@ -87,7 +87,7 @@ async def _post_decided(
             raise
         [known] = await poster.post([build(created_by="")], validate_only=True)
         if not known.replayed:
-            raise refusal or not_ordered from None
+            raise not_ordered from None  # no verdict, whatever compliance says: the refusal would have no row
         return await poster.post_one(build(created_by=""))
     entry = build(created_by=ordered_by)
     if refusal is None:
