@@ -19,7 +19,7 @@ from realco.distributions.v1 import (
     payout_orders_pb2_grpc,
 )
 
-from services.chassis.approvals.requests import drop_etag
+from services.chassis.approvals.notary import write_heard
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.parties import Parties
 from services.chassis.data.transaction import Tx
@@ -242,12 +242,10 @@ class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer)
     async def _take_back(
         self, request: M, command: Callable[[Tx, M, datetime], Awaitable[distributions_pb2.Distribution]]
     ) -> distributions_pb2.Distribution:
-        return await self._dependencies.write_on_facts(
-            request,
-            distributions_pb2.Distribution,
-            lambda request: submissions.witness_withdrawal(self._dependencies, self._witnessed, request, command),
-            lambda tx, request, is_heard, now: command(tx, drop_etag(request) if is_heard else request, now),
-        )
+        async def hear(request: M) -> bool:
+            return await submissions.witness_withdrawal(self._dependencies, self._witnessed, request, command)
+
+        return await write_heard(self._dependencies, request, distributions_pb2.Distribution, hear, command)
 
 
 class PayoutOrdersServicer(payout_orders_pb2_grpc.PayoutOrdersServiceServicer):

@@ -6,10 +6,18 @@ So whoever is to move it need not take the word of the service that asks for it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Protocol
+from datetime import datetime
+from typing import Protocol, TypeVar
 
-from services.chassis.data.operations import note_told
+from google.protobuf.message import Message
+
+from services.chassis.calls.wire import copy_without
+from services.chassis.data.operations import Operations, note_told
+from services.chassis.data.transaction import Tx
 from services.chassis.values.movement import Movement
+
+Request = TypeVar("Request", bound=Message)
+Answer = TypeVar("Answer", bound=Message)
 
 
 class Notary(Protocol):
@@ -54,6 +62,9 @@ class Notary(Protocol):
         ...
 
 
+# The caller's command, without its effect: it raises what speaks against it. Whoever may not say a thing says it to
+# nobody, so the notary hears nothing that is refused.
+Rehearse = Callable[[], Awaitable[object]]
 # What moves, of the resource with this id, if the content with this hash is approved.
 FindMovement = Callable[[str, str], Awaitable[Movement]]
 
@@ -85,12 +96,13 @@ class Witnessed:
         await self._notary.record_request(movement, makers, beneficiary_party_ids)
         note_told()
 
-    async def record_approval(self, kind: str, resource_id: str, content_hash: str) -> None:
-        """The caller, who may, approves it.
+    async def record_approval(self, kind: str, resource_id: str, content_hash: str, rehearse: Rehearse) -> None:
+        """The caller approves it.
 
         Raises:
-            Unavailable, ContentChanged, MakerIsChecker, BeneficiaryIsChecker
+            Unavailable, ContentChanged, MakerIsChecker, BeneficiaryIsChecker, and as the command does
         """
+        await rehearse()
         await self._notary.record_approval(await self._movements[kind](resource_id, content_hash))
         note_told()
 
@@ -107,9 +119,42 @@ class Witnessed:
             note_told()
 
     async def record_withdrawal(
-        self, kind: str, resource_id: str, *, after_refusal: bool = False, of_approved: bool = False
+        self, kind: str, resource_id: str, rehearse: Rehearse, *, of_approved: bool = False
     ) -> None:
-        """Before the resource goes back: if it does not, after all, it is asked for anew. Raises as the notary does."""
-        how = {"after_refusal": after_refusal, "of_approved": of_approved}
-        await self._notary.record_withdrawal(kind, resource_id, **how)
+        """The caller takes back what was asked for, or says no: if the resource does not go back, after all, it is
+        asked for anew.
+
+        Args:
+            of_approved: The caller read that it was approved, and not that it waited.
+
+        Raises:
+            DomainError: as the command does, or the notary.
+        """
+        await rehearse()
+        await self._notary.record_withdrawal(kind, resource_id, of_approved=of_approved)
         note_told()
+
+    async def record_failure(self, kind: str, resource_id: str) -> None:
+        """What was decided was refused, and comes to nothing. Raises as the notary does."""
+        await self._notary.record_withdrawal(kind, resource_id, after_refusal=True)
+        note_told()
+
+
+async def write_heard(
+    operations: Operations,
+    request: Request,
+    answer_type: type[Answer],
+    hear: Callable[[Request], Awaitable[bool]],
+    command: Callable[[Tx, Request, datetime], Awaitable[Answer]],
+) -> Answer:
+    """`command(tx, request, now)`, of which the notary hears before, if it is to.
+
+    Args:
+        hear: Whether the notary has heard of it now. What it heard holds, though somebody wrote beside it meanwhile:
+            then the command goes by no version.
+    """
+
+    async def run(tx: Tx, request: Request, is_heard: bool, now: datetime) -> Answer:
+        return await command(tx, copy_without(request, "etag") if is_heard else request, now)
+
+    return await operations.write_on_facts(request, answer_type, hear, run)

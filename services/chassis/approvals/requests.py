@@ -19,7 +19,6 @@ from realco.type.v1 import approval_pb2
 from services.chassis.calls.access import find_rpc
 from services.chassis.calls.approval_kinds import name_kind
 from services.chassis.calls.auth import Principal
-from services.chassis.calls.wire import copy_without
 from services.chassis.data.operations import Operations
 from services.chassis.data.transaction import Tx
 from services.chassis.spelling.json_writer import writer_of
@@ -93,11 +92,6 @@ def build_answer(answer_type: type[Message], done: Message) -> Message:
     if isinstance(done, answer_type):
         return done
     return answer_type(**{_find_done(answer_type): done})
-
-
-def drop_etag(request: Request) -> Request:
-    """The same of whatever version: what the notary has heard holds, though somebody wrote beside it meanwhile."""
-    return copy_without(request, "etag")
 
 
 def find_result_id(answer: Message) -> str | None:

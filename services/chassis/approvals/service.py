@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ from realco.type.v1 import approval_pb2
 
 from services.chassis.approvals import messages, records
 from services.chassis.approvals.lapses import ask_facts, explain_ended_session
-from services.chassis.approvals.requests import drop_etag
+from services.chassis.approvals.notary import write_heard
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
@@ -122,18 +123,16 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
     ) -> approval_pb2.Approval:
         """Ends it without its deed. The notary, where it heard of it, hears that first."""
 
-        async def ask(request: Any) -> bool:
+        end = self._shown(command)
+
+        async def hear(request: Any) -> bool:
             read = await self._find(request.approval_id)
             if read is None or request.validate_only:
                 return False
-            return await self._approvals.witness_end(
-                read, lambda: self._operations.rehearse(request, approval_pb2.Approval, self._shown(command))
-            )
+            rehearse = partial(self._operations.rehearse, request, approval_pb2.Approval, end)
+            return await self._approvals.witness_end(read, rehearse)
 
-        async def end(tx: Tx, request: Any, is_heard: bool, now: datetime) -> approval_pb2.Approval:
-            return await self._shown(command)(tx, drop_etag(request) if is_heard else request, now)
-
-        return await self._operations.write_on_facts(request, approval_pb2.Approval, ask, end)
+        return await write_heard(self._operations, request, approval_pb2.Approval, hear, end)
 
     async def _find(self, approval_id: str) -> Approval | None:
         async with self._operations.database.begin() as tx:

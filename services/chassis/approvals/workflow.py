@@ -11,7 +11,7 @@ done at once.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from realco.approvals.v1 import approvals_pb2
 
 from services.chassis.approvals import messages, records
 from services.chassis.approvals.lapses import Drift
-from services.chassis.approvals.notary import Witnessed
+from services.chassis.approvals.notary import Rehearse, Witnessed
 from services.chassis.approvals.permissions import Permissions
 from services.chassis.approvals.repetitions import explain_others
 from services.chassis.approvals.requests import RequestKind, build_answer, find_result_id, maker_of, name_kind_of
@@ -141,28 +141,24 @@ class Approvals:
         except Unavailable:
             return None
 
-    async def witness(self, approval: Approval, rehearse: Callable[[], Awaitable[Any]]) -> None:
+    async def witness(self, approval: Approval, rehearse: Rehearse) -> None:
         """Has the notary hear the caller's yes before it counts, where money moves in another service by it.
 
-        Args:
-            rehearse: Raises what speaks against the yes: whoever may not say it says it to nobody.
-
         Raises:
-            Unavailable, ContentChanged, MakerIsChecker, BeneficiaryIsChecker
+            Unavailable, ContentChanged, MakerIsChecker, BeneficiaryIsChecker, and as the command does
         """
         if witnessed := self._find_witnessed(approval.kind):
-            await rehearse()
-            await witnessed.record_approval(approval.kind, approval.resource_id, approval.content_hash)
+            about = approval.kind, approval.resource_id, approval.content_hash
+            await witnessed.record_approval(*about, rehearse)
 
-    async def witness_end(self, approval: Approval, rehearse: Callable[[], Awaitable[Any]]) -> bool:
+    async def witness_end(self, approval: Approval, rehearse: Rehearse) -> bool:
         """Whether the notary has heard now that what was asked for is about to end, as `witness` has it hear a yes."""
         if not (witnessed := self._find_witnessed(approval.kind)) or approval.status is not Status.PENDING:
             return False
-        await rehearse()
         async with self._operations.database.begin() as tx:
             same = await records.lock_same(tx, approval, self._operations.clock.now())
         if not same:  # else another person wants it still
-            await witnessed.record_withdrawal(approval.kind, approval.resource_id)
+            await witnessed.record_withdrawal(approval.kind, approval.resource_id, rehearse)
         return not same
 
     async def ask_drift(self, approval: Approval, now: datetime) -> Drift:
@@ -326,7 +322,7 @@ class Approvals:
 
     async def _fail(self, failed: Approval) -> Approval:
         if witnessed := self._find_witnessed(failed.kind):  # nobody else has it done later
-            await witnessed.record_withdrawal(failed.kind, failed.resource_id, after_refusal=True)
+            await witnessed.record_failure(failed.kind, failed.resource_id)
         return await self._finish(failed)
 
     async def _finish(self, done: Approval) -> Approval:

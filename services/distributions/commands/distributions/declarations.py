@@ -8,7 +8,6 @@ from datetime import datetime
 from realco.distributions.v1 import events_pb2 as events
 from realco.escrow.v1 import postings_pb2
 
-from services.chassis.calls.peers import find_refusal
 from services.chassis.calls.wire import to_money
 from services.chassis.data.database import Database
 from services.chassis.data.transaction import Tx
@@ -18,11 +17,11 @@ from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.distributions.commands.distributions.calculations import run_waterfall, sum_owed
 from services.distributions.commands.distributions.drafts import list_cancellations
+from services.distributions.commands.movements import order_movement
 from services.distributions.dependencies import Dependencies
 from services.distributions.domain.distribution import Distribution, sum_by_party
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.payout import build_allocation_payout
-from services.distributions.domain.refusals import MovementNotOrdered
 from services.distributions.domain.states import AllocationStatus, DistributionStatus
 from services.distributions.store.allocations import lock_allocations_of, sum_by_payee
 from services.distributions.store.approvals import DISTRIBUTION_APPROVALS
@@ -45,16 +44,13 @@ async def declare_distribution(saga: Saga, dependencies: Dependencies) -> bool:
         if distribution.status is not DistributionStatus.QUEUED or distribution.execution_saga_id != saga.saga_id:
             return False
         request = await _build_request(tx, offering, distribution)
-    asking = dependencies.peers.escrow.declare_distribution(request)
-    # Escrow asked us, and heard something else than what was committed before: somebody has to look.
-    refusal = await find_refusal(asking, unclear={MovementNotOrdered.reason})
+    peers = dependencies.peers
+    ordering = peers.escrow.declare_distribution(request)
+    refusal = await order_movement(peers.compliance, ordering, DISTRIBUTION_APPROVALS.kind, saga.subject_id)
     now = dependencies.clock.now()
     if refusal is None:
         await _record_declaration(database, saga, now)
     else:
-        # What was decided came to nothing, and nobody has it done later.
-        about = (DISTRIBUTION_APPROVALS.kind, saga.subject_id)
-        await dependencies.peers.compliance.record_withdrawal(*about, after_refusal=True)
         await _record_refusal(database, saga, refusal, now)
     return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -108,18 +109,20 @@ async def _ask_for_approval(tx: Tx, offering: Offering, distribution: Distributi
 async def witness_approval(
     operations: Operations, witnessed: Witnessed, request: pb.ApproveDistributionRequest, facts: ApprovalFacts
 ) -> None:
-    """Has the notary hear the caller's yes before it counts; whoever may not say it says it to nobody.
+    """Has the notary hear the caller's yes before it counts.
 
     Raises:
         Unavailable, and as the command does.
     """
     if request.validate_only:
         return
-    await operations.rehearse(
-        request, pb.Distribution, lambda tx, request, now: approve_distribution(tx, request, facts, now)
-    )
-    kind = DISTRIBUTION_APPROVALS.kind
-    await witnessed.record_approval(kind, request.distribution_id, request.content_hash)
+
+    async def approve(tx: Tx, request: pb.ApproveDistributionRequest, now: datetime) -> pb.Distribution:
+        return await approve_distribution(tx, request, facts, now)
+
+    rehearse = partial(operations.rehearse, request, pb.Distribution, approve)
+    about = DISTRIBUTION_APPROVALS.kind, request.distribution_id, request.content_hash
+    await witnessed.record_approval(*about, rehearse)
 
 
 async def approve_distribution(
@@ -141,8 +144,6 @@ async def witness_withdrawal(
 ) -> bool:
     """Has the notary hear that what was asked for, or approved, is about to be taken back by this command.
 
-    Whoever may not take it back takes back nothing.
-
     Returns: Whether it did.
 
     Raises:
@@ -153,9 +154,9 @@ async def witness_withdrawal(
         distribution = await require_distribution(tx, asked.distribution_id)
     if asked.validate_only or distribution.status not in _SAID:
         return False
-    await operations.rehearse(asked, pb.Distribution, command)
-    is_approved = distribution.status is DistributionStatus.APPROVED
-    await witnessed.record_withdrawal(DISTRIBUTION_APPROVALS.kind, asked.distribution_id, of_approved=is_approved)
+    rehearse = partial(operations.rehearse, asked, pb.Distribution, command)
+    about, is_approved = asked.distribution_id, distribution.status is DistributionStatus.APPROVED
+    await witnessed.record_withdrawal(DISTRIBUTION_APPROVALS.kind, about, rehearse, of_approved=is_approved)
     return True
 
 

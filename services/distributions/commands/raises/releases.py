@@ -8,7 +8,6 @@ from datetime import date, datetime
 from realco.distributions.v1 import events_pb2 as events
 from realco.escrow.v1 import postings_pb2
 
-from services.chassis.calls.peers import find_refusal
 from services.chassis.calls.wire import to_money
 from services.chassis.data.database import Database
 from services.chassis.data.transaction import Tx
@@ -16,13 +15,13 @@ from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import make_failure
 from services.chassis.values.money import Money
+from services.distributions.commands.movements import order_movement
 from services.distributions.commands.raises import refunds
 from services.distributions.dependencies import Dependencies
 from services.distributions.domain.closing import sum_released
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.payout import build_proceeds_payout
-from services.distributions.domain.refusals import MovementNotOrdered
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
 from services.distributions.store.approvals import CLOSE_OFFERING, read_closing_hash
 from services.distributions.store.investments import lock_investments_of, save_investments
@@ -42,15 +41,13 @@ async def release_subscriptions(saga: Saga, dependencies: Dependencies) -> bool:
         if not _is_closed_by(saga, offering):
             return False
         request = await _build_request(tx, offering)
-    asking = dependencies.peers.escrow.release_subscriptions(request)
-    # Escrow asked us, and heard something else than what was committed before: somebody has to look.
-    refusal = await find_refusal(asking, unclear={MovementNotOrdered.reason})
+    peers = dependencies.peers
+    ordering = peers.escrow.release_subscriptions(request)
+    refusal = await order_movement(peers.compliance, ordering, CLOSE_OFFERING, saga.subject_id)
     now = dependencies.clock.now()
     if refusal is None:
         await _record_release(database, saga, now)
     else:
-        # What was decided came to nothing, and nobody has it done later.
-        await dependencies.peers.compliance.record_withdrawal(CLOSE_OFFERING, saga.subject_id, after_refusal=True)
         await _record_refusal(database, saga, refusal, now)
     return True
 
