@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[2]
 CONSUMER = re.compile(r"\b[a-z]+-on-[a-z]+\b")
 # A section of its own, or a row of a table.
 CALLS = re.compile(r"^## (?:Asks|Calls)\n(?P<section>.*?)(?=^## |\Z)|^\| calls \| (?P<row>[^\n]*) \|$", re.M | re.S)
+# Who is a party's person, and whether a party is there: a client of the chassis asks for every service.
+CALLED_BY_CHASSIS = {"BatchGetClearances", "ListPartiesOfPerson"}
 
 every_service = pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
 
@@ -35,6 +37,16 @@ def test_a_readme_names_the_services_that_its_service_calls(service: Service) ->
     [calls] = CALLS.finditer(readme_of(service))
     words = set(re.findall(r"[a-z]+", calls["section"] or calls["row"]))
     assert words & set(SERVICE_NAMES) == set(service.calls)
+
+
+@every_service
+def test_a_readme_names_each_rpc_that_its_service_calls(service: Service) -> None:
+    [calls] = CALLS.finditer(readme_of(service))
+    named = set(re.findall(r"`([A-Z]\w+)`", calls["section"] or calls["row"]))
+    clients = (ROOT / "services" / service.name / "clients.py").read_text(encoding="utf-8")
+    called = set(re.findall(r"self\._\w+\.([A-Z]\w+)", clients))
+    assert called - named == set()
+    assert named - called <= CALLED_BY_CHASSIS
 
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
