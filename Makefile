@@ -70,8 +70,8 @@ clean: stop ## remove the instance, the environment and what was generated
 	@rm -rf $(VENV) dist/contracts protos/buf protos/realco/descriptors.binpb bench.json .hypothesis .*_cache docs/node_modules tests/clients/typescript/{build,node_modules} tests/support/issuer/node_modules
 	@find protos -name '*_pb2*' -delete -o -name py.typed -delete
 
-# The environment: what requirements.lock pins, and stubs as new as the protos.
-setup: $(VENV)/stubs
+# What requirements.lock pins, and stubs as new as the protos.
+setup: $(VENV)/stubs ## the environment, and code from the protos: the other targets do it by themselves
 
 $(VENV)/installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; name one: make PYTHON=python3.12"; exit 1; }

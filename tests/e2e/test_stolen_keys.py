@@ -61,7 +61,7 @@ def test_the_key_of_distributions_declares_only_what_persons_decided_and_execute
         "for what nobody approved": _declaration(offering, draft, *owed, key=approved["contentHash"]),
     }
     refused = {what: thief.order("DeclareDistribution", request) for what, request in tries.items()}
-    assert refused == dict.fromkeys(tries, "MOVEMENT_NOT_DECIDED")
+    assert refused == dict.fromkeys(tries, "MOVEMENT_NOT_ORDERED")
     assert org.read_ledger(account) == before
 
     decided = _declaration(offering, approved, *owed)

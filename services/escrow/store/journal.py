@@ -1,7 +1,7 @@
 """Journal entries in the database: booked by its function, read back with their legs, and what was refused.
 
 Functions that take an asyncpg connection are on the posting path; they need an open transaction with its organization
-set, and work as well on the connection under a SQLAlchemy transaction.
+set.
 """
 
 from __future__ import annotations
