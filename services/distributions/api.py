@@ -143,6 +143,11 @@ class CommitmentsServicer(commitments_pb2_grpc.CommitmentsServiceServicer):
     ) -> commitments_pb2.ListCommittedPartiesResponse:
         return await self._dependencies.read(request, raise_queries.list_committed_parties)
 
+    async def ListOpenOfferings(
+        self, request: commitments_pb2.ListOpenOfferingsRequest, context: Context
+    ) -> commitments_pb2.ListOpenOfferingsResponse:
+        return await self._dependencies.read(request, raise_queries.list_open_offerings)
+
 
 class DistributionsServicer(distributions_pb2_grpc.DistributionsServiceServicer):
     """Who gets what of distributable cash.

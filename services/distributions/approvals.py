@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -11,10 +11,9 @@ from google.protobuf.message import Message
 from realco.compliance.v1.notary_pb2 import Movement
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
 
-from services.chassis.approvals.requests import Execute, RequestKind, by_command
+from services.chassis.approvals.requests import RequestKind, by_asking, by_command
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
-from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, ApprovalDetails, Change, Preview
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.invariant import require_present
@@ -68,14 +67,14 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
 
     by, details = partial(by_command, dependencies), _Details(dependencies)
     witnessed = build_witnessed(dependencies.database, dependencies.peers.compliance)
-    by_asking = partial(_by_asking, dependencies)
-    close = by_asking(offerings_pb2.Offering, partial(_ask_about_closing, dependencies), closings.close_offering)
+    asking = partial(by_asking, dependencies)
+    close = asking(offerings_pb2.Offering, partial(_ask_about_closing, dependencies), closings.close_offering)
     where = partial(ask_destination, dependencies)
-    resend_proceeds = by_asking(
+    resend_proceeds = asking(
         offerings_pb2.Offering, partial(ask_proceeds_destination, dependencies), resends.resend_proceeds
     )
-    resend_refund = by_asking(offerings_pb2.Investment, where, resends.resend_refund)
-    resend_allocation = by_asking(distributions_pb2.Allocation, where, resends.resend_allocation)
+    resend_refund = asking(offerings_pb2.Investment, where, resends.resend_refund)
+    resend_allocation = asking(distributions_pb2.Allocation, where, resends.resend_allocation)
     requests: list[RequestKind[Any]] = [
         RequestKind(offerings_pb2.CloseOfferingRequest, close, details.describe_closing),
         RequestKind(offerings_pb2.RefundOfferingRequest, by(refunds.refund_offering), details.describe_refund),
@@ -92,20 +91,6 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
         )
     ]
     return Approvals(dependencies, requests, APPROVAL_WRITER, resources, witnessed)
-
-
-def _by_asking(
-    dependencies: Dependencies,
-    done_type: type[Done],
-    ask: Callable[[Any], Awaitable[Facts]],
-    command: Callable[[Tx, Any, Facts, datetime], Awaitable[Done]],
-) -> Execute[Any]:
-    """What one command does on what the others say of it."""
-
-    async def execute(request: Message) -> Done:
-        return await dependencies.write_on_facts(request, done_type, ask, command)
-
-    return execute
 
 
 async def _ask_about_closing(

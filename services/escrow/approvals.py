@@ -13,7 +13,7 @@ from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
 
-from services.chassis.approvals.requests import RequestKind, by_command
+from services.chassis.approvals.requests import RequestKind, by_asking, by_command
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import ApprovalDetails, Change, Effect
@@ -24,7 +24,7 @@ from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow.commands import escrow_accounts, holds, journal_entries
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain import refusals
-from services.escrow.domain.account import Balance, EscrowAccount, Status, may_end_hold, may_post
+from services.escrow.domain.account import AccountUse, Balance, EscrowAccount, Status, may_end_hold, may_post
 from services.escrow.domain.beneficiaries import list_grown
 from services.escrow.domain.chart import DISTRIBUTABLE, Direction, LedgerAccount
 from services.escrow.domain.explanations import (
@@ -32,6 +32,7 @@ from services.escrow.domain.explanations import (
     explain_emptiness,
     explain_release,
     explain_status,
+    explain_use,
 )
 from services.escrow.domain.holds import Hold, HoldStatus
 from services.escrow.domain.journal import Leg, NewEntry, credit, debit, sum_changes
@@ -62,7 +63,11 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
         validate_only = request.validate_only
         return await journal_entries.post_items(poster, database, request, now, validate_only=validate_only)
 
+    async def ask_about_use(request: accounts_pb.CloseEscrowAccountRequest) -> AccountUse:
+        return await escrow_accounts.ask_about_use(dependencies.peers, request.escrow_account_id)
+
     by = partial(by_command, dependencies)
+    close = by_asking(dependencies, accounts_pb.EscrowAccount, ask_about_use, escrow_accounts.close_escrow_account)
     details = _Details(dependencies)
     requests: list[RequestKind[Any]] = [
         RequestKind(
@@ -87,9 +92,7 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
             by(escrow_accounts.unfreeze_escrow_account),
             details.describe_unfreezing,
         ),
-        RequestKind(
-            accounts_pb.CloseEscrowAccountRequest, by(escrow_accounts.close_escrow_account), details.describe_closing
-        ),
+        RequestKind(accounts_pb.CloseEscrowAccountRequest, close, details.describe_closing),
         RequestKind(holds_pb.CaptureHoldRequest, by(holds.capture_hold), details.describe_capture),
         RequestKind(holds_pb.ReleaseHoldRequest, by(holds.release_hold), details.describe_release),
     ]
@@ -212,8 +215,9 @@ class _Details:
         async with self._dependencies.database.begin() as tx:
             account = await self._require_account(tx, request.escrow_account_id)
             balances = await account_store.list_balances(tx, request.escrow_account_id)
+        use = await escrow_accounts.ask_about_use(self._dependencies.peers, request.escrow_account_id)
         details = _describe_move("Close for good", account, Status.CLOSED, frozenset({account.sponsor_party_id}))
-        return replace(details, explanations=(explain_emptiness(balances, account.currency),))
+        return replace(details, explanations=(explain_emptiness(balances, account.currency), explain_use(use)))
 
     async def _read_account(self, escrow_account_id: str) -> EscrowAccount:
         async with self._dependencies.database.begin() as tx:

@@ -1,5 +1,5 @@
-"""The services this one asks: compliance heard what persons decided, distributions knows what it has ordered and who
-has committed to invest, and transactions what it is about to pay.
+"""The services this one asks: compliance heard what persons decided, distributions knows what it has ordered, who has
+committed to invest and which raise goes on, and transactions what it is about to pay and what is unfinished.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from realco.distributions.v1 import (
     payout_orders_pb2,
     payout_orders_pb2_grpc,
 )
-from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
+from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc, unfinished_pb2, unfinished_pb2_grpc
 
 from services.chassis.calls.parties import Ask, AskAboutParties, AskByRpc
 from services.chassis.calls.peers import ask
@@ -52,12 +52,20 @@ class Transactions(Protocol):
         """Those of them that it is about to pay, in no order. Raises Unavailable."""
         ...
 
+    async def list_unfinished_transactions(self, escrow_account_id: str) -> Sequence[str]:
+        """Some transactions of which money may still come in, go out or come back. Raises Unavailable."""
+        ...
+
 
 class Distributions(Protocol):
     """Who runs raises."""
 
     async def list_committed_parties(self, escrow_account_id: str) -> Collection[str]:
         """The parties with an investment in the offering whose money the account keeps. Raises Unavailable."""
+        ...
+
+    async def list_open_offerings(self, escrow_account_id: str) -> Sequence[str]:
+        """The offerings of the account whose raise has not ended. Raises Unavailable."""
         ...
 
     async def check_movement_order(self, movement: notary_pb2.Movement) -> str:
@@ -91,10 +99,16 @@ class ComplianceClient:
 class TransactionsClient:
     def __init__(self, channel: aio.Channel) -> None:
         self._payouts: Any = payouts_pb2_grpc.PayoutsServiceStub(channel)
+        self._unfinished: Any = unfinished_pb2_grpc.UnfinishedTransactionsServiceStub(channel)
 
     async def batch_get_payouts(self, transaction_ids: Sequence[str]) -> Sequence[payouts_pb2.Payout]:
         request = payouts_pb2.BatchGetPayoutsRequest(transaction_ids=transaction_ids)
         found: Sequence[payouts_pb2.Payout] = (await ask(self._payouts.BatchGetPayouts, request)).payouts
+        return found
+
+    async def list_unfinished_transactions(self, escrow_account_id: str) -> Sequence[str]:
+        request = unfinished_pb2.ListUnfinishedTransactionsRequest(escrow_account_id=escrow_account_id)
+        found: Sequence[str] = (await ask(self._unfinished.ListUnfinishedTransactions, request)).transaction_ids
         return found
 
 
@@ -106,6 +120,11 @@ class DistributionsClient:
     async def list_committed_parties(self, escrow_account_id: str) -> Collection[str]:
         request = commitments_pb2.ListCommittedPartiesRequest(escrow_account_id=escrow_account_id)
         found: Collection[str] = (await ask(self._commitments.ListCommittedParties, request)).party_ids
+        return found
+
+    async def list_open_offerings(self, escrow_account_id: str) -> Sequence[str]:
+        request = commitments_pb2.ListOpenOfferingsRequest(escrow_account_id=escrow_account_id)
+        found: Sequence[str] = (await ask(self._commitments.ListOpenOfferings, request)).offering_ids
         return found
 
     async def check_movement_order(self, movement: notary_pb2.Movement) -> str:

@@ -16,6 +16,7 @@ from services.transactions.api import (
     EvaluationsServicer,
     PayoutsServicer,
     TransactionsServicer,
+    UnfinishedTransactionsServicer,
     WebhooksServicer,
 )
 from services.transactions.approvals import build_approvals
@@ -54,6 +55,7 @@ async def main(settings: Settings) -> None:
                 TransactionsServicer(dependencies, parties),
                 PayoutsServicer(dependencies),
                 EvaluationsServicer(dependencies),
+                UnfinishedTransactionsServicer(dependencies),
                 BankAccountsServicer(dependencies, parties),
                 WebhooksServicer(dependencies, approvals),
                 ApprovalsServicer(dependencies, approvals, parties),

@@ -9,7 +9,14 @@ from typing import Any
 from grpc.aio import ServicerContext
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import bank_accounts_pb2_grpc as bank_grpc
-from realco.transactions.v1 import evaluations_pb2, evaluations_pb2_grpc, payouts_pb2, payouts_pb2_grpc
+from realco.transactions.v1 import (
+    evaluations_pb2,
+    evaluations_pb2_grpc,
+    payouts_pb2,
+    payouts_pb2_grpc,
+    unfinished_pb2,
+    unfinished_pb2_grpc,
+)
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.transactions.v1 import transactions_pb2_grpc as pb_grpc
 from realco.transactions.v1 import webhooks_pb2 as hook_pb
@@ -123,6 +130,16 @@ class EvaluationsServicer(evaluations_pb2_grpc.EvaluationsServiceServicer):
         self, request: evaluations_pb2.BatchGetEvaluationFactsRequest, context: ServicerContext
     ) -> evaluations_pb2.BatchGetEvaluationFactsResponse:
         return await self._dependencies.fetch(request, queries.batch_get_evaluation_facts)
+
+
+class UnfinishedTransactionsServicer(unfinished_pb2_grpc.UnfinishedTransactionsServiceServicer):
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
+
+    async def ListUnfinishedTransactions(
+        self, request: unfinished_pb2.ListUnfinishedTransactionsRequest, context: ServicerContext
+    ) -> unfinished_pb2.ListUnfinishedTransactionsResponse:
+        return await self._dependencies.read(request, queries.list_unfinished_transactions)
 
 
 class BankAccountsServicer(bank_grpc.BankAccountsServiceServicer):

@@ -6,7 +6,14 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from realco.transactions.v1 import bank_accounts_pb2, evaluations_pb2, payouts_pb2, transactions_pb2, webhooks_pb2
+from realco.transactions.v1 import (
+    bank_accounts_pb2,
+    evaluations_pb2,
+    payouts_pb2,
+    transactions_pb2,
+    unfinished_pb2,
+    webhooks_pb2,
+)
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_explanation
@@ -35,6 +42,8 @@ from services.transactions.tables import bank_accounts, transaction_history, tra
 
 _T = transactions_pb2.Transaction
 _b, _t, _w = bank_accounts.c, transactions.c, webhooks.c
+# Some say what is meant.
+_UNFINISHED_MAX = 10
 # What no line of a list says.
 _NOT_LISTED = {
     "org_id",
@@ -222,6 +231,13 @@ async def batch_get_payouts(
 ) -> payouts_pb2.BatchGetPayoutsResponse:
     going_out = await store.list_payouts_going_out(tx, request.transaction_ids)
     return payouts_pb2.BatchGetPayoutsResponse(payouts=map(messages.to_payout, going_out))
+
+
+async def list_unfinished_transactions(
+    tx: Tx, request: unfinished_pb2.ListUnfinishedTransactionsRequest, _: datetime
+) -> unfinished_pb2.ListUnfinishedTransactionsResponse:
+    found = await store.list_unfinished(tx, request.escrow_account_id, _UNFINISHED_MAX)
+    return unfinished_pb2.ListUnfinishedTransactionsResponse(transaction_ids=found)
 
 
 async def get_refund_preview(

@@ -270,6 +270,17 @@ class Organization:
                 lambda read: minor_of(read["clearedAmount"]) == minor_of(read["fundedAmount"]),
             )
 
+    def wait_until_final(self, escrow_account_id: str) -> None:
+        """Moves business time to when no bank can take back, or send back, what moved on the account."""
+
+        def list_arrived() -> list[Json]:
+            listed = self.admin.get("/transactions", escrowAccountId=escrow_account_id)["transactions"]
+            return [each for each in listed if each["status"] in ("SETTLED", "COMPLETED")]
+
+        ends = [datetime.fromisoformat(each["finalTime"]) for each in list_arrived() if "finalTime" in each]
+        self.move_clock(max(ends) + timedelta(seconds=1))
+        wait_for("all to be final", list_arrived, lambda found: all(each["finality"] == "FINAL" for each in found))
+
     def make_closed_offering(self, amounts: Mapping[str, int] | int, test_value: int = AT_ONCE) -> Json:
         """An offering whose investors' money was released, and whose proceeds were paid to the sponsor."""
         amounts = {self.add_cleared_party(): amounts} if isinstance(amounts, int) else amounts

@@ -139,30 +139,6 @@ async def test_an_account_says_who_froze_unfroze_and_closed_it_and_when(escrow):
     assert told("close_time", "closed_by") == [none, none, none, none, ("admin-4", minutes(4))]
 
 
-@pytest.mark.parametrize(
-    ("legs", "named"),
-    [
-        ((("cash", 5), ("fees", -5)), ("cash", "5")),
-        ((("in_transit", 5), ("suspense", -5)), ("in_transit", "5")),
-    ],
-)
-async def test_an_account_closes_when_everything_is_zero(escrow, legs, named):
-    account = await escrow.open()
-    close = accounts_pb.CloseEscrowAccountRequest(escrow_account_id=account)
-    await escrow.post(account, *legs)
-    reason, metadata = await refusal(escrow.call("CloseEscrowAccount", close))
-    assert (reason, metadata) == (
-        "BALANCES_NOT_ZERO",
-        {"ledger_account_kind": named[0].upper(), "posted_minor": named[1], "currency_code": "USD"},
-    )
-    await escrow.post(account, *((code, -minor) for code, minor in legs))
-    closed = await escrow.call("CloseEscrowAccount", close)
-    assert closed.status == accounts_pb.EscrowAccount.CLOSED
-    assert await escrow.call("CloseEscrowAccount", close) == closed
-    assert (await refusal(escrow.unfreeze(account)))[0] == "ILLEGAL_STATUS_CHANGE"
-    assert (await refusal(escrow.hold(account, "fees", 1)))[0] == "ESCROW_ACCOUNT_CLOSED"
-
-
 async def test_a_balance_at_an_instant_is_of_what_had_happened_by_then_whenever_it_was_booked(escrow):
     account = await escrow.open()
     # (booked at, happened at, amount), in minutes; a week is 10080.

@@ -268,6 +268,11 @@ async def test_escrow_away_keeps_payouts_where_they_are_and_takes_the_money_once
     payout = await service.payout()
     with service.wire.cut(service.escrow):
         await service.work()
+        assert (await service.get(payout.transaction_id)).status == T.QUEUED
+    await service.hurry()
+    await service.run(start_queued)
+    with service.wire.cut(service.escrow):
+        await service.work()
         assert (await service.get(payout.transaction_id)).status == T.PROCESSING
         assert service.bank.payments == {}
     await until_submitted(service, payout.transaction_id)

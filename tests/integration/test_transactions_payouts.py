@@ -22,6 +22,7 @@ from services.escrow.commands.postings import check_payouts
 from services.escrow.domain.refusals import PayoutNotKnown
 from services.transactions.domain.refusals import PayoutNotOrdered
 from services.transactions.jobs.evaluate_initiated import evaluate_initiated
+from services.transactions.jobs.start_queued import start_queued
 from tests.support.peers.wire import Wire
 from tests.support.transactions import (
     ADMIN,
@@ -173,8 +174,8 @@ async def test_escrow_takes_only_what_transactions_is_about_to_pay(
         "amount": payout.amount,
     }
     item = BatchBookPayoutsRequest.Item
-    with service.wire.cut(service.escrow):
-        await service.work()
+    await service.run(evaluate_initiated)
+    await service.run(start_queued)
     with acting_as(service_principal("escrow", ADMIN.org_id)):
         await check_payouts(asking, [item(**about)])
         with pytest.raises(PayoutNotKnown):

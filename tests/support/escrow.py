@@ -128,19 +128,19 @@ class Escrow:
         self.database = databases.open_database(urls, "escrow")
         self.clock = FakeClock(NOW)
         self.poster = Poster(self.database, self.clock)
-        self.compliance, payer, self.distributions = Compliance(), Transactions(), Distributions()
+        self.compliance, self.payer, self.distributions = Compliance(), Transactions(), Distributions()
         self.dependencies = dependencies = Dependencies(
             database=self.database,
             clock=self.clock,
             poster=self.poster,
-            peers=Peers(self.compliance, payer, self.distributions),
+            peers=Peers(self.compliance, self.payer, self.distributions),
         )
         self.approvals = build_approvals(dependencies)
         self.servicers = (
             EscrowAccountsServicer(dependencies, self.approvals),
             JournalServicer(dependencies, self.approvals),
             HoldsServicer(dependencies, self.approvals),
-            Postings(dependencies, payer),
+            Postings(dependencies, self.payer),
         )
         self.org_id = f"org_{next(_numbers)}"
         self.admin = Principal("admin-1", "admin", self.org_id)
@@ -183,6 +183,10 @@ class Escrow:
 
     async def grant(self, approval: Approval) -> None:
         """Another admin approves it, and it is done."""
+        assert (await self.approve(approval)).status == Approval.EXECUTED
+
+    async def approve(self, approval: Approval) -> Approval:
+        """What becomes of it when another admin approves it."""
         request = approvals_pb2.ApproveApprovalRequest(
             idempotency_key=key(),
             approval_id=approval.approval_id,
@@ -191,8 +195,7 @@ class Escrow:
         )
         desk = ApprovalsServicer(self.dependencies, self.approvals, Persons())
         with acting_as(dataclasses.replace(self.admin, subject="checker")):
-            done = await desk.ApproveApproval(request, None)
-        assert done.status == Approval.EXECUTED
+            return await desk.ApproveApproval(request, None)
 
     async def list_approvals(self, **filters: Any) -> list[Approval]:
         inbox = ApprovalsServicer(self.dependencies, self.approvals, Persons())

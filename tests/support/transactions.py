@@ -35,6 +35,7 @@ from services.transactions.api import (
     EvaluationsServicer,
     PayoutsServicer,
     TransactionsServicer,
+    UnfinishedTransactionsServicer,
     WebhooksServicer,
 )
 from services.transactions.approvals import build_approvals
@@ -173,6 +174,7 @@ class TransactionsHarness:
         self.transactions: Any = TransactionsServicer(self.dependencies, asking)
         self.payouts: Any = PayoutsServicer(self.dependencies)
         self.evaluations: Any = EvaluationsServicer(self.dependencies)
+        self.unfinished: Any = UnfinishedTransactionsServicer(self.dependencies)
         self.accounts: Any = BankAccountsServicer(self.dependencies, asking)
         self.webhooks: Any = WebhooksServicer(self.dependencies, self.approvals)
         self.inbox: Any = ApprovalsServicer(self.dependencies, self.approvals, asking)
@@ -188,6 +190,7 @@ class TransactionsHarness:
                 self.transactions,
                 self.payouts,
                 self.evaluations,
+                self.unfinished,
                 self.accounts,
                 self.webhooks,
                 self.inbox,

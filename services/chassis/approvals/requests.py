@@ -26,6 +26,8 @@ from services.chassis.values.approval import SUBJECT, Approval, ApprovalDetails
 from services.chassis.values.same_content import drop_words
 
 Request = TypeVar("Request", bound=Message)
+Facts = TypeVar("Facts")
+Done = TypeVar("Done", bound=Message)
 Execute = Callable[[Request], Awaitable[Message]]
 
 
@@ -72,6 +74,20 @@ def by_command(
             return build_answer(answer_type, await command(tx, request, now))
 
         return await operations.write(request, answer_type, run)
+
+    return execute
+
+
+def by_asking(
+    operations: Operations,
+    done_type: type[Done],
+    ask: Callable[[Any], Awaitable[Facts]],
+    command: Callable[[Tx, Any, Facts, datetime], Awaitable[Done]],
+) -> Execute[Any]:
+    """What one command does, in one transaction, on what other services say just before it."""
+
+    async def execute(request: Message) -> Done:
+        return await operations.write_on_facts(request, done_type, ask, command)
 
     return execute
 

@@ -19,6 +19,10 @@ class OfferingStatus(Enum):
     REFUNDED = "REFUNDED"
 
 
+# No money of a raise comes in or goes back any more.
+RAISE_ENDED = frozenset({OfferingStatus.CLOSED, OfferingStatus.REFUNDED})
+
+
 class InvestmentStatus(Enum):
     PENDING = "PENDING"
     ACTIVE = "ACTIVE"

@@ -16,6 +16,7 @@ from services.chassis.values.refusals import InvestmentNotFound
 from services.distributions.actions import answer_investment, answer_offering
 from services.distributions.domain import investment as rules
 from services.distributions.domain.refusals import OfferingNotFound
+from services.distributions.domain.states import RAISE_ENDED
 from services.distributions.messages import to_investment, to_offering
 from services.distributions.queries.lists import read_page_of
 from services.distributions.store.investments import INVESTMENTS, list_investments_of
@@ -71,6 +72,16 @@ async def list_investments(tx: Tx, request: pb.ListInvestmentsRequest, now: date
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )
+
+
+async def list_open_offerings(
+    tx: Tx, request: commitments_pb2.ListOpenOfferingsRequest, now: datetime
+) -> commitments_pb2.ListOpenOfferingsResponse:
+    """Raises: NotSealed."""
+    offering = await find_offering_of(tx, request.escrow_account_id)
+    if offering is None or offering.status in RAISE_ENDED:
+        return commitments_pb2.ListOpenOfferingsResponse()
+    return commitments_pb2.ListOpenOfferingsResponse(offering_ids=[offering.offering_id])
 
 
 async def list_committed_parties(

@@ -19,11 +19,14 @@ from services.chassis.values.ids import new_id
 from services.chassis.values.moves import check_move
 from services.chassis.values.refusals import EscrowAccountClosed, EscrowAccountNotFound, PartyNotFound
 from services.escrow import actions, messages
+from services.escrow.clients import Peers
 from services.escrow.domain.account import (
     MOVES,
+    AccountUse,
     EscrowAccount,
     Status,
     check_empty,
+    check_unused,
     close,
     freeze,
     is_frozen_so,
@@ -108,8 +111,28 @@ async def unfreeze_escrow_account(tx: Tx, request: pb.UnfreezeEscrowAccountReque
     return await _move(tx, account, unfreeze(account, current_principal().person, now), now)
 
 
-async def close_escrow_account(tx: Tx, request: pb.CloseEscrowAccountRequest, now: datetime) -> pb.EscrowAccount:
+async def ask_about_use(peers: Peers, escrow_account_id: str) -> AccountUse:
+    """What the account is still needed for, by what the others know. Raises Unavailable: one of them is away."""
+    return AccountUse(
+        await peers.distributions.list_open_offerings(escrow_account_id),
+        await peers.transactions.list_unfinished_transactions(escrow_account_id),
+    )
+
+
+async def close_escrow_account(
+    tx: Tx, request: pb.CloseEscrowAccountRequest, use: AccountUse, now: datetime
+) -> pb.EscrowAccount:
+    """Ends it, for ever.
+
+    Args:
+        use: What `ask_about_use` answered. Whatever begins after it was asked finds the account closed when money is
+            to move, and does not move it.
+
+    Raises: BalancesNotZero, EscrowAccountStillNeeded, IllegalStatusChange.
+    """
     account = await _lock(tx, request)
+    if account.status is not Status.CLOSED:
+        check_unused(use)
     return await _move(tx, account, close(account, current_principal().person, now), now)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from services.chassis.values.etags import etag_of
 from services.chassis.values.moves import Moves
 from services.escrow.domain.chart import LedgerAccount
-from services.escrow.domain.refusals import BalancesNotZero, TooManyFreezes
+from services.escrow.domain.refusals import BalancesNotZero, EscrowAccountStillNeeded, TooManyFreezes
 
 
 class Status(StrEnum):
@@ -104,6 +104,25 @@ def is_frozen_so(account: EscrowAccount, note: str, person: str) -> bool:
 
 def unfreeze(account: EscrowAccount, person: str, now: datetime) -> EscrowAccount:
     return replace(account, status=Status.ACTIVE, freezes=(), unfrozen_at=now, unfrozen_by=person)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountUse:
+    """What an escrow account is still needed for, and in no balance of it yet: some of it, by its ids."""
+
+    offering_ids: Sequence[str] = ()
+    transaction_ids: Sequence[str] = ()
+
+
+def check_unused(use: AccountUse) -> None:
+    """Raises: EscrowAccountStillNeeded."""
+    if use.offering_ids:
+        message = "The raise of an offering has not ended: close it, or refund it, first."
+    elif use.transaction_ids:
+        message = "Money may still come in, go out or come back: wait until its transactions are final, or end them."
+    else:
+        return
+    raise EscrowAccountStillNeeded(message, offering_ids=[*use.offering_ids], transaction_ids=[*use.transaction_ids])
 
 
 def close(account: EscrowAccount, person: str, now: datetime) -> EscrowAccount:

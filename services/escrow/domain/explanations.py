@@ -7,9 +7,9 @@ from typing import Final
 
 from services.chassis.values.explanation import Explanation, spell_gate
 from services.chassis.values.money import Money
-from services.escrow.domain.account import Balance, Status, check_empty
+from services.escrow.domain.account import AccountUse, Balance, Status, check_empty, check_unused
 from services.escrow.domain.chart import LedgerAccount, line_of
-from services.escrow.domain.refusals import BalancesNotZero
+from services.escrow.domain.refusals import BalancesNotZero, EscrowAccountStillNeeded
 
 _HOUSE: Final = "house rule"
 # Whoever reads so many knows enough.
@@ -97,6 +97,16 @@ def explain_debts(debts: Mapping[str, int], currency: str) -> list[Explanation]:
     who = f"{owed[0][0]} owes" if len(debts) == 1 else f"{len(debts)} of the parties owe"
     statement = f"{who} {total} that was paid in and taken back by the bank. Nothing is kept back for it here."
     return [Explanation(statement, "PARTY_OWES", owed)]
+
+
+def explain_use(use: AccountUse) -> Explanation:
+    """Whether nothing is to come of the escrow account any more, as of one that is closed."""
+    statement, is_open = "No raise goes on in it, and no money is still to come in, go out or come back.", True
+    try:
+        check_unused(use)
+    except EscrowAccountStillNeeded as refusal:
+        statement, is_open = refusal.message, False
+    return Explanation(statement, "ESCROW_ACCOUNT_NOT_NEEDED", (spell_gate(is_open),), _HOUSE)
 
 
 def explain_emptiness(balances: Iterable[Balance], currency: str) -> Explanation:

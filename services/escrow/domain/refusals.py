@@ -51,6 +51,10 @@ class BalancesNotZero(_Refused):
     reason = "BALANCES_NOT_ZERO"
 
 
+class EscrowAccountStillNeeded(_Refused):
+    reason = "ESCROW_ACCOUNT_STILL_NEEDED"
+
+
 class AlreadyReversed(_Refused):
     reason = "ALREADY_REVERSED"
 

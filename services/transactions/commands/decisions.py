@@ -17,11 +17,18 @@ from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.approval import Approval, ApprovalFacts, MakerSessionEnded
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
+from services.chassis.values.refusals import EscrowAccountFrozen
 from services.chassis.values.second_person import check_beneficiary
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.approvals import TRANSACTION_APPROVALS, find_approval
 from services.transactions.commands.beneficiaries import list_approval_beneficiaries, list_beneficiaries
-from services.transactions.commands.inflow import Inflow, InflowVerdict, ask_about_inflow, check_commitment
+from services.transactions.commands.inflow import (
+    Inflow,
+    InflowVerdict,
+    ask_about_inflow,
+    check_commitment,
+    check_escrow_account,
+)
 from services.transactions.commands.settlement import record_settlement
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.decisions import (
@@ -136,9 +143,14 @@ class ConfirmationFacts:
 async def ask_confirmation_facts(
     dependencies: Dependencies, parties: Parties, request: pb.ConfirmTransactionRequest
 ) -> ConfirmationFacts:
-    """Raises: Unavailable, SessionEnded, TransactionNotFound, EtagMismatch."""
+    """Raises: Unavailable, SessionEnded, TransactionNotFound, EtagMismatch, EscrowAccountClosed."""
     async with dependencies.database.begin() as tx:
         row = await _require_as_read(tx, request.transaction_id, request.etag)
+    try:
+        account = await dependencies.peers.escrow.get_escrow_account(row.escrow_account_id)
+        check_escrow_account(row.escrow_account_id, account)
+    except EscrowAccountFrozen:
+        pass  # the money is there: what the rails have done is booked in a frozen account, too
     person, asked = current_principal().person, row.session.list_asked(row.created_by)
     standings = await parties.list_standings({person: None} | asked)
     ended = any(standings[maker].has_ended(row.session.signed_in_at) for maker in asked)

@@ -80,11 +80,24 @@ async def ask_about_inflow(inflow: Inflow, peers: Peers, now: datetime) -> Inflo
     return InflowVerdict(None, investment)
 
 
-def _check_account(inflow: Inflow, account: EscrowAccount | None) -> None:
+def check_escrow_account(
+    escrow_account_id: str, account: EscrowAccount | None, field: str | None = None
+) -> EscrowAccount:
+    """The account, if money may move in it now.
+
+    Args:
+        field: The request's field that names it, if one does.
+
+    Raises: EscrowAccountNotFound, EscrowAccountFrozen, EscrowAccountClosed, Unavailable.
+    """
     if account is None:
-        raise EscrowAccountNotFound(inflow.field("escrow_account_id"))
-    status = from_enum(EscrowAccount.Status, account.status)
-    check_takes_money(inflow.escrow_account_id, status, inflow.field("escrow_account_id"))
+        raise EscrowAccountNotFound(field)
+    check_takes_money(escrow_account_id, from_enum(EscrowAccount.Status, account.status), field)
+    return account
+
+
+def _check_account(inflow: Inflow, account: EscrowAccount | None) -> None:
+    account = check_escrow_account(inflow.escrow_account_id, account, inflow.field("escrow_account_id"))
     check_currency(inflow.amount.currency, account.currency_code, inflow.field("amount.currency_code"))
 
 

@@ -1,7 +1,8 @@
 """QUEUED -> PROCESSING: the attempt is counted and its key fixed before anybody outside is asked.
 
-Days may have passed since compliance decided, so each attempt asks again whether the party is cleared, and, for a
-contribution, whether its investment still takes money. Where nobody answers, it stays QUEUED.
+Days may have passed since compliance decided, so each attempt asks again whether the party is cleared, whether its
+escrow account takes money, and, for a contribution, whether its investment does. Where nobody answers, or the account
+is frozen, it stays QUEUED.
 """
 
 from __future__ import annotations
@@ -13,9 +14,14 @@ from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
-from services.chassis.values.refusals import PartyNotCleared
+from services.chassis.values.refusals import (
+    EscrowAccountClosed,
+    EscrowAccountFrozen,
+    EscrowAccountNotFound,
+    PartyNotCleared,
+)
 from services.transactions.clients import Peers
-from services.transactions.commands.inflow import check_takes_contributions
+from services.transactions.commands.inflow import check_escrow_account, check_takes_contributions
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -54,6 +60,7 @@ async def _ask_peers(peers: Peers, rows: Sequence[Transaction]) -> tuple[dict[st
     refusals: dict[str, DomainError] = {}
     unanswered: set[str] = set()
     for away, ask, asked in (
+        ("escrow_away", _ask_about_escrow_accounts, rows),
         ("distributions_away", _ask_about_investments, contributions),
         ("compliance_away", _ask_about_parties, rows),
     ):
@@ -62,7 +69,20 @@ async def _ask_peers(peers: Peers, rows: Sequence[Transaction]) -> tuple[dict[st
         except DomainError as error:
             log.warning(away, transactions=len(asked), reason=error.reason)
             unanswered |= {row.transaction_id for row in asked}
-    return refusals, unanswered
+    frozen = {each for each, refusal in refusals.items() if isinstance(refusal, EscrowAccountFrozen)}
+    return refusals, unanswered | frozen  # until it is unfrozen
+
+
+async def _ask_about_escrow_accounts(peers: Peers, rows: Sequence[Transaction]) -> dict[str, DomainError]:
+    """Refuses what is for an escrow account that takes no money any more, or just now."""
+    refusals: dict[str, DomainError] = {}
+    for escrow_account_id in {row.escrow_account_id for row in rows}:
+        try:
+            check_escrow_account(escrow_account_id, await peers.escrow.get_escrow_account(escrow_account_id))
+        except (EscrowAccountNotFound, EscrowAccountClosed, EscrowAccountFrozen) as refusal:
+            about = {row.transaction_id for row in rows if row.escrow_account_id == escrow_account_id}
+            refusals |= dict.fromkeys(about, refusal)
+    return refusals
 
 
 async def _ask_about_parties(peers: Peers, rows: Sequence[Transaction]) -> dict[str, DomainError]:

@@ -65,6 +65,13 @@ _CONTRIBUTIONS = _MINE.where(
     _c.type.in_(CONTRIBUTIONS),
 )
 _CONTRIBUTIONS_OF_PARTY = _CONTRIBUTIONS.where(_c.party_id == sa.bindparam("party_id"))
+_UNFINISHED = (
+    sa.select(_c.transaction_id)
+    .where(is_mine(transactions), _c.escrow_account_id == sa.bindparam("account"))
+    .where(sa.or_(_c.status.not_in([*ENDED, *ARRIVED]), sa.text(MAY_COME_BACK)))
+    .order_by(_c.transaction_id)
+    .limit(sa.bindparam("count_max", type_=sa.Integer))
+)
 _RECEIVED = _CONTRIBUTIONS.order_by(_c.settled_at.desc(), _c.transaction_id.desc())
 
 
@@ -90,6 +97,11 @@ async def list_transactions(tx: Tx, transaction_ids: Collection[str]) -> dict[st
     found = await tx.execute(_LISTING, {"transaction_ids": list(transaction_ids)})
     rows = check_rows(tx, transactions, found)
     return {row.transaction_id: build_transaction(row) for row in rows}
+
+
+async def list_unfinished(tx: Tx, escrow_account_id: str, count_max: int) -> list[str]:
+    """Some transactions of an escrow account of which money may still move, by their ids."""
+    return list((await tx.execute(_UNFINISHED, {"account": escrow_account_id, "count_max": count_max})).scalars())
 
 
 async def list_payouts_going_out(tx: Tx, transaction_ids: Collection[str]) -> list[Transaction]:

@@ -45,9 +45,13 @@ class Transactions:
 
     def __init__(self) -> None:
         self.payouts: dict[str, Payout] = {}
+        self.unfinished: dict[str, list[str]] = {}
 
     async def batch_get_payouts(self, transaction_ids: Sequence[str]) -> list[Payout]:
         return [self.payouts[each] for each in transaction_ids if each in self.payouts]
+
+    async def list_unfinished_transactions(self, escrow_account_id: str) -> list[str]:
+        return self.unfinished.get(escrow_account_id, [])
 
 
 class Distributions:
@@ -57,6 +61,7 @@ class Distributions:
 
     def __init__(self) -> None:
         self.committed: dict[str, set[str]] = {}
+        self.open: dict[str, list[str]] = {}
         self.away = False
         self.refusal: DomainError | None = None
         self.asked_about: list[Movement] = []
@@ -65,6 +70,11 @@ class Distributions:
         if self.away:
             raise Unavailable("Distributions is away.")
         return self.committed.get(escrow_account_id, set())
+
+    async def list_open_offerings(self, escrow_account_id: str) -> list[str]:
+        if self.away:
+            raise Unavailable("Distributions is away.")
+        return self.open.get(escrow_account_id, [])
 
     async def check_movement_order(self, movement: Movement) -> str:
         self.asked_about.append(movement)

@@ -1,0 +1,142 @@
+"""What held when money was ordered is asked again when it is to move: whether its escrow account takes it by now."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
+from realco.transactions.v1 import transactions_pb2 as pb
+from realco.transactions.v1.unfinished_pb2 import ListUnfinishedTransactionsRequest
+
+from services.chassis.calls.auth import Principal
+from services.chassis.values.errors import DomainError
+from services.chassis.values.ids import new_id
+from services.transactions.domain.payments import PaymentStatus
+from tests.support.transactions import ADMIN, CHECKER, ESCROW_ACCOUNT, MONDAY, ORG, TransactionsHarness, usd
+
+T = pb.Transaction
+ESCROW = Principal("service:escrow", "service", ORG)
+
+
+@pytest.fixture
+async def service(service_database) -> TransactionsHarness:
+    return TransactionsHarness(await service_database("transactions"))
+
+
+def become(service: TransactionsHarness, status: EscrowAccount.Status) -> None:
+    service.escrow.accounts[ESCROW_ACCOUNT].status = status
+
+
+async def returned_once(service: TransactionsHarness) -> T:
+    """A debit that waits to be presented again; the clock stands where it is."""
+    made = await service.deposit()
+    await service.work()
+    service.bank.report(made.transaction_id, PaymentStatus.RETURNED, "R01", at=service.clock.now())
+    await service.work(hurried=True)
+    assert (await service.get(made.transaction_id)).status == T.PENDING_RETRY
+    return made
+
+
+async def approve(service: TransactionsHarness, made: T) -> None:
+    await service.grant(await service.waiting(made.transaction_id))
+
+
+async def announce(service: TransactionsHarness) -> T:
+    request = pb.CreateTransactionRequest(
+        idempotency_key=new_id("key"),
+        type=T.DEPOSIT,
+        payment_method=T.WIRE,
+        amount=usd(100_00),
+        escrow_account_id=ESCROW_ACCOUNT,
+        party_id="sponsor-1",
+    )
+    made = await service.ask(ADMIN, "CreateTransaction", request)
+    await service.work()
+    return await service.get(made.transaction_id)
+
+
+async def confirm(service: TransactionsHarness, made: T) -> T:
+    request = pb.ConfirmTransactionRequest(
+        idempotency_key=new_id("key"), transaction_id=made.transaction_id, etag=made.etag, bank_reference="FT-1"
+    )
+    return await service.ask(CHECKER, "ConfirmTransaction", request)
+
+
+async def test_a_debit_is_not_presented_again_for_an_escrow_account_that_was_closed(
+    service: TransactionsHarness,
+) -> None:
+    made = await returned_once(service)
+    become(service, EscrowAccount.CLOSED)
+    orders = len(service.bank.orders)
+    service.clock.set(MONDAY + timedelta(days=30))
+    await service.work(hurried=True)
+    seen = await service.get(made.transaction_id)
+    assert (seen.status, seen.failure.code) == (T.FAILED, "ESCROW_ACCOUNT_CLOSED")
+    assert len(service.bank.orders) == orders
+
+
+async def test_what_somebody_approves_for_an_escrow_account_that_was_closed_fails_and_says_why(
+    service: TransactionsHarness,
+) -> None:
+    made = await service.ask(ADMIN, "CreateTransaction", await service.deposit_request())
+    assert made.status == T.PENDING_APPROVAL
+    become(service, EscrowAccount.CLOSED)
+    await approve(service, made)
+    await service.work()
+    seen = await service.get(made.transaction_id)
+    assert (seen.status, seen.failure.code, service.bank.orders) == (T.FAILED, "ESCROW_ACCOUNT_CLOSED", [])
+
+
+@pytest.mark.parametrize("kind", ["debit", "payout"])
+async def test_what_is_to_move_in_a_frozen_escrow_account_waits_until_it_is_unfrozen(
+    service: TransactionsHarness, kind: str
+) -> None:
+    made = await (service.deposit() if kind == "debit" else service.payout())
+    become(service, EscrowAccount.FROZEN)
+    await service.work()
+    assert ((await service.get(made.transaction_id)).status, service.bank.orders) == (T.QUEUED, [])
+    become(service, EscrowAccount.ACTIVE)
+    await service.work(hurried=True)
+    assert (await service.get(made.transaction_id)).status == T.PENDING_SETTLEMENT
+
+
+async def test_a_wire_for_a_closed_escrow_account_is_not_confirmed_and_one_for_a_frozen_is(
+    service: TransactionsHarness,
+) -> None:
+    made = await announce(service)
+    become(service, EscrowAccount.CLOSED)
+    with pytest.raises(DomainError) as refusal:
+        await confirm(service, made)
+    assert refusal.value.reason == "ESCROW_ACCOUNT_CLOSED"
+    become(service, EscrowAccount.FROZEN)
+    assert (await confirm(service, made)).status == T.COMPLETED
+
+
+async def test_escrow_is_told_of_what_may_still_come_in_go_out_or_come_back(service: TransactionsHarness) -> None:
+    async def unfinished() -> set[str]:
+        request = ListUnfinishedTransactionsRequest(escrow_account_id=ESCROW_ACCOUNT)
+        return set((await service.ask(ESCROW, "ListUnfinishedTransactions", request)).transaction_ids)
+
+    waits = await service.ask(ADMIN, "CreateTransaction", await service.deposit_request())
+    again, wire, payout = await returned_once(service), await announce(service), await service.payout("inv-002")
+    await service.work()
+    all_of_them = {each.transaction_id for each in (waits, again, wire, payout)}
+    assert await unfinished() == all_of_them
+
+    # Paid: its bank may still send it back.
+    service.bank.report(payout.transaction_id, PaymentStatus.SETTLED)
+    await service.work(hurried=True)
+    assert (await service.get(payout.transaction_id)).status == T.COMPLETED
+    assert await unfinished() == all_of_them
+
+    # What nobody can take back, what failed and what was cancelled is the end.
+    await confirm(service, wire)
+    cancel = pb.CancelTransactionRequest(transaction_id=waits.transaction_id)
+    await service.ask(ADMIN, "CancelTransaction", cancel)
+    assert await unfinished() == {again.transaction_id, payout.transaction_id}
+    become(service, EscrowAccount.CLOSED)
+    service.clock.set(MONDAY + timedelta(days=30))
+    await service.work(hurried=True)
+    assert (await service.get(payout.transaction_id)).finality == T.FINAL
+    assert await unfinished() == set()
