@@ -242,6 +242,26 @@ async def test_what_was_approved_while_a_service_was_away_is_done_by_a_job(desk)
     assert ((await desk.get(approval)).status, await desk.notes()) == (S.EXECUTED, ["captured hold_1"])
 
 
+async def test_what_another_worker_does_just_when_it_is_looked_at_has_not_failed(desk):
+    """It does something else by then than what was approved, since it is done."""
+    approval = await desk.ask()
+    desk.deed.raises = Unavailable("It is away.")
+    with pytest.raises(Unavailable):
+        await desk.grant(approval)
+    desk.deed.raises = None
+
+    async def do_it() -> None:
+        async with desk.database.begin() as tx:
+            found = await desk.approvals.find(tx, approval.approval_id)
+        await desk.deed.execute(desk.approvals._read_request(found))
+        desk.deed.minor += 1
+
+    desk.deed.meanwhile.append(do_it)
+    await desk.make_due()
+    assert await desk.jobs["resume_approvals"].run() == 1
+    assert ((await desk.get(approval)).status, await desk.notes()) == (S.EXECUTED, ["captured hold_1"])
+
+
 async def test_two_who_decide_at_once_have_it_done_once(desk):
     approval = await desk.ask()
     third = dataclasses.replace(MAKER, subject="admin-3")

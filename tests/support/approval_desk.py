@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Awaitable, Callable
 
 from realco.approvals.v1 import approvals_pb2 as pb
 from realco.escrow.v1 import events_pb2, holds_pb2
@@ -56,8 +57,11 @@ class Deed:
         self.minor = 500
         self.makers = frozenset({EDITOR.person})
         self.done_as: list[str] = []
+        self.meanwhile: list[Callable[[], Awaitable[object]]] = []
 
     async def describe(self, request, now) -> ApprovalDetails:
+        while self.meanwhile:
+            await self.meanwhile.pop()()
         if self.describing_raises is not None:
             raise self.describing_raises
         return ApprovalDetails(

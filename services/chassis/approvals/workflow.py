@@ -306,9 +306,7 @@ class Approvals:
         with acting_as(maker_of(approved)):
             try:
                 check_content(approved, hash_content(approved.content))  # the row is still the one that was decided on
-                # What a crash left done is done. What is not may have become something else since the yes.
-                if not await was_decided(self._operations.database, request):
-                    await self._compare(approved, self._operations.clock.now())
+                await self._check_still_wanted(approved, request)
                 answer = build_answer(kind.answer_type, await kind.execute(request))
                 # A batch, or a person of a party, has no id of its own: then it is that of what it is about.
                 result_id, result = find_result_id(answer) or approved.resource_id, messages.to_result(answer)
@@ -319,6 +317,21 @@ class Approvals:
                 failed = replace(approved, status=Status.FAILED, failure=make_failure(refusal))
                 return await do_whole(self._fail(failed))
             return await self._finish(done)
+
+    async def _check_still_wanted(self, approved: Approval, request: Message) -> None:
+        """What is not done may have become something else since the yes. What a crash left done is done, and so is what
+        another worker does just now: then it only looks like something else.
+
+        Raises: ContentOutdated, or why that cannot be said.
+        """
+        database = self._operations.database
+        if await was_decided(database, request):
+            return
+        try:
+            await self._compare(approved, self._operations.clock.now())
+        except DomainError:
+            if not await was_decided(database, request):
+                raise
 
     async def _fail(self, failed: Approval) -> Approval:
         if witnessed := self._find_witnessed(failed.kind):  # nobody else has it done later
