@@ -118,7 +118,7 @@ class DemoRun:
                 "partyId": self.party_ids[party.id],
                 "accountHolderName": party.legal_name,
                 "routingNumber": ROUTING_NUMBER,
-                "accountNumber": account_number_of(test_value),
+                "accountNumber": account_number_of(test_value, party.id),
                 "defaultForPayouts": for_payouts,
             },
             deed=f"adds bank account {test_value:02d} of {party.id}",

@@ -5,6 +5,8 @@ The values are copied from the documentation on purpose: whoever tests the bank 
 
 from __future__ import annotations
 
+from zlib import crc32
+
 from demo.harness.rest import Json, RestClient
 from deploy.local.instance import Instance
 from deploy.topology import BANK
@@ -16,9 +18,9 @@ ERROR_AFTER_EFFECT, SILENCE, TOO_MANY_REQUESTS, DECLINES, AWAY_ONCE = 90, 91, 92
 TWICE_OUT_OF_ORDER, JUNK_ANSWER, WRONG_AMOUNT = 95, 96, 97
 
 
-def account_number_of(test_value: int) -> str:
-    """The account that behaves as the documentation says of that test value."""
-    return f"0001111111{test_value:02d}"
+def account_number_of(test_value: int, holder: str = "") -> str:
+    """The account of that holder that behaves as the documentation says of that test value."""
+    return f"{crc32(holder.encode()) % 1_000_000:06d}1111{test_value:02d}"
 
 
 def open_bank(instance: Instance) -> RestClient:

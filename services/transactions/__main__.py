@@ -56,7 +56,7 @@ async def main(settings: Settings) -> None:
                 PayoutsServicer(dependencies),
                 EvaluationsServicer(dependencies),
                 UnfinishedTransactionsServicer(dependencies),
-                BankAccountsServicer(dependencies, parties),
+                BankAccountsServicer(dependencies, approvals, parties),
                 WebhooksServicer(dependencies, approvals),
                 ApprovalsServicer(dependencies, approvals, parties),
             ],

@@ -19,7 +19,12 @@ from services.chassis.values.approval import Approval, check_no
 from services.chassis.values.explanation import Explanation
 from services.transactions import messages
 from services.transactions.domain import decisions, explanations
-from services.transactions.domain.bank_accounts import BankAccount, BankAccountStatus, check_may_update
+from services.transactions.domain.bank_accounts import (
+    BankAccount,
+    BankAccountStatus,
+    check_may_unblock,
+    check_may_update,
+)
 from services.transactions.domain.transaction import Transaction
 
 
@@ -65,6 +70,7 @@ def answer_bank_account(account: BankAccount) -> bank_accounts_pb2.BankAccount:
         bank_accounts_pb2.BankAccount,
         ("BankAccountsService/UpdateBankAccount", lambda: check_may_update(account)),
         ("BankAccountsService/DeleteBankAccount", account.status is not BankAccountStatus.DELETED),
+        ("BankAccountsService/UnblockBankAccount", lambda: check_may_unblock(account)),
     )
     return messages.to_bank_account(account, actions)
 

@@ -143,8 +143,9 @@ class UnfinishedTransactionsServicer(unfinished_pb2_grpc.UnfinishedTransactionsS
 
 
 class BankAccountsServicer(bank_grpc.BankAccountsServiceServicer):
-    def __init__(self, dependencies: Dependencies, parties: Parties) -> None:
+    def __init__(self, dependencies: Dependencies, approvals: Approvals, parties: Parties) -> None:
         self._dependencies = dependencies
+        self._approvals = approvals
         self._parties = parties
 
     async def CreateBankAccount(
@@ -184,6 +185,11 @@ class BankAccountsServicer(bank_grpc.BankAccountsServiceServicer):
         self, request: bank_pb.DeleteBankAccountRequest, context: ServicerContext
     ) -> bank_pb.BankAccount:
         return await self._dependencies.write(request, bank_pb.BankAccount, bank_accounts.delete_bank_account)
+
+    async def UnblockBankAccount(
+        self, request: bank_pb.UnblockBankAccountRequest, context: ServicerContext
+    ) -> bank_pb.UnblockBankAccountResponse:
+        return await self._approvals.carry_out(request, bank_pb.UnblockBankAccountResponse)
 
 
 class WebhooksServicer(hook_grpc.WebhooksServiceServicer):

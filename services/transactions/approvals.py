@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from realco.transactions.v1 import bank_accounts_pb2 as account_pb
 from realco.transactions.v1 import webhooks_pb2 as hook_pb
 
 from services.chassis.approvals.requests import RequestKind, by_command
@@ -26,6 +27,7 @@ from services.transactions.commands.approvals import (
     TRANSACTION_APPROVALS,
     build_bank_account_details,
     build_transaction_details,
+    build_unblocking_details,
 )
 from services.transactions.commands.beneficiaries import list_beneficiaries
 from services.transactions.commands.inflow import check_takes_contributions
@@ -64,6 +66,9 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
     details = _Details(dependencies)
     requests: list[RequestKind[Any]] = [
         RequestKind(hook_pb.ReplayWebhookRequest, by(webhooks.replay_webhook), details.describe_replay),
+        RequestKind(
+            account_pb.UnblockBankAccountRequest, by(bank_accounts.unblock_bank_account), details.describe_unblocking
+        ),
     ]
     resources = [
         ResourceKind(
@@ -155,6 +160,17 @@ class _Details:
             paid_here = Change("default_bank_account_id", before, row.bank_account_id)
             details = replace(details, changes=(*details.changes, paid_here))
         return replace(details, explanations=tuple(explanations))
+
+    async def describe_unblocking(
+        self, request: account_pb.UnblockBankAccountRequest, now: datetime
+    ) -> ApprovalDetails:
+        async with self._dependencies.database.begin() as tx:
+            account = await account_store.find_bank_account(tx, request.bank_account_id)
+            if account is None:
+                raise BankAccountNotFound()
+            explanations = await self._explain_account(tx, account, now)
+            owners = await account_store.count_owners(tx, account.account_number_digest)
+        return build_unblocking_details(account, (*explanations, explain_owners(owners)))
 
     async def _explain_account(self, tx: Tx, account: BankAccount, now: datetime) -> list[Explanation]:
         """First what reads the same and is not: nobody sees more of a number than its last digits."""

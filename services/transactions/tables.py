@@ -92,11 +92,12 @@ bank_accounts = sa.Table(
     ),
     sa.Index("bank_accounts_party", "org_id", "party_id", "created_at", "bank_account_id"),
     sa.Index("bank_accounts_newest", "org_id", "created_at", "bank_account_id"),
+    sa.Index("bank_accounts_number", "org_id", "account_number_digest"),
     _external_index("bank_accounts", "bank_account_id"),
     info=sealed(
         *("org_id", "bank_account_id", "party_id", "account_holder_name", "routing_number", "account_number_digest"),
         *("account_number_last4", "account_type", "default_for_payouts", "status", "version", "created_by", "makers"),
-        *("created_at", "confirmed_at"),
+        *("created_at", "confirmed_at", "block_reason", "block_network_code"),
     ),
 )
 

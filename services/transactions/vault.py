@@ -98,10 +98,14 @@ class Vault:
         """Stands for the account, in what is decided on: the same for the same account at the same bank."""
         return self._blind(self._blind_keys[0], f"{routing_number}|{account_number}")
 
+    def list_digests(self, routing_number: str, account_number: str) -> list[str]:
+        """All that stand for this account: under the key of now, which comes first, and under the older ones."""
+        return [self._blind(key, f"{routing_number}|{account_number}") for key in self._blind_keys]
+
     def is_digest(self, digest: str, routing_number: str, account_number: str) -> bool:
         """Whether it is the digest of this account, under the key of now or an older one."""
-        account = f"{routing_number}|{account_number}"
-        return any(hmac.compare_digest(digest, self._blind(key, account)) for key in self._blind_keys)
+        digests = self.list_digests(routing_number, account_number)
+        return any(hmac.compare_digest(digest, each) for each in digests)
 
     def has_same_number(self, org_id: str, account: BankAccount, other: BankAccount) -> bool | None:
         """Whether both are one account at one bank, under whichever key each was added; None where it does not open."""

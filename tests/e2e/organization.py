@@ -184,7 +184,7 @@ class Organization:
             "partyId": party,
             "accountHolderName": f"Holder {party}",
             "routingNumber": ROUTING_NUMBER,
-            "accountNumber": account_number_of(test_value),
+            "accountNumber": account_number_of(test_value, party),
             "defaultForPayouts": default,
         }
         return str(self.admin.post("/bank-accounts", body)["bankAccountId"])

@@ -49,7 +49,10 @@ _PLAYED = (
         " CancelApproval"
     ),
     "FreezeEscrowAccount UnfreezeEscrowAccount ChangeEscrowAccountCustodian CloseEscrowAccount CaptureHold ReleaseHold",
-    "CancelTransaction ApproveTransaction RejectTransaction ConfirmTransaction RetryTransaction DeleteBankAccount",
+    (
+        "CancelTransaction ApproveTransaction RejectTransaction ConfirmTransaction RetryTransaction DeleteBankAccount"
+        " UnblockBankAccount"
+    ),
 )
 PLAYED = {service: acts.split() for service, acts in zip(sorted(SERVICE_NAMES), _PLAYED, strict=True)}
 
@@ -165,6 +168,13 @@ async def test_acts_on_transactions_that_are_asked_for_again(service_database: N
     account = await service.bank_account("inv-009")
     delete = bank_accounts_pb2.DeleteBankAccountRequest(bank_account_id=account.bank_account_id, etag=account.etag)
     await play(as_(ADMIN, "DeleteBankAccount"), delete)
+
+    forbidden = await service.deposit("inv-010", "07")
+    await service.work()
+    service.bank.report(forbidden.transaction_id, PaymentStatus.RETURNED, "R07")
+    await service.work(hurried=True)
+    unblock = bank_accounts_pb2.UnblockBankAccountRequest(bank_account_id=forbidden.bank_account_id, note="A mandate.")
+    await play(as_(IMPORT, "UnblockBankAccount"), unblock)
     play.end()
 
 

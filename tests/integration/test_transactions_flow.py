@@ -132,7 +132,7 @@ async def test_a_return_after_completion_is_still_a_return_and_retires_the_accou
         "RETURNED_BY_BANK",
         False,
     )
-    again = await service.deposit_request()
+    again = await service.deposit_request(suffix="03")
     again.bank_account_id = created.bank_account_id
     refusal = await refused(service, IMPORT, "CreateTransaction", again)
     assert (refusal.reason, refusal.metadata["status"]) == ("BANK_ACCOUNT_NOT_USABLE", "BLOCKED")

@@ -19,7 +19,7 @@ from services.chassis.data.due import PATIENCE
 from services.chassis.data.overdue import OverdueWatch
 from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import ROWS_NOT_SEALED
-from services.transactions.commands.bank_accounts import block_bank_account
+from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.types import REFUND_NOT_KNOWN
 from services.transactions.jobs import STEPS, TIMERS, WORK
@@ -203,7 +203,7 @@ async def test_an_account_is_blocked_though_sql_says_why_it_was_before(service: 
     await write(service, "UPDATE bank_accounts SET block_reason = 'ALTERED'", transaction_id="")
     with acting_as(ADMIN):
         async with service.database.begin() as tx:
-            await block_bank_account(tx, account.bank_account_id, "ALTERED", service.clock.now())
+            await block_altered_account(tx, account.bank_account_id, "txn_1", service.clock.now())
     request = bank_pb.GetBankAccountRequest(bank_account_id=account.bank_account_id)
     assert (await service.ask(ADMIN, "GetBankAccount", request)).status == bank_pb.BankAccount.BLOCKED
 

@@ -65,7 +65,7 @@ LIFE = [PaymentStatus.PENDING, PaymentStatus.SETTLED, PaymentStatus.RETURNED]
 
 async def test_in_any_order_and_twice_each_the_end_is_the_same(service: TransactionsHarness) -> None:
     for number, order in enumerate(itertools.permutations(range(3))):
-        made = await service.deposit(f"inv-{number}")
+        made = await service.deposit(f"inv-{number}", f"0{number}")
         await service.work()
         for status in LIFE:  # all of it has happened before the first webhook arrives
             payment_id = service.bank.report(

@@ -175,7 +175,7 @@ class TransactionsHarness:
         self.payouts: Any = PayoutsServicer(self.dependencies)
         self.evaluations: Any = EvaluationsServicer(self.dependencies)
         self.unfinished: Any = UnfinishedTransactionsServicer(self.dependencies)
-        self.accounts: Any = BankAccountsServicer(self.dependencies, asking)
+        self.accounts: Any = BankAccountsServicer(self.dependencies, self.approvals, asking)
         self.webhooks: Any = WebhooksServicer(self.dependencies, self.approvals)
         self.inbox: Any = ApprovalsServicer(self.dependencies, self.approvals, asking)
 

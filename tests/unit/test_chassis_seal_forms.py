@@ -75,7 +75,7 @@ FORMS = {
     "allocations": ["79323f4220e6ba09"],
     "api_keys": ["cfd2042970e19ce4"],
     "approvals": ["c882aed48fcb420a"],
-    "bank_accounts": ["14495672e46d1803"],
+    "bank_accounts": ["57463c050820b5f7"],
     "compliance_checks": ["a9eaefe58a76d4e3"],
     "contributions": ["8a8881bf5c25c146"],
     "dead_letters": ["1d876d393dacf7cb"],

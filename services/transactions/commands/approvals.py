@@ -6,10 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from services.chassis.approvals.resources import ResourceApprovals
+from services.chassis.calls.auth import current_principal
 from services.chassis.data.reads import Source
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, ApprovalDetails, Change, Standing
-from services.transactions.domain.bank_accounts import BankAccount, BankAccountStatus
+from services.chassis.values.explanation import Explanation
+from services.transactions.domain.bank_accounts import BankAccount, BankAccountStatus, unblock
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
@@ -93,4 +95,20 @@ def build_bank_account_details(account: BankAccount) -> ApprovalDetails:
         makers=frozenset(account.makers),
         beneficiary_party_ids=frozenset({account.party_id}),
         changes=(Change("status", BankAccountStatus.PENDING, BankAccountStatus.ACTIVE),),
+    )
+
+
+def build_unblocking_details(account: BankAccount, explanations: tuple[Explanation, ...]) -> ApprovalDetails:
+    """Who acts for the account's party does not say that its bank was wrong, nor does who added it."""
+    after = unblock(account, current_principal().person)
+    return ApprovalDetails(
+        f"Account …{account.account_number_last4} may be used again",
+        account.bank_account_id,
+        makers=frozenset(account.makers),
+        beneficiary_party_ids=frozenset({account.party_id}),
+        changes=(
+            Change("status", account.status, after.status),
+            Change("block_network_code", account.block_network_code, after.block_network_code),
+        ),
+        explanations=explanations,
     )

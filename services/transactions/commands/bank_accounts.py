@@ -30,11 +30,15 @@ from services.transactions.domain.bank_accounts import (
     PAYOUT_STOPS_WITHIN,
     BankAccount,
     BankAccountStatus,
+    BlockReason,
     block,
     change_default,
+    check_is_allowed,
     check_may_add_another,
+    check_may_unblock,
     check_may_update,
     stops_payouts,
+    unblock,
 )
 from services.transactions.store import bank_accounts as store
 from services.transactions.vault import SealedFor, Vault
@@ -70,12 +74,15 @@ async def create_bank_account(
     Args:
         unknown: The refusal of a party that is not there, asked for before the transaction.
 
-    Raises: PartyNotFound, TooManyBankAccounts.
+    Raises: PartyNotFound, BankAccountBlocked, TooManyBankAccounts.
     """
     if unknown is not None:
         raise unknown
     principal = current_principal()
     party_id = principal.choose_party(request.party_id)
+    digests = vault.list_digests(request.routing_number, request.account_number)
+    await store.lock_number(tx, digests[0])
+    check_is_allowed(await store.list_same(tx, digests))
     await store.lock_default(tx, party_id)
     others = await store.list_accounts_of(tx, party_id)
     check_may_add_another(others)
@@ -87,7 +94,7 @@ async def create_bank_account(
         account_holder_name=request.account_holder_name,
         routing_number=request.routing_number,
         account_number_encrypted=b"",
-        account_number_digest=vault.digest(request.routing_number, request.account_number),
+        account_number_digest=digests[0],
         account_number_last4=request.account_number[-4:],
         account_type=pb.BankAccount.AccountType.Name(request.account_type or pb.BankAccount.CHECKING),
         default_for_payouts=request.default_for_payouts or is_first,
@@ -184,21 +191,41 @@ async def _note_stop(tx: Tx, before: BankAccount, after: BankAccount, now: datet
         await note_stop(tx, "STOP_PAYOUTS", before.party_id, now, PAYOUT_STOPS_WITHIN)
 
 
-async def block_bank_account(
-    tx: Tx, bank_account_id: str, reason: str, now: datetime, *, network_code: str | None = None
-) -> None:
-    """The account must not be used again, for what is under way either."""
-    account = await store.lock_to_block(tx, bank_account_id)
-    if account is not None and (account.status in LIVE or not account.block_reason):
-        await BANK_ACCOUNT_APPROVALS.cancel(tx, bank_account_id, now)
-        await store.save_bank_account(tx, account, block(account, reason, network_code), now)
+async def unblock_bank_account(tx: Tx, request: pb.UnblockBankAccountRequest, now: datetime) -> pb.BankAccount:
+    """Two persons say that it may be used again, whatever a bank's return said. It waits to be confirmed anew.
+
+    Raises: BankAccountNotFound, EtagMismatch, IllegalStatusChange.
+    """
+    account = await _lock_as_read(tx, request.bank_account_id, request.etag)
+    check_may_unblock(account)
+    after = await store.save_bank_account(tx, account, unblock(account, current_principal().person), now)
+    if after.status is BankAccountStatus.PENDING:
+        await ask_for_confirmation(tx, after, {}, now)
+    return answer_bank_account(after)
+
+
+async def forbid_bank_account(tx: Tx, bank_account_id: str, digest: str, network_code: str, now: datetime) -> None:
+    """A bank's return says that the account must not be used again: by no party, and for what is under way either."""
+    await store.lock_number(tx, digest)
+    for account in await store.lock_same(tx, bank_account_id, digest):
+        await _block(tx, account, BlockReason.RETURNED_BY_BANK, now, network_code)
 
 
 async def block_altered_account(tx: Tx, bank_account_id: str, transaction_id: str, now: datetime) -> None:
     """What the account says is not what this service wrote: nobody uses it any more, and somebody is told."""
     ACCOUNTS_ALTERED.inc()
     log.error("bank_account_altered", bank_account_id=bank_account_id, transaction_id=transaction_id)
-    await block_bank_account(tx, bank_account_id, "ALTERED", now)
+    account = await store.lock_to_block(tx, bank_account_id)
+    if account is not None:
+        await _block(tx, account, BlockReason.ALTERED, now)
+
+
+async def _block(
+    tx: Tx, account: BankAccount, reason: BlockReason, now: datetime, network_code: str | None = None
+) -> None:
+    if account.status in LIVE or not account.block_reason:
+        await BANK_ACCOUNT_APPROVALS.cancel(tx, account.bank_account_id, now)
+        await store.save_bank_account(tx, account, block(account, reason, network_code), now)
 
 
 async def _lock_as_read(tx: Tx, bank_account_id: str, etag: str) -> BankAccount:

@@ -15,7 +15,7 @@ from prometheus_client import Counter
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.failure import Failure
-from services.transactions.commands.bank_accounts import block_bank_account
+from services.transactions.commands.bank_accounts import forbid_bank_account
 from services.transactions.dependencies import ACTOR
 from services.transactions.domain import schedule
 from services.transactions.domain.payments import Payment, PaymentStatus, find_difference, is_contradiction, list_moves
@@ -189,7 +189,7 @@ async def _block_account(tx: Tx, row: Transaction, code: str, now: datetime) -> 
     meaning = find_return_code(code) if code else None
     if meaning is None:
         return
-    if meaning.blocks and row.bank_account_id:
-        await block_bank_account(tx, row.bank_account_id, "RETURNED_BY_BANK", now, network_code=code)
+    if meaning.blocks and row.bank_account_id and row.account_number_digest:
+        await forbid_bank_account(tx, row.bank_account_id, row.account_number_digest, code, now)
     if meaning.review:
         log.warning("return_to_review", transaction_id=row.transaction_id, code=code)

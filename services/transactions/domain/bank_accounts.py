@@ -10,8 +10,8 @@ from typing import Final
 
 from services.chassis.values.etags import etag_of
 from services.chassis.values.moves import Moves
-from services.chassis.values.refusals import BankAccountNotUsable
-from services.transactions.domain.refusals import TooManyBankAccounts
+from services.chassis.values.refusals import BankAccountNotUsable, IllegalStatusChange
+from services.transactions.domain.refusals import BankAccountBlocked, TooManyBankAccounts
 
 # Whoever owns an account hears that it was confirmed, and has a day to say that it is not theirs. A house rule.
 COOL_DOWN = timedelta(hours=24)
@@ -28,6 +28,11 @@ class BankAccountStatus(StrEnum):
     DELETED = "DELETED"
 
 
+class BlockReason(StrEnum):
+    RETURNED_BY_BANK = "RETURNED_BY_BANK"
+    ALTERED = "ALTERED"
+
+
 S = BankAccountStatus
 
 LIVE = frozenset({S.PENDING, S.ACTIVE})
@@ -35,7 +40,7 @@ BANK_ACCOUNT_MOVES: Final[Moves[BankAccountStatus]] = {
     S.PENDING: frozenset({S.ACTIVE, S.BLOCKED, S.DELETED}),
     # Back to PENDING where it is to become the default: a second person confirms that, too.
     S.ACTIVE: frozenset({S.PENDING, S.BLOCKED, S.DELETED}),
-    S.BLOCKED: frozenset({S.DELETED}),
+    S.BLOCKED: frozenset({S.PENDING, S.DELETED}),
     S.DELETED: frozenset(),
 }
 
@@ -52,7 +57,7 @@ class BankAccount:
     account_type: str
     default_for_payouts: bool  # of a PENDING one: it becomes the default when it is confirmed
     status: BankAccountStatus = S.PENDING
-    block_reason: str | None = None
+    block_reason: BlockReason | None = None
     block_network_code: str | None = None
     external_id: str | None
     metadata: Mapping[str, str]
@@ -71,6 +76,11 @@ class BankAccount:
     def payout_start(self) -> datetime | None:
         """From when money goes to it; None for one that is not confirmed."""
         return None if self.confirmed_at is None else self.confirmed_at + COOL_DOWN
+
+    @property
+    def is_forbidden(self) -> bool:
+        """Whether a bank's return forbids payments to it and from it: to the account, whatever row it stands in."""
+        return self.block_reason is BlockReason.RETURNED_BY_BANK
 
     def is_cooling_down(self, now: datetime) -> bool:
         return self.payout_start is not None and now < self.payout_start
@@ -127,9 +137,34 @@ def stops_payouts(before: BankAccount, after: BankAccount, person: str) -> bool:
     return is_to_wait or (before.default_for_payouts and not after.default_for_payouts)
 
 
-def block(account: BankAccount, reason: str, network_code: str | None) -> BankAccount:
+def block(account: BankAccount, reason: BlockReason, network_code: str | None) -> BankAccount:
     """A retired account stays retired, but bears the reason: retiring it must not let an attempt through."""
     status = S.BLOCKED if account.status in LIVE else account.status
     return replace(
         account, status=status, block_reason=reason, block_network_code=network_code, default_for_payouts=False
     )
+
+
+def check_is_allowed(accounts: Iterable[BankAccount]) -> None:
+    """
+    Args:
+        accounts: All that stand for one account at one bank, of whatever party.
+
+    Raises: BankAccountBlocked.
+    """
+    for account in accounts:
+        if account.is_forbidden:
+            raise BankAccountBlocked(account.block_network_code or "")
+
+
+def check_may_unblock(account: BankAccount) -> None:
+    """Raises: IllegalStatusChange: no bank's return forbids it. What somebody altered is added anew."""
+    if not account.is_forbidden:
+        raise IllegalStatusChange(account.status, S.PENDING, "No bank's return forbids this bank account.")
+
+
+def unblock(account: BankAccount, person: str) -> BankAccount:
+    """One that is not retired waits for a second person again, who is not this one."""
+    status = S.PENDING if account.status is S.BLOCKED else account.status
+    makers = tuple(sorted({*account.makers, person}))
+    return replace(account, status=status, block_reason=None, block_network_code=None, confirmed_at=None, makers=makers)

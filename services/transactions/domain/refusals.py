@@ -15,6 +15,25 @@ class WebhookNotFound(NotFound):
     what = "webhook"
 
 
+class BankAccountBlocked(DomainError):
+    """A bank's return forbids payments to this account and from it, under whatever id it is added.
+
+    Args:
+        network_code: The return's.
+    """
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "BANK_ACCOUNT_BLOCKED"
+
+    def __init__(self, network_code: str) -> None:
+        super().__init__(
+            f"A bank's return ({network_code}) forbids payments to this account and from it: an admin can have the bank"
+            " account unblocked that it came back from.",
+            fields={"account_number": f"is of an account that a bank's return ({network_code}) forbids"},
+            network_code=network_code,
+        )
+
+
 class TooManyBankAccounts(DomainError):
     kind = Kind.FAILED_PRECONDITION
     reason = "TOO_MANY_BANK_ACCOUNTS"

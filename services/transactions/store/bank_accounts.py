@@ -24,6 +24,7 @@ from services.transactions.domain.bank_accounts import (
     LIVE,
     BankAccount,
     BankAccountStatus,
+    BlockReason,
     reads_like,
 )
 from services.transactions.tables import bank_accounts
@@ -37,7 +38,9 @@ _EVENTS = {
 
 
 def _read_bank_account(row: Row) -> BankAccount:
-    return read_fields(BankAccount, row, status=BankAccountStatus(row.status), makers=tuple(row.makers))
+    reason = row.block_reason and BlockReason(row.block_reason)
+    status, makers = BankAccountStatus(row.status), tuple(row.makers)
+    return read_fields(BankAccount, row, status=status, block_reason=reason, makers=makers)
 
 
 def _list_columns(account: BankAccount) -> dict[str, Any]:
@@ -116,10 +119,26 @@ async def lock_default(tx: Tx, party_id: str) -> None:
     await lock_name(tx, "bank_accounts", party_id)
 
 
+async def lock_number(tx: Tx, digest: str) -> None:
+    """Lets whoever adds an account at a bank, or forbids it, go one by one. Taken before any other lock of these."""
+    await lock_name(tx, "bank_account_numbers", digest)
+
+
+async def list_same(tx: Tx, digests: Collection[str]) -> list[BankAccount]:
+    """All that ever stood for one account at one bank, whichever party they are of. Raises: NotSealed."""
+    return await BANK_ACCOUNTS.list_all(tx, _c.account_number_digest.in_(digests))
+
+
+async def lock_same(tx: Tx, bank_account_id: str, digest: str) -> list[BankAccount]:
+    """The account, and all others that stand for the same one at its bank, without those that nobody can use anyway
+    because they do not say what this service wrote."""
+    same = sa.or_(_c.bank_account_id == bank_account_id, _c.account_number_digest == digest)
+    return await BANK_ACCOUNTS.list_sealed(tx, BANK_ACCOUNTS.locking.where(same))
+
+
 async def count_owners(tx: Tx, digest: str) -> int:
     """How many parties have this account at this bank. Raises: NotSealed."""
-    accounts = await BANK_ACCOUNTS.list_all(tx, _c.account_number_digest == digest)
-    return len({account.party_id for account in accounts if account.status in LIVE})
+    return len({account.party_id for account in await list_same(tx, [digest]) if account.status in LIVE})
 
 
 async def insert_bank_account(tx: Tx, account: BankAccount) -> None:

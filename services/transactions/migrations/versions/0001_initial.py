@@ -105,7 +105,7 @@ _MOVES = {
     """,
     "bank_accounts": """
         >PENDING PENDING>ACTIVE PENDING>BLOCKED PENDING>DELETED ACTIVE>PENDING ACTIVE>BLOCKED ACTIVE>DELETED
-        BLOCKED>DELETED
+        BLOCKED>PENDING BLOCKED>DELETED
     """,
     "webhooks": """
         >RECEIVED >APPLIED >FAILED RECEIVED>APPLIED RECEIVED>FAILED APPLIED>RECEIVED FAILED>RECEIVED
@@ -186,6 +186,7 @@ def _create_bank_accounts() -> None:
         unique=True,
         postgresql_where=sa.text("default_for_payouts AND status = 'ACTIVE'"),
     )
+    op.create_index("bank_accounts_number", "bank_accounts", ["org_id", "account_number_digest"], unique=False)
     op.create_index("bank_accounts_newest", "bank_accounts", ["org_id", "created_at", "bank_account_id"], unique=False)
     op.create_index(
         "bank_accounts_party", "bank_accounts", ["org_id", "party_id", "created_at", "bank_account_id"], unique=False

@@ -1,0 +1,154 @@
+"""A bank's return forbids an account at a bank, and not only the id under which it stands here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from realco.transactions.v1 import bank_accounts_pb2 as pb
+from realco.transactions.v1.transactions_pb2 import Transaction
+from realco.type.v1.approval_pb2 import Approval
+
+from services.chassis.calls.auth import Principal
+from services.chassis.values.errors import DomainError
+from services.chassis.values.ids import new_id
+from services.transactions.domain.bank_accounts import COOL_DOWN
+from services.transactions.domain.payments import PaymentStatus
+from services.transactions.vault import Vault
+from tests.support.transactions import ADMIN, ORG, TransactionsHarness
+
+Status = pb.BankAccount.Status
+OTHER = "inv-002"
+THIRD = Principal("admin-3", "admin", ORG)
+
+
+@pytest.fixture
+async def service(service_database) -> TransactionsHarness:
+    return TransactionsHarness(await service_database("transactions"))
+
+
+async def forbid(service: TransactionsHarness, code: str = "R07") -> pb.BankAccount:
+    """An account of inv-001 that its bank forbids when a debit comes back."""
+    deposit = await service.deposit("inv-001")
+    await service.work()
+    service.bank.report(deposit.transaction_id, PaymentStatus.RETURNED, code, at=service.clock.now())
+    await service.work(hurried=True)
+    return await get(service, deposit.bank_account_id)
+
+
+async def get(service: TransactionsHarness, bank_account_id: str) -> pb.BankAccount:
+    return await service.ask(ADMIN, "GetBankAccount", pb.GetBankAccountRequest(bank_account_id=bank_account_id))
+
+
+def unblocking(account: pb.BankAccount, **more: object) -> pb.UnblockBankAccountRequest:
+    values = {"idempotency_key": new_id("key"), "bank_account_id": account.bank_account_id, "note": "A new mandate."}
+    return pb.UnblockBankAccountRequest(**values | more)
+
+
+async def unblock(service: TransactionsHarness, account: pb.BankAccount) -> Approval:
+    asked = (await service.ask(ADMIN, "UnblockBankAccount", unblocking(account))).approval
+    return await service.grant(asked)
+
+
+async def test_it_is_added_anew_for_no_party_not_even_once_it_was_retired(service: TransactionsHarness) -> None:
+    account = await forbid(service)
+    assert (account.status, account.block_reason) == (Status.BLOCKED, pb.BankAccount.RETURNED_BY_BANK)
+    retire = pb.DeleteBankAccountRequest(bank_account_id=account.bank_account_id)
+    for status in (Status.BLOCKED, Status.DELETED):
+        assert (await get(service, account.bank_account_id)).status == status
+        for party_id in ("inv-001", OTHER):
+            with pytest.raises(DomainError) as refusal:
+                await service.bank_account(party_id)
+            assert (refusal.value.reason, list(refusal.value.fields), refusal.value.metadata["network_code"]) == (
+                "BANK_ACCOUNT_BLOCKED",
+                ["account_number"],
+                "R07",
+            )
+        await service.ask(ADMIN, "DeleteBankAccount", retire)
+    assert (await service.bank_account(OTHER, "03")).status == Status.PENDING, "another number is another account"
+
+
+async def test_it_is_found_by_its_number_whichever_key_it_was_sealed_with(service: TransactionsHarness) -> None:
+    await forbid(service)
+    service.accounts._dependencies = replace(service.dependencies, vault=Vault(bytes([1]) * 32, (bytes(32),)))
+    with pytest.raises(DomainError, match="R07"):
+        await service.bank_account(OTHER)
+
+
+async def test_whoever_else_has_it_has_it_blocked_and_what_waits_to_be_paid_to_it_is_not_paid(
+    service: TransactionsHarness,
+) -> None:
+    other = await service.bank_account(OTHER)
+    service.owe(OTHER)
+    await service.confirm(other, cooled_down=False)
+    payout = await service.payout_to(other.bank_account_id, OTHER)
+    unconfirmed = await service.bank_account("inv-003")
+    waiting = await service.waiting(unconfirmed.bank_account_id)
+    await forbid(service, "R02")
+    for account in (other, unconfirmed):
+        seen = await get(service, account.bank_account_id)
+        assert (seen.status, seen.block_network_code) == (Status.BLOCKED, "R02")
+    with pytest.raises(DomainError) as refusal:
+        await service.grant(waiting)
+    assert refusal.value.reason == "ETAG_MISMATCH"
+    service.clock.set(service.clock.now() + COOL_DOWN)
+    await service.work(hurried=True)
+    seen = await service.get(payout.transaction_id)
+    assert (seen.status, seen.failure.code) == (Transaction.FAILED, "BANK_ACCOUNT_NOT_USABLE")
+
+
+async def test_two_persons_unblock_it_and_it_is_paid_to_once_it_is_confirmed_by_another_than_who_asked(
+    service: TransactionsHarness,
+) -> None:
+    account = await forbid(service)
+    assert "unblock" in account.allowed_actions
+    asked = (await service.ask(ADMIN, "UnblockBankAccount", unblocking(account))).approval
+    assert (asked.kind, list(asked.beneficiary_party_ids)) == ("UNBLOCK_BANK_ACCOUNT", ["inv-001"])
+    assert "A new mandate." in (await service.waiting(account.bank_account_id)).content
+    with pytest.raises(DomainError):
+        await service.grant(asked, ADMIN)
+    await service.grant(asked)
+    seen = await get(service, account.bank_account_id)
+    assert (seen.status, seen.HasField("block_reason"), "unblock" in seen.allowed_actions) == (
+        Status.PENDING,
+        False,
+        False,
+    )
+    assert (await service.bank_account(OTHER)).status == Status.PENDING
+    waiting = await service.waiting(account.bank_account_id)
+    assert waiting.kind == "CONFIRM_BANK_ACCOUNT"
+    with pytest.raises(DomainError) as refusal:
+        await service.grant(waiting, ADMIN)
+    assert refusal.value.reason == "MAKER_IS_CHECKER"
+    await service.grant(waiting, THIRD)
+    assert (await get(service, account.bank_account_id)).status == Status.ACTIVE
+
+
+async def test_a_retired_one_stays_retired_and_may_be_added_anew(service: TransactionsHarness) -> None:
+    account = await forbid(service)
+    await service.ask(ADMIN, "DeleteBankAccount", pb.DeleteBankAccountRequest(bank_account_id=account.bank_account_id))
+    done = await unblock(service, account)
+    assert done.status == Approval.EXECUTED
+    assert (await get(service, account.bank_account_id)).status == Status.DELETED
+    assert (await service.bank_account("inv-001")).status == Status.PENDING
+
+
+async def test_each_that_stands_for_it_is_unblocked_by_itself(service: TransactionsHarness) -> None:
+    other = await service.bank_account(OTHER)
+    account = await forbid(service)
+    await unblock(service, account)
+    assert (await get(service, other.bank_account_id)).status == Status.BLOCKED
+    with pytest.raises(DomainError, match="R07"):
+        await service.bank_account("inv-003")
+
+
+async def test_what_no_bank_forbids_or_has_changed_since_is_not_unblocked(service: TransactionsHarness) -> None:
+    usable = await service.bank_account(OTHER, "03")
+    assert "unblock" not in usable.allowed_actions
+    with pytest.raises(DomainError) as refusal:
+        await service.ask(ADMIN, "UnblockBankAccount", unblocking(usable))
+    assert refusal.value.reason == "ILLEGAL_STATUS_CHANGE"
+    account = await forbid(service)
+    with pytest.raises(DomainError) as refusal:
+        await service.ask(ADMIN, "UnblockBankAccount", unblocking(account, etag=usable.etag))
+    assert refusal.value.reason == "ETAG_MISMATCH"
