@@ -42,6 +42,7 @@ from services.transactions.domain.explanations import (
     explain_commitment,
     explain_first_use,
     explain_look_alike,
+    explain_more_look_alikes,
     explain_owners,
     explain_payment,
     explain_take_back,
@@ -88,6 +89,10 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
         ),
     ]
     return Approvals(dependencies, requests, APPROVAL_WRITER, resources)
+
+
+# So many accounts that read like another are told of one by one.
+_ALIKE_MAX = 10
 
 
 class _Details:
@@ -175,10 +180,13 @@ class _Details:
     async def _explain_account(self, tx: Tx, account: BankAccount, now: datetime) -> list[Explanation]:
         """First what reads the same and is not: nobody sees more of a number than its last digits."""
         vault, org_id = self._dependencies.vault, current_principal().org_id
+        alike = await account_store.list_look_alikes(tx, account)
         explanations = [
             explain_look_alike(account, other, is_same=vault.has_same_number(org_id, account, other))
-            for other in await account_store.list_look_alikes(tx, account)
+            for other in alike[:_ALIKE_MAX]
         ]
+        if len(alike) > _ALIKE_MAX:
+            explanations.append(explain_more_look_alikes(len(alike) - _ALIKE_MAX))
         first = await store.find_first_payout(tx, account.party_id, account.bank_account_id)
         return [*explanations, explain_account(account, now), explain_first_use(first)]
 

@@ -225,3 +225,27 @@ async def test_an_account_is_retired_once_in_the_version_that_was_read(service: 
     assert (retired.status, list(retired.allowed_actions)) == (pb.BankAccount.DELETED, [])
     change = a_change(retired, "external_id", external_id="late")
     assert (await refused(service, "UpdateBankAccount", change)).reason == "BANK_ACCOUNT_NOT_USABLE"
+
+
+async def test_whoever_adds_many_accounts_that_read_alike_hides_none_and_nothing_else_by_it(
+    service: TransactionsHarness,
+) -> None:
+    known = await service.confirm(await service.bank_account("inv-001", "01"))
+    for number in range(15):
+        added = await service.bank_account("inv-001", f"{number:02d}1101")
+        retire = pb.DeleteBankAccountRequest(bank_account_id=added.bank_account_id)
+        await service.ask(INVESTOR, "DeleteBankAccount", retire)
+    added = await service.bank_account("inv-001", "991101")
+    told = (await service.waiting(added.bank_account_id)).explanations
+    alike = [each.statement for each in told if each.rule == "BANK_ACCOUNT_LOOK_ALIKE"]
+    assert alike[0].startswith(f"The party has {known.bank_account_id} ")
+    assert (len(alike), alike[-1]) == (11, "6 more accounts of the party, added later or retired, read alike.")
+    assert {"BANK_ACCOUNT_AGE", "BANK_ACCOUNT_OWNERS", "PARTY_CLEARED"} < {each.rule for each in told}
+
+
+@pytest.mark.parametrize(("one", "other"), [("11b0", "1160"), ("11G0", "1160"), ("1g10", "1910"), ("1q10", "1910")])
+async def test_letters_are_told_that_are_taken_for_digits(service: TransactionsHarness, one: str, other: str) -> None:
+    await service.bank_account("inv-001", one)
+    added = await service.bank_account("inv-001", other)
+    rules = [each.rule for each in (await service.waiting(added.bank_account_id)).explanations]
+    assert rules[0] == "BANK_ACCOUNT_LOOK_ALIKE"

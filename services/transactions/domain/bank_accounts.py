@@ -99,12 +99,12 @@ def check_may_add_another(accounts: Iterable[BankAccount]) -> None:
 
 
 # What a person takes for one another in the last digits of an account.
-_ALIKE = str.maketrans("OQILSBZ", "0011582")
+_ALIKE = str.maketrans("oOQiIlLsSBzZbGgq", "0001111558226699")
 
 
 def reads_like(one: BankAccount, other: BankAccount) -> bool:
     """Whether what people see of their numbers is the same at a glance."""
-    first, second = (each.account_number_last4.upper().translate(_ALIKE) for each in (one, other))
+    first, second = (each.account_number_last4.translate(_ALIKE).upper() for each in (one, other))
     return first == second
 
 

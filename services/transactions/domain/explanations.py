@@ -124,6 +124,12 @@ def explain_look_alike(account: BankAccount, other: BankAccount, *, is_same: boo
     return Explanation(statement, "BANK_ACCOUNT_LOOK_ALIKE", operands, "house rule")
 
 
+def explain_more_look_alikes(count: int) -> Explanation:
+    """That so many more read the same than are told of one by one."""
+    statement = f"{count} more accounts of the party, added later or retired, read alike."
+    return Explanation(statement, "BANK_ACCOUNT_LOOK_ALIKE", (("bank accounts", str(count)),), "house rule")
+
+
 def explain_owners(count: int) -> Explanation:
     """How many parties of the organization have the same account at the same bank."""
     operands = (("parties", str(count)),)

@@ -108,10 +108,20 @@ async def list_accounts_of(tx: Tx, party_id: str) -> list[BankAccount]:
     return await BANK_ACCOUNTS.list_all(tx, _c.party_id == party_id)
 
 
+_RANK = {BankAccountStatus.ACTIVE: 0, BankAccountStatus.PENDING: 1}
+
+
 async def list_look_alikes(tx: Tx, account: BankAccount) -> list[BankAccount]:
-    """The other accounts that its party ever had whose last digits read alike, at whatever bank. Raises: NotSealed."""
+    """The other accounts that its party ever had whose last digits read alike, at whatever bank.
+
+    First those that money may go to, last those that are retired, and of each the oldest first: who adds many adds none
+    before them.
+
+    Raises: NotSealed.
+    """
     others = await list_accounts_of(tx, account.party_id)
-    return [each for each in others if each.bank_account_id != account.bank_account_id and reads_like(each, account)]
+    alike = [each for each in others if each.bank_account_id != account.bank_account_id and reads_like(each, account)]
+    return sorted(alike, key=lambda each: (_RANK.get(each.status, len(_RANK)), each.created_at))
 
 
 async def lock_default(tx: Tx, party_id: str) -> None:
