@@ -109,18 +109,26 @@ def _check_investment(inflow: Inflow, investment: Investment | None) -> None:
     _check_remaining(inflow, investment.amount.amount_minor - investment.funded_amount.amount_minor)
 
 
-def check_takes_contributions(investment: Investment | None) -> None:
-    """Raises: InvestmentNotFound, InvestmentNotPending."""
+def check_takes_contributions(investment: Investment | None) -> Investment:
+    """The investment, if it takes any. Raises: InvestmentNotFound, InvestmentNotPending."""
     if investment is None:
         raise InvestmentNotFound
     if investment.status != Investment.PENDING:
         status = from_enum(Investment.Status, investment.status)
         message = f"The investment is {status}: only a PENDING one is paid for."
         raise InvestmentNotPending(message, investment_id=investment.investment_id, status=status)
+    return investment
+
+
+def check_raise_goes_on(offering: Offering, now: datetime) -> None:
+    """What was committed in time may be paid until the deadline, and not after it. Raises: OfferingNotOpen."""
+    deadline_at = from_timestamp(offering.deadline_time)
+    if offering.status != Offering.OPEN or now > deadline_at:
+        status = from_enum(Offering.Status, offering.status)
+        raise OfferingNotOpen("The offering takes no contributions now.", status, deadline_at)
 
 
 def _check_offering(inflow: Inflow, offering: Offering, now: datetime) -> None:
-    """What was committed in time may be paid until the deadline, and not after it."""
     if offering.escrow_account_id != inflow.escrow_account_id:
         named = inflow.field("escrow_account_id")
         raise EscrowAccountMismatch(
@@ -128,10 +136,7 @@ def _check_offering(inflow: Inflow, offering: Offering, now: datetime) -> None:
             fields={named: "is not that of the investment's offering"} if named else None,
             escrow_account_id=offering.escrow_account_id,
         )
-    deadline_at = from_timestamp(offering.deadline_time)
-    if offering.status != Offering.OPEN or now > deadline_at:
-        status = from_enum(Offering.Status, offering.status)
-        raise OfferingNotOpen("The offering takes no contributions now.", status, deadline_at)
+    check_raise_goes_on(offering, now)
 
 
 def _check_remaining(inflow: Inflow, remaining_minor: int) -> None:

@@ -1,13 +1,14 @@
 """QUEUED -> PROCESSING: the attempt is counted and its key fixed before anybody outside is asked.
 
 Days may have passed since compliance decided, so each attempt asks again whether the party is cleared, whether its
-escrow account takes money, and, for a contribution, whether its investment does. Where nobody answers, or the account
-is frozen, it stays QUEUED.
+escrow account takes money, and, for a contribution, whether its investment and its raise do. Where nobody answers, or
+the account is frozen, it stays QUEUED.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import partial
 
 from services.chassis.calls.auth import acting_as, service_principal
@@ -21,7 +22,7 @@ from services.chassis.values.refusals import (
     PartyNotCleared,
 )
 from services.transactions.clients import Peers
-from services.transactions.commands.inflow import check_escrow_account, check_takes_contributions
+from services.transactions.commands.inflow import check_escrow_account, check_raise_goes_on, check_takes_contributions
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -42,7 +43,7 @@ async def start_queued(dependencies: Dependencies) -> int:
 
 async def _start_rows(dependencies: Dependencies, org_id: str, rows: Sequence[Transaction]) -> None:
     with acting_as(service_principal(NAME, org_id)):
-        refusals, unanswered = await _ask_peers(dependencies.peers, rows)
+        refusals, unanswered = await _ask_peers(dependencies.peers, rows, dependencies.clock.now())
         async with dependencies.database.begin() as tx:
             asked = []
             for row in await store.lock_taken_transactions(tx, rows):
@@ -54,14 +55,16 @@ async def _start_rows(dependencies: Dependencies, org_id: str, rows: Sequence[Tr
                 await _begin_attempts(tx, dependencies, asked, refusals)
 
 
-async def _ask_peers(peers: Peers, rows: Sequence[Transaction]) -> tuple[dict[str, DomainError], set[str]]:
+async def _ask_peers(
+    peers: Peers, rows: Sequence[Transaction], now: datetime
+) -> tuple[dict[str, DomainError], set[str]]:
     """What is refused by now, by the id of the transaction; and the ids of those that nobody answered about."""
     contributions = [row for row in rows if row.type in CONTRIBUTIONS]
     refusals: dict[str, DomainError] = {}
     unanswered: set[str] = set()
     for away, ask, asked in (
         ("escrow_away", _ask_about_escrow_accounts, rows),
-        ("distributions_away", _ask_about_investments, contributions),
+        ("distributions_away", partial(_ask_about_investments, now=now), contributions),
         ("compliance_away", _ask_about_parties, rows),
     ):
         try:
@@ -98,14 +101,19 @@ async def _ask_about_parties(peers: Peers, rows: Sequence[Transaction]) -> dict[
     }
 
 
-async def _ask_about_investments(peers: Peers, rows: Sequence[Transaction]) -> dict[str, DomainError]:
-    """Refuses contributions whose investment takes none any more: what was drawn for it would only go back."""
+async def _ask_about_investments(peers: Peers, rows: Sequence[Transaction], now: datetime) -> dict[str, DomainError]:
+    """Refuses contributions whose investment, or whose raise, takes none any more: what was drawn would go back."""
     investments = await peers.distributions.list_investments({row.investment_id for row in rows if row.investment_id})
     by_id = {each.investment_id: each for each in investments}
+    offerings = {
+        each: await peers.distributions.get_offering(each) for each in {one.offering_id for one in investments}
+    }
     refusals: dict[str, DomainError] = {}
     for row in rows:
         try:
-            check_takes_contributions(by_id.get(row.investment_id or ""))
+            investment = check_takes_contributions(by_id.get(row.investment_id or ""))
+            if (offering := offerings[investment.offering_id]) is not None:
+                check_raise_goes_on(offering, now)
         except DomainError as refusal:
             refusals[row.transaction_id] = refusal
     return refusals
