@@ -213,6 +213,15 @@ transactions = sa.Table(
     ),
     _external_index("transactions", "transaction_id"),
     # What the jobs look for; small, because transactions that are final are in none of them.
+    # A bank has one wire or check under a reference, so it confirms one transaction.
+    sa.Index(
+        "transactions_bank_reference",
+        "org_id",
+        "escrow_account_id",
+        "bank_reference",
+        unique=True,
+        postgresql_where=sa.text("bank_reference IS NOT NULL"),
+    ),
     sa.Index("transactions_due", "status", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
     sa.Index("transactions_retries", "next_attempt_at", postgresql_where=sa.text("status = 'PENDING_RETRY'")),
     sa.Index("transactions_provisional", "next_look_at", postgresql_where=sa.text(MAY_COME_BACK)),

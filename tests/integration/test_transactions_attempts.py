@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from realco.distributions.v1.offerings_pb2 import Offering
 from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.transactions.v1.unfinished_pb2 import ListUnfinishedTransactionsRequest
@@ -56,9 +57,9 @@ async def announce(service: TransactionsHarness) -> T:
     return await service.get(made.transaction_id)
 
 
-async def confirm(service: TransactionsHarness, made: T) -> T:
+async def confirm(service: TransactionsHarness, made: T, reference: str = "FT-1") -> T:
     request = pb.ConfirmTransactionRequest(
-        idempotency_key=new_id("key"), transaction_id=made.transaction_id, etag=made.etag, bank_reference="FT-1"
+        idempotency_key=new_id("key"), transaction_id=made.transaction_id, etag=made.etag, bank_reference=reference
     )
     return await service.ask(CHECKER, "ConfirmTransaction", request)
 
@@ -101,6 +102,24 @@ async def test_what_is_to_move_in_a_frozen_escrow_account_waits_until_it_is_unfr
     assert (await service.get(made.transaction_id)).status == T.PENDING_SETTLEMENT
 
 
+@pytest.mark.parametrize("ends", ["deadline", "refund"])
+async def test_a_debit_is_not_presented_again_once_its_raise_takes_no_money(
+    service: TransactionsHarness, ends: str
+) -> None:
+    """What was committed in time may be paid until the deadline, and not after it."""
+    made = await returned_once(service)
+    offering = service.distributions.offering
+    if ends == "deadline":
+        offering.deadline_time.FromDatetime(MONDAY + timedelta(days=1))
+    else:
+        offering.status = Offering.REFUNDING
+    service.clock.set(MONDAY + timedelta(days=30))
+    await service.work(hurried=True)
+    seen = await service.get(made.transaction_id)
+    assert (seen.status, seen.failure.code) == (T.FAILED, "OFFERING_NOT_OPEN")
+    assert len(service.bank.orders) == 1
+
+
 async def test_a_wire_for_a_closed_escrow_account_is_not_confirmed_and_one_for_a_frozen_is(
     service: TransactionsHarness,
 ) -> None:
@@ -111,6 +130,20 @@ async def test_a_wire_for_a_closed_escrow_account_is_not_confirmed_and_one_for_a
     assert refusal.value.reason == "ESCROW_ACCOUNT_CLOSED"
     become(service, EscrowAccount.FROZEN)
     assert (await confirm(service, made)).status == T.COMPLETED
+
+
+async def test_a_bank_s_reference_confirms_one_wire_of_an_escrow_account(service: TransactionsHarness) -> None:
+    first, second = await announce(service), await announce(service)
+    await confirm(service, first)
+    with pytest.raises(DomainError) as refusal:
+        await confirm(service, second)
+    assert (refusal.value.reason, refusal.value.metadata) == (
+        "BANK_REFERENCE_USED",
+        {"transaction_id": first.transaction_id},
+    )
+    assert list(refusal.value.fields) == ["bank_reference"]
+    assert (await service.get(second.transaction_id)).status == T.PENDING_SETTLEMENT
+    assert (await confirm(service, second, "FT-2")).status == T.COMPLETED
 
 
 async def test_escrow_is_told_of_what_may_still_come_in_go_out_or_come_back(service: TransactionsHarness) -> None:

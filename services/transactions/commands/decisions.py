@@ -38,7 +38,7 @@ from services.transactions.domain.decisions import (
     check_may_reject,
     check_may_retry,
 )
-from services.transactions.domain.refusals import TransactionNotFound
+from services.transactions.domain.refusals import BankReferenceUsed, TransactionNotFound
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import bank_accounts, moves
@@ -163,7 +163,8 @@ async def confirm_transaction(
     """A wire or check arrived: SETTLED; where nobody can take it back, COMPLETED.
 
     Raises:
-        EtagMismatch, MakerIsChecker, BeneficiaryIsChecker, PaymentMethodNotSupported, IllegalStatusChange
+        EtagMismatch, MakerIsChecker, BeneficiaryIsChecker, PaymentMethodNotSupported, IllegalStatusChange,
+        BankReferenceUsed
         MakerSessionEnded: a thief announced it, perhaps: the announcement says whose the money is.
     """
     row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
@@ -171,6 +172,8 @@ async def confirm_transaction(
     check_beneficiary(facts.beneficiary_party_ids, facts.parties)
     if facts.maker_session_ended:
         raise MakerSessionEnded()
+    if other := await store.find_confirmed_by(tx, row.escrow_account_id, request.bank_reference):
+        raise BankReferenceUsed(other)
     row = await record_settlement(
         tx,
         row,

@@ -34,6 +34,20 @@ class BankAccountBlocked(DomainError):
         )
 
 
+class BankReferenceUsed(DomainError):
+    """A bank has one wire or check under a reference."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "BANK_REFERENCE_USED"
+
+    def __init__(self, transaction_id: str) -> None:
+        super().__init__(
+            f"The bank's reference has confirmed {transaction_id}: one wire or check is confirmed once.",
+            fields={"bank_reference": "has confirmed another transaction of this escrow account"},
+            transaction_id=transaction_id,
+        )
+
+
 class TooManyBankAccounts(DomainError):
     kind = Kind.FAILED_PRECONDITION
     reason = "TOO_MANY_BANK_ACCOUNTS"

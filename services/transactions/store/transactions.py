@@ -65,6 +65,11 @@ _CONTRIBUTIONS = _MINE.where(
     _c.type.in_(CONTRIBUTIONS),
 )
 _CONTRIBUTIONS_OF_PARTY = _CONTRIBUTIONS.where(_c.party_id == sa.bindparam("party_id"))
+_CONFIRMED_BY = sa.select(_c.transaction_id).where(
+    is_mine(transactions),
+    _c.escrow_account_id == sa.bindparam("account"),
+    _c.bank_reference == sa.bindparam("reference"),
+)
 _UNFINISHED = (
     sa.select(_c.transaction_id)
     .where(is_mine(transactions), _c.escrow_account_id == sa.bindparam("account"))
@@ -97,6 +102,13 @@ async def list_transactions(tx: Tx, transaction_ids: Collection[str]) -> dict[st
     found = await tx.execute(_LISTING, {"transaction_ids": list(transaction_ids)})
     rows = check_rows(tx, transactions, found)
     return {row.transaction_id: build_transaction(row) for row in rows}
+
+
+async def find_confirmed_by(tx: Tx, escrow_account_id: str, bank_reference: str) -> str | None:
+    """The transaction of an escrow account that a bank's reference has confirmed. Who else confirms one by it waits."""
+    await lock_name(tx, "bank_references", escrow_account_id, bank_reference)
+    found: str | None = await tx.scalar(_CONFIRMED_BY, {"account": escrow_account_id, "reference": bank_reference})
+    return found
 
 
 async def list_unfinished(tx: Tx, escrow_account_id: str, count_max: int) -> list[str]:

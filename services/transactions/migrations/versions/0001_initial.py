@@ -314,6 +314,13 @@ def _create_transaction_indexes() -> None:
         postgresql_where=sa.text("distribution_id IS NOT NULL"),
     )
     op.create_index(
+        "transactions_bank_reference",
+        "transactions",
+        ["org_id", "escrow_account_id", "bank_reference"],
+        unique=True,
+        postgresql_where=sa.text("bank_reference IS NOT NULL"),
+    )
+    op.create_index(
         "transactions_due",
         "transactions",
         ["status", "due_at"],
