@@ -96,11 +96,12 @@ class Vault:
 
     def digest(self, routing_number: str, account_number: str) -> str:
         """Stands for the account, in what is decided on: the same for the same account at the same bank."""
-        return self._blind(self._blind_keys[0], f"{routing_number}|{account_number}")
+        return self.list_digests(routing_number, account_number)[0]
 
     def list_digests(self, routing_number: str, account_number: str) -> list[str]:
         """All that stand for this account: under the key of now, which comes first, and under the older ones."""
-        return [self._blind(key, f"{routing_number}|{account_number}") for key in self._blind_keys]
+        account = f"{routing_number}|{_spell_plainly(account_number)}"
+        return [self._blind(key, account) for key in self._blind_keys]
 
     def is_digest(self, digest: str, routing_number: str, account_number: str) -> bool:
         """Whether it is the digest of this account, under the key of now or an older one."""
@@ -122,6 +123,11 @@ class Vault:
     @staticmethod
     def _blind(key: bytes, text: str) -> str:
         return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+
+
+def _spell_plainly(account_number: str) -> str:
+    """The same for one account however it is written: banks pad a number with zeros, and read capitals."""
+    return account_number.upper().lstrip("0")
 
 
 def _build_key_id(key: bytes) -> bytes:

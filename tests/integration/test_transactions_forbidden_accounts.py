@@ -6,16 +6,14 @@ from dataclasses import replace
 
 import pytest
 from realco.transactions.v1 import bank_accounts_pb2 as pb
-from realco.transactions.v1.transactions_pb2 import Transaction
 from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
-from services.transactions.domain.bank_accounts import COOL_DOWN
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.vault import Vault
-from tests.support.transactions import ADMIN, ORG, TransactionsHarness
+from tests.support.transactions import ADMIN, ORG, ROUTING_NUMBER, TransactionsHarness
 
 Status = pb.BankAccount.Status
 OTHER = "inv-002"
@@ -59,10 +57,10 @@ async def test_it_is_added_anew_for_no_party_not_even_once_it_was_retired(servic
         for party_id in ("inv-001", OTHER):
             with pytest.raises(DomainError) as refusal:
                 await service.bank_account(party_id)
-            assert (refusal.value.reason, list(refusal.value.fields), refusal.value.metadata["network_code"]) == (
+            assert (refusal.value.reason, list(refusal.value.fields), refusal.value.metadata) == (
                 "BANK_ACCOUNT_BLOCKED",
                 ["account_number"],
-                "R07",
+                {},
             )
         await service.ask(ADMIN, "DeleteBankAccount", retire)
     assert (await service.bank_account(OTHER, "03")).status == Status.PENDING, "another number is another account"
@@ -71,30 +69,52 @@ async def test_it_is_added_anew_for_no_party_not_even_once_it_was_retired(servic
 async def test_it_is_found_by_its_number_whichever_key_it_was_sealed_with(service: TransactionsHarness) -> None:
     await forbid(service)
     service.accounts._dependencies = replace(service.dependencies, vault=Vault(bytes([1]) * 32, (bytes(32),)))
-    with pytest.raises(DomainError, match="R07"):
+    with pytest.raises(DomainError, match="forbids"):
         await service.bank_account(OTHER)
 
 
-async def test_whoever_else_has_it_has_it_blocked_and_what_waits_to_be_paid_to_it_is_not_paid(
-    service: TransactionsHarness,
-) -> None:
-    other = await service.bank_account(OTHER)
-    service.owe(OTHER)
-    await service.confirm(other, cooled_down=False)
-    payout = await service.payout_to(other.bank_account_id, OTHER)
-    unconfirmed = await service.bank_account("inv-003")
-    waiting = await service.waiting(unconfirmed.bank_account_id)
-    await forbid(service, "R02")
-    for account in (other, unconfirmed):
-        seen = await get(service, account.bank_account_id)
-        assert (seen.status, seen.block_network_code) == (Status.BLOCKED, "R02")
+@pytest.mark.parametrize("written", ["0001111111{}", "00000001111111{}", "1111111{}"])
+async def test_it_is_the_same_however_its_number_is_written(service: TransactionsHarness, written: str) -> None:
+    await forbid(service)
+    request = pb.CreateBankAccountRequest(
+        idempotency_key=new_id("key"),
+        party_id=OTHER,
+        account_holder_name="Ada Investor",
+        routing_number=ROUTING_NUMBER,
+        account_number=written.format("02"),
+    )
     with pytest.raises(DomainError) as refusal:
-        await service.grant(waiting)
-    assert refusal.value.reason == "ETAG_MISMATCH"
-    service.clock.set(service.clock.now() + COOL_DOWN)
+        await service.ask(ADMIN, "CreateBankAccount", request)
+    [blocked] = (await service.ask(ADMIN, "ListBankAccounts", pb.ListBankAccountsRequest())).bank_accounts
+    assert refusal.value.metadata == {"bank_account_id": blocked.bank_account_id}, "staff is told which"
+
+
+async def test_nobody_has_the_account_of_another_party_blocked_by_naming_it(service: TransactionsHarness) -> None:
+    theirs = await service.confirm(await service.bank_account(OTHER))
+    again = await service.bank_account("inv-001")
+    account = await forbid(service, "R10")
+    assert (await get(service, theirs.bank_account_id)).status == Status.ACTIVE
+    seen = await get(service, again.bank_account_id)
+    assert (seen.status, seen.block_network_code) == (Status.BLOCKED, "R10"), "the party's own under another id"
+    asked = (await service.ask(ADMIN, "UnblockBankAccount", unblocking(account))).approval
+    told = {each.rule: each.statement for each in (await service.waiting(account.bank_account_id)).explanations}
+    assert told["BANK_ACCOUNT_OWNERS"] == "2 parties have this account."
+    assert asked.kind == "UNBLOCK_BANK_ACCOUNT"
+
+
+async def test_what_was_asked_about_one_return_is_not_approved_after_another(service: TransactionsHarness) -> None:
+    first, second = await service.deposit("inv-001"), await service.deposit("inv-001")
+    await service.work()
+    service.bank.report(first.transaction_id, PaymentStatus.RETURNED, "R07", at=service.clock.now())
     await service.work(hurried=True)
-    seen = await service.get(payout.transaction_id)
-    assert (seen.status, seen.failure.code) == (Transaction.FAILED, "BANK_ACCOUNT_NOT_USABLE")
+    account = await get(service, first.bank_account_id)
+    asked = (await service.ask(ADMIN, "UnblockBankAccount", unblocking(account))).approval
+    service.bank.report(second.transaction_id, PaymentStatus.RETURNED, "R16", at=service.clock.now())
+    await service.work(hurried=True)
+    assert (await get(service, account.bank_account_id)).block_network_code == "R16"
+    with pytest.raises(DomainError) as refusal:
+        await service.grant(asked)
+    assert refusal.value.reason == "CONTENT_OUTDATED"
 
 
 async def test_two_persons_unblock_it_and_it_is_paid_to_once_it_is_confirmed_by_another_than_who_asked(
@@ -134,11 +154,11 @@ async def test_a_retired_one_stays_retired_and_may_be_added_anew(service: Transa
 
 
 async def test_each_that_stands_for_it_is_unblocked_by_itself(service: TransactionsHarness) -> None:
-    other = await service.bank_account(OTHER)
+    other = await service.bank_account("inv-001")
     account = await forbid(service)
     await unblock(service, account)
     assert (await get(service, other.bank_account_id)).status == Status.BLOCKED
-    with pytest.raises(DomainError, match="R07"):
+    with pytest.raises(DomainError, match="forbids"):
         await service.bank_account("inv-003")
 
 

@@ -81,8 +81,8 @@ async def create_bank_account(
     principal = current_principal()
     party_id = principal.choose_party(request.party_id)
     digests = vault.list_digests(request.routing_number, request.account_number)
-    await store.lock_number(tx, digests[0])
-    check_is_allowed(await store.list_same(tx, digests))
+    await store.lock_number(tx, digests)
+    check_is_allowed(await store.list_same(tx, digests), tells_which=not principal.confined)
     await store.lock_default(tx, party_id)
     others = await store.list_accounts_of(tx, party_id)
     check_may_add_another(others)
@@ -204,10 +204,16 @@ async def unblock_bank_account(tx: Tx, request: pb.UnblockBankAccountRequest, no
     return answer_bank_account(after)
 
 
-async def forbid_bank_account(tx: Tx, bank_account_id: str, digest: str, network_code: str, now: datetime) -> None:
-    """A bank's return says that the account must not be used again: by no party, and for what is under way either."""
-    await store.lock_number(tx, digest)
-    for account in await store.lock_same(tx, bank_account_id, digest):
+async def forbid_bank_account(
+    tx: Tx, party_id: str, bank_account_id: str, digest: str, network_code: str, now: datetime
+) -> None:
+    """A bank's return says that the account must not be used again, for what is under way either.
+
+    Nobody adds it anew. Who has it already as another party keeps it: else whoever names the account of somebody else
+    could have it blocked, by a debit that its owner sends back.
+    """
+    await store.lock_number(tx, [digest])
+    for account in await store.lock_same(tx, party_id, bank_account_id, digest):
         await _block(tx, account, BlockReason.RETURNED_BY_BANK, now, network_code)
 
 
@@ -223,7 +229,9 @@ async def block_altered_account(tx: Tx, bank_account_id: str, transaction_id: st
 async def _block(
     tx: Tx, account: BankAccount, reason: BlockReason, now: datetime, network_code: str | None = None
 ) -> None:
-    if account.status in LIVE or not account.block_reason:
+    # Another return of one that is forbidden already is written, too: what was asked about the first is outdated then.
+    is_new = reason is BlockReason.RETURNED_BY_BANK and account.block_reason is not BlockReason.ALTERED
+    if is_new or account.status in LIVE or not account.block_reason:
         await BANK_ACCOUNT_APPROVALS.cancel(tx, account.bank_account_id, now)
         await store.save_bank_account(tx, account, block(account, reason, network_code), now)
 

@@ -190,6 +190,6 @@ async def _block_account(tx: Tx, row: Transaction, code: str, now: datetime) -> 
     if meaning is None:
         return
     if meaning.blocks and row.bank_account_id and row.account_number_digest:
-        await forbid_bank_account(tx, row.bank_account_id, row.account_number_digest, code, now)
+        await forbid_bank_account(tx, row.party_id, row.bank_account_id, row.account_number_digest, code, now)
     if meaning.review:
         log.warning("return_to_review", transaction_id=row.transaction_id, code=code)

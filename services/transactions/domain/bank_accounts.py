@@ -145,16 +145,17 @@ def block(account: BankAccount, reason: BlockReason, network_code: str | None) -
     )
 
 
-def check_is_allowed(accounts: Iterable[BankAccount]) -> None:
+def check_is_allowed(accounts: Iterable[BankAccount], *, tells_which: bool) -> None:
     """
     Args:
         accounts: All that stand for one account at one bank, of whatever party.
+        tells_which: Whether the refusal says which of them a return forbids: it may be another party's.
 
     Raises: BankAccountBlocked.
     """
     for account in accounts:
         if account.is_forbidden:
-            raise BankAccountBlocked(account.block_network_code or "")
+            raise BankAccountBlocked(account.bank_account_id if tells_which else None)
 
 
 def check_may_unblock(account: BankAccount) -> None:

@@ -19,18 +19,17 @@ class BankAccountBlocked(DomainError):
     """A bank's return forbids payments to this account and from it, under whatever id it is added.
 
     Args:
-        network_code: The return's.
+        bank_account_id: The one that the return forbids, if the caller may know it.
     """
 
     kind = Kind.FAILED_PRECONDITION
     reason = "BANK_ACCOUNT_BLOCKED"
 
-    def __init__(self, network_code: str) -> None:
+    def __init__(self, bank_account_id: str | None) -> None:
         super().__init__(
-            f"A bank's return ({network_code}) forbids payments to this account and from it: an admin can have the bank"
-            " account unblocked that it came back from.",
-            fields={"account_number": f"is of an account that a bank's return ({network_code}) forbids"},
-            network_code=network_code,
+            "A bank's return forbids payments to this account and from it. Admins can have it unblocked.",
+            fields={"account_number": "is of an account that a bank's return forbids"},
+            bank_account_id=bank_account_id,
         )
 
 

@@ -21,7 +21,6 @@ from services.chassis.data.transaction import Tx
 from services.transactions import messages
 from services.transactions.domain.bank_accounts import (
     BANK_ACCOUNT_MOVES,
-    LIVE,
     BankAccount,
     BankAccountStatus,
     BlockReason,
@@ -129,9 +128,14 @@ async def lock_default(tx: Tx, party_id: str) -> None:
     await lock_name(tx, "bank_accounts", party_id)
 
 
-async def lock_number(tx: Tx, digest: str) -> None:
-    """Lets whoever adds an account at a bank, or forbids it, go one by one. Taken before any other lock of these."""
-    await lock_name(tx, "bank_account_numbers", digest)
+async def lock_number(tx: Tx, digests: Collection[str]) -> None:
+    """Lets whoever adds an account at a bank, or forbids it, go one by one. Taken before any other lock of these.
+
+    Args:
+        digests: Of its number: whoever knows more than one locks all.
+    """
+    for digest in sorted(digests):
+        await lock_name(tx, "bank_account_numbers", digest)
 
 
 async def list_same(tx: Tx, digests: Collection[str]) -> list[BankAccount]:
@@ -139,16 +143,18 @@ async def list_same(tx: Tx, digests: Collection[str]) -> list[BankAccount]:
     return await BANK_ACCOUNTS.list_all(tx, _c.account_number_digest.in_(digests))
 
 
-async def lock_same(tx: Tx, bank_account_id: str, digest: str) -> list[BankAccount]:
-    """The account, and all others that stand for the same one at its bank, without those that nobody can use anyway
-    because they do not say what this service wrote."""
-    same = sa.or_(_c.bank_account_id == bank_account_id, _c.account_number_digest == digest)
+async def lock_same(tx: Tx, party_id: str, bank_account_id: str, digest: str) -> list[BankAccount]:
+    """The account, and the party's others that stand for the same one at its bank, without those that nobody can use
+    anyway because they do not say what this service wrote."""
+    theirs = sa.and_(_c.party_id == party_id, _c.account_number_digest == digest)
+    same = sa.or_(_c.bank_account_id == bank_account_id, theirs)
     return await BANK_ACCOUNTS.list_sealed(tx, BANK_ACCOUNTS.locking.where(same))
 
 
 async def count_owners(tx: Tx, digest: str) -> int:
-    """How many parties have this account at this bank. Raises: NotSealed."""
-    return len({account.party_id for account in await list_same(tx, [digest]) if account.status in LIVE})
+    """How many parties have this account at this bank, blocked or not. Raises: NotSealed."""
+    gone = BankAccountStatus.DELETED
+    return len({account.party_id for account in await list_same(tx, [digest]) if account.status is not gone})
 
 
 async def insert_bank_account(tx: Tx, account: BankAccount) -> None:
