@@ -211,7 +211,7 @@ class Organization:
             "exemption": "REG_D_506C",
             "targetAmount": usd(target_minor),
             "maximumAmount": usd(maximum_minor or target_minor),
-            "deadlineTime": f"{self.now() + timedelta(days=200):%Y-%m-%dT%H:%M:%SZ}",
+            "deadlineTime": f"{self.now() + timedelta(days=1000):%Y-%m-%dT%H:%M:%SZ}",
         }
         return self.admin.post("/offerings", body)
 
