@@ -94,12 +94,9 @@ class Vault:
         except InvalidTag:
             raise VaultError("the value or its account was altered, or it belongs to another account") from None
 
-    def digest(self, routing_number: str, account_number: str) -> str:
-        """Stands for the account, in what is decided on: the same for the same account at the same bank."""
-        return self.list_digests(routing_number, account_number)[0]
-
     def list_digests(self, routing_number: str, account_number: str) -> list[str]:
-        """All that stand for this account: under the key of now, which comes first, and under the older ones."""
+        """All that stand for this account in what is decided on, the same for the same account at the same bank: under
+        the key of now, which comes first, and under the older ones."""
         account = f"{routing_number}|{_spell_plainly(account_number)}"
         return [self._blind(key, account) for key in self._blind_keys]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Final
 
 from services.chassis.values.explanation import Explanation, spell_gate
@@ -101,19 +102,23 @@ def explain_debts(debts: Mapping[str, int], currency: str) -> list[Explanation]:
 
 def explain_use(use: AccountUse) -> Explanation:
     """Whether nothing is to come of the escrow account any more, as of one that is closed."""
-    statement, is_open = "No raise goes on in it, and no money is still to come in, go out or come back.", True
-    try:
-        check_unused(use)
-    except EscrowAccountStillNeeded as refusal:
-        statement, is_open = refusal.message, False
-    return Explanation(statement, "ESCROW_ACCOUNT_NOT_NEEDED", (spell_gate(is_open),), _HOUSE)
+    statement = "No raise goes on in it, and no money is still to come in, go out or come back."
+    return _explain_gate("ESCROW_ACCOUNT_NOT_NEEDED", statement, partial(check_unused, use))
 
 
 def explain_emptiness(balances: Iterable[Balance], currency: str) -> Explanation:
     """Whether the escrow account is empty, as one that is closed has to be."""
-    statement, is_open = "Every balance and hold is zero.", True
+    return _explain_gate("BALANCES_ZERO", "Every balance and hold is zero.", partial(check_empty, balances, currency))
+
+
+def _explain_gate(rule: str, statement: str, check: Callable[[], None]) -> Explanation:
+    """A gate that a check keeps, in the words of its refusal where it is shut.
+
+    Args:
+        statement: What is said where it is open.
+    """
     try:
-        check_empty(balances, currency)
-    except BalancesNotZero as refusal:
-        statement, is_open = refusal.message, False
-    return Explanation(statement, "BALANCES_ZERO", (spell_gate(is_open),), _HOUSE)
+        check()
+    except (BalancesNotZero, EscrowAccountStillNeeded) as refusal:
+        return Explanation(refusal.message, rule, (spell_gate(False),), _HOUSE)
+    return Explanation(statement, rule, (spell_gate(True),), _HOUSE)
