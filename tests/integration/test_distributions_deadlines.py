@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from realco.distributions.v1 import offerings_pb2 as opb
 
-from services.chassis.calls.wire import to_timestamp
+from services.chassis.calls.wire import from_timestamp, to_timestamp
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError
 from services.distributions.domain.closing import find_earliest_early_close
@@ -78,3 +78,24 @@ async def test_an_offering_that_is_dated_back_gives_as_much_time_as_one_that_is_
     gates = await service.call(service.offerings.GetClosingGates, request)
     [days] = [gate for gate in gates.gates if gate.name == "OPEN_21_DAYS"]
     assert not days.passed, "nobody could invest before it was entered"
+
+
+async def test_a_later_deadline_gives_time_to_withdraw_again_and_comes_before_the_one_it_replaces(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 10_00, fund=False)
+    deadline_at = from_timestamp(offering.deadline_time)
+    service.clock.set(deadline_at - timedelta(hours=1))
+    request = opb.UpdateOfferingRequest(offering_id=offering.offering_id, etag=(await service.get(offering)).etag)
+    request.update_mask.paths.append("deadline_time")
+    for days, fields in ((1, ["deadline_time"]), (10, [])):
+        request.deadline_time.CopyFrom(to_timestamp(deadline_at + timedelta(days=days)))
+        if fields:
+            with pytest.raises(DomainError) as refusal:
+                await service.call(service.offerings.UpdateOffering, request)
+            assert list(refusal.value.fields) == fields
+    await service.call(service.offerings.UpdateOffering, request)
+    cancel = opb.CancelInvestmentRequest(investment_id=held.investment_id)
+    cancelled = await service.call(service.investments.CancelInvestment, cancel, "inv-001", "investor")
+    assert cancelled.status == opb.Investment.CANCELLED

@@ -228,47 +228,17 @@ async def test_a_closing_that_escrow_refused_is_another_one_when_two_persons_clo
     assert said == [*once, "RecordWithdrawalRequest", *once], "what came to nothing is not decided any more"
 
 
-async def test_an_edit_takes_back_what_was_asked_on_what_was_before(service: DistributionsHarness) -> None:
+async def test_nobody_takes_up_a_raise_again_that_its_deadline_has_ended(service: DistributionsHarness) -> None:
     offering = await full_offering(service)
-    both = [await ask_to_close(service, offering, person) for person in ("admin-3", "admin-4")]
+    asked = await ask_to_close(service, offering)
     request = opb.UpdateOfferingRequest(
         offering_id=offering.offering_id,
         deadline_time=to_timestamp(CLOSING + timedelta(days=50)),
         update_mask=FieldMask(paths=["deadline_time"]),
         etag=(await service.get(offering)).etag,
     )
-    await service.call(service.offerings.UpdateOffering, request, "editor")
-    read = [await service.read_approval(approval.approval_id) for approval in both]
-    assert [approval.status for approval in read] == [Approval.CANCELLED, Approval.CANCELLED]
-
-
-async def test_one_person_cancels_closings_of_others_so_often_by_edits(
-    service: DistributionsHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stops, "STOPS_MAX", 1)
-    offering = await full_offering(service)
-
-    async def edit(person: str) -> None:
-        """An offering closes once its deadline is over."""
-        deadline = service.clock.now() + timedelta(minutes=1)
-        request = opb.UpdateOfferingRequest(
-            offering_id=offering.offering_id,
-            deadline_time=to_timestamp(deadline),
-            update_mask=FieldMask(paths=["deadline_time"]),
-            etag=(await service.get(offering)).etag,
-        )
-        await service.call(service.offerings.UpdateOffering, request, person)
-        service.clock.set(deadline)
-
-    await ask_to_close(service, offering)
-    await edit("editor")
-    await edit("editor")  # nothing waits
-    await ask_to_close(service, offering)
-    assert await refusal_of(edit("editor")) == "TOO_MANY_STOPS"
-    for _ in (1, 2):  # what one asked for oneself
-        await edit("admin-3")
-        await ask_to_close(service, offering)
-    await edit("admin-4")
+    assert await refusal_of(service.call(service.offerings.UpdateOffering, request, "editor")) == "OFFERING_NOT_OPEN"
+    assert (await service.read_approval(asked.approval_id)).status == Approval.PENDING
 
 
 async def test_who_takes_back_a_closing_takes_back_nothing_of_who_asked_for_the_same(

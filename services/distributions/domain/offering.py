@@ -102,6 +102,15 @@ def check_open(offering: Offering, message: str) -> None:
         raise _build_refusal(offering, message)
 
 
+def check_deadline_to_come(offering: Offering, now: datetime) -> None:
+    """Whether the deadline may be moved still: nobody alone takes up a raise again that it has ended.
+
+    Raises: OfferingNotOpen.
+    """
+    if now >= offering.deadline_at:
+        raise _build_refusal(offering, "The deadline has passed, and is not moved any more.")
+
+
 def check_takes_investments(offering: Offering, now: datetime) -> None:
     """Raises: OfferingNotOpen."""
     if offering.status is not OfferingStatus.OPEN or not offering.open_at <= now < offering.deadline_at:

@@ -21,11 +21,10 @@ from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import EscrowAccountNotFound, PartyNotFound, check_currency
 from services.distributions.actions import answer_offering
 from services.distributions.domain.closing import find_earliest_early_close
-from services.distributions.domain.offering import Exemption, Offering, check_open
+from services.distributions.domain.offering import Exemption, Offering, check_deadline_to_come, check_open
 from services.distributions.domain.refusals import EscrowAccountInUse, SponsorMismatch, TermsFixed, TermsInvalid
 from services.distributions.domain.terms import Terms
 from services.distributions.messages import read_terms
-from services.distributions.store.approvals import outdate_closings
 from services.distributions.store.investments import has_investments
 from services.distributions.store.offerings import insert_offering, lock_offering, save_offering
 
@@ -136,7 +135,7 @@ def _check_account(account: escrow_accounts_pb2.EscrowAccount | None, currency: 
 
 
 async def update_offering(tx: Tx, request: pb.UpdateOfferingRequest, now: datetime) -> pb.Offering:
-    """Changes the fields that the request's `update_mask` names. Raises TooManyStops, and what the rules say."""
+    """Changes the fields that the request's `update_mask` names."""
     offering = await lock_offering(tx, request.offering_id)
     check_etag(request.etag, offering.etag)
     named = set(request.update_mask.paths)
@@ -160,7 +159,6 @@ async def update_offering(tx: Tx, request: pb.UpdateOfferingRequest, now: dateti
     if (changed.deadline_at, changed.terms) != (offering.deadline_at, offering.terms):
         person = current_principal().person
         changed = replace(changed, makers=changed.makers | {person})
-        await outdate_closings(tx, offering.offering_id, now)
     return answer_offering(await save_offering(tx, offering, changed, events.OfferingUpdated(), now), now)
 
 
@@ -180,26 +178,29 @@ def _check_time_to_withdraw(began_at: datetime, deadline_at: datetime) -> None:
 
 
 def _change_deadline(offering: Offering, request: pb.UpdateOfferingRequest, now: datetime) -> Offering:
+    check_deadline_to_come(offering, now)
     deadline_at = _read_moment(request.deadline_time, "deadline_time", now)
     if deadline_at < now or deadline_at <= offering.open_at:
         raise InvalidField(
             "The deadline is too early: it must be after open_time, and not before now.",
             fields={"deadline_time": "must be after open_time, and not before now"},
         )
-    if deadline_at >= offering.deadline_at:
-        return replace(offering, deadline_at=deadline_at)
-    _check_notice(offering, deadline_at, now)
-    return replace(offering, deadline_at=deadline_at, early_close_noticed_on=now.date())
+    if deadline_at != offering.deadline_at:
+        _check_notice(offering, deadline_at, now)
+    if deadline_at < offering.deadline_at:
+        return replace(offering, deadline_at=deadline_at, early_close_noticed_on=now.date())
+    return replace(offering, deadline_at=deadline_at)
 
 
 def _check_notice(offering: Offering, deadline_at: datetime, now: datetime) -> None:
-    """Refuses an early close on short notice: until 48 hours before the new deadline investors may withdraw, so a
-    deadline of tomorrow would take that right away today. Source: 17 CFR 227.304(a) and (b), which is kept towards
-    whoever has committed under another exemption, too.
+    """Refuses another deadline on short notice: until 48 hours before it investors may withdraw. One of tomorrow would
+    take that right away today, whether it comes earlier than the one before, or later once that right had ended: then
+    whoever stays does so for longer than agreed. Source: 17 CFR 227.304(a) and (b), which is kept towards whoever has
+    committed under another exemption, too.
     """
     earliest, is_owed = find_earliest_early_close(now.date()), offering.committed_minor > 0
     if (is_owed or offering.exemption is Exemption.REG_CF) and deadline_at.date() < earliest:
         raise InvalidField(
-            "An early close needs five business days' notice.",
+            "Another deadline needs five business days' notice.",
             fields={"deadline_time": f"must not be earlier than {earliest}: investors have five business days' notice"},
         )
