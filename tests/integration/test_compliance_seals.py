@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 import sqlalchemy as sa
 from realco.compliance.v1 import parties_pb2, persons_pb2
@@ -11,6 +13,7 @@ from services.chassis.data.seals import NotSealed
 from services.chassis.values.ids import new_id
 from services.chassis.values.second_person import BeneficiaryIsChecker
 from tests.support import servers
+from tests.support.api_key_desk import K, serving
 from tests.support.compliance import CHECKER, MAKER, ORG, TRANSACTIONS, money_in
 
 
@@ -50,6 +53,22 @@ async def test_a_limit_that_sql_set_keeps_nobody_for_whom_none_holds(compliance)
 
 
 _EXPLAINED = """explanation = '{"statement": "It is fine.", "rule": "X", "operands": [], "source": ""}'"""
+
+
+async def test_no_edit_goes_through_while_an_answer_that_it_would_end_is_altered_and_put_right(compliance):
+    await compliance.clear()
+    change = "UPDATE compliance_checks SET note = {} WHERE party_id = :party_id"
+    async with compliance.database.begin(ORG) as tx:
+        await tx.execute(sa.text(change.format("note || '.'")), {"party_id": compliance.party_id})
+    async with compliance.database.begin(ORG) as tx:
+        await tx.execute(sa.text(change.format("left(note, -1)")), {"party_id": compliance.party_id})
+        # A request that is refused answers at once; one that is not waits for this transaction.
+        with pytest.raises(NotSealed):
+            await asyncio.wait_for(compliance.update(legal_name="Mallory Poe"), 5)
+    assert (await compliance.get()).legal_name == "Ada Park"
+    await compliance.update(legal_name="Mallory Poe")
+    [decision] = await compliance.evaluate(money_in(1))
+    assert decision.failure.code == "PARTY_NOT_CLEARED"
 
 
 @pytest.mark.parametrize("words", ["note = 'Passport seen by bob.'", _EXPLAINED])
@@ -182,3 +201,17 @@ async def test_sessions_that_sql_ended_go_on(compliance):
         ended = await compliance.parties.EndSessions(request, None)
     await forge("seal FROM ended_sessions ORDER BY ended_at DESC LIMIT 1")
     assert await read_end() == ended.end_time
+
+
+async def test_sessions_end_with_every_key_though_sql_altered_one_which_is_not_put_right_afterwards(
+    service_database, tmp_path
+):
+    async with serving(await service_database("compliance"), tmp_path) as desk:
+        works, _ = await desk.open_key()
+        async with desk.harness.database.begin(ORG) as tx:
+            await tx.execute(sa.text("UPDATE api_keys SET approved_by = approved_by || 'x'"))
+        await desk.end_sessions()
+        assert (await desk.read(works)).status == K.REVOKED
+        async with desk.harness.database.begin(ORG) as tx:
+            await tx.execute(sa.text("UPDATE api_keys SET approved_by = left(approved_by, -1)"))
+        assert (await desk.read(works))[0] == "ROW_NOT_SEALED"

@@ -24,7 +24,10 @@ from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.types import REFUND_NOT_KNOWN
 from services.transactions.jobs import STEPS, TIMERS, WORK
 from services.transactions.jobs.batches import BATCH_MAX
+from services.transactions.jobs.obstacles import postpone_cooling_payouts
 from services.transactions.jobs.submit_payments import submit_payments
+from services.transactions.store.transactions import find_transaction
+from services.transactions.tables import bank_accounts
 from tests.integration.test_transactions_approvals import proceeds
 from tests.integration.test_transactions_payable_accounts import contribute, refund
 from tests.support.peers.wire import Killed
@@ -342,3 +345,18 @@ async def test_a_move_that_sql_made_in_anothers_name_is_shown_to_nobody(service:
         await service.path(waiting.transaction_id)
     with pytest.raises(NotSealed):  # nor is the move itself, by which somebody would send goods
         await service.ask(ADMIN, "GetTransaction", pb.GetTransactionRequest(transaction_id=waiting.transaction_id))
+
+
+async def test_a_payout_to_an_account_of_which_nobody_knows_how_old_it_is_now_waits(
+    service: TransactionsHarness,
+) -> None:
+    account = await service.confirm(await service.bank_account("inv-001"), cooled_down=False)
+    service.owe("inv-001")
+    payout = await service.payout_to(account.bank_account_id, "inv-001")
+    await service.work()
+    with acting_as(ADMIN):
+        async with service.database.begin() as tx:
+            await tx.execute(sa.update(bank_accounts).values(makers=["x"]))
+            row = await find_transaction(tx, payout.transaction_id)
+            assert row is not None
+            assert await postpone_cooling_payouts(tx, [row], service.clock.now()) == []

@@ -146,7 +146,14 @@ class Aggregate(Generic[V]):
             check_rows(source, self.parts, map(_read_part, getattr(row, _PARTS) or ()))
         return self.read(row)
 
-    async def insert(self, tx: Tx, value: V) -> bool:
+    async def insert(self, tx: Tx, value: V) -> None:
+        """Where nothing can be in its place: the caller has looked, under a lock.
+
+        Raises: NotSealed: something is, that this service did not write.
+        """
+        invariant(await self.insert_if_new(tx, value), f"nothing is in the place of a new {self.table.name} row")
+
+    async def insert_if_new(self, tx: Tx, value: V) -> bool:
         """False if a unique key is taken. Raises: NotSealed: by a row that this service did not write."""
         row = {"org_id": current_principal().org_id, **seal_columns(tx, self.table, self.columns(value))}
         if (await tx.execute(self._inserting, row)).rowcount != 1:

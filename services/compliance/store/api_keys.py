@@ -13,6 +13,7 @@ from services.chassis.data.aggregates import Aggregate, list_columns, read_field
 from services.chassis.data.due import Due
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Source
+from services.chassis.data.seals import keep_sealed
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.compliance import messages
@@ -81,12 +82,12 @@ async def lock_api_key(tx: Tx, api_key_id: str) -> ApiKey | None:
 
 
 async def lock_live_keys_of(tx: Tx, holder: str) -> list[ApiKey]:
-    """Those that have not ended, in the order of their ids, so that nobody waits for each other.
-
-    A row that is not ours is left out: it opens nothing.
+    """Those that have not ended, and those that do not say what this service wrote: one that is altered now could be
+    put right afterwards, and would work. In the order of their ids, so that nobody waits for each other.
     """
-    live = API_KEYS.select().where(_c.created_by == holder, _c.status.in_(LIVE)).order_by(_c.api_key_id)
-    return await API_KEYS.list_sealed(tx, live.with_for_update(key_share=True))
+    rows = (await tx.execute(API_KEYS.locking.where(_c.created_by == holder))).all()
+    ended = {row.api_key_id for row in keep_sealed(tx, api_keys, rows) if ApiKeyStatus(row.status) not in LIVE}
+    return [API_KEYS.read(row) for row in rows if row.api_key_id not in ended]
 
 
 async def insert_api_key(tx: Tx, key: ApiKey) -> None:

@@ -87,7 +87,7 @@ _LOCKING_OF_ACCOUNT = OFFERINGS.locking.where(offerings.c.escrow_account_id == s
 
 async def insert_offering(tx: Tx, offering: Offering) -> bool:
     """False if another offering uses the escrow account. Raises: NotSealed: nobody of ours says that one does."""
-    if not await OFFERINGS.insert(tx, offering):
+    if not await OFFERINGS.insert_if_new(tx, offering):
         await lock_offering_of(tx, offering.escrow_account_id)
         return False
     await enqueue(tx, events.OfferingCreated(offering=to_offering(offering)), now=offering.created_at)

@@ -50,13 +50,15 @@ async def end_hopeless(
 
 
 async def postpone_cooling_payouts(tx: Tx, rows: Sequence[Transaction], now: datetime) -> list[Transaction]:
-    """Gives payouts back to accounts that were confirmed less than a day ago; returns the others."""
+    """Gives payouts back to accounts that were confirmed less than a day ago, or that nobody knows that of now; returns
+    the others.
+    """
     ids = {row.bank_account_id for row in rows if row.bank_account_id and not row.is_inbound}
     accounts = await bank_accounts.list_bank_accounts(tx, ids) if ids else {}
-    cooling = {each.bank_account_id for each in accounts.values() if each.is_cooling_down(now)}
+    old_enough = {each.bank_account_id for each in accounts.values() if not each.is_cooling_down(now)}
     ready = []
     for row in rows:
-        if row.bank_account_id in cooling and not row.is_inbound:
+        if row.bank_account_id in ids - old_enough and not row.is_inbound:
             await store.postpone_transaction(tx, row)
         else:
             ready.append(row)
