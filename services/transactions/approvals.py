@@ -33,7 +33,7 @@ from services.transactions.commands.beneficiaries import list_beneficiaries
 from services.transactions.commands.inflow import check_takes_contributions
 from services.transactions.commands.settlement import find_hindrance, find_objection
 from services.transactions.dependencies import Dependencies
-from services.transactions.domain.bank_accounts import BankAccount
+from services.transactions.domain.bank_accounts import BankAccount, count_owners
 from services.transactions.domain.explanations import (
     PROVIDER_SAYS,
     explain_account,
@@ -41,6 +41,7 @@ from services.transactions.domain.explanations import (
     explain_clearance,
     explain_commitment,
     explain_first_use,
+    explain_forbidden,
     explain_look_alike,
     explain_more_look_alikes,
     explain_owners,
@@ -155,10 +156,8 @@ class _Details:
                 raise BankAccountNotFound()
             former = await account_store.find_default_account(tx, row.party_id)
             explanations = await self._explain_account(tx, row, now)
-            owners = await account_store.count_owners(tx, row.account_number_digest)
         # Compliance is asked whenever money moves, and not about the account.
-        cleared = replace(await self._explain_clearance(row.party_id), operands=())
-        explanations += [explain_owners(owners), cleared]
+        explanations.append(replace(await self._explain_clearance(row.party_id), operands=()))
         details = build_bank_account_details(row)
         if row.default_for_payouts:
             before = None if former is None else former.bank_account_id
@@ -174,21 +173,27 @@ class _Details:
             if account is None:
                 raise BankAccountNotFound()
             explanations = await self._explain_account(tx, account, now)
-            owners = await account_store.count_owners(tx, account.account_number_digest)
-        return build_unblocking_details(account, (*explanations, explain_owners(owners)))
+        return build_unblocking_details(account, tuple(explanations))
 
     async def _explain_account(self, tx: Tx, account: BankAccount, now: datetime) -> list[Explanation]:
-        """First what reads the same and is not: nobody sees more of a number than its last digits."""
+        """First what forbids it, then what reads the same: nobody sees more of a number than its last digits."""
         vault, org_id = self._dependencies.vault, current_principal().org_id
         alike = await account_store.list_look_alikes(tx, account)
+        same = await account_store.list_same(tx, [account.account_number_digest])
         explanations = [
+            explain_forbidden(other)
+            for other in same
+            if other.is_forbidden and other.bank_account_id != account.bank_account_id
+        ][:_ALIKE_MAX]
+        explanations += [
             explain_look_alike(account, other, is_same=vault.has_same_number(org_id, account, other))
             for other in alike[:_ALIKE_MAX]
         ]
         if len(alike) > _ALIKE_MAX:
             explanations.append(explain_more_look_alikes(len(alike) - _ALIKE_MAX))
         first = await store.find_first_payout(tx, account.party_id, account.bank_account_id)
-        return [*explanations, explain_account(account, now), explain_first_use(first)]
+        owners = explain_owners(count_owners(same))
+        return [*explanations, explain_account(account, now), explain_first_use(first), owners]
 
     async def _explain_clearance(self, party_id: str) -> Explanation:
         try:

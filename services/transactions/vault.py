@@ -106,12 +106,12 @@ class Vault:
         return any(hmac.compare_digest(digest, each) for each in digests)
 
     def has_same_number(self, org_id: str, account: BankAccount, other: BankAccount) -> bool | None:
-        """Whether both are one account at one bank, under whichever key each was added; None where it does not open."""
+        """Whether both have one number, at whatever bank and under whichever key; None where it does not open."""
         try:
             number = self.open(account.account_number_encrypted, SealedFor.of(org_id, account))
         except VaultError:
             return None
-        return self.is_digest(other.account_number_digest, account.routing_number, number)
+        return self.is_digest(other.account_number_digest, other.routing_number, number)
 
     def blind(self, account_number: str) -> str:
         """A stand-in that is equal for equal numbers and says nothing about them to whoever lacks the key."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2 as pb
 from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.auth import Principal
+from services.chassis.data.seals import NotSealed
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.transactions.domain.payments import PaymentStatus
@@ -69,7 +72,7 @@ async def test_it_is_added_anew_for_no_party_not_even_once_it_was_retired(servic
 async def test_it_is_found_by_its_number_whichever_key_it_was_sealed_with(service: TransactionsHarness) -> None:
     await forbid(service)
     service.accounts._dependencies = replace(service.dependencies, vault=Vault(bytes([1]) * 32, (bytes(32),)))
-    with pytest.raises(DomainError, match="forbids"):
+    with pytest.raises(DomainError, match="forbidden"):
         await service.bank_account(OTHER)
 
 
@@ -102,19 +105,79 @@ async def test_nobody_has_the_account_of_another_party_blocked_by_naming_it(serv
     assert asked.kind == "UNBLOCK_BANK_ACCOUNT"
 
 
-async def test_what_was_asked_about_one_return_is_not_approved_after_another(service: TransactionsHarness) -> None:
+async def test_a_return_forbids_it_though_sql_altered_its_row_which_is_not_put_right_afterwards(
+    service: TransactionsHarness,
+) -> None:
+    deposit = await service.deposit("inv-001")
+    again = await service.bank_account("inv-001")
+    await service.work()
+    ids = [deposit.bank_account_id, again.bank_account_id]
+    async with service.database.begin(ORG) as tx:
+        await tx.execute(sa.text("UPDATE bank_accounts SET makers = makers || '{x}'::text[]"))
+    service.bank.report(deposit.transaction_id, PaymentStatus.RETURNED, "R16", at=service.clock.now())
+    await service.work(hurried=True)
+    assert [(await get(service, each)).block_network_code for each in ids] == ["R16", "R16"]
+    with pytest.raises(DomainError, match="forbidden"):
+        await service.bank_account(OTHER)
+    async with service.database.begin(ORG) as tx:
+        await tx.execute(sa.text("UPDATE bank_accounts SET makers = array_remove(makers, 'x')"))
+    for each in ids:
+        with pytest.raises(NotSealed):
+            await get(service, each)
+
+
+async def test_what_an_altered_row_might_have_forbidden_is_forbidden_until_two_persons_say_otherwise(
+    service: TransactionsHarness,
+) -> None:
+    first = await service.deposit("inv-001")
+    second = await service.deposit("inv-001", bank_account_id=first.bank_account_id)
+    await service.work()
+    service.bank.report(first.transaction_id, PaymentStatus.RETURNED, "R07", at=service.clock.now())
+    service.bank.report(second.transaction_id, PaymentStatus.RETURNED, "R01", at=service.clock.now())
+    await service.work(hurried=True)
+    async with service.database.begin(ORG) as tx:
+        erasing = "UPDATE bank_accounts SET block_reason = NULL, block_network_code = NULL WHERE bank_account_id = :id"
+        await tx.execute(sa.text(erasing), {"id": first.bank_account_id})
+    service.clock.set(service.clock.now() + timedelta(days=7))  # the second presentment of the other debit is due
+    await service.work(hurried=True)
+    account = await get(service, first.bank_account_id)
+    assert (account.status, account.block_reason) == (Status.BLOCKED, pb.BankAccount.ALTERED)
+    with pytest.raises(DomainError, match="forbidden"):
+        await service.bank_account(OTHER)
+    await unblock(service, account)
+    seen = await get(service, account.bank_account_id)
+    assert (seen.status, seen.HasField("block_reason")) == (Status.DELETED, False), "it is added anew"
+
+
+async def test_who_acts_for_two_parties_does_not_go_on_with_it_as_the_other(service: TransactionsHarness) -> None:
+    for party_id in ("inv-001", OTHER):
+        await service.acts_for(party_id, "ann")
+    theirs, of_third = await service.bank_account(OTHER), await service.bank_account("inv-003")
+    account = await forbid(service)
+    found = [(await get(service, each.bank_account_id)).status for each in (theirs, of_third)]
+    assert found == [Status.BLOCKED, Status.PENDING]
+    told = {each.rule: each.statement for each in (await service.waiting(of_third.bank_account_id)).explanations}
+    assert told["BANK_ACCOUNT_FORBIDDEN"] == (
+        f"The same account is blocked as {account.bank_account_id} of inv-001: a bank's return forbids it (R07)."
+    )
+
+
+@pytest.mark.parametrize("code", ["R07", "R16"])
+async def test_what_was_asked_about_one_return_is_not_approved_after_another(
+    service: TransactionsHarness, code: str
+) -> None:
     first, second = await service.deposit("inv-001"), await service.deposit("inv-001")
     await service.work()
     service.bank.report(first.transaction_id, PaymentStatus.RETURNED, "R07", at=service.clock.now())
     await service.work(hurried=True)
     account = await get(service, first.bank_account_id)
     asked = (await service.ask(ADMIN, "UnblockBankAccount", unblocking(account))).approval
-    service.bank.report(second.transaction_id, PaymentStatus.RETURNED, "R16", at=service.clock.now())
+    service.bank.report(second.transaction_id, PaymentStatus.RETURNED, code, at=service.clock.now())
     await service.work(hurried=True)
-    assert (await get(service, account.bank_account_id)).block_network_code == "R16"
+    assert (await get(service, account.bank_account_id)).block_network_code == code
     with pytest.raises(DomainError) as refusal:
         await service.grant(asked)
-    assert refusal.value.reason == "CONTENT_OUTDATED"
+    assert refusal.value.reason == "ETAG_MISMATCH"
 
 
 async def test_two_persons_unblock_it_and_it_is_paid_to_once_it_is_confirmed_by_another_than_who_asked(
@@ -158,7 +221,7 @@ async def test_each_that_stands_for_it_is_unblocked_by_itself(service: Transacti
     account = await forbid(service)
     await unblock(service, account)
     assert (await get(service, other.bank_account_id)).status == Status.BLOCKED
-    with pytest.raises(DomainError, match="forbids"):
+    with pytest.raises(DomainError, match="forbidden"):
         await service.bank_account("inv-003")
 
 

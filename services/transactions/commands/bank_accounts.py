@@ -12,7 +12,7 @@ from realco.transactions.v1 import bank_accounts_pb2 as pb
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.parties import Parties
 from services.chassis.calls.wire import copy_without
-from services.chassis.data.heard_persons import acts_for
+from services.chassis.data.heard_persons import acts_for, list_related_parties
 from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
@@ -41,6 +41,7 @@ from services.transactions.domain.bank_accounts import (
     unblock,
 )
 from services.transactions.store import bank_accounts as store
+from services.transactions.store.approvals import APPROVAL_WRITER, UNBLOCK_BANK_ACCOUNT
 from services.transactions.vault import SealedFor, Vault
 
 _DEFAULT = "default_for_payouts"
@@ -209,21 +210,30 @@ async def forbid_bank_account(
 ) -> None:
     """A bank's return says that the account must not be used again, for what is under way either.
 
-    Nobody adds it anew. Who has it already as another party keeps it: else whoever names the account of somebody else
-    could have it blocked, by a debit that its owner sends back.
+    Nobody adds it anew. Another party for which none of the same persons acts keeps it: else whoever names the account
+    of somebody else could have it blocked, by a debit that its owner sends back.
     """
     await store.lock_number(tx, [digest])
-    for account in await store.lock_same(tx, party_id, bank_account_id, digest):
-        await _block(tx, account, BlockReason.RETURNED_BY_BANK, now, network_code)
+    party_ids = await list_related_parties(tx, party_id)
+    for account, is_ours in await store.lock_same(tx, party_ids, bank_account_id, digest):
+        if is_ours:
+            await _block(tx, account, BlockReason.RETURNED_BY_BANK, now, network_code)
+        else:
+            _tell_altered(account.bank_account_id)
+            await _end(tx, account, BlockReason.RETURNED_BY_BANK, now, network_code)
 
 
 async def block_altered_account(tx: Tx, bank_account_id: str, transaction_id: str, now: datetime) -> None:
     """What the account says is not what this service wrote: nobody uses it any more, and somebody is told."""
-    ACCOUNTS_ALTERED.inc()
-    log.error("bank_account_altered", bank_account_id=bank_account_id, transaction_id=transaction_id)
+    _tell_altered(bank_account_id, transaction_id=transaction_id)
     account = await store.lock_to_block(tx, bank_account_id)
     if account is not None:
         await _block(tx, account, BlockReason.ALTERED, now)
+
+
+def _tell_altered(bank_account_id: str, **about: str) -> None:
+    ACCOUNTS_ALTERED.inc()
+    log.error("bank_account_altered", bank_account_id=bank_account_id, **about)
 
 
 async def _block(
@@ -232,8 +242,16 @@ async def _block(
     # Another return of one that is forbidden already is written, too: what was asked about the first is outdated then.
     is_new = reason is BlockReason.RETURNED_BY_BANK and account.block_reason is not BlockReason.ALTERED
     if is_new or account.status in LIVE or not account.block_reason:
-        await BANK_ACCOUNT_APPROVALS.cancel(tx, account.bank_account_id, now)
-        await store.save_bank_account(tx, account, block(account, reason, network_code), now)
+        await _end(tx, account, reason, now, network_code)
+
+
+async def _end(
+    tx: Tx, account: BankAccount, reason: BlockReason, now: datetime, network_code: str | None = None
+) -> None:
+    await BANK_ACCOUNT_APPROVALS.cancel(tx, account.bank_account_id, now)
+    # What was asked about an earlier return did not know of this one.
+    await APPROVAL_WRITER.cancel_undoing(tx, UNBLOCK_BANK_ACCOUNT, account.bank_account_id, now)
+    await store.save_bank_account(tx, account, block(account, reason, network_code), now)
 
 
 async def _lock_as_read(tx: Tx, bank_account_id: str, etag: str) -> BankAccount:

@@ -79,8 +79,11 @@ class BankAccount:
 
     @property
     def is_forbidden(self) -> bool:
-        """Whether a bank's return forbids payments to it and from it: to the account, whatever row it stands in."""
-        return self.block_reason is BlockReason.RETURNED_BY_BANK
+        """Whether payments to it and from it are forbidden: to the account, whatever row it stands in.
+
+        By a bank's return; or its row was altered, and might have said that a return forbids it.
+        """
+        return self.block_reason is not None
 
     def is_cooling_down(self, now: datetime) -> bool:
         return self.payout_start is not None and now < self.payout_start
@@ -145,11 +148,20 @@ def block(account: BankAccount, reason: BlockReason, network_code: str | None) -
     )
 
 
+def count_owners(same: Iterable[BankAccount]) -> int:
+    """How many parties have an account, blocked or not.
+
+    Args:
+        same: All that ever stood for it.
+    """
+    return len({account.party_id for account in same if account.status is not S.DELETED})
+
+
 def check_is_allowed(accounts: Iterable[BankAccount], *, tells_which: bool) -> None:
     """
     Args:
         accounts: All that stand for one account at one bank, of whatever party.
-        tells_which: Whether the refusal says which of them a return forbids: it may be another party's.
+        tells_which: Whether the refusal says which of them is forbidden: it may be another party's.
 
     Raises: BankAccountBlocked.
     """
@@ -159,13 +171,15 @@ def check_is_allowed(accounts: Iterable[BankAccount], *, tells_which: bool) -> N
 
 
 def check_may_unblock(account: BankAccount) -> None:
-    """Raises: IllegalStatusChange: no bank's return forbids it. What somebody altered is added anew."""
+    """Raises: IllegalStatusChange."""
     if not account.is_forbidden:
-        raise IllegalStatusChange(account.status, S.PENDING, "No bank's return forbids this bank account.")
+        raise IllegalStatusChange(account.status, S.PENDING, "Nothing forbids this bank account.")
 
 
 def unblock(account: BankAccount, person: str) -> BankAccount:
-    """One that is not retired waits for a second person again, who is not this one."""
+    """One that is not retired waits for a second person again, who is not this one. What was altered is added anew."""
     status = S.PENDING if account.status is S.BLOCKED else account.status
+    if account.block_reason is BlockReason.ALTERED:
+        status = S.DELETED
     makers = tuple(sorted({*account.makers, person}))
     return replace(account, status=status, block_reason=None, block_network_code=None, confirmed_at=None, makers=makers)

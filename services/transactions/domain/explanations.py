@@ -12,7 +12,7 @@ from typing import Final
 from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError
 from services.chassis.values.explanation import Explanation, spell_gate
-from services.transactions.domain.bank_accounts import LIVE, BankAccount, BankAccountStatus
+from services.transactions.domain.bank_accounts import LIVE, BankAccount, BankAccountStatus, BlockReason
 from services.transactions.domain.payments import Payment, list_moves
 from services.transactions.domain.rails import Period
 from services.transactions.domain.returns import network_code_of
@@ -128,6 +128,15 @@ def explain_more_look_alikes(count: int) -> Explanation:
     """That so many more read the same than are told of one by one."""
     statement = f"{count} more accounts of the party, added later or retired, read alike."
     return Explanation(statement, "BANK_ACCOUNT_LOOK_ALIKE", (("bank accounts", str(count)),), "house rule")
+
+
+def explain_forbidden(other: BankAccount) -> Explanation:
+    """That the same account at the same bank is blocked where it stands as another party's, or under another id."""
+    code = f" ({other.block_network_code})" if other.block_network_code else ""
+    why = "a bank's return forbids it" if other.block_reason is BlockReason.RETURNED_BY_BANK else "its row was altered"
+    statement = f"The same account is blocked as {other.bank_account_id} of {other.party_id}: {why}{code}."
+    operands = (("bank account", other.bank_account_id), ("network code", other.block_network_code or ""))
+    return Explanation(statement, "BANK_ACCOUNT_FORBIDDEN", operands, "house rule")
 
 
 def explain_owners(count: int) -> Explanation:

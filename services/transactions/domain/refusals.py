@@ -16,10 +16,10 @@ class WebhookNotFound(NotFound):
 
 
 class BankAccountBlocked(DomainError):
-    """A bank's return forbids payments to this account and from it, under whatever id it is added.
+    """Payments to this account and from it are forbidden, under whatever id it is added.
 
     Args:
-        bank_account_id: The one that the return forbids, if the caller may know it.
+        bank_account_id: The one that is blocked, if the caller may know it.
     """
 
     kind = Kind.FAILED_PRECONDITION
@@ -27,8 +27,8 @@ class BankAccountBlocked(DomainError):
 
     def __init__(self, bank_account_id: str | None) -> None:
         super().__init__(
-            "A bank's return forbids payments to this account and from it. Admins can have it unblocked.",
-            fields={"account_number": "is of an account that a bank's return forbids"},
+            "Payments to this account and from it are forbidden. Admins can have it unblocked.",
+            fields={"account_number": "is of an account that is blocked"},
             bank_account_id=bank_account_id,
         )
 

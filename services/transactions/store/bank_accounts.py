@@ -15,7 +15,7 @@ from services.chassis.data import outbox
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.locks import lock_name
 from services.chassis.data.reads import Source
-from services.chassis.data.seals import keep_readable
+from services.chassis.data.seals import keep_readable, keep_sealed
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.transactions import messages
@@ -143,18 +143,19 @@ async def list_same(tx: Tx, digests: Collection[str]) -> list[BankAccount]:
     return await BANK_ACCOUNTS.list_all(tx, _c.account_number_digest.in_(digests))
 
 
-async def lock_same(tx: Tx, party_id: str, bank_account_id: str, digest: str) -> list[BankAccount]:
-    """The account, and the party's others that stand for the same one at its bank, without those that nobody can use
-    anyway because they do not say what this service wrote."""
-    theirs = sa.and_(_c.party_id == party_id, _c.account_number_digest == digest)
+async def lock_same(
+    tx: Tx, party_ids: Collection[str], bank_account_id: str, digest: str
+) -> list[tuple[BankAccount, bool]]:
+    """The account, and the parties' others that stand for the same one at its bank, each with whether it says what this
+    service wrote.
+
+    For whoever forbids them, whatever they say: one that was altered could be put right afterwards.
+    """
+    theirs = sa.and_(_c.party_id.in_(party_ids), _c.account_number_digest == digest)
     same = sa.or_(_c.bank_account_id == bank_account_id, theirs)
-    return await BANK_ACCOUNTS.list_sealed(tx, BANK_ACCOUNTS.locking.where(same))
-
-
-async def count_owners(tx: Tx, digest: str) -> int:
-    """How many parties have this account at this bank, blocked or not. Raises: NotSealed."""
-    gone = BankAccountStatus.DELETED
-    return len({account.party_id for account in await list_same(tx, [digest]) if account.status is not gone})
+    rows = (await tx.execute(BANK_ACCOUNTS.locking.where(same))).all()
+    ours = {row.bank_account_id for row in keep_sealed(tx, bank_accounts, rows)}
+    return [(BANK_ACCOUNTS.read(row), row.bank_account_id in ours) for row in rows]
 
 
 async def insert_bank_account(tx: Tx, account: BankAccount) -> None:
