@@ -174,6 +174,14 @@ ledger_accounts = sa.Table(
         " ELSE credits_posted - debits_posted >= held AND credits_pending >= debits_pending END",
         name="not_overdrawn",
     ),
+    # For what is kept back of cash where somebody is paid.
+    sa.Index(
+        "ledger_accounts_held",
+        "org_id",
+        "escrow_account_id",
+        postgresql_include=["held"],
+        postgresql_where=sa.text("held > 0"),
+    ),
     sa.CheckConstraint("abs(debits_posted - credits_posted) < 4611686018427387904", name="posted_in_bounds"),
     sa.CheckConstraint("abs(debits_pending - credits_pending) < 4611686018427387904", name="pending_in_bounds"),
     postgresql_with={"fillfactor": "50"},

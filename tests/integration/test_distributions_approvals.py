@@ -280,7 +280,8 @@ async def test_another_attempt_waits_and_says_what_account_it_goes_to(service: D
         "ESCROW_ACTIVE": "The escrow account is ACTIVE.",
         "AVAILABLE_BALANCE": "payable of inv-001 has 10,000.00 USD available,"
         " and 10,000.00 USD would be taken from it.",
-        "CASH_COVERS": "There is 110,000.00 USD of cash left, enough to pay 10,000.00 USD.",
+        "CASH_COVERS": "There is 110,000.00 USD of cash that nobody holds and no payout takes,"
+        " enough to pay 10,000.00 USD.",
         "PAYEES_CLEARED": "Every payee is cleared.",
     }
     assert (list(approval.beneficiary_party_ids), approval.resource_id) == (["inv-001"], owed.allocation_id)

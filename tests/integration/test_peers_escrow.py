@@ -140,6 +140,29 @@ async def test_each_payout_is_taken_from_its_source_or_refused_by_itself(
     assert await balances(callers, account) == {"cash": 150, "in_transit": -149, "issuer_proceeds": 1}
 
 
+async def test_nobody_is_paid_from_cash_that_is_not_there_or_while_they_owe(
+    book: MemoryBook | RealBook, callers: Callers
+) -> None:
+    account = await book.open()
+    for party_id, minor in (("inv-001", 60), ("inv-002", 40)):
+        await book.fund(account, f"payable:{party_id}", minor)
+    await book.fund(account, "subscription:inv-002", 20)
+    await book.hold(account, "subscription:inv-002", 20)
+    # The bank took 10 back: all owe what they owed, and cash has 10 less.
+    await book.fund(account, "returns_receivable:inv-002", -10)
+    owes = {"party_id": "inv-002", "owed_minor": "10", "currency_code": "USD"}
+    missing = {"available_minor": "90", "requested_minor": "91", "currency_code": "USD", "ledger_account_kind": "CASH"}
+    await book.fund(account, "payable:inv-003", 91)
+    await book.fund(account, "returns_receivable:inv-004", -91)
+    table = [
+        (payout(account, Kind.PAYABLE, 40, party_id="inv-002"), ("PARTY_OWES", owes, False)),
+        (payout(account, Kind.PAYABLE, 91, party_id="inv-003"), ("INSUFFICIENT_AVAILABLE_BALANCE", missing, False)),
+        (payout(account, Kind.PAYABLE, 60), [("payable:inv-001", 60), ("in_transit", -60)]),
+    ]
+    results = await callers.book_payouts(*(item for item, _ in table))
+    assert [outcome_of(result) for result in results] == [expected for _, expected in table]
+
+
 async def test_a_payouts_entry_says_what_it_is_for(book: MemoryBook | RealBook, callers: Callers) -> None:
     account = await book.open()
     await book.fund(account, "payable:inv-001", 10)
@@ -311,10 +334,11 @@ async def test_what_payouts_would_do_to_the_book_is_told_and_nothing_is_done(
 
     assert await preview(inv_001=60) == ({"cash": (100, 40), "payable:inv-001": (60, 0)}, [])
     both = {"cash": (100, 1), "payable": (100, 1)}
-    assert await preview(inv_001=60, inv_002=39) == (both, ["AVAILABLE_BALANCE"]), "several parties: by kind"
-    # What is more than all the cash would stay owed to the rails.
+    assert await preview(inv_001=60, inv_002=39) == (both, ["AVAILABLE_BALANCE", "CASH_COVERS"]), (
+        "several parties: by kind"
+    )
     more = {"cash": (100, 0), "in_transit": (0, -1), "payable:inv-003": (0, -101)}
-    assert await preview(inv_003=101) == (more, ["AVAILABLE_BALANCE"])
+    assert await preview(inv_003=101) == (more, ["AVAILABLE_BALANCE", "CASH_COVERS"])
     await book.freeze(account)
     assert (await preview(inv_001=60))[1] == ["ESCROW_ACTIVE"]
     with pytest.raises(DomainError, match="USD"):
@@ -346,7 +370,7 @@ async def test_what_a_movement_would_do_to_the_book_is_what_is_booked_of_it(
     assert len(booked.ledger_entries) == 3
     assert preview_of(preview) == (expected, [])
     assert [each.statement for each in preview.explanations] == [
-        "There is 1.00 USD of cash left, enough to pay 1.00 USD."
+        "There is 1.00 USD of cash that nobody holds and no payout takes, enough to pay 1.00 USD."
     ]
 
 
@@ -364,10 +388,10 @@ async def test_who_owes_money_that_went_back_is_named_before_more_goes_out(
         other = await of_distributions.preview_payouts(account, PayoutType.DISTRIBUTION, {"inv-002": paid["inv-002"]})
     cash, owes = declared.explanations
     assert cash.statement == (
-        "There is 0.65 USD of cash left, too little to pay 1.00 USD: the rest would stay owed to the rails."
+        "There is 0.65 USD of cash that nobody holds and no payout takes, too little to pay 1.00 USD."
     )
-    assert owes.operands == (("inv-001", Money(30, "USD")),)
-    assert owes.statement.startswith("inv-001 owes 0.30 USD that was paid in and taken back by the bank.")
+    assert owes.operands == (("gate", "shut"), ("inv-001", Money(30, "USD")))
+    assert owes.statement.startswith("inv-001 owes 0.30 USD that was paid in and taken back by the bank:")
     assert one.explanations[-1] == owes
     assert "PARTY_OWES" not in [each.rule for each in other.explanations]
 

@@ -9,9 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
+from realco.escrow.v1 import postings_pb2 as postings_pb
 
 from services.chassis.values.errors import DomainError
 from tests.support.escrow import Escrow, key, ledger_account, new_entry
+from tests.support.peers.orders import payout
 
 ACCOUNTS = ("cash", "in_transit", "subscription:a", "subscription:b", "fees", "returns_receivable:a")
 DEBIT_NORMAL = ("cash", "in_transit", "returns_receivable:a")
@@ -63,6 +65,21 @@ class Model:
         self.posted = defaultdict(int, after)
         return ""
 
+    def pay(self, party: str, minor: int) -> str:
+        legs = ((f"subscription:{party}", minor), ("in_transit", -minor))
+        before = self.posted
+        refusal = "ESCROW_ACCOUNT_FROZEN" if self.frozen else self.move(legs)
+        if not refusal:
+            if self.posted[f"returns_receivable:{party}"] > 0:
+                refusal = "PARTY_OWES"
+            elif self.posted["cash"] + self.posted["in_transit"] < sum(self.held.values()):
+                refusal = "INSUFFICIENT_AVAILABLE_BALANCE"
+        if refusal:
+            self.posted = before
+        else:
+            self.entries.append(legs)
+        return refusal
+
     def hold(self, code: str, minor: int) -> str:
         if self.posted[code] - self.held[code] < minor:
             return "INSUFFICIENT_AVAILABLE_BALANCE"
@@ -100,14 +117,17 @@ triples = st.builds(lambda a, b, c, m, n: ((a, m + n), (b, -m), (c, -n)), codes,
 # Mostly what happens in life, so that it mostly goes through: money comes in, and goes out again.
 money_in = st.builds(lambda code, minor: (("cash", minor), (code, -minor)), st.sampled_from(ACCOUNTS[2:5]), amounts)
 money_out = st.builds(lambda code, minor: ((code, minor), ("cash", -minor)), st.sampled_from(ACCOUNTS[2:5]), amounts)
+taken_back = st.builds(lambda code, minor: (("returns_receivable:a", minor), (code, -minor)), codes, amounts)
 unbalanced = st.builds(lambda a, b, m, n: ((a, m), (b, -n)), codes, codes, amounts, amounts)
-entries = st.tuples(names, st.one_of(money_in, money_out, money_out, pairs, triples, unbalanced))
+entries = st.tuples(names, st.one_of(money_in, money_out, money_out, taken_back, pairs, triples, unbalanced))
 batches = st.tuples(st.just("batch"), st.lists(entries, min_size=1, max_size=12))
 reversals = st.tuples(st.just("reverse"), st.lists(st.integers(0, 3), min_size=1, max_size=4))
+payouts = st.lists(st.tuples(st.sampled_from(["a", "b", "b"]), st.integers(1, 6)), min_size=1, max_size=4)
 holds = st.tuples(st.just("hold"), st.sampled_from(["subscription:a", "subscription:b", "fees"]), amounts)
 endings = st.tuples(st.just("end"), st.integers(0, 3), st.none() | amounts, st.sampled_from(["fees", "subscription:b"]))
+pays = st.tuples(st.just("pay"), payouts)
 operations = st.one_of(
-    batches, batches, reversals, holds, holds, endings, endings, st.tuples(st.just("freeze")),
+    batches, batches, reversals, pays, pays, holds, holds, endings, endings, st.tuples(st.just("freeze")),
     st.tuples(st.just("unfreeze")), st.tuples(st.just("unfreeze")),
 )  # fmt: skip
 
@@ -147,6 +167,14 @@ class Run:
             [(name, self.model.post(name, legs)) for name, legs in named],
             before,
         )
+
+    async def pay(self, asked) -> None:
+        wanted = [
+            payout(self.account, journal_pb.LedgerAccount.SUBSCRIPTION, minor, party_id=party) for party, minor in asked
+        ]
+        request = postings_pb.BatchBookPayoutsRequest(items=wanted)
+        answer = await self.escrow.call("BatchBookPayouts", request, self.escrow.transactions)
+        self._compare(answer.results, [(key(), self.model.pay(party, minor)) for party, minor in asked], set())
 
     async def reverse(self, numbers) -> None:
         wanted, verdicts = [], []

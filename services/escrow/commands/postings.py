@@ -169,6 +169,7 @@ def _build_payout_entry(item: Item, ordered_by: str) -> NewEntry:
         description=f"{payout.label} put in transit",
         legs=build_payout_legs(Moving(payout, item.party_id, item.amount.amount_minor)),
         currency=item.amount.currency_code,
+        payee_party_id=item.party_id,
         transaction_id=item.transaction_id,
         investment_id=item.investment_id or None,
         distribution_id=item.distribution_id or None,

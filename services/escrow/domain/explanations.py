@@ -10,7 +10,7 @@ from services.chassis.values.explanation import Explanation, spell_gate
 from services.chassis.values.money import Money
 from services.escrow.domain.account import AccountUse, Balance, Status, check_empty, check_unused
 from services.escrow.domain.chart import LedgerAccount, line_of
-from services.escrow.domain.refusals import BalancesNotZero, EscrowAccountStillNeeded
+from services.escrow.domain.refusals import BalancesNotZero, EscrowAccountStillNeeded, PartyOwes
 
 _HOUSE: Final = "house rule"
 # Whoever reads so many knows enough.
@@ -71,22 +71,20 @@ def explain_release(balance: Balance, amount: Money) -> Explanation:
 
 
 def explain_cash(cash_minor: int, paid_minor: int, currency: str) -> Explanation:
-    """Whether cash covers what is paid. It is no gate: what the provider has paid is booked all the same.
+    """Whether cash covers what is paid: each payout that it does not cover is refused when it is about to be sent.
 
     Args:
-        cash_minor: What stands on CASH, is not held, and is not owed to the rails.
+        cash_minor: What of CASH nobody holds and no payout before takes; negative where more is missing.
     """
-    cash, paid = Money(cash_minor, currency), Money(paid_minor, currency)
-    operands = (("cash", cash), ("paid", paid))
-    if paid <= cash:
-        return Explanation(f"There is {cash} of cash left, enough to pay {paid}.", "CASH_COVERS", operands)
-    statement = f"There is {cash} of cash left, too little to pay {paid}: the rest would stay owed to the rails."
-    return Explanation(statement, "CASH_COVERS", operands)
+    cash, paid = Money(max(0, cash_minor), currency), Money(paid_minor, currency)
+    operands = (spell_gate(paid <= cash), ("cash", cash), ("paid", paid))
+    enough = "enough" if paid <= cash else "too little"
+    statement = f"There is {cash} of cash that nobody holds and no payout takes, {enough} to pay {paid}."
+    return Explanation(statement, "CASH_COVERS", operands, _HOUSE)
 
 
 def explain_debts(debts: Mapping[str, int], currency: str) -> list[Explanation]:
-    """Who of those that are paid owes what the bank took back of their money. It is no gate: what is to be kept back is
-    held, or frozen, by whoever decides that.
+    """Who of those that are paid owes what the bank took back of their money, and is not paid before that is settled.
 
     Args:
         debts: How much each of them owes; nobody who owes nothing.
@@ -96,8 +94,8 @@ def explain_debts(debts: Mapping[str, int], currency: str) -> list[Explanation]:
     owed = tuple((party_id, Money(minor, currency)) for party_id, minor in debts.items())[:_SHORT_MAX]
     total = Money(sum(debts.values()), currency)
     who = f"{owed[0][0]} owes" if len(debts) == 1 else f"{len(debts)} of the parties owe"
-    statement = f"{who} {total} that was paid in and taken back by the bank. Nothing is kept back for it here."
-    return [Explanation(statement, "PARTY_OWES", owed)]
+    statement = f"{who} {total} that was paid in and taken back by the bank: no payout goes there before."
+    return [Explanation(statement, PartyOwes.reason, (spell_gate(False), *owed), _HOUSE)]
 
 
 def explain_use(use: AccountUse) -> Explanation:

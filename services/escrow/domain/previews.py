@@ -33,12 +33,14 @@ class Book:
     Args:
         balances: Of the ledger accounts that `list_touched` names, or of all.
         booked: What is posted of the transaction already, where it is about one.
+        held_minor: What is held in it, on whatever ledger accounts.
         unbound: What of the held money the bank takes all the same, by ledger account.
     """
 
     status: Status
     currency: str
     balances: Mapping[LedgerAccount, Balance]
+    held_minor: int
     booked: Sequence[Leg] = ()
     unbound: Mapping[LedgerAccount, int] = field(default_factory=dict)
 
@@ -94,7 +96,7 @@ def preview_movement(book: Book, legs: Sequence[Leg]) -> Preview:
 def _explain_money(book: Book, party_ids: Collection[str], paid_minor: int) -> list[Explanation]:
     """Whether there is the cash to pay so much, and who of the parties owes some."""
     # What was ordered before and is not settled takes of it, too.
-    left_minor = book.balance_of(CASH).available_minor + min(0, book.balance_of(IN_TRANSIT).posted_minor)
+    left_minor = book.balance_of(CASH).posted_minor + book.balance_of(IN_TRANSIT).posted_minor - book.held_minor
     owing = {
         account.party_id: balance.posted_minor
         for account, balance in book.balances.items()

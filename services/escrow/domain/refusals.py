@@ -43,6 +43,12 @@ class InsufficientAvailableBalance(_Refused):
     reason = "INSUFFICIENT_AVAILABLE_BALANCE"
 
 
+class PartyOwes(_Refused):
+    """Whoever is to be paid owes what the bank took back after it had left the escrow account."""
+
+    reason = "PARTY_OWES"
+
+
 class JournalEntryUnbalanced(_Refused):
     reason = "JOURNAL_ENTRY_UNBALANCED"
 

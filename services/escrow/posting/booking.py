@@ -25,6 +25,7 @@ from services.chassis.data.seals import Seals, seals_of
 from services.chassis.data.sql import build_rows
 from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import DomainError, InvalidField
+from services.chassis.values.money import Money
 from services.chassis.values.refusals import (
     CurrencyMismatch,
     EscrowAccountClosed,
@@ -34,17 +35,18 @@ from services.chassis.values.refusals import (
 )
 from services.escrow import messages
 from services.escrow.domain import refusals
-from services.escrow.domain.chart import LedgerAccount, line_of
+from services.escrow.domain.chart import CASH, LedgerAccount, line_of
 from services.escrow.domain.journal import NewEntry
 from services.escrow.posting.checks import Booked, Checks, check_or_accepted, seal_entry, seal_refusal
 from services.escrow.store import journal
-from services.escrow.store.holds import check_open_holds
+from services.escrow.store.holds import check_all_open_holds, check_open_holds
 from services.escrow.store.journal import Verdict
 
 Outcome = batch.Outcome[pb.JournalEntry]
 
 _AT_ONCE = 250  # entries a call of the posting function
 _OF_KEY = ("duplicate", "key_reused")
+_OF_BALANCES = ("insufficient", "owing")
 
 
 async def book_in(tx: Tx, entries: Sequence[NewEntry], now: datetime) -> list[pb.JournalEntry]:
@@ -185,13 +187,17 @@ async def _check_balances(
     connection: Connection, checks: Checks, seals: Seals, refused: Sequence[_Refused], booked: Booked
 ) -> None:
     """Returns if whatever holds or moved the money that is missing is ours, or accepted. Raises: NotSealed."""
-    short = [each for each in refused if each.verdict.outcome == "insufficient" and not each.verdict.replayed]
-    held = []
+    short = [each for each in refused if each.verdict.outcome in _OF_BALANCES and not each.verdict.replayed]
+    held, cash = [], set()
     for _, entry, verdict in short:
         assert verdict.ledger_account is not None
-        kind, party_id = verdict.ledger_account
-        held.append((entry.org_id, entry.escrow_account_id, kind.value, party_id))
+        if verdict.ledger_account == CASH:  # of which all that is held in the escrow account is kept back
+            cash.add((entry.org_id, entry.escrow_account_id))
+        else:
+            kind, party_id = verdict.ledger_account
+            held.append((entry.org_id, entry.escrow_account_id, kind.value, party_id))
     await check_open_holds(connection, seals, held)
+    await check_all_open_holds(connection, seals, sorted(cash))
     for _, entry, verdict in short:
         place = entry.org_id, entry.escrow_account_id
         first, _ = booked.get(place, (verdict.sequence + 1, 0))
@@ -268,6 +274,15 @@ def _build_refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
                 currency_code=verdict.subject,
                 ledger_account_kind=verdict.ledger_account.kind.value,
                 party_id=verdict.ledger_account.party_id,
+            )
+        case "owing":
+            assert verdict.ledger_account is not None
+            owed = Money(verdict.requested_minor, verdict.subject)
+            return refusals.PartyOwes(
+                f"The party owes {owed}, which the bank took back: it is paid once that is settled.",
+                party_id=verdict.ledger_account.party_id,
+                owed_minor=verdict.requested_minor,
+                currency_code=verdict.subject,
             )
         case "too_large":
             return InvalidField(

@@ -42,7 +42,8 @@ async def get_preview(
     found = await escrow_accounts.list_balances(tx, request.escrow_account_id, touched)
     unbound = await _read_unbound(tx, request, [each.ledger_account for each in found if each.held_minor])
     balances = {each.ledger_account: each for each in found}
-    book = Book(account.status, account.currency, balances, booked, unbound)
+    held_minor = await escrow_accounts.sum_held(tx, request.escrow_account_id)
+    book = Book(account.status, account.currency, balances, held_minor, booked, unbound)
     return answer_preview(request, book, wanted)
 
 
@@ -70,7 +71,8 @@ async def get_movement_preview(
     if account is None:
         raise EscrowAccountNotFound()
     found = await escrow_accounts.list_balances(tx, request.escrow_account_id)
-    book = Book(account.status, account.currency, {each.ledger_account: each for each in found})
+    held_minor = sum(each.held_minor for each in found)
+    book = Book(account.status, account.currency, {each.ledger_account: each for each in found}, held_minor)
     return answer_movement_preview(request, book)
 
 

@@ -59,6 +59,13 @@ async def list_balances(
     return [Balance(LedgerAccount(LedgerAccountKind(kind), party), *rest) for kind, party, *rest in found]
 
 
+async def sum_held(tx: Tx, escrow_account_id: str) -> int:
+    """What is held in the escrow account, on whatever ledger accounts."""
+    held = sa.func.coalesce(sa.func.sum(ledger_accounts.c.held), 0)
+    where = is_mine(ledger_accounts), ledger_accounts.c.escrow_account_id == escrow_account_id
+    return int((await tx.execute(sa.select(held).where(*where, ledger_accounts.c.held > 0))).scalar_one())
+
+
 _c = ledger_accounts.c
 _SELECT_BALANCES = (
     sa.select(

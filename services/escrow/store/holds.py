@@ -213,16 +213,30 @@ async def check_open_holds(connection: Connection, seals: Seals, places: Sequenc
 
     Raises: NotSealed
     """
+    await _check_holds(connection, seals, _OPEN_ON, places)
+
+
+async def check_all_open_holds(connection: Connection, seals: Seals, places: Sequence[tuple[str, str]]) -> None:
+    """`check_open_holds` on all ledger accounts of whole escrow accounts."""
+    await _check_holds(connection, seals, _OPEN_IN, places)
+
+
+async def _check_holds(connection: Connection, seals: Seals, query: str, places: Sequence[tuple[str, ...]]) -> None:
     if places:
-        for row in await connection.fetch(_OPEN, *map(list, zip(*places, strict=True))):
+        for row in await connection.fetch(query, *map(list, zip(*places, strict=True))):
             read = SimpleNamespace(**dict(row) | {"metadata": orjson.loads(row["metadata_text"])})
             check_read_row(seals, holds, read)
 
 
-_OPEN = """
+_OPEN_ON = """
 SELECT h.*, h.metadata::text AS metadata_text
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS a (org_id, escrow_account_id, kind, party_id)
 JOIN holds h USING (org_id, escrow_account_id, kind, party_id)
+WHERE h.status = 'PLACED'
+"""
+_OPEN_IN = """
+SELECT h.*, h.metadata::text AS metadata_text
+FROM unnest($1::text[], $2::text[]) AS a (org_id, escrow_account_id) JOIN holds h USING (org_id, escrow_account_id)
 WHERE h.status = 'PLACED'
 """
 

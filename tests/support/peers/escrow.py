@@ -213,7 +213,8 @@ class MemoryEscrow:
         balances = [self._read_balance(account.escrow_account_id, name) for name in names]
         status = Status(accounts_pb.EscrowAccount.Status.Name(account.status))
         booked = self._booked[transaction_id] if transaction_id else ()
-        return Book(status, account.currency_code, {each.ledger_account: each for each in balances}, booked)
+        held_minor = sum(each.held_minor for each in balances)
+        return Book(status, account.currency_code, {each.ledger_account: each for each in balances}, held_minor, booked)
 
     def _read_balance(self, escrow_account_id: str, name: str) -> Balance:
         account = read_ledger_account(ledger_account(name), "")
@@ -228,7 +229,8 @@ class MemoryEscrow:
         context = {name: getattr(item, name) for name in named if getattr(item, name)}
         legs = [(source, -item.amount.amount_minor), ("in_transit", item.amount.amount_minor)]
         entry_type = _Type.Type.Value(PAYOUTS_BY_SOURCE[kind].entry_type.value)
-        answer, replayed = self._post("payout", item, item.amount.currency_code, entry_type, legs, context)
+        currency, payee = item.amount.currency_code, item.party_id
+        answer, replayed = self._post("payout", item, currency, entry_type, legs, context, payee=payee)
         result = journal_pb.PostingResult(idempotency_key=item.idempotency_key, replayed=replayed)
         if isinstance(answer, DomainError):
             result.failure.CopyFrom(to_failure(make_failure(answer)))
@@ -250,6 +252,7 @@ class MemoryEscrow:
         entry_type: int,
         legs: Sequence[tuple[str, int]],
         context: dict[str, str],
+        payee: str = "",
     ) -> tuple[journal_pb.JournalEntry | DomainError, bool]:
         """The entry or its refusal, and whether an earlier request with the key was given it."""
         key = request.idempotency_key
@@ -261,6 +264,8 @@ class MemoryEscrow:
             return answer, True
         try:
             self._check(request.escrow_account_id, currency, legs)
+            if payee:
+                self._check_payee(request.escrow_account_id, payee, request.amount)
         except EscrowAccountNotFound as refusal:
             return refusal, False  # an unknown account decides nothing about the key
         except DomainError as refusal:
@@ -291,6 +296,24 @@ class MemoryEscrow:
                     ledger_account_kind=kind.upper(),
                     party_id=party_id,
                 )
+
+    def _check_payee(self, escrow_account_id: str, payee: str, amount: Money) -> None:
+        """Raises the refusal of a payout, if there is one."""
+        if owed_minor := -self.book[escrow_account_id, f"returns_receivable:{payee}"]:
+            facts = {"party_id": payee, "owed_minor": owed_minor, "currency_code": amount.currency_code}
+            raise refusals.PartyOwes("The party owes what the bank took back.", **facts)
+        cash = -self.book[escrow_account_id, "cash"] - self.book[escrow_account_id, "in_transit"]
+        held = (each for each in self.holds.values() if each.escrow_account_id == escrow_account_id)
+        free_minor = cash - sum(each.amount.amount_minor for each in held)
+        if free_minor < amount.amount_minor:
+            raise refusals.InsufficientAvailableBalance(
+                "The ledger account cash has too little available.",
+                available_minor=max(free_minor, 0),
+                requested_minor=amount.amount_minor,
+                currency_code=amount.currency_code,
+                ledger_account_kind="CASH",
+                party_id="",
+            )
 
     def _find_available(self, escrow_account_id: str, name: str) -> int:
         return self.book[escrow_account_id, name] - self._sum_held(escrow_account_id, name)

@@ -1,11 +1,11 @@
 -- Decides the entries of a batch one after another, from what post_journal_entries read: lists, verdicts and balances
 -- mean what they mean there. It reads no table and writes none.
 CREATE OR REPLACE FUNCTION judge_journal_entries(
-    e_id text[], e_status text[], e_currency text[], e_sequence bigint[],
+    e_id text[], e_status text[], e_currency text[], e_sequence bigint[], e_free bigint[],
     a_escrow int[], a_kind text[], a_party text[], a_debit_normal boolean[], a_overdrawable boolean[],
     a_posted bigint[], a_pending bigint[], a_held bigint[], a_sequence bigint[],
     j_escrow int[], j_first int[], j_fingerprint bytea[], j_currency text[], j_reverses text[],
-    j_when_frozen boolean[], j_legs int[], j_duplicate bigint[], j_place text[], j_other boolean[], j_reversal text[],
+    j_when_frozen boolean[], j_legs int[], j_owing int[], j_duplicate bigint[], j_place text[], j_other boolean[], j_reversal text[],
     j_reversed_by bigint[],
     l_account int[], l_debit boolean[], l_pending boolean[], l_amount bigint[],
     INOUT verdict text[], INOUT replayed boolean[], INOUT subject text[], INOUT kind text[], INOUT party_id text[],
@@ -16,7 +16,7 @@ AS $$
 DECLARE
     bound CONSTANT bigint := 4611686018427387903;
     decisions CONSTANT text[] := ARRAY[
-        'closed', 'frozen', 'currency_mismatch', 'already_reversed', 'unbalanced', 'insufficient'
+        'closed', 'frozen', 'currency_mismatch', 'already_reversed', 'unbalanced', 'insufficient', 'owing'
     ];
     n int := coalesce(cardinality(j_escrow), 0);
     n_legs int := coalesce(cardinality(l_account), 0);
@@ -31,6 +31,7 @@ DECLARE
     signed bigint;
     debits bigint;
     credits bigint;
+    to_cash bigint;  -- what the entry adds to CASH and IN_TRANSIT; what is on its way out is on the credit side of that
     pending_debits bigint;
     pending_credits bigint;
 BEGIN
@@ -94,6 +95,7 @@ BEGIN
 
         debits := 0;
         credits := 0;
+        to_cash := 0;
         pending_debits := 0;
         pending_credits := 0;
         FOR k IN first..last LOOP
@@ -115,6 +117,9 @@ BEGIN
                     debits := debits + l_amount[k];
                 ELSE
                     credits := credits + l_amount[k];
+                END IF;
+                IF a_kind[a] IN ('CASH', 'IN_TRANSIT') THEN
+                    to_cash := to_cash + signed;
                 END IF;
                 a_posted[a] := a_posted[a] + signed;
                 leg_balance[k] := a_posted[a];
@@ -153,6 +158,22 @@ BEGIN
                 END IF;
             END LOOP;
         END IF;
+        IF result IS NULL AND j_owing[i] > 0 THEN
+            IF a_posted[j_owing[i]] > 0 THEN
+                result := 'owing';
+                kind[i] := a_kind[j_owing[i]];
+                party_id[i] := a_party[j_owing[i]];
+                requested[i] := a_posted[j_owing[i]];
+                available[i] := 0;
+            ELSIF e_free[e] + to_cash < 0 THEN
+                result := 'insufficient';
+                kind[i] := 'CASH';
+                party_id[i] := '';
+                requested[i] := -to_cash;
+                available[i] := greatest(e_free[e], 0);
+            END IF;
+            sequence[i] := CASE WHEN result IS NOT NULL THEN e_sequence[e] END;
+        END IF;
 
         IF result IS NOT NULL THEN
             verdict[i] := result;
@@ -176,6 +197,7 @@ BEGIN
 
         verdict[i] := 'posted';
         e_sequence[e] := e_sequence[e] + 1;
+        e_free[e] := e_free[e] + to_cash;
         sequence[i] := e_sequence[e];
         j_decided[j_first[i]] := i;
         IF j_reverses[i] IS NOT NULL THEN

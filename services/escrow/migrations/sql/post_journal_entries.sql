@@ -6,7 +6,8 @@
 -- they refer to one another by position. `j_seal` is what the service seals each entry with, which no function can check:
 -- whoever has a login may call this one. posting/checks.py asks for it. `j_refusal_seal` is what a refusal of the entry is
 -- kept with: one that is kept with another seal was not the answer to a request of the service, and is not looked at.
--- j_first is the first entry of the batch with the same organization and key.
+-- j_first is the first entry of the batch with the same organization and key. j_owing is where RETURNS_RECEIVABLE of the
+-- party stands that the rails are asked to pay by the entry; 0 where nobody is.
 -- Of each escrow account: `currency`, and `booked_at`, the time of what is booked now. Of each leg that was booked:
 -- `leg_sequence` and `leg_balance`. Of each entry: `sequence`, its number, and unless all are posted, when there is none:
 -- `verdict`, what the verdict is about, and `replayed`: an earlier request with its key was given it.
@@ -21,7 +22,9 @@
 --   already_reversed           the same; sequence of its reversal, none where that is of this batch
 --   too_large                  kind, party_id = the ledger account whose balance would leave its bounds
 --   insufficient               subject = the currency; kind, party_id = the ledger account, available, requested;
---                              sequence = the number of the last entry there is
+--                              sequence = the number of the last entry there is. Of CASH: what of it nobody holds and
+--                              nothing that was ordered before takes, for an entry that has somebody paid
+--   owing                      the same of the payee's RETURNS_RECEIVABLE; requested = what it owes
 -- Whether those entries are the service's no function can tell: booking.py asks before a refusal is given.
 -- What is refused for what the book holds is a decision: it is kept in refused_postings and given again to the same
 -- key. What is malformed, or names what is not there, leaves the key free.
@@ -35,7 +38,7 @@ CREATE OR REPLACE FUNCTION post_journal_entries(
     j_escrow int[], j_first int[], j_key uuid[], j_fingerprint bytea[], j_id text[], j_type text[],
     j_description text[], j_effective timestamptz[], j_currency text[], j_transaction text[], j_investment text[],
     j_distribution text[], j_reverses text[], j_created_by text[], j_external text[], j_metadata jsonb[],
-    j_when_frozen boolean[], j_legs int[],
+    j_when_frozen boolean[], j_legs int[], j_owing int[],
     l_account int[], l_debit boolean[], l_pending boolean[], l_amount bigint[], j_seal bytea[],
     j_refusal_seal bytea[],
     OUT verdict text[], OUT replayed boolean[], OUT sequence bigint[], OUT subject text[], OUT kind text[],
@@ -53,6 +56,7 @@ DECLARE
     e_no bigint[];
     e_status text[];
     e_sequence bigint[];
+    e_free bigint[];  -- cash that nobody holds and nothing that was ordered takes; none where nobody is paid
     -- Ledger accounts, balances on their normal side.
     a_no bigint[];
     a_debit_normal boolean[];
@@ -86,7 +90,7 @@ BEGIN
                 array_dims(j_id), array_dims(j_type), array_dims(j_description), array_dims(j_effective),
                 array_dims(j_currency), array_dims(j_transaction), array_dims(j_investment),
                 array_dims(j_distribution), array_dims(j_reverses), array_dims(j_created_by),
-                array_dims(j_external), array_dims(j_metadata), array_dims(j_when_frozen), array_dims(j_legs),
+                array_dims(j_external), array_dims(j_metadata), array_dims(j_when_frozen), array_dims(j_legs), array_dims(j_owing),
                 array_dims(j_seal), array_dims(j_refusal_seal)
             ]),
             (n_legs, ARRAY[array_dims(l_account), array_dims(l_debit), array_dims(l_pending), array_dims(l_amount)])
@@ -127,6 +131,19 @@ BEGIN
         OFFSET 0
     ) x ON true;
 
+    IF 0 < ANY (j_owing) THEN
+        SELECT array_agg(x.cash - y.held ORDER BY u.i) INTO e_free
+        FROM unnest(e_org, e_id) WITH ORDINALITY AS u (org, id, i)
+        CROSS JOIN LATERAL (
+            SELECT coalesce(sum(l.debits_posted - l.credits_posted), 0)::bigint AS cash FROM ledger_accounts l
+            WHERE l.org_id = u.org AND l.escrow_account_id = u.id AND l.kind IN ('CASH', 'IN_TRANSIT') AND l.party_id = ''
+        ) x
+        CROSS JOIN LATERAL (
+            SELECT coalesce(sum(l.held), 0)::bigint AS held FROM ledger_accounts l
+            WHERE l.org_id = u.org AND l.escrow_account_id = u.id AND l.held > 0
+        ) y;
+    END IF;
+
     SELECT array_agg(u.i), array_agg(leg) INTO l_entry, l_number
     FROM unnest(j_legs) WITH ORDINALITY AS u (legs, i), generate_series(1, u.legs) leg;
 
@@ -166,6 +183,16 @@ BEGIN
             GROUP BY k.entry
             HAVING sum(CASE WHEN k.debit THEN k.amount ELSE -k.amount END) FILTER (WHERE NOT k.pending) <> 0
                 OR sum(CASE WHEN k.debit THEN k.amount ELSE -k.amount END) FILTER (WHERE k.pending) <> 0
+        );
+    END IF;
+    IF is_sound AND e_free IS NOT NULL THEN
+        is_sound := NOT EXISTS (
+            SELECT FROM unnest(l_account, l_debit, l_pending, l_amount) AS k (a, debit, pending, amount)
+            WHERE a_kind[k.a] IN ('CASH', 'IN_TRANSIT') AND NOT k.debit AND NOT k.pending
+            GROUP BY a_escrow[k.a]
+            HAVING sum(k.amount) > e_free[a_escrow[k.a]]
+        ) AND NOT EXISTS (
+            SELECT FROM unnest(j_owing) AS o (a) WHERE o.a > 0 AND (a_posted[o.a] > 0 OR o.a = ANY (l_account))
         );
     END IF;
     IF is_sound THEN
@@ -211,10 +238,10 @@ BEGIN
             ON y.org_id = e_org[u.e] AND y.escrow_no = e_no[u.e] AND y.reverses_journal_entry_id = u.id;
 
         SELECT * INTO r FROM judge_journal_entries(
-            e_id, e_status, currency, e_sequence,
+            e_id, e_status, currency, e_sequence, e_free,
             a_escrow, a_kind, a_party, a_debit_normal, a_overdrawable, a_posted, a_pending, a_held, a_sequence,
-            j_escrow, j_first, j_fingerprint, j_currency, j_reverses, j_when_frozen, j_legs, j_duplicate, j_place,
-            j_other, j_reversal, j_reversed_by,
+            j_escrow, j_first, j_fingerprint, j_currency, j_reverses, j_when_frozen, j_legs, j_owing, j_duplicate,
+            j_place, j_other, j_reversal, j_reversed_by,
             l_account, l_debit, l_pending, l_amount,
             verdict, replayed, subject, kind, party_id, available, requested
         );
@@ -309,7 +336,7 @@ BEGIN
             replayed
         ) AS u (e, key, seal, fingerprint, verdict, subject, kind, party_id, available, requested, replayed)
         WHERE NOT u.replayed AND u.verdict IN (
-            'closed', 'frozen', 'currency_mismatch', 'already_reversed', 'unbalanced', 'insufficient'
+            'closed', 'frozen', 'currency_mismatch', 'already_reversed', 'unbalanced', 'insufficient', 'owing'
         );
     END IF;
 END $$;

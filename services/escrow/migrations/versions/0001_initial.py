@@ -169,6 +169,14 @@ def _create_ledger_accounts() -> None:
         sa.UniqueConstraint("account_no", name="ledger_accounts_number"),
         postgresql_with={"fillfactor": "50"},
     )
+    op.create_index(
+        "ledger_accounts_held",
+        "ledger_accounts",
+        ["org_id", "escrow_account_id"],
+        unique=False,
+        postgresql_include=["held"],
+        postgresql_where=sa.text("held > 0"),
+    )
 
 
 def _create_journal_entries() -> None:
