@@ -297,14 +297,13 @@ class Organization:
         return closed
 
     def add_distributable_cash(self, offering: Json, amount_minor: int, *, total_minor: int | None = None) -> Json:
-        """Cash of the issuer that has come in for a distribution; `total_minor` is there with what was there before."""
-        body = self._build_cash(offering, amount_minor)
-        body["bankAccountId"] = self.add_bank_account(self.sponsor_party_id)
-        transaction = self.admin.post("/transactions", body)
-        self.approve_in_inbox(transaction["transactionId"])
-        settled = self.wait_for_transaction(transaction["transactionId"], "SETTLED", "COMPLETED")
+        """Cash of the issuer that came by wire, which no bank takes back, so that it can be distributed at once;
+        `total_minor` is there with what was there before.
+        """
+        announced = self.announce_cash(offering, amount_minor)["transactionId"]
+        arrived = self.second_admin.decide(f"/transactions/{announced}", "confirm", {"bankReference": announced})
         self.wait_for_ledger(offering["escrowAccountId"], "distributable", total_minor or amount_minor)
-        return settled
+        return arrived
 
     def _build_cash(self, offering: Json, amount_minor: int) -> Json:
         return {

@@ -363,6 +363,10 @@ def test_money_that_arrives_in_a_frozen_account_waits_in_suspense(org: Organizat
         ],
         "investmentId": contribution["investmentId"],
     }
+    # The bank may take it back still, so nobody explains it yet.
+    assert org.read_held(offering["escrowAccountId"]) == 400_00
+    settled = org.wait_for_transaction(contribution["transactionId"], "SETTLED")
+    org.move_clock(datetime.fromisoformat(settled["returnRiskEndTime"]) + timedelta(seconds=1))
     wait_for("the return risk to be over", lambda: org.read_held(offering["escrowAccountId"]), lambda held: held == 0)
     org.do_together(f"{path}/journal-entries", {"journalEntry": explained})
     assert minor_of(org.wait_until_funded(contribution, 400_00)["clearedAmount"]) == 400_00

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.values.errors import DomainError
 from services.escrow.domain.journal import AMOUNT_MINOR_MAX
-from tests.support.escrow import Payment, key
+from tests.support.escrow import Payment, key, refusal
 
 SUBSCRIPTION = "subscription:inv-001"
 ARRIVED = {"cash": 100, SUBSCRIPTION: 100}
@@ -121,11 +121,14 @@ async def test_what_the_transaction_says_is_at_risk_is_held_whatever_the_rail(es
     assert [event.hold.explanation.rule for event in placed] == ([] if method == "WIRE" else ["RETURN_RISK"])
 
 
-async def test_cash_to_distribute_comes_in(escrow):
+async def test_cash_of_the_issuer_is_held_like_anybodys_while_its_bank_may_take_it_back(escrow):
     account = await escrow.open()
-    await Payment(account, "DEPOSIT", 100, party="sponsor-1").happens(escrow, "SUBMITTED", "SETTLED", "COMPLETED")
-    assert await escrow.posted(account) == {"cash": 100, "distributable": 100}
-    assert await escrow.events(events.HoldPlaced) == []
+    payment = Payment(account, "DEPOSIT", 100, party="sponsor-1")
+    await payment.happens(escrow, "SUBMITTED", "SETTLED")
+    there = {"cash": 100, "distributable": 100}
+    assert (await escrow.posted(account), await escrow.held(account)) == (there, {"distributable": 100})
+    await payment.happens(escrow, "COMPLETED")
+    assert (await escrow.posted(account), await escrow.held(account)) == (there, {})
 
 
 async def test_a_late_return_of_money_that_has_left_is_owed_by_its_party(escrow):
@@ -176,8 +179,10 @@ async def test_what_arrives_while_frozen_is_kept_apart_until_somebody_explains_i
     await payment.happens(escrow, "SETTLED", "COMPLETED")
     await bounced.happens(escrow, "SUBMITTED", "SETTLED", "RETURNED")
     assert await escrow.posted(account) == {"cash": 100, "suspense": 100}
-    assert (await escrow.pending(account), await escrow.held(account)) == ({}, {})
+    # Past its return risk: the hold ends once the account is unfrozen.
+    assert (await escrow.pending(account), await escrow.held(account)) == ({}, {"suspense": 100})
     await escrow.unfreeze(account)
+    assert await escrow.expire_holds() == 1
     await escrow.post(account, ("suspense", 100), (SUBSCRIPTION, -100))
     await payment.happens(escrow, "RETURNED")
     assert await escrow.posted(account) == {}
@@ -190,9 +195,22 @@ async def test_a_return_takes_no_money_of_another_that_is_unexplained_still(escr
     for payment in (explained, unexplained):
         await payment.happens(escrow, "SUBMITTED", "SETTLED", "COMPLETED")
     await escrow.unfreeze(account)
+    await escrow.expire_holds()
     await escrow.post(account, ("suspense", 100), (SUBSCRIPTION, -100))
     await explained.happens(escrow, "RETURNED")
     assert await escrow.posted(account) == {"cash": 100, "suspense": 100}
+
+
+async def test_what_arrived_while_frozen_is_explained_by_nobody_while_its_bank_may_take_it_back(escrow):
+    account = await escrow.open()
+    payment = Payment(account, "ESCROW_DEPOSIT", 100)
+    await escrow.freeze(account)
+    await payment.happens(escrow, "SUBMITTED", "SETTLED")
+    await escrow.unfreeze(account)
+    explained = escrow.post(account, ("suspense", 100), (SUBSCRIPTION, -100))
+    assert (await refusal(explained))[0] == "INSUFFICIENT_AVAILABLE_BALANCE"
+    await payment.happens(escrow, "RETURNED")
+    assert (await escrow.posted(account), await escrow.held(account)) == ({}, {})
 
 
 async def test_a_return_risk_hold_outlasts_the_freeze(escrow):

@@ -31,6 +31,7 @@ from services.escrow.domain.stages import (
     build_coming_and_going,
     build_legs,
     reversed_entry,
+    target_of,
     type_of,
 )
 from services.escrow.domain.types import TransactionType, require_type
@@ -76,11 +77,11 @@ async def book_stage(
     await takeable.override_holds(tx, transaction.transaction_id, legs, now)
     await book_in(tx, [_build_entry(stage, moving, transaction, legs, reverses, min(occurred_at, now))], now)
     _tell_of_debt(escrow_account_id, transaction, legs)
-    if stage is Stage.SETTLED and moving.type.is_held and _is_at_risk(transaction) and not frozen:
+    if stage is Stage.SETTLED and moving.type.is_inbound and _is_at_risk(transaction):
         await holds.reserve_money(
             tx,
             escrow_account_id,
-            moving.target,
+            target_of(moving, frozen=frozen),
             hold_id=_hold_id(transaction),
             amount_minor=moving.amount_minor,
             currency=transaction.amount.currency_code,
@@ -182,7 +183,7 @@ async def end_return_risk(
     tx: Tx, transaction: transactions_pb2.Transaction, now: datetime, *, when_frozen: bool = False
 ) -> None:
     """Releases the hold, if there is one. In a frozen account it ends by itself once that is unfrozen."""
-    if not _type_of(transaction).is_held:
+    if not _type_of(transaction).is_inbound:
         return
     account_id, hold_id = transaction.escrow_account_id, _hold_id(transaction)
     try:

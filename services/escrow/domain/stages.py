@@ -132,12 +132,17 @@ def _money_in(
     if stage is Stage.SETTLED:
         if settled:
             return ()
-        target = SUSPENSE if frozen else moving.target
+        target = target_of(moving, frozen=frozen)
         came = (debit(IN_TRANSIT, amount), credit(target, amount), debit(CASH, amount), credit(IN_TRANSIT, amount))
         return (*pending, *came)
     if stage is Stage.RETURNED and settled:
         return _return(moving, booked, frozen=frozen, count_takeable=count_takeable)
     return pending
+
+
+def target_of(moving: Moving, *, frozen: bool) -> LedgerAccount:
+    """Where money that came in stands: whose it is is not said while the escrow account is frozen."""
+    return SUSPENSE if frozen else moving.target
 
 
 def _on_its_way(moving: Moving) -> tuple[Leg, ...]:

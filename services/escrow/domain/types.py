@@ -19,8 +19,7 @@ class TransactionType:
         label: How its journal entries name it: the word of transactions.
         ledger_account_kind: What money that comes in is put on, and a payout is taken from.
         entry_type: The type of the journal entry that puts it there, or takes it.
-        is_inbound: Whether money comes in from the party; else it is a payout.
-        is_held: Whether the money is held while its bank may still take it back.
+        is_inbound: Whether money comes in from the party, and is held while its bank may take it back; else a payout.
     """
 
     name: str
@@ -28,7 +27,6 @@ class TransactionType:
     ledger_account_kind: LedgerAccountKind
     entry_type: EntryType
     is_inbound: bool = False
-    is_held: bool = False
 
     def ledger_account_of(self, party_id: str) -> LedgerAccount:
         """The party's own where the kind is of a party."""
@@ -49,7 +47,6 @@ TYPES: Mapping[str, TransactionType] = MappingProxyType(
                 LedgerAccountKind.SUBSCRIPTION,
                 EntryType.DEPOSIT,
                 is_inbound=True,
-                is_held=True,
             ),
             TransactionType("DISTRIBUTION", "Distribution", LedgerAccountKind.PAYABLE, EntryType.DISTRIBUTION),
             TransactionType(
