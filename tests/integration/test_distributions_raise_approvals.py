@@ -228,6 +228,47 @@ async def test_a_closing_that_escrow_refused_is_another_one_when_two_persons_clo
     assert said == [*once, "RecordWithdrawalRequest", *once], "what came to nothing is not decided any more"
 
 
+async def closing_soon(service: DistributionsHarness) -> opb.Offering:
+    """Under an exemption that lets it close before its deadline."""
+    offering = await service.offering(150_00, exemption=opb.Offering.REG_D_506B)
+    await service.invest(offering, "inv-001", 150_00)
+    return offering
+
+
+async def move_deadline(service: DistributionsHarness, offering: opb.Offering, days: int, person: str) -> None:
+    request = opb.UpdateOfferingRequest(
+        offering_id=offering.offering_id,
+        deadline_time=to_timestamp(START + timedelta(days=days)),
+        update_mask=FieldMask(paths=["deadline_time"]),
+        etag=(await service.get(offering)).etag,
+    )
+    await service.call(service.offerings.UpdateOffering, request, person)
+
+
+async def test_an_edit_takes_back_what_was_asked_on_what_was_before(service: DistributionsHarness) -> None:
+    offering = await closing_soon(service)
+    both = [await ask_to_close(service, offering, person) for person in ("admin-3", "admin-4")]
+    await move_deadline(service, offering, 90, "editor")
+    read = [await service.read_approval(approval.approval_id) for approval in both]
+    assert [approval.status for approval in read] == [Approval.CANCELLED, Approval.CANCELLED]
+
+
+async def test_one_person_cancels_closings_of_others_so_often_by_edits(
+    service: DistributionsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stops, "STOPS_MAX", 1)
+    offering = await closing_soon(service)
+    await ask_to_close(service, offering)
+    await move_deadline(service, offering, 50, "editor")
+    await move_deadline(service, offering, 51, "editor")  # nothing waits
+    await ask_to_close(service, offering)
+    assert await refusal_of(move_deadline(service, offering, 52, "editor")) == "TOO_MANY_STOPS"
+    for days in (53, 54):  # what one asked for oneself
+        await move_deadline(service, offering, days, "admin-3")
+        await ask_to_close(service, offering)
+    await move_deadline(service, offering, 55, "admin-4")
+
+
 async def test_nobody_takes_up_a_raise_again_that_its_deadline_has_ended(service: DistributionsHarness) -> None:
     offering = await full_offering(service)
     asked = await ask_to_close(service, offering)

@@ -37,6 +37,11 @@ async def cancel_closings(tx: Tx, offering_id: str, now: datetime) -> None:
     await APPROVAL_WRITER.cancel_all(tx, CLOSE_OFFERING, offering_id, now)
 
 
+async def outdate_closings(tx: Tx, offering_id: str, now: datetime) -> None:
+    """The offering is not what it was when somebody asked for its closing: they ask anew. Raises: TooManyStops."""
+    await APPROVAL_WRITER.outdate(tx, CLOSE_OFFERING, offering_id, now)
+
+
 async def read_shown_minor(tx: Tx, kind: str, resource_id: str) -> int:
     """The amount that two persons saw when they approved what is being done; 0 where no two did. Raises: NotSealed."""
     principal = current_principal()

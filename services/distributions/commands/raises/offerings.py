@@ -25,6 +25,7 @@ from services.distributions.domain.offering import Exemption, Offering, check_de
 from services.distributions.domain.refusals import EscrowAccountInUse, SponsorMismatch, TermsFixed, TermsInvalid
 from services.distributions.domain.terms import Terms
 from services.distributions.messages import read_terms
+from services.distributions.store.approvals import outdate_closings
 from services.distributions.store.investments import has_investments
 from services.distributions.store.offerings import insert_offering, lock_offering, save_offering
 
@@ -135,7 +136,7 @@ def _check_account(account: escrow_accounts_pb2.EscrowAccount | None, currency: 
 
 
 async def update_offering(tx: Tx, request: pb.UpdateOfferingRequest, now: datetime) -> pb.Offering:
-    """Changes the fields that the request's `update_mask` names."""
+    """Changes the fields that the request's `update_mask` names. Raises TooManyStops, and what the rules say."""
     offering = await lock_offering(tx, request.offering_id)
     check_etag(request.etag, offering.etag)
     named = set(request.update_mask.paths)
@@ -159,6 +160,7 @@ async def update_offering(tx: Tx, request: pb.UpdateOfferingRequest, now: dateti
     if (changed.deadline_at, changed.terms) != (offering.deadline_at, offering.terms):
         person = current_principal().person
         changed = replace(changed, makers=changed.makers | {person})
+        await outdate_closings(tx, offering.offering_id, now)
     return answer_offering(await save_offering(tx, offering, changed, events.OfferingUpdated(), now), now)
 
 
@@ -178,15 +180,16 @@ def _check_time_to_withdraw(began_at: datetime, deadline_at: datetime) -> None:
 
 
 def _change_deadline(offering: Offering, request: pb.UpdateOfferingRequest, now: datetime) -> Offering:
-    check_deadline_to_come(offering, now)
     deadline_at = _read_moment(request.deadline_time, "deadline_time", now)
+    if deadline_at == offering.deadline_at:
+        return offering
+    check_deadline_to_come(offering, now)
     if deadline_at < now or deadline_at <= offering.open_at:
         raise InvalidField(
             "The deadline is too early: it must be after open_time, and not before now.",
             fields={"deadline_time": "must be after open_time, and not before now"},
         )
-    if deadline_at != offering.deadline_at:
-        _check_notice(offering, deadline_at, now)
+    _check_notice(offering, deadline_at, now)
     if deadline_at < offering.deadline_at:
         return replace(offering, deadline_at=deadline_at, early_close_noticed_on=now.date())
     return replace(offering, deadline_at=deadline_at)
