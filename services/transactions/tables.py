@@ -81,7 +81,9 @@ bank_accounts = sa.Table(
     one_of("status", BankAccountStatus),
     one_of("account_type", BankAccount.AccountType.DESCRIPTOR),
     # Of a PENDING one: it becomes the default when it is confirmed.
-    sa.CheckConstraint("NOT default_for_payouts OR status IN ('PENDING', 'ACTIVE')", name="default_is_live"),
+    sa.CheckConstraint(
+        "NOT default_for_payouts OR status IN ('PENDING', 'ACTIVE', 'SUSPENDED')", name="default_is_live"
+    ),
     sa.CheckConstraint("status <> 'ACTIVE' OR confirmed_at IS NOT NULL", name="active_is_confirmed"),
     sa.Index(
         "bank_accounts_default",
@@ -100,6 +102,9 @@ bank_accounts = sa.Table(
         *("created_at", "confirmed_at", "block_reason", "block_network_code"),
     ),
 )
+
+# A bank's reference as it is compared: people type it in capitals or not, with blanks, dashes or none.
+PLAIN_REFERENCE = "coalesce(nullif(upper(regexp_replace(bank_reference, '[^[:alnum:]]', '', 'g')), ''), bank_reference)"
 
 transactions = sa.Table(
     "transactions",
@@ -212,16 +217,16 @@ transactions = sa.Table(
         postgresql_where=sa.text("investment_id IS NOT NULL"),
     ),
     _external_index("transactions", "transaction_id"),
-    # What the jobs look for; small, because transactions that are final are in none of them.
-    # A bank has one wire or check under a reference, so it confirms one transaction.
+    # A bank has one wire or check under a reference, however it is written, so it confirms one transaction.
     sa.Index(
         "transactions_bank_reference",
         "org_id",
         "escrow_account_id",
-        "bank_reference",
+        sa.text(PLAIN_REFERENCE),
         unique=True,
         postgresql_where=sa.text("bank_reference IS NOT NULL"),
     ),
+    # What the jobs look for; small, because transactions that are final are in none of them.
     sa.Index("transactions_due", "status", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
     sa.Index("transactions_retries", "next_attempt_at", postgresql_where=sa.text("status = 'PENDING_RETRY'")),
     sa.Index("transactions_provisional", "next_look_at", postgresql_where=sa.text(MAY_COME_BACK)),

@@ -15,8 +15,10 @@ from services.chassis.data.database import Database
 from tests.support import chassis, databases, servers
 from tests.support.chassis_events import Listener, emitting_database, listening, provisioned_streams
 from tests.support.compliance import ComplianceHarness
+from tests.support.escrow import Escrow
 from tests.support.event_keys import event_keys
 from tests.support.gateway import GatewayHarness, run_gateway
+from tests.support.peers.books import Callers, MemoryBook, RealBook
 from tests.support.statements import collect_unnamed
 from tests.support.subscriber import Subscriber, begin_hearing
 
@@ -106,3 +108,17 @@ async def subscriber(js: JetStreamContext, org: str, tmp_path: Path, database: D
 @pytest.fixture
 async def compliance(service_database: Callable[[str], Awaitable[Database]]) -> ComplianceHarness:
     return ComplianceHarness(await service_database("compliance"))
+
+
+@pytest.fixture(params=["memory", "real"])
+async def book(request: pytest.FixtureRequest, escrow_urls: SimpleNamespace) -> AsyncIterator[MemoryBook | RealBook]:
+    if request.param == "memory":
+        yield MemoryBook()
+        return
+    async with Escrow(escrow_urls) as escrow:
+        yield RealBook(escrow)
+
+
+@pytest.fixture
+def callers(book: MemoryBook | RealBook) -> Callers:
+    return Callers(book)

@@ -41,6 +41,23 @@ async def full_offering(service: DistributionsHarness) -> opb.Offering:
     return offering
 
 
+async def closing_soon(service: DistributionsHarness) -> opb.Offering:
+    """Under an exemption that lets it close before its deadline."""
+    offering = await service.offering(150_00, exemption=opb.Offering.REG_D_506B)
+    await service.invest(offering, "inv-001", 150_00)
+    return offering
+
+
+async def move_deadline(service: DistributionsHarness, offering: opb.Offering, days: int, person: str) -> None:
+    request = opb.UpdateOfferingRequest(
+        offering_id=offering.offering_id,
+        deadline_time=to_timestamp(START + timedelta(days=days)),
+        update_mask=FieldMask(paths=["deadline_time"]),
+        etag=(await service.get(offering)).etag,
+    )
+    await service.call(service.offerings.UpdateOffering, request, person)
+
+
 async def ask_to_close(service: DistributionsHarness, offering: opb.Offering, person: str = "admin-3") -> Approval:
     request = opb.CloseOfferingRequest(offering_id=offering.offering_id)
     return await service.ask(service.offerings.CloseOffering, request, person)
@@ -107,13 +124,7 @@ async def test_a_gate_that_shut_after_the_asking_keeps_the_offering_open(service
 async def test_who_may_approve_a_closing(service: DistributionsHarness, person: str, verdict: str | None) -> None:
     offering = await service.offering(150_00)
     await service.invest(offering, "inv-001", 150_00)
-    request = opb.UpdateOfferingRequest(
-        offering_id=offering.offering_id,
-        deadline_time=to_timestamp(START + timedelta(days=50)),
-        update_mask=FieldMask(paths=["deadline_time"]),
-        etag=offering.etag,
-    )
-    await service.call(service.offerings.UpdateOffering, request, "editor")
+    await move_deadline(service, offering, 50, "editor")
     service.clock.set(CLOSING)
     service.persons.parties["sponsor-staff"] = frozenset({"sponsor-1"})
     approval = await ask_to_close(service, offering)
@@ -228,23 +239,6 @@ async def test_a_closing_that_escrow_refused_is_another_one_when_two_persons_clo
     assert said == [*once, "RecordWithdrawalRequest", *once], "what came to nothing is not decided any more"
 
 
-async def closing_soon(service: DistributionsHarness) -> opb.Offering:
-    """Under an exemption that lets it close before its deadline."""
-    offering = await service.offering(150_00, exemption=opb.Offering.REG_D_506B)
-    await service.invest(offering, "inv-001", 150_00)
-    return offering
-
-
-async def move_deadline(service: DistributionsHarness, offering: opb.Offering, days: int, person: str) -> None:
-    request = opb.UpdateOfferingRequest(
-        offering_id=offering.offering_id,
-        deadline_time=to_timestamp(START + timedelta(days=days)),
-        update_mask=FieldMask(paths=["deadline_time"]),
-        etag=(await service.get(offering)).etag,
-    )
-    await service.call(service.offerings.UpdateOffering, request, person)
-
-
 async def test_an_edit_takes_back_what_was_asked_on_what_was_before(service: DistributionsHarness) -> None:
     offering = await closing_soon(service)
     both = [await ask_to_close(service, offering, person) for person in ("admin-3", "admin-4")]
@@ -272,13 +266,7 @@ async def test_one_person_cancels_closings_of_others_so_often_by_edits(
 async def test_nobody_takes_up_a_raise_again_that_its_deadline_has_ended(service: DistributionsHarness) -> None:
     offering = await full_offering(service)
     asked = await ask_to_close(service, offering)
-    request = opb.UpdateOfferingRequest(
-        offering_id=offering.offering_id,
-        deadline_time=to_timestamp(CLOSING + timedelta(days=50)),
-        update_mask=FieldMask(paths=["deadline_time"]),
-        etag=(await service.get(offering)).etag,
-    )
-    assert await refusal_of(service.call(service.offerings.UpdateOffering, request, "editor")) == "OFFERING_NOT_OPEN"
+    assert await refusal_of(move_deadline(service, offering, 100, "editor")) == "OFFERING_NOT_OPEN"
     assert (await service.read_approval(asked.approval_id)).status == Approval.PENDING
 
 

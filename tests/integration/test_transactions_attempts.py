@@ -132,11 +132,14 @@ async def test_a_wire_for_a_closed_escrow_account_is_not_confirmed_and_one_for_a
     assert (await confirm(service, made)).status == T.COMPLETED
 
 
-async def test_a_bank_s_reference_confirms_one_wire_of_an_escrow_account(service: TransactionsHarness) -> None:
+@pytest.mark.parametrize("again", ["FT-1", "ft 1", "FT\u20101"])
+async def test_a_bank_s_reference_confirms_one_wire_of_an_escrow_account_however_it_is_written(
+    service: TransactionsHarness, again: str
+) -> None:
     first, second = await announce(service), await announce(service)
     await confirm(service, first)
     with pytest.raises(DomainError) as refusal:
-        await confirm(service, second)
+        await confirm(service, second, again)
     assert (refusal.value.reason, refusal.value.metadata) == (
         "BANK_REFERENCE_USED",
         {"transaction_id": first.transaction_id},

@@ -96,7 +96,7 @@ async def test_nobody_has_the_account_of_another_party_blocked_by_naming_it(serv
     theirs = await service.confirm(await service.bank_account(OTHER))
     again = await service.bank_account("inv-001")
     account = await forbid(service, "R10")
-    assert (await get(service, theirs.bank_account_id)).status == Status.ACTIVE
+    assert (await get(service, theirs.bank_account_id)).status == Status.SUSPENDED
     seen = await get(service, again.bank_account_id)
     assert (seen.status, seen.block_network_code) == (Status.BLOCKED, "R10"), "the party's own under another id"
     asked = (await service.ask(ADMIN, "UnblockBankAccount", unblocking(account))).approval
@@ -149,17 +149,23 @@ async def test_what_an_altered_row_might_have_forbidden_is_forbidden_until_two_p
     assert (seen.status, seen.HasField("block_reason")) == (Status.DELETED, False), "it is added anew"
 
 
-async def test_who_acts_for_two_parties_does_not_go_on_with_it_as_the_other(service: TransactionsHarness) -> None:
-    for party_id in ("inv-001", OTHER):
-        await service.acts_for(party_id, "ann")
-    theirs, of_third = await service.bank_account(OTHER), await service.bank_account("inv-003")
+async def test_as_another_party_s_it_waits_for_a_second_person_who_is_told_why(service: TransactionsHarness) -> None:
+    drawn = [await service.deposit_request(party_id) for party_id in (OTHER, "inv-003")]
+    theirs = await service.confirm(await get(service, drawn[0].bank_account_id))
     account = await forbid(service)
-    found = [(await get(service, each.bank_account_id)).status for each in (theirs, of_third)]
-    assert found == [Status.BLOCKED, Status.PENDING]
-    told = {each.rule: each.statement for each in (await service.waiting(of_third.bank_account_id)).explanations}
+    for request in drawn:
+        seen = await get(service, request.bank_account_id)
+        assert (seen.status, seen.HasField("confirm_time")) == (Status.SUSPENDED, False)
+        with pytest.raises(DomainError) as refusal:
+            await service.ask(ADMIN, "CreateTransaction", request)
+        assert refusal.value.reason == "BANK_ACCOUNT_NOT_USABLE"
+    waiting = await service.waiting(theirs.bank_account_id)
+    told = {each.rule: each.statement for each in waiting.explanations}
     assert told["BANK_ACCOUNT_FORBIDDEN"] == (
         f"The same account is blocked as {account.bank_account_id} of inv-001: a bank's return forbids it (R07)."
     )
+    await service.grant(waiting, THIRD)
+    assert (await get(service, theirs.bank_account_id)).status == Status.ACTIVE
 
 
 @pytest.mark.parametrize("code", ["R07", "R16"])

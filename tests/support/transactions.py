@@ -20,14 +20,12 @@ from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import payouts_pb2, webhooks_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.type.v1.approval_pb2 import Approval
-from realco.type.v1.event_pb2 import EventMeta
 
 from services.chassis.approvals.jobs import build_approval_jobs
 from services.chassis.approvals.service import ApprovalsServicer
-from services.chassis.calls.auth import Principal, acting_as, service_principal
+from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.calls.parties import CurrentParties
 from services.chassis.data.database import Database
-from services.chassis.data.heard_persons import record_persons
 from services.chassis.data.work import WorkFinder
 from services.chassis.spelling.visibility import withhold
 from services.chassis.values.clock import FakeClock
@@ -320,12 +318,6 @@ class TransactionsHarness:
         )
         result = answer.results[0]
         return result.transaction if result.HasField("transaction") else result
-
-    async def acts_for(self, party_id: str, *persons: str) -> None:
-        """The service hears that these persons act for the party."""
-        with acting_as(service_principal("transactions", ORG)):
-            async with self.database.begin() as tx:
-                await record_persons(tx, party_id, persons, EventMeta(aggregate_version=1, incarnation="first"))
 
     def owe(self, party_id: str) -> None:
         """Escrow has enough for any payout to the party: declared, released, or contributed."""

@@ -102,14 +102,6 @@ _OF_PERSON = Read(
 )
 
 
-async def list_related_parties(tx: Tx, party_id: str) -> frozenset[str]:
-    """The party, and those for which one of the persons acts who act for it, as far as it was heard of."""
-    theirs, of_others = heard_persons.alias(), heard_persons.alias()
-    same = sa.and_(theirs.c.org_id == of_others.c.org_id, theirs.c.person_id == of_others.c.person_id)
-    query = sa.select(of_others.c.party_id).join_from(theirs, of_others, same)
-    return frozenset(await tx.scalars(query.where(is_mine(theirs), theirs.c.party_id == party_id))) | {party_id}
-
-
 async def acts_for(tx: Tx, party_id: str) -> bool:
     """Whether the caller, who reaches what is the party's, acts for it: an investor reaches nothing else."""
     return current_principal().confined or party_id in await _list_parties_of_caller(tx)

@@ -62,6 +62,7 @@ Account = TypeVar("Account", bound=NamedBankAccount)
 _BANK_ACCOUNT_USES = {
     "PENDING": (True, False),
     "ACTIVE": (True, True),
+    "SUSPENDED": (False, False),
     "BLOCKED": (False, False),
     "DELETED": (False, False),
 }

@@ -94,20 +94,22 @@ def build_bank_account_details(account: BankAccount) -> ApprovalDetails:
         account.bank_account_id,
         makers=frozenset(account.makers),
         beneficiary_party_ids=frozenset({account.party_id}),
-        changes=(Change("status", BankAccountStatus.PENDING, BankAccountStatus.ACTIVE),),
+        changes=(Change("status", account.status, BankAccountStatus.ACTIVE),),
     )
 
 
 def build_unblocking_details(account: BankAccount, explanations: tuple[Explanation, ...]) -> ApprovalDetails:
     """Who acts for the account's party does not say that its bank was wrong, nor does who added it."""
     after = unblock(account, current_principal().person)
+    again = "added anew" if after.status is BankAccountStatus.DELETED else "used again"
     return ApprovalDetails(
-        f"Account …{account.account_number_last4} may be used again",
+        f"Account …{account.account_number_last4} may be {again}",
         account.bank_account_id,
         makers=frozenset(account.makers),
         beneficiary_party_ids=frozenset({account.party_id}),
         changes=(
             Change("status", account.status, after.status),
+            Change("block_reason", account.block_reason, after.block_reason),
             Change("block_network_code", account.block_network_code, after.block_network_code),
         ),
         explanations=explanations,

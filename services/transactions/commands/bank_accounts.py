@@ -12,7 +12,7 @@ from realco.transactions.v1 import bank_accounts_pb2 as pb
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.parties import Parties
 from services.chassis.calls.wire import copy_without
-from services.chassis.data.heard_persons import acts_for, list_related_parties
+from services.chassis.data.heard_persons import acts_for
 from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
@@ -38,6 +38,7 @@ from services.transactions.domain.bank_accounts import (
     check_may_unblock,
     check_may_update,
     stops_payouts,
+    suspend,
     unblock,
 )
 from services.transactions.store import bank_accounts as store
@@ -145,7 +146,7 @@ async def update_bank_account(
         await _note_stop(tx, before, after, now)
         after = await store.save_bank_account(tx, before, after, now)
     # What is decided on has changed; or nobody confirmed it in time, or somebody said no, and it is asked for again.
-    if _DEFAULT in named and after.status is BankAccountStatus.PENDING:
+    if _DEFAULT in named and after.status is not BankAccountStatus.ACTIVE:
         await ask_for_confirmation(tx, after, standings, now)
     return answer_bank_account(after)
 
@@ -210,17 +211,20 @@ async def forbid_bank_account(
 ) -> None:
     """A bank's return says that the account must not be used again, for what is under way either.
 
-    Nobody adds it anew. Another party for which none of the same persons acts keeps it: else whoever names the account
-    of somebody else could have it blocked, by a debit that its owner sends back.
+    Nobody adds it anew. As another party's it waits for a second person again, and is not blocked: else whoever names
+    the account of somebody else could have it blocked, by a debit that its owner sends back.
     """
     await store.lock_number(tx, [digest])
-    party_ids = await list_related_parties(tx, party_id)
-    for account, is_ours in await store.lock_same(tx, party_ids, bank_account_id, digest):
-        if is_ours:
+    for account, is_ours in await store.lock_same(tx, bank_account_id, digest):
+        if is_ours and account.party_id != party_id:
+            if account.status in LIVE and account.status is not BankAccountStatus.SUSPENDED:
+                suspended = await store.save_bank_account(tx, account, suspend(account), now)
+                await ask_for_confirmation(tx, suspended, {}, now)
+        elif is_ours:
             await _block(tx, account, BlockReason.RETURNED_BY_BANK, now, network_code)
-        else:
+        else:  # whatever it says, blocked or not: once it is saved, nobody puts back what it was
             _tell_altered(account.bank_account_id)
-            await _end(tx, account, BlockReason.RETURNED_BY_BANK, now, network_code)
+            await _save_blocked(tx, account, BlockReason.RETURNED_BY_BANK, now, network_code)
 
 
 async def block_altered_account(tx: Tx, bank_account_id: str, transaction_id: str, now: datetime) -> None:
@@ -242,10 +246,10 @@ async def _block(
     # Another return of one that is forbidden already is written, too: what was asked about the first is outdated then.
     is_new = reason is BlockReason.RETURNED_BY_BANK and account.block_reason is not BlockReason.ALTERED
     if is_new or account.status in LIVE or not account.block_reason:
-        await _end(tx, account, reason, now, network_code)
+        await _save_blocked(tx, account, reason, now, network_code)
 
 
-async def _end(
+async def _save_blocked(
     tx: Tx, account: BankAccount, reason: BlockReason, now: datetime, network_code: str | None = None
 ) -> None:
     await BANK_ACCOUNT_APPROVALS.cancel(tx, account.bank_account_id, now)

@@ -24,6 +24,7 @@ PENDING_MAX = 20
 class BankAccountStatus(StrEnum):
     PENDING = "PENDING"
     ACTIVE = "ACTIVE"
+    SUSPENDED = "SUSPENDED"
     BLOCKED = "BLOCKED"
     DELETED = "DELETED"
 
@@ -35,11 +36,12 @@ class BlockReason(StrEnum):
 
 S = BankAccountStatus
 
-LIVE = frozenset({S.PENDING, S.ACTIVE})
+LIVE = frozenset({S.PENDING, S.ACTIVE, S.SUSPENDED})
 BANK_ACCOUNT_MOVES: Final[Moves[BankAccountStatus]] = {
-    S.PENDING: frozenset({S.ACTIVE, S.BLOCKED, S.DELETED}),
+    S.PENDING: frozenset({S.ACTIVE, S.SUSPENDED, S.BLOCKED, S.DELETED}),
     # Back to PENDING where it is to become the default: a second person confirms that, too.
-    S.ACTIVE: frozenset({S.PENDING, S.BLOCKED, S.DELETED}),
+    S.ACTIVE: frozenset({S.PENDING, S.SUSPENDED, S.BLOCKED, S.DELETED}),
+    S.SUSPENDED: frozenset({S.ACTIVE, S.BLOCKED, S.DELETED}),
     S.BLOCKED: frozenset({S.PENDING, S.DELETED}),
     S.DELETED: frozenset(),
 }
@@ -124,7 +126,8 @@ def change_default(account: BankAccount, *, is_default: bool, person: str) -> Ba
     if account.default_for_payouts or not is_default:
         return replace(account, default_for_payouts=is_default)
     makers = tuple(sorted({*account.makers, person}))
-    return replace(account, default_for_payouts=True, status=S.PENDING, confirmed_at=None, makers=makers)
+    status = S.PENDING if account.status is S.ACTIVE else account.status
+    return replace(account, default_for_payouts=True, status=status, confirmed_at=None, makers=makers)
 
 
 def stops_payouts(before: BankAccount, after: BankAccount, person: str) -> bool:
@@ -146,6 +149,12 @@ def block(account: BankAccount, reason: BlockReason, network_code: str | None) -
     return replace(
         account, status=status, block_reason=reason, block_network_code=network_code, default_for_payouts=False
     )
+
+
+def suspend(account: BankAccount) -> BankAccount:
+    """A bank's return forbids the same account as another party's: nobody uses this one before a second person, who is
+    told of that, has confirmed it. Who named the account of somebody else has it blocked by that for nobody else."""
+    return replace(account, status=S.SUSPENDED, confirmed_at=None)
 
 
 def count_owners(same: Iterable[BankAccount]) -> int:

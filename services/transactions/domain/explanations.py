@@ -118,6 +118,8 @@ def explain_look_alike(account: BankAccount, other: BankAccount, *, is_same: boo
     digits = "the same" if other.account_number_last4 == account.account_number_last4 else "similar"
     bank = "the same bank" if other.routing_number == account.routing_number else "ANOTHER bank"
     statement = f"The party {has} {other.bank_account_id} with {digits} last digits at {bank}, and {number}."
+    if other.is_forbidden:
+        statement += f" It is blocked{f' ({other.block_network_code})' if other.block_network_code else ''}."
     if not is_same:
         statement += " Compare the whole number with what the party named."
     operands = (("bank account", other.bank_account_id), ("status", other.status))

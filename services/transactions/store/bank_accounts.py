@@ -31,6 +31,7 @@ from services.transactions.tables import bank_accounts
 _c = bank_accounts.c
 _EVENTS = {
     BankAccountStatus.ACTIVE: events.BankAccountConfirmed,
+    BankAccountStatus.SUSPENDED: events.BankAccountSuspended,
     BankAccountStatus.BLOCKED: events.BankAccountBlocked,
     BankAccountStatus.DELETED: events.BankAccountDeleted,
 }
@@ -143,16 +144,13 @@ async def list_same(tx: Tx, digests: Collection[str]) -> list[BankAccount]:
     return await BANK_ACCOUNTS.list_all(tx, _c.account_number_digest.in_(digests))
 
 
-async def lock_same(
-    tx: Tx, party_ids: Collection[str], bank_account_id: str, digest: str
-) -> list[tuple[BankAccount, bool]]:
-    """The account, and the parties' others that stand for the same one at its bank, each with whether it says what this
-    service wrote.
+async def lock_same(tx: Tx, bank_account_id: str, digest: str) -> list[tuple[BankAccount, bool]]:
+    """The account, and all others that stand for the same one at its bank, each with whether it says what this service
+    wrote.
 
     For whoever forbids them, whatever they say: one that was altered could be put right afterwards.
     """
-    theirs = sa.and_(_c.party_id.in_(party_ids), _c.account_number_digest == digest)
-    same = sa.or_(_c.bank_account_id == bank_account_id, theirs)
+    same = sa.or_(_c.bank_account_id == bank_account_id, _c.account_number_digest == digest)
     rows = (await tx.execute(BANK_ACCOUNTS.locking.where(same))).all()
     ours = {row.bank_account_id for row in keep_sealed(tx, bank_accounts, rows)}
     return [(BANK_ACCOUNTS.read(row), row.bank_account_id in ours) for row in rows]

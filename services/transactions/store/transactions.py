@@ -25,7 +25,7 @@ from services.chassis.values.session import Session
 from services.transactions.domain.states import ARRIVED, ENDED, Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import CONTRIBUTIONS, INBOUND
-from services.transactions.tables import MAY_COME_BACK, transaction_history, transactions
+from services.transactions.tables import MAY_COME_BACK, PLAIN_REFERENCE, transaction_history, transactions
 
 _c = transactions.c
 # Whether escrow has what the transaction needs of it before a provider is asked.
@@ -68,7 +68,7 @@ _CONTRIBUTIONS_OF_PARTY = _CONTRIBUTIONS.where(_c.party_id == sa.bindparam("part
 _CONFIRMED_BY = sa.select(_c.transaction_id).where(
     is_mine(transactions),
     _c.escrow_account_id == sa.bindparam("account"),
-    _c.bank_reference == sa.bindparam("reference"),
+    sa.text(f"{PLAIN_REFERENCE} = {PLAIN_REFERENCE.replace('bank_reference', ':reference')}"),
 )
 _UNFINISHED = (
     sa.select(_c.transaction_id)
@@ -105,8 +105,8 @@ async def list_transactions(tx: Tx, transaction_ids: Collection[str]) -> dict[st
 
 
 async def find_confirmed_by(tx: Tx, escrow_account_id: str, bank_reference: str) -> str | None:
-    """The transaction of an escrow account that a bank's reference has confirmed. Who else confirms one by it waits."""
-    await lock_name(tx, "bank_references", escrow_account_id, bank_reference)
+    """The transaction of an escrow account that a bank's reference has confirmed. Who else confirms one waits."""
+    await lock_name(tx, "bank_references", escrow_account_id)
     found: str | None = await tx.scalar(_CONFIRMED_BY, {"account": escrow_account_id, "reference": bank_reference})
     return found
 

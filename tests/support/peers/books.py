@@ -13,6 +13,7 @@ from services.chassis.values.errors import DomainError
 from services.distributions import clients as distributions_clients
 from services.transactions.clients import EscrowClient
 from tests.support.escrow import Escrow
+from tests.support.ledger_accounts import name_of
 from tests.support.peers.escrow import MemoryEscrow
 from tests.support.peers.wire import Wire
 
@@ -96,3 +97,11 @@ class Callers:
                 return await getattr(self.of_distributions, method)(argument)
             except DomainError as refusal:
                 return refusal.reason, refusal.metadata
+
+
+async def balances(callers: Callers, account: str) -> dict[str, int]:
+    """What stands on each kind of ledger account, on the side where it grows."""
+    answer = await callers.ask("get_escrow_account_balance", account)
+    found = {name_of(line.ledger_account): line.available.amount_minor for line in answer.ledger_accounts}
+    assert set(found) >= {"cash", "in_transit", "issuer_proceeds", "distributable"}, "they are there without money too"
+    return {kind: minor for kind, minor in found.items() if minor}

@@ -104,8 +104,9 @@ _MOVES = {
         PENDING_RETRY>CANCELLED PENDING_RETRY>FAILED
     """,
     "bank_accounts": """
-        >PENDING PENDING>ACTIVE PENDING>BLOCKED PENDING>DELETED ACTIVE>PENDING ACTIVE>BLOCKED ACTIVE>DELETED
-        BLOCKED>PENDING BLOCKED>DELETED
+        >PENDING PENDING>ACTIVE PENDING>SUSPENDED PENDING>BLOCKED PENDING>DELETED ACTIVE>PENDING ACTIVE>SUSPENDED
+        ACTIVE>BLOCKED ACTIVE>DELETED SUSPENDED>ACTIVE SUSPENDED>BLOCKED SUSPENDED>DELETED BLOCKED>PENDING
+        BLOCKED>DELETED
     """,
     "webhooks": """
         >RECEIVED >APPLIED >FAILED RECEIVED>APPLIED RECEIVED>FAILED APPLIED>RECEIVED FAILED>RECEIVED
@@ -173,10 +174,12 @@ def _create_bank_accounts() -> None:
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("seal", pg.BYTEA(), nullable=True),
-        sa.CheckConstraint("NOT default_for_payouts OR status IN ('PENDING', 'ACTIVE')", name="default_is_live"),
+        sa.CheckConstraint(
+            "NOT default_for_payouts OR status IN ('PENDING', 'ACTIVE', 'SUSPENDED')", name="default_is_live"
+        ),
         sa.CheckConstraint("status <> 'ACTIVE' OR confirmed_at IS NOT NULL", name="active_is_confirmed"),
         sa.CheckConstraint("account_type IN ('CHECKING', 'SAVINGS')", name="account_type_known"),
-        sa.CheckConstraint("status IN ('PENDING', 'ACTIVE', 'BLOCKED', 'DELETED')", name="status_known"),
+        sa.CheckConstraint("status IN ('PENDING', 'ACTIVE', 'SUSPENDED', 'BLOCKED', 'DELETED')", name="status_known"),
         sa.PrimaryKeyConstraint("org_id", "bank_account_id"),
     )
     op.create_index(
@@ -316,7 +319,13 @@ def _create_transaction_indexes() -> None:
     op.create_index(
         "transactions_bank_reference",
         "transactions",
-        ["org_id", "escrow_account_id", "bank_reference"],
+        [
+            "org_id",
+            "escrow_account_id",
+            sa.literal_column(
+                "coalesce(nullif(upper(regexp_replace(bank_reference, '[^[:alnum:]]', '', 'g')), ''), bank_reference)"
+            ),
+        ],
         unique=True,
         postgresql_where=sa.text("bank_reference IS NOT NULL"),
     )
