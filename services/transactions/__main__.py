@@ -13,6 +13,7 @@ from services.chassis.process.main import run
 from services.chassis.runtime.runtime import Runtime
 from services.transactions.api import (
     BankAccountsServicer,
+    ContributionsServicer,
     EvaluationsServicer,
     PayoutsServicer,
     TransactionsServicer,
@@ -54,6 +55,7 @@ async def main(settings: Settings) -> None:
             servicers=[
                 TransactionsServicer(dependencies, parties),
                 PayoutsServicer(dependencies),
+                ContributionsServicer(dependencies),
                 EvaluationsServicer(dependencies),
                 UnfinishedTransactionsServicer(dependencies),
                 BankAccountsServicer(dependencies, approvals, parties),

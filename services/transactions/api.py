@@ -10,6 +10,8 @@ from grpc.aio import ServicerContext
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import bank_accounts_pb2_grpc as bank_grpc
 from realco.transactions.v1 import (
+    contributions_pb2,
+    contributions_pb2_grpc,
     evaluations_pb2,
     evaluations_pb2_grpc,
     payouts_pb2,
@@ -27,7 +29,15 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
 from services.chassis.data.transaction import Tx
 from services.transactions import queries
-from services.transactions.commands import bank_accounts, creation, decisions, evaluation, payouts, webhooks
+from services.transactions.commands import (
+    bank_accounts,
+    contributions,
+    creation,
+    decisions,
+    evaluation,
+    payouts,
+    webhooks,
+)
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.rails import PROVIDER_OF_WEBHOOK
 
@@ -120,6 +130,21 @@ class PayoutsServicer(payouts_pb2_grpc.PayoutsServiceServicer):
         self, request: payouts_pb2.GetRefundPreviewRequest, context: ServicerContext
     ) -> payouts_pb2.RefundPreview:
         return await self._dependencies.read(request, queries.get_refund_preview)
+
+
+class ContributionsServicer(contributions_pb2_grpc.ContributionsServiceServicer):
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
+
+    async def CancelContributions(
+        self, request: contributions_pb2.CancelContributionsRequest, context: ServicerContext
+    ) -> contributions_pb2.CancelContributionsResponse:
+        return await self._dependencies.write_on_facts(
+            request,
+            contributions_pb2.CancelContributionsResponse,
+            partial(contributions.ask_about_contributions, self._dependencies),
+            contributions.cancel_contributions,
+        )
 
 
 class EvaluationsServicer(evaluations_pb2_grpc.EvaluationsServiceServicer):

@@ -32,6 +32,7 @@ from services.chassis.values.clock import FakeClock
 from services.chassis.values.ids import new_id
 from services.transactions.api import (
     BankAccountsServicer,
+    ContributionsServicer,
     EvaluationsServicer,
     PayoutsServicer,
     TransactionsServicer,
@@ -173,6 +174,7 @@ class TransactionsHarness:
         asking = CurrentParties(self.dependencies.peers.compliance.list_parties_of_person)
         self.transactions: Any = TransactionsServicer(self.dependencies, asking)
         self.payouts: Any = PayoutsServicer(self.dependencies)
+        self.contributions: Any = ContributionsServicer(self.dependencies)
         self.evaluations: Any = EvaluationsServicer(self.dependencies)
         self.unfinished: Any = UnfinishedTransactionsServicer(self.dependencies)
         self.accounts: Any = BankAccountsServicer(self.dependencies, self.approvals, asking)
@@ -189,6 +191,7 @@ class TransactionsHarness:
             for servicer in (
                 self.transactions,
                 self.payouts,
+                self.contributions,
                 self.evaluations,
                 self.unfinished,
                 self.accounts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -78,6 +79,26 @@ async def ask_about_inflow(inflow: Inflow, peers: Peers, now: datetime) -> Inflo
     except DomainError as refusal:
         return InflowVerdict(refusal)
     return InflowVerdict(None, investment)
+
+
+async def ask_about_investments(peers: Peers, investment_ids: Collection[str], now: datetime) -> dict[str, DomainError]:
+    """Why investments take no contributions by now, by id: themselves, or their raise. What was drawn would go back.
+
+    Raises: Unavailable.
+    """
+    found = await peers.distributions.list_investments(investment_ids)
+    offering_ids = {each.offering_id for each in found}
+    offerings = {each: await peers.distributions.get_offering(each) for each in sorted(offering_ids)}
+    by_id = {each.investment_id: each for each in found}
+    refusals: dict[str, DomainError] = {}
+    for investment_id in investment_ids:
+        try:
+            investment = check_takes_contributions(by_id.get(investment_id))
+            if (offering := offerings[investment.offering_id]) is not None:
+                check_raise_goes_on(offering, now)
+        except DomainError as refusal:
+            refusals[investment_id] = refusal
+    return refusals
 
 
 def check_escrow_account(

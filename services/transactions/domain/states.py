@@ -50,6 +50,8 @@ MOVES: Moves[Status] = MappingProxyType(
     }
 )
 
+# No provider has it: what makes it pointless cancels it.
+WAITING = frozenset({S.INITIATED, S.PENDING_APPROVAL, S.APPROVED, S.QUEUED, S.PENDING_RETRY})
 # Its money is with us, or with whom we paid.
 ARRIVED = frozenset({S.SETTLED, S.COMPLETED})
 # No money of it is with us or on its way.

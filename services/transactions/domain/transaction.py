@@ -15,6 +15,7 @@ from services.transactions.domain.states import Status
 from services.transactions.domain.types import TYPES
 
 ATTEMPTS_MAX = 3
+_ON_ITS_WAY = frozenset({Status.PROCESSING, Status.PENDING_SETTLEMENT, Status.SETTLED})
 PROVISIONAL, FINAL = "PROVISIONAL", "FINAL"
 
 
@@ -90,6 +91,12 @@ class Transaction:
     def escrow_key(self) -> str:
         """The key under which escrow takes the money of the current attempt."""
         return f"{self.provider_key}:submit"
+
+    @property
+    def is_on_its_way(self) -> bool:
+        """Whether a bank has yet to tell its end. What is only announced may never come."""
+        is_announced = self.rail.is_confirmed_by_a_person and self.status is not Status.SETTLED
+        return self.status in _ON_ITS_WAY and not is_announced
 
     @property
     def is_final(self) -> bool:

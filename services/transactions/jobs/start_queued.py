@@ -22,7 +22,7 @@ from services.chassis.values.refusals import (
     PartyNotCleared,
 )
 from services.transactions.clients import Peers
-from services.transactions.commands.inflow import check_escrow_account, check_raise_goes_on, check_takes_contributions
+from services.transactions.commands.inflow import ask_about_investments, check_escrow_account
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -102,21 +102,9 @@ async def _ask_about_parties(peers: Peers, rows: Sequence[Transaction]) -> dict[
 
 
 async def _ask_about_investments(peers: Peers, rows: Sequence[Transaction], now: datetime) -> dict[str, DomainError]:
-    """Refuses contributions whose investment, or whose raise, takes none any more: what was drawn would go back."""
-    investments = await peers.distributions.list_investments({row.investment_id for row in rows if row.investment_id})
-    by_id = {each.investment_id: each for each in investments}
-    offerings = {
-        each: await peers.distributions.get_offering(each) for each in {one.offering_id for one in investments}
-    }
-    refusals: dict[str, DomainError] = {}
-    for row in rows:
-        try:
-            investment = check_takes_contributions(by_id.get(row.investment_id or ""))
-            if (offering := offerings[investment.offering_id]) is not None:
-                check_raise_goes_on(offering, now)
-        except DomainError as refusal:
-            refusals[row.transaction_id] = refusal
-    return refusals
+    """Refuses contributions whose investment, or whose raise, takes none any more."""
+    refusals = await ask_about_investments(peers, {row.investment_id for row in rows if row.investment_id}, now)
+    return {row.transaction_id: refusals[row.investment_id] for row in rows if row.investment_id in refusals}
 
 
 async def _begin_attempts(

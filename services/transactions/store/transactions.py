@@ -65,6 +65,7 @@ _CONTRIBUTIONS = _MINE.where(
     _c.type.in_(CONTRIBUTIONS),
 )
 _CONTRIBUTIONS_OF_PARTY = _CONTRIBUTIONS.where(_c.party_id == sa.bindparam("party_id"))
+_LOCKING_CONTRIBUTIONS = _CONTRIBUTIONS.order_by(_c.transaction_id).with_for_update(key_share=True)
 _CONFIRMED_BY = sa.select(_c.transaction_id).where(
     is_mine(transactions),
     _c.escrow_account_id == sa.bindparam("account"),
@@ -146,6 +147,18 @@ async def lock_contributions(tx: Tx, party_id: str, investment_id: str) -> tuple
     counted = [row for row in map(build_transaction, rows) if row.status not in ENDED]
     unsettled = [row.amount.amount_minor for row in counted if row.status not in ARRIVED]
     return sum(row.amount.amount_minor for row in counted), sum(unsettled)
+
+
+async def lock_contributions_of(tx: Tx, investment_ids: Collection[str]) -> dict[str, list[Transaction] | None]:
+    """All contributions to each investment, by id; None where one of them says what this service did not write."""
+    found: dict[str, list[Transaction] | None] = {each: [] for each in investment_ids}
+    for row in await tx.execute(_LOCKING_CONTRIBUTIONS, {"investment_ids": list(investment_ids)}):
+        known = found[row.investment_id]
+        if not keep_sealed(tx, transactions, [row]):
+            found[row.investment_id] = None
+        elif known is not None:
+            known.append(build_transaction(row))
+    return found
 
 
 async def list_received(tx: Tx, investment_ids: Collection[str]) -> dict[tuple[str, str], list[Transaction] | None]:
