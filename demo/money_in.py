@@ -192,10 +192,12 @@ def explain_limit(figures: Mapping[str, str]) -> str:
 
 def withdraw_commitment(run: DemoRun) -> str:
     investment = run.investments[DAN.id]
-    answer = run.client_of(DAN.id).post(f"/investments/{investment}/cancel", deed="withdraws the commitment")
-    cancelled = answer["investment"]
-    if cancelled["status"] != "CANCELLED":
-        raise UnexpectedAnswer(f"The investment is {cancelled['status']}")
+    run.client_of(DAN.id).post(f"/investments/{investment}/cancel", deed="withdraws the commitment")
+    wait_for(
+        "the investment to be cancelled",
+        lambda: run.client_of(DAN.id).get(f"/investments/{investment}")["status"],
+        lambda status: status == "CANCELLED",
+    )
     return "CANCELLED; nothing was paid, so nothing goes back"
 
 

@@ -196,7 +196,6 @@ class _Details:
             offering = await require_offering(tx, investment.offering_id)
         amount = Money(investment.funded_minor, investment.currency)
         preview = await self._preview_refunds(offering, [investment], {investment.party_id: amount}, now)
-        wanted = InvestmentStatus.CANCELLING if amount.amount_minor else InvestmentStatus.CANCELLED
         return ApprovalDetails(
             f"Cancel an investment of {Money(investment.amount_minor, investment.currency)}"
             f" in {offering.display_name}, and give back what was paid",
@@ -204,7 +203,7 @@ class _Details:
             offering.offering_id,
             amount=amount,
             beneficiary_party_ids=frozenset({investment.party_id}),
-            changes=(Change("status", investment.status.value, wanted.value),),
+            changes=(Change("status", investment.status.value, InvestmentStatus.CANCELLING.value),),
             is_done=investment.is_withdrawn,
             explanations=(*explain_failure(investment.refund_failure), *preview.explanations),
             effects=preview.effects,

@@ -26,7 +26,7 @@ from realco.escrow.v1 import (
 )
 from realco.transactions.v1 import bank_accounts_pb2 as bank_accounts
 from realco.transactions.v1 import bank_accounts_pb2_grpc as bank_accounts_grpc
-from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc
+from realco.transactions.v1 import contributions_pb2, contributions_pb2_grpc, payouts_pb2, payouts_pb2_grpc
 
 from services.chassis.approvals.messages import read_preview
 from services.chassis.approvals.notary import Notary
@@ -99,6 +99,12 @@ class Transactions(Protocol):
     async def batch_create_payouts(
         self, request: payouts_pb2.BatchCreatePayoutsRequest
     ) -> payouts_pb2.BatchCreatePayoutsResponse: ...
+
+    async def cancel_contributions(
+        self, investment_ids: Sequence[str]
+    ) -> contributions_pb2.CancelContributionsResponse:
+        """Cancels what waits for at most 100 investments that want no money any more, and says what a bank has."""
+        ...
 
     async def get_bank_account(self, bank_account_id: str) -> BankAccount | None:
         """None if the organization has no such account."""
@@ -205,12 +211,19 @@ def _to_parts(amounts: Mapping[str, Money]) -> list[postings_pb2.PartyAmount]:
 class TransactionsClient:
     def __init__(self, channel: aio.Channel) -> None:
         self._payouts = payouts_pb2_grpc.PayoutsServiceStub(channel)
+        self._contributions = contributions_pb2_grpc.ContributionsServiceStub(channel)
         self._bank_accounts = bank_accounts_grpc.BankAccountsServiceStub(channel)
 
     async def batch_create_payouts(
         self, request: payouts_pb2.BatchCreatePayoutsRequest
     ) -> payouts_pb2.BatchCreatePayoutsResponse:
         return await ask(self._payouts.BatchCreatePayouts, request)
+
+    async def cancel_contributions(
+        self, investment_ids: Sequence[str]
+    ) -> contributions_pb2.CancelContributionsResponse:
+        request = contributions_pb2.CancelContributionsRequest(investment_ids=investment_ids)
+        return await ask(self._contributions.CancelContributions, request)
 
     async def get_bank_account(self, bank_account_id: str) -> BankAccount | None:
         request = bank_accounts.GetBankAccountRequest(bank_account_id=bank_account_id)

@@ -26,14 +26,15 @@ RIGHTS: Table = {
     "investments": both(
         insert=EVERY,
         update=(
-            *("funded_minor", "completed_minor", "refunded_minor", "released_minor", "unreturned_minor"),
+            *("funded_minor", "completed_minor", "on_its_way_minor"),
+            *("refunded_minor", "released_minor", "unreturned_minor"),
             *("accrued_units", "accrued_through", "distributed_minor", "accrual_start_date"),
             *("status", "refund_requested_by", "refund_signed_in_at", "refund_api_key_id"),
-            *("refund_approved_minor", "refund_failure", *_VERSION),
+            *("refund_approved_minor", "refund_failure", "cancelling_saga_id", *_VERSION),
         ),
     ),
     # Of a transaction the newest report counts; what it moves never changes.
-    "contributions": both(insert=EVERY, update=("version", "counted", "seal")),
+    "contributions": both(insert=EVERY, update=("version", "counted", "on_its_way", "seal")),
     "distributions": both(
         insert=EVERY,
         update=(

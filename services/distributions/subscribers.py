@@ -38,8 +38,7 @@ def _make_handler(payout_status: PayoutStatus) -> Handler:
     async def record_end(tx: Tx, event: Any, delivery: Delivery) -> None:
         transaction, version = event.transaction, event.meta.aggregate_version
         if is_contribution(transaction):
-            completed = isinstance(event, transactions_events.TransactionCompleted)
-            await record_contribution(tx, transaction, version, completed, delivery.now)
+            await record_contribution(tx, transaction, version, delivery.now)
         elif is_payout(transaction):
             await record_outcome(tx, transaction, version, payout_status, delivery.now)
 

@@ -134,6 +134,7 @@ investments = sa.Table(
     _minor("amount_minor"),
     _minor("funded_minor"),
     _minor("completed_minor"),
+    _minor("on_its_way_minor"),  # of its contributions that a bank had when the others were cancelled
     _minor("refunded_minor"),
     _minor("released_minor"),  # what the closing took: the capital contributed
     _minor("unreturned_minor"),  # capital, less what declared distributions returned
@@ -148,16 +149,25 @@ investments = sa.Table(
     _text("refund_api_key_id", null=True),
     _minor("refund_approved_minor"),  # what two persons saw in it when they decided that it goes back
     _json("refund_failure", null=True),
+    _text("cancelling_saga_id", null=True),  # asks transactions to cancel what waits; null once it is answered
     *_external(),
     _text("created_by"),
     *_changes(),
     _of("offerings", "offering_id"),
+    sa.Index(
+        "investments_cancelling_saga",
+        "org_id",
+        "cancelling_saga_id",
+        "investment_id",
+        postgresql_where=sa.text("cancelling_saga_id IS NOT NULL"),
+    ),
     sa.Index("investments_offering", "org_id", "offering_id", "created_at", "investment_id"),
     sa.Index("investments_party", "org_id", "party_id", "created_at", "investment_id"),
     sa.Index("investments_external_id", "org_id", "external_id", postgresql_where=sa.text("external_id IS NOT NULL")),
     sa.CheckConstraint("amount_minor > 0", name="investments_amount"),
     sa.CheckConstraint("unreturned_minor BETWEEN 0 AND released_minor", name="investments_unreturned"),
     sa.CheckConstraint("distributed_minor >= 0", name="investments_distributed"),
+    sa.CheckConstraint("on_its_way_minor >= 0", name="investments_on_its_way"),
     # Only the waterfall calls a payee SPONSOR.
     sa.CheckConstraint("party_id <> 'SPONSOR'", name="investments_investor"),
     sa.CheckConstraint(
@@ -176,10 +186,11 @@ contributions = sa.Table(
     _minor("amount_minor"),
     sa.Column("version", sa.BigInteger, nullable=False),  # Transaction.version of the newest report
     sa.Column("counted", sa.Boolean, nullable=False),
+    sa.Column("on_its_way", sa.Boolean, nullable=False),
     sa.Column("seal", pg.BYTEA),
     _of("investments", "investment_id"),
     sa.Index("contributions_investment", "org_id", "investment_id"),
-    info=sealed("org_id", "transaction_id", "investment_id", "amount_minor", "version", "counted"),
+    info=sealed("org_id", "transaction_id", "investment_id", "amount_minor", "version", "counted", "on_its_way"),
 )
 
 distributions = sa.Table(
@@ -300,6 +311,12 @@ allocation_lines = sa.Table(
 
 _OPEN_PAYOUT = "status IN ('REQUESTED', 'CREATED')"
 
+
+def _one_open(name: str, key: str, where: str = _OPEN_PAYOUT) -> sa.Index:
+    """At most one open payout of the same."""
+    return sa.Index(f"payouts_one_open_{name}", "org_id", key, unique=True, postgresql_where=sa.text(where))
+
+
 # One row an attempt to pay somebody; its key is the idempotency key transactions is called with.
 payouts = sa.Table(
     "payouts",
@@ -330,27 +347,9 @@ payouts = sa.Table(
     _of("allocations", "allocation_id"),
     sa.UniqueConstraint("org_id", "transaction_id", name="payouts_transaction_id_key"),
     # Nobody is paid twice: an attempt is made only when the one before it has definitely ended.
-    sa.Index(
-        "payouts_one_open_an_allocation",
-        "org_id",
-        "allocation_id",
-        unique=True,
-        postgresql_where=sa.text(_OPEN_PAYOUT),
-    ),
-    sa.Index(
-        "payouts_one_open_an_investment",
-        "org_id",
-        "investment_id",
-        unique=True,
-        postgresql_where=sa.text(_OPEN_PAYOUT),
-    ),
-    sa.Index(
-        "payouts_one_open_proceeds",
-        "org_id",
-        "offering_id",
-        unique=True,
-        postgresql_where=sa.text(f"type = 'ESCROW_WITHDRAWAL' AND {_OPEN_PAYOUT}"),
-    ),
+    _one_open("an_allocation", "allocation_id"),
+    _one_open("an_investment", "investment_id"),
+    _one_open("proceeds", "offering_id", f"type = 'ESCROW_WITHDRAWAL' AND {_OPEN_PAYOUT}"),
     sa.Index("payouts_requested", "org_id", "saga_id", postgresql_where=sa.text("status = 'REQUESTED'")),
     # All attempts to pay the same, by what never changes of them.
     sa.Index("payouts_allocation", "org_id", "allocation_id", postgresql_where=sa.text("allocation_id IS NOT NULL")),

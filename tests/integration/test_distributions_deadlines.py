@@ -52,7 +52,7 @@ async def test_an_earlier_deadline_gives_whoever_has_committed_notice(
     if held is not None:
         cancel = opb.CancelInvestmentRequest(investment_id=held.investment_id)
         cancelled = await service.call(service.investments.CancelInvestment, cancel, "inv-001", "investor")
-        assert cancelled.status == opb.Investment.CANCELLED
+        assert cancelled.status == opb.Investment.CANCELLING
 
 
 @pytest.mark.parametrize("seconds", [-(2**62), 2**62, 253_402_300_799])

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import pytest
+from google.protobuf.message import Message
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
 
 from services.chassis.data.database import Database
 from tests.support.distributions import DistributionsHarness
 from tests.support.money import usd
-from tests.support.peers.transactions import complete_payout, fail_payout
+from tests.support.peers.transactions import Txn, cancel_payout, complete_payout, fail_payout, return_payout
 
 
 @pytest.fixture
@@ -42,9 +43,11 @@ async def test_a_payment_under_way_when_the_raise_failed_goes_back_once_it_has_a
 ) -> None:
     offering = await service.offering(100_00)
     held = await service.invest(offering, "inv-001", 100_00, fund=False)
-    under_way = service.contribution(offering, held, 100_00)
+    under_way = service.at_the_bank(offering, held, 100_00)
     request = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="the target was missed")
-    assert (await service.call(service.offerings.RefundOffering, request)).status == opb.Offering.REFUNDED
+    await service.call(service.offerings.RefundOffering, request)
+    await service.work()
+    assert (await service.get(offering)).status == opb.Offering.REFUNDING
     await service.deliver(service.arrived(under_way))
     assert await service.work() == 0, "the bank may still take it back"
     await service.deliver(complete_payout(under_way))
@@ -67,7 +70,7 @@ async def test_a_raise_is_refunded_once_money_that_came_after_a_withdrawal_has_g
     await service.work()
     failed = service.transactions.newest("inv-001")
     await service.deliver(service.gave_back(failed), fail_payout(failed), service.bounced(failed))
-    assert (await service.get(held)).status == opb.Investment.CANCELLED
+    assert (await service.get(held)).status == opb.Investment.CANCELLING
     request = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="the target was missed")
     assert (await service.call(service.offerings.RefundOffering, request)).status == opb.Offering.REFUNDING
     elsewhere = opb.ResendRefundRequest(
@@ -83,3 +86,148 @@ async def test_a_raise_is_refunded_once_money_that_came_after_a_withdrawal_has_g
     after = await service.get(offering)
     assert (after.status, after.funded_amount) == (opb.Offering.REFUNDED, usd(0))
     assert len(await service.told(events.OfferingRefunded)) == 1
+
+
+async def test_a_refund_that_comes_back_after_all_had_gone_makes_the_raise_refund_again_until_it_has_gone(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 60_00)
+    await refund(service, offering)
+    paid = service.transactions.newest("inv-001")
+    await service.deliver(service.gave_back(paid), complete_payout(paid))
+    assert await statuses(service, offering, held) == (opb.Offering.REFUNDED, opb.Investment.CANCELLED)
+
+    await service.deliver(return_payout(paid), service.bounced(paid))
+    assert await statuses(service, offering, held) == (opb.Offering.REFUNDING, opb.Investment.CANCELLING)
+    assert (await service.get(held)).refund_failure.code == "RETURNED_BY_BANK"
+    assert await service.work() == 0, "a person says whether it goes to the same account again"
+
+    await service.resend_refund(held)
+    await service.work()
+    again = service.transactions.newest("inv-001")
+    await service.deliver(service.gave_back(again), complete_payout(again))
+    assert await statuses(service, offering, held) == (opb.Offering.REFUNDED, opb.Investment.CANCELLED)
+    told = [len(await service.told(each)) for each in (events.InvestmentCancelling, events.OfferingRefunding)]
+    assert told == [2, 2]
+
+
+@pytest.mark.parametrize("is_raise", [True, False], ids=["a refunded raise", "a withdrawal"])
+async def test_a_wire_that_comes_after_all_was_over_goes_back_and_meanwhile_nothing_says_that_it_is_over(
+    service: DistributionsHarness, *, is_raise: bool
+) -> None:
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 60_00, fund=False)
+    await (refund(service, offering) if is_raise else withdraw(service, held))
+    over = (opb.Offering.REFUNDED if is_raise else opb.Offering.OPEN, opb.Investment.CANCELLED)
+    goes_on = (opb.Offering.REFUNDING if is_raise else opb.Offering.OPEN, opb.Investment.CANCELLING)
+    assert await statuses(service, offering, held) == over
+    await service.fund(offering, held, 60_00)
+    await service.work()
+    assert await statuses(service, offering, held) == goes_on
+    payout = service.transactions.newest("inv-001")
+    await service.deliver(service.gave_back(payout), complete_payout(payout))
+    assert await statuses(service, offering, held) == over
+    assert (await service.get(offering)).committed_amount == usd(0)
+
+
+@pytest.mark.parametrize("end", [return_payout, fail_payout, cancel_payout])
+async def test_an_investment_is_not_cancelled_while_a_bank_has_a_debit_for_it(
+    service: DistributionsHarness, end: Callable[..., Message]
+) -> None:
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 60_00, fund=False)
+    drawn = service.at_the_bank(offering, held, 60_00)
+    await withdraw(service, held)
+    assert (await service.get(held)).status == opb.Investment.CANCELLING
+    await service.deliver(end(drawn))
+    await service.work()
+    assert (await service.get(held)).status == opb.Investment.CANCELLED
+
+
+async def test_what_waits_is_cancelled_by_transactions_before_an_investment_is_cancelled(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 60_00, fund=False)
+    waits = service.at_the_bank(offering, held, 60_00)
+    waits.status = Txn.PENDING_APPROVAL
+    service.wire.fail("CancelContributions", "lost")
+    await withdraw(service, held)
+    assert (await service.get(held)).status == opb.Investment.CANCELLING, "nobody knows what is on its way"
+    await service.make_due()
+    await service.work()
+    assert waits.status == Txn.CANCELLED
+    assert (await service.get(held)).status == opb.Investment.CANCELLED
+
+
+async def test_a_debit_that_comes_back_of_a_withdrawn_investment_is_not_presented_again(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 60_00, fund=False)
+    drawn = service.at_the_bank(offering, held, 60_00)
+    await withdraw(service, held)
+    back = return_payout(drawn, "R01")
+    drawn.status = Txn.PENDING_RETRY
+    await service.deliver(back)
+    assert (await service.get(held)).status == opb.Investment.CANCELLING, "it waits to be presented again"
+    await service.work()
+    assert drawn.status == Txn.CANCELLED
+    assert (await service.get(held)).status == opb.Investment.CANCELLED
+
+
+async def test_of_an_investment_that_a_closing_took_a_debit_that_comes_back_is_not_presented_again(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.closed_offering(("inv-001", 100_00))
+    held = (await service.positions(offering))["inv-001"]
+    late = service.at_the_bank(offering, held, 5_00)
+    back = return_payout(late, "R01")
+    late.status = Txn.PENDING_RETRY
+    await service.deliver(back)
+    await service.work()
+    assert late.status == Txn.CANCELLED
+    assert (await service.get(held)).status == opb.Investment.ACTIVE
+
+
+async def test_an_answer_that_is_older_than_what_was_heard_since_changes_nothing(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 60_00, fund=False)
+    drawn = service.at_the_bank(offering, held, 60_00)
+    failed = Txn()
+    failed.CopyFrom(drawn)
+    await service.deliver(fail_payout(failed))
+    await withdraw(service, held)
+    assert (await service.get(held)).status == opb.Investment.CANCELLED
+
+
+async def test_one_investment_of_which_nobody_knows_holds_up_no_other(service: DistributionsHarness) -> None:
+    offering = await service.offering(100_00)
+    altered, sound = [await service.invest(offering, name, 50_00, fund=False) for name in ("inv-001", "inv-002")]
+    service.transactions.altered.add(altered.investment_id)
+    await refund(service, offering)
+    found = [(await service.get(each)).status for each in (altered, sound)]
+    assert found == [opb.Investment.CANCELLING, opb.Investment.CANCELLED]
+    service.transactions.altered.clear()
+    await service.make_due()
+    await service.work()
+    assert await statuses(service, offering, altered) == (opb.Offering.REFUNDED, opb.Investment.CANCELLED)
+
+
+async def withdraw(service: DistributionsHarness, held: opb.Investment) -> None:
+    request = opb.CancelInvestmentRequest(investment_id=held.investment_id)
+    await service.call(service.investments.CancelInvestment, request, held.party_id, "investor")
+    await service.work()
+
+
+async def refund(service: DistributionsHarness, offering: opb.Offering) -> None:
+    request = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="the target was missed")
+    await service.call(service.offerings.RefundOffering, request)
+    await service.work()
+
+
+async def statuses(service: DistributionsHarness, offering: opb.Offering, held: opb.Investment) -> tuple[int, int]:
+    return (await service.get(offering)).status, (await service.get(held)).status

@@ -102,7 +102,9 @@ async def test_however_often_one_party_invests_the_offering_has_so_many_of_its_i
     assert (len(held), refusals) == (2, [("TOO_MANY_INVESTMENTS", {"investments_max": "2"})] * 2)
     assert await invest("inv-002"), "another party invests all the same"
     cancel = opb.CancelInvestmentRequest(investment_id=held[0].investment_id)
-    assert (await service.call(service.investments.CancelInvestment, cancel)).status == opb.Investment.CANCELLED
+    await service.call(service.investments.CancelInvestment, cancel)
+    await service.work()
+    assert (await service.get(held[0])).status == opb.Investment.CANCELLED
     assert await refused(invest()) == ("TOO_MANY_INVESTMENTS", [])
     service.clock.advance(rules.CANCELLED_COUNTS)
     assert await invest(), "what was cancelled makes room a day later"

@@ -262,8 +262,10 @@ async def test_a_contribution_that_comes_back_after_the_closing_is_owed_by_the_i
         transaction_id=paid.transaction_id,
         investment_id=held.investment_id,
     )
+    ordered = len(service.transactions.by_key)
     await service.deliver(return_payout(paid, "R10"), back)
-    assert await service.work() == 0, "nothing is given back of what the bank took back"
+    await service.work()
+    assert len(service.transactions.by_key) == ordered, "nothing is given back of what the bank took back"
     after = await service.get(held)
     assert (after.status, after.funded_amount, after.cleared_amount, after.unreturned_capital) == (
         opb.Investment.ACTIVE,

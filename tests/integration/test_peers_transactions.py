@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import pytest
+from realco.distributions.v1.offerings_pb2 import Investment
 from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.transactions.v1.bank_accounts_pb2 import BankAccount
@@ -42,6 +43,13 @@ class MemoryPayments:
     async def add_bank_account(self, party_id: str) -> str:
         return self.servicer.add_bank_account(party_id, BankAccount.PENDING)
 
+    async def contribute(self, *, is_at_the_bank: bool) -> T:
+        """A contribution to an investment that is withdrawn then."""
+        made = T(transaction_id=new_id("txn"), investment_id=new_id("inv"), amount=usd(100_00), aggregate_version=5)
+        made.status = T.PENDING_SETTLEMENT if is_at_the_bank else T.QUEUED
+        self.servicer.contributions.append(made)
+        return made
+
     async def pay_in(self, party_id: str) -> tuple[str, str]:
         investment_id, account_id = new_id("inv"), self.servicer.add_bank_account(party_id)
         statement = "The bank may take 100.00 USD of what was paid in back until 2025-01-31."
@@ -55,7 +63,8 @@ class RealPayments:
 
     def __init__(self, database: Database) -> None:
         self._harness = TransactionsHarness(database)
-        self.servicers: tuple[object, ...] = (self._harness.payouts, self._harness.accounts)
+        harness = self._harness
+        self.servicers: tuple[object, ...] = (harness.payouts, harness.accounts, harness.contributions)
         self.order = self._harness.distributions.order
 
     async def add_party(self, party_id: str, *, has_bank_account: bool) -> None:
@@ -65,6 +74,14 @@ class RealPayments:
     async def add_bank_account(self, party_id: str) -> str:
         account_id: str = (await self._harness.bank_account(party_id)).bank_account_id
         return account_id
+
+    async def contribute(self, *, is_at_the_bank: bool) -> T:
+        made = await self._harness.deposit(f"party-{is_at_the_bank}")
+        if is_at_the_bank:
+            await self._harness.work()
+        self._harness.distributions.investments[made.investment_id].status = Investment.CANCELLING
+        seen: T = await self._harness.get(made.transaction_id)
+        return seen
 
     async def pay_in(self, party_id: str) -> tuple[str, str]:
         """A debit of 100.00 that settles: its investment, and the account that it came from."""
@@ -178,3 +195,17 @@ async def test_what_is_given_back_says_where_it_goes_and_until_when_the_bank_may
     assert [(each.statement, each.rule) for each in found.explanations] == [
         ("The bank may take 100.00 USD of what was paid in back until 2025-01-31.", "REFUNDED_MONEY_NOT_FINAL")
     ]
+
+
+async def test_of_contributions_to_withdrawn_investments_those_at_a_bank_are_told_and_the_others_are_cancelled(
+    payments: Payments,
+) -> None:
+    at_the_bank, waits = [await payments.contribute(is_at_the_bank=each) for each in (True, False)]
+    investment_ids = [at_the_bank.investment_id, waits.investment_id]
+    for _ in range(2):  # the same may be asked again
+        with acting_as(ADMIN):
+            answer = await open_client(payments).cancel_contributions(investment_ids)
+        assert list(answer.unknown_investment_ids) == []
+        [told] = answer.on_their_way
+        for name in ("transaction_id", "investment_id", "amount", "status", "aggregate_version"):
+            assert getattr(told, name) == getattr(at_the_bank, name)

@@ -227,6 +227,13 @@ class DistributionsHarness:
             investment_id=investment.investment_id,
         )
 
+    def at_the_bank(self, offering: opb.Offering, investment: opb.Investment, minor: int) -> Txn:
+        """A contribution that a bank has, and that transactions knows of."""
+        transaction = self.contribution(offering, investment, minor)
+        transaction.status, transaction.aggregate_version = Txn.PENDING_SETTLEMENT, 1
+        self.transactions.contributions.append(transaction)
+        return transaction
+
     def arrived(self, transaction: Txn) -> escrow_events.JournalEntriesPosted:
         return self.escrow.post(
             transaction.escrow_account_id,

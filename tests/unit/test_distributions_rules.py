@@ -134,7 +134,7 @@ def test_a_refund_of_all_is_approved_of_each_as_far_as_two_persons_decided_on_al
     approved: list[int], *, is_decided: bool
 ) -> None:
     investments = [replace(INVESTMENT, funded_minor=minor) for minor in (20, 10, -5)]
-    ending = begin_cancellings(investments, "admin-1", Session(), is_decided=is_decided)
+    ending = begin_cancellings(investments, "admin-1", Session(), "saga_1", is_decided=is_decided)
     assert [each.refund_approved_minor for each in ending] == approved
 
 
@@ -158,8 +158,29 @@ def test_money_that_comes_in_stays_with_an_investment_that_waits_for_its_closing
     waits = status in {InvestmentStatus.PENDING, InvestmentStatus.RECONFIRM_REQUIRED}
     came = replace(INVESTMENT, status=status, funded_minor=100, completed_minor=100, released_minor=0)
     assert RefundPosition(came, 0, 0, False, 0, None).may_go(again=False) is not waits
-    left = replace(came, funded_minor=0, refunded_minor=100)
-    assert RefundPosition(left, 100, 0, False, 1, None).is_settled is (status is InvestmentStatus.CANCELLING)
+
+
+@pytest.mark.parametrize("status", list(InvestmentStatus))
+@pytest.mark.parametrize(
+    ("left", "paid", "is_under_way", "is_over"),
+    [
+        ({}, 0, False, True),  # nothing ever came
+        ({"refunded_minor": 100}, 100, False, True),  # all went back
+        ({"funded_minor": 100}, 0, False, False),
+        ({"funded_minor": 100}, 100, False, False),  # it was paid back, and is not booked
+        ({"refunded_minor": 100}, 0, False, False),  # a refund came back, and is not booked
+        ({"refunded_minor": 100}, 100, True, False),
+        ({"on_its_way_minor": 100}, 0, False, False),
+        ({"cancelling_saga_id": "saga_1"}, 0, False, False),  # transactions has yet to say what is on its way
+    ],
+)
+def test_a_withdrawn_investment_is_cancelled_exactly_while_nothing_of_its_money_is_here_or_on_its_way(
+    status: InvestmentStatus, left: dict[str, Any], paid: int, *, is_under_way: bool, is_over: bool
+) -> None:
+    held = replace(INVESTMENT, status=status, **left)
+    follows = InvestmentStatus.CANCELLED if is_over else InvestmentStatus.CANCELLING
+    expected = follows if held.is_withdrawn else status
+    assert RefundPosition(held, paid, 0, is_under_way, 1, None).status is expected
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """The steps that reach other services, in order: a command begins a saga as a row, a job does one step after another.
 
-A closing begins with the release of its subscriptions, an execution with its declaration; refunds and resends begin
-with the asking for their payouts, in which they all end. What is to be done is what the offering, the distribution or
-the payouts say, which are sealed. A saga only says what to look at: whoever edits sagas can delay, and nothing else.
+A closing begins with the release of its subscriptions, an execution with its declaration, a refund with the cancelling
+of contributions that wait; resends begin with the asking for their payouts, in which they all end. What is to be done
+is what the offering, the investments, the distribution or the payouts say, which are sealed. A saga only says what to
+look at: whoever edits sagas can delay, and nothing else.
 
 A step reads what it intends, calls the other service under a key made from that, and commits the outcome. What then
 becomes of the payouts comes as events (payouts/outcomes.py).
@@ -19,6 +20,7 @@ from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.distributions.commands.distributions.declarations import declare_distribution
 from services.distributions.commands.payouts.requests import request_payouts
+from services.distributions.commands.raises.cancellations import cancel_contributions
 from services.distributions.commands.raises.releases import release_subscriptions
 from services.distributions.dependencies import NAME, Dependencies
 from services.distributions.domain.sagas import SagaKind
@@ -34,6 +36,7 @@ from services.distributions.store.sagas import (
 _FIRST_STEPS = {
     SagaKind.CLOSING: release_subscriptions,
     SagaKind.EXECUTION: declare_distribution,
+    SagaKind.REFUND: cancel_contributions,
 }
 
 

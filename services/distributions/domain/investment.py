@@ -37,6 +37,7 @@ class Investment:
     amount_minor: int
     funded_minor: int = 0  # from journal entries
     completed_minor: int = 0  # from transactions past their return risk
+    on_its_way_minor: int = 0  # of its contributions: a bank had them when the others were cancelled
     refunded_minor: int = 0  # from the refunds among the entries
     released_minor: int = 0  # what the closing took: the capital contributed
     unreturned_minor: int = 0  # capital, less what declared distributions returned
@@ -49,6 +50,7 @@ class Investment:
     refund_session: Session = NO_SESSION  # in which that was asked for; what is to be approved of it counts by that
     refund_approved_minor: int = 0  # what two persons saw in it when they decided that it goes back
     refund_failure: Failure | None = None
+    cancelling_saga_id: str | None = None  # asks transactions to cancel what waits; None once it is answered
     external_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     created_by: str
@@ -76,7 +78,7 @@ class Investment:
 
     @property
     def is_withdrawn(self) -> bool:
-        """Whether it is cancelled, or is once its money has gone back."""
+        """Whether it is cancelled, or is once its money has come and gone back."""
         return self.status in {InvestmentStatus.CANCELLING, InvestmentStatus.CANCELLED}
 
     @property
@@ -118,8 +120,8 @@ def check_may_cancel(offering: Offering, investment: Investment, now: datetime, 
     Source: 17 CFR 227.304(a). After a material change the investor may still decide.
     """
     check_move(INVESTMENT_MOVES, investment.status, InvestmentStatus.CANCELLING)
-    if investment.released_minor:
-        message = "A closing of the offering takes its money."
+    if investment.is_withdrawn or investment.released_minor:
+        message = "It is withdrawn." if investment.is_withdrawn else "A closing of the offering takes its money."
         raise IllegalStatusChange(investment.status.value, InvestmentStatus.CANCELLING.value, message)
     cancellation_end_at = offering.deadline_at - CANCELLATION_STOPS_BEFORE_DEADLINE
     if alone and now > cancellation_end_at and investment.status is InvestmentStatus.PENDING:
@@ -136,12 +138,13 @@ def hash_funded(investments: Iterable[Investment]) -> str:
 
 
 def begin_cancellings(
-    investments: Sequence[Investment], person: str, session: Session, *, is_decided: bool
+    investments: Sequence[Investment], person: str, session: Session, saga_id: str, *, is_decided: bool
 ) -> list[Investment]:
     """They take no more money; what came in goes back, in the name of `person`.
 
     Args:
         session: In which that person asks for it.
+        saga_id: Has transactions cancel what waits of their contributions.
         is_decided: Two persons decided that what is in them now goes back. Else no refund of theirs is approved.
     """
     return [
@@ -150,6 +153,7 @@ def begin_cancellings(
             status=InvestmentStatus.CANCELLING,
             refund_requested_by=person,
             refund_session=session,
+            cancelling_saga_id=saga_id,
             refund_approved_minor=max(0, each.funded_minor) if is_decided else 0,
         )
         for each in investments

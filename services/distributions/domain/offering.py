@@ -10,7 +10,7 @@ from enum import Enum
 from services.chassis.values.etags import digest_of, etag_of
 from services.chassis.values.failure import Failure
 from services.chassis.values.moves import check_move
-from services.chassis.values.refusals import OfferingNotOpen
+from services.chassis.values.refusals import IllegalStatusChange, OfferingNotOpen
 from services.distributions.domain.refusals import NothingToResend, OfferingNotClosed, OutOfDateOrder
 from services.distributions.domain.states import OFFERING_MOVES, OfferingStatus
 from services.distributions.domain.terms import Terms, list_tiers
@@ -137,7 +137,8 @@ def name_proceeds_account(offering: Offering, bank_account_id: str | None, perso
 
 def check_may_refund(offering: Offering) -> None:
     """Raises: IllegalStatusChange."""
-    check_move(OFFERING_MOVES, offering.status, OfferingStatus.REFUNDING)
+    if offering.status is not OfferingStatus.OPEN:
+        raise IllegalStatusChange(offering.status.value, OfferingStatus.REFUNDING.value)
 
 
 def check_may_resend_proceeds(offering: Offering) -> None:

@@ -64,9 +64,15 @@ class RefundPosition:
         investment = self.investment
         # Money that arrived after the closing, or after the investor withdrew, goes back without being asked for.
         wanted = not investment.is_live
-        return self.owed_minor > 0 and wanted and investment.is_cleared and (again or not self.has_failed)
+        is_free = not self.is_under_way and (again or not self.has_failed)
+        return self.owed_minor > 0 and wanted and investment.is_cleared and is_free
 
     @property
-    def is_settled(self) -> bool:
-        """Whether an investment that is being cancelled has nothing more to give back."""
-        return self.owed_minor <= 0 and self.investment.status is InvestmentStatus.CANCELLING
+    def status(self) -> InvestmentStatus:
+        """What the investment is by what is here of its money, and on its way: in or back."""
+        held = self.investment
+        if not held.is_withdrawn:
+            return held.status
+        is_coming = held.on_its_way_minor > 0 or held.cancelling_saga_id is not None
+        is_here = held.funded_minor > 0 or self.owed_minor > 0 or self.is_under_way
+        return InvestmentStatus.CANCELLING if is_coming or is_here else InvestmentStatus.CANCELLED

@@ -27,8 +27,8 @@ class InvestmentStatus(Enum):
     PENDING = "PENDING"
     ACTIVE = "ACTIVE"
     COMPLETED = "COMPLETED"
-    CANCELLING = "CANCELLING"  # it takes no more money; what came in goes back
-    CANCELLED = "CANCELLED"
+    CANCELLING = "CANCELLING"  # it takes no more money; what came in, or still comes, goes back
+    CANCELLED = "CANCELLED"  # nothing of its money is here or on its way
     RECONFIRM_REQUIRED = "RECONFIRM_REQUIRED"  # a material change: reconfirm in time, or the money goes back
 
 
@@ -70,7 +70,8 @@ OFFERING_MOVES: Final[Moves[OfferingStatus]] = {
     OfferingStatus.CLOSING: frozenset({OfferingStatus.CLOSED, OfferingStatus.OPEN}),
     OfferingStatus.REFUNDING: frozenset({OfferingStatus.REFUNDED}),
     OfferingStatus.CLOSED: frozenset(),
-    OfferingStatus.REFUNDED: frozenset(),
+    # Money of an investment is here again: it came late, or a refund came back.
+    OfferingStatus.REFUNDED: frozenset({OfferingStatus.REFUNDING}),
 }
 
 INVESTMENT_MOVES: Final[Moves[InvestmentStatus]] = {
@@ -80,9 +81,9 @@ INVESTMENT_MOVES: Final[Moves[InvestmentStatus]] = {
     InvestmentStatus.RECONFIRM_REQUIRED: frozenset({InvestmentStatus.PENDING, InvestmentStatus.CANCELLING}),
     InvestmentStatus.ACTIVE: frozenset({InvestmentStatus.COMPLETED}),
     InvestmentStatus.COMPLETED: frozenset(),
-    # At once where nothing came in.
     InvestmentStatus.CANCELLING: frozenset({InvestmentStatus.CANCELLED}),
-    InvestmentStatus.CANCELLED: frozenset(),
+    # Money of it is here again, or on its way.
+    InvestmentStatus.CANCELLED: frozenset({InvestmentStatus.CANCELLING}),
 }
 
 DISTRIBUTION_MOVES: Final[Moves[DistributionStatus]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
@@ -22,10 +22,15 @@ class Contribution:
     amount_minor: int
     version: int  # of the transaction, when it was reported
     counted: bool  # past its return risk, and not come back
+    on_its_way: bool  # a bank had it, and has not told its end
 
     @property
     def counted_minor(self) -> int:
         return self.amount_minor if self.counted else 0
+
+    @property
+    def on_its_way_minor(self) -> int:
+        return self.amount_minor if self.on_its_way else 0
 
 
 async def lock_contribution(tx: Tx, transaction_id: str) -> Contribution | None:
@@ -34,7 +39,7 @@ async def lock_contribution(tx: Tx, transaction_id: str) -> Contribution | None:
     if row is None:
         return None
     check_row(tx, contributions, row)
-    return Contribution(row.transaction_id, row.investment_id, row.amount_minor, row.version, row.counted)
+    return Contribution(*(getattr(row, each.name) for each in fields(Contribution)))
 
 
 _LOCKING = (
@@ -52,7 +57,7 @@ async def save_contribution(tx: Tx, contribution: Contribution) -> None:
 
 def _build_keeping() -> pg.Insert:
     row = pg.insert(contributions)
-    report = {name: row.excluded[name] for name in ("version", "counted", "seal")}
+    report = {name: row.excluded[name] for name in ("version", "counted", "on_its_way", "seal")}
     return row.on_conflict_do_update(index_elements=["org_id", "transaction_id"], set_=report)
 
 

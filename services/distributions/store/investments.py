@@ -138,14 +138,17 @@ async def has_investments(tx: Tx, offering_id: str) -> bool:
     return bool(await tx.scalar(sa.select(found)))
 
 
-async def has_unrefunded_investments(tx: Tx, offering_id: str) -> bool:
-    """True while an investment of the offering is not CANCELLED, or has money. That none has is asked of each.
+async def are_all_cancelled(tx: Tx, offering_id: str) -> bool:
+    """Whether no investment of the offering is anything else. That none is left is asked of each. Raises: NotSealed."""
+    mine, cancelled = investments.c.offering_id == offering_id, InvestmentStatus.CANCELLED
+    is_left = (is_mine(investments), mine, investments.c.status != cancelled.value)
+    if await tx.scalar(sa.select(sa.exists().where(*is_left))):
+        return False
+    return all(each.status is cancelled for each in await INVESTMENTS.list_all(tx, mine))
 
-    Raises: NotSealed.
-    """
-    mine, of = investments.c.offering_id == offering_id, investments.c
-    is_left = sa.or_(of.status != InvestmentStatus.CANCELLED.value, of.funded_minor > 0)
-    if await tx.scalar(sa.select(sa.exists().where(is_mine(investments), mine, is_left))):
-        return True
-    found = await INVESTMENTS.list_all(tx, mine)
-    return any(each.status is not InvestmentStatus.CANCELLED or each.funded_minor > 0 for each in found)
+
+async def list_cancelling_ids(tx: Tx, saga_id: str, count_max: int) -> list[str]:
+    """Some of the investments that wait for what the saga asks, by id, without rows that this service did not write."""
+    query = INVESTMENTS.select().where(investments.c.cancelling_saga_id == saga_id)
+    found = await INVESTMENTS.list_sealed(tx, query.order_by(investments.c.investment_id).limit(count_max))
+    return [each.investment_id for each in found]

@@ -24,7 +24,7 @@ from services.chassis.values.ids import new_id
 from services.chassis.values.session import Session
 from services.distributions.domain.sagas import SagaKind
 from services.distributions.domain.states import DistributionStatus, OfferingStatus, PayoutStatus
-from services.distributions.tables import distributions, offerings, payouts, sagas
+from services.distributions.tables import distributions, investments, offerings, payouts, sagas
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +120,14 @@ def _key(saga: Saga) -> dict[str, object]:
 
 
 def _find_unfinished() -> sa.Subquery:
-    """The sagas whose work is not done, by what the offerings, the distributions and the payouts say."""
+    """The sagas whose work is not done, by what says so: offerings, investments, distributions and payouts."""
     asked = sa.select(payouts.c.org_id, payouts.c.saga_id).where(payouts.c.status == PayoutStatus.REQUESTED.value)
     closing = sa.select(offerings.c.org_id, offerings.c.closing_saga_id)
     queued = sa.select(distributions.c.org_id, distributions.c.execution_saga_id)
+    cancelling = sa.select(investments.c.org_id, investments.c.cancelling_saga_id)
     return sa.union(
         asked,
+        cancelling.where(investments.c.cancelling_saga_id.is_not(None)),
         closing.where(offerings.c.status == OfferingStatus.CLOSING.value),
         queued.where(distributions.c.status == DistributionStatus.QUEUED.value),
     ).subquery("unfinished")

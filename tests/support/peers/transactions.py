@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 from realco.transactions.v1 import bank_accounts_pb2 as bank_accounts
+from realco.transactions.v1 import contributions_pb2, payouts_pb2
 from realco.transactions.v1 import events_pb2 as events
-from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.type.v1.event_pb2 import EventMeta
 from realco.type.v1.explanation_pb2 import Explanation
@@ -25,6 +25,8 @@ from services.chassis.values.refusals import BankAccountNotFound
 from services.transactions.domain.refusals import PayoutNotOrdered
 
 Txn = pb.Transaction
+_WAITING = (Txn.INITIATED, Txn.PENDING_APPROVAL, Txn.QUEUED, Txn.PENDING_RETRY)
+_ON_ITS_WAY = (Txn.PROCESSING, Txn.PENDING_SETTLEMENT, Txn.SETTLED)
 M = TypeVar("M", bound=Message)
 _Item = payouts_pb2.BatchCreatePayoutsRequest.Item
 _Result = payouts_pb2.PayoutResult
@@ -42,12 +44,29 @@ class MemoryTransactions:
         self.keys_unknown: set[str] = set()  # the parties whose payouts have rows of somebody else in their place
         self.bank_accounts: dict[str, bank_accounts.BankAccount] = {}
         self.take_backs: dict[str, Explanation] = {}  # what the bank may take back, by investment
+        self.contributions: list[Txn] = []  # as they stand
+        self.altered: set[str] = set()  # the investments a contribution of which somebody altered in the database
         self._first: dict[str, tuple[bytes, _Result]] = {}
 
     async def GetBankAccount(self, request: bank_accounts.GetBankAccountRequest, _: None) -> bank_accounts.BankAccount:
         if request.bank_account_id not in self.bank_accounts:
             raise BankAccountNotFound
         return self.bank_accounts[request.bank_account_id]
+
+    async def CancelContributions(
+        self, request: contributions_pb2.CancelContributionsRequest, _: None
+    ) -> contributions_pb2.CancelContributionsResponse:
+        asked = set(request.investment_ids)
+        answer = contributions_pb2.CancelContributionsResponse(unknown_investment_ids=asked & self.altered)
+        for each in self.contributions:
+            if each.investment_id not in asked - self.altered:
+                continue
+            if each.status in _WAITING:
+                each.status = Txn.CANCELLED
+                each.failure.CopyFrom(Failure(code="INVESTMENT_NOT_PENDING", message="The investment is CANCELLING."))
+            elif each.status in _ON_ITS_WAY:
+                answer.on_their_way.append(each)
+        return answer
 
     async def GetRefundPreview(
         self, request: payouts_pb2.GetRefundPreviewRequest, _: None
@@ -149,3 +168,7 @@ def fail_payout(transaction: Txn, code: str = "R03") -> events.TransactionFailed
 
 def return_payout(transaction: Txn, code: str = "R02") -> events.TransactionReturned:
     return move_payout(transaction, events.TransactionReturned, Txn.RETURNED, code)
+
+
+def cancel_payout(transaction: Txn) -> events.TransactionCancelled:
+    return move_payout(transaction, events.TransactionCancelled, Txn.CANCELLED)

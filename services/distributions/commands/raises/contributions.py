@@ -11,11 +11,13 @@ from realco.escrow.v1 import journal_pb2
 from realco.transactions.v1 import transactions_pb2 as transactions
 from realco.type.v1.money_pb2 import Money
 
+from services.chassis.calls.auth import current_principal
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.distributions.commands.raises.refunds import pay_due_refunds
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering
+from services.distributions.domain.sagas import SagaKind
 from services.distributions.store.contributions import (
     Contribution,
     list_contribution_ids,
@@ -24,9 +26,13 @@ from services.distributions.store.contributions import (
 )
 from services.distributions.store.investments import INVESTMENTS, lock_investments, save_investments
 from services.distributions.store.offerings import OFFERINGS, lock_offering_of, save_offering
+from services.distributions.store.sagas import insert_saga
 
 _ENTRY, _LEG = journal_pb2.JournalEntry, journal_pb2.LedgerEntry
 _UNDOING = (_ENTRY.RETURN, _ENTRY.REVERSAL)
+_TXN = transactions.Transaction
+# A bank has it, and may yet take it back: what comes of it is not known.
+_ON_ITS_WAY = (_TXN.PROCESSING, _TXN.PENDING_SETTLEMENT, _TXN.SETTLED)
 
 
 @dataclass(slots=True)
@@ -123,9 +129,7 @@ def is_contribution(transaction: transactions.Transaction) -> bool:
     return transaction.direction == Money.Direction.IN and transaction.HasField("investment_id")
 
 
-async def record_contribution(
-    tx: Tx, transaction: transactions.Transaction, version: int, completed: bool, now: datetime
-) -> None:
+async def record_contribution(tx: Tx, transaction: transactions.Transaction, version: int, now: datetime) -> None:
     """Counts a contribution as cleared once it completed, and not after it came back. The newest report wins."""
     found = await INVESTMENTS.find(tx, transaction.investment_id)
     if found is None:
@@ -141,10 +145,20 @@ async def record_contribution(
         investment_id=transaction.investment_id,
         amount_minor=transaction.amount.amount_minor,
         version=version,
-        counted=completed,
+        counted=transaction.status == _TXN.COMPLETED,
+        on_its_way=transaction.status in _ON_ITS_WAY,
     )
     await save_contribution(tx, reported)
-    change = reported.counted_minor - (known.counted_minor if known is not None else 0)
-    after = replace(investment, completed_minor=investment.completed_minor + change)
+    before = known or replace(reported, counted=False, on_its_way=False)
+    after = replace(
+        investment,
+        completed_minor=investment.completed_minor + reported.counted_minor - before.counted_minor,
+        on_its_way_minor=investment.on_its_way_minor + reported.on_its_way_minor - before.on_its_way_minor,
+    )
+    if transaction.status == _TXN.RETURNED and not investment.is_live:
+        # It may wait to be presented again, of which what transactions answered before says nothing.
+        asked_by = investment.refund_requested_by or current_principal().subject
+        saga_id = await insert_saga(tx, SagaKind.REFUND, offering.offering_id, asked_by, investment.refund_session)
+        after = replace(after, cancelling_saga_id=saga_id)
     await save_investments(tx, [(investment, after)], events.InvestmentUpdated, now)
     await _pay_due_refunds(tx, offering, [after], now)

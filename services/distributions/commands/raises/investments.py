@@ -86,7 +86,7 @@ async def cancel_investment(tx: Tx, request: pb.CancelInvestmentRequest, now: da
     check_may_cancel(offering, investment, now, alone=current_principal().confined)
     shown_minor = await read_shown_minor(tx, CANCEL_INVESTMENT, investment.investment_id)
     is_decided = investment.funded_minor <= shown_minor
-    await refunds.cancel_each(tx, [investment], now, is_decided=is_decided)
+    offering = await refunds.cancel_each(tx, offering, [investment], now, is_decided=is_decided)
     ids = [investment.investment_id]
     offering = await refunds.pay_due_refunds(tx, offering, now, investment_ids=ids)
     return answer_investment(offering, await INVESTMENTS.lock_known(tx, investment.investment_id), now)

@@ -26,10 +26,19 @@ from services.distributions.store.approvals import (
     cancel_closings,
     is_being_done,
 )
-from services.distributions.store.investments import has_unrefunded_investments, lock_investments_of, save_investments
+from services.distributions.store.investments import are_all_cancelled, lock_investments_of, save_investments
 from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, lock_refund_positions
 from services.distributions.store.sagas import insert_saga
+
+_WITHDRAWN = {
+    InvestmentStatus.CANCELLING: events.InvestmentCancelling,
+    InvestmentStatus.CANCELLED: events.InvestmentCancelled,
+}
+_UNTAKEN = {
+    OfferingStatus.REFUNDING: events.OfferingRefunding,
+    OfferingStatus.REFUNDED: events.OfferingRefunded,
+}
 
 
 async def refund_offering(tx: Tx, request: pb.RefundOfferingRequest, now: datetime) -> pb.Offering:
@@ -41,26 +50,38 @@ async def refund_offering(tx: Tx, request: pb.RefundOfferingRequest, now: dateti
     event = events.OfferingRefunding()
     offering = await save_offering(tx, offering, refunding, event, now)
     await cancel_closings(tx, offering.offering_id, now)
-    await cancel_all(tx, offering.offering_id, now)
+    offering = await cancel_all(tx, offering, now)
     return answer_offering(await pay_due_refunds(tx, offering, now), now)
 
 
-async def cancel_all(tx: Tx, offering_id: str, now: datetime) -> None:
-    """Begins to cancel all investments of the offering that no closing took."""
-    untaken = list_untaken(await lock_investments_of(tx, offering_id))
-    is_decided = await is_being_done(tx, REFUND_OFFERING, offering_id, build_funded_change(untaken))
-    await cancel_each(tx, untaken, now, is_decided=is_decided)
+async def cancel_all(tx: Tx, offering: Offering, now: datetime) -> Offering:
+    """Begins to cancel all investments of the offering that no closing took. Returns the offering after it."""
+    untaken = list_untaken(await lock_investments_of(tx, offering.offering_id))
+    is_decided = await is_being_done(tx, REFUND_OFFERING, offering.offering_id, build_funded_change(untaken))
+    return await cancel_each(tx, offering, untaken, now, is_decided=is_decided)
 
 
-async def cancel_each(tx: Tx, investments: Sequence[Investment], now: datetime, *, is_decided: bool) -> None:
-    """From here on they take no more money. `pay_due_refunds` gives back what they have, in the caller's name.
+async def cancel_each(
+    tx: Tx, offering: Offering, investments: Sequence[Investment], now: datetime, *, is_decided: bool
+) -> Offering:
+    """From here on they take no more money, and transactions cancels what waits to be drawn for them. `pay_due_refunds`
+    gives back what they have, in the caller's name.
 
     Args:
+        offering: Locked by the caller.
         is_decided: Two persons decided that what is in them now goes back.
+
+    Returns: The offering after it.
     """
+    if not investments:
+        return offering
     principal = current_principal()
-    cancelling = begin_cancellings(investments, principal.person, principal.session, is_decided=is_decided)
+    saga_id = await insert_saga(tx, SagaKind.REFUND, offering.offering_id, principal.person)
+    cancelling = begin_cancellings(investments, principal.person, principal.session, saga_id, is_decided=is_decided)
     await save_investments(tx, list(zip(investments, cancelling, strict=True)), events.InvestmentCancelling, now)
+    withdrawn_minor = sum(each.amount_minor for each in cancelling)
+    after = replace(offering, committed_minor=offering.committed_minor - withdrawn_minor)
+    return await save_offering(tx, offering, after, events.OfferingUpdated(), now)
 
 
 async def pay_due_refunds(
@@ -71,7 +92,10 @@ async def pay_due_refunds(
     investment_ids: Sequence[str] | None = None,
     again: AskedAgain | None = None,
 ) -> Offering:
-    """Pays the refunds that are due, ends the cancelling that is settled, and a refunded raise.
+    """Pays the refunds that are due, and has statuses follow the money.
+
+    An investment that is withdrawn is CANCELLED exactly while nothing of its money is here or on its way, and a raise
+    that ended without closing is REFUNDED exactly while all its investments are CANCELLED.
 
     Args:
         offering: Locked by the caller.
@@ -82,21 +106,37 @@ async def pay_due_refunds(
     Returns: The offering after it.
     """
     principal, due = current_principal(), dict[tuple[str, Session], list[RefundPosition]]()
-    settled: list[Investment] = []
-    for position in await lock_refund_positions(tx, offering.offering_id, investment_ids):
-        if position.is_under_way:
+    positions = await _follow_money(tx, await lock_refund_positions(tx, offering.offering_id, investment_ids), now)
+    for position in positions:
+        if not position.may_go(again=again is not None):
             continue
-        if position.may_go(again=again is not None):
-            # What nobody asked for goes back in the name of the service, not of whoever caused the event.
-            asked_by, session = position.investment.refund_requested_by, position.investment.refund_session
-            if again is not None:
-                asked_by, session = principal.person, principal.session
-            due.setdefault((asked_by or principal.subject, session), []).append(position)
-        elif position.is_settled:
-            settled.append(position.investment)
-    for whose, positions in due.items():
-        await _pay_refunds(tx, offering, whose, positions, now, again)
-    return await _cancel_investments(tx, offering, settled, now)
+        # What nobody asked for goes back in the name of the service, not of whoever caused the event.
+        asked_by, session = position.investment.refund_requested_by, position.investment.refund_session
+        if again is not None:
+            asked_by, session = principal.person, principal.session
+        due.setdefault((asked_by or principal.subject, session), []).append(position)
+    for whose, found in due.items():
+        await _pay_refunds(tx, offering, whose, found, now, again)
+    return await _follow_investments(tx, offering, now)
+
+
+async def _follow_money(tx: Tx, positions: Sequence[RefundPosition], now: datetime) -> list[RefundPosition]:
+    """Brings each investment to the status that its money says. Returns the positions after it."""
+    moved: dict[str, Investment] = {}
+    for status, event in _WITHDRAWN.items():
+        due = [each.investment for each in positions if each.status is status]
+        changes = [(each, replace(each, status=status)) for each in due]
+        moved |= {each.investment_id: each for each in await save_investments(tx, changes, event, now)}
+    return [replace(each, investment=moved.get(each.investment.investment_id, each.investment)) for each in positions]
+
+
+async def _follow_investments(tx: Tx, offering: Offering, now: datetime) -> Offering:
+    """Brings a raise that ended without closing to the status that its investments say. Returns it after that."""
+    if offering.status not in _UNTAKEN:
+        return offering
+    is_over = await are_all_cancelled(tx, offering.offering_id)
+    status = OfferingStatus.REFUNDED if is_over else OfferingStatus.REFUNDING
+    return await save_offering(tx, offering, replace(offering, status=status), _UNTAKEN[status](), now)
 
 
 async def _pay_refunds(
@@ -120,14 +160,3 @@ async def _pay_refunds(
         for each in positions
     ]
     await PAYOUTS.insert_all(tx, payouts)
-
-
-async def _cancel_investments(tx: Tx, offering: Offering, settled: Sequence[Investment], now: datetime) -> Offering:
-    changes = [(each, replace(each, status=InvestmentStatus.CANCELLED)) for each in settled]
-    cancelled = await save_investments(tx, changes, events.InvestmentCancelled, now)
-    withdrawn_minor = sum(each.amount_minor for each in cancelled)
-    after = replace(offering, committed_minor=offering.committed_minor - withdrawn_minor)
-    if offering.status is OfferingStatus.REFUNDING and not await has_unrefunded_investments(tx, offering.offering_id):
-        after = replace(after, status=OfferingStatus.REFUNDED)
-        return await save_offering(tx, offering, after, events.OfferingRefunded(), now)
-    return await save_offering(tx, offering, after, events.OfferingUpdated(), now)

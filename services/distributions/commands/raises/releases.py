@@ -92,7 +92,7 @@ async def _record_release(database: Database, saga: Saga, now: datetime) -> None
         released_minor = sum(each.released_minor for each in active)
         await PAYOUTS.insert_all(tx, [build_proceeds_payout(offering, released_minor, 1, saga.saga_id, now)])
         # Commitments that nothing was paid on have missed the closing.
-        await refunds.cancel_all(tx, offering.offering_id, now)
+        offering = await refunds.cancel_all(tx, offering, now)
         await refunds.pay_due_refunds(tx, offering, now)
 
 

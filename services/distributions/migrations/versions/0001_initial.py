@@ -17,10 +17,10 @@ compatible_with = "0001"
 # domain/states.py as it stood then; a test compares it with the database.
 _MOVES = {
     "offerings": """
-        >OPEN OPEN>CLOSING CLOSING>CLOSED CLOSING>OPEN OPEN>REFUNDING REFUNDING>REFUNDED
+        >OPEN OPEN>CLOSING CLOSING>CLOSED CLOSING>OPEN OPEN>REFUNDING REFUNDING>REFUNDED REFUNDED>REFUNDING
     """,
     "investments": """
-        >PENDING PENDING>ACTIVE ACTIVE>COMPLETED PENDING>CANCELLING CANCELLING>CANCELLED
+        >PENDING PENDING>ACTIVE ACTIVE>COMPLETED PENDING>CANCELLING CANCELLING>CANCELLED CANCELLED>CANCELLING
         PENDING>RECONFIRM_REQUIRED RECONFIRM_REQUIRED>PENDING RECONFIRM_REQUIRED>CANCELLING
     """,
     "distributions": """
@@ -321,6 +321,7 @@ def _investments() -> None:
         sa.Column("amount_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("funded_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("completed_minor", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("on_its_way_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("refunded_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("released_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("unreturned_minor", sa.BigInteger(), server_default="0", nullable=False),
@@ -334,6 +335,7 @@ def _investments() -> None:
         sa.Column("refund_api_key_id", sa.Text(), nullable=True),
         sa.Column("refund_approved_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("refund_failure", postgresql.JSONB(), nullable=True),
+        sa.Column("cancelling_saga_id", sa.Text(), nullable=True),
         sa.Column("external_id", sa.Text(), nullable=True),
         sa.Column("metadata", postgresql.JSONB(), server_default="{}", nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
@@ -351,12 +353,20 @@ def _investments() -> None:
         ),
         sa.CheckConstraint("amount_minor > 0", name="investments_amount"),
         sa.CheckConstraint("distributed_minor >= 0", name="investments_distributed"),
+        sa.CheckConstraint("on_its_way_minor >= 0", name="investments_on_its_way"),
         sa.CheckConstraint("unreturned_minor BETWEEN 0 AND released_minor", name="investments_unreturned"),
         sa.ForeignKeyConstraint(
             ["org_id", "offering_id"],
             ["offerings.org_id", "offerings.offering_id"],
         ),
         sa.PrimaryKeyConstraint("org_id", "investment_id"),
+    )
+    op.create_index(
+        "investments_cancelling_saga",
+        "investments",
+        ["org_id", "cancelling_saga_id", "investment_id"],
+        unique=False,
+        postgresql_where=sa.text("cancelling_saga_id IS NOT NULL"),
     )
     op.create_index(
         "investments_external_id",
@@ -419,6 +429,7 @@ def _contributions() -> None:
         sa.Column("amount_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("counted", sa.Boolean(), nullable=False),
+        sa.Column("on_its_way", sa.Boolean(), nullable=False),
         sa.Column("seal", postgresql.BYTEA(), nullable=True),
         sa.ForeignKeyConstraint(
             ["org_id", "investment_id"],
