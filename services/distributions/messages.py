@@ -32,6 +32,7 @@ from services.distributions.domain.lines import explain_line
 from services.distributions.domain.lots import SPONSOR
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.payout import DESCRIPTIONS, Payout
+from services.distributions.domain.states import UNTAKEN
 from services.distributions.domain.terms import Terms, build_terms, list_tiers
 from services.distributions.domain.waterfall import Line
 
@@ -57,7 +58,7 @@ def to_waterfall_terms(terms: Terms) -> offerings_pb2.WaterfallTerms:
 
 
 def to_offering(offering: Offering) -> offerings_pb2.Offering:
-    money = _money_in(offering.currency)
+    money, is_ended = _money_in(offering.currency), offering.status in UNTAKEN
     return offerings_pb2.Offering(
         offering_id=offering.offering_id,
         display_name=offering.display_name,
@@ -72,6 +73,8 @@ def to_offering(offering: Offering) -> offerings_pb2.Offering:
         status=offering.status.value,
         committed_amount=money(offering.committed_minor),
         funded_amount=money(offering.funded_minor),
+        incoming_amount=money(offering.incoming_minor) if is_ended else None,
+        refundable_amount=money(offering.funded_minor) if is_ended else None,
         closing_date=None if offering.closing_date is None else to_date(offering.closing_date),
         closing_failure=to_optional_failure(offering.closing_failure),
         proceeds_transaction_id=offering.proceeds_transaction_id,
@@ -96,6 +99,9 @@ def to_investment(investment: Investment) -> offerings_pb2.Investment:
         amount=money(investment.amount_minor),
         funded_amount=money(investment.funded_minor),
         cleared_amount=money(investment.cleared_minor),
+        incoming_amount=money(investment.incoming_minor),
+        refundable_amount=money(investment.refundable_minor),
+        clear_time=to_optional_timestamp(investment.clears_at),
         unreturned_capital=money(investment.unreturned_minor),
         distributed_amount=money(investment.distributed_minor),
         accrual_start_date=None if start is None else to_date(start),

@@ -17,7 +17,7 @@ RIGHTS: Table = {
         insert=EVERY,
         update=(
             *("display_name", "deadline_at", "early_close_noticed_on", "tiers", "external_id", "metadata"),
-            *("status", "committed_minor", "funded_minor", "refund_note"),
+            *("status", "committed_minor", "funded_minor", "incoming_minor", "refund_note"),
             *("closing_date", "closing_attempt", "closing_saga_id", "closing_failure"),
             *("proceeds_bank_account_id", "proceeds_transaction_id", "proceeds_failure"),
             *("declarations", "declared_through", "edition", "makers", *_VERSION),
@@ -26,7 +26,7 @@ RIGHTS: Table = {
     "investments": both(
         insert=EVERY,
         update=(
-            *("funded_minor", "completed_minor", "on_its_way_minor"),
+            *("funded_minor", "completed_minor", "on_its_way_minor", "clears_at"),
             *("refunded_minor", "released_minor", "unreturned_minor"),
             *("accrued_units", "accrued_through", "distributed_minor", "accrual_start_date"),
             *("status", "refund_requested_by", "refund_signed_in_at", "refund_api_key_id"),

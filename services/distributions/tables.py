@@ -93,6 +93,7 @@ offerings = sa.Table(
     _text("status"),
     _minor("committed_minor"),
     _minor("funded_minor"),  # what the book says: the sum of the investments' subscriptions
+    _minor("incoming_minor"),  # what banks have of contributions, and the book has not
     sa.Column("closing_date", sa.Date),
     sa.Column("closing_attempt", sa.Integer, nullable=False, server_default="0"),
     _text("closing_saga_id", null=True),  # of the closing that was asked for last
@@ -135,6 +136,7 @@ investments = sa.Table(
     _minor("funded_minor"),
     _minor("completed_minor"),
     _minor("on_its_way_minor"),  # of its contributions that a bank had when the others were cancelled
+    sa.Column("clears_at", _TIME),  # when those of them that had arrived are past their return risk
     _minor("refunded_minor"),
     _minor("released_minor"),  # what the closing took: the capital contributed
     _minor("unreturned_minor"),  # capital, less what declared distributions returned

@@ -276,6 +276,8 @@ def test_an_investor_withdraws_and_gets_back_what_was_paid(org: Organization) ->
     org.wait_for_investment(promised["investmentId"], lambda read: read["status"] == "CANCELLED")
     # The bank may still take the contribution back, so it does not go yet; and nothing more comes in.
     assert later["investment"]["status"] == "CANCELLING"
+    told = org.wait_for_investment(paid["investmentId"], lambda read: "clearTime" in read)
+    assert (told["clearTime"], minor_of(told["refundableAmount"])) == (paid["returnRiskEndTime"], 1_000_00)
     further = org.build_contribution(offering, later["investment"], paid["bankAccountId"])
     org.sign_in_investor(ben).expect_refusal(422, "INVESTMENT_NOT_PENDING", "POST", "/transactions", further)
     org.move_clock(datetime.fromisoformat(paid["returnRiskEndTime"]) + timedelta(seconds=1))

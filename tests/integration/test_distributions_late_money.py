@@ -8,9 +8,11 @@ import pytest
 from google.protobuf.message import Message
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
+from realco.type.v1.money_pb2 import Money
 
+from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
-from tests.support.distributions import DistributionsHarness
+from tests.support.distributions import CLOSING, DistributionsHarness
 from tests.support.money import usd
 from tests.support.peers.transactions import Txn, cancel_payout, complete_payout, fail_payout, return_payout
 
@@ -215,6 +217,41 @@ async def test_one_investment_of_which_nobody_knows_holds_up_no_other(service: D
     await service.make_due()
     await service.work()
     assert await statuses(service, offering, altered) == (opb.Offering.REFUNDED, opb.Investment.CANCELLED)
+
+
+async def test_what_is_to_come_in_and_what_is_to_go_back_is_told_of_an_investment_and_of_its_raise(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 60_00, fund=False)
+    settled, drawn = [service.at_the_bank(offering, held, minor) for minor in (20_00, 40_00)]
+    settled.status = Txn.SETTLED
+    settled.return_risk_end_time.CopyFrom(to_timestamp(CLOSING))
+
+    async def told() -> tuple[Money, Money]:
+        """To come in, and to go back."""
+        one, all_of_it = await service.get(held), await service.get(offering)
+        amounts = (one.incoming_amount, one.refundable_amount)
+        assert (all_of_it.incoming_amount, all_of_it.refundable_amount) == amounts
+        return amounts
+
+    await service.deliver(service.arrived(settled))
+    assert ((await service.get(held)).refundable_amount, (await service.get(held)).HasField("clear_time")) == (
+        usd(0),
+        False,
+    )
+    assert not (await service.get(offering)).HasField("refundable_amount"), "it takes money still"
+    await refund(service, offering)
+    assert await told() == (usd(40_00), usd(20_00))
+    assert (await service.get(held)).clear_time == to_timestamp(CLOSING)
+
+    await service.deliver(complete_payout(settled), return_payout(drawn, "R02"))
+    await service.work()
+    assert await told() == (usd(0), usd(20_00))
+    assert not (await service.get(held)).HasField("clear_time")
+    payout = service.transactions.newest("inv-001")
+    await service.deliver(service.gave_back(payout), complete_payout(payout))
+    assert await told() == (usd(0), usd(0))
 
 
 async def withdraw(service: DistributionsHarness, held: opb.Investment) -> None:

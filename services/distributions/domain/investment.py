@@ -38,6 +38,7 @@ class Investment:
     funded_minor: int = 0  # from journal entries
     completed_minor: int = 0  # from transactions past their return risk
     on_its_way_minor: int = 0  # of its contributions: a bank had them when the others were cancelled
+    clears_at: datetime | None = None  # when those of them that had arrived are past their return risk
     refunded_minor: int = 0  # from the refunds among the entries
     released_minor: int = 0  # what the closing took: the capital contributed
     unreturned_minor: int = 0  # capital, less what declared distributions returned
@@ -70,6 +71,17 @@ class Investment:
         that the investor owes it.
         """
         return min(self.funded_minor, max(0, self.completed_minor - self.refunded_minor))
+
+    @property
+    def incoming_minor(self) -> int:
+        """What of its contributions a bank has and the book has not: what has settled is there, and not cleared."""
+        uncleared_minor = max(0, self.funded_minor + self.refunded_minor - self.completed_minor)
+        return max(0, self.on_its_way_minor - uncleared_minor)
+
+    @property
+    def refundable_minor(self) -> int:
+        """What of its money is in escrow and goes back, whether a refund of it is ordered or not."""
+        return 0 if self.is_live else max(0, self.funded_minor - self.released_minor)
 
     @property
     def is_live(self) -> bool:

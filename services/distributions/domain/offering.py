@@ -43,6 +43,7 @@ class Offering:
     status: OfferingStatus = OfferingStatus.OPEN
     committed_minor: int = 0
     funded_minor: int = 0
+    incoming_minor: int = 0  # the sum of its investments'
     closing_date: date | None = None
     closing_attempt: int = 0
     closing_saga_id: str | None = None  # of the closing that was asked for last: no other closes it
@@ -90,6 +91,7 @@ class Offering:
             self,
             committed_minor=other.committed_minor,
             funded_minor=other.funded_minor,
+            incoming_minor=other.incoming_minor,
             updated_at=other.updated_at,
             version=other.version,
         )

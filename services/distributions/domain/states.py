@@ -19,6 +19,8 @@ class OfferingStatus(Enum):
     REFUNDED = "REFUNDED"
 
 
+# A raise that ended without closing: no closing took anything of it.
+UNTAKEN = frozenset({OfferingStatus.REFUNDING, OfferingStatus.REFUNDED})
 # No money of a raise comes in or goes back any more.
 RAISE_ENDED = frozenset({OfferingStatus.CLOSED, OfferingStatus.REFUNDED})
 

@@ -12,6 +12,7 @@ from realco.transactions.v1 import transactions_pb2 as transactions
 from realco.type.v1.money_pb2 import Money
 
 from services.chassis.calls.auth import current_principal
+from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.distributions.commands.raises.refunds import pay_due_refunds
@@ -81,9 +82,15 @@ async def _count_booked(tx: Tx, offering: Offering, booked: Mapping[tuple[str, s
         # Entries by hand may name an investment of somebody else, or of another offering.
         log.warning("entries_of_no_investment", escrow_account_id=offering.escrow_account_id)
     changed = await save_investments(tx, changes, events.InvestmentFundingChanged, now)
-    funded = replace(offering, funded_minor=offering.funded_minor + funded_minor)
+    funded = replace(_count_incoming(offering, changes), funded_minor=offering.funded_minor + funded_minor)
     offering = await save_offering(tx, offering, funded, events.OfferingUpdated(), now)
     await _pay_due_refunds(tx, offering, changed, now)
+
+
+def _count_incoming(offering: Offering, changes: Sequence[tuple[Investment, Investment]]) -> Offering:
+    """The offering with what these changes of its investments add to what is to come in."""
+    added_minor = sum(after.incoming_minor - before.incoming_minor for before, after in changes)
+    return replace(offering, incoming_minor=offering.incoming_minor + added_minor)
 
 
 async def _pay_due_refunds(tx: Tx, offering: Offering, told_of: Sequence[Investment], now: datetime) -> None:
@@ -150,10 +157,12 @@ async def record_contribution(tx: Tx, transaction: transactions.Transaction, ver
     )
     await save_contribution(tx, reported)
     before = known or replace(reported, counted=False, on_its_way=False)
+    on_its_way_minor = investment.on_its_way_minor + reported.on_its_way_minor - before.on_its_way_minor
     after = replace(
         investment,
         completed_minor=investment.completed_minor + reported.counted_minor - before.counted_minor,
-        on_its_way_minor=investment.on_its_way_minor + reported.on_its_way_minor - before.on_its_way_minor,
+        on_its_way_minor=on_its_way_minor,
+        clears_at=_find_clearing(investment, transaction) if on_its_way_minor else None,
     )
     if transaction.status == _TXN.RETURNED and not investment.is_live:
         # It may wait to be presented again, of which what transactions answered before says nothing.
@@ -161,4 +170,14 @@ async def record_contribution(tx: Tx, transaction: transactions.Transaction, ver
         saga_id = await insert_saga(tx, SagaKind.REFUND, offering.offering_id, asked_by, investment.refund_session)
         after = replace(after, cancelling_saga_id=saga_id)
     await save_investments(tx, [(investment, after)], events.InvestmentUpdated, now)
+    counted = _count_incoming(offering, [(investment, after)])
+    offering = await save_offering(tx, offering, counted, events.OfferingUpdated(), now)
     await _pay_due_refunds(tx, offering, [after], now)
+
+
+def _find_clearing(investment: Investment, transaction: transactions.Transaction) -> datetime | None:
+    """When all that had arrived is past its return risk: the latest of what is known."""
+    if transaction.status != _TXN.SETTLED or not transaction.HasField("return_risk_end_time"):
+        return investment.clears_at
+    clears_at = from_timestamp(transaction.return_risk_end_time)
+    return max(clears_at, investment.clears_at or clears_at)

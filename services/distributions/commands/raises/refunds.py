@@ -19,7 +19,7 @@ from services.distributions.domain.offering import Offering, check_may_refund
 from services.distributions.domain.payout import build_refund_payout
 from services.distributions.domain.refunds import AskedAgain, RefundPosition
 from services.distributions.domain.sagas import SagaKind
-from services.distributions.domain.states import InvestmentStatus, OfferingStatus
+from services.distributions.domain.states import UNTAKEN, InvestmentStatus, OfferingStatus
 from services.distributions.store.approvals import (
     REFUND_OFFERING,
     build_funded_change,
@@ -35,7 +35,7 @@ _WITHDRAWN = {
     InvestmentStatus.CANCELLING: events.InvestmentCancelling,
     InvestmentStatus.CANCELLED: events.InvestmentCancelled,
 }
-_UNTAKEN = {
+_ENDS = {
     OfferingStatus.REFUNDING: events.OfferingRefunding,
     OfferingStatus.REFUNDED: events.OfferingRefunded,
 }
@@ -132,11 +132,11 @@ async def _follow_money(tx: Tx, positions: Sequence[RefundPosition], now: dateti
 
 async def _follow_investments(tx: Tx, offering: Offering, now: datetime) -> Offering:
     """Brings a raise that ended without closing to the status that its investments say. Returns it after that."""
-    if offering.status not in _UNTAKEN:
+    if offering.status not in UNTAKEN:
         return offering
     is_over = await are_all_cancelled(tx, offering.offering_id)
     status = OfferingStatus.REFUNDED if is_over else OfferingStatus.REFUNDING
-    return await save_offering(tx, offering, replace(offering, status=status), _UNTAKEN[status](), now)
+    return await save_offering(tx, offering, replace(offering, status=status), _ENDS[status](), now)
 
 
 async def _pay_refunds(
