@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -33,6 +34,7 @@ from services.distributions.domain.explanations import (
     explain_clearances,
     explain_destination,
     explain_escrow_status,
+    explain_failed_refunds,
     explain_failure,
     explain_gate,
     explain_nothing_paid,
@@ -42,8 +44,9 @@ from services.distributions.domain.explanations import (
 from services.distributions.domain.investment import Investment, list_untaken
 from services.distributions.domain.offering import Offering, check_may_resend_proceeds
 from services.distributions.domain.payout import PayoutType
+from services.distributions.domain.refunds import RefundPosition, list_failed
 from services.distributions.domain.refusals import AllocationNotFound
-from services.distributions.domain.states import DistributionStatus, InvestmentStatus
+from services.distributions.domain.states import DistributionStatus, InvestmentStatus, OfferingStatus
 from services.distributions.queries import gates
 from services.distributions.queries.destinations import (
     ask_closing_destination,
@@ -52,11 +55,16 @@ from services.distributions.queries.destinations import (
 )
 from services.distributions.queries.movements import build_witnessed
 from services.distributions.store.allocations import ALLOCATIONS, sum_by_payee
-from services.distributions.store.approvals import APPROVAL_WRITER, DISTRIBUTION_APPROVALS, build_funded_change
+from services.distributions.store.approvals import (
+    APPROVAL_WRITER,
+    DISTRIBUTION_APPROVALS,
+    build_funded_change,
+    build_owed_change,
+)
 from services.distributions.store.distributions import find_being_declared, lock_distribution, require_distribution
 from services.distributions.store.investments import INVESTMENTS, list_investments_of
 from services.distributions.store.offerings import require_offering
-from services.distributions.store.payouts import find_last_proceeds, find_refund_position
+from services.distributions.store.payouts import find_last_proceeds, find_refund_position, list_refund_positions
 
 Facts = TypeVar("Facts")
 Done = TypeVar("Done", bound=Message)
@@ -169,6 +177,9 @@ class _Details:
     async def describe_refund(self, request: offerings_pb2.RefundOfferingRequest, now: datetime) -> ApprovalDetails:
         async with self._dependencies.database.begin() as tx:
             offering = await require_offering(tx, request.offering_id)
+            if offering.status is OfferingStatus.REFUNDING:
+                failed = list_failed(await list_refund_positions(tx, offering.offering_id))
+                return await self._describe_refunds_again(offering, failed, request.note, now)
             found = await list_investments_of(tx, offering.offering_id)
         # Who committed gains as well, before any money of theirs is in the book: it may be on its way.
         back = list_untaken(found)
@@ -183,6 +194,25 @@ class _Details:
             beneficiary_party_ids=frozenset(each.party_id for each in back),
             changes=(Change("status", offering.status.value, "REFUNDED"), build_funded_change(back)),
             explanations=(*owing, *preview.explanations),
+            effects=preview.effects,
+        )
+
+    async def _describe_refunds_again(
+        self, offering: Offering, failed: Sequence[RefundPosition], note: str, now: datetime
+    ) -> ApprovalDetails:
+        owed = Counter[str]()
+        for each in failed:
+            owed[each.investment.party_id] += each.owed_minor
+        amounts = {party_id: Money(minor, offering.currency) for party_id, minor in owed.items()}
+        preview = await self._preview_refunds(offering, [each.investment for each in failed], amounts, now)
+        return ApprovalDetails(
+            f"Send refunds of {offering.display_name} again that failed: {note}",
+            offering.offering_id,
+            offering.offering_id,
+            amount=Money(owed.total(), offering.currency),
+            beneficiary_party_ids=frozenset(owed),
+            changes=(build_owed_change(failed),),
+            explanations=(explain_failed_refunds(failed), *preview.explanations),
             effects=preview.effects,
         )
 

@@ -14,6 +14,7 @@ from google.type import date_pb2
 from realco.approvals.v1 import approvals_pb2
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import offerings_pb2 as opb
+from realco.distributions.v1.payout_orders_pb2 import BatchGetPayoutOrdersRequest
 from realco.escrow.v1 import events_pb2 as escrow_events
 from realco.escrow.v1.journal_pb2 import JournalEntry as Entry
 from realco.type.v1.approval_pb2 import Approval
@@ -295,6 +296,15 @@ class DistributionsHarness:
         """
         request = opb.ResendRefundRequest(investment_id=investment.investment_id)
         return await self.call(self.investments.ResendRefund, request, *who)
+
+    async def decided_by_two(self) -> list[bool]:
+        """What transactions is told about each refund, in the order in which they were ordered."""
+        await self.work()
+        keys = list(self.transactions.by_key)
+        request = BatchGetPayoutOrdersRequest(idempotency_keys=keys)
+        orders = (await self.call(self.payout_orders.BatchGetPayoutOrders, request)).payout_orders
+        told = {order.idempotency_key: order.refund_approved for order in orders if order.type == "REFUND"}
+        return [told[key] for key in keys if key in told]
 
     def deposit(self, offering: opb.Offering, minor: int) -> None:
         """Cash to distribute is moved in."""

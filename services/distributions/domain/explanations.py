@@ -15,6 +15,7 @@ from services.distributions.domain.closing import Gate, name_some
 from services.distributions.domain.destination import BankAccount, Destination
 from services.distributions.domain.distribution import Allocation, Distribution
 from services.distributions.domain.offering import Offering
+from services.distributions.domain.refunds import RefundPosition
 
 _HOUSE: Final = "house rule"
 _ACCOUNT: Final = "BANK_ACCOUNT"
@@ -90,6 +91,18 @@ def explain_failure(failure: Failure | None) -> tuple[Explanation, ...]:
     if failure is None:
         return ()
     return (Explanation(f"The last attempt came to nothing: {failure.code}, {failure.message}", "LAST_ATTEMPT"),)
+
+
+def explain_failed_refunds(failed: Sequence[RefundPosition]) -> Explanation:
+    """What each investment is owed, and why its last refund came to nothing."""
+    statement = "1 refund failed." if len(failed) == 1 else f"{len(failed)} refunds failed."
+    return Explanation(statement, "AMOUNTS_OWED", tuple(_spell_failed(each) for each in failed), _HOUSE)
+
+
+def _spell_failed(position: RefundPosition) -> tuple[str, str]:
+    held = position.investment
+    why = f", {held.refund_failure.code}" if held.refund_failure is not None else ""
+    return held.investment_id, f"{Money(position.owed_minor, held.currency)}{why}"
 
 
 def explain_attempt(allocation: Allocation) -> Explanation:

@@ -145,7 +145,12 @@ def hash_funded(investments: Iterable[Investment]) -> str:
 
     Whoever commits and pays nothing changes nothing of it: else anybody could end what others wait for.
     """
-    lines = sorted(f"{each.investment_id} {each.funded_minor}" for each in investments if each.funded_minor > 0)
+    return digest_amounts({each.investment_id: each.funded_minor for each in investments if each.funded_minor > 0})
+
+
+def digest_amounts(minor_by_investment: Mapping[str, int]) -> str:
+    """SHA-256 of how much it is of which investment."""
+    lines = sorted(f"{investment_id} {minor}" for investment_id, minor in minor_by_investment.items())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

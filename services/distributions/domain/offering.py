@@ -138,8 +138,8 @@ def name_proceeds_account(offering: Offering, bank_account_id: str | None, perso
 
 
 def check_may_refund(offering: Offering) -> None:
-    """Raises: IllegalStatusChange."""
-    if offering.status is not OfferingStatus.OPEN:
+    """Whether it may be refunded, or what failed of its refunds be sent again. Raises: IllegalStatusChange."""
+    if offering.status not in (OfferingStatus.OPEN, OfferingStatus.REFUNDING):
         raise IllegalStatusChange(offering.status.value, OfferingStatus.REFUNDING.value)
 
 

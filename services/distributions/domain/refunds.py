@@ -10,10 +10,12 @@ not within it, less what went back on their word already, is one that nobody dec
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from services.distributions.domain.investment import Investment
+from services.distributions.domain.investment import Investment, digest_amounts
+from services.distributions.domain.refusals import NothingToResend
 from services.distributions.domain.states import InvestmentStatus, PayoutStatus
 
 
@@ -76,3 +78,16 @@ class RefundPosition:
         is_coming = held.on_its_way_minor > 0 or held.cancelling_saga_id is not None
         is_here = held.funded_minor > 0 or self.owed_minor > 0 or self.is_under_way
         return InvestmentStatus.CANCELLING if is_coming or is_here else InvestmentStatus.CANCELLED
+
+
+def list_failed(positions: Iterable[RefundPosition]) -> list[RefundPosition]:
+    """Those whose refund failed, and may be sent again. Raises: NothingToResend: there is none."""
+    failed = [each for each in positions if each.has_failed and each.may_go(again=True)]
+    if not failed:
+        raise NothingToResend("No refund of the offering has failed that could be sent again now.")
+    return failed
+
+
+def hash_owed(positions: Sequence[RefundPosition]) -> str:
+    """SHA-256 of what is owed to which investment: a yes to all of them is one to exactly these."""
+    return digest_amounts({each.investment.investment_id: each.owed_minor for each in positions})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from realco.distributions.v1 import events_pb2 as events
@@ -16,6 +16,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Change, hash_content
 from services.distributions.domain.investment import Investment, hash_funded
 from services.distributions.domain.offering import Offering
+from services.distributions.domain.refunds import RefundPosition, hash_owed
 
 APPROVAL_WRITER = ApprovalWriter(events.ApprovalRequested, events.ApprovalUpdated)
 
@@ -54,6 +55,11 @@ async def read_shown_minor(tx: Tx, kind: str, resource_id: str) -> int:
 def build_funded_change(investments: Iterable[Investment]) -> Change:
     """What a content about all of them is bound to beside their sum: what is in each."""
     return Change("funded_sha256", None, hash_funded(investments))
+
+
+def build_owed_change(positions: Sequence[RefundPosition]) -> Change:
+    """The same of refunds that are sent again: what is owed to each."""
+    return Change("owed_sha256", None, hash_owed(positions))
 
 
 async def is_being_done(tx: Tx, kind: str, resource_id: str, change: Change) -> bool:

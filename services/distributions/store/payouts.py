@@ -142,6 +142,11 @@ async def lock_refund_positions(
     return await _read_positions(tx, await INVESTMENTS.lock_all(tx, *mine))
 
 
+async def list_refund_positions(tx: Tx, offering_id: str) -> list[RefundPosition]:
+    """As `lock_refund_positions`, without the locks."""
+    return await _read_positions(tx, await INVESTMENTS.list_all(tx, investments.c.offering_id == offering_id))
+
+
 async def find_refund_position(tx: Tx, investment_id: str) -> RefundPosition | None:
     held = await INVESTMENTS.list_all(tx, investments.c.investment_id == investment_id)
     return next(iter(await _read_positions(tx, held)), None)

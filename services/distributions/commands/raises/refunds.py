@@ -17,12 +17,13 @@ from services.distributions.actions import answer_offering
 from services.distributions.domain.investment import Investment, begin_cancellings, list_untaken
 from services.distributions.domain.offering import Offering, check_may_refund
 from services.distributions.domain.payout import build_refund_payout
-from services.distributions.domain.refunds import AskedAgain, RefundPosition
+from services.distributions.domain.refunds import AskedAgain, RefundPosition, list_failed
 from services.distributions.domain.sagas import SagaKind
 from services.distributions.domain.states import UNTAKEN, InvestmentStatus, OfferingStatus
 from services.distributions.store.approvals import (
     REFUND_OFFERING,
     build_funded_change,
+    build_owed_change,
     cancel_closings,
     is_being_done,
 )
@@ -42,16 +43,27 @@ _ENDS = {
 
 
 async def refund_offering(tx: Tx, request: pb.RefundOfferingRequest, now: datetime) -> pb.Offering:
-    """Ends the raise; every contribution goes back."""
+    """Ends the raise; every contribution goes back. Where it is ended already, refunds that failed are sent again."""
     offering = await lock_offering(tx, request.offering_id)
     check_etag(request.etag, offering.etag)
     check_may_refund(offering)
+    if offering.status is OfferingStatus.REFUNDING:
+        return answer_offering(await _resend_failed(tx, offering, now), now)
     refunding = replace(offering, status=OfferingStatus.REFUNDING, refund_note=request.note)
     event = events.OfferingRefunding()
     offering = await save_offering(tx, offering, refunding, event, now)
     await cancel_closings(tx, offering.offering_id, now)
     offering = await cancel_all(tx, offering, now)
     return answer_offering(await pay_due_refunds(tx, offering, now), now)
+
+
+async def _resend_failed(tx: Tx, offering: Offering, now: datetime) -> Offering:
+    """Sends each refund again that failed, to where its money came from. Raises: NothingToResend."""
+    failed = list_failed(await lock_refund_positions(tx, offering.offering_id))
+    is_decided = await is_being_done(tx, REFUND_OFFERING, offering.offering_id, build_owed_change(failed))
+    shown_minor = max(each.owed_minor for each in failed) if is_decided else 0  # they saw what each is owed
+    ids = [each.investment.investment_id for each in failed]
+    return await pay_due_refunds(tx, offering, now, investment_ids=ids, again=AskedAgain(shown_minor, None))
 
 
 async def cancel_all(tx: Tx, offering: Offering, now: datetime) -> Offering:
