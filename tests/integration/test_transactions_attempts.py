@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from realco.distributions.v1.offerings_pb2 import Offering
+from realco.distributions.v1.offerings_pb2 import Investment, Offering
 from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.transactions.v1.unfinished_pb2 import ListUnfinishedTransactionsRequest
@@ -14,7 +14,10 @@ from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.transactions.domain.payments import PaymentStatus
-from tests.support.transactions import ADMIN, CHECKER, ESCROW_ACCOUNT, MONDAY, ORG, TransactionsHarness, usd
+from services.transactions.jobs.start_queued import start_queued
+from services.transactions.jobs.submit_payments import ASKED_LATELY, LOST_AFTER
+from tests.support.peers.wire import Killed
+from tests.support.transactions import ADMIN, CHECKER, ESCROW_ACCOUNT, MONDAY, ORG, TransactionsHarness, unknown, usd
 
 T = pb.Transaction
 ESCROW = Principal("service:escrow", "service", ORG)
@@ -176,3 +179,88 @@ async def test_escrow_is_told_of_what_may_still_come_in_go_out_or_come_back(serv
     await service.work(hurried=True)
     assert (await service.get(payout.transaction_id)).finality == T.FINAL
     assert await unfinished() == set()
+
+
+def withdraw(service: TransactionsHarness, made: T) -> None:
+    service.distributions.investments[made.investment_id].status = Investment.CANCELLING
+
+
+def end_raise(service: TransactionsHarness, made: T) -> None:
+    service.distributions.offering.deadline_time.FromDatetime(MONDAY)
+
+
+def close_account(service: TransactionsHarness, made: T) -> None:
+    become(service, EscrowAccount.CLOSED)
+
+
+def take_clearance(service: TransactionsHarness, made: T) -> None:
+    service.compliance.uncleared[made.party_id] = "IDENTITY"
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (withdraw, "INVESTMENT_NOT_PENDING"),
+        (end_raise, "OFFERING_NOT_OPEN"),
+        (close_account, "ESCROW_ACCOUNT_CLOSED"),
+        (take_clearance, "PARTY_NOT_CLEARED"),
+    ],
+)
+@pytest.mark.parametrize("is_tried", [False, True], ids=["no worker came to it", "the provider was away"])
+async def test_a_debit_whose_reason_ended_after_its_attempt_began_is_not_ordered_later(
+    service: TransactionsHarness, end, code, *, is_tried: bool
+) -> None:
+    made = await service.deposit()
+    if is_tried:
+        service.bank.before_effect = [unknown()]
+        await service.work()
+    else:
+        await service.run(start_queued)
+    assert (await service.get(made.transaction_id)).status == T.PROCESSING
+    orders = len(service.bank.orders)
+    end(service, made)
+    service.clock.advance(ASKED_LATELY + timedelta(seconds=1))
+    await service.work(hurried=True)
+    if is_tried:  # the provider may have it all the same
+        assert (await service.get(made.transaction_id)).status == T.PROCESSING
+        service.clock.advance(LOST_AFTER)
+        await service.work(hurried=True)
+    seen = await service.get(made.transaction_id)
+    assert (seen.status, seen.failure.code, seen.presentments) == (T.FAILED, code, 0)
+    assert len(service.bank.orders) == orders
+
+
+async def test_a_debit_whose_reason_ended_is_followed_where_the_provider_has_it(service: TransactionsHarness) -> None:
+    made = await service.deposit()
+    service.bank.after_effect = [Killed()]
+    with pytest.raises(Killed):
+        await service.work()
+    withdraw(service, made)
+    service.clock.advance(LOST_AFTER * 2)
+    await service.work(hurried=True)
+    assert (await service.get(made.transaction_id)).status == T.PENDING_SETTLEMENT
+
+
+async def test_a_late_order_waits_while_nobody_says_whether_it_is_wanted(service: TransactionsHarness) -> None:
+    made = await service.deposit()
+    await service.run(start_queued)
+    service.clock.advance(ASKED_LATELY + timedelta(seconds=1))
+    service.wire.fail("ListInvestments", "lost")
+    await service.work()
+    assert ((await service.get(made.transaction_id)).status, service.bank.orders) == (T.PROCESSING, [])
+    await service.work(hurried=True)
+    assert (await service.get(made.transaction_id)).status == T.PENDING_SETTLEMENT
+
+
+async def test_nobody_retries_by_hand_for_a_party_that_is_not_cleared(service: TransactionsHarness) -> None:
+    made = await returned_once(service)
+    take_clearance(service, made)
+    request = pb.RetryTransactionRequest(
+        idempotency_key=new_id("key"),
+        transaction_id=made.transaction_id,
+        etag=(await service.get(made.transaction_id)).etag,
+    )
+    with pytest.raises(DomainError) as refusal:
+        await service.ask(ADMIN, "RetryTransaction", request)
+    assert refusal.value.reason == "PARTY_NOT_CLEARED"
+    assert (await service.get(made.transaction_id)).status == T.PENDING_RETRY

@@ -21,6 +21,7 @@ from services.chassis.values.refusals import EscrowAccountFrozen
 from services.chassis.values.second_person import check_beneficiary
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.approvals import TRANSACTION_APPROVALS, find_approval
+from services.transactions.commands.attempts import ask_about_parties
 from services.transactions.commands.beneficiaries import list_approval_beneficiaries, list_beneficiaries
 from services.transactions.commands.inflow import (
     Inflow,
@@ -200,7 +201,11 @@ async def ask_about_inflow_again(dependencies: Dependencies, request: pb.RetryTr
         check_may_retry(row, now)
     except DomainError:
         return InflowVerdict()
-    return await ask_about_inflow(Inflow.of_transaction(row), dependencies.peers, now)
+    verdict = await ask_about_inflow(Inflow.of_transaction(row), dependencies.peers, now)
+    if verdict.refusal is not None:
+        return verdict
+    refusals = await ask_about_parties(dependencies.peers, [row])
+    return InflowVerdict(refusals.get(row.transaction_id), verdict.investment)
 
 
 async def retry_transaction(

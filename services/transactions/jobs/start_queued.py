@@ -8,25 +8,15 @@ the account is frozen, it stays QUEUED.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from functools import partial
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.transaction import Tx
-from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
-from services.chassis.values.refusals import (
-    EscrowAccountClosed,
-    EscrowAccountFrozen,
-    EscrowAccountNotFound,
-    PartyNotCleared,
-)
-from services.transactions.clients import Peers
-from services.transactions.commands.inflow import ask_about_investments, check_escrow_account
+from services.transactions.commands.attempts import ask_about_attempts
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.domain.types import CONTRIBUTIONS
 from services.transactions.jobs.batches import BATCH_MAX, do_groups, group_by_organization
 from services.transactions.jobs.obstacles import end_hopeless, postpone_cooling_payouts
 from services.transactions.store import moves
@@ -43,7 +33,7 @@ async def start_queued(dependencies: Dependencies) -> int:
 
 async def _start_rows(dependencies: Dependencies, org_id: str, rows: Sequence[Transaction]) -> None:
     with acting_as(service_principal(NAME, org_id)):
-        refusals, unanswered = await _ask_peers(dependencies.peers, rows, dependencies.clock.now())
+        refusals, unanswered = await ask_about_attempts(dependencies.peers, rows, dependencies.clock.now())
         async with dependencies.database.begin() as tx:
             asked = []
             for row in await store.lock_taken_transactions(tx, rows):
@@ -53,58 +43,6 @@ async def _start_rows(dependencies: Dependencies, org_id: str, rows: Sequence[Tr
                     asked.append(row)
             if asked:
                 await _begin_attempts(tx, dependencies, asked, refusals)
-
-
-async def _ask_peers(
-    peers: Peers, rows: Sequence[Transaction], now: datetime
-) -> tuple[dict[str, DomainError], set[str]]:
-    """What is refused by now, by the id of the transaction; and the ids of those that nobody answered about."""
-    contributions = [row for row in rows if row.type in CONTRIBUTIONS]
-    refusals: dict[str, DomainError] = {}
-    unanswered: set[str] = set()
-    for away, ask, asked in (
-        ("escrow_away", _ask_about_escrow_accounts, rows),
-        ("distributions_away", partial(_ask_about_investments, now=now), contributions),
-        ("compliance_away", _ask_about_parties, rows),
-    ):
-        try:
-            refusals |= await ask(peers, asked)
-        except DomainError as error:
-            log.warning(away, transactions=len(asked), reason=error.reason)
-            unanswered |= {row.transaction_id for row in asked}
-    frozen = {each for each, refusal in refusals.items() if isinstance(refusal, EscrowAccountFrozen)}
-    return refusals, unanswered | frozen  # until it is unfrozen
-
-
-async def _ask_about_escrow_accounts(peers: Peers, rows: Sequence[Transaction]) -> dict[str, DomainError]:
-    """Refuses what is for an escrow account that takes no money any more, or just now."""
-    refusals: dict[str, DomainError] = {}
-    for escrow_account_id in {row.escrow_account_id for row in rows}:
-        try:
-            check_escrow_account(escrow_account_id, await peers.escrow.get_escrow_account(escrow_account_id))
-        except (EscrowAccountNotFound, EscrowAccountClosed, EscrowAccountFrozen) as refusal:
-            about = {row.transaction_id for row in rows if row.escrow_account_id == escrow_account_id}
-            refusals |= dict.fromkeys(about, refusal)
-    return refusals
-
-
-async def _ask_about_parties(peers: Peers, rows: Sequence[Transaction]) -> dict[str, DomainError]:
-    """Refuses those for whose party no money may move just now."""
-    clearances = await peers.compliance.batch_get_clearances({row.party_id for row in rows})
-    missing = {
-        each.party_id: {one.rule: one.statement for one in each.missing} for each in clearances if not each.cleared
-    }
-    return {
-        row.transaction_id: PartyNotCleared(row.party_id, missing[row.party_id])
-        for row in rows
-        if row.party_id in missing
-    }
-
-
-async def _ask_about_investments(peers: Peers, rows: Sequence[Transaction], now: datetime) -> dict[str, DomainError]:
-    """Refuses contributions whose investment, or whose raise, takes none any more."""
-    refusals = await ask_about_investments(peers, {row.investment_id for row in rows if row.investment_id}, now)
-    return {row.transaction_id: refusals[row.investment_id] for row in rows if row.investment_id in refusals}
 
 
 async def _begin_attempts(

@@ -21,6 +21,7 @@ from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure
 from services.chassis.values.refusals import BankAccountNotUsable
+from services.transactions.commands.attempts import ask_about_attempts
 from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.commands.settlement import PaymentNotOurs, follow_payment, tell_not_ours
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
@@ -28,7 +29,7 @@ from services.transactions.domain.bank_accounts import BankAccount
 from services.transactions.domain.payments import Payment
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import ATTEMPTS_MAX, Transaction
-from services.transactions.jobs.batches import CALLS_MAX, record_each
+from services.transactions.jobs.batches import CALLS_MAX, group_by_organization, record_each
 from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
 from services.transactions.store import bank_accounts, moves, provider_payments
 from services.transactions.store import transactions as store
@@ -38,11 +39,22 @@ from services.transactions.vault import KeyMissing, SealedFor, VaultError
 LOST_AFTER = timedelta(hours=1)
 
 
-class AccountNotUsable(Declined):
+# What was asked when the attempt began is asked again before an order that is sent later than so.
+ASKED_LATELY = timedelta(minutes=1)
+
+
+class NotOrdered(Declined):
+    """We order nothing, whatever the provider would say."""
+
+    def __init__(self, refusal: DomainError) -> None:
+        super().__init__(refusal.reason, refusal.message, retryable=refusal.kind.transient, metadata=refusal.metadata)
+
+
+class AccountNotUsable(NotOrdered):
     """Nothing is ordered for this account any more."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(BankAccountNotUsable.reason, message, retryable=False)
+        super().__init__(BankAccountNotUsable(message))
 
 
 class AccountAltered(AccountNotUsable):
@@ -60,14 +72,35 @@ async def submit_payments(dependencies: Dependencies) -> int:
     taken = await store.take_transactions(dependencies.database, READY)
     never_sent = await provider_payments.insert_attempts(dependencies.database, taken, dependencies.clock.now())
 
+    objections = await _ask_again(dependencies, taken)
+
     async def submit(row: Transaction) -> _Tried:
-        return await _submit_row(dependencies, row, maybe_sent=(row.org_id, row.transaction_id) not in never_sent)
+        key = (row.org_id, row.transaction_id)
+        return await _submit_row(dependencies, row, objections.get(key), maybe_sent=key not in never_sent)
 
     async def record(tx: Tx, row: Transaction, tried: _Tried) -> None:
         await _record_outcome(tx, row, tried.outcome, dependencies.clock.now(), maybe_sent=tried.maybe_sent)
 
     await record_each(dependencies, taken, submit, record)
     return len(taken)
+
+
+async def _ask_again(
+    dependencies: Dependencies, taken: Sequence[Transaction]
+) -> dict[tuple[str, str], NotOrdered | OutcomeUnknown]:
+    """Why those must not be ordered now whose attempt began a while ago, by organization and transaction.
+
+    No worker came to it, or the provider was away.
+    """
+    now = dependencies.clock.now()
+    late = [row for row in taken if now - row.updated_at > ASKED_LATELY]
+    found: dict[tuple[str, str], NotOrdered | OutcomeUnknown] = {}
+    for org_id, rows in group_by_organization(late).items():
+        with acting_as(service_principal(NAME, org_id)):
+            refusals, unanswered = await ask_about_attempts(dependencies.peers, rows, now)
+        found |= {(org_id, each): NotOrdered(refusal) for each, refusal in refusals.items()}
+        found |= {(org_id, each): OutcomeUnknown("nobody says whether it is wanted") for each in unanswered}
+    return found
 
 
 class _Tried(NamedTuple):
@@ -81,16 +114,24 @@ class _Tried(NamedTuple):
     maybe_sent: bool
 
 
-async def _submit_row(dependencies: Dependencies, taken: Transaction, *, maybe_sent: bool) -> _Tried:
+async def _submit_row(
+    dependencies: Dependencies, taken: Transaction, objection: NotOrdered | OutcomeUnknown | None, *, maybe_sent: bool
+) -> _Tried:
     with acting_as(service_principal(NAME, taken.org_id, taken.created_by)):
         try:
-            return _Tried(await _order_or_find(dependencies, taken, maybe_sent=maybe_sent), maybe_sent)
+            return _Tried(await _order_or_find(dependencies, taken, objection, maybe_sent=maybe_sent), maybe_sent)
         except (Declined, OutcomeUnknown) as error:
             return _Tried(error, maybe_sent)
 
 
-async def _order_or_find(dependencies: Dependencies, row: Transaction, *, maybe_sent: bool) -> Payment:
-    """Orders the payment, or finds the one that was ordered. Raises Declined, OutcomeUnknown."""
+async def _order_or_find(
+    dependencies: Dependencies, row: Transaction, objection: NotOrdered | OutcomeUnknown | None, *, maybe_sent: bool
+) -> Payment:
+    """Orders the payment, or finds the one that was ordered. Raises Declined, OutcomeUnknown.
+
+    Args:
+        objection: Why nothing is ordered now.
+    """
     reader = dependencies.database.reader
     earlier = await provider_payments.list_earlier_references(reader, row)
     account: BankAccount | AccountAltered | None = None
@@ -108,6 +149,8 @@ async def _order_or_find(dependencies: Dependencies, row: Transaction, *, maybe_
         raise order
     if row.bank_account_id and not isinstance(account, AccountAltered):
         _check_account(row, account)
+    if objection is not None:
+        raise objection
     if maybe_sent:
         await _save_sending(dependencies, row)
     try:
@@ -206,7 +249,7 @@ async def _record_outcome(
 async def _record_decline(tx: Tx, row: Transaction, declined: Declined, now: datetime, *, maybe_sent: bool) -> None:
     if isinstance(declined, AccountAltered):
         await block_altered_account(tx, declined.bank_account_id, row.transaction_id, now)
-    if maybe_sent and isinstance(declined, AccountNotUsable):  # we refused, not the provider: it may have it already
+    if maybe_sent and isinstance(declined, NotOrdered):  # we refused, not the provider: it may have it already
         sent_at = (await provider_payments.read_attempt(tx, row)).sent_at
         if now < sent_at + LOST_AFTER:
             await store.postpone_transaction(tx, row)
@@ -220,7 +263,7 @@ async def _record_decline(tx: Tx, row: Transaction, declined: Declined, now: dat
         actor=ACTOR,
         now=now,
         note=declined.message,
-        failure=Failure(declined.code, declined.message, retryable),
+        failure=Failure(declined.code, declined.message, retryable, declined.metadata),
         presentments=presentments,
         first_presented_at=row.first_presented_at if presentments else None,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 from services.chassis.values.invariant import invariant
@@ -44,9 +45,11 @@ class ProviderEvent:
 class Declined(Exception):
     """The provider refuses for certain: nothing was done, and nothing will be."""
 
-    def __init__(self, code: str, message: str, *, retryable: bool) -> None:
+    def __init__(
+        self, code: str, message: str, *, retryable: bool, metadata: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         super().__init__(message)
-        self.code, self.message, self.retryable = code, message, retryable
+        self.code, self.message, self.retryable, self.metadata = code, message, retryable, metadata
 
 
 class OutcomeUnknown(Exception):

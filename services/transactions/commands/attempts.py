@@ -1,0 +1,79 @@
+"""Whether an attempt to move money may be made: asked of the other services each time, for days may have passed.
+
+Whether the party is cleared, whether its escrow account takes money, and, for a contribution, whether its investment
+and its raise do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+
+from services.chassis.process.telemetry import log
+from services.chassis.values.errors import DomainError
+from services.chassis.values.refusals import (
+    EscrowAccountClosed,
+    EscrowAccountFrozen,
+    EscrowAccountNotFound,
+    PartyNotCleared,
+)
+from services.transactions.clients import Peers
+from services.transactions.commands.inflow import ask_about_investments, check_escrow_account
+from services.transactions.domain.transaction import Transaction
+from services.transactions.domain.types import CONTRIBUTIONS
+
+
+async def ask_about_attempts(
+    peers: Peers, rows: Sequence[Transaction], now: datetime
+) -> tuple[dict[str, DomainError], set[str]]:
+    """What is refused by now, by the id of the transaction; and the ids of those that wait.
+
+    Nobody answers about them, or their escrow account is frozen.
+    """
+    contributions = [row for row in rows if row.type in CONTRIBUTIONS]
+    refusals: dict[str, DomainError] = {}
+    unanswered: set[str] = set()
+    for away, ask, asked in (
+        ("escrow_away", _ask_about_escrow_accounts, rows),
+        ("distributions_away", partial(_ask_about_contributions, now=now), contributions),
+        ("compliance_away", ask_about_parties, rows),
+    ):
+        try:
+            refusals |= await ask(peers, asked)
+        except DomainError as error:
+            log.warning(away, transactions=len(asked), reason=error.reason)
+            unanswered |= {row.transaction_id for row in asked}
+    frozen = {each for each, refusal in refusals.items() if isinstance(refusal, EscrowAccountFrozen)}
+    return refusals, unanswered | frozen  # until it is unfrozen
+
+
+async def _ask_about_escrow_accounts(peers: Peers, rows: Sequence[Transaction]) -> dict[str, DomainError]:
+    """Refuses what is for an escrow account that takes no money any more, or just now."""
+    refusals: dict[str, DomainError] = {}
+    for escrow_account_id in {row.escrow_account_id for row in rows}:
+        try:
+            check_escrow_account(escrow_account_id, await peers.escrow.get_escrow_account(escrow_account_id))
+        except (EscrowAccountNotFound, EscrowAccountClosed, EscrowAccountFrozen) as refusal:
+            about = {row.transaction_id for row in rows if row.escrow_account_id == escrow_account_id}
+            refusals |= dict.fromkeys(about, refusal)
+    return refusals
+
+
+async def ask_about_parties(peers: Peers, rows: Sequence[Transaction]) -> dict[str, DomainError]:
+    """Refuses those for whose party no money may move just now."""
+    clearances = await peers.compliance.batch_get_clearances({row.party_id for row in rows})
+    missing = {
+        each.party_id: {one.rule: one.statement for one in each.missing} for each in clearances if not each.cleared
+    }
+    return {
+        row.transaction_id: PartyNotCleared(row.party_id, missing[row.party_id])
+        for row in rows
+        if row.party_id in missing
+    }
+
+
+async def _ask_about_contributions(peers: Peers, rows: Sequence[Transaction], now: datetime) -> dict[str, DomainError]:
+    """Refuses contributions whose investment, or whose raise, takes none any more."""
+    refusals = await ask_about_investments(peers, {row.investment_id for row in rows if row.investment_id}, now)
+    return {row.transaction_id: refusals[row.investment_id] for row in rows if row.investment_id in refusals}
