@@ -15,6 +15,7 @@ from demo.harness.bank import (
     ERROR_AFTER_EFFECT,
     JUNK_ANSWER,
     LATE_R10,
+    R01_THEN_SETTLES,
     SILENCE,
     TOO_MANY_REQUESTS,
     TWICE_OUT_OF_ORDER,
@@ -291,6 +292,24 @@ def test_an_investor_withdraws_and_gets_back_what_was_paid(org: Organization) ->
     assert [line["amount_minor"] for line in org.read_movements(refund["transactionId"])] == [-1_000_00]
     assert minor_of(org.admin.get(f"/offerings/{offering['offeringId']}")["committedAmount"]) == 0
     wait_for("the ledger to be empty", lambda: org.read_ledger(offering["escrowAccountId"]), lambda read: read == {})
+
+
+def test_a_debit_that_comes_back_after_a_withdrawal_is_not_presented_again(org: Organization) -> None:
+    offering, investor = org.open_offering(3_000_00), org.add_cleared_party()
+    drawn = org.contribute(offering, investor, 1_000_00, R01_THEN_SETTLES)
+    org.wait_for_transaction(drawn["transactionId"], "PENDING_SETTLEMENT")
+
+    org.sign_in_investor(investor).post(f"/investments/{drawn['investmentId']}/cancel")
+
+    # The bank has it: that is followed to its end.
+    told = org.wait_for_investment(drawn["investmentId"], lambda read: minor_of(read["incomingAmount"]) == 1_000_00)
+    assert told["status"] == "CANCELLING"
+    org.move_clock(org.now() + timedelta(days=4))
+    ended = org.wait_for_transaction(drawn["transactionId"], "CANCELLED")
+    assert (ended["failure"]["code"], ended["presentments"]) == ("INVESTMENT_NOT_PENDING", 1)
+    gone = org.wait_for_investment(drawn["investmentId"], lambda read: read["status"] == "CANCELLED")
+    assert minor_of(gone["incomingAmount"]) == 0
+    assert org.read_ledger(offering["escrowAccountId"]) == {}
 
 
 @pytest.mark.parametrize("closed", [False, True], ids=["while it is in escrow", "after it has left"])
