@@ -12,7 +12,7 @@ from realco.type.v1.money_pb2 import Money
 
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
-from tests.support.distributions import CLOSING, DistributionsHarness
+from tests.support.distributions import CLOSING, DistributionsHarness, Entry
 from tests.support.money import usd
 from tests.support.peers.transactions import Txn, cancel_payout, complete_payout, fail_payout, return_payout
 
@@ -268,3 +268,19 @@ async def refund(service: DistributionsHarness, offering: opb.Offering) -> None:
 
 async def statuses(service: DistributionsHarness, offering: opb.Offering, held: opb.Investment) -> tuple[int, int]:
     return (await service.get(offering)).status, (await service.get(held)).status
+
+
+async def test_money_that_somebody_explains_counts_once(service: DistributionsHarness) -> None:
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 100_00, fund=False)
+    frozen = service.contribution(offering, held, 60_00)
+    context = {"investment_id": held.investment_id, "transaction_id": frozen.transaction_id}
+    escrow, account = service.escrow, offering.escrow_account_id
+    await service.deliver(escrow.post(account, Entry.DEPOSIT, "cash", "suspense", 60_00, **context))
+    await service.deliver(complete_payout(frozen))
+    assert (await service.get(held)).cleared_amount == usd(0)
+    del context["transaction_id"]
+    await service.deliver(escrow.post(account, Entry.ADJUSTMENT, "suspense", "subscription:inv-001", 60_00, **context))
+    await service.fund(offering, held, 40_00, clear=False)
+    read = await service.get(held)
+    assert (read.funded_amount, read.cleared_amount) == (usd(100_00), usd(60_00))

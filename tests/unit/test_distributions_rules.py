@@ -19,7 +19,7 @@ from realco.type.v1 import money_pb2
 from services.chassis.values.errors import DomainError
 from services.chassis.values.session import Session
 from services.distributions import messages
-from services.distributions.commands.raises.contributions import sum_contributions
+from services.distributions.commands.raises.contributions import sum_contributions, sum_unexplained
 from services.distributions.domain import states
 from services.distributions.domain.destination import BankAccount, Destination
 from services.distributions.domain.distribution import find_end
@@ -86,6 +86,22 @@ def test_what_an_entry_says_of_an_investment(
         return
     booked = found["inv_1", "inv-001"]
     assert (booked.funded, booked.refunded, booked.completed) == (funded, refunded, completed)
+
+
+@pytest.mark.parametrize(
+    ("case", "unexplained"),
+    [
+        (entry(Entry.DEPOSIT, Leg.CREDIT, account="suspense"), 100),
+        (entry(Entry.RETURN, Leg.DEBIT, account="suspense"), -100),
+        (entry(Entry.DEPOSIT, Leg.CREDIT), 0),
+        (entry(Entry.ADJUSTMENT, Leg.DEBIT, account="suspense", transaction_id=""), 0),  # somebody explains it
+        (entry(Entry.DEPOSIT, Leg.CREDIT, account="suspense", layer=Leg.PENDING), 0),
+    ],
+)
+def test_what_stands_on_suspense_is_not_counted_when_it_completes(
+    case: journal_pb2.JournalEntry, unexplained: int
+) -> None:
+    assert sum_unexplained([case]).get("inv_1", 0) == unexplained
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -52,33 +53,42 @@ async def record_entries(
     """Counts what journal entries say about contributions."""
     undone = {entry.transaction_id for entry in entries if entry.type in _UNDOING and entry.transaction_id}
     booked = sum_contributions(entries, await list_contribution_ids(tx, undone))
-    if not booked:
+    unexplained = sum_unexplained(entries)
+    if not booked and not unexplained:
         return
     offering = await lock_offering_of(tx, escrow_account_id)
     if offering is None:
         log.warning("entries_of_no_offering", escrow_account_id=escrow_account_id)
         return
-    await _count_booked(tx, offering, booked, now)
+    await _count_booked(tx, offering, booked, unexplained, now)
 
 
-async def _count_booked(tx: Tx, offering: Offering, booked: Mapping[tuple[str, str], Booked], now: datetime) -> None:
+async def _count_booked(
+    tx: Tx,
+    offering: Offering,
+    booked: Mapping[tuple[str, str], Booked],
+    unexplained: Mapping[str, int],
+    now: datetime,
+) -> None:
     changes: list[tuple[Investment, Investment]] = []
-    funded_minor = 0
-    for investment in await lock_investments(tx, {investment_id for investment_id, _ in booked}):
+    funded_minor, found = 0, 0
+    for investment in await lock_investments(tx, {investment_id for investment_id, _ in booked} | unexplained.keys()):
         added = booked.get((investment.investment_id, investment.party_id))
-        if investment.offering_id != offering.offering_id or added is None:
+        if investment.offering_id != offering.offering_id:
             continue
+        found += added is not None
+        added = added or Booked()
         funded_minor += added.funded
         after = replace(
             investment,
             funded_minor=investment.funded_minor + added.funded,
             refunded_minor=investment.refunded_minor + added.refunded,
-            completed_minor=investment.completed_minor + added.completed,
+            completed_minor=investment.completed_minor + added.completed - unexplained.get(investment.investment_id, 0),
             # Two persons decided on what they saw: nothing that arrives later takes the place of what went.
             refund_approved_minor=max(0, investment.refund_approved_minor - added.undone),
         )
         changes.append((investment, after))
-    if len(changes) < len(booked):
+    if found < len(booked):
         # Entries by hand may name an investment of somebody else, or of another offering.
         log.warning("entries_of_no_investment", escrow_account_id=offering.escrow_account_id)
     changed = await save_investments(tx, changes, events.InvestmentFundingChanged, now)
@@ -129,6 +139,23 @@ def sum_contributions(
             elif entry.type == _ENTRY.REFUND or undone:
                 found.refunded -= amount
     return booked
+
+
+def sum_unexplained(entries: Sequence[journal_pb2.JournalEntry]) -> Mapping[str, int]:
+    """Investment -> what entries add to its contributions that stand on SUSPENSE, in minor units.
+
+    They arrived while the escrow account was frozen. Whoever explains one by hand counts it; so it must not count once
+    more when its transaction completes.
+    """
+    unexplained = Counter[str]()
+    for entry in entries:
+        if not entry.investment_id or not entry.transaction_id:
+            continue
+        for leg in entry.ledger_entries:
+            if leg.layer == _LEG.POSTED and leg.ledger_account.kind == journal_pb2.LedgerAccount.SUSPENSE:
+                minor = leg.amount.amount_minor
+                unexplained[entry.investment_id] += minor if leg.direction == _LEG.CREDIT else -minor
+    return unexplained
 
 
 def is_contribution(transaction: transactions.Transaction) -> bool:
