@@ -217,7 +217,7 @@ class _Details:
             balances = await account_store.list_balances(tx, request.escrow_account_id)
         use = await escrow_accounts.ask_about_use(self._dependencies.peers, request.escrow_account_id)
         details = _describe_move("Close for good", account, Status.CLOSED, frozenset({account.sponsor_party_id}))
-        return replace(details, explanations=(explain_emptiness(balances, account.currency), explain_use(use)))
+        return replace(details, explanations=(explain_emptiness(balances, account.currency), *explain_use(use)))
 
     async def _read_account(self, escrow_account_id: str) -> EscrowAccount:
         async with self._dependencies.database.begin() as tx:

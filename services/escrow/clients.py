@@ -64,8 +64,8 @@ class Distributions(Protocol):
         """The parties with an investment in the offering whose money the account keeps. Raises Unavailable."""
         ...
 
-    async def list_open_offerings(self, escrow_account_id: str) -> Sequence[str]:
-        """The offerings of the account whose raise has not ended. Raises Unavailable."""
+    async def list_open_offerings(self, escrow_account_id: str) -> commitments_pb2.ListOpenOfferingsResponse:
+        """The offerings of the account whose raise has not ended, or that still distribute. Raises Unavailable."""
         ...
 
     async def check_movement_order(self, movement: notary_pb2.Movement) -> str:
@@ -122,9 +122,9 @@ class DistributionsClient:
         found: Collection[str] = (await ask(self._commitments.ListCommittedParties, request)).party_ids
         return found
 
-    async def list_open_offerings(self, escrow_account_id: str) -> Sequence[str]:
+    async def list_open_offerings(self, escrow_account_id: str) -> commitments_pb2.ListOpenOfferingsResponse:
         request = commitments_pb2.ListOpenOfferingsRequest(escrow_account_id=escrow_account_id)
-        found: Sequence[str] = (await ask(self._commitments.ListOpenOfferings, request)).offering_ids
+        found: commitments_pb2.ListOpenOfferingsResponse = await ask(self._commitments.ListOpenOfferings, request)
         return found
 
     async def check_movement_order(self, movement: notary_pb2.Movement) -> str:

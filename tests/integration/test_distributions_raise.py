@@ -19,8 +19,10 @@ from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError, Kind
 from services.chassis.values.etags import EtagMismatch
 from services.distributions.domain.closing import GateName
+from services.escrow.clients import DistributionsClient
 from tests.support.distributions import CLOSING, ORG, DistributionsHarness
 from tests.support.money import usd
+from tests.support.peers.wire import Wire
 
 
 @pytest.fixture
@@ -350,3 +352,13 @@ async def test_who_edits_a_raise_need_not_wait_until_nobody_invests(service: Dis
     request.idempotency_key = ""
     with pytest.raises(EtagMismatch):
         await service.call(service.offerings.UpdateOffering, request)
+
+
+async def test_escrow_is_told_which_raises_go_on_and_which_still_pay(service: DistributionsHarness) -> None:
+    client = DistributionsClient(Wire("escrow").open_channel(service.commitments))
+    opened = await service.offering(150_00)
+    closed = await service.closed_offering(("inv-001", 100_00))
+    with service.as_("admin-1"):
+        found = [await client.list_open_offerings(each.escrow_account_id) for each in (closed, opened)]
+    assert [list(each.offering_ids) for each in found] == [[], [opened.offering_id]]
+    assert [list(each.paying_offering_ids) for each in found] == [[closed.offering_id], []]

@@ -195,8 +195,11 @@ async def test_what_speaks_against_a_yes_is_said_before_it(escrow: Escrow):
     closing = await escrow.ask("CloseEscrowAccount", accounts_pb.CloseEscrowAccountRequest(escrow_account_id=empty))
     assert gates_of(closing, "open") == ["BALANCES_ZERO", "ESCROW_ACCOUNT_NOT_NEEDED"]
     await escrow.post(empty, ("cash", 100), ("suspense", -100))
-    escrow.distributions.open[empty] = ["off_1"]
-    assert gates_of(await escrow.read_approval(closing), "shut") == ["BALANCES_ZERO", "ESCROW_ACCOUNT_NOT_NEEDED"]
+    escrow.distributions.open[empty], escrow.distributions.paying[empty] = ["off_1"], ["off_2"]
+    read = await escrow.read_approval(closing)
+    told = {each.rule: each.statement for each in read.explanations}
+    assert told["INVESTMENTS_ACTIVE"].startswith("Investments of off_2 are ACTIVE")
+    assert gates_of(read, "shut") == ["BALANCES_ZERO", "ESCROW_ACCOUNT_NOT_NEEDED"]
 
 
 async def test_two_persons_may_use_the_same_keys_in_their_batches(escrow: Escrow):

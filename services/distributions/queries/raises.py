@@ -16,7 +16,7 @@ from services.chassis.values.refusals import InvestmentNotFound
 from services.distributions.actions import answer_investment, answer_offering
 from services.distributions.domain import investment as rules
 from services.distributions.domain.refusals import OfferingNotFound
-from services.distributions.domain.states import RAISE_ENDED
+from services.distributions.domain.states import RAISE_ENDED, InvestmentStatus
 from services.distributions.messages import to_investment, to_offering
 from services.distributions.queries.lists import read_page_of
 from services.distributions.store.investments import INVESTMENTS, list_investments_of
@@ -79,9 +79,14 @@ async def list_open_offerings(
 ) -> commitments_pb2.ListOpenOfferingsResponse:
     """Raises: NotSealed."""
     offering = await find_offering_of(tx, request.escrow_account_id)
-    if offering is None or offering.status in RAISE_ENDED:
+    if offering is None:
         return commitments_pb2.ListOpenOfferingsResponse()
-    return commitments_pb2.ListOpenOfferingsResponse(offering_ids=[offering.offering_id])
+    if offering.status not in RAISE_ENDED:
+        return commitments_pb2.ListOpenOfferingsResponse(offering_ids=[offering.offering_id])
+    found = await list_investments_of(tx, offering.offering_id)
+    is_paying = any(each.status is InvestmentStatus.ACTIVE for each in found)
+    paying_offering_ids = [offering.offering_id] if is_paying else []
+    return commitments_pb2.ListOpenOfferingsResponse(paying_offering_ids=paying_offering_ids)
 
 
 async def list_committed_parties(

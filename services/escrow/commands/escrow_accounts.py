@@ -113,10 +113,9 @@ async def unfreeze_escrow_account(tx: Tx, request: pb.UnfreezeEscrowAccountReque
 
 async def ask_about_use(peers: Peers, escrow_account_id: str) -> AccountUse:
     """What the account is still needed for, by what the others know. Raises Unavailable: one of them is away."""
-    return AccountUse(
-        await peers.distributions.list_open_offerings(escrow_account_id),
-        await peers.transactions.list_unfinished_transactions(escrow_account_id),
-    )
+    offerings = await peers.distributions.list_open_offerings(escrow_account_id)
+    transaction_ids = await peers.transactions.list_unfinished_transactions(escrow_account_id)
+    return AccountUse(offerings.offering_ids, transaction_ids, offerings.paying_offering_ids)
 
 
 async def close_escrow_account(

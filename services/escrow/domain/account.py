@@ -108,10 +108,16 @@ def unfreeze(account: EscrowAccount, person: str, now: datetime) -> EscrowAccoun
 
 @dataclass(frozen=True, slots=True)
 class AccountUse:
-    """What an escrow account is still needed for, and in no balance of it yet: some of it, by its ids."""
+    """What an escrow account is still needed for, and in no balance of it yet: some of it, by its ids.
+
+    Args:
+        paying_offering_ids: Of offerings that closed: what they distribute is paid from it. Whether they ever will is
+            for persons to know, so this keeps nobody from closing it.
+    """
 
     offering_ids: Sequence[str] = ()
     transaction_ids: Sequence[str] = ()
+    paying_offering_ids: Sequence[str] = ()
 
 
 def check_unused(use: AccountUse) -> None:

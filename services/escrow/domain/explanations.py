@@ -98,10 +98,14 @@ def explain_debts(debts: Mapping[str, int], currency: str) -> list[Explanation]:
     return [Explanation(statement, PartyOwes.reason, (spell_gate(False), *owed), _HOUSE)]
 
 
-def explain_use(use: AccountUse) -> Explanation:
-    """Whether nothing is to come of the escrow account any more, as of one that is closed."""
+def explain_use(use: AccountUse) -> list[Explanation]:
+    """Whether nothing is to come of the escrow account any more, as of one that is closed; and who is paid no more."""
     statement = "No raise goes on in it, and no money is still to come in, go out or come back."
-    return _explain_gate("ESCROW_ACCOUNT_NOT_NEEDED", statement, partial(check_unused, use))
+    gate = _explain_gate("ESCROW_ACCOUNT_NOT_NEEDED", statement, partial(check_unused, use))
+    paying = use.paying_offering_ids
+    statement = f"Investments of {', '.join(paying)} are ACTIVE: once it is closed, nothing is distributed to them."
+    operands = tuple(("offering", each) for each in paying)
+    return [gate, Explanation(statement, "INVESTMENTS_ACTIVE", operands, _HOUSE)] if paying else [gate]
 
 
 def explain_emptiness(balances: Iterable[Balance], currency: str) -> Explanation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from realco.compliance.v1.notary_pb2 import Movement
+from realco.distributions.v1.commitments_pb2 import ListOpenOfferingsResponse
 from realco.transactions.v1.payouts_pb2 import Payout
 
 from services.chassis.values.approval import Standing
@@ -62,6 +63,7 @@ class Distributions:
     def __init__(self) -> None:
         self.committed: dict[str, set[str]] = {}
         self.open: dict[str, list[str]] = {}
+        self.paying: dict[str, list[str]] = {}
         self.away = False
         self.refusal: DomainError | None = None
         self.asked_about: list[Movement] = []
@@ -71,10 +73,12 @@ class Distributions:
             raise Unavailable("Distributions is away.")
         return self.committed.get(escrow_account_id, set())
 
-    async def list_open_offerings(self, escrow_account_id: str) -> list[str]:
+    async def list_open_offerings(self, escrow_account_id: str) -> ListOpenOfferingsResponse:
         if self.away:
             raise Unavailable("Distributions is away.")
-        return self.open.get(escrow_account_id, [])
+        return ListOpenOfferingsResponse(
+            offering_ids=self.open.get(escrow_account_id), paying_offering_ids=self.paying.get(escrow_account_id)
+        )
 
     async def check_movement_order(self, movement: Movement) -> str:
         self.asked_about.append(movement)
