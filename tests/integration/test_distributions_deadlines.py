@@ -98,4 +98,4 @@ async def test_a_later_deadline_gives_time_to_withdraw_again_and_comes_before_th
     await service.call(service.offerings.UpdateOffering, request)
     cancel = opb.CancelInvestmentRequest(investment_id=held.investment_id)
     cancelled = await service.call(service.investments.CancelInvestment, cancel, "inv-001", "investor")
-    assert cancelled.status == opb.Investment.CANCELLED
+    assert cancelled.status == opb.Investment.CANCELLING
