@@ -138,7 +138,7 @@ async def test_each_kind_of_distributions_says_before_a_yes_what_it_would_do_to_
     distributions.escrow.hold(offering.escrow_account_id, "subscription:inv-002", 1)
     distributions.compliance.uncleared["inv-001"] = "KYC is EXPIRED"
     shut = gates_of(await distributions.read_approval(found[-1].approval_id), "shut")
-    assert shut == ["ESCROW_ACTIVE", "AVAILABLE_BALANCE", "PAYEES_CLEARED"]
+    assert shut == ["ESCROW_ACTIVE", "AVAILABLE_BALANCE", "CASH_COVERS", "PAYEES_CLEARED"]
 
 
 async def test_what_went_out_before_it_came_in_as_told_is_paid_to_nobody(distributions: DistributionsHarness) -> None:
