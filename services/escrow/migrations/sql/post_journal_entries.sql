@@ -90,7 +90,8 @@ BEGIN
                 array_dims(j_id), array_dims(j_type), array_dims(j_description), array_dims(j_effective),
                 array_dims(j_currency), array_dims(j_transaction), array_dims(j_investment),
                 array_dims(j_distribution), array_dims(j_reverses), array_dims(j_created_by),
-                array_dims(j_external), array_dims(j_metadata), array_dims(j_when_frozen), array_dims(j_legs), array_dims(j_owing),
+                array_dims(j_external), array_dims(j_metadata), array_dims(j_when_frozen), array_dims(j_legs),
+                array_dims(j_owing),
                 array_dims(j_seal), array_dims(j_refusal_seal)
             ]),
             (n_legs, ARRAY[array_dims(l_account), array_dims(l_debit), array_dims(l_pending), array_dims(l_amount)])
