@@ -168,6 +168,29 @@ async def test_as_another_party_s_it_waits_for_a_second_person_who_is_told_why(s
     assert (await get(service, theirs.bank_account_id)).status == Status.ACTIVE
 
 
+async def test_another_return_outdates_what_is_asked_about_another_party_s_and_suspends_none_that_was_confirmed_since(
+    service: TransactionsHarness,
+) -> None:
+    drawn = await service.deposit_request(OTHER)
+    theirs = await service.confirm(await get(service, drawn.bank_account_id))
+    first = await service.deposit("inv-001")
+    later = [await service.deposit("inv-001", bank_account_id=first.bank_account_id) for _ in (1, 2)]
+    await service.work()
+
+    async def come_back(transaction: object, code: str) -> None:
+        service.bank.report(transaction.transaction_id, PaymentStatus.RETURNED, code, at=service.clock.now())
+        await service.work(hurried=True)
+
+    await come_back(first, "R10")
+    asked = await service.waiting(theirs.bank_account_id)
+    await come_back(later[0], "R16")
+    with pytest.raises(DomainError):
+        await service.grant(asked, THIRD)
+    await service.grant(await service.waiting(theirs.bank_account_id), THIRD)
+    await come_back(later[1], "R10")
+    assert (await get(service, theirs.bank_account_id)).status == Status.ACTIVE
+
+
 @pytest.mark.parametrize("code", ["R07", "R16"])
 async def test_what_was_asked_about_one_return_is_not_approved_after_another(
     service: TransactionsHarness, code: str

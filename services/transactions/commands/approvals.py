@@ -87,6 +87,12 @@ async def ask_for_confirmation(tx: Tx, account: BankAccount, standings: Mapping[
     await BANK_ACCOUNT_APPROVALS.reopen(tx, details, resource, standings, now)
 
 
+async def ask_for_confirmation_anew(tx: Tx, account: BankAccount, now: datetime) -> None:
+    """A second person is asked about a bank account of which another thing is known since: no yes of before counts."""
+    await BANK_ACCOUNT_APPROVALS.cancel(tx, account.bank_account_id, now)
+    await BANK_ACCOUNT_APPROVALS.open(tx, build_bank_account_details(account), to_bank_account_content(account), now)
+
+
 def build_bank_account_details(account: BankAccount) -> ApprovalDetails:
     """Who acts for the account's party does not confirm it."""
     return ApprovalDetails(

@@ -23,7 +23,11 @@ from services.chassis.values.ids import new_id
 from services.chassis.values.payment_numbers import has_aba_digit
 from services.chassis.values.refusals import BankAccountNotFound, PartyNotFound
 from services.transactions.actions import answer_bank_account
-from services.transactions.commands.approvals import BANK_ACCOUNT_APPROVALS, ask_for_confirmation
+from services.transactions.commands.approvals import (
+    BANK_ACCOUNT_APPROVALS,
+    ask_for_confirmation,
+    ask_for_confirmation_anew,
+)
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.bank_accounts import (
     LIVE,
@@ -212,14 +216,19 @@ async def forbid_bank_account(
     """A bank's return says that the account must not be used again, for what is under way either.
 
     Nobody adds it anew. As another party's it waits for a second person again, and is not blocked: else whoever names
-    the account of somebody else could have it blocked, by a debit that its owner sends back.
+    the account of somebody else could have it blocked, by a debit that its owner sends back. Nor suspended day by day:
+    where the party's own was forbidden before, whoever confirmed the other one since knew it.
     """
     await store.lock_number(tx, [digest])
-    for account, is_ours in await store.lock_same(tx, bank_account_id, digest):
+    same = await store.lock_same(tx, bank_account_id, digest)
+    was_known = any(each.bank_account_id == bank_account_id and each.is_forbidden for each, is_ours in same if is_ours)
+    for account, is_ours in same:
         if is_ours and account.party_id != party_id:
-            if account.status in LIVE and account.status is not BankAccountStatus.SUSPENDED:
+            if account.status is BankAccountStatus.SUSPENDED:
+                await ask_for_confirmation_anew(tx, account, now)
+            elif account.status in LIVE and not was_known:
                 suspended = await store.save_bank_account(tx, account, suspend(account), now)
-                await ask_for_confirmation(tx, suspended, {}, now)
+                await ask_for_confirmation_anew(tx, suspended, now)
         elif is_ours:
             await _block(tx, account, BlockReason.RETURNED_BY_BANK, now, network_code)
         else:  # whatever it says, blocked or not: once it is saved, nobody puts back what it was

@@ -15,7 +15,7 @@ ROWS = (
         " created_by, created_at, updated_at)"
         " VALUES ('org_1', 'inv_1', 'off_1', 'pty_1', 'USD', 100, 'PENDING', 'ann', now(), now())"
     ),
-    "INSERT INTO contributions VALUES ('org_1', 'txn_1', 'inv_1', 100, 1, false)",
+    "INSERT INTO contributions VALUES ('org_1', 'txn_1', 'inv_1', 100, 1, false, false)",
     (
         "INSERT INTO distributions (org_id, distribution_id, offering_id, type, currency, amount_minor,"
         " distribution_date, status, created_by, makers, created_at, updated_at) VALUES ('org_1', 'dist_1', 'off_1',"
