@@ -135,6 +135,7 @@ investments = sa.Table(
     _minor("amount_minor"),
     _minor("funded_minor"),
     _minor("completed_minor"),
+    _minor("unexplained_minor"),  # what of its contributions stands on SUSPENSE
     _minor("on_its_way_minor"),  # of its contributions that a bank had when the others were cancelled
     sa.Column("clears_at", _TIME),  # when those of them that had arrived are past their return risk
     _minor("refunded_minor"),

@@ -270,6 +270,48 @@ async def statuses(service: DistributionsHarness, offering: opb.Offering, held: 
     return (await service.get(offering)).status, (await service.get(held)).status
 
 
+@pytest.mark.parametrize("is_raise", [True, False], ids=["raise", "withdrawal"])
+async def test_money_on_suspense_keeps_what_it_came_for_from_ending_until_it_is_explained(
+    service: DistributionsHarness, *, is_raise: bool
+) -> None:
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 100_00, fund=False)
+    frozen = service.contribution(offering, held, 60_00)
+    await (refund(service, offering) if is_raise else withdraw(service, held))
+    await service.work()
+    context = {"investment_id": held.investment_id, "transaction_id": frozen.transaction_id}
+    escrow, account = service.escrow, offering.escrow_account_id
+    await service.deliver(escrow.post(account, Entry.DEPOSIT, "cash", "suspense", 60_00, **context))
+    await service.deliver(complete_payout(frozen))
+    waits = (opb.Offering.REFUNDING if is_raise else opb.Offering.OPEN, opb.Investment.CANCELLING)
+    assert await statuses(service, offering, held) == waits
+    read = await service.get(held)
+    assert (read.incoming_amount, read.unexplained_amount, read.refundable_amount) == (usd(60_00), usd(60_00), usd(0))
+    if is_raise:
+        assert (await service.get(offering)).incoming_amount == usd(60_00)
+    del context["transaction_id"]
+    await service.deliver(escrow.post(account, Entry.ADJUSTMENT, "suspense", "subscription:inv-001", 60_00, **context))
+    read = await service.get(held)
+    assert (read.incoming_amount, read.unexplained_amount, read.refundable_amount) == (usd(0), usd(0), usd(60_00))
+    assert await statuses(service, offering, held) == waits
+
+
+async def test_money_on_suspense_that_the_bank_takes_back_ends_what_it_came_for(service: DistributionsHarness) -> None:
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 100_00, fund=False)
+    frozen = service.contribution(offering, held, 60_00)
+    await withdraw(service, held)
+    await service.work()
+    context = {"investment_id": held.investment_id, "transaction_id": frozen.transaction_id}
+    escrow, account = service.escrow, offering.escrow_account_id
+    await service.deliver(escrow.post(account, Entry.DEPOSIT, "cash", "suspense", 60_00, **context))
+    assert (await service.get(held)).status == opb.Investment.CANCELLING
+    await service.deliver(escrow.post(account, Entry.RETURN, "suspense", "cash", 60_00, **context))
+    await service.deliver(return_payout(frozen))
+    await service.work()
+    assert (await service.get(held)).status == opb.Investment.CANCELLED
+
+
 async def test_money_that_somebody_explains_counts_once(service: DistributionsHarness) -> None:
     offering = await service.offering(100_00)
     held = await service.invest(offering, "inv-001", 100_00, fund=False)

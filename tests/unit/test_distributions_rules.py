@@ -19,7 +19,7 @@ from realco.type.v1 import money_pb2
 from services.chassis.values.errors import DomainError
 from services.chassis.values.session import Session
 from services.distributions import messages
-from services.distributions.commands.raises.contributions import sum_contributions, sum_unexplained
+from services.distributions.commands.raises.contributions import Unexplained, sum_contributions, sum_unexplained
 from services.distributions.domain import states
 from services.distributions.domain.destination import BankAccount, Destination
 from services.distributions.domain.distribution import find_end
@@ -89,19 +89,21 @@ def test_what_an_entry_says_of_an_investment(
 
 
 @pytest.mark.parametrize(
-    ("case", "unexplained"),
+    ("case", "total", "by_transactions"),
     [
-        (entry(Entry.DEPOSIT, Leg.CREDIT, account="suspense"), 100),
-        (entry(Entry.RETURN, Leg.DEBIT, account="suspense"), -100),
-        (entry(Entry.DEPOSIT, Leg.CREDIT), 0),
-        (entry(Entry.ADJUSTMENT, Leg.DEBIT, account="suspense", transaction_id=""), 0),  # somebody explains it
-        (entry(Entry.DEPOSIT, Leg.CREDIT, account="suspense", layer=Leg.PENDING), 0),
+        (entry(Entry.DEPOSIT, Leg.CREDIT, account="suspense"), 100, 100),
+        (entry(Entry.RETURN, Leg.DEBIT, account="suspense"), -100, -100),
+        (entry(Entry.DEPOSIT, Leg.CREDIT), 0, 0),
+        (entry(Entry.ADJUSTMENT, Leg.DEBIT, account="suspense", transaction_id=""), -100, 0),  # somebody explains it
+        (entry(Entry.DEPOSIT, Leg.CREDIT, account="suspense", layer=Leg.PENDING), 0, 0),
+        (entry(Entry.DEPOSIT, Leg.CREDIT, account="suspense", investment_id=""), 0, 0),
     ],
 )
 def test_what_stands_on_suspense_is_not_counted_when_it_completes(
-    case: journal_pb2.JournalEntry, unexplained: int
+    case: journal_pb2.JournalEntry, total: int, by_transactions: int
 ) -> None:
-    assert sum_unexplained([case]).get("inv_1", 0) == unexplained
+    found = sum_unexplained([case]).get("inv_1", Unexplained())
+    assert (found.total, found.by_transactions) == (total, by_transactions)
 
 
 @pytest.mark.parametrize(

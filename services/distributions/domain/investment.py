@@ -37,6 +37,7 @@ class Investment:
     amount_minor: int
     funded_minor: int = 0  # from journal entries
     completed_minor: int = 0  # from transactions past their return risk
+    unexplained_minor: int = 0  # what of its contributions stands on SUSPENSE: the escrow account was frozen
     on_its_way_minor: int = 0  # of its contributions: a bank had them when the others were cancelled
     clears_at: datetime | None = None  # when those of them that had arrived are past their return risk
     refunded_minor: int = 0  # from the refunds among the entries
@@ -74,9 +75,12 @@ class Investment:
 
     @property
     def incoming_minor(self) -> int:
-        """What of its contributions a bank has and the book has not: what has settled is there, and not cleared."""
+        """What of its contributions is not the investor's in the book yet: a bank has it, or nobody has explained it.
+
+        What has settled is there, and not cleared.
+        """
         uncleared_minor = max(0, self.funded_minor + self.refunded_minor - self.completed_minor)
-        return max(0, self.on_its_way_minor - uncleared_minor)
+        return max(0, self.on_its_way_minor - uncleared_minor) + max(0, self.unexplained_minor)
 
     @property
     def refundable_minor(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -47,6 +46,14 @@ class Booked:
     completed: int = 0  # past its return risk from the start: booked by hand, without a transaction
 
 
+@dataclass(slots=True)
+class Unexplained:
+    """What journal entries add to the contributions of an investment that stand on SUSPENSE, in minor units."""
+
+    total: int = 0
+    by_transactions: int = 0  # of it: what a bank brought or took back, not what somebody explained by hand
+
+
 async def record_entries(
     tx: Tx, escrow_account_id: str, entries: Sequence[journal_pb2.JournalEntry], now: datetime
 ) -> None:
@@ -67,13 +74,14 @@ async def _count_booked(
     tx: Tx,
     offering: Offering,
     booked: Mapping[tuple[str, str], Booked],
-    unexplained: Mapping[str, int],
+    unexplained: Mapping[str, Unexplained],
     now: datetime,
 ) -> None:
     changes: list[tuple[Investment, Investment]] = []
     funded_minor, found = 0, 0
     for investment in await lock_investments(tx, {investment_id for investment_id, _ in booked} | unexplained.keys()):
         added = booked.get((investment.investment_id, investment.party_id))
+        suspended = unexplained.get(investment.investment_id, Unexplained())
         if investment.offering_id != offering.offering_id:
             continue
         found += added is not None
@@ -83,7 +91,9 @@ async def _count_booked(
             investment,
             funded_minor=investment.funded_minor + added.funded,
             refunded_minor=investment.refunded_minor + added.refunded,
-            completed_minor=investment.completed_minor + added.completed - unexplained.get(investment.investment_id, 0),
+            # Whoever explains it by hand counts it; so it must not count once more when its transaction completes.
+            completed_minor=investment.completed_minor + added.completed - suspended.by_transactions,
+            unexplained_minor=investment.unexplained_minor + suspended.total,
             # Two persons decided on what they saw: nothing that arrives later takes the place of what went.
             refund_approved_minor=max(0, investment.refund_approved_minor - added.undone),
         )
@@ -141,20 +151,23 @@ def sum_contributions(
     return booked
 
 
-def sum_unexplained(entries: Sequence[journal_pb2.JournalEntry]) -> Mapping[str, int]:
-    """Investment -> what entries add to its contributions that stand on SUSPENSE, in minor units.
+def sum_unexplained(entries: Sequence[journal_pb2.JournalEntry]) -> Mapping[str, Unexplained]:
+    """Investment -> what entries add to its contributions that stand on SUSPENSE.
 
-    They arrived while the escrow account was frozen. Whoever explains one by hand counts it; so it must not count once
-    more when its transaction completes.
+    They arrived while the escrow account was frozen, and wait for somebody to explain them by hand.
     """
-    unexplained = Counter[str]()
+    unexplained: dict[str, Unexplained] = {}
     for entry in entries:
-        if not entry.investment_id or not entry.transaction_id:
+        if not entry.investment_id:
             continue
         for leg in entry.ledger_entries:
-            if leg.layer == _LEG.POSTED and leg.ledger_account.kind == journal_pb2.LedgerAccount.SUSPENSE:
-                minor = leg.amount.amount_minor
-                unexplained[entry.investment_id] += minor if leg.direction == _LEG.CREDIT else -minor
+            if leg.layer != _LEG.POSTED or leg.ledger_account.kind != journal_pb2.LedgerAccount.SUSPENSE:
+                continue
+            minor = leg.amount.amount_minor if leg.direction == _LEG.CREDIT else -leg.amount.amount_minor
+            found = unexplained.setdefault(entry.investment_id, Unexplained())
+            found.total += minor
+            if entry.transaction_id:
+                found.by_transactions += minor
     return unexplained
 
 

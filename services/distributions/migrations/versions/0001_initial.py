@@ -322,6 +322,7 @@ def _investments() -> None:
         sa.Column("amount_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("funded_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("completed_minor", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("unexplained_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("on_its_way_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("clears_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("refunded_minor", sa.BigInteger(), server_default="0", nullable=False),
