@@ -103,8 +103,8 @@ bank_accounts = sa.Table(
     ),
 )
 
-# A bank's reference as it is compared: people type it in capitals or not, with blanks, dashes or none.
-PLAIN_REFERENCE = "coalesce(nullif(upper(regexp_replace(bank_reference, '[^[:alnum:]]', '', 'g')), ''), bank_reference)"
+# A bank's reference as it is compared: people type it in capitals or not, in wide letters, with blanks, dashes or none.
+PLAIN_REFERENCE = "upper(regexp_replace(normalize(bank_reference, NFKC), '[^[:alnum:]]', '', 'g'))"
 
 transactions = sa.Table(
     "transactions",
@@ -236,7 +236,7 @@ transactions = sa.Table(
         *("investment_id", "distribution_id", "allocation_id", "attempts", "presentments", "next_attempt_at"),
         *("first_presented_at", "failure", "provider", "provider_reference", "bank_reference", "finality"),
         *("created_by", "approved_by", "confirmed_by", "request_subject", "request_role", "idempotency_key"),
-        *("created_at", "settled_at", "return_risk_end_at", "final_at", "next_look_at", "escrow_booked"),
+        *("created_at", "updated_at", "settled_at", "return_risk_end_at", "final_at", "next_look_at", "escrow_booked"),
         *("signed_in_at", "api_key_id"),
     ),
 )

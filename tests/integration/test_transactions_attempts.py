@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 from realco.distributions.v1.offerings_pb2 import Investment, Offering
 from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
 from realco.transactions.v1 import transactions_pb2 as pb
@@ -135,7 +136,7 @@ async def test_a_wire_for_a_closed_escrow_account_is_not_confirmed_and_one_for_a
     assert (await confirm(service, made)).status == T.COMPLETED
 
 
-@pytest.mark.parametrize("again", ["FT-1", "ft 1", "FT\u20101"])
+@pytest.mark.parametrize("again", ["FT-1", "ft 1", "FT\u20101", "\uff26\uff34\uff11"])
 async def test_a_bank_s_reference_confirms_one_wire_of_an_escrow_account_however_it_is_written(
     service: TransactionsHarness, again: str
 ) -> None:
@@ -250,6 +251,19 @@ async def test_a_late_order_waits_while_nobody_says_whether_it_is_wanted(service
     assert ((await service.get(made.transaction_id)).status, service.bank.orders) == (T.PROCESSING, [])
     await service.work(hurried=True)
     assert (await service.get(made.transaction_id)).status == T.PENDING_SETTLEMENT
+
+
+async def test_a_late_order_is_not_sent_unasked_because_sql_says_that_its_attempt_has_just_begun(
+    service: TransactionsHarness,
+) -> None:
+    made = await service.deposit()
+    await service.run(start_queued)
+    withdraw(service, made)
+    service.clock.advance(ASKED_LATELY + timedelta(seconds=1))
+    async with service.database.begin(ORG) as tx:
+        await tx.execute(sa.text("UPDATE transactions SET updated_at = :now"), {"now": service.clock.now()})
+    await service.work(hurried=True)
+    assert service.bank.orders == []
 
 
 async def test_nobody_retries_by_hand_for_a_party_that_is_not_cleared(service: TransactionsHarness) -> None:

@@ -116,7 +116,9 @@ async def test_a_return_forbids_it_though_sql_altered_its_row_which_is_not_put_r
         await tx.execute(sa.text("UPDATE bank_accounts SET makers = makers || '{x}'::text[]"))
     service.bank.report(deposit.transaction_id, PaymentStatus.RETURNED, "R16", at=service.clock.now())
     await service.work(hurried=True)
-    assert [(await get(service, each)).block_network_code for each in ids] == ["R16", "R16"]
+    seen = [await get(service, each) for each in ids]
+    assert [each.block_network_code for each in seen] == ["R16", "R16"]
+    assert {each.block_reason for each in seen} == {pb.BankAccount.ALTERED}, "whoever made it is not known any more"
     with pytest.raises(DomainError, match="forbidden"):
         await service.bank_account(OTHER)
     async with service.database.begin(ORG) as tx:

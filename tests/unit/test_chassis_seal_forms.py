@@ -88,7 +88,7 @@ FORMS = {
     "heard_parties": ["d33f7c41e0b24724"],
     "heard_persons": ["445271f738e43501"],
     "holds": ["2d578c58ef1ab278"],
-    "investments": ["698cdc35ee2595cb"],
+    "investments": ["7b2bf52eb9dd18d2"],
     "limit_usage": ["9e1a13259fe4ecb1"],
     "offerings": ["1261eb0f76a48388"],
     "parties": ["d87e94b086c49dd5"],
@@ -101,7 +101,7 @@ FORMS = {
     "statements": ["43302aa0e765495f"],
     "stops": ["310fe06369209b57"],
     "transaction_limits": ["3d30d1f8652079bc"],
-    "transactions": ["fe56259cdeee5ed6"],
+    "transactions": ["6a12fed431019947"],
 }
 
 

@@ -233,7 +233,7 @@ async def forbid_bank_account(
             await _block(tx, account, BlockReason.RETURNED_BY_BANK, now, network_code)
         else:  # whatever it says, blocked or not: once it is saved, nobody puts back what it was
             _tell_altered(account.bank_account_id)
-            await _save_blocked(tx, account, BlockReason.RETURNED_BY_BANK, now, network_code)
+            await _save_blocked(tx, account, BlockReason.ALTERED, now, network_code)
 
 
 async def block_altered_account(tx: Tx, bank_account_id: str, transaction_id: str, now: datetime) -> None:
@@ -253,8 +253,8 @@ async def _block(
     tx: Tx, account: BankAccount, reason: BlockReason, now: datetime, network_code: str | None = None
 ) -> None:
     # Another return of one that is forbidden already is written, too: what was asked about the first is outdated then.
-    is_new = reason is BlockReason.RETURNED_BY_BANK and account.block_reason is not BlockReason.ALTERED
-    if is_new or account.status in LIVE or not account.block_reason:
+    is_return = reason is BlockReason.RETURNED_BY_BANK
+    if is_return or account.status in LIVE or not account.block_reason:
         await _save_blocked(tx, account, reason, now, network_code)
 
 

@@ -144,8 +144,10 @@ def stops_payouts(before: BankAccount, after: BankAccount, person: str) -> bool:
 
 
 def block(account: BankAccount, reason: BlockReason, network_code: str | None) -> BankAccount:
-    """A retired account stays retired, but bears the reason: retiring it must not let an attempt through."""
+    """A retired account stays retired, but bears the reason: retiring it must not let an attempt through. One that was
+    altered stays so, whatever forbids it besides: it is used no more."""
     status = S.BLOCKED if account.status in LIVE else account.status
+    reason = BlockReason.ALTERED if account.block_reason is BlockReason.ALTERED else reason
     return replace(
         account, status=status, block_reason=reason, block_network_code=network_code, default_for_payouts=False
     )

@@ -221,7 +221,7 @@ async def take_transactions(database: Database, taking: leases.Taking, **values:
 
 
 def _find_last_move() -> sa.ColumnElement[datetime]:
-    """When a transaction came into its status: its line of history is written once, and `updated_at` is not sealed."""
+    """When a transaction came into its status: a line of history is written once; a row may be altered."""
     h = transaction_history.c
     mine = (h.org_id == _c.org_id, h.transaction_id == _c.transaction_id, h.version == _c.version)
     return sa.select(h.occurred_at).where(*mine).correlate(transactions).scalar_subquery()

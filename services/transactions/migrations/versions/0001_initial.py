@@ -322,9 +322,7 @@ def _create_transaction_indexes() -> None:
         [
             "org_id",
             "escrow_account_id",
-            sa.literal_column(
-                "coalesce(nullif(upper(regexp_replace(bank_reference, '[^[:alnum:]]', '', 'g')), ''), bank_reference)"
-            ),
+            sa.literal_column("upper(regexp_replace(normalize(bank_reference, NFKC), '[^[:alnum:]]', '', 'g'))"),
         ],
         unique=True,
         postgresql_where=sa.text("bank_reference IS NOT NULL"),
