@@ -185,6 +185,16 @@ async def test_a_cancelled_transaction_gives_its_limit_back_whatever_failed_befo
     assert afterwards.status == pb.ComplianceCheck.PASSED
 
 
+async def test_a_transaction_that_ends_while_it_is_decided_on_uses_nothing_of_a_limit(compliance):
+    await compliance.clear()
+    item = money_in(50_000_00)
+    await compliance.hear(events_pb2.TransactionCancelled, item.transaction_id, 3)
+    [decision] = await compliance.evaluate(item)
+    assert decision.status == pb.ComplianceCheck.PASSED, "nobody does anything with it"
+    [afterwards] = await compliance.evaluate(money_in(50_000_00))
+    assert afterwards.status == pb.ComplianceCheck.PASSED
+
+
 @pytest.mark.parametrize(
     "forgery",
     [

@@ -21,6 +21,7 @@ from realco.type.v1.money_pb2 import Money
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.calls.issuers import Issuer
+from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
 from services.chassis.data.tables import outbox
 from services.chassis.events.handling import Delivery
@@ -264,7 +265,13 @@ class ComplianceHarness:
     async def hear(
         self, event_type: type[Message], transaction_id: str, version: int, *, retryable: bool = False
     ) -> None:
-        transaction = transactions_pb2.Transaction(transaction_id=transaction_id)
+        transaction = transactions_pb2.Transaction(
+            transaction_id=transaction_id,
+            party_id=self.party_id,
+            amount=Money(amount_minor=1, currency_code="USD"),
+            direction=Money.Direction.IN,
+            create_time=to_timestamp(self.clock.now()),
+        )
         transaction.failure.retryable = retryable
         event = event_type(transaction=transaction, meta=EventMeta(aggregate_version=version))
         delivery = Delivery(self.clock.now())

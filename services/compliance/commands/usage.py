@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from realco.type.v1.money_pb2 import Money
+
+from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.transaction import Tx
-from services.compliance.store.limits import save_counted
+from services.compliance.store.limits import save_counted, save_ended
 
 
 async def count_transaction(tx: Tx, event: Any) -> None:
@@ -14,10 +17,24 @@ async def count_transaction(tx: Tx, event: Any) -> None:
 
 async def uncount_transaction(tx: Tx, event: Any) -> None:
     """For what ended: a failure that an earlier attempt left behind says nothing any more."""
-    await save_counted(tx, event.transaction.transaction_id, False, event.meta.aggregate_version)
+    transaction = event.transaction
+    if transaction.direction != Money.Direction.IN:
+        return  # no limit counts it
+    usage = {
+        "transaction_id": transaction.transaction_id,
+        "party_id": transaction.party_id,
+        "amount_minor": transaction.amount.amount_minor,
+        "currency": transaction.amount.currency_code,
+        "counted": False,
+        "version": event.meta.aggregate_version,
+        "counted_at": from_timestamp(transaction.create_time),
+    }
+    await save_ended(tx, usage)
 
 
 async def uncount_unless_retryable(tx: Tx, event: Any) -> None:
     """What may be tried again keeps its part of the limit: otherwise that part could be spent twice."""
-    transaction = event.transaction
-    await save_counted(tx, transaction.transaction_id, transaction.failure.retryable, event.meta.aggregate_version)
+    if event.transaction.failure.retryable:
+        await count_transaction(tx, event)
+    else:
+        await uncount_transaction(tx, event)

@@ -17,7 +17,7 @@ from services.chassis.data import outbox
 from services.chassis.data.aggregates import seal_columns
 from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
-from services.chassis.data.rows import insert_many
+from services.chassis.data.rows import check_rows_in_place, insert_new
 from services.chassis.data.seals import NotSealed, check_rows, keep_sealed, seal_of
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
@@ -172,7 +172,28 @@ async def _insert(tx: Tx, limit_type: str, currency: str, amount_minor: int | No
 
 
 async def insert_usage(tx: Tx, rows: Iterable[dict[str, Any]]) -> None:
-    await insert_many(tx, limit_usage, [seal_columns(tx, limit_usage, row) for row in rows])
+    """What was heard of one before stands: it ended while it was decided on, and uses nothing.
+
+    Raises: NotSealed: what stands there this service did not write.
+    """
+    written = [seal_columns(tx, limit_usage, row) for row in rows]
+    inserted = await insert_new(tx, _usage.transaction_id, written)
+    if ended := [row for row in written if row["transaction_id"] not in inserted]:
+        await check_rows_in_place(tx, limit_usage, ended)
+
+
+async def save_ended(tx: Tx, usage: dict[str, Any]) -> None:
+    """Gives back what a transaction uses, unless a later event of it was heard already.
+
+    Args:
+        usage: Its row, that counts for nothing. It is kept where there is none: the transaction may be decided on at
+            this moment, and must not count afterwards.
+
+    Raises: NotSealed: which event was heard last, this service did not write.
+    """
+    inserted = await insert_new(tx, _usage.transaction_id, [seal_columns(tx, limit_usage, usage)])
+    if not inserted:
+        await save_counted(tx, usage["transaction_id"], False, usage["version"])
 
 
 async def save_counted(tx: Tx, transaction_id: str, counted: bool, version: int) -> None:
