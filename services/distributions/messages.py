@@ -100,7 +100,7 @@ def to_investment(investment: Investment) -> offerings_pb2.Investment:
         funded_amount=money(investment.funded_minor),
         cleared_amount=money(investment.cleared_minor),
         incoming_amount=money(investment.incoming_minor),
-        unexplained_amount=money(max(0, investment.unexplained_minor)),
+        unapplied_amount=money(investment.unapplied_minor),
         refundable_amount=money(investment.refundable_minor),
         clear_time=to_optional_timestamp(investment.clears_at),
         unreturned_capital=money(investment.unreturned_minor),

@@ -20,7 +20,6 @@ from services.distributions.commands.raises.contributions import (
     record_contribution,
     record_entries,
     sum_contributions,
-    sum_unexplained,
 )
 from services.distributions.domain.states import PayoutStatus
 
@@ -30,7 +29,7 @@ async def record_posted_entries(tx: Tx, event: escrow_events.JournalEntriesPoste
 
 
 def _moves_contributions(event: escrow_events.JournalEntriesPosted) -> bool:
-    return bool(sum_contributions(event.journal_entries) or sum_unexplained(event.journal_entries))
+    return bool(sum_contributions(event.journal_entries))
 
 
 def _make_handler(payout_status: PayoutStatus) -> Handler:

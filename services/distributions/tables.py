@@ -135,7 +135,9 @@ investments = sa.Table(
     _minor("amount_minor"),
     _minor("funded_minor"),
     _minor("completed_minor"),
-    _minor("unexplained_minor"),  # what of its contributions stands on SUSPENSE
+    _minor("made_up_minor"),  # what of its contributions went for another investment of the party; below zero: for it
+    _minor("unapplied_minor"),  # what of its contributions stands on UNAPPLIED
+    _minor("unapplied_made_up_minor"),
     _minor("on_its_way_minor"),  # of its contributions that a bank had when the others were cancelled
     sa.Column("clears_at", _TIME),  # when those of them that had arrived are past their return risk
     _minor("refunded_minor"),

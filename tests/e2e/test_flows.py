@@ -353,7 +353,7 @@ def test_a_contribution_comes_back_after_thirty_days(org: Organization, closed: 
     org.admin.expect_refusal(422, "NOT_RETRYABLE", "POST", f"/transactions/{contribution['transactionId']}/retry")
 
 
-def test_money_that_arrives_in_a_frozen_account_waits_in_suspense(org: Organization) -> None:
+def test_money_that_arrives_in_a_frozen_account_waits_until_somebody_applies_it(org: Organization) -> None:
     offering, investor = org.open_offering(1_000_00), org.add_cleared_party()
     contribution = org.contribute(offering, investor, 400_00, TWO_DAYS_LATER)
     org.wait_for_transaction(contribution["transactionId"], "PENDING_SETTLEMENT")
@@ -364,7 +364,8 @@ def test_money_that_arrives_in_a_frozen_account_waits_in_suspense(org: Organizat
     org.move_clock(org.now() + timedelta(days=6))
 
     org.wait_for_transaction(contribution["transactionId"], "SETTLED", "COMPLETED")
-    assert org.wait_for_ledger(offering["escrowAccountId"], "suspense", 400_00) == {"cash": 400_00, "suspense": 400_00}
+    unapplied = f"unapplied:{investor}"
+    assert org.wait_for_ledger(offering["escrowAccountId"], unapplied, 400_00) == {"cash": 400_00, unapplied: 400_00}
     assert minor_of(org.admin.get(f"/investments/{contribution['investmentId']}")["fundedAmount"]) == 0
     another = org.invest(offering, investor, 100_00)
     body = org.build_contribution(offering, another, org.add_bank_account(investor, AT_ONCE))
@@ -375,7 +376,11 @@ def test_money_that_arrives_in_a_frozen_account_waits_in_suspense(org: Organizat
         "type": "ADJUSTMENT",
         "description": "The contribution that arrived while the account was frozen",
         "legs": [
-            {"ledgerAccount": {"kind": "SUSPENSE"}, "direction": "DEBIT", "amount": usd(400_00)},
+            {
+                "ledgerAccount": {"kind": "UNAPPLIED", "partyId": investor},
+                "direction": "DEBIT",
+                "amount": usd(400_00),
+            },
             {
                 "ledgerAccount": {"kind": "SUBSCRIPTION", "partyId": investor},
                 "direction": "CREDIT",
@@ -384,7 +389,7 @@ def test_money_that_arrives_in_a_frozen_account_waits_in_suspense(org: Organizat
         ],
         "investmentId": contribution["investmentId"],
     }
-    # The bank may take it back still, so nobody explains it yet.
+    # The bank may take it back still, so nobody applies it yet.
     assert org.read_held(offering["escrowAccountId"]) == 400_00
     settled = org.wait_for_transaction(contribution["transactionId"], "SETTLED")
     org.move_clock(datetime.fromisoformat(settled["returnRiskEndTime"]) + timedelta(seconds=1))

@@ -86,7 +86,7 @@ async def test_what_would_refuse_a_payment_is_said_before_the_yes_and_who_is_awa
     assert gates_of(read, "shut") == shut
     coming = await transactions.waiting(debit.transaction_id)
     assert "INVESTMENT_PENDING" in gates_of(coming, "open")
-    assert effects_of(coming)["SUSPENSE"] == (0, 100_00), "where what comes into a frozen account is put"
+    assert effects_of(coming)["UNAPPLIED"] == (0, 100_00), "where what comes into a frozen account is put"
     with transactions.wire.cut(transactions.escrow), transactions.wire.cut(transactions.distributions):
         coming = await transactions.waiting(debit.transaction_id)
     explanations = {each.rule: each.statement for each in coming.explanations}

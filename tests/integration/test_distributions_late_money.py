@@ -271,7 +271,7 @@ async def statuses(service: DistributionsHarness, offering: opb.Offering, held: 
 
 
 @pytest.mark.parametrize("is_raise", [True, False], ids=["raise", "withdrawal"])
-async def test_money_on_suspense_keeps_what_it_came_for_from_ending_until_it_is_explained(
+async def test_money_not_applied_yet_keeps_what_it_came_for_from_ending(
     service: DistributionsHarness, *, is_raise: bool
 ) -> None:
     offering = await service.offering(100_00)
@@ -281,22 +281,24 @@ async def test_money_on_suspense_keeps_what_it_came_for_from_ending_until_it_is_
     await service.work()
     context = {"investment_id": held.investment_id, "transaction_id": frozen.transaction_id}
     escrow, account = service.escrow, offering.escrow_account_id
-    await service.deliver(escrow.post(account, Entry.DEPOSIT, "cash", "suspense", 60_00, **context))
+    await service.deliver(escrow.post(account, Entry.DEPOSIT, "cash", "unapplied:inv-001", 60_00, **context))
     await service.deliver(complete_payout(frozen))
     waits = (opb.Offering.REFUNDING if is_raise else opb.Offering.OPEN, opb.Investment.CANCELLING)
     assert await statuses(service, offering, held) == waits
     read = await service.get(held)
-    assert (read.incoming_amount, read.unexplained_amount, read.refundable_amount) == (usd(60_00), usd(60_00), usd(0))
+    assert (read.incoming_amount, read.unapplied_amount, read.refundable_amount) == (usd(60_00), usd(60_00), usd(0))
     if is_raise:
         assert (await service.get(offering)).incoming_amount == usd(60_00)
     del context["transaction_id"]
-    await service.deliver(escrow.post(account, Entry.ADJUSTMENT, "suspense", "subscription:inv-001", 60_00, **context))
+    await service.deliver(
+        escrow.post(account, Entry.ADJUSTMENT, "unapplied:inv-001", "subscription:inv-001", 60_00, **context)
+    )
     read = await service.get(held)
-    assert (read.incoming_amount, read.unexplained_amount, read.refundable_amount) == (usd(0), usd(0), usd(60_00))
+    assert (read.incoming_amount, read.unapplied_amount, read.refundable_amount) == (usd(0), usd(0), usd(60_00))
     assert await statuses(service, offering, held) == waits
 
 
-async def test_money_on_suspense_that_the_bank_takes_back_ends_what_it_came_for(service: DistributionsHarness) -> None:
+async def test_money_not_applied_that_the_bank_takes_back_ends_what_it_came_for(service: DistributionsHarness) -> None:
     offering = await service.offering(100_00)
     held = await service.invest(offering, "inv-001", 100_00, fund=False)
     frozen = service.contribution(offering, held, 60_00)
@@ -304,25 +306,61 @@ async def test_money_on_suspense_that_the_bank_takes_back_ends_what_it_came_for(
     await service.work()
     context = {"investment_id": held.investment_id, "transaction_id": frozen.transaction_id}
     escrow, account = service.escrow, offering.escrow_account_id
-    await service.deliver(escrow.post(account, Entry.DEPOSIT, "cash", "suspense", 60_00, **context))
+    await service.deliver(escrow.post(account, Entry.DEPOSIT, "cash", "unapplied:inv-001", 60_00, **context))
     assert (await service.get(held)).status == opb.Investment.CANCELLING
-    await service.deliver(escrow.post(account, Entry.RETURN, "suspense", "cash", 60_00, **context))
+    await service.deliver(escrow.post(account, Entry.RETURN, "unapplied:inv-001", "cash", 60_00, **context))
     await service.deliver(return_payout(frozen))
     await service.work()
     assert (await service.get(held)).status == opb.Investment.CANCELLED
 
 
-async def test_money_that_somebody_explains_counts_once(service: DistributionsHarness) -> None:
+async def test_money_that_somebody_applies_by_hand_counts_once(service: DistributionsHarness) -> None:
     offering = await service.offering(100_00)
     held = await service.invest(offering, "inv-001", 100_00, fund=False)
     frozen = service.contribution(offering, held, 60_00)
     context = {"investment_id": held.investment_id, "transaction_id": frozen.transaction_id}
     escrow, account = service.escrow, offering.escrow_account_id
-    await service.deliver(escrow.post(account, Entry.DEPOSIT, "cash", "suspense", 60_00, **context))
+    await service.deliver(escrow.post(account, Entry.DEPOSIT, "cash", "unapplied:inv-001", 60_00, **context))
     await service.deliver(complete_payout(frozen))
     assert (await service.get(held)).cleared_amount == usd(0)
     del context["transaction_id"]
-    await service.deliver(escrow.post(account, Entry.ADJUSTMENT, "suspense", "subscription:inv-001", 60_00, **context))
+    await service.deliver(
+        escrow.post(account, Entry.ADJUSTMENT, "unapplied:inv-001", "subscription:inv-001", 60_00, **context)
+    )
     await service.fund(offering, held, 40_00, clear=False)
     read = await service.get(held)
     assert (read.funded_amount, read.cleared_amount) == (usd(100_00), usd(60_00))
+
+
+async def test_what_the_bank_takes_back_of_a_refunded_investment_another_of_the_party_makes_up_for(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(100_00)
+    gone = await service.invest(offering, "inv-001", 40_00, fund=False)
+    drawn = service.contribution(offering, gone, 40_00)
+    await service.deliver(service.arrived(drawn), complete_payout(drawn))
+    kept = await service.invest(offering, "inv-001", 50_00)
+    other = await service.invest(offering, "inv-002", 10_00)
+    await withdraw(service, gone)
+    await service.work()
+    refunded = service.transactions.newest("inv-001")
+    await service.deliver(service.gave_back(refunded), complete_payout(refunded))
+    context = {"investment_id": gone.investment_id, "transaction_id": drawn.transaction_id}
+    account = offering.escrow_account_id
+    came_back = service.escrow.post(account, Entry.RETURN, "subscription:inv-001", "cash", 40_00, **context)
+    await service.deliver(came_back, return_payout(drawn))
+    await service.work()
+
+    seen = [await service.get(each) for each in (gone, kept, other)]
+    assert [each.funded_amount for each in seen] == [usd(0), usd(10_00), usd(10_00)]
+    assert [each.cleared_amount for each in seen] == [usd(0), usd(10_00), usd(10_00)]
+    assert [each.status for each in seen[:2]] == [opb.Investment.CANCELLED, opb.Investment.PENDING]
+    assert (await service.get(offering)).funded_amount == usd(20_00)
+    await withdraw(service, kept)
+    await service.work()
+    assert service.transactions.newest("inv-001").amount == usd(10_00)
+
+    # A return that was none is undone: what each had is its own again.
+    back = service.escrow.post(account, Entry.REVERSAL, "cash", "subscription:inv-001", 40_00, **context)
+    await service.deliver(back)
+    assert [(await service.get(each)).funded_amount for each in (gone, kept)] == [usd(0), usd(50_00)]

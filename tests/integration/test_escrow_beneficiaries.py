@@ -38,6 +38,7 @@ GAINING = {
     "reserves": set(),
     "withholding": set(),
     "suspense": set(),
+    "unapplied:inv-001": {INVESTOR},
 }
 HELD = {line.kind.lower() for line in CHART if line.may_be_held}
 
@@ -56,7 +57,7 @@ async def open_account(escrow: Escrow) -> str:
     account = await escrow.open()
     escrow.distributions.committed[account] = {INVESTOR, COMMITTED}
     credited = [(name, -100) for name in GAINING if name.partition(":")[0] in HELD]
-    owed = [("cash", 600), ("in_transit", 100), ("returns_receivable:inv-001", 100)]
+    owed = [("cash", 700), ("in_transit", 100), ("returns_receivable:inv-001", 100)]
     assert len(credited) * 100 == sum(minor for _, minor in owed)
     await escrow.post(account, *owed, *credited)
     return account

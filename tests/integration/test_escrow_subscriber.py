@@ -17,6 +17,7 @@ from services.escrow.domain.journal import AMOUNT_MINOR_MAX
 from tests.support.escrow import Payment, key, refusal
 
 SUBSCRIPTION = "subscription:inv-001"
+UNAPPLIED = "unapplied:inv-001"
 ARRIVED = {"cash": 100, SUBSCRIPTION: 100}
 PAYABLE, PROCEEDS, REFUND = (
     journal_pb.LedgerAccount.PAYABLE,
@@ -171,44 +172,51 @@ async def test_a_late_return_and_a_settling_payout_leave_the_same_book_in_either
     assert (await escrow.trial_balance(account)).balanced
 
 
-async def test_what_arrives_while_frozen_is_kept_apart_until_somebody_explains_it(escrow):
+async def test_what_arrives_while_frozen_is_kept_apart_until_somebody_applies_it(escrow):
     account = await escrow.open()
     payment, bounced = Payment(account, "ESCROW_DEPOSIT", 100), Payment(account, "ESCROW_DEPOSIT", 7)
     await payment.happens(escrow, "SUBMITTED")
     await escrow.freeze(account)
     await payment.happens(escrow, "SETTLED", "COMPLETED")
     await bounced.happens(escrow, "SUBMITTED", "SETTLED", "RETURNED")
-    assert await escrow.posted(account) == {"cash": 100, "suspense": 100}
+    assert await escrow.posted(account) == {"cash": 100, UNAPPLIED: 100}
     # Past its return risk: the hold ends once the account is unfrozen.
-    assert (await escrow.pending(account), await escrow.held(account)) == ({}, {"suspense": 100})
+    assert (await escrow.pending(account), await escrow.held(account)) == ({}, {UNAPPLIED: 100})
     await escrow.unfreeze(account)
     assert await escrow.expire_holds() == 1
-    await escrow.post(account, ("suspense", 100), (SUBSCRIPTION, -100))
+    await escrow.post(account, (UNAPPLIED, 100), (SUBSCRIPTION, -100))
     await payment.happens(escrow, "RETURNED")
     assert await escrow.posted(account) == {}
 
 
-async def test_a_return_takes_no_money_of_another_that_is_unexplained_still(escrow):
+@pytest.mark.parametrize("is_frozen", [False, True], ids=["active", "frozen again"])
+@pytest.mark.parametrize("has_left", [False, True], ids=["it is there", "it has left"])
+async def test_a_return_takes_no_money_of_another_that_is_not_applied_yet(escrow, *, is_frozen: bool, has_left: bool):
     account = await escrow.open()
-    explained, unexplained = (Payment(account, "ESCROW_DEPOSIT", 100, party=party) for party in ("inv-001", "inv-002"))
+    applied, waiting = (Payment(account, "ESCROW_DEPOSIT", 100, party=party) for party in ("inv-001", "inv-002"))
     await escrow.freeze(account)
-    for payment in (explained, unexplained):
+    for payment in (applied, waiting):
         await payment.happens(escrow, "SUBMITTED", "SETTLED", "COMPLETED")
     await escrow.unfreeze(account)
     await escrow.expire_holds()
-    await escrow.post(account, ("suspense", 100), (SUBSCRIPTION, -100))
-    await explained.happens(escrow, "RETURNED")
-    assert await escrow.posted(account) == {"cash": 100, "suspense": 100}
+    await escrow.post(account, (UNAPPLIED, 100), (SUBSCRIPTION, -100))
+    if has_left:
+        await escrow.post(account, (SUBSCRIPTION, 100), ("cash", -100))
+    if is_frozen:
+        await escrow.freeze(account)
+    await applied.happens(escrow, "RETURNED")
+    left = {"returns_receivable:inv-001": 100} if has_left else {"cash": 100}
+    assert await escrow.posted(account) == {"unapplied:inv-002": 100, **left}
 
 
-async def test_what_arrived_while_frozen_is_explained_by_nobody_while_its_bank_may_take_it_back(escrow):
+async def test_what_arrived_while_frozen_is_applied_by_nobody_while_its_bank_may_take_it_back(escrow):
     account = await escrow.open()
     payment = Payment(account, "ESCROW_DEPOSIT", 100)
     await escrow.freeze(account)
     await payment.happens(escrow, "SUBMITTED", "SETTLED")
     await escrow.unfreeze(account)
-    explained = escrow.post(account, ("suspense", 100), (SUBSCRIPTION, -100))
-    assert (await refusal(explained))[0] == "INSUFFICIENT_AVAILABLE_BALANCE"
+    applied = escrow.post(account, (UNAPPLIED, 100), (SUBSCRIPTION, -100))
+    assert (await refusal(applied))[0] == "INSUFFICIENT_AVAILABLE_BALANCE"
     await payment.happens(escrow, "RETURNED")
     assert (await escrow.posted(account), await escrow.held(account)) == ({}, {})
 

@@ -10,10 +10,11 @@ import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2 as pb
 from realco.type.v1.approval_pb2 import Approval
 
-from services.chassis.calls.auth import Principal
+from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.seals import NotSealed
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
+from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.vault import Vault
 from tests.support.transactions import ADMIN, ORG, ROUTING_NUMBER, TransactionsHarness
@@ -191,6 +192,20 @@ async def test_another_return_outdates_what_is_asked_about_another_party_s_and_s
     await service.grant(await service.waiting(theirs.bank_account_id), THIRD)
     await come_back(later[1], "R10")
     assert (await get(service, theirs.bank_account_id)).status == Status.ACTIVE
+
+
+async def test_a_row_that_sql_altered_says_of_no_return_that_others_knew_it(service: TransactionsHarness) -> None:
+    drawn = await service.deposit_request(OTHER)
+    theirs = await service.confirm(await get(service, drawn.bank_account_id))
+    first = await service.deposit("inv-001")
+    second = await service.deposit("inv-001", bank_account_id=first.bank_account_id)
+    await service.work()
+    with acting_as(ADMIN):
+        async with service.database.begin() as tx:
+            await block_altered_account(tx, first.bank_account_id, second.transaction_id, service.clock.now())
+    service.bank.report(first.transaction_id, PaymentStatus.RETURNED, "R10", at=service.clock.now())
+    await service.work(hurried=True)
+    assert (await get(service, theirs.bank_account_id)).status == Status.SUSPENDED
 
 
 @pytest.mark.parametrize("code", ["R07", "R16"])

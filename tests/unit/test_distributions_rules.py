@@ -19,11 +19,11 @@ from realco.type.v1 import money_pb2
 from services.chassis.values.errors import DomainError
 from services.chassis.values.session import Session
 from services.distributions import messages
-from services.distributions.commands.raises.contributions import Unexplained, sum_contributions, sum_unexplained
+from services.distributions.commands.raises.contributions import Booked, sum_contributions
 from services.distributions.domain import states
 from services.distributions.domain.destination import BankAccount, Destination
 from services.distributions.domain.distribution import find_end
-from services.distributions.domain.investment import Investment, begin_cancellings, hash_funded
+from services.distributions.domain.investment import Investment, begin_cancellings, hash_funded, share_shortfalls
 from services.distributions.domain.offering import Exemption, Offering, check_date_order
 from services.distributions.domain.refunds import RefundPosition
 from services.distributions.domain.refusals import OutOfDateOrder, TermsInvalid
@@ -89,21 +89,48 @@ def test_what_an_entry_says_of_an_investment(
 
 
 @pytest.mark.parametrize(
-    ("case", "total", "by_transactions"),
+    ("case", "unapplied", "completed"),
     [
-        (entry(Entry.DEPOSIT, Leg.CREDIT, account="suspense"), 100, 100),
-        (entry(Entry.RETURN, Leg.DEBIT, account="suspense"), -100, -100),
-        (entry(Entry.DEPOSIT, Leg.CREDIT), 0, 0),
-        (entry(Entry.ADJUSTMENT, Leg.DEBIT, account="suspense", transaction_id=""), -100, 0),  # somebody explains it
-        (entry(Entry.DEPOSIT, Leg.CREDIT, account="suspense", layer=Leg.PENDING), 0, 0),
-        (entry(Entry.DEPOSIT, Leg.CREDIT, account="suspense", investment_id=""), 0, 0),
+        # It must not count when its transaction completes: whoever applies it counts it.
+        (entry(Entry.DEPOSIT, Leg.CREDIT, account="unapplied:inv-001"), 100, -100),
+        (entry(Entry.RETURN, Leg.DEBIT, account="unapplied:inv-001"), -100, 100),
+        (entry(Entry.ADJUSTMENT, Leg.DEBIT, account="unapplied:inv-001", transaction_id=""), -100, 0),
+        (entry(Entry.DEPOSIT, Leg.CREDIT, account="unapplied:inv-001", layer=Leg.PENDING), 0, 0),
+        (entry(Entry.DEPOSIT, Leg.CREDIT, account="unapplied:inv-001", investment_id=""), 0, 0),
     ],
 )
-def test_what_stands_on_suspense_is_not_counted_when_it_completes(
-    case: journal_pb2.JournalEntry, total: int, by_transactions: int
+def test_what_is_not_applied_yet_is_counted_apart(
+    case: journal_pb2.JournalEntry, unapplied: int, completed: int
 ) -> None:
-    found = sum_unexplained([case]).get("inv_1", Unexplained())
-    assert (found.total, found.by_transactions) == (total, by_transactions)
+    found = sum_contributions([case]).get(("inv_1", "inv-001"), Booked())
+    assert (found.funded, found.unapplied, found.completed) == (0, unapplied, completed)
+
+
+@pytest.mark.parametrize(
+    ("booked", "released", "funded"),
+    [
+        ([400, 400], [0, 0], [400, 400]),
+        ([-400, 400], [0, 0], [0, 0]),  # refunded, then taken back by the bank
+        ([-400, 300, 300], [0, 0, 0], [0, 0, 200]),
+        ([400, -100, 50], [0, 0, 0], [300, 0, 50]),
+        ([0, 400], [400, 0], [400, 0]),  # a closing had taken the first
+        ([0, 400], [400, 300], [400, 300]),  # and of the second: what is left is owed
+    ],
+)
+def test_investments_of_a_party_make_up_for_one_another(
+    booked: list[int], released: list[int], funded: list[int]
+) -> None:
+    held = [
+        replace(INVESTMENT, investment_id=f"inv_{number}", funded_minor=minor, released_minor=taken)
+        for number, (minor, taken) in enumerate(zip(booked, released, strict=True))
+    ]
+    shared = share_shortfalls(held)
+    assert [each.funded_minor for each in shared] == funded
+    assert [each.funded_minor + each.made_up_minor for each in shared] == booked
+    assert share_shortfalls(shared) == shared
+    # Of another party nothing is taken.
+    others = [*held, replace(INVESTMENT, investment_id="inv_9", party_id="inv-009", funded_minor=900)]
+    assert share_shortfalls(others)[-1].funded_minor == 900
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ ACTIVE, FROZEN, LIQUIDATING, CLOSED = Status.ACTIVE, Status.FROZEN, Status.LIQUI
         (LedgerAccountKind.RESERVES, Direction.CREDIT, Owner.NOBODY, False, False),
         (LedgerAccountKind.WITHHOLDING, Direction.CREDIT, Owner.NOBODY, False, False),
         (LedgerAccountKind.SUSPENSE, Direction.CREDIT, Owner.NOBODY, False, True),
+        (LedgerAccountKind.UNAPPLIED, Direction.CREDIT, Owner.PARTY, False, True),
     ],
 )
 def test_the_chart_of_accounts(kind, normal_balance, owner, may_be_overdrawn, counts_as_available):

@@ -7,7 +7,6 @@ from services.escrow.domain.chart import (
     DISTRIBUTABLE,
     IN_TRANSIT,
     ISSUER_PROCEEDS,
-    SUSPENSE,
     LedgerAccount,
     LedgerAccountKind,
     account_of_party,
@@ -29,6 +28,7 @@ CASH_IN = Moving(TYPES["DEPOSIT"], "sponsor-1", 100)
 PAYOUT = Moving(TYPES["DISTRIBUTION"], "inv-001", 100)
 PROCEEDS = Moving(TYPES["ESCROW_WITHDRAWAL"], "sponsor-1", 100)
 SUBSCRIPTION = account_of_party(LedgerAccountKind.SUBSCRIPTION, "inv-001")
+UNAPPLIED = account_of_party(LedgerAccountKind.UNAPPLIED, "inv-001")
 PAYABLE = account_of_party(LedgerAccountKind.PAYABLE, "inv-001")
 RECEIVABLE = account_of_party(LedgerAccountKind.RETURNS_RECEIVABLE, "inv-001")
 PENDING = Layer.PENDING
@@ -97,9 +97,9 @@ def test_money_that_came_back_before_it_was_heard_of_was_pending_and_is_not():
     assert BookedPosition(build_coming_and_going(CONTRIBUTION)).undone(PENDING) == ()
 
 
-def test_money_that_arrives_in_a_frozen_account_is_unexplained_until_somebody_explains_it():
+def test_money_that_arrives_in_a_frozen_account_is_applied_to_nothing_until_somebody_applies_it():
     legs = build_legs(Stage.SETTLED, CONTRIBUTION, BookedPosition(ON_ITS_WAY_IN), frozen=True)
-    assert legs == (*NEVER_MIND, *swap(ARRIVED, SUBSCRIPTION, SUSPENSE))
+    assert legs == (*NEVER_MIND, *swap(ARRIVED, SUBSCRIPTION, UNAPPLIED))
 
 
 @pytest.mark.parametrize(
@@ -125,25 +125,25 @@ def test_money_that_arrives_in_a_frozen_account_is_unexplained_until_somebody_ex
             {SUBSCRIPTION: 0, CASH: 40},
             (debit(RECEIVABLE, 100), credit(CASH, 40), credit(IN_TRANSIT, 60)),
         ),
-        # it arrived while the account was frozen, and is unexplained still
-        (SUSPENSE, {SUSPENSE: 100, CASH: 100}, (debit(SUSPENSE, 100), credit(CASH, 100))),
-        # it has been explained since
+        # it arrived while the account was frozen, and is not applied yet
+        (UNAPPLIED, {UNAPPLIED: 100, CASH: 100}, (debit(UNAPPLIED, 100), credit(CASH, 100))),
+        # it has been applied since
         (
-            SUSPENSE,
-            {SUSPENSE: 0, SUBSCRIPTION: 100, CASH: 100},
+            UNAPPLIED,
+            {UNAPPLIED: 0, SUBSCRIPTION: 100, CASH: 100},
             (debit(SUBSCRIPTION, 100), credit(CASH, 100)),
         ),
-        # it has been explained since, and what is in suspense is another's
+        # it has been applied since, and what is not is other money of the party
         (
-            SUSPENSE,
-            {SUSPENSE: 100, SUBSCRIPTION: 100, CASH: 200},
+            UNAPPLIED,
+            {UNAPPLIED: 100, SUBSCRIPTION: 100, CASH: 200},
             (debit(SUBSCRIPTION, 100), credit(CASH, 100)),
         ),
-        # the party's own does not cover it
+        # a part of it was
         (
-            SUSPENSE,
-            {SUSPENSE: 100, SUBSCRIPTION: 30, CASH: 200},
-            (debit(SUBSCRIPTION, 30), debit(SUSPENSE, 70), credit(CASH, 100)),
+            UNAPPLIED,
+            {UNAPPLIED: 100, SUBSCRIPTION: 30, CASH: 200},
+            (debit(SUBSCRIPTION, 30), debit(UNAPPLIED, 70), credit(CASH, 100)),
         ),
     ],
 )
@@ -164,9 +164,9 @@ def test_a_payout_that_settled_is_owed_to_the_rails_as_far_as_cash_does_not_cove
 
 
 def test_money_that_comes_back_from_a_frozen_account_is_taken_from_where_it_was_put():
-    booked = BookedPosition(swap(ARRIVED, SUBSCRIPTION, SUSPENSE))
+    booked = BookedPosition(swap(ARRIVED, SUBSCRIPTION, UNAPPLIED))
     legs = build_legs(Stage.RETURNED, CONTRIBUTION, booked, frozen=True, count_takeable=lambda _: 100)
-    assert legs == (debit(SUSPENSE, 100), credit(CASH, 100))
+    assert legs == (debit(UNAPPLIED, 100), credit(CASH, 100))
 
 
 @pytest.mark.parametrize("moving", [CONTRIBUTION, CASH_IN, PAYOUT, PROCEEDS])

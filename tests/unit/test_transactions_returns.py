@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.transactions.domain.returns import RETURN_CODES, Action, find_return_code, may_represent
+from services.transactions.domain.returns import RETURN_CODES, Action, find_return_code, is_known, may_represent
 
 FIRST = datetime(2024, 12, 2, tzinfo=UTC)
 
@@ -85,3 +85,18 @@ def test_only_r01_and_r09_debits_are_presented_again(
         )
         is again
     )
+
+
+@pytest.mark.parametrize(
+    ("code", "heard", "known"),
+    [
+        ("R10", set(), False),
+        ("R10", {"R10"}, True),
+        ("R07", {"R10"}, True),  # disowned once more
+        ("R16", {"R10"}, False),
+        ("R16", {"R10", "R16"}, True),
+        ("R10", {"R16"}, True),
+    ],
+)
+def test_what_a_return_says_of_an_account_that_is_forbidden_already(code: str, heard: set[str], known: bool) -> None:
+    assert is_known(code, heard) is known

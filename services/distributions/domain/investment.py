@@ -37,7 +37,9 @@ class Investment:
     amount_minor: int
     funded_minor: int = 0  # from journal entries
     completed_minor: int = 0  # from transactions past their return risk
-    unexplained_minor: int = 0  # what of its contributions stands on SUSPENSE: the escrow account was frozen
+    made_up_minor: int = 0  # of its contributions: went for another of the party's; below zero: others' went for it
+    unapplied_minor: int = 0  # of its contributions: on UNAPPLIED, as the escrow account was frozen
+    unapplied_made_up_minor: int = 0  # of those, as made_up_minor
     on_its_way_minor: int = 0  # of its contributions: a bank had them when the others were cancelled
     clears_at: datetime | None = None  # when those of them that had arrived are past their return risk
     refunded_minor: int = 0  # from the refunds among the entries
@@ -71,16 +73,15 @@ class Investment:
         After a closing `funded_minor` follows the subscription, which a late return finds empty; so this alone says
         that the investor owes it.
         """
-        return min(self.funded_minor, max(0, self.completed_minor - self.refunded_minor))
+        return min(self.funded_minor, max(0, self.completed_minor - self.refunded_minor - self.made_up_minor))
 
     @property
     def incoming_minor(self) -> int:
-        """What of its contributions is not the investor's in the book yet: a bank has it, or nobody has explained it.
+        """What of its contributions is on no subscription yet: a bank has it, or nobody has applied it.
 
         What has settled is there, and not cleared.
         """
-        uncleared_minor = max(0, self.funded_minor + self.refunded_minor - self.completed_minor)
-        return max(0, self.on_its_way_minor - uncleared_minor) + max(0, self.unexplained_minor)
+        return max(0, self.on_its_way_minor - self._uncleared_minor) + self.unapplied_minor
 
     @property
     def refundable_minor(self) -> int:
@@ -100,7 +101,51 @@ class Investment:
     @property
     def is_cleared(self) -> bool:
         """Whether all that came in is past the return risk: before that nothing of it goes back."""
-        return self.completed_minor >= self.funded_minor + self.refunded_minor
+        return self._uncleared_minor == 0
+
+    @property
+    def _uncleared_minor(self) -> int:
+        contributed_minor = self.funded_minor + self.made_up_minor + self.refunded_minor
+        return max(0, contributed_minor - self.completed_minor)
+
+
+def share_shortfalls(investments: Sequence[Investment]) -> list[Investment]:
+    """Where entries took more of an investment than it had, its party's others in the offering make up for it.
+
+    The ledger accounts are a party's, and an entry names one investment. So a bank that takes back what was refunded
+    long ago takes what the party brought for another. What the entries of each say stays known: a return that is
+    reversed gives back what it took.
+    """
+    shared = {each.investment_id: each for each in investments}
+    of_party: dict[str, list[Investment]] = {}
+    for each in investments:
+        of_party.setdefault(each.party_id, []).append(each)
+    for own in of_party.values():
+        funded = _share([(each.funded_minor + each.made_up_minor, each.released_minor) for each in own])
+        unapplied = _share([(each.unapplied_minor + each.unapplied_made_up_minor, 0) for each in own])
+        for before, funded_minor, unapplied_minor in zip(own, funded, unapplied, strict=True):
+            made_up_minor = before.made_up_minor + before.funded_minor - funded_minor
+            went_minor = max(0, made_up_minor - before.made_up_minor)
+            shared[before.investment_id] = replace(
+                before,
+                funded_minor=funded_minor,
+                made_up_minor=made_up_minor,
+                unapplied_minor=unapplied_minor,
+                unapplied_made_up_minor=before.unapplied_made_up_minor + before.unapplied_minor - unapplied_minor,
+                refund_approved_minor=max(0, before.refund_approved_minor - went_minor),
+            )
+    return list(shared.values())
+
+
+def _share(amounts: Sequence[tuple[int, int]]) -> list[int]:
+    """Amounts with their least: what falls short of it is taken from the others, the first ones first."""
+    short_minor = sum(max(0, least - minor) for minor, least in amounts)
+    shared = []
+    for minor, least in amounts:
+        given_minor = min(short_minor, max(0, minor - least))
+        short_minor -= given_minor
+        shared.append(max(minor, least) - given_minor)
+    return shared
 
 
 def check_may_invest_again(count: int) -> None:

@@ -75,7 +75,7 @@ class RefundPosition:
         held = self.investment
         if not held.is_withdrawn:
             return held.status
-        is_coming = max(held.on_its_way_minor, held.unexplained_minor) > 0 or held.cancelling_saga_id is not None
+        is_coming = max(held.on_its_way_minor, held.unapplied_minor) > 0 or held.cancelling_saga_id is not None
         is_here = held.funded_minor > 0 or self.owed_minor > 0 or self.is_under_way
         return InvestmentStatus.CANCELLING if is_coming or is_here else InvestmentStatus.CANCELLED
 

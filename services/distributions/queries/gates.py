@@ -116,5 +116,5 @@ def _to_subscription(investment: Investment, peer_facts: PeerFacts) -> closing.S
         funded_minor=investment.funded_minor,
         # Compliance says so only while its checks are fresh, and was asked a moment ago.
         cleared=peer_facts.cleared.get(investment.party_id, False),
-        at_risk=investment.completed_minor - investment.refunded_minor < investment.funded_minor,
+        at_risk=not investment.is_cleared,
     )

@@ -82,6 +82,12 @@ async def lock_investments_of(tx: Tx, offering_id: str) -> list[Investment]:
     return await INVESTMENTS.lock_all(tx, investments.c.offering_id == offering_id)
 
 
+async def lock_investments_of_parties(tx: Tx, offering_id: str, party_ids: Collection[str]) -> list[Investment]:
+    """All that these parties have in the offering, by id."""
+    of_parties = investments.c.party_id.in_(party_ids)
+    return await INVESTMENTS.lock_all(tx, investments.c.offering_id == offering_id, of_parties)
+
+
 async def lock_investment_rows(tx: Tx, offering_id: str) -> None:
     """Takes the locks of all of the offering, by id, for who looks at them more than once."""
     of_offering = (is_mine(investments), investments.c.offering_id == offering_id)

@@ -37,6 +37,7 @@ class LedgerAccountKind(StrEnum):
     RESERVES = "RESERVES"
     WITHHOLDING = "WITHHOLDING"
     SUSPENSE = "SUSPENSE"
+    UNAPPLIED = "UNAPPLIED"
 
 
 class Owner(Enum):
@@ -113,6 +114,14 @@ CHART = (
     ChartLine(LedgerAccountKind.RESERVES, _CREDIT, Owner.NOBODY, False, False, "kept back"),
     ChartLine(LedgerAccountKind.WITHHOLDING, _CREDIT, Owner.NOBODY, False, False, "withheld for the tax office"),
     ChartLine(LedgerAccountKind.SUSPENSE, _CREDIT, Owner.NOBODY, False, True, "money not yet explained"),
+    ChartLine(
+        LedgerAccountKind.UNAPPLIED,
+        _CREDIT,
+        Owner.PARTY,
+        False,
+        True,
+        "brought while the escrow account was frozen, not yet applied to what it was for",
+    ),
 )
 _LINES = {line.kind: line for line in CHART}
 
@@ -133,7 +142,6 @@ CASH = LedgerAccount(LedgerAccountKind.CASH)
 IN_TRANSIT = LedgerAccount(LedgerAccountKind.IN_TRANSIT)
 ISSUER_PROCEEDS = LedgerAccount(LedgerAccountKind.ISSUER_PROCEEDS)
 DISTRIBUTABLE = LedgerAccount(LedgerAccountKind.DISTRIBUTABLE)
-SUSPENSE = LedgerAccount(LedgerAccountKind.SUSPENSE)
 
 
 def account_of_party(kind: LedgerAccountKind, party_id: str) -> LedgerAccount:

@@ -15,7 +15,6 @@ from services.escrow.domain.account import Balance, Status, may_post
 from services.escrow.domain.chart import (
     CASH,
     IN_TRANSIT,
-    SUSPENSE,
     Direction,
     LedgerAccount,
     LedgerAccountKind,
@@ -23,7 +22,7 @@ from services.escrow.domain.chart import (
 )
 from services.escrow.domain.explanations import explain_available, explain_cash, explain_debts, explain_status
 from services.escrow.domain.journal import Leg, sum_changes
-from services.escrow.domain.stages import BookedPosition, Moving, Stage, build_legs, build_payout_legs
+from services.escrow.domain.stages import BookedPosition, Moving, Stage, build_legs, build_payout_legs, unapplied_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class Book:
 def list_touched(moving: Moving, booked: Sequence[Leg]) -> list[LedgerAccount]:
     """The ledger accounts that a transaction may touch, whatever becomes of it."""
     owed = account_of_party(LedgerAccountKind.RETURNS_RECEIVABLE, moving.party_id)
-    named = (CASH, IN_TRANSIT, SUSPENSE, moving.target, owed, *(leg.ledger_account for leg in booked))
+    named = (CASH, IN_TRANSIT, unapplied_of(moving), moving.target, owed, *(leg.ledger_account for leg in booked))
     return list(dict.fromkeys(named))
 
 

@@ -13,7 +13,7 @@ twice, late or without its predecessor posts what is true and nothing twice.
 After RETURNED nothing more is posted of that attempt, which commands/stages.py tells by the key of its entry. So money
 in that came back before anything else was heard of it has an entry, too: it was pending, and is not.
 
-Which type is which, and what its target is, says types.py; the target is SUSPENSE while the account is frozen.
+Which type is which, and what its target is, says types.py; the target is UNAPPLIED while the account is frozen.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from enum import Enum
 from services.escrow.domain.chart import (
     CASH,
     IN_TRANSIT,
-    SUSPENSE,
     Direction,
     LedgerAccount,
     LedgerAccountKind,
@@ -141,8 +140,12 @@ def _money_in(
 
 
 def target_of(moving: Moving, *, frozen: bool) -> LedgerAccount:
-    """Where money that came in stands: whose it is is not said while the escrow account is frozen."""
-    return SUSPENSE if frozen else moving.target
+    """Where money that came in stands: while the escrow account is frozen it is applied to nothing."""
+    return unapplied_of(moving) if frozen else moving.target
+
+
+def unapplied_of(moving: Moving) -> LedgerAccount:
+    return account_of_party(LedgerAccountKind.UNAPPLIED, moving.party_id)
 
 
 def _on_its_way(moving: Moving) -> tuple[Leg, ...]:
@@ -162,9 +165,7 @@ def _return(moving: Moving, booked: BookedPosition, *, frozen: bool, count_takea
     """
     left = amount = booked.at_the_bank()
     legs: list[Leg] = []
-    # SUSPENSE is everybody's. Who explained which money of it has no transaction, so what is left there may be
-    # another's, and the party's own account comes first. In a frozen account nobody explains anything: there the money
-    # is still where it was put.
+    # What arrived while the account was frozen may have been applied since. In a frozen account that is not likely.
     put = [account for account, _ in booked.credited()]
     for account in dict.fromkeys([*put, moving.target] if frozen else [moving.target, *put]):
         taken = max(0, min(left, count_takeable(account)))

@@ -45,6 +45,7 @@ from services.transactions.domain.bank_accounts import (
     suspend,
     unblock,
 )
+from services.transactions.domain.returns import is_known
 from services.transactions.store import bank_accounts as store
 from services.transactions.store.approvals import APPROVAL_WRITER, UNBLOCK_BANK_ACCOUNT
 from services.transactions.vault import SealedFor, Vault
@@ -217,11 +218,12 @@ async def forbid_bank_account(
 
     Nobody adds it anew. As another party's it waits for a second person again, and is not blocked: else whoever names
     the account of somebody else could have it blocked, by a debit that its owner sends back. Nor suspended day by day:
-    where the party's own was forbidden before, whoever confirmed the other one since knew it.
+    what is known of the number, whoever confirmed the other one since knew.
     """
     await store.lock_number(tx, [digest])
     same = await store.lock_same(tx, bank_account_id, digest)
-    was_known = any(each.bank_account_id == bank_account_id and each.is_forbidden for each, is_ours in same if is_ours)
+    heard = {each.block_network_code for each, is_ours in same if is_ours and each.block_network_code}
+    was_known = is_known(network_code, heard)
     for account, is_ours in same:
         if is_ours and account.party_id != party_id:
             if account.status is BankAccountStatus.SUSPENDED:

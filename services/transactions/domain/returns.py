@@ -6,7 +6,7 @@ returned R01 or R09 may be presented twice more, within 180 days of the original
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -83,6 +83,19 @@ RETURN_CODES: Mapping[str, ReturnCode] = MappingProxyType({row.code: row for row
 def find_return_code(code: str) -> ReturnCode:
     """The row of a code. One we do not know is never presented again, and a person looks."""
     return RETURN_CODES.get(code) or ReturnCode(code, "sent back by the bank", Action.STOP, review=True)
+
+
+def is_known(code: str, heard: Collection[str]) -> bool:
+    """Whether a return says of a bank account nothing that earlier ones have not said.
+
+    Whoever is drawn from can disown one debit after another, by one code or another: that is known after the first.
+    What the bank says of the account itself, that it is frozen or its holder has died, is new with each code.
+
+    Args:
+        heard: The codes with which what was drawn from it was sent back before.
+    """
+    is_disowned = find_return_code(code).action is Action.NEW_AUTHORIZATION
+    return code in heard or (is_disowned and bool(heard))
 
 
 def network_code_of(failure: Failure | None) -> str:

@@ -16,7 +16,7 @@ from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.distributions.commands.raises.refunds import pay_due_refunds
-from services.distributions.domain.investment import Investment
+from services.distributions.domain.investment import Investment, share_shortfalls
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.sagas import SagaKind
 from services.distributions.store.contributions import (
@@ -25,11 +25,12 @@ from services.distributions.store.contributions import (
     lock_contribution,
     save_contribution,
 )
-from services.distributions.store.investments import INVESTMENTS, lock_investments, save_investments
+from services.distributions.store.investments import INVESTMENTS, lock_investments_of_parties, save_investments
 from services.distributions.store.offerings import OFFERINGS, lock_offering_of, save_offering
 from services.distributions.store.sagas import insert_saga
 
 _ENTRY, _LEG = journal_pb2.JournalEntry, journal_pb2.LedgerEntry
+_OF_INVESTORS = (journal_pb2.LedgerAccount.SUBSCRIPTION, journal_pb2.LedgerAccount.UNAPPLIED)
 _UNDOING = (_ENTRY.RETURN, _ENTRY.REVERSAL)
 _TXN = transactions.Transaction
 # A bank has it, and may yet take it back: what comes of it is not known.
@@ -42,16 +43,9 @@ class Booked:
 
     funded: int = 0
     refunded: int = 0
+    unapplied: int = 0  # brought while the escrow account was frozen, until somebody applies it by hand
     undone: int = 0  # of contributions, taken back: by the bank, or by hand
     completed: int = 0  # past its return risk from the start: booked by hand, without a transaction
-
-
-@dataclass(slots=True)
-class Unexplained:
-    """What journal entries add to the contributions of an investment that stand on SUSPENSE, in minor units."""
-
-    total: int = 0
-    by_transactions: int = 0  # of it: what a bank brought or took back, not what somebody explained by hand
 
 
 async def record_entries(
@@ -60,51 +54,39 @@ async def record_entries(
     """Counts what journal entries say about contributions."""
     undone = {entry.transaction_id for entry in entries if entry.type in _UNDOING and entry.transaction_id}
     booked = sum_contributions(entries, await list_contribution_ids(tx, undone))
-    unexplained = sum_unexplained(entries)
-    if not booked and not unexplained:
+    if not booked:
         return
     offering = await lock_offering_of(tx, escrow_account_id)
     if offering is None:
         log.warning("entries_of_no_offering", escrow_account_id=escrow_account_id)
         return
-    await _count_booked(tx, offering, booked, unexplained, now)
+    await _count_booked(tx, offering, booked, now)
 
 
-async def _count_booked(
-    tx: Tx,
-    offering: Offering,
-    booked: Mapping[tuple[str, str], Booked],
-    unexplained: Mapping[str, Unexplained],
-    now: datetime,
-) -> None:
-    changes: list[tuple[Investment, Investment]] = []
-    funded_minor, found = 0, 0
-    for investment in await lock_investments(tx, {investment_id for investment_id, _ in booked} | unexplained.keys()):
-        added = booked.get((investment.investment_id, investment.party_id))
-        suspended = unexplained.get(investment.investment_id, Unexplained())
-        if investment.offering_id != offering.offering_id:
-            continue
-        found += added is not None
-        added = added or Booked()
-        funded_minor += added.funded
-        after = replace(
-            investment,
-            funded_minor=investment.funded_minor + added.funded,
-            refunded_minor=investment.refunded_minor + added.refunded,
-            # Whoever explains it by hand counts it; so it must not count once more when its transaction completes.
-            completed_minor=investment.completed_minor + added.completed - suspended.by_transactions,
-            unexplained_minor=investment.unexplained_minor + suspended.total,
-            # Two persons decided on what they saw: nothing that arrives later takes the place of what went.
-            refund_approved_minor=max(0, investment.refund_approved_minor - added.undone),
-        )
-        changes.append((investment, after))
-    if found < len(booked):
+async def _count_booked(tx: Tx, offering: Offering, booked: Mapping[tuple[str, str], Booked], now: datetime) -> None:
+    held = await lock_investments_of_parties(tx, offering.offering_id, {party_id for _, party_id in booked})
+    found = [(each, booked.get((each.investment_id, each.party_id), Booked())) for each in held]
+    if not booked.keys() <= {(each.investment_id, each.party_id) for each in held}:
         # Entries by hand may name an investment of somebody else, or of another offering.
         log.warning("entries_of_no_investment", escrow_account_id=offering.escrow_account_id)
+    changes = list(zip(held, share_shortfalls([_add_booked(each, added) for each, added in found]), strict=True))
     changed = await save_investments(tx, changes, events.InvestmentFundingChanged, now)
-    funded = replace(_count_incoming(offering, changes), funded_minor=offering.funded_minor + funded_minor)
+    funded_minor = offering.funded_minor + sum(after.funded_minor - before.funded_minor for before, after in changes)
+    funded = replace(_count_incoming(offering, changes), funded_minor=funded_minor)
     offering = await save_offering(tx, offering, funded, events.OfferingUpdated(), now)
     await _pay_due_refunds(tx, offering, changed, now)
+
+
+def _add_booked(investment: Investment, added: Booked) -> Investment:
+    return replace(
+        investment,
+        funded_minor=investment.funded_minor + added.funded,
+        unapplied_minor=investment.unapplied_minor + added.unapplied,
+        refunded_minor=investment.refunded_minor + added.refunded,
+        completed_minor=investment.completed_minor + added.completed,
+        # Two persons decided on what they saw: nothing that arrives later takes the place of what went.
+        refund_approved_minor=max(0, investment.refund_approved_minor - added.undone),
+    )
 
 
 def _count_incoming(offering: Offering, changes: Sequence[tuple[Investment, Investment]]) -> Offering:
@@ -122,7 +104,7 @@ async def _pay_due_refunds(tx: Tx, offering: Offering, told_of: Sequence[Investm
 def sum_contributions(
     entries: Sequence[journal_pb2.JournalEntry], contributed: Collection[str] = ()
 ) -> Mapping[tuple[str, str], Booked]:
-    """Investment and party -> what entries add, of the posted legs on subscriptions. A release gives nothing back.
+    """Investment and party -> what entries add, of posted legs on what is the party's. A release gives nothing back.
 
     `contributed` are transactions known to be contributions: the rails undo those by a debit. A credit that does so
     reverses, by hand, a return that was none.
@@ -133,11 +115,16 @@ def sum_contributions(
             continue
         for leg in entry.ledger_entries:
             account = leg.ledger_account
-            if leg.layer != _LEG.POSTED or account.kind != journal_pb2.LedgerAccount.SUBSCRIPTION:
+            if leg.layer != _LEG.POSTED or account.kind not in _OF_INVESTORS:
                 continue
             credit = leg.direction == _LEG.CREDIT
             amount = leg.amount.amount_minor if credit else -leg.amount.amount_minor
             found = booked.setdefault((entry.investment_id, account.party_id), Booked())
+            if account.kind == journal_pb2.LedgerAccount.UNAPPLIED:
+                found.unapplied += amount
+                if entry.transaction_id:  # whoever applies it by hand counts it: it counts once when that completes
+                    found.completed -= amount
+                continue
             found.funded += amount
             if amount < 0 and entry.type != _ENTRY.REFUND:
                 found.undone -= amount
@@ -149,26 +136,6 @@ def sum_contributions(
             elif entry.type == _ENTRY.REFUND or undone:
                 found.refunded -= amount
     return booked
-
-
-def sum_unexplained(entries: Sequence[journal_pb2.JournalEntry]) -> Mapping[str, Unexplained]:
-    """Investment -> what entries add to its contributions that stand on SUSPENSE.
-
-    They arrived while the escrow account was frozen, and wait for somebody to explain them by hand.
-    """
-    unexplained: dict[str, Unexplained] = {}
-    for entry in entries:
-        if not entry.investment_id:
-            continue
-        for leg in entry.ledger_entries:
-            if leg.layer != _LEG.POSTED or leg.ledger_account.kind != journal_pb2.LedgerAccount.SUSPENSE:
-                continue
-            minor = leg.amount.amount_minor if leg.direction == _LEG.CREDIT else -leg.amount.amount_minor
-            found = unexplained.setdefault(entry.investment_id, Unexplained())
-            found.total += minor
-            if entry.transaction_id:
-                found.by_transactions += minor
-    return unexplained
 
 
 def is_contribution(transaction: transactions.Transaction) -> bool:
