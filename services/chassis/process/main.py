@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -15,18 +14,12 @@ from services.chassis.values.errors import BootError
 
 S = TypeVar("S", bound=Settings)
 
-# Python looks for cycles after 700 new objects. One answer of a thousand rows has a hundred times as many, without a
-# cycle, and to look through them again and again was a third of what it cost.
-_NEW_OBJECTS_MAX = 20_000
-
 
 def run(main: Callable[[S], Awaitable[None]], settings_type: type[S]) -> int:
     """Runs `main` with the settings of this process, on uvloop: `sys.exit(run(main, Settings))`.
 
     Returns the process's exit status; 2 where it could not start.
     """
-
-    gc.set_threshold(_NEW_OBJECTS_MAX)
 
     async def with_settings() -> None:
         begin_lines()
