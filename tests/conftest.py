@@ -29,21 +29,28 @@ settings.load_profile("realco")
 telemetry.configure_logging("tests")
 
 
+# Each is one piece of work, and longer than any file of the others: all stories share one instance, and all tests of
+# the contracts what they read of protos and code.
+LONGEST = ("e2e", "reliability", "contract")
+
+
 class Scheduling(LoadScopeScheduling):
-    """A file of tests runs in one worker, so that what it starts is started once; all stories share one instance."""
+    """A file of tests runs in one worker, so that what it starts is started once."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "tests/e2e" if file.startswith("tests/e2e/") else file
-
-
-# Each is one piece of work, and longer than any file of the others.
-LONGEST = ("e2e", "reliability")
+        folder = file.split("/")[1]
+        return folder if folder in LONGEST else file
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first, so that in the end no worker waits long for another."""
-    items.sort(key=lambda item: not set(LONGEST) & set(item.path.parts))
+    items.sort(key=lambda item: [folder not in item.path.parts for folder in LONGEST])
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected is not looked through again; what tests leave behind is, in the end."""
+    gc.freeze()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:

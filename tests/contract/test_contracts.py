@@ -29,6 +29,7 @@ from services.chassis.calls import validation
 from services.chassis.calls.access import is_idempotent, is_read, rules_of
 from services.chassis.spelling.descriptors import has_option
 from services.chassis.values.errors import DomainError, Refused
+from tests.support.sources import parse
 
 ROOT = Path(__file__).parents[2]
 REQUIRED_ROUTES = """
@@ -285,7 +286,7 @@ def test_a_reason_of_all_areas_is_found_by_more_than_one_service():
     answered = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "gateway").glob("*.py"))
     finders: dict[str, set[str]] = {}
     for path in (ROOT / "services").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parse(path)):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
                 finders.setdefault(node.id, set()).add(path.relative_to(ROOT / "services").parts[0])
     shared = [refusal for refusal in refusals() if refusal.reason in reasons_of("type")]
@@ -331,7 +332,7 @@ def test_whoever_refuses_a_field_names_it():
     """But for a request that is no message at all."""
     unnamed = []
     for path in sorted(Path(services.__path__[0]).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parse(path)):
             is_refusal = isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("InvalidField", "TermsInvalid")
             if is_refusal and not any(keyword.arg == "fields" for keyword in node.keywords):
                 unnamed.append(f"{path.name}: {ast.unparse(node)}")
@@ -343,7 +344,7 @@ def test_whoever_refuses_for_an_amount_says_its_currency():
     names = {refusal.__name__ for refusal in refusals()}
     bare = []
     for path in sorted(Path(services.__path__[0]).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parse(path)):
             if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in names:
                 said = {keyword.arg or "" for keyword in node.keywords}
                 if any(name.endswith("_minor") for name in said) and "currency_code" not in said:
@@ -368,7 +369,7 @@ def test_every_failure_is_for_a_reason_that_the_contracts_list():
     given = {
         (str(path.relative_to(ROOT)), call.args[0].value)
         for path in (ROOT / "services").rglob("*.py")
-        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for call in ast.walk(parse(path))
         if isinstance(call, ast.Call) and getattr(call.func, "id", "") in ("Failure", "Declined")
         if call.args and isinstance(call.args[0], ast.Constant)
     }

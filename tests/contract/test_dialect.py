@@ -17,6 +17,7 @@ from realco.type.v1 import http_pb2, rules_pb2
 from gateway import contracts
 from gateway.binding import Binding
 from services.chassis.calls.access import name_action, rule_of
+from tests.support.sources import parse
 
 METHODS = [method for service in contracts.services() for method in service.methods]
 # Their zero is their documented default.
@@ -248,7 +249,7 @@ def offered() -> set[tuple[str, str]]:
     """Each resource and each action that the services offer with it, by the RPCs that their code names."""
     resources, found = {message.name: message.full_name for message in contracts.messages()}, set()
     for path in (Path(__file__).parents[2] / "services").glob("*/actions.py"):
-        for function in ast.walk(ast.parse(path.read_text())):
+        for function in ast.walk(parse(path)):
             if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
             nodes = list(ast.walk(function))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from deploy.topology import SERVICE_NAMES
+from tests.support.sources import parse
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,7 +83,7 @@ def finders() -> Iterator[tuple[str, ast.AsyncFunctionDef]]:
     """What looks for one row, in all services: (where, the function)."""
     for service in SERVICE_NAMES:
         for path in sorted((ROOT / "services" / service).rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text())):
+            for node in ast.walk(parse(path)):
                 if isinstance(node, ast.AsyncFunctionDef) and node.name.lstrip("_").startswith(("find_", "require_")):
                     yield f"{path.relative_to(ROOT)}: {node.name}", node
 
@@ -101,7 +102,7 @@ def test_a_resource_is_told_from_its_row_and_never_from_the_clock() -> None:
     wrong = [
         f"{path.relative_to(ROOT)}: {node.name}"
         for path in sorted(ROOT.glob("services/**/messages.py"))
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parse(path))
         if isinstance(node, ast.FunctionDef) and any(argument.arg == "now" for argument in node.args.args)
     ]
     assert wrong == []
@@ -116,7 +117,7 @@ def stored() -> Iterator[tuple[str, ast.AsyncFunctionDef]]:
     for service in SERVICE_NAMES:
         folder = ROOT / "services" / service
         for path in sorted((*folder.glob("store.py"), *folder.glob("store/*.py"))):
-            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            for node in parse(path).body:
                 if isinstance(node, ast.AsyncFunctionDef) and not node.name.startswith("_"):
                     yield f"{path.relative_to(ROOT)}: {node.name}", node
 
@@ -138,7 +139,7 @@ def test_no_transaction_is_ended_but_by_who_began_it() -> None:
     ended = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in sorted((ROOT / "services").rglob("*.py"))
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parse(path))
         if isinstance(node, ast.Attribute) and node.attr in ("rollback", "commit")
         if str(path.relative_to(ROOT)) not in owners
     ]
@@ -160,7 +161,7 @@ def test_the_chassis_names_no_service() -> None:
     named = [
         f"{path.relative_to(ROOT)}:{node.lineno} {node.value}"
         for path in sorted((ROOT / "services" / "chassis").rglob("*.py"))
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parse(path))
         if isinstance(node, ast.Constant) and node.value in SERVICE_NAMES
     ]
     assert named == []
@@ -186,7 +187,7 @@ def test_a_word_of_the_house_is_the_name_of_nothing_else() -> None:
 
 
 def imports_of(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -204,7 +205,7 @@ def sources() -> list[Path]:
 
 
 def functions_of(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 

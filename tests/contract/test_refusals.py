@@ -13,6 +13,7 @@ import pytest
 
 from gateway import contracts
 from tests.support.refusals import is_listed
+from tests.support.sources import parse
 
 # Its comment says that each gate is a key, by its name.
 BY_NAME = {"CLOSING_GATES_NOT_MET"}
@@ -38,7 +39,7 @@ def source() -> Source:
         for part in ("services", "gateway")
         for path in sorted(Path(part).rglob("*.py"))
         if "migrations" not in path.parts
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parse(path))
     ]
     classes = {node.name: node for _, node in nodes if isinstance(node, ast.ClassDef)}
     constants = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from gateway.settings import Settings as GatewaySettings
 from services.chassis.process.settings import Settings
 from services.compliance.settings import Settings as ComplianceSettings
 from services.transactions.settings import Settings as TransactionsSettings
+from tests.support.sources import parse
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text()
@@ -26,20 +28,18 @@ CLASSES = {
 }
 
 
+@cache
 def list_required() -> set[str]:
     """The settings that some process requires when it starts."""
-    trees = [ast.parse(file.read_text()) for file in (ROOT / "services").rglob("*.py") if "_pb2" not in file.name]
+    trees = [parse(file) for file in (ROOT / "services").rglob("*.py") if "_pb2" not in file.name]
     calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
     named = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "require"]
     texts = [node for call in named for argument in call.args for node in ast.walk(argument)]
     return {str(node.value) for node in texts if isinstance(node, ast.Constant)}
 
 
-REQUIRED = list_required()
-
-
 def spell_default(name: str, default: object) -> str:
-    if name in REQUIRED:
+    if name in list_required():
         return "required"
     given = default.get_secret_value() if isinstance(default, SecretStr) else default
     return "none" if given in (None, "", ()) else str(given).lower() if isinstance(given, bool) else str(given)

@@ -15,6 +15,7 @@ from gateway import contracts
 from services.chassis.approvals.service import APPROVALS_SERVICE
 from services.chassis.calls.serving import server_of, servers_of
 from services.chassis.events.streams import inbox_prefix_of
+from tests.support.sources import parse
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("demo", "deploy", "docs", "gateway", "sandbox", "services", "tests")
@@ -37,7 +38,7 @@ def test_no_other_file_lists_the_services() -> None:
         f"{file.relative_to(ROOT)}:{line}"
         for folder in FOLDERS
         for file in (ROOT / folder).rglob("*.py")
-        for line, strings in lists_in(ast.parse(file.read_text()))
+        for line, strings in lists_in(parse(file))
         if set(topology.SERVICE_NAMES) <= strings
     ]
     assert found == [], "read deploy.topology.SERVICE_NAMES instead"
@@ -62,7 +63,7 @@ def test_a_service_calls_services_and_not_itself() -> None:
 @pytest.mark.parametrize("service", topology.SERVICES, ids=lambda service: service.name)
 def test_a_service_opens_channels_to_those_that_the_topology_says_it_calls(service: topology.Service) -> None:
     """An instance tells it the addresses of these, and of no others."""
-    tree = ast.parse((ROOT / "services" / service.name / "__main__.py").read_text())
+    tree = parse(ROOT / "services" / service.name / "__main__.py")
     opened = {
         ast.literal_eval(call.args[0])
         for call in ast.walk(tree)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import services.transactions
 from services.transactions.domain.rails import PROVIDERS, RAILS
+from tests.support.sources import parse
 
 ROOT = Path(services.transactions.__path__[0])
 NAMES = re.compile(rf"\b({'|'.join(PROVIDERS)})\b", re.IGNORECASE)
@@ -28,7 +29,7 @@ def test_no_text_names_a_provider_outside_of_its_package_and_the_table():
     found = []
     for path in sorted(ROOT.rglob("*.py")):
         if path not in allowed:
-            texts = texts_of(ast.parse(path.read_text(encoding="utf-8")))
+            texts = texts_of(parse(path))
             found += [f"{path.relative_to(ROOT)}: {text}" for text in texts if NAMES.search(text)]
     assert found == []
 
@@ -40,7 +41,7 @@ def test_what_runs_the_service_knows_no_provider_of_others():
     found = []
     for folder in (house / "deploy", house / "tests" / "support"):
         for path in sorted(folder.rglob("*.py")):
-            texts = texts_of(ast.parse(path.read_text(encoding="utf-8")))
+            texts = texts_of(parse(path))
             found += [f"{path.relative_to(house)}: {text}" for text in texts if others.search(text)]
     assert found == [], "ask ProviderSettings, PROVIDERS or the registry"
 

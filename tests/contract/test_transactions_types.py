@@ -26,6 +26,7 @@ from services.escrow.domain.types import PAYOUTS_BY_SOURCE
 from services.escrow.domain.types import TYPES as BOOKED
 from services.escrow.subscribers import SUBSCRIPTIONS
 from services.transactions.domain.types import TYPES
+from tests.support.sources import parse
 
 SERVICES = Path(__file__).parents[2] / "services"
 TABLES = {"transactions/domain/types.py", "escrow/domain/types.py", "distributions/domain/payout.py"}
@@ -141,7 +142,7 @@ def test_no_other_file_names_a_type():
         f"{place}:{node.lineno} {ast.unparse(node)}"
         for file in SERVICES.rglob("*.py")
         if (place := str(file.relative_to(SERVICES))) not in TABLES and "migrations" not in file.parts
-        for node in ast.walk(ast.parse(file.read_text()))
+        for node in ast.walk(parse(file))
         if names_type(node, place)
     ]
     assert named == [], f"ask the table of the service what holds for it: {sorted(TABLES)}"

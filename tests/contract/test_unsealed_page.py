@@ -16,6 +16,7 @@ from services.chassis.data import heard_persons
 from services.chassis.data import tables as chassis_tables
 from services.chassis.data.rights import EVERY, Rights, Table
 from services.chassis.data.seals import is_covered, list_sealed_tables
+from tests.support.sources import parse
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ROOT / "services"
@@ -175,7 +176,7 @@ def reads_unasked(node: ast.AST, tables: set[str]) -> bool:
 def test_each_function_that_reads_sealed_rows_asks_for_their_seals_or_the_page_says_why_not():
     found: dict[str, set[str]] = defaultdict(set)
     for path in list_modules():
-        tree = ast.parse(path.read_text("utf-8"))
+        tree = parse(path)
         tables = find_tables(tree)
         functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
         statements = [node for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign)]
