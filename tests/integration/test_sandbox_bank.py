@@ -89,7 +89,7 @@ class BankProcess:
             "SANDBOX_BANK_WEBHOOK_SECRET": SECRET,
             "CLOCK_FILE": str(self._clock_file),
         }
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=5)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False, timeout=5)
         self.reference = "txn_1"
         self.travel(MONDAY)
         self.start()
