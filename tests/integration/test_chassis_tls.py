@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy.engine import make_url
 
 from services.chassis.data.database import Database
-from services.chassis.data.urls import engine_of
+from services.chassis.data.migrate import engine_of
 from tests.support import chassis
 from tests.support.seals import SEALS
 

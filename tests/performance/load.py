@@ -13,8 +13,8 @@ import json
 import asyncpg
 import sqlalchemy as sa
 
+from services.chassis.data.migrate import engine_of
 from services.chassis.data.seals import Seals, bind_seals, list_sealed_tables, seal_rows
-from services.chassis.data.urls import engine_of
 from services.escrow.posting.checks import save_checked
 
 ORG = "org-bench"

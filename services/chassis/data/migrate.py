@@ -14,17 +14,20 @@ import argparse
 import asyncio
 import importlib
 import sys
+from collections.abc import Mapping
+from functools import partial
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from services.chassis.data import tables
 from services.chassis.data.catalogue import find_rights_differences
 from services.chassis.data.rights import Table
 from services.chassis.data.schema import known_schema, migrations_folder, note_compatibility, read_schema
-from services.chassis.data.urls import engine_of
+from services.chassis.data.urls import connect, dsn_of
 from services.chassis.process.settings import ConfigurationError, Settings
 from services.chassis.process.tracebacks import describe
 from services.chassis.values.errors import BootError
@@ -86,6 +89,22 @@ def config_of(service: str) -> Config:
     config.set_main_option("script_location", str(migrations_folder(service)).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     return config
+
+
+def engine_of(url: str, session: Mapping[str, str]) -> AsyncEngine:
+    """An engine for migrations. asyncpg opens its connections from the URL: SQLAlchemy knows no `sslmode`.
+
+    Args:
+        url: As `dsn_of` takes it.
+        session: The settings each connection begins with.
+    """
+    create = partial(connect, dsn_of(url), server_settings=dict(session))
+    return create_async_engine(
+        "postgresql+asyncpg://",
+        # Statement parameters are people's data: they stay out of exceptions, and so out of logs.
+        hide_parameters=True,
+        connect_args={"async_creator_fn": create},
+    )
 
 
 async def upgrade(url: str, service: str, *, test_clock: bool = False) -> None:

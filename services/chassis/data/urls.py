@@ -8,12 +8,9 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import asyncpg
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 # How long a server may leave what we sent unacknowledged, and an idle connection be without a sign of life.
 _SILENCE_SECONDS_MAX = 10
@@ -47,19 +44,3 @@ def _limit_silence(descriptor: int) -> None:
         for name, limit in limits.items():
             if (option := getattr(socket, name, None)) is not None:  # not every system has each
                 same.setsockopt(socket.IPPROTO_TCP, option, limit)
-
-
-def engine_of(url: str, session: Mapping[str, str]) -> AsyncEngine:
-    """An engine for migrations. asyncpg opens its connections from the URL: SQLAlchemy knows no `sslmode`.
-
-    Args:
-        url: As `dsn_of` takes it.
-        session: The settings each connection begins with.
-    """
-    create = partial(connect, dsn_of(url), server_settings=dict(session))
-    return create_async_engine(
-        "postgresql+asyncpg://",
-        # Statement parameters are people's data: they stay out of exceptions, and so out of logs.
-        hide_parameters=True,
-        connect_args={"async_creator_fn": create},
-    )
