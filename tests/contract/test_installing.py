@@ -102,7 +102,8 @@ def check_types(interpreter: Path, program: str, folder: Path) -> str:
         "--python-executable",
         interpreter,
         "--cache-dir",
-        folder / "cache",
+        # What the libraries say is the same for every program.
+        interpreter.parents[1] / "mypy_cache",
     ]
     done = subprocess.run([*mypy, "program.py"], cwd=folder, capture_output=True, text=True, check=False)
     return done.stdout + done.stderr
