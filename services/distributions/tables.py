@@ -122,8 +122,7 @@ offerings = sa.Table(
     one_of("status", states.OfferingStatus),
 )
 
-# What the book says is kept as sums that do not depend on the order of events: `funded_minor` from journal entries,
-# `completed_minor` from transactions past their return risk, `refunded_minor` from the refunds among the entries.
+# What the book says is kept as sums that do not depend on the order of events: domain/investment.py.
 investments = sa.Table(
     "investments",
     metadata,
@@ -135,9 +134,8 @@ investments = sa.Table(
     _minor("amount_minor"),
     _minor("funded_minor"),
     _minor("completed_minor"),
-    _minor("made_up_minor"),  # what of its contributions went for another investment of the party; below zero: for it
-    _minor("unapplied_minor"),  # what of its contributions stands on UNAPPLIED
-    _minor("unapplied_made_up_minor"),
+    # What of its contributions went for another investment of the party, and stands on UNAPPLIED: domain/investment.py.
+    *map(_minor, ("made_up_minor", "unapplied_minor", "unapplied_made_up_minor")),
     _minor("on_its_way_minor"),  # of its contributions that a bank had when the others were cancelled
     sa.Column("clears_at", _TIME),  # when those of them that had arrived are past their return risk
     _minor("refunded_minor"),

@@ -212,15 +212,12 @@ async def test_what_ends_by_the_own_route_waits_for_nobody(desk, how):
     assert (await desk.get()).status == (S.REJECTED if how == "reject" else S.CANCELLED)
 
 
-async def test_what_sql_says_waits_no_more_is_neither_rejected_nor_taken_back_by_its_maker(desk):
+async def test_what_sql_says_waits_no_more_is_not_rejected_by_its_maker(desk):
     await desk.begin()
     async with desk.database.begin(MAKER.org_id) as tx:
         await tx.execute(sa.text("UPDATE approvals SET status = 'CANCELLED'"))
     with acting_as(MAKER):
-        for end in (
-            lambda tx: desk.waiting.reject(tx, HOLD, "no", desk.clock.now()),
-            lambda tx: desk.waiting.cancel(tx, HOLD, desk.clock.now()),
-        ):
+        for end in (lambda tx: desk.waiting.reject(tx, HOLD, "no", desk.clock.now()),):
             with pytest.raises(NotSealed):
                 async with desk.database.begin() as tx:
                     await end(tx)

@@ -215,3 +215,15 @@ async def test_sessions_end_with_every_key_though_sql_altered_one_which_is_not_p
         async with desk.harness.database.begin(ORG) as tx:
             await tx.execute(sa.text("UPDATE api_keys SET approved_by = left(approved_by, -1)"))
         assert (await desk.read(works))[0] == "ROW_NOT_SEALED"
+
+
+async def test_the_sessions_and_keys_of_a_person_end_whatever_sql_made_of_approvals_about_them(
+    service_database, tmp_path
+):
+    async with serving(await service_database("compliance"), tmp_path) as desk:
+        works, _ = await desk.open_key()
+        waits = (await desk.create()).api_key
+        async with desk.harness.database.begin(ORG) as tx:
+            await tx.execute(sa.text("UPDATE approvals SET note = 'x'"))
+        await desk.end_sessions()
+        assert [(await desk.read(key)).status for key in (works, waits)] == [K.REVOKED] * 2

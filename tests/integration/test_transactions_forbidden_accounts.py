@@ -281,3 +281,56 @@ async def test_what_no_bank_forbids_or_has_changed_since_is_not_unblocked(servic
     with pytest.raises(DomainError) as refusal:
         await service.ask(ADMIN, "UnblockBankAccount", unblocking(account, etag=usable.etag))
     assert refusal.value.reason == "ETAG_MISMATCH"
+
+
+async def write(service: TransactionsHarness, sql: str, row_id: str) -> None:
+    async with service.database.begin(ORG) as tx:
+        await tx.execute(sa.text(sql), {"id": row_id})
+
+
+ALTERING = "UPDATE approvals SET note = 'x' WHERE resource_id = :id"
+
+
+@pytest.mark.parametrize("is_own", [True, False], ids=["its own", "another party's"])
+async def test_no_approval_that_sql_altered_keeps_a_return_from_forbidding_an_account(
+    service: TransactionsHarness, *, is_own: bool
+) -> None:
+    theirs = await service.confirm(await service.bank_account(OTHER))
+    deposit = await service.deposit("inv-001")
+    await service.work()
+    await write(service, ALTERING, deposit.bank_account_id if is_own else theirs.bank_account_id)
+    service.bank.report(deposit.transaction_id, PaymentStatus.RETURNED, "R07", at=service.clock.now())
+    await service.work(hurried=True)
+    assert (await get(service, deposit.bank_account_id)).status == Status.BLOCKED
+    assert (await get(service, theirs.bank_account_id)).status == Status.SUSPENDED
+
+
+async def test_a_yes_to_what_could_not_be_ended_counts_for_nothing_once_it_can_be_read_again(
+    service: TransactionsHarness,
+) -> None:
+    theirs = await service.confirm(await service.bank_account(OTHER))
+    first, second = [await service.deposit("inv-001") for _ in (1, 2)]
+    await service.work()
+    service.bank.report(first.transaction_id, PaymentStatus.RETURNED, "R10", at=service.clock.now())
+    await service.work(hurried=True)
+    asked = await service.waiting(theirs.bank_account_id)
+    await write(service, "UPDATE approvals SET note = 'x' WHERE approval_id = :id", asked.approval_id)
+    service.bank.report(second.transaction_id, PaymentStatus.RETURNED, "R16", at=service.clock.now())
+    await service.work(hurried=True)
+    assert (await get(service, second.bank_account_id)).block_network_code == "R16"
+    await write(service, "UPDATE approvals SET note = NULL WHERE approval_id = :id", asked.approval_id)
+    with pytest.raises(DomainError) as refusal:
+        await service.grant(asked, THIRD)
+    assert refusal.value.reason == "CONTENT_OUTDATED"
+    assert (await get(service, theirs.bank_account_id)).status == Status.SUSPENDED
+    newest = max(await service.list_waiting(theirs.bank_account_id), key=lambda each: each.approval_id)
+    await service.grant(newest, THIRD)
+    assert (await get(service, theirs.bank_account_id)).status == Status.ACTIVE
+    assert await service.list_waiting(theirs.bank_account_id) == []
+
+
+async def test_an_account_is_retired_whatever_sql_made_of_approvals_about_it(service: TransactionsHarness) -> None:
+    account = await service.confirm(await service.bank_account(OTHER))
+    await write(service, ALTERING, account.bank_account_id)
+    request = pb.DeleteBankAccountRequest(bank_account_id=account.bank_account_id)
+    assert (await service.ask(ADMIN, "DeleteBankAccount", request)).status == Status.DELETED

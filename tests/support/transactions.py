@@ -219,10 +219,13 @@ class TransactionsHarness:
         )
         return await self.ask(principal or owner, "CreateBankAccount", request)
 
+    async def list_waiting(self, resource_id: str) -> list[Any]:
+        request = approvals_pb2.ListApprovalsRequest(resource_id=[resource_id], status=["PENDING"])
+        return list((await self.ask(CHECKER, "ListApprovals", request)).approvals)
+
     async def waiting(self, resource_id: str) -> Any:
         """What waits about it in the inbox, as a second person reads it."""
-        request = approvals_pb2.ListApprovalsRequest(resource_id=[resource_id], status=["PENDING"])
-        [found] = (await self.ask(CHECKER, "ListApprovals", request)).approvals
+        [found] = await self.list_waiting(resource_id)
         return await self.ask(CHECKER, "GetApproval", approvals_pb2.GetApprovalRequest(approval_id=found.approval_id))
 
     async def grant(self, approval: Any, principal: Principal = CHECKER) -> Any:

@@ -98,7 +98,7 @@ _BY_ID = Read(
 
 
 async def lock_pending(tx: Tx, org_id: str, kind: str, resource_id: str, now: datetime) -> list[Approval]:
-    """The approvals of this kind that wait about a resource: one at most, where the resource itself waits.
+    """The approvals of this kind that wait about a resource, by age: where it waits itself the last one counts.
 
     Raises: NotSealed: somebody wrote one about it past this service; it may be the one that waits.
     """
@@ -133,7 +133,7 @@ async def find_pending_about(source: Source, kind: str, resource_id: str, now: d
     Raises: NotSealed.
     """
     rows = await fetch_rows(source, _OPEN, kind=kind, resource_id=resource_id, late_since=now - _LATE)
-    return next(iter(_keep_pending(source, rows)), None)
+    return next(reversed(_keep_pending(source, rows)), None)
 
 
 def _selecting_about(whose: sa.ColumnElement[bool], kind: Any, resource_id: Any) -> sa.Select[Any]:

@@ -34,6 +34,7 @@ from services.chassis.values.approval import (
     check_yes,
     find_lost,
 )
+from services.chassis.values.refusals import ContentOutdated
 from services.chassis.values.session import Session
 
 
@@ -96,7 +97,7 @@ class ResourceApprovals:
             ApprovalNotFound, ApprovalExpired, IllegalStatusChange, MakerIsChecker, AlreadyApproved,
             BeneficiaryIsChecker, InsufficientUserAuthentication
         """
-        approval = await self._lock(tx, resource_id, now)
+        approval = await self._lock_newest(tx, resource_id, now)
         if approval is None:
             raise ApprovalNotFound()
 
@@ -112,7 +113,7 @@ class ResourceApprovals:
         Raises:
             ApprovalExpired, MakerIsChecker
         """
-        approval = await self._lock(tx, resource_id, now)
+        approval = await self._lock_newest(tx, resource_id, now)
         if approval is not None:
             person = current_principal().person
             check_no(approval, now, person)
@@ -125,7 +126,7 @@ class ResourceApprovals:
 
     async def cancel(self, tx: Tx, resource_id: str, now: datetime) -> None:
         """The resource waits no more, or its content changed: nobody decides. Changes nothing where none is asked."""
-        await self.writer.cancel_all(tx, self.kind, resource_id, now)
+        await self.writer.cancel_undoing(tx, self.kind, resource_id, now)
 
     async def ask_facts(
         self,
@@ -184,9 +185,22 @@ class ResourceApprovals:
         """What was asked for last about the resource, whatever became of it. Raises: NotSealed."""
         return await records.find_last_about(tx, current_principal().org_id, self.kind, resource_id)
 
-    async def _lock(self, tx: Tx, resource_id: str, now: datetime) -> Approval | None:
+    async def check_newest(self, tx: Tx, approval: Approval, now: datetime) -> None:
+        """Raises: ContentOutdated: something was asked for about the resource since."""
+        newest = await self._lock_newest(tx, approval.resource_id, now)
+        if newest is None or newest.approval_id != approval.approval_id:
+            raise ContentOutdated("Another request about the same came after this one.")
+
+    async def waits_still(self, tx: Tx, ended: Approval, now: datetime) -> bool:
+        """Whether the resource of an approval that has ended waits for another."""
+        return bool(await records.lock_readable(tx, ended.org_id, self.kind, ended.resource_id, now))
+
+    async def _lock_newest(self, tx: Tx, resource_id: str, now: datetime) -> Approval | None:
+        """Ends the ones before it: they could not be read when they were to be ended."""
         pending = await records.lock_pending(tx, current_principal().org_id, self.kind, resource_id, now)
-        return pending[0] if pending else None
+        for each in pending[:-1]:
+            await self.writer.cancel(tx, each, now)
+        return pending[-1] if pending else None
 
 
 @dataclass(frozen=True)

@@ -235,6 +235,7 @@ class Approvals:
         if (resource := self._resources.get(approval.kind)) is not None:
             if resource.approvals.needs_note and note is None:
                 raise InvalidField("Whoever approves this says why.", fields={"note": "is required"})
+            await resource.approvals.check_newest(tx, approval, now)
             await resource.on_yes(tx, replace(approval, note=note), facts, now)
             return await self._lock(tx, approval)
         same = await records.lock_same(tx, approval, now)
@@ -352,9 +353,9 @@ class Approvals:
             return await self._writer.save(tx, done, now)
 
     async def _end(self, tx: Tx, ended: Approval, why: str, now: datetime) -> Approval:
-        """Nobody approves it any more: a resource that waited for it is given up."""
+        """Nobody approves it any more: a resource that waited for it is given up, unless it waits for another."""
         saved = await self._writer.save(tx, ended, now)
-        if (resource := self._resources.get(ended.kind)) is not None:
+        if (resource := self._resources.get(ended.kind)) and not await resource.approvals.waits_still(tx, ended, now):
             await resource.end(tx, saved, why, now)
         return saved
 

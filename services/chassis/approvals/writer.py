@@ -172,11 +172,6 @@ class ApprovalWriter:
             return await self.save(tx, after, now)
         return await self.save(tx, complete(after), now, due_at=due_at)
 
-    async def cancel_all(self, tx: Tx, kind: str, resource_id: str, now: datetime) -> None:
-        """What they are about waits no more, or is not what it was: nobody decides any more."""
-        for approval in await records.lock_pending(tx, current_principal().org_id, kind, resource_id, now):
-            await self.cancel(tx, approval, now)
-
     async def outdate(self, tx: Tx, kind: str, resource_id: str, now: datetime, *, current_hash: str = "") -> None:
         """By a deed of the caller alone, what was asked for before about the resource is wanted no longer.
 
@@ -197,10 +192,11 @@ class ApprovalWriter:
         now: datetime,
         would_undo: Callable[[Approval], bool] = lambda _: True,
     ) -> list[Approval]:
-        """The caller takes something away: what was asked for before, and would give it back, is asked for anew.
+        """What they are about waits no more, or is not what it was; or the caller takes something away, and who asked
+        before to be given it asks anew.
 
-        A row that somebody wrote past this service stops nobody from taking it away. If it is ours after all, its
-        content is another one by now, so no yes counts.
+        A row that somebody wrote past this service stops nobody from that. If it is ours after all, no yes to it
+        counts: its content is another one by now, or a newer one waits, or the resource waits no more.
 
         Returns:
             What waited.

@@ -35,7 +35,7 @@ DISTRIBUTION_APPROVALS = ResourceApprovals(
 
 async def cancel_closings(tx: Tx, offering_id: str, now: datetime) -> None:
     """The offering closes no more."""
-    await APPROVAL_WRITER.cancel_all(tx, CLOSE_OFFERING, offering_id, now)
+    await APPROVAL_WRITER.cancel_undoing(tx, CLOSE_OFFERING, offering_id, now)
 
 
 async def outdate_closings(tx: Tx, offering_id: str, now: datetime) -> None:
