@@ -40,6 +40,7 @@ from services.distributions.domain.explanations import (
     explain_nothing_paid,
     explain_owed,
     explain_refund_accounts,
+    explain_unapplied,
 )
 from services.distributions.domain.investment import Investment, list_untaken
 from services.distributions.domain.offering import Offering, check_may_resend_proceeds
@@ -122,8 +123,8 @@ class _Details:
             offering = await require_offering(tx, request.offering_id)
             found = await gates.list_gates(tx, offering, asked, now)
             released = sum_releases(await gates.list_live(tx, offering.offering_id))
-            taken = filter(is_released, await list_investments_of(tx, offering.offering_id))
-            funded = build_funded_change(taken)
+            held = await list_investments_of(tx, offering.offering_id)
+            funded = build_funded_change(filter(is_released, held))
         preview = await self._preview_movement(offering, Movement.CLOSE_OFFERING, released)
         to, account = destination.bank_account_id, explain_destination(destination, offering.sponsor_party_id, now)
         # Escrow books under the hash of this: closed again, after escrow refused it, it must be another one.
@@ -143,6 +144,7 @@ class _Details:
             ),
             explanations=(
                 *map(explain_gate, found),
+                *explain_unapplied(held),
                 *explain_failure(offering.closing_failure),
                 account,
                 *preview.explanations,

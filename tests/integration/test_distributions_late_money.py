@@ -364,3 +364,17 @@ async def test_what_the_bank_takes_back_of_a_refunded_investment_another_of_the_
     back = service.escrow.post(account, Entry.REVERSAL, "cash", "subscription:inv-001", 40_00, **context)
     await service.deliver(back)
     assert [(await service.get(each)).funded_amount for each in (gone, kept)] == [usd(0), usd(50_00)]
+
+
+async def test_who_decides_on_a_closing_is_told_of_money_that_it_leaves_out(service: DistributionsHarness) -> None:
+    offering = await service.offering(100_00, maximum_amount=usd(150_00))
+    await service.invest(offering, "inv-001", 100_00)
+    left_out = await service.invest(offering, "inv-002", 50_00, fund=False)
+    context = {"investment_id": left_out.investment_id, "transaction_id": "txn_1"}
+    account = offering.escrow_account_id
+    await service.deliver(service.escrow.post(account, Entry.DEPOSIT, "cash", "unapplied:inv-002", 50_00, **context))
+    service.clock.set(CLOSING)
+    request = opb.CloseOfferingRequest(offering_id=offering.offering_id)
+    asked = await service.ask(service.offerings.CloseOffering, request)
+    [told] = [each for each in asked.explanations if each.rule == "MONEY_NOT_APPLIED"]
+    assert {each.name: each.value for each in told.operands} == {left_out.investment_id: "50.00 USD"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -14,6 +14,7 @@ from services.chassis.values.money import Money
 from services.distributions.domain.closing import Gate, name_some
 from services.distributions.domain.destination import BankAccount, Destination
 from services.distributions.domain.distribution import Allocation, Distribution
+from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refunds import RefundPosition
 
@@ -91,6 +92,16 @@ def explain_failure(failure: Failure | None) -> tuple[Explanation, ...]:
     if failure is None:
         return ()
     return (Explanation(f"The last attempt came to nothing: {failure.code}, {failure.message}", "LAST_ATTEMPT"),)
+
+
+def explain_unapplied(investments: Iterable[Investment]) -> tuple[Explanation, ...]:
+    """Told where a closing leaves money out that its investor has brought."""
+    left_out = [each for each in investments if each.is_live and each.unapplied_minor]
+    if not left_out:
+        return ()
+    statement = "Money that arrived while the escrow account was frozen is not applied yet: the closing leaves it out."
+    operands = tuple((each.investment_id, Money(each.unapplied_minor, each.currency)) for each in left_out)
+    return (Explanation(statement, "MONEY_NOT_APPLIED", operands, _HOUSE),)
 
 
 def explain_failed_refunds(failed: Sequence[RefundPosition]) -> Explanation:
