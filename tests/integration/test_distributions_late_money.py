@@ -120,7 +120,7 @@ async def test_a_wire_that_comes_after_all_was_over_goes_back_and_meanwhile_noth
 ) -> None:
     offering = await service.offering(100_00)
     held = await service.invest(offering, "inv-001", 60_00, fund=False)
-    await (refund(service, offering) if is_raise else withdraw(service, held))
+    await (refund(service, offering) if is_raise else service.withdraw(held))
     over = (opb.Offering.REFUNDED if is_raise else opb.Offering.OPEN, opb.Investment.CANCELLED)
     goes_on = (opb.Offering.REFUNDING if is_raise else opb.Offering.OPEN, opb.Investment.CANCELLING)
     assert await statuses(service, offering, held) == over
@@ -140,7 +140,7 @@ async def test_an_investment_is_not_cancelled_while_a_bank_has_a_debit_for_it(
     offering = await service.offering(100_00)
     held = await service.invest(offering, "inv-001", 60_00, fund=False)
     drawn = service.at_the_bank(offering, held, 60_00)
-    await withdraw(service, held)
+    await service.withdraw(held)
     assert (await service.get(held)).status == opb.Investment.CANCELLING
     await service.deliver(end(drawn))
     await service.work()
@@ -155,7 +155,7 @@ async def test_what_waits_is_cancelled_by_transactions_before_an_investment_is_c
     waits = service.at_the_bank(offering, held, 60_00)
     waits.status = Txn.PENDING_APPROVAL
     service.wire.fail("CancelContributions", "lost")
-    await withdraw(service, held)
+    await service.withdraw(held)
     assert (await service.get(held)).status == opb.Investment.CANCELLING, "nobody knows what is on its way"
     await service.make_due()
     await service.work()
@@ -169,7 +169,7 @@ async def test_a_debit_that_comes_back_of_a_withdrawn_investment_is_not_presente
     offering = await service.offering(100_00)
     held = await service.invest(offering, "inv-001", 60_00, fund=False)
     drawn = service.at_the_bank(offering, held, 60_00)
-    await withdraw(service, held)
+    await service.withdraw(held)
     back = return_payout(drawn, "R01")
     drawn.status = Txn.PENDING_RETRY
     await service.deliver(back)
@@ -202,7 +202,7 @@ async def test_an_answer_that_is_older_than_what_was_heard_since_changes_nothing
     failed = Txn()
     failed.CopyFrom(drawn)
     await service.deliver(fail_payout(failed))
-    await withdraw(service, held)
+    await service.withdraw(held)
     assert (await service.get(held)).status == opb.Investment.CANCELLED
 
 
@@ -254,12 +254,6 @@ async def test_what_is_to_come_in_and_what_is_to_go_back_is_told_of_an_investmen
     assert await told() == (usd(0), usd(0))
 
 
-async def withdraw(service: DistributionsHarness, held: opb.Investment) -> None:
-    request = opb.CancelInvestmentRequest(investment_id=held.investment_id)
-    await service.call(service.investments.CancelInvestment, request, held.party_id, "investor")
-    await service.work()
-
-
 async def refund(service: DistributionsHarness, offering: opb.Offering) -> None:
     request = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="the target was missed")
     await service.call(service.offerings.RefundOffering, request)
@@ -277,7 +271,7 @@ async def test_money_not_applied_yet_keeps_what_it_came_for_from_ending(
     offering = await service.offering(100_00)
     held = await service.invest(offering, "inv-001", 100_00, fund=False)
     frozen = service.contribution(offering, held, 60_00)
-    await (refund(service, offering) if is_raise else withdraw(service, held))
+    await (refund(service, offering) if is_raise else service.withdraw(held))
     await service.work()
     context = {"investment_id": held.investment_id, "transaction_id": frozen.transaction_id}
     escrow, account = service.escrow, offering.escrow_account_id
@@ -296,85 +290,3 @@ async def test_money_not_applied_yet_keeps_what_it_came_for_from_ending(
     read = await service.get(held)
     assert (read.incoming_amount, read.unapplied_amount, read.refundable_amount) == (usd(0), usd(0), usd(60_00))
     assert await statuses(service, offering, held) == waits
-
-
-async def test_money_not_applied_that_the_bank_takes_back_ends_what_it_came_for(service: DistributionsHarness) -> None:
-    offering = await service.offering(100_00)
-    held = await service.invest(offering, "inv-001", 100_00, fund=False)
-    frozen = service.contribution(offering, held, 60_00)
-    await withdraw(service, held)
-    await service.work()
-    context = {"investment_id": held.investment_id, "transaction_id": frozen.transaction_id}
-    escrow, account = service.escrow, offering.escrow_account_id
-    await service.deliver(escrow.post(account, Entry.DEPOSIT, "cash", "unapplied:inv-001", 60_00, **context))
-    assert (await service.get(held)).status == opb.Investment.CANCELLING
-    await service.deliver(escrow.post(account, Entry.RETURN, "unapplied:inv-001", "cash", 60_00, **context))
-    await service.deliver(return_payout(frozen))
-    await service.work()
-    assert (await service.get(held)).status == opb.Investment.CANCELLED
-
-
-async def test_money_that_somebody_applies_by_hand_counts_once(service: DistributionsHarness) -> None:
-    offering = await service.offering(100_00)
-    held = await service.invest(offering, "inv-001", 100_00, fund=False)
-    frozen = service.contribution(offering, held, 60_00)
-    context = {"investment_id": held.investment_id, "transaction_id": frozen.transaction_id}
-    escrow, account = service.escrow, offering.escrow_account_id
-    await service.deliver(escrow.post(account, Entry.DEPOSIT, "cash", "unapplied:inv-001", 60_00, **context))
-    await service.deliver(complete_payout(frozen))
-    assert (await service.get(held)).cleared_amount == usd(0)
-    del context["transaction_id"]
-    await service.deliver(
-        escrow.post(account, Entry.ADJUSTMENT, "unapplied:inv-001", "subscription:inv-001", 60_00, **context)
-    )
-    await service.fund(offering, held, 40_00, clear=False)
-    read = await service.get(held)
-    assert (read.funded_amount, read.cleared_amount) == (usd(100_00), usd(60_00))
-
-
-async def test_what_the_bank_takes_back_of_a_refunded_investment_another_of_the_party_makes_up_for(
-    service: DistributionsHarness,
-) -> None:
-    offering = await service.offering(100_00)
-    gone = await service.invest(offering, "inv-001", 40_00, fund=False)
-    drawn = service.contribution(offering, gone, 40_00)
-    await service.deliver(service.arrived(drawn), complete_payout(drawn))
-    kept = await service.invest(offering, "inv-001", 50_00)
-    other = await service.invest(offering, "inv-002", 10_00)
-    await withdraw(service, gone)
-    await service.work()
-    refunded = service.transactions.newest("inv-001")
-    await service.deliver(service.gave_back(refunded), complete_payout(refunded))
-    context = {"investment_id": gone.investment_id, "transaction_id": drawn.transaction_id}
-    account = offering.escrow_account_id
-    came_back = service.escrow.post(account, Entry.RETURN, "subscription:inv-001", "cash", 40_00, **context)
-    await service.deliver(came_back, return_payout(drawn))
-    await service.work()
-
-    seen = [await service.get(each) for each in (gone, kept, other)]
-    assert [each.funded_amount for each in seen] == [usd(0), usd(10_00), usd(10_00)]
-    assert [each.cleared_amount for each in seen] == [usd(0), usd(10_00), usd(10_00)]
-    assert [each.status for each in seen[:2]] == [opb.Investment.CANCELLED, opb.Investment.PENDING]
-    assert (await service.get(offering)).funded_amount == usd(20_00)
-    await withdraw(service, kept)
-    await service.work()
-    assert service.transactions.newest("inv-001").amount == usd(10_00)
-
-    # A return that was none is undone: what each had is its own again.
-    back = service.escrow.post(account, Entry.REVERSAL, "cash", "subscription:inv-001", 40_00, **context)
-    await service.deliver(back)
-    assert [(await service.get(each)).funded_amount for each in (gone, kept)] == [usd(0), usd(50_00)]
-
-
-async def test_who_decides_on_a_closing_is_told_of_money_that_it_leaves_out(service: DistributionsHarness) -> None:
-    offering = await service.offering(100_00, maximum_amount=usd(150_00))
-    await service.invest(offering, "inv-001", 100_00)
-    left_out = await service.invest(offering, "inv-002", 50_00, fund=False)
-    context = {"investment_id": left_out.investment_id, "transaction_id": "txn_1"}
-    account = offering.escrow_account_id
-    await service.deliver(service.escrow.post(account, Entry.DEPOSIT, "cash", "unapplied:inv-002", 50_00, **context))
-    service.clock.set(CLOSING)
-    request = opb.CloseOfferingRequest(offering_id=offering.offering_id)
-    asked = await service.ask(service.offerings.CloseOffering, request)
-    [told] = [each for each in asked.explanations if each.rule == "MONEY_NOT_APPLIED"]
-    assert {each.name: each.value for each in told.operands} == {left_out.investment_id: "50.00 USD"}

@@ -183,6 +183,12 @@ class DistributionsHarness:
 
     # --- the story ---------------------------------------------------------------------------------------------------
 
+    async def withdraw(self, held: opb.Investment) -> None:
+        """The investor takes it back, and what follows from that."""
+        request = opb.CancelInvestmentRequest(investment_id=held.investment_id)
+        await self.call(self.investments.CancelInvestment, request, held.party_id, "investor")
+        await self.work()
+
     async def offering(self, target: int = 200_000_00, **fields: Any) -> opb.Offering:
         request = opb.CreateOfferingRequest(
             display_name="Oak Street Apartments",

@@ -71,9 +71,7 @@ async def _count_booked(tx: Tx, offering: Offering, booked: Mapping[tuple[str, s
         log.warning("entries_of_no_investment", escrow_account_id=offering.escrow_account_id)
     changes = list(zip(held, share_shortfalls([_add_booked(each, added) for each, added in found]), strict=True))
     changed = await save_investments(tx, changes, events.InvestmentFundingChanged, now)
-    funded_minor = offering.funded_minor + sum(after.funded_minor - before.funded_minor for before, after in changes)
-    funded = replace(_count_incoming(offering, changes), funded_minor=funded_minor)
-    offering = await save_offering(tx, offering, funded, events.OfferingUpdated(), now)
+    offering = await save_offering(tx, offering, add_up(offering, changes), events.OfferingUpdated(), now)
     await _pay_due_refunds(tx, offering, changed, now)
 
 
@@ -89,10 +87,14 @@ def _add_booked(investment: Investment, added: Booked) -> Investment:
     )
 
 
-def _count_incoming(offering: Offering, changes: Sequence[tuple[Investment, Investment]]) -> Offering:
-    """The offering with what these changes of its investments add to what is to come in."""
-    added_minor = sum(after.incoming_minor - before.incoming_minor for before, after in changes)
-    return replace(offering, incoming_minor=offering.incoming_minor + added_minor)
+def add_up(offering: Offering, changes: Sequence[tuple[Investment, Investment]]) -> Offering:
+    """The offering with what these changes of its investments add to its sums of them."""
+    return replace(
+        offering,
+        funded_minor=offering.funded_minor + sum(after.funded_minor - before.funded_minor for before, after in changes),
+        incoming_minor=offering.incoming_minor
+        + sum(after.incoming_minor - before.incoming_minor for before, after in changes),
+    )
 
 
 async def _pay_due_refunds(tx: Tx, offering: Offering, told_of: Sequence[Investment], now: datetime) -> None:
@@ -120,17 +122,18 @@ def sum_contributions(
             credit = leg.direction == _LEG.CREDIT
             amount = leg.amount.amount_minor if credit else -leg.amount.amount_minor
             found = booked.setdefault((entry.investment_id, account.party_id), Booked())
+            undone = credit and entry.type in _UNDOING
+            # By hand: no rail moves it, neither to its end nor back.
+            by_hand = not entry.transaction_id or (undone and entry.transaction_id in contributed)
             if account.kind == journal_pb2.LedgerAccount.UNAPPLIED:
                 found.unapplied += amount
-                if entry.transaction_id:  # whoever applies it by hand counts it: it counts once when that completes
-                    found.completed -= amount
+                # Whoever applies it by hand counts it, so it must not count once more when its transaction completes.
+                found.completed -= 0 if by_hand else amount
                 continue
             found.funded += amount
             if amount < 0 and entry.type != _ENTRY.REFUND:
                 found.undone -= amount
-            undone = credit and entry.type in _UNDOING
-            # By hand: no rail moves it, neither to its end nor back.
-            if not entry.transaction_id or (undone and entry.transaction_id in contributed):
+            if by_hand:
                 found.completed += amount
             # A refund, or the undoing of one; else a contribution, or the undoing of one.
             elif entry.type == _ENTRY.REFUND or undone:
@@ -177,7 +180,7 @@ async def record_contribution(tx: Tx, transaction: transactions.Transaction, ver
         saga_id = await insert_saga(tx, SagaKind.REFUND, offering.offering_id, asked_by, investment.refund_session)
         after = replace(after, cancelling_saga_id=saga_id)
     await save_investments(tx, [(investment, after)], events.InvestmentUpdated, now)
-    counted = _count_incoming(offering, [(investment, after)])
+    counted = add_up(offering, [(investment, after)])
     offering = await save_offering(tx, offering, counted, events.OfferingUpdated(), now)
     await _pay_due_refunds(tx, offering, [after], now)
 

@@ -17,9 +17,10 @@ from services.chassis.values.failure import make_failure
 from services.chassis.values.money import Money
 from services.distributions.commands.movements import order_movement
 from services.distributions.commands.raises import refunds
+from services.distributions.commands.raises.contributions import add_up
 from services.distributions.dependencies import Dependencies
 from services.distributions.domain.closing import sum_released
-from services.distributions.domain.investment import Investment
+from services.distributions.domain.investment import Investment, share_shortfalls
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.payout import build_proceeds_payout
 from services.distributions.domain.states import InvestmentStatus, OfferingStatus
@@ -117,10 +118,11 @@ async def _record_refusal(database: Database, saga: Saga, refusal: DomainError, 
     async with database.begin() as tx:
         await finish_saga(tx, saga)
         offering = await _lock_closing(tx, saga)
-        reopened = replace(offering, status=OfferingStatus.OPEN, closing_failure=make_failure(refusal))
+        held = await lock_investments_of(tx, offering.offering_id)
+        # The bank may have taken back meanwhile what the closing was to take.
+        left = share_shortfalls([replace(each, released_minor=0, unreturned_minor=0) for each in held])
+        changes = list(zip(held, left, strict=True))
+        failure = make_failure(refusal)
+        reopened = replace(add_up(offering, changes), status=OfferingStatus.OPEN, closing_failure=failure)
         await save_offering(tx, offering, reopened, events.OfferingUpdated(), now)
-        changes = [
-            (each, replace(each, released_minor=0, unreturned_minor=0))
-            for each in await lock_investments_of(tx, offering.offering_id)
-        ]
         await save_investments(tx, changes, events.InvestmentUpdated, now)
