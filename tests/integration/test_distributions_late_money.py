@@ -273,19 +273,16 @@ async def test_money_not_applied_yet_keeps_what_it_came_for_from_ending(
     frozen = service.contribution(offering, held, 60_00)
     await (refund(service, offering) if is_raise else service.withdraw(held))
     await service.work()
-    context = {"investment_id": held.investment_id, "transaction_id": frozen.transaction_id}
-    escrow, account = service.escrow, offering.escrow_account_id
-    await service.deliver(escrow.post(account, Entry.DEPOSIT, "cash", "unapplied:inv-001", 60_00, **context))
-    await service.deliver(complete_payout(frozen))
+    await service.deliver(service.arrived(frozen, "unapplied"), complete_payout(frozen))
     waits = (opb.Offering.REFUNDING if is_raise else opb.Offering.OPEN, opb.Investment.CANCELLING)
     assert await statuses(service, offering, held) == waits
     read = await service.get(held)
     assert (read.incoming_amount, read.unapplied_amount, read.refundable_amount) == (usd(60_00), usd(60_00), usd(0))
     if is_raise:
         assert (await service.get(offering)).incoming_amount == usd(60_00)
-    del context["transaction_id"]
+    moved, account = {"investment_id": held.investment_id}, offering.escrow_account_id
     await service.deliver(
-        escrow.post(account, Entry.ADJUSTMENT, "unapplied:inv-001", "subscription:inv-001", 60_00, **context)
+        service.escrow.post(account, Entry.ADJUSTMENT, "unapplied:inv-001", "subscription:inv-001", 60_00, **moved)
     )
     read = await service.get(held)
     assert (read.incoming_amount, read.unapplied_amount, read.refundable_amount) == (usd(0), usd(0), usd(60_00))

@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from realco.distributions.v1 import offerings_pb2 as opb
+from realco.escrow.v1.events_pb2 import JournalEntriesPosted
 
 from services.chassis.data.database import Database
 from tests.support.distributions import CLOSING, DistributionsHarness, Entry
 from tests.support.money import usd
-from tests.support.peers.transactions import complete_payout, return_payout
+from tests.support.peers.transactions import Txn, complete_payout, return_payout
 
 
 @pytest.fixture
@@ -18,17 +19,47 @@ async def service(service_database: Callable[[str], Awaitable[Database]]) -> Dis
     return DistributionsHarness(await service_database("distributions"))
 
 
+def taken_back(service: DistributionsHarness, drawn: Txn, of: str = "subscription") -> JournalEntriesPosted:
+    return post(service, drawn, Entry.RETURN, f"{of}:{drawn.party_id}", "cash", transaction_id=drawn.transaction_id)
+
+
+def given_again(service: DistributionsHarness, drawn: Txn, of: str = "subscription") -> JournalEntriesPosted:
+    """A return that was none, reversed by hand."""
+    return post(service, drawn, Entry.REVERSAL, "cash", f"{of}:{drawn.party_id}", transaction_id=drawn.transaction_id)
+
+
+def applied_by_hand(service: DistributionsHarness, drawn: Txn) -> JournalEntriesPosted:
+    return post(service, drawn, Entry.ADJUSTMENT, f"unapplied:{drawn.party_id}", f"subscription:{drawn.party_id}")
+
+
+def post(
+    service: DistributionsHarness, drawn: Txn, kind: int, debited: str, credited: str, **context: str
+) -> JournalEntriesPosted:
+    account, minor = drawn.escrow_account_id, drawn.amount.amount_minor
+    return service.escrow.post(account, kind, debited, credited, minor, investment_id=drawn.investment_id, **context)
+
+
+async def invest_and_withdraw(
+    service: DistributionsHarness, offering: opb.Offering, minor: int
+) -> tuple[opb.Investment, Txn]:
+    """What was drawn for the investment has been given back."""
+    gone = await service.invest(offering, "inv-001", minor, fund=False)
+    drawn = service.contribution(offering, gone, minor)
+    await service.deliver(service.arrived(drawn), complete_payout(drawn))
+    await service.withdraw(gone)
+    refunded = service.transactions.newest("inv-001")
+    await service.deliver(service.gave_back(refunded), complete_payout(refunded))
+    return gone, drawn
+
+
 async def test_money_not_applied_that_the_bank_takes_back_ends_what_it_came_for(service: DistributionsHarness) -> None:
     offering = await service.offering(100_00)
     held = await service.invest(offering, "inv-001", 100_00, fund=False)
     frozen = service.contribution(offering, held, 60_00)
     await service.withdraw(held)
-    context = {"investment_id": held.investment_id, "transaction_id": frozen.transaction_id}
-    escrow, account = service.escrow, offering.escrow_account_id
-    await service.deliver(escrow.post(account, Entry.DEPOSIT, "cash", "unapplied:inv-001", 60_00, **context))
+    await service.deliver(service.arrived(frozen, "unapplied"))
     assert (await service.get(held)).status == opb.Investment.CANCELLING
-    await service.deliver(escrow.post(account, Entry.RETURN, "unapplied:inv-001", "cash", 60_00, **context))
-    await service.deliver(return_payout(frozen))
+    await service.deliver(taken_back(service, frozen, "unapplied"), return_payout(frozen))
     await service.work()
     assert (await service.get(held)).status == opb.Investment.CANCELLED
 
@@ -37,15 +68,9 @@ async def test_money_that_somebody_applies_by_hand_counts_once(service: Distribu
     offering = await service.offering(100_00)
     held = await service.invest(offering, "inv-001", 100_00, fund=False)
     frozen = service.contribution(offering, held, 60_00)
-    context = {"investment_id": held.investment_id, "transaction_id": frozen.transaction_id}
-    escrow, account = service.escrow, offering.escrow_account_id
-    await service.deliver(escrow.post(account, Entry.DEPOSIT, "cash", "unapplied:inv-001", 60_00, **context))
-    await service.deliver(complete_payout(frozen))
+    await service.deliver(service.arrived(frozen, "unapplied"), complete_payout(frozen))
     assert (await service.get(held)).cleared_amount == usd(0)
-    del context["transaction_id"]
-    await service.deliver(
-        escrow.post(account, Entry.ADJUSTMENT, "unapplied:inv-001", "subscription:inv-001", 60_00, **context)
-    )
+    await service.deliver(applied_by_hand(service, frozen))
     await service.fund(offering, held, 40_00, clear=False)
     read = await service.get(held)
     assert (read.funded_amount, read.cleared_amount) == (usd(100_00), usd(60_00))
@@ -55,18 +80,10 @@ async def test_what_the_bank_takes_back_of_a_refunded_investment_another_of_the_
     service: DistributionsHarness,
 ) -> None:
     offering = await service.offering(100_00)
-    gone = await service.invest(offering, "inv-001", 40_00, fund=False)
-    drawn = service.contribution(offering, gone, 40_00)
-    await service.deliver(service.arrived(drawn), complete_payout(drawn))
+    gone, drawn = await invest_and_withdraw(service, offering, 40_00)
     kept = await service.invest(offering, "inv-001", 50_00)
     other = await service.invest(offering, "inv-002", 10_00)
-    await service.withdraw(gone)
-    refunded = service.transactions.newest("inv-001")
-    await service.deliver(service.gave_back(refunded), complete_payout(refunded))
-    context = {"investment_id": gone.investment_id, "transaction_id": drawn.transaction_id}
-    account = offering.escrow_account_id
-    came_back = service.escrow.post(account, Entry.RETURN, "subscription:inv-001", "cash", 40_00, **context)
-    await service.deliver(came_back, return_payout(drawn))
+    await service.deliver(taken_back(service, drawn), return_payout(drawn))
     await service.work()
 
     seen = [await service.get(each) for each in (gone, kept, other)]
@@ -78,8 +95,7 @@ async def test_what_the_bank_takes_back_of_a_refunded_investment_another_of_the_
     assert service.transactions.newest("inv-001").amount == usd(10_00)
 
     # A return that was none is undone: what each had is its own again.
-    back = service.escrow.post(account, Entry.REVERSAL, "cash", "subscription:inv-001", 40_00, **context)
-    await service.deliver(back)
+    await service.deliver(given_again(service, drawn))
     assert [(await service.get(each)).funded_amount for each in (gone, kept)] == [usd(0), usd(50_00)]
 
 
@@ -87,9 +103,7 @@ async def test_who_decides_on_a_closing_is_told_of_money_that_it_leaves_out(serv
     offering = await service.offering(100_00, maximum_amount=usd(150_00))
     await service.invest(offering, "inv-001", 100_00)
     left_out = await service.invest(offering, "inv-002", 50_00, fund=False)
-    context = {"investment_id": left_out.investment_id, "transaction_id": "txn_1"}
-    account = offering.escrow_account_id
-    await service.deliver(service.escrow.post(account, Entry.DEPOSIT, "cash", "unapplied:inv-002", 50_00, **context))
+    await service.deliver(service.arrived(service.contribution(offering, left_out, 50_00), "unapplied"))
     service.clock.set(CLOSING)
     request = opb.CloseOfferingRequest(offering_id=offering.offering_id)
     asked = await service.ask(service.offerings.CloseOffering, request)
@@ -104,15 +118,11 @@ async def test_a_return_of_money_not_applied_that_was_none_leaves_it_to_be_appli
     offering = await service.offering(100_00)
     held = await service.invest(offering, "inv-001", 60_00, fund=False)
     drawn = service.contribution(offering, held, 60_00)
-    context = {"investment_id": held.investment_id, "transaction_id": drawn.transaction_id}
-    escrow, account, unapplied = service.escrow, offering.escrow_account_id, "unapplied:inv-001"
-    await service.deliver(escrow.post(account, Entry.DEPOSIT, "cash", unapplied, 60_00, **context))
+    await service.deliver(service.arrived(drawn, "unapplied"))
     if completed:
         await service.deliver(complete_payout(drawn))
-    await service.deliver(escrow.post(account, Entry.RETURN, unapplied, "cash", 60_00, **context), return_payout(drawn))
-    await service.deliver(escrow.post(account, Entry.REVERSAL, "cash", unapplied, 60_00, **context))
-    del context["transaction_id"]
-    await service.deliver(escrow.post(account, Entry.ADJUSTMENT, unapplied, "subscription:inv-001", 60_00, **context))
+    await service.deliver(taken_back(service, drawn, "unapplied"), return_payout(drawn))
+    await service.deliver(given_again(service, drawn, "unapplied"), applied_by_hand(service, drawn))
     read = await service.get(held)
     assert (read.funded_amount, read.cleared_amount, read.unapplied_amount) == (usd(60_00), usd(60_00), usd(0))
     await service.withdraw(held)
@@ -123,20 +133,12 @@ async def test_a_closing_that_was_refused_leaves_what_the_bank_took_back_meanwhi
     service: DistributionsHarness,
 ) -> None:
     offering = await service.offering(80_00, maximum_amount=usd(200_00))
-    gone = await service.invest(offering, "inv-001", 40_00, fund=False)
-    drawn = service.contribution(offering, gone, 40_00)
-    await service.deliver(service.arrived(drawn), complete_payout(drawn))
+    _, drawn = await invest_and_withdraw(service, offering, 40_00)
     kept = await service.invest(offering, "inv-001", 50_00)
     await service.invest(offering, "inv-002", 50_00)
-    await service.withdraw(gone)
-    refunded = service.transactions.newest("inv-001")
-    await service.deliver(service.gave_back(refunded), complete_payout(refunded))
     service.clock.set(CLOSING)
     await service.close(offering)
-    context = {"investment_id": gone.investment_id, "transaction_id": drawn.transaction_id}
-    account = offering.escrow_account_id
-    came_back = service.escrow.post(account, Entry.RETURN, "subscription:inv-001", "cash", 40_00, **context)
-    await service.deliver(came_back, return_payout(drawn))
+    await service.deliver(taken_back(service, drawn), return_payout(drawn))
     await service.work()
     read = await service.get(offering)
     assert (read.status, read.closing_failure.code) == (opb.Offering.OPEN, "INSUFFICIENT_AVAILABLE_BALANCE")

@@ -241,12 +241,12 @@ class DistributionsHarness:
         self.transactions.contributions.append(transaction)
         return transaction
 
-    def arrived(self, transaction: Txn) -> escrow_events.JournalEntriesPosted:
+    def arrived(self, transaction: Txn, on: str = "subscription") -> escrow_events.JournalEntriesPosted:
         return self.escrow.post(
             transaction.escrow_account_id,
             Entry.DEPOSIT,
             "cash",
-            f"subscription:{transaction.party_id}",
+            f"{on}:{transaction.party_id}",
             transaction.amount.amount_minor,
             transaction_id=transaction.transaction_id,
             investment_id=transaction.investment_id,

@@ -65,11 +65,11 @@ async def record_entries(
 
 async def _count_booked(tx: Tx, offering: Offering, booked: Mapping[tuple[str, str], Booked], now: datetime) -> None:
     held = await lock_investments_of_parties(tx, offering.offering_id, {party_id for _, party_id in booked})
-    found = [(each, booked.get((each.investment_id, each.party_id), Booked())) for each in held]
+    counted = [_add_booked(each, booked.get((each.investment_id, each.party_id), Booked())) for each in held]
     if not booked.keys() <= {(each.investment_id, each.party_id) for each in held}:
         # Entries by hand may name an investment of somebody else, or of another offering.
         log.warning("entries_of_no_investment", escrow_account_id=offering.escrow_account_id)
-    changes = list(zip(held, share_shortfalls([_add_booked(each, added) for each, added in found]), strict=True))
+    changes = list(zip(held, share_shortfalls(counted), strict=True))
     changed = await save_investments(tx, changes, events.InvestmentFundingChanged, now)
     offering = await save_offering(tx, offering, add_up(offering, changes), events.OfferingUpdated(), now)
     await _pay_due_refunds(tx, offering, changed, now)
