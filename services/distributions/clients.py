@@ -54,8 +54,10 @@ class Escrow(Protocol):
 
     async def get_trial_balance(self, escrow_account_id: str) -> journal_pb2.TrialBalance: ...
 
-    async def list_subscriptions(self, escrow_account_id: str) -> Sequence[journal_pb2.LedgerAccountBalance]:
-        """What the book has of every investor."""
+    async def list_balances(
+        self, escrow_account_id: str, kinds: Sequence[journal_pb2.LedgerAccount.Kind]
+    ) -> Sequence[journal_pb2.LedgerAccountBalance]:
+        """What the book has on every ledger account of these kinds."""
         ...
 
     async def list_subscription_holds(
@@ -151,10 +153,10 @@ class EscrowClient:
         request = journal_pb2.GetTrialBalanceRequest(escrow_account_id=escrow_account_id)
         return await ask(self._journal.GetTrialBalance, request)
 
-    async def list_subscriptions(self, escrow_account_id: str) -> Sequence[journal_pb2.LedgerAccountBalance]:
-        request = journal_pb2.ListLedgerAccountsRequest(
-            escrow_account_id=escrow_account_id, kind=[journal_pb2.LedgerAccount.SUBSCRIPTION], page_size=1000
-        )
+    async def list_balances(
+        self, escrow_account_id: str, kinds: Sequence[journal_pb2.LedgerAccount.Kind]
+    ) -> Sequence[journal_pb2.LedgerAccountBalance]:
+        request = journal_pb2.ListLedgerAccountsRequest(escrow_account_id=escrow_account_id, kind=kinds, page_size=1000)
         found: list[journal_pb2.LedgerAccountBalance] = []
         while True:
             page = await ask(self._journal.ListLedgerAccounts, request)

@@ -13,6 +13,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
+from realco.escrow.v1.journal_pb2 import JournalEntry
 
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
@@ -213,6 +214,8 @@ async def shut(service: DistributionsHarness, name: str) -> opb.Offering:
         service.escrow.accounts[offering.escrow_account_id].status = FROZEN
     if name == "SUBSCRIPTIONS_AVAILABLE":
         service.escrow.hold(offering.escrow_account_id, "subscription:inv-001", 1)
+    if name == "RETURNS_RECOVERED":
+        service.escrow.post(offering.escrow_account_id, JournalEntry.RETURN, "returns_receivable:inv-001", "cash", 1)
     service.escrow.balanced = name != "ESCROW_BALANCED"
     service.clock.set(CLOSING)
     return offering

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ from services.chassis.data.database import Database
 from services.chassis.data.database_errors import is_contention, sqlstate
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
-from services.escrow.domain.chart import CASH, LedgerAccountKind, account_of_party
+from services.escrow.domain.chart import CASH, ISSUER_PROCEEDS, LedgerAccountKind, account_of_party
 from services.escrow.domain.journal import EntryType, NewEntry, build_key, credit, debit
 from services.escrow.posting import group_commit
 from services.escrow.posting.group_commit import Poster
@@ -42,6 +43,21 @@ def booking(escrow: Escrow, account: str, *, org_id: str = "", description: str 
         legs=(debit(CASH, 1), credit(account_of_party(LedgerAccountKind.SUBSCRIPTION, "inv-001"), 1)),
         created_by="admin-1",
     )
+
+
+async def test_in_one_batch_a_release_sees_each_debt_that_came_before_it(escrow):
+    account = await escrow.open()
+    subscribed = account_of_party(LedgerAccountKind.SUBSCRIPTION, "inv-001")
+    owed = account_of_party(LedgerAccountKind.RETURNS_RECEIVABLE, "inv-002")
+    came, released = (debit(CASH, 4), credit(subscribed, 4)), (debit(subscribed, 1), credit(ISSUER_PROCEEDS, 1))
+    taken_back, paid_again = (debit(owed, 1), credit(CASH, 1)), (debit(CASH, 1), credit(owed, 1))
+    steps = [came, released, taken_back, released, taken_back, paid_again, released, paid_again, released]
+    outcomes = await escrow.poster.post(
+        [replace(booking(escrow, account), legs=legs, forbids_debts=legs is released) for legs in steps]
+    )
+    refused = {n: each.answer.reason for n, each in enumerate(outcomes) if isinstance(each.answer, DomainError)}
+    assert refused == {3: "PARTY_OWES", 6: "PARTY_OWES"}
+    assert await escrow.posted(account) == {"cash": 4, "subscription:inv-001": 2, "issuer_proceeds": 2}
 
 
 async def test_many_callers_at_once_on_a_hot_account_keep_sums_and_numbers(escrow):

@@ -13,7 +13,7 @@ from realco.escrow.v1 import postings_pb2 as postings_pb
 
 from services.chassis.values.errors import DomainError
 from tests.support.escrow import Escrow, key, ledger_account, new_entry
-from tests.support.peers.orders import payout
+from tests.support.peers.orders import payout, release
 
 ACCOUNTS = ("cash", "in_transit", "subscription:a", "subscription:b", "fees", "returns_receivable:a")
 DEBIT_NORMAL = ("cash", "in_transit", "returns_receivable:a")
@@ -80,6 +80,17 @@ class Model:
             self.entries.append(legs)
         return refusal
 
+    def close(self, parts: dict[str, int]) -> str:
+        legs = [(f"subscription:{party}", minor) for party, minor in sorted(parts.items())]
+        legs = (*legs, ("issuer_proceeds", -sum(parts.values())))
+        before = self.posted
+        refusal = "ESCROW_ACCOUNT_FROZEN" if self.frozen else self.move(legs)
+        if not refusal and any(minor for code, minor in self.posted.items() if code.startswith("returns_receivable")):
+            refusal, self.posted = "PARTY_OWES", before
+        if not refusal:
+            self.entries.append(legs)
+        return refusal
+
     def hold(self, code: str, minor: int) -> str:
         if self.posted[code] - self.held[code] < minor:
             return "INSUFFICIENT_AVAILABLE_BALANCE"
@@ -125,9 +136,10 @@ reversals = st.tuples(st.just("reverse"), st.lists(st.integers(0, 3), min_size=1
 payouts = st.lists(st.tuples(st.sampled_from(["a", "b", "b"]), st.integers(1, 6)), min_size=1, max_size=4)
 holds = st.tuples(st.just("hold"), st.sampled_from(["subscription:a", "subscription:b", "fees"]), amounts)
 endings = st.tuples(st.just("end"), st.integers(0, 3), st.none() | amounts, st.sampled_from(["fees", "subscription:b"]))
+closings = st.tuples(st.just("close"), st.dictionaries(st.sampled_from(["a", "b"]), st.integers(1, 6), min_size=1))
 pays = st.tuples(st.just("pay"), payouts)
 operations = st.one_of(
-    batches, batches, reversals, pays, pays, holds, holds, endings, endings, st.tuples(st.just("freeze")),
+    batches, batches, reversals, pays, pays, closings, holds, holds, endings, endings, st.tuples(st.just("freeze")),
     st.tuples(st.just("unfreeze")), st.tuples(st.just("unfreeze")),
 )  # fmt: skip
 
@@ -175,6 +187,13 @@ class Run:
         request = postings_pb.BatchBookPayoutsRequest(items=wanted)
         answer = await self.escrow.call("BatchBookPayouts", request, self.escrow.transactions)
         self._compare(answer.results, [(key(), self.model.pay(party, minor)) for party, minor in asked], set())
+
+    async def close(self, parts) -> None:
+        request = release(self.account, *parts.items())
+        answer = await answer_or_reason(self.escrow.call("ReleaseSubscriptions", request, self.escrow.transactions))
+        assert (answer if isinstance(answer, str) else "") == self.model.close(parts)
+        if not isinstance(answer, str):
+            self.ids.append(answer.journal_entry_id)
 
     async def reverse(self, numbers) -> None:
         wanted, verdicts = [], []

@@ -48,6 +48,7 @@ READY = ClosingFacts(
     released={"inv-1": 60_000_00, "inv-2": 40_000_00},
     available={"inv-1": 60_000_00, "inv-2": 40_000_01},
     holds=(),
+    debts={},
     escrow_status="ACTIVE",
     escrow_balanced=True,
 )
@@ -99,6 +100,9 @@ REG_D = replace(READY, exemption=Exemption.REG_D_506B)
         ("SUBSCRIPTIONS_AVAILABLE", replace(READY, available=None), False),
         # What is held besides is not to be released.
         ("SUBSCRIPTIONS_AVAILABLE", replace(READY, holds=(SubscriptionHold("hold_1", "inv-2", 1),)), True),
+        ("RETURNS_RECOVERED", READY, True),
+        ("RETURNS_RECOVERED", replace(READY, debts={"inv-3": 1}), False),  # of whomever, it is missing in the cash
+        ("RETURNS_RECOVERED", replace(READY, debts=None), False),
         ("ESCROW_ACTIVE", READY, True),
         ("ESCROW_ACTIVE", replace(READY, escrow_status="FROZEN"), False),
         ("ESCROW_ACTIVE", replace(READY, escrow_status=None), False),

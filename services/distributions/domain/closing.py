@@ -36,6 +36,7 @@ class GateName(Enum):
     INVESTORS_CLEARED = "INVESTORS_CLEARED"
     RETURN_RISK_OVER = "RETURN_RISK_OVER"
     SUBSCRIPTIONS_AVAILABLE = "SUBSCRIPTIONS_AVAILABLE"
+    RETURNS_RECOVERED = "RETURNS_RECOVERED"
     ESCROW_ACTIVE = "ESCROW_ACTIVE"
     ESCROW_BALANCED = "ESCROW_BALANCED"
 
@@ -81,6 +82,7 @@ class ClosingFacts:
     released: Mapping[str, int]  # by investor: what the closing takes of its subscription
     available: Mapping[str, int] | None  # by investor: what escrow has available of it
     holds: Sequence[SubscriptionHold]
+    debts: Mapping[str, int] | None  # by party: what it owes escrow, which a bank took back after it had left
     escrow_status: str | None
     escrow_balanced: bool | None  # by its trial balance
     early_close: EarlyClose | None = None
@@ -107,6 +109,7 @@ def build_gates(facts: ClosingFacts, now: datetime) -> tuple[Gate, ...]:
         _build_clearance_gate(facts),
         _build_return_risk_gate(facts),
         _build_availability_gate(facts),
+        _build_debts_gate(facts),
         _build_escrow_status_gate(facts),
         _build_balance_gate(facts),
     )
@@ -223,6 +226,18 @@ def _build_availability_gate(facts: ClosingFacts) -> Gate:
     operands = (("to release", total), ("not available", short))
     held = ((each.hold_id, Money(each.amount_minor, facts.currency)) for each in holds)
     return _build_gate(name, not missing, statement, _HOUSE, *operands, *held)
+
+
+def _build_debts_gate(facts: ClosingFacts) -> Gate:
+    """What a bank took back of money that had been paid out is missing in the cash that is there for all others."""
+    name = GateName.RETURNS_RECOVERED
+    if facts.debts is None:
+        return _build_gate(name, False, "What parties owe the escrow account is not known.", _HOUSE)
+    owed = Money(sum(facts.debts.values()), facts.currency)
+    statement = "Nobody owes what a bank took back."
+    if facts.debts:
+        statement = f"{owed} that a bank took back after it had been paid out is owed by {name_some(facts.debts)}."
+    return _build_gate(name, not facts.debts, statement, _HOUSE, ("owed", owed))
 
 
 def find_missing(released: Mapping[str, int], available: Mapping[str, int]) -> dict[str, int]:

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from realco.distributions.v1 import offerings_pb2 as pb
 from realco.escrow.v1 import escrow_accounts_pb2
+from realco.escrow.v1.journal_pb2 import LedgerAccount
 
 from services.chassis.calls.wire import from_enum
 from services.chassis.data.database import Database
@@ -29,6 +30,7 @@ class PeerFacts:
     escrow_balanced: bool | None
     available: Mapping[str, int] | None  # of the subscriptions, by investor
     holds: Sequence[closing.SubscriptionHold]
+    debts: Mapping[str, int] | None  # of what banks took back, by party
     cleared: Mapping[str, bool]  # by investor
 
 
@@ -44,22 +46,31 @@ async def read_peer_facts(database: Database, peers: Peers, offering_id: str) ->
         live = await list_live(tx, offering_id)
     investors = sorted({each.party_id for each in live})
     account = await peers.escrow.get_escrow_account(offering.escrow_account_id)
-    status = balanced = available = None
+    status = balanced = available = debts = None
     holds: list[closing.SubscriptionHold] = []
     if account is not None:
         status = from_enum(escrow_accounts_pb2.EscrowAccount.Status, account.status)
         balanced = (await peers.escrow.get_trial_balance(offering.escrow_account_id)).balanced
-        available = await _read_available(peers.escrow, offering.escrow_account_id)
+        available, debts = await _read_balances(peers.escrow, offering.escrow_account_id)
         short = sorted(closing.find_missing(closing.sum_releases(live), available))
         holds = await _list_holds(peers.escrow, offering.escrow_account_id, short) if short else []
     clearances = await peers.compliance.batch_get_clearances(investors) if investors else []
     cleared = {clearance.party_id: clearance.cleared for clearance in clearances}
-    return PeerFacts(status, balanced, available, holds, cleared)
+    return PeerFacts(status, balanced, available, holds, debts, cleared)
 
 
-async def _read_available(escrow: Escrow, escrow_account_id: str) -> dict[str, int]:
-    found = await escrow.list_subscriptions(escrow_account_id)
-    return {each.ledger_account.party_id: each.available.amount_minor for each in found}
+async def _read_balances(escrow: Escrow, escrow_account_id: str) -> tuple[dict[str, int], dict[str, int]]:
+    """By party: what is available of its subscription, and what it owes of what a bank took back."""
+    available, debts = dict[str, int](), dict[str, int]()
+    for each in await escrow.list_balances(
+        escrow_account_id, [LedgerAccount.SUBSCRIPTION, LedgerAccount.RETURNS_RECEIVABLE]
+    ):
+        party_id = each.ledger_account.party_id
+        if each.ledger_account.kind == LedgerAccount.SUBSCRIPTION:
+            available[party_id] = each.available.amount_minor
+        elif each.posted.amount_minor:
+            debts[party_id] = each.posted.amount_minor
+    return available, debts
 
 
 async def _list_holds(
@@ -94,6 +105,7 @@ async def list_gates(tx: Tx, offering: Offering, peer_facts: PeerFacts, now: dat
         released=closing.sum_releases(live),
         available=peer_facts.available,
         holds=peer_facts.holds,
+        debts=peer_facts.debts,
         escrow_status=peer_facts.escrow_status,
         escrow_balanced=peer_facts.escrow_balanced,
         early_close=closing.EarlyClose(offering.deadline_at, early) if early is not None else None,

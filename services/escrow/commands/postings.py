@@ -45,7 +45,8 @@ async def release_subscriptions(
     """Raises MovementNotDecided, MovementNotOrdered, or as the poster does."""
     shares = read_parts(request.subscriptions, "subscriptions")
     movement = _build_movement(request, CLOSING, request.offering_id, request.subscriptions)
-    return await _post_decided(dependencies, request, CLOSING, movement, shares)
+    # What the bank took back and nobody has paid again is missing in the cash of everybody.
+    return await _post_decided(dependencies, request, CLOSING, movement, shares, forbids_debts=True)
 
 
 async def declare_distribution(

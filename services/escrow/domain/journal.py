@@ -131,6 +131,7 @@ class NewEntry:
     idempotency_key: str = ""  # the caller's word for the key, to name it in a refusal
     legs_path: str | None = None  # where a request has the legs, to name one in a refusal
     payee_party_id: str | None = None  # whom the rails are asked to pay by it
+    forbids_debts: bool = False  # nothing is booked by it while any party owes what the bank took back
     # True for facts of the rails: the money has moved, frozen or not.
     when_frozen: bool = False
     # True where money leaves, or becomes another's, by it: all that the escrow account had before must be ours.

@@ -278,8 +278,12 @@ def _build_refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
         case "owing":
             assert verdict.ledger_account is not None
             owed = Money(verdict.requested_minor, verdict.subject)
+            if entry.forbids_debts:
+                message = f"{owed} that banks took back is still owed: nothing is released before that is settled."
+            else:
+                message = f"The party owes {owed}, which the bank took back: it is paid once that is settled."
             return refusals.PartyOwes(
-                f"The party owes {owed}, which the bank took back: it is paid once that is settled.",
+                message,
                 party_id=verdict.ledger_account.party_id,
                 owed_minor=verdict.requested_minor,
                 currency_code=verdict.subject,

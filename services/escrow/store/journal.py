@@ -26,12 +26,12 @@ from services.escrow.tables import escrow_accounts, journal_entries, ledger_acco
 # Numbers, flags and kinds go as literals: asyncpg asks every element of a list whether it is a list itself, which costs
 # more than all else in sending them.
 _LITERALS = {
-    **dict.fromkeys((4, 7, 8, 24, 25, 26), "int"),
-    **dict.fromkeys((23, 27, 28), "boolean"),
+    **dict.fromkeys((4, 7, 8, 24, 25, 27), "int"),
+    **dict.fromkeys((23, 26, 28, 29), "boolean"),
     5: "text",
-    29: "bigint",
+    30: "bigint",
 }
-_PARAMETERS = (f"${n}::text::{_LITERALS[n]}[]" if n in _LITERALS else f"${n}" for n in range(1, 32))
+_PARAMETERS = (f"${n}::text::{_LITERALS[n]}[]" if n in _LITERALS else f"${n}" for n in range(1, 33))
 _POST = f"SELECT * FROM post_journal_entries({', '.join(_PARAMETERS)})"  # noqa: S608  # of these constants
 
 _GIVE_UP = sa.text("SELECT give_up_posting(:org_id, :escrow_account_id, :key, :fingerprint, :seal)")
@@ -175,13 +175,14 @@ def _columns(entries: Sequence[NewEntry], escrows: Mapping[tuple[str, str], int]
                 entry.when_frozen,
                 len(entry.legs),
                 owing,
+                entry.forbids_debts,
             )
         )
         for (kind, party_id), direction, amount_minor, layer in entry.legs:
             account = accounts.setdefault((escrow, kind, party_id), len(accounts) + 1)
             of_legs.append((account, direction is Direction.DEBIT, layer is Layer.PENDING, amount_minor))
     columns: list[Any] = []
-    for rows, width in ((list(escrows), 2), (list(accounts), 3), (of_entries, 19), (of_legs, 4)):
+    for rows, width in ((list(escrows), 2), (list(accounts), 3), (of_entries, 20), (of_legs, 4)):
         columns += [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]
     columns[3] = [kind.value for kind in columns[3]]
     for position in _LITERALS:

@@ -90,11 +90,11 @@ class Callers:
         with acting_as(self.admin):
             return list(await self.of_transactions.batch_book_payouts(items))
 
-    async def ask(self, method: str, argument: Any) -> Any:
+    async def ask(self, method: str, *arguments: Any) -> Any:
         """What distributions is answered; the code and the facts of a refusal."""
         with acting_as(self.admin):
             try:
-                return await getattr(self.of_distributions, method)(argument)
+                return await getattr(self.of_distributions, method)(*arguments)
             except DomainError as refusal:
                 return refusal.reason, refusal.metadata
 

@@ -136,7 +136,7 @@ class MemoryEscrow:
             ledger_accounts=[
                 journal_pb.LedgerAccountBalance(
                     ledger_account=ledger_account(name),
-                    posted=_money(self.book[request.escrow_account_id, name], currency),
+                    posted=_money(self._read_balance(request.escrow_account_id, name).posted_minor, currency),
                     held=_money(self._sum_held(request.escrow_account_id, name), currency),
                     available=_money(self._find_available(request.escrow_account_id, name), currency),
                 )
@@ -163,7 +163,7 @@ class MemoryEscrow:
         total = sum(part.amount.amount_minor for part in request.subscriptions)
         currency = request.subscriptions[0].amount.currency_code
         answer, _replayed = self._post(
-            "release", request, currency, _Type.RELEASE, [*legs, ("issuer_proceeds", total)], {}
+            "release", request, currency, _Type.RELEASE, [*legs, ("issuer_proceeds", total)], {}, forbids_debts=True
         )
         return _raise_refusal(answer)
 
@@ -253,6 +253,7 @@ class MemoryEscrow:
         legs: Sequence[tuple[str, int]],
         context: dict[str, str],
         payee: str = "",
+        forbids_debts: bool = False,
     ) -> tuple[journal_pb.JournalEntry | DomainError, bool]:
         """The entry or its refusal, and whether an earlier request with the key was given it."""
         key = request.idempotency_key
@@ -266,6 +267,8 @@ class MemoryEscrow:
             self._check(request.escrow_account_id, currency, legs)
             if payee:
                 self._check_payee(request.escrow_account_id, payee, request.amount)
+            if forbids_debts:
+                self._check_debts(request.escrow_account_id, currency)
         except EscrowAccountNotFound as refusal:
             return refusal, False  # an unknown account decides nothing about the key
         except DomainError as refusal:
@@ -314,6 +317,17 @@ class MemoryEscrow:
                 ledger_account_kind="CASH",
                 party_id="",
             )
+
+    def _check_debts(self, escrow_account_id: str, currency: str) -> None:
+        """Raises the refusal, if anybody owes anything."""
+        owed_minor = -sum(
+            minor
+            for (id_, name), minor in self.book.items()
+            if id_ == escrow_account_id and name.startswith("returns_receivable:")
+        )
+        if owed_minor:
+            facts = {"party_id": "", "owed_minor": owed_minor, "currency_code": currency}
+            raise refusals.PartyOwes("What banks took back is still owed.", **facts)
 
     def _find_available(self, escrow_account_id: str, name: str) -> int:
         return self.book[escrow_account_id, name] - self._sum_held(escrow_account_id, name)

@@ -1,12 +1,12 @@
 -- Decides the entries of a batch one after another, from what post_journal_entries read: lists, verdicts and balances
 -- mean what they mean there. It reads no table and writes none.
 CREATE OR REPLACE FUNCTION judge_journal_entries(
-    e_id text[], e_status text[], e_currency text[], e_sequence bigint[], e_free bigint[],
+    e_id text[], e_status text[], e_currency text[], e_sequence bigint[], e_free bigint[], e_owed bigint[],
     a_escrow int[], a_kind text[], a_party text[], a_debit_normal boolean[], a_overdrawable boolean[],
     a_posted bigint[], a_pending bigint[], a_held bigint[], a_sequence bigint[],
     j_escrow int[], j_first int[], j_fingerprint bytea[], j_currency text[], j_reverses text[],
-    j_when_frozen boolean[], j_legs int[], j_owing int[], j_duplicate bigint[], j_place text[], j_other boolean[],
-    j_reversal text[], j_reversed_by bigint[],
+    j_when_frozen boolean[], j_legs int[], j_owing int[], j_forbids_debts boolean[], j_duplicate bigint[],
+    j_place text[], j_other boolean[], j_reversal text[], j_reversed_by bigint[],
     l_account int[], l_debit boolean[], l_pending boolean[], l_amount bigint[],
     INOUT verdict text[], INOUT replayed boolean[], INOUT subject text[], INOUT kind text[], INOUT party_id text[],
     INOUT available bigint[], INOUT requested bigint[], OUT sequence bigint[], OUT leg_sequence bigint[],
@@ -32,6 +32,7 @@ DECLARE
     debits bigint;
     credits bigint;
     to_cash bigint;  -- what the entry adds to CASH and IN_TRANSIT; what is on its way out is on the credit side of that
+    to_owed bigint;  -- what it adds to RETURNS_RECEIVABLE of all parties
     pending_debits bigint;
     pending_credits bigint;
 BEGIN
@@ -96,6 +97,7 @@ BEGIN
         debits := 0;
         credits := 0;
         to_cash := 0;
+        to_owed := 0;
         pending_debits := 0;
         pending_credits := 0;
         FOR k IN first..last LOOP
@@ -120,6 +122,8 @@ BEGIN
                 END IF;
                 IF a_kind[a] IN ('CASH', 'IN_TRANSIT') THEN
                     to_cash := to_cash + signed;
+                ELSIF a_kind[a] = 'RETURNS_RECEIVABLE' THEN
+                    to_owed := to_owed + signed;
                 END IF;
                 a_posted[a] := a_posted[a] + signed;
                 leg_balance[k] := a_posted[a];
@@ -157,6 +161,14 @@ BEGIN
                     EXIT;
                 END IF;
             END LOOP;
+        END IF;
+        IF result IS NULL AND j_forbids_debts[i] AND e_owed[e] + to_owed > 0 THEN
+            result := 'owing';
+            kind[i] := 'RETURNS_RECEIVABLE';
+            party_id[i] := '';
+            requested[i] := e_owed[e] + to_owed;
+            available[i] := 0;
+            sequence[i] := e_sequence[e];
         END IF;
         IF result IS NULL AND j_owing[i] > 0 THEN
             IF a_posted[j_owing[i]] > 0 THEN
@@ -198,6 +210,7 @@ BEGIN
         verdict[i] := 'posted';
         e_sequence[e] := e_sequence[e] + 1;
         e_free[e] := e_free[e] + to_cash;
+        e_owed[e] := e_owed[e] + to_owed;
         sequence[i] := e_sequence[e];
         j_decided[j_first[i]] := i;
         IF j_reverses[i] IS NOT NULL THEN

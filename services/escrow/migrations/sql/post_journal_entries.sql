@@ -7,7 +7,8 @@
 -- whoever has a login may call this one. posting/checks.py asks for it. `j_refusal_seal` is what a refusal of the entry is
 -- kept with: one that is kept with another seal was not the answer to a request of the service, and is not looked at.
 -- j_first is the first entry of the batch with the same organization and key. j_owing is where RETURNS_RECEIVABLE of the
--- party stands that the rails are asked to pay by the entry; 0 where nobody is.
+-- party stands that the rails are asked to pay by the entry; 0 where nobody is. j_forbids_debts is true of what is not
+-- booked while any party has something there.
 -- Of each escrow account: `currency`, and `booked_at`, the time of what is booked now. Of each leg that was booked:
 -- `leg_sequence` and `leg_balance`. Of each entry: `sequence`, its number, and unless all are posted, when there is none:
 -- `verdict`, what the verdict is about, and `replayed`: an earlier request with its key was given it.
@@ -24,7 +25,8 @@
 --   insufficient               subject = the currency; kind, party_id = the ledger account, available, requested;
 --                              sequence = the number of the last entry there is. Of CASH: what of it nobody holds and
 --                              nothing that was ordered before takes, for an entry that has somebody paid
---   owing                      the same of the payee's RETURNS_RECEIVABLE; requested = what it owes
+--   owing                      the same of the payee's RETURNS_RECEIVABLE, or of all parties' together; requested = what
+--                              is owed there
 -- Whether those entries are the service's no function can tell: booking.py asks before a refusal is given.
 -- What is refused for what the book holds is a decision: it is kept in refused_postings and given again to the same
 -- key. What is malformed, or names what is not there, leaves the key free.
@@ -38,7 +40,7 @@ CREATE OR REPLACE FUNCTION post_journal_entries(
     j_escrow int[], j_first int[], j_key uuid[], j_fingerprint bytea[], j_id text[], j_type text[],
     j_description text[], j_effective timestamptz[], j_currency text[], j_transaction text[], j_investment text[],
     j_distribution text[], j_reverses text[], j_created_by text[], j_external text[], j_metadata jsonb[],
-    j_when_frozen boolean[], j_legs int[], j_owing int[],
+    j_when_frozen boolean[], j_legs int[], j_owing int[], j_forbids_debts boolean[],
     l_account int[], l_debit boolean[], l_pending boolean[], l_amount bigint[], j_seal bytea[],
     j_refusal_seal bytea[],
     OUT verdict text[], OUT replayed boolean[], OUT sequence bigint[], OUT subject text[], OUT kind text[],
@@ -57,6 +59,7 @@ DECLARE
     e_status text[];
     e_sequence bigint[];
     e_free bigint[];  -- cash that nobody holds and nothing that was ordered takes; none where nobody is paid
+    e_owed bigint[];  -- what parties owe of what banks took back; none where nothing forbids debts
     -- Ledger accounts, balances on their normal side.
     a_no bigint[];
     a_debit_normal boolean[];
@@ -91,7 +94,7 @@ BEGIN
                 array_dims(j_currency), array_dims(j_transaction), array_dims(j_investment),
                 array_dims(j_distribution), array_dims(j_reverses), array_dims(j_created_by),
                 array_dims(j_external), array_dims(j_metadata), array_dims(j_when_frozen), array_dims(j_legs),
-                array_dims(j_owing),
+                array_dims(j_owing), array_dims(j_forbids_debts),
                 array_dims(j_seal), array_dims(j_refusal_seal)
             ]),
             (n_legs, ARRAY[array_dims(l_account), array_dims(l_debit), array_dims(l_pending), array_dims(l_amount)])
@@ -145,6 +148,15 @@ BEGIN
         ) y;
     END IF;
 
+    IF true = ANY (j_forbids_debts) THEN
+        SELECT array_agg(x.owed ORDER BY u.i) INTO e_owed
+        FROM unnest(e_org, e_id) WITH ORDINALITY AS u (org, id, i)
+        CROSS JOIN LATERAL (
+            SELECT coalesce(sum(l.debits_posted - l.credits_posted), 0)::bigint AS owed FROM ledger_accounts l
+            WHERE l.org_id = u.org AND l.escrow_account_id = u.id AND l.kind = 'RETURNS_RECEIVABLE'
+        ) x;
+    END IF;
+
     SELECT array_agg(u.i), array_agg(leg) INTO l_entry, l_number
     FROM unnest(j_legs) WITH ORDINALITY AS u (legs, i), generate_series(1, u.legs) leg;
 
@@ -196,6 +208,11 @@ BEGIN
             SELECT FROM unnest(j_owing) AS o (a) WHERE o.a > 0 AND (a_posted[o.a] > 0 OR o.a = ANY (l_account))
         );
     END IF;
+    IF is_sound AND e_owed IS NOT NULL THEN
+        is_sound := NOT EXISTS (
+            SELECT FROM unnest(j_escrow, j_forbids_debts) AS d (e, forbids) WHERE d.forbids AND e_owed[d.e] > 0
+        ) AND NOT EXISTS (SELECT FROM unnest(l_account) AS k (a) WHERE a_kind[k.a] = 'RETURNS_RECEIVABLE');
+    END IF;
     IF is_sound THEN
         SELECT array_agg(e_sequence[u.e] + u.number ORDER BY u.i) INTO sequence
         FROM (
@@ -239,10 +256,10 @@ BEGIN
             ON y.org_id = e_org[u.e] AND y.escrow_no = e_no[u.e] AND y.reverses_journal_entry_id = u.id;
 
         SELECT * INTO r FROM judge_journal_entries(
-            e_id, e_status, currency, e_sequence, e_free,
+            e_id, e_status, currency, e_sequence, e_free, e_owed,
             a_escrow, a_kind, a_party, a_debit_normal, a_overdrawable, a_posted, a_pending, a_held, a_sequence,
-            j_escrow, j_first, j_fingerprint, j_currency, j_reverses, j_when_frozen, j_legs, j_owing, j_duplicate,
-            j_place, j_other, j_reversal, j_reversed_by,
+            j_escrow, j_first, j_fingerprint, j_currency, j_reverses, j_when_frozen, j_legs, j_owing, j_forbids_debts,
+            j_duplicate, j_place, j_other, j_reversal, j_reversed_by,
             l_account, l_debit, l_pending, l_amount,
             verdict, replayed, subject, kind, party_id, available, requested
         );
