@@ -52,6 +52,19 @@ async def invest_and_withdraw(
     return gone, drawn
 
 
+async def test_a_return_that_was_owed_and_is_reversed_by_hand_makes_the_contribution_count_again(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(100_00)
+    gone, drawn = await invest_and_withdraw(service, offering, 30_00)
+    await service.deliver(return_payout(drawn), taken_back(service, drawn, "returns_receivable"))
+    await service.deliver(given_again(service, drawn, "returns_receivable"))
+    late = service.contribution(offering, gone, 5_00)
+    await service.deliver(service.arrived(late), complete_payout(late))
+    await service.work()
+    assert service.transactions.newest("inv-001").amount == usd(5_00)
+
+
 async def test_money_not_applied_that_the_bank_takes_back_ends_what_it_came_for(service: DistributionsHarness) -> None:
     offering = await service.offering(100_00)
     held = await service.invest(offering, "inv-001", 100_00, fund=False)

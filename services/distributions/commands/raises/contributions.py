@@ -30,7 +30,8 @@ from services.distributions.store.offerings import OFFERINGS, lock_offering_of, 
 from services.distributions.store.sagas import insert_saga
 
 _ENTRY, _LEG = journal_pb2.JournalEntry, journal_pb2.LedgerEntry
-_OF_INVESTORS = (journal_pb2.LedgerAccount.SUBSCRIPTION, journal_pb2.LedgerAccount.UNAPPLIED)
+_KIND = journal_pb2.LedgerAccount
+_OF_INVESTORS = (_KIND.SUBSCRIPTION, _KIND.UNAPPLIED, _KIND.RETURNS_RECEIVABLE)
 _UNDOING = (_ENTRY.RETURN, _ENTRY.REVERSAL)
 _TXN = transactions.Transaction
 # A bank has it, and may yet take it back: what comes of it is not known.
@@ -106,7 +107,8 @@ async def _pay_due_refunds(tx: Tx, offering: Offering, told_of: Sequence[Investm
 def sum_contributions(
     entries: Sequence[journal_pb2.JournalEntry], contributed: Collection[str] = ()
 ) -> Mapping[tuple[str, str], Booked]:
-    """Investment and party -> what entries add, of posted legs on what is the party's. A release gives nothing back.
+    """Investment and party -> what entries add, of posted legs on what the party has, or owes. A release gives nothing
+    back.
 
     `contributed` are transactions known to be contributions: the rails undo those by a debit. A credit that does so
     reverses, by hand, a return that was none.
@@ -123,9 +125,14 @@ def sum_contributions(
             amount = leg.amount.amount_minor if credit else -leg.amount.amount_minor
             found = booked.setdefault((entry.investment_id, account.party_id), Booked())
             undone = credit and entry.type in _UNDOING
+            given_again = undone and entry.transaction_id in contributed
+            if account.kind == _KIND.RETURNS_RECEIVABLE:
+                # Of what the bank took back, what was no longer there.
+                found.completed += amount if given_again else 0
+                continue
             # By hand: no rail moves it, neither to its end nor back.
-            by_hand = not entry.transaction_id or (undone and entry.transaction_id in contributed)
-            if account.kind == journal_pb2.LedgerAccount.UNAPPLIED:
+            by_hand = not entry.transaction_id or given_again
+            if account.kind == _KIND.UNAPPLIED:
                 found.unapplied += amount
                 # Whoever applies it by hand counts it, so it must not count once more when its transaction completes.
                 found.completed -= 0 if by_hand else amount
