@@ -18,6 +18,7 @@ from services.chassis.calls.wire import (
 from services.chassis.values.approval_policy import ApprovalRule
 from services.chassis.values.etags import etag_of
 from services.chassis.values.ids import derived_id
+from services.chassis.values.invariant import require_present
 from services.chassis.values.money import Money
 from services.chassis.values.movement import Movement, MovementLine
 from services.compliance.domain import clearance
@@ -137,7 +138,8 @@ def to_api_key(key: ApiKey, allowed_actions: Sequence[str] = ()) -> api_keys_pb2
 
 
 def to_api_key_content(key: ApiKey) -> api_keys_pb2.ApiKeyContent:
-    """What a second person decides on."""
+    """What a second person decides on: a secret that waits."""
+    secret = require_present(key.next_secret, "a secret waits")
     decided = api_keys_pb2.ApiKey(
         api_key_id=key.api_key_id,
         display_name=key.display_name,
@@ -146,7 +148,7 @@ def to_api_key_content(key: ApiKey) -> api_keys_pb2.ApiKeyContent:
         created_by=key.created_by,
     )
     grace_seconds = None if key.secret is None else key.next_grace_seconds
-    return api_keys_pb2.ApiKeyContent(api_key=decided, grace_seconds=grace_seconds)
+    return api_keys_pb2.ApiKeyContent(api_key=decided, grace_seconds=grace_seconds, secret_id=secret.secret_id)
 
 
 def to_limit(row: Any, allowed_actions: Sequence[str] = ()) -> pb.TransactionLimit:

@@ -238,6 +238,31 @@ async def test_an_altered_approval_stops_its_resource_while_it_may_be_the_one_th
     assert await desk.notes() == [f"approved by {CHECKER.person}"]
 
 
+async def test_with_what_was_asked_for_last_all_ends_that_could_not_be_read_when_it_was_asked_for(desk):
+    await desk.begin()
+    await desk.begin(shown=False)  # as if the first one had been altered meanwhile
+    with acting_as(CHECKER):
+        first, last = sorted(
+            (await desk.service.ListApprovals(pb.ListApprovalsRequest(), None)).approvals,
+            key=lambda each: each.approval_id,
+        )
+        no = pb.RejectApprovalRequest(approval_id=last.approval_id, note="no", etag=last.etag)
+        await desk.service.RejectApproval(no, None)
+        ended = await desk.service.GetApproval(pb.GetApprovalRequest(approval_id=first.approval_id), None)
+    assert ended.status == S.CANCELLED
+    assert await desk.notes() == ["ended: rejected: no"]
+
+
+async def test_a_no_to_what_was_asked_for_before_leaves_what_was_asked_for_last(desk):
+    first = await desk.begin()
+    await desk.begin(shown=False)
+    with acting_as(CHECKER):
+        no = pb.RejectApprovalRequest(approval_id=first.approval_id, note="no", etag=first.etag)
+        await desk.service.RejectApproval(no, None)
+    await desk.approve_by_route()
+    assert await desk.notes() == [f"approved by {CHECKER.person}"]
+
+
 async def test_an_altered_approval_keeps_no_other_from_ending_in_time(desk):
     await desk.begin()
     async with desk.database.begin(MAKER.org_id) as tx:

@@ -217,6 +217,36 @@ async def test_sessions_end_with_every_key_though_sql_altered_one_which_is_not_p
         assert (await desk.read(works))[0] == "ROW_NOT_SEALED"
 
 
+@pytest.mark.parametrize("first_to_go", ["later", "earlier"])
+async def test_no_secret_works_that_somebody_rejected_whichever_approval_sql_had_hidden(
+    service_database, tmp_path, first_to_go
+):
+    async with serving(await service_database("compliance"), tmp_path) as desk:
+
+        async def write(note: str, number: int) -> None:
+            waiting = f"(SELECT approval_id FROM approvals WHERE status = 'PENDING' ORDER BY 1 OFFSET {number} LIMIT 1)"
+            async with desk.harness.database.begin(ORG) as tx:
+                await tx.execute(sa.text(f"UPDATE approvals SET note = {note} WHERE approval_id = {waiting}"))
+
+        key, _ = await desk.open_key()
+        earlier = (await desk.rotate(key)).secret
+        await write("'x'", 0)
+        later = (await desk.rotate(key)).secret
+        await write("NULL", 0)
+        if first_to_go == "earlier":
+            await write("'x'", 1)
+        # The inbox shows the newest first, and nothing that cannot be read.
+        await desk.decide(key, "Reject", note="no")
+        if first_to_go == "earlier":
+            await write("NULL", 0)
+            assert (await desk.decide(key))[0] == "CONTENT_OUTDATED"
+        else:
+            async with desk.harness.database.begin(ORG) as tx:
+                assert not await tx.scalar(sa.text("SELECT count(*) FROM approvals WHERE status = 'PENDING'"))
+        refusals = [await desk.exchange(key, secret) for secret in (earlier, later)]
+        assert [reason for reason, _ in refusals] == ["UNAUTHENTICATED"] * 2
+
+
 async def test_the_sessions_and_keys_of_a_person_end_whatever_sql_made_of_approvals_about_them(
     service_database, tmp_path
 ):

@@ -191,9 +191,16 @@ class ResourceApprovals:
         if newest is None or newest.approval_id != approval.approval_id:
             raise ContentOutdated("Another request about the same came after this one.")
 
-    async def waits_still(self, tx: Tx, ended: Approval, now: datetime) -> bool:
-        """Whether the resource of an approval that has ended waits for another."""
-        return bool(await records.lock_readable(tx, ended.org_id, self.kind, ended.resource_id, now))
+    async def end_earlier(self, tx: Tx, ended: Approval, now: datetime) -> bool:
+        """With an approval that has ended, ends those before it: they could not be read when they were to be ended.
+
+        Returns: Whether the resource waits for one that came after it.
+        """
+        waiting = await records.lock_readable(tx, ended.org_id, self.kind, ended.resource_id, now)
+        earlier = [each for each in waiting if each.approval_id < ended.approval_id]
+        for each in earlier:
+            await self.writer.cancel(tx, each, now)
+        return len(earlier) < len(waiting)
 
     async def _lock_newest(self, tx: Tx, resource_id: str, now: datetime) -> Approval | None:
         """Ends the ones before it: they could not be read when they were to be ended."""

@@ -353,9 +353,9 @@ class Approvals:
             return await self._writer.save(tx, done, now)
 
     async def _end(self, tx: Tx, ended: Approval, why: str, now: datetime) -> Approval:
-        """Nobody approves it any more: a resource that waited for it is given up, unless it waits for another."""
+        """Nobody approves it any more: a resource that waited for it is given up, unless it waits for a later one."""
         saved = await self._writer.save(tx, ended, now)
-        if (resource := self._resources.get(ended.kind)) and not await resource.approvals.waits_still(tx, ended, now):
+        if (resource := self._resources.get(ended.kind)) and not await resource.approvals.end_earlier(tx, ended, now):
             await resource.end(tx, saved, why, now)
         return saved
 

@@ -20,6 +20,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import NOBODY, Approval, ApprovalDetails, ApprovalFacts, Change
 from services.chassis.values.errors import Unauthenticated
 from services.chassis.values.etags import check_etag
+from services.chassis.values.refusals import ContentOutdated
 from services.chassis.values.text import is_person
 from services.compliance import actions, messages
 from services.compliance.domain import api_keys as rules
@@ -116,11 +117,13 @@ async def approve_secret(tx: Tx, approval: Approval, facts: ApprovalFacts, now: 
     It goes on waiting where the organization wants yet another person.
 
     Raises:
-        ApiKeyNotFound, IllegalStatusChange, ApprovalExpired, MakerIsChecker, AlreadyApproved, MakerSessionEnded,
-        InsufficientUserAuthentication
+        ApiKeyNotFound, IllegalStatusChange, ContentOutdated, ApprovalExpired, MakerIsChecker, AlreadyApproved,
+        MakerSessionEnded, InsufficientUserAuthentication
     """
     key = await _lock(tx, approval.resource_id)
     key.check_live(now)
+    if key.next_secret is None:
+        raise ContentOutdated("No secret of the key waits any more.")
     if await API_KEY_APPROVALS.count_yes(tx, key.api_key_id, facts, now, approval.note):
         await store.save_api_key(tx, key, key.accept_secret(current_principal().person, now), now)
 
