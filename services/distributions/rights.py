@@ -27,7 +27,7 @@ RIGHTS: Table = {
         insert=EVERY,
         update=(
             *("funded_minor", "made_up_minor", "unapplied_minor", "unapplied_made_up_minor"),
-            *("completed_minor", "on_its_way_minor", "clears_at"),
+            *("completed_minor", "owed_minor", "on_its_way_minor", "clears_at"),
             *("refunded_minor", "released_minor", "unreturned_minor"),
             *("accrued_units", "accrued_through", "distributed_minor", "accrual_start_date"),
             *("status", "refund_requested_by", "refund_signed_in_at", "refund_api_key_id"),

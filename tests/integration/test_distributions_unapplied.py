@@ -65,6 +65,37 @@ async def test_a_return_that_was_owed_and_is_reversed_by_hand_makes_the_contribu
     assert service.transactions.newest("inv-001").amount == usd(5_00)
 
 
+@pytest.mark.parametrize(
+    ("settled_from", "named"),
+    [("cash", True), ("cash", False), ("distributable", True), ("subscription:inv-001", True)],
+)
+async def test_what_was_owed_and_is_settled_keeps_no_later_money_from_clearing(
+    service: DistributionsHarness, settled_from: str, *, named: bool
+) -> None:
+    offering = await service.offering(80_00, maximum_amount=usd(200_00))
+    await service.invest(offering, "inv-002", 40_00)
+    _, refunded = await invest_and_withdraw(service, offering, 40_00)
+    held = await service.invest(offering, "inv-001", 40_00, fund=False)
+    paid = await service.fund(offering, held, 40_00)
+    # The return of what was refunded takes this one's money, so its own return is owed.
+    await service.deliver(taken_back(service, refunded), return_payout(refunded))
+    await service.deliver(taken_back(service, paid, "returns_receivable"), return_payout(paid))
+    read = await service.get(held)
+    assert (read.funded_amount, read.cleared_amount, read.owed_amount) == (usd(0), usd(0), usd(40_00))
+
+    if settled_from.startswith("subscription"):
+        await service.fund(offering, held, 40_00)
+    if not named:
+        paid.ClearField("investment_id")
+    await service.deliver(post(service, paid, Entry.ADJUSTMENT, settled_from, "returns_receivable:inv-001"))
+    await service.fund(offering, held, 40_00)
+    read = await service.get(held)
+    assert (read.funded_amount, read.owed_amount) == (usd(40_00), usd(0 if named else 40_00))
+    service.clock.set(CLOSING)
+    request = opb.GetClosingGatesRequest(offering_id=offering.offering_id)
+    assert (await service.call(service.offerings.GetClosingGates, request)).all_passed
+
+
 async def test_money_not_applied_that_the_bank_takes_back_ends_what_it_came_for(service: DistributionsHarness) -> None:
     offering = await service.offering(100_00)
     held = await service.invest(offering, "inv-001", 100_00, fund=False)

@@ -88,7 +88,7 @@ FORMS = {
     "heard_parties": ["d33f7c41e0b24724"],
     "heard_persons": ["445271f738e43501"],
     "holds": ["2d578c58ef1ab278"],
-    "investments": ["025e55353c48ae04"],
+    "investments": ["2ababa2fab9c1406"],
     "limit_usage": ["9e1a13259fe4ecb1"],
     "offerings": ["1261eb0f76a48388"],
     "parties": ["d87e94b086c49dd5"],

@@ -88,6 +88,31 @@ def test_what_an_entry_says_of_an_investment(
     assert (booked.funded, booked.refunded, booked.completed) == (funded, refunded, completed)
 
 
+def test_what_a_person_reverses_of_a_contribution_counts_by_hand_in_both_directions() -> None:
+    for account in ("subscription:inv-001", "unapplied:inv-001"):
+        again, gone = (entry(Entry.REVERSAL, side, account) for side in (Leg.CREDIT, Leg.DEBIT))
+        both = sum_contributions([again, gone], {"txn_1"})["inv_1", "inv-001"]
+        assert (both.funded, both.unapplied, both.completed, both.refunded) == (0, 0, 0, 0)
+    again = sum_contributions([entry(Entry.REVERSAL, Leg.CREDIT)], {"txn_1"})["inv_1", "inv-001"]
+    assert again == Booked(funded=100, completed=100)
+
+
+@pytest.mark.parametrize(
+    ("case", "owed", "completed"),
+    [
+        # Its transaction says by itself that it is completed no longer.
+        (entry(Entry.RETURN, Leg.DEBIT, account="returns_receivable:inv-001"), 100, 100),
+        (entry(Entry.REVERSAL, Leg.CREDIT, account="returns_receivable:inv-001"), -100, 0),
+        (entry(Entry.ADJUSTMENT, Leg.CREDIT, account="returns_receivable:inv-001", transaction_id=""), -100, 0),
+        (entry(Entry.REVERSAL, Leg.DEBIT, account="returns_receivable:inv-001", transaction_id=""), 100, 0),
+    ],
+)
+def test_what_is_owed_of_an_investment_is_counted_apart(
+    case: journal_pb2.JournalEntry, owed: int, completed: int
+) -> None:
+    assert sum_contributions([case], {"txn_1"})["inv_1", "inv-001"] == Booked(owed=owed, completed=completed)
+
+
 @pytest.mark.parametrize(
     ("case", "unapplied", "completed"),
     [

@@ -36,7 +36,10 @@ class Investment:
     currency: str
     amount_minor: int
     funded_minor: int = 0  # from journal entries
-    completed_minor: int = 0  # from transactions past their return risk
+    completed_minor: int = 0  # of its contributions: past their return risk, or owed since
+    owed_minor: int = (
+        0  # of its contributions: taken back by a bank when they were not there; below zero: settled elsewhere
+    )
     made_up_minor: int = 0  # of its contributions: went for another of the party's; below zero: others' went for it
     unapplied_minor: int = 0  # of its contributions: on UNAPPLIED, as the escrow account was frozen
     unapplied_made_up_minor: int = 0  # of those, as made_up_minor
@@ -70,10 +73,13 @@ class Investment:
     def cleared_minor(self) -> int:
         """Past the return risk, and neither given back nor returned since.
 
-        After a closing `funded_minor` follows the subscription, which a late return finds empty; so this alone says
-        that the investor owes it.
+        After a closing `funded_minor` follows the subscription, which a late return finds empty: what is owed is there
+        all the same.
         """
-        return min(self.funded_minor, max(0, self.completed_minor - self.refunded_minor - self.made_up_minor))
+        owed_minor = max(0, self.owed_minor)
+        return min(
+            self.funded_minor, max(0, self.completed_minor - owed_minor - self.refunded_minor - self.made_up_minor)
+        )
 
     @property
     def incoming_minor(self) -> int:

@@ -46,15 +46,16 @@ class Booked:
     refunded: int = 0
     unapplied: int = 0  # brought while the escrow account was frozen, until somebody applies it by hand
     undone: int = 0  # of contributions, taken back: by the bank, or by hand
-    completed: int = 0  # past its return risk from the start: booked by hand, without a transaction
+    completed: int = 0  # past its return risk though no transaction says so: booked by hand, or owed since
+    owed: int = 0  # of contributions, taken back by the bank when they were not there
 
 
 async def record_entries(
     tx: Tx, escrow_account_id: str, entries: Sequence[journal_pb2.JournalEntry], now: datetime
 ) -> None:
     """Counts what journal entries say about contributions."""
-    undone = {entry.transaction_id for entry in entries if entry.type in _UNDOING and entry.transaction_id}
-    booked = sum_contributions(entries, await list_contribution_ids(tx, undone))
+    reversed_by_hand = {entry.transaction_id for entry in entries if entry.type == _ENTRY.REVERSAL}
+    booked = sum_contributions(entries, await list_contribution_ids(tx, reversed_by_hand - {""}))
     if not booked:
         return
     offering = await lock_offering_of(tx, escrow_account_id)
@@ -83,6 +84,7 @@ def _add_booked(investment: Investment, added: Booked) -> Investment:
         unapplied_minor=investment.unapplied_minor + added.unapplied,
         refunded_minor=investment.refunded_minor + added.refunded,
         completed_minor=investment.completed_minor + added.completed,
+        owed_minor=investment.owed_minor + added.owed,
         # Two persons decided on what they saw: nothing that arrives later takes the place of what went.
         refund_approved_minor=max(0, investment.refund_approved_minor - added.undone),
     )
@@ -110,13 +112,15 @@ def sum_contributions(
     """Investment and party -> what entries add, of posted legs on what the party has, or owes. A release gives nothing
     back.
 
-    `contributed` are transactions known to be contributions: the rails undo those by a debit. A credit that does so
-    reverses, by hand, a return that was none.
+    `contributed` are transactions known to be contributions: no rail reverses what is posted of one, so a person did.
     """
     booked: dict[tuple[str, str], Booked] = {}
     for entry in entries:
         if not entry.investment_id or entry.type == _ENTRY.RELEASE:
             continue
+        is_reversed = entry.type == _ENTRY.REVERSAL and entry.transaction_id in contributed
+        # By hand: no rail moves it, neither to its end nor back.
+        by_hand = not entry.transaction_id or is_reversed
         for leg in entry.ledger_entries:
             account = leg.ledger_account
             if leg.layer != _LEG.POSTED or account.kind not in _OF_INVESTORS:
@@ -124,14 +128,11 @@ def sum_contributions(
             credit = leg.direction == _LEG.CREDIT
             amount = leg.amount.amount_minor if credit else -leg.amount.amount_minor
             found = booked.setdefault((entry.investment_id, account.party_id), Booked())
-            undone = credit and entry.type in _UNDOING
-            given_again = undone and entry.transaction_id in contributed
             if account.kind == _KIND.RETURNS_RECEIVABLE:
-                # Of what the bank took back, what was no longer there.
-                found.completed += amount if given_again else 0
+                found.owed -= amount
+                # Its transaction says that it is completed no longer. But no bank takes it back once more.
+                found.completed -= 0 if by_hand else amount
                 continue
-            # By hand: no rail moves it, neither to its end nor back.
-            by_hand = not entry.transaction_id or given_again
             if account.kind == _KIND.UNAPPLIED:
                 found.unapplied += amount
                 # Whoever applies it by hand counts it, so it must not count once more when its transaction completes.
@@ -143,7 +144,7 @@ def sum_contributions(
             if by_hand:
                 found.completed += amount
             # A refund, or the undoing of one; else a contribution, or the undoing of one.
-            elif entry.type == _ENTRY.REFUND or undone:
+            elif entry.type == _ENTRY.REFUND or (credit and entry.type in _UNDOING):
                 found.refunded -= amount
     return booked
 

@@ -325,6 +325,7 @@ def _investments() -> None:
         sa.Column("made_up_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("unapplied_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("unapplied_made_up_minor", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("owed_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("on_its_way_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("clears_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("refunded_minor", sa.BigInteger(), server_default="0", nullable=False),
