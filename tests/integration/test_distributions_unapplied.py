@@ -173,6 +173,24 @@ async def test_a_return_of_money_not_applied_that_was_none_leaves_it_to_be_appli
     assert service.transactions.newest("inv-001").amount == usd(60_00)
 
 
+async def test_what_made_up_for_a_closing_that_was_refused_goes_back_after_it(service: DistributionsHarness) -> None:
+    offering = await service.offering(80_00, maximum_amount=usd(200_00))
+    _, drawn = await invest_and_withdraw(service, offering, 40_00)
+    await service.invest(offering, "inv-001", 50_00)
+    await service.invest(offering, "inv-002", 50_00)
+    leaving = await service.invest(offering, "inv-001", 20_00, fund=False)
+    at_risk = await service.fund(offering, leaving, 20_00, clear=False)
+    await service.withdraw(leaving)
+    service.clock.set(CLOSING)
+    await service.close(offering)
+    await service.deliver(taken_back(service, drawn), return_payout(drawn), complete_payout(at_risk))
+    assert (await service.get(leaving)).status == opb.Investment.CANCELLED
+    await service.work()
+    assert (await service.get(offering)).status == opb.Offering.OPEN
+    assert (await service.get(leaving)).status == opb.Investment.CANCELLING
+    assert service.transactions.newest("inv-001").amount == usd(20_00)
+
+
 async def test_a_closing_that_was_refused_leaves_what_the_bank_took_back_meanwhile_out_of_what_is_funded(
     service: DistributionsHarness,
 ) -> None:

@@ -124,5 +124,6 @@ async def _record_refusal(database: Database, saga: Saga, refusal: DomainError, 
         changes = list(zip(held, left, strict=True))
         failure = make_failure(refusal)
         reopened = replace(add_up(offering, changes), status=OfferingStatus.OPEN, closing_failure=failure)
-        await save_offering(tx, offering, reopened, events.OfferingUpdated(), now)
+        offering = await save_offering(tx, offering, reopened, events.OfferingUpdated(), now)
         await save_investments(tx, changes, events.InvestmentUpdated, now)
+        await refunds.pay_due_refunds(tx, offering, now)
