@@ -20,6 +20,7 @@ from services.chassis.values.explanation import Explanation
 from services.chassis.values.invariant import require_present
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import InvestmentNotFound
+from services.chassis.values.times import write_time
 from services.distributions.commands.distributions.executions import read_cash
 from services.distributions.commands.distributions.submissions import approve_waiting, end_waiting
 from services.distributions.commands.payouts import resends
@@ -138,6 +139,8 @@ class _Details:
             beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
             changes=(
                 Change("status", offering.status.value, "CLOSED"),
+                # Whoever moves it ends what waits; what could not be read then is outdated by this.
+                Change("deadline_time", None, write_time(offering.deadline_at)),
                 attempts,
                 funded,
                 *_list_account_changes(offering, to),

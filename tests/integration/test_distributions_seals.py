@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 import sqlalchemy as sa
+from google.protobuf.field_mask_pb2 import FieldMask
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
 from realco.type.v1.approval_pb2 import Approval
 
+from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.audit import audit_seals
 from services.chassis.data.database import Database
 from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import ROWS_NOT_SEALED
+from services.chassis.values.errors import DomainError
 from services.chassis.values.invariant import InvariantViolation
 from services.distributions.store.offerings import OFFERINGS
 from services.distributions.tables import allocations, metadata
-from tests.support.distributions import CLOSING, ORG, DistributionsHarness
+from tests.support.distributions import CLOSING, ORG, START, DistributionsHarness
 from tests.support.peers.transactions import complete_payout, return_payout
 
 
@@ -94,6 +97,29 @@ async def test_a_closing_that_escrow_refused_closes_nothing_later_in_the_name_of
     await service.work()
     assert [told.meta.actor for told in await service.told(events.OfferingClosed)] == ["admin-7"]
     assert [service.wire.persons[call] for call in ("ReleaseSubscriptions", "BatchCreatePayouts")] == ["admin-7"] * 2
+
+
+async def test_no_closing_that_sql_hid_while_the_deadline_was_moved_is_carried_out(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(150_00, exemption=opb.Offering.REG_D_506B)
+    await service.invest(offering, "inv-001", 150_00)
+    request = opb.CloseOfferingRequest(offering_id=offering.offering_id)
+    asked = await service.ask(service.offerings.CloseOffering, request, "admin-3")
+    await write(service, "UPDATE approvals SET note = 'x'")
+    moved = opb.UpdateOfferingRequest(
+        offering_id=offering.offering_id,
+        deadline_time=to_timestamp(START + timedelta(days=60)),
+        update_mask=FieldMask(paths=["deadline_time"]),
+        etag=(await service.get(offering)).etag,
+    )
+    await service.call(service.offerings.UpdateOffering, moved, "admin-4")
+    await write(service, "UPDATE approvals SET note = NULL")
+    with pytest.raises(DomainError) as refusal:
+        await service.grant(asked, "admin-2")
+    assert refusal.value.reason == "CONTENT_OUTDATED"
+    await service.work()
+    assert (await service.get(offering)).status == opb.Offering.OPEN
 
 
 async def test_an_offering_that_somebody_else_wrote_has_no_escrow_account_of_its_own(
