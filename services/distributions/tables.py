@@ -134,7 +134,7 @@ investments = sa.Table(
     _minor("amount_minor"),
     _minor("funded_minor"),
     _minor("completed_minor"),
-    # What of its contributions went for another investment of the party, stands on UNAPPLIED, is owed: domain/investment.py
+    # What of its contributions went for another of the party, stands on UNAPPLIED, or is owed: domain/investment.py.
     *map(_minor, ("made_up_minor", "unapplied_minor", "unapplied_made_up_minor", "owed_minor")),
     _minor("on_its_way_minor"),  # of its contributions that a bank had when the others were cancelled
     sa.Column("clears_at", _TIME),  # when those of them that had arrived are past their return risk
