@@ -101,7 +101,7 @@ def to_investment(investment: Investment) -> offerings_pb2.Investment:
         cleared_amount=money(investment.cleared_minor),
         incoming_amount=money(investment.incoming_minor),
         unapplied_amount=money(investment.unapplied_minor),
-        owed_amount=money(max(0, investment.owed_minor)),
+        receivable_amount=money(max(0, investment.receivable_minor)),
         refundable_amount=money(investment.refundable_minor),
         clear_time=to_optional_timestamp(investment.clears_at),
         unreturned_capital=money(investment.unreturned_minor),

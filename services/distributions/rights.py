@@ -27,15 +27,17 @@ RIGHTS: Table = {
         insert=EVERY,
         update=(
             *("funded_minor", "made_up_minor", "unapplied_minor", "unapplied_made_up_minor"),
-            *("completed_minor", "owed_minor", "on_its_way_minor", "clears_at"),
+            *("at_risk_minor", "receivable_minor", "on_its_way_minor", "clears_at"),
             *("refunded_minor", "released_minor", "unreturned_minor"),
             *("accrued_units", "accrued_through", "distributed_minor", "accrual_start_date"),
             *("status", "refund_requested_by", "refund_signed_in_at", "refund_api_key_id"),
             *("refund_approved_minor", "refund_failure", "cancelling_saga_id", *_VERSION),
         ),
     ),
-    # Of a transaction the newest report counts; what it moves never changes.
-    "contributions": both(insert=EVERY, update=("version", "counted", "on_its_way", "seal")),
+    "contributions": both(
+        insert=EVERY,
+        update=("amount_minor", "version", "counted", "on_its_way", "booked_minor", "came_back", "seal"),
+    ),
     "distributions": both(
         insert=EVERY,
         update=(

@@ -133,9 +133,9 @@ investments = sa.Table(
     _text("currency"),
     _minor("amount_minor"),
     _minor("funded_minor"),
-    _minor("completed_minor"),
+    _minor("at_risk_minor"),  # of its contributions: in the book, and a bank may still take it back
     # What of its contributions went for another of the party, stands on UNAPPLIED, or is owed: domain/investment.py.
-    *map(_minor, ("made_up_minor", "unapplied_minor", "unapplied_made_up_minor", "owed_minor")),
+    *map(_minor, ("made_up_minor", "unapplied_minor", "unapplied_made_up_minor", "receivable_minor")),
     _minor("on_its_way_minor"),  # of its contributions that a bank had when the others were cancelled
     sa.Column("clears_at", _TIME),  # when those of them that had arrived are past their return risk
     _minor("refunded_minor"),
@@ -179,7 +179,7 @@ investments = sa.Table(
     one_of("status", states.InvestmentStatus),
 )
 
-# One row a contribution that transactions reported on: the newest report (by its version) is the one that counts.
+# One row a contribution: what the newest report of transactions says (by its version), and the book.
 contributions = sa.Table(
     "contributions",
     metadata,
@@ -188,12 +188,11 @@ contributions = sa.Table(
     _text("investment_id"),
     _minor("amount_minor"),
     sa.Column("version", sa.BigInteger, nullable=False),  # Transaction.version of the newest report
-    sa.Column("counted", sa.Boolean, nullable=False),
-    sa.Column("on_its_way", sa.Boolean, nullable=False),
+    *(sa.Column(name, sa.Boolean, nullable=False) for name in ("counted", "on_its_way", "came_back")),
+    _minor("booked_minor"),
     sa.Column("seal", pg.BYTEA),
     _of("investments", "investment_id"),
     sa.Index("contributions_investment", "org_id", "investment_id"),
-    info=sealed("org_id", "transaction_id", "investment_id", "amount_minor", "version", "counted", "on_its_way"),
 )
 
 distributions = sa.Table(
@@ -393,6 +392,7 @@ sagas = sa.Table(
 # Of these a seal covers the whole row.
 seal_whole(offerings)
 seal_whole(investments)
+seal_whole(contributions)
 seal_whole(distributions)
 seal_whole(distribution_tiers)
 seal_whole(allocations)

@@ -81,7 +81,7 @@ async def test_what_was_owed_and_is_settled_keeps_no_later_money_from_clearing(
     await service.deliver(taken_back(service, refunded), return_payout(refunded))
     await service.deliver(taken_back(service, paid, "returns_receivable"), return_payout(paid))
     read = await service.get(held)
-    assert (read.funded_amount, read.cleared_amount, read.owed_amount) == (usd(0), usd(0), usd(40_00))
+    assert (read.funded_amount, read.cleared_amount, read.receivable_amount) == (usd(0), usd(0), usd(40_00))
 
     if settled_from.startswith("subscription"):
         await service.fund(offering, held, 40_00)
@@ -90,7 +90,7 @@ async def test_what_was_owed_and_is_settled_keeps_no_later_money_from_clearing(
     await service.deliver(post(service, paid, Entry.ADJUSTMENT, settled_from, "returns_receivable:inv-001"))
     await service.fund(offering, held, 40_00)
     read = await service.get(held)
-    assert (read.funded_amount, read.owed_amount) == (usd(40_00), usd(0 if named else 40_00))
+    assert (read.funded_amount, read.receivable_amount) == (usd(40_00), usd(0 if named else 40_00))
     service.clock.set(CLOSING)
     request = opb.GetClosingGatesRequest(offering_id=offering.offering_id)
     assert (await service.call(service.offerings.GetClosingGates, request)).all_passed

@@ -196,10 +196,10 @@ async def load_offerings(connection: asyncpg.Connection) -> None:
         await connection.execute(
             f"""
             INSERT INTO investments (investment_id, org_id, offering_id, party_id, currency, amount_minor,
-                funded_minor, completed_minor, released_minor, unreturned_minor, accrued_through, accrual_start_date,
+                funded_minor, released_minor, unreturned_minor, accrued_through, accrual_start_date,
                 status, created_by, created_at, updated_at)
             SELECT 'inv_' || lpad((n * {INVESTORS} + i)::text, 26, '0'), '{ORG}', 'off_' || lpad(n::text, 26, '0'),
-                'pty_' || lpad(i::text, 26, '0'), 'USD', m, m, m, m, m, {_SINCE}::date, {_SINCE}::date, 'ACTIVE',
+                'pty_' || lpad(i::text, 26, '0'), 'USD', m, m, m, m, {_SINCE}::date, {_SINCE}::date, 'ACTIVE',
                 'admin-1', {_SINCE}, {_SINCE}
             FROM generate_series(0, {OFFERINGS} - 1) n, generate_series(0, {INVESTORS} - 1) i,
                 LATERAL (SELECT 1000000 + i * 7919 AS m) amount

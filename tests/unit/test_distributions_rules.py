@@ -19,7 +19,7 @@ from realco.type.v1 import money_pb2
 from services.chassis.values.errors import DomainError
 from services.chassis.values.session import Session
 from services.distributions import messages
-from services.distributions.commands.raises.contributions import Booked, sum_contributions
+from services.distributions.commands.raises.contributions import Booked, book_contributions, sum_contributions
 from services.distributions.domain import states
 from services.distributions.domain.destination import BankAccount, Destination
 from services.distributions.domain.distribution import find_end
@@ -60,75 +60,78 @@ def entry(kind: int, side: int, account: str = "subscription:inv-001", **fields:
 
 
 @pytest.mark.parametrize(
-    ("case", "funded", "refunded", "completed"),
+    ("case", "added"),
     [
-        (entry(Entry.DEPOSIT, Leg.CREDIT), 100, 0, 0),
-        (entry(Entry.RETURN, Leg.DEBIT), -100, 0, 0),
-        (entry(Entry.REFUND, Leg.DEBIT), -100, 100, 0),
-        (entry(Entry.REVERSAL, Leg.CREDIT), 100, -100, 0),  # a refund that failed
-        (entry(Entry.RETURN, Leg.CREDIT), 100, -100, 0),  # a refund that came back
-        (entry(Entry.ADJUSTMENT, Leg.CREDIT, transaction_id=""), 100, 0, 100),  # by hand: no rail can take it back
+        (entry(Entry.DEPOSIT, Leg.CREDIT), Booked(funded=100)),
+        (entry(Entry.REFUND, Leg.DEBIT), Booked(funded=-100, refunded=100)),
+        (entry(Entry.REVERSAL, Leg.CREDIT), Booked(funded=100, refunded=-100)),  # a refund that failed
+        (entry(Entry.REVERSAL, Leg.DEBIT), Booked(funded=-100, refunded=100)),  # and had not failed, say two persons
+        (entry(Entry.RETURN, Leg.CREDIT), Booked(funded=100, refunded=-100)),  # a refund that came back
+        (entry(Entry.ADJUSTMENT, Leg.CREDIT, transaction_id=""), Booked(funded=100)),
         # What was paid back by hand is not owed any more, whatever the entry is called.
-        (entry(Entry.REFUND, Leg.DEBIT, transaction_id=""), -100, 0, -100),
-        (entry(Entry.REVERSAL, Leg.CREDIT, transaction_id=""), 100, 0, 100),
-        (entry(Entry.RELEASE, Leg.DEBIT), 0, 0, 0),
-        (entry(Entry.DEPOSIT, Leg.CREDIT, layer=Leg.PENDING), 0, 0, 0),
-        (entry(Entry.DEPOSIT, Leg.CREDIT, account="suspense"), 0, 0, 0),
-        (entry(Entry.DEPOSIT, Leg.CREDIT, investment_id=""), 0, 0, 0),
+        (entry(Entry.REFUND, Leg.DEBIT, transaction_id=""), Booked(funded=-100)),
+        (entry(Entry.REVERSAL, Leg.CREDIT, transaction_id=""), Booked(funded=100)),
+        (entry(Entry.RELEASE, Leg.DEBIT), None),
+        (entry(Entry.DEPOSIT, Leg.CREDIT, layer=Leg.PENDING), None),
+        (entry(Entry.DEPOSIT, Leg.CREDIT, account="suspense"), None),
+        (entry(Entry.DEPOSIT, Leg.CREDIT, investment_id=""), None),
+        (entry(Entry.DEPOSIT, Leg.CREDIT, account="unapplied:inv-001"), Booked(unapplied=100)),
+        (entry(Entry.ADJUSTMENT, Leg.DEBIT, account="unapplied:inv-001", transaction_id=""), Booked(unapplied=-100)),
+        (entry(Entry.DEPOSIT, Leg.CREDIT, account="unapplied:inv-001", layer=Leg.PENDING), None),
+        (entry(Entry.RETURN, Leg.DEBIT, account="returns_receivable:inv-001"), Booked(receivable=100)),
+        (entry(Entry.ADJUSTMENT, Leg.CREDIT, account="returns_receivable:inv-001"), Booked(receivable=-100)),
     ],
 )
-def test_what_an_entry_says_of_an_investment(
-    case: journal_pb2.JournalEntry, funded: int, refunded: int, completed: int
-) -> None:
-    found = sum_contributions([case])
-    if not found:
-        assert (funded, refunded, completed) == (0, 0, 0)
-        return
-    booked = found["inv_1", "inv-001"]
-    assert (booked.funded, booked.refunded, booked.completed) == (funded, refunded, completed)
+def test_what_an_entry_says_of_an_investment(case: journal_pb2.JournalEntry, added: Booked | None) -> None:
+    assert sum_contributions([case]).get(("inv_1", "inv-001")) == added
 
 
-def test_what_a_person_reverses_of_a_contribution_counts_by_hand_in_both_directions() -> None:
-    for account in ("subscription:inv-001", "unapplied:inv-001"):
-        again, gone = (entry(Entry.REVERSAL, side, account) for side in (Leg.CREDIT, Leg.DEBIT))
-        both = sum_contributions([again, gone], {"txn_1"})["inv_1", "inv-001"]
-        assert (both.funded, both.unapplied, both.completed, both.refunded) == (0, 0, 0, 0)
-    again = sum_contributions([entry(Entry.REVERSAL, Leg.CREDIT)], {"txn_1"})["inv_1", "inv-001"]
-    assert again == Booked(funded=100, completed=100)
+def test_what_undoes_a_contribution_undoes_no_refund() -> None:
+    for kind, side, added in (
+        (Entry.RETURN, Leg.DEBIT, Booked(funded=-100, undone=100)),
+        (Entry.REVERSAL, Leg.DEBIT, Booked(funded=-100, undone=100)),
+        (Entry.REVERSAL, Leg.CREDIT, Booked(funded=100)),
+    ):
+        assert sum_contributions([entry(kind, side)], {"txn_1"}) == {("inv_1", "inv-001"): added}
+
+
+_ARRIVED, _RETURNED = entry(Entry.DEPOSIT, Leg.CREDIT), entry(Entry.RETURN, Leg.DEBIT)
+_GIVEN_AGAIN, _TAKEN_AGAIN = entry(Entry.REVERSAL, Leg.CREDIT), entry(Entry.REVERSAL, Leg.DEBIT)
 
 
 @pytest.mark.parametrize(
-    ("case", "owed", "completed"),
+    ("entries", "at_risk"),
     [
-        # Its transaction says by itself that it is completed no longer.
-        (entry(Entry.RETURN, Leg.DEBIT, account="returns_receivable:inv-001"), 100, 100),
-        (entry(Entry.REVERSAL, Leg.CREDIT, account="returns_receivable:inv-001"), -100, 0),
-        (entry(Entry.ADJUSTMENT, Leg.CREDIT, account="returns_receivable:inv-001", transaction_id=""), -100, 0),
-        (entry(Entry.REVERSAL, Leg.DEBIT, account="returns_receivable:inv-001", transaction_id=""), 100, 0),
+        ([_ARRIVED], 100),
+        ([entry(Entry.DEPOSIT, Leg.CREDIT, account="unapplied:inv-001")], 100),
+        ([_ARRIVED, _RETURNED], 0),
+        ([_ARRIVED, entry(Entry.RETURN, Leg.DEBIT, account="returns_receivable:inv-001")], 0),
+        ([_ARRIVED, _RETURNED, _GIVEN_AGAIN], 0),  # no bank takes it back once more
+        ([_ARRIVED, _RETURNED, _GIVEN_AGAIN, _TAKEN_AGAIN], 0),
+        ([_ARRIVED, _RETURNED, _ARRIVED], 100),  # presented again
+        ([_ARRIVED, _TAKEN_AGAIN], 0),  # it never came, say two persons
+        ([_ARRIVED, _TAKEN_AGAIN, _GIVEN_AGAIN], 100),
     ],
 )
-def test_what_is_owed_of_an_investment_is_counted_apart(
-    case: journal_pb2.JournalEntry, owed: int, completed: int
+def test_a_contribution_is_at_risk_while_the_book_has_it_and_a_bank_may_take_it_back(
+    entries: list[journal_pb2.JournalEntry], at_risk: int
 ) -> None:
-    assert sum_contributions([case], {"txn_1"})["inv_1", "inv-001"] == Booked(owed=owed, completed=completed)
+    [booked] = book_contributions(entries, {}, {"inv_1"}).values()
+    assert booked.at_risk_minor == at_risk
+    assert replace(booked, counted=True).at_risk_minor == 0
 
 
 @pytest.mark.parametrize(
-    ("case", "unapplied", "completed"),
+    "case",
     [
-        # It must not count when its transaction completes: whoever applies it counts it.
-        (entry(Entry.DEPOSIT, Leg.CREDIT, account="unapplied:inv-001"), 100, -100),
-        (entry(Entry.RETURN, Leg.DEBIT, account="unapplied:inv-001"), -100, 100),
-        (entry(Entry.ADJUSTMENT, Leg.DEBIT, account="unapplied:inv-001", transaction_id=""), -100, 0),
-        (entry(Entry.DEPOSIT, Leg.CREDIT, account="unapplied:inv-001", layer=Leg.PENDING), 0, 0),
-        (entry(Entry.DEPOSIT, Leg.CREDIT, account="unapplied:inv-001", investment_id=""), 0, 0),
+        entry(Entry.DEPOSIT, Leg.CREDIT, investment_id="inv_2"),
+        entry(Entry.DEPOSIT, Leg.CREDIT, transaction_id=""),
+        entry(Entry.REFUND, Leg.DEBIT),
+        entry(Entry.RETURN, Leg.CREDIT),
     ],
 )
-def test_what_is_not_applied_yet_is_counted_apart(
-    case: journal_pb2.JournalEntry, unapplied: int, completed: int
-) -> None:
-    found = sum_contributions([case]).get(("inv_1", "inv-001"), Booked())
-    assert (found.funded, found.unapplied, found.completed) == (0, unapplied, completed)
+def test_no_entry_of_anything_else_makes_a_contribution(case: journal_pb2.JournalEntry) -> None:
+    assert book_contributions([case], {}, {"inv_1"}) == {}
 
 
 @pytest.mark.parametrize(
@@ -226,7 +229,7 @@ def test_money_that_comes_in_stays_with_an_investment_that_waits_for_its_closing
     status: InvestmentStatus,
 ) -> None:
     waits = status in {InvestmentStatus.PENDING, InvestmentStatus.RECONFIRM_REQUIRED}
-    came = replace(INVESTMENT, status=status, funded_minor=100, completed_minor=100, released_minor=0)
+    came = replace(INVESTMENT, status=status, funded_minor=100, released_minor=0)
     assert RefundPosition(came, 0, 0, False, 0, None).may_go(again=False) is not waits
 
 
@@ -254,13 +257,13 @@ def test_a_withdrawn_investment_is_cancelled_exactly_while_nothing_of_its_money_
 
 
 @pytest.mark.parametrize(
-    ("funded", "completed", "refunded", "cleared"),
-    [(100, 0, 0, 0), (100, 60, 0, 60), (100, 160, 60, 100), (0, 100, 100, 0), (50, 100, 0, 50), (0, 0, 100, 0)],
+    ("funded", "at_risk", "receivable", "cleared"),
+    [(100, 100, 0, 0), (100, 40, 0, 60), (100, 0, 0, 100), (100, 0, 30, 70), (100, 0, -30, 100), (50, 100, 0, 0)],
 )
 def test_cleared_money_is_past_its_return_risk_and_still_here(
-    funded: int, completed: int, refunded: int, cleared: int
+    funded: int, at_risk: int, receivable: int, cleared: int
 ) -> None:
-    held = replace(INVESTMENT, funded_minor=funded, completed_minor=completed, refunded_minor=refunded)
+    held = replace(INVESTMENT, funded_minor=funded, at_risk_minor=at_risk, receivable_minor=receivable)
     assert messages.to_investment(held).cleared_amount.amount_minor == cleared
 
 

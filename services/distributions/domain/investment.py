@@ -36,9 +36,9 @@ class Investment:
     currency: str
     amount_minor: int
     funded_minor: int = 0  # from journal entries
-    completed_minor: int = 0  # of its contributions: past their return risk, or owed since
-    owed_minor: int = (
-        0  # of its contributions: taken back by a bank when they were not there; below zero: settled elsewhere
+    at_risk_minor: int = 0  # of its contributions: in the book, and a bank may still take it back
+    receivable_minor: int = (
+        0  # of them: taken back when it was not there; below zero: settled for another of the party's
     )
     made_up_minor: int = 0  # of its contributions: went for another of the party's; below zero: others' went for it
     unapplied_minor: int = 0  # of its contributions: on UNAPPLIED, as the escrow account was frozen
@@ -73,13 +73,10 @@ class Investment:
     def cleared_minor(self) -> int:
         """Past the return risk, and neither given back nor returned since.
 
-        After a closing `funded_minor` follows the subscription, which a late return finds empty: what is owed is there
-        all the same.
+        After a closing `funded_minor` follows the subscription, which a late return finds empty: what the investor owes
+        is in it all the same.
         """
-        owed_minor = max(0, self.owed_minor)
-        return min(
-            self.funded_minor, max(0, self.completed_minor - owed_minor - self.refunded_minor - self.made_up_minor)
-        )
+        return max(0, self.funded_minor - self.at_risk_minor - max(0, self.receivable_minor))
 
     @property
     def incoming_minor(self) -> int:
@@ -87,7 +84,7 @@ class Investment:
 
         What has settled is there, and not cleared.
         """
-        return max(0, self.on_its_way_minor - self._uncleared_minor) + self.unapplied_minor
+        return max(0, self.on_its_way_minor - self.at_risk_minor) + self.unapplied_minor
 
     @property
     def refundable_minor(self) -> int:
@@ -107,12 +104,7 @@ class Investment:
     @property
     def is_cleared(self) -> bool:
         """Whether all that came in is past the return risk: before that nothing of it goes back."""
-        return self._uncleared_minor == 0
-
-    @property
-    def _uncleared_minor(self) -> int:
-        contributed_minor = self.funded_minor + self.made_up_minor + self.refunded_minor
-        return max(0, contributed_minor - self.completed_minor)
+        return self.at_risk_minor == 0
 
 
 def share_shortfalls(investments: Sequence[Investment]) -> list[Investment]:

@@ -1,8 +1,8 @@
-"""What transactions reported on contributions: one row each, the newest report alone."""
+"""What is known of each contribution, one row each: the newest report of transactions, and what the book has of it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, fields
 
 import sqlalchemy as sa
@@ -10,63 +10,69 @@ from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import check_row, check_rows, seal_of
+from services.chassis.data.seals import check_rows, seal_of
 from services.chassis.data.transaction import Tx
 from services.distributions.tables import contributions
 
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
+    """The report and the book come in any order, so each says what it knows.
+
+    Args:
+        amount_minor: By the report; 0 before there is one.
+        version: Of the transaction, when it was reported; 0 before.
+        counted: Past its return risk, and not come back.
+        on_its_way: A bank had it, and has not told its end.
+        booked_minor: What the book has put on ledger accounts of its party, less what it took from there again.
+        came_back: The book has its return: no bank takes it back once more.
+    """
+
     transaction_id: str
     investment_id: str
-    amount_minor: int
-    version: int  # of the transaction, when it was reported
-    counted: bool  # past its return risk, and not come back
-    on_its_way: bool  # a bank had it, and has not told its end
+    amount_minor: int = 0
+    version: int = 0
+    counted: bool = False
+    on_its_way: bool = False
+    booked_minor: int = 0
+    came_back: bool = False
 
     @property
-    def counted_minor(self) -> int:
-        return self.amount_minor if self.counted else 0
+    def at_risk_minor(self) -> int:
+        """What of it is in the book, and a bank may still take back."""
+        return 0 if self.counted or self.came_back else max(0, self.booked_minor)
 
     @property
     def on_its_way_minor(self) -> int:
         return self.amount_minor if self.on_its_way else 0
 
 
-async def lock_contribution(tx: Tx, transaction_id: str) -> Contribution | None:
-    """Locked. Raises: NotSealed."""
-    row = (await tx.execute(_LOCKING, {"of_transaction": transaction_id})).one_or_none()
-    if row is None:
-        return None
-    check_row(tx, contributions, row)
-    return Contribution(*(getattr(row, each.name) for each in fields(Contribution)))
+async def lock_contributions(tx: Tx, transaction_ids: Collection[str]) -> dict[str, Contribution]:
+    """Those of the transactions that are known to be contributions, by transaction. Raises: NotSealed."""
+    if not transaction_ids:
+        return {}
+    query = sa.select(contributions).where(is_mine(contributions), contributions.c.transaction_id.in_(transaction_ids))
+    rows = await tx.execute(query.order_by(contributions.c.transaction_id).with_for_update(key_share=True))
+    found = (
+        Contribution(*(getattr(row, each.name) for each in _FIELDS)) for row in check_rows(tx, contributions, rows)
+    )
+    return {each.transaction_id: each for each in found}
 
 
-_LOCKING = (
-    sa.select(contributions)
-    .where(is_mine(contributions), contributions.c.transaction_id == sa.bindparam("of_transaction"))
-    .with_for_update(key_share=True)
-)
-
-
-async def save_contribution(tx: Tx, contribution: Contribution) -> None:
-    """Keeps the report in place of an older one: what the transaction moves is the same in both."""
-    values = {"org_id": current_principal().org_id, **asdict(contribution)}
-    await tx.execute(_KEEPING, {**values, "seal": seal_of(tx, contributions, values)})
+async def save_contributions(tx: Tx, changed: Iterable[Contribution]) -> None:
+    org_id = current_principal().org_id
+    rows = [{"org_id": org_id, **asdict(each)} for each in changed]
+    if rows:
+        await tx.execute(_KEEPING, [{**row, "seal": seal_of(tx, contributions, row)} for row in rows])
 
 
 def _build_keeping() -> pg.Insert:
     row = pg.insert(contributions)
-    report = {name: row.excluded[name] for name in ("version", "counted", "on_its_way", "seal")}
-    return row.on_conflict_do_update(index_elements=["org_id", "transaction_id"], set_=report)
+    known = {each.name: row.excluded[each.name] for each in _FIELDS[2:]}
+    return row.on_conflict_do_update(
+        index_elements=["org_id", "transaction_id"], set_=known | {"seal": row.excluded.seal}
+    )
 
 
+_FIELDS = fields(Contribution)
 _KEEPING = _build_keeping()
-
-
-async def list_contribution_ids(tx: Tx, transaction_ids: Collection[str]) -> set[str]:
-    """Those of the transactions that are known to be contributions. Raises: NotSealed."""
-    if not transaction_ids:
-        return set()
-    query = sa.select(contributions).where(is_mine(contributions), contributions.c.transaction_id.in_(transaction_ids))
-    return {row.transaction_id for row in check_rows(tx, contributions, await tx.execute(query))}

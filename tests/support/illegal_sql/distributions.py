@@ -15,7 +15,7 @@ ROWS = (
         " created_by, created_at, updated_at)"
         " VALUES ('org_1', 'inv_1', 'off_1', 'pty_1', 'USD', 100, 'PENDING', 'ann', now(), now())"
     ),
-    "INSERT INTO contributions VALUES ('org_1', 'txn_1', 'inv_1', 100, 1, false, false)",
+    "INSERT INTO contributions VALUES ('org_1', 'txn_1', 'inv_1', 100, 1, false, false, false, 100)",
     (
         "INSERT INTO distributions (org_id, distribution_id, offering_id, type, currency, amount_minor,"
         " distribution_date, status, created_by, makers, created_at, updated_at) VALUES ('org_1', 'dist_1', 'off_1',"
@@ -54,7 +54,7 @@ ROWS = (
 FIXED = {
     "offerings": "sponsor_party_id escrow_account_id exemption currency target_minor maximum_minor created_by",
     "investments": "offering_id party_id currency amount_minor created_by created_at",
-    "contributions": "investment_id amount_minor",
+    "contributions": "investment_id",
     "distributions": "offering_id type currency amount_minor distribution_date created_by created_at",
     "allocations": "distribution_id payee_type party_id currency amount_minor",
     "allocation_lines": "amount_minor tier kind",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -19,12 +20,7 @@ from services.distributions.commands.raises.refunds import pay_due_refunds
 from services.distributions.domain.investment import Investment, share_shortfalls
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.sagas import SagaKind
-from services.distributions.store.contributions import (
-    Contribution,
-    list_contribution_ids,
-    lock_contribution,
-    save_contribution,
-)
+from services.distributions.store.contributions import Contribution, lock_contributions, save_contributions
 from services.distributions.store.investments import INVESTMENTS, lock_investments_of_parties, save_investments
 from services.distributions.store.offerings import OFFERINGS, lock_offering_of, save_offering
 from services.distributions.store.sagas import insert_saga
@@ -32,7 +28,7 @@ from services.distributions.store.sagas import insert_saga
 _ENTRY, _LEG = journal_pb2.JournalEntry, journal_pb2.LedgerEntry
 _KIND = journal_pb2.LedgerAccount
 _OF_INVESTORS = (_KIND.SUBSCRIPTION, _KIND.UNAPPLIED, _KIND.RETURNS_RECEIVABLE)
-_UNDOING = (_ENTRY.RETURN, _ENTRY.REVERSAL)
+_OF_REFUNDS = (_ENTRY.REFUND, _ENTRY.RETURN, _ENTRY.REVERSAL)
 _TXN = transactions.Transaction
 # A bank has it, and may yet take it back: what comes of it is not known.
 _ON_ITS_WAY = (_TXN.PROCESSING, _TXN.PENDING_SETTLEMENT, _TXN.SETTLED)
@@ -45,46 +41,50 @@ class Booked:
     funded: int = 0
     refunded: int = 0
     unapplied: int = 0  # brought while the escrow account was frozen, until somebody applies it by hand
+    receivable: int = 0  # of contributions, taken back by the bank when they were not there
     undone: int = 0  # of contributions, taken back: by the bank, or by hand
-    completed: int = 0  # past its return risk though no transaction says so: booked by hand, or owed since
-    owed: int = 0  # of contributions, taken back by the bank when they were not there
 
 
 async def record_entries(
     tx: Tx, escrow_account_id: str, entries: Sequence[journal_pb2.JournalEntry], now: datetime
 ) -> None:
     """Counts what journal entries say about contributions."""
-    reversed_by_hand = {entry.transaction_id for entry in entries if entry.type == _ENTRY.REVERSAL}
-    booked = sum_contributions(entries, await list_contribution_ids(tx, reversed_by_hand - {""}))
-    if not booked:
+    named = sum_contributions(entries)
+    if not named:
         return
     offering = await lock_offering_of(tx, escrow_account_id)
     if offering is None:
         log.warning("entries_of_no_offering", escrow_account_id=escrow_account_id)
         return
-    await _count_booked(tx, offering, booked, now)
-
-
-async def _count_booked(tx: Tx, offering: Offering, booked: Mapping[tuple[str, str], Booked], now: datetime) -> None:
-    held = await lock_investments_of_parties(tx, offering.offering_id, {party_id for _, party_id in booked})
-    counted = [_add_booked(each, booked.get((each.investment_id, each.party_id), Booked())) for each in held]
-    if not booked.keys() <= {(each.investment_id, each.party_id) for each in held}:
+    held = await lock_investments_of_parties(tx, offering.offering_id, {party_id for _, party_id in named})
+    if not named.keys() <= {(each.investment_id, each.party_id) for each in held}:
         # Entries by hand may name an investment of somebody else, or of another offering.
-        log.warning("entries_of_no_investment", escrow_account_id=offering.escrow_account_id)
+        log.warning("entries_of_no_investment", escrow_account_id=escrow_account_id)
+    known = await lock_contributions(tx, {entry.transaction_id for entry in entries} - {""})
+    booked = book_contributions(entries, known, {each.investment_id for each in held})
+    await save_contributions(tx, booked.values())
+    sums, at_risk = sum_contributions(entries, booked.keys()), Counter[str]()
+    for each in booked.values():
+        before = known.get(each.transaction_id)
+        at_risk[each.investment_id] += each.at_risk_minor - (before.at_risk_minor if before else 0)
+    counted = [
+        _add_booked(each, sums.get((each.investment_id, each.party_id), Booked()), at_risk[each.investment_id])
+        for each in held
+    ]
     changes = list(zip(held, share_shortfalls(counted), strict=True))
     changed = await save_investments(tx, changes, events.InvestmentFundingChanged, now)
     offering = await save_offering(tx, offering, add_up(offering, changes), events.OfferingUpdated(), now)
     await _pay_due_refunds(tx, offering, changed, now)
 
 
-def _add_booked(investment: Investment, added: Booked) -> Investment:
+def _add_booked(investment: Investment, added: Booked, at_risk_minor: int) -> Investment:
     return replace(
         investment,
         funded_minor=investment.funded_minor + added.funded,
         unapplied_minor=investment.unapplied_minor + added.unapplied,
+        at_risk_minor=investment.at_risk_minor + at_risk_minor,
+        receivable_minor=investment.receivable_minor + added.receivable,
         refunded_minor=investment.refunded_minor + added.refunded,
-        completed_minor=investment.completed_minor + added.completed,
-        owed_minor=investment.owed_minor + added.owed,
         # Two persons decided on what they saw: nothing that arrives later takes the place of what went.
         refund_approved_minor=max(0, investment.refund_approved_minor - added.undone),
     )
@@ -106,47 +106,66 @@ async def _pay_due_refunds(tx: Tx, offering: Offering, told_of: Sequence[Investm
         await pay_due_refunds(tx, offering, now, investment_ids=ending)
 
 
+def book_contributions(
+    entries: Sequence[journal_pb2.JournalEntry], known: Mapping[str, Contribution], investment_ids: Collection[str]
+) -> dict[str, Contribution]:
+    """The contributions that the entries are about, after them, by transaction. One is known from its DEPOSIT on.
+
+    Args:
+        known: Those of the entries' transactions that were known before.
+        investment_ids: For which there may be contributions.
+    """
+    found = dict(known)
+    for entry in entries:
+        transaction_id, is_new = entry.transaction_id, entry.type == _ENTRY.DEPOSIT
+        if is_new and transaction_id and entry.investment_id in investment_ids:
+            found.setdefault(transaction_id, Contribution(transaction_id, entry.investment_id))
+        if (before := found.get(transaction_id)) is not None and (moved := list(_list_moved(entry))):
+            found[transaction_id] = replace(
+                before,
+                booked_minor=before.booked_minor + sum(amount for _, amount in moved),
+                # It may be presented again after its return.
+                came_back=not is_new and (before.came_back or entry.type == _ENTRY.RETURN),
+            )
+    return found
+
+
 def sum_contributions(
     entries: Sequence[journal_pb2.JournalEntry], contributed: Collection[str] = ()
 ) -> Mapping[tuple[str, str], Booked]:
     """Investment and party -> what entries add, of posted legs on what the party has, or owes. A release gives nothing
     back.
 
-    `contributed` are transactions known to be contributions: no rail reverses what is posted of one, so a person did.
+    Args:
+        contributed: Transactions known to be contributions: what undoes one of those undoes no refund.
     """
     booked: dict[tuple[str, str], Booked] = {}
     for entry in entries:
         if not entry.investment_id or entry.type == _ENTRY.RELEASE:
             continue
-        is_reversed = entry.type == _ENTRY.REVERSAL and entry.transaction_id in contributed
-        # By hand: no rail moves it, neither to its end nor back.
-        by_hand = not entry.transaction_id or is_reversed
-        for leg in entry.ledger_entries:
-            account = leg.ledger_account
-            if leg.layer != _LEG.POSTED or account.kind not in _OF_INVESTORS:
-                continue
-            credit = leg.direction == _LEG.CREDIT
-            amount = leg.amount.amount_minor if credit else -leg.amount.amount_minor
+        is_refund = bool(entry.transaction_id) and entry.transaction_id not in contributed
+        for account, amount in _list_moved(entry):
             found = booked.setdefault((entry.investment_id, account.party_id), Booked())
             if account.kind == _KIND.RETURNS_RECEIVABLE:
-                found.owed -= amount
-                # Its transaction says that it is completed no longer. But no bank takes it back once more.
-                found.completed -= 0 if by_hand else amount
+                found.receivable -= amount
                 continue
             if account.kind == _KIND.UNAPPLIED:
                 found.unapplied += amount
-                # Whoever applies it by hand counts it, so it must not count once more when its transaction completes.
-                found.completed -= 0 if by_hand else amount
                 continue
             found.funded += amount
-            if amount < 0 and entry.type != _ENTRY.REFUND:
-                found.undone -= amount
-            if by_hand:
-                found.completed += amount
-            # A refund, or the undoing of one; else a contribution, or the undoing of one.
-            elif entry.type == _ENTRY.REFUND or (credit and entry.type in _UNDOING):
+            if is_refund and entry.type in _OF_REFUNDS:
                 found.refunded -= amount
+            elif amount < 0 and entry.type != _ENTRY.REFUND:
+                found.undone -= amount
     return booked
+
+
+def _list_moved(entry: journal_pb2.JournalEntry) -> Iterator[tuple[journal_pb2.LedgerAccount, int]]:
+    """The posted legs on what a party has or owes: what each adds for it, in minor units."""
+    for leg in entry.ledger_entries:
+        if leg.layer == _LEG.POSTED and leg.ledger_account.kind in _OF_INVESTORS:
+            minor = leg.amount.amount_minor
+            yield leg.ledger_account, minor if leg.direction == _LEG.CREDIT else -minor
 
 
 def is_contribution(transaction: transactions.Transaction) -> bool:
@@ -155,30 +174,30 @@ def is_contribution(transaction: transactions.Transaction) -> bool:
 
 
 async def record_contribution(tx: Tx, transaction: transactions.Transaction, version: int, now: datetime) -> None:
-    """Counts a contribution as cleared once it completed, and not after it came back. The newest report wins."""
+    """A contribution is at risk until it completed. The newest report wins."""
     found = await INVESTMENTS.find(tx, transaction.investment_id)
     if found is None:
         log.warning("contribution_to_no_investment", transaction_id=transaction.transaction_id)
         return
     offering = await OFFERINGS.lock_known(tx, found.offering_id)
     investment = await INVESTMENTS.lock_known(tx, found.investment_id)
-    known = await lock_contribution(tx, transaction.transaction_id)
-    if known is not None and known.version >= version:
+    transaction_id = transaction.transaction_id
+    known = (await lock_contributions(tx, [transaction_id])).get(transaction_id)
+    before = known or Contribution(transaction_id, transaction.investment_id)
+    if before.version >= version:
         return
-    reported = Contribution(
-        transaction_id=transaction.transaction_id,
-        investment_id=transaction.investment_id,
+    reported = replace(
+        before,
         amount_minor=transaction.amount.amount_minor,
         version=version,
         counted=transaction.status == _TXN.COMPLETED,
         on_its_way=transaction.status in _ON_ITS_WAY,
     )
-    await save_contribution(tx, reported)
-    before = known or replace(reported, counted=False, on_its_way=False)
+    await save_contributions(tx, [reported])
     on_its_way_minor = investment.on_its_way_minor + reported.on_its_way_minor - before.on_its_way_minor
     after = replace(
         investment,
-        completed_minor=investment.completed_minor + reported.counted_minor - before.counted_minor,
+        at_risk_minor=investment.at_risk_minor + reported.at_risk_minor - before.at_risk_minor,
         on_its_way_minor=on_its_way_minor,
         clears_at=_find_clearing(investment, transaction) if on_its_way_minor else None,
     )
