@@ -17,6 +17,7 @@ from services.chassis.values.ids import new_id
 from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.vault import Vault
+from tests.support.sessions import ENDED_AT, sign_in
 from tests.support.transactions import ADMIN, ORG, ROUTING_NUMBER, TransactionsHarness
 
 Status = pb.BankAccount.Status
@@ -286,6 +287,23 @@ async def test_what_no_bank_forbids_or_has_changed_since_is_not_unblocked(servic
 async def write(service: TransactionsHarness, sql: str, row_id: str) -> None:
     async with service.database.begin(ORG) as tx:
         await tx.execute(sa.text(sql), {"id": row_id})
+
+
+@pytest.mark.parametrize("code", ["R10", "R02"])
+async def test_a_return_that_asks_anew_about_an_account_does_not_forget_in_which_session_it_was_asked_for(
+    service: TransactionsHarness, code: str
+) -> None:
+    deposit = await service.deposit("inv-001")
+    await service.work()
+    theirs = await service.bank_account(OTHER, principal=sign_in(ADMIN))
+    service.compliance.ended[ADMIN.person] = ENDED_AT
+    service.bank.report(deposit.transaction_id, PaymentStatus.RETURNED, code, at=service.clock.now())
+    await service.work(hurried=True)
+    asked = await service.waiting(theirs.bank_account_id)
+    assert (asked.created_by, "service:transactions" in asked.makers) == (ADMIN.person, True)
+    with pytest.raises(DomainError) as refusal:
+        await service.grant(asked, Principal("admin-4", "admin", ORG))
+    assert refusal.value.reason == "MAKER_SESSION_ENDED"
 
 
 ALTERING = "UPDATE approvals SET note = 'x' WHERE resource_id = :id"

@@ -24,6 +24,7 @@ from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.types import REFUND_NOT_KNOWN
 from services.transactions.jobs import STEPS, TIMERS, WORK
 from services.transactions.jobs.batches import BATCH_MAX
+from services.transactions.jobs.evaluate_initiated import evaluate_initiated
 from services.transactions.jobs.obstacles import postpone_cooling_payouts
 from services.transactions.jobs.submit_payments import submit_payments
 from services.transactions.store.transactions import find_transaction
@@ -359,3 +360,19 @@ async def test_a_payout_to_an_account_of_which_nobody_knows_how_old_it_is_now_wa
             row = await find_transaction(tx, payout.transaction_id)
             assert row is not None
             assert await postpone_cooling_payouts(tx, [row], service.clock.now()) == []
+
+
+async def test_a_payout_whose_account_sql_altered_as_it_began_to_wait_waits_for_nobody(
+    service: TransactionsHarness,
+) -> None:
+    account = await service.bank_account("sponsor-1")
+    await service.confirm(account)
+    service.owe("sponsor-1")
+    made = await service.payout_to(account.bank_account_id, "sponsor-1", type=T.ESCROW_WITHDRAWAL)
+    altered = "UPDATE bank_accounts SET makers = makers || '{x}'::text[] WHERE bank_account_id = :id"
+    await write(service, altered, transaction_id=account.bank_account_id)
+    await service.run(evaluate_initiated)
+    failed = await service.get(made.transaction_id)
+    assert (failed.status, failed.failure.code) == (T.FAILED, "BANK_ACCOUNT_NOT_USABLE")
+    request = bank_pb.GetBankAccountRequest(bank_account_id=account.bank_account_id)
+    assert (await service.ask(ADMIN, "GetBankAccount", request)).status == bank_pb.BankAccount.BLOCKED

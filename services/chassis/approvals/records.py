@@ -176,6 +176,12 @@ async def find_last_about(tx: Tx, org_id: str, kind: str, resource_id: str) -> A
     return None if row is None else _read(tx, row)
 
 
+async def find_last_readable(tx: Tx, org_id: str, kind: str, resource_id: str) -> Approval | None:
+    """As `find_last_about`, without what somebody wrote past this service."""
+    rows = (await tx.execute(_selecting_about(_c.org_id == org_id, kind, resource_id))).all()
+    return next(iter(keep_readable(tx, reversed(rows))), None)
+
+
 async def lock_asked(tx: Tx, org_id: str, kind: str, content_hash: str, created_by: str) -> Approval | None:
     """What a person has asked for already with this content, and nobody has decided; locked."""
     query = sa.select(approvals).where(

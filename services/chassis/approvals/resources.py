@@ -171,6 +171,19 @@ class ResourceApprovals:
             await self.cancel(tx, details.resource_id, now)
             await self.open(tx, details, resource, now, lost=find_lost(last, standings))
 
+    async def open_anew(
+        self, tx: Tx, details: ApprovalDetails, resource: Message | dict[str, Any], now: datetime
+    ) -> None:
+        """Another thing is known of what waits, or waits again: no yes of before counts.
+
+        It goes on as asked for by who asked last, in that session, unless that was approved: asking anew makes nobody
+        forget that a session was ended.
+        """
+        last = await records.find_last_readable(tx, current_principal().org_id, self.kind, details.resource_id)
+        await self.cancel(tx, details.resource_id, now)
+        undecided = last is not None and last.status is not Status.EXECUTED
+        await self.open(tx, details, resource, now, lost=last if undecided else None)
+
     async def ask_standings(self, operations: Operations, parties: Parties, resource_id: str) -> Mapping[str, Standing]:
         """Of who asked last that the resource goes on: whether that was in a session that was ended.
 

@@ -16,7 +16,6 @@ from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
 from services.transactions.messages import to_bank_account_content, to_transaction_content
-from services.transactions.store import bank_accounts
 from services.transactions.store.approvals import APPROVAL_WRITER
 
 TRANSACTION_APPROVALS = ResourceApprovals(
@@ -30,6 +29,7 @@ BANK_ACCOUNT_APPROVALS = ResourceApprovals("CONFIRM_BANK_ACCOUNT", APPROVAL_WRIT
 async def ask_for_approval(
     tx: Tx,
     rows: Sequence[Transaction],
+    accounts: Mapping[str, BankAccount],
     reason: str,
     beneficiaries: Mapping[str, Collection[str]],
     now: datetime,
@@ -39,13 +39,12 @@ async def ask_for_approval(
     Whoever goes on with one, be it a job, each waits in the session in which it was asked for.
 
     Args:
+        accounts: Every one that they name.
         beneficiaries: Who gains from each, by transaction_id.
     """
     asked = []
-    ids = {row.bank_account_id for row in rows if row.bank_account_id}
-    accounts = await bank_accounts.list_bank_accounts(tx, ids) if ids else {}
     for row in rows:
-        account = accounts.get(row.bank_account_id) if row.bank_account_id else None
+        account = accounts[row.bank_account_id] if row.bank_account_id else None
         details = build_transaction_details(row, account, beneficiaries[row.transaction_id])
         resource = to_transaction_content(row, reason)
         asked.append(await TRANSACTION_APPROVALS.open(tx, details, resource, now, row.session))
@@ -89,8 +88,8 @@ async def ask_for_confirmation(tx: Tx, account: BankAccount, standings: Mapping[
 
 async def ask_for_confirmation_anew(tx: Tx, account: BankAccount, now: datetime) -> None:
     """A second person is asked about a bank account of which another thing is known since: no yes of before counts."""
-    await BANK_ACCOUNT_APPROVALS.cancel(tx, account.bank_account_id, now)
-    await BANK_ACCOUNT_APPROVALS.open(tx, build_bank_account_details(account), to_bank_account_content(account), now)
+    details, resource = build_bank_account_details(account), to_bank_account_content(account)
+    await BANK_ACCOUNT_APPROVALS.open_anew(tx, details, resource, now)
 
 
 def build_bank_account_details(account: BankAccount) -> ApprovalDetails:

@@ -19,9 +19,10 @@ from services.chassis.process.telemetry import log
 from services.chassis.values.approval import Approval, ApprovalFacts, Standing
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
+from services.chassis.values.failure import Failure, make_failure
 from services.chassis.values.ids import new_id
 from services.chassis.values.payment_numbers import has_aba_digit
-from services.chassis.values.refusals import BankAccountNotFound, PartyNotFound
+from services.chassis.values.refusals import BankAccountNotFound, BankAccountNotUsable, PartyNotFound
 from services.transactions.actions import answer_bank_account
 from services.transactions.commands.approvals import (
     BANK_ACCOUNT_APPROVALS,
@@ -238,12 +239,16 @@ async def forbid_bank_account(
             await _save_blocked(tx, account, BlockReason.ALTERED, now, network_code)
 
 
-async def block_altered_account(tx: Tx, bank_account_id: str, transaction_id: str, now: datetime) -> None:
-    """What the account says is not what this service wrote: nobody uses it any more, and somebody is told."""
+async def block_altered_account(tx: Tx, bank_account_id: str, transaction_id: str, now: datetime) -> Failure:
+    """What the account says is not what this service wrote: nobody uses it any more, and somebody is told.
+
+    Returns: Why the transaction fails.
+    """
     _tell_altered(bank_account_id, transaction_id=transaction_id)
     account = await store.lock_to_block(tx, bank_account_id)
     if account is not None:
         await _block(tx, account, BlockReason.ALTERED, now)
+    return make_failure(BankAccountNotUsable("The bank account is not what it was added as."))
 
 
 def _tell_altered(bank_account_id: str, **about: str) -> None:

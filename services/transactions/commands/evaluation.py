@@ -23,6 +23,7 @@ from services.chassis.values.refusals import PartyNotFound
 from services.transactions.actions import answer_transaction
 from services.transactions.clients import EvaluateItem, EvaluationResult, Peers
 from services.transactions.commands.approvals import ask_for_approval
+from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.commands.beneficiaries import choose_approval_beneficiaries, list_others
 from services.transactions.commands.creation import choose_approval_reason
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
@@ -31,6 +32,7 @@ from services.transactions.domain.transaction import Transaction
 from services.transactions.messages import build_decided_on
 from services.transactions.store import moves
 from services.transactions.store import transactions as store
+from services.transactions.store.bank_accounts import list_bank_accounts
 from services.transactions.store.moves import Step
 
 _C = ComplianceCheck
@@ -182,10 +184,20 @@ async def apply_decisions(
         elif result.compliance_check.status == _C.PASSED:
             passed.append(row)
     beneficiaries = {transaction_id: each.beneficiaries for transaction_id, each in evaluations.items()}
-    for reason, waiting in reviewed.items():
+    named = {row.bank_account_id for found in reviewed.values() for row in found if row.bank_account_id}
+    accounts = await list_bank_accounts(tx, named)
+    for reason, found in reviewed.items():
+        waiting = []
+        for row in found:
+            if row.bank_account_id and row.bank_account_id not in accounts:
+                # Who made the account is no second person for what is paid to it, and an altered one does not say who.
+                why = await block_altered_account(tx, row.bank_account_id, row.transaction_id, now)
+                answers[row.transaction_id] = partial(_answer_refusal, await _refuse(tx, row, why, now))
+            else:
+                waiting.append(row)
         asks = Step(Status.PENDING_APPROVAL, reason)
         moved = await moves.save_steps(tx, waiting, asks, actor=ACTOR, now=now)
-        asked = await ask_for_approval(tx, moved, reason, beneficiaries, now)
+        asked = await ask_for_approval(tx, moved, accounts, reason, beneficiaries, now)
         answers |= {
             row.transaction_id: partial(answer_transaction, row, now, approval)
             for row, approval in zip(moved, asked, strict=True)

@@ -10,7 +10,6 @@ from services.chassis.data.transaction import Tx
 from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure, make_failure
-from services.chassis.values.refusals import BankAccountNotUsable
 from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.dependencies import ACTOR
 from services.transactions.domain.bank_accounts import BankAccount
@@ -35,10 +34,7 @@ async def end_hopeless(
     for row in rows:
         account = accounts.get(row.bank_account_id) if row.bank_account_id else None
         if row.bank_account_id and account is None:
-            await block_altered_account(tx, row.bank_account_id, row.transaction_id, now)
-            failure: Failure | None = make_failure(
-                BankAccountNotUsable("The bank account is not what it was added as.")
-            )
+            failure: Failure | None = await block_altered_account(tx, row.bank_account_id, row.transaction_id, now)
         else:
             failure = _find_obstacle(row, account, now, refusals.get(row.transaction_id))
         if failure is None:
