@@ -21,7 +21,7 @@ class OfferingStatus(Enum):
 
 # A raise that ended without closing: no closing took anything of it.
 UNTAKEN = frozenset({OfferingStatus.REFUNDING, OfferingStatus.REFUNDED})
-# No money of a raise comes in or goes back any more.
+# No money of a raise is wanted any more. What comes late, or comes back, opens one that was REFUNDED again.
 RAISE_ENDED = frozenset({OfferingStatus.CLOSED, OfferingStatus.REFUNDED})
 
 

@@ -179,7 +179,7 @@ async def confirm_bank_account(tx: Tx, approval: Approval, facts: ApprovalFacts,
 
 
 async def leave_unconfirmed(tx: Tx, approval: Approval, why: str, now: datetime) -> None:
-    """Nobody confirmed it: it stays PENDING, so money may come from it, and none goes to it."""
+    """Nobody confirmed it: it stays PENDING or SUSPENDED, so no money goes to it."""
 
 
 async def delete_bank_account(tx: Tx, request: pb.DeleteBankAccountRequest, now: datetime) -> pb.BankAccount:
