@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,9 +20,26 @@ import psutil
 import pytest
 
 from deploy.local.instance import Instance
+from deploy.local.postgres import Postgres
 from deploy.local.programs import ROOT, ProgramFailed
 from deploy.local.state import State
 from deploy.topology import PROCESS_NAMES
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a first start leaves of PostgreSQL: to make a cluster costs as much as the rest of a start."""
+    folder = tmp_path_factory.mktemp("first")
+    Postgres(folder).prepare()
+    return folder
+
+
+@pytest.fixture
+def started_before(tmp_path: Path, first: Path) -> Path:
+    """A DATA_DIR that has its cluster, and nothing else."""
+    for kept in ("secrets", "postgres/cluster"):
+        shutil.copytree(first / kept, tmp_path / kept)
+    return tmp_path
 
 
 def stand_ins(data_dir: Path, port: int = 0, **kinds: str) -> Instance:
@@ -101,12 +119,14 @@ def test_a_second_one_on_the_same_data_says_who_runs_there(instance: Instance) -
     assert instance.read_pid("gateway")
 
 
-def test_two_run_side_by_side_and_the_later_starts_on_its_former_ports(instance: Instance, tmp_path: Path) -> None:
-    with stand_ins(tmp_path) as other:
+def test_two_run_side_by_side_and_the_later_starts_on_its_former_ports(
+    instance: Instance, started_before: Path
+) -> None:
+    with stand_ins(started_before) as other:
         ours, theirs = instance.read_ports(), other.read_ports()
         assert ours.keys() == theirs.keys()
         assert not set(ours.values()) & set(theirs.values())
-    with stand_ins(tmp_path) as again:
+    with stand_ins(started_before) as again:
         assert again.read_ports() == theirs
     assert again.list_leftovers() == []
 
@@ -124,10 +144,10 @@ def hangups_heard() -> Iterator[None]:
     ("number", "bank"), [(signal.SIGINT, "http"), (signal.SIGTERM, "stubborn"), (signal.SIGHUP, "http")]
 )
 def test_told_to_stop_it_leaves_nothing_running_not_even_who_does_not_end_when_asked(
-    tmp_path: Path, number: int, bank: str
+    started_before: Path, number: int, bank: str
 ) -> None:
     others = descendants()
-    running = stand_ins(tmp_path, bank=bank)
+    running = stand_ins(started_before, bank=bank)
     running.start()
     running.signal(number)
     assert running.wait(10) == 0
@@ -135,9 +155,9 @@ def test_told_to_stop_it_leaves_nothing_running_not_even_who_does_not_end_when_a
     assert sorted(descendants()) == sorted(others)
 
 
-def test_a_stop_during_the_start_leaves_nothing_running(tmp_path: Path) -> None:
+def test_a_stop_during_the_start_leaves_nothing_running(started_before: Path) -> None:
     others = descendants()
-    running = stand_ins(tmp_path, gateway="mute")
+    running = stand_ins(started_before, gateway="mute")
     running.launch()
     assert eventually(lambda: running.read_status("gateway") == "starting")
     running.signal(signal.SIGINT)
@@ -157,19 +177,19 @@ def test_stop_finds_one_that_has_not_told_of_itself_yet(tmp_path: Path) -> None:
     assert running.list_leftovers() == []
 
 
-def test_when_the_supervisor_is_killed_the_rest_dies_and_the_next_start_succeeds(tmp_path: Path) -> None:
-    running = stand_ins(tmp_path)
+def test_when_the_supervisor_is_killed_the_rest_dies_and_the_next_start_succeeds(started_before: Path) -> None:
+    running = stand_ins(started_before)
     running.start()
     running.kill_supervisor()
     assert eventually(lambda: running.list_leftovers() == [])
-    with stand_ins(tmp_path) as again:
+    with stand_ins(started_before) as again:
         assert again.read_status("postgres") == "ready"
 
 
-def test_one_that_cannot_start_ends_the_start_with_its_own_words(tmp_path: Path) -> None:
+def test_one_that_cannot_start_ends_the_start_with_its_own_words(started_before: Path) -> None:
     others = descendants()
     with pytest.raises(ProgramFailed) as failure:
-        stand_ins(tmp_path, transactions="broken").start()
+        stand_ins(started_before, transactions="broken").start()
     assert "transactions ended with status 3 before it was ready" in str(failure.value)
     assert "the reason it cannot start" in str(failure.value)
     assert sorted(descendants()) == sorted(others)
