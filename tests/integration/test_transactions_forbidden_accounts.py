@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+from realco.approvals.v1.approvals_pb2 import RejectApprovalRequest
 from realco.transactions.v1 import bank_accounts_pb2 as pb
 from realco.type.v1.approval_pb2 import Approval
 
@@ -304,6 +305,19 @@ async def test_a_return_that_asks_anew_about_an_account_does_not_forget_in_which
     with pytest.raises(DomainError) as refusal:
         await service.grant(asked, Principal("admin-4", "admin", ORG))
     assert refusal.value.reason == "MAKER_SESSION_ENDED"
+
+
+async def test_a_return_asks_for_nothing_that_a_person_rejected(service: TransactionsHarness) -> None:
+    deposit = await service.deposit("inv-001")
+    await service.work()
+    theirs = await service.bank_account(OTHER)
+    asked = await service.waiting(theirs.bank_account_id)
+    no = RejectApprovalRequest(approval_id=asked.approval_id, etag=asked.etag, note="Not theirs.")
+    await service.ask(THIRD, "RejectApproval", no)
+    service.bank.report(deposit.transaction_id, PaymentStatus.RETURNED, "R10", at=service.clock.now())
+    await service.work(hurried=True)
+    assert (await get(service, theirs.bank_account_id)).status == Status.SUSPENDED
+    assert await service.list_waiting(theirs.bank_account_id) == []
 
 
 ALTERING = "UPDATE approvals SET note = 'x' WHERE resource_id = :id"

@@ -177,12 +177,14 @@ class ResourceApprovals:
         """Another thing is known of what waits, or waits again: no yes of before counts.
 
         It goes on as asked for by who asked last, in that session, unless that was approved: asking anew makes nobody
-        forget that a session was ended.
+        forget that a session was ended. What was rejected, or nobody approved in time, is asked for by a person.
         """
         last = await records.find_last_readable(tx, current_principal().org_id, self.kind, details.resource_id)
         await self.cancel(tx, details.resource_id, now)
-        undecided = last is not None and last.status is not Status.EXECUTED
-        await self.open(tx, details, resource, now, lost=last if undecided else None)
+        if last is None or last.status is Status.EXECUTED:
+            await self.open(tx, details, resource, now)
+        elif last.is_open_at(now):
+            await self.open(tx, details, resource, now, lost=last)
 
     async def ask_standings(self, operations: Operations, parties: Parties, resource_id: str) -> Mapping[str, Standing]:
         """Of who asked last that the resource goes on: whether that was in a session that was ended.
