@@ -40,8 +40,8 @@ def receive_cash(run: DemoRun) -> str:
     )
     wire_id = wire["transactionId"]
     run.wait_for_transaction(wire_id, "PENDING_SETTLEMENT")
-    reference = {"bankReference": "20260101FW000417"}
-    run.admin.decide(f"/transactions/{wire_id}", "confirm", reference, deed="confirms the wire")
+    arrival = {"bankReference": "20260101FW000417", "amount": usd(cast.DISTRIBUTION_MINOR)}
+    run.admin.decide(f"/transactions/{wire_id}", "confirm", arrival, deed="confirms the wire")
     status = run.wait_for_transaction(wire_id, "COMPLETED")["status"]
     run.wait_for_ledger_account("DISTRIBUTABLE", available=cast.DISTRIBUTION_MINOR)
     return f"a wire announced by {wire['createdBy']}, confirmed by {cast.ADMIN}: {status}, distributable"

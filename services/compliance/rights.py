@@ -29,7 +29,7 @@ RIGHTS: Table = {
         insert=EVERY,
         update=("status", "explanation", "note", "reviewed_by", "reviewed_at", "expires_at", "updated_at", "seal"),
     ),
-    "limit_usage": both(insert=EVERY, update=("counted", "version", "seal")),
+    "limit_usage": both(insert=EVERY, update=("arrived_minor", "counted", "version", "seal")),
     "default_limits": read_only(),
     "transaction_limits": appended(),
     "statements": appended(),

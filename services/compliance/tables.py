@@ -293,16 +293,18 @@ limit_usage = sa.Table(
     sa.Column("transaction_id", sa.Text, primary_key=True),
     sa.Column("party_id", sa.Text, nullable=False),
     sa.Column("amount_minor", sa.BigInteger, nullable=False),
+    sa.Column("arrived_minor", sa.BigInteger),  # where another amount arrived: that counts
     sa.Column("currency", sa.CHAR(3), nullable=False),
     sa.Column("counted", sa.Boolean, nullable=False),
     # The transaction's, at its last event heard: older ones, arriving late, change nothing.
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("counted_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Column("seal", pg.BYTEA, nullable=False),
-    sa.CheckConstraint("amount_minor > 0", name="amount_positive"),
+    sa.CheckConstraint("amount_minor > 0 AND (arrived_minor IS NULL OR arrived_minor > 0)", name="amount_positive"),
     sa.Index("limit_usage_window", "org_id", "party_id", "counted_at"),
     info=sealed(
-        *("org_id", "transaction_id", "party_id", "amount_minor", "currency", "counted", "version", "counted_at")
+        *("org_id", "transaction_id", "party_id", "amount_minor", "arrived_minor", "currency", "counted", "version"),
+        "counted_at",
     ),
 )
 

@@ -22,19 +22,22 @@ _T = transactions_pb2.Transaction
 
 def to_transaction(row: Transaction) -> transactions_pb2.Transaction:
     """As lists and events carry it; actions.py adds what is for one caller."""
-    return _write(row, to_money(row.amount), row.failure)
+    return _write(row, to_money(row.announced_amount), row.failure)
 
 
 def to_listed_transaction(row: Any) -> transactions_pb2.Transaction:
     """`to_transaction` of a row as it stands: a page has many."""
-    amount = money_pb2.Money(currency_code=row.currency, amount_minor=row.amount_minor)
-    listed = _write(row, amount, read_failure(row.failure))
+    announced = money_pb2.Money(currency_code=row.currency, amount_minor=row.amount_minor)
+    listed = _write(row, announced, read_failure(row.failure))
     listed.aggregate_version = row.aggregate_version
     return listed
 
 
-def _write(row: Any, amount: money_pb2.Money, failure: Failure | None) -> transactions_pb2.Transaction:
+def _write(row: Any, announced: money_pb2.Money, failure: Failure | None) -> transactions_pb2.Transaction:
     """A transaction, or its row: what they do not have alike is given."""
+    amount = announced
+    if row.arrived_minor is not None:
+        amount = money_pb2.Money(currency_code=announced.currency_code, amount_minor=row.arrived_minor)
     return _T(
         transaction_id=row.transaction_id,
         type=row.type,
@@ -42,6 +45,8 @@ def _write(row: Any, amount: money_pb2.Money, failure: Failure | None) -> transa
         status=row.status,
         payment_method=row.payment_method,
         amount=amount,
+        announced_amount=None if amount is announced else announced,
+        difference_note=row.difference_note,
         escrow_account_id=row.escrow_account_id,
         party_id=row.party_id,
         bank_account_id=row.bank_account_id,

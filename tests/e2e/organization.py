@@ -301,7 +301,8 @@ class Organization:
         `total_minor` is there with what was there before.
         """
         announced = self.announce_cash(offering, amount_minor)["transactionId"]
-        arrived = self.second_admin.decide(f"/transactions/{announced}", "confirm", {"bankReference": announced})
+        said = {"bankReference": announced, "amount": usd(amount_minor)}
+        arrived = self.second_admin.decide(f"/transactions/{announced}", "confirm", said)
         self.wait_for_ledger(offering["escrowAccountId"], "distributable", total_minor or amount_minor)
         return arrived
 

@@ -136,8 +136,9 @@ def ask_for_everything(scene: Scene) -> dict[str, Waiting]:
     ways = {title: _way_of(approval) for title, approval in waiting.items()}
     for title, awaited in (("a wire", scene.wire), ("cash of the issuer", scene.cash_by_wire)):
         wire = f"/transactions/{awaited['transactionId']}"
-        etag = admin.get(wire)["etag"]
-        ways[f"{title} that never came"] = Waiting(f"{wire}/confirm", {"bankReference": "FT-1"}, etag)
+        read = admin.get(wire)
+        arrival = {"bankReference": "FT-1", "amount": read["amount"]}
+        ways[f"{title} that never came"] = Waiting(f"{wire}/confirm", arrival, read["etag"])
     return ways
 
 

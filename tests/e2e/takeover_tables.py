@@ -93,7 +93,7 @@ def list_attempts(scene: Scene) -> Iterator[tuple[str, str, str, Json, str]]:
     for who in ("an investor", "an auditor", "a sponsor"):
         yield who, "POST", f"{book}/journal-entries", entry, "PERMISSION_DENIED"
         yield who, "POST", f"/transactions/{proceeds}/approve", {}, "PERMISSION_DENIED"
-    confirmation = f"/transactions/{paid}/confirm", {"bankReference": "FT-2"}
+    confirmation = f"/transactions/{paid}/confirm", {"bankReference": "FT-2", "amount": usd(100_00)}
     yield "a sponsor", "POST", *confirmation, "PERMISSION_DENIED"
     yield "an admin", "POST", *confirmation, "PAYMENT_METHOD_NOT_SUPPORTED"
     yield "a sponsor", "POST", f"/offerings/{scene.closed['offeringId']}/close", {}, "ILLEGAL_STATUS_CHANGE"

@@ -161,25 +161,6 @@ def test_only_what_no_bank_has_taken_is_cancelled(org: Organization) -> None:
     assert [int(move["aggregateVersion"]) for move in history] == list(range(1, len(history) + 1))
 
 
-def test_a_wire_is_confirmed_by_somebody_else_than_its_maker(org: Organization) -> None:
-    offering, investor = org.open_offering(700_00), org.add_cleared_party()
-    wire = org.announce_wire(offering, investor, 700_00)
-    path, reference = f"/transactions/{wire['transactionId']}", {"bankReference": "FT2501020001"}
-
-    read = org.admin.get(path)
-    assert read["allowedActions"] == ["cancel"]
-    org.admin.expect_refusal(403, "MAKER_IS_CHECKER", "POST", f"{path}/confirm", reference, etag=read["etag"])
-    confirmed = org.second_admin.decide(path, "confirm", reference)
-
-    assert confirmed["status"] in ("SETTLED", "COMPLETED")
-    done = org.wait_for_transaction(wire["transactionId"], "COMPLETED")
-    assert done["finality"] == "FINAL"
-    assert org.wait_for_ledger(offering["escrowAccountId"], "cash", 700_00) == {
-        "cash": 700_00,
-        f"subscription:{investor}": 700_00,
-    }
-
-
 def test_lists_are_read_page_by_page_without_gap_or_repeat(org: Organization) -> None:
     offering, investor = org.open_offering(700_00), org.add_cleared_party()
     made = [org.announce_wire(offering, investor, 100_00)["transactionId"] for _ in range(7)]

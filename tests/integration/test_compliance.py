@@ -195,14 +195,31 @@ async def test_a_transaction_that_ends_while_it_is_decided_on_uses_nothing_of_a_
     assert afterwards.status == pb.ComplianceCheck.PASSED
 
 
+@pytest.mark.parametrize(("arrived", "left"), [(20_000_00, 30_000_00), (49_999_99, 1), (50_000_00, 0), (60_000_00, 0)])
+async def test_what_a_wire_brought_counts_against_a_limit_and_not_what_was_announced(compliance, arrived, left):
+    await compliance.clear()
+    item = money_in(40_000_00)
+    await compliance.evaluate(item)
+    await compliance.hear(events_pb2.TransactionSettled, item.transaction_id, 7, amount_minor=arrived)
+    [over] = await compliance.evaluate(money_in(left + 1))
+    assert over.failure.metadata["used_minor"] == str(arrived)
+    if left:
+        [within] = await compliance.evaluate(money_in(left))
+        assert within.status == pb.ComplianceCheck.PASSED
+    await compliance.hear(events_pb2.TransactionReturned, item.transaction_id, 9, amount_minor=arrived)
+    [afterwards] = await compliance.evaluate(money_in(50_000_00 - left))
+    assert afterwards.status == pb.ComplianceCheck.PASSED
+
+
 @pytest.mark.parametrize(
     "forgery",
     [
         "counted = false",
         "counted = false, version = version + 9",
         "counted = false, version = 9, seal = (SELECT seal FROM limit_usage WHERE NOT counted)",
+        "arrived_minor = 1",
     ],
-    ids=["as it is", "as of later", "with another's seal"],
+    ids=["as it is", "as of later", "with another's seal", "as if less had arrived"],
 )
 async def test_nobody_gives_a_used_limit_back_with_sql(compliance, forgery):
     await compliance.clear()

@@ -122,6 +122,20 @@ async def test_what_the_transaction_says_is_at_risk_is_held_whatever_the_rail(es
     assert [event.hold.explanation.rule for event in placed] == ([] if method == "WIRE" else ["RETURN_RISK"])
 
 
+@pytest.mark.parametrize("arrived", [75, 130], ids=["short", "over"])
+async def test_what_a_check_brought_is_booked_and_held_and_nothing_of_what_was_announced_is_left(escrow, arrived):
+    account = await escrow.open()
+    payment = Payment(account, "ESCROW_DEPOSIT", 100, method="CHECK")
+    await payment.happens(escrow, "SUBMITTED")
+    payment.transaction.announced_amount.CopyFrom(payment.transaction.amount)
+    payment.transaction.amount.amount_minor = arrived
+    await payment.happens(escrow, "SETTLED")
+    assert await escrow.posted(account) == {"cash": arrived, SUBSCRIPTION: arrived}
+    assert (await escrow.held(account), await escrow.pending(account)) == ({SUBSCRIPTION: arrived}, {})
+    await payment.happens(escrow, "RETURNED")
+    assert (await escrow.posted(account), await escrow.held(account)) == ({}, {})
+
+
 async def test_cash_of_the_issuer_is_held_like_anybodys_while_its_bank_may_take_it_back(escrow):
     account = await escrow.open()
     payment = Payment(account, "DEPOSIT", 100, party="sponsor-1")

@@ -30,6 +30,7 @@ from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.transactions.domain.payments import PaymentStatus
+from tests.support.arrivals import build_arrival
 from tests.support.compliance import CHECKER as REVIEWER
 from tests.support.compliance import MAKER, ComplianceHarness, ordered_for
 from tests.support.distributions import CLOSING, ORG, DistributionsHarness
@@ -155,8 +156,7 @@ async def test_acts_on_transactions_that_are_asked_for_again(service_database: N
 
     wire = await service.deposit(payment_method=tpb.Transaction.WIRE, bank_account_id=None)
     await service.work()
-    etag = (await service.get(wire.transaction_id)).etag
-    confirm = tpb.ConfirmTransactionRequest(transaction_id=wire.transaction_id, bank_reference="FED-1", etag=etag)
+    confirm = build_arrival(await service.get(wire.transaction_id))
     await play(as_(CHECKER, "ConfirmTransaction"), confirm)
 
     debit = await service.deposit()

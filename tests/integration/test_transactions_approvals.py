@@ -23,6 +23,7 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.jobs.evaluate_initiated import evaluate_initiated
+from tests.support.arrivals import build_arrival
 from tests.support.transactions import (
     ADMIN,
     CHECKER,
@@ -114,8 +115,7 @@ async def hear_of_wire(service: TransactionsHarness, transaction_id: str, party:
     """What CHECKER, who acts for the party, says once the wire is on its way: that it arrived."""
     await service.work()
     service.compliance.parties[CHECKER.person] = {party}
-    etag = (await service.get(transaction_id)).etag
-    return pb.ConfirmTransactionRequest(transaction_id=transaction_id, bank_reference="F", etag=etag)
+    return build_arrival(await service.get(transaction_id))
 
 
 async def test_who_acts_for_a_party_does_not_say_that_its_wire_arrived(service: TransactionsHarness) -> None:

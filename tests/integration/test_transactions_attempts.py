@@ -17,8 +17,9 @@ from services.chassis.values.ids import new_id
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.jobs.start_queued import start_queued
 from services.transactions.jobs.submit_payments import ASKED_LATELY, LOST_AFTER
+from tests.support.arrivals import announce, confirm
 from tests.support.peers.wire import Killed
-from tests.support.transactions import ADMIN, CHECKER, ESCROW_ACCOUNT, MONDAY, ORG, TransactionsHarness, unknown, usd
+from tests.support.transactions import ADMIN, ESCROW_ACCOUNT, MONDAY, ORG, TransactionsHarness, unknown
 
 T = pb.Transaction
 ESCROW = Principal("service:escrow", "service", ORG)
@@ -45,27 +46,6 @@ async def returned_once(service: TransactionsHarness) -> T:
 
 async def approve(service: TransactionsHarness, made: T) -> None:
     await service.grant(await service.waiting(made.transaction_id))
-
-
-async def announce(service: TransactionsHarness) -> T:
-    request = pb.CreateTransactionRequest(
-        idempotency_key=new_id("key"),
-        type=T.DEPOSIT,
-        payment_method=T.WIRE,
-        amount=usd(100_00),
-        escrow_account_id=ESCROW_ACCOUNT,
-        party_id="sponsor-1",
-    )
-    made = await service.ask(ADMIN, "CreateTransaction", request)
-    await service.work()
-    return await service.get(made.transaction_id)
-
-
-async def confirm(service: TransactionsHarness, made: T, reference: str = "FT-1") -> T:
-    request = pb.ConfirmTransactionRequest(
-        idempotency_key=new_id("key"), transaction_id=made.transaction_id, etag=made.etag, bank_reference=reference
-    )
-    return await service.ask(CHECKER, "ConfirmTransaction", request)
 
 
 async def test_a_debit_is_not_presented_again_for_an_escrow_account_that_was_closed(
@@ -141,7 +121,7 @@ async def test_a_bank_s_reference_confirms_one_wire_of_an_escrow_account_however
     service: TransactionsHarness, again: str
 ) -> None:
     first, second = await announce(service), await announce(service)
-    await confirm(service, first)
+    await confirm(service, first, "FT-1")
     with pytest.raises(DomainError) as refusal:
         await confirm(service, second, again)
     assert (refusal.value.reason, refusal.value.metadata) == (

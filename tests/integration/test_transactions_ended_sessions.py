@@ -13,6 +13,7 @@ from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.values.errors import DomainError
+from tests.support.arrivals import build_arrival
 from tests.support.sessions import ENDED_AT, KEY, sign_in, sign_in_again, sign_in_by_key
 from tests.support.transactions import ADMIN, CHECKER, IMPORT, TransactionsHarness
 
@@ -66,11 +67,6 @@ async def announce(service: TransactionsHarness, who: Any) -> Any:
     return await service.get(made.transaction_id)
 
 
-def confirmation(read: Any, **more: Any) -> Any:
-    values = {"transaction_id": read.transaction_id, "bank_reference": "F", "etag": read.etag}
-    return pb.ConfirmTransactionRequest(**values | more)
-
-
 @WAYS
 @pytest.mark.parametrize("later", [False, True], ids=["at once", "by a job"])
 async def test_a_debit_that_begins_to_wait_later_was_asked_for_in_its_own_session(
@@ -108,7 +104,7 @@ async def test_nobody_confirms_a_wire_that_was_announced_in_a_session_that_was_e
     read = await announce(service, who)
     lock_out(service)
     for foreseen in (True, False):
-        request = confirmation(read, validate_only=foreseen)
+        request = build_arrival(read, validate_only=foreseen)
         assert await refused(service.ask(CHECKER, "ConfirmTransaction", request)) == "MAKER_SESSION_ENDED"
     cancel = pb.CancelTransactionRequest(transaction_id=read.transaction_id)
     assert (await service.ask(CHECKER, "CancelTransaction", cancel)).status == T.CANCELLED
@@ -131,7 +127,7 @@ async def test_what_a_service_passes_on_was_announced_in_the_session_of_the_pers
 ) -> None:
     read = await announce(service, SERVICE_FOR_PERSON)
     end_sessions(service)
-    assert await refused(service.ask(CHECKER, "ConfirmTransaction", confirmation(read))) == "MAKER_SESSION_ENDED"
+    assert await refused(service.ask(CHECKER, "ConfirmTransaction", build_arrival(read))) == "MAKER_SESSION_ENDED"
 
 
 @pytest.mark.parametrize("who", [IMPORT, sign_in_again(ADMIN)])
@@ -140,7 +136,7 @@ async def test_what_a_service_announced_or_a_person_after_a_new_sign_in_is_confi
 ) -> None:
     read = await announce(service, who)
     end_sessions(service)
-    assert (await service.ask(CHECKER, "ConfirmTransaction", confirmation(read))).status == T.COMPLETED
+    assert (await service.ask(CHECKER, "ConfirmTransaction", build_arrival(read))).status == T.COMPLETED
 
 
 async def test_while_nobody_can_tell_whether_a_session_was_ended_nothing_is_confirmed(
@@ -148,7 +144,7 @@ async def test_while_nobody_can_tell_whether_a_session_was_ended_nothing_is_conf
 ) -> None:
     read = await announce(service, PERSON)
     with service.wire.cut(service.compliance):
-        assert await refused(service.ask(CHECKER, "ConfirmTransaction", confirmation(read))) == "UNAVAILABLE"
+        assert await refused(service.ask(CHECKER, "ConfirmTransaction", build_arrival(read))) == "UNAVAILABLE"
 
 
 async def test_no_login_of_the_database_says_that_it_was_asked_for_in_another_session(

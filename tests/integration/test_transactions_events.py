@@ -18,6 +18,7 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.transactions.domain.payments import PaymentStatus
+from tests.support.arrivals import confirm
 from tests.support.events import as_in_events
 from tests.support.transactions import ADMIN, CHECKER, IMPORT, TransactionsHarness
 
@@ -58,11 +59,7 @@ async def story(service: TransactionsHarness) -> None:
     waiting = await service.get(proceeds.transaction_id)
     approve = pb.ApproveTransactionRequest(transaction_id=waiting.transaction_id, etag=waiting.etag)
     await service.ask(CHECKER, "ApproveTransaction", approve)
-    arrived = await service.get(wire.transaction_id)
-    confirm = pb.ConfirmTransactionRequest(
-        transaction_id=arrived.transaction_id, etag=arrived.etag, bank_reference="FED-1"
-    )
-    await service.ask(CHECKER, "ConfirmTransaction", confirm)
+    await confirm(service, await service.get(wire.transaction_id))
     with service.wire.cut(service.compliance):
         await service.deposit("inv-7")
     for number, made in enumerate((settled, late)):

@@ -15,6 +15,7 @@ from services.chassis.values import stops
 from services.chassis.values.errors import DomainError
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.jobs.look_up_submitted import look_up_submitted
+from tests.support.arrivals import build_arrival
 from tests.support.peers.compliance import decide
 from tests.support.transactions import (
     ADMIN,
@@ -219,9 +220,7 @@ async def test_a_wire_or_check_waits_until_another_person_confirms_it(
     await service.work()
     waiting = await service.get(created.transaction_id)
     assert (waiting.status, waiting.provider) == (T.PENDING_SETTLEMENT, "manual")
-    confirm = pb.ConfirmTransactionRequest(
-        idempotency_key="arrived", transaction_id=created.transaction_id, bank_reference="FED-1", etag=waiting.etag
-    )
+    confirm = build_arrival(waiting, idempotency_key="arrived")
     assert (await refused(service, ADMIN, "ConfirmTransaction", confirm)).reason == "MAKER_IS_CHECKER"
     for _ in (1, 2):  # the second is a replay
         confirmed = await service.ask(CHECKER, "ConfirmTransaction", confirm)
@@ -239,8 +238,8 @@ async def test_a_wire_or_check_waits_until_another_person_confirms_it(
 
 async def test_an_ach_debit_is_not_confirmed_by_hand(service: TransactionsHarness) -> None:
     created = await service.deposit()
-    confirm = pb.ConfirmTransactionRequest(transaction_id=created.transaction_id, bank_reference="x")
-    assert (await refused(service, CHECKER, "ConfirmTransaction", confirm)).reason == "PAYMENT_METHOD_NOT_SUPPORTED"
+    refusal = await refused(service, CHECKER, "ConfirmTransaction", build_arrival(created))
+    assert refusal.reason == "PAYMENT_METHOD_NOT_SUPPORTED"
 
 
 async def test_one_person_cancels_transactions_of_a_party_so_often_and_another_still_does(

@@ -24,6 +24,7 @@ from services.transactions.jobs.submit_payments import LOST_AFTER, submit_paymen
 from services.transactions.tables import bank_accounts
 from services.transactions.vault import SealedFor
 from tests.support import servers
+from tests.support.arrivals import confirm
 from tests.support.peers.wire import Killed
 from tests.support.transactions import ADMIN, CHECKER, DISTRIBUTIONS, INVESTOR, ORG, TransactionsHarness
 
@@ -304,11 +305,7 @@ async def contribute(service: TransactionsHarness, suffix: str, **more: Any) -> 
         await service.work(hurried=True)
         await service.confirm(pb.BankAccount(bank_account_id=made.bank_account_id))
     else:
-        etag = (await service.get(made.transaction_id)).etag
-        arrived = transactions_pb2.ConfirmTransactionRequest(
-            transaction_id=made.transaction_id, bank_reference="FED-1", etag=etag
-        )
-        await service.ask(CHECKER, "ConfirmTransaction", arrived)
+        await confirm(service, await service.get(made.transaction_id))
     return made
 
 

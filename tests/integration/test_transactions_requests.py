@@ -17,6 +17,7 @@ from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.transactions.domain.payments import PaymentStatus
+from tests.support.arrivals import confirm
 from tests.support.peers.compliance import decide
 from tests.support.transactions import (
     ADMIN,
@@ -320,11 +321,7 @@ async def test_an_investor_reads_no_name_and_no_word_of_staff(service: Transacti
     made = await service.ask(creator, "CreateTransaction", request)
     await service.grant(await service.waiting(made.transaction_id))
     await service.work()
-    etag = (await service.get(made.transaction_id)).etag
-    arrived = pb.ConfirmTransactionRequest(
-        idempotency_key="arrived", transaction_id=made.transaction_id, bank_reference="FED-1", etag=etag
-    )
-    await service.ask(CHECKER, "ConfirmTransaction", arrived)
+    await confirm(service, await service.get(made.transaction_id))
 
     named = {"created_by": creator.person, "approved_by": CHECKER.person, "confirmed_by": CHECKER.person}
     for reader in (ADMIN, INVESTOR):

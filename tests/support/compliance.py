@@ -263,12 +263,18 @@ class ComplianceHarness:
         return [symbols.GetSymbol(row.event_type).FromString(row.payload) for row in rows]
 
     async def hear(
-        self, event_type: type[Message], transaction_id: str, version: int, *, retryable: bool = False
+        self,
+        event_type: type[Message],
+        transaction_id: str,
+        version: int,
+        *,
+        retryable: bool = False,
+        amount_minor: int = 1,
     ) -> None:
         transaction = transactions_pb2.Transaction(
             transaction_id=transaction_id,
             party_id=self.party_id,
-            amount=Money(amount_minor=1, currency_code="USD"),
+            amount=Money(amount_minor=amount_minor, currency_code="USD"),
             direction=Money.Direction.IN,
             create_time=to_timestamp(self.clock.now()),
         )

@@ -89,7 +89,7 @@ FORMS = {
     "heard_persons": ["445271f738e43501"],
     "holds": ["2d578c58ef1ab278"],
     "investments": ["a83a70d1e583d346"],
-    "limit_usage": ["9e1a13259fe4ecb1"],
+    "limit_usage": ["786bc60416c9ffb8"],
     "offerings": ["1261eb0f76a48388"],
     "parties": ["d87e94b086c49dd5"],
     "party_persons": ["de2027890822a386"],
@@ -101,7 +101,7 @@ FORMS = {
     "statements": ["43302aa0e765495f"],
     "stops": ["310fe06369209b57"],
     "transaction_limits": ["3d30d1f8652079bc"],
-    "transactions": ["6a12fed431019947"],
+    "transactions": ["ab6de7d71e41bb6a"],
 }
 
 

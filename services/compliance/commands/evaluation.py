@@ -207,6 +207,7 @@ def _usage(items: Sequence[Item], made: Mapping[str, ComplianceCheck], now: date
             "transaction_id": item.transaction_id,
             "party_id": item.party_id,
             "amount_minor": item.amount.amount_minor,
+            "arrived_minor": None,
             "currency": item.amount.currency_code,
             "counted": True,
             "version": 0,

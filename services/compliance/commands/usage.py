@@ -15,6 +15,13 @@ async def count_transaction(tx: Tx, event: Any) -> None:
     await save_counted(tx, event.transaction.transaction_id, True, event.meta.aggregate_version)
 
 
+async def count_arrived(tx: Tx, event: Any) -> None:
+    """Another amount arrived than was decided on: that counts from now on."""
+    transaction = event.transaction
+    arrived_minor = transaction.amount.amount_minor
+    await save_counted(tx, transaction.transaction_id, True, event.meta.aggregate_version, arrived_minor=arrived_minor)
+
+
 async def uncount_transaction(tx: Tx, event: Any) -> None:
     """For what ended: a failure that an earlier attempt left behind says nothing any more."""
     transaction = event.transaction
@@ -24,6 +31,7 @@ async def uncount_transaction(tx: Tx, event: Any) -> None:
         "transaction_id": transaction.transaction_id,
         "party_id": transaction.party_id,
         "amount_minor": transaction.amount.amount_minor,
+        "arrived_minor": None,
         "currency": transaction.amount.currency_code,
         "counted": False,
         "version": event.meta.aggregate_version,

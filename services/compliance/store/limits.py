@@ -196,8 +196,11 @@ async def save_ended(tx: Tx, usage: dict[str, Any]) -> None:
         await save_counted(tx, usage["transaction_id"], False, usage["version"])
 
 
-async def save_counted(tx: Tx, transaction_id: str, counted: bool, version: int) -> None:
+async def save_counted(tx: Tx, transaction_id: str, counted: bool, version: int, **changes: int) -> None:
     """Counts a transaction or gives its usage back, unless a later event of it was heard already.
+
+    Args:
+        changes: `arrived_minor`, where it is another amount than was decided on.
 
     Raises: NotSealed: which event was heard last, this service did not write.
     """
@@ -205,7 +208,7 @@ async def save_counted(tx: Tx, transaction_id: str, counted: bool, version: int)
     before = await tx.execute(sa.select(limit_usage).where(*mine).with_for_update())
     for row in check_rows(tx, limit_usage, before):
         if row.version < version:
-            news = {"counted": counted, "version": version}
+            news = {"counted": counted, "version": version, **changes}
             seal = seal_of(tx, limit_usage, {**row._mapping, **news})
             await tx.execute(sa.update(limit_usage).where(*mine).values(**news, seal=seal))
 
@@ -224,7 +227,9 @@ async def list_used(tx: Tx, party_ids: Collection[str], currency: str, now: date
     for row in rows:
         is_ours = row.transaction_id in ours
         if row.counted or not is_ours:
-            counts = {limit_type: row.amount_minor for limit_type, start in starts.items() if row.counted_at >= start}
+            amounts = (row.amount_minor, row.arrived_minor or 0)
+            used_minor = (amounts[1] or amounts[0]) if is_ours else max(amounts)
+            counts = {limit_type: used_minor for limit_type, start in starts.items() if row.counted_at >= start}
             at_most[row.party_id].update(counts)
             if is_ours:
                 certain[row.party_id].update(counts)

@@ -17,6 +17,7 @@ from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.approval import Approval, ApprovalFacts, MakerSessionEnded
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
+from services.chassis.values.money import Money
 from services.chassis.values.refusals import EscrowAccountFrozen
 from services.chassis.values.second_person import check_beneficiary
 from services.transactions.actions import answer_transaction
@@ -38,6 +39,7 @@ from services.transactions.domain.decisions import (
     check_may_confirm,
     check_may_reject,
     check_may_retry,
+    find_arrived,
 )
 from services.transactions.domain.refusals import BankReferenceUsed, TransactionNotFound
 from services.transactions.domain.states import Status
@@ -161,11 +163,11 @@ async def ask_confirmation_facts(
 async def confirm_transaction(
     tx: Tx, request: pb.ConfirmTransactionRequest, facts: ConfirmationFacts, now: datetime
 ) -> pb.Transaction:
-    """A wire or check arrived: SETTLED; where nobody can take it back, COMPLETED.
+    """A wire or check arrived, in this amount: SETTLED; where nobody can take it back, COMPLETED.
 
     Raises:
         EtagMismatch, MakerIsChecker, BeneficiaryIsChecker, PaymentMethodNotSupported, IllegalStatusChange,
-        BankReferenceUsed
+        CurrencyMismatch, InvalidField, BankReferenceUsed
         MakerSessionEnded: a thief announced it, perhaps: the announcement says whose the money is.
     """
     row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
@@ -173,6 +175,8 @@ async def confirm_transaction(
     check_beneficiary(facts.beneficiary_party_ids, facts.parties)
     if facts.maker_session_ended:
         raise MakerSessionEnded()
+    amount = Money.from_proto(request.amount)
+    arrived_minor = find_arrived(row, amount, request.difference_note)
     if other := await store.find_confirmed_by(tx, row.escrow_account_id, request.bank_reference):
         raise BankReferenceUsed(other)
     row = await record_settlement(
@@ -181,8 +185,10 @@ async def confirm_transaction(
         now,
         now,
         actor=person,
-        note=f"the bank confirms it: {request.bank_reference}",
+        note=f"the bank confirms {amount}: {request.bank_reference}",
         bank_reference=request.bank_reference,
+        arrived_minor=arrived_minor,
+        difference_note=request.difference_note or None,
         confirmed_by=person,
     )
     return answer_transaction(row, now)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from services.chassis.values.refusals import IllegalStatusChange
+from services.chassis.values.errors import InvalidField
+from services.chassis.values.money import Money
+from services.chassis.values.refusals import IllegalStatusChange, check_currency
 from services.chassis.values.second_person import check_no_maker
 from services.transactions.domain.refusals import AttemptsExhausted, NotRetryable, PaymentMethodNotSupported
 from services.transactions.domain.returns import (
@@ -46,6 +48,20 @@ def check_may_confirm(transaction: Transaction, person: str) -> None:
     check_no_maker({transaction.created_by}, person)
     if transaction.status is not Status.PENDING_SETTLEMENT:
         raise IllegalStatusChange(transaction.status, Status.SETTLED)
+
+
+def find_arrived(transaction: Transaction, amount: Money, difference_note: str | None) -> int | None:
+    """What its bank brought, in minor units; None where that is what was announced.
+
+    Raises CurrencyMismatch; InvalidField: a difference is not explained, or what is none is.
+    """
+    check_currency(amount.currency, transaction.announced_amount.currency, "amount.currency_code")
+    differs = amount != transaction.announced_amount
+    if differs != bool(difference_note):
+        message = f"{transaction.announced_amount} was announced."
+        fields = {"difference_note": "must be set where the amount is not what was announced, and only then"}
+        raise InvalidField(message, fields=fields)
+    return amount.amount_minor if differs else None
 
 
 def check_may_retry(transaction: Transaction, now: datetime) -> None:

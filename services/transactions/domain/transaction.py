@@ -29,7 +29,7 @@ class Transaction:
     status: Status
     version: int
     payment_method: str
-    amount: Money
+    announced_amount: Money  # what was asked for; of most, what is moved
     escrow_account_id: str
     party_id: str
     bank_account_id: str | None
@@ -47,6 +47,8 @@ class Transaction:
     provider: str
     provider_reference: str | None
     bank_reference: str | None
+    arrived_minor: int | None  # of a wire or check whose bank brought another amount
+    difference_note: str | None  # why it did
     dispute_status: str
     reconciliation_status: str
     finality: str
@@ -72,6 +74,13 @@ class Transaction:
     @property
     def etag(self) -> str:
         return etag_of(self.transaction_id, self.version)
+
+    @property
+    def amount(self) -> Money:
+        """What is moved: once it arrived, what did."""
+        if self.arrived_minor is None:
+            return self.announced_amount
+        return Money(self.arrived_minor, self.announced_amount.currency)
 
     @property
     def is_inbound(self) -> bool:

@@ -36,7 +36,8 @@ _c = transactions.c
 # What changes; all else of a transaction is written once. Where nothing changes, the row is written as it was read.
 _CHANGING = (
     *("status", "version", "failure", "attempts", "presentments", "next_attempt_at", "first_presented_at"),
-    *("provider_reference", "bank_reference", "finality", "approved_by", "confirmed_by", "updated_at", "settled_at"),
+    *("provider_reference", "bank_reference", "arrived_minor", "difference_note", "finality", "approved_by"),
+    *("confirmed_by", "updated_at", "settled_at"),
     *("return_risk_end_at", "final_at", "next_look_at", "epoch", "tries", "escrow_booked", "seal"),
 )
 _BORN = {column.name: None for column in transactions.columns} | {
@@ -226,8 +227,8 @@ def _list_columns(row: Transaction) -> dict[str, Any]:
     return list_columns(
         transactions,
         row,
-        amount_minor=row.amount.amount_minor,
-        currency=row.amount.currency,
+        amount_minor=row.announced_amount.amount_minor,
+        currency=row.announced_amount.currency,
         failure=write_failure(row.failure),
         **row.session._asdict(),
     )

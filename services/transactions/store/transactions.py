@@ -34,9 +34,8 @@ IS_BOOKED = sa.or_(_c.type.in_(INBOUND), _c.escrow_booked)
 _LOOKED_AT_MAX = 100
 _READ = [column for column in transactions.columns if column.name not in {"previous_status", "due_at"}]
 # What a transaction has of its row as it stands there.
-_AS_IT_STANDS = [
-    field.name for field in fields(Transaction) if field.name not in {"status", "amount", "failure", "session"}
-]
+_BUILT = {"status", "announced_amount", "failure", "session"}
+_AS_IT_STANDS = [field.name for field in fields(Transaction) if field.name not in _BUILT]
 
 
 def build_transaction(row: Row) -> Transaction:
@@ -47,7 +46,7 @@ def build_from_columns(columns: Mapping[str, Any]) -> Transaction:
     return Transaction(
         **{name: columns[name] for name in _AS_IT_STANDS},
         status=Status(columns["status"]),
-        amount=Money(columns["amount_minor"], columns["currency"]),
+        announced_amount=Money(columns["amount_minor"], columns["currency"]),
         failure=read_failure(columns["failure"]),
         session=Session(columns["signed_in_at"], columns["api_key_id"]),
     )

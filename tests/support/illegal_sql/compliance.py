@@ -40,6 +40,10 @@ FIXED = {
 }
 # Refused for what the rows are.
 RULES = {
+    "another amount than arrived": (
+        "UPDATE limit_usage SET arrived_minor = 2; UPDATE limit_usage SET arrived_minor = 1",
+        "42501",
+    ),
     "a check that failed and passes": ("UPDATE compliance_checks SET status = 'PASSED'", "23514"),
     "a check that begins expired": (
         (

@@ -50,6 +50,15 @@ RULES = {
     "a webhook with a proof made up": ("UPDATE received_webhooks SET due_at = NULL, proof = 'false'", "42501"),
     "a webhook put off for ever": ("UPDATE received_webhooks SET due_at = 'infinity'", "42501"),
     "a status without the way to it": ("UPDATE transactions SET status = 'SETTLED'", "23514"),
+    "another amount that has not arrived": (
+        "UPDATE transactions SET arrived_minor = 1, difference_note = 'x', confirmed_by = 'bob', bank_reference = 'F'",
+        "23514",
+    ),
+    "a difference that nobody explains": ("UPDATE transactions SET difference_note = 'x'", "23514"),
+    "a bank's reference that names nothing": (
+        "UPDATE transactions SET confirmed_by = 'bob', bank_reference = '--'",
+        "23514",
+    ),
     "a transaction made again": ("UPDATE transactions SET version = 1, status = 'APPROVED'", "23514"),
     "a payment sent earlier": ("UPDATE provider_payments SET sent_at = sent_at - interval '1 hour'", "23514"),
     "a payment known by another name": ("UPDATE provider_payments SET provider_reference = 'pay_2'", "23514"),

@@ -31,6 +31,12 @@ _REFUSE_ANOTHER_TIME = """
 CREATE TRIGGER refuse_another_time BEFORE INSERT ON ended_sessions FOR EACH ROW
 WHEN (NEW.ended_at <> now()) EXECUTE FUNCTION realco_refuse()
 """
+# How much arrived is said once.
+_REFUSE_ANOTHER_AMOUNT = """
+CREATE TRIGGER refuse_another_amount BEFORE UPDATE OF arrived_minor ON limit_usage FOR EACH ROW
+WHEN (NEW.arrived_minor IS DISTINCT FROM OLD.arrived_minor AND OLD.arrived_minor IS NOT NULL)
+EXECUTE FUNCTION realco_refuse()
+"""
 
 
 def upgrade() -> None:
@@ -46,6 +52,7 @@ def upgrade() -> None:
     guard_moves(op, _MOVES)
     append_only(op, "transaction_limits", "party_persons", "former_persons", "ended_sessions", "statements")
     op.execute(_REFUSE_ANOTHER_TIME)
+    op.execute(_REFUSE_ANOTHER_AMOUNT)
     close(op, "compliance", RIGHTS)
 
 
@@ -297,12 +304,13 @@ def _create_tables() -> None:
         sa.Column("transaction_id", sa.Text(), nullable=False),
         sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("arrived_minor", sa.BigInteger(), nullable=True),
         sa.Column("currency", sa.CHAR(length=3), nullable=False),
         sa.Column("counted", sa.Boolean(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("counted_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("seal", postgresql.BYTEA(), nullable=False),
-        sa.CheckConstraint("amount_minor > 0", name="amount_positive"),
+        sa.CheckConstraint("amount_minor > 0 AND (arrived_minor IS NULL OR arrived_minor > 0)", name="amount_positive"),
         sa.PrimaryKeyConstraint("org_id", "transaction_id"),
     )
     op.create_index("limit_usage_window", "limit_usage", ["org_id", "party_id", "counted_at"], unique=False)

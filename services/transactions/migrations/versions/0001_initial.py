@@ -42,6 +42,10 @@ BEGIN
       OLD.bank_account_id, OLD.account_number_digest, OLD.approval_reason, OLD.payment_method, OLD.created_by) THEN
     RAISE EXCEPTION 'what a transaction moves never changes' USING ERRCODE = '23514';
   END IF;
+  IF (NEW.arrived_minor, NEW.difference_note) IS DISTINCT FROM (OLD.arrived_minor, OLD.difference_note)
+     AND (OLD.status, NEW.status) IS DISTINCT FROM ('PENDING_SETTLEMENT', 'SETTLED') THEN
+    RAISE EXCEPTION 'how much arrived is said once, when it arrives' USING ERRCODE = '23514';
+  END IF;
   RETURN NEW;
 END $$
 """
@@ -202,6 +206,7 @@ def _create_bank_accounts() -> None:
     )
 
 
+_PLAIN_REFERENCE = "upper(regexp_replace(normalize(bank_reference, NFKC), '[^[:alnum:]]', '', 'g'))"
 _MAY_COME_BACK = "finality = 'PROVISIONAL' AND status IN ('SETTLED', 'COMPLETED')"
 _TRANSACTION_CHECKS = {
     "finality_known": "finality IN ('PROVISIONAL', 'FINAL')",
@@ -225,6 +230,11 @@ _TRANSACTION_CHECKS = {
     "amount_positive": "amount_minor > 0 AND amount_minor < 4611686018427387904",
     "presentments_three_at_most": "presentments BETWEEN 0 AND 3 AND attempts >= presentments",
     "confirmation_whole": "(confirmed_by IS NULL) = (bank_reference IS NULL)",
+    "bank_reference_named": f"{_PLAIN_REFERENCE} <> ''",
+    "difference_explained": (
+        "(arrived_minor IS NULL) = (difference_note IS NULL) AND (arrived_minor IS NULL OR confirmed_by IS NOT NULL)"
+    ),
+    "arrived_otherwise": "arrived_minor <> amount_minor AND arrived_minor > 0 AND arrived_minor < 4611686018427387904",
     "maker_is_not_checker": "created_by IS DISTINCT FROM approved_by AND created_by IS DISTINCT FROM confirmed_by",
     "account_is_bound": "(bank_account_id IS NULL) = (account_number_digest IS NULL)",
     "approved_by_a_person": "approval_reason IS NULL OR approved_by IS NOT NULL"
@@ -261,6 +271,8 @@ def _create_transactions() -> None:
         sa.Column("provider", sa.Text(), nullable=False),
         sa.Column("provider_reference", sa.Text(), nullable=True),
         sa.Column("bank_reference", sa.Text(), nullable=True),
+        sa.Column("arrived_minor", sa.BigInteger(), nullable=True),
+        sa.Column("difference_note", sa.Text(), nullable=True),
         sa.Column("dispute_status", sa.Text(), server_default="NONE", nullable=False),
         sa.Column("reconciliation_status", sa.Text(), server_default="UNRECONCILED", nullable=False),
         sa.Column("finality", sa.Text(), server_default="PROVISIONAL", nullable=False),
@@ -322,7 +334,7 @@ def _create_transaction_indexes() -> None:
         [
             "org_id",
             "escrow_account_id",
-            sa.literal_column("upper(regexp_replace(normalize(bank_reference, NFKC), '[^[:alnum:]]', '', 'g'))"),
+            sa.literal_column(_PLAIN_REFERENCE),
         ],
         unique=True,
         postgresql_where=sa.text("bank_reference IS NOT NULL"),

@@ -1,0 +1,107 @@
+"""A person says what a wire or check brought: what the bank says it is, and not what was announced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from realco.transactions.v1 import events_pb2 as events
+from realco.transactions.v1 import transactions_pb2 as pb
+from realco.type.v1.money_pb2 import Money
+
+from services.chassis.calls.validation import validate
+from services.chassis.values.errors import DomainError, InvalidField
+from tests.support.arrivals import announce, build_arrival, confirm
+from tests.support.transactions import ADMIN, CHECKER, INVESTOR, TransactionsHarness, usd
+
+T = pb.Transaction
+
+
+@pytest.fixture
+async def service(service_database) -> TransactionsHarness:
+    return TransactionsHarness(await service_database("transactions"))
+
+
+async def refused(call: Any) -> DomainError:
+    with pytest.raises(DomainError) as refusal:
+        await call
+    return refusal.value
+
+
+@pytest.mark.parametrize("method", [T.WIRE, T.CHECK])
+@pytest.mark.parametrize("arrived", [75_00, 130_00], ids=["short", "over"])
+async def test_a_wire_or_check_settles_with_what_arrived_and_says_what_was_announced(
+    service: TransactionsHarness, method: int, arrived: int
+) -> None:
+    waiting = await announce(service, method)
+    await confirm(service, waiting, amount=usd(arrived), difference_note="The bank kept a fee.")
+    read = await service.get(waiting.transaction_id)
+    assert (read.amount, read.announced_amount) == (usd(arrived), usd(100_00))
+    assert read.difference_note == "The bank kept a fee."
+    [listed] = (await service.ask(ADMIN, "ListTransactions", pb.ListTransactionsRequest())).transactions
+    assert (listed.amount, listed.announced_amount) == (usd(arrived), usd(100_00))
+    query = sa.text("SELECT payload FROM outbox WHERE event_type LIKE '%.TransactionSettled'")
+    async with service.database.begin_for_all() as tx:
+        told = events.TransactionSettled.FromString(await tx.scalar(query))
+    assert (told.transaction.amount, told.transaction.announced_amount) == (usd(arrived), usd(100_00))
+    assert not told.transaction.HasField("difference_note")  # what people wrote
+
+
+async def test_what_arrives_as_announced_says_nothing_of_a_difference(service: TransactionsHarness) -> None:
+    done = await confirm(service, await announce(service))
+    assert done.amount == usd(100_00)
+    assert not done.HasField("announced_amount")
+    assert not done.HasField("difference_note")
+
+
+@pytest.mark.parametrize(
+    ("said", "reason", "field"),
+    [
+        ({"amount": usd(75_00)}, "INVALID_FIELD", "difference_note"),
+        ({"difference_note": "None."}, "INVALID_FIELD", "difference_note"),
+        ({"amount": Money(amount_minor=100_00, currency_code="EUR")}, "CURRENCY_MISMATCH", "amount.currency_code"),
+    ],
+    ids=["a difference that is not explained", "an explanation of none", "another currency"],
+)
+async def test_a_difference_is_explained_and_is_one_of_the_amount(
+    service: TransactionsHarness, said: dict[str, Any], reason: str, field: str
+) -> None:
+    waiting = await announce(service)
+    refusal = await refused(confirm(service, waiting, **said))
+    assert (refusal.reason, list(refusal.fields)) == (reason, [field])
+    assert (await service.get(waiting.transaction_id)).status == T.PENDING_SETTLEMENT
+
+
+@pytest.mark.parametrize("reference", ["--", ".", " - / - "])
+def test_a_bank_s_reference_has_a_letter_or_a_digit(reference: str) -> None:
+    read = T(transaction_id="txn_" + "0" * 26, etag="e", amount=usd(1))
+    validate(build_arrival(read, "電-", idempotency_key="key"))
+    with pytest.raises(InvalidField) as refusal:
+        validate(build_arrival(read, reference, idempotency_key="key"))
+    assert list(refusal.value.fields) == ["bank_reference"]
+
+
+async def test_a_bank_s_reference_in_any_script_is_one(service: TransactionsHarness) -> None:
+    assert (await confirm(service, await announce(service), "電匯")).bank_reference == "電匯"
+
+
+@pytest.mark.parametrize("arrived", [40_00, 160_00], ids=["short", "over"])
+async def test_what_arrived_counts_against_the_commitment(service: TransactionsHarness, arrived: int) -> None:
+    investment_id = service.distributions.invest("inv-001", 200_00)
+    waiting = await announce(service, investment_id=investment_id)
+    await confirm(service, waiting, amount=usd(arrived), difference_note="As the bank says.")
+    more = {"investment_id": investment_id, "payment_method": T.WIRE, "bank_account_id": None}
+    over = await service.deposit_request(**more, amount=usd(200_00 - arrived + 1))
+    assert (await refused(service.ask(ADMIN, "CreateTransaction", over))).reason == "COMMITMENT_EXCEEDED"
+    rest = await service.deposit_request(**more, amount=usd(200_00 - arrived))
+    assert (await service.ask(ADMIN, "CreateTransaction", rest)).status == T.QUEUED
+
+
+async def test_an_investor_does_not_read_what_staff_wrote_of_a_difference(service: TransactionsHarness) -> None:
+    waiting = await announce(service)
+    await confirm(service, waiting, amount=usd(75_00), difference_note="They are short again.")
+    seen = await service.get(waiting.transaction_id, INVESTOR)
+    assert (seen.amount, seen.announced_amount) == (usd(75_00), usd(100_00))
+    assert not seen.HasField("difference_note")
+    assert CHECKER.person not in str(seen)
