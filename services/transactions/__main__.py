@@ -53,7 +53,7 @@ async def main(settings: Settings) -> None:
         parties = HeardParties(runtime.database, compliance.list_parties_of_person)
         await runtime.serve(
             servicers=[
-                TransactionsServicer(dependencies, parties),
+                TransactionsServicer(dependencies, approvals, parties),
                 PayoutsServicer(dependencies),
                 ContributionsServicer(dependencies),
                 EvaluationsServicer(dependencies),

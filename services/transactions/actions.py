@@ -18,7 +18,7 @@ from services.chassis.data.sql import Row
 from services.chassis.values.approval import Approval, check_no
 from services.chassis.values.explanation import Explanation
 from services.transactions import messages
-from services.transactions.domain import decisions, explanations
+from services.transactions.domain import decisions, explanations, reported_returns
 from services.transactions.domain.bank_accounts import (
     BankAccount,
     BankAccountStatus,
@@ -54,6 +54,7 @@ def answer_transaction(
         ("TransactionsService/CancelTransaction", lambda: decisions.check_may_cancel(row)),
         ("TransactionsService/ConfirmTransaction", lambda: decisions.check_may_confirm(row, person)),
         ("TransactionsService/RetryTransaction", lambda: decisions.check_may_retry(row, now)),
+        ("TransactionsService/RecordTransactionReturn", lambda: reported_returns.check_may_record_return(row)),
     )
     answer.explanations.CopyFrom(
         transactions_pb2.TimeExplanations(

@@ -43,8 +43,9 @@ from services.transactions.domain.rails import PROVIDER_OF_WEBHOOK
 
 
 class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
-    def __init__(self, dependencies: Dependencies, parties: Parties) -> None:
+    def __init__(self, dependencies: Dependencies, approvals: Approvals, parties: Parties) -> None:
         self._dependencies = dependencies
+        self._approvals = approvals
         self._parties = parties
 
     async def CreateTransaction(self, request: pb.CreateTransactionRequest, context: ServicerContext) -> pb.Transaction:
@@ -103,6 +104,11 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
             partial(decisions.ask_confirmation_facts, self._dependencies, self._parties),
             decisions.confirm_transaction,
         )
+
+    async def RecordTransactionReturn(
+        self, request: pb.RecordTransactionReturnRequest, context: ServicerContext
+    ) -> pb.RecordTransactionReturnResponse:
+        return await self._approvals.carry_out(request, pb.RecordTransactionReturnResponse)
 
 
 class PayoutsServicer(payouts_pb2_grpc.PayoutsServiceServicer):

@@ -10,9 +10,10 @@ from functools import partial
 from typing import Any
 
 from realco.transactions.v1 import bank_accounts_pb2 as account_pb
+from realco.transactions.v1 import transactions_pb2 as pb
 from realco.transactions.v1 import webhooks_pb2 as hook_pb
 
-from services.chassis.approvals.requests import RequestKind, by_command
+from services.chassis.approvals.requests import RequestKind, by_asking, by_command
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
@@ -21,7 +22,7 @@ from services.chassis.values.approval import Approval, ApprovalDetails, Change, 
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.refusals import BankAccountNotFound
-from services.transactions.commands import bank_accounts, decisions, webhooks
+from services.transactions.commands import bank_accounts, decisions, returns, webhooks
 from services.transactions.commands.approvals import (
     BANK_ACCOUNT_APPROVALS,
     TRANSACTION_APPROVALS,
@@ -40,6 +41,7 @@ from services.transactions.domain.explanations import (
     explain_away,
     explain_clearance,
     explain_commitment,
+    explain_confirmation,
     explain_first_use,
     explain_forbidden,
     explain_look_alike,
@@ -51,6 +53,7 @@ from services.transactions.domain.explanations import (
 )
 from services.transactions.domain.payments import find_outcome
 from services.transactions.domain.refusals import TransactionNotFound, WebhookNotFound
+from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
 from services.transactions.domain.webhooks import WebhookStatus
@@ -70,6 +73,16 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
         RequestKind(hook_pb.ReplayWebhookRequest, by(webhooks.replay_webhook), details.describe_replay),
         RequestKind(
             account_pb.UnblockBankAccountRequest, by(bank_accounts.unblock_bank_account), details.describe_unblocking
+        ),
+        RequestKind(
+            pb.RecordTransactionReturnRequest,
+            by_asking(
+                dependencies,
+                pb.Transaction,
+                partial(returns.check_return_is_booked, dependencies),
+                returns.record_transaction_return,
+            ),
+            details.describe_return,
         ),
     ]
     resources = [
@@ -123,6 +136,25 @@ class _Details:
             explanations=(said, *preview.explanations),
             effects=preview.effects,
             is_done=hook.status == WebhookStatus.RECEIVED,
+        )
+
+    async def describe_return(self, request: pb.RecordTransactionReturnRequest, now: datetime) -> ApprovalDetails:
+        """Who gains where the money arrives says neither that it came back nor that it never came."""
+        async with self._dependencies.database.begin() as tx:
+            row = await store.find_transaction(tx, request.transaction_id)
+        if row is None:
+            raise TransactionNotFound()
+        failure = returns.read_failure(row, request)
+        preview = await self._preview(row, "RETURNED")
+        return ApprovalDetails(
+            f"{TYPES[row.type].label}: {row.amount}, by {row.payment_method.lower()}. {failure.message}",
+            row.transaction_id,
+            row.escrow_account_id,
+            amount=row.amount,
+            beneficiary_party_ids=await list_beneficiaries(row, self._dependencies.peers),
+            changes=(Change("status", None, Status.RETURNED),),  # whether it has COMPLETED meanwhile is no matter
+            explanations=(explain_confirmation(row), *preview.explanations),
+            effects=preview.effects,
         )
 
     async def describe_transaction(self, approval: Approval, now: datetime) -> ApprovalDetails:

@@ -105,6 +105,10 @@ bank_accounts = sa.Table(
 
 # A bank's reference as it is compared: people type it in capitals or not, in wide letters, with blanks, dashes or none.
 PLAIN_REFERENCE = "upper(regexp_replace(normalize(bank_reference, NFKC), '[^[:alnum:]]', '', 'g'))"
+# Whether a transaction keeps its reference for itself: what was confirmed in error does not.
+KEEPS_REFERENCE = (
+    "bank_reference IS NOT NULL AND (status <> 'RETURNED' OR failure ->> 'code' IS DISTINCT FROM 'CONFIRMED_IN_ERROR')"
+)
 
 transactions = sa.Table(
     "transactions",
@@ -228,14 +232,15 @@ transactions = sa.Table(
         postgresql_where=sa.text("investment_id IS NOT NULL"),
     ),
     _external_index("transactions", "transaction_id"),
-    # A bank has one wire or check under a reference, however it is written, so it confirms one transaction.
+    # A bank has one wire or check under a reference, however it is written, so it confirms one transaction; another one
+    # where it was confirmed in error.
     sa.Index(
         "transactions_bank_reference",
         "org_id",
         "escrow_account_id",
         sa.text(PLAIN_REFERENCE),
         unique=True,
-        postgresql_where=sa.text("bank_reference IS NOT NULL"),
+        postgresql_where=sa.text(KEEPS_REFERENCE),
     ),
     # What the jobs look for; small, because transactions that are final are in none of them.
     sa.Index("transactions_due", "status", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),

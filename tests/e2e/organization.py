@@ -238,18 +238,18 @@ class Organization:
         body = self.build_contribution(offering, investment, bank_account)
         return self.sign_in_investor(investor).post("/transactions", body)
 
-    def announce_wire(self, offering: Json, investor: str, amount_minor: int) -> Json:
-        """A contribution by wire that finance waits for."""
+    def announce_wire(self, offering: Json, investor: str, amount_minor: int, method: str = "WIRE") -> Json:
+        """A contribution by wire, or by check, that finance waits for."""
         investment = self.invest(offering, investor, amount_minor)
-        return self._announce(self.build_contribution(offering, investment, ""))
+        return self._announce(self.build_contribution(offering, investment, ""), method)
 
     def announce_cash(self, offering: Json, amount_minor: int) -> Json:
         """Cash of the issuer by wire that finance waits for."""
         return self._announce(self._build_cash(offering, amount_minor))
 
-    def _announce(self, body: Json) -> Json:
-        by_wire = {name: value for name, value in body.items() if name != "bankAccountId"} | {"paymentMethod": "WIRE"}
-        transaction = self.admin.post("/transactions", by_wire)
+    def _announce(self, body: Json, method: str = "WIRE") -> Json:
+        by_hand = {name: value for name, value in body.items() if name != "bankAccountId"} | {"paymentMethod": method}
+        transaction = self.admin.post("/transactions", by_hand)
         return self.wait_for_transaction(transaction["transactionId"], "PENDING_SETTLEMENT")
 
     def fund_investment(self, offering: Json, investor: str, amount_minor: int, test_value: int = AT_ONCE) -> Json:

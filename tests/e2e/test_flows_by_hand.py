@@ -50,3 +50,27 @@ def test_what_a_wire_brought_is_what_the_book_and_the_investment_have(org: Organ
         lambda read: minor_of(read["clearedAmount"]) == arrived,
     )
     assert (minor_of(funded["fundedAmount"]), minor_of(funded["amount"])) == (arrived, 700_00)
+
+
+def test_a_check_that_bounces_leaves_nothing_in_the_book_and_nothing_in_the_investment(org: Organization) -> None:
+    offering, investor = org.open_offering(700_00), org.add_cleared_party()
+    check = org.announce_wire(offering, investor, 700_00, "CHECK")
+    path = f"/transactions/{check['transactionId']}"
+    org.second_admin.decide(path, "confirm", {"bankReference": "CHK 1", "amount": usd(700_00)})
+    org.wait_for_ledger(offering["escrowAccountId"], "cash", 700_00)
+
+    bounced = {"kind": "CHECK_RETURNED", "bankReference": "CHK 1 R", "note": "Not sufficient funds."}
+    asked = org.admin.post(f"{path}/record-return", bounced)
+    read = org.second_admin.get(f"/approvals/{asked['approval']['approvalId']}")
+    assert {each["ledgerAccount"]["kind"] for each in read["effects"]} == {"CASH", "SUBSCRIPTION"}
+    org.approve(asked)
+
+    returned = org.wait_for_transaction(check["transactionId"], "RETURNED")
+    assert returned["failure"]["code"] == "CHECK_RETURNED"
+    org.wait_for_ledger(offering["escrowAccountId"], "cash", 0)
+    org.assert_books_balance(offering["escrowAccountId"])
+    wait_for(
+        "the investment to have nothing",
+        lambda: org.admin.get(f"/investments/{check['investmentId']}"),
+        lambda read: minor_of(read["fundedAmount"]) == 0,
+    )

@@ -19,6 +19,7 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from services.chassis.values.ids import new_id
 from services.transactions.domain.payments import PaymentStatus
 from tests.support.approvals import check_dossiers, effects_of, gates_of
+from tests.support.arrivals import announce, confirm, report
 from tests.support.distributions import DistributionsHarness
 from tests.support.peers.transactions import fail_payout
 from tests.support.transactions import ADMIN, CHECKER, ESCROW_ACCOUNT, TransactionsHarness
@@ -58,15 +59,20 @@ async def test_each_kind_of_transactions_says_before_a_yes_what_it_would_do_to_t
     transactions.escrow.post(  # as escrow has heard of it
         ESCROW_ACCOUNT, JournalEntry.DEPOSIT, "cash", "subscription:inv-003", 100_00, transaction_id=made.transaction_id
     )
+    wire = await confirm(transactions, await announce(transactions, party_id="inv-004"))
+    about = {"transaction_id": wire.transaction_id}
+    transactions.escrow.post(ESCROW_ACCOUNT, JournalEntry.DEPOSIT, "cash", "subscription:inv-004", 100_00, **about)
+    await report(transactions, wire, "WIRE_RETURNED")
     transactions.bank.report(made.transaction_id, PaymentStatus.RETURNED, "R01")
     replay = await transactions.waiting(replay.resource_id)
-    found = [await transactions.waiting(each.transaction_id) for each in (debit, paid, refund)]
+    found = [await transactions.waiting(each.transaction_id) for each in (debit, paid, refund, wire)]
     check_dossiers(transactions.approvals, [*found, replay])
     cash = transactions.escrow.book[ESCROW_ACCOUNT, "cash"] * -1
     assert [effects_of(each) for each in (*found, replay)] == [
         {"CASH": (cash, cash + 100_00), "SUBSCRIPTION": (0, 100_00)},
         {"CASH": (cash, cash - 50_00), "ISSUER_PROCEEDS": (2_000_000_00, 2_000_000_00 - 50_00)},
         {"CASH": (cash, cash - 50_00), "SUBSCRIPTION": (1_000_000_00, 1_000_000_00 - 50_00)},
+        {"CASH": (cash, cash - 100_00), "SUBSCRIPTION": (100_00, 0)},
         {"CASH": (cash, cash - 100_00), "SUBSCRIPTION": (100_00, 0)},
     ]
 

@@ -52,7 +52,7 @@ _PLAYED = (
     "FreezeEscrowAccount UnfreezeEscrowAccount ChangeEscrowAccountCustodian CloseEscrowAccount CaptureHold ReleaseHold",
     (
         "CancelTransaction ApproveTransaction RejectTransaction ConfirmTransaction RetryTransaction DeleteBankAccount"
-        " UnblockBankAccount"
+        " UnblockBankAccount RecordTransactionReturn"
     ),
 )
 PLAYED = {service: acts.split() for service, acts in zip(sorted(SERVICE_NAMES), _PLAYED, strict=True)}
@@ -158,6 +158,9 @@ async def test_acts_on_transactions_that_are_asked_for_again(service_database: N
     await service.work()
     confirm = build_arrival(await service.get(wire.transaction_id))
     await play(as_(CHECKER, "ConfirmTransaction"), confirm)
+    of_wire = {"transaction_id": wire.transaction_id, "kind": "WIRE_RETURNED", "bank_reference": "RET-1"}
+    recalled = tpb.RecordTransactionReturnRequest(**of_wire, note="By its sender.")
+    await play(as_(IMPORT, "RecordTransactionReturn"), recalled)
 
     debit = await service.deposit()
     await service.work()

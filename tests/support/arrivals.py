@@ -1,4 +1,4 @@
-"""Wires and checks: how they are announced, and what a person says once the bank has brought the money."""
+"""Wires and checks: how they are announced, and what people say of what the bank did."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any
 
 from realco.transactions.v1 import transactions_pb2 as pb
 
+from services.chassis.values.ids import new_id
+from services.transactions.domain.reported_returns import RETURN_KINDS
 from tests.support.transactions import ADMIN, CHECKER, TransactionsHarness
 
 
@@ -25,3 +27,11 @@ def build_arrival(read: Any, reference: str = "FED-1", **more: Any) -> pb.Confir
 
 async def confirm(service: TransactionsHarness, read: Any, reference: str = "FED-1", **more: Any) -> Any:
     return await service.ask(CHECKER, "ConfirmTransaction", build_arrival(read, reference, **more))
+
+
+async def report(service: TransactionsHarness, of: Any, kind: str = "CHECK_RETURNED", **more: Any) -> Any:
+    """Admin-1 asks for it; the approval that waits."""
+    of_the_bank = {"bank_reference": "RET-1"} if RETURN_KINDS[kind].is_of_the_bank else {}
+    said = {"transaction_id": of.transaction_id, "kind": kind, "note": "Says the bank.", **of_the_bank}
+    request = pb.RecordTransactionReturnRequest(idempotency_key=new_id("key"), **said | more)
+    return (await service.ask(ADMIN, "RecordTransactionReturn", request)).approval

@@ -172,7 +172,7 @@ class TransactionsHarness:
         )
         self.approvals = build_approvals(self.dependencies)
         asking = CurrentParties(self.dependencies.peers.compliance.list_parties_of_person)
-        self.transactions: Any = TransactionsServicer(self.dependencies, asking)
+        self.transactions: Any = TransactionsServicer(self.dependencies, self.approvals, asking)
         self.payouts: Any = PayoutsServicer(self.dependencies)
         self.contributions: Any = ContributionsServicer(self.dependencies)
         self.evaluations: Any = EvaluationsServicer(self.dependencies)

@@ -18,7 +18,6 @@ from services.chassis.values.approval import Approval, ApprovalFacts, MakerSessi
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
 from services.chassis.values.money import Money
-from services.chassis.values.refusals import EscrowAccountFrozen
 from services.chassis.values.second_person import check_beneficiary
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.approvals import TRANSACTION_APPROVALS, find_approval
@@ -28,8 +27,8 @@ from services.transactions.commands.inflow import (
     Inflow,
     InflowVerdict,
     ask_about_inflow,
+    check_book_goes_on,
     check_commitment,
-    check_escrow_account,
 )
 from services.transactions.commands.settlement import record_settlement
 from services.transactions.dependencies import Dependencies
@@ -70,7 +69,7 @@ async def approve_transaction(
     tx: Tx, request: pb.ApproveTransactionRequest, facts: ApprovalFacts, now: datetime
 ) -> pb.Transaction:
     """PENDING_APPROVAL -> APPROVED -> QUEUED, by the last yes it needs. Raises EtagMismatch, and as approve_waiting."""
-    row, _ = await _lock_as_read(tx, request.transaction_id, request.etag)
+    row, _ = await lock_as_read(tx, request.transaction_id, request.etag)
     row = await _approve(tx, row, facts, now)
     return answer_transaction(row, now, await find_approval(tx, row, now))
 
@@ -102,7 +101,7 @@ async def _approve(
 
 async def reject_transaction(tx: Tx, request: pb.RejectTransactionRequest, now: datetime) -> pb.Transaction:
     """PENDING_APPROVAL -> CANCELLED. Raises EtagMismatch, IllegalStatusChange, ApprovalExpired, MakerIsChecker."""
-    row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
+    row, person = await lock_as_read(tx, request.transaction_id, request.etag)
     check_may_reject(row)
     await TRANSACTION_APPROVALS.reject(tx, row.transaction_id, request.note, now)
     row = await moves.save_move(tx, row, Status.CANCELLED, actor=person, now=now, note=f"rejected: {request.note}")
@@ -121,7 +120,7 @@ async def cancel_transaction(tx: Tx, request: pb.CancelTransactionRequest, now: 
 
     Raises: EtagMismatch, IllegalStatusChange, TooManyStops.
     """
-    row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
+    row, person = await lock_as_read(tx, request.transaction_id, request.etag)
     if row.status is not Status.CANCELLED:
         check_may_cancel(row)
         is_own = row.is_inbound and row.created_by == person
@@ -148,12 +147,8 @@ async def ask_confirmation_facts(
 ) -> ConfirmationFacts:
     """Raises: Unavailable, SessionEnded, TransactionNotFound, EtagMismatch, EscrowAccountClosed."""
     async with dependencies.database.begin() as tx:
-        row = await _require_as_read(tx, request.transaction_id, request.etag)
-    try:
-        account = await dependencies.peers.escrow.get_escrow_account(row.escrow_account_id)
-        check_escrow_account(row.escrow_account_id, account)
-    except EscrowAccountFrozen:
-        pass  # the money is there: what the rails have done is booked in a frozen account, too
+        row = await require_as_read(tx, request.transaction_id, request.etag)
+    await check_book_goes_on(dependencies.peers, row.escrow_account_id)
     person, asked = current_principal().person, row.session.list_asked(row.created_by)
     standings = await parties.list_standings({person: None} | asked)
     ended = any(standings[maker].has_ended(row.session.signed_in_at) for maker in asked)
@@ -170,7 +165,7 @@ async def confirm_transaction(
         CurrencyMismatch, InvalidField, BankReferenceUsed
         MakerSessionEnded: a thief announced it, perhaps: the announcement says whose the money is.
     """
-    row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
+    row, person = await lock_as_read(tx, request.transaction_id, request.etag)
     check_may_confirm(row, person)
     check_beneficiary(facts.beneficiary_party_ids, facts.parties)
     if facts.maker_session_ended:
@@ -202,7 +197,7 @@ async def ask_about_inflow_again(dependencies: Dependencies, request: pb.RetryTr
     """
     now = dependencies.clock.now()
     async with dependencies.database.begin() as tx:
-        row = await _require_as_read(tx, request.transaction_id, request.etag)
+        row = await require_as_read(tx, request.transaction_id, request.etag)
     try:
         check_may_retry(row, now)
     except DomainError:
@@ -223,7 +218,7 @@ async def retry_transaction(
         EtagMismatch, NotRetryable, AttemptsExhausted, IllegalStatusChange, BankAccountNotUsable,
         CommitmentExceeded, or what the verdict refuses
     """
-    row, person = await _lock_as_read(tx, request.transaction_id, request.etag)
+    row, person = await lock_as_read(tx, request.transaction_id, request.etag)
     check_may_retry(row, now)
     verdict.check()
     if verdict.investment is not None and row.status is not Status.PENDING_RETRY:  # which is counted already
@@ -262,14 +257,14 @@ async def queue_again(tx: Tx, row: Transaction, *, actor: str, now: datetime) ->
     )
 
 
-async def _require_as_read(tx: Tx, transaction_id: str, etag: str) -> Transaction:
-    """As `_lock_as_read`, to ask others about it before the transaction that decides, which reads it again."""
+async def require_as_read(tx: Tx, transaction_id: str, etag: str) -> Transaction:
+    """As `lock_as_read`, to ask others about it before the transaction that decides, which reads it again."""
     row = _require(await store.find_transaction(tx, transaction_id))
     check_etag(etag, row.etag)
     return row
 
 
-async def _lock_as_read(tx: Tx, transaction_id: str, etag: str) -> tuple[Transaction, str]:
+async def lock_as_read(tx: Tx, transaction_id: str, etag: str) -> tuple[Transaction, str]:
     """The transaction, locked, in the version that was read, and who decides. Raises EtagMismatch, and as `_lock`."""
     row, person = await _lock(tx, transaction_id)
     check_etag(etag, row.etag)

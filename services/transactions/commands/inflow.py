@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,7 +16,13 @@ from services.chassis.data.transaction import Tx
 from services.chassis.values.accounts import check_takes_money
 from services.chassis.values.errors import DomainError
 from services.chassis.values.money import Money
-from services.chassis.values.refusals import EscrowAccountNotFound, InvestmentNotFound, OfferingNotOpen, check_currency
+from services.chassis.values.refusals import (
+    EscrowAccountFrozen,
+    EscrowAccountNotFound,
+    InvestmentNotFound,
+    OfferingNotOpen,
+    check_currency,
+)
 from services.transactions.clients import Peers
 from services.transactions.domain.refusals import CommitmentExceeded, EscrowAccountMismatch, InvestmentNotPending
 from services.transactions.domain.transaction import Transaction
@@ -115,6 +122,16 @@ def check_escrow_account(
         raise EscrowAccountNotFound(field)
     check_takes_money(escrow_account_id, from_enum(EscrowAccount.Status, account.status), field)
     return account
+
+
+async def check_book_goes_on(peers: Peers, escrow_account_id: str) -> None:
+    """Whether the book takes what a bank has done: in a frozen account, too.
+
+    Raises: EscrowAccountNotFound, EscrowAccountClosed, Unavailable.
+    """
+    account = await peers.escrow.get_escrow_account(escrow_account_id)
+    with suppress(EscrowAccountFrozen):
+        check_escrow_account(escrow_account_id, account)
 
 
 def _check_account(inflow: Inflow, account: EscrowAccount | None) -> None:

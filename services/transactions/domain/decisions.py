@@ -40,11 +40,16 @@ def check_may_cancel(transaction: Transaction) -> None:
         raise IllegalStatusChange(transaction.status, Status.CANCELLED)
 
 
+def check_confirmed_by_a_person(transaction: Transaction) -> None:
+    """Raises PaymentMethodNotSupported."""
+    if not transaction.rail.is_confirmed_by_a_person:
+        message = "Only of wires and checks a person says what the bank did."
+        raise PaymentMethodNotSupported(message, payment_method=transaction.payment_method)
+
+
 def check_may_confirm(transaction: Transaction, person: str) -> None:
     """Raises PaymentMethodNotSupported, MakerIsChecker, IllegalStatusChange."""
-    if not transaction.rail.is_confirmed_by_a_person:
-        message = "Only wires and checks are confirmed by a person."
-        raise PaymentMethodNotSupported(message, payment_method=transaction.payment_method)
+    check_confirmed_by_a_person(transaction)
     check_no_maker({transaction.created_by}, person)
     if transaction.status is not Status.PENDING_SETTLEMENT:
         raise IllegalStatusChange(transaction.status, Status.SETTLED)

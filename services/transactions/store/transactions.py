@@ -25,7 +25,13 @@ from services.chassis.values.session import Session
 from services.transactions.domain.states import ARRIVED, ENDED, Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import CONTRIBUTIONS, INBOUND
-from services.transactions.tables import MAY_COME_BACK, PLAIN_REFERENCE, transaction_history, transactions
+from services.transactions.tables import (
+    KEEPS_REFERENCE,
+    MAY_COME_BACK,
+    PLAIN_REFERENCE,
+    transaction_history,
+    transactions,
+)
 
 _c = transactions.c
 # Whether escrow has what the transaction needs of it before a provider is asked.
@@ -68,6 +74,7 @@ _LOCKING_CONTRIBUTIONS = _CONTRIBUTIONS.order_by(_c.transaction_id).with_for_upd
 _CONFIRMED_BY = sa.select(_c.transaction_id).where(
     is_mine(transactions),
     _c.escrow_account_id == sa.bindparam("account"),
+    sa.text(KEEPS_REFERENCE),
     sa.text(f"{PLAIN_REFERENCE} = {PLAIN_REFERENCE.replace('bank_reference', ':reference')}"),
 )
 _UNFINISHED = (

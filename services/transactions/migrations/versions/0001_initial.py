@@ -337,7 +337,10 @@ def _create_transaction_indexes() -> None:
             sa.literal_column(_PLAIN_REFERENCE),
         ],
         unique=True,
-        postgresql_where=sa.text("bank_reference IS NOT NULL"),
+        postgresql_where=sa.text(
+            "bank_reference IS NOT NULL"
+            " AND (status <> 'RETURNED' OR failure ->> 'code' IS DISTINCT FROM 'CONFIRMED_IN_ERROR')"
+        ),
     )
     op.create_index(
         "transactions_due",

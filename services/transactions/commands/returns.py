@@ -1,0 +1,50 @@
+"""A wire or check that a person confirmed came back, or had never come: two persons say so, for nobody can be asked."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from realco.transactions.v1 import transactions_pb2 as pb
+
+from services.chassis.data.transaction import Tx
+from services.chassis.values.failure import Failure
+from services.transactions.actions import answer_transaction
+from services.transactions.commands.decisions import lock_as_read, require_as_read
+from services.transactions.commands.inflow import check_book_goes_on
+from services.transactions.dependencies import Dependencies
+from services.transactions.domain.reported_returns import (
+    RETURN_KINDS,
+    build_reported_failure,
+    check_may_record_return,
+)
+from services.transactions.domain.states import Status
+from services.transactions.domain.transaction import Transaction
+from services.transactions.store import moves
+
+
+async def check_return_is_booked(dependencies: Dependencies, request: pb.RecordTransactionReturnRequest) -> None:
+    """Raises: Unavailable, TransactionNotFound, EtagMismatch, EscrowAccountClosed: no book takes it."""
+    async with dependencies.database.begin() as tx:
+        row = await require_as_read(tx, request.transaction_id, request.etag)
+    await check_book_goes_on(dependencies.peers, row.escrow_account_id)
+
+
+def read_failure(row: Transaction, request: pb.RecordTransactionReturnRequest) -> Failure:
+    """Raises: PaymentMethodNotSupported, IllegalStatusChange, InvalidField."""
+    check_may_record_return(row)
+    kind = RETURN_KINDS[pb.Transaction.ReturnKind.Name(request.kind)]
+    return build_reported_failure(row, kind, request.bank_reference)
+
+
+async def record_transaction_return(
+    tx: Tx, request: pb.RecordTransactionReturnRequest, _: None, now: datetime
+) -> pb.Transaction:
+    """SETTLED or COMPLETED -> RETURNED, as what a provider says came back.
+
+    Raises: EtagMismatch, TransactionNotFound, PaymentMethodNotSupported, IllegalStatusChange, InvalidField.
+    """
+    row, person = await lock_as_read(tx, request.transaction_id, request.etag)
+    failure = read_failure(row, request)
+    note = f"{failure.message} {request.note}"
+    row = await moves.save_move(tx, row, Status.RETURNED, actor=person, now=now, note=note, failure=failure)
+    return answer_transaction(row, now)
