@@ -145,15 +145,17 @@ class _Details:
         if row is None:
             raise TransactionNotFound()
         failure = returns.read_failure(row, request)
-        preview = await self._preview(row, "RETURNED")
+        to = returns.find_kind(request).to
+        preview = await self._preview(row, "ENDED" if to is Status.FAILED else "RETURNED")
+        confirmed = (explain_confirmation(row),) if row.settled_at else ()
         return ApprovalDetails(
             f"{TYPES[row.type].label}: {row.amount}, by {row.payment_method.lower()}. {failure.message}",
             row.transaction_id,
             row.escrow_account_id,
             amount=row.amount,
             beneficiary_party_ids=await list_beneficiaries(row, self._dependencies.peers),
-            changes=(Change("status", None, Status.RETURNED),),  # whether it has COMPLETED meanwhile is no matter
-            explanations=(explain_confirmation(row), *preview.explanations),
+            changes=(Change("status", None, to),),  # whether it has COMPLETED meanwhile is no matter
+            explanations=(*confirmed, *preview.explanations),
             effects=preview.effects,
         )
 

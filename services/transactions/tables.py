@@ -15,7 +15,7 @@ from services.chassis.data.constraints import one_of
 from services.chassis.data.leases import lease_columns
 from services.chassis.data.seals import sealed
 from services.transactions.domain.bank_accounts import BankAccountStatus
-from services.transactions.domain.rails import RAILS
+from services.transactions.domain.rails import BY_HAND, RAILS
 from services.transactions.domain.states import Status
 from services.transactions.domain.types import TYPES
 from services.transactions.domain.webhooks import WebhookStatus
@@ -125,7 +125,7 @@ transactions = sa.Table(
     sa.Column("currency", sa.CHAR(3), nullable=False),
     sa.Column("escrow_account_id", sa.Text, nullable=False),
     sa.Column("party_id", sa.Text, nullable=False),
-    _text("bank_account_id"),  # of wires and checks: none
+    _text("bank_account_id"),  # of checks, and of wires that come in: none
     _text("account_number_digest"),  # of that account, as it was: nothing else is paid or drawn from
     _text("approval_reason"),  # why a second person approves it, whatever compliance says
     _text("investment_id"),
@@ -188,6 +188,8 @@ transactions = sa.Table(
         "created_by IS DISTINCT FROM approved_by AND created_by IS DISTINCT FROM confirmed_by",
         name="maker_is_not_checker",
     ),
+    # Whose money the book has let go is a payout.
+    sa.CheckConstraint("NOT escrow_booked OR approved_by <> confirmed_by", name="approver_does_not_send"),
     sa.CheckConstraint("(bank_account_id IS NULL) = (account_number_digest IS NULL)", name="account_is_bound"),
     sa.CheckConstraint(
         "approval_reason IS NULL OR approved_by IS NOT NULL"
@@ -195,9 +197,9 @@ transactions = sa.Table(
         name="approved_by_a_person",
     ),
     sa.CheckConstraint(
-        # What comes by wire or check has no bank account: a person says that it arrived, and no job asks.
+        # Of a wire or check a person says that it arrived, or was sent, and no job asks.
         "due_at IS NOT NULL OR status NOT IN ('INITIATED', 'QUEUED', 'PROCESSING')"
-        " AND (status <> 'PENDING_SETTLEMENT' OR bank_account_id IS NULL)"
+        f" AND (status <> 'PENDING_SETTLEMENT' OR payment_method IN ({', '.join(map(repr, BY_HAND))}))"
         f" AND NOT ({MAY_COME_BACK})",
         name="work_is_due",
     ),

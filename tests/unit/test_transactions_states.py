@@ -60,5 +60,6 @@ def test_each_of_the_169_pairs_is_a_move_or_refused(before: str, after: str) -> 
     ("REVERSED", False, False),
 ])  # fmt: skip
 def test_only_what_no_provider_has_taken_is_cancelled(status: str, by_ach: bool, by_wire: bool) -> None:
-    assert may_cancel(Status(status), RAILS["ACH"]) is by_ach
-    assert may_cancel(Status(status), RAILS["WIRE"]) is by_wire
+    assert may_cancel(Status(status), RAILS["ACH"], is_inbound=True) is by_ach
+    assert may_cancel(Status(status), RAILS["WIRE"], is_inbound=True) is by_wire
+    assert may_cancel(Status(status), RAILS["WIRE"], is_inbound=False) is by_ach  # it may have been sent

@@ -57,7 +57,8 @@ def build_transaction_details(
     """Who made the bank account that is paid has a part in the payout."""
     way = f"by {row.payment_method.lower()}"
     if account is not None:
-        way = f"{'drawn from' if row.is_inbound else 'paid to'} account …{account.account_number_last4}"
+        by_hand = f", {way}" if row.rail.is_confirmed_by_a_person else ""
+        way = f"{'drawn from' if row.is_inbound else 'paid to'} account …{account.account_number_last4}{by_hand}"
     return ApprovalDetails(
         f"{TYPES[row.type].label}: {row.amount}, {way}",
         row.transaction_id,

@@ -14,6 +14,7 @@ from services.chassis.values.ids import new_id
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.inflow import Inflow, InflowVerdict, ask_about_inflow, check_commitment
 from services.transactions.dependencies import Dependencies
+from services.transactions.domain.decisions import check_carries
 from services.transactions.domain.rails import RAILS
 from services.transactions.domain.refusals import TypeNotSupported
 from services.transactions.domain.types import CONTRIBUTIONS, STAFFS_DEBIT, TYPES
@@ -29,7 +30,7 @@ def check_create_transaction(request: pb.CreateTransactionRequest, principal: Pr
     """Refuses what can be refused without asking another service.
 
     Raises:
-        TypeNotSupported, InvalidField, PartyNotFound
+        TypeNotSupported, InvalidField, PartyNotFound, PaymentMethodNotSupported
     """
     wanted, method = TYPES[_T.Type.Name(request.type)], _T.PaymentMethod.Name(request.payment_method)
     if principal.confined and not wanted.is_for_investors:
@@ -37,7 +38,8 @@ def check_create_transaction(request: pb.CreateTransactionRequest, principal: Pr
         raise TypeNotSupported("This type is not offered to this caller.", fields=fields, type=wanted.name)
     principal.choose_party(request.party_id)
     faults = {}
-    if bool(request.bank_account_id) != RAILS[method].needs_bank_account:
+    check_carries(RAILS[method], request.amount.currency_code)
+    if bool(request.bank_account_id) != RAILS[method].draws_from_account:
         faults["bank_account_id"] = "must be set for ACH, and only then"
     if bool(request.investment_id) != wanted.is_for_investment:
         faults["investment_id"] = f"must be set for {', '.join(CONTRIBUTIONS)}, and only then"

@@ -18,7 +18,7 @@ from services.chassis.values.approval import Approval, ApprovalFacts, MakerSessi
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
 from services.chassis.values.money import Money
-from services.chassis.values.second_person import check_beneficiary
+from services.chassis.values.second_person import check_beneficiary, check_no_maker
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.approvals import TRANSACTION_APPROVALS, find_approval
 from services.transactions.commands.attempts import ask_about_parties
@@ -158,7 +158,7 @@ async def ask_confirmation_facts(
 async def confirm_transaction(
     tx: Tx, request: pb.ConfirmTransactionRequest, facts: ConfirmationFacts, now: datetime
 ) -> pb.Transaction:
-    """A wire or check arrived, in this amount: SETTLED; where nobody can take it back, COMPLETED.
+    """A wire or check arrived, in this amount, or was sent: SETTLED; where nobody can take it back, COMPLETED.
 
     Raises:
         EtagMismatch, MakerIsChecker, BeneficiaryIsChecker, PaymentMethodNotSupported, IllegalStatusChange,
@@ -167,6 +167,8 @@ async def confirm_transaction(
     """
     row, person = await lock_as_read(tx, request.transaction_id, request.etag)
     check_may_confirm(row, person)
+    if not row.is_inbound and (approval := await TRANSACTION_APPROVALS.find_last(tx, row.transaction_id)):
+        check_no_maker({each.approved_by for each in approval.approvers}, person)  # of several, the row names the last
     check_beneficiary(facts.beneficiary_party_ids, facts.parties)
     if facts.maker_session_ended:
         raise MakerSessionEnded()

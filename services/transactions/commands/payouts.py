@@ -24,7 +24,7 @@ from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.accounts import check_bank_account
-from services.chassis.values.errors import DomainError
+from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.failure import Failure, make_failure, read_failure, write_failure
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import IdempotencyKeyReused
@@ -32,8 +32,8 @@ from services.chassis.values.session import Session
 from services.transactions import messages
 from services.transactions.clients import Distributions
 from services.transactions.domain.bank_accounts import BankAccount
-from services.transactions.domain.decisions import choose_refund_account, explain_refund
-from services.transactions.domain.rails import PAYOUT_METHOD, RAILS
+from services.transactions.domain.decisions import check_carries, choose_refund_account, explain_refund
+from services.transactions.domain.rails import RAILS, Rail, choose_payout_rail
 from services.transactions.domain.refusals import NoPayoutBankAccount, PayoutNotOrdered
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import REFUND_NOT_KNOWN, TYPES, TransactionType
@@ -48,11 +48,13 @@ class _Plan:
     """What is to become of a new item: a transaction to this account, or a refusal.
 
     Args:
+        account: None where its rail pays to none.
         approval_reason: Why a second person approves it, if one does.
     """
 
     item: Item
     transaction_id: str
+    rail: Rail
     account: BankAccount | None
     approval_reason: str | None
     refusal: DomainError | None
@@ -97,6 +99,8 @@ def _to_order(item: Item, person: str, known: PayoutOrder) -> PayoutOrder:
     for name in ("bank_account_id", "investment_id", "distribution_id", "allocation_id"):
         if item.HasField(name):
             setattr(order, name, getattr(item, name))
+    if item.HasField("payment_method"):
+        order.payment_method = _rail_of(item).payment_method
     return order
 
 
@@ -153,9 +157,17 @@ async def _plan_items(tx: Tx, items: Sequence[Item], approved: Collection[str]) 
     )
     plans = []
     for item, (account_id, reason) in zip(items, chosen, strict=True):
+        rail = _rail_of(item)
         account = named.get(account_id) if account_id else defaults.get(item.party_id)
-        plans.append(_Plan(item, new_id("txn"), account, reason, _find_refusal(item, account_id, account)))
+        refusal = _find_refusal(item, rail, account_id, account)
+        plans.append(_Plan(item, new_id("txn"), rail, account if rail.pays_to_account else None, reason, refusal))
     return plans
+
+
+def _rail_of(item: Item) -> Rail:
+    if not item.HasField("payment_method"):
+        return choose_payout_rail(item.amount.currency_code)
+    return RAILS[pb.Transaction.PaymentMethod.Name(item.payment_method)]
 
 
 def _type_of(item: Item) -> TransactionType:
@@ -172,6 +184,8 @@ def _choose_account(
         is_approved: Whether two persons decided that the money goes back.
     """
     named, wanted = item.bank_account_id or None, _type_of(item)
+    if not _rail_of(item).pays_to_account:
+        received = []  # whatever it came from, it does not go back there
     if not wanted.gives_back:
         return named, wanted.approval_reason
     if received is None:
@@ -180,7 +194,14 @@ def _choose_account(
     return chosen, explain_refund(chosen, received, is_approved=is_approved)
 
 
-def _find_refusal(item: Item, account_id: str | None, account: BankAccount | None) -> DomainError | None:
+def _find_refusal(item: Item, rail: Rail, account_id: str | None, account: BankAccount | None) -> DomainError | None:
+    try:
+        check_carries(rail, item.amount.currency_code)
+    except DomainError as refusal:
+        return refusal
+    if not rail.pays_to_account:
+        fields = {"bank_account_id": f"must not be set: {rail.payment_method} pays to none"}
+        return InvalidField("The payout names a bank account.", fields=fields) if account_id else None
     if account is None and not account_id:
         message = "The party has no confirmed bank account for payouts."
         return NoPayoutBankAccount(message, party_id=item.party_id)
@@ -209,24 +230,23 @@ def _fingerprint_of(item: Item) -> bytes:
 
 def _build_row(plan: _Plan, principal: Principal, order: PayoutOrder) -> dict[str, Any]:
     item, account = plan.item, plan.account
-    assert account is not None  # else it was refused
     return {
         "org_id": principal.org_id,
         "transaction_id": plan.transaction_id,
         "type": _type_of(item).name,
-        "payment_method": PAYOUT_METHOD,
+        "payment_method": plan.rail.payment_method,
         "amount_minor": item.amount.amount_minor,
         "currency": item.amount.currency_code,
         "escrow_account_id": item.escrow_account_id,
         "party_id": item.party_id,
-        "bank_account_id": account.bank_account_id,
-        "account_number_digest": account.account_number_digest,
+        "bank_account_id": account and account.bank_account_id,
+        "account_number_digest": account and account.account_number_digest,
         "approval_reason": plan.approval_reason,
         "investment_id": item.investment_id or None,
         "distribution_id": item.distribution_id or None,
         "allocation_id": item.allocation_id or None,
         "description": item.description or None,
-        "provider": RAILS[PAYOUT_METHOD].provider,
+        "provider": plan.rail.provider,
         "created_by": principal.person,
         **_read_session(order)._asdict(),
     }

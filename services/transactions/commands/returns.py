@@ -1,4 +1,4 @@
-"""A wire or check that a person confirmed came back, or had never come: two persons say so, for nobody can be asked."""
+"""A wire or check came back, had never come, or was not sent: two persons say so, for nobody can be asked."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from services.transactions.commands.inflow import check_book_goes_on
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.reported_returns import (
     RETURN_KINDS,
+    ReturnKind,
     build_reported_failure,
     check_may_record_return,
 )
-from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import moves
 
@@ -32,19 +32,23 @@ async def check_return_is_booked(dependencies: Dependencies, request: pb.RecordT
 def read_failure(row: Transaction, request: pb.RecordTransactionReturnRequest) -> Failure:
     """Raises: PaymentMethodNotSupported, IllegalStatusChange, InvalidField."""
     check_may_record_return(row)
-    kind = RETURN_KINDS[pb.Transaction.ReturnKind.Name(request.kind)]
-    return build_reported_failure(row, kind, request.bank_reference)
+    return build_reported_failure(row, find_kind(request), request.bank_reference)
+
+
+def find_kind(request: pb.RecordTransactionReturnRequest) -> ReturnKind:
+    return RETURN_KINDS[pb.Transaction.ReturnKind.Name(request.kind)]
 
 
 async def record_transaction_return(
     tx: Tx, request: pb.RecordTransactionReturnRequest, _: None, now: datetime
 ) -> pb.Transaction:
-    """SETTLED or COMPLETED -> RETURNED, as what a provider says came back.
+    """SETTLED or COMPLETED -> RETURNED, as what a provider says came back; PENDING_SETTLEMENT -> FAILED.
 
     Raises: EtagMismatch, TransactionNotFound, PaymentMethodNotSupported, IllegalStatusChange, InvalidField.
     """
     row, person = await lock_as_read(tx, request.transaction_id, request.etag)
     failure = read_failure(row, request)
     note = f"{failure.message} {request.note}"
-    row = await moves.save_move(tx, row, Status.RETURNED, actor=person, now=now, note=note, failure=failure)
+    to = find_kind(request).to
+    row = await moves.save_move(tx, row, to, actor=person, now=now, note=note, failure=failure)
     return answer_transaction(row, now)

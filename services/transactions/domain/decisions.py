@@ -9,6 +9,7 @@ from services.chassis.values.errors import InvalidField
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import IllegalStatusChange, check_currency
 from services.chassis.values.second_person import check_no_maker
+from services.transactions.domain.rails import Rail
 from services.transactions.domain.refusals import AttemptsExhausted, NotRetryable, PaymentMethodNotSupported
 from services.transactions.domain.returns import (
     PRESENTMENTS_MAX,
@@ -36,8 +37,15 @@ def check_may_reject(transaction: Transaction) -> None:
 
 def check_may_cancel(transaction: Transaction) -> None:
     """Raises IllegalStatusChange."""
-    if not may_cancel(transaction.status, transaction.rail):
+    if not may_cancel(transaction.status, transaction.rail, is_inbound=transaction.is_inbound):
         raise IllegalStatusChange(transaction.status, Status.CANCELLED)
+
+
+def check_carries(rail: Rail, currency: str) -> None:
+    """Raises PaymentMethodNotSupported."""
+    if not rail.carries(currency):
+        message = f"{rail.payment_method} carries no {currency}."
+        raise PaymentMethodNotSupported(message, payment_method=rail.payment_method)
 
 
 def check_confirmed_by_a_person(transaction: Transaction) -> None:
@@ -48,9 +56,13 @@ def check_confirmed_by_a_person(transaction: Transaction) -> None:
 
 
 def check_may_confirm(transaction: Transaction, person: str) -> None:
-    """Raises PaymentMethodNotSupported, MakerIsChecker, IllegalStatusChange."""
+    """Whoever had a payout made or approved it does not say that it was sent.
+
+    Raises PaymentMethodNotSupported, MakerIsChecker, IllegalStatusChange.
+    """
     check_confirmed_by_a_person(transaction)
-    check_no_maker({transaction.created_by}, person)
+    approvers = set() if transaction.is_inbound or not transaction.approved_by else {transaction.approved_by}
+    check_no_maker({transaction.created_by} | approvers, person)
     if transaction.status is not Status.PENDING_SETTLEMENT:
         raise IllegalStatusChange(transaction.status, Status.SETTLED)
 
@@ -58,10 +70,15 @@ def check_may_confirm(transaction: Transaction, person: str) -> None:
 def find_arrived(transaction: Transaction, amount: Money, difference_note: str | None) -> int | None:
     """What its bank brought, in minor units; None where that is what was announced.
 
-    Raises CurrencyMismatch; InvalidField: a difference is not explained, or what is none is.
+    Raises:
+        CurrencyMismatch
+        InvalidField: a difference is not explained, or what is none is; another amount was sent than a payout has.
     """
     check_currency(amount.currency, transaction.announced_amount.currency, "amount.currency_code")
     differs = amount != transaction.announced_amount
+    if differs and not transaction.is_inbound:
+        message = f"{transaction.announced_amount} is paid. Another amount is in nobody's book."
+        raise InvalidField(message, fields={"amount": f"must be {transaction.announced_amount}"})
     if differs != bool(difference_note):
         message = f"{transaction.announced_amount} was announced."
         fields = {"difference_note": "must be set where the amount is not what was announced, and only then"}

@@ -32,9 +32,12 @@ class Rail:
 
     Args:
         provider: Who carries it: a name of PROVIDERS.
-        is_confirmed_by_a_person: Whether finance says that the money arrived, since no provider can be asked.
-        needs_bank_account: Whether the party's bank account must be known.
-        is_cancellable_when_submitted: Whether it may be cancelled after the provider took it and before it arrived.
+        currencies: What it carries; none where it carries any.
+        is_confirmed_by_a_person: Whether finance says that the money arrived, or was sent: no provider can be asked.
+        draws_from_account: Whether money that comes in is drawn from a bank account of the party, which must be known.
+        pays_to_account: The same of money that goes out.
+        is_cancellable_when_submitted: Whether what comes in may be cancelled after the provider took it and before it
+            arrived. What goes out may have been sent: two persons say that it was not.
         return_risk: How long money that came in stays held; none where it cannot be taken back.
         inbound_return: How long after money came in its bank may still take it back; none where it never may.
         outbound_return: The same of a payout.
@@ -42,12 +45,17 @@ class Rail:
 
     payment_method: str
     provider: str
+    currencies: frozenset[str] | None = None
     is_confirmed_by_a_person: bool = False
-    needs_bank_account: bool = False
+    draws_from_account: bool = False
+    pays_to_account: bool = False
     is_cancellable_when_submitted: bool = False
     return_risk: Period | None = None
     inbound_return: Period | None = None
     outbound_return: Period | None = None
+
+    def carries(self, currency: str) -> bool:
+        return self.currencies is None or currency in self.currencies
 
     def period_of_return(self, *, is_inbound: bool) -> Period | None:
         """How long after it arrived the bank may send the money back."""
@@ -82,7 +90,9 @@ RAILS: Mapping[str, Rail] = MappingProxyType(
             Rail(
                 payment_method="ACH",
                 provider="sandbox",
-                needs_bank_account=True,
+                currencies=frozenset({"USD"}),
+                draws_from_account=True,
+                pays_to_account=True,
                 return_risk=Period("ACH_RETURN_RISK", 5, True, _HOUSE_RISK),
                 inbound_return=Period("ACH_DEBIT_RETURN", 60, False, _NACHA_CONSUMER),
                 outbound_return=Period("ACH_CREDIT_RETURN", 2, True, _NACHA_CREDIT),
@@ -91,6 +101,7 @@ RAILS: Mapping[str, Rail] = MappingProxyType(
                 payment_method="WIRE",
                 provider="manual",
                 is_confirmed_by_a_person=True,
+                pays_to_account=True,
                 is_cancellable_when_submitted=True,
             ),
             Rail(
@@ -123,8 +134,14 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
     }
 )
 
-# What BatchCreatePayouts pays by.
-PAYOUT_METHOD = "ACH"
+# Of which a person says what the bank did. For statements of SQL.
+BY_HAND = sorted(rail.payment_method for rail in RAILS.values() if rail.is_confirmed_by_a_person)
+
+
+def choose_payout_rail(currency: str) -> Rail:
+    """What a payout goes by where nobody names it: the first rail that carries it to a bank account."""
+    return next(rail for rail in RAILS.values() if rail.pays_to_account and rail.carries(currency))
+
 
 PROVIDER_OF_WEBHOOK: Mapping[str, Provider] = MappingProxyType(
     {provider.webhook_request: provider for provider in PROVIDERS.values() if provider.webhook_request}

@@ -58,6 +58,8 @@ class TypeNotSupported(DomainError):
 
 
 class PaymentMethodNotSupported(DomainError):
+    """The rail does not do that."""
+
     kind = Kind.FAILED_PRECONDITION
     reason = "PAYMENT_METHOD_NOT_SUPPORTED"
 

@@ -1,4 +1,4 @@
-"""What people report of a wire or check that they confirmed: it came back, or it had never come."""
+"""What people report of a wire or check: it came back, it had never come, or it was not sent."""
 
 from __future__ import annotations
 
@@ -20,13 +20,17 @@ class ReturnKind:
 
     Args:
         payment_method: Of which rail it is; none of any.
+        after: In which statuses a transaction is before.
+        to: What it is then.
         message: What became of the transaction.
-        is_of_the_bank: Whether the bank did it, and so has a reference for it; else a person had confirmed it wrongly.
+        is_of_the_bank: Whether the bank did it, and so has a reference for it; else persons did, or failed to.
     """
 
     name: str
     payment_method: str | None
     message: str
+    after: frozenset[Status] = ARRIVED
+    to: Status = Status.RETURNED
     is_of_the_bank: bool = True
 
 
@@ -34,27 +38,39 @@ RETURN_KINDS: Mapping[str, ReturnKind] = MappingProxyType(
     {
         each.name: each
         for each in (
-            ReturnKind("CHECK_RETURNED", "CHECK", "The bank returned the check."),
-            ReturnKind("WIRE_RETURNED", "WIRE", "The bank took the wire back."),
+            ReturnKind("CHECK_RETURNED", "CHECK", "The check came back."),
+            ReturnKind("WIRE_RETURNED", "WIRE", "The wire came back."),
             ReturnKind("CONFIRMED_IN_ERROR", None, "It was confirmed in error.", is_of_the_bank=False),
+            ReturnKind(
+                "NOT_SENT",
+                None,
+                "It was not sent.",
+                after=frozenset({Status.PENDING_SETTLEMENT}),
+                to=Status.FAILED,
+                is_of_the_bank=False,
+            ),
         )
     }
 )
 
 
 def check_may_record_return(transaction: Transaction) -> None:
-    """Raises PaymentMethodNotSupported, IllegalStatusChange."""
+    """Whether anything can be reported of it. Raises PaymentMethodNotSupported, IllegalStatusChange."""
     check_confirmed_by_a_person(transaction)
-    if transaction.status not in ARRIVED:
+    waits_to_be_sent = transaction.status is Status.PENDING_SETTLEMENT and not transaction.is_inbound
+    if transaction.status not in ARRIVED and not waits_to_be_sent:
         raise IllegalStatusChange(transaction.status, Status.RETURNED)
 
 
 def build_reported_failure(transaction: Transaction, kind: ReturnKind, bank_reference: str | None) -> Failure:
-    """Why it is RETURNED.
+    """Why it is RETURNED or FAILED.
 
     Raises:
+        IllegalStatusChange: of another kind, perhaps.
         InvalidField: no bank does that with it, or the bank's reference of what it did is missing.
     """
+    if transaction.status not in kind.after:
+        raise IllegalStatusChange(transaction.status, kind.to)
     faults = {}
     if kind.payment_method not in (None, transaction.payment_method):
         faults["kind"] = f"is nothing that a bank does with a {transaction.payment_method}"

@@ -58,8 +58,8 @@ ARRIVED = frozenset({S.SETTLED, S.COMPLETED})
 ENDED = frozenset({S.FAILED, S.RETURNED, S.CANCELLED, S.REVERSED})
 
 
-def may_cancel(status: Status, rail: Rail) -> bool:
+def may_cancel(status: Status, rail: Rail, *, is_inbound: bool) -> bool:
     """Whether a person may cancel: before a provider took it; on some rails, until the money has arrived."""
     if status is S.PENDING_SETTLEMENT:
-        return rail.is_cancellable_when_submitted
+        return is_inbound and rail.is_cancellable_when_submitted
     return S.CANCELLED in MOVES[status]

@@ -69,7 +69,9 @@ class MemoryDistributions:
             if self.session.api_key_id is not None:
                 order.api_key_id = self.session.api_key_id
             for field, value in item.ListFields():
-                if field.name not in ("type", "amount"):
+                if field.name == "payment_method":
+                    order.payment_method = Transaction.PaymentMethod.Name(value)
+                elif field.name not in ("type", "amount"):
                     setattr(order, field.name, value)
             self.orders[item.idempotency_key] = order
 

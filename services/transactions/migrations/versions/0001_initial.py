@@ -215,7 +215,7 @@ _TRANSACTION_CHECKS = {
     "reconciliation_status_known": "reconciliation_status IN ('UNRECONCILED', 'TENTATIVE', 'RECONCILED')",
     "work_is_due": (
         "due_at IS NOT NULL OR status NOT IN ('INITIATED', 'QUEUED', 'PROCESSING')"
-        " AND (status <> 'PENDING_SETTLEMENT' OR bank_account_id IS NULL)"
+        " AND (status <> 'PENDING_SETTLEMENT' OR payment_method IN ('CHECK', 'WIRE'))"
         f" AND NOT ({_MAY_COME_BACK})"
     ),
     "what_may_come_back_is_looked_at": f"next_look_at IS NOT NULL OR NOT ({_MAY_COME_BACK})",
@@ -236,6 +236,7 @@ _TRANSACTION_CHECKS = {
     ),
     "arrived_otherwise": "arrived_minor <> amount_minor AND arrived_minor > 0 AND arrived_minor < 4611686018427387904",
     "maker_is_not_checker": "created_by IS DISTINCT FROM approved_by AND created_by IS DISTINCT FROM confirmed_by",
+    "approver_does_not_send": "NOT escrow_booked OR approved_by <> confirmed_by",
     "account_is_bound": "(bank_account_id IS NULL) = (account_number_digest IS NULL)",
     "approved_by_a_person": "approval_reason IS NULL OR approved_by IS NOT NULL"
     " OR status IN ('INITIATED', 'PENDING_APPROVAL', 'FAILED', 'CANCELLED')",
