@@ -27,7 +27,7 @@ from services.distributions.commands.payouts import resends
 from services.distributions.commands.raises import closings, investments, refunds
 from services.distributions.dependencies import Dependencies
 from services.distributions.domain.closing import is_released, sum_releases
-from services.distributions.domain.destination import Destination
+from services.distributions.domain.destination import CHECK, Destination
 from services.distributions.domain.explanations import (
     explain_attempt,
     explain_basis,
@@ -342,7 +342,7 @@ class _Details:
         Args:
             investments: Of which money may go back.
             owed: How much each of their parties is to have.
-            destination: The account that is named, if one is.
+            destination: The account or the rail that is named, if one is.
         """
         preview = await self._preview(offering, PayoutType.REFUND, owed)
         payees = {party_id for party_id, amount in owed.items() if amount.amount_minor > 0}
@@ -350,7 +350,7 @@ class _Details:
         if not paid:
             return preview
         refunds = await self._dependencies.peers.transactions.preview_refunds(paid)
-        if destination is not None and destination.bank_account_id:
+        if destination is not None and (destination.bank_account_id or destination.payment_method == CHECK):
             where = explain_destination(destination, investments[0].party_id, now)
         else:
             where = explain_refund_accounts(refunds.accounts, payees, now)

@@ -259,6 +259,7 @@ def to_payout_order(payout: Payout, ordered_by: str, session: Session) -> payout
         escrow_account_id=payout.escrow_account_id,
         party_id=payout.party_id,
         bank_account_id=payout.bank_account_id,
+        payment_method=payout.payment_method,
         investment_id=payout.investment_id,
         distribution_id=payout.distribution_id,
         allocation_id=payout.allocation_id,

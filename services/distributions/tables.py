@@ -333,7 +333,7 @@ payouts = sa.Table(
     _text("allocation_id", null=True),
     _text("escrow_account_id"),
     _text("party_id"),
-    _text("bank_account_id", null=True),
+    *(_text(name, null=True) for name in ("bank_account_id", "payment_method")),
     sa.Column("refund_approved", sa.Boolean, nullable=False, server_default=sa.false()),  # by two persons
     _text("currency"),
     _minor("amount_minor"),

@@ -199,24 +199,26 @@ class Organization:
             "custodianName": "First Trust Bank",
         }
 
-    def open_escrow_account(self) -> str:
-        return str(self.admin.post("/escrow-accounts", self.build_escrow_account())["escrowAccountId"])
+    def open_escrow_account(self, currency: str = "USD") -> str:
+        body = self.build_escrow_account() | {"currencyCode": currency}
+        return str(self.admin.post("/escrow-accounts", body)["escrowAccountId"])
 
-    def open_offering(self, target_minor: int, maximum_minor: int | None = None) -> Json:
+    def open_offering(self, target_minor: int, maximum_minor: int | None = None, currency: str = "USD") -> Json:
         """Open, on an escrow account of its own; Regulation D, so that no clock but the return risk's holds it."""
         body = {
             "displayName": "Oak Street Apartments",
             "sponsorPartyId": self.sponsor_party_id,
-            "escrowAccountId": self.open_escrow_account(),
+            "escrowAccountId": self.open_escrow_account(currency),
             "exemption": "REG_D_506C",
-            "targetAmount": usd(target_minor),
-            "maximumAmount": usd(maximum_minor or target_minor),
+            "targetAmount": usd(target_minor) | {"currencyCode": currency},
+            "maximumAmount": usd(maximum_minor or target_minor) | {"currencyCode": currency},
             "deadlineTime": f"{self.now() + timedelta(days=1000):%Y-%m-%dT%H:%M:%SZ}",
         }
         return self.admin.post("/offerings", body)
 
     def invest(self, offering: Json, investor: str, amount_minor: int) -> Json:
-        return self.admin.post("/investments", agree_to(offering) | {"partyId": investor, "amount": usd(amount_minor)})
+        amount = usd(amount_minor) | {"currencyCode": offering["targetAmount"]["currencyCode"]}
+        return self.admin.post("/investments", agree_to(offering) | {"partyId": investor, "amount": amount})
 
     def build_contribution(self, offering: Json, investment: Json, bank_account_id: str) -> Json:
         return {

@@ -12,6 +12,7 @@ from realco.approvals.v1 import approvals_pb2
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.transactions.v1.bank_accounts_pb2 import BankAccount
+from realco.transactions.v1.transactions_pb2 import Transaction as Txn
 from realco.type.v1.approval_pb2 import Approval
 from realco.type.v1.explanation_pb2 import Explanation
 
@@ -106,6 +107,39 @@ async def test_an_order_to_an_account_that_takes_no_payouts_is_refused_as_a_tran
             asking = service.call(order.rpc, order.to(account_id))
             assert await refused(asking) == (Kind.FAILED_PRECONDITION, "BANK_ACCOUNT_NOT_USABLE", *why)
     assert await count_written(service) == before
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        (Txn.CHECK, "It goes by check, to no bank account."),
+        (Txn.WIRE, "It goes by wire to the account of"),
+    ],
+)
+async def test_what_failed_is_paid_again_by_the_rail_that_was_asked_for_and_read(
+    service: DistributionsHarness, method: int, said: str
+) -> None:
+    for order in (await list_orders(service))[1:]:  # a closing names none
+        account_id = service.transactions.add_bank_account(order.party_id)
+        request = order.to(account_id)
+        request.payment_method = method
+        if method == Txn.CHECK:
+            fields = {"bank_account_id": "must not be set for a CHECK"}
+            assert await refused(service.ask(order.rpc, request)) == (
+                Kind.INVALID_ARGUMENT,
+                "INVALID_FIELD",
+                fields,
+                {},
+            )
+            request.ClearField("bank_account_id")
+        asked = await service.ask(order.rpc, request)
+        [where] = [each.statement for each in asked.explanations if each.rule == "BANK_ACCOUNT"]
+        assert where.startswith(said)
+        assert (await service.grant(asked)).status == Approval.EXECUTED
+        await service.work()
+        paid = service.transactions.newest(order.party_id)
+        to = "" if method == Txn.CHECK else account_id
+        assert (paid.payment_method, paid.bank_account_id) == (method, to)
 
 
 async def test_an_account_that_takes_payouts_no_more_is_refused_at_the_yes(service: DistributionsHarness) -> None:

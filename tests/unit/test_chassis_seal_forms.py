@@ -94,7 +94,7 @@ FORMS = {
     "parties": ["d87e94b086c49dd5"],
     "party_persons": ["de2027890822a386"],
     "payout_requests": ["253db8a0a55335c3"],
-    "payouts": ["c4eaeb937dfbbd99"],
+    "payouts": ["81b34e6338868328"],
     "provider_payments": ["85f4a3d7d7574257"],
     "sagas": ["29817fc73e62446b"],
     "seen_letters": ["c3d76cac32ebab3d"],

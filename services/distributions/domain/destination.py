@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError, Unavailable
 from services.chassis.values.explanation import Explanation
+
+# What goes to no bank account.
+CHECK: Final = "CHECK"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +41,12 @@ class Destination:
     Args:
         bank_account_id: The one that is named; None: the party's default, or where the money came from.
         account: What is known of it; None where it is not known.
+        payment_method: The rail, if one is named.
     """
 
     bank_account_id: str | None
     account: BankAccount | None = None
+    payment_method: str | None = None
 
     def check(self, bank_account_id: str | None, party_id: str, *, field: str | None) -> None:
         """Whether the party can be paid there. An account that is not named transactions chooses when it pays.

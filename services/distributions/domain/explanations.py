@@ -12,7 +12,7 @@ from services.chassis.values.explanation import Explanation, spell_gate
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.distributions.domain.closing import Gate, name_some
-from services.distributions.domain.destination import BankAccount, Destination
+from services.distributions.domain.destination import CHECK, BankAccount, Destination
 from services.distributions.domain.distribution import Allocation, Distribution
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering
@@ -129,15 +129,18 @@ def explain_destination(destination: Destination, party_id: str, now: datetime) 
         party_id: Who is to be paid.
     """
     rule, bank_account_id, account = _ACCOUNT, destination.bank_account_id, destination.account
+    if destination.payment_method == CHECK:
+        return Explanation("It goes by check, to no bank account.", rule)
+    by = f" by {destination.payment_method.lower()}" if destination.payment_method else ""
     if bank_account_id is None:
-        return Explanation("No bank account is named: it goes to the party's default for payouts.", rule)
+        return Explanation(f"No bank account is named: it goes{by} to the party's default for payouts.", rule)
     gate = spell_gate(destination.takes_payouts(party_id))
     if account is None or account.party_id != party_id:
         statement = f"The party has no bank account {bank_account_id}: it will not be paid there."
         return Explanation(statement, rule, (gate, ("bank account", bank_account_id)), _HOUSE)
     days = (now - account.added_at).days
     statement = (
-        f"It goes to the account of {account.holder} that ends in {account.last4}, which is {account.status}"
+        f"It goes{by} to the account of {account.holder} that ends in {account.last4}, which is {account.status}"
         f" and was added {days} {'day' if days == 1 else 'days'} ago."
     )
     operands = (

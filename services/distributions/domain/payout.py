@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import Enum
 
 from services.chassis.values.failure import Failure
+from services.distributions.domain.destination import CHECK
 from services.distributions.domain.distribution import Allocation
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering
@@ -47,6 +48,7 @@ class Payout:
     distribution_id: str | None = None
     allocation_id: str | None = None
     bank_account_id: str | None = None
+    payment_method: str | None = None  # the rail, if one was named, as transactions names it
     refund_approved: bool = False  # whether two persons decided on it, who saw all that goes back
     status: PayoutStatus = PayoutStatus.REQUESTED
     transaction_id: str | None = None
@@ -63,7 +65,13 @@ class Payout:
 
 
 def build_allocation_payout(
-    offering: Offering, allocation: Allocation, saga_id: str, bank_account_id: str | None, now: datetime
+    offering: Offering,
+    allocation: Allocation,
+    saga_id: str,
+    now: datetime,
+    *,
+    bank_account_id: str | None = None,
+    payment_method: str | None = None,
 ) -> Payout:
     """The payout of the allocation's current attempt."""
     return Payout(
@@ -76,6 +84,7 @@ def build_allocation_payout(
         escrow_account_id=offering.escrow_account_id,
         party_id=allocation.party_id,
         bank_account_id=bank_account_id,
+        payment_method=payment_method,
         currency=allocation.currency,
         amount_minor=allocation.amount_minor,
         attempt=allocation.attempts,
@@ -84,7 +93,15 @@ def build_allocation_payout(
     )
 
 
-def build_proceeds_payout(offering: Offering, amount_minor: int, attempt: int, saga_id: str, now: datetime) -> Payout:
+def build_proceeds_payout(
+    offering: Offering,
+    amount_minor: int,
+    attempt: int,
+    saga_id: str,
+    now: datetime,
+    *,
+    payment_method: str | None = None,
+) -> Payout:
     return Payout(
         request_key=_number(f"close:{offering.offering_id}:proceeds", attempt),
         saga_id=saga_id,
@@ -92,7 +109,8 @@ def build_proceeds_payout(offering: Offering, amount_minor: int, attempt: int, s
         offering_id=offering.offering_id,
         escrow_account_id=offering.escrow_account_id,
         party_id=offering.sponsor_party_id,
-        bank_account_id=offering.proceeds_bank_account_id,
+        bank_account_id=None if payment_method == CHECK else offering.proceeds_bank_account_id,
+        payment_method=payment_method,
         currency=offering.currency,
         amount_minor=amount_minor,
         attempt=attempt,
@@ -107,10 +125,11 @@ def build_refund_payout(
     amount_minor: int,
     attempt: int,
     saga_id: str,
-    bank_account_id: str | None,
     now: datetime,
     *,
     approved: bool,
+    bank_account_id: str | None = None,
+    payment_method: str | None = None,
 ) -> Payout:
     return Payout(
         request_key=_number(f"refund:{investment.investment_id}", attempt),
@@ -122,6 +141,7 @@ def build_refund_payout(
         escrow_account_id=offering.escrow_account_id,
         party_id=investment.party_id,
         bank_account_id=bank_account_id,
+        payment_method=payment_method,
         currency=investment.currency,
         amount_minor=amount_minor,
         attempt=attempt,

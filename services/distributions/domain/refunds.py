@@ -25,10 +25,12 @@ class AskedAgain(NamedTuple):
     Args:
         shown_minor: What two persons saw when they decided that it is, if they did.
         bank_account_id: Where to pay, if the person names it; None: the account that the money came from.
+        payment_method: The rail, if the person names it.
     """
 
     shown_minor: int
-    bank_account_id: str | None
+    bank_account_id: str | None = None
+    payment_method: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
+from realco.transactions.v1.transactions_pb2 import Transaction
 
+from services.chassis.values.errors import InvalidField
 from services.distributions.dependencies import Dependencies
-from services.distributions.domain.destination import Destination
+from services.distributions.domain.destination import CHECK, Destination
 from services.distributions.store.offerings import require_offering
+
+Resend = (
+    offerings_pb2.ResendRefundRequest | offerings_pb2.ResendProceedsRequest | distributions_pb2.ResendAllocationRequest
+)
 
 
 async def ask_destination(
     dependencies: Dependencies,
     request: offerings_pb2.ResendRefundRequest | distributions_pb2.ResendAllocationRequest,
 ) -> Destination:
-    """The account that is named."""
-    return await _ask(dependencies, request.bank_account_id)
+    """The account that is named, and the rail. Raises InvalidField."""
+    return await _ask(dependencies, request.bank_account_id, _read_rail(request))
 
 
 async def ask_proceeds_destination(
     dependencies: Dependencies, request: offerings_pb2.ResendProceedsRequest
 ) -> Destination:
-    """The account that is named, or that an earlier one named."""
+    """The account that is named, or that an earlier one named, and the rail. Raises InvalidField."""
+    by = _read_rail(request)
+    if by == CHECK:
+        return Destination(None, payment_method=by)
     async with dependencies.database.begin() as tx:
         offering = await require_offering(tx, request.offering_id)
-    return await _ask(dependencies, request.bank_account_id or offering.proceeds_bank_account_id)
+    return await _ask(dependencies, request.bank_account_id or offering.proceeds_bank_account_id, by)
 
 
 async def ask_closing_destination(
@@ -33,11 +42,21 @@ async def ask_closing_destination(
     return await _ask(dependencies, request.proceeds_bank_account_id)
 
 
-async def _ask(dependencies: Dependencies, named: str | None) -> Destination:
+def _read_rail(request: Resend) -> str | None:
+    """The rail that is named, if one is. Raises InvalidField."""
+    if not request.HasField("payment_method"):
+        return None
+    by = Transaction.PaymentMethod.Name(request.payment_method)
+    if by == CHECK and request.bank_account_id:
+        fields = {"bank_account_id": "must not be set for a CHECK"}
+        raise InvalidField("A check goes to no bank account.", fields=fields)
+    return by
+
+
+async def _ask(dependencies: Dependencies, named: str | None, payment_method: str | None = None) -> Destination:
     """
     Args:
         named: The id of the bank account that is named, if one is.
     """
-    if not named:
-        return Destination(None)
-    return Destination(named, await dependencies.peers.transactions.get_bank_account(named))
+    account = await dependencies.peers.transactions.get_bank_account(named) if named else None
+    return Destination(named or None, account, payment_method)

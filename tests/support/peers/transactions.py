@@ -129,6 +129,7 @@ class MemoryTransactions:
             transaction_id=new_id("txn"),
             type=item.type,
             status=Txn.INITIATED,
+            payment_method=item.payment_method or Txn.ACH,
             amount=item.amount,
             escrow_account_id=item.escrow_account_id,
             party_id=item.party_id,

@@ -96,7 +96,7 @@ async def _record_declaration(database: Database, saga: Saga, now: datetime) -> 
         moves = [(each, replace(each, status=AllocationStatus.PROCESSING, attempts=1)) for each in allocations]
         event = events.DistributionDeclared()
         _, processing = await save_distribution(tx, distribution, declared, event, now, moves)
-        payouts = [build_allocation_payout(offering, each, saga.saga_id, None, now) for each in processing]
+        payouts = [build_allocation_payout(offering, each, saga.saga_id, now) for each in processing]
         await PAYOUTS.insert_all(tx, payouts)
 
 

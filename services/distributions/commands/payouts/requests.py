@@ -151,6 +151,7 @@ def _to_item(payout: Payout) -> payouts_pb2.BatchCreatePayoutsRequest.Item:
         escrow_account_id=payout.escrow_account_id,
         party_id=payout.party_id,
         bank_account_id=payout.bank_account_id,
+        payment_method=payout.payment_method,
         investment_id=payout.investment_id,
         distribution_id=payout.distribution_id,
         allocation_id=payout.allocation_id,

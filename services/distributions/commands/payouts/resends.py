@@ -19,7 +19,7 @@ from services.chassis.values.invariant import require_present
 from services.distributions.actions import answer_allocation, answer_investment, answer_offering
 from services.distributions.commands.raises.investments import lock_reachable
 from services.distributions.commands.raises.refunds import pay_due_refunds
-from services.distributions.domain.destination import Destination
+from services.distributions.domain.destination import CHECK, Destination
 from services.distributions.domain.distribution import check_may_resend
 from services.distributions.domain.investment import check_may_resend_refund
 from services.distributions.domain.offering import check_may_resend_proceeds, name_proceeds_account
@@ -57,7 +57,8 @@ async def resend_allocation(
     )
     person = current_principal().person
     saga_id = await insert_saga(tx, SagaKind.RESEND, allocation.allocation_id, person)
-    payout = build_allocation_payout(offering, moved[0], saga_id, to, now)
+    by = destination.payment_method
+    payout = build_allocation_payout(offering, moved[0], saga_id, now, bank_account_id=to, payment_method=by)
     await PAYOUTS.insert_all(tx, [payout])
     return answer_allocation(moved[0])
 
@@ -68,8 +69,9 @@ async def resend_proceeds(
     offering = await lock_offering(tx, request.offering_id)
     check_etag(request.etag, offering.etag)
     check_may_resend_proceeds(offering)
-    named = request.bank_account_id or None
-    to, field = named or offering.proceeds_bank_account_id, "bank_account_id" if named else None
+    named, by = request.bank_account_id or None, destination.payment_method
+    to = None if by == CHECK else named or offering.proceeds_bank_account_id
+    field = "bank_account_id" if named else None
     destination.check(to, offering.sponsor_party_id, field=field)
     person = current_principal().person
     saga_id = await insert_saga(tx, SagaKind.RESEND, offering.offering_id, person)
@@ -78,7 +80,9 @@ async def resend_proceeds(
         again = name_proceeds_account(again, named, person)
     last = await find_last_proceeds(tx, offering.offering_id)
     last = require_present(last, "proceeds that failed were asked for")
-    await PAYOUTS.insert_all(tx, [build_proceeds_payout(again, last.amount_minor, last.attempt + 1, saga_id, now)])
+    attempt = last.attempt + 1
+    payout = build_proceeds_payout(again, last.amount_minor, attempt, saga_id, now, payment_method=by)
+    await PAYOUTS.insert_all(tx, [payout])
     return answer_offering(await save_offering(tx, offering, again, events.OfferingUpdated(), now), now)
 
 
@@ -92,6 +96,6 @@ async def resend_refund(
     destination.check(to, investment.party_id, field="bank_account_id")
     ids = [investment.investment_id]
     shown_minor = await read_shown_minor(tx, RESEND_REFUND, investment.investment_id)
-    again = AskedAgain(shown_minor, to)
+    again = AskedAgain(shown_minor, to, destination.payment_method)
     offering = await pay_due_refunds(tx, offering, now, investment_ids=ids, again=again)
     return answer_investment(offering, await INVESTMENTS.lock_known(tx, investment.investment_id), now)

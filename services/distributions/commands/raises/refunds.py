@@ -63,7 +63,7 @@ async def _resend_failed(tx: Tx, offering: Offering, now: datetime) -> Offering:
     is_decided = await is_being_done(tx, REFUND_OFFERING, offering.offering_id, build_owed_change(failed))
     shown_minor = max(each.owed_minor for each in failed) if is_decided else 0  # they saw what each is owed
     ids = [each.investment.investment_id for each in failed]
-    return await pay_due_refunds(tx, offering, now, investment_ids=ids, again=AskedAgain(shown_minor, None))
+    return await pay_due_refunds(tx, offering, now, investment_ids=ids, again=AskedAgain(shown_minor))
 
 
 async def cancel_all(tx: Tx, offering: Offering, now: datetime) -> Offering:
@@ -159,15 +159,17 @@ async def _pay_refunds(
     now: datetime,
     again: AskedAgain | None,
 ) -> None:
-    shown_minor, to = again or (0, None)
+    again = again or AskedAgain(0)
     saga_id = await insert_saga(tx, SagaKind.REFUND, offering.offering_id, *whose)
     # A new refund is under way: why the last one failed says nothing any more.
     changes = [(each.investment, replace(each.investment, refund_failure=None)) for each in positions]
     await save_investments(tx, changes, events.InvestmentUpdated, now)
     payouts = [
         build_refund_payout(
-            *(offering, each.investment, each.owed_minor, each.last_attempt + 1, saga_id, to, now),
-            approved=each.is_covered(shown_minor),
+            *(offering, each.investment, each.owed_minor, each.last_attempt + 1, saga_id, now),
+            approved=each.is_covered(again.shown_minor),
+            bank_account_id=again.bank_account_id,
+            payment_method=again.payment_method,
         )
         for each in positions
     ]
