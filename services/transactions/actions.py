@@ -53,6 +53,7 @@ def answer_transaction(
         ("TransactionsService/RejectTransaction", check_may_reject),
         ("TransactionsService/CancelTransaction", lambda: decisions.check_may_cancel(row)),
         ("TransactionsService/ConfirmTransaction", lambda: decisions.check_may_confirm(row, person)),
+        ("TransactionsService/CorrectTransactionAmount", lambda: decisions.check_may_correct(row)),
         ("TransactionsService/RetryTransaction", lambda: decisions.check_may_retry(row, now)),
         ("TransactionsService/RecordTransactionReturn", lambda: reported_returns.check_may_record_return(row)),
     )

@@ -105,6 +105,11 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
             decisions.confirm_transaction,
         )
 
+    async def CorrectTransactionAmount(
+        self, request: pb.CorrectTransactionAmountRequest, context: ServicerContext
+    ) -> pb.Transaction:
+        return await self._dependencies.write(request, pb.Transaction, decisions.correct_transaction_amount)
+
     async def RecordTransactionReturn(
         self, request: pb.RecordTransactionReturnRequest, context: ServicerContext
     ) -> pb.RecordTransactionReturnResponse:

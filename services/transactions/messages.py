@@ -36,8 +36,8 @@ def to_listed_transaction(row: Any) -> transactions_pb2.Transaction:
 def _write(row: Any, announced: money_pb2.Money, failure: Failure | None) -> transactions_pb2.Transaction:
     """A transaction, or its row: what they do not have alike is given."""
     amount = announced
-    if row.arrived_minor is not None:
-        amount = money_pb2.Money(currency_code=announced.currency_code, amount_minor=row.arrived_minor)
+    if row.corrected_minor is not None:
+        amount = money_pb2.Money(currency_code=announced.currency_code, amount_minor=row.corrected_minor)
     return _T(
         transaction_id=row.transaction_id,
         type=row.type,
@@ -46,7 +46,8 @@ def _write(row: Any, announced: money_pb2.Money, failure: Failure | None) -> tra
         payment_method=row.payment_method,
         amount=amount,
         announced_amount=None if amount is announced else announced,
-        difference_note=row.difference_note,
+        correction_note=row.correction_note,
+        corrected_by=row.corrected_by,
         escrow_account_id=row.escrow_account_id,
         party_id=row.party_id,
         bank_account_id=row.bank_account_id,

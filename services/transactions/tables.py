@@ -140,8 +140,11 @@ transactions = sa.Table(
     sa.Column("provider", sa.Text, nullable=False),
     _text("provider_reference"),
     _text("bank_reference"),  # of a wire or check that a person confirmed
-    sa.Column("arrived_minor", sa.BigInteger),  # what its bank brought, where that is not the amount that was announced
-    _text("difference_note"),
+    sa.Column(
+        "corrected_minor", sa.BigInteger
+    ),  # what its bank brings, where that is not the amount that was announced
+    _text("correction_note"),
+    _text("corrected_by"),
     sa.Column("dispute_status", sa.Text, nullable=False, server_default="NONE"),
     sa.Column("reconciliation_status", sa.Text, nullable=False, server_default="UNRECONCILED"),
     # Stored, not computed from the time, so that its change is published as any other.
@@ -177,15 +180,17 @@ transactions = sa.Table(
     sa.CheckConstraint("(confirmed_by IS NULL) = (bank_reference IS NULL)", name="confirmation_whole"),
     sa.CheckConstraint(f"{PLAIN_REFERENCE} <> ''", name="bank_reference_named"),
     sa.CheckConstraint(
-        "(arrived_minor IS NULL) = (difference_note IS NULL) AND (arrived_minor IS NULL OR confirmed_by IS NOT NULL)",
-        name="difference_explained",
+        "(corrected_minor IS NULL) = (correction_note IS NULL)"
+        " AND (corrected_minor IS NULL OR corrected_by IS NOT NULL)",
+        name="correction_explained",
     ),
     sa.CheckConstraint(
-        "arrived_minor <> amount_minor AND arrived_minor > 0 AND arrived_minor < 4611686018427387904",
-        name="arrived_otherwise",
+        "corrected_minor <> amount_minor AND corrected_minor > 0 AND corrected_minor < 4611686018427387904",
+        name="corrected_otherwise",
     ),
     sa.CheckConstraint(
-        "created_by IS DISTINCT FROM approved_by AND created_by IS DISTINCT FROM confirmed_by",
+        "created_by IS DISTINCT FROM approved_by AND created_by IS DISTINCT FROM confirmed_by"
+        " AND (corrected_by IS NULL OR corrected_by IS DISTINCT FROM confirmed_by)",
         name="maker_is_not_checker",
     ),
     # Whose money the book has let go is a payout.
@@ -253,7 +258,7 @@ transactions = sa.Table(
         *("escrow_account_id", "party_id", "bank_account_id", "account_number_digest", "approval_reason"),
         *("investment_id", "distribution_id", "allocation_id", "attempts", "presentments", "next_attempt_at"),
         *("first_presented_at", "failure", "provider", "provider_reference", "bank_reference", "finality"),
-        *("arrived_minor", "difference_note"),
+        *("corrected_minor", "correction_note", "corrected_by"),
         *("created_by", "approved_by", "confirmed_by", "request_subject", "request_role", "idempotency_key"),
         *("created_at", "updated_at", "settled_at", "return_risk_end_at", "final_at", "next_look_at", "escrow_booked"),
         *("signed_in_at", "api_key_id"),

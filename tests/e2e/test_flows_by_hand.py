@@ -17,7 +17,7 @@ def test_a_wire_is_confirmed_by_somebody_else_than_its_maker(org: Organization) 
     path, arrival = f"/transactions/{wire['transactionId']}", {"bankReference": "FT2501020001", "amount": usd(700_00)}
 
     read = org.admin.get(path)
-    assert read["allowedActions"] == ["cancel"]
+    assert read["allowedActions"] == ["cancel", "correct_amount"]
     org.admin.expect_refusal(403, "MAKER_IS_CHECKER", "POST", f"{path}/confirm", arrival, etag=read["etag"])
     confirmed = org.second_admin.decide(path, "confirm", arrival)
 
@@ -34,13 +34,10 @@ def test_a_wire_is_confirmed_by_somebody_else_than_its_maker(org: Organization) 
 def test_what_a_wire_brought_is_what_the_book_and_the_investment_have(org: Organization, arrived: int) -> None:
     offering, investor = org.open_offering(700_00), org.add_cleared_party()
     wire = org.announce_wire(offering, investor, 700_00)
-    arrival = {
-        "bankReference": "FT2501020002",
-        "amount": usd(arrived),
-        "differenceNote": "The bank kept 25.00, or found it.",
-    }
+    path, came = f"/transactions/{wire['transactionId']}", {"amount": usd(arrived)}
 
-    confirmed = org.second_admin.decide(f"/transactions/{wire['transactionId']}", "confirm", arrival)
+    org.admin.decide(path, "correct-amount", came | {"note": "The bank kept 25.00, or found it."})
+    confirmed = org.second_admin.decide(path, "confirm", came | {"bankReference": "FT2501020002"})
 
     assert (minor_of(confirmed["amount"]), minor_of(confirmed["announcedAmount"])) == (arrived, 700_00)
     org.wait_for_transaction(wire["transactionId"], "COMPLETED")

@@ -36,6 +36,7 @@ from tests.support.compliance import MAKER, ComplianceHarness, ordered_for
 from tests.support.distributions import CLOSING, ORG, DistributionsHarness
 from tests.support.escrow import Escrow, key
 from tests.support.ledger_accounts import ledger_account
+from tests.support.money import usd
 from tests.support.transactions import ADMIN, CHECKER, IMPORT, TransactionsHarness
 
 NewDatabase = Callable[[str], Awaitable[Database]]
@@ -52,7 +53,7 @@ _PLAYED = (
     "FreezeEscrowAccount UnfreezeEscrowAccount ChangeEscrowAccountCustodian CloseEscrowAccount CaptureHold ReleaseHold",
     (
         "CancelTransaction ApproveTransaction RejectTransaction ConfirmTransaction RetryTransaction DeleteBankAccount"
-        " UnblockBankAccount RecordTransactionReturn"
+        " UnblockBankAccount RecordTransactionReturn CorrectTransactionAmount"
     ),
 )
 PLAYED = {service: acts.split() for service, acts in zip(sorted(SERVICE_NAMES), _PLAYED, strict=True)}
@@ -156,6 +157,8 @@ async def test_acts_on_transactions_that_are_asked_for_again(service_database: N
 
     wire = await service.deposit(payment_method=tpb.Transaction.WIRE, bank_account_id=None)
     await service.work()
+    other = tpb.CorrectTransactionAmountRequest(transaction_id=wire.transaction_id, amount=usd(1_00), note="A fee.")
+    await play(as_(IMPORT, "CorrectTransactionAmount"), other)
     confirm = build_arrival(await service.get(wire.transaction_id))
     await play(as_(CHECKER, "ConfirmTransaction"), confirm)
     of_wire = {"transaction_id": wire.transaction_id, "kind": "WIRE_RETURNED", "bank_reference": "RET-1"}

@@ -12,7 +12,7 @@ from realco.type.v1.money_pb2 import Money
 
 from services.chassis.calls.validation import validate
 from services.chassis.values.errors import DomainError, InvalidField
-from tests.support.arrivals import announce, build_arrival, confirm
+from tests.support.arrivals import THIRD, announce, build_arrival, confirm, correct
 from tests.support.transactions import ADMIN, CHECKER, INVESTOR, TransactionsHarness, usd
 
 T = pb.Transaction
@@ -31,46 +31,57 @@ async def refused(call: Any) -> DomainError:
 
 @pytest.mark.parametrize("method", [T.WIRE, T.CHECK])
 @pytest.mark.parametrize("arrived", [75_00, 130_00], ids=["short", "over"])
-async def test_a_wire_or_check_settles_with_what_arrived_and_says_what_was_announced(
+async def test_a_wire_or_check_settles_with_what_was_corrected_and_says_what_was_announced(
     service: TransactionsHarness, method: int, arrived: int
 ) -> None:
-    waiting = await announce(service, method)
-    await confirm(service, waiting, amount=usd(arrived), difference_note="The bank kept a fee.")
+    waiting = await correct(service, await announce(service, method), arrived)
+    assert (waiting.status, waiting.corrected_by) == (T.PENDING_SETTLEMENT, THIRD.person)
+    await confirm(service, waiting)
     read = await service.get(waiting.transaction_id)
     assert (read.amount, read.announced_amount) == (usd(arrived), usd(100_00))
-    assert read.difference_note == "The bank kept a fee."
+    assert read.correction_note == "The bank kept a fee."
     [listed] = (await service.ask(ADMIN, "ListTransactions", pb.ListTransactionsRequest())).transactions
     assert (listed.amount, listed.announced_amount) == (usd(arrived), usd(100_00))
-    query = sa.text("SELECT payload FROM outbox WHERE event_type LIKE '%.TransactionSettled'")
-    async with service.database.begin_for_all() as tx:
-        told = events.TransactionSettled.FromString(await tx.scalar(query))
-    assert (told.transaction.amount, told.transaction.announced_amount) == (usd(arrived), usd(100_00))
-    assert not told.transaction.HasField("difference_note")  # what people wrote
+    query = "SELECT payload FROM outbox WHERE event_type LIKE '%.{}'"
+    for event in (events.TransactionUpdated, events.TransactionSettled):
+        async with service.database.begin_for_all() as tx:
+            told = event.FromString(await tx.scalar(sa.text(query.format(event.DESCRIPTOR.name))))
+        assert (told.transaction.amount, told.transaction.announced_amount) == (usd(arrived), usd(100_00))
+        assert not told.transaction.HasField("correction_note")  # what people wrote
 
 
-async def test_what_arrives_as_announced_says_nothing_of_a_difference(service: TransactionsHarness) -> None:
+async def test_what_arrives_as_announced_says_nothing_of_a_correction(service: TransactionsHarness) -> None:
     done = await confirm(service, await announce(service))
     assert done.amount == usd(100_00)
     assert not done.HasField("announced_amount")
-    assert not done.HasField("difference_note")
+    assert not done.HasField("correction_note")
 
 
-@pytest.mark.parametrize(
-    ("said", "reason", "field"),
-    [
-        ({"amount": usd(75_00)}, "INVALID_FIELD", "difference_note"),
-        ({"difference_note": "None."}, "INVALID_FIELD", "difference_note"),
-        ({"amount": Money(amount_minor=100_00, currency_code="EUR")}, "CURRENCY_MISMATCH", "amount.currency_code"),
-    ],
-    ids=["a difference that is not explained", "an explanation of none", "another currency"],
-)
-async def test_a_difference_is_explained_and_is_one_of_the_amount(
-    service: TransactionsHarness, said: dict[str, Any], reason: str, field: str
-) -> None:
+async def test_nobody_alone_says_that_another_amount_came(service: TransactionsHarness) -> None:
     waiting = await announce(service)
-    refusal = await refused(confirm(service, waiting, **said))
-    assert (refusal.reason, list(refusal.fields)) == (reason, [field])
-    assert (await service.get(waiting.transaction_id)).status == T.PENDING_SETTLEMENT
+    refusal = await refused(confirm(service, waiting, amount=usd(75_00)))
+    assert (refusal.reason, list(refusal.fields)) == ("INVALID_FIELD", ["amount"])
+    corrected = await correct(service, waiting, 75_00, by=CHECKER)
+    assert (await refused(confirm(service, corrected))).reason == "MAKER_IS_CHECKER"
+    assert (await refused(confirm(service, waiting))).reason == "ETAG_MISMATCH"
+    as_announced = await correct(service, corrected, 100_00, by=CHECKER)
+    assert not as_announced.HasField("announced_amount")
+    assert (await refused(confirm(service, as_announced))).reason == "MAKER_IS_CHECKER"
+    assert (await service.ask(THIRD, "ConfirmTransaction", build_arrival(as_announced))).status == T.COMPLETED
+
+
+async def test_a_correction_is_one_of_the_amount(service: TransactionsHarness) -> None:
+    waiting = await announce(service)
+    refusal = await refused(correct(service, waiting, Money(amount_minor=75_00, currency_code="EUR")))
+    assert (refusal.reason, list(refusal.fields)) == ("CURRENCY_MISMATCH", ["amount.currency_code"])
+    assert (await correct(service, waiting, 100_00)).etag == waiting.etag, "what is expected already is no correction"
+
+
+async def test_what_has_arrived_or_is_drawn_is_not_corrected(service: TransactionsHarness) -> None:
+    done = await confirm(service, await announce(service))
+    assert (await refused(correct(service, done, 1_00))).reason == "ILLEGAL_STATUS_CHANGE"
+    debit = await service.deposit("inv-001")
+    assert (await refused(correct(service, debit, 1_00))).reason == "PAYMENT_METHOD_NOT_SUPPORTED"
 
 
 @pytest.mark.parametrize("reference", ["--", ".", " - / - "])
@@ -90,7 +101,7 @@ async def test_a_bank_s_reference_in_any_script_is_one(service: TransactionsHarn
 async def test_what_arrived_counts_against_the_commitment(service: TransactionsHarness, arrived: int) -> None:
     investment_id = service.distributions.invest("inv-001", 200_00)
     waiting = await announce(service, investment_id=investment_id)
-    await confirm(service, waiting, amount=usd(arrived), difference_note="As the bank says.")
+    await confirm(service, await correct(service, waiting, arrived))
     more = {"investment_id": investment_id, "payment_method": T.WIRE, "bank_account_id": None}
     over = await service.deposit_request(**more, amount=usd(200_00 - arrived + 1))
     assert (await refused(service.ask(ADMIN, "CreateTransaction", over))).reason == "COMMITMENT_EXCEEDED"
@@ -99,9 +110,9 @@ async def test_what_arrived_counts_against_the_commitment(service: TransactionsH
 
 
 async def test_an_investor_does_not_read_what_staff_wrote_of_a_difference(service: TransactionsHarness) -> None:
-    waiting = await announce(service)
-    await confirm(service, waiting, amount=usd(75_00), difference_note="They are short again.")
+    waiting = await correct(service, await announce(service), 75_00)
+    await confirm(service, waiting)
     seen = await service.get(waiting.transaction_id, INVESTOR)
     assert (seen.amount, seen.announced_amount) == (usd(75_00), usd(100_00))
-    assert not seen.HasField("difference_note")
-    assert CHECKER.person not in str(seen)
+    assert not seen.HasField("correction_note")
+    assert not {CHECKER.person, THIRD.person} & set(str(seen).split('"'))

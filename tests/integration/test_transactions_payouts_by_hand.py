@@ -98,7 +98,7 @@ async def test_who_is_paid_does_not_say_that_it_was_sent(service: TransactionsHa
 
 async def test_what_is_sent_is_what_is_paid(service: TransactionsHarness) -> None:
     waiting = await to_be_sent(service)
-    refusal = await refused(confirm(service, waiting, amount=usd(49_00), difference_note="A fee."))
+    refusal = await refused(confirm(service, waiting, amount=usd(49_00)))
     assert (refusal.reason, list(refusal.fields)) == ("INVALID_FIELD", ["amount"])
 
 

@@ -14,7 +14,7 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.reported_returns import RETURN_KINDS
-from tests.support.arrivals import announce, build_arrival, confirm, report
+from tests.support.arrivals import announce, build_arrival, confirm, correct, report
 from tests.support.transactions import ADMIN, CHECKER, ESCROW_ACCOUNT, TransactionsHarness, usd
 
 T = pb.Transaction
@@ -56,7 +56,7 @@ async def test_two_persons_say_that_what_was_confirmed_is_not_there_any_more(
 
 async def test_who_decides_reads_what_is_taken_from_whom(service: TransactionsHarness) -> None:
     waiting = await announce(service, T.CHECK)
-    done = await confirm(service, waiting, amount=usd(90_00), difference_note="As the bank says.")
+    done = await confirm(service, await correct(service, waiting, 90_00))
     assert "record_return" in (await service.get(done.transaction_id)).allowed_actions
     about = {"transaction_id": done.transaction_id}
     service.escrow.post(ESCROW_ACCOUNT, JournalEntry.DEPOSIT, "cash", "subscription:inv-001", 90_00, **about)

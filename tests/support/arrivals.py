@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from realco.transactions.v1 import transactions_pb2 as pb
+from realco.type.v1.money_pb2 import Money
 
+from services.chassis.calls.auth import Principal
 from services.chassis.values.ids import new_id
 from services.transactions.domain.reported_returns import RETURN_KINDS
-from tests.support.transactions import ADMIN, CHECKER, TransactionsHarness
+from tests.support.transactions import ADMIN, CHECKER, ORG, TransactionsHarness, usd
+
+THIRD = Principal("admin-3", "admin", ORG)
 
 
 async def announce(service: TransactionsHarness, method: int = pb.Transaction.WIRE, **more: Any) -> Any:
@@ -27,6 +31,16 @@ def build_arrival(read: Any, reference: str = "FED-1", **more: Any) -> pb.Confir
 
 async def confirm(service: TransactionsHarness, read: Any, reference: str = "FED-1", **more: Any) -> Any:
     return await service.ask(CHECKER, "ConfirmTransaction", build_arrival(read, reference, **more))
+
+
+async def correct(
+    service: TransactionsHarness, read: Any, amount: int | Money, by: Principal = THIRD
+) -> pb.Transaction:
+    said = {"transaction_id": read.transaction_id, "etag": read.etag, "note": "The bank kept a fee."}
+    request = pb.CorrectTransactionAmountRequest(
+        idempotency_key=new_id("key"), amount=usd(amount) if isinstance(amount, int) else amount, **said
+    )
+    return await service.ask(by, "CorrectTransactionAmount", request)
 
 
 async def report(service: TransactionsHarness, of: Any, kind: str = "CHECK_RETURNED", **more: Any) -> Any:

@@ -101,7 +101,7 @@ FORMS = {
     "statements": ["43302aa0e765495f"],
     "stops": ["310fe06369209b57"],
     "transaction_limits": ["3d30d1f8652079bc"],
-    "transactions": ["ab6de7d71e41bb6a"],
+    "transactions": ["3f84b2b8ab2b1191"],
 }
 
 

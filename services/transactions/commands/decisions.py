@@ -33,12 +33,14 @@ from services.transactions.commands.inflow import (
 from services.transactions.commands.settlement import record_settlement
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.decisions import (
+    check_amount,
     check_may_approve,
     check_may_cancel,
     check_may_confirm,
+    check_may_correct,
     check_may_reject,
     check_may_retry,
-    find_arrived,
+    find_corrected,
 )
 from services.transactions.domain.refusals import BankReferenceUsed, TransactionNotFound
 from services.transactions.domain.states import Status
@@ -158,7 +160,7 @@ async def ask_confirmation_facts(
 async def confirm_transaction(
     tx: Tx, request: pb.ConfirmTransactionRequest, facts: ConfirmationFacts, now: datetime
 ) -> pb.Transaction:
-    """A wire or check arrived, in this amount, or was sent: SETTLED; where nobody can take it back, COMPLETED.
+    """A wire or check arrived, or was sent: SETTLED; where nobody can take it back, COMPLETED.
 
     Raises:
         EtagMismatch, MakerIsChecker, BeneficiaryIsChecker, PaymentMethodNotSupported, IllegalStatusChange,
@@ -173,7 +175,7 @@ async def confirm_transaction(
     if facts.maker_session_ended:
         raise MakerSessionEnded()
     amount = Money.from_proto(request.amount)
-    arrived_minor = find_arrived(row, amount, request.difference_note)
+    check_amount(row, amount)
     if other := await store.find_confirmed_by(tx, row.escrow_account_id, request.bank_reference):
         raise BankReferenceUsed(other)
     row = await record_settlement(
@@ -184,10 +186,28 @@ async def confirm_transaction(
         actor=person,
         note=f"the bank confirms {amount}: {request.bank_reference}",
         bank_reference=request.bank_reference,
-        arrived_minor=arrived_minor,
-        difference_note=request.difference_note or None,
         confirmed_by=person,
     )
+    return answer_transaction(row, now)
+
+
+async def correct_transaction_amount(
+    tx: Tx, request: pb.CorrectTransactionAmountRequest, now: datetime
+) -> pb.Transaction:
+    """The bank of a wire or check brings another amount than was announced.
+
+    Raises:
+        EtagMismatch, PaymentMethodNotSupported, IllegalStatusChange, CurrencyMismatch, TooManyStops
+    """
+    row, person = await lock_as_read(tx, request.transaction_id, request.etag)
+    check_may_correct(row)
+    amount = Money.from_proto(request.amount)
+    corrected_minor = find_corrected(row, amount)
+    if amount != row.amount:
+        # Whoever was about to confirm it reads it again.
+        await note_stop(tx, "CORRECT_TRANSACTION_AMOUNT", row.transaction_id, now)
+        note = None if corrected_minor is None else request.note
+        row = await moves.save_correction(tx, row, corrected_minor, note, actor=person, now=now)
     return answer_transaction(row, now)
 
 

@@ -56,34 +56,40 @@ def check_confirmed_by_a_person(transaction: Transaction) -> None:
 
 
 def check_may_confirm(transaction: Transaction, person: str) -> None:
-    """Whoever had a payout made or approved it does not say that it was sent.
+    """Whoever had a payout made or approved it does not say that it was sent, nor who corrected an amount that it came.
 
     Raises PaymentMethodNotSupported, MakerIsChecker, IllegalStatusChange.
     """
     check_confirmed_by_a_person(transaction)
     approvers = set() if transaction.is_inbound or not transaction.approved_by else {transaction.approved_by}
-    check_no_maker({transaction.created_by} | approvers, person)
+    correctors = {transaction.corrected_by} if transaction.corrected_by else set()
+    check_no_maker({transaction.created_by} | approvers | correctors, person)
     if transaction.status is not Status.PENDING_SETTLEMENT:
         raise IllegalStatusChange(transaction.status, Status.SETTLED)
 
 
-def find_arrived(transaction: Transaction, amount: Money, difference_note: str | None) -> int | None:
-    """What its bank brought, in minor units; None where that is what was announced.
+def check_amount(transaction: Transaction, amount: Money) -> None:
+    """Whether the bank did just what is expected: who reads another amount corrects it, and another person confirms it.
 
-    Raises:
-        CurrencyMismatch
-        InvalidField: a difference is not explained, or what is none is; another amount was sent than a payout has.
+    Raises: CurrencyMismatch, InvalidField.
     """
-    check_currency(amount.currency, transaction.announced_amount.currency, "amount.currency_code")
-    differs = amount != transaction.announced_amount
-    if differs and not transaction.is_inbound:
-        message = f"{transaction.announced_amount} is paid. Another amount is in nobody's book."
-        raise InvalidField(message, fields={"amount": f"must be {transaction.announced_amount}"})
-    if differs != bool(difference_note):
-        message = f"{transaction.announced_amount} was announced."
-        fields = {"difference_note": "must be set where the amount is not what was announced, and only then"}
-        raise InvalidField(message, fields=fields)
-    return amount.amount_minor if differs else None
+    check_currency(amount.currency, transaction.amount.currency, "amount.currency_code")
+    if amount != transaction.amount:
+        message = f"{transaction.amount} is expected. If the bank brings another amount, correct it first."
+        raise InvalidField(message, fields={"amount": f"must be {transaction.amount}"})
+
+
+def check_may_correct(transaction: Transaction) -> None:
+    """Whether its amount may turn out to be another one. Raises PaymentMethodNotSupported, IllegalStatusChange."""
+    check_confirmed_by_a_person(transaction)
+    if not transaction.is_inbound or transaction.status is not Status.PENDING_SETTLEMENT:
+        raise IllegalStatusChange(transaction.status, Status.PENDING_SETTLEMENT)
+
+
+def find_corrected(transaction: Transaction, amount: Money) -> int | None:
+    """What the bank brings, in minor units; None where that is what was announced. Raises: CurrencyMismatch."""
+    check_currency(amount.currency, transaction.amount.currency, "amount.currency_code")
+    return None if amount == transaction.announced_amount else amount.amount_minor
 
 
 def check_may_retry(transaction: Transaction, now: datetime) -> None:

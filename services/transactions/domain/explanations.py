@@ -91,7 +91,7 @@ def explain_confirmation(row: Transaction) -> Explanation:
     """Who said that a wire or check arrived, when, and how much."""
     assert row.settled_at is not None  # it arrived
     statement = f"{row.confirmed_by} confirmed {row.amount} on {_date(row.settled_at)}"
-    if row.arrived_minor is not None:
+    if row.corrected_minor is not None:
         statement += f", of {row.announced_amount} announced"
     operands = (("bank reference", row.bank_reference or ""), ("finality", row.finality))
     return Explanation(f"{statement}.", "CONFIRMED_BY_A_PERSON", operands)

@@ -47,8 +47,9 @@ class Transaction:
     provider: str
     provider_reference: str | None
     bank_reference: str | None
-    arrived_minor: int | None  # of a wire or check whose bank brought another amount
-    difference_note: str | None  # why it did
+    corrected_minor: int | None  # of a wire or check whose bank brings another amount
+    correction_note: str | None  # why it does
+    corrected_by: str | None  # who said so last, or that it does not
     dispute_status: str
     reconciliation_status: str
     finality: str
@@ -77,10 +78,10 @@ class Transaction:
 
     @property
     def amount(self) -> Money:
-        """What is moved: once it arrived, what did."""
-        if self.arrived_minor is None:
+        """What is moved: of a wire or check that was corrected, what its bank brings."""
+        if self.corrected_minor is None:
             return self.announced_amount
-        return Money(self.arrived_minor, self.announced_amount.currency)
+        return Money(self.corrected_minor, self.announced_amount.currency)
 
     @property
     def is_inbound(self) -> bool:

@@ -36,7 +36,15 @@ _c = transactions.c
 # What changes; all else of a transaction is written once. Where nothing changes, the row is written as it was read.
 _CHANGING = (
     *("status", "version", "failure", "attempts", "presentments", "next_attempt_at", "first_presented_at"),
-    *("provider_reference", "bank_reference", "arrived_minor", "difference_note", "finality", "approved_by"),
+    *(
+        "provider_reference",
+        "bank_reference",
+        "corrected_minor",
+        "correction_note",
+        "corrected_by",
+        "finality",
+        "approved_by",
+    ),
     *("confirmed_by", "updated_at", "settled_at"),
     *("return_risk_end_at", "final_at", "next_look_at", "epoch", "tries", "escrow_booked", "seal"),
 )
@@ -191,6 +199,24 @@ async def save_final(tx: Tx, locked: Transaction, *, actor: str, now: datetime) 
     await _save(tx, [locked], [row], due_ms=None)
     updated = events.TransactionUpdated(transaction=messages.to_transaction(row))
     await outbox.enqueue_all(tx, [updated], now=now, actor=actor)
+
+
+async def save_correction(
+    tx: Tx, locked: Transaction, corrected_minor: int | None, note: str | None, *, actor: str, now: datetime
+) -> Transaction:
+    """Records what the bank of a locked wire or check brings, and publishes it. None: what was announced."""
+    row = replace(
+        locked,
+        corrected_minor=corrected_minor,
+        correction_note=note,
+        corrected_by=actor,
+        version=locked.version + 1,
+        updated_at=now,
+    )
+    await _save(tx, [locked], [row], due_ms=None)
+    updated = events.TransactionUpdated(transaction=messages.to_transaction(row))
+    await outbox.enqueue_all(tx, [updated], now=now, actor=actor)
+    return row
 
 
 async def save_look(tx: Tx, locked: Transaction, next_look_at: datetime) -> None:

@@ -50,11 +50,11 @@ RULES = {
     "a webhook with a proof made up": ("UPDATE received_webhooks SET due_at = NULL, proof = 'false'", "42501"),
     "a webhook put off for ever": ("UPDATE received_webhooks SET due_at = 'infinity'", "42501"),
     "a status without the way to it": ("UPDATE transactions SET status = 'SETTLED'", "23514"),
-    "another amount that has not arrived": (
-        "UPDATE transactions SET arrived_minor = 1, difference_note = 'x', confirmed_by = 'bob', bank_reference = 'F'",
+    "another amount of what does not wait for its money": (
+        "UPDATE transactions SET corrected_minor = 1, correction_note = 'x', corrected_by = 'bob'",
         "23514",
     ),
-    "a difference that nobody explains": ("UPDATE transactions SET difference_note = 'x'", "23514"),
+    "a difference that nobody explains": ("UPDATE transactions SET correction_note = 'x'", "23514"),
     "a bank's reference that names nothing": (
         "UPDATE transactions SET confirmed_by = 'bob', bank_reference = '--'",
         "23514",

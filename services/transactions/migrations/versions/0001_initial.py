@@ -42,9 +42,10 @@ BEGIN
       OLD.bank_account_id, OLD.account_number_digest, OLD.approval_reason, OLD.payment_method, OLD.created_by) THEN
     RAISE EXCEPTION 'what a transaction moves never changes' USING ERRCODE = '23514';
   END IF;
-  IF (NEW.arrived_minor, NEW.difference_note) IS DISTINCT FROM (OLD.arrived_minor, OLD.difference_note)
-     AND (OLD.status, NEW.status) IS DISTINCT FROM ('PENDING_SETTLEMENT', 'SETTLED') THEN
-    RAISE EXCEPTION 'how much arrived is said once, when it arrives' USING ERRCODE = '23514';
+  IF (NEW.corrected_minor, NEW.correction_note, NEW.corrected_by)
+     IS DISTINCT FROM (OLD.corrected_minor, OLD.correction_note, OLD.corrected_by)
+     AND (OLD.status, NEW.status) IS DISTINCT FROM ('PENDING_SETTLEMENT', 'PENDING_SETTLEMENT') THEN
+    RAISE EXCEPTION 'how much arrives is corrected before it is confirmed' USING ERRCODE = '23514';
   END IF;
   RETURN NEW;
 END $$
@@ -231,11 +232,17 @@ _TRANSACTION_CHECKS = {
     "presentments_three_at_most": "presentments BETWEEN 0 AND 3 AND attempts >= presentments",
     "confirmation_whole": "(confirmed_by IS NULL) = (bank_reference IS NULL)",
     "bank_reference_named": f"{_PLAIN_REFERENCE} <> ''",
-    "difference_explained": (
-        "(arrived_minor IS NULL) = (difference_note IS NULL) AND (arrived_minor IS NULL OR confirmed_by IS NOT NULL)"
+    "correction_explained": (
+        "(corrected_minor IS NULL) = (correction_note IS NULL)"
+        " AND (corrected_minor IS NULL OR corrected_by IS NOT NULL)"
     ),
-    "arrived_otherwise": "arrived_minor <> amount_minor AND arrived_minor > 0 AND arrived_minor < 4611686018427387904",
-    "maker_is_not_checker": "created_by IS DISTINCT FROM approved_by AND created_by IS DISTINCT FROM confirmed_by",
+    "corrected_otherwise": (
+        "corrected_minor <> amount_minor AND corrected_minor > 0 AND corrected_minor < 4611686018427387904"
+    ),
+    "maker_is_not_checker": (
+        "created_by IS DISTINCT FROM approved_by AND created_by IS DISTINCT FROM confirmed_by"
+        " AND (corrected_by IS NULL OR corrected_by IS DISTINCT FROM confirmed_by)"
+    ),
     "approver_does_not_send": "NOT escrow_booked OR approved_by <> confirmed_by",
     "account_is_bound": "(bank_account_id IS NULL) = (account_number_digest IS NULL)",
     "approved_by_a_person": "approval_reason IS NULL OR approved_by IS NOT NULL"
@@ -272,8 +279,9 @@ def _create_transactions() -> None:
         sa.Column("provider", sa.Text(), nullable=False),
         sa.Column("provider_reference", sa.Text(), nullable=True),
         sa.Column("bank_reference", sa.Text(), nullable=True),
-        sa.Column("arrived_minor", sa.BigInteger(), nullable=True),
-        sa.Column("difference_note", sa.Text(), nullable=True),
+        sa.Column("corrected_minor", sa.BigInteger(), nullable=True),
+        sa.Column("correction_note", sa.Text(), nullable=True),
+        sa.Column("corrected_by", sa.Text(), nullable=True),
         sa.Column("dispute_status", sa.Text(), server_default="NONE", nullable=False),
         sa.Column("reconciliation_status", sa.Text(), server_default="UNRECONCILED", nullable=False),
         sa.Column("finality", sa.Text(), server_default="PROVISIONAL", nullable=False),
