@@ -141,7 +141,7 @@ async def test_money_that_ach_does_not_carry_goes_by_wire(service: TransactionsH
     assert (await confirm(service, waiting)).status == T.COMPLETED
     by_ach = await service.payout_to(None, "inv-001", amount=euros, payment_method=T.ACH)
     assert by_ach.failure.code == "PAYMENT_METHOD_NOT_SUPPORTED"
-    debit = await service.deposit_request(amount=euros)
+    debit = await service.deposit_request("sponsor-1", type=T.DEPOSIT, investment_id=None, amount=euros)
     refusal = await refused(service.ask(ADMIN, "CreateTransaction", debit))
     assert (refusal.reason, refusal.metadata) == ("PAYMENT_METHOD_NOT_SUPPORTED", {"payment_method": "ACH"})
 

@@ -30,7 +30,7 @@ def check_create_transaction(request: pb.CreateTransactionRequest, principal: Pr
     """Refuses what can be refused without asking another service.
 
     Raises:
-        TypeNotSupported, InvalidField, PartyNotFound, PaymentMethodNotSupported
+        TypeNotSupported, InvalidField, PartyNotFound
     """
     wanted, method = TYPES[_T.Type.Name(request.type)], _T.PaymentMethod.Name(request.payment_method)
     if principal.confined and not wanted.is_for_investors:
@@ -38,7 +38,6 @@ def check_create_transaction(request: pb.CreateTransactionRequest, principal: Pr
         raise TypeNotSupported("This type is not offered to this caller.", fields=fields, type=wanted.name)
     principal.choose_party(request.party_id)
     faults = {}
-    check_carries(RAILS[method], request.amount.currency_code)
     if bool(request.bank_account_id) != RAILS[method].draws_from_account:
         faults["bank_account_id"] = "must be set for ACH, and only then"
     if bool(request.investment_id) != wanted.is_for_investment:
@@ -77,11 +76,13 @@ async def create_transaction(
     """Records the transaction INITIATED.
 
     Raises:
-        BankAccountNotFound, BankAccountNotUsable, CommitmentExceeded, or what the verdict refuses
+        BankAccountNotFound, BankAccountNotUsable, CommitmentExceeded, PaymentMethodNotSupported, or what the verdict
+        refuses
     """
     principal = current_principal()
     party_id = principal.choose_party(request.party_id)
     verdict.check()
+    check_carries(RAILS[_T.PaymentMethod.Name(request.payment_method)], request.amount.currency_code)
     digest = None
     if request.bank_account_id:
         account = await bank_accounts.find_bank_account(tx, request.bank_account_id)
