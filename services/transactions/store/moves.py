@@ -36,16 +36,8 @@ _c = transactions.c
 # What changes; all else of a transaction is written once. Where nothing changes, the row is written as it was read.
 _CHANGING = (
     *("status", "version", "failure", "attempts", "presentments", "next_attempt_at", "first_presented_at"),
-    *(
-        "provider_reference",
-        "bank_reference",
-        "corrected_minor",
-        "correction_note",
-        "corrected_by",
-        "finality",
-        "approved_by",
-    ),
-    *("confirmed_by", "updated_at", "settled_at"),
+    *("provider_reference", "bank_reference", "corrected_minor", "correction_note", "corrected_by"),
+    *("finality", "approved_by", "confirmed_by", "updated_at", "settled_at"),
     *("return_risk_end_at", "final_at", "next_look_at", "epoch", "tries", "escrow_booked", "seal"),
 )
 _BORN = {column.name: None for column in transactions.columns} | {
