@@ -21,7 +21,7 @@ def posting(accounts, *, of="1,1", kinds="CASH,FEES", parties='"",""', debits="t
         f"post_journal_entries(now(), '{{{orgs}}}', '{{{','.join(accounts)}}}', '{{{of}}}', '{{{kinds}}}',"
         f" '{{{parties}}}', '{{1}}', '{{1}}', ARRAY[gen_random_uuid()], ARRAY['x'::bytea], '{{je_x}}', '{{FEE}}',"
         " '{x}', '{NULL}', '{USD}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{x}', '{NULL}', '{NULL}', '{f}', '{2}',"
-        f" '{{0}}', '{{1,2}}', '{{{debits}}}', '{{f,f}}', '{{5,5}}', '{{NULL}}', '{{x}}')"
+        f" '{{0}}', '{{f}}', '{{1,2}}', '{{{debits}}}', '{{f,f}}', '{{5,5}}', '{{NULL}}', '{{x}}')"
     )
 
 
