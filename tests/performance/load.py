@@ -93,7 +93,7 @@ async def _load_entries(connection: asyncpg.Connection, accounts: str, each: int
                'pty_' || lpad((i % {investors})::text, 26, '0') AS investor,
                {_SINCE} + i * (interval '90 days' / {each}) AS at, md5(a || '/' || i) AS digest,
                'je_' || lpad((a::bigint * 100000000 + i)::text, 26, '0') AS id
-        FROM generate_series(0, {each} - 1) i, generate_series({accounts}) a
+        FROM generate_series(0::bigint, {each} - 1) i, generate_series({accounts}) a
         JOIN escrow_accounts e ON e.org_id = '{ORG}' AND e.escrow_account_id = 'esc_' || lpad(a::text, 26, '0')
         ORDER BY i, a
         """
