@@ -36,7 +36,10 @@ RIGHTS: Table = {
     ),
     "contributions": both(
         insert=EVERY,
-        update=("amount_minor", "version", "counted", "on_its_way", "booked_minor", "came_back", "seal"),
+        update=(
+            *("amount_minor", "reported_version", "counted", "on_its_way", "booked_minor", "came_back"),
+            *("version", "seal"),
+        ),
     ),
     "distributions": both(
         insert=EVERY,

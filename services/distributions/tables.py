@@ -170,7 +170,7 @@ investments = sa.Table(
     sa.CheckConstraint("amount_minor > 0", name="investments_amount"),
     sa.CheckConstraint("unreturned_minor BETWEEN 0 AND released_minor", name="investments_unreturned"),
     sa.CheckConstraint("distributed_minor >= 0", name="investments_distributed"),
-    sa.CheckConstraint("on_its_way_minor >= 0", name="investments_on_its_way"),
+    sa.CheckConstraint("at_risk_minor >= 0 AND on_its_way_minor >= 0", name="investments_not_cleared"),
     # Only the waterfall calls a payee SPONSOR.
     sa.CheckConstraint("party_id <> 'SPONSOR'", name="investments_investor"),
     sa.CheckConstraint(
@@ -179,7 +179,6 @@ investments = sa.Table(
     one_of("status", states.InvestmentStatus),
 )
 
-# One row a contribution: what the newest report of transactions says (by its version), and the book.
 contributions = sa.Table(
     "contributions",
     metadata,
@@ -187,7 +186,8 @@ contributions = sa.Table(
     sa.Column("transaction_id", sa.Text, primary_key=True),
     _text("investment_id"),
     _minor("amount_minor"),
-    sa.Column("version", sa.BigInteger, nullable=False),  # Transaction.version of the newest report
+    # The transaction's in the newest report, and the row's.
+    *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("reported_version", "version")),
     *(sa.Column(name, sa.Boolean, nullable=False) for name in ("counted", "on_its_way", "came_back")),
     _minor("booked_minor"),
     sa.Column("seal", pg.BYTEA),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import asyncpg
 import pytest
+import sqlalchemy as sa
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1.events_pb2 import JournalEntriesPosted
 
 from services.chassis.data.database import Database
-from tests.support.distributions import CLOSING, DistributionsHarness, Entry
+from tests.support.distributions import CLOSING, ORG, DistributionsHarness, Entry
 from tests.support.money import usd
 from tests.support.peers.transactions import Txn, complete_payout, return_payout
 
@@ -205,3 +207,20 @@ async def test_a_closing_that_was_refused_leaves_what_the_bank_took_back_meanwhi
     read = await service.get(offering)
     assert (read.status, read.closing_failure.code) == (opb.Offering.OPEN, "INSUFFICIENT_AVAILABLE_BALANCE")
     assert (read.funded_amount, (await service.get(kept)).funded_amount) == (usd(60_00), usd(10_00))
+
+
+async def test_no_login_puts_back_what_a_contribution_was_before_its_return(service: DistributionsHarness) -> None:
+    offering = await service.offering(50_00)
+    held = await service.invest(offering, "inv-001", 50_00, fund=False)
+    drawn = service.contribution(offering, held, 50_00)
+    await service.deliver(service.arrived(drawn))
+    kept = ("booked_minor", "came_back", "version", "seal")
+    async with service.database.begin(ORG) as tx:
+        [before] = (await tx.execute(sa.text(f"SELECT {', '.join(kept)} FROM contributions"))).all()
+    await service.deliver(taken_back(service, drawn))
+    putting_back = sa.text(f"UPDATE contributions SET {', '.join(f'{name} = :{name}' for name in kept)}")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        async with service.database.begin(ORG) as tx:
+            await tx.execute(putting_back, {name: getattr(before, name) for name in kept})
+    await service.deliver(return_payout(drawn, "R01"), service.arrived(drawn), complete_payout(drawn))
+    assert (await service.get(held)).cleared_amount == usd(50_00)

@@ -21,21 +21,23 @@ class Contribution:
 
     Args:
         amount_minor: By the report; 0 before there is one.
-        version: Of the transaction, when it was reported; 0 before.
+        reported_version: Of the transaction, when it was reported; 0 before.
         counted: Past its return risk, and not come back.
         on_its_way: A bank had it, and has not told its end.
         booked_minor: What the book has put on ledger accounts of its party, less what it took from there again.
         came_back: The book has its return: no bank takes it back once more.
+        version: Of the row: each time it is saved has a higher one, so that nobody puts back what it said before.
     """
 
     transaction_id: str
     investment_id: str
     amount_minor: int = 0
-    version: int = 0
+    reported_version: int = 0
     counted: bool = False
     on_its_way: bool = False
     booked_minor: int = 0
     came_back: bool = False
+    version: int = 0
 
     @property
     def at_risk_minor(self) -> int:
@@ -61,7 +63,7 @@ async def lock_contributions(tx: Tx, transaction_ids: Collection[str]) -> dict[s
 
 async def save_contributions(tx: Tx, changed: Iterable[Contribution]) -> None:
     org_id = current_principal().org_id
-    rows = [{"org_id": org_id, **asdict(each)} for each in changed]
+    rows = [{"org_id": org_id, **asdict(each), "version": each.version + 1} for each in changed]
     if rows:
         await tx.execute(_KEEPING, [{**row, "seal": seal_of(tx, contributions, row)} for row in rows])
 

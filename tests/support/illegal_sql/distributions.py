@@ -15,7 +15,7 @@ ROWS = (
         " created_by, created_at, updated_at)"
         " VALUES ('org_1', 'inv_1', 'off_1', 'pty_1', 'USD', 100, 'PENDING', 'ann', now(), now())"
     ),
-    "INSERT INTO contributions VALUES ('org_1', 'txn_1', 'inv_1', 100, 1, false, false, false, 100)",
+    "INSERT INTO contributions VALUES ('org_1', 'txn_1', 'inv_1', 100, 1, 1, false, false, false, 100)",
     (
         "INSERT INTO distributions (org_id, distribution_id, offering_id, type, currency, amount_minor,"
         " distribution_date, status, created_by, makers, created_at, updated_at) VALUES ('org_1', 'dist_1', 'off_1',"
@@ -67,7 +67,7 @@ FIXED = {
 RULES = {
     "work put off for ever": ("UPDATE sagas SET due_at = 'infinity'", "42501"),
     "work put off for longer than a day": ("UPDATE sagas SET due_at = now() + interval '25 hours'", "42501"),
-    "an older report of a contribution": ("UPDATE contributions SET version = 0", "42501"),
+    "an earlier state of a contribution": ("UPDATE contributions SET version = 0", "42501"),
     "an offering closed at once": (
         "UPDATE offerings SET status = 'CLOSED', closing_date = '2026-01-01'",
         "23514",

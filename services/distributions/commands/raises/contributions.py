@@ -184,12 +184,12 @@ async def record_contribution(tx: Tx, transaction: transactions.Transaction, ver
     transaction_id = transaction.transaction_id
     known = (await lock_contributions(tx, [transaction_id])).get(transaction_id)
     before = known or Contribution(transaction_id, transaction.investment_id)
-    if before.version >= version:
+    if before.reported_version >= version:
         return
     reported = replace(
         before,
         amount_minor=transaction.amount.amount_minor,
-        version=version,
+        reported_version=version,
         counted=transaction.status == _TXN.COMPLETED,
         on_its_way=transaction.status in _ON_ITS_WAY,
     )

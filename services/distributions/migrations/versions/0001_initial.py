@@ -359,7 +359,7 @@ def _investments() -> None:
         ),
         sa.CheckConstraint("amount_minor > 0", name="investments_amount"),
         sa.CheckConstraint("distributed_minor >= 0", name="investments_distributed"),
-        sa.CheckConstraint("on_its_way_minor >= 0", name="investments_on_its_way"),
+        sa.CheckConstraint("at_risk_minor >= 0 AND on_its_way_minor >= 0", name="investments_not_cleared"),
         sa.CheckConstraint("unreturned_minor BETWEEN 0 AND released_minor", name="investments_unreturned"),
         sa.ForeignKeyConstraint(
             ["org_id", "offering_id"],
@@ -433,6 +433,7 @@ def _contributions() -> None:
         sa.Column("transaction_id", sa.Text(), nullable=False),
         sa.Column("investment_id", sa.Text(), nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("reported_version", sa.BigInteger(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("counted", sa.Boolean(), nullable=False),
         sa.Column("on_its_way", sa.Boolean(), nullable=False),
