@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -28,9 +28,9 @@ from services.chassis.calls.answer import is_replayed
 from services.chassis.calls.auth import Principal, acting_as, current_principal, service_principal
 from services.chassis.data.database import Database
 from services.chassis.data.transaction import Tx
-from services.chassis.values.approval import Standing
 from services.chassis.values.clock import Clock
 from services.chassis.values.ids import new_id
+from services.chassis.values.session import Identity, Standings
 from services.compliance.commands import api_keys, checks, evaluation, parties, statements
 from services.compliance.commands.checks import CHECK_APPROVALS
 from services.compliance.dependencies import NAME, Dependencies
@@ -281,9 +281,9 @@ class OwnParties:
 
     async def list_interests(self, principal: Principal) -> frozenset[str]:
         with acting_as(principal):
-            return (await self.list_standings({principal.person: None}))[principal.person].parties
+            return (await self.list_standings([me := Identity(principal.person)]))[me].parties
 
-    async def list_standings(self, persons: Mapping[str, str | None]) -> Mapping[str, Standing]:
+    async def list_standings(self, persons: Collection[Identity]) -> Standings:
         now, reader = self._clock.now(), self._database.reader
         await parties_read.check_session_of(reader, current_principal(), now)
-        return {person: await read_standing(reader, person, now, api_key_id=key) for person, key in persons.items()}
+        return {each: await read_standing(reader, each.person, now, api_key_id=each.api_key_id) for each in persons}

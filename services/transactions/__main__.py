@@ -58,7 +58,7 @@ async def main(settings: Settings) -> None:
                 ContributionsServicer(dependencies),
                 EvaluationsServicer(dependencies),
                 UnfinishedTransactionsServicer(dependencies),
-                BankAccountsServicer(dependencies, approvals, parties),
+                BankAccountsServicer(dependencies, approvals),
                 WebhooksServicer(dependencies, approvals),
                 ApprovalsServicer(dependencies, approvals, parties),
             ],

@@ -179,10 +179,9 @@ class UnfinishedTransactionsServicer(unfinished_pb2_grpc.UnfinishedTransactionsS
 
 
 class BankAccountsServicer(bank_grpc.BankAccountsServiceServicer):
-    def __init__(self, dependencies: Dependencies, approvals: Approvals, parties: Parties) -> None:
+    def __init__(self, dependencies: Dependencies, approvals: Approvals) -> None:
         self._dependencies = dependencies
         self._approvals = approvals
-        self._parties = parties
 
     async def CreateBankAccount(
         self, request: bank_pb.CreateBankAccountRequest, context: ServicerContext
@@ -210,12 +209,7 @@ class BankAccountsServicer(bank_grpc.BankAccountsServiceServicer):
     async def UpdateBankAccount(
         self, request: bank_pb.UpdateBankAccountRequest, context: ServicerContext
     ) -> bank_pb.BankAccount:
-        return await self._dependencies.write_on_facts(
-            request,
-            bank_pb.BankAccount,
-            partial(bank_accounts.ask_standings, self._dependencies, self._parties),
-            bank_accounts.update_bank_account,
-        )
+        return await self._dependencies.write(request, bank_pb.BankAccount, bank_accounts.update_bank_account)
 
     async def DeleteBankAccount(
         self, request: bank_pb.DeleteBankAccountRequest, context: ServicerContext

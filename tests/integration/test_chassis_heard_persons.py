@@ -17,9 +17,9 @@ from services.chassis.calls.tokens import API_KEY_TOKEN_SECONDS
 from services.chassis.data.heard_persons import HeardParties, KnownParties
 from services.chassis.events.handling import Delivery
 from services.chassis.events.persons import record_persons_of
-from services.chassis.values.approval import Standing
 from services.chassis.values.clock import SystemClock
 from services.chassis.values.errors import Unavailable
+from services.chassis.values.session import Standing
 from tests.support import servers
 
 ANN = Principal("ann", "investor", "org-a")

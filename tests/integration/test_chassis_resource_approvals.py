@@ -26,7 +26,6 @@ from services.chassis.values.approval import (
     ApprovalExpired,
     ApprovalNotFound,
     Change,
-    Standing,
     hash_content,
 )
 from services.chassis.values.clock import FakeClock
@@ -34,6 +33,7 @@ from services.chassis.values.errors import PermissionDenied
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import IllegalStatusChange, MakerIsChecker
 from services.chassis.values.second_person import BeneficiaryIsChecker
+from services.chassis.values.session import Standing
 from tests.support import chassis
 
 MAKER = chassis.ADMIN
@@ -64,7 +64,7 @@ class Desk:
     list_interests = list_current
 
     async def list_standings(self, persons) -> dict[str, Standing]:
-        return {person: Standing(self.parties) for person in persons}
+        return {each: Standing(self.parties) for each in persons}
 
     async def describe(self, approval, now) -> ApprovalDetails:
         gaining, changes = approval.beneficiary_party_ids, (Change("status", "WAITS", "GOES"),)

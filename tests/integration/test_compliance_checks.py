@@ -216,6 +216,25 @@ async def test_a_check_that_was_asked_for_in_a_session_that_was_ended_stays_so_u
     assert (await compliance.get()).cleared
 
 
+async def test_a_colleague_s_change_makes_nobody_forget_who_wrote_the_rest_in_a_session_that_is_ended_later(compliance):
+    writer, other = (Principal(name, "admin", ORG, signed_in_at=1) for name in ("admin-3", "admin-4"))
+    await compliance.create(writer)
+    await compliance.update(other, legal_name="Ada Park")
+    with acting_as(MAKER):
+        ended = parties_pb2.EndSessionsRequest(idempotency_key="ended", person_id=writer.person)
+        await compliance.parties.EndSessions(ended, None)
+    for check in await compliance.waiting(compliance.party_id):
+        with pytest.raises(DomainError) as refused:
+            await compliance.review(check.compliance_check_id)
+        assert refused.value.reason == "MAKER_SESSION_ENDED"
+        assert await explain(compliance, check) == "MAKER_SESSION_ENDED"
+    facts = {"kind": parties_pb2.Party.INDIVIDUAL, "legal_name": "Ada Park", "accreditation": PARTY.ACCREDITED}
+    await compliance.update(other, **facts)
+    for check in await compliance.waiting(compliance.party_id):
+        await compliance.review(check.compliance_check_id)
+    assert (await compliance.get()).cleared
+
+
 async def explain(compliance, check) -> str:
     """The first thing that the inbox says of it."""
     with acting_as(CHECKER):

@@ -14,11 +14,11 @@ from realco.type.v1.money_pb2 import Money
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.database import Database
-from services.chassis.values.approval import Standing
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.chassis.values.money import Money as Amount
 from services.chassis.values.movement import Movement, MovementLine
+from services.chassis.values.session import Standing
 from services.distributions import clients as distributions_clients
 from services.escrow import clients as escrow_clients
 from services.transactions.clients import ComplianceClient

@@ -372,3 +372,28 @@ async def test_a_bank_account_that_waits_too_long_can_be_asked_for_again(service
     change.update_mask.paths.append("default_for_payouts")
     assert await service.ask(INVESTOR, "UpdateBankAccount", change) == account
     assert (await service.confirm(account)).status == bank_pb.BankAccount.ACTIVE
+
+
+async def test_who_changed_the_account_that_is_paid_since_the_payout_waits_does_not_approve_it(
+    service: TransactionsHarness,
+) -> None:
+    account = await service.bank_account("sponsor-1", principal=THIRD)
+    await service.confirm(account)
+    service.owe("sponsor-1")
+    payout = await service.payout_to(account.bank_account_id, "sponsor-1", type=T.ESCROW_WITHDRAWAL)
+    await service.run(evaluate_initiated)
+    waiting = await service.waiting(payout.transaction_id)
+    other, checker = Principal("admin-5", "admin", ORG), Principal("admin-6", "admin", ORG)
+    for is_default in (False, True):
+        read = bank_pb.GetBankAccountRequest(bank_account_id=account.bank_account_id)
+        change = bank_pb.UpdateBankAccountRequest(
+            bank_account_id=account.bank_account_id,
+            etag=(await service.ask(other, "GetBankAccount", read)).etag,
+            default_for_payouts=is_default,
+        )
+        change.update_mask.paths.append("default_for_payouts")
+        await service.ask(other, "UpdateBankAccount", change)
+    await service.grant(await service.waiting(account.bank_account_id), checker)
+    assert await refused(service.grant(waiting, other)) == "MAKER_IS_CHECKER"
+    assert await refused(approve(service, payout.transaction_id, other)) == "MAKER_IS_CHECKER"
+    assert (await service.grant(waiting, checker)).status == Approval.EXECUTED

@@ -178,7 +178,7 @@ async def test_nobody_vouches_for_a_bank_account_of_an_ended_session_by_changing
     for is_default in (False, True):
         waiting = await change(default_for_payouts=is_default)
         assert waiting.explanations[0].rule == "MAKER_SESSION_ENDED"
-        assert (waiting.created_by, waiting.approval_id != first.approval_id) == (ADMIN.person, True)
+        assert (waiting.created_by, waiting.approval_id != first.approval_id) == (COLLEAGUE.person, True)
         assert await refused(service.grant(waiting)) == "MAKER_SESSION_ENDED"
         no = approvals_pb2.RejectApprovalRequest(approval_id=waiting.approval_id, note="no", etag=waiting.etag)
         await service.ask(CHECKER, "RejectApproval", no)
@@ -187,7 +187,7 @@ async def test_nobody_vouches_for_a_bank_account_of_an_ended_session_by_changing
     assert (await service.confirm(anew)).status == bank_pb.BankAccount.ACTIVE
 
 
-async def test_while_nobody_can_tell_whether_its_session_was_ended_a_bank_account_is_not_asked_for_again(
+async def test_who_adds_an_account_in_a_session_that_is_ended_later_is_not_forgotten_by_a_colleague_s_change(
     service: TransactionsHarness,
 ) -> None:
     account = await service.bank_account("inv-001", principal=PERSON)
@@ -195,6 +195,23 @@ async def test_while_nobody_can_tell_whether_its_session_was_ended_a_bank_accoun
         bank_account_id=account.bank_account_id, etag=account.etag, default_for_payouts=False
     )
     request.update_mask.paths.append("default_for_payouts")
-    with service.wire.cut(service.compliance):
-        assert await refused(service.ask(COLLEAGUE, "UpdateBankAccount", request)) == "UNAVAILABLE"
-    assert not (await service.ask(COLLEAGUE, "UpdateBankAccount", request)).default_for_payouts
+    await service.ask(COLLEAGUE, "UpdateBankAccount", request)
+    service.compliance.ended[ADMIN.person] = ENDED_AT
+    waiting = await service.waiting(account.bank_account_id)
+    assert [(each.rule, each.operands[0].value) for each in waiting.explanations[:1]] == [
+        ("MAKER_SESSION_ENDED", ADMIN.person)
+    ]
+    assert await refused(service.grant(waiting)) == "MAKER_SESSION_ENDED"
+
+
+async def test_who_changes_an_account_in_a_session_that_is_ended_later_is_not_forgotten_either(
+    service: TransactionsHarness,
+) -> None:
+    account = await service.bank_account("inv-001", principal=COLLEAGUE)
+    request = bank_pb.UpdateBankAccountRequest(
+        bank_account_id=account.bank_account_id, etag=account.etag, default_for_payouts=False
+    )
+    request.update_mask.paths.append("default_for_payouts")
+    await service.ask(PERSON, "UpdateBankAccount", request)
+    service.compliance.ended[ADMIN.person] = ENDED_AT
+    assert await refused(service.grant(await service.waiting(account.bank_account_id))) == "MAKER_SESSION_ENDED"

@@ -333,8 +333,35 @@ async def test_no_approval_that_sql_altered_keeps_a_return_from_forbidding_an_ac
     await write(service, ALTERING, deposit.bank_account_id if is_own else theirs.bank_account_id)
     service.bank.report(deposit.transaction_id, PaymentStatus.RETURNED, "R07", at=service.clock.now())
     await service.work(hurried=True)
-    assert (await get(service, deposit.bank_account_id)).status == Status.BLOCKED
-    assert (await get(service, theirs.bank_account_id)).status == Status.SUSPENDED
+    assert (await get(service, deposit.bank_account_id)).block_reason == pb.BankAccount.RETURNED_BY_BANK
+    other = await get(service, theirs.bank_account_id)
+    expected = (Status.SUSPENDED, 0) if is_own else (Status.BLOCKED, pb.BankAccount.ALTERED)
+    assert (other.status, other.block_reason) == expected
+
+
+@pytest.mark.parametrize("before", ["in a session that was ended", "and rejected"])
+async def test_what_sql_hid_when_another_thing_was_known_of_an_account_is_approved_by_nobody(
+    service: TransactionsHarness, before: str
+) -> None:
+    deposit = await service.deposit("inv-001")
+    await service.work()
+    theirs = await service.bank_account(OTHER, principal=sign_in(ADMIN))
+    asked = await service.waiting(theirs.bank_account_id)
+    if before == "and rejected":
+        no = RejectApprovalRequest(approval_id=asked.approval_id, etag=asked.etag, note="Not theirs.")
+        asked = await service.ask(THIRD, "RejectApproval", no)
+    else:
+        service.compliance.ended[ADMIN.person] = ENDED_AT
+    hidden = "UPDATE approvals SET note = coalesce(note, '') || 'x' WHERE resource_id = :id"
+    await write(service, hidden, theirs.bank_account_id)
+    service.bank.report(deposit.transaction_id, PaymentStatus.RETURNED, "R10", at=service.clock.now())
+    await service.work(hurried=True)
+    undone = "UPDATE approvals SET note = nullif(left(note, -1), '') WHERE resource_id = :id"
+    await write(service, undone, theirs.bank_account_id)
+    for each in await service.list_waiting(theirs.bank_account_id):
+        with pytest.raises(DomainError):
+            await service.grant(each, Principal("admin-4", "admin", ORG))
+    assert (await get(service, theirs.bank_account_id)).block_reason == pb.BankAccount.ALTERED
 
 
 async def test_a_yes_to_what_could_not_be_ended_counts_for_nothing_once_it_can_be_read_again(
@@ -353,12 +380,8 @@ async def test_a_yes_to_what_could_not_be_ended_counts_for_nothing_once_it_can_b
     await write(service, "UPDATE approvals SET note = NULL WHERE approval_id = :id", asked.approval_id)
     with pytest.raises(DomainError) as refusal:
         await service.grant(asked, THIRD)
-    assert refusal.value.reason == "CONTENT_OUTDATED"
-    assert (await get(service, theirs.bank_account_id)).status == Status.SUSPENDED
-    newest = max(await service.list_waiting(theirs.bank_account_id), key=lambda each: each.approval_id)
-    await service.grant(newest, THIRD)
-    assert (await get(service, theirs.bank_account_id)).status == Status.ACTIVE
-    assert await service.list_waiting(theirs.bank_account_id) == []
+    assert refusal.value.reason == "ILLEGAL_STATUS_CHANGE"
+    assert (await get(service, theirs.bank_account_id)).block_reason == pb.BankAccount.ALTERED
 
 
 async def test_an_account_is_retired_whatever_sql_made_of_approvals_about_it(service: TransactionsHarness) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from datetime import datetime
 
 from services.chassis.calls.auth import Principal
-from services.chassis.values.approval import Standing
 from services.chassis.values.errors import DomainError
+from services.chassis.values.session import Identity, Standing
 
 
 class Persons:
@@ -24,10 +24,12 @@ class Persons:
 
     list_heard = list_interests = list_current
 
-    async def list_standings(self, persons: Mapping[str, str | None]) -> dict[str, Standing]:
+    async def list_standings(self, persons: Collection[Identity]) -> dict[Identity, Standing]:
         if self.refusal is not None:
             raise self.refusal
         return {
-            one: Standing(self.parties.get(one, frozenset()), self.ended.get(one), key in self.revoked)
-            for one, key in persons.items()
+            one: Standing(
+                self.parties.get(one.person, frozenset()), self.ended.get(one.person), one.api_key_id in self.revoked
+            )
+            for one in persons
         }

@@ -177,7 +177,7 @@ class TransactionsHarness:
         self.contributions: Any = ContributionsServicer(self.dependencies)
         self.evaluations: Any = EvaluationsServicer(self.dependencies)
         self.unfinished: Any = UnfinishedTransactionsServicer(self.dependencies)
-        self.accounts: Any = BankAccountsServicer(self.dependencies, self.approvals, asking)
+        self.accounts: Any = BankAccountsServicer(self.dependencies, self.approvals)
         self.webhooks: Any = WebhooksServicer(self.dependencies, self.approvals)
         self.inbox: Any = ApprovalsServicer(self.dependencies, self.approvals, asking)
 

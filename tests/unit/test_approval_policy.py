@@ -20,7 +20,6 @@ from services.chassis.values.approval import (
     ApprovalExpired,
     ApprovalFacts,
     Approver,
-    Standing,
     Status,
     add_yes,
 )
@@ -28,6 +27,7 @@ from services.chassis.values.approval_policy import NO_POLICY, ApprovalPolicy, A
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import MakerIsChecker
 from services.chassis.values.second_person import BeneficiaryIsChecker
+from services.chassis.values.session import Identity, Standing
 from tests.support.approvals import NOW, WAITING
 
 ORG, OTHER_ORG = "org-a", "org-b"
@@ -123,7 +123,7 @@ def test_what_is_no_policy_is_refused_and_said_where(tmp_path: Path, document: A
 
 def say_yes(approval: Approval, person: str, needed: int = 2, note: str | None = None, **changes: Any) -> Approval:
     asked = {"now": NOW, "parties": (), **changes}
-    facts = ApprovalFacts({person: Standing(frozenset(asked["parties"]))})
+    facts = ApprovalFacts({Identity(person): Standing(frozenset(asked["parties"]))})
     return add_yes(approval, Approver(person, asked["now"]), facts, needed, note)
 
 

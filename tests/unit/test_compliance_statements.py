@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.chassis.values.approval import VALIDITY, Standing
-from services.chassis.values.session import Session
+from services.chassis.values.approval import VALIDITY
+from services.chassis.values.session import Session, Standing
 from services.compliance.domain.statements import (
     DONE_BY_LAST_YES,
     Act,

@@ -12,10 +12,11 @@ from services.chassis.values.approval import (
     Approval,
     ApprovalFacts,
     MakerSessionEnded,
-    was_asked_in_ended_session,
+    list_ended,
 )
 from services.chassis.values.errors import DomainError
 from services.chassis.values.explanation import Explanation
+from services.chassis.values.session import Identity
 
 
 class Drift(NamedTuple):
@@ -34,7 +35,7 @@ async def ask_facts(
     makers: frozenset[str] = frozenset(),
     beneficiary_party_ids: frozenset[str] = frozenset(),
 ) -> ApprovalFacts:
-    """Of the caller, who is about to approve it, of each who did before, and of who asked for it.
+    """Of the caller, who is about to approve it, of each who did before, and of whoever asked for it.
 
     Not to be called inside a transaction.
 
@@ -47,20 +48,21 @@ async def ask_facts(
         SessionEnded: the caller's own session was.
         Unavailable: nobody can tell.
     """
-    persons: dict[str, str | None] = {current_principal().person: None}
+    persons = {Identity(current_principal().person)}
     if approval is not None:
-        persons |= {each.approved_by: None for each in approval.approvers}
-        persons |= approval.session.list_asked(approval.created_by)
+        persons |= {Identity(each.approved_by) for each in approval.approvers}
+        persons |= {each.identity for each in approval.list_askers()}
     return ApprovalFacts(await parties.list_standings(persons), makers, beneficiary_party_ids)
 
 
 async def explain_ended_session(parties: Parties, approval: Approval) -> Explanation | None:
     """For whoever reads an approval that waits: why no yes counts; None where one does, or nobody can tell."""
-    who_asked = approval.session.list_asked(approval.created_by)
+    who_asked = {each.identity for each in approval.list_askers()}
     try:
-        if not (who_asked and was_asked_in_ended_session(approval, await parties.list_standings(who_asked))):
-            return None
+        ended = list_ended(approval, await parties.list_standings(who_asked)) if who_asked else []
     except DomainError:  # who reads in an ended session reads, and a yes is not counted while nobody can tell
         return None
-    refusal, operands = MakerSessionEnded(), (("asked by", approval.created_by),)
+    if not ended:
+        return None
+    refusal, operands = MakerSessionEnded(), tuple(("asked by", each.person) for each in ended)
     return Explanation(refusal.message, refusal.reason, operands, LOCKED_OUT_RULE)

@@ -22,7 +22,7 @@ from services.chassis.data.versions import with_version
 from services.chassis.values.approval import Approval, Approver, Comment, Status
 from services.chassis.values.failure import read_failure, write_failure
 from services.chassis.values.money import Money
-from services.chassis.values.session import Session
+from services.chassis.values.session import Asker, Session
 
 _c = approvals.c
 # How long after its time ran out an approval is still asked whether it waits: so long a job has to write down its end.
@@ -45,6 +45,7 @@ async def insert_approval(tx: Tx, approval: Approval) -> None:
         "beneficiary_party_ids": sorted(approval.beneficiary_party_ids),
         "created_by": approval.created_by,
         "created_role": approval.created_role,
+        "earlier_askers": [{"person": each.person, **each.session._asdict()} for each in approval.earlier_askers],
         "created_at": approval.created_at,
         "expires_at": approval.expires_at,
     }
@@ -176,12 +177,6 @@ async def find_last_about(tx: Tx, org_id: str, kind: str, resource_id: str) -> A
     return None if row is None else _read(tx, row)
 
 
-async def find_last_readable(tx: Tx, org_id: str, kind: str, resource_id: str) -> Approval | None:
-    """As `find_last_about`, without what somebody wrote past this service."""
-    rows = (await tx.execute(_selecting_about(_c.org_id == org_id, kind, resource_id))).all()
-    return next(iter(keep_readable(tx, reversed(rows))), None)
-
-
 async def lock_asked(tx: Tx, org_id: str, kind: str, content_hash: str, created_by: str) -> Approval | None:
     """What a person has asked for already with this content, and nobody has decided; locked."""
     query = sa.select(approvals).where(
@@ -294,6 +289,9 @@ def _to_approval(row: Any) -> Approval:
         epoch=row.epoch,
         tries=row.tries,
         comments=comments,
+        earlier_askers=tuple(
+            Asker(each["person"], Session(each["signed_in_at"], each["api_key_id"])) for each in row.earlier_askers
+        ),
     )
 
 

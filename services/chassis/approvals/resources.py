@@ -7,7 +7,7 @@ command, so it does not matter which of the two a person uses.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -28,11 +28,9 @@ from services.chassis.values.approval import (
     ApprovalDetails,
     ApprovalFacts,
     ApprovalNotFound,
-    Standing,
     Status,
     check_no,
     check_yes,
-    find_lost,
 )
 from services.chassis.values.refusals import ContentOutdated
 from services.chassis.values.session import Session
@@ -62,19 +60,19 @@ class ResourceApprovals:
         resource: Message | dict[str, Any],
         now: datetime,
         session: Session | None = None,
-        lost: Approval | None = None,
+        before: Approval | None = None,
     ) -> Approval:
         """The resource begins to wait.
 
         Args:
             resource: What of it is decided on. What is not in it may change without the second person's knowing.
             session: In which the person asked for it, where that was before; else the caller's.
-            lost: What `find_lost` found, where the caller does not say all of it anew.
+            before: What was asked for before about it, where the caller does not say all of it anew.
         """
         content = self.to_content(details, resource)
         expires = not self.must_be_decided
         return await self.writer.insert(
-            tx, self.kind, content, details, now, expires=expires, session=session, lost=lost
+            tx, self.kind, content, details, now, expires=expires, session=session, before=before
         )
 
     def to_content(self, details: ApprovalDetails, resource: Message | dict[str, Any]) -> str:
@@ -153,48 +151,33 @@ class ResourceApprovals:
         tx: Tx,
         details: ApprovalDetails,
         resource: Message | dict[str, Any],
-        standings: Mapping[str, Standing],
         now: datetime,
     ) -> None:
         """The caller changes a part of what waits, or has asked for again what nobody approved. What waits already
-        with just this content stays as it is, and so does in which session it was asked for.
+        with just this content stays as it is.
 
-        Args:
-            standings: What `ask_standings` answered.
-
-        Raises: TooManyApprovals.
+        Raises: NotSealed, TooManyApprovals.
         """
         last = await self.find_last(tx, details.resource_id)
         is_same = last is not None and last.is_open_at(now) and last.content == self.to_content(details, resource)
         if not is_same:
             await self.check_may_ask(tx, details.resource_id, now)
             await self.cancel(tx, details.resource_id, now)
-            await self.open(tx, details, resource, now, lost=find_lost(last, standings))
+            await self.open(tx, details, resource, now, before=last)
 
     async def open_anew(
         self, tx: Tx, details: ApprovalDetails, resource: Message | dict[str, Any], now: datetime
     ) -> None:
         """Another thing is known of what waits, or waits again: no yes of before counts.
 
-        It goes on as asked for by who asked last, in that session, unless that was approved: asking anew makes nobody
-        forget that a session was ended. What was rejected, or nobody approved in time, is asked for by a person.
+        What was rejected, or nobody approved in time, is asked for by a person.
+
+        Raises: NotSealed: nobody knows whether what was asked for last was rejected, or in whose session it was.
         """
-        last = await records.find_last_readable(tx, current_principal().org_id, self.kind, details.resource_id)
+        last = await self.find_last(tx, details.resource_id)
         await self.cancel(tx, details.resource_id, now)
-        if last is None or last.status is Status.EXECUTED:
-            await self.open(tx, details, resource, now)
-        elif last.is_open_at(now):
-            await self.open(tx, details, resource, now, lost=last)
-
-    async def ask_standings(self, operations: Operations, parties: Parties, resource_id: str) -> Mapping[str, Standing]:
-        """Of who asked last that the resource goes on: whether that was in a session that was ended.
-
-        Not to be called inside a transaction. Raises: SessionEnded, Unavailable.
-        """
-        async with operations.database.begin() as tx:
-            last = await self.find_last(tx, resource_id)
-        asked = {} if last is None else last.session.list_asked(last.created_by)
-        return await parties.list_standings(asked) if asked else {}
+        if last is None or last.status is Status.EXECUTED or last.is_open_at(now):
+            await self.open(tx, details, resource, now, before=last)
 
     async def find_last(self, tx: Tx, resource_id: str) -> Approval | None:
         """What was asked for last about the resource, whatever became of it. Raises: NotSealed."""

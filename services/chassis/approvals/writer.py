@@ -26,12 +26,14 @@ from services.chassis.values.approval import (
     Status,
     add_yes,
     find_lapsed,
+    go_on,
+    go_on_by_itself,
     hash_content,
     mark_cancelled,
 )
 from services.chassis.values.approval_bounds import CANCELLED_COUNTS, check_may_ask
 from services.chassis.values.ids import new_id
-from services.chassis.values.session import Session
+from services.chassis.values.session import NO_SESSION, Session
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,12 @@ class ApprovalWriter:
         *,
         expires: bool = True,
         session: Session | None = None,
-        lost: Approval | None = None,
+        before: Approval | None = None,
     ) -> Approval:
         """A new approval that waits, asked for by the caller.
 
         Args:
-            lost: What waited before in its place, asked for in a session that was ended (values/approval.py): it goes
-                on as asked for by who asked then, and the caller had a part in it.
+            before: What was asked for before about the resource, of which the caller says a part anew, and not all.
             session: In which the person asked, where that was before and the caller goes on with it; else the caller's.
             expires: It can be decided for as long as the organization's rules say; else as long as what it is about
                 waits.
@@ -113,14 +114,9 @@ class ApprovalWriter:
             updated_at=now,
             approvers_needed=terms.approvers_needed,
         )
-        if lost is not None:
-            approval = replace(
-                approval,
-                makers=approval.makers | {lost.created_by},
-                created_by=lost.created_by,
-                created_role=lost.created_role,
-                session=lost.session,
-            )
+        if before is not None:
+            is_by_itself = principal.service and approval.session == NO_SESSION
+            approval = (go_on_by_itself if is_by_itself else go_on)(approval, before)
         await records.insert_approval(tx, approval)
         await outbox.enqueue(tx, self.requested(approval=messages.to_listed_approval(approval)), now=now)
         return approval

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -19,8 +19,8 @@ from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.calls.peers import ask, ask_in_parts, check_answers
 from services.chassis.calls.tokens import API_KEY_TOKEN_SECONDS
 from services.chassis.calls.wire import from_timestamp
-from services.chassis.values.approval import Standing
 from services.chassis.values.refusals import PartyNotFound
+from services.chassis.values.session import Identity, Standing, Standings
 
 _REMEMBERED_MAX = 4096
 
@@ -49,11 +49,8 @@ class Parties(Protocol):
         """
         ...
 
-    async def list_standings(self, persons: Mapping[str, str | None]) -> Mapping[str, Standing]:
-        """Of each of these persons in the caller's organization: with the parties of `list_interests`.
-
-        Args:
-            persons: Each with the API key that signed in for it, if one did.
+    async def list_standings(self, persons: Collection[Identity]) -> Standings:
+        """Of each of these in the caller's organization: with the parties of `list_interests`.
 
         Raises:
             SessionEnded: the caller's own sessions were ended.
@@ -155,8 +152,8 @@ class NoParties:
     async def list_interests(self, principal: Principal) -> frozenset[str]:
         return frozenset()
 
-    async def list_standings(self, persons: Mapping[str, str | None]) -> Mapping[str, Standing]:
-        return {person: Standing() for person in persons}
+    async def list_standings(self, persons: Collection[Identity]) -> Standings:
+        return {each: Standing() for each in persons}
 
 
 class CurrentParties:
@@ -176,9 +173,10 @@ class CurrentParties:
         with acting_as(principal):
             return (await self._ask(principal.person, include_former=True)).parties
 
-    async def list_standings(self, persons: Mapping[str, str | None]) -> Mapping[str, Standing]:
-        asking = [self._ask(person, include_former=True, api_key_id=key) for person, key in persons.items()]
-        return dict(zip(persons, await asyncio.gather(*asking), strict=True))
+    async def list_standings(self, persons: Collection[Identity]) -> Standings:
+        asked = list(persons)
+        asking = [self._ask(each.person, include_former=True, api_key_id=each.api_key_id) for each in asked]
+        return dict(zip(asked, await asyncio.gather(*asking), strict=True))
 
 
 class Callers:

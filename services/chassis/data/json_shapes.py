@@ -51,6 +51,12 @@ _COMMENT = _all(
     *(_is(f"@.{name}", "string") for name in ("created_by", "text")),
     _is("@.created_at.datetime()", "timestamp with time zone"),
 )
+# As approvals/records.py writes it.
+_ASKER = _all(
+    _is("@.person", "string"),
+    _is("@.signed_in_at", "number"),
+    f"({_is('@.api_key_id', 'string')}) || ({_is('@.api_key_id', 'null')})",
+)
 _FREEZE = _all(
     *(_is(f"@.{name}", "string") for name in ("note", "frozen_by")),
     _is("@.frozen_at.datetime()", "timestamp with time zone"),
@@ -64,6 +70,7 @@ SHAPES: Mapping[str, str] = {
     "makers": _all(_is("$", "array"), _each("$[*]", _is("@", "string"))),
     "tiers": _all(_is("$", "array"), _each("$[*]", _TIER)),
     "freezes": _all(_is("$", "array"), _each("$[*]", _FREEZE)),
+    "askers": _all(_is("$", "array"), _each("$[*]", _ASKER)),
     "comments": _all(_is("$", "array"), _each("$[*]", _COMMENT)),
 }
 

@@ -321,6 +321,7 @@ def _create_approvals(op: Op) -> None:
         sa.Column("created_role", sa.Text(), nullable=False),
         sa.Column("signed_in_at", sa.BigInteger(), nullable=True),
         sa.Column("api_key_id", sa.Text(), nullable=True),
+        sa.Column("earlier_askers", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),

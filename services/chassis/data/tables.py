@@ -214,6 +214,8 @@ approvals = sa.Table(
     # program. None where a service asked.
     sa.Column("signed_in_at", sa.BigInteger),
     sa.Column("api_key_id", sa.Text),
+    # Who asked for parts of it that nobody approved before, and in which sessions.
+    sa.Column("earlier_askers", pg.JSONB, nullable=False, server_default=sa.text("'[]'")),
     sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
     # None: it can be decided as long as what it is about waits.
     sa.Column("expires_at", sa.TIMESTAMP(timezone=True)),
@@ -256,8 +258,18 @@ approvals = sa.Table(
     info=sealed(
         *("org_id", "approval_id", "version", "kind", "status", "resource_id", "scope_id", "amount_minor", "currency"),
         *("content", "content_hash", "makers", "beneficiary_party_ids", "created_by", "created_role", "created_at"),
-        *("signed_in_at", "api_key_id", "expires_at", "approvers_needed", "approver_ids", "approved_at"),
-        *("approver_signed_in_at", "decided_by", "decided_at", "result_id", "summary", "updated_at", "note", "result"),
+        *("signed_in_at", "api_key_id", "earlier_askers", "expires_at", "approvers_needed", "approver_ids"),
+        *(
+            "approved_at",
+            "approver_signed_in_at",
+            "decided_by",
+            "decided_at",
+            "result_id",
+            "summary",
+            "updated_at",
+            "note",
+            "result",
+        ),
         *("failure", "comments"),
     ),
 )

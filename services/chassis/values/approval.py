@@ -21,7 +21,7 @@ from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import ContentChanged, IllegalStatusChange
 from services.chassis.values.second_person import check_no_maker, check_second_person
-from services.chassis.values.session import Session, was_ended
+from services.chassis.values.session import Asker, Identity, Session, Standing, Standings, join_askers
 
 # What nobody decided for so long was not important, or is not known to anybody any more: it is asked again.
 VALIDITY = timedelta(days=7)
@@ -165,39 +165,17 @@ class Approver:
     signed_in_at: int | None = None
 
 
-class Standing(NamedTuple):
-    """What speaks against a person at this moment, where that person asks for, decides or decided something.
-
-    Args:
-        parties: The parties the person acts for; where somebody decides, also those it acted for not long ago.
-        sessions_ended_at: When the person's sessions were last ended; None: nobody ended them.
-        api_key_revoked: Whether somebody revoked the API key that signed in for the person, if one did.
-    """
-
-    parties: frozenset[str] = frozenset()
-    sessions_ended_at: datetime | None = None
-    api_key_revoked: bool = False
-
-    def has_ended(self, signed_in_at: int | None) -> bool:
-        """Whether the session of that sign-in was ended since.
-
-        Args:
-            signed_in_at: In seconds since 1970; None: a service did it, which has no session.
-        """
-        return self.api_key_revoked or was_ended(signed_in_at, self.sessions_ended_at)
-
-
 @dataclass(frozen=True, slots=True)
 class ApprovalFacts:
     """What a yes is counted on.
 
     Args:
-        standings: Of the person who says it, of each who did before, and of who asked for it in a session.
+        standings: Of the person who says it, of each who did before, and of whoever asked for it in a session.
         makers: Who had a part in it by now; those who had when it was asked for stand in the approval.
         beneficiary_party_ids: The parties that gain from it by now; likewise.
     """
 
-    standings: Mapping[str, Standing]
+    standings: Standings
     makers: frozenset[str] = frozenset()
     beneficiary_party_ids: frozenset[str] = frozenset()
 
@@ -236,11 +214,16 @@ class Approval:
     epoch: int = 0
     tries: int = 0
     comments: tuple[Comment, ...] = field(default=())
+    earlier_askers: tuple[Asker, ...] = ()  # who asked for parts of it that nobody approved and nobody said anew
 
     def status_at(self, now: datetime) -> Status:
         """An end by time is true from its instant, whether a job has written it or not."""
         is_over = self.expires_at is not None and now >= self.expires_at
         return Status.EXPIRED if self.status is Status.PENDING and is_over else self.status
+
+    def list_askers(self) -> tuple[Asker, ...]:
+        """Whose sessions it was asked for in: whichever of them is ended, it counts no longer."""
+        return join_askers(Asker(self.created_by, self.session), *self.earlier_askers)
 
     def is_open_at(self, now: datetime) -> bool:
         """Whether somebody may decide it."""
@@ -300,7 +283,7 @@ def find_lapsed(approval: Approval, facts: ApprovalFacts) -> dict[str, str]:
     makers, gaining = approval.makers | facts.makers, approval.beneficiary_party_ids | facts.beneficiary_party_ids
     lapsed = {}
     for each in approval.approvers:
-        if (standing := facts.standings.get(each.approved_by)) is not None:
+        if (standing := facts.standings.get(Identity(each.approved_by))) is not None:
             lapsed[each.approved_by] = explain_lapsed_yes(each, makers, gaining, standing)
     return {person: why for person, why in lapsed.items() if why is not None}
 
@@ -313,23 +296,34 @@ def _drop_yes(approval: Approval, lapsed: Mapping[str, str], now: datetime) -> A
     return replace(approval, approvers=kept, comments=(*approval.comments, *notes))
 
 
-def was_asked_in_ended_session(approval: Approval, standings: Mapping[str, Standing]) -> bool:
-    """Whether who asked for it did so in a session that was ended since.
+def list_ended(approval: Approval, standings: Standings) -> list[Asker]:
+    """Those of whoever asked for it, or for a part of it, who did so in a session that was ended since.
 
-    Not where the standings say nothing of who asked. Then a service asked, which has no session; or the approval was
-    made after the standings were asked for, and the session was good at that moment.
+    Not of whom the standings say nothing: the approval was made after the standings were asked for, and the session was
+    good at that moment.
     """
-    standing = standings.get(approval.created_by)
-    return standing is not None and standing.has_ended(approval.session.signed_in_at)
+    asked = [(each, standings.get(each.identity)) for each in approval.list_askers()]
+    return [each for each, standing in asked if standing and standing.has_ended(each.session.signed_in_at)]
 
 
-def find_lost(last: Approval | None, standings: Mapping[str, Standing]) -> Approval | None:
-    """What was asked for last about a resource, where that was in a session that was ended and nobody approved it.
+def go_on(approval: Approval, before: Approval) -> Approval:
+    """An approval that comes after another about the same, where who asks says a part of it anew and no more.
 
-    Whoever changes a part of the resource says nothing of the rest: all of it stays as if asked for in that session.
+    What nobody approved stays as asked for by whoever asked for it, in that session: else a colleague's change of what
+    is beside it had everybody forget that a thief asked for the rest.
     """
-    is_lost = last is not None and last.status is not Status.EXECUTED and was_asked_in_ended_session(last, standings)
-    return last if is_lost else None
+    if before.status is Status.EXECUTED:
+        return approval
+    makers = approval.makers | {before.created_by}
+    return replace(approval, makers=makers, earlier_askers=before.list_askers())
+
+
+def go_on_by_itself(approval: Approval, before: Approval) -> Approval:
+    """The same, where a service asks by itself. It says nothing anew: it goes on in the name of who asked before."""
+    if before.status is Status.EXECUTED:
+        return approval
+    by, role = before.created_by, before.created_role
+    return replace(go_on(approval, before), created_by=by, created_role=role, session=before.session)
 
 
 def check_yes(approval: Approval, now: datetime, person: str, parties: Collection[str]) -> None:
@@ -361,9 +355,10 @@ def add_yes(approval: Approval, yes: Approver, facts: ApprovalFacts, needed: int
     """
     person, now = yes.approved_by, yes.approved_at
     approval = _drop_yes(approval, find_lapsed(approval, facts), now)
-    check_yes(approval, now, person, facts.standings[person].parties)
-    check_second_person(person, facts.standings[person].parties, facts.makers, facts.beneficiary_party_ids)
-    if was_asked_in_ended_session(approval, facts.standings):
+    parties = facts.standings[Identity(person)].parties
+    check_yes(approval, now, person, parties)
+    check_second_person(person, parties, facts.makers, facts.beneficiary_party_ids)
+    if list_ended(approval, facts.standings):
         raise MakerSessionEnded()
     needed = max(needed, approval.approvers_needed)
     after = replace(approval, approvers_needed=needed, approvers=(*approval.approvers, yes))

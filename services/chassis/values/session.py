@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -22,13 +23,39 @@ class Session(NamedTuple):
         """Of a row that keeps it in columns of these names."""
         return cls(row.signed_in_at, row.api_key_id)
 
-    def list_asked(self, person: str) -> dict[str, str | None]:
-        """Who is to be asked about before a yes counts, as `list_standings` takes it: nobody, where a service asked."""
-        return {} if self.signed_in_at is None else {person: self.api_key_id}
-
 
 # In which a service by itself asks.
 NO_SESSION: Final = Session()
+
+
+class Identity(NamedTuple):
+    """Whose standing is asked about: a person, and the API key that signed in for that person, if one did."""
+
+    person: str
+    api_key_id: str | None = None
+
+
+class Asker(NamedTuple):
+    """Who asks for something, or for a part of it, and in which session."""
+
+    person: str
+    session: Session = NO_SESSION
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.person, self.session.api_key_id)
+
+
+def join_askers(*asked: Asker) -> tuple[Asker, ...]:
+    """Each identity once, by its first sign-in: whatever ends a later session has ended that one, too. Without those
+    of services, which have no session."""
+    first: dict[Identity, Asker] = {}
+    for each in asked:
+        at = each.session.signed_in_at
+        known = first.get(each.identity)
+        if at is not None and (known is None or at < (known.session.signed_in_at or 0)):
+            first[each.identity] = each
+    return tuple(first.values())
 
 
 def was_ended(signed_in_at: int | None, ended_at: datetime | None) -> bool:
@@ -49,3 +76,29 @@ def was_ended(signed_in_at: int | None, ended_at: datetime | None) -> bool:
 def find_next_sign_in(ended_at: datetime) -> datetime:
     """From which second on a sign-in counts, where sessions were ended."""
     return ended_at.replace(microsecond=0) + timedelta(seconds=1)
+
+
+class Standing(NamedTuple):
+    """What speaks against a person at this moment, where that person asks for, decides or decided something.
+
+    Args:
+        parties: The parties the person acts for; where somebody decides, also those it acted for not long ago.
+        sessions_ended_at: When the person's sessions were last ended; None: nobody ended them.
+        api_key_revoked: Whether somebody revoked the API key that signed in for the person, if one did.
+    """
+
+    parties: frozenset[str] = frozenset()
+    sessions_ended_at: datetime | None = None
+    api_key_revoked: bool = False
+
+    def has_ended(self, signed_in_at: int | None) -> bool:
+        """Whether the session of that sign-in was ended since.
+
+        Args:
+            signed_in_at: In seconds since 1970; None: a service did it, which has no session.
+        """
+        return self.api_key_revoked or was_ended(signed_in_at, self.sessions_ended_at)
+
+
+# What speaks against each, at this moment.
+Standings = Mapping[Identity, Standing]

@@ -28,7 +28,7 @@ from services.compliance.domain.refusals import ComplianceCheckNotFound
 from services.compliance.store import checks as store
 from services.compliance.store import parties as parties_store
 from services.compliance.store.approvals import APPROVAL_WRITER
-from services.compliance.store.standings import list_persons_to_review, was_session_ended
+from services.compliance.store.standings import list_persons_to_review
 
 # A party cannot do without an answer, so the question waits until there is one.
 CHECK_APPROVALS = ResourceApprovals(
@@ -115,7 +115,7 @@ async def open_checks(tx: Tx, party: Party, persons: Sequence[str], now: datetim
 
 
 async def reopen_checks(
-    tx: Tx, party: Party, questions: Mapping[str, Explanation], lost: Mapping[str, Approval], now: datetime
+    tx: Tx, party: Party, questions: Mapping[str, Explanation], before: Mapping[str, Approval], now: datetime
 ) -> None:
     """Asks a person again about a locked party whose facts the caller changes: what was asked or answered about the
     former facts counts no longer.
@@ -123,7 +123,7 @@ async def reopen_checks(
     Args:
         party: As it will be.
         questions: The checks to ask again, each with why.
-        lost: Of those that were asked for in a session that was ended, and stay so: what was asked then.
+        before: Of those of which the caller says a part anew, and not all: what was asked before.
     """
     latest = await store.list_latest_of(tx, party.party_id) if questions else {}
     persons = [one.person_id for one in await list_persons_to_review(tx, party.party_id, now)]
@@ -134,19 +134,18 @@ async def reopen_checks(
             expired = replace(former, status=CheckStatus.EXPIRED, explanation=because)
             await store.save_check(tx, former, expired, now)
             await CHECK_APPROVALS.cancel(tx, former.compliance_check_id, now)
-        await _open(tx, party, persons, check_type, makers, now, because, lost.get(check_type))
+        await _open(tx, party, persons, check_type, makers, now, because, before.get(check_type))
 
 
-async def list_lost(tx: Tx, party_id: str, now: datetime) -> dict[str, Approval]:
-    """The checks that nobody passed and that were asked for in a session that was ended: perhaps a thief wrote what
-    they are about. By their types, each with what was asked."""
-    lost = {}
+async def list_asked(tx: Tx, party_id: str) -> dict[str, Approval]:
+    """What was asked for of the checks that nobody passed, by their types."""
+    found = {}
     for check_type, check in (await store.list_latest_of(tx, party_id)).items():
         if check.status in (CheckStatus.MANUAL_REVIEW, CheckStatus.FAILED):
             asked = await CHECK_APPROVALS.find_last(tx, check.compliance_check_id)
-            if asked is not None and await was_session_ended(tx, asked, now):
-                lost[check_type] = asked
-    return lost
+            if asked is not None:
+                found[check_type] = asked
+    return found
 
 
 async def expire_check(tx: Tx, check_id: str, now: datetime) -> None:
@@ -169,7 +168,7 @@ async def _open(
     makers: tuple[str, ...],
     now: datetime,
     because: Explanation | None = None,
-    lost: Approval | None = None,
+    before: Approval | None = None,
 ) -> None:
     check_id, party_id = new_id("chk"), party.party_id
     check = ComplianceCheck(
@@ -199,7 +198,7 @@ async def _open(
         party=parties_pb2.Party(party_id=party_id, **facts),
         person_ids=sorted(persons),
     )
-    await CHECK_APPROVALS.open(tx, details, resource, now, lost=lost)
+    await CHECK_APPROVALS.open(tx, details, resource, now, before=before)
 
 
 async def lock_party_of(tx: Tx, check_id: str) -> Party | None:

@@ -35,6 +35,7 @@ from services.compliance.domain.parties import Party
 from services.compliance.domain.refusals import PersonNotFound, TooManyPersons
 from services.compliance.store import parties as store
 from services.compliance.store.approvals import APPROVAL_WRITER
+from services.compliance.store.standings import was_session_ended
 
 _ADD = name_kind_of(pb.AddPartyPersonRequest)
 
@@ -61,18 +62,23 @@ async def create_party(tx: Tx, request: pb.CreatePartyRequest, now: datetime) ->
 async def update_party(tx: Tx, request: pb.UpdatePartyRequest, now: datetime) -> pb.Party:
     """Takes over the fields the mask names, and asks a person again what they put in question.
 
-    What was asked for in a session that was ended stays so until somebody names all the facts that it is about.
+    What nobody passed stays as asked for by who asked for it, in that session, until somebody names all the facts that
+    it is about.
 
     Raises: PartyNotFound, EtagMismatch, InvalidField, TooManyStops.
     """
     before = await _lock(tx, request.party_id)
     check_etag(request.etag, before.etag)
     after = replace(before, **_read_fields(request, request.update_mask.paths))
-    lost = await checks.list_lost(tx, before.party_id, now)
-    restated = clearance.list_restated(lost, request.update_mask.paths)
-    anew = {check_type: clearance.ENDED for check_type in restated if lost[check_type].is_open_at(now)}
+    asked = await checks.list_asked(tx, before.party_id)
+    restated = clearance.list_restated(asked, request.update_mask.paths)
+    anew = {
+        check_type: clearance.ENDED
+        for check_type in restated
+        if asked[check_type].is_open_at(now) and await was_session_ended(tx, asked[check_type], now)
+    }
     if after != before or anew:
-        kept = {check_type: asked for check_type, asked in lost.items() if check_type not in restated}
+        kept = {check_type: each for check_type, each in asked.items() if check_type not in restated}
         questions = rules.list_questions(before, after)
         if questions and not await _acts_for(tx, before.party_id):
             await note_stop(tx, "UPDATE_PARTY", before.party_id, now)

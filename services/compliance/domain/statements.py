@@ -16,12 +16,12 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Final, NamedTuple
 
-from services.chassis.values.approval import ApprovalExpired, Approver, MakerSessionEnded, Standing, explain_lapsed_yes
+from services.chassis.values.approval import ApprovalExpired, Approver, MakerSessionEnded, explain_lapsed_yes
 from services.chassis.values.money import Money
 from services.chassis.values.movement import Movement, MovementLine
 from services.chassis.values.refusals import ContentChanged
 from services.chassis.values.second_person import check_second_person
-from services.chassis.values.session import NO_SESSION, Session
+from services.chassis.values.session import NO_SESSION, Session, Standing
 from services.compliance.domain.refusals import JustDecided
 
 

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from services.chassis.data.reads import Source
 from services.chassis.data.transaction import Tx
-from services.chassis.values.approval import Approval, Standing, was_asked_in_ended_session
+from services.chassis.values.approval import Approval, list_ended
+from services.chassis.values.session import Standing
 from services.compliance.domain.api_keys import ApiKeyStatus
 from services.compliance.domain.parties import PartyPerson
 from services.compliance.domain.statements import Statement
@@ -44,9 +45,10 @@ async def read_standings(tx: Tx, said: Sequence[Statement], now: datetime) -> di
 
 
 async def was_session_ended(tx: Tx, approval: Approval, now: datetime) -> bool:
-    """Whether it was asked for in a session that was ended since."""
-    standing = await read_standing(tx, approval.created_by, now, api_key_id=approval.session.api_key_id)
-    return was_asked_in_ended_session(approval, {approval.created_by: standing})
+    """Whether it, or a part of it, was asked for in a session that was ended since."""
+    who_asked = {each.identity for each in approval.list_askers()}
+    standings = {each: await read_standing(tx, each.person, now, api_key_id=each.api_key_id) for each in who_asked}
+    return bool(list_ended(approval, standings))
 
 
 async def list_persons_to_review(tx: Tx, party_id: str, now: datetime) -> list[PartyPerson]:

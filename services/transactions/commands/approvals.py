@@ -9,7 +9,7 @@ from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.reads import Source
 from services.chassis.data.transaction import Tx
-from services.chassis.values.approval import Approval, ApprovalDetails, Change, Standing
+from services.chassis.values.approval import Approval, ApprovalDetails, Change
 from services.chassis.values.explanation import Explanation
 from services.transactions.domain.bank_accounts import BankAccount, BankAccountStatus, unblock
 from services.transactions.domain.states import Status
@@ -77,18 +77,17 @@ async def find_approval(source: Source, row: Transaction, now: datetime) -> Appr
     return await TRANSACTION_APPROVALS.find(source, row.transaction_id, now)
 
 
-async def ask_for_confirmation(tx: Tx, account: BankAccount, standings: Mapping[str, Standing], now: datetime) -> None:
-    """A bank account begins to wait, waits with another content, or is asked for again.
-
-    Args:
-        standings: Of who asked for it before.
-    """
+async def ask_for_confirmation(tx: Tx, account: BankAccount, now: datetime) -> None:
+    """A bank account begins to wait, waits with another content, or is asked for again."""
     details, resource = build_bank_account_details(account), to_bank_account_content(account)
-    await BANK_ACCOUNT_APPROVALS.reopen(tx, details, resource, standings, now)
+    await BANK_ACCOUNT_APPROVALS.reopen(tx, details, resource, now)
 
 
 async def ask_for_confirmation_anew(tx: Tx, account: BankAccount, now: datetime) -> None:
-    """A second person is asked about a bank account of which another thing is known since: no yes of before counts."""
+    """A second person is asked about a bank account of which another thing is known since: no yes of before counts.
+
+    Raises: NotSealed: somebody altered what was asked before.
+    """
     details, resource = build_bank_account_details(account), to_bank_account_content(account)
     await BANK_ACCOUNT_APPROVALS.open_anew(tx, details, resource, now)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -10,13 +9,13 @@ from prometheus_client import Counter
 from realco.transactions.v1 import bank_accounts_pb2 as pb
 
 from services.chassis.calls.auth import Principal, current_principal
-from services.chassis.calls.parties import Parties
 from services.chassis.calls.wire import copy_without
 from services.chassis.data.heard_persons import acts_for
+from services.chassis.data.seals import NotSealed
 from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
-from services.chassis.values.approval import Approval, ApprovalFacts, Standing
+from services.chassis.values.approval import Approval, ApprovalFacts
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.failure import Failure, make_failure
@@ -29,7 +28,6 @@ from services.transactions.commands.approvals import (
     ask_for_confirmation,
     ask_for_confirmation_anew,
 )
-from services.transactions.dependencies import Dependencies
 from services.transactions.domain.bank_accounts import (
     LIVE,
     PAYOUT_STOPS_WITHIN,
@@ -116,22 +114,11 @@ async def create_bank_account(
     encrypted = vault.seal(request.account_number, SealedFor.of(principal.org_id, account))
     account = replace(account, account_number_encrypted=encrypted)
     await store.insert_bank_account(tx, account)
-    await ask_for_confirmation(tx, account, {}, now)
+    await ask_for_confirmation(tx, account, now)
     return answer_bank_account(account)
 
 
-async def ask_standings(
-    dependencies: Dependencies, parties: Parties, request: pb.UpdateBankAccountRequest
-) -> Mapping[str, Standing]:
-    """Of who asked last that money may go to the account, if the caller asks, too. Raises Unavailable, SessionEnded."""
-    if _DEFAULT not in request.update_mask.paths:
-        return {}
-    return await BANK_ACCOUNT_APPROVALS.ask_standings(dependencies, parties, request.bank_account_id)
-
-
-async def update_bank_account(
-    tx: Tx, request: pb.UpdateBankAccountRequest, standings: Mapping[str, Standing], now: datetime
-) -> pb.BankAccount:
+async def update_bank_account(tx: Tx, request: pb.UpdateBankAccountRequest, now: datetime) -> pb.BankAccount:
     """Takes over the fields that the mask names. An account that is to be the default waits for a second person again.
 
     Who wants an account that was added in a session that was ended adds it anew: nobody says its number here.
@@ -153,7 +140,7 @@ async def update_bank_account(
         after = await store.save_bank_account(tx, before, after, now)
     # What is decided on has changed; or nobody confirmed it in time, or somebody said no, and it is asked for again.
     if _DEFAULT in named and after.status is not BankAccountStatus.ACTIVE:
-        await ask_for_confirmation(tx, after, standings, now)
+        await ask_for_confirmation(tx, after, now)
     return answer_bank_account(after)
 
 
@@ -208,7 +195,7 @@ async def unblock_bank_account(tx: Tx, request: pb.UnblockBankAccountRequest, no
     check_may_unblock(account)
     after = await store.save_bank_account(tx, account, unblock(account, current_principal().person), now)
     if after.status is BankAccountStatus.PENDING:
-        await ask_for_confirmation(tx, after, {}, now)
+        await ask_for_confirmation(tx, after, now)
     return answer_bank_account(after)
 
 
@@ -226,17 +213,28 @@ async def forbid_bank_account(
     heard = {each.block_network_code for each, is_ours in same if is_ours and each.block_network_code}
     was_known = is_known(network_code, heard)
     for account, is_ours in same:
-        if is_ours and account.party_id != party_id:
-            if account.status is BankAccountStatus.SUSPENDED:
-                await ask_for_confirmation_anew(tx, account, now)
-            elif account.status in LIVE and not was_known:
-                suspended = await store.save_bank_account(tx, account, suspend(account), now)
-                await ask_for_confirmation_anew(tx, suspended, now)
-        elif is_ours:
+        if not is_ours:  # whatever it says, blocked or not: once it is saved, nobody puts back what it was
+            await _block_altered(tx, account, network_code, now)
+        elif account.party_id == party_id:
             await _block(tx, account, BlockReason.RETURNED_BY_BANK, now, network_code)
-        else:  # whatever it says, blocked or not: once it is saved, nobody puts back what it was
-            _tell_altered(account.bank_account_id)
-            await _save_blocked(tx, account, BlockReason.ALTERED, now, network_code)
+        elif account.status is BankAccountStatus.SUSPENDED or (account.status in LIVE and not was_known):
+            try:
+                await _suspend(tx, account, now)
+            except NotSealed:  # no yes to what was asked before counts, and nobody knows what that was
+                await _block_altered(tx, account, network_code, now)
+
+
+async def _suspend(tx: Tx, account: BankAccount, now: datetime) -> None:
+    """Raises: NotSealed: somebody altered what was asked about it before."""
+    suspended = suspend(account)
+    await ask_for_confirmation_anew(tx, suspended, now)
+    if suspended != account:
+        await store.save_bank_account(tx, account, suspended, now)
+
+
+async def _block_altered(tx: Tx, account: BankAccount, network_code: str, now: datetime) -> None:
+    _tell_altered(account.bank_account_id)
+    await _save_blocked(tx, account, BlockReason.ALTERED, now, network_code)
 
 
 async def block_altered_account(tx: Tx, bank_account_id: str, transaction_id: str, now: datetime) -> Failure:

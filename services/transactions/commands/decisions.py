@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from realco.transactions.v1 import transactions_pb2 as pb
@@ -19,6 +19,7 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
 from services.chassis.values.money import Money
 from services.chassis.values.second_person import check_beneficiary, check_no_maker
+from services.chassis.values.session import Asker, Identity, join_askers
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.approvals import TRANSACTION_APPROVALS, find_approval
 from services.transactions.commands.attempts import ask_about_parties
@@ -95,10 +96,22 @@ async def _approve(
 ) -> Transaction:
     person = current_principal().person
     check_may_approve(row)
+    facts = replace(facts, makers=facts.makers | await _list_makers(tx, row))
     if not await TRANSACTION_APPROVALS.count_yes(tx, row.transaction_id, facts, now, note):
         return row
     approved = Step(Status.APPROVED, "approved", changes={"approved_by": person})
     return (await moves.save_steps(tx, [row], approved, Step(Status.QUEUED, due_ms=0), actor=person, now=now))[0]
+
+
+async def _list_makers(tx: Tx, row: Transaction) -> frozenset[str]:
+    """Who had a part by now in the account that is paid: somebody may have changed it since the payout waits.
+
+    Raises: NotSealed.
+    """
+    if row.is_inbound or row.bank_account_id is None:
+        return frozenset()
+    account = await bank_accounts.find_bank_account(tx, row.bank_account_id)
+    return frozenset() if account is None else frozenset(account.makers)
 
 
 async def reject_transaction(tx: Tx, request: pb.RejectTransactionRequest, now: datetime) -> pb.Transaction:
@@ -151,10 +164,11 @@ async def ask_confirmation_facts(
     async with dependencies.database.begin() as tx:
         row = await require_as_read(tx, request.transaction_id, request.etag)
     await check_book_goes_on(dependencies.peers, row.escrow_account_id)
-    person, asked = current_principal().person, row.session.list_asked(row.created_by)
-    standings = await parties.list_standings({person: None} | asked)
-    ended = any(standings[maker].has_ended(row.session.signed_in_at) for maker in asked)
-    return ConfirmationFacts(standings[person].parties, await list_beneficiaries(row, dependencies.peers), ended)
+    me, maker = Identity(current_principal().person), Asker(row.created_by, row.session)
+    standings = await parties.list_standings({me, *(each.identity for each in join_askers(maker))})
+    standing = standings.get(maker.identity)
+    ended = standing is not None and standing.has_ended(row.session.signed_in_at)
+    return ConfirmationFacts(standings[me].parties, await list_beneficiaries(row, dependencies.peers), ended)
 
 
 async def confirm_transaction(

@@ -8,8 +8,8 @@ from realco.compliance.v1.notary_pb2 import Movement
 from realco.distributions.v1.commitments_pb2 import ListOpenOfferingsResponse
 from realco.transactions.v1.payouts_pb2 import Payout
 
-from services.chassis.values.approval import Standing
 from services.chassis.values.errors import DomainError, Unavailable
+from services.chassis.values.session import Standing
 from services.escrow.clients import Clearance
 
 
