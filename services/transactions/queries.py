@@ -57,6 +57,8 @@ _NOT_LISTED = {
     "idempotency_key",
     "signed_in_at",
     "api_key_id",
+    "corrected_signed_in_at",
+    "corrected_api_key_id",
     "epoch",
     "tries",
     "due_at",

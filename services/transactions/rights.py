@@ -44,6 +44,8 @@ RIGHTS: Table = {
                 "corrected_minor",
                 "correction_note",
                 "corrected_by",
+                "corrected_signed_in_at",
+                "corrected_api_key_id",
                 "settled_at",
                 "return_risk_end_at",
                 "final_at",

@@ -140,11 +140,12 @@ transactions = sa.Table(
     sa.Column("provider", sa.Text, nullable=False),
     _text("provider_reference"),
     _text("bank_reference"),  # of a wire or check that a person confirmed
-    sa.Column(
-        "corrected_minor", sa.BigInteger
-    ),  # what its bank brings, where that is not the amount that was announced
+    # What its bank brings, where that is not the amount that was announced; who said so last, in which session.
+    sa.Column("corrected_minor", sa.BigInteger),
     _text("correction_note"),
     _text("corrected_by"),
+    sa.Column("corrected_signed_in_at", sa.BigInteger),  # in seconds since 1970
+    _text("corrected_api_key_id"),
     sa.Column("dispute_status", sa.Text, nullable=False, server_default="NONE"),
     sa.Column("reconciliation_status", sa.Text, nullable=False, server_default="UNRECONCILED"),
     # Stored, not computed from the time, so that its change is published as any other.
@@ -258,7 +259,7 @@ transactions = sa.Table(
         *("escrow_account_id", "party_id", "bank_account_id", "account_number_digest", "approval_reason"),
         *("investment_id", "distribution_id", "allocation_id", "attempts", "presentments", "next_attempt_at"),
         *("first_presented_at", "failure", "provider", "provider_reference", "bank_reference", "finality"),
-        *("corrected_minor", "correction_note", "corrected_by"),
+        *("corrected_minor", "correction_note", "corrected_by", "corrected_signed_in_at", "corrected_api_key_id"),
         *("created_by", "approved_by", "confirmed_by", "request_subject", "request_role", "idempotency_key"),
         *("created_at", "updated_at", "settled_at", "return_risk_end_at", "final_at", "next_look_at", "escrow_booked"),
         *("signed_in_at", "api_key_id"),

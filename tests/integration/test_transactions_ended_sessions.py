@@ -13,7 +13,7 @@ from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.values.errors import DomainError
-from tests.support.arrivals import build_arrival
+from tests.support.arrivals import THIRD, build_arrival, correct
 from tests.support.sessions import ENDED_AT, KEY, sign_in, sign_in_again, sign_in_by_key
 from tests.support.transactions import ADMIN, CHECKER, IMPORT, TransactionsHarness
 
@@ -108,6 +108,36 @@ async def test_nobody_confirms_a_wire_that_was_announced_in_a_session_that_was_e
         assert await refused(service.ask(CHECKER, "ConfirmTransaction", request)) == "MAKER_SESSION_ENDED"
     cancel = pb.CancelTransactionRequest(transaction_id=read.transaction_id)
     assert (await service.ask(CHECKER, "CancelTransaction", cancel)).status == T.CANCELLED
+
+
+@WAYS
+async def test_nobody_confirms_an_amount_that_was_corrected_in_a_session_that_was_ended_until_it_is_corrected_anew(
+    service: TransactionsHarness, who: Any, lock_out: Any
+) -> None:
+    corrected = await correct(service, await announce(service, CHECKER), 900_00, by=who)
+    lock_out(service)
+    assert await refused(service.ask(THIRD, "ConfirmTransaction", build_arrival(corrected))) == "MAKER_SESSION_ENDED"
+    anew = await correct(service, corrected, 900_00, by=COLLEAGUE)
+    assert (anew.corrected_by, anew.etag != corrected.etag) == (COLLEAGUE.person, True)
+    assert (await correct(service, anew, 900_00, by=COLLEAGUE)).etag == anew.etag, "to say it once more changes nothing"
+    assert await refused(service.ask(COLLEAGUE, "ConfirmTransaction", build_arrival(anew))) == "MAKER_IS_CHECKER"
+    assert (await service.ask(THIRD, "ConfirmTransaction", build_arrival(anew))).status == T.COMPLETED
+
+
+@WAYS
+@pytest.mark.parametrize("method", [T.WIRE, T.CHECK])
+async def test_that_a_payout_was_sent_is_said_though_the_session_of_who_asked_for_it_was_ended_since(
+    service: TransactionsHarness, who: Any, lock_out: Any, method: int
+) -> None:
+    service.distributions.session = who.session
+    made = await service.payout("sponsor-1", type=T.ESCROW_WITHDRAWAL, payment_method=method)
+    await service.work()
+    await service.grant(await service.waiting(made.transaction_id))
+    await service.work()
+    lock_out(service)
+    read = await service.get(made.transaction_id)
+    sent = await service.ask(THIRD, "ConfirmTransaction", build_arrival(read, "OUT-1"))
+    assert sent.status in (T.SETTLED, T.COMPLETED)
 
 
 @WAYS

@@ -101,7 +101,7 @@ FORMS = {
     "statements": ["43302aa0e765495f"],
     "stops": ["310fe06369209b57"],
     "transaction_limits": ["3d30d1f8652079bc"],
-    "transactions": ["3f84b2b8ab2b1191"],
+    "transactions": ["9c7d54a1713cfbdd"],
 }
 
 

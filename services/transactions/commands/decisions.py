@@ -19,7 +19,7 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
 from services.chassis.values.money import Money
 from services.chassis.values.second_person import check_beneficiary, check_no_maker
-from services.chassis.values.session import Asker, Identity, join_askers
+from services.chassis.values.session import Asker, Identity
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.approvals import TRANSACTION_APPROVALS, find_approval
 from services.transactions.commands.attempts import ask_about_parties
@@ -154,7 +154,7 @@ class ConfirmationFacts:
 
     parties: Collection[str]  # for whom the caller acts, or did not long ago
     beneficiary_party_ids: Collection[str]
-    maker_session_ended: bool
+    maker_session_ended: bool  # of who announced what arrives, or who corrected its amount
 
 
 async def ask_confirmation_facts(
@@ -164,10 +164,11 @@ async def ask_confirmation_facts(
     async with dependencies.database.begin() as tx:
         row = await require_as_read(tx, request.transaction_id, request.etag)
     await check_book_goes_on(dependencies.peers, row.escrow_account_id)
-    me, maker = Identity(current_principal().person), Asker(row.created_by, row.session)
-    standings = await parties.list_standings({me, *(each.identity for each in join_askers(maker))})
-    standing = standings.get(maker.identity)
-    ended = standing is not None and standing.has_ended(row.session.signed_in_at)
+    # Whoever approved a payout decided on it; that it was sent is the bank's fact, whoever is locked out since.
+    askers = row.list_askers() if row.is_inbound else ()
+    me = Identity(current_principal().person)
+    standings = await parties.list_standings({me, *(each.identity for each in askers)})
+    ended = any(standings[each.identity].has_ended(each.session.signed_in_at) for each in askers)
     return ConfirmationFacts(standings[me].parties, await list_beneficiaries(row, dependencies.peers), ended)
 
 
@@ -179,7 +180,7 @@ async def confirm_transaction(
     Raises:
         EtagMismatch, MakerIsChecker, BeneficiaryIsChecker, PaymentMethodNotSupported, IllegalStatusChange,
         CurrencyMismatch, InvalidField, BankReferenceUsed
-        MakerSessionEnded: a thief announced it, perhaps: the announcement says whose the money is.
+        MakerSessionEnded: a thief announced it, perhaps, or said how much comes.
     """
     row, person = await lock_as_read(tx, request.transaction_id, request.etag)
     check_may_confirm(row, person)
@@ -217,11 +218,13 @@ async def correct_transaction_amount(
     check_may_correct(row)
     amount = Money.from_proto(request.amount)
     corrected_minor = find_corrected(row, amount)
-    if amount != row.amount:
+    corrector = Asker(person, current_principal().session)
+    # The same said once more, by another person or in another session, counts by that one.
+    if amount != row.amount or row.corrector not in (None, corrector):
         # Whoever was about to confirm it reads it again.
         await note_stop(tx, "CORRECT_TRANSACTION_AMOUNT", row.transaction_id, now)
         note = None if corrected_minor is None else request.note
-        row = await moves.save_correction(tx, row, corrected_minor, note, actor=person, now=now)
+        row = await moves.save_correction(tx, row, corrected_minor, note, corrector, now)
     return answer_transaction(row, now)
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
-from services.chassis.values.session import Session
+from services.chassis.values.session import Asker, Session, join_askers
 from services.transactions.domain.rails import RAILS, Rail
 from services.transactions.domain.states import Status
 from services.transactions.domain.types import TYPES
@@ -50,6 +50,8 @@ class Transaction:
     corrected_minor: int | None  # of a wire or check whose bank brings another amount
     correction_note: str | None  # why it does
     corrected_by: str | None  # who said so last, or that it does not
+    corrected_signed_in_at: int | None  # in which session, as of `corrected_api_key_id`
+    corrected_api_key_id: str | None
     dispute_status: str
     reconciliation_status: str
     finality: str
@@ -82,6 +84,18 @@ class Transaction:
         if self.corrected_minor is None:
             return self.announced_amount
         return Money(self.corrected_minor, self.announced_amount.currency)
+
+    @property
+    def corrector(self) -> Asker | None:
+        """Who said last what the bank of a wire or check brings."""
+        if self.corrected_by is None:
+            return None
+        return Asker(self.corrected_by, Session(self.corrected_signed_in_at, self.corrected_api_key_id))
+
+    def list_askers(self) -> tuple[Asker, ...]:
+        """Whose sessions a wire or check that arrives was announced and corrected in."""
+        maker = Asker(self.created_by, self.session)
+        return join_askers(maker, self.corrector) if self.corrector else join_askers(maker)
 
     @property
     def is_inbound(self) -> bool:

@@ -26,6 +26,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import write_failure
 from services.chassis.values.invariant import invariant
 from services.chassis.values.moves import check_move
+from services.chassis.values.session import Asker
 from services.transactions import messages
 from services.transactions.domain.states import MOVES, Status
 from services.transactions.domain.transaction import FINAL, PROVISIONAL, Transaction
@@ -37,6 +38,7 @@ _c = transactions.c
 _CHANGING = (
     *("status", "version", "failure", "attempts", "presentments", "next_attempt_at", "first_presented_at"),
     *("provider_reference", "bank_reference", "corrected_minor", "correction_note", "corrected_by"),
+    *("corrected_signed_in_at", "corrected_api_key_id"),
     *("finality", "approved_by", "confirmed_by", "updated_at", "settled_at"),
     *("return_risk_end_at", "final_at", "next_look_at", "epoch", "tries", "escrow_booked", "seal"),
 )
@@ -194,14 +196,17 @@ async def save_final(tx: Tx, locked: Transaction, *, actor: str, now: datetime) 
 
 
 async def save_correction(
-    tx: Tx, locked: Transaction, corrected_minor: int | None, note: str | None, *, actor: str, now: datetime
+    tx: Tx, locked: Transaction, corrected_minor: int | None, note: str | None, corrector: Asker, now: datetime
 ) -> Transaction:
     """Records what the bank of a locked wire or check brings, and publishes it. None: what was announced."""
+    actor, session = corrector
     row = replace(
         locked,
         corrected_minor=corrected_minor,
         correction_note=note,
         corrected_by=actor,
+        corrected_signed_in_at=session.signed_in_at,
+        corrected_api_key_id=session.api_key_id,
         version=locked.version + 1,
         updated_at=now,
     )

@@ -42,8 +42,9 @@ BEGIN
       OLD.bank_account_id, OLD.account_number_digest, OLD.approval_reason, OLD.payment_method, OLD.created_by) THEN
     RAISE EXCEPTION 'what a transaction moves never changes' USING ERRCODE = '23514';
   END IF;
-  IF (NEW.corrected_minor, NEW.correction_note, NEW.corrected_by)
-     IS DISTINCT FROM (OLD.corrected_minor, OLD.correction_note, OLD.corrected_by)
+  IF (NEW.corrected_minor, NEW.correction_note, NEW.corrected_by, NEW.corrected_signed_in_at, NEW.corrected_api_key_id)
+     IS DISTINCT FROM
+     (OLD.corrected_minor, OLD.correction_note, OLD.corrected_by, OLD.corrected_signed_in_at, OLD.corrected_api_key_id)
      AND (OLD.status, NEW.status) IS DISTINCT FROM ('PENDING_SETTLEMENT', 'PENDING_SETTLEMENT') THEN
     RAISE EXCEPTION 'how much arrives is corrected before it is confirmed' USING ERRCODE = '23514';
   END IF;
@@ -282,6 +283,8 @@ def _create_transactions() -> None:
         sa.Column("corrected_minor", sa.BigInteger(), nullable=True),
         sa.Column("correction_note", sa.Text(), nullable=True),
         sa.Column("corrected_by", sa.Text(), nullable=True),
+        sa.Column("corrected_signed_in_at", sa.BigInteger(), nullable=True),
+        sa.Column("corrected_api_key_id", sa.Text(), nullable=True),
         sa.Column("dispute_status", sa.Text(), server_default="NONE", nullable=False),
         sa.Column("reconciliation_status", sa.Text(), server_default="UNRECONCILED", nullable=False),
         sa.Column("finality", sa.Text(), server_default="PROVISIONAL", nullable=False),
