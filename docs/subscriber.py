@@ -53,7 +53,7 @@ async def main(url: str, keys: dict[str, Ed25519PublicKey]) -> None:
     while True:
         try:
             [message] = await pull.fetch(1, timeout=10)
-        except nats.errors.TimeoutError:
+        except TimeoutError:
             continue  # nothing new
         check_signature(message, keys)
         show(message)

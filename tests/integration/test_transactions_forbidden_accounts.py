@@ -384,6 +384,25 @@ async def test_a_yes_to_what_could_not_be_ended_counts_for_nothing_once_it_can_b
     assert (await get(service, theirs.bank_account_id)).block_reason == pb.BankAccount.ALTERED
 
 
+async def test_what_was_asked_about_one_return_is_not_approved_after_another_of_the_same_code_whatever_sql_hid(
+    service: TransactionsHarness,
+) -> None:
+    first, second = [await service.deposit("inv-001") for _ in (1, 2)]
+    await service.work()
+    service.bank.report(first.transaction_id, PaymentStatus.RETURNED, "R07", at=service.clock.now())
+    await service.work(hurried=True)
+    blocked = await get(service, first.bank_account_id)
+    asked = (await service.ask(ADMIN, "UnblockBankAccount", unblocking(blocked))).approval
+    await write(service, "UPDATE approvals SET note = 'x' WHERE approval_id = :id", asked.approval_id)
+    service.bank.report(second.transaction_id, PaymentStatus.RETURNED, "R07", at=service.clock.now())
+    await service.work(hurried=True)
+    await write(service, "UPDATE approvals SET note = NULL WHERE approval_id = :id", asked.approval_id)
+    with pytest.raises(DomainError) as refusal:
+        await service.grant(asked, THIRD)
+    assert refusal.value.reason == "CONTENT_OUTDATED"
+    assert (await get(service, blocked.bank_account_id)).status == Status.BLOCKED
+
+
 async def test_an_account_is_retired_whatever_sql_made_of_approvals_about_it(service: TransactionsHarness) -> None:
     account = await service.confirm(await service.bank_account(OTHER))
     await write(service, ALTERING, account.bank_account_id)

@@ -116,6 +116,8 @@ def build_unblocking_details(account: BankAccount, explanations: tuple[Explanati
             Change("status", account.status, after.status),
             Change("block_reason", account.block_reason, after.block_reason),
             Change("block_network_code", account.block_network_code, after.block_network_code),
+            # Each return is written: a yes to one is none to the next, though all else reads the same.
+            Change("etag", account.etag, None),
         ),
         explanations=explanations,
     )
