@@ -217,15 +217,19 @@ async def test_nobody_vouches_for_a_bank_account_of_an_ended_session_by_changing
     assert (await service.confirm(anew)).status == bank_pb.BankAccount.ACTIVE
 
 
-async def test_who_adds_an_account_in_a_session_that_is_ended_later_is_not_forgotten_by_a_colleague_s_change(
-    service: TransactionsHarness,
-) -> None:
-    account = await service.bank_account("inv-001", principal=PERSON)
+async def take_default(service: TransactionsHarness, account: bank_pb.BankAccount, who: Any) -> None:
     request = bank_pb.UpdateBankAccountRequest(
         bank_account_id=account.bank_account_id, etag=account.etag, default_for_payouts=False
     )
     request.update_mask.paths.append("default_for_payouts")
-    await service.ask(COLLEAGUE, "UpdateBankAccount", request)
+    await service.ask(who, "UpdateBankAccount", request)
+
+
+async def test_who_adds_an_account_in_a_session_that_is_ended_later_is_not_forgotten_by_a_colleague_s_change(
+    service: TransactionsHarness,
+) -> None:
+    account = await service.bank_account("inv-001", principal=PERSON)
+    await take_default(service, account, COLLEAGUE)
     service.compliance.ended[ADMIN.person] = ENDED_AT
     waiting = await service.waiting(account.bank_account_id)
     assert [(each.rule, each.operands[0].value) for each in waiting.explanations[:1]] == [
@@ -238,10 +242,6 @@ async def test_who_changes_an_account_in_a_session_that_is_ended_later_is_not_fo
     service: TransactionsHarness,
 ) -> None:
     account = await service.bank_account("inv-001", principal=COLLEAGUE)
-    request = bank_pb.UpdateBankAccountRequest(
-        bank_account_id=account.bank_account_id, etag=account.etag, default_for_payouts=False
-    )
-    request.update_mask.paths.append("default_for_payouts")
-    await service.ask(PERSON, "UpdateBankAccount", request)
+    await take_default(service, account, PERSON)
     service.compliance.ended[ADMIN.person] = ENDED_AT
     assert await refused(service.grant(await service.waiting(account.bank_account_id))) == "MAKER_SESSION_ENDED"

@@ -9,13 +9,9 @@ from realco.transactions.v1 import bank_accounts_pb2 as pb
 from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError
 from services.transactions.domain.payments import PaymentStatus
-from tests.integration.test_transactions_forbidden_accounts import get, unblocking, write
+from tests.integration.test_transactions_forbidden_accounts import OTHER, THIRD, Status, get, unblocking, write
 from tests.support.sessions import ENDED_AT, sign_in
 from tests.support.transactions import ADMIN, ORG, TransactionsHarness
-
-Status = pb.BankAccount.Status
-OTHER = "inv-002"
-THIRD = Principal("admin-3", "admin", ORG)
 
 
 @pytest.fixture

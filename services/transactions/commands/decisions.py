@@ -164,7 +164,7 @@ async def ask_confirmation_facts(
     async with dependencies.database.begin() as tx:
         row = await require_as_read(tx, request.transaction_id, request.etag)
     await check_book_goes_on(dependencies.peers, row.escrow_account_id)
-    # Whoever approved a payout decided on it; that it was sent is the bank's fact, whoever is locked out since.
+    # That a payout was sent is the bank's fact, whoever is locked out since.
     askers = row.list_askers() if row.is_inbound else ()
     me = Identity(current_principal().person)
     standings = await parties.list_standings({me, *(each.identity for each in askers)})
