@@ -24,7 +24,6 @@ from services.chassis.calls.wire import (
 from services.chassis.spelling.json_writer import writer_of
 from services.chassis.values.money import Money
 from services.chassis.values.movement import Movement, MovementLine
-from services.chassis.values.session import Session
 from services.distributions.domain.closing import Gate
 from services.distributions.domain.distribution import Allocation, Distribution, PayeeType, TierTotal
 from services.distributions.domain.investment import Investment
@@ -32,6 +31,7 @@ from services.distributions.domain.lines import explain_line
 from services.distributions.domain.lots import SPONSOR
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.payout import DESCRIPTIONS, Payout
+from services.distributions.domain.sagas import Mandate
 from services.distributions.domain.states import UNTAKEN
 from services.distributions.domain.terms import Terms, build_terms, list_tiers
 from services.distributions.domain.waterfall import Line
@@ -250,8 +250,8 @@ def read_movement(message: notary_pb2.Movement) -> Movement:
     )
 
 
-def to_payout_order(payout: Payout, ordered_by: str, session: Session) -> payout_orders_pb2.PayoutOrder:
-    signed_in_at = session.signed_in_at
+def to_payout_order(payout: Payout, mandate: Mandate) -> payout_orders_pb2.PayoutOrder:
+    signed_in_at, api_key_id = mandate.session
     return payout_orders_pb2.PayoutOrder(
         idempotency_key=payout.request_key,
         type=payout.type.value,
@@ -264,8 +264,9 @@ def to_payout_order(payout: Payout, ordered_by: str, session: Session) -> payout
         distribution_id=payout.distribution_id,
         allocation_id=payout.allocation_id,
         description=DESCRIPTIONS[payout.type],
-        ordered_by=ordered_by,
+        ordered_by=mandate.actor,
         refund_approved=payout.refund_approved,
         sign_in_time=None if signed_in_at is None else Timestamp(seconds=signed_in_at),
-        api_key_id=session.api_key_id,
+        api_key_id=api_key_id,
+        makers_and_checkers=sorted(mandate.makers_and_checkers),
     )

@@ -150,6 +150,7 @@ investments = sa.Table(
     _text("refund_requested_by", null=True),  # who cancels it: the money goes back in this name once it is cleared
     sa.Column("refund_signed_in_at", sa.BigInteger),  # by which sign-in that was asked for, in seconds since 1970
     _text("refund_api_key_id", null=True),
+    _json("refund_makers_and_checkers", null=True),  # who else asked for that, and who approved it
     _minor("refund_approved_minor"),  # what two persons saw in it when they decided that it goes back
     _json("refund_failure", null=True),
     _text("cancelling_saga_id", null=True),  # asks transactions to cancel what waits; null once it is answered
@@ -377,6 +378,7 @@ sagas = sa.Table(
     _text("kind"),
     _text("subject_id"),
     _text("actor"),
+    _json("makers_and_checkers"),  # persons, beside the actor: what it has paid rests on their yes
     # In which session the actor asked for it: what is to be approved of it counts by that one.
     sa.Column("signed_in_at", sa.BigInteger),  # in seconds since 1970; where a service asked: none
     _text("api_key_id", null=True),
@@ -386,15 +388,13 @@ sagas = sa.Table(
     sa.Column("seal", pg.BYTEA),
     sa.Index("sagas_due", "kind", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
     one_of("kind", SagaKind),
-    info=sealed("org_id", "saga_id", "kind", "subject_id", "actor", "signed_in_at", "api_key_id"),
+    info=sealed(
+        "org_id", "saga_id", "kind", "subject_id", "actor", "signed_in_at", "api_key_id", "makers_and_checkers"
+    ),
 )
 
 # Of these a seal covers the whole row.
-seal_whole(offerings)
-seal_whole(investments)
-seal_whole(contributions)
-seal_whole(distributions)
-seal_whole(distribution_tiers)
-seal_whole(allocations)
-seal_whole(allocation_lines)
-seal_whole(payouts)
+for _table in (offerings, investments, contributions, distributions):
+    seal_whole(_table)
+for _table in (distribution_tiers, allocations, allocation_lines, payouts):
+    seal_whole(_table)

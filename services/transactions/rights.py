@@ -39,7 +39,8 @@ RIGHTS: Table = {
         update=(
             *("status", "previous_status", "version", "updated_at"),
             *("failure", "attempts", "presentments", "next_attempt_at", "first_presented_at", "provider_reference"),
-            *("dispute_status", "reconciliation_status", "finality", "approved_by", "confirmed_by", "bank_reference"),
+            *("dispute_status", "reconciliation_status", "finality", "bank_reference"),
+            *("approved_by", "makers_and_checkers", "confirmed_by"),
             *(
                 "corrected_minor",
                 "correction_note",

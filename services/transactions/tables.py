@@ -154,6 +154,8 @@ transactions = sa.Table(
     sa.Column("metadata", pg.JSONB, nullable=False, server_default="{}"),
     sa.Column("created_by", sa.Text, nullable=False),
     _text("approved_by"),
+    # Persons, beside who made it: who asked for it where it was ordered or here, and who approved that.
+    sa.Column("makers_and_checkers", pg.JSONB, nullable=False, server_default="[]"),
     _text("confirmed_by"),
     _time("created_at", nullable=False),
     _time("updated_at", nullable=False),
@@ -195,7 +197,9 @@ transactions = sa.Table(
         name="maker_is_not_checker",
     ),
     # Whose money the book has let go is a payout.
-    sa.CheckConstraint("NOT escrow_booked OR approved_by <> confirmed_by", name="approver_does_not_send"),
+    sa.CheckConstraint(
+        "NOT escrow_booked OR NOT makers_and_checkers @> to_jsonb(confirmed_by)", name="approver_does_not_send"
+    ),
     sa.CheckConstraint("(bank_account_id IS NULL) = (account_number_digest IS NULL)", name="account_is_bound"),
     sa.CheckConstraint(
         "approval_reason IS NULL OR approved_by IS NOT NULL"
@@ -260,7 +264,8 @@ transactions = sa.Table(
         *("investment_id", "distribution_id", "allocation_id", "attempts", "presentments", "next_attempt_at"),
         *("first_presented_at", "failure", "provider", "provider_reference", "bank_reference", "finality"),
         *("corrected_minor", "correction_note", "corrected_by", "corrected_signed_in_at", "corrected_api_key_id"),
-        *("created_by", "approved_by", "confirmed_by", "request_subject", "request_role", "idempotency_key"),
+        *("created_by", "approved_by", "makers_and_checkers", "confirmed_by"),
+        *("request_subject", "request_role", "idempotency_key"),
         *("created_at", "updated_at", "settled_at", "return_risk_end_at", "final_at", "next_look_at", "escrow_booked"),
         *("signed_in_at", "api_key_id"),
     ),

@@ -41,8 +41,9 @@ async def write(service: DistributionsHarness, statement: str) -> None:
 _END = "UPDATE sagas SET due_at = NULL, epoch = epoch + 1"
 _BEGIN_AGAIN = "UPDATE sagas SET due_at = now(), epoch = epoch + 1"
 _INVENT = (
-    "INSERT INTO sagas (org_id, saga_id, kind, subject_id, actor, created_at, due_at, seal)"
-    " SELECT org_id, 'saga_0', kind, subject_id, 'admin-9', created_at, created_at, seal FROM sagas"
+    "INSERT INTO sagas (org_id, saga_id, kind, subject_id, actor, makers_and_checkers, created_at, due_at, seal)"
+    " SELECT org_id, 'saga_0', kind, subject_id, 'admin-9', '[]', created_at, created_at, seal"
+    " FROM sagas"
     " WHERE kind = 'EXECUTION'"
 )
 

@@ -1,4 +1,4 @@
-"""Distributions says of each payout in which session it was asked for, be it at once or once another approved it."""
+"""Distributions says of each payout in which session it was asked for, and who asked for it and approved it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import offerings_pb2 as opb
-from realco.distributions.v1.payout_orders_pb2 import BatchGetPayoutOrdersRequest
+from realco.distributions.v1.payout_orders_pb2 import BatchGetPayoutOrdersRequest, PayoutOrder
 from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.database import Database
-from tests.support.distributions import ORG, DistributionsHarness
-from tests.support.peers.transactions import complete_payout
+from tests.support.distributions import CLOSING, ORG, DistributionsHarness
+from tests.support.peers.transactions import complete_payout, fail_payout
 from tests.support.sessions import KEY, SIGNED_IN_AT, sign_in, sign_in_by_key
 
 INVESTOR = sign_in(Principal("inv-001", "investor", ORG, parties=frozenset({"inv-001"})))
@@ -28,12 +29,15 @@ async def service(service_database: Callable[[str], Awaitable[Database]]) -> Dis
 
 async def tell_sessions(service: DistributionsHarness) -> list[tuple[int, str]]:
     """What transactions is told about each payout that was ordered."""
+    return [(order.sign_in_time.seconds, order.api_key_id) for order in await list_orders(service)]
+
+
+async def list_orders(service: DistributionsHarness) -> list[PayoutOrder]:
     await service.work()
     if not service.transactions.by_key:
         return []
     request = BatchGetPayoutOrdersRequest(idempotency_keys=list(service.transactions.by_key))
-    orders = (await service.call(service.payout_orders.BatchGetPayoutOrders, request)).payout_orders
-    return [(order.sign_in_time.seconds, order.api_key_id) for order in orders]
+    return list((await service.call(service.payout_orders.BatchGetPayoutOrders, request)).payout_orders)
 
 
 async def cancel(service: DistributionsHarness, who: Principal) -> Any:
@@ -78,3 +82,93 @@ async def test_what_another_person_approved_was_asked_for_in_the_session_of_who_
 async def test_what_a_service_asked_for_has_no_session(service: DistributionsHarness) -> None:
     await cancel(service, Principal("service:importer", "service", ORG, "admin-1"))
     assert await tell_sessions(service) == [(0, "")]
+
+
+async def name_persons(service: DistributionsHarness) -> set[str]:
+    """Who asked for the payout that was ordered last, and who approved it, as transactions is told."""
+    newest = list(service.transactions.by_key)[-1]
+    [order] = [each for each in await list_orders(service) if each.idempotency_key == newest]
+    return set(order.makers_and_checkers)
+
+
+async def ask_for_allocation(service: DistributionsHarness) -> Any:
+    offering = await service.closed_offering(("inv-001", 100_00))
+    distribution = await service.executed(offering, 10_00)
+    await service.deliver(fail_payout(service.transactions.newest("inv-001")))
+    owed = (await service.allocations(distribution))["inv-001"]
+    request = dpb.ResendAllocationRequest(
+        distribution_id=distribution.distribution_id, allocation_id=owed.allocation_id
+    )
+    return service.distributions.ResendAllocation, request
+
+
+async def ask_for_closing(service: DistributionsHarness) -> Any:
+    offering = await service.offering(100_00)
+    await service.invest(offering, "inv-001", 100_00)
+    service.clock.set(CLOSING)
+    return service.offerings.CloseOffering, opb.CloseOfferingRequest(offering_id=offering.offering_id)
+
+
+async def ask_for_proceeds(service: DistributionsHarness) -> Any:
+    offering = await service.closed_offering(("inv-001", 100_00))
+    await service.deliver(fail_payout(service.transactions.newest("sponsor-1")))
+    return service.offerings.ResendProceeds, opb.ResendProceedsRequest(offering_id=offering.offering_id)
+
+
+async def ask_for_refunds(service: DistributionsHarness) -> Any:
+    offering = await service.offering(100_00)
+    await service.invest(offering, "inv-001", 60_00)
+    request = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="the target was missed")
+    return service.offerings.RefundOffering, request
+
+
+async def ask_for_refund(service: DistributionsHarness) -> Any:
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 60_00)
+    request = opb.CancelInvestmentRequest(investment_id=held.investment_id)
+    return service.investments.CancelInvestment, request
+
+
+async def ask_for_refund_again(service: DistributionsHarness) -> Any:
+    cancel_it, request = await ask_for_refund(service)
+    await service.call(cancel_it, request)
+    await service.work()
+    first = service.transactions.newest("inv-001")
+    await service.deliver(service.gave_back(first), fail_payout(first), service.bounced(first))
+    return service.investments.ResendRefund, opb.ResendRefundRequest(investment_id=request.investment_id)
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [ask_for_allocation, ask_for_closing, ask_for_proceeds, ask_for_refunds, ask_for_refund, ask_for_refund_again],
+)
+async def test_who_asked_for_a_payout_and_who_approved_it_are_named_to_whoever_pays(
+    service: DistributionsHarness, prepare: Callable[[DistributionsHarness], Awaitable[Any]]
+) -> None:
+    asked = await service.ask(*await prepare(service), "admin-3")
+    assert (await service.grant(asked, "admin-4")).status == Approval.EXECUTED
+    await service.work()
+    # Beside those who had a part in it before, as who wrote down where proceeds go.
+    assert {"admin-3", "admin-4"} <= await name_persons(service)
+
+
+async def test_who_made_a_distribution_and_who_approved_it_are_named_to_whoever_pays_it(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.closed_offering(("inv-001", 100_00))
+    service.deposit(offering, 10_00)
+    await service.execute(await service.approved(offering, 10_00), "admin-5")
+    await service.work()
+    [order] = [each for each in await list_orders(service) if each.type == "DISTRIBUTION"]
+    assert (order.ordered_by, list(order.makers_and_checkers)) == ("admin-5", ["admin-1", "admin-2"])
+
+
+async def test_who_ended_a_commitment_is_named_when_its_money_goes_back_later(service: DistributionsHarness) -> None:
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 60_00, fund=False)
+    coming = await service.fund(offering, held, 60_00, clear=False)
+    request = opb.CancelInvestmentRequest(investment_id=held.investment_id)
+    await service.grant(await service.ask(service.investments.CancelInvestment, request, "admin-3"), "admin-4")
+    await service.deliver(complete_payout(coming))
+    await service.work()
+    assert await name_persons(service) == {"admin-3", "admin-4"}

@@ -90,6 +90,17 @@ async def test_of_several_who_approved_a_payout_none_says_that_it_was_sent(servi
         assert (await refused(asking)).reason == "MAKER_IS_CHECKER"
 
 
+async def test_who_asked_for_a_payout_or_approved_it_where_it_was_ordered_does_not_say_that_it_was_sent(
+    service: TransactionsHarness,
+) -> None:
+    waiting = await to_be_sent(service, makers_and_checkers=["admin-4", CHECKER.person])
+    asked = pb.GetTransactionRequest(transaction_id=waiting.transaction_id)
+    offered = {who: (await service.ask(who, "GetTransaction", asked)).allowed_actions for who in (CHECKER, THIRD)}
+    assert ["confirm" in offered[who] for who in (CHECKER, THIRD)] == [False, True]
+    assert (await refused(confirm(service, waiting))).reason == "MAKER_IS_CHECKER"
+    assert (await service.ask(THIRD, "ConfirmTransaction", build_arrival(waiting))).status == T.COMPLETED
+
+
 async def test_who_is_paid_does_not_say_that_it_was_sent(service: TransactionsHarness) -> None:
     waiting = await to_be_sent(service)
     service.compliance.parties[CHECKER.person] = {"inv-001"}

@@ -7,7 +7,7 @@ where a test needs a bank that fails at a chosen point.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -302,12 +302,19 @@ class TransactionsHarness:
         return await self.payout_to(None, party_id, **more)
 
     async def payout_to(
-        self, bank_account_id: str | None, party_id: str, *, approved: bool = False, **more: Any
+        self,
+        bank_account_id: str | None,
+        party_id: str,
+        *,
+        approved: bool = False,
+        makers_and_checkers: Sequence[str] = (),
+        **more: Any,
     ) -> Any:
         """The transaction, or the result that says why there is none. None is the party's default account.
 
         Args:
             approved: Whether two persons decided on the refund that it is.
+            makers_and_checkers: Who asked for it at distributions, and who approved it there.
         """
         values: dict[str, Any] = {
             "idempotency_key": new_id("key"),
@@ -318,7 +325,7 @@ class TransactionsHarness:
             "bank_account_id": bank_account_id,
         }
         item = payouts_pb2.BatchCreatePayoutsRequest.Item(**values | more)
-        self.distributions.order([item], approved=approved)
+        self.distributions.order([item], approved=approved, makers_and_checkers=makers_and_checkers)
         answer = await self.ask(
             DISTRIBUTIONS, "BatchCreatePayouts", payouts_pb2.BatchCreatePayoutsRequest(items=[item])
         )

@@ -88,7 +88,7 @@ FORMS = {
     "heard_parties": ["d33f7c41e0b24724"],
     "heard_persons": ["445271f738e43501"],
     "holds": ["2d578c58ef1ab278"],
-    "investments": ["a83a70d1e583d346"],
+    "investments": ["4a72e6b13e305d9e"],
     "limit_usage": ["786bc60416c9ffb8"],
     "offerings": ["1261eb0f76a48388"],
     "parties": ["d87e94b086c49dd5"],
@@ -96,12 +96,12 @@ FORMS = {
     "payout_requests": ["253db8a0a55335c3"],
     "payouts": ["81b34e6338868328"],
     "provider_payments": ["85f4a3d7d7574257"],
-    "sagas": ["29817fc73e62446b"],
+    "sagas": ["0198e0ff175e4f78"],
     "seen_letters": ["c3d76cac32ebab3d"],
     "statements": ["43302aa0e765495f"],
     "stops": ["310fe06369209b57"],
     "transaction_limits": ["3d30d1f8652079bc"],
-    "transactions": ["9c7d54a1713cfbdd"],
+    "transactions": ["751b6bb6b1d308f2"],
 }
 
 

@@ -17,7 +17,6 @@ from realco.escrow.v1 import journal_pb2
 from realco.type.v1 import money_pb2
 
 from services.chassis.values.errors import DomainError
-from services.chassis.values.session import Session
 from services.distributions import messages
 from services.distributions.commands.raises.contributions import Booked, book_contributions, sum_contributions
 from services.distributions.domain import states
@@ -27,6 +26,7 @@ from services.distributions.domain.investment import Investment, begin_cancellin
 from services.distributions.domain.offering import Exemption, Offering, check_date_order
 from services.distributions.domain.refunds import RefundPosition
 from services.distributions.domain.refusals import OutOfDateOrder, TermsInvalid
+from services.distributions.domain.sagas import Mandate
 from services.distributions.domain.states import InvestmentStatus
 from services.distributions.domain.terms import build_terms
 from services.distributions.domain.tiers import KINDS, spell_decimal
@@ -207,7 +207,7 @@ def test_a_refund_of_all_is_approved_of_each_as_far_as_two_persons_decided_on_al
     approved: list[int], *, is_decided: bool
 ) -> None:
     investments = [replace(INVESTMENT, funded_minor=minor) for minor in (20, 10, -5)]
-    ending = begin_cancellings(investments, "admin-1", Session(), "saga_1", is_decided=is_decided)
+    ending = begin_cancellings(investments, Mandate("admin-1"), "saga_1", is_decided=is_decided)
     assert [each.refund_approved_minor for each in ending] == approved
 
 

@@ -67,6 +67,7 @@ DEPOSIT = Transaction(
     metadata={},
     created_by="admin-1",
     approved_by=None,
+    makers_and_checkers=(),
     confirmed_by=None,
     bank_reference=None,
     corrected_minor=None,

@@ -132,4 +132,5 @@ def maker_of(approval: Approval) -> Principal:
         approval.org_id,
         on_behalf_of=approval.created_by,
         asked_in=approval.session,
+        makers_and_checkers=approval.makers_and_checkers,
     )

@@ -63,11 +63,14 @@ _FREEZE = _all(
 )
 _TIER = _all("@.size() == 2", _is("@[0]", "string"), _is("@[1]", "object"), _each("@[1].*", _is("@", "string")))
 
+_PERSONS = _all(_is("$", "array"), _each("$[*]", _is("@", "string")))
+
 SHAPES: Mapping[str, str] = {
     "metadata": _texts_by_name("$"),
     "failure": _FAILURE,
     "explanation": _EXPLANATION,
-    "makers": _all(_is("$", "array"), _each("$[*]", _is("@", "string"))),
+    "makers": _PERSONS,
+    "checkers": _PERSONS,
     "tiers": _all(_is("$", "array"), _each("$[*]", _TIER)),
     "freezes": _all(_is("$", "array"), _each("$[*]", _FREEZE)),
     "askers": _all(_is("$", "array"), _each("$[*]", _ASKER)),

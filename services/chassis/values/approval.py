@@ -225,6 +225,11 @@ class Approval:
         """Whose sessions it was asked for in: whichever of them is ended, it counts no longer."""
         return join_askers(Asker(self.created_by, self.session), *self.earlier_askers)
 
+    @property
+    def makers_and_checkers(self) -> frozenset[str]:
+        """Whoever has a part in what it grants."""
+        return self.makers.union(each.approved_by for each in self.approvers)
+
     def is_open_at(self, now: datetime) -> bool:
         """Whether somebody may decide it."""
         return self.status_at(now) is Status.PENDING

@@ -13,9 +13,9 @@ from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import Failure
 from services.chassis.values.moves import check_move
 from services.chassis.values.refusals import IllegalStatusChange
-from services.chassis.values.session import NO_SESSION, Session
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refusals import CancellationWindowOver, NothingToResend, TooManyInvestments
+from services.distributions.domain.sagas import Mandate
 from services.distributions.domain.states import INVESTMENT_MOVES, InvestmentStatus
 
 CANCELLATION_STOPS_BEFORE_DEADLINE: Final = timedelta(hours=48)
@@ -53,8 +53,7 @@ class Investment:
     distributed_minor: int = 0  # what of declared distributions was paid
     accrual_start_date: date | None = None
     status: InvestmentStatus = InvestmentStatus.PENDING
-    refund_requested_by: str | None = None  # who cancels it: the money goes back in this name once it is cleared
-    refund_session: Session = NO_SESSION  # in which that was asked for; what is to be approved of it counts by that
+    refund_mandate: Mandate | None = None  # of who cancels it: by that the money goes back once it is cleared
     refund_approved_minor: int = 0  # what two persons saw in it when they decided that it goes back
     refund_failure: Failure | None = None
     cancelling_saga_id: str | None = None  # asks transactions to cancel what waits; None once it is answered
@@ -202,12 +201,12 @@ def digest_amounts(minor_by_investment: Mapping[str, int]) -> str:
 
 
 def begin_cancellings(
-    investments: Sequence[Investment], person: str, session: Session, saga_id: str, *, is_decided: bool
+    investments: Sequence[Investment], mandate: Mandate, saga_id: str, *, is_decided: bool
 ) -> list[Investment]:
-    """They take no more money; what came in goes back, in the name of `person`.
+    """They take no more money; what came in goes back.
 
     Args:
-        session: In which that person asks for it.
+        mandate: By which it does.
         saga_id: Has transactions cancel what waits of their contributions.
         is_decided: Two persons decided that what is in them now goes back. Else no refund of theirs is approved.
     """
@@ -215,8 +214,7 @@ def begin_cancellings(
         replace(
             each,
             status=InvestmentStatus.CANCELLING,
-            refund_requested_by=person,
-            refund_session=session,
+            refund_mandate=mandate,
             cancelling_saga_id=saga_id,
             refund_approved_minor=max(0, each.funded_minor) if is_decided else 0,
         )

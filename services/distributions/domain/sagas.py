@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import NamedTuple
+
+from services.chassis.values.session import NO_SESSION, Session
 
 
 class SagaKind(Enum):
@@ -10,3 +13,17 @@ class SagaKind(Enum):
     REFUND = "REFUND"
     EXECUTION = "EXECUTION"
     RESEND = "RESEND"
+
+
+class Mandate(NamedTuple):
+    """In whose name something goes on, when it was asked for, and whose yes it rests on.
+
+    Args:
+        actor: The person who asked for it, or the service that goes on by itself.
+        session: In which that person asked for it.
+        makers_and_checkers: Who else asked for it, and who approved it: none of them says that a payout was sent.
+    """
+
+    actor: str
+    session: Session = NO_SESSION
+    makers_and_checkers: frozenset[str] = frozenset()

@@ -24,7 +24,7 @@ from services.distributions.store.approvals import CLOSE_OFFERING, DISTRIBUTION_
 from services.distributions.store.distributions import DISTRIBUTIONS, require_distribution
 from services.distributions.store.investments import list_investments_of
 from services.distributions.store.offerings import OFFERINGS, require_offering
-from services.distributions.store.sagas import list_actors
+from services.distributions.store.sagas import list_mandates
 
 
 def build_witnessed(database: Database, notary: Compliance) -> Witnessed:
@@ -58,8 +58,8 @@ async def check_movement_order(
         log.error("movement_not_ordered", kind=asked.kind, resource_id=asked.resource_id)
         raise MovementNotOrdered(message, resource_id=asked.resource_id)
     saga_id = ordered[1]
-    actor, _session = (await list_actors(tx, [saga_id]))[saga_id]
-    return pb.CheckMovementOrderResponse(ordered_by=actor)
+    mandates = await list_mandates(tx, [saga_id])
+    return pb.CheckMovementOrderResponse(ordered_by=mandates[saga_id].actor)
 
 
 async def _find_release(tx: Tx, offering_id: str) -> tuple[Movement, str] | None:

@@ -20,6 +20,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import read_failure, write_failure
 from services.chassis.values.session import Session
 from services.distributions.domain.investment import INVESTMENTS_MAX, Investment
+from services.distributions.domain.sagas import Mandate
 from services.distributions.domain.states import INVESTMENT_MOVES, InvestmentStatus
 from services.distributions.messages import to_investment
 from services.distributions.tables import investments, moves
@@ -30,18 +31,28 @@ def _read_investment(row: Row) -> Investment:
         Investment,
         row,
         status=InvestmentStatus(row.status),
-        refund_session=Session(row.refund_signed_in_at, row.refund_api_key_id),
+        refund_mandate=_read_refund_mandate(row),
         refund_failure=read_failure(row.refund_failure),
     )
 
 
+def _read_refund_mandate(row: Row) -> Mandate | None:
+    if row.refund_requested_by is None:
+        return None
+    session = Session(row.refund_signed_in_at, row.refund_api_key_id)
+    return Mandate(row.refund_requested_by, session, frozenset(row.refund_makers_and_checkers))
+
+
 def _list_columns(investment: Investment) -> dict[str, Any]:
+    mandate = investment.refund_mandate
     return list_columns(
         investments,
         investment,
         status=investment.status.value,
-        refund_signed_in_at=investment.refund_session.signed_in_at,
-        refund_api_key_id=investment.refund_session.api_key_id,
+        refund_requested_by=mandate and mandate.actor,
+        refund_signed_in_at=mandate and mandate.session.signed_in_at,
+        refund_api_key_id=mandate and mandate.session.api_key_id,
+        refund_makers_and_checkers=mandate and sorted(mandate.makers_and_checkers),
         refund_failure=write_failure(investment.refund_failure),
         metadata=dict(investment.metadata),
     )

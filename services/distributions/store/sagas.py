@@ -22,7 +22,7 @@ from services.chassis.data.seals import check_rows, seal_of
 from services.chassis.data.transaction import Tx
 from services.chassis.values.ids import new_id
 from services.chassis.values.session import Session
-from services.distributions.domain.sagas import SagaKind
+from services.distributions.domain.sagas import Mandate, SagaKind
 from services.distributions.domain.states import DistributionStatus, OfferingStatus, PayoutStatus
 from services.distributions.tables import distributions, investments, offerings, payouts, sagas
 
@@ -48,21 +48,27 @@ class Overtaken(Exception):
     """Somebody else took the saga meanwhile: what this worker did is theirs to record."""
 
 
-async def insert_saga(tx: Tx, kind: SagaKind, subject_id: str, actor: str, session: Session | None = None) -> str:
+def mandate_of_caller() -> Mandate:
+    """By which the caller has something done."""
+    principal = current_principal()
+    return Mandate(principal.person, principal.session, principal.makers_and_checkers)
+
+
+async def insert_saga(tx: Tx, kind: SagaKind, subject_id: str, mandate: Mandate | None = None) -> str:
     """A saga that is due at once; its id.
 
     Args:
-        actor: On whose behalf it works.
-        session: In which that person asked for it, where that was before; else the caller's.
+        mandate: By which it works, where others had a part in it or it was given before; else the caller's.
     """
-    principal = current_principal()
+    mandate = mandate or mandate_of_caller()
     values: dict[str, Any] = {
-        "org_id": principal.org_id,
+        "org_id": current_principal().org_id,
         "saga_id": new_id("saga"),
         "kind": kind.value,
         "subject_id": subject_id,
-        "actor": actor,
-        **(session or principal.session)._asdict(),
+        "actor": mandate.actor,
+        **mandate.session._asdict(),
+        "makers_and_checkers": sorted(mandate.makers_and_checkers),
     }
     seal = seal_of(tx, sagas, values)
     await tx.execute(sa.insert(sagas).values(**values, seal=seal, due_at=leases.due_in(0)))
@@ -70,14 +76,11 @@ async def insert_saga(tx: Tx, kind: SagaKind, subject_id: str, actor: str, sessi
     return saga_id
 
 
-async def list_actors(tx: Tx, saga_ids: Collection[str]) -> dict[str, tuple[str, Session]]:
-    """On whose behalf each of the caller's organization's sagas works, and in which session that person asked for it.
-
-    Raises:
-        NotSealed
-    """
+async def list_mandates(tx: Tx, saga_ids: Collection[str]) -> dict[str, Mandate]:
+    """By which each of the caller's organization's sagas works. Raises: NotSealed."""
     query = sa.select(sagas).where(is_mine(sagas), sagas.c.saga_id.in_(saga_ids))
-    return {row.saga_id: (row.actor, Session.of_row(row)) for row in check_rows(tx, sagas, await tx.execute(query))}
+    rows = check_rows(tx, sagas, await tx.execute(query))
+    return {row.saga_id: Mandate(row.actor, Session.of_row(row), frozenset(row.makers_and_checkers)) for row in rows}
 
 
 TAKING = {kind: leases.build_taking(sagas, count_max=1, where=sagas.c.kind == kind.value) for kind in SagaKind}

@@ -17,8 +17,9 @@ from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.approval import Approval, ApprovalFacts, MakerSessionEnded
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
+from services.chassis.values.invariant import require_present
 from services.chassis.values.money import Money
-from services.chassis.values.second_person import check_beneficiary, check_no_maker
+from services.chassis.values.second_person import check_beneficiary
 from services.chassis.values.session import Asker, Identity
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.approvals import TRANSACTION_APPROVALS, find_approval
@@ -99,7 +100,11 @@ async def _approve(
     facts = replace(facts, makers=facts.makers | await _list_makers(tx, row))
     if not await TRANSACTION_APPROVALS.count_yes(tx, row.transaction_id, facts, now, note):
         return row
-    approved = Step(Status.APPROVED, "approved", changes={"approved_by": person})
+    approval = await TRANSACTION_APPROVALS.find_last(tx, row.transaction_id)
+    granted = require_present(approval, "what is approved was asked for").makers_and_checkers
+    makers_and_checkers = sorted(granted.union(row.makers_and_checkers))
+    changes = {"approved_by": person, "makers_and_checkers": makers_and_checkers}
+    approved = Step(Status.APPROVED, "approved", changes=changes)
     return (await moves.save_steps(tx, [row], approved, Step(Status.QUEUED, due_ms=0), actor=person, now=now))[0]
 
 
@@ -184,8 +189,6 @@ async def confirm_transaction(
     """
     row, person = await lock_as_read(tx, request.transaction_id, request.etag)
     check_may_confirm(row, person)
-    if not row.is_inbound and (approval := await TRANSACTION_APPROVALS.find_last(tx, row.transaction_id)):
-        check_no_maker({each.approved_by for each in approval.approvers}, person)  # of several, the row names the last
     check_beneficiary(facts.beneficiary_party_ids, facts.parties)
     if facts.maker_session_ended:
         raise MakerSessionEnded()

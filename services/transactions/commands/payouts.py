@@ -94,6 +94,7 @@ def _to_order(item: Item, person: str, known: PayoutOrder) -> PayoutOrder:
         order.sign_in_time.CopyFrom(known.sign_in_time)
     if known.HasField("api_key_id"):
         order.api_key_id = known.api_key_id
+    order.makers_and_checkers.extend(known.makers_and_checkers)
     for name in ("idempotency_key", "escrow_account_id", "party_id", "description"):
         setattr(order, name, getattr(item, name))
     for name in ("bank_account_id", "investment_id", "distribution_id", "allocation_id"):
@@ -248,6 +249,7 @@ def _build_row(plan: _Plan, principal: Principal, order: PayoutOrder) -> dict[st
         "description": item.description or None,
         "provider": plan.rail.provider,
         "created_by": principal.person,
+        "makers_and_checkers": list(order.makers_and_checkers),
         **_read_session(order)._asdict(),
     }
 

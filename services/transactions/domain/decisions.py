@@ -61,9 +61,9 @@ def check_may_confirm(transaction: Transaction, person: str) -> None:
     Raises PaymentMethodNotSupported, MakerIsChecker, IllegalStatusChange.
     """
     check_confirmed_by_a_person(transaction)
-    approvers = set() if transaction.is_inbound or not transaction.approved_by else {transaction.approved_by}
-    correctors = {transaction.corrected_by} if transaction.corrected_by else set()
-    check_no_maker({transaction.created_by} | approvers | correctors, person)
+    correctors = [transaction.corrected_by] if transaction.corrected_by else []
+    others = correctors if transaction.is_inbound else transaction.makers_and_checkers
+    check_no_maker({transaction.created_by, *others}, person)
     if transaction.status is not Status.PENDING_SETTLEMENT:
         raise IllegalStatusChange(transaction.status, Status.SETTLED)
 

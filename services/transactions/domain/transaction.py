@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -59,6 +59,7 @@ class Transaction:
     metadata: Mapping[str, str]
     created_by: str
     approved_by: str | None
+    makers_and_checkers: Sequence[str]  # who else asked for it, and who approved it: none says that a payout was sent
     confirmed_by: str | None
     created_at: datetime
     updated_at: datetime

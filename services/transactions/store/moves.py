@@ -39,7 +39,7 @@ _CHANGING = (
     *("status", "version", "failure", "attempts", "presentments", "next_attempt_at", "first_presented_at"),
     *("provider_reference", "bank_reference", "corrected_minor", "correction_note", "corrected_by"),
     *("corrected_signed_in_at", "corrected_api_key_id"),
-    *("finality", "approved_by", "confirmed_by", "updated_at", "settled_at"),
+    *("finality", "approved_by", "makers_and_checkers", "confirmed_by", "updated_at", "settled_at"),
     *("return_risk_end_at", "final_at", "next_look_at", "epoch", "tries", "escrow_booked", "seal"),
 )
 _BORN = {column.name: None for column in transactions.columns} | {
@@ -47,6 +47,7 @@ _BORN = {column.name: None for column in transactions.columns} | {
     "version": 1,
     "finality": PROVISIONAL,
     "metadata": {},
+    "makers_and_checkers": [],
     "escrow_booked": False,
     "dispute_status": "NONE",
     "reconciliation_status": "UNRECONCILED",

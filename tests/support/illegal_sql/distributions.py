@@ -45,8 +45,8 @@ ROWS = (
     ),
     "INSERT INTO moves VALUES ('org_1', 'off_1', 1, NULL, 'OPEN', 'ann', now())",
     (
-        "INSERT INTO sagas (org_id, saga_id, kind, subject_id, actor, due_at)"
-        " VALUES ('org_1', 'saga_1', 'EXECUTION', 'dist_1', 'ann', now())"
+        "INSERT INTO sagas (org_id, saga_id, kind, subject_id, actor, makers_and_checkers, due_at)"
+        " VALUES ('org_1', 'saga_1', 'EXECUTION', 'dist_1', 'ann', '[]', now())"
     ),
     "UPDATE distributions SET status = 'PENDING_APPROVAL', submitted_by = 'ann', expires_at = now() + interval '1 day'",
 )
@@ -61,7 +61,7 @@ FIXED = {
     "distribution_tiers": "investors_minor sponsor_minor",
     "payouts": "saga_id type offering_id party_id bank_account_id escrow_account_id currency amount_minor attempt",
     "moves": "to_status actor moved_at",
-    "sagas": "kind subject_id actor signed_in_at api_key_id",
+    "sagas": "kind subject_id actor makers_and_checkers signed_in_at api_key_id",
 }
 # Refused for what the rows are.
 RULES = {

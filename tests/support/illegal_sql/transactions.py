@@ -55,6 +55,13 @@ RULES = {
         "23514",
     ),
     "a difference that nobody explains": ("UPDATE transactions SET correction_note = 'x'", "23514"),
+    "an approval that nobody gave": (
+        (
+            "UPDATE transactions SET makers_and_checkers = '[\"bob\"]';"
+            " UPDATE transactions SET makers_and_checkers = '[]'"
+        ),
+        "23514",
+    ),
     "a bank's reference that names nothing": (
         "UPDATE transactions SET confirmed_by = 'bob', bank_reference = '--'",
         "23514",

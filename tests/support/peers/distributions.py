@@ -58,12 +58,18 @@ class MemoryDistributions:
         return self.offering
 
     def order(
-        self, items: Iterable[BatchCreatePayoutsRequest.Item], ordered_by: str = "admin-1", *, approved: bool = False
+        self,
+        items: Iterable[BatchCreatePayoutsRequest.Item],
+        ordered_by: str = "admin-1",
+        *,
+        approved: bool = False,
+        makers_and_checkers: Iterable[str] = (),
     ) -> None:
         """It orders these payouts, and knows of no others under their keys."""
         for item in items:
             order = PayoutOrder(type=Transaction.Type.Name(item.type), amount=item.amount, ordered_by=ordered_by)
             order.refund_approved = approved
+            order.makers_and_checkers.extend(makers_and_checkers)
             if self.session.signed_in_at is not None:
                 order.sign_in_time.FromSeconds(self.session.signed_in_at)
             if self.session.api_key_id is not None:

@@ -10,7 +10,6 @@ from realco.distributions.v1 import events_pb2 as events
 from realco.escrow.v1 import escrow_accounts_pb2, journal_pb2
 
 from services.chassis.approvals.notary import Witnessed
-from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_enum
 from services.chassis.data.database import Database
 from services.chassis.data.operations import Operations
@@ -38,7 +37,7 @@ from services.distributions.store.distributions import (
     save_distribution,
 )
 from services.distributions.store.offerings import require_offering
-from services.distributions.store.sagas import insert_saga
+from services.distributions.store.sagas import insert_saga, mandate_of_caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +115,12 @@ async def execute_distribution(
             requested_minor=distribution.amount_minor,
             currency_code=distribution.currency,
         )
-    saga_id = await insert_saga(tx, SagaKind.EXECUTION, distribution.distribution_id, current_principal().person)
+    # As the last approval has it, beside who executes it: whoever made it what it is, and whoever approved that.
+    approval = require_present(
+        await DISTRIBUTION_APPROVALS.find_last(tx, distribution.distribution_id), "what is executed was approved"
+    )
+    mandate = mandate_of_caller()._replace(makers_and_checkers=approval.makers_and_checkers)
+    saga_id = await insert_saga(tx, SagaKind.EXECUTION, distribution.distribution_id, mandate)
     queued = replace(distribution, status=DistributionStatus.QUEUED, expires_at=None, execution_saga_id=saga_id)
     after, _ = await save_distribution(tx, distribution, queued, events.DistributionQueued(), now)
     return answer_distribution(offering, after, now)

@@ -55,8 +55,7 @@ async def resend_allocation(
     _, moved = await save_distribution(
         tx, distribution, distribution, events.AllocationResent(), now, [(allocation, again)]
     )
-    person = current_principal().person
-    saga_id = await insert_saga(tx, SagaKind.RESEND, allocation.allocation_id, person)
+    saga_id = await insert_saga(tx, SagaKind.RESEND, allocation.allocation_id)
     by = destination.payment_method
     payout = build_allocation_payout(offering, moved[0], saga_id, now, bank_account_id=to, payment_method=by)
     await PAYOUTS.insert_all(tx, [payout])
@@ -73,11 +72,10 @@ async def resend_proceeds(
     to = None if by == CHECK else named or offering.proceeds_bank_account_id
     field = "bank_account_id" if named else None
     destination.check(to, offering.sponsor_party_id, field=field)
-    person = current_principal().person
-    saga_id = await insert_saga(tx, SagaKind.RESEND, offering.offering_id, person)
+    saga_id = await insert_saga(tx, SagaKind.RESEND, offering.offering_id)
     again = replace(offering, proceeds_failure=None)
     if named:
-        again = name_proceeds_account(again, named, person)
+        again = name_proceeds_account(again, named, current_principal().person)
     last = await find_last_proceeds(tx, offering.offering_id)
     last = require_present(last, "proceeds that failed were asked for")
     attempt = last.attempt + 1

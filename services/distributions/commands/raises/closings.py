@@ -37,13 +37,12 @@ async def close_offering(
     await cancel_closings(tx, offering.offering_id, now)
     check_gates(await list_gates(tx, offering, peer_facts, now))
     await _fix_releases(tx, offering.offering_id, now)
-    person = current_principal().person
     closing = replace(
-        name_proceeds_account(offering, to, person),
+        name_proceeds_account(offering, to, current_principal().person),
         status=OfferingStatus.CLOSING,
         closing_attempt=offering.closing_attempt + 1,
         closing_failure=None,  # why the last one failed says nothing any more
-        closing_saga_id=await insert_saga(tx, SagaKind.CLOSING, offering.offering_id, person),
+        closing_saga_id=await insert_saga(tx, SagaKind.CLOSING, offering.offering_id),
     )
     return answer_offering(await save_offering(tx, offering, closing, events.OfferingClosing(), now), now)
 

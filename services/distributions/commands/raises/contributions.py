@@ -19,7 +19,7 @@ from services.chassis.process.telemetry import log
 from services.distributions.commands.raises.refunds import pay_due_refunds
 from services.distributions.domain.investment import Investment, share_shortfalls
 from services.distributions.domain.offering import Offering
-from services.distributions.domain.sagas import SagaKind
+from services.distributions.domain.sagas import Mandate, SagaKind
 from services.distributions.store.contributions import Contribution, lock_contributions, save_contributions
 from services.distributions.store.investments import INVESTMENTS, lock_investments_of_parties, save_investments
 from services.distributions.store.offerings import OFFERINGS, lock_offering_of, save_offering
@@ -203,8 +203,8 @@ async def record_contribution(tx: Tx, transaction: transactions.Transaction, ver
     )
     if transaction.status == _TXN.RETURNED and not investment.is_live:
         # It may wait to be presented again, of which what transactions answered before says nothing.
-        asked_by = investment.refund_requested_by or current_principal().subject
-        saga_id = await insert_saga(tx, SagaKind.REFUND, offering.offering_id, asked_by, investment.refund_session)
+        mandate = investment.refund_mandate or Mandate(current_principal().subject)
+        saga_id = await insert_saga(tx, SagaKind.REFUND, offering.offering_id, mandate)
         after = replace(after, cancelling_saga_id=saga_id)
     await save_investments(tx, [(investment, after)], events.InvestmentUpdated, now)
     counted = add_up(offering, [(investment, after)])

@@ -12,13 +12,12 @@ from realco.distributions.v1 import offerings_pb2 as pb
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.transaction import Tx
 from services.chassis.values.etags import check_etag
-from services.chassis.values.session import Session
 from services.distributions.actions import answer_offering
 from services.distributions.domain.investment import Investment, begin_cancellings, list_untaken
 from services.distributions.domain.offering import Offering, check_may_refund
 from services.distributions.domain.payout import build_refund_payout
 from services.distributions.domain.refunds import AskedAgain, RefundPosition, list_failed
-from services.distributions.domain.sagas import SagaKind
+from services.distributions.domain.sagas import Mandate, SagaKind
 from services.distributions.domain.states import UNTAKEN, InvestmentStatus, OfferingStatus
 from services.distributions.store.approvals import (
     REFUND_OFFERING,
@@ -30,7 +29,7 @@ from services.distributions.store.approvals import (
 from services.distributions.store.investments import are_all_cancelled, lock_investments_of, save_investments
 from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, lock_refund_positions
-from services.distributions.store.sagas import insert_saga
+from services.distributions.store.sagas import insert_saga, mandate_of_caller
 
 _WITHDRAWN = {
     InvestmentStatus.CANCELLING: events.InvestmentCancelling,
@@ -87,9 +86,9 @@ async def cancel_each(
     """
     if not investments:
         return offering
-    principal = current_principal()
-    saga_id = await insert_saga(tx, SagaKind.REFUND, offering.offering_id, principal.person)
-    cancelling = begin_cancellings(investments, principal.person, principal.session, saga_id, is_decided=is_decided)
+    mandate = mandate_of_caller()
+    saga_id = await insert_saga(tx, SagaKind.REFUND, offering.offering_id, mandate)
+    cancelling = begin_cancellings(investments, mandate, saga_id, is_decided=is_decided)
     await save_investments(tx, list(zip(investments, cancelling, strict=True)), events.InvestmentCancelling, now)
     withdrawn_minor = sum(each.amount_minor for each in cancelling)
     after = replace(offering, committed_minor=offering.committed_minor - withdrawn_minor)
@@ -117,18 +116,17 @@ async def pay_due_refunds(
 
     Returns: The offering after it.
     """
-    principal, due = current_principal(), dict[tuple[str, Session], list[RefundPosition]]()
+    # What nobody asked for goes back in the name of the service, not of whoever caused the event.
+    by_itself = Mandate(current_principal().subject)
+    due: dict[Mandate, list[RefundPosition]] = {}
     positions = await _follow_money(tx, await lock_refund_positions(tx, offering.offering_id, investment_ids), now)
     for position in positions:
         if not position.may_go(again=again is not None):
             continue
-        # What nobody asked for goes back in the name of the service, not of whoever caused the event.
-        asked_by, session = position.investment.refund_requested_by, position.investment.refund_session
-        if again is not None:
-            asked_by, session = principal.person, principal.session
-        due.setdefault((asked_by or principal.subject, session), []).append(position)
-    for whose, found in due.items():
-        await _pay_refunds(tx, offering, whose, found, now, again)
+        mandate = mandate_of_caller() if again is not None else position.investment.refund_mandate
+        due.setdefault(mandate or by_itself, []).append(position)
+    for mandate, found in due.items():
+        await _pay_refunds(tx, offering, mandate, found, now, again)
     return await _follow_investments(tx, offering, now)
 
 
@@ -154,13 +152,13 @@ async def _follow_investments(tx: Tx, offering: Offering, now: datetime) -> Offe
 async def _pay_refunds(
     tx: Tx,
     offering: Offering,
-    whose: tuple[str, Session],
+    mandate: Mandate,
     positions: Sequence[RefundPosition],
     now: datetime,
     again: AskedAgain | None,
 ) -> None:
     again = again or AskedAgain(0)
-    saga_id = await insert_saga(tx, SagaKind.REFUND, offering.offering_id, *whose)
+    saga_id = await insert_saga(tx, SagaKind.REFUND, offering.offering_id, mandate)
     # A new refund is under way: why the last one failed says nothing any more.
     changes = [(each.investment, replace(each.investment, refund_failure=None)) for each in positions]
     await save_investments(tx, changes, events.InvestmentUpdated, now)

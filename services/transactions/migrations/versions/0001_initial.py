@@ -42,6 +42,9 @@ BEGIN
       OLD.bank_account_id, OLD.account_number_digest, OLD.approval_reason, OLD.payment_method, OLD.created_by) THEN
     RAISE EXCEPTION 'what a transaction moves never changes' USING ERRCODE = '23514';
   END IF;
+  IF NOT NEW.makers_and_checkers @> OLD.makers_and_checkers THEN
+    RAISE EXCEPTION 'who asked for it or approved it stays known' USING ERRCODE = '23514';
+  END IF;
   IF (NEW.corrected_minor, NEW.correction_note, NEW.corrected_by, NEW.corrected_signed_in_at, NEW.corrected_api_key_id)
      IS DISTINCT FROM
      (OLD.corrected_minor, OLD.correction_note, OLD.corrected_by, OLD.corrected_signed_in_at, OLD.corrected_api_key_id)
@@ -244,7 +247,7 @@ _TRANSACTION_CHECKS = {
         "created_by IS DISTINCT FROM approved_by AND created_by IS DISTINCT FROM confirmed_by"
         " AND (corrected_by IS NULL OR corrected_by IS DISTINCT FROM confirmed_by)"
     ),
-    "approver_does_not_send": "NOT escrow_booked OR approved_by <> confirmed_by",
+    "approver_does_not_send": "NOT escrow_booked OR NOT makers_and_checkers @> to_jsonb(confirmed_by)",
     "account_is_bound": "(bank_account_id IS NULL) = (account_number_digest IS NULL)",
     "approved_by_a_person": "approval_reason IS NULL OR approved_by IS NOT NULL"
     " OR status IN ('INITIATED', 'PENDING_APPROVAL', 'FAILED', 'CANCELLED')",
@@ -292,6 +295,7 @@ def _create_transactions() -> None:
         sa.Column("metadata", pg.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("approved_by", sa.Text(), nullable=True),
+        sa.Column("makers_and_checkers", pg.JSONB(astext_type=sa.Text()), server_default="[]", nullable=False),
         sa.Column("confirmed_by", sa.Text(), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
