@@ -174,7 +174,7 @@ class _Details:
             amount=amount,
             makers=offering.makers,
             beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
-            changes=(*_list_account_changes(offering, to), *_name_account(to)),
+            changes=(*_list_account_changes(offering, to), *_name_attempt(last.attempt, to)),
             explanations=(*explain_failure(offering.proceeds_failure), account, *preview.explanations),
             effects=preview.effects,
         )
@@ -264,7 +264,7 @@ class _Details:
             offering.offering_id,
             amount=amount,
             beneficiary_party_ids=frozenset({investment.party_id}),
-            changes=_name_account(to),
+            changes=_name_attempt(position.last_attempt, to),
             explanations=(*explain_failure(investment.refund_failure), *preview.explanations),
             effects=preview.effects,
         )
@@ -289,7 +289,7 @@ class _Details:
             offering.offering_id,
             amount=amount,
             beneficiary_party_ids=frozenset({allocation.party_id}),
-            changes=_name_account(to),
+            changes=_name_attempt(allocation.attempts, to),
             explanations=(explain_attempt(allocation), account, *preview.explanations),
             effects=preview.effects,
         )
@@ -380,6 +380,11 @@ def _list_account_changes(offering: Offering, to: str | None) -> tuple[Change, .
     """Where the proceeds go, if elsewhere than before."""
     before = offering.proceeds_bank_account_id
     return () if to == before else (Change("proceeds_bank_account_id", before, to),)
+
+
+def _name_attempt(last: int, to: str | None) -> tuple[Change, ...]:
+    """Which attempt it is and where it goes: a yes to one that failed meanwhile is none to the next."""
+    return (Change("attempt", str(last), str(last + 1)), *_name_account(to))
 
 
 def _name_account(to: str | None) -> tuple[Change, ...]:

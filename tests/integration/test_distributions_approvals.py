@@ -292,6 +292,24 @@ async def test_another_attempt_waits_and_says_what_account_it_goes_to(service: D
     assert service.transactions.newest("inv-001").bank_account_id == account
 
 
+async def test_a_yes_to_an_attempt_that_was_made_meanwhile_is_none_to_the_next(service: DistributionsHarness) -> None:
+    offering = await service.closed_offering(("inv-001", 100_000_00))
+    distribution = await service.executed(offering, 10_000_00)
+    await service.deliver(fail_payout(service.transactions.newest("inv-001"), "R03"))
+    where = {
+        "distribution_id": distribution.distribution_id,
+        "allocation_id": (await service.allocations(distribution))["inv-001"].allocation_id,
+    }
+    resend = service.distributions.ResendAllocation
+    waits = await service.ask(resend, dpb.ResendAllocationRequest(**where))
+    assert [(each.field, each.before, each.after) for each in waits.changes] == [("attempt", "1", "2")]
+    await service.call(resend, dpb.ResendAllocationRequest(**where))
+    await service.work()
+    await service.deliver(fail_payout(service.transactions.newest("inv-001"), "R03"))
+    assert await refusal_of(service.grant(waits)) == "CONTENT_OUTDATED"
+    assert (await service.allocations(distribution))["inv-001"].attempts == 2
+
+
 async def test_what_was_approved_in_the_database_alone_is_not_executed(
     service: DistributionsHarness, postgres: servers.TestPostgres
 ) -> None:

@@ -91,5 +91,7 @@ def list_failed(positions: Iterable[RefundPosition]) -> list[RefundPosition]:
 
 
 def hash_owed(positions: Sequence[RefundPosition]) -> str:
-    """SHA-256 of what is owed to which investment: a yes to all of them is one to exactly these."""
-    return digest_amounts({each.investment.investment_id: each.owed_minor for each in positions})
+    """SHA-256 of what is owed to which investment by which attempt: a yes to all of them is one to exactly these."""
+    return digest_amounts(
+        {f"{each.investment.investment_id} {each.last_attempt + 1}": each.owed_minor for each in positions}
+    )

@@ -34,8 +34,9 @@ def check_create_transaction(request: pb.CreateTransactionRequest, principal: Pr
     """
     wanted, method = TYPES[_T.Type.Name(request.type)], _T.PaymentMethod.Name(request.payment_method)
     if principal.confined and not wanted.is_for_investors:
-        fields = {"type": "is not offered to this caller"}
-        raise TypeNotSupported("This type is not offered to this caller.", fields=fields, type=wanted.name)
+        offered = ", ".join(each.name for each in TYPES.values() if each.is_for_investors)
+        fields = {"type": f"must be {offered}"}
+        raise TypeNotSupported(f"An investor orders no other type than {offered}.", fields=fields, type=wanted.name)
     principal.choose_party(request.party_id)
     faults = {}
     if bool(request.bank_account_id) != RAILS[method].draws_from_account:
