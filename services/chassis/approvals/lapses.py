@@ -12,11 +12,10 @@ from services.chassis.values.approval import (
     Approval,
     ApprovalFacts,
     MakerSessionEnded,
-    list_ended,
 )
 from services.chassis.values.errors import DomainError
 from services.chassis.values.explanation import Explanation
-from services.chassis.values.session import Identity
+from services.chassis.values.session import Identity, list_ended
 
 
 class Drift(NamedTuple):
@@ -57,9 +56,10 @@ async def ask_facts(
 
 async def explain_ended_session(parties: Parties, approval: Approval) -> Explanation | None:
     """For whoever reads an approval that waits: why no yes counts; None where one does, or nobody can tell."""
-    who_asked = {each.identity for each in approval.list_askers()}
+    askers = approval.list_askers()
+    who_asked = {each.identity for each in askers}
     try:
-        ended = list_ended(approval, await parties.list_standings(who_asked)) if who_asked else []
+        ended = list_ended(askers, await parties.list_standings(who_asked)) if who_asked else []
     except DomainError:  # who reads in an ended session reads, and a yes is not counted while nobody can tell
         return None
     if not ended:

@@ -21,7 +21,7 @@ from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import ContentChanged, IllegalStatusChange
 from services.chassis.values.second_person import check_no_maker, check_second_person
-from services.chassis.values.session import Asker, Identity, Session, Standing, Standings, join_askers
+from services.chassis.values.session import Asker, Identity, Session, Standing, Standings, join_askers, list_ended
 
 # What nobody decided for so long was not important, or is not known to anybody any more: it is asked again.
 VALIDITY = timedelta(days=7)
@@ -301,16 +301,6 @@ def _drop_yes(approval: Approval, lapsed: Mapping[str, str], now: datetime) -> A
     return replace(approval, approvers=kept, comments=(*approval.comments, *notes))
 
 
-def list_ended(approval: Approval, standings: Standings) -> list[Asker]:
-    """Those of whoever asked for it, or for a part of it, who did so in a session that was ended since.
-
-    Not of whom the standings say nothing: the approval was made after the standings were asked for, and the session was
-    good at that moment.
-    """
-    asked = [(each, standings.get(each.identity)) for each in approval.list_askers()]
-    return [each for each, standing in asked if standing and standing.has_ended(each.session.signed_in_at)]
-
-
 def go_on(approval: Approval, before: Approval) -> Approval:
     """An approval that comes after another about the same, where who asks says a part of it anew and no more.
 
@@ -363,7 +353,7 @@ def add_yes(approval: Approval, yes: Approver, facts: ApprovalFacts, needed: int
     parties = facts.standings[Identity(person)].parties
     check_yes(approval, now, person, parties)
     check_second_person(person, parties, facts.makers, facts.beneficiary_party_ids)
-    if list_ended(approval, facts.standings):
+    if list_ended(approval.list_askers(), facts.standings):
         raise MakerSessionEnded()
     needed = max(needed, approval.approvers_needed)
     after = replace(approval, approvers_needed=needed, approvers=(*approval.approvers, yes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -102,3 +102,12 @@ class Standing(NamedTuple):
 
 # What speaks against each, at this moment.
 Standings = Mapping[Identity, Standing]
+
+
+def list_ended(askers: Iterable[Asker], standings: Standings) -> list[Asker]:
+    """Those of them who asked in a session that was ended since.
+
+    Not of whom the standings say nothing: they asked after the standings were read, in a session that was good then.
+    """
+    asked = [(each, standings.get(each.identity)) for each in askers]
+    return [each for each, standing in asked if standing and standing.has_ended(each.session.signed_in_at)]

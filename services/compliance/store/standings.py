@@ -7,8 +7,8 @@ from datetime import datetime
 
 from services.chassis.data.reads import Source
 from services.chassis.data.transaction import Tx
-from services.chassis.values.approval import Approval, list_ended
-from services.chassis.values.session import Standing
+from services.chassis.values.approval import Approval
+from services.chassis.values.session import Standing, list_ended
 from services.compliance.domain.api_keys import ApiKeyStatus
 from services.compliance.domain.parties import PartyPerson
 from services.compliance.domain.statements import Statement
@@ -46,9 +46,10 @@ async def read_standings(tx: Tx, said: Sequence[Statement], now: datetime) -> di
 
 async def was_session_ended(tx: Tx, approval: Approval, now: datetime) -> bool:
     """Whether it, or a part of it, was asked for in a session that was ended since."""
-    who_asked = {each.identity for each in approval.list_askers()}
+    askers = approval.list_askers()
+    who_asked = {each.identity for each in askers}
     standings = {each: await read_standing(tx, each.person, now, api_key_id=each.api_key_id) for each in who_asked}
-    return bool(list_ended(approval, standings))
+    return bool(list_ended(askers, standings))
 
 
 async def list_persons_to_review(tx: Tx, party_id: str, now: datetime) -> list[PartyPerson]:

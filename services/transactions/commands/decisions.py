@@ -20,7 +20,7 @@ from services.chassis.values.etags import check_etag
 from services.chassis.values.invariant import require_present
 from services.chassis.values.money import Money
 from services.chassis.values.second_person import check_beneficiary
-from services.chassis.values.session import Asker, Identity
+from services.chassis.values.session import Asker, Identity, list_ended
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.approvals import TRANSACTION_APPROVALS, find_approval
 from services.transactions.commands.attempts import ask_about_parties
@@ -173,8 +173,8 @@ async def ask_confirmation_facts(
     askers = row.list_askers() if row.is_inbound else ()
     me = Identity(current_principal().person)
     standings = await parties.list_standings({me, *(each.identity for each in askers)})
-    ended = any(standings[each.identity].has_ended(each.session.signed_in_at) for each in askers)
-    return ConfirmationFacts(standings[me].parties, await list_beneficiaries(row, dependencies.peers), ended)
+    ended = list_ended(askers, standings)
+    return ConfirmationFacts(standings[me].parties, await list_beneficiaries(row, dependencies.peers), bool(ended))
 
 
 async def confirm_transaction(
