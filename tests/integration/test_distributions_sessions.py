@@ -88,7 +88,7 @@ async def name_persons(service: DistributionsHarness) -> set[str]:
     """Who asked for the payout that was ordered last, and who approved it, as transactions is told."""
     newest = list(service.transactions.by_key)[-1]
     [order] = [each for each in await list_orders(service) if each.idempotency_key == newest]
-    return set(order.makers_and_checkers)
+    return {order.ordered_by, *order.makers_and_checkers}
 
 
 async def ask_for_allocation(service: DistributionsHarness) -> Any:
@@ -150,6 +150,48 @@ async def test_who_asked_for_a_payout_and_who_approved_it_are_named_to_whoever_p
     await service.work()
     # Beside those who had a part in it before, as who wrote down where proceeds go.
     assert {"admin-3", "admin-4"} <= await name_persons(service)
+
+
+async def test_whoever_had_a_part_in_a_payout_that_failed_has_one_in_each_further_attempt(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.closed_offering(("inv-001", 100_00))
+    service.deposit(offering, 10_00)
+    distribution = await service.execute(await service.approved(offering, 10_00), "admin-5")
+    await service.work()
+    said = {"admin-5", "admin-1", "admin-2"}
+    for asker, approver in (("admin-3", "admin-4"), ("admin-6", "admin-7")):
+        await service.deliver(fail_payout(service.transactions.newest("inv-001")))
+        owed = (await service.allocations(distribution))["inv-001"]
+        request = dpb.ResendAllocationRequest(
+            distribution_id=distribution.distribution_id, allocation_id=owed.allocation_id, idempotency_key=asker
+        )
+        waits = await service.ask(service.distributions.ResendAllocation, request, asker)
+        await service.grant(waits, approver)
+        await service.work()
+        said |= {asker, approver}
+        assert await name_persons(service) == said
+
+
+@pytest.mark.parametrize("prepare", [ask_for_closing, ask_for_refunds, ask_for_refund])
+async def test_whoever_had_proceeds_or_a_refund_paid_has_a_part_in_its_next_attempt(
+    service: DistributionsHarness, prepare: Callable[[DistributionsHarness], Awaitable[Any]]
+) -> None:
+    asked, request = await prepare(service)
+    await service.grant(await service.ask(asked, request, "admin-3"), "admin-4")
+    await service.work()
+    paid = service.transactions.newest("sponsor-1" if prepare is ask_for_closing else "inv-001")
+    if prepare is ask_for_closing:
+        await service.deliver(fail_payout(paid))
+        again: Any = opb.ResendProceedsRequest(offering_id=request.offering_id)
+        resend = service.offerings.ResendProceeds
+    else:
+        await service.deliver(service.gave_back(paid), fail_payout(paid), service.bounced(paid))
+        again = opb.ResendRefundRequest(investment_id=paid.investment_id)
+        resend = service.investments.ResendRefund
+    await service.grant(await service.ask(resend, again, "admin-6"), "admin-7")
+    await service.work()
+    assert {"admin-3", "admin-4", "admin-6", "admin-7"} <= await name_persons(service)
 
 
 async def test_who_made_a_distribution_and_who_approved_it_are_named_to_whoever_pays_it(

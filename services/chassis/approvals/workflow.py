@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -241,8 +240,8 @@ class Approvals:
             return await self._lock(tx, approval)
         same = await records.lock_same(tx, approval, now)
         facts = replace(facts, makers=facts.makers | join_makers(approval, same))
-        begin, due_at = partial(_begin_execution, facts.makers), due_in(records.EXECUTION_LEASE_MS)
-        after = await self._writer.record_yes(tx, approval, facts, now, note, begin, due_at=due_at)
+        due_at = due_in(records.EXECUTION_LEASE_MS)
+        after = await self._writer.record_yes(tx, approval, facts, now, note, _begin_execution, due_at=due_at)
         if after.status is Status.APPROVED:  # so it is done once, however often it was asked for
             if self._find_witnessed(approval.kind):
                 # Whoever ends what else was asked for about it, or fails with it, must not end this.
@@ -367,7 +366,8 @@ class Approvals:
         return approval
 
     async def _lock_as_read(self, tx: Tx, request: Any) -> Approval:
-        if (found := await self.find(tx, request.approval_id)) is None:
+        found = await self.find(tx, request.approval_id)
+        if found is None:
             raise ApprovalNotFound()
         approval = await self._lock(tx, found)
         check_etag(request.etag, etag_of(approval.approval_id, approval.version))
@@ -379,7 +379,8 @@ class Approvals:
         return found if found is not None and self.permissions.may_read(found.kind) else None
 
     async def _lock(self, tx: Tx, found: Approval) -> Approval:
-        if (resource := self._resources.get(found.kind)) and resource.lock:
+        resource = self._resources.get(found.kind)
+        if resource and resource.lock:
             await resource.lock(tx, found.resource_id)
         return await records.lock_approval(tx, found)
 
@@ -390,9 +391,8 @@ class Approvals:
         return self._requests[name_kind_of(type(request))]
 
 
-def _begin_execution(makers: frozenset[str], approved: Approval) -> Approval:
-    """With whoever asked for the same in other words: none of them says later that it was done."""
-    return replace(approved, epoch=approved.epoch + 1, makers=approved.makers | makers)
+def _begin_execution(approved: Approval) -> Approval:
+    return replace(approved, epoch=approved.epoch + 1)
 
 
 def _may_pass(refusal: DomainError) -> bool:

@@ -64,6 +64,11 @@ class Payout:
         return self.status is PayoutStatus.FAILED and self.transaction_id is None
 
 
+def name_allocation_payout(allocation: Allocation) -> str:
+    """The key of its current attempt."""
+    return f"alloc:{allocation.allocation_id}:{allocation.attempts}"
+
+
 def build_allocation_payout(
     offering: Offering,
     allocation: Allocation,
@@ -75,7 +80,7 @@ def build_allocation_payout(
 ) -> Payout:
     """The payout of the allocation's current attempt."""
     return Payout(
-        request_key=f"alloc:{allocation.allocation_id}:{allocation.attempts}",
+        request_key=name_allocation_payout(allocation),
         saga_id=saga_id,
         type=PayoutType.DISTRIBUTION,
         offering_id=offering.offering_id,

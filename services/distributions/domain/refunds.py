@@ -43,6 +43,7 @@ class RefundPosition:
     is_under_way: bool
     last_attempt: int
     last_status: PayoutStatus | None
+    last_saga_id: str | None = None  # that ordered it
 
     @property
     def owed_minor(self) -> int:

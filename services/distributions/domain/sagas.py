@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import NamedTuple
 
@@ -21,9 +22,14 @@ class Mandate(NamedTuple):
     Args:
         actor: The person who asked for it, or the service that goes on by itself.
         session: In which that person asked for it.
-        makers_and_checkers: Who else asked for it, and who approved it: none of them says that a payout was sent.
+        makers_and_checkers: Who else asked for it, or for what it goes on with, and who approved that: none of them
+            says that a payout was sent.
     """
 
     actor: str
     session: Session = NO_SESSION
     makers_and_checkers: frozenset[str] = frozenset()
+
+    def join(self, persons: Iterable[str]) -> Mandate:
+        """The same, where these persons had a part in it, too."""
+        return self._replace(makers_and_checkers=self.makers_and_checkers.union(persons))

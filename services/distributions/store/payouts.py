@@ -11,8 +11,9 @@ from services.chassis.data.aggregates import Aggregate, list_columns, read_field
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import read_failure, write_failure
+from services.distributions.domain.distribution import Allocation
 from services.distributions.domain.investment import Investment
-from services.distributions.domain.payout import Payout, PayoutType
+from services.distributions.domain.payout import Payout, PayoutType, name_allocation_payout
 from services.distributions.domain.refunds import RefundPosition
 from services.distributions.domain.states import PAYOUT_MOVES, PayoutStatus
 from services.distributions.store.investments import INVESTMENTS
@@ -128,6 +129,12 @@ async def find_last_proceeds(tx: Tx, offering_id: str) -> Payout | None:
     return None if row is None else PAYOUTS.read_sealed(tx, row)
 
 
+async def find_last_of_allocation(tx: Tx, allocation: Allocation) -> Payout | None:
+    """The newest attempt to pay an allocation."""
+    found = await list_payouts(tx, [name_allocation_payout(allocation)])
+    return found[0] if found else None
+
+
 async def lock_refund_positions(
     tx: Tx, offering_id: str, investment_ids: Sequence[str] | None = None
 ) -> list[RefundPosition]:
@@ -172,4 +179,5 @@ def _build_position(investment: Investment, refunds: Sequence[Payout]) -> Refund
         is_under_way=any(each.status in _OPEN for each in refunds),
         last_attempt=0 if last is None else last.attempt,
         last_status=None if last is None else last.status,
+        last_saga_id=None if last is None else last.saga_id,
     )

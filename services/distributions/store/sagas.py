@@ -54,6 +54,15 @@ def mandate_of_caller() -> Mandate:
     return Mandate(principal.person, principal.session, principal.makers_and_checkers)
 
 
+async def inherit_mandate(tx: Tx, saga_id: str) -> Mandate:
+    """By which the caller has done once more what that saga did: whoever had a part in that has one in this, too.
+
+    Raises: NotSealed.
+    """
+    before = (await list_mandates(tx, [saga_id]))[saga_id]
+    return mandate_of_caller().join({before.actor, *before.makers_and_checkers})
+
+
 async def insert_saga(tx: Tx, kind: SagaKind, subject_id: str, mandate: Mandate | None = None) -> str:
     """A saga that is due at once; its id.
 

@@ -41,6 +41,8 @@ from services.transactions.store import bank_accounts, moves, payout_requests
 from services.transactions.store import transactions as store
 
 Item = payouts_pb2.BatchCreatePayoutsRequest.Item
+# Who decided on an order, and in which session it was asked for.
+_SAID_BY_DISTRIBUTIONS_ALONE = ("refund_approved", "sign_in_time", "api_key_id", "makers_and_checkers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +79,16 @@ async def check_ordered(
     known, person = {order.idempotency_key: order for order in orders}, current_principal().person
     for item in request.items:
         order = known.get(item.idempotency_key)
-        if order is None or order != _to_order(item, person, order):
+        if order is None or copy_without(order, *_SAID_BY_DISTRIBUTIONS_ALONE) != _to_order(item, person):
             message = "The distributions service has not ordered this payout."
             log.error("payout_not_ordered", idempotency_key=item.idempotency_key, party_id=item.party_id)
             raise PayoutNotOrdered(message, idempotency_key=item.idempotency_key)
     return known
 
 
-def _to_order(item: Item, person: str, known: PayoutOrder) -> PayoutOrder:
-    """The order as the caller has it. Who decided on it, and in which session it was asked for, distributions alone
-    says."""
-    order = PayoutOrder(
-        type=_type_of(item).name, amount=item.amount, ordered_by=person, refund_approved=known.refund_approved
-    )
-    if known.HasField("sign_in_time"):
-        order.sign_in_time.CopyFrom(known.sign_in_time)
-    if known.HasField("api_key_id"):
-        order.api_key_id = known.api_key_id
-    order.makers_and_checkers.extend(known.makers_and_checkers)
+def _to_order(item: Item, person: str) -> PayoutOrder:
+    """The order as the caller has it."""
+    order = PayoutOrder(type=_type_of(item).name, amount=item.amount, ordered_by=person)
     for name in ("idempotency_key", "escrow_account_id", "party_id", "description"):
         setattr(order, name, getattr(item, name))
     for name in ("bank_account_id", "investment_id", "distribution_id", "allocation_id"):

@@ -119,7 +119,7 @@ async def execute_distribution(
     approval = require_present(
         await DISTRIBUTION_APPROVALS.find_last(tx, distribution.distribution_id), "what is executed was approved"
     )
-    mandate = mandate_of_caller()._replace(makers_and_checkers=approval.makers_and_checkers)
+    mandate = mandate_of_caller().join(approval.makers_and_checkers)
     saga_id = await insert_saga(tx, SagaKind.EXECUTION, distribution.distribution_id, mandate)
     queued = replace(distribution, status=DistributionStatus.QUEUED, expires_at=None, execution_saga_id=saga_id)
     after, _ = await save_distribution(tx, distribution, queued, events.DistributionQueued(), now)

@@ -33,8 +33,8 @@ from services.distributions.store.approvals import RESEND_REFUND, read_shown_min
 from services.distributions.store.distributions import lock_distribution, save_distribution
 from services.distributions.store.investments import INVESTMENTS
 from services.distributions.store.offerings import lock_offering, save_offering
-from services.distributions.store.payouts import PAYOUTS, find_last_proceeds
-from services.distributions.store.sagas import insert_saga
+from services.distributions.store.payouts import PAYOUTS, find_last_of_allocation, find_last_proceeds
+from services.distributions.store.sagas import inherit_mandate, insert_saga
 
 
 async def resend_allocation(
@@ -55,7 +55,9 @@ async def resend_allocation(
     _, moved = await save_distribution(
         tx, distribution, distribution, events.AllocationResent(), now, [(allocation, again)]
     )
-    saga_id = await insert_saga(tx, SagaKind.RESEND, allocation.allocation_id)
+    last = require_present(await find_last_of_allocation(tx, allocation), "an allocation that failed was paid")
+    mandate = await inherit_mandate(tx, last.saga_id)
+    saga_id = await insert_saga(tx, SagaKind.RESEND, allocation.allocation_id, mandate)
     by = destination.payment_method
     payout = build_allocation_payout(offering, moved[0], saga_id, now, bank_account_id=to, payment_method=by)
     await PAYOUTS.insert_all(tx, [payout])
@@ -72,12 +74,13 @@ async def resend_proceeds(
     to = None if by == CHECK else named or offering.proceeds_bank_account_id
     field = "bank_account_id" if named else None
     destination.check(to, offering.sponsor_party_id, field=field)
-    saga_id = await insert_saga(tx, SagaKind.RESEND, offering.offering_id)
+    last = await find_last_proceeds(tx, offering.offering_id)
+    last = require_present(last, "proceeds that failed were asked for")
+    mandate = (await inherit_mandate(tx, last.saga_id)).join(offering.makers)
+    saga_id = await insert_saga(tx, SagaKind.RESEND, offering.offering_id, mandate)
     again = replace(offering, proceeds_failure=None)
     if named:
         again = name_proceeds_account(again, named, current_principal().person)
-    last = await find_last_proceeds(tx, offering.offering_id)
-    last = require_present(last, "proceeds that failed were asked for")
     attempt = last.attempt + 1
     payout = build_proceeds_payout(again, last.amount_minor, attempt, saga_id, now, payment_method=by)
     await PAYOUTS.insert_all(tx, [payout])

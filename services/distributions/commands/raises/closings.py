@@ -21,7 +21,7 @@ from services.distributions.queries.gates import PeerFacts, list_gates
 from services.distributions.store.approvals import cancel_closings
 from services.distributions.store.investments import lock_investments_of, save_investments
 from services.distributions.store.offerings import lock_offering, save_offering
-from services.distributions.store.sagas import insert_saga
+from services.distributions.store.sagas import insert_saga, mandate_of_caller
 
 
 async def close_offering(
@@ -37,12 +37,14 @@ async def close_offering(
     await cancel_closings(tx, offering.offering_id, now)
     check_gates(await list_gates(tx, offering, peer_facts, now))
     await _fix_releases(tx, offering.offering_id, now)
+    named = name_proceeds_account(offering, to, current_principal().person)
+    mandate = mandate_of_caller().join(named.makers)
     closing = replace(
-        name_proceeds_account(offering, to, current_principal().person),
+        named,
         status=OfferingStatus.CLOSING,
         closing_attempt=offering.closing_attempt + 1,
         closing_failure=None,  # why the last one failed says nothing any more
-        closing_saga_id=await insert_saga(tx, SagaKind.CLOSING, offering.offering_id),
+        closing_saga_id=await insert_saga(tx, SagaKind.CLOSING, offering.offering_id, mandate),
     )
     return answer_offering(await save_offering(tx, offering, closing, events.OfferingClosing(), now), now)
 

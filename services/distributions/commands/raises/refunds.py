@@ -29,7 +29,7 @@ from services.distributions.store.approvals import (
 from services.distributions.store.investments import are_all_cancelled, lock_investments_of, save_investments
 from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, lock_refund_positions
-from services.distributions.store.sagas import insert_saga, mandate_of_caller
+from services.distributions.store.sagas import inherit_mandate, insert_saga, mandate_of_caller
 
 _WITHDRAWN = {
     InvestmentStatus.CANCELLING: events.InvestmentCancelling,
@@ -123,11 +123,20 @@ async def pay_due_refunds(
     for position in positions:
         if not position.may_go(again=again is not None):
             continue
-        mandate = mandate_of_caller() if again is not None else position.investment.refund_mandate
-        due.setdefault(mandate or by_itself, []).append(position)
+        mandate = position.investment.refund_mandate or by_itself
+        if again is not None:
+            mandate = await _inherit_mandate(tx, position)
+        due.setdefault(mandate, []).append(position)
     for mandate, found in due.items():
         await _pay_refunds(tx, offering, mandate, found, now, again)
     return await _follow_investments(tx, offering, now)
+
+
+async def _inherit_mandate(tx: Tx, position: RefundPosition) -> Mandate:
+    """By which the caller has a refund sent again: whoever had it go back before has a part in that."""
+    last, wanted = position.last_saga_id, position.investment.refund_mandate
+    mandate = mandate_of_caller() if last is None else await inherit_mandate(tx, last)
+    return mandate if wanted is None else mandate.join({wanted.actor, *wanted.makers_and_checkers})
 
 
 async def _follow_money(tx: Tx, positions: Sequence[RefundPosition], now: datetime) -> list[RefundPosition]:
