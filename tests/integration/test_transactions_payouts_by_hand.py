@@ -101,6 +101,22 @@ async def test_who_asked_for_a_payout_or_approved_it_where_it_was_ordered_does_n
     assert (await service.ask(THIRD, "ConfirmTransaction", build_arrival(waiting))).status == T.COMPLETED
 
 
+async def test_who_made_or_changed_the_account_of_a_payout_does_not_say_that_it_was_sent(
+    service: TransactionsHarness,
+) -> None:
+    account = await service.bank_account("inv-001", "01", THIRD)
+    await service.confirm(account)
+    service.owe("inv-001")
+    made = await service.payout_to(None, "inv-001", payment_method=T.WIRE)
+    await service.work()
+    waiting = await service.get(made.transaction_id)
+    asked = pb.GetTransactionRequest(transaction_id=waiting.transaction_id)
+    assert "confirm" not in (await service.ask(THIRD, "GetTransaction", asked)).allowed_actions
+    asking = service.ask(THIRD, "ConfirmTransaction", build_arrival(waiting))
+    assert (await refused(asking)).reason == "MAKER_IS_CHECKER"
+    assert (await confirm(service, waiting)).status == T.COMPLETED
+
+
 async def test_who_is_paid_does_not_say_that_it_was_sent(service: TransactionsHarness) -> None:
     waiting = await to_be_sent(service)
     service.compliance.parties[CHECKER.person] = {"inv-001"}

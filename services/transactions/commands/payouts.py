@@ -243,7 +243,7 @@ def _build_row(plan: _Plan, principal: Principal, order: PayoutOrder) -> dict[st
         "description": item.description or None,
         "provider": plan.rail.provider,
         "created_by": principal.person,
-        "makers_and_checkers": list(order.makers_and_checkers),
+        "makers_and_checkers": sorted({*order.makers_and_checkers, *(account.makers if account else ())}),
         **_read_session(order)._asdict(),
     }
 
