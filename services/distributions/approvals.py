@@ -27,7 +27,7 @@ from services.distributions.commands.payouts import resends
 from services.distributions.commands.raises import closings, investments, refunds
 from services.distributions.dependencies import Dependencies
 from services.distributions.domain.closing import is_released, sum_releases
-from services.distributions.domain.destination import CHECK, Destination
+from services.distributions.domain.destination import Destination
 from services.distributions.domain.explanations import (
     explain_attempt,
     explain_basis,
@@ -350,7 +350,7 @@ class _Details:
         if not paid:
             return preview
         refunds = await self._dependencies.peers.transactions.preview_refunds(paid)
-        if destination is not None and (destination.bank_account_id or destination.payment_method == CHECK):
+        if destination is not None and (destination.bank_account_id or not destination.pays_to_account):
             where = explain_destination(destination, investments[0].party_id, now)
         else:
             where = explain_refund_accounts(refunds.accounts, payees, now)

@@ -20,11 +20,13 @@ from services.chassis.events.handling import Delivery
 from services.chassis.values.errors import OfNewerRelease
 from services.distributions.commands.payouts.outcomes import is_payout
 from services.distributions.commands.raises.contributions import is_contribution
+from services.distributions.domain.destination import WITHOUT_ACCOUNT
 from services.distributions.domain.payout import DESCRIPTIONS, PayoutType
 from services.escrow.domain.chart import ISSUER_PROCEEDS, line_of
 from services.escrow.domain.types import PAYOUTS_BY_SOURCE
 from services.escrow.domain.types import TYPES as BOOKED
 from services.escrow.subscribers import SUBSCRIPTIONS
+from services.transactions.domain.rails import RAILS
 from services.transactions.domain.types import TYPES
 from tests.support.sources import parse
 
@@ -157,3 +159,7 @@ def test_distributions_counts_what_a_newer_release_brings_in_and_sets_aside_what
     assert not is_contribution(pays)
     with pytest.raises(OfNewerRelease):
         is_payout(pays)
+
+
+def test_distributions_knows_which_rails_pay_to_no_bank_account() -> None:
+    assert {rail.payment_method for rail in RAILS.values() if not rail.pays_to_account} == WITHOUT_ACCOUNT

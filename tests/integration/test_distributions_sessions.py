@@ -14,6 +14,7 @@ from realco.type.v1.approval_pb2 import Approval
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.data.database import Database
 from tests.support.distributions import CLOSING, ORG, DistributionsHarness
+from tests.support.money import usd
 from tests.support.peers.transactions import complete_payout, fail_payout
 from tests.support.sessions import KEY, SIGNED_IN_AT, sign_in, sign_in_by_key
 
@@ -214,3 +215,22 @@ async def test_who_ended_a_commitment_is_named_when_its_money_goes_back_later(se
     await service.deliver(complete_payout(coming))
     await service.work()
     assert await name_persons(service) == {"admin-3", "admin-4"}
+
+
+async def test_what_goes_back_because_a_closing_left_it_out_has_the_mandate_of_the_closing(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(100_00, maximum_amount=usd(200_00))
+    await service.invest(offering, "inv-001", 100_00)
+    late = await service.invest(offering, "inv-002", 50_00, fund=False)
+    service.clock.set(CLOSING)
+    request = opb.CloseOfferingRequest(idempotency_key="close", offering_id=offering.offering_id)
+    with acting_as(STAFF):
+        asked = (await service.offerings.CloseOffering(request, None)).approval
+    await service.grant(asked, "admin-7")
+    await service.work()
+    await service.deliver(complete_payout(await service.fund(offering, late, 50_00)))
+    await service.work()
+    [order] = [each for each in await list_orders(service) if each.type == "REFUND"]
+    assert (order.ordered_by, order.sign_in_time.seconds) == (STAFF.person, SIGNED_IN_AT)
+    assert "admin-7" in order.makers_and_checkers

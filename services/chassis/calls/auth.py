@@ -56,7 +56,7 @@ class Principal:
     strong_seconds_max: int | None = field(default=None, compare=False)
     # What signed in for its holder, who is the person here, where no person did.
     api_key: SignedInKey | None = None
-    # In which session the person asked, where somebody else goes on with it: a deed once it is approved.
+    # In which session the person asked, where somebody else goes on with it: a deed once it is approved, a saga.
     asked_in: Session | None = field(default=None, compare=False)
     # Who asked for what is done by an approval, and who approved it; empty where nobody else has a part in it.
     makers_and_checkers: frozenset[str] = field(default=frozenset(), compare=False)

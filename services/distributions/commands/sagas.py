@@ -14,7 +14,9 @@ later, for ever. Whoever dies in between leaves the saga to the next worker, who
 
 from __future__ import annotations
 
-from services.chassis.calls.auth import acting_as, service_principal
+from dataclasses import replace
+
+from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.data.database import Database
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
@@ -46,7 +48,7 @@ async def advance_saga(kind: SagaKind, dependencies: Dependencies) -> int:
     saga = await take_saga(database, kind)
     if saga is None:
         return 0
-    with acting_as(service_principal(NAME, saga.org_id, on_behalf_of=saga.actor)):
+    with acting_as(_principal_of(saga)):
         try:
             first = _FIRST_STEPS.get(saga.kind)
             if first is None or not await first(saga, dependencies):
@@ -59,6 +61,16 @@ async def advance_saga(kind: SagaKind, dependencies: Dependencies) -> int:
             await _postpone(saga, database, type(fault).__name__, str(fault))
             raise
     return 1
+
+
+def _principal_of(saga: Saga) -> Principal:
+    """This service, in the name of who had it begun: what a step begins in its turn has the same mandate."""
+    mandate = saga.mandate
+    return replace(
+        service_principal(NAME, saga.org_id, on_behalf_of=mandate.actor),
+        asked_in=mandate.session,
+        makers_and_checkers=mandate.makers_and_checkers,
+    )
 
 
 async def _postpone(saga: Saga, database: Database, reason: str, about: str) -> None:

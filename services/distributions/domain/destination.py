@@ -11,8 +11,13 @@ from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError, Unavailable
 from services.chassis.values.explanation import Explanation
 
-# What goes to no bank account.
-CHECK: Final = "CHECK"
+# The rails that pay to no bank account, as transactions names them in its table of rails.
+WITHOUT_ACCOUNT: Final = frozenset({"CHECK"})
+
+
+def pays_to_account(payment_method: str | None) -> bool:
+    """Whether a payout by this rail goes to a bank account; where none is named, transactions chooses one that does."""
+    return payment_method not in WITHOUT_ACCOUNT
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,10 @@ class Destination:
     bank_account_id: str | None
     account: BankAccount | None = None
     payment_method: str | None = None
+
+    @property
+    def pays_to_account(self) -> bool:
+        return pays_to_account(self.payment_method)
 
     def check(self, bank_account_id: str | None, party_id: str, *, field: str | None) -> None:
         """Whether the party can be paid there. An account that is not named transactions chooses when it pays.

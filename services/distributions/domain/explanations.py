@@ -12,7 +12,7 @@ from services.chassis.values.explanation import Explanation, spell_gate
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.distributions.domain.closing import Gate, name_some
-from services.distributions.domain.destination import CHECK, BankAccount, Destination
+from services.distributions.domain.destination import BankAccount, Destination
 from services.distributions.domain.distribution import Allocation, Distribution
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering
@@ -129,9 +129,9 @@ def explain_destination(destination: Destination, party_id: str, now: datetime) 
         party_id: Who is to be paid.
     """
     rule, bank_account_id, account = _ACCOUNT, destination.bank_account_id, destination.account
-    if destination.payment_method == CHECK:
-        return Explanation("It goes by check, to no bank account.", rule)
     by = f" by {destination.payment_method.lower()}" if destination.payment_method else ""
+    if not destination.pays_to_account:
+        return Explanation(f"It goes{by}, to no bank account.", rule)
     if bank_account_id is None:
         return Explanation(f"No bank account is named: it goes{by} to the party's default for payouts.", rule)
     gate = spell_gate(destination.takes_payouts(party_id))

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import Enum
 
 from services.chassis.values.failure import Failure
-from services.distributions.domain.destination import CHECK
+from services.distributions.domain.destination import pays_to_account
 from services.distributions.domain.distribution import Allocation
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering
@@ -114,7 +114,7 @@ def build_proceeds_payout(
         offering_id=offering.offering_id,
         escrow_account_id=offering.escrow_account_id,
         party_id=offering.sponsor_party_id,
-        bank_account_id=None if payment_method == CHECK else offering.proceeds_bank_account_id,
+        bank_account_id=offering.proceeds_bank_account_id if pays_to_account(payment_method) else None,
         payment_method=payment_method,
         currency=offering.currency,
         amount_minor=amount_minor,

@@ -30,6 +30,11 @@ class Mandate(NamedTuple):
     session: Session = NO_SESSION
     makers_and_checkers: frozenset[str] = frozenset()
 
+    @property
+    def persons(self) -> frozenset[str]:
+        """Whoever has a part in it."""
+        return self.makers_and_checkers | {self.actor}
+
     def join(self, persons: Iterable[str]) -> Mandate:
         """The same, where these persons had a part in it, too."""
         return self._replace(makers_and_checkers=self.makers_and_checkers.union(persons))

@@ -7,7 +7,7 @@ from realco.transactions.v1.transactions_pb2 import Transaction
 
 from services.chassis.values.errors import InvalidField
 from services.distributions.dependencies import Dependencies
-from services.distributions.domain.destination import CHECK, Destination
+from services.distributions.domain.destination import Destination, pays_to_account
 from services.distributions.store.offerings import require_offering
 
 Resend = (
@@ -27,12 +27,12 @@ async def ask_proceeds_destination(
     dependencies: Dependencies, request: offerings_pb2.ResendProceedsRequest
 ) -> Destination:
     """The account that is named, or that an earlier one named, and the rail. Raises InvalidField."""
-    by = _read_rail(request)
-    if by == CHECK:
-        return Destination(None, payment_method=by)
+    rail = _read_rail(request)
+    if not pays_to_account(rail):
+        return Destination(None, payment_method=rail)
     async with dependencies.database.begin() as tx:
         offering = await require_offering(tx, request.offering_id)
-    return await _ask(dependencies, request.bank_account_id or offering.proceeds_bank_account_id, by)
+    return await _ask(dependencies, request.bank_account_id or offering.proceeds_bank_account_id, rail)
 
 
 async def ask_closing_destination(
@@ -46,11 +46,11 @@ def _read_rail(request: Resend) -> str | None:
     """The rail that is named, if one is. Raises InvalidField."""
     if not request.HasField("payment_method"):
         return None
-    by = Transaction.PaymentMethod.Name(request.payment_method)
-    if by == CHECK and request.bank_account_id:
-        fields = {"bank_account_id": "must not be set for a CHECK"}
-        raise InvalidField("A check goes to no bank account.", fields=fields)
-    return by
+    rail = Transaction.PaymentMethod.Name(request.payment_method)
+    if request.bank_account_id and not pays_to_account(rail):
+        fields = {"bank_account_id": f"must not be set for a {rail}"}
+        raise InvalidField(f"A {rail.lower()} goes to no bank account.", fields=fields)
+    return rail
 
 
 async def _ask(dependencies: Dependencies, named: str | None, payment_method: str | None = None) -> Destination:

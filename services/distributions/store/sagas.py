@@ -19,6 +19,7 @@ from services.chassis.data.database import Database
 from services.chassis.data.due import Due
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import check_rows, seal_of
+from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.ids import new_id
 from services.chassis.values.session import Session
@@ -35,7 +36,7 @@ class Saga:
     saga_id: str
     kind: SagaKind
     subject_id: str
-    actor: str
+    mandate: Mandate
     epoch: int
     tries: int
 
@@ -48,28 +49,8 @@ class Overtaken(Exception):
     """Somebody else took the saga meanwhile: what this worker did is theirs to record."""
 
 
-def mandate_of_caller() -> Mandate:
-    """By which the caller has something done."""
-    principal = current_principal()
-    return Mandate(principal.person, principal.session, principal.makers_and_checkers)
-
-
-async def inherit_mandate(tx: Tx, saga_id: str) -> Mandate:
-    """By which the caller has done once more what that saga did: whoever had a part in that has one in this, too.
-
-    Raises: NotSealed.
-    """
-    before = (await list_mandates(tx, [saga_id]))[saga_id]
-    return mandate_of_caller().join({before.actor, *before.makers_and_checkers})
-
-
-async def insert_saga(tx: Tx, kind: SagaKind, subject_id: str, mandate: Mandate | None = None) -> str:
-    """A saga that is due at once; its id.
-
-    Args:
-        mandate: By which it works, where others had a part in it or it was given before; else the caller's.
-    """
-    mandate = mandate or mandate_of_caller()
+async def insert_saga(tx: Tx, kind: SagaKind, subject_id: str, mandate: Mandate) -> str:
+    """A saga that is due at once; its id."""
     values: dict[str, Any] = {
         "org_id": current_principal().org_id,
         "saga_id": new_id("saga"),
@@ -88,8 +69,11 @@ async def insert_saga(tx: Tx, kind: SagaKind, subject_id: str, mandate: Mandate 
 async def list_mandates(tx: Tx, saga_ids: Collection[str]) -> dict[str, Mandate]:
     """By which each of the caller's organization's sagas works. Raises: NotSealed."""
     query = sa.select(sagas).where(is_mine(sagas), sagas.c.saga_id.in_(saga_ids))
-    rows = check_rows(tx, sagas, await tx.execute(query))
-    return {row.saga_id: Mandate(row.actor, Session.of_row(row), frozenset(row.makers_and_checkers)) for row in rows}
+    return {row.saga_id: _read_mandate(row) for row in check_rows(tx, sagas, await tx.execute(query))}
+
+
+def _read_mandate(row: Row) -> Mandate:
+    return Mandate(row.actor, Session.of_row(row), frozenset(row.makers_and_checkers))
 
 
 TAKING = {kind: leases.build_taking(sagas, count_max=1, where=sagas.c.kind == kind.value) for kind in SagaKind}
@@ -98,7 +82,8 @@ TAKING = {kind: leases.build_taking(sagas, count_max=1, where=sagas.c.kind == ki
 async def take_saga(database: Database, kind: SagaKind) -> Saga | None:
     """The saga that has been due the longest and that nobody works on, now ours; None if there is none."""
     for row in await leases.take_sealed(database, sagas, TAKING[kind]):
-        return Saga(row.org_id, row.saga_id, SagaKind(row.kind), row.subject_id, row.actor, row.epoch, row.tries)
+        kind, mandate = SagaKind(row.kind), _read_mandate(row)
+        return Saga(row.org_id, row.saga_id, kind, row.subject_id, mandate, row.epoch, row.tries)
     return None
 
 

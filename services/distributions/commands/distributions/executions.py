@@ -20,6 +20,7 @@ from services.chassis.values.invariant import invariant, require_present
 from services.distributions.actions import answer_distribution
 from services.distributions.clients import Escrow
 from services.distributions.commands.distributions.calculations import hash_result, is_result_of, run_waterfall
+from services.distributions.commands.mandates import mandate_of_caller
 from services.distributions.domain.distribution import Distribution, check_may_execute, check_up_to_date
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refusals import (
@@ -37,7 +38,7 @@ from services.distributions.store.distributions import (
     save_distribution,
 )
 from services.distributions.store.offerings import require_offering
-from services.distributions.store.sagas import insert_saga, mandate_of_caller
+from services.distributions.store.sagas import insert_saga
 
 
 @dataclass(frozen=True, slots=True)

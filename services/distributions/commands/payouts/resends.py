@@ -17,9 +17,10 @@ from services.chassis.data.transaction import Tx
 from services.chassis.values.etags import check_etag
 from services.chassis.values.invariant import require_present
 from services.distributions.actions import answer_allocation, answer_investment, answer_offering
+from services.distributions.commands.mandates import inherit_mandate
 from services.distributions.commands.raises.investments import lock_reachable
 from services.distributions.commands.raises.refunds import pay_due_refunds
-from services.distributions.domain.destination import CHECK, Destination
+from services.distributions.domain.destination import Destination
 from services.distributions.domain.distribution import check_may_resend
 from services.distributions.domain.investment import check_may_resend_refund
 from services.distributions.domain.offering import check_may_resend_proceeds, name_proceeds_account
@@ -34,7 +35,7 @@ from services.distributions.store.distributions import lock_distribution, save_d
 from services.distributions.store.investments import INVESTMENTS
 from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, find_last_of_allocation, find_last_proceeds
-from services.distributions.store.sagas import inherit_mandate, insert_saga
+from services.distributions.store.sagas import insert_saga
 
 
 async def resend_allocation(
@@ -58,8 +59,8 @@ async def resend_allocation(
     last = require_present(await find_last_of_allocation(tx, allocation), "an allocation that failed was paid")
     mandate = await inherit_mandate(tx, last.saga_id)
     saga_id = await insert_saga(tx, SagaKind.RESEND, allocation.allocation_id, mandate)
-    by = destination.payment_method
-    payout = build_allocation_payout(offering, moved[0], saga_id, now, bank_account_id=to, payment_method=by)
+    rail = destination.payment_method
+    payout = build_allocation_payout(offering, moved[0], saga_id, now, bank_account_id=to, payment_method=rail)
     await PAYOUTS.insert_all(tx, [payout])
     return answer_allocation(moved[0])
 
@@ -70,8 +71,8 @@ async def resend_proceeds(
     offering = await lock_offering(tx, request.offering_id)
     check_etag(request.etag, offering.etag)
     check_may_resend_proceeds(offering)
-    named, by = request.bank_account_id or None, destination.payment_method
-    to = None if by == CHECK else named or offering.proceeds_bank_account_id
+    named, rail = request.bank_account_id or None, destination.payment_method
+    to = named or offering.proceeds_bank_account_id if destination.pays_to_account else None
     field = "bank_account_id" if named else None
     destination.check(to, offering.sponsor_party_id, field=field)
     last = await find_last_proceeds(tx, offering.offering_id)
@@ -82,7 +83,7 @@ async def resend_proceeds(
     if named:
         again = name_proceeds_account(again, named, current_principal().person)
     attempt = last.attempt + 1
-    payout = build_proceeds_payout(again, last.amount_minor, attempt, saga_id, now, payment_method=by)
+    payout = build_proceeds_payout(again, last.amount_minor, attempt, saga_id, now, payment_method=rail)
     await PAYOUTS.insert_all(tx, [payout])
     return answer_offering(await save_offering(tx, offering, again, events.OfferingUpdated(), now), now)
 

@@ -12,6 +12,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data.transaction import Tx
 from services.chassis.values.etags import check_etag
 from services.distributions.actions import answer_offering
+from services.distributions.commands.mandates import mandate_of_caller
 from services.distributions.domain.closing import check_gates, is_released
 from services.distributions.domain.destination import Destination
 from services.distributions.domain.offering import check_may_close, name_proceeds_account
@@ -21,7 +22,7 @@ from services.distributions.queries.gates import PeerFacts, list_gates
 from services.distributions.store.approvals import cancel_closings
 from services.distributions.store.investments import lock_investments_of, save_investments
 from services.distributions.store.offerings import lock_offering, save_offering
-from services.distributions.store.sagas import insert_saga, mandate_of_caller
+from services.distributions.store.sagas import insert_saga
 
 
 async def close_offering(

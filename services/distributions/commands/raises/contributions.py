@@ -12,14 +12,14 @@ from realco.escrow.v1 import journal_pb2
 from realco.transactions.v1 import transactions_pb2 as transactions
 from realco.type.v1.money_pb2 import Money
 
-from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
+from services.distributions.commands.mandates import mandate_of_service
 from services.distributions.commands.raises.refunds import pay_due_refunds
 from services.distributions.domain.investment import Investment, share_shortfalls
 from services.distributions.domain.offering import Offering
-from services.distributions.domain.sagas import Mandate, SagaKind
+from services.distributions.domain.sagas import SagaKind
 from services.distributions.store.contributions import Contribution, lock_contributions, save_contributions
 from services.distributions.store.investments import INVESTMENTS, lock_investments_of_parties, save_investments
 from services.distributions.store.offerings import OFFERINGS, lock_offering_of, save_offering
@@ -203,7 +203,7 @@ async def record_contribution(tx: Tx, transaction: transactions.Transaction, ver
     )
     if transaction.status == _TXN.RETURNED and not investment.is_live:
         # It may wait to be presented again, of which what transactions answered before says nothing.
-        mandate = investment.refund_mandate or Mandate(current_principal().subject)
+        mandate = investment.refund_mandate or mandate_of_service()
         saga_id = await insert_saga(tx, SagaKind.REFUND, offering.offering_id, mandate)
         after = replace(after, cancelling_saga_id=saga_id)
     await save_investments(tx, [(investment, after)], events.InvestmentUpdated, now)

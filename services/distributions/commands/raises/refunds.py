@@ -9,10 +9,10 @@ from datetime import datetime
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as pb
 
-from services.chassis.calls.auth import current_principal
 from services.chassis.data.transaction import Tx
 from services.chassis.values.etags import check_etag
 from services.distributions.actions import answer_offering
+from services.distributions.commands.mandates import inherit_mandate, mandate_of_caller, mandate_of_service
 from services.distributions.domain.investment import Investment, begin_cancellings, list_untaken
 from services.distributions.domain.offering import Offering, check_may_refund
 from services.distributions.domain.payout import build_refund_payout
@@ -29,7 +29,7 @@ from services.distributions.store.approvals import (
 from services.distributions.store.investments import are_all_cancelled, lock_investments_of, save_investments
 from services.distributions.store.offerings import lock_offering, save_offering
 from services.distributions.store.payouts import PAYOUTS, lock_refund_positions
-from services.distributions.store.sagas import inherit_mandate, insert_saga, mandate_of_caller
+from services.distributions.store.sagas import insert_saga
 
 _WITHDRAWN = {
     InvestmentStatus.CANCELLING: events.InvestmentCancelling,
@@ -116,14 +116,12 @@ async def pay_due_refunds(
 
     Returns: The offering after it.
     """
-    # What nobody asked for goes back in the name of the service, not of whoever caused the event.
-    by_itself = Mandate(current_principal().subject)
     due: dict[Mandate, list[RefundPosition]] = {}
     positions = await _follow_money(tx, await lock_refund_positions(tx, offering.offering_id, investment_ids), now)
     for position in positions:
         if not position.may_go(again=again is not None):
             continue
-        mandate = position.investment.refund_mandate or by_itself
+        mandate = position.investment.refund_mandate or mandate_of_service()
         if again is not None:
             mandate = await _inherit_mandate(tx, position)
         due.setdefault(mandate, []).append(position)
@@ -136,7 +134,7 @@ async def _inherit_mandate(tx: Tx, position: RefundPosition) -> Mandate:
     """By which the caller has a refund sent again: whoever had it go back before has a part in that."""
     last, wanted = position.last_saga_id, position.investment.refund_mandate
     mandate = mandate_of_caller() if last is None else await inherit_mandate(tx, last)
-    return mandate if wanted is None else mandate.join({wanted.actor, *wanted.makers_and_checkers})
+    return mandate if wanted is None else mandate.join(wanted.persons)
 
 
 async def _follow_money(tx: Tx, positions: Sequence[RefundPosition], now: datetime) -> list[RefundPosition]:
