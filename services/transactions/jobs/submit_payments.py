@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.data.reads import Source
 from services.chassis.data.seals import NotSealed
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
@@ -134,20 +135,13 @@ async def _order_or_find(
     """
     reader = dependencies.database.reader
     earlier = await provider_payments.list_earlier_references(reader, row)
-    account: BankAccount | AccountAltered | None = None
-    if row.bank_account_id:
-        try:
-            account = await bank_accounts.find_bank_account(reader, row.bank_account_id)
-        except NotSealed:
-            account = AccountAltered(row.bank_account_id)
-    order = account if isinstance(account, AccountAltered) else _build_order(dependencies, row, account)
-    if maybe_sent:
+    if maybe_sent:  # the bank may have it, whatever became of the account since
         found = await _find_payment(dependencies, row, earlier)
         if found is not None:
             return found
-    if isinstance(order, AccountAltered):
-        raise order
-    if row.bank_account_id and not isinstance(account, AccountAltered):
+    account = await _find_account(reader, row)
+    order = _build_order(dependencies, row, account)
+    if row.bank_account_id:
         _check_account(row, account)
     if objection is not None:
         raise objection
@@ -160,6 +154,16 @@ async def _order_or_find(
         if found is None:
             raise
         return found
+
+
+async def _find_account(source: Source, row: Transaction) -> BankAccount | None:
+    """The bank account that is paid or drawn from; None where there is none. Raises AccountAltered."""
+    if not row.bank_account_id:
+        return None
+    try:
+        return await bank_accounts.find_bank_account(source, row.bank_account_id)
+    except NotSealed:
+        raise AccountAltered(row.bank_account_id) from None
 
 
 async def _save_sending(dependencies: Dependencies, row: Transaction) -> None:
@@ -186,9 +190,8 @@ def _check_account(row: Transaction, account: BankAccount | None) -> None:
         raise AccountNotUsable(refusal.message) from None
 
 
-def _build_order(
-    dependencies: Dependencies, row: Transaction, account: BankAccount | None
-) -> PaymentOrder | AccountAltered:
+def _build_order(dependencies: Dependencies, row: Transaction, account: BankAccount | None) -> PaymentOrder:
+    """Raises: AccountAltered, KeyMissing."""
     number = ""
     if account is not None:
         vault = dependencies.vault
@@ -197,9 +200,9 @@ def _build_order(
         except KeyMissing:  # for an operator to mend; until then nothing is decided about the account
             raise
         except VaultError:
-            return AccountAltered(account.bank_account_id)
+            raise AccountAltered(account.bank_account_id) from None
         if not vault.is_digest(row.account_number_digest or "", account.routing_number, number):
-            return AccountAltered(account.bank_account_id)  # not the one that the transaction was approved for
+            raise AccountAltered(account.bank_account_id)  # not the one that the transaction was approved for
     return PaymentOrder(
         key=row.provider_key,
         reference=row.transaction_id,
