@@ -7,12 +7,14 @@ of a row, and is what its etag is made of.
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from realco.distributions.v1.distributions_pb2 import Distribution
-from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data import heard_persons
 from services.chassis.data import tables as chassis_tables
+from services.chassis.data.columns import external, json, minor, seal, text, time
 from services.chassis.data.constraints import one_of
 from services.chassis.data.leases import lease_columns
 from services.chassis.data.seals import seal_whole, sealed
@@ -26,32 +28,13 @@ metadata = sa.MetaData()
 chassis_tables.attach(metadata)
 heard_persons.attach(metadata)
 
-_TIME = sa.TIMESTAMP(timezone=True)
 
-
-def _text(name: str, *, null: bool = False) -> sa.Column[str]:
-    return sa.Column(name, sa.Text, nullable=null)
-
-
-def _minor(name: str) -> sa.Column[int]:
-    return sa.Column(name, sa.BigInteger, nullable=False, server_default="0")
-
-
-def _json(name: str, *, null: bool = False) -> sa.Column[object]:
-    return sa.Column(name, pg.JSONB(none_as_null=True), nullable=null)
-
-
-def _external() -> tuple[sa.Column[str], sa.Column[object]]:
-    """The client's own id and facts."""
-    return _text("external_id", null=True), sa.Column("metadata", pg.JSONB, nullable=False, server_default="{}")
-
-
-def _changes() -> tuple[sa.Column[object], ...]:
+def _changes() -> tuple[sa.Column[Any], ...]:
     return (
-        sa.Column("created_at", _TIME, nullable=False),
-        sa.Column("updated_at", _TIME, nullable=False),
+        time("created_at"),
+        time("updated_at"),
         sa.Column("version", sa.BigInteger, nullable=False, server_default="1"),
-        sa.Column("seal", pg.BYTEA),  # services/chassis/data/aggregates.py
+        seal(),  # services/chassis/data/aggregates.py
     )
 
 
@@ -67,10 +50,10 @@ moves = sa.Table(
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("subject_id", sa.Text, primary_key=True),
     sa.Column("version", sa.BigInteger, primary_key=True),  # the row's, after the move
-    _text("from_status", null=True),  # null: it was made
-    _text("to_status"),
-    _text("actor"),
-    sa.Column("moved_at", _TIME, nullable=False),
+    text("from_status", null=True),  # null: it was made
+    text("to_status"),
+    text("actor"),
+    time("moved_at"),
 )
 
 offerings = sa.Table(
@@ -78,37 +61,37 @@ offerings = sa.Table(
     metadata,
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("offering_id", sa.Text, primary_key=True),
-    _text("display_name"),
-    _text("sponsor_party_id"),
-    _text("escrow_account_id"),
-    _text("exemption"),
-    _text("currency"),
-    _minor("target_minor"),
-    _minor("maximum_minor"),
-    sa.Column("open_at", _TIME, nullable=False),
-    sa.Column("deadline_at", _TIME, nullable=False),
+    text("display_name"),
+    text("sponsor_party_id"),
+    text("escrow_account_id"),
+    text("exemption"),
+    text("currency"),
+    minor("target_minor"),
+    minor("maximum_minor"),
+    time("open_at"),
+    time("deadline_at"),
     sa.Column("early_close_noticed_on", sa.Date),  # when the deadline was last brought forward
     # The agreed tiers in order, as [kind, parameters]: agreed, read and replaced as a whole, so one value.
-    _json("tiers"),
-    _text("status"),
-    _minor("committed_minor"),
-    _minor("funded_minor"),  # what the book says: the sum of the investments' subscriptions
-    _minor("incoming_minor"),  # what banks have of contributions, and the book has not
+    json("tiers"),
+    text("status"),
+    minor("committed_minor"),
+    minor("funded_minor"),  # what the book says: the sum of the investments' subscriptions
+    minor("incoming_minor"),  # what banks have of contributions, and the book has not
     sa.Column("closing_date", sa.Date),
     sa.Column("closing_attempt", sa.Integer, nullable=False, server_default="0"),
-    _text("closing_saga_id", null=True),  # of the closing that was asked for last
-    _json("closing_failure", null=True),
-    _text("proceeds_bank_account_id", null=True),
-    _text("proceeds_transaction_id", null=True),
-    _json("proceeds_failure", null=True),
-    _text("refund_note", null=True),
+    text("closing_saga_id", null=True),  # of the closing that was asked for last
+    json("closing_failure", null=True),
+    text("proceeds_bank_account_id", null=True),
+    text("proceeds_transaction_id", null=True),
+    json("proceeds_failure", null=True),
+    text("refund_note", null=True),
     # How many distributions were declared. A calculation names the number it was made on (basis_version).
     sa.Column("declarations", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("edition", sa.BigInteger, nullable=False, server_default="1"),
     sa.Column("declared_through", sa.Date),  # the date of the last declared distribution
-    *_external(),
-    _text("created_by"),
-    _json("makers"),  # persons: none of them has it closed
+    *external(),
+    text("created_by"),
+    json("makers"),  # persons: none of them has it closed
     *_changes(),
     sa.UniqueConstraint("org_id", "escrow_account_id", name="offerings_escrow_account_id_key"),
     sa.Index("offerings_external_id", "org_id", "external_id", postgresql_where=sa.text("external_id IS NOT NULL")),
@@ -128,34 +111,34 @@ investments = sa.Table(
     metadata,
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("investment_id", sa.Text, primary_key=True),
-    _text("offering_id"),
-    _text("party_id"),
-    _text("currency"),
-    _minor("amount_minor"),
-    _minor("funded_minor"),
-    _minor("at_risk_minor"),  # of its contributions: in the book, and a bank may still take it back
+    text("offering_id"),
+    text("party_id"),
+    text("currency"),
+    minor("amount_minor"),
+    minor("funded_minor"),
+    minor("at_risk_minor"),  # of its contributions: in the book, and a bank may still take it back
     # What of its contributions went for another of the party, stands on UNAPPLIED, or is owed: domain/investment.py.
-    *map(_minor, ("made_up_minor", "unapplied_minor", "unapplied_made_up_minor", "receivable_minor")),
-    _minor("on_its_way_minor"),  # of its contributions that a bank had when the others were cancelled
-    sa.Column("clears_at", _TIME),  # when those of them that had arrived are past their return risk
-    _minor("refunded_minor"),
-    _minor("released_minor"),  # what the closing took: the capital contributed
-    _minor("unreturned_minor"),  # capital, less what declared distributions returned
+    *map(minor, ("made_up_minor", "unapplied_minor", "unapplied_made_up_minor", "receivable_minor")),
+    minor("on_its_way_minor"),  # of its contributions that a bank had when the others were cancelled
+    time("clears_at", null=True),  # when those of them that had arrived are past their return risk
+    minor("refunded_minor"),
+    minor("released_minor"),  # what the closing took: the capital contributed
+    minor("unreturned_minor"),  # capital, less what declared distributions returned
     # Preferred return earned and not declared, in 1/365,000,000 of a minor unit (six decimals x 365): always whole.
     sa.Column("accrued_units", sa.Numeric(38, 0), nullable=False, server_default="0"),
     sa.Column("accrued_through", sa.Date),
-    _minor("distributed_minor"),  # what of declared distributions was paid
+    minor("distributed_minor"),  # what of declared distributions was paid
     sa.Column("accrual_start_date", sa.Date),
-    _text("status"),
-    _text("refund_requested_by", null=True),  # who cancels it: the money goes back in this name once it is cleared
+    text("status"),
+    text("refund_requested_by", null=True),  # who cancels it: the money goes back in this name once it is cleared
     sa.Column("refund_signed_in_at", sa.BigInteger),  # by which sign-in that was asked for, in seconds since 1970
-    _text("refund_api_key_id", null=True),
-    _json("refund_makers_and_checkers", null=True),  # who else asked for that, and who approved it
-    _minor("refund_approved_minor"),  # what two persons saw in it when they decided that it goes back
-    _json("refund_failure", null=True),
-    _text("cancelling_saga_id", null=True),  # asks transactions to cancel what waits; null once it is answered
-    *_external(),
-    _text("created_by"),
+    text("refund_api_key_id", null=True),
+    json("refund_makers_and_checkers", null=True),  # who else asked for that, and who approved it
+    minor("refund_approved_minor"),  # what two persons saw in it when they decided that it goes back
+    json("refund_failure", null=True),
+    text("cancelling_saga_id", null=True),  # asks transactions to cancel what waits; null once it is answered
+    *external(),
+    text("created_by"),
     *_changes(),
     _of("offerings", "offering_id"),
     sa.Index(
@@ -171,7 +154,8 @@ investments = sa.Table(
     sa.CheckConstraint("amount_minor > 0", name="investments_amount"),
     sa.CheckConstraint("unreturned_minor BETWEEN 0 AND released_minor", name="investments_unreturned"),
     sa.CheckConstraint("distributed_minor >= 0", name="investments_distributed"),
-    sa.CheckConstraint("at_risk_minor >= 0 AND on_its_way_minor >= 0", name="investments_not_cleared"),
+    sa.CheckConstraint("at_risk_minor >= 0", name="investments_at_risk"),
+    sa.CheckConstraint("on_its_way_minor >= 0", name="investments_on_its_way"),
     # Only the waterfall calls a payee SPONSOR.
     sa.CheckConstraint("party_id <> 'SPONSOR'", name="investments_investor"),
     sa.CheckConstraint(
@@ -180,18 +164,21 @@ investments = sa.Table(
     one_of("status", states.InvestmentStatus),
 )
 
+# One row a contribution: what the newest report of transactions says, and what the book has of it.
 contributions = sa.Table(
     "contributions",
     metadata,
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("transaction_id", sa.Text, primary_key=True),
-    _text("investment_id"),
-    _minor("amount_minor"),
-    # The transaction's in the newest report, and the row's.
-    *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("reported_version", "version")),
-    *(sa.Column(name, sa.Boolean, nullable=False) for name in ("counted", "on_its_way", "came_back")),
-    _minor("booked_minor"),
-    sa.Column("seal", pg.BYTEA),
+    text("investment_id"),
+    minor("amount_minor"),
+    sa.Column("reported_version", sa.BigInteger, nullable=False),  # of the transaction, in its newest report
+    sa.Column("version", sa.BigInteger, nullable=False),  # of this row, with every change
+    sa.Column("counted", sa.Boolean, nullable=False),  # it is COMPLETED: no longer at risk
+    sa.Column("on_its_way", sa.Boolean, nullable=False),  # a bank has it
+    sa.Column("came_back", sa.Boolean, nullable=False),  # by the book
+    minor("booked_minor"),  # by the book
+    seal(),
     _of("investments", "investment_id"),
     sa.Index("contributions_investment", "org_id", "investment_id"),
 )
@@ -201,28 +188,28 @@ distributions = sa.Table(
     metadata,
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("distribution_id", sa.Text, primary_key=True),
-    _text("offering_id"),
-    _text("type"),
-    _text("currency"),
-    _minor("amount_minor"),
+    text("offering_id"),
+    text("type"),
+    text("currency"),
+    minor("amount_minor"),
     sa.Column("distribution_date", sa.Date, nullable=False),
-    _text("description", null=True),
-    _text("status"),
-    _text("content_hash", null=True),
+    text("description", null=True),
+    text("status"),
+    text("content_hash", null=True),
     sa.Column("basis_version", sa.BigInteger),  # offerings.declarations when it was calculated
     sa.Column("allocation_count", sa.Integer, nullable=False, server_default="0"),
-    _minor("paid_minor"),  # of the allocations that were paid
-    _json("failure", null=True),
-    *_external(),
-    _text("created_by"),
-    _text("calculated_by", null=True),
-    _text("submitted_by", null=True),
-    _text("approved_by", null=True),
-    _text("approved_hash", null=True),
-    _json("makers"),  # persons: whoever had a part in making it, however often it was made again
-    sa.Column("expires_at", _TIME),  # until when it may be approved, or executed once it is
-    sa.Column("declared_at", _TIME),
-    _text("execution_saga_id", null=True),
+    minor("paid_minor"),  # of the allocations that were paid
+    json("failure", null=True),
+    *external(),
+    text("created_by"),
+    text("calculated_by", null=True),
+    text("submitted_by", null=True),
+    text("approved_by", null=True),
+    text("approved_hash", null=True),
+    json("makers"),  # persons: whoever had a part in making it, however often it was made again
+    time("expires_at", null=True),  # until when it may be approved, or executed once it is
+    time("declared_at", null=True),
+    text("execution_saga_id", null=True),
     *_changes(),
     _of("offerings", "offering_id"),
     sa.Index("distributions_offering", "org_id", "offering_id", "created_at", "distribution_id"),
@@ -260,11 +247,11 @@ distribution_tiers = sa.Table(
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("distribution_id", sa.Text, primary_key=True),
     sa.Column("tier", sa.Integer, primary_key=True),  # its place among the tiers of the terms, from 0
-    _text("kind"),
-    _minor("investors_minor"),
-    _minor("sponsor_minor"),
-    _json("explanation"),
-    sa.Column("seal", pg.BYTEA),
+    text("kind"),
+    minor("investors_minor"),
+    minor("sponsor_minor"),
+    json("explanation"),
+    seal(),
     _of("distributions", "distribution_id"),
     sa.CheckConstraint("investors_minor >= 0 AND sponsor_minor >= 0", name="distribution_tiers_amounts"),
 )
@@ -274,16 +261,16 @@ allocations = sa.Table(
     metadata,
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("allocation_id", sa.Text, primary_key=True),
-    _text("distribution_id"),
-    _text("offering_id"),
-    _text("payee_type"),
-    _text("party_id"),
-    _text("currency"),
-    _minor("amount_minor"),
-    _text("status"),
-    _text("transaction_id", null=True),
+    text("distribution_id"),
+    text("offering_id"),
+    text("payee_type"),
+    text("party_id"),
+    text("currency"),
+    minor("amount_minor"),
+    text("status"),
+    text("transaction_id", null=True),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
-    _json("failure", null=True),
+    json("failure", null=True),
     *_changes(),
     _of("distributions", "distribution_id"),
     sa.Index("allocations_payee", "org_id", "distribution_id", "party_id", "payee_type", unique=True),
@@ -301,11 +288,11 @@ allocation_lines = sa.Table(
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("allocation_id", sa.Text, primary_key=True),
     sa.Column("tier", sa.Integer, primary_key=True),
-    _text("kind"),
-    _minor("amount_minor"),
+    text("kind"),
+    minor("amount_minor"),
     sa.Column("claim_minor", sa.BigInteger),  # by which the investors' side is divided; null for the sponsor
-    _minor("claims_minor"),  # of all investors; for the sponsor, what the tier pays
-    sa.Column("seal", pg.BYTEA),
+    minor("claims_minor"),  # of all investors; for the sponsor, what the tier pays
+    seal(),
     sa.ForeignKeyConstraint(
         ["org_id", "allocation_id"], ["allocations.org_id", "allocations.allocation_id"], ondelete="CASCADE"
     ),
@@ -326,24 +313,24 @@ payouts = sa.Table(
     metadata,
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("request_key", sa.Text, primary_key=True),
-    _text("saga_id"),
-    _text("type"),
-    _text("offering_id"),
-    _text("investment_id", null=True),
-    _text("distribution_id", null=True),
-    _text("allocation_id", null=True),
-    _text("escrow_account_id"),
-    _text("party_id"),
-    *(_text(name, null=True) for name in ("bank_account_id", "payment_method")),
+    text("saga_id"),
+    text("type"),
+    text("offering_id"),
+    text("investment_id", null=True),
+    text("distribution_id", null=True),
+    text("allocation_id", null=True),
+    text("escrow_account_id"),
+    text("party_id"),
+    *(text(name, null=True) for name in ("bank_account_id", "payment_method")),
     sa.Column("refund_approved", sa.Boolean, nullable=False, server_default=sa.false()),  # by two persons
-    _text("currency"),
-    _minor("amount_minor"),
+    text("currency"),
+    minor("amount_minor"),
     sa.Column("attempt", sa.Integer, nullable=False),
-    _text("status"),
-    _text("transaction_id", null=True),
+    text("status"),
+    text("transaction_id", null=True),
     # Transaction.version of the newest event applied: an older one changes nothing.
     sa.Column("transaction_version", sa.BigInteger, nullable=False, server_default="0"),
-    _json("failure", null=True),
+    json("failure", null=True),
     *_changes(),
     _of("offerings", "offering_id"),
     _of("investments", "investment_id"),
@@ -375,17 +362,17 @@ sagas = sa.Table(
     metadata,
     sa.Column("org_id", sa.Text, primary_key=True),
     sa.Column("saga_id", sa.Text, primary_key=True),
-    _text("kind"),
-    _text("subject_id"),
-    _text("actor"),
-    _json("makers_and_checkers"),  # persons, beside the actor: what it has paid rests on their yes
+    text("kind"),
+    text("subject_id"),
+    text("actor"),
+    json("makers_and_checkers"),  # persons, beside the actor: what it has paid rests on their yes
     # In which session the actor asked for it: what is to be approved of it counts by that one.
     sa.Column("signed_in_at", sa.BigInteger),  # in seconds since 1970; where a service asked: none
-    _text("api_key_id", null=True),
-    _text("last_error", null=True),
-    sa.Column("created_at", _TIME, nullable=False, server_default=sa.text("now()")),
+    text("api_key_id", null=True),
+    text("last_error", null=True),
+    time("created_at", default="now()"),
     *lease_columns(),
-    sa.Column("seal", pg.BYTEA),
+    seal(),
     sa.Index("sagas_due", "kind", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
     one_of("kind", SagaKind),
     info=sealed(

@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import base as pg_base
 from sqlalchemy.types import UserDefinedType
 
 from services.chassis.data import tables as chassis_tables
+from services.chassis.data.columns import text, time
 from services.chassis.data.constraints import one_of
 from services.chassis.data.seals import sealed
 from services.escrow.domain.account import Status
@@ -40,15 +41,10 @@ pg_base.ischema_names["xid8"] = XID8  # so that reflection, and with it the drif
 metadata = sa.MetaData()
 chassis_tables.attach(metadata)
 
-_TIME = sa.TIMESTAMP(timezone=True)
 _ESCROW_ACCOUNT = ("org_id", "escrow_account_id", "escrow_no")
 _ACCOUNT = ("org_id", "escrow_account_id", "kind", "party_id")  # the key of a ledger account
 # Under a counter of 2^62 no sum of two overflows 64 bits.
 _AMOUNT = "amount_minor > 0 AND amount_minor < 4611686018427387904"
-
-
-def _text(name: str, *, key: bool = False, null: bool = False, default: str | None = None) -> sa.Column[str]:
-    return sa.Column(name, sa.Text, primary_key=key, nullable=null, server_default=default)
 
 
 def _counter(name: str) -> sa.Column[int]:
@@ -69,31 +65,31 @@ def _sum(name: str) -> sa.Column[Any]:
 escrow_accounts = sa.Table(
     "escrow_accounts",
     metadata,
-    _text("org_id", key=True),
-    _text("escrow_account_id", key=True),
+    text("org_id", key=True),
+    text("escrow_account_id", key=True),
     _number("escrow_no"),
-    _text("display_name"),
+    text("display_name"),
     sa.Column("currency", sa.CHAR(3), nullable=False),
-    _text("sponsor_party_id"),
-    _text("status", default="ACTIVE"),
-    _text("custodian_name"),
-    _text("custodian_account_last4", default=""),
+    text("sponsor_party_id"),
+    text("status", default="ACTIVE"),
+    text("custodian_name"),
+    text("custodian_account_last4", default=""),
     sa.Column("freezes", pg.JSONB, nullable=False, server_default=sa.text("'[]'")),
-    sa.Column("unfrozen_at", _TIME),
-    _text("unfrozen_by", null=True),
+    time("unfrozen_at", null=True),
+    text("unfrozen_by", null=True),
     # Nobody changes it who cannot prove to be the service (chassis/data/seals.py): each version has its own proof.
     sa.Column("change_digest", pg.BYTEA),
     sa.Column("change_proof", pg.BYTEA),
-    sa.Column("closed_at", _TIME),
-    _text("closed_by", null=True),
-    _text("external_id", null=True),
+    time("closed_at", null=True),
+    text("closed_by", null=True),
+    text("external_id", null=True),
     sa.Column("metadata", pg.JSONB, nullable=False, server_default=sa.text("'{}'")),
     sa.Column("version", sa.BigInteger, nullable=False, server_default="1"),  # of what a person edits
     _counter("entry_sequence"),
-    sa.Column("booked_at", _TIME, nullable=False, server_default=sa.text("'0001-01-02T00:00Z'")),
-    sa.Column("created_at", _TIME, nullable=False),
-    _text("created_by"),
-    sa.Column("updated_at", _TIME, nullable=False),
+    time("booked_at", default="'0001-01-02T00:00Z'"),
+    time("created_at"),
+    text("created_by"),
+    time("updated_at"),
     sa.Column("seal", pg.BYTEA),
     sa.UniqueConstraint("escrow_no", name="escrow_accounts_number"),
     sa.UniqueConstraint(*_ESCROW_ACCOUNT, name="escrow_accounts_numbered"),
@@ -130,9 +126,9 @@ escrow_accounts = sa.Table(
 ledger_account_kinds = sa.Table(
     "ledger_account_kinds",
     metadata,
-    _text("kind", key=True),
+    text("kind", key=True),
     sa.Column("of_party", sa.Boolean, nullable=False),
-    _text("normal_balance"),
+    text("normal_balance"),
     sa.Column("may_be_overdrawn", sa.Boolean, nullable=False),
     one_of("normal_balance", Direction),
     sa.UniqueConstraint("kind", "of_party", "normal_balance", "may_be_overdrawn", name="ledger_account_kinds_line"),
@@ -143,14 +139,14 @@ ledger_account_kinds = sa.Table(
 ledger_accounts = sa.Table(
     "ledger_accounts",
     metadata,
-    _text("org_id", key=True),
-    _text("escrow_account_id", key=True),
-    _text("kind", key=True),
-    _text("party_id", key=True, default=""),  # empty where it belongs to nobody in particular
+    text("org_id", key=True),
+    text("escrow_account_id", key=True),
+    text("kind", key=True),
+    text("party_id", key=True, default=""),  # empty where it belongs to nobody in particular
     _number("account_no"),
     sa.Column("escrow_no", sa.BigInteger, nullable=False),
     sa.Column("of_party", sa.Boolean, nullable=False),
-    _text("normal_balance"),
+    text("normal_balance"),
     sa.Column("may_be_overdrawn", sa.Boolean, nullable=False),
     _sum("debits_posted"),
     _sum("credits_posted"),
@@ -194,23 +190,23 @@ journal_entries = sa.Table(
     sa.Column("escrow_no", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("created_xid", XID8, nullable=False, server_default=sa.text("pg_current_xact_id()")),
-    sa.Column("effective_at", _TIME, nullable=False),
-    sa.Column("created_at", _TIME, nullable=False),
+    time("effective_at"),
+    time("created_at"),
     sa.Column("leg_count", sa.Integer, nullable=False),
     # 128 bits of a digest of who asked under which key; see services/escrow/domain/journal.py.
     sa.Column("request_key", pg.UUID(as_uuid=True), nullable=False),
-    _text("org_id"),
-    _text("journal_entry_id"),
+    text("org_id"),
+    text("journal_entry_id"),
     sa.Column("fingerprint", pg.BYTEA, nullable=False),
     sa.Column("seal", pg.BYTEA),  # of the entry and its legs; see services/escrow/posting/checks.py
-    _text("type"),
-    _text("description"),
-    _text("created_by"),
-    _text("transaction_id", null=True),
-    _text("investment_id", null=True),
-    _text("distribution_id", null=True),
-    _text("reverses_journal_entry_id", null=True),
-    _text("external_id", null=True),
+    text("type"),
+    text("description"),
+    text("created_by"),
+    text("transaction_id", null=True),
+    text("investment_id", null=True),
+    text("distribution_id", null=True),
+    text("reverses_journal_entry_id", null=True),
+    text("external_id", null=True),
     sa.Column("metadata", pg.JSONB),
     sa.UniqueConstraint("journal_entry_id", "org_id", name="journal_entries_id_key"),
     sa.UniqueConstraint("request_key", "org_id", name="journal_entries_request_key"),
@@ -247,8 +243,8 @@ journal_entries = sa.Table(
 book_checks = sa.Table(
     "book_checks",
     metadata,
-    _text("org_id", key=True),
-    _text("escrow_account_id", key=True),
+    text("org_id", key=True),
+    text("escrow_account_id", key=True),
     sa.Column("sequence", sa.BigInteger, nullable=False),
     sa.Column("seal", pg.BYTEA, nullable=False),
     sa.ForeignKeyConstraint(
@@ -262,16 +258,16 @@ refused_postings = sa.Table(
     "refused_postings",
     metadata,
     sa.Column("request_key", pg.UUID(as_uuid=True), primary_key=True),
-    _text("org_id", key=True),
+    text("org_id", key=True),
     sa.Column("seal", pg.BYTEA, primary_key=True),
     sa.Column("fingerprint", pg.BYTEA, nullable=False),
-    _text("verdict"),
-    _text("subject", null=True),
-    _text("kind", null=True),
-    _text("party_id", null=True),
+    text("verdict"),
+    text("subject", null=True),
+    text("kind", null=True),
+    text("party_id", null=True),
     sa.Column("available", sa.BigInteger),
     sa.Column("requested", sa.BigInteger),
-    sa.Column("created_at", _TIME, nullable=False, server_default=sa.text("now()")),
+    time("created_at", default="now()"),
     sa.Index("refused_postings_created_at", "created_at"),
 )
 
@@ -287,12 +283,12 @@ ledger_entries = sa.Table(
     sa.Column("amount_minor", sa.BigInteger, nullable=False),
     sa.Column("posted_after", sa.BigInteger, nullable=False),
     sa.Column("pending_after", sa.BigInteger, nullable=False),
-    sa.Column("effective_at", _TIME, nullable=False),
-    sa.Column("created_at", _TIME, nullable=False),
+    time("effective_at"),
+    time("created_at"),
     sa.Column("leg", sa.Integer, nullable=False),
     sa.Column("debit", sa.Boolean, nullable=False),
     sa.Column("pending", sa.Boolean, nullable=False),
-    _text("org_id"),
+    text("org_id"),
     sa.CheckConstraint("sequence > 0", name="sequence_from_one"),
     sa.CheckConstraint("leg > 0", name="leg_from_one"),
     sa.CheckConstraint(_AMOUNT, name="amount_positive"),
@@ -310,27 +306,27 @@ ledger_entries = sa.Table(
 holds = sa.Table(
     "holds",
     metadata,
-    _text("org_id", key=True),
-    _text("escrow_account_id", key=True),
-    _text("hold_id", key=True),
-    _text("kind"),
-    _text("party_id", default=""),
+    text("org_id", key=True),
+    text("escrow_account_id", key=True),
+    text("hold_id", key=True),
+    text("kind"),
+    text("party_id", default=""),
     sa.Column("amount_minor", sa.BigInteger, nullable=False),
     _counter("captured_minor"),
     _counter("overridden_minor"),
-    _text("status", default="PLACED"),
-    _text("reason"),
-    _text("description", default=""),
-    _text("transaction_id", null=True),
-    _text("external_id", null=True),
+    text("status", default="PLACED"),
+    text("reason"),
+    text("description", default=""),
+    text("transaction_id", null=True),
+    text("external_id", null=True),
     sa.Column("metadata", pg.JSONB, nullable=False, server_default=sa.text("'{}'")),
-    sa.Column("expires_at", _TIME),
-    sa.Column("created_at", _TIME, nullable=False),
-    _text("created_by"),
-    sa.Column("resolved_at", _TIME),
-    _text("resolved_by", null=True),
-    _text("replaces_hold_id", null=True),
-    _text("returned_transaction_id", null=True),
+    time("expires_at", null=True),
+    time("created_at"),
+    text("created_by"),
+    time("resolved_at", null=True),
+    text("resolved_by", null=True),
+    text("replaces_hold_id", null=True),
+    text("returned_transaction_id", null=True),
     # Nobody ends it, or says when it ends, who cannot prove to be the service (chassis/data/seals.py).
     sa.Column("end_digest", pg.BYTEA, nullable=False),
     sa.Column("seal", pg.BYTEA),

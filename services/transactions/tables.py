@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 from realco.transactions.v1.bank_accounts_pb2 import BankAccount
 from realco.transactions.v1.transactions_pb2 import Transaction
@@ -11,6 +9,7 @@ from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data import heard_persons
 from services.chassis.data import tables as chassis_tables
+from services.chassis.data.columns import json, seal, text, time
 from services.chassis.data.constraints import one_of
 from services.chassis.data.leases import lease_columns
 from services.chassis.data.seals import sealed
@@ -28,56 +27,37 @@ chassis_tables.attach(metadata)
 heard_persons.attach(metadata)
 
 
-def _text(name: str) -> sa.Column[Any]:
-    """A text that may be missing: NULL, never empty."""
-    return sa.Column(name, sa.Text)
-
-
-def _seal() -> sa.Column[Any]:
-    """What this service seals the row with, in the transaction that writes it: data/seals.py."""
-    return sa.Column("seal", pg.BYTEA)
-
-
-def _failure() -> sa.Column[Any]:
-    """Why it failed: values/failure.py says how it is written."""
-    return sa.Column("failure", pg.JSONB(none_as_null=True))
-
-
 def _external_index(table: str, key: str) -> sa.Index:
     """For lists by the client's own id."""
     where = sa.text("external_id IS NOT NULL")
     return sa.Index(f"{table}_external", "org_id", "external_id", "created_at", key, postgresql_where=where)
 
 
-def _time(name: str, *, nullable: bool = True) -> sa.Column[Any]:
-    return sa.Column(name, sa.TIMESTAMP(timezone=True), nullable=nullable)
-
-
 bank_accounts = sa.Table(
     "bank_accounts",
     metadata,
-    sa.Column("org_id", sa.Text, primary_key=True),
-    sa.Column("bank_account_id", sa.Text, primary_key=True),
-    sa.Column("party_id", sa.Text, nullable=False),
-    sa.Column("account_holder_name", sa.Text, nullable=False),
-    sa.Column("routing_number", sa.Text, nullable=False),
+    text("org_id", key=True),
+    text("bank_account_id", key=True),
+    text("party_id"),
+    text("account_holder_name"),
+    text("routing_number"),
     sa.Column("account_number_encrypted", pg.BYTEA, nullable=False),  # vault.py; the only copy
-    sa.Column("account_number_digest", sa.Text, nullable=False),  # vault.py: the same for the same account
-    sa.Column("account_number_last4", sa.Text, nullable=False),
-    sa.Column("account_type", sa.Text, nullable=False),
+    text("account_number_digest"),  # vault.py: the same for the same account
+    text("account_number_last4"),
+    text("account_type"),
     sa.Column("default_for_payouts", sa.Boolean, nullable=False),
-    sa.Column("status", sa.Text, nullable=False),
-    _text("block_reason"),
-    _text("block_network_code"),
-    _text("external_id"),
+    text("status"),
+    text("block_reason", null=True),
+    text("block_network_code", null=True),
+    text("external_id", null=True),
     sa.Column("metadata", pg.JSONB, nullable=False, server_default="{}"),
     sa.Column("version", sa.BigInteger, nullable=False),
-    sa.Column("created_by", sa.Text, nullable=False),
+    text("created_by"),
     sa.Column("makers", pg.ARRAY(sa.Text), nullable=False),  # who made it, or changed where its money goes
-    _time("confirmed_at"),
-    _time("created_at", nullable=False),
-    _time("updated_at", nullable=False),
-    _seal(),
+    time("confirmed_at", null=True),
+    time("created_at"),
+    time("updated_at"),
+    seal(),
     one_of("status", BankAccountStatus),
     one_of("account_type", BankAccount.AccountType.DESCRIPTOR),
     # Of a PENDING one: it becomes the default when it is confirmed.
@@ -113,67 +93,68 @@ KEEPS_REFERENCE = (
 transactions = sa.Table(
     "transactions",
     metadata,
-    sa.Column("org_id", sa.Text, primary_key=True),
-    sa.Column("transaction_id", sa.Text, primary_key=True),
-    sa.Column("type", sa.Text, nullable=False),
+    text("org_id", key=True),
+    text("transaction_id", key=True),
+    text("type"),
     # Triggers let it move along the edges of domain/states.py, from the status there is, and the version grow by one.
-    sa.Column("status", sa.Text, nullable=False),
-    _text("previous_status"),  # of a new one: none
+    text("status"),
+    text("previous_status", null=True),  # of a new one: none
     sa.Column("version", sa.BigInteger, nullable=False),
-    sa.Column("payment_method", sa.Text, nullable=False),
+    text("payment_method"),
     sa.Column("amount_minor", sa.BigInteger, nullable=False),
     sa.Column("currency", sa.CHAR(3), nullable=False),
-    sa.Column("escrow_account_id", sa.Text, nullable=False),
-    sa.Column("party_id", sa.Text, nullable=False),
-    _text("bank_account_id"),  # of checks, and of wires that come in: none
-    _text("account_number_digest"),  # of that account, as it was: nothing else is paid or drawn from
-    _text("approval_reason"),  # why a second person approves it, whatever compliance says
-    _text("investment_id"),
-    _text("distribution_id"),
-    _text("allocation_id"),
-    _text("description"),
-    _failure(),
+    text("escrow_account_id"),
+    text("party_id"),
+    text("bank_account_id", null=True),  # of checks, and of wires that come in: none
+    text("account_number_digest", null=True),  # of that account, as it was: nothing else is paid or drawn from
+    text("approval_reason", null=True),  # why a second person approves it, whatever compliance says
+    text("investment_id", null=True),
+    text("distribution_id", null=True),
+    text("allocation_id", null=True),
+    text("description", null=True),
+    json("failure", null=True),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("presentments", sa.Integer, nullable=False, server_default="0"),
-    _time("next_attempt_at"),
-    _time("first_presented_at"),
-    sa.Column("provider", sa.Text, nullable=False),
-    _text("provider_reference"),
-    _text("bank_reference"),  # of a wire or check that a person confirmed
+    time("next_attempt_at", null=True),
+    time("first_presented_at", null=True),
+    text("provider"),
+    text("provider_reference", null=True),
+    text("bank_reference", null=True),  # of a wire or check that a person confirmed
     # What its bank brings, where that is not the amount that was announced; who said so last, in which session.
     sa.Column("corrected_minor", sa.BigInteger),
-    _text("correction_note"),
-    _text("corrected_by"),
+    text("correction_note", null=True),
+    text("corrected_by", null=True),
     sa.Column("corrected_signed_in_at", sa.BigInteger),  # in seconds since 1970
-    _text("corrected_api_key_id"),
+    text("corrected_api_key_id", null=True),
     sa.Column("dispute_status", sa.Text, nullable=False, server_default="NONE"),
     sa.Column("reconciliation_status", sa.Text, nullable=False, server_default="UNRECONCILED"),
     # Stored, not computed from the time, so that its change is published as any other.
     sa.Column("finality", sa.Text, nullable=False, server_default="PROVISIONAL"),
-    _text("external_id"),
+    text("external_id", null=True),
     sa.Column("metadata", pg.JSONB, nullable=False, server_default="{}"),
-    sa.Column("created_by", sa.Text, nullable=False),
-    _text("approved_by"),
-    # Persons, beside who made it: who asked for it where it was ordered or here, and who approved that.
+    text("created_by"),
+    text("approved_by", null=True),
+    # Persons, beside who made it: who made the account that is paid, who asked for it where it was ordered or here, and
+    # who approved that.
     sa.Column("makers_and_checkers", pg.JSONB, nullable=False, server_default="[]"),
-    _text("confirmed_by"),
-    _time("created_at", nullable=False),
-    _time("updated_at", nullable=False),
-    _time("settled_at"),
-    _time("return_risk_end_at"),
-    _time("final_at"),
+    text("confirmed_by", null=True),
+    time("created_at"),
+    time("updated_at"),
+    time("settled_at", null=True),
+    time("return_risk_end_at", null=True),
+    time("final_at", null=True),
     # When it is next to be seen whether the money came back: counted from the provider's last answer.
-    _time("next_look_at"),
+    time("next_look_at", null=True),
     # Who sent the request, and under which key: the job that finishes it settles what its replay answers the sender.
-    _text("request_subject"),
-    _text("request_role"),
-    _text("idempotency_key"),
+    text("request_subject", null=True),
+    text("request_role", null=True),
+    text("idempotency_key", null=True),
     # In which session it was asked for: what is approved or confirmed later counts by that one.
     sa.Column("signed_in_at", sa.BigInteger),  # in seconds since 1970; where a service asked: none
-    _text("api_key_id"),
+    text("api_key_id", null=True),
     *lease_columns(),
     sa.Column("escrow_booked", sa.Boolean, nullable=False, server_default=sa.false()),
-    _seal(),
+    seal(),
     sa.ForeignKeyConstraint(
         ["org_id", "bank_account_id"], ["bank_accounts.org_id", "bank_accounts.bank_account_id"], name="bank_account"
     ),
@@ -275,14 +256,14 @@ transactions = sa.Table(
 transaction_history = sa.Table(
     "transaction_history",
     metadata,
-    sa.Column("org_id", sa.Text, primary_key=True),
-    sa.Column("transaction_id", sa.Text, primary_key=True),
+    text("org_id", key=True),
+    text("transaction_id", key=True),
     sa.Column("version", sa.BigInteger, primary_key=True),
-    _text("from_status"),
-    sa.Column("to_status", sa.Text, nullable=False),
-    _text("note"),
-    sa.Column("actor", sa.Text, nullable=False),
-    _time("occurred_at", nullable=False),
+    text("from_status", null=True),
+    text("to_status"),
+    text("note", null=True),
+    text("actor"),
+    time("occurred_at"),
     sa.ForeignKeyConstraint(
         ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
     ),
@@ -296,15 +277,15 @@ transaction_history = sa.Table(
 provider_payments = sa.Table(
     "provider_payments",
     metadata,
-    sa.Column("org_id", sa.Text, primary_key=True),
-    sa.Column("transaction_id", sa.Text, primary_key=True),
+    text("org_id", key=True),
+    text("transaction_id", key=True),
     sa.Column("attempt", sa.Integer, primary_key=True),
     sa.Column("presentment", sa.Integer, nullable=False),
-    sa.Column("provider", sa.Text, nullable=False),
-    sa.Column("provider_key", sa.Text, nullable=False),
-    _text("provider_reference"),  # none until the provider is known to have it
-    _time("sent_at", nullable=False),  # when the provider was last about to be asked
-    _seal(),
+    text("provider"),
+    text("provider_key"),
+    text("provider_reference", null=True),  # none until the provider is known to have it
+    time("sent_at"),  # when the provider was last about to be asked
+    seal(),
     sa.ForeignKeyConstraint(
         ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
     ),
@@ -323,13 +304,13 @@ provider_payments = sa.Table(
 payout_requests = sa.Table(
     "payout_requests",
     metadata,
-    sa.Column("org_id", sa.Text, primary_key=True),
-    sa.Column("idempotency_key", sa.Text, primary_key=True),
+    text("org_id", key=True),
+    text("idempotency_key", key=True),
     sa.Column("fingerprint", pg.BYTEA, nullable=False),
-    _text("transaction_id"),
-    _failure(),
-    _time("created_at", nullable=False),
-    _seal(),
+    text("transaction_id", null=True),
+    json("failure", null=True),
+    time("created_at"),
+    seal(),
     sa.CheckConstraint("(transaction_id IS NULL) <> (failure IS NULL)", name="created_or_refused"),
     info=sealed("org_id", "idempotency_key", "fingerprint", "transaction_id", "failure"),
 )
@@ -338,14 +319,14 @@ payout_requests = sa.Table(
 received_webhooks = sa.Table(
     "received_webhooks",
     metadata,
-    sa.Column("webhook_id", sa.Text, primary_key=True),
-    sa.Column("provider", sa.Text, nullable=False),
-    sa.Column("provider_event_id", sa.Text, nullable=False),
-    sa.Column("event_type", sa.Text, nullable=False),
+    text("webhook_id", key=True),
+    text("provider"),
+    text("provider_event_id"),
+    text("event_type"),
     sa.Column("body", pg.BYTEA),  # forgotten once it is old
-    _text("provider_reference"),  # the payment it is about, if its type is applied
-    _text("ignored_because"),  # set where it is about no payment of ours
-    _time("created_at", nullable=False),
+    text("provider_reference", null=True),  # the payment it is about, if its type is applied
+    text("ignored_because", null=True),  # set where it is about no payment of ours
+    time("created_at"),
     *lease_columns(),
     # Nothing is left to be done once who says so proves to be this service. The proof itself is not kept.
     sa.Column("proof_digest", pg.BYTEA),
@@ -359,16 +340,16 @@ received_webhooks = sa.Table(
 webhooks = sa.Table(
     "webhooks",
     metadata,
-    sa.Column("org_id", sa.Text, primary_key=True),
-    sa.Column("webhook_id", sa.Text, primary_key=True),
-    sa.Column("provider", sa.Text, nullable=False),
-    sa.Column("provider_event_id", sa.Text, nullable=False),
-    sa.Column("event_type", sa.Text, nullable=False),
-    sa.Column("status", sa.Text, nullable=False),
-    sa.Column("transaction_id", sa.Text, nullable=False),
-    _failure(),
-    _time("created_at", nullable=False),
-    _time("applied_at"),
+    text("org_id", key=True),
+    text("webhook_id", key=True),
+    text("provider"),
+    text("provider_event_id"),
+    text("event_type"),
+    text("status"),
+    text("transaction_id"),
+    json("failure", null=True),
+    time("created_at"),
+    time("applied_at", null=True),
     sa.ForeignKeyConstraint(
         ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
     ),

@@ -361,7 +361,8 @@ def _investments() -> None:
         ),
         sa.CheckConstraint("amount_minor > 0", name="investments_amount"),
         sa.CheckConstraint("distributed_minor >= 0", name="investments_distributed"),
-        sa.CheckConstraint("at_risk_minor >= 0 AND on_its_way_minor >= 0", name="investments_not_cleared"),
+        sa.CheckConstraint("at_risk_minor >= 0", name="investments_at_risk"),
+        sa.CheckConstraint("on_its_way_minor >= 0", name="investments_on_its_way"),
         sa.CheckConstraint("unreturned_minor BETWEEN 0 AND released_minor", name="investments_unreturned"),
         sa.ForeignKeyConstraint(
             ["org_id", "offering_id"],
