@@ -19,7 +19,7 @@ _HOUSEKEEPING = (
     *("leaders", "book_checks", "alembic_version"),
 )
 # How often and until when a job looked at a row: no fact of the business.
-_HOUSEKEEPING_COLUMNS = ("due_at", "lease_until", "epoch", "tries", "polls", "published_at")
+_HOUSEKEEPING_COLUMNS = ("due_at", "lease_until", "epoch", "tries", "published_at")
 
 Digest = dict[str, tuple[int, str]]
 # By the folder of an instance, as it was when its jobs last had nothing left to do.

@@ -15,7 +15,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from services.chassis.approvals import records
-from services.chassis.approvals.lapses import ask_facts
+from services.chassis.approvals.facts import ask_facts
 from services.chassis.approvals.messages import to_content
 from services.chassis.approvals.writer import ApprovalWriter
 from services.chassis.calls.auth import current_principal
@@ -133,7 +133,7 @@ class ResourceApprovals:
         resource_id: str,
         beneficiary_party_ids: frozenset[str] = frozenset(),
     ) -> ApprovalFacts:
-        """What `count_yes` counts it on, where it comes by the resource's own route (lapses.py).
+        """What `count_yes` counts it on, where it comes by the resource's own route (facts.py).
 
         Args:
             beneficiary_party_ids: Who gains from it by now, where that may change while it waits.

@@ -16,7 +16,7 @@ from realco.approvals.v1 import approvals_pb2_grpc as pb_grpc
 from realco.type.v1 import approval_pb2
 
 from services.chassis.approvals import messages, records
-from services.chassis.approvals.lapses import ask_facts, explain_ended_session
+from services.chassis.approvals.facts import ask_facts, explain_ended_session
 from services.chassis.approvals.notary import write_heard
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal

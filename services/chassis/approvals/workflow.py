@@ -20,7 +20,7 @@ from google.protobuf.message import Message
 from realco.approvals.v1 import approvals_pb2
 
 from services.chassis.approvals import messages, records
-from services.chassis.approvals.lapses import Drift
+from services.chassis.approvals.facts import Drift
 from services.chassis.approvals.notary import Rehearse, Witnessed
 from services.chassis.approvals.permissions import Permissions
 from services.chassis.approvals.repetitions import explain_others
@@ -221,7 +221,7 @@ class Approvals:
         """A person's yes. By the last that it needs a resource goes on; a request is APPROVED, for `execute` to do it.
 
         Args:
-            facts: About the caller and who approved it before (lapses.py).
+            facts: About the caller and who approved it before (facts.py).
 
         Raises:
             ApprovalNotFound, EtagMismatch, ApprovalExpired, IllegalStatusChange, ContentChanged, ContentOutdated,

@@ -147,7 +147,7 @@ class ApprovalWriter:
         """The caller says yes to a locked one.
 
         Args:
-            facts: About the caller and who approved it before, asked before the transaction (lapses.py).
+            facts: About the caller and who approved it before, asked before the transaction (facts.py).
             complete: What becomes of it by the last yes that it needs.
             due_at: When a job goes on with it then.
 
