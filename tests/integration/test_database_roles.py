@@ -116,7 +116,7 @@ UNREADABLE = {
 }
 _COLUMNS = """
     SELECT c.relname AS "table", a.attname AS "column", format_type(a.atttypid, a.atttypmod) AS type,
-           (SELECT pg_get_triggerdef(t.oid) FROM pg_trigger t
+           (SELECT pg_get_triggerdef(t.oid) || lower(p.prosrc) FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
             WHERE t.tgrelid = c.oid AND t.tgname = 'refuse_unreadable' AND t.tgenabled = 'O') AS guard
     FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped

@@ -90,11 +90,24 @@ CREATE OR REPLACE TRIGGER refuse_begun BEFORE INSERT ON {table} FOR EACH ROW
 WHEN (NEW.epoch <> 0 OR NEW.tries <> 0) EXECUTE FUNCTION realco_refuse()
 """
 # PostgreSQL keeps times and JSON that Python cannot read, and values of a gigabyte. Rows are read before anybody can
-# ask whether they are ours, many at a time, so one of them would hide all the others.
-_REFUSE_UNREADABLE = """
+# ask whether they are ours, many at a time, so one of them would hide all the others. What a function asks PostgreSQL
+# reads once a connection, and the condition of a trigger once a statement: that took longer than to write the row.
+_REFUSE_UNREADABLE = (
+    """
+CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SET {search_path} AS $$
+BEGIN
+  IF {unreadable} THEN
+    RAISE EXCEPTION '% keeps what can be read: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = '42501';
+  END IF;
+  RETURN NEW;
+END $$
+""",
+    "REVOKE ALL ON FUNCTION {function}() FROM PUBLIC",
+    """
 CREATE OR REPLACE TRIGGER refuse_unreadable BEFORE INSERT OR UPDATE OF {columns} ON {table} FOR EACH ROW
-WHEN ({unreadable}) EXECUTE FUNCTION realco_refuse()
-"""
+EXECUTE FUNCTION {function}()
+""",
+)
 _VALUE_BYTES_MAX = 4 * 1024 * 1024  # more than any of ours
 _SEAL_BYTES_MAX = 64
 _FIRST, _LAST = "'0001-01-02T00:00Z'", "'9999-12-30T00:00Z'"
@@ -253,7 +266,8 @@ def _refuse_unreadable(op: Op, name: str, columns: Mapping[str, sa.types.TypeEng
     if found:
         unreadable = " OR ".join(condition for conditions in found.values() for condition in conditions)
         values = {"columns": ", ".join(found), "table": _quoted(op, name), "unreadable": unreadable}
-        op.execute(_REFUSE_UNREADABLE.format(**values))
+        for statement in _REFUSE_UNREADABLE:
+            op.execute(statement.format(function=f"refuse_unreadable_{name}", search_path=SEARCH_PATH, **values))
 
 
 # The functions that a service calls; those of extensions stay as they are.
