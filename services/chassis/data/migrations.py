@@ -97,7 +97,7 @@ _REFUSE_UNREADABLE = (
 CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SET {search_path} AS $$
 BEGIN
   IF {unreadable} THEN
-    RAISE EXCEPTION '% keeps what can be read: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = '42501';
+    RAISE EXCEPTION '% keeps its rows readable: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = '42501';
   END IF;
   RETURN NEW;
 END $$
