@@ -71,7 +71,7 @@ async def test_row_level_security_is_asked_though_the_statement_forgets_whose_ro
 async def test_nothing_is_left_on_a_connection_that_could_be_read_with(database):
     with of("org_1"):
         await fetch_rows(database.reader, ALL)
-    connection = database.reader.pool._places.get_nowait()
+    connection = await database.reader.pool.acquire()
     assert await connection.fetchval("SELECT count(*) FROM notes") == 0
     connection.terminate()
 

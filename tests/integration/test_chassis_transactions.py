@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -10,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from services.chassis.data import pool as pool_of
 from services.chassis.data import sql
 from services.chassis.data.pool import Pool
 from services.chassis.data.sql import compile_statement
@@ -136,16 +138,40 @@ async def test_a_statement_that_a_migration_has_outdated_fails_once_and_all_its_
             await other.execute(every)
 
 
+class Connection:
+    closed = False
+
+    def is_closed(self):
+        return self.closed
+
+    def terminate(self):
+        self.closed = True
+
+
+async def test_a_pool_closes_what_a_moment_of_much_work_opened_and_keeps_what_is_used(monkeypatch):
+    monkeypatch.setattr(pool_of, "_UNUSED_SECONDS", 0.2)
+    monkeypatch.setattr(pool_of, "_SWEEP_SECONDS", 0.1)
+    opened: list[Connection] = []
+
+    async def connect():
+        opened.append(Connection())
+        return opened[-1]
+
+    pool = Pool(connect, 3)
+    for connection in [await pool.acquire() for _ in range(3)]:
+        pool.release(connection)
+    for _ in range(50):
+        await asyncio.sleep(0.02)
+        async with pool.take() as used:
+            assert used is opened[-1]
+    assert [each.closed for each in opened] == [True, True, False]
+    async with pool.take() as used, pool.take() as another:
+        assert (used is opened[2], another is opened[3]) == (True, True)
+    pool.close()
+    assert all(each.closed for each in opened)
+
+
 async def test_a_pool_lends_first_what_was_given_back_last_and_replaces_what_was_closed():
-    class Connection:
-        closed = False
-
-        def is_closed(self):
-            return self.closed
-
-        def terminate(self):
-            self.closed = True
-
     opened: list[Connection] = []
 
     async def connect():
