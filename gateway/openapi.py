@@ -247,7 +247,7 @@ def _tell_successes(answer: Answer, two_persons: Rule | None, *, may_only_valida
     if two_persons and 201 in told:
         told[201] = at_once
     if answer.locations and may_only_validate:
-        told[200] = "What it would be: with `validateOnly` nothing is done."
+        told[200] = "What it would be: with `validateOnly` nothing is done, and its etag is of no version."
     if two_persons and 201 not in told:
         told[200] = f"{told[200]} Without `validateOnly`: {at_once[0].lower()}{at_once[1:]}" if 200 in told else at_once
     return told

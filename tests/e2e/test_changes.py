@@ -95,6 +95,23 @@ def test_a_change_that_changes_nothing_makes_no_new_version_and_no_event(org: Or
     assert now_told[0] == told + 1
 
 
+def test_what_is_only_rehearsed_has_no_etag_so_nobody_passes_over_what_another_changed(org: Organization) -> None:
+    path = f"/parties/{org.add_cleared_party()}"
+    read = org.admin.get(path)
+
+    def patch(body: Json, etag: str) -> tuple[int, Json, str | None]:
+        response = org.admin.request("PATCH", path, json=body, headers={"If-Match": f'"{etag}"'})
+        return response.status_code, dict(response.json()), response.headers.get("ETag")
+
+    status, rehearsed, header = patch({"metadata": {"a": "b"}, "validateOnly": True}, read["etag"])
+    assert (status, rehearsed["metadata"], header) == (200, {"a": "b"}, f'"{rehearsed["etag"]}"')
+    assert org.admin.get(path) == read
+    status, changed, _ = patch({"metadata": {"a": "b"}}, read["etag"])
+    assert (status, changed["etag"] in (read["etag"], rehearsed["etag"])) == (200, False)
+    status, refused, _ = patch({"metadata": {"a": "c"}}, rehearsed["etag"])
+    assert (status, refused["code"]) == (412, "ETAG_MISMATCH")
+
+
 def test_a_limit_is_read_set_and_removed_as_read(org: Organization) -> None:
     path, admin = "/transaction-limits", org.admin
     [default] = [one for one in admin.get(path)["transactionLimits"] if one["type"] == "DAILY_DEPOSIT"]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
+from google.protobuf.message import Message
 from grpc import aio
+
+from services.chassis.values.etags import digest_of
 
 REPLAYED = "realco-idempotency-replayed"
 
@@ -42,3 +45,14 @@ def answer_metadata() -> tuple[tuple[str, str], ...]:
 def begin_answer() -> None:
     """From here on it is the answer of another call."""
     _answer.set(_Answer())
+
+
+def void_etags(message: Message) -> None:
+    """Of what was only rehearsed there is no version, so its etag is none of any: with the one that it would have got,
+    which the next change gets, whoever sent it back would pass over what they never read."""
+    for field, value in message.ListFields():
+        if field.name == "etag":
+            setattr(message, field.name, digest_of("rehearsed", value))
+        elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            for part in [value] if isinstance(value, Message) else value:
+                void_etags(part)

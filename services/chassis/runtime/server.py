@@ -23,7 +23,7 @@ from grpc_status import rpc_status
 
 from services.chassis.calls import validation
 from services.chassis.calls.access import Rule, rules_of
-from services.chassis.calls.answer import answer_metadata, begin_answer
+from services.chassis.calls.answer import answer_metadata, begin_answer, void_etags
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.calls.certificates import Certificates, is_connection_of
 from services.chassis.calls.client import ACTOR_TOKEN
@@ -168,8 +168,11 @@ class Interceptor(aio.ServerInterceptor):
                 return await handler.unary_unary(self._request(raw, handler), context)
             principal = await self._admit(metadata, rule, context)
             with acting_as(principal):
-                answer = await handler.unary_unary(self._check(raw, principal, rule, handler), context)
+                request = self._check(raw, principal, rule, handler)
+                answer = await handler.unary_unary(request, context)
                 withhold(answer, principal)
+                if getattr(request, "validate_only", False):
+                    void_etags(answer)
                 return answer
 
     async def _answer_stream(
