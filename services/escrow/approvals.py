@@ -17,10 +17,9 @@ from services.chassis.approvals.requests import RequestKind, by_asking, by_comma
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import ApprovalDetails, Change, Effect
-from services.chassis.values.errors import DomainError
 from services.chassis.values.explanation import Explanation, spell_gate
 from services.chassis.values.money import Money
-from services.chassis.values.refusals import EscrowAccountNotFound
+from services.chassis.values.refusals import CurrencyMismatch, EscrowAccountNotFound
 from services.escrow.commands import escrow_accounts, holds, journal_entries
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain import refusals
@@ -38,12 +37,20 @@ from services.escrow.domain.holds import Hold, HoldStatus
 from services.escrow.domain.journal import Leg, NewEntry, credit, debit, sum_changes
 from services.escrow.domain.previews import build_effect
 from services.escrow.messages import read_ledger_account
+from services.escrow.posting.booking import rehearse_booking
 from services.escrow.queries.beneficiaries import list_gaining
 from services.escrow.store import escrow_accounts as account_store
 from services.escrow.store import holds as hold_store
 from services.escrow.store.approvals import APPROVAL_WRITER, build_freeze_changes
 
 _SHUT: Final = (spell_gate(False),)
+# What refuses an entry today refuses it tomorrow.
+_FOR_GOOD: Final = (
+    CurrencyMismatch,
+    refusals.AlreadyReversed,
+    refusals.JournalEntryNotFound,
+    refusals.JournalEntryUnbalanced,
+)
 
 
 def build_approvals(dependencies: Dependencies) -> Approvals:
@@ -131,16 +138,22 @@ class _Details:
     async def describe_entries(
         self, request: journal_pb.BatchPostJournalEntriesRequest, now: datetime
     ) -> ApprovalDetails:
-        wanted = await journal_entries.build_entries(self._dependencies.database, request, now)
+        """The amount and who gains are of all items: that is decided on, whatever is refused until it is done. The
+        effects are of those that may be posted by then."""
+        database, escrow_account_id = self._dependencies.database, request.escrow_account_id
+        wanted = await journal_entries.build_entries(database, request, now)
         entries = [entry for entry in wanted if isinstance(entry, NewEntry)]
+        verdicts = iter(await rehearse_booking(database, entries, now))
+        answers = [next(verdicts).answer if isinstance(each, NewEntry) else each for each in wanted]
+        never = {number: answer for number, answer in enumerate(answers) if isinstance(answer, _FOR_GOOD)}
+        counted = [each for n, each in enumerate(wanted) if isinstance(each, NewEntry) and n not in never]
         summary = f"Post {len(request.items)} journal entries"
-        details = await self._describe_legs(summary, request.escrow_account_id, entries)
-        missing = [
+        details = await self._describe_legs(summary, escrow_account_id, entries, counted)
+        told = [
             Explanation(f"items[{number}] would be refused: {refusal.message}", refusal.reason, _SHUT)
-            for number, refusal in enumerate(wanted)
-            if isinstance(refusal, DomainError)
+            for number, refusal in never.items()
         ]
-        return replace(details, explanations=(*missing, *details.explanations))
+        return replace(details, explanations=(*told, *details.explanations))
 
     async def _build(self, request: journal_pb.PostJournalEntryRequest) -> NewEntry:
         return await journal_entries.build_entry(
@@ -151,9 +164,22 @@ class _Details:
             self._dependencies.clock.now(),
         )
 
-    async def _describe_legs(self, summary: str, escrow_account_id: str, wanted: Sequence[NewEntry]) -> ApprovalDetails:
-        """What the entries do to each ledger account, as far as it is posted."""
+    async def _describe_legs(
+        self,
+        summary: str,
+        escrow_account_id: str,
+        wanted: Sequence[NewEntry],
+        counted: Sequence[NewEntry] | None = None,
+    ) -> ApprovalDetails:
+        """What the entries do to each ledger account, as far as it is posted.
+
+        Args:
+            counted: Those of them that may be posted; all, unless it is said.
+        """
         preview = await self._preview(escrow_account_id, [entry.legs for entry in wanted])
+        if counted is not None and len(counted) < len(wanted):
+            possible = await self._preview(escrow_account_id, [entry.legs for entry in counted])
+            preview = possible._replace(beneficiary_party_ids=preview.beneficiary_party_ids)
         debits = (leg.amount_minor for entry in wanted for leg in entry.legs if leg.direction is Direction.DEBIT)
         return ApprovalDetails(
             f"{summary} ({preview.account.display_name})",

@@ -149,6 +149,27 @@ async def test_a_batch_shows_the_most_that_a_yes_may_do_and_what_of_it_could_not
         assert gates_of(seen, "shut") == ["JOURNAL_ENTRY_NOT_FOUND", "AVAILABLE_BALANCE"]
 
 
+async def test_what_of_a_batch_can_never_be_booked_is_said_and_not_among_its_effects(escrow: Escrow):
+    account = await escrow.open()
+    posted = await escrow.post(account, ("cash", 10_00), ("distributable", -10_00))
+    mirror = new_entry(type_=journal_pb.JournalEntry.REVERSAL, reverses_journal_entry_id=posted.journal_entry_id)
+    euros = new_entry(("cash", 1), ("fees", -1))
+    for leg in euros.legs:
+        leg.amount.currency_code = "EUR"
+    entries = [FUNDED, new_entry(("cash", 1), ("fees", -2)), euros, mirror, mirror]
+    items = [{"idempotency_key": f"item {n}", "journal_entry": entry} for n, entry in enumerate(entries)]
+    request = journal_pb.BatchPostJournalEntriesRequest(escrow_account_id=account, items=items)
+    asked = await escrow.ask("BatchPostJournalEntries", request)
+    for seen in (asked, await escrow.read_approval(asked)):
+        said = [each.rule for each in seen.explanations if each.statement.startswith("items[")]
+        assert said == ["JOURNAL_ENTRY_UNBALANCED", "CURRENCY_MISMATCH", "ALREADY_REVERSED"]
+        assert "FEES" not in {each.ledger_account.kind for each in seen.effects}
+        assert seen.amount == asked.amount
+    booked = await escrow.posted(account)
+    await escrow.grant(asked)
+    assert booked != await escrow.posted(account)
+
+
 async def test_items_of_a_batch_that_undo_each_other_hide_neither(escrow: Escrow):
     """One of them may be refused: then the other is booked alone."""
     account = await escrow.open()
