@@ -161,6 +161,9 @@ investments = sa.Table(
     sa.CheckConstraint(
         "(status IN ('CANCELLING', 'CANCELLED')) = (refund_requested_by IS NOT NULL)", name="investments_cancelling"
     ),
+    sa.CheckConstraint(
+        "(refund_requested_by IS NULL) = (refund_makers_and_checkers IS NULL)", name="investments_refund_mandate"
+    ),
     one_of("status", states.InvestmentStatus),
 )
 

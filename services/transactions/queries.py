@@ -196,7 +196,7 @@ async def list_bank_accounts(
     )
     page = await read_list(tx, request, statement, _b.created_at, _b.bank_account_id)
     return bank_accounts_pb2.ListBankAccountsResponse(
-        bank_accounts=[messages.to_bank_account(BANK_ACCOUNTS.read(row)) for row in page.rows],
+        bank_accounts=BANK_ACCOUNTS.show_all(tx, page.rows, messages.to_bank_account),
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )

@@ -13,7 +13,7 @@ from services.chassis.data.columns import json, seal, text, time
 from services.chassis.data.constraints import one_of
 from services.chassis.data.leases import lease_columns
 from services.chassis.data.seals import sealed
-from services.transactions.domain.bank_accounts import BankAccountStatus
+from services.transactions.domain.bank_accounts import BankAccountStatus, BlockReason
 from services.transactions.domain.rails import BY_HAND, RAILS
 from services.transactions.domain.states import Status
 from services.transactions.domain.types import TYPES
@@ -59,6 +59,7 @@ bank_accounts = sa.Table(
     time("updated_at"),
     seal(),
     one_of("status", BankAccountStatus),
+    one_of("block_reason", BlockReason),
     one_of("account_type", BankAccount.AccountType.DESCRIPTOR),
     # Of a PENDING one: it becomes the default when it is confirmed.
     sa.CheckConstraint(

@@ -43,6 +43,7 @@ SHOWN_AS = {
     "escrow.journal_entries.type": "escrow.v1.JournalEntry.Type",
     "escrow.ledger_account_kinds.normal_balance": "escrow.v1.LedgerEntry.Direction",
     "transactions.bank_accounts.account_type": "transactions.v1.BankAccount.AccountType",
+    "transactions.bank_accounts.block_reason": "transactions.v1.BankAccount.BlockReason",
     "transactions.bank_accounts.status": "transactions.v1.BankAccount.Status",
     "transactions.transactions.dispute_status": "transactions.v1.Transaction.DisputeStatus",
     "transactions.transactions.finality": "transactions.v1.Transaction.Finality",

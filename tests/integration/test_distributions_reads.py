@@ -14,6 +14,7 @@ from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
+from services.chassis.data.seals import NotSealed
 from services.chassis.values.errors import DomainError
 from tests.support.distributions import CLOSING, START, DistributionsHarness
 from tests.support.money import usd
@@ -272,3 +273,16 @@ async def test_an_investor_commits_to_what_was_read_or_not_at_all(
     await service.call(service.offerings.UpdateOffering, noted)  # nobody agrees to what staff note
     await service.invest(changed, "inv-001", 60_00)
     await service.invest(changed, "inv-002", 40_00)  # money that came in changes nothing that was agreed to
+
+
+async def test_a_row_that_no_code_can_read_hides_none_of_the_others(service: DistributionsHarness) -> None:
+    """PostgreSQL refuses what it knows to be none of ours; what a kind of tier needs it does not know."""
+    altered, other = await service.offering(), await service.offering()
+    alter = "UPDATE offerings SET tiers = '[[\"nope\", {}]]' WHERE offering_id = $1"
+    async with service.database.begin_for_all() as tx:
+        await tx.driver.execute(alter, altered.offering_id)
+    request = opb.ListOfferingsRequest()
+    listed = (await service.call(service.offerings.ListOfferings, request)).offerings
+    assert [each.offering_id for each in listed] == [other.offering_id]
+    with pytest.raises(NotSealed):
+        await service.get(altered)

@@ -2,7 +2,7 @@
 
 A change names the version it was made from, so that nothing can be written over what somebody else wrote meanwhile.
 Each row bears a seal (services/chassis/data/seals.py). Whoever finds, lists or locks a value is given what this service
-wrote, or NotSealed; only the page of a list shows rows as they stand (`read`), and nothing is decided by it.
+wrote, or NotSealed; only the page of a list shows rows as they stand (`show_all`), and nothing is decided by it.
 
 What is summed, or who gains, is found by columns that never change: a row whose status somebody altered is refused
 then, where a condition on the status would leave it out.
@@ -10,7 +10,7 @@ then, where a condition on the status would leave it out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import cache, cached_property, lru_cache, partial
@@ -32,6 +32,7 @@ from services.chassis.values.invariant import invariant, require_present
 from services.chassis.values.moves import Moves, check_move
 
 V = TypeVar("V")
+M = TypeVar("M")
 
 # Statements for a set of changed columns each: whoever edits may change any of them together.
 _UPDATES_KEPT_MAX = 500
@@ -145,6 +146,19 @@ class Aggregate(Generic[V]):
         if self.parts is not None:
             check_rows(source, self.parts, map(_read_part, getattr(row, _PARTS) or ()))
         return self.read(row)
+
+    def show_all(self, source: Source, rows: Iterable[Row], to_message: Callable[[V], M]) -> list[M]:
+        """What the page of a list says of each row, as it stands. One that no code can read, and that this service did
+        not write, hides none of the others: it is left out, and in the log."""
+
+        def show(row: Row) -> M:
+            try:
+                return to_message(self.read(row))
+            except Exception:
+                check_row(source, self.table, row)
+                raise
+
+        return keep_readable(rows, show)
 
     async def insert(self, tx: Tx, value: V) -> None:
         """Where nothing can be in its place: the caller has looked, under a lock.

@@ -39,7 +39,7 @@ async def list_api_keys(tx: Tx, request: pb.ListApiKeysRequest, now: datetime) -
     )
     rows, token, previous = await read_list(tx, request, found, c.created_at, c.api_key_id)
     return pb.ListApiKeysResponse(
-        api_keys=[messages.to_api_key(store.read_api_key(row)) for row in rows],
+        api_keys=store.API_KEYS.show_all(tx, rows, messages.to_api_key),
         next_page_token=token,
         previous_page_token=previous,
     )

@@ -54,8 +54,12 @@ async def list_parties(tx: Tx, request: pb.ListPartiesRequest, now: datetime) ->
         statement = statement.where(sa.func.starts_with(sa.func.lower(c.legal_name), prefix))
     rows, token, previous = await read_list(tx, request, statement, c.created_at, c.party_id)
     checks = await checks_store.list_latest_checks(tx, [row.party_id for row in rows])
+
+    def to_message(party: Party) -> pb.Party:
+        return messages.to_party(party, checks.get(party.party_id, {}))
+
     return pb.ListPartiesResponse(
-        parties=[messages.to_party(store.PARTIES.read(row), checks.get(row.party_id, {})) for row in rows],
+        parties=store.PARTIES.show_all(tx, rows, to_message),
         next_page_token=token,
         previous_page_token=previous,
     )

@@ -45,7 +45,7 @@ async def list_distributions(
         conditions.append(_pays(allocations.c.party_id.in_(list(request.party_id))))
     page = await read_page_of(tx, request, DISTRIBUTIONS, *conditions)
     return pb.ListDistributionsResponse(
-        distributions=[to_distribution(DISTRIBUTIONS.read(row)) for row in page.rows],
+        distributions=DISTRIBUTIONS.show_all(tx, page.rows, to_distribution),
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )
@@ -63,7 +63,7 @@ async def list_allocations(tx: Tx, request: pb.ListAllocationsRequest, now: date
     )
     page = await read_page(tx, request, query, [table.party_id, table.payee_type], descending=False)
     return pb.ListAllocationsResponse(
-        allocations=[to_allocation(ALLOCATIONS.read(row)) for row in page.rows],
+        allocations=ALLOCATIONS.show_all(tx, page.rows, to_allocation),
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )

@@ -41,7 +41,7 @@ async def list_offerings(tx: Tx, request: pb.ListOfferingsRequest, now: datetime
     ]
     page = await read_page_of(tx, request, OFFERINGS, *conditions)
     return pb.ListOfferingsResponse(
-        offerings=[to_offering(OFFERINGS.read(row)) for row in page.rows],
+        offerings=OFFERINGS.show_all(tx, page.rows, to_offering),
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )
@@ -68,7 +68,7 @@ async def list_investments(tx: Tx, request: pb.ListInvestmentsRequest, now: date
     ]
     page = await read_page_of(tx, request, INVESTMENTS, *conditions)
     return pb.ListInvestmentsResponse(
-        investments=[to_investment(INVESTMENTS.read(row)) for row in page.rows],
+        investments=INVESTMENTS.show_all(tx, page.rows, to_investment),
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )

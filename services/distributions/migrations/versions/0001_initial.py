@@ -359,6 +359,9 @@ def _investments() -> None:
         sa.CheckConstraint(
             "(status IN ('CANCELLING', 'CANCELLED')) = (refund_requested_by IS NOT NULL)", name="investments_cancelling"
         ),
+        sa.CheckConstraint(
+            "(refund_requested_by IS NULL) = (refund_makers_and_checkers IS NULL)", name="investments_refund_mandate"
+        ),
         sa.CheckConstraint("amount_minor > 0", name="investments_amount"),
         sa.CheckConstraint("distributed_minor >= 0", name="investments_distributed"),
         sa.CheckConstraint("at_risk_minor >= 0", name="investments_at_risk"),

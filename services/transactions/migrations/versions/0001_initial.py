@@ -188,6 +188,7 @@ def _create_bank_accounts() -> None:
         ),
         sa.CheckConstraint("status <> 'ACTIVE' OR confirmed_at IS NOT NULL", name="active_is_confirmed"),
         sa.CheckConstraint("account_type IN ('CHECKING', 'SAVINGS')", name="account_type_known"),
+        sa.CheckConstraint("block_reason IN ('RETURNED_BY_BANK', 'ALTERED')", name="block_reason_known"),
         sa.CheckConstraint("status IN ('PENDING', 'ACTIVE', 'SUSPENDED', 'BLOCKED', 'DELETED')", name="status_known"),
         sa.PrimaryKeyConstraint("org_id", "bank_account_id"),
     )
