@@ -91,8 +91,10 @@ class Binding:
 
     @property
     def has_key(self) -> bool:
-        """True if the request has a key under which its first answer is kept."""
-        return KEY_FIELD in self.method.input_type.fields_by_name
+        """True if the request, or each item of it, has a key under which its first answer is kept."""
+        fields = self.method.input_type.fields_by_name
+        items = [fields[name].message_type for name in self._repeated()]
+        return KEY_FIELD in fields or any(item is not None and KEY_FIELD in item.fields_by_name for item in items)
 
     @property
     def may_only_validate(self) -> bool:

@@ -353,7 +353,8 @@ class _Details:
         if destination is not None and (destination.bank_account_id or not destination.pays_to_account):
             where = explain_destination(destination, investments[0].party_id, now)
         else:
-            where = explain_refund_accounts(refunds.accounts, payees, now)
+            rail = None if destination is None else destination.payment_method
+            where = explain_refund_accounts(refunds.accounts, payees, now, rail)
         return Preview(preview.effects, (*refunds.explanations, where, *preview.explanations))
 
     async def _explain_clearances(self, party_ids: Collection[str]) -> Explanation:

@@ -28,6 +28,7 @@ from services.chassis.data.tables import approvals as table
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, ApprovalFacts, ApprovalNotFound, Status
 from services.chassis.values.errors import InvalidField
+from services.chassis.values.text import normalize_person
 
 M = TypeVar("M", bound=Message)
 
@@ -161,7 +162,7 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
             ids=request.ids,
             resource_ids=request.resource_id,
             scope_ids=request.scope_id,
-            created_by=request.created_by,
+            created_by=[normalize_person(person) for person in request.created_by],
             currencies=request.currency_code,
             amount_minor_from=request.amount_minor_from if has_amount else None,
             mine=request.mine if request.HasField("mine") else None,

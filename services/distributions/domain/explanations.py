@@ -153,15 +153,18 @@ def explain_destination(destination: Destination, party_id: str, now: datetime) 
     return Explanation(statement, rule, operands, _HOUSE)
 
 
-def explain_refund_accounts(accounts: Sequence[BankAccount], party_ids: Collection[str], now: datetime) -> Explanation:
+def explain_refund_accounts(
+    accounts: Sequence[BankAccount], party_ids: Collection[str], now: datetime, payment_method: str | None = None
+) -> Explanation:
     """Where refunds go that name no account.
 
     Args:
         party_ids: Who is to be paid; an account is of one of them.
+        payment_method: The rail, if one is named.
     """
     if len(accounts) == 1 and len(party_ids) == 1:
         [account] = accounts
-        return explain_destination(Destination(account.bank_account_id, account), account.party_id, now)
+        return explain_destination(Destination(account.bank_account_id, account, payment_method), account.party_id, now)
     missing = set(party_ids) - {each.party_id for each in accounts}
     where = f"Bank accounts it goes to: {len(accounts)}."
     nowhere = f"Without an account, and so not paid: {name_some(missing)}." if missing else ""

@@ -75,14 +75,20 @@ def check_amount(transaction: Transaction, amount: Money) -> None:
     """
     check_currency(amount.currency, transaction.amount.currency, "amount.currency_code")
     if amount != transaction.amount:
-        message = f"{transaction.amount} is expected. If the bank brings another amount, correct it first."
+        otherwise = "If the bank brings another amount, correct it first."
+        if not transaction.is_inbound:
+            otherwise = "It is sent in its whole amount; if it was not, two persons say so (NOT_SENT)."
+        message = f"{transaction.amount} is expected. {otherwise}"
         raise InvalidField(message, fields={"amount": f"must be {transaction.amount}"})
 
 
 def check_may_correct(transaction: Transaction) -> None:
     """Whether its amount may turn out to be another one. Raises PaymentMethodNotSupported, IllegalStatusChange."""
     check_confirmed_by_a_person(transaction)
-    if not transaction.is_inbound or transaction.status is not Status.PENDING_SETTLEMENT:
+    if not transaction.is_inbound:
+        message = "A payout is sent in its whole amount; if it was not, two persons say so (NOT_SENT)."
+        raise IllegalStatusChange(transaction.status, Status.PENDING_SETTLEMENT, message)
+    if transaction.status is not Status.PENDING_SETTLEMENT:
         raise IllegalStatusChange(transaction.status, Status.PENDING_SETTLEMENT)
 
 
