@@ -314,3 +314,18 @@ async def test_lines_that_somebody_wrote_explain_no_allocation(service: Distribu
     request = dpb.GetAllocationRequest(distribution_id=draft.distribution_id, allocation_id=allocation["allocation_id"])
     with pytest.raises(NotSealed):
         await service.call(service.distributions.GetAllocation, request)
+
+
+async def test_no_further_attempt_is_made_of_a_payout_that_was_altered(service: DistributionsHarness) -> None:
+    """Whoever had a part in it is not known any more."""
+    offering = await service.closed_offering(("inv-001", 100_00))
+    distribution = await service.executed(offering, 10_00)
+    await service.deliver(return_payout(service.transactions.newest("inv-001"), "R02"))
+    owed = (await service.allocations(distribution))["inv-001"]
+    async with service.database.begin_for_all() as tx:
+        await tx.execute(sa.text("UPDATE payouts SET updated_at = now() WHERE type = 'DISTRIBUTION'"))
+    request = dpb.ResendAllocationRequest(
+        distribution_id=distribution.distribution_id, allocation_id=owed.allocation_id
+    )
+    with pytest.raises(NotSealed):
+        await service.call(service.distributions.ResendAllocation, request)

@@ -11,9 +11,8 @@ from services.chassis.data.aggregates import Aggregate, list_columns, read_field
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import read_failure, write_failure
-from services.distributions.domain.distribution import Allocation
 from services.distributions.domain.investment import Investment
-from services.distributions.domain.payout import Payout, PayoutType, name_allocation_payout
+from services.distributions.domain.payout import Payout, PayoutType
 from services.distributions.domain.refunds import RefundPosition
 from services.distributions.domain.states import PAYOUT_MOVES, PayoutStatus
 from services.distributions.store.investments import INVESTMENTS
@@ -127,12 +126,6 @@ async def find_last_proceeds(tx: Tx, offering_id: str) -> Payout | None:
     )
     row = (await tx.execute(query)).one_or_none()
     return None if row is None else PAYOUTS.read_sealed(tx, row)
-
-
-async def find_last_of_allocation(tx: Tx, allocation: Allocation) -> Payout | None:
-    """The newest attempt to pay an allocation."""
-    found = await list_payouts(tx, [name_allocation_payout(allocation)])
-    return found[0] if found else None
 
 
 async def lock_refund_positions(

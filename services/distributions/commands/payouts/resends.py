@@ -24,7 +24,11 @@ from services.distributions.domain.destination import Destination
 from services.distributions.domain.distribution import check_may_resend
 from services.distributions.domain.investment import check_may_resend_refund
 from services.distributions.domain.offering import check_may_resend_proceeds, name_proceeds_account
-from services.distributions.domain.payout import build_allocation_payout, build_proceeds_payout
+from services.distributions.domain.payout import (
+    build_allocation_payout,
+    build_proceeds_payout,
+    name_allocation_payout,
+)
 from services.distributions.domain.refunds import AskedAgain
 from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.sagas import SagaKind
@@ -34,7 +38,7 @@ from services.distributions.store.approvals import RESEND_REFUND, read_shown_min
 from services.distributions.store.distributions import lock_distribution, save_distribution
 from services.distributions.store.investments import INVESTMENTS
 from services.distributions.store.offerings import lock_offering, save_offering
-from services.distributions.store.payouts import PAYOUTS, find_last_of_allocation, find_last_proceeds
+from services.distributions.store.payouts import PAYOUTS, find_last_proceeds
 from services.distributions.store.sagas import insert_saga
 
 
@@ -56,7 +60,8 @@ async def resend_allocation(
     _, moved = await save_distribution(
         tx, distribution, distribution, events.AllocationResent(), now, [(allocation, again)]
     )
-    last = require_present(await find_last_of_allocation(tx, allocation), "an allocation that failed was paid")
+    last = await PAYOUTS.find(tx, name_allocation_payout(allocation))
+    last = require_present(last, "an allocation that failed was paid")
     mandate = await inherit_mandate(tx, last.saga_id)
     saga_id = await insert_saga(tx, SagaKind.RESEND, allocation.allocation_id, mandate)
     rail = destination.payment_method
