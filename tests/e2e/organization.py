@@ -262,7 +262,8 @@ class Organization:
         return settled
 
     def clear_return_risk(self, *transactions: Json) -> None:
-        """Moves business time past the return-risk period of these, and waits until they are COMPLETED and counted."""
+        """Moves business time past the return-risk period of these, and waits until they are COMPLETED and counted, and
+        the book holds nothing of them any more."""
         ends = [datetime.fromisoformat(transaction["returnRiskEndTime"]) for transaction in transactions]
         self.move_clock(max(ends) + timedelta(seconds=1))
         for transaction in transactions:
@@ -270,6 +271,13 @@ class Organization:
             self.wait_for_investment(
                 transaction["investmentId"],
                 lambda read: minor_of(read["clearedAmount"]) == minor_of(read["fundedAmount"]),
+            )
+        cleared = {transaction["transactionId"] for transaction in transactions}
+        for account in {transaction["escrowAccountId"] for transaction in transactions}:
+            wait_for(
+                "the holds of what is cleared to be released",
+                lambda account=account: self.admin.get(f"/escrow-accounts/{account}/holds", status="PLACED")["holds"],
+                lambda placed: cleared.isdisjoint(each.get("transactionId", "") for each in placed),
             )
 
     def wait_until_final(self, escrow_account_id: str) -> None:
