@@ -19,7 +19,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import ApprovalDetails, Change, Effect
 from services.chassis.values.explanation import Explanation, spell_gate
 from services.chassis.values.money import Money
-from services.chassis.values.refusals import CurrencyMismatch, EscrowAccountNotFound
+from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow.commands import escrow_accounts, holds, journal_entries
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain import refusals
@@ -37,20 +37,12 @@ from services.escrow.domain.holds import Hold, HoldStatus
 from services.escrow.domain.journal import Leg, NewEntry, credit, debit, sum_changes
 from services.escrow.domain.previews import build_effect
 from services.escrow.messages import read_ledger_account
-from services.escrow.posting.booking import rehearse_booking
 from services.escrow.queries.beneficiaries import list_gaining
 from services.escrow.store import escrow_accounts as account_store
 from services.escrow.store import holds as hold_store
 from services.escrow.store.approvals import APPROVAL_WRITER, build_freeze_changes
 
 _SHUT: Final = (spell_gate(False),)
-# What refuses an entry today refuses it tomorrow.
-_FOR_GOOD: Final = (
-    CurrencyMismatch,
-    refusals.AlreadyReversed,
-    refusals.JournalEntryNotFound,
-    refusals.JournalEntryUnbalanced,
-)
 
 
 def build_approvals(dependencies: Dependencies) -> Approvals:
@@ -143,9 +135,9 @@ class _Details:
         database, escrow_account_id = self._dependencies.database, request.escrow_account_id
         wanted = await journal_entries.build_entries(database, request, now)
         entries = [entry for entry in wanted if isinstance(entry, NewEntry)]
-        verdicts = iter(await rehearse_booking(database, entries, now))
-        answers = [next(verdicts).answer if isinstance(each, NewEntry) else each for each in wanted]
-        never = {number: answer for number, answer in enumerate(answers) if isinstance(answer, _FOR_GOOD)}
+        async with database.begin() as tx:
+            account = await self._require_account(tx, escrow_account_id)
+        never = await journal_entries.list_refused_for_good(database, wanted, account.currency)
         counted = [each for n, each in enumerate(wanted) if isinstance(each, NewEntry) and n not in never]
         summary = f"Post {len(request.items)} journal entries"
         details = await self._describe_legs(summary, escrow_account_id, entries, counted)

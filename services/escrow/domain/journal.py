@@ -12,6 +12,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from services.escrow.domain.chart import Direction, LedgerAccount, line_of
+from services.escrow.domain.refusals import JournalEntryUnbalanced
 
 # Below a counter of 2^62 no sum of two leaves 64 bits.
 AMOUNT_MINOR_MAX = 2**62 - 1
@@ -73,6 +74,23 @@ def sum_changes(legs: Iterable[Leg]) -> dict[LedgerAccount, int]:
             grows = leg.direction is line_of(leg.ledger_account.kind).normal_balance
             changes[leg.ledger_account] += leg.amount_minor if grows else -leg.amount_minor
     return {account: change for account, change in changes.items() if change}
+
+
+def check_balanced(legs: Sequence[Leg], currency: str) -> None:
+    """Raises: JournalEntryUnbalanced: in a layer the debits are not the credits."""
+    for layer in Layer:
+        sides = Counter[Direction]()
+        for leg in legs:
+            if leg.layer is layer:
+                sides[leg.direction] += leg.amount_minor
+        debit_minor, credit_minor = sides[Direction.DEBIT], sides[Direction.CREDIT]
+        if debit_minor != credit_minor:
+            raise JournalEntryUnbalanced(
+                "Debits and credits differ.",
+                debit_minor=debit_minor,
+                credit_minor=credit_minor,
+                currency_code=currency,
+            )
 
 
 class PostingKey(NamedTuple):
