@@ -98,7 +98,7 @@ async def test_what_would_refuse_a_payment_is_said_before_the_yes_and_who_is_awa
     explanations = {each.rule: each.statement for each in coming.explanations}
     assert explanations["ESCROW_ACTIVE"] == "Escrow cannot be asked now."
     assert explanations["INVESTMENT_PENDING"] == "Distributions cannot be asked now."
-    assert explanations["BANK_ACCOUNT_FIRST_USE"] == "Nothing was ever paid to it."
+    assert explanations["BANK_ACCOUNT_FIRST_USE"] == "No payout has arrived there."
 
 
 async def test_each_kind_of_distributions_says_before_a_yes_what_it_would_do_to_the_book_and_who_would_refuse_it(

@@ -294,7 +294,7 @@ async def test_the_approval_says_how_old_the_account_is_and_whether_it_was_ever_
     explanations = {each.rule: each.statement for each in (await service.waiting(first.transaction_id)).explanations}
     assert explanations["APPROVAL_REASON"] == "the proceeds of an offering are paid out."
     assert explanations["BANK_ACCOUNT_AGE"].startswith("Added 0 days ago; money may go to it from 2024-12-02")
-    assert explanations["BANK_ACCOUNT_FIRST_USE"] == "Nothing was ever paid to it."
+    assert explanations["BANK_ACCOUNT_FIRST_USE"] == "No payout has arrived there."
     assert explanations["PARTY_CLEARED"] == "Compliance clears the party."
     await approve(service, first.transaction_id, CHECKER)
     await service.work()

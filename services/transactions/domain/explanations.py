@@ -75,7 +75,12 @@ def explain_account(account: BankAccount, now: datetime) -> Explanation:
     """How old a bank account is, and since when money may go to it."""
     age_days = (now - account.created_at).days
     start = account.payout_start if account.status is BankAccountStatus.ACTIVE else None
-    payable = "nobody has confirmed it" if start is None else f"money may go to it from {start:%Y-%m-%d %H:%M} UTC"
+    if start is not None:
+        payable = f"money may go to it from {start:%Y-%m-%d %H:%M} UTC"
+    elif account.confirmed_at is not None:
+        payable = f"it was confirmed on {_date(account.confirmed_at)}, and is {account.status} now"
+    else:
+        payable = "nobody has confirmed it"
     operands = (("status", account.status), ("added", _date(account.created_at)), ("days", str(age_days)))
     age = f"{age_days} {'day' if age_days == 1 else 'days'}"
     return Explanation(f"Added {age} ago; {payable}.", "BANK_ACCOUNT_AGE", operands, "house rule")
@@ -83,7 +88,7 @@ def explain_account(account: BankAccount, now: datetime) -> Explanation:
 
 def explain_first_use(first_at: datetime | None) -> Explanation:
     """Whether a payout has ever arrived there."""
-    statement = "Nothing was ever paid to it." if first_at is None else f"First paid to on {_date(first_at)}."
+    statement = "No payout has arrived there." if first_at is None else f"First paid to on {_date(first_at)}."
     return Explanation(statement, "BANK_ACCOUNT_FIRST_USE")
 
 
