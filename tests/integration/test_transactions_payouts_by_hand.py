@@ -101,7 +101,7 @@ async def test_who_asked_for_a_payout_or_approved_it_where_it_was_ordered_does_n
     assert (await service.ask(THIRD, "ConfirmTransaction", build_arrival(waiting))).status == T.COMPLETED
 
 
-async def test_who_made_or_changed_the_account_of_a_payout_does_not_say_that_it_was_sent(
+async def test_who_made_the_account_of_a_payout_does_not_say_that_it_was_sent_and_everybody_else_may(
     service: TransactionsHarness,
 ) -> None:
     account = await service.bank_account("inv-001", "01", THIRD)
@@ -114,6 +114,9 @@ async def test_who_made_or_changed_the_account_of_a_payout_does_not_say_that_it_
     assert "confirm" not in (await service.ask(THIRD, "GetTransaction", asked)).allowed_actions
     asking = service.ask(THIRD, "ConfirmTransaction", build_arrival(waiting))
     assert (await refused(asking)).reason == "MAKER_IS_CHECKER"
+    # The bank has sent it, whatever somebody writes of the account afterwards.
+    async with service.database.begin_for_all() as tx:
+        await tx.execute(sa.text("UPDATE bank_accounts SET makers = '{somebody}'"))
     assert (await confirm(service, waiting)).status == T.COMPLETED
 
 
