@@ -41,16 +41,20 @@ class Inbox(pb_grpc.ApprovalsServiceServicer):
     async def ListApprovals(
         self, request: pb.ListApprovalsRequest, context: ServicerContext
     ) -> pb.ListApprovalsResponse:
-        """Every service cuts its list at the same key, so the page of all is among their pages."""
+        """Every service tells its list up to a key: the page of all ends with the first of these keys at the latest,
+        since behind it a service may have more. Of its page it may have left out what it did not write, or all."""
         page = Page.of(request)
         answers: Sequence[pb.ListApprovalsResponse] = await asyncio.gather(
             self._own.ListApprovals(request, context),
             *(pass_on(other.ListApprovals, request) for other in self._others),
         )
         upwards = is_descending(request) is page.backward
-        found = sorted((each for answer in answers for each in answer.approvals), key=_key, reverse=not upwards)
-        more = any(answer.previous_page_token if page.backward else answer.next_page_token for answer in answers)
-        cut = page.cut(found, _key, more=more)
+        told = sorted((each for answer in answers for each in answer.approvals), key=_key, reverse=not upwards)
+        tokens = [answer.previous_page_token if page.backward else answer.next_page_token for answer in answers]
+        ends = sorted((page.key_of(token) for token in tokens if token), reverse=not upwards)
+        bound = ends[0] if ends else None
+        found = [each for each in told if bound is None or _key(each) == bound or (_key(each) < bound) is upwards]
+        cut = page.cut_within(found, _key, bound)
         return pb.ListApprovalsResponse(
             approvals=cut.rows, next_page_token=cut.next_page_token, previous_page_token=cut.previous_page_token
         )

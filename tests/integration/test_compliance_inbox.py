@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from realco.approvals.v1 import approvals_pb2 as pb
 from realco.escrow.v1 import journal_pb2
 from realco.type.v1 import approval_pb2
+from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.answer import begin_answer, is_replayed
@@ -148,3 +149,24 @@ async def test_what_the_service_that_keeps_it_did_not_write_is_named_and_not_sai
     with pytest.raises(AnswerWithheld) as refused:
         await desk.call("GetApproval", pb.GetApprovalRequest(approval_id=asked.approval_id))
     assert refused.value.metadata == {"row": f"approvals {desk.escrow.org_id} {asked.approval_id}"}
+
+
+@pytest.mark.parametrize("order", [Sort.NEWEST_FIRST, Sort.OLDEST_FIRST])
+@pytest.mark.parametrize("hidden", [0, 1, 2, 3])
+async def test_what_a_service_leaves_out_of_its_page_hides_nothing_of_the_others_nor_ends_the_list(
+    desk: Desk, order: int, hidden: int
+):
+    """A login makes a row unreadable: the page of that service is shorter, and there is more behind it."""
+    account = await desk.escrow.open()
+    asked = [(await desk.ask(account, minor)).approval_id for minor in range(1, 5)]
+    altered = asked.pop(hidden)
+    async with desk.escrow.database.begin_for_all() as tx:
+        await tx.driver.execute("UPDATE approvals SET note = 'x' WHERE approval_id = $1", altered)
+    seen, token = list[str](), ""
+    for _ in range(6):
+        ids, answer = await desk.list_ids(page_size=1, page_token=token, order=order)
+        seen += ids
+        token = answer.next_page_token
+        if not token:
+            break
+    assert seen == (asked if order == Sort.OLDEST_FIRST else asked[::-1])

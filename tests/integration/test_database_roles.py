@@ -130,6 +130,8 @@ async def test_no_login_hides_rows_behind_one_that_cannot_be_read(service, urls,
     for row in illegal_sql_of(service).ROWS:
         await admin.execute(row)
     columns = [row for row in await admin.fetch(_COLUMNS) if row["type"] in UNREADABLE]
+    ids = [row for row in columns if row["type"] == "text" and row["column"].endswith("_id")]
+    assert [row["column"] for row in ids if f"octet_length(new.{row['column']}) > 255" not in row["guard"]] == []
     unguarded = [(row["table"], row["column"]) for row in columns if f"new.{row['column']}" not in (row["guard"] or "")]
     assert unguarded == []
     assert len(columns) > 20

@@ -123,6 +123,8 @@ _UNREADABLE: Sequence[tuple[type[sa.types.TypeEngine[Any]], str]] = (
     (sa.LargeBinary, f"octet_length(NEW.{{column}}) > {_VALUE_BYTES_MAX}"),
     (sa.Text, f"octet_length(NEW.{{column}}) > {_VALUE_BYTES_MAX}"),
 )
+# A page of a list ends at an id, which its token has: a longer one, or one that JSON spells longer, is not sent back.
+_ODD_ID = "octet_length(NEW.{column}) > 255 OR NEW.{column} ~ '[[:cntrl:]]'"
 _LONG_SEAL = f"octet_length(NEW.seal) > {_SEAL_BYTES_MAX}"
 _TIMES = f"NOT ({_FIRST} <= ALL (NEW.{{column}}) AND {_LAST} >= ALL (NEW.{{column}}))"
 
@@ -258,6 +260,8 @@ def _refuse_unreadable(op: Op, name: str, columns: Mapping[str, sa.types.TypeEng
             conditions.append(_TIMES)
         if column == "seal":
             conditions = [_LONG_SEAL]
+        elif column.endswith("_id") and isinstance(kind, sa.Text):
+            conditions = [_ODD_ID]
         quoted = _quoted(op, column)
         if conditions:
             found[quoted] = [f"({condition.format(column=quoted)})" for condition in conditions]

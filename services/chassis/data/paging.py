@@ -111,6 +111,31 @@ class Page:
             _write(key(rows[0]), self.digest, backward=True) if has_previous else "",
         )
 
+    def cut_within(self, found: Sequence[R], key: Callable[[R], Key], bound: Key | None) -> Cut[R]:
+        """As `cut`, of rows that are known up to a key alone: the list goes on from there, also where none was found.
+
+        Args:
+            bound: That key; None: they are known to the end of the list.
+        """
+        if bound is None or len(found) > self.size:
+            return self.cut(found, key, more=bound is not None)
+        rows = found[::-1] if self.backward else found
+        first, last = (key(rows[0]), key(rows[-1])) if rows else (bound, bound)
+        has_previous = self.backward or self.beside is not None
+        previous, following = (bound, last) if self.backward else (first, bound)
+        return Cut(
+            rows,
+            _write(following, self.digest, backward=False),
+            _write(previous, self.digest, backward=True) if has_previous else "",
+        )
+
+    def key_of(self, token: str) -> Key:
+        """Where a page ended whose token this is, of the same list.
+
+        Raises: PageTokenInvalid.
+        """
+        return _read(token, self.digest)[1]
+
 
 async def read_page(
     tx: Tx,
