@@ -102,6 +102,12 @@ async def test_a_change_leaves_what_it_does_not_name_and_takes_away_what_it_name
     assert dict(changed.metadata) == {"a": "b"}
 
 
+async def test_a_clients_own_id_has_as_many_characters_as_the_contract_says_however_they_are_spelled(compliance):
+    wide = 128 * "\U0001f600"
+    made = await compliance.create(external_id=wide)
+    assert (await compliance.update(legal_name="Ada Parker")).external_id == made.external_id == wide
+
+
 async def test_a_change_that_was_decided_on_something_older_is_refused(compliance):
     before = await compliance.create()
     await compliance.update(external_id="crm-1")

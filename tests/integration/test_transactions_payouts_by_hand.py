@@ -120,6 +120,28 @@ async def test_who_made_the_account_of_a_payout_does_not_say_that_it_was_sent_an
     assert (await confirm(service, waiting)).status == T.COMPLETED
 
 
+async def test_who_changed_the_account_while_its_payout_waited_does_not_say_that_it_was_sent(
+    service: TransactionsHarness,
+) -> None:
+    made = await service.payout("sponsor-1", type=T.ESCROW_WITHDRAWAL, payment_method=T.WIRE)
+    await service.work()
+    found = bank_pb.GetBankAccountRequest(bank_account_id=made.bank_account_id)
+    account = await service.ask(THIRD, "GetBankAccount", found)
+    for is_default in (False, True):
+        change = bank_pb.UpdateBankAccountRequest(
+            bank_account_id=account.bank_account_id, etag=account.etag, default_for_payouts=is_default
+        )
+        change.update_mask.paths.append("default_for_payouts")
+        account = await service.ask(THIRD, "UpdateBankAccount", change)
+    await service.confirm(account)
+    await service.grant(await service.waiting(made.transaction_id), Principal("admin-4", "admin", ORG))
+    await service.work(hurried=True)
+    waiting = await service.get(made.transaction_id)
+    assert waiting.status == T.PENDING_SETTLEMENT
+    asking = service.ask(THIRD, "ConfirmTransaction", build_arrival(waiting))
+    assert (await refused(asking)).reason == "MAKER_IS_CHECKER"
+
+
 async def test_who_is_paid_does_not_say_that_it_was_sent(service: TransactionsHarness) -> None:
     waiting = await to_be_sent(service)
     service.compliance.parties[CHECKER.person] = {"inv-001"}

@@ -125,6 +125,7 @@ _UNREADABLE: Sequence[tuple[type[sa.types.TypeEngine[Any]], str]] = (
 )
 # A page of a list ends at an id, which its token has: a longer one, or one that JSON spells longer, is not sent back.
 _ODD_ID = "octet_length(NEW.{column}) > 255 OR NEW.{column} ~ '[[:cntrl:]]'"
+_IDS_OF_OTHERS = frozenset({"external_id", "provider_event_id"})  # no page ends at one, and they count characters
 _LONG_SEAL = f"octet_length(NEW.seal) > {_SEAL_BYTES_MAX}"
 _TIMES = f"NOT ({_FIRST} <= ALL (NEW.{{column}}) AND {_LAST} >= ALL (NEW.{{column}}))"
 
@@ -260,7 +261,7 @@ def _refuse_unreadable(op: Op, name: str, columns: Mapping[str, sa.types.TypeEng
             conditions.append(_TIMES)
         if column == "seal":
             conditions = [_LONG_SEAL]
-        elif column.endswith("_id") and isinstance(kind, sa.Text):
+        elif column.endswith("_id") and column not in _IDS_OF_OTHERS and isinstance(kind, sa.Text):
             conditions = [_ODD_ID]
         quoted = _quoted(op, column)
         if conditions:

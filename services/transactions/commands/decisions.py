@@ -97,12 +97,13 @@ async def _approve(
 ) -> Transaction:
     person = current_principal().person
     check_may_approve(row)
-    facts = replace(facts, makers=facts.makers | await _list_makers(tx, row))
+    makers = await _list_makers(tx, row)
+    facts = replace(facts, makers=facts.makers | makers)
     if not await TRANSACTION_APPROVALS.count_yes(tx, row.transaction_id, facts, now, note):
         return row
     approval = await TRANSACTION_APPROVALS.find_last(tx, row.transaction_id)
     granted = require_present(approval, "what is approved was asked for").makers_and_checkers
-    makers_and_checkers = sorted(granted.union(row.makers_and_checkers))
+    makers_and_checkers = sorted(granted.union(makers, row.makers_and_checkers))
     changes = {"approved_by": person, "makers_and_checkers": makers_and_checkers}
     approved = Step(Status.APPROVED, "approved", changes=changes)
     return (await moves.save_steps(tx, [row], approved, Step(Status.QUEUED, due_ms=0), actor=person, now=now))[0]
