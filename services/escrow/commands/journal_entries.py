@@ -175,7 +175,7 @@ async def list_refused_for_good(
         currency: Of the escrow account.
     """
     refused: dict[int, DomainError] = {}
-    reversed_here: set[str] = set()
+    reversed_here: dict[str, int] = {}
     async with database.begin() as tx:
         for number, entry in enumerate(wanted):
             if isinstance(entry, DomainError):
@@ -185,12 +185,13 @@ async def list_refused_for_good(
             try:
                 check_currency(entry.currency or currency, currency)
                 check_balanced(entry.legs, currency)
-                if original and (original in reversed_here or await journal.is_reversed(tx, original)):
+                if original and await journal.is_reversed(tx, original):
                     raise AlreadyReversed("The journal entry has its reversal.", journal_entry_id=original)
+                if original and (first := reversed_here.setdefault(original, number)) != number:
+                    message = f"items[{first}] reverses the journal entry, too: one of both is posted."
+                    raise AlreadyReversed(message, journal_entry_id=original)
             except DomainError as refusal:
                 refused[number] = refusal
-            else:
-                reversed_here |= {original} if original else set()
     return refused
 
 
