@@ -137,7 +137,7 @@ class _Details:
         entries = [entry for entry in wanted if isinstance(entry, NewEntry)]
         async with database.begin() as tx:
             account = await self._require_account(tx, escrow_account_id)
-        never = await journal_entries.list_refused_for_good(database, wanted, account.currency)
+            never = await journal_entries.list_refused_for_good(tx, wanted, account.currency)
         counted = [each for n, each in enumerate(wanted) if isinstance(each, NewEntry) and n not in never]
         summary = f"Post {len(request.items)} journal entries"
         details = await self._describe_legs(summary, escrow_account_id, entries, counted)

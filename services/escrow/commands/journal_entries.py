@@ -17,6 +17,7 @@ from services.chassis.calls.batch import build_results
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.database import Database
 from services.chassis.data.seals import seals_of
+from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import check_currency
@@ -167,7 +168,7 @@ async def build_entries(database: Database, request: Batch, now: datetime) -> li
 
 
 async def list_refused_for_good(
-    database: Database, wanted: Sequence[NewEntry | JournalEntryNotFound], currency: str
+    tx: Tx, wanted: Sequence[NewEntry | JournalEntryNotFound], currency: str
 ) -> dict[int, DomainError]:
     """Which of a batch can never be posted, by their numbers, and why: whatever else keeps them from it today.
 
@@ -176,22 +177,21 @@ async def list_refused_for_good(
     """
     refused: dict[int, DomainError] = {}
     reversed_here: dict[str, int] = {}
-    async with database.begin() as tx:
-        for number, entry in enumerate(wanted):
-            if isinstance(entry, DomainError):
-                refused[number] = entry
-                continue
-            original = entry.reverses_journal_entry_id
-            try:
-                check_currency(entry.currency or currency, currency)
-                check_balanced(entry.legs, currency)
-                if original and await journal.is_reversed(tx, original):
-                    raise AlreadyReversed("The journal entry has its reversal.", journal_entry_id=original)
-                if original and (first := reversed_here.setdefault(original, number)) != number:
-                    message = f"items[{first}] reverses the journal entry, too: one of both is posted."
-                    raise AlreadyReversed(message, journal_entry_id=original)
-            except DomainError as refusal:
-                refused[number] = refusal
+    for number, entry in enumerate(wanted):
+        if isinstance(entry, DomainError):
+            refused[number] = entry
+            continue
+        original = entry.reverses_journal_entry_id
+        try:
+            check_currency(entry.currency or currency, currency)
+            check_balanced(entry.legs, currency)
+            if original and await journal.is_reversed(tx, original):
+                raise AlreadyReversed("The journal entry has its reversal.", journal_entry_id=original)
+            if original and (first := reversed_here.setdefault(original, number)) != number:
+                message = f"items[{first}] reverses the journal entry, too: one of both is posted."
+                raise AlreadyReversed(message, journal_entry_id=original)
+        except DomainError as refusal:
+            refused[number] = refusal
     return refused
 
 
