@@ -15,7 +15,7 @@ from realco.distributions.v1 import distributions_pb2, offerings_pb2
 from services.chassis.approvals.requests import RequestKind, by_asking, by_command
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
-from services.chassis.values.approval import Approval, ApprovalDetails, Change, Preview
+from services.chassis.values.approval import Approval, ApprovalDetails, Change, Precondition, Preview
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.invariant import require_present
 from services.chassis.values.money import Money
@@ -26,6 +26,14 @@ from services.distributions.commands.distributions.submissions import approve_wa
 from services.distributions.commands.payouts import resends
 from services.distributions.commands.raises import closings, investments, refunds
 from services.distributions.dependencies import Dependencies
+from services.distributions.domain.bindings import (
+    bind_to_account,
+    bind_to_funded,
+    bind_to_owed,
+    bind_to_proceeds_account,
+    count_attempt,
+    list_account_changes,
+)
 from services.distributions.domain.closing import is_released, sum_releases
 from services.distributions.domain.destination import Destination
 from services.distributions.domain.explanations import (
@@ -60,8 +68,6 @@ from services.distributions.store.allocations import ALLOCATIONS, sum_by_payee
 from services.distributions.store.approvals import (
     APPROVAL_WRITER,
     DISTRIBUTION_APPROVALS,
-    build_funded_change,
-    build_owed_change,
 )
 from services.distributions.store.distributions import find_being_declared, lock_distribution, require_distribution
 from services.distributions.store.investments import INVESTMENTS, list_investments_of
@@ -125,7 +131,7 @@ class _Details:
             found = await gates.list_gates(tx, offering, asked, now)
             released = sum_releases(await gates.list_live(tx, offering.offering_id))
             held = await list_investments_of(tx, offering.offering_id)
-            funded = build_funded_change(filter(is_released, held))
+            funded = bind_to_funded(filter(is_released, held))
         preview = await self._preview_movement(offering, Movement.CLOSE_OFFERING, released)
         to, account = destination.bank_account_id, explain_destination(destination, offering.sponsor_party_id, now)
         # Escrow books under the hash of this: closed again, after escrow refused it, it must be another one.
@@ -139,11 +145,14 @@ class _Details:
             beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
             changes=(
                 Change("status", offering.status.value, "CLOSED"),
-                # Whoever moves it ends what waits; what could not be read then is outdated by this.
-                Change("deadline_time", None, write_time(offering.deadline_at)),
                 attempts,
+                *list_account_changes(offering, to),
+            ),
+            preconditions=(
+                # Whoever moves it ends what waits; what could not be read then is outdated by this.
+                Precondition("deadline_time", write_time(offering.deadline_at)),
                 funded,
-                *_list_account_changes(offering, to),
+                *bind_to_proceeds_account(offering, to),
             ),
             explanations=(
                 *map(explain_gate, found),
@@ -174,7 +183,8 @@ class _Details:
             amount=amount,
             makers=offering.makers,
             beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
-            changes=(*_list_account_changes(offering, to), *_name_attempt(last.attempt, to)),
+            changes=(*list_account_changes(offering, to), count_attempt(last.attempt)),
+            preconditions=bind_to_proceeds_account(offering, to),
             explanations=(*explain_failure(offering.proceeds_failure), account, *preview.explanations),
             effects=preview.effects,
         )
@@ -197,7 +207,8 @@ class _Details:
             offering.offering_id,
             amount=Money(sum(each.funded_minor for each in back), offering.currency),
             beneficiary_party_ids=frozenset(each.party_id for each in back),
-            changes=(Change("status", offering.status.value, "REFUNDED"), build_funded_change(back)),
+            changes=(Change("status", offering.status.value, "REFUNDED"),),
+            preconditions=(bind_to_funded(back),),
             explanations=(*owing, *preview.explanations),
             effects=preview.effects,
         )
@@ -216,7 +227,7 @@ class _Details:
             offering.offering_id,
             amount=Money(owed.total(), offering.currency),
             beneficiary_party_ids=frozenset(owed),
-            changes=(build_owed_change(failed),),
+            preconditions=(bind_to_owed(failed),),
             explanations=(explain_failed_refunds(failed), *preview.explanations),
             effects=preview.effects,
         )
@@ -264,7 +275,8 @@ class _Details:
             offering.offering_id,
             amount=amount,
             beneficiary_party_ids=frozenset({investment.party_id}),
-            changes=_name_attempt(position.last_attempt, to),
+            changes=(count_attempt(position.last_attempt),),
+            preconditions=bind_to_account(to),
             explanations=(*explain_failure(investment.refund_failure), *preview.explanations),
             effects=preview.effects,
         )
@@ -289,7 +301,8 @@ class _Details:
             offering.offering_id,
             amount=amount,
             beneficiary_party_ids=frozenset({allocation.party_id}),
-            changes=_name_attempt(allocation.attempts, to),
+            changes=(count_attempt(allocation.attempts),),
+            preconditions=bind_to_account(to),
             explanations=(explain_attempt(allocation), account, *preview.explanations),
             effects=preview.effects,
         )
@@ -375,19 +388,3 @@ def _sum_by_party(investments: Iterable[Investment]) -> dict[str, Money]:
         before = found.get(each.party_id, Money(0, each.currency))
         found[each.party_id] = Money(before.amount_minor + each.funded_minor, each.currency)
     return found
-
-
-def _list_account_changes(offering: Offering, to: str | None) -> tuple[Change, ...]:
-    """Where the proceeds go, if elsewhere than before."""
-    before = offering.proceeds_bank_account_id
-    return () if to == before else (Change("proceeds_bank_account_id", before, to),)
-
-
-def _name_attempt(last: int, to: str | None) -> tuple[Change, ...]:
-    """Which attempt it is and where it goes: a yes to one that failed meanwhile is none to the next."""
-    return (Change("attempt", str(last), str(last + 1)), *_name_account(to))
-
-
-def _name_account(to: str | None) -> tuple[Change, ...]:
-    """Where it is paid, as far as it is known. If it is another account by the time of the yes, it is another deed."""
-    return (Change("bank_account_id", None, to),) if to else ()

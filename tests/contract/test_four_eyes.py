@@ -28,7 +28,7 @@ from services.chassis.calls.approval_kinds import list_approval_kinds, name_kind
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.calls.serving import servers_of
 from services.chassis.spelling.descriptors import is_required
-from services.chassis.values.approval import NOBODY, ApprovalDetails, Change
+from services.chassis.values.approval import NOBODY, ApprovalDetails, Change, Precondition
 from services.chassis.values.money import Money
 from services.compliance.domain.statements import DONE_BY_LAST_YES
 from services.transactions.messages import to_transaction_content
@@ -147,22 +147,32 @@ def fill(message: Any) -> Any:
 def test_what_was_asked_for_stands_in_the_content_as_rest_takes_it(method):
     request = fill(GetMessageClass(method.input_type)())
     changes = (Change("amount", Money(0, "USD"), None),)
-    details = ApprovalDetails("", "", amount=Money(0, "USD"), beneficiary_party_ids=NOBODY, changes=changes)
+    details = ApprovalDetails(
+        "",
+        "",
+        amount=Money(0, "USD"),
+        beneficiary_party_ids=NOBODY,
+        changes=changes,
+        preconditions=(Precondition("escrow_etag", "1"),),
+    )
     content = json.loads(to_content(name_kind_of(type(request)), "org_1", request, details, name="request"))
     schemas = Schemas()
     without = frozenset({"idempotency_key", "validate_only"})
     change = schemas.reference(approval_pb2.Approval.Change.DESCRIPTOR, Side.ANSWER)
+    precondition = schemas.reference(approval_pb2.Approval.Precondition.DESCRIPTOR, Side.ANSWER)
     schema = {
         "properties": {
             "request": schemas.message(method.input_type, Side.REQUEST, without),
             "amount": schemas.reference(money_pb2.Money.DESCRIPTOR, Side.ANSWER),
             "changes": {"type": "array", "items": change},
+            "preconditions": {"type": "array", "items": precondition},
         },
         "components": {"schemas": schemas.components},
     }
     shape = ("required", "type", "additionalProperties")  # the values are not such as anybody would send
     faults = [fault for fault in Draft202012Validator(schema).iter_errors(content) if fault.validator in shape]
     assert [(fault.json_path, fault.message) for fault in faults] == []
+    assert content["preconditions"] == [{"field": "escrowEtag", "value": "1"}]
     assert content["amount"] == content["changes"][0]["beforeAmount"] == {"currencyCode": "USD", "amountMinor": "0"}
 
 

@@ -135,6 +135,7 @@ async def test_the_content_of_what_waits_is_written_as_that_of_what_is_asked_for
         "resource": {"holdId": HOLD},
         "amount": {"currencyCode": "USD", "amountMinor": "500"},
         "changes": [],
+        "preconditions": [],
         "beneficiaryPartyIds": [PAYEE],
     }
     assert hash_content(approval.content) == approval.content_hash

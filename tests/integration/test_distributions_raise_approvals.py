@@ -169,7 +169,8 @@ async def test_proceeds_are_sent_again_to_the_account_that_was_read_and_to_no_ot
     offering, read = await offering_whose_proceeds_failed(service)
     resend = opb.ResendProceedsRequest(offering_id=offering.offering_id)
     waits = await service.ask(service.offerings.ResendProceeds, resend, "admin-3")
-    assert [(one.field, one.after) for one in waits.changes] == [("attempt", "2"), ("bank_account_id", read)]
+    assert [(one.field, one.after) for one in waits.changes] == [("attempt", "2")]
+    assert [(one.field, one.value) for one in waits.preconditions] == [("proceeds_bank_account_id", read)]
     other = service.transactions.add_bank_account("sponsor-1")
     resend = opb.ResendProceedsRequest(offering_id=offering.offering_id, bank_account_id=other)
     await service.grant(await service.ask(service.offerings.ResendProceeds, resend, "admin-4"))

@@ -21,7 +21,15 @@ from services.chassis.calls.wire import (
 )
 from services.chassis.spelling.json_reader import IS_REQUIRED, Found, reader_of
 from services.chassis.spelling.json_writer import writer_of
-from services.chassis.values.approval import Approval, ApprovalDetails, Change, Effect, Preview, write_content
+from services.chassis.values.approval import (
+    Approval,
+    ApprovalDetails,
+    Change,
+    Effect,
+    Precondition,
+    Preview,
+    write_content,
+)
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.etags import etag_of
 from services.chassis.values.explanation import Explanation
@@ -58,6 +66,7 @@ def to_content(
             name: body,
             "amount": None if details.amount is None else _spell(to_money(details.amount)),
             "changes": [_spell(_to_change(change)) for change in details.changes],
+            "preconditions": [_spell(_to_precondition(each)) for each in details.preconditions],
             "beneficiaryPartyIds": sorted(details.beneficiary_party_ids),
         }
     )
@@ -65,13 +74,18 @@ def to_content(
 
 def has_change(content: str, change: Change) -> bool:
     """Whether it is one of those that a content was bound to."""
-    return _spell(_to_change(change)) in list_changes(content)
+    return _spell(_to_change(change)) in list_bound(content)
 
 
-def list_changes(content: str) -> list[dict[str, Any]]:
+def has_precondition(content: str, precondition: Precondition) -> bool:
+    """Whether a content was bound to it."""
+    return _spell(_to_precondition(precondition)) in list_bound(content)
+
+
+def list_bound(content: str) -> list[dict[str, Any]]:
     """What a content was bound to, in JSON: unfreezing what was frozen once more changes something else."""
-    changes: list[dict[str, Any]] = json.loads(content)["changes"]
-    return changes
+    read = json.loads(content)
+    return [*read["changes"], *read["preconditions"]]
 
 
 def to_result(answer: Message) -> str:
@@ -122,6 +136,7 @@ def to_approval(
     answer.explanations.extend(map(to_explanation, explanations))
     if details is not None:
         answer.changes.extend(map(_to_change, details.changes))
+        answer.preconditions.extend(map(_to_precondition, details.preconditions))
         answer.explanations.extend(to_explanation(each) for each in details.explanations)
         answer.effects.extend(map(to_effect, details.effects))
     answer.allowed_actions.extend(allowed_actions)
@@ -155,6 +170,10 @@ def _to_change(change: Change) -> pb.Approval.Change:
         before_amount=to_amount(change.before),
         after_amount=to_amount(change.after),
     )
+
+
+def _to_precondition(precondition: Precondition) -> pb.Approval.Precondition:
+    return pb.Approval.Precondition(field=precondition.field, value=precondition.value)
 
 
 def to_listed_approval(approval: Approval) -> pb.Approval:

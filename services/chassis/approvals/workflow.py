@@ -137,7 +137,7 @@ class Approvals:
         if (kind := self._requests.get(approval.kind)) is None:
             return None
         try:
-            return kind.find_effect(self._read_request(approval)), messages.list_changes(approval.content)
+            return kind.find_effect(self._read_request(approval)), messages.list_bound(approval.content)
         except Unavailable:
             return None
 

@@ -97,6 +97,13 @@ class Change:
     after: str | Money | None
 
 
+class Precondition(NamedTuple):
+    """A value that the content leaves as it is, and that a yes rests on: as text, for a person to read or compare."""
+
+    field: str
+    value: str
+
+
 @dataclass(frozen=True, slots=True)
 class Effect:
     """What the content would do to one ledger account."""
@@ -130,7 +137,8 @@ class ApprovalDetails:
         makers: Who made the content, beside the person who asks: who drafted, edited or calculated it.
         beneficiary_party_ids: The parties that gain from it; of each kind it is said, also that it is NOBODY.
         is_done: It is so already: there is nothing to approve.
-        changes, explanations, effects: For the decision, as they stand at this moment; not kept.
+        changes, preconditions: What it changes and what else must be as it is: a yes is bound to both.
+        explanations, effects: For the decision, as they stand at this moment; not kept.
     """
 
     summary: str
@@ -140,6 +148,7 @@ class ApprovalDetails:
     makers: frozenset[str] = frozenset()
     beneficiary_party_ids: frozenset[str] = field(kw_only=True)
     changes: tuple[Change, ...] = ()
+    preconditions: tuple[Precondition, ...] = ()
     explanations: tuple[Explanation, ...] = ()
     effects: tuple[Effect, ...] = ()
     is_done: bool = False

@@ -155,12 +155,14 @@ def secret_not_acceptable() -> Unauthenticated:
 
 def build_secret_details(key: ApiKey) -> ApprovalDetails:
     """Who is told the secret does not approve it."""
-    before, after = (None, key.display_name) if key.secret is None else (key.display_name, key.display_name)
-    scopes = ", ".join(key.scopes)
     changes = (
-        Change("display_name", before, after),
-        Change("scopes", None if before is None else scopes, scopes),
-        Change("secret", None if before is None else "the one in use", "another one"),
+        (
+            Change("display_name", None, key.display_name),
+            Change("scopes", None, ", ".join(key.scopes)),
+            Change("secret", None, "one"),
+        )
+        if key.secret is None
+        else (Change("secret", "the one in use", "another one"),)
     )
     return ApprovalDetails(
         f"Let a program sign in for {key.created_by} with the key {key.display_name}",

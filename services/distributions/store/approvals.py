@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from realco.distributions.v1 import events_pb2 as events
 
 from services.chassis.approvals import records
-from services.chassis.approvals.messages import has_change
+from services.chassis.approvals.messages import has_precondition
 from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.approvals.writer import ApprovalWriter
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.transaction import Tx
-from services.chassis.values.approval import Change, hash_content
-from services.distributions.domain.investment import Investment, hash_funded
+from services.chassis.values.approval import Precondition, hash_content
 from services.distributions.domain.offering import Offering
-from services.distributions.domain.refunds import RefundPosition, hash_owed
 
 APPROVAL_WRITER = ApprovalWriter(events.ApprovalRequested, events.ApprovalUpdated)
 
@@ -52,20 +49,10 @@ async def read_shown_minor(tx: Tx, kind: str, resource_id: str) -> int:
     return min((each.amount.amount_minor for each in approved if each.amount is not None), default=0)
 
 
-def build_funded_change(investments: Iterable[Investment]) -> Change:
-    """What a content about all of them is bound to beside their sum: what is in each."""
-    return Change("funded_sha256", None, hash_funded(investments))
-
-
-def build_owed_change(positions: Sequence[RefundPosition]) -> Change:
-    """The same of refunds that are sent again: what is owed to each."""
-    return Change("owed_sha256", None, hash_owed(positions))
-
-
-async def is_being_done(tx: Tx, kind: str, resource_id: str, change: Change) -> bool:
-    """Whether two persons approved what is being done, with exactly this change. Raises: NotSealed."""
+async def is_being_done(tx: Tx, kind: str, resource_id: str, bound_to: Precondition) -> bool:
+    """Whether two persons approved what is being done, bound to exactly this. Raises: NotSealed."""
     approved = await records.list_undone(tx, current_principal().org_id, kind, resource_id)
-    return any(has_change(each.content, change) for each in approved)
+    return any(has_precondition(each.content, bound_to) for each in approved)
 
 
 async def read_closing_hash(tx: Tx, offering: Offering) -> str:

@@ -9,7 +9,7 @@ from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.reads import Source
 from services.chassis.data.transaction import Tx
-from services.chassis.values.approval import Approval, ApprovalDetails, Change
+from services.chassis.values.approval import Approval, ApprovalDetails, Change, Precondition
 from services.chassis.values.explanation import Explanation
 from services.transactions.domain.bank_accounts import BankAccount, BankAccountStatus, unblock
 from services.transactions.domain.states import Status
@@ -116,8 +116,8 @@ def build_unblocking_details(account: BankAccount, explanations: tuple[Explanati
             Change("status", account.status, after.status),
             Change("block_reason", account.block_reason, after.block_reason),
             Change("block_network_code", account.block_network_code, after.block_network_code),
-            # Each return is written: a yes to one is none to the next, though all else reads the same.
-            Change("etag", account.etag, None),
         ),
+        # Each return is written: a yes to one is none to the next, though all else reads the same.
+        preconditions=(Precondition("etag", account.etag),),
         explanations=explanations,
     )
