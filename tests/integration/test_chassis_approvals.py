@@ -115,7 +115,7 @@ async def test_what_was_done_before_a_crash_is_done_whatever_it_would_do_by_now(
         raise ConnectionError
 
     with monkeypatch.context() as patched:
-        patched.setattr(desk.approvals, "_finish", crash)
+        patched.setattr(desk.approvals.executions, "_finish", crash)
         with pytest.raises(ConnectionError):
             await desk.grant(approval)
     assert ((await desk.get(approval)).status, await desk.notes()) == (S.APPROVED, ["captured hold_1"])
@@ -253,7 +253,7 @@ async def test_what_another_worker_does_just_when_it_is_looked_at_has_not_failed
     async def do_it() -> None:
         async with desk.database.begin() as tx:
             found = await desk.approvals.find(tx, approval.approval_id)
-        await desk.deed.execute(desk.approvals._read_request(found))
+        await desk.deed.execute(desk.approvals.requests.read(found))
         desk.deed.minor += 1
 
     desk.deed.meanwhile.append(do_it)

@@ -72,7 +72,7 @@ async def test_nothing_is_due_but_what_was_approved_and_nothing_else_is_done_who
             async with desk.database.begin(MAKER.org_id) as tx:
                 found = await desk.approvals.find(tx, approval.approval_id)
         with pytest.raises(InvariantViolation):
-            await desk.approvals.execute(found)
+            await desk.approvals.executions.execute(found)
     assert await desk.jobs["resume_approvals"].run() == 0
     assert await desk.notes() == []
 

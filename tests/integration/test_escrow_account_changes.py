@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from realco.escrow.v1 import escrow_accounts_pb2 as pb
 from realco.escrow.v1 import events_pb2 as events
+from realco.type.v1.approval_pb2 import Approval
 from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.calls.auth import Principal
@@ -61,6 +62,22 @@ async def test_nobody_alone_says_that_another_custodian_holds_the_money(escrow):
     assert await get(escrow, before.escrow_account_id) == before, "it waits"
     after = await escrow.call("ChangeEscrowAccountCustodian", request)
     assert {name: getattr(after, name) for name in wanted} == wanted
+
+
+async def test_what_was_asked_about_an_older_version_is_not_approved_and_still_waits(escrow):
+    before = await get(escrow, await escrow.open())
+    request = pb.ChangeEscrowAccountCustodianRequest(
+        escrow_account_id=before.escrow_account_id,
+        etag=before.etag,
+        custodian_name="Second Trust",
+        custodian_account_last4="0042",
+    )
+    approval = await escrow.ask("ChangeEscrowAccountCustodian", request)
+    await update(escrow, before, display_name="Elm Street")
+    assert await refusal(escrow.approve(approval)) == ("CONTENT_OUTDATED", {})
+    assert (await escrow.read_approval(approval)).status == Approval.PENDING
+    request.etag = (await get(escrow, before.escrow_account_id)).etag
+    await escrow.grant(await escrow.ask("ChangeEscrowAccountCustodian", request))
 
 
 async def test_a_change_that_changes_nothing_is_no_new_version(escrow):

@@ -154,7 +154,7 @@ async def test_whoever_freezes_a_frozen_account_for_another_reason_is_heard(escr
         with pytest.raises(EtagMismatch):
             await escrow.grant(asked)
     else:
-        compare = escrow.approvals._compare
+        compare = escrow.approvals.requests.compare
 
         async def freeze_after(approved: Approval, now: datetime) -> Any:
             same = await compare(approved, now)
@@ -162,7 +162,7 @@ async def test_whoever_freezes_a_frozen_account_for_another_reason_is_heard(escr
                 await freeze_again()
             return same
 
-        monkeypatch.setattr(escrow.approvals, "_compare", freeze_after)
+        monkeypatch.setattr(escrow.approvals.requests, "compare", freeze_after)
         with pytest.raises(AssertionError):  # it is not executed
             await escrow.grant(asked)
         [failed] = await escrow.list_approvals(resource_id=[account])

@@ -34,7 +34,7 @@ def build_approval_jobs(name: str, operations: Operations, approvals: Approvals)
         taken = await records.take_approved(operations.database)
         for approval in taken:
             try:
-                await approvals.execute(approval)
+                await approvals.executions.execute(approval)
             except Exception as error:  # one that fails must not keep the others from their turn
                 if is_away(error):
                     raise

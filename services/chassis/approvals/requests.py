@@ -16,10 +16,11 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from realco.type.v1 import approval_pb2
 
+from services.chassis.approvals.messages import to_content
 from services.chassis.calls.access import find_rpc
 from services.chassis.calls.approval_kinds import name_kind
-from services.chassis.calls.auth import Principal
-from services.chassis.data.operations import Operations
+from services.chassis.calls.auth import Principal, current_principal
+from services.chassis.data.operations import Operations, build_rehearsal
 from services.chassis.data.transaction import Tx
 from services.chassis.spelling.json_writer import writer_of
 from services.chassis.values.approval import SUBJECT, Approval, ApprovalDetails
@@ -60,6 +61,14 @@ class RequestKind(Generic[Request]):
     @property
     def answer_type(self) -> type[Message]:
         return find_answer_type(self.request_type)
+
+    async def rehearse(self, request: Request) -> Message:
+        """What would be done now. Raises DomainError as the deed would."""
+        return await self.execute(build_rehearsal(request))
+
+    def write_content(self, request: Request, details: ApprovalDetails) -> str:
+        """The text that is decided on."""
+        return to_content(self.name, current_principal().org_id, request, details, name="request")
 
 
 def by_command(

@@ -91,11 +91,12 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
 
         answer = await self._operations.write_on_facts(request, approval_pb2.Approval, ask, decide)
         if request.validate_only and approved:
-            await self._approvals.rehearse(approved[0])
+            if approved[0].kind in self._approvals.requests.kinds:
+                await self._approvals.requests.rehearse(approved[0])
             _show_undone(answer)
         if request.validate_only or not approved or approved[0].status is not Status.APPROVED:
             return answer
-        done = await self._approvals.execute(approved[0])
+        done = await self._approvals.executions.execute(approved[0])
         answer = await self._show(done, self._operations.clock.now())
         async with self._operations.database.begin() as tx:
             await replace_answer(tx, request, lambda: answer)

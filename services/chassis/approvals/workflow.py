@@ -20,17 +20,19 @@ from google.protobuf.message import Message
 from realco.approvals.v1 import approvals_pb2
 
 from services.chassis.approvals import messages, records
+from services.chassis.approvals.asked import AskedRequests
+from services.chassis.approvals.executions import Executions, begin_execution
 from services.chassis.approvals.facts import Drift
 from services.chassis.approvals.notary import Rehearse, Witnessed
 from services.chassis.approvals.permissions import Permissions
 from services.chassis.approvals.repetitions import explain_others
-from services.chassis.approvals.requests import RequestKind, build_answer, find_result_id, maker_of, name_kind_of
+from services.chassis.approvals.requests import RequestKind, build_answer
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.writer import ApprovalWriter
-from services.chassis.calls.auth import acting_as, current_principal
+from services.chassis.calls.auth import current_principal
 from services.chassis.data.leases import due_in
-from services.chassis.data.once import is_decision, keys_of, was_decided
-from services.chassis.data.operations import Operations, build_rehearsal, do_whole
+from services.chassis.data.once import keys_of
+from services.chassis.data.operations import Operations
 from services.chassis.data.reads import Source
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import (
@@ -49,12 +51,9 @@ from services.chassis.values.approval import (
     mark_cancelled,
 )
 from services.chassis.values.approval_bounds import add_comment
-from services.chassis.values.errors import DomainError, InvalidField, Kind, Unavailable
-from services.chassis.values.etags import EtagMismatch, check_etag, etag_of
+from services.chassis.values.errors import DomainError, InvalidField, Kind
+from services.chassis.values.etags import check_etag, etag_of
 from services.chassis.values.explanation import Explanation
-from services.chassis.values.failure import make_failure
-from services.chassis.values.invariant import invariant
-from services.chassis.values.refusals import ContentOutdated
 from services.chassis.values.same_content import explain_end, join_makers
 
 Answer = TypeVar("Answer", bound=Message)
@@ -78,11 +77,12 @@ class Approvals:
         witnessed: Witnessed | None = None,
     ) -> None:
         self._operations = operations
-        self._requests = {kind.name: kind for kind in requests}
+        self.requests = AskedRequests(operations, requests)
         self._resources = {kind.approvals.kind: kind for kind in resources}
         self._writer = writer
         self._witnessed = witnessed
-        self.permissions = Permissions(self._requests, self._resources)
+        self.permissions = Permissions(self.requests.kinds, self._resources)
+        self.executions = Executions(operations, self.requests, writer, witnessed)
 
     async def carry_out(self, request: Message, answer_type: type[Answer]) -> Answer:
         """The RPC's answer: what was done, or the approval that waits.
@@ -91,7 +91,7 @@ class Approvals:
             DomainError: it cannot be done as things are.
             TooManyApprovals: the person has asked for it too often.
         """
-        kind, principal = self._kind_of(request), current_principal()
+        kind, principal = self.requests.kind_of(request), current_principal()
         if not (principal.service or principal.confined):
             return await self._operations.write_on_facts(request, answer_type, self._examine, self._record)
         answer = build_answer(answer_type, await kind.execute(request))
@@ -99,10 +99,11 @@ class Approvals:
         return answer
 
     async def _examine(self, request: Any) -> tuple[Message, ApprovalDetails]:
-        done, kind = await self._rehearse(request), self._kind_of(request)
+        kind = self.requests.kind_of(request)
+        done = await kind.rehearse(request)
         details = await kind.describe(request, self._operations.clock.now())
         if (witnessed := self._find_witnessed(kind.name)) and not (details.is_done or request.validate_only):
-            content_hash, now = hash_content(self._write_content(kind, request, details)), self._operations.clock.now()
+            content_hash, now = hash_content(kind.write_content(request, details)), self._operations.clock.now()
             async with self._operations.database.begin_rehearsal() as tx:
                 await self._writer.check_may_ask(tx, kind.name, details.resource_id, now)
                 await self._writer.outdate(tx, kind.name, details.resource_id, now, current_hash=content_hash)
@@ -110,17 +111,11 @@ class Approvals:
             await witnessed.record_request(kind.name, details.resource_id, content_hash, makers, gaining)
         return done, details
 
-    def _write_content(self, kind: RequestKind[Any], request: Message, details: ApprovalDetails) -> str:
-        return messages.to_content(kind.name, current_principal().org_id, request, details, name="request")
-
-    async def _rehearse(self, request: Any) -> Message:
-        return await self._kind_of(request).execute(build_rehearsal(request))
-
     async def _record(self, tx: Tx, request: Message, examined: tuple[Message, ApprovalDetails], now: datetime) -> Any:
-        kind, (done, details) = self._kind_of(request), examined
+        kind, (done, details) = self.requests.kind_of(request), examined
         if details.is_done:
             return build_answer(kind.answer_type, done)  # it stays as it is, and nobody has to approve that
-        content = self._write_content(kind, request, details)
+        content = kind.write_content(request, details)
         asked = await self._writer.ask(tx, kind.name, content, details, now, has_key=bool(keys_of(request)))
         if self._find_witnessed(kind.name):
             # The notary takes what was asked for last for what is wanted.
@@ -130,16 +125,7 @@ class Approvals:
 
     async def explain_others(self, source: Source, approval: Approval, now: datetime) -> list[Explanation]:
         """That the same was approved before, or that what does the same was or waits. None of it keeps from a yes."""
-        return await explain_others(source, approval, self._find_effect, now)
-
-    def _find_effect(self, approval: Approval) -> Any:
-        """What a request does and changes; None of what is none, or was asked for by a newer release."""
-        if (kind := self._requests.get(approval.kind)) is None:
-            return None
-        try:
-            return kind.find_effect(self._read_request(approval)), messages.list_bound(approval.content)
-        except Unavailable:
-            return None
+        return await explain_others(source, approval, self.requests.find_effect, now)
 
     async def witness(self, approval: Approval, rehearse: Rehearse) -> None:
         """Has the notary hear the caller's yes before it counts, where money moves in another service by it.
@@ -176,32 +162,13 @@ class Approvals:
             gaining = await resource.list_beneficiaries(approval.resource_id) if resource.list_beneficiaries else ()
             return drift.join((), gaining)
         try:
-            details = await self._compare(approval, now)
+            details = await self.requests.compare(approval, now)
+            await self.requests.check_version(approval)
         except DomainError as refusal:
             if refusal.kind is not Kind.NOT_FOUND:
                 raise
             return drift  # what it is about is gone: it has failed once it is approved
         return drift.join(details.makers, details.beneficiary_party_ids)
-
-    async def _compare(self, approval: Approval, now: datetime) -> ApprovalDetails:
-        """What a request would do now. Raises ContentOutdated, or why that cannot be said."""
-        request = self._read_request(approval)
-        details = await self._requests[approval.kind].describe(request, now)
-        as_asked = replace(details, beneficiary_party_ids=approval.beneficiary_party_ids)
-        current = messages.to_content(approval.kind, approval.org_id, request, as_asked, name="request")
-        if hash_content(current) != approval.content_hash:
-            message = "It would do something else now than when it was asked for: reject or cancel it, and ask again."
-            raise ContentOutdated(message)
-        return details
-
-    async def rehearse(self, approved: Approval) -> None:
-        """Whether it could be done now. Raises DomainError as the deed would."""
-        if approved.kind in self._requests:
-            with acting_as(maker_of(approved)):
-                await self._rehearse(self._read_request(approved))
-
-    def _read_request(self, approval: Approval) -> Any:
-        return messages.read_content(approval.content, self._requests[approval.kind].request_type, approval.approval_id)
 
     async def describe(self, approval: Approval, now: datetime) -> ApprovalDetails | None:
         """What a person who decides has to know now; None where there is nothing to decide, or somebody is away."""
@@ -210,8 +177,7 @@ class Approvals:
         try:
             if (resource := self._resources.get(approval.kind)) is not None:
                 return await resource.describe(approval, now)
-            kind = self._requests[approval.kind]
-            return await kind.describe(self._read_request(approval), now)
+            return await self.requests.describe(approval, now)
         except DomainError:
             return None  # it is shown as far as it is known; a yes is not counted before all of it is
 
@@ -241,7 +207,7 @@ class Approvals:
         same = await records.lock_same(tx, approval, now)
         facts = replace(facts, makers=facts.makers | join_makers(approval, same))
         due_at = due_in(records.EXECUTION_LEASE_MS)
-        after = await self._writer.record_yes(tx, approval, facts, now, note, _begin_execution, due_at=due_at)
+        after = await self._writer.record_yes(tx, approval, facts, now, note, begin_execution, due_at=due_at)
         if after.status is Status.APPROVED:  # so it is done once, however often it was asked for
             if self._find_witnessed(approval.kind):
                 # Whoever ends what else was asked for about it, or fails with it, must not end this.
@@ -294,64 +260,6 @@ class Approvals:
         if approval.status is Status.PENDING and approval.status_at(now) is Status.EXPIRED:
             await self._end(tx, replace(approval, status=Status.EXPIRED), "nobody approved it in time", now)
 
-    async def execute(self, approved: Approval) -> Approval:
-        """Does what was approved, and records what became of it.
-
-        Raises:
-            DomainError: a service it needs is away; a job goes on with it.
-        """
-        # Not what waits or was refused, whoever has it done: the seal says which of them it is.
-        invariant(approved.status is Status.APPROVED, "only what was approved is done")
-        kind = self._requests[approved.kind]
-        request = self._read_request(approved)
-        with acting_as(maker_of(approved)):
-            try:
-                check_content(approved, hash_content(approved.content))  # the row is still the one that was decided on
-                await self._check_still_wanted(approved, request)
-                answer = build_answer(kind.answer_type, await kind.execute(request))
-                # A batch, or a person of a party, has no id of its own: then it is that of what it is about.
-                result_id, result = find_result_id(answer) or approved.resource_id, messages.to_result(answer)
-                done = replace(approved, status=Status.EXECUTED, result_id=result_id, result=result)
-            except DomainError as refusal:
-                if _may_pass(refusal):
-                    raise
-                failed = replace(approved, status=Status.FAILED, failure=make_failure(refusal))
-                return await do_whole(self._fail(failed))
-            return await self._finish(done)
-
-    async def _check_still_wanted(self, approved: Approval, request: Message) -> None:
-        """What is not done may have become something else since the yes. What a crash left done is done, and so is what
-        another worker does just now: then it only looks like something else.
-
-        Raises: ContentOutdated, or why that cannot be said.
-        """
-        database = self._operations.database
-        if await was_decided(database, request):
-            return
-        try:
-            await self._compare(approved, self._operations.clock.now())
-        except DomainError:
-            if not await was_decided(database, request):
-                raise
-
-    async def _fail(self, failed: Approval) -> Approval:
-        if witnessed := self._find_witnessed(failed.kind):  # nobody else has it done later
-            await witnessed.record_failure(failed.kind, failed.resource_id)
-        return await self._finish(failed)
-
-    async def _finish(self, done: Approval) -> Approval:
-        now = self._operations.clock.now()
-        async with self._operations.database.begin() as tx:
-            current = await self._lock(tx, done)
-            # Another worker was faster, and did the same under the same key.
-            if current.status is not Status.APPROVED or current.epoch != done.epoch:
-                return current
-            if done.status is Status.FAILED and self._find_witnessed(done.kind):
-                # For the notary it counts no longer, whoever asked for it: they ask anew.
-                same = (done.kind, done.resource_id, now, lambda each: each.content_hash == done.content_hash)
-                await self._writer.cancel_undoing(tx, *same)
-            return await self._writer.save(tx, done, now)
-
     async def _end(self, tx: Tx, ended: Approval, why: str, now: datetime) -> Approval:
         """Nobody approves it any more: a resource that waited for it is given up, unless it waits for a later one."""
         saved = await self._writer.save(tx, ended, now)
@@ -386,15 +294,3 @@ class Approvals:
 
     def _find_witnessed(self, kind: str) -> Witnessed | None:
         return self._witnessed if self._witnessed and kind in self._witnessed else None
-
-    def _kind_of(self, request: Message) -> RequestKind[Any]:
-        return self._requests[name_kind_of(type(request))]
-
-
-def _begin_execution(approved: Approval) -> Approval:
-    return replace(approved, epoch=approved.epoch + 1)
-
-
-def _may_pass(refusal: DomainError) -> bool:
-    """Whether another try may be answered otherwise. What was approved of another version never is."""
-    return refusal.kind.transient and not is_decision(refusal) and not isinstance(refusal, EtagMismatch)
