@@ -174,6 +174,15 @@ def _to_tier_total(
 
 
 def to_allocation(allocation: Allocation) -> distributions_pb2.Allocation:
+    """As a caller reads it."""
+    answer = to_told_allocation(allocation)
+    for told, line in zip(answer.lines, allocation.lines, strict=True):
+        told.explanation.CopyFrom(to_explanation(explain_line(line, allocation.currency)))
+    return answer
+
+
+def to_told_allocation(allocation: Allocation) -> distributions_pb2.Allocation:
+    """As an event has it: without the reason of each line. A large distribution has thousands of lines."""
     money = _money_in(allocation.currency)
     return distributions_pb2.Allocation(
         allocation_id=allocation.allocation_id,
@@ -187,7 +196,6 @@ def to_allocation(allocation: Allocation) -> distributions_pb2.Allocation:
                 tier=line.tier + 1,  # kept from 0
                 kind=line.kind,
                 amount=money(line.amount_minor),
-                explanation=to_explanation(explain_line(line, allocation.currency)),
             )
             for line in allocation.lines
         ],

@@ -44,17 +44,16 @@ RIGHTS: Table = {
     "distributions": both(
         insert=EVERY,
         update=(
-            *("status", "content_hash", "basis_version", "allocation_count", "paid_minor", "failure"),
+            *("status", "content_hash", "basis_version", "allocation_count", "tier_totals", "paid_minor", "failure"),
             *("calculated_by", "submitted_by", "approved_by", "approved_hash", "declared_at"),
             *("makers", "expires_at", "execution_saga_id", *_VERSION),
         ),
     ),
-    # A calculation takes the place of an earlier one, as long as the distribution is a draft.
-    "distribution_tiers": both(insert=EVERY, delete=_CALCULATED),
+    # A calculation takes the place of an earlier one, as long as the distribution is a draft. Its lines are written
+    # anew with each change, as they are.
     "allocations": both(
-        insert=EVERY, update=("status", "transaction_id", "attempts", "failure", *_VERSION), delete=_CALCULATED
+        insert=EVERY, update=("lines", "status", "transaction_id", "attempts", "failure", *_VERSION), delete=_CALCULATED
     ),
-    "allocation_lines": appended(),
     "payouts": both(insert=EVERY, update=("status", "transaction_id", "transaction_version", "failure", *_VERSION)),
     "sagas": both(insert=EVERY, update=("last_error", *LEASE)),
 }

@@ -201,6 +201,7 @@ distributions = sa.Table(
     text("content_hash", null=True),
     sa.Column("basis_version", sa.BigInteger),  # offerings.declarations when it was calculated
     sa.Column("allocation_count", sa.Integer, nullable=False, server_default="0"),
+    json("tier_totals"),  # what each tier pays, in the order of the terms; a trigger keeps them once it was submitted
     minor("paid_minor"),  # of the allocations that were paid
     json("failure", null=True),
     *external(),
@@ -244,21 +245,6 @@ distributions = sa.Table(
     one_of("status", states.DistributionStatus),
 )
 
-distribution_tiers = sa.Table(
-    "distribution_tiers",
-    metadata,
-    sa.Column("org_id", sa.Text, primary_key=True),
-    sa.Column("distribution_id", sa.Text, primary_key=True),
-    sa.Column("tier", sa.Integer, primary_key=True),  # its place among the tiers of the terms, from 0
-    text("kind"),
-    minor("investors_minor"),
-    minor("sponsor_minor"),
-    json("explanation"),
-    seal(),
-    _of("distributions", "distribution_id"),
-    sa.CheckConstraint("investors_minor >= 0 AND sponsor_minor >= 0", name="distribution_tiers_amounts"),
-)
-
 allocations = sa.Table(
     "allocations",
     metadata,
@@ -270,6 +256,7 @@ allocations = sa.Table(
     text("party_id"),
     text("currency"),
     minor("amount_minor"),
+    json("lines"),  # what each tier pays to the payee; a trigger sees to it that they sum to the amount, and stay
     text("status"),
     text("transaction_id", null=True),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
@@ -281,25 +268,6 @@ allocations = sa.Table(
     sa.CheckConstraint("amount_minor > 0", name="allocations_amount"),
     one_of("payee_type", PayeeType),
     one_of("status", states.AllocationStatus),
-)
-
-# What each tier pays to the payee. All lines of an allocation come in one statement, and sum to its amount: a trigger
-# of the database sees to that.
-allocation_lines = sa.Table(
-    "allocation_lines",
-    metadata,
-    sa.Column("org_id", sa.Text, primary_key=True),
-    sa.Column("allocation_id", sa.Text, primary_key=True),
-    sa.Column("tier", sa.Integer, primary_key=True),
-    text("kind"),
-    minor("amount_minor"),
-    sa.Column("claim_minor", sa.BigInteger),  # by which the investors' side is divided; null for the sponsor
-    minor("claims_minor"),  # of all investors; for the sponsor, what the tier pays
-    seal(),
-    sa.ForeignKeyConstraint(
-        ["org_id", "allocation_id"], ["allocations.org_id", "allocations.allocation_id"], ondelete="CASCADE"
-    ),
-    sa.CheckConstraint("amount_minor > 0", name="allocation_lines_amount"),
 )
 
 _OPEN_PAYOUT = "status IN ('REQUESTED', 'CREATED')"
@@ -384,7 +352,5 @@ sagas = sa.Table(
 )
 
 # Of these a seal covers the whole row.
-for _table in (offerings, investments, contributions, distributions):
-    seal_whole(_table)
-for _table in (distribution_tiers, allocations, allocation_lines, payouts):
+for _table in (offerings, investments, contributions, distributions, allocations, payouts):
     seal_whole(_table)

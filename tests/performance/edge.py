@@ -91,7 +91,10 @@ class Edge:
     def __init__(self, instance: Instance, scale: int) -> None:
         self._scale = scale
         self._dice = random.Random(1)
-        self._metadata = (("authorization", f"Bearer {instance.issue_token('admin', org=load.ORG)}"),)
+        self._metadata, self._other_metadata = (
+            (("authorization", f"Bearer {instance.issue_token('admin', sub, org=load.ORG)}"),)
+            for sub in ("admin-1", "admin-2")
+        )
         self._importer = importer.sign_in(instance)
         self._urls = {name: instance.database_url(name) for name in ("transactions", "escrow", "distributions")}
         credentials = credentials_of(instance.identity, importer.NAME)
@@ -274,17 +277,11 @@ class Edge:
         answer = await self._journal.ListLedgerEntries(request, metadata=self._metadata, timeout=_SECONDS)
         assert len(answer.ledger_entries) == 100, "the month has fewer entries than a page"
 
-    async def _calculate(self, caller: int, _number: int) -> None:
-        """Without a idempotency_key each call calculates afresh, and replaces what was calculated before."""
+    async def _calculate(self, caller: int, number: int) -> None:
+        """What another person has calculated is replaced; what the same person has stays as it is."""
         request = distributions_pb2.CalculateDistributionRequest(distribution_id=load.distribution_id(caller))
-        while True:
-            try:
-                await self._distributions.CalculateDistribution(request, metadata=self._metadata, timeout=_SECONDS)
-                return
-            except grpc.aio.AioRpcError as refused:
-                # All are of one offering, which is calculated one at a time: who waited too long is to try again.
-                if refused.code() is not grpc.StatusCode.UNAVAILABLE:
-                    raise
+        metadata = self._metadata if number % 2 else self._other_metadata
+        await self._distributions.CalculateDistribution(request, metadata=metadata, timeout=_SECONDS)
 
 
 def cpu_of(instance: Instance, name: str) -> Cpu:

@@ -209,9 +209,9 @@ async def load_offerings(connection: asyncpg.Connection) -> None:
         await connection.execute(
             f"""
             INSERT INTO distributions (distribution_id, org_id, offering_id, type, currency, amount_minor,
-                distribution_date, status, makers, created_by, created_at, updated_at)
+                distribution_date, status, tier_totals, makers, created_by, created_at, updated_at)
             SELECT 'dist_' || lpad(n::text, 26, '0'), '{ORG}', 'off_' || lpad(n::text, 26, '0'), 'PROFIT_SPLIT',
-                'USD', 7000000000, current_date, 'DRAFT', '["admin-1"]', 'admin-1', now(), now()
+                'USD', 7000000000, current_date, 'DRAFT', '[]', '["admin-1"]', 'admin-1', now(), now()
             FROM generate_series(0, {OFFERINGS} - 1) n
             """
         )

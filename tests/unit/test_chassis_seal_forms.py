@@ -71,16 +71,14 @@ def list_all() -> dict[str, list[str]]:
 
 # By table, the end of the seal of a sample row in each form.
 FORMS = {
-    "allocation_lines": ["f91c2eff63903b53"],
-    "allocations": ["79323f4220e6ba09"],
+    "allocations": ["60e3ec56db73b6d9"],
     "api_keys": ["cfd2042970e19ce4"],
     "approvals": ["4f6d01b8e1e34e80"],
     "bank_accounts": ["57463c050820b5f7"],
     "compliance_checks": ["a9eaefe58a76d4e3"],
     "contributions": ["a893218a5a0cca61"],
     "dead_letters": ["1d876d393dacf7cb"],
-    "distribution_tiers": ["12e05cbcf30d7a9b"],
-    "distributions": ["5c6577280590b15b"],
+    "distributions": ["af8fe03dbf205790"],
     "ended_sessions": ["23656ac2bedc0ef2"],
     "escrow_accounts": ["2bc51b22f824cb3d"],
     "former_persons": ["f920b6c95afdaeb8"],

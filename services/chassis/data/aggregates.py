@@ -14,7 +14,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import cache, cached_property, lru_cache, partial
-from types import SimpleNamespace
 from typing import Any, Generic, TypeVar, cast
 
 import sqlalchemy as sa
@@ -24,7 +23,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, fetch_row
 from services.chassis.data.rows import build_given, check_rows_in_place, insert_many, name_given
-from services.chassis.data.seals import check_row, check_rows, is_covered, keep_readable, seal_of
+from services.chassis.data.seals import check_row, is_covered, keep_readable, seal_of
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.data.versions import VERSION, with_version
@@ -37,7 +36,6 @@ M = TypeVar("M")
 # Statements for a set of changed columns each: whoever edits may change any of them together.
 _UPDATES_KEPT_MAX = 500
 _SEAL = "seal"
-_PARTS = "parts"
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,6 @@ class Aggregate(Generic[V]):
         columns: A value as the columns of its row (`list_columns`).
         moves: Which statuses may follow which; None where the value has no status.
         history: The table that has a line of each move, if one does.
-        parts: The table whose rows are parts of the value, if one is: they come with its row, as `parts`, in the order
-            of their keys. Each bears a seal of its own.
     """
 
     table: sa.Table
@@ -59,7 +55,6 @@ class Aggregate(Generic[V]):
     columns: Callable[[V], dict[str, Any]]
     moves: Moves[Any] | None = None
     history: sa.Table | None = None
-    parts: sa.Table | None = None
 
     def select(self) -> sa.Select[Any]:
         """All of the caller's organization."""
@@ -67,8 +62,7 @@ class Aggregate(Generic[V]):
 
     @cached_property
     def _selecting(self) -> sa.Select[Any]:
-        query = sa.select(self.table) if self.parts is None else sa.select(self.table, self._list_parts(self.parts))
-        return query.where(is_mine(self.table))
+        return sa.select(self.table).where(is_mine(self.table))
 
     @cached_property
     def _listing(self) -> sa.Select[Any]:
@@ -78,12 +72,6 @@ class Aggregate(Generic[V]):
     def locking(self) -> sa.Select[Any]:
         """As `select`, with their locks, taken by id."""
         return self._listing.with_for_update(key_share=True, of=self.table)
-
-    def _list_parts(self, parts: sa.Table) -> sa.Label[Any]:
-        own = list(parts.primary_key.columns)[-1]
-        rows = sa.func.jsonb_agg(pg.aggregate_order_by(sa.func.to_jsonb(parts.table_valued()), own), type_=pg.JSONB)
-        mine = (parts.c[name] == self.table.c[name] for name in ("org_id", self.key))
-        return sa.select(rows).where(*mine).scalar_subquery().label(_PARTS)
 
     async def find(self, source: Source, value_id: str) -> V | None:
         """Without its lock. Raises: NotSealed."""
@@ -143,8 +131,6 @@ class Aggregate(Generic[V]):
     def read_sealed(self, source: Source, row: Row) -> V:
         """A row as a value to act upon. Raises: NotSealed."""
         check_row(source, self.table, row)
-        if self.parts is not None:
-            check_rows(source, self.parts, map(_read_part, getattr(row, _PARTS) or ()))
         return self.read(row)
 
     def show_all(self, source: Source, rows: Iterable[Row], to_message: Callable[[V], M]) -> list[M]:
@@ -266,12 +252,6 @@ def _build_update(table: sa.Table, key: str, names: Sequence[str], is_one: bool)
     if "version" in table.c:
         update = update.where(table.c.version == source["version"] - 1)
     return update.values({name: source[name] for name in names})
-
-
-def _read_part(part: dict[str, Any]) -> SimpleNamespace:
-    """A row as PostgreSQL spells it in JSON, with its seal as bytes again."""
-    seal = part[_SEAL]
-    return SimpleNamespace(**part | {_SEAL: seal and bytes.fromhex(seal.removeprefix("\\x"))})
 
 
 def read_fields(kind: type[V], row: Row, **read: Any) -> V:

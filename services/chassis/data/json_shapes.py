@@ -18,6 +18,11 @@ def _is(path: str, kind: str) -> str:
     return f'{path}.type() == "{kind}"'
 
 
+def _is_whole(path: str) -> str:
+    """Whether it is a number that PostgreSQL's BIGINT and Python's readers of JSON take as it is."""
+    return f"{path} >= -9223372036854775808 && {path} <= 9223372036854775807"
+
+
 def _all(*predicates: str) -> str:
     return " && ".join(f"({predicate})" for predicate in predicates)
 
@@ -39,14 +44,19 @@ _FAILURE = _all(
     _each("$.keyvalue()", _names("code", "message", "retryable", "metadata")),
 )
 # As values/explanation.py writes it.
-_MONEY = _all(_is("@[1].amount_minor", "number"), _is("@[1].currency", "string"))
+_MONEY = _all(_is_whole("@[1].amount_minor"), _is("@[1].currency", "string"))
 _OPERAND = _all("@.size() == 2", _is("@[0]", "string"), f"({_is('@[1]', 'string')}) || ({_MONEY})")
-_EXPLANATION = _all(
-    _is("$", "object"),
-    *(_is(f"$.{name}", "string") for name in ("statement", "rule", "source")),
-    _is("$.operands", "array"),
-    _each("$.operands[*]", _OPERAND),
-)
+
+
+def _explanation(path: str) -> str:
+    return _all(
+        _is(path, "object"),
+        *(_is(f"{path}.{name}", "string") for name in ("statement", "rule", "source")),
+        _is(f"{path}.operands", "array"),
+        _each(f"{path}.operands[*]", _OPERAND),
+    )
+
+
 _COMMENT = _all(
     *(_is(f"@.{name}", "string") for name in ("created_by", "text")),
     _is("@.created_at.datetime()", "timestamp with time zone"),
@@ -54,7 +64,7 @@ _COMMENT = _all(
 # As approvals/records.py writes it.
 _ASKER = _all(
     _is("@.person", "string"),
-    _is("@.signed_in_at", "number"),
+    _is_whole("@.signed_in_at"),
     f"({_is('@.api_key_id', 'string')}) || ({_is('@.api_key_id', 'null')})",
 )
 _FREEZE = _all(
@@ -62,16 +72,29 @@ _FREEZE = _all(
     _is("@.frozen_at.datetime()", "timestamp with time zone"),
 )
 _TIER = _all("@.size() == 2", _is("@[0]", "string"), _is("@[1]", "object"), _each("@[1].*", _is("@", "string")))
+# As distributions/store/distributions.py and allocations.py write them.
+_TIER_TOTAL = _all(
+    _is("@.kind", "string"),
+    *(_is_whole(f"@.{name}") for name in ("investors_minor", "sponsor_minor")),
+    _explanation("@.explanation"),
+)
+_LINE = _all(
+    _is("@.kind", "string"),
+    *(_is_whole(f"@.{name}") for name in ("tier", "amount_minor", "claims_minor")),
+    f"({_is_whole('@.claim_minor')}) || ({_is('@.claim_minor', 'null')})",
+)
 
 _PERSONS = _all(_is("$", "array"), _each("$[*]", _is("@", "string")))
 
 SHAPES: Mapping[str, str] = {
     "metadata": _texts_by_name("$"),
     "failure": _FAILURE,
-    "explanation": _EXPLANATION,
+    "explanation": _explanation("$"),
     "makers": _PERSONS,
     "checkers": _PERSONS,
     "tiers": _all(_is("$", "array"), _each("$[*]", _TIER)),
+    "totals": _all(_is("$", "array"), _each("$[*]", _TIER_TOTAL)),
+    "lines": _all(_is("$", "array"), _each("$[*]", _LINE)),
     "freezes": _all(_is("$", "array"), _each("$[*]", _FREEZE)),
     "askers": _all(_is("$", "array"), _each("$[*]", _ASKER)),
     "comments": _all(_is("$", "array"), _each("$[*]", _COMMENT)),

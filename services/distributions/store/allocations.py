@@ -1,4 +1,4 @@
-"""Allocations with their lines, a row a tier."""
+"""Allocations with their lines."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from services.chassis.data.aggregates import Aggregate, list_columns, read_fields, seal_columns
+from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.reach import is_mine
-from services.chassis.data.rows import insert_many
 from services.chassis.data.seals import check_rows
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import read_failure, write_failure
 from services.distributions.domain.distribution import UNDER_WAY, Allocation, AllocationLine, PayeeType, sum_by_party
 from services.distributions.domain.states import ALLOCATION_MOVES, AllocationStatus
-from services.distributions.tables import allocation_lines, allocations, moves
+from services.distributions.tables import allocations, moves
 
 
 def _read_allocation(row: Row) -> Allocation:
@@ -25,14 +24,24 @@ def _read_allocation(row: Row) -> Allocation:
         Allocation,
         row,
         payee_type=PayeeType(row.payee_type),
-        lines=tuple(map(_read_line, row.parts)),
+        lines=tuple(map(_read_line, row.lines)),
         status=AllocationStatus(row.status),
         failure=read_failure(row.failure),
     )
 
 
-def _read_line(part: dict[str, Any]) -> AllocationLine:
-    return AllocationLine(part["tier"], part["kind"], part["amount_minor"], part["claim_minor"], part["claims_minor"])
+def _read_line(kept: dict[str, Any]) -> AllocationLine:
+    return AllocationLine(kept["tier"], kept["kind"], kept["amount_minor"], kept["claim_minor"], kept["claims_minor"])
+
+
+def _write_line(line: AllocationLine) -> dict[str, Any]:
+    return {
+        "tier": line.tier,
+        "kind": line.kind,
+        "amount_minor": line.amount_minor,
+        "claim_minor": line.claim_minor,
+        "claims_minor": line.claims_minor,
+    }
 
 
 def _list_columns(allocation: Allocation) -> dict[str, Any]:
@@ -40,14 +49,13 @@ def _list_columns(allocation: Allocation) -> dict[str, Any]:
         allocations,
         allocation,
         payee_type=allocation.payee_type.value,
+        lines=[_write_line(line) for line in allocation.lines],
         status=allocation.status.value,
         failure=write_failure(allocation.failure),
     )
 
 
-ALLOCATIONS = Aggregate(
-    allocations, "allocation_id", _read_allocation, _list_columns, ALLOCATION_MOVES, moves, allocation_lines
-)
+ALLOCATIONS = Aggregate(allocations, "allocation_id", _read_allocation, _list_columns, ALLOCATION_MOVES, moves)
 
 
 async def save_allocations(tx: Tx, distribution_id: str, calculated: Sequence[Allocation]) -> None:
@@ -55,19 +63,6 @@ async def save_allocations(tx: Tx, distribution_id: str, calculated: Sequence[Al
     mine = sa.and_(is_mine(allocations), allocations.c.distribution_id == distribution_id)
     await tx.execute(sa.delete(allocations).where(mine))
     await ALLOCATIONS.insert_all(tx, calculated)
-    lines = [
-        {
-            "allocation_id": allocation.allocation_id,
-            "tier": line.tier,
-            "kind": line.kind,
-            "amount_minor": line.amount_minor,
-            "claim_minor": line.claim_minor,
-            "claims_minor": line.claims_minor,
-        }
-        for allocation in calculated
-        for line in allocation.lines
-    ]
-    await insert_many(tx, allocation_lines, [seal_columns(tx, allocation_lines, line) for line in lines])
 
 
 async def lock_allocations(tx: Tx, allocation_ids: Collection[str]) -> list[Allocation]:

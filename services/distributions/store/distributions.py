@@ -6,14 +6,11 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-import sqlalchemy as sa
 from google.protobuf.message import Message
 from realco.distributions.v1 import events_pb2 as events
 
-from services.chassis.data.aggregates import Aggregate, list_columns, read_fields, seal_columns
+from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.outbox import enqueue_all
-from services.chassis.data.reach import is_mine
-from services.chassis.data.rows import insert_many
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.explanation import read_explanation, write_explanation
@@ -22,10 +19,10 @@ from services.distributions.domain.distribution import Allocation, Distribution,
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refusals import DistributionNotFound
 from services.distributions.domain.states import DISTRIBUTION_MOVES, DistributionStatus
-from services.distributions.messages import to_allocation, to_distribution
+from services.distributions.messages import to_distribution, to_told_allocation
 from services.distributions.store.allocations import ALLOCATIONS, save_allocations
 from services.distributions.store.offerings import OFFERINGS
-from services.distributions.tables import distribution_tiers, distributions, moves
+from services.distributions.tables import distributions, moves
 
 
 def _read_distribution(row: Row) -> Distribution:
@@ -33,15 +30,24 @@ def _read_distribution(row: Row) -> Distribution:
         Distribution,
         row,
         status=DistributionStatus(row.status),
-        tiers=tuple(map(_read_tier, row.parts or ())),
+        tiers=tuple(map(_read_tier, row.tier_totals)),
         failure=read_failure(row.failure),
         makers=frozenset(row.makers),
     )
 
 
-def _read_tier(part: dict[str, Any]) -> TierTotal:
-    explanation = read_explanation(part["explanation"])
-    return TierTotal(part["kind"], part["investors_minor"], part["sponsor_minor"], explanation)
+def _read_tier(kept: dict[str, Any]) -> TierTotal:
+    explanation = read_explanation(kept["explanation"])
+    return TierTotal(kept["kind"], kept["investors_minor"], kept["sponsor_minor"], explanation)
+
+
+def _write_tier(tier: TierTotal) -> dict[str, Any]:
+    return {
+        "kind": tier.kind,
+        "investors_minor": tier.investors_minor,
+        "sponsor_minor": tier.sponsor_minor,
+        "explanation": write_explanation(tier.explanation),
+    }
 
 
 def _list_columns(distribution: Distribution) -> dict[str, Any]:
@@ -49,6 +55,7 @@ def _list_columns(distribution: Distribution) -> dict[str, Any]:
         distributions,
         distribution,
         status=distribution.status.value,
+        tier_totals=[_write_tier(tier) for tier in distribution.tiers],
         failure=write_failure(distribution.failure),
         metadata=dict(distribution.metadata),
         makers=sorted(distribution.makers),
@@ -62,7 +69,6 @@ DISTRIBUTIONS = Aggregate(
     _list_columns,
     DISTRIBUTION_MOVES,
     moves,
-    distribution_tiers,
 )
 
 
@@ -119,7 +125,6 @@ async def save_calculation(
         build_allocations: The allocations of the distribution as it was written: its version is theirs.
     """
     distribution = await DISTRIBUTIONS.save(tx, before, after, now)
-    await _save_tiers(tx, distribution)
     allocations = build_allocations(distribution)
     await save_allocations(tx, distribution.distribution_id, allocations)
     await _publish(tx, events.DistributionCalculated(), distribution, allocations, now)
@@ -138,29 +143,10 @@ async def _publish(
     filled.distribution.CopyFrom(to_distribution(distribution))
     names = event.DESCRIPTOR.fields_by_name
     if "allocation" in names:
-        filled.allocation.CopyFrom(to_allocation(allocations[0]))
+        filled.allocation.CopyFrom(to_told_allocation(allocations[0]))
     if "allocations" in names:
-        filled.allocations.extend(to_allocation(each) for each in allocations)
+        filled.allocations.extend(to_told_allocation(each) for each in allocations)
     await enqueue_all(tx, [event], now=now)
-
-
-async def _save_tiers(tx: Tx, distribution: Distribution) -> None:
-    """In place of those of an earlier calculation."""
-    distribution_id = distribution.distribution_id
-    mine = sa.and_(is_mine(distribution_tiers), distribution_tiers.c.distribution_id == distribution_id)
-    await tx.execute(sa.delete(distribution_tiers).where(mine))
-    rows = [
-        {
-            "distribution_id": distribution_id,
-            "tier": index,
-            "kind": tier.kind,
-            "investors_minor": tier.investors_minor,
-            "sponsor_minor": tier.sponsor_minor,
-            "explanation": write_explanation(tier.explanation),
-        }
-        for index, tier in enumerate(distribution.tiers)
-    ]
-    await insert_many(tx, distribution_tiers, [seal_columns(tx, distribution_tiers, row) for row in rows])
 
 
 async def find_being_declared(tx: Tx, offering_id: str) -> str | None:

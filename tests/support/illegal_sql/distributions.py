@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+_LINE = '{"tier": 0, "kind": "x", "amount_minor": 100, "claim_minor": null, "claims_minor": 0}'
+_LINES = f"'[{_LINE}]'"
+
+
+def _with_lines(lines: str) -> str:
+    return (
+        "INSERT INTO allocations (org_id, allocation_id, distribution_id, offering_id, payee_type, party_id, currency,"
+        " amount_minor, lines, status, created_at, updated_at) VALUES ('org_1', 'all_3', 'dist_1', 'off_1',"
+        f" 'INVESTOR', 'pty_3', 'USD', 100, '{lines}', 'PENDING', now(), now())"
+    )
+
+
 # What no role may do is done to these rows: of each kind one that its rule protects.
 ROWS = (
     (
@@ -18,24 +30,19 @@ ROWS = (
     "INSERT INTO contributions VALUES ('org_1', 'txn_1', 'inv_1', 100, 1, 1, false, false, false, 100)",
     (
         "INSERT INTO distributions (org_id, distribution_id, offering_id, type, currency, amount_minor,"
-        " distribution_date, status, created_by, makers, created_at, updated_at) VALUES ('org_1', 'dist_1', 'off_1',"
-        " 'SPECIAL', 'USD', 100, '2026-01-01', 'DRAFT', 'ann', '[\"ann\"]', now(), now())"
+        " distribution_date, status, tier_totals, created_by, makers, created_at, updated_at) VALUES ('org_1',"
+        " 'dist_1', 'off_1', 'SPECIAL', 'USD', 100, '2026-01-01', 'DRAFT', '[]', 'ann', '[\"ann\"]', now(), now())"
     ),
     (
         "INSERT INTO allocations (org_id, allocation_id, distribution_id, offering_id, payee_type,"
         " party_id, currency,"
-        " amount_minor, status, created_at, updated_at) VALUES ('org_1', 'all_1', 'dist_1', 'off_1', 'INVESTOR',"
-        " 'pty_1', 'USD', 100, 'PENDING', now(), now())"
+        " amount_minor, lines, status, created_at, updated_at) VALUES ('org_1', 'all_1', 'dist_1', 'off_1',"
+        f" 'INVESTOR', 'pty_1', 'USD', 100, {_LINES}, 'PENDING', now(), now())"
     ),
     (
         "INSERT INTO allocations SELECT org_id, 'all_2', distribution_id, offering_id, payee_type, 'pty_2',"
         " currency,"
-        " amount_minor, status, NULL, 0, NULL, created_at, updated_at FROM allocations"
-    ),
-    "INSERT INTO allocation_lines VALUES ('org_1', 'all_1', 0, 'x', 100, NULL, 0)",
-    (
-        "INSERT INTO distribution_tiers VALUES ('org_1', 'dist_1', 0, 'x', 100, 0,"
-        ' \'{"statement": "x", "rule": "x", "operands": [], "source": ""}\')'
+        " amount_minor, lines, status, NULL, 0, NULL, created_at, updated_at FROM allocations"
     ),
     (
         "INSERT INTO payouts (org_id, request_key, saga_id, type, offering_id, allocation_id, distribution_id,"
@@ -57,8 +64,6 @@ FIXED = {
     "contributions": "investment_id",
     "distributions": "offering_id type currency amount_minor distribution_date created_by created_at",
     "allocations": "distribution_id payee_type party_id currency amount_minor",
-    "allocation_lines": "amount_minor tier kind",
-    "distribution_tiers": "investors_minor sponsor_minor",
     "payouts": "saga_id type offering_id party_id bank_account_id escrow_account_id currency amount_minor attempt",
     "moves": "to_status actor moved_at",
     "sagas": "kind subject_id actor makers_and_checkers signed_in_at api_key_id",
@@ -96,15 +101,15 @@ RULES = {
         "DELETE FROM allocations WHERE allocation_id = 'all_2'",
         "23514",
     ),
-    "tiers of what waits for approval removed": ("DELETE FROM distribution_tiers", "23514"),
-    "an allocation added to what waits for approval": (
+    "tiers of what waits for approval replaced": (
         (
-            "INSERT INTO allocations (org_id, allocation_id, distribution_id, offering_id, payee_type, party_id,"
-            " currency, amount_minor, status, created_at, updated_at) VALUES ('org_1', 'all_3', 'dist_1', 'off_1',"
-            " 'INVESTOR', 'pty_3', 'USD', 1, 'PENDING', now(), now())"
+            'UPDATE distributions SET tier_totals = \'[{"kind": "x", "investors_minor": 1, "sponsor_minor": 0,'
+            ' "explanation": {"statement": "x", "rule": "x", "operands": [], "source": ""}}]\''
         ),
         "23514",
     ),
+    "lines of an allocation replaced": ("UPDATE allocations SET lines = '[]'", "23514"),
+    "an allocation added to what waits for approval": (_with_lines(f"[{_LINE}]"), "23514"),
     "an allocation paid at once": ("UPDATE allocations SET status = 'COMPLETED'", "23514"),
     "a payout that begins completed": (
         (
@@ -115,5 +120,9 @@ RULES = {
         "23514",
     ),
     "a payout taken back": ("UPDATE payouts SET status = 'LOST'", "23514"),
-    "lines that are not the whole": ("INSERT INTO allocation_lines VALUES ('org_1', 'all_1', 1, 'x', 1)", "23514"),
+    "lines that are not the whole": (_with_lines("[]"), "23514"),
+    "lines that are not positive": (
+        _with_lines(f"[{_LINE}, {_LINE.replace('100', '1')}, {_LINE.replace('100', '-1')}]"),
+        "23514",
+    ),
 }

@@ -112,4 +112,4 @@ OF_REQUESTS = {
     " INSERT INTO aggregate_versions VALUES ('org_2', 'x', 1)",
 }
 # Tables of which rows are removed all the same: drafts are calculated anew, refusals forgotten.
-REMOVED_FROM = {"distribution_tiers", "allocations", "refused_postings"}
+REMOVED_FROM = {"allocations", "refused_postings"}

@@ -40,19 +40,17 @@ _MOVES = {
         COMPLETED>FAILED COMPLETED>RETURNED FAILED>COMPLETED FAILED>RETURNED RETURNED>COMPLETED RETURNED>FAILED
     """,
 }
-# The lines of an allocation come in one statement, and sum to its amount: all that there are, so none is ever added.
 _REFUSE_WRONG_LINES = f"""
     CREATE FUNCTION refuse_wrong_lines() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
     BEGIN
         IF EXISTS (
-            SELECT FROM (
-                SELECT org_id, allocation_id, sum(allocation_lines.amount_minor) AS sum_minor
-                FROM (SELECT DISTINCT org_id, allocation_id FROM inserted) AS given
-                JOIN allocation_lines USING (org_id, allocation_id) GROUP BY 1, 2
-            ) AS lines JOIN allocations USING (org_id, allocation_id)
-            WHERE sum_minor <> allocations.amount_minor
+            SELECT FROM inserted WHERE amount_minor IS DISTINCT FROM (
+                SELECT sum((line ->> 'amount_minor')::bigint) FROM jsonb_array_elements(lines) AS line
+                HAVING min((line ->> 'amount_minor')::bigint) > 0
+            )
         ) THEN
-            RAISE EXCEPTION 'allocation_lines: the lines of an allocation sum to its amount' USING ERRCODE = '23514';
+            RAISE EXCEPTION 'allocations: the lines of an allocation are positive and sum to its amount'
+            USING ERRCODE = '23514';
         END IF;
         RETURN NULL;
     END $$
@@ -95,8 +93,6 @@ def upgrade() -> None:
     _investments()
     _allocations()
     _contributions()
-    _distribution_tiers()
-    _allocation_lines()
     _payouts()
     guard_moves(op, _MOVES)
     _guard_amounts()
@@ -108,25 +104,26 @@ def upgrade() -> None:
 def _guard_amounts() -> None:
     op.execute(_REFUSE_WRONG_LINES)
     op.execute(
-        "CREATE TRIGGER refuse_wrong_lines AFTER INSERT ON allocation_lines REFERENCING NEW TABLE AS inserted"
+        "CREATE TRIGGER refuse_wrong_lines AFTER INSERT ON allocations REFERENCING NEW TABLE AS inserted"
         " FOR EACH STATEMENT EXECUTE FUNCTION refuse_wrong_lines()"
     )
     op.execute(_REFUSE_AMOUNT_CHANGE)
     op.execute(
-        "CREATE TRIGGER refuse_amount_change BEFORE UPDATE ON allocation_lines FOR EACH ROW"
+        "CREATE TRIGGER refuse_amount_change BEFORE UPDATE OF amount_minor, lines ON allocations FOR EACH ROW"
+        " WHEN ((OLD.amount_minor, OLD.lines) IS DISTINCT FROM (NEW.amount_minor, NEW.lines))"
         " EXECUTE FUNCTION refuse_amount_change()"
     )
     op.execute(
-        "CREATE TRIGGER refuse_amount_change BEFORE UPDATE ON allocations FOR EACH ROW"
-        " WHEN (OLD.amount_minor IS DISTINCT FROM NEW.amount_minor) EXECUTE FUNCTION refuse_amount_change()"
+        "CREATE TRIGGER refuse_amount_change BEFORE UPDATE OF tier_totals ON distributions FOR EACH ROW"
+        " WHEN (OLD.status <> 'DRAFT' AND OLD.tier_totals IS DISTINCT FROM NEW.tier_totals)"
+        " EXECUTE FUNCTION refuse_amount_change()"
     )
     op.execute(_REFUSE_LATE_CALCULATION)
-    for name in ("allocations", "distribution_tiers"):
-        for event, rows in (("INSERT", "NEW"), ("DELETE", "OLD")):
-            op.execute(
-                f"CREATE TRIGGER refuse_late_{event.lower()} AFTER {event} ON {name}"
-                f" REFERENCING {rows} TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION refuse_late_calculation()"
-            )
+    for event, rows in (("INSERT", "NEW"), ("DELETE", "OLD")):
+        op.execute(
+            f"CREATE TRIGGER refuse_late_{event.lower()} AFTER {event} ON allocations"
+            f" REFERENCING {rows} TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION refuse_late_calculation()"
+        )
 
 
 def _moves() -> None:
@@ -241,6 +238,7 @@ def _distributions() -> None:
         sa.Column("content_hash", sa.Text(), nullable=True),
         sa.Column("basis_version", sa.BigInteger(), nullable=True),
         sa.Column("allocation_count", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("tier_totals", postgresql.JSONB(), nullable=False),
         sa.Column("paid_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("failure", postgresql.JSONB(), nullable=True),
         sa.Column("external_id", sa.Text(), nullable=True),
@@ -406,6 +404,7 @@ def _allocations() -> None:
         sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("currency", sa.Text(), nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("lines", postgresql.JSONB(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("transaction_id", sa.Text(), nullable=True),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
@@ -453,45 +452,6 @@ def _contributions() -> None:
         sa.PrimaryKeyConstraint("org_id", "transaction_id"),
     )
     op.create_index("contributions_investment", "contributions", ["org_id", "investment_id"], unique=False)
-
-
-def _distribution_tiers() -> None:
-    op.create_table(
-        "distribution_tiers",
-        sa.Column("org_id", sa.Text(), nullable=False),
-        sa.Column("distribution_id", sa.Text(), nullable=False),
-        sa.Column("tier", sa.Integer(), nullable=False),
-        sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("investors_minor", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("sponsor_minor", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("explanation", postgresql.JSONB(), nullable=False),
-        sa.Column("seal", postgresql.BYTEA(), nullable=True),
-        sa.CheckConstraint("investors_minor >= 0 AND sponsor_minor >= 0", name="distribution_tiers_amounts"),
-        sa.ForeignKeyConstraint(
-            ["org_id", "distribution_id"],
-            ["distributions.org_id", "distributions.distribution_id"],
-        ),
-        sa.PrimaryKeyConstraint("org_id", "distribution_id", "tier"),
-    )
-
-
-def _allocation_lines() -> None:
-    op.create_table(
-        "allocation_lines",
-        sa.Column("org_id", sa.Text(), nullable=False),
-        sa.Column("allocation_id", sa.Text(), nullable=False),
-        sa.Column("tier", sa.Integer(), nullable=False),
-        sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("amount_minor", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("claim_minor", sa.BigInteger(), nullable=True),
-        sa.Column("claims_minor", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("seal", postgresql.BYTEA(), nullable=True),
-        sa.CheckConstraint("amount_minor > 0", name="allocation_lines_amount"),
-        sa.ForeignKeyConstraint(
-            ["org_id", "allocation_id"], ["allocations.org_id", "allocations.allocation_id"], ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("org_id", "allocation_id", "tier"),
-    )
 
 
 def _payouts() -> None:
