@@ -250,7 +250,7 @@ async def get_refund_preview(
     received = [(part.party_id, known.get((part.party_id, part.investment_id), [])) for part in request.parts]
     chosen = [(party_id, choose_refund_account(None, rows or [])) for party_id, rows in received]
     named = await account_store.list_bank_accounts(tx, {account_id for _, account_id in chosen if account_id})
-    defaults = await account_store.list_default_accounts(
+    defaults, _altered = await account_store.list_default_accounts(
         tx, {party_id for party_id, account_id in chosen if not account_id}
     )
     accounts = {each.bank_account_id: each for each in (*named.values(), *defaults.values())}

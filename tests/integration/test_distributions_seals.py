@@ -149,29 +149,38 @@ async def test_a_contribution_that_was_edited_decides_nothing(service: Distribut
     "UPDATE payouts SET transaction_id = NULL WHERE party_id = 'inv-002'",
     "UPDATE payouts SET status = 'FAILED' WHERE party_id = 'inv-002'",
     "UPDATE allocations SET attempts = 0 WHERE party_id = 'inv-001'",
-], ids=["of no transaction", "ended", "another allocation altered"])  # fmt: skip
+    (
+        "UPDATE allocations SET status = 'RETURNED' WHERE party_id = 'inv-001';"
+        "UPDATE allocations SET status = 'PROCESSING' WHERE party_id = 'inv-001'"
+    ),
+], ids=["of no transaction", "ended", "another allocation altered", "another said to be under way"])  # fmt: skip
 async def test_what_became_of_a_payout_is_heard_again_once_the_rows_about_it_say_what_we_wrote(
     service: DistributionsHarness, statement: str
 ) -> None:
     offering = await service.closed_offering(("inv-001", 60_000_00), ("inv-002", 40_000_00))
     distribution = await service.executed(offering, 10_000_00)
     await service.pay(distribution, but=["inv-002"])
-    await write(service, statement)
+    for each in statement.split(";"):
+        await write(service, each)
     with pytest.raises(NotSealed):
         await service.pay(distribution, but=["inv-001", "sponsor-1"])
     assert (await service.get(distribution)).status == dpb.Distribution.PROCESSING
 
 
+@pytest.mark.parametrize(("pays_in", "statement"), [
+    (True, "UPDATE investments SET status = 'CANCELLED', funded_minor = 0 WHERE party_id = 'inv-002'"),
+    (False, "UPDATE investments SET status = 'CANCELLING' WHERE party_id = 'inv-002'"),
+], ids=["cancelled before it is", "not cancelled though it is"])  # fmt: skip
 async def test_an_offering_is_refunded_when_each_investment_was_cancelled_and_not_when_sql_says_so(
-    service: DistributionsHarness,
+    service: DistributionsHarness, pays_in: bool, statement: str
 ) -> None:
     offering = await service.offering(100_00)
-    for investor in ("inv-001", "inv-002"):
-        await service.invest(offering, investor, 50_00)
+    await service.invest(offering, "inv-001", 50_00)
+    await service.invest(offering, "inv-002", 50_00, fund=pays_in)
     request = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="The target was missed.")
     await service.call(service.offerings.RefundOffering, request)
     await service.work()
-    await write(service, "UPDATE investments SET status = 'CANCELLED', funded_minor = 0 WHERE party_id = 'inv-002'")
+    await write(service, statement)
     payout = service.transactions.newest("inv-001")
     with pytest.raises(NotSealed):
         await service.deliver(service.gave_back(payout), complete_payout(payout))
@@ -323,3 +332,16 @@ async def test_no_further_attempt_is_made_of_a_payout_that_was_altered(service: 
     )
     with pytest.raises(NotSealed):
         await service.call(service.distributions.ResendAllocation, request)
+
+
+async def test_an_old_request_that_was_altered_keeps_nothing_from_being_asked_and_done_again(
+    service: DistributionsHarness,
+) -> None:
+    held = await service.invest(await service.offering(100_00), "inv-001", 50_00)
+    request = opb.CancelInvestmentRequest(investment_id=held.investment_id)
+    await service.decline(await service.ask(service.investments.CancelInvestment, request))
+    service.clock.advance(timedelta(days=15))
+    await write(service, "UPDATE approvals SET note = 'x'")
+    again = await service.ask(service.investments.CancelInvestment, request, "admin-3")
+    await service.grant(again)
+    assert (await service.get(held)).status == opb.Investment.CANCELLING

@@ -19,7 +19,8 @@ from services.chassis.data.due import PATIENCE
 from services.chassis.data.overdue import OverdueWatch
 from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import ROWS_NOT_SEALED
-from services.transactions.commands.bank_accounts import block_altered_account
+from services.chassis.values.errors import DomainError
+from services.transactions.commands.bank_accounts import ACCOUNTS_ALTERED, block_altered_account
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.types import REFUND_NOT_KNOWN
 from services.transactions.jobs import STEPS, TIMERS, WORK
@@ -181,9 +182,25 @@ async def test_an_account_that_was_confirmed_in_the_database_is_paid_nothing(ser
     confirm = "UPDATE bank_accounts SET status = 'ACTIVE', confirmed_at = now() - interval '9 days'"
     await write(service, confirm, transaction_id="")
     service.owe("inv-001")
-    refused = await service.payout_to(None, "inv-001")
     named = await service.payout_to(account.bank_account_id, "inv-001")
-    assert (refused.failure.code, named.failure.code) == ("NO_PAYOUT_BANK_ACCOUNT", "BANK_ACCOUNT_NOT_FOUND")
+    refused = await service.payout_to(None, "inv-001")
+    assert (named.failure.code, refused.failure.code) == ("BANK_ACCOUNT_NOT_FOUND", "BANK_ACCOUNT_NOT_USABLE")
+
+
+async def test_a_default_account_that_was_hidden_is_told_and_not_that_the_party_has_none(
+    service: TransactionsHarness,
+) -> None:
+    hidden, _ = [await service.confirm(await service.bank_account(party)) for party in ("inv-001", "inv-002")]
+    hide = "UPDATE bank_accounts SET default_for_payouts = false WHERE bank_account_id = :id"
+    await write(service, hide, transaction_id=hidden.bank_account_id)
+    service.owe("inv-001")
+    service.owe("inv-002")
+    before = ACCOUNTS_ALTERED._value.get()
+    refused, paid = [await service.payout_to(None, party) for party in ("inv-001", "inv-002")]
+    assert (refused.failure.code, bool(paid.transaction_id)) == ("BANK_ACCOUNT_NOT_USABLE", True)
+    assert ACCOUNTS_ALTERED._value.get() == before + 1
+    with pytest.raises(DomainError, match="forbidden"):
+        await service.deposit("inv-001", bank_account_id=hidden.bank_account_id)
 
 
 @pytest.mark.parametrize("statement", [

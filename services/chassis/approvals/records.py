@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from services.chassis.calls.auth import current_principal
 from services.chassis.data.database import Database
 from services.chassis.data.due import Due
 from services.chassis.data.leases import build_taking, postpone, take_sealed
@@ -214,13 +215,16 @@ async def find_decided_hash(tx: Tx, org_id: str, kind: str, resource_id: str) ->
     return max(decided, key=lambda each: (each.decided_at, each.approval_id)).content_hash if decided else None
 
 
-async def list_undone(tx: Tx, org_id: str, kind: str, resource_id: str) -> list[Approval]:
-    """The approvals about a resource that were approved and are not done: what does it now does one of them.
+async def find_being_done(tx: Tx, kind: str, resource_id: str) -> Approval | None:
+    """The approval by which the caller does this about the resource; None where it does so by none that was approved.
 
     Raises: NotSealed.
     """
-    about = [_read(tx, row) for row in await tx.execute(_selecting_about(_c.org_id == org_id, kind, resource_id))]
-    return [each for each in about if each.status is Status.APPROVED]
+    principal = current_principal()
+    found = None if principal.approval_id is None else await find_approval(tx, principal.org_id, principal.approval_id)
+    if found is None or found.status is not Status.APPROVED:
+        return None
+    return found if (found.kind, found.resource_id) == (kind, resource_id) else None
 
 
 # What waits and whose time ran out.

@@ -141,5 +141,6 @@ def maker_of(approval: Approval) -> Principal:
         approval.org_id,
         on_behalf_of=approval.created_by,
         asked_in=approval.session,
+        approval_id=approval.approval_id,
         makers_and_checkers=approval.makers_and_checkers,
     )

@@ -58,6 +58,8 @@ class Principal:
     api_key: SignedInKey | None = None
     # In which session the person asked, where somebody else goes on with it: a deed once it is approved, a saga.
     asked_in: Session | None = field(default=None, compare=False)
+    # By which approval it is done, if it is done by one.
+    approval_id: str | None = field(default=None, compare=False)
     # Who asked for what is done by an approval, and who approved it; empty where nobody else has a part in it.
     makers_and_checkers: frozenset[str] = field(default=frozenset(), compare=False)
     # The person's own token, which travels with what is asked of other services for this call.

@@ -42,17 +42,14 @@ async def outdate_closings(tx: Tx, offering_id: str, now: datetime) -> None:
 
 async def read_shown_minor(tx: Tx, kind: str, resource_id: str) -> int:
     """The amount that two persons saw when they approved what is being done; 0 where no two did. Raises: NotSealed."""
-    principal = current_principal()
-    if principal.confined:
-        return 0  # an investor decides alone, whatever staff asked for at the same time
-    approved = await records.list_undone(tx, principal.org_id, kind, resource_id)
-    return min((each.amount.amount_minor for each in approved if each.amount is not None), default=0)
+    approved = await records.find_being_done(tx, kind, resource_id)
+    return 0 if approved is None or approved.amount is None else approved.amount.amount_minor
 
 
 async def is_being_done(tx: Tx, kind: str, resource_id: str, bound_to: Precondition) -> bool:
     """Whether two persons approved what is being done, bound to exactly this. Raises: NotSealed."""
-    approved = await records.list_undone(tx, current_principal().org_id, kind, resource_id)
-    return any(has_precondition(each.content, bound_to) for each in approved)
+    approved = await records.find_being_done(tx, kind, resource_id)
+    return approved is not None and has_precondition(approved.content, bound_to)
 
 
 async def read_closing_hash(tx: Tx, offering: Offering) -> str:

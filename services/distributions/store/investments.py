@@ -156,10 +156,13 @@ async def has_investments(tx: Tx, offering_id: str) -> bool:
 
 
 async def are_all_cancelled(tx: Tx, offering_id: str) -> bool:
-    """Whether no investment of the offering is anything else. That none is left is asked of each. Raises: NotSealed."""
+    """Whether no investment of the offering is anything else. That none is left is asked of each.
+
+    Raises: NotSealed: also where one only seems to be left.
+    """
     mine, cancelled = investments.c.offering_id == offering_id, InvestmentStatus.CANCELLED
-    is_left = (is_mine(investments), mine, investments.c.status != cancelled.value)
-    if await tx.scalar(sa.select(sa.exists().where(*is_left))):
+    is_left = sa.select(investments).where(is_mine(investments), mine, investments.c.status != cancelled.value)
+    if check_rows(tx, investments, await tx.execute(is_left.limit(1))):
         return False
     return all(each.status is cancelled for each in await INVESTMENTS.list_all(tx, mine))
 

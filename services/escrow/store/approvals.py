@@ -9,7 +9,6 @@ from services.chassis.approvals import records
 from services.chassis.approvals.messages import has_change
 from services.chassis.approvals.requests import name_kind_of
 from services.chassis.approvals.writer import ApprovalWriter
-from services.chassis.calls.auth import current_principal
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Change
 from services.chassis.values.refusals import ContentOutdated
@@ -40,8 +39,7 @@ async def check_unfreezing(tx: Tx, account: EscrowAccount) -> None:
 
     Raises: ContentOutdated, NotSealed.
     """
-    org_id = current_principal().org_id
-    approved = await records.list_undone(tx, org_id, UNFREEZE, account.escrow_account_id)
+    approved = await records.find_being_done(tx, UNFREEZE, account.escrow_account_id)
     ended = build_freeze_changes(account)
-    if approved and not any(all(has_change(each.content, change) for change in ended) for each in approved):
+    if approved is not None and not all(has_change(approved.content, change) for change in ended):
         raise ContentOutdated("It was frozen once more since: ask again, and read why.")

@@ -31,6 +31,7 @@ from services.chassis.values.refusals import IdempotencyKeyReused
 from services.chassis.values.session import Session
 from services.transactions import messages
 from services.transactions.clients import Distributions
+from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.domain.bank_accounts import BankAccount
 from services.transactions.domain.decisions import check_carries, choose_refund_account, explain_refund
 from services.transactions.domain.rails import RAILS, Rail, choose_payout_rail
@@ -52,6 +53,7 @@ class _Plan:
     Args:
         account: None where its rail pays to none.
         approval_reason: Why a second person approves it, if one does.
+        failure: The refusal.
     """
 
     item: Item
@@ -59,7 +61,7 @@ class _Plan:
     rail: Rail
     account: BankAccount | None
     approval_reason: str | None
-    refusal: DomainError | None
+    failure: Failure | None
 
 
 async def check_ordered(
@@ -113,14 +115,14 @@ async def batch_create_payouts(
     keys = [item.idempotency_key for item in request.items]
     known = await payout_requests.list_payout_requests(tx, keys)
     approved = {key for key, order in orders.items() if order.refund_approved}
-    plans = await _plan_items(tx, [item for item in request.items if item.idempotency_key not in known], approved)
+    plans = await _plan_items(tx, [item for item in request.items if item.idempotency_key not in known], approved, now)
     claimed = await payout_requests.insert_payout_requests(
         tx, [_build_request_row(plan, principal.org_id, now) for plan in plans]
     )
     rows = [
         _build_row(plan, principal, orders[plan.item.idempotency_key])
         for plan in plans
-        if plan.refusal is None and plan.item.idempotency_key in claimed
+        if plan.failure is None and plan.item.idempotency_key in claimed
     ]
     if rows:
         await moves.insert_transactions(tx, rows, due_ms=0, actor=principal.person, now=now)
@@ -137,7 +139,7 @@ async def batch_create_payouts(
     )
 
 
-async def _plan_items(tx: Tx, items: Sequence[Item], approved: Collection[str]) -> list[_Plan]:
+async def _plan_items(tx: Tx, items: Sequence[Item], approved: Collection[str], now: datetime) -> list[_Plan]:
     refunded = {item.investment_id for item in items if _type_of(item).gives_back}
     received = await store.list_received(tx, refunded) if refunded else {}
     chosen = [
@@ -147,15 +149,20 @@ async def _plan_items(tx: Tx, items: Sequence[Item], approved: Collection[str]) 
         for item in items
     ]
     named = await bank_accounts.list_bank_accounts(tx, {account_id for account_id, _ in chosen if account_id})
-    defaults = await bank_accounts.list_default_accounts(
+    defaults, altered = await bank_accounts.list_default_accounts(
         tx, {item.party_id for item, (account_id, _) in zip(items, chosen, strict=True) if not account_id}
     )
     plans = []
     for item, (account_id, reason) in zip(items, chosen, strict=True):
-        rail = _rail_of(item)
+        rail, transaction_id = _rail_of(item), new_id("txn")
         account = named.get(account_id) if account_id else defaults.get(item.party_id)
-        refusal = _find_refusal(item, rail, account_id, account)
-        plans.append(_Plan(item, new_id("txn"), rail, account if rail.pays_to_account else None, reason, refusal))
+        if rail.pays_to_account and not account_id and item.party_id in altered:
+            failure: Failure | None = await block_altered_account(tx, altered[item.party_id], transaction_id, now)
+        else:
+            refusal = _find_refusal(item, rail, account_id, account)
+            failure = None if refusal is None else make_failure(refusal)
+        account = account if rail.pays_to_account else None
+        plans.append(_Plan(item, transaction_id, rail, account, reason, failure))
     return plans
 
 
@@ -212,8 +219,8 @@ def _build_request_row(plan: _Plan, org_id: str, now: datetime) -> dict[str, Any
         "org_id": org_id,
         "idempotency_key": plan.item.idempotency_key,
         "fingerprint": _fingerprint_of(plan.item),
-        "transaction_id": plan.transaction_id if plan.refusal is None else None,
-        "failure": None if plan.refusal is None else write_failure(make_failure(plan.refusal)),
+        "transaction_id": plan.transaction_id if plan.failure is None else None,
+        "failure": None if plan.failure is None else write_failure(plan.failure),
         "created_at": now,
     }
 

@@ -15,7 +15,7 @@ from services.chassis.data import outbox
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.locks import lock_name
 from services.chassis.data.reads import Source
-from services.chassis.data.seals import keep_readable, keep_sealed
+from services.chassis.data.seals import NotSealed, keep_readable, keep_sealed
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.transactions import messages
@@ -79,11 +79,22 @@ async def list_bank_accounts(tx: Tx, bank_account_ids: Collection[str]) -> dict[
     }
 
 
-async def list_default_accounts(tx: Tx, party_ids: Collection[str]) -> dict[str, BankAccount]:
-    """Where each party is paid, by party, as far as that says what this service wrote: nobody is paid elsewhere."""
-    is_default = (_c.default_for_payouts, _c.status == BankAccountStatus.ACTIVE)
-    query = BANK_ACCOUNTS.select().where(_c.party_id.in_(party_ids), *is_default)
-    return {account.party_id: account for account in await BANK_ACCOUNTS.list_sealed(tx, query)}
+async def list_default_accounts(tx: Tx, party_ids: Collection[str]) -> tuple[dict[str, BankAccount], dict[str, str]]:
+    """Where each party is paid, by party: nobody is paid elsewhere. And the id of an account of each party of which
+    that cannot be said, since this account may be the one: it says what this service did not write.
+
+    Each account that they ever had is read: whose it is cannot be altered, and which is the default can.
+    """
+    found, altered = {}, {}
+    for row in await tx.execute(BANK_ACCOUNTS.select().where(_c.party_id.in_(party_ids))):
+        try:
+            account = BANK_ACCOUNTS.read_sealed(tx, row)
+        except NotSealed:
+            altered[row.party_id] = row.bank_account_id
+            continue
+        if _is_default(account):
+            found[account.party_id] = account
+    return found, {party_id: account_id for party_id, account_id in altered.items() if party_id not in found}
 
 
 async def find_default_account(tx: Tx, party_id: str) -> BankAccount | None:
