@@ -130,6 +130,13 @@ def http_only(code: str) -> Problem:
     return Problem(status, code, detail, headers={"Connection": "close"})
 
 
+def too_large(bytes_max: int) -> Problem:
+    """As `http_only`, with how much the path takes."""
+    status, detail = HTTP_CODES["PAYLOAD_TOO_LARGE"]
+    said = f"{detail.removesuffix('.')}: at most {bytes_max} bytes."
+    return Problem(status, "PAYLOAD_TOO_LARGE", said, headers={"Connection": "close"})
+
+
 def overloaded() -> Problem:
     """Refused at once, before any work: better than a queue whose end nobody waits for."""
     detail = "Too many requests are under way. Retry the same request."

@@ -16,7 +16,7 @@ from gateway import contracts
 from gateway.answers import Answer
 from gateway.binding import VALIDATE_ONLY_FIELD, Binding
 from gateway.guard import Caller, Guard
-from gateway.problems import http_only, of_rpc_error
+from gateway.problems import http_only, of_rpc_error, too_large
 from gateway.settings import Settings
 from gateway.upstream import Unary, Upstream
 from services.chassis.calls import validation
@@ -81,7 +81,7 @@ class RpcEndpoint:
         headers = request.headers
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._body_bytes_max:
-            raise http_only("PAYLOAD_TOO_LARGE")
+            raise too_large(self._body_bytes_max)
         chunks: list[bytes] = []
         size = 0
         try:
@@ -89,7 +89,7 @@ class RpcEndpoint:
                 async for chunk in request.stream():
                     size += len(chunk)
                     if size > self._body_bytes_max:
-                        raise http_only("PAYLOAD_TOO_LARGE")
+                        raise too_large(self._body_bytes_max)
                     chunks.append(chunk)
         except TimeoutError:
             raise http_only("REQUEST_TIMEOUT") from None

@@ -22,8 +22,9 @@ from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import ROWS_NOT_SEALED
 from services.chassis.values.errors import DomainError
 from services.chassis.values.invariant import InvariantViolation
+from services.distributions.store.investments import list_cancelling_ids
 from services.distributions.store.offerings import OFFERINGS
-from services.distributions.tables import allocations, metadata
+from services.distributions.tables import allocations, investments, metadata
 from tests.support.distributions import CLOSING, ORG, START, DistributionsHarness
 from tests.support.peers.transactions import complete_payout, return_payout
 
@@ -345,3 +346,24 @@ async def test_an_old_request_that_was_altered_keeps_nothing_from_being_asked_an
     again = await service.ask(service.investments.CancelInvestment, request, "admin-3")
     await service.grant(again)
     assert (await service.get(held)).status == opb.Investment.CANCELLING
+
+
+async def test_rows_that_sql_made_up_hide_none_of_those_that_a_saga_still_asks_about(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 50_00)
+    await service.call(
+        service.offerings.RefundOffering, opb.RefundOfferingRequest(offering_id=offering.offering_id, note="It is off.")
+    )
+    async with service.database.begin(ORG) as tx:
+        [kept] = await tx.execute(sa.select(investments).where(investments.c.org_id == ORG))
+        waiting = {name: value for name, value in kept._mapping.items() if "refund_" in name or "cancelling" in name}
+        made_up = dict(kept._mapping) | dict.fromkeys(waiting) | {"status": "PENDING", "refund_approved_minor": 0}
+        await tx.execute(sa.insert(investments), [made_up | {"investment_id": f"inv_!{number}"} for number in range(5)])
+        begin = sa.update(investments).where(investments.c.org_id == ORG, investments.c.status == "PENDING")
+        await tx.execute(begin.values(status="CANCELLING", **waiting))
+    with service.as_("admin-1"):
+        async with service.database.begin() as tx:
+            assert await list_cancelling_ids(tx, kept.cancelling_saga_id, 2) == [held.investment_id]
+            assert await list_cancelling_ids(tx, "saga_of_none", 2) == []

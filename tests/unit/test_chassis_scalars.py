@@ -61,7 +61,7 @@ from services.chassis.spelling import scalars
 )
 def test_an_amount_is_a_whole_number_in_64_bits(value, number):
     if number is None:
-        with pytest.raises(ValueError, match=r"must be a whole number|is out of range"):
+        with pytest.raises(ValueError, match="must be a whole number"):
             scalars.read_int64(value)
     else:
         assert scalars.read_int64(value) == number
@@ -69,13 +69,13 @@ def test_an_amount_is_a_whole_number_in_64_bits(value, number):
 
 @pytest.mark.parametrize("value", ["1", 1.0, True, 2**31, -(2**31) - 1, None])
 def test_a_small_number_is_a_json_number(value):
-    with pytest.raises(ValueError, match=r"must be a whole number|is out of range"):
+    with pytest.raises(ValueError, match="must be a whole number"):
         scalars.read_int32(value)
 
 
 @pytest.mark.parametrize("text", ["1e3", "1.0", " 1", "+1", "\uff11", "2147483648", "-0", "true"])
 def test_a_number_in_a_query_is_spelled_plainly(text):
-    with pytest.raises(ValueError, match=r"must be a whole number|is out of range"):
+    with pytest.raises(ValueError, match="must be a whole number"):
         scalars.text_to_int32(text)
 
 

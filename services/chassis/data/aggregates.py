@@ -95,6 +95,20 @@ class Aggregate(Generic[V]):
         """What a query like `select` finds, without the rows that do not say what this service wrote."""
         return keep_readable(await tx.execute(query), partial(self.read_sealed, tx))
 
+    async def list_first(self, tx: Tx, *conditions: sa.ColumnElement[bool], count_max: int) -> list[V]:
+        """The first of them by id that this service wrote, some at least if there are any.
+
+        Rows that it did not write hold up nothing behind them, however many they are.
+        """
+        last = ""
+        while True:
+            behind = self._listing.where(*conditions, self.table.c[self.key] > last).limit(count_max)
+            rows = (await tx.execute(behind)).all()
+            ours = keep_readable(rows, partial(self.read_sealed, tx))
+            if ours or len(rows) < count_max:
+                return ours
+            last = getattr(rows[-1], self.key)
+
     async def lock(self, tx: Tx, value_id: str) -> V | None:
         row = (await tx.execute(self._locking_one, {"value_id": value_id})).one_or_none()
         return None if row is None else self.read_sealed(tx, row)

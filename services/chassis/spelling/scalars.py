@@ -20,7 +20,8 @@ from services.chassis.spelling.descriptors import is_message, message_of
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 INT64_PATTERN = r"^(0|-?[1-9][0-9]{0,18})$"
-_INT = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)
+_INT = re.compile(r"0|-?[1-9][0-9]*", re.ASCII)
+_DIGITS_MAX = len(str(INT64_MIN))
 _DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
 _TIME = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,9}))?(Z|[+-][0-9]{2}:[0-9]{2})"
@@ -48,7 +49,7 @@ def read_int32(value: Any) -> int:
     if type(value) is not int:
         raise ValueError("must be a whole number")
     if not INT32_MIN <= value <= INT32_MAX:
-        raise ValueError("is out of range")
+        raise _out_of_range(INT32_MIN, INT32_MAX)
     return value
 
 
@@ -56,10 +57,7 @@ def read_int64(value: Any) -> int:
     """A decimal string and no JSON number: JavaScript holds not all of int64 in one, and rounds without a word."""
     if type(value) is not str or not _INT.fullmatch(value):
         raise ValueError('must be a whole number, as a string of decimal digits such as "1050"')
-    number = int(value)
-    if not INT64_MIN <= number <= INT64_MAX:
-        raise ValueError("is out of range")
-    return number
+    return _read_digits(value, INT64_MIN, INT64_MAX)
 
 
 def read_etag(value: Any) -> str:
@@ -79,7 +77,18 @@ def text_to_bool(text: str) -> bool:
 def text_to_int32(text: str) -> int:
     if not _INT.fullmatch(text):
         raise ValueError("must be a whole number")
-    return read_int32(int(text))
+    return _read_digits(text, INT32_MIN, INT32_MAX)
+
+
+def _read_digits(text: str, least: int, most: int) -> int:
+    """Python refuses to read thousands of digits, so their number is looked at first."""
+    if len(text) > _DIGITS_MAX or not least <= (number := int(text)) <= most:
+        raise _out_of_range(least, most)
+    return number
+
+
+def _out_of_range(least: int, most: int) -> ValueError:
+    return ValueError(f"must be a whole number from {least} to {most}")
 
 
 def enum_reader(field: FieldDescriptor) -> Read:

@@ -78,7 +78,9 @@ class MakerSessionEnded(DomainError):
     reason = "MAKER_SESSION_ENDED"
 
     def __init__(self) -> None:
-        super().__init__("It was asked for in a session that was ended since: end it, and let it be asked for anew.")
+        super().__init__(
+            "A session in which it was asked for, or a part of it, was ended since: ask for that anew, or end it."
+        )
 
 
 class ApprovalNotCancellable(DomainError):

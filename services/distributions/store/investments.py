@@ -169,6 +169,5 @@ async def are_all_cancelled(tx: Tx, offering_id: str) -> bool:
 
 async def list_cancelling_ids(tx: Tx, saga_id: str, count_max: int) -> list[str]:
     """Some of the investments that wait for what the saga asks, by id, without rows that this service did not write."""
-    query = INVESTMENTS.select().where(investments.c.cancelling_saga_id == saga_id)
-    found = await INVESTMENTS.list_sealed(tx, query.order_by(investments.c.investment_id).limit(count_max))
-    return [each.investment_id for each in found]
+    waits = investments.c.cancelling_saga_id == saga_id
+    return [each.investment_id for each in await INVESTMENTS.list_first(tx, waits, count_max=count_max)]

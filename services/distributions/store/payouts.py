@@ -57,13 +57,8 @@ class ReportedPayout:
 
 async def list_requested(tx: Tx, saga_id: str) -> Sequence[Payout]:
     """The saga's next payouts that transactions has not been asked for, or has not answered, by key."""
-    query = (
-        PAYOUTS.select()
-        .where(payouts.c.saga_id == saga_id, payouts.c.status == PayoutStatus.REQUESTED.value)
-        .order_by(payouts.c.request_key)
-        .limit(BATCH_MAX)
-    )
-    return await PAYOUTS.list_sealed(tx, query)
+    is_requested = (payouts.c.saga_id == saga_id, payouts.c.status == PayoutStatus.REQUESTED.value)
+    return await PAYOUTS.list_first(tx, *is_requested, count_max=BATCH_MAX)
 
 
 async def list_payouts(tx: Tx, request_keys: Sequence[str]) -> list[Payout]:
