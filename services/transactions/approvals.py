@@ -154,7 +154,7 @@ class _Details:
             row.escrow_account_id,
             amount=row.amount,
             beneficiary_party_ids=await list_beneficiaries(row, self._dependencies.peers),
-            changes=(Change("status", None, to),),  # whether it has COMPLETED meanwhile is no matter
+            changes=(Change("outcome", None, to),),  # whether it has COMPLETED meanwhile is no matter
             explanations=(*confirmed, *preview.explanations),
             effects=preview.effects,
         )

@@ -53,7 +53,7 @@ from services.chassis.values.approval import (
 from services.chassis.values.approval_bounds import add_comment
 from services.chassis.values.errors import DomainError, InvalidField, Kind
 from services.chassis.values.etags import check_etag, etag_of
-from services.chassis.values.explanation import Explanation
+from services.chassis.values.explanation import Explanation, explain_refused
 from services.chassis.values.same_content import explain_end, join_makers
 
 Answer = TypeVar("Answer", bound=Message)
@@ -171,15 +171,21 @@ class Approvals:
         return drift.join(details.makers, details.beneficiary_party_ids)
 
     async def describe(self, approval: Approval, now: datetime) -> ApprovalDetails | None:
-        """What a person who decides has to know now; None where there is nothing to decide, or somebody is away."""
+        """What a person who decides has to know now, as far as it is known: a yes is not counted before all of it is.
+        None where there is nothing to decide, or somebody is away."""
         if not approval.is_open_at(now):
             return None
         try:
             if (resource := self._resources.get(approval.kind)) is not None:
                 return await resource.describe(approval, now)
             return await self.requests.describe(approval, now)
-        except DomainError:
-            return None  # it is shown as far as it is known; a yes is not counted before all of it is
+        except DomainError as refusal:
+            if refusal.kind.transient:
+                return None
+            said, gaining = (explain_refused(refusal),), approval.beneficiary_party_ids
+            return ApprovalDetails(
+                approval.summary, approval.resource_id, beneficiary_party_ids=gaining, explanations=said
+            )
 
     async def approve(
         self, tx: Tx, request: approvals_pb2.ApproveApprovalRequest, facts: ApprovalFacts, now: datetime

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from services.chassis.values.errors import DomainError
 from services.chassis.values.money import Money
 
 
@@ -29,6 +30,11 @@ class Explanation:
 def spell_gate(is_open: bool) -> tuple[str, str]:
     """The operand of an explanation that says what a gate would say now: shut, it refuses what waits."""
     return "gate", "open" if is_open else "shut"
+
+
+def explain_refused(refusal: DomainError) -> Explanation:
+    """That what waits would be refused now, and why."""
+    return Explanation(f"It would be refused now: {refusal.message}", refusal.reason, (spell_gate(False),))
 
 
 def write_explanation(explanation: Explanation) -> dict[str, Any]:

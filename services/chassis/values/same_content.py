@@ -55,14 +55,19 @@ def _tell(other: Approval) -> str:
     if other.status is Status.PENDING:
         return f"and {other.approval_id} waits: a yes to both does it twice"
     done = "it was carried out" if other.status is Status.EXECUTED else "it is being carried out"
-    return f"{other.decided_by} approved it at {_tell_when(other)}, and {done}"
+    return f"{_name_approvers(other)} approved it at {_tell_when(other)}, and {done}"
+
+
+def _name_approvers(approved: Approval) -> str:
+    """All of them, in their order."""
+    return " and ".join(each.approved_by for each in approved.approvers)
 
 
 def _name(other: Approval) -> tuple[tuple[str, str], ...]:
     asked = (("approval", other.approval_id), ("asked by", other.created_by))
     if other.status is Status.PENDING:
         return asked
-    return (*asked, ("approved by", other.decided_by or ""), ("approved at", _tell_when(other)))
+    return (*asked, ("approved by", _name_approvers(other)), ("approved at", _tell_when(other)))
 
 
 def _tell_when(approved: Approval) -> str:

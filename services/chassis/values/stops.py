@@ -34,5 +34,5 @@ def check_may_stop(stopped: Iterable[datetime], now: datetime, within: timedelta
     """
     lately = sorted((at for at in stopped if at > now - within), reverse=True)
     if len(lately) >= STOPS_MAX:
-        message = f"You have stopped the same {STOPS_MAX} times lately. Another person still can; you can later."
+        message = f"You have done this to the same {STOPS_MAX} times lately. Another person still can; you can later."
         raise TooManyStops(message, stops_max=STOPS_MAX, next_time=lately[STOPS_MAX - 1] + within)
