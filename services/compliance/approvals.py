@@ -76,7 +76,7 @@ class _Details:
         named_title = None if named is None else named.title
         title = request.title if request.HasField("title") else named_title
         changes = [] if before else [Change("person_id", None, person_id)]
-        if before is None or title != former_title:
+        if title != former_title:
             changes.append(Change("title", former_title, title))
         if named is None and ended is not None:  # somebody took it away, which a yes undoes
             changes += [

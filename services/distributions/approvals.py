@@ -183,7 +183,11 @@ class _Details:
             amount=amount,
             makers=offering.makers,
             beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
-            changes=(*list_account_changes(offering, to), count_attempt(last.attempt)),
+            changes=(
+                # One that goes to no account takes away none.
+                *(list_account_changes(offering, to) if destination.pays_to_account else ()),
+                count_attempt(last.attempt),
+            ),
             preconditions=bind_to_proceeds_account(offering, to),
             explanations=(*explain_failure(offering.proceeds_failure), account, *preview.explanations),
             effects=preview.effects,

@@ -17,7 +17,7 @@ from services.chassis.approvals.requests import RequestKind, by_asking, by_comma
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import ApprovalDetails, Change, Effect
-from services.chassis.values.explanation import Explanation, spell_gate
+from services.chassis.values.explanation import Explanation, explain_refused, spell_gate
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow.commands import escrow_accounts, holds, journal_entries
@@ -124,8 +124,16 @@ class _Details:
     async def describe_entry(self, request: journal_pb.PostJournalEntryRequest, now: datetime) -> ApprovalDetails:
         entry = await self._build(request)
         verb = "Reverse" if entry.reverses_journal_entry_id else "Post"
-        details = await self._describe_legs(f"{verb}: {entry.description}", request.escrow_account_id, [entry])
-        return replace(details, resource_id=entry.reverses_journal_entry_id or details.resource_id)
+        async with self._dependencies.database.begin() as tx:
+            account = await self._require_account(tx, request.escrow_account_id)
+            never = await journal_entries.list_refused_for_good(tx, [entry], account.currency)
+        counted = [] if never else [entry]
+        details = await self._describe_legs(f"{verb}: {entry.description}", request.escrow_account_id, [entry], counted)
+        return replace(
+            details,
+            resource_id=entry.reverses_journal_entry_id or details.resource_id,
+            explanations=(*map(explain_refused, never.values()), *details.explanations),
+        )
 
     async def describe_entries(
         self, request: journal_pb.BatchPostJournalEntriesRequest, now: datetime

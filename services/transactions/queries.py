@@ -17,6 +17,7 @@ from realco.transactions.v1 import (
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_explanation
+from services.chassis.data.aggregates import is_large
 from services.chassis.data.listings import Listing, read_time_bounds, time_bounds
 from services.chassis.data.paging import one_of, read_list, read_page
 from services.chassis.data.reach import is_mine, within_reach
@@ -141,11 +142,25 @@ async def list_transactions(
         },
         **read_time_bounds(request),
     )
+    listed = [messages.to_listed_transaction(row) for row in page.rows]
     return transactions_pb2.ListTransactionsResponse(
-        transactions=map(messages.to_listed_transaction, page.rows),
+        transactions=await _leave_out_foreign(reader, listed),
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )
+
+
+async def _leave_out_foreign(reader: Reader, listed: list[_T]) -> list[_T]:
+    """Those of the page that are small, and of those that are so large that a page of them is no answer, ours.
+
+    A list reads no seals, which most pages need not.
+    """
+    large = [each.transaction_id for each in listed if is_large(each)]
+    if not large:
+        return listed
+    ours = keep_sealed(reader, transactions, await fetch_rows(reader, _BY_IDS, transaction_ids=large))
+    foreign = set(large).difference(row.transaction_id for row in ours)
+    return [each for each in listed if each.transaction_id not in foreign]
 
 
 async def list_transaction_status_changes(

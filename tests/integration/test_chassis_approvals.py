@@ -70,7 +70,16 @@ async def test_what_could_not_be_done_is_not_asked_for(desk):
 async def test_the_content_says_what_is_done_as_well_as_to_what(desk):
     approval = await desk.get(await desk.ask())
     content = json.loads(approval.content)
-    assert set(content) == {"kind", "orgId", "request", "amount", "changes", "preconditions", "beneficiaryPartyIds"}
+    assert set(content) == {
+        "kind",
+        "orgId",
+        "summary",
+        "request",
+        "amount",
+        "changes",
+        "preconditions",
+        "beneficiaryPartyIds",
+    }
     assert (content["kind"], content["orgId"], content["request"]["holdId"]) == ("CAPTURE_HOLD", MAKER.org_id, "hold_1")
     assert content["amount"] == {"currencyCode": "USD", "amountMinor": "500"}
     assert hashlib.sha256(approval.content.encode()).hexdigest() == approval.content_hash

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 import sqlalchemy as sa
-from realco.compliance.v1 import parties_pb2, persons_pb2
+from realco.compliance.v1 import compliance_pb2, parties_pb2, persons_pb2
 
 from services.chassis.calls.auth import acting_as
 from services.chassis.data.seals import NotSealed
@@ -50,6 +50,19 @@ async def test_a_limit_that_sql_set_keeps_nobody_for_whom_none_holds(compliance)
         await tx.execute(sa.text(forgery))
     [decision] = await compliance.evaluate(money_in(2))
     assert not decision.HasField("failure")
+
+
+async def test_limits_that_sql_set_are_not_listed_and_hide_no_other(compliance):
+    before = await compliance.list_limits()
+    for limit_type, currency in (("MONTHLY_DEPOSIT", "ZZZ"), ("DAILY_DEPOSIT", "USD")):
+        forgery = (
+            "INSERT INTO transaction_limits (org_id, limit_type, currency, amount_minor, set_by, set_at, seal)"
+            f" VALUES ('{ORG}', '{limit_type}', '{currency}', 1, 'x', now(), 'made up')"
+        )
+        async with compliance.database.begin(ORG) as tx:
+            await tx.execute(sa.text(forgery))
+    daily = compliance_pb2.TransactionLimit.DAILY_DEPOSIT
+    assert await compliance.list_limits() == [each for each in before if each.type != daily]
 
 
 _EXPLAINED = """explanation = '{"statement": "It is fine.", "rule": "X", "operands": [], "source": ""}'"""

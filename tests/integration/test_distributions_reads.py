@@ -286,3 +286,14 @@ async def test_a_row_that_no_code_can_read_hides_none_of_the_others(service: Dis
     assert [each.offering_id for each in listed] == [other.offering_id]
     with pytest.raises(NotSealed):
         await service.get(altered)
+
+
+async def test_a_row_that_sql_made_larger_than_a_page_may_be_hides_none_of_the_others(
+    service: DistributionsHarness,
+) -> None:
+    altered, other = await service.offering(), await service.offering()
+    async with service.database.begin_for_all() as tx:
+        enlarge = "UPDATE offerings SET display_name = repeat('x', 30000) WHERE offering_id = $1"
+        await tx.driver.execute(enlarge, altered.offering_id)
+    listed = (await service.call(service.offerings.ListOfferings, opb.ListOfferingsRequest())).offerings
+    assert [each.offering_id for each in listed] == [other.offering_id]

@@ -80,6 +80,19 @@ async def test_what_was_asked_about_an_older_version_is_not_approved_and_still_w
     await escrow.grant(await escrow.ask("ChangeEscrowAccountCustodian", request))
 
 
+async def test_what_was_asked_about_an_account_of_another_name_is_not_approved(escrow):
+    before = await get(escrow, await escrow.open())
+    renamed = await update(escrow, before, display_name="Empty, of 2019")
+    asked = await escrow.ask(
+        "ChangeEscrowAccountCustodian",
+        pb.ChangeEscrowAccountCustodianRequest(
+            escrow_account_id=before.escrow_account_id, custodian_name="Second Trust", custodian_account_last4="0042"
+        ),
+    )
+    await update(escrow, renamed, display_name=before.display_name)
+    assert await refusal(escrow.approve(asked)) == ("CONTENT_OUTDATED", {})
+
+
 async def test_a_change_that_changes_nothing_is_no_new_version(escrow):
     before = await get(escrow, await escrow.open())
     assert await update(escrow, before, display_name=before.display_name) == before

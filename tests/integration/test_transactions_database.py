@@ -7,6 +7,7 @@ from itertools import product
 import asyncpg
 import pytest
 import sqlalchemy as sa
+from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.dialects import postgresql
 
 from services.chassis.data import leases
@@ -18,7 +19,7 @@ from services.chassis.runtime.boot import boot_check
 from services.transactions.domain.states import MOVES, Status
 from services.transactions.tables import received_webhooks, transactions
 from tests.support.databases import WITH_TEST_CLOCK
-from tests.support.transactions import TransactionsHarness
+from tests.support.transactions import ADMIN, TransactionsHarness
 
 
 @pytest.fixture
@@ -161,3 +162,21 @@ async def test_what_waits_is_not_read_to_find_what_is_due(service: TransactionsH
             plan = list(await tx.scalars(sa.text(f"EXPLAIN {text}")))
         [condition] = [line for line in plan if "Index Cond" in line]
         assert "due_at <=" in condition
+
+
+async def test_rows_that_sql_made_larger_than_a_page_may_be_hide_none_of_the_others(
+    service: TransactionsHarness,
+) -> None:
+    other = await service.deposit()
+    async with service.database.begin("org-1") as tx:
+        [kept] = await tx.execute(sa.select(transactions).where(transactions.c.org_id == "org-1"))
+        made_up = {"transaction_id": "txn_x", "description": "x" * 30_000, "status": "INITIATED", "version": 1}
+        made_up |= {"previous_status": None, "seal": None, "epoch": 0, "tries": 0}
+        await tx.execute(sa.insert(transactions).values(dict(kept._mapping) | made_up))
+    listed = (await service.ask(ADMIN, "ListTransactions", pb.ListTransactionsRequest())).transactions
+    assert [each.transaction_id for each in listed] == [other.transaction_id]
+    too_large = (
+        "INSERT INTO webhooks (org_id, webhook_id, provider, provider_event_id, event_type, status, transaction_id,"
+        " created_at) VALUES ('org-1', 'wh_1', 'x', 'x', repeat('x', 10000), 'RECEIVED', :id, now())"
+    )
+    assert await fails(service.database, too_large, id=other.transaction_id) == "42501"

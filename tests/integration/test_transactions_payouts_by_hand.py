@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 import sqlalchemy as sa
+from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.type.v1.money_pb2 import Money
@@ -120,10 +121,16 @@ async def test_who_made_the_account_of_a_payout_does_not_say_that_it_was_sent_an
     assert (await confirm(service, waiting)).status == T.COMPLETED
 
 
+@pytest.mark.parametrize("waits_for", ["a second person", "the end of a freeze"])
 async def test_who_changed_the_account_while_its_payout_waited_does_not_say_that_it_was_sent(
-    service: TransactionsHarness,
+    service: TransactionsHarness, waits_for: str
 ) -> None:
-    made = await service.payout("sponsor-1", type=T.ESCROW_WITHDRAWAL, payment_method=T.WIRE)
+    escrow_account = service.escrow.accounts[ESCROW_ACCOUNT]
+    if waits_for == "the end of a freeze":
+        escrow_account.status = EscrowAccount.FROZEN
+        made = await service.payout("sponsor-1", payment_method=T.WIRE)
+    else:
+        made = await service.payout("sponsor-1", type=T.ESCROW_WITHDRAWAL, payment_method=T.WIRE)
     await service.work()
     found = bank_pb.GetBankAccountRequest(bank_account_id=made.bank_account_id)
     account = await service.ask(THIRD, "GetBankAccount", found)
@@ -134,7 +141,9 @@ async def test_who_changed_the_account_while_its_payout_waited_does_not_say_that
         change.update_mask.paths.append("default_for_payouts")
         account = await service.ask(THIRD, "UpdateBankAccount", change)
     await service.confirm(account)
-    await service.grant(await service.waiting(made.transaction_id), Principal("admin-4", "admin", ORG))
+    if waits_for == "a second person":
+        await service.grant(await service.waiting(made.transaction_id), Principal("admin-4", "admin", ORG))
+    escrow_account.status = EscrowAccount.ACTIVE
     await service.work(hurried=True)
     waiting = await service.get(made.transaction_id)
     assert waiting.status == T.PENDING_SETTLEMENT

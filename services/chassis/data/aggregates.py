@@ -17,6 +17,7 @@ from functools import cache, cached_property, lru_cache, partial
 from typing import Any, Generic, TypeVar, cast
 
 import sqlalchemy as sa
+from google.protobuf.message import Message
 from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.calls.auth import current_principal
@@ -31,11 +32,13 @@ from services.chassis.values.invariant import invariant, require_present
 from services.chassis.values.moves import Moves, check_move
 
 V = TypeVar("V")
-M = TypeVar("M")
+M = TypeVar("M", bound=Message)
 
 # Statements for a set of changed columns each: whoever edits may change any of them together.
 _UPDATES_KEPT_MAX = 500
 _SEAL = "seal"
+# As many of these as a page may have are less than a caller receives (calls/channels.py).
+_SHOWN_BYTES_MAX = 8 * 1024
 
 
 @dataclass(frozen=True)
@@ -148,15 +151,19 @@ class Aggregate(Generic[V]):
         return self.read(row)
 
     def show_all(self, source: Source, rows: Iterable[Row], to_message: Callable[[V], M]) -> list[M]:
-        """What the page of a list says of each row, as it stands. One that no code can read, and that this service did
-        not write, hides none of the others: it is left out, and in the log."""
+        """What the page of a list says of each row, as it stands. One that no code can read, or that is so large that a
+        page of them is no answer, and that this service did not write, hides none of the others: it is left out, and in
+        the log."""
 
         def show(row: Row) -> M:
             try:
-                return to_message(self.read(row))
+                shown = to_message(self.read(row))
             except Exception:
                 check_row(source, self.table, row)
                 raise
+            if is_large(shown):
+                check_row(source, self.table, row)
+            return shown
 
         return keep_readable(rows, show)
 
@@ -266,6 +273,11 @@ def _build_update(table: sa.Table, key: str, names: Sequence[str], is_one: bool)
     if "version" in table.c:
         update = update.where(table.c.version == source["version"] - 1)
     return update.values({name: source[name] for name in names})
+
+
+def is_large(shown: Message) -> bool:
+    """Whether a page of such messages is more than gRPC takes."""
+    return shown.ByteSize() > _SHOWN_BYTES_MAX
 
 
 def read_fields(kind: type[V], row: Row, **read: Any) -> V:

@@ -109,6 +109,12 @@ EXECUTE FUNCTION {function}()
 """,
 )
 _VALUE_BYTES_MAX = 4 * 1024 * 1024  # more than any of ours
+# Texts that are longer by design: what an approval decides on, and what became of it.
+_LONG_TEXTS = frozenset({"content", "result"})
+_TEXT_BYTES_MAX = 32 * 1024
+_METADATA_BYTES_MAX = 128 * 1024  # 50 pairs of what the contracts take
+# The same where no seal says which rows are ours, so that a list shows each: many of them still are one answer.
+_UNSEALED_BYTES_MAX = 8 * 1024
 _SEAL_BYTES_MAX = 64
 _FIRST, _LAST = "'0001-01-02T00:00Z'", "'9999-12-30T00:00Z'"
 # By the type of a column.
@@ -118,10 +124,10 @@ _UNREADABLE: Sequence[tuple[type[sa.types.TypeEngine[Any]], str]] = (
     # Deeper than any of ours, or a number that is none of ours.
     (sa.JSON, "jsonb_path_exists(NEW.{column}, '$.**{{20}}')"),
     (sa.JSON, """jsonb_path_exists(NEW.{column}, '$.** ? (@.type() == "number" && (@ > 1e18 || @ < -1e18))')"""),
-    (sa.JSON, f"pg_column_size(NEW.{{column}}) > {_VALUE_BYTES_MAX}"),
-    (sa.ARRAY, f"pg_column_size(NEW.{{column}}) > {_VALUE_BYTES_MAX}"),
+    (sa.JSON, "pg_column_size(NEW.{column}) > {bytes_max}"),
+    (sa.ARRAY, "pg_column_size(NEW.{column}) > {bytes_max}"),
     (sa.LargeBinary, f"octet_length(NEW.{{column}}) > {_VALUE_BYTES_MAX}"),
-    (sa.Text, f"octet_length(NEW.{{column}}) > {_VALUE_BYTES_MAX}"),
+    (sa.Text, "octet_length(NEW.{column}) > {bytes_max}"),
 )
 # A page of a list ends at an id, which its token has: a longer one, or one that JSON spells longer, is not sent back.
 _ODD_ID = "octet_length(NEW.{column}) > 255 OR NEW.{column} ~ '[[:cntrl:]]'"
@@ -264,8 +270,9 @@ def _refuse_unreadable(op: Op, name: str, columns: Mapping[str, sa.types.TypeEng
         elif column.endswith("_id") and column not in _IDS_OF_OTHERS and isinstance(kind, sa.Text):
             conditions = [_ODD_ID]
         quoted = _quoted(op, column)
+        bytes_max = _find_bytes_max(column, kind) if "seal" in columns else _UNSEALED_BYTES_MAX
         if conditions:
-            found[quoted] = [f"({condition.format(column=quoted)})" for condition in conditions]
+            found[quoted] = [f"({condition.format(column=quoted, bytes_max=bytes_max)})" for condition in conditions]
         if isinstance(kind, sa.JSON):
             found[quoted].append(f"({is_of_another_shape(column)})")
     if found:
@@ -273,6 +280,13 @@ def _refuse_unreadable(op: Op, name: str, columns: Mapping[str, sa.types.TypeEng
         values = {"columns": ", ".join(found), "table": _quoted(op, name), "unreadable": unreadable}
         for statement in _REFUSE_UNREADABLE:
             op.execute(statement.format(function=f"refuse_unreadable_{name}", search_path=SEARCH_PATH, **values))
+
+
+def _find_bytes_max(column: str, kind: sa.types.TypeEngine[Any]) -> int:
+    """So that a page of the rows that a login can write at most is less than a caller receives, at its default size."""
+    if column == "metadata":
+        return _METADATA_BYTES_MAX
+    return _TEXT_BYTES_MAX if isinstance(kind, sa.Text) and column not in _LONG_TEXTS else _VALUE_BYTES_MAX
 
 
 # The functions that a service calls; those of extensions stay as they are.

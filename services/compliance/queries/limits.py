@@ -37,5 +37,7 @@ async def list_transaction_limits(
         found = found.where(sa.tuple_(c.limit_type, c.currency).in_(named))
     rows, token, previous = await read_list(tx, request, found, c.set_at, c.limit_type, c.currency)
     return pb.ListTransactionLimitsResponse(
-        transaction_limits=map(messages.to_limit, rows), next_page_token=token, previous_page_token=previous
+        transaction_limits=map(messages.to_limit, await store.keep_ours(tx, rows)),
+        next_page_token=token,
+        previous_page_token=previous,
     )

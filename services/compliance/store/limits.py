@@ -62,6 +62,17 @@ def select_limits_in_force() -> sa.Select[Any]:
     return sa.select(in_force).where(in_force.c.amount_minor.is_not(None))
 
 
+async def keep_ours(tx: Tx, rows: Iterable[Row]) -> list[Row]:
+    """Those of the limits in force of which nobody wrote the last word past this service. The others are in the log."""
+    last = (await tx.execute(_LAST)).all()
+    foreign = {_key_of(row) for row in last} - {_key_of(row) for row in keep_sealed(tx, transaction_limits, last)}
+    return [row for row in rows if _key_of(row) not in foreign]
+
+
+def _key_of(row: Row) -> tuple[str, str]:
+    return row.limit_type, row.currency
+
+
 @dataclass(frozen=True)
 class LimitInForce:
     org_id: str

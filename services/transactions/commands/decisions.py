@@ -97,7 +97,7 @@ async def _approve(
 ) -> Transaction:
     person = current_principal().person
     check_may_approve(row)
-    makers = await _list_makers(tx, row)
+    makers = await bank_accounts.list_makers_of_payee(tx, row)
     facts = replace(facts, makers=facts.makers | makers)
     if not await TRANSACTION_APPROVALS.count_yes(tx, row.transaction_id, facts, now, note):
         return row
@@ -107,17 +107,6 @@ async def _approve(
     changes = {"approved_by": person, "makers_and_checkers": makers_and_checkers}
     approved = Step(Status.APPROVED, "approved", changes=changes)
     return (await moves.save_steps(tx, [row], approved, Step(Status.QUEUED, due_ms=0), actor=person, now=now))[0]
-
-
-async def _list_makers(tx: Tx, row: Transaction) -> frozenset[str]:
-    """Who had a part by now in the account that is paid: somebody may have changed it since the payout waits.
-
-    Raises: NotSealed.
-    """
-    if row.is_inbound or row.bank_account_id is None:
-        return frozenset()
-    account = await bank_accounts.find_bank_account(tx, row.bank_account_id)
-    return frozenset() if account is None else frozenset(account.makers)
 
 
 async def reject_transaction(tx: Tx, request: pb.RejectTransactionRequest, now: datetime) -> pb.Transaction:

@@ -23,6 +23,7 @@ from services.transactions.domain.returns import NETWORK_CODE, find_return_code,
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import FINAL, Transaction
 from services.transactions.store import moves, provider_payments
+from services.transactions.store.bank_accounts import list_makers_of_payee
 from services.transactions.store.moves import Step
 
 PAYMENTS_NOT_OURS = Counter("realco_payments_not_ours_total", "Payments that a provider has and we did not order.")
@@ -97,6 +98,10 @@ def find_objection(row: Transaction, payment: Payment) -> str:
 
 async def _record_submission(tx: Tx, row: Transaction, payment: Payment, now: datetime) -> Transaction:
     await provider_payments.save_provider_reference(tx, row, payment.payment_id)
+    changes: dict[str, Any] = {}
+    if row.rail.is_confirmed_by_a_person:  # by nobody who had a part in the account by now
+        makers = await list_makers_of_payee(tx, row)
+        changes = {"makers_and_checkers": sorted(makers.union(row.makers_and_checkers))}
     return await moves.save_move(
         tx,
         row,
@@ -106,6 +111,7 @@ async def _record_submission(tx: Tx, row: Transaction, payment: Payment, now: da
         note="the rail accepted it",
         provider_reference=payment.payment_id,
         due_ms=None if row.rail.is_confirmed_by_a_person else schedule.compute_poll_ms(0),
+        **changes,
     )
 
 

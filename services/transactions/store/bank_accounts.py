@@ -26,6 +26,7 @@ from services.transactions.domain.bank_accounts import (
     BlockReason,
     reads_like,
 )
+from services.transactions.domain.transaction import Transaction
 from services.transactions.tables import bank_accounts
 
 _c = bank_accounts.c
@@ -112,6 +113,17 @@ async def lock_default_account(tx: Tx, party_id: str) -> BankAccount | None:
 
 def _is_default(account: BankAccount) -> bool:
     return account.default_for_payouts and account.status is BankAccountStatus.ACTIVE
+
+
+async def list_makers_of_payee(tx: Tx, row: Transaction) -> frozenset[str]:
+    """Who had a part by now in the account that is paid: somebody may have changed it since the payout waits.
+
+    Raises: NotSealed.
+    """
+    if row.is_inbound or row.bank_account_id is None:
+        return frozenset()
+    account = await find_bank_account(tx, row.bank_account_id)
+    return frozenset() if account is None else frozenset(account.makers)
 
 
 async def list_accounts_of(tx: Tx, party_id: str) -> list[BankAccount]:
