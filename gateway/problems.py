@@ -37,6 +37,7 @@ HTTP_CODES: Mapping[str, tuple[int, str]] = {
     "ETAG_REQUIRED": (428, "`If-Match` is required: the `ETag` of the answer this write was decided on."),
     "REQUEST_TIMEOUT": (408, "The body did not arrive in time."),
     "PAYLOAD_TOO_LARGE": (413, "The body is larger than this path takes."),
+    "ANSWER_TOO_LARGE": (422, "The answer is larger than a service sends: ask for fewer at a time, by `pageSize`."),
     "UNSUPPORTED_MEDIA_TYPE": (415, "The body must be `application/json` in UTF-8, without a content encoding."),
     "HEADERS_TOO_LARGE": (431, "The headers are larger than this server takes."),
 }
@@ -177,6 +178,9 @@ def of_rpc_error(error: aio.AioRpcError, fault_of: Callable[[str, str], Fault]) 
     details = details_of(status) if status is not None else None
     if code is grpc.StatusCode.CANCELLED and details is None:
         code = grpc.StatusCode.UNAVAILABLE  # a server that stops answers so what it had queued (grpc issue 41785)
+    if details is None and _TOO_LARGE in (error.details() or ""):
+        http_status, words = HTTP_CODES["ANSWER_TOO_LARGE"]
+        return Problem(http_status, "ANSWER_TOO_LARGE", words)
     if details is None:
         return _of_bare_code(code)
     http_status = status_of(code, details.reason)
@@ -212,6 +216,8 @@ def _of_bug(code: grpc.StatusCode, error_id: str | None) -> Problem:
     return internal(error_id)
 
 
+# As gRPC says that a message is larger than its receiver takes; the code alone is that of too many requests, too.
+_TOO_LARGE = "larger than max"
 _DETAIL_OF_BARE = {
     grpc.StatusCode.UNAVAILABLE: "The service is not reachable just now. Retry the same request.",
     grpc.StatusCode.DEADLINE_EXCEEDED: "There was no answer in time; it may have happened. Ask again, same key.",

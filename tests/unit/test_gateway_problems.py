@@ -118,6 +118,12 @@ def test_who_may_come_back_is_told_when(code, retry_ms, header):
     assert answer(rpc_error(code, *details)).headers.get("Retry-After") == header
 
 
+def test_an_answer_that_grpc_does_not_take_is_no_limit_of_requests():
+    too_large = rpc_error("RESOURCE_EXHAUSTED", words="CLIENT: Received message larger than max (20 vs. 16)")
+    assert (answer(too_large).status, answer(too_large).code) == (422, "ANSWER_TOO_LARGE")
+    assert answer(rpc_error("RESOURCE_EXHAUSTED", words="Concurrent RPC limit exceeded!")).code == "RATE_LIMITED"
+
+
 @pytest.mark.parametrize("code", ["INTERNAL", "UNKNOWN", "DATA_LOSS"])
 def test_a_bug_shows_an_id_and_nothing_else(code):
     problem = answer(rpc_error(code, info("INTERNAL", error_id="err_7", secret="x"), words="KeyError: 'ssn'"))

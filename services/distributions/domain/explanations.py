@@ -13,7 +13,7 @@ from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.distributions.domain.closing import Gate, name_some
 from services.distributions.domain.destination import BankAccount, Destination
-from services.distributions.domain.distribution import Allocation, Distribution
+from services.distributions.domain.distribution import UNDER_WAY, Allocation, Distribution
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refunds import RefundPosition
@@ -119,8 +119,11 @@ def _spell_failed(position: RefundPosition) -> tuple[str, str]:
 def explain_attempt(allocation: Allocation) -> Explanation:
     failure = allocation.failure
     why = f": {failure.code}, {failure.message}" if failure is not None else "."
-    statement = f"Attempt {allocation.attempts} ended {allocation.status.value}{why}"
-    return Explanation(statement, "LAST_ATTEMPT", (("attempts", str(allocation.attempts)),))
+    ended = f"ended {allocation.status.value}{why}"
+    became = "is under way: another request was faster." if allocation.status in UNDER_WAY else ended
+    return Explanation(
+        f"Attempt {allocation.attempts} {became}", "LAST_ATTEMPT", (("attempts", str(allocation.attempts)),)
+    )
 
 
 def explain_destination(destination: Destination, party_id: str, now: datetime) -> Explanation:
