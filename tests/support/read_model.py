@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import nats
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.symbol_database import Default
 from nats.js.api import AckPolicy, ConsumerConfig
@@ -47,9 +47,8 @@ IDS = {
     "TransactionLimit": "transactionLimitId",
     "Webhook": "webhookId",
 }
-# What the contracts say no event carries, as REST spells it.
-LEFT_OUT = {
-    resource.name: frozenset(each.json_name for each in resource.fields if is_left_out(each))
+RESOURCES = {
+    resource.name: resource
     for event in contracts.events()
     for resource in (each.message_type for each in event.fields)
     if resource is not None and resource.name in IDS
@@ -118,7 +117,18 @@ class ReadModel:
 
 
 def without_left_out(kind: str, resource: Json) -> Json:
-    return {name: value for name, value in resource.items() if name not in LEFT_OUT[kind]}
+    """What REST spells, without what the contracts say that no event carries."""
+    return _drop_left_out(RESOURCES[kind], resource)
+
+
+def _drop_left_out(descriptor: Descriptor, spelled: Json) -> Json:
+    kept = dict(spelled)
+    for each in descriptor.fields:
+        if is_left_out(each):
+            kept.pop(each.json_name, None)
+        elif isinstance(items := kept.get(each.json_name), list) and each.message_type is not None:
+            kept[each.json_name] = [_drop_left_out(each.message_type, item) for item in items]
+    return kept
 
 
 def _resources(event: Message) -> Iterator[tuple[str, Message]]:

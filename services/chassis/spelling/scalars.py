@@ -49,7 +49,7 @@ def read_int32(value: Any) -> int:
     if type(value) is not int:
         raise ValueError("must be a whole number")
     if not INT32_MIN <= value <= INT32_MAX:
-        raise _out_of_range(INT32_MIN, INT32_MAX)
+        raise _out_of_range(INT32_MAX)
     return value
 
 
@@ -83,12 +83,12 @@ def text_to_int32(text: str) -> int:
 def _read_digits(text: str, least: int, most: int) -> int:
     """Python refuses to read thousands of digits, so their number is looked at first."""
     if len(text) > _DIGITS_MAX or not least <= (number := int(text)) <= most:
-        raise _out_of_range(least, most)
+        raise _out_of_range(most)
     return number
 
 
-def _out_of_range(least: int, most: int) -> ValueError:
-    return ValueError(f"must be a whole number from {least} to {most}")
+def _out_of_range(most: int) -> ValueError:
+    return ValueError(f"must be a whole number of at most {most}, positive or negative")
 
 
 def enum_reader(field: FieldDescriptor) -> Read:
