@@ -26,14 +26,6 @@ from services.distributions.commands.distributions.submissions import approve_wa
 from services.distributions.commands.payouts import resends
 from services.distributions.commands.raises import closings, investments, refunds
 from services.distributions.dependencies import Dependencies
-from services.distributions.domain.bindings import (
-    bind_to_account,
-    bind_to_funded,
-    bind_to_owed,
-    bind_to_proceeds_account,
-    count_attempt,
-    list_account_changes,
-)
 from services.distributions.domain.closing import is_released, sum_releases
 from services.distributions.domain.destination import Destination
 from services.distributions.domain.explanations import (
@@ -54,6 +46,13 @@ from services.distributions.domain.explanations import (
 from services.distributions.domain.investment import Investment, list_untaken
 from services.distributions.domain.offering import Offering, check_may_resend_proceeds
 from services.distributions.domain.payout import PayoutType
+from services.distributions.domain.preconditions import (
+    build_attempt_change,
+    build_funded_precondition,
+    build_owed_precondition,
+    build_proceeds_changes,
+    build_proceeds_preconditions,
+)
 from services.distributions.domain.refunds import RefundPosition, list_failed
 from services.distributions.domain.refusals import AllocationNotFound
 from services.distributions.domain.states import DistributionStatus, InvestmentStatus, OfferingStatus
@@ -131,7 +130,7 @@ class _Details:
             found = await gates.list_gates(tx, offering, asked, now)
             released = sum_releases(await gates.list_live(tx, offering.offering_id))
             held = await list_investments_of(tx, offering.offering_id)
-            funded = bind_to_funded(filter(is_released, held))
+            funded = build_funded_precondition(filter(is_released, held))
         preview = await self._preview_movement(offering, Movement.CLOSE_OFFERING, released)
         to, account = destination.bank_account_id, explain_destination(destination, offering.sponsor_party_id, now)
         # Escrow books under the hash of this: closed again, after escrow refused it, it must be another one.
@@ -146,13 +145,13 @@ class _Details:
             changes=(
                 Change("status", offering.status.value, "CLOSED"),
                 attempts,
-                *list_account_changes(offering, to),
+                *build_proceeds_changes(offering, to),
             ),
             preconditions=(
                 # Whoever moves it ends what waits; what could not be read then is outdated by this.
                 Precondition("deadline_time", write_time(offering.deadline_at)),
                 funded,
-                *bind_to_proceeds_account(offering, to),
+                *build_proceeds_preconditions(offering, to),
             ),
             explanations=(
                 *map(explain_gate, found),
@@ -185,10 +184,10 @@ class _Details:
             beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
             changes=(
                 # One that goes to no account takes away none.
-                *(list_account_changes(offering, to) if destination.pays_to_account else ()),
-                count_attempt(last.attempt),
+                *(build_proceeds_changes(offering, to) if destination.pays_to_account else ()),
+                build_attempt_change(last.attempt),
             ),
-            preconditions=bind_to_proceeds_account(offering, to),
+            preconditions=build_proceeds_preconditions(offering, to),
             explanations=(*explain_failure(offering.proceeds_failure), account, *preview.explanations),
             effects=preview.effects,
         )
@@ -212,7 +211,7 @@ class _Details:
             amount=Money(sum(each.funded_minor for each in back), offering.currency),
             beneficiary_party_ids=frozenset(each.party_id for each in back),
             changes=(Change("status", offering.status.value, "REFUNDED"),),
-            preconditions=(bind_to_funded(back),),
+            preconditions=(build_funded_precondition(back),),
             explanations=(*owing, *preview.explanations),
             effects=preview.effects,
         )
@@ -231,7 +230,7 @@ class _Details:
             offering.offering_id,
             amount=Money(owed.total(), offering.currency),
             beneficiary_party_ids=frozenset(owed),
-            preconditions=(bind_to_owed(failed),),
+            preconditions=(build_owed_precondition(failed),),
             explanations=(explain_failed_refunds(failed), *preview.explanations),
             effects=preview.effects,
         )
@@ -272,15 +271,13 @@ class _Details:
         preview = await self._preview_refunds(
             offering, [investment], {investment.party_id: amount}, now, destination=destination
         )
-        to = destination.bank_account_id
         return ApprovalDetails(
             f"Give {amount} of an investment in {offering.display_name} back again",
             investment.investment_id,
             offering.offering_id,
             amount=amount,
             beneficiary_party_ids=frozenset({investment.party_id}),
-            changes=(count_attempt(position.last_attempt),),
-            preconditions=bind_to_account(to),
+            changes=(build_attempt_change(position.last_attempt),),
             explanations=(*explain_failure(investment.refund_failure), *preview.explanations),
             effects=preview.effects,
         )
@@ -296,7 +293,7 @@ class _Details:
                 raise AllocationNotFound
             offering = await require_offering(tx, allocation.offering_id)
         destination = await ask_destination(self._dependencies, request)
-        to, account = destination.bank_account_id, explain_destination(destination, allocation.party_id, now)
+        account = explain_destination(destination, allocation.party_id, now)
         amount = Money(allocation.amount_minor, allocation.currency)
         preview = await self._preview(offering, PayoutType.DISTRIBUTION, {allocation.party_id: amount})
         return ApprovalDetails(
@@ -305,8 +302,7 @@ class _Details:
             offering.offering_id,
             amount=amount,
             beneficiary_party_ids=frozenset({allocation.party_id}),
-            changes=(count_attempt(allocation.attempts),),
-            preconditions=bind_to_account(to),
+            changes=(build_attempt_change(allocation.attempts),),
             explanations=(explain_attempt(allocation), account, *preview.explanations),
             effects=preview.effects,
         )

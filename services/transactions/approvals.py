@@ -22,7 +22,7 @@ from services.chassis.values.approval import Approval, ApprovalDetails, Change, 
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.refusals import BankAccountNotFound
-from services.transactions.commands import bank_accounts, decisions, returns, webhooks
+from services.transactions.commands import bank_accounts, decisions, reported_returns, webhooks
 from services.transactions.commands.approvals import (
     BANK_ACCOUNT_APPROVALS,
     TRANSACTION_APPROVALS,
@@ -79,8 +79,8 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
             by_asking(
                 dependencies,
                 pb.Transaction,
-                partial(returns.check_return_is_booked, dependencies),
-                returns.record_transaction_return,
+                partial(reported_returns.check_return_is_booked, dependencies),
+                reported_returns.record_transaction_return,
             ),
             details.describe_return,
         ),
@@ -144,8 +144,8 @@ class _Details:
             row = await store.find_transaction(tx, request.transaction_id)
         if row is None:
             raise TransactionNotFound()
-        failure = returns.read_failure(row, request)
-        to = returns.find_kind(request).to
+        failure = reported_returns.read_failure(row, request)
+        to = reported_returns.find_kind(request).to
         preview = await self._preview(row, "ENDED" if to is Status.FAILED else "RETURNED")
         confirmed = (explain_confirmation(row),) if row.settled_at else ()
         return ApprovalDetails(

@@ -78,16 +78,16 @@ def to_content(
 
 def has_change(content: str, change: Change) -> bool:
     """Whether it is one of those that a content was bound to."""
-    return _spell(_to_change(change)) in list_bound(content)
+    return _spell(_to_change(change)) in json.loads(content)["changes"]
 
 
 def has_precondition(content: str, precondition: Precondition) -> bool:
     """Whether a content was bound to it."""
-    return _spell(_to_precondition(precondition)) in list_bound(content)
+    return _spell(_to_precondition(precondition)) in json.loads(content)["preconditions"]
 
 
 def list_bound(content: str) -> list[dict[str, Any]]:
-    """What a content was bound to, in JSON: unfreezing what was frozen once more changes something else."""
+    """The changes and preconditions that a content was bound to, in JSON."""
     read = json.loads(content)
     return [*read["changes"], *read["preconditions"]]
 

@@ -46,10 +46,10 @@ async def read_shown_minor(tx: Tx, kind: str, resource_id: str) -> int:
     return 0 if approved is None or approved.amount is None else approved.amount.amount_minor
 
 
-async def is_being_done(tx: Tx, kind: str, resource_id: str, bound_to: Precondition) -> bool:
-    """Whether two persons approved what is being done, bound to exactly this. Raises: NotSealed."""
+async def is_being_done(tx: Tx, kind: str, resource_id: str, precondition: Precondition) -> bool:
+    """Whether two persons approved what is being done, with exactly this precondition. Raises: NotSealed."""
     approved = await records.find_being_done(tx, kind, resource_id)
-    return approved is not None and has_precondition(approved.content, bound_to)
+    return approved is not None and has_precondition(approved.content, precondition)
 
 
 async def read_closing_hash(tx: Tx, offering: Offering) -> str:

@@ -15,7 +15,13 @@ from services.chassis.values.failure import Failure
 from services.chassis.values.ids import new_id
 from services.chassis.values.invariant import require_present
 from services.transactions.actions import answer_webhook
-from services.transactions.commands.settlement import NOT_AN_ATTEMPT, PaymentNotOurs, follow_payment, tell_not_ours
+from services.transactions.commands.settlement import (
+    NOT_AN_ATTEMPT,
+    PaymentNotOurs,
+    find_hindrance,
+    follow_payment,
+    tell_not_ours,
+)
 from services.transactions.domain.payments import Payment
 from services.transactions.domain.refusals import WebhookNotFound
 from services.transactions.domain.states import Status
@@ -76,11 +82,14 @@ async def apply_webhooks(tx: Tx, taken: Sequence[Row], payment: Payment, transac
 
 async def _try_to_follow(tx: Tx, row: Transaction, payment: Payment, now: datetime) -> Failure | None:
     """Why the transaction could not follow the payment, if so."""
+    is_current = payment.payment_id == row.provider_reference
+    earlier = () if is_current else await provider_payments.list_earlier_references(tx, row)
+    hindrance = find_hindrance(row, payment.payment_id, earlier)
     try:
-        if payment.payment_id == row.provider_reference:
+        if hindrance == NOT_AN_ATTEMPT:
+            raise PaymentNotOurs(hindrance)
+        if not hindrance:
             await follow_payment(tx, row, payment, now)
-        elif payment.payment_id not in await provider_payments.list_earlier_references(tx, row):
-            raise PaymentNotOurs(NOT_AN_ATTEMPT)
     except PaymentNotOurs as error:
         tell_not_ours(row, error)
         return Failure("PAYMENT_NOT_OURS", str(error))

@@ -13,10 +13,10 @@ from services.chassis.data.transaction import Tx
 from services.chassis.values.etags import check_etag
 from services.distributions.actions import answer_offering
 from services.distributions.commands.mandates import inherit_mandate, mandate_of_caller, mandate_of_service
-from services.distributions.domain.bindings import bind_to_funded, bind_to_owed
 from services.distributions.domain.investment import Investment, begin_cancellings, list_untaken
 from services.distributions.domain.offering import Offering, check_may_refund
 from services.distributions.domain.payout import build_refund_payout
+from services.distributions.domain.preconditions import build_funded_precondition, build_owed_precondition
 from services.distributions.domain.refunds import AskedAgain, RefundPosition, list_failed
 from services.distributions.domain.sagas import Mandate, SagaKind
 from services.distributions.domain.states import UNTAKEN, InvestmentStatus, OfferingStatus
@@ -54,7 +54,7 @@ async def refund_offering(tx: Tx, request: pb.RefundOfferingRequest, now: dateti
 async def _resend_failed(tx: Tx, offering: Offering, now: datetime) -> Offering:
     """Sends each refund again that failed, to where its money came from. Raises: NothingToResend."""
     failed = list_failed(await lock_refund_positions(tx, offering.offering_id))
-    is_decided = await is_being_done(tx, REFUND_OFFERING, offering.offering_id, bind_to_owed(failed))
+    is_decided = await is_being_done(tx, REFUND_OFFERING, offering.offering_id, build_owed_precondition(failed))
     shown_minor = max(each.owed_minor for each in failed) if is_decided else 0  # they saw what each is owed
     ids = [each.investment.investment_id for each in failed]
     return await pay_due_refunds(tx, offering, now, investment_ids=ids, again=AskedAgain(shown_minor))
@@ -63,7 +63,7 @@ async def _resend_failed(tx: Tx, offering: Offering, now: datetime) -> Offering:
 async def cancel_all(tx: Tx, offering: Offering, now: datetime) -> Offering:
     """Begins to cancel all investments of the offering that no closing took. Returns the offering after it."""
     untaken = list_untaken(await lock_investments_of(tx, offering.offering_id))
-    is_decided = await is_being_done(tx, REFUND_OFFERING, offering.offering_id, bind_to_funded(untaken))
+    is_decided = await is_being_done(tx, REFUND_OFFERING, offering.offering_id, build_funded_precondition(untaken))
     return await cancel_each(tx, offering, untaken, now, is_decided=is_decided)
 
 

@@ -1,4 +1,4 @@
-"""What an approval is bound to beside its amount: what the deed changes, and what must be as it is."""
+"""What an approval is bound to beside its amount and its request: what the deed changes, and what must be as it is."""
 
 from __future__ import annotations
 
@@ -10,32 +10,27 @@ from services.distributions.domain.offering import Offering
 from services.distributions.domain.refunds import RefundPosition, hash_owed
 
 
-def bind_to_funded(investments: Iterable[Investment]) -> Precondition:
+def build_funded_precondition(investments: Iterable[Investment]) -> Precondition:
     """What is in each of them."""
     return Precondition("funded_sha256", hash_funded(investments))
 
 
-def bind_to_owed(positions: Sequence[RefundPosition]) -> Precondition:
+def build_owed_precondition(positions: Sequence[RefundPosition]) -> Precondition:
     """The same of refunds that are sent again: what is owed to each."""
     return Precondition("owed_sha256", hash_owed(positions))
 
 
-def bind_to_account(to: str | None) -> tuple[Precondition, ...]:
-    """Where it is paid, as far as it is known. If it is another account by the time of the yes, it is another deed."""
-    return (Precondition("bank_account_id", to),) if to else ()
-
-
-def bind_to_proceeds_account(offering: Offering, to: str | None) -> tuple[Precondition, ...]:
+def build_proceeds_preconditions(offering: Offering, to: str | None) -> tuple[Precondition, ...]:
     """The same account as before, if it is."""
     return (Precondition("proceeds_bank_account_id", to),) if to and to == offering.proceeds_bank_account_id else ()
 
 
-def list_account_changes(offering: Offering, to: str | None) -> tuple[Change, ...]:
+def build_proceeds_changes(offering: Offering, to: str | None) -> tuple[Change, ...]:
     """Where the proceeds go, if elsewhere than before."""
     before = offering.proceeds_bank_account_id
     return () if to == before else (Change("proceeds_bank_account_id", before, to),)
 
 
-def count_attempt(last: int) -> Change:
+def build_attempt_change(last: int) -> Change:
     """Which attempt it is: a yes to one that failed meanwhile is none to the next."""
     return Change("attempt", str(last), str(last + 1))
