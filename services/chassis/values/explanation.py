@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from services.chassis.values.errors import DomainError
 from services.chassis.values.money import Money
@@ -27,9 +28,27 @@ class Explanation:
     source: str = ""
 
 
+# The source of what no law says.
+HOUSE_RULE: Final = "house rule"
+
+
 def spell_gate(is_open: bool) -> tuple[str, str]:
     """The operand of an explanation that says what a gate would say now: shut, it refuses what waits."""
     return "gate", "open" if is_open else "shut"
+
+
+def explain_check(rule: str, statement: str, check: Callable[[], object]) -> Explanation:
+    """A gate that a check keeps, in the words of its refusal where it is shut.
+
+    Args:
+        statement: What is said where it is open.
+        check: Raises DomainError where it is shut.
+    """
+    try:
+        check()
+    except DomainError as refusal:
+        return Explanation(refusal.message, rule, (spell_gate(False),), HOUSE_RULE)
+    return Explanation(statement, rule, (spell_gate(True),), HOUSE_RULE)
 
 
 def explain_refused(refusal: DomainError) -> Explanation:

@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Final
 
 from services.chassis.values.calendar import add_banking_days
-from services.chassis.values.explanation import Explanation
+from services.chassis.values.explanation import HOUSE_RULE, Explanation
 from services.chassis.values.money import Money
 from services.distributions.domain.investment import CANCELLATION_STOPS_BEFORE_DEADLINE, Investment
 from services.distributions.domain.offering import Exemption
@@ -26,7 +26,6 @@ OPEN_DAYS_MIN: Final = timedelta(days=21)
 EARLY_CLOSE_NOTICE_BUSINESS_DAYS: Final = 5
 _REG_CF_303: Final = "17 CFR 227.303(e)"
 _REG_CF_304: Final = "17 CFR 227.304"
-_HOUSE: Final = "house rule"
 
 
 class GateName(Enum):
@@ -136,7 +135,7 @@ def _build_target_gate(facts: ClosingFacts) -> Gate:
         GateName.TARGET_REACHED,
         funded.amount_minor >= max(facts.target_minor, 1),
         f"{funded} of the target of {target} is funded.",
-        _REG_CF_304 if facts.exemption is Exemption.REG_CF else _HOUSE,
+        _REG_CF_304 if facts.exemption is Exemption.REG_CF else HOUSE_RULE,
         ("funded", funded),
         ("target", target),
     )
@@ -215,7 +214,7 @@ def _build_availability_gate(facts: ClosingFacts) -> Gate:
     total = Money(sum(facts.released.values()), facts.currency)
     if facts.available is None:
         statement = "What escrow has available of the subscriptions is not known."
-        return _build_gate(name, False, statement, _HOUSE, ("to release", total))
+        return _build_gate(name, False, statement, HOUSE_RULE, ("to release", total))
     missing = find_missing(facts.released, facts.available)
     short = Money(sum(missing.values()), facts.currency)
     holds = [each for each in facts.holds if each.party_id in missing]
@@ -225,19 +224,19 @@ def _build_availability_gate(facts: ClosingFacts) -> Gate:
         statement = f"{short} of the {total} to be released is not available, of {name_some(missing)}: {why}."
     operands = (("to release", total), ("not available", short))
     held = ((each.hold_id, Money(each.amount_minor, facts.currency)) for each in holds)
-    return _build_gate(name, not missing, statement, _HOUSE, *operands, *held)
+    return _build_gate(name, not missing, statement, HOUSE_RULE, *operands, *held)
 
 
 def _build_debts_gate(facts: ClosingFacts) -> Gate:
     """What a bank took back of money that had been paid out is missing in the cash that is there for all others."""
     name = GateName.RETURNS_RECOVERED
     if facts.debts is None:
-        return _build_gate(name, False, "What parties owe the escrow account is not known.", _HOUSE)
+        return _build_gate(name, False, "What parties owe the escrow account is not known.", HOUSE_RULE)
     owed = Money(sum(facts.debts.values()), facts.currency)
     statement = "Nobody owes what a bank took back."
     if facts.debts:
         statement = f"{owed} that a bank took back after it had been paid out is owed by {name_some(facts.debts)}."
-    return _build_gate(name, not facts.debts, statement, _HOUSE, ("owed", owed))
+    return _build_gate(name, not facts.debts, statement, HOUSE_RULE, ("owed", owed))
 
 
 def find_missing(released: Mapping[str, int], available: Mapping[str, int]) -> dict[str, int]:
@@ -249,7 +248,9 @@ def find_missing(released: Mapping[str, int], available: Mapping[str, int]) -> d
 def _build_escrow_status_gate(facts: ClosingFacts) -> Gate:
     status = facts.escrow_status or "not known"
     statement = f"The escrow account is {status}."
-    return _build_gate(GateName.ESCROW_ACTIVE, facts.escrow_status == "ACTIVE", statement, _HOUSE, ("status", status))
+    return _build_gate(
+        GateName.ESCROW_ACTIVE, facts.escrow_status == "ACTIVE", statement, HOUSE_RULE, ("status", status)
+    )
 
 
 def _build_balance_gate(facts: ClosingFacts) -> Gate:
@@ -257,14 +258,14 @@ def _build_balance_gate(facts: ClosingFacts) -> Gate:
         statement = "Whether the escrow account balances is not known."
     else:
         statement = f"The escrow account {'balances' if facts.escrow_balanced else 'does not balance'}."
-    return _build_gate(GateName.ESCROW_BALANCED, facts.escrow_balanced is True, statement, _HOUSE)
+    return _build_gate(GateName.ESCROW_BALANCED, facts.escrow_balanced is True, statement, HOUSE_RULE)
 
 
 def _build_parties_gate(name: GateName, party_ids: Sequence[str], what: str, nobody: str) -> Gate:
     """Open where no party is named."""
     ids = set(party_ids)
     statement = f"{name_some(ids)}: {what}." if ids else nobody
-    return _build_gate(name, not ids, statement, _HOUSE, ("parties", str(len(ids))))
+    return _build_gate(name, not ids, statement, HOUSE_RULE, ("parties", str(len(ids))))
 
 
 def name_some(those: Collection[str]) -> str:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from services.chassis.values.accounts import takes_money
-from services.chassis.values.explanation import Explanation, spell_gate
+from services.chassis.values.explanation import HOUSE_RULE, Explanation, spell_gate
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.distributions.domain.closing import Gate, name_some
@@ -18,7 +18,6 @@ from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refunds import RefundPosition
 
-_HOUSE: Final = "house rule"
 _ACCOUNT: Final = "BANK_ACCOUNT"
 
 
@@ -41,12 +40,12 @@ def explain_cash(distribution: Distribution, distributable_minor: int, available
     if available < distributable:
         statement = f"{distributable} is distributable, and the escrow account has {available} available: {verdict}."
     operands = (("distributable", distributable), ("available", available), ("amount", amount))
-    return Explanation(statement, "DISTRIBUTABLE_CASH", (spell_gate(is_open), *operands), _HOUSE)
+    return Explanation(statement, "DISTRIBUTABLE_CASH", (spell_gate(is_open), *operands), HOUSE_RULE)
 
 
 def explain_escrow_status(status: str) -> Explanation:
     operands = (spell_gate(takes_money(status)), ("status", status))
-    return Explanation(f"The escrow account is {status}.", "ESCROW_ACTIVE", operands, _HOUSE)
+    return Explanation(f"The escrow account is {status}.", "ESCROW_ACTIVE", operands, HOUSE_RULE)
 
 
 def explain_basis(offering: Offering, distribution: Distribution, declaring: str | None) -> Explanation:
@@ -61,7 +60,7 @@ def explain_basis(offering: Offering, distribution: Distribution, declaring: str
     else:
         statement = "No other distribution of the offering was declared since it was calculated."
     is_open = distribution.basis_version == offering.declarations and declaring is None
-    return Explanation(statement, "BASIS_CURRENT", (spell_gate(is_open),), _HOUSE)
+    return Explanation(statement, "BASIS_CURRENT", (spell_gate(is_open),), HOUSE_RULE)
 
 
 def explain_owed(owed: Mapping[str, Money]) -> Explanation:
@@ -70,7 +69,7 @@ def explain_owed(owed: Mapping[str, Money]) -> Explanation:
         owed: What each party is to have, of which some is.
     """
     who = "1 party is owed its part." if len(owed) == 1 else f"{len(owed)} parties are owed their parts."
-    return Explanation(who, "AMOUNTS_OWED", tuple(owed.items()), _HOUSE)
+    return Explanation(who, "AMOUNTS_OWED", tuple(owed.items()), HOUSE_RULE)
 
 
 def explain_clearances(uncleared: Collection[str]) -> Explanation:
@@ -80,7 +79,7 @@ def explain_clearances(uncleared: Collection[str]) -> Explanation:
     """
     statement = f"Not cleared, and so not paid: {name_some(uncleared)}." if uncleared else "Every payee is cleared."
     operands = (spell_gate(not uncleared), ("not cleared", str(len(uncleared))))
-    return Explanation(statement, "PAYEES_CLEARED", operands, _HOUSE)
+    return Explanation(statement, "PAYEES_CLEARED", operands, HOUSE_RULE)
 
 
 def explain_nothing_paid() -> Explanation:
@@ -101,13 +100,13 @@ def explain_unapplied(investments: Iterable[Investment]) -> tuple[Explanation, .
         return ()
     statement = "Money that arrived while the escrow account was frozen is not applied yet: the closing leaves it out."
     operands = tuple((each.investment_id, Money(each.unapplied_minor, each.currency)) for each in left_out)
-    return (Explanation(statement, "MONEY_NOT_APPLIED", operands, _HOUSE),)
+    return (Explanation(statement, "MONEY_NOT_APPLIED", operands, HOUSE_RULE),)
 
 
 def explain_failed_refunds(failed: Sequence[RefundPosition]) -> Explanation:
     """What each investment is owed, and why its last refund came to nothing."""
     statement = "1 refund failed." if len(failed) == 1 else f"{len(failed)} refunds failed."
-    return Explanation(statement, "AMOUNTS_OWED", tuple(_spell_failed(each) for each in failed), _HOUSE)
+    return Explanation(statement, "AMOUNTS_OWED", tuple(_spell_failed(each) for each in failed), HOUSE_RULE)
 
 
 def _spell_failed(position: RefundPosition) -> tuple[str, str]:
@@ -140,7 +139,7 @@ def explain_destination(destination: Destination, party_id: str, now: datetime) 
     gate = spell_gate(destination.takes_payouts(party_id))
     if account is None or account.party_id != party_id:
         statement = f"The party has no bank account {bank_account_id}: it will not be paid there."
-        return Explanation(statement, rule, (gate, ("bank account", bank_account_id)), _HOUSE)
+        return Explanation(statement, rule, (gate, ("bank account", bank_account_id)), HOUSE_RULE)
     days = (now - account.added_at).days
     statement = (
         f"It goes{by} to the account of {account.holder} that ends in {account.last4}, which is {account.status}"
@@ -153,7 +152,7 @@ def explain_destination(destination: Destination, party_id: str, now: datetime) 
         ("added", f"{account.added_at:%Y-%m-%d}"),
         ("days", str(days)),
     )
-    return Explanation(statement, rule, operands, _HOUSE)
+    return Explanation(statement, rule, operands, HOUSE_RULE)
 
 
 def explain_refund_accounts(
@@ -172,4 +171,4 @@ def explain_refund_accounts(
     where = f"Bank accounts it goes to: {len(accounts)}."
     nowhere = f"Without an account, and so not paid: {name_some(missing)}." if missing else ""
     operands = ((each.party_id, f"{each.holder}, ends in {each.last4}, {each.status}") for each in accounts)
-    return Explanation(f"{where} {nowhere}".rstrip(), _ACCOUNT, tuple(operands), _HOUSE)
+    return Explanation(f"{where} {nowhere}".rstrip(), _ACCOUNT, tuple(operands), HOUSE_RULE)

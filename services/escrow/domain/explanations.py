@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Final
 
-from services.chassis.values.explanation import Explanation, spell_gate
+from services.chassis.values.explanation import HOUSE_RULE, Explanation, explain_check, spell_gate
 from services.chassis.values.money import Money
 from services.escrow.domain.account import AccountUse, Balance, Status, check_empty, check_unused
 from services.escrow.domain.chart import LedgerAccount, line_of
-from services.escrow.domain.refusals import BalancesNotZero, EscrowAccountStillNeeded, PartyOwes
+from services.escrow.domain.refusals import PartyOwes
 
-_HOUSE: Final = "house rule"
 # Whoever reads so many knows enough.
 _SHORT_MAX: Final = 100
 
@@ -23,7 +22,7 @@ def explain_status(status: Status, *, is_open: bool) -> Explanation:
         is_open: Whether what is asked for may be done in an escrow account of that status.
     """
     operands = (spell_gate(is_open), ("status", status.value))
-    return Explanation(f"The escrow account is {status.value}.", "ESCROW_ACTIVE", operands, _HOUSE)
+    return Explanation(f"The escrow account is {status.value}.", "ESCROW_ACTIVE", operands, HOUSE_RULE)
 
 
 def explain_available(
@@ -42,11 +41,11 @@ def explain_available(
     short = [(balance, minor) for balance, minor in taken if balance.available_minor < minor]
     if not short and len(taken) > 1:
         statement = f"Each of {len(taken)} ledger accounts has what would be taken from it."
-        return [Explanation(statement, _AVAILABLE, (spell_gate(True),), _HOUSE)]
+        return [Explanation(statement, _AVAILABLE, (spell_gate(True),), HOUSE_RULE)]
     said = [_explain_one(balance, minor, currency) for balance, minor in (short or taken)[:_SHORT_MAX]]
     if len(short) > _SHORT_MAX:
         statement = f"{len(short) - _SHORT_MAX} more ledger accounts have too little available."
-        said.append(Explanation(statement, _AVAILABLE, (spell_gate(False),), _HOUSE))
+        said.append(Explanation(statement, _AVAILABLE, (spell_gate(False),), HOUSE_RULE))
     return said
 
 
@@ -58,7 +57,7 @@ def _explain_one(balance: Balance, minor: int, currency: str) -> Explanation:
     taken = Money(minor, currency)
     operands = (spell_gate(taken <= available), ("available", available), ("held", held), ("taken", taken))
     statement = f"{balance.ledger_account} has {available} available, and {taken} would be taken from it."
-    return Explanation(statement, _AVAILABLE, operands, _HOUSE)
+    return Explanation(statement, _AVAILABLE, operands, HOUSE_RULE)
 
 
 def explain_release(balance: Balance, amount: Money) -> Explanation:
@@ -67,7 +66,7 @@ def explain_release(balance: Balance, amount: Money) -> Explanation:
     after = Money(balance.available_minor + amount.amount_minor, amount.currency)
     operands = (("available", before), ("released", amount), ("available then", after))
     statement = f"{balance.ledger_account} has {before} available, and {after} once {amount} is released."
-    return Explanation(statement, _AVAILABLE, operands, _HOUSE)
+    return Explanation(statement, _AVAILABLE, operands, HOUSE_RULE)
 
 
 def explain_cash(cash_minor: int, paid_minor: int, currency: str) -> Explanation:
@@ -80,7 +79,7 @@ def explain_cash(cash_minor: int, paid_minor: int, currency: str) -> Explanation
     operands = (spell_gate(paid <= cash), ("cash", cash), ("paid", paid))
     enough = "enough" if paid <= cash else "too little"
     statement = f"There is {cash} of cash that nobody holds and no payout takes, {enough} to pay {paid}."
-    return Explanation(statement, "CASH_COVERS", operands, _HOUSE)
+    return Explanation(statement, "CASH_COVERS", operands, HOUSE_RULE)
 
 
 def explain_debts(debts: Mapping[str, int], currency: str) -> list[Explanation]:
@@ -95,32 +94,19 @@ def explain_debts(debts: Mapping[str, int], currency: str) -> list[Explanation]:
     total = Money(sum(debts.values()), currency)
     who = f"{owed[0][0]} owes" if len(debts) == 1 else f"{len(debts)} of the parties owe"
     statement = f"{who} {total} that was paid in and taken back by the bank: no payout goes there before."
-    return [Explanation(statement, PartyOwes.reason, (spell_gate(False), *owed), _HOUSE)]
+    return [Explanation(statement, PartyOwes.reason, (spell_gate(False), *owed), HOUSE_RULE)]
 
 
 def explain_use(use: AccountUse) -> list[Explanation]:
     """Whether nothing is to come of the escrow account any more, as of one that is closed; and who is paid no more."""
     statement = "No raise goes on in it, and no money is still to come in, go out or come back."
-    gate = _explain_gate("ESCROW_ACCOUNT_NOT_NEEDED", statement, partial(check_unused, use))
+    gate = explain_check("ESCROW_ACCOUNT_NOT_NEEDED", statement, partial(check_unused, use))
     paying = use.paying_offering_ids
     statement = f"Investments of {', '.join(paying)} are ACTIVE: once it is closed, nothing is distributed to them."
     operands = tuple(("offering", each) for each in paying)
-    return [gate, Explanation(statement, "INVESTMENTS_ACTIVE", operands, _HOUSE)] if paying else [gate]
+    return [gate, Explanation(statement, "INVESTMENTS_ACTIVE", operands, HOUSE_RULE)] if paying else [gate]
 
 
 def explain_emptiness(balances: Iterable[Balance], currency: str) -> Explanation:
     """Whether the escrow account is empty, as one that is closed has to be."""
-    return _explain_gate("BALANCES_ZERO", "Every balance and hold is zero.", partial(check_empty, balances, currency))
-
-
-def _explain_gate(rule: str, statement: str, check: Callable[[], None]) -> Explanation:
-    """A gate that a check keeps, in the words of its refusal where it is shut.
-
-    Args:
-        statement: What is said where it is open.
-    """
-    try:
-        check()
-    except (BalancesNotZero, EscrowAccountStillNeeded) as refusal:
-        return Explanation(refusal.message, rule, (spell_gate(False),), _HOUSE)
-    return Explanation(statement, rule, (spell_gate(True),), _HOUSE)
+    return explain_check("BALANCES_ZERO", "Every balance and hold is zero.", partial(check_empty, balances, currency))

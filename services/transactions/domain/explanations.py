@@ -10,8 +10,7 @@ from operator import add
 from typing import Final
 
 from services.chassis.values.accounts import check_bank_account
-from services.chassis.values.errors import DomainError
-from services.chassis.values.explanation import Explanation, spell_gate
+from services.chassis.values.explanation import HOUSE_RULE, Explanation, explain_check, spell_gate
 from services.transactions.domain.bank_accounts import LIVE, BankAccount, BankAccountStatus, BlockReason
 from services.transactions.domain.payments import Payment, list_moves
 from services.transactions.domain.rails import Period
@@ -83,7 +82,7 @@ def explain_account(account: BankAccount, now: datetime) -> Explanation:
         payable = "nobody has confirmed it"
     operands = (("status", account.status), ("added", _date(account.created_at)), ("days", str(age_days)))
     age = f"{age_days} {'day' if age_days == 1 else 'days'}"
-    return Explanation(f"Added {age} ago; {payable}.", "BANK_ACCOUNT_AGE", operands, "house rule")
+    return Explanation(f"Added {age} ago; {payable}.", "BANK_ACCOUNT_AGE", operands, HOUSE_RULE)
 
 
 def explain_first_use(first_at: datetime | None) -> Explanation:
@@ -138,13 +137,13 @@ def explain_look_alike(account: BankAccount, other: BankAccount, *, is_same: boo
     if not is_same:
         statement += " Compare the whole number with what the party named."
     operands = (("bank account", other.bank_account_id), ("status", other.status))
-    return Explanation(statement, "BANK_ACCOUNT_LOOK_ALIKE", operands, "house rule")
+    return Explanation(statement, "BANK_ACCOUNT_LOOK_ALIKE", operands, HOUSE_RULE)
 
 
 def explain_more_look_alikes(count: int) -> Explanation:
     """That so many more read the same than are told of one by one."""
     statement = f"{count} more accounts of the party, added later or retired, read alike."
-    return Explanation(statement, "BANK_ACCOUNT_LOOK_ALIKE", (("bank accounts", str(count)),), "house rule")
+    return Explanation(statement, "BANK_ACCOUNT_LOOK_ALIKE", (("bank accounts", str(count)),), HOUSE_RULE)
 
 
 def explain_forbidden(other: BankAccount) -> Explanation:
@@ -153,7 +152,7 @@ def explain_forbidden(other: BankAccount) -> Explanation:
     why = "a bank's return forbids it" if other.block_reason is BlockReason.RETURNED_BY_BANK else "its row was altered"
     statement = f"The same account is blocked as {other.bank_account_id} of {other.party_id}: {why}{code}."
     operands = (("bank account", other.bank_account_id), ("network code", other.block_network_code or ""))
-    return Explanation(statement, "BANK_ACCOUNT_FORBIDDEN", operands, "house rule")
+    return Explanation(statement, "BANK_ACCOUNT_FORBIDDEN", operands, HOUSE_RULE)
 
 
 def explain_owners(count: int) -> Explanation:
@@ -176,8 +175,8 @@ def explain_use(account: BankAccount | None, row: Transaction, now: datetime) ->
     statement = f"Money may {'come from' if row.is_inbound else 'go to'} the bank account."
     if not row.is_inbound and account is not None and account.is_cooling_down(now):
         statement = "Money may go to the bank account once it is old enough, and waits until then."
-    return _explain_gate(
-        "BANK_ACCOUNT_USABLE", lambda: check_bank_account(account, row.party_id, is_inbound=row.is_inbound), statement
+    return explain_check(
+        "BANK_ACCOUNT_USABLE", statement, lambda: check_bank_account(account, row.party_id, is_inbound=row.is_inbound)
     )
 
 
@@ -186,19 +185,7 @@ def explain_commitment(check: Callable[[], object]) -> Explanation:
     Args:
         check: Raises why the investment takes no contributions.
     """
-    return _explain_gate("INVESTMENT_PENDING", check, "The investment takes contributions.")
-
-
-def _explain_gate(rule: str, check: Callable[[], object], statement: str) -> Explanation:
-    """
-    Args:
-        statement: What is said where nothing is refused.
-    """
-    try:
-        check()
-    except DomainError as refusal:
-        return Explanation(refusal.message, rule, (spell_gate(False),), "house rule")
-    return Explanation(statement, rule, (spell_gate(True),), "house rule")
+    return explain_check("INVESTMENT_PENDING", "The investment takes contributions.", check)
 
 
 def explain_away(who: str, rule: str) -> Explanation:
@@ -214,11 +201,11 @@ def explain_payment(row: Transaction, payment: Payment | None, objection: str) -
     """
     if payment is None or objection:
         statement = f"Nothing moves: {objection or 'the provider has no such payment'}."
-        return Explanation(statement, PROVIDER_SAYS, (spell_gate(False),), "house rule")
+        return Explanation(statement, PROVIDER_SAYS, (spell_gate(False),), HOUSE_RULE)
     operands = (spell_gate(True), ("payment", payment.status.value), ("transaction", row.status.value))
     moves = list_moves(payment.status, row.status)
     then = f"the transaction would become {moves[-1].value}" if moves else "that is known, and nothing would change"
-    return Explanation(f"The provider says {payment.status.value}: {then}.", PROVIDER_SAYS, operands, "house rule")
+    return Explanation(f"The provider says {payment.status.value}: {then}.", PROVIDER_SAYS, operands, HOUSE_RULE)
 
 
 PROVIDER_SAYS: Final = "PROVIDER_SAYS"
