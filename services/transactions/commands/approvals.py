@@ -11,7 +11,7 @@ from services.chassis.data.reads import Source
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, ApprovalDetails, Change, Precondition
 from services.chassis.values.explanation import Explanation
-from services.transactions.domain.bank_accounts import BankAccount, BankAccountStatus, unblock
+from services.transactions.domain.bank_accounts import BankAccount, BankAccountStatus, list_payee_makers, unblock
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
@@ -54,7 +54,6 @@ async def ask_for_approval(
 def build_transaction_details(
     row: Transaction, account: BankAccount | None, beneficiary_party_ids: Collection[str]
 ) -> ApprovalDetails:
-    """Who made the bank account that is paid has a part in the payout."""
     way = f"by {row.payment_method.lower()}"
     if account is not None:
         by_hand = f", {way}" if row.rail.is_confirmed_by_a_person else ""
@@ -64,7 +63,7 @@ def build_transaction_details(
         row.transaction_id,
         row.escrow_account_id,
         amount=row.amount,
-        makers=frozenset({row.created_by, *(() if account is None or row.is_inbound else account.makers)}),
+        makers=list_payee_makers(account, is_inbound=row.is_inbound) | {row.created_by},
         beneficiary_party_ids=frozenset(beneficiary_party_ids),
         changes=(Change("status", Status.PENDING_APPROVAL.value, Status.APPROVED.value),),
     )

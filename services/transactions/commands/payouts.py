@@ -32,7 +32,7 @@ from services.chassis.values.session import Session
 from services.transactions import messages
 from services.transactions.clients import Distributions
 from services.transactions.commands.bank_accounts import block_altered_account
-from services.transactions.domain.bank_accounts import BankAccount
+from services.transactions.domain.bank_accounts import BankAccount, list_payee_makers
 from services.transactions.domain.decisions import check_carries, choose_refund_account, explain_refund
 from services.transactions.domain.rails import RAILS, Rail, choose_payout_rail
 from services.transactions.domain.refusals import NoPayoutBankAccount, PayoutNotOrdered
@@ -250,7 +250,7 @@ def _build_row(plan: _Plan, principal: Principal, order: PayoutOrder) -> dict[st
         "description": item.description or None,
         "provider": plan.rail.provider,
         "created_by": principal.person,
-        "makers_and_checkers": sorted({*order.makers_and_checkers, *(account.makers if account else ())}),
+        "makers_and_checkers": sorted(list_payee_makers(account, is_inbound=False).union(order.makers_and_checkers)),
         **_read_session(order)._asdict(),
     }
 

@@ -194,3 +194,8 @@ def unblock(account: BankAccount, person: str) -> BankAccount:
         status = S.DELETED
     makers = tuple(sorted({*account.makers, person}))
     return replace(account, status=status, block_reason=None, block_network_code=None, confirmed_at=None, makers=makers)
+
+
+def list_payee_makers(account: BankAccount | None, *, is_inbound: bool) -> frozenset[str]:
+    """Who has a part in a payment for having made or changed the account that is paid; nobody in what comes in."""
+    return frozenset() if account is None or is_inbound else frozenset(account.makers)

@@ -59,7 +59,9 @@ class Transaction:
     metadata: Mapping[str, str]
     created_by: str
     approved_by: str | None
-    makers_and_checkers: Sequence[str]  # who else has a part in it: none of them says that a payout was sent
+    makers_and_checkers: Sequence[
+        str
+    ]  # as who orders, approves and sends it adds (tables.py): none of them says that a payout was sent
     confirmed_by: str | None
     created_at: datetime
     updated_at: datetime

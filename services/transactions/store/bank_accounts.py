@@ -24,6 +24,7 @@ from services.transactions.domain.bank_accounts import (
     BankAccount,
     BankAccountStatus,
     BlockReason,
+    list_payee_makers,
     reads_like,
 )
 from services.transactions.domain.transaction import Transaction
@@ -116,14 +117,10 @@ def _is_default(account: BankAccount) -> bool:
 
 
 async def list_makers_of_payee(tx: Tx, row: Transaction) -> frozenset[str]:
-    """Who had a part by now in the account that is paid: somebody may have changed it since the payout waits.
-
-    Raises: NotSealed.
-    """
+    """By now: somebody may have changed the account since the payout waits. Raises: NotSealed."""
     if row.is_inbound or row.bank_account_id is None:
         return frozenset()
-    account = await find_bank_account(tx, row.bank_account_id)
-    return frozenset() if account is None else frozenset(account.makers)
+    return list_payee_makers(await find_bank_account(tx, row.bank_account_id), is_inbound=row.is_inbound)
 
 
 async def list_accounts_of(tx: Tx, party_id: str) -> list[BankAccount]:
