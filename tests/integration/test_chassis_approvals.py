@@ -73,7 +73,6 @@ async def test_the_content_says_what_is_done_as_well_as_to_what(desk):
     assert set(content) == {
         "kind",
         "orgId",
-        "summary",
         "request",
         "amount",
         "changes",

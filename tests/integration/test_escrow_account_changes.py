@@ -80,7 +80,7 @@ async def test_what_was_asked_about_an_older_version_is_not_approved_and_still_w
     await escrow.grant(await escrow.ask("ChangeEscrowAccountCustodian", request))
 
 
-async def test_what_was_asked_about_an_account_of_another_name_is_not_approved(escrow):
+async def test_whoever_decides_is_told_that_an_account_had_another_name_when_it_was_asked_about(escrow):
     before = await get(escrow, await escrow.open())
     renamed = await update(escrow, before, display_name="Empty, of 2019")
     asked = await escrow.ask(
@@ -89,8 +89,11 @@ async def test_what_was_asked_about_an_account_of_another_name_is_not_approved(e
             escrow_account_id=before.escrow_account_id, custodian_name="Second Trust", custodian_account_last4="0042"
         ),
     )
+    assert "SUMMARY_NOW" not in {each.rule for each in (await escrow.read_approval(asked)).explanations}
     await update(escrow, renamed, display_name=before.display_name)
-    assert await refusal(escrow.approve(asked)) == ("CONTENT_OUTDATED", {})
+    told = {each.rule: each.statement for each in (await escrow.read_approval(asked)).explanations}
+    assert told["SUMMARY_NOW"] == "By now it would be called: Another custodian: Oak Street"
+    await escrow.grant(asked)
 
 
 async def test_a_change_that_changes_nothing_is_no_new_version(escrow):

@@ -59,14 +59,10 @@ def to_content(
     body = asked if isinstance(asked, dict) else writer_of(asked.DESCRIPTOR, sparse=name == "resource")(asked)
     for field in _NO_CONTENT:
         body.pop(field, None)
-    # Names stand in the summary, and whoever has changed one may change it back. What waits by itself is not made
-    # anew for another name of what it is about.
-    summary = {"summary": details.summary} if name == "request" else {}
     return write_content(
         {
             "kind": kind,
             "orgId": org_id,
-            **summary,
             name: body,
             "amount": None if details.amount is None else _spell(to_money(details.amount)),
             "changes": [_spell(_to_change(change)) for change in details.changes],

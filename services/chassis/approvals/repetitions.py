@@ -49,7 +49,6 @@ async def _list_alike(source: Source, approval: Approval) -> list[Approval]:
         source,
         _ALIKE,
         resource_id=approval.resource_id,
-        scope_id=approval.scope_id,
         content_hash=approval.content_hash,
         amount_minor=approval.amount.amount_minor if approval.amount else None,
         currency=approval.amount.currency if approval.amount else None,
@@ -77,12 +76,7 @@ _ALIKE = Read(
     sa.select(approvals)
     .where(
         is_mine(approvals),
-        # Of entries in an escrow account, each that reverses one is about that one.
-        sa.or_(
-            _c.resource_id == sa.bindparam("resource_id"),
-            _c.resource_id == sa.bindparam("scope_id", type_=_c.scope_id.type),
-            _c.scope_id == sa.bindparam("resource_id"),
-        ),
+        _c.resource_id == sa.bindparam("resource_id"),
         _c.content_hash != sa.bindparam("content_hash"),
         _c.amount_minor.is_not_distinct_from(sa.bindparam("amount_minor", type_=_c.amount_minor.type)),
         _c.currency.is_not_distinct_from(sa.bindparam("currency", type_=_c.currency.type)),
