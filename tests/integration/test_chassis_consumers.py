@@ -353,6 +353,7 @@ BY_A_STRANGER = {SIGNATURE: EventKey("escrow", Ed25519PrivateKey.generate()).sig
     [
         (GOOD, {"ce-id": EVENT_ID}, BODY, "not signed"),
         (GOOD + "\0", {"ce-id": "\0", "other": "\0"}, b"\0", "not signed"),  # what no text of the database holds
+        (GOOD, {"ce-id": EVENT_ID, "other": "é" * 30_000}, BODY, "not signed"),  # as JSON three times as long
         (GOOD, SIGNED | {SIGNATURE: event_key().kid}, BODY, "not signed"),
         (GOOD, SIGNED, of_origin(EVENT_ID, "org_1") + b"\x12\x00", "wrong signature"),
         (GOOD, SIGNED | {"ce-id": EVENT_ID.replace("1", "2")}, BODY, "wrong signature"),

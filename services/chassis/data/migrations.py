@@ -109,8 +109,8 @@ EXECUTE FUNCTION {function}()
 """,
 )
 _VALUE_BYTES_MAX = 4 * 1024 * 1024  # more than any of ours
-# Texts that are longer by design: what an approval decides on, and what became of it.
-_LONG_TEXTS = frozenset({"content", "result"})
+# Texts that are longer by design: what an approval decides on and what became of it, and what anybody may have sent.
+_LONG_TEXTS = frozenset({"content", "result", "headers", "subject", "cause"})
 _TEXT_BYTES_MAX = 32 * 1024
 _METADATA_BYTES_MAX = 128 * 1024  # 50 pairs of what the contracts take
 # The same where no seal says which rows are ours, so that a list shows each: many of them still are one answer.
@@ -132,6 +132,7 @@ _UNREADABLE: Sequence[tuple[type[sa.types.TypeEngine[Any]], str]] = (
 # A page of a list ends at an id, which its token has: a longer one, or one that JSON spells longer, is not sent back.
 _ODD_ID = "octet_length(NEW.{column}) > 255 OR NEW.{column} ~ '[[:cntrl:]]'"
 _IDS_OF_OTHERS = frozenset({"external_id", "provider_event_id"})  # no page ends at one, and they count characters
+_FAR_VERSION = "NEW.{column} > 1000000000000"  # the next one is a number as well
 _LONG_SEAL = f"octet_length(NEW.seal) > {_SEAL_BYTES_MAX}"
 _TIMES = f"NOT ({_FIRST} <= ALL (NEW.{{column}}) AND {_LAST} >= ALL (NEW.{{column}}))"
 
@@ -269,6 +270,8 @@ def _refuse_unreadable(op: Op, name: str, columns: Mapping[str, sa.types.TypeEng
             conditions = [_LONG_SEAL]
         elif column.endswith("_id") and column not in _IDS_OF_OTHERS and isinstance(kind, sa.Text):
             conditions = [_ODD_ID]
+        elif column == "version":
+            conditions = [_FAR_VERSION]
         quoted = _quoted(op, column)
         bytes_max = _find_bytes_max(column, kind) if "seal" in columns else _UNSEALED_BYTES_MAX
         if conditions:
