@@ -18,11 +18,6 @@ def _is(path: str, kind: str) -> str:
     return f'{path}.type() == "{kind}"'
 
 
-def _is_whole(path: str) -> str:
-    """Whether it is a number that PostgreSQL's BIGINT and Python's readers of JSON take as it is."""
-    return f"{path} >= -9223372036854775808 && {path} <= 9223372036854775807"
-
-
 def _all(*predicates: str) -> str:
     return " && ".join(f"({predicate})" for predicate in predicates)
 
@@ -44,7 +39,7 @@ _FAILURE = _all(
     _each("$.keyvalue()", _names("code", "message", "retryable", "metadata")),
 )
 # As values/explanation.py writes it.
-_MONEY = _all(_is_whole("@[1].amount_minor"), _is("@[1].currency", "string"))
+_MONEY = _all(_is("@[1].amount_minor", "number"), _is("@[1].currency", "string"))
 _OPERAND = _all("@.size() == 2", _is("@[0]", "string"), f"({_is('@[1]', 'string')}) || ({_MONEY})")
 
 
@@ -64,7 +59,7 @@ _COMMENT = _all(
 # As approvals/records.py writes it.
 _ASKER = _all(
     _is("@.person", "string"),
-    _is_whole("@.signed_in_at"),
+    _is("@.signed_in_at", "number"),
     f"({_is('@.api_key_id', 'string')}) || ({_is('@.api_key_id', 'null')})",
 )
 _FREEZE = _all(
@@ -75,13 +70,13 @@ _TIER = _all("@.size() == 2", _is("@[0]", "string"), _is("@[1]", "object"), _eac
 # As distributions/store/distributions.py and allocations.py write them.
 _TIER_TOTAL = _all(
     _is("@.kind", "string"),
-    *(_is_whole(f"@.{name}") for name in ("investors_minor", "sponsor_minor")),
+    *(_is(f"@.{name}", "number") for name in ("investors_minor", "sponsor_minor")),
     _explanation("@.explanation"),
 )
 _LINE = _all(
     _is("@.kind", "string"),
-    *(_is_whole(f"@.{name}") for name in ("tier", "amount_minor", "claims_minor")),
-    f"({_is_whole('@.claim_minor')}) || ({_is('@.claim_minor', 'null')})",
+    *(_is(f"@.{name}", "number") for name in ("tier", "amount_minor", "claims_minor")),
+    f"({_is('@.claim_minor', 'number')}) || ({_is('@.claim_minor', 'null')})",
 )
 
 _PERSONS = _all(_is("$", "array"), _each("$[*]", _is("@", "string")))
