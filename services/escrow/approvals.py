@@ -38,6 +38,7 @@ from services.escrow.domain.journal import Leg, NewEntry, credit, debit, sum_cha
 from services.escrow.domain.previews import build_effect
 from services.escrow.messages import read_ledger_account
 from services.escrow.queries.beneficiaries import list_gaining
+from services.escrow.queries.previews import list_refused_for_good
 from services.escrow.store import escrow_accounts as account_store
 from services.escrow.store import holds as hold_store
 from services.escrow.store.approvals import APPROVAL_WRITER, build_freeze_changes
@@ -126,7 +127,7 @@ class _Details:
         verb = "Reverse" if entry.reverses_journal_entry_id else "Post"
         async with self._dependencies.database.begin() as tx:
             account = await self._require_account(tx, request.escrow_account_id)
-            never = await journal_entries.list_refused_for_good(tx, [entry], account.currency)
+            never = await list_refused_for_good(tx, [entry], account.currency)
         counted = [] if never else [entry]
         details = await self._describe_legs(f"{verb}: {entry.description}", request.escrow_account_id, [entry], counted)
         return replace(
@@ -145,7 +146,7 @@ class _Details:
         entries = [entry for entry in wanted if isinstance(entry, NewEntry)]
         async with database.begin() as tx:
             account = await self._require_account(tx, escrow_account_id)
-            never = await journal_entries.list_refused_for_good(tx, wanted, account.currency)
+            never = await list_refused_for_good(tx, wanted, account.currency)
         counted = [each for n, each in enumerate(wanted) if isinstance(each, NewEntry) and n not in never]
         summary = f"Post {len(request.items)} journal entries"
         details = await self._describe_legs(summary, escrow_account_id, entries, counted)

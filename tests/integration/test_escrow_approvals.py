@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
@@ -168,6 +169,26 @@ async def test_what_of_a_batch_can_never_be_booked_is_said_and_not_among_its_eff
         assert said == ["JOURNAL_ENTRY_UNBALANCED", "CURRENCY_MISMATCH", "ALREADY_REVERSED"]
         assert "FEES" not in {one.ledger_account.kind for one in each.effects}
         assert each.amount == asked.amount
+
+
+async def test_the_book_refuses_of_a_batch_what_was_said_before_in_the_same_words(escrow: Escrow):
+    account = await escrow.open()
+    posted = await escrow.post(account, ("cash", 10_00), ("distributable", -10_00))
+    mirror = new_entry(type_=journal_pb.JournalEntry.REVERSAL, reverses_journal_entry_id=posted.journal_entry_id)
+    euros = new_entry(("cash", 1), ("fees", -1))
+    for leg in euros.legs:
+        leg.amount.currency_code = "EUR"
+    entries = [mirror, FUNDED, new_entry(("cash", 1), ("fees", -2)), mirror, euros]
+    items = [{"idempotency_key": f"item {n}", "journal_entry": entry} for n, entry in enumerate(entries)]
+    request = journal_pb.BatchPostJournalEntriesRequest(escrow_account_id=account, items=items)
+    asked = await escrow.ask("BatchPostJournalEntries", request)
+    said = [(one.rule, one.statement) for one in asked.explanations if one.statement.startswith("items[")]
+    done = json.loads((await escrow.approve(asked)).result)["posted"]["results"]
+    failures = {n: each["failure"] for n, each in enumerate(done) if "failure" in each}
+    assert said == [
+        (each["code"], f"items[{number}] would be refused: {each['message']}") for number, each in failures.items()
+    ]
+    assert list(failures) == [2, 3, 4]
 
 
 async def test_items_of_a_batch_that_undo_each_other_hide_neither(escrow: Escrow):

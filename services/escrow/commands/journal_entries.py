@@ -17,10 +17,8 @@ from services.chassis.calls.batch import build_results
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.database import Database
 from services.chassis.data.seals import seals_of
-from services.chassis.data.transaction import Tx
-from services.chassis.values.errors import DomainError, InvalidField
+from services.chassis.values.errors import InvalidField
 from services.chassis.values.ids import new_id
-from services.chassis.values.refusals import check_currency
 from services.escrow.domain.chart import (
     Direction,
 )
@@ -32,10 +30,9 @@ from services.escrow.domain.journal import (
     Leg,
     NewEntry,
     build_key,
-    check_balanced,
     mirror,
 )
-from services.escrow.domain.refusals import AlreadyReversed, JournalEntryNotFound
+from services.escrow.domain.refusals import JournalEntryNotFound
 from services.escrow.messages import read_currency, read_ledger_account
 from services.escrow.posting.checks import is_ours
 from services.escrow.posting.group_commit import Poster
@@ -165,34 +162,6 @@ async def build_entries(database: Database, request: Batch, now: datetime) -> li
                 "Send it as several batches.", fields={"items": f"have more than {LEGS_TOGETHER_MAX} legs together"}
             )
     return found
-
-
-async def list_refused_for_good(
-    tx: Tx, wanted: Sequence[NewEntry | JournalEntryNotFound], currency: str
-) -> dict[int, DomainError]:
-    """Which of a batch can never be posted, by their numbers, and why: whatever else keeps them from it today.
-
-    Args:
-        currency: Of the escrow account.
-    """
-    refused: dict[int, DomainError] = {}
-    reversed_here: dict[str, int] = {}
-    for number, entry in enumerate(wanted):
-        if isinstance(entry, DomainError):
-            refused[number] = entry
-            continue
-        original = entry.reverses_journal_entry_id
-        try:
-            check_currency(entry.currency or currency, currency)
-            check_balanced(entry.legs, currency)
-            if original and await journal.is_reversed(tx, original):
-                raise AlreadyReversed("The journal entry has its reversal.", journal_entry_id=original)
-            if original and (first := reversed_here.setdefault(original, number)) != number:
-                message = f"items[{first}] reverses the journal entry, too: one of both is posted."
-                raise AlreadyReversed(message, journal_entry_id=original)
-        except DomainError as refusal:
-            refused[number] = refusal
-    return refused
 
 
 def _read_legs(legs: Sequence[journal_pb.Leg], path: str) -> tuple[Leg, ...]:

@@ -85,12 +85,7 @@ def check_balanced(legs: Sequence[Leg], currency: str) -> None:
                 sides[leg.direction] += leg.amount_minor
         debit_minor, credit_minor = sides[Direction.DEBIT], sides[Direction.CREDIT]
         if debit_minor != credit_minor:
-            raise JournalEntryUnbalanced(
-                "Debits and credits differ.",
-                debit_minor=debit_minor,
-                credit_minor=credit_minor,
-                currency_code=currency,
-            )
+            raise JournalEntryUnbalanced(debit_minor, credit_minor, currency)
 
 
 class PostingKey(NamedTuple):

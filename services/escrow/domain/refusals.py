@@ -50,7 +50,17 @@ class PartyOwes(_Refused):
 
 
 class JournalEntryUnbalanced(_Refused):
+    """In a layer of the entry the debits are not the credits."""
+
     reason = "JOURNAL_ENTRY_UNBALANCED"
+
+    def __init__(self, debit_minor: int, credit_minor: int, currency_code: str) -> None:
+        super().__init__(
+            "Debits and credits differ.",
+            debit_minor=debit_minor,
+            credit_minor=credit_minor,
+            currency_code=currency_code,
+        )
 
 
 class BalancesNotZero(_Refused):
@@ -62,7 +72,12 @@ class EscrowAccountStillNeeded(_Refused):
 
 
 class AlreadyReversed(_Refused):
+    """Another entry reverses it, of the book or before in the same batch."""
+
     reason = "ALREADY_REVERSED"
+
+    def __init__(self, journal_entry_id: str) -> None:
+        super().__init__("Another entry reverses the journal entry.", journal_entry_id=journal_entry_id)
 
 
 class CaptureExceedsHold(_Refused):

@@ -256,14 +256,9 @@ def _build_refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
         case "reversal_not_found":
             return refusals.JournalEntryNotFound()
         case "already_reversed":
-            return refusals.AlreadyReversed("The journal entry has its reversal.", journal_entry_id=verdict.subject)
+            return refusals.AlreadyReversed(verdict.subject)
         case "unbalanced":
-            return refusals.JournalEntryUnbalanced(
-                "Debits and credits differ.",
-                debit_minor=verdict.available_minor,
-                credit_minor=verdict.requested_minor,
-                currency_code=verdict.subject,
-            )
+            return refusals.JournalEntryUnbalanced(verdict.available_minor, verdict.requested_minor, verdict.subject)
         case "insufficient":
             assert verdict.ledger_account is not None
             return refusals.InsufficientAvailableBalance(

@@ -13,12 +13,13 @@ from services.chassis.approvals.messages import to_effect
 from services.chassis.calls.wire import from_enum, to_explanation
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Preview
-from services.chassis.values.errors import InvalidField
+from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.refusals import EscrowAccountNotFound, check_currency
 from services.escrow.domain.chart import LedgerAccount
-from services.escrow.domain.journal import Leg
+from services.escrow.domain.journal import Leg, NewEntry, check_balanced
 from services.escrow.domain.movements import MOVEMENT_KINDS
 from services.escrow.domain.previews import Book, list_touched, preview_movement, preview_transactions
+from services.escrow.domain.refusals import AlreadyReversed, JournalEntryNotFound
 from services.escrow.domain.stages import Moving, Stage
 from services.escrow.domain.types import require_type
 from services.escrow.messages import read_parts
@@ -105,3 +106,30 @@ async def _read_unbound(
         return {}
     found = await list_holds_of_persons(tx, request.escrow_account_id, held, request.transaction_id or None)
     return {account: sum(hold.amount_minor for hold in holds) for account, holds in found.items()}
+
+
+async def list_refused_for_good(
+    tx: Tx, wanted: Sequence[NewEntry | JournalEntryNotFound], currency: str
+) -> dict[int, DomainError]:
+    """Which of a batch can never be posted, by their numbers, and why: whatever else keeps them from it today.
+
+    Args:
+        currency: Of the escrow account.
+    """
+    refused: dict[int, DomainError] = {}
+    reversed_here: set[str] = set()
+    for number, entry in enumerate(wanted):
+        if isinstance(entry, DomainError):
+            refused[number] = entry
+            continue
+        original = entry.reverses_journal_entry_id
+        try:
+            check_currency(entry.currency or currency, currency)
+            check_balanced(entry.legs, currency)
+            if original and (original in reversed_here or await journal.is_reversed(tx, original)):
+                raise AlreadyReversed(original)
+        except DomainError as refusal:
+            refused[number] = refusal
+        else:
+            reversed_here.update([original] if original else [])
+    return refused
