@@ -130,7 +130,7 @@ async def test_terms_that_contradict_themselves_are_refused_by_field(service: Di
     )
 
 
-async def test_terms_change_until_somebody_invests(service: DistributionsHarness) -> None:
+async def test_the_name_and_the_terms_change_until_somebody_invests(service: DistributionsHarness) -> None:
     offering = await service.offering(100_00)
     request = opb.UpdateOfferingRequest(offering_id=offering.offering_id, display_name="Elm Street")
     request.update_mask.paths.extend(["display_name", "terms"])
@@ -148,6 +148,11 @@ async def test_terms_change_until_somebody_invests(service: DistributionsHarness
     with pytest.raises(DomainError) as refusal:
         await service.call(service.offerings.UpdateOffering, request)
     assert refusal.value.reason == "TERMS_FIXED"
+    renamed = opb.UpdateOfferingRequest(offering_id=offering.offering_id, etag=request.etag, display_name="Oak Street")
+    renamed.update_mask.paths.append("display_name")
+    with pytest.raises(DomainError) as refusal:
+        await service.call(service.offerings.UpdateOffering, renamed)
+    assert (refusal.value.reason, list(refusal.value.fields)) == ("NAME_FIXED", ["display_name"])
     noted = opb.UpdateOfferingRequest(offering_id=offering.offering_id, etag=request.etag, external_id="crm-7")
     noted.update_mask.paths.append("external_id")
     assert (await service.call(service.offerings.UpdateOffering, noted)).external_id == "crm-7"
@@ -344,10 +349,10 @@ async def test_a_distribution_needs_a_closed_offering_its_currency_and_a_date_af
 async def test_who_edits_a_raise_need_not_wait_until_nobody_invests(service: DistributionsHarness) -> None:
     read = await service.offering(100_00)
     await service.invest(read, "inv-001", 10_00)
-    request = opb.UpdateOfferingRequest(offering_id=read.offering_id, etag=read.etag, display_name="Oak Street II")
-    request.update_mask.paths.append("display_name")
-    renamed = await service.call(service.offerings.UpdateOffering, request)
-    assert (renamed.display_name, renamed.etag == read.etag) == ("Oak Street II", False)
+    request = opb.UpdateOfferingRequest(offering_id=read.offering_id, etag=read.etag, external_id="oak-2")
+    request.update_mask.paths.append("external_id")
+    noted = await service.call(service.offerings.UpdateOffering, request)
+    assert (noted.external_id, noted.etag == read.etag) == ("oak-2", False)
     request.idempotency_key = ""
     with pytest.raises(EtagMismatch):
         await service.call(service.offerings.UpdateOffering, request)

@@ -80,20 +80,15 @@ async def test_what_was_asked_about_an_older_version_is_not_approved_and_still_w
     await escrow.grant(await escrow.ask("ChangeEscrowAccountCustodian", request))
 
 
-async def test_whoever_decides_is_told_that_an_account_had_another_name_when_it_was_asked_about(escrow):
-    before = await get(escrow, await escrow.open())
-    renamed = await update(escrow, before, display_name="Empty, of 2019")
-    asked = await escrow.ask(
-        "ChangeEscrowAccountCustodian",
-        pb.ChangeEscrowAccountCustodianRequest(
-            escrow_account_id=before.escrow_account_id, custodian_name="Second Trust", custodian_account_last4="0042"
-        ),
-    )
-    assert "SUMMARY_NOW" not in {each.rule for each in (await escrow.read_approval(asked)).explanations}
-    await update(escrow, renamed, display_name=before.display_name)
-    told = {each.rule: each.statement for each in (await escrow.read_approval(asked)).explanations}
-    assert told["SUMMARY_NOW"] == "By now it would be called: Another custodian: Oak Street"
-    await escrow.grant(asked)
+async def test_nobody_swaps_the_names_of_two_accounts_that_have_money(escrow):
+    empty, used = await get(escrow, await escrow.open()), await get(escrow, await escrow.open())
+    await escrow.post(used.escrow_account_id, ("cash", 5), ("fees", -5))
+    renamed = await update(escrow, empty, display_name="Elm Street")
+    assert await refusal(update(escrow, used, display_name="Elm Street")) == ("NAME_FIXED", {})
+    noted = await update(escrow, used, display_name=used.display_name, external_id="ours-1")
+    assert (noted.display_name, noted.external_id) == (used.display_name, "ours-1")
+    await escrow.post(empty.escrow_account_id, ("cash", 5), ("fees", -5))
+    assert await refusal(update(escrow, renamed, display_name=empty.display_name)) == ("NAME_FIXED", {})
 
 
 async def test_a_change_that_changes_nothing_is_no_new_version(escrow):
@@ -177,9 +172,9 @@ async def try_action(escrow: Escrow, action: str, account: pb.EscrowAccount, pri
     same: dict[str, Any] = {"escrow_account_id": account.escrow_account_id, "validate_only": True}
     match action:
         case "update":
-            mask = {"paths": ["display_name"]}
+            mask = {"paths": ["external_id"]}
             request: Any = pb.UpdateEscrowAccountRequest(
-                **same, etag=account.etag, update_mask=mask, display_name="Elm"
+                **same, etag=account.etag, update_mask=mask, external_id="ours-1"
             )
             await escrow.call("UpdateEscrowAccount", request, principal)
         case "change_custodian":

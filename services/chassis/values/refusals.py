@@ -115,6 +115,16 @@ class EscrowAccountClosed(DomainError):
         super().__init__("The escrow account is closed.", fields=fields, escrow_account_id=escrow_account_id)
 
 
+class NameFixed(DomainError):
+    """People know money by this name: who swaps two of them has colleagues ask for what they do not mean."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "NAME_FIXED"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, fields={"display_name": "does not change any more"})
+
+
 class OfferingNotOpen(DomainError):
     """The offering takes no investments, contributions or changes now."""
 

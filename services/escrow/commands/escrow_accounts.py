@@ -17,7 +17,12 @@ from services.chassis.data.transaction import Tx
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
 from services.chassis.values.moves import check_move
-from services.chassis.values.refusals import EscrowAccountClosed, EscrowAccountNotFound, PartyNotFound
+from services.chassis.values.refusals import (
+    EscrowAccountClosed,
+    EscrowAccountNotFound,
+    NameFixed,
+    PartyNotFound,
+)
 from services.escrow import actions, messages
 from services.escrow.clients import Peers
 from services.escrow.domain.account import (
@@ -36,6 +41,7 @@ from services.escrow.domain.account import (
 from services.escrow.posting.checks import check_whole_book
 from services.escrow.store.approvals import APPROVAL_WRITER, UNFREEZE, check_unfreezing
 from services.escrow.store.escrow_accounts import ESCROW_ACCOUNTS, list_balances
+from services.escrow.store.journal import has_entries
 
 CHANGE = "change of an escrow account"
 _EVENTS = {
@@ -81,6 +87,9 @@ async def update_escrow_account(tx: Tx, request: pb.UpdateEscrowAccountRequest, 
     for name in request.update_mask.paths:
         given = dict(request.metadata) if name == "metadata" else getattr(request, name)
         changes[name] = given if given or name != "external_id" else None
+    renamed = changes.get("display_name", account.display_name) != account.display_name
+    if renamed and await has_entries(tx, account.escrow_account_id):
+        raise NameFixed("Money has been booked in it under this name: it stays.")
     return await _change(tx, account, replace(account, **changes), now)
 
 

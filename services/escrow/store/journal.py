@@ -242,6 +242,13 @@ async def has_entry(tx: Tx, key: uuid.UUID) -> bool:
     return bool(await tx.scalar(sa.select(sa.exists().where(is_mine(journal_entries), which))))
 
 
+async def has_entries(tx: Tx, escrow_account_id: str) -> bool:
+    """Whether anything was ever booked in the escrow account, whoever booked it."""
+    of_account = escrow_accounts.c.escrow_no == journal_entries.c.escrow_no
+    which = escrow_accounts.c.escrow_account_id == escrow_account_id
+    return bool(await tx.scalar(sa.select(sa.exists().where(is_mine(escrow_accounts), which, of_account))))
+
+
 async def _list_entries(tx: Tx, query: sa.Select[Any], escrow_account_id: str, which: str) -> list[BookedEntry]:
     found: dict[str, BookedEntry] = {}
     for row in await tx.execute(query, {"escrow_account_id": escrow_account_id, "which": which}):

@@ -18,7 +18,7 @@ from services.chassis.values.accounts import check_takes_money
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.ids import new_id
-from services.chassis.values.refusals import EscrowAccountNotFound, PartyNotFound, check_currency
+from services.chassis.values.refusals import EscrowAccountNotFound, NameFixed, PartyNotFound, check_currency
 from services.distributions.actions import answer_offering
 from services.distributions.domain.closing import find_earliest_early_close
 from services.distributions.domain.offering import Exemption, Offering, check_deadline_to_come, check_open
@@ -143,7 +143,9 @@ async def update_offering(tx: Tx, request: pb.UpdateOfferingRequest, now: dateti
     if named - _ALWAYS_EDITABLE:
         check_open(offering, "Only an open offering can be changed.")
     changed = offering
-    if "display_name" in named:
+    if "display_name" in named and request.display_name != offering.display_name:
+        if await has_investments(tx, offering.offering_id):
+            raise NameFixed("Somebody has invested in it under this name: it stays.")
         changed = replace(changed, display_name=request.display_name)
     if "deadline_time" in named:
         changed = _change_deadline(changed, request, now)
