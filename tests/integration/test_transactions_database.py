@@ -180,3 +180,13 @@ async def test_rows_that_sql_made_larger_than_a_page_may_be_hide_none_of_the_oth
         " created_at) VALUES ('org-1', 'wh_1', 'x', 'x', repeat('x', 10000), 'RECEIVED', :id, now())"
     )
     assert await fails(service.database, too_large, id=other.transaction_id) == "42501"
+    # PostgreSQL keeps such a text in a few bytes, and copies it so.
+    failed = {"code": "X", "message": 20_000 * "x", "retryable": False, "metadata": {}}
+    async with service.database.begin("org-1") as tx:
+        await tx.execute(sa.update(transactions).values(failure=failed))
+    copied = (
+        "INSERT INTO webhooks (org_id, webhook_id, provider, provider_event_id, event_type, status, transaction_id,"
+        " created_at, failure) SELECT org_id, 'wh_2', 'x', 'y', 'x', 'FAILED', transaction_id, now(), failure"
+        " FROM transactions WHERE transaction_id = :id"
+    )
+    assert await fails(service.database, copied, id=other.transaction_id) == "42501"
