@@ -17,8 +17,10 @@ from sandbox.bank.api import Api
 from sandbox.bank.bank import Bank
 from sandbox.bank.clock import Clock, FileClock
 from sandbox.bank.settings import Settings
-from sandbox.bank.store import Store
-from sandbox.bank.webhooks import Deliveries, wait_for_change
+from sandbox.bank.tables import SCHEMA
+from sandbox.signature import SIGNATURE_HEADER
+from sandbox.store import Store
+from sandbox.webhooks import Deliveries, wait_for_change
 
 # How soon it is noticed that the clock has come to where something is due, or jumped there.
 TICK_SECONDS = 0.1
@@ -36,7 +38,7 @@ async def keep_time(bank: Bank, clock: Clock, changed: asyncio.Event) -> None:
 
 
 async def serve(settings: Settings) -> None:
-    store = Store(settings.sandbox_bank_database)
+    store = Store(settings.sandbox_bank_database, SCHEMA)
     clock = FileClock(settings.clock_file)
     bank = Bank(store, clock, timedelta(hours=settings.sandbox_bank_key_lifetime_hours))
 
@@ -65,7 +67,8 @@ async def serve(settings: Settings) -> None:
             loops = [tasks.create_task(keep_time(bank, clock, store.listen()))]
             if settings.sandbox_bank_webhook_url:
                 secret = settings.sandbox_bank_webhook_secret.get_secret_value()
-                deliveries = Deliveries(store, str(settings.sandbox_bank_webhook_url), secret)
+                url = str(settings.sandbox_bank_webhook_url)
+                deliveries = Deliveries(store, url, SIGNATURE_HEADER, secret)
                 loops.append(tasks.create_task(deliveries.run()))
             # uvicorn raises its signal again once it has stopped: without these the process would end by it.
             for number in (signal.SIGINT, signal.SIGTERM):

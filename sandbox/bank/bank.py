@@ -27,7 +27,7 @@ from sandbox.bank.behaviours import (
 )
 from sandbox.bank.clock import Clock
 from sandbox.bank.requests import PaymentOrder
-from sandbox.bank.store import Store, day_of, format_time, parse_time
+from sandbox.store import Store, day_of, format_time, parse_time
 
 TIMERS_PER_TRANSACTION = 200
 UNRULY_DELAY_MS = 1000
@@ -276,7 +276,7 @@ class Bank:
         self._store.insert(
             "events",
             id=event_id,
-            payment_id=payment_id,
+            about=payment_id,
             type=event_type,
             body=encode(event),
             deliveries_left=2 if row["unruly_events"] else 1,

@@ -21,7 +21,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from sandbox.bank.signature import SIGNATURE_HEADER, verify
+from sandbox.signature import SIGNATURE_HEADER, verify
 
 ROOT = Path(__file__).parents[2]
 SECRET = "the-secret-of-this-test"

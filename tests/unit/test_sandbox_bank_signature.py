@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.bank.signature import sign, verify
+from sandbox.signature import sign, verify
 
 SECRET = "whsec_of_the_sandbox"
 BODY = b'{"id":"evt_1"}'

@@ -27,8 +27,9 @@ from sandbox.bank.behaviours import (
     markdown_table,
 )
 from sandbox.bank.requests import PaymentOrder, has_aba_check_digit
-from sandbox.bank.store import Store
-from sandbox.bank.webhooks import backoff_ms
+from sandbox.bank.tables import SCHEMA
+from sandbox.store import Store
+from sandbox.webhooks import backoff_ms
 from services.chassis.values.clock import FakeClock
 
 FRIDAY = datetime(2024, 12, 20, 15, 30, tzinfo=UTC)  # Wednesday the 25th is a holiday
@@ -41,7 +42,7 @@ class Branch:
 
     def __init__(self) -> None:
         self.clock = FakeClock(FRIDAY)
-        self.store = Store(Path(":memory:"))
+        self.store = Store(Path(":memory:"), SCHEMA)
         self.bank = Bank(self.store, self.clock, key_lifetime=timedelta(hours=24))
         self._keys = 0
 
@@ -58,7 +59,7 @@ class Branch:
 
     def history(self, payment_id: str) -> list[tuple[str, date, str | None]]:
         """Each status of the payment with its business day and return code, as the events tell it."""
-        rows = self.store.all("SELECT body FROM events WHERE payment_id = ? ORDER BY sequence", payment_id)
+        rows = self.store.all("SELECT body FROM events WHERE about = ? ORDER BY sequence", payment_id)
         payments = [json.loads(row["body"])["data"]["payment"] for row in rows]
         return [(p["status"], datetime.fromisoformat(p["updated_at"]).date(), p["return_code"]) for p in payments]
 

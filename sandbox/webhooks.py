@@ -1,7 +1,7 @@
-"""Delivers the bank's events: at least once, in no promised order, signed anew at each try.
+"""Delivers the events of a stand-in: at least once, in no promised order, signed anew at each try.
 
 An event stays due until the receiver answers 2xx. Tries back off from 0.2 s to 30 s of system time with jitter; after a
-restart of the bank everything undelivered is tried again.
+restart everything undelivered is tried again.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 import httpx
 
-from sandbox.bank.signature import SIGNATURE_HEADER, sign
-from sandbox.bank.store import Store
+from sandbox.signature import sign
+from sandbox.store import Store
 
 BACKOFF_MS_FIRST = 200
 BACKOFF_MS_MAX = 30_000
@@ -24,7 +24,7 @@ IN_FLIGHT_MAX = 16
 REDELIVERY_DELAY_MS = 500
 TIMEOUT_SECONDS = 5
 
-log = logging.getLogger("sandbox.bank.webhooks")
+log = logging.getLogger("sandbox.webhooks")
 
 
 def backoff_ms(attempts: int) -> int:
@@ -33,9 +33,15 @@ def backoff_ms(attempts: int) -> int:
 
 
 class Deliveries:
-    def __init__(self, store: Store, url: str, secret: str) -> None:
+    """
+    Args:
+        header: Which has the signature.
+    """
+
+    def __init__(self, store: Store, url: str, header: str, secret: str) -> None:
         self._store = store
         self._url = url
+        self._header = header
         self._secret = secret
         self._in_flight: dict[int, asyncio.Task[None]] = {}
 
@@ -85,7 +91,7 @@ class Deliveries:
         """None when the receiver took it, else what went wrong."""
         headers = {
             "Content-Type": "application/json",
-            SIGNATURE_HEADER: sign(self._secret, body, int(time.time())),
+            self._header: sign(self._secret, body, int(time.time())),
         }
         try:
             response = await client.post(self._url, content=body, headers=headers)
@@ -105,7 +111,7 @@ class Deliveries:
         attempts = event["attempts"] + 1
         wait_ms = backoff_ms(attempts)
         jittered_ms = random.randint(wait_ms // 2, wait_ms)  # noqa: S311 - jitter keeps no secret
-        log.warning("%s of %s was not delivered (%s), try %d", event["type"], event["payment_id"], outcome, attempts)
+        log.warning("%s of %s was not delivered (%s), try %d", event["type"], event["about"], outcome, attempts)
         with self._store.transaction():
             self._store.execute(
                 "UPDATE events SET attempts = ?, next_attempt_ms = ? WHERE sequence = ?",

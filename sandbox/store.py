@@ -1,7 +1,7 @@
-"""The bank's own books: one SQLite file; a change is on disk before its answer leaves (WAL, synchronous=FULL).
+"""The books of a stand-in: one SQLite file; a change is on disk before its answer leaves (WAL, synchronous=FULL).
 
 One connection, used from the event loop's thread only; a transaction never awaits, so transactions are serial.
-Times are text of fixed width in UTC, so they sort; full account numbers are never stored.
+Times are text of fixed width in UTC, so they sort.
 """
 
 from __future__ import annotations
@@ -14,71 +14,12 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS payments (
-    sequence INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
-    status TEXT NOT NULL CHECK (status IN ('pending', 'settled', 'returned', 'failed', 'cancelled')),
-    reference TEXT NOT NULL,
-    presentment INTEGER NOT NULL CHECK (presentment BETWEEN 1 AND 3),
-    direction TEXT NOT NULL CHECK (direction IN ('debit', 'credit')),
-    amount_minor INTEGER NOT NULL CHECK (amount_minor > 0),
-    currency TEXT NOT NULL,
-    method TEXT NOT NULL,
-    description TEXT NOT NULL,
-    account_holder_name TEXT NOT NULL,
-    routing_number TEXT NOT NULL,
-    account_last4 TEXT NOT NULL,
-    return_code TEXT,
-    failure_reason TEXT,
-    expected_settlement_date TEXT NOT NULL,
-    cancellable_until TEXT NOT NULL,
-    unruly_events INTEGER NOT NULL,
-    created_at TEXT NOT NULL,
-    updated_at TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS payments_by_reference ON payments (reference, sequence);
-
-CREATE TABLE IF NOT EXISTS timers (
-    sequence INTEGER PRIMARY KEY,
-    payment_id TEXT NOT NULL REFERENCES payments (id),
-    due_at TEXT NOT NULL,
-    status TEXT NOT NULL,
-    return_code TEXT
-);
-CREATE INDEX IF NOT EXISTS timers_by_due_time ON timers (due_at, sequence);
-CREATE INDEX IF NOT EXISTS timers_by_payment ON timers (payment_id);
-
-CREATE TABLE IF NOT EXISTS movements (
-    sequence INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
-    payment_id TEXT NOT NULL REFERENCES payments (id),
-    kind TEXT NOT NULL CHECK (kind IN ('settlement', 'return')),
-    booked_on TEXT NOT NULL,
-    amount_minor INTEGER NOT NULL,
-    return_code TEXT,
-    UNIQUE (payment_id, kind)
-);
-CREATE INDEX IF NOT EXISTS movements_by_day ON movements (booked_on, sequence);
-
-CREATE TABLE IF NOT EXISTS answers (
-    idempotency_key TEXT PRIMARY KEY,
-    fingerprint TEXT NOT NULL,
-    status INTEGER NOT NULL,
-    body BLOB NOT NULL,
-    created_at TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS answers_by_age ON answers (created_at);
-
-CREATE TABLE IF NOT EXISTS refusals (
-    idempotency_key TEXT PRIMARY KEY,
-    count INTEGER NOT NULL
-);
-
+# What webhooks.py delivers; `about` is what an event is about.
+_EVENTS = """
 CREATE TABLE IF NOT EXISTS events (
     sequence INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
-    payment_id TEXT NOT NULL REFERENCES payments (id),
+    about TEXT NOT NULL,
     type TEXT NOT NULL,
     body BLOB NOT NULL,
     deliveries_left INTEGER NOT NULL,
@@ -90,14 +31,19 @@ CREATE INDEX IF NOT EXISTS events_to_deliver ON events (next_attempt_ms) WHERE d
 
 
 class Store:
-    def __init__(self, path: Path) -> None:
+    """
+    Args:
+        schema: Its tables, beside the events that it tells.
+    """
+
+    def __init__(self, path: Path, schema: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._connection = sqlite3.connect(path, isolation_level=None, timeout=5)
         self._connection.row_factory = sqlite3.Row
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.execute("PRAGMA foreign_keys = ON")
-        self._connection.executescript(_SCHEMA)
+        self._connection.executescript(schema + _EVENTS)
         self._listeners: list[asyncio.Event] = []
 
     def listen(self) -> asyncio.Event:

@@ -1,8 +1,8 @@
-"""How the bank signs a webhook, and how a receiver checks it.
+"""How a stand-in signs a webhook, and how a receiver checks it.
 
 The header is `t=<unix seconds>,v1=<hex HMAC-SHA256(secret, "{t}." + raw body)>`. Several `v1` may stand in one header
 (two secrets in rotation): any one that matches will do. Source: the scheme of docs.stripe.com/webhooks.
-Our service has a verifier of its own; this one exists so that the bank can be tested without it.
+Our service has a verifier of its own; this one exists so that the stand-ins can be tested without it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-SIGNATURE_HEADER = "Sandbox-Signature"
+SIGNATURE_HEADER = "Sandbox-Signature"  # of the bank
 TOLERANCE_SECONDS = 300
 
 
