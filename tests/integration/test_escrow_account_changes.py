@@ -83,7 +83,13 @@ async def test_what_was_asked_about_an_older_version_is_not_approved_and_still_w
 async def test_nobody_swaps_the_names_of_two_accounts_that_have_money(escrow):
     empty, used = await get(escrow, await escrow.open()), await get(escrow, await escrow.open())
     await escrow.post(used.escrow_account_id, ("cash", 5), ("fees", -5))
-    renamed = await update(escrow, empty, display_name="Elm Street")
+    renamed = await update(escrow, empty, display_name="Empty, of 2019")
+    account = empty.escrow_account_id
+    asked = await escrow.ask("CloseEscrowAccount", pb.CloseEscrowAccountRequest(escrow_account_id=account))
+    assert "SUMMARY_NOW" not in {each.rule for each in (await escrow.read_approval(asked)).explanations}
+    renamed = await update(escrow, renamed, display_name="Elm Street")
+    told = {each.rule: each.statement for each in (await escrow.read_approval(asked)).explanations}
+    assert told["SUMMARY_NOW"] == "By now it would be called: Close for good: Elm Street"
     assert await refusal(update(escrow, used, display_name="Elm Street")) == ("NAME_FIXED", {})
     noted = await update(escrow, used, display_name=used.display_name, external_id="ours-1")
     assert (noted.display_name, noted.external_id) == (used.display_name, "ours-1")

@@ -28,6 +28,7 @@ from services.chassis.data.tables import approvals as table
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, ApprovalFacts, ApprovalNotFound, Status
 from services.chassis.values.errors import InvalidField
+from services.chassis.values.explanation import explain_summary
 from services.chassis.values.text import normalize_person
 
 M = TypeVar("M", bound=Message)
@@ -189,7 +190,8 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
         if ended is not None:
             actions = [each for each in actions if each != "approve"]
         others = await self._approvals.explain_others(self._operations.database.reader, approval, now)
-        return messages.to_approval(approval, details, actions, filter(None, (ended, *others)))
+        renamed = None if details is None else explain_summary(approval.summary, details.summary)
+        return messages.to_approval(approval, details, actions, filter(None, (renamed, ended, *others)))
 
 
 def _show_undone(answer: approval_pb2.Approval) -> None:

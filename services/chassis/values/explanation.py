@@ -51,6 +51,11 @@ def explain_check(rule: str, statement: str, check: Callable[[], object]) -> Exp
     return Explanation(statement, rule, (spell_gate(True),), HOUSE_RULE)
 
 
+def explain_summary(asked: str, now: str) -> Explanation | None:
+    """That what waits would be called otherwise by now, if it would: it was renamed, before it had any money."""
+    return None if asked == now else Explanation(f"By now it would be called: {now}", "SUMMARY_NOW")
+
+
 def explain_refused(refusal: DomainError) -> Explanation:
     """That what waits would be refused now, and why."""
     return Explanation(f"It would be refused now: {refusal.message}", refusal.reason, (spell_gate(False),))
