@@ -54,7 +54,7 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
             request,
             pb.Transaction,
             partial(creation.ask_about_new_inflow, self._dependencies),
-            creation.create_transaction,
+            partial(creation.create_transaction, choice=self._dependencies.providers.choice),
         )
         return await evaluation.evaluate_and_keep_answer(self._dependencies, request, answer)
 
@@ -128,7 +128,9 @@ class PayoutsServicer(payouts_pb2_grpc.PayoutsServiceServicer):
         async def create(
             tx: Tx, request: payouts_pb2.BatchCreatePayoutsRequest, now: datetime
         ) -> payouts_pb2.BatchCreatePayoutsResponse:
-            return await payouts.batch_create_payouts(tx, request, orders, now)
+            return await payouts.batch_create_payouts(
+                tx, request, orders, now, choice=self._dependencies.providers.choice
+            )
 
         return await self._dependencies.write(request, payouts_pb2.BatchCreatePayoutsResponse, create)
 

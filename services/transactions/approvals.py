@@ -251,9 +251,9 @@ class _Details:
         Args:
             earlier: The provider's ids of the attempts before the current one.
         """
-        look_up = self._dependencies.providers.look_ups[row.provider]
+        providers = self._dependencies.providers
         try:
-            payment = await look_up.get_payment(reference) if reference else None
+            payment = await providers.require_look_ups(row.provider).get_payment(reference) if reference else None
         except OutcomeUnknown:
             return explain_away("The provider", PROVIDER_SAYS), None
         objection = "" if payment is None else find_hindrance(row, payment.payment_id, earlier)

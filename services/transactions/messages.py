@@ -61,6 +61,7 @@ def _write(row: Any, announced: money_pb2.Money, failure: Failure | None) -> tra
         next_attempt_time=to_optional_timestamp(row.next_attempt_at),
         provider=row.provider,
         provider_reference=row.provider_reference,
+        payer_action_url=row.payer_action_url if row.status is Status.PENDING_SETTLEMENT else None,
         bank_reference=row.bank_reference,
         dispute_status=row.dispute_status,
         reconciliation_status=row.reconciliation_status,

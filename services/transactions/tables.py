@@ -120,6 +120,7 @@ transactions = sa.Table(
     time("first_presented_at", null=True),
     text("provider"),
     text("provider_reference", null=True),
+    text("payer_action_url", null=True),  # where the payer confirms the current attempt to the provider
     text("bank_reference", null=True),  # of a wire or check that a person confirmed
     # What its bank brings, where that is not the amount that was announced; who said so last, in which session.
     sa.Column("corrected_minor", sa.BigInteger),
@@ -245,6 +246,7 @@ transactions = sa.Table(
         *("escrow_account_id", "party_id", "bank_account_id", "account_number_digest", "approval_reason"),
         *("investment_id", "distribution_id", "allocation_id", "attempts", "presentments", "next_attempt_at"),
         *("first_presented_at", "failure", "provider", "provider_reference", "bank_reference", "finality"),
+        "payer_action_url",
         *("corrected_minor", "correction_note", "corrected_by", "corrected_signed_in_at", "corrected_api_key_id"),
         *("created_by", "approved_by", "makers_and_checkers", "confirmed_by"),
         *("request_subject", "request_role", "idempotency_key"),

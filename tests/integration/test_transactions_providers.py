@@ -25,6 +25,8 @@ def an_order(suffix: str = "02", *, is_inbound: bool = True) -> PaymentOrder:
     return PaymentOrder(
         key=f"txn:{reference}:1",
         reference=reference,
+        party_id="pty_1",
+        bank_account_id=new_id("ba"),
         amount=Money(100_00, "USD"),
         is_inbound=is_inbound,
         presentment=1,

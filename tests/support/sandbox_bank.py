@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
-
-ROOT = Path(__file__).parents[2]
-WEBHOOK_SECRET = "the-secret-of-these-tests"
+from tests.support.stand_ins import WEBHOOK_SECRET, find_free_port, run_stand_in
 
 
 class SandboxProcess:
@@ -36,11 +28,10 @@ class SandboxProcess:
 
 @contextmanager
 def sandbox_bank(folder: Path, now: datetime, webhook_url: str = "") -> Iterator[SandboxProcess]:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = find_free_port()
     bank = SandboxProcess(folder, port)
     bank.travel(now)
-    environment = os.environ | {
+    environment = {
         "SANDBOX_BANK_PORT": str(port),
         "SANDBOX_BANK_DATABASE": str(folder / "bank.sqlite"),
         "SANDBOX_BANK_WEBHOOK_SECRET": WEBHOOK_SECRET,
@@ -48,22 +39,5 @@ def sandbox_bank(folder: Path, now: datetime, webhook_url: str = "") -> Iterator
     }
     if webhook_url:
         environment["SANDBOX_BANK_WEBHOOK_URL"] = webhook_url
-    process = subprocess.Popen([sys.executable, "-m", "sandbox.bank"], cwd=ROOT, env=environment)
-    try:
-        _wait_until_up(process, bank.url)
+    with run_stand_in("sandbox.bank", port, environment):
         yield bank
-    finally:
-        process.kill()
-        process.wait(10)
-
-
-def _wait_until_up(process: subprocess.Popen[bytes], url: str) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        assert process.poll() is None, "the bank died at start"
-        assert time.monotonic() < deadline, "the bank did not start in time"
-        try:
-            if httpx.get(f"{url}/healthz", trust_env=False, verify=False, timeout=2).is_success:
-                return
-        except httpx.TransportError:
-            time.sleep(0.05)

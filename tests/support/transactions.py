@@ -48,6 +48,7 @@ from services.transactions.domain.rails import PROVIDERS
 from services.transactions.jobs import build_jobs
 from services.transactions.jobs.look_up_submitted import look_up_submitted
 from services.transactions.providers import manual, sandbox
+from services.transactions.providers.choice import NO_CHOICE, ProviderChoice
 from services.transactions.providers.manual.orders import ManualOrders
 from services.transactions.providers.protocols import (
     Declined,
@@ -59,6 +60,7 @@ from services.transactions.providers.protocols import (
 from services.transactions.providers.registry import build_webhook_readers
 from services.transactions.providers.sandbox.bank import SandboxBank
 from services.transactions.providers.settings import ProviderSettings
+from services.transactions.providers.stripe.payments import StripePayments
 from services.transactions.tables import transactions
 from services.transactions.vault import Vault
 from tests.support.money import usd as usd
@@ -148,7 +150,8 @@ class TransactionsHarness:
     escrow: MemoryEscrow = field(default_factory=MemoryEscrow)
     compliance: MemoryCompliance = field(default_factory=MemoryCompliance)
     distributions: MemoryDistributions = field(default_factory=lambda: MemoryDistributions(ESCROW_ACCOUNT))
-    provider: SandboxBank | None = None
+    provider: SandboxBank | StripePayments | None = None
+    choice: ProviderChoice = NO_CHOICE
     settings: ProviderSettings = field(default_factory=ProviderSettings)
 
     def __post_init__(self) -> None:
@@ -163,6 +166,7 @@ class TransactionsHarness:
                 orders={manual.NAME: ManualOrders(), **asked},
                 look_ups=asked,
                 webhooks={**build_webhook_readers(self.settings), sandbox.NAME: self.bank},
+                choice=self.choice,
             ),
             peers=Peers(
                 escrow=EscrowClient(self.wire.open_channel(self.escrow)),

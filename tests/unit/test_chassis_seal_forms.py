@@ -99,7 +99,7 @@ FORMS = {
     "statements": ["43302aa0e765495f"],
     "stops": ["310fe06369209b57"],
     "transaction_limits": ["3d30d1f8652079bc"],
-    "transactions": ["751b6bb6b1d308f2"],
+    "transactions": ["78378db0c4ae05ea"],
 }
 
 

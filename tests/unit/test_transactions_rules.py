@@ -60,6 +60,7 @@ DEPOSIT = Transaction(
     first_presented_at=NOW,
     provider="sandbox",
     provider_reference=None,
+    payer_action_url=None,
     dispute_status="NONE",
     reconciliation_status="UNRECONCILED",
     finality="PROVISIONAL",

@@ -18,6 +18,7 @@ from services.transactions.domain.decisions import check_carries
 from services.transactions.domain.rails import RAILS
 from services.transactions.domain.refusals import TypeNotSupported
 from services.transactions.domain.types import CONTRIBUTIONS, STAFFS_DEBIT, TYPES
+from services.transactions.providers.choice import ProviderChoice
 from services.transactions.store import bank_accounts, moves
 
 # The request that records a transaction has it evaluated at once. Should it die, a job does, after so long.
@@ -72,9 +73,12 @@ async def ask_about_new_inflow(dependencies: Dependencies, request: pb.CreateTra
 
 
 async def create_transaction(
-    tx: Tx, request: pb.CreateTransactionRequest, verdict: InflowVerdict, now: datetime
+    tx: Tx, request: pb.CreateTransactionRequest, verdict: InflowVerdict, now: datetime, *, choice: ProviderChoice
 ) -> pb.Transaction:
     """Records the transaction INITIATED.
+
+    Args:
+        choice: Who carries it.
 
     Raises:
         BankAccountNotFound, BankAccountNotUsable, CommitmentExceeded, PaymentMethodNotSupported, or what the verdict
@@ -83,7 +87,8 @@ async def create_transaction(
     principal = current_principal()
     party_id = principal.choose_party(request.party_id)
     verdict.check()
-    check_carries(RAILS[_T.PaymentMethod.Name(request.payment_method)], request.amount.currency_code)
+    rail = RAILS[_T.PaymentMethod.Name(request.payment_method)]
+    check_carries(rail, request.amount.currency_code)
     digest = None
     if request.bank_account_id:
         account = await bank_accounts.find_bank_account(tx, request.bank_account_id)
@@ -94,7 +99,7 @@ async def create_transaction(
         "org_id": principal.org_id,
         "transaction_id": new_id("txn"),
         "type": _T.Type.Name(request.type),
-        "payment_method": (method := _T.PaymentMethod.Name(request.payment_method)),
+        "payment_method": rail.payment_method,
         "amount_minor": request.amount.amount_minor,
         "currency": request.amount.currency_code,
         "escrow_account_id": request.escrow_account_id,
@@ -106,7 +111,7 @@ async def create_transaction(
         "description": request.description or None,
         "external_id": request.external_id or None,
         "metadata": dict(request.metadata),
-        "provider": RAILS[method].provider,
+        "provider": choice.choose(principal.org_id, rail, is_inbound=True),
         "created_by": principal.person,
         "request_subject": principal.subject,
         "request_role": principal.role,

@@ -38,6 +38,7 @@ from services.transactions.domain.rails import RAILS, Rail, choose_payout_rail
 from services.transactions.domain.refusals import NoPayoutBankAccount, PayoutNotOrdered
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import REFUND_NOT_KNOWN, TYPES, TransactionType
+from services.transactions.providers.choice import ProviderChoice
 from services.transactions.store import bank_accounts, moves, payout_requests
 from services.transactions.store import transactions as store
 
@@ -106,10 +107,13 @@ async def batch_create_payouts(
     request: payouts_pb2.BatchCreatePayoutsRequest,
     orders: Mapping[str, PayoutOrder],
     now: datetime,
+    *,
+    choice: ProviderChoice,
 ) -> payouts_pb2.BatchCreatePayoutsResponse:
     """
     Args:
         orders: What distributions says of each, by its key.
+        choice: Who carries them.
     """
     principal = current_principal()
     keys = [item.idempotency_key for item in request.items]
@@ -120,7 +124,7 @@ async def batch_create_payouts(
         tx, [_build_request_row(plan, principal.org_id, now) for plan in plans]
     )
     rows = [
-        _build_row(plan, principal, orders[plan.item.idempotency_key])
+        _build_row(plan, principal, orders[plan.item.idempotency_key], choice)
         for plan in plans
         if plan.failure is None and plan.item.idempotency_key in claimed
     ]
@@ -230,7 +234,7 @@ def _fingerprint_of(item: Item) -> bytes:
     return fingerprint_of(copy_without(item, "description"))
 
 
-def _build_row(plan: _Plan, principal: Principal, order: PayoutOrder) -> dict[str, Any]:
+def _build_row(plan: _Plan, principal: Principal, order: PayoutOrder, choice: ProviderChoice) -> dict[str, Any]:
     item, account = plan.item, plan.account
     return {
         "org_id": principal.org_id,
@@ -248,7 +252,7 @@ def _build_row(plan: _Plan, principal: Principal, order: PayoutOrder) -> dict[st
         "distribution_id": item.distribution_id or None,
         "allocation_id": item.allocation_id or None,
         "description": item.description or None,
-        "provider": plan.rail.provider,
+        "provider": choice.choose(principal.org_id, plan.rail, is_inbound=False),
         "created_by": principal.person,
         "makers_and_checkers": sorted(list_payee_makers(account, is_inbound=False).union(order.makers_and_checkers)),
         **_read_session(order)._asdict(),

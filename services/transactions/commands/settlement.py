@@ -110,6 +110,7 @@ async def _record_submission(tx: Tx, row: Transaction, payment: Payment, now: da
         now=now,
         note="the rail accepted it",
         provider_reference=payment.payment_id,
+        payer_action_url=payment.payer_action_url or None,
         due_ms=None if row.rail.is_confirmed_by_a_person else schedule.compute_poll_ms(0),
         **changes,
     )

@@ -31,7 +31,7 @@ class Rail:
     """What holds for one payment method.
 
     Args:
-        provider: Who carries it: a name of PROVIDERS.
+        provider: Who carries it where nobody chose another: a name of PROVIDERS.
         currencies: What it carries; none where it carries any.
         is_confirmed_by_a_person: Whether finance says that the money arrived, or was sent: no provider can be asked.
         draws_from_account: Whether money that comes in is drawn from a bank account of the party, which must be known.
@@ -67,15 +67,22 @@ class Provider:
     """Who carries money, or only reports about it.
 
     Args:
+        draws: The payment methods by which it brings money in.
+        pays: Those by which it pays money out.
         is_asked_for_payments: Whether it can be asked how a payment stands.
         webhook_request: The request of the RPC that takes its webhooks, by name; empty where it sends none.
         webhook_proof: That request's field with the proof of origin.
     """
 
     name: str
+    draws: frozenset[str] = frozenset()
+    pays: frozenset[str] = frozenset()
     is_asked_for_payments: bool = False
     webhook_request: str = ""
     webhook_proof: str = ""
+
+    def carries(self, payment_method: str, *, is_inbound: bool) -> bool:
+        return payment_method in (self.draws if is_inbound else self.pays)
 
 
 _NACHA_CONSUMER = "Nacha Operating Rules, Section 3.8: a consumer may disown a debit for 60 days"
@@ -123,13 +130,21 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
         for provider in (
             Provider(
                 "sandbox",
+                draws=frozenset({"ACH"}),
+                pays=frozenset({"ACH"}),
                 is_asked_for_payments=True,
                 webhook_request="ReceiveSandboxWebhookRequest",
                 webhook_proof="signature",
             ),
-            Provider("stripe", webhook_request="ReceiveStripeWebhookRequest", webhook_proof="signature"),
+            Provider(
+                "stripe",
+                draws=frozenset({"ACH"}),
+                is_asked_for_payments=True,
+                webhook_request="ReceiveStripeWebhookRequest",
+                webhook_proof="signature",
+            ),
             Provider("plaid", webhook_request="ReceivePlaidWebhookRequest", webhook_proof="verification"),
-            Provider("manual"),
+            Provider("manual", draws=frozenset({"WIRE", "CHECK"}), pays=frozenset({"WIRE", "CHECK"})),
         )
     }
 )

@@ -46,6 +46,7 @@ class Transaction:
     first_presented_at: datetime | None
     provider: str
     provider_reference: str | None
+    payer_action_url: str | None
     bank_reference: str | None
     corrected_minor: int | None  # of a wire or check whose bank brings another amount
     correction_note: str | None  # why it does

@@ -61,7 +61,7 @@ async def _look_up(dependencies: Dependencies, taken: Sequence[Row]) -> _Found |
     provider, payment_id = taken[0].provider, taken[0].provider_reference
     database = dependencies.database
     try:
-        payment = await dependencies.providers.look_ups[provider].get_payment(payment_id)
+        payment = await dependencies.providers.require_look_ups(provider).get_payment(payment_id)
     except OutcomeUnknown:
         await _postpone(dependencies, taken)
         return None

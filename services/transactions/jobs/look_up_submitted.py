@@ -7,6 +7,7 @@ from functools import partial
 
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
+from services.chassis.values.invariant import require_present
 from services.transactions.commands.settlement import PaymentNotOurs, follow_payment, tell_not_ours
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.payments import Payment
@@ -34,9 +35,9 @@ async def _record(dependencies: Dependencies, tx: Tx, row: Transaction, payment:
 
 async def ask_for_payment(dependencies: Dependencies, taken: Transaction) -> Payment | None:
     """The payment as its provider has it; None where that has none, or does not say, which is in the log."""
-    assert taken.provider_reference is not None  # the provider took it, else nobody would look for it
+    reference = require_present(taken.provider_reference, "the provider took it, else nobody would look for it")
     try:
-        payment = await dependencies.providers.look_ups[taken.provider].get_payment(taken.provider_reference)
+        payment = await dependencies.providers.require_look_ups(taken.provider).get_payment(reference)
         cause = "the provider has no such payment"
     except OutcomeUnknown as error:
         payment, cause = None, str(error)

@@ -28,6 +28,7 @@ from services.transactions.commands.settlement import PaymentNotOurs, follow_pay
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.bank_accounts import BankAccount
 from services.transactions.domain.payments import Payment
+from services.transactions.domain.rails import PROVIDERS
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import ATTEMPTS_MAX, Transaction
 from services.transactions.jobs.batches import CALLS_MAX, group_by_organization, record_each
@@ -148,7 +149,7 @@ async def _order_or_find(
     if maybe_sent:
         await _save_sending(dependencies, row)
     try:
-        return await dependencies.providers.orders[row.provider].submit(order)
+        return await dependencies.providers.require_orders(row.provider).submit(order)
     except OutcomeUnknown:
         found = await _find_payment(dependencies, row, earlier)
         if found is None:
@@ -206,6 +207,8 @@ def _build_order(dependencies: Dependencies, row: Transaction, account: BankAcco
     return PaymentOrder(
         key=row.provider_key,
         reference=row.transaction_id,
+        party_id=row.party_id,
+        bank_account_id=row.bank_account_id or "",
         amount=row.amount,
         is_inbound=row.is_inbound,
         presentment=max(row.presentments, 1),
@@ -219,8 +222,9 @@ def _build_order(dependencies: Dependencies, row: Transaction, account: BankAcco
 
 async def _find_payment(dependencies: Dependencies, row: Transaction, earlier: frozenset[str]) -> Payment | None:
     """The payment of the current attempt, where the provider has it and can be asked. Raises OutcomeUnknown."""
-    look_ups = dependencies.providers.look_ups.get(row.provider)
-    payments: Sequence[Payment] = [] if look_ups is None else await look_ups.list_payments(row.transaction_id)
+    payments: Sequence[Payment] = []
+    if PROVIDERS[row.provider].is_asked_for_payments:
+        payments = await dependencies.providers.require_look_ups(row.provider).list_payments(row.transaction_id)
     wanted = max(row.presentments, 1)
     found = [each for each in payments if each.payment_id not in earlier and each.presentment == wanted]
     if len(found) > 1:

@@ -5,22 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.transactions.domain.payments import Payment
-from services.transactions.domain.rails import PROVIDERS, RAILS
+from services.transactions.domain.rails import PROVIDERS
+from services.transactions.providers.choice import NO_CHOICE, ProviderChoice
+
+T = TypeVar("T")
 
 TEXT_CHARACTERS_MAX = 255  # of an event's id and type, and of what a provider answers
 
 
 @dataclass(frozen=True, slots=True)
 class PaymentOrder:
-    """One attempt at one transaction. `key` makes it happen at most once; `reference` finds it again."""
+    """One attempt at one transaction. `key` makes it happen at most once; `reference` finds it again.
+
+    Args:
+        bank_account_id: And its number; empty where the rail has no account.
+    """
 
     key: str
     reference: str
+    party_id: str
+    bank_account_id: str
     amount: Money
     is_inbound: bool
     presentment: int
@@ -100,15 +109,35 @@ class WebhookReader(Protocol):
 
 @dataclass(frozen=True)
 class Providers:
-    """The providers of this process, by name, as far as the table in domain/rails.py asks for them."""
+    """The providers of this process, by name.
+
+    Args:
+        orders: Those that this process may order of.
+        look_ups: Those of them that can be asked.
+        choice: Which of them carries what.
+    """
 
     orders: Mapping[str, PaymentOrders]
     look_ups: Mapping[str, PaymentLookUps]
     webhooks: Mapping[str, WebhookReader]
+    choice: ProviderChoice = NO_CHOICE
 
     def __post_init__(self) -> None:
-        answering = {name for name, provider in PROVIDERS.items() if provider.is_asked_for_payments}
+        asked = {name for name in self.orders if PROVIDERS[name].is_asked_for_payments}
         sending = {name for name, provider in PROVIDERS.items() if provider.webhook_request}
-        invariant(self.orders.keys() == {rail.provider for rail in RAILS.values()}, "each rail has a provider")
-        invariant(self.look_ups.keys() == answering, "each provider that can be asked is here")
+        invariant(self.look_ups.keys() == asked, "each provider that can be asked is asked")
         invariant(self.webhooks.keys() == sending, "each provider that sends webhooks is here")
+
+    def require_orders(self, provider: str) -> PaymentOrders:
+        """Raises OutcomeUnknown: this process orders nothing of it any more; an earlier one may have."""
+        return _require(self.orders, provider)
+
+    def require_look_ups(self, provider: str) -> PaymentLookUps:
+        """Raises OutcomeUnknown: this process does not know where to ask."""
+        return _require(self.look_ups, provider)
+
+
+def _require(known: Mapping[str, T], provider: str) -> T:
+    if provider not in known:
+        raise OutcomeUnknown(f"{provider} is not set up")
+    return known[provider]

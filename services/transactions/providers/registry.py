@@ -5,35 +5,54 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from services.chassis.process.settings import ConfigurationError
 from services.transactions.providers import manual, plaid, sandbox, stripe
+from services.transactions.providers.choice import read_choice
 from services.transactions.providers.manual.orders import ManualOrders
 from services.transactions.providers.plaid.webhooks import PlaidWebhooks
-from services.transactions.providers.protocols import Providers, WebhookReader
+from services.transactions.providers.protocols import PaymentOrders, Providers, WebhookReader
 from services.transactions.providers.sandbox.bank import SandboxBank
 from services.transactions.providers.sandbox.webhooks import SandboxWebhooks
 from services.transactions.providers.settings import ProviderSettings
+from services.transactions.providers.stripe.payments import StripePayments
 from services.transactions.providers.stripe.webhooks import StripeWebhooks
 
 
 @asynccontextmanager
 async def open_providers(settings: ProviderSettings) -> AsyncIterator[Providers]:
     """Raises ConfigurationError where a setting is missing without which no money could move."""
-    settings.require("sandbox_bank_url", "sandbox_bank_webhook_secret")
-    bank = SandboxBank(settings.sandbox_bank_url)
+    asked: dict[str, SandboxBank | StripePayments] = {}
+    if settings.sandbox_bank_url:
+        _check_given(settings, "sandbox_bank_webhook_secret", "sandbox_bank_url")
+        asked[sandbox.NAME] = SandboxBank(settings.sandbox_bank_url)
+    if key := settings.stripe_api_key.get_secret_value():
+        _check_given(settings, "stripe_webhook_secret", "stripe_api_key")
+        asked[stripe.NAME] = StripePayments(key, settings.stripe_api_url)
+    orders: dict[str, PaymentOrders] = {**asked, manual.NAME: ManualOrders()}
     try:
         yield Providers(
-            orders={sandbox.NAME: bank, manual.NAME: ManualOrders()},
-            look_ups={sandbox.NAME: bank},
+            orders=orders,
+            look_ups=asked,
             webhooks=build_webhook_readers(settings),
+            choice=read_choice(settings.payment_providers_file, orders.keys()),
         )
     finally:
-        await bank.close()
+        for each in asked.values():
+            await each.close()
+
+
+def _check_given(settings: ProviderSettings, name: str, needed_by: str) -> None:
+    """Raises ConfigurationError."""
+    if not getattr(settings, name).get_secret_value():
+        raise ConfigurationError(f"missing: {name.upper()}, beside {needed_by.upper()}")
 
 
 def build_webhook_readers(settings: ProviderSettings) -> dict[str, WebhookReader]:
     plaid_secret = settings.plaid_secret.get_secret_value()
     return {
         sandbox.NAME: SandboxWebhooks(settings.sandbox_bank_webhook_secret.get_secret_value()),
-        stripe.NAME: StripeWebhooks(settings.stripe_webhook_secret.get_secret_value()),
+        stripe.NAME: StripeWebhooks(
+            settings.stripe_webhook_secret.get_secret_value(), settings.stripe_api_key.get_secret_value()
+        ),
         plaid.NAME: PlaidWebhooks(settings.plaid_base_url, settings.plaid_client_id, plaid_secret),
     }

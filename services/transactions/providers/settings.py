@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import SecretStr
 
 from services.chassis.process.settings import Settings
@@ -12,6 +14,10 @@ class ProviderSettings(Settings):
 
     sandbox_bank_url: str = ""
     sandbox_bank_webhook_secret: SecretStr = SecretStr("")
+    # Who carries what, if others than the table says: see services/transactions/providers/choice.py.
+    payment_providers_file: Path | None = None
+    stripe_api_key: SecretStr = SecretStr("")
+    stripe_api_url: str = ""
     stripe_webhook_secret: SecretStr = SecretStr("")
     plaid_base_url: str = ""
     plaid_client_id: str = ""

@@ -37,7 +37,7 @@ _c = transactions.c
 # What changes; all else of a transaction is written once. Where nothing changes, the row is written as it was read.
 _CHANGING = (
     *("status", "version", "failure", "attempts", "presentments", "next_attempt_at", "first_presented_at"),
-    *("provider_reference", "bank_reference", "corrected_minor", "correction_note", "corrected_by"),
+    *("provider_reference", "payer_action_url", "bank_reference", "corrected_minor", "correction_note", "corrected_by"),
     *("corrected_signed_in_at", "corrected_api_key_id"),
     *("finality", "approved_by", "makers_and_checkers", "confirmed_by", "updated_at", "settled_at"),
     *("return_risk_end_at", "final_at", "next_look_at", "epoch", "tries", "escrow_booked", "seal"),
@@ -175,6 +175,7 @@ async def save_attempts(tx: Tx, rows: Sequence[Transaction], *, actor: str, now:
             presentments=row.presentments + row.is_inbound,
             first_presented_at=row.first_presented_at or now,
             provider_reference=None,
+            payer_action_url=None,
             escrow_booked=False,
         )
         for row in rows

@@ -283,6 +283,7 @@ def _create_transactions() -> None:
         sa.Column("first_presented_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("provider", sa.Text(), nullable=False),
         sa.Column("provider_reference", sa.Text(), nullable=True),
+        sa.Column("payer_action_url", sa.Text(), nullable=True),
         sa.Column("bank_reference", sa.Text(), nullable=True),
         sa.Column("corrected_minor", sa.BigInteger(), nullable=True),
         sa.Column("correction_note", sa.Text(), nullable=True),

@@ -1,3 +1,3 @@
-"""Stripe: its webhooks are proved and stored. Applying them is for the day payments go through Stripe."""
+"""Stripe: draws ACH debits as PaymentIntents, answers questions, sends webhooks (docs/providers.md)."""
 
 NAME = "stripe"

@@ -1,17 +1,41 @@
-"""Stripe's webhooks."""
+"""Stripe's webhooks. Source: docs.stripe.com/api/events/types."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from services.transactions.domain.refusals import WebhookSignatureInvalid
 from services.transactions.providers.protocols import ProviderEvent
 from services.transactions.providers.signatures import read_signed_event
 
 
 class StripeWebhooks:
-    """Without a secret every webhook is refused."""
+    """Without a secret every webhook is refused.
 
-    def __init__(self, secret: str) -> None:
+    Args:
+        api_key: With which the payments are asked for; without one, webhooks are proved and stored, and not applied.
+    """
+
+    def __init__(self, secret: str, api_key: str = "") -> None:
         self._secret = secret
+        self._is_applied = bool(api_key)
+        self._is_live = "_live_" in api_key
 
     async def read_webhook(self, body: bytes, proof: str) -> ProviderEvent:
-        """The event, once proved. Raises WebhookSignatureInvalid: not genuine, or no event that can be stored."""
-        return read_signed_event(self._secret, proof, body)
+        """The event, once proved.
+
+        Raises:
+            WebhookSignatureInvalid: not genuine, or no event that can be stored, or one of test payments where money is
+                real, or the other way round.
+        """
+        return read_signed_event(self._secret, proof, body, self._find_payment_id)
+
+    def _find_payment_id(self, event: Any) -> object:
+        """Of the PaymentIntent that the event is about, or whose charge or dispute it is about."""
+        if not self._is_applied:
+            return None
+        if event["livemode"] is not self._is_live:
+            raise WebhookSignatureInvalid
+        about, _, _ = event["type"].partition(".")
+        found = event["data"]["object"]
+        return {"payment_intent": found.get("id"), "charge": found.get("payment_intent")}.get(about)

@@ -1,0 +1,58 @@
+"""A stand-in as a process: its HTTP face and its loops, until SIGTERM or SIGINT; then it ends with status 0."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+import uvicorn
+from pydantic import ValidationError
+from starlette.applications import Starlette
+
+S = TypeVar("S")
+
+
+def build_server(application: Starlette, host: str, port: int) -> uvicorn.Server:
+    return uvicorn.Server(
+        uvicorn.Config(
+            application,
+            host=host,
+            port=port,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=2,
+        )
+    )
+
+
+async def serve(server: uvicorn.Server, loops: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Should a loop die, the group takes the server down with it and the process ends with an error."""
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(loop) for loop in loops]
+        # uvicorn raises its signal again once it has stopped: without these the process would end by it.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        await server.serve()
+        for loop in running:
+            loop.cancel()
+
+
+def run(name: str, load: Callable[[], S], main: Callable[[S], Coroutine[Any, Any, None]]) -> None:
+    """Runs `main` with its settings; ends with status 2 and what is wrong where they are not acceptable."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        settings = load()
+    except ValidationError as error:
+        for problem in error.errors(include_input=False, include_context=False, include_url=False):
+            place = ".".join(map(str, problem["loc"])).upper() or "settings"
+            print(f"{name}: {place}: {problem['msg']}", file=sys.stderr)
+        raise SystemExit(2) from None
+    asyncio.run(main(settings))

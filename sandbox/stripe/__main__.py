@@ -1,0 +1,45 @@
+"""Starts the stand-in for Stripe: `python -m sandbox.stripe`. The only wiring."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from sandbox.serving import build_server, run, serve
+from sandbox.store import Store
+from sandbox.stripe.api import Api
+from sandbox.stripe.desk import SCHEMA, Desk
+from sandbox.stripe.settings import Settings
+from sandbox.webhooks import Deliveries, wait_for_change
+
+SIGNATURE_HEADER = "Stripe-Signature"
+
+
+async def move_debits(desk: Desk, changed: asyncio.Event) -> None:
+    while True:
+        changed.clear()
+        if desk.advance():
+            continue
+        due_ms = desk.find_next_due_ms()
+        left = None if due_ms is None else max(0.0, due_ms / 1000 - time.time())
+        await wait_for_change(changed, left)
+
+
+async def main(settings: Settings) -> None:
+    store = Store(settings.sandbox_stripe_database, SCHEMA)
+    base_url = f"http://{settings.bind_host}:{settings.sandbox_stripe_port}"
+    key_lifetime_ms = settings.sandbox_stripe_key_lifetime_hours * 3_600_000
+    desk = Desk(store, base_url, settings.sandbox_stripe_settle_ms, key_lifetime_ms)
+    application = Api(desk, settings.sandbox_stripe_api_key.get_secret_value()).application()
+    loops = [move_debits(desk, store.listen())]
+    if settings.sandbox_stripe_webhook_url:
+        secret = settings.sandbox_stripe_webhook_secret.get_secret_value()
+        loops.append(Deliveries(store, str(settings.sandbox_stripe_webhook_url), SIGNATURE_HEADER, secret).run())
+    try:
+        await serve(build_server(application, settings.bind_host, settings.sandbox_stripe_port), loops)
+    finally:
+        store.close()
+
+
+if __name__ == "__main__":
+    run("sandbox.stripe", Settings.load, main)

@@ -1,0 +1,419 @@
+"""What the stand-in does: makes customers and PaymentIntents, confirms bank accounts, and moves debits along.
+
+Guarantees, as Stripe's: one idempotency key has one effect and one answer while it is remembered, refusals of what was
+begun and errors too; a change, its events and the answer to its key are one transaction. Full account numbers are
+never kept: of one, how it behaves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sandbox.store import Store
+from sandbox.stripe.behaviours import AMOUNTS, BEHAVIOURS, DESCRIPTOR_CODE, Reply, behaviour_of
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS objects (
+    sequence INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    body TEXT NOT NULL,
+    due_ms INTEGER
+);
+CREATE INDEX IF NOT EXISTS objects_due ON objects (due_ms) WHERE due_ms IS NOT NULL;
+
+CREATE TABLE IF NOT EXISTS answers (
+    idempotency_key TEXT PRIMARY KEY,
+    fingerprint TEXT NOT NULL,
+    status INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    made_ms INTEGER NOT NULL
+);
+"""
+_METHOD = "us_bank_account"
+_AMOUNT_MAX = 99_999_999
+_ABA_WEIGHTS = (3, 7, 1, 3, 7, 1, 3, 7, 1)
+
+
+class StripeRefusal(Exception):
+    """An error with its HTTP status, as `error` has it."""
+
+    def __init__(self, status: int, kind: str, message: str, **more: Any) -> None:
+        super().__init__(message)
+        self.status = status
+        self.error = {"type": kind, "message": message, **more}
+
+    def body(self) -> bytes:
+        return encode({"error": self.error})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    body: bytes
+    replayed: bool = False
+
+
+class Desk:
+    """
+    Args:
+        base_url: Under which its pages are.
+    """
+
+    def __init__(self, store: Store, base_url: str, settle_ms: int, key_lifetime_ms: int) -> None:
+        self._store = store
+        self._base_url = base_url
+        self._settle_ms = settle_ms
+        self._key_lifetime_ms = key_lifetime_ms
+
+    # --- keys ---
+
+    def answer_once(self, key: str, path: str, form: Mapping[str, Any], run: Callable[[], Answer]) -> Answer:
+        """
+        Args:
+            run: What the request does, in the transaction in which its answer is kept.
+        """
+        fingerprint = hashlib.sha256(f"{path} {json.dumps(form, sort_keys=True)}".encode()).hexdigest()
+        with self._store.transaction():
+            self._store.execute("DELETE FROM answers WHERE made_ms < ?", _now_ms() - self._key_lifetime_ms)
+            kept = self._store.one("SELECT * FROM answers WHERE idempotency_key = ?", key) if key else None
+            if kept is not None:
+                if kept["fingerprint"] != fingerprint:
+                    message = "Keys for idempotent requests can only be used with the same parameters."
+                    return Answer(400, StripeRefusal(400, "idempotency_error", message).body())
+                return Answer(kept["status"], kept["body"], replayed=True)
+            try:
+                answer = run()
+            except StripeRefusal as refusal:
+                if refusal.status < 402:  # what is not begun leaves the key free
+                    return Answer(refusal.status, refusal.body())
+                answer = Answer(refusal.status, refusal.body())
+            if key:
+                self._store.insert(
+                    "answers",
+                    idempotency_key=key,
+                    fingerprint=fingerprint,
+                    status=answer.status,
+                    body=answer.body,
+                    made_ms=_now_ms(),
+                )
+            return answer
+
+    # --- what is asked for ---
+
+    def create_customer(self, form: Mapping[str, Any]) -> Answer:
+        customer = self._make("cus", "customer", name=form.get("name"), metadata=form.get("metadata", {}))
+        return Answer(200, encode(customer))
+
+    def create_intent(self, form: Mapping[str, Any]) -> Answer:
+        """Creates and confirms it."""
+        amount = _read_amount(form)
+        if form.get("payment_method_types") != [_METHOD] or form.get("confirm") != "true":
+            raise _invalid("payment_method_types", f"This stand-in confirms payments by {_METHOD} alone.")
+        method = self._use_method(form) if "payment_method" in form else self._make_method(form)
+        behaviour = BEHAVIOURS.get(method["_account_number"], behaviour_of(""))
+        intent = self._make(
+            "pi",
+            "payment_intent",
+            amount=amount,
+            currency="usd",
+            customer=form.get("customer"),
+            payment_method=method["id"],
+            payment_method_types=[_METHOD],
+            description=form.get("description"),
+            metadata=form.get("metadata", {}),
+            setup_future_usage=form.get("setup_future_usage"),
+            status="requires_confirmation",
+            latest_charge=None,
+            last_payment_error=None,
+            next_action=None,
+            canceled_at=None,
+        )
+        if behaviour.refused:
+            error = {"type": "card_error", "code": behaviour.refused, "message": "The payment is refused."}
+            intent |= {"status": "requires_payment_method", "last_payment_error": error}
+            self._save(intent)
+            self._tell("payment_intent.payment_failed", intent)
+            raise StripeRefusal(402, "card_error", "The payment is refused.", code=behaviour.refused)
+        if method["_is_verified"]:
+            self._begin(intent)
+        else:
+            self._ask_holder(intent, unverified=behaviour.unverified)
+        if behaviour.reply is Reply.ERROR_AFTER_EFFECT:
+            return Answer(500, StripeRefusal(500, "api_error", "Something went wrong on our end.").body())
+        shown = self.show(intent, form.get("expand", []))
+        if behaviour.reply is Reply.WRONG_AMOUNT:
+            shown["amount"] += 1
+        return Answer(200, encode(shown))
+
+    def verify(self, intent_id: str, form: Mapping[str, Any]) -> Answer:
+        """The holder says what was deposited."""
+        intent = self.require(intent_id, "payment_intent")
+        if intent["status"] != "requires_action":
+            raise _invalid("payment_intent", "The PaymentIntent waits for no verification.")
+        given = form.get("descriptor_code"), [int(each) for each in form.get("amounts", []) if str(each).isdigit()]
+        if given[0] != DESCRIPTOR_CODE and given[1] != list(AMOUNTS):
+            raise StripeRefusal(
+                400,
+                "invalid_request_error",
+                "It is not what was deposited.",
+                code="payment_method_microdeposit_verification_amounts_mismatch",
+            )
+        method = self.require(intent["payment_method"], "payment_method")
+        self._save(method | {"_is_verified": True, "customer": intent["customer"]})
+        intent |= {"next_action": None}
+        self._begin(intent)
+        return Answer(200, encode(self.show(intent, form.get("expand", []))))
+
+    def cancel(self, intent_id: str) -> Answer:
+        intent = self.require(intent_id, "payment_intent")
+        if intent["status"] not in ("requires_action", "requires_confirmation", "requires_payment_method"):
+            raise _invalid("payment_intent", f"A PaymentIntent that is {intent['status']} is not cancelled.")
+        intent |= {"status": "canceled", "canceled_at": _now_ms() // 1000, "next_action": None}
+        self._save(intent)
+        self._tell("payment_intent.canceled", intent)
+        return Answer(200, encode(self.show(intent, [])))
+
+    # --- what is asked ---
+
+    def require(self, object_id: str, kind: str) -> dict[str, Any]:
+        row = self._store.one("SELECT body FROM objects WHERE id = ? AND kind = ?", object_id, kind)
+        if row is None:
+            raise StripeRefusal(
+                404, "invalid_request_error", f"No such {kind}: '{object_id}'", code="resource_missing", param="id"
+            )
+        found: dict[str, Any] = json.loads(row["body"])
+        return found
+
+    def search_intents(self, terms: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Newest first.
+
+        Args:
+            terms: `status`, and metadata by `metadata.<name>`.
+        """
+        found = [json.loads(row["body"]) for row in self._list("payment_intent")]
+        return [each for each in found if all(_find(each, name) == value for name, value in terms.items())]
+
+    def list_disputes(self, charge_id: str | None) -> list[dict[str, Any]]:
+        found = [json.loads(row["body"]) for row in self._list("dispute")]
+        return [each for each in found if charge_id in (None, each["charge"])]
+
+    def show(self, found: Mapping[str, Any], expand: list[str]) -> dict[str, Any]:
+        """As the API shows it, with what is to be expanded in place of its id."""
+        shown = {name: value for name, value in found.items() if not name.startswith("_")}
+        for path in expand:
+            name, _, inner = path.partition(".")
+            if isinstance(value := found.get(name), str):
+                kind = {"latest_charge": "charge", "payment_method": "payment_method"}.get(name, name)
+                shown[name] = self.show(self.require(value, kind), [inner] if inner else [])
+        return shown
+
+    # --- time ---
+
+    def advance(self) -> bool:
+        """Moves what is due; whether there was anything."""
+        query = "SELECT id, body FROM objects WHERE due_ms IS NOT NULL AND due_ms <= ? ORDER BY due_ms LIMIT 50"
+        due = self._store.all(query, _now_ms())
+        for row in due:
+            with self._store.transaction():
+                self._end(json.loads(row["body"]))
+        return bool(due)
+
+    def find_next_due_ms(self) -> int | None:
+        row = self._store.one("SELECT min(due_ms) AS due_ms FROM objects WHERE due_ms IS NOT NULL")
+        return None if row is None else row["due_ms"]
+
+    # --- a debit ---
+
+    def _make_method(self, form: Mapping[str, Any]) -> dict[str, Any]:
+        account = form.get("payment_method_data", {}).get(_METHOD, {})
+        routing_number, number = account.get("routing_number", ""), account.get("account_number", "")
+        if not _has_check_digit(routing_number):
+            raise _invalid("payment_method_data[us_bank_account][routing_number]", "", code="routing_number_invalid")
+        if not (number.isascii() and number.isdigit() and 4 <= len(number) <= 17):
+            raise _invalid("payment_method_data[us_bank_account][account_number]", "", code="account_number_invalid")
+        if "mandate_data" not in form:
+            raise _invalid("mandate_data", "A debit needs a mandate.")
+        return self._make(
+            "pm",
+            "payment_method",
+            type=_METHOD,
+            customer=None,
+            billing_details=form["payment_method_data"].get("billing_details", {}),
+            us_bank_account={
+                "routing_number": routing_number,
+                "last4": number[-4:],
+                "account_holder_type": account.get("account_holder_type"),
+            },
+            _account_number=number if number in BEHAVIOURS else "",
+            _is_verified=False,
+        )
+
+    def _use_method(self, form: Mapping[str, Any]) -> dict[str, Any]:
+        method = self.require(form["payment_method"], "payment_method")
+        if method["customer"] is None or method["customer"] != form.get("customer"):
+            raise _invalid("payment_method", "The PaymentMethod does not belong to the Customer.")
+        return method
+
+    def _ask_holder(self, intent: dict[str, Any], *, unverified: bool) -> None:
+        if unverified:
+            code = "payment_method_microdeposit_failed"
+            error = {"type": "invalid_request_error", "code": code, "message": "The deposits failed."}
+            intent |= {"status": "requires_payment_method", "last_payment_error": error}
+            self._save(intent)
+            self._tell("payment_intent.payment_failed", intent)
+            return
+        action = {
+            "type": "verify_with_microdeposits",
+            "verify_with_microdeposits": {
+                "arrival_date": _now_ms() // 1000 + 86_400,
+                "hosted_verification_url": f"{self._base_url}/microdeposits/{intent['id']}",
+                "microdeposit_type": "descriptor_code",
+            },
+        }
+        intent |= {"status": "requires_action", "next_action": action}
+        self._save(intent)
+        self._tell("payment_intent.requires_action", intent)
+
+    def _begin(self, intent: dict[str, Any]) -> None:
+        """The debit is under way."""
+        charge = self._make(
+            "ch",
+            "charge",
+            amount=intent["amount"],
+            currency="usd",
+            payment_intent=intent["id"],
+            status="pending",
+            disputed=False,
+            failure_code=None,
+            outcome={"network_decline_code": None, "type": "authorized"},
+            balance_transaction=None,
+        )
+        intent |= {"status": "processing", "latest_charge": charge["id"]}
+        behaviour = self._behaviour_of(intent)
+        self._save(intent, None if behaviour.endless else _now_ms() + self._settle_ms)
+        self._tell("payment_intent.processing", intent)
+
+    def _end(self, intent: dict[str, Any]) -> None:
+        """It succeeds or comes back; what has succeeded is disputed."""
+        behaviour, charge = self._behaviour_of(intent), self.require(intent["latest_charge"], "charge")
+        if intent["status"] == "succeeded":
+            assert behaviour.disputed is not None
+            self._dispute(intent, charge, *behaviour.disputed)
+        elif behaviour.returned is not None:
+            code, network = behaviour.returned
+            error = {"type": "card_error", "code": "payment_intent_payment_attempt_failed", "decline_code": code}
+            outcome = {"network_decline_code": network, "type": "issuer_declined"}
+            self._save(charge | {"status": "failed", "failure_code": code, "outcome": outcome})
+            intent |= {
+                "status": "requires_payment_method",
+                "last_payment_error": error | {"network_decline_code": network, "charge": charge["id"]},
+            }
+            self._save(intent)
+            self._tell("charge.failed", self.require(charge["id"], "charge"))
+            self._tell("payment_intent.payment_failed", intent)
+        else:
+            moved = self._make("txn", "balance_transaction", amount=intent["amount"], available_on=_now_ms() // 1000)
+            self._save(charge | {"status": "succeeded", "balance_transaction": moved["id"]})
+            intent |= {"status": "succeeded"}
+            self._save(intent, _now_ms() + self._settle_ms if behaviour.disputed else None)
+            self._tell("charge.succeeded", self.require(charge["id"], "charge"))
+            self._tell("payment_intent.succeeded", intent)
+
+    def _dispute(self, intent: dict[str, Any], charge: dict[str, Any], reason: str, network: str) -> None:
+        self._save(charge | {"disputed": True})
+        dispute = self._make(
+            "du",
+            "dispute",
+            amount=intent["amount"],
+            charge=charge["id"],
+            payment_intent=intent["id"],
+            reason=reason,
+            network_reason_code=network,
+            status="lost",
+        )
+        self._save(intent)
+        self._tell("charge.dispute.created", dispute)
+        self._tell("charge.dispute.closed", dispute)
+
+    def _behaviour_of(self, intent: Mapping[str, Any]) -> Any:
+        return behaviour_of(self.require(intent["payment_method"], "payment_method")["_account_number"])
+
+    # --- the books ---
+
+    def _list(self, kind: str) -> list[dict[str, Any]]:
+        return self._store.all("SELECT body FROM objects WHERE kind = ? ORDER BY sequence DESC", kind)
+
+    def _make(self, prefix: str, kind: str, **values: Any) -> dict[str, Any]:
+        made = {
+            "id": f"{prefix}_{secrets.token_hex(12)}",
+            "object": kind,
+            "created": _now_ms() // 1000,
+            "livemode": False,
+        }
+        made |= values
+        self._store.insert("objects", id=made["id"], kind=kind, body=json.dumps(made))
+        return made
+
+    def _save(self, found: Mapping[str, Any], due_ms: int | None = None) -> None:
+        statement = "UPDATE objects SET body = ?, due_ms = ? WHERE id = ?"
+        self._store.execute(statement, json.dumps(found), due_ms, found["id"])
+
+    def _tell(self, event_type: str, found: Mapping[str, Any]) -> None:
+        event = {
+            "id": f"evt_{secrets.token_hex(12)}",
+            "object": "event",
+            "type": event_type,
+            "created": _now_ms() // 1000,
+            "livemode": False,
+            "data": {"object": self.show(found, [])},
+        }
+        self._store.insert(
+            "events",
+            id=event["id"],
+            about=found["id"],
+            type=event_type,
+            body=encode(event),
+            deliveries_left=1,
+            next_attempt_ms=_now_ms(),
+        )
+
+
+def encode(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _invalid(param: str, message: str, code: str = "parameter_invalid") -> StripeRefusal:
+    return StripeRefusal(400, "invalid_request_error", message or f"{param} is not valid.", code=code, param=param)
+
+
+def _read_amount(form: Mapping[str, Any]) -> int:
+    text = form.get("amount", "")
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:12]) <= _AMOUNT_MAX):
+        raise _invalid("amount", "Invalid integer, or too much.", code="amount_too_large")
+    if form.get("currency") != "usd":
+        raise _invalid("currency", f"{_METHOD} is for usd.")
+    return int(text)
+
+
+def _has_check_digit(routing_number: str) -> bool:
+    """Source: ABA number policy."""
+    if len(routing_number) != 9 or not (routing_number.isascii() and routing_number.isdigit()):
+        return False
+    total = sum(weight * int(digit) for weight, digit in zip(_ABA_WEIGHTS, routing_number, strict=True))
+    return total > 0 and total % 10 == 0
+
+
+def _find(found: Mapping[str, Any], name: str) -> Any:
+    first, _, inner = name.partition(".")
+    return found.get(first, {}).get(inner) if inner else found.get(first)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
