@@ -7,6 +7,7 @@ from itertools import product
 import asyncpg
 import pytest
 import sqlalchemy as sa
+from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.dialects import postgresql
 
@@ -19,7 +20,7 @@ from services.chassis.runtime.boot import boot_check
 from services.transactions.domain.states import MOVES, Status
 from services.transactions.tables import received_webhooks, transactions
 from tests.support.databases import WITH_TEST_CLOCK
-from tests.support.transactions import ADMIN, TransactionsHarness
+from tests.support.transactions import ADMIN, DISTRIBUTIONS, ESCROW_ACCOUNT, TransactionsHarness, usd
 
 
 @pytest.fixture
@@ -190,3 +191,28 @@ async def test_rows_that_sql_made_larger_than_a_page_may_be_hide_none_of_the_oth
         " FROM transactions WHERE transaction_id = :id"
     )
     assert await fails(service.database, copied, id=other.transaction_id) == "42501"
+
+
+async def test_a_version_that_leaps_as_far_as_it_may_keeps_nobody_else_from_being_paid(
+    service: TransactionsHarness,
+) -> None:
+    parties = ("inv-001", "inv-002")
+    altered, _ = [await service.confirm(await service.bank_account(party)) for party in parties]
+    leap = "UPDATE bank_accounts SET version = %d WHERE bank_account_id = :id"
+    assert await fails(service.database, leap % (10**12 + 1), id=altered.bank_account_id) == "42501"
+    async with service.database.begin("org-1") as tx:
+        await tx.execute(sa.text(leap % 10**12), {"id": altered.bank_account_id})
+    items = [
+        payouts_pb2.BatchCreatePayoutsRequest.Item(
+            idempotency_key=party,
+            type=pb.Transaction.DISTRIBUTION,
+            amount=usd(10_00),
+            party_id=party,
+            escrow_account_id=ESCROW_ACCOUNT,
+        )
+        for party in parties
+    ]
+    service.distributions.order(items)
+    request = payouts_pb2.BatchCreatePayoutsRequest(items=items)
+    answer = await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", request)
+    assert [each.failure.code for each in answer.results] == ["BANK_ACCOUNT_NOT_USABLE", ""]

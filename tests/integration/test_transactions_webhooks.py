@@ -174,6 +174,20 @@ async def test_a_second_payment_under_our_reference_is_shown_to_a_person(service
     assert (await service.get(made.transaction_id)).status == T.PENDING_SETTLEMENT
 
 
+async def test_what_was_declined_when_it_was_ordered_is_nothing_for_a_person(service: TransactionsHarness) -> None:
+    """A provider may keep and tell what it declined: no money moves by it, and no attempt has its id."""
+    made = await service.deposit()
+    await service.work()
+    [ordered] = service.bank.payments.values()
+    service.bank.payments["pay_declined"] = replace(ordered, payment_id="pay_declined", status=PaymentStatus.FAILED)
+    await service.hook("evt_1", "pay_declined")
+    await service.work()
+    assert [(each.status, each.transaction_id) for each in await listed(service)] == [
+        (Webhook.APPLIED, made.transaction_id)
+    ]
+    assert (await service.get(made.transaction_id)).status == T.PENDING_SETTLEMENT
+
+
 async def test_what_a_provider_wrote_is_forgotten_after_90_days_and_the_webhook_is_not(
     service: TransactionsHarness,
 ) -> None:

@@ -22,7 +22,7 @@ from services.transactions.commands.settlement import (
     follow_payment,
     tell_not_ours,
 )
-from services.transactions.domain.payments import Payment
+from services.transactions.domain.payments import ENDED_WITHOUT_MONEY, Payment
 from services.transactions.domain.refusals import WebhookNotFound
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -86,7 +86,7 @@ async def _try_to_follow(tx: Tx, row: Transaction, payment: Payment, now: dateti
     earlier = () if is_current else await provider_payments.list_earlier_references(tx, row)
     hindrance = find_hindrance(row, payment.payment_id, earlier)
     try:
-        if hindrance == NOT_AN_ATTEMPT:
+        if hindrance == NOT_AN_ATTEMPT and payment.status not in ENDED_WITHOUT_MONEY:
             raise PaymentNotOurs(hindrance)
         if not hindrance:
             await follow_payment(tx, row, payment, now)

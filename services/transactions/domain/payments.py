@@ -57,9 +57,9 @@ _TO_MAKE: dict[tuple[PaymentStatus, Status], tuple[Status, ...]] = {
 
 # Where the provider contradicts itself: a payment it settled cannot fail later, nor the other way round: then there is
 # money that we said does not come. A person looks; nothing moves.
-_ENDED_WITHOUT_MONEY, _ENDED_WITH_MONEY = (_P.FAILED, _P.CANCELLED), (_S.SETTLED, _S.COMPLETED)
+ENDED_WITHOUT_MONEY, _ENDED_WITH_MONEY = (_P.FAILED, _P.CANCELLED), (_S.SETTLED, _S.COMPLETED)
 _CONTRADICTIONS = frozenset(
-    {(reported, status) for reported in _ENDED_WITHOUT_MONEY for status in _ENDED_WITH_MONEY}
+    {(reported, status) for reported in ENDED_WITHOUT_MONEY for status in _ENDED_WITH_MONEY}
     | {(_P.SETTLED, _S.FAILED), (_P.SETTLED, _S.CANCELLED)}
 )
 
