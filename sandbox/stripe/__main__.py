@@ -7,8 +7,9 @@ import time
 
 from sandbox.serving import build_server, run, serve
 from sandbox.store import Store
+from sandbox.stripe.answers import ANSWERS, Answers
 from sandbox.stripe.api import Api
-from sandbox.stripe.desk import SCHEMA, Desk
+from sandbox.stripe.desk import OBJECTS, Desk
 from sandbox.stripe.settings import Settings
 from sandbox.webhooks import Deliveries, wait_for_change
 
@@ -26,11 +27,13 @@ async def move_debits(desk: Desk, changed: asyncio.Event) -> None:
 
 
 async def main(settings: Settings) -> None:
-    store = Store(settings.sandbox_stripe_database, SCHEMA)
+    store = Store(settings.sandbox_stripe_database, OBJECTS + ANSWERS)
     base_url = f"http://{settings.bind_host}:{settings.sandbox_stripe_port}"
     key_lifetime_ms = settings.sandbox_stripe_key_lifetime_hours * 3_600_000
-    desk = Desk(store, base_url, settings.sandbox_stripe_settle_ms, key_lifetime_ms)
-    application = Api(desk, settings.sandbox_stripe_api_key.get_secret_value()).application()
+    desk = Desk(store, base_url, settings.sandbox_stripe_settle_ms)
+    application = Api(
+        desk, Answers(store, key_lifetime_ms), settings.sandbox_stripe_api_key.get_secret_value()
+    ).application()
     loops = [move_debits(desk, store.listen())]
     if settings.sandbox_stripe_webhook_url:
         secret = settings.sandbox_stripe_webhook_secret.get_secret_value()

@@ -12,8 +12,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from sandbox.stripe.answers import Answer, Answers, StripeRefusal, encode
 from sandbox.stripe.behaviours import BEHAVIOURS, DESCRIPTOR_CODE, ROUTING_NUMBER
-from sandbox.stripe.desk import Answer, Desk, StripeRefusal, encode
+from sandbox.stripe.desk import Desk
 from sandbox.stripe.forms import parse_form
 
 BODY_BYTES_MAX = 64 * 1024
@@ -21,8 +22,9 @@ _TERM = re.compile(r"""(?:metadata\['(?P<name>\w+)'\]|(?P<field>status)):'(?P<va
 
 
 class Api:
-    def __init__(self, desk: Desk, api_key: str) -> None:
+    def __init__(self, desk: Desk, answers: Answers, api_key: str) -> None:
         self._desk = desk
+        self._answers = answers
         self._api_key = api_key
 
     def application(self) -> Starlette:
@@ -86,7 +88,7 @@ class Api:
         said = "Which code stands beside the deposit on your statement?"
         if request.method == "POST":
             form = parse_form((await request.body()).decode("utf-8", "replace"))
-            answer = self._desk.answer_once("", request.url.path, form, lambda: self._desk.verify(intent_id, form))
+            answer = self._answers.give_once("", request.url.path, form, lambda: self._desk.verify(intent_id, form))
             said = "Thank you: the account is yours." if answer.status == 200 else "That is not what was deposited."
         page = (
             "<!doctype html><title>Confirm your bank account</title><form method=post>"
@@ -117,7 +119,8 @@ class Api:
         return parse_form(body.decode("utf-8", "replace"))
 
     def _once(self, request: Request, form: dict[str, Any], run: Any) -> Response:
-        answer: Answer = self._desk.answer_once(request.headers.get("Idempotency-Key", ""), request.url.path, form, run)
+        key = request.headers.get("Idempotency-Key", "")
+        answer: Answer = self._answers.give_once(key, request.url.path, form, run)
         headers = {"Idempotent-Replayed": "true"} if answer.replayed else {}
         return Response(answer.body, answer.status, headers, media_type="application/json")
 

@@ -7,18 +7,16 @@ never kept: of one, how it behaves.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from sandbox.store import Store
+from sandbox.stripe.answers import Answer, StripeRefusal, encode, now_ms
 from sandbox.stripe.behaviours import AMOUNTS, BEHAVIOURS, DESCRIPTOR_CODE, Reply, behaviour_of
 
-SCHEMA = """
+OBJECTS = """
 CREATE TABLE IF NOT EXISTS objects (
     sequence INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
@@ -27,37 +25,10 @@ CREATE TABLE IF NOT EXISTS objects (
     due_ms INTEGER
 );
 CREATE INDEX IF NOT EXISTS objects_due ON objects (due_ms) WHERE due_ms IS NOT NULL;
-
-CREATE TABLE IF NOT EXISTS answers (
-    idempotency_key TEXT PRIMARY KEY,
-    fingerprint TEXT NOT NULL,
-    status INTEGER NOT NULL,
-    body BLOB NOT NULL,
-    made_ms INTEGER NOT NULL
-);
 """
 _METHOD = "us_bank_account"
 _AMOUNT_MAX = 99_999_999
 _ABA_WEIGHTS = (3, 7, 1, 3, 7, 1, 3, 7, 1)
-
-
-class StripeRefusal(Exception):
-    """An error with its HTTP status, as `error` has it."""
-
-    def __init__(self, status: int, kind: str, message: str, **more: Any) -> None:
-        super().__init__(message)
-        self.status = status
-        self.error = {"type": kind, "message": message, **more}
-
-    def body(self) -> bytes:
-        return encode({"error": self.error})
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    status: int
-    body: bytes
-    replayed: bool = False
 
 
 class Desk:
@@ -66,44 +37,10 @@ class Desk:
         base_url: Under which its pages are.
     """
 
-    def __init__(self, store: Store, base_url: str, settle_ms: int, key_lifetime_ms: int) -> None:
+    def __init__(self, store: Store, base_url: str, settle_ms: int) -> None:
         self._store = store
         self._base_url = base_url
         self._settle_ms = settle_ms
-        self._key_lifetime_ms = key_lifetime_ms
-
-    # --- keys ---
-
-    def answer_once(self, key: str, path: str, form: Mapping[str, Any], run: Callable[[], Answer]) -> Answer:
-        """
-        Args:
-            run: What the request does, in the transaction in which its answer is kept.
-        """
-        fingerprint = hashlib.sha256(f"{path} {json.dumps(form, sort_keys=True)}".encode()).hexdigest()
-        with self._store.transaction():
-            self._store.execute("DELETE FROM answers WHERE made_ms < ?", _now_ms() - self._key_lifetime_ms)
-            kept = self._store.one("SELECT * FROM answers WHERE idempotency_key = ?", key) if key else None
-            if kept is not None:
-                if kept["fingerprint"] != fingerprint:
-                    message = "Keys for idempotent requests can only be used with the same parameters."
-                    return Answer(400, StripeRefusal(400, "idempotency_error", message).body())
-                return Answer(kept["status"], kept["body"], replayed=True)
-            try:
-                answer = run()
-            except StripeRefusal as refusal:
-                if refusal.status < 402:  # what is not begun leaves the key free
-                    return Answer(refusal.status, refusal.body())
-                answer = Answer(refusal.status, refusal.body())
-            if key:
-                self._store.insert(
-                    "answers",
-                    idempotency_key=key,
-                    fingerprint=fingerprint,
-                    status=answer.status,
-                    body=answer.body,
-                    made_ms=_now_ms(),
-                )
-            return answer
 
     # --- what is asked for ---
 
@@ -175,7 +112,7 @@ class Desk:
         intent = self.require(intent_id, "payment_intent")
         if intent["status"] not in ("requires_action", "requires_confirmation", "requires_payment_method"):
             raise _invalid("payment_intent", f"A PaymentIntent that is {intent['status']} is not cancelled.")
-        intent |= {"status": "canceled", "canceled_at": _now_ms() // 1000, "next_action": None}
+        intent |= {"status": "canceled", "canceled_at": now_ms() // 1000, "next_action": None}
         self._save(intent)
         self._tell("payment_intent.canceled", intent)
         return Answer(200, encode(self.show(intent, [])))
@@ -219,7 +156,7 @@ class Desk:
     def advance(self) -> bool:
         """Moves what is due; whether there was anything."""
         query = "SELECT id, body FROM objects WHERE due_ms IS NOT NULL AND due_ms <= ? ORDER BY due_ms LIMIT 50"
-        due = self._store.all(query, _now_ms())
+        due = self._store.all(query, now_ms())
         for row in due:
             with self._store.transaction():
                 self._end(json.loads(row["body"]))
@@ -272,7 +209,7 @@ class Desk:
         action = {
             "type": "verify_with_microdeposits",
             "verify_with_microdeposits": {
-                "arrival_date": _now_ms() // 1000 + 86_400,
+                "arrival_date": now_ms() // 1000 + 86_400,
                 "hosted_verification_url": f"{self._base_url}/microdeposits/{intent['id']}",
                 "microdeposit_type": "descriptor_code",
             },
@@ -297,7 +234,7 @@ class Desk:
         )
         intent |= {"status": "processing", "latest_charge": charge["id"]}
         behaviour = self._behaviour_of(intent)
-        self._save(intent, None if behaviour.endless else _now_ms() + self._settle_ms)
+        self._save(intent, None if behaviour.endless else now_ms() + self._settle_ms)
         self._tell("payment_intent.processing", intent)
 
     def _end(self, intent: dict[str, Any]) -> None:
@@ -319,10 +256,10 @@ class Desk:
             self._tell("charge.failed", self.require(charge["id"], "charge"))
             self._tell("payment_intent.payment_failed", intent)
         else:
-            moved = self._make("txn", "balance_transaction", amount=intent["amount"], available_on=_now_ms() // 1000)
+            moved = self._make("txn", "balance_transaction", amount=intent["amount"], available_on=now_ms() // 1000)
             self._save(charge | {"status": "succeeded", "balance_transaction": moved["id"]})
             intent |= {"status": "succeeded"}
-            self._save(intent, _now_ms() + self._settle_ms if behaviour.disputed else None)
+            self._save(intent, now_ms() + self._settle_ms if behaviour.disputed else None)
             self._tell("charge.succeeded", self.require(charge["id"], "charge"))
             self._tell("payment_intent.succeeded", intent)
 
@@ -354,7 +291,7 @@ class Desk:
         made = {
             "id": f"{prefix}_{secrets.token_hex(12)}",
             "object": kind,
-            "created": _now_ms() // 1000,
+            "created": now_ms() // 1000,
             "livemode": False,
         }
         made |= values
@@ -370,7 +307,7 @@ class Desk:
             "id": f"evt_{secrets.token_hex(12)}",
             "object": "event",
             "type": event_type,
-            "created": _now_ms() // 1000,
+            "created": now_ms() // 1000,
             "livemode": False,
             "data": {"object": self.show(found, [])},
         }
@@ -381,12 +318,8 @@ class Desk:
             type=event_type,
             body=encode(event),
             deliveries_left=1,
-            next_attempt_ms=_now_ms(),
+            next_attempt_ms=now_ms(),
         )
-
-
-def encode(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _invalid(param: str, message: str, code: str = "parameter_invalid") -> StripeRefusal:
@@ -413,7 +346,3 @@ def _has_check_digit(routing_number: str) -> bool:
 def _find(found: Mapping[str, Any], name: str) -> Any:
     first, _, inner = name.partition(".")
     return found.get(first, {}).get(inner) if inner else found.get(first)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

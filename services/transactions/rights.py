@@ -58,6 +58,14 @@ RIGHTS: Table = {
     ),
     "transaction_history": appended(),
     "provider_payments": both(insert=EVERY, update=("provider_reference", "sent_at", "seal")),
+    "ach_entries": both(
+        insert=EVERY,
+        update=(
+            *("status", "ach_file_id", "trace_no", "effective_on", "return_code", "returned_on", "change_code"),
+            *("version", "updated_at", "seal"),
+        ),
+    ),
+    "ach_files": both(insert=EVERY, update=("status", "digest", "version", "updated_at", "seal")),
     "payout_requests": appended(),
     # No organization's, so no request reads it: replay_webhook is what a request may do to it. Old bodies are emptied.
     "received_webhooks": Rights(NOTHING, Grant(insert=EVERY, update=("body", "ignored_because", "proof", *LEASE))),

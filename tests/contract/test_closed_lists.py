@@ -59,6 +59,8 @@ OWN = {
     "distributions.payouts.status",
     "distributions.payouts.type",
     "distributions.sagas.kind",
+    "transactions.ach_entries.status",
+    "transactions.ach_files.status",
     *(f"{service}.handled_requests.status" for service in SERVICE_NAMES),
 }
 # What requests name and no column keeps by its name, and why.

@@ -25,6 +25,7 @@ OPTIONAL = {"clients.py", "settings.py"}
 # What one service has beside the plan, each with its reason.
 OWN = {
     "transactions": {
+        "ach_tables.py",  # what one provider keeps with us: the others have their payments themselves
         "providers/",  # the outer world, a package a provider
         "vault.py",  # account numbers are sealed before they are stored
     },

@@ -32,6 +32,7 @@ def an_order(suffix: str = "02", *, is_inbound: bool = True) -> PaymentOrder:
         presentment=1,
         routing_number=ROUTING_NUMBER,
         account_number=ACCOUNT + suffix,
+        account_type="CHECKING",
         account_holder_name="Ada Investor",
         description="ESCROW DEPOSIT",
     )

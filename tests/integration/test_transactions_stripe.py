@@ -98,6 +98,7 @@ def an_order(number: str = GOOD, **more: Any) -> PaymentOrder:
         presentment=1,
         routing_number=ROUTING_NUMBER,
         account_number=number,
+        account_type="CHECKING",
         account_holder_name="Ada Investor",
         description="ESCROW DEPOSIT",
     )
@@ -272,7 +273,7 @@ async def test_only_what_the_choice_names_goes_by_another_provider(service) -> N
     [
         (
             {"all_organizations": {"ACH": {"outbound": "stripe"}}},
-            "ACH outbound is carried by sandbox, and not by stripe",
+            "carried by sandbox, ach_file, and not by stripe",
         ),
         ({"all_organizations": {"WIRE": {"inbound": "sandbox"}}}, "WIRE inbound is carried by manual"),
         ({"all_organizations": {"CASH": {"inbound": "sandbox"}}}, "CASH is no payment method"),

@@ -47,7 +47,9 @@ from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.domain.rails import PROVIDERS
 from services.transactions.jobs import build_jobs
 from services.transactions.jobs.look_up_submitted import look_up_submitted
-from services.transactions.providers import manual, sandbox
+from services.transactions.providers import ach_file, manual, sandbox
+from services.transactions.providers.ach_file.config import AchFileConfig
+from services.transactions.providers.ach_file.orders import AchFileOrders
 from services.transactions.providers.choice import NO_CHOICE, ProviderChoice
 from services.transactions.providers.manual.orders import ManualOrders
 from services.transactions.providers.protocols import (
@@ -152,16 +154,20 @@ class TransactionsHarness:
     distributions: MemoryDistributions = field(default_factory=lambda: MemoryDistributions(ESCROW_ACCOUNT))
     provider: SandboxBank | StripePayments | None = None
     choice: ProviderChoice = NO_CHOICE
+    ach: AchFileConfig | None = None
     settings: ProviderSettings = field(default_factory=ProviderSettings)
 
     def __post_init__(self) -> None:
         bank = self.provider or self.bank
-        asked = {name: bank for name, provider in PROVIDERS.items() if provider.is_asked_for_payments}
+        vault = Vault(bytes(32))
+        asked: dict[str, Any] = {name: bank for name, each in PROVIDERS.items() if each.is_asked_for_payments}
+        if self.ach is not None:
+            asked[ach_file.NAME] = AchFileOrders(self.ach, self.database, self.clock, vault)
         self.escrow.open(escrow_account_id=ESCROW_ACCOUNT)
         self.dependencies = Dependencies(
             database=self.database,
             clock=self.clock,
-            vault=Vault(bytes(32)),
+            vault=vault,
             providers=Providers(
                 orders={manual.NAME: ManualOrders(), **asked},
                 look_ups=asked,

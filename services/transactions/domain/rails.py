@@ -144,6 +144,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 webhook_proof="signature",
             ),
             Provider("plaid", webhook_request="ReceivePlaidWebhookRequest", webhook_proof="verification"),
+            Provider("ach_file", draws=frozenset({"ACH"}), pays=frozenset({"ACH"}), is_asked_for_payments=True),
             Provider("manual", draws=frozenset({"WIRE", "CHECK"}), pays=frozenset({"WIRE", "CHECK"})),
         )
     }

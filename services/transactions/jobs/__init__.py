@@ -20,9 +20,11 @@ from services.transactions.jobs.evaluate_initiated import INITIATED, evaluate_in
 from services.transactions.jobs.forget_webhook_bodies import forget_webhook_bodies
 from services.transactions.jobs.look_up_submitted import SUBMITTED, look_up_submitted
 from services.transactions.jobs.queue_retries import queue_retries
+from services.transactions.jobs.read_ach_files import read_ach_files
 from services.transactions.jobs.start_queued import QUEUED, start_queued
 from services.transactions.jobs.submit_payments import READY, submit_payments
 from services.transactions.jobs.watch_settled import WATCHED, watch_settled
+from services.transactions.jobs.write_ach_files import write_ach_files
 from services.transactions.store import transactions, webhooks
 
 _Work = Callable[[Dependencies], Awaitable[int]]
@@ -41,6 +43,9 @@ STEPS: Mapping[_Work, sa.ColumnElement[float]] = {
 # What nobody waits for, and how often it is done.
 TIMERS: Mapping[_Work, float] = {
     forget_webhook_bodies: 3600.0,
+    # Where this process makes files at all.
+    write_ach_files: 60.0,
+    read_ach_files: 60.0,
 }
 
 

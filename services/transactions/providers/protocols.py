@@ -35,6 +35,7 @@ class PaymentOrder:
     presentment: int
     routing_number: str
     account_number: str
+    account_type: str
     account_holder_name: str
     description: str
 

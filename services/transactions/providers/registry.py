@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
+from services.chassis.data.database import Database
 from services.chassis.process.settings import ConfigurationError
-from services.transactions.providers import manual, plaid, sandbox, stripe
+from services.chassis.values.clock import Clock
+from services.transactions.providers import ach_file, manual, plaid, sandbox, stripe
+from services.transactions.providers.ach_file.config import read_config
+from services.transactions.providers.ach_file.orders import AchFileOrders
 from services.transactions.providers.choice import read_choice
 from services.transactions.providers.manual.orders import ManualOrders
 from services.transactions.providers.plaid.webhooks import PlaidWebhooks
@@ -16,12 +21,25 @@ from services.transactions.providers.sandbox.webhooks import SandboxWebhooks
 from services.transactions.providers.settings import ProviderSettings
 from services.transactions.providers.stripe.payments import StripePayments
 from services.transactions.providers.stripe.webhooks import StripeWebhooks
+from services.transactions.vault import Vault
+
+
+@dataclass(frozen=True)
+class House:
+    """What a provider needs that keeps its payments in our own tables."""
+
+    database: Database
+    clock: Clock
+    vault: Vault
 
 
 @asynccontextmanager
-async def open_providers(settings: ProviderSettings) -> AsyncIterator[Providers]:
+async def open_providers(settings: ProviderSettings, house: House) -> AsyncIterator[Providers]:
     """Raises ConfigurationError where a setting is missing without which no money could move."""
-    asked: dict[str, SandboxBank | StripePayments] = {}
+    asked: dict[str, SandboxBank | StripePayments | AchFileOrders] = {}
+    if settings.ach_file_config is not None:
+        config = read_config(settings.ach_file_config)
+        asked[ach_file.NAME] = AchFileOrders(config, house.database, house.clock, house.vault)
     if settings.sandbox_bank_url:
         _check_given(settings, "sandbox_bank_webhook_secret", "sandbox_bank_url")
         asked[sandbox.NAME] = SandboxBank(settings.sandbox_bank_url)

@@ -16,6 +16,7 @@ class ProviderSettings(Settings):
     sandbox_bank_webhook_secret: SecretStr = SecretStr("")
     # Who carries what, if others than the table says: see services/transactions/providers/choice.py.
     payment_providers_file: Path | None = None
+    ach_file_config: Path | None = None
     stripe_api_key: SecretStr = SecretStr("")
     stripe_api_url: str = ""
     stripe_webhook_secret: SecretStr = SecretStr("")

@@ -18,6 +18,18 @@ ROWS = (
     ),
     "INSERT INTO transaction_history VALUES ('org_1', 'txn_1', 1, NULL, 'INITIATED', NULL, 'ann', now())",
     "INSERT INTO provider_payments VALUES ('org_1', 'txn_1', 1, 1, 'sandbox', 'key_1', 'pay_1', now())",
+    (
+        "INSERT INTO ach_entries (org_id, ach_entry_id, provider_key, reference, party_id, bank_account_id, is_inbound,"
+        " amount_minor, currency, presentment, routing_number, account_number_encrypted, account_type,"
+        " account_holder_name, description, status, created_at, updated_at, version) VALUES ('org_1', 'ach_1', 'key_1',"
+        " 'txn_1', 'pty_1', 'ba_1', true, 100, 'USD', 1, '021000021', 'x', 'CHECKING', 'Ann', 'DEPOSIT', 'WAITING',"
+        " now(), now(), 1)"
+    ),
+    (
+        "INSERT INTO ach_files (org_id, ach_file_id, created_on, number, status, entry_count, debit_minor,"
+        " credit_minor, created_at, updated_at, version) VALUES ('org_1', 'achf_1', '2024-12-02', 0, 'MADE', 1, 100, 0,"
+        " now(), now(), 1)"
+    ),
     "INSERT INTO payout_requests VALUES ('org_1', 'key_1', 'x', 'txn_1', NULL, now())",
     (
         "INSERT INTO received_webhooks (webhook_id, provider, provider_event_id, event_type, body, created_at, due_at,"
@@ -38,6 +50,10 @@ FIXED = {
     " api_key_id created_at",
     "transaction_history": "to_status actor occurred_at",
     "provider_payments": "provider provider_key attempt",
+    "ach_entries": "org_id ach_entry_id provider_key reference party_id bank_account_id is_inbound amount_minor"
+    " currency presentment routing_number account_number_encrypted account_type account_holder_name description"
+    " created_at",
+    "ach_files": "org_id ach_file_id created_on number entry_count debit_minor credit_minor created_at",
     "payout_requests": "fingerprint transaction_id failure",
     "received_webhooks": "provider provider_event_id event_type provider_reference created_at proof_digest",
     "webhooks": "provider provider_event_id transaction_id created_at",

@@ -130,6 +130,7 @@ def upgrade() -> None:
     _create_transactions()
     _create_transaction_indexes()
     _create_records()
+    _create_ach()
     _create_requests()
     op.execute(_GUARD)
     op.execute(
@@ -441,6 +442,78 @@ def _create_records() -> None:
     )
     op.create_index("provider_payments_owner", "provider_payments", ["provider", "provider_reference"])
     op.create_index("provider_payments_transaction", "provider_payments", ["transaction_id"])
+
+
+def _create_ach() -> None:
+    op.create_table(
+        "ach_entries",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("ach_entry_id", sa.Text(), nullable=False),
+        sa.Column("provider_key", sa.Text(), nullable=False),
+        sa.Column("reference", sa.Text(), nullable=False),
+        sa.Column("party_id", sa.Text(), nullable=False),
+        sa.Column("bank_account_id", sa.Text(), nullable=False),
+        sa.Column("is_inbound", sa.Boolean(), nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("currency", sa.CHAR(length=3), nullable=False),
+        sa.Column("presentment", sa.Integer(), nullable=False),
+        sa.Column("routing_number", sa.Text(), nullable=False),
+        sa.Column("account_number_encrypted", pg.BYTEA(), nullable=False),
+        sa.Column("account_type", sa.Text(), nullable=False),
+        sa.Column("account_holder_name", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("ach_file_id", sa.Text(), nullable=True),
+        sa.Column("trace_no", sa.Integer(), nullable=True),
+        sa.Column("effective_on", sa.Date(), nullable=True),
+        sa.Column("return_code", sa.Text(), nullable=True),
+        sa.Column("returned_on", sa.Date(), nullable=True),
+        sa.Column("change_code", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("seal", pg.BYTEA(), nullable=True),
+        sa.CheckConstraint("status IN ('WAITING', 'SENT', 'WITHDRAWN', 'RETURNED')", name="status_known"),
+        sa.CheckConstraint(
+            "num_nonnulls(ach_file_id, trace_no, effective_on) ="
+            " CASE WHEN status IN ('SENT', 'RETURNED') THEN 3 ELSE 0 END",
+            name="sent_in_a_file",
+        ),
+        sa.CheckConstraint(
+            "num_nonnulls(return_code, returned_on) = CASE WHEN status = 'RETURNED' THEN 2 ELSE 0 END", name="returned"
+        ),
+        sa.PrimaryKeyConstraint("org_id", "ach_entry_id"),
+        sa.UniqueConstraint("org_id", "provider_key", name="ach_entries_key"),
+        sa.UniqueConstraint("org_id", "trace_no", name="ach_entries_trace_no"),
+    )
+    op.create_index("ach_entries_reference", "ach_entries", ["org_id", "reference"])
+    op.create_index("ach_entries_file", "ach_entries", ["org_id", "ach_file_id"])
+    op.create_index(
+        "ach_entries_waiting", "ach_entries", ["org_id", "created_at"], postgresql_where=sa.text("status = 'WAITING'")
+    )
+    op.create_index("ach_entries_id", "ach_entries", ["ach_entry_id"])
+    op.create_index("ach_entries_trace", "ach_entries", ["trace_no"])
+    op.create_table(
+        "ach_files",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("ach_file_id", sa.Text(), nullable=False),
+        sa.Column("created_on", sa.Date(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("entry_count", sa.Integer(), nullable=False),
+        sa.Column("debit_minor", sa.BigInteger(), nullable=False),
+        sa.Column("credit_minor", sa.BigInteger(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("seal", pg.BYTEA(), nullable=True),
+        sa.CheckConstraint("status IN ('MADE', 'RELEASED')", name="status_known"),
+        sa.CheckConstraint("(digest IS NOT NULL) = (status = 'RELEASED')", name="released_as_it_is"),
+        sa.PrimaryKeyConstraint("org_id", "ach_file_id"),
+        sa.UniqueConstraint("org_id", "created_on", "number", name="ach_files_number"),
+    )
+    op.create_index("ach_files_unreleased", "ach_files", ["org_id"], postgresql_where=sa.text("status = 'MADE'"))
 
 
 def _create_requests() -> None:

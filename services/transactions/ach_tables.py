@@ -1,0 +1,99 @@
+"""The tables of ACH by files: what waits for one or was sent, and the files."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+from services.chassis.data.columns import seal, text, time
+from services.chassis.data.constraints import one_of
+from services.chassis.data.seals import sealed
+from services.transactions.domain.ach import EntryStatus, FileStatus
+
+metadata = sa.MetaData()
+
+# Who is paid, or drawn from, is written once.
+ach_entries = sa.Table(
+    "ach_entries",
+    metadata,
+    text("org_id", key=True),
+    text("ach_entry_id", key=True),
+    text("provider_key"),
+    text("reference"),
+    text("party_id"),
+    text("bank_account_id"),
+    sa.Column("is_inbound", sa.Boolean, nullable=False),
+    sa.Column("amount_minor", sa.BigInteger, nullable=False),
+    sa.Column("currency", sa.CHAR(3), nullable=False),
+    sa.Column("presentment", sa.Integer, nullable=False),
+    text("routing_number"),
+    sa.Column("account_number_encrypted", pg.BYTEA, nullable=False),  # vault.py
+    text("account_type"),
+    text("account_holder_name"),
+    text("description"),
+    text("status"),
+    text("ach_file_id", null=True),
+    sa.Column("trace_no", sa.Integer),
+    sa.Column("effective_on", sa.Date),
+    text("return_code", null=True),
+    sa.Column("returned_on", sa.Date),
+    text("change_code", null=True),
+    time("created_at"),
+    time("updated_at"),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    seal(),
+    one_of("status", EntryStatus),
+    sa.CheckConstraint(
+        "num_nonnulls(ach_file_id, trace_no, effective_on) ="
+        " CASE WHEN status IN ('SENT', 'RETURNED') THEN 3 ELSE 0 END",
+        name="sent_in_a_file",
+    ),
+    sa.CheckConstraint(
+        "num_nonnulls(return_code, returned_on) = CASE WHEN status = 'RETURNED' THEN 2 ELSE 0 END", name="returned"
+    ),
+    sa.UniqueConstraint("org_id", "provider_key", name="ach_entries_key"),
+    sa.UniqueConstraint("org_id", "trace_no", name="ach_entries_trace_no"),
+    sa.Index("ach_entries_reference", "org_id", "reference"),
+    sa.Index("ach_entries_file", "org_id", "ach_file_id"),
+    sa.Index("ach_entries_waiting", "org_id", "created_at", postgresql_where=sa.text("status = 'WAITING'")),
+    sa.Index("ach_entries_id", "ach_entry_id"),
+    sa.Index("ach_entries_trace", "trace_no"),
+    info=sealed(
+        *("org_id", "ach_entry_id", "provider_key", "reference", "party_id", "bank_account_id", "is_inbound"),
+        *("amount_minor", "currency", "presentment", "routing_number", "account_number_encrypted", "account_type"),
+        *("account_holder_name", "description", "status", "ach_file_id", "trace_no", "effective_on", "return_code"),
+        *("returned_on", "change_code", "created_at", "updated_at", "version"),
+    ),
+)
+
+ach_files = sa.Table(
+    "ach_files",
+    metadata,
+    text("org_id", key=True),
+    text("ach_file_id", key=True),
+    sa.Column("created_on", sa.Date, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    text("status"),
+    sa.Column("entry_count", sa.Integer, nullable=False),
+    sa.Column("debit_minor", sa.BigInteger, nullable=False),
+    sa.Column("credit_minor", sa.BigInteger, nullable=False),
+    text("digest", null=True),  # SHA-256 of what was released
+    time("created_at"),
+    time("updated_at"),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    seal(),
+    one_of("status", FileStatus),
+    sa.CheckConstraint("(digest IS NOT NULL) = (status = 'RELEASED')", name="released_as_it_is"),
+    sa.UniqueConstraint("org_id", "created_on", "number", name="ach_files_number"),
+    sa.Index("ach_files_unreleased", "org_id", postgresql_where=sa.text("status = 'MADE'")),
+    info=sealed(
+        *("org_id", "ach_file_id", "created_on", "number", "status", "entry_count", "debit_minor", "credit_minor"),
+        *("digest", "created_at", "updated_at", "version"),
+    ),
+)
+
+
+def attach(target: sa.MetaData) -> None:
+    """Makes them part of the service's metadata."""
+    for table in metadata.sorted_tables:
+        table.to_metadata(target)

@@ -1,0 +1,145 @@
+"""Entries for files of the ACH network, and the files: what waits for the next one, was sent, or came back.
+
+An entry settles on the day that its file asks for, unless a return says otherwise: the network tells nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
+from typing import Final
+
+from services.chassis.values.calendar import add_banking_days, is_banking_day
+from services.chassis.values.money import Money
+from services.chassis.values.moves import Moves
+from services.transactions.domain.payments import Payment, PaymentStatus
+
+# FedACH settles what was sent the day before in the morning. Source: Federal Reserve Banks, FedACH Processing Schedule.
+SETTLES_AT: Final = time(13, 30, tzinfo=UTC)
+
+
+class EntryStatus(StrEnum):
+    """WITHDRAWN is what was not wanted any more before its file was made."""
+
+    WAITING = "WAITING"
+    SENT = "SENT"
+    WITHDRAWN = "WITHDRAWN"
+    RETURNED = "RETURNED"
+
+
+ENTRY_MOVES: Final[Moves[EntryStatus]] = {
+    EntryStatus.WAITING: frozenset({EntryStatus.SENT, EntryStatus.WITHDRAWN}),
+    EntryStatus.SENT: frozenset({EntryStatus.RETURNED}),
+    EntryStatus.WITHDRAWN: frozenset(),
+    EntryStatus.RETURNED: frozenset(),
+}
+
+
+class FileStatus(StrEnum):
+    """RELEASED is what the bank may have: it is never made again."""
+
+    MADE = "MADE"
+    RELEASED = "RELEASED"
+
+
+FILE_MOVES: Final[Moves[FileStatus]] = {
+    FileStatus.MADE: frozenset({FileStatus.RELEASED}),
+    FileStatus.RELEASED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AchEntry:
+    """One attempt at one transaction, as it was ordered."""
+
+    ach_entry_id: str
+    provider_key: str
+    reference: str  # our transaction id
+    party_id: str
+    bank_account_id: str
+    is_inbound: bool
+    amount_minor: int
+    currency: str
+    presentment: int
+    routing_number: str
+    account_number_encrypted: bytes  # vault.py
+    account_type: str
+    account_holder_name: str
+    description: str
+    status: EntryStatus = EntryStatus.WAITING
+    ach_file_id: str | None = None
+    trace_no: int | None = None  # its number in that file, by which a return names it
+    effective_on: date | None = None
+    return_code: str | None = None
+    returned_on: date | None = None
+    change_code: str | None = None  # what its bank asks us to correct
+    created_at: datetime
+    updated_at: datetime
+    version: int = 1
+
+    @property
+    def amount(self) -> Money:
+        return Money(self.amount_minor, self.currency)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AchFile:
+    """A file for the bank.
+
+    Args:
+        number: The how manieth of its organization and day, from 0.
+    """
+
+    ach_file_id: str
+    created_on: date
+    number: int
+    status: FileStatus = FileStatus.MADE
+    entry_count: int
+    debit_minor: int
+    credit_minor: int
+    digest: str | None = None  # SHA-256 of what was released
+    created_at: datetime
+    updated_at: datetime
+    version: int = 1
+
+
+def find_last_cut_off(cut_offs: Iterable[time], now: datetime) -> datetime:
+    """What was ordered before it goes out. Files leave on banking days."""
+    moments = [
+        datetime.combine(day, cut_off, UTC)
+        for day in (now.date() - timedelta(days=back) for back in range(8))
+        if is_banking_day(day)
+        for cut_off in cut_offs
+    ]
+    return max(moment for moment in moments if moment <= now)
+
+
+def find_effective_day(created_on: date) -> date:
+    """When what leaves on a day settles: on the next banking day."""
+    return add_banking_days(created_on, 1)
+
+
+def to_payment(entry: AchEntry, now: datetime) -> Payment:
+    """The entry as a provider's payment."""
+    status, at = PaymentStatus.PENDING, None
+    if entry.status is EntryStatus.RETURNED:
+        assert entry.returned_on is not None
+        status, at = PaymentStatus.RETURNED, datetime.combine(entry.returned_on, SETTLES_AT)
+    elif entry.status is EntryStatus.WITHDRAWN:
+        status = PaymentStatus.FAILED
+    elif entry.effective_on is not None:
+        settled_at = datetime.combine(entry.effective_on, SETTLES_AT)
+        if now >= settled_at:
+            status, at = PaymentStatus.SETTLED, settled_at
+    return Payment(
+        payment_id=entry.ach_entry_id,
+        reference=entry.reference,
+        status=status,
+        amount=entry.amount,
+        is_inbound=entry.is_inbound,
+        presentment=entry.presentment,
+        changed_at=at,
+        return_code=entry.return_code or "",
+    )

@@ -1,0 +1,119 @@
+"""Reads the files of the ACH network that the bank sends, and applies what came back."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.data.transaction import Tx
+from services.chassis.process.telemetry import log
+from services.transactions.commands.settlement import PaymentNotOurs, find_hindrance, follow_payment, tell_not_ours
+from services.transactions.dependencies import NAME, Dependencies
+from services.transactions.domain.ach import AchEntry, EntryStatus, to_payment
+from services.transactions.domain.transaction import Transaction
+from services.transactions.providers.ach_file.nacha import NotNacha, Returned, ReturnFile, read_returns, spell_trace
+from services.transactions.providers.ach_file.orders import AchFileOrders, find_desk
+from services.transactions.store import ach, provider_payments
+from services.transactions.store import transactions as store
+
+# A file that somebody still writes is not read.
+QUIET_FOR = timedelta(seconds=10)
+
+
+async def read_ach_files(dependencies: Dependencies) -> int:
+    """Applies what the bank sent back; how many files."""
+    desk = find_desk(dependencies.providers.orders)
+    if desk is None:
+        return 0
+    found = await asyncio.to_thread(_list_ready, desk.config.inbound)
+    for path in found:
+        try:
+            content = await asyncio.to_thread(path.read_bytes)
+            folder = await _read_file(dependencies, desk, path.name, content)
+        except Exception:  # what is wrong with one file keeps no other from being read; it is read again
+            log.exception("ach_file_failed", file=path.name)
+            continue
+        await asyncio.to_thread(_put_away, path, folder)
+    return len(found)
+
+
+def _list_ready(inbound: Path) -> list[Path]:
+    quiet_since = datetime.now(UTC).timestamp() - QUIET_FOR.total_seconds()
+    files = (each for each in inbound.iterdir() if each.is_file() and not each.name.startswith("."))
+    return sorted(each for each in files if each.stat().st_mtime <= quiet_since)
+
+
+def _put_away(path: Path, folder: str) -> None:
+    (path.parent / folder).mkdir(mode=0o700, exist_ok=True)
+    path.rename(path.parent / folder / path.name)
+
+
+async def _read_file(dependencies: Dependencies, desk: AchFileOrders, name: str, content: bytes) -> str:
+    """The folder in which it is kept. Read again, it changes nothing: an entry comes back once."""
+    try:
+        file = read_returns(content)
+    except NotNacha as fault:
+        log.error("ach_file_rejected", file=name, cause=str(fault))
+        return "rejected"
+    questions = 0
+    for returned in file.returned:
+        questions += not await _apply(dependencies, desk, file, returned)
+    log.info("ach_file_read", file=name, returned=len(file.returned), questions=questions)
+    return "questions" if questions else "processed"
+
+
+async def _apply(dependencies: Dependencies, desk: AchFileOrders, file: ReturnFile, returned: Returned) -> bool:
+    """Whether it was about an entry of ours, and is applied."""
+    candidates = [
+        (org_id, entry)
+        for org_id, entry in await ach.list_by_trace(dependencies.database, int(returned.trace[8:]))
+        if _is_about(desk, org_id, entry, returned)
+    ]
+    if len(candidates) != 1:
+        log.error("ach_return_not_ours", trace=returned.trace, code=returned.code, candidates=len(candidates))
+        return False
+    [(org_id, entry)] = candidates
+    with acting_as(service_principal(NAME, org_id)):
+        async with dependencies.database.begin() as tx:
+            return await _record(tx, entry.ach_entry_id, file, returned, dependencies.clock.now())
+
+
+def _is_about(desk: AchFileOrders, org_id: str, entry: AchEntry, returned: Returned) -> bool:
+    company = desk.config.find_company(org_id)
+    if company is None or entry.trace_no is None:
+        return False
+    ours = spell_trace(company.bank, entry.trace_no), entry.is_inbound
+    amount_minor = 0 if returned.is_change else entry.amount_minor  # a change is asked for with an amount of zero
+    return (*ours, amount_minor) == (returned.trace, returned.is_inbound, returned.amount_minor)
+
+
+async def _record(tx: Tx, ach_entry_id: str, file: ReturnFile, returned: Returned, now: datetime) -> bool:
+    entry = await ach.ENTRIES.lock_known(tx, ach_entry_id)
+    row = await store.lock_transaction(tx, entry.reference)
+    if returned.is_change:
+        if entry.change_code != returned.code:
+            await ach.ENTRIES.save(tx, entry, replace(entry, change_code=returned.code), now)
+            log.warning("ach_change_asked_for", bank_account_id=entry.bank_account_id, code=returned.code)
+        return True
+    if entry.status is EntryStatus.RETURNED:
+        return entry.return_code == returned.code  # the same file again, or a return of a return: for a person
+    back = replace(
+        entry, status=EntryStatus.RETURNED, return_code=returned.code, returned_on=min(file.created_on, now.date())
+    )
+    back = await ach.ENTRIES.save(tx, entry, back, now)
+    return row is None or await _follow(tx, row, back, now)
+
+
+async def _follow(tx: Tx, row: Transaction, entry: AchEntry, now: datetime) -> bool:
+    payment = to_payment(entry, now)
+    earlier = await provider_payments.list_earlier_references(tx, row)
+    try:
+        if not find_hindrance(row, payment.payment_id, earlier):
+            await follow_payment(tx, row, payment, now)
+    except PaymentNotOurs as error:
+        tell_not_ours(row, error)
+        return False
+    return True

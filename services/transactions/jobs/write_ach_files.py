@@ -1,0 +1,285 @@
+"""Makes files of the ACH network for the bank, and releases them.
+
+A file is made in the transaction that says of its entries that they are sent, and is written from there: a crash
+between the two writes the same file again. It is written beside the bank's folder, said to be released, and then moved
+there in one step: so it is released once, wherever a crash comes between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.data.seals import NotSealed
+from services.chassis.data.transaction import Tx
+from services.chassis.process.telemetry import log
+from services.chassis.values.accounts import check_bank_account
+from services.chassis.values.errors import DomainError
+from services.chassis.values.failure import Failure, make_failure
+from services.chassis.values.ids import new_id
+from services.chassis.values.refusals import BankAccountNotUsable
+from services.transactions.commands.attempts import ask_about_attempts
+from services.transactions.commands.bank_accounts import block_altered_account
+from services.transactions.dependencies import ACTOR, NAME, Dependencies
+from services.transactions.domain.ach import (
+    AchEntry,
+    AchFile,
+    EntryStatus,
+    FileStatus,
+    find_effective_day,
+    find_last_cut_off,
+)
+from services.transactions.domain.states import Status
+from services.transactions.domain.transaction import Transaction
+from services.transactions.providers.ach_file.config import Company
+from services.transactions.providers.ach_file.nacha import (
+    FILES_A_DAY_MAX,
+    TRACES_MAX,
+    Entry,
+    Heading,
+    write_file,
+)
+from services.transactions.providers.ach_file.orders import AchFileOrders, find_desk
+from services.transactions.store import ach, bank_accounts, moves
+from services.transactions.store import transactions as store
+from services.transactions.vault import SealedFor
+
+ENTRIES_MAX = 5_000  # in a file
+
+
+async def write_ach_files(dependencies: Dependencies) -> int:
+    """Makes and releases what is due; how many files."""
+    desk = find_desk(dependencies.providers.orders)
+    if desk is None:
+        return 0
+    now = dependencies.clock.now()
+    cut_off = find_last_cut_off(desk.config.cut_offs, now)
+    count = 0
+    for org_id in await ach.list_organizations(dependencies.database, cut_off):
+        with acting_as(service_principal(NAME, org_id)):
+            try:
+                count += await _write_files_of(dependencies, desk, org_id, cut_off, now)
+            except Exception:  # what is wrong with one organization keeps no other from being paid
+                log.exception("ach_file_failed", org_id=org_id)
+    await _finish_releases(dependencies, desk.config.outbound)
+    return count
+
+
+async def _write_files_of(
+    dependencies: Dependencies, desk: AchFileOrders, org_id: str, cut_off: datetime, now: datetime
+) -> int:
+    company = desk.config.find_company(org_id)
+    if company is None:
+        log.error("ach_company_missing", org_id=org_id)
+        return 0
+    await _make_file(dependencies, cut_off, now)
+    async with dependencies.database.begin() as tx:
+        files = await ach.list_unreleased(tx)
+    for file in files:
+        await _release(dependencies, desk, org_id, company, file)
+    return len(files)
+
+
+async def _make_file(dependencies: Dependencies, cut_off: datetime, now: datetime) -> None:
+    """Puts what waits into a file. Whether each is still wanted is asked now: days may have passed since its order."""
+    async with dependencies.database.begin() as tx:
+        waiting = await ach.list_waiting(tx, cut_off, ENTRIES_MAX)
+        known = await _list_known(tx, waiting)
+    refusals, unanswered = await ask_about_attempts(dependencies.peers, list(known.values()), now)
+    async with dependencies.database.begin() as tx:
+        await ach.lock_files(tx)
+        wanted: list[AchEntry] = []
+        for entry in await ach.ENTRIES.lock_these(tx, [each.ach_entry_id for each in waiting]):
+            if entry.status is not EntryStatus.WAITING or entry.reference in unanswered or entry.reference not in known:
+                continue
+            refusal = refusals.get(entry.reference) or await _find_refusal(tx, entry, now)
+            if refusal is None:
+                wanted.append(entry)
+            else:
+                await _withdraw(tx, entry, refusal, now)
+        number = await ach.count_files(tx, now.date())
+        if wanted and number < FILES_A_DAY_MAX:
+            await _save_file(tx, wanted, number, now)
+        elif wanted:
+            log.error("ach_files_of_the_day_used_up", waiting=len(wanted))
+
+
+async def _list_known(tx: Tx, entries: Sequence[AchEntry]) -> dict[str, Transaction]:
+    """Their transactions, without those that this service did not write as they are: these wait, and are in the log."""
+    found: dict[str, Transaction] = {}
+    for entry in entries:
+        with suppress(NotSealed):
+            row = await store.find_transaction(tx, entry.reference)
+            if row is not None:
+                found[entry.reference] = row
+    return found
+
+
+async def _find_refusal(tx: Tx, entry: AchEntry, now: datetime) -> DomainError | None:
+    """Why its account may not be used any more, if so."""
+    try:
+        account = await bank_accounts.find_bank_account(tx, entry.bank_account_id)
+        check_bank_account(account, entry.party_id, is_inbound=entry.is_inbound)
+    except NotSealed:
+        await block_altered_account(tx, entry.bank_account_id, entry.reference, now)
+        return BankAccountNotUsable("The bank account is not what it was added as.")
+    except DomainError as refusal:
+        return refusal
+    return None
+
+
+async def _withdraw(tx: Tx, entry: AchEntry, refusal: DomainError, now: datetime) -> None:
+    """It is not sent, and its transaction has failed."""
+    row = await store.lock_transaction(tx, entry.reference)
+    await ach.ENTRIES.save(tx, entry, replace(entry, status=EntryStatus.WITHDRAWN), now)
+    if row is None or row.provider_reference not in (None, entry.ach_entry_id):
+        return
+    failure: Failure = make_failure(refusal)
+    if row.status is Status.PENDING_SETTLEMENT:
+        await moves.save_move(tx, row, Status.FAILED, actor=ACTOR, now=now, note=failure.message, failure=failure)
+
+
+async def _save_file(tx: Tx, entries: Sequence[AchEntry], number: int, now: datetime) -> None:
+    debit_minor = sum(each.amount_minor for each in entries if each.is_inbound)
+    file = AchFile(
+        ach_file_id=new_id("achf"),
+        created_on=now.date(),
+        number=number,
+        entry_count=len(entries),
+        debit_minor=debit_minor,
+        credit_minor=sum(each.amount_minor for each in entries) - debit_minor,
+        created_at=now,
+        updated_at=now,
+    )
+    await ach.FILES.insert(tx, file)
+    traces = await _choose_traces(tx, len(entries))
+    sent = [
+        (
+            each,
+            replace(
+                each,
+                status=EntryStatus.SENT,
+                ach_file_id=file.ach_file_id,
+                trace_no=trace_no,
+                effective_on=find_effective_day(file.created_on),
+            ),
+        )
+        for each, trace_no in zip(entries, traces, strict=True)
+    ]
+    await ach.ENTRIES.save_all(tx, sent, now)
+
+
+async def _choose_traces(tx: Tx, count: int) -> list[int]:
+    """Numbers that no entry of the organization has: at random, so that nobody uses them up by writing the last one."""
+    found: set[int] = set()
+    while len(found) < count:
+        fresh = {1 + secrets.randbelow(TRACES_MAX) for _ in range(count - len(found))} - found
+        found |= fresh - await ach.list_traces(tx, sorted(fresh))
+    return sorted(found)
+
+
+async def _release(
+    dependencies: Dependencies, desk: AchFileOrders, org_id: str, company: Company, file: AchFile
+) -> None:
+    async with dependencies.database.begin() as tx:
+        entries = await ach.list_entries_of(tx, file)
+    sums = sum(each.amount_minor for each in entries if each.is_inbound), sum(each.amount_minor for each in entries)
+    if (len(entries), *sums) != (file.entry_count, file.debit_minor, file.debit_minor + file.credit_minor):
+        log.error("ach_file_altered", org_id=org_id, ach_file_id=file.ach_file_id, entries=len(entries))
+        return
+    spell = partial(_spell_entry, dependencies, org_id, company)
+    content = write_file(company.originator, file.created_at, file.number, [spell(each) for each in entries])
+    outbound, name = desk.config.outbound, _name_file(org_id, file)
+    async with dependencies.database.begin() as tx:
+        locked = await ach.FILES.lock_known(tx, file.ach_file_id)
+        if locked.status is not FileStatus.MADE:
+            return  # another process has released it
+        # Behind the lock: a copy that were staged later would be moved to the bank as well.
+        await asyncio.to_thread(_stage, outbound, name, content)
+        released = replace(locked, status=FileStatus.RELEASED, digest=hashlib.sha256(content).hexdigest())
+        await ach.FILES.save(tx, locked, released, dependencies.clock.now())
+    await asyncio.to_thread(_move, outbound, name)
+    log.info(
+        "ach_file_released",
+        org_id=org_id,
+        ach_file_id=file.ach_file_id,
+        entries=file.entry_count,
+        debit_minor=file.debit_minor,
+        credit_minor=file.credit_minor,
+    )
+
+
+def _spell_entry(dependencies: Dependencies, org_id: str, company: Company, entry: AchEntry) -> Entry:
+    """Raises: VaultError."""
+    assert entry.effective_on is not None
+    assert entry.trace_no is not None
+    sealed_for = SealedFor(
+        org_id,
+        entry.bank_account_id,
+        entry.party_id,
+        entry.account_holder_name,
+        entry.routing_number,
+        entry.account_type,
+    )
+    heading = Heading(
+        company.company_name,
+        company.company_id,
+        company.choose_class(is_inbound=entry.is_inbound),
+        entry.description,
+        entry.effective_on,
+    )
+    return Entry(
+        heading,
+        entry.is_inbound,
+        entry.account_type,
+        entry.routing_number,
+        dependencies.vault.open(entry.account_number_encrypted, sealed_for),
+        entry.amount_minor,
+        entry.reference[-15:],
+        entry.account_holder_name,
+        entry.trace_no,
+    )
+
+
+def _name_file(org_id: str, file: AchFile) -> str:
+    return f"{org_id}-{file.created_on:%Y%m%d}-{file.number:02d}-{file.ach_file_id}.ach"
+
+
+def _stage(outbound: Path, name: str, content: bytes) -> None:
+    """Writes it whole, beside the folder from which the bank fetches."""
+    staging = outbound / ".staging"
+    staging.mkdir(mode=0o700, exist_ok=True)
+    part = staging / f".{name}.part"
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.rename(staging / name)
+
+
+def _move(outbound: Path, name: str) -> None:
+    with suppress(FileNotFoundError):  # another process has moved it
+        (outbound / ".staging" / name).rename(outbound / name)
+
+
+async def _finish_releases(dependencies: Dependencies, outbound: Path) -> None:
+    """Moves what a crash left between its release and its move."""
+    for name in await asyncio.to_thread(_list_staged, outbound):
+        org_id, _, _, ach_file_id = name.removesuffix(".ach").rsplit("-", 3)
+        with acting_as(service_principal(NAME, org_id)):
+            file = await ach.FILES.find(dependencies.database.reader, ach_file_id)
+        if file is not None and file.status is FileStatus.RELEASED:
+            await asyncio.to_thread(_move, outbound, name)
+
+
+def _list_staged(outbound: Path) -> list[str]:
+    return sorted(each.name for each in (outbound / ".staging").glob("[!.]*.ach"))

@@ -1,0 +1,86 @@
+"""Takes orders as entries that wait for the next file, and says how they stand: all of it stands in our own tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from services.chassis.calls.auth import current_principal
+from services.chassis.data.database import Database
+from services.chassis.values.clock import Clock
+from services.chassis.values.ids import new_id
+from services.transactions.domain.ach import AchEntry, to_payment
+from services.transactions.domain.payments import Payment
+from services.transactions.providers.ach_file.config import AchFileConfig
+from services.transactions.providers.ach_file.nacha import ENTRY_MINOR_MAX
+from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
+from services.transactions.store import ach
+from services.transactions.vault import SealedFor, Vault
+
+
+def find_desk(orders: Mapping[str, object]) -> AchFileOrders | None:
+    """Who keeps the entries, of those that this process orders of; None where it makes no files."""
+    return next((each for each in orders.values() if isinstance(each, AchFileOrders)), None)
+
+
+class AchFileOrders:
+    def __init__(self, config: AchFileConfig, database: Database, clock: Clock, vault: Vault) -> None:
+        self.config = config
+        self._database = database
+        self._clock = clock
+        self._vault = vault
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    async def submit(self, order: PaymentOrder) -> Payment:
+        org_id, now = current_principal().org_id, self._clock.now()
+        if self.config.find_company(org_id) is None:
+            raise Declined("PAYMENT_METHOD_NOT_SUPPORTED", "No company sends entries for you.", retryable=False)
+        if order.amount.amount_minor > ENTRY_MINOR_MAX:
+            raise Declined("INVALID_PAYMENT_DATA", "An entry has ten digits for its amount.", retryable=False)
+        entry = self._build_entry(org_id, order)
+        async with self._database.begin() as tx:
+            if await ach.ENTRIES.insert_if_new(tx, entry):
+                return to_payment(entry, now)
+            known = await ach.find_by_key(tx, order.key)
+        if known is None or (known.reference, known.amount) != (order.reference, order.amount):
+            raise OutcomeUnknown("another order has its key")
+        return to_payment(known, now)
+
+    async def list_payments(self, reference: str) -> list[Payment]:
+        now = self._clock.now()
+        async with self._database.begin() as tx:
+            return [to_payment(entry, now) for entry in await ach.list_by_reference(tx, reference)]
+
+    async def get_payment(self, payment_id: str) -> Payment | None:
+        entry = await ach.find_anybodys_entry(self._database, payment_id)
+        return None if entry is None else to_payment(entry, self._clock.now())
+
+    def _build_entry(self, org_id: str, order: PaymentOrder) -> AchEntry:
+        now = self._clock.now()
+        sealed_for = SealedFor(
+            org_id,
+            order.bank_account_id,
+            order.party_id,
+            order.account_holder_name,
+            order.routing_number,
+            order.account_type,
+        )
+        return AchEntry(
+            ach_entry_id=new_id("ach"),
+            provider_key=order.key,
+            reference=order.reference,
+            party_id=order.party_id,
+            bank_account_id=order.bank_account_id,
+            is_inbound=order.is_inbound,
+            amount_minor=order.amount.amount_minor,
+            currency=order.amount.currency,
+            presentment=order.presentment,
+            routing_number=order.routing_number,
+            account_number_encrypted=self._vault.seal(order.account_number, sealed_for),
+            account_type=order.account_type,
+            account_holder_name=order.account_holder_name,
+            description=order.description,
+            created_at=now,
+            updated_at=now,
+        )

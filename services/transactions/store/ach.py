@@ -1,0 +1,111 @@
+"""Entries for files of the ACH network, and the files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from functools import partial
+
+import sqlalchemy as sa
+
+from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
+from services.chassis.data.database import Database
+from services.chassis.data.locks import lock_name
+from services.chassis.data.reach import is_mine
+from services.chassis.data.reads import compile_for_all
+from services.chassis.data.seals import check_read_row, keep_readable
+from services.chassis.data.sql import Row, build_rows
+from services.chassis.data.transaction import Tx
+from services.transactions.ach_tables import ach_entries, ach_files
+from services.transactions.domain.ach import ENTRY_MOVES, FILE_MOVES, AchEntry, AchFile, EntryStatus, FileStatus
+
+_e, _f = ach_entries.c, ach_files.c
+
+
+def _read_entry(row: Row) -> AchEntry:
+    return read_fields(AchEntry, row, status=EntryStatus(row.status))
+
+
+ENTRIES = Aggregate(
+    ach_entries,
+    "ach_entry_id",
+    _read_entry,
+    lambda entry: list_columns(ach_entries, entry, status=entry.status.value),
+    ENTRY_MOVES,
+)
+FILES = Aggregate(
+    ach_files,
+    "ach_file_id",
+    lambda row: read_fields(AchFile, row, status=FileStatus(row.status)),
+    lambda file: list_columns(ach_files, file, status=file.status.value),
+    FILE_MOVES,
+)
+_WAITING = compile_for_all(
+    sa.select(_e.org_id).distinct().where(_e.status == "WAITING", _e.created_at < sa.bindparam("before"))
+)
+_UNRELEASED = compile_for_all(sa.select(_f.org_id).distinct().where(_f.status == "MADE"))
+_BY_ID = compile_for_all(sa.select(ach_entries).where(_e.ach_entry_id == sa.bindparam("ach_entry_id")))
+_BY_TRACE = compile_for_all(sa.select(ach_entries).where(_e.trace_no == sa.bindparam("trace_no")))
+
+
+async def list_organizations(database: Database, before: datetime) -> list[str]:
+    """Who has entries that were ordered before this moment and wait, or files that are not released."""
+    waiting = await database.send_for_all(_WAITING[0], before)
+    unreleased = await database.send_for_all(_UNRELEASED[0])
+    return sorted({row["org_id"] for row in (*waiting, *unreleased)})
+
+
+async def find_anybodys_entry(database: Database, ach_entry_id: str) -> AchEntry | None:
+    """Of whatever organization. Raises: NotSealed."""
+    found = build_rows(await database.send_for_all(_BY_ID[0], ach_entry_id))
+    check = partial(check_read_row, database.seals, ach_entries)
+    return None if not found else _read_entry(check(found[0]))
+
+
+async def list_by_trace(database: Database, trace_no: int) -> list[tuple[str, AchEntry]]:
+    """The entries of any organization with this number, as far as this service wrote them, each with whose it is."""
+    found = build_rows(await database.send_for_all(_BY_TRACE[0], trace_no))
+    ours = keep_readable(found, partial(check_read_row, database.seals, ach_entries))
+    return [(row.org_id, _read_entry(row)) for row in ours]
+
+
+async def list_traces(tx: Tx, wanted: Sequence[int]) -> set[int]:
+    """Which of these numbers an entry of the organization has already."""
+    return set(await tx.scalars(sa.select(_e.trace_no).where(is_mine(ach_entries), _e.trace_no.in_(wanted))))
+
+
+async def list_by_reference(tx: Tx, reference: str) -> list[AchEntry]:
+    """Newest first. Raises: NotSealed."""
+    found = await ENTRIES.list_all(tx, _e.reference == reference)
+    return sorted(found, key=lambda each: (each.created_at, each.ach_entry_id), reverse=True)
+
+
+async def find_by_key(tx: Tx, provider_key: str) -> AchEntry | None:
+    """Raises: NotSealed."""
+    found = await ENTRIES.list_all(tx, _e.provider_key == provider_key)
+    return found[0] if found else None
+
+
+async def list_waiting(tx: Tx, before: datetime, count_max: int) -> list[AchEntry]:
+    """What was ordered before this moment and waits. What this service did not write keeps nothing else from going."""
+    return await ENTRIES.list_first(tx, _e.status == "WAITING", _e.created_at < before, count_max=count_max)
+
+
+async def lock_files(tx: Tx) -> None:
+    """So that one makes files for the organization."""
+    await lock_name(tx, "ach_files")
+
+
+async def list_unreleased(tx: Tx) -> list[AchFile]:
+    """What this service did not write keeps nothing else from going."""
+    return await FILES.list_sealed(tx, FILES.select().where(_f.status == "MADE"))
+
+
+async def count_files(tx: Tx, created_on: date) -> int:
+    query = sa.select(sa.func.count()).where(is_mine(ach_files), _f.created_on == created_on)
+    return int((await tx.execute(query)).scalar_one())
+
+
+async def list_entries_of(tx: Tx, file: AchFile) -> Sequence[AchEntry]:
+    """Those that this service wrote: whoever writes one more adds nothing to the file."""
+    return await ENTRIES.list_sealed(tx, ENTRIES.select().where(_e.ach_file_id == file.ach_file_id))

@@ -1,0 +1,262 @@
+"""ACH by files: what was ordered leaves in one at the cut-off, once, and what the bank sends back is applied, once."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from datetime import time as time_of_day
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import achkit
+import pytest
+import sqlalchemy as sa
+from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
+from realco.transactions.v1 import transactions_pb2
+
+from services.chassis.values.money import Money
+from services.transactions.ach_tables import ach_entries
+from services.transactions.domain.payments import PaymentStatus
+from services.transactions.jobs.read_ach_files import read_ach_files
+from services.transactions.jobs.write_ach_files import write_ach_files
+from services.transactions.providers.ach_file import NAME
+from services.transactions.providers.ach_file.config import AchFileConfig, Company
+from services.transactions.providers.ach_file.orders import find_desk
+from services.transactions.providers.choice import Carriers, ProviderChoice
+from tests.support.ach import Sent, build_returns, change_line, list_sent
+from tests.support.transactions import ADMIN, MONDAY, TransactionsHarness
+
+T = transactions_pb2.Transaction
+MAKING = import_module("services.transactions.jobs.write_ach_files")
+COMPANY = Company("091000019", "First Custodian", "1234567890", "RealCo", "09100001", "RealCo Escrow", "1234567890")
+CUT_OFF = datetime(2024, 12, 2, 20, 30, tzinfo=MONDAY.tzinfo)
+SETTLED = CUT_OFF.replace(day=3, hour=13)
+NEXT_DAY = SETTLED.date()
+
+
+class Folders:
+    """Where files go out and come in."""
+
+    def __init__(self, root: Path) -> None:
+        self.outbound, self.inbound = root / "out", root / "in"
+        self.outbound.mkdir()
+        self.inbound.mkdir()
+
+    @property
+    def sent(self) -> list[bytes]:
+        return [each.read_bytes() for each in sorted(self.outbound.glob("*.ach"))]
+
+    def put(self, name: str, content: bytes) -> None:
+        """The bank puts a file there, a while ago."""
+        path = self.inbound / name
+        path.write_bytes(content)
+        long_ago = time.time() - 60
+        os.utime(path, (long_ago, long_ago))
+
+    def list_of(self, folder: str) -> list[str]:
+        return sorted(each.name for each in (self.inbound / folder).glob("*"))
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    return Folders(tmp_path)
+
+
+@pytest.fixture
+async def service(service_database, folders: Folders) -> TransactionsHarness:
+    config = AchFileConfig(folders.outbound, folders.inbound, [time_of_day(20, 30)], COMPANY)
+    choice = ProviderChoice(all_organizations={"ACH": Carriers(NAME, NAME)})
+    return TransactionsHarness(await service_database("transactions"), choice=choice, ach=config)
+
+
+async def order(service: TransactionsHarness) -> tuple[Any, Any]:
+    """A contribution and a payout that wait for the file."""
+    deposit, payout = await service.deposit(), await service.payout("inv-002", "08")
+    await service.work()
+    for each in (deposit, payout):
+        seen = await service.get(each.transaction_id)
+        assert (seen.status, seen.provider) == (T.PENDING_SETTLEMENT, NAME)
+    return deposit, payout
+
+
+async def leave(service: TransactionsHarness, at: datetime = CUT_OFF) -> None:
+    service.clock.set(at)
+    await service.run(write_ach_files)
+
+
+async def status_of(service: TransactionsHarness, made: Any) -> int:
+    await service.work(hurried=True)
+    status: int = (await service.get(made.transaction_id)).status
+    return status
+
+
+async def come_back(
+    service: TransactionsHarness, folders: Folders, back: Sequence[tuple[Sent, str]], on: date = NEXT_DAY
+) -> None:
+    folders.put(f"returns-{on}.ach", build_returns(back, on))
+    await service.run(read_ach_files)
+
+
+def find_sent(folders: Folders, amount_minor: int) -> Sent:
+    [found] = [each for each in list_sent(folders.sent[-1]) if each.amount_minor == amount_minor]
+    return found
+
+
+async def test_what_was_ordered_leaves_at_the_cut_off_in_one_file_and_settles_on_its_day(service, folders) -> None:
+    deposit, payout = await order(service)
+    await leave(service, CUT_OFF - timedelta(minutes=1))
+    assert folders.sent == []
+    await leave(service)
+    await leave(service, CUT_OFF + timedelta(hours=1))
+    [content] = folders.sent
+    assert achkit.validate(content.decode()) == {"ok": True, "errors": []}
+    assert sorted((each.code, each.account_number, each.amount_minor) for each in list_sent(content)) == [
+        ("22", "000111111108", 50_00),
+        ("27", "000111111102", 100_00),
+    ]
+    assert [await status_of(service, each) for each in (deposit, payout)] == [T.PENDING_SETTLEMENT] * 2
+    service.clock.set(SETTLED - timedelta(minutes=1))
+    assert await status_of(service, deposit) == T.PENDING_SETTLEMENT
+    service.clock.set(SETTLED)
+    assert await status_of(service, deposit) == T.SETTLED
+    assert await status_of(service, payout) == T.COMPLETED
+
+
+async def test_no_number_of_an_account_lies_in_clear_in_the_database(service) -> None:
+    await order(service)
+    async with service.database.begin(ADMIN.org_id) as tx:
+        rows = (await tx.execute(sa.select(ach_entries).where(ach_entries.c.org_id == ADMIN.org_id))).all()
+    assert len(rows) == 2
+    assert all("0001111111" not in str(row) for row in rows)
+
+
+async def test_a_debit_that_comes_back_is_presented_again_by_a_later_file_and_says_so(service, folders) -> None:
+    deposit, _ = await order(service)
+    await leave(service)
+    service.clock.set(SETTLED + timedelta(days=1))
+    assert await status_of(service, deposit) == T.SETTLED
+    await come_back(service, folders, [(find_sent(folders, 100_00), "R01")], (SETTLED + timedelta(days=1)).date())
+    seen = await service.get(deposit.transaction_id)
+    assert (seen.status, seen.failure.metadata["network_code"]) == (T.PENDING_RETRY, "R01")
+    service.clock.set(seen.next_attempt_time.ToDatetime().astimezone(MONDAY.tzinfo))
+    await service.work()
+    await leave(service, service.clock.now().replace(hour=20, minute=30))
+    [again] = list_sent(folders.sent[-1])
+    assert (again.amount_minor, b"RETRY PYMT" in folders.sent[-1]) == (100_00, True)
+    assert (await service.get(deposit.transaction_id)).presentments == 2
+
+
+async def test_a_return_is_applied_once_however_often_and_late_it_comes(service, folders) -> None:
+    deposit, payout = await order(service)
+    await leave(service)
+    back = [(find_sent(folders, 100_00), "R10"), (find_sent(folders, 50_00), "R03")]
+    for on in (NEXT_DAY, NEXT_DAY, NEXT_DAY + timedelta(days=40)):
+        service.clock.set(datetime.combine(on, time_of_day(15), MONDAY.tzinfo))
+        await service.work()
+        await come_back(service, folders, back, on)
+    for made, code in ((deposit, "R10"), (payout, "R03")):
+        seen = await service.get(made.transaction_id)
+        assert (seen.status, seen.failure.metadata["network_code"]) == (T.RETURNED, code)
+    assert len(folders.list_of("processed")) == 2  # the second of one day has the name of the first
+    request = bank_pb.GetBankAccountRequest(bank_account_id=deposit.bank_account_id)
+    account = await service.ask(ADMIN, "GetBankAccount", request)
+    assert (account.status, account.block_network_code) == (bank_pb.BankAccount.BLOCKED, "R10")
+
+
+async def test_what_is_not_wanted_any_more_when_its_file_is_made_is_not_in_it(service, folders) -> None:
+    deposit, payout = await order(service)
+    request = bank_pb.DeleteBankAccountRequest(bank_account_id=deposit.bank_account_id)
+    await service.ask(ADMIN, "DeleteBankAccount", request)
+    await leave(service)
+    assert [each.amount_minor for each in list_sent(folders.sent[0])] == [50_00]
+    seen = await service.get(deposit.transaction_id)
+    assert (seen.status, seen.failure.code) == (T.FAILED, "BANK_ACCOUNT_NOT_USABLE")
+    assert await status_of(service, payout) == T.PENDING_SETTLEMENT
+
+
+async def test_nothing_leaves_while_nobody_says_whether_it_is_wanted(service, folders) -> None:
+    await order(service)
+    with service.wire.cut(service.compliance):
+        await leave(service)
+        assert folders.sent == []
+    await leave(service, CUT_OFF + timedelta(minutes=1))
+    assert len(list_sent(folders.sent[0])) == 2
+
+
+@pytest.mark.parametrize("step", ["_stage", "_move", "write_file"])
+async def test_a_crash_at_any_step_releases_one_file_and_the_same(service, folders, monkeypatch, step) -> None:
+    await order(service)
+
+    def crash(*_: object) -> None:
+        raise OSError("the machine went away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MAKING, step, crash)
+        try:
+            await leave(service)
+        except OSError:
+            assert step == "_move"
+    assert folders.sent == []
+    await leave(service, CUT_OFF + timedelta(minutes=1))
+    await leave(service, CUT_OFF + timedelta(minutes=2))
+    [content] = folders.sent
+    assert len(list_sent(content)) == 2
+    assert list((folders.outbound / ".staging").iterdir()) == []
+
+
+async def test_files_of_a_bank_that_are_none_or_about_others_move_nothing_and_wait_for_a_person(
+    service, folders
+) -> None:
+    deposit, _ = await order(service)
+    await leave(service)
+    sent = find_sent(folders, 100_00)
+    good = build_returns([(sent, "R01")], NEXT_DAY)
+    folders.put("cut.ach", good[:300])
+    folders.put("sums.ach", change_line(good, 6, 5, "000009"))
+    folders.put("others.ach", change_line(good, 4, 15, "9999999"))
+    other_amount = build_returns([(Sent(sent.line[:29] + "0000009999" + sent.line[39:]), "R01")], NEXT_DAY)
+    folders.put("amount.ach", other_amount)
+    await service.run(read_ach_files)
+    assert (folders.list_of("rejected"), folders.list_of("questions")) == (
+        ["cut.ach", "sums.ach"],
+        ["amount.ach", "others.ach"],
+    )
+    assert await status_of(service, deposit) == T.PENDING_SETTLEMENT
+    folders.put("good.ach", good)
+    (folders.inbound / "being-written.ach").write_bytes(good[:200])
+    await service.run(read_ach_files)
+    assert folders.list_of("processed") == ["good.ach"]
+    assert (folders.inbound / "being-written.ach").exists()
+    assert (await service.get(deposit.transaction_id)).status == T.PENDING_RETRY
+
+
+async def test_a_notification_of_change_moves_no_money(service, folders) -> None:
+    deposit, _ = await order(service)
+    await leave(service)
+    await come_back(service, folders, [(find_sent(folders, 100_00), "C01")])
+    assert await status_of(service, deposit) == T.PENDING_SETTLEMENT
+    assert len(folders.list_of("processed")) == 1
+
+
+async def test_the_same_key_is_the_same_entry_and_an_amount_too_large_is_none(service) -> None:
+    deposit, _ = await order(service)
+    desk = find_desk(service.dependencies.providers.orders)
+    assert desk is not None
+    seen = await service.get(deposit.transaction_id)
+    payment = await desk.get_payment(seen.provider_reference)
+    assert payment is not None
+    assert (payment.amount, payment.status) == (Money(100_00, "USD"), PaymentStatus.PENDING)
+    assert await desk.get_payment("ach_nothing") is None
+
+
+async def test_rows_that_sql_wrote_are_in_no_file_and_keep_no_other_from_it(service, folders) -> None:
+    await order(service)
+    async with service.database.begin(ADMIN.org_id) as tx:
+        rows = (await tx.execute(sa.select(ach_entries).where(ach_entries.c.org_id == ADMIN.org_id))).all()
+        made_up = dict(rows[0]._mapping) | {"ach_entry_id": "ach_0", "provider_key": "x", "amount_minor": 999_00}
+        await tx.execute(sa.insert(ach_entries).values(made_up))
+    await leave(service)
+    assert sorted(each.amount_minor for each in list_sent(folders.sent[0])) == [50_00, 100_00]
