@@ -187,6 +187,7 @@ class Desk:
                 "routing_number": routing_number,
                 "last4": number[-4:],
                 "account_holder_type": account.get("account_holder_type"),
+                "account_type": account.get("account_type", "checking"),
             },
             _account_number=number if number in BEHAVIOURS else "",
             _is_verified=False,

@@ -8,6 +8,7 @@ from typing import Any
 from realco.transactions.v1 import bank_accounts_pb2, evaluations_pb2, payouts_pb2, transactions_pb2, webhooks_pb2
 from realco.type.v1 import money_pb2
 
+from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_money, to_optional_failure, to_optional_timestamp, to_timestamp
 from services.chassis.data.sql import Row
 from services.chassis.values.etags import etag_of
@@ -61,7 +62,7 @@ def _write(row: Any, announced: money_pb2.Money, failure: Failure | None) -> tra
         next_attempt_time=to_optional_timestamp(row.next_attempt_at),
         provider=row.provider,
         provider_reference=row.provider_reference,
-        payer_action_url=row.payer_action_url if row.status is Status.PENDING_SETTLEMENT else None,
+        payer_action_url=row.payer_action_url if _is_told_where_to_confirm(row) else None,
         bank_reference=row.bank_reference,
         dispute_status=row.dispute_status,
         reconciliation_status=row.reconciliation_status,
@@ -78,6 +79,12 @@ def _write(row: Any, announced: money_pb2.Money, failure: Failure | None) -> tra
         metadata=row.metadata or None,  # what is empty need not be gone through
         etag=etag_of(row.transaction_id, row.version),
     )
+
+
+def _is_told_where_to_confirm(row: Transaction) -> bool:
+    """Whoever acts for the party, and nobody else: a few wrong answers there, and the account is confirmed no more."""
+    waits = row.payer_action_url is not None and row.status is Status.PENDING_SETTLEMENT
+    return waits and row.party_id in current_principal().parties
 
 
 def to_status_change(row: Row) -> transactions_pb2.TransactionStatusChange:

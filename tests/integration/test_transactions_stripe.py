@@ -2,123 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import httpx
 import pytest
-from google.api.httpbody_pb2 import HttpBody
-from pydantic import SecretStr
-from realco.transactions.v1 import transactions_pb2, webhooks_pb2
+from realco.transactions.v1 import webhooks_pb2
 
 from services.chassis.process.settings import ConfigurationError
-from services.chassis.values.ids import new_id
 from services.chassis.values.money import Money
-from services.transactions.domain.payments import Payment, PaymentStatus
+from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.rails import RAILS
-from services.transactions.providers.choice import Carriers, ProviderChoice, read_choice
-from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
-from services.transactions.providers.settings import ProviderSettings
+from services.transactions.providers.choice import read_choice
+from services.transactions.providers.protocols import Declined, OutcomeUnknown
+from services.transactions.providers.stripe.keys import check_address
 from services.transactions.providers.stripe.payments import StripePayments
-from tests.support.stand_ins import WEBHOOK_SECRET, find_free_port, run_stand_in
-from tests.support.transactions import ADMIN, TransactionsHarness
+from tests.integration.stripe_desk import (
+    API_KEY,
+    GOOD,
+    ROUTING_NUMBER,
+    VAULT,
+    T,
+    alter,
+    an_order,
+    becomes,
+    confirm,
+    deliver,
+    read,
+    start,
+    told_of,
+)
+from tests.support.transactions import ADMIN
 
-T = transactions_pb2.Transaction
-API_KEY = "sk_test_of_these_tests"
-ROUTING_NUMBER = "110000000"
-GOOD = "000123456789"
-BY_STRIPE = ProviderChoice(all_organizations={"ACH": Carriers(inbound="stripe")})
-
-
-class Webhooks:
-    """What the stand-in sends, with its signature."""
-
-    def __init__(self) -> None:
-        self.received: list[tuple[bytes, str]] = []
-        kept = self.received
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                kept.append((body, self.headers["Stripe-Signature"]))
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Quiet."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
-@pytest.fixture(scope="module")
-def webhooks() -> Iterator[Webhooks]:
-    receiver = Webhooks()
-    yield receiver
-    receiver.server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory, webhooks: Webhooks) -> Iterator[str]:
-    port = find_free_port()
-    environment = {
-        "SANDBOX_STRIPE_PORT": str(port),
-        "SANDBOX_STRIPE_DATABASE": str(tmp_path_factory.mktemp("stripe") / "stripe.sqlite"),
-        "SANDBOX_STRIPE_API_KEY": API_KEY,
-        "SANDBOX_STRIPE_WEBHOOK_URL": f"http://127.0.0.1:{webhooks.server.server_port}/",
-        "SANDBOX_STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
-        "SANDBOX_STRIPE_SETTLE_MS": "50",
-    }
-    with run_stand_in("sandbox.stripe", port, environment) as running:
-        yield running
-
-
-@pytest.fixture
-async def stripe(url: str) -> AsyncIterator[StripePayments]:
-    adapter = StripePayments(API_KEY, url)
-    yield adapter
-    await adapter.close()
-
-
-def an_order(number: str = GOOD, **more: Any) -> PaymentOrder:
-    reference = new_id("txn")
-    order = PaymentOrder(
-        key=f"txn:{reference}:1",
-        reference=reference,
-        party_id="pty_1",
-        bank_account_id=new_id("ba"),
-        amount=Money(100_00, "USD"),
-        is_inbound=True,
-        presentment=1,
-        routing_number=ROUTING_NUMBER,
-        account_number=number,
-        account_type="CHECKING",
-        account_holder_name="Ada Investor",
-        description="ESCROW DEPOSIT",
-    )
-    return replace(order, **more)
-
-
-def confirm(url: str, payment_id: str) -> None:
-    """The holder says on Stripe's page what was deposited."""
-    page = httpx.post(f"{url}/microdeposits/{payment_id}", data={"descriptor_code": "SM11AA"}, trust_env=False)
-    assert "Thank you" in page.text
-
-
-async def becomes(stripe: StripePayments, payment_id: str, status: PaymentStatus) -> Payment:
-    for _ in range(200):
-        payment = await stripe.get_payment(payment_id)
-        assert payment is not None
-        if payment.status is status:
-            return payment
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"it is still {payment.status}")
+pytest_plugins = ("tests.integration.stripe_desk",)
 
 
 async def test_a_debit_waits_until_its_holder_has_confirmed_the_account_and_settles(stripe, url) -> None:
@@ -133,16 +49,14 @@ async def test_a_debit_waits_until_its_holder_has_confirmed_the_account_and_sett
 
 
 async def test_an_account_that_was_confirmed_is_not_confirmed_again(stripe, url) -> None:
-    first = an_order()
-    confirm(url, (await stripe.submit(first)).payment_id)
-    await becomes(stripe, (await stripe.submit(first)).payment_id, PaymentStatus.SETTLED)
-    again = await stripe.submit(an_order(bank_account_id=first.bank_account_id))
+    first = await stripe.submit(an_order())
+    confirm(url, first.payment_id)
+    await becomes(stripe, first.payment_id, PaymentStatus.SETTLED)
+    again = await stripe.submit(an_order(confirmed_payment_id=first.payment_id))
+    assert again.payer_action_url == ""
     await becomes(stripe, again.payment_id, PaymentStatus.SETTLED)
-    other = await stripe.submit(an_order("000123456780", bank_account_id=first.bank_account_id))
-    await asyncio.sleep(0.2)
-    waiting = await stripe.get_payment(other.payment_id)
-    assert waiting is not None
-    assert waiting.status is PaymentStatus.PENDING, "another number is another account, whatever the metadata say"
+    other = await stripe.submit(an_order("000123456780", confirmed_payment_id=first.payment_id))
+    assert other.payer_action_url != "", "another number is another account"
 
 
 @pytest.mark.parametrize(
@@ -159,6 +73,19 @@ async def test_what_the_bank_sends_back_bears_its_code_before_it_settles_and_aft
     payment = await stripe.submit(an_order(number))
     confirm(url, payment.payment_id)
     assert (await becomes(stripe, payment.payment_id, PaymentStatus.RETURNED)).return_code == code
+
+
+async def test_a_savings_account_is_drawn_as_one_and_one_that_is_gone_at_stripe_is_confirmed_anew(
+    stripe, url, books
+) -> None:
+    first = await stripe.submit(an_order(account_type="SAVINGS"))
+    method = read(books, first.payment_id)["payment_method"]
+    assert read(books, method)["us_bank_account"]["account_type"] == "savings"
+    confirm(url, first.payment_id)
+    await becomes(stripe, first.payment_id, PaymentStatus.SETTLED)
+    alter(books, method, customer=None)
+    again = await stripe.submit(an_order(confirmed_payment_id=first.payment_id))
+    assert again.payer_action_url != ""
 
 
 async def test_an_account_that_cannot_be_confirmed_fails_the_payment_and_no_bank_has_seen_it(stripe) -> None:
@@ -208,7 +135,10 @@ async def test_another_order_under_the_same_key_is_unknown_and_not_made(stripe) 
 
 
 async def test_a_key_that_stripe_refuses_and_a_stripe_that_is_away_are_unknown_and_not_failed(url) -> None:
-    for adapter in (StripePayments("sk_test_of_others", url), StripePayments(API_KEY, "http://127.0.0.1:9")):
+    for adapter in (
+        StripePayments("sk_test_of_others", url, VAULT),
+        StripePayments(API_KEY, "http://127.0.0.1:9", VAULT),
+    ):
         for call in (adapter.submit(an_order()), adapter.list_payments("txn_1"), adapter.get_payment("pi_1")):
             with pytest.raises(OutcomeUnknown):
                 await call
@@ -233,33 +163,11 @@ async def test_a_payment_that_others_ordered_of_the_same_account_is_none_of_ours
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as client:
         made = (await client.post("/v1/payment_intents", data=form)).raise_for_status()
-    assert await stripe.get_payment(made.json()["id"]) is None
+    found = await stripe.get_payment(made.json()["id"])
+    assert (found.reference, found.presentment) == ("", 0)
 
 
 # --- the service over it ---
-
-
-@pytest.fixture
-async def service(service_database, stripe: StripePayments) -> TransactionsHarness:
-    settings = ProviderSettings(stripe_api_key=SecretStr(API_KEY), stripe_webhook_secret=SecretStr(WEBHOOK_SECRET))
-    database = await service_database("transactions")
-    return TransactionsHarness(database, provider=stripe, choice=BY_STRIPE, settings=settings)
-
-
-async def deliver(service: TransactionsHarness, received: list[tuple[bytes, str]]) -> None:
-    for body, signature in received:
-        request = webhooks_pb2.ReceiveStripeWebhookRequest(body=HttpBody(data=body), signature=signature)
-        await service.ask(ADMIN, "ReceiveStripeWebhook", request)
-
-
-async def told_of(webhooks: Webhooks, payment_id: str, kind: str) -> list[tuple[bytes, str]]:
-    """Everything that was sent about it, once this kind of event is there."""
-    for _ in range(500):
-        found = [each for each in list(webhooks.received) if payment_id.encode() in each[0]]
-        if any(f'"{kind}"'.encode() in body for body, _ in found):
-            return found
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"no {kind} was sent")
 
 
 async def test_only_what_the_choice_names_goes_by_another_provider(service) -> None:
@@ -299,15 +207,6 @@ def test_what_no_provider_of_this_process_carries_keeps_the_service_from_startin
     assert read_choice(file, ["stripe", "manual", "sandbox"]).choose("org-1", RAILS["ACH"], is_inbound=True) == "stripe"
 
 
-async def start(service: TransactionsHarness, suffix: str = "02") -> Any:
-    made = await service.deposit(suffix=suffix)
-    await service.work()
-    seen = await service.get(made.transaction_id)
-    assert (seen.status, seen.provider) == (T.PENDING_SETTLEMENT, "stripe")
-    assert seen.payer_action_url.endswith(f"/microdeposits/{seen.provider_reference}")
-    return seen
-
-
 @pytest.mark.parametrize("order", ["as they came", "the last first, each twice"])
 async def test_webhooks_of_stripe_bring_a_contribution_to_where_stripe_has_it_in_any_order(
     service, webhooks, url, order
@@ -323,3 +222,22 @@ async def test_webhooks_of_stripe_bring_a_contribution_to_where_stripe_has_it_in
     applied = (await service.ask(ADMIN, "ListWebhooks", webhooks_pb2.ListWebhooksRequest())).webhooks
     assert {(each.status, each.provider) for each in applied} == {(webhooks_pb2.Webhook.APPLIED, "stripe")}
     assert len(applied) == len(received)
+
+
+@pytest.mark.parametrize(
+    ("key", "address", "is_taken"),
+    [
+        ("sk_test_1", "", True),
+        ("rk_live_1", "", True),
+        ("sk_test_1", "http://127.0.0.1:8480", True),
+        ("sk_test_1", "https://stand-in.example", True),
+        ("sk_test_1", "http://stand-in.example", False),
+        ("rk_live_1", "https://stand-in.example", False),
+    ],
+)
+def test_a_key_and_account_numbers_are_sent_to_stripe_or_in_tests_to_a_stand_in(key, address, is_taken) -> None:
+    if is_taken:
+        check_address(key, address)
+        return
+    with pytest.raises(ConfigurationError, match="STRIPE_API_URL"):
+        check_address(key, address)

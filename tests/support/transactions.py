@@ -172,6 +172,7 @@ class TransactionsHarness:
                 orders={manual.NAME: ManualOrders(), **asked},
                 look_ups=asked,
                 webhooks={**build_webhook_readers(self.settings), sandbox.NAME: self.bank},
+                cancellations={name: each for name, each in asked.items() if isinstance(each, StripePayments)},
                 choice=self.choice,
             ),
             peers=Peers(

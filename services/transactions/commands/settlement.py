@@ -66,6 +66,7 @@ async def follow_payment(tx: Tx, row: Transaction, payment: Payment, now: dateti
     return row
 
 
+EARLIER_ATTEMPT: Final = "it is of an earlier attempt"
 NOT_AN_ATTEMPT: Final = "the provider has a payment under our reference that is none of its attempts"
 
 
@@ -77,7 +78,7 @@ def find_hindrance(row: Transaction, payment_id: str, earlier: Collection[str]) 
     """
     if payment_id == row.provider_reference:
         return ""
-    return "it is of an earlier attempt" if payment_id in earlier else NOT_AN_ATTEMPT
+    return EARLIER_ATTEMPT if payment_id in earlier else NOT_AN_ATTEMPT
 
 
 def find_objection(row: Transaction, payment: Payment) -> str:

@@ -16,13 +16,14 @@ from services.chassis.values.ids import new_id
 from services.chassis.values.invariant import require_present
 from services.transactions.actions import answer_webhook
 from services.transactions.commands.settlement import (
+    EARLIER_ATTEMPT,
     NOT_AN_ATTEMPT,
     PaymentNotOurs,
     find_hindrance,
     follow_payment,
     tell_not_ours,
 )
-from services.transactions.domain.payments import ENDED_WITHOUT_MONEY, Payment
+from services.transactions.domain.payments import ENDED_WITHOUT_MONEY, Payment, PaymentStatus
 from services.transactions.domain.refusals import WebhookNotFound
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -88,6 +89,8 @@ async def _try_to_follow(tx: Tx, row: Transaction, payment: Payment, now: dateti
     try:
         if hindrance == NOT_AN_ATTEMPT and payment.status not in ENDED_WITHOUT_MONEY:
             raise PaymentNotOurs(hindrance)
+        if hindrance == EARLIER_ATTEMPT and payment.status is PaymentStatus.SETTLED:
+            raise PaymentNotOurs("the provider says settled of an attempt that had ended before")
         if not hindrance:
             await follow_payment(tx, row, payment, now)
     except PaymentNotOurs as error:

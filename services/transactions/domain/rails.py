@@ -70,6 +70,7 @@ class Provider:
         draws: The payment methods by which it brings money in.
         pays: Those by which it pays money out.
         is_asked_for_payments: Whether it can be asked how a payment stands.
+        is_confirmed_by_payers: Whether a payer confirms the first payment from an account, and later ones use that.
         webhook_request: The request of the RPC that takes its webhooks, by name; empty where it sends none.
         webhook_proof: That request's field with the proof of origin.
     """
@@ -78,6 +79,7 @@ class Provider:
     draws: frozenset[str] = frozenset()
     pays: frozenset[str] = frozenset()
     is_asked_for_payments: bool = False
+    is_confirmed_by_payers: bool = False
     webhook_request: str = ""
     webhook_proof: str = ""
 
@@ -140,6 +142,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 "stripe",
                 draws=frozenset({"ACH"}),
                 is_asked_for_payments=True,
+                is_confirmed_by_payers=True,
                 webhook_request="ReceiveStripeWebhookRequest",
                 webhook_proof="signature",
             ),

@@ -5,11 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from functools import partial
 
+from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
+from services.chassis.values.accounts import check_bank_account
+from services.chassis.values.errors import DomainError
 from services.chassis.values.invariant import require_present
+from services.transactions.commands.attempts import ask_about_attempts
 from services.transactions.commands.settlement import PaymentNotOurs, follow_payment, tell_not_ours
-from services.transactions.dependencies import Dependencies
+from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.payments import Payment
 from services.transactions.domain.schedule import compute_poll_ms
 from services.transactions.domain.states import Status
@@ -17,14 +21,46 @@ from services.transactions.domain.transaction import Transaction
 from services.transactions.jobs.batches import CALLS_MAX, record_each
 from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.store import transactions as store
+from services.transactions.store.bank_accounts import find_bank_account
 
 SUBMITTED = store.build_taking(Status.PENDING_SETTLEMENT, count_max=CALLS_MAX)
 
 
 async def look_up_submitted(dependencies: Dependencies) -> int:
     taken = await store.take_transactions(dependencies.database, SUBMITTED)
-    await record_each(dependencies, taken, partial(ask_for_payment, dependencies), partial(_record, dependencies))
+    await record_each(dependencies, taken, partial(_ask_or_end, dependencies), partial(_record, dependencies))
     return len(taken)
+
+
+async def _ask_or_end(dependencies: Dependencies, taken: Transaction) -> Payment | None:
+    """As ask_for_payment; what waits for its payer and is not wanted any more is cancelled at the provider first."""
+    payment = await ask_for_payment(dependencies, taken)
+    cancellations = dependencies.providers.cancellations.get(taken.provider)
+    if payment is None or not payment.payer_action_url or cancellations is None:
+        return payment
+    with acting_as(service_principal(NAME, taken.org_id)):
+        refusal = await _find_refusal(dependencies, taken)
+    if refusal is None:
+        return payment
+    log.info("payment_not_wanted", transaction_id=taken.transaction_id, reason=refusal.reason)
+    try:
+        await cancellations.cancel_payment(payment.payment_id)
+    except OutcomeUnknown as error:
+        log.warning("outcome_unknown", transaction_id=taken.transaction_id, cause=str(error))
+    return await ask_for_payment(dependencies, taken)
+
+
+async def _find_refusal(dependencies: Dependencies, row: Transaction) -> DomainError | None:
+    """Why it would not be ordered now, if so: what held when it was ordered may not hold any more."""
+    refusals, _ = await ask_about_attempts(dependencies.peers, [row], dependencies.clock.now())
+    if row.transaction_id in refusals:
+        return refusals[row.transaction_id]
+    try:
+        account = await find_bank_account(dependencies.database.reader, row.bank_account_id or "")
+        check_bank_account(account, row.party_id, is_inbound=row.is_inbound)
+    except DomainError as refusal:
+        return refusal
+    return None
 
 
 async def _record(dependencies: Dependencies, tx: Tx, row: Transaction, payment: Payment | None) -> None:

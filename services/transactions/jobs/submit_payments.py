@@ -10,6 +10,7 @@ that nobody can delete, and never from `tries`, which whoever may write to the d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -146,6 +147,9 @@ async def _order_or_find(
         _check_account(row, account)
     if objection is not None:
         raise objection
+    if PROVIDERS[row.provider].is_confirmed_by_payers and row.bank_account_id:
+        confirmed = await store.read_arrived_reference(reader, row.provider, row.bank_account_id)
+        order = replace(order, confirmed_payment_id=confirmed, earlier_payment_ids=sorted(earlier))
     if maybe_sent:
         await _save_sending(dependencies, row)
     try:

@@ -59,6 +59,12 @@ class ProviderChoice:
                     if (provider := carriers.get(is_inbound=is_inbound)) is not None:
                         yield payment_method, is_inbound, provider
 
+    def list_carriers(self) -> set[str]:
+        """Whoever carries something, for any organization."""
+        ways = [(rail, is_inbound) for rail in RAILS.values() for is_inbound in (True, False)]
+        organizations = ("", *self.organizations)
+        return {self.choose(each, rail, is_inbound=inbound) for each in organizations for rail, inbound in ways}
+
 
 _NOBODY: Final = Carriers()
 NO_CHOICE: Final = ProviderChoice()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
@@ -24,6 +24,8 @@ class PaymentOrder:
 
     Args:
         bank_account_id: And its number; empty where the rail has no account.
+        earlier_payment_ids: The provider's ids of the attempts before: nothing more may move by them.
+        confirmed_payment_id: The provider's id of a payment that arrived from the same account before; empty for none.
     """
 
     key: str
@@ -38,6 +40,8 @@ class PaymentOrder:
     account_type: str
     account_holder_name: str
     description: str
+    earlier_payment_ids: Collection[str] = ()
+    confirmed_payment_id: str = ""
 
     def __repr__(self) -> str:
         return f"PaymentOrder(key={self.key!r})"  # the rest is personal data
@@ -95,6 +99,14 @@ class PaymentLookUps(Protocol):
         ...
 
 
+class PaymentCancellations(Protocol):
+    """Ends payments that wait for their payer."""
+
+    async def cancel_payment(self, payment_id: str) -> None:
+        """Has it cancelled, if no bank has seen it yet: how it stands then is to be asked. Raises OutcomeUnknown."""
+        ...
+
+
 class WebhookReader(Protocol):
     """Proves and reads the webhooks of one provider."""
 
@@ -115,12 +127,14 @@ class Providers:
     Args:
         orders: Those that this process may order of.
         look_ups: Those of them that can be asked.
+        cancellations: Those by which a payer may have to confirm a payment first.
         choice: Which of them carries what.
     """
 
     orders: Mapping[str, PaymentOrders]
     look_ups: Mapping[str, PaymentLookUps]
     webhooks: Mapping[str, WebhookReader]
+    cancellations: Mapping[str, PaymentCancellations] = field(default_factory=dict)
     choice: ProviderChoice = NO_CHOICE
 
     def __post_init__(self) -> None:

@@ -15,10 +15,11 @@ from services.transactions.providers.ach_file.orders import AchFileOrders
 from services.transactions.providers.choice import read_choice
 from services.transactions.providers.manual.orders import ManualOrders
 from services.transactions.providers.plaid.webhooks import PlaidWebhooks
-from services.transactions.providers.protocols import PaymentOrders, Providers, WebhookReader
+from services.transactions.providers.protocols import PaymentCancellations, PaymentOrders, Providers, WebhookReader
 from services.transactions.providers.sandbox.bank import SandboxBank
 from services.transactions.providers.sandbox.webhooks import SandboxWebhooks
 from services.transactions.providers.settings import ProviderSettings
+from services.transactions.providers.stripe.keys import check_address, is_live
 from services.transactions.providers.stripe.payments import StripePayments
 from services.transactions.providers.stripe.webhooks import StripeWebhooks
 from services.transactions.vault import Vault
@@ -43,16 +44,23 @@ async def open_providers(settings: ProviderSettings, house: House) -> AsyncItera
     if settings.sandbox_bank_url:
         _check_given(settings, "sandbox_bank_webhook_secret", "sandbox_bank_url")
         asked[sandbox.NAME] = SandboxBank(settings.sandbox_bank_url)
+    cancellations: dict[str, PaymentCancellations] = {}
     if key := settings.stripe_api_key.get_secret_value():
         _check_given(settings, "stripe_webhook_secret", "stripe_api_key")
-        asked[stripe.NAME] = StripePayments(key, settings.stripe_api_url)
+        check_address(key, settings.stripe_api_url)
+        payments = StripePayments(key, settings.stripe_api_url, house.vault)
+        asked[stripe.NAME] = cancellations[stripe.NAME] = payments
     orders: dict[str, PaymentOrders] = {**asked, manual.NAME: ManualOrders()}
+    choice = read_choice(settings.payment_providers_file, orders.keys())
+    if is_live(key) and sandbox.NAME in choice.list_carriers():
+        raise ConfigurationError("STRIPE_API_KEY is live, and the simulator pays nothing: choose others for all of ACH")
     try:
         yield Providers(
             orders=orders,
             look_ups=asked,
             webhooks=build_webhook_readers(settings),
-            choice=read_choice(settings.payment_providers_file, orders.keys()),
+            cancellations=cancellations,
+            choice=choice,
         )
     finally:
         for each in asked.values():

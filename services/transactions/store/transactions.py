@@ -15,7 +15,7 @@ from services.chassis.data.database import Database
 from services.chassis.data.due import Due
 from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
-from services.chassis.data.reads import Read, Source, fetch_row
+from services.chassis.data.reads import Read, Source, fetch_row, fetch_rows
 from services.chassis.data.seals import check_row, check_rows, keep_sealed
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
@@ -62,6 +62,16 @@ def build_from_columns(columns: Mapping[str, Any]) -> Transaction:
 _SELECTED = sa.select(*_READ)
 _MINE = _SELECTED.where(is_mine(transactions))
 _FINDING = Read(_MINE.where(_c.transaction_id == sa.bindparam("transaction_id")))
+_ARRIVED_FROM = Read(
+    _MINE.where(
+        _c.provider == sa.bindparam("provider"),
+        _c.bank_account_id == sa.bindparam("bank_account_id"),
+        _c.type.in_(sorted(INBOUND)),
+        _c.status.in_(sorted(ARRIVED)),
+    )
+    .order_by(_c.settled_at.desc())
+    .limit(_LOOKED_AT_MAX)
+)
 _LOCKING = _FINDING.select.with_for_update(key_share=True)
 _LISTING = _MINE.where(_c.transaction_id == sa.any_(sa.bindparam("transaction_ids", type_=pg.ARRAY(sa.Text))))
 # Whatever became of them: which of them count is asked of rows with a seal, and a status may be altered.
@@ -191,6 +201,13 @@ async def find_first_payout(tx: Tx, party_id: str, bank_account_id: str) -> date
     oldest = select_transactions().where(*theirs, *paid).order_by(_c.settled_at).limit(_LOOKED_AT_MAX)
     rows = keep_sealed(tx, transactions, await tx.execute(oldest))
     return rows[0].settled_at if rows else None
+
+
+async def read_arrived_reference(source: Source, provider: str, bank_account_id: str) -> str:
+    """The provider's id of what arrived last from this account; empty where nothing did that this service wrote."""
+    found = await fetch_rows(source, _ARRIVED_FROM, provider=provider, bank_account_id=bank_account_id)
+    rows = keep_sealed(source, transactions, found)
+    return next((row.provider_reference for row in rows if row.provider_reference), "")
 
 
 async def postpone_transaction(tx: Tx, taken: Transaction, *, least_ms: int = 0) -> None:

@@ -2,70 +2,53 @@
 
 An answer counts only if it is about our payment, with our amount; anything else leaves the outcome unknown. Where
 Stripe has not seen the bank account before, its holder confirms it on Stripe's page; later payments from it use what
-was confirmed. Source: docs.stripe.com/payments/ach-direct-debit.
+was confirmed. Whoever holds our key at Stripe can make and change what it has: so each intent bears a proof over what
+was ordered and the account that is drawn from, and what does not bear it is none of ours. Source:
+docs.stripe.com/payments/ach-direct-debit.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Mapping
-from datetime import UTC, datetime
-from types import MappingProxyType
+from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
 import stripe
 from stripe import StripeClient, StripeError
 
 from services.chassis.process.telemetry import log
-from services.chassis.values.money import Money
-from services.chassis.values.text import clean_text, read_text
 from services.transactions.domain.payments import Payment, PaymentStatus, find_difference
-from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX, Declined, OutcomeUnknown, PaymentOrder
+from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
+from services.transactions.providers.stripe.states import (
+    METHOD,
+    has_reached_a_bank,
+    is_open,
+    read_payment,
+    spell_proved,
+)
+from services.transactions.vault import Vault
 
 R = TypeVar("R")
 
 _INTENT_ID = re.compile(r"pi_[A-Za-z0-9]{1,200}")
-_NETWORK_CODE = re.compile(r"R[0-9]{2}")
-# Payers are sent there: over TLS, but for a stand-in on this machine.
-_ACTION_URL = re.compile(r"(https://|http://127\.0\.0\.1:)[\x21-\x7e]{1,2000}")
-_EXPANDED: Final = ["latest_charge.balance_transaction"]
+_EXPANDED: Final = ["latest_charge.balance_transaction", "payment_method"]
 _LIST_LIMIT: Final = 100
 _API_URL: Final = "https://api.stripe.com"
-_METHOD: Final = "us_bank_account"
-
-# What Stripe calls the returns that it does not give the bank's own code of, for the commonest code that it means.
-# Source: docs.stripe.com/declines/network-codes.
-_RETURN_CODES: Mapping[str, str] = MappingProxyType(
-    {
-        "insufficient_funds": "R01",
-        "account_closed": "R02",
-        "bank_account_closed": "R02",
-        "no_account": "R03",
-        "invalid_account_number": "R04",
-        "bank_account_invalid_details": "R03",
-        "incorrect_account_details": "R03",
-        "debit_not_authorized": "R10",
-        "recipient_deceased": "R15",
-        "bank_account_frozen": "R16",
-        "bank_account_restricted": "R20",
-    }
-)
 # What is wrong with the order itself, and stays wrong.
 _BAD_DATA = re.compile("(routing|account)_number_.*|.*_invalid|parameter_.*|amount_too_.*")
-# A dispute of an ACH debit is the bank's return of it, lost from the start and final.
-# Source: docs.stripe.com/payments/ach-direct-debit#disputed-payments.
-_LOST = "lost"
 
 
 class StripePayments:
     """
     Args:
         base_url: Of a stand-in; empty for Stripe itself.
-        timeout_seconds: Of a whole call.
+        vault: Whose codes over what was ordered nobody else makes.
+        timeout_seconds: Of all that is asked for one answer, so that it comes within the lease of who waits for it.
     """
 
-    def __init__(self, api_key: str, base_url: str, *, timeout_seconds: float = 10) -> None:
+    def __init__(self, api_key: str, base_url: str, vault: Vault, *, timeout_seconds: float = 6) -> None:
+        self._vault = vault
         self._timeout_seconds = timeout_seconds
         self._http = stripe.HTTPXClient(timeout=timeout_seconds)
         # Whether to ask again is for the job that orders: it looks the payment up first.
@@ -77,26 +60,55 @@ class StripePayments:
         await self._http.close_async()  # type: ignore[no-untyped-call]  # Stripe's own has no types
 
     async def submit(self, order: PaymentOrder) -> Payment:
+        return await self._within(self._submit(order))
+
+    async def list_payments(self, reference: str) -> list[Payment]:
+        """Those that reached a bank, or may: what was refused when it was ordered is none.
+
+        Stripe finds a payment a minute after it was made; until then the same key answers with it.
+        """
+        return await self._within(self._list_payments(reference))
+
+    async def get_payment(self, payment_id: str) -> Payment | None:
+        return await self._within(self._get_payment(payment_id))
+
+    async def cancel_payment(self, payment_id: str) -> None:
+        """What no bank has seen yet is not drawn any more. What cannot be cancelled stays as it is.
+
+        Raises: OutcomeUnknown: Stripe does not say.
+        """
+        await self._within(self._cancel_payment(payment_id))
+
+    async def _within(self, asked: Coroutine[Any, Any, R]) -> R:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await asked
+        except TimeoutError:
+            raise OutcomeUnknown("the provider does not answer") from None
+
+    async def _submit(self, order: PaymentOrder) -> Payment:
         if not order.is_inbound:
             raise Declined("PAYMENT_METHOD_NOT_SUPPORTED", "Stripe pays nothing out here.", retryable=False)
+        for payment_id in order.earlier_payment_ids:
+            await self._end_earlier(payment_id)
+        proved = spell_proved(
+            order.reference, order.presentment, order.amount, order.routing_number, order.account_number[-4:]
+        )
         params: Any = {
             "amount": order.amount.amount_minor,
             "currency": order.amount.currency.lower(),
             "confirm": True,
-            "payment_method_types": [_METHOD],
+            "payment_method_types": [METHOD],
             "description": order.description,
             "metadata": {
                 "reference": order.reference,
                 "presentment": str(order.presentment),
-                "bank_account_id": order.bank_account_id,
+                "proof": self._vault.prove(proved),
             },
             "expand": _EXPANDED,
-            **(await self._find_confirmed(order) or await self._introduce(order)),
         }
-        intent = await self._call(self._client.v1.payment_intents.create_async(params, _under(order.key)))
-        payment = _read_payment(intent, dispute=None)
-        if payment is None:
-            raise OutcomeUnknown("the provider's answer is not a payment of ours")
+        intent = await self._order_as_confirmed(order, params) or await self._order_anew(order, params)
+        payment = read_payment(intent, [], self._is_ours)
         wrong = find_difference(
             payment, reference=order.reference, amount=order.amount, is_inbound=True, presentment=order.presentment
         )
@@ -104,112 +116,178 @@ class StripePayments:
             raise OutcomeUnknown(f"the provider's answer differs in {wrong}")
         return payment
 
-    async def list_payments(self, reference: str) -> list[Payment]:
-        """Those that reached a bank, or may: what was refused when it was ordered is none.
-
-        Stripe finds a payment a minute after it was made; until then the same key answers with it.
-        """
-        found = await self._search(f"metadata['reference']:'{reference}'")
-        payments = [_read_payment(each, dispute=None) for each in found if not _is_refused(each)]
-        return [each for each in payments if each is not None and each.reference == reference]
-
-    async def get_payment(self, payment_id: str) -> Payment | None:
-        if not _INTENT_ID.fullmatch(payment_id):
-            return None  # the id came from outside: it must not be able to name another path
-        intents = self._client.v1.payment_intents
+    async def _order_as_confirmed(self, order: PaymentOrder, params: Any) -> dict[str, Any] | None:
+        """None where nothing was confirmed, or what was is not there any more. Raises Declined, OutcomeUnknown."""
+        confirmed = await self._find_confirmed(order)
+        if confirmed is None:
+            return None
         try:
-            intent = await self._call(intents.retrieve_async(payment_id, {"expand": _EXPANDED}))
-        except _NotThere:
+            return await self._create(params | confirmed, self._under(f"{order.key}:confirmed"))
+        except _Refused as refusal:
+            if isinstance(refusal.error, stripe.InvalidRequestError):
+                return None  # detached, or removed there
+            raise _build_declined(refusal.error) from None
+
+    async def _order_anew(self, order: PaymentOrder, params: Any) -> dict[str, Any]:
+        introduced = await self._introduce(order)
+        try:
+            return await self._create(params | introduced, self._under(order.key))
+        except _Refused as refusal:
+            raise _build_declined(refusal.error) from None
+
+    async def _create(self, params: Any, options: Any) -> dict[str, Any]:
+        return await self._call(self._client.v1.payment_intents.create_async(params, options))
+
+    async def _list_payments(self, reference: str) -> list[Payment]:
+        params: Any = {
+            "query": f"metadata['reference']:'{reference}'",
+            "limit": _LIST_LIMIT,
+            "expand": [f"data.{each}" for each in _EXPANDED],
+        }
+        answer = await self._call(self._client.v1.payment_intents.search_async(params))
+        found = _read_list(answer)
+        newest_first = sorted(found, key=lambda each: -int(each.get("created") or 0))
+        payments = [
+            read_payment(each, [], self._is_ours) for each in newest_first if has_reached_a_bank(each) or is_open(each)
+        ]
+        return [each for each in payments if each.reference == reference]
+
+    async def _get_payment(self, payment_id: str) -> Payment | None:
+        intent = await self._find_intent(payment_id)
+        if intent is None:
             return None
         charge = intent.get("latest_charge")
-        dispute = None
+        disputes: list[dict[str, Any]] = []
         if isinstance(charge, dict) and charge.get("disputed"):
-            params: Any = {"charge": charge["id"], "limit": 1}
-            dispute = next(iter((await self._call(self._client.v1.disputes.list_async(params)))["data"]), None)
-        return _read_payment(intent, dispute)
+            asked: Any = {"charge": charge["id"], "limit": _LIST_LIMIT}
+            disputes = _read_list(await self._call(self._client.v1.disputes.list_async(asked)))
+        payment = read_payment(intent, disputes, self._is_ours)
+        if payment.status is PaymentStatus.RETURNED and is_open(intent):
+            # Else it could be confirmed once more, beside the presentment that follows.
+            await self._cancel_payment(payment_id)
+        return payment
+
+    async def _cancel_payment(self, payment_id: str) -> None:
+        try:
+            await self._call(self._client.v1.payment_intents.cancel_async(payment_id))
+        except _Refused as refusal:
+            log.warning("payment_not_cancelled", payment_id=payment_id, cause=str(refusal))
+
+    async def _find_intent(self, payment_id: str) -> dict[str, Any] | None:
+        if not _INTENT_ID.fullmatch(payment_id):
+            return None  # the id came from outside: it must not be able to name another path
+        intents: Any = self._client.v1.payment_intents
+        try:
+            return await self._call(intents.retrieve_async(payment_id, {"expand": _EXPANDED}))
+        except _NotThere:
+            return None
+
+    async def _end_earlier(self, payment_id: str) -> None:
+        """Sees to it that nothing more is drawn by an attempt before this one.
+
+        Raises: OutcomeUnknown: it may be drawn, or was.
+        """
+        payment = await self._get_payment(payment_id)
+        if payment is None or payment.status is PaymentStatus.CANCELLED or payment.status is PaymentStatus.RETURNED:
+            return
+        if payment.status is not PaymentStatus.SETTLED:
+            await self._cancel_payment(payment_id)
+        intent = await self._find_intent(payment_id)
+        if intent is not None and intent["status"] != "canceled":
+            log.error("payment_not_ours", payment_id=payment_id, cause="an earlier attempt goes on at the provider")
+            raise OutcomeUnknown("an earlier attempt goes on at the provider")
 
     async def _find_confirmed(self, order: PaymentOrder) -> dict[str, Any] | None:
         """The bank account as its holder confirmed it for an earlier payment; None where there was none."""
-        if not order.bank_account_id:
+        intent = await self._find_intent(order.confirmed_payment_id)
+        if intent is None or not self._is_ours(intent):
             return None
-        found = await self._search(f"metadata['bank_account_id']:'{order.bank_account_id}' AND status:'succeeded'")
-        for intent in found:
-            method = intent.get("payment_method")
-            if not isinstance(method, dict) or not intent.get("customer"):
-                continue
-            account = method.get(_METHOD) or {}
-            # Whoever may write metadata at Stripe must not have another account drawn from.
-            theirs = account.get("routing_number"), account.get("last4")
-            if theirs == (order.routing_number, order.account_number[-4:]):
-                return {"customer": intent["customer"], "payment_method": method["id"], "off_session": True}
-        return None
+        method = intent["payment_method"]
+        theirs = method[METHOD]["routing_number"], method[METHOD]["last4"]
+        if not intent.get("customer") or theirs != (order.routing_number, order.account_number[-4:]):
+            return None
+        return {"customer": intent["customer"], "payment_method": method["id"], "off_session": True}
 
     async def _introduce(self, order: PaymentOrder) -> dict[str, Any]:
         """A bank account that Stripe has not seen: it asks the holder to confirm it."""
         customer: Any = {"name": order.account_holder_name, "metadata": {"party_id": order.party_id}}
-        made = await self._call(self._client.v1.customers.create_async(customer, _under(f"{order.key}:customer")))
+        key = self._under(f"{order.key}:customer")
+        made = await self._call(self._client.v1.customers.create_async(customer, key))
         account = {
             "routing_number": order.routing_number,
             "account_number": order.account_number,
+            "account_type": order.account_type.lower(),
             # The rules of a consumer's debit protect the payer the longest.
             "account_holder_type": "individual",
         }
         holder = {"name": order.account_holder_name}
         return {
             "customer": made["id"],
-            "payment_method_data": {"type": _METHOD, _METHOD: account, "billing_details": holder},
+            "payment_method_data": {"type": METHOD, METHOD: account, "billing_details": holder},
             "setup_future_usage": "off_session",
             "mandate_data": {"customer_acceptance": {"type": "offline", "offline": {}}},
         }
 
-    async def _search(self, query: str) -> list[dict[str, Any]]:
-        """Newest first."""
-        params: Any = {
-            "query": query,
-            "limit": _LIST_LIMIT,
-            "expand": ["data.latest_charge.balance_transaction", "data.payment_method"],
-        }
-        answer = await self._call(self._client.v1.payment_intents.search_async(params))
-        found: list[dict[str, Any]] = answer["data"]
-        return sorted(found, key=lambda each: -each["created"])
+    def _is_ours(self, intent: Mapping[str, Any]) -> bool:
+        """Whether it is as we ordered it: what is proved is read from what Stripe would draw."""
+        try:
+            metadata, account = intent["metadata"], intent["payment_method"][METHOD]
+            amount = intent["amount"], intent["currency"].upper()
+            proved = spell_proved(
+                metadata["reference"], metadata["presentment"], amount, account["routing_number"], account["last4"]
+            )
+            return self._vault.is_proof(str(metadata["proof"]), proved)
+        except (KeyError, TypeError, AttributeError):
+            return False
+
+    def _under(self, key: str) -> Any:
+        """Nobody else knows which key comes next, so nobody uses it up."""
+        return {"idempotency_key": f"{key}:{self._vault.prove(key)}"}
 
     async def _call(self, asked: Awaitable[stripe.StripeObject]) -> dict[str, Any]:
         """What Stripe answers. Whatever goes wrong on the way is OutcomeUnknown.
 
         Raises:
-            Declined, OutcomeUnknown, _NotThere
+            OutcomeUnknown; as _NotThere or _Refused where Stripe says so
         """
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return (await asked).to_dict()
+            return (await asked).to_dict()
         except stripe.IdempotencyError:
             raise OutcomeUnknown("another order has its key") from None
         except (stripe.AuthenticationError, stripe.PermissionError) as error:
             log.error("provider_refuses_us", provider="stripe", cause=type(error).__name__)
             raise OutcomeUnknown("the provider refuses our key") from None
         except stripe.InvalidRequestError as error:
-            if error.http_status == 404:
-                raise _NotThere("the provider has none") from None
-            raise _build_declined(error) from None
+            raise (_NotThere(error) if error.http_status == 404 else _Refused(error)) from None
         except stripe.CardError as error:  # what Stripe calls any payment that is refused
-            raise _build_declined(error) from None
+            raise _Refused(error) from None
         except StripeError as error:
             seconds = 30 if isinstance(error, stripe.RateLimitError) else 0
             raise OutcomeUnknown(
                 f"the provider answered {error.http_status or type(error).__name__}", retry_after_seconds=seconds
             ) from None
-        except TimeoutError:
-            raise OutcomeUnknown("the provider does not answer") from None
         except (ValueError, TypeError, AttributeError, KeyError):  # no JSON, or none of an object of Stripe's
             raise OutcomeUnknown("the provider's answer is not one") from None
 
 
-class _NotThere(OutcomeUnknown):
+class _Refused(OutcomeUnknown):
+    """The provider refuses the call. Of an order, and of nothing else, that says that nothing was done."""
+
+    def __init__(self, error: StripeError) -> None:
+        super().__init__(f"the provider refuses the call: {error.code}")
+        self.error = error
+
+
+class _NotThere(_Refused):
     """What was asked for is not there."""
 
 
-def _under(key: str) -> Any:
-    return {"idempotency_key": key}
+def _read_list(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Raises OutcomeUnknown."""
+    found = answer.get("data")
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise OutcomeUnknown("the provider's answer is no list")
+    return found
 
 
 def _build_declined(error: StripeError) -> Declined:
@@ -221,73 +299,3 @@ def _build_declined(error: StripeError) -> Declined:
     known = re.fullmatch("[A-Za-z0-9_]{1,64}", code)
     message = f"The bank declined the payment ({code})." if known else "The bank declined the payment."
     return Declined("DECLINED_BY_PROVIDER", message, retryable=False)
-
-
-def _is_refused(intent: Mapping[str, Any]) -> bool:
-    """Whether Stripe refused it when it was ordered: no bank has seen it, and none will."""
-    return intent.get("status") in ("requires_payment_method", "canceled") and not intent.get("latest_charge")
-
-
-def _read_payment(intent: Mapping[str, Any], dispute: Mapping[str, Any] | None) -> Payment | None:
-    """None for one that we did not order. Raises OutcomeUnknown."""
-    metadata = intent.get("metadata")
-    if not isinstance(metadata, dict) or "reference" not in metadata:
-        return None
-    try:
-        status, code, seconds = _read_state(intent, dispute)
-        return Payment(
-            payment_id=read_text(intent["id"], TEXT_CHARACTERS_MAX),
-            reference=read_text(metadata["reference"], TEXT_CHARACTERS_MAX),
-            status=status,
-            amount=Money(intent["amount"], intent["currency"].upper()),
-            is_inbound=True,
-            presentment=int(metadata["presentment"]),
-            changed_at=None if seconds is None else datetime.fromtimestamp(seconds, UTC),
-            return_code=code,
-            reason=clean_text(code, TEXT_CHARACTERS_MAX),
-            payer_action_url=_read_action_url(intent),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        raise OutcomeUnknown("the provider's answer is not a payment") from None
-
-
-def _read_action_url(intent: Mapping[str, Any]) -> str:
-    """Stripe's page on which the holder confirms the bank account; empty where nothing is left to confirm."""
-    action = (intent.get("next_action") or {}).get("verify_with_microdeposits") or {}
-    url = str(action.get("hosted_verification_url"))
-    return url if intent["status"] == "requires_action" and _ACTION_URL.fullmatch(url) else ""
-
-
-def _read_state(intent: Mapping[str, Any], dispute: Mapping[str, Any] | None) -> tuple[PaymentStatus, str, int | None]:
-    """How it stands, the bank's code where it sent the money back, and when that was (Unix time), as far as it is said.
-
-    Source: docs.stripe.com/payments/paymentintents/lifecycle.
-    """
-    charge = intent.get("latest_charge") or {}
-    match intent["status"]:
-        case "succeeded" if dispute is not None and dispute["status"] == _LOST:
-            code = _find_code(dispute.get("network_reason_code"), dispute["reason"])
-            return PaymentStatus.RETURNED, code, dispute["created"]
-        case "succeeded":
-            moved = charge.get("balance_transaction") or {}
-            return PaymentStatus.SETTLED, "", moved.get("available_on")
-        case "canceled":
-            return PaymentStatus.CANCELLED, "", intent.get("canceled_at")
-        case "requires_payment_method" if charge:  # a bank had it, and sent it back
-            error, outcome = intent["last_payment_error"] or {}, charge.get("outcome") or {}
-            network = error.get("network_decline_code") or outcome.get("network_decline_code")
-            said = (error.get("decline_code"), error.get("code"), charge.get("failure_code"))
-            return PaymentStatus.RETURNED, _find_code(network, *said), None
-        case "requires_payment_method" if intent.get("last_payment_error"):
-            return PaymentStatus.FAILED, "", None
-        case "requires_payment_method" | "requires_confirmation" | "requires_action" | "processing":
-            return PaymentStatus.PENDING, "", None
-        case status:
-            raise ValueError(status)
-
-
-def _find_code(network: Any, *said: Any) -> str:
-    """The bank's code; empty where Stripe's words are of none."""
-    if isinstance(network, str) and _NETWORK_CODE.fullmatch(network):
-        return network
-    return next((_RETURN_CODES[each] for each in said if each in _RETURN_CODES), "")

@@ -7,6 +7,7 @@ from typing import Any
 from services.transactions.domain.refusals import WebhookSignatureInvalid
 from services.transactions.providers.protocols import ProviderEvent
 from services.transactions.providers.signatures import read_signed_event
+from services.transactions.providers.stripe.keys import is_live
 
 
 class StripeWebhooks:
@@ -19,7 +20,7 @@ class StripeWebhooks:
     def __init__(self, secret: str, api_key: str = "") -> None:
         self._secret = secret
         self._is_applied = bool(api_key)
-        self._is_live = "_live_" in api_key
+        self._is_live = is_live(api_key)
 
     async def read_webhook(self, body: bytes, proof: str) -> ProviderEvent:
         """The event, once proved.
@@ -38,4 +39,5 @@ class StripeWebhooks:
             raise WebhookSignatureInvalid
         about, _, _ = event["type"].partition(".")
         found = event["data"]["object"]
-        return {"payment_intent": found.get("id"), "charge": found.get("payment_intent")}.get(about)
+        name = {"payment_intent": "id", "charge": "payment_intent"}.get(about)
+        return None if name is None else found[name]

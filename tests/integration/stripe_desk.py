@@ -1,0 +1,177 @@
+"""The stand-in for Stripe, a process of its own, for tests of what talks to it; and what somebody could do there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from google.api.httpbody_pb2 import HttpBody
+from pydantic import SecretStr
+from realco.transactions.v1 import transactions_pb2, webhooks_pb2
+
+from services.chassis.values.ids import new_id
+from services.chassis.values.money import Money
+from services.transactions.domain.payments import Payment, PaymentStatus
+from services.transactions.providers.choice import Carriers, ProviderChoice
+from services.transactions.providers.protocols import PaymentOrder
+from services.transactions.providers.settings import ProviderSettings
+from services.transactions.providers.stripe.payments import StripePayments
+from services.transactions.vault import Vault
+from tests.support.stand_ins import WEBHOOK_SECRET, find_free_port, run_stand_in
+from tests.support.transactions import ADMIN, INVESTOR, TransactionsHarness
+
+T = transactions_pb2.Transaction
+API_KEY = "sk_test_of_these_tests"
+ROUTING_NUMBER = "110000000"
+GOOD = "000123456789"
+VAULT = Vault(bytes(32))  # as the harness has it
+BY_STRIPE = ProviderChoice(all_organizations={"ACH": Carriers(inbound="stripe")})
+
+
+class Webhooks:
+    """What the stand-in sends, with its signature."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[bytes, str]] = []
+        kept = self.received
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                kept.append((body, self.headers["Stripe-Signature"]))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture(scope="module")
+def webhooks() -> Iterator[Webhooks]:
+    receiver = Webhooks()
+    yield receiver
+    receiver.server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def books(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("stripe") / "stripe.sqlite"
+
+
+@pytest.fixture(scope="module")
+def url(books: Path, webhooks: Webhooks) -> Iterator[str]:
+    port = find_free_port()
+    environment = {
+        "SANDBOX_STRIPE_PORT": str(port),
+        "SANDBOX_STRIPE_DATABASE": str(books),
+        "SANDBOX_STRIPE_API_KEY": API_KEY,
+        "SANDBOX_STRIPE_WEBHOOK_URL": f"http://127.0.0.1:{webhooks.server.server_port}/",
+        "SANDBOX_STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
+        "SANDBOX_STRIPE_SETTLE_MS": "50",
+    }
+    with run_stand_in("sandbox.stripe", port, environment) as running:
+        yield running
+
+
+@pytest.fixture
+async def stripe(url: str) -> AsyncIterator[StripePayments]:
+    adapter = StripePayments(API_KEY, url, VAULT)
+    yield adapter
+    await adapter.close()
+
+
+def an_order(number: str = GOOD, **more: Any) -> PaymentOrder:
+    reference = new_id("txn")
+    order = PaymentOrder(
+        key=f"txn:{reference}:1",
+        reference=reference,
+        party_id="pty_1",
+        bank_account_id=new_id("ba"),
+        amount=Money(100_00, "USD"),
+        is_inbound=True,
+        presentment=1,
+        routing_number=ROUTING_NUMBER,
+        account_number=number,
+        account_type="CHECKING",
+        account_holder_name="Ada Investor",
+        description="ESCROW DEPOSIT",
+    )
+    return replace(order, **more)
+
+
+def confirm(url: str, payment_id: str) -> None:
+    """The holder says on Stripe's page what was deposited."""
+    page = httpx.post(f"{url}/microdeposits/{payment_id}", data={"descriptor_code": "SM11AA"}, trust_env=False)
+    assert "Thank you" in page.text
+
+
+async def becomes(stripe: StripePayments, payment_id: str, status: PaymentStatus) -> Payment:
+    for _ in range(200):
+        payment = await stripe.get_payment(payment_id)
+        assert payment is not None
+        if payment.status is status:
+            return payment
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"it is still {payment.status}")
+
+
+def alter(books: Path, object_id: str, **changes: Any) -> None:
+    """What Stripe would show of an object after somebody there has changed it."""
+    with sqlite3.connect(books, timeout=5) as connection:
+        [body] = connection.execute("SELECT body FROM objects WHERE id = ?", (object_id,)).fetchone()
+        changed = json.dumps(json.loads(body) | changes)
+        connection.execute("UPDATE objects SET body = ? WHERE id = ?", (changed, object_id))
+
+
+def read(books: Path, object_id: str) -> dict[str, Any]:
+    with sqlite3.connect(books, timeout=5) as connection:
+        [body] = connection.execute("SELECT body FROM objects WHERE id = ?", (object_id,)).fetchone()
+    found: dict[str, Any] = json.loads(body)
+    return found
+
+
+@pytest.fixture
+async def service(service_database, stripe: StripePayments) -> TransactionsHarness:
+    settings = ProviderSettings(stripe_api_key=SecretStr(API_KEY), stripe_webhook_secret=SecretStr(WEBHOOK_SECRET))
+    database = await service_database("transactions")
+    return TransactionsHarness(database, provider=stripe, choice=BY_STRIPE, settings=settings)
+
+
+async def deliver(service: TransactionsHarness, received: list[tuple[bytes, str]]) -> None:
+    for body, signature in received:
+        request = webhooks_pb2.ReceiveStripeWebhookRequest(body=HttpBody(data=body), signature=signature)
+        await service.ask(ADMIN, "ReceiveStripeWebhook", request)
+
+
+async def told_of(webhooks: Webhooks, payment_id: str, kind: str) -> list[tuple[bytes, str]]:
+    """Everything that was sent about it, once this kind of event is there."""
+    for _ in range(500):
+        found = [each for each in list(webhooks.received) if payment_id.encode() in each[0]]
+        if any(f'"{kind}"'.encode() in body for body, _ in found):
+            return found
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"no {kind} was sent")
+
+
+async def start(service: TransactionsHarness, suffix: str = "02") -> Any:
+    made = await service.deposit(suffix=suffix)
+    await service.work()
+    seen = await service.get(made.transaction_id)
+    assert (seen.status, seen.provider, seen.payer_action_url) == (T.PENDING_SETTLEMENT, "stripe", "")
+    request = transactions_pb2.GetTransactionRequest(transaction_id=made.transaction_id)
+    payer = await service.ask(INVESTOR, "GetTransaction", request)
+    assert payer.payer_action_url.endswith(f"/microdeposits/{seen.provider_reference}")
+    return seen

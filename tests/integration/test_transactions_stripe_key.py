@@ -1,0 +1,160 @@
+"""What whoever holds our key at Stripe, or signs in there, can make of our payments: nothing moves unseen by it."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from realco.distributions.v1.offerings_pb2 import Investment
+from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
+from realco.transactions.v1 import webhooks_pb2
+
+from services.transactions.commands.settlement import PAYMENTS_NOT_OURS
+from services.transactions.domain.payments import PaymentStatus
+from services.transactions.providers.protocols import OutcomeUnknown
+from tests.integration.stripe_desk import (
+    API_KEY,
+    T,
+    alter,
+    an_order,
+    becomes,
+    confirm,
+    deliver,
+    read,
+    start,
+    told_of,
+)
+from tests.support.transactions import ADMIN
+
+pytest_plugins = ("tests.integration.stripe_desk",)
+
+
+def count_alarms() -> float:
+    return PAYMENTS_NOT_OURS._value.get()
+
+
+async def settle(service, stripe, url):
+    """A contribution that arrived, and its charge."""
+    started = await start(service)
+    confirm(url, started.provider_reference)
+    await becomes(stripe, started.provider_reference, PaymentStatus.SETTLED)
+    await service.work(hurried=True)
+    seen = await service.get(started.transaction_id)
+    assert seen.status == T.SETTLED
+    return seen
+
+
+@pytest.mark.parametrize("back", [1, 50_00, 100_00])
+async def test_what_is_paid_back_at_stripe_is_not_still_there(service, stripe, url, books, back) -> None:
+    seen, before = await settle(service, stripe, url), count_alarms()
+    alter(books, read(books, seen.provider_reference)["latest_charge"], amount_refunded=back, refunded=back == 100_00)
+    service.clock.set(seen.return_risk_end_time.ToDatetime().astimezone(service.clock.now().tzinfo))
+    await service.work(hurried=True)
+    assert (await service.get(seen.transaction_id)).status == T.SETTLED, "it is not completed"
+    assert count_alarms() > before
+
+
+async def test_what_is_disputed_is_not_still_there_and_what_is_lost_has_come_back(service, stripe, url, books) -> None:
+    seen, before = await settle(service, stripe, url), count_alarms()
+    charge = read(books, seen.provider_reference)["latest_charge"]
+    alter(books, charge, disputed=True)
+    assert (await stripe.get_payment(seen.provider_reference)).status is PaymentStatus.SETTLED
+    lost = await stripe.submit(an_order("000555555559"))
+    confirm(url, lost.payment_id)
+    await becomes(stripe, lost.payment_id, PaymentStatus.RETURNED)
+    [dispute] = await list_disputes(url, read(books, lost.payment_id)["latest_charge"])
+    alter(books, dispute["id"], status="under_review", charge=charge, reason="general")
+    service.clock.set(seen.return_risk_end_time.ToDatetime().astimezone(service.clock.now().tzinfo))
+    await service.work(hurried=True)
+    assert (await service.get(seen.transaction_id)).status == T.SETTLED
+    assert count_alarms() > before
+    alter(books, dispute["id"], status="lost", network_reason_code=None)
+    await service.work(hurried=True)
+    back = await service.get(seen.transaction_id)
+    assert (back.status, back.failure.metadata["network_code"]) == (T.RETURNED, "R17"), "a person looks"
+
+
+async def list_disputes(url, charge):
+    headers = {"Authorization": f"Bearer {API_KEY}"}
+    async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as client:
+        return (await client.get("/v1/disputes", params={"charge": charge})).json()["data"]
+
+
+@pytest.mark.parametrize("changed", [{}, {"presentment": "x"}, {"reference": "txn_of_another"}, {"proof": ""}])
+async def test_a_payment_whose_words_somebody_changed_is_told_and_not_followed(
+    service, stripe, url, books, webhooks, changed
+) -> None:
+    started, before = await start(service), count_alarms()
+    metadata = read(books, started.provider_reference)["metadata"]
+    alter(books, started.provider_reference, metadata=metadata | changed if changed else {})
+    confirm(url, started.provider_reference)
+    await deliver(service, await told_of(webhooks, started.provider_reference, "payment_intent.succeeded"))
+    await service.work(hurried=True)
+    assert (await service.get(started.transaction_id)).status == T.PENDING_SETTLEMENT
+    assert count_alarms() > before
+    hooks = (await service.ask(ADMIN, "ListWebhooks", webhooks_pb2.ListWebhooksRequest())).webhooks
+    assert {each.failure.code for each in hooks} == {"PAYMENT_NOT_OURS"}
+
+
+async def test_a_payment_that_draws_from_another_account_is_none_of_ours(stripe, url, books) -> None:
+    ours, theirs = await stripe.submit(an_order()), await stripe.submit(an_order("000123456780"))
+    other = read(books, theirs.payment_id)
+    alter(books, ours.payment_id, payment_method=other["payment_method"], customer=other["customer"])
+    assert (await stripe.get_payment(ours.payment_id)).reference == ""
+
+
+async def test_a_payment_that_the_key_alone_made_is_not_taken_for_an_attempt(stripe, url, books) -> None:
+    """Its words are those of ours; the proof of the attempt that it pretends to be is not."""
+    order = an_order()
+    ours = await stripe.submit(order)
+    forged = await stripe.submit(an_order("000123456780"))
+    copied = read(books, ours.payment_id)["metadata"]
+    alter(books, forged.payment_id, metadata=copied | {"presentment": "2"})
+    assert await stripe.list_payments(order.reference) == [ours]
+    alter(books, forged.payment_id, metadata=copied)
+    assert await stripe.list_payments(order.reference) == [ours], "it draws from another account"
+
+
+async def test_nobody_uses_up_the_key_of_an_order_that_is_still_to_come(stripe, url) -> None:
+    order = an_order()
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        headers = {"Authorization": f"Bearer {API_KEY}", "Idempotency-Key": order.key}
+        await client.post("/v1/customers", data={"name": "Mallory"}, headers=headers)
+    assert (await stripe.submit(order)).status is PaymentStatus.PENDING
+
+
+async def test_what_came_back_is_closed_at_stripe_before_it_is_presented_again(stripe, url, books) -> None:
+    first = an_order("000222222227")
+    payment = await stripe.submit(first)
+    confirm(url, payment.payment_id)
+    await becomes(stripe, payment.payment_id, PaymentStatus.RETURNED)
+    assert read(books, payment.payment_id)["status"] == "canceled"
+    assert (await stripe.get_payment(payment.payment_id)).return_code == "R01", "it came back all the same"
+    again = an_order(key=f"{first.key}2", presentment=2, earlier_payment_ids=[payment.payment_id])
+    assert (await stripe.submit(again)).status is PaymentStatus.PENDING
+    alter(books, payment.payment_id, status="succeeded")
+    later = an_order(key=f"{first.key}3", presentment=3, earlier_payment_ids=[payment.payment_id])
+    with pytest.raises(OutcomeUnknown):
+        await stripe.submit(later)
+
+
+@pytest.mark.parametrize("why", ["its account is retired", "its party is not cleared", "its investment wants none"])
+async def test_what_waits_for_its_payer_and_is_not_wanted_any_more_is_cancelled_at_stripe(
+    service, url, books, why
+) -> None:
+    started = await start(service)
+    match why:
+        case "its account is retired":
+            request = bank_pb.DeleteBankAccountRequest(bank_account_id=started.bank_account_id)
+            await service.ask(ADMIN, "DeleteBankAccount", request)
+        case "its party is not cleared":
+            service.compliance.uncleared[started.party_id] = "OFAC is missing"
+        case _:
+            service.distributions.investments[started.investment_id].status = Investment.CANCELLED
+    await service.work(hurried=True)
+    assert read(books, started.provider_reference)["status"] == "canceled"
+    assert (await service.get(started.transaction_id)).status == T.CANCELLED
+
+
+async def test_a_question_that_stripe_refuses_says_nothing_of_the_order(stripe) -> None:
+    with pytest.raises(OutcomeUnknown):
+        await stripe.list_payments("' OR status:'succeeded")
