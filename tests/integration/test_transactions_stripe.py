@@ -199,6 +199,13 @@ def test_a_choice_that_nobody_can_carry_out_keeps_the_service_from_starting(tmp_
         read_choice(file, ["sandbox", "manual"])
 
 
+def test_a_choice_that_names_something_twice_keeps_the_service_from_starting(tmp_path) -> None:
+    file = tmp_path / "providers.json"
+    file.write_text('{"all_organizations": {"ACH": {"inbound": "sandbox"}}, "all_organizations": {}}')
+    with pytest.raises(ConfigurationError, match="all_organizations stands there twice"):
+        read_choice(file, ["sandbox", "manual"])
+
+
 def test_what_no_provider_of_this_process_carries_keeps_the_service_from_starting(tmp_path) -> None:
     file = tmp_path / "providers.json"
     file.write_text(json.dumps({"all_organizations": {"ACH": {"inbound": "stripe"}}}))

@@ -8,9 +8,11 @@ every service. None has a default, and none is named here.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 from urllib.parse import urlsplit
@@ -149,12 +151,27 @@ def read_json_file(path: Path, setting: str, shape: TypeAdapter[T]) -> T:
         ConfigurationError: it cannot be read, or says something else, with every fault and none of its values.
     """
     try:
-        return shape.validate_json(path.read_bytes())
+        content = path.read_bytes()
+        with suppress(json.JSONDecodeError):  # for the shape to say
+            json.loads(content, object_pairs_hook=_check_names)
+        return shape.validate_json(content)
+    except _NamedTwice as error:
+        raise ConfigurationError(f"{setting}: {path.name}: {error} stands there twice") from None
     except OSError as error:
         raise ConfigurationError(f"{setting}: {path.name}: {error.strerror}") from None
     except ValidationError as error:
         faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_input=False))
         raise ConfigurationError(f"{setting}: {path.name}: {'; '.join(faults)}") from None
+
+
+class _NamedTwice(Exception):
+    """A name that stands twice in one object of JSON: the later one would count, without a word."""
+
+
+def _check_names(pairs: list[tuple[str, object]]) -> None:
+    names = [name for name, _ in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise _NamedTwice(twice)
 
 
 def read_private_file(path: Path, setting: str) -> bytes:
