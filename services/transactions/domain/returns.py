@@ -30,7 +30,7 @@ class Action(Enum):
     STOP = auto()  # no further entry to this account
     CREDIT_REFUSED = auto()  # a payout came back: owed again, never sent to the same account by itself
     AGREED = auto()  # sent back by agreement with us or our bank
-    INCIDENT = auto()  # we sent a duplicate: a person looks
+    INCIDENT = auto()  # we sent a duplicate, or banks dispute a return: a person looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,47 @@ _TABLE = (
     ReturnCode("R27", "trace number in error", Action.FIX_DATA),
     ReturnCode("R28", "routing number check digit in error", Action.FIX_DATA),
     ReturnCode("R29", "corporate customer says not authorized", Action.NEW_AUTHORIZATION, blocks=True),
+    ReturnCode("R30", "truncated check: not for us", Action.STOP, review=True),
     ReturnCode("R31", "sent back with our permission", Action.AGREED),
+    ReturnCode("R32", "receiving bank cannot settle", Action.FIX_DATA, review=True),
+    ReturnCode("R33", "return of a truncated check: not for us", Action.STOP, review=True),
+    ReturnCode("R34", "bank takes part in ACH for some customers alone", Action.STOP, blocks=True),
+    ReturnCode("R35", "debits are not allowed to this account", Action.STOP, blocks=True),
+    ReturnCode("R36", "credit of a kind that is not allowed", Action.STOP, review=True),
+    ReturnCode("R37", "check behind the entry was presented, too", Action.STOP, review=True),
+    ReturnCode("R38", "check behind the entry was stopped", Action.STOP, review=True),
+    ReturnCode("R39", "check behind the entry is not proper", Action.STOP, review=True),
+    ReturnCode("R40", "enrolment with a federal agency: not for us", Action.STOP, review=True),
+    ReturnCode("R41", "enrolment with a wrong transaction code: not for us", Action.STOP, review=True),
+    ReturnCode("R42", "enrolment with a wrong routing number: not for us", Action.STOP, review=True),
+    ReturnCode("R43", "enrolment with a wrong account number: not for us", Action.STOP, review=True),
+    ReturnCode("R44", "enrolment with a wrong individual id: not for us", Action.STOP, review=True),
+    ReturnCode("R45", "enrolment with a wrong name: not for us", Action.STOP, review=True),
+    ReturnCode("R46", "enrolment with a wrong payee indicator: not for us", Action.STOP, review=True),
+    ReturnCode("R47", "enrolment was made twice: not for us", Action.STOP, review=True),
+    ReturnCode("R50", "state law keeps the check from being collected by ACH", Action.STOP, review=True),
+    ReturnCode("R51", "check may not be collected by ACH", Action.STOP, review=True),
+    ReturnCode("R52", "check behind the entry was stopped", Action.STOP, review=True),
+    ReturnCode("R53", "check behind the entry was presented, too", Action.STOP, review=True),
+    ReturnCode("R61", "return came to the wrong bank", Action.INCIDENT, review=True),
+    ReturnCode("R62", "return of an entry that corrected an error", Action.INCIDENT, review=True),
+    ReturnCode("R67", "return was sent twice", Action.INCIDENT, review=True),
+    ReturnCode("R68", "return came too late", Action.INCIDENT, review=True),
+    ReturnCode("R69", "return has wrong fields", Action.INCIDENT, review=True),
+    ReturnCode("R70", "return that was permitted is not accepted", Action.INCIDENT, review=True),
+    ReturnCode("R71", "dishonored return came to the wrong bank", Action.INCIDENT, review=True),
+    ReturnCode("R72", "dishonored return came too late", Action.INCIDENT, review=True),
+    ReturnCode("R73", "return was in time after all", Action.INCIDENT, review=True),
+    ReturnCode("R74", "return was corrected", Action.INCIDENT, review=True),
+    ReturnCode("R75", "return was sent once after all", Action.INCIDENT, review=True),
+    ReturnCode("R76", "return had no errors after all", Action.INCIDENT, review=True),
+    ReturnCode("R77", "dishonored return is not accepted", Action.INCIDENT, review=True),
+    ReturnCode("R80", "international entry with wrong codes: not for us", Action.STOP, review=True),
+    ReturnCode("R81", "bank takes no international entries", Action.STOP, review=True),
+    ReturnCode("R82", "foreign bank's identification is not valid", Action.STOP, review=True),
+    ReturnCode("R83", "foreign bank cannot settle", Action.STOP, review=True),
+    ReturnCode("R84", "gateway did not process the entry", Action.STOP, review=True),
+    ReturnCode("R85", "international payment with wrong codes", Action.STOP, review=True),
 )
 
 RETURN_CODES: Mapping[str, ReturnCode] = MappingProxyType({row.code: row for row in _TABLE})
