@@ -1,7 +1,6 @@
 """The books of a stand-in: one SQLite file; a change is on disk before its answer leaves (WAL, synchronous=FULL).
 
 One connection, used from the event loop's thread only; a transaction never awaits, so transactions are serial.
-Times are text of fixed width in UTC, so they sort.
 """
 
 from __future__ import annotations

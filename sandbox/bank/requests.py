@@ -10,18 +10,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic_core import PydanticCustomError
 
 from sandbox.bank.behaviours import Direction
+from sandbox.routing_numbers import has_aba_check_digit
 
 AMOUNT_MINOR_MAX = 10**14
 ACH_AMOUNT_MINOR_MAX = 10**10 - 1  # the amount field of a NACHA entry has ten digits
-_ABA_WEIGHTS = (3, 7, 1, 3, 7, 1, 3, 7, 1)
-
-
-def has_aba_check_digit(routing_number: str) -> bool:
-    """Whether the sum of nine digits, weighted 3, 7, 1 in turn, is a multiple of ten. Source: ABA number policy."""
-    if len(routing_number) != 9 or not (routing_number.isascii() and routing_number.isdigit()):
-        return False
-    total = sum(weight * int(digit) for weight, digit in zip(_ABA_WEIGHTS, routing_number, strict=True))
-    return total > 0 and total % 10 == 0
 
 
 def _routing_number(value: str) -> str:

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from sandbox.routing_numbers import has_aba_check_digit
 from sandbox.store import Store
 from sandbox.stripe.answers import Answer, StripeRefusal, encode, now_ms
 from sandbox.stripe.behaviours import AMOUNTS, BEHAVIOURS, DESCRIPTOR_CODE, Reply, behaviour_of
@@ -28,7 +29,6 @@ CREATE INDEX IF NOT EXISTS objects_due ON objects (due_ms) WHERE due_ms IS NOT N
 """
 _METHOD = "us_bank_account"
 _AMOUNT_MAX = 99_999_999
-_ABA_WEIGHTS = (3, 7, 1, 3, 7, 1, 3, 7, 1)
 
 
 class Desk:
@@ -54,7 +54,7 @@ class Desk:
         if form.get("payment_method_types") != [_METHOD] or form.get("confirm") != "true":
             raise _invalid("payment_method_types", f"This stand-in confirms payments by {_METHOD} alone.")
         method = self._use_method(form) if "payment_method" in form else self._make_method(form)
-        behaviour = BEHAVIOURS.get(method["_account_number"], behaviour_of(""))
+        behaviour = behaviour_of(method["_account_number"])
         intent = self._make(
             "pi",
             "payment_intent",
@@ -171,7 +171,7 @@ class Desk:
     def _make_method(self, form: Mapping[str, Any]) -> dict[str, Any]:
         account = form.get("payment_method_data", {}).get(_METHOD, {})
         routing_number, number = account.get("routing_number", ""), account.get("account_number", "")
-        if not _has_check_digit(routing_number):
+        if not has_aba_check_digit(routing_number):
             raise _invalid("payment_method_data[us_bank_account][routing_number]", "", code="routing_number_invalid")
         if not (number.isascii() and number.isdigit() and 4 <= len(number) <= 17):
             raise _invalid("payment_method_data[us_bank_account][account_number]", "", code="account_number_invalid")
@@ -334,14 +334,6 @@ def _read_amount(form: Mapping[str, Any]) -> int:
     if form.get("currency") != "usd":
         raise _invalid("currency", f"{_METHOD} is for usd.")
     return int(text)
-
-
-def _has_check_digit(routing_number: str) -> bool:
-    """Source: ABA number policy."""
-    if len(routing_number) != 9 or not (routing_number.isascii() and routing_number.isdigit()):
-        return False
-    total = sum(weight * int(digit) for weight, digit in zip(_ABA_WEIGHTS, routing_number, strict=True))
-    return total > 0 and total % 10 == 0
 
 
 def _find(found: Mapping[str, Any], name: str) -> Any:

@@ -24,7 +24,7 @@ from services.transactions.approvals import build_approvals
 from services.transactions.clients import ComplianceClient, DistributionsClient, EscrowClient, Peers
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.jobs import WORK, build_jobs
-from services.transactions.providers.registry import House, open_providers
+from services.transactions.providers.registry import open_providers
 from services.transactions.settings import Settings
 from services.transactions.subscribers import SUBSCRIPTIONS
 from services.transactions.tables import metadata
@@ -37,7 +37,7 @@ async def main(settings: Settings) -> None:
     vault = Vault.load(settings.data_key_file)
     async with (
         Runtime.start(NAME, settings) as runtime,
-        open_providers(settings, House(runtime.database, runtime.clock, vault)) as providers,
+        open_providers(settings, runtime.database, runtime.clock, vault) as providers,
     ):
         compliance = ComplianceClient(runtime.channel("compliance"))
         dependencies = Dependencies(

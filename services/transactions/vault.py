@@ -1,7 +1,7 @@
-"""Account numbers, unreadable at rest: AES-256-GCM, each bound to its own row and to what else says where money goes.
+"""Account numbers, unreadable at rest: AES-256-GCM, each bound to its account and to what says where money goes.
 
-A sealed value is `version (1) | key id (4) | nonce (12) | ciphertext and tag`. Table, column, organization and row are
-authenticated with it, and so are party, holder, routing number and type: a value that was copied to another place, or
+A sealed value is `version (1) | key id (4) | nonce (12) | ciphertext and tag`. Organization and bank account are
+authenticated with it, and so are party, holder, routing number and type: a value that was copied to another account, or
 whose row says something else by now, does not open. The key id lets keys be rotated later: the vault opens with
 whichever key sealed. Source: NIST SP 800-38D; reliability rule c28.
 """
@@ -15,6 +15,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -27,7 +28,7 @@ _KEY_ID_BYTES = 4
 _NONCE_BYTES = 12
 _HEADER_BYTES = len(_VERSION) + _KEY_ID_BYTES + _NONCE_BYTES
 _TAG_BYTES = 16
-_PLACE = "bank_accounts|account_number_encrypted"
+_KIND = "account number"
 
 
 class VaultError(Exception):
@@ -36,6 +37,21 @@ class VaultError(Exception):
 
 class KeyMissing(VaultError):
     """It was sealed with a key that we do not have. That is more likely a key file of ours than somebody's deed."""
+
+
+class Numbered(Protocol):
+    """A bank account, or what goes to one or comes from it, and says which."""
+
+    @property
+    def bank_account_id(self) -> str: ...
+    @property
+    def party_id(self) -> str: ...
+    @property
+    def account_holder_name(self) -> str: ...
+    @property
+    def routing_number(self) -> str: ...
+    @property
+    def account_type(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -50,7 +66,7 @@ class SealedFor:
     account_type: str
 
     @classmethod
-    def of(cls, org_id: str, account: BankAccount) -> SealedFor:
+    def of(cls, org_id: str, account: Numbered) -> SealedFor:
         return cls(
             org_id,
             account.bank_account_id,
@@ -142,4 +158,4 @@ def _build_key_id(key: bytes) -> bytes:
 
 def _build_aad(header: bytes, account: SealedFor) -> bytes:
     # As JSON, no two accounts are spelled alike, whatever their names hold.
-    return header[:-_NONCE_BYTES] + json.dumps([_PLACE, *astuple(account)]).encode()
+    return header[:-_NONCE_BYTES] + json.dumps([_KIND, *astuple(account)]).encode()

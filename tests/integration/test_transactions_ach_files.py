@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from datetime import date, datetime, timedelta
 from datetime import time as time_of_day
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import achkit
@@ -16,16 +19,21 @@ import pytest
 import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2
+from structlog.testing import capture_logs
 
+from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.process.settings import ConfigurationError
 from services.chassis.values.money import Money
 from services.transactions.ach_tables import ach_entries
-from services.transactions.domain.payments import PaymentStatus
+from services.transactions.domain.ach import find_effective_day, find_last_cut_off
 from services.transactions.jobs.read_ach_files import read_ach_files
 from services.transactions.jobs.write_ach_files import write_ach_files
 from services.transactions.providers.ach_file import NAME
-from services.transactions.providers.ach_file.config import AchFileConfig, Company
+from services.transactions.providers.ach_file.config import AchFileConfig, read_config
+from services.transactions.providers.ach_file.nacha import ENTRY_MINOR_MAX, Company
 from services.transactions.providers.ach_file.orders import find_desk
 from services.transactions.providers.choice import Carriers, ProviderChoice
+from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
 from tests.support.ach import Sent, build_returns, change_line, list_sent
 from tests.support.transactions import ADMIN, MONDAY, TransactionsHarness
 
@@ -160,7 +168,8 @@ async def test_a_return_is_applied_once_however_often_and_late_it_comes(service,
     for made, code in ((deposit, "R10"), (payout, "R03")):
         seen = await service.get(made.transaction_id)
         assert (seen.status, seen.failure.metadata["network_code"]) == (T.RETURNED, code)
-    assert len(folders.list_of("processed")) == 2  # the second of one day has the name of the first
+    first, *others = folders.list_of("processed")
+    assert (others[0], len(others)) == (f"{first}.2", 2), "the second of one day has the name of the first"
     request = bank_pb.GetBankAccountRequest(bank_account_id=deposit.bank_account_id)
     account = await service.ask(ADMIN, "GetBankAccount", request)
     assert (account.status, account.block_network_code) == (bank_pb.BankAccount.BLOCKED, "R10")
@@ -186,7 +195,7 @@ async def test_nothing_leaves_while_nobody_says_whether_it_is_wanted(service, fo
     assert len(list_sent(folders.sent[0])) == 2
 
 
-@pytest.mark.parametrize("step", ["_stage", "_move", "write_file"])
+@pytest.mark.parametrize("step", ["_stage", "_move", "write_file", "hashlib"], ids=lambda step: step.strip("_"))
 async def test_a_crash_at_any_step_releases_one_file_and_the_same(service, folders, monkeypatch, step) -> None:
     await order(service)
 
@@ -194,7 +203,8 @@ async def test_a_crash_at_any_step_releases_one_file_and_the_same(service, folde
         raise OSError("the machine went away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(MAKING, step, crash)
+        # What is staged is not released yet where its digest is made.
+        patch.setattr(MAKING, step, SimpleNamespace(sha256=crash) if step == "hashlib" else crash)
         try:
             await leave(service)
         except OSError:
@@ -233,6 +243,19 @@ async def test_files_of_a_bank_that_are_none_or_about_others_move_nothing_and_wa
     assert (await service.get(deposit.transaction_id)).status == T.PENDING_RETRY
 
 
+async def test_a_file_that_nobody_takes_to_the_bank_is_told(service, folders) -> None:
+    await order(service)
+    with capture_logs() as logs:
+        await leave(service)
+    assert "ach_file_not_fetched" not in {each["event"] for each in logs}
+    [file] = folders.outbound.glob("*.ach")
+    long_ago = time.time() - 5 * 3600
+    os.utime(file, (long_ago, long_ago))
+    with capture_logs() as logs:
+        await leave(service, CUT_OFF + timedelta(hours=5))
+    assert [each["files"] for each in logs if each["event"] == "ach_file_not_fetched"] == [[file.name]]
+
+
 async def test_a_notification_of_change_moves_no_money(service, folders) -> None:
     deposit, _ = await order(service)
     await leave(service)
@@ -241,15 +264,93 @@ async def test_a_notification_of_change_moves_no_money(service, folders) -> None
     assert len(folders.list_of("processed")) == 1
 
 
-async def test_the_same_key_is_the_same_entry_and_an_amount_too_large_is_none(service) -> None:
+async def test_the_same_key_is_the_same_entry_another_order_under_it_is_none_and_one_too_large_is_refused(
+    service,
+) -> None:
     deposit, _ = await order(service)
     desk = find_desk(service.dependencies.providers.orders)
     assert desk is not None
     seen = await service.get(deposit.transaction_id)
-    payment = await desk.get_payment(seen.provider_reference)
-    assert payment is not None
-    assert (payment.amount, payment.status) == (Money(100_00, "USD"), PaymentStatus.PENDING)
+    known = PaymentOrder(
+        key=f"txn:{deposit.transaction_id}:1",
+        reference=deposit.transaction_id,
+        party_id=deposit.party_id,
+        bank_account_id=deposit.bank_account_id,
+        amount=Money(100_00, "USD"),
+        is_inbound=True,
+        presentment=1,
+        routing_number="021000021",
+        account_number="000111111102",
+        account_type="CHECKING",
+        account_holder_name="Ada Investor",
+        description="ESCROW DEPOSIT",
+    )
+    with acting_as(service_principal("transactions", ADMIN.org_id)):
+        assert (await desk.submit(known)).payment_id == seen.provider_reference
+        with pytest.raises(OutcomeUnknown):
+            await desk.submit(replace(known, amount=Money(100_01, "USD")))
+        with pytest.raises(Declined):
+            await desk.submit(replace(known, key="txn:1:1", amount=Money(ENTRY_MINOR_MAX + 1, "USD")))
+        assert len(await desk.list_payments(deposit.transaction_id)) == 1
     assert await desk.get_payment("ach_nothing") is None
+
+
+async def test_a_file_whose_entries_somebody_altered_does_not_leave(service, folders, monkeypatch) -> None:
+    await order(service)
+    with monkeypatch.context() as patch:
+        patch.setattr(MAKING, "write_file", lambda *_: 1 / 0)
+        await leave(service)
+    async with service.database.begin(ADMIN.org_id) as tx:
+        await tx.execute(sa.update(ach_entries).values(change_code="C01"))
+    await leave(service, CUT_OFF + timedelta(minutes=1))
+    assert folders.sent == []
+
+
+@pytest.mark.parametrize(
+    ("now", "before"),
+    [
+        ("2024-12-02T14:59Z", "2024-11-29T20:30Z"),  # a Monday: the last one was on Friday
+        ("2024-12-02T20:30Z", "2024-12-02T20:30Z"),
+        ("2024-12-03T14:59Z", "2024-12-02T20:30Z"),
+        ("2024-12-03T15:00Z", "2024-12-03T15:00Z"),
+        ("2024-12-25T23:00Z", "2024-12-24T20:30Z"),  # a holiday
+        ("2024-12-29T23:00Z", "2024-12-27T20:30Z"),  # a Sunday
+    ],
+)
+def test_files_leave_on_banking_days_at_each_cut_off(now: str, before: str) -> None:
+    cut_offs = [time_of_day(15), time_of_day(20, 30)]
+    found = find_last_cut_off(cut_offs, datetime.fromisoformat(now))
+    assert found == datetime.fromisoformat(before)
+    assert find_effective_day(date(2024, 12, 24)) == date(2024, 12, 26)
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [
+        ({"destination": "9100"}, "destination must be the nine digits"),
+        ({"bank": "091000019"}, "bank must be the first eight digits"),
+        ({"origin": "12"}, "origin and company_id must have ten characters"),
+        ({"company_name": " "}, "company_name must not be empty"),
+        ({"debit_class": "TEL"}, "debit_class"),
+        ({"password": "x"}, "password"),
+        ({"cut_offs": []}, "cut_offs must be times"),
+        ({"outbound": "nowhere"}, "nowhere is no folder"),
+        ({"all_organizations": None}, "must say who sends"),
+    ],
+)
+def test_a_configuration_that_no_bank_would_take_keeps_the_service_from_starting(
+    folders, tmp_path, changes, wrong
+) -> None:
+    company = asdict(COMPANY)
+    whole = {"outbound": str(folders.outbound), "inbound": str(folders.inbound), "cut_offs": ["20:30"]}
+    file = tmp_path / "ach.json"
+    file.write_text(json.dumps(whole | {"all_organizations": company}))
+    assert read_config(file).find_company("org-1") == COMPANY
+    of_whole = {name: value for name, value in changes.items() if name in (*whole, "all_organizations")}
+    of_company = {name: value for name, value in changes.items() if name not in of_whole}
+    file.write_text(json.dumps(whole | {"all_organizations": company | of_company} | of_whole))
+    with pytest.raises(ConfigurationError, match=wrong):
+        read_config(file)
 
 
 async def test_rows_that_sql_wrote_are_in_no_file_and_keep_no_other_from_it(service, folders) -> None:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from realco.transactions.v1 import webhooks_pb2
 
+from sandbox.signature import sign
 from services.chassis.process.settings import ConfigurationError
 from services.chassis.values.money import Money
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.rails import RAILS
+from services.transactions.domain.refusals import WebhookSignatureInvalid
 from services.transactions.providers.choice import read_choice
 from services.transactions.providers.protocols import Declined, OutcomeUnknown
+from services.transactions.providers.registry import open_providers
+from services.transactions.providers.settings import ProviderSettings
 from services.transactions.providers.stripe.keys import check_address
 from services.transactions.providers.stripe.payments import StripePayments
+from services.transactions.providers.stripe.webhooks import StripeWebhooks
 from tests.integration.stripe_desk import (
     API_KEY,
     GOOD,
@@ -32,6 +39,7 @@ from tests.integration.stripe_desk import (
     start,
     told_of,
 )
+from tests.support.stand_ins import WEBHOOK_SECRET
 from tests.support.transactions import ADMIN
 
 pytest_plugins = ("tests.integration.stripe_desk",)
@@ -248,3 +256,54 @@ def test_a_key_and_account_numbers_are_sent_to_stripe_or_in_tests_to_a_stand_in(
         return
     with pytest.raises(ConfigurationError, match="STRIPE_API_URL"):
         check_address(key, address)
+
+
+@pytest.mark.parametrize(
+    ("key", "chosen", "starts"),
+    [
+        ("rk_test_1", {"ACH": {"inbound": "stripe"}}, True),
+        ("rk_live_1", {"ACH": {"inbound": "stripe"}}, False),  # the simulator would pay out
+        ("rk_live_1", {}, False),
+    ],
+)
+async def test_real_money_does_not_come_in_beside_a_simulator_that_pays_out(tmp_path, key, chosen, starts) -> None:
+    file = tmp_path / "providers.json"
+    file.write_text(json.dumps({"all_organizations": chosen}))
+    settings = ProviderSettings(
+        sandbox_bank_url="http://127.0.0.1:9",
+        sandbox_bank_webhook_secret=SecretStr(WEBHOOK_SECRET),
+        stripe_api_key=SecretStr(key),
+        stripe_webhook_secret=SecretStr(WEBHOOK_SECRET),
+        payment_providers_file=file,
+    )
+    if starts:
+        async with open_providers(settings, None, None, VAULT) as providers:
+            assert set(providers.orders) == {"sandbox", "stripe", "manual"}
+        return
+    with pytest.raises(ConfigurationError, match="the simulator pays nothing"):
+        async with open_providers(settings, None, None, VAULT):
+            pass
+
+
+@pytest.mark.parametrize("livemode", [True, None, 0, "false"])
+async def test_a_webhook_of_the_other_mode_is_refused_however_well_it_is_signed(livemode) -> None:
+    event = {
+        "id": "evt_1",
+        "type": "payment_intent.succeeded",
+        "data": {"object": {"id": "pi_1"}},
+        "livemode": livemode,
+    }
+    body = json.dumps(event).encode()
+    reader = StripeWebhooks(WEBHOOK_SECRET, API_KEY)
+    with pytest.raises(WebhookSignatureInvalid):
+        await reader.read_webhook(body, sign(WEBHOOK_SECRET, body, int(time.time())))
+    good = json.dumps(event | {"livemode": False}).encode()
+    assert (await reader.read_webhook(good, sign(WEBHOOK_SECRET, good, int(time.time())))).payment_id == "pi_1"
+
+
+@pytest.mark.parametrize("found", [[], None, "x", True])
+async def test_a_webhook_about_no_object_is_refused(found) -> None:
+    event = {"id": "evt_1", "type": "payment_intent.succeeded", "data": {"object": found}, "livemode": False}
+    body = json.dumps(event).encode()
+    with pytest.raises(WebhookSignatureInvalid):
+        await StripeWebhooks(WEBHOOK_SECRET, API_KEY).read_webhook(body, sign(WEBHOOK_SECRET, body, int(time.time())))

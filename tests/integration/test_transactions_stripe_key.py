@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from realco.distributions.v1.offerings_pb2 import Investment
+from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import webhooks_pb2
 
@@ -153,6 +155,26 @@ async def test_what_waits_for_its_payer_and_is_not_wanted_any_more_is_cancelled_
     await service.work(hurried=True)
     assert read(books, started.provider_reference)["status"] == "canceled"
     assert (await service.get(started.transaction_id)).status == T.CANCELLED
+
+
+async def test_what_waits_for_its_payer_goes_on_while_its_escrow_account_is_frozen_or_nobody_answers(
+    service, url, books
+) -> None:
+    started = await start(service)
+    service.escrow.accounts[started.escrow_account_id].status = EscrowAccount.FROZEN
+    await service.work(hurried=True)
+    with service.wire.cut(service.compliance):
+        await service.work(hurried=True)
+    assert read(books, started.provider_reference)["status"] == "requires_action"
+    assert (await service.get(started.transaction_id)).status == T.PENDING_SETTLEMENT
+
+
+async def test_nothing_is_drawn_from_an_account_that_somebody_altered(service, url, books) -> None:
+    started = await start(service)
+    async with service.database.begin(ADMIN.org_id) as tx:
+        await tx.execute(sa.text("UPDATE bank_accounts SET version = version + 5"))
+    await service.work(hurried=True)
+    assert read(books, started.provider_reference)["status"] == "canceled"
 
 
 async def test_a_question_that_stripe_refuses_says_nothing_of_the_order(stripe) -> None:

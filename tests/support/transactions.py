@@ -130,6 +130,9 @@ class MemoryBank:
             raise unknown()
         return self.payments.get(payment_id)
 
+    async def cancel_payment(self, payment_id: str) -> None:
+        self.payments[payment_id] = replace(self.payments[payment_id], status=PaymentStatus.CANCELLED)
+
     async def read_webhook(self, body: bytes, proof: str) -> ProviderEvent:
         event_id, event_type, payment_id = body.decode().split()
         return ProviderEvent(event_id, event_type, payment_id)
@@ -172,7 +175,7 @@ class TransactionsHarness:
                 orders={manual.NAME: ManualOrders(), **asked},
                 look_ups=asked,
                 webhooks={**build_webhook_readers(self.settings), sandbox.NAME: self.bank},
-                cancellations={name: each for name, each in asked.items() if isinstance(each, StripePayments)},
+                cancellations={name: asked[name] for name, each in PROVIDERS.items() if each.is_confirmed_by_payers},
                 choice=self.choice,
             ),
             peers=Peers(

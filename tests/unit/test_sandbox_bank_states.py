@@ -26,8 +26,9 @@ from sandbox.bank.behaviours import (
     Status,
     markdown_table,
 )
-from sandbox.bank.requests import PaymentOrder, has_aba_check_digit
+from sandbox.bank.requests import PaymentOrder
 from sandbox.bank.tables import SCHEMA
+from sandbox.routing_numbers import has_aba_check_digit
 from sandbox.store import Store
 from sandbox.webhooks import backoff_ms
 from services.chassis.values.clock import FakeClock

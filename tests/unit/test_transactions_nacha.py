@@ -11,20 +11,22 @@ from hypothesis import strategies as st
 
 from services.transactions.providers.ach_file.nacha import (
     ENTRY_MINOR_MAX,
+    Company,
     Entry,
     Heading,
     NotNacha,
-    Originator,
     Returned,
     read_returns,
     write_file,
 )
 from tests.support.ach import build_returns, change_line, list_sent
 
-BANK = Originator("091000019", "First Custodian Bank", "1234567890", "RealCo Escrow", "09100001")
+COMPANY = Company(
+    "091000019", "First Custodian Bank", "1234567890", "RealCo Escrow", "09100001", "RealCo Escrow", "1234567890"
+)
 MONDAY, TUESDAY = datetime(2024, 12, 2, 20, 30, tzinfo=UTC), date(2024, 12, 3)
-DEBITS = Heading("RealCo Escrow", "1234567890", "WEB", "ESCROW DEPOSIT", TUESDAY)
-CREDITS = Heading("RealCo Escrow", "1234567890", "PPD", "DISTRIBUTION", TUESDAY)
+DEBITS = COMPANY.build_heading("ESCROW DEPOSIT", TUESDAY, is_inbound=True)
+CREDITS = COMPANY.build_heading("DISTRIBUTION", TUESDAY, is_inbound=False)
 ADA = Entry(DEBITS, True, "CHECKING", "021000021", "000111111102", 100_00, "ABCDEFGH1234567", "Ada Ñandú", 7)
 BOB = Entry(CREDITS, False, "SAVINGS", "110000000", "123456789", 5_55, "ZZZ", "Bob", 9)
 
@@ -49,9 +51,9 @@ entries = st.builds(
 )
 
 
-@given(st.lists(entries, min_size=1, max_size=25, unique_by=lambda each: each.trace))
+@given(st.lists(entries, min_size=1, max_size=25, unique_by=lambda each: each.trace_no))
 def test_what_we_write_another_parser_takes_and_adds_up(made: list[Entry]) -> None:
-    content = write_file(BANK, MONDAY, 0, made).decode("ascii")
+    content = write_file(COMPANY, MONDAY, 0, made).decode("ascii")
     assert achkit.validate(content) == {"ok": True, "errors": []}
     read = achkit.parse(content)
     found = sorted(
@@ -62,7 +64,7 @@ def test_what_we_write_another_parser_takes_and_adds_up(made: list[Entry]) -> No
     codes = {("CHECKING", False): 22, ("CHECKING", True): 27, ("SAVINGS", False): 32, ("SAVINGS", True): 37}
     assert found == sorted(
         (
-            f"09100001{each.trace:07d}",
+            f"09100001{each.trace_no:07d}",
             codes[each.account_type, each.is_inbound],
             each.routing_number,
             each.account_number,
@@ -79,7 +81,7 @@ def test_what_we_write_another_parser_takes_and_adds_up(made: list[Entry]) -> No
 
 
 def test_a_file_is_as_the_rules_print_it() -> None:
-    lines = write_file(BANK, MONDAY, 1, [ADA, BOB]).decode().splitlines()
+    lines = write_file(COMPANY, MONDAY, 1, [ADA, BOB]).decode().splitlines()
     assert lines[0] == (
         "101 09100001912345678902412022030B094101FIRST CUSTODIAN BANK   REALCO ESCROW                  "
     )
@@ -90,7 +92,7 @@ def test_a_file_is_as_the_rules_print_it() -> None:
 
 
 def test_returns_and_changes_are_read_with_what_they_are_about() -> None:
-    by_trace = {each.trace: each for each in list_sent(write_file(BANK, MONDAY, 0, [ADA, BOB]))}
+    by_trace = {each.trace: each for each in list_sent(write_file(COMPANY, MONDAY, 0, [ADA, BOB]))}
     ada, bob = by_trace["091000010000007"], by_trace["091000010000009"]
     file = read_returns(build_returns([(ada, "R01"), (bob, "R03")], TUESDAY))
     assert file.created_on == TUESDAY
@@ -99,10 +101,10 @@ def test_returns_and_changes_are_read_with_what_they_are_about() -> None:
         Returned("R03", "091000010000009", 5_55, False),
     ]
     [change] = read_returns(build_returns([(ada, "C01")], TUESDAY, corrected="000999")).returned
-    assert (change.code, change.is_change, change.corrected, change.amount_minor) == ("C01", True, "000999", 0)
+    assert (change.code, change.is_change, change.amount_minor) == ("C01", True, 0)
 
 
-RETURNS = build_returns([(each, "R01") for each in list_sent(write_file(BANK, MONDAY, 0, [ADA, BOB]))], TUESDAY)
+RETURNS = build_returns([(each, "R01") for each in list_sent(write_file(COMPANY, MONDAY, 0, [ADA, BOB]))], TUESDAY)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,7 @@ def test_a_bank_ends_its_lines_as_it_likes(told: bytes) -> None:
         change_line(RETURNS, 8, 8, "000009"),
         change_line(RETURNS, 8, 32, "000000000001"),
         change_line(RETURNS, 9, 1, "6"),
-        write_file(BANK, MONDAY, 0, [ADA]),
+        write_file(COMPANY, MONDAY, 0, [ADA]),
     ],
 )
 def test_what_does_not_add_up_is_believed_in_nothing(broken: bytes) -> None:
@@ -145,7 +147,17 @@ def test_what_does_not_add_up_is_believed_in_nothing(broken: bytes) -> None:
         read_returns(broken)
 
 
-@given(st.binary(max_size=2000))
-def test_no_bytes_are_read_as_something_else_than_a_file_or_none(data: bytes) -> None:
-    with pytest.raises(NotNacha):
-        read_returns(data)
+AMOUNTS = [each.amount_minor for each in read_returns(RETURNS).returned]
+
+
+@given(st.integers(0, len(RETURNS) - 1), st.sampled_from(b"019 A\n\xff"))
+def test_a_file_with_another_character_is_none_or_says_the_same_of_each_amount(place: int, other: int) -> None:
+    changed = bytearray(RETURNS)
+    changed[place] = other
+    try:
+        file = read_returns(bytes(changed))
+    except NotNacha:
+        return
+    assert [each.amount_minor for each in file.returned] == [
+        each.amount_minor for each in read_returns(RETURNS).returned
+    ]

@@ -133,8 +133,8 @@ _UNREADABLE: Sequence[tuple[type[sa.types.TypeEngine[Any]], str]] = (
 # A page of a list ends at an id, which its token has: a longer one, or one that JSON spells longer, is not sent back.
 _ODD_ID = "octet_length(NEW.{column}) > 255 OR NEW.{column} ~ '[[:cntrl:]]'"
 _IDS_OF_OTHERS = frozenset({"external_id", "provider_event_id"})  # no page ends at one, and they count characters
-# The next one is a number as well. Whoever leaps as far as may be keeps us from writing none after it; and by steps
-# nobody comes to the end of the numbers (steps.py has the same for those of events).
+# So that we can always write the next one, however far somebody leapt; and by such steps nobody comes to the end of the
+# numbers (steps.py has the same for those of events).
 _FAR_VERSION = "NEW.{column} > 1000000000000 AND (TG_OP = 'INSERT' OR NEW.{column} - OLD.{column} > 1000000)"
 _LONG_SEAL = f"octet_length(NEW.seal) > {_SEAL_BYTES_MAX}"
 _TIMES = f"NOT ({_FIRST} <= ALL (NEW.{{column}}) AND {_LAST} >= ALL (NEW.{{column}}))"

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 
+from services.chassis.data.reads import Source
 from services.chassis.process.telemetry import log
+from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError
 from services.chassis.values.refusals import (
     EscrowAccountClosed,
@@ -22,6 +24,7 @@ from services.transactions.clients import Peers
 from services.transactions.commands.inflow import ask_about_investments, check_escrow_account
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import CONTRIBUTIONS
+from services.transactions.store.bank_accounts import find_bank_account
 
 
 async def ask_about_attempts(
@@ -77,3 +80,15 @@ async def _ask_about_contributions(peers: Peers, rows: Sequence[Transaction], no
     """Refuses contributions whose investment, or whose raise, takes none any more."""
     refusals = await ask_about_investments(peers, {row.investment_id for row in rows if row.investment_id}, now)
     return {row.transaction_id: refusals[row.investment_id] for row in rows if row.investment_id in refusals}
+
+
+async def find_account_refusal(
+    source: Source, bank_account_id: str, party_id: str, *, is_inbound: bool
+) -> DomainError | None:
+    """Why money may not come from this account any more, or go to it, if so. Raises: NotSealed."""
+    account = await find_bank_account(source, bank_account_id)
+    try:
+        check_bank_account(account, party_id, is_inbound=is_inbound)
+    except DomainError as refusal:
+        return refusal
+    return None

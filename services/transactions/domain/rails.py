@@ -67,8 +67,8 @@ class Provider:
     """Who carries money, or only reports about it.
 
     Args:
-        draws: The payment methods by which it brings money in.
-        pays: Those by which it pays money out.
+        brings_in: The payment methods by which it brings money in.
+        pays_out: Those by which it pays money out.
         is_asked_for_payments: Whether it can be asked how a payment stands.
         is_confirmed_by_payers: Whether a payer confirms the first payment from an account, and later ones use that.
         webhook_request: The request of the RPC that takes its webhooks, by name; empty where it sends none.
@@ -76,15 +76,15 @@ class Provider:
     """
 
     name: str
-    draws: frozenset[str] = frozenset()
-    pays: frozenset[str] = frozenset()
+    brings_in: frozenset[str] = frozenset()
+    pays_out: frozenset[str] = frozenset()
     is_asked_for_payments: bool = False
     is_confirmed_by_payers: bool = False
     webhook_request: str = ""
     webhook_proof: str = ""
 
     def carries(self, payment_method: str, *, is_inbound: bool) -> bool:
-        return payment_method in (self.draws if is_inbound else self.pays)
+        return payment_method in (self.brings_in if is_inbound else self.pays_out)
 
 
 _NACHA_CONSUMER = "Nacha Operating Rules, Section 3.8: a consumer may disown a debit for 60 days"
@@ -132,23 +132,23 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
         for provider in (
             Provider(
                 "sandbox",
-                draws=frozenset({"ACH"}),
-                pays=frozenset({"ACH"}),
+                brings_in=frozenset({"ACH"}),
+                pays_out=frozenset({"ACH"}),
                 is_asked_for_payments=True,
                 webhook_request="ReceiveSandboxWebhookRequest",
                 webhook_proof="signature",
             ),
             Provider(
                 "stripe",
-                draws=frozenset({"ACH"}),
+                brings_in=frozenset({"ACH"}),
                 is_asked_for_payments=True,
                 is_confirmed_by_payers=True,
                 webhook_request="ReceiveStripeWebhookRequest",
                 webhook_proof="signature",
             ),
             Provider("plaid", webhook_request="ReceivePlaidWebhookRequest", webhook_proof="verification"),
-            Provider("ach_file", draws=frozenset({"ACH"}), pays=frozenset({"ACH"}), is_asked_for_payments=True),
-            Provider("manual", draws=frozenset({"WIRE", "CHECK"}), pays=frozenset({"WIRE", "CHECK"})),
+            Provider("ach_file", brings_in=frozenset({"ACH"}), pays_out=frozenset({"ACH"}), is_asked_for_payments=True),
+            Provider("manual", brings_in=frozenset({"WIRE", "CHECK"}), pays_out=frozenset({"WIRE", "CHECK"})),
         )
     }
 )

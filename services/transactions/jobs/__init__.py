@@ -40,7 +40,7 @@ STEPS: Mapping[_Work, sa.ColumnElement[float]] = {
     look_up_submitted: SUBMITTED.first_due,
     watch_settled: WATCHED.first_due,
 }
-# What nobody waits for, and how often it is done.
+# What no commit makes due, and how often it is done.
 TIMERS: Mapping[_Work, float] = {
     forget_webhook_bodies: 3600.0,
     # Where this process makes files at all.

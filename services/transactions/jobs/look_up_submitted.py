@@ -6,12 +6,13 @@ from datetime import datetime
 from functools import partial
 
 from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.data.seals import NotSealed
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
-from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError
 from services.chassis.values.invariant import require_present
-from services.transactions.commands.attempts import ask_about_attempts
+from services.chassis.values.refusals import BankAccountNotUsable
+from services.transactions.commands.attempts import ask_about_attempts, find_account_refusal
 from services.transactions.commands.settlement import PaymentNotOurs, follow_payment, tell_not_ours
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.payments import Payment
@@ -21,7 +22,6 @@ from services.transactions.domain.transaction import Transaction
 from services.transactions.jobs.batches import CALLS_MAX, record_each
 from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.store import transactions as store
-from services.transactions.store.bank_accounts import find_bank_account
 
 SUBMITTED = store.build_taking(Status.PENDING_SETTLEMENT, count_max=CALLS_MAX)
 
@@ -51,16 +51,20 @@ async def _ask_or_end(dependencies: Dependencies, taken: Transaction) -> Payment
 
 
 async def _find_refusal(dependencies: Dependencies, row: Transaction) -> DomainError | None:
-    """Why it would not be ordered now, if so: what held when it was ordered may not hold any more."""
-    refusals, _ = await ask_about_attempts(dependencies.peers, [row], dependencies.clock.now())
+    """Why it would not be ordered now, if so: what held when it was ordered may not hold any more.
+
+    What would only wait, for nobody answers or its escrow account is frozen, goes on waiting for its payer.
+    """
+    refusals, waiting = await ask_about_attempts(dependencies.peers, [row], dependencies.clock.now())
+    if row.transaction_id in waiting:
+        return None
     if row.transaction_id in refusals:
         return refusals[row.transaction_id]
+    source, account_id = dependencies.database.reader, row.bank_account_id or ""
     try:
-        account = await find_bank_account(dependencies.database.reader, row.bank_account_id or "")
-        check_bank_account(account, row.party_id, is_inbound=row.is_inbound)
-    except DomainError as refusal:
-        return refusal
-    return None
+        return await find_account_refusal(source, account_id, row.party_id, is_inbound=row.is_inbound)
+    except NotSealed:  # in the log by now; what was drawn from it would come back
+        return BankAccountNotUsable("The bank account is not what it was added as.")
 
 
 async def _record(dependencies: Dependencies, tx: Tx, row: Transaction, payment: Payment | None) -> None:

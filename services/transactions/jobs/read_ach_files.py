@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 
 from services.chassis.calls.auth import acting_as, service_principal
@@ -47,8 +48,11 @@ def _list_ready(inbound: Path) -> list[Path]:
 
 
 def _put_away(path: Path, folder: str) -> None:
-    (path.parent / folder).mkdir(mode=0o700, exist_ok=True)
-    path.rename(path.parent / folder / path.name)
+    """Keeps it there; banks give one name to many files."""
+    kept = path.parent / folder
+    kept.mkdir(mode=0o700, exist_ok=True)
+    names = (path.name if number == 1 else f"{path.name}.{number}" for number in count(1))
+    path.rename(next(kept / name for name in names if not (kept / name).exists()))
 
 
 async def _read_file(dependencies: Dependencies, desk: AchFileOrders, name: str, content: bytes) -> str:

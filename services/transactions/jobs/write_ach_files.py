@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -22,12 +22,11 @@ from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.seals import NotSealed
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
-from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure, make_failure
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import BankAccountNotUsable
-from services.transactions.commands.attempts import ask_about_attempts
+from services.transactions.commands.attempts import ask_about_attempts, find_account_refusal
 from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.ach import (
@@ -40,20 +39,20 @@ from services.transactions.domain.ach import (
 )
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.providers.ach_file.config import Company
 from services.transactions.providers.ach_file.nacha import (
     FILES_A_DAY_MAX,
     TRACES_MAX,
+    Company,
     Entry,
-    Heading,
     write_file,
 )
 from services.transactions.providers.ach_file.orders import AchFileOrders, find_desk
-from services.transactions.store import ach, bank_accounts, moves
+from services.transactions.store import ach, moves
 from services.transactions.store import transactions as store
 from services.transactions.vault import SealedFor
 
 ENTRIES_MAX = 5_000  # in a file
+FETCHED_WITHIN = timedelta(hours=4)
 
 
 async def write_ach_files(dependencies: Dependencies) -> int:
@@ -71,6 +70,8 @@ async def write_ach_files(dependencies: Dependencies) -> int:
             except Exception:  # what is wrong with one organization keeps no other from being paid
                 log.exception("ach_file_failed", org_id=org_id)
     await _finish_releases(dependencies, desk.config.outbound)
+    if unfetched := await asyncio.to_thread(_list_unfetched, desk.config.outbound):
+        log.error("ach_file_not_fetched", files=unfetched)
     return count
 
 
@@ -127,14 +128,10 @@ async def _list_known(tx: Tx, entries: Sequence[AchEntry]) -> dict[str, Transact
 async def _find_refusal(tx: Tx, entry: AchEntry, now: datetime) -> DomainError | None:
     """Why its account may not be used any more, if so."""
     try:
-        account = await bank_accounts.find_bank_account(tx, entry.bank_account_id)
-        check_bank_account(account, entry.party_id, is_inbound=entry.is_inbound)
+        return await find_account_refusal(tx, entry.bank_account_id, entry.party_id, is_inbound=entry.is_inbound)
     except NotSealed:
         await block_altered_account(tx, entry.bank_account_id, entry.reference, now)
         return BankAccountNotUsable("The bank account is not what it was added as.")
-    except DomainError as refusal:
-        return refusal
-    return None
 
 
 async def _withdraw(tx: Tx, entry: AchEntry, refusal: DomainError, now: datetime) -> None:
@@ -197,7 +194,7 @@ async def _release(
         log.error("ach_file_altered", org_id=org_id, ach_file_id=file.ach_file_id, entries=len(entries))
         return
     spell = partial(_spell_entry, dependencies, org_id, company)
-    content = write_file(company.originator, file.created_at, file.number, [spell(each) for each in entries])
+    content = write_file(company, file.created_at, file.number, [spell(each) for each in entries])
     outbound, name = desk.config.outbound, _name_file(org_id, file)
     async with dependencies.database.begin() as tx:
         locked = await ach.FILES.lock_known(tx, file.ach_file_id)
@@ -222,21 +219,8 @@ def _spell_entry(dependencies: Dependencies, org_id: str, company: Company, entr
     """Raises: VaultError."""
     assert entry.effective_on is not None
     assert entry.trace_no is not None
-    sealed_for = SealedFor(
-        org_id,
-        entry.bank_account_id,
-        entry.party_id,
-        entry.account_holder_name,
-        entry.routing_number,
-        entry.account_type,
-    )
-    heading = Heading(
-        company.company_name,
-        company.company_id,
-        company.choose_class(is_inbound=entry.is_inbound),
-        entry.description,
-        entry.effective_on,
-    )
+    sealed_for = SealedFor.of(org_id, entry)
+    heading = company.build_heading(entry.description, entry.effective_on, is_inbound=entry.is_inbound)
     return Entry(
         heading,
         entry.is_inbound,
@@ -279,6 +263,12 @@ async def _finish_releases(dependencies: Dependencies, outbound: Path) -> None:
             file = await ach.FILES.find(dependencies.database.reader, ach_file_id)
         if file is not None and file.status is FileStatus.RELEASED:
             await asyncio.to_thread(_move, outbound, name)
+
+
+def _list_unfetched(outbound: Path) -> list[str]:
+    """What nobody has taken to the bank for hours: by its day it counts as settled all the same."""
+    since = datetime.now(UTC).timestamp() - FETCHED_WITHIN.total_seconds()
+    return sorted(each.name for each in outbound.glob("*.ach") if each.stat().st_mtime < since)
 
 
 def _list_staged(outbound: Path) -> list[str]:

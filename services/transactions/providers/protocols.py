@@ -1,4 +1,4 @@
-"""What payment providers do for us, in three small protocols. A provider's package implements those it has."""
+"""What payment providers do for us, in four small protocols. A provider's package implements those it has."""
 
 from __future__ import annotations
 
@@ -141,6 +141,8 @@ class Providers:
         asked = {name for name in self.orders if PROVIDERS[name].is_asked_for_payments}
         sending = {name for name, provider in PROVIDERS.items() if provider.webhook_request}
         invariant(self.look_ups.keys() == asked, "each provider that can be asked is asked")
+        confirming = {name for name in self.orders if PROVIDERS[name].is_confirmed_by_payers}
+        invariant(self.cancellations.keys() == confirming, "what waits for its payer can be cancelled")
         invariant(self.webhooks.keys() == sending, "each provider that sends webhooks is here")
 
     def require_orders(self, provider: str) -> PaymentOrders:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from services.chassis.data.database import Database
 from services.chassis.process.settings import ConfigurationError
@@ -25,22 +24,22 @@ from services.transactions.providers.stripe.webhooks import StripeWebhooks
 from services.transactions.vault import Vault
 
 
-@dataclass(frozen=True)
-class House:
-    """What a provider needs that keeps its payments in our own tables."""
-
-    database: Database
-    clock: Clock
-    vault: Vault
-
-
 @asynccontextmanager
-async def open_providers(settings: ProviderSettings, house: House) -> AsyncIterator[Providers]:
-    """Raises ConfigurationError where a setting is missing without which no money could move."""
+async def open_providers(
+    settings: ProviderSettings, database: Database, clock: Clock, vault: Vault
+) -> AsyncIterator[Providers]:
+    """
+    Args:
+        database: With the clock, of those that keep their payments in our own tables.
+        vault: Seals account numbers there, and proves what was ordered elsewhere.
+
+    Raises:
+        ConfigurationError: a setting is missing without which no money could move, or they contradict each other.
+    """
     asked: dict[str, SandboxBank | StripePayments | AchFileOrders] = {}
     if settings.ach_file_config is not None:
         config = read_config(settings.ach_file_config)
-        asked[ach_file.NAME] = AchFileOrders(config, house.database, house.clock, house.vault)
+        asked[ach_file.NAME] = AchFileOrders(config, database, clock, vault)
     if settings.sandbox_bank_url:
         _check_given(settings, "sandbox_bank_webhook_secret", "sandbox_bank_url")
         asked[sandbox.NAME] = SandboxBank(settings.sandbox_bank_url)
@@ -48,7 +47,7 @@ async def open_providers(settings: ProviderSettings, house: House) -> AsyncItera
     if key := settings.stripe_api_key.get_secret_value():
         _check_given(settings, "stripe_webhook_secret", "stripe_api_key")
         check_address(key, settings.stripe_api_url)
-        payments = StripePayments(key, settings.stripe_api_url, house.vault)
+        payments = StripePayments(key, settings.stripe_api_url, vault)
         asked[stripe.NAME] = cancellations[stripe.NAME] = payments
     orders: dict[str, PaymentOrders] = {**asked, manual.NAME: ManualOrders()}
     choice = read_choice(settings.payment_providers_file, orders.keys())

@@ -7,58 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import time
 from pathlib import Path
-from typing import Literal
 
 from pydantic import ConfigDict, TypeAdapter
 
 from services.chassis.calls.auth import is_organization
 from services.chassis.process.settings import ConfigurationError, read_json_file
-from services.transactions.providers.ach_file.nacha import Originator
+from services.transactions.providers.ach_file.nacha import Company
 
 _SETTING = "ACH_FILE_CONFIG"
-
-
-@dataclass(frozen=True, slots=True)
-class Company:
-    """Who sends entries, as its agreement with the originating bank says.
-
-    Args:
-        destination: The routing number of the bank that takes the files.
-        origin: Ten characters that the bank knows the sender by.
-        bank: The first eight digits of the originating bank's routing number.
-        debit_class: How payers authorize debits: WEB on the internet, PPD on paper, CCD companies.
-    """
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    destination: str
-    destination_name: str
-    origin: str
-    origin_name: str
-    bank: str
-    company_name: str
-    company_id: str
-    debit_class: Literal["WEB", "PPD", "CCD"] = "WEB"
-    credit_class: Literal["PPD", "CCD"] = "PPD"
-
-    def choose_class(self, *, is_inbound: bool) -> str:
-        return self.debit_class if is_inbound else self.credit_class
-
-    @property
-    def originator(self) -> Originator:
-        return Originator(self.destination, self.destination_name, self.origin, self.origin_name, self.bank)
-
-    def find_fault(self) -> str:
-        """What no bank would take; empty if nothing is."""
-        if not re.fullmatch("[0-9]{9}", self.destination):
-            return "destination must be the nine digits of a routing number"
-        if not re.fullmatch("[0-9]{8}", self.bank):
-            return "bank must be the first eight digits of a routing number"
-        if not re.fullmatch("[A-Za-z0-9 ]{10}", self.origin) or not re.fullmatch("[A-Za-z0-9]{10}", self.company_id):
-            return "origin and company_id must have ten characters"
-        if not self.company_name.strip():
-            return "company_name must not be empty"
-        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +54,22 @@ def read_config(path: Path) -> AchFileConfig:
     companies = list(config.list_companies())
     if not companies:
         raise ConfigurationError(f"{_SETTING}: all_organizations, or an organization, must say who sends")
-    if faults := [fault for each in companies if (fault := each.find_fault())]:
+    if faults := [fault for each in companies if (fault := find_fault(each))]:
         raise ConfigurationError(f"{_SETTING}: {faults[0]}")
     for folder in (config.outbound, config.inbound):
         if not folder.is_dir():
             raise ConfigurationError(f"{_SETTING}: {folder} is no folder")
     return config
+
+
+def find_fault(company: Company) -> str | None:
+    """What no bank would take, if anything is."""
+    if not re.fullmatch("[0-9]{9}", company.destination):
+        return "destination must be the nine digits of a routing number"
+    if not re.fullmatch("[0-9]{8}", company.bank):
+        return "bank must be the first eight digits of a routing number"
+    if not re.fullmatch("[A-Za-z0-9 ]{10}", company.origin) or not re.fullmatch("[A-Za-z0-9]{10}", company.company_id):
+        return "origin and company_id must have ten characters"
+    if not company.company_name.strip():
+        return "company_name must not be empty"
+    return None

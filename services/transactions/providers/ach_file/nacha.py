@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import groupby
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
 
 LINE: Final = 94
 BLOCK: Final = 10
@@ -37,20 +37,32 @@ class NotNacha(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Originator:
-    """In whose name a file is sent, as the originating bank has agreed.
+class Company:
+    """Who sends entries, as its agreement with the originating bank says.
 
     Args:
-        destination: The routing number of the bank that takes the file.
+        destination: The routing number of the bank that takes the files.
         origin: Ten characters that the bank knows the sender by.
-        bank: The first eight digits of the routing number of the originating bank: what traces begin with.
+        bank: The first eight digits of the originating bank's routing number: what traces begin with.
+        debit_class: How payers authorize debits: WEB on the internet, PPD on paper, CCD companies.
     """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  # pydantic reads it from the class
 
     destination: str
     destination_name: str
     origin: str
     origin_name: str
     bank: str
+    company_name: str
+    company_id: str
+    debit_class: Literal["WEB", "PPD", "CCD"] = "WEB"
+    credit_class: Literal["PPD", "CCD"] = "PPD"
+
+    def build_heading(self, description: str, effective_on: date, *, is_inbound: bool) -> Heading:
+        """What an entry of this description and day shares with others of its kind."""
+        entry_class = self.debit_class if is_inbound else self.credit_class
+        return Heading(self.company_name, self.company_id, entry_class, description, effective_on)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -74,7 +86,7 @@ class Entry:
     """One debit or credit.
 
     Args:
-        trace: Our number of it, among those of the bank.
+        trace_no: Our number of it, which makes its trace with the bank's.
         reference: What the receiver's bank shows beside it, fifteen characters.
     """
 
@@ -86,27 +98,25 @@ class Entry:
     amount_minor: int
     reference: str
     name: str
-    trace: int
+    trace_no: int
 
     def __repr__(self) -> str:
-        return f"Entry(trace={self.trace!r})"  # the rest is personal data
+        return f"Entry(trace_no={self.trace_no!r})"  # the rest is personal data
 
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """An entry of ours that comes back, or, with a `change`, that a bank asks us to correct.
+    """An entry of ours that comes back, or that a bank asks us to correct.
 
     Args:
-        code: R01 and so on; of a change C01 and so on.
-        trace: The whole number of our entry: bank and number.
-        corrected: What a bank says instead.
+        code: R01 and so on; of what is to be corrected C01 and so on.
+        trace: That of our entry: bank and number.
     """
 
     code: str
     trace: str
     amount_minor: int
     is_inbound: bool
-    corrected: str = ""
 
     @property
     def is_change(self) -> bool:
@@ -125,17 +135,17 @@ def spell_trace(bank: str, number: int) -> str:
     return f"{bank}{number:07d}"
 
 
-def write_file(originator: Originator, created_at: datetime, number: int, entries: Sequence[Entry]) -> bytes:
+def write_file(company: Company, created_at: datetime, number: int, entries: Sequence[Entry]) -> bytes:
     """
     Args:
-        created_at: In the time zone of the bank.
+        created_at: In UTC: its day is the one of the header.
         number: The how manieth file of the day it is, from 0.
         entries: At least one; those of one heading become one batch, in the order of their traces.
     """
-    lines = [_write_header(originator, created_at, _MODIFIERS[number])]
+    lines = [_write_header(company, created_at, _MODIFIERS[number])]
     batches = [list(batch) for _, batch in groupby(sorted(entries, key=_order), key=lambda each: each.heading)]
     for batch_number, batch in enumerate(batches, start=1):
-        lines += _write_batch(originator.bank, batch_number, batch)
+        lines += _write_batch(company.bank, batch_number, batch)
     blocks = -(-(len(lines) + 1) // BLOCK)
     debits, credited = _sum(entries)
     lines.append(
@@ -146,13 +156,13 @@ def write_file(originator: Originator, created_at: datetime, number: int, entrie
 
 
 def _order(entry: Entry) -> tuple[Heading, int]:
-    return entry.heading, entry.trace
+    return entry.heading, entry.trace_no
 
 
-def _write_header(originator: Originator, created_at: datetime, modifier: str) -> str:
+def _write_header(company: Company, created_at: datetime, modifier: str) -> str:
     return (
-        f"101 {originator.destination:9}{_text(originator.origin, 10):>10}{created_at:%y%m%d%H%M}{modifier}094101"
-        f"{_text(originator.destination_name, 23)}{_text(originator.origin_name, 23)}{'':8}"
+        f"101 {company.destination:9}{_text(company.origin, 10):>10}{created_at:%y%m%d%H%M}{modifier}094101"
+        f"{_text(company.destination_name, 23)}{_text(company.origin_name, 23)}{'':8}"
     )
 
 
@@ -170,7 +180,7 @@ def _write_batch(bank: str, number: int, entries: Sequence[Entry]) -> Iterator[s
         yield (
             f"6{_CODES[each.account_type, each.is_inbound]}{each.routing_number}{each.account_number:17}"
             f"{each.amount_minor:010d}{_text(each.reference, 15)}{_text(each.name, 22)}{kind}0"
-            f"{spell_trace(bank, each.trace)}"
+            f"{spell_trace(bank, each.trace_no)}"
         )
     debits, credited = _sum(entries)
     yield (
@@ -287,7 +297,6 @@ def _read_entry(entry: str, addenda: str, line: int) -> Returned:
         trace=_digits(addenda[6:21], line + 1),
         amount_minor=int(_digits(entry[29:39], line)),
         is_inbound=_COMING_BACK[code],
-        corrected=addenda[35:64].strip() if reason.startswith("C") else "",
     )
 
 

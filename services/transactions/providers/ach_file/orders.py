@@ -58,14 +58,7 @@ class AchFileOrders:
 
     def _build_entry(self, org_id: str, order: PaymentOrder) -> AchEntry:
         now = self._clock.now()
-        sealed_for = SealedFor(
-            org_id,
-            order.bank_account_id,
-            order.party_id,
-            order.account_holder_name,
-            order.routing_number,
-            order.account_type,
-        )
+        sealed_for = SealedFor.of(org_id, order)
         return AchEntry(
             ach_entry_id=new_id("ach"),
             provider_key=order.key,

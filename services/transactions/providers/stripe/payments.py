@@ -251,7 +251,7 @@ class StripePayments:
             OutcomeUnknown; as _NotThere or _Refused where Stripe says so
         """
         try:
-            return (await asked).to_dict()
+            answer = await asked
         except stripe.IdempotencyError:
             raise OutcomeUnknown("another order has its key") from None
         except (stripe.AuthenticationError, stripe.PermissionError) as error:
@@ -266,8 +266,9 @@ class StripePayments:
             raise OutcomeUnknown(
                 f"the provider answered {error.http_status or type(error).__name__}", retry_after_seconds=seconds
             ) from None
-        except (ValueError, TypeError, AttributeError, KeyError):  # no JSON, or none of an object of Stripe's
-            raise OutcomeUnknown("the provider's answer is not one") from None
+        if not isinstance(answer, stripe.StripeObject):
+            raise OutcomeUnknown("the provider's answer is not one")
+        return answer.to_dict()
 
 
 class _Refused(OutcomeUnknown):
