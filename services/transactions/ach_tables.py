@@ -83,9 +83,9 @@ ach_files = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     seal(),
     one_of("status", FileStatus),
-    sa.CheckConstraint("(digest IS NOT NULL) = (status = 'RELEASED')", name="released_as_it_is"),
-    sa.UniqueConstraint("org_id", "created_on", "number", name="ach_files_number"),
-    sa.Index("ach_files_unreleased", "org_id", postgresql_where=sa.text("status = 'MADE'")),
+    sa.CheckConstraint("(digest IS NULL) = (status = 'MADE')", name="released_as_it_is"),
+    sa.Index("ach_files_day", "org_id", "created_on"),
+    sa.Index("ach_files_not_left", "org_id", postgresql_where=sa.text("status <> 'LEFT'")),
     info=sealed(
         *("org_id", "ach_file_id", "created_on", "number", "status", "entry_count", "debit_minor", "credit_minor"),
         *("digest", "created_at", "updated_at", "version"),

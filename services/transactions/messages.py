@@ -83,7 +83,7 @@ def _write(row: Any, announced: money_pb2.Money, failure: Failure | None) -> tra
 
 def _is_told_where_to_confirm(row: Transaction) -> bool:
     """Whoever acts for the party, and nobody else: a few wrong answers there, and the account is confirmed no more."""
-    waits = row.payer_action_url is not None and row.status is Status.PENDING_SETTLEMENT
+    waits = row.payer_action_url is not None and row.status == Status.PENDING_SETTLEMENT  # of a listed row, text
     return waits and row.party_id in current_principal().parties
 
 

@@ -174,4 +174,6 @@ async def start(service: TransactionsHarness, suffix: str = "02") -> Any:
     request = transactions_pb2.GetTransactionRequest(transaction_id=made.transaction_id)
     payer = await service.ask(INVESTOR, "GetTransaction", request)
     assert payer.payer_action_url.endswith(f"/microdeposits/{seen.provider_reference}")
+    listed = await service.ask(INVESTOR, "ListTransactions", transactions_pb2.ListTransactionsRequest())
+    assert [each.payer_action_url for each in listed.transactions] == [payer.payer_action_url]
     return seen

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from datetime import time as time_of_day
 from importlib import import_module
@@ -22,14 +21,12 @@ from realco.transactions.v1 import transactions_pb2
 from structlog.testing import capture_logs
 
 from services.chassis.calls.auth import acting_as, service_principal
-from services.chassis.process.settings import ConfigurationError
 from services.chassis.values.money import Money
-from services.transactions.ach_tables import ach_entries
-from services.transactions.domain.ach import find_effective_day, find_last_cut_off
+from services.transactions.ach_tables import ach_entries, ach_files
 from services.transactions.jobs.read_ach_files import read_ach_files
 from services.transactions.jobs.write_ach_files import write_ach_files
 from services.transactions.providers.ach_file import NAME
-from services.transactions.providers.ach_file.config import AchFileConfig, read_config
+from services.transactions.providers.ach_file.config import AchFileConfig
 from services.transactions.providers.ach_file.nacha import ENTRY_MINOR_MAX, Company
 from services.transactions.providers.ach_file.orders import find_desk
 from services.transactions.providers.choice import Carriers, ProviderChoice
@@ -306,51 +303,70 @@ async def test_a_file_whose_entries_somebody_altered_does_not_leave(service, fol
     assert folders.sent == []
 
 
-@pytest.mark.parametrize(
-    ("now", "before"),
-    [
-        ("2024-12-02T14:59Z", "2024-11-29T20:30Z"),  # a Monday: the last one was on Friday
-        ("2024-12-02T20:30Z", "2024-12-02T20:30Z"),
-        ("2024-12-03T14:59Z", "2024-12-02T20:30Z"),
-        ("2024-12-03T15:00Z", "2024-12-03T15:00Z"),
-        ("2024-12-25T23:00Z", "2024-12-24T20:30Z"),  # a holiday
-        ("2024-12-29T23:00Z", "2024-12-27T20:30Z"),  # a Sunday
-    ],
-)
-def test_files_leave_on_banking_days_at_each_cut_off(now: str, before: str) -> None:
-    cut_offs = [time_of_day(15), time_of_day(20, 30)]
-    found = find_last_cut_off(cut_offs, datetime.fromisoformat(now))
-    assert found == datetime.fromisoformat(before)
-    assert find_effective_day(date(2024, 12, 24)) == date(2024, 12, 26)
-
-
-@pytest.mark.parametrize(
-    ("changes", "wrong"),
-    [
-        ({"destination": "9100"}, "destination must be the nine digits"),
-        ({"bank": "091000019"}, "bank must be the first eight digits"),
-        ({"origin": "12"}, "origin and company_id must have ten characters"),
-        ({"company_name": " "}, "company_name must not be empty"),
-        ({"debit_class": "TEL"}, "debit_class"),
-        ({"password": "x"}, "password"),
-        ({"cut_offs": []}, "cut_offs must be times"),
-        ({"outbound": "nowhere"}, "nowhere is no folder"),
-        ({"all_organizations": None}, "must say who sends"),
-    ],
-)
-def test_a_configuration_that_no_bank_would_take_keeps_the_service_from_starting(
-    folders, tmp_path, changes, wrong
+async def test_what_has_not_left_has_not_settled_and_what_leaves_late_settles_late(
+    service, folders, monkeypatch
 ) -> None:
-    company = asdict(COMPANY)
-    whole = {"outbound": str(folders.outbound), "inbound": str(folders.inbound), "cut_offs": ["20:30"]}
-    file = tmp_path / "ach.json"
-    file.write_text(json.dumps(whole | {"all_organizations": company}))
-    assert read_config(file).find_company("org-1") == COMPANY
-    of_whole = {name: value for name, value in changes.items() if name in (*whole, "all_organizations")}
-    of_company = {name: value for name, value in changes.items() if name not in of_whole}
-    file.write_text(json.dumps(whole | {"all_organizations": company | of_company} | of_whole))
-    with pytest.raises(ConfigurationError, match=wrong):
-        read_config(file)
+    deposit, payout = await order(service)
+    with monkeypatch.context() as patch:
+        patch.setattr(MAKING, "write_file", lambda *_: 1 / 0)
+        await leave(service)
+    service.clock.set(SETTLED + timedelta(hours=1))
+    assert [await status_of(service, each) for each in (deposit, payout)] == [T.PENDING_SETTLEMENT] * 2
+    await leave(service, CUT_OFF + timedelta(days=1))
+    assert len(folders.sent) == 1
+    assert await status_of(service, deposit) == T.PENDING_SETTLEMENT
+    service.clock.set(SETTLED + timedelta(days=1))
+    assert await status_of(service, deposit) == T.SETTLED
+
+
+async def test_a_return_of_what_somebody_altered_keeps_no_other_from_being_applied_and_is_followed_later(
+    service, folders
+) -> None:
+    deposit, payout = await order(service)
+    await leave(service)
+    back = [(find_sent(folders, 100_00), "R10"), (find_sent(folders, 50_00), "R03")]
+    alter = "UPDATE transactions SET dispute_status = dispute_status, next_attempt_at = %s WHERE transaction_id = :id"
+    which = {"id": deposit.transaction_id}
+    async with service.database.begin(ADMIN.org_id) as tx:
+        await tx.execute(sa.text(alter % "now()"), which)
+    await come_back(service, folders, back)
+    assert (len(folders.list_of("questions")), list(folders.inbound.glob("*.ach"))) == (1, [])
+    assert (await service.get(payout.transaction_id)).status == T.RETURNED
+    async with service.database.begin(ADMIN.org_id) as tx:
+        await tx.execute(sa.text(alter % "NULL"), which)
+    assert await status_of(service, deposit) == T.RETURNED
+
+
+async def test_rows_made_up_for_files_keep_none_from_leaving(service, folders) -> None:
+    await order(service)
+    async with service.database.begin(ADMIN.org_id) as tx:
+        for number in range(40):
+            made_up = {"org_id": ADMIN.org_id, "ach_file_id": f"achf_{number}", "created_on": CUT_OFF.date()}
+            made_up |= {"number": number, "status": "MADE", "entry_count": 1, "debit_minor": 1, "credit_minor": 0}
+            times = {"created_at": CUT_OFF, "updated_at": CUT_OFF, "version": 1}
+            await tx.execute(sa.insert(ach_files).values(made_up | times))
+    await leave(service)
+    assert len(list_sent(folders.sent[0])) == 2
+
+
+async def test_what_one_file_does_not_hold_has_the_next_one(service, folders, monkeypatch) -> None:
+    await order(service)
+    monkeypatch.setattr(MAKING, "TOTAL_MINOR_MAX", 60_00)
+    await leave(service)
+    monkeypatch.setattr(MAKING, "TOTAL_MINOR_MAX", 100_00)
+    await leave(service, CUT_OFF + timedelta(minutes=1))
+    assert sorted([each.amount_minor for each in list_sent(file)] for file in folders.sent) == [[50_00], [100_00]]
+
+
+async def test_a_file_that_cannot_be_put_away_keeps_no_other_from_being_read(service, folders) -> None:
+    await order(service)
+    await leave(service)
+    good = build_returns([(find_sent(folders, 100_00), "R01")], NEXT_DAY)
+    folders.put("processed", b"not a folder")
+    folders.put("a.ach", good)
+    folders.put("z.ach", b"not a file")
+    await service.run(read_ach_files)
+    assert folders.list_of("rejected") == ["processed", "z.ach"]
 
 
 async def test_rows_that_sql_wrote_are_in_no_file_and_keep_no_other_from_it(service, folders) -> None:

@@ -1,6 +1,7 @@
 """Entries for files of the ACH network, and the files: what waits for the next one, was sent, or came back.
 
-An entry settles on the day that its file asks for, unless a return says otherwise: the network tells nothing else.
+An entry settles on the day that its file asks for, once that has left and unless a return says otherwise: the network
+tells nothing else.
 """
 
 from __future__ import annotations
@@ -38,15 +39,17 @@ ENTRY_MOVES: Final[Moves[EntryStatus]] = {
 
 
 class FileStatus(StrEnum):
-    """RELEASED is what the bank may have: it is never made again."""
+    """RELEASED is what the bank may have: it is never made again. LEFT is what lies where the bank fetches it."""
 
     MADE = "MADE"
     RELEASED = "RELEASED"
+    LEFT = "LEFT"
 
 
 FILE_MOVES: Final[Moves[FileStatus]] = {
     FileStatus.MADE: frozenset({FileStatus.RELEASED}),
-    FileStatus.RELEASED: frozenset(),
+    FileStatus.RELEASED: frozenset({FileStatus.LEFT}),
+    FileStatus.LEFT: frozenset(),
 }
 
 
@@ -121,18 +124,28 @@ def find_effective_day(created_on: date) -> date:
     return add_banking_days(created_on, 1)
 
 
-def to_payment(entry: AchEntry, now: datetime) -> Payment:
-    """The entry as a provider's payment."""
+def find_settlement(entry: AchEntry, file: AchFile) -> datetime | None:
+    """When it settles; None while its file has not left. One that left late is late."""
+    if file.status is not FileStatus.LEFT or entry.effective_on is None:
+        return None
+    day = max(entry.effective_on, find_effective_day(file.updated_at.date()))
+    return datetime.combine(day, SETTLES_AT)
+
+
+def to_payment(entry: AchEntry, file: AchFile | None, now: datetime) -> Payment:
+    """The entry as a provider's payment.
+
+    Args:
+        file: The one that it was put into; None where it waits for one.
+    """
     status, at = PaymentStatus.PENDING, None
     if entry.status is EntryStatus.RETURNED:
         assert entry.returned_on is not None
         status, at = PaymentStatus.RETURNED, datetime.combine(entry.returned_on, SETTLES_AT)
     elif entry.status is EntryStatus.WITHDRAWN:
         status = PaymentStatus.FAILED
-    elif entry.effective_on is not None:
-        settled_at = datetime.combine(entry.effective_on, SETTLES_AT)
-        if now >= settled_at:
-            status, at = PaymentStatus.SETTLED, settled_at
+    elif file is not None and (settled_at := find_settlement(entry, file)) is not None and now >= settled_at:
+        status, at = PaymentStatus.SETTLED, settled_at
     return Payment(
         payment_id=entry.ach_entry_id,
         reference=entry.reference,

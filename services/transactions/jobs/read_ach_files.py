@@ -9,12 +9,12 @@ from itertools import count
 from pathlib import Path
 
 from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.data.seals import NotSealed
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.transactions.commands.settlement import PaymentNotOurs, find_hindrance, follow_payment, tell_not_ours
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.ach import AchEntry, EntryStatus, to_payment
-from services.transactions.domain.transaction import Transaction
 from services.transactions.providers.ach_file.nacha import NotNacha, Returned, ReturnFile, read_returns, spell_trace
 from services.transactions.providers.ach_file.orders import AchFileOrders, find_desk
 from services.transactions.store import ach, provider_payments
@@ -34,10 +34,9 @@ async def read_ach_files(dependencies: Dependencies) -> int:
         try:
             content = await asyncio.to_thread(path.read_bytes)
             folder = await _read_file(dependencies, desk, path.name, content)
+            await asyncio.to_thread(_put_away, path, folder)
         except Exception:  # what is wrong with one file keeps no other from being read; it is read again
             log.exception("ach_file_failed", file=path.name)
-            continue
-        await asyncio.to_thread(_put_away, path, folder)
     return len(found)
 
 
@@ -81,8 +80,15 @@ async def _apply(dependencies: Dependencies, desk: AchFileOrders, file: ReturnFi
         return False
     [(org_id, entry)] = candidates
     with acting_as(service_principal(NAME, org_id)):
-        async with dependencies.database.begin() as tx:
-            return await _record(tx, entry.ach_entry_id, file, returned, dependencies.clock.now())
+        try:
+            async with dependencies.database.begin() as tx:
+                back = await _record(tx, entry.ach_entry_id, file, returned, dependencies.clock.now())
+            if back is None or back.status is not EntryStatus.RETURNED:
+                return back is not None
+            async with dependencies.database.begin() as tx:
+                return await _follow(tx, back, dependencies.clock.now())
+        except NotSealed:  # in the log; what was recorded is followed by a look-up once the row is put right
+            return False
 
 
 def _is_about(desk: AchFileOrders, org_id: str, entry: AchEntry, returned: Returned) -> bool:
@@ -94,25 +100,28 @@ def _is_about(desk: AchFileOrders, org_id: str, entry: AchEntry, returned: Retur
     return (*ours, amount_minor) == (returned.trace, returned.is_inbound, returned.amount_minor)
 
 
-async def _record(tx: Tx, ach_entry_id: str, file: ReturnFile, returned: Returned, now: datetime) -> bool:
+async def _record(tx: Tx, ach_entry_id: str, file: ReturnFile, returned: Returned, now: datetime) -> AchEntry | None:
+    """The entry with what the bank says of it; None where it said something else before. Raises: NotSealed."""
     entry = await ach.ENTRIES.lock_known(tx, ach_entry_id)
-    row = await store.lock_transaction(tx, entry.reference)
     if returned.is_change:
-        if entry.change_code != returned.code:
-            await ach.ENTRIES.save(tx, entry, replace(entry, change_code=returned.code), now)
-            log.warning("ach_change_asked_for", bank_account_id=entry.bank_account_id, code=returned.code)
-        return True
-    if entry.status is EntryStatus.RETURNED:
-        return entry.return_code == returned.code  # the same file again, or a return of a return: for a person
+        if entry.change_code == returned.code:
+            return entry
+        log.warning("ach_change_asked_for", bank_account_id=entry.bank_account_id, code=returned.code)
+        return await ach.ENTRIES.save(tx, entry, replace(entry, change_code=returned.code), now)
+    if entry.status is EntryStatus.RETURNED:  # the same file again, or a return of a return: for a person
+        return entry if entry.return_code == returned.code else None
     back = replace(
         entry, status=EntryStatus.RETURNED, return_code=returned.code, returned_on=min(file.created_on, now.date())
     )
-    back = await ach.ENTRIES.save(tx, entry, back, now)
-    return row is None or await _follow(tx, row, back, now)
+    return await ach.ENTRIES.save(tx, entry, back, now)
 
 
-async def _follow(tx: Tx, row: Transaction, entry: AchEntry, now: datetime) -> bool:
-    payment = to_payment(entry, now)
+async def _follow(tx: Tx, entry: AchEntry, now: datetime) -> bool:
+    """Brings its transaction to where it is. Raises: NotSealed."""
+    row = await store.lock_transaction(tx, entry.reference)
+    if row is None:
+        return True
+    payment = to_payment(entry, None, now)
     earlier = await provider_payments.list_earlier_references(tx, row)
     try:
         if not find_hindrance(row, payment.payment_id, earlier):

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -41,6 +41,7 @@ from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.providers.ach_file.nacha import (
     FILES_A_DAY_MAX,
+    TOTAL_MINOR_MAX,
     TRACES_MAX,
     Company,
     Entry,
@@ -69,7 +70,6 @@ async def write_ach_files(dependencies: Dependencies) -> int:
                 count += await _write_files_of(dependencies, desk, org_id, cut_off, now)
             except Exception:  # what is wrong with one organization keeps no other from being paid
                 log.exception("ach_file_failed", org_id=org_id)
-    await _finish_releases(dependencies, desk.config.outbound)
     if unfetched := await asyncio.to_thread(_list_unfetched, desk.config.outbound):
         log.error("ach_file_not_fetched", files=unfetched)
     return count
@@ -84,16 +84,19 @@ async def _write_files_of(
         return 0
     await _make_file(dependencies, cut_off, now)
     async with dependencies.database.begin() as tx:
-        files = await ach.list_unreleased(tx)
+        files = await ach.list_not_left(tx)
     for file in files:
-        await _release(dependencies, desk, org_id, company, file)
+        if file.status is FileStatus.MADE and not await _release(dependencies, desk, org_id, company, file):
+            continue
+        await asyncio.to_thread(_move, desk.config.outbound, _name_file(org_id, file))
+        await _record_leaving(dependencies, org_id, file)
     return len(files)
 
 
 async def _make_file(dependencies: Dependencies, cut_off: datetime, now: datetime) -> None:
     """Puts what waits into a file. Whether each is still wanted is asked now: days may have passed since its order."""
     async with dependencies.database.begin() as tx:
-        waiting = await ach.list_waiting(tx, cut_off, ENTRIES_MAX)
+        waiting = await ach.list_waiting(tx, cut_off)
         known = await _list_known(tx, waiting)
     refusals, unanswered = await ask_about_attempts(dependencies.peers, list(known.values()), now)
     async with dependencies.database.begin() as tx:
@@ -107,11 +110,21 @@ async def _make_file(dependencies: Dependencies, cut_off: datetime, now: datetim
                 wanted.append(entry)
             else:
                 await _withdraw(tx, entry, refusal, now)
+        wanted = list(_take_first(wanted))
         number = await ach.count_files(tx, now.date())
         if wanted and number < FILES_A_DAY_MAX:
             await _save_file(tx, wanted, number, now)
         elif wanted:
             log.error("ach_files_of_the_day_used_up", waiting=len(wanted))
+
+
+def _take_first(entries: Sequence[AchEntry]) -> Iterator[AchEntry]:
+    """As many as one file holds: the others have the next one, a minute later."""
+    sums = {True: 0, False: 0}
+    for entry in entries[:ENTRIES_MAX]:
+        if sums[entry.is_inbound] + entry.amount_minor <= TOTAL_MINOR_MAX:
+            sums[entry.is_inbound] += entry.amount_minor
+            yield entry
 
 
 async def _list_known(tx: Tx, entries: Sequence[AchEntry]) -> dict[str, Transaction]:
@@ -186,27 +199,37 @@ async def _choose_traces(tx: Tx, count: int) -> list[int]:
 
 async def _release(
     dependencies: Dependencies, desk: AchFileOrders, org_id: str, company: Company, file: AchFile
-) -> None:
+) -> bool:
+    """Stages it, and says that the bank may have it. False where somebody altered it."""
     async with dependencies.database.begin() as tx:
         entries = await ach.list_entries_of(tx, file)
     sums = sum(each.amount_minor for each in entries if each.is_inbound), sum(each.amount_minor for each in entries)
     if (len(entries), *sums) != (file.entry_count, file.debit_minor, file.debit_minor + file.credit_minor):
         log.error("ach_file_altered", org_id=org_id, ach_file_id=file.ach_file_id, entries=len(entries))
-        return
+        return False
     spell = partial(_spell_entry, dependencies, org_id, company)
     content = write_file(company, file.created_at, file.number, [spell(each) for each in entries])
     outbound, name = desk.config.outbound, _name_file(org_id, file)
     async with dependencies.database.begin() as tx:
         locked = await ach.FILES.lock_known(tx, file.ach_file_id)
         if locked.status is not FileStatus.MADE:
-            return  # another process has released it
+            return True  # another process has released it
         # Behind the lock: a copy that were staged later would be moved to the bank as well.
         await asyncio.to_thread(_stage, outbound, name, content)
         released = replace(locked, status=FileStatus.RELEASED, digest=hashlib.sha256(content).hexdigest())
         await ach.FILES.save(tx, locked, released, dependencies.clock.now())
-    await asyncio.to_thread(_move, outbound, name)
+    return True
+
+
+async def _record_leaving(dependencies: Dependencies, org_id: str, file: AchFile) -> None:
+    """It lies where the bank fetches it: its entries settle from now on."""
+    async with dependencies.database.begin() as tx:
+        locked = await ach.FILES.lock_known(tx, file.ach_file_id)
+        if locked.status is not FileStatus.RELEASED:
+            return
+        await ach.FILES.save(tx, locked, replace(locked, status=FileStatus.LEFT), dependencies.clock.now())
     log.info(
-        "ach_file_released",
+        "ach_file_left",
         org_id=org_id,
         ach_file_id=file.ach_file_id,
         entries=file.entry_count,
@@ -255,21 +278,7 @@ def _move(outbound: Path, name: str) -> None:
         (outbound / ".staging" / name).rename(outbound / name)
 
 
-async def _finish_releases(dependencies: Dependencies, outbound: Path) -> None:
-    """Moves what a crash left between its release and its move."""
-    for name in await asyncio.to_thread(_list_staged, outbound):
-        org_id, _, _, ach_file_id = name.removesuffix(".ach").rsplit("-", 3)
-        with acting_as(service_principal(NAME, org_id)):
-            file = await ach.FILES.find(dependencies.database.reader, ach_file_id)
-        if file is not None and file.status is FileStatus.RELEASED:
-            await asyncio.to_thread(_move, outbound, name)
-
-
 def _list_unfetched(outbound: Path) -> list[str]:
     """What nobody has taken to the bank for hours: by its day it counts as settled all the same."""
     since = datetime.now(UTC).timestamp() - FETCHED_WITHIN.total_seconds()
     return sorted(each.name for each in outbound.glob("*.ach") if each.stat().st_mtime < since)
-
-
-def _list_staged(outbound: Path) -> list[str]:
-    return sorted(each.name for each in (outbound / ".staging").glob("[!.]*.ach"))

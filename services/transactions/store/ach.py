@@ -43,16 +43,17 @@ FILES = Aggregate(
 _WAITING = compile_for_all(
     sa.select(_e.org_id).distinct().where(_e.status == "WAITING", _e.created_at < sa.bindparam("before"))
 )
-_UNRELEASED = compile_for_all(sa.select(_f.org_id).distinct().where(_f.status == "MADE"))
+_NOT_LEFT = compile_for_all(sa.select(_f.org_id).distinct().where(_f.status != "LEFT"))
 _BY_ID = compile_for_all(sa.select(ach_entries).where(_e.ach_entry_id == sa.bindparam("ach_entry_id")))
+_FILE_BY_ID = compile_for_all(sa.select(ach_files).where(_f.ach_file_id == sa.bindparam("ach_file_id")))
 _BY_TRACE = compile_for_all(sa.select(ach_entries).where(_e.trace_no == sa.bindparam("trace_no")))
 
 
 async def list_organizations(database: Database, before: datetime) -> list[str]:
-    """Who has entries that were ordered before this moment and wait, or files that are not released."""
+    """Who has entries that were ordered before this moment and wait, or files that have not left."""
     waiting = await database.send_for_all(_WAITING[0], before)
-    unreleased = await database.send_for_all(_UNRELEASED[0])
-    return sorted({row["org_id"] for row in (*waiting, *unreleased)})
+    not_left = await database.send_for_all(_NOT_LEFT[0])
+    return sorted({row["org_id"] for row in (*waiting, *not_left)})
 
 
 async def find_anybodys_entry(database: Database, ach_entry_id: str) -> AchEntry | None:
@@ -60,6 +61,13 @@ async def find_anybodys_entry(database: Database, ach_entry_id: str) -> AchEntry
     found = build_rows(await database.send_for_all(_BY_ID[0], ach_entry_id))
     check = partial(check_read_row, database.seals, ach_entries)
     return None if not found else _read_entry(check(found[0]))
+
+
+async def find_anybodys_file(database: Database, ach_file_id: str) -> AchFile | None:
+    """Of whatever organization. Raises: NotSealed."""
+    found = build_rows(await database.send_for_all(_FILE_BY_ID[0], ach_file_id))
+    check = partial(check_read_row, database.seals, ach_files)
+    return None if not found else FILES.read(check(found[0]))
 
 
 async def list_by_trace(database: Database, trace_no: int) -> list[tuple[str, AchEntry]]:
@@ -86,9 +94,10 @@ async def find_by_key(tx: Tx, provider_key: str) -> AchEntry | None:
     return found[0] if found else None
 
 
-async def list_waiting(tx: Tx, before: datetime, count_max: int) -> list[AchEntry]:
-    """What was ordered before this moment and waits. What this service did not write keeps nothing else from going."""
-    return await ENTRIES.list_first(tx, _e.status == "WAITING", _e.created_at < before, count_max=count_max)
+async def list_waiting(tx: Tx, before: datetime) -> list[AchEntry]:
+    """What was ordered before this moment and waits, as far as this service wrote it."""
+    waiting = ENTRIES.select().where(_e.status == "WAITING", _e.created_at < before)
+    return await ENTRIES.list_sealed(tx, waiting.order_by(_e.created_at, _e.ach_entry_id))
 
 
 async def lock_files(tx: Tx) -> None:
@@ -96,14 +105,14 @@ async def lock_files(tx: Tx) -> None:
     await lock_name(tx, "ach_files")
 
 
-async def list_unreleased(tx: Tx) -> list[AchFile]:
+async def list_not_left(tx: Tx) -> list[AchFile]:
     """What this service did not write keeps nothing else from going."""
-    return await FILES.list_sealed(tx, FILES.select().where(_f.status == "MADE"))
+    return await FILES.list_sealed(tx, FILES.select().where(_f.status != "LEFT"))
 
 
 async def count_files(tx: Tx, created_on: date) -> int:
-    query = sa.select(sa.func.count()).where(is_mine(ach_files), _f.created_on == created_on)
-    return int((await tx.execute(query)).scalar_one())
+    """How many of the day this service has made; the caller has `lock_files`."""
+    return len(await FILES.list_sealed(tx, FILES.select().where(_f.created_on == created_on)))
 
 
 async def list_entries_of(tx: Tx, file: AchFile) -> Sequence[AchEntry]:

@@ -508,12 +508,12 @@ def _create_ach() -> None:
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("seal", pg.BYTEA(), nullable=True),
-        sa.CheckConstraint("status IN ('MADE', 'RELEASED')", name="status_known"),
-        sa.CheckConstraint("(digest IS NOT NULL) = (status = 'RELEASED')", name="released_as_it_is"),
+        sa.CheckConstraint("status IN ('MADE', 'RELEASED', 'LEFT')", name="status_known"),
+        sa.CheckConstraint("(digest IS NULL) = (status = 'MADE')", name="released_as_it_is"),
         sa.PrimaryKeyConstraint("org_id", "ach_file_id"),
-        sa.UniqueConstraint("org_id", "created_on", "number", name="ach_files_number"),
     )
-    op.create_index("ach_files_unreleased", "ach_files", ["org_id"], postgresql_where=sa.text("status = 'MADE'"))
+    op.create_index("ach_files_day", "ach_files", ["org_id", "created_on"])
+    op.create_index("ach_files_not_left", "ach_files", ["org_id"], postgresql_where=sa.text("status <> 'LEFT'"))
 
 
 def _create_requests() -> None:

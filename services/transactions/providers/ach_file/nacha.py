@@ -19,6 +19,7 @@ from typing import Final, Literal
 LINE: Final = 94
 BLOCK: Final = 10
 ENTRY_MINOR_MAX: Final = 10**10 - 1
+TOTAL_MINOR_MAX: Final = 10**12 - 1  # of all debits of a file, and of all credits
 TRACES_MAX: Final = 10**7 - 1
 FILES_A_DAY_MAX: Final = 36
 _HASH_DIGITS: Final = 10**10

@@ -33,7 +33,7 @@ class AchFileOrders:
         """Nothing is open."""
 
     async def submit(self, order: PaymentOrder) -> Payment:
-        org_id, now = current_principal().org_id, self._clock.now()
+        org_id = current_principal().org_id
         if self.config.find_company(org_id) is None:
             raise Declined("PAYMENT_METHOD_NOT_SUPPORTED", "No company sends entries for you.", retryable=False)
         if order.amount.amount_minor > ENTRY_MINOR_MAX:
@@ -41,20 +41,26 @@ class AchFileOrders:
         entry = self._build_entry(org_id, order)
         async with self._database.begin() as tx:
             if await ach.ENTRIES.insert_if_new(tx, entry):
-                return to_payment(entry, now)
+                return to_payment(entry, None, self._clock.now())
             known = await ach.find_by_key(tx, order.key)
         if known is None or (known.reference, known.amount) != (order.reference, order.amount):
             raise OutcomeUnknown("another order has its key")
-        return to_payment(known, now)
+        return await self._to_payment(known)
 
     async def list_payments(self, reference: str) -> list[Payment]:
-        now = self._clock.now()
         async with self._database.begin() as tx:
-            return [to_payment(entry, now) for entry in await ach.list_by_reference(tx, reference)]
+            found = await ach.list_by_reference(tx, reference)
+        return [await self._to_payment(entry) for entry in found]
 
     async def get_payment(self, payment_id: str) -> Payment | None:
         entry = await ach.find_anybodys_entry(self._database, payment_id)
-        return None if entry is None else to_payment(entry, self._clock.now())
+        return None if entry is None else await self._to_payment(entry)
+
+    async def _to_payment(self, entry: AchEntry) -> Payment:
+        file = None
+        if entry.ach_file_id is not None:
+            file = await ach.find_anybodys_file(self._database, entry.ach_file_id)
+        return to_payment(entry, file, self._clock.now())
 
     def _build_entry(self, org_id: str, order: PaymentOrder) -> AchEntry:
         now = self._clock.now()
