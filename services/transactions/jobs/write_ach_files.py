@@ -86,10 +86,13 @@ async def _write_files_of(
     async with dependencies.database.begin() as tx:
         files = await ach.list_not_left(tx)
     for file in files:
-        if file.status is FileStatus.MADE and not await _release(dependencies, desk, org_id, company, file):
-            continue
-        await asyncio.to_thread(_move, desk.config.outbound, _name_file(org_id, file))
-        await _record_leaving(dependencies, org_id, file)
+        try:
+            if file.status is FileStatus.MADE and not await _release(dependencies, desk, org_id, company, file):
+                continue
+            await asyncio.to_thread(_move, desk.config.outbound, _name_file(org_id, file))
+            await _record_leaving(dependencies, org_id, file)
+        except Exception:  # nor does one file keep another from leaving
+            log.exception("ach_file_failed", org_id=org_id, ach_file_id=file.ach_file_id)
     return len(files)
 
 
@@ -271,11 +274,22 @@ def _stage(outbound: Path, name: str, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.rename(staging / name)
+    _keep(staging)
 
 
 def _move(outbound: Path, name: str) -> None:
-    with suppress(FileNotFoundError):  # another process has moved it
+    with suppress(FileNotFoundError):  # another process, or this one before a crash, has moved it
         (outbound / ".staging" / name).rename(outbound / name)
+    _keep(outbound)
+
+
+def _keep(folder: Path) -> None:
+    """Its names are on the disk once this returns, whatever becomes of the machine: only then the database says so."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _list_unfetched(outbound: Path) -> list[str]:
