@@ -30,6 +30,7 @@ _PROVIDER_SETTINGS = {
     for name, field in ProviderSettings.model_fields.items()
     if name not in Settings.model_fields
 }
+_PROVIDER_FILES = {name for name in _PROVIDER_SETTINGS if ProviderSettings.model_fields[name].annotation == Path | None}
 
 # Who calls services, or is one.
 _HAVE_CERTIFICATES = (*SERVICE_NAMES, GATEWAY)
@@ -174,4 +175,6 @@ class Configuration:
 def _read_provider_settings(*, secret: bool) -> dict[str, str]:
     """What our own environment says of the providers."""
     names = (name for name, is_secret in _PROVIDER_SETTINGS.items() if is_secret is secret)
-    return {name: os.environ[name.upper()] for name in names if name.upper() in os.environ}
+    given = {name: os.environ[name.upper()] for name in names if name.upper() in os.environ}
+    # A file is meant from where the developer stands.
+    return {name: str(Path(text).resolve()) if name in _PROVIDER_FILES else text for name, text in given.items()}

@@ -105,6 +105,8 @@ def test_whatever_a_developer_says_of_a_provider_reaches_transactions_and_no_oth
         told[process] = configuration.environment(process)
         files[process] = {file.name: file.read_text() for file in Path(told[process]["SECRETS_DIR"]).iterdir()}
     said = {name: f"said-of-{name}" for name in names - {"sandbox_bank_url", "sandbox_bank_webhook_secret"}}  # ours
+    # A file is meant from where the developer stands.
+    said |= {name: str(Path(said[name]).resolve()) for name in ("payment_providers_file", "ach_file_config")}
     secrets = {name for name in said if ProviderSettings.model_fields[name].annotation is SecretStr}
     assert {name: text for name, text in files["transactions"].items() if "said-of-" in text} == {
         name: said[name] for name in secrets
