@@ -7,7 +7,6 @@ import json
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,8 @@ from google.api.httpbody_pb2 import HttpBody
 from pydantic import SecretStr
 from realco.transactions.v1 import transactions_pb2, webhooks_pb2
 
-from services.chassis.values.ids import new_id
-from services.chassis.values.money import Money
 from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.providers.choice import Carriers, ProviderChoice
-from services.transactions.providers.protocols import PaymentOrder
 from services.transactions.providers.settings import ProviderSettings
 from services.transactions.providers.stripe.payments import StripePayments
 from services.transactions.vault import Vault
@@ -91,25 +87,6 @@ async def stripe(url: str) -> AsyncIterator[StripePayments]:
     adapter = StripePayments(API_KEY, url, VAULT)
     yield adapter
     await adapter.close()
-
-
-def an_order(number: str = GOOD, **more: Any) -> PaymentOrder:
-    reference = new_id("txn")
-    order = PaymentOrder(
-        key=f"txn:{reference}:1",
-        reference=reference,
-        party_id="pty_1",
-        bank_account_id=new_id("ba"),
-        amount=Money(100_00, "USD"),
-        is_inbound=True,
-        presentment=1,
-        routing_number=ROUTING_NUMBER,
-        account_number=number,
-        account_type="CHECKING",
-        account_holder_name="Ada Investor",
-        description="ESCROW DEPOSIT",
-    )
-    return replace(order, **more)
 
 
 def confirm(url: str, payment_id: str) -> None:

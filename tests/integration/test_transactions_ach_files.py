@@ -30,8 +30,9 @@ from services.transactions.providers.ach_file.config import AchFileConfig
 from services.transactions.providers.ach_file.nacha import ENTRY_MINOR_MAX, Company
 from services.transactions.providers.ach_file.orders import find_desk
 from services.transactions.providers.choice import Carriers, ProviderChoice
-from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
+from services.transactions.providers.protocols import Declined, OutcomeUnknown
 from tests.support.ach import Sent, build_returns, change_line, list_sent
+from tests.support.payment_orders import an_order
 from tests.support.transactions import ADMIN, MONDAY, TransactionsHarness
 
 T = transactions_pb2.Transaction
@@ -268,19 +269,8 @@ async def test_the_same_key_is_the_same_entry_another_order_under_it_is_none_and
     desk = find_desk(service.dependencies.providers.orders)
     assert desk is not None
     seen = await service.get(deposit.transaction_id)
-    known = PaymentOrder(
-        key=f"txn:{deposit.transaction_id}:1",
-        reference=deposit.transaction_id,
-        party_id=deposit.party_id,
-        bank_account_id=deposit.bank_account_id,
-        amount=Money(100_00, "USD"),
-        is_inbound=True,
-        presentment=1,
-        routing_number="021000021",
-        account_number="000111111102",
-        account_type="CHECKING",
-        account_holder_name="Ada Investor",
-        description="ESCROW DEPOSIT",
+    known = an_order(
+        key=f"txn:{deposit.transaction_id}:1", reference=deposit.transaction_id, bank_account_id=deposit.bank_account_id
     )
     with acting_as(service_principal("transactions", ADMIN.org_id)):
         assert (await desk.submit(known)).payment_id == seen.provider_reference

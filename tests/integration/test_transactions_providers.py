@@ -1,4 +1,4 @@
-"""One body of tests for every bank: the sandbox over real HTTP, and the bank in memory that other tests trust."""
+"""One body of tests for every provider that is asked, each as it is; and the sandbox bank in every kind of trouble."""
 
 from __future__ import annotations
 
@@ -6,36 +6,31 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from datetime import time as time_of_day
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Event, Thread
+from typing import Any, NamedTuple
 
 import pytest
 
+from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.values.clock import FakeClock
 from services.chassis.values.ids import new_id
 from services.chassis.values.money import Money
 from services.transactions.domain.payments import Payment, PaymentStatus
-from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
+from services.transactions.providers.ach_file.config import AchFileConfig
+from services.transactions.providers.ach_file.nacha import Company
+from services.transactions.providers.ach_file.orders import AchFileOrders
+from services.transactions.providers.protocols import Declined, OutcomeUnknown
 from services.transactions.providers.sandbox.bank import SandboxBank
+from services.transactions.providers.stripe.payments import StripePayments
+from tests.integration.stripe_desk import API_KEY, VAULT
+from tests.support.payment_orders import an_order
 from tests.support.sandbox_bank import SandboxProcess, sandbox_bank
-from tests.support.transactions import ACCOUNT, MONDAY, ROUTING_NUMBER, MemoryBank
+from tests.support.transactions import ACCOUNT, MONDAY, ORG, MemoryBank
 
-
-def an_order(suffix: str = "02", *, is_inbound: bool = True) -> PaymentOrder:
-    reference = new_id("txn")
-    return PaymentOrder(
-        key=f"txn:{reference}:1",
-        reference=reference,
-        party_id="pty_1",
-        bank_account_id=new_id("ba"),
-        amount=Money(100_00, "USD"),
-        is_inbound=is_inbound,
-        presentment=1,
-        routing_number=ROUTING_NUMBER,
-        account_number=ACCOUNT + suffix,
-        account_type="CHECKING",
-        account_holder_name="Ada Investor",
-        description="ESCROW DEPOSIT",
-    )
+pytest_plugins = ("tests.integration.stripe_desk",)
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +39,41 @@ def process(tmp_path_factory: pytest.TempPathFactory):
         yield running
 
 
-@pytest.fixture(params=["sandbox", "memory"])
-async def bank(request: pytest.FixtureRequest, process: SandboxProcess) -> AsyncIterator[SandboxBank | MemoryBank]:
-    if request.param == "memory":
-        yield MemoryBank()
-        return
-    adapter = SandboxBank(process.url)
-    yield adapter
+# What each provider declines, whether it may be ordered again, and whether it pays out.
+DECLINED = {
+    "sandbox": (an_order(f"{ACCOUNT}93"), True),
+    "memory": (an_order(f"{ACCOUNT}93"), True),
+    "stripe": (replace(an_order(), account_number="000777777771"), False),
+    "ach_file": (replace(an_order(), amount=Money(10**10, "USD")), False),
+}
+PAY_OUT = {"sandbox", "memory", "ach_file"}
+
+
+class Bank(NamedTuple):
+    """A provider, by the name of its package; `memory` is the one that other tests trust."""
+
+    name: str
+    adapter: Any
+
+
+@pytest.fixture(params=list(DECLINED))
+async def bank(
+    request: pytest.FixtureRequest, process: SandboxProcess, url: str, service_database, tmp_path: Path
+) -> AsyncIterator[Bank]:
+    match request.param:
+        case "memory":
+            yield Bank(request.param, MemoryBank())
+            return
+        case "sandbox":
+            adapter: Any = SandboxBank(process.url)
+        case "stripe":
+            adapter = StripePayments(API_KEY, url, VAULT)
+        case _:
+            company = Company("091000019", "Bank", "1234567890", "RealCo", "09100001", "RealCo", "1234567890")
+            config = AchFileConfig(tmp_path, tmp_path, [time_of_day(20, 30)], company)
+            adapter = AchFileOrders(config, await service_database("transactions"), FakeClock(MONDAY), VAULT)
+    with acting_as(service_principal("transactions", ORG)):
+        yield Bank(request.param, adapter)
     await adapter.close()
 
 
@@ -62,48 +85,51 @@ async def until(probe: Callable[[], Awaitable[bool]], limit_seconds: float = 10)
 
 
 @pytest.mark.parametrize("is_inbound", [True, False])
-async def test_an_order_is_accepted_and_found_by_its_id_and_our_reference(
-    bank: SandboxBank | MemoryBank, is_inbound: bool
-) -> None:
+async def test_an_order_is_accepted_and_found_by_its_id_and_our_reference(bank: Bank, is_inbound: bool) -> None:
     order = an_order(is_inbound=is_inbound)
-    payment = await bank.submit(order)
+    if not is_inbound and bank.name not in PAY_OUT:
+        with pytest.raises(Declined):
+            await bank.adapter.submit(order)
+        return
+    payment = await bank.adapter.submit(order)
     assert (payment.status, payment.amount, payment.is_inbound) == (PaymentStatus.PENDING, order.amount, is_inbound)
     assert (payment.reference, payment.presentment) == (order.reference, 1)
-    assert await bank.get_payment(payment.payment_id) == payment
-    assert await bank.list_payments(order.reference) == [payment]
+    assert await bank.adapter.get_payment(payment.payment_id) == payment
+    assert await bank.adapter.list_payments(order.reference) == [payment]
 
 
-async def test_the_same_key_is_the_same_payment(bank: SandboxBank | MemoryBank) -> None:
+async def test_the_same_key_is_the_same_payment(bank: Bank) -> None:
     order = an_order()
-    first, again = await bank.submit(order), await bank.submit(order)
+    first, again = await bank.adapter.submit(order), await bank.adapter.submit(order)
     assert first.payment_id == again.payment_id
-    assert len(await bank.list_payments(order.reference)) == 1
+    assert len(await bank.adapter.list_payments(order.reference)) == 1
 
 
-async def test_two_presentments_are_two_payments_newest_first(bank: SandboxBank | MemoryBank) -> None:
+async def test_two_presentments_are_two_payments_newest_first(bank: Bank) -> None:
     first = an_order()
     second = replace(first, key=f"txn:{first.reference}:2", presentment=2)
-    ids = [(await bank.submit(order)).payment_id for order in (first, second)]
-    assert [payment.payment_id for payment in await bank.list_payments(first.reference)] == ids[::-1]
+    ids = [(await bank.adapter.submit(order)).payment_id for order in (first, second)]
+    assert [payment.payment_id for payment in await bank.adapter.list_payments(first.reference)] == ids[::-1]
 
 
-async def test_a_decline_is_definite_and_leaves_nothing(bank: SandboxBank | MemoryBank) -> None:
-    order = an_order("93")
-    with pytest.raises(Declined) as refusal:
-        await bank.submit(order)
-    assert (refusal.value.code, refusal.value.retryable) == ("DECLINED_BY_PROVIDER", True)
-    assert await bank.list_payments(order.reference) == []
+async def test_a_decline_is_definite_and_leaves_nothing(bank: Bank) -> None:
+    order, retryable = DECLINED[bank.name]
+    for _ in range(2):
+        with pytest.raises(Declined) as refusal:
+            await bank.adapter.submit(order)
+        assert refusal.value.retryable is retryable
+    assert await bank.adapter.list_payments(order.reference) == []
 
 
-async def test_nothing_is_found_where_nothing_is(bank: SandboxBank | MemoryBank) -> None:
-    assert await bank.list_payments(new_id("txn")) == []
-    assert await bank.get_payment("pay_nothing") is None
+async def test_nothing_is_found_where_nothing_is(bank: Bank) -> None:
+    assert await bank.adapter.list_payments(new_id("txn")) == []
+    assert await bank.adapter.get_payment("pay_nothing") is None
 
 
 @pytest.mark.parametrize("suffix", ["90", "91", "92", "94", "96", "97"])
 async def test_a_bank_in_trouble_leaves_the_outcome_unknown_and_pays_once(process: SandboxProcess, suffix: str) -> None:
     bank = SandboxBank(process.url, timeout_seconds=0.5)
-    order = an_order(suffix)
+    order = an_order(f"{ACCOUNT}{suffix}")
     with pytest.raises(OutcomeUnknown):
         await bank.submit(order)
 
@@ -129,7 +155,7 @@ async def test_data_the_bank_cannot_read_is_declined_for_good(process: SandboxPr
 
 async def test_a_settled_payment_tells_when_it_settled(process: SandboxProcess) -> None:
     bank = SandboxBank(process.url)
-    payment_id = (await bank.submit(an_order("01"))).payment_id
+    payment_id = (await bank.submit(an_order(f"{ACCOUNT}01"))).payment_id
     seen: list[Payment] = []
 
     async def settled() -> bool:

@@ -31,7 +31,6 @@ from tests.integration.stripe_desk import (
     VAULT,
     T,
     alter,
-    an_order,
     becomes,
     confirm,
     deliver,
@@ -39,6 +38,7 @@ from tests.integration.stripe_desk import (
     start,
     told_of,
 )
+from tests.support.payment_orders import an_order
 from tests.support.stand_ins import WEBHOOK_SECRET
 from tests.support.transactions import ADMIN
 

@@ -17,7 +17,6 @@ from tests.integration.stripe_desk import (
     API_KEY,
     T,
     alter,
-    an_order,
     becomes,
     confirm,
     deliver,
@@ -25,6 +24,7 @@ from tests.integration.stripe_desk import (
     start,
     told_of,
 )
+from tests.support.payment_orders import an_order
 from tests.support.transactions import ADMIN
 
 pytest_plugins = ("tests.integration.stripe_desk",)
