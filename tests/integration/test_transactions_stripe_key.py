@@ -9,6 +9,7 @@ from realco.distributions.v1.offerings_pb2 import Investment
 from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import webhooks_pb2
+from structlog.testing import capture_logs
 
 from services.transactions.commands.settlement import PAYMENTS_NOT_OURS
 from services.transactions.domain.payments import PaymentStatus
@@ -50,9 +51,12 @@ async def test_what_is_paid_back_at_stripe_is_not_still_there(service, stripe, u
     seen, before = await settle(service, stripe, url), count_alarms()
     alter(books, read(books, seen.provider_reference)["latest_charge"], amount_refunded=back, refunded=back == 100_00)
     service.clock.set(seen.return_risk_end_time.ToDatetime().astimezone(service.clock.now().tzinfo))
-    await service.work(hurried=True)
+    with capture_logs() as logs:
+        await service.work(hurried=True)
     assert (await service.get(seen.transaction_id)).status == T.SETTLED, "it is not completed"
     assert count_alarms() > before
+    [cause] = {each["cause"] for each in logs if each["event"] == "payment_not_ours"}
+    assert cause == f"{back / 100:.2f} USD of it was paid back at the provider, or is disputed there"
 
 
 async def test_what_is_disputed_is_not_still_there_and_what_is_lost_has_come_back(service, stripe, url, books) -> None:

@@ -15,6 +15,7 @@ from prometheus_client import Counter
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.failure import Failure
+from services.chassis.values.money import Money
 from services.transactions.commands.bank_accounts import forbid_bank_account
 from services.transactions.dependencies import ACTOR
 from services.transactions.domain import schedule
@@ -92,6 +93,9 @@ def find_objection(row: Transaction, payment: Payment) -> str:
     )
     if wrong:
         return f"the provider's payment differs in {wrong}"
+    if payment.gone_minor:
+        gone = Money(payment.gone_minor, payment.amount.currency)
+        return f"{gone} of it was paid back at the provider, or is disputed there"
     if is_contradiction(payment.status, row.status):
         return f"the provider says {payment.status} of a transaction that is {row.status}"
     return ""

@@ -35,6 +35,7 @@ class Payment:
     changed_at: datetime | None  # by the provider's business clock
     return_code: str = ""
     reason: str = ""
+    gone_minor: int = 0  # of what had arrived: paid back there, or disputed, and no return
     payer_action_url: str = ""  # where the payer has to confirm it, while it is pending
 
 

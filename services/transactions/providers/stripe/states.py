@@ -67,24 +67,24 @@ def has_reached_a_bank(intent: Mapping[str, Any]) -> bool:
 def read_payment(
     intent: Mapping[str, Any], disputes: Sequence[Mapping[str, Any]], is_ours: Callable[[Mapping[str, Any]], bool]
 ) -> Payment:
-    """The payment; of one that we did not order so, with no reference. Its amount is what Stripe still has of it.
+    """The payment; of one that we did not order so, with no reference.
 
     Raises: OutcomeUnknown: it is not what Stripe calls an intent.
     """
     ours = is_ours(intent)
     try:
         status, code, seconds = _read_state(intent, disputes)
-        lost = status is PaymentStatus.RETURNED
         return Payment(
             payment_id=read_text(intent["id"], TEXT_CHARACTERS_MAX),
             reference=read_text(intent["metadata"]["reference"], TEXT_CHARACTERS_MAX) if ours else "",
             status=status,
-            amount=Money(intent["amount"] - (0 if lost else _sum_gone(intent, disputes)), intent["currency"].upper()),
+            amount=Money(intent["amount"], intent["currency"].upper()),
             is_inbound=True,
             presentment=int(intent["metadata"]["presentment"]) if ours else 0,
             changed_at=None if seconds is None else datetime.fromtimestamp(seconds, UTC),
             return_code=code,
             reason=clean_text(code, TEXT_CHARACTERS_MAX),
+            gone_minor=0 if status is PaymentStatus.RETURNED else _sum_gone(intent, disputes),
             payer_action_url=_read_action_url(intent),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
