@@ -31,6 +31,8 @@ class Api:
         return Starlette(
             routes=[
                 Route("/v1/customers", self.create_customer, methods=["POST"]),
+                Route("/v1/payment_methods", self.create_method, methods=["POST"]),
+                Route("/v1/charges", self.list_charges, methods=["GET"]),
                 Route("/v1/payment_intents", self.create_intent, methods=["POST"]),
                 Route("/v1/payment_intents/search", self.search_intents, methods=["GET"]),
                 Route("/v1/payment_intents/{intent_id}", self.get_intent, methods=["GET"]),
@@ -47,6 +49,10 @@ class Api:
     async def create_customer(self, request: Request) -> Response:
         form = await self._read(request)
         return self._once(request, form, lambda: self._desk.create_customer(form))
+
+    async def create_method(self, request: Request) -> Response:
+        form = await self._read(request)
+        return self._once(request, form, lambda: self._desk.create_method(form))
 
     async def create_intent(self, request: Request) -> Response:
         form = await self._read(request)
@@ -76,6 +82,11 @@ class Api:
         expand = [each.removeprefix("data.") for each in form.get("expand", [])]
         found = [self._desk.show(each, expand) for each in self._desk.search_intents(terms)]
         return _json({"object": "search_result", "url": request.url.path, "has_more": False, "data": found})
+
+    async def list_charges(self, request: Request) -> Response:
+        form = await self._read(request)
+        found = self._desk.list_charges(form.get("payment_intent"))
+        return _json({"object": "list", "url": request.url.path, "has_more": False, "data": found})
 
     async def list_disputes(self, request: Request) -> Response:
         form = await self._read(request)

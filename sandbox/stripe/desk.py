@@ -48,12 +48,36 @@ class Desk:
         customer = self._make("cus", "customer", name=form.get("name"), metadata=form.get("metadata", {}))
         return Answer(200, encode(customer))
 
+    def create_method(self, form: Mapping[str, Any]) -> Answer:
+        account = form.get(_METHOD, {})
+        routing_number, number = account.get("routing_number", ""), account.get("account_number", "")
+        if not has_aba_check_digit(routing_number):
+            raise _invalid("us_bank_account[routing_number]", "", code="routing_number_invalid")
+        if not (number.isascii() and number.isdigit() and 4 <= len(number) <= 17):
+            raise _invalid("us_bank_account[account_number]", "", code="account_number_invalid")
+        method = self._make(
+            "pm",
+            "payment_method",
+            type=_METHOD,
+            customer=None,
+            billing_details=form.get("billing_details", {}),
+            us_bank_account={
+                "routing_number": routing_number,
+                "last4": number[-4:],
+                "account_holder_type": account.get("account_holder_type"),
+                "account_type": account.get("account_type", "checking"),
+            },
+            _account_number=number if number in BEHAVIOURS else "",
+            _is_verified=False,
+        )
+        return Answer(200, encode(self.show(method, [])))
+
     def create_intent(self, form: Mapping[str, Any]) -> Answer:
         """Creates and confirms it."""
         amount = _read_amount(form)
         if form.get("payment_method_types") != [_METHOD] or form.get("confirm") != "true":
             raise _invalid("payment_method_types", f"This stand-in confirms payments by {_METHOD} alone.")
-        method = self._use_method(form) if "payment_method" in form else self._make_method(form)
+        method = self._use_method(form)
         behaviour = behaviour_of(method["_account_number"])
         intent = self._make(
             "pi",
@@ -137,6 +161,10 @@ class Desk:
         found = [json.loads(row["body"]) for row in self._list("payment_intent")]
         return [each for each in found if all(_find(each, name) == value for name, value in terms.items())]
 
+    def list_charges(self, intent_id: str | None) -> list[dict[str, Any]]:
+        found = [json.loads(row["body"]) for row in self._list("charge")]
+        return [each for each in found if intent_id in (None, each["payment_intent"])]
+
     def list_disputes(self, charge_id: str | None) -> list[dict[str, Any]]:
         found = [json.loads(row["body"]) for row in self._list("dispute")]
         return [each for each in found if charge_id in (None, each["charge"])]
@@ -168,35 +196,12 @@ class Desk:
 
     # --- a debit ---
 
-    def _make_method(self, form: Mapping[str, Any]) -> dict[str, Any]:
-        account = form.get("payment_method_data", {}).get(_METHOD, {})
-        routing_number, number = account.get("routing_number", ""), account.get("account_number", "")
-        if not has_aba_check_digit(routing_number):
-            raise _invalid("payment_method_data[us_bank_account][routing_number]", "", code="routing_number_invalid")
-        if not (number.isascii() and number.isdigit() and 4 <= len(number) <= 17):
-            raise _invalid("payment_method_data[us_bank_account][account_number]", "", code="account_number_invalid")
-        if "mandate_data" not in form:
-            raise _invalid("mandate_data", "A debit needs a mandate.")
-        return self._make(
-            "pm",
-            "payment_method",
-            type=_METHOD,
-            customer=None,
-            billing_details=form["payment_method_data"].get("billing_details", {}),
-            us_bank_account={
-                "routing_number": routing_number,
-                "last4": number[-4:],
-                "account_holder_type": account.get("account_holder_type"),
-                "account_type": account.get("account_type", "checking"),
-            },
-            _account_number=number if number in BEHAVIOURS else "",
-            _is_verified=False,
-        )
-
     def _use_method(self, form: Mapping[str, Any]) -> dict[str, Any]:
-        method = self.require(form["payment_method"], "payment_method")
-        if method["customer"] is None or method["customer"] != form.get("customer"):
+        method = self.require(form.get("payment_method", ""), "payment_method")
+        if method["_is_verified"] and method["customer"] != form.get("customer"):
             raise _invalid("payment_method", "The PaymentMethod does not belong to the Customer.")
+        if not method["_is_verified"] and "mandate_data" not in form:
+            raise _invalid("mandate_data", "A debit needs a mandate.")
         return method
 
     def _ask_holder(self, intent: dict[str, Any], *, unverified: bool) -> None:
@@ -246,12 +251,15 @@ class Desk:
             self._dispute(intent, charge, *behaviour.disputed)
         elif behaviour.returned is not None:
             code, network = behaviour.returned
+            method = self.require(intent["payment_method"], "payment_method")
             error = {"type": "card_error", "code": "payment_intent_payment_attempt_failed", "decline_code": code}
             outcome = {"network_decline_code": network, "type": "issuer_declined"}
             self._save(charge | {"status": "failed", "failure_code": code, "outcome": outcome})
             intent |= {
                 "status": "requires_payment_method",
-                "last_payment_error": error | {"network_decline_code": network, "charge": charge["id"]},
+                "payment_method": None,
+                "last_payment_error": error
+                | {"network_decline_code": network, "charge": charge["id"], "payment_method": self.show(method, [])},
             }
             self._save(intent)
             self._tell("charge.failed", self.require(charge["id"], "charge"))

@@ -159,17 +159,19 @@ async def test_what_is_not_there_and_what_is_no_id_is_no_payment(stripe, payment
 
 
 async def test_a_payment_that_others_ordered_of_the_same_account_is_none_of_ours(stripe, url) -> None:
+    method = {"type": "us_bank_account", "us_bank_account[routing_number]": ROUTING_NUMBER}
     form = {
         "amount": "1",
         "currency": "usd",
         "confirm": "true",
         "payment_method_types[0]": "us_bank_account",
-        "payment_method_data[us_bank_account][routing_number]": ROUTING_NUMBER,
-        "payment_method_data[us_bank_account][account_number]": GOOD,
         "mandate_data[customer_acceptance][type]": "offline",
     }
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as client:
+        account = method | {"us_bank_account[account_number]": GOOD}
+        used = (await client.post("/v1/payment_methods", data=account)).raise_for_status().json()["id"]
+        form["payment_method"] = used
         made = (await client.post("/v1/payment_intents", data=form)).raise_for_status()
     found = await stripe.get_payment(made.json()["id"])
     assert (found.reference, found.presentment) == ("", 0)

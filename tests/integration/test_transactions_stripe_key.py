@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
+
 import httpx
 import pytest
 import sqlalchemy as sa
@@ -14,6 +18,8 @@ from structlog.testing import capture_logs
 from services.transactions.commands.settlement import PAYMENTS_NOT_OURS
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.providers.protocols import OutcomeUnknown
+from services.transactions.providers.stripe.payments import StripePayments
+from services.transactions.vault import Vault
 from tests.integration.stripe_desk import (
     API_KEY,
     T,
@@ -106,6 +112,52 @@ async def test_a_payment_that_draws_from_another_account_is_none_of_ours(stripe,
     other = read(books, theirs.payment_id)
     alter(books, ours.payment_id, payment_method=other["payment_method"], customer=other["customer"])
     assert (await stripe.get_payment(ours.payment_id)).reference == ""
+
+
+async def test_an_account_of_the_same_last_digits_is_another_one(stripe, url, books) -> None:
+    ours = await stripe.submit(an_order("000111112222"))
+    alike = await stripe.submit(an_order("999888772222"))
+    confirm(url, alike.payment_id)
+    await becomes(stripe, alike.payment_id, PaymentStatus.SETTLED)
+    other = read(books, alike.payment_id)
+    alter(books, ours.payment_id, payment_method=other["payment_method"], customer=other["customer"])
+    assert (await stripe.get_payment(ours.payment_id)).reference == ""
+    again = await stripe.submit(an_order("000111112222", confirmed_payment_id=ours.payment_id))
+    assert again.payer_action_url != "", "nothing of it counts as confirmed"
+
+
+async def test_what_came_back_and_was_drawn_again_before_anybody_asked_is_told(service, stripe, url, books) -> None:
+    started, before = await start(service), count_alarms()
+    confirm(url, started.provider_reference)
+    for _ in range(100):
+        if read(books, started.provider_reference)["status"] == "succeeded":
+            break
+        await asyncio.sleep(0.02)
+    charge = read(books, started.provider_reference)["latest_charge"]
+    other = await stripe.submit(an_order("000222222227"))
+    confirm(url, other.payment_id)
+    await becomes(stripe, other.payment_id, PaymentStatus.RETURNED)
+    alter(books, read(books, other.payment_id)["latest_charge"], payment_intent=started.provider_reference)
+    assert charge != read(books, other.payment_id)["latest_charge"]
+    await service.work(hurried=True)
+    assert (await service.get(started.transaction_id)).status == T.PENDING_SETTLEMENT
+    assert count_alarms() > before
+
+
+@pytest.mark.parametrize("keys", [[b"b" * 32, bytes(32)], [bytes(32)]], ids=["a newer key has come", "as before"])
+async def test_an_order_is_made_once_whatever_becomes_of_our_keys_and_of_what_was_confirmed(stripe, url, keys) -> None:
+    order = an_order()
+    first = await stripe.submit(order)
+    rotated = StripePayments(API_KEY, url, Vault(keys[0], tuple(keys[1:])))
+    with suppress(OutcomeUnknown):
+        await rotated.submit(order)
+    confirmed = await stripe.submit(an_order())
+    confirm(url, confirmed.payment_id)
+    await becomes(stripe, confirmed.payment_id, PaymentStatus.SETTLED)
+    with suppress(OutcomeUnknown):
+        await stripe.submit(replace(order, confirmed_payment_id=confirmed.payment_id))
+    assert [each.payment_id for each in await rotated.list_payments(order.reference)] == [first.payment_id]
+    await rotated.close()
 
 
 async def test_a_payment_that_the_key_alone_made_is_not_taken_for_an_attempt(stripe, url, books) -> None:

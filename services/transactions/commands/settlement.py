@@ -93,6 +93,8 @@ def find_objection(row: Transaction, payment: Payment) -> str:
     )
     if wrong:
         return f"the provider's payment differs in {wrong}"
+    if payment.is_drawn_again:
+        return "it had come back, and was drawn again at the provider"
     if payment.gone_minor:
         gone = Money(payment.gone_minor, payment.amount.currency)
         return f"{gone} of it was paid back at the provider, or is disputed there"

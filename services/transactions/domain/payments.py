@@ -36,6 +36,7 @@ class Payment:
     return_code: str = ""
     reason: str = ""
     gone_minor: int = 0  # of what had arrived: paid back there, or disputed, and no return
+    is_drawn_again: bool = False  # it had come back, and somebody there had it tried once more
     payer_action_url: str = ""  # where the payer has to confirm it, while it is pending
 
 

@@ -22,6 +22,7 @@ from services.transactions.domain.payments import Payment, PaymentStatus, find_d
 from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
 from services.transactions.providers.stripe.states import (
     METHOD,
+    find_method,
     has_reached_a_bank,
     is_open,
     read_payment,
@@ -91,9 +92,9 @@ class StripePayments:
             raise Declined("PAYMENT_METHOD_NOT_SUPPORTED", "Stripe pays nothing out here.", retryable=False)
         for payment_id in order.earlier_payment_ids:
             await self._end_earlier(payment_id)
-        proved = spell_proved(
-            order.reference, order.presentment, order.amount, order.routing_number, order.account_number[-4:]
-        )
+        used = await self._find_confirmed(order) or await self._introduce(order)
+        amount = order.amount.amount_minor, order.amount.currency
+        proved = spell_proved(order.reference, order.presentment, *amount, used["payment_method"])
         params: Any = {
             "amount": order.amount.amount_minor,
             "currency": order.amount.currency.lower(),
@@ -106,8 +107,13 @@ class StripePayments:
                 "proof": self._vault.prove(proved),
             },
             "expand": _EXPANDED,
+            **used,
         }
-        intent = await self._order_as_confirmed(order, params) or await self._order_anew(order, params)
+        try:
+            # The same key whatever is used: another try with another account is refused, and looked up.
+            intent = await self._call(self._client.v1.payment_intents.create_async(params, self._under(order.key)))
+        except _Refused as refusal:
+            raise _build_declined(refusal.error) from None
         payment = read_payment(intent, [], self._is_ours)
         wrong = find_difference(
             payment, reference=order.reference, amount=order.amount, is_inbound=True, presentment=order.presentment
@@ -115,28 +121,6 @@ class StripePayments:
         if wrong:
             raise OutcomeUnknown(f"the provider's answer differs in {wrong}")
         return payment
-
-    async def _order_as_confirmed(self, order: PaymentOrder, params: Any) -> dict[str, Any] | None:
-        """None where nothing was confirmed, or what was is not there any more. Raises Declined, OutcomeUnknown."""
-        confirmed = await self._find_confirmed(order)
-        if confirmed is None:
-            return None
-        try:
-            return await self._create(params | confirmed, self._under(f"{order.key}:confirmed"))
-        except _Refused as refusal:
-            if isinstance(refusal.error, stripe.InvalidRequestError):
-                return None  # detached, or removed there
-            raise _build_declined(refusal.error) from None
-
-    async def _order_anew(self, order: PaymentOrder, params: Any) -> dict[str, Any]:
-        introduced = await self._introduce(order)
-        try:
-            return await self._create(params | introduced, self._under(order.key))
-        except _Refused as refusal:
-            raise _build_declined(refusal.error) from None
-
-    async def _create(self, params: Any, options: Any) -> dict[str, Any]:
-        return await self._call(self._client.v1.payment_intents.create_async(params, options))
 
     async def _list_payments(self, reference: str) -> list[Payment]:
         params: Any = {
@@ -161,7 +145,9 @@ class StripePayments:
         if isinstance(charge, dict) and charge.get("disputed"):
             asked: Any = {"charge": charge["id"], "limit": _LIST_LIMIT}
             disputes = _read_list(await self._call(self._client.v1.disputes.list_async(asked)))
-        payment = read_payment(intent, disputes, self._is_ours)
+        charged: Any = {"payment_intent": payment_id, "limit": _LIST_LIMIT}
+        charges = _read_list(await self._call(self._client.v1.charges.list_async(charged))) if charge else []
+        payment = read_payment(intent, disputes, self._is_ours, charges)
         if payment.status is PaymentStatus.RETURNED and is_open(intent):
             # Else it could be confirmed once more, beside the presentment that follows.
             await self._cancel_payment(payment_id)
@@ -198,18 +184,23 @@ class StripePayments:
             raise OutcomeUnknown("an earlier attempt goes on at the provider")
 
     async def _find_confirmed(self, order: PaymentOrder) -> dict[str, Any] | None:
-        """The bank account as its holder confirmed it for an earlier payment; None where there was none."""
+        """The bank account as its holder confirmed it for an earlier payment; None where there is none any more."""
         intent = await self._find_intent(order.confirmed_payment_id)
-        if intent is None or not self._is_ours(intent):
+        if intent is None or not self._is_ours(intent) or not intent.get("customer"):
             return None
-        method = intent["payment_method"]
+        method = find_method(intent)
         theirs = method[METHOD]["routing_number"], method[METHOD]["last4"]
-        if not intent.get("customer") or theirs != (order.routing_number, order.account_number[-4:]):
+        if method.get("customer") != intent["customer"]:
+            return None
+        if theirs != (order.routing_number, order.account_number[-4:]):
             return None
         return {"customer": intent["customer"], "payment_method": method["id"], "off_session": True}
 
     async def _introduce(self, order: PaymentOrder) -> dict[str, Any]:
-        """A bank account that Stripe has not seen: it asks the holder to confirm it."""
+        """A bank account that Stripe has not seen: it asks the holder to confirm it.
+
+        Raises: Declined: its data are wrong.
+        """
         customer: Any = {"name": order.account_holder_name, "metadata": {"party_id": order.party_id}}
         key = self._under(f"{order.key}:customer")
         made = await self._call(self._client.v1.customers.create_async(customer, key))
@@ -220,10 +211,15 @@ class StripePayments:
             # The rules of a consumer's debit protect the payer the longest.
             "account_holder_type": "individual",
         }
-        holder = {"name": order.account_holder_name}
+        holder: Any = {"type": METHOD, METHOD: account, "billing_details": {"name": order.account_holder_name}}
+        try:
+            key = self._under(f"{order.key}:method")
+            method = await self._call(self._client.v1.payment_methods.create_async(holder, key))
+        except _Refused as refusal:
+            raise _build_declined(refusal.error) from None
         return {
             "customer": made["id"],
-            "payment_method_data": {"type": METHOD, METHOD: account, "billing_details": holder},
+            "payment_method": method["id"],
             "setup_future_usage": "off_session",
             "mandate_data": {"customer_acceptance": {"type": "offline", "offline": {}}},
         }
@@ -231,18 +227,16 @@ class StripePayments:
     def _is_ours(self, intent: Mapping[str, Any]) -> bool:
         """Whether it is as we ordered it: what is proved is read from what Stripe would draw."""
         try:
-            metadata, account = intent["metadata"], intent["payment_method"][METHOD]
-            amount = intent["amount"], intent["currency"].upper()
-            proved = spell_proved(
-                metadata["reference"], metadata["presentment"], amount, account["routing_number"], account["last4"]
-            )
+            metadata, amount = intent["metadata"], (intent["amount"], intent["currency"].upper())
+            used = find_method(intent)["id"]
+            proved = spell_proved(metadata["reference"], metadata["presentment"], *amount, used)
             return self._vault.is_proof(str(metadata["proof"]), proved)
         except (KeyError, TypeError, AttributeError):
             return False
 
     def _under(self, key: str) -> Any:
-        """Nobody else knows which key comes next, so nobody uses it up."""
-        return {"idempotency_key": f"{key}:{self._vault.prove(key)}"}
+        """Nobody else knows which key comes next, so nobody uses it up; and it stays where our own keys are rotated."""
+        return {"idempotency_key": f"{key}:{self._vault.build_lasting_code(key)}"}
 
     async def _call(self, asked: Awaitable[stripe.StripeObject]) -> dict[str, Any]:
         """What Stripe answers. Whatever goes wrong on the way is OutcomeUnknown.

@@ -46,11 +46,19 @@ _UNEXPLAINED: Final = "R17"
 
 
 def spell_proved(
-    reference: str, presentment: int | str, amount: Money | tuple[int, str], routing_number: str, last4: str
+    reference: str, presentment: int | str, amount_minor: int, currency: str, payment_method_id: str
 ) -> str:
-    """What of an order the proof is over."""
-    minor, currency = (amount.amount_minor, amount.currency) if isinstance(amount, Money) else amount
-    return "|".join(("stripe", reference, str(presentment), str(minor), currency, routing_number, last4))
+    """What of an order the proof is over. Stripe's id of the bank account stands for all of its number."""
+    return "|".join(("stripe", reference, str(presentment), str(amount_minor), currency, payment_method_id))
+
+
+def find_method(intent: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The bank account that it draws from; Stripe takes it out of an intent that has failed.
+
+    Raises: KeyError, TypeError.
+    """
+    found: Mapping[str, Any] = intent.get("payment_method") or intent["last_payment_error"]["payment_method"]
+    return found
 
 
 def is_open(intent: Mapping[str, Any]) -> bool:
@@ -65,7 +73,10 @@ def has_reached_a_bank(intent: Mapping[str, Any]) -> bool:
 
 
 def read_payment(
-    intent: Mapping[str, Any], disputes: Sequence[Mapping[str, Any]], is_ours: Callable[[Mapping[str, Any]], bool]
+    intent: Mapping[str, Any],
+    disputes: Sequence[Mapping[str, Any]],
+    is_ours: Callable[[Mapping[str, Any]], bool],
+    charges: Sequence[Mapping[str, Any]] = (),
 ) -> Payment:
     """The payment; of one that we did not order so, with no reference.
 
@@ -85,6 +96,7 @@ def read_payment(
             return_code=code,
             reason=clean_text(code, TEXT_CHARACTERS_MAX),
             gone_minor=0 if status is PaymentStatus.RETURNED else _sum_gone(intent, disputes),
+            is_drawn_again=status is not PaymentStatus.RETURNED and any(each["status"] == "failed" for each in charges),
             payer_action_url=_read_action_url(intent),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
