@@ -21,7 +21,7 @@ from services.chassis.values.etags import check_etag
 from services.chassis.values.failure import Failure, make_failure
 from services.chassis.values.ids import new_id
 from services.chassis.values.payment_numbers import has_aba_digit
-from services.chassis.values.refusals import BankAccountNotFound, BankAccountNotUsable, PartyNotFound
+from services.chassis.values.refusals import BankAccountNotFound, PartyNotFound
 from services.transactions.actions import answer_bank_account
 from services.transactions.commands.approvals import (
     BANK_ACCOUNT_APPROVALS,
@@ -44,6 +44,7 @@ from services.transactions.domain.bank_accounts import (
     suspend,
     unblock,
 )
+from services.transactions.domain.refusals import build_altered
 from services.transactions.domain.returns import is_known
 from services.transactions.store import bank_accounts as store
 from services.transactions.store.approvals import APPROVAL_WRITER, UNBLOCK_BANK_ACCOUNT
@@ -246,7 +247,7 @@ async def block_altered_account(tx: Tx, bank_account_id: str, transaction_id: st
     account = await store.lock_to_block(tx, bank_account_id)
     if account is not None:
         await _block(tx, account, BlockReason.ALTERED, now)
-    return make_failure(BankAccountNotUsable("The bank account is not what it was added as."))
+    return make_failure(build_altered())
 
 
 def _tell_altered(bank_account_id: str, **about: str) -> None:

@@ -19,7 +19,14 @@ from services.chassis.values.money import Money
 from services.transactions.commands.bank_accounts import forbid_bank_account
 from services.transactions.dependencies import ACTOR
 from services.transactions.domain import schedule
-from services.transactions.domain.payments import Payment, PaymentStatus, find_difference, is_contradiction, list_moves
+from services.transactions.domain.payments import (
+    ENDED_WITHOUT_MONEY,
+    Payment,
+    PaymentStatus,
+    find_difference,
+    is_contradiction,
+    list_moves,
+)
 from services.transactions.domain.returns import NETWORK_CODE, find_return_code, may_represent, spell_failure
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import FINAL, Transaction
@@ -80,6 +87,27 @@ def find_hindrance(row: Transaction, payment_id: str, earlier: Collection[str]) 
     if payment_id == row.provider_reference:
         return ""
     return EARLIER_ATTEMPT if payment_id in earlier else NOT_AN_ATTEMPT
+
+
+async def try_to_follow(tx: Tx, row: Transaction, payment: Payment, now: datetime) -> Failure | None:
+    """Brings a locked transaction to where a payment is that its provider told us of, if it is its own.
+
+    Returns: Why it could not follow; somebody has been told then.
+    """
+    is_current = payment.payment_id == row.provider_reference
+    earlier = () if is_current else await provider_payments.list_earlier_references(tx, row)
+    hindrance = find_hindrance(row, payment.payment_id, earlier)
+    try:
+        if hindrance == NOT_AN_ATTEMPT and payment.status not in ENDED_WITHOUT_MONEY:
+            raise PaymentNotOurs(hindrance)
+        if hindrance == EARLIER_ATTEMPT and payment.status is PaymentStatus.SETTLED:
+            raise PaymentNotOurs("the provider says settled of an attempt that had ended before")
+        if not hindrance:
+            await follow_payment(tx, row, payment, now)
+    except PaymentNotOurs as error:
+        tell_not_ours(row, error)
+        return Failure("PAYMENT_NOT_OURS", str(error))
+    return None
 
 
 def find_objection(row: Transaction, payment: Payment) -> str:

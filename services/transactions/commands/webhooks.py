@@ -11,25 +11,16 @@ from services.chassis.data.database import Database
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import InvalidField
-from services.chassis.values.failure import Failure
 from services.chassis.values.ids import new_id
 from services.chassis.values.invariant import require_present
 from services.transactions.actions import answer_webhook
-from services.transactions.commands.settlement import (
-    EARLIER_ATTEMPT,
-    NOT_AN_ATTEMPT,
-    PaymentNotOurs,
-    find_hindrance,
-    follow_payment,
-    tell_not_ours,
-)
-from services.transactions.domain.payments import ENDED_WITHOUT_MONEY, Payment, PaymentStatus
+from services.transactions.commands.settlement import try_to_follow
+from services.transactions.domain.payments import Payment
 from services.transactions.domain.refusals import WebhookNotFound
 from services.transactions.domain.states import Status
-from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.webhooks import WebhookStatus
 from services.transactions.providers.protocols import ProviderEvent
-from services.transactions.store import provider_payments, transactions
+from services.transactions.store import transactions
 from services.transactions.store import webhooks as store
 
 BODY_BYTES_MAX = 256 * 1024
@@ -73,30 +64,12 @@ async def apply_webhooks(tx: Tx, taken: Sequence[Row], payment: Payment, transac
     is_early = row.status is Status.PROCESSING
     status, failure = WebhookStatus.RECEIVED, None
     if not is_early:
-        failure = await _try_to_follow(tx, row, payment, now)
+        failure = await try_to_follow(tx, row, payment, now)
         status = WebhookStatus.FAILED if failure else WebhookStatus.APPLIED
     applied_at = None if is_early else now
     told = await store.save_webhooks(tx, taken, row, status=status, failure=failure, applied_at=applied_at)
     await store.publish_webhooks(tx, told, row.escrow_account_id, now)
     return not is_early
-
-
-async def _try_to_follow(tx: Tx, row: Transaction, payment: Payment, now: datetime) -> Failure | None:
-    """Why the transaction could not follow the payment, if so."""
-    is_current = payment.payment_id == row.provider_reference
-    earlier = () if is_current else await provider_payments.list_earlier_references(tx, row)
-    hindrance = find_hindrance(row, payment.payment_id, earlier)
-    try:
-        if hindrance == NOT_AN_ATTEMPT and payment.status not in ENDED_WITHOUT_MONEY:
-            raise PaymentNotOurs(hindrance)
-        if hindrance == EARLIER_ATTEMPT and payment.status is PaymentStatus.SETTLED:
-            raise PaymentNotOurs("the provider says settled of an attempt that had ended before")
-        if not hindrance:
-            await follow_payment(tx, row, payment, now)
-    except PaymentNotOurs as error:
-        tell_not_ours(row, error)
-        return Failure("PAYMENT_NOT_OURS", str(error))
-    return None
 
 
 async def replay_webhook(tx: Tx, request: pb.ReplayWebhookRequest, now: datetime) -> pb.Webhook:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.chassis.values.errors import DomainError, Kind, NotFound
+from services.chassis.values.refusals import BankAccountNotUsable
 
 
 class TransactionNotFound(NotFound):
@@ -31,6 +32,11 @@ class BankAccountBlocked(DomainError):
             fields={"account_number": "is of an account that is blocked"},
             bank_account_id=bank_account_id,
         )
+
+
+def build_altered() -> BankAccountNotUsable:
+    """What says where the money goes is not what was sealed with its number: somebody changed it in the database."""
+    return BankAccountNotUsable("The bank account is not what it was added as.")
 
 
 class BankReferenceUsed(DomainError):

@@ -11,11 +11,11 @@ from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.chassis.values.invariant import require_present
-from services.chassis.values.refusals import BankAccountNotUsable
 from services.transactions.commands.attempts import ask_about_attempts, find_account_refusal
 from services.transactions.commands.settlement import PaymentNotOurs, follow_payment, tell_not_ours
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.payments import Payment
+from services.transactions.domain.refusals import build_altered
 from services.transactions.domain.schedule import compute_poll_ms
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -64,7 +64,7 @@ async def _find_refusal(dependencies: Dependencies, row: Transaction) -> DomainE
     try:
         return await find_account_refusal(source, account_id, row.party_id, is_inbound=row.is_inbound)
     except NotSealed:  # in the log by now; what was drawn from it would come back
-        return BankAccountNotUsable("The bank account is not what it was added as.")
+        return build_altered()
 
 
 async def _record(dependencies: Dependencies, tx: Tx, row: Transaction, payment: Payment | None) -> None:

@@ -12,12 +12,12 @@ from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.seals import NotSealed
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
-from services.transactions.commands.settlement import PaymentNotOurs, find_hindrance, follow_payment, tell_not_ours
+from services.transactions.commands.settlement import try_to_follow
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.ach import AchEntry, EntryStatus, to_payment
 from services.transactions.providers.ach_file.nacha import NotNacha, Returned, ReturnFile, read_returns, spell_trace
 from services.transactions.providers.ach_file.orders import AchFileOrders, find_desk
-from services.transactions.store import ach, provider_payments
+from services.transactions.store import ach
 from services.transactions.store import transactions as store
 
 # A file that somebody still writes is not read.
@@ -121,12 +121,4 @@ async def _follow(tx: Tx, entry: AchEntry, now: datetime) -> bool:
     row = await store.lock_transaction(tx, entry.reference)
     if row is None:
         return True
-    payment = to_payment(entry, None, now)
-    earlier = await provider_payments.list_earlier_references(tx, row)
-    try:
-        if not find_hindrance(row, payment.payment_id, earlier):
-            await follow_payment(tx, row, payment, now)
-    except PaymentNotOurs as error:
-        tell_not_ours(row, error)
-        return False
-    return True
+    return await try_to_follow(tx, row, to_payment(entry, None, now), now) is None

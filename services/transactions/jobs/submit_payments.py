@@ -22,7 +22,6 @@ from services.chassis.process.telemetry import log
 from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure
-from services.chassis.values.refusals import BankAccountNotUsable
 from services.transactions.commands.attempts import ask_about_attempts
 from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.commands.settlement import PaymentNotOurs, follow_payment, tell_not_ours
@@ -30,6 +29,7 @@ from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.bank_accounts import BankAccount
 from services.transactions.domain.payments import Payment
 from services.transactions.domain.rails import PROVIDERS
+from services.transactions.domain.refusals import build_altered
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import ATTEMPTS_MAX, Transaction
 from services.transactions.jobs.batches import CALLS_MAX, group_by_organization, record_each
@@ -53,18 +53,11 @@ class NotOrdered(Declined):
         super().__init__(refusal.reason, refusal.message, retryable=refusal.kind.transient, metadata=refusal.metadata)
 
 
-class AccountNotUsable(NotOrdered):
-    """Nothing is ordered for this account any more."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(BankAccountNotUsable(message))
-
-
-class AccountAltered(AccountNotUsable):
-    """What says where the money goes is not what was sealed with its number: somebody changed it in the database."""
+class AccountAltered(NotOrdered):
+    """Nothing is ordered for a bank account that somebody changed in the database."""
 
     def __init__(self, bank_account_id: str) -> None:
-        super().__init__("The bank account is not what it was added as.")
+        super().__init__(build_altered())
         self.bank_account_id = bank_account_id
 
 
@@ -187,12 +180,12 @@ def _check_account(row: Transaction, account: BankAccount | None) -> None:
     """Whether the account may still be used, asked whenever the provider is about to be sent an order.
 
     Raises:
-        AccountNotUsable
+        NotOrdered
     """
     try:
         check_bank_account(account, row.party_id, is_inbound=row.is_inbound)
     except DomainError as refusal:
-        raise AccountNotUsable(refusal.message) from None
+        raise NotOrdered(refusal) from None
 
 
 def _build_order(dependencies: Dependencies, row: Transaction, account: BankAccount | None) -> PaymentOrder:

@@ -25,7 +25,6 @@ from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure, make_failure
 from services.chassis.values.ids import new_id
-from services.chassis.values.refusals import BankAccountNotUsable
 from services.transactions.commands.attempts import ask_about_attempts, find_account_refusal
 from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
@@ -37,6 +36,7 @@ from services.transactions.domain.ach import (
     find_effective_day,
     find_last_cut_off,
 )
+from services.transactions.domain.refusals import build_altered
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.providers.ach_file.nacha import (
@@ -147,7 +147,7 @@ async def _find_refusal(tx: Tx, entry: AchEntry, now: datetime) -> DomainError |
         return await find_account_refusal(tx, entry.bank_account_id, entry.party_id, is_inbound=entry.is_inbound)
     except NotSealed:
         await block_altered_account(tx, entry.bank_account_id, entry.reference, now)
-        return BankAccountNotUsable("The bank account is not what it was added as.")
+        return build_altered()
 
 
 async def _withdraw(tx: Tx, entry: AchEntry, refusal: DomainError, now: datetime) -> None:
