@@ -16,7 +16,6 @@ from realco.escrow.v1 import events_pb2 as events
 
 from deploy.provision import provision
 from services.chassis.calls.auth import Principal, acting_as, current_principal
-from services.chassis.data import outbox
 from services.chassis.data.positions import find_position
 from services.chassis.data.tables import handled_events
 from services.chassis.events import consumer, streams
@@ -25,7 +24,7 @@ from services.chassis.events.handling import Subscription
 from services.chassis.events.step_over import step_over
 from services.chassis.process.telemetry import EVENTS_HANDLED
 from tests.support import chassis
-from tests.support.chassis_events import emit, event_named, relaying, running
+from tests.support.chassis_events import emit, emit_at_once, relaying, running
 from tests.support.event_keys import signed
 from tests.support.subscriber import Subscriber, consuming, dead_letters, hear, watch
 
@@ -34,13 +33,6 @@ SUBJECT = "realco.escrow.v1.HoldPlaced.org_1.esc_1"
 
 async def last_of(js) -> int:
     return (await js.stream_info("ESCROW")).state.last_seq
-
-
-async def emit_at_once(database, *names: str) -> None:
-    """In one transaction, so that they are in the stream together."""
-    async with database.begin() as tx:
-        for name in names:
-            await outbox.enqueue(tx, event_named(name), now=chassis.NOW)
 
 
 async def test_two_processes_share_a_stream_and_keep_the_order(database, js, subscriber):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from services.chassis.events import relay
-from tests.support.chassis_events import emit, relaying
+from tests.support.chassis_events import emit, emit_at_once, relaying
 
 
 async def test_few_events_are_published_one_after_the_other_and_many_as_one_batch(database, js, listener):
     async with relaying(database, js):
-        await emit(database, "one", "two")
+        await emit_at_once(database, "one", "two")
         await listener.names(2)
-        await emit(database, "three", "four", "five", "six")
+        await emit_at_once(database, "three", "four", "five", "six")
         await listener.names(6)
     batches = [message.headers.get("Nats-Batch-Id") for message in listener.messages]
     assert batches[:2] == [None, None]

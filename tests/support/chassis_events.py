@@ -69,6 +69,13 @@ async def emit(database, *names: str) -> None:
             await outbox.enqueue(tx, event_named(name), now=chassis.NOW)
 
 
+async def emit_at_once(database, *names: str) -> None:
+    """In one transaction, so that they are in the stream together."""
+    async with database.begin() as tx:
+        for name in names:
+            await outbox.enqueue(tx, event_named(name), now=chassis.NOW)
+
+
 async def unpublished(database) -> int:
     async with database.begin_for_all() as tx:
         count = sa.select(sa.func.count()).where(outbox_table.c.published_at.is_(None))
