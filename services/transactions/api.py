@@ -53,7 +53,7 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
         answer = await self._dependencies.write_on_facts(
             request,
             pb.Transaction,
-            partial(creation.ask_about_new_inflow, self._dependencies),
+            partial(creation.ask_about_new_transaction, self._dependencies),
             partial(creation.create_transaction, choice=self._dependencies.providers.choice),
         )
         return await evaluation.evaluate_and_keep_answer(self._dependencies, request, answer)

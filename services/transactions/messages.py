@@ -197,7 +197,7 @@ def to_payout(row: Transaction) -> payouts_pb2.Payout:
         transaction_id=row.transaction_id,
         idempotency_key=row.escrow_key,
         escrow_account_id=row.escrow_account_id,
-        ledger_account_kind=TYPES[row.type].source,
+        type=row.type,
         party_id=row.party_id,
         amount=to_money(row.amount),
         investment_id=row.investment_id or None,

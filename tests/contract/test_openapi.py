@@ -242,7 +242,8 @@ def test_enums_are_closed_in_requests_and_list_only_what_is_taken():
     for node in (node for name in schemas_of("request") for node in walk(schema(name)) if "enum" in node):
         assert not [value for value in node["enum"] if value.endswith("_UNSPECIFIED")]
     request = schema("CreateTransactionRequest")["properties"]
-    assert request["type"]["enum"] == ["DEPOSIT", "ESCROW_DEPOSIT"]
+    paid_out = ["WITHDRAWAL", "CONSTRUCTION_DRAW", "PLATFORM_FEE", "REFERRAL_FEE"]
+    assert request["type"]["enum"] == ["DEPOSIT", *paid_out, "ESCROW_DEPOSIT"]
     assert request["paymentMethod"]["enum"] == ["ACH", "WIRE", "CHECK"]
     assert "- `ESCROW_DEPOSIT`: In: an investor's contribution" in request["type"]["description"]
 

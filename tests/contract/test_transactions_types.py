@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from buf.validate import validate_pb2
 from google.protobuf.message import Message
-from realco.escrow.v1.postings_pb2 import BatchBookPayoutsRequest
+from realco.escrow.v1.postings_pb2 import BatchBookPayoutsRequest, GetTransactionPreviewRequest
 from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.type.v1.money_pb2 import Money
@@ -23,7 +23,6 @@ from services.distributions.commands.raises.contributions import is_contribution
 from services.distributions.domain.destination import WITHOUT_ACCOUNT
 from services.distributions.domain.payout import DESCRIPTIONS, PayoutType
 from services.escrow.domain.chart import ISSUER_PROCEEDS, line_of
-from services.escrow.domain.types import PAYOUTS_BY_SOURCE
 from services.escrow.domain.types import TYPES as BOOKED
 from services.escrow.subscribers import SUBSCRIPTIONS
 from services.transactions.domain.rails import RAILS
@@ -45,11 +44,16 @@ def taken_by(request: type[Message], field: str = "type") -> set[str]:
     return {described.enum_type.values_by_number[number].name for number in numbers}
 
 
-def test_people_order_what_comes_in_and_services_what_goes_out():
-    assert taken_by(pb.CreateTransactionRequest) == {each.name for each in TYPES.values() if each.is_inbound}
-    assert taken_by(payouts_pb2.BatchCreatePayoutsRequest.Item) == {
-        each.name for each in TYPES.values() if not each.is_inbound
-    }
+def test_what_persons_order_no_service_does():
+    by_persons = {each.name for each in TYPES.values() if each.is_ordered_by_persons}
+    assert taken_by(pb.CreateTransactionRequest) == by_persons
+    assert taken_by(payouts_pb2.BatchCreatePayoutsRequest.Item) == TYPES.keys() - by_persons
+
+
+def test_a_second_person_approves_each_payout_that_staff_orders():
+    of_staff = [each for each in TYPES.values() if each.is_for_staff]
+    assert of_staff
+    assert all(each.approval_reason and not each.is_inbound and not each.is_for_investors for each in of_staff)
 
 
 def test_escrow_books_every_type_that_is_made_as_it_is_made():
@@ -61,15 +65,15 @@ def test_escrow_books_every_type_that_is_made_as_it_is_made():
 def test_a_type_has_one_name_before_people_whichever_service_says_it():
     assert {each.name: each.label for each in BOOKED.values()} == {each.name: each.label for each in TYPES.values()}
     assert {paid.value: label for paid, label in DESCRIPTIONS.items()} == {
-        each.name: each.label for each in TYPES.values() if not each.is_inbound
+        each.name: each.label for each in TYPES.values() if not each.is_ordered_by_persons
     }
 
 
 def test_a_payout_is_taken_from_the_ledger_account_that_escrow_takes_it_from():
-    ordered = {each.source: each.name for each in TYPES.values() if not each.is_inbound}
-    assert ordered == {kind.value: each.name for kind, each in PAYOUTS_BY_SOURCE.items()}
-    assert taken_by(BatchBookPayoutsRequest.Item, "source") == set(ordered)
-    assert len(ordered) == len([each for each in TYPES.values() if not each.is_inbound]), "two have the same source"
+    ordered = {each.name: each.source for each in TYPES.values() if not each.is_inbound}
+    assert ordered == {name: each.ledger_account_kind for name, each in BOOKED.items() if not each.is_inbound}
+    assert taken_by(BatchBookPayoutsRequest.Item) == ordered.keys()
+    assert taken_by(GetTransactionPreviewRequest) == TYPES.keys()
 
 
 def test_money_in_that_is_not_its_partys_alone_is_known_to_be_others_too():
@@ -83,7 +87,7 @@ def test_money_in_that_is_not_its_partys_alone_is_known_to_be_others_too():
     }
 
 
-def test_distributions_orders_every_payout():
+def test_distributions_orders_every_payout_that_no_person_orders():
     assert {each.value for each in PayoutType} == taken_by(payouts_pb2.BatchCreatePayoutsRequest.Item)
 
 
@@ -109,7 +113,7 @@ def test_distributions_counts_whatever_brings_money_in_for_an_investment(name):
         investment_id="inv_1" if known.is_for_investment or known.gives_back else None,
     )
     assert is_contribution(transaction) is known.is_for_investment
-    assert is_payout(transaction) is not known.is_inbound
+    assert is_payout(transaction) is not known.is_ordered_by_persons
 
 
 def names_type(node: ast.AST, place: str) -> bool:

@@ -9,6 +9,7 @@ from demo.harness.money import minor_of, usd
 from demo.harness.polling import wait_for
 from demo.harness.rest import Json
 from tests.e2e.organization import Organization
+from tests.e2e.takeover_scene import build_entry
 
 
 def _closing(org: Organization, amount_minor: int) -> tuple[Json, str]:
@@ -143,3 +144,25 @@ def test_a_payout_that_comes_back_is_owed_again_and_sent_to_another_account(org:
     assert (again["status"], again["attempts"]) == ("COMPLETED", 2)
     payouts = [returned["transactionId"], again["transactionId"]]
     assert [[line["amount_minor"] for line in org.read_movements(one)] for one in payouts] == [[-owed, owed], [-owed]]
+
+
+def test_a_fee_is_booked_and_a_draw_is_kept_back_by_two_persons_and_paid_by_two_persons(org: Organization) -> None:
+    offering, builder = org.make_closed_offering(100_00), org.add_cleared_party(kind="LLC")
+    account, of_builder = offering["escrowAccountId"], org.add_payable_account(builder)
+    org.add_distributable_cash(offering, 1_000_00)
+    for type_, kind, minor in (("FEE", "FEES", 50_00), ("ADJUSTMENT", "RESERVES", 400_00)):
+        entry = {**build_entry("DISTRIBUTABLE", kind, minor), "type": type_}
+        org.do_together(f"/escrow-accounts/{account}/journal-entries", {"journalEntry": entry})
+    order = {"paymentMethod": "ACH", "escrowAccountId": account, "partyId": builder, "bankAccountId": of_builder}
+    fee = {"type": "PLATFORM_FEE", "amount": usd(50_00), "description": "Fee of the first quarter"}
+    draw = {"type": "CONSTRUCTION_DRAW", "amount": usd(250_00), "description": "Draw 1: foundations"}
+    made = [org.admin.post("/transactions", order | wanted) for wanted in (fee, draw)]
+    assert {(one["direction"], one["status"]) for one in made} == {("OUT", "PENDING_APPROVAL")}
+    for one in made:
+        path = f"/transactions/{one['transactionId']}"
+        org.admin.expect_refusal(403, "MAKER_IS_CHECKER", "POST", f"{path}/approve", etag=one["etag"])
+        org.second_admin.decide(path, "approve")
+        org.wait_for_transaction(one["transactionId"], "COMPLETED")
+    left = {"cash": 700_00, "distributable": 550_00, "reserves": 150_00}
+    wait_for("the ledger to say so", lambda: org.read_ledger(account), lambda read: read == left)
+    org.assert_books_balance(account)

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from realco.compliance.v1 import clearances_pb2, clearances_pb2_grpc, notary_pb2, notary_pb2_grpc
 from realco.escrow.v1 import postings_pb2
-from realco.escrow.v1.journal_pb2 import LedgerAccount
 from realco.type.v1.money_pb2 import Money
 
 from demo.harness.money import minor_of
@@ -150,7 +149,7 @@ def test_the_key_of_transactions_takes_no_money_off_the_book(org: Organization) 
             idempotency_key="txn:mine:1:submit",
             escrow_account_id=account,
             transaction_id=transaction_id,
-            source=LedgerAccount.SUBSCRIPTION,
+            type="REFUND",
             party_id=investor,
             amount=Money(currency_code="USD", amount_minor=500_00),
         )

@@ -20,7 +20,6 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from realco.compliance.v1 import notary_pb2_grpc
 from realco.compliance.v1.notary_pb2 import RecordApprovalRequest
 from realco.escrow.v1 import postings_pb2 as postings
-from realco.escrow.v1.journal_pb2 import LedgerAccount
 from realco.type.v1.money_pb2 import Money
 
 from demo.harness.polling import wait_for
@@ -168,7 +167,7 @@ def list_orders(scene: Scene, thief: Thief) -> dict[str, Any]:
         idempotency_key=f"txn:{scene.proceeds}:1:submit",
         escrow_account_id=account,
         transaction_id=scene.proceeds,
-        source=LedgerAccount.ISSUER_PROCEEDS,
+        type="ESCROW_WITHDRAWAL",
         party_id=scene.sponsor,
         amount=usd_minor,
     )

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 import sqlalchemy as sa
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
-from realco.escrow.v1 import holds_pb2, journal_pb2, postings_pb2
+from realco.escrow.v1 import holds_pb2, postings_pb2
 
 from services.chassis.calls.auth import Principal
 from services.chassis.data.seals import NotSealed
@@ -53,7 +53,7 @@ async def test_what_becomes_of_a_transaction_follows_from_our_entries_alone(escr
     await escrow.post(account, ("cash", 100), ("subscription:inv-002", -100))
     before = await escrow.posted(account)
     failing = Payment(account, "REFUND", 10)
-    await failing.submit(escrow, journal_pb2.LedgerAccount.SUBSCRIPTION)
+    await failing.submit(escrow)
     await forge_pair(escrow, account, failing.transaction.transaction_id, first=False)
     await failing.happens(escrow, "FAILED")
     assert await escrow.posted(account) == before  # and inv-002 has nothing that nobody paid in
@@ -87,7 +87,7 @@ async def test_whoever_takes_the_key_of_what_is_to_come_delays_it_until_an_opera
         ),
         (
             build_key("rpc", escrow.transactions.key_owner, f"txn:{paid}:1:submit", body=b""),
-            partial(payout.submit, escrow, journal_pb2.LedgerAccount.SUBSCRIPTION),
+            partial(payout.submit, escrow),
             {"in_transit": -7, HELD: -7},
         ),
         (
@@ -123,7 +123,7 @@ async def test_nothing_is_decided_by_balances_that_somebody_else_wrote(escrow):
     await escrow.post(account, ("cash", 5), (HELD, -5))
     await escrow.post(account, ("cash", 50), ("distributable", -50))
     payout = Payment(account, "REFUND", 1)
-    await payout.submit(escrow, journal_pb2.LedgerAccount.SUBSCRIPTION)
+    await payout.submit(escrow)
     settled = await escrow.post(account, ("cash", 5), (HELD, -5))
     await forge(escrow, account, kinds="SUBSCRIPTION,CASH", reverses=settled.journal_entry_id)
     part = postings_pb2.PartyAmount(party_id="inv-001", amount=usd(2))

@@ -80,22 +80,22 @@ async def test_each_payout_is_taken_or_refused_by_itself(escrow):
     await escrow.post(other, ("cash", 10), ("subscription:inv-001", -10))
     payout = postings_pb.BatchBookPayoutsRequest
 
-    def item(account: str, source: int, minor: int, currency: str = "USD") -> postings_pb.BatchBookPayoutsRequest.Item:
+    def item(account: str, type_: str, minor: int, currency: str = "USD") -> postings_pb.BatchBookPayoutsRequest.Item:
         return payout.Item(
             idempotency_key=key(),
             escrow_account_id=account,
             transaction_id=new_id("txn"),
-            source=source,
+            type=type_,
             party_id="inv-001",
             amount={"currency_code": currency, "amount_minor": minor},
         )
 
     items = [
-        item(account, journal_pb.LedgerAccount.PAYABLE, 61),
-        item(account, journal_pb.LedgerAccount.PAYABLE, 60),
-        item(account, journal_pb.LedgerAccount.ISSUER_PROCEEDS, 40),
-        item(other, journal_pb.LedgerAccount.SUBSCRIPTION, 10),
-        item(account, journal_pb.LedgerAccount.PAYABLE, 1, "EUR"),
+        item(account, "DISTRIBUTION", 61),
+        item(account, "DISTRIBUTION", 60),
+        item(account, "ESCROW_WITHDRAWAL", 40),
+        item(other, "REFUND", 10),
+        item(account, "DISTRIBUTION", 1, "EUR"),
     ]
     answer = await escrow.call("BatchBookPayouts", payout(items=items), escrow.transactions)
     assert [(result.failure.code, result.journal_entry.type) for result in answer.results] == [

@@ -170,7 +170,7 @@ async def test_a_late_return_and_a_settling_payout_leave_the_same_book_in_either
         await payment.happens(escrow, "SETTLED", "COMPLETED")
     await escrow.post(account, (SUBSCRIPTION, 100), ("issuer_proceeds", -100))
     payout = Payment(account, "ESCROW_WITHDRAWAL", 100, party="sponsor-1")
-    await payout.submit(escrow, PROCEEDS)
+    await payout.submit(escrow)
     facts = [(early, "RETURNED"), (payout, "SETTLED")]
     for payment, fact in facts if return_first else reversed(facts):
         await payment.happens(escrow, fact)
@@ -266,11 +266,15 @@ async def test_a_return_is_booked_though_the_account_is_frozen(escrow):
 
 
 @pytest.mark.parametrize(
-    ("kind", "source", "from_account", "booked_as"),
+    ("kind", "from_account", "booked_as"),
     [
-        ("DISTRIBUTION", PAYABLE, "payable:inv-001", journal_pb.JournalEntry.DISTRIBUTION),
-        ("ESCROW_WITHDRAWAL", PROCEEDS, "issuer_proceeds", journal_pb.JournalEntry.WITHDRAWAL),
-        ("REFUND", REFUND, SUBSCRIPTION, journal_pb.JournalEntry.REFUND),
+        ("DISTRIBUTION", "payable:inv-001", journal_pb.JournalEntry.DISTRIBUTION),
+        ("ESCROW_WITHDRAWAL", "issuer_proceeds", journal_pb.JournalEntry.WITHDRAWAL),
+        ("REFUND", SUBSCRIPTION, journal_pb.JournalEntry.REFUND),
+        ("WITHDRAWAL", "distributable", journal_pb.JournalEntry.WITHDRAWAL),
+        ("CONSTRUCTION_DRAW", "reserves", journal_pb.JournalEntry.WITHDRAWAL),
+        ("PLATFORM_FEE", "fees", journal_pb.JournalEntry.FEE),
+        ("REFERRAL_FEE", "fees", journal_pb.JournalEntry.FEE),
     ],
 )
 @pytest.mark.parametrize(
@@ -287,11 +291,11 @@ async def test_a_return_is_booked_though_the_account_is_frozen(escrow):
         (["SUBMITTED", "SETTLED", "COMPLETED", "RETURNED", "RETURNED"], 0, 0),
     ],
 )
-async def test_money_goes_out(escrow, kind, source, from_account, booked_as, facts, paid, on_its_way):
+async def test_money_goes_out(escrow, kind, from_account, booked_as, facts, paid, on_its_way):
     account = await escrow.open()
     await escrow.post(account, ("cash", 150), (from_account, -150))
     payment = Payment(account, kind, 100)
-    taken = (await payment.submit(escrow, source)).journal_entry
+    taken = (await payment.submit(escrow)).journal_entry
     assert taken.type == booked_as
     await payment.happens(escrow, *facts)
     left = {"cash": 150 - paid, "in_transit": -on_its_way, from_account: 150 - paid - on_its_way}
@@ -306,7 +310,7 @@ async def test_money_goes_out(escrow, kind, source, from_account, booked_as, fac
 async def test_a_payout_that_was_refused_leaves_nothing_to_undo(escrow):
     account = await escrow.open()
     payment = Payment(account, "DISTRIBUTION", 100)
-    assert (await payment.submit(escrow, PAYABLE)).failure.code == "INSUFFICIENT_AVAILABLE_BALANCE"
+    assert (await payment.submit(escrow)).failure.code == "INSUFFICIENT_AVAILABLE_BALANCE"
     await payment.happens(escrow, "FAILED")
     assert await escrow.journal() == []
 
@@ -315,10 +319,10 @@ async def test_a_failed_payout_can_be_sent_again_as_another_attempt(escrow):
     account = await escrow.open()
     await escrow.post(account, ("cash", 100), ("payable:inv-001", -100))
     payment = Payment(account, "DISTRIBUTION", 100)
-    await payment.submit(escrow, PAYABLE)
+    await payment.submit(escrow)
     await payment.happens(escrow, "FAILED")
     payment.transaction.attempts = 2
-    await payment.submit(escrow, PAYABLE)
+    await payment.submit(escrow)
     await payment.happens(escrow, "SUBMITTED", "SETTLED")
     assert await escrow.posted(account) == {}
 

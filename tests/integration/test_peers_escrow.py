@@ -74,11 +74,11 @@ async def test_each_payout_is_taken_from_its_source_or_refused_by_itself(
     await book.freeze(frozen)
     await book.close(closed)
     table = [
-        (payout(account, Kind.PAYABLE, 50), [("payable:inv-001", 50), ("in_transit", -50)]),
-        (payout(account, Kind.ISSUER_PROCEEDS, 49), [("issuer_proceeds", 49), ("in_transit", -49)]),
-        (payout(account, Kind.SUBSCRIPTION, 50), [("subscription:inv-001", 50), ("in_transit", -50)]),
+        (payout(account, "DISTRIBUTION", 50), [("payable:inv-001", 50), ("in_transit", -50)]),
+        (payout(account, "ESCROW_WITHDRAWAL", 49), [("issuer_proceeds", 49), ("in_transit", -49)]),
+        (payout(account, "REFUND", 50), [("subscription:inv-001", 50), ("in_transit", -50)]),
         (
-            payout(account, Kind.PAYABLE, 1),
+            payout(account, "DISTRIBUTION", 1),
             (
                 "INSUFFICIENT_AVAILABLE_BALANCE",
                 {
@@ -92,7 +92,7 @@ async def test_each_payout_is_taken_from_its_source_or_refused_by_itself(
             ),
         ),
         (
-            payout(account, Kind.ISSUER_PROCEEDS, 2),
+            payout(account, "ESCROW_WITHDRAWAL", 2),
             (
                 "INSUFFICIENT_AVAILABLE_BALANCE",
                 {
@@ -104,10 +104,10 @@ async def test_each_payout_is_taken_from_its_source_or_refused_by_itself(
                 False,
             ),
         ),
-        (payout(account, Kind.ISSUER_PROCEEDS, 1, "EUR"), ("CURRENCY_MISMATCH", {"currency_code": "USD"}, False)),
-        (payout(frozen, Kind.PAYABLE, 1), ("ESCROW_ACCOUNT_FROZEN", {"escrow_account_id": frozen}, False)),
-        (payout(closed, Kind.PAYABLE, 1), ("ESCROW_ACCOUNT_CLOSED", {"escrow_account_id": closed}, False)),
-        (payout(UNKNOWN, Kind.PAYABLE, 1), ("ESCROW_ACCOUNT_NOT_FOUND", {}, False)),
+        (payout(account, "ESCROW_WITHDRAWAL", 1, "EUR"), ("CURRENCY_MISMATCH", {"currency_code": "USD"}, False)),
+        (payout(frozen, "DISTRIBUTION", 1), ("ESCROW_ACCOUNT_FROZEN", {"escrow_account_id": frozen}, False)),
+        (payout(closed, "DISTRIBUTION", 1), ("ESCROW_ACCOUNT_CLOSED", {"escrow_account_id": closed}, False)),
+        (payout(UNKNOWN, "DISTRIBUTION", 1), ("ESCROW_ACCOUNT_NOT_FOUND", {}, False)),
     ]
     results = await callers.book_payouts(*(item for item, _ in table))
     assert [outcome_of(result) for result in results] == [expected for _, expected in table]
@@ -130,9 +130,9 @@ async def test_nobody_is_paid_from_cash_that_is_not_there_or_while_they_owe(
     await book.fund(account, "payable:inv-003", 91)
     await book.fund(account, "returns_receivable:inv-004", -91)
     table = [
-        (payout(account, Kind.PAYABLE, 40, party_id="inv-002"), ("PARTY_OWES", owes, False)),
-        (payout(account, Kind.PAYABLE, 91, party_id="inv-003"), ("INSUFFICIENT_AVAILABLE_BALANCE", missing, False)),
-        (payout(account, Kind.PAYABLE, 60), [("payable:inv-001", 60), ("in_transit", -60)]),
+        (payout(account, "DISTRIBUTION", 40, party_id="inv-002"), ("PARTY_OWES", owes, False)),
+        (payout(account, "DISTRIBUTION", 91, party_id="inv-003"), ("INSUFFICIENT_AVAILABLE_BALANCE", missing, False)),
+        (payout(account, "DISTRIBUTION", 60), [("payable:inv-001", 60), ("in_transit", -60)]),
     ]
     results = await callers.book_payouts(*(item for item, _ in table))
     assert [outcome_of(result) for result in results] == [expected for _, expected in table]
@@ -142,7 +142,7 @@ async def test_a_payouts_entry_says_what_it_is_for(book: MemoryBook | RealBook, 
     account = await book.open()
     await book.fund(account, "payable:inv-001", 10)
     distribution_id = new_id("dist")
-    item = payout(account, Kind.PAYABLE, 10, distribution_id=distribution_id)
+    item = payout(account, "DISTRIBUTION", 10, distribution_id=distribution_id)
     [result] = await callers.book_payouts(item)
     entry = result.journal_entry
     assert entry.type == journal_pb.JournalEntry.DISTRIBUTION
@@ -153,7 +153,7 @@ async def test_a_payouts_entry_says_what_it_is_for(book: MemoryBook | RealBook, 
 async def test_the_first_decision_about_a_payouts_key_stays(book: MemoryBook | RealBook, callers: Callers) -> None:
     account = await book.open()
     await book.fund(account, "payable:inv-001", 10)
-    taken, refused, elsewhere = [payout(account, Kind.PAYABLE, minor) for minor in (10, 1, 1)]
+    taken, refused, elsewhere = [payout(account, "DISTRIBUTION", minor) for minor in (10, 1, 1)]
     elsewhere.escrow_account_id = UNKNOWN
     first = await callers.book_payouts(taken, refused, elsewhere)
     await book.fund(account, "payable:inv-001", 1)
@@ -161,7 +161,7 @@ async def test_the_first_decision_about_a_payouts_key_stays(book: MemoryBook | R
     assert [result.replayed for result in again] == [True, True]
     assert again[0].journal_entry == first[0].journal_entry
     assert again[1].failure == first[1].failure
-    changed = [payout(account, Kind.PAYABLE, 2, idempotency_key=each.idempotency_key) for each in (taken, refused)]
+    changed = [payout(account, "DISTRIBUTION", 2, idempotency_key=each.idempotency_key) for each in (taken, refused)]
     assert [outcome_of(result) for result in await callers.book_payouts(*changed)] == [
         ("IDEMPOTENCY_KEY_REUSED", {"idempotency_key": each.idempotency_key}, False) for each in changed
     ]
@@ -207,7 +207,7 @@ async def test_what_is_held_of_a_subscription_is_told_with_its_holds_and_release
     for party_id, minor in (("inv-001", 60), ("inv-002", 40)):
         await book.fund(account, f"subscription:{party_id}", minor)
     holds = [await book.hold(account, "subscription:inv-002", minor) for minor in (5, 10)]
-    found = await callers.ask("list_balances", account, [Kind.SUBSCRIPTION])
+    found = await callers.ask("list_balances", account, [journal_pb.LedgerAccount.SUBSCRIPTION])
     available = {name_of(each.ledger_account): each.available.amount_minor for each in found}
     assert available == {"subscription:inv-001": 60, "subscription:inv-002": 25}
     with acting_as(callers.admin):
@@ -301,5 +301,5 @@ async def test_a_sound_book_balances(book: MemoryBook | RealBook, callers: Calle
 async def test_only_the_services_the_contract_names_are_answered(book: MemoryBook | RealBook, callers: Callers) -> None:
     stranger = EscrowClient(Wire("compliance").open_channel(*book.servicers))
     with acting_as(callers.admin), capture_logs() as logged, pytest.raises(Bug):
-        await stranger.batch_book_payouts([payout(await book.open(), Kind.PAYABLE, 1)])
+        await stranger.batch_book_payouts([payout(await book.open(), "DISTRIBUTION", 1)])
     assert logged[-1]["reason"] == "PERMISSION_DENIED"

@@ -112,7 +112,7 @@ async def test_of_a_payout_that_is_booked_the_rest_alone_would_be_booked(
 ) -> None:
     account = await book.open()
     await book.fund(account, "payable:inv-001", 60)
-    item = payout(account, Kind.PAYABLE, 60)
+    item = payout(account, "DISTRIBUTION", 60)
     await callers.book_payouts(item)
     row: Any = SimpleNamespace(
         transaction_id=item.transaction_id,

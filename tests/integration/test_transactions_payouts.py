@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from realco.compliance.v1.clearances_pb2 import BatchEvaluateTransactionsRequest
-from realco.escrow.v1.journal_pb2 import LedgerAccount
 from realco.escrow.v1.postings_pb2 import BatchBookPayoutsRequest
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import payouts_pb2
@@ -156,7 +155,7 @@ async def test_a_call_in_the_name_of_distributions_pays_only_what_distributions_
         pytest.param({"party_id": "inv-crook"}, id="of another party"),
         pytest.param({"amount": usd(50_01)}, id="a cent more"),
         pytest.param({"escrow_account_id": new_id("esc")}, id="of another escrow account"),
-        pytest.param({"source": LedgerAccount.SUBSCRIPTION}, id="from other money"),
+        pytest.param({"type": "REFUND"}, id="from other money"),
         pytest.param({"distribution_id": new_id("dist")}, id="of another distribution"),
     ],
 )
@@ -169,7 +168,7 @@ async def test_escrow_takes_only_what_transactions_is_about_to_pay(
         "idempotency_key": f"txn:{payout.transaction_id}:1:submit",
         "escrow_account_id": ESCROW_ACCOUNT,
         "transaction_id": payout.transaction_id,
-        "source": LedgerAccount.PAYABLE,
+        "type": "DISTRIBUTION",
         "party_id": payout.party_id,
         "amount": payout.amount,
     }

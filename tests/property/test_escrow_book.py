@@ -181,9 +181,7 @@ class Run:
         )
 
     async def pay(self, asked) -> None:
-        wanted = [
-            payout(self.account, journal_pb.LedgerAccount.SUBSCRIPTION, minor, party_id=party) for party, minor in asked
-        ]
+        wanted = [payout(self.account, "REFUND", minor, party_id=party) for party, minor in asked]
         request = postings_pb.BatchBookPayoutsRequest(items=wanted)
         answer = await self.escrow.call("BatchBookPayouts", request, self.escrow.transactions)
         self._compare(answer.results, [(key(), self.model.pay(party, minor)) for party, minor in asked], set())

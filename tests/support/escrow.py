@@ -366,13 +366,13 @@ class Payment:
         if end is not None:
             self.transaction.return_risk_end_time.CopyFrom(to_timestamp(end))
 
-    async def submit(self, escrow: Escrow, source: int) -> journal_pb.PostingResult:
+    async def submit(self, escrow: Escrow) -> journal_pb.PostingResult:
         """As the transactions service does before it asks a provider."""
         item = postings_pb.BatchBookPayoutsRequest.Item(
             idempotency_key=f"txn:{self.transaction.transaction_id}:{self.transaction.attempts}:submit",
             escrow_account_id=self.transaction.escrow_account_id,
             transaction_id=self.transaction.transaction_id,
-            source=source,
+            type=self.transaction.type,
             party_id=self.transaction.party_id,
             amount=self.transaction.amount,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from realco.escrow.v1 import journal_pb2, postings_pb2
+from realco.escrow.v1 import postings_pb2
 
 from services.chassis.values.ids import new_id
 from services.escrow.acceptance import accept
@@ -92,7 +92,7 @@ async def pay(escrow: Escrow, *accounts: str, amount_minor: int = 1) -> str:
             escrow_account_id=account,
             transaction_id=key(),
             party_id="inv-001",
-            source=journal_pb2.LedgerAccount.SUBSCRIPTION,
+            type="REFUND",
             amount=usd(amount_minor),
         )
         for account in accounts

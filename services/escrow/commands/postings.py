@@ -16,22 +16,23 @@ from realco.compliance.v1.notary_pb2 import Movement
 from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.transactions.v1.payouts_pb2 import Payout
+from realco.transactions.v1.transactions_pb2 import Transaction
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.batch import build_results
 from services.chassis.calls.peers import find_refusal
+from services.chassis.calls.wire import from_enum
 from services.chassis.data.once import fingerprint_of
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.escrow.clients import Transactions
 from services.escrow.dependencies import Dependencies
-from services.escrow.domain.chart import LedgerAccountKind
 from services.escrow.domain.journal import NewEntry, PostingKey, digest_scope
 from services.escrow.domain.movements import CLOSING, DECLARATION, MovementKind
 from services.escrow.domain.refusals import MovementGivenUp, PayoutNotKnown
 from services.escrow.domain.stages import Moving, build_payout_legs
-from services.escrow.domain.types import PAYOUTS_BY_SOURCE
+from services.escrow.domain.types import require_type
 from services.escrow.messages import read_parts
 from services.escrow.posting.booking import give_up
 
@@ -135,7 +136,7 @@ def build_payout(item: Item, ordered_by: str) -> Payout:
         transaction_id=item.transaction_id,
         idempotency_key=item.idempotency_key,
         escrow_account_id=item.escrow_account_id,
-        ledger_account_kind=journal_pb.LedgerAccount.Kind.Name(item.source),
+        type=item.type,
         party_id=item.party_id,
         amount=item.amount,
         investment_id=item.investment_id if item.HasField("investment_id") else None,
@@ -161,7 +162,7 @@ def _build_movement(
 
 
 def _build_payout_entry(item: Item, ordered_by: str) -> NewEntry:
-    payout = PAYOUTS_BY_SOURCE[LedgerAccountKind(journal_pb.LedgerAccount.Kind.Name(item.source))]
+    payout = require_type(from_enum(Transaction.Type, item.type))
     return _build_for_service(
         item,
         item,

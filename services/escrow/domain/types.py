@@ -53,13 +53,14 @@ TYPES: Mapping[str, TransactionType] = MappingProxyType(
                 "ESCROW_WITHDRAWAL", "Proceeds of an offering", LedgerAccountKind.ISSUER_PROCEEDS, EntryType.WITHDRAWAL
             ),
             TransactionType("REFUND", "Refund of a contribution", LedgerAccountKind.SUBSCRIPTION, EntryType.REFUND),
+            TransactionType(
+                "WITHDRAWAL", "Cash taken back by the issuer", LedgerAccountKind.DISTRIBUTABLE, EntryType.WITHDRAWAL
+            ),
+            TransactionType("CONSTRUCTION_DRAW", "Construction draw", LedgerAccountKind.RESERVES, EntryType.WITHDRAWAL),
+            TransactionType("PLATFORM_FEE", "Platform fee", LedgerAccountKind.FEES, EntryType.FEE),
+            TransactionType("REFERRAL_FEE", "Referral fee", LedgerAccountKind.FEES, EntryType.FEE),
         )
     }
-)
-
-# A payout is ordered by what it is taken from, so no two types of payouts have the same.
-PAYOUTS_BY_SOURCE: Mapping[LedgerAccountKind, TransactionType] = MappingProxyType(
-    {each.ledger_account_kind: each for each in TYPES.values() if not each.is_inbound}
 )
 
 

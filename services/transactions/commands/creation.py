@@ -14,6 +14,7 @@ from services.chassis.values.ids import new_id
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.inflow import Inflow, InflowVerdict, ask_about_inflow, check_commitment
 from services.transactions.dependencies import Dependencies
+from services.transactions.domain.bank_accounts import list_payee_makers
 from services.transactions.domain.decisions import check_carries
 from services.transactions.domain.rails import RAILS
 from services.transactions.domain.refusals import TypeNotSupported
@@ -39,9 +40,9 @@ def check_create_transaction(request: pb.CreateTransactionRequest, principal: Pr
         fields = {"type": f"must be {offered}"}
         raise TypeNotSupported(f"An investor orders no other type than {offered}.", fields=fields, type=wanted.name)
     principal.choose_party(request.party_id)
-    faults = {}
-    if bool(request.bank_account_id) != RAILS[method].draws_from_account:
-        faults["bank_account_id"] = "must be set for ACH, and only then"
+    rail, faults = RAILS[method], {}
+    if bool(request.bank_account_id) != (rail.draws_from_account if wanted.is_inbound else rail.pays_to_account):
+        faults["bank_account_id"] = "must be set for ACH, and for a WIRE that goes out, and only then"
     if bool(request.investment_id) != wanted.is_for_investment:
         faults["investment_id"] = f"must be set for {', '.join(CONTRIBUTIONS)}, and only then"
     if faults:
@@ -54,8 +55,8 @@ def choose_approval_reason(request: pb.CreateTransactionRequest, principal: Prin
     return TYPES[_T.Type.Name(request.type)].approval_reason or (STAFFS_DEBIT if of_staff else None)
 
 
-async def ask_about_new_inflow(dependencies: Dependencies, request: pb.CreateTransactionRequest) -> InflowVerdict:
-    """Asks the other services from whom the money is to come, and whether it could be received.
+async def ask_about_new_transaction(dependencies: Dependencies, request: pb.CreateTransactionRequest) -> InflowVerdict:
+    """Asks the other services who pays or is paid, and whether the escrow account, and the investment, take it.
 
     Where compliance is away an unknown party is let in: its transaction waits for compliance, which refuses it.
 
@@ -85,34 +86,35 @@ async def create_transaction(
         refuses
     """
     principal = current_principal()
-    party_id = principal.choose_party(request.party_id)
+    party_id, wanted = principal.choose_party(request.party_id), TYPES[_T.Type.Name(request.type)]
     verdict.check()
     rail = RAILS[_T.PaymentMethod.Name(request.payment_method)]
     check_carries(rail, request.amount.currency_code)
-    digest = None
+    account = None
     if request.bank_account_id:
         account = await bank_accounts.find_bank_account(tx, request.bank_account_id)
-        digest = check_bank_account(account, party_id, is_inbound=True, field="bank_account_id").account_number_digest
+        account = check_bank_account(account, party_id, is_inbound=wanted.is_inbound, field="bank_account_id")
     if verdict.investment is not None:
         await check_commitment(tx, Inflow.of_request(request, party_id), verdict.investment)
     values = {
         "org_id": principal.org_id,
         "transaction_id": new_id("txn"),
-        "type": _T.Type.Name(request.type),
+        "type": wanted.name,
         "payment_method": rail.payment_method,
         "amount_minor": request.amount.amount_minor,
         "currency": request.amount.currency_code,
         "escrow_account_id": request.escrow_account_id,
         "party_id": party_id,
         "bank_account_id": request.bank_account_id or None,
-        "account_number_digest": digest,
+        "account_number_digest": account and account.account_number_digest,
         "approval_reason": choose_approval_reason(request, principal),
         "investment_id": request.investment_id or None,
         "description": request.description or None,
         "external_id": request.external_id or None,
         "metadata": dict(request.metadata),
-        "provider": choice.choose(principal.org_id, rail, is_inbound=True),
+        "provider": choice.choose(principal.org_id, rail, is_inbound=wanted.is_inbound),
         "created_by": principal.person,
+        "makers_and_checkers": sorted(list_payee_makers(account, is_inbound=wanted.is_inbound)),
         "request_subject": principal.subject,
         "request_role": principal.role,
         "idempotency_key": request.idempotency_key or None,

@@ -14,6 +14,7 @@ from types import MappingProxyType
 # Why a second person approves a transaction, whatever compliance says.
 STAFFS_DEBIT = "somebody else has it drawn from the party's bank account"
 PROCEEDS = "the proceeds of an offering are paid out"
+STAFFS_PAYOUT = "staff has it paid out of the escrow account"
 REFUND_ELSEWHERE = "a refund goes to another account than the money came from"
 REFUND_NOT_FINAL = "the bank may still take back the money that is refunded"
 REFUND_NOT_KNOWN = "somebody altered in the database what the party paid in"
@@ -29,7 +30,8 @@ class TransactionType:
         shared_target: The kind of ledger account that money in is put on, at once or when the offering is closed, where
             that is not its party's own: others gain from it, too.
         is_for_investors: Whether an investor may order it for a party it acts for; staff may order all that comes in.
-            A payout is ordered by another service alone.
+            A payout is ordered by another service, or by staff where is_for_staff says so.
+        is_for_staff: Whether staff orders this payout: nothing that was decided elsewhere says that it is owed.
         is_for_investment: Whether it pays what an investment commits to, and so names it.
         gives_back: Whether it gives a contribution back, and so goes to the account that the money came from, unless a
             second person agrees.
@@ -41,6 +43,7 @@ class TransactionType:
     source: str | None = None
     shared_target: str | None = None
     is_for_investors: bool = False
+    is_for_staff: bool = False
     is_for_investment: bool = False
     gives_back: bool = False
     approval_reason: str | None = None
@@ -51,9 +54,18 @@ class TransactionType:
         return self.source is None
 
     @property
+    def is_ordered_by_persons(self) -> bool:
+        """Whether a person orders it by a request of its own; else another service does, once persons decided there."""
+        return self.is_inbound or self.is_for_staff
+
+    @property
     def direction(self) -> str:
         """The same as `Money.Direction` names it."""
         return "IN" if self.is_inbound else "OUT"
+
+
+def _order_of_staff(name: str, label: str, *, source: str) -> TransactionType:
+    return TransactionType(name, label, source=source, is_for_staff=True, approval_reason=STAFFS_PAYOUT)
 
 
 TYPES: Mapping[str, TransactionType] = MappingProxyType(
@@ -73,6 +85,10 @@ TYPES: Mapping[str, TransactionType] = MappingProxyType(
                 "ESCROW_WITHDRAWAL", "Proceeds of an offering", source="ISSUER_PROCEEDS", approval_reason=PROCEEDS
             ),
             TransactionType("REFUND", "Refund of a contribution", source="SUBSCRIPTION", gives_back=True),
+            _order_of_staff("WITHDRAWAL", "Cash taken back by the issuer", source="DISTRIBUTABLE"),
+            _order_of_staff("CONSTRUCTION_DRAW", "Construction draw", source="RESERVES"),
+            _order_of_staff("PLATFORM_FEE", "Platform fee", source="FEES"),
+            _order_of_staff("REFERRAL_FEE", "Referral fee", source="FEES"),
         )
     }
 )

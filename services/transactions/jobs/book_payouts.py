@@ -18,7 +18,6 @@ from services.transactions.clients import PayoutItem, PostingResult
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.domain.types import TYPES
 from services.transactions.jobs.batches import BATCH_MAX, ask_about, do_groups, group_by_person
 from services.transactions.store import moves
 from services.transactions.store import transactions as store
@@ -87,7 +86,7 @@ def _build_item(row: Transaction) -> PayoutItem:
         idempotency_key=row.escrow_key,
         escrow_account_id=row.escrow_account_id,
         transaction_id=row.transaction_id,
-        source=TYPES[row.type].source,
+        type=row.type,
         party_id=row.party_id,
         amount=to_money(row.amount),
         investment_id=row.investment_id or None,

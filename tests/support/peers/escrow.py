@@ -14,6 +14,7 @@ from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.escrow.v1.events_pb2 import JournalEntriesPosted
+from realco.transactions.v1.transactions_pb2 import Transaction
 from realco.type.v1.money_pb2 import Money
 
 from services.chassis.calls.auth import current_principal
@@ -34,7 +35,7 @@ from services.escrow.domain.beneficiaries import Beneficiaries
 from services.escrow.domain.chart import Direction, LedgerAccountKind, line_of
 from services.escrow.domain.journal import Leg
 from services.escrow.domain.previews import Book
-from services.escrow.domain.types import PAYOUTS_BY_SOURCE
+from services.escrow.domain.types import require_type
 from services.escrow.messages import read_ledger_account
 from services.escrow.queries.previews import answer_movement_preview, answer_preview, read_movings
 from tests.support.ledger_accounts import ledger_account
@@ -223,12 +224,13 @@ class MemoryEscrow:
         return Balance(account, on_normal_side, 0, self._sum_held(escrow_account_id, name))
 
     def _book_payout(self, item: postings_pb.BatchBookPayoutsRequest.Item) -> journal_pb.PostingResult:
-        kind = LedgerAccountKind(journal_pb.LedgerAccount.Kind.Name(item.source))
+        payout = require_type(Transaction.Type.Name(item.type))
+        kind = payout.ledger_account_kind
         source = f"{kind.lower()}:{item.party_id}" if line_of(kind).of_party else kind.lower()
         named = ("transaction_id", "investment_id", "distribution_id")
         context = {name: getattr(item, name) for name in named if getattr(item, name)}
         legs = [(source, -item.amount.amount_minor), ("in_transit", item.amount.amount_minor)]
-        entry_type = _Type.Type.Value(PAYOUTS_BY_SOURCE[kind].entry_type.value)
+        entry_type = _Type.Type.Value(payout.entry_type.value)
         currency, payee = item.amount.currency_code, item.party_id
         answer, replayed = self._post("payout", item, currency, entry_type, legs, context, payee=payee)
         result = journal_pb.PostingResult(idempotency_key=item.idempotency_key, replayed=replayed)

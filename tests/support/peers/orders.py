@@ -11,10 +11,10 @@ from services.chassis.values.ids import new_id
 from tests.support.escrow import key, usd
 
 
-def payout(account: str, source: int, minor: int, currency: str = "USD", **values: Any) -> Any:
+def payout(account: str, type_: str, minor: int, currency: str = "USD", **values: Any) -> Any:
     given = {"idempotency_key": key(), "transaction_id": new_id("txn"), "party_id": "inv-001", **values}
     amount = {"currency_code": currency, "amount_minor": minor}
-    return postings_pb.BatchBookPayoutsRequest.Item(escrow_account_id=account, source=source, amount=amount, **given)
+    return postings_pb.BatchBookPayoutsRequest.Item(escrow_account_id=account, type=type_, amount=amount, **given)
 
 
 def parts(*amounts: tuple[str, int]) -> list[postings_pb.PartyAmount]:

@@ -232,7 +232,8 @@ _TRANSACTION_CHECKS = {
         "status IN ('INITIATED', 'PENDING_APPROVAL', 'APPROVED', 'QUEUED', 'PROCESSING', 'PENDING_SETTLEMENT',"
         " 'SETTLED', 'COMPLETED', 'FAILED', 'RETURNED', 'PENDING_RETRY', 'CANCELLED', 'REVERSED')"
     ),
-    "type_known": "type IN ('DEPOSIT', 'ESCROW_DEPOSIT', 'DISTRIBUTION', 'ESCROW_WITHDRAWAL', 'REFUND')",
+    "type_known": "type IN ('DEPOSIT', 'ESCROW_DEPOSIT', 'DISTRIBUTION', 'ESCROW_WITHDRAWAL', 'REFUND', 'WITHDRAWAL', "
+    "'CONSTRUCTION_DRAW', 'PLATFORM_FEE', 'REFERRAL_FEE')",
     "born_initiated": "previous_status IS NOT NULL OR status = 'INITIATED'",
     "amount_positive": "amount_minor > 0 AND amount_minor < 4611686018427387904",
     "presentments_three_at_most": "presentments BETWEEN 0 AND 3 AND attempts >= presentments",
