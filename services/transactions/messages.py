@@ -155,6 +155,7 @@ def to_bank_account(account: BankAccount, actions: Iterable[str] = ()) -> bank_a
         confirm_time=to_optional_timestamp(account.confirmed_at),
         payout_start_time=to_optional_timestamp(account.payout_start),
         created_by=account.created_by,
+        annotated_by=account.annotator,
     )
 
 

@@ -29,6 +29,7 @@ RIGHTS: Table = {
             "confirmed_at",
             "external_id",
             "metadata",
+            "annotated_by",
             "version",
             "updated_at",
             "seal",

@@ -55,6 +55,7 @@ bank_accounts = sa.Table(
     sa.Column("metadata", pg.JSONB, nullable=False, server_default="{}"),
     sa.Column("version", sa.BigInteger, nullable=False),
     text("created_by"),
+    text("annotated_by", null=True),  # who wrote external_id and metadata, where that is not who added it
     sa.Column("makers", pg.ARRAY(sa.Text), nullable=False),  # who made it, or changed where its money goes
     time("confirmed_at", null=True),
     time("created_at"),

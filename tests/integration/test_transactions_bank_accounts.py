@@ -132,6 +132,43 @@ async def test_a_change_takes_over_the_named_fields_of_the_version_that_was_read
     assert not taken_away.HasField("external_id")
 
 
+async def test_what_staff_noted_about_an_account_an_investor_neither_reads_nor_writes_over(
+    service: TransactionsHarness,
+) -> None:
+    by_staff = an_account(external_id="a-1", metadata={"callback": "not done"})
+    account = await service.ask(ADMIN, "CreateBankAccount", by_staff)
+    change = a_change(account, "external_id", "metadata", external_id="VERIFIED", metadata={"callback": "done"})
+    for named in (["external_id"], ["metadata"], ["external_id", "metadata"]):
+        change.update_mask.paths[:] = named
+        with pytest.raises(DomainError) as refusal:
+            await service.ask(INVESTOR, "UpdateBankAccount", change)
+        assert sorted(refusal.value.fields) == named
+    request = pb.GetBankAccountRequest(bank_account_id=account.bank_account_id)
+    read = await service.ask(CHECKER, "GetBankAccount", request)
+    assert (read.external_id, dict(read.metadata), read.annotated_by) == (
+        "a-1",
+        {"callback": "not done"},
+        ADMIN.person,
+    )
+    told = await service.ask(INVESTOR, "GetBankAccount", request)
+    hidden = ("external_id", "metadata", "annotated_by")
+    assert not [field.name for field, _ in told.ListFields() if field.name in hidden]
+
+
+async def test_what_staff_notes_about_an_investors_own_account_is_staffs_from_then_on(
+    service: TransactionsHarness,
+) -> None:
+    made = await service.ask(INVESTOR, "CreateBankAccount", an_account(external_id="mine"))
+    assert (made.external_id, made.annotated_by) == ("mine", INVESTOR.person)
+    mine = await service.ask(INVESTOR, "UpdateBankAccount", a_change(made, "external_id", external_id="still mine"))
+    assert mine.external_id == "still mine"
+    noted = await service.ask(ADMIN, "UpdateBankAccount", a_change(mine, "metadata", metadata={"risk": "high"}))
+    assert (noted.created_by, noted.annotated_by) == (INVESTOR.person, ADMIN.person)
+    request = pb.GetBankAccountRequest(bank_account_id=made.bank_account_id)
+    told = await service.ask(INVESTOR, "GetBankAccount", request)
+    assert not [field.name for field, _ in told.ListFields() if field.name in ("external_id", "metadata")]
+
+
 async def test_another_account_becomes_the_default_by_a_change_that_a_second_person_confirms(
     service: TransactionsHarness,
 ) -> None:

@@ -43,5 +43,9 @@ def _withhold(message: Message, person: str) -> None:
 
 
 def _is_told(message: Message, field: FieldDescriptor, person: str) -> bool:
-    author = getattr(message, author_of(field), "")
+    return is_told_to(person, getattr(message, author_of(field), ""))
+
+
+def is_told_to(person: str, author: str) -> bool:
+    """Whether an investor is told what this author wrote."""
     return bool(author) and (author == person or author.startswith(SERVICE_PREFIX))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 
@@ -15,6 +16,7 @@ from services.chassis.data.seals import NotSealed
 from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
+from services.chassis.spelling.visibility import is_told_to
 from services.chassis.values.approval import Approval, ApprovalFacts
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import check_etag
@@ -50,7 +52,7 @@ from services.transactions.store import bank_accounts as store
 from services.transactions.store.approvals import APPROVAL_WRITER, UNBLOCK_BANK_ACCOUNT
 from services.transactions.vault import SealedFor, Vault
 
-_DEFAULT = "default_for_payouts"
+_DEFAULT, _NOTES = "default_for_payouts", frozenset({"external_id", "metadata"})
 ACCOUNTS_ALTERED = Counter("realco_bank_accounts_altered_total", "Bank accounts that were not what was sealed.")
 
 
@@ -130,10 +132,8 @@ async def update_bank_account(tx: Tx, request: pb.UpdateBankAccountRequest, now:
     before = await _lock_as_read(tx, request.bank_account_id, request.etag)
     check_may_update(before)
     after, named = before, request.update_mask.paths
-    if "metadata" in named:
-        after = replace(after, metadata=dict(request.metadata))
-    if "external_id" in named:
-        after = replace(after, external_id=request.external_id or None)
+    if noted := _NOTES.intersection(named):
+        after = _annotate(before, request, noted, current_principal())
     if _DEFAULT in named:
         after = change_default(after, is_default=request.default_for_payouts, person=current_principal().person)
     if after != before:
@@ -143,6 +143,24 @@ async def update_bank_account(tx: Tx, request: pb.UpdateBankAccountRequest, now:
     if _DEFAULT in named and after.status is not BankAccountStatus.ACTIVE:
         await ask_for_confirmation(tx, after, now)
     return answer_bank_account(after)
+
+
+def _annotate(
+    account: BankAccount, request: pb.UpdateBankAccountRequest, named: Collection[str], principal: Principal
+) -> BankAccount:
+    """The account with what the request notes. An investor, who is not told what others wrote, does not write over it.
+
+    Raises: InvalidField.
+    """
+    if principal.confined and not is_told_to(principal.person, account.annotator):
+        raise InvalidField(
+            "Somebody else wrote what is noted about this account.",
+            fields=dict.fromkeys(named, "was written by somebody else, who alone, or staff, changes it"),
+        )
+    metadata = dict(request.metadata) if "metadata" in named else account.metadata
+    external_id = request.external_id or None if "external_id" in named else account.external_id
+    annotated_by = account.annotated_by if principal.person == account.annotator else principal.person
+    return replace(account, metadata=metadata, external_id=external_id, annotated_by=annotated_by)
 
 
 async def confirm_bank_account(tx: Tx, approval: Approval, facts: ApprovalFacts, now: datetime) -> None:

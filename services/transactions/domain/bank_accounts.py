@@ -64,6 +64,7 @@ class BankAccount:
     external_id: str | None
     metadata: Mapping[str, str]
     created_by: str
+    annotated_by: str | None = None  # who wrote external_id and metadata, where that is not who added it
     makers: tuple[str, ...]  # who made it, or changed where its money goes, in the order of their names
     confirmed_at: datetime | None = None
     created_at: datetime
@@ -73,6 +74,11 @@ class BankAccount:
     @property
     def etag(self) -> str:
         return etag_of(self.bank_account_id, self.version)
+
+    @property
+    def annotator(self) -> str:
+        """Who wrote its external_id and metadata."""
+        return self.annotated_by or self.created_by
 
     @property
     def payout_start(self) -> datetime | None:

@@ -179,6 +179,7 @@ def _create_bank_accounts() -> None:
         sa.Column("metadata", pg.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("annotated_by", sa.Text(), nullable=True),
         sa.Column("makers", pg.ARRAY(sa.Text()), nullable=False),
         sa.Column("confirmed_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
