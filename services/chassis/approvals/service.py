@@ -29,7 +29,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, ApprovalFacts, ApprovalNotFound, Status
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.explanation import explain_summary
-from services.chassis.values.text import normalize_person
+from services.chassis.values.text import normalize_person, read_as_line
 
 M = TypeVar("M", bound=Message)
 
@@ -190,7 +190,7 @@ class ApprovalsServicer(pb_grpc.ApprovalsServiceServicer):
         if ended is not None:
             actions = [each for each in actions if each != "approve"]
         others = await self._approvals.explain_others(self._operations.database.reader, approval, now)
-        renamed = None if details is None else explain_summary(approval.summary, details.summary)
+        renamed = None if details is None else explain_summary(approval.summary, read_as_line(details.summary))
         return messages.to_approval(approval, details, actions, filter(None, (renamed, ended, *others)))
 
 

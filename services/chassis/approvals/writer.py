@@ -34,6 +34,7 @@ from services.chassis.values.approval import (
 from services.chassis.values.approval_bounds import CANCELLED_COUNTS, check_may_ask
 from services.chassis.values.ids import new_id
 from services.chassis.values.session import NO_SESSION, Session
+from services.chassis.values.text import read_as_line
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class ApprovalWriter:
             approval_id=new_id("apr"),
             version=1,
             kind=kind,
-            summary=details.summary,
+            summary=read_as_line(details.summary),  # some have a note of several lines in it
             status=Status.PENDING,
             resource_id=details.resource_id,
             scope_id=details.scope_id,

@@ -49,6 +49,11 @@ def find_look_alike(line: str) -> str | None:
     return None if unicodedata.is_normalized("NFC", line) else "must be in Unicode's normal form C (NFC)"
 
 
+def read_as_line(text: str) -> str:
+    """A text of several lines as one: a plain blank between its words, and nothing that cannot be seen."""
+    return " ".join("".join(" " if letter.isspace() else letter for letter in text if not _is_hidden(letter)).split())
+
+
 def has_plain_blanks(line: str) -> bool:
     """Whether its words have one blank between them, the one of ASCII, and there is none at its ends."""
     return " ".join(line.split()) == line
