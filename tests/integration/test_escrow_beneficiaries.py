@@ -30,7 +30,7 @@ GAINING = {
     "cash": set(),
     "in_transit": set(),
     "returns_receivable:inv-001": {INVESTOR},  # a debt, which shrinks
-    "subscription:inv-001": {INVESTOR},
+    "subscription:inv-001": {INVESTOR, SPONSOR},  # whom a closing releases it to
     "issuer_proceeds": {SPONSOR},
     "distributable": EVERYBODY,
     "payable:inv-002": {PAYEE},

@@ -18,7 +18,7 @@ from services.chassis.values.errors import DomainError
 from services.escrow.commands.holds import let_hold_expire
 from services.escrow.domain import holds as rules
 from services.escrow.domain.chart import CHART, Direction
-from tests.support.escrow import NOW, Escrow, key, ledger_account, on, refusal, usd
+from tests.support.escrow import NOW, SPONSOR, Escrow, key, ledger_account, on, refusal, usd
 from tests.support.events import as_in_events
 
 SUBSCRIPTION = "subscription:inv-001"
@@ -327,7 +327,7 @@ async def test_who_captures_a_part_of_a_hold_releases_the_rest_and_says_so(escro
     )
     asking = dataclasses.replace(escrow.admin, subject="admin-9")
     asked = await escrow.ask("CaptureHold", request, asking)
-    assert (asked.amount, list(asked.beneficiary_party_ids)) == (usd(40), ["inv-001"]), "all of it is freed"
+    assert (asked.amount, list(asked.beneficiary_party_ids)) == (usd(40), ["inv-001", SPONSOR]), "all of it is freed"
     assert asked.summary.startswith("Capture 0.01 USD of a hold of 0.40 USD on subscription of inv-001, for fees")
     assert asked.summary.endswith(", and release 0.39 USD")
     [released] = [change for change in asked.changes if change.field == "released"]

@@ -41,7 +41,7 @@ ACTIVE, FROZEN, LIQUIDATING, CLOSED = Status.ACTIVE, Status.FROZEN, Status.LIQUI
         (LedgerAccountKind.CASH, Direction.DEBIT, Owner.NOBODY, False, True),
         (LedgerAccountKind.IN_TRANSIT, Direction.DEBIT, Owner.NOBODY, True, False),
         (LedgerAccountKind.RETURNS_RECEIVABLE, Direction.DEBIT, Owner.PARTY, False, False),
-        (LedgerAccountKind.SUBSCRIPTION, Direction.CREDIT, Owner.PARTY, False, True),
+        (LedgerAccountKind.SUBSCRIPTION, Direction.CREDIT, Owner.INVESTOR, False, True),
         (LedgerAccountKind.ISSUER_PROCEEDS, Direction.CREDIT, Owner.SPONSOR, False, True),
         (LedgerAccountKind.DISTRIBUTABLE, Direction.CREDIT, Owner.PAYEES, False, True),
         (LedgerAccountKind.PAYABLE, Direction.CREDIT, Owner.PARTY, False, True),

@@ -27,6 +27,8 @@ class Beneficiaries:
         match line_of(account.kind).owner:
             case Owner.PARTY:
                 return frozenset({account.party_id})
+            case Owner.INVESTOR:
+                return frozenset({account.party_id, self.sponsor_party_id})
             case Owner.SPONSOR:
                 return frozenset({self.sponsor_party_id})
             case Owner.PAYEES:

@@ -44,6 +44,7 @@ class Owner(Enum):
     """Whose the money of a ledger account is: who gains where it is credited, be it owed more or owing less."""
 
     PARTY = "its party"
+    INVESTOR = "its party; and the sponsor, who is paid it at the closing"
     SPONSOR = "the sponsor"
     PAYEES = "who is paid from it: all who have a ledger account of their own, and the sponsor, who has the carry"
     NOBODY = "nobody in particular"
@@ -62,7 +63,7 @@ class ChartLine(NamedTuple):
     @property
     def of_party(self) -> bool:
         """Whether each party has one of its own."""
-        return self.owner is Owner.PARTY
+        return self.owner in (Owner.PARTY, Owner.INVESTOR)
 
     @property
     def may_be_held(self) -> bool:
@@ -93,7 +94,7 @@ CHART = (
     ChartLine(
         LedgerAccountKind.SUBSCRIPTION,
         _CREDIT,
-        Owner.PARTY,
+        Owner.INVESTOR,
         False,
         True,
         "contributed, refundable, still the investor's",
