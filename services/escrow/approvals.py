@@ -25,7 +25,7 @@ from services.escrow.dependencies import Dependencies
 from services.escrow.domain import refusals
 from services.escrow.domain.account import AccountUse, Balance, EscrowAccount, Status, may_end_hold, may_post
 from services.escrow.domain.beneficiaries import list_grown
-from services.escrow.domain.chart import DISTRIBUTABLE, Direction, LedgerAccount
+from services.escrow.domain.chart import DISTRIBUTABLE, LedgerAccount
 from services.escrow.domain.explanations import (
     explain_available,
     explain_emptiness,
@@ -181,12 +181,11 @@ class _Details:
         if counted is not None and len(counted) < len(wanted):
             possible = await self._preview(escrow_account_id, [entry.legs for entry in counted])
             preview = possible._replace(beneficiary_party_ids=preview.beneficiary_party_ids)
-        debits = (leg.amount_minor for entry in wanted for leg in entry.legs if leg.direction is Direction.DEBIT)
         return ApprovalDetails(
             f"{summary} ({preview.account.display_name})",
             escrow_account_id,
             escrow_account_id,
-            amount=Money(sum(debits), preview.account.currency),
+            amount=Money(sum(each.moved_minor for each in wanted), preview.account.currency),
             beneficiary_party_ids=preview.beneficiary_party_ids,
             effects=preview.effects,
             explanations=(_explain_status(preview.account, may_post), *preview.available),
@@ -329,7 +328,8 @@ def _find_effect_of(entry: journal_pb.NewJournalEntry) -> Any:
         minor = leg.amount.amount_minor
         account = leg.ledger_account.kind, leg.ledger_account.party_id
         changes[account] += minor if leg.direction == journal_pb.LedgerEntry.DEBIT else -minor
-    return entry.type, sorted(changes.items()), entry.investment_id, entry.reverses_journal_entry_id
+    moved = sorted((account, minor) for account, minor in changes.items() if minor)
+    return entry.type, moved, entry.investment_id, entry.reverses_journal_entry_id
 
 
 def _describe_move(

@@ -233,6 +233,11 @@ def read_parts(parts: Sequence[postings_pb.PartyAmount], field: str) -> dict[str
             "A party is named twice: add up what it gets, and name it once.", fields={field: "name a party twice"}
         )
     read_currency([part.amount for part in parts], field)
+    check_sum(parts, field)
+    return {part.party_id: part.amount.amount_minor for part in parts}
+
+
+def check_sum(parts: Sequence[postings_pb.PartyAmount], field: str) -> None:
+    """Whether a ledger account could take all of it. Raises: InvalidField."""
     if sum(part.amount.amount_minor for part in parts) > AMOUNT_MINOR_MAX // 2:
         raise InvalidField("The amounts are too large.", fields={field: "are too large together"})
-    return {part.party_id: part.amount.amount_minor for part in parts}

@@ -180,6 +180,7 @@ class Frozen(DomainError):
         (ConnectionRefusedError("db.internal:5432"), "UNAVAILABLE", "UNAVAILABLE", True),
         (TimeoutError("secret"), "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", False),
         (NotSealed("approvals", "apr_1"), "UNAVAILABLE", "ROW_NOT_SEALED", True),
+        (asyncpg.NumericValueOutOfRangeError("secret"), "FAILED_PRECONDITION", "SUM_TOO_LARGE", False),
         (KeyError("secret"), "INTERNAL", "INTERNAL", False),
         (ZeroDivisionError(), "INTERNAL", "INTERNAL", False),
     ],

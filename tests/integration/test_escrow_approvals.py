@@ -31,12 +31,21 @@ from tests.support.persons import Persons
     [
         ((("distributable", 200), ("cash", -200)), []),
         ((("cash", 200), ("distributable", -200)), ["inv-001", SPONSOR]),
-        ((("suspense", 200), ("subscription:inv-001", -200)), ["inv-001"]),
+        ((("suspense", 200), ("subscription:inv-001", -200)), ["inv-001", SPONSOR]),
+        ((("suspense", 200), ("unapplied:inv-001", -200)), ["inv-001"]),
+        ((("distributable", 200), ("suspense", 300), ("suspense", -300), ("cash", -200)), []),
         ((("subscription:inv-001", 200), ("suspense", -200)), []),
     ],
-    ids=["cash leaves", "cash comes", "a party is owed more", "a party is owed less"],
+    ids=[
+        "cash leaves",
+        "cash comes",
+        "a contribution",
+        "a party is owed more",
+        "there and back",
+        "a party is owed less",
+    ],
 )
-async def test_the_amount_of_an_entry_is_what_its_debits_are(escrow: Escrow, legs, gaining):
+async def test_the_amount_of_an_entry_is_what_it_moves(escrow: Escrow, legs, gaining):
     account = await escrow.open()
     await escrow.post(
         account, ("cash", 1000), ("distributable", -300), ("subscription:inv-001", -200), ("suspense", -500)

@@ -18,6 +18,7 @@ DISGUISES = {
     "the legs in another order": new_entry(*reversed(FEE)),
     "more legs": new_entry(("distributable", 200), ("distributable", 300), ("suspense", -500)),
     "an id and words of its own": new_entry(*FEE, external_id="fee-2", metadata={"month": "3"}),
+    "a leg there and back": new_entry(*FEE, ("fees", 1), ("fees", -1)),
     "another day": new_entry(*FEE, effective_time=Timestamp(seconds=1_700_000_000)),
 }
 

@@ -15,6 +15,7 @@ from services.chassis.values.errors import InvalidField
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
+from services.chassis.values.refusals import SumTooLarge
 from services.chassis.values.times import DATE_RULE, TIME_RULE, YEAR_MAX, YEAR_MIN
 
 M = TypeVar("M", bound=Message)
@@ -34,7 +35,11 @@ def copy_without(message: M, *names: str) -> M:
 
 
 def to_money(money: Money) -> money_pb2.Money:
-    return money_pb2.Money(currency_code=money.currency, amount_minor=money.amount_minor)
+    """Raises: SumTooLarge."""
+    try:
+        return money_pb2.Money(currency_code=money.currency, amount_minor=money.amount_minor)
+    except ValueError:  # of an int64 too large, and of nothing else
+        raise SumTooLarge from None
 
 
 def to_amount(value: object) -> money_pb2.Money | None:

@@ -9,12 +9,18 @@ import asyncpg
 from services.chassis.data.pool import PoolExhausted
 
 LOCK_NOT_AVAILABLE = "55P03"
+_OUT_OF_RANGE = "22003"
 _RETRY_WHOLE = frozenset({"40001", "40P01", LOCK_NOT_AVAILABLE})
 
 
 def sqlstate(error: BaseException | None) -> str:
     """PostgreSQL's five-letter code of an error; empty where there is none."""
     return str(getattr(error, "sqlstate", None) or "")
+
+
+def is_too_large(error: BaseException) -> bool:
+    """True where a sum or a count is more than a number of PostgreSQL can say."""
+    return sqlstate(error) == _OUT_OF_RANGE
 
 
 def is_contention(error: BaseException) -> bool:

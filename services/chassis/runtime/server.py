@@ -34,7 +34,7 @@ from services.chassis.calls.parties import Callers, NoParties, Parties
 from services.chassis.calls.peers import from_rpc_error
 from services.chassis.calls.status import status_of, to_status
 from services.chassis.calls.tokens import Verifier
-from services.chassis.data.database_errors import is_transient, sqlstate
+from services.chassis.data.database_errors import is_too_large, is_transient, sqlstate
 from services.chassis.data.seals import NotSealed
 from services.chassis.process import telemetry
 from services.chassis.process.telemetry import log
@@ -48,6 +48,7 @@ from services.chassis.values.errors import (
     Unauthenticated,
 )
 from services.chassis.values.ids import new_id
+from services.chassis.values.refusals import SumTooLarge
 
 DEADLINE_SECONDS_DEFAULT = 10.0
 DEADLINE_SECONDS_MAX = 60.0
@@ -252,6 +253,8 @@ class Interceptor(aio.ServerInterceptor):
         if is_transient(error):
             log.warning("not_available", rpc=rpc, error=type(error).__name__, sqlstate=sqlstate(error))
             return self._plain("UNAVAILABLE", "Try again with the same idempotency_key.", retry_after_seconds=1)
+        if is_too_large(error):
+            return to_status(SumTooLarge(), self._domain)
         if isinstance(error, NotSealed):
             return status_of(
                 "UNAVAILABLE",

@@ -125,6 +125,16 @@ class NameFixed(DomainError):
         super().__init__(message, fields={"display_name": "does not change any more"})
 
 
+class SumTooLarge(DomainError):
+    """An amount is a number of 64 bits; what many of them add up to may be none."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "SUM_TOO_LARGE"
+
+    def __init__(self) -> None:
+        super().__init__("What was booked adds up to more than an amount can say: reverse what is not meant.")
+
+
 class OfferingNotOpen(DomainError):
     """The offering takes no investments, contributions or changes now."""
 

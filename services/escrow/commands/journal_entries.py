@@ -24,13 +24,15 @@ from services.escrow.domain.chart import (
 )
 from services.escrow.domain.journal import (
     AMOUNT_MINOR_MAX,
-    LEGS_TOGETHER_MAX,
+    BATCH_BYTES_MAX,
+    BATCH_LEGS_MAX,
     EntryType,
     Layer,
     Leg,
     NewEntry,
     build_key,
     mirror,
+    sum_moved,
 )
 from services.escrow.domain.refusals import JournalEntryNotFound
 from services.escrow.messages import read_currency, read_ledger_account
@@ -142,8 +144,10 @@ async def build_entries(database: Database, request: Batch, now: datetime) -> li
     """What each item of a batch asks for; one that reverses what is not there is refused by itself.
 
     Raises:
-        InvalidField: an item is malformed, or they have too many legs together, mirrored ones included.
+        InvalidField: an item is malformed, or they are too much together: in bytes, or in legs, mirrored ones included.
     """
+    if request.ByteSize() > BATCH_BYTES_MAX:
+        raise _build_too_many(f"have more than {BATCH_BYTES_MAX} bytes together")
     found: list[NewEntry | JournalEntryNotFound] = []
     legs = 0
     for number, item in enumerate(request.items):
@@ -157,11 +161,13 @@ async def build_entries(database: Database, request: Batch, now: datetime) -> li
             continue
         found.append(entry)
         legs += len(entry.legs)
-        if legs > LEGS_TOGETHER_MAX:
-            raise InvalidField(
-                "Send it as several batches.", fields={"items": f"have more than {LEGS_TOGETHER_MAX} legs together"}
-            )
+        if legs > BATCH_LEGS_MAX:
+            raise _build_too_many(f"have more than {BATCH_LEGS_MAX} legs together")
     return found
+
+
+def _build_too_many(fault: str) -> InvalidField:
+    return InvalidField("Send it as several batches.", fields={"items": fault})
 
 
 def _read_legs(legs: Sequence[journal_pb.Leg], path: str) -> tuple[Leg, ...]:
@@ -169,7 +175,7 @@ def _read_legs(legs: Sequence[journal_pb.Leg], path: str) -> tuple[Leg, ...]:
         raise InvalidField("A journal entry has at least two legs.", fields={f"{path}.legs": "must be at least two"})
     if sum(leg.amount.amount_minor for leg in legs) > AMOUNT_MINOR_MAX:
         raise InvalidField("The amounts are too large.", fields={f"{path}.legs": "are too large together"})
-    return tuple(
+    found = tuple(
         Leg(
             read_ledger_account(leg.ledger_account, f"{path}.legs[{number}].ledger_account"),
             Direction.DEBIT if leg.direction == journal_pb.LedgerEntry.DEBIT else Direction.CREDIT,
@@ -178,3 +184,7 @@ def _read_legs(legs: Sequence[journal_pb.Leg], path: str) -> tuple[Leg, ...]:
         )
         for number, leg in enumerate(legs)
     )
+    if sum_moved(found) == 0:
+        fault = {f"{path}.legs": "give back to each ledger account what they take from it"}
+        raise InvalidField("The journal entry moves nothing.", fields=fault)
+    return found

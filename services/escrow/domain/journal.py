@@ -18,6 +18,8 @@ from services.escrow.domain.refusals import JournalEntryUnbalanced
 AMOUNT_MINOR_MAX = 2**62 - 1
 # What one transaction books in well under the time for which PostgreSQL lets it be idle while the answers are made.
 LEGS_TOGETHER_MAX = 20_000
+# What somebody asks for in one batch: its answer fits a message of gRPC, and the row in which it is kept.
+BATCH_LEGS_MAX, BATCH_BYTES_MAX = 4_000, 512 * 1024
 _SCOPE_BYTES = 14  # of a key; what follows counts those of its scope
 
 
@@ -74,6 +76,15 @@ def sum_changes(legs: Iterable[Leg]) -> dict[LedgerAccount, int]:
             grows = leg.direction is line_of(leg.ledger_account.kind).normal_balance
             changes[leg.ledger_account] += leg.amount_minor if grows else -leg.amount_minor
     return {account: change for account, change in changes.items() if change}
+
+
+def sum_moved(legs: Iterable[Leg]) -> int:
+    """How much is debited more than credited, over all ledger accounts and layers for which it is so."""
+    debited: Counter[tuple[LedgerAccount, Layer]] = Counter()
+    for leg in legs:
+        sign = 1 if leg.direction is Direction.DEBIT else -1
+        debited[leg.ledger_account, leg.layer] += sign * leg.amount_minor
+    return sum(minor for minor in debited.values() if minor > 0)
 
 
 def check_balanced(legs: Sequence[Leg], currency: str) -> None:
@@ -149,3 +160,8 @@ class NewEntry:
     when_frozen: bool = False
     # True where money leaves, or becomes another's, by it: all that the escrow account had before must be ours.
     asks_for_seals: bool = False
+
+    @property
+    def moved_minor(self) -> int:
+        """How much it moves: what it takes from a ledger account and gives back to it does not count."""
+        return sum_moved(self.legs)

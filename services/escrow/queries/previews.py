@@ -22,7 +22,7 @@ from services.escrow.domain.previews import Book, list_touched, preview_movement
 from services.escrow.domain.refusals import AlreadyReversed, JournalEntryNotFound
 from services.escrow.domain.stages import Moving, Stage
 from services.escrow.domain.types import require_type
-from services.escrow.messages import read_parts
+from services.escrow.messages import check_sum, read_parts
 from services.escrow.posting.checks import keep_ours
 from services.escrow.store import escrow_accounts, journal
 from services.escrow.store.holds import list_holds_of_persons
@@ -52,6 +52,7 @@ def read_movings(request: postings_pb.GetTransactionPreviewRequest, currency: st
     """Raises: CurrencyMismatch, InvalidField."""
     if request.HasField("transaction_id") and len(request.parts) != 1:
         raise InvalidField("One transaction has one part.", fields={"parts": "must be one: that of transaction_id"})
+    check_sum(request.parts, "parts")
     type_ = require_type(from_enum(Transaction.Type, request.type))
     for part in request.parts:
         check_currency(part.amount.currency_code, currency)
