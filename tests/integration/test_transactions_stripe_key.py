@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -170,6 +171,65 @@ async def test_a_payment_that_the_key_alone_made_is_not_taken_for_an_attempt(str
     assert await stripe.list_payments(order.reference) == [ours]
     alter(books, forged.payment_id, metadata=copied)
     assert await stripe.list_payments(order.reference) == [ours], "it draws from another account"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"transfer_data": {"destination": "acct_thief"}},
+        {"on_behalf_of": "acct_thief"},
+        {"application_fee_amount": 1},
+        {"application": "ca_thief"},
+    ],
+    ids=str,
+)
+async def test_a_payment_whose_money_goes_to_another_account_at_stripe_is_none_of_ours(stripe, books, changed) -> None:
+    order = an_order()
+    ours = await stripe.submit(order)
+    alter(books, ours.payment_id, **changed)
+    assert (await stripe.get_payment(ours.payment_id)).reference == ""
+    assert await stripe.list_payments(order.reference) == []
+
+
+@pytest.mark.parametrize(
+    "kept", [frozenset(), {"proof"}, {"presentment"}], ids=["no words", "a proof", "a presentment"]
+)
+async def test_who_else_is_paid_at_the_same_account_is_left_alone_and_told_if_it_bears_words_of_ours(
+    service, stripe, url, books, webhooks, kept
+) -> None:
+    """Another product of the same company, or an order whose answer was lost, and whose words somebody changed."""
+    theirs, before = await stripe.submit(an_order("000222222227")), count_alarms()
+    words = {name: text for name, text in read(books, theirs.payment_id)["metadata"].items() if name in kept}
+    alter(books, theirs.payment_id, metadata=words | {"order": "shop-42"})
+    confirm(url, theirs.payment_id)
+    await deliver(service, await told_of(webhooks, theirs.payment_id, "payment_intent.payment_failed"))
+    await service.work(hurried=True)
+    assert read(books, theirs.payment_id)["status"] == "requires_payment_method", "it may be tried again"
+    assert (count_alarms() > before) is bool(kept)
+
+
+async def test_what_had_no_answer_until_stripe_forgets_its_key_is_not_ordered_again(
+    service, stripe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ordered = []
+
+    async def lose(order):
+        ordered.append(order.key)
+        raise OutcomeUnknown("the provider answered 500")
+
+    monkeypatch.setattr(stripe, "submit", lose)
+    made = await service.deposit()
+    await service.work()
+    await service.work(hurried=True)
+    assert len(set(ordered)) == 1 < len(ordered), "the same key is the same payment"
+    tries = len(ordered)
+    service.clock.advance(timedelta(hours=23, minutes=5))
+    with capture_logs() as logs:
+        await service.work(hurried=True)
+    ended = await service.get(made.transaction_id)
+    assert (ended.status, ended.failure.code, ended.failure.retryable) == (T.FAILED, "NOT_FOUND_AT_PROVIDER", False)
+    assert len(ordered) == tries
+    assert [each["transaction_id"] for each in logs if each["event"] == "order_given_up"] == [made.transaction_id]
 
 
 async def test_nobody_uses_up_the_key_of_an_order_that_is_still_to_come(stripe, url) -> None:

@@ -47,6 +47,12 @@ def tell_not_ours(row: Transaction, error: PaymentNotOurs) -> None:
     log.error("payment_not_ours", transaction_id=row.transaction_id, status=row.status, cause=str(error))
 
 
+def tell_misused(provider: str, payment: Payment) -> None:
+    """Likewise, of a payment that nobody here has ordered, and that bears words with which we order."""
+    PAYMENTS_NOT_OURS.inc()
+    log.error("payment_not_ours", provider=provider, payment_id=payment.payment_id, cause="it bears words of an order")
+
+
 async def follow_payment(tx: Tx, row: Transaction, payment: Payment, now: datetime) -> Transaction:
     """Brings a locked transaction to where the provider has its current attempt.
 

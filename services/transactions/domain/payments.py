@@ -37,6 +37,7 @@ class Payment:
     reason: str = ""
     gone_minor: int = 0  # of what had arrived: paid back there, or disputed, and no return
     is_drawn_again: bool = False  # it had come back, and somebody there had it tried once more
+    is_misused: bool = False  # it bears words of ours, and is not what we ordered by them
     payer_action_url: str = ""  # where the payer has to confirm it, while it is pending
 
 

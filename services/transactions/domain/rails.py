@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from types import MappingProxyType
 
 
@@ -70,6 +71,7 @@ class Provider:
         brings_in: The payment methods by which it brings money in.
         pays_out: Those by which it pays money out.
         is_asked_for_payments: Whether it can be asked how a payment stands.
+        forgets_orders_after: For how long the same key is the same payment there; none where it is for ever.
         is_confirmed_by_payers: Whether a payer confirms the first payment from an account, and later ones use that.
         webhook_request: The request of the RPC that takes its webhooks, by name; empty where it sends none.
         webhook_proof: That request's field with the proof of origin.
@@ -80,6 +82,7 @@ class Provider:
     pays_out: frozenset[str] = frozenset()
     is_asked_for_payments: bool = False
     is_confirmed_by_payers: bool = False
+    forgets_orders_after: timedelta | None = None
     webhook_request: str = ""
     webhook_proof: str = ""
 
@@ -143,6 +146,8 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 brings_in=frozenset({"ACH"}),
                 is_asked_for_payments=True,
                 is_confirmed_by_payers=True,
+                # Source: docs.stripe.com/api/idempotent_requests: keys are kept for at least 24 hours.
+                forgets_orders_after=timedelta(hours=23),
                 webhook_request="ReceiveStripeWebhookRequest",
                 webhook_proof="signature",
             ),

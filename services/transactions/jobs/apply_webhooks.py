@@ -16,6 +16,7 @@ from typing import NamedTuple
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.sql import Row
 from services.transactions.commands import webhooks
+from services.transactions.commands.settlement import tell_misused
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.payments import Payment
 from services.transactions.jobs.batches import CALLS_MAX, ask_each, do_groups
@@ -69,6 +70,8 @@ async def _look_up(dependencies: Dependencies, taken: Sequence[Row]) -> _Found |
     if payment is not None:
         owner = await provider_payments.find_owner(database, provider, payment.payment_id, payment.reference)
     if payment is None or owner is None:
+        if payment is not None and payment.is_misused:
+            tell_misused(provider, payment)
         why = "the provider has no such payment" if payment is None else "not a payment of ours"
         await store.finish_webhooks(database, taken, ignored_because=why)
         return None

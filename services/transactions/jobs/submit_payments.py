@@ -61,6 +61,14 @@ class AccountAltered(NotOrdered):
         self.bank_account_id = bank_account_id
 
 
+class OrderForgotten(NotOrdered):
+    """It may have been ordered, is not found, and the provider would take the same order for another one by now."""
+
+    def __init__(self) -> None:
+        message = "Its order had no answer, and the provider has no such payment: make a new transaction."
+        Declined.__init__(self, "NOT_FOUND_AT_PROVIDER", message, retryable=False)
+
+
 READY = store.build_taking(Status.PROCESSING, count_max=CALLS_MAX, where=store.IS_BOOKED)
 
 
@@ -134,6 +142,7 @@ async def _order_or_find(
         found = await _find_payment(dependencies, row, earlier)
         if found is not None:
             return found
+        _check_remembered(row, dependencies.clock.now())
     account = await _find_account(reader, row)
     order = _build_order(dependencies, row, account)
     if row.bank_account_id:
@@ -152,6 +161,17 @@ async def _order_or_find(
         if found is None:
             raise
         return found
+
+
+def _check_remembered(row: Transaction, now: datetime) -> None:
+    """Whether ordering it again would still be the same order.
+
+    Raises: OrderForgotten: a person compares with what the provider has.
+    """
+    forgets = PROVIDERS[row.provider].forgets_orders_after
+    if forgets is not None and now - row.updated_at > forgets:
+        log.error("order_given_up", transaction_id=row.transaction_id, provider=row.provider)
+        raise OrderForgotten
 
 
 async def _find_account(source: Source, row: Transaction) -> BankAccount | None:

@@ -22,6 +22,7 @@ from services.transactions.domain.payments import Payment, PaymentStatus, find_d
 from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
 from services.transactions.providers.stripe.states import (
     METHOD,
+    PAYS_OTHERS,
     find_method,
     has_reached_a_bank,
     is_open,
@@ -148,7 +149,7 @@ class StripePayments:
         charged: Any = {"payment_intent": payment_id, "limit": _LIST_LIMIT}
         charges = _read_list(await self._call(self._client.v1.charges.list_async(charged))) if charge else []
         payment = read_payment(intent, disputes, self._is_ours, charges)
-        if payment.status is PaymentStatus.RETURNED and is_open(intent):
+        if payment.reference and payment.status is PaymentStatus.RETURNED and is_open(intent):
             # Else it could be confirmed once more, beside the presentment that follows.
             await self._cancel_payment(payment_id)
         return payment
@@ -225,8 +226,10 @@ class StripePayments:
         }
 
     def _is_ours(self, intent: Mapping[str, Any]) -> bool:
-        """Whether it is as we ordered it: what is proved is read from what Stripe would draw."""
+        """Whether it is as we ordered it: what is proved is read from what Stripe would draw, for us alone."""
         try:
+            if any(intent.get(each) for each in PAYS_OTHERS):
+                return False
             metadata, amount = intent["metadata"], (intent["amount"], intent["currency"].upper())
             used = find_method(intent)["id"]
             proved = spell_proved(metadata["reference"], metadata["presentment"], *amount, used)

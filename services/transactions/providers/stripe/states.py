@@ -17,6 +17,10 @@ from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX, OutcomeUnknown
 
 METHOD: Final = "us_bank_account"
+# What of an intent says that its money, or a part, goes to another account at Stripe. We order nothing of the kind.
+PAYS_OTHERS: Final = ("transfer_data", "on_behalf_of", "application", "application_fee_amount")
+# What of the metadata is ours.
+_WORDS: Final = frozenset({"proof", "presentment"})
 # Payers are sent there: over TLS, but for a stand-in on this machine.
 _ACTION_URL = re.compile(r"(https://|http://127\.0\.0\.1:)[\x21-\x7e]{1,2000}")
 _NETWORK_CODE = re.compile(r"R[0-9]{2}")
@@ -97,6 +101,7 @@ def read_payment(
             reason=clean_text(code, TEXT_CHARACTERS_MAX),
             gone_minor=0 if status is PaymentStatus.RETURNED else _sum_gone(intent, disputes),
             is_drawn_again=status is not PaymentStatus.RETURNED and any(each["status"] == "failed" for each in charges),
+            is_misused=not ours and not _WORDS.isdisjoint(intent.get("metadata") or {}),
             payer_action_url=_read_action_url(intent),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
