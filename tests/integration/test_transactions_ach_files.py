@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from datetime import time as time_of_day
 from importlib import import_module
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,80 +14,24 @@ import achkit
 import pytest
 import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
-from realco.transactions.v1 import transactions_pb2
-from structlog.testing import capture_logs
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.values.money import Money
 from services.transactions.ach_tables import ach_entries, ach_files
 from services.transactions.jobs.read_ach_files import read_ach_files
-from services.transactions.jobs.write_ach_files import write_ach_files
-from services.transactions.providers.ach_file import NAME
-from services.transactions.providers.ach_file.config import AchFileConfig
-from services.transactions.providers.ach_file.nacha import ENTRY_MINOR_MAX, Company
+from services.transactions.providers.ach_file.nacha import ENTRY_MINOR_MAX
 from services.transactions.providers.ach_file.orders import find_desk
-from services.transactions.providers.choice import Carriers, ProviderChoice
 from services.transactions.providers.protocols import Declined, OutcomeUnknown
+from tests.integration.ach_desk import CUT_OFF, Folders, T, leave, order
 from tests.support.ach import Sent, build_returns, change_line, list_sent
 from tests.support.payment_orders import an_order
 from tests.support.transactions import ADMIN, MONDAY, TransactionsHarness
 
-T = transactions_pb2.Transaction
+pytest_plugins = ("tests.integration.ach_desk",)
+
 MAKING = import_module("services.transactions.jobs.write_ach_files")
-COMPANY = Company("091000019", "First Custodian", "1234567890", "RealCo", "09100001", "RealCo Escrow", "1234567890")
-CUT_OFF = datetime(2024, 12, 2, 20, 30, tzinfo=MONDAY.tzinfo)
 SETTLED = CUT_OFF.replace(day=3, hour=13)
 NEXT_DAY = SETTLED.date()
-
-
-class Folders:
-    """Where files go out and come in."""
-
-    def __init__(self, root: Path) -> None:
-        self.outbound, self.inbound = root / "out", root / "in"
-        self.outbound.mkdir()
-        self.inbound.mkdir()
-
-    @property
-    def sent(self) -> list[bytes]:
-        return [each.read_bytes() for each in sorted(self.outbound.glob("*.ach"))]
-
-    def put(self, name: str, content: bytes) -> None:
-        """The bank puts a file there, a while ago."""
-        path = self.inbound / name
-        path.write_bytes(content)
-        long_ago = time.time() - 60
-        os.utime(path, (long_ago, long_ago))
-
-    def list_of(self, folder: str) -> list[str]:
-        return sorted(each.name for each in (self.inbound / folder).glob("*"))
-
-
-@pytest.fixture
-def folders(tmp_path: Path) -> Folders:
-    return Folders(tmp_path)
-
-
-@pytest.fixture
-async def service(service_database, folders: Folders) -> TransactionsHarness:
-    config = AchFileConfig(folders.outbound, folders.inbound, [time_of_day(20, 30)], COMPANY)
-    choice = ProviderChoice(all_organizations={"ACH": Carriers(NAME, NAME)})
-    return TransactionsHarness(await service_database("transactions"), choice=choice, ach=config)
-
-
-async def order(service: TransactionsHarness) -> tuple[Any, Any]:
-    """A contribution and a payout that wait for the file."""
-    deposit, payout = await service.deposit(), await service.payout("inv-002", "08")
-    await service.work()
-    for each in (deposit, payout):
-        seen = await service.get(each.transaction_id)
-        assert (seen.status, seen.provider) == (T.PENDING_SETTLEMENT, NAME)
-    return deposit, payout
-
-
-async def leave(service: TransactionsHarness, at: datetime = CUT_OFF) -> None:
-    service.clock.set(at)
-    await service.run(write_ach_files)
 
 
 async def status_of(service: TransactionsHarness, made: Any) -> int:
@@ -239,19 +180,6 @@ async def test_files_of_a_bank_that_are_none_or_about_others_move_nothing_and_wa
     assert folders.list_of("processed") == ["good.ach"]
     assert (folders.inbound / "being-written.ach").exists()
     assert (await service.get(deposit.transaction_id)).status == T.PENDING_RETRY
-
-
-async def test_a_file_that_nobody_takes_to_the_bank_is_told(service, folders) -> None:
-    await order(service)
-    with capture_logs() as logs:
-        await leave(service)
-    assert "ach_file_not_fetched" not in {each["event"] for each in logs}
-    [file] = folders.outbound.glob("*.ach")
-    long_ago = time.time() - 5 * 3600
-    os.utime(file, (long_ago, long_ago))
-    with capture_logs() as logs:
-        await leave(service, CUT_OFF + timedelta(hours=5))
-    assert [each["files"] for each in logs if each["event"] == "ach_file_not_fetched"] == [[file.name]]
 
 
 async def test_a_notification_of_change_moves_no_money(service, folders) -> None:

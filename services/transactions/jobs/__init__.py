@@ -23,6 +23,7 @@ from services.transactions.jobs.queue_retries import queue_retries
 from services.transactions.jobs.read_ach_files import read_ach_files
 from services.transactions.jobs.start_queued import QUEUED, start_queued
 from services.transactions.jobs.submit_payments import READY, submit_payments
+from services.transactions.jobs.watch_ach_files import watch_ach_files
 from services.transactions.jobs.watch_settled import WATCHED, watch_settled
 from services.transactions.jobs.write_ach_files import write_ach_files
 from services.transactions.store import transactions, webhooks
@@ -45,6 +46,7 @@ TIMERS: Mapping[_Work, float] = {
     forget_webhook_bodies: 3600.0,
     # Where this process makes files at all.
     write_ach_files: 60.0,
+    watch_ach_files: 60.0,
     read_ach_files: 60.0,
 }
 

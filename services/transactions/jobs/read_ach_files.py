@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from pathlib import Path
 
 from services.chassis.calls.auth import acting_as, service_principal
@@ -15,6 +14,7 @@ from services.chassis.process.telemetry import log
 from services.transactions.commands.settlement import try_to_follow
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.ach import AchEntry, EntryStatus, to_payment
+from services.transactions.providers.ach_file.folders import FILE_BYTES_MAX, put_away, spell_name
 from services.transactions.providers.ach_file.nacha import NotNacha, Returned, ReturnFile, read_returns, spell_trace
 from services.transactions.providers.ach_file.orders import AchFileOrders, find_desk
 from services.transactions.store import ach
@@ -32,11 +32,11 @@ async def read_ach_files(dependencies: Dependencies) -> int:
     found = await asyncio.to_thread(_list_ready, desk.config.inbound)
     for path in found:
         try:
-            content = await asyncio.to_thread(path.read_bytes)
-            folder = await _read_file(dependencies, desk, path.name, content)
-            await asyncio.to_thread(_put_away, path, folder)
+            content = await asyncio.to_thread(_read_bytes, path)
+            folder = await _read_file(dependencies, desk, spell_name(path), content)
+            await asyncio.to_thread(put_away, path, folder)
         except Exception:  # what is wrong with one file keeps no other from being read; it is read again
-            log.exception("ach_file_failed", file=path.name)
+            log.exception("ach_file_failed", file=spell_name(path))
     return len(found)
 
 
@@ -46,12 +46,9 @@ def _list_ready(inbound: Path) -> list[Path]:
     return sorted(each for each in files if each.stat().st_mtime <= quiet_since)
 
 
-def _put_away(path: Path, folder: str) -> None:
-    """Keeps it there; banks give one name to many files."""
-    kept = path.parent / folder
-    kept.mkdir(mode=0o700, exist_ok=True)
-    names = (path.name if number == 1 else f"{path.name}.{number}" for number in count(1))
-    path.rename(next(kept / name for name in names if not (kept / name).exists()))
+def _read_bytes(path: Path) -> bytes:
+    """What is in it; nothing of what is too large to be a file of a bank."""
+    return path.read_bytes() if path.stat().st_size <= FILE_BYTES_MAX else b""
 
 
 async def _read_file(dependencies: Dependencies, desk: AchFileOrders, name: str, content: bytes) -> str:

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from services.transactions.domain.ach import (
 from services.transactions.domain.refusals import build_altered
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
+from services.transactions.providers.ach_file.folders import name_file
 from services.transactions.providers.ach_file.nacha import (
     FILES_A_DAY_MAX,
     TOTAL_MINOR_MAX,
@@ -53,7 +54,6 @@ from services.transactions.store import transactions as store
 from services.transactions.vault import SealedFor
 
 ENTRIES_MAX = 5_000  # in a file
-FETCHED_WITHIN = timedelta(hours=4)
 
 
 async def write_ach_files(dependencies: Dependencies) -> int:
@@ -70,8 +70,6 @@ async def write_ach_files(dependencies: Dependencies) -> int:
                 count += await _write_files_of(dependencies, desk, org_id, cut_off, now)
             except Exception:  # what is wrong with one organization keeps no other from being paid
                 log.exception("ach_file_failed", org_id=org_id)
-    if unfetched := await asyncio.to_thread(_list_unfetched, desk.config.outbound):
-        log.error("ach_file_not_fetched", files=unfetched)
     return count
 
 
@@ -89,7 +87,7 @@ async def _write_files_of(
         try:
             if file.status is FileStatus.MADE and not await _release(dependencies, desk, org_id, company, file):
                 continue
-            await asyncio.to_thread(_move, desk.config.outbound, _name_file(org_id, file))
+            await asyncio.to_thread(_move, desk.config.outbound, name_file(org_id, file))
             await _record_leaving(dependencies, org_id, file)
         except Exception:  # nor does one file keep another from leaving
             log.exception("ach_file_failed", org_id=org_id, ach_file_id=file.ach_file_id)
@@ -212,7 +210,7 @@ async def _release(
         return False
     spell = partial(_spell_entry, dependencies, org_id, company)
     content = write_file(company, file.created_at, file.number, [spell(each) for each in entries])
-    outbound, name = desk.config.outbound, _name_file(org_id, file)
+    outbound, name = desk.config.outbound, name_file(org_id, file)
     async with dependencies.database.begin() as tx:
         locked = await ach.FILES.lock_known(tx, file.ach_file_id)
         if locked.status is not FileStatus.MADE:
@@ -260,10 +258,6 @@ def _spell_entry(dependencies: Dependencies, org_id: str, company: Company, entr
     )
 
 
-def _name_file(org_id: str, file: AchFile) -> str:
-    return f"{org_id}-{file.created_on:%Y%m%d}-{file.number:02d}-{file.ach_file_id}.ach"
-
-
 def _stage(outbound: Path, name: str, content: bytes) -> None:
     """Writes it whole, beside the folder from which the bank fetches."""
     staging = outbound / ".staging"
@@ -290,9 +284,3 @@ def _keep(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _list_unfetched(outbound: Path) -> list[str]:
-    """What nobody has taken to the bank for hours: by its day it counts as settled all the same."""
-    since = datetime.now(UTC).timestamp() - FETCHED_WITHIN.total_seconds()
-    return sorted(each.name for each in outbound.glob("*.ach") if each.stat().st_mtime < since)

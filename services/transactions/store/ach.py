@@ -7,6 +7,7 @@ from datetime import date, datetime
 from functools import partial
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.database import Database
@@ -46,6 +47,11 @@ _WAITING = compile_for_all(
 _NOT_LEFT = compile_for_all(sa.select(_f.org_id).distinct().where(_f.status != "LEFT"))
 _BY_ID = compile_for_all(sa.select(ach_entries).where(_e.ach_entry_id == sa.bindparam("ach_entry_id")))
 _FILE_BY_ID = compile_for_all(sa.select(ach_files).where(_f.ach_file_id == sa.bindparam("ach_file_id")))
+_RELEASED = compile_for_all(
+    sa.select(ach_files).where(
+        _f.ach_file_id == sa.any_(sa.bindparam("ach_file_ids", type_=pg.ARRAY(sa.Text))), _f.status != "MADE"
+    )
+)
 _BY_TRACE = compile_for_all(sa.select(ach_entries).where(_e.trace_no == sa.bindparam("trace_no")))
 
 
@@ -68,6 +74,15 @@ async def find_anybodys_file(database: Database, ach_file_id: str) -> AchFile | 
     found = build_rows(await database.send_for_all(_FILE_BY_ID[0], ach_file_id))
     check = partial(check_read_row, database.seals, ach_files)
     return None if not found else FILES.read(check(found[0]))
+
+
+async def list_released(database: Database, ach_file_ids: Sequence[str]) -> list[tuple[str, AchFile]]:
+    """Those of them that this service has released, of any organization, each with whose it is."""
+    if not ach_file_ids:
+        return []
+    found = build_rows(await database.send_for_all(_RELEASED[0], list(ach_file_ids)))
+    ours = keep_readable(found, partial(check_read_row, database.seals, ach_files))
+    return [(row.org_id, FILES.read(row)) for row in ours]
 
 
 async def list_by_trace(database: Database, trace_no: int) -> list[tuple[str, AchEntry]]:

@@ -1,0 +1,81 @@
+"""Looks at what lies where the bank fetches its files: each must be one that we released, just as it was released.
+
+Whoever writes into that folder could otherwise have money paid to anybody. What is none of ours is taken out of the
+bank's way, and told; it is a look once a minute, so the bank's totals are compared as well before it pays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from prometheus_client import Counter
+
+from services.chassis.process.telemetry import log
+from services.transactions.dependencies import Dependencies
+from services.transactions.domain.ach import AchFile
+from services.transactions.providers.ach_file.folders import FILE_BYTES_MAX, name_file, put_away, spell_name
+from services.transactions.providers.ach_file.orders import find_desk
+from services.transactions.store import ach
+
+FETCHED_WITHIN = timedelta(hours=4)
+FILES_FOREIGN = Counter("realco_ach_files_foreign_total", "Files for the bank that lay there and were not as released.")
+_ID = re.compile(r"-(achf_[0-9a-z]{26})\.ach")
+_HELD = ".held"
+
+
+async def watch_ach_files(dependencies: Dependencies) -> int:
+    """Takes away what is none of ours; how many files."""
+    desk = find_desk(dependencies.providers.orders)
+    if desk is None:
+        return 0
+    outbound = desk.config.outbound
+    found = await asyncio.to_thread(_read_files, outbound)
+    ids = {name: match[1] for name in found if (match := _ID.search(name)) is not None}
+    released = await ach.list_released(dependencies.database, sorted(set(ids.values())))
+    ours = {name_file(org_id, file): file for org_id, file in released}
+    foreign = [name for name in sorted(found) if not _is_ours(ours, name, found[name])]
+    for name in foreign:
+        FILES_FOREIGN.inc()
+        log.error("ach_file_foreign", file=name, sha256=found[name], ach_file_id=ids.get(name))
+        await asyncio.to_thread(_hold, outbound, name)
+    if unfetched := await asyncio.to_thread(_list_unfetched, outbound):
+        log.error("ach_file_not_fetched", files=unfetched)
+    return len(foreign)
+
+
+def _is_ours(ours: Mapping[str, AchFile], name: str, digest: str) -> bool:
+    return name in ours and ours[name].digest == digest
+
+
+def _list_files(outbound: Path) -> list[Path]:
+    """Whatever its name is, but for what is still staged: a bank may fetch it."""
+    return [each for each in outbound.iterdir() if not each.name.startswith(".")]
+
+
+def _read_files(outbound: Path) -> dict[str, str]:
+    """The SHA-256 of each file, by its name; of what is no file, or too large to be one of ours, an empty text."""
+    found = {}
+    for path in _list_files(outbound):
+        try:
+            whole = path.is_file() and not path.is_symlink() and path.stat().st_size <= FILE_BYTES_MAX
+            found[spell_name(path)] = hashlib.sha256(path.read_bytes()).hexdigest() if whole else ""
+        except FileNotFoundError:  # it was fetched meanwhile
+            continue
+    return found
+
+
+def _hold(outbound: Path, name: str) -> None:
+    for path in _list_files(outbound):
+        if spell_name(path) == name:
+            put_away(path, _HELD)
+
+
+def _list_unfetched(outbound: Path) -> list[str]:
+    """What nobody has taken to the bank for hours: by its day it counts as settled all the same."""
+    since = datetime.now(UTC).timestamp() - FETCHED_WITHIN.total_seconds()
+    return sorted(spell_name(each) for each in _list_files(outbound) if each.lstat().st_mtime < since)

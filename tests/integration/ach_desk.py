@@ -1,0 +1,74 @@
+"""A bank that takes and gives files of the ACH network, by two folders, and a service that writes and reads them."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import datetime
+from datetime import time as time_of_day
+from pathlib import Path
+from typing import Any
+
+import pytest
+from realco.transactions.v1 import transactions_pb2
+
+from services.transactions.jobs.write_ach_files import write_ach_files
+from services.transactions.providers.ach_file import NAME
+from services.transactions.providers.ach_file.config import AchFileConfig
+from services.transactions.providers.ach_file.nacha import Company
+from services.transactions.providers.choice import Carriers, ProviderChoice
+from tests.support.transactions import MONDAY, TransactionsHarness
+
+T = transactions_pb2.Transaction
+COMPANY = Company("091000019", "First Custodian", "1234567890", "RealCo", "09100001", "RealCo Escrow", "1234567890")
+CUT_OFF = datetime(2024, 12, 2, 20, 30, tzinfo=MONDAY.tzinfo)
+
+
+class Folders:
+    """Where files go out and come in."""
+
+    def __init__(self, root: Path) -> None:
+        self.outbound, self.inbound = root / "out", root / "in"
+        self.outbound.mkdir()
+        self.inbound.mkdir()
+
+    @property
+    def sent(self) -> list[bytes]:
+        return [each.read_bytes() for each in sorted(self.outbound.glob("*.ach"))]
+
+    def put(self, name: str, content: bytes) -> None:
+        """The bank puts a file there, a while ago."""
+        path = self.inbound / name
+        path.write_bytes(content)
+        long_ago = time.time() - 60
+        os.utime(path, (long_ago, long_ago))
+
+    def list_of(self, folder: str) -> list[str]:
+        return sorted(each.name for each in (self.inbound / folder).glob("*"))
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    return Folders(tmp_path)
+
+
+@pytest.fixture
+async def service(service_database, folders: Folders) -> TransactionsHarness:
+    config = AchFileConfig(folders.outbound, folders.inbound, [time_of_day(20, 30)], COMPANY)
+    choice = ProviderChoice(all_organizations={"ACH": Carriers(NAME, NAME)})
+    return TransactionsHarness(await service_database("transactions"), choice=choice, ach=config)
+
+
+async def order(service: TransactionsHarness) -> tuple[Any, Any]:
+    """A contribution and a payout that wait for the file."""
+    deposit, payout = await service.deposit(), await service.payout("inv-002", "08")
+    await service.work()
+    for each in (deposit, payout):
+        seen = await service.get(each.transaction_id)
+        assert (seen.status, seen.provider) == (T.PENDING_SETTLEMENT, NAME)
+    return deposit, payout
+
+
+async def leave(service: TransactionsHarness, at: datetime = CUT_OFF) -> None:
+    service.clock.set(at)
+    await service.run(write_ach_files)
