@@ -89,6 +89,20 @@ async def test_what_a_login_keeps_locked_is_an_alarm_as_long_as_it_is(database, 
     assert alarms == {}, "a moment is nobody's trouble"
 
 
+async def test_that_the_cluster_has_no_room_for_locks_any_more_is_an_alarm_as_long_as_it_is(database, monkeypatch):
+    """Whoever keeps thousands of names within one transaction keeps everybody from every lock, this watch, too."""
+    alarms = {}
+    watch = LockWatch(database, alarms)
+    with capture_logs() as logged:
+        with monkeypatch.context() as patched:
+            used_up = asyncpg.OutOfMemoryError("out of shared memory")
+            patched.setattr(database, "send_for_all", AsyncMock(side_effect=used_up))
+            await watch.look()
+        assert alarms["locks"].startswith("PostgreSQL has no room for any more locks")
+        await watch.look()
+    assert (alarms, [line["event"] for line in logged]) == ({}, ["locks_kept", "locks_released"])
+
+
 async def test_that_nobody_can_count_the_dead_letters_is_an_alarm_until_somebody_can(database, urls, monkeypatch):
     alarms = {}
     monkeypatch.setitem(database._session, "lock_timeout", "30")  # of connections that are yet to be opened

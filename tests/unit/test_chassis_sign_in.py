@@ -91,6 +91,9 @@ def test_a_session_ends_for_who_signed_in_before(
         ("\u03a3\u03a3", "\u03c3\u03c2"),
         ("an\u200bn\u00ad", "ann"),  # a zero-width space and a soft hyphen
         ("ann\ufe0f", "ann"),  # a variation selector
+        ("ann\u2800", "ann"),  # a Braille pattern without dots
+        ("ann\u1680lee", "ann lee"),  # an Ogham blank
+        ("ann  lee", "ann lee"),
     ],
 )
 def test_a_person_has_one_spelling(one: str, other: str) -> None:

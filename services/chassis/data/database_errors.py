@@ -10,6 +10,7 @@ from services.chassis.data.pool import PoolExhausted
 
 LOCK_NOT_AVAILABLE = "55P03"
 _OUT_OF_RANGE = "22003"
+_OUT_OF_ROOM = "53200"
 _RETRY_WHOLE = frozenset({"40001", "40P01", LOCK_NOT_AVAILABLE})
 
 
@@ -21,6 +22,11 @@ def sqlstate(error: BaseException | None) -> str:
 def is_too_large(error: BaseException) -> bool:
     """True where a sum or a count is more than a number of PostgreSQL can say."""
     return sqlstate(error) == _OUT_OF_RANGE
+
+
+def is_out_of_room(error: BaseException) -> bool:
+    """True where PostgreSQL has no memory left for what all its sessions share: locks, above all."""
+    return sqlstate(error) == _OUT_OF_ROOM
 
 
 def is_contention(error: BaseException) -> bool:

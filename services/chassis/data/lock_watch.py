@@ -8,8 +8,10 @@ name (data/locks.py). No program of ours keeps one for longer than a statement m
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from services.chassis.data.database import Database
+from services.chassis.data.database_errors import is_out_of_room
 from services.chassis.process.health import ALARM_SECONDS, Alarms, note_alarm
 from services.chassis.process.jobs import Job
 from services.chassis.process.telemetry import log
@@ -27,8 +29,10 @@ _LOCKED = (
     " l.locktype = 'advisory' OR l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock'"
     " OR c.relnamespace = CAST('public' AS regnamespace)"
     " AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')) ORDER BY 1"
+    " LIMIT 1000"
 )
 _NAMED_MAX = 20
+_USED_UP = "PostgreSQL has no room for any more locks: somebody keeps thousands"
 _LATELY_SECONDS, _IN_VAIN_MIN = 600.0, 3
 
 
@@ -46,19 +50,27 @@ class LockWatch:
 
     async def look(self) -> int:
         """Says 0: there is no hurry."""
-        locked = [row["kept"] for row in await self._database.send_for_all(_LOCKED)]
+        try:
+            locked = [row["kept"] for row in await self._database.send_for_all(_LOCKED)]
+        except Exception as error:
+            if not is_out_of_room(error):
+                raise
+            self._tell(_USED_UP, ["PostgreSQL has no room for any more"])
+            return 0
         now = time.monotonic()
         self._kept_since = {lock: self._kept_since.get(lock, now) for lock in locked}
         kept = [lock for lock, since in self._kept_since.items() if now - since >= self._patience_seconds][:_NAMED_MAX]
         if not kept and self._has_waited_in_vain(now):
             kept = ["what this service has waited for in vain again and again"]
-        found = f"somebody keeps locked: {', '.join(kept)}" if kept else ""
+        self._tell(f"somebody keeps locked: {', '.join(kept)}" if kept else "", kept)
+        return 0
+
+    def _tell(self, found: str, locks: Sequence[str]) -> None:
         before = note_alarm(self._alarms, "locks", found)
         if found and found != before:
-            log.error("locks_kept", locks=kept)
+            log.error("locks_kept", locks=locks)
         if before and not found:
             log.warning("locks_released")
-        return 0
 
     def _has_waited_in_vain(self, now: float) -> bool:
         """Whoever locks the same anew each minute keeps no lock for long, and what needs it waits all the same."""

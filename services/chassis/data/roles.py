@@ -24,9 +24,16 @@ ROLE_SETTINGS = {
     "jit": "off",
     "timezone": "UTC",
 }
-# What no role of a service may call. Large objects would keep data outside of every table, right and seal; and whoever
-# ends the other sessions of the role, whenever one of them begins with a certain deed, keeps everybody from that deed.
+# What no role of a service may call. Large objects would keep data outside of every table, right and seal; whoever ends
+# the other sessions of the role, whenever one of them begins with a certain deed, keeps everybody from that deed; and
+# locks that outlast a transaction use up, at no cost, what all databases of the cluster have for theirs.
 NOBODY_CALLS = (
     *("lo_create(oid)", "lo_creat(integer)", "lo_from_bytea(oid, bytea)"),
     *("pg_terminate_backend(integer, bigint)", "pg_cancel_backend(integer)"),
+    *(
+        f"pg_{attempt}advisory_lock{shared}({names})"
+        for attempt in ("", "try_")
+        for shared in ("", "_shared")
+        for names in ("bigint", "integer, integer")
+    ),
 )

@@ -11,34 +11,37 @@ from services.chassis.data.aggregates import seal_columns
 from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import insert_many
-from services.chassis.data.seals import keep_sealed
+from services.chassis.data.seals import keep_sealed, seals_of
 from services.chassis.data.tables import stops
 from services.chassis.data.transaction import Tx
 from services.chassis.values.ids import new_id
 from services.chassis.values.stops import STOPS_WITHIN, check_may_stop
 
 _c = stops.c
-_LOOKED_AT_MAX = 100
+_LOOKED_AT_MAX = 10_000
 
 
 async def note_stop(tx: Tx, deed: str, about: str, now: datetime, within: timedelta = STOPS_WITHIN) -> None:
     """The caller stops something of others alone.
 
-    A row that somebody wrote past this service keeps nobody from it, nor do many: the latest are looked at.
+    A row that somebody wrote past this service keeps nobody from it, nor do many, up to thousands. More of them keep
+    this person from doing the same again, and the log says so.
 
     Args:
         deed: What the caller does.
         about: The id of whom or what it stops: to do the same to another one is another deed.
         within: How long each counts: for longer than it takes to put right.
 
-    Raises: TooManyStops.
+    Raises: TooManyStops, NotSealed.
     """
     mine = {"person_id": current_principal().person, "deed": deed, "about": about}
     # One after the other: of those that come at once none knows of the others.
     await lock_name(tx, "stops", *mine.values())
     # Those of later than `now`, too: they had the lock first.
     found = sa.select(stops).where(is_mine(stops), _c.stopped_at > now - within).filter_by(**mine)
-    found = found.order_by(_c.stopped_at.desc()).limit(_LOOKED_AT_MAX)
-    check_may_stop((row.stopped_at for row in keep_sealed(tx, stops, await tx.execute(found))), now, within)
+    rows = (await tx.execute(found.order_by(_c.stopped_at.desc()).limit(_LOOKED_AT_MAX))).all()
+    check_may_stop((row.stopped_at for row in keep_sealed(tx, stops, rows)), now, within)
+    if len(rows) == _LOOKED_AT_MAX:
+        seals_of(tx).refuse(stops.name, f"{deed} {about}")
     this = {"stop_id": new_id("stop"), **mine, "stopped_at": now}
     await insert_many(tx, stops, [seal_columns(tx, stops, this)])

@@ -96,13 +96,13 @@ def _is_hidden(letter: str) -> bool:
 def normalize_person(name: str) -> str:
     """The one spelling in which persons are kept and compared: `Ann@Example.org` and `ann@example.org` are one.
 
-    What nobody sees (a zero-width space, a soft hyphen) makes no other person.
+    What nobody sees (a zero-width space, a soft hyphen, a blank more) makes no other person.
 
     Source: The Unicode Standard, section 3.13, D146 (caseless matching of compatible characters), and 5.21 (ignorable)
     """
-    seen = "".join(letter for letter in name if unicodedata.category(letter) != "Cf" and letter not in _IGNORABLE)
+    seen = "".join(letter for letter in name if not _is_hidden(letter))
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", seen).casefold())
-    return unicodedata.normalize("NFKC", folded.casefold()).strip()
+    return " ".join(unicodedata.normalize("NFKC", folded.casefold()).split())
 
 
 # What begins like this is a machine: a service of ours, or a program that signs in with a key of its own.
