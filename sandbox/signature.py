@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import time
+from collections.abc import Callable
 
 SIGNATURE_HEADER = "Sandbox-Signature"  # of the bank
 TOLERANCE_SECONDS = 300
@@ -17,6 +19,11 @@ TOLERANCE_SECONDS = 300
 def sign(secret: str, body: bytes, timestamp: int) -> str:
     """The header's value for `body`, signed at `timestamp` (unix seconds of system time, never of the test clock)."""
     return f"t={timestamp},v1={_digest(secret, body, str(timestamp))}"
+
+
+def build_signer(secret: str) -> Callable[[bytes], str]:
+    """Signs each body at the moment at which it leaves."""
+    return lambda body: sign(secret, body, int(time.time()))
 
 
 def verify(secret: str, header: str, body: bytes, now: int, tolerance_seconds: int = TOLERANCE_SECONDS) -> bool:

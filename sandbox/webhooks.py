@@ -10,12 +10,12 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import httpx
 
-from sandbox.signature import sign
 from sandbox.store import Store
 
 BACKOFF_MS_FIRST = 200
@@ -36,13 +36,14 @@ class Deliveries:
     """
     Args:
         header: Which has the signature.
+        sign: Makes it, of a body that is about to leave.
     """
 
-    def __init__(self, store: Store, url: str, header: str, secret: str) -> None:
+    def __init__(self, store: Store, url: str, header: str, sign: Callable[[bytes], str]) -> None:
         self._store = store
         self._url = url
         self._header = header
-        self._secret = secret
+        self._sign = sign
         self._in_flight: dict[int, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -91,7 +92,7 @@ class Deliveries:
         """None when the receiver took it, else what went wrong."""
         headers = {
             "Content-Type": "application/json",
-            self._header: sign(self._secret, body, int(time.time())),
+            self._header: self._sign(body),
         }
         try:
             response = await client.post(self._url, content=body, headers=headers)

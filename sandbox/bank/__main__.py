@@ -14,7 +14,7 @@ from sandbox.bank.clock import Clock, FileClock
 from sandbox.bank.settings import Settings
 from sandbox.bank.tables import SCHEMA
 from sandbox.serving import build_server, run, serve
-from sandbox.signature import SIGNATURE_HEADER
+from sandbox.signature import SIGNATURE_HEADER, build_signer
 from sandbox.store import Store
 from sandbox.webhooks import Deliveries, wait_for_change
 
@@ -47,7 +47,7 @@ async def main(settings: Settings) -> None:
     loops = [keep_time(bank, clock, store.listen())]
     if settings.sandbox_bank_webhook_url:
         secret, url = settings.sandbox_bank_webhook_secret.get_secret_value(), str(settings.sandbox_bank_webhook_url)
-        loops.append(Deliveries(store, url, SIGNATURE_HEADER, secret).run())
+        loops.append(Deliveries(store, url, SIGNATURE_HEADER, build_signer(secret)).run())
     try:
         await serve(server, loops)
     finally:

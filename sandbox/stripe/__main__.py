@@ -6,6 +6,7 @@ import asyncio
 import time
 
 from sandbox.serving import build_server, run, serve
+from sandbox.signature import build_signer
 from sandbox.store import Store
 from sandbox.stripe.answers import ANSWERS, Answers
 from sandbox.stripe.api import Api
@@ -37,7 +38,8 @@ async def main(settings: Settings) -> None:
     loops = [move_debits(desk, store.listen())]
     if settings.sandbox_stripe_webhook_url:
         secret = settings.sandbox_stripe_webhook_secret.get_secret_value()
-        loops.append(Deliveries(store, str(settings.sandbox_stripe_webhook_url), SIGNATURE_HEADER, secret).run())
+        url = str(settings.sandbox_stripe_webhook_url)
+        loops.append(Deliveries(store, url, SIGNATURE_HEADER, build_signer(secret)).run())
     try:
         await serve(build_server(application, settings.bind_host, settings.sandbox_stripe_port), loops)
     finally:
