@@ -1,0 +1,50 @@
+"""Starts the stand-in for Plaid: `python -m sandbox.plaid`. The only wiring."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from sandbox.plaid.api import Api
+from sandbox.plaid.desk import OBJECTS, Desk, Lifetimes
+from sandbox.plaid.keys import KEYS, SigningKey
+from sandbox.plaid.settings import Settings
+from sandbox.serving import build_server, run, serve
+from sandbox.store import Store
+from sandbox.webhooks import Deliveries, wait_for_change
+
+SIGNATURE_HEADER = "Plaid-Verification"
+
+
+async def move_transfers(desk: Desk, changed: asyncio.Event) -> None:
+    while True:
+        changed.clear()
+        if desk.advance():
+            continue
+        due_ms = desk.find_next_due_ms()
+        left = None if due_ms is None else max(0.0, due_ms / 1000 - time.time())
+        await wait_for_change(changed, left)
+
+
+async def main(settings: Settings) -> None:
+    store = Store(settings.sandbox_plaid_database, OBJECTS + KEYS)
+    key = SigningKey(store)
+    lifetimes = Lifetimes(
+        settings.sandbox_plaid_settle_ms,
+        settings.sandbox_plaid_authorization_minutes * 60_000,
+        settings.sandbox_plaid_key_lifetime_hours * 3_600_000,
+    )
+    desk = Desk(store, lifetimes, tells=settings.sandbox_plaid_webhook_url is not None)
+    secret = settings.sandbox_plaid_secret.get_secret_value()
+    application = Api(desk, key, settings.sandbox_plaid_client_id, secret).application()
+    loops = [move_transfers(desk, store.listen())]
+    if settings.sandbox_plaid_webhook_url:
+        loops.append(Deliveries(store, str(settings.sandbox_plaid_webhook_url), SIGNATURE_HEADER, key.sign).run())
+    try:
+        await serve(build_server(application, settings.bind_host, settings.sandbox_plaid_port), loops)
+    finally:
+        store.close()
+
+
+if __name__ == "__main__":
+    run("sandbox.plaid", Settings.load, main)
