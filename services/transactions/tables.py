@@ -13,7 +13,7 @@ from services.chassis.data.columns import json, seal, text, time
 from services.chassis.data.constraints import one_of
 from services.chassis.data.leases import lease_columns
 from services.chassis.data.seals import sealed
-from services.transactions import ach_tables
+from services.transactions import ach_tables, plaid_tables
 from services.transactions.domain.bank_accounts import BankAccountStatus, BlockReason
 from services.transactions.domain.rails import BY_HAND, RAILS
 from services.transactions.domain.states import Status
@@ -27,6 +27,7 @@ MAY_COME_BACK = "finality = 'PROVISIONAL' AND status IN ('SETTLED', 'COMPLETED')
 chassis_tables.attach(metadata)
 heard_persons.attach(metadata)
 ach_tables.attach(metadata)
+plaid_tables.attach(metadata)
 
 
 def _external_index(table: str, key: str) -> sa.Index:

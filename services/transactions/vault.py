@@ -1,5 +1,7 @@
 """Account numbers, unreadable at rest: AES-256-GCM, each bound to its account and to what says where money goes.
 
+So is the token with which a provider pays an account or draws from it, which does as much as the number.
+
 A sealed value is `version (1) | key id (4) | nonce (12) | ciphertext and tag`. Organization and bank account are
 authenticated with it, and so are party, holder, routing number and type: a value that was copied to another account, or
 whose row says something else by now, does not open. The key id lets keys be rotated later: the vault opens with
@@ -15,7 +17,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -28,7 +30,6 @@ _KEY_ID_BYTES = 4
 _NONCE_BYTES = 12
 _HEADER_BYTES = len(_VERSION) + _KEY_ID_BYTES + _NONCE_BYTES
 _TAG_BYTES = 16
-_KIND = "account number"
 
 
 class VaultError(Exception):
@@ -58,6 +59,8 @@ class Numbered(Protocol):
 class SealedFor:
     """The account that a number is sealed for: none of it changes as long as the account is there."""
 
+    kind: ClassVar[str] = "account number"
+
     org_id: str
     bank_account_id: str
     party_id: str
@@ -77,6 +80,17 @@ class SealedFor:
         )
 
 
+@dataclass(frozen=True)
+class TokenFor:
+    """The account, by its number, that a provider's token is sealed for."""
+
+    kind: ClassVar[str] = "provider token"
+
+    org_id: str
+    bank_account_id: str
+    account_number_digest: str
+
+
 class Vault:
     """Seals account numbers with `key` and opens those that `key` or an older one sealed."""
 
@@ -91,13 +105,13 @@ class Vault:
         key, *older_keys = read_data_keys(path)
         return cls(key, tuple(older_keys))
 
-    def seal(self, account_number: str, account: SealedFor) -> bytes:
+    def seal(self, text: str, account: SealedFor | TokenFor) -> bytes:
         header = _VERSION + self._key_id + os.urandom(_NONCE_BYTES)
         aad = _build_aad(header, account)
         cipher = self._ciphers[self._key_id]
-        return header + cipher.encrypt(header[-_NONCE_BYTES:], account_number.encode(), aad)
+        return header + cipher.encrypt(header[-_NONCE_BYTES:], text.encode(), aad)
 
-    def open(self, sealed: bytes, account: SealedFor) -> str:
+    def open(self, sealed: bytes, account: SealedFor | TokenFor) -> str:
         """Raises VaultError unless this was sealed by us, for this very account; KeyMissing where we cannot tell."""
         header, body = sealed[:_HEADER_BYTES], sealed[_HEADER_BYTES:]
         cipher = self._ciphers.get(header[len(_VERSION) : len(_VERSION) + _KEY_ID_BYTES])
@@ -160,6 +174,6 @@ def _build_key_id(key: bytes) -> bytes:
     return hashlib.sha256(b"realco key id\0" + key).digest()[:_KEY_ID_BYTES]
 
 
-def _build_aad(header: bytes, account: SealedFor) -> bytes:
+def _build_aad(header: bytes, account: SealedFor | TokenFor) -> bytes:
     # As JSON, no two accounts are spelled alike, whatever their names hold.
-    return header[:-_NONCE_BYTES] + json.dumps([_KIND, *astuple(account)]).encode()
+    return header[:-_NONCE_BYTES] + json.dumps([account.kind, *astuple(account)]).encode()

@@ -26,6 +26,7 @@ OPTIONAL = {"clients.py", "settings.py"}
 OWN = {
     "transactions": {
         "ach_tables.py",  # what one provider keeps with us: the others have their payments themselves
+        "plaid_tables.py",  # what we know of another provider's accounts, and what it allowed
         "providers/",  # the outer world, a package a provider
         "vault.py",  # account numbers are sealed before they are stored
     },

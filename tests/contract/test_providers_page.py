@@ -1,11 +1,15 @@
-"""docs/providers.md names every provider with what it carries, and every test value of the stand-in for Stripe."""
+"""docs/providers.md names every provider with what it carries, and every test value of the stand-ins."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
-from sandbox.stripe.behaviours import BEHAVIOURS, DESCRIPTOR_CODE, ROUTING_NUMBER
+import pytest
+
+from sandbox.plaid import behaviours as plaid
+from sandbox.stripe import behaviours as stripe
 from services.transactions.domain.rails import PROVIDERS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "providers.md").read_text(encoding="utf-8")
@@ -18,7 +22,9 @@ def test_the_page_says_of_each_provider_what_it_brings_in_and_pays_out() -> None
     assert said == {name: ways for name, ways in carriers.items() if any(ways)}
 
 
-def test_the_page_has_every_test_value_of_the_stand_in() -> None:
-    assert {number for number in BEHAVIOURS if f"`{number}`" not in PAGE} == set()
-    assert f"`{ROUTING_NUMBER}`" in PAGE
-    assert f"`{DESCRIPTOR_CODE}`" in PAGE
+@pytest.mark.parametrize(("stand_in", "title"), [(stripe, "Stripe"), (plaid, "Plaid")])
+def test_the_page_has_every_test_value_of_a_stand_in(stand_in: Any, title: str) -> None:
+    section = PAGE.partition(f"\n## Without an account at {title}\n")[2].partition("\n## ")[0]
+    assert {number for number in stand_in.BEHAVIOURS if f"`{number}`" not in section} == set()
+    assert f"`{stand_in.ROUTING_NUMBER}`" in section
+    assert f"`{stripe.DESCRIPTOR_CODE}`" in PAGE

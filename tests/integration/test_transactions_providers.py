@@ -22,6 +22,7 @@ from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.providers.ach_file.config import AchFileConfig
 from services.transactions.providers.ach_file.nacha import Company
 from services.transactions.providers.ach_file.orders import AchFileOrders
+from services.transactions.providers.plaid.transfers import PlaidTransfers
 from services.transactions.providers.protocols import Declined, OutcomeUnknown
 from services.transactions.providers.sandbox.bank import SandboxBank
 from services.transactions.providers.stripe.payments import StripePayments
@@ -30,7 +31,7 @@ from tests.support.payment_orders import an_order
 from tests.support.sandbox_bank import SandboxProcess, sandbox_bank
 from tests.support.transactions import ACCOUNT, MONDAY, ORG, MemoryBank
 
-pytest_plugins = ("tests.integration.stripe_desk",)
+pytest_plugins = ("tests.integration.stripe_desk", "tests.integration.plaid_desk")
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +45,10 @@ DECLINED = {
     "sandbox": (an_order(f"{ACCOUNT}93"), True),
     "memory": (an_order(f"{ACCOUNT}93"), True),
     "stripe": (replace(an_order(), account_number="000777777771"), False),
+    "plaid": (replace(an_order(), account_number="000777777771"), True),
     "ach_file": (replace(an_order(), amount=Money(10**10, "USD")), False),
 }
-PAY_OUT = {"sandbox", "memory", "ach_file"}
+PAY_OUT = {"sandbox", "memory", "plaid", "ach_file"}
 
 
 class Bank(NamedTuple):
@@ -58,7 +60,12 @@ class Bank(NamedTuple):
 
 @pytest.fixture(params=list(DECLINED))
 async def bank(
-    request: pytest.FixtureRequest, process: SandboxProcess, url: str, service_database, tmp_path: Path
+    request: pytest.FixtureRequest,
+    process: SandboxProcess,
+    url: str,
+    plaid_adapter: PlaidTransfers,
+    service_database,
+    tmp_path: Path,
 ) -> AsyncIterator[Bank]:
     match request.param:
         case "memory":
@@ -68,6 +75,8 @@ async def bank(
             adapter: Any = SandboxBank(process.url)
         case "stripe":
             adapter = StripePayments(API_KEY, url, VAULT)
+        case "plaid":
+            adapter = plaid_adapter
         case _:
             company = Company("091000019", "Bank", "1234567890", "RealCo", "09100001", "RealCo", "1234567890")
             config = AchFileConfig(tmp_path, tmp_path, [time_of_day(20, 30)], company)

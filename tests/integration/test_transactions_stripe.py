@@ -191,11 +191,11 @@ async def test_only_what_the_choice_names_goes_by_another_provider(service) -> N
     [
         (
             {"all_organizations": {"ACH": {"outbound": "stripe"}}},
-            "carried by sandbox, ach_file, and not by stripe",
+            "carried by sandbox, plaid, ach_file, and not by stripe",
         ),
         ({"all_organizations": {"WIRE": {"inbound": "sandbox"}}}, "WIRE inbound is carried by manual"),
         ({"all_organizations": {"CASH": {"inbound": "sandbox"}}}, "CASH is no payment method"),
-        ({"all_organizations": {"ACH": {"inbound": "plaid"}}}, "not by plaid"),
+        ({"all_organizations": {"ACH": {"inbound": "plaid"}}}, "plaid is not set up"),
         ({"organizations": {"org-1": {"ACH": {"inbound": "stripe"}}}}, "stripe is not set up"),
         ({"organizations": {"org 1": {}}}, "is no name of an organization"),
         ({"organisations": {}}, "PAYMENT_PROVIDERS_FILE"),

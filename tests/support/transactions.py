@@ -52,6 +52,7 @@ from services.transactions.providers.ach_file.config import AchFileConfig
 from services.transactions.providers.ach_file.orders import AchFileOrders
 from services.transactions.providers.choice import NO_CHOICE, ProviderChoice
 from services.transactions.providers.manual.orders import ManualOrders
+from services.transactions.providers.plaid.transfers import PlaidTransfers
 from services.transactions.providers.protocols import (
     Declined,
     OutcomeUnknown,
@@ -155,7 +156,7 @@ class TransactionsHarness:
     escrow: MemoryEscrow = field(default_factory=MemoryEscrow)
     compliance: MemoryCompliance = field(default_factory=MemoryCompliance)
     distributions: MemoryDistributions = field(default_factory=lambda: MemoryDistributions(ESCROW_ACCOUNT))
-    provider: SandboxBank | StripePayments | None = None
+    provider: SandboxBank | StripePayments | PlaidTransfers | None = None
     choice: ProviderChoice = NO_CHOICE
     ach: AchFileConfig | None = None
     settings: ProviderSettings = field(default_factory=ProviderSettings)

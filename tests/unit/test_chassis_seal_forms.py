@@ -95,6 +95,8 @@ FORMS = {
     "party_persons": ["de2027890822a386"],
     "payout_requests": ["253db8a0a55335c3"],
     "payouts": ["81b34e6338868328"],
+    "plaid_items": ["642c17472fe4bd88"],
+    "plaid_transfers": ["1a65b8b042104b2f"],
     "provider_payments": ["85f4a3d7d7574257"],
     "sagas": ["0198e0ff175e4f78"],
     "seen_letters": ["c3d76cac32ebab3d"],

@@ -11,7 +11,6 @@ from services.chassis.data.database import Database
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import InvalidField
-from services.chassis.values.ids import new_id
 from services.chassis.values.invariant import require_present
 from services.transactions.actions import answer_webhook
 from services.transactions.commands.settlement import try_to_follow
@@ -35,19 +34,8 @@ def check_body(data: bytes) -> bytes:
 async def receive_webhook(
     database: Database, provider: str, event: ProviderEvent, body: bytes, now: datetime
 ) -> pb.ReceiveWebhookResponse:
-    """Stores a proved webhook. One of a type that is not applied is kept, with the reason."""
-    is_applied = event.payment_id != ""
-    received = store.Received(
-        webhook_id=new_id("whk"),
-        provider=provider,
-        provider_event_id=event.event_id,
-        event_type=event.event_type,
-        body=body,
-        provider_reference=event.payment_id or None,
-        ignored_because=None if is_applied else "events of this type are only stored",
-        created_at=now,
-        is_due=is_applied,
-    )
+    """Stores a proved webhook, once."""
+    received = store.build_received(provider, event, body, now)
     webhook_id, is_new = await store.insert_received(database, received)
     return pb.ReceiveWebhookResponse(webhook_id=webhook_id, replayed=not is_new)
 

@@ -151,7 +151,14 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 webhook_request="ReceiveStripeWebhookRequest",
                 webhook_proof="signature",
             ),
-            Provider("plaid", webhook_request="ReceivePlaidWebhookRequest", webhook_proof="verification"),
+            Provider(
+                "plaid",
+                brings_in=frozenset({"ACH"}),
+                pays_out=frozenset({"ACH"}),
+                is_asked_for_payments=True,
+                webhook_request="ReceivePlaidWebhookRequest",
+                webhook_proof="verification",
+            ),
             Provider("ach_file", brings_in=frozenset({"ACH"}), pays_out=frozenset({"ACH"}), is_asked_for_payments=True),
             Provider("manual", brings_in=frozenset({"WIRE", "CHECK"}), pays_out=frozenset({"WIRE", "CHECK"})),
         )

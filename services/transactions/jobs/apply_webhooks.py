@@ -2,7 +2,8 @@
 
 Whose a webhook is, is known once its payment is found. As it was received it belongs to nobody, so its row is finished
 after the organization's transaction has committed; a crash between the two has it applied again, which changes nothing.
-Those about one payment that wait together are applied by one look at it.
+Those about one payment that wait together are applied by one look at it. One that is about none says that the provider
+has events to fetch: they are stored as webhooks of their own.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from services.transactions.commands.settlement import tell_misused
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.payments import Payment
 from services.transactions.jobs.batches import CALLS_MAX, ask_each, do_groups
+from services.transactions.jobs.sync_plaid_transfers import read_events
+from services.transactions.providers.plaid.transfers import find_desk
 from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.store import provider_payments
 from services.transactions.store import webhooks as store
@@ -57,11 +60,14 @@ async def _look_up(dependencies: Dependencies, taken: Sequence[Row]) -> _Found |
     """None where there is nothing to apply, or it is not known yet.
 
     Args:
-        taken: About one payment.
+        taken: About one payment, or about none.
     """
     provider, payment_id = taken[0].provider, taken[0].provider_reference
     database = dependencies.database
     try:
+        if payment_id is None:
+            await _fetch_events(dependencies, taken)
+            return None
         payment = await dependencies.providers.require_look_ups(provider).get_payment(payment_id)
     except OutcomeUnknown:
         await _postpone(dependencies, taken)
@@ -76,6 +82,15 @@ async def _look_up(dependencies: Dependencies, taken: Sequence[Row]) -> _Found |
         await store.finish_webhooks(database, taken, ignored_because=why)
         return None
     return _Found(taken, payment, *owner)
+
+
+async def _fetch_events(dependencies: Dependencies, taken: Sequence[Row]) -> None:
+    """Raises: OutcomeUnknown: the provider does not say; it is asked again."""
+    desk = find_desk(dependencies.providers.orders)
+    if desk is not None:
+        await read_events(dependencies, desk)
+    why = "nothing is ordered there any more" if desk is None else None
+    await store.finish_webhooks(dependencies.database, taken, ignored_because=why)
 
 
 async def _apply(dependencies: Dependencies, org_id: str, found: Sequence[_Found]) -> None:

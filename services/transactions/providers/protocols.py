@@ -49,11 +49,16 @@ class PaymentOrder:
 
 @dataclass(frozen=True, slots=True)
 class ProviderEvent:
-    """A genuine webhook: which event, and which payment it is about (empty where the event type is not applied)."""
+    """A genuine webhook: which event, and which payment it is about (empty where the event type is not applied).
+
+    Args:
+        is_knock: It is about no payment, and says that events can be fetched.
+    """
 
     event_id: str
     event_type: str
     payment_id: str = ""
+    is_knock: bool = False
 
 
 class Declined(Exception):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from pydantic import SecretStr
+
 from services.chassis.data.database import Database
 from services.chassis.process.settings import ConfigurationError
 from services.chassis.values.clock import Clock
@@ -13,6 +15,8 @@ from services.transactions.providers.ach_file.config import read_config
 from services.transactions.providers.ach_file.orders import AchFileOrders
 from services.transactions.providers.choice import read_choice
 from services.transactions.providers.manual.orders import ManualOrders
+from services.transactions.providers.plaid import keys as plaid_keys
+from services.transactions.providers.plaid.transfers import PlaidTransfers
 from services.transactions.providers.plaid.webhooks import PlaidWebhooks
 from services.transactions.providers.protocols import PaymentCancellations, PaymentOrders, Providers, WebhookReader
 from services.transactions.providers.sandbox.bank import SandboxBank
@@ -36,7 +40,7 @@ async def open_providers(
     Raises:
         ConfigurationError: a setting is missing without which no money could move, or they contradict each other.
     """
-    asked: dict[str, SandboxBank | StripePayments | AchFileOrders] = {}
+    asked: dict[str, SandboxBank | StripePayments | PlaidTransfers | AchFileOrders] = {}
     if settings.ach_file_config is not None:
         config = read_config(settings.ach_file_config)
         asked[ach_file.NAME] = AchFileOrders(config, database, clock, vault)
@@ -49,10 +53,22 @@ async def open_providers(
         check_address(key, settings.stripe_api_url)
         payments = StripePayments(key, settings.stripe_api_url, vault)
         asked[stripe.NAME] = cancellations[stripe.NAME] = payments
+    plaid_keys.check_address(settings.plaid_base_url)
+    if secret := settings.plaid_secret.get_secret_value():
+        _check_given(settings, "plaid_base_url", "plaid_secret")
+        _check_given(settings, "plaid_client_id", "plaid_secret")
+        there = settings.plaid_base_url, settings.plaid_client_id, secret
+        asked[plaid.NAME] = PlaidTransfers(*there, database, clock, vault)
     orders: dict[str, PaymentOrders] = {**asked, manual.NAME: ManualOrders()}
     choice = read_choice(settings.payment_providers_file, orders.keys())
-    if is_live(key) and sandbox.NAME in choice.list_carriers():
-        raise ConfigurationError("STRIPE_API_KEY is live, and the simulator pays nothing: choose others for all of ACH")
+    carriers = choice.list_carriers()
+    live = {
+        "STRIPE_API_KEY": is_live(key),
+        "PLAID_BASE_URL": bool(secret) and plaid_keys.is_live(settings.plaid_base_url),
+    }
+    if sandbox.NAME in carriers and any(live.values()):
+        real = next(name for name, is_real in live.items() if is_real)
+        raise ConfigurationError(f"{real} is live, and the simulator pays nothing: choose others for all of ACH")
     try:
         yield Providers(
             orders=orders,
@@ -68,7 +84,8 @@ async def open_providers(
 
 def _check_given(settings: ProviderSettings, name: str, needed_by: str) -> None:
     """Raises ConfigurationError."""
-    if not getattr(settings, name).get_secret_value():
+    given = getattr(settings, name)
+    if not (given.get_secret_value() if isinstance(given, SecretStr) else given):
         raise ConfigurationError(f"missing: {name.upper()}, beside {needed_by.upper()}")
 
 

@@ -17,14 +17,16 @@ from services.chassis.data.database import LIMITS, Database
 from services.chassis.data.due import Due
 from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import build_new, build_values_table, list_by_column, name_new
-from services.chassis.data.seals import NotSealed, Seals
+from services.chassis.data.seals import NotSealed, Seals, seals_of
 from services.chassis.data.sql import Row, build_rows
 from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import Failure, write_failure
+from services.chassis.values.ids import new_id
 from services.chassis.values.invariant import invariant
 from services.transactions import messages
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.webhooks import WebhookStatus
+from services.transactions.providers.protocols import ProviderEvent
 from services.transactions.tables import received_webhooks, webhooks
 
 _r, _c = received_webhooks.c, webhooks.c
@@ -37,6 +39,9 @@ RETURNING webhook_id
 """  # noqa: S608  # all of it stands here
 _FIND_FIRST = (
     "SELECT webhook_id, proof_digest FROM public.received_webhooks WHERE provider = $1 AND provider_event_id = $2"
+)
+_FIND_EVENT = sa.select(received_webhooks).where(
+    _r.provider == sa.bindparam("of_provider"), _r.provider_event_id == sa.bindparam("of_event")
 )
 _FINISH = f"""
 UPDATE public.received_webhooks AS received SET due_at = NULL, tries = 0, ignored_because = $4, proof = told.proof
@@ -82,6 +87,22 @@ class Received(NamedTuple):
     is_due: bool
 
 
+def build_received(provider: str, event: ProviderEvent, body: bytes, now: datetime) -> Received:
+    """A proved webhook. One of a type that is not applied is kept, with the reason."""
+    is_applied = event.payment_id != "" or event.is_knock
+    return Received(
+        webhook_id=new_id("whk"),
+        provider=provider,
+        provider_event_id=event.event_id,
+        event_type=event.event_type,
+        body=body,
+        provider_reference=event.payment_id or None,
+        ignored_because=None if is_applied else "events of this type are only stored",
+        created_at=now,
+        is_due=is_applied,
+    )
+
+
 async def insert_received(database: Database, received: Received) -> tuple[str, bool]:
     """(webhook_id, whether it is new): a repeated event finds the row of the first.
 
@@ -94,6 +115,27 @@ async def insert_received(database: Database, received: Received) -> tuple[str, 
     [first] = build_rows(await database.send_for_all(_FIND_FIRST, received.provider, received.provider_event_id))
     _prove(database.seals, first)
     return str(first.webhook_id), bool(first.webhook_id == received.webhook_id)  # it may be sent twice
+
+
+async def insert_all_received(tx: Tx, received: Sequence[Received]) -> int:
+    """How many of them are new. One whose place somebody else's row has taken is told, and keeps no other from coming:
+    its payment is looked up as well.
+    """
+    seals = seals_of(tx)
+    values = [
+        {name: value for name, value in each._asdict().items() if name != "is_due"}
+        | {"due_at": sa.func.clock_timestamp() if each.is_due else None}
+        | {"proof_digest": seals.digest_proof(received_webhooks.name, each.webhook_id)}
+        for each in received
+    ]
+    added = pg.insert(received_webhooks).values(values).on_conflict_do_nothing(constraint="received_webhooks_event")
+    new = set(await tx.scalars(added.returning(_r.webhook_id)))
+    for each in (each for each in received if each.webhook_id not in new):
+        event = {"of_provider": each.provider, "of_event": each.provider_event_id}
+        for row in await tx.execute(_FIND_EVENT, event):
+            with suppress(NotSealed):
+                _prove(seals, row)
+    return len(new)
 
 
 def build_taking(*, count_max: int) -> leases.Taking:

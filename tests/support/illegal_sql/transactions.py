@@ -30,6 +30,13 @@ ROWS = (
         " credit_minor, created_at, updated_at, version) VALUES ('org_1', 'achf_1', '2024-12-02', 0, 'MADE', 1, 100, 0,"
         " now(), now(), 1)"
     ),
+    "INSERT INTO plaid_items VALUES ('org_1', 'acc_1', 'ba_1', 'd', 'x', now())",
+    (
+        "INSERT INTO plaid_transfers (org_id, authorization_id, provider_key, number, reference, presentment,"
+        " is_inbound, amount_minor, currency, account_id, created_at, updated_at, version) VALUES ('org_1', 'auth_1',"
+        " 'key_1', 1, 'txn_1', 1, true, 100, 'USD', 'acc_1', now(), now(), 1)"
+    ),
+    "INSERT INTO plaid_cursor VALUES ('feed', 7, now())",
     "INSERT INTO payout_requests VALUES ('org_1', 'key_1', 'x', 'txn_1', NULL, now())",
     (
         "INSERT INTO received_webhooks (webhook_id, provider, provider_event_id, event_type, body, created_at, due_at,"
@@ -54,6 +61,10 @@ FIXED = {
     " currency presentment routing_number account_number_encrypted account_type account_holder_name description"
     " created_at",
     "ach_files": "org_id ach_file_id created_on number entry_count debit_minor credit_minor created_at",
+    "plaid_items": "org_id account_id bank_account_id account_number_digest access_token_encrypted created_at",
+    "plaid_transfers": "org_id authorization_id provider_key number reference presentment is_inbound amount_minor"
+    " currency account_id created_at",
+    "plaid_cursor": "feed",
     "payout_requests": "fingerprint transaction_id failure",
     "received_webhooks": "provider provider_event_id event_type provider_reference created_at proof_digest",
     "webhooks": "provider provider_event_id transaction_id created_at",

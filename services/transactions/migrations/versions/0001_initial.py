@@ -131,6 +131,7 @@ def upgrade() -> None:
     _create_transaction_indexes()
     _create_records()
     _create_ach()
+    _create_plaid()
     _create_requests()
     op.execute(_GUARD)
     op.execute(
@@ -516,6 +517,51 @@ def _create_ach() -> None:
     )
     op.create_index("ach_files_day", "ach_files", ["org_id", "created_on"])
     op.create_index("ach_files_not_left", "ach_files", ["org_id"], postgresql_where=sa.text("status <> 'LEFT'"))
+
+
+def _create_plaid() -> None:
+    op.create_table(
+        "plaid_items",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("bank_account_id", sa.Text(), nullable=False),
+        sa.Column("account_number_digest", sa.Text(), nullable=False),
+        sa.Column("access_token_encrypted", pg.BYTEA(), nullable=False),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("seal", pg.BYTEA(), nullable=True),
+        sa.PrimaryKeyConstraint("org_id", "account_id"),
+        sa.UniqueConstraint("org_id", "bank_account_id", "account_number_digest", name="plaid_items_number"),
+    )
+    op.create_table(
+        "plaid_transfers",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("authorization_id", sa.Text(), nullable=False),
+        sa.Column("provider_key", sa.Text(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("reference", sa.Text(), nullable=False),
+        sa.Column("presentment", sa.Integer(), nullable=False),
+        sa.Column("is_inbound", sa.Boolean(), nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("currency", sa.CHAR(length=3), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("transfer_id", sa.Text(), nullable=True),
+        sa.Column("ended_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("seal", pg.BYTEA(), nullable=True),
+        sa.CheckConstraint("transfer_id IS NULL OR ended_at IS NULL", name="made_or_ended"),
+        sa.PrimaryKeyConstraint("org_id", "authorization_id"),
+        sa.UniqueConstraint("org_id", "provider_key", "number", name="plaid_transfers_key"),
+    )
+    op.create_index("plaid_transfers_reference", "plaid_transfers", ["org_id", "reference"])
+    op.create_table(
+        "plaid_cursor",
+        sa.Column("feed", sa.Text(), nullable=False),
+        sa.Column("after_id", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("feed"),
+    )
 
 
 def _create_requests() -> None:

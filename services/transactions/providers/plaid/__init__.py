@@ -1,3 +1,3 @@
-"""Plaid: its webhooks are proved and stored. Applying them is for the day Plaid moves money."""
+"""Plaid: draws and pays by ACH as Plaid Transfer, answers questions, tells of events (docs/providers.md)."""
 
 NAME = "plaid"

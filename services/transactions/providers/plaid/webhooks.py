@@ -32,6 +32,8 @@ _UNKNOWN_SECONDS = 300
 _REMEMBERED_MAX = 1000
 _FETCHES_PER_MINUTE_MAX = 30
 _KEY_BYTES_MAX = 64 * 1024
+# It says that there are events of transfers, and not which. Source: plaid.com/docs/transfer/reconciling-transfers.
+_KNOCK = "TRANSFER.TRANSFER_EVENTS_UPDATE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,14 @@ class _Known:
 
 
 class PlaidWebhooks:
-    """Without a base URL every webhook is refused."""
+    """Without a base URL every webhook is refused.
+
+    Args:
+        secret: With which events are fetched; without one, webhooks are proved and stored, and not applied.
+    """
 
     def __init__(self, base_url: str, client_id: str = "", secret: str = "") -> None:
+        self._is_applied = bool(secret)
         self._base_url = base_url.rstrip("/")
         self._credentials = {"client_id": client_id, "secret": secret}
         self._keys: dict[str, _Known] = {}
@@ -76,7 +83,8 @@ class PlaidWebhooks:
             event_type = read_text(f"{event['webhook_type']}.{event['webhook_code']}", TEXT_CHARACTERS_MAX)
         except (JoseError, ValueError, TypeError, KeyError, RecursionError):
             raise WebhookSignatureInvalid from None
-        return ProviderEvent(f"{digest}:{int(issued_at)}", event_type)
+        is_knock = self._is_applied and event_type == _KNOCK
+        return ProviderEvent(f"{digest}:{int(issued_at)}", event_type, is_knock=is_knock)
 
     async def _require_key(self, key_id: str) -> ECKey:
         known = self._recall(key_id)

@@ -1,0 +1,206 @@
+"""The stand-in for Plaid, a process of its own, for tests of what talks to it; and what somebody could do there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from google.api.httpbody_pb2 import HttpBody
+from pydantic import SecretStr
+from realco.transactions.v1 import transactions_pb2, webhooks_pb2
+
+from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.data.database import Database
+from services.chassis.values.clock import FakeClock
+from services.transactions.domain.payments import Payment, PaymentStatus
+from services.transactions.providers.choice import Carriers, ProviderChoice
+from services.transactions.providers.plaid.transfers import PlaidTransfers
+from services.transactions.providers.settings import ProviderSettings
+from services.transactions.store.plaid import advance_cursor
+from services.transactions.vault import Vault
+from tests.support import databases
+from tests.support.stand_ins import find_free_port, run_stand_in
+from tests.support.transactions import ADMIN, MONDAY, ORG, TransactionsHarness
+
+T = transactions_pb2.Transaction
+CLIENT_ID, SECRET = "client_of_these_tests", "secret_of_these_tests"
+VAULT = Vault(bytes(32))  # as the harness has it
+BY_PLAID = ProviderChoice(all_organizations={"ACH": Carriers(inbound="plaid", outbound="plaid")})
+
+
+class PlaidWebhookReceiver:
+    """What the stand-in sends, with its proof."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[bytes, str]] = []
+        kept = self.received
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                kept.append((body, self.headers["Plaid-Verification"]))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture(scope="module")
+def plaid_webhooks() -> Iterator[PlaidWebhookReceiver]:
+    receiver = PlaidWebhookReceiver()
+    yield receiver
+    receiver.server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def plaid_books(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("plaid") / "plaid.sqlite"
+
+
+@pytest.fixture(scope="module")
+def plaid_url(plaid_books: Path, plaid_webhooks: PlaidWebhookReceiver) -> Iterator[str]:
+    port = find_free_port()
+    environment = {
+        "SANDBOX_PLAID_PORT": str(port),
+        "SANDBOX_PLAID_DATABASE": str(plaid_books),
+        "SANDBOX_PLAID_CLIENT_ID": CLIENT_ID,
+        "SANDBOX_PLAID_SECRET": SECRET,
+        "SANDBOX_PLAID_WEBHOOK_URL": f"http://127.0.0.1:{plaid_webhooks.server.server_port}/",
+        "SANDBOX_PLAID_SETTLE_MS": "50",
+    }
+    with run_stand_in("sandbox.plaid", port, environment) as running:
+        yield running
+
+
+@pytest.fixture
+def plaid_clock() -> FakeClock:
+    return FakeClock(MONDAY)
+
+
+@pytest.fixture
+async def plaid_urls(service_urls) -> Any:
+    """Of the database in which the service keeps what it knows of Plaid."""
+    return await service_urls("transactions")
+
+
+@pytest.fixture
+def plaid_database(plaid_urls: Any) -> Database:
+    return databases.open_database(plaid_urls, "transactions")
+
+
+@pytest.fixture
+async def plaid_adapter(
+    plaid_url: str, plaid_database: Database, plaid_clock: FakeClock
+) -> AsyncIterator[PlaidTransfers]:
+    adapter = PlaidTransfers(plaid_url, CLIENT_ID, SECRET, plaid_database, plaid_clock, VAULT)
+    yield adapter
+    await adapter.close()
+
+
+@pytest.fixture
+async def plaid(plaid_adapter: PlaidTransfers) -> AsyncIterator[PlaidTransfers]:
+    """Asked as the job that orders asks: for an organization."""
+    with acting_as(service_principal("transactions", ORG)):
+        yield plaid_adapter
+
+
+@pytest.fixture
+async def plaid_service(
+    plaid_url: str, plaid_adapter: PlaidTransfers, plaid_clock: FakeClock, plaid_database: Database, plaid_books: Path
+) -> TransactionsHarness:
+    """The service over it. What other tests did at the stand-in before counts as read."""
+    async with plaid_database.begin_for_all() as tx:
+        await advance_cursor(tx, plaid_adapter.feed, 0, count_events(plaid_books), plaid_clock.now())
+    settings = ProviderSettings(plaid_base_url=plaid_url, plaid_client_id=CLIENT_ID, plaid_secret=SecretStr(SECRET))
+    return TransactionsHarness(
+        plaid_database, clock=plaid_clock, provider=plaid_adapter, choice=BY_PLAID, settings=settings
+    )
+
+
+def count_events(books: Path) -> int:
+    """The number of the last event that Plaid tells of."""
+    with sqlite3.connect(books, timeout=5) as connection:
+        [last] = connection.execute("SELECT coalesce(max(event_id), 0) FROM transfer_events").fetchone()
+    return int(last)
+
+
+async def write_past(urls: Any, statement: str) -> str:
+    """What somebody writes who is over all rights and triggers; what PostgreSQL says that it did."""
+    connection = await asyncpg.connect(urls.admin_url.replace("+asyncpg", ""))
+    try:
+        await connection.execute("SET session_replication_role = replica")
+        return str(await connection.execute(statement))
+    finally:
+        await connection.close()
+
+
+async def becomes(plaid: PlaidTransfers, payment_id: str, status: PaymentStatus) -> Payment:
+    for _ in range(300):
+        payment = await plaid.get_payment(payment_id)
+        assert payment is not None
+        if payment.status is status:
+            return payment
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"it is still {payment.status}")
+
+
+def alter(books: Path, object_id: str, **changes: Any) -> None:
+    """What Plaid would show of an object after somebody there has changed it."""
+    with sqlite3.connect(books, timeout=5) as connection:
+        [body] = connection.execute("SELECT body FROM objects WHERE id = ?", (object_id,)).fetchone()
+        changed = json.dumps(json.loads(body) | changes)
+        connection.execute("UPDATE objects SET body = ? WHERE id = ?", (changed, object_id))
+
+
+def read(books: Path, object_id: str) -> dict[str, Any]:
+    with sqlite3.connect(books, timeout=5) as connection:
+        [body] = connection.execute("SELECT body FROM objects WHERE id = ?", (object_id,)).fetchone()
+    found: dict[str, Any] = json.loads(body)
+    return found
+
+
+def list_objects(books: Path, kind: str, where: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    with sqlite3.connect(books, timeout=5) as connection:
+        rows = connection.execute("SELECT body FROM objects WHERE kind = ? ORDER BY sequence", (kind,)).fetchall()
+    return [each for each in (json.loads(body) for (body,) in rows) if where(each)]
+
+
+def list_transfers(books: Path, reference: str) -> list[dict[str, Any]]:
+    """Those that Plaid has under our reference."""
+    return list_objects(books, "transfer", lambda each: each["metadata"].get("reference") == reference)
+
+
+def ask(url: str, path: str, **asked: Any) -> dict[str, Any]:
+    """What whoever has the keys asks of Plaid."""
+    body = {"client_id": CLIENT_ID, "secret": SECRET, **asked}
+    answer = httpx.post(f"{url}{path}", json=body, trust_env=False).raise_for_status()
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def deliver(service: TransactionsHarness, received: list[tuple[bytes, str]]) -> None:
+    for body, proof in received:
+        request = webhooks_pb2.ReceivePlaidWebhookRequest(body=HttpBody(data=body), verification=proof)
+        await service.ask(ADMIN, "ReceivePlaidWebhook", request)
+
+
+async def wait_for_knocks(webhooks: PlaidWebhookReceiver, count: int) -> list[tuple[bytes, str]]:
+    for _ in range(500):
+        if len(webhooks.received) >= count:
+            return list(webhooks.received)
+        await asyncio.sleep(0.02)
+    raise AssertionError("no webhook was sent")
