@@ -11,9 +11,11 @@ from pydantic import SecretStr
 from services.chassis.process.settings import ConfigurationError
 from services.transactions.providers.plaid.keys import check_address
 from services.transactions.providers.plaid.transfers import PlaidTransfers
+from services.transactions.providers.plaid.webhooks import PlaidWebhooks
 from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.providers.registry import open_providers
 from services.transactions.providers.settings import ProviderSettings
+from tests.e2e.providers import Plaid as SignsAsPlaid
 from tests.integration.plaid_desk import CLIENT_ID, SECRET, VAULT
 from tests.support.payment_orders import an_order
 from tests.support.stand_ins import WEBHOOK_SECRET
@@ -108,6 +110,25 @@ async def test_a_plaid_that_drips_is_not_waited_for(plaid_database, plaid_clock,
         stopped.set()
         await adapter.close()
         server.shutdown()
+
+
+KNOCK = b'{"webhook_type": "TRANSFER", "webhook_code": "TRANSFER_EVENTS_UPDATE"}'
+
+
+@pytest.mark.parametrize(
+    ("body", "secret", "is_knock"),
+    [(KNOCK, SECRET, True), (KNOCK, "", False), (KNOCK.replace(b'"TRANSFER"', b'"ITEM"'), SECRET, False)],
+    ids=["it says that there are events", "nobody fetches them", "it says something else"],
+)
+async def test_what_says_that_there_are_events_is_told_apart_by_its_proof(body, secret, is_knock) -> None:
+    with SignsAsPlaid().serving() as there:
+        reader = PlaidWebhooks(there.url, CLIENT_ID, secret)
+        first, second = there.verification(body, age_seconds=7), there.verification(body, age_seconds=7)
+        events = [await reader.read_webhook(body, proof) for proof in (first, second, first)]
+    assert {each.is_knock for each in events} == {is_knock}
+    assert events[0] == events[2]
+    if is_knock:
+        assert events[0].event_id != events[1].event_id
 
 
 # --- how it is set up ---

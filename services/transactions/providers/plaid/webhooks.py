@@ -32,6 +32,7 @@ _UNKNOWN_SECONDS = 300
 _REMEMBERED_MAX = 1000
 _FETCHES_PER_MINUTE_MAX = 30
 _KEY_BYTES_MAX = 64 * 1024
+_PROOF_CHARACTERS = 32
 # It says that there are events of transfers, and not which. Source: plaid.com/docs/transfer/reconciling-transfers.
 _KNOCK = "TRANSFER.TRANSFER_EVENTS_UPDATE"
 
@@ -62,7 +63,9 @@ class PlaidWebhooks:
     async def read_webhook(self, body: bytes, proof: str) -> ProviderEvent:
         """The event, once proved.
 
-        Plaid's webhooks have no event id: two are the same if body and time of signing are.
+        Plaid's webhooks have no event id: two are the same if body and time of signing are. Those that say that there
+        are events are all alike, and one of them may be of an event that came just after the one before was acted
+        upon: two are the same if they bear the same proof.
 
         Raises:
             WebhookSignatureInvalid: not genuine, or older than five minutes.
@@ -84,7 +87,8 @@ class PlaidWebhooks:
         except (JoseError, ValueError, TypeError, KeyError, RecursionError):
             raise WebhookSignatureInvalid from None
         is_knock = self._is_applied and event_type == _KNOCK
-        return ProviderEvent(f"{digest}:{int(issued_at)}", event_type, is_knock=is_knock)
+        which = f":{hashlib.sha256(proof.encode()).hexdigest()[:_PROOF_CHARACTERS]}" if is_knock else ""
+        return ProviderEvent(f"{digest}:{int(issued_at)}{which}", event_type, is_knock=is_knock)
 
     async def _require_key(self, key_id: str) -> ECKey:
         known = self._recall(key_id)
