@@ -33,6 +33,7 @@ class Api:
             "/transfer/get": desk.get_transfer,
             "/transfer/list": desk.list_transfers,
             "/transfer/event/sync": desk.sync_events,
+            "/sandbox/transfer/simulate": desk.simulate,
             "/webhook_verification_key/get": self._get_key,
         }
 

@@ -1,4 +1,5 @@
-"""What becomes of a transfer, by the account number. The numbers are ours: Plaid's own sandbox is told by calls.
+"""What becomes of a transfer, by the account number. The numbers are ours: Plaid's own sandbox is told by calls alone,
+which move here what stays pending.
 
 Source of what each is like: plaid.com/docs/transfer/reconciling-transfers, plaid.com/docs/transfer/troubleshooting.
 """

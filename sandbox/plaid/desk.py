@@ -40,6 +40,13 @@ LIST_MAX = 25
 _AMOUNT = re.compile(r"(?!0+\.00)[0-9]{1,8}\.[0-9]{2}")
 _CLASSES = {"debit": {"web", "ppd", "ccd", "tel"}, "credit": {"ppd", "ccd"}}
 _DESCRIPTION_CHARACTERS_MAX = 15
+_FOLLOWING: Mapping[str, frozenset[str]] = {
+    "pending": frozenset({"posted", "failed"}),
+    "posted": frozenset({"settled", "returned"}),
+    "settled": frozenset({"funds_available", "returned"}),
+    "funds_available": frozenset({"returned"}),
+    **dict.fromkeys(("cancelled", "failed", "returned"), frozenset[str]()),
+}
 _METADATA_MAX, _METADATA_KEY_MAX, _METADATA_VALUE_MAX = 50, 40, 500
 
 
@@ -131,6 +138,17 @@ class Desk:
             if not transfer["cancellable"]:
                 raise PlaidRefusal(400, "TRANSFER_ERROR", "TRANSFER_NOT_CANCELLABLE", "it is not cancellable any more")
             self._move(transfer, "cancelled", None)
+        return 200, encode_answer()
+
+    def simulate(self, asked: Mapping[str, Any]) -> tuple[int, bytes]:
+        """Moves a transfer to where a tester wants it. Source: plaid.com/docs/api/sandbox, transfer/simulate."""
+        status = str(asked.get("event_type"))
+        with self._store.transaction():
+            transfer = self._require(asked.get("transfer_id"), "transfer")
+            if status not in _FOLLOWING[transfer["status"]]:
+                raise _invalid(f"a transfer that is {transfer['status']} cannot become {status}")
+            code = (asked.get("failure_reason") or {}).get("ach_return_code") or "R01"
+            self._move(transfer, status, None, code)
         return 200, encode_answer()
 
     # --- what is looked up ---

@@ -72,7 +72,13 @@ def plaid_books(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def plaid_url(plaid_books: Path, plaid_webhooks: PlaidWebhookReceiver) -> Iterator[str]:
+def plaid_settle_ms() -> int:
+    """How long a transfer is in each status. A file that wants none to move by itself says so."""
+    return 50
+
+
+@pytest.fixture(scope="module")
+def plaid_url(plaid_books: Path, plaid_webhooks: PlaidWebhookReceiver, plaid_settle_ms: int) -> Iterator[str]:
     port = find_free_port()
     environment = {
         "SANDBOX_PLAID_PORT": str(port),
@@ -80,7 +86,7 @@ def plaid_url(plaid_books: Path, plaid_webhooks: PlaidWebhookReceiver) -> Iterat
         "SANDBOX_PLAID_CLIENT_ID": CLIENT_ID,
         "SANDBOX_PLAID_SECRET": SECRET,
         "SANDBOX_PLAID_WEBHOOK_URL": f"http://127.0.0.1:{plaid_webhooks.server.server_port}/",
-        "SANDBOX_PLAID_SETTLE_MS": "50",
+        "SANDBOX_PLAID_SETTLE_MS": str(plaid_settle_ms),
     }
     with run_stand_in("sandbox.plaid", port, environment) as running:
         yield running
@@ -190,6 +196,13 @@ def ask(url: str, path: str, **asked: Any) -> dict[str, Any]:
     answer = httpx.post(f"{url}{path}", json=body, trust_env=False).raise_for_status()
     found: dict[str, Any] = answer.json()
     return found
+
+
+def simulate(url: str, transfer_id: str, *statuses: str, code: str = "R01") -> None:
+    """What becomes of a transfer at Plaid, which tells of each step."""
+    for status in statuses:
+        reason = {"ach_return_code": code} if status == "returned" else None
+        ask(url, "/sandbox/transfer/simulate", transfer_id=transfer_id, event_type=status, failure_reason=reason)
 
 
 async def deliver(service: TransactionsHarness, received: list[tuple[bytes, str]]) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
 
 import pytest
 import sqlalchemy as sa
@@ -14,7 +12,6 @@ from structlog.testing import capture_logs
 from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.values.ids import new_id
 from services.transactions.commands.settlement import PAYMENTS_NOT_OURS
-from services.transactions.domain.payments import PaymentStatus
 from services.transactions.jobs.apply_webhooks import apply_webhooks
 from services.transactions.jobs.sync_plaid_transfers import sync_plaid_transfers
 from services.transactions.providers.plaid import transfers
@@ -29,12 +26,12 @@ from tests.integration.plaid_desk import (
     T,
     alter,
     ask,
-    becomes,
     count_events,
     deliver,
     list_objects,
     list_transfers,
     read,
+    simulate,
     wait_for_knocks,
     write_past,
 )
@@ -43,6 +40,7 @@ from tests.support.transactions import ADMIN, ORG, ROUTING_NUMBER, TransactionsH
 
 pytest_plugins = ("tests.integration.plaid_desk",)
 HOOK = webhooks_pb2.Webhook
+STAYS_PENDING = "000000000009"
 
 
 def count_alarms() -> float:
@@ -51,180 +49,6 @@ def count_alarms() -> float:
 
 async def list_hooks(service):
     return list((await service.ask(ADMIN, "ListWebhooks", webhooks_pb2.ListWebhooksRequest())).webhooks)
-
-
-async def start(service, suffix="02"):
-    """A contribution that Plaid has."""
-    made = await service.deposit(suffix=suffix)
-    await service.work()
-    seen = await service.get(made.transaction_id)
-    assert (seen.status in (T.PENDING_SETTLEMENT, T.SETTLED), seen.provider) == (True, "plaid")
-    return seen
-
-
-async def has(service, transaction_id, status, step: Callable[[], Awaitable[object]] | None = None):
-    """The transaction, once it has this status."""
-    deadline = time.monotonic() + 10
-    while True:
-        seen = await service.get(transaction_id)
-        if seen.status == status:
-            return seen
-        assert time.monotonic() < deadline, T.Status.Name(seen.status)
-        await (step or service.work)()
-        await asyncio.sleep(0.05)
-
-
-async def count_received(service) -> int:
-    async with service.database.begin_for_all() as tx:
-        found = sa.text("SELECT count(*) FROM received_webhooks WHERE provider_event_id LIKE 'transfer-event:%'")
-        return int(await tx.scalar(found))
-
-
-async def test_a_contribution_is_brought_to_where_plaid_has_it_by_events_alone(plaid_service) -> None:
-    started = await start(plaid_service)
-    seen = await has(plaid_service, started.transaction_id, T.SETTLED)
-    assert (seen.provider, seen.attempts) == ("plaid", 1)
-    hooks = await list_hooks(plaid_service)
-    assert {(each.status, each.provider) for each in hooks} == {(HOOK.APPLIED, "plaid")}
-    assert {each.event_type for each in hooks} >= {"transfer.pending", "transfer.posted", "transfer.settled"}
-
-
-async def test_a_payout_is_paid_by_plaid(plaid_service, plaid_books) -> None:
-    made = await plaid_service.payout("inv-002")
-    seen = await has(plaid_service, made.transaction_id, T.COMPLETED)
-    [there] = list_transfers(plaid_books, made.transaction_id)
-    assert (there["type"], there["id"]) == ("credit", seen.provider_reference)
-
-
-@pytest.mark.parametrize("order", ["as they came", "the last first, each twice"])
-async def test_a_webhook_has_the_events_read_at_once_however_often_it_comes(
-    plaid_service, plaid_adapter, plaid_webhooks, order
-) -> None:
-    made = await plaid_service.deposit()
-    before = len(plaid_webhooks.received)
-    await plaid_service.work()
-    reference = (await plaid_service.get(made.transaction_id)).provider_reference
-    await becomes(plaid_adapter, reference, PaymentStatus.SETTLED)
-    knocks = (await wait_for_knocks(plaid_webhooks, before + 3))[before:]
-    await deliver(plaid_service, knocks if order == "as they came" else [*knocks[::-1], *knocks])
-
-    async def apply() -> None:
-        await plaid_service.run(apply_webhooks)
-
-    await has(plaid_service, made.transaction_id, T.SETTLED, apply)
-    ids = [each.provider_event_id for each in await list_hooks(plaid_service)]
-    assert len(ids) == len(set(ids))
-
-
-async def test_a_webhook_that_is_lost_costs_a_minute_and_nothing_else(plaid_service, plaid_adapter) -> None:
-    made = await plaid_service.deposit()
-    await plaid_service.work()
-    reference = (await plaid_service.get(made.transaction_id)).provider_reference
-    await becomes(plaid_adapter, reference, PaymentStatus.SETTLED)
-    assert await plaid_service.run(sync_plaid_transfers) > 0
-    await plaid_service.run(apply_webhooks)
-    assert (await plaid_service.get(made.transaction_id)).status == T.SETTLED
-
-
-async def test_a_webhook_that_comes_while_plaid_is_away_is_kept_until_it_answers(
-    plaid_service, plaid_adapter, plaid_webhooks, plaid_clock
-) -> None:
-    made = await plaid_service.deposit()
-    await plaid_service.work()
-    reference = (await plaid_service.get(made.transaction_id)).provider_reference
-    await becomes(plaid_adapter, reference, PaymentStatus.SETTLED)
-    [*_, knock] = await wait_for_knocks(plaid_webhooks, 1)
-    nowhere = PlaidTransfers("http://127.0.0.1:9", CLIENT_ID, SECRET, plaid_service.database, plaid_clock, VAULT)
-    cut_off = TransactionsHarness(
-        plaid_service.database,
-        clock=plaid_clock,
-        provider=nowhere,
-        choice=BY_PLAID,
-        settings=plaid_service.settings,
-        bank=plaid_service.bank,
-    )
-    await deliver(cut_off, [knock])
-    with capture_logs() as logs:
-        assert await cut_off.run(sync_plaid_transfers) == 0
-        assert await cut_off.run(apply_webhooks) == 1
-    assert {each["event"] for each in logs} >= {"events_not_read"}
-    await plaid_service.hurry()
-    assert await plaid_service.run(apply_webhooks) == 1, "it waits to be applied"
-    await plaid_service.run(apply_webhooks)
-    assert (await plaid_service.get(made.transaction_id)).status == T.SETTLED
-    assert await plaid_service.run(apply_webhooks) == 0
-    await nowhere.close()
-
-
-async def test_a_webhook_that_came_before_the_keys_were_taken_away_is_done_with(
-    plaid_service, plaid_adapter, plaid_webhooks
-) -> None:
-    await start(plaid_service)
-    [*_, knock] = await wait_for_knocks(plaid_webhooks, 1)
-    without = TransactionsHarness(plaid_service.database, settings=plaid_service.settings)
-    await deliver(without, [knock])
-    await without.run(apply_webhooks)
-    await without.hurry()
-    assert await without.run(apply_webhooks) == 0
-
-
-async def test_events_that_are_read_again_change_nothing(plaid_service, plaid_adapter) -> None:
-    started = await start(plaid_service)
-    await has(plaid_service, started.transaction_id, T.SETTLED)
-    await becomes(plaid_adapter, started.provider_reference, PaymentStatus.SETTLED)
-    await plaid_service.work()
-    before = await list_hooks(plaid_service), await plaid_service.path(started.transaction_id)
-    count = await count_received(plaid_service)
-    last = await read_cursor(plaid_service.database, plaid_adapter.feed)
-    async with plaid_service.database.begin_for_all() as tx:
-        await tx.execute(sa.text("UPDATE plaid_cursor SET after_id = :id"), {"id": last - count})
-    assert await plaid_service.run(sync_plaid_transfers) == 0
-    await plaid_service.work()
-    assert (await list_hooks(plaid_service), await plaid_service.path(started.transaction_id)) == before
-    assert await read_cursor(plaid_service.database, plaid_adapter.feed) >= last
-
-
-async def test_processes_that_read_at_once_store_each_event_once_and_lose_none(
-    plaid_service, plaid_adapter, plaid_books
-) -> None:
-    first = await read_cursor(plaid_service.database, plaid_adapter.feed)
-    with acting_as(service_principal("transactions", ORG)):
-        for _ in range(3):
-            payment = await plaid_adapter.submit(an_order())
-            await becomes(plaid_adapter, payment.payment_id, PaymentStatus.SETTLED)
-    await asyncio.sleep(0.2)  # what settles here tells once more, of funds that are available
-    counts = await asyncio.gather(*(plaid_service.run(sync_plaid_transfers) for _ in range(4)))
-    last = await read_cursor(plaid_service.database, plaid_adapter.feed)
-    assert sum(counts) == last - first == await count_received(plaid_service)
-    assert last <= count_events(plaid_books)
-
-
-async def test_many_events_are_read_a_page_at_a_time(plaid_service, plaid_adapter, plaid_books, monkeypatch) -> None:
-    monkeypatch.setattr(transfers, "EVENTS_MAX", 2)
-    started = await start(plaid_service)
-    await becomes(plaid_adapter, started.provider_reference, PaymentStatus.SETTLED)
-    await has(plaid_service, started.transaction_id, T.SETTLED)
-
-
-async def test_an_event_whose_place_somebody_took_is_told_and_its_payment_is_looked_up(
-    plaid_service, plaid_adapter, plaid_urls
-) -> None:
-    made = await plaid_service.deposit()
-    await plaid_service.work()
-    reference = (await plaid_service.get(made.transaction_id)).provider_reference
-    await becomes(plaid_adapter, reference, PaymentStatus.SETTLED)
-    page = await plaid_adapter.list_events(await read_cursor(plaid_service.database, plaid_adapter.feed))
-    assert page.found, "it was told since"
-    for number, (_, event, _) in enumerate(page.found):
-        await write_past(
-            plaid_urls,
-            "INSERT INTO received_webhooks (webhook_id, provider, provider_event_id, event_type, created_at)"
-            f" VALUES ('whk_forged_{number}', 'plaid', '{event.event_id}', 'x', now())",
-        )
-    with capture_logs() as logs:
-        await plaid_service.work()
-    assert "row_not_sealed" in {each["event"] for each in logs}
-    await has(plaid_service, made.transaction_id, T.SETTLED, lambda: plaid_service.work(hurried=True))
 
 
 async def add_account(service, number, party_id="inv-001") -> str:
@@ -239,40 +63,182 @@ async def add_account(service, number, party_id="inv-001") -> str:
     return (await service.ask(owner, "CreateBankAccount", request)).bank_account_id
 
 
-@pytest.mark.parametrize(
-    ("number", "code", "status"),
-    [
-        ("000222222227", "R01", T.PENDING_RETRY),
-        ("000111111113", "R02", T.RETURNED),
-        ("000555555559", "R10", T.RETURNED),
-    ],
-)
-async def test_a_contribution_that_comes_back_is_returned_and_for_want_of_funds_presented_again(
-    plaid_service, plaid_books, number, code, status
-) -> None:
-    made = await plaid_service.deposit(bank_account_id=await add_account(plaid_service, number))
-    seen = await has(plaid_service, made.transaction_id, status)
-    assert seen.failure.metadata["network_code"] == code
-    if status != T.PENDING_RETRY:
-        return
-    plaid_service.clock.set(seen.next_attempt_time.ToDatetime().astimezone(plaid_service.clock.now().tzinfo))
-    for _ in range(200):
-        await plaid_service.work(hurried=True)
-        if len(there := list_transfers(plaid_books, made.transaction_id)) == 2:
-            break
-        await asyncio.sleep(0.02)
-    assert [each["description"] for each in there] == ["ESCROW DEPOSIT", "Retry 1"]
+async def start(service):
+    """A contribution that Plaid has, and that moves there by `simulate` alone."""
+    made = await service.deposit(bank_account_id=await add_account(service, STAYS_PENDING))
+    await service.work()
+    seen = await service.get(made.transaction_id)
+    assert (seen.status, seen.provider, seen.attempts) == (T.PENDING_SETTLEMENT, "plaid", 1)
+    return seen
 
 
-async def test_a_payout_that_comes_back_after_it_settled_is_returned(plaid_service) -> None:
-    account = await add_account(plaid_service, "000555555559", "inv-002")
+async def status_of(service, transaction) -> int:
+    return (await service.get(transaction.transaction_id)).status
+
+
+async def count_received(service) -> int:
+    async with service.database.begin_for_all() as tx:
+        found = sa.text("SELECT count(*) FROM received_webhooks WHERE provider_event_id LIKE 'transfer-event:%'")
+        return int(await tx.scalar(found))
+
+
+async def test_a_contribution_is_brought_to_where_plaid_has_it_by_events_alone(plaid_service, plaid_url) -> None:
+    started = await start(plaid_service)
+    simulate(plaid_url, started.provider_reference, "posted", "settled", "funds_available")
+    await plaid_service.work()
+    assert await status_of(plaid_service, started) == T.SETTLED
+    hooks = await list_hooks(plaid_service)
+    assert {(each.status, each.provider) for each in hooks} == {(HOOK.APPLIED, "plaid")}
+    told = sorted(each.event_type for each in hooks)
+    assert told == ["transfer.funds_available", "transfer.pending", "transfer.posted", "transfer.settled"]
+
+
+async def test_a_payout_is_paid_by_plaid_and_comes_back_after_it_settled(plaid_service, plaid_url, plaid_books) -> None:
+    account = await add_account(plaid_service, STAYS_PENDING, "inv-002")
     request = bank_accounts_pb2.GetBankAccountRequest(bank_account_id=account)
     await plaid_service.confirm(await plaid_service.ask(ADMIN, "GetBankAccount", request))
     plaid_service.owe("inv-002")
     made = await plaid_service.payout_to(account, "inv-002")
-    seen = await has(plaid_service, made.transaction_id, T.RETURNED)
-    assert seen.failure.metadata["network_code"] == "R10"
-    assert "COMPLETED" in await plaid_service.path(made.transaction_id)
+    await plaid_service.work()
+    [there] = list_transfers(plaid_books, made.transaction_id)
+    assert (there["type"], there["amount"]) == ("credit", "50.00")
+    simulate(plaid_url, there["id"], "posted", "settled")
+    await plaid_service.work()
+    assert await status_of(plaid_service, made) == T.COMPLETED
+    simulate(plaid_url, there["id"], "returned", code="R03")
+    await plaid_service.work()
+    seen = await plaid_service.get(made.transaction_id)
+    assert (seen.status, seen.failure.metadata["network_code"]) == (T.RETURNED, "R03")
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("R01", T.PENDING_RETRY), ("R02", T.RETURNED), ("R10", T.RETURNED)], ids=["R01", "R02", "R10"]
+)
+@pytest.mark.parametrize("settled", [False, True], ids=["before it settled", "after it settled"])
+async def test_a_contribution_that_comes_back_is_returned_and_for_want_of_funds_presented_again(
+    plaid_service, plaid_url, plaid_books, code, status, settled
+) -> None:
+    started = await start(plaid_service)
+    simulate(plaid_url, started.provider_reference, "posted", *["settled"] * settled, "returned", code=code)
+    await plaid_service.work()
+    seen = await plaid_service.get(started.transaction_id)
+    assert (seen.status, seen.failure.metadata["network_code"]) == (status, code)
+    if status != T.PENDING_RETRY:
+        return
+    plaid_service.clock.set(seen.next_attempt_time.ToDatetime().astimezone(plaid_service.clock.now().tzinfo))
+    await plaid_service.work(hurried=True)
+    there = list_transfers(plaid_books, started.transaction_id)
+    assert [each["description"] for each in there] == ["ESCROW DEPOSIT", "Retry 1"]
+
+
+@pytest.mark.parametrize("order", ["as they came", "the last first, each twice"])
+async def test_a_webhook_has_the_events_read_at_once_however_often_it_comes(
+    plaid_service, plaid_url, plaid_webhooks, order
+) -> None:
+    before = len(plaid_webhooks.received)
+    started = await start(plaid_service)
+    simulate(plaid_url, started.provider_reference, "posted", "settled")
+    knocks = (await wait_for_knocks(plaid_webhooks, before + 3))[before:]
+    await deliver(plaid_service, knocks if order == "as they came" else [*knocks[::-1], *knocks])
+    for _ in range(3):
+        await plaid_service.run(apply_webhooks)
+    assert await status_of(plaid_service, started) == T.SETTLED
+    ids = [each.provider_event_id for each in await list_hooks(plaid_service)]
+    assert (len(ids), len(set(ids))) == (3, 3)
+
+
+async def test_a_webhook_that_is_lost_costs_a_minute_and_nothing_else(plaid_service, plaid_url) -> None:
+    started = await start(plaid_service)
+    simulate(plaid_url, started.provider_reference, "posted", "settled")
+    assert await plaid_service.run(sync_plaid_transfers) == 2
+    await plaid_service.run(apply_webhooks)
+    assert await status_of(plaid_service, started) == T.SETTLED
+
+
+async def test_a_webhook_that_comes_while_plaid_is_away_is_kept_until_it_answers(
+    plaid_service, plaid_url, plaid_webhooks, plaid_clock
+) -> None:
+    started = await start(plaid_service)
+    simulate(plaid_url, started.provider_reference, "posted", "settled")
+    [*_, knock] = await wait_for_knocks(plaid_webhooks, 1)
+    database, settings = plaid_service.database, plaid_service.settings
+    nowhere = PlaidTransfers("http://127.0.0.1:9", CLIENT_ID, SECRET, database, plaid_clock, VAULT)
+    cut_off = TransactionsHarness(database, clock=plaid_clock, provider=nowhere, choice=BY_PLAID, settings=settings)
+    await deliver(cut_off, [knock])
+    with capture_logs() as logs:
+        assert await cut_off.run(sync_plaid_transfers) == 0
+        assert await cut_off.run(apply_webhooks) == 1
+    assert {each["event"] for each in logs} >= {"events_not_read"}
+    await plaid_service.hurry()
+    assert await plaid_service.run(apply_webhooks) == 1, "it waits to be applied"
+    await plaid_service.run(apply_webhooks)
+    assert await status_of(plaid_service, started) == T.SETTLED
+    assert await plaid_service.run(apply_webhooks) == 0
+    await nowhere.close()
+
+
+async def test_a_webhook_that_came_before_the_keys_were_taken_away_is_done_with(plaid_service, plaid_webhooks) -> None:
+    await start(plaid_service)
+    [*_, knock] = await wait_for_knocks(plaid_webhooks, 1)
+    without = TransactionsHarness(plaid_service.database, settings=plaid_service.settings)
+    await deliver(without, [knock])
+    await without.run(apply_webhooks)
+    await without.hurry()
+    assert await without.run(apply_webhooks) == 0
+
+
+async def test_events_that_are_read_again_change_nothing(plaid_service, plaid_adapter, plaid_url) -> None:
+    started = await start(plaid_service)
+    simulate(plaid_url, started.provider_reference, "posted", "settled")
+    await plaid_service.work()
+    before = await list_hooks(plaid_service), await plaid_service.path(started.transaction_id)
+    last = await read_cursor(plaid_service.database, plaid_adapter.feed)
+    async with plaid_service.database.begin_for_all() as tx:
+        await tx.execute(sa.text("UPDATE plaid_cursor SET after_id = after_id - 3"))
+    assert await plaid_service.run(sync_plaid_transfers) == 0
+    await plaid_service.work()
+    assert (await list_hooks(plaid_service), await plaid_service.path(started.transaction_id)) == before
+    assert await read_cursor(plaid_service.database, plaid_adapter.feed) == last
+    assert await count_received(plaid_service) == 3
+
+
+async def test_processes_that_read_at_once_store_each_event_once_and_lose_none(
+    plaid_service, plaid_adapter, plaid_url, plaid_books
+) -> None:
+    with acting_as(service_principal("transactions", ORG)):
+        for _ in range(3):
+            payment = await plaid_adapter.submit(an_order(STAYS_PENDING))
+            simulate(plaid_url, payment.payment_id, "posted", "settled")
+    counts = await asyncio.gather(*(plaid_service.run(sync_plaid_transfers) for _ in range(6)))
+    assert sum(counts) == await count_received(plaid_service) == 9
+    assert await read_cursor(plaid_service.database, plaid_adapter.feed) == count_events(plaid_books)
+
+
+async def test_many_events_are_read_a_page_at_a_time(plaid_service, plaid_url, monkeypatch) -> None:
+    monkeypatch.setattr(transfers, "EVENTS_MAX", 2)
+    started = await start(plaid_service)
+    simulate(plaid_url, started.provider_reference, "posted", "settled", "funds_available")
+    assert await plaid_service.run(sync_plaid_transfers) == 3
+
+
+async def test_an_event_whose_place_somebody_took_is_told_and_its_payment_is_looked_up(
+    plaid_service, plaid_adapter, plaid_urls, plaid_url
+) -> None:
+    started = await start(plaid_service)
+    simulate(plaid_url, started.provider_reference, "posted", "settled")
+    page = await plaid_adapter.list_events(await read_cursor(plaid_service.database, plaid_adapter.feed))
+    for number, event, _ in page.found:
+        await write_past(
+            plaid_urls,
+            "INSERT INTO received_webhooks (webhook_id, provider, provider_event_id, event_type, created_at)"
+            f" VALUES ('whk_forged_{number}', 'plaid', '{event.event_id}', 'x', now())",
+        )
+    with capture_logs() as logs:
+        await plaid_service.work()
+    assert [each["event"] for each in logs].count("row_not_sealed") == len(page.found) == 2
+    assert await status_of(plaid_service, started) == T.PENDING_SETTLEMENT
+    await plaid_service.work(hurried=True)
+    assert await status_of(plaid_service, started) == T.SETTLED
 
 
 # --- whoever has our keys at Plaid ---
@@ -295,10 +261,7 @@ async def test_a_payout_that_comes_back_after_it_settled_is_returned(plaid_servi
 async def test_a_transfer_whose_words_somebody_changed_is_told_and_not_followed(
     plaid_service, plaid_books, changed
 ) -> None:
-    made = await plaid_service.deposit(bank_account_id=await add_account(plaid_service, "000000000009"))
-    await plaid_service.work()
-    started = await plaid_service.get(made.transaction_id)
-    before = count_alarms()
+    started, before = await start(plaid_service), count_alarms()
     there = read(plaid_books, started.provider_reference)
     if "metadata" in changed:
         changed = {"metadata": there["metadata"] | changed["metadata"] if changed["metadata"] else {}}
@@ -309,10 +272,11 @@ async def test_a_transfer_whose_words_somebody_changed_is_told_and_not_followed(
 
 
 @pytest.mark.parametrize("back", ["0.01", "100.00"])
-async def test_what_is_paid_back_at_plaid_is_not_still_there(plaid_service, plaid_books, back) -> None:
-    started = await start(plaid_service)
-    seen = await has(plaid_service, started.transaction_id, T.SETTLED)
-    before = count_alarms()
+async def test_what_is_paid_back_at_plaid_is_not_still_there(plaid_service, plaid_url, plaid_books, back) -> None:
+    started, before = await start(plaid_service), count_alarms()
+    simulate(plaid_url, started.provider_reference, "posted", "settled")
+    await plaid_service.work()
+    seen = await plaid_service.get(started.transaction_id)
     refund = {"id": "r", "transfer_id": seen.provider_reference, "amount": back, "status": "pending"}
     more = {"failure_reason": None, "ledger_id": None, "created": "2024-12-02T12:00:00Z", "network_trace_id": None}
     alter(plaid_books, seen.provider_reference, refunds=[refund | more])
@@ -327,7 +291,7 @@ async def test_what_is_paid_back_at_plaid_is_not_still_there(plaid_service, plai
 
 async def test_a_transfer_that_the_keys_alone_made_is_none_of_ours(plaid, plaid_url, plaid_books) -> None:
     """Its words are those of ours, its account and amount, too; the proof is of another authorization."""
-    order = an_order("000000000009")
+    order = an_order(STAYS_PENDING)
     ours = read(plaid_books, (await plaid.submit(order)).payment_id)
     forged = forge(plaid_url, plaid_books, ours, metadata=ours["metadata"])
     found = await plaid.get_payment(forged["id"])
@@ -351,9 +315,9 @@ def forge(url, books, ours, *, authorization_id="", key=None, **more):
 async def test_an_authorization_that_others_used_up_is_told_and_not_taken_for_ours(
     plaid, plaid_url, plaid_books, plaid_database
 ) -> None:
-    order = an_order("000000000009")
+    order = an_order(STAYS_PENDING)
     there = read(plaid_books, (await plaid.submit(order)).payment_id)
-    second = an_order("000000000009", bank_account_id=order.bank_account_id)
+    second = an_order(STAYS_PENDING, bank_account_id=order.bank_account_id)
     original = plaid._make_or_end
 
     async def used_up_first(given, authorized, *rest, **more):

@@ -35,6 +35,11 @@ pytest_plugins = ("tests.integration.stripe_desk", "tests.integration.plaid_desk
 
 
 @pytest.fixture(scope="module")
+def plaid_settle_ms() -> int:
+    return 60_000
+
+
+@pytest.fixture(scope="module")
 def process(tmp_path_factory: pytest.TempPathFactory):
     with sandbox_bank(tmp_path_factory.mktemp("bank"), MONDAY) as running:
         yield running
