@@ -41,10 +41,6 @@ class Refused(OutcomeUnknown):
         self.code = code
 
 
-class NotThere(Refused):
-    """What was asked for is not there."""
-
-
 class PlaidClient:
     """
     Args:
@@ -66,7 +62,7 @@ class PlaidClient:
         """What Plaid answers to a method of `api`.
 
         Raises:
-            OutcomeUnknown; as NotThere or Refused where Plaid says so
+            OutcomeUnknown; as Refused where Plaid says so
         """
         asked = partial(ask, request, _request_timeout=self._timeout_seconds)
         try:
@@ -88,9 +84,7 @@ def _read_error(error: plaid.ApiException) -> OutcomeUnknown:
     if error.status in (401, 403) or code in _REFUSING_US:
         log.error("provider_refuses_us", provider="plaid", cause=code)
         return OutcomeUnknown("the provider refuses our key")
-    if error.status == 404 and code == "NOT_FOUND":
-        return NotThere(code)
-    if error.status == 400 and kind in _REFUSING:
+    if error.status in (400, 404) and kind in _REFUSING:
         return Refused(code)
     is_busy = error.status == 429 or kind == "RATE_LIMIT_EXCEEDED"
     return OutcomeUnknown(f"the provider answered {error.status}", retry_after_seconds=_BUSY_SECONDS if is_busy else 0)

@@ -37,7 +37,7 @@ from services.chassis.values.clock import Clock
 from services.chassis.values.text import read_text
 from services.transactions.domain.payments import Payment, find_difference
 from services.transactions.domain.plaid import PlaidItem, PlaidTransfer
-from services.transactions.providers.plaid.client import NotThere, PlaidClient, Refused
+from services.transactions.providers.plaid.client import PlaidClient, Refused
 from services.transactions.providers.plaid.states import (
     CURRENCY,
     build_refused,
@@ -336,9 +336,10 @@ class PlaidTransfers:
         return await self._find(TransferGetRequest(transfer_id=payment_id)) if payment_id else None
 
     async def _find(self, asked: TransferGetRequest) -> Payment | None:
+        """None where Plaid refuses the question: it has nothing but an id, so there is no transfer of it."""
         try:
             answer = await self._client.call(self._client.api.transfer_get, asked)
-        except NotThere:
+        except Refused:
             return None
         return self._read(answer)
 
