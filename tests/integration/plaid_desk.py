@@ -144,14 +144,22 @@ def count_events(books: Path) -> int:
     return int(last)
 
 
-async def write_past(urls: Any, statement: str) -> str:
+async def write_past(urls: Any, statement: str, *arguments: Any) -> str:
     """What somebody writes who is over all rights and triggers; what PostgreSQL says that it did."""
     connection = await asyncpg.connect(urls.admin_url.replace("+asyncpg", ""))
     try:
         await connection.execute("SET session_replication_role = replica")
-        return str(await connection.execute(statement))
+        return str(await connection.execute(statement, *arguments))
     finally:
         await connection.close()
+
+
+async def set_back(urls: Any, authorization_id: str, row: dict[str, Any]) -> None:
+    """Somebody writes a row of what was authorized as it was before, with the seal that it had then."""
+    names = ("transfer_id", "ended_at", "updated_at", "version", "seal")
+    changes = ", ".join(f"{name} = ${number}" for number, name in enumerate(names, 2))
+    statement = f"UPDATE plaid_transfers SET {changes} WHERE authorization_id = $1"
+    assert await write_past(urls, statement, authorization_id, *(row[name] for name in names)) == "UPDATE 1"
 
 
 async def becomes(plaid: PlaidTransfers, payment_id: str, status: PaymentStatus) -> Payment:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from services.chassis.values.money import Money
 from services.transactions.domain.payments import PaymentStatus
@@ -24,6 +25,7 @@ from tests.integration.plaid_desk import (
     list_objects,
     list_transfers,
     read,
+    set_back,
     write_past,
 )
 from tests.support.payment_orders import an_order
@@ -191,6 +193,29 @@ async def test_an_authorization_that_expired_is_followed_by_another_once_it_can_
     assert second.transfer_id == payment.payment_id
     assert len(list_transfers(plaid_books, order.reference)) == 1
     assert (await plaid.submit(order)).payment_id == payment.payment_id
+
+
+async def test_an_authorization_that_is_set_back_in_the_database_is_paid_no_second_time(
+    plaid, plaid_url, plaid_urls, plaid_books, plaid_database, plaid_clock
+) -> None:
+    order = an_order()
+    dying = dying_at("_make_or_end", plaid_url, plaid_database, plaid_clock)
+    with pytest.raises(Killed):
+        await dying.submit(order)
+    await dying.close()
+    [first] = await read_rows(plaid_database)
+    alter(plaid_books, first["authorization_id"], _made_ms=0)
+    plaid_clock.advance(timedelta(hours=2))
+    payment = await plaid.submit(order)
+    await set_back(plaid_urls, first["authorization_id"], first)
+    plaid_clock.advance(timedelta(hours=2))
+    assert (await plaid.submit(order)).payment_id == payment.payment_id
+    assert [each["id"] for each in list_transfers(plaid_books, order.reference)] == [payment.payment_id]
+
+
+async def read_rows(plaid_database):
+    async with plaid_database.begin() as tx:
+        return [row._asdict() for row in await tx.execute(sa.text("SELECT * FROM plaid_transfers"))]
 
 
 async def test_another_order_under_the_same_key_is_unknown_and_not_made(plaid, plaid_books) -> None:

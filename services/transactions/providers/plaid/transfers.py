@@ -139,9 +139,9 @@ class PlaidTransfers:
             if (each.reference, each.amount, each.is_inbound, each.presentment) != ordered:
                 raise OutcomeUnknown("another order has its key")
         account, token = await self._require_account(order)
-        waiting = next((each for each in known if each.ended_at is None), None)
-        if waiting is not None:
-            made = await self._make_or_end(order, waiting, account, token)
+        # Of those before the last it was certain that they make nothing, whatever is set back in the database since.
+        if known and known[-1].ended_at is None:
+            made = await self._make_or_end(order, known[-1], account, token)
             if made is not None:
                 return made
         authorized = await self._authorize(order, account, token, number=len(known) + 1)
