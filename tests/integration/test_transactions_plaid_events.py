@@ -72,6 +72,17 @@ async def start(service):
     return seen
 
 
+async def start_payout(service):
+    """The same of a payout."""
+    account = await add_account(service, STAYS_PENDING, "inv-002")
+    request = bank_accounts_pb2.GetBankAccountRequest(bank_account_id=account)
+    await service.confirm(await service.ask(ADMIN, "GetBankAccount", request))
+    service.owe("inv-002")
+    made = await service.payout_to(account, "inv-002")
+    await service.work()
+    return made
+
+
 async def status_of(service, transaction) -> int:
     return (await service.get(transaction.transaction_id)).status
 
@@ -94,12 +105,7 @@ async def test_a_contribution_is_brought_to_where_plaid_has_it_by_events_alone(p
 
 
 async def test_a_payout_is_paid_by_plaid_and_comes_back_after_it_settled(plaid_service, plaid_url, plaid_books) -> None:
-    account = await add_account(plaid_service, STAYS_PENDING, "inv-002")
-    request = bank_accounts_pb2.GetBankAccountRequest(bank_account_id=account)
-    await plaid_service.confirm(await plaid_service.ask(ADMIN, "GetBankAccount", request))
-    plaid_service.owe("inv-002")
-    made = await plaid_service.payout_to(account, "inv-002")
-    await plaid_service.work()
+    made = await start_payout(plaid_service)
     [there] = list_transfers(plaid_books, made.transaction_id)
     assert (there["type"], there["amount"]) == ("credit", "50.00")
     simulate(plaid_url, there["id"], "posted", "settled")
@@ -129,6 +135,17 @@ async def test_a_contribution_that_comes_back_is_returned_and_for_want_of_funds_
     await plaid_service.work(hurried=True)
     there = list_transfers(plaid_books, started.transaction_id)
     assert [each["description"] for each in there] == ["ESCROW DEPOSIT", "Retry 1"]
+
+
+@pytest.mark.parametrize("is_inbound", [True, False], ids=["a contribution", "a payout"])
+async def test_what_somebody_cancels_at_plaid_before_a_bank_has_it_moves_nothing(
+    plaid_service, plaid_url, is_inbound
+) -> None:
+    made = await start(plaid_service) if is_inbound else await start_payout(plaid_service)
+    reference = (await plaid_service.get(made.transaction_id)).provider_reference
+    ask(plaid_url, "/transfer/cancel", transfer_id=reference)
+    await plaid_service.work()
+    assert await status_of(plaid_service, made) == T.CANCELLED
 
 
 @pytest.mark.parametrize("order", ["as they came", "the last first, each twice"])
