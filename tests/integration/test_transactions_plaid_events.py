@@ -316,6 +316,21 @@ async def test_a_transfer_that_the_keys_alone_made_is_none_of_ours(plaid, plaid_
     assert [each.payment_id for each in await plaid.list_payments(order.reference)] == [ours["id"]]
 
 
+@pytest.mark.parametrize("with_words", [True, False], ids=["with our words", "with words of their own"])
+async def test_a_transfer_that_bears_words_of_ours_and_is_not_ours_is_told(
+    plaid_service, plaid_url, plaid_books, with_words
+) -> None:
+    started, before = await start(plaid_service), count_alarms()
+    ours = read(plaid_books, started.provider_reference)
+    forged = forge(plaid_url, plaid_books, ours, metadata=ours["metadata"] if with_words else {"order": "7"})
+    with capture_logs() as logs:
+        await plaid_service.work()
+    told = [each["payment_id"] for each in logs if each["event"] == "payment_not_ours"]
+    assert told == [forged["id"]] * with_words
+    assert count_alarms() - before == with_words
+    assert await status_of(plaid_service, started) == T.PENDING_SETTLEMENT
+
+
 def forge(url, books, ours, *, authorization_id="", key=None, **more):
     """A transfer like ours, made by somebody else."""
     [item] = list_objects(books, "item", lambda each: each["account_id"] == ours["account_id"])

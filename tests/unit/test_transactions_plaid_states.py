@@ -66,6 +66,7 @@ def test_a_transfer_stands_as_its_status_says(status: str, more: Any, means: Pay
     payment = read_payment(a_transfer(status=status, **more), VAULT.is_proof)
     assert (payment.status, payment.return_code, payment.reference) == (means, code, "txn_1")
     assert (payment.amount, payment.is_inbound, payment.presentment) == (Money(100_00, "USD"), True, 1)
+    assert not payment.is_misused
 
 
 @pytest.mark.parametrize(
@@ -89,6 +90,7 @@ def test_a_transfer_stands_as_its_status_says(status: str, more: Any, means: Pay
 def test_what_is_not_as_we_ordered_it_is_none_of_ours(changed: dict[str, Any]) -> None:
     payment = read_payment(a_transfer(**changed), VAULT.is_proof)
     assert (payment.reference, payment.presentment) == ("", 0)
+    assert payment.is_misused is bool(changed.get("metadata", True)), "whoever uses our words is told of"
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,8 @@ _STATUSES: Mapping[str, PaymentStatus] = MappingProxyType(
         "returned": PaymentStatus.RETURNED,
     }
 )
+# What of the metadata is ours.
+_WORDS: Final = frozenset({"proof", "presentment"})
 # Of a refund: its money is not on its way back, or not any more.
 _REFUND_OVER: Final = frozenset({"cancelled", "failed", "returned"})
 
@@ -87,6 +89,7 @@ def read_payment(transfer: Mapping[str, Any], is_proof: Callable[[str, str], boo
             return_code=code,
             reason=code,
             gone_minor=0 if status is PaymentStatus.RETURNED else _sum_refunds(transfer),
+            is_misused=not reference and not _WORDS.isdisjoint(transfer.get("metadata") or {}),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         raise OutcomeUnknown("the provider's answer is not a payment") from None
