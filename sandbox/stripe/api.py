@@ -39,6 +39,7 @@ class Api:
                 Route("/v1/payment_intents/{intent_id}/verify_microdeposits", self.verify, methods=["POST"]),
                 Route("/v1/payment_intents/{intent_id}/cancel", self.cancel, methods=["POST"]),
                 Route("/v1/disputes", self.list_disputes, methods=["GET"]),
+                Route("/v1/events", self.list_events, methods=["GET"]),
                 Route("/microdeposits/{intent_id}", self.confirm_page, methods=["GET", "POST"]),
                 Route("/test-values", self.test_values, methods=["GET"]),
                 Route("/healthz", self.health, methods=["GET"]),
@@ -92,6 +93,12 @@ class Api:
         form = await self._read(request)
         found = self._desk.list_disputes(form.get("charge"))
         return _json({"object": "list", "url": request.url.path, "has_more": False, "data": found})
+
+    async def list_events(self, request: Request) -> Response:
+        form = await self._read(request)
+        limit = int(form.get("limit", 10))
+        found, has_more = self._desk.list_events(form.get("types", []), form.get("ending_before"), limit)
+        return _json({"object": "list", "url": request.url.path, "has_more": has_more, "data": found})
 
     async def confirm_page(self, request: Request) -> Response:
         """Where the holder says what was deposited."""

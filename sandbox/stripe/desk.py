@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sandbox.routing_numbers import has_aba_check_digit
@@ -310,6 +310,22 @@ class Desk:
     def _save(self, found: Mapping[str, Any], due_ms: int | None = None) -> None:
         statement = "UPDATE objects SET body = ?, due_ms = ? WHERE id = ?"
         self._store.execute(statement, json.dumps(found), due_ms, found["id"])
+
+    def list_events(
+        self, types: Sequence[str], newer_than: str | None, limit: int
+    ) -> tuple[list[dict[str, Any]], bool]:
+        """Newest first: the last ones, or those that came next after another one; and whether there are more."""
+        since = None
+        if newer_than is not None:
+            since = self._store.one("SELECT sequence FROM events WHERE id = ?", newer_than)
+            if since is None:
+                raise StripeRefusal(400, "invalid_request_error", "No such event.", param="ending_before")
+        marks, way = ", ".join("?" * len(types)), "DESC" if since is None else "ASC"
+        # Marks are counted here, and values travel as parameters.
+        query = f"SELECT body FROM events WHERE sequence > ? AND type IN ({marks}) ORDER BY sequence {way} LIMIT ?"  # noqa: S608
+        rows = self._store.all(query, 0 if since is None else since["sequence"], *types, limit + 1)
+        found = [json.loads(row["body"]) for row in rows[:limit]]
+        return found if since is None else found[::-1], len(rows) > limit
 
     def _tell(self, event_type: str, found: Mapping[str, Any]) -> None:
         event = {

@@ -1,5 +1,4 @@
-"""The tables of ACH by Plaid: the bank accounts that it knows by a token, what it authorized, and how far its events
-were read."""
+"""The tables of ACH by Plaid: the bank accounts that it knows by a token, and what it authorized."""
 
 from __future__ import annotations
 
@@ -55,15 +54,6 @@ plaid_transfers = sa.Table(
         *("org_id", "authorization_id", "provider_key", "number", "reference", "presentment", "is_inbound"),
         *("amount_minor", "currency", "account_id", "transfer_id", "ended_at", "created_at", "updated_at", "version"),
     ),
-)
-
-# Of whom events are read, and the last one that was stored. No organization's.
-plaid_cursor = sa.Table(
-    "plaid_cursor",
-    metadata,
-    text("feed", key=True),
-    sa.Column("after_id", sa.BigInteger, nullable=False),
-    time("updated_at"),
 )
 
 

@@ -29,6 +29,15 @@ heard_persons.attach(metadata)
 ach_tables.attach(metadata)
 plaid_tables.attach(metadata)
 
+# Of whom events are read, and the last one that was stored; empty before the first. No organization's.
+event_cursors = sa.Table(
+    "event_cursors",
+    metadata,
+    text("feed", key=True),
+    text("after_id"),
+    time("updated_at"),
+)
+
 
 def _external_index(table: str, key: str) -> sa.Index:
     """For lists by the client's own id."""

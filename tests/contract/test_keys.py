@@ -21,7 +21,7 @@ OF_NO_ORGANIZATION = {
     "ledger_account_kinds": "the chart of accounts is the same in every organization",
     "default_limits": "what every organization begins with",
     "received_webhooks": "a webhook is stored before anybody knows whose it is",
-    "plaid_cursor": "how far events were read, which are of every organization",
+    "event_cursors": "how far events were read, which are of every organization",
 }
 
 # Numbers of an organization's accounts: they stand for it, and never leave the database (ADR 29).

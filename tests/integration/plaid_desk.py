@@ -25,7 +25,7 @@ from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.providers.choice import Carriers, ProviderChoice
 from services.transactions.providers.plaid.transfers import PlaidTransfers
 from services.transactions.providers.settings import ProviderSettings
-from services.transactions.store.plaid import advance_cursor
+from services.transactions.store.event_cursors import advance_cursor
 from services.transactions.vault import Vault
 from tests.support import databases
 from tests.support.stand_ins import find_free_port, run_stand_in
@@ -130,7 +130,7 @@ async def plaid_service(
 ) -> TransactionsHarness:
     """The service over it. What other tests did at the stand-in before counts as read."""
     async with plaid_database.begin_for_all() as tx:
-        await advance_cursor(tx, plaid_adapter.feed, 0, count_events(plaid_books), plaid_clock.now())
+        await advance_cursor(tx, plaid_adapter.feed, "", str(count_events(plaid_books)), plaid_clock.now())
     settings = ProviderSettings(plaid_base_url=plaid_url, plaid_client_id=CLIENT_ID, plaid_secret=SecretStr(SECRET))
     return TransactionsHarness(
         plaid_database, clock=plaid_clock, provider=plaid_adapter, choice=BY_PLAID, settings=settings

@@ -18,8 +18,9 @@ from services.transactions.domain.payments import PaymentStatus
 from services.transactions.jobs.start_queued import start_queued
 from services.transactions.jobs.submit_payments import ASKED_LATELY, LOST_AFTER
 from tests.support.arrivals import announce, confirm
+from tests.support.memory_bank import unknown
 from tests.support.peers.wire import Killed
-from tests.support.transactions import ADMIN, ESCROW_ACCOUNT, MONDAY, ORG, TransactionsHarness, unknown
+from tests.support.transactions import ADMIN, ESCROW_ACCOUNT, MONDAY, ORG, TransactionsHarness
 
 T = pb.Transaction
 ESCROW = Principal("service:escrow", "service", ORG)

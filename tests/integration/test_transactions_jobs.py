@@ -28,9 +28,10 @@ from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.store import transactions as store
 from services.transactions.tables import bank_accounts
 from tests.support import servers
+from tests.support.memory_bank import unknown
 from tests.support.peers.compliance import MemoryCompliance
 from tests.support.peers.wire import Killed
-from tests.support.transactions import ADMIN, IMPORT, INVESTOR, TransactionsHarness, unknown
+from tests.support.transactions import ADMIN, IMPORT, INVESTOR, TransactionsHarness
 
 T = pb.Transaction
 

@@ -13,11 +13,11 @@ from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.values.ids import new_id
 from services.transactions.commands.settlement import PAYMENTS_NOT_OURS
 from services.transactions.jobs.apply_webhooks import apply_webhooks
-from services.transactions.jobs.sync_plaid_transfers import sync_plaid_transfers
+from services.transactions.jobs.read_provider_events import read_provider_events
 from services.transactions.providers.plaid import transfers
 from services.transactions.providers.plaid.transfers import PlaidTransfers
 from services.transactions.providers.protocols import OutcomeUnknown
-from services.transactions.store.plaid import read_cursor
+from services.transactions.store.event_cursors import read_cursor
 from tests.integration.plaid_desk import (
     BY_PLAID,
     CLIENT_ID,
@@ -167,7 +167,7 @@ async def test_a_webhook_has_the_events_read_at_once_however_often_it_comes(
 async def test_a_webhook_that_is_lost_costs_a_minute_and_nothing_else(plaid_service, plaid_url) -> None:
     started = await start(plaid_service)
     simulate(plaid_url, started.provider_reference, "posted", "settled")
-    assert await plaid_service.run(sync_plaid_transfers) == 2
+    assert await plaid_service.run(read_provider_events) == 2
     await plaid_service.run(apply_webhooks)
     assert await status_of(plaid_service, started) == T.SETTLED
 
@@ -183,7 +183,7 @@ async def test_a_webhook_that_comes_while_plaid_is_away_is_kept_until_it_answers
     cut_off = TransactionsHarness(database, clock=plaid_clock, provider=nowhere, choice=BY_PLAID, settings=settings)
     await deliver(cut_off, [knock])
     with capture_logs() as logs:
-        assert await cut_off.run(sync_plaid_transfers) == 0
+        assert await cut_off.run(read_provider_events) == 0
         assert await cut_off.run(apply_webhooks) == 1
     assert {each["event"] for each in logs} >= {"events_not_read"}
     await plaid_service.hurry()
@@ -211,8 +211,8 @@ async def test_events_that_are_read_again_change_nothing(plaid_service, plaid_ad
     before = await list_hooks(plaid_service), await plaid_service.path(started.transaction_id)
     last = await read_cursor(plaid_service.database, plaid_adapter.feed)
     async with plaid_service.database.begin_for_all() as tx:
-        await tx.execute(sa.text("UPDATE plaid_cursor SET after_id = after_id - 3"))
-    assert await plaid_service.run(sync_plaid_transfers) == 0
+        await tx.execute(sa.text("UPDATE event_cursors SET after_id = after_id::int - 3"))
+    assert await plaid_service.run(read_provider_events) == 0
     await plaid_service.work()
     assert (await list_hooks(plaid_service), await plaid_service.path(started.transaction_id)) == before
     assert await read_cursor(plaid_service.database, plaid_adapter.feed) == last
@@ -226,16 +226,16 @@ async def test_processes_that_read_at_once_store_each_event_once_and_lose_none(
         for _ in range(3):
             payment = await plaid_adapter.submit(an_order(STAYS_PENDING))
             simulate(plaid_url, payment.payment_id, "posted", "settled")
-    counts = await asyncio.gather(*(plaid_service.run(sync_plaid_transfers) for _ in range(6)))
+    counts = await asyncio.gather(*(plaid_service.run(read_provider_events) for _ in range(6)))
     assert sum(counts) == await count_received(plaid_service) == 9
-    assert await read_cursor(plaid_service.database, plaid_adapter.feed) == count_events(plaid_books)
+    assert await read_cursor(plaid_service.database, plaid_adapter.feed) == str(count_events(plaid_books))
 
 
 async def test_many_events_are_read_a_page_at_a_time(plaid_service, plaid_url, monkeypatch) -> None:
     monkeypatch.setattr(transfers, "EVENTS_MAX", 2)
     started = await start(plaid_service)
     simulate(plaid_url, started.provider_reference, "posted", "settled", "funds_available")
-    assert await plaid_service.run(sync_plaid_transfers) == 3
+    assert await plaid_service.run(read_provider_events) == 3
 
 
 async def test_an_event_whose_place_somebody_took_is_told_and_its_payment_is_looked_up(

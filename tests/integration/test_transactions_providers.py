@@ -27,9 +27,10 @@ from services.transactions.providers.protocols import Declined, OutcomeUnknown
 from services.transactions.providers.sandbox.bank import SandboxBank
 from services.transactions.providers.stripe.payments import StripePayments
 from tests.integration.stripe_desk import API_KEY, VAULT
+from tests.support.memory_bank import MemoryBank
 from tests.support.payment_orders import an_order
 from tests.support.sandbox_bank import SandboxProcess, sandbox_bank
-from tests.support.transactions import ACCOUNT, MONDAY, ORG, MemoryBank
+from tests.support.transactions import ACCOUNT, MONDAY, ORG
 
 pytest_plugins = ("tests.integration.stripe_desk", "tests.integration.plaid_desk")
 

@@ -6,9 +6,8 @@ where a test needs a bank that fails at a chosen point.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,7 +42,7 @@ from services.transactions.approvals import build_approvals
 from services.transactions.clients import ComplianceClient, DistributionsClient, EscrowClient, Peers
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.bank_accounts import COOL_DOWN
-from services.transactions.domain.payments import Payment, PaymentStatus
+from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.rails import PROVIDERS
 from services.transactions.jobs import build_jobs
 from services.transactions.jobs.look_up_submitted import look_up_submitted
@@ -54,10 +53,6 @@ from services.transactions.providers.choice import NO_CHOICE, ProviderChoice
 from services.transactions.providers.manual.orders import ManualOrders
 from services.transactions.providers.plaid.transfers import PlaidTransfers
 from services.transactions.providers.protocols import (
-    Declined,
-    OutcomeUnknown,
-    PaymentOrder,
-    ProviderEvent,
     Providers,
 )
 from services.transactions.providers.registry import build_webhook_readers
@@ -66,11 +61,13 @@ from services.transactions.providers.settings import ProviderSettings
 from services.transactions.providers.stripe.payments import StripePayments
 from services.transactions.tables import transactions
 from services.transactions.vault import Vault
+from tests.support.memory_bank import MemoryBank
 from tests.support.money import usd as usd
 from tests.support.peers.compliance import MemoryCompliance
 from tests.support.peers.distributions import MemoryDistributions
 from tests.support.peers.escrow import MemoryEscrow
 from tests.support.peers.wire import Wire
+from tests.support.provider_events import events_of
 from tests.support.refusals import listed_only
 
 ORG = "org-1"
@@ -84,65 +81,6 @@ CHECKER = Principal("admin-2", "admin", ORG)
 INVESTOR = Principal("inv-001", "investor", ORG, parties=frozenset({"inv-001"}))
 DISTRIBUTIONS = Principal("service:distributions", "service", ORG, "admin-1")
 IMPORT = Principal("service:import", "service", ORG, "admin-1")
-
-
-class MemoryBank:
-    """A bank in memory: one payment a key, forgetting nothing. `fail` breaks the next answers after their effect."""
-
-    def __init__(self) -> None:
-        self.payments: dict[str, Payment] = {}
-        self.keys: Counter[str] = Counter()
-        self.by_key: dict[str, str] = {}
-        self.after_effect: list[BaseException] = []  # raised once the payment is made
-        self.before_effect: list[BaseException] = []
-        self.orders: list[PaymentOrder] = []
-        self.look_ups = 0
-        self.silent: set[str] = set()  # the payments it does not speak of
-
-    async def submit(self, order: PaymentOrder) -> Payment:
-        self.orders.append(order)
-        self.keys[order.key] += 1
-        if self.before_effect:
-            raise self.before_effect.pop(0)
-        if order.account_number.endswith("93"):
-            raise Declined("DECLINED_BY_PROVIDER", "The bank declined the payment (declined).", retryable=True)
-        if order.key not in self.by_key:
-            payment_id = f"pay_{len(self.payments) + 1}_{order.reference[-6:]}"
-            self.by_key[order.key] = payment_id
-            self.payments[payment_id] = Payment(
-                payment_id,
-                order.reference,
-                PaymentStatus.PENDING,
-                order.amount,
-                order.is_inbound,
-                order.presentment,
-                changed_at=None,
-            )
-        if self.after_effect:
-            raise self.after_effect.pop(0)
-        return self.payments[self.by_key[order.key]]
-
-    async def list_payments(self, reference: str) -> list[Payment]:
-        self.look_ups += 1
-        return [payment for payment in reversed(self.payments.values()) if payment.reference == reference]
-
-    async def get_payment(self, payment_id: str) -> Payment | None:
-        if payment_id in self.silent:
-            raise unknown()
-        return self.payments.get(payment_id)
-
-    async def cancel_payment(self, payment_id: str) -> None:
-        self.payments[payment_id] = replace(self.payments[payment_id], status=PaymentStatus.CANCELLED)
-
-    async def read_webhook(self, body: bytes, proof: str) -> ProviderEvent:
-        event_id, event_type, payment_id = body.decode().split()
-        return ProviderEvent(event_id, event_type, payment_id)
-
-    def report(self, transaction_id: str, status: PaymentStatus, code: str = "", at: datetime | None = None) -> str:
-        """Moves the newest payment of a transaction; its id."""
-        [payment, *_] = [each for each in reversed(self.payments.values()) if each.reference == transaction_id]
-        self.payments[payment.payment_id] = replace(payment, status=status, return_code=code, changed_at=at)
-        return payment.payment_id
 
 
 @dataclass
@@ -176,6 +114,7 @@ class TransactionsHarness:
                 orders={manual.NAME: ManualOrders(), **asked},
                 look_ups=asked,
                 webhooks={**build_webhook_readers(self.settings), sandbox.NAME: self.bank},
+                events={name: events_of(name, bank) for name, each in PROVIDERS.items() if each.tells_events},
                 cancellations={name: asked[name] for name, each in PROVIDERS.items() if each.is_confirmed_by_payers},
                 choice=self.choice,
             ),
@@ -394,7 +333,3 @@ class TransactionsHarness:
             if not sum([await job.run() for job in jobs if job.work is None or job.name in found]):
                 return
         raise AssertionError("the jobs found no end")
-
-
-def unknown() -> OutcomeUnknown:
-    return OutcomeUnknown("the line went dead")

@@ -71,6 +71,7 @@ class Provider:
         brings_in: The payment methods by which it brings money in.
         pays_out: Those by which it pays money out.
         is_asked_for_payments: Whether it can be asked how a payment stands.
+        tells_events: Whether it keeps a list of what became of payments, which is read beside its webhooks.
         forgets_orders_after: For how long the same key is the same payment there; none where it is for ever.
         is_confirmed_by_payers: Whether a payer confirms the first payment from an account, and later ones use that.
         webhook_request: The request of the RPC that takes its webhooks, by name; empty where it sends none.
@@ -82,6 +83,7 @@ class Provider:
     pays_out: frozenset[str] = frozenset()
     is_asked_for_payments: bool = False
     is_confirmed_by_payers: bool = False
+    tells_events: bool = False
     forgets_orders_after: timedelta | None = None
     webhook_request: str = ""
     webhook_proof: str = ""
@@ -148,6 +150,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 is_confirmed_by_payers=True,
                 # Source: docs.stripe.com/api/idempotent_requests: keys are kept for at least 24 hours.
                 forgets_orders_after=timedelta(hours=23),
+                tells_events=True,
                 webhook_request="ReceiveStripeWebhookRequest",
                 webhook_proof="signature",
             ),
@@ -156,6 +159,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 brings_in=frozenset({"ACH"}),
                 pays_out=frozenset({"ACH"}),
                 is_asked_for_payments=True,
+                tells_events=True,
                 webhook_request="ReceivePlaidWebhookRequest",
                 webhook_proof="verification",
             ),

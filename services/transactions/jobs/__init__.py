@@ -21,9 +21,9 @@ from services.transactions.jobs.forget_webhook_bodies import forget_webhook_bodi
 from services.transactions.jobs.look_up_submitted import SUBMITTED, look_up_submitted
 from services.transactions.jobs.queue_retries import queue_retries
 from services.transactions.jobs.read_ach_files import read_ach_files
+from services.transactions.jobs.read_provider_events import read_provider_events
 from services.transactions.jobs.start_queued import QUEUED, start_queued
 from services.transactions.jobs.submit_payments import READY, submit_payments
-from services.transactions.jobs.sync_plaid_transfers import sync_plaid_transfers
 from services.transactions.jobs.watch_ach_files import watch_ach_files
 from services.transactions.jobs.watch_settled import WATCHED, watch_settled
 from services.transactions.jobs.write_ach_files import write_ach_files
@@ -50,7 +50,7 @@ TIMERS: Mapping[_Work, float] = {
     watch_ach_files: 60.0,
     read_ach_files: 60.0,
     # Where this process orders there; a webhook has it done at once.
-    sync_plaid_transfers: 60.0,
+    read_provider_events: 60.0,
 }
 
 

@@ -21,8 +21,7 @@ from services.transactions.commands.settlement import tell_misused
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.payments import Payment
 from services.transactions.jobs.batches import CALLS_MAX, ask_each, do_groups
-from services.transactions.jobs.sync_plaid_transfers import read_events
-from services.transactions.providers.plaid.transfers import find_desk
+from services.transactions.jobs.read_provider_events import read_events
 from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.store import provider_payments
 from services.transactions.store import webhooks as store
@@ -66,7 +65,7 @@ async def _look_up(dependencies: Dependencies, taken: Sequence[Row]) -> _Found |
     database = dependencies.database
     try:
         if payment_id is None:
-            await _fetch_events(dependencies, taken)
+            await _fetch_events(dependencies, provider, taken)
             return None
         payment = await dependencies.providers.require_look_ups(provider).get_payment(payment_id)
     except OutcomeUnknown:
@@ -84,12 +83,12 @@ async def _look_up(dependencies: Dependencies, taken: Sequence[Row]) -> _Found |
     return _Found(taken, payment, *owner)
 
 
-async def _fetch_events(dependencies: Dependencies, taken: Sequence[Row]) -> None:
+async def _fetch_events(dependencies: Dependencies, provider: str, taken: Sequence[Row]) -> None:
     """Raises: OutcomeUnknown: the provider does not say; it is asked again."""
-    desk = find_desk(dependencies.providers.orders)
-    if desk is not None:
-        await read_events(dependencies, desk)
-    why = "nothing is ordered there any more" if desk is None else None
+    source = dependencies.providers.events.get(provider)
+    if source is not None:
+        await read_events(dependencies, provider, source)
+    why = "nothing is ordered there any more" if source is None else None
     await store.finish_webhooks(dependencies.database, taken, ignored_because=why)
 
 

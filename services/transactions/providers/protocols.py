@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
@@ -112,6 +112,28 @@ class PaymentCancellations(Protocol):
         ...
 
 
+class EventPage(NamedTuple):
+    """Events that came after another one, oldest first, each with its body.
+
+    Args:
+        last_id: After which the next page begins.
+    """
+
+    events: Sequence[tuple[ProviderEvent, bytes]]
+    last_id: str
+    has_more: bool = False
+
+
+class PaymentEvents(Protocol):
+    """Says what became of payments, in order: also what no webhook told."""
+
+    feed: str  # whose events these are: ids mean nothing in another feed
+
+    async def list_events(self, after_id: str) -> EventPage:
+        """What came after the event with this id; empty before the first. Raises OutcomeUnknown."""
+        ...
+
+
 class WebhookReader(Protocol):
     """Proves and reads the webhooks of one provider."""
 
@@ -132,6 +154,7 @@ class Providers:
     Args:
         orders: Those that this process may order of.
         look_ups: Those of them that can be asked.
+        events: Those of them whose events are read.
         cancellations: Those by which a payer may have to confirm a payment first.
         choice: Which of them carries what.
     """
@@ -139,6 +162,7 @@ class Providers:
     orders: Mapping[str, PaymentOrders]
     look_ups: Mapping[str, PaymentLookUps]
     webhooks: Mapping[str, WebhookReader]
+    events: Mapping[str, PaymentEvents] = field(default_factory=dict)
     cancellations: Mapping[str, PaymentCancellations] = field(default_factory=dict)
     choice: ProviderChoice = NO_CHOICE
 
@@ -148,6 +172,8 @@ class Providers:
         invariant(self.look_ups.keys() == asked, "each provider that can be asked is asked")
         confirming = {name for name in self.orders if PROVIDERS[name].is_confirmed_by_payers}
         invariant(self.cancellations.keys() == confirming, "what waits for its payer can be cancelled")
+        telling = {name for name in self.orders if PROVIDERS[name].tells_events}
+        invariant(self.events.keys() == telling, "the events of each provider that keeps them are read")
         invariant(self.webhooks.keys() == sending, "each provider that sends webhooks is here")
 
     def require_orders(self, provider: str) -> PaymentOrders:

@@ -18,7 +18,13 @@ from services.transactions.providers.manual.orders import ManualOrders
 from services.transactions.providers.plaid import keys as plaid_keys
 from services.transactions.providers.plaid.transfers import PlaidTransfers
 from services.transactions.providers.plaid.webhooks import PlaidWebhooks
-from services.transactions.providers.protocols import PaymentCancellations, PaymentOrders, Providers, WebhookReader
+from services.transactions.providers.protocols import (
+    PaymentCancellations,
+    PaymentEvents,
+    PaymentOrders,
+    Providers,
+    WebhookReader,
+)
 from services.transactions.providers.sandbox.bank import SandboxBank
 from services.transactions.providers.sandbox.webhooks import SandboxWebhooks
 from services.transactions.providers.settings import ProviderSettings
@@ -48,17 +54,19 @@ async def open_providers(
         _check_given(settings, "sandbox_bank_webhook_secret", "sandbox_bank_url")
         asked[sandbox.NAME] = SandboxBank(settings.sandbox_bank_url)
     cancellations: dict[str, PaymentCancellations] = {}
+    events: dict[str, PaymentEvents] = {}
     if key := settings.stripe_api_key.get_secret_value():
         _check_given(settings, "stripe_webhook_secret", "stripe_api_key")
         check_address(key, settings.stripe_api_url)
         payments = StripePayments(key, settings.stripe_api_url, vault)
         asked[stripe.NAME] = cancellations[stripe.NAME] = payments
+        events[stripe.NAME] = payments.events
     plaid_keys.check_address(settings.plaid_base_url)
     if secret := settings.plaid_secret.get_secret_value():
         _check_given(settings, "plaid_base_url", "plaid_secret")
         _check_given(settings, "plaid_client_id", "plaid_secret")
         there = settings.plaid_base_url, settings.plaid_client_id, secret
-        asked[plaid.NAME] = PlaidTransfers(*there, database, clock, vault)
+        asked[plaid.NAME] = events[plaid.NAME] = PlaidTransfers(*there, database, clock, vault)
     orders: dict[str, PaymentOrders] = {**asked, manual.NAME: ManualOrders()}
     choice = read_choice(settings.payment_providers_file, orders.keys())
     carriers = choice.list_carriers()
@@ -74,6 +82,7 @@ async def open_providers(
             orders=orders,
             look_ups=asked,
             webhooks=build_webhook_readers(settings),
+            events=events,
             cancellations=cancellations,
             choice=choice,
         )

@@ -49,10 +49,18 @@ def read_signed_event(
     """
     prove_signature(secret, proof, body)
     try:
-        event = orjson.loads(body)
-        event_id, event_type = (read_text(event[name], TEXT_CHARACTERS_MAX) for name in ("id", "type"))
-        found = find_payment_id(event)
-        payment_id = "" if found is None else read_text(found, TEXT_CHARACTERS_MAX)
+        return read_event(orjson.loads(body), find_payment_id)
     except (ValueError, KeyError, TypeError):
         raise WebhookSignatureInvalid from None
-    return ProviderEvent(event_id, event_type, payment_id)
+
+
+def read_event(event: Any, find_payment_id: Callable[[Any], object]) -> ProviderEvent:
+    """
+    Args:
+        find_payment_id: As in `read_signed_event`.
+
+    Raises: ValueError, KeyError, TypeError: it is none that can be stored.
+    """
+    event_id, event_type = (read_text(event[name], TEXT_CHARACTERS_MAX) for name in ("id", "type"))
+    found = find_payment_id(event)
+    return ProviderEvent(event_id, event_type, "" if found is None else read_text(found, TEXT_CHARACTERS_MAX))

@@ -1,4 +1,4 @@
-"""What we keep of Plaid: bank accounts as it knows them, its authorizations, and how far its events were read."""
+"""What we keep of Plaid: bank accounts as it knows them, and its authorizations."""
 
 from __future__ import annotations
 
@@ -6,17 +6,12 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 
-import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql as pg
-
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
-from services.chassis.data.database import Database
-from services.chassis.data.reads import compile_for_all
 from services.chassis.data.transaction import Tx
 from services.transactions.domain.plaid import PlaidItem, PlaidTransfer
-from services.transactions.plaid_tables import plaid_cursor, plaid_items, plaid_transfers
+from services.transactions.plaid_tables import plaid_items, plaid_transfers
 
-_i, _t, _c = plaid_items.c, plaid_transfers.c, plaid_cursor.c
+_i, _t = plaid_items.c, plaid_transfers.c
 ITEMS = Aggregate(
     plaid_items,
     "account_id",
@@ -29,7 +24,6 @@ TRANSFERS = Aggregate(
     lambda row: read_fields(PlaidTransfer, row),
     lambda transfer: list_columns(plaid_transfers, transfer),
 )
-_CURSOR = compile_for_all(sa.select(_c.after_id).where(_c.feed == sa.bindparam("feed")))
 
 
 async def find_item(tx: Tx, bank_account_id: str, digests: Collection[str]) -> PlaidItem | None:
@@ -62,18 +56,3 @@ async def save_end(tx: Tx, authorization_id: str, now: datetime) -> None:
     kept = await TRANSFERS.lock_known(tx, authorization_id)
     if kept.transfer_id is None and kept.ended_at is None:
         await TRANSFERS.save(tx, kept, replace(kept, ended_at=now), now)
-
-
-async def read_cursor(database: Database, feed: str) -> int:
-    """The last event that was stored; 0 where none was."""
-    found = await database.send_for_all(_CURSOR[0], feed)
-    return int(found[0]["after_id"]) if found else 0
-
-
-async def advance_cursor(tx: Tx, feed: str, after_id: int, last_id: int, now: datetime) -> bool:
-    """Moves it on, with what the same transaction stores; False where somebody else has moved it meanwhile."""
-    added = pg.insert(plaid_cursor).values(feed=feed, after_id=0, updated_at=now)
-    await tx.execute(added.on_conflict_do_nothing())
-    ours = sa.and_(_c.feed == feed, _c.after_id == after_id)
-    moved = await tx.execute(sa.update(plaid_cursor).where(ours).values(after_id=last_id, updated_at=now))
-    return bool(moved.rowcount == 1)

@@ -36,7 +36,7 @@ ROWS = (
         " is_inbound, amount_minor, currency, account_id, created_at, updated_at, version) VALUES ('org_1', 'auth_1',"
         " 'key_1', 1, 'txn_1', 1, true, 100, 'USD', 'acc_1', now(), now(), 1)"
     ),
-    "INSERT INTO plaid_cursor VALUES ('feed', 7, now())",
+    "INSERT INTO event_cursors VALUES ('feed', '7', now())",
     "INSERT INTO payout_requests VALUES ('org_1', 'key_1', 'x', 'txn_1', NULL, now())",
     (
         "INSERT INTO received_webhooks (webhook_id, provider, provider_event_id, event_type, body, created_at, due_at,"
@@ -64,7 +64,7 @@ FIXED = {
     "plaid_items": "org_id account_id bank_account_id account_number_digest access_token_encrypted created_at",
     "plaid_transfers": "org_id authorization_id provider_key number reference presentment is_inbound amount_minor"
     " currency account_id created_at",
-    "plaid_cursor": "feed",
+    "event_cursors": "feed",
     "payout_requests": "fingerprint transaction_id failure",
     "received_webhooks": "provider provider_event_id event_type provider_reference created_at proof_digest",
     "webhooks": "provider provider_event_id transaction_id created_at",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import orjson
 from plaid.model.ach_class import ACHClass
@@ -49,6 +49,7 @@ from services.transactions.providers.plaid.states import (
 from services.transactions.providers.protocols import (
     TEXT_CHARACTERS_MAX,
     Declined,
+    EventPage,
     OutcomeUnknown,
     PaymentOrder,
     ProviderEvent,
@@ -62,18 +63,6 @@ EVENTS_MAX: Final = 100
 # Of an idempotency key, and of what stands on the holder's statement.
 _KEY_CHARACTERS_MAX: Final = 50
 _DESCRIPTION_CHARACTERS_MAX: Final = 15
-
-
-class Events(NamedTuple):
-    """The next events, each with its number and its body, and whether there are more."""
-
-    found: list[tuple[int, ProviderEvent, bytes]]
-    has_more: bool
-
-
-def find_desk(orders: Mapping[str, object]) -> PlaidTransfers | None:
-    """Whose events are read, of those that this process orders of; None where they are not."""
-    return next((each for each in orders.values() if isinstance(each, PlaidTransfers)), None)
 
 
 class PlaidTransfers:
@@ -116,9 +105,9 @@ class PlaidTransfers:
     async def get_payment(self, payment_id: str) -> Payment | None:
         return await self._within(self._get_payment(payment_id))
 
-    async def list_events(self, after_id: int) -> Events:
+    async def list_events(self, after_id: str) -> EventPage:
         """What became of transfers after the event with this number, in its order. Raises OutcomeUnknown."""
-        return await self._within(self._list_events(after_id))
+        return await self._within(self._list_events(int(after_id or 0)))
 
     async def _within(self, asked: Coroutine[Any, Any, R]) -> R:
         try:
@@ -346,7 +335,7 @@ class PlaidTransfers:
     def _read(self, answer: Mapping[str, Any]) -> Payment:
         return read_payment(answer.get("transfer") or {}, self._vault.is_proof)
 
-    async def _list_events(self, after_id: int) -> Events:
+    async def _list_events(self, after_id: int) -> EventPage:
         asked = TransferEventSyncRequest(after_id=after_id, count=EVENTS_MAX)
         answer = await self._client.call(self._client.api.transfer_event_sync, asked)
         try:
@@ -355,7 +344,8 @@ class PlaidTransfers:
         except (KeyError, ValueError, TypeError):
             raise OutcomeUnknown("the provider's answer is no list of events") from None
         later = sorted((each for each in events if each[0] > after_id), key=lambda each: each[0])
-        return Events(later, has_more and bool(later))
+        last_id = later[-1][0] if later else after_id
+        return EventPage([(told, body) for _, told, body in later], str(last_id), has_more and bool(later))
 
     async def _order(self, ask: Any, asked: Any) -> dict[str, Any]:
         """Raises: Declined: Plaid refuses what was ordered."""

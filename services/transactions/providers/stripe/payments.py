@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
 import stripe
-from stripe import StripeClient, StripeError
+from stripe import StripeError
 
 from services.chassis.process.telemetry import log
 from services.transactions.domain.payments import Payment, PaymentStatus, find_difference
 from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
+from services.transactions.providers.stripe.client import NotThere, Refused, StripeApi, read_list
+from services.transactions.providers.stripe.events import StripeEvents
 from services.transactions.providers.stripe.states import (
     METHOD,
     PAYS_OTHERS,
@@ -36,7 +38,6 @@ R = TypeVar("R")
 _INTENT_ID = re.compile(r"pi_[A-Za-z0-9]{1,200}")
 _EXPANDED: Final = ["latest_charge.balance_transaction", "payment_method"]
 _LIST_LIMIT: Final = 100
-_API_URL: Final = "https://api.stripe.com"
 # What is wrong with the order itself, and stays wrong.
 _BAD_DATA = re.compile("(routing|account)_number_.*|.*_invalid|parameter_.*|amount_too_.*")
 
@@ -52,14 +53,11 @@ class StripePayments:
     def __init__(self, api_key: str, base_url: str, vault: Vault, *, timeout_seconds: float = 6) -> None:
         self._vault = vault
         self._timeout_seconds = timeout_seconds
-        self._http = stripe.HTTPXClient(timeout=timeout_seconds)
-        # Whether to ask again is for the job that orders: it looks the payment up first.
-        self._client = StripeClient(
-            api_key, base_addresses={"api": base_url or _API_URL}, http_client=self._http, max_network_retries=0
-        )
+        self._api = StripeApi(api_key, base_url, timeout_seconds)
+        self.events = StripeEvents(self._api, timeout_seconds=timeout_seconds)
 
     async def close(self) -> None:
-        await self._http.close_async()  # type: ignore[no-untyped-call]  # Stripe's own has no types
+        await self._api.close()
 
     async def submit(self, order: PaymentOrder) -> Payment:
         return await self._within(self._submit(order))
@@ -112,8 +110,8 @@ class StripePayments:
         }
         try:
             # The same key whatever is used: another try with another account is refused, and looked up.
-            intent = await self._call(self._client.v1.payment_intents.create_async(params, self._under(order.key)))
-        except _Refused as refusal:
+            intent = await self._api.call(self._api.v1.payment_intents.create_async(params, self._under(order.key)))
+        except Refused as refusal:
             raise _build_declined(refusal.error) from None
         payment = read_payment(intent, [], self._is_ours)
         wrong = find_difference(
@@ -129,8 +127,8 @@ class StripePayments:
             "limit": _LIST_LIMIT,
             "expand": [f"data.{each}" for each in _EXPANDED],
         }
-        answer = await self._call(self._client.v1.payment_intents.search_async(params))
-        found = _read_list(answer)
+        answer = await self._api.call(self._api.v1.payment_intents.search_async(params))
+        found = read_list(answer)
         newest_first = sorted(found, key=lambda each: -int(each.get("created") or 0))
         payments = [
             read_payment(each, [], self._is_ours) for each in newest_first if has_reached_a_bank(each) or is_open(each)
@@ -145,9 +143,9 @@ class StripePayments:
         disputes: list[dict[str, Any]] = []
         if isinstance(charge, dict) and charge.get("disputed"):
             asked: Any = {"charge": charge["id"], "limit": _LIST_LIMIT}
-            disputes = _read_list(await self._call(self._client.v1.disputes.list_async(asked)))
+            disputes = read_list(await self._api.call(self._api.v1.disputes.list_async(asked)))
         charged: Any = {"payment_intent": payment_id, "limit": _LIST_LIMIT}
-        charges = _read_list(await self._call(self._client.v1.charges.list_async(charged))) if charge else []
+        charges = read_list(await self._api.call(self._api.v1.charges.list_async(charged))) if charge else []
         payment = read_payment(intent, disputes, self._is_ours, charges)
         if payment.reference and payment.status is PaymentStatus.RETURNED and is_open(intent):
             # Else it could be confirmed once more, beside the presentment that follows.
@@ -156,17 +154,17 @@ class StripePayments:
 
     async def _cancel_payment(self, payment_id: str) -> None:
         try:
-            await self._call(self._client.v1.payment_intents.cancel_async(payment_id))
-        except _Refused as refusal:
+            await self._api.call(self._api.v1.payment_intents.cancel_async(payment_id))
+        except Refused as refusal:
             log.warning("payment_not_cancelled", payment_id=payment_id, cause=str(refusal))
 
     async def _find_intent(self, payment_id: str) -> dict[str, Any] | None:
         if not _INTENT_ID.fullmatch(payment_id):
             return None  # the id came from outside: it must not be able to name another path
-        intents: Any = self._client.v1.payment_intents
+        intents: Any = self._api.v1.payment_intents
         try:
-            return await self._call(intents.retrieve_async(payment_id, {"expand": _EXPANDED}))
-        except _NotThere:
+            return await self._api.call(intents.retrieve_async(payment_id, {"expand": _EXPANDED}))
+        except NotThere:
             return None
 
     async def _end_earlier(self, payment_id: str) -> None:
@@ -204,7 +202,7 @@ class StripePayments:
         """
         customer: Any = {"name": order.account_holder_name, "metadata": {"party_id": order.party_id}}
         key = self._under(f"{order.key}:customer")
-        made = await self._call(self._client.v1.customers.create_async(customer, key))
+        made = await self._api.call(self._api.v1.customers.create_async(customer, key))
         account = {
             "routing_number": order.routing_number,
             "account_number": order.account_number,
@@ -215,8 +213,8 @@ class StripePayments:
         holder: Any = {"type": METHOD, METHOD: account, "billing_details": {"name": order.account_holder_name}}
         try:
             key = self._under(f"{order.key}:method")
-            method = await self._call(self._client.v1.payment_methods.create_async(holder, key))
-        except _Refused as refusal:
+            method = await self._api.call(self._api.v1.payment_methods.create_async(holder, key))
+        except Refused as refusal:
             raise _build_declined(refusal.error) from None
         return {
             "customer": made["id"],
@@ -240,52 +238,6 @@ class StripePayments:
     def _under(self, key: str) -> Any:
         """Nobody else knows which key comes next, so nobody uses it up; and it stays where our own keys are rotated."""
         return {"idempotency_key": f"{key}:{self._vault.build_lasting_code(key)}"}
-
-    async def _call(self, asked: Awaitable[stripe.StripeObject]) -> dict[str, Any]:
-        """What Stripe answers. Whatever goes wrong on the way is OutcomeUnknown.
-
-        Raises:
-            OutcomeUnknown; as _NotThere or _Refused where Stripe says so
-        """
-        try:
-            answer = await asked
-        except stripe.IdempotencyError:
-            raise OutcomeUnknown("another order has its key") from None
-        except (stripe.AuthenticationError, stripe.PermissionError) as error:
-            log.error("provider_refuses_us", provider="stripe", cause=type(error).__name__)
-            raise OutcomeUnknown("the provider refuses our key") from None
-        except stripe.InvalidRequestError as error:
-            raise (_NotThere(error) if error.http_status == 404 else _Refused(error)) from None
-        except stripe.CardError as error:  # what Stripe calls any payment that is refused
-            raise _Refused(error) from None
-        except StripeError as error:
-            seconds = 30 if isinstance(error, stripe.RateLimitError) else 0
-            raise OutcomeUnknown(
-                f"the provider answered {error.http_status or type(error).__name__}", retry_after_seconds=seconds
-            ) from None
-        if not isinstance(answer, stripe.StripeObject):
-            raise OutcomeUnknown("the provider's answer is not one")
-        return answer.to_dict()
-
-
-class _Refused(OutcomeUnknown):
-    """The provider refuses the call. Of an order, and of nothing else, that says that nothing was done."""
-
-    def __init__(self, error: StripeError) -> None:
-        super().__init__(f"the provider refuses the call: {error.code}")
-        self.error = error
-
-
-class _NotThere(_Refused):
-    """What was asked for is not there."""
-
-
-def _read_list(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Raises OutcomeUnknown."""
-    found = answer.get("data")
-    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-        raise OutcomeUnknown("the provider's answer is no list")
-    return found
 
 
 def _build_declined(error: StripeError) -> Declined:

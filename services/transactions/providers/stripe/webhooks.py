@@ -32,12 +32,20 @@ class StripeWebhooks:
         return read_signed_event(self._secret, proof, body, self._find_payment_id)
 
     def _find_payment_id(self, event: Any) -> object:
-        """Of the PaymentIntent that the event is about, or whose charge or dispute it is about."""
+        """Raises: WebhookSignatureInvalid: of test payments where money is real, or the other way round."""
         if not self._is_applied:
             return None
         if event["livemode"] is not self._is_live:
             raise WebhookSignatureInvalid
-        about, _, _ = event["type"].partition(".")
-        found = event["data"]["object"]
-        name = {"payment_intent": "id", "charge": "payment_intent"}.get(about)
-        return None if name is None else found[name]
+        return find_payment_id(event)
+
+
+def find_payment_id(event: Any) -> object:
+    """Of the PaymentIntent that an event is about, or whose charge, dispute or refund; None where it is about none.
+
+    Raises: KeyError, TypeError: it is no event.
+    """
+    about, _, _ = event["type"].partition(".")
+    found = event["data"]["object"]
+    name = {"payment_intent": "id", "charge": "payment_intent"}.get(about)
+    return None if name is None else found[name]

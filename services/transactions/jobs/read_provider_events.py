@@ -1,0 +1,51 @@
+"""Reads what providers say became of payments, in their order, and has each event applied as a webhook that came.
+
+A webhook may be lost, or somebody there may have switched webhooks off; what is read here is kept by the provider, from
+the one after the last that was stored. What is stored and how far it goes are one transaction. An event that came as a
+webhook, too, has the same id, and is stored once.
+"""
+
+from __future__ import annotations
+
+from services.chassis.process.telemetry import log
+from services.transactions.dependencies import Dependencies
+from services.transactions.providers.protocols import OutcomeUnknown, PaymentEvents
+from services.transactions.store import event_cursors as store
+from services.transactions.store import webhooks
+
+# Of events at a time: a batch ends within the lease of the webhook that says that there are any.
+_PAGES_MAX = 20
+
+
+async def read_provider_events(dependencies: Dependencies) -> int:
+    """How many events are new."""
+    stored = 0
+    for provider, source in dependencies.providers.events.items():
+        try:
+            stored += await read_events(dependencies, provider, source)
+        except OutcomeUnknown as error:  # no payment waits for it: each is looked up as well
+            log.warning("events_not_read", provider=provider, cause=str(error))
+    return stored
+
+
+async def read_events(dependencies: Dependencies, provider: str, source: PaymentEvents) -> int:
+    """Stores what came since; how many events. Several may do so at once: one of them stores each page.
+
+    Raises:
+        OutcomeUnknown: the provider does not say.
+    """
+    stored = 0
+    for _ in range(_PAGES_MAX):
+        after_id = await store.read_cursor(dependencies.database, source.feed)
+        page = await source.list_events(after_id)
+        if page.last_id != after_id:
+            now = dependencies.clock.now()
+            received = [webhooks.build_received(provider, event, body, now) for event, body in page.events]
+            async with dependencies.database.begin_for_all() as tx:
+                if await store.advance_cursor(tx, source.feed, after_id, page.last_id, now) and received:
+                    stored += await webhooks.insert_all_received(tx, received)
+        if not page.has_more:
+            break
+    if stored:
+        dependencies.work_due.set()
+    return stored

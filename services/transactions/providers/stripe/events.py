@@ -1,0 +1,66 @@
+"""What Stripe says became of payments, from its list of events: also what no webhook told.
+
+Stripe keeps events for 30 days, and nobody changes them there. Source: docs.stripe.com/api/events/list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import orjson
+
+from services.chassis.process.telemetry import log
+from services.transactions.providers.protocols import EventPage, OutcomeUnknown, ProviderEvent
+from services.transactions.providers.signatures import read_event
+from services.transactions.providers.stripe.client import NotThere, Refused, StripeApi, read_list
+from services.transactions.providers.stripe.webhooks import find_payment_id
+
+# Of those by which a payment goes another way; Stripe takes 20 names.
+_TYPES: Final = (
+    *("payment_intent.canceled", "payment_intent.payment_failed", "payment_intent.succeeded"),
+    *("charge.failed", "charge.refunded", "charge.refund.updated", "charge.dispute.created", "charge.dispute.updated"),
+    *("charge.dispute.closed", "charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated"),
+)
+_LIST_LIMIT: Final = 100
+
+
+class StripeEvents:
+    def __init__(self, api: StripeApi, *, timeout_seconds: float = 6) -> None:
+        self.feed = api.mode
+        self._api = api
+        self._timeout_seconds = timeout_seconds
+
+    async def list_events(self, after_id: str) -> EventPage:
+        """Before the first, it begins with what comes next: what is under way is looked up anyway."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._list_events(after_id) if after_id else await self._begin()
+        except TimeoutError:
+            raise OutcomeUnknown("the provider does not answer") from None
+
+    async def _list_events(self, after_id: str) -> EventPage:
+        try:
+            answer = await self._ask({"ending_before": after_id, "limit": _LIST_LIMIT})
+        except (NotThere, Refused):  # it is older than what Stripe keeps
+            log.warning("events_lost", after=after_id)
+            return await self._begin()
+        newest_first = read_list(answer)
+        last_id = str(newest_first[0]["id"]) if newest_first else after_id
+        return EventPage(list(_read_events(reversed(newest_first))), last_id, answer.get("has_more") is True)
+
+    async def _begin(self) -> EventPage:
+        found = read_list(await self._ask({"limit": 1}))
+        return EventPage([], str(found[0]["id"]) if found else "")
+
+    async def _ask(self, params: dict[str, Any]) -> dict[str, Any]:
+        return await self._api.call(self._api.v1.events.list_async({**params, "types": list(_TYPES)}))
+
+
+def _read_events(events: Iterable[dict[str, Any]]) -> Iterator[tuple[ProviderEvent, bytes]]:
+    for each in events:
+        try:
+            yield read_event(each, find_payment_id), orjson.dumps(each)
+        except (ValueError, KeyError, TypeError):  # its payment is looked up, and no other waits for it
+            log.warning("event_not_read", event_id=str(each.get("id")))

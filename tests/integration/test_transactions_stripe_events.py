@@ -1,0 +1,122 @@
+"""What no webhook of Stripe's told is read from its list of events: in order, each once, after the last one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import time
+from pathlib import Path
+
+from realco.transactions.v1 import webhooks_pb2
+from structlog.testing import capture_logs
+
+from services.transactions.domain.payments import PaymentStatus
+from services.transactions.domain.transaction import FINAL
+from services.transactions.jobs.read_provider_events import read_provider_events
+from services.transactions.providers.stripe.client import StripeApi
+from services.transactions.providers.stripe.events import StripeEvents
+from services.transactions.store.event_cursors import read_cursor
+from tests.integration.stripe_desk import API_KEY, T, alter, becomes, confirm, deliver, read, start, told_of
+from tests.integration.test_transactions_stripe_key import count_alarms
+from tests.support.transactions import ADMIN
+
+pytest_plugins = ("tests.integration.stripe_desk",)
+
+
+async def list_hooks(service) -> list:
+    return list((await service.ask(ADMIN, "ListWebhooks", webhooks_pb2.ListWebhooksRequest())).webhooks)
+
+
+def tell(books: Path, kind: str, found: dict) -> str:
+    """Stripe keeps an event that its webhook never told."""
+    event = {"id": f"evt_{found['id']}_{kind}", "object": "event", "type": kind, "livemode": False}
+    body = json.dumps(event | {"data": {"object": found}})
+    with sqlite3.connect(books, timeout=5) as connection:
+        connection.execute(
+            "INSERT INTO events (id, about, type, body, deliveries_left, next_attempt_ms) VALUES (?, ?, ?, ?, 0, 0)",
+            (event["id"], found["id"], kind, body),
+        )
+    return event["id"]
+
+
+async def begin(service, books) -> None:
+    """What was before the first look is passed over: what is under way is looked up anyway."""
+    tell(books, "payment_intent.canceled", {"id": f"pi_before_{time.time_ns()}"})
+    assert await service.run(read_provider_events) == 0
+
+
+async def settle_without_webhooks(service, stripe, url):
+    started = await start(service)
+    confirm(url, started.provider_reference)
+    await becomes(stripe, started.provider_reference, PaymentStatus.SETTLED)
+    await service.run(read_provider_events)
+    await service.work()
+    return await service.get(started.transaction_id)
+
+
+async def test_what_no_webhook_told_is_read_and_applied_once(service, stripe, url, books) -> None:
+    await begin(service, books)
+    settled = await settle_without_webhooks(service, stripe, url)
+    assert settled.status == T.SETTLED
+    assert [each.event_type for each in await list_hooks(service)] == ["payment_intent.succeeded"]
+    assert await service.run(read_provider_events) == 0
+
+
+async def test_an_event_that_came_as_a_webhook_too_is_stored_once(service, stripe, url, webhooks, books) -> None:
+    await begin(service, books)
+    settled = await settle_without_webhooks(service, stripe, url)
+    await deliver(service, await told_of(webhooks, settled.provider_reference, "payment_intent.succeeded"))
+    await service.work()
+    kinds = [each.event_type for each in await list_hooks(service)]
+    assert kinds.count("payment_intent.succeeded") == 1
+
+
+async def test_what_is_paid_back_at_stripe_after_it_was_final_is_told_though_no_webhook_came(
+    service, stripe, url, books
+) -> None:
+    await begin(service, books)
+    settled = await settle_without_webhooks(service, stripe, url)
+    service.clock.set(settled.final_time.ToDatetime().astimezone(service.clock.now().tzinfo))
+    await service.work(hurried=True)
+    final = await service.get(settled.transaction_id)
+    assert T.Finality.Name(final.finality) == FINAL
+    before, charge_id = count_alarms(), read(books, settled.provider_reference)["latest_charge"]
+    alter(books, charge_id, amount_refunded=100_00, refunded=True)
+    tell(books, "charge.refunded", read(books, charge_id))
+    await service.work()
+    assert count_alarms() > before
+
+
+async def test_events_are_read_a_page_at_a_time_and_by_several_at_once(service, books, monkeypatch) -> None:
+    monkeypatch.setattr("services.transactions.providers.stripe.events._LIST_LIMIT", 2)
+    await begin(service, books)
+    told = [tell(books, "payment_intent.canceled", {"id": f"pi_of_nobody{number}"}) for number in range(7)]
+    counts = await asyncio.gather(*(service.run(read_provider_events) for _ in range(4)))
+    [source] = [each for name, each in service.dependencies.providers.events.items() if name == "stripe"]
+    assert sum(counts) == 7
+    assert await read_cursor(service.database, source.feed) == told[-1]
+
+
+async def test_where_the_last_event_is_not_kept_any_more_reading_goes_on_with_what_comes_next(
+    service, url, books
+) -> None:
+    api = StripeApi(API_KEY, url, 6)
+    source = StripeEvents(api)
+    last = tell(books, "payment_intent.canceled", {"id": "pi_last"})
+    with capture_logs() as logs:
+        page = await source.list_events("evt_forgotten")
+    assert ([], last, False) == (page.events, page.last_id, page.has_more)
+    assert [each["after"] for each in logs if each["event"] == "events_lost"] == ["evt_forgotten"]
+    await api.close()
+
+
+async def test_an_event_that_cannot_be_read_keeps_no_other_from_being_read(service, books) -> None:
+    await begin(service, books)
+    tell(books, "charge.failed", {"id": "ch_of_no_intent"})
+    tell(books, "payment_intent.canceled", {"id": "pi_behind_it"})
+    with capture_logs() as logs:
+        assert await service.run(read_provider_events) == 1
+    assert [each["event_id"] for each in logs if each["event"] == "event_not_read"] == [
+        "evt_ch_of_no_intent_charge.failed"
+    ]

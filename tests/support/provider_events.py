@@ -1,0 +1,24 @@
+"""The events of a provider that a test has, or none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.transactions.providers import plaid, stripe
+from services.transactions.providers.plaid.transfers import PlaidTransfers
+from services.transactions.providers.protocols import EventPage, PaymentEvents
+from services.transactions.providers.stripe.payments import StripePayments
+
+
+class NoEvents:
+    feed = "none"
+
+    async def list_events(self, after_id: str) -> EventPage:
+        return EventPage([], after_id)
+
+
+def events_of(provider: str, bank: Any) -> PaymentEvents:
+    """Those that it keeps, where it is this provider; else none."""
+    if provider == stripe.NAME and isinstance(bank, StripePayments):
+        return bank.events
+    return bank if provider == plaid.NAME and isinstance(bank, PlaidTransfers) else NoEvents()
