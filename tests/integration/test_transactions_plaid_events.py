@@ -244,7 +244,7 @@ async def test_an_event_whose_place_somebody_took_is_told_and_its_payment_is_loo
     started = await start(plaid_service)
     simulate(plaid_url, started.provider_reference, "posted", "settled")
     page = await plaid_adapter.list_events(await read_cursor(plaid_service.database, plaid_adapter.feed))
-    for number, event, _ in page.found:
+    for number, (event, _) in enumerate(page.events):
         await write_past(
             plaid_urls,
             "INSERT INTO received_webhooks (webhook_id, provider, provider_event_id, event_type, created_at)"
@@ -252,7 +252,7 @@ async def test_an_event_whose_place_somebody_took_is_told_and_its_payment_is_loo
         )
     with capture_logs() as logs:
         await plaid_service.work()
-    assert [each["event"] for each in logs].count("row_not_sealed") == len(page.found) == 2
+    assert [each["event"] for each in logs].count("row_not_sealed") == len(page.events) == 2
     assert await status_of(plaid_service, started) == T.PENDING_SETTLEMENT
     await plaid_service.work(hurried=True)
     assert await status_of(plaid_service, started) == T.SETTLED
