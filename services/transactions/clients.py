@@ -32,6 +32,8 @@ EvaluationResult = clearances_pb2.EvaluationResult
 Clearance = clearances_pb2.BatchGetClearancesResponse.Clearance
 PayoutItem = postings_pb2.BatchBookPayoutsRequest.Item
 PostingResult = journal_pb2.PostingResult
+# That a list takes of a resource: it has a route, and its URL is to stay short.
+_IDS_OF_A_LIST = 100
 
 
 class Escrow(Protocol):
@@ -177,7 +179,7 @@ class DistributionsClient:
             ).investments
             return found
 
-        return await ask_in_parts(sorted(investment_ids), ask_some)
+        return await ask_in_parts(sorted(investment_ids), ask_some, at_once=_IDS_OF_A_LIST)
 
     async def get_offering(self, offering_id: str) -> offerings_pb2.Offering | None:
         return await find(self._offerings.GetOffering, offerings_pb2.GetOfferingRequest(offering_id=offering_id))

@@ -85,7 +85,7 @@ async def test_an_investment_and_its_offering_are_found_or_are_not_there(raise_:
     with acting_as(ADMIN):
         investment = await client.get_investment(investment_id)
         offering = await client.get_offering(offering_id)
-        [listed] = await client.list_investments([investment_id, new_id("inv")])
+        [listed] = await client.list_investments([investment_id, *(new_id("inv") for _ in range(100))])
         assert await client.get_investment(new_id("inv")) is None
         assert await client.get_offering(new_id("off")) is None
     assert investment is not None

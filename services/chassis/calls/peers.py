@@ -128,11 +128,13 @@ async def find(method: Callable[[Any], Awaitable[R]], request: Any) -> R | None:
         raise
 
 
-async def ask_in_parts(ids: Sequence[str], ask_some: Callable[[Sequence[str]], Awaitable[Iterable[R]]]) -> list[R]:
+async def ask_in_parts(
+    ids: Sequence[str], ask_some: Callable[[Sequence[str]], Awaitable[Iterable[R]]], *, at_once: int = _IDS_A_CALL
+) -> list[R]:
     """The peer's answers about many ids, asked for as many at once as it takes."""
     found: list[R] = []
-    for start in range(0, len(ids), _IDS_A_CALL):
-        found += await ask_some(ids[start : start + _IDS_A_CALL])
+    for start in range(0, len(ids), at_once):
+        found += await ask_some(ids[start : start + at_once])
     return found
 
 
