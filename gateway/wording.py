@@ -62,11 +62,12 @@ def in_rest_words(text: str, message: Descriptor | None = None) -> str:
 
 
 def name_of_field(name: str, message: Descriptor | None = None) -> str:
-    """What REST calls a field of the message, or of one within it (`each item's`): its header, or its JSON name."""
+    """What REST calls a field of the message, its header or JSON name; or of one within it (`each item's`)."""
     field = _find_field(name, message) if message is not None else None
     if field is None:
         return _headers().get(name) or camel_case(name)
-    return str(option(field, http_pb2.header)) or field.json_name
+    is_within = field.containing_type is not message
+    return ("" if is_within else str(option(field, http_pb2.header))) or field.json_name
 
 
 def _find_field(name: str, message: Descriptor) -> FieldDescriptor | None:

@@ -18,13 +18,13 @@ from services.chassis.data.incarnation import read_incarnation
 from services.chassis.data.migrate import begin_incarnation
 from services.chassis.data.once import (
     IdempotencyKeyReused,
-    RequestInFlight,
     answered_before,
     decided_meanwhile,
     once,
     replace_answer,
 )
 from services.chassis.data.operations import Operations
+from services.chassis.data.request_keys import RequestInFlight
 from services.chassis.data.seals import NotSealed
 from services.chassis.values.clock import SystemClock
 from services.chassis.values.errors import DomainError, InvalidField, Kind, Unavailable

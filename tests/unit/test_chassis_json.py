@@ -236,7 +236,7 @@ def test_all_is_always_written_but_what_is_optional_or_one_of_a_oneof():
     result = journal_pb2.PostingResult(failure={})
     assert json_writer.writer_of(result.DESCRIPTOR)(result) == {
         "idempotencyKey": "",
-        "failure": {"code": "", "message": "", "retryable": False, "metadata": {}},
+        "failure": {"code": "", "message": "", "retryable": False, "metadata": {}, "fields": {}},
         "replayed": False,
     }
     empty = json.loads(json_writer.dump(transactions_pb2.ListTransactionsResponse()))

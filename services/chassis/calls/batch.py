@@ -35,7 +35,10 @@ def build_results(result: type[M], items: Iterable[Any], outcomes: Sequence[Outc
         refusal = make_failure(answer) if isinstance(answer, DomainError) else answer
         is_refused = isinstance(refusal, Failure)
         outcome = {"failure": to_failure(refusal)} if is_refused else {made: answer}
-        results.append(result(**{key: getattr(item, key)}, **outcome, replayed=replayed))
+        told: Any = result(**{key: getattr(item, key)}, **outcome, replayed=replayed)
+        if isinstance(answer, DomainError):
+            told.failure.fields.update(answer.fields)
+        results.append(told)
     if all(outcome.replayed for outcome in outcomes):
         note_replayed()
     return results

@@ -142,13 +142,32 @@ class KnownParties:
             return None
         return await find_unknown_party(self._ask, party_id, field)
 
+    async def list_unknown(self, party_ids: Collection[str]) -> set[str]:
+        """Those of them that `find_refusal` refuses. Whoever nobody here has heard of is asked about at once.
+
+        Raises:
+            Unavailable: nobody can tell.
+        """
+        if not party_ids or current_principal().confined:
+            return set()
+        unheard = sorted(set(party_ids) - await self._list_heard(party_ids))
+        found = await self._ask(unheard) if unheard else ()
+        return {party_id for party_id, each in zip(unheard, found, strict=True) if not each.known}
+
     async def _is_heard(self, party_id: str) -> bool:
+        return bool(await self._list_heard([party_id]))
+
+    async def _list_heard(self, party_ids: Collection[str]) -> set[str]:
         reader = self._database.reader
-        return bool(keep_sealed(reader, heard_parties, await fetch_rows(reader, _PARTY, party_id=party_id)))
+        rows = await fetch_rows(reader, _PARTIES, party_ids=list(party_ids))
+        return {row.party_id for row in keep_sealed(reader, heard_parties, rows)}
 
 
-_PARTY = Read(
-    sa.select(heard_parties).where(is_mine(heard_parties), heard_parties.c.party_id == sa.bindparam("party_id"))
+_PARTIES = Read(
+    sa.select(heard_parties).where(
+        is_mine(heard_parties),
+        heard_parties.c.party_id == sa.any_(sa.bindparam("party_ids", type_=pg.ARRAY(sa.Text))),
+    )
 )
 
 

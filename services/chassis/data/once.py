@@ -14,86 +14,43 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
 import asyncpg
-import sqlalchemy as sa
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-from google.rpc import status_pb2
-from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.calls.access import find_rpc, rule_of
 from services.chassis.calls.answer import note_replayed
 from services.chassis.calls.auth import Principal, acting_as, current_principal
 from services.chassis.calls.deadline import remaining_seconds
-from services.chassis.calls.status import from_status, to_status
 from services.chassis.calls.wire import copy_without
 from services.chassis.data.database import Database
-from services.chassis.data.database_errors import LOCK_NOT_AVAILABLE, is_contention, names_row_of, sqlstate
-from services.chassis.data.reach import is_mine
-from services.chassis.data.reads import Read, Source, fetch_rows
-from services.chassis.data.seals import seals_of
+from services.chassis.data.database_errors import is_contention
+from services.chassis.data.reads import Source
+from services.chassis.data.request_keys import (
+    build_in_flight,
+    build_reused,
+    claim_keys,
+    keep_answers,
+    list_answered,
+    read_answer,
+)
 from services.chassis.data.sql import Row
-from services.chassis.data.tables import RequestStatus, handled_requests
 from services.chassis.data.transaction import Tx
 from services.chassis.data.versions import add_versions
-from services.chassis.values.errors import DomainError, Kind, Unavailable
-from services.chassis.values.invariant import require_present
+from services.chassis.values.errors import DomainError, Kind
 from services.chassis.values.refusals import IdempotencyKeyReused
 
 R = TypeVar("R", bound=Message)
+T = TypeVar("T")
 
 _IN_FLIGHT_WAIT_MS = 1_000
 _ATTEMPTS_MAX = 5
-_c = handled_requests.c
-_ANSWER = (
-    sa.update(handled_requests)
-    .where(
-        _c.org_id == sa.bindparam("of_org_id"),
-        _c.principal == sa.bindparam("of_principal"),
-        _c.idempotency_key == sa.bindparam("key"),
-    )
-    .values(
-        status=RequestStatus.ANSWERED,
-        answer=sa.bindparam("kept"),
-        answer_is_error=sa.bindparam("is_error"),
-        seal=sa.bindparam("made"),
-    )
-)
-_KEYS = sa.bindparam("keys", type_=pg.ARRAY(sa.Text))
-_FIND = Read(
-    sa.select(_c.idempotency_key, _c.answer, _c.answer_is_error, _c.fingerprint, _c.seal).where(
-        is_mine(handled_requests), _c.principal == sa.bindparam("of_principal"), _c.idempotency_key == sa.any_(_KEYS)
-    )
-)
-_CLAIMED = sa.func.unnest(_KEYS).table_valued("key").render_derived()
-_CLAIM = (
-    pg.insert(handled_requests)
-    .from_select(
-        ["org_id", "principal", "idempotency_key", "fingerprint", "status"],
-        sa.select(
-            *(sa.bindparam(name, type_=sa.Text) for name in ("of_org_id", "of_principal")),
-            _CLAIMED.c.key,
-            sa.bindparam("of_body", type_=sa.LargeBinary),
-            sa.literal_column(f"'{RequestStatus.RUNNING}'"),
-        ),
-    )
-    .on_conflict_do_nothing()
-    .returning(_c.idempotency_key)
-)
 _DECISIONS = frozenset({Kind.FAILED_PRECONDITION, Kind.ALREADY_EXISTS, Kind.PERMISSION_DENIED})
-
-
-class RequestInFlight(DomainError):
-    """The first request with this key has not been answered yet."""
-
-    kind = Kind.ABORTED
-    reason = "REQUEST_IN_FLIGHT"
-    retry_after_seconds = 1
 
 
 async def once(
@@ -116,11 +73,16 @@ async def once(
     if getattr(request, "validate_only", False):
         async with database.begin_rehearsal() as tx:
             return await _run(tx, run)
+    return await retry_contention(lambda: _attempt(database, request, response_type, run))
+
+
+async def retry_contention(attempt_once: Callable[[], Awaitable[T]]) -> T:
+    """Runs a transaction, and again where it lost against another one. It does nothing outside of itself."""
     attempt = 0
     while True:
         attempt += 1
         try:
-            return await _attempt(database, request, response_type, run)
+            return await attempt_once()
         except asyncpg.PostgresError as error:
             # Full jitter: those who collided do not meet again.
             pause = random.uniform(0, 0.02 * 2**attempt)  # noqa: S311  # no secret
@@ -148,7 +110,7 @@ async def _attempt(
             answer = await _claim(tx, request, fingerprint)
             if answer is None:
                 response = await _run(tx, run)
-                await _keep_answer(tx, request, response, current_principal())
+                await keep_answers(tx, [(keys_of(request), response)], current_principal())
                 return response
     except DomainError as refusal:
         if not is_decision(refusal):
@@ -157,7 +119,7 @@ async def _attempt(
         if answer is None:
             raise
     note_replayed()
-    return _read_answer(answer, response_type)
+    return read_answer(answer, response_type)
 
 
 def is_decision(refusal: DomainError) -> bool:
@@ -176,7 +138,7 @@ async def answered_before(database: Database, request: Message, response_type: t
     if row is None:
         return None
     note_replayed()
-    return _read_answer(row, response_type)
+    return read_answer(row, response_type)
 
 
 async def decided_meanwhile(database: Database, request: Message, response_type: type[R]) -> R | None:
@@ -187,7 +149,7 @@ async def decided_meanwhile(database: Database, request: Message, response_type:
         The business refusal that is the answer.
     """
     row = await _look_up(database, request)
-    return None if row is None else _read_answer(row, response_type)
+    return None if row is None else read_answer(row, response_type)
 
 
 async def was_decided(database: Database, request: Message) -> bool:
@@ -209,28 +171,19 @@ async def _store_refusal(database: Database, request: Message, fingerprint: byte
     async with database.begin(lock_timeout_ms=_IN_FLIGHT_WAIT_MS) as tx:
         answer = await _claim(tx, request, fingerprint)
         if answer is None:
-            await _keep_answer(tx, request, refusal, current_principal())
+            await keep_answers(tx, [(keys_of(request), refusal)], current_principal())
     return answer
 
 
 async def _claim(tx: Tx, request: Message, fingerprint: bytes) -> Row | None:
     """Takes the keys for this transaction (None), or finds the answer they have."""
-    owner, keys = _owner(current_principal()), keys_of(request)
-    claim = {**_name_of(owner), "keys": sorted(keys), "of_body": fingerprint}
-    try:
-        # Waits for a concurrent duplicate's transaction to end, as long as lock_timeout allows.
-        claimed = set(await tx.scalars(_CLAIM, claim))
-    except asyncpg.PostgresError as error:
-        if sqlstate(error) != LOCK_NOT_AVAILABLE:
-            raise
-        if not names_row_of(error, handled_requests.name):
-            raise Unavailable("The requests handled before are locked.") from error
-        raise _build_in_flight(keys[0]) from None
+    keys = keys_of(request)
+    claimed = await claim_keys(tx, dict.fromkeys(keys, fingerprint))
     if len(claimed) == len(keys):
         return None
     row = await _find(tx, request, fingerprint, claimed)
     if row is None:  # the first one was rolled back just now
-        raise _build_in_flight(keys[0])
+        raise build_in_flight(keys[0])
     return row
 
 
@@ -239,46 +192,21 @@ async def _find(source: Source, request: Message, fingerprint: bytes, claimed: C
     Args:
         claimed: The keys that this transaction has just taken: they have no answer yet.
 
-    Raises:
-        NotSealed: a row is not what this service wrote. Whoever takes a key and commits has answered it, so that goes
-            for one without an answer, too.
+    Raises: NotSealed, IdempotencyKeyReused.
     """
-    owner, keys = _owner(current_principal()), keys_of(request)
-    found = await fetch_rows(source, _FIND, of_principal=owner["principal"], keys=list(keys))
-    rows: dict[str, Any] = {row.idempotency_key: row for row in found}
-    for key in keys:
-        row = rows.get(key)
-        if row is None or key in claimed:
-            continue
-        told = (*owner.values(), key, row.answer, row.answer_is_error)
-        seals_of(source).check(row.seal, handled_requests.name, key, *told)
+    keys = keys_of(request)
+    rows = await list_answered(source, [key for key in keys if key not in claimed])
+    for key, row in rows.items():
         if row.fingerprint != fingerprint:
             raise _build_reused(request, key)
-    return None if keys[0] in claimed else rows.get(keys[0])
-
-
-def _build_in_flight(idempotency_key: str) -> RequestInFlight:
-    return RequestInFlight("The first request is still running.", idempotency_key=idempotency_key)
+    return rows.get(keys[0])
 
 
 def _build_reused(request: Message, idempotency_key: str) -> IdempotencyKeyReused:
     path = "idempotency_key"
     if path not in request.DESCRIPTOR.fields_by_name:
         path = f"items[{keys_of(request).index(idempotency_key)}].{path}"
-    return IdempotencyKeyReused(
-        "The idempotency_key was used with another request.",
-        fields={path: "was used with another request"},
-        idempotency_key=idempotency_key,
-    )
-
-
-def _read_answer(row: Row, response_type: type[R]) -> R:
-    """Raises the refusal, where that is the answer."""
-    if not row.answer_is_error:
-        return response_type.FromString(row.answer)
-    refusal = from_status(status_pb2.Status.FromString(row.answer))
-    refusal = require_present(refusal, "a stored refusal is a DomainError")
-    raise refusal
+    return build_reused(idempotency_key, path)
 
 
 async def replace_answer(
@@ -294,25 +222,19 @@ async def replace_answer(
     Returns:
         The answer.
     """
+    return (await replace_answers(tx, [(request, build)], sender=sender))[0]
+
+
+async def replace_answers(
+    tx: Tx, requests: Sequence[tuple[Message, Callable[[], R | DomainError]]], *, sender: Principal | None = None
+) -> list[R | DomainError]:
+    """As `replace_answer` of each, of one sender's requests."""
     with acting_as(sender or current_principal()) as principal:
-        answer = build()
-    if not isinstance(answer, DomainError):
-        await add_versions(tx, answer)
-    await _keep_answer(tx, request, answer, principal)
-    return answer
-
-
-async def _keep_answer(tx: Tx, request: Message, answer: Message | DomainError, principal: Principal) -> None:
-    owner, keys, is_error = _owner(principal), keys_of(request), isinstance(answer, DomainError)
-    if not keys:
-        return
-    message = to_status(answer, "") if isinstance(answer, DomainError) else answer
-    stored = message.SerializeToString(deterministic=True)
-    rows = []
-    for key, kept in zip(keys, (stored, *(b"" for _ in keys[1:])), strict=True):
-        seal = seals_of(tx).make(handled_requests.name, *owner.values(), key, kept, is_error)
-        rows.append({"key": key, "kept": kept, "is_error": is_error, "made": seal})
-    await tx.execute(_ANSWER, [_name_of(owner) | row for row in rows])
+        answers = [build() for _, build in requests]
+    await add_versions(tx, *(answer for answer in answers if not isinstance(answer, DomainError)))
+    keys = (keys_of(request) for request, _ in requests)
+    await keep_answers(tx, zip(keys, answers, strict=True), principal)
+    return answers
 
 
 def fingerprint_of(request: Message) -> bytes:
@@ -341,12 +263,3 @@ def _find_keys(request: Descriptor) -> str | None:
     items = fields["items"].message_type if "items" in fields else None
     has_keys = items is not None and "idempotency_key" in items.fields_by_name
     return "items" if has_keys and rule_of(find_rpc(GetMessageClass(request))).two_persons else None
-
-
-def _name_of(owner: Mapping[str, str]) -> dict[str, str]:
-    """Whose, as the statements name it."""
-    return {f"of_{name}": value for name, value in owner.items()}
-
-
-def _owner(principal: Principal) -> dict[str, str]:
-    return {"org_id": principal.org_id, "principal": principal.key_owner}

@@ -19,13 +19,9 @@ from google.protobuf.message import Message
 from services.chassis.calls.deadline import grant_seconds
 from services.chassis.calls.wire import copy_without
 from services.chassis.data.database import Database, finish
-from services.chassis.data.once import (
-    RequestInFlight,
-    answered_before,
-    is_decision,
-    once,
-)
+from services.chassis.data.once import answered_before, is_decision, once
 from services.chassis.data.reads import Reader
+from services.chassis.data.request_keys import RequestInFlight
 from services.chassis.data.transaction import Tx
 from services.chassis.data.versions import add_versions
 from services.chassis.values.clock import Clock

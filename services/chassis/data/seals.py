@@ -37,6 +37,7 @@ from services.chassis.data.reads import Source
 from services.chassis.data.transaction import Tx
 from services.chassis.process.settings import ConfigurationError, read_private_file
 from services.chassis.process.telemetry import ROWS_NOT_SEALED, log
+from services.chassis.values.errors import AnswerWithheld
 
 R = TypeVar("R")
 V = TypeVar("V")
@@ -62,6 +63,11 @@ class NotSealed(Exception):
     def __init__(self, place: str, row: str) -> None:
         self.row = f"{place} {row}"
         super().__init__(f"{self.row} was not written by this service, or with a key that it does not have")
+
+
+def build_withheld(error: NotSealed) -> AnswerWithheld:
+    """What somebody is told of a row that is not ours, where others are answered."""
+    return AnswerWithheld(f"{error}. Nothing was done; an operator has to put it right.", row=error.row)
 
 
 def read_data_keys(path: Path) -> tuple[bytes, ...]:

@@ -44,9 +44,9 @@ def note_versions(tx: Tx, drawn: Mapping[str, int]) -> None:
     tx.info.setdefault(_DRAWN, {}).update(drawn)
 
 
-async def add_versions(tx: Tx, answer: Message) -> None:
-    """Fills in `aggregate_version` of each resource in the answer."""
-    resources = list(_find_resources(answer))
+async def add_versions(tx: Tx, *answers: Message) -> None:
+    """Fills in `aggregate_version` of each resource in the answers."""
+    resources = [found for answer in answers for found in _find_resources(answer)]
     if not resources:
         return
     await tx.write_rest()
