@@ -31,6 +31,8 @@ from services.chassis.data.transaction import Tx
 from services.transactions import queries
 from services.transactions.commands import (
     bank_accounts,
+    batch_cancellation,
+    batch_creation,
     contributions,
     creation,
     decisions,
@@ -58,6 +60,11 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
         )
         return await evaluation.evaluate_and_keep_answer(self._dependencies, request, answer)
 
+    async def BatchCreateTransactions(
+        self, request: pb.BatchCreateTransactionsRequest, context: ServicerContext
+    ) -> pb.BatchCreateTransactionsResponse:
+        return await batch_creation.batch_create_transactions(self._dependencies, request)
+
     async def GetTransaction(self, request: pb.GetTransactionRequest, context: ServicerContext) -> pb.Transaction:
         return await self._dependencies.fetch(request, queries.get_transaction)
 
@@ -81,6 +88,11 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
 
     async def CancelTransaction(self, request: pb.CancelTransactionRequest, context: ServicerContext) -> pb.Transaction:
         return await self._dependencies.write(request, pb.Transaction, decisions.cancel_transaction)
+
+    async def BatchCancelTransactions(
+        self, request: pb.BatchCancelTransactionsRequest, context: ServicerContext
+    ) -> pb.BatchCancelTransactionsResponse:
+        return await batch_cancellation.batch_cancel_transactions(self._dependencies, request)
 
     async def ApproveTransaction(
         self, request: pb.ApproveTransactionRequest, context: ServicerContext

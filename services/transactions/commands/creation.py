@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from realco.transactions.v1 import transactions_pb2 as pb
 
@@ -14,7 +15,7 @@ from services.chassis.values.ids import new_id
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.inflow import Inflow, InflowVerdict, ask_about_inflow, check_commitment
 from services.transactions.dependencies import Dependencies
-from services.transactions.domain.bank_accounts import list_payee_makers
+from services.transactions.domain.bank_accounts import BankAccount, list_payee_makers
 from services.transactions.domain.decisions import check_carries
 from services.transactions.domain.rails import RAILS
 from services.transactions.domain.refusals import TypeNotSupported
@@ -85,18 +86,46 @@ async def create_transaction(
         BankAccountNotFound, BankAccountNotUsable, CommitmentExceeded, PaymentMethodNotSupported, or what the verdict
         refuses
     """
-    principal = current_principal()
-    party_id, wanted = principal.choose_party(request.party_id), TYPES[_T.Type.Name(request.type)]
     verdict.check()
-    rail = RAILS[_T.PaymentMethod.Name(request.payment_method)]
-    check_carries(rail, request.amount.currency_code)
     account = None
     if request.bank_account_id:
         account = await bank_accounts.find_bank_account(tx, request.bank_account_id)
-        account = check_bank_account(account, party_id, is_inbound=wanted.is_inbound, field="bank_account_id")
+    check_way(request, account)
     if verdict.investment is not None:
+        party_id = current_principal().choose_party(request.party_id)
         await check_commitment(tx, Inflow.of_request(request, party_id), verdict.investment)
-    values = {
+    values = build_row(request, account, choice)
+    [row] = await moves.insert_transactions(
+        tx, [values], due_ms=EVALUATE_GRACE_MS, actor=current_principal().person, now=now
+    )
+    return answer_transaction(row, now)
+
+
+def check_way(request: pb.CreateTransactionRequest, account: BankAccount | None) -> None:
+    """Whether the money can move in this currency by this rail, and from this account of the party, or to it.
+
+    Raises:
+        BankAccountNotFound, BankAccountNotUsable, PaymentMethodNotSupported
+    """
+    check_carries(RAILS[_T.PaymentMethod.Name(request.payment_method)], request.amount.currency_code)
+    if request.bank_account_id:
+        party_id = current_principal().choose_party(request.party_id)
+        is_inbound = TYPES[_T.Type.Name(request.type)].is_inbound
+        check_bank_account(account, party_id, is_inbound=is_inbound, field="bank_account_id")
+
+
+def build_row(
+    request: pb.CreateTransactionRequest, account: BankAccount | None, choice: ProviderChoice
+) -> dict[str, Any]:
+    """What is recorded of a new transaction.
+
+    Args:
+        account: That it is drawn from or paid to, if any.
+        choice: Who carries it.
+    """
+    principal, wanted = current_principal(), TYPES[_T.Type.Name(request.type)]
+    rail = RAILS[_T.PaymentMethod.Name(request.payment_method)]
+    return {
         "org_id": principal.org_id,
         "transaction_id": new_id("txn"),
         "type": wanted.name,
@@ -104,7 +133,7 @@ async def create_transaction(
         "amount_minor": request.amount.amount_minor,
         "currency": request.amount.currency_code,
         "escrow_account_id": request.escrow_account_id,
-        "party_id": party_id,
+        "party_id": principal.choose_party(request.party_id),
         "bank_account_id": request.bank_account_id or None,
         "account_number_digest": account and account.account_number_digest,
         "approval_reason": choose_approval_reason(request, principal),
@@ -120,5 +149,3 @@ async def create_transaction(
         "idempotency_key": request.idempotency_key or None,
         **principal.session._asdict(),
     }
-    [row] = await moves.insert_transactions(tx, [values], due_ms=EVALUATE_GRACE_MS, actor=principal.person, now=now)
-    return answer_transaction(row, now)

@@ -51,6 +51,9 @@ from services.transactions.store import bank_accounts, moves
 from services.transactions.store import transactions as store
 from services.transactions.store.moves import Step
 
+# What a person does who cancels what others want (`note_stop`).
+CANCELS = "CANCEL_TRANSACTION"
+
 
 async def list_gaining(dependencies: Dependencies, transaction_id: str) -> frozenset[str]:
     """Who gains by now if it is approved: others may have come in since it began to wait. Raises Unavailable."""
@@ -133,14 +136,21 @@ async def cancel_transaction(tx: Tx, request: pb.CancelTransactionRequest, now: 
     row, person = await lock_as_read(tx, request.transaction_id, request.etag)
     if row.status is not Status.CANCELLED:
         check_may_cancel(row)
-        is_own = row.is_inbound and row.created_by == person
-        if not is_own and not await acts_for(tx, row.party_id):
-            await note_stop(tx, "CANCEL_TRANSACTION", row.party_id, now)
+        if not is_own(row) and not await acts_for(tx, row.party_id):
+            await note_stop(tx, CANCELS, row.party_id, now)
         await TRANSACTION_APPROVALS.cancel(tx, row.transaction_id, now)
-        note = f"cancelled: {request.note}" if request.note else "cancelled"
-        changes = {"next_attempt_at": None, "failure": None}
-        row = await moves.save_move(tx, row, Status.CANCELLED, actor=person, now=now, note=note, **changes)
+        [row] = await moves.save_steps(tx, [row], build_cancellation(request), actor=person, now=now)
     return answer_transaction(row, now)
+
+
+def is_own(row: Transaction) -> bool:
+    """Whether the caller made it, and nobody else's money is stopped with it."""
+    return row.is_inbound and row.created_by == current_principal().person
+
+
+def build_cancellation(request: pb.CancelTransactionRequest) -> Step:
+    note = f"cancelled: {request.note}" if request.note else "cancelled"
+    return Step(Status.CANCELLED, note, changes={"next_attempt_at": None, "failure": None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +301,12 @@ async def queue_again(tx: Tx, row: Transaction, *, actor: str, now: datetime) ->
 
 async def require_as_read(tx: Tx, transaction_id: str, etag: str) -> Transaction:
     """As `lock_as_read`, to ask others about it before the transaction that decides, which reads it again."""
-    row = _require(await store.find_transaction(tx, transaction_id))
+    return check_as_read(await store.find_transaction(tx, transaction_id), etag)
+
+
+def check_as_read(row: Transaction | None, etag: str) -> Transaction:
+    """The transaction, in the version that was read. Raises TransactionNotFound, EtagMismatch."""
+    row = _require(row)
     check_etag(etag, row.etag)
     return row
 

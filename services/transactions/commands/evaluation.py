@@ -14,7 +14,7 @@ from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.wire import from_failure, to_money
-from services.chassis.data.once import decided_meanwhile, replace_answer
+from services.chassis.data.once import decided_meanwhile, replace_answers
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError, Kind, Refused
@@ -114,7 +114,10 @@ async def evaluate_and_keep_answer(
             where the request only asks.
     """
     if request.validate_only:
-        return await _rehearse(dependencies, request, answer)
+        [rehearsed] = await rehearse_decisions(dependencies, [(request, answer)])
+        if isinstance(rehearsed, DomainError):
+            raise rehearsed
+        return rehearsed
     if answer.status == pb.Transaction.INITIATED:
         answer = await _evaluate(dependencies, answer)
         dependencies.work_due.set()
@@ -124,19 +127,33 @@ async def evaluate_and_keep_answer(
     return answer
 
 
-async def _rehearse(
-    dependencies: Dependencies, request: pb.CreateTransactionRequest, answer: pb.Transaction
-) -> pb.Transaction:
-    """With the status that it would have once it was evaluated; INITIATED where compliance is away."""
-    type_name = pb.Transaction.Type.Name(answer.type)
-    item = EvaluateItem(**build_decided_on(answer.transaction_id, answer.party_id, type_name, answer.amount))
+async def rehearse_decisions(
+    dependencies: Dependencies, made: Sequence[tuple[pb.CreateTransactionRequest, pb.Transaction]]
+) -> list[pb.Transaction | DomainError]:
+    """Each with the status that it would have once it was evaluated, INITIATED where compliance is away; or why it is
+    refused once those before it are counted.
+    """
+    items = [
+        EvaluateItem(
+            **build_decided_on(
+                answer.transaction_id, answer.party_id, pb.Transaction.Type.Name(answer.type), answer.amount
+            )
+        )
+        for _, answer in made
+    ]
     try:
-        [result] = await dependencies.peers.compliance.batch_evaluate_transactions([item], validate_only=True)
+        results = await dependencies.peers.compliance.batch_evaluate_transactions(items, validate_only=True)
     except DomainError as error:
         log.warning("compliance_away", reason=error.reason)
-        return answer
+        return [answer for _, answer in made]
+    return [_rehearse(*each, result) for each, result in zip(made, results, strict=True)]
+
+
+def _rehearse(
+    request: pb.CreateTransactionRequest, answer: pb.Transaction, result: EvaluationResult
+) -> pb.Transaction | DomainError:
     if result.HasField("failure"):
-        raise _to_refusal(from_failure(result.failure))
+        return _to_refusal(from_failure(result.failure))
     if _find_approval_reason(choose_approval_reason(request, current_principal()), result) is not None:
         answer.status = pb.Transaction.PENDING_APPROVAL
     elif result.compliance_check.status == _C.PASSED:
@@ -205,19 +222,28 @@ async def apply_decisions(
     steps = Step(Status.APPROVED, "compliance passed it"), Step(Status.QUEUED, due_ms=0)
     passed = await moves.save_steps(tx, passed, *steps, actor=ACTOR, now=now)
     answers |= {row.transaction_id: partial(answer_transaction, row, now) for row in passed}
-    decided = [row for row in rows if row.transaction_id in answers]
-    return {row.transaction_id: await _keep_answer(tx, row, answers[row.transaction_id]) for row in decided}
+    return await _keep_answers(
+        tx, [(row, answers[row.transaction_id]) for row in rows if row.transaction_id in answers]
+    )
 
 
-async def _keep_answer(
-    tx: Tx, row: Transaction, build: Callable[[], pb.Transaction | DomainError]
-) -> pb.Transaction | DomainError:
-    """The answer to the request that made it, which its replay gets from now on: as its sender sees it."""
-    if row.request_subject is None or row.request_role is None or row.idempotency_key is None:
-        return build()
-    request = pb.CreateTransactionRequest(idempotency_key=row.idempotency_key)
-    sender = Principal(row.request_subject, row.request_role, row.org_id, known_as=row.created_by)
-    return await replace_answer(tx, request, build, sender=sender)
+async def _keep_answers(
+    tx: Tx, decided: Sequence[tuple[Transaction, Callable[[], pb.Transaction | DomainError]]]
+) -> dict[str, pb.Transaction | DomainError]:
+    """The answers to the requests that made them, which their replays get from now on: as each sender sees them."""
+    kept: dict[str, pb.Transaction | DomainError] = {}
+    by_sender: dict[Principal, list[tuple[Transaction, Callable[[], pb.Transaction | DomainError]]]] = defaultdict(list)
+    for row, build in decided:
+        if row.request_subject is None or row.request_role is None or row.idempotency_key is None:
+            kept[row.transaction_id] = build()
+        else:
+            sender = Principal(row.request_subject, row.request_role, row.org_id, known_as=row.created_by)
+            by_sender[sender].append((row, build))
+    for sender, sent in by_sender.items():
+        requests = [(pb.CreateTransactionRequest(idempotency_key=row.idempotency_key), build) for row, build in sent]
+        answers = await replace_answers(tx, requests, sender=sender)
+        kept |= {row.transaction_id: answer for (row, _), answer in zip(sent, answers, strict=True)}
+    return kept
 
 
 def _answer_refusal(refusal: DomainError) -> DomainError:

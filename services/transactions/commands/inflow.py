@@ -77,6 +77,20 @@ async def ask_about_inflow(inflow: Inflow, peers: Peers, now: datetime) -> Inflo
         investment = await peers.distributions.get_investment(inflow.investment_id)
     if investment is not None:
         offering = await peers.distributions.get_offering(investment.offering_id)
+    return judge_inflow(inflow, account, investment, offering, now)
+
+
+def judge_inflow(
+    inflow: Inflow,
+    account: EscrowAccount | None,
+    investment: Investment | None,
+    offering: Offering | None,
+    now: datetime,
+) -> InflowVerdict:
+    """
+    Args:
+        offering: Of the investment. None where that is not there, either.
+    """
     try:
         _check_account(inflow, account)
         if inflow.investment_id:
@@ -201,7 +215,18 @@ async def check_commitment(tx: Tx, inflow: Inflow, investment: Investment) -> No
         CommitmentExceeded
     """
     on_their_way = await store.lock_contributions(tx, inflow.party_id, investment.investment_id)
-    total_minor, unsettled_minor = on_their_way
+    check_remaining(inflow, investment, *on_their_way)
+
+
+def check_remaining(inflow: Inflow, investment: Investment, total_minor: int, unsettled_minor: int) -> None:
+    """
+    Args:
+        total_minor: Of the contributions that did not fail or come back.
+        unsettled_minor: The part of them that has not settled.
+
+    Raises:
+        CommitmentExceeded
+    """
     # What has settled may be counted as funded already, or not yet: the larger sum is right for both.
     taken_minor = max(total_minor, investment.funded_amount.amount_minor + unsettled_minor)
     _check_remaining(inflow, max(investment.amount.amount_minor - taken_minor, 0))

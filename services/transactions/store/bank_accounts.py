@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +14,7 @@ from services.chassis.data import outbox
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.locks import lock_name
 from services.chassis.data.reads import Source
-from services.chassis.data.seals import NotSealed, keep_readable, keep_sealed
+from services.chassis.data.seals import NotSealed, keep_sealed
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.transactions import messages
@@ -73,12 +72,21 @@ async def lock_to_block(tx: Tx, bank_account_id: str) -> BankAccount | None:
 
 
 async def list_bank_accounts(tx: Tx, bank_account_ids: Collection[str]) -> dict[str, BankAccount]:
-    if not bank_account_ids:
-        return {}
-    found = await tx.execute(_THESE, {"bank_account_ids": list(bank_account_ids)})
-    return {
-        account.bank_account_id: account for account in keep_readable(found, partial(BANK_ACCOUNTS.read_sealed, tx))
-    }
+    """Those of them that say what this service wrote."""
+    found = await list_each(tx, bank_account_ids)
+    return {account_id: each for account_id, each in found.items() if isinstance(each, BankAccount)}
+
+
+async def list_each(tx: Tx, bank_account_ids: Collection[str]) -> dict[str, BankAccount | NotSealed]:
+    """Those that are there, each as it is now or why nobody knows."""
+    found: dict[str, BankAccount | NotSealed] = {}
+    rows = await tx.execute(_THESE, {"bank_account_ids": list(bank_account_ids)}) if bank_account_ids else ()
+    for row in rows:
+        try:
+            found[row.bank_account_id] = BANK_ACCOUNTS.read_sealed(tx, row)
+        except NotSealed as error:
+            found[row.bank_account_id] = error
+    return found
 
 
 async def list_default_accounts(tx: Tx, party_ids: Collection[str]) -> tuple[dict[str, BankAccount], dict[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,10 +13,10 @@ from sqlalchemy.dialects import postgresql as pg
 from services.chassis.data import leases
 from services.chassis.data.database import Database
 from services.chassis.data.due import Due
-from services.chassis.data.locks import lock_name
+from services.chassis.data.locks import lock_name, lock_names
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, fetch_row, fetch_rows
-from services.chassis.data.seals import check_row, check_rows, keep_sealed
+from services.chassis.data.seals import NotSealed, check_row, check_rows, keep_sealed
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import read_failure
@@ -74,6 +74,7 @@ _ARRIVED_FROM = Read(
 )
 _LOCKING = _FINDING.select.with_for_update(key_share=True)
 _LISTING = _MINE.where(_c.transaction_id == sa.any_(sa.bindparam("transaction_ids", type_=pg.ARRAY(sa.Text))))
+_LOCKING_EACH = _LISTING.order_by(_c.transaction_id).with_for_update(key_share=True)
 # Whatever became of them: which of them count is asked of rows with a seal, and a status may be altered.
 _CONTRIBUTIONS = _MINE.where(
     _c.investment_id == sa.any_(sa.bindparam("investment_ids", type_=pg.ARRAY(sa.Text))),
@@ -160,9 +161,60 @@ async def lock_contributions(tx: Tx, party_id: str, investment_id: str) -> tuple
     await lock_name(tx, "contributions", investment_id)
     theirs = {"investment_ids": [investment_id], "party_id": party_id}
     rows = check_rows(tx, transactions, await tx.execute(_CONTRIBUTIONS_OF_PARTY, theirs))
-    counted = [row for row in map(build_transaction, rows) if row.status not in ENDED]
+    return _count_contributions(map(build_transaction, rows))
+
+
+def _count_contributions(rows: Iterable[Transaction]) -> tuple[int, int]:
+    counted = [row for row in rows if row.status not in ENDED]
     unsettled = [row.amount.amount_minor for row in counted if row.status not in ARRIVED]
     return sum(row.amount.amount_minor for row in counted), sum(unsettled)
+
+
+async def lock_contributions_to(tx: Tx, parties: Mapping[str, str]) -> None:
+    """From here on whoever else adds to these investments waits for the end of this transaction.
+
+    Args:
+        parties: Whose each investment is, by its id.
+    """
+    await lock_names(tx, "contributions", parties)
+
+
+async def count_contributions(tx: Tx, parties: Mapping[str, str]) -> dict[str, tuple[int, int] | NotSealed]:
+    """As `lock_contributions` counts them, of many investments, by id; or why nobody knows how much is left of one.
+
+    Args:
+        parties: Whose each investment is, by its id.
+    """
+    found: dict[str, list[Transaction]] = {each: [] for each in parties}
+    altered: dict[str, NotSealed] = {}
+    for row in await tx.execute(_CONTRIBUTIONS, {"investment_ids": list(parties)}):
+        if row.party_id != parties[row.investment_id]:
+            continue
+        try:
+            found[row.investment_id].append(build_transaction(check_row(tx, transactions, row)))
+        except NotSealed as error:
+            altered[row.investment_id] = error
+    return {each: altered.get(each) or _count_contributions(rows) for each, rows in found.items()}
+
+
+async def list_each(tx: Tx, transaction_ids: Collection[str]) -> dict[str, Transaction | NotSealed]:
+    """Those that are there, each as it is now or why nobody knows."""
+    return _read_each(tx, await tx.execute(_LISTING, {"transaction_ids": list(transaction_ids)}))
+
+
+async def lock_each(tx: Tx, transaction_ids: Collection[str]) -> dict[str, Transaction | NotSealed]:
+    """As `list_each`, locked in the order of their ids."""
+    return _read_each(tx, await tx.execute(_LOCKING_EACH, {"transaction_ids": list(transaction_ids)}))
+
+
+def _read_each(tx: Tx, rows: Iterable[Row]) -> dict[str, Transaction | NotSealed]:
+    found: dict[str, Transaction | NotSealed] = {}
+    for row in rows:
+        try:
+            found[row.transaction_id] = build_transaction(check_row(tx, transactions, row))
+        except NotSealed as error:
+            found[row.transaction_id] = error
+    return found
 
 
 async def lock_contributions_of(tx: Tx, investment_ids: Collection[str]) -> dict[str, list[Transaction] | None]:
