@@ -19,7 +19,7 @@ from google.protobuf.message_factory import GetMessageClass
 from realco.type.v1 import http_pb2
 from starlette.datastructures import Headers
 
-from gateway.problems import Fault, etag_required, invalid, invalid_body
+from gateway.problems import Fault, Problem, etag_required, invalid, invalid_body
 from gateway.routing import Template
 from services.chassis.calls import validation
 from services.chassis.calls.client import KEY_FIELD
@@ -85,8 +85,8 @@ class Binding:
         self.raw_body = self.body_field is not None and _type_name(self.body_field) == HTTP_BODY
         self.mask = self._mask()
         self.bound = bound | {field.name for field in (self.body_field, self.mask) if field is not None}
-        self.query = {} if self.body == "*" else {one.name: one for one in self._query_parameters()}
-        self._read_body = self._body_reader()
+        self.query = {} if self.body == "*" else {one.name: one for one in self.list_parameters(self.bound)}
+        self._read_body: _ReadBody | None = self._body_reader()
         self._place_of = {one.fields[0].name: one for one in (*self.path, *self.headers)}
 
     @property
@@ -161,7 +161,7 @@ class Binding:
             path: As validation and services name it: in the names of the proto.
             detail: What is wrong.
         """
-        steps = _resolve(self.method.input_type, path)
+        steps = resolve(self.method.input_type, path)
         first = self.method.input_type.fields_by_name.get(steps[0].name) if steps else None
         parameter = self._place_of.get(first.name) if first is not None else None
         if parameter is not None:
@@ -199,9 +199,14 @@ class Binding:
             raise TypeError(f"{self.method.full_name}: a field mask is of a PATCH with the body *")
         return masks[0]
 
-    def _query_parameters(self) -> Iterator[Parameter]:
-        for names in _leaves(self.method.input_type, self.bound):
+    def list_parameters(self, without: frozenset[str]) -> Iterator[Parameter]:
+        """The fields that a query can carry, but for those that stand elsewhere."""
+        for names in _leaves(self.method.input_type, without):
             yield self._parameter("query", names)
+
+    def tell(self, problem: Problem) -> Problem:
+        """The problem, as whoever sent such a request reads it."""
+        return problem
 
     def _read_headers(self, message: Message, headers: Headers, faults: list[Fault]) -> None:
         for parameter in self.headers:
@@ -338,7 +343,7 @@ class _Step:
     spelled: Path
 
 
-def _resolve(request: Descriptor, path: str) -> list[_Step]:
+def resolve(request: Descriptor, path: str) -> list[_Step]:
     """The steps of a field path as JSON spells them."""
     descriptor: Descriptor | None = request
     steps: list[_Step] = []

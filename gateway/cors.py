@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from gateway import contracts
 from gateway.answers import REHEARSED_HEADER
 from gateway.binding import Binding
+from gateway.csv_export import HEADERS as CSV_HEADERS
 from gateway.problems import REPLAYED_HEADER
 
 _SECONDS_REMEMBERED = 600
@@ -20,6 +21,7 @@ _SECONDS_REMEMBERED = 600
 _ANSWER_HEADERS = (
     *("ETag", "Location", "Retry-After", "WWW-Authenticate", "X-Request-Id", REPLAYED_HEADER, REHEARSED_HEADER),
     *("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"),
+    *CSV_HEADERS,
 )
 
 

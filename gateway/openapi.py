@@ -10,9 +10,10 @@ from buf.validate import validate_pb2
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from realco.type.v1 import approval_pb2, rules_pb2
 
-from gateway import contracts
+from gateway import contracts, openapi_csv
 from gateway.answers import REHEARSED_HEADER, Answer
 from gateway.binding import IF_MATCH, VALIDATE_ONLY_FIELD, Binding, Parameter
+from gateway.csv_export import HEADERS as CSV_HEADERS
 from gateway.openapi_schemas import Schema, Schemas, Side
 from gateway.problems import HTTP_CODES, MEDIA_TYPE, REPLAYED_HEADER
 from gateway.statuses import status_of, title_of
@@ -45,6 +46,8 @@ double-entry ledger, and operating cash is distributed through a waterfall.
 - **Etags**: `If-Match` takes the field `etag` of an answer as it is, or its header `ETag`, which has quotes around it.
 - **Rates** are counted by caller: `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` (seconds) of each
   answer say how many requests are left, 429 and `Retry-After` when to come back.
+- **CSV**: a list is answered as a file to `Accept: text/csv`, and a batch takes one for its body, a row an item
+  (`Content-Type: text/csv`): docs/bulk.md.
 - **Refusals** are problem details (RFC 9457); act on `code`.
 """
 _PATCH = """\
@@ -131,7 +134,10 @@ def _operation(method: MethodDescriptor, binding: Binding, rule: Rule, schemas: 
         "summary": comment.partition(". ")[0].partition("\n")[0].rstrip("."),
         "description": "\n\n".join([*told, f"May be called by: {roles}."]),
         "security": [] if rule.public else [{"bearer": []}],
-        "parameters": [_parameter(parameter, schemas) for parameter in parameters],
+        "parameters": [
+            *(_parameter(parameter, schemas) for parameter in parameters),
+            *(openapi_csv.say_beside(_parameter(one, schemas)) for one in openapi_csv.list_parameters(method)),
+        ],
         "responses": _responses(binding, rule, schemas, answers_approval=decision == "two_persons"),
     }
     body = _request_body(method, binding, schemas)
@@ -194,7 +200,8 @@ def _request_body(method: MethodDescriptor, binding: Binding, schemas: Schemas) 
         }
     schemas.components[method.input_type.name] = schema
     reference = {"$ref": f"#/components/schemas/{method.input_type.name}"}
-    return {"required": bool(schema.get("required")), "content": {"application/json": {"schema": reference}}}
+    content = {"application/json": {"schema": reference}} | openapi_csv.describe_body(method)
+    return {"required": bool(schema.get("required")), "content": content}
 
 
 def _responses(binding: Binding, rule: Rule, schemas: Schemas, *, answers_approval: bool) -> dict[str, Any]:
@@ -207,6 +214,9 @@ def _responses(binding: Binding, rule: Rule, schemas: Schemas, *, answers_approv
     if binding.has_key:
         headers[REPLAYED_HEADER] = _header("IdempotencyReplayed")
     content = {"application/json": {"schema": schemas.reference(answer.message, Side.ANSWER)}}
+    if file := openapi_csv.describe_answer(binding.method):
+        content |= file
+        headers |= {name: _header(component) for name, component in openapi_csv.COMPONENTS.items()}
     statuses = set(_COMMON_STATUSES)
     if not rule.public:
         statuses |= {401, 403}
@@ -279,6 +289,10 @@ def _shared_headers() -> dict[str, Any]:
         **{name: _described_header(about, required=True) for name, about in always.items()},
         "IdempotencyReplayed": _described_header(replayed, required=False),
         "ValidateOnly": _described_header("There, and `true`, where nothing was done: a rehearsal.", required=False),
+        **{
+            openapi_csv.COMPONENTS[name]: _described_header(f"Of a file of CSV alone. {about}", required=False)
+            for name, about in CSV_HEADERS.items()
+        },
     }
 
 

@@ -38,7 +38,10 @@ HTTP_CODES: Mapping[str, tuple[int, str]] = {
     "REQUEST_TIMEOUT": (408, "The body did not arrive in time."),
     "PAYLOAD_TOO_LARGE": (413, "The body is larger than this path takes."),
     "ANSWER_TOO_LARGE": (422, "The answer is larger than a service sends: ask for fewer at a time, by `pageSize`."),
-    "UNSUPPORTED_MEDIA_TYPE": (415, "The body must be `application/json` in UTF-8, without a content encoding."),
+    "UNSUPPORTED_MEDIA_TYPE": (
+        415,
+        "The body must be of a type that the path takes, in UTF-8, without a content encoding.",
+    ),
     "HEADERS_TOO_LARGE": (431, "The headers are larger than this server takes."),
 }
 

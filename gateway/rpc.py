@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from google.api.field_behavior_pb2 import INPUT_ONLY, field_behavior
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
 from grpc import aio
 from realco.type.v1 import approval_pb2
 from starlette.requests import Request
@@ -15,6 +16,9 @@ from starlette.responses import Response
 from gateway import contracts
 from gateway.answers import Answer
 from gateway.binding import VALIDATE_ONLY_FIELD, Binding
+from gateway.csv_columns import MEDIA_TYPE as CSV_TYPE
+from gateway.csv_export import EXPORTS_MAX, Export, find_listed, prefers_csv
+from gateway.csv_import import CsvBinding, find_items
 from gateway.guard import Caller, Guard
 from gateway.problems import http_only, of_rpc_error, too_large
 from gateway.settings import Settings
@@ -34,11 +38,11 @@ def endpoints(settings: Settings, guard: Guard, upstream: Upstream) -> list[RpcE
         TypeError, ValueError: the contract asks for what this gateway does not carry.
     """
     rules = rules_of(contracts.services())
-    found = []
+    found, room = [], asyncio.Semaphore(EXPORTS_MAX)
     for method in contracts.methods():
         rule = rules[f"/{method.containing_service.full_name}/{method.name}"]
         unary = upstream.unary(server_of(method.containing_service), method)
-        found.append(RpcEndpoint(method, rule, settings, guard, unary))
+        found.append(RpcEndpoint(method, rule, settings, guard, unary, room))
     return found
 
 
@@ -51,13 +55,25 @@ def is_guarded(method: MethodDescriptor) -> bool:
 class RpcEndpoint:
     """The REST face of one RPC, with everything that can be compiled before the first request."""
 
-    def __init__(self, method: MethodDescriptor, rule: Rule, settings: Settings, guard: Guard, unary: Unary) -> None:
+    def __init__(
+        self,
+        method: MethodDescriptor,
+        rule: Rule,
+        settings: Settings,
+        guard: Guard,
+        unary: Unary,
+        room: asyncio.Semaphore,
+    ) -> None:
+        """`room` is taken by each file that is being gathered."""
         self.binding = Binding(method)
         self.rule = rule
         self.label = self.binding.template.text
         self._guard = guard
         self._unary = unary
         self._answer = Answer(method)
+        listed, items = find_listed(method), find_items(method)
+        self._export = None if listed is None else Export(listed, room)
+        self._csv = None if items is None else CsvBinding(method, items)
         self._body_bytes_max = settings.batch_bytes_max if self.binding.takes_batch else settings.body_bytes_max
         self._guarded = is_guarded(method)
         # A body that never ends is told so (408) while there is still time to: the other half is for the service.
@@ -67,17 +83,43 @@ class RpcEndpoint:
     async def __call__(self, request: Request, values: Sequence[str]) -> Response:
         caller = await self._guard.admit_caller(request, self.rule, guarded=self._guarded)
         body = await self._receive(request)
-        message = self.binding.message(values, request.scope["query_string"], request.headers, body)
+        binding = self._choose_binding(request) if body else self.binding
+        message = binding.message(values, request.scope["query_string"], request.headers, body)
         if caller is not None:
-            await self._guard.admit_items(request, caller, self.binding.count_items(message))
-        try:
-            response, replayed = await self._unary(message, _metadata(caller))
-        except aio.AioRpcError as error:
-            raise of_rpc_error(error, self.binding.fault) from error
+            await self._guard.admit_items(request, caller, binding.count_items(message))
+        if self._export is not None and prefers_csv(request.headers):
+            return await self._answer_csv(self._export, request, caller, message)
+        response, replayed = await self._ask(binding, caller, message)
         return self._answer.of(response, replayed=replayed, rehearsed=getattr(message, VALIDATE_ONLY_FIELD, False))
 
+    async def _ask(self, binding: Binding, caller: Caller | None, message: Message) -> tuple[Message, bool]:
+        try:
+            return await self._unary(message, _metadata(caller))
+        except aio.AioRpcError as error:
+            raise binding.tell(of_rpc_error(error, binding.fault)) from error
+
+    async def _answer_csv(self, export: Export, request: Request, caller: Caller | None, message: Message) -> Response:
+        is_first = True
+
+        async def ask(message: Message) -> Message:
+            nonlocal is_first
+            if caller is not None and not is_first:  # each page counts as a request, of which the first was counted
+                await self._guard.admit_items(request, caller, 2)
+            is_first = False
+            return (await self._ask(self.binding, caller, message))[0]
+
+        return await export.answer(message, ask)
+
+    def _choose_binding(self, request: Request) -> Binding:
+        """How the body is read, by its type."""
+        if self.binding.raw_body or _is_of_type(request, "application/json"):
+            return self.binding
+        if self._csv is None or not _is_of_type(request, CSV_TYPE, "header=present"):
+            raise http_only("UNSUPPORTED_MEDIA_TYPE")
+        return self._csv
+
     async def _receive(self, request: Request) -> bytes:
-        """The body, whole, of an allowed size and type, in time."""
+        """The body, whole, of an allowed size, in time."""
         headers = request.headers
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._body_bytes_max:
@@ -93,18 +135,17 @@ class RpcEndpoint:
                     chunks.append(chunk)
         except TimeoutError:
             raise http_only("REQUEST_TIMEOUT") from None
-        if size and not self.binding.raw_body and not _is_json(request):
-            raise http_only("UNSUPPORTED_MEDIA_TYPE")
         return b"".join(chunks)
 
 
-def _is_json(request: Request) -> bool:
+def _is_of_type(request: Request, wanted: str, *more: str) -> bool:
+    """Whether the body is of this media type, in UTF-8 and not compressed; `more` may stand behind it."""
     types = request.headers.getlist("content-type")
     if len(types) != 1 or request.headers.get("content-encoding", "identity").lower() != "identity":
         return False
     media_type, *parameters = [part.strip().lower() for part in types[0].split(";")]
-    utf8 = ("charset=utf-8", 'charset="utf-8"', "")
-    return media_type == "application/json" and all(parameter in utf8 for parameter in parameters)
+    known = ("charset=utf-8", 'charset="utf-8"', "", *more)
+    return media_type == wanted and all(parameter in known for parameter in parameters)
 
 
 def _metadata(caller: Caller | None) -> list[tuple[str, str]]:

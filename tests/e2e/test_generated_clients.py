@@ -90,7 +90,8 @@ def test_a_typescript_client_compiles_strictly_pays_and_reads_what_it_does_not_k
 def test_a_python_client_type_checks_strictly_pays_and_reads_what_it_does_not_know(described, settings, tmp_path):
     package = tmp_path / "realco_client"
     generate = ["openapi_python_client", "generate", "--path", str(described), "--meta", "none"]
-    said = python(*generate, "--output-path", str(package), "--fail-on-warning")
+    config = str(PYTHON / "generator.yaml")
+    said = python(*generate, "--output-path", str(package), "--config", config, "--fail-on-warning")
     assert "Warning" not in said
     (package / "py.typed").touch()
     program = shutil.copy(PYTHON / "contribute.py", tmp_path)
