@@ -90,7 +90,7 @@ class Desk:
         rejected = replace(asked, version=2, **no)
         with acting_as(Principal("ann", "admin", ORG)):
             async with self.database.begin() as tx:
-                await records.insert_approval(tx, asked)
+                await records.insert_approvals(tx, [asked])
                 await records.save_approval(tx, rejected)
         return rejected
 

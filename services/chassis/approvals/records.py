@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,12 +16,13 @@ from services.chassis.data.leases import build_taking, postpone, take_sealed
 from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Reader, Source, fetch_row, fetch_rows
-from services.chassis.data.seals import check_row, keep_sealed, seal_rows
+from services.chassis.data.seals import check_row, keep_sealed, seal_of
 from services.chassis.data.tables import approvals
 from services.chassis.data.transaction import Tx
 from services.chassis.data.versions import with_version
 from services.chassis.values.approval import Approval, Approver, Comment, Status
 from services.chassis.values.failure import read_failure, write_failure
+from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.chassis.values.session import Asker, Session
 
@@ -30,8 +31,22 @@ _c = approvals.c
 _LATE = timedelta(days=7)
 
 
-async def insert_approval(tx: Tx, approval: Approval) -> None:
-    values: dict[str, Any] = {
+# Whatever there is of a new one; a lease begins with its defaults.
+_GIVEN_OF_NEW = [column for column in approvals.columns if column.name not in ("due_at", "epoch", "tries")]
+# Built once: to build a statement costs more than to run it.
+_INSERT = sa.insert(approvals).values(
+    {column.name: sa.bindparam(f"new_{column.name}", type_=column.type) for column in _GIVEN_OF_NEW}
+)
+
+
+async def insert_approvals(tx: Tx, new: Sequence[Approval]) -> None:
+    rows = [_build_row(approval) for approval in new]
+    sealed = [row | {"seal": seal_of(tx, approvals, row)} for row in rows]
+    await tx.execute(_INSERT, [{f"new_{name}": value for name, value in row.items()} for row in sealed])
+
+
+def _build_row(approval: Approval) -> dict[str, Any]:
+    return {
         "org_id": approval.org_id,
         "approval_id": approval.approval_id,
         "kind": approval.kind,
@@ -49,9 +64,8 @@ async def insert_approval(tx: Tx, approval: Approval) -> None:
         "earlier_askers": [{"person": each.person, **each.session._asdict()} for each in approval.earlier_askers],
         "created_at": approval.created_at,
         "expires_at": approval.expires_at,
+        **_changing(approval),
     }
-    inserted = sa.insert(approvals).values(**values, **_changing(approval))
-    await seal_rows(tx, approvals, await tx.execute(inserted.returning(approvals)))
 
 
 async def save_approval(tx: Tx, approval: Approval, *, due_at: Any = None) -> None:
@@ -60,11 +74,12 @@ async def save_approval(tx: Tx, approval: Approval, *, due_at: Any = None) -> No
     Args:
         due_at: When a job goes on with it, by the database's clock; None: there is nothing more to do.
     """
-    values = {**_changing(approval), "due_at": due_at, "epoch": approval.epoch, "tries": 0}
-    mine = (_c.org_id == approval.org_id, _c.approval_id == approval.approval_id)
-    await seal_rows(
-        tx, approvals, await tx.execute(sa.update(approvals).where(*mine).values(values).returning(approvals))
-    )
+    changed = {**_changing(approval), "seal": seal_of(tx, approvals, _build_row(approval)), "epoch": approval.epoch}
+    values = {f"new_{name}": value for name, value in changed.items()}
+    this = {"of_org_id": approval.org_id, "of_approval_id": approval.approval_id}
+    update = _UPDATE if due_at is None else _UPDATE.values(due_at=due_at)
+    written = (await tx.execute(update, this | values)).rowcount
+    invariant(written == 1, "an approval is changed under its lock")
 
 
 async def find_approval(tx: Tx, org_id: str, approval_id: str) -> Approval | None:
@@ -112,8 +127,8 @@ async def lock_pending(tx: Tx, org_id: str, kind: str, resource_id: str, now: da
 async def lock_readable(tx: Tx, org_id: str, kind: str, resource_id: str, now: datetime) -> list[Approval]:
     """As `lock_pending`, without what somebody wrote past this service."""
     await _lock_about(tx, kind, resource_id)
-    query = _selecting_open(_c.org_id == org_id, kind, resource_id, now - _LATE).with_for_update()
-    rows = await tx.execute(query)
+    about = {"kind": kind, "resource_id": resource_id, "late_since": now - _LATE}
+    rows = await tx.execute(_LOCKING_OPEN, {"of_org_id": org_id, **about})
     return [each for each in keep_readable(tx, rows) if each.status is Status.PENDING]
 
 
@@ -154,14 +169,13 @@ def _selecting_open(whose: sa.ColumnElement[bool], kind: Any, resource_id: Any, 
     return _selecting_about(whose, kind, resource_id).where(may_wait)
 
 
-_OPEN = Read(
-    _selecting_open(
-        is_mine(approvals),
-        sa.bindparam("kind"),
-        sa.bindparam("resource_id"),
-        sa.bindparam("late_since", type_=_c.expires_at.type),
-    )
+_ABOUT: tuple[Any, ...] = (
+    sa.bindparam("kind"),
+    sa.bindparam("resource_id"),
+    sa.bindparam("late_since", type_=_c.expires_at.type),
 )
+_OPEN = Read(_selecting_open(is_mine(approvals), *_ABOUT))
+_LOCKING_OPEN = _selecting_open(_c.org_id == sa.bindparam("of_org_id"), *_ABOUT).with_for_update()
 
 
 def _keep_pending(source: Source, rows: Iterable[Any]) -> list[Approval]:
@@ -317,6 +331,20 @@ def _changing(approval: Approval) -> dict[str, Any]:
         "failure": write_failure(approval.failure),
         "comments": [{**asdict(each), "created_at": each.created_at.isoformat()} for each in approval.comments],
     }
+
+
+_CHANGED = (
+    *("version", "status", "updated_at", "signed_in_at", "api_key_id", "approvers_needed", "approver_ids"),
+    *("approved_at", "approver_signed_in_at", "decided_by", "decided_at", "note", "result_id", "result"),
+    *("failure", "comments", "seal", "epoch"),
+)
+# What a decision changes. Nothing more is due, unless the statement says when.
+_UPDATE = (
+    sa.update(approvals)
+    .where(_c.org_id == sa.bindparam("of_org_id"), _c.approval_id == sa.bindparam("of_approval_id"))
+    .values({name: sa.bindparam(f"new_{name}", type_=_c[name].type) for name in _CHANGED})
+    .values(due_at=None, tries=0)
+)
 
 
 def having(

@@ -7,7 +7,7 @@ command, so it does not matter which of the two a person uses.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -74,6 +74,28 @@ class ResourceApprovals:
         return await self.writer.insert(
             tx, self.kind, content, details, now, expires=expires, session=session, before=before
         )
+
+    async def open_each(
+        self,
+        tx: Tx,
+        asked: Sequence[tuple[ApprovalDetails, Message | dict[str, Any], Session]],
+        now: datetime,
+    ) -> list[Approval]:
+        """As `open` of each: its details, what of it is decided on, and the session in which it was asked for."""
+        opened = [
+            self.writer.build(
+                tx,
+                self.kind,
+                self.to_content(details, resource),
+                details,
+                now,
+                expires=not self.must_be_decided,
+                session=session,
+            )
+            for details, resource, session in asked
+        ]
+        await self.writer.insert_all(tx, opened, now)
+        return opened
 
     def to_content(self, details: ApprovalDetails, resource: Message | dict[str, Any]) -> str:
         """The text that is decided on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -84,7 +84,30 @@ class ApprovalWriter:
         session: Session | None = None,
         before: Approval | None = None,
     ) -> Approval:
-        """A new approval that waits, asked for by the caller.
+        """A new approval that waits, asked for by the caller: as `build` makes it."""
+        approval = self.build(tx, kind, content, details, now, expires=expires, session=session, before=before)
+        await self.insert_all(tx, [approval], now)
+        return approval
+
+    async def insert_all(self, tx: Tx, new: Sequence[Approval], now: datetime) -> None:
+        """Writes and tells of approvals that `build` made."""
+        await records.insert_approvals(tx, new)
+        told = [self.requested(approval=messages.to_listed_approval(approval)) for approval in new]
+        await outbox.enqueue_all(tx, told, now=now)
+
+    def build(
+        self,
+        tx: Tx,
+        kind: str,
+        content: str,
+        details: ApprovalDetails,
+        now: datetime,
+        *,
+        expires: bool = True,
+        session: Session | None = None,
+        before: Approval | None = None,
+    ) -> Approval:
+        """A new approval that is about to wait, asked for by the caller.
 
         Args:
             before: What was asked for before about the resource, of which the caller says a part anew, and not all.
@@ -118,8 +141,6 @@ class ApprovalWriter:
         if before is not None:
             is_by_itself = principal.service and approval.session == NO_SESSION
             approval = (go_on_by_itself if is_by_itself else go_on)(approval, before)
-        await records.insert_approval(tx, approval)
-        await outbox.enqueue(tx, self.requested(approval=messages.to_listed_approval(approval)), now=now)
         return approval
 
     async def _renew(self, tx: Tx, approval: Approval, now: datetime) -> Approval:

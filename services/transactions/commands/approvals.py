@@ -46,9 +46,8 @@ async def ask_for_approval(
     for row in rows:
         account = accounts[row.bank_account_id] if row.bank_account_id else None
         details = build_transaction_details(row, account, beneficiaries[row.transaction_id])
-        resource = to_transaction_content(row, reason)
-        asked.append(await TRANSACTION_APPROVALS.open(tx, details, resource, now, row.session))
-    return asked
+        asked.append((details, to_transaction_content(row, reason), row.session))
+    return await TRANSACTION_APPROVALS.open_each(tx, asked, now)
 
 
 def build_transaction_details(
