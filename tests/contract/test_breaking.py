@@ -290,7 +290,13 @@ def repository(tmp_path: Path) -> Path:
 
 
 def run_git(repository: Path, *arguments: str) -> None:
-    subprocess.run(["git", *arguments], cwd=repository, check=True, capture_output=True)
+    environment = {**_without_git(), "GIT_CEILING_DIRECTORIES": str(repository.parent)}
+    subprocess.run(["git", *arguments], cwd=repository, env=environment, check=True, capture_output=True)
+
+
+def _without_git() -> dict[str, str]:
+    """Whoever runs the tests from a hook or a rebase has its own repository in the environment: it is left alone."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
 
 def commit(repository: Path) -> None:
@@ -300,7 +306,7 @@ def commit(repository: Path) -> None:
 
 def check(repository: Path) -> tuple[int, str]:
     command = [sys.executable, "-m", "deploy.check.contracts"]
-    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    environment = {**_without_git(), "PYTHONPATH": str(repository)}
     done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout
 
