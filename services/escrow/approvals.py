@@ -30,6 +30,7 @@ from services.escrow.domain.explanations import (
     explain_available,
     explain_emptiness,
     explain_release,
+    explain_reversals,
     explain_status,
     explain_use,
 )
@@ -188,7 +189,7 @@ class _Details:
             amount=Money(sum(each.moved_minor for each in wanted), preview.account.currency),
             beneficiary_party_ids=preview.beneficiary_party_ids,
             effects=preview.effects,
-            explanations=(_explain_status(preview.account, may_post), *preview.available),
+            explanations=(_explain_status(preview.account, may_post), *explain_reversals(wanted), *preview.available),
         )
 
     async def _preview(self, escrow_account_id: str, entries: Sequence[Sequence[Leg]]) -> _Preview:

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.values.errors import DomainError
 from services.escrow.domain.journal import AMOUNT_MINOR_MAX
-from tests.support.escrow import Payment, key, refusal
+from tests.support.escrow import Payment, key, new_entry, refusal
 
 SUBSCRIPTION = "subscription:inv-001"
 UNAPPLIED = "unapplied:inv-001"
@@ -305,6 +305,43 @@ async def test_money_goes_out(escrow, kind, from_account, booked_as, facts, paid
         [] if paid or on_its_way else [taken.journal_entry_id]
     )
     assert (await escrow.trial_balance(account)).balanced
+
+
+@pytest.mark.parametrize(("spent", "owed"), [(0, 0), (30, 30), (100, 100)])
+async def test_what_the_bank_paid_is_out_of_the_book_though_persons_had_put_it_back(escrow, spent, owed):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 200), ("fees", -100), ("suspense", -100))
+    payment = Payment(account, "PLATFORM_FEE", 100)
+    taken = (await payment.submit(escrow)).journal_entry
+    await escrow.post(account, reverses_journal_entry_id=taken.journal_entry_id)
+    if spent:
+        await escrow.post(account, ("fees", spent), ("suspense", -spent))
+    await payment.happens(escrow, "SUBMITTED", "SETTLED", "SETTLED")
+    left = {"cash": 100, "fees": 0, "suspense": 100 + spent, "returns_receivable:inv-001": owed}
+    assert await escrow.posted(account) == {name: minor for name, minor in left.items() if minor}
+    await payment.happens(escrow, "RETURNED")
+    assert await escrow.posted(account) == {
+        name: minor for name, minor in {"cash": 200, "fees": 100 - spent, "suspense": 100 + spent}.items() if minor
+    }
+    assert (await escrow.trial_balance(account)).balanced
+
+
+async def test_who_reverses_what_a_transaction_booked_is_told_which_and_that_its_bank_goes_on(escrow):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 100), ("fees", -100))
+    payment = Payment(account, "PLATFORM_FEE", 100)
+    taken = (await payment.submit(escrow)).journal_entry
+    request = journal_pb.PostJournalEntryRequest(
+        idempotency_key=key(),
+        escrow_account_id=account,
+        journal_entry=new_entry(reverses_journal_entry_id=taken.journal_entry_id),
+    )
+    [told] = [
+        each
+        for each in (await escrow.ask("PostJournalEntry", request)).explanations
+        if each.rule == "REVERSES_TRANSACTION"
+    ]
+    assert [each.value for each in told.operands] == [taken.journal_entry_id, payment.transaction.transaction_id]
 
 
 async def test_a_payout_that_was_refused_leaves_nothing_to_undo(escrow):

@@ -10,6 +10,7 @@ from services.chassis.values.explanation import HOUSE_RULE, Explanation, explain
 from services.chassis.values.money import Money
 from services.escrow.domain.account import AccountUse, Balance, Status, check_empty, check_unused
 from services.escrow.domain.chart import LedgerAccount, line_of
+from services.escrow.domain.journal import NewEntry
 from services.escrow.domain.refusals import PartyOwes
 
 # Whoever reads so many knows enough.
@@ -23,6 +24,23 @@ def explain_status(status: Status, *, is_open: bool) -> Explanation:
     """
     operands = (spell_gate(is_open), ("status", status.value))
     return Explanation(f"The escrow account is {status.value}.", "ESCROW_ACTIVE", operands, HOUSE_RULE)
+
+
+def explain_reversals(entries: Iterable[NewEntry]) -> list[Explanation]:
+    """Which of them undo what a transaction booked: whatever becomes of it at its bank is booked all the same."""
+    undone = [
+        (each.reverses_journal_entry_id, each.transaction_id)
+        for each in entries
+        if each.reverses_journal_entry_id and each.transaction_id
+    ]
+    return [
+        Explanation(
+            f"It reverses what {transaction_id} booked. Whatever the bank does with that is booked all the same.",
+            "REVERSES_TRANSACTION",
+            (("journal_entry_id", entry_id), ("transaction_id", transaction_id)),
+        )
+        for entry_id, transaction_id in undone[:_SHORT_MAX]
+    ]
 
 
 def explain_available(

@@ -10,8 +10,9 @@ twice, late or without its predecessor posts what is true and nothing twice.
 | ENDED | what is pending is undone | what is posted is mirrored |
 | RETURNED | settled: Dr target / Cr CASH; else as ENDED | what is posted is mirrored |
 
-After RETURNED nothing more is posted of that attempt, which commands/stages.py tells by the key of its entry. So money
-in that came back before anything else was heard of it has an entry, too: it was pending, and is not.
+Of money out that settles, what persons put back before is taken again. After RETURNED nothing more is posted of that
+attempt, which commands/stages.py tells by the key of its entry. So money in that came back before anything else was
+heard of it has an entry, too: it was pending, and is not.
 
 Which type is which, and what its target is, says types.py; the target is UNAPPLIED while the account is frozen.
 """
@@ -107,7 +108,7 @@ def build_legs(
     """The legs the stage posts; none where the book has it already."""
     if moving.type.is_inbound:
         return _money_in(stage, moving, booked, frozen=frozen, count_takeable=count_takeable)
-    return _money_out(stage, booked, count_takeable)
+    return _money_out(stage, moving, booked, count_takeable)
 
 
 def build_payout_legs(moving: Moving) -> tuple[Leg, ...]:
@@ -182,15 +183,32 @@ def _return(moving: Moving, booked: BookedPosition, *, frozen: bool, count_takea
     return tuple(legs)
 
 
-def _money_out(stage: Stage, booked: BookedPosition, count_takeable: CountTakeable) -> tuple[Leg, ...]:
+def _money_out(stage: Stage, moving: Moving, booked: BookedPosition, count_takeable: CountTakeable) -> tuple[Leg, ...]:
     if stage is Stage.SETTLED:
+        taken_again = _take_again(moving, booked, count_takeable)
         # A bank may have taken a return out of the same cash meanwhile. The provider has paid all the same: what cash
         # does not cover stays owed to the rails, as it does when the return comes last.
-        paid = max(0, min(-booked.in_transit(), count_takeable(CASH)))
-        return (debit(IN_TRANSIT, paid), credit(CASH, paid)) if paid else ()
+        in_transit = sum(leg.amount_minor for leg in taken_again if leg.direction is Direction.DEBIT)
+        paid = max(0, min(in_transit - booked.in_transit(), count_takeable(CASH)))
+        return (*taken_again, *((debit(IN_TRANSIT, paid), credit(CASH, paid)) if paid else ()))
     if stage in (Stage.ENDED, Stage.RETURNED):
         return booked.undone(Layer.POSTED)
     return ()
+
+
+def _take_again(moving: Moving, booked: BookedPosition, count_takeable: CountTakeable) -> tuple[Leg, ...]:
+    """What persons put back, by reversing the entry with which it was taken, while the bank was paying it.
+
+    What is not there any more is owed by who was paid: the money may have been ordered to be paid once more.
+    """
+    missing = moving.amount_minor + booked.at_the_bank()
+    if missing <= 0:
+        return ()
+    taken = max(0, min(missing, count_takeable(moving.target)))
+    owed = missing - taken
+    legs = [debit(moving.target, taken)] if taken else []
+    legs += [debit(account_of_party(LedgerAccountKind.RETURNS_RECEIVABLE, moving.party_id), owed)] if owed else []
+    return (*legs, credit(IN_TRANSIT, missing))
 
 
 def type_of(stage: Stage, moving: Moving) -> EntryType:
