@@ -211,7 +211,7 @@ async def shut(service: DistributionsHarness, name: str) -> opb.Offering:
         fields = {"deadline_time": to_timestamp(CLOSING + timedelta(minutes=1))}
     offering = await service.offering(100_00, **fields)
     investment = await service.invest(offering, "inv-001", 100_00, fund=False)
-    minor = 99_99 if name == "TARGET_REACHED" else 100_00
+    minor = {"TARGET_REACHED": 99_99, "WITHIN_MAXIMUM": offering.maximum_amount.amount_minor + 1}.get(name, 100_00)
     await service.fund(offering, investment, minor, clear=name != "RETURN_RISK_OVER")
     if name == "INVESTORS_CLEARED":
         service.compliance.uncleared["inv-001"] = "OFAC is FAILED"

@@ -26,7 +26,10 @@ PAYEE = "inv-001"
 
 @pytest.fixture
 async def service(service_database) -> TransactionsHarness:
-    return TransactionsHarness(await service_database("transactions"))
+    """The payee is the sponsor of the escrow account: cash of the issuer goes to nobody else."""
+    made = TransactionsHarness(await service_database("transactions"))
+    made.escrow.accounts[ESCROW_ACCOUNT].sponsor_party_id = PAYEE
+    return made
 
 
 async def refused(work: Any) -> DomainError:
@@ -152,6 +155,13 @@ async def test_an_investor_orders_no_payout(service: TransactionsHarness) -> Non
     for type_name in OF_STAFF:
         refusal = await refused(order(service, investor, type_name=type_name))
         assert refusal.reason == "TYPE_NOT_SUPPORTED"
+
+
+async def test_cash_of_the_issuer_goes_back_to_the_issuer_alone(service: TransactionsHarness) -> None:
+    keep(service, "WITHDRAWAL", 50_00)
+    service.escrow.accounts[ESCROW_ACCOUNT].sponsor_party_id = "sponsor-1"
+    refusal = await refused(order(service, type_name="WITHDRAWAL"))
+    assert list(refusal.fields) == ["party_id"]
 
 
 async def test_a_payout_pays_for_no_investment(service: TransactionsHarness) -> None:

@@ -41,6 +41,7 @@ READY = ClosingFacts(
     exemption=Exemption.REG_CF,
     currency="USD",
     target_minor=100_000_00,
+    maximum_minor=100_000_00,
     disclosed_at=NOW - 30 * DAY,
     entered_at=NOW - 30 * DAY,
     deadline=NOW - HOUR,
@@ -75,6 +76,8 @@ REG_D = replace(READY, exemption=Exemption.REG_D_506B)
         ("TARGET_REACHED", READY, True),  # to the cent
         ("TARGET_REACHED", with_first(funded_minor=59_999_99), False),
         ("TARGET_REACHED", replace(READY, target_minor=0, subscriptions=()), False),  # nothing is no success
+        ("WITHIN_MAXIMUM", READY, True),  # to the cent
+        ("WITHIN_MAXIMUM", with_first(funded_minor=60_000_01), False),
         ("OPEN_21_DAYS", replace(READY, disclosed_at=NOW - 21 * DAY), True),
         ("OPEN_21_DAYS", replace(READY, disclosed_at=NOW - 21 * DAY + SECOND), False),
         ("OPEN_21_DAYS", replace(READY, entered_at=NOW - 21 * DAY), True),

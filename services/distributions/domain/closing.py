@@ -30,6 +30,7 @@ _REG_CF_304: Final = "17 CFR 227.304"
 
 class GateName(Enum):
     TARGET_REACHED = "TARGET_REACHED"
+    WITHIN_MAXIMUM = "WITHIN_MAXIMUM"
     OPEN_21_DAYS = "OPEN_21_DAYS"
     CANCELLATION_WINDOW_OVER = "CANCELLATION_WINDOW_OVER"
     INVESTORS_CLEARED = "INVESTORS_CLEARED"
@@ -74,6 +75,7 @@ class ClosingFacts:
     exemption: Exemption
     currency: str
     target_minor: int
+    maximum_minor: int
     disclosed_at: datetime | None  # when the offering's documents became public, as its maker says
     entered_at: datetime  # when it was entered here: nobody could invest before
     deadline: datetime
@@ -103,6 +105,7 @@ def build_gates(facts: ClosingFacts, now: datetime) -> tuple[Gate, ...]:
     """Every gate, in the order of GateName, as it stands at ``now``."""
     return (
         _build_target_gate(facts),
+        _build_maximum_gate(facts),
         _build_days_gate(facts, now),
         _build_cancellation_gate(facts, now),
         _build_clearance_gate(facts),
@@ -138,6 +141,24 @@ def _build_target_gate(facts: ClosingFacts) -> Gate:
         _REG_CF_304 if facts.exemption is Exemption.REG_CF else HOUSE_RULE,
         ("funded", funded),
         ("target", target),
+    )
+
+
+def _build_maximum_gate(facts: ClosingFacts) -> Gate:
+    """What a bank brought counts, whatever was announced: what is too much for the offering goes back before it closes."""
+    funded = Money(sum(subscription.funded_minor for subscription in facts.subscriptions), facts.currency)
+    maximum = Money(facts.maximum_minor, facts.currency)
+    is_within = funded <= maximum
+    statement = f"{funded} is funded, of at most {maximum}."
+    if not is_within:
+        statement = f"{funded} is funded, and the offering takes no more than {maximum}: end investments first."
+    return _build_gate(
+        GateName.WITHIN_MAXIMUM,
+        is_within,
+        statement,
+        _REG_CF_304 if facts.exemption is Exemption.REG_CF else HOUSE_RULE,
+        ("funded", funded),
+        ("maximum", maximum),
     )
 
 

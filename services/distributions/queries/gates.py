@@ -98,6 +98,7 @@ async def list_gates(tx: Tx, offering: Offering, peer_facts: PeerFacts, now: dat
         exemption=offering.exemption,
         currency=offering.currency,
         target_minor=offering.target_minor,
+        maximum_minor=offering.maximum_minor,
         disclosed_at=offering.open_at,
         entered_at=offering.created_at,
         deadline=offering.deadline_at,

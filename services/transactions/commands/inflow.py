@@ -14,7 +14,7 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from services.chassis.calls.wire import from_enum, from_timestamp
 from services.chassis.data.transaction import Tx
 from services.chassis.values.accounts import check_takes_money
-from services.chassis.values.errors import DomainError
+from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import (
     EscrowAccountFrozen,
@@ -26,6 +26,7 @@ from services.chassis.values.refusals import (
 from services.transactions.clients import Peers
 from services.transactions.domain.refusals import CommitmentExceeded, EscrowAccountMismatch, InvestmentNotPending
 from services.transactions.domain.transaction import Transaction
+from services.transactions.domain.types import TYPES
 from services.transactions.store import transactions as store
 
 
@@ -37,16 +38,30 @@ class Inflow:
     escrow_account_id: str
     party_id: str
     investment_id: str | None
+    is_for_sponsor: bool  # paid to the sponsor of the escrow account, and to nobody else
     is_requested: bool  # by a request whose fields say all this
 
     @classmethod
     def of_request(cls, request: pb.CreateTransactionRequest, party_id: str) -> Inflow:
-        amount = Money.from_proto(request.amount)
-        return cls(amount, request.escrow_account_id, party_id, request.investment_id or None, is_requested=True)
+        return cls(
+            Money.from_proto(request.amount),
+            request.escrow_account_id,
+            party_id,
+            request.investment_id or None,
+            is_for_sponsor=TYPES[pb.Transaction.Type.Name(request.type)].is_for_sponsor,
+            is_requested=True,
+        )
 
     @classmethod
     def of_transaction(cls, row: Transaction) -> Inflow:
-        return cls(row.amount, row.escrow_account_id, row.party_id, row.investment_id, is_requested=False)
+        return cls(
+            row.amount,
+            row.escrow_account_id,
+            row.party_id,
+            row.investment_id,
+            is_for_sponsor=TYPES[row.type].is_for_sponsor,
+            is_requested=False,
+        )
 
     def field(self, name: str) -> str | None:
         """The request's field of that name, for a refusal to name; None where no field says it."""
@@ -151,6 +166,9 @@ async def check_book_goes_on(peers: Peers, escrow_account_id: str) -> None:
 def _check_account(inflow: Inflow, account: EscrowAccount | None) -> None:
     account = check_escrow_account(inflow.escrow_account_id, account, inflow.field("escrow_account_id"))
     check_currency(inflow.amount.currency, account.currency_code, inflow.field("amount.currency_code"))
+    if inflow.is_for_sponsor and inflow.party_id != account.sponsor_party_id:
+        fields = {"party_id": "must be the sponsor of the escrow account"}
+        raise InvalidField("The issuer's cash goes back to the issuer.", fields=fields)
 
 
 def _check_investment(inflow: Inflow, investment: Investment | None) -> None:

@@ -31,6 +31,7 @@ class TransactionType:
             that is not its party's own: others gain from it, too.
         is_for_investors: Whether an investor may order it for a party it acts for; staff may order all that comes in.
             A payout is ordered by another service, or by staff where is_for_staff says so.
+        is_for_sponsor: Whether it is paid to the sponsor of the escrow account alone, whose money it is.
         is_for_staff: Whether staff orders this payout: nothing that was decided elsewhere says that it is owed.
         is_for_investment: Whether it pays what an investment commits to, and so names it.
         gives_back: Whether it gives a contribution back, and so goes to the account that the money came from, unless a
@@ -43,6 +44,7 @@ class TransactionType:
     source: str | None = None
     shared_target: str | None = None
     is_for_investors: bool = False
+    is_for_sponsor: bool = False
     is_for_staff: bool = False
     is_for_investment: bool = False
     gives_back: bool = False
@@ -64,8 +66,10 @@ class TransactionType:
         return "IN" if self.is_inbound else "OUT"
 
 
-def _order_of_staff(name: str, label: str, *, source: str) -> TransactionType:
-    return TransactionType(name, label, source=source, is_for_staff=True, approval_reason=STAFFS_PAYOUT)
+def _order_of_staff(name: str, label: str, *, source: str, is_for_sponsor: bool = False) -> TransactionType:
+    return TransactionType(
+        name, label, source=source, is_for_staff=True, is_for_sponsor=is_for_sponsor, approval_reason=STAFFS_PAYOUT
+    )
 
 
 TYPES: Mapping[str, TransactionType] = MappingProxyType(
@@ -85,7 +89,7 @@ TYPES: Mapping[str, TransactionType] = MappingProxyType(
                 "ESCROW_WITHDRAWAL", "Proceeds of an offering", source="ISSUER_PROCEEDS", approval_reason=PROCEEDS
             ),
             TransactionType("REFUND", "Refund of a contribution", source="SUBSCRIPTION", gives_back=True),
-            _order_of_staff("WITHDRAWAL", "Cash taken back by the issuer", source="DISTRIBUTABLE"),
+            _order_of_staff("WITHDRAWAL", "Cash taken back by the issuer", source="DISTRIBUTABLE", is_for_sponsor=True),
             _order_of_staff("CONSTRUCTION_DRAW", "Construction draw", source="RESERVES"),
             _order_of_staff("PLATFORM_FEE", "Platform fee", source="FEES"),
             _order_of_staff("REFERRAL_FEE", "Referral fee", source="FEES"),
