@@ -41,7 +41,7 @@ RIGHTS: Table = {
             *("status", "previous_status", "version", "updated_at"),
             *("failure", "attempts", "presentments", "next_attempt_at", "first_presented_at", "provider_reference"),
             "payer_action_url",
-            *("dispute_status", "reconciliation_status", "finality", "bank_reference"),
+            *("finality", "bank_reference"),
             *("approved_by", "makers_and_checkers", "confirmed_by"),
             *(
                 "corrected_minor",

@@ -100,19 +100,24 @@ async def test_what_was_said_last_holds(database, parties, version, incarnation,
     assert await read(parties) == (["pty_llc"] if believed else [])
 
 
+WRITTEN_OVER = (
+    "ON CONFLICT (org_id, person_id, party_id) DO UPDATE SET version = excluded.version, seal = excluded.seal"
+)
+
+
 @pytest.mark.parametrize(
     "way",
     [
-        "INSERT INTO heard_persons SELECT org_id, 'ann', party_id, version, seal FROM heard_persons",
-        "INSERT INTO heard_persons SELECT org_id, 'ann', party_id, version, 'made up' FROM heard_persons",
-        "INSERT INTO heard_persons SELECT * FROM was",
+        "SELECT org_id, 'ann', party_id, version, seal FROM heard_persons WHERE person_id = 'ben'",
+        "SELECT org_id, 'ann', party_id, version, 'made up' FROM heard_persons WHERE person_id = 'ben'",
+        "SELECT * FROM was",
     ],
 )
 async def test_a_person_that_the_database_was_told_alone_reads_nothing(database, parties, postgres, way):
     await hear(database, "pty_llc", 2, ["ann"])
     await servers.tamper(postgres.admin_dsn, database, "CREATE TABLE was AS SELECT * FROM heard_persons")
     await hear(database, "pty_llc", 3, ["ben"])
-    await servers.tamper(postgres.admin_dsn, database, way)
+    await servers.tamper(postgres.admin_dsn, database, f"INSERT INTO heard_persons {way} {WRITTEN_OVER}")
     assert await read(parties) == []
 
 
@@ -136,7 +141,7 @@ async def test_that_a_person_was_removed_is_heard_whatever_a_login_writes_before
     await hear(database, "pty_llc", 3, ["ben"])
     with pytest.raises(Exception, match="keeps its rows"):
         await write("UPDATE heard_parties SET version = 1")
-    await write("INSERT INTO heard_persons SELECT * FROM was")
+    await write(f"INSERT INTO heard_persons SELECT * FROM was {WRITTEN_OVER}")
     assert (await read(parties), await read(parties, BEN)) == ([], ["pty_llc"])
 
 

@@ -82,9 +82,13 @@ async def record_persons(tx: Tx, party_id: str, persons: Collection[str], meta: 
     else:
         del news["party_id"]
         await tx.execute(sa.update(heard_parties).where(party).values(news))
-    await tx.execute(sa.delete(heard_persons).where(is_mine(heard_persons), heard_persons.c.party_id == party_id))
-    rows = [seal_columns(tx, heard_persons, {**this, "person_id": person_id}) for person_id in persons]
-    await insert_many(tx, heard_persons, rows)
+    # Nobody can delete one, so nobody takes what is theirs out of somebody's sight unseen: what an earlier event said
+    # stays, and counts for nothing.
+    for person_id in sorted(persons):
+        row = seal_columns(tx, heard_persons, {**this, "person_id": person_id})
+        added = pg.insert(heard_persons).values({**row, "org_id": current_principal().org_id})
+        news = {name: row[name] for name in ("version", "seal")}
+        await tx.execute(added.on_conflict_do_update(index_elements=["org_id", "person_id", "party_id"], set_=news))
 
 
 async def _list_parties_of_caller(source: Source) -> frozenset[str]:

@@ -115,9 +115,5 @@ CHASSIS: Table = {
 }
 HEARD_PERSONS: Table = {
     "heard_parties": both(insert=EVERY, update=("version", "aggregate_version", "incarnation", "seal")),
-    "heard_persons": both(
-        insert=EVERY,
-        delete="A row only lets its person see, and who gains is asked of the owner alone. Put back, it counts until"
-        " something later is heard of its party.",
-    ),
+    "heard_persons": both(insert=EVERY, update=("version", "seal")),
 }

@@ -20,6 +20,8 @@ ROLE_SETTINGS = {
     "statement_timeout": str(STATEMENT_TIMEOUT_MS),
     "lock_timeout": str(LOCK_TIMEOUT_MS),
     "idle_in_transaction_session_timeout": "5000",
+    # In kB, of one session; the disk is everybody's, and who has the role cannot raise it.
+    "temp_file_limit": "262144",
     # Our statements are short: compiling them costs more than it saves.
     "jit": "off",
     "timezone": "UTC",

@@ -19,6 +19,7 @@ from services.chassis.values.stops import STOPS_WITHIN, check_may_stop
 
 _c = stops.c
 _LOOKED_AT_MAX = 10_000
+_LATER_MAX = timedelta(minutes=1)
 
 
 async def note_stop(tx: Tx, deed: str, about: str, now: datetime, within: timedelta = STOPS_WITHIN) -> None:
@@ -37,8 +38,9 @@ async def note_stop(tx: Tx, deed: str, about: str, now: datetime, within: timede
     mine = {"person_id": current_principal().person, "deed": deed, "about": about}
     # One after the other: of those that come at once none knows of the others.
     await lock_name(tx, "stops", *mine.values())
-    # Those of later than `now`, too: they had the lock first.
-    found = sa.select(stops).where(is_mine(stops), _c.stopped_at > now - within).filter_by(**mine)
+    # Those of somewhat later than `now`, too: they had the lock first.
+    found = sa.select(stops).where(is_mine(stops), _c.stopped_at.between(now - within, now + _LATER_MAX))
+    found = found.filter_by(**mine)
     rows = (await tx.execute(found.order_by(_c.stopped_at.desc()).limit(_LOOKED_AT_MAX))).all()
     check_may_stop((row.stopped_at for row in keep_sealed(tx, stops, rows)), now, within)
     if len(rows) == _LOOKED_AT_MAX:

@@ -145,7 +145,7 @@ def _build_target_gate(facts: ClosingFacts) -> Gate:
 
 
 def _build_maximum_gate(facts: ClosingFacts) -> Gate:
-    """What a bank brought counts, whatever was announced: what is too much for the offering goes back before it closes."""
+    """What a bank brought counts, whatever was announced: what is too much goes back before the offering closes."""
     funded = Money(sum(subscription.funded_minor for subscription in facts.subscriptions), facts.currency)
     maximum = Money(facts.maximum_minor, facts.currency)
     is_within = funded <= maximum
