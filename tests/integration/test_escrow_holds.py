@@ -15,6 +15,7 @@ from realco.type.v1.sort_pb2 import Sort
 from services.chassis.calls.auth import Principal, acting_as
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.values.errors import DomainError
+from services.chassis.values.stops import STOPS_WITHIN
 from services.escrow.commands.holds import let_hold_expire
 from services.escrow.domain import holds as rules
 from services.escrow.domain.chart import CHART, Direction
@@ -118,6 +119,23 @@ async def test_one_person_has_so_many_open_holds_in_an_escrow_account_and_anothe
     assert isinstance(await hold(0), holds_pb.Hold)
     monkeypatch.setattr(escrow, "admin", Principal("another", "admin", escrow.admin.org_id))
     assert isinstance(await hold(0), holds_pb.Hold)
+
+
+async def test_who_holds_again_what_others_have_let_go_does_so_three_times_an_hour(escrow, account):
+    person = Principal("another", "admin", escrow.admin.org_id)
+    maker, escrow.admin = escrow.admin, person
+    for _ in range(4):
+        held, escrow.admin = await escrow.hold(account, SUBSCRIPTION, 100), maker
+        await release(escrow, held)
+        escrow.admin = person
+    assert (await refusal(escrow.hold(account, SUBSCRIPTION, 1)))[0] == "TOO_MANY_STOPS"
+    await escrow.post(account, ("cash", 5), ("fees", -5))
+    assert await escrow.hold(account, "fees", 1), "something else"
+    escrow.admin = maker
+    assert await escrow.hold(account, SUBSCRIPTION, 1), "another person"
+    escrow.clock.advance(STOPS_WITHIN)
+    escrow.admin = person
+    assert await escrow.hold(account, SUBSCRIPTION, 1), "much later"
 
 
 async def test_there_is_nothing_to_hold_on_an_account_that_was_never_used(escrow, account):

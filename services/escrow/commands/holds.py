@@ -12,6 +12,7 @@ from realco.escrow.v1 import holds_pb2 as pb
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data import outbox
+from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.etags import check_etag
@@ -26,6 +27,7 @@ from services.chassis.values.refusals import (
     IllegalStatusChange,
     check_currency,
 )
+from services.chassis.values.stops import STOPS_WITHIN
 from services.escrow import actions, messages
 from services.escrow.domain import refusals
 from services.escrow.domain.chart import LedgerAccount
@@ -63,6 +65,8 @@ async def place_hold(tx: Tx, request: pb.PlaceHoldRequest, now: datetime) -> pb.
     principal = current_principal()
     if not principal.service:
         check_may_hold_more(await store.lock_open_count(tx, request.escrow_account_id, principal.person))
+        if await store.was_freed(tx, request.escrow_account_id, account, principal.person, now - STOPS_WITHIN):
+            await note_stop(tx, "HOLD_AGAIN", f"{request.escrow_account_id}/{account.kind}/{account.party_id}", now)
     hold = await reserve_money(
         tx,
         request.escrow_account_id,

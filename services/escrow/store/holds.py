@@ -31,6 +31,7 @@ from services.escrow.tables import (
 )
 
 _TIME = sa.TIMESTAMP(timezone=True)
+_FREED_MAX = 1_000  # looked at: those of one person on one ledger account, of an hour
 _PLACE = sa.text(
     "SELECT * FROM place_hold(:now, :org_id, :escrow_account_id, :hold_id, :kind, :party_id, :amount_minor,"
     " :currency, :reason, :description, :transaction_id, :expires_at, :created_by, :external_id, :metadata,"
@@ -68,6 +69,22 @@ async def lock_open_count(tx: Tx, escrow_account_id: str, person: str) -> int:
     table = holds.c
     mine = (table.escrow_account_id == escrow_account_id, table.created_by == person, table.status == HoldStatus.PLACED)
     return len(keep_sealed(tx, holds, await tx.execute(sa.select(holds).where(is_mine(holds), *mine))))
+
+
+async def was_freed(tx: Tx, escrow_account_id: str, account: LedgerAccount, person: str, since: datetime) -> bool:
+    """Whether others have ended a hold of this person on this ledger account lately."""
+    table = holds.c
+    freed = sa.select(holds).where(
+        is_mine(holds),
+        table.escrow_account_id == escrow_account_id,
+        table.kind == account.kind.value,
+        table.party_id == account.party_id,
+        table.created_by == person,
+        table.status.in_((HoldStatus.RELEASED, HoldStatus.CAPTURED)),
+        table.resolved_by != person,
+        table.resolved_at > since,
+    )
+    return bool(keep_sealed(tx, holds, await tx.execute(freed.limit(_FREED_MAX))))
 
 
 async def save_end_of_hold(
