@@ -243,7 +243,7 @@ async def test_a_return_of_what_somebody_altered_keeps_no_other_from_being_appli
     deposit, payout = await order(service)
     await leave(service)
     back = [(find_sent(folders, 100_00), "R10"), (find_sent(folders, 50_00), "R03")]
-    alter = "UPDATE transactions SET dispute_status = dispute_status, next_attempt_at = %s WHERE transaction_id = :id"
+    alter = "UPDATE transactions SET finality = finality, next_attempt_at = %s WHERE transaction_id = :id"
     which = {"id": deposit.transaction_id}
     async with service.database.begin(ADMIN.org_id) as tx:
         await tx.execute(sa.text(alter % "now()"), which)
