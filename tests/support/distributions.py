@@ -112,7 +112,7 @@ class DistributionsHarness:
         if method.__name__ not in TWO_PERSONS:
             with self.as_(person, role, org), listed_only(request):
                 answer = await method(request, None)
-                withhold(answer, current_principal())
+                withhold(answer, current_principal(), request)
                 return answer
         ordering = Principal("service:importer", "service", org, person)
         with self.as_(person, role, org) if role == "investor" else acting_as(ordering), listed_only(request):

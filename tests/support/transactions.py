@@ -154,7 +154,7 @@ class TransactionsHarness:
             ):
                 if rpc in type(servicer).__dict__:
                     answer = await getattr(servicer, rpc)(request, None)
-                    withhold(answer, principal)
+                    withhold(answer, principal, request)
                     return answer
         raise AssertionError(f"no such RPC: {rpc}")
 

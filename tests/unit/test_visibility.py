@@ -36,6 +36,17 @@ def test_an_investor_is_not_told_what_is_for_staff():
     assert answer == distributions_pb2.Distribution(distribution_id="dist_1")
 
 
+def test_an_investor_finds_nothing_in_a_list_by_what_it_is_not_told():
+    rows = [
+        pb.Transaction(transaction_id="txn_1", external_id="mine", created_by="ann"),
+        pb.Transaction(transaction_id="txn_2", external_id="suspected", created_by="ben"),
+    ]
+    for asked, found in ((["mine", "suspected"], ["txn_1"]), ([], ["txn_1", "txn_2"])):
+        answer = pb.ListTransactionsResponse(transactions=rows, next_page_token="more")
+        withhold(answer, ANN, pb.ListTransactionsRequest(external_id=asked))
+        assert ([each.transaction_id for each in answer.transactions], answer.next_page_token) == (found, "more")
+
+
 @pytest.mark.parametrize("principal", [Principal("ben", "admin", "org-1"), Principal("sue", "sponsor", "org-1")])
 def test_staff_and_sponsors_are_told_all(principal):
     answer = changes()

@@ -171,7 +171,7 @@ class Interceptor(aio.ServerInterceptor):
             with acting_as(principal):
                 request = self._check(raw, principal, rule, handler)
                 answer = await handler.unary_unary(request, context)
-                withhold(answer, principal)
+                withhold(answer, principal, request)
                 if getattr(request, "validate_only", False):
                     void_etags(answer)
                 return answer

@@ -5,22 +5,43 @@ The kept answer of an idempotency key is whole: what is withheld depends on who 
 
 from __future__ import annotations
 
+from collections.abc import Set
 from functools import cache
+from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from realco.type.v1 import visibility_pb2
 
 from services.chassis.calls.auth import Principal
-from services.chassis.spelling.descriptors import MarkedFields, option
+from services.chassis.spelling.descriptors import MarkedFields, is_map, option
 from services.chassis.spelling.json_writer import is_withheld
 from services.chassis.values.text import SERVICE_PREFIX
 
 
-def withhold(answer: Message, principal: Principal) -> None:
-    """Empties, in place, what the principal is not told."""
+def withhold(answer: Message, principal: Principal, request: Message | None = None) -> None:
+    """Empties, in place, what the principal is not told.
+
+    Args:
+        request: Of a list: it finds nothing by what is not told, or whoever guesses it would be told so.
+    """
     if principal.confined:
         _withhold(answer, principal.person)
+        if request is not None:
+            _leave_out(answer, {field.name for field, value in request.ListFields() if field.is_repeated and value})
+
+
+def _leave_out(answer: Message, asked_by: Set[str]) -> None:
+    """What a list found by a field that was withheld."""
+    fields: Any = answer.DESCRIPTOR.fields
+    for field in fields:
+        if field.message_type is None or not field.is_repeated or is_map(field):
+            continue
+        names = {marked.name for marked in _MARKED.of(field.message_type)[0]} & asked_by
+        found = getattr(answer, field.name)
+        for place in reversed(range(len(found)) if names else ()):
+            if not all(found[place].HasField(name) for name in names):
+                del found[place]
 
 
 @cache
