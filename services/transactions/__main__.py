@@ -15,6 +15,7 @@ from services.transactions.api import (
     BankAccountsServicer,
     ContributionsServicer,
     EvaluationsServicer,
+    ExceptionsServicer,
     PayoutsServicer,
     TransactionsServicer,
     UnfinishedTransactionsServicer,
@@ -51,6 +52,7 @@ async def main(settings: Settings) -> None:
                 compliance=compliance,
                 distributions=DistributionsClient(runtime.channel("distributions")),
             ),
+            operator_org_id=settings.operator_org_id,
         )
         approvals = build_approvals(dependencies)
         parties = HeardParties(runtime.database, compliance.list_parties_of_person)
@@ -63,6 +65,7 @@ async def main(settings: Settings) -> None:
                 UnfinishedTransactionsServicer(dependencies),
                 BankAccountsServicer(dependencies, approvals),
                 WebhooksServicer(dependencies, approvals),
+                ExceptionsServicer(dependencies),
                 ApprovalsServicer(dependencies, approvals, parties),
             ],
             subscriptions=SUBSCRIPTIONS,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from realco.transactions.v1 import bank_accounts_pb2, transactions_pb2, webhooks_pb2
+from realco.transactions.v1 import bank_accounts_pb2, exceptions_pb2, transactions_pb2, webhooks_pb2
 from realco.type.v1 import explanation_pb2
 
 from services.chassis.approvals.resources import check_offered
@@ -25,6 +25,7 @@ from services.transactions.domain.bank_accounts import (
     check_may_unblock,
     check_may_update,
 )
+from services.transactions.domain.exceptions import KINDS, PaymentException, check_may_assign, check_may_resolve
 from services.transactions.domain.transaction import Transaction
 
 
@@ -80,6 +81,17 @@ def answer_bank_account(account: BankAccount) -> bank_accounts_pb2.BankAccount:
 def answer_webhook(row: Row) -> webhooks_pb2.Webhook:
     actions = list_allowed_actions(webhooks_pb2.Webhook, ("WebhooksService/ReplayWebhook", True))
     return messages.to_webhook(row, actions)
+
+
+def answer_payment_exception(found: PaymentException) -> exceptions_pb2.PaymentException:
+    answer = messages.to_payment_exception(found)
+    answer.meaning, answer.remedy = KINDS[found.kind].meaning, KINDS[found.kind].remedy
+    answer.allowed_actions[:] = list_allowed_actions(
+        exceptions_pb2.PaymentException,
+        ("ExceptionsService/AssignPaymentException", lambda: check_may_assign(found)),
+        ("ExceptionsService/ResolvePaymentException", lambda: check_may_resolve(found)),
+    )
+    return answer
 
 
 def _to_explanation(explanation: Explanation | None) -> explanation_pb2.Explanation | None:

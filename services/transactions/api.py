@@ -14,6 +14,8 @@ from realco.transactions.v1 import (
     contributions_pb2_grpc,
     evaluations_pb2,
     evaluations_pb2_grpc,
+    exceptions_pb2,
+    exceptions_pb2_grpc,
     payouts_pb2,
     payouts_pb2_grpc,
     unfinished_pb2,
@@ -37,6 +39,7 @@ from services.transactions.commands import (
     creation,
     decisions,
     evaluation,
+    exceptions,
     payouts,
     webhooks,
 )
@@ -267,3 +270,37 @@ class WebhooksServicer(hook_grpc.WebhooksServiceServicer):
         self, request: hook_pb.ReplayWebhookRequest, context: ServicerContext
     ) -> hook_pb.ReplayWebhookResponse:
         return await self._approvals.carry_out(request, hook_pb.ReplayWebhookResponse)
+
+
+class ExceptionsServicer(exceptions_pb2_grpc.ExceptionsServiceServicer):
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
+
+    async def GetPaymentException(
+        self, request: exceptions_pb2.GetPaymentExceptionRequest, context: ServicerContext
+    ) -> exceptions_pb2.PaymentException:
+        return await self._dependencies.read(request, queries.get_payment_exception)
+
+    async def ListPaymentExceptions(
+        self, request: exceptions_pb2.ListPaymentExceptionsRequest, context: ServicerContext
+    ) -> exceptions_pb2.ListPaymentExceptionsResponse:
+        return await self._dependencies.read(request, queries.list_payment_exceptions)
+
+    async def ListPaymentExceptionStatusChanges(
+        self, request: exceptions_pb2.ListPaymentExceptionStatusChangesRequest, context: ServicerContext
+    ) -> exceptions_pb2.ListPaymentExceptionStatusChangesResponse:
+        return await self._dependencies.read(request, queries.list_payment_exception_status_changes)
+
+    async def AssignPaymentException(
+        self, request: exceptions_pb2.AssignPaymentExceptionRequest, context: ServicerContext
+    ) -> exceptions_pb2.PaymentException:
+        return await self._dependencies.write(
+            request, exceptions_pb2.PaymentException, exceptions.assign_payment_exception
+        )
+
+    async def ResolvePaymentException(
+        self, request: exceptions_pb2.ResolvePaymentExceptionRequest, context: ServicerContext
+    ) -> exceptions_pb2.PaymentException:
+        return await self._dependencies.write(
+            request, exceptions_pb2.PaymentException, exceptions.resolve_payment_exception
+        )

@@ -22,6 +22,8 @@ class Dependencies(Operations):
     vault: Vault
     providers: Providers
     peers: Peers
+    # Whose staff sees what belongs to no organization; empty: the log alone has it.
+    operator_org_id: str = ""
 
     @property
     def known_parties(self) -> KnownParties:

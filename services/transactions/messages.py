@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from realco.transactions.v1 import bank_accounts_pb2, evaluations_pb2, payouts_pb2, transactions_pb2, webhooks_pb2
+from realco.transactions.v1 import (
+    bank_accounts_pb2,
+    evaluations_pb2,
+    exceptions_pb2,
+    payouts_pb2,
+    transactions_pb2,
+    webhooks_pb2,
+)
 from realco.type.v1 import money_pb2
 
 from services.chassis.calls.auth import current_principal
@@ -14,6 +21,7 @@ from services.chassis.data.sql import Row
 from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import Failure, read_failure
 from services.transactions.domain.bank_accounts import BankAccount
+from services.transactions.domain.exceptions import KINDS, PaymentException
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
@@ -172,6 +180,42 @@ def to_webhook(row: Row, actions: Iterable[str] = ()) -> webhooks_pb2.Webhook:
         create_time=to_timestamp(row.created_at),
         apply_time=to_optional_timestamp(row.applied_at),
         allowed_actions=actions,
+    )
+
+
+def to_payment_exception(found: PaymentException) -> exceptions_pb2.PaymentException:
+    """As lists and events carry it; actions.py adds what is for one caller."""
+    return exceptions_pb2.PaymentException(
+        payment_exception_id=found.payment_exception_id,
+        kind=found.kind,
+        severity=KINDS[found.kind].severity,
+        status=found.status,
+        cause=found.cause,
+        transaction_id=found.transaction_id,
+        bank_account_id=found.bank_account_id,
+        provider=found.provider,
+        provider_payment_id=found.provider_payment_id,
+        file_name=found.file_name,
+        amount=None if found.amount is None else to_money(found.amount),
+        occurrence_count=found.occurrence_count,
+        create_time=to_timestamp(found.created_at),
+        open_time=to_timestamp(found.opened_at),
+        last_seen_time=to_timestamp(found.last_seen_at),
+        assignee=found.assignee,
+        resolved_by=found.resolved_by,
+        resolve_time=to_optional_timestamp(found.resolved_at),
+        resolution_note=found.resolution_note,
+        etag=found.etag,
+    )
+
+
+def to_exception_status_change(row: Row) -> exceptions_pb2.PaymentExceptionStatusChange:
+    return exceptions_pb2.PaymentExceptionStatusChange(
+        previous_status=row.from_status,
+        status=row.to_status,
+        note=row.note,
+        actor=row.actor,
+        occur_time=to_timestamp(row.occurred_at),
     )
 
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from realco.transactions.v1 import (
     bank_accounts_pb2,
     evaluations_pb2,
+    exceptions_pb2,
     payouts_pb2,
     transactions_pb2,
     unfinished_pb2,
@@ -29,20 +30,24 @@ from services.chassis.values.refusals import BankAccountNotFound
 from services.transactions import messages
 from services.transactions.actions import (
     answer_bank_account,
+    answer_payment_exception,
     answer_transaction,
     answer_webhook,
 )
 from services.transactions.commands.approvals import find_approval
 from services.transactions.domain.decisions import choose_refund_account
+from services.transactions.domain.exceptions import PaymentException
 from services.transactions.domain.explanations import explain_take_back
-from services.transactions.domain.refusals import TransactionNotFound, WebhookNotFound
+from services.transactions.domain.refusals import PaymentExceptionNotFound, TransactionNotFound, WebhookNotFound
+from services.transactions.exception_tables import payment_exception_history, payment_exceptions
 from services.transactions.store import bank_accounts as account_store
 from services.transactions.store import transactions as store
 from services.transactions.store.bank_accounts import BANK_ACCOUNTS
+from services.transactions.store.exceptions import EXCEPTIONS
 from services.transactions.tables import bank_accounts, transaction_history, transactions, webhooks
 
 _T = transactions_pb2.Transaction
-_b, _t, _w = bank_accounts.c, transactions.c, webhooks.c
+_b, _t, _w, _x = bank_accounts.c, transactions.c, webhooks.c, payment_exceptions.c
 # Some say what is meant.
 _UNFINISHED_MAX = 10
 # What no line of a list says.
@@ -239,6 +244,58 @@ async def list_webhooks(
     page = await read_list(tx, request, statement, _w.created_at, _w.webhook_id)
     return webhooks_pb2.ListWebhooksResponse(
         webhooks=[messages.to_webhook(row) for row in page.rows],
+        next_page_token=page.next_page_token,
+        previous_page_token=page.previous_page_token,
+    )
+
+
+async def get_payment_exception(
+    tx: Tx, request: exceptions_pb2.GetPaymentExceptionRequest, now: datetime
+) -> exceptions_pb2.PaymentException:
+    """Raises: PaymentExceptionNotFound, NotSealed."""
+    return answer_payment_exception(await _require_exception(tx, request.payment_exception_id))
+
+
+async def _require_exception(tx: Tx, exception_id: str) -> PaymentException:
+    found = await EXCEPTIONS.find(tx, exception_id)
+    if found is None:
+        raise PaymentExceptionNotFound()
+    return found
+
+
+async def list_payment_exceptions(
+    tx: Tx, request: exceptions_pb2.ListPaymentExceptionsRequest, now: datetime
+) -> exceptions_pb2.ListPaymentExceptionsResponse:
+    kinds, statuses = exceptions_pb2.PaymentException.Kind, exceptions_pb2.PaymentException.Status
+    statement = EXCEPTIONS.select().where(
+        *one_of(_x.payment_exception_id, request.ids),
+        *one_of(_x.kind, [kinds.Name(each) for each in request.kind]),
+        *one_of(_x.status, [statuses.Name(each) for each in request.status]),
+        *one_of(_x.assignee, request.assignee),
+        *one_of(_x.transaction_id, request.transaction_id),
+    )
+    if request.HasField("unassigned"):
+        statement = statement.where(_x.assignee.is_(None) if request.unassigned else _x.assignee.is_not(None))
+    page = await read_list(tx, request, statement, _x.created_at, _x.payment_exception_id)
+    return exceptions_pb2.ListPaymentExceptionsResponse(
+        payment_exceptions=EXCEPTIONS.show_all(tx, page.rows, messages.to_payment_exception),
+        next_page_token=page.next_page_token,
+        previous_page_token=page.previous_page_token,
+    )
+
+
+async def list_payment_exception_status_changes(
+    tx: Tx, request: exceptions_pb2.ListPaymentExceptionStatusChangesRequest, now: datetime
+) -> exceptions_pb2.ListPaymentExceptionStatusChangesResponse:
+    """Raises: PaymentExceptionNotFound, NotSealed."""
+    await _require_exception(tx, request.payment_exception_id)
+    h = payment_exception_history.c
+    changes = sa.select(payment_exception_history).where(
+        is_mine(payment_exception_history), h.payment_exception_id == request.payment_exception_id
+    )
+    page = await read_page(tx, request, changes, [h.version], descending=False)
+    return exceptions_pb2.ListPaymentExceptionStatusChangesResponse(
+        status_changes=map(messages.to_exception_status_change, page.rows),
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )

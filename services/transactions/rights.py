@@ -75,4 +75,13 @@ RIGHTS: Table = {
     # No organization's, so no request reads it: replay_webhook is what a request may do to it. Old bodies are emptied.
     "received_webhooks": Rights(NOTHING, Grant(insert=EVERY, update=("body", "ignored_because", "proof", *LEASE))),
     "webhooks": both(insert=EVERY, update=("status", "failure", "applied_at")),
+    "payment_exceptions": both(
+        insert=EVERY,
+        update=(
+            *("status", "cause", "occurrence_count", "openings", "assignee"),
+            *("resolved_by", "resolved_at", "resolution_note"),
+            *("opened_at", "last_seen_at", "updated_at", "version", "seal"),
+        ),
+    ),
+    "payment_exception_history": appended(),
 }

@@ -6,4 +6,6 @@ from services.transactions.providers.settings import ProviderSettings
 
 
 class Settings(ProviderSettings):
-    """What its providers need."""
+    """What its providers need, and who sees what belongs to nobody."""
+
+    operator_org_id: str = ""

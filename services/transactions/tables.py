@@ -13,7 +13,7 @@ from services.chassis.data.columns import json, seal, text, time
 from services.chassis.data.constraints import one_of
 from services.chassis.data.leases import lease_columns
 from services.chassis.data.seals import sealed
-from services.transactions import ach_tables, plaid_tables
+from services.transactions import ach_tables, exception_tables, plaid_tables
 from services.transactions.domain.bank_accounts import BankAccountStatus, BlockReason
 from services.transactions.domain.rails import BY_HAND, RAILS
 from services.transactions.domain.states import Status
@@ -28,6 +28,7 @@ chassis_tables.attach(metadata)
 heard_persons.attach(metadata)
 ach_tables.attach(metadata)
 plaid_tables.attach(metadata)
+exception_tables.attach(metadata)
 
 # Of whom events are read, and the last one that was stored; empty before the first. No organization's.
 event_cursors = sa.Table(

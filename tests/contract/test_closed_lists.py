@@ -45,6 +45,8 @@ SHOWN_AS = {
     "transactions.bank_accounts.account_type": "transactions.v1.BankAccount.AccountType",
     "transactions.bank_accounts.block_reason": "transactions.v1.BankAccount.BlockReason",
     "transactions.bank_accounts.status": "transactions.v1.BankAccount.Status",
+    "transactions.payment_exceptions.kind": "transactions.v1.PaymentException.Kind",
+    "transactions.payment_exceptions.status": "transactions.v1.PaymentException.Status",
     "transactions.transactions.dispute_status": "transactions.v1.Transaction.DisputeStatus",
     "transactions.transactions.finality": "transactions.v1.Transaction.Finality",
     "transactions.transactions.payment_method": "transactions.v1.Transaction.PaymentMethod",

@@ -184,7 +184,7 @@ def test_who_judges_what_was_read_names_the_version_and_who_carries_it_on_may(me
     etag = method.input_type.fields_by_name["etag"]
     options = etag.GetOptions()
     assert options.Extensions[http_pb2.header] == "If-Match"
-    judges = method.name.startswith(("Update", "Approve", "Reject", "Confirm", "Review"))
+    judges = method.name.startswith(("Update", "Approve", "Reject", "Confirm", "Review", "Assign", "Resolve"))
     assert (field_behavior_pb2.REQUIRED in options.Extensions[field_behavior_pb2.field_behavior]) is judges
     assert etag.has_presence is not judges
 

@@ -38,6 +38,7 @@ OWN_FACTS = {
     "InvestmentActivated": "ACTIVE",
     "InvestmentFundingChanged": "more or less money than before",
     "PartyClearanceChanged": "given or taken away",
+    "PaymentExceptionOpened": "OPEN, for the first time or again",
     "TransactionApprovalRequested": "PENDING_APPROVAL",
     "TransactionRetryScheduled": "PENDING_RETRY",
     "TransactionSubmitted": "PENDING_SETTLEMENT",

@@ -20,7 +20,7 @@ from realco.compliance.v1 import api_keys_pb2, compliance_pb2, parties_pb2
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.escrow.v1 import escrow_accounts_pb2, holds_pb2
-from realco.transactions.v1 import bank_accounts_pb2
+from realco.transactions.v1 import bank_accounts_pb2, exceptions_pb2
 from realco.transactions.v1 import transactions_pb2 as tpb
 
 from deploy.topology import SERVICE_NAMES
@@ -35,6 +35,7 @@ from tests.support.compliance import CHECKER as REVIEWER
 from tests.support.compliance import MAKER, ComplianceHarness, ordered_for
 from tests.support.distributions import CLOSING, ORG, DistributionsHarness
 from tests.support.escrow import Escrow, key
+from tests.support.exceptions import report_twice
 from tests.support.ledger_accounts import ledger_account
 from tests.support.money import usd
 from tests.support.transactions import ADMIN, CHECKER, IMPORT, TransactionsHarness
@@ -53,7 +54,8 @@ _PLAYED = (
     "FreezeEscrowAccount UnfreezeEscrowAccount ChangeEscrowAccountCustodian CloseEscrowAccount CaptureHold ReleaseHold",
     (
         "CancelTransaction ApproveTransaction RejectTransaction ConfirmTransaction RetryTransaction DeleteBankAccount"
-        " UnblockBankAccount RecordTransactionReturn CorrectTransactionAmount"
+        " UnblockBankAccount RecordTransactionReturn CorrectTransactionAmount AssignPaymentException"
+        " ResolvePaymentException"
     ),
 )
 PLAYED = {service: acts.split() for service, acts in zip(sorted(SERVICE_NAMES), _PLAYED, strict=True)}
@@ -181,6 +183,13 @@ async def test_acts_on_transactions_that_are_asked_for_again(service_database: N
     await service.work(hurried=True)
     unblock = bank_accounts_pb2.UnblockBankAccountRequest(bank_account_id=forbidden.bank_account_id, note="A mandate.")
     await play(as_(IMPORT, "UnblockBankAccount"), unblock)
+
+    [found] = await report_twice(service, forbidden.transaction_id)
+    of_it = {"payment_exception_id": found.payment_exception_id}
+    take = exceptions_pb2.AssignPaymentExceptionRequest(**of_it, etag=found.etag, person_id=ADMIN.person)
+    taken = await play(as_(ADMIN, "AssignPaymentException"), take)
+    resolve = exceptions_pb2.ResolvePaymentExceptionRequest(**of_it, etag=taken.etag, note="The bank returned it.")
+    await play(as_(CHECKER, "ResolvePaymentException"), resolve)
     play.end()
 
 

@@ -17,7 +17,7 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import AnswerWithheld, DomainError, InvalidField
 from services.chassis.values.money import Money
-from services.transactions.commands.bank_accounts import ACCOUNTS_ALTERED
+from services.transactions.domain.exceptions import ExceptionKind
 from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.domain.states import Status
 from services.transactions.jobs.book_payouts import book_payouts
@@ -28,6 +28,7 @@ from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.store import transactions as store
 from services.transactions.tables import bank_accounts
 from tests.support import servers
+from tests.support.exceptions import count_found
 from tests.support.memory_bank import unknown
 from tests.support.peers.compliance import MemoryCompliance
 from tests.support.peers.wire import Killed
@@ -343,7 +344,7 @@ async def test_a_bank_account_that_was_changed_in_the_database_moves_no_money_an
     await servers.tamper(
         postgres.admin_dsn, service.database, f"{taken} WHERE bank_account_id = '{altered.bank_account_id}'"
     )
-    before = ACCOUNTS_ALTERED._value.get()
+    before = count_found(ExceptionKind.BANK_ACCOUNT_ALTERED)
     await service.work()
     assert (await service.get(good.transaction_id)).status == T.PENDING_SETTLEMENT
     failed = await service.get(altered.transaction_id)
@@ -353,7 +354,7 @@ async def test_a_bank_account_that_was_changed_in_the_database_moves_no_money_an
         False,
     )
     assert len(service.bank.payments) == 1
-    assert ACCOUNTS_ALTERED._value.get() == before + 1
+    assert count_found(ExceptionKind.BANK_ACCOUNT_ALTERED) == before + 1
     async with service.database.begin_for_all() as tx:
         row = (await tx.execute(sa.select(bank_accounts).filter_by(bank_account_id=altered.bank_account_id))).one()
     assert (row.status, row.block_reason) == ("BLOCKED", "ALTERED")

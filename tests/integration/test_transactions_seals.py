@@ -20,7 +20,8 @@ from services.chassis.data.overdue import OverdueWatch
 from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import ROWS_NOT_SEALED
 from services.chassis.values.errors import DomainError
-from services.transactions.commands.bank_accounts import ACCOUNTS_ALTERED, block_altered_account
+from services.transactions.commands.bank_accounts import block_altered_account
+from services.transactions.domain.exceptions import ExceptionKind
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.types import REFUND_NOT_KNOWN
 from services.transactions.jobs import STEPS, TIMERS, WORK
@@ -32,6 +33,7 @@ from services.transactions.store.transactions import find_transaction
 from services.transactions.tables import bank_accounts
 from tests.integration.test_transactions_approvals import proceeds
 from tests.integration.test_transactions_payable_accounts import contribute, refund
+from tests.support.exceptions import count_found
 from tests.support.peers.wire import Killed
 from tests.support.transactions import ADMIN, IMPORT, ORG, TransactionsHarness, usd
 
@@ -195,10 +197,10 @@ async def test_a_default_account_that_was_hidden_is_told_and_not_that_the_party_
     await write(service, hide, transaction_id=hidden.bank_account_id)
     service.owe("inv-001")
     service.owe("inv-002")
-    before = ACCOUNTS_ALTERED._value.get()
+    before = count_found(ExceptionKind.BANK_ACCOUNT_ALTERED)
     refused, paid = [await service.payout_to(None, party) for party in ("inv-001", "inv-002")]
     assert (refused.failure.code, bool(paid.transaction_id)) == ("BANK_ACCOUNT_NOT_USABLE", True)
-    assert ACCOUNTS_ALTERED._value.get() == before + 1
+    assert count_found(ExceptionKind.BANK_ACCOUNT_ALTERED) == before + 1
     with pytest.raises(DomainError, match="forbidden"):
         await service.deposit("inv-001", bank_account_id=hidden.bank_account_id)
 

@@ -16,7 +16,7 @@ from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import webhooks_pb2
 from structlog.testing import capture_logs
 
-from services.transactions.commands.settlement import PAYMENTS_NOT_OURS
+from services.transactions.domain.exceptions import ExceptionKind
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.providers.stripe.payments import StripePayments
@@ -32,6 +32,7 @@ from tests.integration.stripe_desk import (
     start,
     told_of,
 )
+from tests.support.exceptions import count_found
 from tests.support.payment_orders import an_order
 from tests.support.transactions import ADMIN
 
@@ -39,7 +40,7 @@ pytest_plugins = ("tests.integration.stripe_desk",)
 
 
 def count_alarms() -> float:
-    return PAYMENTS_NOT_OURS._value.get()
+    return count_found(ExceptionKind.PAYMENT_NOT_OURS)
 
 
 async def settle(service, stripe, url):

@@ -16,11 +16,16 @@ from services.compliance.domain.checks import CHECK_MOVES
 from services.distributions.domain import states
 from services.escrow.domain.account import MOVES as ESCROW_ACCOUNT_MOVES
 from services.transactions.domain.bank_accounts import BANK_ACCOUNT_MOVES
+from services.transactions.domain.exceptions import EXCEPTION_MOVES
 from services.transactions.domain.states import MOVES as TRANSACTION_MOVES
 
 # The tables of moves that the code goes by, of what is stored with a status of its own.
 MOVES: dict[str, dict[str, Any]] = {
-    "transactions": {"bank_accounts": BANK_ACCOUNT_MOVES, "transactions": TRANSACTION_MOVES},
+    "transactions": {
+        "bank_accounts": BANK_ACCOUNT_MOVES,
+        "payment_exceptions": EXCEPTION_MOVES,
+        "transactions": TRANSACTION_MOVES,
+    },
     "escrow": {"escrow_accounts": ESCROW_ACCOUNT_MOVES},
     "distributions": {
         "offerings": states.OFFERING_MOVES,
@@ -55,7 +60,7 @@ async def test_the_database_allows_the_moves_the_domain_allows(migrated, service
     assert stored.keys() - MOVED_BY_FUNCTIONS.get(service, set()) == {*MOVES[service], "approvals"}
     tables = importlib.import_module(f"services.{service}.tables")
     for name, moves in MOVES[service].items():
-        table = getattr(tables, name)
+        table = tables.metadata.tables[name]
         known = next(c for c in table.constraints if c.name in (f"{name}_status", "status_known")).sqltext.text
         assert {move for move in stored[name] if not move.startswith(">")} == spell(moves, known), name
 

@@ -33,6 +33,7 @@ from services.transactions.api import (
     BankAccountsServicer,
     ContributionsServicer,
     EvaluationsServicer,
+    ExceptionsServicer,
     PayoutsServicer,
     TransactionsServicer,
     UnfinishedTransactionsServicer,
@@ -98,6 +99,7 @@ class TransactionsHarness:
     choice: ProviderChoice = NO_CHOICE
     ach: AchFileConfig | None = None
     settings: ProviderSettings = field(default_factory=ProviderSettings)
+    operator_org_id: str = ""
 
     def __post_init__(self) -> None:
         bank = self.provider or self.bank
@@ -123,6 +125,7 @@ class TransactionsHarness:
                 compliance=ComplianceClient(self.wire.open_channel(self.compliance)),
                 distributions=DistributionsClient(self.wire.open_channel(self.distributions)),
             ),
+            operator_org_id=self.operator_org_id,
         )
         self.approvals = build_approvals(self.dependencies)
         asking = CurrentParties(self.dependencies.peers.compliance.list_parties_of_person)
@@ -133,6 +136,7 @@ class TransactionsHarness:
         self.unfinished: Any = UnfinishedTransactionsServicer(self.dependencies)
         self.accounts: Any = BankAccountsServicer(self.dependencies, self.approvals)
         self.webhooks: Any = WebhooksServicer(self.dependencies, self.approvals)
+        self.exceptions: Any = ExceptionsServicer(self.dependencies)
         self.inbox: Any = ApprovalsServicer(self.dependencies, self.approvals, asking)
 
     async def run(self, job: Callable[[Dependencies], Awaitable[int]]) -> int:
@@ -142,16 +146,8 @@ class TransactionsHarness:
     async def ask(self, principal: Principal, rpc: str, request: Any) -> Any:
         """Calls an RPC as somebody, as the interceptor would."""
         with acting_as(principal), listed_only(request):
-            for servicer in (
-                self.transactions,
-                self.payouts,
-                self.contributions,
-                self.evaluations,
-                self.unfinished,
-                self.accounts,
-                self.webhooks,
-                self.inbox,
-            ):
+            servicers = (self.transactions, self.payouts, self.contributions, self.evaluations, self.unfinished)
+            for servicer in (*servicers, self.accounts, self.webhooks, self.exceptions, self.inbox):
                 if rpc in type(servicer).__dict__:
                     answer = await getattr(servicer, rpc)(request, None)
                     withhold(answer, principal, request)

@@ -93,6 +93,7 @@ FORMS = {
     "offerings": ["1261eb0f76a48388"],
     "parties": ["d87e94b086c49dd5"],
     "party_persons": ["de2027890822a386"],
+    "payment_exceptions": ["90ff3aa0345bdfc0"],
     "payout_requests": ["253db8a0a55335c3"],
     "payouts": ["81b34e6338868328"],
     "plaid_items": ["642c17472fe4bd88"],

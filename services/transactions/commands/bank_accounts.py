@@ -6,7 +6,6 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 
-from prometheus_client import Counter
 from realco.transactions.v1 import bank_accounts_pb2 as pb
 
 from services.chassis.calls.auth import Principal, current_principal
@@ -15,7 +14,6 @@ from services.chassis.data.heard_persons import acts_for
 from services.chassis.data.seals import NotSealed
 from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
-from services.chassis.process.telemetry import log
 from services.chassis.spelling.visibility import is_told_to
 from services.chassis.values.approval import Approval, ApprovalFacts
 from services.chassis.values.errors import InvalidField
@@ -30,6 +28,7 @@ from services.transactions.commands.approvals import (
     ask_for_confirmation,
     ask_for_confirmation_anew,
 )
+from services.transactions.commands.exceptions import report
 from services.transactions.domain.bank_accounts import (
     LIVE,
     PAYOUT_STOPS_WITHIN,
@@ -46,6 +45,7 @@ from services.transactions.domain.bank_accounts import (
     suspend,
     unblock,
 )
+from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.domain.refusals import build_altered
 from services.transactions.domain.returns import is_known
 from services.transactions.store import bank_accounts as store
@@ -53,7 +53,6 @@ from services.transactions.store.approvals import APPROVAL_WRITER, UNBLOCK_BANK_
 from services.transactions.vault import SealedFor, Vault
 
 _DEFAULT, _NOTES = "default_for_payouts", frozenset({"external_id", "metadata"})
-ACCOUNTS_ALTERED = Counter("realco_bank_accounts_altered_total", "Bank accounts that were not what was sealed.")
 
 
 def check_create_bank_account(request: pb.CreateBankAccountRequest, principal: Principal) -> None:
@@ -252,7 +251,7 @@ async def _suspend(tx: Tx, account: BankAccount, now: datetime) -> None:
 
 
 async def _block_altered(tx: Tx, account: BankAccount, network_code: str, now: datetime) -> None:
-    _tell_altered(account.bank_account_id)
+    await _report_altered(tx, About(bank_account_id=account.bank_account_id), now)
     await _save_blocked(tx, account, BlockReason.ALTERED, now, network_code)
 
 
@@ -261,16 +260,16 @@ async def block_altered_account(tx: Tx, bank_account_id: str, transaction_id: st
 
     Returns: Why the transaction fails.
     """
-    _tell_altered(bank_account_id, transaction_id=transaction_id)
+    await _report_altered(tx, About(bank_account_id=bank_account_id, transaction_id=transaction_id), now)
     account = await store.lock_to_block(tx, bank_account_id)
     if account is not None:
         await _block(tx, account, BlockReason.ALTERED, now)
     return make_failure(build_altered())
 
 
-def _tell_altered(bank_account_id: str, **about: str) -> None:
-    ACCOUNTS_ALTERED.inc()
-    log.error("bank_account_altered", bank_account_id=bank_account_id, **about)
+async def _report_altered(tx: Tx, about: About, now: datetime) -> None:
+    cause = "What it says is not what was sealed when it was added."
+    await report(tx, ExceptionKind.BANK_ACCOUNT_ALTERED, about, cause, now)
 
 
 async def _block(

@@ -10,15 +10,14 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Final
 
-from prometheus_client import Counter
-
 from services.chassis.data.transaction import Tx
-from services.chassis.process.telemetry import log
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.transactions.commands.bank_accounts import forbid_bank_account
+from services.transactions.commands.exceptions import report
 from services.transactions.dependencies import ACTOR
 from services.transactions.domain import schedule
+from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.domain.payments import (
     ENDED_WITHOUT_MONEY,
     Payment,
@@ -34,23 +33,29 @@ from services.transactions.store import moves, provider_payments
 from services.transactions.store.bank_accounts import list_makers_of_payee
 from services.transactions.store.moves import Step
 
-PAYMENTS_NOT_OURS = Counter("realco_payments_not_ours_total", "Payments that a provider has and we did not order.")
-
 
 class PaymentNotOurs(Exception):
     """The provider's payment is not the one we ordered, or cannot be what it says: a person looks, nothing moves."""
 
 
-def tell_not_ours(row: Transaction, error: PaymentNotOurs) -> None:
+async def report_not_ours(tx: Tx, row: Transaction, payment: Payment, error: PaymentNotOurs, now: datetime) -> None:
     """Somebody has to look: money may have moved that no book has."""
-    PAYMENTS_NOT_OURS.inc()
-    log.error("payment_not_ours", transaction_id=row.transaction_id, status=row.status, cause=str(error))
+    about = describe_payment(row.provider, payment, row)
+    await report(tx, ExceptionKind.PAYMENT_NOT_OURS, about, str(error), now, status=row.status)
 
 
-def tell_misused(provider: str, payment: Payment) -> None:
-    """Likewise, of a payment that nobody here has ordered, and that bears words with which we order."""
-    PAYMENTS_NOT_OURS.inc()
-    log.error("payment_not_ours", provider=provider, payment_id=payment.payment_id, cause="it bears words of an order")
+def describe_payment(provider: str, payment: Payment, row: Transaction | None = None) -> About:
+    """
+    Args:
+        row: The transaction that it is said to be of.
+    """
+    return About(
+        transaction_id=None if row is None else row.transaction_id,
+        bank_account_id=None if row is None else row.bank_account_id,
+        provider=provider,
+        provider_payment_id=payment.payment_id,
+        amount=payment.amount,
+    )
 
 
 async def follow_payment(tx: Tx, row: Transaction, payment: Payment, now: datetime) -> Transaction:
@@ -111,7 +116,7 @@ async def try_to_follow(tx: Tx, row: Transaction, payment: Payment, now: datetim
         if not hindrance:
             await follow_payment(tx, row, payment, now)
     except PaymentNotOurs as error:
-        tell_not_ours(row, error)
+        await report_not_ours(tx, row, payment, error, now)
         return Failure("PAYMENT_NOT_OURS", str(error))
     return None
 
@@ -240,4 +245,11 @@ async def _block_account(tx: Tx, row: Transaction, code: str, now: datetime) -> 
     if meaning.blocks and row.bank_account_id and row.account_number_digest:
         await forbid_bank_account(tx, row.party_id, row.bank_account_id, row.account_number_digest, code, now)
     if meaning.review:
-        log.warning("return_to_review", transaction_id=row.transaction_id, code=code)
+        about = About(
+            transaction_id=row.transaction_id,
+            bank_account_id=row.bank_account_id,
+            provider=row.provider,
+            provider_payment_id=row.provider_reference,
+            amount=row.amount,
+        )
+        await report(tx, ExceptionKind.RETURN_TO_REVIEW, about, f"{code}: {meaning.name}", now)

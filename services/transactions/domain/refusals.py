@@ -16,6 +16,11 @@ class WebhookNotFound(NotFound):
     what = "webhook"
 
 
+class PaymentExceptionNotFound(NotFound):
+    reason = "PAYMENT_EXCEPTION_NOT_FOUND"
+    what = "exception"
+
+
 class BankAccountBlocked(DomainError):
     """Payments to this account and from it are forbidden, under whatever id it is added.
 

@@ -17,8 +17,10 @@ from typing import NamedTuple
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.sql import Row
 from services.transactions.commands import webhooks
-from services.transactions.commands.settlement import tell_misused
+from services.transactions.commands.exceptions import report_apart
+from services.transactions.commands.settlement import describe_payment
 from services.transactions.dependencies import NAME, Dependencies
+from services.transactions.domain.exceptions import ExceptionKind
 from services.transactions.domain.payments import Payment
 from services.transactions.jobs.batches import CALLS_MAX, ask_each, do_groups
 from services.transactions.jobs.read_provider_events import read_events
@@ -76,7 +78,9 @@ async def _look_up(dependencies: Dependencies, taken: Sequence[Row]) -> _Found |
         owner = await provider_payments.find_owner(database, provider, payment.payment_id, payment.reference)
     if payment is None or owner is None:
         if payment is not None and payment.is_misused:
-            tell_misused(provider, payment)
+            about = describe_payment(provider, payment)  # of nobody, for nobody here has ordered it
+            cause = "it bears words of an order"
+            await report_apart(dependencies, None, ExceptionKind.PAYMENT_NOT_OURS, about, cause)
         why = "the provider has no such payment" if payment is None else "not a payment of ours"
         await store.finish_webhooks(database, taken, ignored_because=why)
         return None

@@ -12,7 +12,7 @@ from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.chassis.values.invariant import require_present
 from services.transactions.commands.attempts import ask_about_attempts, find_account_refusal
-from services.transactions.commands.settlement import PaymentNotOurs, follow_payment, tell_not_ours
+from services.transactions.commands.settlement import PaymentNotOurs, follow_payment, report_not_ours
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.payments import Payment
 from services.transactions.domain.refusals import build_altered
@@ -88,8 +88,10 @@ async def ask_for_payment(dependencies: Dependencies, taken: Transaction) -> Pay
 
 async def follow_answer(tx: Tx, row: Transaction, payment: Payment | None, now: datetime) -> Transaction | None:
     """The transaction where the provider has its payment; None where it did not say, or what cannot be."""
+    if payment is None:
+        return None
     try:
-        return None if payment is None else await follow_payment(tx, row, payment, now)
+        return await follow_payment(tx, row, payment, now)
     except PaymentNotOurs as error:
-        tell_not_ours(row, error)
+        await report_not_ours(tx, row, payment, error, now)
         return None

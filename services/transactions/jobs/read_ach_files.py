@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,9 +12,13 @@ from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.seals import NotSealed
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
+from services.chassis.values.money import Money
+from services.transactions.commands.exceptions import report, report_apart
 from services.transactions.commands.settlement import try_to_follow
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.ach import AchEntry, EntryStatus, to_payment
+from services.transactions.domain.exceptions import About, ExceptionKind
+from services.transactions.providers.ach_file import NAME as ACH_FILE
 from services.transactions.providers.ach_file.folders import FILE_BYTES_MAX, put_away, spell_name
 from services.transactions.providers.ach_file.nacha import NotNacha, Returned, ReturnFile, read_returns, spell_trace
 from services.transactions.providers.ach_file.orders import AchFileOrders, find_desk
@@ -22,6 +27,8 @@ from services.transactions.store import transactions as store
 
 # A file that somebody still writes is not read.
 QUIET_FOR = timedelta(seconds=10)
+# What a fault quotes of a file may be a part of an account number.
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
 async def read_ach_files(dependencies: Dependencies) -> int:
@@ -56,16 +63,19 @@ async def _read_file(dependencies: Dependencies, desk: AchFileOrders, name: str,
     try:
         file = read_returns(content)
     except NotNacha as fault:
-        log.error("ach_file_rejected", file=name, cause=str(fault))
+        cause = _QUOTED.sub("what stands there", str(fault))
+        await report_apart(dependencies, None, ExceptionKind.ACH_FILE_REJECTED, About(file_name=name), cause)
         return "rejected"
     questions = 0
     for returned in file.returned:
-        questions += not await _apply(dependencies, desk, file, returned)
+        questions += not await _apply(dependencies, desk, file, returned, name)
     log.info("ach_file_read", file=name, returned=len(file.returned), questions=questions)
     return "questions" if questions else "processed"
 
 
-async def _apply(dependencies: Dependencies, desk: AchFileOrders, file: ReturnFile, returned: Returned) -> bool:
+async def _apply(
+    dependencies: Dependencies, desk: AchFileOrders, file: ReturnFile, returned: Returned, name: str
+) -> bool:
     """Whether it was about an entry of ours, and is applied."""
     candidates = [
         (org_id, entry)
@@ -73,13 +83,15 @@ async def _apply(dependencies: Dependencies, desk: AchFileOrders, file: ReturnFi
         if _is_about(desk, org_id, entry, returned)
     ]
     if len(candidates) != 1:
-        log.error("ach_return_not_ours", trace=returned.trace, code=returned.code, candidates=len(candidates))
+        cause = f"{returned.code}: {len(candidates)} payments of ours have this trace number, direction and amount."
+        about = About(provider=ACH_FILE, provider_payment_id=returned.trace, file_name=name)
+        await report_apart(dependencies, None, ExceptionKind.ACH_RETURN_NOT_OURS, about, cause)
         return False
     [(org_id, entry)] = candidates
     with acting_as(service_principal(NAME, org_id)):
         try:
             async with dependencies.database.begin() as tx:
-                back = await _record(tx, entry.ach_entry_id, file, returned, dependencies.clock.now())
+                back = await _record(tx, entry.ach_entry_id, file, returned, name, dependencies.clock.now())
             if back is None or back.status is not EntryStatus.RETURNED:
                 return back is not None
             async with dependencies.database.begin() as tx:
@@ -97,16 +109,30 @@ def _is_about(desk: AchFileOrders, org_id: str, entry: AchEntry, returned: Retur
     return (*ours, amount_minor) == (returned.trace, returned.is_inbound, returned.amount_minor)
 
 
-async def _record(tx: Tx, ach_entry_id: str, file: ReturnFile, returned: Returned, now: datetime) -> AchEntry | None:
+async def _record(
+    tx: Tx, ach_entry_id: str, file: ReturnFile, returned: Returned, name: str, now: datetime
+) -> AchEntry | None:
     """The entry with what the bank says of it; None where it said something else before. Raises: NotSealed."""
     entry = await ach.ENTRIES.lock_known(tx, ach_entry_id)
+    about = About(
+        transaction_id=entry.reference,
+        bank_account_id=entry.bank_account_id,
+        provider=ACH_FILE,
+        provider_payment_id=returned.trace,
+        file_name=name,
+        amount=Money(entry.amount_minor, entry.currency),
+    )
     if returned.is_change:
         if entry.change_code == returned.code:
             return entry
-        log.warning("ach_change_asked_for", bank_account_id=entry.bank_account_id, code=returned.code)
+        await report(tx, ExceptionKind.ACH_CHANGE_ASKED_FOR, about, f"The bank says {returned.code}.", now)
         return await ach.ENTRIES.save(tx, entry, replace(entry, change_code=returned.code), now)
     if entry.status is EntryStatus.RETURNED:  # the same file again, or a return of a return: for a person
-        return entry if entry.return_code == returned.code else None
+        if entry.return_code == returned.code:
+            return entry
+        cause = f"The bank says {returned.code} of what had come back as {entry.return_code}."
+        await report(tx, ExceptionKind.ACH_RETURN_NOT_OURS, about, cause, now)
+        return None
     back = replace(
         entry, status=EntryStatus.RETURNED, return_code=returned.code, returned_on=min(file.created_on, now.date())
     )

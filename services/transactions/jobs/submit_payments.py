@@ -24,16 +24,18 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure
 from services.transactions.commands.attempts import ask_about_attempts
 from services.transactions.commands.bank_accounts import block_altered_account
-from services.transactions.commands.settlement import PaymentNotOurs, follow_payment, tell_not_ours
+from services.transactions.commands.exceptions import report, report_apart
+from services.transactions.commands.settlement import PaymentNotOurs, follow_payment, report_not_ours
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.bank_accounts import BankAccount
+from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.domain.payments import Payment
 from services.transactions.domain.rails import PROVIDERS
 from services.transactions.domain.refusals import build_altered
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import ATTEMPTS_MAX, Transaction
 from services.transactions.jobs.batches import CALLS_MAX, group_by_organization, record_each
-from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
+from services.transactions.providers.protocols import Declined, NotAsOrdered, OutcomeUnknown, PaymentOrder
 from services.transactions.store import bank_accounts, moves, provider_payments
 from services.transactions.store import transactions as store
 from services.transactions.vault import KeyMissing, SealedFor, VaultError
@@ -170,7 +172,6 @@ def _check_remembered(row: Transaction, now: datetime) -> None:
     """
     forgets = PROVIDERS[row.provider].forgets_orders_after
     if forgets is not None and now - row.updated_at > forgets:
-        log.error("order_given_up", transaction_id=row.transaction_id, provider=row.provider)
         raise OrderForgotten
 
 
@@ -246,8 +247,19 @@ async def _find_payment(dependencies: Dependencies, row: Transaction, earlier: f
     wanted = max(row.presentments, 1)
     found = [each for each in payments if each.payment_id not in earlier and each.presentment == wanted]
     if len(found) > 1:
-        log.error("paid_twice", transaction_id=row.transaction_id, payments=len(found))
+        cause = f"The provider has {len(found)} payments under one attempt."
+        await report_apart(dependencies, row.org_id, ExceptionKind.PAID_TWICE, _describe(row), cause)
     return found[-1] if found else None
+
+
+def _describe(row: Transaction, payment_id: str | None = None) -> About:
+    return About(
+        transaction_id=row.transaction_id,
+        bank_account_id=row.bank_account_id,
+        provider=row.provider,
+        provider_payment_id=payment_id,
+        amount=row.amount,
+    )
 
 
 async def _record_outcome(
@@ -262,18 +274,23 @@ async def _record_outcome(
         await _record_decline(tx, row, outcome, now, maybe_sent=maybe_sent)
     elif isinstance(outcome, OutcomeUnknown):
         log.warning("outcome_unknown", transaction_id=row.transaction_id, tries=row.tries, cause=str(outcome))
+        if isinstance(outcome, NotAsOrdered):
+            about = _describe(row, outcome.payment_id)
+            await report(tx, ExceptionKind.PAYMENT_NOT_OURS, about, str(outcome), now)
         await store.postpone_transaction(tx, row, least_ms=outcome.retry_after_seconds * 1000)
     else:
         try:
             await follow_payment(tx, row, outcome, now)
         except PaymentNotOurs as error:
-            tell_not_ours(row, error)
+            await report_not_ours(tx, row, outcome, error, now)
             await store.postpone_transaction(tx, row)
 
 
 async def _record_decline(tx: Tx, row: Transaction, declined: Declined, now: datetime, *, maybe_sent: bool) -> None:
     if isinstance(declined, AccountAltered):
         await block_altered_account(tx, declined.bank_account_id, row.transaction_id, now)
+    if isinstance(declined, OrderForgotten):
+        await report(tx, ExceptionKind.ORDER_GIVEN_UP, _describe(row), declined.message, now)
     if maybe_sent and isinstance(declined, NotOrdered):  # we refused, not the provider: it may have it already
         sent_at = (await provider_payments.read_attempt(tx, row)).sent_at
         if now < sent_at + LOST_AFTER:

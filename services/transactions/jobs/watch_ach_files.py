@@ -13,17 +13,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from prometheus_client import Counter
-
 from services.chassis.process.telemetry import log
+from services.transactions.commands.exceptions import report_apart
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.ach import AchFile
+from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.providers.ach_file.folders import FILE_BYTES_MAX, name_file, put_away, spell_name
 from services.transactions.providers.ach_file.orders import find_desk
 from services.transactions.store import ach
 
 FETCHED_WITHIN = timedelta(hours=4)
-FILES_FOREIGN = Counter("realco_ach_files_foreign_total", "Files for the bank that lay there and were not as released.")
 _ID = re.compile(r"-(achf_[0-9a-z]{26})\.ach")
 _HELD = ".held"
 
@@ -38,11 +37,16 @@ async def watch_ach_files(dependencies: Dependencies) -> int:
     ids = {name: match[1] for name in found if (match := _ID.search(name)) is not None}
     released = await ach.list_released(dependencies.database, sorted(set(ids.values())))
     ours = {name_file(org_id, file): file for org_id, file in released}
+    owners = {file.ach_file_id: org_id for org_id, file in released}
     foreign = [name for name in sorted(found) if not _is_ours(ours, name, found[name])]
     for name in foreign:
-        FILES_FOREIGN.inc()
-        log.error("ach_file_foreign", file=name, sha256=found[name], ach_file_id=ids.get(name))
-        await asyncio.to_thread(_hold, outbound, name)
+        about, owner = About(file_name=name), owners.get(ids.get(name, ""))
+        cause = "It is not as we released it." if name in ours else "We have released no file of this name."
+        kind = ExceptionKind.ACH_FILE_FOREIGN
+        try:
+            await report_apart(dependencies, owner, kind, about, cause, sha256=found[name], ach_file_id=ids.get(name))
+        finally:  # whatever becomes of that, the bank does not fetch it
+            await asyncio.to_thread(_hold, outbound, name)
     if unfetched := await asyncio.to_thread(_list_unfetched, outbound):
         log.error("ach_file_not_fetched", files=unfetched)
     return len(foreign)

@@ -27,6 +27,7 @@ from services.chassis.values.failure import Failure, make_failure
 from services.chassis.values.ids import new_id
 from services.transactions.commands.attempts import ask_about_attempts, find_account_refusal
 from services.transactions.commands.bank_accounts import block_altered_account
+from services.transactions.commands.exceptions import report_apart
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.ach import (
     AchEntry,
@@ -36,6 +37,7 @@ from services.transactions.domain.ach import (
     find_effective_day,
     find_last_cut_off,
 )
+from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.domain.refusals import build_altered
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -206,7 +208,9 @@ async def _release(
         entries = await ach.list_entries_of(tx, file)
     sums = sum(each.amount_minor for each in entries if each.is_inbound), sum(each.amount_minor for each in entries)
     if (len(entries), *sums) != (file.entry_count, file.debit_minor, file.debit_minor + file.credit_minor):
-        log.error("ach_file_altered", org_id=org_id, ach_file_id=file.ach_file_id, entries=len(entries))
+        about = About(file_name=file.ach_file_id)
+        cause = f"{len(entries)} of its {file.entry_count} entries are as they were put into it, or their sums differ."
+        await report_apart(dependencies, org_id, ExceptionKind.ACH_FILE_ALTERED, about, cause)
         return False
     spell = partial(_spell_entry, dependencies, org_id, company)
     content = write_file(company, file.created_at, file.number, [spell(each) for each in entries])

@@ -79,6 +79,14 @@ class OutcomeUnknown(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
+class NotAsOrdered(OutcomeUnknown):
+    """The provider has a payment in our name that it must not have so: nothing is ordered, and a person looks."""
+
+    def __init__(self, message: str, payment_id: str) -> None:
+        super().__init__(message)
+        self.payment_id = payment_id
+
+
 class PaymentOrders(Protocol):
     """Takes orders."""
 

@@ -46,6 +46,12 @@ ROWS = (
         "INSERT INTO webhooks (org_id, webhook_id, provider, provider_event_id, event_type, status, transaction_id,"
         " created_at) VALUES ('org_1', 'whk_1', 'sandbox', 'evt_1', 'settled', 'RECEIVED', 'txn_1', now())"
     ),
+    (
+        "INSERT INTO payment_exceptions (org_id, payment_exception_id, kind, subject, status, cause,"
+        " occurrence_count, openings, created_at, opened_at, last_seen_at, updated_at, version) VALUES ('org_1',"
+        " 'exc_1', 'PAID_TWICE', 'txn_1', 'OPEN', 'x', 1, 1, now(), now(), now(), now(), 1)"
+    ),
+    "INSERT INTO payment_exception_history VALUES ('org_1', 'exc_1', 1, NULL, 'OPEN', 'x', 'ann', now())",
 )
 # Columns that are never changed, by table: whoever tries lacks the right.
 FIXED = {
@@ -68,6 +74,9 @@ FIXED = {
     "payout_requests": "fingerprint transaction_id failure",
     "received_webhooks": "provider provider_event_id event_type provider_reference created_at proof_digest",
     "webhooks": "provider provider_event_id transaction_id created_at",
+    "payment_exceptions": "org_id payment_exception_id kind subject transaction_id bank_account_id provider"
+    " provider_payment_id file_name amount_minor currency created_at",
+    "payment_exception_history": "to_status note actor occurred_at",
 }
 # Refused for what the rows are.
 RULES = {
@@ -120,6 +129,23 @@ RULES = {
     ),
     "a webhook's body rewritten": ("UPDATE received_webhooks SET body = 'y'", "42501"),
     "a webhook that failed before it came": ("UPDATE webhooks SET status = 'LOST'", "23514"),
+    "an exception that nobody resolved": (
+        "UPDATE payment_exceptions SET status = 'RESOLVED', version = 2",
+        "23514",
+    ),
+    "an exception that begins resolved": (
+        (
+            "INSERT INTO payment_exceptions (org_id, payment_exception_id, kind, subject, status, cause,"
+            " occurrence_count, openings, resolved_by, resolved_at, resolution_note, created_at, opened_at,"
+            " last_seen_at, updated_at, version) VALUES ('org_1', 'exc_2', 'PAID_TWICE', 'txn_1', 'RESOLVED', 'x', 1,"
+            " 1, 'bob', now(), 'x', now(), now(), now(), now(), 1)"
+        ),
+        "23514",
+    ),
+    "a resolution of an exception that is made up": (
+        "INSERT INTO payment_exception_history VALUES ('org_1', 'exc_1', 2, 'OPEN', 'RESOLVED', 'x', 'bob', now())",
+        "42501",
+    ),
     "a move that is not listed": (
         "INSERT INTO transaction_history VALUES ('org_1', 'txn_1', 2, 'INITIATED', 'SETTLED', '', 'x', now())",
         "42501",

@@ -120,6 +120,7 @@ _MOVES = {
     "webhooks": """
         >RECEIVED >APPLIED >FAILED RECEIVED>APPLIED RECEIVED>FAILED APPLIED>RECEIVED FAILED>RECEIVED
     """,
+    "payment_exceptions": ">OPEN OPEN>RESOLVED RESOLVED>OPEN",
 }
 
 
@@ -133,6 +134,7 @@ def upgrade() -> None:
     _create_ach()
     _create_plaid()
     _create_requests()
+    _create_exceptions()
     op.execute(_GUARD)
     op.execute(
         "CREATE TRIGGER transactions_guard BEFORE INSERT OR UPDATE ON transactions"
@@ -156,7 +158,10 @@ def upgrade() -> None:
     op.execute(_REPLAY)
     guard_moves(op, _MOVES)
     hold_history(op, "transaction_history", "transaction_id", {"transactions": "transaction_id"})
-    append_only(op, "transaction_history", "payout_requests")
+    hold_history(
+        op, "payment_exception_history", "payment_exception_id", {"payment_exceptions": "payment_exception_id"}
+    )
+    append_only(op, "transaction_history", "payout_requests", "payment_exception_history")
     close(op, "transactions", RIGHTS)
 
 
@@ -620,3 +625,76 @@ def _create_requests() -> None:
         sa.PrimaryKeyConstraint("org_id", "webhook_id"),
     )
     op.create_index("webhooks_newest", "webhooks", ["org_id", "created_at", "webhook_id"], unique=False)
+
+
+def _create_exceptions() -> None:
+    op.create_table(
+        "payment_exceptions",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("payment_exception_id", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("cause", sa.Text(), nullable=False),
+        sa.Column("transaction_id", sa.Text(), nullable=True),
+        sa.Column("bank_account_id", sa.Text(), nullable=True),
+        sa.Column("provider", sa.Text(), nullable=True),
+        sa.Column("provider_payment_id", sa.Text(), nullable=True),
+        sa.Column("file_name", sa.Text(), nullable=True),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=True),
+        sa.Column("currency", sa.CHAR(length=3), nullable=True),
+        sa.Column("occurrence_count", sa.BigInteger(), nullable=False),
+        sa.Column("openings", sa.BigInteger(), nullable=False),
+        sa.Column("assignee", sa.Text(), nullable=True),
+        sa.Column("resolved_by", sa.Text(), nullable=True),
+        sa.Column("resolved_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("resolution_note", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("opened_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("last_seen_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("seal", pg.BYTEA(), nullable=True),
+        sa.CheckConstraint(
+            "kind IN ('PAYMENT_NOT_OURS', 'PAID_TWICE', 'ORDER_GIVEN_UP', 'RETURN_TO_REVIEW', 'WEBHOOK_FAILED',"
+            " 'BANK_ACCOUNT_ALTERED', 'ACH_CHANGE_ASKED_FOR', 'ACH_FILE_REJECTED', 'ACH_RETURN_NOT_OURS',"
+            " 'ACH_FILE_FOREIGN', 'ACH_FILE_ALTERED')",
+            name="kind_known",
+        ),
+        sa.CheckConstraint("status IN ('OPEN', 'RESOLVED')", name="status_known"),
+        sa.CheckConstraint("(amount_minor IS NULL) = (currency IS NULL)", name="amount_whole"),
+        sa.CheckConstraint(
+            "num_nonnulls(resolved_by, resolved_at, resolution_note) IN (0, 3)"
+            " AND (status <> 'RESOLVED' OR resolved_by IS NOT NULL)",
+            name="resolved_by_a_person",
+        ),
+        sa.PrimaryKeyConstraint("org_id", "payment_exception_id"),
+    )
+    newest = ["org_id", "created_at", "payment_exception_id"]
+    op.create_index("payment_exceptions_newest", "payment_exceptions", newest)
+    op.create_index("payment_exceptions_subject", "payment_exceptions", ["org_id", "kind", "subject"])
+    op.create_index(
+        "payment_exceptions_transaction",
+        "payment_exceptions",
+        ["org_id", "transaction_id", "created_at", "payment_exception_id"],
+    )
+    op.create_index(
+        "payment_exceptions_open", "payment_exceptions", newest, postgresql_where=sa.text("status = 'OPEN'")
+    )
+    op.create_table(
+        "payment_exception_history",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("payment_exception_id", sa.Text(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("from_status", sa.Text(), nullable=True),
+        sa.Column("to_status", sa.Text(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("occurred_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["org_id", "payment_exception_id"],
+            ["payment_exceptions.org_id", "payment_exceptions.payment_exception_id"],
+            name="payment_exception",
+        ),
+        sa.PrimaryKeyConstraint("org_id", "payment_exception_id", "version"),
+    )

@@ -32,7 +32,6 @@ from plaid.model.transfer_type import TransferType
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.database import Database
 from services.chassis.data.seals import NotSealed
-from services.chassis.process.telemetry import log
 from services.chassis.values.clock import Clock
 from services.chassis.values.text import read_text
 from services.transactions.domain.payments import Payment, find_difference
@@ -50,6 +49,7 @@ from services.transactions.providers.protocols import (
     TEXT_CHARACTERS_MAX,
     Declined,
     EventPage,
+    NotAsOrdered,
     OutcomeUnknown,
     PaymentOrder,
     ProviderEvent,
@@ -288,7 +288,7 @@ class PlaidTransfers:
         return None
 
     async def _record(self, authorized: PlaidTransfer, payment: Payment) -> Payment:
-        """Notes which transfer it is. Raises: OutcomeUnknown: it is not the one that was ordered."""
+        """Notes which transfer it is. Raises: NotAsOrdered."""
         wrong = find_difference(
             payment,
             reference=authorized.reference,
@@ -297,8 +297,7 @@ class PlaidTransfers:
             presentment=authorized.presentment,
         )
         if wrong:
-            log.error("payment_not_ours", payment_id=payment.payment_id, cause=f"it differs in {wrong}")
-            raise OutcomeUnknown(f"the provider's answer differs in {wrong}")
+            raise NotAsOrdered(f"the provider's answer differs in {wrong}", payment.payment_id)
         if authorized.transfer_id is None:
             async with self._database.begin() as tx:
                 await store.save_transfer_id(tx, authorized.authorization_id, payment.payment_id, self._clock.now())

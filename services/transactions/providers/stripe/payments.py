@@ -19,7 +19,7 @@ from stripe import StripeError
 
 from services.chassis.process.telemetry import log
 from services.transactions.domain.payments import Payment, PaymentStatus, find_difference
-from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
+from services.transactions.providers.protocols import Declined, NotAsOrdered, OutcomeUnknown, PaymentOrder
 from services.transactions.providers.stripe.client import NotThere, Refused, StripeApi, read_list
 from services.transactions.providers.stripe.events import StripeEvents
 from services.transactions.providers.stripe.states import (
@@ -179,8 +179,7 @@ class StripePayments:
             await self._cancel_payment(payment_id)
         intent = await self._find_intent(payment_id)
         if intent is not None and intent["status"] != "canceled":
-            log.error("payment_not_ours", payment_id=payment_id, cause="an earlier attempt goes on at the provider")
-            raise OutcomeUnknown("an earlier attempt goes on at the provider")
+            raise NotAsOrdered("an earlier attempt goes on at the provider", payment_id)
 
     async def _find_confirmed(self, order: PaymentOrder) -> dict[str, Any] | None:
         """The bank account as its holder confirmed it for an earlier payment; None where there is none any more."""

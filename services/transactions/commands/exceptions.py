@@ -1,0 +1,107 @@
+"""What a person has to look at: reported by whoever finds it, taken and resolved by persons.
+
+`report` is the only way to say so. It tells the operators (a log line named as the kind, and a metric), and keeps the
+exception for those who work on money, in the transaction of the fact where there is one. A new kind is a row of the
+table (domain/exceptions.py) and a call.
+
+What belongs to no organization, a payment that nobody ordered or a file of the bank that nobody can read, is kept for
+the operator's organization (`OPERATOR_ORG_ID`), and for no other: to whom it belongs is just what is not known, and to
+show it to several would tell one of another's payments. Where no such organization is named, the log and the metric
+alone have it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from prometheus_client import Counter
+from realco.transactions.v1 import exceptions_pb2 as pb
+
+from services.chassis.calls.auth import acting_as, current_principal, service_principal
+from services.chassis.data.transaction import Tx
+from services.chassis.process.telemetry import log
+from services.chassis.values.etags import check_etag
+from services.chassis.values.ids import new_id
+from services.transactions.actions import answer_payment_exception
+from services.transactions.dependencies import ACTOR, NAME, Dependencies
+from services.transactions.domain import exceptions as rules
+from services.transactions.domain.exceptions import KINDS, About, ExceptionKind, PaymentException, Severity
+from services.transactions.store import exceptions as store
+
+EXCEPTIONS_FOUND = Counter(
+    "realco_payment_exceptions_total", "What a person has to look at, each time that it is found.", ["kind"]
+)
+
+
+async def report(tx: Tx, kind: ExceptionKind, about: About, cause: str, now: datetime, **more: object) -> None:
+    """Opens an exception of the caller's organization, or counts the one there is, with the fact that tx records.
+
+    Args:
+        cause: In words, without personal data or account numbers.
+        more: What else the log says.
+    """
+    _tell(kind, about, cause, **more)
+    subject = rules.spell_subject(kind, about)
+    await store.lock_subject(tx, kind, subject)
+    before = await store.lock_reported(tx, kind, subject)
+    if before is None:
+        await store.insert_exception(tx, rules.find_exception(new_id("exc"), kind, about, cause, now), ACTOR)
+    else:
+        again = rules.find_again(before, cause, now)
+        await store.save_exception(tx, before, again, now, note=again.cause, actor=ACTOR)
+
+
+async def report_apart(
+    dependencies: Dependencies, org_id: str | None, kind: ExceptionKind, about: About, cause: str, **more: object
+) -> None:
+    """`report` in a transaction of its own, where no other records the fact.
+
+    Args:
+        org_id: Whose it is; None where nobody can say.
+    """
+    owner = org_id or dependencies.operator_org_id
+    if not owner:
+        _tell(kind, about, cause, **more)
+        return
+    with acting_as(service_principal(NAME, owner)):
+        async with dependencies.database.begin() as tx:
+            await report(tx, kind, about, cause, dependencies.clock.now(), **more)
+
+
+def _tell(kind: ExceptionKind, about: About, cause: str, **more: object) -> None:
+    EXCEPTIONS_FOUND.labels(kind.value).inc()
+    said = {
+        "transaction_id": about.transaction_id,
+        "bank_account_id": about.bank_account_id,
+        "provider": about.provider,
+        "payment_id": about.provider_payment_id,
+        "file": about.file_name,
+    }
+    say = log.error if KINDS[kind].severity is Severity.HIGH else log.warning
+    say(kind.value.lower(), **{name: value for name, value in said.items() if value}, cause=cause, **more)
+
+
+async def assign_payment_exception(
+    tx: Tx, request: pb.AssignPaymentExceptionRequest, now: datetime
+) -> pb.PaymentException:
+    """Gives it to a person, or back to nobody. Raises: PaymentExceptionNotFound, EtagMismatch, IllegalStatusChange."""
+    before = await _lock_as_read(tx, request.payment_exception_id, request.etag)
+    after = rules.assign(before, request.person_id or None)
+    if after != before:
+        after = await store.save_exception(tx, before, after, now)
+    return answer_payment_exception(after)
+
+
+async def resolve_payment_exception(
+    tx: Tx, request: pb.ResolvePaymentExceptionRequest, now: datetime
+) -> pb.PaymentException:
+    """Raises: PaymentExceptionNotFound, EtagMismatch, IllegalStatusChange."""
+    before = await _lock_as_read(tx, request.payment_exception_id, request.etag)
+    after = rules.resolve(before, current_principal().person, request.note, now)
+    return answer_payment_exception(await store.save_exception(tx, before, after, now, note=request.note))
+
+
+async def _lock_as_read(tx: Tx, exception_id: str, etag: str) -> PaymentException:
+    found = await store.require_locked(tx, exception_id)
+    check_etag(etag, found.etag)
+    return found

@@ -1,0 +1,260 @@
+"""What a person has to look at: the table of its kinds, and how one is found, found again, taken and resolved.
+
+The same thing found again is the same exception: it has one address, and whoever looks at it sees how often it was
+found, who resolved it before and what that person wrote. So one that is found after it was resolved opens again; a new
+one each time would hide that it was resolved in vain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from services.chassis.values.etags import digest_of
+from services.chassis.values.money import Money
+from services.chassis.values.moves import Moves, check_move
+from services.chassis.values.refusals import IllegalStatusChange
+
+_CAUSE_MAX = 500
+
+
+class ExceptionStatus(StrEnum):
+    OPEN = "OPEN"
+    RESOLVED = "RESOLVED"
+
+
+S = ExceptionStatus
+EXCEPTION_MOVES: Final[Moves[ExceptionStatus]] = {S.OPEN: frozenset({S.RESOLVED}), S.RESOLVED: frozenset({S.OPEN})}
+
+
+class ExceptionKind(StrEnum):
+    PAYMENT_NOT_OURS = "PAYMENT_NOT_OURS"
+    PAID_TWICE = "PAID_TWICE"
+    ORDER_GIVEN_UP = "ORDER_GIVEN_UP"
+    RETURN_TO_REVIEW = "RETURN_TO_REVIEW"
+    WEBHOOK_FAILED = "WEBHOOK_FAILED"
+    BANK_ACCOUNT_ALTERED = "BANK_ACCOUNT_ALTERED"
+    ACH_CHANGE_ASKED_FOR = "ACH_CHANGE_ASKED_FOR"
+    ACH_FILE_REJECTED = "ACH_FILE_REJECTED"
+    ACH_RETURN_NOT_OURS = "ACH_RETURN_NOT_OURS"
+    ACH_FILE_FOREIGN = "ACH_FILE_FOREIGN"
+    ACH_FILE_ALTERED = "ACH_FILE_ALTERED"
+
+
+class Severity(StrEnum):
+    LOW = "LOW"  # in its turn
+    MEDIUM = "MEDIUM"  # today
+    HIGH = "HIGH"  # now
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What an exception is about, as far as that is known."""
+
+    transaction_id: str | None = None
+    bank_account_id: str | None = None
+    provider: str | None = None
+    provider_payment_id: str | None = None
+    file_name: str | None = None
+    amount: Money | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A row of the table.
+
+    Args:
+        one_for_each: The fields of `About` that tell one exception of the kind from another.
+    """
+
+    severity: Severity
+    one_for_each: tuple[str, ...]
+    meaning: str
+    remedy: str
+
+
+_PAYMENT, _FILE = ("transaction_id", "provider_payment_id"), ("file_name",)
+KINDS: Final[Mapping[ExceptionKind, Description]] = {
+    ExceptionKind.PAYMENT_NOT_OURS: Description(
+        Severity.HIGH,
+        _PAYMENT,
+        "A provider says something of a payment that we did not order so, or contradicts what it said before. Nothing"
+        " moved in the book.",
+        "Compare the provider's statement with the transaction, and find out before anything else: it may have been"
+        " paid back or be disputed there, or somebody changed it there. It opens again while the provider says so.",
+    ),
+    ExceptionKind.PAID_TWICE: Description(
+        Severity.HIGH,
+        ("transaction_id",),
+        "A provider has two payments for one order. The book counts one of them.",
+        "Find both at the provider by the transaction's id, and have the newer one returned.",
+    ),
+    ExceptionKind.ORDER_GIVEN_UP: Description(
+        Severity.HIGH,
+        ("transaction_id",),
+        "The order of a payment had no answer for most of a day, and the provider has none under our id. It would take"
+        " the same order for another one by now, so the transaction failed.",
+        "Look for the payment at the provider by its amount and day. Only if it is not there, order it anew.",
+    ),
+    ExceptionKind.RETURN_TO_REVIEW: Description(
+        Severity.MEDIUM,
+        ("transaction_id",),
+        "A bank sent a payment back for a reason that no rule of ours decides: R16 (frozen, perhaps by law), R17, R24"
+        " (a duplicate, says the bank), or a code that we do not know. The return is booked.",
+        "Ask the bank or the party why, before anything is drawn from that account or paid to it again.",
+    ),
+    ExceptionKind.WEBHOOK_FAILED: Description(
+        Severity.LOW,
+        _PAYMENT,
+        "A provider's notification could not be applied to its transaction. Why is an exception of its own.",
+        "Once the cause is gone, have the webhook applied again: GET /webhooks?status=FAILED&transactionId=…, then"
+        " POST /webhooks/{id}/replay.",
+    ),
+    ExceptionKind.BANK_ACCOUNT_ALTERED: Description(
+        Severity.HIGH,
+        ("bank_account_id",),
+        "A bank account is not what was sealed when it was added: somebody wrote to the database. It is blocked, and"
+        " nothing was paid to it.",
+        "Have the operators find out who wrote there. Two persons unblock the account, which retires it; then its party"
+        " adds it anew.",
+    ),
+    ExceptionKind.ACH_CHANGE_ASKED_FOR: Description(
+        Severity.MEDIUM,
+        ("bank_account_id",),
+        "A bank took a payment and asks for other numbers of the account next time (a notification of change).",
+        "Have the party add the account anew before the next payment, and retire the old one.",
+    ),
+    ExceptionKind.ACH_FILE_REJECTED: Description(
+        Severity.HIGH,
+        _FILE,
+        "A file of the bank cannot be read, so what it says of our payments is not known. It is kept in the folder"
+        " `rejected`.",
+        "Have the bank send the file again.",
+    ),
+    ExceptionKind.ACH_RETURN_NOT_OURS: Description(
+        Severity.MEDIUM,
+        ("transaction_id", "provider_payment_id"),
+        "A file of the bank tells of a payment that is none of ours, or once more, and otherwise, of one that came back"
+        " already. What the file says of other payments is applied; it is kept in the folder `questions`.",
+        "Find out with the bank, by the trace number, what it is about.",
+    ),
+    ExceptionKind.ACH_FILE_FOREIGN: Description(
+        Severity.HIGH,
+        _FILE,
+        "A file that lay where the bank fetches ours is not one that we released, or not as we released it. It was"
+        " taken away, into `.held`.",
+        "Ask the bank at once whether it has fetched such a file, before it pays; have the operators find out who"
+        " writes to that folder. A file of ours is compared with the bank's copy before it is put back.",
+    ),
+    ExceptionKind.ACH_FILE_ALTERED: Description(
+        Severity.HIGH,
+        _FILE,
+        "What a file for the bank was made of is not what was put into it: somebody wrote to the database. Nothing of"
+        " it left.",
+        "Have the operators put right the rows that `row_not_sealed` names in the log; then the file leaves.",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentException:
+    """
+    Args:
+        subject: What tells it from others of its kind: the values of `one_for_each`.
+        openings: How often it was opened.
+    """
+
+    payment_exception_id: str
+    kind: ExceptionKind
+    subject: str
+    status: ExceptionStatus = S.OPEN
+    cause: str
+    transaction_id: str | None = None
+    bank_account_id: str | None = None
+    provider: str | None = None
+    provider_payment_id: str | None = None
+    file_name: str | None = None
+    amount_minor: int | None = None
+    currency: str | None = None
+    occurrence_count: int = 1
+    openings: int = 1
+    assignee: str | None = None
+    resolved_by: str | None = None
+    resolved_at: datetime | None = None
+    resolution_note: str | None = None
+    created_at: datetime
+    opened_at: datetime
+    last_seen_at: datetime
+    updated_at: datetime
+    version: int = 1
+
+    @property
+    def etag(self) -> str:
+        """Of what a person decides on: that it is found once more is no other thing to decide."""
+        return digest_of(self.payment_exception_id, self.status, self.openings, self.assignee, self.cause)
+
+    @property
+    def amount(self) -> Money | None:
+        if self.amount_minor is None or self.currency is None:
+            return None
+        return Money(self.amount_minor, self.currency)
+
+
+def spell_subject(kind: ExceptionKind, about: About) -> str:
+    return "|".join(str(getattr(about, name) or "") for name in KINDS[kind].one_for_each)
+
+
+def find_exception(exception_id: str, kind: ExceptionKind, about: About, cause: str, now: datetime) -> PaymentException:
+    """One that was found for the first time."""
+    amount = about.amount
+    return PaymentException(
+        payment_exception_id=exception_id,
+        kind=kind,
+        subject=spell_subject(kind, about),
+        cause=cause[:_CAUSE_MAX],
+        transaction_id=about.transaction_id,
+        bank_account_id=about.bank_account_id,
+        provider=about.provider,
+        provider_payment_id=about.provider_payment_id,
+        file_name=about.file_name,
+        amount_minor=None if amount is None else amount.amount_minor,
+        currency=None if amount is None else amount.currency,
+        created_at=now,
+        opened_at=now,
+        last_seen_at=now,
+        updated_at=now,
+    )
+
+
+def find_again(found: PaymentException, cause: str, now: datetime) -> PaymentException:
+    """Found once more. One that was resolved is open again, and nobody's."""
+    again = replace(found, cause=cause[:_CAUSE_MAX], occurrence_count=found.occurrence_count + 1, last_seen_at=now)
+    if found.status is S.OPEN:
+        return again
+    return replace(again, status=S.OPEN, openings=found.openings + 1, opened_at=now, assignee=None)
+
+
+def check_may_assign(found: PaymentException) -> None:
+    """Raises: IllegalStatusChange: nobody looks into what is resolved."""
+    if found.status is not S.OPEN:
+        raise IllegalStatusChange(found.status, S.OPEN, "It is resolved: nobody looks into it any more.")
+
+
+def check_may_resolve(found: PaymentException) -> None:
+    """Raises: IllegalStatusChange."""
+    check_move(EXCEPTION_MOVES, found.status, S.RESOLVED)
+
+
+def assign(found: PaymentException, assignee: str | None) -> PaymentException:
+    """Raises: IllegalStatusChange."""
+    check_may_assign(found)
+    return replace(found, assignee=assignee)
+
+
+def resolve(found: PaymentException, person: str, note: str, now: datetime) -> PaymentException:
+    """Raises: IllegalStatusChange."""
+    check_may_resolve(found)
+    return replace(found, status=S.RESOLVED, resolved_by=person, resolved_at=now, resolution_note=note)

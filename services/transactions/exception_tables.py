@@ -1,0 +1,88 @@
+"""The tables of exceptions: what a person has to look at, and the history of each."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from services.chassis.data.columns import seal, text, time
+from services.chassis.data.constraints import one_of
+from services.chassis.data.seals import seal_whole
+from services.transactions.domain.exceptions import ExceptionKind, ExceptionStatus
+
+metadata = sa.MetaData()
+
+# What it is about is written once.
+payment_exceptions = sa.Table(
+    "payment_exceptions",
+    metadata,
+    text("org_id", key=True),
+    text("payment_exception_id", key=True),
+    text("kind"),
+    text("subject"),
+    text("status"),
+    text("cause"),
+    text("transaction_id", null=True),
+    text("bank_account_id", null=True),
+    text("provider", null=True),
+    text("provider_payment_id", null=True),
+    text("file_name", null=True),
+    sa.Column("amount_minor", sa.BigInteger),
+    sa.Column("currency", sa.CHAR(3)),
+    sa.Column("occurrence_count", sa.BigInteger, nullable=False),
+    sa.Column("openings", sa.BigInteger, nullable=False),
+    text("assignee", null=True),
+    text("resolved_by", null=True),
+    time("resolved_at", null=True),
+    text("resolution_note", null=True),
+    time("created_at"),
+    time("opened_at"),
+    time("last_seen_at"),
+    time("updated_at"),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    seal(),
+    one_of("kind", ExceptionKind),
+    one_of("status", ExceptionStatus),
+    sa.CheckConstraint("(amount_minor IS NULL) = (currency IS NULL)", name="amount_whole"),
+    sa.CheckConstraint(
+        "num_nonnulls(resolved_by, resolved_at, resolution_note) IN (0, 3)"
+        " AND (status <> 'RESOLVED' OR resolved_by IS NOT NULL)",
+        name="resolved_by_a_person",
+    ),
+    sa.Index("payment_exceptions_newest", "org_id", "created_at", "payment_exception_id"),
+    # The same thing is found here: under the lock of its subject there is one, or more where somebody wrote by SQL.
+    sa.Index("payment_exceptions_subject", "org_id", "kind", "subject"),
+    sa.Index("payment_exceptions_transaction", "org_id", "transaction_id", "created_at", "payment_exception_id"),
+    sa.Index(
+        "payment_exceptions_open",
+        "org_id",
+        "created_at",
+        "payment_exception_id",
+        postgresql_where=sa.text("status = 'OPEN'"),
+    ),
+)
+seal_whole(payment_exceptions)
+
+# Append-only: when each was opened and resolved, by whom, and what was found.
+payment_exception_history = sa.Table(
+    "payment_exception_history",
+    metadata,
+    text("org_id", key=True),
+    text("payment_exception_id", key=True),
+    sa.Column("version", sa.BigInteger, primary_key=True),
+    text("from_status", null=True),
+    text("to_status"),
+    text("note"),
+    text("actor"),
+    time("occurred_at"),
+    sa.ForeignKeyConstraint(
+        ["org_id", "payment_exception_id"],
+        ["payment_exceptions.org_id", "payment_exceptions.payment_exception_id"],
+        name="payment_exception",
+    ),
+)
+
+
+def attach(target: sa.MetaData) -> None:
+    """Makes them part of the service's metadata."""
+    for table in metadata.sorted_tables:
+        table.to_metadata(target)

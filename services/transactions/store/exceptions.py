@@ -1,0 +1,109 @@
+"""Exceptions: one for each thing that was found. Each opening, each resolution and each change of hands is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+import sqlalchemy as sa
+from realco.transactions.v1 import events_pb2 as events
+
+from services.chassis.calls.auth import current_principal
+from services.chassis.data import outbox
+from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
+from services.chassis.data.locks import lock_name
+from services.chassis.data.sql import Row
+from services.chassis.data.transaction import Tx
+from services.transactions import messages
+from services.transactions.domain.exceptions import (
+    EXCEPTION_MOVES,
+    ExceptionKind,
+    ExceptionStatus,
+    PaymentException,
+)
+from services.transactions.domain.refusals import PaymentExceptionNotFound
+from services.transactions.exception_tables import payment_exception_history, payment_exceptions
+
+_c = payment_exceptions.c
+_EVENTS = {
+    ExceptionStatus.OPEN: events.PaymentExceptionOpened,
+    ExceptionStatus.RESOLVED: events.PaymentExceptionResolved,
+}
+
+
+def _read_exception(row: Row) -> PaymentException:
+    found = read_fields(PaymentException, row, status=ExceptionStatus(row.status))
+    return replace(found, kind=ExceptionKind(row.kind))
+
+
+EXCEPTIONS = Aggregate(
+    payment_exceptions,
+    "payment_exception_id",
+    _read_exception,
+    lambda found: list_columns(payment_exceptions, found, kind=found.kind.value, status=found.status.value),
+    EXCEPTION_MOVES,
+)
+
+
+async def require_locked(tx: Tx, exception_id: str) -> PaymentException:
+    """Raises: PaymentExceptionNotFound, NotSealed."""
+    found = await EXCEPTIONS.lock(tx, exception_id)
+    if found is None:
+        raise PaymentExceptionNotFound()
+    return found
+
+
+async def lock_subject(tx: Tx, kind: ExceptionKind, subject: str) -> None:
+    """Lets those who find the same thing go one by one. Taken after the locks of what it is about."""
+    await lock_name(tx, "payment_exceptions", kind, subject)
+
+
+async def lock_reported(tx: Tx, kind: ExceptionKind, subject: str) -> PaymentException | None:
+    """What was found before; the caller has `lock_subject`.
+
+    What this service did not write is in the log, and stepped over: whoever hides an exception by SQL has it opened
+    anew beside it, and keeps no fact from being recorded.
+    """
+    same = EXCEPTIONS.locking.where(_c.kind == kind, _c.subject == subject)
+    return next(iter(await EXCEPTIONS.list_sealed(tx, same)), None)
+
+
+async def insert_exception(tx: Tx, found: PaymentException, actor: str) -> None:
+    """Opens one, and tells it."""
+    await EXCEPTIONS.insert(tx, found)
+    await _record(tx, None, found, found.cause, actor)
+
+
+async def save_exception(
+    tx: Tx, before: PaymentException, after: PaymentException, now: datetime, *, note: str = "", actor: str = ""
+) -> PaymentException:
+    """Changes a locked one. What a person would decide otherwise upon is told; that it was found once more is not.
+
+    Args:
+        note: What was found, where its status changes.
+        actor: Who changes it, if it is not the caller.
+    """
+    saved = await EXCEPTIONS.save(tx, before, after, now)
+    if saved.status is not before.status:
+        await _record(tx, before, saved, note, actor)
+    elif saved.etag != before.etag:
+        event = events.PaymentExceptionUpdated(payment_exception=messages.to_payment_exception(saved))
+        await outbox.enqueue_all(tx, [event], now=now, actor=actor)
+    return saved
+
+
+async def _record(tx: Tx, before: PaymentException | None, after: PaymentException, note: str, actor: str) -> None:
+    principal = current_principal()
+    line = {
+        "org_id": principal.org_id,
+        "payment_exception_id": after.payment_exception_id,
+        "version": after.version,
+        "from_status": None if before is None else before.status.value,
+        "to_status": after.status.value,
+        "note": note,
+        "actor": actor or principal.person,
+        "occurred_at": after.updated_at,
+    }
+    await tx.execute(sa.insert(payment_exception_history), line)
+    event = _EVENTS[after.status](payment_exception=messages.to_payment_exception(after))
+    await outbox.enqueue_all(tx, [event], now=after.updated_at, actor=actor)

@@ -1,0 +1,260 @@
+"""Exceptions: found often they are one, a person takes each and says what was found, and found again it is open."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from realco.transactions.v1 import events_pb2 as events
+from realco.transactions.v1 import exceptions_pb2 as pb
+from realco.type.v1.sort_pb2 import Sort
+from structlog.testing import capture_logs
+
+from services.chassis.calls.access import rule_of
+from services.chassis.calls.auth import Principal
+from services.chassis.data.seals import NotSealed
+from services.chassis.values.errors import DomainError
+from services.chassis.values.ids import new_id
+from services.transactions.commands.exceptions import report_apart
+from services.transactions.domain.exceptions import About, ExceptionKind
+from tests.support import servers
+from tests.support.exceptions import count_found, list_exceptions, report_twice
+from tests.support.transactions import ADMIN, CHECKER, INVESTOR, MONDAY, ORG, TransactionsHarness
+
+E = pb.PaymentException
+TXN, OTHER = "txn_" + "0" * 26, "txn_" + "1" * 26
+STRANGER = Principal("admin-9", "admin", "org-2")
+
+
+@pytest.fixture
+async def service(service_database) -> TransactionsHarness:
+    return TransactionsHarness(await service_database("transactions"))
+
+
+async def assign(service: TransactionsHarness, found: Any, person: str, by: Principal = ADMIN) -> Any:
+    named = {"payment_exception_id": found.payment_exception_id, "etag": found.etag}
+    request = pb.AssignPaymentExceptionRequest(**named, person_id=person or None)
+    return await service.ask(by, "AssignPaymentException", request)
+
+
+async def resolve(service: TransactionsHarness, found: Any, note: str, by: Principal = ADMIN) -> Any:
+    request = pb.ResolvePaymentExceptionRequest(
+        idempotency_key=new_id("key"), payment_exception_id=found.payment_exception_id, etag=found.etag, note=note
+    )
+    return await service.ask(by, "ResolvePaymentException", request)
+
+
+async def get(service: TransactionsHarness, found: Any, by: Principal = ADMIN) -> Any:
+    request = pb.GetPaymentExceptionRequest(payment_exception_id=found.payment_exception_id)
+    return await service.ask(by, "GetPaymentException", request)
+
+
+async def history(service: TransactionsHarness, found: Any) -> list[tuple[str, str, str]]:
+    request = pb.ListPaymentExceptionStatusChangesRequest(payment_exception_id=found.payment_exception_id)
+    answer = await service.ask(ADMIN, "ListPaymentExceptionStatusChanges", request)
+    return [(E.Status.Name(each.status), each.actor, each.note) for each in answer.status_changes]
+
+
+async def test_what_is_found_each_minute_is_one_exception_whose_count_grows_and_one_event(
+    service: TransactionsHarness,
+) -> None:
+    before = count_found(ExceptionKind.PAID_TWICE)
+    with capture_logs() as logs:
+        [first] = await report_twice(service, TXN)
+        service.clock.advance(timedelta(minutes=1))
+        [found] = await report_twice(service, TXN, times=2)
+    assert (first.occurrence_count, found.occurrence_count, found.etag == first.etag) == (1, 3, True)
+    assert found.create_time.ToDatetime(MONDAY.tzinfo) == found.open_time.ToDatetime(MONDAY.tzinfo) == MONDAY
+    assert found.last_seen_time.ToDatetime(MONDAY.tzinfo) == MONDAY + timedelta(minutes=1)
+    assert await service.events(found.payment_exception_id) == ["PaymentExceptionOpened"]
+    assert [each["transaction_id"] for each in logs if each["event"] == "paid_twice"] == [TXN] * 3, "each is told"
+    assert count_found(ExceptionKind.PAID_TWICE) == before + 3
+
+
+async def test_another_cause_is_another_thing_to_decide(service: TransactionsHarness) -> None:
+    [found] = await report_twice(service, TXN)
+    await report_apart(
+        service.dependencies, ORG, ExceptionKind.PAID_TWICE, About(transaction_id=TXN), "Three payments."
+    )
+    seen = await get(service, found)
+    assert (seen.cause, seen.occurrence_count) == ("Three payments.", 2)
+    with pytest.raises(DomainError, match="changed since you read it"):
+        await resolve(service, found, "One was returned.")
+    assert await service.events(found.payment_exception_id) == ["PaymentExceptionOpened", "PaymentExceptionUpdated"]
+
+
+async def test_a_person_takes_it_hands_it_over_gives_it_back_and_says_what_was_found(
+    service: TransactionsHarness,
+) -> None:
+    [found] = await report_twice(service, TXN)
+    seen = await get(service, found)
+    assert list(seen.allowed_actions) == ["assign", "resolve"]
+    assert (seen.meaning[:10], seen.remedy[:9]) == ("A provider", "Find both")
+    taken = await assign(service, found, ADMIN.person)
+    with pytest.raises(DomainError, match="changed since you read it"):
+        await assign(service, found, CHECKER.person, CHECKER)
+    over = await assign(service, taken, CHECKER.person, CHECKER)
+    back = await assign(service, over, "")
+    assert [each.assignee for each in (taken, over, back)] == [ADMIN.person, CHECKER.person, ""]
+    service.clock.advance(timedelta(hours=1))
+    done = await resolve(service, back, "The newer one was returned.", CHECKER)
+    assert (done.status, done.resolved_by, done.resolution_note, list(done.allowed_actions)) == (
+        E.RESOLVED,
+        CHECKER.person,
+        "The newer one was returned.",
+        [],
+    )
+    assert done.resolve_time.ToDatetime(MONDAY.tzinfo) == MONDAY + timedelta(hours=1)
+    for act in (assign(service, done, "ann"), resolve(service, done, "Once more.")):
+        with pytest.raises(DomainError) as refused:
+            await act
+        assert refused.value.reason == "ILLEGAL_STATUS_CHANGE"
+    told = ["Opened", "Updated", "Updated", "Updated", "Resolved"]
+    assert await service.events(found.payment_exception_id) == [f"PaymentException{each}" for each in told]
+    assert done.aggregate_version == 5
+
+
+async def test_what_is_found_again_after_it_was_resolved_is_open_again_and_still_says_who_resolved_it(
+    service: TransactionsHarness,
+) -> None:
+    [found] = await report_twice(service, TXN)
+    await resolve(service, await assign(service, found, CHECKER.person), "It is returned.")
+    service.clock.advance(timedelta(days=1))
+    [again] = await report_twice(service, TXN)
+    assert (again.payment_exception_id, again.status) == (found.payment_exception_id, E.OPEN)
+    assert (again.assignee, again.resolved_by, again.resolution_note) == ("", ADMIN.person, "It is returned.")
+    assert again.open_time.ToDatetime(MONDAY.tzinfo) == MONDAY + timedelta(days=1)
+    assert again.create_time.ToDatetime(MONDAY.tzinfo) == MONDAY
+    await resolve(service, again, "It is there no more.", CHECKER)
+    assert await history(service, found) == [
+        ("OPEN", "service:transactions", "Two payments."),
+        ("RESOLVED", ADMIN.person, "It is returned."),
+        ("OPEN", "service:transactions", "Two payments."),
+        ("RESOLVED", CHECKER.person, "It is there no more."),
+    ]
+
+
+async def test_two_processes_that_find_the_same_thing_at_once_open_one_exception(service: TransactionsHarness) -> None:
+    other = TransactionsHarness(service.database)
+    await asyncio.gather(*(report_twice(each, TXN, times=3) for each in (service, other)))
+    [found] = await list_exceptions(service)
+    assert found.occurrence_count == 6
+    assert await service.events(found.payment_exception_id) == ["PaymentExceptionOpened"]
+
+
+async def test_two_persons_who_resolve_it_at_once_are_one_who_did(service: TransactionsHarness) -> None:
+    [found] = await report_twice(service, TXN)
+    acts = [resolve(service, found, "x", by) for by in (ADMIN, CHECKER)]
+    done = await asyncio.gather(*acts, return_exceptions=True)
+    assert sorted(type(each).__name__ for each in done) == ["EtagMismatch", "PaymentException"]
+
+
+async def test_another_organization_finds_nothing_of_it(service: TransactionsHarness) -> None:
+    [found] = await report_twice(service, TXN)
+    assert await list_exceptions(service, STRANGER) == []
+    for act in (get(service, found, STRANGER), resolve(service, found, "x", STRANGER)):
+        with pytest.raises(DomainError) as refused:
+            await act
+        assert refused.value.reason == "PAYMENT_EXCEPTION_NOT_FOUND"
+
+
+@pytest.mark.parametrize(("rpc", "roles"), [
+    ("GetPaymentException", {"sponsor", "admin", "auditor"}),
+    ("ListPaymentExceptions", {"sponsor", "admin", "auditor"}),
+    ("ListPaymentExceptionStatusChanges", {"sponsor", "admin", "auditor"}),
+    ("AssignPaymentException", {"admin"}),
+    ("ResolvePaymentException", {"admin"}),
+])  # fmt: skip
+def test_who_works_on_money_reads_and_admins_resolve_and_no_investor_sees_any(rpc: str, roles: set[str]) -> None:
+    rule = rule_of(f"realco.transactions.v1.ExceptionsService/{rpc}")
+    assert (rule.roles, rule.admits(INVESTOR), rule.services) == (roles, False, set())
+
+
+async def test_a_list_is_filtered_by_what_it_says_and_by_that_nobody_has_it(service: TransactionsHarness) -> None:
+    [first] = await report_twice(service, TXN)
+    service.clock.advance(timedelta(minutes=1))
+    [second] = await report_twice(service, OTHER)
+    file = About(file_name="x.ach")
+    await report_apart(service.dependencies, ORG, ExceptionKind.ACH_FILE_FOREIGN, file, "It is not ours.")
+    await assign(service, first, "ann")
+    await resolve(service, second, "It is gone.")
+    expected: list[tuple[dict[str, Any], list[str]]] = [
+        ({"kind": ["PAID_TWICE"]}, [OTHER, TXN]),
+        ({"kind": ["PAID_TWICE"], "order": Sort.OLDEST_FIRST}, [TXN, OTHER]),
+        ({"status": ["OPEN"], "order": Sort.OLDEST_FIRST}, [TXN, ""]),
+        ({"status": ["RESOLVED"]}, [OTHER]),
+        ({"assignee": ["ann", "bob"]}, [TXN]),
+        ({"unassigned": True, "status": ["OPEN"]}, [""]),
+        ({"unassigned": False}, [TXN]),
+        ({"transaction_id": [OTHER]}, [OTHER]),
+        ({"ids": [first.payment_exception_id]}, [TXN]),
+        ({"from_time": second.create_time, "kind": ["PAID_TWICE"]}, [OTHER]),
+        ({"to_time": second.create_time}, [TXN]),
+    ]
+    for filters, ids in expected:
+        found = await list_exceptions(service, **filters)
+        assert [each.transaction_id for each in found] == ids, filters
+
+
+async def test_pages_have_each_exception_once(service: TransactionsHarness) -> None:
+    for number in range(5):
+        await report_twice(service, f"txn_{number:026d}")
+    seen, token = [], ""
+    for size in (2, 2, 2):
+        request = pb.ListPaymentExceptionsRequest(page_size=size, page_token=token, order=Sort.OLDEST_FIRST)
+        page = await service.ask(ADMIN, "ListPaymentExceptions", request)
+        seen += [each.transaction_id for each in page.payment_exceptions]
+        token = page.next_page_token
+    assert (sorted(seen), token) == ([f"txn_{number:026d}" for number in range(5)], "")
+
+
+async def test_events_carry_no_note_and_no_name_of_a_file(service: TransactionsHarness) -> None:
+    file = About(file_name="Ann Lee.ach")
+    await report_apart(service.dependencies, ORG, ExceptionKind.ACH_FILE_FOREIGN, file, "It is not ours.")
+    [found] = await list_exceptions(service)
+    await resolve(service, found, "Ann Lee put it there.")
+    async with service.database.begin_for_all() as tx:
+        query = sa.text("SELECT event_type, payload FROM outbox WHERE aggregate_id = :id ORDER BY id")
+        rows = await tx.execute(query, {"id": found.payment_exception_id})
+        told = [getattr(events, row.event_type.rsplit(".", 1)[1]).FromString(row.payload) for row in rows]
+    assert [each.payment_exception.status for each in told] == [E.OPEN, E.RESOLVED]
+    assert [each.meta.actor for each in told] == ["service:transactions", ADMIN.person]
+    assert [str(each) for each in told if "Ann" in str(each)] == []
+
+
+@pytest.mark.parametrize("statement", [
+    (
+        "UPDATE payment_exceptions SET status = 'RESOLVED', version = version + 1, resolved_by = 'bob',"
+        " resolved_at = now(), resolution_note = 'x'"
+    ),
+    "UPDATE payment_exceptions SET assignee = 'bob'",
+    "UPDATE payment_exceptions SET cause = 'nothing'",
+    "UPDATE payment_exceptions SET occurrence_count = 0",
+], ids=["resolved", "taken", "another cause", "not counted"])  # fmt: skip
+async def test_who_edits_or_hides_one_by_sql_is_found_out_and_it_is_opened_anew(
+    service: TransactionsHarness, statement: str
+) -> None:
+    [found] = await report_twice(service, TXN)
+    async with service.database.begin(ORG) as tx:
+        await tx.execute(sa.text(statement))
+    with capture_logs() as logs:
+        listed = await report_twice(service, TXN)
+    assert "row_not_sealed" in {each["event"] for each in logs}
+    [anew] = [each for each in listed if each.payment_exception_id != found.payment_exception_id]
+    assert (anew.status, anew.occurrence_count, anew.cause) == (E.OPEN, 1, "Two payments.")
+    assert (await get(service, anew)).etag == anew.etag
+    for act in (get(service, found), assign(service, found, "ann"), resolve(service, found, "x")):
+        with pytest.raises(NotSealed):
+            await act
+
+
+async def test_nobody_removes_one_or_rewrites_what_was_found(
+    service: TransactionsHarness, postgres: servers.TestPostgres
+) -> None:
+    [found] = await report_twice(service, TXN)
+    await resolve(service, found, "It is returned.")
+    with pytest.raises(Exception, match="payment_exception_history"):
+        await servers.tamper(postgres.admin_dsn, service.database, "UPDATE payment_exception_history SET note = 'x'")
