@@ -112,6 +112,7 @@ class Configuration:
         if process == "transactions":
             settings |= {name.upper(): value for name, value in _read_provider_settings(secret=False).items()}
             settings["SANDBOX_BANK_URL"] = f"http://{LOOPBACK}:{self.ports[BANK]}"
+            settings |= {"OPERATOR_ORG_ID": org_id} if (org_id := os.environ.get("OPERATOR_ORG_ID")) else {}
         if process in SERVICE_NAMES and (grants := os.environ.get("SERVICE_GRANTS_FILE")):
             settings["SERVICE_GRANTS_FILE"] = str(Path(grants).resolve())
         if process == PROVISIONER and "TEAMS_FILE" in os.environ:

@@ -117,12 +117,12 @@ async def test_a_file_that_nobody_takes_to_the_bank_is_told(service, folders) ->
     await order(service)
     await leave(service)
     [file] = folders.outbound.glob("*.ach")
-    for hours, told in ((0, []), (5, [[file.name]])):
+    for hours, told in ((0, []), (5, [file.name])):
         then = time.time() - hours * 3600
         os.utime(file, (then, then))
         with capture_logs() as logs:
             await service.run(watch_ach_files)
-        assert [each["files"] for each in logs if each["event"] == "ach_file_not_fetched"] == told
+        assert [each["file"] for each in logs if each["event"] == "ach_file_not_fetched"] == told
 
 
 async def test_a_file_of_an_odd_name_or_size_keeps_no_other_from_being_read(service, folders, monkeypatch) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -247,3 +250,20 @@ async def test_a_file_of_altered_entries_is_one_exception_however_often_it_is_lo
     cause = "0 of its 2 entries are as they were put into it, or their sums differ."
     expected = {"kind": "ACH_FILE_ALTERED", "file_name": file_id, "cause": cause, "occurrence_count": 3}
     await check_found(desk, expected)
+
+
+async def test_a_file_that_nobody_takes_to_the_bank_is_in_the_list_of_whose_it_is(desk, folders) -> None:
+    await send(desk, folders)
+    [file] = folders.outbound.glob("*.ach")
+    then = time.time() - 5 * 3600
+    os.utime(file, (then, then))
+    for _ in range(2):
+        await desk.run(watch_ach_files)
+    expected = {"kind": "ACH_FILE_NOT_FETCHED", "file_name": file.name, "occurrence_count": 2}
+    await check_found(desk, expected)
+    assert await list_exceptions(desk, OPERATOR) == []
+
+
+def test_every_kind_is_played_here() -> None:
+    text = Path(__file__).read_text(encoding="utf-8")
+    assert [kind for kind in ExceptionKind if f'"{kind}"' not in text and f"PaymentException.{kind}" not in text] == []

@@ -10,16 +10,19 @@ import pytest
 import sqlalchemy as sa
 from realco.transactions.v1 import events_pb2 as events
 from realco.transactions.v1 import exceptions_pb2 as pb
+from realco.transactions.v1.transactions_pb2 import Transaction
 from realco.type.v1.sort_pb2 import Sort
 from structlog.testing import capture_logs
 
 from services.chassis.calls.access import rule_of
-from services.chassis.calls.auth import Principal
+from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.data.seals import NotSealed
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
-from services.transactions.commands.exceptions import report_apart
+from services.chassis.values.money import Money
+from services.transactions.commands.exceptions import report, report_apart
 from services.transactions.domain.exceptions import About, ExceptionKind
+from services.transactions.domain.payments import PaymentStatus
 from tests.support import servers
 from tests.support.exceptions import count_found, list_exceptions, report_twice
 from tests.support.transactions import ADMIN, CHECKER, INVESTOR, MONDAY, ORG, TransactionsHarness
@@ -258,3 +261,43 @@ async def test_nobody_removes_one_or_rewrites_what_was_found(
     await resolve(service, found, "It is returned.")
     with pytest.raises(Exception, match="payment_exception_history"):
         await servers.tamper(postgres.admin_dsn, service.database, "UPDATE payment_exception_history SET note = 'x'")
+
+
+async def test_an_exception_that_sql_made_up_keeps_no_return_from_being_recorded(service: TransactionsHarness) -> None:
+    made = await service.deposit()
+    await service.work()
+    forged = (
+        "INSERT INTO payment_exceptions (org_id, payment_exception_id, kind, subject, status, cause, occurrence_count,"
+        " openings, created_at, opened_at, last_seen_at, updated_at, version) VALUES (:org, :forged,"
+        " 'RETURN_TO_REVIEW', :id, 'OPEN', 'x', 1, 1, now(), now(), now(), now(), 1)"
+    )
+    async with service.database.begin(ORG) as tx:
+        values = {"org": ORG, "forged": new_id("exc"), "id": made.transaction_id}
+        await tx.execute(sa.text(forged), values)
+    service.bank.report(made.transaction_id, PaymentStatus.RETURNED, "R17")
+    await service.work(hurried=True)
+    assert (await service.get(made.transaction_id)).status == Transaction.RETURNED
+    listed = await list_exceptions(service, kind=["RETURN_TO_REVIEW"])
+    [found] = [each for each in listed if each.payment_exception_id != values["forged"]]
+    assert (await get(service, found)).transaction_id == made.transaction_id
+
+
+async def test_what_is_not_recorded_after_all_leaves_no_exception(service: TransactionsHarness) -> None:
+    async def record_and_fail() -> None:
+        async with service.database.begin() as tx:
+            await report(tx, ExceptionKind.RETURN_TO_REVIEW, About(transaction_id=TXN), "R17", MONDAY)
+            raise ZeroDivisionError
+
+    with acting_as(service_principal("transactions", ORG)), pytest.raises(ZeroDivisionError):
+        await record_and_fail()
+    assert await list_exceptions(service) == []
+
+
+@pytest.mark.parametrize("amount_minor", [2**63, -(2**80)])
+async def test_an_amount_that_is_none_keeps_nothing_from_being_told(
+    service: TransactionsHarness, amount_minor: int
+) -> None:
+    about = About(transaction_id=TXN, amount=Money(amount_minor, "USD"))
+    await report_apart(service.dependencies, ORG, ExceptionKind.PAYMENT_NOT_OURS, about, "It differs in amount.")
+    [found] = await list_exceptions(service)
+    assert (found.transaction_id, found.HasField("amount")) == (TXN, False)

@@ -43,6 +43,7 @@ IDS = {
     "JournalEntry": "journalEntryId",
     "Offering": "offeringId",
     "Party": "partyId",
+    "PaymentException": "paymentExceptionId",
     "Transaction": "transactionId",
     "TransactionLimit": "transactionLimitId",
     "Webhook": "webhookId",
@@ -190,6 +191,7 @@ def read_rest(client: RestClient, versions: dict[str, int] | None = None) -> Sta
     read_each("Approval", "/approvals", "approvals")
     read_each("ApiKey", "/api-keys", "apiKeys")
     read_each("Webhook", "/webhooks", "webhooks")
+    read_each("PaymentException", "/exceptions", "paymentExceptions")
     read_each("Offering", "/offerings", "offerings")
     read_each("Investment", "/investments", "investments")
     read_each("ComplianceCheck", "/compliance-checks", "complianceChecks")

@@ -19,6 +19,8 @@ from services.chassis.values.moves import Moves, check_move
 from services.chassis.values.refusals import IllegalStatusChange
 
 _CAUSE_MAX = 500
+# As much as an amount of the contracts can say.
+_AMOUNT_MAX = 2**63 - 1
 
 
 class ExceptionStatus(StrEnum):
@@ -42,6 +44,7 @@ class ExceptionKind(StrEnum):
     ACH_RETURN_NOT_OURS = "ACH_RETURN_NOT_OURS"
     ACH_FILE_FOREIGN = "ACH_FILE_FOREIGN"
     ACH_FILE_ALTERED = "ACH_FILE_ALTERED"
+    ACH_FILE_NOT_FETCHED = "ACH_FILE_NOT_FETCHED"
 
 
 class Severity(StrEnum):
@@ -156,6 +159,13 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
         " it left.",
         "Have the operators put right the rows that `row_not_sealed` names in the log; then the file leaves.",
     ),
+    ExceptionKind.ACH_FILE_NOT_FETCHED: Description(
+        Severity.HIGH,
+        _FILE,
+        "A file has lain for hours where the bank fetches ours. Its entries count as settled on their day, whether or"
+        " not the bank has them.",
+        "Have it taken to the bank, today.",
+    ),
 }
 
 
@@ -210,6 +220,8 @@ def spell_subject(kind: ExceptionKind, about: About) -> str:
 def find_exception(exception_id: str, kind: ExceptionKind, about: About, cause: str, now: datetime) -> PaymentException:
     """One that was found for the first time."""
     amount = about.amount
+    if amount is not None and abs(amount.amount_minor) > _AMOUNT_MAX:
+        amount = None  # whatever a provider says, it is no amount, and keeps nothing from being told
     return PaymentException(
         payment_exception_id=exception_id,
         kind=kind,

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from services.chassis.process.telemetry import log
 from services.transactions.commands.exceptions import report_apart
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.ach import AchFile
@@ -47,8 +46,10 @@ async def watch_ach_files(dependencies: Dependencies) -> int:
             await report_apart(dependencies, owner, kind, about, cause, sha256=found[name], ach_file_id=ids.get(name))
         finally:  # whatever becomes of that, the bank does not fetch it
             await asyncio.to_thread(_hold, outbound, name)
-    if unfetched := await asyncio.to_thread(_list_unfetched, outbound):
-        log.error("ach_file_not_fetched", files=unfetched)
+    for name in await asyncio.to_thread(_list_unfetched, outbound):
+        about, cause = About(file_name=name), "Nobody has taken it to the bank for hours."
+        kind = ExceptionKind.ACH_FILE_NOT_FETCHED
+        await report_apart(dependencies, owners.get(ids.get(name, "")), kind, about, cause)
     return len(foreign)
 
 

@@ -658,7 +658,7 @@ def _create_exceptions() -> None:
         sa.CheckConstraint(
             "kind IN ('PAYMENT_NOT_OURS', 'PAID_TWICE', 'ORDER_GIVEN_UP', 'RETURN_TO_REVIEW', 'WEBHOOK_FAILED',"
             " 'BANK_ACCOUNT_ALTERED', 'ACH_CHANGE_ASKED_FOR', 'ACH_FILE_REJECTED', 'ACH_RETURN_NOT_OURS',"
-            " 'ACH_FILE_FOREIGN', 'ACH_FILE_ALTERED')",
+            " 'ACH_FILE_FOREIGN', 'ACH_FILE_ALTERED', 'ACH_FILE_NOT_FETCHED')",
             name="kind_known",
         ),
         sa.CheckConstraint("status IN ('OPEN', 'RESOLVED')", name="status_known"),

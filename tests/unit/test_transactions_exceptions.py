@@ -1,0 +1,66 @@
+"""What a person has to look at: what tells one from another, and what becomes of it when it is found again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.chassis.values.money import Money
+from services.chassis.values.refusals import IllegalStatusChange
+from services.transactions.domain.exceptions import (
+    About,
+    ExceptionKind,
+    ExceptionStatus,
+    assign,
+    find_again,
+    find_exception,
+    resolve,
+    spell_subject,
+)
+
+NOW = datetime(2024, 12, 2, 12, tzinfo=UTC)
+LATER = NOW + timedelta(minutes=1)
+K, S = ExceptionKind, ExceptionStatus
+FOUND = find_exception("exc_1", K.PAID_TWICE, About(transaction_id="txn_1", amount=Money(5, "USD")), "two", NOW)
+
+
+@pytest.mark.parametrize(("kind", "one", "other", "is_same"), [
+    (K.PAID_TWICE, About("txn_1"), About("txn_1", amount=Money(5, "USD")), True),
+    (K.PAID_TWICE, About("txn_1"), About("txn_2"), False),
+    (K.PAYMENT_NOT_OURS, About("txn_1", provider_payment_id="p1"), About("txn_1", provider_payment_id="p2"), False),
+    (K.PAYMENT_NOT_OURS, About(provider_payment_id="p1"), About("txn_1", provider_payment_id="p1"), False),
+    (K.BANK_ACCOUNT_ALTERED, About("txn_1", "ba_1"), About("txn_2", "ba_1"), True),
+    (K.ACH_FILE_FOREIGN, About(file_name="a"), About(file_name="b"), False),
+])  # fmt: skip
+def test_what_is_the_same_thing_is_said_by_the_kind(kind: K, one: About, other: About, is_same: bool) -> None:
+    assert (spell_subject(kind, one) == spell_subject(kind, other)) is is_same
+
+
+def test_found_once_more_it_is_the_same_to_decide_on() -> None:
+    again = find_again(FOUND, "two", LATER)
+    assert (again.occurrence_count, again.last_seen_at, again.opened_at) == (2, LATER, NOW)
+    assert again.etag == FOUND.etag
+    assert find_again(FOUND, "three", LATER).etag != FOUND.etag
+
+
+def test_found_again_after_it_was_resolved_it_is_open_and_nobodys_and_another_thing_to_decide() -> None:
+    done = resolve(assign(FOUND, "ann"), "ann", "It is returned.", NOW)
+    again = find_again(done, "two", LATER)
+    assert (again.status, again.assignee, again.openings, again.opened_at) == (S.OPEN, None, 2, LATER)
+    assert (again.resolved_by, again.resolved_at, again.resolution_note) == ("ann", NOW, "It is returned.")
+    assert again.etag not in {FOUND.etag, done.etag}
+
+
+def test_what_is_resolved_is_neither_taken_nor_resolved() -> None:
+    done = resolve(FOUND, "ann", "It is returned.", NOW)
+    with pytest.raises(IllegalStatusChange):
+        assign(done, "bob")
+    with pytest.raises(IllegalStatusChange):
+        resolve(done, "bob", "Once more.", NOW)
+
+
+def test_a_cause_is_as_long_as_a_person_reads() -> None:
+    about = About(transaction_id="txn_1")
+    assert len(find_exception("exc_1", K.PAID_TWICE, about, "x" * 9_999, NOW).cause) == 500
+    assert len(find_again(FOUND, "x" * 9_999, NOW).cause) == 500
