@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pydantic import field_validator
+
+from services.chassis.calls.auth import is_organization
 from services.transactions.providers.settings import ProviderSettings
 
 
@@ -9,3 +12,10 @@ class Settings(ProviderSettings):
     """What its providers need, and who sees what belongs to nobody."""
 
     operator_org_id: str = ""
+
+    @field_validator("operator_org_id")
+    @classmethod
+    def _is_an_organization(cls, name: str) -> str:
+        if name and not is_organization(name):
+            raise ValueError("is no name of an organization")
+        return name

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from services.chassis.process.settings import ConfigurationError
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import IllegalStatusChange
 from services.transactions.domain.exceptions import (
@@ -18,6 +19,7 @@ from services.transactions.domain.exceptions import (
     resolve,
     spell_subject,
 )
+from services.transactions.settings import Settings
 
 NOW = datetime(2024, 12, 2, 12, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)
@@ -64,3 +66,10 @@ def test_a_cause_is_as_long_as_a_person_reads() -> None:
     about = About(transaction_id="txn_1")
     assert len(find_exception("exc_1", K.PAID_TWICE, about, "x" * 9_999, NOW).cause) == 500
     assert len(find_again(FOUND, "x" * 9_999, NOW).cause) == 500
+
+
+@pytest.mark.parametrize("name", ["*", "two words", "a.b"])
+def test_the_operator_is_one_organization(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("OPERATOR_ORG_ID", name)
+    with pytest.raises(ConfigurationError, match="OPERATOR_ORG_ID"):
+        Settings.load()
