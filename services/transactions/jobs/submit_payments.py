@@ -289,13 +289,13 @@ async def _record_outcome(
 async def _record_decline(tx: Tx, row: Transaction, declined: Declined, now: datetime, *, maybe_sent: bool) -> None:
     if isinstance(declined, AccountAltered):
         await block_altered_account(tx, declined.bank_account_id, row.transaction_id, now)
-    if isinstance(declined, OrderForgotten):
-        await report(tx, ExceptionKind.ORDER_GIVEN_UP, _describe(row), declined.message, now)
     if maybe_sent and isinstance(declined, NotOrdered):  # we refused, not the provider: it may have it already
         sent_at = (await provider_payments.read_attempt(tx, row)).sent_at
         if now < sent_at + LOST_AFTER:
             await store.postpone_transaction(tx, row)
             return
+    if isinstance(declined, OrderForgotten):
+        await report(tx, ExceptionKind.ORDER_GIVEN_UP, _describe(row), declined.message, now)
     retryable = declined.retryable and row.is_inbound and row.attempts < ATTEMPTS_MAX
     presentments = row.presentments - row.is_inbound  # the bank never saw this one
     await moves.save_move(
