@@ -6,11 +6,10 @@ from datetime import timedelta
 
 import pytest
 
+from demo.harness.bank import COMES_BACK_AS_R17
 from demo.harness.money import minor_of
 from demo.harness.rest import RestClient
 from tests.e2e.organization import Organization
-
-COMES_BACK_AS_R17 = 17
 
 
 def test_an_exception_is_found_taken_and_resolved(org: Organization) -> None:

@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from realco.type.v1 import access_pb2
 
+from demo.harness.bank import COMES_BACK_AS_R17
 from demo.harness.money import usd
 from demo.harness.rest import RestClient
 from deploy.local.instance import Instance
@@ -28,6 +29,7 @@ from services.chassis.calls.serving import server_of
 from services.chassis.spelling.descriptors import option
 from tests.e2e.bad_requests import Targets
 from tests.e2e.digest import digest, digest_when_settled
+from tests.e2e.organization import Organization
 from tests.support.rest_requests import write_rest
 from tests.support.sample_requests import SampleRequests
 
@@ -79,6 +81,7 @@ def ids(targets: Targets) -> dict[str, str]:
         "chk": checks[0]["complianceCheckId"],
         "dist": distribution,
         "esc": escrow_account,
+        "exc": find_exception(org),
         "hold": hold["holdId"],
         "inv": investment["investmentId"],
         "lim": org.admin.get("/transaction-limits")["transactionLimits"][0]["transactionLimitId"],
@@ -89,6 +92,16 @@ def ids(targets: Targets) -> dict[str, str]:
         "txn": contribution["transactionId"],
         "whk": webhooks[0]["webhookId"],
     }
+
+
+def find_exception(org: Organization) -> str:
+    """Of a contribution that comes back for a reason that a person judges."""
+    made = org.contribute(org.open_offering(10_000_00), org.add_cleared_party(), 100_00, COMES_BACK_AS_R17)
+    org.wait_for_transaction(made["transactionId"], "PENDING_SETTLEMENT")
+    org.move_clock(org.now() + timedelta(days=4))
+    org.wait_for_transaction(made["transactionId"], "RETURNED")
+    [found] = org.admin.get("/exceptions", transactionId=made["transactionId"])["paymentExceptions"]
+    return str(found["paymentExceptionId"])
 
 
 def strangers(targets: Targets, ids: Mapping[str, str]) -> list[Stranger]:
