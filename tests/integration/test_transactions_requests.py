@@ -225,6 +225,30 @@ async def test_an_investment_that_is_not_pending_takes_no_contribution_new_retri
     assert len(service.bank.payments) == payments
 
 
+@pytest.mark.parametrize("batched", [False, True], ids=["alone", "in a batch"])
+@pytest.mark.parametrize(("announced_by", "is_left"), [(ADMIN, True), (INVESTOR, False)], ids=["staff", "the party"])
+async def test_what_staff_announced_and_no_bank_told_of_takes_no_room_of_what_the_party_has_drawn(
+    service: TransactionsHarness, announced_by: Principal, is_left: bool, batched: bool
+) -> None:
+    investment_id = service.distributions.invest("inv-001", 100_00)
+    wire = {"investment_id": investment_id, "payment_method": T.WIRE, "bank_account_id": None}
+    await service.ask(announced_by, "CreateTransaction", await service.deposit_request(**wire))
+    drawn = await service.deposit_request(investment_id=investment_id)
+    if batched:
+        answer = await service.ask(
+            INVESTOR, "BatchCreateTransactions", pb.BatchCreateTransactionsRequest(items=[drawn])
+        )
+        assert answer.results[0].failure.code == ("" if is_left else "COMMITMENT_EXCEEDED")
+    elif is_left:
+        assert (await service.ask(INVESTOR, "CreateTransaction", drawn)).status == T.QUEUED
+    else:
+        with pytest.raises(DomainError, match="USD of the commitment"):
+            await service.ask(INVESTOR, "CreateTransaction", drawn)
+    again = await service.deposit_request(**wire)
+    with pytest.raises(DomainError, match="of the commitment"):  # what is announced counts all there is
+        await service.ask(ADMIN, "CreateTransaction", again)
+
+
 async def test_contributions_on_their_way_count_against_the_commitment(service: TransactionsHarness) -> None:
     investment_id = service.distributions.invest("inv-001", 150_00)
     requests = [await service.deposit_request(investment_id=investment_id) for _ in range(4)]  # of 100.00 each

@@ -142,9 +142,9 @@ class _Creation:
             if isinstance(known, NotSealed):
                 refusals[item.idempotency_key] = build_withheld(known)
                 continue
-            total_minor, unsettled_minor = (part + taken[investment.investment_id] for part in known)
+            inflow, added_minor = Inflow.of_request(item, investment.party_id), taken[investment.investment_id]
             try:
-                check_remaining(Inflow.of_request(item, investment.party_id), investment, total_minor, unsettled_minor)
+                check_remaining(inflow, investment, known, added_minor)
             except DomainError as refusal:
                 refusals[item.idempotency_key] = refusal
             else:

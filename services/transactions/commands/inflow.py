@@ -24,6 +24,7 @@ from services.chassis.values.refusals import (
     check_currency,
 )
 from services.transactions.clients import Peers
+from services.transactions.domain.rails import RAILS
 from services.transactions.domain.refusals import CommitmentExceeded, EscrowAccountMismatch, InvestmentNotPending
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
@@ -38,6 +39,7 @@ class Inflow:
     escrow_account_id: str
     party_id: str
     investment_id: str | None
+    is_announced: bool  # a person says when it came
     is_for_sponsor: bool  # paid to the sponsor of the escrow account, and to nobody else
     is_requested: bool  # by a request whose fields say all this
 
@@ -48,6 +50,7 @@ class Inflow:
             request.escrow_account_id,
             party_id,
             request.investment_id or None,
+            is_announced=RAILS[pb.Transaction.PaymentMethod.Name(request.payment_method)].is_confirmed_by_a_person,
             is_for_sponsor=TYPES[pb.Transaction.Type.Name(request.type)].is_for_sponsor,
             is_requested=True,
         )
@@ -59,6 +62,7 @@ class Inflow:
             row.escrow_account_id,
             row.party_id,
             row.investment_id,
+            is_announced=row.rail.is_confirmed_by_a_person,
             is_for_sponsor=TYPES[row.type].is_for_sponsor,
             is_requested=False,
         )
@@ -232,19 +236,21 @@ async def check_commitment(tx: Tx, inflow: Inflow, investment: Investment) -> No
     Raises:
         CommitmentExceeded
     """
-    on_their_way = await store.lock_contributions(tx, inflow.party_id, investment.investment_id)
-    check_remaining(inflow, investment, *on_their_way)
+    check_remaining(inflow, investment, await store.lock_contributions(tx, inflow.party_id, investment.investment_id))
 
 
-def check_remaining(inflow: Inflow, investment: Investment, total_minor: int, unsettled_minor: int) -> None:
+def check_remaining(inflow: Inflow, investment: Investment, counted: store.Counted, added_minor: int = 0) -> None:
     """
     Args:
-        total_minor: Of the contributions that did not fail or come back.
-        unsettled_minor: The part of them that has not settled.
+        counted: What was there before.
+        added_minor: By what is made together with it.
 
     Raises:
         CommitmentExceeded
     """
+    # Else whoever of staff announces a wire that never comes would keep the party from paying.
+    more_minor = added_minor - (0 if inflow.is_announced else counted.announced_minor)
     # What has settled may be counted as funded already, or not yet: the larger sum is right for both.
-    taken_minor = max(total_minor, investment.funded_amount.amount_minor + unsettled_minor)
+    on_their_way_minor = investment.funded_amount.amount_minor + counted.unsettled_minor
+    taken_minor = max(counted.total_minor, on_their_way_minor) + more_minor
     _check_remaining(inflow, max(investment.amount.amount_minor - taken_minor, 0))

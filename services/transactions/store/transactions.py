@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from services.chassis.calls.auth import INVESTOR
 from services.chassis.data import leases
 from services.chassis.data.database import Database
 from services.chassis.data.due import Due
@@ -150,8 +151,22 @@ async def lock_taken_transactions(tx: Tx, taken: Sequence[Transaction]) -> list[
     return [build_transaction(row) for row in keep_sealed(tx, transactions, rows)]
 
 
-async def lock_contributions(tx: Tx, party_id: str, investment_id: str) -> tuple[int, int]:
-    """(minor units that did not fail or come back, the part of them that has not settled) of an investment.
+class Counted(NamedTuple):
+    """The contributions to an investment that did not fail or come back, in minor units.
+
+    Args:
+        unsettled_minor: The part of them that has not settled.
+        announced_minor: The part of that which staff announced, and no bank has told of: it takes no room of what the
+            party has drawn.
+    """
+
+    total_minor: int
+    unsettled_minor: int
+    announced_minor: int
+
+
+async def lock_contributions(tx: Tx, party_id: str, investment_id: str) -> Counted:
+    """What there is of an investment.
 
     Whoever else adds to this investment waits for the end of this transaction.
 
@@ -164,10 +179,11 @@ async def lock_contributions(tx: Tx, party_id: str, investment_id: str) -> tuple
     return _count_contributions(map(build_transaction, rows))
 
 
-def _count_contributions(rows: Iterable[Transaction]) -> tuple[int, int]:
+def _count_contributions(rows: Iterable[Transaction]) -> Counted:
     counted = [row for row in rows if row.status not in ENDED]
-    unsettled = [row.amount.amount_minor for row in counted if row.status not in ARRIVED]
-    return sum(row.amount.amount_minor for row in counted), sum(unsettled)
+    unsettled = [row for row in counted if row.status not in ARRIVED]
+    announced = [row for row in unsettled if row.rail.is_confirmed_by_a_person and row.request_role != INVESTOR]
+    return Counted(*(sum(row.amount.amount_minor for row in part) for part in (counted, unsettled, announced)))
 
 
 async def lock_contributions_to(tx: Tx, parties: Mapping[str, str]) -> None:
@@ -179,7 +195,7 @@ async def lock_contributions_to(tx: Tx, parties: Mapping[str, str]) -> None:
     await lock_names(tx, "contributions", parties)
 
 
-async def count_contributions(tx: Tx, parties: Mapping[str, str]) -> dict[str, tuple[int, int] | NotSealed]:
+async def count_contributions(tx: Tx, parties: Mapping[str, str]) -> dict[str, Counted | NotSealed]:
     """As `lock_contributions` counts them, of many investments, by id; or why nobody knows how much is left of one.
 
     Args:
