@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from services.transactions.jobs.read_ach_files import read_ach_files
 from services.transactions.jobs.watch_ach_files import watch_ach_files
+from services.transactions.jobs.write_ach_files import write_ach_files
 from services.transactions.providers.ach_file import folders as folder_rules
 from tests.integration.ach_desk import CUT_OFF, T, leave, order
 from tests.support.ach import build_returns, list_sent
@@ -137,3 +138,18 @@ async def test_a_file_of_an_odd_name_or_size_keeps_no_other_from_being_read(serv
     assert len(folders.list_of("rejected")) == 2
     assert folders.list_of("processed") == ["c.ach"]
     assert (await service.get(deposit.transaction_id)).status == T.RETURNED
+
+
+async def test_a_file_that_cannot_leave_or_be_put_away_waits_for_the_next_minute(service, folders) -> None:
+    """A job that says that it did something is run again at once."""
+    await order(service)
+    folders.put("processed", b"not a folder")
+    (folders.outbound / ".staging").write_bytes(b"not a folder")
+    service.clock.set(CUT_OFF)
+    assert await service.run(write_ach_files) == 0
+    (folders.outbound / ".staging").unlink()
+    assert await service.run(write_ach_files) == 1
+    sent = list_sent(folders.sent[0])
+    folders.put("r.ach", build_returns([(sent[0], "R02")], (CUT_OFF + timedelta(days=1)).date()))
+    (folders.inbound / "rejected").write_bytes(b"not a folder")
+    assert await service.run(read_ach_files) == 0

@@ -248,7 +248,8 @@ async def test_a_file_of_altered_entries_is_one_exception_however_often_it_is_lo
     async with desk.database.begin_for_all() as tx:
         file_id = await tx.scalar(sa.text("SELECT ach_file_id FROM ach_files"))
     cause = "0 of its 2 entries are as they were put into it, or their sums differ."
-    expected = {"kind": "ACH_FILE_ALTERED", "file_name": file_id, "cause": cause, "occurrence_count": 3}
+    name = f"{ADMIN.org_id}-{CUT_OFF:%Y%m%d}-00-{file_id}.ach"
+    expected = {"kind": "ACH_FILE_ALTERED", "file_name": name, "cause": cause, "occurrence_count": 3}
     await check_found(desk, expected)
 
 

@@ -50,8 +50,6 @@ heard_persons = sa.Table(
     info=sealed("org_id", "person_id", "party_id", "version"),
 )
 
-TABLES = tuple(metadata.tables)
-
 # That are looked at, of a person: far more than compliance lets anybody act for.
 _LOOKED_AT_MAX = 10_000
 

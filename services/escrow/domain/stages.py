@@ -10,9 +10,9 @@ twice, late or without its predecessor posts what is true and nothing twice.
 | ENDED | what is pending is undone | what is posted is mirrored |
 | RETURNED | settled: Dr target / Cr CASH; else as ENDED | what is posted is mirrored |
 
-Of money out that settles, what persons put back before is taken again. After RETURNED nothing more is posted of that
-attempt, which commands/stages.py tells by the key of its entry. So money in that came back before anything else was
-heard of it has an entry, too: it was pending, and is not.
+Where persons have reversed the entry that took a payout, it is taken once more when it settles. After RETURNED
+nothing more is posted of that attempt, which commands/stages.py tells by the key of its entry. So money in that came
+back before anything else was heard of it has an entry, too: it was pending, and is not.
 
 Which type is which, and what its target is, says types.py; the target is UNAPPLIED while the account is frozen.
 """

@@ -1,8 +1,8 @@
 """What a person has to look at: reported by whoever finds it, taken and resolved by persons.
 
 `report` is the only way to say so. It tells the operators (a log line named as the kind, and a metric), and keeps the
-exception for those who work on money, in the transaction of the fact where there is one. A new kind is a row of the
-table (domain/exceptions.py) and a call.
+exception for those who work on money, in the transaction of the fact where there is one. The table of kinds is in
+domain/exceptions.py; docs/exceptions.md says what a new one takes.
 
 What belongs to no organization, a payment that nobody ordered or a file of the bank that nobody can read, is kept for
 the operator's organization (`OPERATOR_ORG_ID`), and for no other: to whom it belongs is just what is not known, and to

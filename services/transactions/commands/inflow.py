@@ -1,4 +1,7 @@
-"""Whether money that comes in could be received: escrow says of the account, distributions of the investment."""
+"""Whether money that a person orders could move: escrow says of the account, distributions of the investment.
+
+Most of it comes in; what staff has paid out (fees, draws) is asked about in the same way, and pays no investment.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ from services.transactions.store import transactions as store
 
 @dataclass(frozen=True, slots=True)
 class Inflow:
-    """Money that is to come in, and where to. It pays an investment, or none."""
+    """Money that a person orders, and its escrow account. It pays an investment, or none."""
 
     amount: Money
     escrow_account_id: str

@@ -92,7 +92,7 @@ class AchFile:
     """A file for the bank.
 
     Args:
-        number: The how manieth of its organization and day, from 0.
+        number: Of the files of its organization and day, from 0.
     """
 
     ach_file_id: str

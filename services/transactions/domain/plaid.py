@@ -29,7 +29,7 @@ class PlaidTransfer:
     """One authorization of an attempt at a transaction, and the transfer that was made of it, if it is known.
 
     Args:
-        number: The how manieth of the attempt, from 1: the next one follows once this one makes no transfer any more.
+        number: Of those of the attempt, from 1: the next one follows once this one makes no transfer any more.
         ended_at: When that was certain.
     """
 

@@ -32,19 +32,20 @@ _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
 async def read_ach_files(dependencies: Dependencies) -> int:
-    """Applies what the bank sent back; how many files."""
+    """Applies what the bank sent back; how many files were put away: one that cannot be waits for the next time."""
     desk = find_desk(dependencies.providers.orders)
     if desk is None:
         return 0
-    found = await asyncio.to_thread(_list_ready, desk.config.inbound)
-    for path in found:
+    read = 0
+    for path in await asyncio.to_thread(_list_ready, desk.config.inbound):
         try:
             content = await asyncio.to_thread(_read_bytes, path)
             folder = await _read_file(dependencies, desk, spell_name(path), content)
             await asyncio.to_thread(put_away, path, folder)
+            read += 1
         except Exception:  # what is wrong with one file keeps no other from being read; it is read again
             log.exception("ach_file_failed", file=spell_name(path))
-    return len(found)
+    return read
 
 
 def _list_ready(inbound: Path) -> list[Path]:

@@ -1,8 +1,8 @@
 """Reads what providers say became of payments, in their order, and has each event applied as a webhook that came.
 
 A webhook may be lost, or somebody there may have switched webhooks off; what is read here is kept by the provider, from
-the one after the last that was stored. What is stored and how far it goes are one transaction. An event that came as a
-webhook, too, has the same id, and is stored once.
+the one after the last that was stored. What is stored and how far it goes are one transaction. Where a
+provider sends its events as webhooks, one that came so, too, has the same id, and is stored once.
 """
 
 from __future__ import annotations

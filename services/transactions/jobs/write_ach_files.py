@@ -59,7 +59,7 @@ ENTRIES_MAX = 5_000  # in a file
 
 
 async def write_ach_files(dependencies: Dependencies) -> int:
-    """Makes and releases what is due; how many files."""
+    """Makes and releases what is due; how many files left: one that cannot waits for the next time."""
     desk = find_desk(dependencies.providers.orders)
     if desk is None:
         return 0
@@ -85,15 +85,17 @@ async def _write_files_of(
     await _make_file(dependencies, cut_off, now)
     async with dependencies.database.begin() as tx:
         files = await ach.list_not_left(tx)
+    left = 0
     for file in files:
         try:
             if file.status is FileStatus.MADE and not await _release(dependencies, desk, org_id, company, file):
                 continue
             await asyncio.to_thread(_move, desk.config.outbound, name_file(org_id, file))
             await _record_leaving(dependencies, org_id, file)
+            left += 1
         except Exception:  # nor does one file keep another from leaving
             log.exception("ach_file_failed", org_id=org_id, ach_file_id=file.ach_file_id)
-    return len(files)
+    return left
 
 
 async def _make_file(dependencies: Dependencies, cut_off: datetime, now: datetime) -> None:
@@ -208,7 +210,7 @@ async def _release(
         entries = await ach.list_entries_of(tx, file)
     sums = sum(each.amount_minor for each in entries if each.is_inbound), sum(each.amount_minor for each in entries)
     if (len(entries), *sums) != (file.entry_count, file.debit_minor, file.debit_minor + file.credit_minor):
-        about = About(file_name=file.ach_file_id)
+        about = About(file_name=name_file(org_id, file))
         cause = f"{len(entries)} of its {file.entry_count} entries are as they were put into it, or their sums differ."
         await report_apart(dependencies, org_id, ExceptionKind.ACH_FILE_ALTERED, about, cause)
         return False

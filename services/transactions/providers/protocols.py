@@ -1,4 +1,4 @@
-"""What payment providers do for us, in four small protocols. A provider's package implements those it has."""
+"""What payment providers do for us, in five small protocols. A provider's package implements those it has."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ class PaymentOrder:
 
 @dataclass(frozen=True, slots=True)
 class ProviderEvent:
-    """A genuine webhook: which event, and which payment it is about (empty where the event type is not applied).
+    """A genuine webhook, or an event of a list that the provider keeps: which event, and which payment it is about.
+
+    That is empty where its type is not applied.
 
     Args:
         is_knock: It is about no payment, and says that events can be fetched.

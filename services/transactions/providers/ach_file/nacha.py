@@ -140,7 +140,7 @@ def write_file(company: Company, created_at: datetime, number: int, entries: Seq
     """
     Args:
         created_at: In UTC: its day is the one of the header.
-        number: The how manieth file of the day it is, from 0.
+        number: Of the files of the day, from 0.
         entries: At least one; those of one heading become one batch, in the order of their traces.
     """
     lines = [_write_header(company, created_at, _MODIFIERS[number])]
