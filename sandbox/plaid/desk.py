@@ -147,7 +147,8 @@ class Desk:
             transfer = self._require(asked.get("transfer_id"), "transfer")
             if status not in _FOLLOWING[transfer["status"]]:
                 raise _invalid(f"a transfer that is {transfer['status']} cannot become {status}")
-            code = (asked.get("failure_reason") or {}).get("ach_return_code") or "R01"
+            reason = asked.get("failure_reason") or {}
+            code = reason.get("failure_code") or reason.get("ach_return_code") or "R01"
             self._move(transfer, status, None, code)
         return 200, encode_answer()
 

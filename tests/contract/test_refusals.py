@@ -21,7 +21,7 @@ BY_NAME = {"CLOSING_GATES_NOT_MET"}
 UNITS = re.compile(r"[a-z_]+_(time|date|minor|max|count|status|types?|kind)")
 # The words of RFC 9470, which REST writes into WWW-Authenticate as they are; what a bank's network says; what finds
 # a line of the log, or a row; and a moment.
-OTHERS = {"max_age", "acr_values", "network_code", "error_id", "row", "sign_in_from"}
+OTHERS = {"max_age", "acr_values", "network_code", "provider_code", "error_id", "row", "sign_in_from"}
 
 
 class Source(NamedTuple):
@@ -110,7 +110,8 @@ def carried(source: Source) -> set[str]:
     values = (
         value
         for _, call in source.nodes
-        if isinstance(call, ast.Call) and name_called(call) in ("Failure", "status_of", "Problem", "replace")
+        if isinstance(call, ast.Call)
+        and name_called(call) in ("Declined", "Failure", "status_of", "Problem", "replace")
         for value in (*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "metadata"))
         if isinstance(value, ast.Dict)
     )

@@ -119,6 +119,7 @@ async def test_a_decline_is_definite_and_leaves_nothing(stripe, order, code) -> 
         with pytest.raises(Declined) as refusal:
             await stripe.submit(order)
         assert (refusal.value.code, refusal.value.retryable) == (code, False)
+        assert ("provider_code" in refusal.value.metadata) is (code == "DECLINED_BY_PROVIDER")
     assert await stripe.list_payments(order.reference) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -57,6 +58,8 @@ def back(code: Any) -> dict[str, Any]:
         ("failed", back("R01"), P.FAILED, ""),  # no bank had it
         ("returned", back("R01"), P.RETURNED, "R01"),
         ("returned", back("R85"), P.RETURNED, "R85"),
+        ("returned", {"failure_reason": {"failure_code": "R85"}}, P.RETURNED, "R85"),  # by either name
+        ("returned", {"failure_reason": {"ach_return_code": "R85"}}, P.RETURNED, "R85"),
         ("returned", back(None), P.RETURNED, "R17"),  # a person looks
         ("returned", back("not a code"), P.RETURNED, "R17"),
         ("returned", {}, P.RETURNED, "R17"),
@@ -160,6 +163,8 @@ def test_what_is_not_approved_is_declined_in_our_words(authorization: Any, messa
         check_decision(authorization)
     assert refusal.value.message.endswith(message)
     assert (refusal.value.code, refusal.value.retryable) == ("DECLINED_BY_PROVIDER", retryable)
+    shown = re.search(r"\((\w+)\)", message)
+    assert refusal.value.metadata == ({"provider_code": shown[1]} if shown else {})
 
 
 @pytest.mark.parametrize("decision", [None, "", "permitted"])

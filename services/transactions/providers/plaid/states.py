@@ -118,7 +118,9 @@ def _read_ours(
 
 
 def _read_return_code(transfer: Mapping[str, Any]) -> str:
-    code = (transfer.get("failure_reason") or {}).get("ach_return_code")
+    """By its name, and by the one it had before. Source: plaid.com/docs/api/products/transfer, failure_reason."""
+    reason = transfer.get("failure_reason") or {}
+    code = reason.get("failure_code") or reason.get("ach_return_code")
     return code if isinstance(code, str) and _NETWORK_CODE.fullmatch(code) else _UNEXPLAINED
 
 
@@ -153,9 +155,10 @@ def check_decision(authorization: Mapping[str, Any]) -> None:
 
 def build_declined(code: str, *, retryable: bool = False) -> Declined:
     """Plaid's words are not for our customers: only its code is taken, and only if it looks like one."""
-    known = _CODE.fullmatch(code)
-    message = f"The bank declined the payment ({code})." if known else "The bank declined the payment."
-    return Declined("DECLINED_BY_PROVIDER", message, retryable=retryable)
+    if not _CODE.fullmatch(code):
+        return Declined("DECLINED_BY_PROVIDER", "The bank declined the payment.", retryable=retryable)
+    message = f"The bank declined the payment ({code})."
+    return Declined("DECLINED_BY_PROVIDER", message, retryable=retryable, metadata={"provider_code": code})
 
 
 def build_refused(code: str) -> Declined:

@@ -245,6 +245,7 @@ def _build_declined(error: StripeError) -> Declined:
     code = next((each for each in (getattr(body, "decline_code", None), error.code) if isinstance(each, str)), "")
     if isinstance(error, stripe.InvalidRequestError) and _BAD_DATA.fullmatch(code):
         return Declined("INVALID_PAYMENT_DATA", "The bank does not accept the payment's data.", retryable=False)
-    known = re.fullmatch("[A-Za-z0-9_]{1,64}", code)
-    message = f"The bank declined the payment ({code})." if known else "The bank declined the payment."
-    return Declined("DECLINED_BY_PROVIDER", message, retryable=False)
+    if not re.fullmatch("[A-Za-z0-9_]{1,64}", code):
+        return Declined("DECLINED_BY_PROVIDER", "The bank declined the payment.", retryable=False)
+    message = f"The bank declined the payment ({code})."
+    return Declined("DECLINED_BY_PROVIDER", message, retryable=False, metadata={"provider_code": code})
