@@ -57,6 +57,12 @@ class Parameter:
         return self.fields[-1]
 
 
+def find_items(method: MethodDescriptor) -> FieldDescriptor | None:
+    """The field that makes a request a batch: messages that it repeats as `items`."""
+    items = method.input_type.fields_by_name.get("items")
+    return items if items is not None and items.is_repeated and is_message(items) and not is_map(items) else None
+
+
 class Binding:
     """The request of one RPC over REST.
 
@@ -82,6 +88,7 @@ class Binding:
         ]
         bound = frozenset(parameter.fields[0].name for parameter in (*self.path, *self.headers))
         self.body_field = method.input_type.fields_by_name[rule.body] if rule.body not in ("", "*") else None
+        self.items = find_items(method)
         self.raw_body = self.body_field is not None and _type_name(self.body_field) == HTTP_BODY
         self.mask = self._mask()
         self.bound = bound | {field.name for field in (self.body_field, self.mask) if field is not None}
@@ -93,8 +100,7 @@ class Binding:
     def has_key(self) -> bool:
         """True if the request, or each item of it, has a key under which its first answer is kept."""
         fields = self.method.input_type.fields_by_name
-        items = [fields[name].message_type for name in self._repeated()]
-        return KEY_FIELD in fields or any(item is not None and KEY_FIELD in item.fields_by_name for item in items)
+        return KEY_FIELD in fields or (self.items is not None and KEY_FIELD in message_of(self.items).fields_by_name)
 
     @property
     def may_only_validate(self) -> bool:
@@ -103,16 +109,12 @@ class Binding:
 
     @property
     def takes_batch(self) -> bool:
-        """True if the request repeats messages at its top, which a map does not: such a body may be larger."""
-        return bool(self._repeated())
+        """True if the request is many of another one: such a body may be larger."""
+        return self.items is not None
 
     def count_items(self, message: Message) -> int:
         """How many requests it would be without a batch."""
-        return max(1, sum(len(getattr(message, name)) for name in self._repeated()))
-
-    def _repeated(self) -> list[str]:
-        fields = self.method.input_type.fields
-        return [field.name for field in fields if field.is_repeated and is_message(field) and not is_map(field)]
+        return 1 if self.items is None else max(1, len(getattr(message, self.items.name)))
 
     def message(self, values: Sequence[str], query: bytes, headers: Headers, body: bytes) -> Message:
         """The request message, which keeps the rules of its proto.

@@ -18,13 +18,12 @@ from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from starlette.datastructures import Headers
 
-from gateway.binding import Binding, resolve
+from gateway.binding import Binding, find_items, resolve
 from gateway.csv_columns import Column, columns_of
 from gateway.problems import Fault, Problem
-from services.chassis.spelling.descriptors import is_map, is_message, message_of, option
+from services.chassis.spelling.descriptors import is_message, message_of, option
 from services.chassis.spelling.json_reader import Found, reader_of
 
-_ITEMS = "items"
 _FIRST_ROW = 2  # below the header
 _FAULTS_MAX = 100  # as many as a problem tells
 _PLAIN_NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_.$-]{0,63}")
@@ -33,11 +32,9 @@ _POINTER = re.compile(r"/([0-9]+)(?:/(.+))?")
 _NO_UTF8 = re.compile("[\udc80-\udcff]")
 
 
-def find_items(method: MethodDescriptor) -> FieldDescriptor | None:
-    """The field of the request that is repeated, if rows can be its items and all else can stand in a query."""
-    items = method.input_type.fields_by_name.get(_ITEMS)
-    if items is None or not items.is_repeated or not is_message(items) or is_map(items):
-        return None
+def find_rows(method: MethodDescriptor) -> FieldDescriptor | None:
+    """The items of a batch, if all that stands beside them can come in a query."""
+    items = find_items(method)
     beside = [field for field in method.input_type.fields if field is not items]
     return None if any(is_message(field) for field in beside) else items
 
@@ -49,7 +46,8 @@ class CsvBinding(Binding):
         super().__init__(method)
         item = message_of(items)
         self.columns = columns_of(item)
-        self.query = {one.name: one for one in self.list_parameters(self.bound | {_ITEMS})}
+        self.query = {one.name: one for one in self.list_parameters(self.bound | {items.name})}
+        self._at_items = (items.json_name,)
         self._by_name = {column.name: column for column in self.columns}
         self._required = [column.name for column in self.columns if column.is_required]
         self._read_item = reader_of(item)
@@ -65,7 +63,7 @@ class CsvBinding(Binding):
     def fault(self, path: str, detail: str) -> Fault:
         steps = resolve(self.method.input_type, path)
         spelled = tuple(part for step in steps for part in step.spelled)
-        if spelled[:1] != (_ITEMS,):
+        if spelled[:1] != self._at_items:
             return super().fault(path, detail) if steps else Fault("body", "", detail)
         return Fault("body", self._point(spelled[1:]), detail)
 

@@ -10,7 +10,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from gateway.binding import Parameter
 from gateway.csv_columns import MEDIA_TYPE, Column, columns_of
 from gateway.csv_export import HEADERS, find_listed
-from gateway.csv_import import CsvBinding, find_items
+from gateway.csv_import import CsvBinding, find_rows
 from services.chassis.spelling.descriptors import message_of
 
 Content = dict[str, Any]
@@ -27,13 +27,13 @@ def describe_answer(method: MethodDescriptor) -> Content:
 
 def describe_body(method: MethodDescriptor) -> Content:
     """The content of a batch's body beside its JSON; nothing of what is no batch."""
-    items = find_items(method)
+    items = find_rows(method)
     return {} if items is None else _describe(columns_of(message_of(items)))
 
 
 def list_parameters(method: MethodDescriptor) -> list[Parameter]:
     """What stands beside the items of a file, in the query."""
-    items = find_items(method)
+    items = find_rows(method)
     return [] if items is None else [*CsvBinding(method, items).query.values()]
 
 

@@ -18,7 +18,7 @@ from gateway.answers import Answer
 from gateway.binding import VALIDATE_ONLY_FIELD, Binding
 from gateway.csv_columns import MEDIA_TYPE as CSV_TYPE
 from gateway.csv_export import EXPORTS_MAX, Export, find_listed, prefers_csv
-from gateway.csv_import import CsvBinding, find_items
+from gateway.csv_import import CsvBinding, find_rows
 from gateway.guard import Caller, Guard
 from gateway.problems import http_only, of_rpc_error, too_large
 from gateway.settings import Settings
@@ -71,7 +71,7 @@ class RpcEndpoint:
         self._guard = guard
         self._unary = unary
         self._answer = Answer(method)
-        listed, items = find_listed(method), find_items(method)
+        listed, items = find_listed(method), find_rows(method)
         self._export = None if listed is None else Export(listed, room)
         self._csv = None if items is None else CsvBinding(method, items)
         self._body_bytes_max = settings.batch_bytes_max if self.binding.takes_batch else settings.body_bytes_max

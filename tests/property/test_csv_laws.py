@@ -11,12 +11,12 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from starlette.datastructures import Headers
 
 from gateway.csv_columns import columns_of, protect, unprotect
-from gateway.csv_import import CsvBinding, find_items
+from gateway.csv_import import CsvBinding, find_rows
 from services.chassis.spelling.json_writer import writer_of
 
 SERVICE = pb.DESCRIPTOR.services_by_name["TransactionsService"]
 CREATE = SERVICE.methods_by_name["BatchCreateTransactions"]
-BINDING = CsvBinding(CREATE, find_items(CREATE))
+BINDING = CsvBinding(CREATE, find_rows(CREATE))
 COLUMNS = columns_of(pb.CreateTransactionRequest.DESCRIPTOR)
 law = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

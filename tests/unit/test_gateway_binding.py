@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from google.protobuf.message_factory import GetMessageClass
+from realco.compliance.v1 import parties_pb2
 from realco.distributions.v1 import offerings_pb2
 from realco.escrow.v1 import escrow_accounts_pb2, journal_pb2
 from realco.transactions.v1 import transactions_pb2, webhooks_pb2
@@ -26,6 +27,7 @@ def binding(module, service: str, rpc: str) -> Binding:
 LEDGER = binding(journal_pb2, "JournalService", "ListLedgerEntries")
 POST_ENTRY = binding(journal_pb2, "JournalService", "PostJournalEntry")
 BATCH = binding(journal_pb2, "JournalService", "BatchPostJournalEntries")
+CREATE_PARTY = binding(parties_pb2, "PartiesService", "CreateParty")
 OPEN_ACCOUNT = binding(escrow_accounts_pb2, "EscrowAccountsService", "CreateEscrowAccount")
 LIST = binding(transactions_pb2, "TransactionsService", "ListTransactions")
 CREATE = binding(transactions_pb2, "TransactionsService", "CreateTransaction")
@@ -261,7 +263,8 @@ def test_an_amount_that_is_not_written_is_missing_and_not_zero(amount, pointer, 
         (POST_ENTRY, {}, False, 1),
         (LIST, {}, False, 1),
         (OPEN_ACCOUNT, {"metadata": {"a": "b", "c": "d"}}, False, 1),  # a map
+        (CREATE_PARTY, {"persons": [{}] * 3}, False, 1),  # parts of one thing
     ],
 )
-def test_a_request_that_repeats_messages_is_a_batch_of_them(bound, fields, batch, items):
+def test_a_request_that_repeats_items_is_a_batch_of_them(bound, fields, batch, items):
     assert (bound.takes_batch, bound.count_items(bound.request_class(**fields))) == (batch, items)

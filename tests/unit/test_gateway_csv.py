@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from gateway import contracts
 from gateway.csv_columns import columns_of
 from gateway.csv_export import find_listed, prefers_csv
-from gateway.csv_import import CsvBinding, find_items
+from gateway.csv_import import CsvBinding, find_rows
 from gateway.problems import Fault, Problem
 from services.chassis.spelling.descriptors import message_of
 from services.chassis.spelling.json_reader import IS_REQUIRED
@@ -23,7 +23,7 @@ GOOD = f"k1,DEPOSIT,WIRE,USD,100,{ESCROW_ACCOUNT}"
 
 def bind(module, service: str, rpc: str) -> CsvBinding:
     method = module.DESCRIPTOR.services_by_name[service].methods_by_name[rpc]
-    return CsvBinding(method, find_items(method))
+    return CsvBinding(method, find_rows(method))
 
 
 CREATE = bind(pb, "TransactionsService", "BatchCreateTransactions")
@@ -163,7 +163,7 @@ def test_what_stands_beside_the_items_comes_in_the_query_alone(query, pointer):
 def test_every_list_and_every_batch_has_a_file():
     lists = {method.name for method in contracts.methods() if find_listed(method) is not None}
     assert lists == {method.name for method in contracts.methods() if method.name.startswith("List")}
-    batches = {method.name for method in contracts.methods() if find_items(method) is not None}
+    batches = {method.name for method in contracts.methods() if find_rows(method) is not None}
     assert batches == {
         method.name
         for method in contracts.methods()
