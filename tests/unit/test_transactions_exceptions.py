@@ -14,8 +14,8 @@ from services.transactions.domain.exceptions import (
     ExceptionKind,
     ExceptionStatus,
     assign,
-    find_again,
-    find_exception,
+    build_exception,
+    build_found_again,
     resolve,
     spell_subject,
 )
@@ -24,7 +24,7 @@ from services.transactions.settings import Settings
 NOW = datetime(2024, 12, 2, 12, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)
 K, S = ExceptionKind, ExceptionStatus
-FOUND = find_exception("exc_1", K.PAID_TWICE, About(transaction_id="txn_1", amount=Money(5, "USD")), "two", NOW)
+FOUND = build_exception("exc_1", K.PAID_TWICE, About(transaction_id="txn_1", amount=Money(5, "USD")), "two", NOW)
 
 
 @pytest.mark.parametrize(("kind", "one", "other", "is_same"), [
@@ -40,15 +40,15 @@ def test_what_is_the_same_thing_is_said_by_the_kind(kind: K, one: About, other: 
 
 
 def test_found_once_more_it_is_the_same_to_decide_on() -> None:
-    again = find_again(FOUND, "two", LATER)
+    again = build_found_again(FOUND, "two", LATER)
     assert (again.occurrence_count, again.last_seen_at, again.opened_at) == (2, LATER, NOW)
     assert again.etag == FOUND.etag
-    assert find_again(FOUND, "three", LATER).etag != FOUND.etag
+    assert build_found_again(FOUND, "three", LATER).etag != FOUND.etag
 
 
 def test_found_again_after_it_was_resolved_it_is_open_and_nobodys_and_another_thing_to_decide() -> None:
     done = resolve(assign(FOUND, "ann"), "ann", "It is returned.", NOW)
-    again = find_again(done, "two", LATER)
+    again = build_found_again(done, "two", LATER)
     assert (again.status, again.assignee, again.openings, again.opened_at) == (S.OPEN, None, 2, LATER)
     assert (again.resolved_by, again.resolved_at, again.resolution_note) == ("ann", NOW, "It is returned.")
     assert again.etag not in {FOUND.etag, done.etag}
@@ -64,8 +64,8 @@ def test_what_is_resolved_is_neither_taken_nor_resolved() -> None:
 
 def test_a_cause_is_as_long_as_a_person_reads() -> None:
     about = About(transaction_id="txn_1")
-    assert len(find_exception("exc_1", K.PAID_TWICE, about, "x" * 9_999, NOW).cause) == 500
-    assert len(find_again(FOUND, "x" * 9_999, NOW).cause) == 500
+    assert len(build_exception("exc_1", K.PAID_TWICE, about, "x" * 9_999, NOW).cause) == 500
+    assert len(build_found_again(FOUND, "x" * 9_999, NOW).cause) == 500
 
 
 @pytest.mark.parametrize("name", ["*", "two words", "a.b"])

@@ -26,6 +26,7 @@ from services.transactions.actions import answer_payment_exception
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain import exceptions as rules
 from services.transactions.domain.exceptions import KINDS, About, ExceptionKind, PaymentException, Severity
+from services.transactions.domain.transaction import Transaction
 from services.transactions.store import exceptions as store
 
 EXCEPTIONS_FOUND = Counter(
@@ -45,10 +46,24 @@ async def report(tx: Tx, kind: ExceptionKind, about: About, cause: str, now: dat
     await store.lock_subject(tx, kind, subject)
     before = await store.lock_reported(tx, kind, subject)
     if before is None:
-        await store.insert_exception(tx, rules.find_exception(new_id("exc"), kind, about, cause, now), ACTOR)
+        await store.insert_exception(tx, rules.build_exception(new_id("exc"), kind, about, cause, now), ACTOR)
     else:
-        again = rules.find_again(before, cause, now)
+        again = rules.build_found_again(before, cause, now)
         await store.save_exception(tx, before, again, now, note=again.cause, actor=ACTOR)
+
+
+def describe_transaction(row: Transaction, payment_id: str | None = None) -> About:
+    """
+    Args:
+        payment_id: The provider's payment for it, where there is one.
+    """
+    return About(
+        transaction_id=row.transaction_id,
+        bank_account_id=row.bank_account_id,
+        provider=row.provider,
+        provider_payment_id=payment_id,
+        amount=row.amount,
+    )
 
 
 async def report_apart(

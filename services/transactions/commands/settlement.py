@@ -14,7 +14,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.transactions.commands.bank_accounts import forbid_bank_account
-from services.transactions.commands.exceptions import report
+from services.transactions.commands.exceptions import describe_transaction, report
 from services.transactions.dependencies import ACTOR
 from services.transactions.domain import schedule
 from services.transactions.domain.exceptions import About, ExceptionKind
@@ -203,7 +203,7 @@ async def _record_return(tx: Tx, row: Transaction, payment: Payment, at: datetim
     failure = _build_failure(payment, retryable=again)
     note = spell_failure(failure)
     row = await moves.save_move(tx, row, Status.RETURNED, actor=ACTOR, now=now, note=note, failure=failure)
-    await _block_account(tx, row, payment.return_code, now)
+    await _apply_return_code(tx, row, payment.return_code, now)
     if not again:
         return row
     note = f"presentment {row.presentments + 1} is due on {next_attempt_at:%Y-%m-%d}"
@@ -226,7 +226,7 @@ async def _record_failure(tx: Tx, row: Transaction, payment: Payment, now: datet
         failure=failure,
         provider_reference=payment.payment_id,
     )
-    await _block_account(tx, row, payment.return_code, now)
+    await _apply_return_code(tx, row, payment.return_code, now)
     return row
 
 
@@ -238,18 +238,12 @@ def _build_failure(payment: Payment, *, retryable: bool) -> Failure:
     return Failure(code, name, retryable, {NETWORK_CODE: payment.return_code})
 
 
-async def _block_account(tx: Tx, row: Transaction, code: str, now: datetime) -> None:
+async def _apply_return_code(tx: Tx, row: Transaction, code: str, now: datetime) -> None:
     meaning = find_return_code(code) if code else None
     if meaning is None:
         return
     if meaning.blocks and row.bank_account_id and row.account_number_digest:
         await forbid_bank_account(tx, row.party_id, row.bank_account_id, row.account_number_digest, code, now)
     if meaning.review:
-        about = About(
-            transaction_id=row.transaction_id,
-            bank_account_id=row.bank_account_id,
-            provider=row.provider,
-            provider_payment_id=row.provider_reference,
-            amount=row.amount,
-        )
+        about = describe_transaction(row, row.provider_reference)
         await report(tx, ExceptionKind.RETURN_TO_REVIEW, about, f"{code}: {meaning.name}", now)

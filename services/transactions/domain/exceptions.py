@@ -217,7 +217,9 @@ def spell_subject(kind: ExceptionKind, about: About) -> str:
     return "|".join(str(getattr(about, name) or "") for name in KINDS[kind].one_for_each)
 
 
-def find_exception(exception_id: str, kind: ExceptionKind, about: About, cause: str, now: datetime) -> PaymentException:
+def build_exception(
+    exception_id: str, kind: ExceptionKind, about: About, cause: str, now: datetime
+) -> PaymentException:
     """One that was found for the first time."""
     amount = about.amount
     if amount is not None and abs(amount.amount_minor) > _AMOUNT_MAX:
@@ -241,7 +243,7 @@ def find_exception(exception_id: str, kind: ExceptionKind, about: About, cause: 
     )
 
 
-def find_again(found: PaymentException, cause: str, now: datetime) -> PaymentException:
+def build_found_again(found: PaymentException, cause: str, now: datetime) -> PaymentException:
     """Found once more. One that was resolved is open again, and nobody's."""
     again = replace(found, cause=cause[:_CAUSE_MAX], occurrence_count=found.occurrence_count + 1, last_seen_at=now)
     if found.status is S.OPEN:

@@ -72,7 +72,8 @@ class Provider:
         pays_out: Those by which it pays money out.
         is_asked_for_payments: Whether it can be asked how a payment stands.
         tells_events: Whether it keeps a list of what became of payments, which is read beside its webhooks.
-        forgets_orders_after: For how long the same key is the same payment there; none where it is for ever.
+        forgets_orders_after: For how long the same key is the same payment there; none where it is for ever,
+            or where none is relied on: at Plaid each authorization is kept here before it is paid, once (ADR 32).
         is_confirmed_by_payers: Whether a payer confirms the first payment from an account, and later ones use that.
         webhook_request: The request of the RPC that takes its webhooks, by name; empty where it sends none.
         webhook_proof: That request's field with the proof of origin.

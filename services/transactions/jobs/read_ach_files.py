@@ -20,7 +20,14 @@ from services.transactions.domain.ach import AchEntry, EntryStatus, to_payment
 from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.providers.ach_file import NAME as ACH_FILE
 from services.transactions.providers.ach_file.folders import FILE_BYTES_MAX, put_away, spell_name
-from services.transactions.providers.ach_file.nacha import NotNacha, Returned, ReturnFile, read_returns, spell_trace
+from services.transactions.providers.ach_file.nacha import (
+    NotNacha,
+    Returned,
+    ReturnFile,
+    read_returns,
+    read_trace_no,
+    spell_trace,
+)
 from services.transactions.providers.ach_file.orders import AchFileOrders, find_desk
 from services.transactions.store import ach
 from services.transactions.store import transactions as store
@@ -80,7 +87,7 @@ async def _apply(
     """Whether it was about an entry of ours, and is applied."""
     candidates = [
         (org_id, entry)
-        for org_id, entry in await ach.list_by_trace(dependencies.database, int(returned.trace[8:]))
+        for org_id, entry in await ach.list_by_trace(dependencies.database, read_trace_no(returned.trace))
         if _is_about(desk, org_id, entry, returned)
     ]
     if len(candidates) != 1:

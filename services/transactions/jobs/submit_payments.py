@@ -24,11 +24,11 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure
 from services.transactions.commands.attempts import ask_about_attempts
 from services.transactions.commands.bank_accounts import block_altered_account
-from services.transactions.commands.exceptions import report, report_apart
+from services.transactions.commands.exceptions import describe_transaction, report, report_apart
 from services.transactions.commands.settlement import PaymentNotOurs, follow_payment, report_not_ours
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.bank_accounts import BankAccount
-from services.transactions.domain.exceptions import About, ExceptionKind
+from services.transactions.domain.exceptions import ExceptionKind
 from services.transactions.domain.payments import Payment
 from services.transactions.domain.rails import PROVIDERS
 from services.transactions.domain.refusals import build_altered
@@ -248,18 +248,8 @@ async def _find_payment(dependencies: Dependencies, row: Transaction, earlier: f
     found = [each for each in payments if each.payment_id not in earlier and each.presentment == wanted]
     if len(found) > 1:
         cause = f"The provider has {len(found)} payments under one attempt."
-        await report_apart(dependencies, row.org_id, ExceptionKind.PAID_TWICE, _describe(row), cause)
+        await report_apart(dependencies, row.org_id, ExceptionKind.PAID_TWICE, describe_transaction(row), cause)
     return found[-1] if found else None
-
-
-def _describe(row: Transaction, payment_id: str | None = None) -> About:
-    return About(
-        transaction_id=row.transaction_id,
-        bank_account_id=row.bank_account_id,
-        provider=row.provider,
-        provider_payment_id=payment_id,
-        amount=row.amount,
-    )
 
 
 async def _record_outcome(
@@ -275,7 +265,7 @@ async def _record_outcome(
     elif isinstance(outcome, OutcomeUnknown):
         log.warning("outcome_unknown", transaction_id=row.transaction_id, tries=row.tries, cause=str(outcome))
         if isinstance(outcome, NotAsOrdered):
-            about = _describe(row, outcome.payment_id)
+            about = describe_transaction(row, outcome.payment_id)
             await report(tx, ExceptionKind.PAYMENT_NOT_OURS, about, str(outcome), now)
         await store.postpone_transaction(tx, row, least_ms=outcome.retry_after_seconds * 1000)
     else:
@@ -295,7 +285,7 @@ async def _record_decline(tx: Tx, row: Transaction, declined: Declined, now: dat
             await store.postpone_transaction(tx, row)
             return
     if isinstance(declined, OrderForgotten):
-        await report(tx, ExceptionKind.ORDER_GIVEN_UP, _describe(row), declined.message, now)
+        await report(tx, ExceptionKind.ORDER_GIVEN_UP, describe_transaction(row), declined.message, now)
     retryable = declined.retryable and row.is_inbound and row.attempts < ATTEMPTS_MAX
     presentments = row.presentments - row.is_inbound  # the bank never saw this one
     await moves.save_move(

@@ -136,6 +136,11 @@ def spell_trace(bank: str, number: int) -> str:
     return f"{bank}{number:07d}"
 
 
+def read_trace_no(trace: str) -> int:
+    """Our number of the entry, of a trace that `spell_trace` made."""
+    return int(trace[8:])
+
+
 def write_file(company: Company, created_at: datetime, number: int, entries: Sequence[Entry]) -> bytes:
     """
     Args:
