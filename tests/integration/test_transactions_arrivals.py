@@ -109,6 +109,19 @@ async def test_what_arrived_counts_against_the_commitment(service: TransactionsH
     assert (await service.ask(ADMIN, "CreateTransaction", rest)).status == T.QUEUED
 
 
+async def test_whoever_asks_for_far_too_much_reads_what_is_left_beside_what_is_on_its_way(
+    service: TransactionsHarness,
+) -> None:
+    investment_id = service.distributions.invest("inv-001", 200_00)
+    await announce(service, investment_id=investment_id)
+    more = {"investment_id": investment_id, "payment_method": T.WIRE, "bank_account_id": None}
+    for asked in (100_01, 200_01, 999_00):
+        refusal = await refused(
+            service.ask(ADMIN, "CreateTransaction", await service.deposit_request(**more, amount=usd(asked)))
+        )
+        assert refusal.metadata["remaining_minor"] == "10000"
+
+
 async def test_an_investor_does_not_read_what_staff_wrote_of_a_difference(service: TransactionsHarness) -> None:
     waiting = await correct(service, await announce(service), 75_00)
     await confirm(service, waiting)

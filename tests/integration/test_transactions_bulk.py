@@ -67,8 +67,9 @@ async def test_among_a_thousand_each_is_made_or_refused_as_it_would_be_alone(ser
     for item, (_, reason) in zip(bad, REFUSED.values(), strict=True):
         alone = await refuse_alone(service, IMPORT, vary(item))
         told = by_key[item.idempotency_key].failure
-        assert (told.code, dict(told.fields)) == (reason, alone.fields) == (alone.reason, alone.fields)
-        assert dict(told.metadata) == alone.metadata or reason == "COMMITMENT_EXCEEDED"  # of what is left by then
+        assert (told.code, told.fields.keys()) == (reason, alone.fields.keys()) == (alone.reason, alone.fields.keys())
+        if reason != "COMMITMENT_EXCEEDED":  # which names what is left by then
+            assert (dict(told.fields), dict(told.metadata)) == (alone.fields, alone.metadata)
     assert await service.path(results[1].transaction.transaction_id) == ["INITIATED", "APPROVED", "QUEUED"]
     assert await service.events(results[1].transaction.transaction_id) == [
         "TransactionCreated",

@@ -263,8 +263,9 @@ async def retry_transaction(
     row, person = await lock_as_read(tx, request.transaction_id, request.etag)
     check_may_retry(row, now)
     verdict.check()
-    if verdict.investment is not None and row.status is not Status.PENDING_RETRY:  # which is counted already
-        await check_commitment(tx, Inflow.of_transaction(row), verdict.investment)
+    if verdict.investment is not None:
+        is_counted = row.status is Status.PENDING_RETRY
+        await check_commitment(tx, Inflow.of_transaction(row), verdict.investment, is_counted=is_counted)
     if row.bank_account_id:
         account = await bank_accounts.find_bank_account(tx, row.bank_account_id)
         check_bank_account(account, row.party_id, is_inbound=row.is_inbound)

@@ -183,7 +183,6 @@ def _check_investment(inflow: Inflow, investment: Investment | None) -> None:
         raise InvestmentNotFound(inflow.field("investment_id"))
     check_takes_contributions(investment)
     check_currency(inflow.amount.currency, investment.amount.currency_code, inflow.field("amount.currency_code"))
-    _check_remaining(inflow, investment.amount.amount_minor - investment.funded_amount.amount_minor)
 
 
 def check_takes_contributions(investment: Investment | None) -> Investment:
@@ -216,30 +215,20 @@ def _check_offering(inflow: Inflow, offering: Offering, now: datetime) -> None:
     check_raise_goes_on(offering, now)
 
 
-def _check_remaining(inflow: Inflow, remaining_minor: int) -> None:
-    if inflow.amount.amount_minor > remaining_minor:
-        remaining = Money(remaining_minor, inflow.amount.currency)
-        named = inflow.field("amount.amount_minor")
-        raise CommitmentExceeded(
-            f"Only {remaining} of the commitment is neither funded nor on its way.",
-            fields={named: f"must be at most {remaining}"} if named else None,
-            investment_id=inflow.investment_id,
-            remaining_minor=remaining_minor,
-            requested_minor=inflow.amount.amount_minor,
-            currency_code=inflow.amount.currency,
-        )
-
-
-async def check_commitment(tx: Tx, inflow: Inflow, investment: Investment) -> None:
+async def check_commitment(tx: Tx, inflow: Inflow, investment: Investment, *, is_counted: bool = False) -> None:
     """Refuses what would exceed the commitment together with the contributions that are on their way.
 
     Distributions has not heard of those yet, so only this service can count them. It does so under a lock: otherwise
     two requests at the same time could each take what remains.
 
+    Args:
+        is_counted: Whether it is on its way itself.
+
     Raises:
         CommitmentExceeded
     """
-    check_remaining(inflow, investment, await store.lock_contributions(tx, inflow.party_id, investment.investment_id))
+    counted = await store.lock_contributions(tx, inflow.party_id, investment.investment_id)
+    check_remaining(inflow, investment, counted, -inflow.amount.amount_minor if is_counted else 0)
 
 
 def check_remaining(inflow: Inflow, investment: Investment, counted: store.Counted, added_minor: int = 0) -> None:
@@ -256,4 +245,14 @@ def check_remaining(inflow: Inflow, investment: Investment, counted: store.Count
     # What has settled may be counted as funded already, or not yet: the larger sum is right for both.
     on_their_way_minor = investment.funded_amount.amount_minor + counted.unsettled_minor
     taken_minor = max(counted.total_minor, on_their_way_minor) + more_minor
-    _check_remaining(inflow, max(investment.amount.amount_minor - taken_minor, 0))
+    remaining = Money(max(investment.amount.amount_minor - taken_minor, 0), inflow.amount.currency)
+    if inflow.amount.amount_minor > remaining.amount_minor:
+        named = inflow.field("amount.amount_minor")
+        raise CommitmentExceeded(
+            f"Only {remaining} of the commitment is neither funded nor on its way.",
+            fields={named: f"must be at most {remaining}"} if named else None,
+            investment_id=inflow.investment_id,
+            remaining_minor=remaining.amount_minor,
+            requested_minor=inflow.amount.amount_minor,
+            currency_code=inflow.amount.currency,
+        )
