@@ -259,3 +259,20 @@ async def test_nobody_retries_by_hand_for_a_party_that_is_not_cleared(service: T
         await service.ask(ADMIN, "RetryTransaction", request)
     assert refusal.value.reason == "PARTY_NOT_CLEARED"
     assert (await service.get(made.transaction_id)).status == T.PENDING_RETRY
+
+
+async def test_what_waits_for_another_attempt_takes_its_own_part_of_the_commitment_and_no_more(
+    service: TransactionsHarness,
+) -> None:
+    made = await returned_once(service)
+    investment = service.distributions.investments[made.investment_id]
+    request = pb.RetryTransactionRequest(idempotency_key=new_id("key"), transaction_id=made.transaction_id)
+    request.etag = (await service.get(made.transaction_id)).etag
+
+    investment.amount.amount_minor = made.amount.amount_minor - 1
+    with pytest.raises(DomainError) as refusal:
+        await service.ask(ADMIN, "RetryTransaction", request)
+    assert refusal.value.reason == "COMMITMENT_EXCEEDED"
+    investment.amount.amount_minor = made.amount.amount_minor
+    request.idempotency_key = new_id("key")
+    assert (await service.ask(ADMIN, "RetryTransaction", request)).status == T.QUEUED
