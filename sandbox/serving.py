@@ -6,14 +6,37 @@ import asyncio
 import logging
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import uvicorn
 from pydantic import ValidationError
 from starlette.applications import Starlette
 
+from sandbox.webhooks import wait_for_change
+
 S = TypeVar("S")
+
+
+class Desk(Protocol):
+    """Whose payments move by themselves, each at its time."""
+
+    def advance(self) -> bool:
+        """Whether anything was due, and has moved."""
+        ...
+
+    def find_next_due_ms(self) -> int | None: ...
+
+
+async def move_payments(desk: Desk, changed: asyncio.Event) -> None:
+    while True:
+        changed.clear()
+        if desk.advance():
+            continue
+        due_ms = desk.find_next_due_ms()
+        left = None if due_ms is None else max(0.0, due_ms / 1000 - time.time())
+        await wait_for_change(changed, left)
 
 
 def build_server(application: Starlette, host: str, port: int) -> uvicorn.Server:

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-
 from sandbox.plaid.api import Api
 from sandbox.plaid.desk import OBJECTS, Desk, Lifetimes
 from sandbox.plaid.keys import KEYS, SigningKey
 from sandbox.plaid.settings import Settings
-from sandbox.serving import build_server, run, serve
+from sandbox.serving import build_server, move_payments, run, serve
 from sandbox.store import Store
-from sandbox.webhooks import Deliveries, wait_for_change
+from sandbox.webhooks import Deliveries
 
 SIGNATURE_HEADER = "Plaid-Verification"
-
-
-async def move_transfers(desk: Desk, changed: asyncio.Event) -> None:
-    while True:
-        changed.clear()
-        if desk.advance():
-            continue
-        due_ms = desk.find_next_due_ms()
-        left = None if due_ms is None else max(0.0, due_ms / 1000 - time.time())
-        await wait_for_change(changed, left)
 
 
 async def main(settings: Settings) -> None:
@@ -37,7 +24,7 @@ async def main(settings: Settings) -> None:
     desk = Desk(store, lifetimes, tells=settings.sandbox_plaid_webhook_url is not None)
     secret = settings.sandbox_plaid_secret.get_secret_value()
     application = Api(desk, key, settings.sandbox_plaid_client_id, secret).application()
-    loops = [move_transfers(desk, store.listen())]
+    loops = [move_payments(desk, store.listen())]
     if settings.sandbox_plaid_webhook_url:
         loops.append(Deliveries(store, str(settings.sandbox_plaid_webhook_url), SIGNATURE_HEADER, key.sign).run())
     try:

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-
-from sandbox.serving import build_server, run, serve
+from sandbox.serving import build_server, move_payments, run, serve
 from sandbox.signature import build_signer
 from sandbox.store import Store
 from sandbox.stripe.answers import ANSWERS, Answers
 from sandbox.stripe.api import Api
 from sandbox.stripe.desk import OBJECTS, Desk
 from sandbox.stripe.settings import Settings
-from sandbox.webhooks import Deliveries, wait_for_change
+from sandbox.webhooks import Deliveries
 
 SIGNATURE_HEADER = "Stripe-Signature"
-
-
-async def move_debits(desk: Desk, changed: asyncio.Event) -> None:
-    while True:
-        changed.clear()
-        if desk.advance():
-            continue
-        due_ms = desk.find_next_due_ms()
-        left = None if due_ms is None else max(0.0, due_ms / 1000 - time.time())
-        await wait_for_change(changed, left)
 
 
 async def main(settings: Settings) -> None:
@@ -35,7 +22,7 @@ async def main(settings: Settings) -> None:
     application = Api(
         desk, Answers(store, key_lifetime_ms), settings.sandbox_stripe_api_key.get_secret_value()
     ).application()
-    loops = [move_debits(desk, store.listen())]
+    loops = [move_payments(desk, store.listen())]
     if settings.sandbox_stripe_webhook_url:
         secret = settings.sandbox_stripe_webhook_secret.get_secret_value()
         url = str(settings.sandbox_stripe_webhook_url)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,7 @@ from services.transactions.providers.settings import ProviderSettings
 from services.transactions.store.event_cursors import advance_cursor
 from services.transactions.vault import Vault
 from tests.support import databases
-from tests.support.stand_ins import find_free_port, run_stand_in
+from tests.support.stand_ins import WebhookReceiver, find_free_port, receive_webhooks, run_stand_in
 from tests.support.transactions import ADMIN, MONDAY, ORG, TransactionsHarness
 
 T = transactions_pb2.Transaction
@@ -37,33 +35,10 @@ VAULT = Vault(bytes(32))  # as the harness has it
 BY_PLAID = ProviderChoice(all_organizations={"ACH": Carriers(inbound="plaid", outbound="plaid")})
 
 
-class PlaidWebhookReceiver:
-    """What the stand-in sends, with its proof."""
-
-    def __init__(self) -> None:
-        self.received: list[tuple[bytes, str]] = []
-        kept = self.received
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                kept.append((body, self.headers["Plaid-Verification"]))
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Quiet."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
 @pytest.fixture(scope="module")
-def plaid_webhooks() -> Iterator[PlaidWebhookReceiver]:
-    receiver = PlaidWebhookReceiver()
-    yield receiver
-    receiver.server.shutdown()
+def plaid_webhooks() -> Iterator[WebhookReceiver]:
+    with receive_webhooks("Plaid-Verification") as receiver:
+        yield receiver
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +53,7 @@ def plaid_settle_ms() -> int:
 
 
 @pytest.fixture(scope="module")
-def plaid_url(plaid_books: Path, plaid_webhooks: PlaidWebhookReceiver, plaid_settle_ms: int) -> Iterator[str]:
+def plaid_url(plaid_books: Path, plaid_webhooks: WebhookReceiver, plaid_settle_ms: int) -> Iterator[str]:
     port = find_free_port()
     environment = {
         "SANDBOX_PLAID_PORT": str(port),
@@ -219,7 +194,7 @@ async def deliver(service: TransactionsHarness, received: list[tuple[bytes, str]
         await service.ask(ADMIN, "ReceivePlaidWebhook", request)
 
 
-async def wait_for_knocks(webhooks: PlaidWebhookReceiver, count: int) -> list[tuple[bytes, str]]:
+async def wait_for_knocks(webhooks: WebhookReceiver, count: int) -> list[tuple[bytes, str]]:
     for _ in range(500):
         if len(webhooks.received) >= count:
             return list(webhooks.received)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-import threading
 from collections.abc import AsyncIterator, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from services.transactions.providers.choice import Carriers, ProviderChoice
 from services.transactions.providers.settings import ProviderSettings
 from services.transactions.providers.stripe.payments import StripePayments
 from services.transactions.vault import Vault
-from tests.support.stand_ins import WEBHOOK_SECRET, find_free_port, run_stand_in
+from tests.support.stand_ins import WEBHOOK_SECRET, WebhookReceiver, find_free_port, receive_webhooks, run_stand_in
 from tests.support.transactions import ADMIN, INVESTOR, TransactionsHarness
 
 T = transactions_pb2.Transaction
@@ -33,33 +31,10 @@ VAULT = Vault(bytes(32))  # as the harness has it
 BY_STRIPE = ProviderChoice(all_organizations={"ACH": Carriers(inbound="stripe")})
 
 
-class Webhooks:
-    """What the stand-in sends, with its signature."""
-
-    def __init__(self) -> None:
-        self.received: list[tuple[bytes, str]] = []
-        kept = self.received
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                kept.append((body, self.headers["Stripe-Signature"]))
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Quiet."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
 @pytest.fixture(scope="module")
-def webhooks() -> Iterator[Webhooks]:
-    receiver = Webhooks()
-    yield receiver
-    receiver.server.shutdown()
+def webhooks() -> Iterator[WebhookReceiver]:
+    with receive_webhooks("Stripe-Signature") as receiver:
+        yield receiver
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +43,7 @@ def books(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def url(books: Path, webhooks: Webhooks) -> Iterator[str]:
+def url(books: Path, webhooks: WebhookReceiver) -> Iterator[str]:
     port = find_free_port()
     environment = {
         "SANDBOX_STRIPE_PORT": str(port),
@@ -133,7 +108,7 @@ async def deliver(service: TransactionsHarness, received: list[tuple[bytes, str]
         await service.ask(ADMIN, "ReceiveStripeWebhook", request)
 
 
-async def told_of(webhooks: Webhooks, payment_id: str, kind: str) -> list[tuple[bytes, str]]:
+async def told_of(webhooks: WebhookReceiver, payment_id: str, kind: str) -> list[tuple[bytes, str]]:
     """Everything that was sent about it, once this kind of event is there."""
     for _ in range(500):
         found = [each for each in list(webhooks.received) if payment_id.encode() in each[0]]

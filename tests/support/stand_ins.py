@@ -6,9 +6,11 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -21,6 +23,39 @@ def find_free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
     return port
+
+
+class WebhookReceiver:
+    """What a stand-in sends, each body with its proof.
+
+    Args:
+        header: The one that has the proof.
+    """
+
+    def __init__(self, header: str) -> None:
+        self.received: list[tuple[bytes, str]] = []
+        kept = self.received
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                kept.append((body, self.headers[header]))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@contextmanager
+def receive_webhooks(header: str) -> Iterator[WebhookReceiver]:
+    receiver = WebhookReceiver(header)
+    yield receiver
+    receiver.server.shutdown()
 
 
 @contextmanager
