@@ -63,6 +63,7 @@ def answer_transaction(
             next_attempt_time=_to_explanation(explanations.explain_next_attempt(row)),
             return_risk_end_time=_to_explanation(explanations.explain_return_risk(row)),
             final_time=_to_explanation(explanations.explain_finality(row)),
+            announcement_end_time=_to_explanation(explanations.explain_announcement_end(row)),
         )
     )
     return answer

@@ -44,7 +44,7 @@ def to_listed_transaction(row: Any) -> transactions_pb2.Transaction:
 
 def _write(row: Any, announced: money_pb2.Money, failure: Failure | None) -> transactions_pb2.Transaction:
     """A transaction, or its row: what they do not have alike is given."""
-    amount = announced
+    amount, is_submitted = announced, row.status == Status.PENDING_SETTLEMENT  # of a listed row, text
     if row.corrected_minor is not None:
         amount = money_pb2.Money(currency_code=announced.currency_code, amount_minor=row.corrected_minor)
     return _T(
@@ -83,6 +83,7 @@ def _write(row: Any, announced: money_pb2.Money, failure: Failure | None) -> tra
         settle_time=to_optional_timestamp(row.settled_at),
         return_risk_end_time=to_optional_timestamp(row.return_risk_end_at),
         final_time=to_optional_timestamp(row.final_at),
+        announcement_end_time=to_optional_timestamp(row.next_look_at if is_submitted else None),
         external_id=row.external_id,
         metadata=row.metadata or None,  # what is empty need not be gone through
         etag=etag_of(row.transaction_id, row.version),

@@ -57,7 +57,6 @@ _NOT_LISTED = {
     "account_number_digest",
     "approval_reason",
     "first_presented_at",
-    "next_look_at",
     "request_subject",
     "request_role",
     "idempotency_key",

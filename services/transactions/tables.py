@@ -159,7 +159,8 @@ transactions = sa.Table(
     time("settled_at", null=True),
     time("return_risk_end_at", null=True),
     time("final_at", null=True),
-    # When it is next to be seen whether the money came back: counted from the provider's last answer.
+    # When it is next to be seen whether the money came back: counted from the provider's last answer. Of what is
+    # announced, until when it is waited for.
     time("next_look_at", null=True),
     # Who sent the request, and under which key: the job that finishes it settles what its replay answers the sender.
     text("request_subject", null=True),
@@ -254,6 +255,11 @@ transactions = sa.Table(
     # What the jobs look for; small, because transactions that are final are in none of them.
     sa.Index("transactions_due", "status", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
     sa.Index("transactions_retries", "next_attempt_at", postgresql_where=sa.text("status = 'PENDING_RETRY'")),
+    sa.Index(
+        "transactions_announced",
+        "next_look_at",
+        postgresql_where=sa.text("status = 'PENDING_SETTLEMENT' AND next_look_at IS NOT NULL"),
+    ),
     sa.Index("transactions_provisional", "next_look_at", postgresql_where=sa.text(MAY_COME_BACK)),
     info=sealed(
         *("org_id", "transaction_id", "type", "status", "version", "payment_method", "amount_minor", "currency"),

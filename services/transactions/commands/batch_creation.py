@@ -6,7 +6,6 @@ after those before it: two contributions never use the same remaining amount of 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
@@ -133,7 +132,7 @@ class _Creation:
         await store.lock_contributions_to(tx, paid)
         counted = await store.count_contributions(tx, paid)
         refusals: dict[str, DomainError] = {}
-        taken: dict[str, int] = defaultdict(int)  # by the items before
+        role = current_principal().role
         for item in items:
             investment = self._verdicts[item.idempotency_key].investment
             if investment is None:
@@ -142,13 +141,14 @@ class _Creation:
             if isinstance(known, NotSealed):
                 refusals[item.idempotency_key] = build_withheld(known)
                 continue
-            inflow, added_minor = Inflow.of_request(item, investment.party_id), taken[investment.investment_id]
+            inflow = Inflow.of_request(item, investment.party_id)
             try:
-                check_remaining(inflow, investment, known, added_minor)
+                check_remaining(inflow, investment, known)
             except DomainError as refusal:
                 refusals[item.idempotency_key] = refusal
             else:
-                taken[investment.investment_id] += item.amount.amount_minor
+                announced_by = role if inflow.is_announced else None
+                counted[investment.investment_id] = known.add(item.amount.amount_minor, announced_by=announced_by)
         return refusals
 
     def _list_paid(self, items: Collection[Item]) -> dict[str, str]:

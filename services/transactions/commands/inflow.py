@@ -14,6 +14,7 @@ from realco.distributions.v1.offerings_pb2 import Investment, Offering
 from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
 from realco.transactions.v1 import transactions_pb2 as pb
 
+from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_enum, from_timestamp
 from services.chassis.data.transaction import Tx
 from services.chassis.values.accounts import check_takes_money
@@ -28,10 +29,18 @@ from services.chassis.values.refusals import (
 )
 from services.transactions.clients import Peers
 from services.transactions.domain.rails import RAILS
-from services.transactions.domain.refusals import CommitmentExceeded, EscrowAccountMismatch, InvestmentNotPending
+from services.transactions.domain.refusals import (
+    CommitmentExceeded,
+    EscrowAccountMismatch,
+    InvestmentNotPending,
+    TooManyAnnouncements,
+)
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
 from services.transactions.store import transactions as store
+
+# Investors announce so many for one investment at a time: each waits for a person of staff.
+ANNOUNCEMENTS_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,26 +234,31 @@ async def check_commitment(tx: Tx, inflow: Inflow, investment: Investment, *, is
         is_counted: Whether it is on its way itself.
 
     Raises:
-        CommitmentExceeded
+        CommitmentExceeded, TooManyAnnouncements
     """
     counted = await store.lock_contributions(tx, inflow.party_id, investment.investment_id)
-    check_remaining(inflow, investment, counted, -inflow.amount.amount_minor if is_counted else 0)
+    check_remaining(inflow, investment, counted.add(-inflow.amount.amount_minor) if is_counted else counted)
 
 
-def check_remaining(inflow: Inflow, investment: Investment, counted: store.Counted, added_minor: int = 0) -> None:
+def check_remaining(inflow: Inflow, investment: Investment, counted: store.Counted) -> None:
     """
     Args:
-        counted: What was there before.
-        added_minor: By what is made together with it.
+        counted: What is there beside it.
 
     Raises:
-        CommitmentExceeded
+        CommitmentExceeded, TooManyAnnouncements
     """
-    # Else whoever of staff announces a wire that never comes would keep the party from paying.
-    more_minor = added_minor - (0 if inflow.is_announced else counted.announced_minor)
+    if inflow.is_announced and current_principal().confined and counted.announcements >= ANNOUNCEMENTS_MAX:
+        raise TooManyAnnouncements(
+            f"{counted.announcements} wires and checks are announced for it already: cancel those that do not come.",
+            investment_id=inflow.investment_id,
+            announcements_max=ANNOUNCEMENTS_MAX,
+        )
     # What has settled may be counted as funded already, or not yet: the larger sum is right for both.
     on_their_way_minor = investment.funded_amount.amount_minor + counted.unsettled_minor
-    taken_minor = max(counted.total_minor, on_their_way_minor) + more_minor
+    # Else whoever of staff announces a wire that never comes would keep the party from paying.
+    ignored_minor = 0 if inflow.is_announced else counted.announced_minor
+    taken_minor = max(counted.total_minor, on_their_way_minor) - ignored_minor
     remaining = Money(max(investment.amount.amount_minor - taken_minor, 0), inflow.amount.currency)
     if inflow.amount.amount_minor > remaining.amount_minor:
         named = inflow.field("amount.amount_minor")

@@ -147,7 +147,10 @@ async def _record_submission(tx: Tx, row: Transaction, payment: Payment, now: da
     changes: dict[str, Any] = {}
     if row.rail.is_confirmed_by_a_person:  # by nobody who had a part in the account by now
         makers = await list_makers_of_payee(tx, row)
-        changes = {"makers_and_checkers": sorted(makers.union(row.makers_and_checkers))}
+        changes = {
+            "makers_and_checkers": sorted(makers.union(row.makers_and_checkers)),
+            "next_look_at": schedule.compute_announcement_end(now, row.rail, is_inbound=row.is_inbound),
+        }
     return await moves.save_move(
         tx,
         row,

@@ -16,6 +16,7 @@ from services.transactions.domain.payments import Payment, list_moves
 from services.transactions.domain.rails import Period
 from services.transactions.domain.returns import network_code_of
 from services.transactions.domain.schedule import REPRESENT_AFTER
+from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 
 _NOT_FINAL: Final = "REFUNDED_MONEY_NOT_FINAL"
@@ -35,6 +36,15 @@ def explain_next_attempt(row: Transaction) -> Explanation | None:
         ("presentments so far", str(row.presentments)),
     )
     return Explanation(statement, REPRESENT_AFTER.rule, operands, REPRESENT_AFTER.source)
+
+
+def explain_announcement_end(row: Transaction) -> Explanation | None:
+    """Why what is announced is not waited for any longer."""
+    period, end = row.rail.announced_for, row.next_look_at
+    if period is None or end is None or row.status is not Status.PENDING_SETTLEMENT:
+        return None
+    statement = f"It is CANCELLED unless it has come by {_date(end)}: {_spell(period)} after it was announced."
+    return Explanation(statement, period.rule, (("days", _spell(period)),), period.source)
 
 
 def explain_return_risk(row: Transaction) -> Explanation | None:

@@ -39,6 +39,7 @@ class Rail:
         pays_to_account: The same of money that goes out.
         is_cancellable_when_submitted: Whether what comes in may be cancelled after the provider took it and before it
             arrived. What goes out may have been sent: two persons say that it was not.
+        announced_for: How long money that is announced is waited for: then nobody expects it any more.
         return_risk: How long money that came in stays held; none where it cannot be taken back.
         inbound_return: How long after money came in its bank may still take it back; none where it never may.
         outbound_return: The same of a payout.
@@ -51,6 +52,7 @@ class Rail:
     draws_from_account: bool = False
     pays_to_account: bool = False
     is_cancellable_when_submitted: bool = False
+    announced_for: Period | None = None
     return_risk: Period | None = None
     inbound_return: Period | None = None
     outbound_return: Period | None = None
@@ -97,6 +99,8 @@ _NACHA_CONSUMER = "Nacha Operating Rules, Section 3.8: a consumer may disown a d
 _NACHA_CREDIT = "Nacha Operating Rules, Section 3.8: a credit comes back within two banking days"
 _HOUSE_RISK = "house rule: most returns of a debit arrive within five banking days"
 _HOUSE_CHECK = "house rule: a check is treated like a consumer's debit"
+_HOUSE_ANNOUNCED = "house rule: what has not come within a month is announced anew, so it keeps no limit in use"
+_ANNOUNCED = Period("ANNOUNCEMENT_WAIT", 30, False, _HOUSE_ANNOUNCED)
 
 RAILS: Mapping[str, Rail] = MappingProxyType(
     {
@@ -118,12 +122,14 @@ RAILS: Mapping[str, Rail] = MappingProxyType(
                 is_confirmed_by_a_person=True,
                 pays_to_account=True,
                 is_cancellable_when_submitted=True,
+                announced_for=_ANNOUNCED,
             ),
             Rail(
                 payment_method="CHECK",
                 provider="manual",
                 is_confirmed_by_a_person=True,
                 is_cancellable_when_submitted=True,
+                announced_for=_ANNOUNCED,
                 return_risk=Period("CHECK_RETURN_RISK", 5, True, _HOUSE_RISK),
                 inbound_return=Period("CHECK_RETURN", 60, False, _HOUSE_CHECK),
                 outbound_return=Period("CHECK_CREDIT_RETURN", 2, True, _HOUSE_CHECK),

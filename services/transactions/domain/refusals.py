@@ -106,6 +106,13 @@ class CommitmentExceeded(DomainError):
     reason = "COMMITMENT_EXCEEDED"
 
 
+class TooManyAnnouncements(DomainError):
+    """Investors announce so many wires and checks for one investment at a time."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "TOO_MANY_ANNOUNCEMENTS"
+
+
 class NoPayoutBankAccount(DomainError):
     kind = Kind.FAILED_PRECONDITION
     reason = "NO_PAYOUT_BANK_ACCOUNT"

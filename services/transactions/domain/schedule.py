@@ -46,6 +46,11 @@ def compute_represent_at(returned_at: datetime) -> datetime:
     return datetime.combine(add_period(REPRESENT_AFTER, returned_at).date(), REPRESENT_AT, UTC)
 
 
+def compute_announcement_end(announced_at: datetime, rail: Rail, *, is_inbound: bool) -> datetime | None:
+    """Until when what is only announced is waited for; None where a provider tells what becomes of it."""
+    return add_period(rail.announced_for, announced_at) if is_inbound and rail.announced_for else None
+
+
 def compute_return_risk_end(settled_at: datetime, rail: Rail, *, is_inbound: bool) -> datetime | None:
     """Until when a settled debit is likely to be returned, and its money stays held; None where nothing is."""
     return add_period(rail.return_risk, settled_at) if is_inbound and rail.return_risk else None

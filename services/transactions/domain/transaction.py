@@ -69,7 +69,7 @@ class Transaction:
     settled_at: datetime | None
     return_risk_end_at: datetime | None
     final_at: datetime | None
-    next_look_at: datetime | None
+    next_look_at: datetime | None  # whether it came back; of what is announced, whether it is waited for any more
     escrow_booked: bool  # whether escrow has taken the money of the current attempt off the book
     request_subject: str | None
     request_role: str | None

@@ -16,6 +16,7 @@ from services.chassis.process.jobs import Job
 from services.transactions.dependencies import Dependencies
 from services.transactions.jobs.apply_webhooks import UNAPPLIED, apply_webhooks
 from services.transactions.jobs.book_payouts import NOT_BOOKED, book_payouts
+from services.transactions.jobs.end_announcements import end_announcements
 from services.transactions.jobs.evaluate_initiated import INITIATED, evaluate_initiated
 from services.transactions.jobs.forget_webhook_bodies import forget_webhook_bodies
 from services.transactions.jobs.look_up_submitted import SUBMITTED, look_up_submitted
@@ -40,6 +41,7 @@ STEPS: Mapping[_Work, sa.ColumnElement[float]] = {
     apply_webhooks: UNAPPLIED.first_due,
     queue_retries: transactions.RETRY_DUE.first_due,
     look_up_submitted: SUBMITTED.first_due,
+    end_announcements: transactions.ANNOUNCEMENT_DUE.first_due,
     watch_settled: WATCHED.first_due,
 }
 # What no commit makes due, and how often it is done.
@@ -59,6 +61,7 @@ WORK = (
     transactions.UNMOVED,
     transactions.UNSETTLED,
     transactions.RETRY_DUE,
+    transactions.ANNOUNCEMENT_DUE,
     transactions.LOOK_DUE,
     webhooks.UNAPPLIED,
 )

@@ -158,11 +158,27 @@ class Counted(NamedTuple):
         unsettled_minor: The part of them that has not settled.
         announced_minor: The part of that which staff announced, and no bank has told of: it takes no room of what the
             party has drawn.
+        announcements: How many of those that have not settled investors announced.
     """
 
     total_minor: int
     unsettled_minor: int
     announced_minor: int
+    announcements: int
+
+    def add(self, amount_minor: int, *, announced_by: str | None = None) -> Counted:
+        """With one more that has not settled; without one where the amount is negative.
+
+        Args:
+            announced_by: The role of who announces it, if it is announced.
+        """
+        by_investor, by_staff = announced_by == INVESTOR, announced_by not in (None, INVESTOR)
+        return Counted(
+            self.total_minor + amount_minor,
+            self.unsettled_minor + amount_minor,
+            self.announced_minor + (amount_minor if by_staff else 0),
+            self.announcements + by_investor,
+        )
 
 
 async def lock_contributions(tx: Tx, party_id: str, investment_id: str) -> Counted:
@@ -180,10 +196,14 @@ async def lock_contributions(tx: Tx, party_id: str, investment_id: str) -> Count
 
 
 def _count_contributions(rows: Iterable[Transaction]) -> Counted:
-    counted = [row for row in rows if row.status not in ENDED]
-    unsettled = [row for row in counted if row.status not in ARRIVED]
-    announced = [row for row in unsettled if row.rail.is_confirmed_by_a_person and row.request_role != INVESTOR]
-    return Counted(*(sum(row.amount.amount_minor for row in part) for part in (counted, unsettled, announced)))
+    counted = Counted(0, 0, 0, 0)
+    for row in rows:
+        if row.status in ARRIVED:
+            counted = counted._replace(total_minor=counted.total_minor + row.amount.amount_minor)
+        elif row.status not in ENDED:
+            announced_by = (row.request_role or "") if row.rail.is_confirmed_by_a_person else None
+            counted = counted.add(row.amount.amount_minor, announced_by=announced_by)
+    return counted
 
 
 async def lock_contributions_to(tx: Tx, parties: Mapping[str, str]) -> None:
@@ -332,6 +352,11 @@ UNSETTLED = Due(
 )
 # What is due by business time.
 RETRY_DUE = Due(transactions, _c.status == Status.PENDING_RETRY, _c.next_attempt_at)
+ANNOUNCEMENT_DUE = Due(
+    transactions,
+    sa.and_(_c.status == Status.PENDING_SETTLEMENT, _c.next_look_at.is_not(None)),
+    _c.next_look_at,
+)
 # What arrived, and no provider has said since that it is still there.
 LOOK_DUE = Due(transactions, sa.text(MAY_COME_BACK), _c.next_look_at)
 

@@ -389,6 +389,12 @@ def _create_transaction_indexes() -> None:
         postgresql_where=sa.text("investment_id IS NOT NULL"),
     )
     op.create_index(
+        "transactions_announced",
+        "transactions",
+        ["next_look_at"],
+        postgresql_where=sa.text("status = 'PENDING_SETTLEMENT' AND next_look_at IS NOT NULL"),
+    )
+    op.create_index(
         "transactions_provisional",
         "transactions",
         ["next_look_at"],
