@@ -141,6 +141,14 @@ def too_large(bytes_max: int) -> Problem:
     return Problem(status, "PAYLOAD_TOO_LARGE", said, headers={"Connection": "close"})
 
 
+def unsupported_type(taken: Sequence[str]) -> Problem:
+    """As `http_only`, with the media types that the path takes."""
+    status, detail = HTTP_CODES["UNSUPPORTED_MEDIA_TYPE"]
+    said = f"{detail.removesuffix('.')}: {' or '.join(taken)}."
+    headers = {"Connection": "close", "Accept": ", ".join(taken)}
+    return Problem(status, "UNSUPPORTED_MEDIA_TYPE", said, headers=headers)
+
+
 def overloaded() -> Problem:
     """Refused at once, before any work: better than a queue whose end nobody waits for."""
     detail = "Too many requests are under way. Retry the same request."

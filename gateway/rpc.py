@@ -20,7 +20,7 @@ from gateway.csv_columns import MEDIA_TYPE as CSV_TYPE
 from gateway.csv_export import EXPORTS_MAX, Export, find_listed, prefers_csv
 from gateway.csv_import import CsvBinding, find_rows
 from gateway.guard import Caller, Guard
-from gateway.problems import http_only, of_rpc_error, too_large
+from gateway.problems import http_only, of_rpc_error, too_large, unsupported_type
 from gateway.settings import Settings
 from gateway.upstream import Unary, Upstream
 from services.chassis.calls import validation
@@ -28,6 +28,8 @@ from services.chassis.calls.access import Rule, rules_of
 from services.chassis.calls.serving import server_of
 from services.chassis.process import telemetry
 from services.chassis.spelling.descriptors import option
+
+_JSON_TYPE = "application/json"
 
 
 def endpoints(settings: Settings, guard: Guard, upstream: Upstream) -> list[RpcEndpoint]:
@@ -112,10 +114,12 @@ class RpcEndpoint:
 
     def _choose_binding(self, request: Request) -> Binding:
         """How the body is read, by its type."""
-        if self.binding.raw_body or _is_of_type(request, "application/json"):
+        if self.binding.raw_body or _is_of_type(request, _JSON_TYPE):
             return self.binding
-        if self._csv is None or not _is_of_type(request, CSV_TYPE, "header=present"):
-            raise http_only("UNSUPPORTED_MEDIA_TYPE")
+        if self._csv is None:
+            raise unsupported_type([_JSON_TYPE])
+        if not _is_of_type(request, CSV_TYPE, "header=present"):
+            raise unsupported_type([_JSON_TYPE, CSV_TYPE])
         return self._csv
 
     async def _receive(self, request: Request) -> bytes:

@@ -23,9 +23,10 @@ from services.chassis.data.listings import Listing, read_time_bounds, time_bound
 from services.chassis.data.paging import one_of, read_list, read_page
 from services.chassis.data.reach import is_mine, within_reach
 from services.chassis.data.reads import Read, Reader, Source, fetch_row, fetch_rows
-from services.chassis.data.seals import check_row, keep_sealed
+from services.chassis.data.seals import NotSealed, check_row, keep_sealed
 from services.chassis.data.transaction import Tx
 from services.chassis.data.versions import with_version
+from services.chassis.values.explanation import Explanation
 from services.chassis.values.refusals import BankAccountNotFound
 from services.transactions import messages
 from services.transactions.actions import (
@@ -37,8 +38,10 @@ from services.transactions.actions import (
 from services.transactions.commands.approvals import find_approval
 from services.transactions.domain.decisions import choose_refund_account
 from services.transactions.domain.exceptions import PaymentException
-from services.transactions.domain.explanations import explain_take_back
+from services.transactions.domain.explanations import explain_start, explain_take_back
 from services.transactions.domain.refusals import PaymentExceptionNotFound, TransactionNotFound, WebhookNotFound
+from services.transactions.domain.states import Status
+from services.transactions.domain.transaction import Transaction
 from services.transactions.exception_tables import payment_exception_history, payment_exceptions
 from services.transactions.store import bank_accounts as account_store
 from services.transactions.store import transactions as store
@@ -80,7 +83,19 @@ async def get_transaction(
     transaction = store.build_transaction(row)
     answer = answer_transaction(transaction, now, await find_approval(reader, transaction, now))
     answer.aggregate_version = row.aggregate_version
+    if (start := await _explain_start(reader, transaction, now)) is not None:
+        answer.explanations.start_time.CopyFrom(to_explanation(start))
     return answer
+
+
+async def _explain_start(reader: Reader, row: Transaction, now: datetime) -> Explanation | None:
+    if row.status is not Status.QUEUED or row.is_inbound or row.bank_account_id is None:
+        return None
+    try:
+        account = await account_store.find_bank_account(reader, row.bank_account_id)
+    except NotSealed:  # in the log by now, and the payout will say so
+        return None
+    return None if account is None else explain_start(account, now)
 
 
 async def _require_row(source: Source, transaction_id: str) -> Any:

@@ -130,7 +130,9 @@ async def test_a_bad_id_is_refused_in_the_body_and_in_the_path(gateway, bad):
 async def test_a_body_of_another_type_is_refused(gateway, headers, body):
     options = {"content": body, "headers": {**KEY, **headers}}
     response = await gateway.request("POST", "/api/v1/transactions", **options)
-    is_problem(response, 415, "UNSUPPORTED_MEDIA_TYPE")
+    problem = is_problem(response, 415, "UNSUPPORTED_MEDIA_TYPE")
+    assert response.headers["accept"] == "application/json"
+    assert problem["detail"].endswith(": application/json.")
 
 
 async def test_a_body_without_a_type_is_refused(gateway):

@@ -250,7 +250,10 @@ async def test_a_bad_file_reaches_no_service(gateway):
 ])  # fmt: skip
 async def test_what_is_no_file_of_this_path_is_refused(gateway, path, media_type, content, status, code):
     headers = {"Content-Type": media_type, "Idempotency-Key": "k"} if path == LIST else {"Content-Type": media_type}
-    is_problem(await gateway.request("POST", path, content=content, headers=headers), status, code)
+    response = await gateway.request("POST", path, content=content, headers=headers)
+    is_problem(response, status, code)
+    if status == 415:
+        assert response.headers["accept"] == ("application/json" if path == LIST else "application/json, text/csv")
     assert gateway.services.calls == []
 
 

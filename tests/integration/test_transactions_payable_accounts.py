@@ -140,11 +140,13 @@ async def test_a_payout_waits_for_the_end_of_the_cool_down(service: Transactions
     account = await service.confirm(await service.bank_account("inv-001"), cooled_down=False)
     service.owe("inv-001")
     payout = await service.payout_to(account.bank_account_id, "inv-001")
-    for hours, status in ((0, T.QUEUED), (23, T.QUEUED), (1, T.PENDING_SETTLEMENT)):
+    why = "It waits until its bank account is old enough: money may go to it from 2024-12-03 12:00 UTC."
+    for hours, status, told in ((0, T.QUEUED, why), (23, T.QUEUED, why), (1, T.PENDING_SETTLEMENT, "")):
         service.clock.advance(timedelta(hours=hours))
         await service.hurry()
         await service.work()
-        assert (await service.get(payout.transaction_id)).status == status
+        read = await service.get(payout.transaction_id)
+        assert (read.status, read.explanations.start_time.statement) == (status, told)
 
 
 async def test_a_new_default_waits_again_and_who_named_it_is_a_maker(service: TransactionsHarness) -> None:

@@ -83,7 +83,7 @@ class InvalidField(DomainError):
 class NotFound(DomainError):
     """No such resource for this caller: another organization's id and an unknown id look the same.
 
-    Subclasses set `reason`, and `what` there is none of.
+    Subclasses set `reason`, and `what` there is none of; `whose` it must be where a field names it.
 
     Args:
         field: The request's field that names it; none where the path of a request does.
@@ -91,9 +91,10 @@ class NotFound(DomainError):
 
     kind = Kind.NOT_FOUND
     what: ClassVar[str]
+    whose: ClassVar[str] = "that is here"
 
     def __init__(self, field: str | None = None) -> None:
-        fields = {field: f"names no {self.what} that is here"} if field else None
+        fields = {field: f"names no {self.what} {self.whose}"} if field else None
         super().__init__(f"There is no such {self.what}.", fields=fields)
 
 

@@ -33,6 +33,7 @@ class InvestmentNotFound(NotFound):
 
     reason = "INVESTMENT_NOT_FOUND"
     what = "investment"
+    whose = "of the party"
 
 
 class BankAccountNotFound(NotFound):
@@ -40,6 +41,7 @@ class BankAccountNotFound(NotFound):
 
     reason = "BANK_ACCOUNT_NOT_FOUND"
     what = "bank account"
+    whose = "of the party"
 
 
 class BankAccountNotUsable(DomainError):

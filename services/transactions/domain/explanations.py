@@ -38,6 +38,15 @@ def explain_next_attempt(row: Transaction) -> Explanation | None:
     return Explanation(statement, REPRESENT_AFTER.rule, operands, REPRESENT_AFTER.source)
 
 
+def explain_start(account: BankAccount, now: datetime) -> Explanation | None:
+    """Why a payout to this account that is QUEUED has not begun."""
+    start = account.payout_start
+    if start is None or not account.is_cooling_down(now):
+        return None
+    statement = f"It waits until its bank account is old enough: money may go to it from {start:%Y-%m-%d %H:%M} UTC."
+    return Explanation(statement, "BANK_ACCOUNT_AGE", (("bank account", account.bank_account_id),), HOUSE_RULE)
+
+
 def explain_announcement_end(row: Transaction) -> Explanation | None:
     """Why what is announced is not waited for any longer."""
     period, end = row.rail.announced_for, row.next_look_at
