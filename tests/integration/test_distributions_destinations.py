@@ -92,7 +92,7 @@ async def test_an_order_to_an_account_that_takes_no_payouts_is_refused_as_a_tran
     before = await count_written(service)
     for order in orders:
         foreign = transactions.add_bank_account("inv-009")
-        unknown = {order.field: "names no bank account that is here"}
+        unknown = {order.field: "names no bank account of the party"}
         for account_id in (new_id("ba"), foreign):  # nobody learns that it is another's
             for validate_only in (True, False):
                 asking = service.ask(order.rpc, order.to(account_id, validate_only=validate_only))
