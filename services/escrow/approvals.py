@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
@@ -17,9 +18,10 @@ from services.chassis.approvals.requests import RequestKind, by_asking, by_comma
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import ApprovalDetails, Change, Effect
+from services.chassis.values.errors import Unavailable
 from services.chassis.values.explanation import Explanation, explain_refused, spell_gate
 from services.chassis.values.money import Money
-from services.chassis.values.refusals import EscrowAccountNotFound
+from services.chassis.values.refusals import EscrowAccountNotFound, PartyNotFound
 from services.escrow.commands import escrow_accounts, holds, journal_entries
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain import refusals
@@ -125,6 +127,7 @@ class _Details:
 
     async def describe_entry(self, request: journal_pb.PostJournalEntryRequest, now: datetime) -> ApprovalDetails:
         entry = await self._build(request)
+        await self._check_parties(_list_parties(request.journal_entry, "journal_entry"))
         verb = "Reverse" if entry.reverses_journal_entry_id else "Post"
         async with self._dependencies.database.begin() as tx:
             account = await self._require_account(tx, request.escrow_account_id)
@@ -144,6 +147,12 @@ class _Details:
         effects are of those that may be posted by then."""
         database, escrow_account_id = self._dependencies.database, request.escrow_account_id
         wanted = await journal_entries.build_entries(database, request, now)
+        await self._check_parties(
+            chain.from_iterable(
+                _list_parties(item.journal_entry, f"items[{number}].journal_entry")
+                for number, item in enumerate(request.items)
+            )
+        )
         entries = [entry for entry in wanted if isinstance(entry, NewEntry)]
         async with database.begin() as tx:
             account = await self._require_account(tx, escrow_account_id)
@@ -156,6 +165,25 @@ class _Details:
             for number, refusal in never.items()
         ]
         return replace(details, explanations=(*told, *details.explanations))
+
+    async def _check_parties(self, named: Iterable[tuple[str, str]]) -> None:
+        """Nobody has money of a party that there is not, and nobody acts for it and could say so.
+
+        Args:
+            named: Parties, each with the field that names it.
+
+        Raises: PartyNotFound.
+        """
+        fields = {party_id: field for party_id, field in reversed(list(named)) if party_id}
+        if not fields:
+            return
+        try:
+            found = await self._dependencies.peers.compliance.batch_get_clearances(list(fields))
+        except Unavailable:
+            return
+        for party_id, each in zip(fields, found, strict=True):
+            if not each.known:
+                raise PartyNotFound(fields[party_id])
 
     async def _build(self, request: journal_pb.PostJournalEntryRequest) -> NewEntry:
         return await journal_entries.build_entry(
@@ -256,6 +284,7 @@ class _Details:
         """The whole hold ends by it, so the rules look at all of it, and who gains by the rest counts, too."""
         escrow_account_id = request.escrow_account_id
         hold = await self._require_hold(escrow_account_id, request.hold_id)
+        await self._check_parties([(request.to_ledger_account.party_id, "to_ledger_account.party_id")])
         held, receiving = hold.ledger_account, read_ledger_account(request.to_ledger_account, "to_ledger_account")
         minor = request.amount.amount_minor if request.HasField("amount") else hold.amount_minor
         preview = await self._preview(escrow_account_id, [[debit(held, minor), credit(receiving, minor)]])
@@ -357,3 +386,11 @@ def _list_changes(entries: Iterable[Iterable[Leg]]) -> list[tuple[LedgerAccount,
         for account, change in sum_changes(legs).items():
             changes[account, change > 0] += change
     return [(account, change) for (account, _), change in changes.items()]
+
+
+def _list_parties(entry: journal_pb.NewJournalEntry, path: str) -> list[tuple[str, str]]:
+    """The party of each leg, and the field that names it."""
+    return [
+        (leg.ledger_account.party_id, f"{path}.legs[{number}].ledger_account.party_id")
+        for number, leg in enumerate(entry.legs)
+    ]

@@ -19,7 +19,7 @@ from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import acting_as
 from services.chassis.values.etags import EtagMismatch
 from services.chassis.values.ids import new_id
-from services.chassis.values.refusals import ContentOutdated, IdempotencyKeyReused
+from services.chassis.values.refusals import ContentOutdated, IdempotencyKeyReused, PartyNotFound
 from tests.support.approvals import check_dossiers, gates_of
 from tests.support.escrow import SPONSOR, Escrow, key, new_entry, refusal
 from tests.support.ledger_accounts import ledger_account
@@ -135,6 +135,34 @@ async def test_what_a_person_asks_for_once_is_not_booked_twice_by_a_batch(escrow
     assert await escrow.posted(account) == {"cash": 5 * count, "suspense": 5 * count}
     # What was refused left its other keys free.
     assert (await escrow.ask("PostJournalEntry", single(account, "c"))).status == Approval.PENDING
+
+
+async def test_nobody_asks_for_an_entry_of_a_party_that_there_is_not(escrow: Escrow):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 10_00), ("suspense", -10_00))
+    held = (await escrow.hold(account, "suspense", 1_00)).hold_id
+    nobody = new_entry(("suspense", 1), ("subscription:nobody", -1))
+    items = [{"idempotency_key": key(), "journal_entry": each} for each in (FUNDED, nobody)]
+    receiving = ledger_account("subscription:nobody")
+    asking = {
+        "journal_entry.legs[1].ledger_account.party_id": journal_pb.PostJournalEntryRequest(
+            escrow_account_id=account, idempotency_key=key(), journal_entry=nobody
+        ),
+        "items[1].journal_entry.legs[1].ledger_account.party_id": journal_pb.BatchPostJournalEntriesRequest(
+            escrow_account_id=account, items=items
+        ),
+        "to_ledger_account.party_id": holds_pb.CaptureHoldRequest(
+            escrow_account_id=account, hold_id=held, idempotency_key=key(), to_ledger_account=receiving
+        ),
+    }
+    escrow.compliance.unknown.add("nobody")
+    for field, request in asking.items():
+        with pytest.raises(PartyNotFound) as refused:
+            await escrow.ask(name_rpc(request), request)
+        assert list(refused.value.fields) == [field]
+    escrow.compliance.away = True  # what it cannot say now, the second person says
+    for request in asking.values():
+        assert (await escrow.ask(name_rpc(request), request)).status == Approval.PENDING
 
 
 async def test_a_batch_shows_the_most_that_a_yes_may_do_and_what_of_it_could_not_be_booked_now(escrow: Escrow):
