@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from services.chassis.approvals.requests import RequestKind, by_asking, by_comma
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
+from services.chassis.data.heard_persons import list_parties_of
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, ApprovalDetails, Change, Preview
 from services.chassis.values.errors import Unavailable
@@ -29,6 +30,7 @@ from services.transactions.commands.approvals import (
     build_bank_account_details,
     build_transaction_details,
     build_unblocking_details,
+    spell_payment,
 )
 from services.transactions.commands.beneficiaries import list_beneficiaries
 from services.transactions.commands.inflow import check_takes_contributions
@@ -41,6 +43,7 @@ from services.transactions.domain.explanations import (
     explain_away,
     explain_clearance,
     explain_commitment,
+    explain_committer,
     explain_confirmation,
     explain_first_use,
     explain_forbidden,
@@ -48,6 +51,7 @@ from services.transactions.domain.explanations import (
     explain_more_look_alikes,
     explain_owners,
     explain_payment,
+    explain_same_payment,
     explain_take_back,
     explain_use,
 )
@@ -105,8 +109,9 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
     return Approvals(dependencies, requests, APPROVAL_WRITER, resources)
 
 
-# So many accounts that read like another are told of one by one.
+# So many accounts that read like another are told of one by one, and so many payments that were ordered lately.
 _ALIKE_MAX = 10
+_ALIKE_WITHIN = timedelta(days=30)
 
 
 class _Details:
@@ -149,7 +154,7 @@ class _Details:
         preview = await self._preview(row, "ENDED" if to is Status.FAILED else "RETURNED")
         confirmed = (explain_confirmation(row),) if row.settled_at else ()
         return ApprovalDetails(
-            f"{TYPES[row.type].label}: {row.amount}, by {row.payment_method.lower()}. {failure.message}",
+            f"{spell_payment(row)}. {failure.message}",
             row.transaction_id,
             row.escrow_account_id,
             amount=row.amount,
@@ -173,12 +178,14 @@ class _Details:
                 explanations += await self._explain_account(tx, account, now)
             if row.bank_account_id:
                 explanations.append(explain_use(account, row, now))
+            alike = await store.list_alike(tx, row, now - _ALIKE_WITHIN, _ALIKE_MAX)
+            explanations += map(explain_same_payment, alike)
             if TYPES[row.type].gives_back and row.investment_id:
                 received = await store.list_received(tx, [row.investment_id])
                 explanations += explain_take_back([received.get((row.party_id, row.investment_id), [])])
         explanations.append(await self._explain_clearance(row.party_id))
         if TYPES[row.type].is_for_investment and row.investment_id:
-            explanations.append(await self._explain_commitment(row.investment_id))
+            explanations += await self._explain_commitment(row.investment_id)
         preview = await self._preview(row, "SETTLED")
         details = build_transaction_details(row, account, approval.beneficiary_party_ids)
         return replace(details, explanations=(*explanations, *preview.explanations), effects=preview.effects)
@@ -236,12 +243,18 @@ class _Details:
             return explain_clearance(None)
         return explain_clearance([missing.statement for missing in clearance.missing])
 
-    async def _explain_commitment(self, investment_id: str) -> Explanation:
+    async def _explain_commitment(self, investment_id: str) -> list[Explanation]:
         try:
             found = await self._dependencies.peers.distributions.list_investments([investment_id])
         except Unavailable:
-            return explain_away("Distributions", "INVESTMENT_PENDING")
-        return explain_commitment(lambda: check_takes_contributions(next(iter(found), None)))
+            return [explain_away("Distributions", "INVESTMENT_PENDING")]
+        investment = next(iter(found), None)
+        takes = explain_commitment(lambda: check_takes_contributions(investment))
+        if investment is None or not investment.created_by:
+            return [takes]
+        acting = await list_parties_of(self._dependencies.database.reader, investment.created_by)
+        party_id, person = investment.party_id, investment.created_by
+        return [takes, explain_committer(party_id, person, acts_for_party=party_id in acting)]
 
     async def _ask_provider(
         self, row: Transaction, reference: str | None, earlier: Collection[str]

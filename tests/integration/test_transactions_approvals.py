@@ -81,7 +81,7 @@ async def test_staffs_debit_is_approved_in_the_inbox_in_the_name_of_who_approves
     made = await service.ask(ADMIN, "CreateTransaction", await service.deposit_request())
     waiting = await service.waiting(made.transaction_id)
     assert (waiting.kind, waiting.amount, list(waiting.makers)) == ("APPROVE_TRANSACTION", made.amount, ["admin-1"])
-    assert waiting.summary == "Contribution: 100.00 USD, drawn from account …1102"
+    assert waiting.summary == "Contribution: 100.00 USD, drawn from inv-001, account …1102"
     assert await refused(service.grant(waiting, ADMIN)) == "MAKER_IS_CHECKER"
     done = await service.grant(waiting)
     assert (done.status, done.result_id) == (Approval.EXECUTED, made.transaction_id)

@@ -63,7 +63,7 @@ async def test_who_made_or_approved_a_payout_does_not_say_that_it_was_sent(servi
     made = await service.payout("sponsor-1", type=T.ESCROW_WITHDRAWAL, payment_method=T.WIRE)
     await service.work()
     dossier = await service.waiting(made.transaction_id)
-    assert dossier.summary == "Proceeds of an offering: 50.00 USD, paid to account …1101, by wire"
+    assert dossier.summary == "Proceeds of an offering: 50.00 USD, paid to sponsor-1, account …1101, by wire"
     assert dossier.explanations[0].statement == f"{PROCEEDS}."
     await service.grant(dossier)
     await service.work()
@@ -169,7 +169,7 @@ async def test_what_may_have_been_sent_is_not_cancelled_by_one_person(service: T
     cancel = pb.CancelTransactionRequest(transaction_id=waiting.transaction_id)
     assert (await refused(service.ask(ADMIN, "CancelTransaction", cancel))).reason == "ILLEGAL_STATUS_CHANGE"
     asked = await report(service, waiting, "NOT_SENT")
-    assert asked.summary == "Distribution: 50.00 USD, by wire. It was not sent."
+    assert asked.summary == "Distribution: 50.00 USD, paid to inv-001, by wire. It was not sent."
     await service.grant(asked)
     ended = await service.get(waiting.transaction_id)
     assert (ended.status, ended.failure.code) == (T.FAILED, "NOT_SENT")
@@ -224,7 +224,7 @@ async def test_a_refund_by_check_goes_elsewhere_than_its_money_came_from(service
     await service.work()
     waiting = await service.waiting(made.transaction_id)
     assert waiting.explanations[0].statement == f"{REFUND_ELSEWHERE}."
-    assert waiting.summary == "Refund of a contribution: 50.00 USD, by check"
+    assert waiting.summary == "Refund of a contribution: 50.00 USD, paid to inv-001, by check"
 
 
 async def test_a_wire_is_not_sent_to_an_account_that_was_retired_or_is_too_new(service: TransactionsHarness) -> None:

@@ -62,7 +62,7 @@ async def test_who_decides_reads_what_is_taken_from_whom(service: TransactionsHa
     service.escrow.post(ESCROW_ACCOUNT, JournalEntry.DEPOSIT, "cash", "subscription:inv-001", 90_00, **about)
     await report(service, done)
     dossier = await service.waiting(done.transaction_id)
-    assert dossier.summary == "Contribution: 90.00 USD, by check. The check came back."
+    assert dossier.summary == "Contribution: 90.00 USD, from inv-001, by check. The check came back."
     assert (dossier.resource_id, dossier.scope_id, dossier.amount) == (done.transaction_id, ESCROW_ACCOUNT, usd(90_00))
     assert list(dossier.beneficiary_party_ids) == ["inv-001", "sponsor-1"]
     said = {each.rule: each.statement for each in dossier.explanations}

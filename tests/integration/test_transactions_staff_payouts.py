@@ -75,7 +75,7 @@ async def test_what_staff_orders_is_paid_once_another_person_approves_it(
     await service.work()
     assert service.bank.orders == []
     dossier = await service.waiting(made.transaction_id)
-    assert dossier.summary == f"{TYPES[type_name].label}: 50.00 USD, paid to account …1102"
+    assert dossier.summary == f"{TYPES[type_name].label}: 50.00 USD, paid to {made.party_id}, account …1102"
     assert dossier.explanations[0].statement == f"{STAFFS_PAYOUT}."
     effects = {each.ledger_account.kind: each.after.amount_minor for each in dossier.effects}
     assert effects == {source.upper(): 0, "CASH": 0}

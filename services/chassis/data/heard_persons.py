@@ -89,9 +89,9 @@ async def record_persons(tx: Tx, party_id: str, persons: Collection[str], meta: 
         await tx.execute(added.on_conflict_do_update(index_elements=["org_id", "person_id", "party_id"], set_=news))
 
 
-async def _list_parties_of_caller(source: Source) -> frozenset[str]:
-    """For whom the caller acts, as far as it was heard of."""
-    rows = await fetch_rows(source, _OF_PERSON, person_id=current_principal().person)
+async def list_parties_of(source: Source, person_id: str) -> frozenset[str]:
+    """For whom a person acts, as far as it was heard of."""
+    rows = await fetch_rows(source, _OF_PERSON, person_id=person_id)
     return frozenset(row.party_id for row in keep_sealed(source, heard_persons, rows))
 
 
@@ -106,7 +106,7 @@ _OF_PERSON = Read(
 
 async def acts_for(tx: Tx, party_id: str) -> bool:
     """Whether the caller, who reaches what is the party's, acts for it: an investor reaches nothing else."""
-    return current_principal().confined or party_id in await _list_parties_of_caller(tx)
+    return current_principal().confined or party_id in await list_parties_of(tx, current_principal().person)
 
 
 def _has_heard(known: Row, meta: EventMeta) -> bool:
@@ -182,6 +182,6 @@ class HeardParties(CurrentParties):
 
     async def list_heard(self, principal: Principal) -> frozenset[str]:
         with acting_as(principal):
-            heard = await _list_parties_of_caller(self._database.reader)
+            heard = await list_parties_of(self._database.reader, principal.person)
         # Of a person who was added just now nothing was heard yet: the first steps need not wait for the event.
         return heard or await self.list_current(principal)

@@ -53,12 +53,8 @@ async def ask_for_approval(
 def build_transaction_details(
     row: Transaction, account: BankAccount | None, beneficiary_party_ids: Collection[str]
 ) -> ApprovalDetails:
-    way = f"by {row.payment_method.lower()}"
-    if account is not None:
-        by_hand = f", {way}" if row.rail.is_confirmed_by_a_person else ""
-        way = f"{'drawn from' if row.is_inbound else 'paid to'} account …{account.account_number_last4}{by_hand}"
     return ApprovalDetails(
-        f"{TYPES[row.type].label}: {row.amount}, {way}",
+        spell_payment(row, account),
         row.transaction_id,
         row.escrow_account_id,
         amount=row.amount,
@@ -66,6 +62,18 @@ def build_transaction_details(
         beneficiary_party_ids=frozenset(beneficiary_party_ids),
         changes=(Change("status", Status.PENDING_APPROVAL.value, Status.APPROVED.value),),
     )
+
+
+def spell_payment(row: Transaction, account: BankAccount | None = None) -> str:
+    """What is paid, by whom or to whom, and how."""
+    rail = row.rail
+    words = "drawn from" if rail.draws_from_account else "from"
+    way = f"{words if row.is_inbound else 'paid to'} {row.party_id}"
+    if account is not None:
+        way += f", account …{account.account_number_last4}"
+    if rail.is_confirmed_by_a_person:
+        way += f", by {row.payment_method.lower()}"
+    return f"{TYPES[row.type].label}: {row.amount}, {way}"
 
 
 async def find_approval(source: Source, row: Transaction, now: datetime) -> Approval | None:

@@ -6,11 +6,14 @@ and its raise do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
+from realco.distributions.v1.offerings_pb2 import Investment
+
 from services.chassis.data.reads import Source
+from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError
@@ -21,9 +24,14 @@ from services.chassis.values.refusals import (
     PartyNotCleared,
 )
 from services.transactions.clients import Peers
-from services.transactions.commands.inflow import ask_about_investments, check_escrow_account
+from services.transactions.commands.inflow import (
+    Inflow,
+    ask_about_investments,
+    check_commitment,
+    check_escrow_account,
+)
 from services.transactions.domain.transaction import Transaction
-from services.transactions.domain.types import CONTRIBUTIONS
+from services.transactions.domain.types import CONTRIBUTIONS, STAFFS_DEBIT
 from services.transactions.store.bank_accounts import find_bank_account
 
 
@@ -80,6 +88,34 @@ async def _ask_about_contributions(peers: Peers, rows: Sequence[Transaction], no
     """Refuses contributions whose investment, or whose raise, takes none any more."""
     refusals = await ask_about_investments(peers, {row.investment_id for row in rows if row.investment_id}, now)
     return {row.transaction_id: refusals[row.investment_id] for row in rows if row.investment_id in refusals}
+
+
+async def ask_about_commitments(peers: Peers, rows: Sequence[Transaction]) -> tuple[Mapping[str, Investment], set[str]]:
+    """The investments that staff's debits among them pay, by id: while those waited the party may have paid itself; and
+    the ids of the transactions that wait, since nobody answers."""
+    paying = {row.transaction_id: row.investment_id for row in rows if row.approval_reason == STAFFS_DEBIT}
+    paid = {each for each in paying.values() if each}
+    try:
+        found = await peers.distributions.list_investments(paid) if paid else ()
+    except DomainError as error:
+        log.warning("distributions_away", transactions=len(paying), reason=error.reason)
+        return {}, set(paying)
+    return {each.investment_id: each for each in found}, set()
+
+
+async def refuse_exceeding(
+    tx: Tx, rows: Sequence[Transaction], commitments: Mapping[str, Investment]
+) -> dict[str, DomainError]:
+    """Which of these locked transactions are more than is left of their commitment, by the id of the transaction."""
+    refusals: dict[str, DomainError] = {}
+    for row in rows:
+        investment = commitments.get(row.investment_id or "")
+        if investment is not None and row.approval_reason == STAFFS_DEBIT:
+            try:
+                await check_commitment(tx, Inflow.of_transaction(row), investment, is_counted=True)
+            except DomainError as refusal:
+                refusals[row.transaction_id] = refusal
+    return refusals
 
 
 async def find_account_refusal(

@@ -28,7 +28,7 @@ from services.chassis.values.refusals import (
     check_currency,
 )
 from services.transactions.clients import Peers
-from services.transactions.domain.rails import RAILS
+from services.transactions.domain.rails import RAILS, Rail
 from services.transactions.domain.refusals import (
     CommitmentExceeded,
     EscrowAccountMismatch,
@@ -36,7 +36,7 @@ from services.transactions.domain.refusals import (
     TooManyAnnouncements,
 )
 from services.transactions.domain.transaction import Transaction
-from services.transactions.domain.types import TYPES
+from services.transactions.domain.types import TYPES, TransactionType
 from services.transactions.store import transactions as store
 
 # Investors announce so many for one investment at a time: each waits for a person of staff.
@@ -52,18 +52,19 @@ class Inflow:
     party_id: str
     investment_id: str | None
     is_announced: bool  # a person says when it came
-    is_for_sponsor: bool  # paid to the sponsor of the escrow account, and to nobody else
+    is_for_sponsor: bool  # its party is the sponsor of the escrow account, and nobody else
     is_requested: bool  # by a request whose fields say all this
 
     @classmethod
     def of_request(cls, request: pb.CreateTransactionRequest, party_id: str) -> Inflow:
+        rail = RAILS[pb.Transaction.PaymentMethod.Name(request.payment_method)]
         return cls(
             Money.from_proto(request.amount),
             request.escrow_account_id,
             party_id,
             request.investment_id or None,
-            is_announced=RAILS[pb.Transaction.PaymentMethod.Name(request.payment_method)].is_confirmed_by_a_person,
-            is_for_sponsor=TYPES[pb.Transaction.Type.Name(request.type)].is_for_sponsor,
+            is_announced=rail.is_confirmed_by_a_person,
+            is_for_sponsor=_is_for_sponsor(TYPES[pb.Transaction.Type.Name(request.type)], rail),
             is_requested=True,
         )
 
@@ -75,13 +76,17 @@ class Inflow:
             row.party_id,
             row.investment_id,
             is_announced=row.rail.is_confirmed_by_a_person,
-            is_for_sponsor=TYPES[row.type].is_for_sponsor,
+            is_for_sponsor=_is_for_sponsor(TYPES[row.type], row.rail),
             is_requested=False,
         )
 
     def field(self, name: str) -> str | None:
         """The request's field of that name, for a refusal to name; None where no field says it."""
         return name if self.is_requested else None
+
+
+def _is_for_sponsor(wanted: TransactionType, rail: Rail) -> bool:
+    return wanted.is_for_sponsor and (rail.draws_from_account or not wanted.is_inbound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +189,7 @@ def _check_account(inflow: Inflow, account: EscrowAccount | None) -> None:
     check_currency(inflow.amount.currency, account.currency_code, inflow.field("amount.currency_code"))
     if inflow.is_for_sponsor and inflow.party_id != account.sponsor_party_id:
         fields = {"party_id": "must be the sponsor of the escrow account"}
-        raise InvalidField("The issuer's cash goes back to the issuer.", fields=fields)
+        raise InvalidField("The issuer's cash is drawn from the issuer, and goes back to it.", fields=fields)
 
 
 def _check_investment(inflow: Inflow, investment: Investment | None) -> None:
@@ -240,6 +245,18 @@ async def check_commitment(tx: Tx, inflow: Inflow, investment: Investment, *, is
     check_remaining(inflow, investment, counted.add(-inflow.amount.amount_minor) if is_counted else counted)
 
 
+def _count_ignored(inflow: Inflow, counted: store.Counted) -> int:
+    """What staff announced and may never come, or ordered and nobody has approved, keeps no party from paying.
+
+    So it takes no room of what the party itself orders, nor the former of what is drawn. What is approved afterwards is
+    asked about the room once more when it begins.
+    """
+    who = current_principal()
+    is_announced_by_staff = inflow.is_announced and not who.confined
+    announced_minor = 0 if is_announced_by_staff else counted.announced_minor
+    return announced_minor + (counted.unapproved_minor if who.confined or who.service else 0)
+
+
 def check_remaining(inflow: Inflow, investment: Investment, counted: store.Counted) -> None:
     """
     Args:
@@ -256,9 +273,7 @@ def check_remaining(inflow: Inflow, investment: Investment, counted: store.Count
         )
     # What has settled may be counted as funded already, or not yet: the larger sum is right for both.
     on_their_way_minor = investment.funded_amount.amount_minor + counted.unsettled_minor
-    # Else whoever of staff announces a wire that never comes would keep the party from paying.
-    ignored_minor = 0 if inflow.is_announced else counted.announced_minor
-    taken_minor = max(counted.total_minor, on_their_way_minor) - ignored_minor
+    taken_minor = max(counted.total_minor, on_their_way_minor) - _count_ignored(inflow, counted)
     remaining = Money(max(investment.amount.amount_minor - taken_minor, 0), inflow.amount.currency)
     if inflow.amount.amount_minor > remaining.amount_minor:
         named = inflow.field("amount.amount_minor")

@@ -207,6 +207,23 @@ def explain_commitment(check: Callable[[], object]) -> Explanation:
     return explain_check("INVESTMENT_PENDING", "The investment takes contributions.", check)
 
 
+def explain_committer(party_id: str, person: str, *, acts_for_party: bool) -> Explanation:
+    """Who committed the party to what it pays: staff does so alone, and whether it agreed nobody here knows."""
+    acts = "acts" if acts_for_party else "does NOT act"
+    statement = f"{person} committed {party_id} to the investment, and {acts} for {party_id}."
+    return Explanation(statement, "COMMITTED_BY", (("person", person), ("party", party_id)), HOUSE_RULE)
+
+
+def explain_same_payment(other: Transaction) -> Explanation:
+    """That just as much was ordered for the same party, which may be the same thing once more."""
+    statement = (
+        f"{other.created_by} ordered just the same on {_date(other.created_at)}, and {other.transaction_id} is"
+        f" {other.status}: what is meant once would be done twice."
+    )
+    operands = (("transaction", other.transaction_id), ("status", other.status), ("ordered by", other.created_by))
+    return Explanation(statement, "SAME_PAYMENT", operands, HOUSE_RULE)
+
+
 def explain_away(who: str, rule: str) -> Explanation:
     """That somebody cannot be asked about a gate."""
     return Explanation(f"{who} cannot be asked now.", rule)

@@ -31,7 +31,8 @@ class TransactionType:
             that is not its party's own: others gain from it, too.
         is_for_investors: Whether an investor may order it for a party it acts for; staff may order all that comes in.
             A payout is ordered by another service, or by staff where is_for_staff says so.
-        is_for_sponsor: Whether it is paid to the sponsor of the escrow account alone, whose money it is.
+        is_for_sponsor: Whether it is paid to, or drawn from, the sponsor of the escrow account alone, whose money it
+            is. By wire or check others send such money, too.
         is_for_staff: Whether staff orders this payout: nothing that was decided elsewhere says that it is owed.
         is_for_investment: Whether it pays what an investment commits to, and so names it.
         gives_back: Whether it gives a contribution back, and so goes to the account that the money came from, unless a
@@ -76,7 +77,7 @@ TYPES: Mapping[str, TransactionType] = MappingProxyType(
     {
         each.name: each
         for each in (
-            TransactionType("DEPOSIT", "Cash of the issuer", shared_target="DISTRIBUTABLE"),
+            TransactionType("DEPOSIT", "Cash of the issuer", shared_target="DISTRIBUTABLE", is_for_sponsor=True),
             TransactionType(
                 "ESCROW_DEPOSIT",
                 "Contribution",

@@ -13,7 +13,7 @@ from functools import partial
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import DomainError
-from services.transactions.commands.attempts import ask_about_attempts
+from services.transactions.commands.attempts import ask_about_attempts, ask_about_commitments, refuse_exceeding
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -34,14 +34,17 @@ async def start_queued(dependencies: Dependencies) -> int:
 async def _start_rows(dependencies: Dependencies, org_id: str, rows: Sequence[Transaction]) -> None:
     with acting_as(service_principal(NAME, org_id)):
         refusals, unanswered = await ask_about_attempts(dependencies.peers, rows, dependencies.clock.now())
+        answered = [row for row in rows if row.transaction_id not in unanswered]
+        commitments, unknown = await ask_about_commitments(dependencies.peers, answered)
         async with dependencies.database.begin() as tx:
             asked = []
             for row in await store.lock_taken_transactions(tx, rows):
-                if row.transaction_id in unanswered:
+                if row.transaction_id in unanswered | unknown:
                     await store.postpone_transaction(tx, row)
                 else:
                     asked.append(row)
             if asked:
+                refusals |= await refuse_exceeding(tx, asked, commitments)
                 await _begin_attempts(tx, dependencies, asked, refusals)
 
 

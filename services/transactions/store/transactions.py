@@ -25,7 +25,7 @@ from services.chassis.values.money import Money
 from services.chassis.values.session import Session
 from services.transactions.domain.states import ARRIVED, ENDED, Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.domain.types import CONTRIBUTIONS, INBOUND
+from services.transactions.domain.types import CONTRIBUTIONS, INBOUND, STAFFS_DEBIT
 from services.transactions.tables import (
     KEEPS_REFERENCE,
     MAY_COME_BACK,
@@ -156,14 +156,15 @@ class Counted(NamedTuple):
 
     Args:
         unsettled_minor: The part of them that has not settled.
-        announced_minor: The part of that which staff announced, and no bank has told of: it takes no room of what the
-            party has drawn.
+        announced_minor: The part of that which staff announced, and no bank has told of.
+        unapproved_minor: The part of that which staff has drawn, and no second person has approved.
         announcements: How many of those that have not settled investors announced.
     """
 
     total_minor: int
     unsettled_minor: int
     announced_minor: int
+    unapproved_minor: int
     announcements: int
 
     def add(self, amount_minor: int, *, announced_by: str | None = None) -> Counted:
@@ -177,6 +178,7 @@ class Counted(NamedTuple):
             self.total_minor + amount_minor,
             self.unsettled_minor + amount_minor,
             self.announced_minor + (amount_minor if by_staff else 0),
+            self.unapproved_minor,
             self.announcements + by_investor,
         )
 
@@ -196,13 +198,15 @@ async def lock_contributions(tx: Tx, party_id: str, investment_id: str) -> Count
 
 
 def _count_contributions(rows: Iterable[Transaction]) -> Counted:
-    counted = Counted(0, 0, 0, 0)
+    counted = Counted(0, 0, 0, 0, 0)
     for row in rows:
         if row.status in ARRIVED:
             counted = counted._replace(total_minor=counted.total_minor + row.amount.amount_minor)
         elif row.status not in ENDED:
             announced_by = (row.request_role or "") if row.rail.is_confirmed_by_a_person else None
             counted = counted.add(row.amount.amount_minor, announced_by=announced_by)
+            if row.approval_reason == STAFFS_DEBIT and row.status in (Status.INITIATED, Status.PENDING_APPROVAL):
+                counted = counted._replace(unapproved_minor=counted.unapproved_minor + row.amount.amount_minor)
     return counted
 
 
@@ -280,6 +284,17 @@ async def list_received(tx: Tx, investment_ids: Collection[str]) -> dict[tuple[s
         elif received is not None and row.status in ARRIVED:
             received.append(build_transaction(row))
     return found
+
+
+async def list_alike(tx: Tx, row: Transaction, since: datetime, count_max: int) -> list[Transaction]:
+    """Others of the same type, party, escrow account and amount, the newest first, that did not end without money."""
+    alike = (
+        *(_c.party_id == row.party_id, _c.escrow_account_id == row.escrow_account_id, _c.type == row.type),
+        *(_c.amount_minor == row.announced_amount.amount_minor, _c.currency == row.announced_amount.currency),
+        *(_c.created_at >= since, _c.transaction_id != row.transaction_id, _c.status.not_in(sorted(ENDED))),
+    )
+    newest = select_transactions().where(is_mine(transactions), *alike).order_by(_c.created_at.desc()).limit(count_max)
+    return [build_transaction(found) for found in keep_sealed(tx, transactions, await tx.execute(newest))]
 
 
 async def find_first_payout(tx: Tx, party_id: str, bank_account_id: str) -> datetime | None:
