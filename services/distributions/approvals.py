@@ -340,7 +340,8 @@ class _Details:
         if not paid:
             return Preview((), (explain_nothing_paid(),))
         preview = await self._dependencies.peers.escrow.preview_payouts(offering.escrow_account_id, payout_type, paid)
-        return Preview(preview.effects, (*preview.explanations, await self._explain_clearances(paid)))
+        provisional = await self._explain_provisional(offering)
+        return Preview(preview.effects, (*provisional, *preview.explanations, await self._explain_clearances(paid)))
 
     async def _preview_refunds(
         self,
@@ -379,7 +380,11 @@ class _Details:
         if not parts:
             return Preview((), ())
         amounts = {party_id: Money(minor, offering.currency) for party_id, minor in parts.items()}
-        return await self._dependencies.peers.escrow.preview_movement(offering.escrow_account_id, kind, amounts)
+        preview = await self._dependencies.peers.escrow.preview_movement(offering.escrow_account_id, kind, amounts)
+        return Preview(preview.effects, (*await self._explain_provisional(offering), *preview.explanations))
+
+    async def _explain_provisional(self, offering: Offering) -> Sequence[Explanation]:
+        return await self._dependencies.peers.transactions.explain_provisional_money(offering.escrow_account_id)
 
 
 def _sum_by_party(investments: Iterable[Investment]) -> dict[str, Money]:

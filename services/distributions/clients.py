@@ -34,6 +34,7 @@ from services.chassis.calls.parties import Ask, AskAboutParties, AskByRpc
 from services.chassis.calls.peers import ask, ask_in_parts, find, pass_on
 from services.chassis.calls.wire import from_enum, from_explanation, from_timestamp, to_money
 from services.chassis.values.approval import Preview
+from services.chassis.values.explanation import Explanation
 from services.chassis.values.money import Money
 from services.chassis.values.movement import Movement
 from services.distributions.domain.destination import BankAccount, RefundPreview
@@ -118,6 +119,10 @@ class Transactions(Protocol):
         Args:
             party_ids: By investment, whose it is.
         """
+        ...
+
+    async def explain_provisional_money(self, escrow_account_id: str) -> Sequence[Explanation]:
+        """How much of what came into the account its banks may still take back."""
         ...
 
 
@@ -242,6 +247,11 @@ class TransactionsClient:
             [_from_bank_account(account) for each in found for account in each.bank_accounts],
             [from_explanation(explanation) for each in found for explanation in each.explanations],
         )
+
+    async def explain_provisional_money(self, escrow_account_id: str) -> Sequence[Explanation]:
+        request = payouts_pb2.GetProvisionalMoneyRequest(escrow_account_id=escrow_account_id)
+        found: payouts_pb2.ProvisionalMoney = await ask(self._payouts.GetProvisionalMoney, request)
+        return [from_explanation(each) for each in found.explanations]
 
 
 def _from_bank_account(found: bank_accounts.BankAccount) -> BankAccount:

@@ -154,6 +154,11 @@ class PayoutsServicer(payouts_pb2_grpc.PayoutsServiceServicer):
     ) -> payouts_pb2.BatchGetPayoutsResponse:
         return await self._dependencies.read(request, queries.batch_get_payouts)
 
+    async def GetProvisionalMoney(
+        self, request: payouts_pb2.GetProvisionalMoneyRequest, context: ServicerContext
+    ) -> payouts_pb2.ProvisionalMoney:
+        return await self._dependencies.read(request, queries.get_provisional_money)
+
     async def GetRefundPreview(
         self, request: payouts_pb2.GetRefundPreviewRequest, context: ServicerContext
     ) -> payouts_pb2.RefundPreview:

@@ -39,6 +39,7 @@ from services.transactions.dependencies import Dependencies
 from services.transactions.domain.bank_accounts import BankAccount, count_owners
 from services.transactions.domain.explanations import (
     PROVIDER_SAYS,
+    PROVISIONAL_MAX,
     explain_account,
     explain_away,
     explain_clearance,
@@ -51,6 +52,7 @@ from services.transactions.domain.explanations import (
     explain_more_look_alikes,
     explain_owners,
     explain_payment,
+    explain_provisional,
     explain_same_payment,
     explain_take_back,
     explain_use,
@@ -180,6 +182,9 @@ class _Details:
                 explanations.append(explain_use(account, row, now))
             alike = await store.list_alike(tx, row, now - _ALIKE_WITHIN, _ALIKE_MAX)
             explanations += map(explain_same_payment, alike)
+            if not row.is_inbound:
+                provisional = await store.list_provisional(tx, row.escrow_account_id, PROVISIONAL_MAX)
+                explanations += explain_provisional(provisional)
             if TYPES[row.type].gives_back and row.investment_id:
                 received = await store.list_received(tx, [row.investment_id])
                 explanations += explain_take_back([received.get((row.party_id, row.investment_id), [])])

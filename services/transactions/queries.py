@@ -38,7 +38,12 @@ from services.transactions.actions import (
 from services.transactions.commands.approvals import find_approval
 from services.transactions.domain.decisions import choose_refund_account
 from services.transactions.domain.exceptions import PaymentException
-from services.transactions.domain.explanations import explain_start, explain_take_back
+from services.transactions.domain.explanations import (
+    PROVISIONAL_MAX,
+    explain_provisional,
+    explain_start,
+    explain_take_back,
+)
 from services.transactions.domain.refusals import PaymentExceptionNotFound, TransactionNotFound, WebhookNotFound
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -327,6 +332,13 @@ async def list_unfinished_transactions(
 ) -> unfinished_pb2.ListUnfinishedTransactionsResponse:
     found = await store.list_unfinished(tx, request.escrow_account_id, _UNFINISHED_MAX)
     return unfinished_pb2.ListUnfinishedTransactionsResponse(transaction_ids=found)
+
+
+async def get_provisional_money(
+    tx: Tx, request: payouts_pb2.GetProvisionalMoneyRequest, _: datetime
+) -> payouts_pb2.ProvisionalMoney:
+    found = await store.list_provisional(tx, request.escrow_account_id, PROVISIONAL_MAX)
+    return payouts_pb2.ProvisionalMoney(explanations=map(to_explanation, explain_provisional(found)))
 
 
 async def get_refund_preview(

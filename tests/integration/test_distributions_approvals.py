@@ -14,6 +14,7 @@ from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.type.v1.approval_pb2 import Approval
+from realco.type.v1.explanation_pb2 import Explanation
 
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
@@ -318,3 +319,16 @@ async def test_what_was_approved_in_the_database_alone_is_not_executed(
     await servers.tamper(postgres.admin_dsn, service.database, f"UPDATE distributions SET {approved}")
     with pytest.raises(NotSealed):
         await service.execute(await service.get(distribution))
+
+
+async def test_whoever_closes_or_distributes_reads_what_the_bank_may_take_back(service: DistributionsHarness) -> None:
+    told = Explanation(statement="80.00 USD may go back.", rule="MONEY_NOT_FINAL")
+    service.transactions.provisional = [told]
+    open_one = await service.offering(150_00)
+    await service.invest(open_one, "inv-001", 150_00)
+    closed_one = await service.closed_offering(("inv-001", 100_000_00))
+    distribution = await service.submit(await service.calculate(await service.draft(closed_one, 10_000_00)))
+    close = opb.CloseOfferingRequest(offering_id=open_one.offering_id)
+    closing = await service.ask(service.offerings.CloseOffering, close)
+    for approval in (closing, await service.find_approval(distribution.distribution_id)):
+        assert [each for each in approval.explanations if each.rule == told.rule] == [told]

@@ -205,6 +205,7 @@ async def test_who_waives_the_wait_for_money_that_is_not_final_reads_that_it_is_
     for each in (first, second, third):
         told = Explanation(statement=f"Until then, of {each.party_id}.", rule="REFUNDED_MONEY_NOT_FINAL")
         service.transactions.take_backs[each.investment_id] = told
+    service.transactions.provisional = [Explanation(statement="80.00 USD may go back.", rule="MONEY_NOT_FINAL")]
     raises, investments = service.offerings, service.investments
     asked = {
         "all": (raises.RefundOffering, opb.RefundOfferingRequest(offering_id=offering.offering_id, note="No sale.")),
@@ -215,6 +216,7 @@ async def test_who_waives_the_wait_for_money_that_is_not_final_reads_that_it_is_
     for name, (rpc, request) in asked.items():
         explanations = (await service.ask(rpc, request)).explanations
         wanted = ("REFUNDED_MONEY_NOT_FINAL", "BANK_ACCOUNT")
+        assert [each.statement for each in explanations if each.rule == "MONEY_NOT_FINAL"] == ["80.00 USD may go back."]
         found[name] = [each.statement for each in explanations if each.rule in wanted]
     one_account = "It goes to the account of Ann Lee that ends in 6789, which is ACTIVE and was added"
     assert found["all"] == [

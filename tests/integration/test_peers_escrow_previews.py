@@ -97,14 +97,18 @@ async def test_who_owes_money_that_went_back_is_named_before_more_goes_out(
         declared = await of_distributions.preview_movement(account, Movement.APPROVE_DISTRIBUTION, paid)
         one = await of_distributions.preview_payouts(account, PayoutType.DISTRIBUTION, {"inv-001": paid["inv-001"]})
         other = await of_distributions.preview_payouts(account, PayoutType.DISTRIBUTION, {"inv-002": paid["inv-002"]})
-    cash, owes = declared.explanations
+    cash, owes, missing = declared.explanations
     assert cash.statement == (
         "There is 0.65 USD of cash that nobody holds and no payout takes, too little to pay 1.00 USD."
     )
     assert owes.operands == (("gate", "shut"), ("inv-001", Money(30, "USD")))
     assert owes.statement.startswith("inv-001 owes 0.30 USD that was paid in and taken back by the bank:")
-    assert one.explanations[-1] == owes
+    told = "0.35 USD is missing in the escrow account: its parties owe it, since the bank took it back."
+    assert (missing.rule, missing.statement) == ("MONEY_MISSING", told)
+    assert one.explanations[-2:] == (owes, missing)
+    # Whoever is paid instead is paid from what is less than it should be.
     assert "PARTY_OWES" not in [each.rule for each in other.explanations]
+    assert other.explanations[-1] == missing
 
 
 async def test_of_a_payout_that_is_booked_the_rest_alone_would_be_booked(

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 
+from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
+from services.transactions.domain.payments import PaymentStatus
 from tests.support.bulk import vary
-from tests.support.transactions import ADMIN, INVESTOR, TransactionsHarness, usd
+from tests.support.transactions import ADMIN, ESCROW_ACCOUNT, IMPORT, INVESTOR, ORG, TransactionsHarness, usd
 
 T = pb.Transaction
 
@@ -93,3 +96,27 @@ async def test_cash_of_the_issuer_is_drawn_from_nobody_else(
                 refusal,
                 {"party_id": "must be the sponsor of the escrow account"},
             )
+
+
+async def test_whoever_has_money_leave_reads_what_the_bank_may_take_back_of_what_came_in(
+    service: TransactionsHarness,
+) -> None:
+    """Whoever brought it in, and however it leaves: the same is told of distributions and closings."""
+    drawn = await service.deposit_request("sponsor-1", type=T.DEPOSIT, investment_id=None, amount=usd(80_00))
+    paid = (await service.ask(IMPORT, "CreateTransaction", drawn)).transaction_id
+    await service.work()
+    await service.hook("evt_1", service.bank.report(paid, PaymentStatus.SETTLED))
+    await service.work()
+    account = await service.confirm(await service.bank_account("sponsor-1"))
+    wanted = {"type": T.WITHDRAWAL, "investment_id": None, "bank_account_id": account.bank_account_id}
+    order = vary(await service.deposit_request("sponsor-1"), amount=usd(50_00), **wanted)
+    waiting = await service.waiting((await service.ask(ADMIN, "CreateTransaction", order)).transaction_id)
+    [told] = [each for each in waiting.explanations if each.rule == "MONEY_NOT_FINAL"]
+    until = (await service.get(paid)).final_time.ToDatetime().date()
+    said = f"The bank may take 80.00 USD that came into the escrow account back, the last until {until}."
+    assert told.statement == said
+    assert [(each.name, each.amount) for each in told.operands] == [(paid, usd(80_00))]
+    with acting_as(service_principal("distributions", ORG)):
+        asked = payouts_pb2.GetProvisionalMoneyRequest(escrow_account_id=ESCROW_ACCOUNT)
+        found = await service.payouts.GetProvisionalMoney(asked, None)
+    assert [each.statement for each in found.explanations] == [said]

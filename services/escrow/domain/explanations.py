@@ -115,6 +115,20 @@ def explain_debts(debts: Mapping[str, int], currency: str) -> list[Explanation]:
     return [Explanation(statement, PartyOwes.reason, (spell_gate(False), *owed), HOUSE_RULE)]
 
 
+def explain_missing(owed_minor: int, currency: str) -> list[Explanation]:
+    """That the account has less than it keeps for others, whoever is paid: the bank took money back of which more had
+    gone on.
+
+    Args:
+        owed_minor: What all its parties owe of that.
+    """
+    if owed_minor <= 0:
+        return []
+    owed = Money(owed_minor, currency)
+    statement = f"{owed} is missing in the escrow account: its parties owe it, since the bank took it back."
+    return [Explanation(statement, "MONEY_MISSING", (("owed", owed),), HOUSE_RULE)]
+
+
 def explain_use(use: AccountUse) -> list[Explanation]:
     """Whether nothing is to come of the escrow account any more, as of one that is closed; and who is paid no more."""
     statement = "No raise goes on in it, and no money is still to come in, go out or come back."

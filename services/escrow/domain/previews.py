@@ -20,7 +20,13 @@ from services.escrow.domain.chart import (
     LedgerAccountKind,
     account_of_party,
 )
-from services.escrow.domain.explanations import explain_available, explain_cash, explain_debts, explain_status
+from services.escrow.domain.explanations import (
+    explain_available,
+    explain_cash,
+    explain_debts,
+    explain_missing,
+    explain_status,
+)
 from services.escrow.domain.journal import Leg, sum_changes
 from services.escrow.domain.stages import BookedPosition, Moving, Stage, build_legs, build_payout_legs, unapplied_of
 
@@ -33,6 +39,7 @@ class Book:
         balances: Of the ledger accounts that `list_touched` names, or of all.
         booked: What is posted of the transaction already, where it is about one.
         held_minor: What is held in it, on whatever ledger accounts.
+        owed_minor: What its parties owe of what the bank took back.
         unbound: What of the held money the bank takes all the same, by ledger account.
     """
 
@@ -40,6 +47,7 @@ class Book:
     currency: str
     balances: Mapping[LedgerAccount, Balance]
     held_minor: int
+    owed_minor: int
     booked: Sequence[Leg] = ()
     unbound: Mapping[LedgerAccount, int] = field(default_factory=dict)
 
@@ -102,7 +110,11 @@ def _explain_money(book: Book, party_ids: Collection[str], paid_minor: int) -> l
         if account.kind is LedgerAccountKind.RETURNS_RECEIVABLE and account.party_id in party_ids
     }
     debts = {party_id: minor for party_id, minor in sorted(owing.items()) if minor > 0}
-    return [explain_cash(left_minor, paid_minor, book.currency), *explain_debts(debts, book.currency)]
+    return [
+        explain_cash(left_minor, paid_minor, book.currency),
+        *explain_debts(debts, book.currency),
+        *explain_missing(book.owed_minor, book.currency),
+    ]
 
 
 def _list_effects(book: Book, changes: Mapping[LedgerAccount, int]) -> tuple[Effect, ...]:

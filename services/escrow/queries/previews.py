@@ -43,8 +43,8 @@ async def get_preview(
     found = await escrow_accounts.list_balances(tx, request.escrow_account_id, touched)
     unbound = await _read_unbound(tx, request, [each.ledger_account for each in found if each.held_minor])
     balances = {each.ledger_account: each for each in found}
-    held_minor = await escrow_accounts.sum_held(tx, request.escrow_account_id)
-    book = Book(account.status, account.currency, balances, held_minor, booked, unbound)
+    totals = await escrow_accounts.read_totals(tx, request.escrow_account_id)
+    book = Book(account.status, account.currency, balances, *totals, booked, unbound)
     return answer_preview(request, book, wanted)
 
 
@@ -73,8 +73,8 @@ async def get_movement_preview(
     if account is None:
         raise EscrowAccountNotFound()
     found = await escrow_accounts.list_balances(tx, request.escrow_account_id)
-    held_minor = sum(each.held_minor for each in found)
-    book = Book(account.status, account.currency, {each.ledger_account: each for each in found}, held_minor)
+    totals = await escrow_accounts.read_totals(tx, request.escrow_account_id)
+    book = Book(account.status, account.currency, {each.ledger_account: each for each in found}, *totals)
     return answer_movement_preview(request, book)
 
 

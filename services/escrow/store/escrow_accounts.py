@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -59,14 +59,24 @@ async def list_balances(
     return [Balance(LedgerAccount(LedgerAccountKind(kind), party), *rest) for kind, party, *rest in found]
 
 
-async def sum_held(tx: Tx, escrow_account_id: str) -> int:
-    """What is held in the escrow account, on whatever ledger accounts."""
-    held = sa.func.coalesce(sa.func.sum(ledger_accounts.c.held), 0)
-    where = is_mine(ledger_accounts), ledger_accounts.c.escrow_account_id == escrow_account_id
-    return int((await tx.execute(sa.select(held).where(*where, ledger_accounts.c.held > 0))).scalar_one())
-
-
 _c = ledger_accounts.c
+
+
+class Totals(NamedTuple):
+    """What is held in an escrow account, on whatever ledger accounts, and what its parties owe after returns."""
+
+    held_minor: int
+    owed_minor: int
+
+
+async def read_totals(tx: Tx, escrow_account_id: str) -> Totals:
+    is_owed = _c.kind == LedgerAccountKind.RETURNS_RECEIVABLE
+    owed = sa.func.sum(on_normal_side(_c.debits_posted, _c.credits_posted)).filter(is_owed)
+    sums = [sa.func.coalesce(each, 0) for each in (sa.func.sum(_c.held), owed)]
+    where = is_mine(ledger_accounts), _c.escrow_account_id == escrow_account_id, sa.or_(_c.held > 0, is_owed)
+    return Totals(*map(int, (await tx.execute(sa.select(*sums).where(*where))).one()))
+
+
 _SELECT_BALANCES = (
     sa.select(
         _c.kind,

@@ -297,6 +297,18 @@ async def list_alike(tx: Tx, row: Transaction, since: datetime, count_max: int) 
     return [build_transaction(found) for found in keep_sealed(tx, transactions, await tx.execute(newest))]
 
 
+async def list_provisional(tx: Tx, escrow_account_id: str, count_max: int) -> list[Transaction | None]:
+    """What came into an escrow account and its bank may still take back, what is so for longest first.
+
+    None: a row that says what this service did not write.
+    """
+    theirs = (is_mine(transactions), _c.escrow_account_id == escrow_account_id)
+    provisional = (_c.type.in_(INBOUND), sa.text(MAY_COME_BACK))
+    last = select_transactions().where(*theirs, *provisional).order_by(_c.final_at.desc()).limit(count_max)
+    found = (await tx.execute(last)).all()
+    return [build_transaction(row) if keep_sealed(tx, transactions, [row]) else None for row in found]
+
+
 async def find_first_payout(tx: Tx, party_id: str, bank_account_id: str) -> datetime | None:
     """When money first arrived at a party's account, by the rows that say what this service wrote."""
     theirs = (is_mine(transactions), _c.party_id == party_id, _c.bank_account_id == bank_account_id)

@@ -215,7 +215,9 @@ class MemoryEscrow:
         status = Status(accounts_pb.EscrowAccount.Status.Name(account.status))
         booked = self._booked[transaction_id] if transaction_id else ()
         held_minor = sum(each.held_minor for each in balances)
-        return Book(status, account.currency_code, {each.ledger_account: each for each in balances}, held_minor, booked)
+        owing = (each for each in balances if each.ledger_account.kind is LedgerAccountKind.RETURNS_RECEIVABLE)
+        totals = held_minor, sum(each.posted_minor for each in owing)
+        return Book(status, account.currency_code, {each.ledger_account: each for each in balances}, *totals, booked)
 
     def _read_balance(self, escrow_account_id: str, name: str) -> Balance:
         account = read_ledger_account(ledger_account(name), "")

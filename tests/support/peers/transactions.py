@@ -43,6 +43,7 @@ class MemoryTransactions:
         self.keys_taken: set[str] = set()  # the parties whose payouts somebody else has used the keys of
         self.keys_unknown: set[str] = set()  # the parties whose payouts have rows of somebody else in their place
         self.bank_accounts: dict[str, bank_accounts.BankAccount] = {}
+        self.provisional: list[Explanation] = []  # of what came into any escrow account
         self.take_backs: dict[str, Explanation] = {}  # what the bank may take back, by investment
         self.contributions: list[Txn] = []  # as they stand
         self.altered: set[str] = set()  # the investments a contribution of which somebody altered in the database
@@ -67,6 +68,11 @@ class MemoryTransactions:
             elif each.status in _ON_ITS_WAY:
                 answer.on_their_way.append(each)
         return answer
+
+    async def GetProvisionalMoney(
+        self, request: payouts_pb2.GetProvisionalMoneyRequest, _: None
+    ) -> payouts_pb2.ProvisionalMoney:
+        return payouts_pb2.ProvisionalMoney(explanations=self.provisional)
 
     async def GetRefundPreview(
         self, request: payouts_pb2.GetRefundPreviewRequest, _: None
