@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -25,8 +26,17 @@ from services.chassis.calls import validation
 from services.chassis.calls.client import KEY_FIELD
 from services.chassis.spelling import scalars
 from services.chassis.spelling.descriptors import has_option, is_map, is_message, is_required, message_of, option
-from services.chassis.spelling.json_reader import IS_REQUIRED, Found, MessageReader, Path, parse, pointer, reader_of
+from services.chassis.spelling.json_reader import (
+    IS_REQUIRED,
+    Found,
+    MessageReader,
+    Path,
+    parse,
+    pointer,
+    reader_of,
+)
 from services.chassis.values.errors import InvalidField
+from services.chassis.values.faults import EnoughFaults, Faults
 
 HTTP_BODY = "google.api.HttpBody"
 FIELD_MASK = "google.protobuf.FieldMask"
@@ -120,7 +130,7 @@ class Binding:
         """The request message, which keeps the rules of its proto.
 
         Raises:
-            Problem: 400 with every fault found.
+            Problem: 400 with the faults found, up to as many as an answer tells.
         """
         message, missing = self.read(values, query, headers, body)
         broken: list[Fault] = []
@@ -129,7 +139,8 @@ class Binding:
         except InvalidField as refusal:
             broken = [self.fault(path, detail) for path, detail in refusal.fields.items()]
         # A rule cannot tell what is missing from zero, so of that, and of what has it inside, only this is said.
-        faults = [*missing, *(fault for fault in broken if not any(_is_within(one, fault) for one in missing))]
+        around = {(fault.place, pointer) for fault in missing for pointer in _list_around(fault.pointer)}
+        faults = [*missing, *(fault for fault in broken if (fault.place, fault.pointer) not in around)]
         if faults:
             raise invalid(faults)
         return message
@@ -140,18 +151,21 @@ class Binding:
         """The request message as it is written, and what the contract requires and is not written.
 
         Raises:
-            Problem: 400 with every fault found, if the request says something that it cannot.
+            Problem: 400 with the faults found, if the request says something that it cannot, or they are as many as an
+                answer tells.
         """
-        message = self.request_class()
-        faults: list[Fault] = []
-        for parameter, value in zip(self.path, values, strict=True):
-            _assign(message, parameter, [value], faults)
-        self._read_headers(message, headers, faults)
-        self._read_query(message, query, faults)
-        if self._read_body is not None:
-            self._read_body(message, headers, body, faults)
-        elif body:
-            faults.append(Fault("body", "", "is not taken here"))
+        message, faults = self.request_class(), Faults[Fault]()
+        try:
+            for parameter, value in zip(self.path, values, strict=True):
+                _assign(message, parameter, [value], faults)
+            self._read_headers(message, headers, faults)
+            self._read_query(message, query, faults)
+            if self._read_body is not None:
+                self._read_body(message, headers, body, faults)
+            elif body:
+                faults.append(Fault("body", "", "is not taken here"))
+        except EnoughFaults:
+            raise invalid(faults) from None
         if any(fault.detail != IS_REQUIRED for fault in faults):
             raise invalid(faults)
         return message, faults
@@ -280,8 +294,12 @@ class Binding:
         return read_patch
 
 
-def _is_within(inner: Fault, outer: Fault) -> bool:
-    return inner.place == outer.place and f"{inner.pointer}/".startswith(f"{outer.pointer}/")
+def _list_around(pointer: str) -> Iterator[str]:
+    """The pointer, and those to all that it is in."""
+    while pointer:
+        yield pointer
+        pointer = pointer.rpartition("/")[0]
+    yield ""
 
 
 def _set_raw(target: Any, headers: Headers, body: bytes) -> None:
@@ -295,8 +313,9 @@ def _read_json(reader: MessageReader, message: Any, body: bytes, faults: list[Fa
         value = parse(body or b"{}")
     except ValueError as fault:
         raise invalid_body(str(fault)) from None
-    found: Found = []
-    reader(message, value, (), found)
+    found = Found()
+    with suppress(EnoughFaults):
+        reader(message, value, (), found)
     faults.extend(Fault("body", pointer(path), detail) for path, detail in found)
     return value if type(value) is dict else ()
 

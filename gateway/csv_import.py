@@ -10,6 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -23,9 +24,9 @@ from gateway.csv_columns import Column, columns_of
 from gateway.problems import Fault, Problem
 from services.chassis.spelling.descriptors import is_message, message_of, option
 from services.chassis.spelling.json_reader import Found, reader_of
+from services.chassis.values.faults import EnoughFaults
 
 _FIRST_ROW = 2  # below the header
-_FAULTS_MAX = 100  # as many as a problem tells
 _PLAIN_NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_.$-]{0,63}")
 _POINTER = re.compile(r"/([0-9]+)(?:/(.+))?")
 # What is left of a byte that is not UTF-8, by "surrogateescape".
@@ -82,17 +83,17 @@ class CsvBinding(Binding):
         if faults:
             return
         for place, row in enumerate(_without_blank_end(rows)):
-            if place == self._rows_max or len(faults) >= _FAULTS_MAX:
-                if place == self._rows_max:
-                    faults.append(Fault("body", f"/{place + _FIRST_ROW}", f"is more than {self._rows_max} items"))
+            if place == self._rows_max:
+                faults.append(Fault("body", f"/{place + _FIRST_ROW}", f"is more than {self._rows_max} items"))
                 return
             if len(row) != len(columns):
                 detail = f"must have {len(columns)} cells, as the header has"
                 faults.append(Fault("body", f"/{place + _FIRST_ROW}", detail))
                 continue
             document = _read_row(columns, row, place, faults)
-            found: Found = []
-            self._read_item(message.items.add(), document, (place,), found)
+            found = Found()
+            with suppress(EnoughFaults):
+                self._read_item(message.items.add(), document, (place,), found)
             faults.extend(Fault("body", self._point(path), detail) for path, detail in found)
 
     def _read_header(self, names: Sequence[str], faults: list[Fault]) -> list[Column]:
@@ -128,6 +129,7 @@ class CsvBinding(Binding):
 def _parse(body: bytes, faults: list[Fault]) -> Iterator[list[str]]:
     """The rows. What cannot be read on ends them, with a fault."""
     text = body.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+    is_doubtful = _NO_UTF8.search(text) is not None
     reader, number = csv.reader(io.StringIO(text, newline=""), strict=True), 0
     while True:
         number += 1
@@ -139,8 +141,8 @@ def _parse(body: bytes, faults: list[Fault]) -> Iterator[list[str]]:
             return
         if row is None:
             return
-        wrong = [place for place, cell in enumerate(row, 1) if _NO_UTF8.search(cell)]
-        if wrong:
+        if is_doubtful and any(map(_NO_UTF8.search, row)):
+            wrong = (place for place, cell in enumerate(row, 1) if _NO_UTF8.search(cell))
             faults.extend(Fault("body", f"/{number}/column {place}", "is not in UTF-8") for place in wrong)
             return
         yield row

@@ -23,11 +23,11 @@ from services.chassis.calls.answer import says_replayed
 from services.chassis.calls.status import details_of, status_in
 from services.chassis.spelling.descriptors import camel_case
 from services.chassis.values.errors import DomainError
+from services.chassis.values.faults import FAULTS_MAX
 from services.chassis.values.ids import new_id
 
 MEDIA_TYPE = "application/problem+json"
 REPLAYED_HEADER = "Idempotency-Replayed"
-_ERRORS_MAX = 100
 # What cannot stand between the quotes of a header.
 _QUOTED = re.compile(r"[^ !#-\[\]-~]")
 
@@ -77,7 +77,7 @@ class Problem(Exception):
             "requestId": request_id,
             "errors": [
                 {"in": fault.place, "pointer": fault.pointer, "detail": in_rest_words(fault.detail)}
-                for fault in self.faults[:_ERRORS_MAX]
+                for fault in self.faults[:FAULTS_MAX]
             ],
         }
         if self.metadata:

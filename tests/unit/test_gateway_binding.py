@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from google.protobuf.message_factory import GetMessageClass
 from realco.compliance.v1 import parties_pb2
@@ -15,6 +17,7 @@ from gateway.binding import HTTP_BODY, Binding
 from gateway.problems import Fault, Problem
 from services.chassis.spelling.descriptors import is_message, is_required, message_of
 from services.chassis.spelling.json_reader import Found, reader_of
+from services.chassis.values.faults import FAULTS_MAX
 
 ESCROW_ACCOUNT = "esc_" + "0" * 26
 TRANSACTION_ID = b"txn_" + b"0" * 26
@@ -31,6 +34,7 @@ CREATE_PARTY = binding(parties_pb2, "PartiesService", "CreateParty")
 OPEN_ACCOUNT = binding(escrow_accounts_pb2, "EscrowAccountsService", "CreateEscrowAccount")
 LIST = binding(transactions_pb2, "TransactionsService", "ListTransactions")
 CREATE = binding(transactions_pb2, "TransactionsService", "CreateTransaction")
+MANY = binding(transactions_pb2, "TransactionsService", "BatchCreateTransactions")
 CANCEL = binding(transactions_pb2, "TransactionsService", "CancelTransaction")
 STRIPE = binding(webhooks_pb2, "WebhooksService", "ReceiveStripeWebhook")
 UPDATE = binding(offerings_pb2, "OfferingsService", "UpdateOffering")
@@ -268,3 +272,20 @@ def test_an_amount_that_is_not_written_is_missing_and_not_zero(amount, pointer, 
 )
 def test_a_request_that_repeats_items_is_a_batch_of_them(bound, fields, batch, items):
     assert (bound.takes_batch, bound.count_items(bound.request_class(**fields))) == (batch, items)
+
+
+@pytest.mark.parametrize(("items", "expected"), [
+    ([{}] * 1000, FAULTS_MAX),
+    ([{"a b": 1}] * 1000, FAULTS_MAX),
+    ([None] * 1000, FAULTS_MAX),
+    ([{"metadata": {f"a b {number}": [] for number in range(50)}}] * 1000, FAULTS_MAX),
+    ([{}] * 9_900, 1),
+    ([{}] * 200_000, 1),
+    ([{"metadata": {f"key{number}": "x" for number in range(10_000)}}], 6),
+])  # fmt: skip
+def test_a_body_with_more_faults_than_an_answer_tells_is_read_no_further(items, expected):
+    """So that nobody waits for who sends them: what is too many is not even looked at."""
+    found = faults(MANY, body=json.dumps({"items": items}).encode())
+    assert len(found) == expected
+    if len(items) > 1000:
+        assert found == [Fault("body", "/items", "must contain no more than 1000 item(s)")]

@@ -15,6 +15,7 @@ from gateway.csv_import import CsvBinding, find_rows
 from gateway.problems import Fault, Problem
 from services.chassis.spelling.descriptors import message_of
 from services.chassis.spelling.json_reader import IS_REQUIRED
+from services.chassis.values.faults import FAULTS_MAX
 from tests.support.gateway import ESCROW_ACCOUNT
 
 COLUMNS = "idempotencyKey,type,paymentMethod,amount.currencyCode,amount.amountMinor,escrowAccountId"
@@ -207,3 +208,15 @@ def test_what_is_required_of_an_item_is_required_of_a_row():
     required = [column.name for column in CREATE.columns if column.is_required]
     assert required == COLUMNS.split(",")
     assert IS_REQUIRED in {fault.detail.rpartition(": ")[2] for fault in faults(row(type=""))}
+
+
+@pytest.mark.parametrize("body", [
+    "," * 1_000_000,
+    "a," * 500_000,
+    f"{COLUMNS}\r\n" + "\r\n" * 5 + "x\r\n" * 100_000,
+    f"{COLUMNS}\r\n" + ",,,,,\r\n" * 1000,
+    b"\xff," * 300_000,
+    f"{COLUMNS}\r\n".encode() + b"\xff," * 300_000,
+])  # fmt: skip
+def test_a_file_with_more_faults_than_an_answer_tells_is_read_no_further(body):
+    assert len(faults(body)) == FAULTS_MAX

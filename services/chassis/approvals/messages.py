@@ -100,7 +100,7 @@ def read_content(content: str, request_type: type[Message], idempotency_key: str
         Unavailable: it was asked for by a newer release than this process: one of those reads it.
     """
     body, request = json.loads(content)["request"], request_type()
-    found: Found = []
+    found = Found()
     if any(field.json_name == _KEY for field in request_type.DESCRIPTOR.fields):
         body[_KEY] = idempotency_key
     reader_of(request_type.DESCRIPTOR)(request, body, (), found)

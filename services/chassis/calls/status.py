@@ -15,23 +15,20 @@ from grpc import aio
 from services.chassis.values.errors import DomainError, Kind, Refused
 
 _STATUS_DETAILS = "grpc-status-details-bin"
+# A status travels in headers, the message twice: a caller whose limit of 8 KiB it exceeds gets none of it.
+_MESSAGE_MAX = 800  # letters
+_FIELDS_BYTES_MAX = 3_000
 
 
 def to_status(error: DomainError, domain: str) -> status_pb2.Status:
     """`domain` is the answering service's (`escrow.realco`), unless the refusal came from a peer and keeps its own."""
-    bad_request = error_details_pb2.BadRequest(
-        field_violations=[
-            error_details_pb2.BadRequest.FieldViolation(field=field, description=description)
-            for field, description in error.fields.items()
-        ]
-    )
     return status_of(
         error.kind.value,
         error.reason,
         error.message,
         getattr(error, "domain", "") or domain,
         metadata=error.metadata,
-        bad_request=bad_request,
+        bad_request=_tell_fields(error.fields),
         retry_after_seconds=error.retry_after_seconds,
     )
 
@@ -53,7 +50,19 @@ def status_of(
         delay = Duration()
         delay.FromMilliseconds(round(retry_after_seconds * 1000))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    return status_pb2.Status(code=code_pb2.Code.Value(code), message=message, details=[_pack(d) for d in details])
+    said = message if len(message) <= _MESSAGE_MAX else f"{message[:_MESSAGE_MAX]} …"
+    return status_pb2.Status(code=code_pb2.Code.Value(code), message=said, details=[_pack(d) for d in details])
+
+
+def _tell_fields(fields: Mapping[str, str]) -> error_details_pb2.BadRequest:
+    """The faults of fields, as far as they fit."""
+    told, size = error_details_pb2.BadRequest(), 0
+    for field, description in fields.items():
+        size += len(field.encode()) + len(description.encode())
+        if told.field_violations and size > _FIELDS_BYTES_MAX:
+            break
+        told.field_violations.add(field=field, description=description)
+    return told
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,10 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 from realco.type.v1 import http_pb2, rules_pb2
 
-from services.chassis.calls import field_kinds
+from services.chassis.calls import field_kinds, sizes
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import EtagRequired
+from services.chassis.values.faults import FAULTS_MAX
 
 _VALIDATOR = protovalidate.Validator()  # keeps the compiled rules: one for the process
 _KEY_MAX = 64  # letters of a key that is wrong are repeated
@@ -51,15 +52,18 @@ def validate(message: Message) -> None:
     """The message keeps the rules of its proto and of all fields.
 
     Raises:
-        InvalidField: with every fault.
+        InvalidField: with every fault, up to FAULTS_MAX.
         EtagRequired: it must say which version was read, and does not.
     """
+    if (excess := sizes.find_excess(message)) is not None:
+        path, text = excess
+        raise InvalidField(f"The request is not valid: {path}: {text}", fields={path: text})
     violations = [violation.proto for violation in _VALIDATOR.collect_violations(message)]
     for path in (_path(violation, message) for violation in violations if _lacks_etag(violation, message)):
         about = "The etag is required: of the answer that this write was decided on."
         raise EtagRequired(about, fields={path: "is required"})
-    faults = [(_path(violation, message), _text(violation, message)) for violation in violations]
-    faults += field_kinds.find_faults(message)
+    faults = [(_path(violation, message), _text(violation, message)) for violation in violations[:FAULTS_MAX]]
+    faults += field_kinds.find_faults(message)[: FAULTS_MAX - len(faults)]
     if not faults:
         return
     fields: dict[str, str] = {}

@@ -1,8 +1,8 @@
 """Strict JSON into protobuf messages, by a reader compiled once for each descriptor.
 
 What the contract does not say is refused: unknown fields, a key given twice, another type, another spelling. So is an
-object without what it must have, which only JSON tells: in a message, zero and nothing are the same. Every fault is
-collected with its JSON pointer, so that one answer tells all there is to mend; no value is ever repeated.
+object without what it must have, which only JSON tells: in a message, zero and nothing are the same. Faults are
+collected with their JSON pointers, so that one answer tells what there is to mend; no value is ever repeated.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import orjson
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from services.chassis.calls.sizes import most_of, tell_most
 from services.chassis.spelling import scalars
 from services.chassis.spelling.descriptors import is_map, is_message, is_required, message_of
+from services.chassis.values.faults import Faults
 
 DEPTH_MAX = 32
 IS_REQUIRED = "is required"
@@ -26,7 +28,7 @@ _REPEATED_KEY = "has the same key twice in one object"
 _PLAIN_NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_.$-]{0,63}")
 
 Path = tuple[str | int, ...]
-Found = list[tuple[Path, str]]
+Found = Faults[tuple[Path, str]]
 _Set = Callable[[Any, Any, Path, Found], None]
 
 
@@ -121,9 +123,15 @@ def _setter(field: FieldDescriptor) -> _Set:
     if not field.is_repeated:
         return lambda message, item, path, found: read_item(message, name, item, (*path, json_name), found)
 
+    most = most_of(field)
+    too_many = "" if most is None else tell_most(field, most)
+
     def set_list(message: Any, items: Any, path: Path, found: Found) -> None:
         if type(items) is not list:
             found.append(((*path, json_name), "must be a list"))
+            return
+        if most is not None and len(items) > most:
+            found.append(((*path, json_name), too_many))
             return
         target = getattr(message, name)
         for index, item in enumerate(items):
@@ -173,11 +181,15 @@ def _map_setter(field: FieldDescriptor) -> _Set:
     read = scalars.reader(entry.fields_by_name["value"])
     if entry.fields_by_name["key"].type != FieldDescriptor.TYPE_STRING:
         raise TypeError(f"{field.full_name}: only maps by string are carried")
-    name, json_name = field.name, field.json_name
+    name, json_name, most = field.name, field.json_name, most_of(field)
+    too_many = "" if most is None else tell_most(field, most)
 
     def set_map(message: Any, items: Any, path: Path, found: Found) -> None:
         if type(items) is not dict:
             found.append(((*path, json_name), "must be an object"))
+            return
+        if most is not None and len(items) > most:
+            found.append(((*path, json_name), too_many))
             return
         target = getattr(message, name)
         for key, item in items.items():
