@@ -25,7 +25,13 @@ from services.transactions.domain.bank_accounts import (
     check_may_unblock,
     check_may_update,
 )
-from services.transactions.domain.exceptions import KINDS, PaymentException, check_may_assign, check_may_resolve
+from services.transactions.domain.exceptions import (
+    KINDS,
+    Involved,
+    PaymentException,
+    check_may_assign,
+    check_may_resolve,
+)
 from services.transactions.domain.transaction import Transaction
 
 
@@ -84,13 +90,14 @@ def answer_webhook(row: Row) -> webhooks_pb2.Webhook:
     return messages.to_webhook(row, actions)
 
 
-def answer_payment_exception(found: PaymentException) -> exceptions_pb2.PaymentException:
+def answer_payment_exception(found: PaymentException, involved: Involved) -> exceptions_pb2.PaymentException:
+    person = current_principal().person
     answer = messages.to_payment_exception(found)
     answer.meaning, answer.remedy = KINDS[found.kind].meaning, KINDS[found.kind].remedy
     answer.allowed_actions[:] = list_allowed_actions(
         exceptions_pb2.PaymentException,
         ("ExceptionsService/AssignPaymentException", lambda: check_may_assign(found)),
-        ("ExceptionsService/ResolvePaymentException", lambda: check_may_resolve(found)),
+        ("ExceptionsService/ResolvePaymentException", lambda: check_may_resolve(found, involved, person)),
     )
     return answer
 

@@ -36,6 +36,7 @@ from services.transactions.actions import (
     answer_webhook,
 )
 from services.transactions.commands.approvals import find_approval
+from services.transactions.commands.exceptions import read_involved
 from services.transactions.domain.decisions import choose_refund_account
 from services.transactions.domain.exceptions import PaymentException
 from services.transactions.domain.explanations import (
@@ -272,7 +273,8 @@ async def get_payment_exception(
     tx: Tx, request: exceptions_pb2.GetPaymentExceptionRequest, now: datetime
 ) -> exceptions_pb2.PaymentException:
     """Raises: PaymentExceptionNotFound, NotSealed."""
-    return answer_payment_exception(await _require_exception(tx, request.payment_exception_id))
+    found = await _require_exception(tx, request.payment_exception_id)
+    return answer_payment_exception(found, await read_involved(tx, found))
 
 
 async def _require_exception(tx: Tx, exception_id: str) -> PaymentException:

@@ -65,7 +65,7 @@ def test_whether_one_person_suffices_is_said_of_all_that_a_person_may_have_done(
 
 # Whoever says no, takes back, asks or has it carried out decides, too; the others give power or take it from persons.
 DECISIONS = ("Approve", "Confirm", "Reject", "Review", "Resolve", "RecordApproval", "CancelApproval", "CommentApproval")
-DEEDS = ("ExecuteDistribution", "RecordExecution")
+DEEDS = ("AssignPaymentException", "ExecuteDistribution", "RecordExecution")
 ABOUT_PERSONS = ("EndSessions", "CreateApiKey", "RotateApiKey", "RevokeApiKey")
 
 

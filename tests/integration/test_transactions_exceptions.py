@@ -11,11 +11,13 @@ import sqlalchemy as sa
 from realco.transactions.v1 import events_pb2 as events
 from realco.transactions.v1 import exceptions_pb2 as pb
 from realco.transactions.v1.transactions_pb2 import Transaction
+from realco.type.v1.event_pb2 import EventMeta
 from realco.type.v1.sort_pb2 import Sort
 from structlog.testing import capture_logs
 
 from services.chassis.calls.access import rule_of
 from services.chassis.calls.auth import Principal, acting_as, service_principal
+from services.chassis.data.heard_persons import record_persons
 from services.chassis.data.seals import NotSealed
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
@@ -24,6 +26,7 @@ from services.transactions.commands.exceptions import report, report_apart
 from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.domain.payments import PaymentStatus
 from tests.support import servers
+from tests.support.arrivals import THIRD
 from tests.support.exceptions import count_found, list_exceptions, report_twice
 from tests.support.transactions import ADMIN, CHECKER, INVESTOR, MONDAY, ORG, TransactionsHarness
 
@@ -301,3 +304,35 @@ async def test_an_amount_that_is_none_keeps_nothing_from_being_told(
     await report_apart(service.dependencies, ORG, ExceptionKind.PAYMENT_NOT_OURS, about, "It differs in amount.")
     [found] = await list_exceptions(service)
     assert (found.transaction_id, found.HasField("amount")) == (TXN, False)
+
+
+@pytest.mark.parametrize("named", ["transaction_id", "bank_account_id"])
+async def test_who_had_a_part_in_it_or_acts_for_its_party_does_not_say_that_it_is_resolved(
+    service: TransactionsHarness, named: str
+) -> None:
+    made = await service.ask(ADMIN, "CreateTransaction", await service.deposit_request())
+    account = await service.bank_account("inv-001", "09", principal=ADMIN)
+    of = {"transaction_id": made.transaction_id, "bank_account_id": account.bank_account_id}
+    about = About(**{named: of[named]})
+    await report_apart(service.dependencies, ORG, ExceptionKind.RETURN_TO_REVIEW, about, "R16")
+    [found] = await list_exceptions(service)
+    with acting_as(service_principal("transactions", ORG)):
+        async with service.database.begin() as tx:
+            await record_persons(tx, "inv-001", [CHECKER.person], EventMeta(incarnation="i", aggregate_version=1))
+    for person, reason in ((ADMIN, "MAKER_IS_CHECKER"), (CHECKER, "BENEFICIARY_IS_CHECKER")):
+        assert list((await get(service, found, person)).allowed_actions) == ["assign"]
+        with pytest.raises(DomainError) as refusal:
+            await resolve(service, found, "It is nothing.", person)
+        assert refusal.value.reason == reason
+    assert list((await get(service, found, THIRD)).allowed_actions) == ["assign", "resolve"]
+    assert (await resolve(service, found, "The bank was asked.", THIRD)).status == E.RESOLVED
+
+
+async def test_who_takes_one_from_colleagues_over_and_over_is_stopped(service: TransactionsHarness) -> None:
+    [found] = await report_twice(service, TXN)
+    for person in (CHECKER.person, "admin-5", "admin-6", "admin-7"):
+        found = await assign(service, found, person)
+    with pytest.raises(DomainError) as refusal:
+        await assign(service, found, "admin-8")
+    assert refusal.value.reason == "TOO_MANY_STOPS"
+    assert (await assign(service, found, CHECKER.person, by=CHECKER)).assignee == CHECKER.person

@@ -13,9 +13,11 @@ from services.transactions.domain.exceptions import (
     About,
     ExceptionKind,
     ExceptionStatus,
+    Involved,
     assign,
     build_exception,
     build_found_again,
+    check_may_resolve,
     resolve,
     spell_subject,
 )
@@ -59,7 +61,7 @@ def test_what_is_resolved_is_neither_taken_nor_resolved() -> None:
     with pytest.raises(IllegalStatusChange):
         assign(done, "bob")
     with pytest.raises(IllegalStatusChange):
-        resolve(done, "bob", "Once more.", NOW)
+        check_may_resolve(done, Involved(), "bob")
 
 
 def test_a_cause_is_as_long_as_a_person_reads() -> None:

@@ -109,6 +109,8 @@ def failed(code: str, retryable: bool, **more: object) -> Transaction:
     (failed("R08", False, status=Status.RETURNED), "NOT_RETRYABLE"),
     (replace(DEPOSIT, attempts=3), "ATTEMPTS_EXHAUSTED"),
     (replace(DEPOSIT, type="DISTRIBUTION"), "NOT_RETRYABLE"),  # a payout is sent again as a new one
+    (replace(DEPOSIT, updated_at=NOW - timedelta(days=4)), ""),
+    (replace(DEPOSIT, updated_at=NOW - timedelta(days=12)), "NOT_RETRYABLE"),  # its payer expects it no more
     (replace(DEPOSIT, status=Status.PENDING_RETRY), ""),  # now, instead of later
     (failed("R01", False, status=Status.RETURNED, first_presented_at=LONG_AGO), "NOT_RETRYABLE"),
     (replace(DEPOSIT, status=Status.PENDING_RETRY, first_presented_at=LONG_AGO), "NOT_RETRYABLE"),

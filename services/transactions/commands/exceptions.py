@@ -12,12 +12,16 @@ alone have it.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 
 from prometheus_client import Counter
 from realco.transactions.v1 import exceptions_pb2 as pb
 
 from services.chassis.calls.auth import acting_as, current_principal, service_principal
+from services.chassis.data.heard_persons import acts_for
+from services.chassis.data.seals import NotSealed
+from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.etags import check_etag
@@ -25,9 +29,18 @@ from services.chassis.values.ids import new_id
 from services.transactions.actions import answer_payment_exception
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain import exceptions as rules
-from services.transactions.domain.exceptions import KINDS, About, ExceptionKind, PaymentException, Severity
+from services.transactions.domain.exceptions import (
+    KINDS,
+    About,
+    ExceptionKind,
+    Involved,
+    PaymentException,
+    Severity,
+)
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import exceptions as store
+from services.transactions.store.bank_accounts import find_bank_account
+from services.transactions.store.transactions import find_transaction
 
 EXCEPTIONS_FOUND = Counter(
     "realco_payment_exceptions_total", "What a person has to look at, each time that it is found.", ["kind"]
@@ -99,21 +112,49 @@ def _tell(kind: ExceptionKind, about: About, cause: str, **more: object) -> None
 async def assign_payment_exception(
     tx: Tx, request: pb.AssignPaymentExceptionRequest, now: datetime
 ) -> pb.PaymentException:
-    """Gives it to a person, or back to nobody. Raises: PaymentExceptionNotFound, EtagMismatch, IllegalStatusChange."""
+    """Gives it to a person, or back to nobody.
+
+    Raises: PaymentExceptionNotFound, EtagMismatch, IllegalStatusChange, TooManyStops.
+    """
     before = await _lock_as_read(tx, request.payment_exception_id, request.etag)
     after = rules.assign(before, request.person_id or None)
     if after != before:
+        if before.assignee not in (None, current_principal().person):
+            await note_stop(tx, "ASSIGN_PAYMENT_EXCEPTION", before.payment_exception_id, now)
         after = await store.save_exception(tx, before, after, now)
-    return answer_payment_exception(after)
+    return answer_payment_exception(after, await read_involved(tx, after))
 
 
 async def resolve_payment_exception(
     tx: Tx, request: pb.ResolvePaymentExceptionRequest, now: datetime
 ) -> pb.PaymentException:
-    """Raises: PaymentExceptionNotFound, EtagMismatch, IllegalStatusChange."""
-    before = await _lock_as_read(tx, request.payment_exception_id, request.etag)
-    after = rules.resolve(before, current_principal().person, request.note, now)
-    return answer_payment_exception(await store.save_exception(tx, before, after, now, note=request.note))
+    """
+    Raises:
+        PaymentExceptionNotFound, EtagMismatch, IllegalStatusChange, MakerIsChecker, BeneficiaryIsChecker
+    """
+    before, person = await _lock_as_read(tx, request.payment_exception_id, request.etag), current_principal().person
+    involved = await read_involved(tx, before)
+    rules.check_may_resolve(before, involved, person)
+    after = rules.resolve(before, person, request.note, now)
+    after = await store.save_exception(tx, before, after, now, note=request.note)
+    return answer_payment_exception(after, involved)
+
+
+async def read_involved(tx: Tx, found: PaymentException) -> Involved:
+    """By the rows that say what this service wrote: an altered one may be what it is about."""
+    makers, party_ids = set[str](), set[str]()
+    with suppress(NotSealed):
+        row = await find_transaction(tx, found.transaction_id) if found.transaction_id else None
+        if row is not None:
+            makers.update({row.created_by, *row.makers_and_checkers})
+            party_ids.add(row.party_id)
+    with suppress(NotSealed):
+        account = await find_bank_account(tx, found.bank_account_id) if found.bank_account_id else None
+        if account is not None:
+            makers.update(account.makers)
+            party_ids.add(account.party_id)
+    acting = [await acts_for(tx, party_id) for party_id in party_ids]
+    return Involved(frozenset(makers), any(acting))
 
 
 async def _lock_as_read(tx: Tx, exception_id: str, etag: str) -> PaymentException:

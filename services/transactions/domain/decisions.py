@@ -18,6 +18,7 @@ from services.transactions.domain.returns import (
     is_too_late,
     network_code_of,
 )
+from services.transactions.domain.schedule import RETRY_WITHIN, add_period
 from services.transactions.domain.states import Status, may_cancel
 from services.transactions.domain.transaction import ATTEMPTS_MAX, Transaction
 from services.transactions.domain.types import REFUND_ELSEWHERE, REFUND_NOT_FINAL
@@ -103,7 +104,8 @@ def check_may_retry(transaction: Transaction, now: datetime) -> None:
 
     Raises:
         IllegalStatusChange: it neither failed nor came back, nor waits for another attempt.
-        NotRetryable: the failure is final; payouts are sent again as new transactions, never as a second attempt.
+        NotRetryable: the failure is final, or long ago; payouts are sent again as new transactions, never as a second
+            attempt.
         AttemptsExhausted: every allowed attempt was made.
     """
     if transaction.status is Status.PENDING_RETRY:
@@ -123,6 +125,9 @@ def check_may_retry(transaction: Transaction, now: datetime) -> None:
         code = failure.code if failure else transaction.status
         message = f"{network_code or code} is final: make a new transaction."
         raise NotRetryable(message, code=code, network_code=network_code)
+    if now > add_period(RETRY_WITHIN, transaction.updated_at):
+        message = f"It ended more than {RETRY_WITHIN.days} banking days ago: make a new transaction."
+        raise NotRetryable(message, code=failure.code if failure else transaction.status)
     check_window(transaction, now)
 
 

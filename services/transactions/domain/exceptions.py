@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.chassis.values.etags import digest_of
 from services.chassis.values.money import Money
 from services.chassis.values.moves import Moves, check_move
 from services.chassis.values.refusals import IllegalStatusChange
+from services.chassis.values.second_person import BeneficiaryIsChecker, check_no_maker
 
 _CAUSE_MAX = 500
 # As much as an amount of the contracts can say.
@@ -257,9 +258,24 @@ def check_may_assign(found: PaymentException) -> None:
         raise IllegalStatusChange(found.status, S.OPEN, "It is resolved: nobody looks into it any more.")
 
 
-def check_may_resolve(found: PaymentException) -> None:
-    """Raises: IllegalStatusChange."""
+class Involved(NamedTuple):
+    """Who does not say that an exception is resolved.
+
+    Args:
+        makers: The persons who had a part in what it is about: a payment, a bank account.
+        acts_for_party: Whether the caller acts for the party whose money or account it is.
+    """
+
+    makers: frozenset[str] = frozenset()
+    acts_for_party: bool = False
+
+
+def check_may_resolve(found: PaymentException, involved: Involved, person: str) -> None:
+    """Raises: IllegalStatusChange, MakerIsChecker, BeneficiaryIsChecker."""
     check_move(EXCEPTION_MOVES, found.status, S.RESOLVED)
+    check_no_maker(involved.makers, person)
+    if involved.acts_for_party:
+        raise BeneficiaryIsChecker("You act for the party that it is about; another person resolves it.")
 
 
 def assign(found: PaymentException, assignee: str | None) -> PaymentException:
@@ -269,6 +285,5 @@ def assign(found: PaymentException, assignee: str | None) -> PaymentException:
 
 
 def resolve(found: PaymentException, person: str, note: str, now: datetime) -> PaymentException:
-    """Raises: IllegalStatusChange."""
-    check_may_resolve(found)
+    """By somebody who may (`check_may_resolve`)."""
     return replace(found, status=S.RESOLVED, resolved_by=person, resolved_at=now, resolution_note=note)

@@ -14,6 +14,10 @@ REPRESENT_AFTER = Period(
     is_banking_days=True,
     source="Nacha Operating Rules, Subsection 2.13.4 allows it twice within 180 days; the day is a house rule",
 )
+# How long a person may have an attempt made again that ended: later its payer does not expect it any more.
+RETRY_WITHIN = Period(
+    "RETRY_WINDOW", days=5, is_banking_days=True, source="house rule: what is asked for later is ordered anew"
+)
 REPRESENT_AT = time(14, 0)  # UTC: before the day's ACH windows close
 
 _DOUBLINGS_MAX = 32
