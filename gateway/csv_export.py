@@ -7,11 +7,12 @@ as a file is all that it says. One that would be longer than an answer may be, o
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import re
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
@@ -20,7 +21,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from gateway.csv_columns import MEDIA_TYPE, columns_of
-from gateway.problems import Problem, overloaded
+from gateway.problems import Problem, overloaded, rate_limited
 from gateway.wording import in_rest_words
 from services.chassis.calls.deadline import remaining_seconds
 from services.chassis.spelling import json_writer
@@ -28,8 +29,9 @@ from services.chassis.spelling.descriptors import is_map, is_message, message_of
 
 ROWS_MAX = 10_000
 CHARACTERS_MAX = 16 * 1024 * 1024
-# So many files are gathered at a time: each is held whole.
+# So many files are gathered at a time, and so many of one caller: each is held whole.
 EXPORTS_MAX = 8
+EXPORTS_OF_ONE_MAX = 2
 NEXT_PAGE_HEADER, ROWS_HEADER, ROWS_MAX_HEADER = "Next-Page-Token", "Row-Count", "Row-Count-Max"
 # What a file has for headers, and what each says.
 HEADERS = {
@@ -40,9 +42,31 @@ HEADERS = {
 }
 _PAGE_SIZE = 1000  # which is the most that a list gives
 _SIZE_FIELD, _TOKEN_FIELD, _NEXT_FIELD = "page_size", "page_token", "next_page_token"
+_ROOM_SECONDS = 1.0
 _CAPITAL = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
 Ask = Callable[[Message], Awaitable[Message]]
+
+
+class ExportRoom:
+    """The files that are being gathered in this process."""
+
+    def __init__(self) -> None:
+        self._taken: Counter[str] = Counter()
+
+    @contextmanager
+    def take(self, person: str) -> Iterator[None]:
+        """Room for one file of this person. Raises: Problem: there is none now."""
+        if self._taken[person] >= EXPORTS_OF_ONE_MAX:
+            raise rate_limited(_ROOM_SECONDS)  # so that nobody takes the room of all
+        if self._taken.total() >= EXPORTS_MAX:
+            raise overloaded()
+        self._taken[person] += 1
+        try:
+            yield
+        finally:
+            self._taken[person] -= 1
+            self._taken += Counter()  # without who has none
 
 
 def find_listed(method: MethodDescriptor) -> FieldDescriptor | None:
@@ -76,23 +100,22 @@ class Export:
         room: Taken by each file that is being gathered.
     """
 
-    def __init__(self, listed: FieldDescriptor, room: asyncio.Semaphore) -> None:
+    def __init__(self, listed: FieldDescriptor, room: ExportRoom) -> None:
         self._name, self._room = listed.name, room
         self._file_name = _CAPITAL.sub(r"-\1", listed.json_name).lower()
         self._columns = columns_of(message_of(listed), listed=True)
         self._spell = json_writer.writer_of(message_of(listed), in_rest_words, listed=True)
 
-    async def answer(self, request: Any, ask: Ask) -> Response:
+    async def answer(self, request: Any, person: str, ask: Ask) -> Response:
         """The file.
 
         Args:
+            person: Whose it is.
             request: For the first page, which it is changed from for the others. Its page size is how many rows are
                 asked of the service at a time.
             ask: Asks for a page. Raises Problem.
         """
-        if self._room.locked():
-            raise overloaded()
-        async with self._room:
+        with self._room.take(person):
             text, rows, token = await self._gather(request, ask)
         part = ".part" if token else ""
         headers = {

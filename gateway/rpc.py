@@ -18,7 +18,7 @@ from gateway import contracts
 from gateway.answers import Answer
 from gateway.binding import VALIDATE_ONLY_FIELD, Binding
 from gateway.csv_columns import MEDIA_TYPE as CSV_TYPE
-from gateway.csv_export import EXPORTS_MAX, Export, find_listed, prefers_csv
+from gateway.csv_export import Export, ExportRoom, find_listed, prefers_csv
 from gateway.csv_import import CsvBinding, find_rows
 from gateway.guard import Caller, Guard
 from gateway.problems import http_only, of_rpc_error, too_large, unsupported_type
@@ -42,7 +42,7 @@ def endpoints(settings: Settings, guard: Guard, upstream: Upstream) -> list[RpcE
         TypeError, ValueError: the contract asks for what this gateway does not carry.
     """
     rules = rules_of(contracts.services())
-    found, room = [], asyncio.Semaphore(EXPORTS_MAX)
+    found, room = [], ExportRoom()
     for method in contracts.methods():
         rule = rules[f"/{method.containing_service.full_name}/{method.name}"]
         unary = upstream.unary(server_of(method.containing_service), method)
@@ -66,7 +66,7 @@ class RpcEndpoint:
         settings: Settings,
         guard: Guard,
         unary: Unary,
-        room: asyncio.Semaphore,
+        room: ExportRoom,
     ) -> None:
         """`room` is taken by each file that is being gathered."""
         self.binding = Binding(method)
@@ -114,7 +114,7 @@ class RpcEndpoint:
             is_first = False
             return (await self._ask(self.binding, caller, message))[0]
 
-        return await export.answer(message, ask)
+        return await export.answer(message, "" if caller is None else caller.principal.person, ask)
 
     def _choose_binding(self, request: Request) -> Binding:
         """How the body is read, by its type."""
