@@ -9,17 +9,21 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache, partial
+from socket import AF_INET, AF_INET6
 from types import MappingProxyType
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import orjson
 import structlog
 from google.protobuf.message import Message
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client import Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
 from pydantic import SecretStr
 
 from services.chassis.process.log_lines import LineHandler, LineLogger, Lines
@@ -179,5 +183,15 @@ def _to_json_bytes(event: Any, **_: Any) -> bytes:
 
 
 def serve_metrics(host: str, port: int) -> None:
-    """Serves this process's counters at `http://host:port/metrics`, from a thread of its own."""
-    start_http_server(port, addr=host)
+    """Serves this process's counters at `http://host:port/metrics`, from a thread of its own.
+
+    The thread ends with the process. The library's own wakes twice a second to look whether it is to end before.
+    """
+    kind = type("Metrics", (ThreadingWSGIServer,), {"address_family": AF_INET6 if ":" in host else AF_INET})
+    server: ThreadingWSGIServer = make_server(host, port, make_wsgi_app(), kind, handler_class=_SilentHandler)
+    threading.Thread(target=server.serve_forever, args=(3600.0,), daemon=True).start()
+
+
+class _SilentHandler(WSGIRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """Whoever asks for the counters asks again and again."""
