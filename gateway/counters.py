@@ -7,6 +7,7 @@ a bounded size and does not spell out who asked.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import math
 import time
@@ -68,6 +69,8 @@ class Counters:
         self._limiter = SlidingWindowCounterRateLimiter(self._storage)
         # None: nobody carries it anywhere, so nothing is kept.
         self._untold: Counter[tuple[Kind, str]] | None = None
+        # Set while there is something to tell.
+        self.counted = asyncio.Event()
 
     async def count(self, kind: Kind, name: str, cost: int) -> bool:
         """Whether it was within the rate; what was not is not counted."""
@@ -78,6 +81,7 @@ class Counters:
             return False
         if self._untold is not None:
             self._untold[kind, digest] += cost
+            self.counted.set()
         return True
 
     async def read_allowance(self, kind: Kind, name: str) -> Allowance:
@@ -88,6 +92,7 @@ class Counters:
     def take_untold(self) -> bytes | None:
         """The message about what was counted since the last call. The first call begins it."""
         untold, self._untold = self._untold, Counter()
+        self.counted.clear()
         if not untold:
             return None
         message: dict[str, dict[str, int]] = {}

@@ -18,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from gateway.app import HEADER_BYTES_MAX
 from gateway.problems import MEDIA_TYPE, Problem, http_only
 from gateway.settings import Settings
+from services.chassis.process.loops import wait_for_any
 
 _KEEP_ALIVE_SECONDS = 75
 
@@ -85,6 +86,15 @@ class _Protocol(H11Protocol):
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stopping = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Keeps the Date of answers. uvicorn's own wakes ten times a second to look whether it is to end."""
+        while not await self.on_tick(0):
+            await wait_for_any(self.stopping, seconds=1.0)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals are the composition root's."""
@@ -145,4 +155,5 @@ class HttpServer:
             return
         self._config.timeout_graceful_shutdown = max(1, round(seconds_max))
         self._server.should_exit = True
+        self._server.stopping.set()
         await self._task

@@ -20,7 +20,8 @@ from services.chassis.process.loops import repeat_work
 
 # Said and heard by gateways alone: deploy/nats_accounts.py.
 COUNTED_SUBJECT = "realco.gateway.counted"
-_TICK_SECONDS = 0.25
+# What is counted meanwhile is told together.
+_TOGETHER_SECONDS = 0.25
 # Waiting to be added. Of what comes faster than that, some is dropped.
 _WAITING_MAX = 100
 
@@ -56,16 +57,16 @@ async def _share(url: str, counters: Counters) -> None:
             MESSAGES.labels("heard").inc()
 
     client = await streams.connect(url, "gateway", timeout_seconds=None, hears_itself=False)
+    SHARED.set_function(lambda: client.is_connected)
     try:
         await client.subscribe(COUNTED_SUBJECT, cb=hear, pending_msgs_limit=_WAITING_MAX)
         while True:
-            SHARED.set(client.is_connected)
             message = counters.take_untold()
             # What was counted while it is away is dropped: told later, it would be counted at a wrong time.
             if message is not None and client.is_connected:
                 await client.publish(COUNTED_SUBJECT, message)
                 MESSAGES.labels("told").inc()
-            await asyncio.sleep(_TICK_SECONDS)
+            await asyncio.sleep(_TOGETHER_SECONDS)
+            await counters.counted.wait()
     finally:
-        SHARED.set(0)
         await client.close()
