@@ -18,8 +18,8 @@ from sandbox.signature import SIGNATURE_HEADER, build_signer
 from sandbox.store import Store
 from sandbox.webhooks import Deliveries, wait_for_change
 
-# How soon it is noticed that the clock has come to where something is due, or jumped there.
-TICK_SECONDS = 0.1
+# How soon it is noticed that the clock has jumped to where something is due. Where it comes by itself is known.
+TICK_SECONDS = 0.25
 
 
 async def keep_time(bank: Bank, clock: Clock, changed: asyncio.Event) -> None:
@@ -30,7 +30,8 @@ async def keep_time(bank: Bank, clock: Clock, changed: asyncio.Event) -> None:
             continue
         due = bank.find_next_due()
         while not changed.is_set() and (due is None or clock.now() < due):
-            await wait_for_change(changed, TICK_SECONDS if due is not None else None)
+            left = None if due is None else min(TICK_SECONDS, max(0.0, (due - clock.now()).total_seconds()))
+            await wait_for_change(changed, left)
 
 
 async def main(settings: Settings) -> None:
