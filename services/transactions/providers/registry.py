@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
@@ -16,7 +17,6 @@ from services.transactions.providers.ach_file.orders import AchFileOrders
 from services.transactions.providers.choice import read_choice
 from services.transactions.providers.manual.orders import ManualOrders
 from services.transactions.providers.plaid import keys as plaid_keys
-from services.transactions.providers.plaid.transfers import PlaidTransfers
 from services.transactions.providers.plaid.webhooks import PlaidWebhooks
 from services.transactions.providers.protocols import (
     PaymentCancellations,
@@ -32,6 +32,9 @@ from services.transactions.providers.stripe.keys import check_address, is_live
 from services.transactions.providers.stripe.payments import StripePayments
 from services.transactions.providers.stripe.webhooks import StripeWebhooks
 from services.transactions.vault import Vault
+
+if TYPE_CHECKING:
+    from services.transactions.providers.plaid.transfers import PlaidTransfers
 
 
 @asynccontextmanager
@@ -65,6 +68,9 @@ async def open_providers(
     if secret := settings.plaid_secret.get_secret_value():
         _check_given(settings, "plaid_base_url", "plaid_secret")
         _check_given(settings, "plaid_client_id", "plaid_secret")
+        # Here, for Plaid's own client is hundreds of modules, and twenty megabytes.
+        from services.transactions.providers.plaid.transfers import PlaidTransfers
+
         there = settings.plaid_base_url, settings.plaid_client_id, secret
         asked[plaid.NAME] = events[plaid.NAME] = PlaidTransfers(*there, database, clock, vault)
     orders: dict[str, PaymentOrders] = {**asked, manual.NAME: ManualOrders()}
