@@ -7,7 +7,7 @@ import asyncio
 from services.chassis.process.loops import wait_for_any
 from services.chassis.values.clock import Clock, FileClock
 
-_LOOK_SECONDS = 0.5
+_LOOK_SECONDS = 1.0
 
 
 async def watch_clock(clock: Clock, stop: asyncio.Event, work_due: asyncio.Event) -> None:
