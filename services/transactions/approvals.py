@@ -68,6 +68,7 @@ from services.transactions.store import bank_accounts as account_store
 from services.transactions.store import transactions as store
 from services.transactions.store import webhooks as hook_store
 from services.transactions.store.approvals import APPROVAL_WRITER
+from services.transactions.store.contributions import list_received
 from services.transactions.store.provider_payments import list_earlier_references
 
 
@@ -186,7 +187,7 @@ class _Details:
                 provisional = await store.list_provisional(tx, row.escrow_account_id, PROVISIONAL_MAX)
                 explanations += explain_provisional(provisional)
             if TYPES[row.type].gives_back and row.investment_id:
-                received = await store.list_received(tx, [row.investment_id])
+                received = await list_received(tx, [row.investment_id])
                 explanations += explain_take_back([received.get((row.party_id, row.investment_id), [])])
         explanations.append(await self._explain_clearance(row.party_id))
         if TYPES[row.type].is_for_investment and row.investment_id:

@@ -52,6 +52,7 @@ from services.transactions.exception_tables import payment_exception_history, pa
 from services.transactions.store import bank_accounts as account_store
 from services.transactions.store import transactions as store
 from services.transactions.store.bank_accounts import BANK_ACCOUNTS
+from services.transactions.store.contributions import list_received
 from services.transactions.store.exceptions import EXCEPTIONS
 from services.transactions.tables import bank_accounts, transaction_history, transactions, webhooks
 
@@ -346,7 +347,7 @@ async def get_provisional_money(
 async def get_refund_preview(
     tx: Tx, request: payouts_pb2.GetRefundPreviewRequest, _: datetime
 ) -> payouts_pb2.RefundPreview:
-    known = await store.list_received(tx, {part.investment_id for part in request.parts})
+    known = await list_received(tx, {part.investment_id for part in request.parts})
     received = [(part.party_id, known.get((part.party_id, part.investment_id), [])) for part in request.parts]
     chosen = [(party_id, choose_refund_account(None, rows or [])) for party_id, rows in received]
     named = await account_store.list_bank_accounts(tx, {account_id for _, account_id in chosen if account_id})

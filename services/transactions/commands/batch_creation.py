@@ -30,7 +30,7 @@ from services.transactions.dependencies import Dependencies
 from services.transactions.domain.bank_accounts import BankAccount
 from services.transactions.providers.choice import ProviderChoice
 from services.transactions.store import bank_accounts, moves
-from services.transactions.store import transactions as store
+from services.transactions.store import contributions as store
 
 # The request has them evaluated, part by part. A job comes to those that are left once no request can be at it.
 _EVALUATE_GRACE_MS = 10_000

@@ -5,25 +5,19 @@ What is left then is INITIATED in the answer, and the job that evaluates what no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.calls.batch import Outcome
 from services.chassis.calls.deadline import remaining_seconds
-from services.chassis.data.once import retry_contention
 from services.chassis.data.once_each import answered_each
-from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.transactions.commands.evaluation import (
-    apply_decisions,
-    evaluate_transactions,
+    decide_initiated,
     rehearse_decisions,
 )
 from services.transactions.dependencies import Dependencies
-from services.transactions.domain.states import Status
-from services.transactions.domain.transaction import Transaction
-from services.transactions.store import transactions as store
 
 Created = pb.Transaction | DomainError
 
@@ -50,7 +44,7 @@ async def evaluate_created(
         remaining = remaining_seconds()
         if remaining is not None and remaining < _LEFT_SECONDS:
             break
-        found = await _evaluate(dependencies, ids[start : start + _AT_ONCE])
+        found = await decide_initiated(dependencies, ids[start : start + _AT_ONCE])
         if found is None:
             break
         decided |= found
@@ -66,31 +60,6 @@ async def evaluate_created(
     for number, outcome in kept.items():
         told[left[number]] = Outcome(outcome.answer, outcomes[left[number]].replayed)
     return told
-
-
-async def _evaluate(dependencies: Dependencies, transaction_ids: Sequence[str]) -> dict[str, Created] | None:
-    """What became of those that somebody decided on, by transaction_id; None where nobody decides now."""
-    async with dependencies.database.begin() as tx:
-        rows = _keep_initiated((await store.list_each(tx, transaction_ids)).values())
-    if not rows:
-        return {}
-    try:
-        evaluations = await evaluate_transactions(dependencies, rows)
-    except DomainError as error:
-        log.warning("compliance_away", transactions=len(rows), reason=error.reason)
-        return None
-    by_id = {each.result.transaction_id: each for each in evaluations}
-
-    async def apply() -> dict[str, Created]:
-        async with dependencies.database.begin() as tx:
-            locked = _keep_initiated((await store.lock_each(tx, list(by_id))).values())
-            return await apply_decisions(tx, locked, by_id, dependencies.clock.now())
-
-    return await retry_contention(apply)
-
-
-def _keep_initiated(rows: Iterable[object]) -> list[Transaction]:
-    return [row for row in rows if isinstance(row, Transaction) and row.status is Status.INITIATED]
 
 
 async def rehearse_created(

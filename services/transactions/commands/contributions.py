@@ -17,8 +17,8 @@ from services.transactions.commands.approvals import TRANSACTION_APPROVALS
 from services.transactions.dependencies import ACTOR, Dependencies
 from services.transactions.domain.states import WAITING, Status
 from services.transactions.domain.transaction import Transaction
+from services.transactions.store import contributions as store
 from services.transactions.store import moves
-from services.transactions.store import transactions as store
 
 
 async def ask_about_contributions(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -14,7 +14,7 @@ from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.wire import from_failure, to_money
-from services.chassis.data.once import decided_meanwhile, replace_answers
+from services.chassis.data.once import decided_meanwhile, replace_answers, retry_contention
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError, Kind, Refused
@@ -118,13 +118,17 @@ async def evaluate_and_keep_answer(
         if isinstance(rehearsed, DomainError):
             raise rehearsed
         return rehearsed
-    if answer.status == pb.Transaction.INITIATED:
-        answer = await _evaluate(dependencies, answer)
-        dependencies.work_due.set()
-    if answer.status == pb.Transaction.INITIATED:
+    if answer.status != pb.Transaction.INITIATED:
+        return answer
+    decided = await decide_initiated(dependencies, [answer.transaction_id]) or {}
+    dependencies.work_due.set()
+    outcome = decided.get(answer.transaction_id)
+    if outcome is None:
         # A job may have decided meanwhile: the caller gets the answer that a replay would.
-        answer = await decided_meanwhile(dependencies.database, request, pb.Transaction) or answer
-    return answer
+        return await decided_meanwhile(dependencies.database, request, pb.Transaction) or answer
+    if isinstance(outcome, DomainError):
+        raise outcome
+    return outcome
 
 
 async def rehearse_decisions(
@@ -161,24 +165,30 @@ def _rehearse(
     return answer
 
 
-async def _evaluate(dependencies: Dependencies, answer: pb.Transaction) -> pb.Transaction:
-    row = await store.find_transaction(dependencies.database.reader, answer.transaction_id)
-    if row is None or row.status is not Status.INITIATED:
-        return answer
+async def decide_initiated(
+    dependencies: Dependencies, transaction_ids: Sequence[str]
+) -> dict[str, pb.Transaction | DomainError] | None:
+    """What became of those that somebody decided on, by transaction_id; None where nobody decides now."""
+    rows = _keep_initiated((await store.list_each(dependencies.database.reader, transaction_ids)).values())
+    if not rows:
+        return {}
     try:
-        [evaluation] = await evaluate_transactions(dependencies, [row])
+        evaluations = await evaluate_transactions(dependencies, rows)
     except DomainError as error:
-        log.warning("compliance_away", transaction_id=row.transaction_id, reason=error.reason)
-        return answer
-    async with dependencies.database.begin() as tx:
-        row = await store.lock_transaction(tx, answer.transaction_id)
-        if row is None or row.status is not Status.INITIATED:
-            return answer
-        outcomes = await apply_decisions(tx, [row], {row.transaction_id: evaluation}, dependencies.clock.now())
-    outcome = outcomes.get(answer.transaction_id, answer)
-    if isinstance(outcome, DomainError):
-        raise outcome
-    return outcome
+        log.warning("compliance_away", transactions=len(rows), reason=error.reason)
+        return None
+    by_id = {each.result.transaction_id: each for each in evaluations}
+
+    async def apply() -> dict[str, pb.Transaction | DomainError]:
+        async with dependencies.database.begin() as tx:
+            locked = _keep_initiated((await store.lock_each(tx, list(by_id))).values())
+            return await apply_decisions(tx, locked, by_id, dependencies.clock.now())
+
+    return await retry_contention(apply)
+
+
+def _keep_initiated(rows: Iterable[object]) -> list[Transaction]:
+    return [row for row in rows if isinstance(row, Transaction) and row.status is Status.INITIATED]
 
 
 async def apply_decisions(

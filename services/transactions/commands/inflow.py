@@ -37,7 +37,7 @@ from services.transactions.domain.refusals import (
 )
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES, TransactionType
-from services.transactions.store import transactions as store
+from services.transactions.store import contributions as store
 
 # Investors announce so many for one investment at a time: each waits for a person of staff.
 ANNOUNCEMENTS_MAX = 20

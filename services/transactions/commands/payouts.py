@@ -41,6 +41,7 @@ from services.transactions.domain.types import REFUND_NOT_KNOWN, TYPES, Transact
 from services.transactions.providers.choice import ProviderChoice
 from services.transactions.store import bank_accounts, moves, payout_requests
 from services.transactions.store import transactions as store
+from services.transactions.store.contributions import list_received
 
 Item = payouts_pb2.BatchCreatePayoutsRequest.Item
 # Who decided on an order, and in which session it was asked for.
@@ -145,7 +146,7 @@ async def batch_create_payouts(
 
 async def _plan_items(tx: Tx, items: Sequence[Item], approved: Collection[str], now: datetime) -> list[_Plan]:
     refunded = {item.investment_id for item in items if _type_of(item).gives_back}
-    received = await store.list_received(tx, refunded) if refunded else {}
+    received = await list_received(tx, refunded) if refunded else {}
     chosen = [
         _choose_account(
             item, received.get((item.party_id, item.investment_id), []), is_approved=item.idempotency_key in approved

@@ -1,0 +1,146 @@
+"""The contributions to investments: what there is of each, who else adds to it waits, and what of it arrived."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+from services.chassis.calls.auth import INVESTOR
+from services.chassis.data.locks import lock_name, lock_names
+from services.chassis.data.reach import is_mine
+from services.chassis.data.seals import NotSealed, check_row, check_rows, keep_sealed
+from services.chassis.data.transaction import Tx
+from services.transactions.domain.states import ARRIVED, ENDED, Status
+from services.transactions.domain.transaction import Transaction
+from services.transactions.domain.types import CONTRIBUTIONS, STAFFS_DEBIT
+from services.transactions.store.transactions import build_transaction, select_transactions
+from services.transactions.tables import transactions
+
+_c = transactions.c
+# Whatever became of them: which of them count is asked of rows with a seal, and a status may be altered.
+_CONTRIBUTIONS = select_transactions().where(
+    is_mine(transactions),
+    _c.investment_id == sa.any_(sa.bindparam("investment_ids", type_=pg.ARRAY(sa.Text))),
+    _c.type.in_(CONTRIBUTIONS),
+)
+_CONTRIBUTIONS_OF_PARTY = _CONTRIBUTIONS.where(_c.party_id == sa.bindparam("party_id"))
+_LOCKING_CONTRIBUTIONS = _CONTRIBUTIONS.order_by(_c.transaction_id).with_for_update(key_share=True)
+_RECEIVED = _CONTRIBUTIONS.order_by(_c.settled_at.desc(), _c.transaction_id.desc())
+
+
+class Counted(NamedTuple):
+    """The contributions to an investment that did not fail or come back, in minor units.
+
+    Args:
+        unsettled_minor: The part of them that has not settled.
+        announced_minor: The part of that which staff announced, and no bank has told of.
+        unapproved_minor: The part of that which staff has drawn, and no second person has approved.
+        announcements: How many of those that have not settled investors announced.
+    """
+
+    total_minor: int
+    unsettled_minor: int
+    announced_minor: int
+    unapproved_minor: int
+    announcements: int
+
+    def add(self, amount_minor: int, *, announced_by: str | None = None) -> Counted:
+        """With one more that has not settled; without one where the amount is negative.
+
+        Args:
+            announced_by: The role of who announces it, if it is announced.
+        """
+        by_investor, by_staff = announced_by == INVESTOR, announced_by not in (None, INVESTOR)
+        return Counted(
+            self.total_minor + amount_minor,
+            self.unsettled_minor + amount_minor,
+            self.announced_minor + (amount_minor if by_staff else 0),
+            self.unapproved_minor,
+            self.announcements + by_investor,
+        )
+
+
+async def lock_contributions(tx: Tx, party_id: str, investment_id: str) -> Counted:
+    """What there is of an investment.
+
+    Whoever else adds to this investment waits for the end of this transaction.
+
+    Raises:
+        NotSealed: a contribution says what this service did not write, so nobody knows how much is left.
+    """
+    await lock_name(tx, "contributions", investment_id)
+    theirs = {"investment_ids": [investment_id], "party_id": party_id}
+    rows = check_rows(tx, transactions, await tx.execute(_CONTRIBUTIONS_OF_PARTY, theirs))
+    return _count_contributions(map(build_transaction, rows))
+
+
+def _count_contributions(rows: Iterable[Transaction]) -> Counted:
+    counted = Counted(0, 0, 0, 0, 0)
+    for row in rows:
+        if row.status in ARRIVED:
+            counted = counted._replace(total_minor=counted.total_minor + row.amount.amount_minor)
+        elif row.status not in ENDED:
+            announced_by = (row.request_role or "") if row.rail.is_confirmed_by_a_person else None
+            counted = counted.add(row.amount.amount_minor, announced_by=announced_by)
+            if row.approval_reason == STAFFS_DEBIT and row.status in (Status.INITIATED, Status.PENDING_APPROVAL):
+                counted = counted._replace(unapproved_minor=counted.unapproved_minor + row.amount.amount_minor)
+    return counted
+
+
+async def lock_contributions_to(tx: Tx, parties: Mapping[str, str]) -> None:
+    """From here on whoever else adds to these investments waits for the end of this transaction.
+
+    Args:
+        parties: Whose each investment is, by its id.
+    """
+    await lock_names(tx, "contributions", parties)
+
+
+async def count_contributions(tx: Tx, parties: Mapping[str, str]) -> dict[str, Counted | NotSealed]:
+    """As `lock_contributions` counts them, of many investments, by id; or why nobody knows how much is left of one.
+
+    Args:
+        parties: Whose each investment is, by its id.
+    """
+    found: dict[str, list[Transaction]] = {each: [] for each in parties}
+    altered: dict[str, NotSealed] = {}
+    for row in await tx.execute(_CONTRIBUTIONS, {"investment_ids": list(parties)}):
+        if row.party_id != parties[row.investment_id]:
+            continue
+        try:
+            found[row.investment_id].append(build_transaction(check_row(tx, transactions, row)))
+        except NotSealed as error:
+            altered[row.investment_id] = error
+    return {each: altered.get(each) or _count_contributions(rows) for each, rows in found.items()}
+
+
+async def lock_contributions_of(tx: Tx, investment_ids: Collection[str]) -> dict[str, list[Transaction] | None]:
+    """All contributions to each investment, by id; None where one of them says what this service did not write."""
+    found: dict[str, list[Transaction] | None] = {each: [] for each in investment_ids}
+    for row in await tx.execute(_LOCKING_CONTRIBUTIONS, {"investment_ids": list(investment_ids)}):
+        known = found[row.investment_id]
+        if not keep_sealed(tx, transactions, [row]):
+            found[row.investment_id] = None
+        elif known is not None:
+            known.append(build_transaction(row))
+    return found
+
+
+async def list_received(tx: Tx, investment_ids: Collection[str]) -> dict[tuple[str, str], list[Transaction] | None]:
+    """The contributions that arrived for each (party, investment), the last first.
+
+    None where one of its contributions says what this service did not write: nobody knows then what arrived, nor
+    from where.
+    """
+    found: dict[tuple[str, str], list[Transaction] | None] = {}
+    for row in await tx.execute(_RECEIVED, {"investment_ids": list(investment_ids)}):
+        key = (row.party_id, row.investment_id)
+        received = found.setdefault(key, [])
+        if not keep_sealed(tx, transactions, [row]):
+            found[key] = None
+        elif received is not None and row.status in ARRIVED:
+            received.append(build_transaction(row))
+    return found
