@@ -55,17 +55,17 @@ class ExportRoom:
         self._taken: Counter[str] = Counter()
 
     @contextmanager
-    def take(self, person: str) -> Iterator[None]:
-        """Room for one file of this person. Raises: Problem: there is none now."""
-        if self._taken[person] >= EXPORTS_OF_ONE_MAX:
+    def take(self, caller: str) -> Iterator[None]:
+        """Room for one file of this caller. Raises: Problem: there is none now."""
+        if self._taken[caller] >= EXPORTS_OF_ONE_MAX:
             raise rate_limited(_ROOM_SECONDS)  # so that nobody takes the room of all
         if self._taken.total() >= EXPORTS_MAX:
             raise overloaded()
-        self._taken[person] += 1
+        self._taken[caller] += 1
         try:
             yield
         finally:
-            self._taken[person] -= 1
+            self._taken[caller] -= 1
             self._taken += Counter()  # without who has none
 
 
@@ -106,16 +106,16 @@ class Export:
         self._columns = columns_of(message_of(listed), listed=True)
         self._spell = json_writer.writer_of(message_of(listed), in_rest_words, listed=True)
 
-    async def answer(self, request: Any, person: str, ask: Ask) -> Response:
+    async def answer(self, request: Any, caller: str, ask: Ask) -> Response:
         """The file.
 
         Args:
-            person: Whose it is.
+            caller: Whose room it takes.
             request: For the first page, which it is changed from for the others. Its page size is how many rows are
                 asked of the service at a time.
             ask: Asks for a page. Raises Problem.
         """
-        with self._room.take(person):
+        with self._room.take(caller):
             text, rows, token = await self._gather(request, ask)
         part = ".part" if token else ""
         headers = {

@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from buf.validate import validate_pb2
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from starlette.datastructures import Headers
@@ -22,9 +21,11 @@ from starlette.datastructures import Headers
 from gateway.binding import Binding, find_items, resolve
 from gateway.csv_columns import Column, columns_of
 from gateway.problems import Fault, Problem
-from services.chassis.spelling.descriptors import is_message, message_of, option
+from services.chassis.calls.sizes import most_of, tell_most
+from services.chassis.spelling.descriptors import is_message, message_of
 from services.chassis.spelling.json_reader import Found, reader_of
 from services.chassis.values.faults import EnoughFaults
+from services.chassis.values.invariant import require_present
 
 _FIRST_ROW = 2  # below the header
 _PLAIN_NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_.$-]{0,63}")
@@ -52,7 +53,8 @@ class CsvBinding(Binding):
         self._by_name = {column.name: column for column in self.columns}
         self._required = [column.name for column in self.columns if column.is_required]
         self._read_item = reader_of(item)
-        self._rows_max = option(items, validate_pb2.field).repeated.max_items or 1000
+        self._rows_max = require_present(most_of(items), "a batch says how many items it takes")
+        self._too_many = tell_most(items, self._rows_max)
         self._read_body = self._read_csv
 
     def message(self, values: Sequence[str], query: bytes, headers: Headers, body: bytes) -> Message:
@@ -84,7 +86,7 @@ class CsvBinding(Binding):
             return
         for place, row in enumerate(_without_blank_end(rows)):
             if place == self._rows_max:
-                faults.append(Fault("body", f"/{place + _FIRST_ROW}", f"is more than {self._rows_max} items"))
+                faults.append(Fault("body", "", self._too_many))
                 return
             if len(row) != len(columns):
                 detail = f"must have {len(columns)} cells, as the header has"

@@ -114,7 +114,8 @@ class RpcEndpoint:
             is_first = False
             return (await self._ask(self.binding, caller, message))[0]
 
-        return await export.answer(message, "" if caller is None else caller.principal.person, ask)
+        who = "" if caller is None else f"{caller.principal.org_id}/{caller.principal.person}"
+        return await export.answer(message, who, ask)
 
     def _choose_binding(self, request: Request) -> Binding:
         """How the body is read, by its type."""

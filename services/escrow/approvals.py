@@ -167,7 +167,7 @@ class _Details:
         return replace(details, explanations=(*told, *details.explanations))
 
     async def _check_parties(self, named: Iterable[tuple[str, str]]) -> None:
-        """Nobody has money of a party that there is not, and nobody acts for it and could say so.
+        """No money is booked for a party that does not exist: nobody acts for such a party.
 
         Args:
             named: Parties, each with the field that names it.

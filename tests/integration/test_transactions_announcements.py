@@ -36,7 +36,7 @@ async def test_what_has_not_come_within_thirty_days_is_cancelled_and_says_why(
     service: TransactionsHarness, method: int
 ) -> None:
     waiting = await announce(service, method)
-    assert waiting.announcement_end_time.ToDatetime() == waiting.update_time.ToDatetime() + WAIT
+    assert waiting.announcement_end_time.ToDatetime() == waiting.create_time.ToDatetime() + WAIT
     assert waiting.explanations.announcement_end_time.rule == "ANNOUNCEMENT_WAIT"
     [listed] = (await service.ask(ADMIN, "ListTransactions", pb.ListTransactionsRequest())).transactions
     assert listed.announcement_end_time == waiting.announcement_end_time
@@ -51,8 +51,16 @@ async def test_what_has_not_come_within_thirty_days_is_cancelled_and_says_why(
     assert await service.run(end_announcements) == 0
 
 
-async def test_what_came_in_time_is_not_given_up_however_late_it_is_looked_at(service: TransactionsHarness) -> None:
-    done = await confirm(service, await correct(service, await announce(service), 75_00))
+async def test_what_somebody_saw_come_is_waited_for_anew_and_what_is_confirmed_stays(
+    service: TransactionsHarness,
+) -> None:
+    waiting = await announce(service)
+    service.clock.advance(WAIT - timedelta(days=1))
+    corrected = await correct(service, waiting, 75_00)
+    assert corrected.announcement_end_time.ToDatetime() == corrected.update_time.ToDatetime() + WAIT
+    service.clock.advance(WAIT - timedelta(days=1))
+    await service.work()
+    done = await confirm(service, await service.get(waiting.transaction_id))
     assert not done.HasField("announcement_end_time")
     service.clock.advance(2 * WAIT)
     await service.work()

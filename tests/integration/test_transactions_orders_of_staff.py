@@ -70,7 +70,7 @@ async def test_the_dossier_of_a_payment_says_that_the_same_was_ordered_lately(
         await service.ask(INVESTOR, "CancelTransaction", cancel)
     waiting = await service.waiting((await service.ask(ADMIN, "CreateTransaction", vary(request))).transaction_id)
     told = [each.statement for each in waiting.explanations if each.rule == "SAME_PAYMENT"]
-    same = f"inv-001 ordered just the same on 2024-12-02, and {before.transaction_id} is QUEUED"
+    same = f"inv-001 ordered the same amount for the same party on 2024-12-02, and {before.transaction_id} is QUEUED"
     assert told == ([] if ends else [f"{same}: what is meant once would be done twice."])
 
 

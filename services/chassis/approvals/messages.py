@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 from google.protobuf.message import Message
@@ -33,6 +34,7 @@ from services.chassis.values.approval import (
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.etags import etag_of
 from services.chassis.values.explanation import Explanation
+from services.chassis.values.faults import EnoughFaults
 from services.chassis.values.money import Money
 
 # They say how something is asked for, not what.
@@ -103,7 +105,8 @@ def read_content(content: str, request_type: type[Message], idempotency_key: str
     found = Found()
     if any(field.json_name == _KEY for field in request_type.DESCRIPTOR.fields):
         body[_KEY] = idempotency_key
-    reader_of(request_type.DESCRIPTOR)(request, body, (), found)
+    with suppress(EnoughFaults):
+        reader_of(request_type.DESCRIPTOR)(request, body, (), found)
     if any(fault != IS_REQUIRED for _, fault in found):  # that it was whole was seen when it was asked for
         raise Unavailable("It was asked for by a newer release of this service, which is being started.")
     return request

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from threading import RLock
 from typing import Any
 
 from buf.validate import validate_pb2
@@ -17,18 +18,25 @@ class _Bounds:
     counted: list[tuple[str, int, str]] = field(default_factory=list)  # the field, how many it may have, in words
     messages: list[tuple[str, _Bounds]] = field(default_factory=list)
     lists: list[tuple[str, _Bounds]] = field(default_factory=list)
+    is_complete: bool = False
 
     @property
     def is_empty(self) -> bool:
-        return not (self.counted or self.messages or self.lists)
+        return self.is_complete and not (self.counted or self.messages or self.lists)
 
 
 _BOUNDS: dict[str, _Bounds] = {}
+# Bodies are read in several threads: none sees what another one has compiled in part.
+_COMPILING = RLock()
 
 
 def find_excess(message: Message) -> tuple[str, str] | None:
     """The first field that has too many entries: its path, and how many it may have. None: there is none."""
-    return _find(message, _bounds_of(message.DESCRIPTOR), "")  # type: ignore[arg-type]  # one type of two names
+    bounds = _BOUNDS.get(message.DESCRIPTOR.full_name)
+    if bounds is None or not bounds.is_complete:
+        with _COMPILING:
+            bounds = _bounds_of(message.DESCRIPTOR)  # type: ignore[arg-type]  # one type of two names
+    return _find(message, bounds, "")
 
 
 def most_of(item: FieldDescriptor) -> int | None:
@@ -74,4 +82,5 @@ def _bounds_of(descriptor: Descriptor) -> _Bounds:
             held = _bounds_of(item.message_type)
             if not held.is_empty:
                 (bounds.lists if item.is_repeated else bounds.messages).append((item.name, held))
+    bounds.is_complete = True
     return bounds

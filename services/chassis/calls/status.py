@@ -15,9 +15,11 @@ from grpc import aio
 from services.chassis.values.errors import DomainError, Kind, Refused
 
 _STATUS_DETAILS = "grpc-status-details-bin"
-# A status travels in headers, the message twice: a caller whose limit of 8 KiB it exceeds gets none of it.
-_MESSAGE_MAX = 800  # letters
-_FIELDS_BYTES_MAX = 3_000
+# A status travels in headers, in base64, and its message once more, percent-encoded: a caller whose limit of 8 KiB that
+# exceeds gets none of it.
+_MESSAGE_BYTES_MAX = 800
+_FIELD_BYTES_MAX = 500
+_FIELDS_BYTES_MAX = 2_500
 
 
 def to_status(error: DomainError, domain: str) -> status_pb2.Status:
@@ -50,18 +52,25 @@ def status_of(
         delay = Duration()
         delay.FromMilliseconds(round(retry_after_seconds * 1000))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    said = message if len(message) <= _MESSAGE_MAX else f"{message[:_MESSAGE_MAX]} …"
+    said = _cut(message, _MESSAGE_BYTES_MAX)
     return status_pb2.Status(code=code_pb2.Code.Value(code), message=said, details=[_pack(d) for d in details])
+
+
+def _cut(text: str, most: int) -> str:
+    """As much of it as so many bytes of UTF-8 have."""
+    raw = text.encode()
+    return text if len(raw) <= most else f"{raw[:most].decode(errors='ignore')} …"
 
 
 def _tell_fields(fields: Mapping[str, str]) -> error_details_pb2.BadRequest:
     """The faults of fields, as far as they fit."""
     told, size = error_details_pb2.BadRequest(), 0
     for field, description in fields.items():
-        size += len(field.encode()) + len(description.encode())
-        if told.field_violations and size > _FIELDS_BYTES_MAX:
+        shown = _cut(description, _FIELD_BYTES_MAX)
+        size += len(field.encode()) + len(shown.encode())
+        if size > _FIELDS_BYTES_MAX:
             break
-        told.field_violations.add(field=field, description=description)
+        told.field_violations.add(field=field, description=shown)
     return told
 
 

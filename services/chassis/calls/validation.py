@@ -104,6 +104,7 @@ def _find_unknown(message: Message, prefix: str = "") -> Iterator[str]:
 def warm_up(messages: list[type[Message]]) -> None:
     """Compiles the rules of these messages, so that no caller waits for it, and no bad rule waits for a caller."""
     for message in messages:
+        sizes.find_excess(message())
         _VALIDATOR.collect_violations(message())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, TypeVar
 
-# As many as an answer tells. What follows is not read.
+# As many as an answer tells. Whoever reads a body reads no further.
 FAULTS_MAX: Final = 100
 
 F = TypeVar("F")

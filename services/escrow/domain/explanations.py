@@ -116,8 +116,7 @@ def explain_debts(debts: Mapping[str, int], currency: str) -> list[Explanation]:
 
 
 def explain_missing(owed_minor: int, currency: str) -> list[Explanation]:
-    """That the account has less than it keeps for others, whoever is paid: the bank took money back of which more had
-    gone on.
+    """That the account has less than it keeps for others: the bank took money back after it had been paid on.
 
     Args:
         owed_minor: What all its parties owe of that.

@@ -45,6 +45,7 @@ from services.transactions.domain.decisions import (
     find_corrected,
 )
 from services.transactions.domain.refusals import BankReferenceUsed, TransactionNotFound
+from services.transactions.domain.schedule import compute_announcement_end
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import bank_accounts, moves
@@ -227,7 +228,9 @@ async def correct_transaction_amount(
         # Whoever was about to confirm it reads it again.
         await note_stop(tx, "CORRECT_TRANSACTION_AMOUNT", row.transaction_id, now)
         note = None if corrected_minor is None else request.note
-        row = await moves.save_correction(tx, row, corrected_minor, note, corrector, now)
+        # Somebody has seen it come, so another one has time to say so, too.
+        until = compute_announcement_end(now, row.rail, is_inbound=row.is_inbound)
+        row = await moves.save_correction(tx, row, corrected_minor, note, corrector, waits_until=until, now=now)
     return answer_transaction(row, now)
 
 

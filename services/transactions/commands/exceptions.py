@@ -141,7 +141,7 @@ async def resolve_payment_exception(
 
 
 async def read_involved(tx: Tx, found: PaymentException) -> Involved:
-    """By the rows that say what this service wrote: an altered one may be what it is about."""
+    """Rows that somebody altered in the database name nobody: an exception may be about just that."""
     makers, party_ids = set[str](), set[str]()
     with suppress(NotSealed):
         row = await find_transaction(tx, found.transaction_id) if found.transaction_id else None

@@ -149,7 +149,7 @@ async def _record_submission(tx: Tx, row: Transaction, payment: Payment, now: da
         makers = await list_makers_of_payee(tx, row)
         changes = {
             "makers_and_checkers": sorted(makers.union(row.makers_and_checkers)),
-            "next_look_at": schedule.compute_announcement_end(now, row.rail, is_inbound=row.is_inbound),
+            "next_look_at": schedule.compute_announcement_end(row.created_at, row.rail, is_inbound=row.is_inbound),
         }
     return await moves.save_move(
         tx,

@@ -127,7 +127,8 @@ def check_may_retry(transaction: Transaction, now: datetime) -> None:
         raise NotRetryable(message, code=code, network_code=network_code)
     if now > add_period(RETRY_WITHIN, transaction.updated_at):
         message = f"It ended more than {RETRY_WITHIN.days} banking days ago: make a new transaction."
-        raise NotRetryable(message, code=failure.code if failure else transaction.status)
+        code = failure.code if failure else transaction.status
+        raise NotRetryable(message, code=code, network_code=network_code)
     check_window(transaction, now)
 
 

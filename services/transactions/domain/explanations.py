@@ -56,7 +56,8 @@ def explain_announcement_end(row: Transaction) -> Explanation | None:
     period, end = row.rail.announced_for, row.next_look_at
     if period is None or end is None or row.status is not Status.PENDING_SETTLEMENT:
         return None
-    statement = f"It is CANCELLED unless it has come by {_date(end)}: {_spell(period)} after it was announced."
+    since = "its amount was corrected" if row.corrected_by else "it was announced"
+    statement = f"It is CANCELLED unless it is confirmed by {_date(end)}: {_spell(period)} after {since}."
     return Explanation(statement, period.rule, (("days", _spell(period)),), period.source)
 
 
@@ -149,11 +150,13 @@ def explain_provisional(found: Sequence[Transaction | None]) -> list[Explanation
         found: What may come back; None: a row that was altered. No more than PROVISIONAL_MAX are counted.
     """
     rows = [row for row in found if row is not None and row.final_at is not None]
-    explanations = [_ALTERED] if None in found else []
+    explanations = (
+        [Explanation("What came in was altered in the database.", "MONEY_NOT_FINAL")] if None in found else []
+    )
     if not rows:
         return explanations
     amount, until = reduce(add, (row.amount for row in rows)), max(row.final_at for row in rows if row.final_at)
-    least = "at least " if len(found) >= PROVISIONAL_MAX else ""
+    least = "at least " if None in found or len(found) >= PROVISIONAL_MAX else ""
     statement = (
         f"The bank may take {least}{amount} that came into the escrow account back, the last until {_date(until)}."
     )
@@ -231,7 +234,7 @@ def explain_commitment(check: Callable[[], object]) -> Explanation:
 
 
 def explain_committer(party_id: str, person: str, *, acts_for_party: bool) -> Explanation:
-    """Who committed the party to what it pays: staff does so alone, and whether it agreed nobody here knows."""
+    """Who committed the party to what it pays: staff may do so alone, without the party."""
     acts = "acts" if acts_for_party else "does NOT act"
     statement = f"{person} committed {party_id} to the investment, and {acts} for {party_id}."
     return Explanation(statement, "COMMITTED_BY", (("person", person), ("party", party_id)), HOUSE_RULE)
@@ -240,8 +243,8 @@ def explain_committer(party_id: str, person: str, *, acts_for_party: bool) -> Ex
 def explain_same_payment(other: Transaction) -> Explanation:
     """That just as much was ordered for the same party, which may be the same thing once more."""
     statement = (
-        f"{other.created_by} ordered just the same on {_date(other.created_at)}, and {other.transaction_id} is"
-        f" {other.status}: what is meant once would be done twice."
+        f"{other.created_by} ordered the same amount for the same party on {_date(other.created_at)}, and"
+        f" {other.transaction_id} is {other.status}: what is meant once would be done twice."
     )
     operands = (("transaction", other.transaction_id), ("status", other.status), ("ordered by", other.created_by))
     return Explanation(statement, "SAME_PAYMENT", operands, HOUSE_RULE)

@@ -21,7 +21,7 @@ async def end_announcements(dependencies: Dependencies) -> int:
 
 
 async def _cancel_rows(tx: Tx, rows: Sequence[Transaction], now: datetime) -> None:
-    message = "It has not come in time: whoever sends it after all announces it anew."
+    message = "Nobody has said in time that it came: whoever sends it after all announces it anew."
     failure = Failure("ANNOUNCEMENT_EXPIRED", message, retryable=False)
     step = Step(Status.CANCELLED, message, changes={"failure": failure})
     await moves.save_steps(tx, rows, step, actor=ACTOR, now=now)

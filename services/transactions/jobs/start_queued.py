@@ -1,7 +1,8 @@
 """QUEUED -> PROCESSING: the attempt is counted and its key fixed before anybody outside is asked.
 
 Days may have passed since compliance decided, so each attempt asks again whether the party is cleared, whether its
-escrow account takes money, and, for a contribution, whether its investment and its raise do. Where nobody answers, or
+escrow account takes money, and, for a contribution, whether its investment and its raise do, and, of what staff draws,
+whether the commitment still has room. Where nobody answers, or
 the account is frozen, it stays QUEUED.
 """
 
@@ -44,7 +45,7 @@ async def _start_rows(dependencies: Dependencies, org_id: str, rows: Sequence[Tr
                 else:
                     asked.append(row)
             if asked:
-                refusals |= await refuse_exceeding(tx, asked, commitments)
+                refusals = await refuse_exceeding(tx, asked, commitments) | refusals
                 await _begin_attempts(tx, dependencies, asked, refusals)
 
 

@@ -198,9 +198,21 @@ async def save_final(tx: Tx, locked: Transaction, *, actor: str, now: datetime) 
 
 
 async def save_correction(
-    tx: Tx, locked: Transaction, corrected_minor: int | None, note: str | None, corrector: Asker, now: datetime
+    tx: Tx,
+    locked: Transaction,
+    corrected_minor: int | None,
+    note: str | None,
+    corrector: Asker,
+    *,
+    waits_until: datetime | None,
+    now: datetime,
 ) -> Transaction:
-    """Records what the bank of a locked wire or check brings, and publishes it. None: what was announced."""
+    """Records what the bank of a locked wire or check brings, and publishes it.
+
+    Args:
+        corrected_minor: None: what was announced.
+        waits_until: How long it is waited for.
+    """
     actor, session = corrector
     row = replace(
         locked,
@@ -211,6 +223,7 @@ async def save_correction(
         corrected_api_key_id=session.api_key_id,
         version=locked.version + 1,
         updated_at=now,
+        next_look_at=waits_until,
     )
     await _save(tx, [locked], [row], due_ms=None)
     updated = events.TransactionUpdated(transaction=messages.to_transaction(row))
