@@ -66,7 +66,10 @@ RIGHTS: Table = {
             *("version", "updated_at", "seal"),
         ),
     ),
-    "ach_files": both(insert=EVERY, update=("status", "digest", "version", "updated_at", "seal")),
+    "ach_files": both(
+        insert=EVERY,
+        update=("status", "digest", "left_at", "fetched_at", "held_at", "version", "updated_at", "seal"),
+    ),
     "plaid_items": appended(),
     "plaid_transfers": both(insert=EVERY, update=("transfer_id", "ended_at", "version", "updated_at", "seal")),
     # No organization's: a job of the worker's reads events.

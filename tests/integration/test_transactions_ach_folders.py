@@ -52,8 +52,44 @@ async def test_a_file_in_which_somebody_changed_where_the_money_goes_is_taken_aw
     file.write_bytes(whole.replace(account, b"6" * len(account)))
     assert await watch(service) == [file.name]
     assert (folders.sent, list_held(folders)) == ([], [file.name])
+    assert await watch(service) == [], "what was taken away counts as fetched no more than what lies there"
     file.write_bytes(whole)
     assert await watch(service) == [], "put back as it was, it goes"
+
+
+async def test_a_file_that_the_bank_has_fetched_goes_no_second_time(service, folders) -> None:
+    await order(service)
+    await leave(service)
+    [file] = folders.outbound.glob("*.ach")
+    whole = file.read_bytes()
+    file.unlink()
+    assert await watch(service) == []
+    for laid in (1, 2):
+        file.write_bytes(whole)
+        assert await watch(service) == [file.name]
+        assert (folders.sent, len(list_held(folders))) == ([], laid)
+
+
+async def test_a_file_that_left_days_ago_goes_no_second_time_though_nobody_looked_meanwhile(service, folders) -> None:
+    await order(service)
+    await leave(service)
+    [file] = folders.outbound.glob("*.ach")
+    service.clock.set(CUT_OFF + timedelta(days=3))  # Thursday, the third banking day after it
+    assert await watch(service) == []
+    service.clock.set(CUT_OFF + timedelta(days=4))
+    assert await watch(service) == [file.name]
+    assert (folders.sent, list_held(folders)) == ([], [file.name])
+
+
+async def test_that_a_file_was_fetched_does_not_put_off_its_settlement(service, folders) -> None:
+    deposit, _ = await order(service)
+    await leave(service)
+    [file] = folders.outbound.glob("*.ach")
+    file.unlink()
+    service.clock.set(CUT_OFF + timedelta(days=1))
+    await watch(service)
+    await service.work(hurried=True)
+    assert (await service.get(deposit.transaction_id)).status == T.SETTLED
 
 
 def make_copy(file: Path) -> Path:

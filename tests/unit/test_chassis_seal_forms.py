@@ -72,7 +72,7 @@ def list_all() -> dict[str, list[str]]:
 # By table, the end of the seal of a sample row in each form.
 FORMS = {
     "ach_entries": ["965b12dc2aa0d23d"],
-    "ach_files": ["5e173ec91536c87c"],
+    "ach_files": ["7aa5dcabf918cd26"],
     "allocations": ["60e3ec56db73b6d9"],
     "api_keys": ["cfd2042970e19ce4"],
     "approvals": ["4f6d01b8e1e34e80"],

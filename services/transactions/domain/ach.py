@@ -19,6 +19,8 @@ from services.transactions.domain.payments import Payment, PaymentStatus
 
 # FedACH settles what was sent the day before in the morning. Source: Federal Reserve Banks, FedACH Processing Schedule.
 SETTLES_AT: Final = time(13, 30, tzinfo=UTC)
+# Banking days: a file that left before has been fetched, or its day is long over.
+FETCHED_WITHIN_DAYS: Final = 3
 
 
 class EntryStatus(StrEnum):
@@ -93,6 +95,8 @@ class AchFile:
 
     Args:
         number: Of the files of its organization and day, from 0.
+        fetched_at: When it was found gone from where the bank fetches it: what lies there later is not ours.
+        held_at: When it was taken out of the bank's way, since it was not as we released it.
     """
 
     ach_file_id: str
@@ -103,9 +107,17 @@ class AchFile:
     debit_minor: int
     credit_minor: int
     digest: str | None = None  # SHA-256 of what was released
+    left_at: datetime | None = None
+    fetched_at: datetime | None = None
+    held_at: datetime | None = None
     created_at: datetime
     updated_at: datetime
     version: int = 1
+
+    def is_fetched(self, now: datetime) -> bool:
+        """Whether the bank has it, or had the time to, whoever looked meanwhile: it goes no second time."""
+        late = None if self.left_at is None else add_banking_days(self.left_at.date(), FETCHED_WITHIN_DAYS)
+        return self.fetched_at is not None or (late is not None and now.date() > late)
 
 
 def find_last_cut_off(cut_offs: Iterable[time], now: datetime) -> datetime:
@@ -126,9 +138,9 @@ def find_effective_day(created_on: date) -> date:
 
 def find_settlement(entry: AchEntry, file: AchFile) -> datetime | None:
     """When it settles; None while its file has not left. One that left late is late."""
-    if file.status is not FileStatus.LEFT or entry.effective_on is None:
+    if file.left_at is None or entry.effective_on is None:
         return None
-    day = max(entry.effective_on, find_effective_day(file.updated_at.date()))
+    day = max(entry.effective_on, find_effective_day(file.left_at.date()))
     return datetime.combine(day, SETTLES_AT)
 
 

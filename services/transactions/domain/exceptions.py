@@ -151,7 +151,8 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
         "A file that lay where the bank fetches ours is not one that we released, or not as we released it. It was"
         " taken away, into `.held`.",
         "Ask the bank at once whether it has fetched such a file, before it pays; have the operators find out who"
-        " writes to that folder. A file of ours is compared with the bank's copy before it is put back.",
+        " writes to that folder. A file of ours is compared with the bank's copy before it is put back; one that"
+        " was fetched, or left more than three banking days ago, goes no more from there.",
     ),
     ExceptionKind.ACH_FILE_ALTERED: Description(
         Severity.HIGH,

@@ -234,7 +234,8 @@ async def _record_leaving(dependencies: Dependencies, org_id: str, file: AchFile
         locked = await ach.FILES.lock_known(tx, file.ach_file_id)
         if locked.status is not FileStatus.RELEASED:
             return
-        await ach.FILES.save(tx, locked, replace(locked, status=FileStatus.LEFT), dependencies.clock.now())
+        now = dependencies.clock.now()
+        await ach.FILES.save(tx, locked, replace(locked, status=FileStatus.LEFT, left_at=now), now)
     log.info(
         "ach_file_left",
         org_id=org_id,

@@ -47,10 +47,15 @@ _WAITING = compile_for_all(
 _NOT_LEFT = compile_for_all(sa.select(_f.org_id).distinct().where(_f.status != "LEFT"))
 _BY_ID = compile_for_all(sa.select(ach_entries).where(_e.ach_entry_id == sa.bindparam("ach_entry_id")))
 _FILE_BY_ID = compile_for_all(sa.select(ach_files).where(_f.ach_file_id == sa.bindparam("ach_file_id")))
-_RELEASED = compile_for_all(
-    sa.select(ach_files).where(
-        _f.ach_file_id == sa.any_(sa.bindparam("ach_file_ids", type_=pg.ARRAY(sa.Text))), _f.status != "MADE"
-    )
+_THESE = compile_for_all(
+    sa.select(ach_files).where(_f.ach_file_id == sa.any_(sa.bindparam("ach_file_ids", type_=pg.ARRAY(sa.Text))))
+)
+_PAGE = 1_000
+_NOT_FETCHED = compile_for_all(
+    sa.select(ach_files)
+    .where(_f.status == "LEFT", _f.fetched_at.is_(None), _f.ach_file_id > sa.bindparam("behind"))
+    .order_by(_f.ach_file_id)
+    .limit(_PAGE)
 )
 _BY_TRACE = compile_for_all(sa.select(ach_entries).where(_e.trace_no == sa.bindparam("trace_no")))
 
@@ -76,11 +81,25 @@ async def find_anybodys_file(database: Database, ach_file_id: str) -> AchFile | 
     return None if not found else FILES.read(check(found[0]))
 
 
-async def list_released(database: Database, ach_file_ids: Sequence[str]) -> list[tuple[str, AchFile]]:
-    """Those of them that this service has released, of any organization, each with whose it is."""
+async def list_anybodys_files(database: Database, ach_file_ids: Sequence[str]) -> list[tuple[str, AchFile]]:
+    """Those of them that this service has made, of any organization, each with whose it is."""
     if not ach_file_ids:
         return []
-    found = build_rows(await database.send_for_all(_RELEASED[0], list(ach_file_ids)))
+    return _keep_files(database, build_rows(await database.send_for_all(_THESE[0], list(ach_file_ids))))
+
+
+async def list_not_fetched(database: Database) -> list[tuple[str, AchFile]]:
+    """What has left, and was never found gone, of any organization, each with whose it is."""
+    ours, behind = [], ""
+    while True:
+        found = build_rows(await database.send_for_all(_NOT_FETCHED[0], behind))
+        ours += _keep_files(database, found)
+        if len(found) < _PAGE:
+            return ours
+        behind = found[-1].ach_file_id
+
+
+def _keep_files(database: Database, found: Sequence[Row]) -> list[tuple[str, AchFile]]:
     ours = keep_readable(found, partial(check_read_row, database.seals, ach_files))
     return [(row.org_id, FILES.read(row)) for row in ours]
 

@@ -518,16 +518,30 @@ def _create_ach() -> None:
         sa.Column("debit_minor", sa.BigInteger(), nullable=False),
         sa.Column("credit_minor", sa.BigInteger(), nullable=False),
         sa.Column("digest", sa.Text(), nullable=True),
+        sa.Column("left_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("fetched_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("held_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("seal", pg.BYTEA(), nullable=True),
         sa.CheckConstraint("status IN ('MADE', 'RELEASED', 'LEFT')", name="status_known"),
         sa.CheckConstraint("(digest IS NULL) = (status = 'MADE')", name="released_as_it_is"),
+        sa.CheckConstraint(
+            "(left_at IS NULL) = (status <> 'LEFT')"
+            " AND num_nonnulls(fetched_at, held_at) <= CASE WHEN status = 'LEFT' THEN 1 ELSE 0 END",
+            name="fetched_or_held_once_it_left",
+        ),
         sa.PrimaryKeyConstraint("org_id", "ach_file_id"),
     )
     op.create_index("ach_files_day", "ach_files", ["org_id", "created_on"])
     op.create_index("ach_files_not_left", "ach_files", ["org_id"], postgresql_where=sa.text("status <> 'LEFT'"))
+    op.create_index(
+        "ach_files_not_fetched",
+        "ach_files",
+        ["ach_file_id"],
+        postgresql_where=sa.text("status = 'LEFT' AND fetched_at IS NULL"),
+    )
 
 
 def _create_plaid() -> None:
