@@ -239,7 +239,7 @@ async def test_many_events_are_read_a_page_at_a_time(plaid_service, plaid_url, m
     assert await plaid_service.run(read_provider_events) == 3
 
 
-async def test_an_event_whose_place_somebody_took_is_told_and_its_payment_is_looked_up(
+async def test_an_event_whose_place_somebody_took_is_told_and_applied_all_the_same(
     plaid_service, plaid_adapter, plaid_urls, plaid_url
 ) -> None:
     started = await start(plaid_service)
@@ -254,8 +254,6 @@ async def test_an_event_whose_place_somebody_took_is_told_and_its_payment_is_loo
     with capture_logs() as logs:
         await plaid_service.work()
     assert [each["event"] for each in logs].count("row_not_sealed") == len(page.events) == 2
-    assert await status_of(plaid_service, started) == T.PENDING_SETTLEMENT
-    await plaid_service.work(hurried=True)
     assert await status_of(plaid_service, started) == T.SETTLED
 
 

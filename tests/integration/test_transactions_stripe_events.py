@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import json
 import sqlite3
 import time
 from pathlib import Path
 
+import pytest
 from realco.transactions.v1 import webhooks_pb2
 from structlog.testing import capture_logs
 
@@ -19,6 +22,7 @@ from services.transactions.providers.stripe.events import StripeEvents
 from services.transactions.store.event_cursors import read_cursor
 from tests.integration.stripe_desk import API_KEY, T, alter, becomes, confirm, deliver, read, start, told_of
 from tests.integration.test_transactions_stripe_key import count_alarms
+from tests.support.stand_ins import WEBHOOK_SECRET
 from tests.support.transactions import ADMIN
 
 pytest_plugins = ("tests.integration.stripe_desk",)
@@ -77,15 +81,48 @@ async def test_what_is_paid_back_at_stripe_after_it_was_final_is_told_though_no_
 ) -> None:
     await begin(service, books)
     settled = await settle_without_webhooks(service, stripe, url)
-    service.clock.set(settled.final_time.ToDatetime().astimezone(service.clock.now().tzinfo))
-    await service.work(hurried=True)
-    final = await service.get(settled.transaction_id)
-    assert T.Finality.Name(final.finality) == FINAL
+    await become_final(service, settled)
     before, charge_id = count_alarms(), read(books, settled.provider_reference)["latest_charge"]
     alter(books, charge_id, amount_refunded=100_00, refunded=True)
     tell(books, "charge.refunded", read(books, charge_id))
     await service.work()
     assert count_alarms() > before
+
+
+async def become_final(service, settled) -> None:
+    service.clock.set(settled.final_time.ToDatetime().astimezone(service.clock.now().tzinfo))
+    await service.work(hurried=True)
+    assert T.Finality.Name((await service.get(settled.transaction_id)).finality) == FINAL
+
+
+def sign(event: dict) -> tuple[bytes, str]:
+    """As whoever has the secret of webhooks does."""
+    body, now = json.dumps(event).encode(), int(time.time())
+    code = hmac.new(WEBHOOK_SECRET.encode(), b"%d." % now + body, hashlib.sha256).hexdigest()
+    return body, f"t={now},v1={code}"
+
+
+@pytest.mark.parametrize(("kind", "about"), [
+    ("customer.created", {"id": "cus_1"}),
+    ("charge.refunded", {"id": "ch_of_nobody", "payment_intent": "pi_of_nobody"}),
+])  # fmt: skip
+async def test_a_webhook_under_the_id_of_an_event_hides_nothing_of_it_and_is_told(
+    service, stripe, url, books, kind, about
+) -> None:
+    await begin(service, books)
+    settled = await settle_without_webhooks(service, stripe, url)
+    await become_final(service, settled)
+    charge_id = read(books, settled.provider_reference)["latest_charge"]
+    alter(books, charge_id, amount_refunded=100_00, refunded=True)
+    event_id = tell(books, "charge.refunded", read(books, charge_id))
+    forged = {"id": event_id, "type": kind, "livemode": False, "data": {"object": about}}
+    await deliver(service, [sign(forged)])
+    with capture_logs() as logs:
+        await service.work()
+    told = [each for each in logs if each["event"] == "payment_not_ours"]
+    assert {each["payment_id"] for each in told} == {settled.provider_reference}
+    assert [event_id in each["cause"] for each in told] == [True, False], "the webhook, and the refund"
+    assert await service.run(read_provider_events) == 0
 
 
 async def test_events_are_read_a_page_at_a_time_and_by_several_at_once(service, books, monkeypatch) -> None:

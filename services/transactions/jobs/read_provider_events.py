@@ -2,13 +2,15 @@
 
 A webhook may be lost, or somebody there may have switched webhooks off; what is read here is kept by the provider, from
 the one after the last that was stored. What is stored and how far it goes are one transaction. Where a
-provider sends its events as webhooks, one that came so, too, has the same id, and is stored once.
+provider sends its events as webhooks, one that came so, too, has the same id, and is stored once, if it says the same.
 """
 
 from __future__ import annotations
 
 from services.chassis.process.telemetry import log
+from services.transactions.commands.exceptions import report_apart
 from services.transactions.dependencies import Dependencies
+from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.providers.protocols import OutcomeUnknown, PaymentEvents
 from services.transactions.store import event_cursors as store
 from services.transactions.store import webhooks
@@ -43,9 +45,19 @@ async def read_events(dependencies: Dependencies, provider: str, source: Payment
             received = [webhooks.build_received(provider, event, body, now) for event, body in page.events]
             async with dependencies.database.begin_for_all() as tx:
                 if await store.advance_cursor(tx, source.feed, after_id, page.last_id, now) and received:
-                    stored += await webhooks.insert_all_received(tx, received)
+                    new, contradicted = await webhooks.insert_all_read(tx, received)
+                    stored += new
+                    for each in contradicted:
+                        await _report(dependencies, each)
         if not page.has_more:
             break
     if stored:
         dependencies.work_due.set()
     return stored
+
+
+async def _report(dependencies: Dependencies, read: webhooks.Received) -> None:
+    """Of nobody, for whose payment it is is not known yet: who sends such a webhook has the secret of all of them."""
+    about = About(provider=read.provider, provider_payment_id=read.provider_reference)
+    cause = f"A signed webhook said something else of the event {read.provider_event_id}: what was read is applied."
+    await report_apart(dependencies, None, ExceptionKind.PAYMENT_NOT_OURS, about, cause)

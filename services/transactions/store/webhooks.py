@@ -116,25 +116,49 @@ async def insert_received(database: Database, received: Received) -> tuple[str, 
     return str(first.webhook_id), bool(first.webhook_id == received.webhook_id)  # it may be sent twice
 
 
-async def insert_all_received(tx: Tx, received: Sequence[Received]) -> int:
-    """How many of them are new. One whose place somebody else's row has taken is told, and keeps no other from coming:
-    its payment is looked up as well.
+async def insert_all_read(tx: Tx, read: Sequence[Received]) -> tuple[int, list[Received]]:
+    """What was read from a provider's own list of events outranks whatever came under the id of one of them, and is
+    applied besides: by a webhook, which proves a secret alone, or by somebody's SQL, which is told.
+
+    Returns:
+        How many are to be applied or kept anew; those of them of which a webhook said something else.
     """
+    new = await _insert_read(tx, read)
+    besides, contradicted = [], []
+    for each in (each for each in read if each.webhook_id not in new):
+        is_ours, is_same = await _find_first(tx, each)
+        if not is_same:
+            # Nobody foretells that id, so nothing is in the way.
+            besides.append(each._replace(provider_event_id=f"feed:{each.webhook_id}:{each.provider_event_id}"))
+            contradicted += [each] * is_ours
+    new |= await _insert_read(tx, besides)
+    return len(new), contradicted
+
+
+async def _insert_read(tx: Tx, read: Sequence[Received]) -> set[str]:
+    """The ids of those that were not there."""
+    if not read:
+        return set()
     seals = seals_of(tx)
     values = [
         {name: value for name, value in each._asdict().items() if name != "is_due"}
         | {"due_at": sa.func.clock_timestamp() if each.is_due else None}
         | {"proof_digest": seals.digest_proof(received_webhooks.name, each.webhook_id)}
-        for each in received
+        for each in read
     ]
     added = pg.insert(received_webhooks).values(values).on_conflict_do_nothing(constraint="received_webhooks_event")
-    new = set(await tx.scalars(added.returning(_r.webhook_id)))
-    for each in (each for each in received if each.webhook_id not in new):
-        event = {"of_provider": each.provider, "of_event": each.provider_event_id}
-        for row in await tx.execute(_FIND_EVENT, event):
-            with suppress(NotSealed):
-                _prove(seals, row)
-    return len(new)
+    return set(await tx.scalars(added.returning(_r.webhook_id)))
+
+
+async def _find_first(tx: Tx, read: Received) -> tuple[bool, bool]:
+    """Of what has the id of an event: whether this service received it, and if so, whether it says the same."""
+    event = {"of_provider": read.provider, "of_event": read.provider_event_id}
+    first = (await tx.execute(_FIND_EVENT, event)).one()
+    with suppress(NotSealed):
+        _prove(seals_of(tx), first)
+        said = first.event_type, first.provider_reference
+        return True, said == (read.event_type, read.provider_reference)
+    return False, False
 
 
 def build_taking(*, count_max: int) -> leases.Taking:
