@@ -97,7 +97,8 @@ class Api:
     async def list_events(self, request: Request) -> Response:
         form = await self._read(request)
         limit = int(form.get("limit", 10))
-        found, has_more = self._desk.list_events(form.get("types", []), form.get("ending_before"), limit)
+        newer_than, older_than = form.get("ending_before"), form.get("starting_after")
+        found, has_more = self._desk.list_events(form.get("types", []), newer_than, older_than, limit)
         return _json({"object": "list", "url": request.url.path, "has_more": has_more, "data": found})
 
     async def confirm_page(self, request: Request) -> Response:

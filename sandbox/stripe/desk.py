@@ -312,20 +312,27 @@ class Desk:
         self._store.execute(statement, json.dumps(found), due_ms, found["id"])
 
     def list_events(
-        self, types: Sequence[str], newer_than: str | None, limit: int
+        self, types: Sequence[str], newer_than: str | None, older_than: str | None, limit: int
     ) -> tuple[list[dict[str, Any]], bool]:
-        """Newest first: the last ones, or those that came next after another one; and whether there are more."""
-        since = None
-        if newer_than is not None:
-            since = self._store.one("SELECT sequence FROM events WHERE id = ?", newer_than)
-            if since is None:
-                raise StripeRefusal(400, "invalid_request_error", "No such event.", param="ending_before")
-        marks, way = ", ".join("?" * len(types)), "DESC" if since is None else "ASC"
+        """Newest first: the last ones, or those that came next after or before another one; and whether there are
+        more."""
+        since = 0 if newer_than is None else self._find_event(newer_than, "ending_before")
+        until = 2**62 if older_than is None else self._find_event(older_than, "starting_after")
+        marks, way = ", ".join("?" * len(types)), "DESC" if newer_than is None else "ASC"
         # Marks are counted here, and values travel as parameters.
-        query = f"SELECT body FROM events WHERE sequence > ? AND type IN ({marks}) ORDER BY sequence {way} LIMIT ?"  # noqa: S608
-        rows = self._store.all(query, 0 if since is None else since["sequence"], *types, limit + 1)
+        query = (
+            f"SELECT body FROM events WHERE sequence > ? AND sequence < ? AND type IN ({marks})"  # noqa: S608
+            f" ORDER BY sequence {way} LIMIT ?"
+        )
+        rows = self._store.all(query, since, until, *types, limit + 1)
         found = [json.loads(row["body"]) for row in rows[:limit]]
-        return found if since is None else found[::-1], len(rows) > limit
+        return found if newer_than is None else found[::-1], len(rows) > limit
+
+    def _find_event(self, event_id: str, param: str) -> int:
+        found = self._store.one("SELECT sequence FROM events WHERE id = ?", event_id)
+        if found is None:
+            raise StripeRefusal(400, "invalid_request_error", "No such event.", param=param)
+        return int(found["sequence"])
 
     def _tell(self, event_type: str, found: Mapping[str, Any]) -> None:
         event = {

@@ -53,6 +53,7 @@ async def main(settings: Settings) -> None:
                 distributions=DistributionsClient(runtime.channel("distributions")),
             ),
             operator_org_id=settings.operator_org_id,
+            alarms=runtime.alarms,
         )
         approvals = build_approvals(dependencies)
         parties = HeardParties(runtime.database, compliance.list_parties_of_person)

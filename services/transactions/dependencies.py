@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from services.chassis.data.heard_persons import KnownParties
 from services.chassis.data.operations import Operations
+from services.chassis.process.health import Alarms
 from services.transactions.clients import Peers
 from services.transactions.providers.protocols import Providers
 from services.transactions.vault import Vault
@@ -24,6 +25,8 @@ class Dependencies(Operations):
     peers: Peers
     # Whose staff sees what belongs to no organization; empty: the log alone has it.
     operator_org_id: str = ""
+    # Of the process: what a job finds that somebody has to see to.
+    alarms: Alarms = field(default_factory=dict)
 
     @property
     def known_parties(self) -> KnownParties:

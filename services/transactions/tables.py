@@ -30,13 +30,16 @@ ach_tables.attach(metadata)
 plaid_tables.attach(metadata)
 exception_tables.attach(metadata)
 
-# Of whom events are read, and the last one that was stored; empty before the first. No organization's.
+# Of whom events are read, and the last one that was stored; empty where there was none. No organization's.
 event_cursors = sa.Table(
     "event_cursors",
     metadata,
     text("feed", key=True),
     text("after_id"),
+    sa.Column("version", sa.BigInteger, nullable=False),
     time("updated_at"),
+    seal(),
+    info=sealed("feed", "after_id", "version", "updated_at"),
 )
 
 

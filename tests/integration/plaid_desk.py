@@ -23,7 +23,7 @@ from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.providers.choice import Carriers, ProviderChoice
 from services.transactions.providers.plaid.transfers import PlaidTransfers
 from services.transactions.providers.settings import ProviderSettings
-from services.transactions.store.event_cursors import advance_cursor
+from services.transactions.store.event_cursors import Cursor, save_cursor
 from services.transactions.vault import Vault
 from tests.support import databases
 from tests.support.stand_ins import WebhookReceiver, find_free_port, receive_webhooks, run_stand_in
@@ -105,7 +105,7 @@ async def plaid_service(
 ) -> TransactionsHarness:
     """The service over it. What other tests did at the stand-in before counts as read."""
     async with plaid_database.begin_for_all() as tx:
-        await advance_cursor(tx, plaid_adapter.feed, "", str(count_events(plaid_books)), plaid_clock.now())
+        await save_cursor(tx, plaid_adapter.feed, Cursor(None, 0), str(count_events(plaid_books)), plaid_clock.now())
     settings = ProviderSettings(plaid_base_url=plaid_url, plaid_client_id=CLIENT_ID, plaid_secret=SecretStr(SECRET))
     return TransactionsHarness(
         plaid_database, clock=plaid_clock, provider=plaid_adapter, choice=BY_PLAID, settings=settings

@@ -17,7 +17,7 @@ from services.transactions.jobs.read_provider_events import read_provider_events
 from services.transactions.providers.plaid import transfers
 from services.transactions.providers.plaid.transfers import PlaidTransfers
 from services.transactions.providers.protocols import NotAsOrdered
-from services.transactions.store.event_cursors import read_cursor
+from services.transactions.store.event_cursors import read_cursor, save_cursor
 from tests.integration.plaid_desk import (
     BY_PLAID,
     CLIENT_ID,
@@ -212,12 +212,38 @@ async def test_events_that_are_read_again_change_nothing(plaid_service, plaid_ad
     before = await list_hooks(plaid_service), await plaid_service.path(started.transaction_id)
     last = await read_cursor(plaid_service.database, plaid_adapter.feed)
     async with plaid_service.database.begin_for_all() as tx:
-        await tx.execute(sa.text("UPDATE event_cursors SET after_id = after_id::int - 3"))
+        earlier, now = str(int(last.after_id) - 3), plaid_service.clock.now()
+        assert await save_cursor(tx, plaid_adapter.feed, last, earlier, now)
     assert await plaid_service.run(read_provider_events) == 0
     await plaid_service.work()
     assert (await list_hooks(plaid_service), await plaid_service.path(started.transaction_id)) == before
-    assert await read_cursor(plaid_service.database, plaid_adapter.feed) == last
+    assert (await read_cursor(plaid_service.database, plaid_adapter.feed)).after_id == last.after_id
     assert await count_received(plaid_service) == 3
+
+
+@pytest.mark.parametrize("moved_to", ["999999999", "", "x"])
+async def test_how_far_events_were_read_is_moved_by_no_login_and_a_late_return_is_heard_of(
+    plaid_service, plaid_url, plaid_books, moved_to
+) -> None:
+    made = await start_payout(plaid_service)
+    [there] = list_transfers(plaid_books, made.transaction_id)
+    simulate(plaid_url, there["id"], "posted", "settled")
+    await plaid_service.work()
+    final_at = (await plaid_service.get(made.transaction_id)).final_time.ToDatetime()
+    plaid_service.clock.set(final_at.astimezone(plaid_service.clock.now().tzinfo))
+    await plaid_service.work(hurried=True)
+    async with plaid_service.database.begin_for_all() as tx:
+        move = sa.text("UPDATE event_cursors SET after_id = :to, version = version + 1 WHERE feed <> 'none'")
+        await tx.execute(move, {"to": moved_to})
+    simulate(plaid_url, there["id"], "returned", code="R03")
+    with capture_logs() as logs:
+        await plaid_service.work()
+    assert await status_of(plaid_service, made) == T.RETURNED
+    assert [each["provider"] for each in logs if each["event"] == "events_lost"] == ["plaid"]
+    assert "events of plaid lost" in plaid_service.dependencies.alarms
+    with capture_logs() as logs:
+        await plaid_service.work()
+    assert "events_lost" not in {each["event"] for each in logs}, "it is ours again"
 
 
 async def test_processes_that_read_at_once_store_each_event_once_and_lose_none(
@@ -229,7 +255,7 @@ async def test_processes_that_read_at_once_store_each_event_once_and_lose_none(
             simulate(plaid_url, payment.payment_id, "posted", "settled")
     counts = await asyncio.gather(*(plaid_service.run(read_provider_events) for _ in range(6)))
     assert sum(counts) == await count_received(plaid_service) == 9
-    assert await read_cursor(plaid_service.database, plaid_adapter.feed) == str(count_events(plaid_books))
+    assert (await read_cursor(plaid_service.database, plaid_adapter.feed)).after_id == str(count_events(plaid_books))
 
 
 async def test_many_events_are_read_a_page_at_a_time(plaid_service, plaid_url, monkeypatch) -> None:
@@ -244,7 +270,7 @@ async def test_an_event_whose_place_somebody_took_is_told_and_applied_all_the_sa
 ) -> None:
     started = await start(plaid_service)
     simulate(plaid_url, started.provider_reference, "posted", "settled")
-    page = await plaid_adapter.list_events(await read_cursor(plaid_service.database, plaid_adapter.feed))
+    page = await plaid_adapter.list_events((await read_cursor(plaid_service.database, plaid_adapter.feed)).after_id)
     for number, (event, _) in enumerate(page.events):
         await write_past(
             plaid_urls,

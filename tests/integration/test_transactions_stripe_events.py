@@ -8,9 +8,12 @@ import hmac
 import json
 import sqlite3
 import time
+from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from realco.transactions.v1 import webhooks_pb2
 from structlog.testing import capture_logs
 
@@ -19,13 +22,15 @@ from services.transactions.domain.transaction import FINAL
 from services.transactions.jobs.read_provider_events import read_provider_events
 from services.transactions.providers.stripe.client import StripeApi
 from services.transactions.providers.stripe.events import StripeEvents
-from services.transactions.store.event_cursors import read_cursor
+from services.transactions.store.event_cursors import Cursor, read_cursor
 from tests.integration.stripe_desk import API_KEY, T, alter, becomes, confirm, deliver, read, start, told_of
 from tests.integration.test_transactions_stripe_key import count_alarms
 from tests.support.stand_ins import WEBHOOK_SECRET
 from tests.support.transactions import ADMIN
 
 pytest_plugins = ("tests.integration.stripe_desk",)
+
+READING = import_module("services.transactions.jobs.read_provider_events")
 
 
 async def list_hooks(service) -> list:
@@ -132,20 +137,57 @@ async def test_events_are_read_a_page_at_a_time_and_by_several_at_once(service, 
     counts = await asyncio.gather(*(service.run(read_provider_events) for _ in range(4)))
     [source] = [each for name, each in service.dependencies.providers.events.items() if name == "stripe"]
     assert sum(counts) == 7
-    assert await read_cursor(service.database, source.feed) == told[-1]
+    assert (await read_cursor(service.database, source.feed)).after_id == told[-1]
 
 
-async def test_where_the_last_event_is_not_kept_any_more_reading_goes_on_with_what_comes_next(
-    service, url, books
+async def test_where_the_last_event_is_not_kept_any_more_all_that_is_kept_is_read(
+    service, url, books, monkeypatch
 ) -> None:
+    monkeypatch.setattr("services.transactions.providers.stripe.events._LIST_LIMIT", 3)
     api = StripeApi(API_KEY, url, 6)
     source = StripeEvents(api)
-    last = tell(books, "payment_intent.canceled", {"id": "pi_last"})
-    with capture_logs() as logs:
-        page = await source.list_events("evt_forgotten")
-    assert ([], last, False) == (page.events, page.last_id, page.has_more)
-    assert [each["after"] for each in logs if each["event"] == "events_lost"] == ["evt_forgotten"]
+    told = [tell(books, "payment_intent.canceled", {"id": f"pi_late{number}"}) for number in range(8)]
+    page = await source.list_events("evt_forgotten")
+    assert (page.is_late, page.has_more) == (True, True)
+    read = [event.event_id for event, _ in page.events]
+    while page.has_more:
+        page = await source.list_events(page.last_id)
+        read += [event.event_id for event, _ in page.events]
+    assert read[-8:] == told
     await api.close()
+
+
+@pytest.mark.parametrize("after_id", ["", "evt_of_nobody"])
+async def test_how_far_events_were_read_is_moved_by_no_login_and_a_refund_is_heard_of(
+    service, stripe, url, books, after_id
+) -> None:
+    await begin(service, books)
+    settled = await settle_without_webhooks(service, stripe, url)
+    await become_final(service, settled)
+    before, charge_id = count_alarms(), read(books, settled.provider_reference)["latest_charge"]
+    alter(books, charge_id, amount_refunded=100_00, refunded=True)
+    tell(books, "charge.refunded", read(books, charge_id))
+    async with service.database.begin_for_all() as tx:
+        move = sa.text("UPDATE event_cursors SET after_id = :to, version = version + 1 WHERE feed <> 'none'")
+        await tx.execute(move, {"to": after_id})
+    with capture_logs() as logs:
+        await service.work()
+    assert count_alarms() > before
+    assert [each["provider"] for each in logs if each["event"] == "events_lost"] == ["stripe"]
+    assert "events of stripe lost" in service.dependencies.alarms
+
+
+async def test_that_nothing_says_how_far_events_were_read_is_told_once_payments_were_ordered(service) -> None:
+    started = await start(service)
+    await service.work()
+    [source] = [each for name, each in service.dependencies.providers.events.items() if name == "stripe"]
+    cursor = Cursor(None, 0)
+    for hours, is_told in ((0, False), (2, True)):
+        service.clock.advance(timedelta(hours=hours))
+        with capture_logs() as logs:
+            await READING._list_next(service.dependencies, "stripe", source, cursor)
+        assert ("events_lost" in {each["event"] for each in logs}) is is_told
+    assert started.provider == "stripe"
 
 
 async def test_an_event_that_cannot_be_read_keeps_no_other_from_being_read(service, books) -> None:

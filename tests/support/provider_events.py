@@ -13,6 +13,12 @@ from services.transactions.providers.stripe.payments import StripePayments
 class NoEvents:
     feed = "none"
 
+    async def begin(self) -> EventPage:
+        return EventPage([], "")
+
+    async def list_oldest(self) -> EventPage:
+        return EventPage([], "")
+
     async def list_events(self, after_id: str) -> EventPage:
         return EventPage([], after_id)
 

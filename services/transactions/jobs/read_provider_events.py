@@ -7,16 +7,21 @@ provider sends its events as webhooks, one that came so, too, has the same id, a
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from services.chassis.process.health import note_alarm
 from services.chassis.process.telemetry import log
 from services.transactions.commands.exceptions import report_apart
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.exceptions import About, ExceptionKind
-from services.transactions.providers.protocols import OutcomeUnknown, PaymentEvents
+from services.transactions.providers.protocols import EventPage, OutcomeUnknown, PaymentEvents
 from services.transactions.store import event_cursors as store
 from services.transactions.store import webhooks
 
 # Of events at a time: a batch ends within the lease of the webhook that says that there are any.
 _PAGES_MAX = 20
+# After the first order there: it is read each minute.
+_BEGUN_WITHIN = timedelta(hours=1)
 
 
 async def read_provider_events(dependencies: Dependencies) -> int:
@@ -38,13 +43,13 @@ async def read_events(dependencies: Dependencies, provider: str, source: Payment
     """
     stored = 0
     for _ in range(_PAGES_MAX):
-        after_id = await store.read_cursor(dependencies.database, source.feed)
-        page = await source.list_events(after_id)
-        if page.last_id != after_id:
+        cursor = await store.read_cursor(dependencies.database, source.feed)
+        page = await _list_next(dependencies, provider, source, cursor)
+        if page.last_id != cursor.after_id:
             now = dependencies.clock.now()
             received = [webhooks.build_received(provider, event, body, now) for event, body in page.events]
             async with dependencies.database.begin_for_all() as tx:
-                if await store.advance_cursor(tx, source.feed, after_id, page.last_id, now) and received:
+                if await store.save_cursor(tx, source.feed, cursor, page.last_id, now):
                     new, contradicted = await webhooks.insert_all_read(tx, received)
                     stored += new
                     for each in contradicted:
@@ -54,6 +59,31 @@ async def read_events(dependencies: Dependencies, provider: str, source: Payment
     if stored:
         dependencies.work_due.set()
     return stored
+
+
+async def _list_next(
+    dependencies: Dependencies, provider: str, source: PaymentEvents, cursor: store.Cursor
+) -> EventPage:
+    """Where nobody knows how far it was read, or the provider keeps that no more, that is told, and all that it still
+    keeps is read. Raises: OutcomeUnknown.
+    """
+    if cursor.after_id:
+        page = await source.list_events(cursor.after_id)
+        if page.is_late:
+            _tell_lost(dependencies, provider, f"the last one that was read, {cursor.after_id}, is not kept any more")
+        return page
+    if cursor.after_id is None:
+        before = dependencies.clock.now() - _BEGUN_WITHIN
+        if not cursor.version and not await store.has_ordered(dependencies.database, provider, before):
+            return await source.begin()
+        _tell_lost(dependencies, provider, "how far they were read is not what was written, or gone")
+    return await source.list_oldest()
+
+
+def _tell_lost(dependencies: Dependencies, provider: str, cause: str) -> None:
+    """Until the process ends: whoever has compared what became of payments starts it again."""
+    log.error("events_lost", provider=provider, cause=cause)
+    note_alarm(dependencies.alarms, f"events of {provider} lost", cause)
 
 
 async def _report(dependencies: Dependencies, read: webhooks.Received) -> None:

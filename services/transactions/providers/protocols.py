@@ -126,12 +126,14 @@ class EventPage(NamedTuple):
     """Events that came after another one, oldest first, each with its body.
 
     Args:
-        last_id: After which the next page begins.
+        last_id: After which the next page begins; empty where there is no event yet.
+        is_late: The provider does not keep the event after which they were asked for any more: some may be missing.
     """
 
     events: Sequence[tuple[ProviderEvent, bytes]]
     last_id: str
     has_more: bool = False
+    is_late: bool = False
 
 
 class PaymentEvents(Protocol):
@@ -139,8 +141,16 @@ class PaymentEvents(Protocol):
 
     feed: str  # whose events these are: ids mean nothing in another feed
 
+    async def begin(self) -> EventPage:
+        """Where reading begins, once. Raises OutcomeUnknown."""
+        ...
+
+    async def list_oldest(self) -> EventPage:
+        """The first ones that the provider keeps. Raises OutcomeUnknown."""
+        ...
+
     async def list_events(self, after_id: str) -> EventPage:
-        """What came after the event with this id; empty before the first. Raises OutcomeUnknown."""
+        """What came after the event with this id. Raises OutcomeUnknown."""
         ...
 
 

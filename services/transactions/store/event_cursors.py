@@ -1,31 +1,64 @@
-"""How far the events of each provider were read."""
+"""How far the events of each provider were read.
+
+Of a return that comes late an event alone may tell, so a position is sealed: whoever moves it with a login of the
+database has nothing passed over. A trigger lets it go on by one version at a time, so that nobody puts an earlier one
+back over and over.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data.database import Database
 from services.chassis.data.reads import compile_for_all
+from services.chassis.data.seals import NotSealed, check_read_row, seal_of
+from services.chassis.data.sql import build_rows
 from services.chassis.data.transaction import Tx
 from services.transactions.tables import event_cursors
 
 _c = event_cursors.c
-_CURSOR = compile_for_all(sa.select(_c.after_id).where(_c.feed == sa.bindparam("feed")))
+_CURSOR = compile_for_all(sa.select(event_cursors).where(_c.feed == sa.bindparam("feed")))
+_ORDERED = "SELECT 1 AS is_there FROM public.provider_payments WHERE provider = $1 AND sent_at < $2 LIMIT 1"
 
 
-async def read_cursor(database: Database, feed: str) -> str:
-    """The last event that was stored; empty where none was."""
-    found = await database.send_for_all(_CURSOR[0], feed)
-    return str(found[0]["after_id"]) if found else ""
+class Cursor(NamedTuple):
+    """
+    Args:
+        after_id: The last event that was stored; empty where the provider had none; None where nothing of ours says it.
+        version: Of what stands there, whoever wrote it; 0 where nothing does.
+    """
+
+    after_id: str | None
+    version: int
 
 
-async def advance_cursor(tx: Tx, feed: str, after_id: str, last_id: str, now: datetime) -> bool:
+async def read_cursor(database: Database, feed: str) -> Cursor:
+    found = build_rows(await database.send_for_all(_CURSOR[0], feed))
+    if not found:
+        return Cursor(None, 0)
+    try:
+        check_read_row(database.seals, event_cursors, found[0])
+    except NotSealed:
+        return Cursor(None, found[0].version)
+    return Cursor(found[0].after_id, found[0].version)
+
+
+async def has_ordered(database: Database, provider: str, before: datetime) -> bool:
+    """Whether payments were ordered there before then, so that its events were read."""
+    return bool(await database.send_for_all(_ORDERED, provider, before))
+
+
+async def save_cursor(tx: Tx, feed: str, found: Cursor, last_id: str, now: datetime) -> bool:
     """Moves it on, with what the same transaction stores; False where somebody else has moved it meanwhile."""
-    added = pg.insert(event_cursors).values(feed=feed, after_id="", updated_at=now)
-    await tx.execute(added.on_conflict_do_nothing())
-    ours = sa.and_(_c.feed == feed, _c.after_id == after_id)
-    moved = await tx.execute(sa.update(event_cursors).where(ours).values(after_id=last_id, updated_at=now))
-    return bool(moved.rowcount == 1)
+    values = {"feed": feed, "after_id": last_id, "version": found.version + 1, "updated_at": now}
+    values["seal"] = seal_of(tx, event_cursors, values)
+    if not found.version:
+        added = pg.insert(event_cursors).values(values).on_conflict_do_nothing()
+        return bool((await tx.execute(added)).rowcount == 1)
+    changed = {name: value for name, value in values.items() if name != "feed"}
+    here = sa.and_(_c.feed == feed, _c.version == found.version)
+    return bool((await tx.execute(sa.update(event_cursors).where(here).values(changed))).rowcount == 1)

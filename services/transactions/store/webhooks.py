@@ -126,7 +126,7 @@ async def insert_all_read(tx: Tx, read: Sequence[Received]) -> tuple[int, list[R
     new = await _insert_read(tx, read)
     besides, contradicted = [], []
     for each in (each for each in read if each.webhook_id not in new):
-        is_ours, is_same = await _find_first(tx, each)
+        is_ours, is_same = await _compare_first(tx, each)
         if not is_same:
             # Nobody foretells that id, so nothing is in the way.
             besides.append(each._replace(provider_event_id=f"feed:{each.webhook_id}:{each.provider_event_id}"))
@@ -150,7 +150,7 @@ async def _insert_read(tx: Tx, read: Sequence[Received]) -> set[str]:
     return set(await tx.scalars(added.returning(_r.webhook_id)))
 
 
-async def _find_first(tx: Tx, read: Received) -> tuple[bool, bool]:
+async def _compare_first(tx: Tx, read: Received) -> tuple[bool, bool]:
     """Of what has the id of an event: whether this service received it, and if so, whether it says the same."""
     event = {"of_provider": read.provider, "of_event": read.provider_event_id}
     first = (await tx.execute(_FIND_EVENT, event)).one()

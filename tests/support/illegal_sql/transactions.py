@@ -36,7 +36,7 @@ ROWS = (
         " is_inbound, amount_minor, currency, account_id, created_at, updated_at, version) VALUES ('org_1', 'auth_1',"
         " 'key_1', 1, 'txn_1', 1, true, 100, 'USD', 'acc_1', now(), now(), 1)"
     ),
-    "INSERT INTO event_cursors VALUES ('feed', '7', now())",
+    "INSERT INTO event_cursors VALUES ('feed', '7', 1, now())",
     "INSERT INTO payout_requests VALUES ('org_1', 'key_1', 'x', 'txn_1', NULL, now())",
     (
         "INSERT INTO received_webhooks (webhook_id, provider, provider_event_id, event_type, body, created_at, due_at,"
@@ -84,6 +84,7 @@ RULES = {
     "work that no job looks for": ("UPDATE transactions SET due_at = NULL", "23514"),
     "a webhook that is never applied": ("UPDATE received_webhooks SET due_at = NULL", "42501"),
     "a webhook with a proof made up": ("UPDATE received_webhooks SET due_at = NULL, proof = 'false'", "42501"),
+    "events read from an earlier place": ("UPDATE event_cursors SET after_id = '1'", "42501"),
     "a webhook put off for ever": ("UPDATE received_webhooks SET due_at = 'infinity'", "42501"),
     "a status without the way to it": ("UPDATE transactions SET status = 'SETTLED'", "23514"),
     "another amount of what does not wait for its money": (

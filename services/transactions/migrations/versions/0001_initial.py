@@ -78,6 +78,11 @@ SET {SEARCH_PATH} AS $$
   RETURNING true
 $$
 """
+# Events are read on from where they were, so nobody has them read again and again from an earlier place.
+_REFUSE_ANOTHER_VERSION = """
+CREATE TRIGGER refuse_another_version BEFORE UPDATE ON event_cursors FOR EACH ROW
+WHEN (NEW.version <> OLD.version + 1) EXECUTE FUNCTION realco_refuse()
+"""
 # Of a late return only its webhook may tell, so a login alone does not end one that is to be applied: who does gives a
 # text of which the row has the digest. It is not kept, so that it proves nothing when the webhook is applied once more.
 _END_WEBHOOK = f"""
@@ -145,6 +150,7 @@ def upgrade() -> None:
         "CREATE TRIGGER fix_payment BEFORE UPDATE ON provider_payments"
         " FOR EACH ROW EXECUTE FUNCTION fix_provider_payment()"
     )
+    op.execute(_REFUSE_ANOTHER_VERSION)
     op.execute(_END_WEBHOOK)
     op.execute(
         "CREATE TRIGGER end_webhook BEFORE UPDATE OF due_at, proof ON received_webhooks"
@@ -584,7 +590,9 @@ def _create_plaid() -> None:
         "event_cursors",
         sa.Column("feed", sa.Text(), nullable=False),
         sa.Column("after_id", sa.Text(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("seal", pg.BYTEA(), nullable=True),
         sa.PrimaryKeyConstraint("feed"),
     )
 

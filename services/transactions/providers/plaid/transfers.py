@@ -105,9 +105,15 @@ class PlaidTransfers:
     async def get_payment(self, payment_id: str) -> Payment | None:
         return await self._within(self._get_payment(payment_id))
 
+    async def begin(self) -> EventPage:
+        return await self.list_oldest()
+
+    async def list_oldest(self) -> EventPage:
+        return await self._within(self._list_events(0))
+
     async def list_events(self, after_id: str) -> EventPage:
         """What became of transfers after the event with this number, in its order. Raises OutcomeUnknown."""
-        return await self._within(self._list_events(int(after_id or 0)))
+        return await self._within(self._list_events(int(after_id)))
 
     async def _within(self, asked: Coroutine[Any, Any, R]) -> R:
         try:

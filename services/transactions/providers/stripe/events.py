@@ -6,7 +6,7 @@ Stripe keeps events for 30 days, and nobody changes them there. Source: docs.str
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import orjson
@@ -24,6 +24,8 @@ _TYPES: Final = (
     *("charge.dispute.closed", "charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated"),
 )
 _LIST_LIMIT: Final = 100
+# As many events as a month has of a platform that is larger than most.
+_PAGES_BACK_MAX: Final = 1_000
 
 
 class StripeEvents:
@@ -32,30 +34,40 @@ class StripeEvents:
         self._api = api
         self._timeout_seconds = timeout_seconds
 
-    async def list_events(self, after_id: str) -> EventPage:
-        """Before the first, it begins with what comes next: what is under way is looked up anyway."""
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await self._list_events(after_id) if after_id else await self._begin()
-        except TimeoutError:
-            raise OutcomeUnknown("the provider does not answer") from None
-
-    async def _list_events(self, after_id: str) -> EventPage:
-        try:
-            answer = await self._ask({"ending_before": after_id, "limit": _LIST_LIMIT})
-        except (NotThere, Refused):  # it is older than what Stripe keeps
-            log.warning("events_lost", after=after_id)
-            return await self._begin()
-        newest_first = read_list(answer)
-        last_id = str(newest_first[0]["id"]) if newest_first else after_id
-        return EventPage(list(_read_events(reversed(newest_first))), last_id, answer.get("has_more") is True)
-
-    async def _begin(self) -> EventPage:
+    async def begin(self) -> EventPage:
+        """With what comes next: what is under way is looked up anyway."""
         found = read_list(await self._ask({"limit": 1}))
         return EventPage([], str(found[0]["id"]) if found else "")
 
+    async def list_oldest(self) -> EventPage:
+        """Stripe lists the newest first, so it is gone back through all of them, or through very many."""
+        newest_first: list[dict[str, Any]] = []
+        for pages in range(_PAGES_BACK_MAX):
+            behind = {"starting_after": newest_first[-1]["id"]} if pages else {}
+            answer = await self._ask({**behind, "limit": _LIST_LIMIT})
+            newest_first = read_list(answer) or newest_first
+            if answer.get("has_more") is not True:
+                break
+        return _build_page(newest_first, "", has_more=pages > 0)
+
+    async def list_events(self, after_id: str) -> EventPage:
+        try:
+            answer = await self._ask({"ending_before": after_id, "limit": _LIST_LIMIT})
+        except (NotThere, Refused):  # it is older than what Stripe keeps
+            return (await self.list_oldest())._replace(is_late=True)
+        return _build_page(read_list(answer), after_id, has_more=answer.get("has_more") is True)
+
     async def _ask(self, params: dict[str, Any]) -> dict[str, Any]:
-        return await self._api.call(self._api.v1.events.list_async({**params, "types": list(_TYPES)}))
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._api.call(self._api.v1.events.list_async({**params, "types": list(_TYPES)}))
+        except TimeoutError:
+            raise OutcomeUnknown("the provider does not answer") from None
+
+
+def _build_page(newest_first: Sequence[dict[str, Any]], after_id: str, *, has_more: bool) -> EventPage:
+    last_id = str(newest_first[0]["id"]) if newest_first else after_id
+    return EventPage(list(_read_events(reversed(newest_first))), last_id, has_more)
 
 
 def _read_events(events: Iterable[dict[str, Any]]) -> Iterator[tuple[ProviderEvent, bytes]]:
