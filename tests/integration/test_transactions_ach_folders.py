@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
+from services.transactions.commands.exceptions import report_apart
 from services.transactions.jobs.read_ach_files import read_ach_files
 from services.transactions.jobs.watch_ach_files import watch_ach_files
 from services.transactions.jobs.write_ach_files import write_ach_files
@@ -23,6 +24,8 @@ from tests.support.transactions import ADMIN
 pytest_plugins = ("tests.integration.ach_desk",)
 
 READING = import_module("services.transactions.jobs.read_ach_files")
+WATCHING = import_module("services.transactions.jobs.watch_ach_files")
+WRITING = import_module("services.transactions.jobs.write_ach_files")
 
 
 async def watch(service) -> list[str]:
@@ -128,9 +131,35 @@ def make_unreadable_name(file: Path) -> Path:
     return odd
 
 
-@pytest.mark.parametrize(
-    "make", [make_copy, make_forged, make_other_name, make_link, make_folder, make_unreadable_name]
-)
+def make_dot_name(file: Path) -> Path:
+    hidden = file.with_name(".hidden.ach")
+    hidden.write_bytes(b"6226" * 100)
+    return hidden
+
+
+def make_link_to_a_long_name(file: Path) -> Path:
+    link = file.with_name("zz")
+    link.symlink_to("a" * 300)
+    return link
+
+
+def make_long_name(file: Path) -> Path:
+    long = file.with_name("a" * 255)
+    long.write_bytes(b"x")
+    return long
+
+
+def make_pipe(file: Path) -> Path:
+    pipe = file.with_name("pipe.ach")
+    os.mkfifo(pipe)
+    return pipe
+
+
+MAKERS = [make_copy, make_forged, make_other_name, make_link, make_folder, make_unreadable_name, make_dot_name]
+MAKERS += [make_link_to_a_long_name, make_long_name, make_pipe]
+
+
+@pytest.mark.parametrize("make", MAKERS)
 async def test_what_we_did_not_release_is_taken_away_and_told_and_ours_stays(service, folders, make) -> None:
     await order(service)
     await leave(service)
@@ -139,6 +168,95 @@ async def test_what_we_did_not_release_is_taken_away_and_told_and_ours_stays(ser
     assert await watch(service) == [told]
     assert list_held(folders) == [told]
     assert file.exists()
+
+
+async def test_a_name_that_was_held_before_is_held_again_however_long_it_is(service, folders) -> None:
+    await order(service)
+    await leave(service)
+    [file] = folders.outbound.glob("*.ach")
+    for held in (1, 2, 3):
+        for make in (make_long_name, make_link_to_a_long_name):
+            make(file)
+        assert len(await watch(service)) == 2
+        assert len(list_held(folders)) == 2 * held
+
+
+async def test_what_lies_where_files_are_written_is_compared_too(service, folders) -> None:
+    await order(service)
+    await leave(service)
+    [file] = folders.outbound.glob("*.ach")
+    staging = folders.outbound / ".staging"
+    names = ["evil.ach", f".{file.name}.part", file.name]
+    for name in names:
+        (staging / name).write_bytes(file.read_bytes())
+    assert await watch(service) == sorted(f".staging/{name}" for name in names)
+    assert (list_held(folders), file.exists()) == (sorted(names), True)
+
+
+async def test_a_file_that_is_being_written_is_left_alone(service, folders, monkeypatch) -> None:
+    await order(service)
+    staging = folders.outbound / ".staging"
+
+    def stage_a_part(outbound: Path, name: str, content: bytes) -> None:
+        staging.mkdir()
+        for each in (f".{name}.part", name):
+            (staging / each).write_bytes(content[:100])
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WRITING, "_stage", stage_a_part)
+        await leave(service)
+    assert (await watch(service), len(list(staging.iterdir()))) == ([], 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(WRITING, "_move", lambda *_: 1 / 0)
+        await service.run(write_ach_files)
+    assert (await watch(service), len(list(staging.iterdir()))) == ([], 1), "released, and not moved yet"
+    await service.run(write_ach_files)
+    assert (await watch(service), len(folders.sent)) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    "make", [Path.touch, lambda path: path.symlink_to("a" * 300), lambda path: path.symlink_to(".")]
+)
+async def test_what_stands_in_the_place_of_the_folder_for_what_is_held_keeps_nothing_from_being_held(
+    service, folders, make
+) -> None:
+    await order(service)
+    await leave(service)
+    [file] = folders.outbound.glob("*.ach")
+    make(folders.outbound / ".held")
+    make_other_name(file)
+    assert await watch(service) == [".held", "PAYROLL.TXT"]
+    assert list_held(folders) == ["PAYROLL.TXT"]
+    [aside] = await watch(service)
+    assert aside.startswith(".held.")
+    assert list_held(folders) == sorted([aside, "PAYROLL.TXT"])
+    assert await watch(service) == []
+
+
+async def test_what_cannot_be_told_or_held_keeps_no_other_from_it(service, folders, monkeypatch) -> None:
+    await order(service)
+    await leave(service)
+    [file] = folders.outbound.glob("*.ach")
+    for make in (make_dot_name, make_other_name):
+        make(file)
+
+    async def refuse_one(*args, **more) -> None:
+        await report_apart(*args, **more)
+        if args[3].file_name == ".hidden.ach":
+            raise RuntimeError("the database is away")
+
+    def hold_one(path: Path, kept: Path) -> None:
+        if path.name == ".hidden.ach":
+            raise PermissionError(path)
+        folder_rules.put_away(path, kept)
+
+    monkeypatch.setattr(WATCHING, "report_apart", refuse_one)
+    monkeypatch.setattr(WATCHING, "put_away", hold_one)
+    with capture_logs() as logs, pytest.raises(RuntimeError):
+        await service.run(watch_ach_files)
+    assert [each["file"] for each in logs if each["event"] == "ach_file_foreign"] == [".hidden.ach", "PAYROLL.TXT"]
+    assert list_held(folders) == ["PAYROLL.TXT"]
 
 
 async def test_a_file_of_a_row_that_sql_made_up_is_none_of_ours(service, folders) -> None:

@@ -48,7 +48,7 @@ async def read_ach_files(dependencies: Dependencies) -> int:
         try:
             content = await asyncio.to_thread(_read_bytes, path)
             folder = await _read_file(dependencies, desk, spell_name(path), content)
-            await asyncio.to_thread(put_away, path, folder)
+            await asyncio.to_thread(put_away, path, path.parent / folder)
             read += 1
         except Exception:  # what is wrong with one file keeps no other from being read; it is read again
             log.exception("ach_file_failed", file=spell_name(path))

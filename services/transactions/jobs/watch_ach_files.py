@@ -5,6 +5,9 @@ bank's way, and told; it is a look once a minute, so the bank's totals are compa
 
 A file is fetched once. What is found gone is remembered, and so is what was taken out of the way: only that may lie
 there again.
+
+Whatever lies there is looked at by itself, whatever its name: only what is being written, and what was taken away, lies
+in two folders of ours beside it. What cannot be looked at is not ours.
 """
 
 from __future__ import annotations
@@ -12,83 +15,152 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import secrets
+from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 from services.chassis.calls.auth import acting_as, service_principal
+from services.chassis.process.telemetry import log
 from services.transactions.commands.exceptions import report_apart
 from services.transactions.dependencies import NAME, Dependencies
-from services.transactions.domain.ach import AchFile
+from services.transactions.domain.ach import AchFile, FileStatus
 from services.transactions.domain.exceptions import About, ExceptionKind
-from services.transactions.providers.ach_file.folders import FILE_BYTES_MAX, name_file, put_away, spell_name
+from services.transactions.providers.ach_file.folders import (
+    HELD,
+    STAGING,
+    is_folder,
+    name_file,
+    put_away,
+    read_whole,
+    spell_name,
+)
 from services.transactions.providers.ach_file.orders import find_desk
 from services.transactions.store import ach
 
 FETCHED_WITHIN = timedelta(hours=4)
 _ID = re.compile(r"-(achf_[0-9a-z]{26})\.ach")
-_HELD = ".held"
+_PART = re.compile(r"\.(.+)\.part")
+
+
+class _Found(NamedTuple):
+    """
+    Args:
+        digest: SHA-256; empty of what is no file, too large to be one of ours, or cannot be read.
+        changed_at: As its own clock says it.
+    """
+
+    path: Path
+    is_staged: bool
+    digest: str
+    changed_at: float
+
+    @property
+    def name(self) -> str:
+        return f"{STAGING}/{spell_name(self.path)}" if self.is_staged else spell_name(self.path)
+
+    @property
+    def ach_file_id(self) -> str:
+        """Of the file of ours that it would be; empty where it would be none."""
+        match = _ID.search(spell_name(self.path))
+        return match[1] if match is not None else ""
+
+
+_Made = Mapping[str, tuple[str, AchFile]]  # by id: whose it is, and the file
 
 
 async def watch_ach_files(dependencies: Dependencies) -> int:
-    """Takes away what is none of ours; how many files."""
+    """Takes away what is none of ours; how many files. Raises: what went wrong with one, once all were looked at."""
     desk = find_desk(dependencies.providers.orders)
     if desk is None:
         return 0
     outbound, now = desk.config.outbound, dependencies.clock.now()
     lain = await ach.list_not_fetched(dependencies.database)  # before the look: each of them lay there
-    found = await asyncio.to_thread(_read_files, outbound)
-    ids = {name: match[1] for name in found if (match := _ID.search(name)) is not None}
-    made = await ach.list_anybodys_files(dependencies.database, sorted(set(ids.values())))
-    ours = {name_file(org_id, file): file for org_id, file in made if file.digest is not None}
-    owners = {file.ach_file_id: org_id for org_id, file in made}
-    foreign = [name for name in sorted(found) if not _is_ours(ours.get(name), found[name], now)]
-    for name in foreign:
-        about, owner = About(file_name=name), owners.get(ids.get(name, ""))
-        cause = _find_cause(ours.get(name), now)
-        kind = ExceptionKind.ACH_FILE_FOREIGN
-        try:
-            await report_apart(dependencies, owner, kind, about, cause, sha256=found[name], ach_file_id=ids.get(name))
-        finally:  # whatever becomes of that, the bank does not fetch it
-            await asyncio.to_thread(_hold, outbound, name)
+    found = await asyncio.to_thread(_look, outbound)
+    ids = sorted({each.ach_file_id for each in found} - {""})
+    rows = await ach.list_anybodys_files(dependencies.database, ids)
+    made = {file.ach_file_id: (org_id, file) for org_id, file in rows}
+    strange = {each.path for each in found if not _is_ours(each, made, now)}
+    gone = {path for path in strange if await asyncio.to_thread(_is_gone, path)}  # it was moved on meanwhile
+    foreign = [each for each in found if each.path in strange - gone]
+    faults: list[Exception] = []
+    for each in foreign:
+        cause = _find_cause(each, made, now)
+        await _try(faults, each.name, _report(dependencies, made, ExceptionKind.ACH_FILE_FOREIGN, each, cause))
+    for each in foreign:  # whatever becomes of that, the bank does not fetch it
+        await _try(faults, each.name, asyncio.to_thread(_hold, outbound, each.path))
+    there = {each.path.name: each.path in strange for each in found if not each.is_staged and each.path not in gone}
     for org_id, file in lain:
         name = name_file(org_id, file)
-        if name in foreign and not file.is_fetched(now):
-            await _note(dependencies, org_id, file, replace(file, held_at=file.held_at or now))
-        elif name in found:
-            await _note(dependencies, org_id, file, replace(file, held_at=None))  # put back, as it was
-        elif (file.held_at is None or file.is_fetched(now)) and await asyncio.to_thread(_is_gone, outbound / name):
-            await _note(dependencies, org_id, file, replace(file, fetched_at=now, held_at=None))
-    for name in await asyncio.to_thread(_list_unfetched, outbound):
-        about, cause = About(file_name=name), "Nobody has taken it to the bank for hours."
-        kind = ExceptionKind.ACH_FILE_NOT_FETCHED
-        await report_apart(dependencies, owners.get(ids.get(name, "")), kind, about, cause)
+        await _try(faults, name, _note_where(dependencies, org_id, file, outbound / name, there.get(name), now))
+    since = datetime.now(UTC).timestamp() - FETCHED_WITHIN.total_seconds()
+    for each in found:
+        if not each.is_staged and each.path not in strange and each.changed_at < since:
+            cause = "Nobody has taken it to the bank for hours."
+            await _try(faults, each.name, _report(dependencies, made, ExceptionKind.ACH_FILE_NOT_FETCHED, each, cause))
+    if faults:
+        raise faults[0]
     return len(foreign)
 
 
-def _is_ours(file: AchFile | None, digest: str, now: datetime) -> bool:
-    return file is not None and file.digest == digest and not file.is_fetched(now)
+async def _try(faults: list[Exception], name: str, work: Awaitable[object]) -> None:
+    """What is wrong with one keeps no other from being looked at."""
+    try:
+        await work
+    except Exception as fault:
+        log.exception("ach_file_failed", file=name)
+        faults.append(fault)
 
 
-def _find_cause(file: AchFile | None, now: datetime) -> str:
+def _is_ours(found: _Found, made: _Made, now: datetime) -> bool:
+    org_id, file = made.get(found.ach_file_id, ("", None))
     if file is None:
+        return False
+    name, is_part = spell_name(found.path), False
+    if found.is_staged and (part := _PART.fullmatch(name)) is not None:
+        name, is_part = part[1], True
+    if name != name_file(org_id, file):
+        return False
+    if found.is_staged and file.status is FileStatus.MADE:  # it is being written
+        return True
+    if is_part or (found.is_staged and file.status is FileStatus.LEFT):
+        return False
+    return file.digest == found.digest and not file.is_fetched(now)
+
+
+def _find_cause(found: _Found, made: _Made, now: datetime) -> str:
+    org_id, file = made.get(found.ach_file_id, ("", None))
+    if file is None or file.digest is None or found.name != name_file(org_id, file):
         return "We have released no file of this name."
     if file.is_fetched(now):
         return "It was fetched before, or left days ago: the bank would pay it twice."
     return "It is not as we released it."
 
 
-def _is_gone(path: Path) -> bool:
-    """Raises: OSError: nobody knows."""
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        return True
-    return False
+async def _report(dependencies: Dependencies, made: _Made, kind: ExceptionKind, found: _Found, cause: str) -> None:
+    owner, _ = made.get(found.ach_file_id, (None, None))
+    about, more = About(file_name=found.name), {"sha256": found.digest, "ach_file_id": found.ach_file_id}
+    await report_apart(dependencies, owner, kind, about, cause, **more)
 
 
-async def _note(dependencies: Dependencies, org_id: str, file: AchFile, seen: AchFile) -> None:
-    """Remembers where a file of ours is."""
+async def _note_where(
+    dependencies: Dependencies, org_id: str, file: AchFile, path: Path, is_foreign: bool | None, now: datetime
+) -> None:
+    """Remembers where a file of ours is that has left.
+
+    Args:
+        is_foreign: Whether what lies there in its place is not ours; None where nothing does.
+    """
+    if is_foreign is None:
+        is_taken = file.held_at is None or file.is_fetched(now)
+        seen = replace(file, fetched_at=now, held_at=None) if is_taken and _is_gone(path) else file
+    elif is_foreign:
+        seen = file if file.is_fetched(now) else replace(file, held_at=file.held_at or now)
+    else:
+        seen = replace(file, held_at=None)  # as it was, perhaps put back
     if seen == file:
         return
     with acting_as(service_principal(NAME, org_id)):
@@ -98,30 +170,50 @@ async def _note(dependencies: Dependencies, org_id: str, file: AchFile, seen: Ac
                 await ach.FILES.save(tx, locked, seen, dependencies.clock.now())
 
 
-def _list_files(outbound: Path) -> list[Path]:
-    """Whatever its name is, but for what is still staged: a bank may fetch it."""
-    return [each for each in outbound.iterdir() if not each.name.startswith(".")]
-
-
-def _read_files(outbound: Path) -> dict[str, str]:
-    """The SHA-256 of each file, by its name; of what is no file, or too large to be one of ours, an empty text."""
-    found = {}
-    for path in _list_files(outbound):
-        try:
-            whole = path.is_file() and not path.is_symlink() and path.stat().st_size <= FILE_BYTES_MAX
-            found[spell_name(path)] = hashlib.sha256(path.read_bytes()).hexdigest() if whole else ""
-        except FileNotFoundError:  # it was fetched meanwhile
+def _look(outbound: Path) -> list[_Found]:
+    """All that lies there. Raises: OSError: of the folder itself."""
+    found = []
+    for path in sorted(outbound.iterdir()):
+        if path.name == HELD and is_folder(path):
             continue
+        if path.name == STAGING and is_folder(path):
+            with suppress(OSError):
+                found += _examine_all(sorted(path.iterdir()), is_staged=True)
+                continue
+        found += _examine_all([path], is_staged=False)
     return found
 
 
-def _hold(outbound: Path, name: str) -> None:
-    for path in _list_files(outbound):
-        if spell_name(path) == name:
-            put_away(path, _HELD)
+def _examine_all(paths: Sequence[Path], *, is_staged: bool) -> list[_Found]:
+    """Without those that were fetched or moved meanwhile."""
+    found = []
+    for path in paths:
+        digest, changed_at = "", 0.0
+        try:
+            content, changed_at = read_whole(path), path.lstat().st_mtime
+            digest = "" if content is None else hashlib.sha256(content).hexdigest()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            pass  # what cannot be looked at is told as not ours
+        found.append(_Found(path, is_staged, digest, changed_at))
+    return found
 
 
-def _list_unfetched(outbound: Path) -> list[str]:
-    """What nobody has taken to the bank for hours: by its day it counts as settled all the same."""
-    since = datetime.now(UTC).timestamp() - FETCHED_WITHIN.total_seconds()
-    return sorted(spell_name(each) for each in _list_files(outbound) if each.lstat().st_mtime < since)
+def _is_gone(path: Path) -> bool:
+    """Whether it is known to be."""
+    try:
+        path.lstat()
+    except OSError as fault:
+        return isinstance(fault, FileNotFoundError)
+    return False
+
+
+def _hold(outbound: Path, path: Path) -> None:
+    """Whatever stands in the place of our folder is set aside, and found at the next look."""
+    held = outbound / HELD
+    if not is_folder(held):
+        with suppress(FileNotFoundError):
+            held.rename(outbound / f"{HELD}.{secrets.token_hex(4)}")
+    if path != held:
+        put_away(path, held)

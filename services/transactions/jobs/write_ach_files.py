@@ -41,7 +41,7 @@ from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.domain.refusals import build_altered
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.providers.ach_file.folders import name_file
+from services.transactions.providers.ach_file.folders import STAGING, name_file
 from services.transactions.providers.ach_file.nacha import (
     FILES_A_DAY_MAX,
     TOTAL_MINOR_MAX,
@@ -267,7 +267,7 @@ def _spell_entry(dependencies: Dependencies, org_id: str, company: Company, entr
 
 def _stage(outbound: Path, name: str, content: bytes) -> None:
     """Writes it whole, beside the folder from which the bank fetches."""
-    staging = outbound / ".staging"
+    staging = outbound / STAGING
     staging.mkdir(mode=0o700, exist_ok=True)
     part = staging / f".{name}.part"
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
@@ -280,7 +280,7 @@ def _stage(outbound: Path, name: str, content: bytes) -> None:
 
 def _move(outbound: Path, name: str) -> None:
     with suppress(FileNotFoundError):  # another process, or this one before a crash, has moved it
-        (outbound / ".staging" / name).rename(outbound / name)
+        (outbound / STAGING / name).rename(outbound / name)
     _keep(outbound)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,11 @@ from services.transactions.domain.ach import AchFile
 
 # More than a file of the ACH network has: what is larger is read by nobody.
 FILE_BYTES_MAX: Final = 16 * 1024 * 1024
+# Beside the bank's folder, in it: what is being written, and what was taken out of the bank's way.
+STAGING: Final = ".staging"
+HELD: Final = ".held"
+# Of a name, with room for the number of another one.
+_NAME_BYTES_MAX: Final = 240
 
 
 def name_file(org_id: str, file: AchFile) -> str:
@@ -23,9 +29,35 @@ def spell_name(path: Path) -> str:
     return os.fsencode(path.name).decode("utf-8", "backslashreplace")
 
 
-def put_away(path: Path, folder: str) -> None:
-    """Keeps it in a folder beside it; one name may be given to many files."""
-    kept = path.parent / folder
+def is_folder(path: Path) -> bool:
+    """Whether it is one, and no link to one, as far as that can be known."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def read_whole(path: Path, bytes_max: int = FILE_BYTES_MAX) -> bytes | None:
+    """What is in a file; None of what is none, or no link is followed to, or is too large, or that cannot be read.
+
+    Raises: FileNotFoundError: it is not there any more.
+    """
+    try:
+        # A pipe is opened without waiting for who writes into it.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return None
+            content = file.read(bytes_max + 1)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return None
+    return content if len(content) <= bytes_max else None
+
+
+def put_away(path: Path, kept: Path) -> None:
+    """Keeps it in a folder; one name may be given to many files."""
     kept.mkdir(mode=0o700, exist_ok=True)
-    names = (path.name if number == 1 else f"{path.name}.{number}" for number in count(1))
-    path.rename(next(kept / name for name in names if not (kept / name).exists()))
+    short = os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES_MAX])
+    names = (path.name if number == 1 else f"{short}.{number}" for number in count(1))
+    path.rename(next(kept / name for name in names if not os.path.lexists(kept / name)))
