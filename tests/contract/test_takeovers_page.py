@@ -21,7 +21,7 @@ PEOPLE = {Access.Role.Name(number).lower() for number in Access.Role.values() if
 TAKEN_OVER = {
     "A person": {*PEOPLE, "two accounts of one person", "owner of a payout account"},
     "A key": {*(f"key of {name}" for name in SERVICE_NAMES), "API key", "secret of webhooks"},
-    "A folder of files for a bank": {"outbound folder"},
+    "A folder of files for a bank": {"outbound folder", "inbound folder"},
     "A user of NATS": {*NATS_USER_NAMES},
     "A login of PostgreSQL": {*(f"app and worker role of {name}" for name in SERVICE_NAMES), "owner of the tables"},
 }

@@ -297,7 +297,6 @@ async def test_a_file_of_an_odd_name_or_size_keeps_no_other_from_being_read(serv
 async def test_a_file_that_cannot_leave_or_be_put_away_waits_for_the_next_minute(service, folders) -> None:
     """A job that says that it did something is run again at once."""
     await order(service)
-    folders.put("processed", b"not a folder")
     (folders.outbound / ".staging").write_bytes(b"not a folder")
     service.clock.set(CUT_OFF)
     assert await service.run(write_ach_files) == 0
@@ -305,5 +304,57 @@ async def test_a_file_that_cannot_leave_or_be_put_away_waits_for_the_next_minute
     assert await service.run(write_ach_files) == 1
     sent = list_sent(folders.sent[0])
     folders.put("r.ach", build_returns([(sent[0], "R02")], (CUT_OFF + timedelta(days=1)).date()))
-    (folders.inbound / "rejected").write_bytes(b"not a folder")
-    assert await service.run(read_ach_files) == 0
+    (folders.inbound / "processed").write_bytes(b"not a folder")
+    with pytest.raises(FileExistsError):
+        await service.run(read_ach_files)
+    (folders.inbound / "processed").unlink()
+    assert await service.run(read_ach_files) == 1
+
+
+@pytest.mark.parametrize("make", [make_link_to_a_long_name, make_pipe, make_long_name, make_link])
+async def test_what_is_no_file_is_put_away_and_keeps_no_other_from_being_read(service, folders, make) -> None:
+    deposit, _ = await order(service)
+    await leave(service)
+    sent = next(each for each in list_sent(folders.sent[0]) if each.amount_minor == 100_00)
+    odd = make(folders.inbound / "file.ach")
+    long_ago = time.time() - 60
+    os.utime(odd, (long_ago, long_ago), follow_symlinks=False)
+    folders.put("zzz.ach", build_returns([(sent, "R02")], (CUT_OFF + timedelta(days=1)).date()))
+    with capture_logs() as logs:
+        assert await service.run(read_ach_files) == 2
+    assert [each["file"] for each in logs if each["event"] == "ach_file_rejected"] == [odd.name]
+    assert (folders.list_of("rejected"), folders.list_of("processed")) == ([odd.name], ["zzz.ach"])
+    assert (await service.get(deposit.transaction_id)).status == T.RETURNED
+
+
+async def test_a_file_that_is_replaced_while_it_is_read_is_read_in_its_turn(service, folders, monkeypatch) -> None:
+    deposit, payout = await order(service)
+    await leave(service)
+    sent, day = list_sent(folders.sent[0]), (CUT_OFF + timedelta(days=1)).date()
+    ours = {each.amount_minor == 100_00: each for each in sent}
+    folders.put("RETURNS.ACH", build_returns([(ours[True], "R02")], day))
+
+    async def apply_and_replace(*args):
+        folders.put("RETURNS.ACH", build_returns([(ours[False], "R03")], day))
+        return await applied(*args)
+
+    applied = READING._apply
+    with monkeypatch.context() as patch:
+        patch.setattr(READING, "_apply", apply_and_replace)
+        assert await service.run(read_ach_files) == 1
+    assert await service.run(read_ach_files) == 1
+    assert folders.list_of("processed") == ["RETURNS.ACH", "RETURNS.ACH.2"]
+    for each in (deposit, payout):
+        assert (await service.get(each.transaction_id)).status == T.RETURNED
+
+
+@pytest.mark.parametrize(("name", "hours"), [("late.ach", -1), (".part", 5), (".part", 3)])
+async def test_a_file_that_lies_there_unread_is_told(service, folders, name, hours) -> None:
+    folders.put(name, b"x")
+    then = time.time() - hours * 3600
+    os.utime(folders.inbound / name, (then, then))
+    with capture_logs() as logs:
+        assert await service.run(read_ach_files) == 0
+    told = [each["file"] for each in logs if each["event"] == "ach_file_rejected"]
+    assert told == ([] if hours == 3 else [name])
+    assert (folders.inbound / name).exists()

@@ -135,8 +135,8 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
         Severity.HIGH,
         _FILE,
         "A file of the bank cannot be read, so what it says of our payments is not known. It is kept in the folder"
-        " `rejected`.",
-        "Have the bank send the file again.",
+        " `rejected`, or lies unread where the bank put it.",
+        "Have the bank send the file again; of one that lies there unread see to its name, its time and its rights.",
     ),
     ExceptionKind.ACH_RETURN_NOT_OURS: Description(
         Severity.MEDIUM,

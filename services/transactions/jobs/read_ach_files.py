@@ -1,9 +1,14 @@
-"""Reads the files of the ACH network that the bank sends, and applies what came back."""
+"""Reads the files of the ACH network that the bank sends, and applies what came back.
+
+A file is taken first, into a folder of ours, and read from there: so what is put in its place meanwhile is another
+file, and read in its turn.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +24,15 @@ from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.ach import AchEntry, EntryStatus, to_payment
 from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.providers.ach_file import NAME as ACH_FILE
-from services.transactions.providers.ach_file.folders import FILE_BYTES_MAX, put_away, spell_name
+from services.transactions.providers.ach_file.folders import (
+    FILE_BYTES_MAX,
+    READING,
+    is_folder,
+    open_folder,
+    put_away,
+    read_whole,
+    spell_name,
+)
 from services.transactions.providers.ach_file.nacha import (
     NotNacha,
     Returned,
@@ -34,36 +47,72 @@ from services.transactions.store import transactions as store
 
 # A file that somebody still writes is not read.
 QUIET_FOR = timedelta(seconds=10)
+# What is older and still there was not read; what is newer than now by so much will not be soon.
+READ_WITHIN, AHEAD_BY = timedelta(hours=4), timedelta(minutes=5)
 # What a fault quotes of a file may be a part of an account number.
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
 async def read_ach_files(dependencies: Dependencies) -> int:
-    """Applies what the bank sent back; how many files were put away: one that cannot be waits for the next time."""
+    """Applies what the bank sent back; how many files were put away.
+
+    Raises: what went wrong with one, once all were read: it waits for the next time.
+    """
     desk = find_desk(dependencies.providers.orders)
     if desk is None:
         return 0
-    read = 0
-    for path in await asyncio.to_thread(_list_ready, desk.config.inbound):
+    read, inbound, faults = 0, desk.config.inbound, await asyncio.to_thread(_take, desk.config.inbound)
+    for path in await asyncio.to_thread(_list_files, inbound / READING):
         try:
-            content = await asyncio.to_thread(_read_bytes, path)
-            folder = await _read_file(dependencies, desk, spell_name(path), content)
-            await asyncio.to_thread(put_away, path, path.parent / folder)
+            content = await asyncio.to_thread(read_whole, path, FILE_BYTES_MAX)
+            folder = await _read_file(dependencies, desk, spell_name(path), content or b"")
+            await asyncio.to_thread(put_away, path, inbound / folder)
             read += 1
-        except Exception:  # what is wrong with one file keeps no other from being read; it is read again
+        except FileNotFoundError:  # another process has read it
+            continue
+        except Exception as fault:  # what is wrong with one file keeps no other from being read; it is read again
             log.exception("ach_file_failed", file=spell_name(path))
+            faults.append(fault)
+    for path, cause in await asyncio.to_thread(_list_late, inbound):
+        about = About(file_name=spell_name(path))
+        await report_apart(dependencies, None, ExceptionKind.ACH_FILE_REJECTED, about, cause)
+    if faults:
+        raise faults[0]
     return read
 
 
-def _list_ready(inbound: Path) -> list[Path]:
+def _take(inbound: Path) -> list[Exception]:
+    """Moves what lies still to where it is read; what went wrong with each that it could not."""
+    faults: list[Exception] = []
     quiet_since = datetime.now(UTC).timestamp() - QUIET_FOR.total_seconds()
-    files = (each for each in inbound.iterdir() if each.is_file() and not each.name.startswith("."))
-    return sorted(each for each in files if each.stat().st_mtime <= quiet_since)
+    for path in _list_files(inbound):
+        try:
+            if not path.name.startswith(".") and path.lstat().st_mtime <= quiet_since:
+                put_away(path, open_folder(inbound, READING))
+        except FileNotFoundError:  # another process has taken it
+            continue
+        except OSError as fault:
+            log.exception("ach_file_failed", file=spell_name(path))
+            faults.append(fault)
+    return faults
 
 
-def _read_bytes(path: Path) -> bytes:
-    """What is in it; nothing of what is too large to be a file of a bank."""
-    return path.read_bytes() if path.stat().st_size <= FILE_BYTES_MAX else b""
+def _list_files(folder: Path) -> list[Path]:
+    """Whatever they are, but for folders: what is no file is put away as one that cannot be read."""
+    return sorted(each for each in folder.iterdir() if not is_folder(each)) if is_folder(folder) else []
+
+
+def _list_late(inbound: Path) -> list[tuple[Path, str]]:
+    """What is still there that should have been read, or never will be, and why."""
+    now, found = datetime.now(UTC).timestamp(), []
+    for path in (*_list_files(inbound), *_list_files(inbound / READING)):
+        with suppress(FileNotFoundError):
+            age = now - path.lstat().st_mtime
+            if age < -AHEAD_BY.total_seconds():
+                found.append((path, "It lies there unread: its time is in the future."))
+            elif age > READ_WITHIN.total_seconds():
+                found.append((path, "It has lain there unread for hours."))
+    return found
 
 
 async def _read_file(dependencies: Dependencies, desk: AchFileOrders, name: str, content: bytes) -> str:

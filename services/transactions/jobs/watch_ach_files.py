@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-import secrets
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -34,6 +33,7 @@ from services.transactions.providers.ach_file.folders import (
     STAGING,
     is_folder,
     name_file,
+    open_folder,
     put_away,
     read_whole,
     spell_name,
@@ -210,10 +210,7 @@ def _is_gone(path: Path) -> bool:
 
 
 def _hold(outbound: Path, path: Path) -> None:
-    """Whatever stands in the place of our folder is set aside, and found at the next look."""
-    held = outbound / HELD
-    if not is_folder(held):
-        with suppress(FileNotFoundError):
-            held.rename(outbound / f"{HELD}.{secrets.token_hex(4)}")
+    """Whatever stood in the place of our folder is set aside, and found at the next look."""
+    held = open_folder(outbound, HELD)
     if path != held:
         put_away(path, held)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
 import stat
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -12,9 +14,11 @@ from services.transactions.domain.ach import AchFile
 
 # More than a file of the ACH network has: what is larger is read by nobody.
 FILE_BYTES_MAX: Final = 16 * 1024 * 1024
-# Beside the bank's folder, in it: what is being written, and what was taken out of the bank's way.
+# In the folder from which the bank fetches: what is being written, and what was taken out of the bank's way.
 STAGING: Final = ".staging"
 HELD: Final = ".held"
+# In the other folder: what is being read.
+READING: Final = ".reading"
 # Of a name, with room for the number of another one.
 _NAME_BYTES_MAX: Final = 240
 
@@ -55,9 +59,19 @@ def read_whole(path: Path, bytes_max: int = FILE_BYTES_MAX) -> bytes | None:
     return content if len(content) <= bytes_max else None
 
 
-def put_away(path: Path, kept: Path) -> None:
-    """Keeps it in a folder; one name may be given to many files."""
+def open_folder(parent: Path, name: str) -> Path:
+    """A folder of ours, where nobody else's things are in its place: they are set aside."""
+    folder = parent / name
+    if not is_folder(folder):
+        with suppress(FileNotFoundError):
+            folder.rename(parent / f"{name}.{secrets.token_hex(4)}")
+        folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def put_away(path: Path, kept: Path) -> Path:
+    """Keeps it in a folder, and says where; one name may be given to many files."""
     kept.mkdir(mode=0o700, exist_ok=True)
     short = os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES_MAX])
     names = (path.name if number == 1 else f"{short}.{number}" for number in count(1))
-    path.rename(next(kept / name for name in names if not os.path.lexists(kept / name)))
+    return path.rename(next(kept / name for name in names if not os.path.lexists(kept / name)))
