@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from services.chassis.data.heard_persons import KnownParties
 from services.chassis.data.operations import Operations
 from services.chassis.process.health import Alarms
+from services.chassis.process.loops import Failures
 from services.transactions.clients import Peers
 from services.transactions.providers.protocols import Providers
 from services.transactions.vault import Vault
@@ -27,6 +28,11 @@ class Dependencies(Operations):
     operator_org_id: str = ""
     # Of the process: what a job finds that somebody has to see to.
     alarms: Alarms = field(default_factory=dict)
+    _failures: dict[str, Failures] = field(default_factory=dict, init=False)
+
+    def failures_of(self, about: str) -> Failures:
+        """Those of a part of a job, whose other parts go on: an alarm once it has failed for minutes."""
+        return self._failures.setdefault(about, Failures(self.alarms, about))
 
     @property
     def known_parties(self) -> KnownParties:

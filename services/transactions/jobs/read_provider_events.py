@@ -28,10 +28,16 @@ async def read_provider_events(dependencies: Dependencies) -> int:
     """How many events are new."""
     stored = 0
     for provider, source in dependencies.providers.events.items():
+        failures = dependencies.failures_of(f"events of {provider}")
         try:
             stored += await read_events(dependencies, provider, source)
+            failures.end()
         except OutcomeUnknown as error:  # no payment waits for it: each is looked up as well
+            failures.add(error)
             log.warning("events_not_read", provider=provider, cause=str(error))
+        except Exception as error:  # nor does another provider
+            failures.add(error)
+            log.exception("events_not_read", provider=provider, cause=type(error).__name__)
     return stored
 
 

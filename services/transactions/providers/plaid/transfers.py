@@ -12,10 +12,10 @@ bear it is none of ours. Source: plaid.com/docs/transfer/creating-transfers.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
-import orjson
 from plaid.model.ach_class import ACHClass
 from plaid.model.transfer_authorization_cancel_request import TransferAuthorizationCancelRequest
 from plaid.model.transfer_authorization_create_request import TransferAuthorizationCreateRequest
@@ -32,8 +32,9 @@ from plaid.model.transfer_type import TransferType
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.database import Database
 from services.chassis.data.seals import NotSealed
+from services.chassis.process.telemetry import log
 from services.chassis.values.clock import Clock
-from services.chassis.values.text import read_text
+from services.chassis.values.text import clean_text, read_text
 from services.transactions.domain.payments import Payment, find_difference
 from services.transactions.domain.plaid import PlaidItem, PlaidTransfer
 from services.transactions.providers.plaid.client import PlaidClient, Refused
@@ -343,14 +344,19 @@ class PlaidTransfers:
     async def _list_events(self, after_id: int) -> EventPage:
         asked = TransferEventSyncRequest(after_id=after_id, count=EVENTS_MAX)
         answer = await self._client.call(self._client.api.transfer_event_sync, asked)
-        try:
-            events = [_read_event(each) for each in answer["transfer_events"]]
-            has_more = bool(answer["has_more"])
-        except (KeyError, ValueError, TypeError):
-            raise OutcomeUnknown("the provider's answer is no list of events") from None
-        later = sorted((each for each in events if each[0] > after_id), key=lambda each: each[0])
-        last_id = later[-1][0] if later else after_id
-        return EventPage([(told, body) for _, told, body in later], str(last_id), has_more and bool(later))
+        events, numbered = answer.get("transfer_events"), {}
+        if not isinstance(events, list):
+            raise OutcomeUnknown("the provider's answer is no list of events")
+        for each in events:
+            try:
+                numbered[int(each["event_id"])] = each
+            except (KeyError, ValueError, TypeError):
+                log.warning("event_not_read", event_id="")
+        if events and not numbered:
+            raise OutcomeUnknown("none of the provider's events has a number")
+        later, has_more = sorted(number for number in numbered if number > after_id), bool(answer.get("has_more"))
+        told = [event for number in later if (event := _read_event(number, numbered[number])) is not None]
+        return EventPage(told, str(later[-1] if later else after_id), has_more and bool(later))
 
     async def _order(self, ask: Any, asked: Any) -> dict[str, Any]:
         """Raises: Declined: Plaid refuses what was ordered."""
@@ -370,13 +376,16 @@ def _describe(order: PaymentOrder) -> str:
     return f"Retry {again}" if again else order.description[:_DESCRIPTION_CHARACTERS_MAX]
 
 
-def _read_event(event: Mapping[str, Any]) -> tuple[int, ProviderEvent, bytes]:
-    """Of sweeps, which are about many transfers, it names none: those are only stored.
-
-    Raises: KeyError, ValueError, TypeError.
+def _read_event(number: int, event: Mapping[str, Any]) -> tuple[ProviderEvent, bytes] | None:
+    """Of sweeps, which are about many transfers, it names none: those are only stored. None of what names a transfer
+    that cannot be one of ours; of one that can be, whatever else it says is no reason not to look at it.
     """
-    number, kind = int(event["event_id"]), read_text(str(event["event_type"]), TEXT_CHARACTERS_MAX - 9)
-    transfer_id = read_text(event.get("transfer_id") or "", TEXT_CHARACTERS_MAX // 2, empty=True)
+    try:
+        transfer_id = read_text(event.get("transfer_id") or "", TEXT_CHARACTERS_MAX // 2, empty=True)
+    except ValueError:
+        log.warning("event_not_read", event_id=str(number))
+        return None
+    kind = clean_text(str(event.get("event_type")), TEXT_CHARACTERS_MAX // 2)
     # Numbers begin anew with other keys; a transfer's id is nobody else's.
     told = ProviderEvent(f"transfer-event:{number}:{transfer_id}", f"transfer.{kind}", transfer_id)
-    return number, told, orjson.dumps(event, default=str)
+    return told, json.dumps(event, default=str).encode()

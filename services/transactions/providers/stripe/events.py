@@ -6,10 +6,9 @@ Stripe keeps events for 30 days, and nobody changes them there. Source: docs.str
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
-
-import orjson
 
 from services.chassis.process.telemetry import log
 from services.transactions.providers.protocols import EventPage, OutcomeUnknown, ProviderEvent
@@ -73,6 +72,6 @@ def _build_page(newest_first: Sequence[dict[str, Any]], after_id: str, *, has_mo
 def _read_events(events: Iterable[dict[str, Any]]) -> Iterator[tuple[ProviderEvent, bytes]]:
     for each in events:
         try:
-            yield read_event(each, find_payment_id), orjson.dumps(each)
+            yield read_event(each, find_payment_id), json.dumps(each, default=str).encode()
         except (ValueError, KeyError, TypeError):  # its payment is looked up, and no other waits for it
             log.warning("event_not_read", event_id=str(each.get("id")))
