@@ -16,7 +16,7 @@ payment_exceptions = sa.Table(
     "payment_exceptions",
     metadata,
     text("org_id", key=True),
-    text("payment_exception_id", key=True),
+    text("payment_exception_id", key=True),  # a code of the service's over what it is about
     text("kind"),
     text("subject"),
     text("status"),
@@ -49,8 +49,6 @@ payment_exceptions = sa.Table(
         name="resolved_by_a_person",
     ),
     sa.Index("payment_exceptions_newest", "org_id", "created_at", "payment_exception_id"),
-    # The same thing is found here: under the lock of its subject there is one, or more where somebody wrote by SQL.
-    sa.Index("payment_exceptions_subject", "org_id", "kind", "subject"),
     sa.Index("payment_exceptions_transaction", "org_id", "transaction_id", "created_at", "payment_exception_id"),
     sa.Index(
         "payment_exceptions_open",

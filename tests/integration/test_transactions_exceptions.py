@@ -243,11 +243,12 @@ async def test_events_carry_no_note_and_no_name_of_a_file(service: TransactionsH
 async def test_who_edits_or_hides_one_by_sql_is_found_out_and_it_is_opened_anew(
     service: TransactionsHarness, statement: str
 ) -> None:
-    [found] = await report_twice(service, TXN)
+    transaction_id = new_id("txn")  # what was refused once is not in the log again
+    [found] = await report_twice(service, transaction_id)
     async with service.database.begin(ORG) as tx:
         await tx.execute(sa.text(statement))
     with capture_logs() as logs:
-        listed = await report_twice(service, TXN)
+        listed = await report_twice(service, transaction_id)
     assert "row_not_sealed" in {each["event"] for each in logs}
     [anew] = [each for each in listed if each.payment_exception_id != found.payment_exception_id]
     assert (anew.status, anew.occurrence_count, anew.cause) == (E.OPEN, 1, "Two payments.")
@@ -283,6 +284,26 @@ async def test_an_exception_that_sql_made_up_keeps_no_return_from_being_recorded
     listed = await list_exceptions(service, kind=["RETURN_TO_REVIEW"])
     [found] = [each for each in listed if each.payment_exception_id != values["forged"]]
     assert (await get(service, found)).transaction_id == made.transaction_id
+
+
+async def test_however_many_exceptions_sql_made_up_a_return_is_recorded_as_soon_as_ever(
+    service: TransactionsHarness,
+) -> None:
+    made = await service.deposit()
+    await service.work()
+    async with service.database.begin(ORG) as tx:
+        forged = sa.text(
+            "INSERT INTO payment_exceptions (org_id, payment_exception_id, kind, subject, status, cause,"
+            " occurrence_count, openings, created_at, opened_at, last_seen_at, updated_at, version)"
+            " SELECT :org, 'exc_' || lpad(n::text, 26, '0'), 'RETURN_TO_REVIEW', :id, 'OPEN', 'x', 1, 1, now(), now(),"
+            " now(), now(), 1 FROM generate_series(1, 20000) n"
+        )
+        await tx.execute(forged, {"org": ORG, "id": made.transaction_id})
+    service.bank.report(made.transaction_id, PaymentStatus.RETURNED, "R17")
+    with capture_logs() as logs:
+        await service.work(hurried=True)
+    assert (await service.get(made.transaction_id)).status == Transaction.RETURNED
+    assert "row_not_sealed" not in {each["event"] for each in logs}, "none of them is looked at"
 
 
 async def test_what_is_not_recorded_after_all_leaves_no_exception(service: TransactionsHarness) -> None:

@@ -1,7 +1,8 @@
 """Identifiers: a prefix that names the kind, and 26 characters that sort by time of birth.
 
 `txn_` + 26 lower-case Crockford base32 characters of a UUID: version 7 for new things, version 5 where the same
-facts must give the same id (so that a step repeated after a crash finds what it made).
+facts must give the same id (so that a step repeated after a crash finds what it made), or 128 bits of a code where
+nobody may take the id beforehand.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ def derived_id(prefix: str, *parts: str) -> str:
     # Lengths are written down, so ("ab", "c") and ("a", "bc") differ.
     name = "".join(f"{len(part)}:{part}" for part in (prefix, *parts))
     return _spell(prefix, uuid.uuid5(_NAMESPACE, name).int)
+
+
+def coded_id(prefix: str, code: bytes) -> str:
+    """The id that belongs to a code of at least 16 bytes."""
+    return _spell(prefix, int.from_bytes(code[:16], "big"))
 
 
 def uuid7() -> uuid.UUID:

@@ -25,7 +25,6 @@ from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.etags import check_etag
-from services.chassis.values.ids import new_id
 from services.transactions.actions import answer_payment_exception
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain import exceptions as rules
@@ -57,9 +56,9 @@ async def report(tx: Tx, kind: ExceptionKind, about: About, cause: str, now: dat
     _tell(kind, about, cause, **more)
     subject = rules.spell_subject(kind, about)
     await store.lock_subject(tx, kind, subject)
-    before = await store.lock_reported(tx, kind, subject)
+    before, exception_id = await store.lock_reported(tx, kind, subject)
     if before is None:
-        await store.insert_exception(tx, rules.build_exception(new_id("exc"), kind, about, cause, now), ACTOR)
+        await store.insert_exception(tx, rules.build_exception(exception_id, kind, about, cause, now), ACTOR)
     else:
         again = rules.build_found_again(before, cause, now)
         await store.save_exception(tx, before, again, now, note=again.cause, actor=ACTOR)

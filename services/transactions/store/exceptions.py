@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
+from itertools import count
 
 import sqlalchemy as sa
 from realco.transactions.v1 import events_pb2 as events
@@ -12,8 +14,10 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.locks import lock_name
+from services.chassis.data.seals import keep_readable, seals_of
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
+from services.chassis.values.ids import coded_id
 from services.transactions import messages
 from services.transactions.domain.exceptions import (
     EXCEPTION_MOVES,
@@ -58,14 +62,23 @@ async def lock_subject(tx: Tx, kind: ExceptionKind, subject: str) -> None:
     await lock_name(tx, "payment_exceptions", kind, subject)
 
 
-async def lock_reported(tx: Tx, kind: ExceptionKind, subject: str) -> PaymentException | None:
-    """What was found before; the caller has `lock_subject`.
+async def lock_reported(tx: Tx, kind: ExceptionKind, subject: str) -> tuple[PaymentException | None, str]:
+    """What was found before, and its id, or the one that it has once it is found; the caller has `lock_subject`.
 
-    What this service did not write is in the log, and stepped over: whoever hides an exception by SQL has it opened
-    anew beside it, and keeps no fact from being recorded.
+    Nobody foretells these ids, so however many rows somebody writes by SQL, none is in the way. What was altered is in
+    the log, and stepped over: whoever hides an exception has it opened anew beside it, and keeps no fact from being
+    recorded.
     """
-    same = EXCEPTIONS.locking.where(_c.kind == kind, _c.subject == subject)
-    return next(iter(await EXCEPTIONS.list_sealed(tx, same)), None)
+    seals, org_id = seals_of(tx), current_principal().org_id
+    for number in count():
+        codes = seals.list_codes(payment_exceptions.name, org_id, kind.value, subject, number)
+        ids = [coded_id("exc", code) for code in codes]
+        rows = (await tx.execute(EXCEPTIONS.locking.where(_c.payment_exception_id.in_(ids)))).all()
+        ours = keep_readable(rows, partial(EXCEPTIONS.read_sealed, tx))
+        if ours or not rows:
+            found = ours[0] if ours else None
+            return found, ids[0] if found is None else found.payment_exception_id
+    raise AssertionError("there is always a next number")
 
 
 async def insert_exception(tx: Tx, found: PaymentException, actor: str) -> None:

@@ -700,7 +700,6 @@ def _create_exceptions() -> None:
     )
     newest = ["org_id", "created_at", "payment_exception_id"]
     op.create_index("payment_exceptions_newest", "payment_exceptions", newest)
-    op.create_index("payment_exceptions_subject", "payment_exceptions", ["org_id", "kind", "subject"])
     op.create_index(
         "payment_exceptions_transaction",
         "payment_exceptions",
