@@ -57,7 +57,7 @@ ach_entries = sa.Table(
     sa.Index("ach_entries_file", "org_id", "ach_file_id"),
     sa.Index("ach_entries_waiting", "org_id", "created_at", postgresql_where=sa.text("status = 'WAITING'")),
     sa.Index("ach_entries_id", "ach_entry_id"),
-    sa.Index("ach_entries_trace", "trace_no"),
+    sa.Index("ach_entries_trace", "trace_no", "org_id"),
     info=sealed(
         *("org_id", "ach_entry_id", "provider_key", "reference", "party_id", "bank_account_id", "is_inbound"),
         *("amount_minor", "currency", "presentment", "routing_number", "account_number_encrypted", "account_type"),

@@ -318,8 +318,8 @@ provider_payments = sa.Table(
     sa.UniqueConstraint("org_id", "provider", "provider_key", name="provider_payments_key"),
     sa.UniqueConstraint("org_id", "provider", "provider_reference", name="provider_payments_reference"),
     # A webhook names a payment, and not whose it is.
-    sa.Index("provider_payments_owner", "provider", "provider_reference"),
-    sa.Index("provider_payments_transaction", "transaction_id"),
+    sa.Index("provider_payments_owner", "provider", "provider_reference", "org_id", "attempt"),
+    sa.Index("provider_payments_transaction", "transaction_id", "org_id", "attempt"),
     info=sealed(
         *("org_id", "transaction_id", "attempt", "presentment", "provider", "provider_key", "provider_reference"),
         "sent_at",

@@ -295,3 +295,18 @@ async def test_rows_that_sql_wrote_are_in_no_file_and_keep_no_other_from_it(serv
         await tx.execute(sa.insert(ach_entries).values(made_up))
     await leave(service)
     assert sorted(each.amount_minor for each in list_sent(folders.sent[0])) == [50_00, 100_00]
+
+
+async def test_a_return_is_recorded_however_many_entries_of_its_number_sql_made_up(service, folders) -> None:
+    deposit, _ = await order(service)
+    await leave(service)
+    sent = next(each for each in list_sent(folders.sent[0]) if each.amount_minor == 100_00)
+    async with service.database.begin_for_all() as tx:
+        forged = sa.text(
+            "INSERT INTO ach_entries SELECT (e).* FROM (SELECT jsonb_populate_record(e, jsonb_build_object("
+            "'org_id', 'org-0' || n)) AS e FROM ach_entries e, generate_series(1, 2500) n) forged"
+        )
+        await tx.execute(forged)
+    folders.put("r.ach", build_returns([(sent, "R02")], (CUT_OFF + timedelta(days=1)).date()))
+    await service.run(read_ach_files)
+    assert (await service.get(deposit.transaction_id)).status == T.RETURNED

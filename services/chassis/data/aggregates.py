@@ -37,6 +37,7 @@ M = TypeVar("M", bound=Message)
 # Statements for a set of changed columns each: whoever edits may change any of them together.
 _UPDATES_KEPT_MAX = 500
 _SEAL = "seal"
+_PAGE = 1_000
 # As many of these as a page may have are less than a caller receives (calls/channels.py).
 _SHOWN_BYTES_MAX = 8 * 1024
 
@@ -97,6 +98,17 @@ class Aggregate(Generic[V]):
     async def list_sealed(self, tx: Tx, query: sa.Select[Any]) -> list[V]:
         """What a query like `select` finds, without the rows that do not say what this service wrote."""
         return keep_readable(await tx.execute(query), partial(self.read_sealed, tx))
+
+    async def list_ours(self, tx: Tx, *conditions: sa.ColumnElement[bool]) -> list[V]:
+        """All of them by id that this service wrote, a page at a time: what it did not write takes no room."""
+        ours, last = [], ""
+        while True:
+            behind = self._listing.where(*conditions, self.table.c[self.key] > last).limit(_PAGE)
+            rows = (await tx.execute(behind)).all()
+            ours += keep_readable(rows, partial(self.read_sealed, tx))
+            if len(rows) < _PAGE:
+                return ours
+            last = getattr(rows[-1], self.key)
 
     async def list_first(self, tx: Tx, *conditions: sa.ColumnElement[bool], count_max: int) -> list[V]:
         """The first of them by id that this service wrote, some at least if there are any.

@@ -57,7 +57,12 @@ _NOT_FETCHED = compile_for_all(
     .order_by(_f.ach_file_id)
     .limit(_PAGE)
 )
-_BY_TRACE = compile_for_all(sa.select(ach_entries).where(_e.trace_no == sa.bindparam("trace_no")))
+_BY_TRACE = compile_for_all(  # an organization has a number once
+    sa.select(ach_entries)
+    .where(_e.trace_no == sa.bindparam("trace_no"), _e.org_id > sa.bindparam("behind"))
+    .order_by(_e.org_id)
+    .limit(_PAGE)
+)
 
 
 async def list_organizations(database: Database, before: datetime) -> list[str]:
@@ -106,9 +111,15 @@ def _keep_files(database: Database, found: Sequence[Row]) -> list[tuple[str, Ach
 
 async def list_by_trace(database: Database, trace_no: int) -> list[tuple[str, AchEntry]]:
     """The entries of any organization with this number, as far as this service wrote them, each with whose it is."""
-    found = build_rows(await database.send_for_all(_BY_TRACE[0], trace_no))
-    ours = keep_readable(found, partial(check_read_row, database.seals, ach_entries))
-    return [(row.org_id, _read_entry(row)) for row in ours]
+    check, ours, behind = partial(check_read_row, database.seals, ach_entries), [], ""
+    text, names = _BY_TRACE
+    while True:
+        asked = {"trace_no": trace_no, "behind": behind}
+        found = build_rows(await database.send_for_all(text, *map(asked.__getitem__, names)))
+        ours += [(row.org_id, _read_entry(row)) for row in keep_readable(found, check)]
+        if len(found) < _PAGE:
+            return ours
+        behind = found[-1].org_id
 
 
 async def list_traces(tx: Tx, wanted: Sequence[int]) -> set[int]:
@@ -130,8 +141,8 @@ async def find_by_key(tx: Tx, provider_key: str) -> AchEntry | None:
 
 async def list_waiting(tx: Tx, before: datetime) -> list[AchEntry]:
     """What was ordered before this moment and waits, as far as this service wrote it."""
-    waiting = ENTRIES.select().where(_e.status == "WAITING", _e.created_at < before)
-    return await ENTRIES.list_sealed(tx, waiting.order_by(_e.created_at, _e.ach_entry_id))
+    waiting = await ENTRIES.list_ours(tx, _e.status == "WAITING", _e.created_at < before)
+    return sorted(waiting, key=lambda each: (each.created_at, each.ach_entry_id))
 
 
 async def lock_files(tx: Tx) -> None:
@@ -141,14 +152,14 @@ async def lock_files(tx: Tx) -> None:
 
 async def list_not_left(tx: Tx) -> list[AchFile]:
     """What this service did not write keeps nothing else from going."""
-    return await FILES.list_sealed(tx, FILES.select().where(_f.status != "LEFT"))
+    return await FILES.list_ours(tx, _f.status != "LEFT")
 
 
 async def count_files(tx: Tx, created_on: date) -> int:
     """How many of the day this service has made; the caller has `lock_files`."""
-    return len(await FILES.list_sealed(tx, FILES.select().where(_f.created_on == created_on)))
+    return len(await FILES.list_ours(tx, _f.created_on == created_on))
 
 
 async def list_entries_of(tx: Tx, file: AchFile) -> Sequence[AchEntry]:
     """Those that this service wrote: whoever writes one more adds nothing to the file."""
-    return await ENTRIES.list_sealed(tx, ENTRIES.select().where(_e.ach_file_id == file.ach_file_id))
+    return await ENTRIES.list_ours(tx, _e.ach_file_id == file.ach_file_id)

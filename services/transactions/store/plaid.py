@@ -28,8 +28,8 @@ TRANSFERS = Aggregate(
 
 async def find_item(tx: Tx, bank_account_id: str, digests: Collection[str]) -> PlaidItem | None:
     """The account as Plaid knows it by one of these digests of its number. Raises: NotSealed."""
-    found = await ITEMS.list_all(tx, _i.bank_account_id == bank_account_id)
-    return next((each for each in found if each.account_number_digest in digests), None)
+    known_by = _i.account_number_digest.in_(digests)
+    return next(iter(await ITEMS.list_all(tx, _i.bank_account_id == bank_account_id, known_by)), None)
 
 
 async def list_by_key(tx: Tx, provider_key: str) -> list[PlaidTransfer]:

@@ -44,15 +44,21 @@ _SAVE = (
     .where(is_mine(provider_payments), _c.transaction_id == sa.bindparam("this_id"), _ATTEMPT)
     .values(build_new((name, _c[name].type) for name in _CHANGING))
 )
-# Of any organization. Who runs it asks for the seal of what it finds.
-_OWNER = compile_for_all(
-    sa.select(provider_payments).where(
-        _c.provider == sa.bindparam("provider"),
-        sa.or_(
-            _c.provider_reference == sa.bindparam("payment_id"),
-            _c.transaction_id == sa.bindparam("reference"),
-        ),
+# Of any organization, by the provider's id or by ours. Who runs them asks for the seal of what they find.
+_PAGE = 1_000
+_OWNERS = tuple(
+    compile_for_all(
+        sa.select(provider_payments)
+        .where(
+            _c.provider == sa.bindparam("provider"),
+            column == sa.bindparam("known_by"),
+            sa.tuple_(_c.org_id, _c.attempt)
+            > sa.tuple_(sa.bindparam("behind", type_=sa.Text), sa.bindparam("behind_attempt", type_=sa.Integer)),
+        )
+        .order_by(_c.org_id, _c.attempt)
+        .limit(_PAGE)
     )
+    for column in (_c.provider_reference, _c.transaction_id)
 )
 
 
@@ -129,14 +135,22 @@ async def list_earlier_references(source: Source, row: Transaction) -> frozenset
 async def find_owner(database: Database, provider: str, payment_id: str, reference: str) -> tuple[str, str] | None:
     """(org_id, transaction_id) of a provider's payment, in whatever organization: by its id there, else by our id.
 
+    However many rows somebody made up: it goes through them, a page at a time.
+
     Raises:
         NotSealed: else whoever may write here could have a webhook applied to something else, or to nothing.
     """
-    asked = {"provider": provider, "payment_id": payment_id, "reference": reference}
-    text, names = _OWNER
-    found = build_rows(await database.send_for_all(text, *map(asked.__getitem__, names)))
-    if not found:
-        return None
-    check = partial(check_read_row, database.seals, provider_payments)
-    row = next(iter(keep_readable(found, check)), None) or check(found[0])
-    return row.org_id, row.transaction_id
+    check, others = partial(check_read_row, database.seals, provider_payments), None
+    for (text, names), known_by in zip(_OWNERS, (payment_id, reference), strict=True):
+        asked: dict[str, Any] = {"provider": provider, "known_by": known_by, "behind": "", "behind_attempt": 0}
+        while True:
+            found = build_rows(await database.send_for_all(text, *map(asked.__getitem__, names)))
+            for row in keep_readable(found, check):
+                return row.org_id, row.transaction_id
+            others = others or next(iter(found), None)
+            if len(found) < _PAGE:
+                break
+            asked |= {"behind": found[-1].org_id, "behind_attempt": found[-1].attempt}
+    if others is not None:
+        check(others)
+    return None

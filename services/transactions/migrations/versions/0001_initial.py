@@ -460,8 +460,10 @@ def _create_records() -> None:
         sa.UniqueConstraint("org_id", "provider", "provider_key", name="provider_payments_key"),
         sa.UniqueConstraint("org_id", "provider", "provider_reference", name="provider_payments_reference"),
     )
-    op.create_index("provider_payments_owner", "provider_payments", ["provider", "provider_reference"])
-    op.create_index("provider_payments_transaction", "provider_payments", ["transaction_id"])
+    op.create_index(
+        "provider_payments_owner", "provider_payments", ["provider", "provider_reference", "org_id", "attempt"]
+    )
+    op.create_index("provider_payments_transaction", "provider_payments", ["transaction_id", "org_id", "attempt"])
 
 
 def _create_ach() -> None:
@@ -512,7 +514,7 @@ def _create_ach() -> None:
         "ach_entries_waiting", "ach_entries", ["org_id", "created_at"], postgresql_where=sa.text("status = 'WAITING'")
     )
     op.create_index("ach_entries_id", "ach_entries", ["ach_entry_id"])
-    op.create_index("ach_entries_trace", "ach_entries", ["trace_no"])
+    op.create_index("ach_entries_trace", "ach_entries", ["trace_no", "org_id"])
     op.create_table(
         "ach_files",
         sa.Column("org_id", sa.Text(), nullable=False),
