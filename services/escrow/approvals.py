@@ -27,10 +27,11 @@ from services.escrow.dependencies import Dependencies
 from services.escrow.domain import refusals
 from services.escrow.domain.account import AccountUse, Balance, EscrowAccount, Status, may_end_hold, may_post
 from services.escrow.domain.beneficiaries import list_grown
-from services.escrow.domain.chart import DISTRIBUTABLE, LedgerAccount
+from services.escrow.domain.chart import CASH, DISTRIBUTABLE, LedgerAccount
 from services.escrow.domain.explanations import (
     explain_available,
     explain_emptiness,
+    explain_missing,
     explain_release,
     explain_reversals,
     explain_status,
@@ -127,7 +128,7 @@ class _Details:
 
     async def describe_entry(self, request: journal_pb.PostJournalEntryRequest, now: datetime) -> ApprovalDetails:
         entry = await self._build(request)
-        await self._check_parties(_list_parties(request.journal_entry, "journal_entry"))
+        await self._check_parties(journal_entries.list_named_parties(request.journal_entry, "journal_entry"))
         verb = "Reverse" if entry.reverses_journal_entry_id else "Post"
         async with self._dependencies.database.begin() as tx:
             account = await self._require_account(tx, request.escrow_account_id)
@@ -149,7 +150,7 @@ class _Details:
         wanted = await journal_entries.build_entries(database, request, now)
         await self._check_parties(
             chain.from_iterable(
-                _list_parties(item.journal_entry, f"items[{number}].journal_entry")
+                journal_entries.list_named_parties(item.journal_entry, f"items[{number}].journal_entry")
                 for number, item in enumerate(request.items)
             )
         )
@@ -232,9 +233,19 @@ class _Details:
             for each, change in changes
         ]
         available = explain_available(balances, changes, account.currency)
+        if any(each == CASH and change < 0 for each, change in changes):
+            available += await self._explain_leaving(account)
         grown = {each for legs in entries for each in list_grown(legs)}
         gaining = await self._list_gaining(escrow_account_id, grown)
         return _Preview(account, tuple(effects), tuple(available), gaining)
+
+    async def _explain_leaving(self, account: EscrowAccount) -> list[Explanation]:
+        """What whoever has cash leave reads of every payout, too."""
+        async with self._dependencies.database.begin() as tx:
+            totals = await account_store.read_totals(tx, account.escrow_account_id)
+        transactions = self._dependencies.peers.transactions
+        provisional = await transactions.explain_provisional_money(account.escrow_account_id)
+        return [*explain_missing(totals.owed_minor, account.currency), *provisional]
 
     async def _list_gaining(self, escrow_account_id: str, credited: Collection[LedgerAccount]) -> frozenset[str]:
         database, distributions = self._dependencies.database, self._dependencies.peers.distributions
@@ -290,6 +301,7 @@ class _Details:
         preview = await self._preview(escrow_account_id, [[debit(held, minor), credit(receiving, minor)]])
         captured, released = Money(minor, hold.currency), Money(hold.amount_minor - minor, hold.currency)
         where = f"for {receiving} ({preview.account.display_name})"
+        leaving = await self._explain_leaving(preview.account) if receiving == CASH else ()
         details = ApprovalDetails(
             f"Capture {captured} of a hold of {hold.amount} on {held}, {where}",
             request.hold_id,
@@ -299,7 +311,7 @@ class _Details:
             beneficiary_party_ids=preview.beneficiary_party_ids,
             effects=preview.effects,
             changes=(Change("status", hold.status, HoldStatus.CAPTURED),),
-            explanations=(_explain_status(preview.account, may_end_hold),),
+            explanations=(_explain_status(preview.account, may_end_hold), *leaving),
         )
         if released.amount_minor <= 0:
             return details
@@ -386,11 +398,3 @@ def _list_changes(entries: Iterable[Iterable[Leg]]) -> list[tuple[LedgerAccount,
         for account, change in sum_changes(legs).items():
             changes[account, change > 0] += change
     return [(account, change) for (account, _), change in changes.items()]
-
-
-def _list_parties(entry: journal_pb.NewJournalEntry, path: str) -> list[tuple[str, str]]:
-    """The party of each leg, and the field that names it."""
-    return [
-        (leg.ledger_account.party_id, f"{path}.legs[{number}].ledger_account.party_id")
-        for number, leg in enumerate(entry.legs)
-    ]

@@ -27,6 +27,8 @@ from realco.transactions.v1 import payouts_pb2, payouts_pb2_grpc, unfinished_pb2
 
 from services.chassis.calls.parties import Ask, AskAboutParties, AskByRpc
 from services.chassis.calls.peers import ask
+from services.chassis.calls.wire import from_explanation
+from services.chassis.values.explanation import Explanation
 
 Clearance = clearances_pb2.BatchGetClearancesResponse.Clearance
 
@@ -50,6 +52,10 @@ class Transactions(Protocol):
 
     async def batch_get_payouts(self, transaction_ids: Sequence[str]) -> Sequence[payouts_pb2.Payout]:
         """Those of them that it is about to pay, in no order. Raises Unavailable."""
+        ...
+
+    async def explain_provisional_money(self, escrow_account_id: str) -> Sequence[Explanation]:
+        """How much of what came into the account its banks may still take back. Raises Unavailable."""
         ...
 
     async def list_unfinished_transactions(self, escrow_account_id: str) -> Sequence[str]:
@@ -105,6 +111,11 @@ class TransactionsClient:
         request = payouts_pb2.BatchGetPayoutsRequest(transaction_ids=transaction_ids)
         found: Sequence[payouts_pb2.Payout] = (await ask(self._payouts.BatchGetPayouts, request)).payouts
         return found
+
+    async def explain_provisional_money(self, escrow_account_id: str) -> Sequence[Explanation]:
+        request = payouts_pb2.GetProvisionalMoneyRequest(escrow_account_id=escrow_account_id)
+        found: payouts_pb2.ProvisionalMoney = await ask(self._payouts.GetProvisionalMoney, request)
+        return [from_explanation(each) for each in found.explanations]
 
     async def list_unfinished_transactions(self, escrow_account_id: str) -> Sequence[str]:
         request = unfinished_pb2.ListUnfinishedTransactionsRequest(escrow_account_id=escrow_account_id)

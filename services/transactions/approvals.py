@@ -50,6 +50,8 @@ from services.transactions.domain.explanations import (
     explain_forbidden,
     explain_look_alike,
     explain_more_look_alikes,
+    explain_more_same_payments,
+    explain_named_sponsor,
     explain_owners,
     explain_payment,
     explain_provisional,
@@ -181,8 +183,8 @@ class _Details:
                 explanations += await self._explain_account(tx, account, now)
             if row.bank_account_id:
                 explanations.append(explain_use(account, row, now))
-            alike = await store.list_alike(tx, row, now - _ALIKE_WITHIN, _ALIKE_MAX)
-            explanations += map(explain_same_payment, alike)
+            alike, count = await store.list_alike(tx, row, now - _ALIKE_WITHIN, _ALIKE_MAX)
+            explanations += [*map(explain_same_payment, alike), *explain_more_same_payments(count - len(alike))]
             if not row.is_inbound:
                 provisional = await store.list_provisional(tx, row.escrow_account_id, PROVISIONAL_MAX)
                 explanations += explain_provisional(provisional)
@@ -190,6 +192,8 @@ class _Details:
                 received = await list_received(tx, [row.investment_id])
                 explanations += explain_take_back([received.get((row.party_id, row.investment_id), [])])
         explanations.append(await self._explain_clearance(row.party_id))
+        if TYPES[row.type].is_for_sponsor:
+            explanations += await self._explain_sponsor(row)
         if TYPES[row.type].is_for_investment and row.investment_id:
             explanations += await self._explain_commitment(row.investment_id)
         preview = await self._preview(row, "SETTLED")
@@ -248,6 +252,16 @@ class _Details:
         except Unavailable:
             return explain_clearance(None)
         return explain_clearance([missing.statement for missing in clearance.missing])
+
+    async def _explain_sponsor(self, row: Transaction) -> list[Explanation]:
+        try:
+            account = await self._dependencies.peers.escrow.get_escrow_account(row.escrow_account_id)
+        except Unavailable:
+            return [explain_away("Escrow", "SPONSOR_NAMED_BY")]
+        if account is None:
+            return []
+        acting = await list_parties_of(self._dependencies.database.reader, account.created_by)
+        return [explain_named_sponsor(row.party_id, account.created_by, acts_for_party=row.party_id in acting)]
 
     async def _explain_commitment(self, investment_id: str) -> list[Explanation]:
         try:

@@ -25,7 +25,8 @@ def test_an_exception_is_found_taken_and_resolved(org: Organization) -> None:
 
     path = f"/exceptions/{listed['paymentExceptionId']}"
     found = org.admin.get(path)
-    assert found["allowedActions"] == ["assign", "resolve"]
+    assert found["allowedActions"] == ["assign"]  # who added the bank account does not say that it is in order
+    assert org.second_admin.get(path)["allowedActions"] == ["assign", "resolve"]
     assert org.sponsor.get(path)["allowedActions"] == []
     taken = org.admin.post(f"{path}/assign", {"personId": "finance-7"}, etag=found["etag"])
     assert taken["assignee"] == "finance-7"

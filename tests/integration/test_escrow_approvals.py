@@ -18,6 +18,7 @@ from realco.type.v1.approval_pb2 import Approval
 from services.chassis.approvals.service import ApprovalsServicer
 from services.chassis.calls.auth import acting_as
 from services.chassis.values.etags import EtagMismatch
+from services.chassis.values.explanation import Explanation
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import ContentOutdated, IdempotencyKeyReused, PartyNotFound
 from tests.support.approvals import check_dossiers, gates_of
@@ -163,6 +164,24 @@ async def test_nobody_asks_for_an_entry_of_a_party_that_there_is_not(escrow: Esc
     escrow.compliance.away = True  # what it cannot say now, the second person says
     for request in asking.values():
         assert (await escrow.ask(name_rpc(request), request)).status == Approval.PENDING
+
+
+async def test_whoever_has_cash_leave_by_hand_reads_what_of_it_is_not_final_and_what_is_missing(escrow: Escrow):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 10_00), ("suspense", -10_00))
+    await escrow.post(account, ("returns_receivable:inv-001", 4_00), ("suspense", -4_00))
+    told = Explanation("5.00 USD may go back.", "MONEY_NOT_FINAL")
+    escrow.payer.provisional = [told]
+    leaving = journal_pb.PostJournalEntryRequest(
+        escrow_account_id=account, idempotency_key=key(), journal_entry=new_entry(("suspense", 1), ("cash", -1))
+    )
+    staying = journal_pb.PostJournalEntryRequest(
+        escrow_account_id=account, idempotency_key=key(), journal_entry=new_entry(("suspense", 1), ("fees", -1))
+    )
+    rules = {each.rule for each in (await escrow.ask("PostJournalEntry", leaving)).explanations}
+    assert {"MONEY_NOT_FINAL", "MONEY_MISSING"} <= rules
+    rules = {each.rule for each in (await escrow.ask("PostJournalEntry", staying)).explanations}
+    assert not {"MONEY_NOT_FINAL", "MONEY_MISSING"} & rules
 
 
 async def test_a_batch_shows_the_most_that_a_yes_may_do_and_what_of_it_could_not_be_booked_now(escrow: Escrow):

@@ -74,7 +74,31 @@ async def test_a_correction_is_one_of_the_amount(service: TransactionsHarness) -
     waiting = await announce(service)
     refusal = await refused(correct(service, waiting, Money(amount_minor=75_00, currency_code="EUR")))
     assert (refusal.reason, list(refusal.fields)) == ("CURRENCY_MISMATCH", ["amount.currency_code"])
-    assert (await correct(service, waiting, 100_00)).etag == waiting.etag, "what is expected already is no correction"
+    said = await correct(service, waiting, 100_00)
+    assert (said.corrected_by, said.HasField("announced_amount"), said.HasField("correction_note")) == (
+        THIRD.person,
+        False,
+        False,
+    )
+    assert (await correct(service, said, 100_00)).etag == said.etag, "who said it has said it"
+
+
+async def test_of_what_an_investor_announced_two_of_staff_say_that_it_came(service: TransactionsHarness) -> None:
+    """An announcement is what somebody means to send, and no word about what the bank did."""
+    request = await service.deposit_request(payment_method=T.WIRE, bank_account_id=None)
+    made = await service.ask(INVESTOR, "CreateTransaction", request)
+    await service.work()
+    waiting = await service.get(made.transaction_id)
+    assert "confirm" not in (await service.ask(CHECKER, "GetTransaction", asked(waiting))).allowed_actions
+    assert (await refused(confirm(service, waiting))).reason == "ARRIVAL_NOT_STATED"
+    said = await correct(service, waiting, 100_00, by=CHECKER)
+    assert (await refused(confirm(service, said))).reason == "MAKER_IS_CHECKER"
+    done = await service.ask(THIRD, "ConfirmTransaction", build_arrival(said))
+    assert (done.status, done.corrected_by, done.confirmed_by) == (T.COMPLETED, CHECKER.person, THIRD.person)
+
+
+def asked(read: Any) -> pb.GetTransactionRequest:
+    return pb.GetTransactionRequest(transaction_id=read.transaction_id)
 
 
 async def test_what_has_arrived_or_is_drawn_is_not_corrected(service: TransactionsHarness) -> None:

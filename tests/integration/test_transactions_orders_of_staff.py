@@ -74,6 +74,30 @@ async def test_the_dossier_of_a_payment_says_that_the_same_was_ordered_lately(
     assert told == ([] if ends else [f"{same}: what is meant once would be done twice."])
 
 
+async def test_orders_that_wait_do_not_hide_that_the_same_was_paid(service: TransactionsHarness) -> None:
+    investment_id = service.distributions.invest("inv-001", 1_000_00)
+    request = await service.deposit_request(amount=usd(10_00), investment_id=investment_id)
+    paid = await service.ask(INVESTOR, "CreateTransaction", request)
+    await service.work()
+    await service.hook("evt_1", service.bank.report(paid.transaction_id, PaymentStatus.SETTLED))
+    await service.work()
+    made = [await service.ask(ADMIN, "CreateTransaction", vary(request)) for _ in range(12)]
+    waiting = await service.waiting(made[-1].transaction_id)
+    told = [each.statement for each in waiting.explanations if each.rule == "SAME_PAYMENT"]
+    assert (len(told), f"{paid.transaction_id} is SETTLED" in told[0]) == (11, True)
+    assert told[-1] == "2 more of the same amount were ordered for the same party lately."
+
+
+async def test_the_dossier_of_cash_of_the_issuer_says_who_named_the_issuer(service: TransactionsHarness) -> None:
+    service.escrow.accounts[ESCROW_ACCOUNT].created_by = "admin-7"
+    request = await service.deposit_request("sponsor-1", type=T.DEPOSIT, investment_id=None)
+    waiting = await service.waiting((await service.ask(ADMIN, "CreateTransaction", request)).transaction_id)
+    [told] = [each for each in waiting.explanations if each.rule == "SPONSOR_NAMED_BY"]
+    assert told.statement == (
+        "admin-7 named sponsor-1 the sponsor of the escrow account, and does NOT act for sponsor-1."
+    )
+
+
 @pytest.mark.parametrize(("party_id", "method", "refusal"), [
     ("inv-001", T.ACH, "INVALID_FIELD"),
     ("inv-001", T.WIRE, None),  # from whom it came two persons say

@@ -188,3 +188,11 @@ def _read_legs(legs: Sequence[journal_pb.Leg], path: str) -> tuple[Leg, ...]:
         fault = {f"{path}.legs": "give back to each ledger account what they take from it"}
         raise InvalidField("The journal entry moves nothing.", fields=fault)
     return found
+
+
+def list_named_parties(entry: journal_pb.NewJournalEntry, path: str) -> list[tuple[str, str]]:
+    """The party of each leg, and the field that names it."""
+    return [
+        (leg.ledger_account.party_id, f"{path}.legs[{number}].ledger_account.party_id")
+        for number, leg in enumerate(entry.legs)
+    ]

@@ -223,8 +223,8 @@ async def correct_transaction_amount(
     amount = Money.from_proto(request.amount)
     corrected_minor = find_corrected(row, amount)
     corrector = Asker(person, current_principal().session)
-    # The same said once more, by another person or in another session, counts by that one.
-    if amount != row.amount or row.corrector not in (None, corrector):
+    # What was announced may be said, too; and the same said once more counts by who says it last, and in which session.
+    if amount != row.amount or row.corrector != corrector:
         # Whoever was about to confirm it reads it again.
         await note_stop(tx, "CORRECT_TRANSACTION_AMOUNT", row.transaction_id, now)
         note = None if corrected_minor is None else request.note

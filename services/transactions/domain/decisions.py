@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from services.chassis.calls.auth import INVESTOR
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import IllegalStatusChange, check_currency
 from services.chassis.values.second_person import check_no_maker
 from services.transactions.domain.rails import Rail
-from services.transactions.domain.refusals import AttemptsExhausted, NotRetryable, PaymentMethodNotSupported
+from services.transactions.domain.refusals import (
+    ArrivalNotStated,
+    AttemptsExhausted,
+    NotRetryable,
+    PaymentMethodNotSupported,
+)
 from services.transactions.domain.returns import (
     PRESENTMENTS_MAX,
     Action,
@@ -59,7 +65,10 @@ def check_confirmed_by_a_person(transaction: Transaction) -> None:
 def check_may_confirm(transaction: Transaction, person: str) -> None:
     """Whoever had a payout made or approved it does not say that it was sent, nor who corrected an amount that it came.
 
-    Raises PaymentMethodNotSupported, MakerIsChecker, IllegalStatusChange.
+    What an investor announced only says what somebody means to send: one person of staff says what the bank brings, and
+    another one confirms it.
+
+    Raises PaymentMethodNotSupported, MakerIsChecker, IllegalStatusChange, ArrivalNotStated.
     """
     check_confirmed_by_a_person(transaction)
     correctors = [transaction.corrected_by] if transaction.corrected_by else []
@@ -67,6 +76,8 @@ def check_may_confirm(transaction: Transaction, person: str) -> None:
     check_no_maker({transaction.created_by, *others}, person)
     if transaction.status is not Status.PENDING_SETTLEMENT:
         raise IllegalStatusChange(transaction.status, Status.SETTLED)
+    if transaction.is_inbound and transaction.request_role == INVESTOR and transaction.corrected_by is None:
+        raise ArrivalNotStated()
 
 
 def check_amount(transaction: Transaction, amount: Money) -> None:

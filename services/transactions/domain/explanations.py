@@ -165,6 +165,21 @@ def explain_provisional(found: Sequence[Transaction | None]) -> list[Explanation
     return [*explanations, Explanation(statement, "MONEY_NOT_FINAL", operands)]
 
 
+def explain_more_same_payments(count: int) -> list[Explanation]:
+    """That so many more of the same amount were ordered for the same party, which are not told one by one."""
+    if count <= 0:
+        return []
+    statement = f"{count} more of the same amount were ordered for the same party lately."
+    return [Explanation(statement, "SAME_PAYMENT", (("transactions", str(count)),), HOUSE_RULE)]
+
+
+def explain_named_sponsor(party_id: str, person: str, *, acts_for_party: bool) -> Explanation:
+    """Who said that the party is the issuer whose cash is drawn or paid: staff opens an escrow account alone."""
+    acts = "acts" if acts_for_party else "does NOT act"
+    statement = f"{person} named {party_id} the sponsor of the escrow account, and {acts} for {party_id}."
+    return Explanation(statement, "SPONSOR_NAMED_BY", (("person", person), ("party", party_id)), HOUSE_RULE)
+
+
 def explain_look_alike(account: BankAccount, other: BankAccount, *, is_same: bool | None) -> Explanation:
     """That another account of the party reads the same, as far as it can be read.
 

@@ -106,6 +106,19 @@ class CommitmentExceeded(DomainError):
     reason = "COMMITMENT_EXCEEDED"
 
 
+class ArrivalNotStated(DomainError):
+    """Nobody of staff has said yet what came: an investor announced it."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "ARRIVAL_NOT_STATED"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "An investor announced it. One person of staff says what the bank brings (correct-amount), also where it is"
+            " what was announced, and then another one confirms it."
+        )
+
+
 class TooManyAnnouncements(DomainError):
     """Investors announce so many wires and checks for one investment at a time."""
 

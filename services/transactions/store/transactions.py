@@ -36,6 +36,8 @@ from services.transactions.tables import (
 _c = transactions.c
 # Whether escrow has what the transaction needs of it before a provider is asked.
 IS_BOOKED = sa.or_(_c.type.in_(INBOUND), _c.escrow_booked)
+# What one person alone brings a transaction to; a wire or check that is announced, too.
+_ANYBODYS = [Status.INITIATED, Status.PENDING_APPROVAL]
 # Of so many payouts one is looked for that this service wrote.
 _LOOKED_AT_MAX = 100
 _READ = [column for column in transactions.columns if column.name not in {"previous_status", "due_at"}]
@@ -163,15 +165,22 @@ def _read_each(source: Source, rows: Iterable[Row]) -> dict[str, Transaction | N
     return found
 
 
-async def list_alike(tx: Tx, row: Transaction, since: datetime, count_max: int) -> list[Transaction]:
-    """Others of the same type, party, escrow account and amount, the newest first, that did not end without money."""
+async def list_alike(tx: Tx, row: Transaction, since: datetime, count_max: int) -> tuple[list[Transaction], int]:
+    """Others of the same type, party, escrow account and amount that did not end without money; and how many there are.
+
+    First those whose money arrived, then those that are on their way, and last those that wait: of these one person can
+    order any number, which must not hide the others.
+    """
     alike = (
         *(_c.party_id == row.party_id, _c.escrow_account_id == row.escrow_account_id, _c.type == row.type),
         *(_c.amount_minor == row.announced_amount.amount_minor, _c.currency == row.announced_amount.currency),
         *(_c.created_at >= since, _c.transaction_id != row.transaction_id, _c.status.not_in(sorted(ENDED))),
     )
-    newest = select_transactions().where(is_mine(transactions), *alike).order_by(_c.created_at.desc()).limit(count_max)
-    return [build_transaction(found) for found in keep_sealed(tx, transactions, await tx.execute(newest))]
+    by_weight = sa.case((_c.status.in_(sorted(ARRIVED)), 0), (_c.status.in_(_ANYBODYS), 2), else_=1)
+    found = select_transactions().where(is_mine(transactions), *alike)
+    first = found.order_by(by_weight, _c.created_at.desc()).limit(count_max)
+    count = await tx.scalar(found.with_only_columns(sa.func.count()))
+    return [build_transaction(one) for one in keep_sealed(tx, transactions, await tx.execute(first))], count
 
 
 async def list_provisional(tx: Tx, escrow_account_id: str, count_max: int) -> list[Transaction | None]:

@@ -9,6 +9,7 @@ from realco.distributions.v1.commitments_pb2 import ListOpenOfferingsResponse
 from realco.transactions.v1.payouts_pb2 import Payout
 
 from services.chassis.values.errors import DomainError, Unavailable
+from services.chassis.values.explanation import Explanation
 from services.chassis.values.session import Standing
 from services.escrow.clients import Clearance
 
@@ -47,6 +48,10 @@ class Transactions:
     def __init__(self) -> None:
         self.payouts: dict[str, Payout] = {}
         self.unfinished: dict[str, list[str]] = {}
+        self.provisional: list[Explanation] = []
+
+    async def explain_provisional_money(self, escrow_account_id: str) -> list[Explanation]:
+        return self.provisional
 
     async def batch_get_payouts(self, transaction_ids: Sequence[str]) -> list[Payout]:
         return [self.payouts[each] for each in transaction_ids if each in self.payouts]
