@@ -74,17 +74,21 @@ async def test_the_dossier_of_a_payment_says_that_the_same_was_ordered_lately(
     assert told == ([] if ends else [f"{same}: what is meant once would be done twice."])
 
 
-async def test_orders_that_wait_do_not_hide_that_the_same_was_paid(service: TransactionsHarness) -> None:
+@pytest.mark.parametrize("decoys", [{}, {"payment_method": T.WIRE, "bank_account_id": None}], ids=["debits", "wires"])
+async def test_orders_that_wait_do_not_hide_that_the_same_was_paid(
+    service: TransactionsHarness, decoys: dict[str, Any]
+) -> None:
     investment_id = service.distributions.invest("inv-001", 1_000_00)
     request = await service.deposit_request(amount=usd(10_00), investment_id=investment_id)
     paid = await service.ask(INVESTOR, "CreateTransaction", request)
     await service.work()
-    await service.hook("evt_1", service.bank.report(paid.transaction_id, PaymentStatus.SETTLED))
+    for _ in range(11):
+        await service.ask(ADMIN, "CreateTransaction", vary(request, **decoys))
     await service.work()
-    made = [await service.ask(ADMIN, "CreateTransaction", vary(request)) for _ in range(12)]
-    waiting = await service.waiting(made[-1].transaction_id)
+    last = await service.ask(ADMIN, "CreateTransaction", vary(request))
+    waiting = await service.waiting(last.transaction_id)
     told = [each.statement for each in waiting.explanations if each.rule == "SAME_PAYMENT"]
-    assert (len(told), f"{paid.transaction_id} is SETTLED" in told[0]) == (11, True)
+    assert (len(told), f"{paid.transaction_id} is PENDING_SETTLEMENT" in told[0]) == (11, True)
     assert told[-1] == "2 more of the same amount were ordered for the same party lately."
 
 

@@ -22,6 +22,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import read_failure
 from services.chassis.values.money import Money
 from services.chassis.values.session import Session
+from services.transactions.domain.rails import BY_HAND
 from services.transactions.domain.states import ARRIVED, ENDED, Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import INBOUND
@@ -36,8 +37,11 @@ from services.transactions.tables import (
 _c = transactions.c
 # Whether escrow has what the transaction needs of it before a provider is asked.
 IS_BOOKED = sa.or_(_c.type.in_(INBOUND), _c.escrow_booked)
-# What one person alone brings a transaction to; a wire or check that is announced, too.
-_ANYBODYS = [Status.INITIATED, Status.PENDING_APPROVAL]
+# What one person alone can have in any number: an order that nobody has approved, a wire or check that is announced.
+_IS_ANYBODYS = sa.or_(
+    _c.status.in_([Status.INITIATED, Status.PENDING_APPROVAL]),
+    sa.and_(_c.payment_method.in_(BY_HAND), _c.type.in_(INBOUND)),
+)
 # Of so many payouts one is looked for that this service wrote.
 _LOOKED_AT_MAX = 100
 _READ = [column for column in transactions.columns if column.name not in {"previous_status", "due_at"}]
@@ -176,7 +180,7 @@ async def list_alike(tx: Tx, row: Transaction, since: datetime, count_max: int) 
         *(_c.amount_minor == row.announced_amount.amount_minor, _c.currency == row.announced_amount.currency),
         *(_c.created_at >= since, _c.transaction_id != row.transaction_id, _c.status.not_in(sorted(ENDED))),
     )
-    by_weight = sa.case((_c.status.in_(sorted(ARRIVED)), 0), (_c.status.in_(_ANYBODYS), 2), else_=1)
+    by_weight = sa.case((_c.status.in_(sorted(ARRIVED)), 0), (_IS_ANYBODYS, 2), else_=1)
     found = select_transactions().where(is_mine(transactions), *alike)
     first = found.order_by(by_weight, _c.created_at.desc()).limit(count_max)
     count = await tx.scalar(found.with_only_columns(sa.func.count()))
