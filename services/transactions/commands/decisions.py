@@ -15,8 +15,10 @@ from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
 from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.approval import Approval, ApprovalFacts, MakerSessionEnded
+from services.chassis.values.approval import Status as ApprovalStatus
 from services.chassis.values.errors import DomainError
 from services.chassis.values.etags import check_etag
+from services.chassis.values.failure import Failure
 from services.chassis.values.invariant import require_present
 from services.chassis.values.money import Money
 from services.chassis.values.second_person import check_beneficiary
@@ -118,15 +120,24 @@ async def reject_transaction(tx: Tx, request: pb.RejectTransactionRequest, now: 
     row, person = await lock_as_read(tx, request.transaction_id, request.etag)
     check_may_reject(row)
     await TRANSACTION_APPROVALS.reject(tx, row.transaction_id, request.note, now)
-    row = await moves.save_move(tx, row, Status.CANCELLED, actor=person, now=now, note=f"rejected: {request.note}")
+    note, failure = f"rejected: {request.note}", _NOT_APPROVED[ApprovalStatus.REJECTED]
+    row = await moves.save_move(tx, row, Status.CANCELLED, actor=person, now=now, note=note, failure=failure)
     return answer_transaction(row, now)
+
+
+# Why nobody's money moved, by how the approval ended; one that was taken back is cancelled, and nothing failed.
+_NOT_APPROVED = {
+    ApprovalStatus.REJECTED: Failure("APPROVAL_REJECTED", "A second person said no."),
+    ApprovalStatus.EXPIRED: Failure("APPROVAL_EXPIRED", "Nobody approved it in time."),
+}
 
 
 async def end_waiting(tx: Tx, approval: Approval, note: str, now: datetime) -> None:
     """PENDING_APPROVAL -> CANCELLED: nobody approves it any more."""
     row, person = await _lock(tx, approval.resource_id)
     if row.status is Status.PENDING_APPROVAL:
-        await moves.save_move(tx, row, Status.CANCELLED, actor=person, now=now, note=note)
+        failure = _NOT_APPROVED.get(approval.status)
+        await moves.save_move(tx, row, Status.CANCELLED, actor=person, now=now, note=note, failure=failure)
 
 
 async def cancel_transaction(tx: Tx, request: pb.CancelTransactionRequest, now: datetime) -> pb.Transaction:
