@@ -1,4 +1,4 @@
-"""The tables of ACH by files: what waits for one or was sent, and the files."""
+"""The tables of ACH: by files what waits for one or was sent, and the files; how many debits came back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data.columns import seal, text, time
 from services.chassis.data.constraints import one_of
-from services.chassis.data.seals import sealed
+from services.chassis.data.seals import seal_whole, sealed
 from services.transactions.domain.ach import EntryStatus, FileStatus
 
 metadata = sa.MetaData()
@@ -102,6 +102,26 @@ ach_files = sa.Table(
         *("digest", "left_at", "fetched_at", "held_at", "created_at", "updated_at", "version"),
     ),
 )
+
+# What was last counted of each organization, whoever carries its debits.
+ach_return_rates = sa.Table(
+    "ach_return_rates",
+    metadata,
+    text("org_id", key=True),
+    sa.Column("debit_count", sa.BigInteger, nullable=False),
+    sa.Column("unauthorized_count", sa.BigInteger, nullable=False),
+    sa.Column("administrative_count", sa.BigInteger, nullable=False),
+    sa.Column("return_count", sa.BigInteger, nullable=False),
+    time("updated_at"),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    seal(),
+    sa.CheckConstraint(
+        "debit_count >= 0 AND unauthorized_count >= 0 AND administrative_count >= 0"
+        " AND unauthorized_count + administrative_count <= return_count",
+        name="counted_within",
+    ),
+)
+seal_whole(ach_return_rates)
 
 
 def attach(target: sa.MetaData) -> None:

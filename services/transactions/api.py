@@ -18,6 +18,8 @@ from realco.transactions.v1 import (
     exceptions_pb2_grpc,
     payouts_pb2,
     payouts_pb2_grpc,
+    return_rates_pb2,
+    return_rates_pb2_grpc,
     unfinished_pb2,
     unfinished_pb2_grpc,
 )
@@ -309,3 +311,13 @@ class ExceptionsServicer(exceptions_pb2_grpc.ExceptionsServiceServicer):
         return await self._dependencies.write(
             request, exceptions_pb2.PaymentException, exceptions.resolve_payment_exception
         )
+
+
+class ReturnRatesServicer(return_rates_pb2_grpc.ReturnRatesServiceServicer):
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
+
+    async def GetAchReturnRates(
+        self, request: return_rates_pb2.GetAchReturnRatesRequest, context: ServicerContext
+    ) -> return_rates_pb2.AchReturnRates:
+        return await self._dependencies.read(request, queries.get_ach_return_rates)

@@ -10,6 +10,7 @@ from realco.transactions.v1 import (
     evaluations_pb2,
     exceptions_pb2,
     payouts_pb2,
+    return_rates_pb2,
     transactions_pb2,
     webhooks_pb2,
 )
@@ -22,6 +23,7 @@ from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import Failure, read_failure
 from services.transactions.domain.bank_accounts import BankAccount
 from services.transactions.domain.exceptions import KINDS, PaymentException
+from services.transactions.domain.return_rates import ReturnRates
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
@@ -207,6 +209,24 @@ def to_payment_exception(found: PaymentException) -> exceptions_pb2.PaymentExcep
         resolve_time=to_optional_timestamp(found.resolved_at),
         resolution_note=found.resolution_note,
         etag=found.etag,
+    )
+
+
+def to_return_rates(counted: ReturnRates | None) -> return_rates_pb2.AchReturnRates:
+    if counted is None:
+        return return_rates_pb2.AchReturnRates()
+    rates = [
+        return_rates_pb2.AchReturnRate(
+            kind=rate.kind,
+            return_count=rate.return_count,
+            rate_bps=rate.rate_bps,
+            limit_bps=rate.limit.limit_bps,
+            is_exceeded=rate.is_exceeded,
+        )
+        for rate in counted.list_rates()
+    ]
+    return return_rates_pb2.AchReturnRates(
+        as_of=to_timestamp(counted.updated_at), debit_count=counted.debit_count, rates=rates
     )
 
 

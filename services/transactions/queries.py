@@ -11,6 +11,7 @@ from realco.transactions.v1 import (
     evaluations_pb2,
     exceptions_pb2,
     payouts_pb2,
+    return_rates_pb2,
     transactions_pb2,
     unfinished_pb2,
     webhooks_pb2,
@@ -54,6 +55,7 @@ from services.transactions.store import transactions as store
 from services.transactions.store.bank_accounts import BANK_ACCOUNTS
 from services.transactions.store.contributions import list_received
 from services.transactions.store.exceptions import EXCEPTIONS
+from services.transactions.store.return_rates import find_return_rates
 from services.transactions.tables import bank_accounts, transaction_history, transactions, webhooks
 
 _T = transactions_pb2.Transaction
@@ -304,6 +306,13 @@ async def list_payment_exceptions(
         next_page_token=page.next_page_token,
         previous_page_token=page.previous_page_token,
     )
+
+
+async def get_ach_return_rates(
+    tx: Tx, request: return_rates_pb2.GetAchReturnRatesRequest, now: datetime
+) -> return_rates_pb2.AchReturnRates:
+    """Raises: NotSealed."""
+    return messages.to_return_rates(await find_return_rates(tx))
 
 
 async def list_payment_exception_status_changes(

@@ -58,7 +58,16 @@ RIGHTS: Table = {
         ),
     ),
     "transaction_history": appended(),
-    "provider_payments": both(insert=EVERY, update=("provider_reference", "sent_at", "seal")),
+    "provider_payments": both(
+        insert=EVERY, update=("provider_reference", "sent_at", "outcome", "return_code", "ended_at", "seal")
+    ),
+    "ach_return_rates": both(
+        insert=EVERY,
+        update=(
+            *("debit_count", "return_count", "unauthorized_count", "administrative_count"),
+            *("updated_at", "version", "seal"),
+        ),
+    ),
     "ach_entries": both(
         insert=EVERY,
         update=(

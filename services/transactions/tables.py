@@ -16,6 +16,7 @@ from services.chassis.data.seals import sealed
 from services.transactions import ach_tables, exception_tables, plaid_tables
 from services.transactions.domain.bank_accounts import BankAccountStatus, BlockReason
 from services.transactions.domain.rails import BY_HAND, RAILS
+from services.transactions.domain.return_rates import Outcome
 from services.transactions.domain.states import Status
 from services.transactions.domain.types import TYPES
 from services.transactions.domain.webhooks import WebhookStatus
@@ -47,6 +48,10 @@ def _external_index(table: str, key: str) -> sa.Index:
     """For lists by the client's own id."""
     where = sa.text("external_id IS NOT NULL")
     return sa.Index(f"{table}_external", "org_id", "external_id", "created_at", key, postgresql_where=where)
+
+
+def _index_attempts(name: str, time: str, where: str) -> sa.Index:
+    return sa.Index(name, "org_id", time, "transaction_id", "attempt", postgresql_where=sa.text(where))
 
 
 bank_accounts = sa.Table(
@@ -311,7 +316,16 @@ provider_payments = sa.Table(
     text("provider_key"),
     text("provider_reference", null=True),  # none until the provider is known to have it
     time("sent_at"),  # when the provider was last about to be asked
+    sa.Column("is_debit", sa.Boolean, nullable=False),  # drawn from a bank account of the party
+    # Of a debit that ended otherwise than well, how; a bank's code where it came back.
+    text("outcome", null=True),
+    text("return_code", null=True),
+    time("ended_at", null=True),
     seal(),
+    one_of("outcome", Outcome),
+    sa.CheckConstraint(
+        "(outcome IS NULL) = (ended_at IS NULL) AND (return_code IS NULL OR outcome = 'RETURNED')", name="ended_once"
+    ),
     sa.ForeignKeyConstraint(
         ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
     ),
@@ -320,9 +334,12 @@ provider_payments = sa.Table(
     # A webhook names a payment, and not whose it is.
     sa.Index("provider_payments_owner", "provider", "provider_reference", "org_id", "attempt"),
     sa.Index("provider_payments_transaction", "transaction_id", "org_id", "attempt"),
+    # What return rates are counted of.
+    _index_attempts("provider_payments_debits", "sent_at", "is_debit"),
+    _index_attempts("provider_payments_returns", "ended_at", "outcome = 'RETURNED'"),
     info=sealed(
         *("org_id", "transaction_id", "attempt", "presentment", "provider", "provider_key", "provider_reference"),
-        "sent_at",
+        *("sent_at", "is_debit", "outcome", "return_code", "ended_at"),
     ),
 )
 

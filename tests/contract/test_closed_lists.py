@@ -63,6 +63,7 @@ OWN = {
     "distributions.sagas.kind",
     "transactions.ach_entries.status",
     "transactions.ach_files.status",
+    "transactions.provider_payments.outcome",
     *(f"{service}.handled_requests.status" for service in SERVICE_NAMES),
 }
 # What requests name and no column keeps by its name, and why.

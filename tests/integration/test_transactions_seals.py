@@ -232,8 +232,9 @@ async def test_an_account_is_blocked_though_sql_says_why_it_was_before(service: 
 
 _FORGET = "UPDATE transactions SET tries = 0, epoch = epoch + 1, due_at = now() WHERE transaction_id = :id"
 _CALL_EARLIER = (
-    "INSERT INTO provider_payments (org_id, transaction_id, attempt, presentment, provider, provider_key,"
-    " provider_reference, sent_at) SELECT org_id, transaction_id, 0, 1, provider, 'old', '{payment_id}', created_at"
+    "INSERT INTO provider_payments (org_id, transaction_id, attempt, presentment, provider, provider_key, is_debit,"
+    " provider_reference, sent_at) SELECT org_id, transaction_id, 0, 1, provider, 'old', false, '{payment_id}',"
+    " created_at"
     " FROM transactions WHERE transaction_id = :id"
 )
 
@@ -266,9 +267,9 @@ async def test_a_payout_that_the_bank_has_is_neither_ordered_again_nor_failed_wh
 async def test_an_order_whose_key_somebody_took_before_is_not_sent_and_told(service: TransactionsHarness) -> None:
     payout, other = await service.payout(), await service.deposit()
     taken = (
-        "INSERT INTO provider_payments (org_id, transaction_id, attempt, presentment, provider, provider_key, sent_at)"
-        f" SELECT org_id, '{other.transaction_id}', 7, 1, provider, concat_ws(chr(58), 'txn', transaction_id, 1),"
-        " created_at"
+        "INSERT INTO provider_payments (org_id, transaction_id, attempt, presentment, provider, provider_key, is_debit,"
+        f" sent_at) SELECT org_id, '{other.transaction_id}', 7, 1, provider,"
+        " concat_ws(chr(58), 'txn', transaction_id, 1), false, created_at"
         " FROM transactions WHERE transaction_id = :id"
     )
     await write(service, taken, transaction_id=payout.transaction_id)

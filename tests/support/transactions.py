@@ -35,6 +35,7 @@ from services.transactions.api import (
     EvaluationsServicer,
     ExceptionsServicer,
     PayoutsServicer,
+    ReturnRatesServicer,
     TransactionsServicer,
     UnfinishedTransactionsServicer,
     WebhooksServicer,
@@ -137,6 +138,7 @@ class TransactionsHarness:
         self.accounts: Any = BankAccountsServicer(self.dependencies, self.approvals)
         self.webhooks: Any = WebhooksServicer(self.dependencies, self.approvals)
         self.exceptions: Any = ExceptionsServicer(self.dependencies)
+        self.return_rates: Any = ReturnRatesServicer(self.dependencies)
         self.inbox: Any = ApprovalsServicer(self.dependencies, self.approvals, asking)
 
     async def run(self, job: Callable[[Dependencies], Awaitable[int]]) -> int:
@@ -147,7 +149,7 @@ class TransactionsHarness:
         """Calls an RPC as somebody, as the interceptor would."""
         with acting_as(principal), listed_only(request):
             servicers = (self.transactions, self.payouts, self.contributions, self.evaluations, self.unfinished)
-            for servicer in (*servicers, self.accounts, self.webhooks, self.exceptions, self.inbox):
+            for servicer in (*servicers, self.accounts, self.webhooks, self.exceptions, self.return_rates, self.inbox):
                 if rpc in type(servicer).__dict__:
                     answer = await getattr(servicer, rpc)(request, None)
                     withhold(answer, principal, request)

@@ -73,6 +73,7 @@ def list_all() -> dict[str, list[str]]:
 FORMS = {
     "ach_entries": ["965b12dc2aa0d23d"],
     "ach_files": ["7aa5dcabf918cd26"],
+    "ach_return_rates": ["d012cf1348949630"],
     "allocations": ["60e3ec56db73b6d9"],
     "api_keys": ["cfd2042970e19ce4"],
     "approvals": ["4f6d01b8e1e34e80"],
@@ -99,7 +100,7 @@ FORMS = {
     "payouts": ["81b34e6338868328"],
     "plaid_items": ["642c17472fe4bd88"],
     "plaid_transfers": ["1a65b8b042104b2f"],
-    "provider_payments": ["85f4a3d7d7574257"],
+    "provider_payments": ["99c14596de26f31a"],
     "sagas": ["0198e0ff175e4f78"],
     "seen_letters": ["c3d76cac32ebab3d"],
     "statements": ["43302aa0e765495f"],

@@ -64,6 +64,14 @@ async def report(tx: Tx, kind: ExceptionKind, about: About, cause: str, now: dat
         await store.save_exception(tx, before, again, now, note=again.cause, actor=ACTOR)
 
 
+async def was_seen_since(tx: Tx, kind: ExceptionKind, about: About, at: datetime) -> bool:
+    """Whether such an exception was found then or later; nobody else finds it until this transaction ends."""
+    subject = rules.spell_subject(kind, about)
+    await store.lock_subject(tx, kind, subject)
+    found = await store.lock_reported(tx, kind, subject)
+    return found is not None and found.last_seen_at >= at
+
+
 def describe_transaction(row: Transaction, payment_id: str | None = None) -> About:
     """
     Args:

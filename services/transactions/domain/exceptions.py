@@ -46,6 +46,9 @@ class ExceptionKind(StrEnum):
     ACH_FILE_FOREIGN = "ACH_FILE_FOREIGN"
     ACH_FILE_ALTERED = "ACH_FILE_ALTERED"
     ACH_FILE_NOT_FETCHED = "ACH_FILE_NOT_FETCHED"
+    ACH_UNAUTHORIZED_RATE = "ACH_UNAUTHORIZED_RATE"
+    ACH_ADMINISTRATIVE_RATE = "ACH_ADMINISTRATIVE_RATE"
+    ACH_OVERALL_RATE = "ACH_OVERALL_RATE"
 
 
 class Severity(StrEnum):
@@ -81,6 +84,7 @@ class Description:
 
 
 _PAYMENT, _FILE = ("transaction_id", "provider_payment_id"), ("file_name",)
+_ORGANIZATION: tuple[str, ...] = ()  # one of the kind
 KINDS: Final[Mapping[ExceptionKind, Description]] = {
     ExceptionKind.PAYMENT_NOT_OURS: Description(
         Severity.HIGH,
@@ -167,6 +171,27 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
         "A file has lain for hours where the bank fetches ours. Its entries count as settled on their day, whether or"
         " not the bank has them.",
         "Have it taken to the bank, today.",
+    ),
+    ExceptionKind.ACH_UNAUTHORIZED_RATE: Description(
+        Severity.HIGH,
+        _ORGANIZATION,
+        "Of the debits of 60 days more than 0.5 % came back as not authorized. Nacha fines for that, and may have the"
+        " bank end the debits.",
+        "Find out whom these debits were drawn from and how they had agreed, and draw nothing like them. Tell the bank"
+        " before it asks.",
+    ),
+    ExceptionKind.ACH_ADMINISTRATIVE_RATE: Description(
+        Severity.MEDIUM,
+        _ORGANIZATION,
+        "Of the debits of 60 days more than 3 % came back because the account is closed or is none. Nacha may ask the"
+        " bank to explain it.",
+        "Find out how these accounts were added, and have accounts validated before their first debit.",
+    ),
+    ExceptionKind.ACH_OVERALL_RATE: Description(
+        Severity.MEDIUM,
+        _ORGANIZATION,
+        "Of the debits of 60 days more than 15 % came back, for whatever reason. Nacha may ask the bank to explain it.",
+        "Look at the returns by their codes, and have what most of them say put right: RETURNED transactions say it.",
     ),
 }
 

@@ -111,6 +111,11 @@ class Transaction:
         return RAILS[self.payment_method]
 
     @property
+    def is_debit(self) -> bool:
+        """Whether its money is drawn from a bank account of the party."""
+        return self.is_inbound and self.rail.draws_from_account
+
+    @property
     def provider_key(self) -> str:
         """The idempotency key of the current attempt at the provider: a new one only after a definite failure."""
         return f"txn:{self.transaction_id}:{self.attempts}"

@@ -26,6 +26,7 @@ from services.transactions.jobs.read_provider_events import read_provider_events
 from services.transactions.jobs.start_queued import QUEUED, start_queued
 from services.transactions.jobs.submit_payments import READY, submit_payments
 from services.transactions.jobs.watch_ach_files import watch_ach_files
+from services.transactions.jobs.watch_return_rates import watch_return_rates
 from services.transactions.jobs.watch_settled import WATCHED, watch_settled
 from services.transactions.jobs.write_ach_files import write_ach_files
 from services.transactions.store import transactions, webhooks
@@ -53,6 +54,7 @@ TIMERS: Mapping[_Work, float] = {
     read_ach_files: 60.0,
     # Where this process orders there; a webhook has it done at once.
     read_provider_events: 60.0,
+    watch_return_rates: 3600.0,
 }
 
 

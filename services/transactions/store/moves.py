@@ -30,6 +30,7 @@ from services.chassis.values.session import Asker
 from services.transactions import messages
 from services.transactions.domain.states import MOVES, Status
 from services.transactions.domain.transaction import FINAL, PROVISIONAL, Transaction
+from services.transactions.store.provider_payments import save_ends
 from services.transactions.store.transactions import build_from_columns
 from services.transactions.tables import transaction_history, transactions
 
@@ -157,6 +158,7 @@ async def save_steps(tx: Tx, rows: Sequence[Transaction], *steps: Step, actor: s
         if before[0].status is not step.to:
             moved = [step.take(row, now) for row in before]
             await _save_moved(tx, before, moved, step, actor)
+            await save_ends(tx, before, moved, now)
             told += zip(before, moved, strict=True)
     if told:
         await _tell(tx, told, actor=actor, now=now)

@@ -6,6 +6,7 @@ The row is there before the provider is asked, and nobody can delete it: an atte
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -17,13 +18,27 @@ from services.chassis.data.database import ARE_SET, Database
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, compile_for_all, compile_write_for_all, fetch_row, fetch_rows
 from services.chassis.data.rows import build_new, build_values_table, list_by_column, name_new
-from services.chassis.data.seals import check_read_row, check_row, check_rows, keep_readable, seal_of, seals_of
+from services.chassis.data.seals import (
+    NotSealed,
+    check_read_row,
+    check_row,
+    check_rows,
+    keep_readable,
+    seal_of,
+    seals_of,
+)
 from services.chassis.data.sql import Row, build_rows
 from services.chassis.data.transaction import Tx
+from services.transactions.domain.return_rates import Outcome
+from services.transactions.domain.returns import network_code_of
+from services.transactions.domain.states import ARRIVED, Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.tables import provider_payments
 
 _c = provider_payments.c
+# In which the current attempt has not ended.
+_UNDER_WAY = ARRIVED | {Status.PROCESSING, Status.PENDING_SETTLEMENT}
+_OUTCOMES = {Status(each.value): each for each in Outcome}
 _OF_TRANSACTION = sa.select(provider_payments).where(
     is_mine(provider_payments), _c.transaction_id == sa.bindparam("this_id")
 )
@@ -38,7 +53,8 @@ _INSERT = compile_write_for_all(
     .on_conflict_do_nothing()
     .returning(_c.org_id, _c.transaction_id)
 )
-_CHANGING = ("provider_reference", "sent_at", "seal")
+_WRITTEN = ("provider_reference", "sent_at", "outcome", "return_code", "ended_at")
+_CHANGING = (*_WRITTEN, "seal")
 _SAVE = (
     sa.update(provider_payments)
     .where(is_mine(provider_payments), _c.transaction_id == sa.bindparam("this_id"), _ATTEMPT)
@@ -79,6 +95,10 @@ async def insert_attempts(database: Database, rows: Sequence[Transaction], now: 
             "provider_key": row.provider_key,
             "provider_reference": None,
             "sent_at": now,
+            "is_debit": row.is_debit,
+            "outcome": None,
+            "return_code": None,
+            "ended_at": None,
         }
         for row in rows
     ]
@@ -111,9 +131,30 @@ async def save_provider_reference(tx: Tx, row: Transaction, provider_reference: 
     await _save(tx, row, await read_attempt(tx, row), provider_reference=provider_reference)
 
 
+async def save_ends(tx: Tx, before: Sequence[Transaction], moved: Sequence[Transaction], now: datetime) -> None:
+    """Notes how attempts at debits ended that this move ends otherwise than well.
+
+    What somebody altered is in the log, and keeps no return from being recorded: it is not counted.
+    """
+    for was, row in zip(before, moved, strict=True):
+        if row.is_debit and was.status in _UNDER_WAY and row.status in _OUTCOMES:
+            with suppress(NotSealed):
+                await _save_end(tx, row, _OUTCOMES[row.status], now)
+
+
+async def _save_end(tx: Tx, row: Transaction, outcome: Outcome, now: datetime) -> None:
+    """Raises: NotSealed."""
+    found = await fetch_row(tx, _CURRENT, this_id=row.transaction_id, this=row.attempts)
+    if found is None:  # nothing was ordered
+        return
+    code = network_code_of(row.failure) if outcome is Outcome.RETURNED else ""
+    attempt = check_row(tx, provider_payments, found)
+    await _save(tx, row, attempt, outcome=outcome.value, return_code=code or None, ended_at=now)
+
+
 async def _save(tx: Tx, row: Transaction, attempt: Row, **changes: Any) -> None:
     written = attempt._mapping | changes
-    values = {name: written[name] for name in ("provider_reference", "sent_at")}
+    values = {name: written[name] for name in _WRITTEN}
     seal = seal_of(tx, provider_payments, written)
     which = {"this_id": row.transaction_id, "this": row.attempts}
     await tx.execute(_SAVE, name_new(_CHANGING, values | {"seal": seal}) | which)

@@ -17,7 +17,8 @@ ROWS = (
         " 'ACH', 100, 'USD', 'esc_1', 'pty_1', 'ba_1', 'd', 'sandbox', 'ann', now(), now(), now())"
     ),
     "INSERT INTO transaction_history VALUES ('org_1', 'txn_1', 1, NULL, 'INITIATED', NULL, 'ann', now())",
-    "INSERT INTO provider_payments VALUES ('org_1', 'txn_1', 1, 1, 'sandbox', 'key_1', 'pay_1', now())",
+    "INSERT INTO provider_payments VALUES ('org_1', 'txn_1', 1, 1, 'sandbox', 'key_1', 'pay_1', now(), true)",
+    "INSERT INTO ach_return_rates VALUES ('org_1', 100, 1, 1, 3, now(), 1)",
     (
         "INSERT INTO ach_entries (org_id, ach_entry_id, provider_key, reference, party_id, bank_account_id, is_inbound,"
         " amount_minor, currency, presentment, routing_number, account_number_encrypted, account_type,"
@@ -62,7 +63,8 @@ FIXED = {
     " created_by request_subject request_role idempotency_key signed_in_at"
     " api_key_id created_at",
     "transaction_history": "to_status actor occurred_at",
-    "provider_payments": "provider provider_key attempt",
+    "provider_payments": "provider provider_key attempt is_debit",
+    "ach_return_rates": "org_id",
     "ach_entries": "org_id ach_entry_id provider_key reference party_id bank_account_id is_inbound amount_minor"
     " currency presentment routing_number account_number_encrypted account_type account_holder_name description"
     " created_at",
@@ -105,6 +107,13 @@ RULES = {
     ),
     "a transaction made again": ("UPDATE transactions SET version = 1, status = 'APPROVED'", "23514"),
     "a payment sent earlier": ("UPDATE provider_payments SET sent_at = sent_at - interval '1 hour'", "23514"),
+    "a payment that came back otherwise": (
+        (
+            "UPDATE provider_payments SET outcome = 'RETURNED', return_code = 'R10', ended_at = now();"
+            " UPDATE provider_payments SET return_code = 'R01'"
+        ),
+        "23514",
+    ),
     "a payment known by another name": ("UPDATE provider_payments SET provider_reference = 'pay_2'", "23514"),
     "a deleted account back": (
         (

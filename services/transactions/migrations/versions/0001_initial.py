@@ -55,12 +55,16 @@ BEGIN
 END $$
 """
 
-# What the provider calls a payment is learned once, and it was not sent earlier than it was.
+# What the provider calls a payment is learned once, and it was not sent earlier than it was. It ends once.
 _FIX_PAYMENT = f"""
 CREATE FUNCTION fix_provider_payment() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
 BEGIN
   IF OLD.provider_reference IS DISTINCT FROM NEW.provider_reference AND OLD.provider_reference IS NOT NULL THEN
     RAISE EXCEPTION 'a payment keeps the reference it has got' USING ERRCODE = '23514';
+  END IF;
+  IF OLD.outcome IS NOT NULL
+     AND (NEW.outcome, NEW.return_code, NEW.ended_at) IS DISTINCT FROM (OLD.outcome, OLD.return_code, OLD.ended_at) THEN
+    RAISE EXCEPTION 'a payment ends once' USING ERRCODE = '23514';
   END IF;
   IF NEW.sent_at < OLD.sent_at THEN
     RAISE EXCEPTION 'a payment was not sent earlier' USING ERRCODE = '23514';
@@ -452,7 +456,16 @@ def _create_records() -> None:
         sa.Column("provider_key", sa.Text(), nullable=False),
         sa.Column("provider_reference", sa.Text(), nullable=True),
         sa.Column("sent_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("is_debit", sa.Boolean(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=True),
+        sa.Column("return_code", sa.Text(), nullable=True),
+        sa.Column("ended_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("seal", pg.BYTEA(), nullable=True),
+        sa.CheckConstraint("outcome IN ('RETURNED', 'FAILED', 'CANCELLED')", name="outcome_known"),
+        sa.CheckConstraint(
+            "(outcome IS NULL) = (ended_at IS NULL) AND (return_code IS NULL OR outcome = 'RETURNED')",
+            name="ended_once",
+        ),
         sa.ForeignKeyConstraint(
             ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
         ),
@@ -464,6 +477,35 @@ def _create_records() -> None:
         "provider_payments_owner", "provider_payments", ["provider", "provider_reference", "org_id", "attempt"]
     )
     op.create_index("provider_payments_transaction", "provider_payments", ["transaction_id", "org_id", "attempt"])
+    op.create_index(
+        "provider_payments_debits",
+        "provider_payments",
+        ["org_id", "sent_at", "transaction_id", "attempt"],
+        postgresql_where=sa.text("is_debit"),
+    )
+    op.create_index(
+        "provider_payments_returns",
+        "provider_payments",
+        ["org_id", "ended_at", "transaction_id", "attempt"],
+        postgresql_where=sa.text("outcome = 'RETURNED'"),
+    )
+    op.create_table(
+        "ach_return_rates",
+        sa.Column("org_id", sa.Text(), nullable=False),
+        sa.Column("debit_count", sa.BigInteger(), nullable=False),
+        sa.Column("unauthorized_count", sa.BigInteger(), nullable=False),
+        sa.Column("administrative_count", sa.BigInteger(), nullable=False),
+        sa.Column("return_count", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("seal", pg.BYTEA(), nullable=True),
+        sa.CheckConstraint(
+            "debit_count >= 0 AND unauthorized_count >= 0 AND administrative_count >= 0"
+            " AND unauthorized_count + administrative_count <= return_count",
+            name="counted_within",
+        ),
+        sa.PrimaryKeyConstraint("org_id"),
+    )
 
 
 def _create_ach() -> None:
@@ -688,7 +730,8 @@ def _create_exceptions() -> None:
         sa.CheckConstraint(
             "kind IN ('PAYMENT_NOT_OURS', 'PAID_TWICE', 'ORDER_GIVEN_UP', 'RETURN_TO_REVIEW', 'WEBHOOK_FAILED',"
             " 'BANK_ACCOUNT_ALTERED', 'ACH_CHANGE_ASKED_FOR', 'ACH_FILE_REJECTED', 'ACH_RETURN_NOT_OURS',"
-            " 'ACH_FILE_FOREIGN', 'ACH_FILE_ALTERED', 'ACH_FILE_NOT_FETCHED')",
+            " 'ACH_FILE_FOREIGN', 'ACH_FILE_ALTERED', 'ACH_FILE_NOT_FETCHED',"
+            " 'ACH_UNAUTHORIZED_RATE', 'ACH_ADMINISTRATIVE_RATE', 'ACH_OVERALL_RATE')",
             name="kind_known",
         ),
         sa.CheckConstraint("status IN ('OPEN', 'RESOLVED')", name="status_known"),
