@@ -13,7 +13,7 @@ from services.chassis.data.columns import json, seal, text, time
 from services.chassis.data.constraints import one_of
 from services.chassis.data.leases import lease_columns
 from services.chassis.data.seals import sealed
-from services.transactions import ach_tables, exception_tables, plaid_tables
+from services.transactions import ach_tables, exception_tables, plaid_tables, webhook_tables
 from services.transactions.domain.bank_accounts import BankAccountStatus, BlockReason
 from services.transactions.domain.rails import BY_HAND, RAILS
 from services.transactions.domain.return_rates import Outcome
@@ -30,18 +30,7 @@ heard_persons.attach(metadata)
 ach_tables.attach(metadata)
 plaid_tables.attach(metadata)
 exception_tables.attach(metadata)
-
-# Of whom events are read, and the last one that was stored; empty where there was none. No organization's.
-event_cursors = sa.Table(
-    "event_cursors",
-    metadata,
-    text("feed", key=True),
-    text("after_id"),
-    sa.Column("version", sa.BigInteger, nullable=False),
-    time("updated_at"),
-    seal(),
-    info=sealed("feed", "after_id", "version", "updated_at"),
-)
+webhook_tables.attach(metadata)
 
 
 def _external_index(table: str, key: str) -> sa.Index:
@@ -356,27 +345,6 @@ payout_requests = sa.Table(
     seal(),
     sa.CheckConstraint("(transaction_id IS NULL) <> (failure IS NULL)", name="created_or_refused"),
     info=sealed("org_id", "idempotency_key", "fingerprint", "transaction_id", "failure"),
-)
-
-# Every webhook as it came, once: work for a job, and no organization's, since a webhook proves its sender only.
-received_webhooks = sa.Table(
-    "received_webhooks",
-    metadata,
-    text("webhook_id", key=True),
-    text("provider"),
-    text("provider_event_id"),
-    text("event_type"),
-    sa.Column("body", pg.BYTEA),  # forgotten once it is old
-    text("provider_reference", null=True),  # the payment it is about, if its type is applied
-    text("ignored_because", null=True),  # set where it is about no payment of ours
-    time("created_at"),
-    *lease_columns(),
-    # Nothing is left to be done once who says so proves to be this service. The proof itself is not kept.
-    sa.Column("proof_digest", pg.BYTEA),
-    sa.Column("proof", pg.BYTEA),
-    sa.UniqueConstraint("provider", "provider_event_id", name="received_webhooks_event"),
-    sa.Index("received_webhooks_due", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
-    sa.Index("received_webhooks_bodies", "created_at", postgresql_where=sa.text("body IS NOT NULL")),
 )
 
 # The webhooks that turned out to be about a transaction of the organization.

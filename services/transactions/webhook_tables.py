@@ -1,0 +1,51 @@
+"""The tables of what providers tell: webhooks as they came, and how far events were read. No organization's."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+from services.chassis.data.columns import seal, text, time
+from services.chassis.data.leases import lease_columns
+from services.chassis.data.seals import sealed
+
+metadata = sa.MetaData()
+
+# Of whom events are read, and the last one that was stored; empty where there was none.
+event_cursors = sa.Table(
+    "event_cursors",
+    metadata,
+    text("feed", key=True),
+    text("after_id"),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    time("updated_at"),
+    seal(),
+    info=sealed("feed", "after_id", "version", "updated_at"),
+)
+
+# Every webhook as it came, once: work for a job, and no organization's, since a webhook proves its sender only.
+received_webhooks = sa.Table(
+    "received_webhooks",
+    metadata,
+    text("webhook_id", key=True),
+    text("provider"),
+    text("provider_event_id"),
+    text("event_type"),
+    sa.Column("body", pg.BYTEA),  # forgotten once it is old
+    text("provider_reference", null=True),  # the payment it is about, if its type is applied
+    text("ignored_because", null=True),  # set where it is about no payment of ours
+    time("created_at"),
+    *lease_columns(),
+    # Nothing is left to be done once who says so proves to be this service. The proof itself is not kept.
+    sa.Column("proof_digest", pg.BYTEA),
+    sa.Column("proof", pg.BYTEA),
+    sa.UniqueConstraint("provider", "provider_event_id", name="received_webhooks_event"),
+    sa.Index("received_webhooks_due", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
+    sa.Index("received_webhooks_bodies", "created_at", postgresql_where=sa.text("body IS NOT NULL")),
+)
+
+
+def attach(target: sa.MetaData) -> None:
+    """Makes them part of the service's metadata."""
+    for table in metadata.sorted_tables:
+        table.to_metadata(target)
