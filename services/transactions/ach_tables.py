@@ -9,6 +9,7 @@ from services.chassis.data.columns import seal, text, time
 from services.chassis.data.constraints import one_of
 from services.chassis.data.seals import seal_whole, sealed
 from services.transactions.domain.ach import EntryStatus, FileStatus
+from services.transactions.domain.bank_accounts import HolderType
 
 metadata = sa.MetaData()
 
@@ -29,6 +30,7 @@ ach_entries = sa.Table(
     text("routing_number"),
     sa.Column("account_number_encrypted", pg.BYTEA, nullable=False),  # vault.py
     text("account_type"),
+    text("holder_type"),
     text("account_holder_name"),
     text("description"),
     text("status"),
@@ -43,6 +45,7 @@ ach_entries = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     seal(),
     one_of("status", EntryStatus),
+    one_of("holder_type", HolderType),
     sa.CheckConstraint(
         "num_nonnulls(ach_file_id, trace_no, effective_on) ="
         " CASE WHEN status IN ('SENT', 'RETURNED') THEN 3 ELSE 0 END",
@@ -61,7 +64,8 @@ ach_entries = sa.Table(
     info=sealed(
         *("org_id", "ach_entry_id", "provider_key", "reference", "party_id", "bank_account_id", "is_inbound"),
         *("amount_minor", "currency", "presentment", "routing_number", "account_number_encrypted", "account_type"),
-        *("account_holder_name", "description", "status", "ach_file_id", "trace_no", "effective_on", "return_code"),
+        *("holder_type", "account_holder_name", "description", "status"),
+        *("ach_file_id", "trace_no", "effective_on", "return_code"),
         *("returned_on", "change_code", "created_at", "updated_at", "version"),
     ),
 )

@@ -138,6 +138,7 @@ def to_bank_account_content(account: BankAccount) -> bank_accounts_pb2.BankAccou
         routing_number=account.routing_number,
         account_number_last4=account.account_number_last4,
         account_type=account.account_type,
+        holder_type=account.holder_type,
         default_for_payouts=account.default_for_payouts,
     )
     digest = account.account_number_digest
@@ -153,6 +154,7 @@ def to_bank_account(account: BankAccount, actions: Iterable[str] = ()) -> bank_a
         routing_number=account.routing_number,
         account_number_last4=account.account_number_last4,
         account_type=account.account_type,
+        holder_type=account.holder_type,
         default_for_payouts=account.default_for_payouts,
         status=account.status,
         block_reason=account.block_reason,

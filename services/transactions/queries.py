@@ -67,6 +67,7 @@ _NOT_LISTED = {
     "org_id",
     "previous_status",
     "account_number_digest",
+    "is_corporate",
     "approval_reason",
     "first_presented_at",
     "request_subject",

@@ -14,7 +14,7 @@ from services.chassis.data.constraints import one_of
 from services.chassis.data.leases import lease_columns
 from services.chassis.data.seals import sealed
 from services.transactions import ach_tables, exception_tables, plaid_tables, webhook_tables
-from services.transactions.domain.bank_accounts import BankAccountStatus, BlockReason
+from services.transactions.domain.bank_accounts import BankAccountStatus, BlockReason, HolderType
 from services.transactions.domain.rails import BY_HAND, RAILS
 from services.transactions.domain.return_rates import Outcome
 from services.transactions.domain.states import Status
@@ -55,6 +55,7 @@ bank_accounts = sa.Table(
     text("account_number_digest"),  # vault.py: the same for the same account
     text("account_number_last4"),
     text("account_type"),
+    text("holder_type"),
     sa.Column("default_for_payouts", sa.Boolean, nullable=False),
     text("status"),
     text("block_reason", null=True),
@@ -72,6 +73,7 @@ bank_accounts = sa.Table(
     one_of("status", BankAccountStatus),
     one_of("block_reason", BlockReason),
     one_of("account_type", BankAccount.AccountType.DESCRIPTOR),
+    one_of("holder_type", HolderType),
     # Of a PENDING one: it becomes the default when it is confirmed.
     sa.CheckConstraint(
         "NOT default_for_payouts OR status IN ('PENDING', 'ACTIVE', 'SUSPENDED')", name="default_is_live"
@@ -90,7 +92,8 @@ bank_accounts = sa.Table(
     _external_index("bank_accounts", "bank_account_id"),
     info=sealed(
         *("org_id", "bank_account_id", "party_id", "account_holder_name", "routing_number", "account_number_digest"),
-        *("account_number_last4", "account_type", "default_for_payouts", "status", "version", "created_by", "makers"),
+        *("account_number_last4", "account_type", "holder_type", "default_for_payouts"),
+        *("status", "version", "created_by", "makers"),
         *("created_at", "confirmed_at", "block_reason", "block_network_code"),
     ),
 )
@@ -119,6 +122,8 @@ transactions = sa.Table(
     text("party_id"),
     text("bank_account_id", null=True),  # of checks, and of wires that come in: none
     text("account_number_digest", null=True),  # of that account, as it was: nothing else is paid or drawn from
+    # Drawn from a company's account, as two persons say: it comes back by the rules of companies.
+    sa.Column("is_corporate", sa.Boolean, nullable=False, server_default=sa.false()),
     text("approval_reason", null=True),  # why a second person approves it, whatever compliance says
     text("investment_id", null=True),
     text("distribution_id", null=True),
@@ -196,6 +201,7 @@ transactions = sa.Table(
         "NOT escrow_booked OR NOT makers_and_checkers @> to_jsonb(confirmed_by)", name="approver_does_not_send"
     ),
     sa.CheckConstraint("(bank_account_id IS NULL) = (account_number_digest IS NULL)", name="account_is_bound"),
+    sa.CheckConstraint("NOT is_corporate OR bank_account_id IS NOT NULL", name="corporate_by_account"),
     sa.CheckConstraint(
         "approval_reason IS NULL OR approved_by IS NOT NULL"
         " OR status IN ('INITIATED', 'PENDING_APPROVAL', 'FAILED', 'CANCELLED')",
@@ -260,7 +266,8 @@ transactions = sa.Table(
     sa.Index("transactions_provisional", "next_look_at", postgresql_where=sa.text(MAY_COME_BACK)),
     info=sealed(
         *("org_id", "transaction_id", "type", "status", "version", "payment_method", "amount_minor", "currency"),
-        *("escrow_account_id", "party_id", "bank_account_id", "account_number_digest", "approval_reason"),
+        *("escrow_account_id", "party_id", "bank_account_id"),
+        *("account_number_digest", "is_corporate", "approval_reason"),
         *("investment_id", "distribution_id", "allocation_id", "attempts", "presentments", "next_attempt_at"),
         *("first_presented_at", "failure", "provider", "provider_reference", "bank_reference", "finality"),
         "payer_action_url",

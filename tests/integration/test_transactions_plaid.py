@@ -38,9 +38,16 @@ async def list_kept(plaid_database, reference):
         return await store.list_by_reference(tx, reference)
 
 
-@pytest.mark.parametrize(("is_inbound", "kind", "ach_class"), [(True, "debit", "web"), (False, "credit", "ppd")])
-async def test_money_is_drawn_and_paid_and_settles(plaid, plaid_books, is_inbound, kind, ach_class) -> None:
-    order = an_order(is_inbound=is_inbound, amount=Money(1_234_567_05, "USD"))
+@pytest.mark.parametrize(("holder_type", "is_inbound", "kind", "ach_class"), [
+    ("PERSON", True, "debit", "web"),
+    ("PERSON", False, "credit", "ppd"),
+    ("COMPANY", True, "debit", "ccd"),
+    ("COMPANY", False, "credit", "ccd"),
+])  # fmt: skip
+async def test_money_is_drawn_and_paid_and_settles(
+    plaid, plaid_books, holder_type, is_inbound, kind, ach_class
+) -> None:
+    order = an_order(holder_type=holder_type, is_inbound=is_inbound, amount=Money(1_234_567_05, "USD"))
     payment = await plaid.submit(order)
     assert (payment.status, payment.amount, payment.is_inbound) == (PaymentStatus.PENDING, order.amount, is_inbound)
     there = read(plaid_books, payment.payment_id)

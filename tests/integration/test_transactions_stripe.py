@@ -96,6 +96,13 @@ async def test_a_savings_account_is_drawn_as_one_and_one_that_is_gone_at_stripe_
     assert again.payer_action_url != ""
 
 
+@pytest.mark.parametrize(("holder_type", "theirs"), [("PERSON", "individual"), ("COMPANY", "company")])
+async def test_stripe_is_told_whether_the_holder_is_a_company(stripe, books, holder_type, theirs) -> None:
+    payment = await stripe.submit(an_order(holder_type=holder_type))
+    method = read(books, payment.payment_id)["payment_method"]
+    assert read(books, method)["us_bank_account"]["account_holder_type"] == theirs
+
+
 async def test_an_account_that_cannot_be_confirmed_fails_the_payment_and_no_bank_has_seen_it(stripe) -> None:
     order = an_order("000666666661")
     payment = await stripe.submit(order)

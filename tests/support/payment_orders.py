@@ -25,6 +25,7 @@ def an_order(account_number: str = f"{ACCOUNT}02", **more: Any) -> PaymentOrder:
         routing_number=ROUTING_NUMBER,
         account_number=account_number,
         account_type="CHECKING",
+        holder_type="PERSON",
         account_holder_name="Ada Investor",
         description="ESCROW DEPOSIT",
     )

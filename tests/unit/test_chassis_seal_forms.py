@@ -71,13 +71,13 @@ def list_all() -> dict[str, list[str]]:
 
 # By table, the end of the seal of a sample row in each form.
 FORMS = {
-    "ach_entries": ["965b12dc2aa0d23d"],
+    "ach_entries": ["8e831e3316b50cf6"],
     "ach_files": ["7aa5dcabf918cd26"],
     "ach_return_rates": ["d012cf1348949630"],
     "allocations": ["60e3ec56db73b6d9"],
     "api_keys": ["cfd2042970e19ce4"],
     "approvals": ["4f6d01b8e1e34e80"],
-    "bank_accounts": ["57463c050820b5f7"],
+    "bank_accounts": ["c514d76ba7eca8b3"],
     "compliance_checks": ["a9eaefe58a76d4e3"],
     "contributions": ["a893218a5a0cca61"],
     "dead_letters": ["1d876d393dacf7cb"],
@@ -106,7 +106,7 @@ FORMS = {
     "statements": ["43302aa0e765495f"],
     "stops": ["310fe06369209b57"],
     "transaction_limits": ["3d30d1f8652079bc"],
-    "transactions": ["78378db0c4ae05ea"],
+    "transactions": ["3987900f3c42c662"],
 }
 
 

@@ -43,6 +43,7 @@ def test_files_leave_on_banking_days_at_each_cut_off(now: str, before: str) -> N
         ({"origin": "12"}, "origin and company_id must have ten characters"),
         ({"company_name": " "}, "company_name must not be empty"),
         ({"debit_class": "TEL"}, "debit_class"),
+        ({"debit_class": "CCD"}, "debit_class"),  # of a company: its account says so
         ({"password": "x"}, "password"),
         ({"cut_offs": []}, "cut_offs must be times"),
         ({"outbound": "nowhere"}, "nowhere is no folder"),

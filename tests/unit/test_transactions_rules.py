@@ -48,6 +48,7 @@ DEPOSIT = Transaction(
     party_id="inv-001",
     bank_account_id="ba_1",
     account_number_digest="d1",
+    is_corporate=False,
     approval_reason=None,
     investment_id="inv_1",
     distribution_id=None,

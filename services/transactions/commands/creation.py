@@ -136,6 +136,7 @@ def build_row(
         "party_id": principal.choose_party(request.party_id),
         "bank_account_id": request.bank_account_id or None,
         "account_number_digest": account and account.account_number_digest,
+        "is_corporate": account is not None and wanted.is_inbound and account.is_corporate,
         "approval_reason": choose_approval_reason(request, principal),
         "investment_id": request.investment_id or None,
         "description": request.description or None,

@@ -15,6 +15,7 @@ from typing import Final
 from services.chassis.values.calendar import add_banking_days, is_banking_day
 from services.chassis.values.money import Money
 from services.chassis.values.moves import Moves
+from services.transactions.domain.bank_accounts import HolderType
 from services.transactions.domain.payments import Payment, PaymentStatus
 
 # FedACH settles what was sent the day before in the morning. Source: Federal Reserve Banks, FedACH Processing Schedule.
@@ -71,6 +72,7 @@ class AchEntry:
     routing_number: str
     account_number_encrypted: bytes  # vault.py
     account_type: str
+    holder_type: HolderType
     account_holder_name: str
     description: str
     status: EntryStatus = EntryStatus.WAITING

@@ -29,6 +29,13 @@ class BankAccountStatus(StrEnum):
     DELETED = "DELETED"
 
 
+class HolderType(StrEnum):
+    """Whose account it is at the bank: the network has other rules, and another time for returns, of each."""
+
+    PERSON = "PERSON"
+    COMPANY = "COMPANY"
+
+
 class BlockReason(StrEnum):
     RETURNED_BY_BANK = "RETURNED_BY_BANK"
     ALTERED = "ALTERED"
@@ -57,6 +64,7 @@ class BankAccount:
     account_number_digest: str  # vault.py: the same for the same account
     account_number_last4: str
     account_type: str
+    holder_type: HolderType = HolderType.PERSON
     default_for_payouts: bool  # of a PENDING one: it becomes the default when it is confirmed
     status: BankAccountStatus = S.PENDING
     block_reason: BlockReason | None = None
@@ -84,6 +92,15 @@ class BankAccount:
     def payout_start(self) -> datetime | None:
         """From when money goes to it; None for one that is not confirmed."""
         return None if self.confirmed_at is None else self.confirmed_at + COOL_DOWN
+
+    @property
+    def is_corporate(self) -> bool:
+        """Whether debits come back by the rules of companies alone.
+
+        A second person has said so: else who is drawn from could have money called final that the bank of a person,
+        who never was a company, takes back for 60 days (R05).
+        """
+        return self.holder_type is HolderType.COMPANY and self.confirmed_at is not None
 
     @property
     def is_forbidden(self) -> bool:

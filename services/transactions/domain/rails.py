@@ -7,7 +7,7 @@ still send it back. Each period names its source, a rule of Nacha or of the hous
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import MappingProxyType
 
@@ -96,6 +96,7 @@ class Provider:
 
 
 _NACHA_CONSUMER = "Nacha Operating Rules, Section 3.8: a consumer may disown a debit for 60 days"
+_NACHA_COMPANY = "Nacha Operating Rules, Section 3.8: a company's debit comes back within two banking days"
 _NACHA_CREDIT = "Nacha Operating Rules, Section 3.8: a credit comes back within two banking days"
 _HOUSE_RISK = "house rule: most returns of a debit arrive within five banking days"
 _HOUSE_CHECK = "house rule: a check is treated like a consumer's debit"
@@ -135,6 +136,17 @@ RAILS: Mapping[str, Rail] = MappingProxyType(
                 outbound_return=Period("CHECK_CREDIT_RETURN", 2, True, _HOUSE_CHECK),
             ),
         )
+    }
+)
+
+_COMPANY_RETURN = Period("ACH_COMPANY_RETURN", 2, True, _NACHA_COMPANY)
+# The same, of what is drawn from a company's account.
+COMPANY_RAILS: Mapping[str, Rail] = MappingProxyType(
+    {
+        name: replace(rail, return_risk=_COMPANY_RETURN, inbound_return=_COMPANY_RETURN)
+        if rail.draws_from_account
+        else rail
+        for name, rail in RAILS.items()
     }
 )
 

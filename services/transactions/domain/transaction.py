@@ -10,7 +10,7 @@ from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.chassis.values.session import Asker, Session, join_askers
-from services.transactions.domain.rails import RAILS, Rail
+from services.transactions.domain.rails import COMPANY_RAILS, RAILS, Rail
 from services.transactions.domain.states import Status
 from services.transactions.domain.types import TYPES
 
@@ -34,6 +34,7 @@ class Transaction:
     party_id: str
     bank_account_id: str | None
     account_number_digest: str | None
+    is_corporate: bool  # drawn from a company's account, as two persons say
     approval_reason: str | None
     investment_id: str | None
     distribution_id: str | None
@@ -108,7 +109,7 @@ class Transaction:
 
     @property
     def rail(self) -> Rail:
-        return RAILS[self.payment_method]
+        return (COMPANY_RAILS if self.is_corporate else RAILS)[self.payment_method]
 
     @property
     def is_debit(self) -> bool:

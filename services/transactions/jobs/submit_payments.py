@@ -233,6 +233,7 @@ def _build_order(dependencies: Dependencies, row: Transaction, account: BankAcco
         routing_number=account.routing_number if account else "",
         account_number=number,
         account_type=account.account_type if account else "",
+        holder_type=account.holder_type if account else "",
         account_holder_name=account.account_holder_name if account else "",
         # Source: Nacha Operating Rules, Subsection 2.13.4.2: a reinitiated entry says so.
         description="RETRY PYMT" if row.presentments > 1 else row.type.replace("_", " "),

@@ -37,6 +37,7 @@ from services.transactions.domain.ach import (
     find_effective_day,
     find_last_cut_off,
 )
+from services.transactions.domain.bank_accounts import HolderType
 from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.domain.refusals import build_altered
 from services.transactions.domain.states import Status
@@ -251,7 +252,10 @@ def _spell_entry(dependencies: Dependencies, org_id: str, company: Company, entr
     assert entry.effective_on is not None
     assert entry.trace_no is not None
     sealed_for = SealedFor.of(org_id, entry)
-    heading = company.build_heading(entry.description, entry.effective_on, is_inbound=entry.is_inbound)
+    is_company = entry.holder_type is HolderType.COMPANY
+    heading = company.build_heading(
+        entry.description, entry.effective_on, is_inbound=entry.is_inbound, is_company=is_company
+    )
     return Entry(
         heading,
         entry.is_inbound,

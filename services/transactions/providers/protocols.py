@@ -38,6 +38,7 @@ class PaymentOrder:
     routing_number: str
     account_number: str
     account_type: str
+    holder_type: str
     account_holder_name: str
     description: str
     earlier_payment_ids: Collection[str] = ()

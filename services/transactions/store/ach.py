@@ -19,19 +19,20 @@ from services.chassis.data.sql import Row, build_rows
 from services.chassis.data.transaction import Tx
 from services.transactions.ach_tables import ach_entries, ach_files
 from services.transactions.domain.ach import ENTRY_MOVES, FILE_MOVES, AchEntry, AchFile, EntryStatus, FileStatus
+from services.transactions.domain.bank_accounts import HolderType
 
 _e, _f = ach_entries.c, ach_files.c
 
 
 def _read_entry(row: Row) -> AchEntry:
-    return read_fields(AchEntry, row, status=EntryStatus(row.status))
+    return read_fields(AchEntry, row, status=EntryStatus(row.status), holder_type=HolderType(row.holder_type))
 
 
 ENTRIES = Aggregate(
     ach_entries,
     "ach_entry_id",
     _read_entry,
-    lambda entry: list_columns(ach_entries, entry, status=entry.status.value),
+    lambda entry: list_columns(ach_entries, entry, status=entry.status.value, holder_type=entry.holder_type.value),
     ENTRY_MOVES,
 )
 FILES = Aggregate(

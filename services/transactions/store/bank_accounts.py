@@ -23,6 +23,7 @@ from services.transactions.domain.bank_accounts import (
     BankAccount,
     BankAccountStatus,
     BlockReason,
+    HolderType,
     list_payee_makers,
     reads_like,
 )
@@ -41,7 +42,8 @@ _EVENTS = {
 def _read_bank_account(row: Row) -> BankAccount:
     reason = row.block_reason and BlockReason(row.block_reason)
     status, makers = BankAccountStatus(row.status), tuple(row.makers)
-    return read_fields(BankAccount, row, status=status, block_reason=reason, makers=makers)
+    holder = HolderType(row.holder_type)
+    return read_fields(BankAccount, row, status=status, block_reason=reason, makers=makers, holder_type=holder)
 
 
 def _list_columns(account: BankAccount) -> dict[str, Any]:

@@ -49,6 +49,7 @@ _BORN = {column.name: None for column in transactions.columns} | {
     "finality": PROVISIONAL,
     "metadata": {},
     "makers_and_checkers": [],
+    "is_corporate": False,
     "escrow_booked": False,
     "dispute_status": "NONE",
     "reconciliation_status": "UNRECONCILED",

@@ -6,9 +6,10 @@ from __future__ import annotations
 ROWS = (
     (
         "INSERT INTO bank_accounts (org_id, bank_account_id, party_id, account_holder_name, routing_number,"
-        " account_number_encrypted, account_number_digest, account_number_last4, account_type, default_for_payouts,"
-        " status, version, created_by, makers, created_at, updated_at) VALUES ('org_1', 'ba_1', 'pty_1', 'Ann',"
-        " '021000021', 'x', 'd', '6789', 'CHECKING', true, 'PENDING', 1, 'ann', '{ann}', now(), now())"
+        " account_number_encrypted, account_number_digest, account_number_last4, account_type, holder_type,"
+        " default_for_payouts, status, version, created_by, makers, created_at, updated_at) VALUES ('org_1', 'ba_1',"
+        " 'pty_1', 'Ann', '021000021', 'x', 'd', '6789', 'CHECKING', 'PERSON', true, 'PENDING', 1, 'ann', '{ann}',"
+        " now(), now())"
     ),
     (
         "INSERT INTO transactions (org_id, transaction_id, type, status, previous_status, version, payment_method,"
@@ -22,9 +23,9 @@ ROWS = (
     (
         "INSERT INTO ach_entries (org_id, ach_entry_id, provider_key, reference, party_id, bank_account_id, is_inbound,"
         " amount_minor, currency, presentment, routing_number, account_number_encrypted, account_type,"
-        " account_holder_name, description, status, created_at, updated_at, version) VALUES ('org_1', 'ach_1', 'key_1',"
-        " 'txn_1', 'pty_1', 'ba_1', true, 100, 'USD', 1, '021000021', 'x', 'CHECKING', 'Ann', 'DEPOSIT', 'WAITING',"
-        " now(), now(), 1)"
+        " holder_type, account_holder_name, description, status, created_at, updated_at, version) VALUES ('org_1',"
+        " 'ach_1', 'key_1', 'txn_1', 'pty_1', 'ba_1', true, 100, 'USD', 1, '021000021', 'x', 'CHECKING', 'PERSON',"
+        " 'Ann', 'DEPOSIT', 'WAITING', now(), now(), 1)"
     ),
     (
         "INSERT INTO ach_files (org_id, ach_file_id, created_on, number, status, entry_count, debit_minor,"
@@ -57,17 +58,17 @@ ROWS = (
 # Columns that are never changed, by table: whoever tries lacks the right.
 FIXED = {
     "bank_accounts": "org_id bank_account_id party_id account_holder_name routing_number account_number_encrypted"
-    " account_number_digest account_number_last4 account_type created_by created_at",
+    " account_number_digest account_number_last4 account_type holder_type created_by created_at",
     "transactions": "org_id transaction_id type payment_method amount_minor currency escrow_account_id party_id"
-    " bank_account_id account_number_digest approval_reason investment_id distribution_id allocation_id provider"
-    " created_by request_subject request_role idempotency_key signed_in_at"
+    " bank_account_id account_number_digest is_corporate approval_reason investment_id distribution_id allocation_id"
+    " provider created_by request_subject request_role idempotency_key signed_in_at"
     " api_key_id created_at",
     "transaction_history": "to_status actor occurred_at",
     "provider_payments": "provider provider_key attempt is_debit",
     "ach_return_rates": "org_id",
     "ach_entries": "org_id ach_entry_id provider_key reference party_id bank_account_id is_inbound amount_minor"
-    " currency presentment routing_number account_number_encrypted account_type account_holder_name description"
-    " created_at",
+    " currency presentment routing_number account_number_encrypted account_type holder_type account_holder_name"
+    " description created_at",
     "ach_files": "org_id ach_file_id created_on number entry_count debit_minor credit_minor created_at",
     "plaid_items": "org_id account_id bank_account_id account_number_digest access_token_encrypted created_at",
     "plaid_transfers": "org_id authorization_id provider_key number reference presentment is_inbound amount_minor"
@@ -129,11 +130,11 @@ RULES = {
     "an account that begins blocked": (
         (
             "INSERT INTO bank_accounts (org_id, bank_account_id, party_id, account_holder_name, routing_number,"
-            " account_number_encrypted, account_number_digest, account_number_last4, account_type,"
+            " account_number_encrypted, account_number_digest, account_number_last4, account_type, holder_type,"
             " default_for_payouts, status, version, created_by, makers, created_at, updated_at)"
             " SELECT org_id, 'ba_2', party_id, account_holder_name, routing_number, account_number_encrypted,"
-            " account_number_digest, account_number_last4, account_type, false, 'BLOCKED', 1, created_by, makers,"
-            " now(), updated_at FROM bank_accounts"
+            " account_number_digest, account_number_last4, account_type, holder_type, false, 'BLOCKED', 1, created_by,"
+            " makers, now(), updated_at FROM bank_accounts"
         ),
         "23514",
     ),

@@ -36,10 +36,12 @@ BEGIN
     RAISE EXCEPTION 'the version counts each change' USING ERRCODE = '23514';
   END IF;
   IF (NEW.org_id, NEW.transaction_id, NEW.type, NEW.amount_minor, NEW.currency, NEW.party_id, NEW.escrow_account_id,
-      NEW.bank_account_id, NEW.account_number_digest, NEW.approval_reason, NEW.payment_method, NEW.created_by)
+      NEW.bank_account_id, NEW.account_number_digest, NEW.is_corporate, NEW.approval_reason,
+      NEW.payment_method, NEW.created_by)
      IS DISTINCT FROM
      (OLD.org_id, OLD.transaction_id, OLD.type, OLD.amount_minor, OLD.currency, OLD.party_id, OLD.escrow_account_id,
-      OLD.bank_account_id, OLD.account_number_digest, OLD.approval_reason, OLD.payment_method, OLD.created_by) THEN
+      OLD.bank_account_id, OLD.account_number_digest, OLD.is_corporate, OLD.approval_reason,
+      OLD.payment_method, OLD.created_by) THEN
     RAISE EXCEPTION 'what a transaction moves never changes' USING ERRCODE = '23514';
   END IF;
   IF NOT NEW.makers_and_checkers @> OLD.makers_and_checkers THEN
@@ -187,6 +189,7 @@ def _create_bank_accounts() -> None:
         sa.Column("account_number_digest", sa.Text(), nullable=False),
         sa.Column("account_number_last4", sa.Text(), nullable=False),
         sa.Column("account_type", sa.Text(), nullable=False),
+        sa.Column("holder_type", sa.Text(), nullable=False),
         sa.Column("default_for_payouts", sa.Boolean(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("block_reason", sa.Text(), nullable=True),
@@ -205,6 +208,7 @@ def _create_bank_accounts() -> None:
             "NOT default_for_payouts OR status IN ('PENDING', 'ACTIVE', 'SUSPENDED')", name="default_is_live"
         ),
         sa.CheckConstraint("status <> 'ACTIVE' OR confirmed_at IS NOT NULL", name="active_is_confirmed"),
+        sa.CheckConstraint("holder_type IN ('PERSON', 'COMPANY')", name="holder_type_known"),
         sa.CheckConstraint("account_type IN ('CHECKING', 'SAVINGS')", name="account_type_known"),
         sa.CheckConstraint("block_reason IN ('RETURNED_BY_BANK', 'ALTERED')", name="block_reason_known"),
         sa.CheckConstraint("status IN ('PENDING', 'ACTIVE', 'SUSPENDED', 'BLOCKED', 'DELETED')", name="status_known"),
@@ -269,6 +273,7 @@ _TRANSACTION_CHECKS = {
     ),
     "approver_does_not_send": "NOT escrow_booked OR NOT makers_and_checkers @> to_jsonb(confirmed_by)",
     "account_is_bound": "(bank_account_id IS NULL) = (account_number_digest IS NULL)",
+    "corporate_by_account": "NOT is_corporate OR bank_account_id IS NOT NULL",
     "approved_by_a_person": "approval_reason IS NULL OR approved_by IS NOT NULL"
     " OR status IN ('INITIATED', 'PENDING_APPROVAL', 'FAILED', 'CANCELLED')",
 }
@@ -290,6 +295,7 @@ def _create_transactions() -> None:
         sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("bank_account_id", sa.Text(), nullable=True),
         sa.Column("account_number_digest", sa.Text(), nullable=True),
+        sa.Column("is_corporate", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("approval_reason", sa.Text(), nullable=True),
         sa.Column("investment_id", sa.Text(), nullable=True),
         sa.Column("distribution_id", sa.Text(), nullable=True),
@@ -524,6 +530,7 @@ def _create_ach() -> None:
         sa.Column("routing_number", sa.Text(), nullable=False),
         sa.Column("account_number_encrypted", pg.BYTEA(), nullable=False),
         sa.Column("account_type", sa.Text(), nullable=False),
+        sa.Column("holder_type", sa.Text(), nullable=False),
         sa.Column("account_holder_name", sa.Text(), nullable=False),
         sa.Column("description", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
@@ -537,6 +544,7 @@ def _create_ach() -> None:
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("seal", pg.BYTEA(), nullable=True),
+        sa.CheckConstraint("holder_type IN ('PERSON', 'COMPANY')", name="holder_type_known"),
         sa.CheckConstraint("status IN ('WAITING', 'SENT', 'WITHDRAWN', 'RETURNED')", name="status_known"),
         sa.CheckConstraint(
             "num_nonnulls(ach_file_id, trace_no, effective_on) ="

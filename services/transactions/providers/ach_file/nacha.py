@@ -45,7 +45,7 @@ class Company:
         destination: The routing number of the bank that takes the files.
         origin: Ten characters that the bank knows the sender by.
         bank: The first eight digits of the originating bank's routing number: what traces begin with.
-        debit_class: How payers authorize debits: WEB on the internet, PPD on paper, CCD companies.
+        debit_class: How persons authorize debits: WEB on the internet, PPD on paper. Entries of companies are CCD.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  # pydantic reads it from the class
@@ -57,12 +57,11 @@ class Company:
     bank: str
     company_name: str
     company_id: str
-    debit_class: Literal["WEB", "PPD", "CCD"] = "WEB"
-    credit_class: Literal["PPD", "CCD"] = "PPD"
+    debit_class: Literal["WEB", "PPD"] = "WEB"
 
-    def build_heading(self, description: str, effective_on: date, *, is_inbound: bool) -> Heading:
+    def build_heading(self, description: str, effective_on: date, *, is_inbound: bool, is_company: bool) -> Heading:
         """What an entry of this description and day shares with others of its kind."""
-        entry_class = self.debit_class if is_inbound else self.credit_class
+        entry_class = "CCD" if is_company else self.debit_class if is_inbound else "PPD"
         return Heading(self.company_name, self.company_id, entry_class, description, effective_on)
 
 

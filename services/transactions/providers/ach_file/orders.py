@@ -9,6 +9,7 @@ from services.chassis.data.database import Database
 from services.chassis.values.clock import Clock
 from services.chassis.values.ids import new_id
 from services.transactions.domain.ach import AchEntry, to_payment
+from services.transactions.domain.bank_accounts import HolderType
 from services.transactions.domain.payments import Payment
 from services.transactions.providers.ach_file.config import AchFileConfig
 from services.transactions.providers.ach_file.nacha import ENTRY_MINOR_MAX
@@ -78,6 +79,7 @@ class AchFileOrders:
             routing_number=order.routing_number,
             account_number_encrypted=self._vault.seal(order.account_number, sealed_for),
             account_type=order.account_type,
+            holder_type=HolderType(order.holder_type),
             account_holder_name=order.account_holder_name,
             description=order.description,
             created_at=now,

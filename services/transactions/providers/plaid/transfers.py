@@ -35,6 +35,7 @@ from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import log
 from services.chassis.values.clock import Clock
 from services.chassis.values.text import clean_text, read_text
+from services.transactions.domain.bank_accounts import HolderType
 from services.transactions.domain.payments import Payment, find_difference
 from services.transactions.domain.plaid import PlaidItem, PlaidTransfer
 from services.transactions.providers.plaid.client import PlaidClient, Refused
@@ -201,8 +202,7 @@ class PlaidTransfers:
             account_id=account_id,
             type=TransferType("debit" if order.is_inbound else "credit"),
             network=TransferNetwork("ach"),
-            # Source: Nacha Operating Rules, Section 2.5: an internet-initiated debit, and a credit to a consumer.
-            ach_class=ACHClass("web" if order.is_inbound else "ppd"),
+            ach_class=ACHClass(_choose_class(order)),
             amount=spell_amount(order.amount),
             user=TransferAuthorizationUserInRequest(legal_name=order.account_holder_name),
             idempotency_key=TransferAuthorizationIdempotencyKey(self._under(f"{order.key}:{number}")),
@@ -389,3 +389,11 @@ def _read_event(number: int, event: Mapping[str, Any]) -> tuple[ProviderEvent, b
     # Numbers begin anew with other keys; a transfer's id is nobody else's.
     told = ProviderEvent(f"transfer-event:{number}:{transfer_id}", f"transfer.{kind}", transfer_id)
     return told, json.dumps(event, default=str).encode()
+
+
+def _choose_class(order: PaymentOrder) -> str:
+    """Source: Nacha Operating Rules, Section 2.5: a company's entry; an internet-initiated debit, and a credit, of a
+    consumer."""
+    if order.holder_type == HolderType.COMPANY:
+        return "ccd"
+    return "web" if order.is_inbound else "ppd"

@@ -18,6 +18,7 @@ import stripe
 from stripe import StripeError
 
 from services.chassis.process.telemetry import log
+from services.transactions.domain.bank_accounts import HolderType
 from services.transactions.domain.payments import Payment, PaymentStatus, find_difference
 from services.transactions.providers.protocols import Declined, NotAsOrdered, OutcomeUnknown, PaymentOrder
 from services.transactions.providers.stripe.client import NotThere, Refused, StripeApi, read_list
@@ -206,8 +207,7 @@ class StripePayments:
             "routing_number": order.routing_number,
             "account_number": order.account_number,
             "account_type": order.account_type.lower(),
-            # The rules of a consumer's debit protect the payer the longest.
-            "account_holder_type": "individual",
+            "account_holder_type": "company" if order.holder_type == HolderType.COMPANY else "individual",
         }
         holder: Any = {"type": METHOD, METHOD: account, "billing_details": {"name": order.account_holder_name}}
         try:
