@@ -82,28 +82,34 @@ ach_files = sa.Table(
     sa.Column("debit_minor", sa.BigInteger, nullable=False),
     sa.Column("credit_minor", sa.BigInteger, nullable=False),
     text("digest", null=True),  # SHA-256 of what was released
+    sa.Column("is_acknowledged", sa.Boolean, nullable=False),
     time("left_at", null=True),
     time("fetched_at", null=True),
     time("held_at", null=True),
+    text("rejected_because", null=True),
     time("created_at"),
     time("updated_at"),
     sa.Column("version", sa.BigInteger, nullable=False),
     seal(),
     one_of("status", FileStatus),
     sa.CheckConstraint("(digest IS NULL) = (status = 'MADE')", name="released_as_it_is"),
+    sa.CheckConstraint("(left_at IS NULL) = (status IN ('MADE', 'RELEASED'))", name="left_once"),
     sa.CheckConstraint(
-        "(left_at IS NULL) = (status <> 'LEFT')"
-        " AND num_nonnulls(fetched_at, held_at) <= CASE WHEN status = 'LEFT' THEN 1 ELSE 0 END",
+        "num_nonnulls(fetched_at, held_at) <= CASE WHEN left_at IS NULL THEN 0 ELSE 1 END",
         name="fetched_or_held_once_it_left",
     ),
+    sa.CheckConstraint("(rejected_because IS NULL) = (status <> 'REJECTED')", name="rejected_with_reason"),
+    sa.CheckConstraint("is_acknowledged OR status NOT IN ('ACCEPTED', 'REJECTED')", name="acknowledged_if_it_is"),
     sa.Index("ach_files_day", "org_id", "created_on"),
-    sa.Index("ach_files_not_left", "org_id", postgresql_where=sa.text("status <> 'LEFT'")),
+    sa.Index("ach_files_not_left", "org_id", postgresql_where=sa.text("status IN ('MADE', 'RELEASED')")),
     sa.Index(
-        "ach_files_not_fetched", "ach_file_id", postgresql_where=sa.text("status = 'LEFT' AND fetched_at IS NULL")
+        "ach_files_not_fetched", "ach_file_id", postgresql_where=sa.text("left_at IS NOT NULL AND fetched_at IS NULL")
     ),
+    sa.Index("ach_files_acknowledged", "created_on", postgresql_where=sa.text("is_acknowledged")),
     info=sealed(
         *("org_id", "ach_file_id", "created_on", "number", "status", "entry_count", "debit_minor", "credit_minor"),
-        *("digest", "left_at", "fetched_at", "held_at", "created_at", "updated_at", "version"),
+        *("digest", "is_acknowledged", "left_at", "fetched_at", "held_at", "rejected_because"),
+        *("created_at", "updated_at", "version"),
     ),
 )
 

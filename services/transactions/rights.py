@@ -77,7 +77,10 @@ RIGHTS: Table = {
     ),
     "ach_files": both(
         insert=EVERY,
-        update=("status", "digest", "left_at", "fetched_at", "held_at", "version", "updated_at", "seal"),
+        update=(
+            *("status", "digest", "left_at", "fetched_at", "held_at", "rejected_because"),
+            *("version", "updated_at", "seal"),
+        ),
     ),
     "plaid_items": appended(),
     "plaid_transfers": both(insert=EVERY, update=("transfer_id", "ended_at", "version", "updated_at", "seal")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from datetime import datetime
 from datetime import time as time_of_day
@@ -14,6 +15,7 @@ from realco.transactions.v1 import transactions_pb2
 
 from services.transactions.jobs.write_ach_files import write_ach_files
 from services.transactions.providers.ach_file import NAME
+from services.transactions.providers.ach_file.acknowledgements import AcknowledgementConfig
 from services.transactions.providers.ach_file.config import AchFileConfig
 from services.transactions.providers.ach_file.nacha import Company
 from services.transactions.providers.choice import Carriers, ProviderChoice
@@ -21,6 +23,12 @@ from tests.support.transactions import MONDAY, TransactionsHarness
 
 T = transactions_pb2.Transaction
 COMPANY = Company("091000019", "First Custodian", "1234567890", "RealCo", "09100001", "RealCo Escrow", "1234567890")
+SUMS = r"(?P<entries>\S+) (?P<debits>\S+) (?P<credits>\S+)"
+ACKNOWLEDGED = AcknowledgementConfig(
+    "*.ack",
+    re.compile(rf"FILE (?P<file>\S+) ACCEPTED {SUMS}"),
+    re.compile(rf"FILE (?P<file>\S+) REJECTED {SUMS}(?P<reason>.*)"),
+)
 CUT_OFF = datetime(2024, 12, 2, 20, 30, tzinfo=MONDAY.tzinfo)
 
 
@@ -53,8 +61,15 @@ def folders(tmp_path: Path) -> Folders:
 
 
 @pytest.fixture
-async def service(service_database, folders: Folders) -> TransactionsHarness:
-    config = AchFileConfig(folders.outbound, folders.inbound, [time_of_day(20, 30)], COMPANY)
+def acknowledges() -> bool:
+    """Whether the bank says what it accepts."""
+    return False
+
+
+@pytest.fixture
+async def service(service_database, folders: Folders, *, acknowledges: bool) -> TransactionsHarness:
+    said = ACKNOWLEDGED if acknowledges else None
+    config = AchFileConfig(folders.outbound, folders.inbound, [time_of_day(20, 30)], COMPANY, acknowledgements=said)
     choice = ProviderChoice(all_organizations={"ACH": Carriers(NAME, NAME)})
     return TransactionsHarness(await service_database("transactions"), choice=choice, ach=config)
 

@@ -261,6 +261,7 @@ async def test_rows_made_up_for_files_keep_none_from_leaving(service, folders) -
         for number in range(40):
             made_up = {"org_id": ADMIN.org_id, "ach_file_id": f"achf_{number}", "created_on": CUT_OFF.date()}
             made_up |= {"number": number, "status": "MADE", "entry_count": 1, "debit_minor": 1, "credit_minor": 0}
+            made_up |= {"is_acknowledged": False}
             times = {"created_at": CUT_OFF, "updated_at": CUT_OFF, "version": 1}
             await tx.execute(sa.insert(ach_files).values(made_up | times))
     await leave(service)

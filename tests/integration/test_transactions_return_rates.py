@@ -123,6 +123,7 @@ async def test_a_rate_above_its_limit_calls_a_person_once_and_again_with_the_nex
     await count(service)
     found = {each.kind: each for each in await list_exceptions(service)}
     assert set(found) == {E.ACH_UNAUTHORIZED_RATE, E.ACH_OVERALL_RATE}
+    assert E.ACH_ADMINISTRATIVE_RATE not in found, "of these no account was wrong"
     told = found[E.ACH_UNAUTHORIZED_RATE]
     assert (told.severity, told.occurrence_count, told.cause) == (
         E.HIGH,

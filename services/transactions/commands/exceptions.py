@@ -68,7 +68,7 @@ async def was_seen_since(tx: Tx, kind: ExceptionKind, about: About, at: datetime
     """Whether such an exception was found then or later; nobody else finds it until this transaction ends."""
     subject = rules.spell_subject(kind, about)
     await store.lock_subject(tx, kind, subject)
-    found = await store.lock_reported(tx, kind, subject)
+    found, _ = await store.lock_reported(tx, kind, subject)
     return found is not None and found.last_seen_at >= at
 
 

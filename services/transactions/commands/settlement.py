@@ -236,7 +236,8 @@ async def _record_failure(tx: Tx, row: Transaction, payment: Payment, now: datet
 def _build_failure(payment: Payment, *, retryable: bool) -> Failure:
     code = "RETURNED_BY_BANK" if payment.status is PaymentStatus.RETURNED else "DECLINED_BY_PROVIDER"
     if not payment.return_code:
-        return Failure(code, "The bank did not carry out the payment.", retryable)
+        why = f" It says: {payment.reason}." if payment.reason else ""
+        return Failure(code, f"The bank did not carry out the payment.{why}", retryable)
     name = find_return_code(payment.return_code).name
     return Failure(code, name, retryable, {NETWORK_CODE: payment.return_code})
 

@@ -42,18 +42,26 @@ ENTRY_MOVES: Final[Moves[EntryStatus]] = {
 
 
 class FileStatus(StrEnum):
-    """RELEASED is what the bank may have: it is never made again. LEFT is what lies where the bank fetches it."""
+    """RELEASED is what the bank may have: it is never made again. LEFT is what lies where the bank fetches it.
+
+    ACCEPTED and REJECTED say what the bank says of it, where it says anything.
+    """
 
     MADE = "MADE"
     RELEASED = "RELEASED"
     LEFT = "LEFT"
+    ACCEPTED = "ACCEPTED"
+    REJECTED = "REJECTED"
 
 
 FILE_MOVES: Final[Moves[FileStatus]] = {
     FileStatus.MADE: frozenset({FileStatus.RELEASED}),
     FileStatus.RELEASED: frozenset({FileStatus.LEFT}),
-    FileStatus.LEFT: frozenset(),
+    FileStatus.LEFT: frozenset({FileStatus.ACCEPTED, FileStatus.REJECTED}),
+    FileStatus.ACCEPTED: frozenset(),
+    FileStatus.REJECTED: frozenset(),
 }
+ACKNOWLEDGED: Final = frozenset({FileStatus.ACCEPTED, FileStatus.REJECTED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +105,10 @@ class AchFile:
 
     Args:
         number: Of the files of its organization and day, from 0.
+        is_acknowledged: Whether the bank is to say that it accepts it: it has not settled before.
         fetched_at: When it was found gone from where the bank fetches it: what lies there later is not ours.
         held_at: When it was taken out of the bank's way, since it was not as we released it.
+        rejected_because: What the bank says of one that it rejected.
     """
 
     ach_file_id: str
@@ -109,9 +119,11 @@ class AchFile:
     debit_minor: int
     credit_minor: int
     digest: str | None = None  # SHA-256 of what was released
+    is_acknowledged: bool
     left_at: datetime | None = None
     fetched_at: datetime | None = None
     held_at: datetime | None = None
+    rejected_because: str | None = None
     created_at: datetime
     updated_at: datetime
     version: int = 1
@@ -139,8 +151,9 @@ def find_effective_day(created_on: date) -> date:
 
 
 def find_settlement(entry: AchEntry, file: AchFile) -> datetime | None:
-    """When it settles; None while its file has not left. One that left late is late."""
-    if file.left_at is None or entry.effective_on is None:
+    """When it settles; None while its file has not left, or is not accepted. One that left late is late."""
+    has_gone = file.status is FileStatus.ACCEPTED or (file.status is FileStatus.LEFT and not file.is_acknowledged)
+    if not has_gone or entry.effective_on is None or file.left_at is None:
         return None
     day = max(entry.effective_on, find_effective_day(file.left_at.date()))
     return datetime.combine(day, SETTLES_AT)
@@ -152,12 +165,14 @@ def to_payment(entry: AchEntry, file: AchFile | None, now: datetime) -> Payment:
     Args:
         file: The one that it was put into; None where it waits for one.
     """
-    status, at = PaymentStatus.PENDING, None
+    status, at, reason = PaymentStatus.PENDING, None, ""
     if entry.status is EntryStatus.RETURNED:
         assert entry.returned_on is not None
         status, at = PaymentStatus.RETURNED, datetime.combine(entry.returned_on, SETTLES_AT)
     elif entry.status is EntryStatus.WITHDRAWN:
         status = PaymentStatus.FAILED
+    elif file is not None and file.status is FileStatus.REJECTED:
+        status, reason = PaymentStatus.FAILED, f"the file was rejected: {file.rejected_because}"
     elif file is not None and (settled_at := find_settlement(entry, file)) is not None and now >= settled_at:
         status, at = PaymentStatus.SETTLED, settled_at
     return Payment(
@@ -169,4 +184,5 @@ def to_payment(entry: AchEntry, file: AchFile | None, now: datetime) -> Payment:
         presentment=entry.presentment,
         changed_at=at,
         return_code=entry.return_code or "",
+        reason=reason,
     )

@@ -49,6 +49,9 @@ class ExceptionKind(StrEnum):
     ACH_UNAUTHORIZED_RATE = "ACH_UNAUTHORIZED_RATE"
     ACH_ADMINISTRATIVE_RATE = "ACH_ADMINISTRATIVE_RATE"
     ACH_OVERALL_RATE = "ACH_OVERALL_RATE"
+    ACH_FILE_NOT_ACCEPTED = "ACH_FILE_NOT_ACCEPTED"
+    ACH_FILE_NOT_ACKNOWLEDGED = "ACH_FILE_NOT_ACKNOWLEDGED"
+    ACH_ACKNOWLEDGEMENT_NOT_OURS = "ACH_ACKNOWLEDGEMENT_NOT_OURS"
 
 
 class Severity(StrEnum):
@@ -192,6 +195,26 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
         _ORGANIZATION,
         "Of the debits of 60 days more than 15 % came back, for whatever reason. Nacha may ask the bank to explain it.",
         "Look at the returns by their codes, and have what most of them say put right: RETURNED transactions say it.",
+    ),
+    ExceptionKind.ACH_FILE_NOT_ACCEPTED: Description(
+        Severity.HIGH,
+        _FILE,
+        "The bank rejected a file of ours. None of it moved: every payment in it has failed, and says why.",
+        "Make sure of it with the bank by another way, before anything is paid anew; have put right what it says.",
+    ),
+    ExceptionKind.ACH_FILE_NOT_ACKNOWLEDGED: Description(
+        Severity.HIGH,
+        _FILE,
+        "A file left, and the bank does not say whether it accepts it. None of it counts as settled, or as failed.",
+        "Ask the bank whether it has the file, and to send its acknowledgement. Send nothing again.",
+    ),
+    ExceptionKind.ACH_ACKNOWLEDGEMENT_NOT_OURS: Description(
+        Severity.HIGH,
+        _FILE,
+        "The bank acknowledges a file that is none of ours, by its name or its sums; or says of one the contrary of"
+        " what it said, or of what has come back. That was not believed.",
+        "Ask the bank which files it has of that day, with their sums, and compare; have the operators find out who"
+        " writes to the inbound folder.",
     ),
 }
 

@@ -21,8 +21,9 @@ from services.chassis.values.money import Money
 from services.transactions.commands.exceptions import report, report_apart
 from services.transactions.commands.settlement import try_to_follow
 from services.transactions.dependencies import NAME, Dependencies
-from services.transactions.domain.ach import AchEntry, EntryStatus, to_payment
+from services.transactions.domain.ach import AchEntry, EntryStatus, FileStatus, to_payment
 from services.transactions.domain.exceptions import About, ExceptionKind
+from services.transactions.jobs.apply_acknowledgements import apply_acknowledgements
 from services.transactions.providers.ach_file import NAME as ACH_FILE
 from services.transactions.providers.ach_file.folders import (
     FILE_BYTES_MAX,
@@ -117,6 +118,9 @@ def _list_late(inbound: Path) -> list[tuple[Path, str]]:
 
 async def _read_file(dependencies: Dependencies, desk: AchFileOrders, name: str, content: bytes) -> str:
     """The folder in which it is kept. Read again, it changes nothing: an entry comes back once."""
+    acknowledgements = desk.config.acknowledgements
+    if acknowledgements is not None and acknowledgements.is_one(name):
+        return await apply_acknowledgements(dependencies, acknowledgements, name, content)
     try:
         file = read_returns(content)
     except NotNacha as fault:
@@ -184,6 +188,10 @@ async def _record(
             return entry
         await report(tx, ExceptionKind.ACH_CHANGE_ASKED_FOR, about, f"The bank says {returned.code}.", now)
         return await ach.ENTRIES.save(tx, entry, replace(entry, change_code=returned.code), now)
+    if await _was_rejected(tx, entry):
+        cause = f"The bank says {returned.code} of an entry of a file that it had rejected."
+        await report(tx, ExceptionKind.ACH_RETURN_NOT_OURS, about, cause, now)
+        return None
     if entry.status is EntryStatus.RETURNED:  # the same file again, or a return of a return: for a person
         if entry.return_code == returned.code:
             return entry
@@ -194,6 +202,12 @@ async def _record(
         entry, status=EntryStatus.RETURNED, return_code=returned.code, returned_on=min(file.created_on, now.date())
     )
     return await ach.ENTRIES.save(tx, entry, back, now)
+
+
+async def _was_rejected(tx: Tx, entry: AchEntry) -> bool:
+    """Whether the bank had rejected the file that it was in. Raises: NotSealed."""
+    file = None if entry.ach_file_id is None else await ach.FILES.find(tx, entry.ach_file_id)
+    return file is not None and file.status is FileStatus.REJECTED
 
 
 async def _follow(tx: Tx, entry: AchEntry, now: datetime) -> bool:

@@ -28,6 +28,8 @@ from services.transactions.commands.exceptions import report_apart
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.ach import AchFile, FileStatus
 from services.transactions.domain.exceptions import About, ExceptionKind
+from services.transactions.jobs.apply_acknowledgements import HEARD_WITHIN
+from services.transactions.providers.ach_file.acknowledgements import AcknowledgementConfig
 from services.transactions.providers.ach_file.folders import (
     HELD,
     STAGING,
@@ -101,6 +103,7 @@ async def watch_ach_files(dependencies: Dependencies) -> int:
         if not each.is_staged and each.path not in strange and each.changed_at < since:
             cause = "Nobody has taken it to the bank for hours."
             await _try(faults, each.name, _report(dependencies, made, ExceptionKind.ACH_FILE_NOT_FETCHED, each, cause))
+    await _tell_unacknowledged(dependencies, desk.config.acknowledgements, faults)
     if faults:
         raise faults[0]
     return len(foreign)
@@ -115,6 +118,20 @@ async def _try(faults: list[Exception], name: str, work: Awaitable[object]) -> N
         faults.append(fault)
 
 
+async def _tell_unacknowledged(
+    dependencies: Dependencies, config: AcknowledgementConfig | None, faults: list[Exception]
+) -> None:
+    """What left so long ago that the bank ought to have said whether it accepts it: nothing of it has settled."""
+    if config is None:
+        return
+    now = dependencies.clock.now()
+    for org_id, file in await ach.list_acknowledgeable(dependencies.database, (now - HEARD_WITHIN).date()):
+        if file.status is FileStatus.LEFT and file.left_at is not None and file.left_at + config.wait < now:
+            name, cause = name_file(org_id, file), f"It left at {file.left_at:%Y-%m-%d %H:%M} UTC."
+            kind = ExceptionKind.ACH_FILE_NOT_ACKNOWLEDGED
+            await _try(faults, name, report_apart(dependencies, org_id, kind, About(file_name=name), cause))
+
+
 def _is_ours(found: _Found, made: _Made, now: datetime) -> bool:
     org_id, file = made.get(found.ach_file_id, ("", None))
     if file is None:
@@ -126,7 +143,7 @@ def _is_ours(found: _Found, made: _Made, now: datetime) -> bool:
         return False
     if found.is_staged and file.status is FileStatus.MADE:  # it is being written
         return True
-    if is_part or (found.is_staged and file.status is FileStatus.LEFT):
+    if is_part or (found.is_staged and file.left_at is not None):
         return False
     return file.digest == found.digest and not file.is_fetched(now)
 

@@ -83,7 +83,7 @@ async def _write_files_of(
     if company is None:
         log.error("ach_company_missing", org_id=org_id)
         return 0
-    await _make_file(dependencies, cut_off, now)
+    await _make_file(dependencies, cut_off, now, is_acknowledged=desk.config.acknowledgements is not None)
     async with dependencies.database.begin() as tx:
         files = await ach.list_not_left(tx)
     left = 0
@@ -99,7 +99,7 @@ async def _write_files_of(
     return left
 
 
-async def _make_file(dependencies: Dependencies, cut_off: datetime, now: datetime) -> None:
+async def _make_file(dependencies: Dependencies, cut_off: datetime, now: datetime, *, is_acknowledged: bool) -> None:
     """Puts what waits into a file. Whether each is still wanted is asked now: days may have passed since its order."""
     async with dependencies.database.begin() as tx:
         waiting = await ach.list_waiting(tx, cut_off)
@@ -119,7 +119,7 @@ async def _make_file(dependencies: Dependencies, cut_off: datetime, now: datetim
         wanted = list(_take_first(wanted))
         number = await ach.count_files(tx, now.date())
         if wanted and number < FILES_A_DAY_MAX:
-            await _save_file(tx, wanted, number, now)
+            await _save_file(tx, wanted, number, now, is_acknowledged=is_acknowledged)
         elif wanted:
             log.error("ach_files_of_the_day_used_up", waiting=len(wanted))
 
@@ -164,7 +164,7 @@ async def _withdraw(tx: Tx, entry: AchEntry, refusal: DomainError, now: datetime
         await moves.save_move(tx, row, Status.FAILED, actor=ACTOR, now=now, note=failure.message, failure=failure)
 
 
-async def _save_file(tx: Tx, entries: Sequence[AchEntry], number: int, now: datetime) -> None:
+async def _save_file(tx: Tx, entries: Sequence[AchEntry], number: int, now: datetime, *, is_acknowledged: bool) -> None:
     debit_minor = sum(each.amount_minor for each in entries if each.is_inbound)
     file = AchFile(
         ach_file_id=new_id("achf"),
@@ -173,6 +173,7 @@ async def _save_file(tx: Tx, entries: Sequence[AchEntry], number: int, now: date
         entry_count=len(entries),
         debit_minor=debit_minor,
         credit_minor=sum(each.amount_minor for each in entries) - debit_minor,
+        is_acknowledged=is_acknowledged,
         created_at=now,
         updated_at=now,
     )

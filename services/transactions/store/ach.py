@@ -45,7 +45,11 @@ FILES = Aggregate(
 _WAITING = compile_for_all(
     sa.select(_e.org_id).distinct().where(_e.status == "WAITING", _e.created_at < sa.bindparam("before"))
 )
-_NOT_LEFT = compile_for_all(sa.select(_f.org_id).distinct().where(_f.status != "LEFT"))
+_IS_HERE = _f.status.in_(["MADE", "RELEASED"])
+_NOT_LEFT = compile_for_all(sa.select(_f.org_id).distinct().where(_IS_HERE))
+_ACKNOWLEDGED = compile_for_all(
+    sa.select(ach_files).where(_f.is_acknowledged, _f.created_on >= sa.bindparam("since"), ~_IS_HERE)
+)
 _BY_ID = compile_for_all(sa.select(ach_entries).where(_e.ach_entry_id == sa.bindparam("ach_entry_id")))
 _FILE_BY_ID = compile_for_all(sa.select(ach_files).where(_f.ach_file_id == sa.bindparam("ach_file_id")))
 _THESE = compile_for_all(
@@ -54,7 +58,7 @@ _THESE = compile_for_all(
 _PAGE = 1_000
 _NOT_FETCHED = compile_for_all(
     sa.select(ach_files)
-    .where(_f.status == "LEFT", _f.fetched_at.is_(None), _f.ach_file_id > sa.bindparam("behind"))
+    .where(_f.left_at.is_not(None), _f.fetched_at.is_(None), _f.ach_file_id > sa.bindparam("behind"))
     .order_by(_f.ach_file_id)
     .limit(_PAGE)
 )
@@ -110,6 +114,13 @@ def _keep_files(database: Database, found: Sequence[Row]) -> list[tuple[str, Ach
     return [(row.org_id, FILES.read(row)) for row in ours]
 
 
+async def list_acknowledgeable(database: Database, since: date) -> list[tuple[str, AchFile]]:
+    """What left and the bank says something of, or did, of any organization: as far as this service wrote it."""
+    found = build_rows(await database.send_for_all(_ACKNOWLEDGED[0], since))
+    ours = keep_readable(found, partial(check_read_row, database.seals, ach_files))
+    return [(row.org_id, FILES.read(row)) for row in ours]
+
+
 async def list_by_trace(database: Database, trace_no: int) -> list[tuple[str, AchEntry]]:
     """The entries of any organization with this number, as far as this service wrote them, each with whose it is."""
     check, ours, behind = partial(check_read_row, database.seals, ach_entries), [], ""
@@ -153,7 +164,7 @@ async def lock_files(tx: Tx) -> None:
 
 async def list_not_left(tx: Tx) -> list[AchFile]:
     """What this service did not write keeps nothing else from going."""
-    return await FILES.list_ours(tx, _f.status != "LEFT")
+    return await FILES.list_ours(tx, _IS_HERE)
 
 
 async def count_files(tx: Tx, created_on: date) -> int:

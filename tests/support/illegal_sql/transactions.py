@@ -29,8 +29,8 @@ ROWS = (
     ),
     (
         "INSERT INTO ach_files (org_id, ach_file_id, created_on, number, status, entry_count, debit_minor,"
-        " credit_minor, created_at, updated_at, version) VALUES ('org_1', 'achf_1', '2024-12-02', 0, 'MADE', 1, 100, 0,"
-        " now(), now(), 1)"
+        " credit_minor, is_acknowledged, created_at, updated_at, version) VALUES ('org_1', 'achf_1', '2024-12-02', 0,"
+        " 'MADE', 1, 100, 0, false, now(), now(), 1)"
     ),
     "INSERT INTO plaid_items VALUES ('org_1', 'acc_1', 'ba_1', 'd', 'x', now())",
     (
@@ -69,7 +69,7 @@ FIXED = {
     "ach_entries": "org_id ach_entry_id provider_key reference party_id bank_account_id is_inbound amount_minor"
     " currency presentment routing_number account_number_encrypted account_type holder_type account_holder_name"
     " description created_at",
-    "ach_files": "org_id ach_file_id created_on number entry_count debit_minor credit_minor created_at",
+    "ach_files": "org_id ach_file_id created_on number entry_count debit_minor credit_minor is_acknowledged created_at",
     "plaid_items": "org_id account_id bank_account_id account_number_digest access_token_encrypted created_at",
     "plaid_transfers": "org_id authorization_id provider_key number reference presentment is_inbound amount_minor"
     " currency account_id created_at",
@@ -108,6 +108,11 @@ RULES = {
     ),
     "a transaction made again": ("UPDATE transactions SET version = 1, status = 'APPROVED'", "23514"),
     "a payment sent earlier": ("UPDATE provider_payments SET sent_at = sent_at - interval '1 hour'", "23514"),
+    "a file that is accepted before it left": (
+        "UPDATE ach_files SET status = 'ACCEPTED', digest = 'x', left_at = now()",
+        "23514",
+    ),
+    "a file that is rejected for nothing": ("UPDATE ach_files SET status = 'REJECTED', digest = 'x'", "23514"),
     "a payment that came back otherwise": (
         (
             "UPDATE provider_payments SET outcome = 'RETURNED', return_code = 'R10', ended_at = now();"

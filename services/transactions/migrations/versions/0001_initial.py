@@ -576,30 +576,37 @@ def _create_ach() -> None:
         sa.Column("debit_minor", sa.BigInteger(), nullable=False),
         sa.Column("credit_minor", sa.BigInteger(), nullable=False),
         sa.Column("digest", sa.Text(), nullable=True),
+        sa.Column("is_acknowledged", sa.Boolean(), nullable=False),
         sa.Column("left_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("fetched_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("held_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("rejected_because", sa.Text(), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("seal", pg.BYTEA(), nullable=True),
-        sa.CheckConstraint("status IN ('MADE', 'RELEASED', 'LEFT')", name="status_known"),
+        sa.CheckConstraint("status IN ('MADE', 'RELEASED', 'LEFT', 'ACCEPTED', 'REJECTED')", name="status_known"),
+        sa.CheckConstraint("(left_at IS NULL) = (status IN ('MADE', 'RELEASED'))", name="left_once"),
+        sa.CheckConstraint("(rejected_because IS NULL) = (status <> 'REJECTED')", name="rejected_with_reason"),
+        sa.CheckConstraint("is_acknowledged OR status NOT IN ('ACCEPTED', 'REJECTED')", name="acknowledged_if_it_is"),
         sa.CheckConstraint("(digest IS NULL) = (status = 'MADE')", name="released_as_it_is"),
         sa.CheckConstraint(
-            "(left_at IS NULL) = (status <> 'LEFT')"
-            " AND num_nonnulls(fetched_at, held_at) <= CASE WHEN status = 'LEFT' THEN 1 ELSE 0 END",
+            "num_nonnulls(fetched_at, held_at) <= CASE WHEN left_at IS NULL THEN 0 ELSE 1 END",
             name="fetched_or_held_once_it_left",
         ),
         sa.PrimaryKeyConstraint("org_id", "ach_file_id"),
     )
     op.create_index("ach_files_day", "ach_files", ["org_id", "created_on"])
-    op.create_index("ach_files_not_left", "ach_files", ["org_id"], postgresql_where=sa.text("status <> 'LEFT'"))
+    op.create_index(
+        "ach_files_not_left", "ach_files", ["org_id"], postgresql_where=sa.text("status IN ('MADE', 'RELEASED')")
+    )
     op.create_index(
         "ach_files_not_fetched",
         "ach_files",
         ["ach_file_id"],
-        postgresql_where=sa.text("status = 'LEFT' AND fetched_at IS NULL"),
+        postgresql_where=sa.text("left_at IS NOT NULL AND fetched_at IS NULL"),
     )
+    op.create_index("ach_files_acknowledged", "ach_files", ["created_on"], postgresql_where=sa.text("is_acknowledged"))
 
 
 def _create_plaid() -> None:
@@ -739,7 +746,8 @@ def _create_exceptions() -> None:
             "kind IN ('PAYMENT_NOT_OURS', 'PAID_TWICE', 'ORDER_GIVEN_UP', 'RETURN_TO_REVIEW', 'WEBHOOK_FAILED',"
             " 'BANK_ACCOUNT_ALTERED', 'ACH_CHANGE_ASKED_FOR', 'ACH_FILE_REJECTED', 'ACH_RETURN_NOT_OURS',"
             " 'ACH_FILE_FOREIGN', 'ACH_FILE_ALTERED', 'ACH_FILE_NOT_FETCHED',"
-            " 'ACH_UNAUTHORIZED_RATE', 'ACH_ADMINISTRATIVE_RATE', 'ACH_OVERALL_RATE')",
+            " 'ACH_UNAUTHORIZED_RATE', 'ACH_ADMINISTRATIVE_RATE', 'ACH_OVERALL_RATE', 'ACH_FILE_NOT_ACCEPTED',"
+            " 'ACH_FILE_NOT_ACKNOWLEDGED', 'ACH_ACKNOWLEDGEMENT_NOT_OURS')",
             name="kind_known",
         ),
         sa.CheckConstraint("status IN ('OPEN', 'RESOLVED')", name="status_known"),

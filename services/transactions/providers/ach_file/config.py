@@ -12,6 +12,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from services.chassis.calls.auth import is_organization
 from services.chassis.process.settings import ConfigurationError, read_json_file
+from services.transactions.providers.ach_file.acknowledgements import AcknowledgementConfig
 from services.transactions.providers.ach_file.nacha import Company
 
 _SETTING = "ACH_FILE_CONFIG"
@@ -24,6 +25,7 @@ class AchFileConfig:
         outbound: The folder from which the bank, or who takes files to it, fetches.
         inbound: The folder into which its returns are put.
         cut_offs: Times of a banking day, in UTC: what was ordered before one of them leaves then.
+        acknowledgements: How the bank says that it accepts files; none where it does not.
         all_organizations: Whose name is used where an organization has none of its own.
     """
 
@@ -34,6 +36,7 @@ class AchFileConfig:
     cut_offs: Sequence[time]
     all_organizations: Company | None = None
     organizations: Mapping[str, Company] = field(default_factory=dict)
+    acknowledgements: AcknowledgementConfig | None = None
 
     def find_company(self, org_id: str) -> Company | None:
         return self.organizations.get(org_id, self.all_organizations)
@@ -56,6 +59,8 @@ def read_config(path: Path) -> AchFileConfig:
         raise ConfigurationError(f"{_SETTING}: all_organizations, or an organization, must say who sends")
     if faults := [fault for each in companies if (fault := find_fault(each))]:
         raise ConfigurationError(f"{_SETTING}: {faults[0]}")
+    if config.acknowledgements is not None and (fault := config.acknowledgements.find_fault()):
+        raise ConfigurationError(f"{_SETTING}: {fault}")
     for folder in (config.outbound, config.inbound):
         if not folder.is_dir():
             raise ConfigurationError(f"{_SETTING}: {folder} is no folder")

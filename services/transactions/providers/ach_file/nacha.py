@@ -23,7 +23,7 @@ TOTAL_MINOR_MAX: Final = 10**12 - 1  # of all debits of a file, and of all credi
 TRACES_MAX: Final = 10**7 - 1
 FILES_A_DAY_MAX: Final = 36
 _HASH_DIGITS: Final = 10**10
-_MODIFIERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+MODIFIERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _MIXED, _CREDITS, _DEBITS = "200", "220", "225"
 
 # (account type, whether money comes in) -> transaction code, of an entry and of what comes back of it.
@@ -147,7 +147,7 @@ def write_file(company: Company, created_at: datetime, number: int, entries: Seq
         number: Of the files of the day, from 0.
         entries: At least one; those of one heading become one batch, in the order of their traces.
     """
-    lines = [_write_header(company, created_at, _MODIFIERS[number])]
+    lines = [_write_header(company, created_at, MODIFIERS[number])]
     batches = [list(batch) for _, batch in groupby(sorted(entries, key=_order), key=lambda each: each.heading)]
     for batch_number, batch in enumerate(batches, start=1):
         lines += _write_batch(company.bank, batch_number, batch)

@@ -1,0 +1,161 @@
+"""Acknowledgements: nothing settles before the bank accepts its file, and what it rejects has failed, and says why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from realco.transactions.v1 import exceptions_pb2
+
+from services.transactions.jobs.read_ach_files import read_ach_files
+from services.transactions.jobs.watch_ach_files import watch_ach_files
+from tests.integration.ach_desk import CUT_OFF, Folders, T, leave, order
+from tests.support.ach import build_returns, list_sent
+from tests.support.exceptions import list_exceptions
+from tests.support.transactions import ADMIN, TransactionsHarness
+
+pytest_plugins = ("tests.integration.ach_desk",)
+
+E = exceptions_pb2.PaymentException
+SUMS = "2 100.00 50.00"
+SETTLED = CUT_OFF.replace(day=3, hour=13)
+
+
+@pytest.fixture
+def acknowledges() -> bool:
+    return True
+
+
+async def send(service: TransactionsHarness) -> tuple[Any, Any]:
+    """A contribution and a payout that left."""
+    made = await order(service)
+    await leave(service)
+    return made
+
+
+def name_of(folders: Folders) -> str:
+    [file] = folders.outbound.glob("*.ach")
+    return file.name
+
+
+async def say(service: TransactionsHarness, folders: Folders, verdict: str, name: str = "", sums: str = SUMS) -> None:
+    """The bank says something of the only file."""
+    word, _, reason = verdict.partition(" ")
+    folders.put(f"{word[:3]}.ack", f"FILE {name or name_of(folders)} {word} {sums} {reason}".encode())
+    await service.run(read_ach_files)
+
+
+async def statuses(service: TransactionsHarness, made: tuple[Any, Any]) -> list[int]:
+    await service.work(hurried=True)
+    return [(await service.get(each.transaction_id)).status for each in made]
+
+
+async def list_kinds(service: TransactionsHarness) -> list[int]:
+    return [each.kind for each in await list_exceptions(service)]
+
+
+async def test_nothing_settles_before_the_bank_has_accepted_its_file(service, folders) -> None:
+    made = await send(service)
+    service.clock.set(SETTLED + timedelta(hours=1))
+    assert await statuses(service, made) == [T.PENDING_SETTLEMENT] * 2
+    await say(service, folders, "ACCEPTED")
+    assert await statuses(service, made) == [T.SETTLED, T.COMPLETED]
+    settled = (await service.get(made[0].transaction_id)).settle_time.ToDatetime(SETTLED.tzinfo)
+    assert settled == SETTLED, "on its day, whenever the bank says so"
+    assert folders.list_of("processed") == ["ACC.ack"]
+
+
+async def test_what_the_bank_rejects_has_failed_once_and_says_why_and_its_number_nowhere(service, folders) -> None:
+    made = await send(service)
+    for _ in range(2):
+        await say(service, folders, "REJECTED BATCH OUT OF BALANCE, ACCOUNT 000111111102")
+        assert await statuses(service, made) == [T.FAILED] * 2
+    for each in made:
+        failure = (await service.get(each.transaction_id)).failure
+        assert failure.message.endswith("the file was rejected: BATCH OUT OF BALANCE, ACCOUNT ….")
+        assert (await service.events(each.transaction_id)).count("TransactionFailed") == 1
+    [told] = await list_exceptions(service)
+    assert (told.kind, told.occurrence_count) == (E.ACH_FILE_NOT_ACCEPTED, 1)
+    assert (told.cause, told.severity) == ("The bank says: BATCH OUT OF BALANCE, ACCOUNT …", E.HIGH)
+    service.clock.set(SETTLED + timedelta(days=1))
+    assert await statuses(service, made) == [T.FAILED] * 2
+
+
+@pytest.mark.parametrize(("first", "second", "after"), [
+    ("ACCEPTED", "REJECTED WHY", [T.SETTLED, T.COMPLETED]),
+    ("REJECTED WHY", "ACCEPTED", [T.FAILED, T.FAILED]),
+])  # fmt: skip
+async def test_what_the_bank_says_first_of_a_file_counts_and_the_contrary_calls_a_person(
+    service, folders, first, second, after
+) -> None:
+    made = await send(service)
+    service.clock.set(SETTLED)
+    await say(service, folders, first)
+    assert await statuses(service, made) == after
+    await say(service, folders, second)
+    assert await statuses(service, made) == after
+    assert E.ACH_ACKNOWLEDGEMENT_NOT_OURS in await list_kinds(service)
+
+
+@pytest.mark.parametrize(("name", "sums"), [
+    ("org-1-20241202-00-achf_00000000000000000000000000.ach", SUMS),
+    ("", "2 100.00 50.01"),
+    ("", "3 100.00 50.00"),
+])  # fmt: skip
+async def test_what_is_said_of_another_file_or_of_other_sums_is_not_believed(service, folders, name, sums) -> None:
+    service.dependencies = replace(service.dependencies, operator_org_id=ADMIN.org_id)
+    made = await send(service)
+    await say(service, folders, "REJECTED WHY", name, sums)
+    assert await statuses(service, made) == [T.PENDING_SETTLEMENT] * 2
+    assert (folders.list_of("questions"), await list_kinds(service)) == (["REJ.ack"], [E.ACH_ACKNOWLEDGEMENT_NOT_OURS])
+
+
+async def test_what_came_back_had_been_accepted_whatever_is_said_later(service, folders) -> None:
+    made = await send(service)
+    sent = next(each for each in list_sent(folders.sent[0]) if each.amount_minor == 100_00)
+    folders.put("r.ach", build_returns([(sent, "R02")], SETTLED.date()))
+    await service.run(read_ach_files)
+    await say(service, folders, "REJECTED WHY")
+    assert await statuses(service, made) == [T.RETURNED, T.PENDING_SETTLEMENT]
+    assert E.ACH_ACKNOWLEDGEMENT_NOT_OURS in await list_kinds(service)
+
+
+async def test_a_return_of_what_was_rejected_calls_a_person_and_moves_nothing(service, folders) -> None:
+    made = await send(service)
+    sent = next(each for each in list_sent(folders.sent[0]) if each.amount_minor == 100_00)
+    await say(service, folders, "REJECTED WHY")
+    folders.put("r.ach", build_returns([(sent, "R02")], SETTLED.date()))
+    await service.run(read_ach_files)
+    assert await statuses(service, made) == [T.FAILED] * 2
+    assert E.ACH_RETURN_NOT_OURS in await list_kinds(service)
+
+
+async def test_a_file_of_which_the_bank_says_nothing_in_time_is_told_and_neither_settles_nor_fails(
+    service, folders
+) -> None:
+    made = await send(service)
+    for minutes, kinds in ((119, []), (121, [E.ACH_FILE_NOT_ACKNOWLEDGED])):
+        service.clock.set(CUT_OFF + timedelta(minutes=minutes))
+        await service.run(watch_ach_files)
+        assert await list_kinds(service) == kinds
+    service.clock.set(SETTLED + timedelta(days=3))
+    assert await statuses(service, made) == [T.PENDING_SETTLEMENT] * 2
+
+
+async def test_a_file_that_somebody_altered_is_accepted_and_rejected_by_nobody(service, folders) -> None:
+    made = await send(service)
+    async with service.database.begin(ADMIN.org_id) as tx:
+        await tx.execute(sa.text("UPDATE ach_files SET version = version + 5"))
+    await say(service, folders, "REJECTED WHY")
+    assert await statuses(service, made) == [T.PENDING_SETTLEMENT] * 2
+
+
+async def test_what_says_nothing_is_kept_and_told_and_returns_are_read_as_before(service, folders) -> None:
+    service.dependencies = replace(service.dependencies, operator_org_id=ADMIN.org_id)
+    await send(service)
+    folders.put("x.ack", b"HELLO")
+    await service.run(read_ach_files)
+    assert (folders.list_of("rejected"), await list_kinds(service)) == (["x.ack"], [E.ACH_FILE_REJECTED])
