@@ -82,6 +82,8 @@ ach_files = sa.Table(
     sa.Column("debit_minor", sa.BigInteger, nullable=False),
     sa.Column("credit_minor", sa.BigInteger, nullable=False),
     text("digest", null=True),  # SHA-256 of what was released
+    time("leaves_by", null=True),
+    time("settles_at", null=True),
     sa.Column("is_acknowledged", sa.Boolean, nullable=False),
     time("left_at", null=True),
     time("fetched_at", null=True),
@@ -93,6 +95,9 @@ ach_files = sa.Table(
     seal(),
     one_of("status", FileStatus),
     sa.CheckConstraint("(digest IS NULL) = (status = 'MADE')", name="released_as_it_is"),
+    sa.CheckConstraint(
+        "(leaves_by IS NULL) = (settles_at IS NULL) AND (leaves_by IS NULL OR leaves_by < settles_at)", name="same_day"
+    ),
     sa.CheckConstraint("(left_at IS NULL) = (status IN ('MADE', 'RELEASED'))", name="left_once"),
     sa.CheckConstraint(
         "num_nonnulls(fetched_at, held_at) <= CASE WHEN left_at IS NULL THEN 0 ELSE 1 END",
@@ -108,7 +113,8 @@ ach_files = sa.Table(
     sa.Index("ach_files_acknowledged", "created_on", postgresql_where=sa.text("is_acknowledged")),
     info=sealed(
         *("org_id", "ach_file_id", "created_on", "number", "status", "entry_count", "debit_minor", "credit_minor"),
-        *("digest", "is_acknowledged", "left_at", "fetched_at", "held_at", "rejected_because"),
+        *("digest", "leaves_by", "settles_at", "is_acknowledged"),
+        *("left_at", "fetched_at", "held_at", "rejected_because"),
         *("created_at", "updated_at", "version"),
     ),
 )

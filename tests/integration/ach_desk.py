@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from realco.transactions.v1 import transactions_pb2
 
+from services.transactions.domain.same_day import SameDay
 from services.transactions.jobs.write_ach_files import write_ach_files
 from services.transactions.providers.ach_file import NAME
 from services.transactions.providers.ach_file.acknowledgements import AcknowledgementConfig
@@ -67,9 +68,23 @@ def acknowledges() -> bool:
 
 
 @pytest.fixture
-async def service(service_database, folders: Folders, *, acknowledges: bool) -> TransactionsHarness:
-    said = ACKNOWLEDGED if acknowledges else None
-    config = AchFileConfig(folders.outbound, folders.inbound, [time_of_day(20, 30)], COMPANY, acknowledgements=said)
+def same_day() -> SameDay | None:
+    """Through which windows what it takes settles today."""
+    return None
+
+
+@pytest.fixture
+async def service(
+    service_database, folders: Folders, same_day: SameDay | None, *, acknowledges: bool
+) -> TransactionsHarness:
+    config = AchFileConfig(
+        folders.outbound,
+        folders.inbound,
+        [time_of_day(20, 30)],
+        COMPANY,
+        acknowledgements=ACKNOWLEDGED if acknowledges else None,
+        same_day=same_day,
+    )
     choice = ProviderChoice(all_organizations={"ACH": Carriers(NAME, NAME)})
     return TransactionsHarness(await service_database("transactions"), choice=choice, ach=config)
 

@@ -72,7 +72,7 @@ def list_all() -> dict[str, list[str]]:
 # By table, the end of the seal of a sample row in each form.
 FORMS = {
     "ach_entries": ["8e831e3316b50cf6"],
-    "ach_files": ["67ce2cb42e58b4f6"],
+    "ach_files": ["e38c0db588910b55"],
     "ach_return_rates": ["d012cf1348949630"],
     "allocations": ["60e3ec56db73b6d9"],
     "api_keys": ["cfd2042970e19ce4"],

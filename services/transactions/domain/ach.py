@@ -105,6 +105,7 @@ class AchFile:
 
     Args:
         number: Of the files of its organization and day, from 0.
+        leaves_by: Of one that is to settle at `settles_at`, on the day on which it leaves: what leaves later does not.
         is_acknowledged: Whether the bank is to say that it accepts it: it has not settled before.
         fetched_at: When it was found gone from where the bank fetches it: what lies there later is not ours.
         held_at: When it was taken out of the bank's way, since it was not as we released it.
@@ -119,6 +120,8 @@ class AchFile:
     debit_minor: int
     credit_minor: int
     digest: str | None = None  # SHA-256 of what was released
+    leaves_by: datetime | None = None
+    settles_at: datetime | None = None
     is_acknowledged: bool
     left_at: datetime | None = None
     fetched_at: datetime | None = None
@@ -155,6 +158,8 @@ def find_settlement(entry: AchEntry, file: AchFile) -> datetime | None:
     has_gone = file.status is FileStatus.ACCEPTED or (file.status is FileStatus.LEFT and not file.is_acknowledged)
     if not has_gone or entry.effective_on is None or file.left_at is None:
         return None
+    if file.settles_at is not None and file.leaves_by is not None and file.left_at < file.leaves_by:
+        return file.settles_at
     day = max(entry.effective_on, find_effective_day(file.left_at.date()))
     return datetime.combine(day, SETTLES_AT)
 

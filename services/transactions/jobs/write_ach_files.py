@@ -11,12 +11,13 @@ import asyncio
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.seals import NotSealed
@@ -40,8 +41,10 @@ from services.transactions.domain.ach import (
 from services.transactions.domain.bank_accounts import HolderType
 from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.domain.refusals import build_altered
+from services.transactions.domain.same_day import OpenWindow, find_open_window, spell_descriptive_date
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
+from services.transactions.providers.ach_file.config import AchFileConfig
 from services.transactions.providers.ach_file.folders import STAGING, name_file
 from services.transactions.providers.ach_file.nacha import (
     FILES_A_DAY_MAX,
@@ -65,25 +68,53 @@ async def write_ach_files(dependencies: Dependencies) -> int:
     if desk is None:
         return 0
     now = dependencies.clock.now()
-    cut_off = find_last_cut_off(desk.config.cut_offs, now)
+    departures = _list_departures(desk.config, now)
     count = 0
-    for org_id in await ach.list_organizations(dependencies.database, cut_off):
+    for org_id in await ach.list_organizations(dependencies.database, max(each.before for each in departures)):
         with acting_as(service_principal(NAME, org_id)):
             try:
-                count += await _write_files_of(dependencies, desk, org_id, cut_off, now)
+                count += await _write_files_of(dependencies, desk, org_id, departures, now)
             except Exception:  # what is wrong with one organization keeps no other from being paid
                 log.exception("ach_file_failed", org_id=org_id)
     return count
 
 
+class _Departure(NamedTuple):
+    """A file that is due.
+
+    Args:
+        before: What was ordered before it is in it, as far as it takes it.
+        window: That it leaves through, to settle today; None where it settles on the next banking day.
+    """
+
+    before: datetime
+    takes: Callable[[AchEntry], bool]
+    window: OpenWindow | None
+
+
+def _list_departures(config: AchFileConfig, now: datetime) -> list[_Departure]:
+    """What settles today leaves first."""
+    rest = _Departure(find_last_cut_off(config.cut_offs, now), lambda _: True, None)
+    same_day = config.same_day
+    window = None if same_day is None else find_open_window(same_day.windows, now)
+    if same_day is None or window is None:
+        return [rest]
+
+    def takes(entry: AchEntry) -> bool:
+        return same_day.takes(is_inbound=entry.is_inbound, amount_minor=entry.amount_minor)
+
+    return [_Departure(window.before, takes, window), rest]
+
+
 async def _write_files_of(
-    dependencies: Dependencies, desk: AchFileOrders, org_id: str, cut_off: datetime, now: datetime
+    dependencies: Dependencies, desk: AchFileOrders, org_id: str, departures: Sequence[_Departure], now: datetime
 ) -> int:
     company = desk.config.find_company(org_id)
     if company is None:
         log.error("ach_company_missing", org_id=org_id)
         return 0
-    await _make_file(dependencies, cut_off, now, is_acknowledged=desk.config.acknowledgements is not None)
+    for departure in departures:
+        await _make_file(dependencies, departure, now, is_acknowledged=desk.config.acknowledgements is not None)
     async with dependencies.database.begin() as tx:
         files = await ach.list_not_left(tx)
     left = 0
@@ -99,10 +130,12 @@ async def _write_files_of(
     return left
 
 
-async def _make_file(dependencies: Dependencies, cut_off: datetime, now: datetime, *, is_acknowledged: bool) -> None:
+async def _make_file(
+    dependencies: Dependencies, departure: _Departure, now: datetime, *, is_acknowledged: bool
+) -> None:
     """Puts what waits into a file. Whether each is still wanted is asked now: days may have passed since its order."""
     async with dependencies.database.begin() as tx:
-        waiting = await ach.list_waiting(tx, cut_off)
+        waiting = [each for each in await ach.list_waiting(tx, departure.before) if departure.takes(each)]
         known = await _list_known(tx, waiting)
     refusals, unanswered = await ask_about_attempts(dependencies.peers, list(known.values()), now)
     async with dependencies.database.begin() as tx:
@@ -119,7 +152,7 @@ async def _make_file(dependencies: Dependencies, cut_off: datetime, now: datetim
         wanted = list(_take_first(wanted))
         number = await ach.count_files(tx, now.date())
         if wanted and number < FILES_A_DAY_MAX:
-            await _save_file(tx, wanted, number, now, is_acknowledged=is_acknowledged)
+            await _save_file(tx, wanted, number, departure.window, now, is_acknowledged=is_acknowledged)
         elif wanted:
             log.error("ach_files_of_the_day_used_up", waiting=len(wanted))
 
@@ -164,7 +197,9 @@ async def _withdraw(tx: Tx, entry: AchEntry, refusal: DomainError, now: datetime
         await moves.save_move(tx, row, Status.FAILED, actor=ACTOR, now=now, note=failure.message, failure=failure)
 
 
-async def _save_file(tx: Tx, entries: Sequence[AchEntry], number: int, now: datetime, *, is_acknowledged: bool) -> None:
+async def _save_file(
+    tx: Tx, entries: Sequence[AchEntry], number: int, window: OpenWindow | None, now: datetime, *, is_acknowledged: bool
+) -> None:
     debit_minor = sum(each.amount_minor for each in entries if each.is_inbound)
     file = AchFile(
         ach_file_id=new_id("achf"),
@@ -173,6 +208,8 @@ async def _save_file(tx: Tx, entries: Sequence[AchEntry], number: int, now: date
         entry_count=len(entries),
         debit_minor=debit_minor,
         credit_minor=sum(each.amount_minor for each in entries) - debit_minor,
+        leaves_by=None if window is None else window.leaves_by,
+        settles_at=None if window is None else window.settles_at,
         is_acknowledged=is_acknowledged,
         created_at=now,
         updated_at=now,
@@ -187,7 +224,7 @@ async def _save_file(tx: Tx, entries: Sequence[AchEntry], number: int, now: date
                 status=EntryStatus.SENT,
                 ach_file_id=file.ach_file_id,
                 trace_no=trace_no,
-                effective_on=find_effective_day(file.created_on),
+                effective_on=file.created_on if window else find_effective_day(file.created_on),
             ),
         )
         for each, trace_no in zip(entries, traces, strict=True)
@@ -216,7 +253,7 @@ async def _release(
         cause = f"{len(entries)} of its {file.entry_count} entries are as they were put into it, or their sums differ."
         await report_apart(dependencies, org_id, ExceptionKind.ACH_FILE_ALTERED, about, cause)
         return False
-    spell = partial(_spell_entry, dependencies, org_id, company)
+    spell = partial(_spell_entry, dependencies, org_id, company, spell_descriptive_date(file.settles_at))
     content = write_file(company, file.created_at, file.number, [spell(each) for each in entries])
     outbound, name = desk.config.outbound, name_file(org_id, file)
     async with dependencies.database.begin() as tx:
@@ -248,14 +285,20 @@ async def _record_leaving(dependencies: Dependencies, org_id: str, file: AchFile
     )
 
 
-def _spell_entry(dependencies: Dependencies, org_id: str, company: Company, entry: AchEntry) -> Entry:
+def _spell_entry(
+    dependencies: Dependencies, org_id: str, company: Company, descriptive_date: str, entry: AchEntry
+) -> Entry:
     """Raises: VaultError."""
     assert entry.effective_on is not None
     assert entry.trace_no is not None
     sealed_for = SealedFor.of(org_id, entry)
     is_company = entry.holder_type is HolderType.COMPANY
     heading = company.build_heading(
-        entry.description, entry.effective_on, is_inbound=entry.is_inbound, is_company=is_company
+        entry.description,
+        entry.effective_on,
+        is_inbound=entry.is_inbound,
+        is_company=is_company,
+        descriptive_date=descriptive_date,
     )
     return Entry(
         heading,

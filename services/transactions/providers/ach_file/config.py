@@ -12,6 +12,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from services.chassis.calls.auth import is_organization
 from services.chassis.process.settings import ConfigurationError, read_json_file
+from services.transactions.domain.same_day import SameDay
 from services.transactions.providers.ach_file.acknowledgements import AcknowledgementConfig
 from services.transactions.providers.ach_file.nacha import Company
 
@@ -26,6 +27,7 @@ class AchFileConfig:
         inbound: The folder into which its returns are put.
         cut_offs: Times of a banking day, in UTC: what was ordered before one of them leaves then.
         acknowledgements: How the bank says that it accepts files; none where it does not.
+        same_day: Through which windows entries settle on the day on which they leave; none where none does.
         all_organizations: Whose name is used where an organization has none of its own.
     """
 
@@ -37,6 +39,7 @@ class AchFileConfig:
     all_organizations: Company | None = None
     organizations: Mapping[str, Company] = field(default_factory=dict)
     acknowledgements: AcknowledgementConfig | None = None
+    same_day: SameDay | None = None
 
     def find_company(self, org_id: str) -> Company | None:
         return self.organizations.get(org_id, self.all_organizations)
@@ -60,6 +63,8 @@ def read_config(path: Path) -> AchFileConfig:
     if faults := [fault for each in companies if (fault := find_fault(each))]:
         raise ConfigurationError(f"{_SETTING}: {faults[0]}")
     if config.acknowledgements is not None and (fault := config.acknowledgements.find_fault()):
+        raise ConfigurationError(f"{_SETTING}: {fault}")
+    if config.same_day is not None and (fault := config.same_day.find_fault()):
         raise ConfigurationError(f"{_SETTING}: {fault}")
     for folder in (config.outbound, config.inbound):
         if not folder.is_dir():

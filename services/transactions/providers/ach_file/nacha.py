@@ -59,10 +59,18 @@ class Company:
     company_id: str
     debit_class: Literal["WEB", "PPD"] = "WEB"
 
-    def build_heading(self, description: str, effective_on: date, *, is_inbound: bool, is_company: bool) -> Heading:
+    def build_heading(
+        self,
+        description: str,
+        effective_on: date,
+        *,
+        is_inbound: bool,
+        is_company: bool,
+        descriptive_date: str = "",
+    ) -> Heading:
         """What an entry of this description and day shares with others of its kind."""
         entry_class = "CCD" if is_company else self.debit_class if is_inbound else "PPD"
-        return Heading(self.company_name, self.company_id, entry_class, description, effective_on)
+        return Heading(self.company_name, self.company_id, entry_class, description, effective_on, descriptive_date)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -72,6 +80,7 @@ class Heading:
     Args:
         entry_class: WEB, PPD or CCD.
         description: What the payer reads on the statement, ten characters.
+        descriptive_date: Of entries that settle on the same day, when: `SD1300`.
     """
 
     company_name: str
@@ -79,6 +88,7 @@ class Heading:
     entry_class: str
     description: str
     effective_on: date
+    descriptive_date: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +187,8 @@ def _write_batch(bank: str, number: int, entries: Sequence[Entry]) -> Iterator[s
     service = _MIXED if len(ways) == 2 else _DEBITS if True in ways else _CREDITS
     yield (
         f"5{service}{_text(heading.company_name, 16)}{'':20}{_text(heading.company_id, 10)}{heading.entry_class:3}"
-        f"{_text(heading.description, 10)}{'':6}{heading.effective_on:%y%m%d}{'':3}1{bank}{number:07d}"
+        f"{_text(heading.description, 10)}{heading.descriptive_date:6}{heading.effective_on:%y%m%d}{'':3}1{bank}"
+        f"{number:07d}"
     )
     for each in entries:
         # Of a debit that was authorized on the internet: once, and not until it is revoked.
