@@ -140,6 +140,7 @@ def to_bank_account_content(account: BankAccount) -> bank_accounts_pb2.BankAccou
         account_type=account.account_type,
         holder_type=account.holder_type,
         default_for_payouts=account.default_for_payouts,
+        replaces_bank_account_id=account.replaces_bank_account_id,
     )
     digest = account.account_number_digest
     return bank_accounts_pb2.BankAccountContent(bank_account=decided, account_number_digest=digest)
@@ -169,6 +170,8 @@ def to_bank_account(account: BankAccount, actions: Iterable[str] = ()) -> bank_a
         payout_start_time=to_optional_timestamp(account.payout_start),
         created_by=account.created_by,
         annotated_by=account.annotator,
+        replaces_bank_account_id=account.replaces_bank_account_id,
+        replaced_by_bank_account_id=account.replaced_by_bank_account_id,
     )
 
 

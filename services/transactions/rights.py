@@ -26,6 +26,7 @@ RIGHTS: Table = {
             "block_reason",
             "block_network_code",
             "makers",
+            "replaced_by_bank_account_id",
             "confirmed_at",
             "external_id",
             "metadata",

@@ -66,6 +66,9 @@ bank_accounts = sa.Table(
     text("created_by"),
     text("annotated_by", null=True),  # who wrote external_id and metadata, where that is not who added it
     sa.Column("makers", pg.ARRAY(sa.Text), nullable=False),  # who made it, or changed where its money goes
+    # What a bank asked us to correct is another account, which replaces this one once two persons say so.
+    text("replaces_bank_account_id", null=True),
+    text("replaced_by_bank_account_id", null=True),
     time("confirmed_at", null=True),
     time("created_at"),
     time("updated_at"),
@@ -79,6 +82,13 @@ bank_accounts = sa.Table(
         "NOT default_for_payouts OR status IN ('PENDING', 'ACTIVE', 'SUSPENDED')", name="default_is_live"
     ),
     sa.CheckConstraint("status <> 'ACTIVE' OR confirmed_at IS NOT NULL", name="active_is_confirmed"),
+    sa.CheckConstraint(
+        "bank_account_id NOT IN (replaces_bank_account_id, replaced_by_bank_account_id)", name="replaced_by_another"
+    ),
+    # What a file of the bank asked for alone is paid by nobody: a person wants it, beside who confirms it.
+    sa.CheckConstraint(
+        "status <> 'ACTIVE' OR replaces_bank_account_id IS NULL OR cardinality(makers) > 1", name="wanted_by_a_person"
+    ),
     sa.Index(
         "bank_accounts_default",
         "org_id",
@@ -95,6 +105,7 @@ bank_accounts = sa.Table(
         *("account_number_last4", "account_type", "holder_type", "default_for_payouts"),
         *("status", "version", "created_by", "makers"),
         *("created_at", "confirmed_at", "block_reason", "block_network_code"),
+        *("replaces_bank_account_id", "replaced_by_bank_account_id"),
     ),
 )
 

@@ -199,8 +199,9 @@ async def test_what_a_bank_says_in_a_file_is_in_the_list_of_whoever_it_is_about(
     folders.put("3-otherwise.ach", build_returns([(sent, "R03")], NEXT_DAY))
     await desk.run(read_ach_files)
     known = about(deposit, sent.trace, provider=ACH_FILE)
-    change = known | {"kind": "ACH_CHANGE_ASKED_FOR", "cause": "The bank says C01.", "file_name": "1-change.ach"}
-    await check_found(desk, change)
+    nothing = "What it asks for is nothing that we can read: nothing was added."
+    cause = f"The bank says C01, to be done by 2024-12-10. {nothing}"
+    await check_found(desk, known | {"kind": "ACH_CHANGE_ASKED_FOR", "cause": cause, "file_name": "1-change.ach"})
     cause = "The bank says R03 of what had come back as R02."
     await check_found(desk, known | {"kind": "ACH_RETURN_NOT_OURS", "cause": cause, "file_name": "3-otherwise.ach"})
     assert await list_exceptions(desk, OPERATOR) == []

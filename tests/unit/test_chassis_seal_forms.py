@@ -77,7 +77,7 @@ FORMS = {
     "allocations": ["60e3ec56db73b6d9"],
     "api_keys": ["cfd2042970e19ce4"],
     "approvals": ["4f6d01b8e1e34e80"],
-    "bank_accounts": ["c514d76ba7eca8b3"],
+    "bank_accounts": ["42dc72b5d82235d5"],
     "compliance_checks": ["a9eaefe58a76d4e3"],
     "contributions": ["a893218a5a0cca61"],
     "dead_letters": ["1d876d393dacf7cb"],

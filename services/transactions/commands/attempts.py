@@ -15,7 +15,6 @@ from realco.distributions.v1.offerings_pb2 import Investment
 from services.chassis.data.reads import Source
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
-from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError
 from services.chassis.values.refusals import (
     EscrowAccountClosed,
@@ -30,6 +29,7 @@ from services.transactions.commands.inflow import (
     check_commitment,
     check_escrow_account,
 )
+from services.transactions.domain.bank_accounts import check_usable
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import CONTRIBUTIONS, STAFFS_DEBIT
 from services.transactions.store.bank_accounts import find_bank_account
@@ -124,7 +124,7 @@ async def find_account_refusal(
     """Why money may not come from this account any more, or go to it, if so. Raises: NotSealed."""
     account = await find_bank_account(source, bank_account_id)
     try:
-        check_bank_account(account, party_id, is_inbound=is_inbound)
+        check_usable(account, party_id, is_inbound=is_inbound)
     except DomainError as refusal:
         return refusal
     return None

@@ -28,6 +28,7 @@ from services.transactions.commands.approvals import (
     ask_for_confirmation,
     ask_for_confirmation_anew,
 )
+from services.transactions.commands.changed_accounts import check_is_wanted, forget_replacement, retire_replaced
 from services.transactions.commands.exceptions import report
 from services.transactions.domain.bank_accounts import (
     LIVE,
@@ -169,11 +170,12 @@ async def confirm_bank_account(tx: Tx, approval: Approval, facts: ApprovalFacts,
 
     Raises:
         BankAccountNotFound, IllegalStatusChange, ApprovalExpired, MakerIsChecker, AlreadyApproved,
-        BeneficiaryIsChecker, InsufficientUserAuthentication
+        BeneficiaryIsChecker, InsufficientUserAuthentication, BankAccountNotUsable
     """
     account = await store.lock_bank_account(tx, approval.resource_id)
     if account is None:
         raise BankAccountNotFound()
+    check_is_wanted(account)
     if not await BANK_ACCOUNT_APPROVALS.count_yes(tx, account.bank_account_id, facts, now, approval.note):
         return
     if account.default_for_payouts:
@@ -183,6 +185,7 @@ async def confirm_bank_account(tx: Tx, approval: Approval, facts: ApprovalFacts,
             await store.save_bank_account(tx, former, replace(former, default_for_payouts=False), now)
     confirmed = replace(account, status=BankAccountStatus.ACTIVE, confirmed_at=now)
     await store.save_bank_account(tx, account, confirmed, now)
+    await retire_replaced(tx, confirmed, now)
 
 
 async def leave_unconfirmed(tx: Tx, approval: Approval, why: str, now: datetime) -> None:
@@ -197,6 +200,7 @@ async def delete_bank_account(tx: Tx, request: pb.DeleteBankAccountRequest, now:
         await _note_stop(tx, account, retired, now)
         await BANK_ACCOUNT_APPROVALS.cancel(tx, account.bank_account_id, now)
         account = await store.save_bank_account(tx, account, retired, now)
+        await forget_replacement(tx, account, now)
     return answer_bank_account(account)
 
 

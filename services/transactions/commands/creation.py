@@ -9,13 +9,12 @@ from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.data.transaction import Tx
-from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import InvalidField, Unavailable
 from services.chassis.values.ids import new_id
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.inflow import Inflow, InflowVerdict, ask_about_inflow, check_commitment
 from services.transactions.dependencies import Dependencies
-from services.transactions.domain.bank_accounts import BankAccount, list_payee_makers
+from services.transactions.domain.bank_accounts import BankAccount, check_usable, list_payee_makers
 from services.transactions.domain.decisions import check_carries
 from services.transactions.domain.rails import RAILS
 from services.transactions.domain.refusals import TypeNotSupported
@@ -111,7 +110,7 @@ def check_way(request: pb.CreateTransactionRequest, account: BankAccount | None)
     if request.bank_account_id:
         party_id = current_principal().choose_party(request.party_id)
         is_inbound = TYPES[_T.Type.Name(request.type)].is_inbound
-        check_bank_account(account, party_id, is_inbound=is_inbound, field="bank_account_id")
+        check_usable(account, party_id, is_inbound=is_inbound, field="bank_account_id")
 
 
 def build_row(

@@ -13,7 +13,6 @@ from services.chassis.calls.parties import Parties
 from services.chassis.data.heard_persons import acts_for
 from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
-from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.approval import Approval, ApprovalFacts, MakerSessionEnded
 from services.chassis.values.approval import Status as ApprovalStatus
 from services.chassis.values.errors import DomainError
@@ -36,6 +35,7 @@ from services.transactions.commands.inflow import (
 )
 from services.transactions.commands.settlement import record_settlement
 from services.transactions.dependencies import Dependencies
+from services.transactions.domain.bank_accounts import check_usable
 from services.transactions.domain.decisions import (
     check_amount,
     check_may_approve,
@@ -282,7 +282,7 @@ async def retry_transaction(
         await check_commitment(tx, Inflow.of_transaction(row), verdict.investment, is_counted=is_counted)
     if row.bank_account_id:
         account = await bank_accounts.find_bank_account(tx, row.bank_account_id)
-        check_bank_account(account, row.party_id, is_inbound=row.is_inbound)
+        check_usable(account, row.party_id, is_inbound=row.is_inbound)
     if row.status is not Status.PENDING_RETRY:
         row = await moves.save_move(
             tx,

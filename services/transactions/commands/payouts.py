@@ -23,7 +23,6 @@ from services.chassis.data.once import fingerprint_of
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
-from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.failure import Failure, make_failure, read_failure, write_failure
 from services.chassis.values.ids import new_id
@@ -32,7 +31,7 @@ from services.chassis.values.session import Session
 from services.transactions import messages
 from services.transactions.clients import Distributions
 from services.transactions.commands.bank_accounts import block_altered_account
-from services.transactions.domain.bank_accounts import BankAccount, list_payee_makers
+from services.transactions.domain.bank_accounts import BankAccount, check_usable, list_payee_makers
 from services.transactions.domain.decisions import check_carries, choose_refund_account, explain_refund
 from services.transactions.domain.rails import RAILS, Rail, choose_payout_rail
 from services.transactions.domain.refusals import NoPayoutBankAccount, PayoutNotOrdered
@@ -213,7 +212,7 @@ def _find_refusal(item: Item, rail: Rail, account_id: str | None, account: BankA
         message = "The party has no confirmed bank account for payouts."
         return NoPayoutBankAccount(message, party_id=item.party_id)
     try:
-        check_bank_account(account, item.party_id, is_inbound=False)
+        check_usable(account, item.party_id, is_inbound=False)
     except DomainError as refusal:
         return refusal
     return None

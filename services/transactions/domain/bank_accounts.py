@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.etags import etag_of
 from services.chassis.values.moves import Moves
 from services.chassis.values.refusals import BankAccountNotUsable, IllegalStatusChange
@@ -74,6 +75,8 @@ class BankAccount:
     created_by: str
     annotated_by: str | None = None  # who wrote external_id and metadata, where that is not who added it
     makers: tuple[str, ...]  # who made it, or changed where its money goes, in the order of their names
+    replaces_bank_account_id: str | None = None  # whose bank asked for what this one has
+    replaced_by_bank_account_id: str | None = None
     confirmed_at: datetime | None = None
     created_at: datetime
     updated_at: datetime
@@ -112,6 +115,24 @@ class BankAccount:
 
     def is_cooling_down(self, now: datetime) -> bool:
         return self.payout_start is not None and now < self.payout_start
+
+
+def check_usable(
+    account: BankAccount | None, party_id: str, *, is_inbound: bool, field: str | None = None
+) -> BankAccount:
+    """The account, if money of the party may come from it, or go to it.
+
+    Raises: BankAccountNotFound, BankAccountNotUsable, Unavailable: as check_bank_account.
+    """
+    found = check_bank_account(account, party_id, is_inbound=is_inbound, field=field)
+    if is_inbound and found.replaced_by_bank_account_id is not None:
+        raise BankAccountNotUsable(
+            f"Its bank asks for other data: draw from {found.replaced_by_bank_account_id}.",
+            fields={field: "is replaced"} if field else None,
+            bank_account_id=found.bank_account_id,
+            status=found.status,
+        )
+    return found
 
 
 def check_may_add_another(accounts: Iterable[BankAccount]) -> None:

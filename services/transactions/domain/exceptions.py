@@ -135,8 +135,10 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
     ExceptionKind.ACH_CHANGE_ASKED_FOR: Description(
         Severity.MEDIUM,
         ("bank_account_id",),
-        "A bank took a payment and asks for other numbers of the account next time (a notification of change).",
-        "Have the party add the account anew before the next payment, and retire the old one.",
+        "A bank took a payment and asks for other data of the account next time (a notification of change). What it"
+        " asks for was added as another account, as far as it can be: no money goes there by itself.",
+        "Ask the party, by another way, whether it is so. If it is, one person makes the new account the default for"
+        " payouts, and another confirms it, in time; that retires the old one. If not, retire the new one.",
     ),
     ExceptionKind.ACH_FILE_REJECTED: Description(
         Severity.HIGH,

@@ -9,9 +9,8 @@ from itertools import chain
 from operator import add
 from typing import Final
 
-from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.explanation import HOUSE_RULE, Explanation, explain_check, spell_gate
-from services.transactions.domain.bank_accounts import LIVE, BankAccount, BankAccountStatus, BlockReason
+from services.transactions.domain.bank_accounts import LIVE, BankAccount, BankAccountStatus, BlockReason, check_usable
 from services.transactions.domain.payments import Payment, list_moves
 from services.transactions.domain.rails import Period
 from services.transactions.domain.returns import network_code_of
@@ -236,7 +235,7 @@ def explain_use(account: BankAccount | None, row: Transaction, now: datetime) ->
     if not row.is_inbound and account is not None and account.is_cooling_down(now):
         statement = "Money may go to the bank account once it is old enough, and waits until then."
     return explain_check(
-        "BANK_ACCOUNT_USABLE", statement, lambda: check_bank_account(account, row.party_id, is_inbound=row.is_inbound)
+        "BANK_ACCOUNT_USABLE", statement, lambda: check_usable(account, row.party_id, is_inbound=row.is_inbound)
     )
 
 

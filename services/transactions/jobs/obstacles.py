@@ -7,12 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from services.chassis.data.transaction import Tx
-from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure, make_failure
 from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.dependencies import ACTOR
-from services.transactions.domain.bank_accounts import BankAccount
+from services.transactions.domain.bank_accounts import BankAccount, check_usable
 from services.transactions.domain.decisions import check_window
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
@@ -70,7 +69,7 @@ def _find_obstacle(
     try:
         # Whatever was ordered or approved before, by now it may be blocked, retired, or wait for a second person again.
         if account is not None:
-            check_bank_account(account, row.party_id, is_inbound=row.is_inbound)
+            check_usable(account, row.party_id, is_inbound=row.is_inbound)
         check_window(row, now)
     except DomainError as obstacle:
         return make_failure(obstacle)

@@ -18,10 +18,12 @@ from services.chassis.data.seals import NotSealed
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.money import Money
+from services.transactions.commands.changed_accounts import replace_bank_account
 from services.transactions.commands.exceptions import report, report_apart
 from services.transactions.commands.settlement import try_to_follow
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.ach import AchEntry, EntryStatus, FileStatus, to_payment
+from services.transactions.domain.ach_changes import find_last_day, read_change
 from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.jobs.apply_acknowledgements import apply_acknowledgements
 from services.transactions.providers.ach_file import NAME as ACH_FILE
@@ -45,6 +47,7 @@ from services.transactions.providers.ach_file.nacha import (
 from services.transactions.providers.ach_file.orders import AchFileOrders, find_desk
 from services.transactions.store import ach
 from services.transactions.store import transactions as store
+from services.transactions.vault import Vault
 
 # A file that somebody still writes is not read.
 QUIET_FOR = timedelta(seconds=10)
@@ -152,7 +155,9 @@ async def _apply(
     with acting_as(service_principal(NAME, org_id)):
         try:
             async with dependencies.database.begin() as tx:
-                back = await _record(tx, entry.ach_entry_id, file, returned, name, dependencies.clock.now())
+                back = await _record(
+                    tx, dependencies.vault, entry.ach_entry_id, file, returned, name, dependencies.clock.now()
+                )
             if back is None or back.status is not EntryStatus.RETURNED:
                 return back is not None
             async with dependencies.database.begin() as tx:
@@ -171,7 +176,7 @@ def _is_about(desk: AchFileOrders, org_id: str, entry: AchEntry, returned: Retur
 
 
 async def _record(
-    tx: Tx, ach_entry_id: str, file: ReturnFile, returned: Returned, name: str, now: datetime
+    tx: Tx, vault: Vault, ach_entry_id: str, file: ReturnFile, returned: Returned, name: str, now: datetime
 ) -> AchEntry | None:
     """The entry with what the bank says of it; None where it said something else before. Raises: NotSealed."""
     entry = await ach.ENTRIES.lock_known(tx, ach_entry_id)
@@ -186,7 +191,12 @@ async def _record(
     if returned.is_change:
         if entry.change_code == returned.code:
             return entry
-        await report(tx, ExceptionKind.ACH_CHANGE_ASKED_FOR, about, f"The bank says {returned.code}.", now)
+        change = read_change(returned.code, returned.corrected)
+        done = "What it asks for is nothing that we can read: nothing was added."
+        if change is not None:
+            done = await replace_bank_account(tx, vault, entry, change, now)
+        cause = f"The bank says {returned.code}, to be done by {find_last_day(now.date())}. {done}"
+        await report(tx, ExceptionKind.ACH_CHANGE_ASKED_FOR, about, cause, now)
         return await ach.ENTRIES.save(tx, entry, replace(entry, change_code=returned.code), now)
     if await _was_rejected(tx, entry):
         cause = f"The bank says {returned.code} of an entry of a file that it had rejected."

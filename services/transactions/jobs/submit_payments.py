@@ -19,7 +19,6 @@ from services.chassis.data.reads import Source
 from services.chassis.data.seals import NotSealed
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
-from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure
 from services.transactions.commands.attempts import ask_about_attempts
@@ -27,7 +26,7 @@ from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.commands.exceptions import describe_transaction, report, report_apart
 from services.transactions.commands.settlement import PaymentNotOurs, follow_payment, report_not_ours
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
-from services.transactions.domain.bank_accounts import BankAccount
+from services.transactions.domain.bank_accounts import BankAccount, check_usable
 from services.transactions.domain.exceptions import ExceptionKind
 from services.transactions.domain.payments import Payment
 from services.transactions.domain.rails import PROVIDERS
@@ -204,7 +203,7 @@ def _check_account(row: Transaction, account: BankAccount | None) -> None:
         NotOrdered
     """
     try:
-        check_bank_account(account, row.party_id, is_inbound=row.is_inbound)
+        check_usable(account, row.party_id, is_inbound=row.is_inbound)
     except DomainError as refusal:
         raise NotOrdered(refusal) from None
 

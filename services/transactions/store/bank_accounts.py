@@ -186,6 +186,12 @@ async def lock_same(tx: Tx, bank_account_id: str, digest: str) -> list[tuple[Ban
     return [(BANK_ACCOUNTS.read(row), row.bank_account_id in ours) for row in rows]
 
 
+async def lock_replaced(tx: Tx, account: BankAccount) -> list[BankAccount]:
+    """Those of its party whose banks asked for this one. Raises: NotSealed."""
+    by_this = _c.replaced_by_bank_account_id == account.bank_account_id
+    return await BANK_ACCOUNTS.lock_all(tx, _c.party_id == account.party_id, by_this)
+
+
 async def insert_bank_account(tx: Tx, account: BankAccount) -> None:
     """Adds an account, and publishes it."""
     await BANK_ACCOUNTS.insert(tx, account)

@@ -58,7 +58,8 @@ ROWS = (
 # Columns that are never changed, by table: whoever tries lacks the right.
 FIXED = {
     "bank_accounts": "org_id bank_account_id party_id account_holder_name routing_number account_number_encrypted"
-    " account_number_digest account_number_last4 account_type holder_type created_by created_at",
+    " account_number_digest account_number_last4 account_type holder_type replaces_bank_account_id created_by"
+    " created_at",
     "transactions": "org_id transaction_id type payment_method amount_minor currency escrow_account_id party_id"
     " bank_account_id account_number_digest is_corporate approval_reason investment_id distribution_id allocation_id"
     " provider created_by request_subject request_role idempotency_key signed_in_at"
@@ -133,6 +134,7 @@ RULES = {
         "UPDATE bank_accounts SET status = 'ACTIVE'",
         "23514",
     ),
+    "an account that replaces itself": ("UPDATE bank_accounts SET replaced_by_bank_account_id = 'ba_1'", "23514"),
     "an account that begins blocked": (
         (
             "INSERT INTO bank_accounts (org_id, bank_account_id, party_id, account_holder_name, routing_number,"

@@ -200,6 +200,8 @@ def _create_bank_accounts() -> None:
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("annotated_by", sa.Text(), nullable=True),
         sa.Column("makers", pg.ARRAY(sa.Text()), nullable=False),
+        sa.Column("replaces_bank_account_id", sa.Text(), nullable=True),
+        sa.Column("replaced_by_bank_account_id", sa.Text(), nullable=True),
         sa.Column("confirmed_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
@@ -208,6 +210,14 @@ def _create_bank_accounts() -> None:
             "NOT default_for_payouts OR status IN ('PENDING', 'ACTIVE', 'SUSPENDED')", name="default_is_live"
         ),
         sa.CheckConstraint("status <> 'ACTIVE' OR confirmed_at IS NOT NULL", name="active_is_confirmed"),
+        sa.CheckConstraint(
+            "bank_account_id NOT IN (replaces_bank_account_id, replaced_by_bank_account_id)",
+            name="replaced_by_another",
+        ),
+        sa.CheckConstraint(
+            "status <> 'ACTIVE' OR replaces_bank_account_id IS NULL OR cardinality(makers) > 1",
+            name="wanted_by_a_person",
+        ),
         sa.CheckConstraint("holder_type IN ('PERSON', 'COMPANY')", name="holder_type_known"),
         sa.CheckConstraint("account_type IN ('CHECKING', 'SAVINGS')", name="account_type_known"),
         sa.CheckConstraint("block_reason IN ('RETURNED_BY_BANK', 'ALTERED')", name="block_reason_known"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from itertools import groupby
 from types import MappingProxyType
@@ -121,12 +121,14 @@ class Returned:
     Args:
         code: R01 and so on; of what is to be corrected C01 and so on.
         trace: That of our entry: bank and number.
+        corrected: Of what is to be corrected, how: 29 characters.
     """
 
     code: str
     trace: str
     amount_minor: int
     is_inbound: bool
+    corrected: str = field(default="", repr=False)  # it may have an account number
 
     @property
     def is_change(self) -> bool:
@@ -313,6 +315,7 @@ def _read_entry(entry: str, addenda: str, line: int) -> Returned:
         trace=_digits(addenda[6:21], line + 1),
         amount_minor=int(_digits(entry[29:39], line)),
         is_inbound=_COMING_BACK[code],
+        corrected=addenda[35:64] if reason[0] == "C" else "",
     )
 
 
