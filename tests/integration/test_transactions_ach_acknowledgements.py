@@ -12,6 +12,7 @@ from realco.transactions.v1 import exceptions_pb2
 
 from services.transactions.jobs.read_ach_files import read_ach_files
 from services.transactions.jobs.watch_ach_files import watch_ach_files
+from services.transactions.providers.ach_file.orders import find_desk
 from tests.integration.ach_desk import CUT_OFF, Folders, T, leave, order
 from tests.support.ach import build_returns, list_sent
 from tests.support.exceptions import list_exceptions
@@ -142,6 +143,19 @@ async def test_a_file_of_which_the_bank_says_nothing_in_time_is_told_and_neither
         await service.run(watch_ach_files)
         assert await list_kinds(service) == kinds
     service.clock.set(SETTLED + timedelta(days=3))
+    assert await statuses(service, made) == [T.PENDING_SETTLEMENT] * 2
+
+
+async def test_a_file_that_waits_for_its_acknowledgement_is_told_where_none_is_expected_any_more(
+    service, folders
+) -> None:
+    made = await send(service)
+    desk = find_desk(service.dependencies.providers.orders)
+    assert desk is not None
+    desk.config = replace(desk.config, acknowledgements=None)
+    service.clock.set(SETTLED + timedelta(days=1))
+    await service.run(watch_ach_files)
+    assert await list_kinds(service) == [E.ACH_FILE_NOT_ACKNOWLEDGED]
     assert await statuses(service, made) == [T.PENDING_SETTLEMENT] * 2
 
 

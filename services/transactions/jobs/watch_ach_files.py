@@ -121,12 +121,13 @@ async def _try(faults: list[Exception], name: str, work: Awaitable[object]) -> N
 async def _tell_unacknowledged(
     dependencies: Dependencies, config: AcknowledgementConfig | None, faults: list[Exception]
 ) -> None:
-    """What left so long ago that the bank ought to have said whether it accepts it: nothing of it has settled."""
-    if config is None:
-        return
-    now = dependencies.clock.now()
+    """What left so long ago that the bank ought to have said whether it accepts it: nothing of it has settled.
+
+    Where the configuration expects no acknowledgement any more, what left before waits for one all the same.
+    """
+    now, wait = dependencies.clock.now(), timedelta(0) if config is None else config.wait
     for org_id, file in await ach.list_acknowledgeable(dependencies.database, (now - HEARD_WITHIN).date()):
-        if file.status is FileStatus.LEFT and file.left_at is not None and file.left_at + config.wait < now:
+        if file.status is FileStatus.LEFT and file.left_at is not None and file.left_at + wait < now:
             name, cause = name_file(org_id, file), f"It left at {file.left_at:%Y-%m-%d %H:%M} UTC."
             kind = ExceptionKind.ACH_FILE_NOT_ACKNOWLEDGED
             await _try(faults, name, report_apart(dependencies, org_id, kind, About(file_name=name), cause))
