@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import typing
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from deploy.topology import SERVICE_NAMES
 from tests.support.sources import parse
 
 ROOT = Path(__file__).parents[2]
+TEST_FILES = sorted((ROOT / "tests").glob("*/test_*.py"))
 
 # What every service has, and what only some need. A name ending with / is a package.
 REQUIRED = {"README.md", "__init__.py", "__main__.py", "api.py", "domain/", "messages.py", "migrations/"}
@@ -232,6 +235,19 @@ def test_a_file_is_one_idea() -> None:
         if "migrations" not in path.parts and (size := path.read_text().count("\n")) > LINES_OF_A_FILE_MAX
     ]
     assert long == [], "split it by concept"
+
+
+def test_a_fixture_that_many_files_share_has_a_name_of_its_own() -> None:
+    """Whatever one file of tests names in pytest_plugins, all of the run see: of two of one name one is nobody's."""
+    helpers = set(re.findall(r'"(tests\.\w+\.\w+_desk)"', "".join(path.read_text() for path in TEST_FILES)))
+    found = Counter(
+        function.name
+        for helper in helpers
+        for function in functions_of(ROOT / f"{helper.replace('.', '/')}.py")
+        if any("fixture" in ast.unparse(each) for each in function.decorator_list)
+    )
+    assert len(helpers) > 2, "the expression finds them no more"
+    assert [name for name, count in found.items() if count > 1] == []
 
 
 def test_decisions_are_numbered_one_after_another() -> None:

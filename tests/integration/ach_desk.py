@@ -74,7 +74,7 @@ def same_day() -> SameDay | None:
 
 
 @pytest.fixture
-async def service(
+async def ach_service(
     service_database, folders: Folders, same_day: SameDay | None, *, acknowledges: bool
 ) -> TransactionsHarness:
     config = AchFileConfig(

@@ -96,7 +96,7 @@ def read(books: Path, object_id: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def service(service_database, stripe: StripePayments) -> TransactionsHarness:
+async def stripe_service(service_database, stripe: StripePayments) -> TransactionsHarness:
     settings = ProviderSettings(stripe_api_key=SecretStr(API_KEY), stripe_webhook_secret=SecretStr(WEBHOOK_SECRET))
     database = await service_database("transactions")
     return TransactionsHarness(database, provider=stripe, choice=BY_STRIPE, settings=settings)

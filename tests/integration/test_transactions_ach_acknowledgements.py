@@ -26,6 +26,11 @@ SETTLED = CUT_OFF.replace(day=3, hour=13)
 
 
 @pytest.fixture
+def service(ach_service: TransactionsHarness) -> TransactionsHarness:
+    return ach_service
+
+
+@pytest.fixture
 def acknowledges() -> bool:
     return True
 

@@ -25,6 +25,11 @@ NEXT_DAY = (CUT_OFF + timedelta(days=1)).date()
 THEIRS = "000999888777"
 
 
+@pytest.fixture
+def service(ach_service: TransactionsHarness) -> TransactionsHarness:
+    return ach_service
+
+
 async def ask_for(
     service: TransactionsHarness, folders: Folders, amount_minor: int, code: str = "C01", corrected: str = THEIRS
 ) -> None:

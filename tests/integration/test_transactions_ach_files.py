@@ -34,6 +34,11 @@ SETTLED = CUT_OFF.replace(day=3, hour=13)
 NEXT_DAY = SETTLED.date()
 
 
+@pytest.fixture
+def service(ach_service: TransactionsHarness) -> TransactionsHarness:
+    return ach_service
+
+
 async def status_of(service: TransactionsHarness, made: Any) -> int:
     await service.work(hurried=True)
     status: int = (await service.get(made.transaction_id)).status

@@ -19,13 +19,18 @@ from services.transactions.jobs.write_ach_files import write_ach_files
 from services.transactions.providers.ach_file import folders as folder_rules
 from tests.integration.ach_desk import CUT_OFF, T, leave, order
 from tests.support.ach import build_returns, list_sent
-from tests.support.transactions import ADMIN
+from tests.support.transactions import ADMIN, TransactionsHarness
 
 pytest_plugins = ("tests.integration.ach_desk",)
 
 READING = import_module("services.transactions.jobs.read_ach_files")
 WATCHING = import_module("services.transactions.jobs.watch_ach_files")
 WRITING = import_module("services.transactions.jobs.write_ach_files")
+
+
+@pytest.fixture
+def service(ach_service: TransactionsHarness) -> TransactionsHarness:
+    return ach_service
 
 
 async def watch(service) -> list[str]:

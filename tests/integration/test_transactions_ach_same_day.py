@@ -23,6 +23,11 @@ NEXT_DAY = CUT_OFF.replace(day=3, hour=13)
 
 
 @pytest.fixture
+def service(ach_service: TransactionsHarness) -> TransactionsHarness:
+    return ach_service
+
+
+@pytest.fixture
 def same_day() -> SameDay:
     return SameDay([Window(time(9, 45), time(10, 15), time(13))])
 

@@ -19,6 +19,11 @@ B = bank_pb.BankAccount
 SETTLED = CUT_OFF.replace(day=3, hour=13)
 
 
+@pytest.fixture
+def service(ach_service: TransactionsHarness) -> TransactionsHarness:
+    return ach_service
+
+
 async def add_account(service: TransactionsHarness, holder_type: int | None, *, confirmed: bool) -> B:
     account: B = await service.bank_account("inv-001", "02", holder_type=holder_type)
     return await service.confirm(account) if confirmed else account

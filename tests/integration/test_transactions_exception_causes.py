@@ -43,6 +43,11 @@ Cause = Callable[[Any], Awaitable[dict[str, Any]]]
 
 
 @pytest.fixture
+def service(ach_service: TransactionsHarness) -> TransactionsHarness:
+    return ach_service
+
+
+@pytest.fixture
 async def bank(service_database) -> TransactionsHarness:
     """The service with a bank in memory, of which some ask for a name that forgets orders after a day."""
     choice = ProviderChoice(organizations={"org-2": {"ACH": Carriers(inbound="stripe")}})

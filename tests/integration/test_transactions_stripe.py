@@ -40,9 +40,14 @@ from tests.integration.stripe_desk import (
 )
 from tests.support.payment_orders import an_order
 from tests.support.stand_ins import WEBHOOK_SECRET
-from tests.support.transactions import ADMIN
+from tests.support.transactions import ADMIN, TransactionsHarness
 
 pytest_plugins = ("tests.integration.stripe_desk",)
+
+
+@pytest.fixture
+def service(stripe_service: TransactionsHarness) -> TransactionsHarness:
+    return stripe_service
 
 
 async def test_a_debit_waits_until_its_holder_has_confirmed_the_account_and_settles(stripe, url) -> None:

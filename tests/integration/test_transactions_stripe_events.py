@@ -26,11 +26,16 @@ from services.transactions.store.event_cursors import Cursor, read_cursor
 from tests.integration.stripe_desk import API_KEY, T, alter, becomes, confirm, deliver, read, start, told_of
 from tests.integration.test_transactions_stripe_key import count_alarms
 from tests.support.stand_ins import WEBHOOK_SECRET
-from tests.support.transactions import ADMIN
+from tests.support.transactions import ADMIN, TransactionsHarness
 
 pytest_plugins = ("tests.integration.stripe_desk",)
 
 READING = import_module("services.transactions.jobs.read_provider_events")
+
+
+@pytest.fixture
+def service(stripe_service: TransactionsHarness) -> TransactionsHarness:
+    return stripe_service
 
 
 async def list_hooks(service) -> list:

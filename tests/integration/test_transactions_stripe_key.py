@@ -34,9 +34,14 @@ from tests.integration.stripe_desk import (
 )
 from tests.support.exceptions import count_found
 from tests.support.payment_orders import an_order
-from tests.support.transactions import ADMIN
+from tests.support.transactions import ADMIN, TransactionsHarness
 
 pytest_plugins = ("tests.integration.stripe_desk",)
+
+
+@pytest.fixture
+def service(stripe_service: TransactionsHarness) -> TransactionsHarness:
+    return stripe_service
 
 
 def count_alarms() -> float:
