@@ -108,9 +108,15 @@ ach_files = sa.Table(
     sa.Index("ach_files_day", "org_id", "created_on"),
     sa.Index("ach_files_not_left", "org_id", postgresql_where=sa.text("status IN ('MADE', 'RELEASED')")),
     sa.Index(
-        "ach_files_not_fetched", "ach_file_id", postgresql_where=sa.text("left_at IS NOT NULL AND fetched_at IS NULL")
+        "ach_files_not_fetched",
+        *("ach_file_id", "org_id"),
+        postgresql_where=sa.text("left_at IS NOT NULL AND fetched_at IS NULL"),
     ),
-    sa.Index("ach_files_acknowledged", "created_on", postgresql_where=sa.text("is_acknowledged")),
+    sa.Index(
+        "ach_files_acknowledged",
+        *("created_on", "org_id", "ach_file_id"),
+        postgresql_where=sa.text("is_acknowledged"),
+    ),
     info=sealed(
         *("org_id", "ach_file_id", "created_on", "number", "status", "entry_count", "debit_minor", "credit_minor"),
         *("digest", "leaves_by", "settles_at", "is_acknowledged"),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from realco.transactions.v1 import exceptions_pb2
 
+from services.transactions.domain.ach import FileStatus
 from services.transactions.jobs.read_ach_files import read_ach_files
 from services.transactions.jobs.watch_ach_files import watch_ach_files
 from services.transactions.providers.ach_file.orders import find_desk
+from services.transactions.store import ach
 from tests.integration.ach_desk import CUT_OFF, Folders, T, leave, order
 from tests.support.ach import build_returns, list_sent
 from tests.support.exceptions import list_exceptions
@@ -76,8 +79,9 @@ async def test_nothing_settles_before_the_bank_has_accepted_its_file(service, fo
 
 async def test_what_the_bank_rejects_has_failed_once_and_says_why_and_its_number_nowhere(service, folders) -> None:
     made = await send(service)
+    name = name_of(folders)
     for _ in range(2):
-        await say(service, folders, "REJECTED BATCH OUT OF BALANCE, ACCOUNT 000111111102")
+        await say(service, folders, "REJECTED BATCH OUT OF BALANCE, ACCOUNT 000111111102", name)
         assert await statuses(service, made) == [T.FAILED] * 2
     for each in made:
         failure = (await service.get(each.transaction_id)).failure
@@ -98,10 +102,11 @@ async def test_what_the_bank_says_first_of_a_file_counts_and_the_contrary_calls_
     service, folders, first, second, after
 ) -> None:
     made = await send(service)
+    name = name_of(folders)
     service.clock.set(SETTLED)
-    await say(service, folders, first)
+    await say(service, folders, first, name)
     assert await statuses(service, made) == after
-    await say(service, folders, second)
+    await say(service, folders, second, name)
     assert await statuses(service, made) == after
     assert E.ACH_ACKNOWLEDGEMENT_NOT_OURS in await list_kinds(service)
 
@@ -178,3 +183,61 @@ async def test_what_says_nothing_is_kept_and_told_and_returns_are_read_as_before
     folders.put("x.ack", b"HELLO")
     await service.run(read_ach_files)
     assert (folders.list_of("rejected"), await list_kinds(service)) == (["x.ack"], [E.ACH_FILE_REJECTED])
+
+
+async def test_what_the_bank_rejected_goes_no_second_time_for_what_is_in_it_has_failed(service, folders) -> None:
+    await send(service)
+    name, [whole] = name_of(folders), folders.sent
+    await say(service, folders, "REJECTED WHY", name)
+    assert (await service.run(watch_ach_files), folders.sent) == (1, [])
+    assert await list_kinds(service) == [E.ACH_FILE_NOT_ACCEPTED], "it lay there still"
+    await service.run(watch_ach_files)
+    (folders.outbound / name).write_bytes(whole)
+    assert (await service.run(watch_ach_files), folders.sent) == (1, [])
+    told = next(each for each in await list_exceptions(service) if each.kind == E.ACH_FILE_FOREIGN)
+    assert told.cause.startswith("The bank rejected it,"), "somebody laid it there again"
+
+
+async def test_what_was_accepted_before_anybody_looked_and_lies_there_again_is_taken_away(service, folders) -> None:
+    await send(service)
+    name, [whole] = name_of(folders), folders.sent
+    (folders.outbound / name).unlink()
+    await say(service, folders, "ACCEPTED", name)
+    await service.run(watch_ach_files)
+    (folders.outbound / name).write_bytes(whole)
+    assert (await service.run(watch_ach_files), folders.sent) == (1, [])
+
+
+async def test_an_acknowledgement_of_a_name_that_another_has_that_is_still_read_is_one(
+    service, folders, monkeypatch
+) -> None:
+    made = await send(service)
+    reading = import_module("services.transactions.jobs.read_ach_files")
+
+    async def fail(*_: object) -> str:
+        raise OSError("the disk is full")
+
+    folders.put("ACC.ack", b"FILE x ACCEPTED 1 1.00 1.00")
+    with monkeypatch.context() as broken:
+        broken.setattr(reading, "apply_acknowledgements", fail)
+        with pytest.raises(OSError, match="full"):
+            await service.run(read_ach_files)
+    service.clock.set(SETTLED)
+    await say(service, folders, "ACCEPTED")
+    assert await statuses(service, made) == [T.SETTLED, T.COMPLETED]
+    assert (folders.list_of("processed"), folders.list_of("rejected")) == (["ACC.ack.2"], ["ACC.ack"])
+
+
+async def test_however_many_rows_sql_made_up_like_a_file_it_is_found_among_those_that_left(service) -> None:
+    await send(service)
+    async with service.database.begin_for_all() as tx:
+        forged = sa.text(
+            "INSERT INTO ach_files SELECT (f).* FROM (SELECT jsonb_populate_record(f, jsonb_build_object("
+            "'org_id', 'org-0' || n)) AS f FROM ach_files f, generate_series(1, 2500) n) forged"
+        )
+        await tx.execute(forged)
+    for found in (
+        await ach.list_not_fetched(service.database),
+        await ach.list_acknowledgeable(service.database, CUT_OFF.date()),
+    ):
+        assert [(org_id, file.status) for org_id, file in found] == [(ADMIN.org_id, FileStatus.LEFT)]

@@ -132,7 +132,12 @@ class AchFile:
     version: int = 1
 
     def is_fetched(self, now: datetime) -> bool:
-        """Whether the bank has it, or had the time to, whoever looked meanwhile: it goes no second time."""
+        """Whether the bank has it, or had the time to, whoever looked meanwhile: it goes no second time.
+
+        Nor does what it rejected: what is in there has failed.
+        """
+        if self.status is FileStatus.REJECTED:
+            return True
         late = None if self.left_at is None else add_banking_days(self.left_at.date(), FETCHED_WITHIN_DAYS)
         return self.fetched_at is not None or (late is not None and now.date() > late)
 

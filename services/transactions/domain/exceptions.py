@@ -161,7 +161,7 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
         " taken away, into `.held`.",
         "Ask the bank at once whether it has fetched such a file, before it pays; have the operators find out who"
         " writes to that folder. A file of ours is compared with the bank's copy before it is put back; one that"
-        " was fetched, or left more than three banking days ago, goes no more from there.",
+        " was fetched or rejected, or left more than three banking days ago, goes no more from there.",
     ),
     ExceptionKind.ACH_FILE_ALTERED: Description(
         Severity.HIGH,

@@ -31,6 +31,7 @@ from services.transactions.providers.ach_file.folders import (
     FILE_BYTES_MAX,
     READING,
     is_folder,
+    list_given_names,
     open_folder,
     put_away,
     read_whole,
@@ -122,7 +123,7 @@ def _list_late(inbound: Path) -> list[tuple[Path, str]]:
 async def _read_file(dependencies: Dependencies, desk: AchFileOrders, name: str, content: bytes) -> str:
     """The folder in which it is kept. Read again, it changes nothing: an entry comes back once."""
     acknowledgements = desk.config.acknowledgements
-    if acknowledgements is not None and acknowledgements.is_one(name):
+    if acknowledgements is not None and any(map(acknowledgements.is_one, list_given_names(name))):
         return await apply_acknowledgements(dependencies, acknowledgements, name, content)
     try:
         file = read_returns(content)

@@ -4,7 +4,7 @@ Whoever writes into that folder could otherwise have money paid to anybody. What
 bank's way, and told; it is a look once a minute, so the bank's totals are compared as well before it pays.
 
 A file is fetched once. What is found gone is remembered, and so is what was taken out of the way: only that may lie
-there again.
+there again, unless the bank has rejected it.
 
 Whatever lies there is looked at by itself, whatever its name: only what is being written, and what was taken away, lies
 in two folders of ours beside it. What cannot be looked at is not ours.
@@ -90,6 +90,9 @@ async def watch_ach_files(dependencies: Dependencies) -> int:
     foreign = [each for each in found if each.path in strange - gone]
     faults: list[Exception] = []
     for each in foreign:
+        if _lies_there_still(each, made):
+            log.info("ach_file_withdrawn", file=each.name)
+            continue
         cause = _find_cause(each, made, now)
         await _try(faults, each.name, _report(dependencies, made, ExceptionKind.ACH_FILE_FOREIGN, each, cause))
     for each in foreign:  # whatever becomes of that, the bank does not fetch it
@@ -149,10 +152,20 @@ def _is_ours(found: _Found, made: _Made, now: datetime) -> bool:
     return file.digest == found.digest and not file.is_fetched(now)
 
 
+def _lies_there_still(found: _Found, made: _Made) -> bool:
+    """Whether it is what the bank rejected, and was never gone: nobody laid it there again."""
+    org_id, file = made.get(found.ach_file_id, ("", None))
+    if file is None or file.status is not FileStatus.REJECTED or file.fetched_at is not None:
+        return False
+    return (found.name, found.digest) == (name_file(org_id, file), file.digest)
+
+
 def _find_cause(found: _Found, made: _Made, now: datetime) -> str:
     org_id, file = made.get(found.ach_file_id, ("", None))
     if file is None or file.digest is None or found.name != name_file(org_id, file):
         return "We have released no file of this name."
+    if file.status is FileStatus.REJECTED:
+        return "The bank rejected it, and what is in it has failed: it would be paid all the same."
     if file.is_fetched(now):
         return "It was fetched before, or left days ago: the bank would pay it twice."
     return "It is not as we released it."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, datetime
 from functools import partial
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
@@ -47,21 +48,23 @@ _WAITING = compile_for_all(
 )
 _IS_HERE = _f.status.in_(["MADE", "RELEASED"])
 _NOT_LEFT = compile_for_all(sa.select(_f.org_id).distinct().where(_IS_HERE))
-_ACKNOWLEDGED = compile_for_all(
-    sa.select(ach_files).where(_f.is_acknowledged, _f.created_on >= sa.bindparam("since"), ~_IS_HERE)
-)
 _BY_ID = compile_for_all(sa.select(ach_entries).where(_e.ach_entry_id == sa.bindparam("ach_entry_id")))
 _FILE_BY_ID = compile_for_all(sa.select(ach_files).where(_f.ach_file_id == sa.bindparam("ach_file_id")))
 _THESE = compile_for_all(
     sa.select(ach_files).where(_f.ach_file_id == sa.any_(sa.bindparam("ach_file_ids", type_=pg.ARRAY(sa.Text))))
 )
 _PAGE = 1_000
-_NOT_FETCHED = compile_for_all(
-    sa.select(ach_files)
-    .where(_f.left_at.is_not(None), _f.fetched_at.is_(None), _f.ach_file_id > sa.bindparam("behind"))
-    .order_by(_f.ach_file_id)
-    .limit(_PAGE)
-)
+
+
+def _compile_page(condition: sa.ColumnElement[bool], *order: sa.Column[Any]) -> tuple[str, list[str]]:
+    """Files of any organization behind the one that has these values, in an order that no two share."""
+    behind = sa.tuple_(*(sa.bindparam(column.name, type_=column.type) for column in order))
+    found = sa.select(ach_files).where(condition, sa.tuple_(*order) > behind)
+    return compile_for_all(found.order_by(*order).limit(_PAGE))
+
+
+_NOT_FETCHED = _compile_page(sa.and_(_f.left_at.is_not(None), _f.fetched_at.is_(None)), _f.ach_file_id, _f.org_id)
+_ACKNOWLEDGED = _compile_page(sa.and_(_f.is_acknowledged, ~_IS_HERE), _f.created_on, _f.org_id, _f.ach_file_id)
 _BY_TRACE = compile_for_all(  # an organization has a number once
     sa.select(ach_entries)
     .where(_e.trace_no == sa.bindparam("trace_no"), _e.org_id > sa.bindparam("behind"))
@@ -100,13 +103,19 @@ async def list_anybodys_files(database: Database, ach_file_ids: Sequence[str]) -
 
 async def list_not_fetched(database: Database) -> list[tuple[str, AchFile]]:
     """What has left, and was never found gone, of any organization, each with whose it is."""
-    ours, behind = [], ""
+    return await _list_pages(database, _NOT_FETCHED, ach_file_id="", org_id="")
+
+
+async def _list_pages(database: Database, page: tuple[str, list[str]], **behind: Any) -> list[tuple[str, AchFile]]:
+    """However many rows somebody made up, it goes through them."""
+    text, names = page
+    ours: list[tuple[str, AchFile]] = []
     while True:
-        found = build_rows(await database.send_for_all(_NOT_FETCHED[0], behind))
+        found = build_rows(await database.send_for_all(text, *map(behind.__getitem__, names)))
         ours += _keep_files(database, found)
         if len(found) < _PAGE:
             return ours
-        behind = found[-1].ach_file_id
+        behind = {name: found[-1]._mapping[name] for name in behind}
 
 
 def _keep_files(database: Database, found: Sequence[Row]) -> list[tuple[str, AchFile]]:
@@ -116,9 +125,7 @@ def _keep_files(database: Database, found: Sequence[Row]) -> list[tuple[str, Ach
 
 async def list_acknowledgeable(database: Database, since: date) -> list[tuple[str, AchFile]]:
     """What left and the bank says something of, or did, of any organization: as far as this service wrote it."""
-    found = build_rows(await database.send_for_all(_ACKNOWLEDGED[0], since))
-    ours = keep_readable(found, partial(check_read_row, database.seals, ach_files))
-    return [(row.org_id, FILES.read(row)) for row in ours]
+    return await _list_pages(database, _ACKNOWLEDGED, created_on=since, org_id="", ach_file_id="")
 
 
 async def list_by_trace(database: Database, trace_no: int) -> list[tuple[str, AchEntry]]:

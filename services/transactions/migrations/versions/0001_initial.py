@@ -619,10 +619,15 @@ def _create_ach() -> None:
     op.create_index(
         "ach_files_not_fetched",
         "ach_files",
-        ["ach_file_id"],
+        ["ach_file_id", "org_id"],
         postgresql_where=sa.text("left_at IS NOT NULL AND fetched_at IS NULL"),
     )
-    op.create_index("ach_files_acknowledged", "ach_files", ["created_on"], postgresql_where=sa.text("is_acknowledged"))
+    op.create_index(
+        "ach_files_acknowledged",
+        "ach_files",
+        ["created_on", "org_id", "ach_file_id"],
+        postgresql_where=sa.text("is_acknowledged"),
+    )
 
 
 def _create_plaid() -> None:

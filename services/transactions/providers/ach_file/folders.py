@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import stat
 from contextlib import suppress
@@ -21,6 +22,7 @@ HELD: Final = ".held"
 READING: Final = ".reading"
 # Of a name, with room for the number of another one.
 _NAME_BYTES_MAX: Final = 240
+_NUMBER: Final = re.compile(r"\.[0-9]+\Z")
 
 
 def name_file(org_id: str, file: AchFile) -> str:
@@ -67,6 +69,11 @@ def open_folder(parent: Path, name: str) -> Path:
             folder.rename(parent / f"{name}.{secrets.token_hex(4)}")
         folder.mkdir(mode=0o700, exist_ok=True)
     return folder
+
+
+def list_given_names(name: str) -> tuple[str, str]:
+    """Under which somebody may have put a file there that `put_away` keeps under this name."""
+    return name, _NUMBER.sub("", name)
 
 
 def put_away(path: Path, kept: Path) -> Path:
