@@ -41,10 +41,13 @@ def receive_cash(run: DemoRun) -> str:
     wire_id = wire["transactionId"]
     run.wait_for_transaction(wire_id, "PENDING_SETTLEMENT")
     arrival = {"bankReference": "20260101FW000417", "amount": usd(cast.DISTRIBUTION_MINOR)}
+    said = {"amount": usd(cast.DISTRIBUTION_MINOR), "note": "By the bank's statement of today."}
+    run.officer.decide(f"/transactions/{wire_id}", "correct-amount", said, deed="says what the bank brings")
     run.admin.decide(f"/transactions/{wire_id}", "confirm", arrival, deed="confirms the wire")
     status = run.wait_for_transaction(wire_id, "COMPLETED")["status"]
     run.wait_for_ledger_account("DISTRIBUTABLE", available=cast.DISTRIBUTION_MINOR)
-    return f"a wire announced by {wire['createdBy']}, confirmed by {cast.ADMIN}: {status}, distributable"
+    by = f"announced by {wire['createdBy']}, said to have come by {cast.OFFICER}, confirmed by {cast.ADMIN}"
+    return f"a wire {by}: {status}, distributable"
 
 
 def calculate_distribution(run: DemoRun) -> str:

@@ -58,9 +58,9 @@ def answer_transaction(
         transactions_pb2.Transaction,
         ("TransactionsService/ApproveTransaction", check_may_approve),
         ("TransactionsService/RejectTransaction", check_may_reject),
-        ("TransactionsService/CancelTransaction", lambda: decisions.check_may_cancel(row)),
+        ("TransactionsService/CancelTransaction", lambda: decisions.check_may_cancel(row, person)),
         ("TransactionsService/ConfirmTransaction", lambda: decisions.check_may_confirm(row, person)),
-        ("TransactionsService/CorrectTransactionAmount", lambda: decisions.check_may_correct(row)),
+        ("TransactionsService/CorrectTransactionAmount", lambda: decisions.check_may_correct(row, person)),
         ("TransactionsService/RetryTransaction", lambda: decisions.check_may_retry(row, now)),
         ("TransactionsService/RecordTransactionReturn", lambda: reported_returns.check_may_record_return(row)),
     )

@@ -20,6 +20,7 @@ event_cursors = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     time("updated_at"),
     seal(),
+    sa.CheckConstraint("version >= 1", name="cursor_begins"),
     info=sealed("feed", "after_id", "version", "updated_at"),
 )
 

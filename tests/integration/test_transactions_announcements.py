@@ -59,6 +59,8 @@ async def test_what_somebody_saw_come_is_waited_for_anew_and_what_is_confirmed_s
     corrected = await correct(service, waiting, 75_00)
     assert corrected.announcement_end_time.ToDatetime() == corrected.update_time.ToDatetime() + WAIT
     service.clock.advance(WAIT - timedelta(days=1))
+    again = await correct(service, corrected, 76_00)
+    assert again.announcement_end_time.ToDatetime() == waiting.create_time.ToDatetime() + 2 * WAIT  # and no longer
     await service.work()
     done = await confirm(service, await service.get(waiting.transaction_id))
     assert not done.HasField("announcement_end_time")

@@ -10,12 +10,15 @@ from realco.transactions.v1 import events_pb2 as events
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.type.v1.money_pb2 import Money
 
+from services.chassis.calls.auth import Principal
 from services.chassis.calls.validation import validate
 from services.chassis.values.errors import DomainError, InvalidField
+from services.chassis.values.ids import new_id
 from tests.support.arrivals import THIRD, announce, build_arrival, confirm, correct
-from tests.support.transactions import ADMIN, CHECKER, INVESTOR, TransactionsHarness, usd
+from tests.support.transactions import ADMIN, CHECKER, INVESTOR, ORG, TransactionsHarness, usd
 
 T = pb.Transaction
+SPONSOR = Principal("sponsor-9", "sponsor", ORG)
 
 
 @pytest.fixture
@@ -83,14 +86,31 @@ async def test_a_correction_is_one_of_the_amount(service: TransactionsHarness) -
     assert (await correct(service, said, 100_00)).etag == said.etag, "who said it has said it"
 
 
-async def test_of_what_an_investor_announced_two_of_staff_say_that_it_came(service: TransactionsHarness) -> None:
+async def test_what_somebody_says_has_come_nobody_else_cancels(service: TransactionsHarness) -> None:
+    said = await correct(service, await announce(service), 100_00)
+    for person in (ADMIN, CHECKER, INVESTOR):
+        cancel = pb.CancelTransactionRequest(
+            transaction_id=said.transaction_id, etag=said.etag, idempotency_key=new_id("key")
+        )
+        assert (await refused(service.ask(person, "CancelTransaction", cancel))).reason == "ILLEGAL_STATUS_CHANGE"
+        assert "cancel" not in (await service.get(said.transaction_id, person)).allowed_actions
+    cancel.idempotency_key = new_id("key")
+    assert (await service.ask(THIRD, "CancelTransaction", cancel)).status == T.CANCELLED
+
+
+@pytest.mark.parametrize("payer", [INVESTOR, SPONSOR], ids=["investor", "sponsor"])
+async def test_of_what_its_payer_announced_two_admins_say_that_it_came(
+    service: TransactionsHarness, payer: Principal
+) -> None:
     """An announcement is what somebody means to send, and no word about what the bank did."""
     request = await service.deposit_request(payment_method=T.WIRE, bank_account_id=None)
-    made = await service.ask(INVESTOR, "CreateTransaction", request)
+    made = await service.ask(payer, "CreateTransaction", request)
     await service.work()
     waiting = await service.get(made.transaction_id)
     assert "confirm" not in (await service.ask(CHECKER, "GetTransaction", asked(waiting))).allowed_actions
     assert (await refused(confirm(service, waiting))).reason == "ARRIVAL_NOT_STATED"
+    itself = Principal("the-same", "admin", ORG, known_as=payer.person)
+    assert (await refused(correct(service, waiting, 100_00, by=itself))).reason == "MAKER_IS_CHECKER"
     said = await correct(service, waiting, 100_00, by=CHECKER)
     assert (await refused(confirm(service, said))).reason == "MAKER_IS_CHECKER"
     done = await service.ask(THIRD, "ConfirmTransaction", build_arrival(said))

@@ -186,7 +186,7 @@ async def test_that_nothing_says_how_far_events_were_read_is_told_once_payments_
     started = await start(service)
     await service.work()
     [source] = [each for name, each in service.dependencies.providers.events.items() if name == "stripe"]
-    cursor = Cursor(None, 0)
+    cursor = Cursor(None, None)
     for hours, is_told in ((0, False), (2, True)):
         service.clock.advance(timedelta(hours=hours))
         with capture_logs() as logs:

@@ -14,8 +14,8 @@ from services.chassis.values.refusals import PartyNotFound
 from services.chassis.values.session import Session
 from services.chassis.values.text import SERVICE_PREFIX, normalize_person
 
-INVESTOR, ADMIN, AUDITOR = "investor", "admin", "auditor"
-ROLES = frozenset({INVESTOR, "sponsor", ADMIN, AUDITOR})
+INVESTOR, SPONSOR, ADMIN, AUDITOR = "investor", "sponsor", "admin", "auditor"
+ROLES = frozenset({INVESTOR, SPONSOR, ADMIN, AUDITOR})
 SERVICE_ROLE = "service"
 # One token of an event's subject, which NATS divides at dots.
 _ORGANIZATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")

@@ -61,7 +61,7 @@ def _find_refusal(rows: Rows, item: Item) -> DomainError | None:
     try:
         found = check_as_read(row, item.etag)
         if found.status is not Status.CANCELLED:
-            check_may_cancel(found)
+            check_may_cancel(found, current_principal().person)
     except DomainError as refusal:
         return refusal
     return None

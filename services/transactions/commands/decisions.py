@@ -147,7 +147,7 @@ async def cancel_transaction(tx: Tx, request: pb.CancelTransactionRequest, now: 
     """
     row, person = await lock_as_read(tx, request.transaction_id, request.etag)
     if row.status is not Status.CANCELLED:
-        check_may_cancel(row)
+        check_may_cancel(row, person)
         if not is_own(row) and not await acts_for(tx, row.party_id):
             await note_stop(tx, CANCELS, row.party_id, now)
         await TRANSACTION_APPROVALS.cancel(tx, row.transaction_id, now)
@@ -227,10 +227,10 @@ async def correct_transaction_amount(
     """The bank of a wire or check brings another amount than was announced.
 
     Raises:
-        EtagMismatch, PaymentMethodNotSupported, IllegalStatusChange, CurrencyMismatch, TooManyStops
+        EtagMismatch, MakerIsChecker, PaymentMethodNotSupported, IllegalStatusChange, CurrencyMismatch, TooManyStops
     """
     row, person = await lock_as_read(tx, request.transaction_id, request.etag)
-    check_may_correct(row)
+    check_may_correct(row, person)
     amount = Money.from_proto(request.amount)
     corrected_minor = find_corrected(row, amount)
     corrector = Asker(person, current_principal().session)
@@ -240,7 +240,7 @@ async def correct_transaction_amount(
         await note_stop(tx, "CORRECT_TRANSACTION_AMOUNT", row.transaction_id, now)
         note = None if corrected_minor is None else request.note
         # Somebody has seen it come, so another one has time to say so, too.
-        until = compute_announcement_end(now, row.rail, is_inbound=row.is_inbound)
+        until = compute_announcement_end(row.created_at, row.rail, is_inbound=row.is_inbound, corrected_at=now)
         row = await moves.save_correction(tx, row, corrected_minor, note, corrector, waits_until=until, now=now)
     return answer_transaction(row, now)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from services.chassis.calls.auth import INVESTOR
+from services.chassis.calls.auth import INVESTOR, SPONSOR
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import IllegalStatusChange, check_currency
@@ -42,8 +42,12 @@ def check_may_reject(transaction: Transaction) -> None:
         raise IllegalStatusChange(transaction.status, Status.CANCELLED)
 
 
-def check_may_cancel(transaction: Transaction) -> None:
-    """Raises IllegalStatusChange."""
+def check_may_cancel(transaction: Transaction, person: str) -> None:
+    """What somebody says has come, nobody else cancels: its money may be at the bank. Raises IllegalStatusChange."""
+    said_by = transaction.corrected_by if transaction.status is Status.PENDING_SETTLEMENT else None
+    if said_by not in (None, person):
+        message = f"{said_by} has said that it came: it is confirmed, or {said_by} cancels it."
+        raise IllegalStatusChange(transaction.status, Status.CANCELLED, message)
     if not may_cancel(transaction.status, transaction.rail, is_inbound=transaction.is_inbound):
         raise IllegalStatusChange(transaction.status, Status.CANCELLED)
 
@@ -65,8 +69,8 @@ def check_confirmed_by_a_person(transaction: Transaction) -> None:
 def check_may_confirm(transaction: Transaction, person: str) -> None:
     """Whoever had a payout made or approved it does not say that it was sent, nor who corrected an amount that it came.
 
-    What an investor announced only says what somebody means to send: one person of staff says what the bank brings, and
-    another one confirms it.
+    What an investor or a sponsor announced only says what somebody means to send: one admin says what the bank brings,
+    and another one confirms it.
 
     Raises PaymentMethodNotSupported, MakerIsChecker, IllegalStatusChange, ArrivalNotStated.
     """
@@ -76,8 +80,13 @@ def check_may_confirm(transaction: Transaction, person: str) -> None:
     check_no_maker({transaction.created_by, *others}, person)
     if transaction.status is not Status.PENDING_SETTLEMENT:
         raise IllegalStatusChange(transaction.status, Status.SETTLED)
-    if transaction.is_inbound and transaction.request_role == INVESTOR and transaction.corrected_by is None:
+    if _is_announced_by_payer(transaction) and transaction.corrected_by is None:
         raise ArrivalNotStated()
+
+
+def _is_announced_by_payer(transaction: Transaction) -> bool:
+    """Whether it is announced by who does not read the bank's statement: an investor, or the issuer."""
+    return transaction.is_inbound and transaction.request_role in (INVESTOR, SPONSOR)
 
 
 def check_amount(transaction: Transaction, amount: Money) -> None:
@@ -94,9 +103,14 @@ def check_amount(transaction: Transaction, amount: Money) -> None:
         raise InvalidField(message, fields={"amount": f"must be {transaction.amount}"})
 
 
-def check_may_correct(transaction: Transaction) -> None:
-    """Whether its amount may turn out to be another one. Raises PaymentMethodNotSupported, IllegalStatusChange."""
+def check_may_correct(transaction: Transaction, person: str) -> None:
+    """Whether this person may say what came.
+
+    Raises PaymentMethodNotSupported, MakerIsChecker, IllegalStatusChange.
+    """
     check_confirmed_by_a_person(transaction)
+    if _is_announced_by_payer(transaction):
+        check_no_maker({transaction.created_by}, person)
     if not transaction.is_inbound:
         message = "A payout is sent in its whole amount; if it was not, two persons say so (NOT_SENT)."
         raise IllegalStatusChange(transaction.status, Status.PENDING_SETTLEMENT, message)

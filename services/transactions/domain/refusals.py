@@ -107,15 +107,15 @@ class CommitmentExceeded(DomainError):
 
 
 class ArrivalNotStated(DomainError):
-    """Nobody of staff has said yet what came: an investor announced it."""
+    """Nobody has said yet by the bank's statement what came: an investor or a sponsor announced it."""
 
     kind = Kind.FAILED_PRECONDITION
     reason = "ARRIVAL_NOT_STATED"
 
     def __init__(self) -> None:
         super().__init__(
-            "An investor announced it. One person of staff says what the bank brings (correct-amount), also where it is"
-            " what was announced, and then another one confirms it."
+            "An investor or a sponsor announced it. One admin says what the bank brings (correct-amount), also where it"
+            " is what was announced, and then another one confirms it."
         )
 
 

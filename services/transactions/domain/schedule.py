@@ -50,9 +50,20 @@ def compute_represent_at(returned_at: datetime) -> datetime:
     return datetime.combine(add_period(REPRESENT_AFTER, returned_at).date(), REPRESENT_AT, UTC)
 
 
-def compute_announcement_end(announced_at: datetime, rail: Rail, *, is_inbound: bool) -> datetime | None:
-    """Until when what is only announced is waited for; None where a provider tells what becomes of it."""
-    return add_period(rail.announced_for, announced_at) if is_inbound and rail.announced_for else None
+def compute_announcement_end(
+    announced_at: datetime, rail: Rail, *, is_inbound: bool, corrected_at: datetime | None = None
+) -> datetime | None:
+    """Until when what is only announced is waited for; None where a provider tells what becomes of it.
+
+    Args:
+        corrected_at: When somebody said what came, if so. It gives the time anew once: nobody puts an end off for ever.
+    """
+    if not is_inbound or rail.announced_for is None:
+        return None
+    end = add_period(rail.announced_for, announced_at)
+    if corrected_at is None:
+        return end
+    return min(add_period(rail.announced_for, corrected_at), add_period(rail.announced_for, end))
 
 
 def compute_return_risk_end(settled_at: datetime, rail: Rail, *, is_inbound: bool) -> datetime | None:

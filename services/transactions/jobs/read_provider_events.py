@@ -80,7 +80,7 @@ async def _list_next(
         return page
     if cursor.after_id is None:
         before = dependencies.clock.now() - _BEGUN_WITHIN
-        if not cursor.version and not await store.has_ordered(dependencies.database, provider, before):
+        if cursor.version is None and not await store.has_ordered(dependencies.database, provider, before):
             return await source.begin()
         _tell_lost(dependencies, provider, "how far they were read is not what was written, or gone")
     return await source.list_oldest()

@@ -29,17 +29,17 @@ class Cursor(NamedTuple):
     """
     Args:
         after_id: The last event that was stored; empty where the provider had none; None where nothing of ours says it.
-        version: Of what stands there, whoever wrote it; 0 where nothing does.
+        version: Of what stands there, whoever wrote it; None where nothing does.
     """
 
     after_id: str | None
-    version: int
+    version: int | None
 
 
 async def read_cursor(database: Database, feed: str) -> Cursor:
     found = build_rows(await database.send_for_all(_CURSOR[0], feed))
     if not found:
-        return Cursor(None, 0)
+        return Cursor(None, None)
     try:
         check_read_row(database.seals, event_cursors, found[0])
     except NotSealed:
@@ -54,9 +54,10 @@ async def has_ordered(database: Database, provider: str, before: datetime) -> bo
 
 async def save_cursor(tx: Tx, feed: str, found: Cursor, last_id: str, now: datetime) -> bool:
     """Moves it on, with what the same transaction stores; False where somebody else has moved it meanwhile."""
-    values = {"feed": feed, "after_id": last_id, "version": found.version + 1, "updated_at": now}
+    version = 1 if found.version is None else found.version + 1
+    values = {"feed": feed, "after_id": last_id, "version": version, "updated_at": now}
     values["seal"] = seal_of(tx, event_cursors, values)
-    if not found.version:
+    if found.version is None:
         added = pg.insert(event_cursors).values(values).on_conflict_do_nothing()
         return bool((await tx.execute(added)).rowcount == 1)
     changed = {name: value for name, value in values.items() if name != "feed"}
