@@ -163,6 +163,8 @@ async def test_a_file_that_waits_for_its_acknowledgement_is_told_where_none_is_e
     desk = find_desk(service.dependencies.providers.orders)
     assert desk is not None
     desk.config = replace(desk.config, acknowledgements=None)
+    for fetched in folders.outbound.glob("*.ach"):
+        fetched.unlink()
     service.clock.set(SETTLED + timedelta(days=1))
     await service.run(watch_ach_files)
     assert await list_kinds(service) == [E.ACH_FILE_NOT_ACKNOWLEDGED]

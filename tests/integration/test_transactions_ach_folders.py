@@ -258,10 +258,37 @@ async def test_what_cannot_be_told_or_held_keeps_no_other_from_it(service, folde
 
     monkeypatch.setattr(WATCHING, "report_apart", refuse_one)
     monkeypatch.setattr(WATCHING, "put_away", hold_one)
-    with capture_logs() as logs, pytest.raises(RuntimeError):
+    with capture_logs() as logs, pytest.raises(PermissionError):
         await service.run(watch_ach_files)
     assert [each["file"] for each in logs if each["event"] == "ach_file_foreign"] == [".hidden.ach", "PAYROLL.TXT"]
     assert list_held(folders) == ["PAYROLL.TXT"]
+
+
+async def test_however_many_files_lie_there_what_is_not_named_as_ours_is_not_read_and_held_before_it_is_told(
+    service, folders, monkeypatch
+) -> None:
+    await order(service)
+    await leave(service)
+    [ours] = folders.outbound.glob("*.ach")
+    large = folders.outbound / "a.ach"
+    large.touch()
+    os.truncate(large, folder_rules.FILE_BYTES_MAX)
+    for number in range(50):
+        os.link(large, folders.outbound / f"b{number}.ach")
+    read, held = [], []
+
+    def read_and_note(path: Path) -> bytes | None:
+        read.append(path)
+        return folder_rules.read_whole(path)
+
+    async def tell_once_all_are_held(*args, **more) -> None:
+        held.append(len(list_held(folders)))
+        await report_apart(*args, **more)
+
+    monkeypatch.setattr(WATCHING, "read_whole", read_and_note)
+    monkeypatch.setattr(WATCHING, "report_apart", tell_once_all_are_held)
+    assert await service.run(watch_ach_files) == 51
+    assert (read, held) == ([ours], [51] * 51)
 
 
 async def test_a_file_of_a_row_that_sql_made_up_is_none_of_ours(service, folders) -> None:
@@ -277,9 +304,9 @@ async def test_a_file_that_nobody_takes_to_the_bank_is_told(service, folders) ->
     await order(service)
     await leave(service)
     [file] = folders.outbound.glob("*.ach")
+    os.utime(file, (time.time() + 86_400,) * 2)  # whatever its own clock says
     for hours, told in ((0, []), (5, [file.name])):
-        then = time.time() - hours * 3600
-        os.utime(file, (then, then))
+        service.clock.advance(timedelta(hours=hours))
         with capture_logs() as logs:
             await service.run(watch_ach_files)
         assert [each["file"] for each in logs if each["event"] == "ach_file_not_fetched"] == told

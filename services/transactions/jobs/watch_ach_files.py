@@ -18,7 +18,7 @@ import re
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,14 +51,12 @@ _PART = re.compile(r"\.(.+)\.part")
 class _Found(NamedTuple):
     """
     Args:
-        digest: SHA-256; empty of what is no file, too large to be one of ours, or cannot be read.
-        changed_at: As its own clock says it.
+        digest: SHA-256; empty of what has no name of ours, is no file, too large to be one of ours, or cannot be read.
     """
 
     path: Path
     is_staged: bool
-    digest: str
-    changed_at: float
+    digest: str = ""
 
     @property
     def name(self) -> str:
@@ -81,29 +79,29 @@ async def watch_ach_files(dependencies: Dependencies) -> int:
         return 0
     outbound, now = desk.config.outbound, dependencies.clock.now()
     lain = await ach.list_not_fetched(dependencies.database)  # before the look: each of them lay there
-    found = await asyncio.to_thread(_look, outbound)
-    ids = sorted({each.ach_file_id for each in found} - {""})
+    listed = await asyncio.to_thread(_list_all, outbound)
+    ids = sorted({each.ach_file_id for each in listed} - {""})
     rows = await ach.list_anybodys_files(dependencies.database, ids)
     made = {file.ach_file_id: (org_id, file) for org_id, file in rows}
+    found = await asyncio.to_thread(_read_named_as_ours, listed, made)
     strange = {each.path for each in found if not _is_ours(each, made, now)}
     gone = {path for path in strange if await asyncio.to_thread(_is_gone, path)}  # it was moved on meanwhile
     foreign = [each for each in found if each.path in strange - gone]
     faults: list[Exception] = []
+    for each in foreign:  # first, however many there are to tell: so the bank does not fetch it
+        await _try(faults, each.name, asyncio.to_thread(_hold, outbound, each.path))
     for each in foreign:
         if _lies_there_still(each, made):
             log.info("ach_file_withdrawn", file=each.name)
             continue
         cause = _find_cause(each, made, now)
         await _try(faults, each.name, _report(dependencies, made, ExceptionKind.ACH_FILE_FOREIGN, each, cause))
-    for each in foreign:  # whatever becomes of that, the bank does not fetch it
-        await _try(faults, each.name, asyncio.to_thread(_hold, outbound, each.path))
     there = {each.path.name: each.path in strange for each in found if not each.is_staged and each.path not in gone}
     for org_id, file in lain:
         name = name_file(org_id, file)
         await _try(faults, name, _note_where(dependencies, org_id, file, outbound / name, there.get(name), now))
-    since = datetime.now(UTC).timestamp() - FETCHED_WITHIN.total_seconds()
     for each in found:
-        if not each.is_staged and each.path not in strange and each.changed_at < since:
+        if not each.is_staged and each.path not in strange and _lies_too_long(each, made, now):
             cause = "Nobody has taken it to the bank for hours."
             await _try(faults, each.name, _report(dependencies, made, ExceptionKind.ACH_FILE_NOT_FETCHED, each, cause))
     await _tell_unacknowledged(dependencies, desk.config.acknowledgements, faults)
@@ -136,15 +134,23 @@ async def _tell_unacknowledged(
             await _try(faults, name, report_apart(dependencies, org_id, kind, About(file_name=name), cause))
 
 
-def _is_ours(found: _Found, made: _Made, now: datetime) -> bool:
+def _lies_too_long(found: _Found, made: _Made, now: datetime) -> bool:
+    _, file = made[found.ach_file_id]
+    return file.left_at is not None and file.left_at < now - FETCHED_WITHIN
+
+
+def _is_named_as_ours(found: _Found, made: _Made) -> bool:
     org_id, file = made.get(found.ach_file_id, ("", None))
-    if file is None:
+    name = spell_name(found.path)
+    part = _PART.fullmatch(name) if found.is_staged else None
+    return file is not None and (name if part is None else part[1]) == name_file(org_id, file)
+
+
+def _is_ours(found: _Found, made: _Made, now: datetime) -> bool:
+    if not _is_named_as_ours(found, made):
         return False
-    name, is_part = spell_name(found.path), False
-    if found.is_staged and (part := _PART.fullmatch(name)) is not None:
-        name, is_part = part[1], True
-    if name != name_file(org_id, file):
-        return False
+    _, file = made[found.ach_file_id]
+    is_part = found.is_staged and _PART.fullmatch(spell_name(found.path)) is not None
     if found.is_staged and file.status is FileStatus.MADE:  # it is being written
         return True
     if is_part or (found.is_staged and file.left_at is not None):
@@ -201,33 +207,29 @@ async def _note_where(
                 await ach.FILES.save(tx, locked, seen, dependencies.clock.now())
 
 
-def _look(outbound: Path) -> list[_Found]:
-    """All that lies there. Raises: OSError: of the folder itself."""
+def _list_all(outbound: Path) -> list[_Found]:
+    """All that lies there, by name. Raises: OSError: of the folder itself."""
     found = []
     for path in sorted(outbound.iterdir()):
         if path.name == HELD and is_folder(path):
             continue
         if path.name == STAGING and is_folder(path):
             with suppress(OSError):
-                found += _examine_all(sorted(path.iterdir()), is_staged=True)
+                found += [_Found(each, True) for each in sorted(path.iterdir())]
                 continue
-        found += _examine_all([path], is_staged=False)
+        found.append(_Found(path, False))
     return found
 
 
-def _examine_all(paths: Sequence[Path], *, is_staged: bool) -> list[_Found]:
-    """Without those that were fetched or moved meanwhile."""
+def _read_named_as_ours(listed: Sequence[_Found], made: _Made) -> list[_Found]:
+    """Without those that were fetched or moved meanwhile. What has another name is not read: it would cost time, in
+    which what is foreign lies before the bank.
+    """
     found = []
-    for path in paths:
-        digest, changed_at = "", 0.0
-        try:
-            content, changed_at = read_whole(path), path.lstat().st_mtime
-            digest = "" if content is None else hashlib.sha256(content).hexdigest()
-        except FileNotFoundError:
-            continue
-        except OSError:
-            pass  # what cannot be looked at is told as not ours
-        found.append(_Found(path, is_staged, digest, changed_at))
+    for each in listed:
+        with suppress(FileNotFoundError):
+            content = read_whole(each.path) if _is_named_as_ours(each, made) else None
+            found.append(each if content is None else each._replace(digest=hashlib.sha256(content).hexdigest()))
     return found
 
 
