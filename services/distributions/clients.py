@@ -262,6 +262,7 @@ def _from_bank_account(found: bank_accounts.BankAccount) -> BankAccount:
         found.account_number_last4,
         from_enum(bank_accounts.BankAccount.Status, found.status),
         from_timestamp(found.create_time),
+        found.created_by,
     )
 
 

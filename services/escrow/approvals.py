@@ -18,10 +18,9 @@ from services.chassis.approvals.requests import RequestKind, by_asking, by_comma
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import ApprovalDetails, Change, Effect
-from services.chassis.values.errors import Unavailable
 from services.chassis.values.explanation import Explanation, explain_refused, spell_gate
 from services.chassis.values.money import Money
-from services.chassis.values.refusals import EscrowAccountNotFound, PartyNotFound
+from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow.commands import escrow_accounts, holds, journal_entries
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain import refusals
@@ -31,6 +30,7 @@ from services.escrow.domain.chart import CASH, DISTRIBUTABLE, LedgerAccount
 from services.escrow.domain.explanations import (
     explain_available,
     explain_emptiness,
+    explain_hold,
     explain_missing,
     explain_release,
     explain_reversals,
@@ -128,7 +128,10 @@ class _Details:
 
     async def describe_entry(self, request: journal_pb.PostJournalEntryRequest, now: datetime) -> ApprovalDetails:
         entry = await self._build(request)
-        await self._check_parties(journal_entries.list_named_parties(request.journal_entry, "journal_entry"))
+        await journal_entries.check_parties(
+            self._dependencies.peers.compliance,
+            journal_entries.list_named_parties(request.journal_entry, "journal_entry"),
+        )
         verb = "Reverse" if entry.reverses_journal_entry_id else "Post"
         async with self._dependencies.database.begin() as tx:
             account = await self._require_account(tx, request.escrow_account_id)
@@ -148,11 +151,12 @@ class _Details:
         effects are of those that may be posted by then."""
         database, escrow_account_id = self._dependencies.database, request.escrow_account_id
         wanted = await journal_entries.build_entries(database, request, now)
-        await self._check_parties(
+        await journal_entries.check_parties(
+            self._dependencies.peers.compliance,
             chain.from_iterable(
                 journal_entries.list_named_parties(item.journal_entry, f"items[{number}].journal_entry")
                 for number, item in enumerate(request.items)
-            )
+            ),
         )
         entries = [entry for entry in wanted if isinstance(entry, NewEntry)]
         async with database.begin() as tx:
@@ -166,25 +170,6 @@ class _Details:
             for number, refusal in never.items()
         ]
         return replace(details, explanations=(*told, *details.explanations))
-
-    async def _check_parties(self, named: Iterable[tuple[str, str]]) -> None:
-        """No money is booked for a party that does not exist: nobody acts for such a party.
-
-        Args:
-            named: Parties, each with the field that names it.
-
-        Raises: PartyNotFound.
-        """
-        fields = {party_id: field for party_id, field in reversed(list(named)) if party_id}
-        if not fields:
-            return
-        try:
-            found = await self._dependencies.peers.compliance.batch_get_clearances(list(fields))
-        except Unavailable:
-            return
-        for party_id, each in zip(fields, found, strict=True):
-            if not each.known:
-                raise PartyNotFound(fields[party_id])
 
     async def _build(self, request: journal_pb.PostJournalEntryRequest) -> NewEntry:
         return await journal_entries.build_entry(
@@ -295,7 +280,9 @@ class _Details:
         """The whole hold ends by it, so the rules look at all of it, and who gains by the rest counts, too."""
         escrow_account_id = request.escrow_account_id
         hold = await self._require_hold(escrow_account_id, request.hold_id)
-        await self._check_parties([(request.to_ledger_account.party_id, "to_ledger_account.party_id")])
+        await journal_entries.check_parties(
+            self._dependencies.peers.compliance, [(request.to_ledger_account.party_id, "to_ledger_account.party_id")]
+        )
         held, receiving = hold.ledger_account, read_ledger_account(request.to_ledger_account, "to_ledger_account")
         minor = request.amount.amount_minor if request.HasField("amount") else hold.amount_minor
         preview = await self._preview(escrow_account_id, [[debit(held, minor), credit(receiving, minor)]])
@@ -311,7 +298,7 @@ class _Details:
             beneficiary_party_ids=preview.beneficiary_party_ids,
             effects=preview.effects,
             changes=(Change("status", hold.status, HoldStatus.CAPTURED),),
-            explanations=(_explain_status(preview.account, may_end_hold), *leaving),
+            explanations=(explain_hold(hold), _explain_status(preview.account, may_end_hold), *leaving),
         )
         if released.amount_minor <= 0:
             return details
@@ -334,7 +321,11 @@ class _Details:
             amount=hold.amount,
             beneficiary_party_ids=await self._list_gaining(request.escrow_account_id, [held]),
             changes=(Change("status", hold.status, HoldStatus.RELEASED),),
-            explanations=(_explain_status(account, may_end_hold), await self._explain_release(hold, hold.amount)),
+            explanations=(
+                explain_hold(hold),
+                _explain_status(account, may_end_hold),
+                await self._explain_release(hold, hold.amount),
+            ),
         )
 
     async def _explain_release(self, hold: Hold, released: Money) -> Explanation:

@@ -49,6 +49,7 @@ from services.transactions.domain.explanations import (
     explain_first_use,
     explain_forbidden,
     explain_look_alike,
+    explain_makers,
     explain_more_look_alikes,
     explain_more_same_payments,
     explain_named_sponsor,
@@ -244,7 +245,9 @@ class _Details:
             explanations.append(explain_more_look_alikes(len(alike) - _ALIKE_MAX))
         first = await store.find_first_payout(tx, account.party_id, account.bank_account_id)
         owners = explain_owners(count_owners(same))
-        return [*explanations, explain_account(account, now), explain_first_use(first), owners]
+        acting = {person: account.party_id in await list_parties_of(tx, person) for person in account.makers}
+        age, makers = explain_account(account, now), explain_makers(account, acting)
+        return [*explanations, age, explain_first_use(first), owners, makers]
 
     async def _explain_clearance(self, party_id: str) -> Explanation:
         try:

@@ -268,6 +268,7 @@ async def test_another_attempt_waits_and_says_what_account_it_goes_to(service: D
     await service.deliver(fail_payout(service.transactions.newest("inv-001"), "R03"))
     owed = (await service.allocations(distribution))["inv-001"]
     account = service.transactions.add_bank_account("inv-001")
+    service.transactions.bank_accounts[account].created_by = "admin-5"
     service.clock.set(service.clock.now() + timedelta(days=3))
     request = dpb.ResendAllocationRequest(
         distribution_id=distribution.distribution_id, allocation_id=owed.allocation_id, bank_account_id=account
@@ -287,6 +288,7 @@ async def test_another_attempt_waits_and_says_what_account_it_goes_to(service: D
     }
     assert (list(approval.beneficiary_party_ids), approval.resource_id) == (["inv-001"], owed.allocation_id)
     assert (await service.allocations(distribution))["inv-001"].attempts == 1, "nothing has happened"
+    assert "admin-5" in approval.makers, "who added the account says no yes to what is paid there"
     done = await service.grant(approval)
     await service.work()
     assert done.result_id == owed.allocation_id
@@ -330,5 +332,8 @@ async def test_whoever_closes_or_distributes_reads_what_the_bank_may_take_back(s
     distribution = await service.submit(await service.calculate(await service.draft(closed_one, 10_000_00)))
     close = opb.CloseOfferingRequest(offering_id=open_one.offering_id)
     closing = await service.ask(service.offerings.CloseOffering, close)
-    for approval in (closing, await service.find_approval(distribution.distribution_id)):
+    waiting = await service.find_approval(distribution.distribution_id)
+    [date] = [each.statement for each in waiting.explanations if each.rule == "DISTRIBUTION_DATE"]
+    assert date.startswith(f"It counts as of {distribution.distribution_date.year}-")
+    for approval in (closing, waiting):
         assert [each for each in approval.explanations if each.rule == told.rule] == [told]

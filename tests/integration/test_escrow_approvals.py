@@ -184,6 +184,21 @@ async def test_whoever_has_cash_leave_by_hand_reads_what_of_it_is_not_final_and_
     assert not {"MONEY_NOT_FINAL", "MONEY_MISSING"} & rules
 
 
+async def test_whoever_lets_a_hold_go_reads_why_it_is_there_and_by_whom(escrow: Escrow):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 10_00), ("suspense", -10_00))
+    held = await escrow.hold(account, "suspense", 1_00, description="Police order 4711")
+    named = {"escrow_account_id": account, "hold_id": held.hold_id}
+    release = holds_pb.ReleaseHoldRequest(idempotency_key=key(), **named)
+    capture = holds_pb.CaptureHoldRequest(idempotency_key=key(), to_ledger_account=ledger_account("fees"), **named)
+    for request in (release, capture):
+        [told] = [
+            each for each in (await escrow.ask(name_rpc(request), request)).explanations if each.rule == "HELD_BY"
+        ]
+        assert told.statement.endswith(", MANUAL: “Police order 4711”.")
+        assert told.statement.startswith(f"{held.created_by} held it on ")
+
+
 async def test_a_batch_shows_the_most_that_a_yes_may_do_and_what_of_it_could_not_be_booked_now(escrow: Escrow):
     """The organization's rules read the amount: what may be booked by then counts."""
     account = await escrow.open()

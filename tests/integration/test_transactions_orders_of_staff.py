@@ -92,6 +92,15 @@ async def test_orders_that_wait_do_not_hide_that_the_same_was_paid(
     assert told[-1] == "2 more of the same amount were ordered for the same party lately."
 
 
+async def test_who_confirms_an_account_reads_its_holder_and_who_added_it(service: TransactionsHarness) -> None:
+    account = await service.bank_account("inv-001", "09", principal=ADMIN)
+    waiting = await service.waiting(account.bank_account_id)
+    [told] = [each for each in waiting.explanations if each.rule == "ADDED_BY"]
+    holder = f"Its holder is named “{account.account_holder_name}”"
+    added = "it was added or changed by admin-1, who does NOT act for inv-001"
+    assert told.statement == f"{holder}; {added}."
+
+
 async def test_the_dossier_of_cash_of_the_issuer_says_who_named_the_issuer(service: TransactionsHarness) -> None:
     service.escrow.accounts[ESCROW_ACCOUNT].created_by = "admin-7"
     request = await service.deposit_request("sponsor-1", type=T.DEPOSIT, investment_id=None)

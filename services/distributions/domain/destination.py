@@ -30,6 +30,7 @@ class BankAccount:
     last4: str
     status: str
     added_at: datetime
+    added_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,11 @@ class Destination:
     bank_account_id: str | None
     account: BankAccount | None = None
     payment_method: str | None = None
+
+    @property
+    def makers(self) -> frozenset[str]:
+        """Who added the account, and so says neither yes to what is paid there."""
+        return frozenset({self.account.added_by} - {""}) if self.account is not None else frozenset()
 
     @property
     def pays_to_account(self) -> bool:

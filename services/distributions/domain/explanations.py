@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final
 
 from services.chassis.values.accounts import takes_money
@@ -46,6 +46,16 @@ def explain_cash(distribution: Distribution, distributable_minor: int, available
 def explain_escrow_status(status: str) -> Explanation:
     operands = (spell_gate(takes_money(status)), ("status", status))
     return Explanation(f"The escrow account is {status}.", "ESCROW_ACTIVE", operands, HOUSE_RULE)
+
+
+def explain_date(distribution: Distribution, today: date) -> Explanation:
+    """As of which day it was worked out: what is earned by then, and so who has how much, goes by that."""
+    day, days = distribution.distribution_date, (distribution.distribution_date - today).days
+    when = "today" if not days else f"{abs(days)} days {'from now' if days > 0 else 'ago'}"
+    statement = (
+        f"It counts as of {day}, {when}: what is earned goes by that day, and no later one may be dated before it."
+    )
+    return Explanation(statement, "DISTRIBUTION_DATE", (("date", str(day)), ("days from now", str(days))))
 
 
 def explain_basis(offering: Offering, distribution: Distribution, declaring: str | None) -> Explanation:

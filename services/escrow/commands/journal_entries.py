@@ -6,7 +6,7 @@ the journal's own keys, and committed together with what others ask for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from realco.escrow.v1 import journal_pb2 as journal_pb
@@ -17,8 +17,10 @@ from services.chassis.calls.batch import build_results
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.database import Database
 from services.chassis.data.seals import seals_of
-from services.chassis.values.errors import InvalidField
+from services.chassis.values.errors import InvalidField, Unavailable
 from services.chassis.values.ids import new_id
+from services.chassis.values.refusals import PartyNotFound
+from services.escrow.clients import Compliance
 from services.escrow.domain.chart import (
     Direction,
 )
@@ -196,3 +198,23 @@ def list_named_parties(entry: journal_pb.NewJournalEntry, path: str) -> list[tup
         (leg.ledger_account.party_id, f"{path}.legs[{number}].ledger_account.party_id")
         for number, leg in enumerate(entry.legs)
     ]
+
+
+async def check_parties(compliance: Compliance, named: Iterable[tuple[str, str]]) -> None:
+    """No money is booked for a party that does not exist: nobody acts for such a party.
+
+    Args:
+        named: Parties, each with the field that names it.
+
+    Raises: PartyNotFound.
+    """
+    fields = {party_id: field for party_id, field in reversed(list(named)) if party_id}
+    if not fields:
+        return
+    try:
+        found = await compliance.batch_get_clearances(list(fields))
+    except Unavailable:
+        return
+    for party_id, each in zip(fields, found, strict=True):
+        if not each.known:
+            raise PartyNotFound(fields[party_id])

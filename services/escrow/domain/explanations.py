@@ -10,6 +10,7 @@ from services.chassis.values.explanation import HOUSE_RULE, Explanation, explain
 from services.chassis.values.money import Money
 from services.escrow.domain.account import AccountUse, Balance, Status, check_empty, check_unused
 from services.escrow.domain.chart import LedgerAccount, line_of
+from services.escrow.domain.holds import Hold
 from services.escrow.domain.journal import NewEntry
 from services.escrow.domain.refusals import PartyOwes
 
@@ -85,6 +86,15 @@ def explain_release(balance: Balance, amount: Money) -> Explanation:
     operands = (("available", before), ("released", amount), ("available then", after))
     statement = f"{balance.ledger_account} has {before} available, and {after} once {amount} is released."
     return Explanation(statement, _AVAILABLE, operands, HOUSE_RULE)
+
+
+def explain_hold(hold: Hold) -> Explanation:
+    """Why something is held, by whom and since when: whoever lets it go has read it."""
+    words = f": “{hold.description}”" if hold.description else ""
+    of = f", for {hold.transaction_id}" if hold.transaction_id else ""
+    statement = f"{hold.created_by} held it on {hold.created_at:%Y-%m-%d}, {hold.reason}{of}{words}."
+    operands = (("reason", hold.reason), ("held by", hold.created_by), ("transaction", hold.transaction_id or ""))
+    return Explanation(statement, "HELD_BY", operands)
 
 
 def explain_cash(cash_minor: int, paid_minor: int, currency: str) -> Explanation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import reduce
 from itertools import chain
@@ -106,6 +106,20 @@ def explain_account(account: BankAccount, now: datetime) -> Explanation:
     operands = (("status", account.status), ("added", _date(account.created_at)), ("days", str(age_days)))
     age = f"{age_days} {'day' if age_days == 1 else 'days'}"
     return Explanation(f"Added {age} ago; {payable}.", "BANK_ACCOUNT_AGE", operands, HOUSE_RULE)
+
+
+def explain_makers(account: BankAccount, acting: Mapping[str, bool]) -> Explanation:
+    """Who added the account, or changed where its money goes, and whether they act for its party.
+
+    Args:
+        acting: By person.
+    """
+    said = [
+        f"{person}, who {'acts' if acts else 'does NOT act'} for {account.party_id}" for person, acts in acting.items()
+    ]
+    holder = f"Its holder is named “{account.account_holder_name}”"
+    statement = f"{holder}; it was added or changed by {'; '.join(said)}."
+    return Explanation(statement, "ADDED_BY", tuple(("person", person) for person in acting), HOUSE_RULE)
 
 
 def explain_first_use(first_at: datetime | None) -> Explanation:
