@@ -122,6 +122,15 @@ async def test_an_answer_about_former_facts_counts_no_longer(compliance, facts, 
     assert (await compliance.get()).cleared
 
 
+async def test_whoever_passes_a_check_reads_all_that_changed_since_it_was_passed(compliance):
+    await compliance.clear()
+    await compliance.update(accreditation=PARTY.ACCREDITED)
+    await compliance.update(legal_name="Ada M. Parker")
+    told = {_name(check): check.explanation.statement for check in await compliance.waiting()}
+    assert told["KYC"] == "The party's facts changed: accreditation, legal name."
+    assert told["OFAC"] == "The party's facts changed: legal name."
+
+
 async def test_a_check_that_waited_about_former_facts_cannot_be_passed_any_more(compliance):
     await compliance.create()
     old = await compliance.waiting()

@@ -23,7 +23,7 @@ from services.compliance import actions, messages
 from services.compliance.commands.persons import admit_waiting
 from services.compliance.domain import clearance
 from services.compliance.domain.checks import CHECK_MOVES, CheckStatus, ComplianceCheck
-from services.compliance.domain.parties import Party
+from services.compliance.domain.parties import Party, join_changes
 from services.compliance.domain.refusals import ComplianceCheckNotFound
 from services.compliance.store import checks as store
 from services.compliance.store import parties as parties_store
@@ -129,6 +129,8 @@ async def reopen_checks(
     persons = [one.person_id for one in await list_persons_to_review(tx, party.party_id, now)]
     for check_type, because in questions.items():
         former, writer = latest.get(check_type), current_principal().person
+        if former is not None and former.status is not CheckStatus.PASSED:
+            because = join_changes(former.explanation, because)
         makers = clearance.list_makers(former.status if former else "", former.makers if former else (), writer)
         if former is not None and CheckStatus.EXPIRED in CHECK_MOVES[former.status]:
             expired = replace(former, status=CheckStatus.EXPIRED, explanation=because)

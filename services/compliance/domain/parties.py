@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from services.chassis.values.etags import etag_of
 from services.chassis.values.explanation import Explanation
@@ -72,6 +73,9 @@ class PartyPerson:
         return self.act_started_at is not None
 
 
+_FACTS: Final = "FACTS"
+
+
 def list_questions(before: Party, after: Party) -> dict[str, Explanation]:
     """The checks to ask a person again, each with why."""
     return {
@@ -81,8 +85,20 @@ def list_questions(before: Party, after: Party) -> dict[str, Explanation]:
     }
 
 
+def join_changes(former: Explanation | None, because: Explanation) -> Explanation:
+    """All that changed since somebody passed the check: one edit after the other hides none of them.
+
+    Args:
+        former: Why the check was asked before, which nobody has passed since.
+    """
+    if former is None or former.rule != _FACTS or because.rule != _FACTS:
+        return because
+    told = [name for each in (former, because) for name in str(dict(each.operands)["changed"]).split(", ")]
+    return _explain_changed(list(dict.fromkeys(told)))
+
+
 def _explain_changed(names: Sequence[str]) -> Explanation:
     """Names of facts only: what they were and are is personal data, and an explanation is told in events."""
     spelled = ", ".join(name.replace("_", " ") for name in names)
     source = "house rule: a check is about the facts that were checked"
-    return Explanation(f"The party's facts changed: {spelled}.", "FACTS", (("changed", spelled),), source)
+    return Explanation(f"The party's facts changed: {spelled}.", _FACTS, (("changed", spelled),), source)
