@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -262,8 +260,7 @@ async def test_a_file_of_altered_entries_is_one_exception_however_often_it_is_lo
 async def test_a_file_that_nobody_takes_to_the_bank_is_in_the_list_of_whose_it_is(desk, folders) -> None:
     await send(desk, folders)
     [file] = folders.outbound.glob("*.ach")
-    then = time.time() - 5 * 3600
-    os.utime(file, (then, then))
+    desk.clock.advance(timedelta(hours=5))
     for _ in range(2):
         await desk.run(watch_ach_files)
     expected = {"kind": "ACH_FILE_NOT_FETCHED", "file_name": file.name, "occurrence_count": 2}

@@ -182,6 +182,15 @@ async def test_how_far_events_were_read_is_moved_by_no_login_and_a_refund_is_hea
     assert "events of stripe lost" in service.dependencies.alarms
 
 
+@pytest.mark.parametrize("version", [0, -1])
+async def test_no_login_puts_a_feed_to_where_none_goes_on(service, version) -> None:
+    """Of a version that means none, each later one would be written as the first, and refused as the second."""
+    put = sa.text("INSERT INTO event_cursors VALUES ('new', 'x', :version, now())")
+    with pytest.raises(Exception, match="cursor_begins"):
+        async with service.database.begin_for_all() as tx:
+            await tx.execute(put, {"version": version})
+
+
 async def test_that_nothing_says_how_far_events_were_read_is_told_once_payments_were_ordered(service) -> None:
     started = await start(service)
     await service.work()

@@ -89,10 +89,6 @@ RULES = {
     "work that no job looks for": ("UPDATE transactions SET due_at = NULL", "23514"),
     "a webhook that is never applied": ("UPDATE received_webhooks SET due_at = NULL", "42501"),
     "a webhook with a proof made up": ("UPDATE received_webhooks SET due_at = NULL, proof = 'false'", "42501"),
-    "a place in the events from which none goes on": (
-        "INSERT INTO event_cursors VALUES ('new', '7', 0, now())",
-        "23514",
-    ),
     "events read from an earlier place": ("UPDATE event_cursors SET after_id = '1'", "42501"),
     "a webhook put off for ever": ("UPDATE received_webhooks SET due_at = 'infinity'", "42501"),
     "a status without the way to it": ("UPDATE transactions SET status = 'SETTLED'", "23514"),
