@@ -109,12 +109,14 @@ class _Preview(NamedTuple):
     Args:
         effects: To what is posted on each ledger account: by all that raise it, and by all that lower it.
         available: Whether all of them could be posted now, or what is too little for that.
+        leaving: What whoever has cash leave reads of every payout, too; nothing where none leaves.
         beneficiary_party_ids: Who gains by any of them.
     """
 
     account: EscrowAccount
     effects: tuple[Effect, ...]
     available: tuple[Explanation, ...]
+    leaving: tuple[Explanation, ...]
     beneficiary_party_ids: frozenset[str]
 
 
@@ -203,7 +205,12 @@ class _Details:
             amount=Money(sum(each.moved_minor for each in wanted), preview.account.currency),
             beneficiary_party_ids=preview.beneficiary_party_ids,
             effects=preview.effects,
-            explanations=(_explain_status(preview.account, may_post), *explain_reversals(wanted), *preview.available),
+            explanations=(
+                _explain_status(preview.account, may_post),
+                *explain_reversals(wanted),
+                *preview.available,
+                *preview.leaving,
+            ),
         )
 
     async def _preview(self, escrow_account_id: str, entries: Sequence[Sequence[Leg]]) -> _Preview:
@@ -218,14 +225,13 @@ class _Details:
             for each, change in changes
         ]
         available = explain_available(balances, changes, account.currency)
-        if any(each == CASH and change < 0 for each, change in changes):
-            available += await self._explain_leaving(account)
+        leaves = any(each == CASH and change < 0 for each, change in changes)
+        leaving = await self._explain_leaving(account) if leaves else []
         grown = {each for legs in entries for each in list_grown(legs)}
         gaining = await self._list_gaining(escrow_account_id, grown)
-        return _Preview(account, tuple(effects), tuple(available), gaining)
+        return _Preview(account, tuple(effects), tuple(available), tuple(leaving), gaining)
 
     async def _explain_leaving(self, account: EscrowAccount) -> list[Explanation]:
-        """What whoever has cash leave reads of every payout, too."""
         async with self._dependencies.database.begin() as tx:
             totals = await account_store.read_totals(tx, account.escrow_account_id)
         transactions = self._dependencies.peers.transactions
@@ -288,7 +294,6 @@ class _Details:
         preview = await self._preview(escrow_account_id, [[debit(held, minor), credit(receiving, minor)]])
         captured, released = Money(minor, hold.currency), Money(hold.amount_minor - minor, hold.currency)
         where = f"for {receiving} ({preview.account.display_name})"
-        leaving = await self._explain_leaving(preview.account) if receiving == CASH else ()
         details = ApprovalDetails(
             f"Capture {captured} of a hold of {hold.amount} on {held}, {where}",
             request.hold_id,
@@ -298,7 +303,7 @@ class _Details:
             beneficiary_party_ids=preview.beneficiary_party_ids,
             effects=preview.effects,
             changes=(Change("status", hold.status, HoldStatus.CAPTURED),),
-            explanations=(explain_hold(hold), _explain_status(preview.account, may_end_hold), *leaving),
+            explanations=(explain_hold(hold), _explain_status(preview.account, may_end_hold), *preview.leaving),
         )
         if released.amount_minor <= 0:
             return details

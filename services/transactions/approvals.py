@@ -44,7 +44,6 @@ from services.transactions.domain.explanations import (
     explain_away,
     explain_clearance,
     explain_commitment,
-    explain_committer,
     explain_confirmation,
     explain_first_use,
     explain_forbidden,
@@ -52,13 +51,13 @@ from services.transactions.domain.explanations import (
     explain_makers,
     explain_more_look_alikes,
     explain_more_same_payments,
-    explain_named_sponsor,
     explain_owners,
     explain_payment,
     explain_provisional,
     explain_same_payment,
     explain_take_back,
     explain_use,
+    explain_whose_word,
 )
 from services.transactions.domain.payments import find_outcome
 from services.transactions.domain.refusals import TransactionNotFound, WebhookNotFound
@@ -263,8 +262,8 @@ class _Details:
             return [explain_away("Escrow", "SPONSOR_NAMED_BY")]
         if account is None:
             return []
-        acting = await list_parties_of(self._dependencies.database.reader, account.created_by)
-        return [explain_named_sponsor(row.party_id, account.created_by, acts_for_party=row.party_id in acting)]
+        said = f"named {row.party_id} the sponsor of the escrow account"
+        return [await self._explain_whose_word("SPONSOR_NAMED_BY", said, row.party_id, account.created_by)]
 
     async def _explain_commitment(self, investment_id: str) -> list[Explanation]:
         try:
@@ -275,9 +274,13 @@ class _Details:
         takes = explain_commitment(lambda: check_takes_contributions(investment))
         if investment is None or not investment.created_by:
             return [takes]
-        acting = await list_parties_of(self._dependencies.database.reader, investment.created_by)
-        party_id, person = investment.party_id, investment.created_by
-        return [takes, explain_committer(party_id, person, acts_for_party=party_id in acting)]
+        said = f"committed {investment.party_id} to the investment"
+        word = await self._explain_whose_word("COMMITTED_BY", said, investment.party_id, investment.created_by)
+        return [takes, word]
+
+    async def _explain_whose_word(self, rule: str, said: str, party_id: str, person: str) -> Explanation:
+        acting = await list_parties_of(self._dependencies.database.reader, person)
+        return explain_whose_word(rule, said, party_id, person, acts_for_party=party_id in acting)
 
     async def _ask_provider(
         self, row: Transaction, reference: str | None, earlier: Collection[str]

@@ -56,7 +56,7 @@ class Destination:
 
     @property
     def makers(self) -> frozenset[str]:
-        """Who added the account, and so says neither yes to what is paid there."""
+        """Who added the account, and so does not approve what is paid there."""
         return frozenset({self.account.added_by} - {""}) if self.account is not None else frozenset()
 
     @property

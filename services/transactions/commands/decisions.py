@@ -224,7 +224,7 @@ async def confirm_transaction(
 async def correct_transaction_amount(
     tx: Tx, request: pb.CorrectTransactionAmountRequest, now: datetime
 ) -> pb.Transaction:
-    """The bank of a wire or check brings another amount than was announced.
+    """Somebody says what the bank of a wire or check brings: another amount than was announced, or just that.
 
     Raises:
         EtagMismatch, MakerIsChecker, PaymentMethodNotSupported, IllegalStatusChange, CurrencyMismatch, TooManyStops

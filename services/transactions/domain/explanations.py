@@ -186,13 +186,6 @@ def explain_more_same_payments(count: int) -> list[Explanation]:
     return [Explanation(statement, "SAME_PAYMENT", (("transactions", str(count)),), HOUSE_RULE)]
 
 
-def explain_named_sponsor(party_id: str, person: str, *, acts_for_party: bool) -> Explanation:
-    """Who said that the party is the issuer whose cash is drawn or paid: staff opens an escrow account alone."""
-    acts = "acts" if acts_for_party else "does NOT act"
-    statement = f"{person} named {party_id} the sponsor of the escrow account, and {acts} for {party_id}."
-    return Explanation(statement, "SPONSOR_NAMED_BY", (("person", person), ("party", party_id)), HOUSE_RULE)
-
-
 def explain_look_alike(account: BankAccount, other: BankAccount, *, is_same: bool | None) -> Explanation:
     """That another account of the party reads the same, as far as it can be read.
 
@@ -261,11 +254,15 @@ def explain_commitment(check: Callable[[], object]) -> Explanation:
     return explain_check("INVESTMENT_PENDING", "The investment takes contributions.", check)
 
 
-def explain_committer(party_id: str, person: str, *, acts_for_party: bool) -> Explanation:
-    """Who committed the party to what it pays: staff may do so alone, without the party."""
+def explain_whose_word(rule: str, said: str, party_id: str, person: str, *, acts_for_party: bool) -> Explanation:
+    """By whose word the party is what a payment rests on: staff may say so alone, without the party.
+
+    Args:
+        said: What that person did.
+    """
     acts = "acts" if acts_for_party else "does NOT act"
-    statement = f"{person} committed {party_id} to the investment, and {acts} for {party_id}."
-    return Explanation(statement, "COMMITTED_BY", (("person", person), ("party", party_id)), HOUSE_RULE)
+    operands = (("person", person), ("party", party_id))
+    return Explanation(f"{person} {said}, and {acts} for {party_id}.", rule, operands, HOUSE_RULE)
 
 
 def explain_same_payment(other: Transaction) -> Explanation:
