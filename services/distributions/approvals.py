@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -15,8 +15,7 @@ from realco.distributions.v1 import distributions_pb2, offerings_pb2
 from services.chassis.approvals.requests import RequestKind, by_asking, by_command
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
-from services.chassis.values.approval import Approval, ApprovalDetails, Change, Precondition, Preview
-from services.chassis.values.explanation import Explanation
+from services.chassis.values.approval import Approval, ApprovalDetails, Change, Precondition
 from services.chassis.values.invariant import require_present
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import InvestmentNotFound
@@ -32,16 +31,13 @@ from services.distributions.domain.explanations import (
     explain_attempt,
     explain_basis,
     explain_cash,
-    explain_clearances,
     explain_date,
     explain_destination,
     explain_escrow_status,
     explain_failed_refunds,
     explain_failure,
     explain_gate,
-    explain_nothing_paid,
     explain_owed,
-    explain_refund_accounts,
     explain_unapplied,
 )
 from services.distributions.domain.investment import Investment, list_untaken
@@ -64,6 +60,7 @@ from services.distributions.queries.destinations import (
     ask_proceeds_destination,
 )
 from services.distributions.queries.movements import build_witnessed
+from services.distributions.queries.previews import Previews
 from services.distributions.store.allocations import ALLOCATIONS, sum_by_payee
 from services.distributions.store.approvals import (
     APPROVAL_WRITER,
@@ -121,6 +118,7 @@ class _Details:
 
     def __init__(self, dependencies: Dependencies) -> None:
         self._dependencies = dependencies
+        self._previews = Previews(dependencies.peers)
 
     # --- raises ---
 
@@ -132,7 +130,9 @@ class _Details:
             released = sum_releases(await gates.list_live(tx, offering.offering_id))
             held = await list_investments_of(tx, offering.offering_id)
             funded = build_funded_precondition(filter(is_released, held))
-        preview = await self._preview_movement(offering, Movement.CLOSE_OFFERING, released)
+        preview = await self._previews.preview_movement(
+            offering, Movement.CLOSE_OFFERING, released, offering.deadline_at
+        )
         to, account = destination.bank_account_id, explain_destination(destination, offering.sponsor_party_id, now)
         # Escrow books under the hash of this: closed again, after escrow refused it, it must be another one.
         attempts = Change("closing_attempts", str(offering.closing_attempt), str(offering.closing_attempt + 1))
@@ -175,7 +175,9 @@ class _Details:
         destination = await ask_proceeds_destination(self._dependencies, request)
         to, account = destination.bank_account_id, explain_destination(destination, offering.sponsor_party_id, now)
         amount = Money(last.amount_minor, offering.currency)
-        preview = await self._preview(offering, PayoutType.ESCROW_WITHDRAWAL, {offering.sponsor_party_id: amount})
+        preview = await self._previews.preview_payouts(
+            offering, PayoutType.ESCROW_WITHDRAWAL, {offering.sponsor_party_id: amount}
+        )
         return ApprovalDetails(
             f"Pay the proceeds of {offering.display_name} again",
             offering.offering_id,
@@ -204,7 +206,7 @@ class _Details:
         back = list_untaken(found)
         owed = {party_id: amount for party_id, amount in _sum_by_party(back).items() if amount.amount_minor > 0}
         owing = [explain_owed(owed)] if owed else []  # where nothing was paid in, the preview says so
-        preview = await self._preview_refunds(offering, back, owed, now)
+        preview = await self._previews.preview_refunds(offering, back, owed, now)
         return ApprovalDetails(
             f"Give all contributions to {offering.display_name} back: {request.note}",
             offering.offering_id,
@@ -224,7 +226,7 @@ class _Details:
         for each in failed:
             owed[each.investment.party_id] += each.owed_minor
         amounts = {party_id: Money(minor, offering.currency) for party_id, minor in owed.items()}
-        preview = await self._preview_refunds(offering, [each.investment for each in failed], amounts, now)
+        preview = await self._previews.preview_refunds(offering, [each.investment for each in failed], amounts, now)
         return ApprovalDetails(
             f"Send refunds of {offering.display_name} again that failed: {note}",
             offering.offering_id,
@@ -245,7 +247,7 @@ class _Details:
                 raise InvestmentNotFound
             offering = await require_offering(tx, investment.offering_id)
         amount = Money(investment.funded_minor, investment.currency)
-        preview = await self._preview_refunds(offering, [investment], {investment.party_id: amount}, now)
+        preview = await self._previews.preview_refunds(offering, [investment], {investment.party_id: amount}, now)
         return ApprovalDetails(
             f"Cancel an investment of {Money(investment.amount_minor, investment.currency)}"
             f" in {offering.display_name}, and give back what was paid",
@@ -269,7 +271,7 @@ class _Details:
             offering = await require_offering(tx, position.investment.offering_id)
         investment, amount = position.investment, Money(position.owed_minor, position.investment.currency)
         destination = await ask_destination(self._dependencies, request)
-        preview = await self._preview_refunds(
+        preview = await self._previews.preview_refunds(
             offering, [investment], {investment.party_id: amount}, now, destination=destination
         )
         return ApprovalDetails(
@@ -296,7 +298,7 @@ class _Details:
         destination = await ask_destination(self._dependencies, request)
         account = explain_destination(destination, allocation.party_id, now)
         amount = Money(allocation.amount_minor, allocation.currency)
-        preview = await self._preview(offering, PayoutType.DISTRIBUTION, {allocation.party_id: amount})
+        preview = await self._previews.preview_payouts(offering, PayoutType.DISTRIBUTION, {allocation.party_id: amount})
         return ApprovalDetails(
             f"Pay {amount} of a distribution of {offering.display_name} again",
             allocation.allocation_id,
@@ -316,7 +318,7 @@ class _Details:
             offering = await require_offering(tx, distribution.offering_id)
             owed = await sum_by_payee(tx, distribution.distribution_id)
             declaring = await find_being_declared(tx, offering.offering_id)
-        preview = await self._preview_movement(offering, Movement.APPROVE_DISTRIBUTION, owed)
+        preview = await self._previews.preview_movement(offering, Movement.APPROVE_DISTRIBUTION, owed)
         return ApprovalDetails(
             approval.summary,
             approval.resource_id,
@@ -329,65 +331,12 @@ class _Details:
                 explain_escrow_status(cash.escrow_status),
                 explain_date(distribution, now.date()),
                 explain_basis(offering, distribution, declaring),
-                await self._explain_clearances(owed),
+                await self._previews.explain_clearances(owed),
+                await self._previews.explain_payout_accounts(owed, now),
                 *preview.explanations,
             ),
             effects=preview.effects,
         )
-
-    # --- what others know ---
-
-    async def _preview(self, offering: Offering, payout_type: PayoutType, owed: Mapping[str, Money]) -> Preview:
-        """What paying the parties would do to the book, and what is asked before each of them is paid."""
-        paid = {party_id: amount for party_id, amount in owed.items() if amount.amount_minor > 0}
-        if not paid:
-            return Preview((), (explain_nothing_paid(),))
-        preview = await self._dependencies.peers.escrow.preview_payouts(offering.escrow_account_id, payout_type, paid)
-        provisional = await self._explain_provisional(offering)
-        return Preview(preview.effects, (*provisional, *preview.explanations, await self._explain_clearances(paid)))
-
-    async def _preview_refunds(
-        self,
-        offering: Offering,
-        investments: Sequence[Investment],
-        owed: Mapping[str, Money],
-        now: datetime,
-        destination: Destination | None = None,
-    ) -> Preview:
-        """With what the bank may take back of it, and where it goes.
-
-        Args:
-            investments: Of which money may go back.
-            owed: How much each of their parties is to have.
-            destination: The account or the rail that is named, if one is.
-        """
-        preview = await self._preview(offering, PayoutType.REFUND, owed)
-        payees = {party_id for party_id, amount in owed.items() if amount.amount_minor > 0}
-        paid = {each.investment_id: each.party_id for each in investments if each.party_id in payees}
-        if not paid:
-            return preview
-        refunds = await self._dependencies.peers.transactions.preview_refunds(paid)
-        if destination is not None and (destination.bank_account_id or not destination.pays_to_account):
-            where = explain_destination(destination, investments[0].party_id, now)
-        else:
-            rail = None if destination is None else destination.payment_method
-            where = explain_refund_accounts(refunds.accounts, payees, now, rail)
-        return Preview(preview.effects, (*refunds.explanations, where, *preview.explanations))
-
-    async def _explain_clearances(self, party_ids: Collection[str]) -> Explanation:
-        found = await self._dependencies.peers.compliance.batch_get_clearances(sorted(party_ids))
-        return explain_clearances([each.party_id for each in found if not each.cleared])
-
-    async def _preview_movement(self, offering: Offering, kind: Movement.Kind, parts: Mapping[str, int]) -> Preview:
-        """What moving these amounts inside the book would do to it, and what is behind them."""
-        if not parts:
-            return Preview((), ())
-        amounts = {party_id: Money(minor, offering.currency) for party_id, minor in parts.items()}
-        preview = await self._dependencies.peers.escrow.preview_movement(offering.escrow_account_id, kind, amounts)
-        return Preview(preview.effects, (*await self._explain_provisional(offering), *preview.explanations))
-
-    async def _explain_provisional(self, offering: Offering) -> Sequence[Explanation]:
-        return await self._dependencies.peers.transactions.explain_provisional_money(offering.escrow_account_id)
 
 
 def _sum_by_party(investments: Iterable[Investment]) -> dict[str, Money]:

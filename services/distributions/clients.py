@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from grpc import aio
@@ -32,12 +33,12 @@ from services.chassis.approvals.messages import read_preview
 from services.chassis.approvals.notary import Notary
 from services.chassis.calls.parties import Ask, AskAboutParties, AskByRpc
 from services.chassis.calls.peers import ask, ask_in_parts, find, pass_on
-from services.chassis.calls.wire import from_enum, from_explanation, from_timestamp, to_money
+from services.chassis.calls.wire import from_enum, from_explanation, from_timestamp, to_money, to_optional_timestamp
 from services.chassis.values.approval import Preview
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.money import Money
 from services.chassis.values.movement import Movement
-from services.distributions.domain.destination import BankAccount, RefundPreview
+from services.distributions.domain.destination import BankAccount, PayoutAccount, RefundPreview
 from services.distributions.domain.payout import PayoutType
 
 Clearance = clearances_pb2.BatchGetClearancesResponse.Clearance
@@ -121,8 +122,18 @@ class Transactions(Protocol):
         """
         ...
 
-    async def explain_provisional_money(self, escrow_account_id: str) -> Sequence[Explanation]:
-        """How much of what came into the account its banks may still take back."""
+    async def list_payout_accounts(self, party_ids: Collection[str]) -> Sequence[PayoutAccount]:
+        """Where they are paid if no account is named; without the parties that have no such account."""
+        ...
+
+    async def explain_received_money(
+        self, escrow_account_id: str, deadline: datetime | None = None
+    ) -> Sequence[Explanation]:
+        """How much of what came into the account its banks may still take back, and what is there by whose word.
+
+        Args:
+            deadline: What was paid in for investments after it is told as well.
+        """
         ...
 
 
@@ -248,9 +259,29 @@ class TransactionsClient:
             [from_explanation(explanation) for each in found for explanation in each.explanations],
         )
 
-    async def explain_provisional_money(self, escrow_account_id: str) -> Sequence[Explanation]:
-        request = payouts_pb2.GetProvisionalMoneyRequest(escrow_account_id=escrow_account_id)
-        found: payouts_pb2.ProvisionalMoney = await ask(self._payouts.GetProvisionalMoney, request)
+    async def list_payout_accounts(self, party_ids: Collection[str]) -> Sequence[PayoutAccount]:
+        async def ask_some(asked: Sequence[str]) -> Sequence[payouts_pb2.PayoutAccount]:
+            request = payouts_pb2.BatchGetPayoutAccountsRequest(party_ids=asked)
+            answer: payouts_pb2.BatchGetPayoutAccountsResponse = await ask(
+                self._payouts.BatchGetPayoutAccounts, request
+            )
+            return answer.payout_accounts
+
+        return [
+            PayoutAccount(
+                _from_bank_account(each.bank_account),
+                from_timestamp(each.first_paid_time) if each.HasField("first_paid_time") else None,
+            )
+            for each in await ask_in_parts(sorted(party_ids), ask_some)
+        ]
+
+    async def explain_received_money(
+        self, escrow_account_id: str, deadline: datetime | None = None
+    ) -> Sequence[Explanation]:
+        request = payouts_pb2.GetReceivedMoneyRequest(
+            escrow_account_id=escrow_account_id, deadline_time=to_optional_timestamp(deadline)
+        )
+        found: payouts_pb2.ReceivedMoney = await ask(self._payouts.GetReceivedMoney, request)
         return [from_explanation(each) for each in found.explanations]
 
 

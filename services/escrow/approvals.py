@@ -235,7 +235,7 @@ class _Details:
         async with self._dependencies.database.begin() as tx:
             totals = await account_store.read_totals(tx, account.escrow_account_id)
         transactions = self._dependencies.peers.transactions
-        provisional = await transactions.explain_provisional_money(account.escrow_account_id)
+        provisional = await transactions.explain_received_money(account.escrow_account_id)
         return [*explain_missing(totals.owed_minor, account.currency), *provisional]
 
     async def _list_gaining(self, escrow_account_id: str, credited: Collection[LedgerAccount]) -> frozenset[str]:

@@ -54,8 +54,11 @@ class Transactions(Protocol):
         """Those of them that it is about to pay, in no order. Raises Unavailable."""
         ...
 
-    async def explain_provisional_money(self, escrow_account_id: str) -> Sequence[Explanation]:
-        """How much of what came into the account its banks may still take back. Raises Unavailable."""
+    async def explain_received_money(self, escrow_account_id: str) -> Sequence[Explanation]:
+        """How much of what came into the account its banks may still take back, and what is there by whose word.
+
+        Raises Unavailable.
+        """
         ...
 
     async def list_unfinished_transactions(self, escrow_account_id: str) -> Sequence[str]:
@@ -112,9 +115,9 @@ class TransactionsClient:
         found: Sequence[payouts_pb2.Payout] = (await ask(self._payouts.BatchGetPayouts, request)).payouts
         return found
 
-    async def explain_provisional_money(self, escrow_account_id: str) -> Sequence[Explanation]:
-        request = payouts_pb2.GetProvisionalMoneyRequest(escrow_account_id=escrow_account_id)
-        found: payouts_pb2.ProvisionalMoney = await ask(self._payouts.GetProvisionalMoney, request)
+    async def explain_received_money(self, escrow_account_id: str) -> Sequence[Explanation]:
+        request = payouts_pb2.GetReceivedMoneyRequest(escrow_account_id=escrow_account_id)
+        found: payouts_pb2.ReceivedMoney = await ask(self._payouts.GetReceivedMoney, request)
         return [from_explanation(each) for each in found.explanations]
 
     async def list_unfinished_transactions(self, escrow_account_id: str) -> Sequence[str]:

@@ -32,7 +32,6 @@ from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
 from services.chassis.data.transaction import Tx
-from services.transactions import queries
 from services.transactions.commands import (
     bank_accounts,
     batch_cancellation,
@@ -47,6 +46,11 @@ from services.transactions.commands import (
 )
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.rails import PROVIDER_OF_WEBHOOK
+from services.transactions.queries import bank_accounts as account_queries
+from services.transactions.queries import exceptions as exception_queries
+from services.transactions.queries import payouts as payout_queries
+from services.transactions.queries import transactions as queries
+from services.transactions.queries import webhooks as webhook_queries
 
 
 class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
@@ -154,17 +158,22 @@ class PayoutsServicer(payouts_pb2_grpc.PayoutsServiceServicer):
     async def BatchGetPayouts(
         self, request: payouts_pb2.BatchGetPayoutsRequest, context: ServicerContext
     ) -> payouts_pb2.BatchGetPayoutsResponse:
-        return await self._dependencies.read(request, queries.batch_get_payouts)
+        return await self._dependencies.read(request, payout_queries.batch_get_payouts)
 
-    async def GetProvisionalMoney(
-        self, request: payouts_pb2.GetProvisionalMoneyRequest, context: ServicerContext
-    ) -> payouts_pb2.ProvisionalMoney:
-        return await self._dependencies.read(request, queries.get_provisional_money)
+    async def GetReceivedMoney(
+        self, request: payouts_pb2.GetReceivedMoneyRequest, context: ServicerContext
+    ) -> payouts_pb2.ReceivedMoney:
+        return await self._dependencies.read(request, payout_queries.get_received_money)
+
+    async def BatchGetPayoutAccounts(
+        self, request: payouts_pb2.BatchGetPayoutAccountsRequest, context: ServicerContext
+    ) -> payouts_pb2.BatchGetPayoutAccountsResponse:
+        return await self._dependencies.read(request, payout_queries.batch_get_payout_accounts)
 
     async def GetRefundPreview(
         self, request: payouts_pb2.GetRefundPreviewRequest, context: ServicerContext
     ) -> payouts_pb2.RefundPreview:
-        return await self._dependencies.read(request, queries.get_refund_preview)
+        return await self._dependencies.read(request, payout_queries.get_refund_preview)
 
 
 class ContributionsServicer(contributions_pb2_grpc.ContributionsServiceServicer):
@@ -223,12 +232,12 @@ class BankAccountsServicer(bank_grpc.BankAccountsServiceServicer):
     async def GetBankAccount(
         self, request: bank_pb.GetBankAccountRequest, context: ServicerContext
     ) -> bank_pb.BankAccount:
-        return await self._dependencies.fetch(request, queries.get_bank_account)
+        return await self._dependencies.fetch(request, account_queries.get_bank_account)
 
     async def ListBankAccounts(
         self, request: bank_pb.ListBankAccountsRequest, context: ServicerContext
     ) -> bank_pb.ListBankAccountsResponse:
-        return await self._dependencies.read(request, queries.list_bank_accounts)
+        return await self._dependencies.read(request, account_queries.list_bank_accounts)
 
     async def UpdateBankAccount(
         self, request: bank_pb.UpdateBankAccountRequest, context: ServicerContext
@@ -266,12 +275,12 @@ class WebhooksServicer(hook_grpc.WebhooksServiceServicer):
     ReceiveStripeWebhook = ReceivePlaidWebhook = ReceiveSandboxWebhook = _receive
 
     async def GetWebhook(self, request: hook_pb.GetWebhookRequest, context: ServicerContext) -> hook_pb.Webhook:
-        return await self._dependencies.read(request, queries.get_webhook)
+        return await self._dependencies.read(request, webhook_queries.get_webhook)
 
     async def ListWebhooks(
         self, request: hook_pb.ListWebhooksRequest, context: ServicerContext
     ) -> hook_pb.ListWebhooksResponse:
-        return await self._dependencies.read(request, queries.list_webhooks)
+        return await self._dependencies.read(request, webhook_queries.list_webhooks)
 
     async def ReplayWebhook(
         self, request: hook_pb.ReplayWebhookRequest, context: ServicerContext
@@ -286,17 +295,17 @@ class ExceptionsServicer(exceptions_pb2_grpc.ExceptionsServiceServicer):
     async def GetPaymentException(
         self, request: exceptions_pb2.GetPaymentExceptionRequest, context: ServicerContext
     ) -> exceptions_pb2.PaymentException:
-        return await self._dependencies.read(request, queries.get_payment_exception)
+        return await self._dependencies.read(request, exception_queries.get_payment_exception)
 
     async def ListPaymentExceptions(
         self, request: exceptions_pb2.ListPaymentExceptionsRequest, context: ServicerContext
     ) -> exceptions_pb2.ListPaymentExceptionsResponse:
-        return await self._dependencies.read(request, queries.list_payment_exceptions)
+        return await self._dependencies.read(request, exception_queries.list_payment_exceptions)
 
     async def ListPaymentExceptionStatusChanges(
         self, request: exceptions_pb2.ListPaymentExceptionStatusChangesRequest, context: ServicerContext
     ) -> exceptions_pb2.ListPaymentExceptionStatusChangesResponse:
-        return await self._dependencies.read(request, queries.list_payment_exception_status_changes)
+        return await self._dependencies.read(request, exception_queries.list_payment_exception_status_changes)
 
     async def AssignPaymentException(
         self, request: exceptions_pb2.AssignPaymentExceptionRequest, context: ServicerContext
@@ -320,4 +329,4 @@ class ReturnRatesServicer(return_rates_pb2_grpc.ReturnRatesServiceServicer):
     async def GetAchReturnRates(
         self, request: return_rates_pb2.GetAchReturnRatesRequest, context: ServicerContext
     ) -> return_rates_pb2.AchReturnRates:
-        return await self._dependencies.read(request, queries.get_ach_return_rates)
+        return await self._dependencies.read(request, exception_queries.get_ach_return_rates)

@@ -39,7 +39,6 @@ from services.transactions.dependencies import Dependencies
 from services.transactions.domain.bank_accounts import BankAccount, count_owners
 from services.transactions.domain.explanations import (
     PROVIDER_SAYS,
-    PROVISIONAL_MAX,
     explain_account,
     explain_away,
     explain_clearance,
@@ -53,7 +52,6 @@ from services.transactions.domain.explanations import (
     explain_more_same_payments,
     explain_owners,
     explain_payment,
-    explain_provisional,
     explain_same_payment,
     explain_take_back,
     explain_use,
@@ -66,6 +64,7 @@ from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
 from services.transactions.domain.webhooks import WebhookStatus
 from services.transactions.providers.protocols import OutcomeUnknown
+from services.transactions.queries.payouts import explain_received_money
 from services.transactions.store import bank_accounts as account_store
 from services.transactions.store import transactions as store
 from services.transactions.store import webhooks as hook_store
@@ -186,8 +185,7 @@ class _Details:
             alike, count = await store.list_alike(tx, row, now - _ALIKE_WITHIN, _ALIKE_MAX)
             explanations += [*map(explain_same_payment, alike), *explain_more_same_payments(count - len(alike))]
             if not row.is_inbound:
-                provisional = await store.list_provisional(tx, row.escrow_account_id, PROVISIONAL_MAX)
-                explanations += explain_provisional(provisional)
+                explanations += await explain_received_money(tx, row.escrow_account_id, now)
             if TYPES[row.type].gives_back and row.investment_id:
                 received = await list_received(tx, [row.investment_id])
                 explanations += explain_take_back([received.get((row.party_id, row.investment_id), [])])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from realco.transactions.v1 import (
@@ -144,6 +145,12 @@ def to_bank_account_content(account: BankAccount) -> bank_accounts_pb2.BankAccou
     )
     digest = account.account_number_digest
     return bank_accounts_pb2.BankAccountContent(bank_account=decided, account_number_digest=digest)
+
+
+def to_payout_account(account: BankAccount, first_paid_at: datetime | None) -> payouts_pb2.PayoutAccount:
+    return payouts_pb2.PayoutAccount(
+        bank_account=to_bank_account(account), first_paid_time=to_optional_timestamp(first_paid_at)
+    )
 
 
 def to_bank_account(account: BankAccount, actions: Iterable[str] = ()) -> bank_accounts_pb2.BankAccount:

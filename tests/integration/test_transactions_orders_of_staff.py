@@ -154,6 +154,6 @@ async def test_whoever_has_money_leave_reads_what_the_bank_may_take_back_of_what
     assert told.statement == said
     assert [(each.name, each.amount) for each in told.operands] == [(paid, usd(80_00))]
     with acting_as(service_principal("distributions", ORG)):
-        asked = payouts_pb2.GetProvisionalMoneyRequest(escrow_account_id=ESCROW_ACCOUNT)
-        found = await service.payouts.GetProvisionalMoney(asked, None)
+        asked = payouts_pb2.GetReceivedMoneyRequest(escrow_account_id=ESCROW_ACCOUNT)
+        found = await service.payouts.GetReceivedMoney(asked, None)
     assert [each.statement for each in found.explanations] == [said]

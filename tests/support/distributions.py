@@ -317,6 +317,8 @@ class DistributionsHarness:
         self.escrow.post(offering.escrow_account_id, Entry.DEPOSIT, "cash", "distributable", minor)
 
     async def draft(self, offering: opb.Offering, minor: int, on: date = date(2026, 1, 1)) -> dpb.Distribution:
+        """Drafted on its day: nothing is paid before."""
+        self.clock.set(max(self.clock.now(), datetime(on.year, on.month, on.day, 12, tzinfo=UTC)))
         request = dpb.CreateDistributionRequest(
             offering_id=offering.offering_id,
             type=dpb.Distribution.PROFIT_SPLIT,

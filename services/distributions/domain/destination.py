@@ -34,6 +34,14 @@ class BankAccount:
 
 
 @dataclass(frozen=True, slots=True)
+class PayoutAccount:
+    """Where a party is paid if no account is named, and when money first arrived there; None: it never has."""
+
+    account: BankAccount
+    first_paid_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class RefundPreview:
     """Where refunds go that name no account, and how much of what was paid in the bank may take back."""
 

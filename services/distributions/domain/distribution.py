@@ -17,7 +17,7 @@ from services.chassis.values.moves import check_move
 from services.chassis.values.refusals import ContentChanged, ContentOutdated, IllegalStatusChange
 from services.chassis.values.second_person import check_no_maker
 from services.distributions.domain.offering import Offering
-from services.distributions.domain.refusals import NotCalculated
+from services.distributions.domain.refusals import DistributionNotDue, NotCalculated
 from services.distributions.domain.states import (
     DISTRIBUTION_MOVES,
     AllocationStatus,
@@ -182,9 +182,13 @@ def check_may_reject(distribution: Distribution, checker: str, now: datetime) ->
 
 
 def check_may_execute(offering: Offering, distribution: Distribution, now: datetime) -> None:
-    """Raises: IllegalStatusChange, ApprovalExpired, ContentOutdated."""
+    """Raises: IllegalStatusChange, ApprovalExpired, DistributionNotDue, ContentOutdated."""
     check_move(DISTRIBUTION_MOVES, distribution.status, DistributionStatus.QUEUED)
     _check_not_expired(distribution, now)
+    if (due := distribution.distribution_date) > now.date():
+        # What is earned until then is not earned yet, and no other date before it could be distributed any more.
+        message = f"The distribution is dated {due}: it is executed on that day, or later."
+        raise DistributionNotDue(message, distribution_date=due.isoformat())
     check_basis(offering, distribution)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Final
 
 from services.chassis.values.accounts import takes_money
@@ -12,13 +12,16 @@ from services.chassis.values.explanation import HOUSE_RULE, Explanation, spell_g
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.distributions.domain.closing import Gate, name_some
-from services.distributions.domain.destination import BankAccount, Destination
+from services.distributions.domain.destination import BankAccount, Destination, PayoutAccount
 from services.distributions.domain.distribution import UNDER_WAY, Allocation, Distribution
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refunds import RefundPosition
 
 _ACCOUNT: Final = "BANK_ACCOUNT"
+# An account is new to whoever approves for so long, and so many of them are named.
+_NEW_FOR: Final = timedelta(days=30)
+_NAMED_MAX: Final = 50
 
 
 def explain_gate(gate: Gate) -> Explanation:
@@ -163,6 +166,35 @@ def explain_destination(destination: Destination, party_id: str, now: datetime) 
         ("days", str(days)),
     )
     return Explanation(statement, rule, operands, HOUSE_RULE)
+
+
+def explain_payout_accounts(found: Sequence[PayoutAccount], party_ids: Collection[str], now: datetime) -> Explanation:
+    """Which of the payees' accounts are new, the newest first, and who has none: who added one may mean to be paid.
+
+    Args:
+        party_ids: Who is to be paid.
+    """
+    new = [each for each in found if each.first_paid_at is None or now - each.account.added_at < _NEW_FOR]
+    new.sort(key=lambda each: each.account.added_at, reverse=True)
+    statement = f"Of {len(party_ids)} payees, {len(found)} have a bank account for payouts."
+    if missing := set(party_ids) - {each.account.party_id for each in found}:
+        statement += f" Without one, and so not paid: {name_some(missing)}."
+    if new:
+        statement += (
+            f" NEW accounts, added within {_NEW_FOR.days} days or never paid to: {len(new)}"
+            f"{f', of which {_NAMED_MAX} are named' if len(new) > _NAMED_MAX else ''}."
+        )
+    operands = tuple((each.account.party_id, _spell_new(each)) for each in new[:_NAMED_MAX])
+    return Explanation(statement, "PAYEE_ACCOUNTS", operands, HOUSE_RULE)
+
+
+def _spell_new(each: PayoutAccount) -> str:
+    account = each.account
+    used = "never paid to" if each.first_paid_at is None else f"first paid to on {each.first_paid_at:%Y-%m-%d}"
+    return (
+        f"{account.holder}, ends in {account.last4}, {account.status}, added on {account.added_at:%Y-%m-%d} by"
+        f" {account.added_by}, {used}"
+    )
 
 
 def explain_refund_accounts(

@@ -103,6 +103,13 @@ class OutOfDateOrder(DomainError):
     reason = "DATE_OUT_OF_ORDER"
 
 
+class DistributionNotDue(DomainError):
+    """Its date is yet to come: a draft may be dated ahead, and nothing is paid before that day."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "DISTRIBUTION_NOT_DUE"
+
+
 class NotCalculated(DomainError):
     """There is nothing to approve yet."""
 

@@ -20,9 +20,6 @@ from services.transactions.domain.transaction import Transaction
 
 _NOT_FINAL: Final = "REFUNDED_MONEY_NOT_FINAL"
 _ALTERED: Final = Explanation("What a party paid in was altered in the database.", _NOT_FINAL)
-# So many payments are counted, and so many of them named.
-PROVISIONAL_MAX: Final = 2000
-_NAMED_MAX: Final = 10
 
 
 def explain_next_attempt(row: Transaction) -> Explanation | None:
@@ -154,28 +151,6 @@ def explain_take_back(received: Iterable[Sequence[Transaction] | None]) -> list[
         statement = f"The bank may take {amount} of what was paid in back until {day}."
         explanations.append(Explanation(statement, _NOT_FINAL, tuple((row.transaction_id, row.amount) for row in rows)))
     return explanations
-
-
-def explain_provisional(found: Sequence[Transaction | None]) -> list[Explanation]:
-    """How much of what came into an escrow account the bank may still take back, whoever is paid from it.
-
-    Args:
-        found: What may come back; None: a row that was altered. No more than PROVISIONAL_MAX are counted.
-    """
-    rows = [row for row in found if row is not None and row.final_at is not None]
-    explanations = (
-        [Explanation("What came in was altered in the database.", "MONEY_NOT_FINAL")] if None in found else []
-    )
-    if not rows:
-        return explanations
-    amount, until = reduce(add, (row.amount for row in rows)), max(row.final_at for row in rows if row.final_at)
-    least = "at least " if None in found or len(found) >= PROVISIONAL_MAX else ""
-    statement = (
-        f"The bank may take {least}{amount} that came into the escrow account back, the last until {_date(until)}."
-    )
-    largest = sorted(rows, key=lambda row: -row.amount.amount_minor)[:_NAMED_MAX]
-    operands = tuple((row.transaction_id, row.amount) for row in largest)
-    return [*explanations, Explanation(statement, "MONEY_NOT_FINAL", operands)]
 
 
 def explain_more_same_payments(count: int) -> list[Explanation]:

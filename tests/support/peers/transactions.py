@@ -10,6 +10,7 @@ from itertools import count
 from typing import TypeVar
 
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 from realco.transactions.v1 import bank_accounts_pb2 as bank_accounts
 from realco.transactions.v1 import contributions_pb2, payouts_pb2
 from realco.transactions.v1 import events_pb2 as events
@@ -44,6 +45,8 @@ class MemoryTransactions:
         self.keys_unknown: set[str] = set()  # the parties whose payouts have rows of somebody else in their place
         self.bank_accounts: dict[str, bank_accounts.BankAccount] = {}
         self.provisional: list[Explanation] = []  # of what came into any escrow account
+        self.deadlines_asked: list[Timestamp | None] = []  # of those who asked for that
+        self.first_paid: dict[str, Timestamp] = {}  # when money first arrived, by bank account
         self.take_backs: dict[str, Explanation] = {}  # what the bank may take back, by investment
         self.contributions: list[Txn] = []  # as they stand
         self.altered: set[str] = set()  # the investments a contribution of which somebody altered in the database
@@ -69,10 +72,22 @@ class MemoryTransactions:
                 answer.on_their_way.append(each)
         return answer
 
-    async def GetProvisionalMoney(
-        self, request: payouts_pb2.GetProvisionalMoneyRequest, _: None
-    ) -> payouts_pb2.ProvisionalMoney:
-        return payouts_pb2.ProvisionalMoney(explanations=self.provisional)
+    async def GetReceivedMoney(
+        self, request: payouts_pb2.GetReceivedMoneyRequest, _: None
+    ) -> payouts_pb2.ReceivedMoney:
+        self.deadlines_asked.append(request.deadline_time if request.HasField("deadline_time") else None)
+        return payouts_pb2.ReceivedMoney(explanations=self.provisional)
+
+    async def BatchGetPayoutAccounts(
+        self, request: payouts_pb2.BatchGetPayoutAccountsRequest, _: None
+    ) -> payouts_pb2.BatchGetPayoutAccountsResponse:
+        found = [each for each in self.bank_accounts.values() if each.party_id in set(request.party_ids)]
+        usable = [each for each in found if each.status == bank_accounts.BankAccount.ACTIVE]
+        accounts = [
+            payouts_pb2.PayoutAccount(bank_account=each, first_paid_time=self.first_paid.get(each.bank_account_id))
+            for each in usable
+        ]
+        return payouts_pb2.BatchGetPayoutAccountsResponse(payout_accounts=accounts)
 
     async def GetRefundPreview(
         self, request: payouts_pb2.GetRefundPreviewRequest, _: None

@@ -1,0 +1,73 @@
+"""What other services ask of payouts, and what whoever decides that money leaves reads before."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from realco.transactions.v1 import payouts_pb2
+
+from services.chassis.calls.wire import from_timestamp, to_explanation
+from services.chassis.data.transaction import Tx
+from services.chassis.values.explanation import Explanation
+from services.transactions import messages
+from services.transactions.domain.decisions import choose_refund_account
+from services.transactions.domain.explanations import explain_take_back
+from services.transactions.domain.received_money import (
+    COUNTED_MAX,
+    RECEIVED_WITHIN,
+    explain_received,
+)
+from services.transactions.store import bank_accounts as account_store
+from services.transactions.store import transactions as store
+from services.transactions.store.contributions import list_received
+
+
+async def batch_get_payouts(
+    tx: Tx, request: payouts_pb2.BatchGetPayoutsRequest, _: datetime
+) -> payouts_pb2.BatchGetPayoutsResponse:
+    going_out = await store.list_payouts_going_out(tx, request.transaction_ids)
+    return payouts_pb2.BatchGetPayoutsResponse(payouts=map(messages.to_payout, going_out))
+
+
+async def get_received_money(
+    tx: Tx, request: payouts_pb2.GetReceivedMoneyRequest, now: datetime
+) -> payouts_pb2.ReceivedMoney:
+    deadline = from_timestamp(request.deadline_time) if request.HasField("deadline_time") else None
+    found = await explain_received_money(tx, request.escrow_account_id, now, deadline)
+    return payouts_pb2.ReceivedMoney(explanations=map(to_explanation, found))
+
+
+async def explain_received_money(
+    tx: Tx, escrow_account_id: str, now: datetime, deadline: datetime | None = None
+) -> list[Explanation]:
+    """What the money of an escrow account rests on, for whoever decides that some of it leaves."""
+    since = now - RECEIVED_WITHIN
+    found = await store.list_received_since(tx, escrow_account_id, min(since, deadline or since), COUNTED_MAX)
+    return explain_received(found, deadline)
+
+
+async def get_refund_preview(
+    tx: Tx, request: payouts_pb2.GetRefundPreviewRequest, _: datetime
+) -> payouts_pb2.RefundPreview:
+    known = await list_received(tx, {part.investment_id for part in request.parts})
+    received = [(part.party_id, known.get((part.party_id, part.investment_id), [])) for part in request.parts]
+    chosen = [(party_id, choose_refund_account(None, rows or [])) for party_id, rows in received]
+    named = await account_store.list_bank_accounts(tx, {account_id for _, account_id in chosen if account_id})
+    defaults, _altered = await account_store.list_default_accounts(
+        tx, {party_id for party_id, account_id in chosen if not account_id}
+    )
+    accounts = {each.bank_account_id: each for each in (*named.values(), *defaults.values())}
+    return payouts_pb2.RefundPreview(
+        bank_accounts=map(messages.to_bank_account, accounts.values()),
+        explanations=map(to_explanation, explain_take_back(rows for _, rows in received)),
+    )
+
+
+async def batch_get_payout_accounts(
+    tx: Tx, request: payouts_pb2.BatchGetPayoutAccountsRequest, _: datetime
+) -> payouts_pb2.BatchGetPayoutAccountsResponse:
+    """Without the parties that have none, or of which nobody can say which it is."""
+    defaults, _altered = await account_store.list_default_accounts(tx, request.party_ids)
+    first = await store.list_first_payouts(tx, [(each.party_id, each.bank_account_id) for each in defaults.values()])
+    accounts = (messages.to_payout_account(each, first.get(each.bank_account_id)) for each in defaults.values())
+    return payouts_pb2.BatchGetPayoutAccountsResponse(payout_accounts=accounts)

@@ -1,0 +1,102 @@
+"""What the money of an escrow account rests on, which whoever has it leave reads before."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from realco.transactions.v1 import payouts_pb2
+from realco.transactions.v1 import transactions_pb2 as pb
+
+from services.chassis.calls.auth import Principal, acting_as, service_principal
+from services.chassis.calls.wire import to_timestamp
+from services.transactions.domain.received_money import RECEIVED_WITHIN
+from tests.support import servers
+from tests.support.arrivals import announce, build_arrival, confirm
+from tests.support.transactions import ESCROW_ACCOUNT, ORG, TransactionsHarness, usd
+
+T = pb.Transaction
+FOURTH = Principal("admin-4", "admin", ORG)
+
+
+@pytest.fixture
+async def service(service_database: Any) -> TransactionsHarness:
+    return TransactionsHarness(await service_database("transactions"))
+
+
+async def read_received(service: TransactionsHarness, deadline: Any = None) -> dict[str, Any]:
+    """What is told, by its rule."""
+    asked = payouts_pb2.GetReceivedMoneyRequest(
+        escrow_account_id=ESCROW_ACCOUNT, deadline_time=None if deadline is None else to_timestamp(deadline)
+    )
+    with acting_as(service_principal("distributions", ORG)):
+        found = await service.payouts.GetReceivedMoney(asked, None)
+    return {each.rule: each for each in found.explanations}
+
+
+async def test_by_whose_word_how_much_is_there_is_told_for_a_year(service: TransactionsHarness) -> None:
+    assert await read_received(service) == {}
+    first = await announce(service, amount=usd(300_00))
+    second = await announce(service, amount=usd(200_00))
+    third = await announce(service, amount=usd(100_00))
+    for each, reference in ((first, "FED-1"), (second, "FED-2")):
+        await confirm(service, each, reference)
+    service.clock.advance(timedelta(minutes=1))
+    await service.ask(FOURTH, "ConfirmTransaction", build_arrival(third, "FED-3"))
+    [told] = (await read_received(service)).values()
+    assert told.rule == "MONEY_CONFIRMED_BY_PERSONS"
+    assert told.statement == (
+        "By the word of persons 600.00 USD came into the escrow account within 365 days: admin-2 (500.00 USD), admin-4"
+        " (100.00 USD). The custodian's statement shows whether it did."
+    )
+    named = [(each.name, each.amount) for each in told.operands]
+    assert named == [(each.transaction_id, each.amount) for each in (first, second, third)]
+    service.clock.advance(RECEIVED_WITHIN)
+    told = (await read_received(service))["MONEY_CONFIRMED_BY_PERSONS"]
+    assert told.statement.startswith("By the word of persons 100.00 USD")
+
+
+async def test_what_came_after_the_deadline_is_told_and_by_whose_word(service: TransactionsHarness) -> None:
+    deadline = service.clock.now() + timedelta(hours=1)
+    early = await announce(service, amount=usd(300_00))
+    late = await announce(service, amount=usd(200_00))
+    await confirm(service, early)
+    assert "MONEY_AFTER_DEADLINE" not in await read_received(service, deadline)
+    service.clock.set(deadline + timedelta(seconds=1))
+    await confirm(service, late, "FED-2")
+    told = (await read_received(service, deadline))["MONEY_AFTER_DEADLINE"]
+    assert told.statement == (
+        f"After the deadline of {deadline:%Y-%m-%d %H:%M} UTC came 200.00 USD, by the word of admin-2 (200.00 USD)."
+    )
+    assert [(each.name, each.amount) for each in told.operands] == [(late.transaction_id, usd(200_00))]
+    assert "MONEY_AFTER_DEADLINE" not in await read_received(service)
+
+
+@pytest.mark.parametrize(
+    "forgery", ["confirmed_by = NULL, bank_reference = NULL", "settled_at = settled_at - interval '400 days'"]
+)
+async def test_whoever_alters_in_the_database_what_was_said_of_it_hides_nothing(
+    service: TransactionsHarness, postgres: servers.Postgres, forgery: str
+) -> None:
+    await confirm(service, await announce(service))
+    await servers.tamper(postgres.admin_dsn, service.database, f"UPDATE transactions SET {forgery}")
+    told = (await read_received(service))["MONEY_NOT_FINAL"]
+    assert told.statement == "What came in was altered in the database."
+
+
+async def test_where_payees_are_paid_and_since_when_is_told_at_once(service: TransactionsHarness) -> None:
+    paid = await service.payout("inv-001", "01", payment_method=T.WIRE)
+    await service.work()
+    await confirm(service, await service.get(paid.transaction_id), "OUT-1")
+    arrived = (await service.get(paid.transaction_id)).settle_time
+    new = await service.confirm(await service.bank_account("inv-002", "02"))
+    asked = payouts_pb2.BatchGetPayoutAccountsRequest(party_ids=["inv-001", "inv-002", "inv-003"])
+    with acting_as(service_principal("distributions", ORG)):
+        found = (await service.payouts.BatchGetPayoutAccounts(asked, None)).payout_accounts
+    by_party = {each.bank_account.party_id: each for each in found}
+    assert sorted(by_party) == ["inv-001", "inv-002"], "who has no account is not there"
+    assert by_party["inv-001"].bank_account.bank_account_id == paid.bank_account_id
+    assert by_party["inv-001"].first_paid_time == arrived
+    assert not by_party["inv-002"].HasField("first_paid_time")
+    assert by_party["inv-002"].bank_account.bank_account_id == new.bank_account_id
