@@ -240,11 +240,11 @@ class _Details:
         ]
         if len(alike) > _ALIKE_MAX:
             explanations.append(explain_more_look_alikes(len(alike) - _ALIKE_MAX))
-        first = await store.find_first_payout(tx, account.party_id, account.bank_account_id)
+        first = await store.list_first_payouts(tx, [(account.party_id, account.bank_account_id)])
         owners = explain_owners(count_owners(same))
         acting = {person: account.party_id in await list_parties_of(tx, person) for person in account.makers}
         age, makers = explain_account(account, now), explain_makers(account, acting)
-        return [*explanations, age, explain_first_use(first), owners, makers]
+        return [*explanations, age, explain_first_use(first.get(account.bank_account_id)), owners, makers]
 
     async def _explain_clearance(self, party_id: str) -> Explanation:
         try:

@@ -309,6 +309,14 @@ transaction_history = sa.Table(
         "(version = 1) = (from_status IS NULL) AND (version > 1 OR to_status = 'INITIATED')",
         name="history_begins_initiated",
     ),
+    # When money came is asked of this: nobody edits it.
+    sa.Index(
+        "transaction_history_settled",
+        "org_id",
+        "transaction_id",
+        "occurred_at",
+        postgresql_where=sa.text("to_status = 'SETTLED'"),
+    ),
 )
 
 # What the provider may have been asked: one row an attempt, written before it is asked and never deleted.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from services.distributions import clients as distributions_clients
 from services.transactions.domain.payments import PaymentStatus
 from tests.support.peers.transactions import MemoryTransactions
 from tests.support.peers.wire import Wire
-from tests.support.transactions import ADMIN, TransactionsHarness, usd
+from tests.support.transactions import ADMIN, ESCROW_ACCOUNT, TransactionsHarness, usd
 
 Item = payouts_pb2.BatchCreatePayoutsRequest.Item
 T = pb.Transaction
@@ -55,6 +56,8 @@ class MemoryPayments:
         statement = "The bank may take 100.00 USD of what was paid in back until 2025-01-31."
         told = Explanation(statement=statement, rule="REFUNDED_MONEY_NOT_FINAL")
         self.servicer.take_backs[investment_id] = told
+        may_go = "The bank may take 100.00 USD that came into the escrow account back, the last until 2025-01-31."
+        self.servicer.provisional.append(Explanation(statement=may_go, rule="MONEY_NOT_FINAL"))
         return investment_id, account_id
 
 
@@ -195,6 +198,26 @@ async def test_what_is_given_back_says_where_it_goes_and_until_when_the_bank_may
     assert [(each.statement, each.rule) for each in found.explanations] == [
         ("The bank may take 100.00 USD of what was paid in back until 2025-01-31.", "REFUNDED_MONEY_NOT_FINAL")
     ]
+
+
+async def test_what_the_money_of_an_account_rests_on_is_told_whatever_its_deadline(payments: Payments) -> None:
+    client = open_client(payments)
+    with acting_as(ADMIN):
+        assert await client.explain_received_money(ESCROW_ACCOUNT) == []
+        await payments.pay_in("inv-001")
+        for deadline in (None, datetime(2025, 6, 1, tzinfo=UTC)):
+            [told] = await client.explain_received_money(ESCROW_ACCOUNT, deadline)
+            assert told.rule == "MONEY_NOT_FINAL"
+            assert told.statement.startswith("The bank may take 100.00 USD that came into the escrow account back")
+
+
+async def test_where_parties_are_paid_is_one_account_each_and_none_of_who_has_none(payments: Payments) -> None:
+    """An account that waits to be confirmed is none yet."""
+    _, account_id = await payments.pay_in("inv-001")
+    await payments.add_bank_account("inv-002")
+    with acting_as(ADMIN):
+        found = await open_client(payments).list_payout_accounts(["inv-001", "inv-002", "inv-003"])
+    assert [(each.account.bank_account_id, each.first_paid_at) for each in found] == [(account_id, None)]
 
 
 async def test_of_contributions_to_withdrawn_investments_those_at_a_bank_are_told_and_the_others_are_cancelled(

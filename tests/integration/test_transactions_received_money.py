@@ -11,7 +11,9 @@ from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.calls.wire import to_timestamp
+from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.received_money import RECEIVED_WITHIN
+from services.transactions.store import received_money
 from tests.support import servers
 from tests.support.arrivals import announce, build_arrival, confirm
 from tests.support.transactions import ESCROW_ACCOUNT, ORG, TransactionsHarness, usd
@@ -52,9 +54,12 @@ async def test_by_whose_word_how_much_is_there_is_told_for_a_year(service: Trans
     )
     named = [(each.name, each.amount) for each in told.operands]
     assert named == [(each.transaction_id, each.amount) for each in (first, second, third)]
-    service.clock.advance(RECEIVED_WITHIN)
+    service.clock.advance(RECEIVED_WITHIN - timedelta(seconds=1))
     told = (await read_received(service))["MONEY_CONFIRMED_BY_PERSONS"]
     assert told.statement.startswith("By the word of persons 100.00 USD")
+    long_ago = service.clock.now() - RECEIVED_WITHIN * 2
+    told = (await read_received(service, long_ago))["MONEY_CONFIRMED_BY_PERSONS"]
+    assert told.statement.startswith("By the word of persons 100.00 USD"), "of a year, however old the deadline is"
 
 
 async def test_what_came_after_the_deadline_is_told_and_by_whose_word(service: TransactionsHarness) -> None:
@@ -83,6 +88,28 @@ async def test_whoever_alters_in_the_database_what_was_said_of_it_hides_nothing(
     await servers.tamper(postgres.admin_dsn, service.database, f"UPDATE transactions SET {forgery}")
     told = (await read_received(service))["MONEY_NOT_FINAL"]
     assert told.statement == "What came in was altered in the database."
+
+
+async def test_cents_by_the_dozen_hide_nothing_of_what_came(
+    service: TransactionsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the largest are read one by one; the sums are of all."""
+    monkeypatch.setattr(received_money, "_LARGEST_MAX", 2)
+    deadline = service.clock.now()
+    large, middle, small = [await announce(service, amount=usd(minor)) for minor in (500_00, 300_00, 200_00)]
+    drawn = await service.deposit(amount=usd(1_000_00))
+    cents = [await announce(service, amount=usd(1)) for _ in range(3)]
+    await service.work()
+    service.bank.report(drawn.transaction_id, PaymentStatus.SETTLED)
+    await service.work(hurried=True)
+    service.clock.advance(timedelta(seconds=1))
+    for number, each in enumerate([large, middle, small, *cents]):
+        await confirm(service, each, f"FED-{number}")
+    told = await read_received(service, deadline)
+    assert told["MONEY_NOT_FINAL"].statement.startswith("The bank may take 1,000.00 USD that")
+    assert "persons 1,000.03 USD came" in told["MONEY_CONFIRMED_BY_PERSONS"].statement
+    assert told["MONEY_AFTER_DEADLINE"].statement.endswith("came 1,000.03 USD, by the word of admin-2 (1,000.03 USD).")
+    assert [each.name for each in told["MONEY_AFTER_DEADLINE"].operands] == [large.transaction_id]
 
 
 async def test_where_payees_are_paid_and_since_when_is_told_at_once(service: TransactionsHarness) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import reduce
-from operator import add
 from typing import Final
 
 from services.chassis.values.explanation import HOUSE_RULE, Explanation
@@ -14,97 +13,126 @@ from services.chassis.values.money import Money
 from services.transactions.domain.states import ARRIVED
 from services.transactions.domain.transaction import Transaction
 
-# So many payments are counted, and so many of them named.
-COUNTED_MAX: Final = 5000
 _NAMED_MAX: Final = 10
 # Longer than any bank may take money back, and as long as it is told what came by the word of persons.
 RECEIVED_WITHIN: Final = timedelta(days=365)
 
 
 @dataclass(frozen=True, slots=True)
-class _Received:
-    """Some of what came in.
+class Rest:
+    """Sums of the payments that are too small to be read one by one.
 
     Args:
-        is_all: All that there is was looked at, and says what this service wrote.
+        confirmed_by: Who said that they came; None: a provider told it.
+        provisional: What a bank may still take back, the last of it until `final_at`.
+        confirmed: Within RECEIVED_WITHIN.
+        late: After the deadline.
     """
 
-    rows: Sequence[Transaction]
-    is_all: bool
+    confirmed_by: str | None
+    provisional: Money
+    final_at: datetime | None
+    confirmed: Money
+    late: Money
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What came into an escrow account, whatever has become of it.
+
+    Args:
+        largest: The largest payments, as this service wrote them.
+        has_altered: Some of the largest were altered in the database, and are not among them.
+        rest: Of all others, the sums.
+    """
+
+    largest: Sequence[Transaction]
+    has_altered: bool
+    rest: Sequence[Rest]
+
+
+class _Part:
+    """Some of what came in, by who said that it came; None: a provider told it."""
+
+    def __init__(
+        self, received: Received, condition: Callable[[Transaction], bool], pick: Callable[[Rest], Money]
+    ) -> None:
+        self.rows = [row for row in received.largest if row.status in ARRIVED and condition(row)]
+        rest = ((each.confirmed_by, pick(each)) for each in received.rest)
+        amounts = [(row.confirmed_by, row.amount) for row in self.rows]
+        amounts += [(person, amount) for person, amount in rest if amount.amount_minor]
+        self._is_least = received.has_altered
+        self._by_person = Counter[str | None]()
+        for person, amount in amounts:
+            self._by_person[person] += amount.amount_minor
+        self._currency = amounts[0][1].currency if amounts else ""
+
+    def __bool__(self) -> bool:
+        return bool(self._by_person)
 
     def __str__(self) -> str:
-        return f"{'' if self.is_all else 'at least '}{_sum(self.rows)}"
+        return f"{'at least ' if self._is_least else ''}{Money(self._by_person.total(), self._currency)}"
+
+    def spell_persons(self) -> str:
+        """Who confirmed how much, most first; empty where nobody did."""
+        sums = [(person, minor) for person, minor in self._by_person.most_common() if person is not None]
+        named = [f"{person} ({Money(minor, self._currency)})" for person, minor in sums[:_NAMED_MAX]]
+        more = len(sums) - len(named)
+        return ", ".join(named) + (f" and {more} more" if more else "")
 
     def name_largest(self) -> tuple[tuple[str, Money], ...]:
-        largest = sorted(self.rows, key=lambda row: -row.amount.amount_minor)[:_NAMED_MAX]
-        return tuple((row.transaction_id, row.amount) for row in largest)
+        return tuple((row.transaction_id, row.amount) for row in self.rows[:_NAMED_MAX])
 
 
-def explain_received(found: Sequence[Transaction | None], deadline: datetime | None = None) -> list[Explanation]:
+def explain_received(received: Received, now: datetime, deadline: datetime | None = None) -> list[Explanation]:
     """How much a bank may still take back, how much is there by whose word, and how much came after the deadline.
 
     Args:
-        found: What came in within RECEIVED_WITHIN, whatever has become of it; None: a row that was altered.
+        received: Within RECEIVED_WITHIN, and after the deadline.
     """
-    there = [row for row in found if row is not None and row.status in ARRIVED]
-    is_all = None not in found and len(found) < COUNTED_MAX
-
-    def take(condition: Callable[[Transaction], bool]) -> _Received:
-        return _Received([row for row in there if condition(row)], is_all)
-
-    explanations = []
-    if None in found:
+    since, explanations = now - RECEIVED_WITHIN, list[Explanation]()
+    if received.has_altered:
         explanations.append(Explanation("What came in was altered in the database.", "MONEY_NOT_FINAL"))
-    if (provisional := take(lambda row: not row.is_final and row.final_at is not None)).rows:
-        explanations.append(_explain_provisional(provisional))
-    if (confirmed := take(lambda row: row.confirmed_by is not None)).rows:
+    if provisional := _Part(received, _may_go_back, lambda rest: rest.provisional):
+        ends = [row.final_at for row in provisional.rows] + [each.final_at for each in received.rest]
+        explanations.append(_explain_provisional(provisional, max(end for end in ends if end is not None)))
+    if confirmed := _Part(received, lambda row: _is_confirmed_since(row, since), lambda rest: rest.confirmed):
         explanations.append(_explain_confirmed(confirmed))
-    if (
-        deadline is not None
-        and (
-            late := take(
-                lambda row: row.investment_id is not None and row.settled_at is not None and row.settled_at > deadline
-            )
-        ).rows
+    if deadline is not None and (
+        late := _Part(received, lambda row: _is_paid_after(row, deadline), lambda rest: rest.late)
     ):
         explanations.append(_explain_late(late, deadline))
     return explanations
 
 
-def _explain_provisional(received: _Received) -> Explanation:
-    until = max(row.final_at for row in received.rows if row.final_at)
-    statement = f"The bank may take {received} that came into the escrow account back, the last until {until:%Y-%m-%d}."
-    return Explanation(statement, "MONEY_NOT_FINAL", received.name_largest())
+def _may_go_back(row: Transaction) -> bool:
+    return not row.is_final and row.final_at is not None
 
 
-def _explain_confirmed(received: _Received) -> Explanation:
+def _is_confirmed_since(row: Transaction, since: datetime) -> bool:
+    return row.confirmed_by is not None and row.settled_at is not None and row.settled_at > since
+
+
+def _is_paid_after(row: Transaction, deadline: datetime) -> bool:
+    return row.investment_id is not None and row.settled_at is not None and row.settled_at > deadline
+
+
+def _explain_provisional(part: _Part, until: datetime) -> Explanation:
+    statement = f"The bank may take {part} that came into the escrow account back, the last until {until:%Y-%m-%d}."
+    return Explanation(statement, "MONEY_NOT_FINAL", part.name_largest())
+
+
+def _explain_confirmed(part: _Part) -> Explanation:
     """No provider was asked."""
     statement = (
-        f"By the word of persons {received} came into the escrow account within {RECEIVED_WITHIN.days} days:"
-        f" {_spell_persons(received.rows)}. The custodian's statement shows whether it did."
+        f"By the word of persons {part} came into the escrow account within {RECEIVED_WITHIN.days} days:"
+        f" {part.spell_persons()}. The custodian's statement shows whether it did."
     )
-    return Explanation(statement, "MONEY_CONFIRMED_BY_PERSONS", received.name_largest(), HOUSE_RULE)
+    return Explanation(statement, "MONEY_CONFIRMED_BY_PERSONS", part.name_largest(), HOUSE_RULE)
 
 
-def _explain_late(received: _Received, deadline: datetime) -> Explanation:
-    statement = f"After the deadline of {deadline:%Y-%m-%d %H:%M} UTC came {received}"
-    if by_word := [row for row in received.rows if row.confirmed_by is not None]:
-        statement += f", by the word of {_spell_persons(by_word)}"
-    return Explanation(f"{statement}.", "MONEY_AFTER_DEADLINE", received.name_largest(), HOUSE_RULE)
-
-
-def _sum(rows: Iterable[Transaction]) -> Money:
-    return reduce(add, (row.amount for row in rows))
-
-
-def _spell_persons(rows: Sequence[Transaction]) -> str:
-    """Who confirmed how much, most first."""
-    by_person: dict[str, list[Transaction]] = {}
-    for row in rows:
-        by_person.setdefault(row.confirmed_by or "", []).append(row)
-    sums = sorted(
-        ((_sum(theirs), person) for person, theirs in by_person.items()), key=lambda one: -one[0].amount_minor
-    )
-    named = [f"{person} ({amount})" for amount, person in sums[:_NAMED_MAX]]
-    more = len(sums) - len(named)
-    return ", ".join(named) + (f" and {more} more" if more else "")
+def _explain_late(part: _Part, deadline: datetime) -> Explanation:
+    statement = f"After the deadline of {deadline:%Y-%m-%d %H:%M} UTC came {part}"
+    if persons := part.spell_persons():
+        statement += f", by the word of {persons}"
+    return Explanation(f"{statement}.", "MONEY_AFTER_DEADLINE", part.name_largest(), HOUSE_RULE)

@@ -13,13 +13,13 @@ from services.transactions import messages
 from services.transactions.domain.decisions import choose_refund_account
 from services.transactions.domain.explanations import explain_take_back
 from services.transactions.domain.received_money import (
-    COUNTED_MAX,
     RECEIVED_WITHIN,
     explain_received,
 )
 from services.transactions.store import bank_accounts as account_store
 from services.transactions.store import transactions as store
 from services.transactions.store.contributions import list_received
+from services.transactions.store.received_money import read_received_since
 
 
 async def batch_get_payouts(
@@ -42,8 +42,8 @@ async def explain_received_money(
 ) -> list[Explanation]:
     """What the money of an escrow account rests on, for whoever decides that some of it leaves."""
     since = now - RECEIVED_WITHIN
-    found = await store.list_received_since(tx, escrow_account_id, min(since, deadline or since), COUNTED_MAX)
-    return explain_received(found, deadline)
+    found = await read_received_since(tx, escrow_account_id, min(since, deadline or since), since, deadline)
+    return explain_received(found, now, deadline)
 
 
 async def get_refund_preview(

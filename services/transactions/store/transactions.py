@@ -42,7 +42,9 @@ _IS_ANYBODYS = sa.or_(
     _c.status.in_([Status.INITIATED, Status.PENDING_APPROVAL]),
     sa.and_(_c.payment_method.in_(BY_HAND), _c.type.in_(INBOUND)),
 )
-# Of so many payouts one is looked for that this service wrote.
+# Of so many of the oldest payouts to an account one is looked for that this service wrote, and of so many of what came
+# from it last.
+_OLDEST_MAX = 3
 _LOOKED_AT_MAX = 100
 _READ = [column for column in transactions.columns if column.name not in {"previous_status", "due_at"}]
 # What a transaction has of its row as it stands there.
@@ -98,14 +100,17 @@ _UNFINISHED = (
 
 
 def _build_first_payouts() -> sa.Select[Any]:
-    """The oldest of each account that is asked for: the index of a party's transactions ends each search early."""
+    """The oldest of each account that is asked for: the index of a party's transactions ends each search early.
+
+    Some, for one may be altered.
+    """
     ids = pg.ARRAY(sa.Text)
     pairs = sa.func.unnest(sa.bindparam("party_ids", type_=ids), sa.bindparam("account_ids", type_=ids))
     asked = pairs.table_valued("party_id", "bank_account_id").render_derived("asked")
     theirs = (_c.party_id == asked.c.party_id, _c.bank_account_id == asked.c.bank_account_id)
     paid = _MINE.where(*theirs, _c.type.not_in(sorted(INBOUND)), _c.status.in_(sorted(ARRIVED)))
-    first = paid.order_by(_c.created_at, _c.transaction_id).limit(1).lateral("first")
-    return sa.select(first).select_from(asked.join(first, sa.true()))
+    first = paid.order_by(_c.created_at, _c.transaction_id).limit(_OLDEST_MAX).lateral("first")
+    return sa.select(first).select_from(asked.join(first, sa.true())).order_by(first.c.created_at)
 
 
 _FIRST_PAYOUTS = _build_first_payouts()
@@ -201,43 +206,20 @@ async def list_alike(tx: Tx, row: Transaction, since: datetime, count_max: int) 
     return [build_transaction(one) for one in keep_sealed(tx, transactions, await tx.execute(first))], count
 
 
-async def list_received_since(
-    tx: Tx, escrow_account_id: str, since: datetime, count_max: int
-) -> list[Transaction | None]:
-    """What came into an escrow account since then, and what has become of it, the newest first.
-
-    None: a row that says what this service did not write. That it came is asked of its history, which nobody edits: a
-    row may be altered so that it is not found.
-    """
-    h = transaction_history.c
-    came = sa.exists().where(
-        *(h.org_id == _c.org_id, h.transaction_id == _c.transaction_id),
-        *(h.to_status == Status.SETTLED, h.occurred_at >= since),
-    )
-    theirs = (is_mine(transactions), _c.escrow_account_id == escrow_account_id, _c.type.in_(INBOUND), came)
-    found = select_transactions().where(*theirs).order_by(_c.created_at.desc()).limit(count_max)
-    rows = (await tx.execute(found)).all()
-    return [build_transaction(row) if keep_sealed(tx, transactions, [row]) else None for row in rows]
-
-
-async def find_first_payout(tx: Tx, party_id: str, bank_account_id: str) -> datetime | None:
-    """When money first arrived at a party's account, by the rows that say what this service wrote."""
-    theirs = (is_mine(transactions), _c.party_id == party_id, _c.bank_account_id == bank_account_id)
-    paid = (_c.type.not_in(INBOUND), _c.status.in_(ARRIVED))
-    oldest = select_transactions().where(*theirs, *paid).order_by(_c.settled_at).limit(_LOOKED_AT_MAX)
-    rows = keep_sealed(tx, transactions, await tx.execute(oldest))
-    return rows[0].settled_at if rows else None
-
-
 async def list_first_payouts(tx: Tx, accounts: Collection[tuple[str, str]]) -> dict[str, datetime | None]:
-    """When the oldest payout that arrived at each account did, by its id; without those at which none did.
+    """When money first arrived at each account, by its id, and by the rows that say what this service wrote.
+
+    Without those at which none did.
 
     Args:
         accounts: Party and bank account.
     """
     party_ids, account_ids = [party_id for party_id, _ in accounts], [account_id for _, account_id in accounts]
     found = await tx.execute(_FIRST_PAYOUTS, {"party_ids": party_ids, "account_ids": account_ids})
-    return {row.bank_account_id: row.settled_at for row in keep_sealed(tx, transactions, found)}
+    first: dict[str, datetime | None] = {}
+    for row in keep_sealed(tx, transactions, found):  # the oldest of an account first
+        first.setdefault(row.bank_account_id, row.settled_at)
+    return first
 
 
 async def read_arrived_reference(source: Source, provider: str, bank_account_id: str) -> str:

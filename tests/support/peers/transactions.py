@@ -81,12 +81,12 @@ class MemoryTransactions:
     async def BatchGetPayoutAccounts(
         self, request: payouts_pb2.BatchGetPayoutAccountsRequest, _: None
     ) -> payouts_pb2.BatchGetPayoutAccountsResponse:
-        found = [each for each in self.bank_accounts.values() if each.party_id in set(request.party_ids)]
-        usable = [each for each in found if each.status == bank_accounts.BankAccount.ACTIVE]
-        accounts = [
+        active = [each for each in self.bank_accounts.values() if each.status == bank_accounts.BankAccount.ACTIVE]
+        defaults = {each.party_id: each for each in active if each.party_id in set(request.party_ids)}
+        accounts = (
             payouts_pb2.PayoutAccount(bank_account=each, first_paid_time=self.first_paid.get(each.bank_account_id))
-            for each in usable
-        ]
+            for each in defaults.values()
+        )
         return payouts_pb2.BatchGetPayoutAccountsResponse(payout_accounts=accounts)
 
     async def GetRefundPreview(

@@ -462,6 +462,13 @@ def _create_records() -> None:
         ),
         sa.PrimaryKeyConstraint("org_id", "transaction_id", "version"),
     )
+    op.create_index(
+        "transaction_history_settled",
+        "transaction_history",
+        ["org_id", "transaction_id", "occurred_at"],
+        unique=False,
+        postgresql_where=sa.text("to_status = 'SETTLED'"),
+    )
     op.create_table(
         "provider_payments",
         sa.Column("org_id", sa.Text(), nullable=False),
@@ -766,10 +773,10 @@ def _create_exceptions() -> None:
         sa.Column("seal", pg.BYTEA(), nullable=True),
         sa.CheckConstraint(
             "kind IN ('PAYMENT_NOT_OURS', 'PAID_TWICE', 'ORDER_GIVEN_UP', 'RETURN_TO_REVIEW', 'WEBHOOK_FAILED',"
-            " 'BANK_ACCOUNT_ALTERED', 'ACH_CHANGE_ASKED_FOR', 'ACH_FILE_REJECTED', 'ACH_RETURN_NOT_OURS',"
+            " 'BANK_ACCOUNT_ALTERED', 'ACH_CHANGE_ASKED_FOR', 'ACH_FILE_UNREADABLE', 'ACH_RETURN_NOT_OURS',"
             " 'ACH_FILE_FOREIGN', 'ACH_FILE_ALTERED', 'ACH_FILE_NOT_FETCHED',"
-            " 'ACH_UNAUTHORIZED_RATE', 'ACH_ADMINISTRATIVE_RATE', 'ACH_OVERALL_RATE', 'ACH_FILE_NOT_ACCEPTED',"
-            " 'ACH_FILE_NOT_ACKNOWLEDGED', 'ACH_ACKNOWLEDGEMENT_NOT_OURS')",
+            " 'ACH_UNAUTHORIZED_RATE', 'ACH_ADMINISTRATIVE_RATE', 'ACH_OVERALL_RATE', 'ACH_FILE_REJECTED',"
+            " 'ACH_FILE_NOT_ACKNOWLEDGED', 'ACH_ACKNOWLEDGEMENT_NOT_OURS', 'ACH_REJECTED_FILE_PAID')",
             name="kind_known",
         ),
         sa.CheckConstraint("status IN ('OPEN', 'RESOLVED')", name="status_known"),

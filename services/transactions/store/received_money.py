@@ -1,0 +1,90 @@
+"""What came into an escrow account: the largest payments one by one, each proven, and the sums of all others."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from services.chassis.data.reach import is_mine
+from services.chassis.data.seals import keep_sealed
+from services.chassis.data.transaction import Tx
+from services.chassis.values.money import Money
+from services.transactions.domain.received_money import Received, Rest
+from services.transactions.domain.states import ARRIVED, Status
+from services.transactions.domain.transaction import FINAL
+from services.transactions.domain.types import INBOUND
+from services.transactions.store.transactions import build_transaction, select_transactions
+from services.transactions.tables import transaction_history, transactions
+
+_c = transactions.c
+# So many are read and proven: whoever pays in cents by the thousand hides nothing that is larger.
+_LARGEST_MAX = 200
+_PERSONS_MAX = 100
+
+
+async def read_received_since(
+    tx: Tx, escrow_account_id: str, since: datetime, confirmed_since: datetime, deadline: datetime | None
+) -> Received:
+    """
+    Args:
+        since: When the oldest of them came.
+        confirmed_since: Of what persons confirmed, so far back is summed.
+        deadline: Of what is paid for investments, what came after it is summed.
+    """
+    largest = (
+        select_transactions()
+        .where(*_came(escrow_account_id, since))
+        .order_by(_c.amount_minor.desc(), _c.transaction_id)
+    )
+    rows = (await tx.execute(largest.limit(_LARGEST_MAX))).all()
+    proven = keep_sealed(tx, transactions, rows)
+    rest: list[Rest] = []
+    if len(rows) == _LARGEST_MAX:
+        others = _c.transaction_id.not_in([row.transaction_id for row in rows])
+        summed = _sum_up(confirmed_since, deadline).where(*_came(escrow_account_id, since), others)
+        rest = [
+            Rest(
+                row.confirmed_by,
+                Money(int(row.provisional), row.currency),
+                row.final_at,
+                Money(int(row.confirmed), row.currency),
+                Money(int(row.late), row.currency),
+            )
+            for row in await tx.execute(summed)
+        ]
+    return Received([build_transaction(row) for row in proven], len(proven) < len(rows), rest)
+
+
+def _came(escrow_account_id: str, since: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    """That it came is asked of its history, which nobody edits: a row may be altered so that it is not found."""
+    h = transaction_history.c
+    came = sa.exists().where(
+        *(h.org_id == _c.org_id, h.transaction_id == _c.transaction_id),
+        *(h.to_status == Status.SETTLED, h.occurred_at >= since),
+    )
+    return is_mine(transactions), _c.escrow_account_id == escrow_account_id, _c.type.in_(sorted(INBOUND)), came
+
+
+def _sum_up(confirmed_since: datetime, deadline: datetime | None) -> sa.Select[Any]:
+    """By who confirmed it, and one for all that a provider told."""
+    amount = sa.func.coalesce(_c.corrected_minor, _c.amount_minor)
+    provisional = _c.finality != FINAL
+    confirmed = sa.and_(_c.confirmed_by.is_not(None), _c.settled_at > confirmed_since)
+    late = sa.false() if deadline is None else sa.and_(_c.investment_id.is_not(None), _c.settled_at > deadline)
+
+    def add(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[Any]:
+        return sa.func.coalesce(sa.func.sum(amount).filter(condition), 0)
+
+    return (
+        sa.select(
+            *(_c.confirmed_by, _c.currency, add(provisional).label("provisional")),
+            sa.func.max(_c.final_at).filter(provisional).label("final_at"),
+            *(add(confirmed).label("confirmed"), add(late).label("late")),
+        )
+        .where(_c.status.in_(sorted(ARRIVED)))
+        .group_by(_c.confirmed_by, _c.currency)
+        .order_by(sa.func.sum(amount).desc())
+        .limit(_PERSONS_MAX)
+    )
