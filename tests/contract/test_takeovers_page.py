@@ -10,12 +10,11 @@ from realco.type.v1.access_pb2 import Access
 from deploy.topology import NATS_USER_NAMES, SERVICE_NAMES
 
 ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "takeovers.md").read_text("utf-8")
 # Each line: who | tries | what stops it | who is told | shown by.
 SECTIONS = {
     title: re.findall(r"^\| (?!who \|)(.+?) \| .+ \| .+ \| (.+?) \| (.+?) \|$", text, re.MULTILINE)
-    for title, text in re.findall(
-        r"^## (.+?)\n(.+?)(?=^## |\Z)", (ROOT / "docs" / "takeovers.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
-    )
+    for title, text in re.findall(r"^## (.+?)\n(.+?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
 }
 PEOPLE = {Access.Role.Name(number).lower() for number in Access.Role.values() if number}
 TAKEN_OVER = {
@@ -35,6 +34,13 @@ def test_everybody_who_can_be_taken_over_is_on_the_page():
         if not any(who in line for line, _, _ in SECTIONS[title])
     }
     assert missing == set()
+
+
+def test_the_lines_of_a_section_are_one_table():
+    for title in TAKEN_OVER:
+        [text] = re.findall(rf"^## {title}\n(.+?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+        tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+        assert len(tables) == 1, title
 
 
 def test_each_line_names_tests_that_there_are_and_who_is_told():

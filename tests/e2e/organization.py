@@ -24,6 +24,7 @@ from deploy.local.instance import Instance
 from tests.e2e.openapi_check import check_answer
 
 Check = Callable[[httpx.Response], None]
+ACCOUNT_NUMBERS: set[str] = set()  # of all bank accounts that were added here
 
 
 def open_client(instance: Instance, user: str, token: str, check: Check | None = check_answer) -> RestClient:
@@ -171,8 +172,7 @@ class Organization:
         return account
 
     def confirm_bank_account(self, account: str) -> None:
-        """Money goes there a day later."""
-        self.approve_in_inbox(account)
+        self.approve_in_inbox(account)  # money goes there a day later
 
     def approve_in_inbox(self, resource_id: str) -> Json:
         """The second admin finds what waits about it, and approves it. Returns: the approval."""
@@ -180,11 +180,12 @@ class Organization:
         return self.approve({"approval": waiting})
 
     def add_bank_account(self, party: str, test_value: int = AT_ONCE, *, default: bool = True) -> str:
+        ACCOUNT_NUMBERS.add(number := account_number_of(test_value, party))
         body = {
             "partyId": party,
             "accountHolderName": f"Holder {party}",
             "routingNumber": ROUTING_NUMBER,
-            "accountNumber": account_number_of(test_value, party),
+            "accountNumber": number,
             "defaultForPayouts": default,
         }
         return str(self.admin.post("/bank-accounts", body)["bankAccountId"])

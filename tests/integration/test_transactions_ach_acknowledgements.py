@@ -88,7 +88,7 @@ async def test_what_the_bank_rejects_has_failed_once_and_says_why_and_its_number
         assert failure.message.endswith("the file was rejected: BATCH OUT OF BALANCE, ACCOUNT ….")
         assert (await service.events(each.transaction_id)).count("TransactionFailed") == 1
     [told] = await list_exceptions(service)
-    assert (told.kind, told.occurrence_count) == (E.ACH_FILE_NOT_ACCEPTED, 1)
+    assert (told.kind, told.occurrence_count) == (E.ACH_FILE_REJECTED, 1)
     assert (told.cause, told.severity) == ("The bank says: BATCH OUT OF BALANCE, ACCOUNT …", E.HIGH)
     service.clock.set(SETTLED + timedelta(days=1))
     assert await statuses(service, made) == [T.FAILED] * 2
@@ -141,7 +141,7 @@ async def test_a_return_of_what_was_rejected_calls_a_person_and_moves_nothing(se
     folders.put("r.ach", build_returns([(sent, "R02")], SETTLED.date()))
     await service.run(read_ach_files)
     assert await statuses(service, made) == [T.FAILED] * 2
-    assert E.ACH_RETURN_NOT_OURS in await list_kinds(service)
+    assert E.ACH_REJECTED_FILE_PAID in await list_kinds(service)
 
 
 async def test_a_file_of_which_the_bank_says_nothing_in_time_is_told_and_neither_settles_nor_fails(
@@ -184,7 +184,7 @@ async def test_what_says_nothing_is_kept_and_told_and_returns_are_read_as_before
     await send(service)
     folders.put("x.ack", b"HELLO")
     await service.run(read_ach_files)
-    assert (folders.list_of("rejected"), await list_kinds(service)) == (["x.ack"], [E.ACH_FILE_REJECTED])
+    assert (folders.list_of("rejected"), await list_kinds(service)) == (["x.ack"], [E.ACH_FILE_UNREADABLE])
 
 
 async def test_what_the_bank_rejected_goes_no_second_time_for_what_is_in_it_has_failed(service, folders) -> None:
@@ -192,7 +192,7 @@ async def test_what_the_bank_rejected_goes_no_second_time_for_what_is_in_it_has_
     name, [whole] = name_of(folders), folders.sent
     await say(service, folders, "REJECTED WHY", name)
     assert (await service.run(watch_ach_files), folders.sent) == (1, [])
-    assert await list_kinds(service) == [E.ACH_FILE_NOT_ACCEPTED], "it lay there still"
+    assert await list_kinds(service) == [E.ACH_FILE_REJECTED], "it lay there still"
     await service.run(watch_ach_files)
     (folders.outbound / name).write_bytes(whole)
     assert (await service.run(watch_ach_files), folders.sent) == (1, [])

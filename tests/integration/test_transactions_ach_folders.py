@@ -354,7 +354,7 @@ async def test_what_is_no_file_is_put_away_and_keeps_no_other_from_being_read(se
     folders.put("zzz.ach", build_returns([(sent, "R02")], (CUT_OFF + timedelta(days=1)).date()))
     with capture_logs() as logs:
         assert await service.run(read_ach_files) == 2
-    assert [each["file"] for each in logs if each["event"] == "ach_file_rejected"] == [odd.name]
+    assert [each["file"] for each in logs if each["event"] == "ach_file_unreadable"] == [odd.name]
     assert (folders.list_of("rejected"), folders.list_of("processed")) == ([odd.name], ["zzz.ach"])
     assert (await service.get(deposit.transaction_id)).status == T.RETURNED
 
@@ -387,6 +387,6 @@ async def test_a_file_that_lies_there_unread_is_told(service, folders, name, hou
     os.utime(folders.inbound / name, (then, then))
     with capture_logs() as logs:
         assert await service.run(read_ach_files) == 0
-    told = [each["file"] for each in logs if each["event"] == "ach_file_rejected"]
+    told = [each["file"] for each in logs if each["event"] == "ach_file_unreadable"]
     assert told == ([] if hours == 3 else [name])
     assert (folders.inbound / name).exists()

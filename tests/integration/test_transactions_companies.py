@@ -48,7 +48,7 @@ async def test_the_class_of_an_entry_comes_from_who_holds_the_account(
     service, folders, holder_type, of_debit, of_credit
 ) -> None:
     account = await add_account(service, holder_type, confirmed=True)
-    assert account.holder_type == holder_type or B.PERSON
+    assert account.holder_type == (holder_type or B.PERSON)
     service.owe("inv-001")
     await service.payout_to(account.bank_account_id, "inv-001")
     await draw(service, account)

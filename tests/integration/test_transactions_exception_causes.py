@@ -218,7 +218,7 @@ async def test_a_file_that_names_nobody_is_seen_by_the_operator_and_says_no_acco
     await desk.run(read_ach_files)
     assert await list_exceptions(desk) == []
     found = {each.kind: each for each in await list_exceptions(desk, OPERATOR)}
-    rejected, foreign = found[PaymentException.ACH_FILE_REJECTED], found[PaymentException.ACH_RETURN_NOT_OURS]
+    rejected, foreign = found[PaymentException.ACH_FILE_UNREADABLE], found[PaymentException.ACH_RETURN_NOT_OURS]
     assert (rejected.file_name, "what stands there" in rejected.cause) == ("cut.ach", True)
     assert sent.account_number[-8:] not in rejected.cause
     assert (foreign.file_name, foreign.provider, foreign.HasField("amount")) == ("others.ach", ACH_FILE, False)

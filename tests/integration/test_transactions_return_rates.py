@@ -146,21 +146,20 @@ async def test_a_rate_above_its_limit_calls_a_person_once_and_again_with_the_nex
     assert (again.status, again.cause[:6]) == (E.OPEN, "4 of 4")
 
 
-@pytest.mark.parametrize("statement", [
-    (
+@pytest.mark.parametrize(("statement", "debits_left"), [
+    ((
         "INSERT INTO provider_payments (org_id, transaction_id, attempt, presentment, provider, provider_key,"
         " provider_reference, sent_at, is_debit) SELECT org_id, transaction_id, n, 1, provider,"
         " transaction_id || n, transaction_id || n, sent_at, true FROM provider_payments, generate_series(10, 700) n"
-    ),
-    "UPDATE provider_payments SET sent_at = sent_at + interval '1 day' WHERE outcome IS NULL",
+    ), 2),
+    ("UPDATE provider_payments SET sent_at = sent_at + interval '1 day' WHERE outcome IS NULL", 1),
 ], ids=["debits made up", "a debit altered"])  # fmt: skip
-async def test_what_somebody_wrote_to_the_database_counts_nowhere(service, statement) -> None:
+async def test_what_somebody_wrote_to_the_database_counts_nowhere(service, statement, debits_left) -> None:
     for number, code in enumerate(("R10", "")):
         await debit(service, code, f"5{number}")
     async with service.database.begin(ADMIN.org_id) as tx:
         await tx.execute(sa.text(statement))
-    debits, found = await count(service)
-    assert (debits in (1, 2), found) == (True, returns(1, 0, 1))
+    assert await count(service) == (debits_left, returns(1, 0, 1))
 
 
 async def test_a_return_whose_attempt_somebody_altered_is_booked_all_the_same(service) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import itertools
 import json
 from dataclasses import replace
 from datetime import timedelta
@@ -58,26 +57,6 @@ async def test_a_webhook_is_stored_once_and_applied_to_its_transaction(service: 
     [webhook] = await listed(service)
     assert (webhook.status, webhook.transaction_id) == (Webhook.APPLIED, made.transaction_id)
     assert await listed(service, Principal("admin-9", "admin", "org-2")) == []
-
-
-LIFE = [PaymentStatus.PENDING, PaymentStatus.SETTLED, PaymentStatus.RETURNED]
-
-
-async def test_in_any_order_and_twice_each_the_end_is_the_same(service: TransactionsHarness) -> None:
-    for number, order in enumerate(itertools.permutations(range(3))):
-        made = await service.deposit(f"inv-{number}", f"0{number}")
-        await service.work()
-        for status in LIFE:  # all of it has happened before the first webhook arrives
-            payment_id = service.bank.report(
-                made.transaction_id, status, "R02" if status is PaymentStatus.RETURNED else ""
-            )
-        for place in (*order, *order):
-            await service.hook(f"evt_{number}_{place}", payment_id)
-            await service.work()
-        ended = await service.get(made.transaction_id)
-        assert (ended.status, ended.failure.metadata["network_code"]) == (T.RETURNED, "R02")
-        assert (await service.path(made.transaction_id))[-2:] == ["PENDING_SETTLEMENT", "RETURNED"]
-    assert {webhook.status for webhook in await listed(service)} == {Webhook.APPLIED}
 
 
 async def test_webhooks_about_one_payment_that_wait_together_are_applied_by_one_look(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from itertools import permutations
 
 import pytest
 from hypothesis import given
@@ -43,6 +44,16 @@ def test_however_often_we_look_the_end_is_the_same(hearing: tuple[list[str], lis
             assert after in MOVES[status]
             status = after
     assert status is ENDS[life[-1]]
+
+
+@pytest.mark.parametrize("life", LIVES, ids="-".join)
+def test_in_all_orders_of_what_is_told_twice_each_the_end_is_the_same(life: list[str]) -> None:
+    """Though a provider's answers overtook each other, too: 720 orders of a life of three states."""
+    for order in permutations(life * 2):
+        status = Status.PROCESSING
+        for told in order:
+            status = [status, *list_moves(PaymentStatus(told), status)][-1]
+        assert status is ENDS[life[-1]], order
 
 
 @given(st.sampled_from(PaymentStatus), st.sampled_from(Status))
