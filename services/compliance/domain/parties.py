@@ -93,12 +93,12 @@ def join_changes(former: Explanation | None, because: Explanation) -> Explanatio
     """
     if former is None or former.rule != _FACTS or because.rule != _FACTS:
         return because
-    told = [name for each in (former, because) for name in str(dict(each.operands)["changed"]).split(", ")]
-    return _explain_changed(list(dict.fromkeys(told)))
+    return _explain_changed(list(dict.fromkeys(str(name) for each in (former, because) for _, name in each.operands)))
 
 
 def _explain_changed(names: Sequence[str]) -> Explanation:
     """Names of facts only: what they were and are is personal data, and an explanation is told in events."""
-    spelled = ", ".join(name.replace("_", " ") for name in names)
+    spelled = [name.replace("_", " ") for name in names]
     source = "house rule: a check is about the facts that were checked"
-    return Explanation(f"The party's facts changed: {spelled}.", _FACTS, (("changed", spelled),), source)
+    operands = tuple(("changed", name) for name in spelled)
+    return Explanation(f"The party's facts changed: {', '.join(spelled)}.", _FACTS, operands, source)

@@ -1,7 +1,7 @@
 """Entries for files of the ACH network, and the files: what waits for the next one, was sent, or came back.
 
-An entry settles on the day that its file asks for, once that has left and unless a return says otherwise: the network
-tells nothing else.
+An entry settles by its file: on the next banking day, or by a same-day window; where the bank acknowledges files, not
+before it accepts. A return says otherwise, and the network tells nothing else.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from services.transactions.domain.payments import Payment, PaymentStatus
 # FedACH settles what was sent the day before in the morning. Source: Federal Reserve Banks, FedACH Processing Schedule.
 SETTLES_AT: Final = time(13, 30, tzinfo=UTC)
 # Banking days: a file that left before has been fetched, or its day is long over.
-FETCHED_WITHIN_DAYS: Final = 3
+GONE_AFTER_DAYS: Final = 3
 
 
 class EntryStatus(StrEnum):
@@ -138,7 +138,7 @@ class AchFile:
         """
         if self.status is FileStatus.REJECTED:
             return True
-        late = None if self.left_at is None else add_banking_days(self.left_at.date(), FETCHED_WITHIN_DAYS)
+        late = None if self.left_at is None else add_banking_days(self.left_at.date(), GONE_AFTER_DAYS)
         return self.fetched_at is not None or (late is not None and now.date() > late)
 
 

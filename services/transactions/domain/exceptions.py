@@ -41,7 +41,7 @@ class ExceptionKind(StrEnum):
     WEBHOOK_FAILED = "WEBHOOK_FAILED"
     BANK_ACCOUNT_ALTERED = "BANK_ACCOUNT_ALTERED"
     ACH_CHANGE_ASKED_FOR = "ACH_CHANGE_ASKED_FOR"
-    ACH_FILE_REJECTED = "ACH_FILE_REJECTED"
+    ACH_FILE_UNREADABLE = "ACH_FILE_UNREADABLE"
     ACH_RETURN_NOT_OURS = "ACH_RETURN_NOT_OURS"
     ACH_FILE_FOREIGN = "ACH_FILE_FOREIGN"
     ACH_FILE_ALTERED = "ACH_FILE_ALTERED"
@@ -49,9 +49,10 @@ class ExceptionKind(StrEnum):
     ACH_UNAUTHORIZED_RATE = "ACH_UNAUTHORIZED_RATE"
     ACH_ADMINISTRATIVE_RATE = "ACH_ADMINISTRATIVE_RATE"
     ACH_OVERALL_RATE = "ACH_OVERALL_RATE"
-    ACH_FILE_NOT_ACCEPTED = "ACH_FILE_NOT_ACCEPTED"
+    ACH_FILE_REJECTED = "ACH_FILE_REJECTED"
     ACH_FILE_NOT_ACKNOWLEDGED = "ACH_FILE_NOT_ACKNOWLEDGED"
     ACH_ACKNOWLEDGEMENT_NOT_OURS = "ACH_ACKNOWLEDGEMENT_NOT_OURS"
+    ACH_REJECTED_FILE_PAID = "ACH_REJECTED_FILE_PAID"
 
 
 class Severity(StrEnum):
@@ -140,7 +141,7 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
         "Ask the party, by another way, whether it is so. If it is, one person makes the new account the default for"
         " payouts, and another confirms it, in time; that retires the old one. If not, retire the new one.",
     ),
-    ExceptionKind.ACH_FILE_REJECTED: Description(
+    ExceptionKind.ACH_FILE_UNREADABLE: Description(
         Severity.HIGH,
         _FILE,
         "A file of the bank cannot be read, so what it says of our payments is not known. It is kept in the folder"
@@ -198,7 +199,7 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
         "Of the debits of 60 days more than 15 % came back, for whatever reason. Nacha may ask the bank to explain it.",
         "Look at the returns by their codes, and have what most of them say put right: RETURNED transactions say it.",
     ),
-    ExceptionKind.ACH_FILE_NOT_ACCEPTED: Description(
+    ExceptionKind.ACH_FILE_REJECTED: Description(
         Severity.HIGH,
         _FILE,
         "The bank rejected a file of ours. None of it moved: every payment in it has failed, and says why.",
@@ -217,6 +218,13 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
         " what it said, or of what has come back. That was not believed.",
         "Ask the bank which files it has of that day, with their sums, and compare; have the operators find out who"
         " writes to the inbound folder.",
+    ),
+    ExceptionKind.ACH_REJECTED_FILE_PAID: Description(
+        Severity.HIGH,
+        ("transaction_id", "provider_payment_id"),
+        "The bank sends an entry back of a file that it had rejected. So it carried that file out, or somebody else"
+        " said that it was rejected; here everything in it has failed.",
+        "Pay nothing of that file anew. Ask the bank what it did with each of its entries.",
     ),
 }
 

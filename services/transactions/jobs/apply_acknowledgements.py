@@ -42,7 +42,7 @@ async def apply_acknowledgements(
     try:
         found = read_acknowledgements(config, content)
     except NoAcknowledgement as fault:
-        await report_apart(dependencies, None, ExceptionKind.ACH_FILE_REJECTED, About(file_name=name), str(fault))
+        await report_apart(dependencies, None, ExceptionKind.ACH_FILE_UNREADABLE, About(file_name=name), str(fault))
         return "rejected"
     questions = 0
     for each in found:
@@ -87,5 +87,5 @@ async def _record(tx: Tx, dependencies: Dependencies, org_id: str, file: AchFile
     await ach.FILES.save(tx, locked, replace(locked, status=status, rejected_because=said.rejected_because), now)
     if said.rejected_because is not None:
         cause = f"The bank says: {said.rejected_because}"
-        await report(tx, ExceptionKind.ACH_FILE_NOT_ACCEPTED, about, cause, now, entries=locked.entry_count)
+        await report(tx, ExceptionKind.ACH_FILE_REJECTED, about, cause, now, entries=locked.entry_count)
     return True

@@ -80,7 +80,7 @@ async def read_ach_files(dependencies: Dependencies) -> int:
             faults.append(fault)
     for path, cause in await asyncio.to_thread(_list_late, inbound):
         about = About(file_name=spell_name(path))
-        await report_apart(dependencies, None, ExceptionKind.ACH_FILE_REJECTED, about, cause)
+        await report_apart(dependencies, None, ExceptionKind.ACH_FILE_UNREADABLE, about, cause)
     if faults:
         raise faults[0]
     return read
@@ -129,7 +129,7 @@ async def _read_file(dependencies: Dependencies, desk: AchFileOrders, name: str,
         file = read_returns(content)
     except NotNacha as fault:
         cause = _QUOTED.sub("what stands there", str(fault))
-        await report_apart(dependencies, None, ExceptionKind.ACH_FILE_REJECTED, About(file_name=name), cause)
+        await report_apart(dependencies, None, ExceptionKind.ACH_FILE_UNREADABLE, About(file_name=name), cause)
         return "rejected"
     questions = 0
     for returned in file.returned:
@@ -201,7 +201,7 @@ async def _record(
         return await ach.ENTRIES.save(tx, entry, replace(entry, change_code=returned.code), now)
     if await _was_rejected(tx, entry):
         cause = f"The bank says {returned.code} of an entry of a file that it had rejected."
-        await report(tx, ExceptionKind.ACH_RETURN_NOT_OURS, about, cause, now)
+        await report(tx, ExceptionKind.ACH_REJECTED_FILE_PAID, about, cause, now)
         return None
     if entry.status is EntryStatus.RETURNED:  # the same file again, or a return of a return: for a person
         if entry.return_code == returned.code:

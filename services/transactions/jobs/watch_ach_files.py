@@ -43,7 +43,7 @@ from services.transactions.providers.ach_file.folders import (
 from services.transactions.providers.ach_file.orders import find_desk
 from services.transactions.store import ach
 
-FETCHED_WITHIN = timedelta(hours=4)
+LIES_TOO_LONG = timedelta(hours=4)
 _ID = re.compile(r"-(achf_[0-9a-z]{26})\.ach")
 _PART = re.compile(r"\.(.+)\.part")
 
@@ -136,7 +136,7 @@ async def _tell_unacknowledged(
 
 def _lies_too_long(found: _Found, made: _Made, now: datetime) -> bool:
     _, file = made[found.ach_file_id]
-    return file.left_at is not None and file.left_at < now - FETCHED_WITHIN
+    return file.left_at is not None and file.left_at < now - LIES_TOO_LONG
 
 
 def _is_named_as_ours(found: _Found, made: _Made) -> bool:
