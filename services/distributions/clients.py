@@ -87,12 +87,17 @@ class Escrow(Protocol):
         ...
 
     async def preview_movement(
-        self, escrow_account_id: str, kind: notary.Movement.Kind, parts: Mapping[str, Money]
+        self,
+        escrow_account_id: str,
+        kind: notary.Movement.Kind,
+        parts: Mapping[str, Money],
+        deadline: datetime | None = None,
     ) -> Preview:
         """What a closing or a declaration would do to the book, and what is behind it.
 
         Args:
             parts: How much moves for whom; for somebody.
+            deadline: When what moves had to be there, if it had to be.
         """
         ...
 
@@ -210,10 +215,17 @@ class EscrowClient:
         return read_preview(answer.effects, answer.explanations)
 
     async def preview_movement(
-        self, escrow_account_id: str, kind: notary.Movement.Kind, parts: Mapping[str, Money]
+        self,
+        escrow_account_id: str,
+        kind: notary.Movement.Kind,
+        parts: Mapping[str, Money],
+        deadline: datetime | None = None,
     ) -> Preview:
         request = postings_pb2.GetMovementPreviewRequest(
-            escrow_account_id=escrow_account_id, kind=kind, parts=_to_parts(parts)
+            escrow_account_id=escrow_account_id,
+            kind=kind,
+            parts=_to_parts(parts),
+            deadline_time=to_optional_timestamp(deadline),
         )
         answer = await ask(self._postings.GetMovementPreview, request)
         return read_preview(answer.effects, answer.explanations)
@@ -269,7 +281,7 @@ class TransactionsClient:
 
         return [
             PayoutAccount(
-                _from_bank_account(each.bank_account),
+                _from_bank_account(each.bank_account, each.makers),
                 from_timestamp(each.first_paid_time) if each.HasField("first_paid_time") else None,
             )
             for each in await ask_in_parts(sorted(party_ids), ask_some)
@@ -285,7 +297,11 @@ class TransactionsClient:
         return [from_explanation(each) for each in found.explanations]
 
 
-def _from_bank_account(found: bank_accounts.BankAccount) -> BankAccount:
+def _from_bank_account(found: bank_accounts.BankAccount, makers: Collection[str] = ()) -> BankAccount:
+    """
+    Args:
+        makers: Who else made it what it is, where that was asked.
+    """
     return BankAccount(
         found.bank_account_id,
         found.party_id,
@@ -294,6 +310,7 @@ def _from_bank_account(found: bank_accounts.BankAccount) -> BankAccount:
         from_enum(bank_accounts.BankAccount.Status, found.status),
         from_timestamp(found.create_time),
         found.created_by,
+        frozenset({found.created_by, *makers} - {""}),
     )
 
 

@@ -35,6 +35,7 @@ from services.escrow.domain.explanations import (
     explain_release,
     explain_reversals,
     explain_status,
+    explain_unfinished,
     explain_use,
 )
 from services.escrow.domain.holds import Hold, HoldStatus
@@ -42,7 +43,7 @@ from services.escrow.domain.journal import Leg, NewEntry, credit, debit, sum_cha
 from services.escrow.domain.previews import build_effect
 from services.escrow.messages import read_ledger_account
 from services.escrow.queries.beneficiaries import list_gaining
-from services.escrow.queries.previews import list_refused_for_good
+from services.escrow.queries.previews import explain_hand_entries, list_refused_for_good
 from services.escrow.store import escrow_accounts as account_store
 from services.escrow.store import holds as hold_store
 from services.escrow.store.approvals import APPROVAL_WRITER, build_freeze_changes
@@ -234,9 +235,10 @@ class _Details:
     async def _explain_leaving(self, account: EscrowAccount) -> list[Explanation]:
         async with self._dependencies.database.begin() as tx:
             totals = await account_store.read_totals(tx, account.escrow_account_id)
+            by_hand = await explain_hand_entries(tx, account, self._dependencies.clock.now())
         transactions = self._dependencies.peers.transactions
-        provisional = await transactions.explain_received_money(account.escrow_account_id)
-        return [*explain_missing(totals.owed_minor, account.currency), *provisional]
+        received = await transactions.explain_received_money(account.escrow_account_id)
+        return [*explain_missing(totals.owed_minor, account.currency), *by_hand, *received]
 
     async def _list_gaining(self, escrow_account_id: str, credited: Collection[LedgerAccount]) -> frozenset[str]:
         database, distributions = self._dependencies.database, self._dependencies.peers.distributions
@@ -266,7 +268,9 @@ class _Details:
         account = await self._read_account(request.escrow_account_id)
         # Money moves again for all whose it is or will be.
         gaining = await self._list_gaining(account.escrow_account_id, [DISTRIBUTABLE])
-        return _describe_move("Unfreeze", account, Status.ACTIVE, gaining, build_freeze_changes(account))
+        waiting = await self._dependencies.peers.transactions.list_unfinished_transactions(account.escrow_account_id)
+        details = _describe_move("Unfreeze", account, Status.ACTIVE, gaining, build_freeze_changes(account))
+        return replace(details, explanations=explain_unfinished(waiting))
 
     async def describe_closing(self, request: accounts_pb.CloseEscrowAccountRequest, now: datetime) -> ApprovalDetails:
         async with self._dependencies.database.begin() as tx:

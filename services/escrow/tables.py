@@ -184,6 +184,9 @@ ledger_accounts = sa.Table(
 )
 
 # Append-only. `created_xid` closes an entry: legs come in the transaction that made it, or never.
+# What persons post or reverse, or capture: of what is released or declared two persons decide elsewhere.
+BY_HAND = "transaction_id IS NULL AND type NOT IN ('RELEASE', 'DISTRIBUTION')"
+
 journal_entries = sa.Table(
     "journal_entries",
     metadata,
@@ -236,6 +239,7 @@ journal_entries = sa.Table(
         "escrow_no",
         postgresql_where=sa.text("external_id IS NOT NULL"),
     ),
+    sa.Index("journal_entries_by_hand", "escrow_no", "created_at", postgresql_where=sa.text(BY_HAND)),
 )
 
 # Up to which number the entries of an escrow account were looked at, and all were booked by this service. The seal

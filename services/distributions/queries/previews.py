@@ -84,7 +84,7 @@ class Previews:
         if not parts:
             return Preview((), ())
         amounts = {party_id: Money(minor, offering.currency) for party_id, minor in parts.items()}
-        preview = await self._peers.escrow.preview_movement(offering.escrow_account_id, kind, amounts)
+        preview = await self._peers.escrow.preview_movement(offering.escrow_account_id, kind, amounts, deadline)
         return Preview(preview.effects, (*await self._explain_received(offering, deadline), *preview.explanations))
 
     async def _explain_received(self, offering: Offering, deadline: datetime | None = None) -> Sequence[Explanation]:

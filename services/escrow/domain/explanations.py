@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -136,6 +136,21 @@ def explain_missing(owed_minor: int, currency: str) -> list[Explanation]:
     owed = Money(owed_minor, currency)
     statement = f"{owed} is missing in the escrow account: its parties owe it, since the bank took it back."
     return [Explanation(statement, "MONEY_MISSING", (("owed", owed),), HOUSE_RULE)]
+
+
+def explain_unfinished(transaction_ids: Sequence[str]) -> tuple[Explanation, ...]:
+    """Which payments are not finished: those that wait for the escrow account move as soon as it is ACTIVE.
+
+    Args:
+        transaction_ids: Some of them, if there are many.
+    """
+    if not transaction_ids:
+        return ()
+    statement = (
+        f"Payments of the escrow account that are not finished, or some of them: {', '.join(transaction_ids)}. What is"
+        " QUEUED for it moves at once, by the yes that it has."
+    )
+    return (Explanation(statement, "PAYMENTS_WAITING", tuple(("transaction", each) for each in transaction_ids)),)
 
 
 def explain_use(use: AccountUse) -> list[Explanation]:

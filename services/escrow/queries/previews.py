@@ -10,14 +10,17 @@ from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.transactions.v1.transactions_pb2 import Transaction
 
 from services.chassis.approvals.messages import to_effect
-from services.chassis.calls.wire import from_enum, to_explanation
+from services.chassis.calls.wire import from_enum, from_timestamp, to_explanation
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Preview
 from services.chassis.values.errors import DomainError, InvalidField
+from services.chassis.values.explanation import Explanation
 from services.chassis.values.refusals import EscrowAccountNotFound, check_currency
+from services.escrow.domain.account import EscrowAccount
 from services.escrow.domain.chart import LedgerAccount
 from services.escrow.domain.journal import Leg, NewEntry, check_balanced
 from services.escrow.domain.movements import MOVEMENT_KINDS
+from services.escrow.domain.posted_by_hand import POSTED_WITHIN, explain_posted_by_hand
 from services.escrow.domain.previews import Book, list_touched, preview_movement, preview_transactions
 from services.escrow.domain.refusals import AlreadyReversed, JournalEntryNotFound
 from services.escrow.domain.stages import Moving, Stage
@@ -26,6 +29,7 @@ from services.escrow.messages import check_sum, read_parts
 from services.escrow.posting.checks import keep_ours
 from services.escrow.store import escrow_accounts, journal
 from services.escrow.store.holds import list_holds_of_persons
+from services.escrow.store.posted_by_hand import read_posted_by_hand
 
 Outcome = postings_pb.GetTransactionPreviewRequest.Outcome
 
@@ -45,7 +49,11 @@ async def get_preview(
     balances = {each.ledger_account: each for each in found}
     totals = await escrow_accounts.read_totals(tx, request.escrow_account_id)
     book = Book(account.status, account.currency, balances, *totals, booked, unbound)
-    return answer_preview(request, book, wanted)
+    answer = answer_preview(request, book, wanted)
+    if request.outcome == postings_pb.GetTransactionPreviewRequest.SETTLED and not wanted[0].type.is_inbound:
+        told = await explain_hand_entries(tx, account, now)
+        answer.explanations.extend(map(to_explanation, told))
+    return answer
 
 
 def read_movings(request: postings_pb.GetTransactionPreviewRequest, currency: str) -> list[Moving]:
@@ -75,7 +83,20 @@ async def get_movement_preview(
     found = await escrow_accounts.list_balances(tx, request.escrow_account_id)
     totals = await escrow_accounts.read_totals(tx, request.escrow_account_id)
     book = Book(account.status, account.currency, {each.ledger_account: each for each in found}, *totals)
-    return answer_movement_preview(request, book)
+    answer = answer_movement_preview(request, book)
+    deadline = from_timestamp(request.deadline_time) if request.HasField("deadline_time") else None
+    told = await explain_hand_entries(tx, account, now, deadline)
+    answer.explanations.extend(map(to_explanation, told))
+    return answer
+
+
+async def explain_hand_entries(
+    tx: Tx, account: EscrowAccount, now: datetime, deadline: datetime | None = None
+) -> tuple[Explanation, ...]:
+    """What of an account's money is there because persons posted it."""
+    since = now - POSTED_WITHIN
+    found = await read_posted_by_hand(tx, account.escrow_account_id, min(since, deadline or since), deadline)
+    return explain_posted_by_hand(found, account.currency, deadline)
 
 
 def answer_movement_preview(request: postings_pb.GetMovementPreviewRequest, book: Book) -> postings_pb.BookPreview:

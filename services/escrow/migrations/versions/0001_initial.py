@@ -225,6 +225,13 @@ def _create_journal_entries() -> None:
         postgresql_where=sa.text("external_id IS NOT NULL"),
     )
     op.create_index(
+        "journal_entries_by_hand",
+        "journal_entries",
+        ["escrow_no", "created_at"],
+        unique=False,
+        postgresql_where=sa.text("transaction_id IS NULL AND type NOT IN ('RELEASE', 'DISTRIBUTION')"),
+    )
+    op.create_index(
         "journal_entries_reversed_once",
         "journal_entries",
         ["reverses_journal_entry_id", "org_id"],

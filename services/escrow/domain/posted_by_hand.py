@@ -1,0 +1,50 @@
+"""What persons put by hand on ledger accounts that money is paid from: whoever has money leave reads it before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from services.chassis.values.explanation import HOUSE_RULE, Explanation
+from services.chassis.values.money import Money
+
+_NAMED_MAX: Final = 10
+POSTED_WITHIN: Final = timedelta(days=365)
+
+
+@dataclass(frozen=True, slots=True)
+class PostedByHand:
+    """
+    Args:
+        largest: The largest entries, with what each put there, in minor units.
+        by_person: What each who asked for such an entry had put there, most first.
+        late_minor: What was put there after a deadline.
+        last_at: When the last of them was booked; None where there is none.
+    """
+
+    largest: Sequence[tuple[str, int]]
+    by_person: Mapping[str, int]
+    late_minor: int
+    last_at: datetime | None
+
+
+def explain_posted_by_hand(
+    posted: PostedByHand, currency: str, deadline: datetime | None = None
+) -> tuple[Explanation, ...]:
+    """How much is there because persons said so, with no bank asked, and how much of it came after the deadline."""
+    if posted.last_at is None:
+        return ()
+    total = Money(sum(posted.by_person.values()), currency)
+    named = [f"{person} ({Money(minor, currency)})" for person, minor in list(posted.by_person.items())[:_NAMED_MAX]]
+    more = len(posted.by_person) - len(named)
+    statement = (
+        f"Within {POSTED_WITHIN.days} days {total} was put by hand on ledger accounts that money is paid from, the last"
+        f" on {posted.last_at:%Y-%m-%d}, asked for by {', '.join(named)}{f' and {more} more' if more else ''}."
+    )
+    if deadline is not None and posted.late_minor:
+        late = Money(posted.late_minor, currency)
+        statement += f" After the deadline of {deadline:%Y-%m-%d %H:%M} UTC: {late}."
+    operands = tuple((entry_id, Money(minor, currency)) for entry_id, minor in posted.largest)
+    return (Explanation(statement, "MONEY_POSTED_BY_HAND", operands, HOUSE_RULE),)

@@ -1,0 +1,74 @@
+"""What persons put by hand on ledger accounts that money is paid from."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from services.chassis.data.reach import is_mine
+from services.chassis.data.transaction import Tx
+from services.escrow.domain.posted_by_hand import PostedByHand
+from services.escrow.domain.types import TYPES
+from services.escrow.tables import BY_HAND, escrow_accounts, journal_entries, ledger_accounts, ledger_entries
+
+_NAMED_MAX = 10
+_PERSONS_MAX = 100
+_PAID_FROM = sorted({each.ledger_account_kind for each in TYPES.values()})
+_head, _leg = journal_entries.c, ledger_entries.c
+
+
+async def read_posted_by_hand(
+    tx: Tx, escrow_account_id: str, since: datetime, deadline: datetime | None
+) -> PostedByHand:
+    """
+    Args:
+        since: When the first of them was booked.
+        deadline: What was booked after it is summed as well.
+    """
+    entries = _select_entries(escrow_account_id, since).subquery("entries")
+    e = entries.c
+    largest = sa.select(e.journal_entry_id, e.minor).order_by(e.minor.desc(), e.journal_entry_id).limit(_NAMED_MAX)
+    late = sa.false() if deadline is None else e.created_at > deadline
+    by_person = (
+        sa.select(
+            *(e.created_by, sa.func.sum(e.minor).label("minor"), sa.func.max(e.created_at).label("last_at")),
+            sa.func.coalesce(sa.func.sum(e.minor).filter(late), 0).label("late_minor"),
+        )
+        .group_by(e.created_by)
+        .order_by(sa.func.sum(e.minor).desc())
+        .limit(_PERSONS_MAX)
+    )
+    persons = (await tx.execute(by_person)).all()
+    return PostedByHand(
+        largest=[(row.journal_entry_id, int(row.minor)) for row in await tx.execute(largest)],
+        by_person={row.created_by: int(row.minor) for row in persons},
+        late_minor=sum(int(row.late_minor) for row in persons),
+        last_at=max((row.last_at for row in persons), default=None),
+    )
+
+
+def _select_entries(escrow_account_id: str, since: datetime) -> sa.Select[Any]:
+    """Each with what it put there; an entry is never edited."""
+    account = ledger_accounts.c
+    legs = (
+        sa.select(sa.func.sum(_leg.amount_minor))
+        .select_from(ledger_entries.join(ledger_accounts, account.account_no == _leg.account_no))
+        .where(
+            *(_leg.escrow_no == _head.escrow_no, _leg.journal_sequence == _head.sequence),
+            *(~_leg.debit, ~_leg.pending, account.kind.in_(_PAID_FROM)),
+        )
+        .correlate(journal_entries)
+        .scalar_subquery()
+    )
+    entries = (
+        sa.select(_head.journal_entry_id, _head.created_by, _head.created_at, legs.label("minor"))
+        .select_from(escrow_accounts.join(journal_entries, _head.escrow_no == escrow_accounts.c.escrow_no))
+        .where(
+            *(is_mine(escrow_accounts), escrow_accounts.c.escrow_account_id == escrow_account_id),
+            *(sa.text(BY_HAND), _head.created_at >= since),
+        )
+        .subquery("put")
+    )
+    return sa.select(entries).where(entries.c.minor > 0)
