@@ -45,6 +45,7 @@ from services.distributions.domain.offering import Offering, check_may_resend_pr
 from services.distributions.domain.payout import PayoutType
 from services.distributions.domain.preconditions import (
     build_attempt_change,
+    build_default_preconditions,
     build_funded_precondition,
     build_owed_precondition,
     build_proceeds_changes,
@@ -56,6 +57,7 @@ from services.distributions.domain.states import DistributionStatus, InvestmentS
 from services.distributions.queries import gates
 from services.distributions.queries.destinations import (
     ask_closing_destination,
+    ask_default,
     ask_destination,
     ask_proceeds_destination,
 )
@@ -133,7 +135,8 @@ class _Details:
         preview = await self._previews.preview_movement(
             offering, Movement.CLOSE_OFFERING, released, offering.deadline_at
         )
-        to, account = destination.bank_account_id, explain_destination(destination, offering.sponsor_party_id, now)
+        shown = await ask_default(self._dependencies, destination, offering.sponsor_party_id)
+        to, account = destination.bank_account_id, explain_destination(shown, offering.sponsor_party_id, now)
         # Escrow books under the hash of this: closed again, after escrow refused it, it must be another one.
         attempts = Change("closing_attempts", str(offering.closing_attempt), str(offering.closing_attempt + 1))
         return ApprovalDetails(
@@ -173,7 +176,8 @@ class _Details:
         check_may_resend_proceeds(offering)
         last = require_present(last, "proceeds that failed were asked for")
         destination = await ask_proceeds_destination(self._dependencies, request)
-        to, account = destination.bank_account_id, explain_destination(destination, offering.sponsor_party_id, now)
+        shown = await ask_default(self._dependencies, destination, offering.sponsor_party_id)
+        to, account = destination.bank_account_id, explain_destination(shown, offering.sponsor_party_id, now)
         amount = Money(last.amount_minor, offering.currency)
         preview = await self._previews.preview_payouts(
             offering, PayoutType.ESCROW_WITHDRAWAL, {offering.sponsor_party_id: amount}
@@ -183,14 +187,14 @@ class _Details:
             offering.offering_id,
             offering.offering_id,
             amount=amount,
-            makers=offering.makers,
+            makers=offering.makers | shown.makers,
             beneficiary_party_ids=frozenset({offering.sponsor_party_id}),
             changes=(
                 # One that goes to no account takes away none.
                 *(build_proceeds_changes(offering, to) if destination.pays_to_account else ()),
                 build_attempt_change(last.attempt),
             ),
-            preconditions=build_proceeds_preconditions(offering, to),
+            preconditions=(*build_proceeds_preconditions(offering, to), *build_default_preconditions(shown)),
             explanations=(*explain_failure(offering.proceeds_failure), account, *preview.explanations),
             effects=preview.effects,
         )
@@ -274,11 +278,14 @@ class _Details:
         preview = await self._previews.preview_refunds(
             offering, [investment], {investment.party_id: amount}, now, destination=destination
         )
+        # Where none is named it may be the default that is paid, if the money came from no account.
+        shown = await ask_default(self._dependencies, destination, investment.party_id)
         return ApprovalDetails(
             f"Give {amount} of an investment in {offering.display_name} back again",
             investment.investment_id,
             offering.offering_id,
             amount=amount,
+            makers=shown.makers,
             beneficiary_party_ids=frozenset({investment.party_id}),
             changes=(build_attempt_change(position.last_attempt),),
             explanations=(*explain_failure(investment.refund_failure), *preview.explanations),
@@ -295,7 +302,8 @@ class _Details:
             if allocation is None:
                 raise AllocationNotFound
             offering = await require_offering(tx, allocation.offering_id)
-        destination = await ask_destination(self._dependencies, request)
+        named = await ask_destination(self._dependencies, request)
+        destination = await ask_default(self._dependencies, named, allocation.party_id)
         account = explain_destination(destination, allocation.party_id, now)
         amount = Money(allocation.amount_minor, allocation.currency)
         preview = await self._previews.preview_payouts(offering, PayoutType.DISTRIBUTION, {allocation.party_id: amount})
@@ -307,6 +315,7 @@ class _Details:
             makers=destination.makers,
             beneficiary_party_ids=frozenset({allocation.party_id}),
             changes=(build_attempt_change(allocation.attempts),),
+            preconditions=build_default_preconditions(destination),
             explanations=(explain_attempt(allocation), account, *preview.explanations),
             effects=preview.effects,
         )

@@ -149,7 +149,9 @@ def to_bank_account_content(account: BankAccount) -> bank_accounts_pb2.BankAccou
 
 def to_payout_account(account: BankAccount, first_paid_at: datetime | None) -> payouts_pb2.PayoutAccount:
     return payouts_pb2.PayoutAccount(
-        bank_account=to_bank_account(account), first_paid_time=to_optional_timestamp(first_paid_at)
+        bank_account=to_bank_account(account),
+        first_paid_time=to_optional_timestamp(first_paid_at),
+        makers=account.makers,
     )
 
 

@@ -109,6 +109,8 @@ async def test_each_kind_of_distributions_says_before_a_yes_what_it_would_do_to_
         await distributions.invest(offering, name, minor)
     paid_out = await distributions.closed_offering(("inv-001", 100_00))
     await distributions.deliver(fail_payout(distributions.transactions.newest("sponsor-1")))
+    for party_id in ("sponsor-1", "inv-001"):
+        distributions.transactions.add_bank_account(party_id)
     resend = opb.ResendProceedsRequest(offering_id=paid_out.offering_id)
     found = [await distributions.ask(distributions.offerings.ResendProceeds, resend)]
     distribution = await distributions.executed(paid_out, 10_00)

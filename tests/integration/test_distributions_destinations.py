@@ -218,7 +218,7 @@ async def test_who_waives_the_wait_for_money_that_is_not_final_reads_that_it_is_
         wanted = ("REFUNDED_MONEY_NOT_FINAL", "BANK_ACCOUNT")
         assert [each.statement for each in explanations if each.rule == "MONEY_NOT_FINAL"] == ["80.00 USD may go back."]
         found[name] = [each.statement for each in explanations if each.rule in wanted]
-    one_account = "It goes to the account of Ann Lee that ends in 6789, which is ACTIVE and was added"
+    one_account = "It goes to the account of “Ann Lee” that ends in 6789, which is ACTIVE and was added"
     assert found["all"] == [
         "Until then, of inv-001.",
         "Until then, of inv-002.",
@@ -226,3 +226,26 @@ async def test_who_waives_the_wait_for_money_that_is_not_final_reads_that_it_is_
     ]
     assert (found["one"][0], found["again"][0]) == ("Until then, of inv-001.", "Until then, of inv-003.")
     assert [found[name][1].startswith(one_account) for name in ("one", "again")] == [True, True]
+
+
+async def test_whoever_made_the_default_approves_no_attempt_that_is_left_to_it_and_a_yes_is_to_that_account(
+    service: DistributionsHarness,
+) -> None:
+    """Each order that may name no account: its dossier tells of the default, and its maker has a part in it."""
+    for order in await list_orders(service):
+        default = service.transactions.add_bank_account(order.party_id)
+        service.transactions.bank_accounts[default].created_by = "admin-5"
+        service.transactions.bank_account_makers[default] = ["admin-6"]
+        order.request.ClearField(order.field)
+        approval = await service.ask(order.rpc, order.request)
+        [told] = [each for each in approval.explanations if each.rule == "BANK_ACCOUNT"]
+        assert "“Ann Lee” that ends in 6789" in told.statement, order
+        if order.rpc == service.offerings.CloseOffering:
+            continue  # its proceeds wait for an approval of their own
+        assert {"admin-5", "admin-6"} <= set(approval.makers), order
+        if order.rpc == service.investments.ResendRefund:
+            continue  # it goes to where the money came from, if that was an account
+        other = service.transactions.add_bank_account(order.party_id)
+        assert await refusal_of(service.grant(approval)) == "CONTENT_OUTDATED"
+        del service.transactions.bank_accounts[other]
+        assert (await service.grant(approval)).status == Approval.EXECUTED

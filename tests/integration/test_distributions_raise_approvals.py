@@ -153,8 +153,8 @@ async def test_who_named_the_account_of_the_proceeds_does_not_approve_that_they_
     again = await service.ask(service.offerings.ResendProceeds, resend, "admin-3")
     assert {each.rule: each.statement for each in again.explanations}.items() >= {
         "LAST_ATTEMPT": "The last attempt came to nothing: DECLINED_BY_PROVIDER, R03 it is",
-        "BANK_ACCOUNT": "It goes to the account of Ann Lee that ends in 6789, which is ACTIVE"
-        " and was added 0 days ago.",
+        "BANK_ACCOUNT": "It goes to the account of “Ann Lee” that ends in 6789, which is ACTIVE"
+        " and was added 0 days ago by sponsor-1.",
         "AVAILABLE_BALANCE": "issuer proceeds has 150.00 USD available, and 150.00 USD would be taken from it.",
     }.items()
     assert effects_of(again) == {"ISSUER_PROCEEDS": (150_00, 0), "CASH": (150_00, 0)}
@@ -197,7 +197,7 @@ async def test_staff_sends_a_refund_again_together_and_an_investor_its_own_at_on
     request = opb.ResendRefundRequest(investment_id=held["inv-001"].investment_id, bank_account_id=to)
     approval = await service.ask(service.investments.ResendRefund, request)
     statements = {each.rule: each.statement for each in approval.explanations}
-    assert statements["BANK_ACCOUNT"].startswith("It goes to the account of Ann Lee that ends in 6789")
+    assert statements["BANK_ACCOUNT"].startswith("It goes to the account of “Ann Lee” that ends in 6789")
     assert (approval.amount.amount_minor, list(approval.beneficiary_party_ids)) == (5_00, ["inv-001"])
     assert (await service.get(held["inv-001"])).allowed_actions == ["resend_refund"], "nothing has happened"
     await service.grant(approval)

@@ -31,6 +31,7 @@ class BankAccount:
     status: str
     added_at: datetime
     added_by: str
+    makers: frozenset[str]  # who added it, or, as far as that is asked, changed where its money goes
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,8 @@ class Destination:
     """
     Args:
         bank_account_id: The one that is named; None: the party's default, or where the money came from.
-        account: What is known of it; None where it is not known.
+        account: What is known of it; None where it is not known. Of one that is not named, for whoever decides alone:
+            the party's default as it is now.
         payment_method: The rail, if one is named.
     """
 
@@ -64,8 +66,13 @@ class Destination:
 
     @property
     def makers(self) -> frozenset[str]:
-        """Who added the account, and so does not approve what is paid there."""
-        return frozenset({self.account.added_by} - {""}) if self.account is not None else frozenset()
+        """Who made the account what it is, and so does not approve what is paid there."""
+        return frozenset() if self.account is None else self.account.makers
+
+    @property
+    def is_left_to_default(self) -> bool:
+        """Whether transactions chooses the account, when it pays."""
+        return self.bank_account_id is None and self.pays_to_account
 
     @property
     def pays_to_account(self) -> bool:

@@ -16,6 +16,7 @@ from services.chassis.values.failure import Failure
 from services.chassis.values.moves import check_move
 from services.chassis.values.refusals import ContentChanged, ContentOutdated, IllegalStatusChange
 from services.chassis.values.second_person import check_no_maker
+from services.chassis.values.times import write_time
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refusals import DistributionNotDue, NotCalculated
 from services.distributions.domain.states import (
@@ -157,6 +158,15 @@ def check_may_submit(offering: Offering, distribution: Distribution) -> None:
     if distribution.content_hash is None:
         raise NotCalculated("Calculate the distribution first.")
     check_basis(offering, distribution)
+
+
+def check_due_before(distribution: Distribution, expires_at: datetime) -> None:
+    """Whether its day comes while an approval that is asked for now is good. Raises: DistributionNotDue."""
+    if (due := distribution.distribution_date) > expires_at.date():
+        message = (
+            f"An approval that is asked for now ends on {expires_at.date()}, before the distribution's day, {due}."
+        )
+        raise DistributionNotDue(message, distribution_date=due.isoformat(), expire_time=write_time(expires_at))
 
 
 def check_may_approve(offering: Offering, distribution: Distribution, checker: str, now: datetime) -> None:

@@ -147,20 +147,22 @@ def explain_destination(destination: Destination, party_id: str, now: datetime) 
     by = f" by {destination.payment_method.lower()}" if destination.payment_method else ""
     if not destination.pays_to_account:
         return Explanation(f"It goes{by}, to no bank account.", rule)
-    if bank_account_id is None:
-        return Explanation(f"No bank account is named: it goes{by} to the party's default for payouts.", rule)
+    if destination.is_left_to_default and account is None:
+        statement = "No bank account is named, and the party has no default for payouts: it will not be paid."
+        return Explanation(statement, rule, (spell_gate(False),), HOUSE_RULE)
     gate = spell_gate(destination.takes_payouts(party_id))
     if account is None or account.party_id != party_id:
         statement = f"The party has no bank account {bank_account_id}: it will not be paid there."
-        return Explanation(statement, rule, (gate, ("bank account", bank_account_id)), HOUSE_RULE)
+        return Explanation(statement, rule, (gate, ("bank account", bank_account_id or "")), HOUSE_RULE)
     days = (now - account.added_at).days
+    default = "the party's default for payouts, " if destination.is_left_to_default else ""
     statement = (
-        f"It goes{by} to the account of {account.holder} that ends in {account.last4}, which is {account.status}"
-        f" and was added {days} {'day' if days == 1 else 'days'} ago."
+        f"It goes{by} to {default}the account of “{account.holder}” that ends in {account.last4}, which is"
+        f" {account.status} and was added {days} {'day' if days == 1 else 'days'} ago by {account.added_by}."
     )
     operands = (
         gate,
-        ("bank account", bank_account_id),
+        ("bank account", account.bank_account_id),
         ("status", account.status),
         ("added", f"{account.added_at:%Y-%m-%d}"),
         ("days", str(days)),
@@ -192,7 +194,7 @@ def _spell_new(each: PayoutAccount) -> str:
     account = each.account
     used = "never paid to" if each.first_paid_at is None else f"first paid to on {each.first_paid_at:%Y-%m-%d}"
     return (
-        f"{account.holder}, ends in {account.last4}, {account.status}, added on {account.added_at:%Y-%m-%d} by"
+        f"“{account.holder}”, ends in {account.last4}, {account.status}, added on {account.added_at:%Y-%m-%d} by"
         f" {account.added_by}, {used}"
     )
 
@@ -212,5 +214,5 @@ def explain_refund_accounts(
     missing = set(party_ids) - {each.party_id for each in accounts}
     where = f"Bank accounts it goes to: {len(accounts)}."
     nowhere = f"Without an account, and so not paid: {name_some(missing)}." if missing else ""
-    operands = ((each.party_id, f"{each.holder}, ends in {each.last4}, {each.status}") for each in accounts)
+    operands = ((each.party_id, f"“{each.holder}”, ends in {each.last4}, {each.status}") for each in accounts)
     return Explanation(f"{where} {nowhere}".rstrip(), _ACCOUNT, tuple(operands), HOUSE_RULE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from services.chassis.values.approval import Change, Precondition
+from services.distributions.domain.destination import Destination
 from services.distributions.domain.investment import Investment, hash_funded
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refunds import RefundPosition, hash_owed
@@ -23,6 +24,13 @@ def build_owed_precondition(positions: Sequence[RefundPosition]) -> Precondition
 def build_proceeds_preconditions(offering: Offering, to: str | None) -> tuple[Precondition, ...]:
     """The same account as before, if it is."""
     return (Precondition("proceeds_bank_account_id", to),) if to and to == offering.proceeds_bank_account_id else ()
+
+
+def build_default_preconditions(destination: Destination) -> tuple[Precondition, ...]:
+    """The same default as was shown, where no account is named."""
+    if not destination.is_left_to_default or destination.account is None:
+        return ()
+    return (Precondition("default_bank_account_id", destination.account.bank_account_id),)
 
 
 def build_proceeds_changes(offering: Offering, to: str | None) -> tuple[Change, ...]:

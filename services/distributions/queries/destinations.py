@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
 from realco.transactions.v1.transactions_pb2 import Transaction
 
@@ -40,6 +42,14 @@ async def ask_closing_destination(
 ) -> Destination:
     """The account that is named; one that names none has none, whatever an earlier closing named."""
     return await _ask(dependencies, request.proceeds_bank_account_id)
+
+
+async def ask_default(dependencies: Dependencies, destination: Destination, party_id: str) -> Destination:
+    """For whoever decides: with the party's default as it is now, where no account is named."""
+    if not destination.is_left_to_default:
+        return destination
+    found = await dependencies.peers.transactions.list_payout_accounts([party_id])
+    return replace(destination, account=next((each.account for each in found), None))
 
 
 def _read_rail(request: Resend) -> str | None:

@@ -46,6 +46,7 @@ class MemoryTransactions:
         self.bank_accounts: dict[str, bank_accounts.BankAccount] = {}
         self.provisional: list[Explanation] = []  # of what came into any escrow account
         self.deadlines_asked: list[Timestamp | None] = []  # of those who asked for that
+        self.bank_account_makers: dict[str, list[str]] = {}  # who changed where money goes, by bank account
         self.first_paid: dict[str, Timestamp] = {}  # when money first arrived, by bank account
         self.take_backs: dict[str, Explanation] = {}  # what the bank may take back, by investment
         self.contributions: list[Txn] = []  # as they stand
@@ -84,7 +85,11 @@ class MemoryTransactions:
         active = [each for each in self.bank_accounts.values() if each.status == bank_accounts.BankAccount.ACTIVE]
         defaults = {each.party_id: each for each in active if each.party_id in set(request.party_ids)}
         accounts = (
-            payouts_pb2.PayoutAccount(bank_account=each, first_paid_time=self.first_paid.get(each.bank_account_id))
+            payouts_pb2.PayoutAccount(
+                bank_account=each,
+                first_paid_time=self.first_paid.get(each.bank_account_id),
+                makers=self.bank_account_makers.get(each.bank_account_id, []),
+            )
             for each in defaults.values()
         )
         return payouts_pb2.BatchGetPayoutAccountsResponse(payout_accounts=accounts)
@@ -109,6 +114,7 @@ class MemoryTransactions:
             account_holder_name="Ann Lee",
             account_number_last4="6789",
             status=status,
+            created_by=party_id,
             create_time=to_timestamp(datetime(2025, 1, 1, tzinfo=UTC)),
         )
         self.bank_accounts[account.bank_account_id] = account

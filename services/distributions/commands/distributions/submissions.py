@@ -34,6 +34,7 @@ from services.distributions.commands.distributions.calculations import (
 from services.distributions.domain.distribution import (
     Distribution,
     check_content,
+    check_due_before,
     check_may_approve,
     check_may_reject,
     check_may_submit,
@@ -70,6 +71,7 @@ async def witness_submission(
         return
     check_may_submit(offering, distribution)
     async with database.begin() as tx:
+        check_due_before(distribution, _compute_end(tx, distribution, now))
         await DISTRIBUTION_APPROVALS.check_may_ask(tx, distribution.distribution_id, now)
     content_hash = distribution.content_hash or ""
     kind, makers = DISTRIBUTION_APPROVALS.kind, distribution.makers
@@ -84,18 +86,25 @@ async def submit_distribution(tx: Tx, request: pb.SubmitDistributionRequest, now
         return await answer_waiting(tx, offering, distribution, now)
     check_may_submit(offering, distribution)
     await DISTRIBUTION_APPROVALS.check_may_ask(tx, distribution.distribution_id, now)
+    expires_at = _compute_end(tx, distribution, now)
+    check_due_before(distribution, expires_at)
     person = current_principal().person
-    amount = Money(distribution.amount_minor, distribution.currency)
     submitted = replace(
         distribution,
         status=DistributionStatus.PENDING_APPROVAL,
         submitted_by=person,
         makers=distribution.makers | {person},
-        expires_at=now + decide_terms_of(tx, DISTRIBUTION_APPROVALS.kind, amount).validity,
+        expires_at=expires_at,
     )
     after, _ = await save_distribution(tx, distribution, submitted, events.DistributionSubmitted(), now)
     await _ask_for_approval(tx, offering, after, now)
     return await answer_waiting(tx, offering, after, now)
+
+
+def _compute_end(tx: Tx, distribution: Distribution, now: datetime) -> datetime:
+    """Of an approval that is asked for now."""
+    amount = Money(distribution.amount_minor, distribution.currency)
+    return now + decide_terms_of(tx, DISTRIBUTION_APPROVALS.kind, amount).validity
 
 
 async def _ask_for_approval(tx: Tx, offering: Offering, distribution: Distribution, now: datetime) -> None:
