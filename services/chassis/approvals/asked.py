@@ -16,7 +16,9 @@ from services.chassis.data.operations import Operations
 from services.chassis.values.approval import Approval, ApprovalDetails, hash_content
 from services.chassis.values.errors import DomainError, Unavailable
 from services.chassis.values.etags import EtagMismatch
+from services.chassis.values.explanation import explain_outdated
 from services.chassis.values.refusals import ContentOutdated
+from services.chassis.values.same_content import list_differing
 
 
 class AskedRequests:
@@ -38,17 +40,26 @@ class AskedRequests:
         return read_content(approval.content, self.kinds[approval.kind].request_type, approval.approval_id)
 
     async def describe(self, approval: Approval, now: datetime) -> ApprovalDetails:
-        """What a person who decides has to know now. Raises DomainError: why that cannot be said."""
-        return await self.kinds[approval.kind].describe(self.read(approval), now)
+        """What a person who decides has to know now, and first whether it would do something else by now.
+
+        Raises DomainError: why that cannot be said.
+        """
+        details = await self.kinds[approval.kind].describe(self.read(approval), now)
+        differing = self._list_differing(approval, details)
+        outdated = (explain_outdated(differing),) if differing else ()
+        return replace(details, explanations=(*outdated, *details.explanations))
+
+    def _list_differing(self, approval: Approval, details: ApprovalDetails) -> list[str]:
+        """In what it would do something else now than when it was asked for."""
+        as_asked = replace(details, beneficiary_party_ids=approval.beneficiary_party_ids)
+        content = self.kinds[approval.kind].write_content(self.read(approval), as_asked)
+        return list_differing(approval.content, content) if hash_content(content) != approval.content_hash else []
 
     async def compare(self, approval: Approval, now: datetime) -> ApprovalDetails:
         """What it would do now. Raises ContentOutdated, or why that cannot be said."""
-        details = await self.describe(approval, now)
-        as_asked = replace(details, beneficiary_party_ids=approval.beneficiary_party_ids)
-        content = self.kinds[approval.kind].write_content(self.read(approval), as_asked)
-        if hash_content(content) != approval.content_hash:
-            message = "It would do something else now than when it was asked for: reject or cancel it, and ask again."
-            raise ContentOutdated(message)
+        details = await self.kinds[approval.kind].describe(self.read(approval), now)
+        if differing := self._list_differing(approval, details):
+            raise ContentOutdated(explain_outdated(differing).statement)
         return details
 
     async def check_version(self, approval: Approval) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -49,6 +49,19 @@ def explain_check(rule: str, statement: str, check: Callable[[], object]) -> Exp
     except DomainError as refusal:
         return Explanation(refusal.message, rule, (spell_gate(False),), HOUSE_RULE)
     return Explanation(statement, rule, (spell_gate(True),), HOUSE_RULE)
+
+
+def explain_outdated(differing: Sequence[str]) -> Explanation:
+    """That what waits would do something else by now.
+
+    Args:
+        differing: In what.
+    """
+    statement = (
+        f"It would do something else now than when it was asked for ({', '.join(differing)}): reject or cancel it, and"
+        " ask again."
+    )
+    return Explanation(statement, "CONTENT_CURRENT", (spell_gate(False),), HOUSE_RULE)
 
 
 def explain_summary(asked: str, now: str) -> Explanation | None:

@@ -45,6 +45,16 @@ def drop_words(asked: Any) -> Any:
     return asked
 
 
+def list_differing(then: str, now: str) -> list[str]:
+    """In what two contents about the same differ: the amount, and the changes and preconditions by their names."""
+    one, other = json.loads(then), json.loads(now)
+    found = ["amount"] if one["amount"] != other["amount"] else []
+    for part in ("changes", "preconditions"):
+        found += [each["field"] for each in other[part] if each not in one[part]]
+        found += [each["field"] for each in one[part] if each not in other[part]]
+    return list(dict.fromkeys(found)) or ["content"]
+
+
 def explain_same_effect(other: Approval) -> Explanation:
     """For whoever reads what waits: another request does the same, and both would be done."""
     said = f"{other.created_by} asked for what does the same, with another content, {_tell(other)}."
@@ -54,8 +64,10 @@ def explain_same_effect(other: Approval) -> Explanation:
 def _tell(other: Approval) -> str:
     if other.status is Status.PENDING:
         return f"and {other.approval_id} waits: a yes to both does it twice"
-    done = "it was carried out" if other.status is Status.EXECUTED else "it is being carried out"
-    return f"{_name_approvers(other)} approved it at {_tell_when(other)}, and {done}"
+    approved = f"{_name_approvers(other)} approved it at {_tell_when(other)}"
+    if "resource" in json.loads(other.content):  # a yes is all that it was, and by now it waits once more
+        return f"{approved}, and since then it was taken back or asked for again"
+    return f"{approved}, and {'it was' if other.status is Status.EXECUTED else 'it is being'} carried out"
 
 
 def _name_approvers(approved: Approval) -> str:
