@@ -7,7 +7,10 @@ from sandbox.signature import build_signer
 from sandbox.store import Store
 from sandbox.stripe.answers import ANSWERS, Answers
 from sandbox.stripe.api import Api
-from sandbox.stripe.desk import OBJECTS, Desk
+from sandbox.stripe.books import OBJECTS, Books
+from sandbox.stripe.card_desk import CardDesk
+from sandbox.stripe.clock import Clock
+from sandbox.stripe.desk import Desk
 from sandbox.stripe.settings import Settings
 from sandbox.webhooks import Deliveries
 
@@ -18,11 +21,11 @@ async def main(settings: Settings) -> None:
     store = Store(settings.sandbox_stripe_database, OBJECTS + ANSWERS)
     base_url = f"http://{settings.bind_host}:{settings.sandbox_stripe_port}"
     key_lifetime_ms = settings.sandbox_stripe_key_lifetime_hours * 3_600_000
-    desk = Desk(store, base_url, settings.sandbox_stripe_settle_ms)
-    application = Api(
-        desk, Answers(store, key_lifetime_ms), settings.sandbox_stripe_api_key.get_secret_value()
-    ).application()
-    loops = [move_payments(desk, store.listen())]
+    books, settle_ms = Books(store), settings.sandbox_stripe_settle_ms
+    desk, cards = Desk(books, base_url, settle_ms), CardDesk(books, base_url, settle_ms)
+    api_key = settings.sandbox_stripe_api_key.get_secret_value()
+    application = Api(books, desk, cards, Answers(store, key_lifetime_ms), api_key).application()
+    loops = [move_payments(Clock(books, desk, cards), store.listen())]
     if settings.sandbox_stripe_webhook_url:
         secret = settings.sandbox_stripe_webhook_secret.get_secret_value()
         url = str(settings.sandbox_stripe_webhook_url)

@@ -11,6 +11,7 @@ from typing import Any
 
 from sandbox.store import Store
 
+AMOUNT_MAX = 99_999_999
 ANSWERS = """
 CREATE TABLE IF NOT EXISTS answers (
     idempotency_key TEXT PRIMARY KEY,
@@ -89,3 +90,16 @@ class Answers:
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def invalid(param: str, message: str, code: str = "parameter_invalid") -> StripeRefusal:
+    return StripeRefusal(400, "invalid_request_error", message or f"{param} is not valid.", code=code, param=param)
+
+
+def read_amount(text: str | None, currency: str | None) -> int:
+    """In minor units. Raises: StripeRefusal."""
+    if not (text and text.isascii() and text.isdigit() and 1 <= int(text[:12]) <= AMOUNT_MAX):
+        raise invalid("amount", "Invalid integer, or too much.", code="amount_too_large")
+    if currency != "usd":
+        raise invalid("currency", "This stand-in knows usd alone.")
+    return int(text)

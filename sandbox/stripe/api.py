@@ -1,10 +1,11 @@
-"""The stand-in's HTTP face: Stripe's paths, forms and errors, and the page on which a holder confirms an account."""
+"""The stand-in's HTTP face: Stripe's paths, forms and errors, and its pages for holders of accounts and of cards."""
 
 from __future__ import annotations
 
 import hmac
 import html
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -14,6 +15,9 @@ from starlette.routing import Route
 
 from sandbox.stripe.answers import Answer, Answers, StripeRefusal, encode
 from sandbox.stripe.behaviours import BEHAVIOURS, DESCRIPTOR_CODE, ROUTING_NUMBER
+from sandbox.stripe.books import Books
+from sandbox.stripe.card_desk import CardDesk
+from sandbox.stripe.cards import CARDS
 from sandbox.stripe.desk import Desk
 from sandbox.stripe.forms import parse_form
 
@@ -22,8 +26,10 @@ _TERM = re.compile(r"""(?:metadata\['(?P<name>\w+)'\]|(?P<field>status)):'(?P<va
 
 
 class Api:
-    def __init__(self, desk: Desk, answers: Answers, api_key: str) -> None:
+    def __init__(self, books: Books, desk: Desk, cards: CardDesk, answers: Answers, api_key: str) -> None:
+        self._books = books
         self._desk = desk
+        self._cards = cards
         self._answers = answers
         self._api_key = api_key
 
@@ -31,6 +37,10 @@ class Api:
         return Starlette(
             routes=[
                 Route("/v1/customers", self.create_customer, methods=["POST"]),
+                Route("/v1/customers/search", self.search_customers, methods=["GET"]),
+                Route("/v1/checkout/sessions", self.sessions, methods=["GET", "POST"]),
+                Route("/v1/checkout/sessions/{session_id}", self.get_session, methods=["GET"]),
+                Route("/v1/checkout/sessions/{session_id}/expire", self.expire_session, methods=["POST"]),
                 Route("/v1/payment_methods", self.create_method, methods=["POST"]),
                 Route("/v1/charges", self.list_charges, methods=["GET"]),
                 Route("/v1/payment_intents", self.create_intent, methods=["POST"]),
@@ -39,7 +49,10 @@ class Api:
                 Route("/v1/payment_intents/{intent_id}/verify_microdeposits", self.verify, methods=["POST"]),
                 Route("/v1/payment_intents/{intent_id}/cancel", self.cancel, methods=["POST"]),
                 Route("/v1/disputes", self.list_disputes, methods=["GET"]),
+                Route("/v1/disputes/{dispute_id}", self.answer_dispute, methods=["POST"]),
+                Route("/v1/disputes/{dispute_id}/close", self.close_dispute, methods=["POST"]),
                 Route("/v1/events", self.list_events, methods=["GET"]),
+                Route("/pay/{session_id}", self.card_page, methods=["GET", "POST"]),
                 Route("/microdeposits/{intent_id}", self.confirm_page, methods=["GET", "POST"]),
                 Route("/test-values", self.test_values, methods=["GET"]),
                 Route("/healthz", self.health, methods=["GET"]),
@@ -69,10 +82,48 @@ class Api:
 
     async def get_intent(self, request: Request) -> Response:
         form = await self._read(request)
-        intent = self._desk.require(request.path_params["intent_id"], "payment_intent")
-        return _json(self._desk.show(intent, form.get("expand", [])))
+        intent = self._books.require(request.path_params["intent_id"], "payment_intent")
+        return _json(self._books.show(intent, form.get("expand", [])))
 
     async def search_intents(self, request: Request) -> Response:
+        return await self._search(request, "payment_intent")
+
+    async def search_customers(self, request: Request) -> Response:
+        return await self._search(request, "customer")
+
+    async def sessions(self, request: Request) -> Response:
+        form = await self._read(request)
+        if request.method == "POST":
+            return self._once(request, form, lambda: self._cards.create_session(form))
+        wanted = {name: form.get(name) for name in ("customer", "payment_intent")}
+        return self._list(request, form, self._books.list_objects("checkout.session", **wanted))
+
+    async def get_session(self, request: Request) -> Response:
+        form = await self._read(request)
+        session = self._books.require(request.path_params["session_id"], "checkout.session")
+        return _json(self._books.show(session, form.get("expand", [])))
+
+    async def expire_session(self, request: Request) -> Response:
+        form = await self._read(request)
+        return self._once(request, form, lambda: self._cards.expire_session(request.path_params["session_id"]))
+
+    async def list_charges(self, request: Request) -> Response:
+        form = await self._read(request)
+        return self._list(request, form, self._books.list_objects("charge", payment_intent=form.get("payment_intent")))
+
+    async def list_disputes(self, request: Request) -> Response:
+        form = await self._read(request)
+        return self._list(request, form, self._books.list_objects("dispute", charge=form.get("charge")))
+
+    async def answer_dispute(self, request: Request) -> Response:
+        form = await self._read(request)
+        return self._once(request, form, lambda: self._cards.answer_dispute(request.path_params["dispute_id"], form))
+
+    async def close_dispute(self, request: Request) -> Response:
+        form = await self._read(request)
+        return self._once(request, form, lambda: self._cards.close_dispute(request.path_params["dispute_id"]))
+
+    async def _search(self, request: Request, kind: str) -> Response:
         form = await self._read(request)
         terms = {}
         for text in form.get("query", "").split(" AND "):
@@ -80,26 +131,41 @@ class Api:
             if term is None:
                 raise StripeRefusal(400, "invalid_request_error", "The query is not understood.", param="query")
             terms[f"metadata.{term['name']}" if term["name"] else term["field"]] = term["value"]
+        return self._list(request, form, self._books.search(kind, terms), "search_result")
+
+    def _list(
+        self, request: Request, form: dict[str, Any], found: Sequence[dict[str, Any]], kind: str = "list"
+    ) -> Response:
         expand = [each.removeprefix("data.") for each in form.get("expand", [])]
-        found = [self._desk.show(each, expand) for each in self._desk.search_intents(terms)]
-        return _json({"object": "search_result", "url": request.url.path, "has_more": False, "data": found})
-
-    async def list_charges(self, request: Request) -> Response:
-        form = await self._read(request)
-        found = self._desk.list_charges(form.get("payment_intent"))
-        return _json({"object": "list", "url": request.url.path, "has_more": False, "data": found})
-
-    async def list_disputes(self, request: Request) -> Response:
-        form = await self._read(request)
-        found = self._desk.list_disputes(form.get("charge"))
-        return _json({"object": "list", "url": request.url.path, "has_more": False, "data": found})
+        shown = [self._books.show(each, expand) for each in found[: int(form.get("limit", 10))]]
+        return _json({"object": kind, "url": request.url.path, "has_more": False, "data": shown})
 
     async def list_events(self, request: Request) -> Response:
         form = await self._read(request)
         limit = int(form.get("limit", 10))
         newer_than, older_than = form.get("ending_before"), form.get("starting_after")
-        found, has_more = self._desk.list_events(form.get("types", []), newer_than, older_than, limit)
+        found, has_more = self._books.list_events(form.get("types", []), newer_than, older_than, limit)
         return _json({"object": "list", "url": request.url.path, "has_more": has_more, "data": found})
+
+    async def card_page(self, request: Request) -> Response:
+        """Where the payer enters a card: one of those for tests, by its name."""
+        session_id = request.path_params["session_id"]
+        session, said = self._books.require(session_id, "checkout.session"), ""
+        if request.method == "POST":
+            form = parse_form((await request.body()).decode("utf-8", "replace"))
+            try:
+                with self._books.transaction():
+                    card = self._cards.pay(session_id, form.get("card", ""))
+                said = "The card was declined: try another one." if card is None else "Thank you: it is paid."
+            except StripeRefusal as refusal:
+                said = refusal.error["message"]
+        cards = "".join(f"<option value={name}>{each.brand} {each.last4}: {each.says}" for name, each in CARDS.items())
+        page = (
+            "<!doctype html><title>Pay by card</title><form method=post>"
+            f"<p>{html.escape(said) or 'Which card?'}<p>{session['amount_total']} cents of {session['currency']}"
+            f"<p><select name=card>{cards}</select> <button>Pay</button></form>"
+        )
+        return HTMLResponse(page)
 
     async def confirm_page(self, request: Request) -> Response:
         """Where the holder says what was deposited."""
@@ -118,7 +184,9 @@ class Api:
 
     async def test_values(self, request: Request) -> Response:
         values = [{"account_number": number, "says": each.says} for number, each in BEHAVIOURS.items()]
-        return _json({"routing_number": ROUTING_NUMBER, "descriptor_code": DESCRIPTOR_CODE, "data": values})
+        cards = [{"card": name, "says": each.says} for name, each in CARDS.items()]
+        codes = {"routing_number": ROUTING_NUMBER, "descriptor_code": DESCRIPTOR_CODE}
+        return _json({**codes, "data": values, "cards": cards})
 
     async def health(self, request: Request) -> Response:
         return _json({"status": "ok"})

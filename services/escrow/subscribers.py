@@ -9,7 +9,7 @@ from realco.transactions.v1 import events_pb2 as transactions
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.transaction import Tx
 from services.chassis.events.handling import Delivery, Handler, Subscription
-from services.escrow.commands.stages import book_stage, end_return_risk
+from services.escrow.commands.stages import book_stage, end_return_risk, follow_dispute
 from services.escrow.domain.stages import Stage
 
 
@@ -24,6 +24,10 @@ async def _end_return_risk(tx: Tx, event: Any, delivery: Delivery) -> None:
     await end_return_risk(tx, event.transaction, delivery.now)
 
 
+async def _follow_dispute(tx: Tx, event: Any, delivery: Delivery) -> None:
+    await follow_dispute(tx, event.transaction, delivery.now)
+
+
 SUBSCRIPTIONS = (
     Subscription(
         consumer="escrow-on-transactions",
@@ -35,6 +39,7 @@ SUBSCRIPTIONS = (
             transactions.TransactionReturned: _make_handler(Stage.RETURNED),
             transactions.TransactionReversed: _make_handler(Stage.RETURNED),
             transactions.TransactionCompleted: _end_return_risk,
+            transactions.TransactionUpdated: _follow_dispute,
         },
         is_about_money=True,
     ),

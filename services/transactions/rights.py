@@ -42,6 +42,8 @@ RIGHTS: Table = {
             *("status", "previous_status", "version", "updated_at"),
             *("failure", "attempts", "presentments", "next_attempt_at", "first_presented_at", "provider_reference"),
             "payer_action_url",
+            *("card_brand", "card_last4"),
+            *("dispute_status", "dispute_reference", "dispute_reason", "dispute_due_at"),
             *("finality", "bank_reference"),
             *("approved_by", "makers_and_checkers", "confirmed_by"),
             *(

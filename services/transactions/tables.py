@@ -15,6 +15,7 @@ from services.chassis.data.leases import lease_columns
 from services.chassis.data.seals import sealed
 from services.transactions import ach_tables, exception_tables, plaid_tables, webhook_tables
 from services.transactions.domain.bank_accounts import BankAccountStatus, BlockReason, HolderType
+from services.transactions.domain.disputes import DisputeStatus
 from services.transactions.domain.rails import BY_HAND, RAILS
 from services.transactions.domain.return_rates import Outcome
 from services.transactions.domain.states import Status
@@ -155,7 +156,13 @@ transactions = sa.Table(
     text("corrected_by", null=True),
     sa.Column("corrected_signed_in_at", sa.BigInteger),  # in seconds since 1970
     text("corrected_api_key_id", null=True),
+    # Of the card that it was paid by, or goes back to: no more of a number is ever here.
+    text("card_brand", null=True),
+    text("card_last4", null=True),
     sa.Column("dispute_status", sa.Text, nullable=False, server_default="NONE"),
+    text("dispute_reference", null=True),  # the provider's id of the last dispute
+    text("dispute_reason", null=True),
+    time("dispute_due_at", null=True),  # until when the card's bank waits for an answer
     sa.Column("reconciliation_status", sa.Text, nullable=False, server_default="UNRECONCILED"),
     # Stored, not computed from the time, so that its change is published as any other.
     sa.Column("finality", sa.Text, nullable=False, server_default="PROVISIONAL"),
@@ -212,6 +219,9 @@ transactions = sa.Table(
         "NOT escrow_booked OR NOT makers_and_checkers @> to_jsonb(confirmed_by)", name="approver_does_not_send"
     ),
     sa.CheckConstraint("(bank_account_id IS NULL) = (account_number_digest IS NULL)", name="account_is_bound"),
+    sa.CheckConstraint("(card_brand IS NULL) = (card_last4 IS NULL)", name="card_whole"),
+    sa.CheckConstraint("card_last4 ~ '^[0-9]{4}$'", name="card_by_four_digits"),
+    sa.CheckConstraint("(dispute_status = 'NONE') = (dispute_reference IS NULL)", name="dispute_named"),
     sa.CheckConstraint("NOT is_corporate OR bank_account_id IS NOT NULL", name="corporate_by_account"),
     sa.CheckConstraint(
         "approval_reason IS NULL OR approved_by IS NOT NULL"
@@ -231,7 +241,7 @@ transactions = sa.Table(
     one_of("status", Status),
     one_of("type", TYPES),
     one_of("payment_method", RAILS),
-    one_of("dispute_status", Transaction.DisputeStatus.DESCRIPTOR),
+    one_of("dispute_status", DisputeStatus),
     one_of("finality", Transaction.Finality.DESCRIPTOR),
     one_of("reconciliation_status", Transaction.ReconciliationStatus.DESCRIPTOR),
     sa.Index("transactions_newest", "org_id", "created_at", "transaction_id"),
@@ -282,6 +292,7 @@ transactions = sa.Table(
         *("investment_id", "distribution_id", "allocation_id", "attempts", "presentments", "next_attempt_at"),
         *("first_presented_at", "failure", "provider", "provider_reference", "bank_reference", "finality"),
         "payer_action_url",
+        *("card_brand", "card_last4", "dispute_status", "dispute_reference", "dispute_reason", "dispute_due_at"),
         *("corrected_minor", "correction_note", "corrected_by", "corrected_signed_in_at", "corrected_api_key_id"),
         *("created_by", "approved_by", "makers_and_checkers", "confirmed_by"),
         *("request_subject", "request_role", "idempotency_key"),

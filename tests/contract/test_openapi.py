@@ -244,7 +244,7 @@ def test_enums_are_closed_in_requests_and_list_only_what_is_taken():
     request = schema("CreateTransactionRequest")["properties"]
     paid_out = ["WITHDRAWAL", "CONSTRUCTION_DRAW", "PLATFORM_FEE", "REFERRAL_FEE"]
     assert request["type"]["enum"] == ["DEPOSIT", *paid_out, "ESCROW_DEPOSIT"]
-    assert request["paymentMethod"]["enum"] == ["ACH", "WIRE", "CHECK"]
+    assert request["paymentMethod"]["enum"] == ["ACH", "WIRE", "CHECK", "CARD"]
     assert "- `ESCROW_DEPOSIT`: In: an investor's contribution" in request["type"]["description"]
 
 

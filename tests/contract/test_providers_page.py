@@ -10,6 +10,7 @@ import pytest
 
 from sandbox.plaid import behaviours as plaid
 from sandbox.stripe import behaviours as stripe
+from sandbox.stripe.cards import CARDS
 from services.transactions.domain.rails import PROVIDERS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "providers.md").read_text(encoding="utf-8")
@@ -28,3 +29,7 @@ def test_the_page_has_every_test_value_of_a_stand_in(stand_in: Any, title: str) 
     assert {number for number in stand_in.BEHAVIOURS if f"`{number}`" not in section} == set()
     assert f"`{stand_in.ROUTING_NUMBER}`" in section
     assert f"`{stripe.DESCRIPTOR_CODE}`" in PAGE
+
+
+def test_the_page_has_every_test_card() -> None:
+    assert {card for card in CARDS if f"`{card}`" not in PAGE} == set()

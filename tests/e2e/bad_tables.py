@@ -80,7 +80,7 @@ def _new_transaction(targets: Targets, route: Route) -> Iterator[BadRequest]:
     at = "body /amount/currencyCode"
     yield BadRequest("the currency is not the account's", 422, "CURRENCY_MISMATCH", at=at, change=euros)
     yield BadRequest("the type is a payout", at="body /type", change={"type": "ESCROW_WITHDRAWAL"})
-    yield BadRequest("the rail is not offered", at="body /paymentMethod", change={"paymentMethod": "CREDIT_CARD"})
+    yield BadRequest("the rail is not offered", at="body /paymentMethod", change={"paymentMethod": "INTERNAL_TRANSFER"})
     yield BadRequest("a wire names a bank account", at="body /bankAccountId", change={"paymentMethod": "WIRE"})
     yield BadRequest("a deposit names an investment", at="body /investmentId", change={"type": "DEPOSIT"})
     stranger = targets.org.sign_in_investor(ids["stranger"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from google.api.httpbody_pb2 import HttpBody
 from pydantic import SecretStr
 from realco.transactions.v1 import transactions_pb2, webhooks_pb2
 
+from sandbox.signature import sign
 from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.providers.choice import Carriers, ProviderChoice
 from services.transactions.providers.settings import ProviderSettings
@@ -28,7 +30,8 @@ API_KEY = "sk_test_of_these_tests"
 ROUTING_NUMBER = "110000000"
 GOOD = "000123456789"
 VAULT = Vault(bytes(32))  # as the harness has it
-BY_STRIPE = ProviderChoice(all_organizations={"ACH": Carriers(inbound="stripe")})
+RETURN_URL = "https://investors.example/paid"
+BY_STRIPE = ProviderChoice(all_organizations={"ACH": Carriers(inbound="stripe"), "CARD": Carriers(inbound="stripe")})
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +62,7 @@ def url(books: Path, webhooks: WebhookReceiver) -> Iterator[str]:
 
 @pytest.fixture
 async def stripe(url: str) -> AsyncIterator[StripePayments]:
-    adapter = StripePayments(API_KEY, url, VAULT)
+    adapter = StripePayments(API_KEY, url, VAULT, return_url=RETURN_URL)
     yield adapter
     await adapter.close()
 
@@ -68,6 +71,24 @@ def confirm(url: str, payment_id: str) -> None:
     """The holder says on Stripe's page what was deposited."""
     page = httpx.post(f"{url}/microdeposits/{payment_id}", data={"descriptor_code": "SM11AA"}, trust_env=False)
     assert "Thank you" in page.text
+
+
+def pay(url: str, payment_id: str, card: str = "pm_card_visa", *, says: str = "Thank you") -> None:
+    """The payer enters a card on Stripe's page."""
+    page = httpx.post(f"{url}/pay/{payment_id}", data={"card": card}, trust_env=False)
+    assert says in page.text
+
+
+async def post(url: str, path: str, **form: str) -> dict[str, Any]:
+    """What somebody does who signs in at Stripe."""
+    headers = {"Authorization": f"Bearer {API_KEY}"}
+    async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as client:
+        answer: dict[str, Any] = (await client.post(f"/v1/{path}", data=form)).raise_for_status().json()
+        return answer
+
+
+async def answer_dispute(url: str, dispute_id: str, said: str) -> None:
+    await post(url, f"disputes/{dispute_id}", **{"evidence[uncategorized_text]": said, "submit": "true"})
 
 
 async def becomes(stripe: StripePayments, payment_id: str, status: PaymentStatus) -> Payment:
@@ -86,6 +107,22 @@ def alter(books: Path, object_id: str, **changes: Any) -> None:
         [body] = connection.execute("SELECT body FROM objects WHERE id = ?", (object_id,)).fetchone()
         changed = json.dumps(json.loads(body) | changes)
         connection.execute("UPDATE objects SET body = ? WHERE id = ?", (changed, object_id))
+
+
+async def have_disputed(url: str, books: Path, payment_id: str) -> None:
+    """Who paid on this page disputes it, however long ago that was."""
+    intent = read(books, read(books, payment_id)["payment_intent"])
+    alter(books, intent["latest_charge"], _card="pm_card_createDispute")
+    with sqlite3.connect(books, timeout=5) as connection:
+        connection.execute("UPDATE objects SET due_ms = 1 WHERE id = ?", (intent["id"],))
+    await post(url, "customers", name="wakes the stand-in")
+
+
+async def tell(service: TransactionsHarness, event_id: str, event_type: str, **about: str) -> None:
+    """An event of Stripe's that the stand-in does not tell by itself."""
+    event = {"id": event_id, "type": event_type, "livemode": False, "data": {"object": about}}
+    body = json.dumps(event).encode()
+    await deliver(service, [(body, sign(WEBHOOK_SECRET, body, int(time.time())))])
 
 
 def read(books: Path, object_id: str) -> dict[str, Any]:
@@ -116,6 +153,25 @@ async def told_of(webhooks: WebhookReceiver, payment_id: str, kind: str) -> list
             return found
         await asyncio.sleep(0.02)
     raise AssertionError(f"no {kind} was sent")
+
+
+async def start_by_card(service: TransactionsHarness, **more: Any) -> Any:
+    """A contribution that waits for its payer."""
+    made = await service.deposit(**{"payment_method": T.CARD, "bank_account_id": None} | more)
+    await service.work()
+    seen = await service.get(made.transaction_id)
+    assert (seen.status, seen.provider, seen.payer_action_url) == (T.PENDING_SETTLEMENT, "stripe", "")
+    return seen
+
+
+async def pay_by_card(service: TransactionsHarness, url: str, card: str = "pm_card_visa", **more: Any) -> Any:
+    """A contribution that has arrived."""
+    started = await start_by_card(service, **more)
+    pay(url, started.provider_reference, card)
+    await service.work(hurried=True)
+    seen = await service.get(started.transaction_id)
+    assert seen.status == T.SETTLED
+    return seen
 
 
 async def start(service: TransactionsHarness, suffix: str = "02") -> Any:

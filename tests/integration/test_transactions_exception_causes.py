@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from realco.transactions.v1.exceptions_pb2 import PaymentException
+from realco.transactions.v1.transactions_pb2 import Transaction
 
 from services.chassis.calls.auth import Principal
 from services.chassis.values.money import Money
 from services.transactions.ach_tables import ach_entries
+from services.transactions.domain.disputes import Dispute, DisputeStatus
 from services.transactions.domain.exceptions import KINDS, ExceptionKind
 from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.jobs.read_ach_files import read_ach_files
@@ -48,7 +50,10 @@ def service(ach_service: TransactionsHarness) -> TransactionsHarness:
 @pytest.fixture
 async def bank(service_database) -> TransactionsHarness:
     """The service with a bank in memory, of which some ask for a name that forgets orders after a day."""
-    choice = ProviderChoice(organizations={"org-2": {"ACH": Carriers(inbound="stripe")}})
+    choice = ProviderChoice(
+        all_organizations={"CARD": Carriers(inbound="stripe")},
+        organizations={"org-2": {"ACH": Carriers(inbound="stripe")}},
+    )
     return TransactionsHarness(await service_database("transactions"), choice=choice, operator_org_id=OPERATOR.org_id)
 
 
@@ -113,9 +118,20 @@ async def a_return_needs_a_judgement(service: TransactionsHarness) -> dict[str, 
     return about(made, payment_id, kind="RETURN_TO_REVIEW")
 
 
+async def a_card_is_disputed(service: TransactionsHarness) -> dict[str, Any]:
+    made = await service.deposit(payment_method=Transaction.CARD, bank_account_id=None)
+    await service.work()
+    payment_id = service.bank.report(made.transaction_id, PaymentStatus.SETTLED)
+    dispute = Dispute("du_1", DisputeStatus.NEEDS_RESPONSE, "fraudulent")
+    service.bank.payments[payment_id] = replace(service.bank.payments[payment_id], dispute=dispute)
+    await service.work(hurried=True)
+    return about(made, "du_1", kind="CARD_DISPUTED", provider="stripe")
+
+
 @pytest.mark.parametrize(
     "cause",
     [
+        a_card_is_disputed,
         a_look_up_finds_another_amount,
         a_webhook_leads_to_another_amount,
         an_earlier_attempt_goes_on,

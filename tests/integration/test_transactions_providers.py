@@ -23,10 +23,10 @@ from services.transactions.providers.ach_file.config import AchFileConfig
 from services.transactions.providers.ach_file.nacha import Company
 from services.transactions.providers.ach_file.orders import AchFileOrders
 from services.transactions.providers.plaid.transfers import PlaidTransfers
-from services.transactions.providers.protocols import Declined, OutcomeUnknown
+from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
 from services.transactions.providers.sandbox.bank import SandboxBank
 from services.transactions.providers.stripe.payments import StripePayments
-from tests.integration.stripe_desk import API_KEY, VAULT
+from tests.integration.stripe_desk import API_KEY, RETURN_URL, VAULT
 from tests.support.memory_bank import MemoryBank
 from tests.support.payment_orders import an_order
 from tests.support.sandbox_bank import SandboxProcess, sandbox_bank
@@ -51,6 +51,7 @@ DECLINED = {
     "sandbox": (an_order(f"{ACCOUNT}93"), True),
     "memory": (an_order(f"{ACCOUNT}93"), True),
     "stripe": (replace(an_order(), account_number="000777777771"), False),
+    "stripe cards": (replace(an_order(), amount=Money(10**12, "USD")), False),
     "plaid": (replace(an_order(), account_number="000777777771"), True),
     "ach_file": (replace(an_order(), amount=Money(10**10, "USD")), False),
 }
@@ -62,6 +63,12 @@ class Bank(NamedTuple):
 
     name: str
     adapter: Any
+
+    def an_order(self, **more: Any) -> PaymentOrder:
+        """By the rail that is asked about."""
+        order = DECLINED[self.name][0] if more.pop("is_declined", False) else an_order()
+        by_card = {"payment_method": "CARD", "bank_account_id": ""} if self.name == "stripe cards" else {}
+        return replace(order, **by_card | more)
 
 
 @pytest.fixture(params=list(DECLINED))
@@ -79,8 +86,8 @@ async def bank(
             return
         case "sandbox":
             adapter: Any = SandboxBank(process.url)
-        case "stripe":
-            adapter = StripePayments(API_KEY, url, VAULT)
+        case "stripe" | "stripe cards":
+            adapter = StripePayments(API_KEY, url, VAULT, return_url=RETURN_URL)
         case "plaid":
             adapter = plaid_adapter
         case _:
@@ -101,7 +108,7 @@ async def until(probe: Callable[[], Awaitable[bool]], limit_seconds: float = 10)
 
 @pytest.mark.parametrize("is_inbound", [True, False])
 async def test_an_order_is_accepted_and_found_by_its_id_and_our_reference(bank: Bank, is_inbound: bool) -> None:
-    order = an_order(is_inbound=is_inbound)
+    order = bank.an_order(is_inbound=is_inbound)
     if not is_inbound and bank.name not in PAY_OUT:
         with pytest.raises(Declined):
             await bank.adapter.submit(order)
@@ -114,21 +121,21 @@ async def test_an_order_is_accepted_and_found_by_its_id_and_our_reference(bank: 
 
 
 async def test_the_same_key_is_the_same_payment(bank: Bank) -> None:
-    order = an_order()
+    order = bank.an_order()
     first, again = await bank.adapter.submit(order), await bank.adapter.submit(order)
     assert first.payment_id == again.payment_id
     assert len(await bank.adapter.list_payments(order.reference)) == 1
 
 
 async def test_two_presentments_are_two_payments_newest_first(bank: Bank) -> None:
-    first = an_order()
+    first = bank.an_order()
     second = replace(first, key=f"txn:{first.reference}:2", presentment=2)
     ids = [(await bank.adapter.submit(order)).payment_id for order in (first, second)]
     assert [payment.payment_id for payment in await bank.adapter.list_payments(first.reference)] == ids[::-1]
 
 
 async def test_a_decline_is_definite_and_leaves_nothing(bank: Bank) -> None:
-    order, retryable = DECLINED[bank.name]
+    order, retryable = bank.an_order(is_declined=True), DECLINED[bank.name][1]
     for _ in range(2):
         with pytest.raises(Declined) as refusal:
             await bank.adapter.submit(order)

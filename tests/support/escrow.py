@@ -325,7 +325,10 @@ EVENTS = {
     "CANCELLED": transactions.TransactionCancelled,
     "RETURNED": transactions.TransactionReturned,
     "REVERSED": transactions.TransactionReversed,
+    **dict.fromkeys(("DISPUTED", "ANSWERED", "WON"), transactions.TransactionUpdated),
 }
+# How the dispute of a card payment stands that these facts tell of.
+DISPUTES = {"DISPUTED": Transaction.NEEDS_RESPONSE, "ANSWERED": Transaction.UNDER_REVIEW, "WON": Transaction.WON}
 
 
 class Payment:
@@ -350,6 +353,10 @@ class Payment:
             kind = EVENTS[fact]
             if fact == "SETTLED":
                 self._settle(escrow.clock.now())
+            if fact in DISPUTES:
+                self.transaction.status = Transaction.COMPLETED
+                self.transaction.dispute_reference = "du_1"
+                self.transaction.dispute_status = DISPUTES[fact]
             event = kind(transaction=self.transaction, meta={"occur_time": to_timestamp(escrow.clock.now())})
             handler = SUBSCRIPTIONS[0].handlers[kind]
             delivery = Delivery(escrow.clock.now())

@@ -17,6 +17,7 @@ def an_order(account_number: str = f"{ACCOUNT}02", **more: Any) -> PaymentOrder:
     order = PaymentOrder(
         key=f"txn:{reference}:1",
         reference=reference,
+        payment_method="ACH",
         party_id="pty_1",
         bank_account_id=new_id("ba"),
         amount=Money(100_00, "USD"),

@@ -23,6 +23,7 @@ from services.transactions.domain.decisions import (
     check_may_reject,
     check_may_retry,
 )
+from services.transactions.domain.disputes import DisputeStatus
 from services.transactions.domain.explanations import (
     explain_finality,
     explain_next_attempt,
@@ -62,7 +63,12 @@ DEPOSIT = Transaction(
     provider="sandbox",
     provider_reference=None,
     payer_action_url=None,
-    dispute_status="NONE",
+    card_brand=None,
+    card_last4=None,
+    dispute_status=DisputeStatus.NONE,
+    dispute_reference=None,
+    dispute_reason=None,
+    dispute_due_at=None,
     reconciliation_status="UNRECONCILED",
     finality="PROVISIONAL",
     external_id=None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -56,15 +56,17 @@ def test_a_returned_debit_is_presented_again_on_the_third_banking_day(returned: 
     ("2024-12-02T12:00", "2024-12-09T12:00"),
     ("2024-12-26T08:30", "2025-01-03T08:30"),  # New Year's Day is no banking day
 ])  # fmt: skip
-def test_the_return_risk_lasts_five_banking_days(settled: str, over: str) -> None:
+def test_the_return_risk_lasts_five_banking_days_and_that_of_a_card_thirty_days(settled: str, over: str) -> None:
     assert compute_return_risk_end(at(settled), RAILS["ACH"], is_inbound=True) == at(over)
     assert compute_return_risk_end(at(settled), RAILS["ACH"], is_inbound=False) is None
+    assert compute_return_risk_end(at(settled), RAILS["CARD"], is_inbound=True) == at(settled) + timedelta(days=30)
     assert compute_return_risk_end(at(settled), RAILS["WIRE"], is_inbound=True) is None
 
 
 @pytest.mark.parametrize(("method", "is_inbound", "final"), [
     ("ACH", True, "2025-01-31T12:00"),  # sixty days
     ("CHECK", True, "2025-01-31T12:00"),
+    ("CARD", True, "2025-04-01T12:00"),  # a hundred and twenty days
     ("WIRE", True, "2024-12-02T12:00"),
     ("ACH", False, "2024-12-04T12:00"),  # two banking days
 ])  # fmt: skip

@@ -38,9 +38,11 @@ from services.escrow.domain.types import TransactionType, require_type
 from services.escrow.posting.booking import book_in
 from services.escrow.posting.checks import check_whole_book, keep_ours
 from services.escrow.store import escrow_accounts, journal
-from services.escrow.store.holds import check_holds_on, list_holds_of_persons
+from services.escrow.store.holds import check_holds_on, find_hold, list_holds_of_persons
 
 _Transaction = transactions_pb2.Transaction
+# In which nobody knows yet whose the money is in the end.
+_OPEN = (_Transaction.NEEDS_RESPONSE, _Transaction.UNDER_REVIEW)
 
 
 async def book_stage(
@@ -55,6 +57,7 @@ async def book_stage(
     frozen = account.status is Status.FROZEN
     if stage is Stage.RETURNED:
         await end_return_risk(tx, transaction, now, when_frozen=True)
+        await end_dispute(tx, transaction, now, when_frozen=True)
     booked = await journal.list_journal_entries_of_transaction(tx, escrow_account_id, transaction.transaction_id)
     # What somebody else says of it would pass for the stage, and the money would be in nobody's books.
     booked = await keep_ours(tx, escrow_account_id, booked)
@@ -183,15 +186,75 @@ async def end_return_risk(
     tx: Tx, transaction: transactions_pb2.Transaction, now: datetime, *, when_frozen: bool = False
 ) -> None:
     """Releases the hold, if there is one. In a frozen account it ends by itself once that is unfrozen."""
-    if not _type_of(transaction).is_inbound:
+    if _type_of(transaction).is_inbound:
+        await _release(tx, transaction.escrow_account_id, _hold_id(transaction), now, when_frozen=when_frozen)
+
+
+async def follow_dispute(tx: Tx, transaction: transactions_pb2.Transaction, now: datetime) -> None:
+    """Holds what is there of money whose payment is disputed, until the dispute is over.
+
+    While the money is at risk anyway, that hold stays, and is not ended by time.
+    """
+    if not _type_of(transaction).is_inbound or not transaction.HasField("dispute_reference"):
         return
-    account_id, hold_id = transaction.escrow_account_id, _hold_id(transaction)
+    if transaction.dispute_status not in _OPEN:
+        await end_dispute(tx, transaction, now)
+    elif transaction.status == _Transaction.COMPLETED:
+        await _hold_disputed(tx, transaction, now)
+
+
+async def end_dispute(
+    tx: Tx, transaction: transactions_pb2.Transaction, now: datetime, *, when_frozen: bool = False
+) -> None:
+    """Releases what is held for a dispute, if anything is."""
+    if transaction.HasField("dispute_reference"):
+        hold_id = _dispute_hold_id(transaction)
+        await _release(tx, transaction.escrow_account_id, hold_id, now, when_frozen=when_frozen)
+
+
+async def _hold_disputed(tx: Tx, transaction: transactions_pb2.Transaction, now: datetime) -> None:
+    """As much as is there: a closing may have taken it since, and then its party owes what is lost."""
+    account_id, hold_id = transaction.escrow_account_id, _dispute_hold_id(transaction)
+    if await escrow_accounts.ESCROW_ACCOUNTS.lock(tx, account_id) is None:
+        raise EscrowAccountNotFound()
+    moving = Moving(_type_of(transaction), transaction.party_id, transaction.amount.amount_minor)
+    booked = await journal.list_journal_entries_of_transaction(tx, account_id, transaction.transaction_id)
+    keys = {find_first_key(entry.rows[0]["request_key"]) for entry in await keep_ours(tx, account_id, booked)}
+    if _key_of(Stage.RETURNED, moving, transaction).key in keys:
+        return  # it is lost, and this is heard late
+    if await find_hold(tx, account_id, hold_id) is not None:
+        return  # it is answered, or asked about once more
+    target = moving.target
+    balances = await escrow_accounts.list_balances(tx, account_id, [target])
+    there_minor = sum(each.available_minor for each in balances)
+    if (amount_minor := min(there_minor, transaction.amount.amount_minor)) <= 0:
+        log.warning("disputed_money_gone", escrow_account_id=account_id, transaction_id=transaction.transaction_id)
+        return
+    await holds.reserve_money(
+        tx,
+        account_id,
+        target,
+        hold_id=hold_id,
+        amount_minor=amount_minor,
+        currency=transaction.amount.currency_code,
+        reason="DISPUTE",
+        transaction_id=transaction.transaction_id,
+        now=now,
+    )
+
+
+async def _release(tx: Tx, account_id: str, hold_id: str, now: datetime, *, when_frozen: bool) -> None:
     try:
         await holds.end_hold(tx, account_id, hold_id, HoldStatus.RELEASED, now, when_frozen=when_frozen)
     except (refusals.HoldNotFound, IllegalStatusChange):
         return  # what was never at risk has none, and a person may have ended it
     except EscrowAccountFrozen:
         await holds.let_hold_expire(tx, account_id, hold_id, now, now)
+
+
+def _dispute_hold_id(transaction: transactions_pb2.Transaction) -> str:
+    """One hold a dispute."""
+    return derived_id("hold", transaction.transaction_id, transaction.dispute_reference)
 
 
 def _hold_id(transaction: transactions_pb2.Transaction) -> str:

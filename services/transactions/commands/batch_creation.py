@@ -107,7 +107,7 @@ class _Creation:
         if isinstance(altered, NotSealed):
             return build_withheld(altered)
         try:
-            check_way(item, account if isinstance(account, BankAccount) else None)
+            check_way(item, account if isinstance(account, BankAccount) else None, self._choice)
         except DomainError as refusal:
             return refusal
         return None

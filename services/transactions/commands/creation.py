@@ -15,7 +15,7 @@ from services.transactions.actions import answer_transaction
 from services.transactions.commands.inflow import Inflow, InflowVerdict, ask_about_inflow, check_commitment
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.bank_accounts import BankAccount, check_usable, list_payee_makers
-from services.transactions.domain.decisions import check_carries
+from services.transactions.domain.decisions import check_carries, check_carries_type
 from services.transactions.domain.rails import RAILS
 from services.transactions.domain.refusals import TypeNotSupported
 from services.transactions.domain.types import CONTRIBUTIONS, STAFFS_DEBIT, TYPES
@@ -89,7 +89,7 @@ async def create_transaction(
     account = None
     if request.bank_account_id:
         account = await bank_accounts.find_bank_account(tx, request.bank_account_id)
-    check_way(request, account)
+    check_way(request, account, choice)
     if verdict.investment is not None:
         party_id = current_principal().choose_party(request.party_id)
         await check_commitment(tx, Inflow.of_request(request, party_id), verdict.investment)
@@ -100,17 +100,23 @@ async def create_transaction(
     return answer_transaction(row, now)
 
 
-def check_way(request: pb.CreateTransactionRequest, account: BankAccount | None) -> None:
+def check_way(request: pb.CreateTransactionRequest, account: BankAccount | None, choice: ProviderChoice) -> None:
     """Whether the money can move in this currency by this rail, and from this account of the party, or to it.
+
+    Args:
+        choice: Who carries it, if anybody does.
 
     Raises:
         BankAccountNotFound, BankAccountNotUsable, PaymentMethodNotSupported
     """
-    check_carries(RAILS[_T.PaymentMethod.Name(request.payment_method)], request.amount.currency_code)
+    principal, wanted = current_principal(), TYPES[_T.Type.Name(request.type)]
+    rail = RAILS[_T.PaymentMethod.Name(request.payment_method)]
+    check_carries(rail, request.amount.currency_code)
+    check_carries_type(rail, wanted)
+    choice.choose(principal.org_id, rail, is_inbound=wanted.is_inbound)
     if request.bank_account_id:
-        party_id = current_principal().choose_party(request.party_id)
-        is_inbound = TYPES[_T.Type.Name(request.type)].is_inbound
-        check_usable(account, party_id, is_inbound=is_inbound, field="bank_account_id")
+        party_id = principal.choose_party(request.party_id)
+        check_usable(account, party_id, is_inbound=wanted.is_inbound, field="bank_account_id")
 
 
 def build_row(

@@ -17,6 +17,7 @@ from services.transactions.commands.bank_accounts import forbid_bank_account
 from services.transactions.commands.exceptions import describe_transaction, report
 from services.transactions.dependencies import ACTOR
 from services.transactions.domain import schedule
+from services.transactions.domain.disputes import Dispute, spell_cause
 from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.domain.payments import (
     ENDED_WITHOUT_MONEY,
@@ -24,6 +25,7 @@ from services.transactions.domain.payments import (
     PaymentStatus,
     find_difference,
     is_contradiction,
+    is_won_again,
     list_moves,
 )
 from services.transactions.domain.returns import NETWORK_CODE, find_return_code, may_represent, spell_failure
@@ -68,12 +70,14 @@ async def follow_payment(tx: Tx, row: Transaction, payment: Payment, now: dateti
         raise PaymentNotOurs(objection)
     # The world's time of the fact; a provider's clock is not believed where it is absurd.
     at = max(row.created_at, min(now, payment.changed_at or now))
+    disputes = _is_news(row, payment.dispute)
     for status in list_moves(payment.status, row.status):
         match status:
             case Status.PENDING_SETTLEMENT:
                 row = await _record_submission(tx, row, payment, now)
             case Status.SETTLED:
-                row = await record_settlement(tx, row, at, now)
+                card = payment.card and {"card_brand": payment.card.brand, "card_last4": payment.card.last4}
+                row = await record_settlement(tx, row, at, now, **(card or {}))
             case Status.RETURNED:
                 row = await _record_return(tx, row, payment, at, now)
             case Status.FAILED:
@@ -82,7 +86,18 @@ async def follow_payment(tx: Tx, row: Transaction, payment: Payment, now: dateti
                 row = await moves.save_move(
                     tx, row, status, actor=ACTOR, now=now, note=f"the provider: {payment.status}"
                 )
+    if payment.dispute is not None and disputes:
+        if _is_news(row, payment.dispute):  # no move has said it
+            row = await moves.save_dispute(tx, row, payment.dispute, actor=ACTOR, now=now)
+        if cause := spell_cause(payment.dispute):
+            about = describe_transaction(row, payment.dispute.reference)
+            await report(tx, ExceptionKind.CARD_DISPUTED, about, cause, now)
     return row
+
+
+def _is_news(row: Transaction, dispute: Dispute | None) -> bool:
+    """Whether a dispute stands otherwise than the transaction has it."""
+    return dispute is not None and any(getattr(row, name) != value for name, value in dispute.list_changes().items())
 
 
 EARLIER_ATTEMPT: Final = "it is of an earlier attempt"
@@ -134,6 +149,8 @@ def find_objection(row: Transaction, payment: Payment) -> str:
         return f"the provider's payment differs in {wrong}"
     if payment.is_drawn_again:
         return "it had come back, and was drawn again at the provider"
+    if is_won_again(payment.dispute, row.dispute_reference, row.dispute_status):
+        return "a dispute that was lost is not lost any more: its money is with the provider, and in no book"
     if payment.gone_minor:
         gone = Money(payment.gone_minor, payment.amount.currency)
         return f"{gone} of it was paid back at the provider, or is disputed there"
@@ -205,7 +222,8 @@ async def _record_return(tx: Tx, row: Transaction, payment: Payment, at: datetim
     )
     failure = _build_failure(payment, retryable=again)
     note = spell_failure(failure)
-    row = await moves.save_move(tx, row, Status.RETURNED, actor=ACTOR, now=now, note=note, failure=failure)
+    lost = {} if payment.dispute is None else payment.dispute.list_changes()
+    row = await moves.save_move(tx, row, Status.RETURNED, actor=ACTOR, now=now, note=note, failure=failure, **lost)
     await _apply_return_code(tx, row, payment.return_code, now)
     if not again:
         return row
@@ -235,6 +253,9 @@ async def _record_failure(tx: Tx, row: Transaction, payment: Payment, now: datet
 
 def _build_failure(payment: Payment, *, retryable: bool) -> Failure:
     code = "RETURNED_BY_BANK" if payment.status is PaymentStatus.RETURNED else "DECLINED_BY_PROVIDER"
+    if payment.status is PaymentStatus.RETURNED and payment.dispute is not None:
+        why = f" ({payment.dispute.reason})" if payment.dispute.reason else ""
+        return Failure("DISPUTE_LOST", f"Who holds the card disputed it{why}, and the bank decided for them.", False)
     if not payment.return_code:
         why = f" It says: {payment.reason}." if payment.reason else ""
         return Failure(code, f"The bank did not carry out the payment.{why}", retryable)

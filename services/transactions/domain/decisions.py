@@ -27,7 +27,7 @@ from services.transactions.domain.returns import (
 from services.transactions.domain.schedule import RETRY_WITHIN, add_period
 from services.transactions.domain.states import Status, may_cancel
 from services.transactions.domain.transaction import ATTEMPTS_MAX, Transaction
-from services.transactions.domain.types import REFUND_ELSEWHERE, REFUND_NOT_FINAL
+from services.transactions.domain.types import REFUND_ELSEWHERE, REFUND_NOT_FINAL, TransactionType
 
 
 def check_may_approve(transaction: Transaction) -> None:
@@ -56,6 +56,13 @@ def check_carries(rail: Rail, currency: str) -> None:
     """Raises PaymentMethodNotSupported."""
     if not rail.carries(currency):
         message = f"{rail.payment_method} carries no {currency}."
+        raise PaymentMethodNotSupported(message, payment_method=rail.payment_method)
+
+
+def check_carries_type(rail: Rail, wanted: TransactionType) -> None:
+    """Raises PaymentMethodNotSupported."""
+    if rail.is_for_contributions and not wanted.is_for_investment:
+        message = f"{rail.payment_method} carries contributions, and no {wanted.label.lower()}."
         raise PaymentMethodNotSupported(message, payment_method=rail.payment_method)
 
 

@@ -53,6 +53,7 @@ class ExceptionKind(StrEnum):
     ACH_FILE_NOT_ACKNOWLEDGED = "ACH_FILE_NOT_ACKNOWLEDGED"
     ACH_ACKNOWLEDGEMENT_NOT_OURS = "ACH_ACKNOWLEDGEMENT_NOT_OURS"
     ACH_REJECTED_FILE_PAID = "ACH_REJECTED_FILE_PAID"
+    CARD_DISPUTED = "CARD_DISPUTED"
 
 
 class Severity(StrEnum):
@@ -225,6 +226,15 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
         "The bank sends an entry back of a file that it had rejected. So it carried that file out, or somebody else"
         " said that it was rejected; here everything in it has failed.",
         "Pay nothing of that file anew. Ask the bank what it did with each of its entries.",
+    ),
+    ExceptionKind.CARD_DISPUTED: Description(
+        Severity.HIGH,
+        ("transaction_id", "provider_payment_id"),
+        "Who holds a card disputes a payment by it, or somebody answered such a dispute at the provider, or it is lost."
+        " While it is open the money is held, and not final; what is lost has gone back.",
+        "Answer it at the provider with what speaks for the payment, before `disputeResponseDueTime`: what nobody"
+        " answers is lost. If nobody of yours answered, find out who signs in there. Of what is lost, ask the party"
+        " for the money.",
     ),
 }
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from services.chassis.values.money import Money
+from services.transactions.domain.disputes import Dispute, DisputeStatus
 from services.transactions.domain.states import Status
 
 
@@ -20,6 +22,13 @@ class PaymentStatus(StrEnum):
     RETURNED = "returned"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+class Card(NamedTuple):
+    """All that is ever known here of a card: whose network it is of, and four digits."""
+
+    brand: str
+    last4: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,8 @@ class Payment:
     is_drawn_again: bool = False  # it had come back, and somebody there had it tried once more
     is_misused: bool = False  # it bears words of ours, and is not what we ordered by them
     payer_action_url: str = ""  # where the payer has to confirm it, while it is pending
+    dispute: Dispute | None = None  # the last one, of a card
+    card: Card | None = None  # that it was paid by
 
 
 _P, _S = PaymentStatus, Status
@@ -83,6 +94,12 @@ def find_outcome(reported: PaymentStatus, status: Status) -> str | None:
 
 def is_contradiction(reported: PaymentStatus, status: Status) -> bool:
     return (reported, status) in _CONTRADICTIONS
+
+
+def is_won_again(dispute: Dispute | None, reference: str | None, status: DisputeStatus) -> bool:
+    """Whether what was lost is said to be won after all: its money is with the provider again, and in no book."""
+    known = dispute is not None and dispute.reference == reference and status is DisputeStatus.LOST
+    return known and dispute is not None and dispute.status is not DisputeStatus.LOST
 
 
 def find_difference(payment: Payment, *, reference: str, amount: Money, is_inbound: bool, presentment: int) -> str:

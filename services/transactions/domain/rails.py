@@ -32,8 +32,10 @@ class Rail:
     """What holds for one payment method.
 
     Args:
-        provider: Who carries it where nobody chose another: a name of PROVIDERS.
+        provider: Who carries it where nobody chose another: a name of PROVIDERS; none where it is offered once somebody
+            is chosen.
         currencies: What it carries; none where it carries any.
+        is_for_contributions: Whether it carries contributions alone, and gives each back to where it came from.
         is_confirmed_by_a_person: Whether finance says that the money arrived, or was sent: no provider can be asked.
         draws_from_account: Whether money that comes in is drawn from a bank account of the party, which must be known.
         pays_to_account: The same of money that goes out.
@@ -46,8 +48,9 @@ class Rail:
     """
 
     payment_method: str
-    provider: str
+    provider: str | None
     currencies: frozenset[str] | None = None
+    is_for_contributions: bool = False
     is_confirmed_by_a_person: bool = False
     draws_from_account: bool = False
     pays_to_account: bool = False
@@ -98,6 +101,8 @@ class Provider:
 _NACHA_CONSUMER = "Nacha Operating Rules, Section 3.8: a consumer may disown a debit for 60 days"
 _NACHA_COMPANY = "Nacha Operating Rules, Section 3.8: a company's debit comes back within two banking days"
 _NACHA_CREDIT = "Nacha Operating Rules, Section 3.8: a credit comes back within two banking days"
+_CARD_NETWORKS = "Visa Core Rules, Chapter 11; Mastercard Chargeback Guide: a payment may be disputed for 120 days"
+_HOUSE_CARD = "house rule: most disputes of a card payment come within thirty days"
 _HOUSE_RISK = "house rule: most returns of a debit arrive within five banking days"
 _HOUSE_CHECK = "house rule: a check is treated like a consumer's debit"
 _HOUSE_ANNOUNCED = "house rule: what has not come within a month is announced anew, so it keeps no limit in use"
@@ -116,6 +121,14 @@ RAILS: Mapping[str, Rail] = MappingProxyType(
                 return_risk=Period("ACH_RETURN_RISK", 5, True, _HOUSE_RISK),
                 inbound_return=Period("ACH_DEBIT_RETURN", 60, False, _NACHA_CONSUMER),
                 outbound_return=Period("ACH_CREDIT_RETURN", 2, True, _NACHA_CREDIT),
+            ),
+            Rail(
+                payment_method="CARD",
+                provider=None,
+                currencies=frozenset({"USD"}),
+                is_for_contributions=True,
+                return_risk=Period("CARD_DISPUTE_RISK", 30, False, _HOUSE_CARD),
+                inbound_return=Period("CARD_DISPUTE", 120, False, _CARD_NETWORKS),
             ),
             Rail(
                 payment_method="WIRE",
@@ -164,7 +177,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
             ),
             Provider(
                 "stripe",
-                brings_in=frozenset({"ACH"}),
+                brings_in=frozenset({"ACH", "CARD"}),
                 is_asked_for_payments=True,
                 is_confirmed_by_payers=True,
                 # Source: docs.stripe.com/api/idempotent_requests: keys are kept for at least 24 hours.

@@ -10,6 +10,7 @@ from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.chassis.values.session import Asker, Session, join_askers
+from services.transactions.domain.disputes import OPEN, DisputeStatus
 from services.transactions.domain.rails import COMPANY_RAILS, RAILS, Rail
 from services.transactions.domain.states import Status
 from services.transactions.domain.types import TYPES
@@ -54,7 +55,12 @@ class Transaction:
     corrected_by: str | None  # who said so last, or that it does not
     corrected_signed_in_at: int | None  # in which session, as of `corrected_api_key_id`
     corrected_api_key_id: str | None
-    dispute_status: str
+    card_brand: str | None
+    card_last4: str | None
+    dispute_status: DisputeStatus
+    dispute_reference: str | None  # the provider's id of the last dispute
+    dispute_reason: str | None
+    dispute_due_at: datetime | None
     reconciliation_status: str
     finality: str
     external_id: str | None
@@ -131,6 +137,11 @@ class Transaction:
         """Whether a bank has yet to tell its end. What is only announced may never come."""
         is_announced = self.rail.is_confirmed_by_a_person and self.status is not Status.SETTLED
         return self.status in _ON_ITS_WAY and not is_announced
+
+    @property
+    def is_disputed(self) -> bool:
+        """Whether a dispute of it is open: whose the money is in the end, nobody knows."""
+        return self.dispute_status in OPEN
 
     @property
     def is_final(self) -> bool:

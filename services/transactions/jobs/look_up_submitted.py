@@ -60,7 +60,9 @@ async def _find_refusal(dependencies: Dependencies, row: Transaction) -> DomainE
         return None
     if row.transaction_id in refusals:
         return refusals[row.transaction_id]
-    source, account_id = dependencies.database.reader, row.bank_account_id or ""
+    if row.bank_account_id is None:  # of a card
+        return None
+    source, account_id = dependencies.database.reader, row.bank_account_id
     try:
         return await find_account_refusal(source, account_id, row.party_id, is_inbound=row.is_inbound)
     except NotSealed:  # in the log by now; what was drawn from it would come back

@@ -224,6 +224,7 @@ def _build_order(dependencies: Dependencies, row: Transaction, account: BankAcco
     return PaymentOrder(
         key=row.provider_key,
         reference=row.transaction_id,
+        payment_method=row.payment_method,
         party_id=row.party_id,
         bank_account_id=row.bank_account_id or "",
         amount=row.amount,

@@ -68,7 +68,9 @@ async def _record_look(tx: Tx, row: Transaction, looked_at: datetime, now: datet
     assert row.final_at is not None
     is_final = looked_at >= row.final_at
     next_look_at = compute_next_look(looked_at, row.rail, row.settled_at, row.return_risk_end_at, row.final_at)
-    if row.status is Status.SETTLED and (row.return_risk_end_at is None or looked_at >= row.return_risk_end_at):
+    if row.is_disputed:  # it may yet be lost, however much later
+        await moves.save_look(tx, row, next_look_at)
+    elif row.status is Status.SETTLED and (row.return_risk_end_at is None or looked_at >= row.return_risk_end_at):
         note = "the return risk is over"
         left = {"finality": FINAL} if is_final else {"due_ms": 0, "next_look_at": next_look_at}
         await moves.save_move(tx, row, Status.COMPLETED, actor=ACTOR, now=now, note=note, **left)

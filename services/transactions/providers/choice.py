@@ -17,6 +17,7 @@ from pydantic import ConfigDict, TypeAdapter
 from services.chassis.calls.auth import is_organization
 from services.chassis.process.settings import ConfigurationError, read_json_file
 from services.transactions.domain.rails import PROVIDERS, RAILS, Rail
+from services.transactions.domain.refusals import PaymentMethodNotSupported
 
 _SETTING = "PAYMENT_PROVIDERS_FILE"
 
@@ -44,7 +45,17 @@ class ProviderChoice:
     organizations: Mapping[str, Mapping[str, Carriers]] = field(default_factory=dict)
 
     def choose(self, org_id: str, rail: Rail, *, is_inbound: bool) -> str:
-        """The provider that carries money by this rail for this organization."""
+        """The provider that carries money by this rail for this organization.
+
+        Raises: PaymentMethodNotSupported: nobody does.
+        """
+        if (found := self.find(org_id, rail, is_inbound=is_inbound)) is None:
+            message = f"{rail.payment_method} is not offered here."
+            raise PaymentMethodNotSupported(message, payment_method=rail.payment_method)
+        return found
+
+    def find(self, org_id: str, rail: Rail, *, is_inbound: bool) -> str | None:
+        """As `choose`; None where nobody does."""
         for chosen in (self.organizations.get(org_id, {}), self.all_organizations):
             found = chosen.get(rail.payment_method, _NOBODY).get(is_inbound=is_inbound)
             if found is not None:
@@ -59,11 +70,16 @@ class ProviderChoice:
                     if (provider := carriers.get(is_inbound=is_inbound)) is not None:
                         yield payment_method, is_inbound, provider
 
+    def names(self, payment_method: str, provider: str) -> bool:
+        """Whether somebody is to have this rail carried by this provider, one way or the other."""
+        return any((named, carrier) == (payment_method, provider) for named, _, carrier in self.list_named())
+
     def list_carriers(self) -> set[str]:
         """Whoever carries something, for any organization."""
         ways = [(rail, is_inbound) for rail in RAILS.values() for is_inbound in (True, False)]
         organizations = ("", *self.organizations)
-        return {self.choose(each, rail, is_inbound=inbound) for each in organizations for rail, inbound in ways}
+        found = {self.find(each, rail, is_inbound=inbound) for each in organizations for rail, inbound in ways}
+        return {each for each in found if each is not None}
 
 
 _NOBODY: Final = Carriers()
@@ -93,7 +109,7 @@ def read_choice(path: Path | None, ready: Collection[str]) -> ProviderChoice:
             raise ConfigurationError(f"{_SETTING}: {way}: {provider} is not set up: its address or key is missing")
     for rail in RAILS.values():
         for is_inbound in (True, False):
-            if (provider := choice.choose("", rail, is_inbound=is_inbound)) not in ready:
+            if (carrier := choice.find("", rail, is_inbound=is_inbound)) not in {None, *ready}:
                 way = f"{rail.payment_method} {'inbound' if is_inbound else 'outbound'}"
-                raise ConfigurationError(f"{way}: {provider} is not set up; or choose another in {_SETTING}")
+                raise ConfigurationError(f"{way}: {carrier} is not set up; or choose another in {_SETTING}")
     return choice

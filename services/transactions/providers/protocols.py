@@ -30,6 +30,7 @@ class PaymentOrder:
 
     key: str
     reference: str
+    payment_method: str
     party_id: str
     bank_account_id: str
     amount: Money

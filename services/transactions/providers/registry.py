@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from services.chassis.data.database import Database
 from services.chassis.process.settings import ConfigurationError
 from services.chassis.values.clock import Clock
+from services.transactions.domain.rails import RAILS
 from services.transactions.providers import ach_file, manual, plaid, sandbox, stripe
 from services.transactions.providers.ach_file.config import read_config
 from services.transactions.providers.ach_file.orders import AchFileOrders
@@ -28,7 +29,7 @@ from services.transactions.providers.protocols import (
 from services.transactions.providers.sandbox.bank import SandboxBank
 from services.transactions.providers.sandbox.webhooks import SandboxWebhooks
 from services.transactions.providers.settings import ProviderSettings
-from services.transactions.providers.stripe.keys import check_address, is_live
+from services.transactions.providers.stripe.keys import check_address, check_return_url, is_live
 from services.transactions.providers.stripe.payments import StripePayments
 from services.transactions.providers.stripe.webhooks import StripeWebhooks
 from services.transactions.vault import Vault
@@ -61,7 +62,7 @@ async def open_providers(
     if key := settings.stripe_api_key.get_secret_value():
         _check_given(settings, "stripe_webhook_secret", "stripe_api_key")
         check_address(key, settings.stripe_api_url)
-        payments = StripePayments(key, settings.stripe_api_url, vault)
+        payments = StripePayments(key, settings.stripe_api_url, vault, return_url=settings.stripe_return_url)
         asked[stripe.NAME] = cancellations[stripe.NAME] = payments
         events[stripe.NAME] = payments.events
     plaid_keys.check_address(settings.plaid_base_url)
@@ -76,6 +77,8 @@ async def open_providers(
     orders: dict[str, PaymentOrders] = {**asked, manual.NAME: ManualOrders()}
     choice = read_choice(settings.payment_providers_file, orders.keys())
     carriers = choice.list_carriers()
+    if any(choice.names(rail.payment_method, stripe.NAME) for rail in RAILS.values() if rail.is_for_contributions):
+        check_return_url(settings.stripe_return_url)
     live = {
         "STRIPE_API_KEY": is_live(key),
         "PLAID_BASE_URL": bool(secret) and plaid_keys.is_live(settings.plaid_base_url),

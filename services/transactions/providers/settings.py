@@ -20,6 +20,7 @@ class ProviderSettings(Settings):
     stripe_api_key: SecretStr = SecretStr("")
     stripe_api_url: str = ""
     stripe_webhook_secret: SecretStr = SecretStr("")
+    stripe_return_url: str = ""
     plaid_base_url: str = ""
     plaid_client_id: str = ""
     plaid_secret: SecretStr = SecretStr("")

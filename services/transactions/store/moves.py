@@ -28,6 +28,7 @@ from services.chassis.values.invariant import invariant
 from services.chassis.values.moves import check_move
 from services.chassis.values.session import Asker
 from services.transactions import messages
+from services.transactions.domain.disputes import Dispute, DisputeStatus
 from services.transactions.domain.states import MOVES, Status
 from services.transactions.domain.transaction import FINAL, PROVISIONAL, Transaction
 from services.transactions.store.provider_payments import save_ends
@@ -40,6 +41,7 @@ _CHANGING = (
     *("status", "version", "failure", "attempts", "presentments", "next_attempt_at", "first_presented_at"),
     *("provider_reference", "payer_action_url", "bank_reference", "corrected_minor", "correction_note", "corrected_by"),
     *("corrected_signed_in_at", "corrected_api_key_id"),
+    *("card_brand", "card_last4", "dispute_status", "dispute_reference", "dispute_reason", "dispute_due_at"),
     *("finality", "approved_by", "makers_and_checkers", "confirmed_by", "updated_at", "settled_at"),
     *("return_risk_end_at", "final_at", "next_look_at", "epoch", "tries", "escrow_booked", "seal"),
 )
@@ -51,7 +53,7 @@ _BORN = {column.name: None for column in transactions.columns} | {
     "makers_and_checkers": [],
     "is_corporate": False,
     "escrow_booked": False,
-    "dispute_status": "NONE",
+    "dispute_status": DisputeStatus.NONE,
     "reconciliation_status": "UNRECONCILED",
     "attempts": 0,
     "presentments": 0,
@@ -198,6 +200,15 @@ async def save_final(tx: Tx, locked: Transaction, *, actor: str, now: datetime) 
     await _save(tx, [locked], [row], due_ms=None)
     updated = events.TransactionUpdated(transaction=messages.to_transaction(row))
     await outbox.enqueue_all(tx, [updated], now=now, actor=actor)
+
+
+async def save_dispute(tx: Tx, locked: Transaction, dispute: Dispute, *, actor: str, now: datetime) -> Transaction:
+    """Records how a dispute of a locked transaction stands, and publishes it. Its status stays as it is."""
+    row = replace(locked, version=locked.version + 1, updated_at=now, tries=0, **dispute.list_changes())
+    await _save(tx, [locked], [row], due_ms=None if row.next_look_at is None else 0)
+    updated = events.TransactionUpdated(transaction=messages.to_transaction(row))
+    await outbox.enqueue_all(tx, [updated], now=now, actor=actor)
+    return row
 
 
 async def save_correction(

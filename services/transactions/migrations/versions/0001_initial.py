@@ -248,8 +248,11 @@ _PLAIN_REFERENCE = "upper(regexp_replace(normalize(bank_reference, NFKC), '[^[:a
 _MAY_COME_BACK = "finality = 'PROVISIONAL' AND status IN ('SETTLED', 'COMPLETED')"
 _TRANSACTION_CHECKS = {
     "finality_known": "finality IN ('PROVISIONAL', 'FINAL')",
-    "dispute_status_known": "dispute_status IN ('NONE', 'OPEN', 'WON', 'LOST')",
-    "payment_method_known": "payment_method IN ('ACH', 'WIRE', 'CHECK')",
+    "dispute_status_known": "dispute_status IN ('NONE', 'NEEDS_RESPONSE', 'UNDER_REVIEW', 'WON', 'LOST')",
+    "card_whole": "(card_brand IS NULL) = (card_last4 IS NULL)",
+    "card_by_four_digits": "card_last4 ~ '^[0-9]{4}$'",
+    "dispute_named": "(dispute_status = 'NONE') = (dispute_reference IS NULL)",
+    "payment_method_known": "payment_method IN ('ACH', 'CARD', 'WIRE', 'CHECK')",
     "reconciliation_status_known": "reconciliation_status IN ('UNRECONCILED', 'TENTATIVE', 'RECONCILED')",
     "work_is_due": (
         "due_at IS NOT NULL OR status NOT IN ('INITIATED', 'QUEUED', 'PROCESSING')"
@@ -325,7 +328,12 @@ def _create_transactions() -> None:
         sa.Column("corrected_by", sa.Text(), nullable=True),
         sa.Column("corrected_signed_in_at", sa.BigInteger(), nullable=True),
         sa.Column("corrected_api_key_id", sa.Text(), nullable=True),
+        sa.Column("card_brand", sa.Text(), nullable=True),
+        sa.Column("card_last4", sa.Text(), nullable=True),
         sa.Column("dispute_status", sa.Text(), server_default="NONE", nullable=False),
+        sa.Column("dispute_reference", sa.Text(), nullable=True),
+        sa.Column("dispute_reason", sa.Text(), nullable=True),
+        sa.Column("dispute_due_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("reconciliation_status", sa.Text(), server_default="UNRECONCILED", nullable=False),
         sa.Column("finality", sa.Text(), server_default="PROVISIONAL", nullable=False),
         sa.Column("external_id", sa.Text(), nullable=True),
@@ -776,7 +784,7 @@ def _create_exceptions() -> None:
             " 'BANK_ACCOUNT_ALTERED', 'ACH_CHANGE_ASKED_FOR', 'ACH_FILE_UNREADABLE', 'ACH_RETURN_NOT_OURS',"
             " 'ACH_FILE_FOREIGN', 'ACH_FILE_ALTERED', 'ACH_FILE_NOT_FETCHED',"
             " 'ACH_UNAUTHORIZED_RATE', 'ACH_ADMINISTRATIVE_RATE', 'ACH_OVERALL_RATE', 'ACH_FILE_REJECTED',"
-            " 'ACH_FILE_NOT_ACKNOWLEDGED', 'ACH_ACKNOWLEDGEMENT_NOT_OURS', 'ACH_REJECTED_FILE_PAID')",
+            " 'ACH_FILE_NOT_ACKNOWLEDGED', 'ACH_ACKNOWLEDGEMENT_NOT_OURS', 'ACH_REJECTED_FILE_PAID', 'CARD_DISPUTED')",
             name="kind_known",
         ),
         sa.CheckConstraint("status IN ('OPEN', 'RESOLVED')", name="status_known"),

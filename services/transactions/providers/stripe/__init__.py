@@ -1,3 +1,3 @@
-"""Stripe: draws ACH debits as PaymentIntents, answers questions, sends webhooks (docs/providers.md)."""
+"""Stripe: draws ACH debits, takes cards on pages of its own, answers questions, sends webhooks (docs/providers.md)."""
 
 NAME = "stripe"

@@ -5,6 +5,7 @@ It asks once: whether to ask again is for the job that orders, which looks the p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Mapping
 from typing import Any, Final
 
@@ -12,10 +13,12 @@ import stripe
 from stripe import StripeClient, StripeError
 
 from services.chassis.process.telemetry import log
-from services.transactions.providers.protocols import OutcomeUnknown
+from services.transactions.providers.protocols import Declined, OutcomeUnknown
 from services.transactions.providers.stripe.keys import is_live
 
 _API_URL: Final = "https://api.stripe.com"
+# What is wrong with the order itself, and stays wrong.
+_BAD_DATA = re.compile("(routing|account)_number_.*|.*_invalid|parameter_.*|amount_too_.*")
 
 
 class Refused(OutcomeUnknown):
@@ -81,3 +84,15 @@ def read_list(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise OutcomeUnknown("the provider's answer is no list")
     return found
+
+
+def build_declined(error: StripeError) -> Declined:
+    """Stripe's words are not for our customers: only its code is taken, and only if it looks like one."""
+    body: Any = error.error
+    code = next((each for each in (getattr(body, "decline_code", None), error.code) if isinstance(each, str)), "")
+    if isinstance(error, stripe.InvalidRequestError) and _BAD_DATA.fullmatch(code):
+        return Declined("INVALID_PAYMENT_DATA", "The bank does not accept the payment's data.", retryable=False)
+    if not re.fullmatch("[A-Za-z0-9_]{1,64}", code):
+        return Declined("DECLINED_BY_PROVIDER", "The bank declined the payment.", retryable=False)
+    message = f"The bank declined the payment ({code})."
+    return Declined("DECLINED_BY_PROVIDER", message, retryable=False, metadata={"provider_code": code})

@@ -20,6 +20,7 @@ from services.transactions.providers.stripe.webhooks import find_payment_id
 _TYPES: Final = (
     *("payment_intent.canceled", "payment_intent.payment_failed", "payment_intent.succeeded"),
     *("charge.failed", "charge.refunded", "charge.refund.updated", "charge.dispute.created", "charge.dispute.updated"),
+    *("checkout.session.completed", "checkout.session.expired"),
     *("charge.dispute.closed", "charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated"),
 )
 _LIST_LIMIT: Final = 100

@@ -1,4 +1,4 @@
-"""ACH debits by Stripe: one PaymentIntent an attempt, ordered, found and asked for with Stripe's own client.
+"""Payments by Stripe, with its own client: cards by cards.py, and ACH debits, one PaymentIntent an attempt.
 
 An answer counts only if it is about our payment, with our amount; anything else leaves the outcome unknown. Where
 Stripe has not seen the bank account before, its holder confirms it on Stripe's page; later payments from it use what
@@ -14,15 +14,14 @@ import re
 from collections.abc import Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
-import stripe
-from stripe import StripeError
-
 from services.chassis.process.telemetry import log
 from services.transactions.domain.bank_accounts import HolderType
 from services.transactions.domain.payments import Payment, PaymentStatus, find_difference
 from services.transactions.providers.protocols import Declined, NotAsOrdered, OutcomeUnknown, PaymentOrder
-from services.transactions.providers.stripe.client import NotThere, Refused, StripeApi, read_list
+from services.transactions.providers.stripe.cards import CARD, CardPayments, is_by_card, is_session_id
+from services.transactions.providers.stripe.client import NotThere, Refused, StripeApi, build_declined, read_list
 from services.transactions.providers.stripe.events import StripeEvents
+from services.transactions.providers.stripe.keys import name_key
 from services.transactions.providers.stripe.states import (
     METHOD,
     PAYS_OTHERS,
@@ -39,8 +38,6 @@ R = TypeVar("R")
 _INTENT_ID = re.compile(r"pi_[A-Za-z0-9]{1,200}")
 _EXPANDED: Final = ["latest_charge.balance_transaction", "payment_method"]
 _LIST_LIMIT: Final = 100
-# What is wrong with the order itself, and stays wrong.
-_BAD_DATA = re.compile("(routing|account)_number_.*|.*_invalid|parameter_.*|amount_too_.*")
 
 
 class StripePayments:
@@ -48,13 +45,17 @@ class StripePayments:
     Args:
         base_url: Of a stand-in; empty for Stripe itself.
         vault: Whose codes over what was ordered nobody else makes.
+        return_url: Where a payer is taken once the card is entered.
         timeout_seconds: Of all that is asked for one answer, so that it comes within the lease of who waits for it.
     """
 
-    def __init__(self, api_key: str, base_url: str, vault: Vault, *, timeout_seconds: float = 6) -> None:
+    def __init__(
+        self, api_key: str, base_url: str, vault: Vault, *, return_url: str = "", timeout_seconds: float = 6
+    ) -> None:
         self._vault = vault
         self._timeout_seconds = timeout_seconds
         self._api = StripeApi(api_key, base_url, timeout_seconds)
+        self._cards = CardPayments(self._api, vault, return_url)
         self.events = StripeEvents(self._api, timeout_seconds=timeout_seconds)
 
     async def close(self) -> None:
@@ -88,6 +89,8 @@ class StripePayments:
             raise OutcomeUnknown("the provider does not answer") from None
 
     async def _submit(self, order: PaymentOrder) -> Payment:
+        if order.payment_method == CARD:
+            return await self._cards.submit(order)
         if not order.is_inbound:
             raise Declined("PAYMENT_METHOD_NOT_SUPPORTED", "Stripe pays nothing out here.", retryable=False)
         for payment_id in order.earlier_payment_ids:
@@ -113,7 +116,7 @@ class StripePayments:
             # The same key whatever is used: another try with another account is refused, and looked up.
             intent = await self._api.call(self._api.v1.payment_intents.create_async(params, self._under(order.key)))
         except Refused as refusal:
-            raise _build_declined(refusal.error) from None
+            raise build_declined(refusal.error) from None
         payment = read_payment(intent, [], self._is_ours)
         wrong = find_difference(
             payment, reference=order.reference, amount=order.amount, is_inbound=True, presentment=order.presentment
@@ -132,14 +135,20 @@ class StripePayments:
         found = read_list(answer)
         newest_first = sorted(found, key=lambda each: -int(each.get("created") or 0))
         payments = [
-            read_payment(each, [], self._is_ours) for each in newest_first if has_reached_a_bank(each) or is_open(each)
+            read_payment(each, [], self._is_ours)
+            for each in newest_first
+            if not is_by_card(each) and (has_reached_a_bank(each) or is_open(each))
         ]
-        return [each for each in payments if each.reference == reference]
+        return [each for each in payments if each.reference == reference] + await self._cards.list_payments(reference)
 
     async def _get_payment(self, payment_id: str) -> Payment | None:
+        if is_session_id(payment_id):
+            return await self._cards.find(payment_id)
         intent = await self._find_intent(payment_id)
         if intent is None:
             return None
+        if is_by_card(intent) and (paid_there := await self._cards.find_by_intent(payment_id)) is not None:
+            return paid_there
         charge = intent.get("latest_charge")
         disputes: list[dict[str, Any]] = []
         if isinstance(charge, dict) and charge.get("disputed"):
@@ -154,6 +163,9 @@ class StripePayments:
         return payment
 
     async def _cancel_payment(self, payment_id: str) -> None:
+        if is_session_id(payment_id):
+            await self._cards.expire(payment_id)
+            return
         try:
             await self._api.call(self._api.v1.payment_intents.cancel_async(payment_id))
         except Refused as refusal:
@@ -214,7 +226,7 @@ class StripePayments:
             key = self._under(f"{order.key}:method")
             method = await self._api.call(self._api.v1.payment_methods.create_async(holder, key))
         except Refused as refusal:
-            raise _build_declined(refusal.error) from None
+            raise build_declined(refusal.error) from None
         return {
             "customer": made["id"],
             "payment_method": method["id"],
@@ -235,17 +247,4 @@ class StripePayments:
             return False
 
     def _under(self, key: str) -> Any:
-        """Nobody else knows which key comes next, so nobody uses it up; and it stays where our own keys are rotated."""
-        return {"idempotency_key": f"{key}:{self._vault.build_lasting_code(key)}"}
-
-
-def _build_declined(error: StripeError) -> Declined:
-    """Stripe's words are not for our customers: only its code is taken, and only if it looks like one."""
-    body: Any = error.error
-    code = next((each for each in (getattr(body, "decline_code", None), error.code) if isinstance(each, str)), "")
-    if isinstance(error, stripe.InvalidRequestError) and _BAD_DATA.fullmatch(code):
-        return Declined("INVALID_PAYMENT_DATA", "The bank does not accept the payment's data.", retryable=False)
-    if not re.fullmatch("[A-Za-z0-9_]{1,64}", code):
-        return Declined("DECLINED_BY_PROVIDER", "The bank declined the payment.", retryable=False)
-    message = f"The bank declined the payment ({code})."
-    return Declined("DECLINED_BY_PROVIDER", message, retryable=False, metadata={"provider_code": code})
+        return name_key(self._vault, key)

@@ -22,7 +22,7 @@ PAYS_OTHERS: Final = ("transfer_data", "on_behalf_of", "application", "applicati
 # What of the metadata is ours.
 _WORDS: Final = frozenset({"proof", "presentment"})
 # Payers are sent there: over TLS, but for a stand-in on this machine.
-_ACTION_URL = re.compile(r"(https://|http://127\.0\.0\.1:)[\x21-\x7e]{1,2000}")
+ACTION_URL = re.compile(r"(https://|http://127\.0\.0\.1:)[\x21-\x7e]{1,2000}")
 _NETWORK_CODE = re.compile(r"R[0-9]{2}")
 # A dispute of an ACH debit is the bank's return of it, lost from the start and final; of one that is neither lost nor
 # over, the money is gone as well. Source: docs.stripe.com/payments/ach-direct-debit#disputed-payments.
@@ -72,6 +72,11 @@ def is_open(intent: Mapping[str, Any]) -> bool:
     return waits or (intent.get("status") == "requires_payment_method" and bool(intent.get("latest_charge")))
 
 
+def is_of_ours(found: Mapping[str, Any]) -> bool:
+    """Whether it bears words of ours, whoever wrote them."""
+    return not _WORDS.isdisjoint(found.get("metadata") or {})
+
+
 def has_reached_a_bank(intent: Mapping[str, Any]) -> bool:
     return bool(intent.get("latest_charge"))
 
@@ -101,7 +106,7 @@ def read_payment(
             reason=clean_text(code, TEXT_CHARACTERS_MAX),
             gone_minor=0 if status is PaymentStatus.RETURNED else _sum_gone(intent, disputes),
             is_drawn_again=status is not PaymentStatus.RETURNED and any(each["status"] == "failed" for each in charges),
-            is_misused=not ours and not _WORDS.isdisjoint(intent.get("metadata") or {}),
+            is_misused=not ours and is_of_ours(intent),
             payer_action_url=_read_action_url(intent),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
@@ -153,4 +158,4 @@ def _read_action_url(intent: Mapping[str, Any]) -> str:
     """Stripe's page on which the holder confirms the bank account; empty where nothing is left to confirm."""
     action = (intent.get("next_action") or {}).get("verify_with_microdeposits") or {}
     url = str(action.get("hosted_verification_url"))
-    return url if intent["status"] == "requires_action" and _ACTION_URL.fullmatch(url) else ""
+    return url if intent["status"] == "requires_action" and ACTION_URL.fullmatch(url) else ""

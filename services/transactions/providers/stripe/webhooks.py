@@ -41,11 +41,11 @@ class StripeWebhooks:
 
 
 def find_payment_id(event: Any) -> object:
-    """Of the PaymentIntent that an event is about, or whose charge, dispute or refund; None where it is about none.
+    """Of the PaymentIntent or page that an event is about, or whose charge, dispute or refund; None where of none.
 
     Raises: KeyError, TypeError: it is no event.
     """
     about, _, _ = event["type"].partition(".")
     found = event["data"]["object"]
-    name = {"payment_intent": "id", "charge": "payment_intent"}.get(about)
+    name = {"payment_intent": "id", "checkout": "id", "charge": "payment_intent"}.get(about)
     return None if name is None else found[name]

@@ -1,0 +1,150 @@
+"""What a page says on which a card is entered: whose it is, how it stands, and whether what was paid there is disputed.
+
+Source: docs.stripe.com/api/checkout/sessions/object, docs.stripe.com/api/disputes/object.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, Final
+
+from services.chassis.values.money import Money
+from services.chassis.values.text import clean_text, read_text
+from services.transactions.domain.disputes import Dispute, DisputeStatus
+from services.transactions.domain.payments import Card, Payment, PaymentStatus
+from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX, OutcomeUnknown
+from services.transactions.providers.stripe.states import ACTION_URL, is_of_ours
+
+_BRAND, _LAST4 = re.compile(r"[a-z0-9_]{1,40}"), re.compile(r"[0-9]{4}")
+_WORD = re.compile(r"[a-z0-9_]{1,64}")
+# An inquiry takes no money yet, and is answered as a dispute is. An appeal is of what is lost: its money is gone until
+# it is won. Source: docs.stripe.com/api/disputes/object#dispute_object-status.
+_DISPUTES: Final[Mapping[str, DisputeStatus]] = MappingProxyType(
+    {
+        "warning_needs_response": DisputeStatus.NEEDS_RESPONSE,
+        "warning_under_review": DisputeStatus.UNDER_REVIEW,
+        "warning_closed": DisputeStatus.WON,
+        "needs_response": DisputeStatus.NEEDS_RESPONSE,
+        "under_review": DisputeStatus.UNDER_REVIEW,
+        "won": DisputeStatus.WON,
+        "prevented": DisputeStatus.WON,
+        "lost": DisputeStatus.LOST,
+        "appeal_needs_response": DisputeStatus.LOST,
+        "appeal_under_review": DisputeStatus.LOST,
+    }
+)
+# Of several disputes of one payment, the one to look at.
+_WEIGHTS: Final[Mapping[DisputeStatus, int]] = MappingProxyType(
+    {DisputeStatus.WON: 0, DisputeStatus.LOST: 1, DisputeStatus.UNDER_REVIEW: 2, DisputeStatus.NEEDS_RESPONSE: 3}
+)
+
+
+def spell_proved(reference: str, presentment: int | str, amount_minor: int, currency: str, customer_id: str) -> str:
+    """What of an order the proof is over."""
+    return "|".join(("stripe card", reference, str(presentment), str(amount_minor), currency, customer_id))
+
+
+def find_intent(session: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What was paid on the page, or tried; empty while nobody has tried."""
+    return session.get("payment_intent") or {}
+
+
+def read_card_payment(
+    session: Mapping[str, Any],
+    disputes: Sequence[Mapping[str, Any]],
+    is_ours: Callable[[Mapping[str, Any]], bool],
+) -> Payment:
+    """The payment; of one that we did not order so, with no reference.
+
+    Raises: OutcomeUnknown: it is not what Stripe calls a session.
+    """
+    ours = is_ours(session)
+    try:
+        intent = find_intent(session)
+        dispute, lost_minor = _read_disputes(disputes)
+        amount = Money(session["amount_total"], session["currency"].upper())
+        status, reason, seconds = _read_state(session, intent)
+        if status is PaymentStatus.SETTLED and lost_minor == amount.amount_minor:
+            status, lost_minor = PaymentStatus.RETURNED, 0
+        charge = intent.get("latest_charge") or {}
+        return Payment(
+            payment_id=read_text(session["id"], TEXT_CHARACTERS_MAX),
+            reference=read_text(session["metadata"]["reference"], TEXT_CHARACTERS_MAX) if ours else "",
+            status=status,
+            amount=amount,
+            is_inbound=True,
+            presentment=int(session["metadata"]["presentment"]) if ours else 0,
+            changed_at=None if seconds is None else datetime.fromtimestamp(seconds, UTC),
+            reason=clean_text(reason, TEXT_CHARACTERS_MAX),
+            gone_minor=int(charge.get("amount_refunded") or 0) + lost_minor,
+            is_misused=not ours and is_of_ours(session),
+            payer_action_url=_read_page(session),
+            dispute=dispute,
+            card=_read_card(charge),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        raise OutcomeUnknown("the provider's answer is not a payment") from None
+
+
+def _read_state(session: Mapping[str, Any], intent: Mapping[str, Any]) -> tuple[PaymentStatus, str, int | None]:
+    """How it stands, why not, and since when (Unix time), as far as said."""
+    match session["status"], intent.get("status"):
+        case "open", _:
+            return PaymentStatus.PENDING, "", None
+        case "complete", "succeeded":
+            moved = intent["latest_charge"].get("balance_transaction") or {}
+            return PaymentStatus.SETTLED, "", moved.get("available_on")
+        case "complete", "processing":
+            return PaymentStatus.PENDING, "", None
+        case "expired", None:
+            return PaymentStatus.CANCELLED, "", session.get("expires_at")
+        case "expired", "requires_payment_method" | "canceled":
+            if why := _find_decline(intent):
+                return PaymentStatus.FAILED, f"the card was declined: {why.replace('_', ' ')} ({why})", None
+            return PaymentStatus.CANCELLED, "", session.get("expires_at")
+        case status:
+            raise ValueError(status)
+
+
+def _find_decline(intent: Mapping[str, Any]) -> str:
+    """The word of the card's bank, or Stripe's, for the last card that it refused; empty where none was tried."""
+    error, charge = intent.get("last_payment_error") or {}, intent.get("latest_charge") or {}
+    outcome = charge.get("outcome") or {}
+    said = (error.get("decline_code"), outcome.get("reason"), error.get("code"), charge.get("failure_code"))
+    return next((each for each in said if isinstance(each, str) and _WORD.fullmatch(each)), "")
+
+
+def _read_disputes(disputes: Sequence[Mapping[str, Any]]) -> tuple[Dispute | None, int]:
+    """The one to look at, which is open, or lost, or else the newest; and how much is lost by all of them."""
+    if not disputes:
+        return None, 0
+    read = [(_read_dispute(each), each) for each in disputes]
+    lost_minor = sum(int(each["amount"]) for one, each in read if one.status is DisputeStatus.LOST)
+    dispute, _ = max(read, key=lambda one: (_WEIGHTS[one[0].status], int(one[1]["created"])))
+    return dispute, lost_minor
+
+
+def _read_dispute(dispute: Mapping[str, Any]) -> Dispute:
+    status, reason = _DISPUTES[dispute["status"]], str(dispute.get("reason") or "")
+    due = (dispute.get("evidence_details") or {}).get("due_by")
+    return Dispute(
+        reference=read_text(dispute["id"], TEXT_CHARACTERS_MAX),
+        status=status,
+        reason=reason if _WORD.fullmatch(reason) else "",
+        due_at=None if due is None else datetime.fromtimestamp(due, UTC),
+    )
+
+
+def _read_card(charge: Mapping[str, Any]) -> Card | None:
+    found = (charge.get("payment_method_details") or {}).get("card") or {}
+    brand, last4 = str(found.get("brand") or "unknown"), str(found.get("last4"))
+    return Card(brand, last4) if _BRAND.fullmatch(brand) and _LAST4.fullmatch(last4) else None
+
+
+def _read_page(session: Mapping[str, Any]) -> str:
+    """On which the payer enters the card; empty where nobody pays there any more."""
+    url = str(session.get("url"))
+    return url if session["status"] == "open" and ACTION_URL.fullmatch(url) else ""

@@ -1,0 +1,41 @@
+"""What is disputed is held while it is there; what is lost has come back, whoever has the money by then."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.escrow import Payment
+
+SUBSCRIPTION = "subscription:inv-001"
+ARRIVED = {"cash": 100, SUBSCRIPTION: 100}
+
+
+@pytest.mark.parametrize(
+    ("facts", "posted", "held"),
+    [
+        (["DISPUTED"], ARRIVED, {SUBSCRIPTION: 100}),
+        (["DISPUTED", "DISPUTED", "ANSWERED"], ARRIVED, {SUBSCRIPTION: 100}),
+        (["DISPUTED", "ANSWERED", "WON"], ARRIVED, {}),
+        (["DISPUTED", "WON", "ANSWERED"], ARRIVED, {}),  # said late
+        (["WON"], ARRIVED, {}),
+        (["DISPUTED", "RETURNED"], {}, {}),
+        (["RETURNED", "DISPUTED"], {}, {}),  # said late
+    ],
+)
+async def test_a_dispute_holds_what_is_there_until_it_is_over(escrow, facts, posted, held):
+    account = await escrow.open()
+    await Payment(account, "ESCROW_DEPOSIT", 100, method="CARD").happens(escrow, "SETTLED", "COMPLETED", *facts)
+    assert (await escrow.posted(account), await escrow.held(account)) == (posted, held)
+
+
+@pytest.mark.parametrize(("left", "owed"), [(0, 100), (30, 70)], ids=["nothing is left", "a part is left"])
+async def test_what_is_lost_after_a_closing_took_it_is_owed_and_a_dispute_holds_the_rest(escrow, left, owed):
+    account = await escrow.open()
+    payment = Payment(account, "ESCROW_DEPOSIT", 100, method="CARD")
+    await payment.happens(escrow, "SETTLED", "COMPLETED")
+    await escrow.post(account, (SUBSCRIPTION, 100 - left), ("issuer_proceeds", left - 100))
+    await payment.happens(escrow, "DISPUTED")
+    assert await escrow.held(account) == ({SUBSCRIPTION: left} if left else {})
+    await payment.happens(escrow, "RETURNED")
+    assert (await escrow.posted(account))["returns_receivable:inv-001"] == owed
+    assert await escrow.held(account) == {}
