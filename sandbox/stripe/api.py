@@ -48,6 +48,8 @@ class Api:
                 Route("/v1/payment_intents/{intent_id}", self.get_intent, methods=["GET"]),
                 Route("/v1/payment_intents/{intent_id}/verify_microdeposits", self.verify, methods=["POST"]),
                 Route("/v1/payment_intents/{intent_id}/cancel", self.cancel, methods=["POST"]),
+                Route("/v1/refunds", self.refunds, methods=["GET", "POST"]),
+                Route("/v1/refunds/{refund_id}", self.get_refund, methods=["GET"]),
                 Route("/v1/disputes", self.list_disputes, methods=["GET"]),
                 Route("/v1/disputes/{dispute_id}", self.answer_dispute, methods=["POST"]),
                 Route("/v1/disputes/{dispute_id}/close", self.close_dispute, methods=["POST"]),
@@ -122,6 +124,16 @@ class Api:
     async def close_dispute(self, request: Request) -> Response:
         form = await self._read(request)
         return self._once(request, form, lambda: self._cards.close_dispute(request.path_params["dispute_id"]))
+
+    async def refunds(self, request: Request) -> Response:
+        form = await self._read(request)
+        if request.method == "POST":
+            return self._once(request, form, lambda: self._cards.create_refund(form))
+        return self._list(request, form, self._books.list_objects("refund", payment_intent=form.get("payment_intent")))
+
+    async def get_refund(self, request: Request) -> Response:
+        await self._read(request)
+        return _json(self._books.show(self._books.require(request.path_params["refund_id"], "refund")))
 
     async def _search(self, request: Request, kind: str) -> Response:
         form = await self._read(request)

@@ -201,6 +201,55 @@ class CardDesk:
         self._books.tell("charge.dispute.closed", dispute)
         return dispute
 
+    # --- refunds ---
+
+    def create_refund(self, form: Mapping[str, Any]) -> Answer:
+        intent = self._books.require(form.get("payment_intent", ""), "payment_intent")
+        charge = self._books.require(intent["latest_charge"] or "", "charge")
+        left = charge["amount"] - charge["amount_refunded"]
+        amount = read_amount(form.get("amount", str(left)), "usd")
+        if charge["disputed"]:
+            raise invalid("charge", "The charge has been charged back.", code="charge_disputed")
+        if left == 0:
+            raise invalid("charge", "The charge has already been refunded.", code="charge_already_refunded")
+        if amount > left:
+            raise invalid("amount", "It is greater than what is left of the charge.", code="amount_too_large")
+        card = CARDS[charge["_card"]]
+        refund = self._books.make(
+            "re",
+            "refund",
+            amount=amount,
+            currency="usd",
+            charge=charge["id"],
+            payment_intent=intent["id"],
+            metadata=form.get("metadata", {}),
+            # What fails has succeeded before, says Stripe.
+            status="pending" if card.refund == "succeeded" else "succeeded",
+            failure_reason=None,
+        )
+        self._books.save(refund, now_ms() + self._settle_ms if card.refund else None)
+        self._count_refunded(charge, amount)
+        self._books.tell("refund.created", refund)
+        return Answer(200, encode(self._books.show(refund)))
+
+    def end_refund(self, refund: dict[str, Any]) -> None:
+        charge = self._books.require(refund["charge"], "charge")
+        refund |= {"status": CARDS[charge["_card"]].refund}
+        if refund["status"] == "failed":
+            refund |= {"failure_reason": "expired_or_canceled_card"}
+            self._count_refunded(charge, -refund["amount"])
+        self._books.save(refund)
+        self._books.tell("refund.updated", refund)
+        if refund["status"] == "failed":
+            self._books.tell("refund.failed", refund)
+
+    def _count_refunded(self, charge: dict[str, Any], amount: int) -> None:
+        refunded = charge["amount_refunded"] + amount
+        charge |= {"amount_refunded": refunded, "refunded": refunded == charge["amount"]}
+        self._books.save(charge)
+        if amount > 0:
+            self._books.tell("charge.refunded", charge)
+
     # --- time ---
 
     def end_session(self, session: dict[str, Any]) -> None:

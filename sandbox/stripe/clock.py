@@ -32,6 +32,8 @@ class Clock:
                 self._cards.end_session(found)
             case "dispute":
                 self._cards.end_dispute(found)
+            case "refund":
+                self._cards.end_refund(found)
             case "payment_intent" if found["payment_method_types"] == ["card"]:
                 self._cards.end_intent(found)
             case _:

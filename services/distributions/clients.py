@@ -269,6 +269,7 @@ class TransactionsClient:
         return RefundPreview(
             [_from_bank_account(account) for each in found for account in each.bank_accounts],
             [from_explanation(explanation) for each in found for explanation in each.explanations],
+            frozenset(party_id for each in found for party_id in each.card_party_ids),
         )
 
     async def list_payout_accounts(self, party_ids: Collection[str]) -> Sequence[PayoutAccount]:

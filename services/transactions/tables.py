@@ -59,9 +59,7 @@ bank_accounts = sa.Table(
     text("holder_type"),
     sa.Column("default_for_payouts", sa.Boolean, nullable=False),
     text("status"),
-    text("block_reason", null=True),
-    text("block_network_code", null=True),
-    text("external_id", null=True),
+    *(text(name, null=True) for name in ("block_reason", "block_network_code", "external_id")),
     sa.Column("metadata", pg.JSONB, nullable=False, server_default="{}"),
     sa.Column("version", sa.BigInteger, nullable=False),
     text("created_by"),
@@ -138,9 +136,8 @@ transactions = sa.Table(
     sa.Column("is_corporate", sa.Boolean, nullable=False, server_default=sa.false()),
     text("approval_reason", null=True),  # why a second person approves it, whatever compliance says
     text("investment_id", null=True),
-    text("distribution_id", null=True),
-    text("allocation_id", null=True),
-    text("description", null=True),
+    text("refunded_transaction_id", null=True),  # the contribution by card that a refund gives back
+    *(text(name, null=True) for name in ("distribution_id", "allocation_id", "description")),
     json("failure", null=True),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("presentments", sa.Integer, nullable=False, server_default="0"),
@@ -157,8 +154,7 @@ transactions = sa.Table(
     sa.Column("corrected_signed_in_at", sa.BigInteger),  # in seconds since 1970
     text("corrected_api_key_id", null=True),
     # Of the card that it was paid by, or goes back to: no more of a number is ever here.
-    text("card_brand", null=True),
-    text("card_last4", null=True),
+    *(text(name, null=True) for name in ("card_brand", "card_last4")),
     sa.Column("dispute_status", sa.Text, nullable=False, server_default="NONE"),
     text("dispute_reference", null=True),  # the provider's id of the last dispute
     text("dispute_reason", null=True),
@@ -219,6 +215,15 @@ transactions = sa.Table(
         "NOT escrow_booked OR NOT makers_and_checkers @> to_jsonb(confirmed_by)", name="approver_does_not_send"
     ),
     sa.CheckConstraint("(bank_account_id IS NULL) = (account_number_digest IS NULL)", name="account_is_bound"),
+    sa.ForeignKeyConstraint(
+        ["org_id", "refunded_transaction_id"],
+        ["transactions.org_id", "transactions.transaction_id"],
+        name="refunded_transaction",
+    ),
+    # Nothing else goes to a card.
+    sa.CheckConstraint(
+        "(type = 'REFUND' AND payment_method = 'CARD') = (refunded_transaction_id IS NOT NULL)", name="refunds_a_card"
+    ),
     sa.CheckConstraint("(card_brand IS NULL) = (card_last4 IS NULL)", name="card_whole"),
     sa.CheckConstraint("card_last4 ~ '^[0-9]{4}$'", name="card_by_four_digits"),
     sa.CheckConstraint("(dispute_status = 'NONE') = (dispute_reference IS NULL)", name="dispute_named"),
@@ -289,6 +294,7 @@ transactions = sa.Table(
         *("org_id", "transaction_id", "type", "status", "version", "payment_method", "amount_minor", "currency"),
         *("escrow_account_id", "party_id", "bank_account_id"),
         *("account_number_digest", "is_corporate", "approval_reason"),
+        "refunded_transaction_id",
         *("investment_id", "distribution_id", "allocation_id", "attempts", "presentments", "next_attempt_at"),
         *("first_presented_at", "failure", "provider", "provider_reference", "bank_reference", "finality"),
         "payer_action_url",
@@ -390,11 +396,7 @@ webhooks = sa.Table(
     metadata,
     text("org_id", key=True),
     text("webhook_id", key=True),
-    text("provider"),
-    text("provider_event_id"),
-    text("event_type"),
-    text("status"),
-    text("transaction_id"),
+    *map(text, ("provider", "provider_event_id", "event_type", "status", "transaction_id")),
     json("failure", null=True),
     time("created_at"),
     time("applied_at", null=True),

@@ -25,6 +25,7 @@ def event(provider: str, event_id: str) -> bytes:
     if provider == "plaid":
         return json.dumps({"webhook_type": "ITEM", "webhook_code": "ERROR", "item_id": event_id}).encode()
     body: dict[str, Any] = {"id": event_id, "object": "event", "type": "something.happened", "data": {"object": {}}}
+    body |= {"livemode": False}
     return json.dumps(body).encode()
 
 

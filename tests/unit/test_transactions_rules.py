@@ -52,6 +52,7 @@ DEPOSIT = Transaction(
     is_corporate=False,
     approval_reason=None,
     investment_id="inv_1",
+    refunded_transaction_id=None,
     distribution_id=None,
     allocation_id=None,
     description=None,

@@ -48,6 +48,7 @@ class RefundPreview:
 
     accounts: Sequence[BankAccount]
     explanations: Sequence[Explanation]
+    by_card: frozenset[str]  # the parties whose money goes back to cards, all of it or some
 
 
 @dataclass(frozen=True, slots=True)

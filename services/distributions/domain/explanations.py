@@ -200,19 +200,28 @@ def _spell_new(each: PayoutAccount) -> str:
 
 
 def explain_refund_accounts(
-    accounts: Sequence[BankAccount], party_ids: Collection[str], now: datetime, payment_method: str | None = None
+    accounts: Sequence[BankAccount],
+    party_ids: Collection[str],
+    now: datetime,
+    payment_method: str | None = None,
+    *,
+    by_card: frozenset[str] = frozenset(),
 ) -> Explanation:
     """Where refunds go that name no account.
 
     Args:
         party_ids: Who is to be paid; an account is of one of them.
         payment_method: The rail, if one is named.
+        by_card: Whose money goes back to cards where none is, all of it or some.
     """
+    by_card = by_card if payment_method is None else frozenset()
     if len(accounts) == 1 and len(party_ids) == 1:
         [account] = accounts
         return explain_destination(Destination(account.bank_account_id, account, payment_method), account.party_id, now)
-    missing = set(party_ids) - {each.party_id for each in accounts}
+    missing = set(party_ids) - {each.party_id for each in accounts} - by_card
     where = f"Bank accounts it goes to: {len(accounts)}."
+    if by_card:
+        where += f" To cards that it came from: {name_some(by_card)}."
     nowhere = f"Without an account, and so not paid: {name_some(missing)}." if missing else ""
     operands = ((each.party_id, f"“{each.holder}”, ends in {each.last4}, {each.status}") for each in accounts)
     return Explanation(f"{where} {nowhere}".rstrip(), _ACCOUNT, tuple(operands), HOUSE_RULE)

@@ -5,9 +5,10 @@ Its key is the idempotency key with which transactions is asked, so asking again
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
+from typing import Final
 
 from services.chassis.values.failure import Failure
 from services.distributions.domain.destination import pays_to_account
@@ -25,6 +26,8 @@ class PayoutType(Enum):
     REFUND = "REFUND"
 
 
+# By which transactions says that a refund goes to several cards.
+REFUND_IN_PARTS: Final = "REFUND_IN_PARTS"
 # What a transaction says that it pays: the word of transactions for the type.
 DESCRIPTIONS = {
     PayoutType.DISTRIBUTION: "Distribution",
@@ -152,6 +155,29 @@ def build_refund_payout(
         attempt=attempt,
         created_at=now,
         updated_at=now,
+    )
+
+
+def find_part(payout: Payout, failure: Failure) -> int | None:
+    """How much of a refund, in minor units, may go now, where transactions says that it goes in parts."""
+    part = failure.metadata.get("refundable_minor", "")
+    is_part = payout.type is PayoutType.REFUND and failure.code == REFUND_IN_PARTS and part.isdecimal()
+    return int(part) if is_part and 0 < int(part) < payout.amount_minor else None
+
+
+def build_refund_part(refused: Payout, part_minor: int, now: datetime) -> Payout:
+    """The next attempt: less, for the same reason, and by the same persons."""
+    attempt = refused.attempt + 1
+    return replace(
+        refused,
+        request_key=_number(f"refund:{refused.investment_id}", attempt),
+        amount_minor=part_minor,
+        attempt=attempt,
+        status=PayoutStatus.REQUESTED,
+        failure=None,
+        created_at=now,
+        updated_at=now,
+        version=1,
     )
 
 

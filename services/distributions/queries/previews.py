@@ -62,7 +62,7 @@ class Previews:
             where = explain_destination(destination, investments[0].party_id, now)
         else:
             rail = None if destination is None else destination.payment_method
-            where = explain_refund_accounts(refunds.accounts, payees, now, rail)
+            where = explain_refund_accounts(refunds.accounts, payees, now, rail, by_card=refunds.by_card)
         return Preview(preview.effects, (*refunds.explanations, where, *preview.explanations))
 
     async def explain_clearances(self, party_ids: Collection[str]) -> Explanation:

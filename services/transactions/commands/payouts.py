@@ -7,10 +7,11 @@ money back, unless two persons decided on it; anything else waits for a second p
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from realco.distributions.v1.payout_orders_pb2 import PayoutOrder
 from realco.transactions.v1 import payouts_pb2
@@ -32,15 +33,21 @@ from services.transactions import messages
 from services.transactions.clients import Distributions
 from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.domain.bank_accounts import BankAccount, check_usable, list_payee_makers
-from services.transactions.domain.decisions import check_carries, choose_refund_account, explain_refund
+from services.transactions.domain.decisions import check_carries
 from services.transactions.domain.rails import RAILS, Rail, choose_payout_rail
+from services.transactions.domain.refunds import (
+    choose_card_payment,
+    choose_refund_account,
+    explain_refund,
+    list_by_account,
+)
 from services.transactions.domain.refusals import NoPayoutBankAccount, PayoutNotOrdered
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import REFUND_NOT_KNOWN, TYPES, TransactionType
 from services.transactions.providers.choice import ProviderChoice
 from services.transactions.store import bank_accounts, moves, payout_requests
 from services.transactions.store import transactions as store
-from services.transactions.store.contributions import list_received
+from services.transactions.store.contributions import list_received, sum_given_back
 
 Item = payouts_pb2.BatchCreatePayoutsRequest.Item
 # Who decided on an order, and in which session it was asked for.
@@ -53,6 +60,7 @@ class _Plan:
 
     Args:
         account: None where its rail pays to none.
+        refunded: What a refund by card gives back.
         approval_reason: Why a second person approves it, if one does.
         failure: The refusal.
     """
@@ -61,8 +69,26 @@ class _Plan:
     transaction_id: str
     rail: Rail
     account: BankAccount | None
+    refunded: Transaction | None
     approval_reason: str | None
     failure: Failure | None
+
+
+class _Way(NamedTuple):
+    """Where a payout goes.
+
+    Args:
+        account_id: None for the party's default, where the rail pays to an account.
+        approval_reason: Why a second person approves it, if one does.
+        refunded: What a refund by card gives back.
+        refusal: Why it cannot go there.
+    """
+
+    rail: Rail
+    account_id: str | None
+    approval_reason: str | None
+    refunded: Transaction | None = None
+    refusal: DomainError | None = None
 
 
 async def check_ordered(
@@ -145,29 +171,39 @@ async def batch_create_payouts(
 
 async def _plan_items(tx: Tx, items: Sequence[Item], approved: Collection[str], now: datetime) -> list[_Plan]:
     refunded = {item.investment_id for item in items if _type_of(item).gives_back}
-    received = await list_received(tx, refunded) if refunded else {}
-    chosen = [
-        _choose_account(
-            item, received.get((item.party_id, item.investment_id), []), is_approved=item.idempotency_key in approved
-        )
-        for item in items
-    ]
-    named = await bank_accounts.list_bank_accounts(tx, {account_id for account_id, _ in chosen if account_id})
+    chosen = await _choose_ways(tx, items, refunded, approved)
+    named = await bank_accounts.list_bank_accounts(tx, {way.account_id for way in chosen if way.account_id})
     defaults, altered = await bank_accounts.list_default_accounts(
-        tx, {item.party_id for item, (account_id, _) in zip(items, chosen, strict=True) if not account_id}
+        tx, {item.party_id for item, way in zip(items, chosen, strict=True) if not way.account_id}
     )
     plans = []
-    for item, (account_id, reason) in zip(items, chosen, strict=True):
-        rail, transaction_id = _rail_of(item), new_id("txn")
+    for item, (rail, account_id, reason, given_back, refused) in zip(items, chosen, strict=True):
+        transaction_id = new_id("txn")
         account = named.get(account_id) if account_id else defaults.get(item.party_id)
         if rail.pays_to_account and not account_id and item.party_id in altered:
             failure: Failure | None = await block_altered_account(tx, altered[item.party_id], transaction_id, now)
         else:
-            refusal = _find_refusal(item, rail, account_id, account)
+            refusal = refused or _find_refusal(item, rail, account_id, account)
             failure = None if refusal is None else make_failure(refusal)
         account = account if rail.pays_to_account else None
-        plans.append(_Plan(item, transaction_id, rail, account, reason, failure))
+        plans.append(_Plan(item, transaction_id, rail, account, given_back, reason, failure))
     return plans
+
+
+async def _choose_ways(
+    tx: Tx, items: Sequence[Item], investment_ids: Collection[str], approved: Collection[str]
+) -> list[_Way]:
+    """
+    Args:
+        investment_ids: Of which refunds give back.
+    """
+    received = await list_received(tx, investment_ids) if investment_ids else {}
+    given_back, altered = await sum_given_back(tx, investment_ids) if investment_ids else (Counter[str](), set[str]())
+    ways = []
+    for item in items:
+        theirs = None if item.investment_id in altered else received.get((item.party_id, item.investment_id), [])
+        ways.append(_choose_way(item, theirs, given_back, is_approved=item.idempotency_key in approved))
+    return ways
 
 
 def _rail_of(item: Item) -> Rail:
@@ -180,24 +216,29 @@ def _type_of(item: Item) -> TransactionType:
     return TYPES[pb.Transaction.Type.Name(item.type)]
 
 
-def _choose_account(
-    item: Item, received: Sequence[Transaction] | None, *, is_approved: bool
-) -> tuple[str | None, str | None]:
-    """The account to pay, None for the party's default; and why a second person approves that, if one does.
-
+def _choose_way(
+    item: Item, received: Sequence[Transaction] | None, given_back: Mapping[str, int], *, is_approved: bool
+) -> _Way:
+    """
     Args:
         received: The party's contributions to the investment that arrived, the last one first; None: not known.
+        given_back: How much of which of them went back to its card, in minor units.
         is_approved: Whether two persons decided that the money goes back.
     """
-    named, wanted = item.bank_account_id or None, _type_of(item)
-    if not _rail_of(item).pays_to_account:
+    named, wanted, rail = item.bank_account_id or None, _type_of(item), _rail_of(item)
+    if not rail.pays_to_account:
         received = []  # whatever it came from, it does not go back there
     if not wanted.gives_back:
-        return named, wanted.approval_reason
+        return _Way(rail, named, wanted.approval_reason)
     if received is None:
-        return named, REFUND_NOT_KNOWN
+        return _Way(rail, named, REFUND_NOT_KNOWN)
+    if not named and not item.HasField("payment_method"):
+        if (card := choose_card_payment(received, given_back)) is not None:
+            refusal, reason = card.find_refusal(item.amount.amount_minor), card.explain(is_approved=is_approved)
+            return _Way(card.row.rail, None, reason, card.row, refusal)
+        received = list_by_account(received)
     chosen = choose_refund_account(named, received)
-    return chosen, explain_refund(chosen, received, is_approved=is_approved)
+    return _Way(rail, chosen, explain_refund(chosen, received, is_approved=is_approved))
 
 
 def _find_refusal(item: Item, rail: Rail, account_id: str | None, account: BankAccount | None) -> DomainError | None:
@@ -252,11 +293,20 @@ def _build_row(plan: _Plan, principal: Principal, order: PayoutOrder, choice: Pr
         "distribution_id": item.distribution_id or None,
         "allocation_id": item.allocation_id or None,
         "description": item.description or None,
-        "provider": choice.choose(principal.org_id, plan.rail, is_inbound=False),
+        **_choose_carrier(plan, principal.org_id, choice),
         "created_by": principal.person,
         "makers_and_checkers": sorted(list_payee_makers(account, is_inbound=False).union(order.makers_and_checkers)),
         **_read_session(order)._asdict(),
     }
+
+
+def _choose_carrier(plan: _Plan, org_id: str, choice: ProviderChoice) -> dict[str, Any]:
+    """Who carries it; of a refund to a card who took that, and no number of it beside its last four digits."""
+    if plan.refunded is None:
+        return {"provider": choice.choose(org_id, plan.rail, is_inbound=False)}
+    paid = plan.refunded
+    card = {"card_brand": paid.card_brand, "card_last4": paid.card_last4}
+    return {"provider": paid.provider, "refunded_transaction_id": paid.transaction_id, **card}
 
 
 def _read_session(order: PayoutOrder) -> Session:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from services.chassis.calls.auth import INVESTOR, SPONSOR
@@ -27,7 +26,7 @@ from services.transactions.domain.returns import (
 from services.transactions.domain.schedule import RETRY_WITHIN, add_period
 from services.transactions.domain.states import Status, may_cancel
 from services.transactions.domain.transaction import ATTEMPTS_MAX, Transaction
-from services.transactions.domain.types import REFUND_ELSEWHERE, REFUND_NOT_FINAL, TransactionType
+from services.transactions.domain.types import TransactionType
 
 
 def check_may_approve(transaction: Transaction) -> None:
@@ -162,29 +161,6 @@ def check_may_retry(transaction: Transaction, now: datetime) -> None:
         code = failure.code if failure else transaction.status
         raise NotRetryable(message, code=code, network_code=network_code)
     check_window(transaction, now)
-
-
-def choose_refund_account(named: str | None, received: Sequence[Transaction]) -> str | None:
-    """The account that a refund goes to; None: the party's default for payouts.
-
-    Args:
-        received: The contributions that arrived, the last one first. A wire or a check comes from no account.
-    """
-    return named or (received[0].bank_account_id if received else None)
-
-
-def explain_refund(account_id: str | None, received: Sequence[Transaction], *, is_approved: bool) -> str | None:
-    """Why a second person approves a refund to this account; None where nobody has to.
-
-    Args:
-        received: The contributions that arrived, of which it gives back.
-        is_approved: Whether two persons decided that the money goes back.
-    """
-    if account_id is None or {row.bank_account_id for row in received} != {account_id}:
-        return REFUND_ELSEWHERE
-    if not is_approved and not all(row.is_final for row in received):
-        return REFUND_NOT_FINAL  # else who asks for it could have it twice: from us, and from the bank
-    return None
 
 
 def check_attempts(transaction: Transaction) -> None:

@@ -19,6 +19,7 @@ from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 
 _NOT_FINAL: Final = "REFUNDED_MONEY_NOT_FINAL"
+_NAMED_MAX: Final = 10
 _ALTERED: Final = Explanation("What a party paid in was altered in the database.", _NOT_FINAL)
 
 
@@ -151,6 +152,23 @@ def explain_take_back(received: Iterable[Sequence[Transaction] | None]) -> list[
         statement = f"The bank may take {amount} of what was paid in back until {day}."
         explanations.append(Explanation(statement, _NOT_FINAL, tuple((row.transaction_id, row.amount) for row in rows)))
     return explanations
+
+
+def explain_cards(received: Iterable[Sequence[Transaction] | None]) -> list[Explanation]:
+    """What of it goes back to a card, a card after the other.
+
+    Args:
+        received: What each party paid in; None: nobody knows.
+    """
+    rows = [row for row in chain.from_iterable(filter(None, received)) if row.rail.is_for_contributions]
+    if not rows:
+        return []
+    amount = reduce(add, (row.amount for row in rows))
+    statement = f"What of {amount} was not given back yet goes to the cards that it came from."
+    cards = tuple(
+        (row.transaction_id, f"{row.card_brand} …{row.card_last4}, {row.amount}") for row in rows[:_NAMED_MAX]
+    )
+    return [Explanation(statement, "REFUND_TO_CARD", cards, HOUSE_RULE)]
 
 
 def explain_more_same_payments(count: int) -> list[Explanation]:

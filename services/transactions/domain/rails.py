@@ -102,6 +102,7 @@ _NACHA_CONSUMER = "Nacha Operating Rules, Section 3.8: a consumer may disown a d
 _NACHA_COMPANY = "Nacha Operating Rules, Section 3.8: a company's debit comes back within two banking days"
 _NACHA_CREDIT = "Nacha Operating Rules, Section 3.8: a credit comes back within two banking days"
 _CARD_NETWORKS = "Visa Core Rules, Chapter 11; Mastercard Chargeback Guide: a payment may be disputed for 120 days"
+_CARD_REFUNDS = "docs.stripe.com/refunds: a refund may fail for up to thirty days"
 _HOUSE_CARD = "house rule: most disputes of a card payment come within thirty days"
 _HOUSE_RISK = "house rule: most returns of a debit arrive within five banking days"
 _HOUSE_CHECK = "house rule: a check is treated like a consumer's debit"
@@ -129,6 +130,7 @@ RAILS: Mapping[str, Rail] = MappingProxyType(
                 is_for_contributions=True,
                 return_risk=Period("CARD_DISPUTE_RISK", 30, False, _HOUSE_CARD),
                 inbound_return=Period("CARD_DISPUTE", 120, False, _CARD_NETWORKS),
+                outbound_return=Period("CARD_REFUND_FAILURE", 30, False, _CARD_REFUNDS),
             ),
             Rail(
                 payment_method="WIRE",
@@ -178,6 +180,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
             Provider(
                 "stripe",
                 brings_in=frozenset({"ACH", "CARD"}),
+                pays_out=frozenset({"CARD"}),
                 is_asked_for_payments=True,
                 is_confirmed_by_payers=True,
                 # Source: docs.stripe.com/api/idempotent_requests: keys are kept for at least 24 hours.

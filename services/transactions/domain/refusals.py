@@ -75,6 +75,18 @@ class PaymentMethodNotSupported(DomainError):
     reason = "PAYMENT_METHOD_NOT_SUPPORTED"
 
 
+class PaymentDisputed(DomainError):
+    kind = Kind.FAILED_PRECONDITION
+    reason = "PAYMENT_DISPUTED"
+
+
+class RefundInParts(DomainError):
+    """To the next card goes less than is asked for."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "REFUND_IN_PARTS"
+
+
 class NotRetryable(DomainError):
     kind = Kind.FAILED_PRECONDITION
     reason = "NOT_RETRYABLE"

@@ -38,6 +38,7 @@ class Transaction:
     is_corporate: bool  # drawn from a company's account, as two persons say
     approval_reason: str | None
     investment_id: str | None
+    refunded_transaction_id: str | None  # the contribution by card that a refund gives back
     distribution_id: str | None
     allocation_id: str | None
     description: str | None

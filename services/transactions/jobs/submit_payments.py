@@ -21,6 +21,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure
+from services.chassis.values.invariant import require_present
 from services.transactions.commands.attempts import ask_about_attempts
 from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.commands.exceptions import describe_transaction, report, report_apart
@@ -139,13 +140,14 @@ async def _order_or_find(
     """
     reader = dependencies.database.reader
     earlier = await provider_payments.list_earlier_references(reader, row)
+    refunded = await _read_refunded(reader, row)
     if maybe_sent:  # the bank may have it, whatever became of the account since
-        found = await _find_payment(dependencies, row, earlier)
+        found = await _find_payment(dependencies, row, earlier, refunded)
         if found is not None:
             return found
         _check_remembered(row, dependencies.clock.now())
     account = await _find_account(reader, row)
-    order = _build_order(dependencies, row, account)
+    order = replace(_build_order(dependencies, row, account), refunded_payment_id=refunded)
     if row.bank_account_id:
         _check_account(row, account)
     if objection is not None:
@@ -158,7 +160,7 @@ async def _order_or_find(
     try:
         return await dependencies.providers.require_orders(row.provider).submit(order)
     except OutcomeUnknown:
-        found = await _find_payment(dependencies, row, earlier)
+        found = await _find_payment(dependencies, row, earlier, refunded)
         if found is None:
             raise
         return found
@@ -240,11 +242,22 @@ def _build_order(dependencies: Dependencies, row: Transaction, account: BankAcco
     )
 
 
-async def _find_payment(dependencies: Dependencies, row: Transaction, earlier: frozenset[str]) -> Payment | None:
+async def _read_refunded(source: Source, row: Transaction) -> str:
+    """The provider's id of what a refund to a card gives back; empty where it is none. Raises: NotSealed."""
+    if row.refunded_transaction_id is None:
+        return ""
+    paid = require_present(await store.find_transaction(source, row.refunded_transaction_id), "a key says so")
+    return paid.provider_reference or ""
+
+
+async def _find_payment(
+    dependencies: Dependencies, row: Transaction, earlier: frozenset[str], refunded: str
+) -> Payment | None:
     """The payment of the current attempt, where the provider has it and can be asked. Raises OutcomeUnknown."""
     payments: Sequence[Payment] = []
     if PROVIDERS[row.provider].is_asked_for_payments:
-        payments = await dependencies.providers.require_look_ups(row.provider).list_payments(row.transaction_id)
+        look_ups = dependencies.providers.require_look_ups(row.provider)
+        payments = await look_ups.list_payments(row.transaction_id, refunded)
     wanted = max(row.presentments, 1)
     found = [each for each in payments if each.payment_id not in earlier and each.presentment == wanted]
     if len(found) > 1:

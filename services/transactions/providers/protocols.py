@@ -26,6 +26,7 @@ class PaymentOrder:
         bank_account_id: And its number; empty where the rail has no account.
         earlier_payment_ids: The provider's ids of the attempts before: nothing more may move by them.
         confirmed_payment_id: The provider's id of a payment that arrived from the same account before; empty for none.
+        refunded_payment_id: The provider's id of what a refund gives back, to where it came from; empty for none.
     """
 
     key: str
@@ -44,6 +45,7 @@ class PaymentOrder:
     description: str
     earlier_payment_ids: Collection[str] = ()
     confirmed_payment_id: str = ""
+    refunded_payment_id: str = ""
 
     def __repr__(self) -> str:
         return f"PaymentOrder(key={self.key!r})"  # the rest is personal data
@@ -107,8 +109,12 @@ class PaymentOrders(Protocol):
 class PaymentLookUps(Protocol):
     """Says how payments stand."""
 
-    async def list_payments(self, reference: str) -> list[Payment]:
-        """Every payment made under our reference, newest first. Raises OutcomeUnknown."""
+    async def list_payments(self, reference: str, refunded_payment_id: str = "") -> list[Payment]:
+        """Every payment made under our reference, newest first. Raises OutcomeUnknown.
+
+        Args:
+            refunded_payment_id: As the order has it.
+        """
         ...
 
     async def get_payment(self, payment_id: str) -> Payment | None:

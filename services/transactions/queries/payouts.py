@@ -10,12 +10,12 @@ from services.chassis.calls.wire import from_timestamp, to_explanation
 from services.chassis.data.transaction import Tx
 from services.chassis.values.explanation import Explanation
 from services.transactions import messages
-from services.transactions.domain.decisions import choose_refund_account
-from services.transactions.domain.explanations import explain_take_back
+from services.transactions.domain.explanations import explain_cards, explain_take_back
 from services.transactions.domain.received_money import (
     RECEIVED_WITHIN,
     explain_received,
 )
+from services.transactions.domain.refunds import choose_refund_account, is_all_by_card, list_by_account
 from services.transactions.store import bank_accounts as account_store
 from services.transactions.store import transactions as store
 from services.transactions.store.contributions import list_received
@@ -51,15 +51,22 @@ async def get_refund_preview(
 ) -> payouts_pb2.RefundPreview:
     known = await list_received(tx, {part.investment_id for part in request.parts})
     received = [(part.party_id, known.get((part.party_id, part.investment_id), [])) for part in request.parts]
-    chosen = [(party_id, choose_refund_account(None, rows or [])) for party_id, rows in received]
+    # What came by card alone goes to no account.
+    to_accounts = [(party_id, list_by_account(rows or [])) for party_id, rows in received if not is_all_by_card(rows)]
+    chosen = [(party_id, choose_refund_account(None, rows)) for party_id, rows in to_accounts]
     named = await account_store.list_bank_accounts(tx, {account_id for _, account_id in chosen if account_id})
     defaults, _altered = await account_store.list_default_accounts(
         tx, {party_id for party_id, account_id in chosen if not account_id}
     )
     accounts = {each.bank_account_id: each for each in (*named.values(), *defaults.values())}
+    by_card = {party_id for party_id, rows in received if any(row.rail.is_for_contributions for row in rows or ())}
     return payouts_pb2.RefundPreview(
+        card_party_ids=sorted(by_card),
         bank_accounts=map(messages.to_bank_account, accounts.values()),
-        explanations=map(to_explanation, explain_take_back(rows for _, rows in received)),
+        explanations=map(
+            to_explanation,
+            [*explain_cards(rows for _, rows in received), *explain_take_back(rows for _, rows in received)],
+        ),
     )
 
 

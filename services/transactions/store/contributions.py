@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
@@ -28,6 +29,11 @@ _CONTRIBUTIONS = select_transactions().where(
 )
 _CONTRIBUTIONS_OF_PARTY = _CONTRIBUTIONS.where(_c.party_id == sa.bindparam("party_id"))
 _LOCKING_CONTRIBUTIONS = _CONTRIBUTIONS.order_by(_c.transaction_id).with_for_update(key_share=True)
+_GIVEN_BACK = select_transactions().where(
+    is_mine(transactions),
+    _c.investment_id == sa.any_(sa.bindparam("investment_ids", type_=pg.ARRAY(sa.Text))),
+    _c.refunded_transaction_id.is_not(None),
+)
 _RECEIVED = _CONTRIBUTIONS.order_by(_c.settled_at.desc(), _c.transaction_id.desc())
 
 
@@ -144,3 +150,17 @@ async def list_received(tx: Tx, investment_ids: Collection[str]) -> dict[tuple[s
         elif received is not None and row.status in ARRIVED:
             received.append(build_transaction(row))
     return found
+
+
+async def sum_given_back(tx: Tx, investment_ids: Collection[str]) -> tuple[Counter[str], set[str]]:
+    """How much of which contribution by card went back to it, or is on its way, in minor units; and the investments of
+    which nobody knows, since a refund says what this service did not write.
+    """
+    sums: Counter[str] = Counter()
+    altered: set[str] = set()
+    for row in await tx.execute(_GIVEN_BACK, {"investment_ids": list(investment_ids)}):
+        if not keep_sealed(tx, transactions, [row]):
+            altered.add(row.investment_id)
+        elif row.status not in ENDED:
+            sums[row.refunded_transaction_id] += row.amount_minor
+    return sums, altered

@@ -40,6 +40,7 @@ class MemoryTransactions:
     def __init__(self) -> None:
         self.by_key: dict[str, Txn] = {}
         self.without_bank_account: set[str] = set()
+        self.cards: dict[str, list[int]] = {}  # how much each card of a party takes back, one after the other
         self.unordered: set[str] = set()  # the parties whose payouts distributions, asked back, does not know
         self.keys_taken: set[str] = set()  # the parties whose payouts somebody else has used the keys of
         self.keys_unknown: set[str] = set()  # the parties whose payouts have rows of somebody else in their place
@@ -101,7 +102,9 @@ class MemoryTransactions:
         usable = [each for each in self.bank_accounts.values() if each.status == bank_accounts.BankAccount.ACTIVE]
         told = [self.take_backs[each.investment_id] for each in request.parts if each.investment_id in self.take_backs]
         return payouts_pb2.RefundPreview(
-            bank_accounts=[each for each in usable if each.party_id in parties], explanations=told
+            bank_accounts=[each for each in usable if each.party_id in parties],
+            explanations=told,
+            card_party_ids=sorted(parties & self.cards.keys()),
         )
 
     def add_bank_account(
@@ -151,6 +154,12 @@ class MemoryTransactions:
         if item.party_id in self.without_bank_account:
             message = "The party has no confirmed bank account for payouts."
             return _refuse(item, "NO_PAYOUT_BANK_ACCOUNT", message, party_id=item.party_id)
+        left = self.cards.get(item.party_id, []) if item.type == Txn.REFUND and not item.bank_account_id else []
+        if left and item.amount.amount_minor > left[0]:
+            part = {"refundable_minor": str(left[0]), "currency_code": item.amount.currency_code}
+            return _refuse(item, "REFUND_IN_PARTS", "Only a part of it goes to the next card.", **part)
+        if left:
+            self.cards[item.party_id] = [each for each in (left[0] - item.amount.amount_minor, *left[1:]) if each]
         named = ("bank_account_id", "investment_id", "distribution_id", "allocation_id")
         self.by_key[item.idempotency_key] = Txn(
             transaction_id=new_id("txn"),

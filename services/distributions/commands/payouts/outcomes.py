@@ -19,7 +19,7 @@ from services.chassis.values.errors import OfNewerRelease
 from services.chassis.values.failure import Failure
 from services.distributions.commands.payouts.allocations import end_allocation
 from services.distributions.commands.raises.refunds import pay_due_refunds
-from services.distributions.domain.payout import Payout, PayoutType
+from services.distributions.domain.payout import Payout, PayoutType, build_refund_part, find_part
 from services.distributions.domain.states import PayoutStatus
 from services.distributions.store.distributions import lock_distribution
 from services.distributions.store.investments import INVESTMENTS, save_investments
@@ -75,8 +75,20 @@ async def record_outcome(
 
 
 async def record_refusal(tx: Tx, payout: Payout, failure: Failure, now: datetime) -> None:
-    """Transactions definitely refused to create the payout: the attempt ended, and no transaction exists."""
-    await _end_payout(tx, replace(payout, status=PayoutStatus.FAILED, failure=failure), now)
+    """Transactions definitely refused to create the payout: the attempt ended, and no transaction exists.
+
+    A refund that goes to several cards is ordered in parts: the next attempt is what goes to the first one, and the
+    rest follows once that is paid, as whatever is owed.
+    """
+    refused = replace(payout, status=PayoutStatus.FAILED, failure=failure)
+    part_minor = find_part(payout, failure)
+    if part_minor is None:
+        await _end_payout(tx, refused, now)
+        return
+    await lock_offering(tx, payout.offering_id)
+    kept = await _keep_end(tx, refused, now)
+    if kept is not None and await is_newest(tx, kept):
+        await PAYOUTS.insert_all(tx, [build_refund_part(kept, part_minor, now)])
 
 
 async def _end_payout(tx: Tx, ended: Payout, now: datetime) -> None:

@@ -249,6 +249,7 @@ _MAY_COME_BACK = "finality = 'PROVISIONAL' AND status IN ('SETTLED', 'COMPLETED'
 _TRANSACTION_CHECKS = {
     "finality_known": "finality IN ('PROVISIONAL', 'FINAL')",
     "dispute_status_known": "dispute_status IN ('NONE', 'NEEDS_RESPONSE', 'UNDER_REVIEW', 'WON', 'LOST')",
+    "refunds_a_card": "(type = 'REFUND' AND payment_method = 'CARD') = (refunded_transaction_id IS NOT NULL)",
     "card_whole": "(card_brand IS NULL) = (card_last4 IS NULL)",
     "card_by_four_digits": "card_last4 ~ '^[0-9]{4}$'",
     "dispute_named": "(dispute_status = 'NONE') = (dispute_reference IS NULL)",
@@ -311,6 +312,7 @@ def _create_transactions() -> None:
         sa.Column("is_corporate", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("approval_reason", sa.Text(), nullable=True),
         sa.Column("investment_id", sa.Text(), nullable=True),
+        sa.Column("refunded_transaction_id", sa.Text(), nullable=True),
         sa.Column("distribution_id", sa.Text(), nullable=True),
         sa.Column("allocation_id", sa.Text(), nullable=True),
         sa.Column("description", sa.Text(), nullable=True),
@@ -362,6 +364,11 @@ def _create_transactions() -> None:
             ["org_id", "bank_account_id"],
             ["bank_accounts.org_id", "bank_accounts.bank_account_id"],
             name="bank_account",
+        ),
+        sa.ForeignKeyConstraint(
+            ["org_id", "refunded_transaction_id"],
+            ["transactions.org_id", "transactions.transaction_id"],
+            name="refunded_transaction",
         ),
         sa.PrimaryKeyConstraint("org_id", "transaction_id"),
     )

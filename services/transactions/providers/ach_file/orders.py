@@ -48,7 +48,7 @@ class AchFileOrders:
             raise OutcomeUnknown("another order has its key")
         return await self._to_payment(known)
 
-    async def list_payments(self, reference: str) -> list[Payment]:
+    async def list_payments(self, reference: str, refunded_payment_id: str = "") -> list[Payment]:
         async with self._database.begin() as tx:
             found = await ach.list_by_reference(tx, reference)
         return [await self._to_payment(entry) for entry in found]

@@ -100,7 +100,7 @@ class PlaidTransfers:
     async def submit(self, order: PaymentOrder) -> Payment:
         return await self._within(self._submit(order))
 
-    async def list_payments(self, reference: str) -> list[Payment]:
+    async def list_payments(self, reference: str, refunded_payment_id: str = "") -> list[Payment]:
         """The transfers that were made of our authorizations: what others made there is none of them."""
         return await self._within(self._list_payments(reference))
 

@@ -67,7 +67,7 @@ class SandboxBank:
             raise OutcomeUnknown(f"the provider's answer differs in {wrong}")
         return payment
 
-    async def list_payments(self, reference: str) -> list[Payment]:
+    async def list_payments(self, reference: str, refunded_payment_id: str = "") -> list[Payment]:
         query = {"reference": reference, "limit": str(_LIST_LIMIT)}
         status, answer, retry_after = await self._call("GET", "/v1/payments", query=query)
         if status != 200 or not isinstance(answer, dict) or not isinstance(answer.get("data"), list):

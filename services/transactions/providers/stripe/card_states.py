@@ -56,8 +56,13 @@ def read_card_payment(
     session: Mapping[str, Any],
     disputes: Sequence[Mapping[str, Any]],
     is_ours: Callable[[Mapping[str, Any]], bool],
+    *,
+    given_back_minor: int = 0,
 ) -> Payment:
     """The payment; of one that we did not order so, with no reference.
+
+    Args:
+        given_back_minor: What of it we gave back.
 
     Raises: OutcomeUnknown: it is not what Stripe calls a session.
     """
@@ -79,7 +84,7 @@ def read_card_payment(
             presentment=int(session["metadata"]["presentment"]) if ours else 0,
             changed_at=None if seconds is None else datetime.fromtimestamp(seconds, UTC),
             reason=clean_text(reason, TEXT_CHARACTERS_MAX),
-            gone_minor=int(charge.get("amount_refunded") or 0) + lost_minor,
+            gone_minor=max(0, int(charge.get("amount_refunded") or 0) - given_back_minor) + lost_minor,
             is_misused=not ours and is_of_ours(session),
             payer_action_url=_read_page(session),
             dispute=dispute,

@@ -14,10 +14,11 @@ from typing import Any, Final
 
 from services.chassis.process.telemetry import log
 from services.transactions.domain.payments import Payment, find_difference
-from services.transactions.providers.protocols import Declined, OutcomeUnknown, PaymentOrder
+from services.transactions.providers.protocols import Declined, NotAsOrdered, OutcomeUnknown, PaymentOrder
 from services.transactions.providers.stripe.card_states import find_intent, read_card_payment, spell_proved
 from services.transactions.providers.stripe.client import NotThere, Refused, StripeApi, build_declined, read_list
 from services.transactions.providers.stripe.keys import name_key
+from services.transactions.providers.stripe.refunds import CardRefunds, is_refund_id
 from services.transactions.providers.stripe.states import PAYS_OTHERS
 from services.transactions.vault import Vault
 
@@ -30,6 +31,11 @@ _LIST_LIMIT: Final = 100
 
 def is_session_id(payment_id: str) -> bool:
     return _SESSION_ID.fullmatch(payment_id) is not None
+
+
+def is_of_card(payment_id: str) -> bool:
+    """Of a page, or of a refund of what was paid there."""
+    return is_session_id(payment_id) or is_refund_id(payment_id)
 
 
 def is_by_card(intent: Mapping[str, Any]) -> bool:
@@ -45,13 +51,17 @@ class CardPayments:
 
     def __init__(self, api: StripeApi, vault: Vault, return_url: str) -> None:
         self._api = api
+        self._refunds = CardRefunds(api, vault)
         self._vault = vault
         self._return_url = return_url
 
     async def submit(self, order: PaymentOrder) -> Payment:
-        """Makes the page. Raises: Declined, OutcomeUnknown."""
+        """Makes the page; or gives back what was paid on one. Raises: Declined, OutcomeUnknown."""
+        if not order.is_inbound and not order.refunded_payment_id:
+            message = "Stripe pays nothing to a card but what came from it."
+            raise Declined("PAYMENT_METHOD_NOT_SUPPORTED", message, retryable=False)
         if not order.is_inbound:
-            raise Declined("PAYMENT_METHOD_NOT_SUPPORTED", "Stripe pays nothing out here.", retryable=False)
+            return await self._refunds.submit(order, await self._require_paid(order.refunded_payment_id))
         customer: Any = {"metadata": {"reference": order.reference, "party_id": order.party_id}}
         key: Any = name_key(self._vault, f"{order.key}:customer")
         made = await self._api.call(self._api.v1.customers.create_async(customer, key))
@@ -90,8 +100,10 @@ class CardPayments:
             raise OutcomeUnknown(f"the provider's answer differs in {wrong}")
         return payment
 
-    async def list_payments(self, reference: str) -> list[Payment]:
-        """Of each page that was made under our reference, the newest first."""
+    async def list_payments(self, reference: str, refunded_payment_id: str) -> list[Payment]:
+        """Of each page that was made under our reference, or each refund of what was paid on one, the newest first."""
+        if refunded_payment_id:
+            return await self._refunds.list_payments(reference, await self._require_paid(refunded_payment_id))
         query: Any = {"query": f"metadata['reference']:'{reference}'", "limit": _LIST_LIMIT}
         customers = read_list(await self._api.call(self._api.v1.customers.search_async(query)))
         found: list[dict[str, Any]] = []
@@ -103,13 +115,25 @@ class CardPayments:
         return [each for each in payments if each.reference == reference]
 
     async def find(self, session_id: str) -> Payment | None:
-        """How it stands with a page, and with what was paid there."""
+        """How it stands with a page, and with what was paid there; or with a refund."""
+        if is_refund_id(session_id):
+            return await self._refunds.find(session_id)
+        session = await self._find_session(session_id)
+        return None if session is None else await self._read(session)
+
+    async def _find_session(self, session_id: str) -> dict[str, Any] | None:
         sessions: Any = self._api.v1.checkout.sessions
         try:
-            session = await self._api.call(sessions.retrieve_async(session_id, {"expand": _EXPANDED}))
+            return await self._api.call(sessions.retrieve_async(session_id, {"expand": _EXPANDED}))
         except NotThere:
             return None
-        return await self._read(session)
+
+    async def _require_paid(self, session_id: str) -> str:
+        """The id of what was paid on a page of ours, as it was ordered. Raises: NotAsOrdered, OutcomeUnknown."""
+        session = await self._find_session(session_id) if is_session_id(session_id) else None
+        if session is None or not find_intent(session) or not self._is_ours(session):
+            raise NotAsOrdered("what is to be given back is not there as it was ordered", session_id)
+        return str(find_intent(session)["id"])
 
     async def find_by_intent(self, intent_id: str) -> Payment | None:
         """What was paid on a page of ours, by the id of its PaymentIntent; None where it was paid on none."""
@@ -130,7 +154,10 @@ class CardPayments:
         if charge.get("disputed"):
             asked: Any = {"charge": charge["id"], "limit": _LIST_LIMIT}
             disputes = read_list(await self._api.call(self._api.v1.disputes.list_async(asked)))
-        return read_card_payment(session, disputes, self._is_ours)
+        ours_minor = 0
+        if charge.get("amount_refunded"):
+            ours_minor = self._refunds.sum_ours(await self._refunds.list_refunds(find_intent(session)["id"]))
+        return read_card_payment(session, disputes, self._is_ours, given_back_minor=ours_minor)
 
     def _is_ours(self, session: Mapping[str, Any]) -> bool:
         """Whether it is as we ordered it, and so is what was paid there, for us alone."""

@@ -21,6 +21,7 @@ _TYPES: Final = (
     *("payment_intent.canceled", "payment_intent.payment_failed", "payment_intent.succeeded"),
     *("charge.failed", "charge.refunded", "charge.refund.updated", "charge.dispute.created", "charge.dispute.updated"),
     *("checkout.session.completed", "checkout.session.expired"),
+    *("refund.updated", "refund.failed"),
     *("charge.dispute.closed", "charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated"),
 )
 _LIST_LIMIT: Final = 100

@@ -18,7 +18,7 @@ from services.chassis.process.telemetry import log
 from services.transactions.domain.bank_accounts import HolderType
 from services.transactions.domain.payments import Payment, PaymentStatus, find_difference
 from services.transactions.providers.protocols import Declined, NotAsOrdered, OutcomeUnknown, PaymentOrder
-from services.transactions.providers.stripe.cards import CARD, CardPayments, is_by_card, is_session_id
+from services.transactions.providers.stripe.cards import CARD, CardPayments, is_by_card, is_of_card, is_session_id
 from services.transactions.providers.stripe.client import NotThere, Refused, StripeApi, build_declined, read_list
 from services.transactions.providers.stripe.events import StripeEvents
 from services.transactions.providers.stripe.keys import name_key
@@ -64,12 +64,12 @@ class StripePayments:
     async def submit(self, order: PaymentOrder) -> Payment:
         return await self._within(self._submit(order))
 
-    async def list_payments(self, reference: str) -> list[Payment]:
+    async def list_payments(self, reference: str, refunded_payment_id: str = "") -> list[Payment]:
         """Those that reached a bank, or may: what was refused when it was ordered is none.
 
         Stripe finds a payment a minute after it was made; until then the same key answers with it.
         """
-        return await self._within(self._list_payments(reference))
+        return await self._within(self._list_payments(reference, refunded_payment_id))
 
     async def get_payment(self, payment_id: str) -> Payment | None:
         return await self._within(self._get_payment(payment_id))
@@ -125,7 +125,9 @@ class StripePayments:
             raise OutcomeUnknown(f"the provider's answer differs in {wrong}")
         return payment
 
-    async def _list_payments(self, reference: str) -> list[Payment]:
+    async def _list_payments(self, reference: str, refunded_payment_id: str) -> list[Payment]:
+        if refunded_payment_id:
+            return await self._cards.list_payments(reference, refunded_payment_id)
         params: Any = {
             "query": f"metadata['reference']:'{reference}'",
             "limit": _LIST_LIMIT,
@@ -139,10 +141,12 @@ class StripePayments:
             for each in newest_first
             if not is_by_card(each) and (has_reached_a_bank(each) or is_open(each))
         ]
-        return [each for each in payments if each.reference == reference] + await self._cards.list_payments(reference)
+        return [each for each in payments if each.reference == reference] + await self._cards.list_payments(
+            reference, ""
+        )
 
     async def _get_payment(self, payment_id: str) -> Payment | None:
-        if is_session_id(payment_id):
+        if is_of_card(payment_id):
             return await self._cards.find(payment_id)
         intent = await self._find_intent(payment_id)
         if intent is None:

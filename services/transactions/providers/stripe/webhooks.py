@@ -47,5 +47,5 @@ def find_payment_id(event: Any) -> object:
     """
     about, _, _ = event["type"].partition(".")
     found = event["data"]["object"]
-    name = {"payment_intent": "id", "checkout": "id", "charge": "payment_intent"}.get(about)
+    name = {"payment_intent": "id", "checkout": "id", "refund": "id", "charge": "payment_intent"}.get(about)
     return None if name is None else found[name]

@@ -1,0 +1,81 @@
+"""Where a contribution that is given back goes: to where it came from, unless a second person agrees to another place.
+
+What was paid by card goes back to that card, by the provider that took it, a card after the other: then nobody has it
+twice, from us and by a dispute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from services.chassis.values.errors import DomainError
+from services.transactions.domain.refusals import PaymentDisputed, RefundInParts
+from services.transactions.domain.transaction import Transaction
+from services.transactions.domain.types import REFUND_ELSEWHERE, REFUND_NOT_FINAL
+
+
+def choose_refund_account(named: str | None, received: Sequence[Transaction]) -> str | None:
+    """The account that a refund goes to; None: the party's default for payouts.
+
+    Args:
+        received: The contributions that arrived, the last one first. A wire or a check comes from no account.
+    """
+    return named or (received[0].bank_account_id if received else None)
+
+
+def explain_refund(account_id: str | None, received: Sequence[Transaction], *, is_approved: bool) -> str | None:
+    """Why a second person approves a refund to this account; None where nobody has to.
+
+    Args:
+        received: The contributions that arrived, of which it gives back.
+        is_approved: Whether two persons decided that the money goes back.
+    """
+    if account_id is None or {row.bank_account_id for row in received} != {account_id}:
+        return REFUND_ELSEWHERE
+    if not is_approved and not all(row.is_final for row in received):
+        return REFUND_NOT_FINAL  # else who asks for it could have it twice: from us, and from the bank
+    return None
+
+
+class CardPayment(NamedTuple):
+    """A contribution by card, and how much of it has not been given back."""
+
+    row: Transaction
+    left_minor: int
+
+    def find_refusal(self, amount_minor: int) -> DomainError | None:
+        """Why not so much of it is given back now, if so."""
+        if self.row.is_disputed:
+            message = "Who holds the card disputes the payment: nothing of it is given back until that is over."
+            return PaymentDisputed(message, transaction_id=self.row.transaction_id)
+        if amount_minor > self.left_minor:
+            message = "Only a part of it goes to the next card that it came from."
+            currency = self.row.amount.currency
+            return RefundInParts(message, refundable_minor=self.left_minor, currency_code=currency)
+        return None
+
+    def explain(self, *, is_approved: bool) -> str | None:
+        """Why a second person approves a refund of it; None where nobody has to."""
+        return None if is_approved or self.row.is_final else REFUND_NOT_FINAL
+
+
+def choose_card_payment(received: Sequence[Transaction], given_back: Mapping[str, int]) -> CardPayment | None:
+    """The contribution by card to give back next; None where there is none, or all of them went back.
+
+    Args:
+        received: The contributions that arrived, the last one first.
+        given_back: How much of which contribution went back, or is on its way back, in minor units.
+    """
+    by_card = [row for row in received if row.rail.is_for_contributions]
+    left = [CardPayment(row, row.amount.amount_minor - given_back.get(row.transaction_id, 0)) for row in by_card]
+    return next((each for each in left if each.left_minor > 0), None)
+
+
+def list_by_account(received: Sequence[Transaction]) -> list[Transaction]:
+    """Without what came by card."""
+    return [row for row in received if not row.rail.is_for_contributions]
+
+
+def is_all_by_card(received: Sequence[Transaction] | None) -> bool:
+    return bool(received) and not list_by_account(received or ())

@@ -1,0 +1,127 @@
+"""Stories of cards, on a stand-in for Stripe: paid and given back, disputed before the closing and after it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from demo.harness.money import minor_of, usd
+from demo.harness.polling import wait_for
+from demo.harness.rest import Json
+from tests.e2e.organization import Organization
+from tests.integration.stripe_desk import answer_dispute, have_disputed, post
+
+
+def pay_by_card(org: Organization, offering: Json, investment: Json, card: str, minor: int = 0) -> Json:
+    """The investor orders it, and enters a card on Stripe's page. Returns: it SETTLED, and counted."""
+    body = org.build_contribution(offering, investment, "") | {"paymentMethod": "CARD"}
+    del body["bankAccountId"]
+    body |= {"amount": usd(minor)} if minor else {}
+    investor = org.sign_in_investor(investment["partyId"])
+    ordered = investor.post("/transactions", body)
+    path = f"/transactions/{ordered['transactionId']}"
+    waiting = wait_for("the page", lambda: investor.get(path), lambda read: "payerActionUrl" in read)
+    page = httpx.post(waiting["payerActionUrl"], data={"card": card}, trust_env=False)
+    assert "Thank you" in page.text
+    return org.wait_for_transaction(ordered["transactionId"], "SETTLED")
+
+
+def list_refunds(org: Organization, offering: Json) -> list[Json]:
+    account = offering["escrowAccountId"]
+    return org.admin.get("/transactions", escrowAccountId=account, type="REFUND", order="OLDEST_FIRST")["transactions"]
+
+
+def wait_for_dispute(org: Organization, transaction: Json, status: str) -> Json:
+    path = f"/transactions/{transaction['transactionId']}"
+    return wait_for(
+        f"the dispute to be {status}", lambda: org.admin.get(path), lambda read: read["disputeStatus"] == status
+    )
+
+
+def test_what_two_cards_paid_funds_an_investment_and_goes_back_to_each(org: Organization) -> None:
+    offering, investor = org.open_offering(500_00), org.add_cleared_party()
+    investment = org.invest(offering, investor, 100_00)
+    cards = {"pm_card_visa": 60_00, "pm_card_mastercard": 40_00}
+    paid = [pay_by_card(org, offering, investment, card, minor) for card, minor in cards.items()]
+    assert [each["card"]["last4"] for each in paid] == ["4242", "4444"]
+    org.wait_until_funded(investment, 100_00)
+    assert org.read_held(offering["escrowAccountId"]) == 100_00
+    org.clear_return_risk(*paid)
+
+    org.do_together(f"/offerings/{offering['offeringId']}/refund", {"note": "The target was missed."})
+    org.wait_for_offering(offering["offeringId"], lambda read: read["status"] == "REFUNDED")
+    given_back = list_refunds(org, offering)
+    assert {(each["status"], each["paymentMethod"]) for each in given_back} == {("COMPLETED", "CARD")}
+    assert {each["card"]["last4"]: minor_of(each["amount"]) for each in given_back} == {"4242": 60_00, "4444": 40_00}
+    wait_for("the ledger to be empty", lambda: org.read_ledger(offering["escrowAccountId"]), lambda read: read == {})
+    org.assert_books_balance(offering["escrowAccountId"])
+
+
+def test_a_refund_that_fails_at_the_card_goes_to_a_bank_account_that_two_persons_agree_to(org: Organization) -> None:
+    offering, investor = org.open_offering(500_00), org.add_cleared_party()
+    investment = org.invest(offering, investor, 100_00)
+    org.clear_return_risk(pay_by_card(org, offering, investment, "pm_card_refundFail"))
+    org.do_together(f"/offerings/{offering['offeringId']}/refund", {"note": "The target was missed."})
+    [failed] = wait_for("the refund", lambda: list_refunds(org, offering), bool)
+    org.wait_for_investment(investment["investmentId"], lambda read: "refundFailure" in read)
+    assert org.wait_for_transaction(failed["transactionId"], "RETURNED")["failure"]["code"] == "RETURNED_BY_BANK"
+
+    account = org.add_payable_account(investor)
+    org.do_together(f"/investments/{investment['investmentId']}/refund/resend", {"bankAccountId": account})
+    again = wait_for("another refund", lambda: list_refunds(org, offering), lambda found: len(found) > 1)[-1]
+    org.wait_for_transaction(again["transactionId"], "PENDING_APPROVAL")
+    org.approve_in_inbox(again["transactionId"])
+    org.wait_for_offering(offering["offeringId"], lambda read: read["status"] == "REFUNDED")
+    org.assert_books_balance(offering["escrowAccountId"])
+
+
+def test_a_dispute_that_is_won_holds_the_money_until_then(org: Organization, stripe_url: str) -> None:
+    offering, investor = org.open_offering(100_00), org.add_cleared_party()
+    paid = pay_by_card(org, offering, org.invest(offering, investor, 100_00), "pm_card_createDispute")
+    disputed = wait_for_dispute(org, paid, "NEEDS_RESPONSE")
+    assert disputed["disputeReason"] == "fraudulent"
+    due = datetime.fromisoformat(disputed["disputeResponseDueTime"])
+    found = org.admin.get("/exceptions", kind="CARD_DISPUTED", transactionId=paid["transactionId"])["paymentExceptions"]
+    assert f"{due:%Y-%m-%d}" in found[0]["cause"]
+    org.move_clock(datetime.fromisoformat(paid["returnRiskEndTime"]) + timedelta(days=1))
+    assert org.admin.get(f"/transactions/{paid['transactionId']}")["status"] == "SETTLED"
+    assert org.read_held(offering["escrowAccountId"]) == 100_00
+
+    asyncio.run(answer_dispute(stripe_url, disputed["disputeReference"], "winning_evidence"))
+    wait_for_dispute(org, paid, "WON")
+    org.move_clock(org.now() + timedelta(days=1))
+    org.wait_for_transaction(paid["transactionId"], "COMPLETED")
+    wait_for("the hold to end", lambda: org.read_held(offering["escrowAccountId"]), lambda held: held == 0)
+
+
+@pytest.mark.parametrize("is_closed", [False, True], ids=["before the closing", "after the closing"])
+def test_a_dispute_that_is_lost_after_the_release_has_come_back(
+    org: Organization, stripe_url: str, stripe_books: Path, is_closed: bool
+) -> None:
+    offering, investor = org.open_offering(100_00), org.add_cleared_party()
+    investment = org.invest(offering, investor, 100_00)
+    paid = pay_by_card(org, offering, investment, "pm_card_visa")
+    org.clear_return_risk(paid)
+    if is_closed:
+        org.do_together(f"/offerings/{offering['offeringId']}/close")
+        org.wait_for_offering(offering["offeringId"], lambda read: read["status"] == "CLOSED")
+    asyncio.run(have_disputed(stripe_url, stripe_books, paid["providerReference"]))
+    disputed = wait_for_dispute(org, paid, "NEEDS_RESPONSE")
+    held = 0 if is_closed else 100_00
+    wait_for("the hold", lambda: org.read_held(offering["escrowAccountId"]), lambda found: found == held)
+
+    asyncio.run(post(stripe_url, f"disputes/{disputed['disputeReference']}/close"))
+    lost = wait_for_dispute(org, paid, "LOST")
+    assert (lost["status"], lost["failure"]["code"]) == ("RETURNED", "DISPUTE_LOST")
+    owed = {"returns_receivable": 100_00} if is_closed else {}
+    wait_for(
+        "the book to have it back",
+        lambda: org.read_ledger(offering["escrowAccountId"]),
+        lambda read: {name.partition(":")[0]: minor for name, minor in read.items() if "receiv" in name} == owed,
+    )
+    wait_for("the hold to end", lambda: org.read_held(offering["escrowAccountId"]), lambda found: found == 0)
+    org.assert_books_balance(offering["escrowAccountId"])

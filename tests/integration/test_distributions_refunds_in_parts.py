@@ -1,0 +1,66 @@
+"""A refund that goes to several cards is ordered a part at a time, each once the one before is paid."""
+
+from __future__ import annotations
+
+import pytest
+from realco.distributions.v1 import offerings_pb2 as opb
+
+from tests.support.distributions import DistributionsHarness
+from tests.support.money import usd
+from tests.support.peers.transactions import complete_payout, return_payout
+
+
+@pytest.fixture
+async def service(service_database) -> DistributionsHarness:
+    return DistributionsHarness(await service_database("distributions"))
+
+
+async def begin(service: DistributionsHarness):
+    """A raise that failed, of which one investor paid 100.00 by two cards; two persons gave it back."""
+    service.transactions.cards["inv-001"] = [40_00, 60_00]
+    offering = await service.offering(200_00)
+    held = await service.invest(offering, "inv-001", 100_00)
+    request = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="the target was missed")
+    asked = await service.ask(service.offerings.RefundOffering, request)
+    assert "To cards that it came from: inv-001." in str(asked.explanations)
+    await service.grant(asked)
+    await service.work()
+    return offering, held
+
+
+def list_paid(service: DistributionsHarness) -> list[int]:
+    return [each.amount.amount_minor for each in service.transactions.by_key.values()]
+
+
+async def finish(service: DistributionsHarness) -> None:
+    part = service.transactions.newest("inv-001")
+    await service.deliver(service.gave_back(part), complete_payout(part))
+    await service.work()
+
+
+async def test_each_part_follows_the_one_before_and_all_of_it_is_what_two_persons_decided(service) -> None:
+    offering, held = await begin(service)
+    assert list_paid(service) == [40_00], "the next part waits"
+    assert not (await service.get(held)).HasField("refund_failure")
+    await finish(service)
+    assert list_paid(service) == [40_00, 60_00]
+    assert set(await service.decided_by_two()) == {True}
+    await finish(service)
+    after = await service.get(offering)
+    assert (after.status, after.funded_amount) == (opb.Offering.REFUNDED, usd(0))
+    assert list_paid(service) == [40_00, 60_00]
+
+
+async def test_a_part_that_fails_waits_for_a_person_and_goes_again(service) -> None:
+    offering, held = await begin(service)
+    part = service.transactions.newest("inv-001")
+    await service.deliver(service.gave_back(part), return_payout(part), service.bounced(part))
+    service.transactions.cards["inv-001"] = [40_00, 60_00]
+    assert await service.work() == 0, "nothing is sent again by itself"
+    assert (await service.get(held)).refund_failure.code == "RETURNED_BY_BANK"
+    await service.resend_refund(held)
+    await service.work()
+    await finish(service)
+    await finish(service)
+    assert (await service.get(offering)).status == opb.Offering.REFUNDED
+    assert list_paid(service) == [40_00, 40_00, 60_00]
