@@ -240,6 +240,17 @@ async def test_what_is_lost_has_come_back_also_after_it_was_completed(service, u
     assert [each.occurrence_count >= 2 for each in await list_disputed(service)] == [True]
 
 
+@pytest.mark.parametrize("order", ["as they came", "the last first, each twice"])
+async def test_webhooks_of_a_dispute_bring_it_to_where_it_is_in_any_order(service, webhooks, url, order) -> None:
+    seen = await dispute_comes(service, await pay_by_card(service, url, "pm_card_createDispute"))
+    await answer_dispute(url, seen.dispute_reference, "losing_evidence")
+    received = await told_of(webhooks, seen.dispute_reference, "charge.dispute.closed")
+    await deliver(service, received if order == "as they came" else [*received[::-1], *received])
+    await service.work()
+    after = await service.get(seen.transaction_id)
+    assert (after.status, after.dispute_status, after.failure.code) == (T.RETURNED, T.LOST, "DISPUTE_LOST")
+
+
 async def test_what_is_answered_at_the_provider_is_told_whoever_answered(service, url) -> None:
     seen = await dispute_comes(service, await pay_by_card(service, url, "pm_card_createDispute"))
     before = count_found(ExceptionKind.CARD_DISPUTED)
