@@ -34,10 +34,19 @@ exception_tables.attach(metadata)
 webhook_tables.attach(metadata)
 
 
+_NEWEST = ("created_at", "transaction_id")
+
+
 def _external_index(table: str, key: str) -> sa.Index:
     """For lists by the client's own id."""
     where = sa.text("external_id IS NOT NULL")
     return sa.Index(f"{table}_external", "org_id", "external_id", "created_at", key, postgresql_where=where)
+
+
+def _index_of(what: str) -> sa.Index:
+    """The transactions of one of these, as lists have them."""
+    where = sa.text(f"{what}_id IS NOT NULL")
+    return sa.Index(f"transactions_{what}", "org_id", f"{what}_id", *_NEWEST, postgresql_where=where)
 
 
 def _index_attempts(name: str, time: str, where: str) -> sa.Index:
@@ -254,22 +263,8 @@ transactions = sa.Table(
     sa.Index("transactions_party", "org_id", "party_id", "created_at", "transaction_id"),
     sa.Index("transactions_account", "org_id", "escrow_account_id", "created_at", "transaction_id"),
     sa.Index("transactions_account_status", "org_id", "escrow_account_id", "status", "created_at", "transaction_id"),
-    sa.Index(
-        "transactions_distribution",
-        "org_id",
-        "distribution_id",
-        "created_at",
-        "transaction_id",
-        postgresql_where=sa.text("distribution_id IS NOT NULL"),
-    ),
-    sa.Index(
-        "transactions_investment",
-        "org_id",
-        "investment_id",
-        "created_at",
-        "transaction_id",
-        postgresql_where=sa.text("investment_id IS NOT NULL"),
-    ),
+    _index_of("distribution"),
+    _index_of("investment"),
     _external_index("transactions", "transaction_id"),
     # A bank has one wire or check under a reference, however it is written, so it confirms one transaction; another one
     # where it was confirmed in error.
@@ -308,6 +303,7 @@ transactions = sa.Table(
 )
 
 # Append-only: every move of every transaction.
+_CAME = sa.text("to_status = 'SETTLED'")
 transaction_history = sa.Table(
     "transaction_history",
     metadata,
@@ -327,13 +323,7 @@ transaction_history = sa.Table(
         name="history_begins_initiated",
     ),
     # When money came is asked of this: nobody edits it.
-    sa.Index(
-        "transaction_history_settled",
-        "org_id",
-        "transaction_id",
-        "occurred_at",
-        postgresql_where=sa.text("to_status = 'SETTLED'"),
-    ),
+    sa.Index("transaction_history_settled", "org_id", "transaction_id", "occurred_at", postgresql_where=_CAME),
 )
 
 # What the provider may have been asked: one row an attempt, written before it is asked and never deleted.
