@@ -40,6 +40,7 @@ def answer_offering(offering: Offering, now: datetime) -> offerings_pb2.Offering
     answer.allowed_actions[:] = list_allowed_actions(
         offerings_pb2.Offering,
         ("OfferingsService/UpdateOffering", True),
+        ("OfferingsService/ChangeReceivablesPolicy", True),
         ("OfferingsService/CloseOffering", lambda: check_may_close(offering)),
         ("OfferingsService/RefundOffering", lambda: check_may_refund(offering)),
         ("OfferingsService/ResendProceeds", lambda: check_may_resend_proceeds(offering)),

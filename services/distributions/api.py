@@ -70,6 +70,11 @@ class OfferingsServicer(offerings_pb2_grpc.OfferingsServiceServicer):
     ) -> offerings_pb2.Offering:
         return await self._dependencies.write(request, offerings_pb2.Offering, offerings.update_offering)
 
+    async def ChangeReceivablesPolicy(
+        self, request: offerings_pb2.ChangeReceivablesPolicyRequest, context: Context
+    ) -> offerings_pb2.ChangeReceivablesPolicyResponse:
+        return await self._approvals.carry_out(request, offerings_pb2.ChangeReceivablesPolicyResponse)
+
     async def GetClosingGates(
         self, request: offerings_pb2.GetClosingGatesRequest, context: Context
     ) -> offerings_pb2.ClosingGates:

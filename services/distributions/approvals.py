@@ -23,7 +23,7 @@ from services.chassis.values.times import write_time
 from services.distributions.commands.distributions.executions import read_cash
 from services.distributions.commands.distributions.submissions import approve_waiting, end_waiting
 from services.distributions.commands.payouts import resends
-from services.distributions.commands.raises import closings, investments, refunds
+from services.distributions.commands.raises import closings, investments, offerings, refunds
 from services.distributions.dependencies import Dependencies
 from services.distributions.domain.closing import is_released, sum_releases
 from services.distributions.domain.destination import Destination
@@ -38,9 +38,10 @@ from services.distributions.domain.explanations import (
     explain_failure,
     explain_gate,
     explain_owed,
+    explain_receivables,
     explain_unapplied,
 )
-from services.distributions.domain.investment import Investment, list_untaken
+from services.distributions.domain.investment import Investment, list_committed_parties, list_untaken
 from services.distributions.domain.offering import Offering, check_may_resend_proceeds
 from services.distributions.domain.payout import PayoutType
 from services.distributions.domain.preconditions import (
@@ -48,6 +49,7 @@ from services.distributions.domain.preconditions import (
     build_default_preconditions,
     build_funded_precondition,
     build_owed_precondition,
+    build_policy_precondition,
     build_proceeds_changes,
     build_proceeds_preconditions,
 )
@@ -73,6 +75,7 @@ from services.distributions.store.investments import INVESTMENTS, list_investmen
 from services.distributions.store.offerings import require_offering
 from services.distributions.store.payouts import find_last_proceeds, find_refund_position, list_refund_positions
 
+_POLICIES = {"BLOCK": "block what is paid to them", "SET_OFF": "set off against what is paid to them"}
 Facts = TypeVar("Facts")
 Done = TypeVar("Done", bound=Message)
 
@@ -92,6 +95,11 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
     resend_allocation = asking(distributions_pb2.Allocation, where, resends.resend_allocation)
     requests: list[RequestKind[Any]] = [
         RequestKind(offerings_pb2.CloseOfferingRequest, close, details.describe_closing),
+        RequestKind(
+            offerings_pb2.ChangeReceivablesPolicyRequest,
+            by(offerings.change_receivables_policy),
+            details.describe_policy,
+        ),
         RequestKind(offerings_pb2.RefundOfferingRequest, by(refunds.refund_offering), details.describe_refund),
         RequestKind(offerings_pb2.ResendProceedsRequest, resend_proceeds, details.describe_resend_proceeds),
         RequestKind(
@@ -124,6 +132,25 @@ class _Details:
 
     # --- raises ---
 
+    async def describe_policy(
+        self, request: offerings_pb2.ChangeReceivablesPolicyRequest, now: datetime
+    ) -> ApprovalDetails:
+        async with self._dependencies.database.begin() as tx:
+            offering = await require_offering(tx, request.offering_id)
+            found = await list_investments_of(tx, offering.offering_id)
+        before = offering.receivables_policy.value
+        wanted = offerings_pb2.Offering.ReceivablesPolicy.Name(request.receivables_policy)
+        changes = (Change("receivables_policy", before, wanted),) if wanted != before else ()
+        return ApprovalDetails(
+            f"Have what payees of {offering.display_name} owe {_POLICIES[wanted]}",
+            offering.offering_id,
+            offering.offering_id,
+            beneficiary_party_ids=list_committed_parties(found) | {offering.sponsor_party_id},
+            changes=changes,
+            is_done=not changes,
+            explanations=explain_receivables(found),
+        )
+
     async def describe_closing(self, request: offerings_pb2.CloseOfferingRequest, now: datetime) -> ApprovalDetails:
         asked, destination = await _ask_about_closing(self._dependencies, request)
         async with self._dependencies.database.begin() as tx:
@@ -155,6 +182,7 @@ class _Details:
                 # Whoever moves it ends what waits; what could not be read then is outdated by this.
                 Precondition("deadline_time", write_time(offering.deadline_at)),
                 funded,
+                build_policy_precondition(offering),
                 *build_proceeds_preconditions(offering, to),
             ),
             explanations=(
@@ -194,7 +222,11 @@ class _Details:
                 *(build_proceeds_changes(offering, to) if destination.pays_to_account else ()),
                 build_attempt_change(last.attempt),
             ),
-            preconditions=(*build_proceeds_preconditions(offering, to), *build_default_preconditions(shown)),
+            preconditions=(
+                build_policy_precondition(offering),
+                *build_proceeds_preconditions(offering, to),
+                *build_default_preconditions(shown),
+            ),
             explanations=(*explain_failure(offering.proceeds_failure), account, *preview.explanations),
             effects=preview.effects,
         )
@@ -218,7 +250,7 @@ class _Details:
             amount=Money(sum(each.funded_minor for each in back), offering.currency),
             beneficiary_party_ids=frozenset(each.party_id for each in back),
             changes=(Change("status", offering.status.value, "REFUNDED"),),
-            preconditions=(build_funded_precondition(back),),
+            preconditions=(build_funded_precondition(back), build_policy_precondition(offering)),
             explanations=(*owing, *preview.explanations),
             effects=preview.effects,
         )
@@ -237,7 +269,7 @@ class _Details:
             offering.offering_id,
             amount=Money(owed.total(), offering.currency),
             beneficiary_party_ids=frozenset(owed),
-            preconditions=(build_owed_precondition(failed),),
+            preconditions=(build_owed_precondition(failed), build_policy_precondition(offering)),
             explanations=(explain_failed_refunds(failed), *preview.explanations),
             effects=preview.effects,
         )
@@ -260,6 +292,7 @@ class _Details:
             amount=amount,
             beneficiary_party_ids=frozenset({investment.party_id}),
             changes=(Change("status", investment.status.value, InvestmentStatus.CANCELLING.value),),
+            preconditions=(build_policy_precondition(offering),),
             is_done=investment.is_withdrawn,
             explanations=(*explain_failure(investment.refund_failure), *preview.explanations),
             effects=preview.effects,
@@ -288,6 +321,7 @@ class _Details:
             makers=shown.makers,
             beneficiary_party_ids=frozenset({investment.party_id}),
             changes=(build_attempt_change(position.last_attempt),),
+            preconditions=(build_policy_precondition(offering),),
             explanations=(*explain_failure(investment.refund_failure), *preview.explanations),
             effects=preview.effects,
         )
@@ -305,7 +339,7 @@ class _Details:
         named = await ask_destination(self._dependencies, request)
         destination = await ask_default(self._dependencies, named, allocation.party_id)
         account = explain_destination(destination, allocation.party_id, now)
-        amount = Money(allocation.amount_minor, allocation.currency)
+        amount = Money(allocation.amount_minor - allocation.set_off_minor, allocation.currency)
         preview = await self._previews.preview_payouts(offering, PayoutType.DISTRIBUTION, {allocation.party_id: amount})
         return ApprovalDetails(
             f"Pay {amount} of a distribution of {offering.display_name} again",
@@ -315,7 +349,7 @@ class _Details:
             makers=destination.makers,
             beneficiary_party_ids=frozenset({allocation.party_id}),
             changes=(build_attempt_change(allocation.attempts),),
-            preconditions=build_default_preconditions(destination),
+            preconditions=(build_policy_precondition(offering), *build_default_preconditions(destination)),
             explanations=(explain_attempt(allocation), account, *preview.explanations),
             effects=preview.effects,
         )
@@ -336,7 +370,7 @@ class _Details:
             changes=(Change("status", DistributionStatus.PENDING_APPROVAL.value, DistributionStatus.APPROVED.value),),
             explanations=(
                 explain_owed({party_id: Money(minor, offering.currency) for party_id, minor in owed.items()}),
-                explain_cash(distribution, cash.distributable_minor, cash.available_minor),
+                explain_cash(distribution, cash.distributable_minor, cash.available_minor, cash.set_off_minor),
                 explain_escrow_status(cash.escrow_status),
                 explain_date(distribution, now.date()),
                 explain_basis(offering, distribution, declaring),

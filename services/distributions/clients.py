@@ -76,13 +76,18 @@ class Escrow(Protocol):
         self, request: postings_pb2.DeclareDistributionRequest
     ) -> journal_pb2.JournalEntry: ...
 
+    async def set_off_receivables(
+        self, request: postings_pb2.SetOffReceivablesRequest
+    ) -> postings_pb2.SetOffReceivablesResponse: ...
+
     async def preview_payouts(
-        self, escrow_account_id: str, payout_type: PayoutType, paid: Mapping[str, Money]
+        self, escrow_account_id: str, payout_type: PayoutType, paid: Mapping[str, Money], *, sets_off: bool
     ) -> Preview:
         """What payouts would do to the book, and what is asked when they are booked, as it stands now.
 
         Args:
             paid: How much to whom; to somebody.
+            sets_off: What they owe is set off before.
         """
         ...
 
@@ -92,12 +97,15 @@ class Escrow(Protocol):
         kind: notary.Movement.Kind,
         parts: Mapping[str, Money],
         deadline: datetime | None = None,
+        *,
+        sets_off: bool,
     ) -> Preview:
         """What a closing or a declaration would do to the book, and what is behind it.
 
         Args:
             parts: How much moves for whom; for somebody.
             deadline: When what moves had to be there, if it had to be.
+            sets_off: What they owe is set off before they are paid.
         """
         ...
 
@@ -202,14 +210,20 @@ class EscrowClient:
     ) -> journal_pb2.JournalEntry:
         return await ask(self._postings.ReleaseSubscriptions, request)
 
+    async def set_off_receivables(
+        self, request: postings_pb2.SetOffReceivablesRequest
+    ) -> postings_pb2.SetOffReceivablesResponse:
+        return await ask(self._postings.SetOffReceivables, request)
+
     async def preview_payouts(
-        self, escrow_account_id: str, payout_type: PayoutType, paid: Mapping[str, Money]
+        self, escrow_account_id: str, payout_type: PayoutType, paid: Mapping[str, Money], *, sets_off: bool
     ) -> Preview:
         request = postings_pb2.GetTransactionPreviewRequest(
             escrow_account_id=escrow_account_id,
             type=payout_type.value,
             parts=_to_parts(paid),
             outcome=postings_pb2.GetTransactionPreviewRequest.SETTLED,
+            sets_off_receivables=sets_off,
         )
         answer = await ask(self._postings.GetTransactionPreview, request)
         return read_preview(answer.effects, answer.explanations)
@@ -220,12 +234,15 @@ class EscrowClient:
         kind: notary.Movement.Kind,
         parts: Mapping[str, Money],
         deadline: datetime | None = None,
+        *,
+        sets_off: bool,
     ) -> Preview:
         request = postings_pb2.GetMovementPreviewRequest(
             escrow_account_id=escrow_account_id,
             kind=kind,
             parts=_to_parts(parts),
             deadline_time=to_optional_timestamp(deadline),
+            sets_off_receivables=sets_off,
         )
         answer = await ask(self._postings.GetMovementPreview, request)
         return read_preview(answer.effects, answer.explanations)

@@ -70,6 +70,7 @@ def to_offering(offering: Offering) -> offerings_pb2.Offering:
         open_time=to_timestamp(offering.open_at),
         deadline_time=to_timestamp(offering.deadline_at),
         terms=to_waterfall_terms(offering.terms),
+        receivables_policy=offering.receivables_policy.value,
         status=offering.status.value,
         committed_amount=money(offering.committed_minor),
         funded_amount=money(offering.funded_minor),
@@ -191,6 +192,7 @@ def to_told_allocation(allocation: Allocation) -> distributions_pb2.Allocation:
         party_id=allocation.party_id,
         payee_type=allocation.payee_type.value,
         amount=money(allocation.amount_minor),
+        set_off_amount=money(allocation.set_off_minor),
         lines=[
             distributions_pb2.AllocationLine(
                 tier=line.tier + 1,  # kept from 0
@@ -210,19 +212,20 @@ def to_told_allocation(allocation: Allocation) -> distributions_pb2.Allocation:
 
 
 def to_distribution_content(
-    distribution_id: str, amount: Money, on: date, terms: Terms, sponsor_party_id: str, lines: Iterable[Line]
+    offering: Offering, distribution_id: str, amount: Money, on: date, lines: Iterable[Line]
 ) -> dict[str, Any]:
     """What a second person decides on, a `DistributionContent` in JSON; the order of `lines` does not matter."""
     content = distributions_pb2.DistributionContent(
         distribution=distributions_pb2.Distribution(
             distribution_id=distribution_id, amount=to_money(amount), distribution_date=to_date(on)
         ),
-        terms=to_waterfall_terms(terms),
+        terms=to_waterfall_terms(offering.terms),
+        receivables_policy=offering.receivables_policy.value,
     )
     spelled = writer_of(content.DESCRIPTOR, sparse=True)(content)
     # Without messages: a large distribution has thousands of them.
     spelled["allocations"] = [
-        _spell_allocation(line, terms, sponsor_party_id, amount.currency)
+        _spell_allocation(line, offering.terms, offering.sponsor_party_id, amount.currency)
         for line in sorted(lines, key=lambda line: line.party_id)
     ]
     return spelled
@@ -277,4 +280,5 @@ def to_payout_order(payout: Payout, mandate: Mandate) -> payout_orders_pb2.Payou
         sign_in_time=None if signed_in_at is None else Timestamp(seconds=signed_in_at),
         api_key_id=api_key_id,
         makers_and_checkers=sorted(mandate.makers_and_checkers),
+        sets_off_receivables=payout.awaits_set_off,
     )

@@ -16,7 +16,8 @@ RIGHTS: Table = {
     "offerings": both(
         insert=EVERY,
         update=(
-            *("display_name", "deadline_at", "early_close_noticed_on", "tiers", "external_id", "metadata"),
+            *("display_name", "deadline_at", "early_close_noticed_on", "tiers", "receivables_policy"),
+            *("external_id", "metadata"),
             *("status", "committed_minor", "funded_minor", "incoming_minor", "refund_note"),
             *("closing_date", "closing_attempt", "closing_saga_id", "closing_failure"),
             *("proceeds_bank_account_id", "proceeds_transaction_id", "proceeds_failure"),
@@ -52,8 +53,17 @@ RIGHTS: Table = {
     # A calculation takes the place of an earlier one, as long as the distribution is a draft. Its lines are written
     # anew with each change, as they are.
     "allocations": both(
-        insert=EVERY, update=("lines", "status", "transaction_id", "attempts", "failure", *_VERSION), delete=_CALCULATED
+        insert=EVERY,
+        update=("lines", "set_off_minor", "status", "transaction_id", "attempts", "failure", *_VERSION),
+        delete=_CALCULATED,
     ),
-    "payouts": both(insert=EVERY, update=("status", "transaction_id", "transaction_version", "failure", *_VERSION)),
+    # A trigger lets the amount change by what is set off of it, once, and in no other way.
+    "payouts": both(
+        insert=EVERY,
+        update=(
+            *("amount_minor", "set_off_minor", "status", "transaction_id", "transaction_version", "failure"),
+            *_VERSION,
+        ),
+    ),
     "sagas": both(insert=EVERY, update=("last_error", *LEASE)),
 }

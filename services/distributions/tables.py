@@ -20,7 +20,7 @@ from services.chassis.data.leases import lease_columns
 from services.chassis.data.seals import seal_whole, sealed
 from services.distributions.domain import states
 from services.distributions.domain.distribution import PayeeType
-from services.distributions.domain.offering import Exemption
+from services.distributions.domain.offering import Exemption, ReceivablesPolicy
 from services.distributions.domain.payout import PayoutType
 from services.distributions.domain.sagas import SagaKind
 
@@ -73,6 +73,7 @@ offerings = sa.Table(
     sa.Column("early_close_noticed_on", sa.Date),  # when the deadline was last brought forward
     # The agreed tiers in order, as [kind, parameters]: agreed, read and replaced as a whole, so one value.
     json("tiers"),
+    text("receivables_policy"),
     text("status"),
     minor("committed_minor"),
     minor("funded_minor"),  # what the book says: the sum of the investments' subscriptions
@@ -102,6 +103,7 @@ offerings = sa.Table(
     sa.CheckConstraint("status <> 'CLOSED' OR closing_date IS NOT NULL", name="offerings_closing_date"),
     sa.CheckConstraint("jsonb_array_length(tiers) > 0", name="offerings_tiers"),
     one_of("exemption", Exemption),
+    one_of("receivables_policy", ReceivablesPolicy),
     one_of("status", states.OfferingStatus),
 )
 
@@ -256,6 +258,7 @@ allocations = sa.Table(
     text("party_id"),
     text("currency"),
     minor("amount_minor"),
+    minor("set_off_minor"),  # what of it was set off against what the payee owed: it is not paid
     json("lines"),  # what each tier pays to the payee; a trigger sees to it that they sum to the amount, and stay
     text("status"),
     text("transaction_id", null=True),
@@ -266,6 +269,7 @@ allocations = sa.Table(
     sa.Index("allocations_payee", "org_id", "distribution_id", "party_id", "payee_type", unique=True),
     sa.Index("allocations_party", "org_id", "party_id", "distribution_id"),
     sa.CheckConstraint("amount_minor > 0", name="allocations_amount"),
+    sa.CheckConstraint("set_off_minor BETWEEN 0 AND amount_minor", name="allocations_set_off"),
     one_of("payee_type", PayeeType),
     one_of("status", states.AllocationStatus),
 )
@@ -295,7 +299,8 @@ payouts = sa.Table(
     *(text(name, null=True) for name in ("bank_account_id", "payment_method")),
     sa.Column("refund_approved", sa.Boolean, nullable=False, server_default=sa.false()),  # by two persons
     text("currency"),
-    minor("amount_minor"),
+    minor("amount_minor"),  # what is paid: without what was set off
+    sa.Column("set_off_minor", sa.BigInteger),  # null: escrow is to be asked how much is set off
     sa.Column("attempt", sa.Integer, nullable=False),
     text("status"),
     text("transaction_id", null=True),
@@ -316,7 +321,12 @@ payouts = sa.Table(
     sa.Index("payouts_allocation", "org_id", "allocation_id", postgresql_where=sa.text("allocation_id IS NOT NULL")),
     sa.Index("payouts_investment", "org_id", "investment_id", postgresql_where=sa.text("investment_id IS NOT NULL")),
     sa.Index("payouts_proceeds", "org_id", "escrow_account_id", postgresql_where=sa.text("type = 'ESCROW_WITHDRAWAL'")),
-    sa.CheckConstraint("amount_minor > 0 AND attempt > 0", name="payouts_amount"),
+    sa.CheckConstraint(
+        "amount_minor >= 0 AND attempt > 0 AND (amount_minor > 0 OR set_off_minor > 0) AND set_off_minor >= 0",
+        name="payouts_amount",
+    ),
+    # Nothing is asked of transactions before it is known how much that is.
+    sa.CheckConstraint("set_off_minor IS NOT NULL OR status = 'REQUESTED'", name="payouts_set_off"),
     one_of("type", PayoutType),
     sa.CheckConstraint(
         "(type = 'DISTRIBUTION') = (allocation_id IS NOT NULL) AND (type = 'REFUND') = (investment_id IS NOT NULL)",

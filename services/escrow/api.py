@@ -21,7 +21,7 @@ from realco.escrow.v1 import postings_pb2_grpc as postings_grpc
 
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.parties import find_unknown_party
-from services.escrow.commands import escrow_accounts, holds, journal_entries, postings
+from services.escrow.commands import escrow_accounts, holds, journal_entries, postings, set_offs
 from services.escrow.dependencies import Dependencies
 from services.escrow.queries import balances, journal
 from services.escrow.queries import escrow_accounts as accounts_read
@@ -186,6 +186,11 @@ class PostingsServicer(postings_grpc.PostingsServiceServicer):
         self, request: postings_pb.BatchBookPayoutsRequest, context: ServicerContext
     ) -> postings_pb.BatchBookPayoutsResponse:
         return await postings.batch_book_payouts(self._dependencies, request)
+
+    async def SetOffReceivables(
+        self, request: postings_pb.SetOffReceivablesRequest, context: ServicerContext
+    ) -> postings_pb.SetOffReceivablesResponse:
+        return await set_offs.set_off_receivables(self._dependencies, request)
 
     async def ListBeneficiaries(
         self, request: postings_pb.ListBeneficiariesRequest, context: ServicerContext

@@ -81,6 +81,10 @@ class Distributions(Protocol):
         """Who ordered that exactly this moves now. Raises MovementNotOrdered, Unavailable."""
         ...
 
+    async def batch_get_payout_orders(self, keys: Sequence[str]) -> Sequence[payout_orders_pb2.PayoutOrder]:
+        """What it has ordered of transactions under these keys, in no order. Raises Unavailable."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Peers:
@@ -145,3 +149,10 @@ class DistributionsClient:
         request = payout_orders_pb2.CheckMovementOrderRequest(movement=movement)
         ordered_by: str = (await ask(self._orders.CheckMovementOrder, request)).ordered_by
         return ordered_by
+
+    async def batch_get_payout_orders(self, keys: Sequence[str]) -> Sequence[payout_orders_pb2.PayoutOrder]:
+        request = payout_orders_pb2.BatchGetPayoutOrdersRequest(idempotency_keys=keys)
+        found: Sequence[payout_orders_pb2.PayoutOrder] = (
+            await ask(self._orders.BatchGetPayoutOrders, request)
+        ).payout_orders
+        return found

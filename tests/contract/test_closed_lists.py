@@ -36,6 +36,7 @@ SHOWN_AS = {
     "distributions.distributions.type": "distributions.v1.Distribution.Type",
     "distributions.investments.status": "distributions.v1.Investment.Status",
     "distributions.offerings.exemption": "distributions.v1.Offering.Exemption",
+    "distributions.offerings.receivables_policy": "distributions.v1.Offering.ReceivablesPolicy",
     "distributions.offerings.status": "distributions.v1.Offering.Status",
     "escrow.escrow_accounts.status": "escrow.v1.EscrowAccount.Status",
     "escrow.holds.reason": "escrow.v1.Hold.Reason",
@@ -80,7 +81,7 @@ NOT_KEPT = {
 OURS = {
     "compliance.v1.ComplianceCheck.Status": {"MANUAL_REVIEW", "EXPIRED"},
     "escrow.v1.Hold.Reason": {"RETURN_RISK"},
-    "escrow.v1.JournalEntry.Type": {"CAPTURE", "DISTRIBUTION", "RELEASE", "RETURN"},
+    "escrow.v1.JournalEntry.Type": {"CAPTURE", "DISTRIBUTION", "RELEASE", "RETURN", "SET_OFF"},
 }
 _RULES: Any = validate_pb2.field
 

@@ -189,9 +189,9 @@ def test_of_a_resource_that_waits_stands_what_is_decided_on_and_all_of_that():
     assert content["resource"]["allocations"] == [
         {"partyId": "pty_1", "amount": zero, "lines": [{"tier": 1, "kind": "RETURN_OF_CAPITAL", "amount": zero}]}
     ]
-    empty = distributions_pb2.DistributionContent()
+    empty = distributions_pb2.DistributionContent(receivables_policy="BLOCK")
     content = json.loads(to_content("APPROVE_DISTRIBUTION", "org_1", empty, details, name="resource"))
-    assert content["resource"] == {"allocations": []}
+    assert content["resource"] == {"allocations": [], "receivablesPolicy": "BLOCK"}
 
 
 class Anything:

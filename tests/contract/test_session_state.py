@@ -15,7 +15,7 @@ SOURCES = [path for path in (ROOT / "services").rglob("*") if path.suffix in (".
 
 SESSION_STATE = {
     "an advisory lock that outlasts its transaction": r"pg_(try_)?advisory_(lock|unlock)(_shared)?\(",
-    "a setting that outlasts its transaction": r"set_config\([^)]*,\s*false\)|SET SESSION|\"SET (?!LOCAL|CON)",
+    "a setting that outlasts its transaction": r"set_config\([^)]*,\s*false\)|SET SESSION|\"SET (?!LOCAL|CON|OFF\b)",
     "a listener": r"\bLISTEN\s+\w|add_listener\(",
     "a temporary table": r"CREATE (LOCAL |GLOBAL )?TEMP",
     "a cursor that outlasts its transaction": r"WITH HOLD",

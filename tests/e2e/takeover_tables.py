@@ -128,7 +128,7 @@ SQL = {
         "ALTER TABLE journal_entries DISABLE TRIGGER USER": "42501",
     },
     "distributions": {
-        "UPDATE payouts SET amount_minor = 1": "42501",
+        "UPDATE payouts SET amount_minor = 1": "23514",
         "UPDATE investments SET party_id = 'pty_mine'": "42501",
         "UPDATE allocations SET amount_minor = 1": "42501",
         "DELETE FROM payouts": "42501",

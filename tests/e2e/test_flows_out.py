@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from demo.harness.bank import AT_ONCE, COMES_BACK_AS_R02
+from demo.harness.bank import AT_ONCE, COMES_BACK_AS_R02, LATE_R10
 from demo.harness.money import minor_of, usd
 from demo.harness.polling import wait_for
 from demo.harness.rest import Json
@@ -166,3 +166,57 @@ def test_a_fee_is_booked_and_a_draw_is_kept_back_by_two_persons_and_paid_by_two_
     left = {"cash": 700_00, "distributable": 550_00, "reserves": 150_00}
     wait_for("the ledger to say so", lambda: org.read_ledger(account), lambda read: read == left)
     org.assert_books_balance(account)
+
+
+def test_what_a_late_return_left_owing_blocks_what_its_investor_is_paid_until_it_is_set_off(org: Organization) -> None:
+    """R10 after the release: book, bank and transactions agree at the end, and nobody owes anything."""
+    investor = org.add_cleared_party()
+    offering = org.make_closed_offering({investor: 1_000_00}, LATE_R10)
+    account, path = offering["escrowAccountId"], f"/offerings/{offering['offeringId']}"
+    org.add_distributable_cash(offering, 1_500_00)
+    [contribution] = org.admin.get("/transactions", partyId=investor)["transactions"]
+    org.move_clock(datetime.fromisoformat(contribution["settleTime"]) + timedelta(days=31))
+    owed = f"returns_receivable:{investor}"
+    assert org.wait_for_ledger(account, owed, 1_000_00) == {"cash": 500_00, "distributable": 1_500_00, owed: 1_000_00}
+    org.add_payable_account(investor)  # the bank took it back from the one before, which is blocked
+
+    first = f"/distributions/{org.approve_distribution(offering, 500_00)['distributionId']}"
+    org.admin.post(f"{first}/execute")
+    org.wait_for_distribution(first.rpartition("/")[2], "FAILED")
+    [blocked] = org.admin.get(f"{first}/allocations")["allocations"]
+    assert (blocked["failure"]["code"], blocked["failure"]["metadata"]["owedMinor"]) == ("PARTY_OWES", "100000")
+    assert blocked["setOffAmount"] == usd(0)
+
+    changed = org.do_together(
+        f"{path}/change-receivables-policy", {"receivablesPolicy": "SET_OFF"}, etag=org.admin.get(path)["etag"]
+    )
+    assert changed["receivablesPolicy"] == "SET_OFF"
+    org.do_together(f"{first}/allocations/{blocked['allocationId']}/resend")
+    org.wait_for_distribution(first.rpartition("/")[2], "COMPLETED")
+    [whole] = org.admin.get(f"{first}/allocations")["allocations"]
+    assert (whole["setOffAmount"], "transactionId" in whole) == (usd(500_00), False)
+    assert org.read_ledger(account) == {"cash": 500_00, "distributable": 1_000_00, owed: 500_00}
+
+    second = f"/distributions/{org.approve_distribution(offering, 1_000_00)['distributionId']}"
+    org.admin.post(f"{second}/execute")
+    org.wait_for_distribution(second.rpartition("/")[2], "COMPLETED")
+    parts = {one["partyId"]: one for one in org.admin.get(f"{second}/allocations")["allocations"]}
+    assert minor_of(parts[investor]["setOffAmount"]) == 500_00
+    paid = org.admin.get(f"/transactions/{parts[investor]['transactionId']}")["amount"]
+    assert minor_of(paid) == minor_of(parts[investor]["amount"]) - 500_00
+    wait_for("the ledger to be empty", lambda: org.read_ledger(account), lambda read: read == {})
+    org.assert_books_balance(account)
+    org.wait_for_investment(
+        contribution["investmentId"],
+        lambda read: (minor_of(read["receivableAmount"]), minor_of(read["clearedAmount"])) == (0, 1_000_00),
+    )
+    entries = org.admin.get(f"/escrow-accounts/{account}/journal-entries", pageSize="1000")["journalEntries"]
+    set_off = [one for one in entries if one["type"] == "SET_OFF"]
+    named = [(one["investmentId"], f"/distributions/{one['distributionId']}") for one in set_off]
+    assert sorted(named) == sorted((contribution["investmentId"], each) for each in (first, second))
+    listed = org.admin.get("/transactions", escrowAccountId=account)["transactions"]
+    signs = {"IN": 1, "OUT": -1}
+    done = [signs[one["direction"]] * minor_of(one["amount"]) for one in listed if one["status"] == "COMPLETED"]
+    by_wire = [one["transactionId"] for one in listed if one["paymentMethod"] == "WIRE"]
+    at_the_bank = [line["amount_minor"] for one in listed for line in org.read_movements(one["transactionId"])]
+    assert (len(by_wire), sum(done), sum(at_the_bank) + 1_500_00) == (1, 0, 0)

@@ -13,7 +13,7 @@ from realco.distributions.v1 import offerings_pb2 as opb
 
 from services.chassis.calls.access import rules_of
 from services.chassis.data.database import Database
-from tests.support.distributions import CLOSING, TWO_PERSONS, DistributionsHarness
+from tests.support.distributions import CLOSING, OF_AN_OPEN_ONE, TWO_PERSONS, DistributionsHarness
 from tests.support.money import usd
 from tests.support.peers.transactions import fail_payout
 
@@ -61,9 +61,7 @@ async def service(service_database: Callable[[str], Awaitable[Database]]) -> Rea
 
 async def test_every_write_answers_what_its_caller_reads_after_it(service: ReadingHarness) -> None:
     offering = await service.offering(100_000_00, maximum_amount=usd(200_000_00))
-    assert list(offering.allowed_actions) == ["update", "close", "refund", "create_investment"], (
-        "the answer to a write has them"
-    )
+    assert list(offering.allowed_actions) == OF_AN_OPEN_ONE, "the answer to a write has them"
     mask = FieldMask(paths=["display_name"])
     update = opb.UpdateOfferingRequest(offering_id=offering.offering_id, display_name="Elm Street", update_mask=mask)
     offering = await service.call(service.offerings.UpdateOffering, update)
@@ -79,7 +77,12 @@ async def test_every_write_answers_what_its_caller_reads_after_it(service: Readi
     await service.close(offering)
     await service.work()
     await service.deliver(fail_payout(service.transactions.newest("sponsor-1")))
-    assert list((await service.get(offering)).allowed_actions) == ["update", "resend_proceeds", "create_distribution"]
+    assert list((await service.get(offering)).allowed_actions) == [
+        "update",
+        "change_receivables_policy",
+        "resend_proceeds",
+        "create_distribution",
+    ]
     await service.resend_proceeds(offering)
     await service.fund(offering, held, 5_00)
     await service.work()
@@ -100,5 +103,7 @@ async def test_every_write_answers_what_its_caller_reads_after_it(service: Readi
     owed = (await service.allocations(executed))["inv-001"]
     resend = dpb.ResendAllocationRequest(distribution_id=owed.distribution_id, allocation_id=owed.allocation_id)
     await service.call(service.distributions.ResendAllocation, resend)
+    policy = opb.ChangeReceivablesPolicyRequest(offering_id=offering.offering_id, receivables_policy="SET_OFF")
+    await service.call(service.offerings.ChangeReceivablesPolicy, policy)
 
     assert service.compared == WRITES

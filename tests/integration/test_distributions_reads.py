@@ -16,7 +16,7 @@ from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
 from services.chassis.data.seals import NotSealed
 from services.chassis.values.errors import DomainError
-from tests.support.distributions import CLOSING, START, DistributionsHarness
+from tests.support.distributions import CLOSING, OF_AN_OPEN_ONE, START, DistributionsHarness
 from tests.support.money import usd
 from tests.support.peers.transactions import fail_payout
 
@@ -101,7 +101,7 @@ async def test_an_investor_sees_nothing_that_staff_note_on_an_offering_for_thems
 
 async def test_what_a_caller_may_do_is_what_would_not_be_refused(service: DistributionsHarness) -> None:
     offering = await service.offering(100_000_00)
-    assert list((await service.get(offering)).allowed_actions) == ["update", "close", "refund", "create_investment"]
+    assert list((await service.get(offering)).allowed_actions) == OF_AN_OPEN_ONE
     read = opb.GetOfferingRequest(offering_id=offering.offering_id)
     for person, role, actions in (("inv-001", "investor", ["create_investment"]), ("auditor-1", "auditor", [])):
         seen = await service.call(service.offerings.GetOffering, read, person, role)
@@ -112,7 +112,11 @@ async def test_what_a_caller_may_do_is_what_would_not_be_refused(service: Distri
     await service.close(offering)
     assert list((await service.get(held)).allowed_actions) == []
     await service.work()
-    assert list((await service.get(offering)).allowed_actions) == ["update", "create_distribution"]
+    assert list((await service.get(offering)).allowed_actions) == [
+        "update",
+        "change_receivables_policy",
+        "create_distribution",
+    ]
 
     drafted = await service.draft(offering, 10_000_00)
     assert list((await service.get(drafted)).allowed_actions) == ["calculate", "cancel"]

@@ -42,7 +42,10 @@ async def test_what_payouts_would_do_to_the_book_is_told_and_nothing_is_done(
     async def preview(currency: str = "USD", **paid: int) -> Any:
         amounts = {name.replace("_", "-"): Money(minor, currency) for name, minor in paid.items()}
         with acting_as(callers.admin):
-            return preview_of(await callers.of_distributions.preview_payouts(account, PayoutType.DISTRIBUTION, amounts))
+            of_distributions = callers.of_distributions
+            return preview_of(
+                await of_distributions.preview_payouts(account, PayoutType.DISTRIBUTION, amounts, sets_off=False)
+            )
 
     assert await preview(inv_001=60) == ({"cash": (100, 40), "payable:inv-001": (60, 0)}, [])
     both = {"cash": (100, 1), "payable": (100, 1)}
@@ -78,7 +81,7 @@ async def test_what_a_movement_would_do_to_the_book_is_what_is_booked_of_it(
         await book.fund(account, source.format(party_id), minor)
     with acting_as(callers.admin):
         money = {party_id: Money(minor, "USD") for party_id, minor in amounts.items()}
-        preview = await callers.of_distributions.preview_movement(account, kind, money)
+        preview = await callers.of_distributions.preview_movement(account, kind, money, sets_off=False)
     before = await balances(callers, account)
     booked = await callers.ask(question, order(account, *amounts.items()))
     after = await balances(callers, account)
@@ -100,9 +103,13 @@ async def test_who_owes_money_that_went_back_is_named_before_more_goes_out(
         await book.fund(account, f"returns_receivable:{party_id}", -minor)
     with acting_as(callers.admin):
         of_distributions = callers.of_distributions
-        declared = await of_distributions.preview_movement(account, Movement.APPROVE_DISTRIBUTION, paid)
-        one = await of_distributions.preview_payouts(account, PayoutType.DISTRIBUTION, {"inv-001": paid["inv-001"]})
-        other = await of_distributions.preview_payouts(account, PayoutType.DISTRIBUTION, {"inv-002": paid["inv-002"]})
+        declared = await of_distributions.preview_movement(account, Movement.APPROVE_DISTRIBUTION, paid, sets_off=False)
+        one = await of_distributions.preview_payouts(
+            account, PayoutType.DISTRIBUTION, {"inv-001": paid["inv-001"]}, sets_off=False
+        )
+        other = await of_distributions.preview_payouts(
+            account, PayoutType.DISTRIBUTION, {"inv-002": paid["inv-002"]}, sets_off=False
+        )
     cash, owes, missing = drop_by_hand(declared)
     assert cash.statement == (
         "There is 0.65 USD of cash that nobody holds and no payout takes, too little to pay 1.00 USD."

@@ -48,8 +48,8 @@ _PLAYED = (
     "ReviewComplianceCheck AddPartyPerson PutTransactionLimit RevokeApiKey",
     (
         "CalculateDistribution SubmitDistribution ApproveDistribution RejectDistribution ExecuteDistribution"
-        " CancelDistribution CloseOffering RefundOffering CancelInvestment ApproveApproval RejectApproval"
-        " CancelApproval"
+        " CancelDistribution ChangeReceivablesPolicy CloseOffering RefundOffering CancelInvestment ApproveApproval"
+        " RejectApproval CancelApproval"
     ),
     "FreezeEscrowAccount UnfreezeEscrowAccount ChangeEscrowAccountCustodian CloseEscrowAccount CaptureHold ReleaseHold",
     (
@@ -252,6 +252,8 @@ async def test_acts_on_offerings_and_distributions_that_are_asked_for_again(serv
     await play(partial(service.call, offerings.RefundOffering), refund)
 
     service.clock.set(CLOSING)
+    policy = opb.ChangeReceivablesPolicyRequest(offering_id=offering.offering_id, receivables_policy="SET_OFF")
+    await play(partial(service.call, offerings.ChangeReceivablesPolicy), policy)
     close = opb.CloseOfferingRequest(offering_id=offering.offering_id)
     await play(partial(service.call, offerings.CloseOffering), close)
     await service.work()

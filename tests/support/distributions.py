@@ -59,8 +59,10 @@ CLOSING = datetime(2025, 1, 1, 12, tzinfo=UTC)
 M = TypeVar("M", bound=Message)
 
 
+# What staff may do with an offering that is open.
+OF_AN_OPEN_ONE = ["update", "change_receivables_policy", "close", "refund", "create_investment"]
 TWO_PERSONS = {
-    *("CloseOffering", "RefundOffering", "ResendProceeds"),
+    *("ChangeReceivablesPolicy", "CloseOffering", "RefundOffering", "ResendProceeds"),
     *("CancelInvestment", "ResendRefund", "ResendAllocation"),
 }
 

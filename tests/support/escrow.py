@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from google.protobuf.message import Message
 from realco.approvals.v1 import approvals_pb2
+from realco.distributions.v1.payout_orders_pb2 import PayoutOrder
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import events_pb2 as events
 from realco.escrow.v1 import holds_pb2 as holds_pb
@@ -162,6 +163,17 @@ class Escrow:
     async def close(self) -> None:
         await self.poster.drain()
         await self.database.dispose()
+
+    def order_set_offs(self, *items: postings_pb.SetOffReceivablesRequest.Payout) -> None:
+        """Distributions has ordered these payouts, and what the payees owe is to be set off."""
+        for item in items:
+            order = PayoutOrder(type=Transaction.Type.Name(item.type), ordered_by="admin-1", sets_off_receivables=True)
+            for field, value in item.ListFields():
+                if field.name == "amount":
+                    order.amount.CopyFrom(value)
+                elif field.name != "type":
+                    setattr(order, field.name, value)
+            self.distributions.orders[item.idempotency_key] = order
 
     async def call(self, rpc: str, request: Message, principal: Principal | None = None) -> Any:
         """The answer. What needs two persons is ordered by a service in the caller's name, and so done at once."""

@@ -27,7 +27,7 @@ from services.distributions.domain.closing import (
 )
 from services.distributions.domain.distribution import check_content
 from services.distributions.domain.lots import SPONSOR
-from services.distributions.domain.offering import Exemption
+from services.distributions.domain.offering import Exemption, Offering, ReceivablesPolicy
 from services.distributions.domain.refusals import ClosingGatesNotMet
 from services.distributions.domain.terms import CAPITAL_FIRST, Terms, build_terms
 from services.distributions.domain.waterfall import Line
@@ -157,6 +157,23 @@ def test_money_that_is_held_is_named_with_its_holds_and_what_is_missing_of_it():
 
 NEW_YEAR = date(2026, 1, 1)
 TERMS = Terms()
+OAK_STREET = Offering(
+    offering_id="off_1",
+    display_name="Oak Street Apartments",
+    sponsor_party_id="pty_sponsor",
+    escrow_account_id="esc_1",
+    exemption=Exemption.REG_CF,
+    currency="USD",
+    target_minor=100_00,
+    maximum_minor=100_00,
+    open_at=NOW,
+    deadline_at=NOW + 60 * DAY,
+    terms=TERMS,
+    created_by="admin-1",
+    makers=frozenset({"admin-1"}),
+    created_at=NOW,
+    updated_at=NOW,
+)
 HUNDRED = Money(100_00, "USD")
 LINES = (Line("inv-1", (60_00, 0, 0, 0)), Line("inv-2", (40_00, 0, 0, 0)))
 
@@ -178,15 +195,17 @@ def hashed(
     on: date = NEW_YEAR,
     terms: Terms = TERMS,
     lines: tuple[Line, ...] = LINES,
+    policy: ReceivablesPolicy = ReceivablesPolicy.BLOCK,
 ) -> str:
-    resource = to_distribution_content(distribution_id, amount, on, terms, "pty_sponsor", lines)
+    offering = replace(OAK_STREET, terms=terms, receivables_policy=policy)
+    resource = to_distribution_content(offering, distribution_id, amount, on, lines)
     details = ApprovalDetails("", distribution_id, amount=amount, beneficiary_party_ids=NOBODY)
     return hash_content(to_content("APPROVE_DISTRIBUTION", "org-1", resource, details, name="resource"))
 
 
 def test_what_is_decided_on_about_a_distribution_is_the_message_that_the_contract_names():
     lines = (Line("inv-1", (60_00, 5_00, 0, 1)), Line("inv-2", (0, 0, 0, 2)), Line(SPONSOR, (0, 0, 9_00, 3)))
-    spelled = to_distribution_content("dist_1", HUNDRED, NEW_YEAR, TERMS, "pty_sponsor", lines)
+    spelled = to_distribution_content(OAK_STREET, "dist_1", HUNDRED, NEW_YEAR, lines)
     message, found = DistributionContent(), []
     reader_of(message.DESCRIPTOR)(message, spelled, (), found)
     assert found == []
@@ -218,6 +237,7 @@ def test_what_is_decided_on_about_a_distribution_is_the_message_that_the_contrac
         {"lines": (Line("inv-1", (0, 60_00, 0, 0)), LINES[1])},  # the same cents under another tier
         {"lines": (Line("inv-3", (60_00, 0, 0, 0)), LINES[1])},
         {"lines": (Line(SPONSOR, (60_00, 0, 0, 0)), LINES[1])},
+        {"policy": ReceivablesPolicy.SET_OFF},
     ],
 )
 def test_any_change_of_content_changes_the_hash(changed):
@@ -229,7 +249,7 @@ def test_the_hash_does_not_depend_on_the_order_of_the_lines():
 
 
 def test_the_hash_of_stored_distributions_does_not_change_with_the_code():
-    assert hashed() == "98ecb71736fab6e63f07f2f7027d9309cb077bcb7766665fa61b81404de56631"
+    assert hashed() == "c675cfa735d6353cbf78c7b57598bf07bde99b1e869ddf2a35324d2cd36f8852"
 
 
 def test_what_was_seen_is_approved_and_nothing_else():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import Enum
 from typing import Final
@@ -108,6 +108,7 @@ class Allocation:
     currency: str
     lines: tuple[AllocationLine, ...]
     amount_minor: int
+    set_off_minor: int = 0  # what of it was set off against what the payee owed: it is not paid
     status: AllocationStatus = AllocationStatus.PENDING
     transaction_id: str | None = None
     attempts: int = 0
@@ -119,6 +120,11 @@ class Allocation:
     @property
     def etag(self) -> str:
         return etag_of(self.allocation_id, self.version)
+
+
+def count_set_off(allocation: Allocation, paid_minor: int) -> Allocation:
+    """The allocation of which the newest attempt pays so much: all else of it was set off, by this one or before."""
+    return replace(allocation, set_off_minor=allocation.amount_minor - paid_minor)
 
 
 def sum_by_party(parts: Iterable[tuple[str, int]]) -> dict[str, int]:

@@ -28,21 +28,27 @@ def explain_gate(gate: Gate) -> Explanation:
     return replace(gate.explanation, operands=(spell_gate(gate.passed), *gate.explanation.operands))
 
 
-def explain_cash(distribution: Distribution, distributable_minor: int, available_minor: int) -> Explanation:
+def explain_cash(
+    distribution: Distribution, distributable_minor: int, available_minor: int, set_off_minor: int
+) -> Explanation:
     """
     Args:
         distributable_minor: What stands on DISTRIBUTABLE, and is not held.
         available_minor: What the whole escrow account has available: less, where cash is owed to the rails.
+        set_off_minor: What of it is not paid, but set off against what payees owe.
     """
     currency = distribution.currency
     distributable, available = Money(distributable_minor, currency), Money(available_minor, currency)
-    amount = Money(distribution.amount_minor, currency)
-    is_open = amount <= distributable and amount <= available
+    amount, set_off = Money(distribution.amount_minor, currency), Money(set_off_minor, currency)
+    is_open = amount <= distributable and Money(amount.amount_minor - set_off_minor, currency) <= available
     verdict = f"{'enough' if is_open else 'too little'} for {amount}"
     statement = f"{distributable} can be distributed, {verdict}."
     if available < distributable:
         statement = f"{distributable} is distributable, and the escrow account has {available} available: {verdict}."
-    operands = (("distributable", distributable), ("available", available), ("amount", amount))
+    operands = [("distributable", distributable), ("available", available), ("amount", amount)]
+    if set_off_minor:
+        statement = f"{statement.removesuffix('.')}, of which {set_off} is set off, and not paid."
+        operands.append(("set off", set_off))
     return Explanation(statement, "DISTRIBUTABLE_CASH", (spell_gate(is_open), *operands), HOUSE_RULE)
 
 
@@ -114,6 +120,17 @@ def explain_unapplied(investments: Iterable[Investment]) -> tuple[Explanation, .
     statement = "Money that arrived while the escrow account was frozen is not applied yet: the closing leaves it out."
     operands = tuple((each.investment_id, Money(each.unapplied_minor, each.currency)) for each in left_out)
     return (Explanation(statement, "MONEY_NOT_APPLIED", operands, HOUSE_RULE),)
+
+
+def explain_receivables(investments: Iterable[Investment]) -> tuple[Explanation, ...]:
+    """Who owes what a bank took back of a contribution: theirs is what a policy is about."""
+    owing = [each for each in investments if each.receivable_minor > 0]
+    if not owing:
+        return ()
+    operands = tuple((each.investment_id, Money(each.receivable_minor, each.currency)) for each in owing)
+    total = Money(sum(each.receivable_minor for each in owing), owing[0].currency)
+    statement = f"{total} that banks took back of contributions is owed by their parties."
+    return (Explanation(statement, "RECEIVABLES", operands),)
 
 
 def explain_failed_refunds(failed: Sequence[RefundPosition]) -> Explanation:

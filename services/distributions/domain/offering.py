@@ -24,6 +24,13 @@ class Exemption(Enum):
     REG_D_506C = "REG_D_506C"
 
 
+class ReceivablesPolicy(Enum):
+    """What becomes of what is to be paid to a party that owes what a bank took back after it had left escrow."""
+
+    BLOCK = "BLOCK"  # it is paid nothing before it has paid
+    SET_OFF = "SET_OFF"  # it is paid less by what it owes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offering:
     """Amounts are minor units of its currency."""
@@ -40,6 +47,7 @@ class Offering:
     deadline_at: datetime
     early_close_noticed_on: date | None = None  # when the deadline was last brought forward
     terms: Terms
+    receivables_policy: ReceivablesPolicy = ReceivablesPolicy.BLOCK
     status: OfferingStatus = OfferingStatus.OPEN
     committed_minor: int = 0
     funded_minor: int = 0
@@ -83,7 +91,13 @@ class Offering:
             self.open_at.isoformat(),
             self.deadline_at.isoformat(),
             list_tiers(self.terms),
+            self.receivables_policy.value,
         )
+
+    @property
+    def sets_off(self) -> bool:
+        """Whether what a payee owes is set off against what it is paid."""
+        return self.receivables_policy is ReceivablesPolicy.SET_OFF
 
     def is_edition_of(self, other: Offering) -> bool:
         """Whether the two differ at most in what is counted, not decided."""

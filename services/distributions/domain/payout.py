@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Final
 
 from services.chassis.values.failure import Failure
+from services.chassis.values.invariant import invariant
 from services.distributions.domain.destination import pays_to_account
 from services.distributions.domain.distribution import Allocation
 from services.distributions.domain.investment import Investment
@@ -45,7 +46,8 @@ class Payout:
     escrow_account_id: str
     party_id: str
     currency: str
-    amount_minor: int
+    amount_minor: int  # what is paid: without what was set off
+    set_off_minor: int | None = 0  # None: escrow is to be asked how much of it is set off
     attempt: int
     investment_id: str | None = None
     distribution_id: str | None = None
@@ -62,9 +64,24 @@ class Payout:
     version: int = 1
 
     @property
+    def awaits_set_off(self) -> bool:
+        """Whether escrow is to be asked first what the payee owes: the payout is less by it."""
+        return self.set_off_minor is None
+
+    @property
     def is_refused(self) -> bool:
         """Whether it ended before it was a transaction: it is never to become one, whoever asks for it."""
         return self.status is PayoutStatus.FAILED and self.transaction_id is None
+
+
+def set_off(payout: Payout, minor: int) -> Payout:
+    """The payout with so much of it set off: it pays the rest. Nothing is left to pay where that was all."""
+    invariant(payout.awaits_set_off and 0 <= minor <= payout.amount_minor, "what is set off is part of what is owed")
+    return replace(payout, amount_minor=payout.amount_minor - minor, set_off_minor=minor)
+
+
+def _begin_set_off(offering: Offering) -> int | None:
+    return None if offering.sets_off else 0
 
 
 def name_allocation_payout(allocation: Allocation) -> str:
@@ -94,7 +111,8 @@ def build_allocation_payout(
         bank_account_id=bank_account_id,
         payment_method=payment_method,
         currency=allocation.currency,
-        amount_minor=allocation.amount_minor,
+        amount_minor=allocation.amount_minor - allocation.set_off_minor,
+        set_off_minor=_begin_set_off(offering),
         attempt=allocation.attempts,
         created_at=now,
         updated_at=now,
@@ -121,6 +139,7 @@ def build_proceeds_payout(
         payment_method=payment_method,
         currency=offering.currency,
         amount_minor=amount_minor,
+        set_off_minor=_begin_set_off(offering),
         attempt=attempt,
         created_at=now,
         updated_at=now,
@@ -152,6 +171,7 @@ def build_refund_payout(
         payment_method=payment_method,
         currency=investment.currency,
         amount_minor=amount_minor,
+        set_off_minor=_begin_set_off(offering),
         attempt=attempt,
         created_at=now,
         updated_at=now,

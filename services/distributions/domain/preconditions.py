@@ -21,6 +21,11 @@ def build_owed_precondition(positions: Sequence[RefundPosition]) -> Precondition
     return Precondition("owed_sha256", hash_owed(positions))
 
 
+def build_policy_precondition(offering: Offering) -> Precondition:
+    """What becomes of it where a payee owes."""
+    return Precondition("receivables_policy", offering.receivables_policy.value)
+
+
 def build_proceeds_preconditions(offering: Offering, to: str | None) -> tuple[Precondition, ...]:
     """The same account as before, if it is."""
     return (Precondition("proceeds_bank_account_id", to),) if to and to == offering.proceeds_bank_account_id else ()

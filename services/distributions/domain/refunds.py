@@ -38,7 +38,7 @@ class RefundPosition:
     """An investment and the attempts to send money of it back."""
 
     investment: Investment
-    paid_minor: int  # refunds paid or under way
+    paid_minor: int  # refunds paid or under way, and what was set off of any
     approved_minor: int  # those of them that two persons decided on
     is_under_way: bool
     last_attempt: int

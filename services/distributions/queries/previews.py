@@ -25,6 +25,8 @@ from services.distributions.domain.payout import PayoutType
 
 
 class Previews:
+    """Asked whenever a person reads what waits; never inside a transaction."""
+
     def __init__(self, peers: Peers) -> None:
         self._peers = peers
 
@@ -33,7 +35,9 @@ class Previews:
         paid = {party_id: amount for party_id, amount in owed.items() if amount.amount_minor > 0}
         if not paid:
             return Preview((), (explain_nothing_paid(),))
-        preview = await self._peers.escrow.preview_payouts(offering.escrow_account_id, payout_type, paid)
+        preview = await self._peers.escrow.preview_payouts(
+            offering.escrow_account_id, payout_type, paid, sets_off=offering.sets_off
+        )
         received = await self._explain_received(offering)
         return Preview(preview.effects, (*received, *preview.explanations, await self.explain_clearances(paid)))
 
@@ -78,13 +82,18 @@ class Previews:
     ) -> Preview:
         """What moving these amounts inside the book would do to it, and what is behind them.
 
+        Nothing of a closing is set off: nobody owes anything then.
+
         Args:
             deadline: When what is moved had to be there, if it had to be.
         """
         if not parts:
             return Preview((), ())
         amounts = {party_id: Money(minor, offering.currency) for party_id, minor in parts.items()}
-        preview = await self._peers.escrow.preview_movement(offering.escrow_account_id, kind, amounts, deadline)
+        sets_off = offering.sets_off and kind != Movement.CLOSE_OFFERING
+        preview = await self._peers.escrow.preview_movement(
+            offering.escrow_account_id, kind, amounts, deadline, sets_off=sets_off
+        )
         return Preview(preview.effects, (*await self._explain_received(offering, deadline), *preview.explanations))
 
     async def _explain_received(self, offering: Offering, deadline: datetime | None = None) -> Sequence[Explanation]:

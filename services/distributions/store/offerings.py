@@ -16,7 +16,7 @@ from services.chassis.data.reads import Source
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import read_failure, write_failure
-from services.distributions.domain.offering import Exemption, Offering
+from services.distributions.domain.offering import Exemption, Offering, ReceivablesPolicy
 from services.distributions.domain.refusals import OfferingNotFound
 from services.distributions.domain.states import OFFERING_MOVES, OfferingStatus
 from services.distributions.messages import to_offering
@@ -30,6 +30,7 @@ def _read_offering(row: Row) -> Offering:
         row,
         exemption=Exemption(row.exemption),
         terms=read_terms(row.tiers),
+        receivables_policy=ReceivablesPolicy(row.receivables_policy),
         status=OfferingStatus(row.status),
         closing_failure=read_failure(row.closing_failure),
         proceeds_failure=read_failure(row.proceeds_failure),
@@ -43,6 +44,7 @@ def _list_columns(offering: Offering) -> dict[str, Any]:
         offering,
         exemption=offering.exemption.value,
         tiers=write_terms(offering.terms),
+        receivables_policy=offering.receivables_policy.value,
         status=offering.status.value,
         closing_failure=write_failure(offering.closing_failure),
         proceeds_failure=write_failure(offering.proceeds_failure),

@@ -162,8 +162,9 @@ def _build_position(investment: Investment, refunds: Sequence[Payout]) -> Refund
     going = [each for each in refunds if each.status in _PAID_OR_OPEN]
     return RefundPosition(
         investment=investment,
-        paid_minor=sum(each.amount_minor for each in going),
-        approved_minor=sum(each.amount_minor for each in going if each.refund_approved),
+        paid_minor=sum(each.amount_minor for each in going) + sum(each.set_off_minor or 0 for each in refunds),
+        approved_minor=sum(each.amount_minor for each in going if each.refund_approved)
+        + sum(each.set_off_minor or 0 for each in refunds if each.refund_approved),
         is_under_way=any(each.status in _OPEN for each in refunds),
         last_attempt=0 if last is None else last.attempt,
         last_status=None if last is None else last.status,

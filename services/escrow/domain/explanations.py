@@ -125,6 +125,26 @@ def explain_debts(debts: Mapping[str, int], currency: str) -> list[Explanation]:
     return [Explanation(statement, PartyOwes.reason, (spell_gate(False), *owed), HOUSE_RULE)]
 
 
+def explain_set_offs(set_offs: Mapping[str, tuple[int, int, int]], currency: str) -> list[Explanation]:
+    """What of those that are paid is set off, as the offering's policy says: they are paid the rest.
+
+    Args:
+        set_offs: Of each that owes: what it owes, what of that is set off now, and what it is paid.
+    """
+    if not set_offs:
+        return []
+
+    def spell(owed_minor: int, set_off_minor: int, paid_minor: int) -> str:
+        owed, taken, paid = (Money(minor, currency) for minor in (owed_minor, set_off_minor, paid_minor))
+        return f"owes {owed}, {taken} set off, {paid} paid"
+
+    spelled = tuple((party_id, spell(*figures)) for party_id, figures in set_offs.items())[:_SHORT_MAX]
+    owed, taken, paid = (Money(sum(each), currency) for each in zip(*set_offs.values(), strict=True))
+    who = f"{spelled[0][0]} owes" if len(set_offs) == 1 else f"{len(set_offs)} of the parties owe"
+    statement = f"{who} {owed} that the bank took back: {taken} is set off against what they are owed, and {paid} paid."
+    return [Explanation(statement, "RECEIVABLES_SET_OFF", (spell_gate(True), *spelled), HOUSE_RULE)]
+
+
 def explain_missing(owed_minor: int, currency: str) -> list[Explanation]:
     """That the account has less than it keeps for others: the bank took money back after it had been paid on.
 

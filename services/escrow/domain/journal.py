@@ -44,6 +44,7 @@ class EntryType(Enum):
     RELEASE = "RELEASE"
     RETURN = "RETURN"
     REVERSAL = "REVERSAL"
+    SET_OFF = "SET_OFF"
 
 
 class Leg(NamedTuple):

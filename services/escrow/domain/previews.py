@@ -5,8 +5,8 @@ added up, and posted nowhere.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from services.chassis.values.approval import Effect, Preview
 from services.chassis.values.explanation import Explanation
@@ -15,7 +15,6 @@ from services.escrow.domain.account import Balance, Status, may_post
 from services.escrow.domain.chart import (
     CASH,
     IN_TRANSIT,
-    Direction,
     LedgerAccount,
     LedgerAccountKind,
     account_of_party,
@@ -25,9 +24,11 @@ from services.escrow.domain.explanations import (
     explain_cash,
     explain_debts,
     explain_missing,
+    explain_set_offs,
     explain_status,
 )
 from services.escrow.domain.journal import Leg, sum_changes
+from services.escrow.domain.set_offs import Part, build_set_off
 from services.escrow.domain.stages import BookedPosition, Moving, Stage, build_legs, build_payout_legs, unapplied_of
 
 
@@ -62,19 +63,24 @@ def list_touched(moving: Moving, booked: Sequence[Leg]) -> list[LedgerAccount]:
     return list(dict.fromkeys(named))
 
 
-def preview_transactions(book: Book, stage: Stage, wanted: Sequence[Moving]) -> Preview:
-    """What would be posted until each of them has come to the stage, one after the other, and what is asked then."""
+def preview_transactions(book: Book, stage: Stage, wanted: Sequence[Moving], *, sets_off: bool = False) -> Preview:
+    """What would be posted until each of them has come to the stage, one after the other, and what is asked then.
+
+    Args:
+        sets_off: What a payee owes is set off before it is paid.
+    """
     ordered, followed, changes = list[Leg](), list[Leg](), Counter[LedgerAccount]()
+    debts = Counter(_list_debts(book, {moving.party_id for moving in wanted})) if sets_off else Counter[str]()
 
     def count_takeable(account: LedgerAccount) -> int:
         return book.balance_of(account).available_minor + book.unbound.get(account, 0) + changes[account]
 
     for moving in wanted:
         is_ordered = moving.type.is_inbound or BookedPosition(book.booked).at_the_bank() != 0
-        out = () if is_ordered or stage is not Stage.SETTLED else build_payout_legs(moving)
+        rest, out = (moving, ()) if is_ordered or stage is not Stage.SETTLED else _order(moving, debts)
         changes.update(sum_changes(out))
         position, frozen = BookedPosition((*book.booked, *out)), book.status is Status.FROZEN
-        then = build_legs(stage, moving, position, frozen=frozen, count_takeable=count_takeable)
+        then = build_legs(stage, rest, position, frozen=frozen, count_takeable=count_takeable)
         changes.update(sum_changes(then))
         ordered += out
         followed += then
@@ -85,34 +91,55 @@ def preview_transactions(book: Book, stage: Stage, wanted: Sequence[Moving]) -> 
         taken = sum_changes(ordered)
         balances = {account: book.balance_of(account) for account in taken}
         explanations += explain_available(balances, taken.items(), book.currency)
-        paid_minor = sum(moving.amount_minor for moving in wanted)
-        explanations += _explain_money(book, {moving.party_id for moving in wanted}, paid_minor)
+        explanations += _explain_money(book, [(each.party_id, each.amount_minor) for each in wanted], sets_off=sets_off)
     changed = {account: change for account, change in changes.items() if change}
     is_one = len(wanted) == 1
     effects = _list_effects(book, changed) if is_one else _list_effects_by_kind(book, changed)
     return Preview(effects, tuple(explanations))
 
 
-def preview_movement(book: Book, legs: Sequence[Leg]) -> Preview:
-    """What a closing or a declaration would post, and what is behind it: soon all of it is paid."""
-    minor = sum(leg.amount_minor for leg in legs if leg.direction is Direction.DEBIT)
-    party_ids = {leg.ledger_account.party_id for leg in legs}
-    return Preview(_list_effects_by_kind(book, sum_changes(legs)), (*_explain_money(book, party_ids, minor),))
+def _order(moving: Moving, debts: Counter[str]) -> tuple[Moving, tuple[Leg, ...]]:
+    """The payout, less what is set off of these debts, and what both post before any bank is asked."""
+    minor = min(debts[moving.party_id], moving.amount_minor)
+    rest = replace(moving, amount_minor=moving.amount_minor - minor)
+    debts[moving.party_id] -= minor
+    settled = build_set_off(moving.target, moving.party_id, None, [Part(None, minor)]) if minor else ()
+    legs = (leg for entry in settled for leg in entry.legs)
+    return rest, (*legs, *(build_payout_legs(rest) if rest.amount_minor else ()))
 
 
-def _explain_money(book: Book, party_ids: Collection[str], paid_minor: int) -> list[Explanation]:
-    """Whether there is the cash to pay so much, and who of the parties owes some."""
-    # What was ordered before and is not settled takes of it, too.
-    left_minor = book.balance_of(CASH).posted_minor + book.balance_of(IN_TRANSIT).posted_minor - book.held_minor
+def preview_movement(book: Book, legs: Sequence[Leg], *, sets_off: bool = False) -> Preview:
+    """What a closing or a declaration would post, and what is behind it: soon all of it is paid, or set off."""
+    parts = [(leg.ledger_account.party_id, leg.amount_minor) for leg in legs if leg.ledger_account.party_id]
+    return Preview(_list_effects_by_kind(book, sum_changes(legs)), (*_explain_money(book, parts, sets_off=sets_off),))
+
+
+def _list_debts(book: Book, party_ids: Collection[str]) -> dict[str, int]:
+    """What each of the parties owes; nobody who owes nothing."""
     owing = {
         account.party_id: balance.posted_minor
         for account, balance in book.balances.items()
         if account.kind is LedgerAccountKind.RETURNS_RECEIVABLE and account.party_id in party_ids
     }
-    debts = {party_id: minor for party_id, minor in sorted(owing.items()) if minor > 0}
+    return {party_id: minor for party_id, minor in sorted(owing.items()) if minor > 0}
+
+
+def _explain_money(book: Book, parts: Iterable[tuple[str, int]], *, sets_off: bool) -> list[Explanation]:
+    """Whether there is the cash to pay the parties so much, and who of them owes some."""
+    owed = Counter[str]()
+    for party_id, minor in parts:
+        owed[party_id] += minor
+    debts = _list_debts(book, owed)
+    settled = Counter({party_id: min(minor, owed[party_id]) for party_id, minor in debts.items()} if sets_off else {})
+    told = explain_debts(debts, book.currency)
+    if sets_off:
+        figures = {each: (debts[each], settled[each], owed[each] - settled[each]) for each in debts}
+        told = explain_set_offs(figures, book.currency)
+    # What was ordered before and is not settled takes of it, too.
+    left_minor = book.balance_of(CASH).posted_minor + book.balance_of(IN_TRANSIT).posted_minor - book.held_minor
     return [
-        explain_cash(left_minor, paid_minor, book.currency),
-        *explain_debts(debts, book.currency),
+        explain_cash(left_minor, owed.total() - settled.total(), book.currency),
+        *told,
         *explain_missing(book.owed_minor, book.currency),
     ]
 

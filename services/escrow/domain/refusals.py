@@ -49,6 +49,12 @@ class PartyOwes(_Refused):
     reason = "PARTY_OWES"
 
 
+class SetOffNotOrdered(_Refused):
+    """What a payee owes is to be set off, and distributions has not ordered that."""
+
+    reason = "SET_OFF_NOT_ORDERED"
+
+
 class JournalEntryUnbalanced(_Refused):
     """In a layer of the entry the debits are not the credits."""
 

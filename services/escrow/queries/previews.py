@@ -70,7 +70,8 @@ def read_movings(request: postings_pb.GetTransactionPreviewRequest, currency: st
 def answer_preview(
     request: postings_pb.GetTransactionPreviewRequest, book: Book, wanted: Sequence[Moving]
 ) -> postings_pb.BookPreview:
-    return _to_book_preview(preview_transactions(book, Stage[from_enum(Outcome, request.outcome)], wanted))
+    stage = Stage[from_enum(Outcome, request.outcome)]
+    return _to_book_preview(preview_transactions(book, stage, wanted, sets_off=request.sets_off_receivables))
 
 
 async def get_movement_preview(
@@ -103,7 +104,8 @@ def answer_movement_preview(request: postings_pb.GetMovementPreviewRequest, book
     for part in request.parts:
         check_currency(part.amount.currency_code, book.currency)
     kind = MOVEMENT_KINDS[from_enum(Movement.Kind, request.kind)]
-    return _to_book_preview(preview_movement(book, kind.build_legs(read_parts(request.parts, "parts"))))
+    legs = kind.build_legs(read_parts(request.parts, "parts"))
+    return _to_book_preview(preview_movement(book, legs, sets_off=request.sets_off_receivables))
 
 
 def _to_book_preview(preview: Preview) -> postings_pb.BookPreview:

@@ -225,6 +225,11 @@ async def list_journal_entries_of_transaction(tx: Tx, escrow_account_id: str, tr
     return await _list_entries(tx, _OF_TRANSACTION, escrow_account_id, transaction_id)
 
 
+async def list_journal_entries_on(tx: Tx, escrow_account_id: str, account: LedgerAccount) -> list[BookedEntry]:
+    """The entries with a leg on this ledger account, with all their legs, oldest first."""
+    return await _list_entries(tx, _ON_ACCOUNT, escrow_account_id, account.kind.value, party_id=account.party_id)
+
+
 async def find_journal_entry(tx: Tx, escrow_account_id: str, journal_entry_id: str) -> BookedEntry | None:
     found = await _list_entries(tx, _ONE, escrow_account_id, journal_entry_id)
     return found[0] if found else None
@@ -249,9 +254,11 @@ async def has_entries(tx: Tx, escrow_account_id: str) -> bool:
     return bool(await tx.scalar(sa.select(sa.exists().where(is_mine(escrow_accounts), which, of_account))))
 
 
-async def _list_entries(tx: Tx, query: sa.Select[Any], escrow_account_id: str, which: str) -> list[BookedEntry]:
+async def _list_entries(
+    tx: Tx, query: sa.Select[Any], escrow_account_id: str, which: str, **named: str
+) -> list[BookedEntry]:
     found: dict[str, BookedEntry] = {}
-    for row in await tx.execute(query, {"escrow_account_id": escrow_account_id, "which": which}):
+    for row in await tx.execute(query, {"escrow_account_id": escrow_account_id, "which": which} | named):
         booked = found.setdefault(row[0], BookedEntry(row[0], row[1], row[2], row[3], row[4], legs=[], rows=[]))
         booked.rows.append(row._mapping)
         account = LedgerAccount(LedgerAccountKind(row.kind), row.party_id)
@@ -261,7 +268,7 @@ async def _list_entries(tx: Tx, query: sa.Select[Any], escrow_account_id: str, w
     return list(found.values())
 
 
-def _select_entries(by: sa.Column[Any]) -> sa.Select[Any]:
+def _select_entries(*which: sa.ColumnElement[bool]) -> sa.Select[Any]:
     escrow, head, leg, account = escrow_accounts.c, journal_entries.c, ledger_entries.c, ledger_accounts.c
     return (
         sa.select(
@@ -292,14 +299,26 @@ def _select_entries(by: sa.Column[Any]) -> sa.Select[Any]:
         .where(
             is_mine(escrow_accounts),
             escrow.escrow_account_id == sa.bindparam("escrow_account_id"),
-            by == sa.bindparam("which"),
+            *which,
         )
         .order_by(head.sequence, leg.leg)
     )
 
 
-_OF_TRANSACTION = _select_entries(journal_entries.c.transaction_id)
-_ONE = _select_entries(journal_entries.c.journal_entry_id)
+_which: sa.BindParameter[str] = sa.bindparam("which")
+_OF_TRANSACTION = _select_entries(journal_entries.c.transaction_id == _which)
+_ONE = _select_entries(journal_entries.c.journal_entry_id == _which)
+_touching, _touched = ledger_entries.alias("touching"), ledger_accounts.alias("touched")
+_ON_ACCOUNT = _select_entries(
+    sa.exists().where(
+        _touching.c.escrow_no == journal_entries.c.escrow_no,
+        _touching.c.journal_sequence == journal_entries.c.sequence,
+        _touching.c.account_no == _touched.c.account_no,
+        _touched.c.escrow_no == journal_entries.c.escrow_no,
+        _touched.c.kind == _which,
+        _touched.c.party_id == sa.bindparam("party_id"),
+    )
+)
 
 
 async def delete_old_refusals(tx: Tx, most: int) -> int:

@@ -18,9 +18,9 @@ def _with_lines(lines: str) -> str:
 ROWS = (
     (
         "INSERT INTO offerings (org_id, offering_id, display_name, sponsor_party_id, escrow_account_id, exemption,"
-        " currency, target_minor, maximum_minor, open_at, deadline_at, tiers, status, created_by, makers,"
-        " created_at, updated_at) VALUES ('org_1', 'off_1', 'x', 'pty_s', 'esc_1', 'REG_CF', 'USD', 100, 200, now(),"
-        " now() + interval '1 day', '[[\"SPLIT\", {}]]', 'OPEN', 'ann', '[\"ann\"]', now(), now())"
+        " currency, target_minor, maximum_minor, open_at, deadline_at, tiers, receivables_policy, status, created_by,"
+        " makers, created_at, updated_at) VALUES ('org_1', 'off_1', 'x', 'pty_s', 'esc_1', 'REG_CF', 'USD', 100, 200,"
+        " now(), now() + interval '1 day', '[[\"SPLIT\", {}]]', 'BLOCK', 'OPEN', 'ann', '[\"ann\"]', now(), now())"
     ),
     (
         "INSERT INTO investments (org_id, investment_id, offering_id, party_id, currency, amount_minor, status,"
@@ -42,7 +42,7 @@ ROWS = (
     (
         "INSERT INTO allocations SELECT org_id, 'all_2', distribution_id, offering_id, payee_type, 'pty_2',"
         " currency,"
-        " amount_minor, lines, status, NULL, 0, NULL, created_at, updated_at FROM allocations"
+        " amount_minor, set_off_minor, lines, status, NULL, 0, NULL, created_at, updated_at FROM allocations"
     ),
     (
         "INSERT INTO payouts (org_id, request_key, saga_id, type, offering_id, allocation_id, distribution_id,"
@@ -64,7 +64,7 @@ FIXED = {
     "contributions": "investment_id",
     "distributions": "offering_id type currency amount_minor distribution_date created_by created_at",
     "allocations": "distribution_id payee_type party_id currency amount_minor",
-    "payouts": "saga_id type offering_id party_id bank_account_id escrow_account_id currency amount_minor attempt",
+    "payouts": "saga_id type offering_id party_id bank_account_id escrow_account_id currency attempt",
     "moves": "to_status actor moved_at",
     "sagas": "kind subject_id actor makers_and_checkers signed_in_at api_key_id",
 }
@@ -119,6 +119,9 @@ RULES = {
         ),
         "23514",
     ),
+    "a payout of less that is not set off": ("UPDATE payouts SET amount_minor = 1", "23514"),
+    "a payout of less than is set off": ("UPDATE payouts SET amount_minor = 1, set_off_minor = 1", "23514"),
+    "more set off than there is": ("UPDATE allocations SET set_off_minor = 101", "23514"),
     "a payout taken back": ("UPDATE payouts SET status = 'LOST'", "23514"),
     "lines that are not the whole": (_with_lines("[]"), "23514"),
     "lines that are not positive": (

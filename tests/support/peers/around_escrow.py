@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from realco.compliance.v1.notary_pb2 import Movement
 from realco.distributions.v1.commitments_pb2 import ListOpenOfferingsResponse
+from realco.distributions.v1.payout_orders_pb2 import PayoutOrder
 from realco.transactions.v1.payouts_pb2 import Payout
 
 from services.chassis.values.errors import DomainError, Unavailable
@@ -72,6 +73,7 @@ class Distributions:
         self.away = False
         self.refusal: DomainError | None = None
         self.asked_about: list[Movement] = []
+        self.orders: dict[str, PayoutOrder] = {}
 
     async def list_committed_parties(self, escrow_account_id: str) -> set[str]:
         if self.away:
@@ -90,3 +92,6 @@ class Distributions:
         if self.refusal is not None:
             raise self.refusal
         return "admin-1"
+
+    async def batch_get_payout_orders(self, keys: Sequence[str]) -> list[PayoutOrder]:
+        return [self.orders[key] for key in keys if key in self.orders]

@@ -44,6 +44,9 @@ class MemoryBook:
     async def unfreeze(self, account: str) -> None:
         self._memory.accounts[account].status = accounts_pb.EscrowAccount.ACTIVE
 
+    def order_set_offs(self, *items: postings_pb.SetOffReceivablesRequest.Payout) -> None:
+        """It asks nobody whether they are ordered."""
+
     async def close(self, account: str) -> None:
         self._memory.accounts[account].status = accounts_pb.EscrowAccount.CLOSED
 
@@ -73,6 +76,9 @@ class RealBook:
 
     async def unfreeze(self, account: str) -> None:
         await self._escrow.unfreeze(account)
+
+    def order_set_offs(self, *items: postings_pb.SetOffReceivablesRequest.Payout) -> None:
+        self._escrow.order_set_offs(*items)
 
     async def close(self, account: str) -> None:
         await self._escrow.call("CloseEscrowAccount", accounts_pb.CloseEscrowAccountRequest(escrow_account_id=account))

@@ -39,6 +39,7 @@ from services.escrow.domain.types import require_type
 from services.escrow.messages import read_ledger_account
 from services.escrow.queries.previews import answer_movement_preview, answer_preview, read_movings
 from tests.support.ledger_accounts import ledger_account
+from tests.support.peers.set_offs import answer_set_offs, build_leg, find_source, plan_set_off
 
 _Type, _Leg = journal_pb.JournalEntry, journal_pb.LedgerEntry
 
@@ -53,6 +54,8 @@ class MemoryEscrow:
         self.submitted: list[str] = []  # the keys of the payouts whose money was taken
         self.balanced = True
         self.committed: dict[str, set[str]] = {}  # escrow account -> who has committed to its offering
+        self.set_offs: dict[str, tuple[int, JournalEntriesPosted]] = {}  # by key: how much, and what tells of it
+        self._entries: dict[str, list[tuple[journal_pb.JournalEntry, list[Leg]]]] = defaultdict(list)
         self._booked: dict[str, list[Leg]] = defaultdict(list)  # by transaction; of what is of none, under nothing
         self._decisions: dict[tuple[str, str], tuple[bytes, journal_pb.JournalEntry | DomainError]] = {}
 
@@ -185,6 +188,11 @@ class MemoryEscrow:
     ) -> postings_pb.BatchBookPayoutsResponse:
         return postings_pb.BatchBookPayoutsResponse(results=[self._book_payout(item) for item in request.items])
 
+    async def SetOffReceivables(
+        self, request: postings_pb.SetOffReceivablesRequest, _: None
+    ) -> postings_pb.SetOffReceivablesResponse:
+        return answer_set_offs((item, self._set_off(item)) for item in request.payouts)
+
     async def ListBeneficiaries(
         self, request: postings_pb.ListBeneficiariesRequest, _: None
     ) -> postings_pb.ListBeneficiariesResponse:
@@ -214,9 +222,8 @@ class MemoryEscrow:
         balances = [self._read_balance(account.escrow_account_id, name) for name in names]
         status = Status(accounts_pb.EscrowAccount.Status.Name(account.status))
         booked = self._booked[transaction_id] if transaction_id else ()
-        held_minor = sum(each.held_minor for each in balances)
         owing = (each for each in balances if each.ledger_account.kind is LedgerAccountKind.RETURNS_RECEIVABLE)
-        totals = held_minor, sum(each.posted_minor for each in owing)
+        totals = sum(each.held_minor for each in balances), sum(each.posted_minor for each in owing)
         return Book(status, account.currency_code, {each.ledger_account: each for each in balances}, *totals, booked)
 
     def _read_balance(self, escrow_account_id: str, name: str) -> Balance:
@@ -226,9 +233,7 @@ class MemoryEscrow:
         return Balance(account, on_normal_side, 0, self._sum_held(escrow_account_id, name))
 
     def _book_payout(self, item: postings_pb.BatchBookPayoutsRequest.Item) -> journal_pb.PostingResult:
-        payout = require_type(Transaction.Type.Name(item.type))
-        kind = payout.ledger_account_kind
-        source = f"{kind.lower()}:{item.party_id}" if line_of(kind).of_party else kind.lower()
+        payout, source = require_type(Transaction.Type.Name(item.type)), find_source(item)
         named = ("transaction_id", "investment_id", "distribution_id")
         context = {name: getattr(item, name) for name in named if getattr(item, name)}
         legs = [(source, -item.amount.amount_minor), ("in_transit", item.amount.amount_minor)]
@@ -242,6 +247,21 @@ class MemoryEscrow:
             result.journal_entry.CopyFrom(answer)
             self.submitted += [] if replayed else [item.idempotency_key]
         return result
+
+    def _set_off(self, item: postings_pb.SetOffReceivablesRequest.Payout) -> int:
+        """How much; the entries that it books are told by `set_offs`, under its key."""
+        if item.idempotency_key in self.set_offs:
+            return self.set_offs[item.idempotency_key][0]
+        escrow_account_id, owed = item.escrow_account_id, f"returns_receivable:{item.party_id}"
+        there = self._find_available(escrow_account_id, find_source(item))
+        minor = min(item.amount.amount_minor, -self.book[escrow_account_id, owed], there)
+        if minor <= 0 or self._find(escrow_account_id).status != accounts_pb.EscrowAccount.ACTIVE:
+            return 0
+        made = plan_set_off(item, minor, self._entries[escrow_account_id])
+        entries = [self._book(escrow_account_id, _Type.SET_OFF, legs, context) for legs, context in made]
+        told = JournalEntriesPosted(escrow_account_id=escrow_account_id, journal_entries=entries)
+        self.set_offs[item.idempotency_key] = minor, told
+        return minor
 
     def _find(self, escrow_account_id: str) -> accounts_pb.EscrowAccount:
         if escrow_account_id not in self.accounts:
@@ -324,14 +344,9 @@ class MemoryEscrow:
 
     def _check_debts(self, escrow_account_id: str, currency: str) -> None:
         """Raises the refusal, if anybody owes anything."""
-        owed_minor = -sum(
-            minor
-            for (id_, name), minor in self.book.items()
-            if id_ == escrow_account_id and name.startswith("returns_receivable:")
-        )
-        if owed_minor:
+        if owed_minor := self._read_book(escrow_account_id).owed_minor:
             facts = {"party_id": "", "owed_minor": owed_minor, "currency_code": currency}
-            raise refusals.PartyOwes("What banks took back is still owed.", **facts)
+            raise refusals.PartyOwes("What banks took back is owed.", **facts)
 
     def _find_available(self, escrow_account_id: str, name: str) -> int:
         return self.book[escrow_account_id, name] - self._sum_held(escrow_account_id, name)
@@ -347,12 +362,12 @@ class MemoryEscrow:
         self, escrow_account_id: str, entry_type: int, legs: Sequence[tuple[str, int]], context: dict[str, str]
     ) -> journal_pb.JournalEntry:
         currency = self.accounts[escrow_account_id].currency_code
+        booked = []
         for name, minor in legs:
             self.book[escrow_account_id, name] += minor
-            account = read_ledger_account(ledger_account(name), "")
-            leg = Leg(account, Direction.CREDIT if minor > 0 else Direction.DEBIT, abs(minor))
-            self._booked[context.get("transaction_id", "")].append(leg)
-        return journal_pb.JournalEntry(
+            booked.append(build_leg(name, minor))
+        self._booked[context.get("transaction_id", "")] += booked
+        entry = journal_pb.JournalEntry(
             journal_entry_id=new_id("je"),
             escrow_account_id=escrow_account_id,
             type=entry_type,
@@ -369,6 +384,8 @@ class MemoryEscrow:
             ],
             **context,
         )
+        self._entries[escrow_account_id].append((entry, booked))
+        return entry
 
 
 def _raise_refusal(answer: journal_pb.JournalEntry | DomainError) -> journal_pb.JournalEntry:

@@ -133,13 +133,9 @@ def describe_result(offering: Offering, distribution: Distribution, result: Resu
 
 def build_content(offering: Offering, distribution: Distribution, result: Result) -> dict[str, Any]:
     """What of it is decided on, in JSON."""
+    amount = Money(distribution.amount_minor, distribution.currency)
     return to_distribution_content(
-        distribution.distribution_id,
-        Money(distribution.amount_minor, distribution.currency),
-        distribution.distribution_date,
-        offering.terms,
-        offering.sponsor_party_id,
-        result.lines,
+        offering, distribution.distribution_id, amount, distribution.distribution_date, result.lines
     )
 
 

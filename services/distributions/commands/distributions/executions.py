@@ -29,7 +29,7 @@ from services.distributions.domain.refusals import (
 )
 from services.distributions.domain.sagas import SagaKind
 from services.distributions.domain.states import DistributionStatus
-from services.distributions.store.allocations import list_allocations_of
+from services.distributions.store.allocations import list_allocations_of, sum_by_payee
 from services.distributions.store.approvals import DISTRIBUTION_APPROVALS
 from services.distributions.store.distributions import (
     find_being_declared,
@@ -40,6 +40,8 @@ from services.distributions.store.distributions import (
 from services.distributions.store.offerings import require_offering
 from services.distributions.store.sagas import insert_saga
 
+_OWED = (journal_pb2.LedgerAccount.RETURNS_RECEIVABLE,)
+
 
 @dataclass(frozen=True, slots=True)
 class Cash:
@@ -48,12 +50,14 @@ class Cash:
     Args:
         distributable_minor: What stands on DISTRIBUTABLE, and is not held.
         available_minor: Of the whole escrow account: less, where the bank took back what had been paid on.
+        set_off_minor: What the payees owe of that, as far as it is set off against what they are owed.
     """
 
     escrow_account_id: str
     escrow_status: str
     distributable_minor: int
     available_minor: int
+    set_off_minor: int = 0
 
 
 async def read_cash(database: Database, peer: Escrow, distribution_id: str) -> Cash:
@@ -61,9 +65,11 @@ async def read_cash(database: Database, peer: Escrow, distribution_id: str) -> C
     async with database.begin() as tx:
         distribution = await require_distribution(tx, distribution_id)
         offering = await require_offering(tx, distribution.offering_id)
+        owed = await sum_by_payee(tx, distribution_id)
     account = await peer.get_escrow_account(offering.escrow_account_id)
     account = require_present(account, "the escrow account of an offering is there")
     balance = await peer.get_escrow_account_balance(offering.escrow_account_id)
+    receivables = await peer.list_balances(offering.escrow_account_id, _OWED) if offering.sets_off else ()
     return Cash(
         offering.escrow_account_id,
         from_enum(escrow_accounts_pb2.EscrowAccount.Status, account.status),
@@ -73,6 +79,7 @@ async def read_cash(database: Database, peer: Escrow, distribution_id: str) -> C
             if each.ledger_account.kind == journal_pb2.LedgerAccount.DISTRIBUTABLE
         ),
         balance.available.amount_minor,
+        sum(min(owed.get(each.ledger_account.party_id, 0), each.posted.amount_minor) for each in receivables),
     )
 
 
@@ -108,7 +115,7 @@ async def execute_distribution(
     if in_progress is not None:
         raise DistributionInProgress("Another distribution is being declared.", distribution_id=in_progress)
     check_takes_money(cash.escrow_account_id, cash.escrow_status)
-    available_minor = min(cash.distributable_minor, cash.available_minor)
+    available_minor = min(cash.distributable_minor, cash.available_minor + cash.set_off_minor)
     if available_minor < distribution.amount_minor:
         raise InsufficientDistributableCash(
             "Escrow holds less distributable cash.",

@@ -12,7 +12,14 @@ from services.chassis.process.telemetry import log
 from services.chassis.values.failure import Failure
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import allocate
-from services.distributions.domain.distribution import UNPAID, Allocation, Distribution, PayeeType, find_end
+from services.distributions.domain.distribution import (
+    UNPAID,
+    Allocation,
+    Distribution,
+    PayeeType,
+    count_set_off,
+    find_end,
+)
 from services.distributions.domain.payout import Payout
 from services.distributions.domain.states import (
     ALLOCATION_MOVES,
@@ -80,7 +87,12 @@ async def _move_to_end(
     now: datetime,
 ) -> None:
     sign = (status is AllocationStatus.COMPLETED) - (allocation.status is AllocationStatus.COMPLETED)
-    ended = replace(allocation, status=status, transaction_id=payout.transaction_id, failure=payout.failure)
+    ended = replace(
+        count_set_off(allocation, payout.amount_minor),
+        status=status,
+        transaction_id=payout.transaction_id,
+        failure=payout.failure,
+    )
     paid = replace(distribution, paid_minor=distribution.paid_minor + sign * allocation.amount_minor)
     event = _ENDS[status]()
     distribution, _ = await save_distribution(tx, distribution, paid, event, now, [(allocation, ended)])

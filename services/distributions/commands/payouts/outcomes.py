@@ -91,6 +91,11 @@ async def record_refusal(tx: Tx, payout: Payout, failure: Failure, now: datetime
         await PAYOUTS.insert_all(tx, [build_refund_part(kept, part_minor, now)])
 
 
+async def record_set_off(tx: Tx, payout: Payout, now: datetime) -> None:
+    """All of it was set off: there is nothing to pay, and no transaction."""
+    await _end_payout(tx, replace(payout, status=PayoutStatus.COMPLETED), now)
+
+
 async def _end_payout(tx: Tx, ended: Payout, now: datetime) -> None:
     """Keeps how an attempt ended, unless that is known already, and does what follows. The parent is locked first."""
     if ended.distribution_id is not None:

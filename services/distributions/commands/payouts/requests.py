@@ -20,7 +20,9 @@ from services.chassis.values.failure import Failure
 from services.chassis.values.refusals import IdempotencyKeyReused
 from services.distributions.clients import Transactions
 from services.distributions.commands.payouts.outcomes import record_refusal
+from services.distributions.commands.payouts.set_offs import set_off_receivables
 from services.distributions.dependencies import Dependencies
+from services.distributions.domain.distribution import Allocation, count_set_off
 from services.distributions.domain.payout import DESCRIPTIONS, Payout, PayoutType
 from services.distributions.domain.states import PayoutStatus
 from services.distributions.store.allocations import lock_allocations
@@ -45,11 +47,16 @@ class Answers:
 async def request_payouts(saga: Saga, dependencies: Dependencies) -> None:
     """Asks for the saga's next batch of payouts; the saga is done when there is none left to ask for.
 
+    Where what payees owe is set off, escrow is asked first how much that is: the next step asks for the rest.
+
     Raises DomainError where the outcome is unknown: the same batch is asked for again.
     """
     database = dependencies.database
     async with database.begin() as tx:
         requested = await list_requested(tx, saga.saga_id)
+    if waiting := [payout for payout in requested if payout.awaits_set_off]:
+        await set_off_receivables(saga, dependencies, waiting)
+        return
     answers = await _ask(dependencies.peers.transactions, requested) if requested else Answers()
     async with database.begin() as tx:
         if not requested:
@@ -130,7 +137,7 @@ async def _name_transactions(tx: Tx, created: Sequence[Payout], now: datetime) -
     by_allocation = {payout.allocation_id: payout for payout in created if payout.allocation_id is not None}
     if by_allocation:
         changes = [
-            (each, replace(each, transaction_id=by_allocation[each.allocation_id].transaction_id))
+            (each, _name_transaction(each, by_allocation[each.allocation_id]))
             for each in await lock_allocations(tx, by_allocation)
         ]
         distribution = await DISTRIBUTIONS.lock_known(tx, changes[0][0].distribution_id)
@@ -141,6 +148,10 @@ async def _name_transactions(tx: Tx, created: Sequence[Payout], now: datetime) -
             offering = await lock_offering(tx, payout.offering_id)
             named = replace(offering, proceeds_transaction_id=payout.transaction_id)
             await save_offering(tx, offering, named, events.OfferingUpdated(), now)
+
+
+def _name_transaction(allocation: Allocation, payout: Payout) -> Allocation:
+    return replace(count_set_off(allocation, payout.amount_minor), transaction_id=payout.transaction_id)
 
 
 def _to_item(payout: Payout) -> payouts_pb2.BatchCreatePayoutsRequest.Item:

@@ -153,7 +153,7 @@ def sum_contributions(
                 found.unapplied += amount
                 continue
             found.funded += amount
-            if is_refund and entry.type in _OF_REFUNDS:
+            if entry.type == _ENTRY.SET_OFF or (is_refund and entry.type in _OF_REFUNDS):
                 found.refunded -= amount
             elif amount < 0 and entry.type != _ENTRY.REFUND:
                 found.undone -= amount

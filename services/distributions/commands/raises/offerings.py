@@ -21,7 +21,13 @@ from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import EscrowAccountNotFound, NameFixed, PartyNotFound, check_currency
 from services.distributions.actions import answer_offering
 from services.distributions.domain.closing import find_earliest_early_close
-from services.distributions.domain.offering import Exemption, Offering, check_deadline_to_come, check_open
+from services.distributions.domain.offering import (
+    Exemption,
+    Offering,
+    ReceivablesPolicy,
+    check_deadline_to_come,
+    check_open,
+)
 from services.distributions.domain.refusals import EscrowAccountInUse, SponsorMismatch, TermsFixed, TermsInvalid
 from services.distributions.domain.terms import Terms
 from services.distributions.messages import read_terms
@@ -72,6 +78,7 @@ async def create_offering(
         open_at=open_at,
         deadline_at=deadline_at,
         terms=_read_terms(request.terms),
+        receivables_policy=_read_policy(request) if request.HasField("receivables_policy") else ReceivablesPolicy.BLOCK,
         external_id=request.external_id if request.HasField("external_id") else None,
         metadata=dict(request.metadata),
         created_by=current_principal().person,
@@ -164,6 +171,17 @@ async def update_offering(tx: Tx, request: pb.UpdateOfferingRequest, now: dateti
         changed = replace(changed, makers=changed.makers | {person})
         await outdate_closings(tx, offering.offering_id, now)
     return answer_offering(await save_offering(tx, offering, changed, events.OfferingUpdated(), now), now)
+
+
+async def change_receivables_policy(tx: Tx, request: pb.ChangeReceivablesPolicyRequest, now: datetime) -> pb.Offering:
+    offering = await lock_offering(tx, request.offering_id)
+    check_etag(request.etag, offering.etag)
+    changed = replace(offering, receivables_policy=_read_policy(request))
+    return answer_offering(await save_offering(tx, offering, changed, events.OfferingUpdated(), now), now)
+
+
+def _read_policy(request: pb.CreateOfferingRequest | pb.ChangeReceivablesPolicyRequest) -> ReceivablesPolicy:
+    return ReceivablesPolicy(pb.Offering.ReceivablesPolicy.Name(request.receivables_policy))
 
 
 def _check_time_to_withdraw(began_at: datetime, deadline_at: datetime) -> None:

@@ -118,6 +118,18 @@ def _guard_amounts() -> None:
         " WHEN (OLD.status <> 'DRAFT' AND OLD.tier_totals IS DISTINCT FROM NEW.tier_totals)"
         " EXECUTE FUNCTION refuse_amount_change()"
     )
+    # What was set off stays so, and is of what is to be paid, once.
+    op.execute(
+        "CREATE TRIGGER refuse_set_off_change BEFORE UPDATE OF set_off_minor ON allocations FOR EACH ROW"
+        " WHEN (NEW.set_off_minor < OLD.set_off_minor) EXECUTE FUNCTION refuse_amount_change()"
+    )
+    op.execute(
+        "CREATE TRIGGER refuse_amount_change BEFORE UPDATE OF amount_minor, set_off_minor ON payouts FOR EACH ROW"
+        " WHEN ((OLD.amount_minor, OLD.set_off_minor) IS DISTINCT FROM (NEW.amount_minor, NEW.set_off_minor)"
+        " AND (OLD.set_off_minor IS NOT NULL OR NEW.set_off_minor IS NULL"
+        " OR OLD.amount_minor <> NEW.amount_minor + NEW.set_off_minor))"
+        " EXECUTE FUNCTION refuse_amount_change()"
+    )
     op.execute(_REFUSE_LATE_CALCULATION)
     for event, rows in (("INSERT", "NEW"), ("DELETE", "OLD")):
         op.execute(
@@ -156,6 +168,7 @@ def _offerings() -> None:
         sa.Column("deadline_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("early_close_noticed_on", sa.Date(), nullable=True),
         sa.Column("tiers", postgresql.JSONB(), nullable=False),
+        sa.Column("receivables_policy", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("committed_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("funded_minor", sa.BigInteger(), server_default="0", nullable=False),
@@ -182,6 +195,7 @@ def _offerings() -> None:
         sa.CheckConstraint("status <> 'CLOSED' OR closing_date IS NOT NULL", name="offerings_closing_date"),
         sa.CheckConstraint("status IN ('OPEN', 'CLOSING', 'CLOSED', 'REFUNDING', 'REFUNDED')", name="status_known"),
         sa.CheckConstraint("exemption IN ('REG_CF', 'REG_D_506B', 'REG_D_506C')", name="exemption_known"),
+        sa.CheckConstraint("receivables_policy IN ('BLOCK', 'SET_OFF')", name="receivables_policy_known"),
         sa.CheckConstraint("committed_minor BETWEEN 0 AND maximum_minor", name="offerings_not_over_committed"),
         sa.CheckConstraint("deadline_at > open_at", name="offerings_deadline"),
         sa.CheckConstraint("jsonb_array_length(tiers) > 0", name="offerings_tiers"),
@@ -404,6 +418,7 @@ def _allocations() -> None:
         sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("currency", sa.Text(), nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("set_off_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("lines", postgresql.JSONB(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("transaction_id", sa.Text(), nullable=True),
@@ -419,6 +434,7 @@ def _allocations() -> None:
             name="status_known",
         ),
         sa.CheckConstraint("amount_minor > 0", name="allocations_amount"),
+        sa.CheckConstraint("set_off_minor BETWEEN 0 AND amount_minor", name="allocations_set_off"),
         sa.ForeignKeyConstraint(
             ["org_id", "distribution_id"],
             ["distributions.org_id", "distributions.distribution_id"],
@@ -472,6 +488,7 @@ def _payouts() -> None:
         sa.Column("refund_approved", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("currency", sa.Text(), nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("set_off_minor", sa.BigInteger(), nullable=True),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("transaction_id", sa.Text(), nullable=True),
@@ -489,7 +506,11 @@ def _payouts() -> None:
             "status IN ('REQUESTED', 'CREATED', 'COMPLETED', 'FAILED', 'RETURNED')", name="status_known"
         ),
         sa.CheckConstraint("type IN ('DISTRIBUTION', 'ESCROW_WITHDRAWAL', 'REFUND')", name="type_known"),
-        sa.CheckConstraint("amount_minor > 0 AND attempt > 0", name="payouts_amount"),
+        sa.CheckConstraint(
+            "amount_minor >= 0 AND attempt > 0 AND (amount_minor > 0 OR set_off_minor > 0) AND set_off_minor >= 0",
+            name="payouts_amount",
+        ),
+        sa.CheckConstraint("set_off_minor IS NOT NULL OR status = 'REQUESTED'", name="payouts_set_off"),
         sa.ForeignKeyConstraint(
             ["org_id", "allocation_id"],
             ["allocations.org_id", "allocations.allocation_id"],

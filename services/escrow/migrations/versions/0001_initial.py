@@ -205,7 +205,7 @@ def _create_journal_entries() -> None:
         sa.CheckConstraint(
             (
                 "type IN ('DEPOSIT', 'WITHDRAWAL', 'DISTRIBUTION', 'FEE', 'REFUND', 'ADJUSTMENT', "
-                "'RECONCILIATION', 'CAPTURE', 'RELEASE', 'RETURN', 'REVERSAL')"
+                "'RECONCILIATION', 'CAPTURE', 'RELEASE', 'RETURN', 'REVERSAL', 'SET_OFF')"
             ),
             name="type_known",
         ),
