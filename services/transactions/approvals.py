@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
 from realco.transactions.v1 import bank_accounts_pb2 as account_pb
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.transactions.v1 import webhooks_pb2 as hook_pb
@@ -17,11 +18,13 @@ from services.chassis.approvals.requests import RequestKind, by_asking, by_comma
 from services.chassis.approvals.resources import ResourceKind
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.calls.auth import current_principal
+from services.chassis.calls.wire import from_enum
 from services.chassis.data.heard_persons import list_parties_of
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, ApprovalDetails, Change, Preview
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.explanation import Explanation
+from services.chassis.values.invariant import require_present
 from services.chassis.values.refusals import BankAccountNotFound
 from services.transactions.commands import bank_accounts, decisions, reported_returns, webhooks
 from services.transactions.commands.approvals import (
@@ -39,7 +42,9 @@ from services.transactions.dependencies import Dependencies
 from services.transactions.domain.bank_accounts import BankAccount, count_owners
 from services.transactions.domain.explanations import (
     PROVIDER_SAYS,
+    TRANSFER_TO,
     explain_account,
+    explain_arrival,
     explain_away,
     explain_clearance,
     explain_commitment,
@@ -157,6 +162,7 @@ class _Details:
         to = reported_returns.find_kind(request).to
         preview = await self._preview(row, "ENDED" if to is Status.FAILED else "RETURNED")
         confirmed = (explain_confirmation(row),) if row.settled_at else ()
+        confirmed = (*confirmed, *await self._explain_arrival(row))
         return ApprovalDetails(
             f"{spell_payment(row)}. {failure.message}",
             row.transaction_id,
@@ -192,6 +198,7 @@ class _Details:
         explanations.append(await self._explain_clearance(row.party_id))
         if TYPES[row.type].is_for_sponsor:
             explanations += await self._explain_sponsor(row)
+        explanations += await self._explain_arrival(row)
         if TYPES[row.type].is_for_investment and row.investment_id:
             explanations += await self._explain_commitment(row.investment_id)
         preview = await self._preview(row, "SETTLED")
@@ -262,6 +269,17 @@ class _Details:
             return []
         said = f"named {row.party_id} the sponsor of the escrow account"
         return [await self._explain_whose_word("SPONSOR_NAMED_BY", said, row.party_id, account.created_by)]
+
+    async def _explain_arrival(self, row: Transaction) -> list[Explanation]:
+        """Where a transfer goes to: `effects` are of the account that it leaves."""
+        if row.to_escrow_account_id is None:
+            return []
+        try:
+            account = await self._dependencies.peers.escrow.get_escrow_account(row.to_escrow_account_id)
+        except Unavailable:
+            return [explain_away("Escrow", TRANSFER_TO)]
+        account = require_present(account, "a transfer goes to an escrow account that is there")
+        return [explain_arrival(row, account.display_name, from_enum(EscrowAccount.Status, account.status))]
 
     async def _explain_commitment(self, investment_id: str) -> list[Explanation]:
         try:

@@ -138,6 +138,7 @@ transactions = sa.Table(
     sa.Column("amount_minor", sa.BigInteger, nullable=False),
     sa.Column("currency", sa.CHAR(3), nullable=False),
     text("escrow_account_id"),
+    text("to_escrow_account_id", null=True),  # of a transfer
     text("party_id"),
     text("bank_account_id", null=True),  # of checks, and of wires that come in: none
     text("account_number_digest", null=True),  # of that account, as it was: nothing else is paid or drawn from
@@ -223,6 +224,11 @@ transactions = sa.Table(
     sa.CheckConstraint(
         "NOT escrow_booked OR NOT makers_and_checkers @> to_jsonb(confirmed_by)", name="approver_does_not_send"
     ),
+    sa.CheckConstraint(
+        "(to_escrow_account_id IS NOT NULL) = (payment_method = 'INTERNAL_TRANSFER')"
+        " AND (type = 'TRANSFER') = (to_escrow_account_id IS NOT NULL) AND to_escrow_account_id <> escrow_account_id",
+        name="transfer_names_another",
+    ),
     sa.CheckConstraint("(bank_account_id IS NULL) = (account_number_digest IS NULL)", name="account_is_bound"),
     sa.ForeignKeyConstraint(
         ["org_id", "refunded_transaction_id"],
@@ -262,6 +268,12 @@ transactions = sa.Table(
     sa.Index("transactions_status", "org_id", "status", "created_at", "transaction_id"),
     sa.Index("transactions_party", "org_id", "party_id", "created_at", "transaction_id"),
     sa.Index("transactions_account", "org_id", "escrow_account_id", "created_at", "transaction_id"),
+    sa.Index(
+        "transactions_transfer",
+        "org_id",
+        "to_escrow_account_id",
+        postgresql_where=sa.text("to_escrow_account_id IS NOT NULL"),
+    ),
     sa.Index("transactions_account_status", "org_id", "escrow_account_id", "status", "created_at", "transaction_id"),
     _index_of("distribution"),
     _index_of("investment"),
@@ -287,7 +299,7 @@ transactions = sa.Table(
     sa.Index("transactions_provisional", "next_look_at", postgresql_where=sa.text(MAY_COME_BACK)),
     info=sealed(
         *("org_id", "transaction_id", "type", "status", "version", "payment_method", "amount_minor", "currency"),
-        *("escrow_account_id", "party_id", "bank_account_id"),
+        *("escrow_account_id", "to_escrow_account_id", "party_id", "bank_account_id"),
         *("account_number_digest", "is_corporate", "approval_reason"),
         "refunded_transaction_id",
         *("investment_id", "distribution_id", "allocation_id", "attempts", "presentments", "next_attempt_at"),

@@ -243,8 +243,8 @@ def test_enums_are_closed_in_requests_and_list_only_what_is_taken():
         assert not [value for value in node["enum"] if value.endswith("_UNSPECIFIED")]
     request = schema("CreateTransactionRequest")["properties"]
     paid_out = ["WITHDRAWAL", "CONSTRUCTION_DRAW", "PLATFORM_FEE", "REFERRAL_FEE"]
-    assert request["type"]["enum"] == ["DEPOSIT", *paid_out, "ESCROW_DEPOSIT"]
-    assert request["paymentMethod"]["enum"] == ["ACH", "WIRE", "CHECK", "CARD"]
+    assert request["type"]["enum"] == ["DEPOSIT", *paid_out, "ESCROW_DEPOSIT", "TRANSFER"]
+    assert request["paymentMethod"]["enum"] == ["ACH", "WIRE", "CHECK", "CARD", "INTERNAL_TRANSFER"]
     assert "- `ESCROW_DEPOSIT`: In: an investor's contribution" in request["type"]["description"]
 
 

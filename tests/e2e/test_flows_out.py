@@ -220,3 +220,35 @@ def test_what_a_late_return_left_owing_blocks_what_its_investor_is_paid_until_it
     by_wire = [one["transactionId"] for one in listed if one["paymentMethod"] == "WIRE"]
     at_the_bank = [line["amount_minor"] for one in listed for line in org.read_movements(one["transactionId"])]
     assert (len(by_wire), sum(done), sum(at_the_bank) + 1_500_00) == (1, 0, 0)
+
+
+def test_cash_of_the_issuer_moves_to_its_other_escrow_account_by_three_persons(org: Organization) -> None:
+    offering = org.make_closed_offering(100_00)
+    source, to = offering["escrowAccountId"], org.open_escrow_account()
+    org.add_distributable_cash(offering, 1_000_00)
+    third = org.sign_in("admin", "admin-3")
+    order = {
+        "type": "TRANSFER",
+        "paymentMethod": "INTERNAL_TRANSFER",
+        "amount": usd(400_00),
+        "escrowAccountId": source,
+        "toEscrowAccountId": to,
+        "partyId": org.sponsor_party_id,
+    }
+    for end in ("made", "not made"):
+        made = org.admin.post("/transactions", order)
+        path = f"/transactions/{made['transactionId']}"
+        org.admin.expect_refusal(403, "MAKER_IS_CHECKER", "POST", f"{path}/approve", etag=made["etag"])
+        org.second_admin.decide(path, "approve")
+        org.wait_for_transaction(made["transactionId"], "PENDING_SETTLEMENT")
+        if end == "made":
+            third.decide(path, "confirm", {"bankReference": "BOOK-1", "amount": usd(400_00)})
+            org.wait_for_transaction(made["transactionId"], "COMPLETED")
+        else:
+            org.do_together(f"{path}/record-return", {"kind": "NOT_SENT", "note": "The custodian has not made it."})
+            org.wait_for_transaction(made["transactionId"], "FAILED")
+        left = {"cash": 600_00, "distributable": 600_00}
+        wait_for("the one book to say so", lambda: org.read_ledger(source), lambda read, left=left: read == left)
+        assert org.read_ledger(to) == {"cash": 400_00, "distributable": 400_00}
+    for account in (source, to):
+        org.assert_books_balance(account)

@@ -46,6 +46,7 @@ DEPOSIT = Transaction(
     payment_method="ACH",
     announced_amount=Money(100_00, "USD"),
     escrow_account_id="esc_1",
+    to_escrow_account_id=None,
     party_id="inv-001",
     bank_account_id="ba_1",
     account_number_digest="d1",

@@ -12,7 +12,7 @@ from services.chassis.values.errors import DomainError, Unavailable
 from services.chassis.values.explanation import Explanation
 
 # The rails that pay to no bank account, as transactions names them in its table of rails.
-WITHOUT_ACCOUNT: Final = frozenset({"CARD", "CHECK"})
+WITHOUT_ACCOUNT: Final = frozenset({"CARD", "CHECK", "INTERNAL_TRANSFER"})
 
 
 def pays_to_account(payment_method: str | None) -> bool:

@@ -6,7 +6,7 @@ Each stage has a key of its own, `(transaction, attempt, stage)`, so it can neve
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from realco.transactions.v1 import transactions_pb2
@@ -48,9 +48,36 @@ _OPEN = (_Transaction.NEEDS_RESPONSE, _Transaction.UNDER_REVIEW)
 async def book_stage(
     tx: Tx, stage: Stage, transaction: transactions_pb2.Transaction, occurred_at: datetime, now: datetime
 ) -> None:
-    """Posts what a stage of the transaction makes of the book, and holds what the bank may still take back."""
-    moving = Moving(_type_of(transaction), transaction.party_id, transaction.amount.amount_minor)
-    escrow_account_id = transaction.escrow_account_id
+    """Posts what a stage of the transaction makes of the book, and holds what the bank may still take back.
+
+    A transfer is in two books, in one transaction: its money is in one of them at each moment, or on its way out of the
+    one and into the other.
+    """
+    type_ = _type_of(transaction)
+    if type_.arrives_as is None:
+        await _book_stage(tx, stage, type_, transaction.escrow_account_id, transaction, occurred_at, now)
+        return
+    org_id, arriving = current_principal().org_id, transaction.to_escrow_account_id
+    # As everywhere in the order of their keys: another transfer may go the other way.
+    await journal.lock_accounts(tx.driver, sorted((org_id, each) for each in (transaction.escrow_account_id, arriving)))
+    for kind, escrow_account_id in ((type_, transaction.escrow_account_id), (type_.arrives_as, arriving)):
+        await _book_stage(tx, stage, kind, escrow_account_id, transaction, occurred_at, now)
+
+
+async def _book_stage(
+    tx: Tx,
+    stage: Stage,
+    type_: TransactionType,
+    escrow_account_id: str,
+    transaction: transactions_pb2.Transaction,
+    occurred_at: datetime,
+    now: datetime,
+) -> None:
+    """
+    Args:
+        type_: What the transaction is to this escrow account.
+    """
+    moving = Moving(type_, transaction.party_id, transaction.amount.amount_minor)
     account = await escrow_accounts.ESCROW_ACCOUNTS.lock(tx, escrow_account_id)
     if account is None:
         raise EscrowAccountNotFound()
@@ -78,7 +105,8 @@ async def book_stage(
     if not legs:
         return
     await takeable.override_holds(tx, transaction.transaction_id, legs, now)
-    await book_in(tx, [_build_entry(stage, moving, transaction, legs, reverses, min(occurred_at, now))], now)
+    entry = _build_entry(stage, moving, transaction, legs, reverses, min(occurred_at, now))
+    await book_in(tx, [replace(entry, escrow_account_id=escrow_account_id)], now)
     _tell_of_debt(escrow_account_id, transaction, legs)
     if stage is Stage.SETTLED and moving.type.is_inbound and _is_at_risk(transaction):
         await holds.reserve_money(
@@ -179,7 +207,7 @@ def _build_entry(
 def _key_of(stage: Stage, moving: Moving, transaction: transactions_pb2.Transaction) -> PostingKey:
     # The body is the transaction's alone: the legs follow from the book as it is when the stage comes first.
     body = f"{moving.type.name} {moving.party_id} {moving.amount_minor}".encode()
-    return build_key("transaction", transaction.transaction_id, _attempt(transaction), stage.value, body=body)
+    return build_key(moving.type.scope, transaction.transaction_id, _attempt(transaction), stage.value, body=body)
 
 
 async def end_return_risk(

@@ -19,6 +19,8 @@ class TransactionType:
         label: How its journal entries name it: the word of transactions.
         ledger_account_kind: What money that comes in is put on, and a payout is taken from.
         entry_type: The type of the journal entry that puts it there, or takes it.
+        arrives_as: What a transfer is to the escrow account that it goes to.
+        scope: Which keys its entries have: those of two accounts of one transfer never meet.
         is_inbound: Whether money comes in from the party, and is held while its bank may take it back; else a payout.
     """
 
@@ -27,6 +29,8 @@ class TransactionType:
     ledger_account_kind: LedgerAccountKind
     entry_type: EntryType
     is_inbound: bool = False
+    arrives_as: TransactionType | None = None
+    scope: str = "transaction"
 
     def ledger_account_of(self, party_id: str) -> LedgerAccount:
         """The party's own where the kind is of a party."""
@@ -59,6 +63,20 @@ TYPES: Mapping[str, TransactionType] = MappingProxyType(
             TransactionType("CONSTRUCTION_DRAW", "Construction draw", LedgerAccountKind.RESERVES, EntryType.WITHDRAWAL),
             TransactionType("PLATFORM_FEE", "Platform fee", LedgerAccountKind.FEES, EntryType.FEE),
             TransactionType("REFERRAL_FEE", "Referral fee", LedgerAccountKind.FEES, EntryType.FEE),
+            TransactionType(
+                "TRANSFER",
+                "Transfer to another escrow account",
+                LedgerAccountKind.DISTRIBUTABLE,
+                EntryType.WITHDRAWAL,
+                arrives_as=TransactionType(
+                    "TRANSFER",
+                    "Transfer from another escrow account",
+                    LedgerAccountKind.DISTRIBUTABLE,
+                    EntryType.DEPOSIT,
+                    is_inbound=True,
+                    scope="arrival",
+                ),
+            ),
         )
     }
 )

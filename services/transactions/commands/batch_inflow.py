@@ -31,7 +31,9 @@ async def ask_about_inflows(dependencies: Dependencies, inflows: Mapping[str, In
     peers = dependencies.peers
     unknown = await _list_unknown(dependencies, {each.party_id for each in inflows.values()})
     asked = {key: each for key, each in inflows.items() if each.party_id not in unknown}
-    accounts = await _ask_each({each.escrow_account_id for each in asked.values()}, peers.escrow.get_escrow_account)
+    named = {each.escrow_account_id for each in asked.values()}
+    named |= {each.to_escrow_account_id for each in asked.values() if each.to_escrow_account_id}
+    accounts = await _ask_each(named, peers.escrow.get_escrow_account)
     paid = {each.investment_id for each in asked.values() if each.investment_id}
     investments = await _ask_about_investments(peers.distributions, paid)
     offerings = await _ask_each(
@@ -42,13 +44,16 @@ async def ask_about_inflows(dependencies: Dependencies, inflows: Mapping[str, In
     verdicts = {key: InflowVerdict(PartyNotFound("party_id")) for key in inflows.keys() - asked.keys()}
     for key, inflow in asked.items():
         account, investment = accounts[inflow.escrow_account_id], investments.get(inflow.investment_id or "")
+        destination = accounts.get(inflow.to_escrow_account_id or "")
         offering = offerings[investment.offering_id] if isinstance(investment, Investment) else None
-        withheld = next((each for each in (account, investment, offering) if isinstance(each, DomainError)), None)
+        answers = account, destination, investment, offering
+        withheld = next((each for each in answers if isinstance(each, DomainError)), None)
         if withheld is None:
             assert not isinstance(account, DomainError)
+            assert not isinstance(destination, DomainError)
             assert not isinstance(investment, DomainError)
             assert not isinstance(offering, DomainError)
-            verdicts[key] = judge_inflow(inflow, account, investment, offering, now)
+            verdicts[key] = judge_inflow(inflow, account, destination, investment, offering, now)
         else:
             verdicts[key] = InflowVerdict(withheld)
     return verdicts

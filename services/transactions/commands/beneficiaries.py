@@ -20,11 +20,14 @@ async def list_approval_beneficiaries(row: Transaction, peers: Peers) -> frozens
 async def list_others(row: Transaction, peers: Peers) -> frozenset[str]:
     """Whom the book owes more, now or at the closing, where that is not the party alone.
 
-    The same for all transactions of its type in its escrow account. Asks escrow, outside of any transaction. Raises
+    The same for all transactions of its type in its escrow accounts. Asks escrow, outside of any transaction. Raises
     Unavailable.
     """
-    target = TYPES[row.type].shared_target
-    return frozenset(await peers.escrow.list_beneficiaries(row.escrow_account_id, target) if target else ())
+    kind = TYPES[row.type]
+    where, target = row.escrow_account_id, kind.shared_target
+    if row.to_escrow_account_id:
+        where, target = row.to_escrow_account_id, kind.source
+    return frozenset(await peers.escrow.list_beneficiaries(where, target) if target else ())
 
 
 def choose_approval_beneficiaries(row: Transaction, others: frozenset[str]) -> frozenset[str]:

@@ -43,6 +43,12 @@ def check_create_transaction(request: pb.CreateTransactionRequest, principal: Pr
     rail, faults = RAILS[method], {}
     if bool(request.bank_account_id) != (rail.draws_from_account if wanted.is_inbound else rail.pays_to_account):
         faults["bank_account_id"] = "must be set for ACH, and for a WIRE that goes out, and only then"
+    if rail.is_between_accounts != wanted.is_transfer:
+        faults["payment_method"] = "must be that of a transfer for a transfer, and only then"
+    if bool(request.to_escrow_account_id) != wanted.is_transfer:
+        faults["to_escrow_account_id"] = "must be set for a transfer, and only then"
+    elif request.to_escrow_account_id == request.escrow_account_id:
+        faults["to_escrow_account_id"] = "must be another escrow account"
     if bool(request.investment_id) != wanted.is_for_investment:
         faults["investment_id"] = f"must be set for {', '.join(CONTRIBUTIONS)}, and only then"
     if faults:
@@ -138,6 +144,7 @@ def build_row(
         "amount_minor": request.amount.amount_minor,
         "currency": request.amount.currency_code,
         "escrow_account_id": request.escrow_account_id,
+        "to_escrow_account_id": request.to_escrow_account_id or None,
         "party_id": principal.choose_party(request.party_id),
         "bank_account_id": request.bank_account_id or None,
         "account_number_digest": account and account.account_number_digest,

@@ -180,7 +180,7 @@ async def ask_confirmation_facts(
     """Raises: Unavailable, SessionEnded, TransactionNotFound, EtagMismatch, EscrowAccountClosed."""
     async with dependencies.database.begin() as tx:
         row = await require_as_read(tx, request.transaction_id, request.etag)
-    await check_book_goes_on(dependencies.peers, row.escrow_account_id)
+    await check_book_goes_on(dependencies.peers, row)
     # That a payout was sent is the bank's fact, whoever is locked out since.
     askers = row.list_askers() if row.is_inbound else ()
     me = Identity(current_principal().person)

@@ -86,8 +86,8 @@ async def _ask_who_gains(rows: Sequence[Transaction], peers: Peers) -> dict[str,
     """By transaction_id, as far as escrow says. It is asked once about an account."""
     alike, found = defaultdict(list), dict[str, Collection[str]]()
     for row in rows:
-        alike[row.escrow_account_id, row.type].append(row)
-    for (escrow_account_id, _), group in alike.items():
+        alike[row.escrow_account_id, row.to_escrow_account_id, row.type].append(row)
+    for (escrow_account_id, *_), group in alike.items():
         try:
             others = await list_others(group[0], peers)
         except DomainError as error:

@@ -49,6 +49,7 @@ class Inflow:
 
     amount: Money
     escrow_account_id: str
+    to_escrow_account_id: str | None  # of a transfer
     party_id: str
     investment_id: str | None
     is_announced: bool  # a person says when it came
@@ -61,6 +62,7 @@ class Inflow:
         return cls(
             Money.from_proto(request.amount),
             request.escrow_account_id,
+            request.to_escrow_account_id or None,
             party_id,
             request.investment_id or None,
             is_announced=rail.is_confirmed_by_a_person,
@@ -73,6 +75,7 @@ class Inflow:
         return cls(
             row.amount,
             row.escrow_account_id,
+            row.to_escrow_account_id,
             row.party_id,
             row.investment_id,
             is_announced=row.rail.is_confirmed_by_a_person,
@@ -108,27 +111,33 @@ async def ask_about_inflow(inflow: Inflow, peers: Peers, now: datetime) -> Inflo
         Unavailable: one of them cannot be reached; nothing was written.
     """
     account = await peers.escrow.get_escrow_account(inflow.escrow_account_id)
+    to = inflow.to_escrow_account_id
+    destination = await peers.escrow.get_escrow_account(to) if to else None
     investment = offering = None
     if inflow.investment_id:
         investment = await peers.distributions.get_investment(inflow.investment_id)
     if investment is not None:
         offering = await peers.distributions.get_offering(investment.offering_id)
-    return judge_inflow(inflow, account, investment, offering, now)
+    return judge_inflow(inflow, account, destination, investment, offering, now)
 
 
 def judge_inflow(
     inflow: Inflow,
     account: EscrowAccount | None,
+    destination: EscrowAccount | None,
     investment: Investment | None,
     offering: Offering | None,
     now: datetime,
 ) -> InflowVerdict:
     """
     Args:
+        destination: That a transfer goes to.
         offering: Of the investment. None where that is not there, either.
     """
     try:
-        _check_account(inflow, account)
+        source = _check_account(inflow, account)
+        if inflow.to_escrow_account_id:
+            _check_destination(inflow, inflow.to_escrow_account_id, source, destination)
         if inflow.investment_id:
             _check_investment(inflow, investment)
         if offering is not None:
@@ -174,22 +183,33 @@ def check_escrow_account(
     return account
 
 
-async def check_book_goes_on(peers: Peers, escrow_account_id: str) -> None:
-    """Whether the book takes what a bank has done: in a frozen account, too.
+async def check_book_goes_on(peers: Peers, row: Transaction) -> None:
+    """Whether each of its books takes what a bank has done: in a frozen account, too.
 
     Raises: EscrowAccountNotFound, EscrowAccountClosed, Unavailable.
     """
-    account = await peers.escrow.get_escrow_account(escrow_account_id)
-    with suppress(EscrowAccountFrozen):
-        check_escrow_account(escrow_account_id, account)
+    for escrow_account_id in row.escrow_account_ids:
+        account = await peers.escrow.get_escrow_account(escrow_account_id)
+        with suppress(EscrowAccountFrozen):
+            check_escrow_account(escrow_account_id, account)
 
 
-def _check_account(inflow: Inflow, account: EscrowAccount | None) -> None:
+def _check_destination(inflow: Inflow, to: str, source: EscrowAccount, found: EscrowAccount | None) -> None:
+    """Cash of one issuer stays with that issuer."""
+    destination = check_escrow_account(to, found, inflow.field("to_escrow_account_id"))
+    check_currency(inflow.amount.currency, destination.currency_code, inflow.field("to_escrow_account_id"))
+    if destination.sponsor_party_id != source.sponsor_party_id:
+        fields = {"to_escrow_account_id": "must be of the same sponsor"}
+        raise InvalidField("The issuer's cash goes to no other issuer.", fields=fields)
+
+
+def _check_account(inflow: Inflow, account: EscrowAccount | None) -> EscrowAccount:
     account = check_escrow_account(inflow.escrow_account_id, account, inflow.field("escrow_account_id"))
     check_currency(inflow.amount.currency, account.currency_code, inflow.field("amount.currency_code"))
     if inflow.is_for_sponsor and inflow.party_id != account.sponsor_party_id:
         fields = {"party_id": "must be the sponsor of the escrow account"}
         raise InvalidField("The issuer's cash is drawn from the issuer, and goes back to it.", fields=fields)
+    return account
 
 
 def _check_investment(inflow: Inflow, investment: Investment | None) -> None:

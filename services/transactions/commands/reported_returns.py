@@ -26,7 +26,7 @@ async def check_return_is_booked(dependencies: Dependencies, request: pb.RecordT
     """Raises: Unavailable, TransactionNotFound, EtagMismatch, EscrowAccountClosed: no book takes it."""
     async with dependencies.database.begin() as tx:
         row = await require_as_read(tx, request.transaction_id, request.etag)
-    await check_book_goes_on(dependencies.peers, row.escrow_account_id)
+    await check_book_goes_on(dependencies.peers, row)
 
 
 def read_failure(row: Transaction, request: pb.RecordTransactionReturnRequest) -> Failure:

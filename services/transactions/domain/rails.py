@@ -36,6 +36,7 @@ class Rail:
             is chosen.
         currencies: What it carries; none where it carries any.
         is_for_contributions: Whether it carries contributions alone, and gives each back to where it came from.
+        is_between_accounts: Whether the custodian moves it from one escrow account to another, and nobody else has it.
         is_confirmed_by_a_person: Whether finance says that the money arrived, or was sent: no provider can be asked.
         draws_from_account: Whether money that comes in is drawn from a bank account of the party, which must be known.
         pays_to_account: The same of money that goes out.
@@ -51,6 +52,7 @@ class Rail:
     provider: str | None
     currencies: frozenset[str] | None = None
     is_for_contributions: bool = False
+    is_between_accounts: bool = False
     is_confirmed_by_a_person: bool = False
     draws_from_account: bool = False
     pays_to_account: bool = False
@@ -150,6 +152,12 @@ RAILS: Mapping[str, Rail] = MappingProxyType(
                 inbound_return=Period("CHECK_RETURN", 60, False, _HOUSE_CHECK),
                 outbound_return=Period("CHECK_CREDIT_RETURN", 2, True, _HOUSE_CHECK),
             ),
+            Rail(
+                payment_method="INTERNAL_TRANSFER",
+                provider="manual",
+                is_between_accounts=True,
+                is_confirmed_by_a_person=True,
+            ),
         )
     }
 )
@@ -199,7 +207,11 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 webhook_proof="verification",
             ),
             Provider("ach_file", brings_in=frozenset({"ACH"}), pays_out=frozenset({"ACH"}), is_asked_for_payments=True),
-            Provider("manual", brings_in=frozenset({"WIRE", "CHECK"}), pays_out=frozenset({"WIRE", "CHECK"})),
+            Provider(
+                "manual",
+                brings_in=frozenset({"WIRE", "CHECK"}),
+                pays_out=frozenset({"WIRE", "CHECK", "INTERNAL_TRANSFER"}),
+            ),
         )
     }
 )

@@ -32,6 +32,7 @@ class Transaction:
     payment_method: str
     announced_amount: Money  # what was asked for; of most, what is moved
     escrow_account_id: str
+    to_escrow_account_id: str | None  # of a transfer
     party_id: str
     bank_account_id: str | None
     account_number_digest: str | None
@@ -108,6 +109,11 @@ class Transaction:
         """Whose sessions a wire or check that arrives was announced and corrected in."""
         maker = Asker(self.created_by, self.session)
         return join_askers(maker, self.corrector) if self.corrector else join_askers(maker)
+
+    @property
+    def escrow_account_ids(self) -> tuple[str, ...]:
+        """In whose books it is: of a transfer two."""
+        return (self.escrow_account_id, *([self.to_escrow_account_id] if self.to_escrow_account_id else []))
 
     @property
     def is_inbound(self) -> bool:

@@ -35,6 +35,7 @@ class TransactionType:
             is. By wire or check others send such money, too.
         is_for_staff: Whether staff orders this payout: nothing that was decided elsewhere says that it is owed.
         is_for_investment: Whether it pays what an investment commits to, and so names it.
+        is_transfer: Whether it goes to another escrow account, and so names it; there it is put on the same kind.
         gives_back: Whether it gives a contribution back, and so goes to the account that the money came from, unless a
             second person agrees.
         approval_reason: Why a second person approves each of them; none where only some need one.
@@ -48,6 +49,7 @@ class TransactionType:
     is_for_sponsor: bool = False
     is_for_staff: bool = False
     is_for_investment: bool = False
+    is_transfer: bool = False
     gives_back: bool = False
     approval_reason: str | None = None
 
@@ -67,9 +69,17 @@ class TransactionType:
         return "IN" if self.is_inbound else "OUT"
 
 
-def _order_of_staff(name: str, label: str, *, source: str, is_for_sponsor: bool = False) -> TransactionType:
+def _order_of_staff(
+    name: str, label: str, *, source: str, is_for_sponsor: bool = False, is_transfer: bool = False
+) -> TransactionType:
     return TransactionType(
-        name, label, source=source, is_for_staff=True, is_for_sponsor=is_for_sponsor, approval_reason=STAFFS_PAYOUT
+        name,
+        label,
+        source=source,
+        is_for_staff=True,
+        is_for_sponsor=is_for_sponsor,
+        is_transfer=is_transfer,
+        approval_reason=STAFFS_PAYOUT,
     )
 
 
@@ -94,6 +104,13 @@ TYPES: Mapping[str, TransactionType] = MappingProxyType(
             _order_of_staff("CONSTRUCTION_DRAW", "Construction draw", source="RESERVES"),
             _order_of_staff("PLATFORM_FEE", "Platform fee", source="FEES"),
             _order_of_staff("REFERRAL_FEE", "Referral fee", source="FEES"),
+            _order_of_staff(
+                "TRANSFER",
+                "Transfer to another escrow account",
+                source="DISTRIBUTABLE",
+                is_for_sponsor=True,
+                is_transfer=True,
+            ),
         )
     }
 )

@@ -94,7 +94,8 @@ _CONFIRMED_BY = sa.select(_c.transaction_id).where(
 )
 _UNFINISHED = (
     sa.select(_c.transaction_id)
-    .where(is_mine(transactions), _c.escrow_account_id == sa.bindparam("account"))
+    .where(is_mine(transactions))
+    .where(sa.or_(_c.escrow_account_id == sa.bindparam("account"), _c.to_escrow_account_id == sa.bindparam("account")))
     .where(sa.or_(_c.status.not_in([*ENDED, *ARRIVED]), sa.text(MAY_COME_BACK)))
     .order_by(_c.transaction_id)
     .limit(sa.bindparam("count_max", type_=sa.Integer))

@@ -253,11 +253,11 @@ _TRANSACTION_CHECKS = {
     "card_whole": "(card_brand IS NULL) = (card_last4 IS NULL)",
     "card_by_four_digits": "card_last4 ~ '^[0-9]{4}$'",
     "dispute_named": "(dispute_status = 'NONE') = (dispute_reference IS NULL)",
-    "payment_method_known": "payment_method IN ('ACH', 'CARD', 'WIRE', 'CHECK')",
+    "payment_method_known": "payment_method IN ('ACH', 'CARD', 'WIRE', 'CHECK', 'INTERNAL_TRANSFER')",
     "reconciliation_status_known": "reconciliation_status IN ('UNRECONCILED', 'TENTATIVE', 'RECONCILED')",
     "work_is_due": (
         "due_at IS NOT NULL OR status NOT IN ('INITIATED', 'QUEUED', 'PROCESSING')"
-        " AND (status <> 'PENDING_SETTLEMENT' OR payment_method IN ('CHECK', 'WIRE'))"
+        " AND (status <> 'PENDING_SETTLEMENT' OR payment_method IN ('CHECK', 'INTERNAL_TRANSFER', 'WIRE'))"
         f" AND NOT ({_MAY_COME_BACK})"
     ),
     "what_may_come_back_is_looked_at": f"next_look_at IS NOT NULL OR NOT ({_MAY_COME_BACK})",
@@ -268,7 +268,7 @@ _TRANSACTION_CHECKS = {
         " 'SETTLED', 'COMPLETED', 'FAILED', 'RETURNED', 'PENDING_RETRY', 'CANCELLED', 'REVERSED')"
     ),
     "type_known": "type IN ('DEPOSIT', 'ESCROW_DEPOSIT', 'DISTRIBUTION', 'ESCROW_WITHDRAWAL', 'REFUND', 'WITHDRAWAL', "
-    "'CONSTRUCTION_DRAW', 'PLATFORM_FEE', 'REFERRAL_FEE')",
+    "'CONSTRUCTION_DRAW', 'PLATFORM_FEE', 'REFERRAL_FEE', 'TRANSFER')",
     "born_initiated": "previous_status IS NOT NULL OR status = 'INITIATED'",
     "amount_positive": "amount_minor > 0 AND amount_minor < 4611686018427387904",
     "presentments_three_at_most": "presentments BETWEEN 0 AND 3 AND attempts >= presentments",
@@ -286,6 +286,10 @@ _TRANSACTION_CHECKS = {
         " AND (corrected_by IS NULL OR corrected_by IS DISTINCT FROM confirmed_by)"
     ),
     "approver_does_not_send": "NOT escrow_booked OR NOT makers_and_checkers @> to_jsonb(confirmed_by)",
+    "transfer_names_another": (
+        "(to_escrow_account_id IS NOT NULL) = (payment_method = 'INTERNAL_TRANSFER')"
+        " AND (type = 'TRANSFER') = (to_escrow_account_id IS NOT NULL) AND to_escrow_account_id <> escrow_account_id"
+    ),
     "account_is_bound": "(bank_account_id IS NULL) = (account_number_digest IS NULL)",
     "corporate_by_account": "NOT is_corporate OR bank_account_id IS NOT NULL",
     "approved_by_a_person": "approval_reason IS NULL OR approved_by IS NOT NULL"
@@ -306,6 +310,7 @@ def _create_transactions() -> None:
         sa.Column("amount_minor", sa.BigInteger(), nullable=False),
         sa.Column("currency", sa.CHAR(length=3), nullable=False),
         sa.Column("escrow_account_id", sa.Text(), nullable=False),
+        sa.Column("to_escrow_account_id", sa.Text(), nullable=True),
         sa.Column("party_id", sa.Text(), nullable=False),
         sa.Column("bank_account_id", sa.Text(), nullable=True),
         sa.Column("account_number_digest", sa.Text(), nullable=True),
@@ -382,6 +387,13 @@ def _create_transaction_indexes() -> None:
         "transactions",
         ["org_id", "escrow_account_id", "created_at", "transaction_id"],
         unique=False,
+    )
+    op.create_index(
+        "transactions_transfer",
+        "transactions",
+        ["org_id", "to_escrow_account_id"],
+        unique=False,
+        postgresql_where=sa.text("to_escrow_account_id IS NOT NULL"),
     )
     op.create_index(
         "transactions_account_status",
