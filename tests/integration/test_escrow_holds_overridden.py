@@ -69,6 +69,8 @@ async def play(escrow: Escrow, kind: str, facts: str, *, held: bool) -> list[dic
     account = await escrow.open()
     await escrow.post(account, ("cash", 20 * len(HOLDABLE)), *((name, -20) for name in HOLDABLE))
     payment = Payment(account, kind, 100)
+    if TYPES[kind].arrives_as is not None:
+        payment.transaction.to_escrow_account_id = await escrow.open()
     if not TYPES[kind].is_inbound:
         source = TYPES[kind].ledger_account_kind
         name = next(name for name in HOLDABLE if name.startswith(source.lower()))

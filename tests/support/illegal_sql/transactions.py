@@ -61,9 +61,9 @@ FIXED = {
     " account_number_digest account_number_last4 account_type holder_type replaces_bank_account_id created_by"
     " created_at",
     "transactions": "org_id transaction_id type payment_method amount_minor currency escrow_account_id party_id"
-    " bank_account_id account_number_digest is_corporate approval_reason investment_id distribution_id allocation_id"
-    " refunded_transaction_id"
-    " provider created_by request_subject request_role idempotency_key signed_in_at"
+    " to_escrow_account_id bank_account_id account_number_digest is_corporate approval_reason investment_id"
+    " distribution_id allocation_id refunded_transaction_id provider created_by request_subject request_role"
+    " idempotency_key signed_in_at"
     " api_key_id created_at",
     "transaction_history": "to_status actor occurred_at",
     "provider_payments": "provider provider_key attempt is_debit",
