@@ -137,7 +137,7 @@ def find_tables(tree: ast.Module) -> set[str]:
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
-        if (alias.name in SEALED and (node.module or "").endswith(("tables", "heard_persons")))
+        if (alias.name in SEALED and re.search(r"(tables|heard_persons)(\.|$)", node.module or ""))
         or (alias.name.lower() in SEALED and alias.name.isupper() and ".store." in (node.module or ""))
     }
     while True:

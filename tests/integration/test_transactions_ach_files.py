@@ -17,11 +17,11 @@ from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.values.money import Money
-from services.transactions.ach_tables import ach_entries, ach_files
 from services.transactions.jobs.read_ach_files import read_ach_files
 from services.transactions.providers.ach_file.nacha import ENTRY_MINOR_MAX
 from services.transactions.providers.ach_file.orders import find_desk
 from services.transactions.providers.protocols import Declined, OutcomeUnknown
+from services.transactions.tables.ach import ach_entries, ach_files
 from tests.integration.ach_desk import CUT_OFF, Folders, T, leave, order
 from tests.support.ach import Sent, build_returns, change_line, list_sent
 from tests.support.payment_orders import an_order

@@ -19,7 +19,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.runtime.boot import boot_check
 from services.transactions.domain.states import MOVES, Status
 from services.transactions.tables import transactions
-from services.transactions.webhook_tables import received_webhooks
+from services.transactions.tables.webhooks import received_webhooks
 from tests.support.databases import WITH_TEST_CLOCK
 from tests.support.transactions import ADMIN, DISTRIBUTIONS, ESCROW_ACCOUNT, TransactionsHarness, usd
 

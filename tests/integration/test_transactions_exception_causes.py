@@ -16,7 +16,6 @@ from realco.transactions.v1.transactions_pb2 import Transaction
 
 from services.chassis.calls.auth import Principal
 from services.chassis.values.money import Money
-from services.transactions.ach_tables import ach_entries
 from services.transactions.domain.disputes import Dispute, DisputeStatus
 from services.transactions.domain.exceptions import KINDS, ExceptionKind
 from services.transactions.domain.payments import Payment, PaymentStatus
@@ -26,6 +25,7 @@ from services.transactions.jobs.write_ach_files import write_ach_files
 from services.transactions.providers.ach_file import NAME as ACH_FILE
 from services.transactions.providers.choice import Carriers, ProviderChoice
 from services.transactions.providers.protocols import NotAsOrdered
+from services.transactions.tables.ach import ach_entries
 from tests.integration.ach_desk import CUT_OFF, leave, order
 from tests.support import servers
 from tests.support.ach import build_returns, change_line, list_sent

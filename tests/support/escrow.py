@@ -194,8 +194,7 @@ class Escrow:
         return approval
 
     async def grant(self, approval: Approval) -> None:
-        """Another admin approves it, and it is done."""
-        assert (await self.approve(approval)).status == Approval.EXECUTED
+        assert (await self.approve(approval)).status == Approval.EXECUTED  # another admin does
 
     async def approve(self, approval: Approval) -> Approval:
         """What becomes of it when another admin approves it."""

@@ -106,7 +106,7 @@ FORMS = {
     "statements": ["43302aa0e765495f"],
     "stops": ["310fe06369209b57"],
     "transaction_limits": ["3d30d1f8652079bc"],
-    "transactions": ["9144c539cb440886"],
+    "transactions": ["e176caf7d6b2d21c"],
 }
 
 

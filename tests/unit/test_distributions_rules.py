@@ -369,7 +369,7 @@ TAKEN = "taken"
 
 
 def bank_account(status: str) -> BankAccount:
-    return BankAccount("ba_1", "inv-001", "Ann Lee", "6789", status, NOW, "admin-1")
+    return BankAccount("ba_1", "inv-001", "Ann Lee", "6789", status, NOW, "admin-1", frozenset({"admin-1"}))
 
 
 def verdict_of(check: Callable[[], object]) -> str:

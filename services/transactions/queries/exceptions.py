@@ -20,9 +20,9 @@ from services.transactions.actions import (
 from services.transactions.commands.exceptions import read_involved
 from services.transactions.domain.exceptions import PaymentException
 from services.transactions.domain.refusals import PaymentExceptionNotFound
-from services.transactions.exception_tables import payment_exception_history, payment_exceptions
 from services.transactions.store.exceptions import EXCEPTIONS
 from services.transactions.store.return_rates import find_return_rates
+from services.transactions.tables.exceptions import payment_exception_history, payment_exceptions
 
 _x = payment_exceptions.c
 

@@ -18,9 +18,9 @@ from services.chassis.data.reads import compile_for_all
 from services.chassis.data.seals import check_read_row, keep_readable
 from services.chassis.data.sql import Row, build_rows
 from services.chassis.data.transaction import Tx
-from services.transactions.ach_tables import ach_entries, ach_files
 from services.transactions.domain.ach import ENTRY_MOVES, FILE_MOVES, AchEntry, AchFile, EntryStatus, FileStatus
 from services.transactions.domain.bank_accounts import HolderType
+from services.transactions.tables.ach import ach_entries, ach_files
 
 _e, _f = ach_entries.c, ach_files.c
 

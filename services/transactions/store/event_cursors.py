@@ -18,7 +18,7 @@ from services.chassis.data.reads import compile_for_all
 from services.chassis.data.seals import NotSealed, check_read_row, seal_of
 from services.chassis.data.sql import build_rows
 from services.chassis.data.transaction import Tx
-from services.transactions.webhook_tables import event_cursors
+from services.transactions.tables.webhooks import event_cursors
 
 _c = event_cursors.c
 _CURSOR = compile_for_all(sa.select(event_cursors).where(_c.feed == sa.bindparam("feed")))

@@ -26,7 +26,7 @@ from services.transactions.domain.exceptions import (
     PaymentException,
 )
 from services.transactions.domain.refusals import PaymentExceptionNotFound
-from services.transactions.exception_tables import payment_exception_history, payment_exceptions
+from services.transactions.tables.exceptions import payment_exception_history, payment_exceptions
 
 _c = payment_exceptions.c
 _EVENTS = {

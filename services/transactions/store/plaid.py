@@ -9,7 +9,7 @@ from datetime import datetime
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.transaction import Tx
 from services.transactions.domain.plaid import PlaidItem, PlaidTransfer
-from services.transactions.plaid_tables import plaid_items, plaid_transfers
+from services.transactions.tables.plaid import plaid_items, plaid_transfers
 
 _i, _t = plaid_items.c, plaid_transfers.c
 ITEMS = Aggregate(

@@ -18,9 +18,9 @@ from services.chassis.data.reads import Read, Source, compile_for_all, fetch_row
 from services.chassis.data.seals import keep_sealed
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
-from services.transactions.ach_tables import ach_return_rates
 from services.transactions.domain.return_rates import ReturnRates, Tally
 from services.transactions.tables import provider_payments
+from services.transactions.tables.ach import ach_return_rates
 
 # So few that nothing else waits long while they are looked at.
 _PAGE = 500

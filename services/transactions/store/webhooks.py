@@ -27,7 +27,7 @@ from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.webhooks import WebhookStatus
 from services.transactions.providers.protocols import ProviderEvent
 from services.transactions.tables import webhooks
-from services.transactions.webhook_tables import received_webhooks
+from services.transactions.tables.webhooks import received_webhooks
 
 _r, _c = received_webhooks.c, webhooks.c
 _RECEIVE = f"""

@@ -1,46 +1,25 @@
-"""The tables transactions owns. No other service reads them."""
+"""The tables of transactions: what moves, what became of it, and for whom it was ordered."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
-from realco.transactions.v1.bank_accounts_pb2 import BankAccount
 from realco.transactions.v1.transactions_pb2 import Transaction
 from sqlalchemy.dialects import postgresql as pg
 
-from services.chassis.data import heard_persons
-from services.chassis.data import tables as chassis_tables
 from services.chassis.data.columns import json, seal, text, time
 from services.chassis.data.constraints import one_of
 from services.chassis.data.leases import lease_columns
 from services.chassis.data.seals import sealed
-from services.transactions import ach_tables, exception_tables, plaid_tables, webhook_tables
-from services.transactions.domain.bank_accounts import BankAccountStatus, BlockReason, HolderType
 from services.transactions.domain.disputes import DisputeStatus
 from services.transactions.domain.rails import BY_HAND, RAILS
-from services.transactions.domain.return_rates import Outcome
 from services.transactions.domain.states import Status
 from services.transactions.domain.types import TYPES
-from services.transactions.domain.webhooks import WebhookStatus
-
-metadata = sa.MetaData()
+from services.transactions.tables.indexes import external_index
+from services.transactions.tables.metadata import metadata
 
 # Of a transaction whose money arrived and may still be sent back. The job's query says it in the words of the index.
 MAY_COME_BACK = "finality = 'PROVISIONAL' AND status IN ('SETTLED', 'COMPLETED')"
-chassis_tables.attach(metadata)
-heard_persons.attach(metadata)
-ach_tables.attach(metadata)
-plaid_tables.attach(metadata)
-exception_tables.attach(metadata)
-webhook_tables.attach(metadata)
-
-
 _NEWEST = ("created_at", "transaction_id")
-
-
-def _external_index(table: str, key: str) -> sa.Index:
-    """For lists by the client's own id."""
-    where = sa.text("external_id IS NOT NULL")
-    return sa.Index(f"{table}_external", "org_id", "external_id", "created_at", key, postgresql_where=where)
 
 
 def _index_of(what: str) -> sa.Index:
@@ -48,74 +27,6 @@ def _index_of(what: str) -> sa.Index:
     where = sa.text(f"{what}_id IS NOT NULL")
     return sa.Index(f"transactions_{what}", "org_id", f"{what}_id", *_NEWEST, postgresql_where=where)
 
-
-def _index_attempts(name: str, time: str, where: str) -> sa.Index:
-    return sa.Index(name, "org_id", time, "transaction_id", "attempt", postgresql_where=sa.text(where))
-
-
-bank_accounts = sa.Table(
-    "bank_accounts",
-    metadata,
-    text("org_id", key=True),
-    text("bank_account_id", key=True),
-    text("party_id"),
-    text("account_holder_name"),
-    text("routing_number"),
-    sa.Column("account_number_encrypted", pg.BYTEA, nullable=False),  # vault.py; the only copy
-    text("account_number_digest"),  # vault.py: the same for the same account
-    text("account_number_last4"),
-    text("account_type"),
-    text("holder_type"),
-    sa.Column("default_for_payouts", sa.Boolean, nullable=False),
-    text("status"),
-    *(text(name, null=True) for name in ("block_reason", "block_network_code", "external_id")),
-    sa.Column("metadata", pg.JSONB, nullable=False, server_default="{}"),
-    sa.Column("version", sa.BigInteger, nullable=False),
-    text("created_by"),
-    text("annotated_by", null=True),  # who wrote external_id and metadata, where that is not who added it
-    sa.Column("makers", pg.ARRAY(sa.Text), nullable=False),  # who made it, or changed where its money goes
-    # What a bank asked us to correct is another account, which replaces this one once two persons say so.
-    text("replaces_bank_account_id", null=True),
-    text("replaced_by_bank_account_id", null=True),
-    time("confirmed_at", null=True),
-    time("created_at"),
-    time("updated_at"),
-    seal(),
-    one_of("status", BankAccountStatus),
-    one_of("block_reason", BlockReason),
-    one_of("account_type", BankAccount.AccountType.DESCRIPTOR),
-    one_of("holder_type", HolderType),
-    # Of a PENDING one: it becomes the default when it is confirmed.
-    sa.CheckConstraint(
-        "NOT default_for_payouts OR status IN ('PENDING', 'ACTIVE', 'SUSPENDED')", name="default_is_live"
-    ),
-    sa.CheckConstraint("status <> 'ACTIVE' OR confirmed_at IS NOT NULL", name="active_is_confirmed"),
-    sa.CheckConstraint(
-        "bank_account_id NOT IN (replaces_bank_account_id, replaced_by_bank_account_id)", name="replaced_by_another"
-    ),
-    # What a file of the bank asked for alone is paid by nobody: a person wants it, beside who confirms it.
-    sa.CheckConstraint(
-        "status <> 'ACTIVE' OR replaces_bank_account_id IS NULL OR cardinality(makers) > 1", name="wanted_by_a_person"
-    ),
-    sa.Index(
-        "bank_accounts_default",
-        "org_id",
-        "party_id",
-        unique=True,
-        postgresql_where=sa.text("default_for_payouts AND status = 'ACTIVE'"),
-    ),
-    sa.Index("bank_accounts_party", "org_id", "party_id", "created_at", "bank_account_id"),
-    sa.Index("bank_accounts_newest", "org_id", "created_at", "bank_account_id"),
-    sa.Index("bank_accounts_number", "org_id", "account_number_digest"),
-    _external_index("bank_accounts", "bank_account_id"),
-    info=sealed(
-        *("org_id", "bank_account_id", "party_id", "account_holder_name", "routing_number", "account_number_digest"),
-        *("account_number_last4", "account_type", "holder_type", "default_for_payouts"),
-        *("status", "version", "created_by", "makers"),
-        *("created_at", "confirmed_at", "block_reason", "block_network_code"),
-        *("replaces_bank_account_id", "replaced_by_bank_account_id"),
-    ),
-)
 
 # A bank's reference as it is compared: people type it in capitals or not, in wide letters, with blanks, dashes or none.
 PLAIN_REFERENCE = "upper(regexp_replace(normalize(bank_reference, NFKC), '[^[:alnum:]]', '', 'g'))"
@@ -277,7 +188,7 @@ transactions = sa.Table(
     sa.Index("transactions_account_status", "org_id", "escrow_account_id", "status", "created_at", "transaction_id"),
     _index_of("distribution"),
     _index_of("investment"),
-    _external_index("transactions", "transaction_id"),
+    external_index("transactions", "transaction_id"),
     # A bank has one wire or check under a reference, however it is written, so it confirms one transaction; another one
     # where it was confirmed in error.
     sa.Index(
@@ -338,45 +249,6 @@ transaction_history = sa.Table(
     sa.Index("transaction_history_settled", "org_id", "transaction_id", "occurred_at", postgresql_where=_CAME),
 )
 
-# What the provider may have been asked: one row an attempt, written before it is asked and never deleted.
-provider_payments = sa.Table(
-    "provider_payments",
-    metadata,
-    text("org_id", key=True),
-    text("transaction_id", key=True),
-    sa.Column("attempt", sa.Integer, primary_key=True),
-    sa.Column("presentment", sa.Integer, nullable=False),
-    text("provider"),
-    text("provider_key"),
-    text("provider_reference", null=True),  # none until the provider is known to have it
-    time("sent_at"),  # when the provider was last about to be asked
-    sa.Column("is_debit", sa.Boolean, nullable=False),  # drawn from a bank account of the party
-    # Of a debit that ended otherwise than well, how; a bank's code where it came back.
-    text("outcome", null=True),
-    text("return_code", null=True),
-    time("ended_at", null=True),
-    seal(),
-    one_of("outcome", Outcome),
-    sa.CheckConstraint(
-        "(outcome IS NULL) = (ended_at IS NULL) AND (return_code IS NULL OR outcome = 'RETURNED')", name="ended_once"
-    ),
-    sa.ForeignKeyConstraint(
-        ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
-    ),
-    sa.UniqueConstraint("org_id", "provider", "provider_key", name="provider_payments_key"),
-    sa.UniqueConstraint("org_id", "provider", "provider_reference", name="provider_payments_reference"),
-    # A webhook names a payment, and not whose it is.
-    sa.Index("provider_payments_owner", "provider", "provider_reference", "org_id", "attempt"),
-    sa.Index("provider_payments_transaction", "transaction_id", "org_id", "attempt"),
-    # What return rates are counted of.
-    _index_attempts("provider_payments_debits", "sent_at", "is_debit"),
-    _index_attempts("provider_payments_returns", "ended_at", "outcome = 'RETURNED'"),
-    info=sealed(
-        *("org_id", "transaction_id", "attempt", "presentment", "provider", "provider_key", "provider_reference"),
-        *("sent_at", "is_debit", "outcome", "return_code", "ended_at"),
-    ),
-)
-
 # One row an item of BatchCreatePayouts: a key makes one transaction, or is refused, for ever.
 payout_requests = sa.Table(
     "payout_requests",
@@ -390,21 +262,4 @@ payout_requests = sa.Table(
     seal(),
     sa.CheckConstraint("(transaction_id IS NULL) <> (failure IS NULL)", name="created_or_refused"),
     info=sealed("org_id", "idempotency_key", "fingerprint", "transaction_id", "failure"),
-)
-
-# The webhooks that turned out to be about a transaction of the organization.
-webhooks = sa.Table(
-    "webhooks",
-    metadata,
-    text("org_id", key=True),
-    text("webhook_id", key=True),
-    *map(text, ("provider", "provider_event_id", "event_type", "status", "transaction_id")),
-    json("failure", null=True),
-    time("created_at"),
-    time("applied_at", null=True),
-    sa.ForeignKeyConstraint(
-        ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
-    ),
-    one_of("status", WebhookStatus),
-    sa.Index("webhooks_newest", "org_id", "created_at", "webhook_id"),
 )

@@ -8,8 +8,7 @@ from services.chassis.data.columns import seal, text, time
 from services.chassis.data.constraints import one_of
 from services.chassis.data.seals import seal_whole
 from services.transactions.domain.exceptions import ExceptionKind, ExceptionStatus
-
-metadata = sa.MetaData()
+from services.transactions.tables.metadata import metadata
 
 # What it is about is written once.
 payment_exceptions = sa.Table(
@@ -78,9 +77,3 @@ payment_exception_history = sa.Table(
         name="payment_exception",
     ),
 )
-
-
-def attach(target: sa.MetaData) -> None:
-    """Makes them part of the service's metadata."""
-    for table in metadata.sorted_tables:
-        table.to_metadata(target)

@@ -7,8 +7,7 @@ from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data.columns import seal, text, time
 from services.chassis.data.seals import sealed
-
-metadata = sa.MetaData()
+from services.transactions.tables.metadata import metadata
 
 # Once a bank account and its number: with the token money is drawn and paid, so it is as secret as the number.
 plaid_items = sa.Table(
@@ -55,9 +54,3 @@ plaid_transfers = sa.Table(
         *("amount_minor", "currency", "account_id", "transfer_id", "ended_at", "created_at", "updated_at", "version"),
     ),
 )
-
-
-def attach(target: sa.MetaData) -> None:
-    """Makes them part of the service's metadata."""
-    for table in metadata.sorted_tables:
-        table.to_metadata(target)

@@ -10,8 +10,7 @@ from services.chassis.data.constraints import one_of
 from services.chassis.data.seals import seal_whole, sealed
 from services.transactions.domain.ach import EntryStatus, FileStatus
 from services.transactions.domain.bank_accounts import HolderType
-
-metadata = sa.MetaData()
+from services.transactions.tables.metadata import metadata
 
 # Who is paid, or drawn from, is written once.
 ach_entries = sa.Table(
@@ -144,9 +143,3 @@ ach_return_rates = sa.Table(
     ),
 )
 seal_whole(ach_return_rates)
-
-
-def attach(target: sa.MetaData) -> None:
-    """Makes them part of the service's metadata."""
-    for table in metadata.sorted_tables:
-        table.to_metadata(target)

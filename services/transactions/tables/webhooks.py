@@ -1,15 +1,16 @@
-"""The tables of what providers tell: webhooks as they came, and how far events were read. No organization's."""
+"""The tables of webhooks, as they came and as they turned out, and of how far events of providers were read."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from services.chassis.data.columns import seal, text, time
+from services.chassis.data.columns import json, seal, text, time
+from services.chassis.data.constraints import one_of
 from services.chassis.data.leases import lease_columns
 from services.chassis.data.seals import sealed
-
-metadata = sa.MetaData()
+from services.transactions.domain.webhooks import WebhookStatus
+from services.transactions.tables.metadata import metadata
 
 # Of whom events are read, and the last one that was stored; empty where there was none.
 event_cursors = sa.Table(
@@ -45,8 +46,19 @@ received_webhooks = sa.Table(
     sa.Index("received_webhooks_bodies", "created_at", postgresql_where=sa.text("body IS NOT NULL")),
 )
 
-
-def attach(target: sa.MetaData) -> None:
-    """Makes them part of the service's metadata."""
-    for table in metadata.sorted_tables:
-        table.to_metadata(target)
+# The webhooks that turned out to be about a transaction of the organization.
+webhooks = sa.Table(
+    "webhooks",
+    metadata,
+    text("org_id", key=True),
+    text("webhook_id", key=True),
+    *map(text, ("provider", "provider_event_id", "event_type", "status", "transaction_id")),
+    json("failure", null=True),
+    time("created_at"),
+    time("applied_at", null=True),
+    sa.ForeignKeyConstraint(
+        ["org_id", "transaction_id"], ["transactions.org_id", "transactions.transaction_id"], name="transaction"
+    ),
+    one_of("status", WebhookStatus),
+    sa.Index("webhooks_newest", "org_id", "created_at", "webhook_id"),
+)
