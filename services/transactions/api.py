@@ -225,8 +225,8 @@ class BankAccountsServicer(bank_grpc.BankAccountsServiceServicer):
         return await self._dependencies.write_on_facts(
             bank_accounts.blind_request(request, vault),
             bank_pb.BankAccount,
-            lambda _: self._dependencies.known_parties.find_refusal(request.party_id, "party_id"),
-            lambda tx, _, unknown, now: bank_accounts.create_bank_account(tx, request, unknown, vault, now),
+            partial(bank_accounts.ask_about_owner, self._dependencies),
+            lambda tx, _, refusal, now: bank_accounts.create_bank_account(tx, request, refusal, vault, now),
         )
 
     async def GetBankAccount(

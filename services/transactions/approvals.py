@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from realco.compliance.v1.parties_pb2 import Party
 from realco.escrow.v1.escrow_accounts_pb2 import EscrowAccount
 from realco.transactions.v1 import bank_accounts_pb2 as account_pb
 from realco.transactions.v1 import transactions_pb2 as pb
@@ -26,6 +27,7 @@ from services.chassis.values.errors import Unavailable
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.invariant import require_present
 from services.chassis.values.refusals import BankAccountNotFound
+from services.transactions.clients import Clearance
 from services.transactions.commands import bank_accounts, decisions, reported_returns, webhooks
 from services.transactions.commands.approvals import (
     BANK_ACCOUNT_APPROVALS,
@@ -51,6 +53,7 @@ from services.transactions.domain.explanations import (
     explain_confirmation,
     explain_first_use,
     explain_forbidden,
+    explain_holder_type,
     explain_look_alike,
     explain_makers,
     explain_more_look_alikes,
@@ -121,6 +124,10 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
 # So many accounts that read like another are told of one by one, and so many payments that were ordered lately.
 _ALIKE_MAX = 10
 _ALIKE_WITHIN = timedelta(days=30)
+
+
+def _explain_clearance(found: Clearance | None) -> Explanation:
+    return explain_clearance(None if found is None else [missing.statement for missing in found.missing])
 
 
 class _Details:
@@ -195,7 +202,7 @@ class _Details:
             if TYPES[row.type].gives_back and row.investment_id:
                 received = await list_received(tx, [row.investment_id])
                 explanations += explain_take_back([received.get((row.party_id, row.investment_id), [])])
-        explanations.append(await self._explain_clearance(row.party_id))
+        explanations.append(_explain_clearance(await self._find_clearance(row.party_id)))
         if TYPES[row.type].is_for_sponsor:
             explanations += await self._explain_sponsor(row)
         explanations += await self._explain_arrival(row)
@@ -212,8 +219,10 @@ class _Details:
                 raise BankAccountNotFound()
             former = await account_store.find_default_account(tx, row.party_id)
             explanations = await self._explain_account(tx, row, now)
+        found = await self._find_clearance(row.party_id)
+        kind = from_enum(Party.Kind, found.kind) if found is not None and found.kind else None
         # Compliance is asked whenever money moves, and not about the account.
-        explanations.append(replace(await self._explain_clearance(row.party_id), operands=()))
+        explanations += [explain_holder_type(row, kind), replace(_explain_clearance(found), operands=())]
         details = build_bank_account_details(row)
         if row.default_for_payouts:
             before = None if former is None else former.bank_account_id
@@ -253,12 +262,13 @@ class _Details:
         age, makers = explain_account(account, now), explain_makers(account, acting)
         return [*explanations, age, explain_first_use(first.get(account.bank_account_id)), owners, makers]
 
-    async def _explain_clearance(self, party_id: str) -> Explanation:
+    async def _find_clearance(self, party_id: str) -> Clearance | None:
+        """None: compliance cannot be asked."""
         try:
-            [clearance] = await self._dependencies.peers.compliance.batch_get_clearances([party_id])
+            [found] = await self._dependencies.peers.compliance.batch_get_clearances([party_id])
         except Unavailable:
-            return explain_clearance(None)
-        return explain_clearance([missing.statement for missing in clearance.missing])
+            return None
+        return found
 
     async def _explain_sponsor(self, row: Transaction) -> list[Explanation]:
         try:

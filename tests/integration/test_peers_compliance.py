@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from realco.compliance.v1 import api_keys_pb2, parties_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
+from realco.compliance.v1.parties_pb2 import Party
 from realco.type.v1.money_pb2 import Money
 
 from services.chassis.calls.auth import Principal, acting_as
@@ -220,6 +221,7 @@ async def test_a_party_that_is_not_there_is_told_from_one_that_is_not_cleared(of
     with acting_as(MAKER):
         answer = await client.batch_get_clearances([uncleared, nobody])
     assert [(each.cleared, each.known) for each in answer] == [(False, True), (False, False)]
+    assert [each.kind for each in answer] == [Party.INDIVIDUAL, Party.KIND_UNSPECIFIED]
     [decision] = await evaluate(office, move(nobody, 1))
     assert describe(decision) == ("FAILED", "PARTY_NOT_FOUND")
     assert (decision.failure.message, dict(decision.failure.metadata)) == ("There is no such party.", {})

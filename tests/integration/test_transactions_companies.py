@@ -8,10 +8,12 @@ from datetime import timedelta
 import pytest
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 
+from services.chassis.values.errors import AnswerWithheld, InvalidField, Unavailable
+from services.chassis.values.refusals import PartyNotFound
 from services.transactions.domain.payments import PaymentStatus
 from tests.integration.ach_desk import CUT_OFF, T, leave
 from tests.support.ach import list_sent
-from tests.support.transactions import INVESTOR, MONDAY, TransactionsHarness
+from tests.support.transactions import ADMIN, INVESTOR, MONDAY, TransactionsHarness
 
 pytest_plugins = ("tests.integration.ach_desk",)
 
@@ -25,6 +27,7 @@ def service(ach_service: TransactionsHarness) -> TransactionsHarness:
 
 
 async def add_account(service: TransactionsHarness, holder_type: int | None, *, confirmed: bool) -> B:
+    service.compliance.kinds["inv-001"] = "LLC"
     account: B = await service.bank_account("inv-001", "02", holder_type=holder_type)
     return await service.confirm(account) if confirmed else account
 
@@ -86,6 +89,68 @@ async def test_a_confirmation_that_comes_later_shortens_nothing(service, folders
     await service.work(hurried=True)
     final = (await service.get(made.transaction_id)).final_time.ToDatetime(MONDAY.tzinfo)
     assert final == SETTLED + timedelta(days=60)
+
+
+@pytest.mark.parametrize(("kind", "holder_type", "is_refused"), [
+    ("INDIVIDUAL", B.COMPANY, True),
+    ("JOINT", B.COMPANY, True),
+    ("INDIVIDUAL", B.PERSON, False),
+    ("LLC", B.COMPANY, False),
+    ("LLC", B.PERSON, False),
+    ("TRUST", B.COMPANY, False),
+])  # fmt: skip
+@pytest.mark.parametrize("principal", [INVESTOR, ADMIN])
+async def test_no_account_of_a_natural_person_is_called_a_companys(
+    service, principal, kind, holder_type, is_refused
+) -> None:
+    service.compliance.kinds["inv-001"] = kind
+    if not is_refused:
+        assert (await service.bank_account("inv-001", principal=principal, holder_type=holder_type)).bank_account_id
+        return
+    with pytest.raises(InvalidField) as refusal:
+        await service.bank_account("inv-001", principal=principal, holder_type=holder_type)
+    assert refusal.value.fields == {"holder_type": f"must be PERSON for a party that is {kind}"}
+
+
+async def test_nobody_knows_a_company_where_compliance_does_not_say_so(service) -> None:
+    service.compliance.kinds["inv-001"] = "KIND_UNSPECIFIED"
+    with pytest.raises(AnswerWithheld):
+        await add_account_as_it_is(service)
+    service.wire.fail("BatchGetClearances", "lost")
+    with pytest.raises(Unavailable):
+        await add_account_as_it_is(service)
+    service.compliance.unknown.add("inv-001")
+    with pytest.raises(PartyNotFound):
+        await add_account_as_it_is(service)
+
+
+async def add_account_as_it_is(service: TransactionsHarness) -> B:
+    return await service.bank_account("inv-001", principal=ADMIN, holder_type=B.COMPANY)
+
+
+async def test_a_debit_of_a_company_that_is_a_person_by_now_is_not_drawn(service) -> None:
+    account = await add_account(service, B.COMPANY, confirmed=True)
+    service.compliance.kinds["inv-001"] = "INDIVIDUAL"
+    made = await draw(service, account)
+    failure = (await service.get(made.transaction_id)).failure
+    assert (failure.code, "INDIVIDUAL" in failure.message) == ("BANK_ACCOUNT_NOT_USABLE", True)
+
+
+@pytest.mark.parametrize(("holder_type", "days"), [(B.COMPANY, "2 banking days"), (B.PERSON, "60 days")])
+async def test_whoever_confirms_an_account_reads_what_it_means_that_it_is_a_companys(
+    service, holder_type, days
+) -> None:
+    account = await add_account(service, holder_type, confirmed=False)
+    waiting = await service.waiting(account.bank_account_id)
+    [told] = [each for each in waiting.explanations if each.rule == "HOLDER_TYPE"]
+    for words in ("its party is LLC by law", f"final after {days}", "refunded without a second person"):
+        assert words in told.statement
+    assert waiting.summary == f"Money may go to account …{account.account_number_last4} of inv-001"
+    service.wire.fail("BatchGetClearances", "lost")
+    [told] = [
+        each for each in (await service.waiting(account.bank_account_id)).explanations if each.rule == "HOLDER_TYPE"
+    ]
+    assert "nobody can tell" in told.statement
 
 
 async def test_a_second_person_decides_on_whether_it_is_a_company_and_nobody_changes_it(service) -> None:

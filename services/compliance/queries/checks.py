@@ -8,12 +8,13 @@ from functools import partial
 import sqlalchemy as sa
 from realco.compliance.v1 import clearances_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
+from realco.compliance.v1.parties_pb2 import Party
 
 from services.chassis.calls.wire import to_explanation
 from services.chassis.data.paging import one_of, read_list
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Reader, fetch_rows
-from services.chassis.data.seals import keep_readable
+from services.chassis.data.seals import keep_readable, keep_sealed
 from services.chassis.data.transaction import Tx
 from services.compliance import actions, messages
 from services.compliance.domain import clearance
@@ -53,7 +54,9 @@ async def list_compliance_checks(
 async def batch_get_clearances(
     reader: Reader, request: clearances_pb2.BatchGetClearancesRequest, now: datetime
 ) -> clearances_pb2.BatchGetClearancesResponse:
-    known = {row.party_id for row in await fetch_rows(reader, _KNOWN, party_ids=list(request.party_ids))}
+    rows = await fetch_rows(reader, _KNOWN, party_ids=list(request.party_ids))
+    known = {row.party_id for row in rows}
+    kinds: dict[str, str] = {row.party_id: row.kind for row in keep_sealed(reader, parties, rows)}
     checks = await store.list_latest_checks(reader, known)
     clearances = []
     for party_id in request.party_ids:
@@ -66,13 +69,14 @@ async def batch_get_clearances(
                 cleared=not missing,
                 missing=map(to_explanation, missing),
                 known=party_id in known,
+                kind=kinds.get(party_id, Party.Kind.Name(Party.KIND_UNSPECIFIED)),
             )
         )
     return clearances_pb2.BatchGetClearancesResponse(clearances=clearances)
 
 
 _KNOWN = Read(
-    sa.select(parties.c.party_id).where(
+    sa.select(parties).where(
         is_mine(parties), parties.c.party_id == sa.any_(sa.bindparam("party_ids", type_=sa.ARRAY(sa.Text)))
     )
 )

@@ -101,7 +101,7 @@ async def ask_for_confirmation_anew(tx: Tx, account: BankAccount, now: datetime)
 def build_bank_account_details(account: BankAccount) -> ApprovalDetails:
     """Who acts for the account's party does not confirm it."""
     return ApprovalDetails(
-        f"Money may go to account …{account.account_number_last4}",
+        f"Money may go to account …{account.account_number_last4} of {account.party_id}",
         account.bank_account_id,
         makers=frozenset(account.makers),
         beneficiary_party_ids=frozenset({account.party_id}),

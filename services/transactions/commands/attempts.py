@@ -10,13 +10,16 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
+from realco.compliance.v1.parties_pb2 import Party
 from realco.distributions.v1.offerings_pb2 import Investment
 
+from services.chassis.calls.wire import from_enum
 from services.chassis.data.reads import Source
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.chassis.values.refusals import (
+    BankAccountNotUsable,
     EscrowAccountClosed,
     EscrowAccountFrozen,
     EscrowAccountNotFound,
@@ -29,7 +32,7 @@ from services.transactions.commands.inflow import (
     check_commitment,
     check_escrow_account,
 )
-from services.transactions.domain.bank_accounts import check_usable
+from services.transactions.domain.bank_accounts import NATURAL_PERSONS, check_usable
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import CONTRIBUTIONS, STAFFS_DEBIT
 from services.transactions.store.bank_accounts import find_bank_account
@@ -72,16 +75,20 @@ async def _ask_about_escrow_accounts(peers: Peers, rows: Sequence[Transaction]) 
 
 
 async def ask_about_parties(peers: Peers, rows: Sequence[Transaction]) -> dict[str, DomainError]:
-    """Refuses those for whose party no money may move just now."""
+    """Refuses those for whose party no money may move just now, and debits of a company that is none any more."""
     clearances = await peers.compliance.batch_get_clearances({row.party_id for row in rows})
     missing = {
         each.party_id: {one.rule: one.statement for one in each.missing} for each in clearances if not each.cleared
     }
-    return {
-        row.transaction_id: PartyNotCleared(row.party_id, missing[row.party_id])
-        for row in rows
-        if row.party_id in missing
-    }
+    kinds = {each.party_id: from_enum(Party.Kind, each.kind) for each in clearances}
+    refusals: dict[str, DomainError] = {}
+    for row in rows:
+        if row.party_id in missing:
+            refusals[row.transaction_id] = PartyNotCleared(row.party_id, missing[row.party_id])
+        elif row.is_corporate and kinds[row.party_id] in NATURAL_PERSONS:
+            said = f"It is called a company's, and the party is {kinds[row.party_id]}: add it anew as a person's."
+            refusals[row.transaction_id] = BankAccountNotUsable(said, bank_account_id=row.bank_account_id)
+    return refusals
 
 
 async def _ask_about_contributions(peers: Peers, rows: Sequence[Transaction], now: datetime) -> dict[str, DomainError]:

@@ -6,17 +6,18 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 
+from realco.compliance.v1.parties_pb2 import Party
 from realco.transactions.v1 import bank_accounts_pb2 as pb
 
 from services.chassis.calls.auth import Principal, current_principal
-from services.chassis.calls.wire import copy_without
+from services.chassis.calls.wire import copy_without, from_enum
 from services.chassis.data.heard_persons import acts_for
 from services.chassis.data.seals import NotSealed
 from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
 from services.chassis.spelling.visibility import is_told_to
 from services.chassis.values.approval import Approval, ApprovalFacts
-from services.chassis.values.errors import InvalidField
+from services.chassis.values.errors import AnswerWithheld, DomainError, InvalidField
 from services.chassis.values.etags import check_etag
 from services.chassis.values.failure import Failure, make_failure
 from services.chassis.values.ids import new_id
@@ -30,6 +31,7 @@ from services.transactions.commands.approvals import (
 )
 from services.transactions.commands.changed_accounts import check_is_wanted, forget_replacement, retire_replaced
 from services.transactions.commands.exceptions import report
+from services.transactions.dependencies import Dependencies
 from services.transactions.domain.bank_accounts import (
     LIVE,
     PAYOUT_STOPS_WITHIN,
@@ -39,6 +41,7 @@ from services.transactions.domain.bank_accounts import (
     HolderType,
     block,
     change_default,
+    check_holder_type,
     check_is_allowed,
     check_may_add_another,
     check_may_unblock,
@@ -72,22 +75,44 @@ def blind_request(request: pb.CreateBankAccountRequest, vault: Vault) -> pb.Crea
     return copy
 
 
+async def ask_about_owner(dependencies: Dependencies, request: pb.CreateBankAccountRequest) -> DomainError | None:
+    """Why the party has no such account, as compliance says: there is no such party, or it is no company.
+
+    Not to be called inside a transaction.
+
+    Raises: Unavailable: nobody can tell.
+    """
+    if request.holder_type != pb.BankAccount.COMPANY:
+        return await dependencies.known_parties.find_refusal(request.party_id, "party_id")
+    party_id = current_principal().choose_party(request.party_id)
+    [found] = await dependencies.peers.compliance.batch_get_clearances([party_id])
+    if not found.known:
+        return PartyNotFound("party_id")
+    if found.kind == Party.KIND_UNSPECIFIED:
+        raise AnswerWithheld("Compliance does not say what the party is by law.")
+    try:
+        check_holder_type(HolderType.COMPANY, from_enum(Party.Kind, found.kind))
+    except InvalidField as refusal:
+        return refusal
+    return None
+
+
 async def create_bank_account(
     tx: Tx,
     request: pb.CreateBankAccountRequest,
-    unknown: PartyNotFound | None,
+    refusal: DomainError | None,
     vault: Vault,
     now: datetime,
 ) -> pb.BankAccount:
     """Adds an account, which waits for a second person before money goes to it.
 
     Args:
-        unknown: The refusal of a party that is not there, asked for before the transaction.
+        refusal: What `ask_about_owner` said before the transaction.
 
-    Raises: PartyNotFound, BankAccountBlocked, TooManyBankAccounts.
+    Raises: PartyNotFound, InvalidField, BankAccountBlocked, TooManyBankAccounts.
     """
-    if unknown is not None:
-        raise unknown
+    if refusal is not None:
+        raise refusal
     principal = current_principal()
     party_id = principal.choose_party(request.party_id)
     digests = vault.list_digests(request.routing_number, request.account_number)

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from services.chassis.values.accounts import check_bank_account
+from services.chassis.values.errors import InvalidField
 from services.chassis.values.etags import etag_of
 from services.chassis.values.moves import Moves
 from services.chassis.values.refusals import BankAccountNotUsable, IllegalStatusChange
@@ -35,6 +36,10 @@ class HolderType(StrEnum):
 
     PERSON = "PERSON"
     COMPANY = "COMPANY"
+
+
+# What is by law one natural person, or several: no account of theirs at a bank is a company's.
+NATURAL_PERSONS = frozenset({"INDIVIDUAL", "JOINT"})
 
 
 class BlockReason(StrEnum):
@@ -115,6 +120,20 @@ class BankAccount:
 
     def is_cooling_down(self, now: datetime) -> bool:
         return self.payout_start is not None and now < self.payout_start
+
+
+def check_holder_type(holder: HolderType, party_kind: str) -> None:
+    """
+    Args:
+        party_kind: What the party is by law.
+
+    Raises: InvalidField: its bank would take debits back as a person's, whatever they were called here.
+    """
+    if holder is HolderType.COMPANY and party_kind in NATURAL_PERSONS:
+        raise InvalidField(
+            f"The party is {party_kind}: no account of it is a company's.",
+            fields={"holder_type": f"must be {HolderType.PERSON} for a party that is {party_kind}"},
+        )
 
 
 def check_usable(

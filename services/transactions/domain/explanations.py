@@ -11,9 +11,16 @@ from typing import Final
 
 from services.chassis.values.accounts import takes_money
 from services.chassis.values.explanation import HOUSE_RULE, Explanation, explain_check, spell_gate
-from services.transactions.domain.bank_accounts import LIVE, BankAccount, BankAccountStatus, BlockReason, check_usable
+from services.transactions.domain.bank_accounts import (
+    LIVE,
+    BankAccount,
+    BankAccountStatus,
+    BlockReason,
+    HolderType,
+    check_usable,
+)
 from services.transactions.domain.payments import Payment, list_moves
-from services.transactions.domain.rails import Period
+from services.transactions.domain.rails import COMPANY_RETURN, CONSUMER_RETURN, Period
 from services.transactions.domain.returns import network_code_of
 from services.transactions.domain.schedule import REPRESENT_AFTER
 from services.transactions.domain.states import Status
@@ -134,6 +141,25 @@ def explain_makers(account: BankAccount, acting: Mapping[str, bool]) -> Explanat
     holder = f"Its holder is named “{account.account_holder_name}”"
     statement = f"{holder}; it was added or changed by {'; '.join(said)}."
     return Explanation(statement, "ADDED_BY", tuple(("person", person) for person in acting), HOUSE_RULE)
+
+
+def explain_holder_type(account: BankAccount, party_kind: str | None) -> Explanation:
+    """What it means that the account is called a person's or a company's.
+
+    Args:
+        party_kind: What its party is by law, as compliance says; None: nobody can tell now.
+    """
+    is_company = account.holder_type is HolderType.COMPANY
+    period = COMPANY_RETURN if is_company else CONSUMER_RETURN
+    party = f"its party is {party_kind} by law" if party_kind else "what its party is by law nobody can tell now"
+    statement = (
+        f"It is called the account of a {account.holder_type}, and {party}: debits from it count as final after"
+        f" {_spell(period)}, and are refunded without a second person from then on."
+    )
+    if is_company:
+        statement += f" Were it a person's, its bank would take them back for {_spell(CONSUMER_RETURN)}."
+    operands = (("holder type", account.holder_type), ("days", _spell(period)))
+    return Explanation(statement, "HOLDER_TYPE", operands, period.source)
 
 
 def explain_first_use(first_at: datetime | None) -> Explanation:

@@ -111,6 +111,10 @@ _HOUSE_CHECK = "house rule: a check is treated like a consumer's debit"
 _HOUSE_ANNOUNCED = "house rule: what has not come within a month is announced anew, so it keeps no limit in use"
 _ANNOUNCED = Period("ANNOUNCEMENT_WAIT", 30, False, _HOUSE_ANNOUNCED)
 
+# How long a bank may take back what was drawn from an account of a consumer, and from one of a company.
+CONSUMER_RETURN = Period("ACH_DEBIT_RETURN", 60, False, _NACHA_CONSUMER)
+COMPANY_RETURN = Period("ACH_COMPANY_RETURN", 2, True, _NACHA_COMPANY)
+
 RAILS: Mapping[str, Rail] = MappingProxyType(
     {
         rail.payment_method: rail
@@ -122,7 +126,7 @@ RAILS: Mapping[str, Rail] = MappingProxyType(
                 draws_from_account=True,
                 pays_to_account=True,
                 return_risk=Period("ACH_RETURN_RISK", 5, True, _HOUSE_RISK),
-                inbound_return=Period("ACH_DEBIT_RETURN", 60, False, _NACHA_CONSUMER),
+                inbound_return=CONSUMER_RETURN,
                 outbound_return=Period("ACH_CREDIT_RETURN", 2, True, _NACHA_CREDIT),
             ),
             Rail(
@@ -162,11 +166,10 @@ RAILS: Mapping[str, Rail] = MappingProxyType(
     }
 )
 
-_COMPANY_RETURN = Period("ACH_COMPANY_RETURN", 2, True, _NACHA_COMPANY)
 # The same, of what is drawn from a company's account.
 COMPANY_RAILS: Mapping[str, Rail] = MappingProxyType(
     {
-        name: replace(rail, return_risk=_COMPANY_RETURN, inbound_return=_COMPANY_RETURN)
+        name: replace(rail, return_risk=COMPANY_RETURN, inbound_return=COMPANY_RETURN)
         if rail.draws_from_account
         else rail
         for name, rail in RAILS.items()

@@ -12,6 +12,7 @@ from datetime import datetime
 from google.protobuf.message import Message
 from realco.compliance.v1 import clearances_pb2, notary_pb2, persons_pb2
 from realco.compliance.v1 import compliance_pb2 as pb
+from realco.compliance.v1.parties_pb2 import Party
 from realco.type.v1.explanation_pb2 import Explanation
 from realco.type.v1.failure_pb2 import Failure
 
@@ -28,6 +29,7 @@ class MemoryCompliance:
     def __init__(self) -> None:
         self.uncleared: dict[str, str] = {}
         self.unknown: set[str] = set()  # parties that there are not
+        self.kinds: dict[str, str] = {}  # what a party is by law, where it is no INDIVIDUAL
         self.parties: dict[str, set[str]] = {}  # person -> the parties that person acts for
         self.former: dict[str, set[str]] = {}  # those the person acted for not long ago
         self.ended: dict[str, datetime] = {}  # when the sessions of a person were ended
@@ -57,7 +59,8 @@ class MemoryCompliance:
         for party_id in request.party_ids:
             known = party_id not in self.unknown
             missing = self.uncleared.get(party_id) if known else "there is no such party"
-            clearance = answer.clearances.add(party_id=party_id, cleared=missing is None, known=known)
+            kind = Party.Kind.Value(self.kinds.get(party_id, "INDIVIDUAL")) if known else Party.KIND_UNSPECIFIED
+            clearance = answer.clearances.add(party_id=party_id, cleared=missing is None, known=known, kind=kind)
             for statement in missing.split("; ") if missing is not None else ():
                 clearance.missing.add(statement=statement, rule=_name_check(statement))
         return answer
