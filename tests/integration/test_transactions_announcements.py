@@ -11,7 +11,8 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
-from services.transactions.commands.inflow import ANNOUNCEMENTS_MAX
+from services.transactions.commands.inflow import UNSETTLED_PAYMENTS_MAX
+from services.transactions.domain.payments import PaymentStatus
 from services.transactions.jobs.end_announcements import end_announcements
 from tests.support.arrivals import announce, confirm, correct
 from tests.support.bulk import create, name_outcomes, vary
@@ -88,9 +89,10 @@ async def test_what_ended_leaves_its_room_to_others(service: TransactionsHarness
 
 
 @pytest.mark.parametrize("is_batch", [False, True])
-async def test_investors_announce_so_many_for_an_investment_and_staff_still_does(
+async def test_so_many_payments_of_investors_for_an_investment_have_not_settled_and_staff_still_orders(
     service: TransactionsHarness, is_batch: bool
 ) -> None:
+    """By whatever rail: each takes its turn before everybody else's."""
     investment_id = service.distributions.invest("inv-001", 200_00)
     drawn = await service.deposit_request(investment_id=investment_id, amount=usd(1))
     wire = vary(drawn, payment_method=T.WIRE, bank_account_id=None)
@@ -98,20 +100,28 @@ async def test_investors_announce_so_many_for_an_investment_and_staff_still_does
     async def make(principal: Principal, request: pb.CreateTransactionRequest = wire) -> pb.Transaction:
         return await service.ask(principal, "CreateTransaction", vary(request))
 
-    await make(ADMIN)  # what staff announces is none of them
+    await make(ADMIN)  # what staff announces or has drawn is none of them
+    await make(ADMIN, drawn)
+    wanted = [vary((wire, drawn)[place % 2]) for place in range(UNSETTLED_PAYMENTS_MAX + 2)]
     if is_batch:
-        results = await create(service, INVESTOR, [vary(wire) for _ in range(ANNOUNCEMENTS_MAX + 2)])
-        assert name_outcomes(results)[ANNOUNCEMENTS_MAX:] == ["TOO_MANY_ANNOUNCEMENTS"] * 2
-        made = [each.transaction for each in results[:ANNOUNCEMENTS_MAX]]
+        results = await create(service, INVESTOR, wanted)
+        assert name_outcomes(results)[UNSETTLED_PAYMENTS_MAX:] == ["TOO_MANY_UNSETTLED_PAYMENTS"] * 2
+        made = [each.transaction for each in results[:UNSETTLED_PAYMENTS_MAX]]
     else:
-        made = [await make(INVESTOR) for _ in range(ANNOUNCEMENTS_MAX)]
+        made = [await make(INVESTOR, each) for each in wanted[:UNSETTLED_PAYMENTS_MAX]]
     assert {each.status for each in made} == {T.QUEUED}
-    with pytest.raises(DomainError) as refusal:
-        await make(INVESTOR)
-    assert refusal.value.reason == "TOO_MANY_ANNOUNCEMENTS"
-    assert [(await make(ADMIN)).status, (await make(INVESTOR, drawn)).status] == [T.QUEUED, T.QUEUED]
+    for request in (wire, drawn):
+        with pytest.raises(DomainError) as refusal:
+            await make(INVESTOR, request)
+        assert refusal.value.reason == "TOO_MANY_UNSETTLED_PAYMENTS"
+    assert [(await make(ADMIN)).status, (await make(ADMIN, drawn)).status] == [T.QUEUED, T.PENDING_APPROVAL]
 
     said = {"transaction_id": made[0].transaction_id, "etag": made[0].etag}
     cancel = pb.CancelTransactionRequest(idempotency_key=new_id("key"), **said)
     await service.ask(INVESTOR, "CancelTransaction", cancel)
     assert (await make(INVESTOR)).status == T.QUEUED
+
+    await service.work()
+    await service.hook("evt_1", service.bank.report(made[1].transaction_id, PaymentStatus.SETTLED))
+    await service.work()
+    assert (await make(INVESTOR, drawn)).status == T.QUEUED

@@ -132,7 +132,6 @@ class _Creation:
         await store.lock_contributions_to(tx, paid)
         counted = await store.count_contributions(tx, paid)
         refusals: dict[str, DomainError] = {}
-        role = current_principal().role
         for item in items:
             investment = self._verdicts[item.idempotency_key].investment
             if investment is None:
@@ -147,8 +146,9 @@ class _Creation:
             except DomainError as refusal:
                 refusals[item.idempotency_key] = refusal
             else:
-                announced_by = role if inflow.is_announced else None
-                counted[investment.investment_id] = known.add(item.amount.amount_minor, announced_by=announced_by)
+                counted[investment.investment_id] = known.add(
+                    item.amount.amount_minor, is_announced=inflow.is_announced, of_investor=inflow.is_of_investor
+                )
         return refusals
 
     def _list_paid(self, items: Collection[Item]) -> dict[str, str]:

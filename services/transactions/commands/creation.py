@@ -88,8 +88,8 @@ async def create_transaction(
         choice: Who carries it.
 
     Raises:
-        BankAccountNotFound, BankAccountNotUsable, CommitmentExceeded, TooManyAnnouncements, PaymentMethodNotSupported,
-        or what the verdict refuses
+        BankAccountNotFound, BankAccountNotUsable, CommitmentExceeded, TooManyUnsettledPayments,
+        PaymentMethodNotSupported, or what the verdict refuses
     """
     verdict.check()
     account = None

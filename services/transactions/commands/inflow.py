@@ -33,14 +33,15 @@ from services.transactions.domain.refusals import (
     CommitmentExceeded,
     EscrowAccountMismatch,
     InvestmentNotPending,
-    TooManyAnnouncements,
+    TooManyUnsettledPayments,
 )
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES, TransactionType
 from services.transactions.store import contributions as store
 
-# Investors announce so many for one investment at a time: each waits for a person of staff.
-ANNOUNCEMENTS_MAX = 20
+# Investors order and announce so many for one investment at a time: each takes its turn in the queues of everybody's
+# payments, or waits for a person of staff.
+UNSETTLED_PAYMENTS_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Inflow:
     investment_id: str | None
     is_announced: bool  # a person says when it came
     is_for_sponsor: bool  # its party is the sponsor of the escrow account, and nobody else
+    is_of_investor: bool  # whoever asks for it now, an investor ordered or announced it
     is_requested: bool  # by a request whose fields say all this
 
     @classmethod
@@ -67,6 +69,7 @@ class Inflow:
             request.investment_id or None,
             is_announced=rail.is_confirmed_by_a_person,
             is_for_sponsor=_is_for_sponsor(TYPES[pb.Transaction.Type.Name(request.type)], rail),
+            is_of_investor=current_principal().confined,
             is_requested=True,
         )
 
@@ -80,6 +83,7 @@ class Inflow:
             row.investment_id,
             is_announced=row.rail.is_confirmed_by_a_person,
             is_for_sponsor=_is_for_sponsor(TYPES[row.type], row.rail),
+            is_of_investor=row.is_of_investor,
             is_requested=False,
         )
 
@@ -259,10 +263,12 @@ async def check_commitment(tx: Tx, inflow: Inflow, investment: Investment, *, is
         is_counted: Whether it is on its way itself.
 
     Raises:
-        CommitmentExceeded, TooManyAnnouncements
+        CommitmentExceeded, TooManyUnsettledPayments
     """
     counted = await store.lock_contributions(tx, inflow.party_id, investment.investment_id)
-    check_remaining(inflow, investment, counted.add(-inflow.amount.amount_minor) if is_counted else counted)
+    if is_counted:
+        counted = counted.remove(inflow.amount.amount_minor, of_investor=inflow.is_of_investor)
+    check_remaining(inflow, investment, counted)
 
 
 def _count_ignored(inflow: Inflow, counted: store.Counted) -> int:
@@ -283,13 +289,13 @@ def check_remaining(inflow: Inflow, investment: Investment, counted: store.Count
         counted: What is there beside it.
 
     Raises:
-        CommitmentExceeded, TooManyAnnouncements
+        CommitmentExceeded, TooManyUnsettledPayments
     """
-    if inflow.is_announced and current_principal().confined and counted.announcements >= ANNOUNCEMENTS_MAX:
-        raise TooManyAnnouncements(
-            f"{counted.announcements} wires and checks are announced for it already: cancel those that do not come.",
+    if current_principal().confined and counted.of_investors >= UNSETTLED_PAYMENTS_MAX:
+        raise TooManyUnsettledPayments(
+            f"{counted.of_investors} payments for it have not settled: wait for them, or cancel what does not come.",
             investment_id=inflow.investment_id,
-            announcements_max=ANNOUNCEMENTS_MAX,
+            unsettled_payments_max=UNSETTLED_PAYMENTS_MAX,
         )
     # What has settled may be counted as funded already, or not yet: the larger sum is right for both.
     on_their_way_minor = investment.funded_amount.amount_minor + counted.unsettled_minor

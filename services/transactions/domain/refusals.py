@@ -131,11 +131,11 @@ class ArrivalNotStated(DomainError):
         )
 
 
-class TooManyAnnouncements(DomainError):
-    """Investors announce so many wires and checks for one investment at a time."""
+class TooManyUnsettledPayments(DomainError):
+    """Investors order and announce so many payments for one investment at a time."""
 
     kind = Kind.FAILED_PRECONDITION
-    reason = "TOO_MANY_ANNOUNCEMENTS"
+    reason = "TOO_MANY_UNSETTLED_PAYMENTS"
 
 
 class NoPayoutBankAccount(DomainError):

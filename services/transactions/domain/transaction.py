@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.chassis.calls.auth import INVESTOR
 from services.chassis.values.etags import etag_of
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
@@ -114,6 +115,10 @@ class Transaction:
     def escrow_account_ids(self) -> tuple[str, ...]:
         """In whose books it is: of a transfer two."""
         return (self.escrow_account_id, *([self.to_escrow_account_id] if self.to_escrow_account_id else []))
+
+    def is_of_investor(self) -> bool:
+        """Whether an investor ordered or announced it, and not staff or a service."""
+        return self.request_role == INVESTOR
 
     @property
     def is_inbound(self) -> bool:

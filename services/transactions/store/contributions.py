@@ -9,7 +9,6 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from services.chassis.calls.auth import INVESTOR
 from services.chassis.data.locks import lock_name, lock_names
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import NotSealed, check_row, check_rows, keep_sealed
@@ -44,28 +43,36 @@ class Counted(NamedTuple):
         unsettled_minor: The part of them that has not settled.
         announced_minor: The part of that which staff announced, and no bank has told of.
         unapproved_minor: The part of that which staff has drawn, and no second person has approved.
-        announcements: How many of those that have not settled investors announced.
+        of_investors: How many of those that have not settled investors ordered or announced.
     """
 
     total_minor: int
     unsettled_minor: int
     announced_minor: int
     unapproved_minor: int
-    announcements: int
+    of_investors: int
 
-    def add(self, amount_minor: int, *, announced_by: str | None = None) -> Counted:
-        """With one more that has not settled; without one where the amount is negative.
+    def add(self, amount_minor: int, *, is_announced: bool, of_investor: bool) -> Counted:
+        """With one more that has not settled.
 
         Args:
-            announced_by: The role of who announces it, if it is announced.
+            is_announced: A person says when it came.
+            of_investor: An investor orders or announces it, and not staff.
         """
-        by_investor, by_staff = announced_by == INVESTOR, announced_by not in (None, INVESTOR)
         return Counted(
             self.total_minor + amount_minor,
             self.unsettled_minor + amount_minor,
-            self.announced_minor + (amount_minor if by_staff else 0),
+            self.announced_minor + (amount_minor if is_announced and not of_investor else 0),
             self.unapproved_minor,
-            self.announcements + by_investor,
+            self.of_investors + of_investor,
+        )
+
+    def remove(self, amount_minor: int, *, of_investor: bool) -> Counted:
+        """Without one that was counted, which is neither announced nor unapproved."""
+        return self._replace(
+            total_minor=self.total_minor - amount_minor,
+            unsettled_minor=self.unsettled_minor - amount_minor,
+            of_investors=self.of_investors - of_investor,
         )
 
 
@@ -89,8 +96,8 @@ def _count_contributions(rows: Iterable[Transaction]) -> Counted:
         if row.status in ARRIVED:
             counted = counted._replace(total_minor=counted.total_minor + row.amount.amount_minor)
         elif row.status not in ENDED:
-            announced_by = (row.request_role or "") if row.rail.is_confirmed_by_a_person else None
-            counted = counted.add(row.amount.amount_minor, announced_by=announced_by)
+            is_announced, of_investor = row.rail.is_confirmed_by_a_person, row.is_of_investor
+            counted = counted.add(row.amount.amount_minor, is_announced=is_announced, of_investor=of_investor)
             if row.approval_reason == STAFFS_DEBIT and row.status in (Status.INITIATED, Status.PENDING_APPROVAL):
                 counted = counted._replace(unapproved_minor=counted.unapproved_minor + row.amount.amount_minor)
     return counted
