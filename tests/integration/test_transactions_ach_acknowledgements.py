@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from realco.transactions.v1 import exceptions_pb2
+from structlog.testing import capture_logs
 
 from services.transactions.domain.ach import FileStatus
 from services.transactions.jobs.read_ach_files import read_ach_files
@@ -243,3 +245,37 @@ async def test_however_many_rows_sql_made_up_like_a_file_it_is_found_among_those
         await ach.list_acknowledgeable(service.database, CUT_OFF.date()),
     ):
         assert [(org_id, file.status) for org_id, file in found] == [(ADMIN.org_id, FileStatus.LEFT)]
+
+
+async def test_a_file_of_many_lines_is_read_apart_and_our_files_are_listed_once_for_it(
+    service, folders, monkeypatch
+) -> None:
+    await send(service)
+    listed, threads = [], []
+    job = import_module("services.transactions.jobs.apply_acknowledgements")
+    list_ours, read = ach.list_acknowledgeable, job.read_acknowledgements
+
+    async def list_and_count(*about: Any) -> Any:
+        listed.append(about)
+        return await list_ours(*about)
+
+    def read_and_tell(*about: Any) -> Any:
+        threads.append(threading.get_ident())
+        return read(*about)
+
+    monkeypatch.setattr(ach, "list_acknowledgeable", list_and_count)
+    monkeypatch.setattr(job, "read_acknowledgements", read_and_tell)
+    lines = [f"FILE {name_of(folders)} ACCEPTED {number} 1 1" for number in range(3, 8)]
+    folders.put("many.ack", "\n".join(lines).encode())
+    await service.run(read_ach_files)
+    assert len(listed) == 1
+    assert threads
+    assert threading.get_ident() not in threads
+
+
+async def test_a_number_that_no_computer_reads_is_told_and_its_file_is_put_away(service, folders) -> None:
+    await send(service)
+    with capture_logs() as logs:
+        await say(service, folders, "ACCEPTED", sums=f"2 {'1' * 5000} 50.00")
+    assert "ach_file_unreadable" in {each["event"] for each in logs}
+    assert [path.name for path in (folders.inbound / "rejected").iterdir()] == ["ACC.ack"]

@@ -17,6 +17,7 @@ from services.transactions.providers.ach_file.acknowledgements import (
     Acknowledgement,
     AcknowledgementConfig,
     NoAcknowledgement,
+    list_names,
     read_acknowledgements,
 )
 from services.transactions.providers.ach_file.config import read_config
@@ -51,18 +52,18 @@ BY_HEADER = replace(
 ])  # fmt: skip
 def test_what_a_bank_says_is_of_the_file_that_it_names_and_whose_sums_it_has(text: str, reason: str | None) -> None:
     [said] = read_acknowledgements(ACKNOWLEDGED, text.encode())
-    assert (said.is_of(FILE), said.rejected_because) == (True, reason)
-    assert not said.is_of(replace(FILE, ach_file_id="achf_" + "1" * 26))
+    assert (said.name in list_names(FILE), said.rejected_because) == (True, reason)
+    assert said.name not in list_names(replace(FILE, ach_file_id="achf_" + "1" * 26))
     for other in ({"entry_count": 3}, {"debit_minor": 123_457}, {"credit_minor": 0}):
-        assert not said.is_of(replace(FILE, **other))
+        assert said.name not in list_names(replace(FILE, **other))
 
 
 def test_a_bank_that_knows_no_names_says_the_day_and_the_modifier_of_the_header() -> None:
     [said] = read_acknowledgements(BY_HEADER, b"20241202B OK 2 123456 5000")
     assert said == Acknowledgement("", "241202", 1, (2, 123_456, 50_00), None)
-    assert said.is_of(FILE)
-    assert not said.is_of(replace(FILE, number=0))
-    assert not said.is_of(replace(FILE, created_on=date(2024, 12, 3)))
+    assert said.name in list_names(FILE)
+    assert said.name not in list_names(replace(FILE, number=0))
+    assert said.name not in list_names(replace(FILE, created_on=date(2024, 12, 3)))
 
 
 def test_one_file_of_the_bank_tells_of_many_of_ours_and_of_each_once() -> None:
@@ -74,6 +75,8 @@ def test_one_file_of_the_bank_tells_of_many_of_ours_and_of_each_once() -> None:
     b"",
     b"ALL IS WELL",
     f"FILE {NAME} ACCEPTED two 1 1".encode(),
+    f"FILE {NAME} ACCEPTED 2 {'1' * 5000} 1".encode(),
+    f"FILE {NAME} REJECTED {'9' * 16} 1 1".encode(),
     b"FILE somebody-elses.ach ACCEPTED 2 1 1",
     b"\xff\xfe\x00",
 ])  # fmt: skip

@@ -7,6 +7,9 @@ words, wherever a crash comes between. What is said otherwise of the same file l
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -21,7 +24,9 @@ from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.providers.ach_file.acknowledgements import (
     Acknowledgement,
     AcknowledgementConfig,
+    Name,
     NoAcknowledgement,
+    list_names,
     read_acknowledgements,
 )
 from services.transactions.providers.ach_file.folders import name_file
@@ -40,22 +45,33 @@ async def apply_acknowledgements(
         name: Of the bank's file.
     """
     try:
-        found = read_acknowledgements(config, content)
+        found = await asyncio.to_thread(read_acknowledgements, config, content)
     except NoAcknowledgement as fault:
         await report_apart(dependencies, None, ExceptionKind.ACH_FILE_UNREADABLE, About(file_name=name), str(fault))
         return "rejected"
-    questions = 0
+    ours, questions = await _list_by_name(dependencies), 0
     for each in found:
-        questions += not await _apply(dependencies, each, name)
+        questions += not await _apply(dependencies, each, ours.get(each.name, []), name)
     log.info("ach_acknowledgements_read", file=name, files=len(found), questions=questions)
     return "questions" if questions else "processed"
 
 
-async def _apply(dependencies: Dependencies, said: Acknowledgement, name: str) -> bool:
+async def _list_by_name(dependencies: Dependencies) -> Mapping[Name, Sequence[tuple[str, AchFile]]]:
+    """The files that a bank may say something of, and whose each is, by all that it may call them."""
+    since, by_name = (
+        (dependencies.clock.now() - HEARD_WITHIN).date(),
+        defaultdict[Name, list[tuple[str, AchFile]]](list),
+    )
+    for org_id, file in await ach.list_acknowledgeable(dependencies.database, since):
+        for each in list_names(file):
+            by_name[each].append((org_id, file))
+    return by_name
+
+
+async def _apply(
+    dependencies: Dependencies, said: Acknowledgement, candidates: Sequence[tuple[str, AchFile]], name: str
+) -> bool:
     """Whether it is about a file of ours, and is applied."""
-    since = (dependencies.clock.now() - HEARD_WITHIN).date()
-    found = await ach.list_acknowledgeable(dependencies.database, since)
-    candidates = [(org_id, file) for org_id, file in found if said.is_of(file)]
     if len(candidates) != 1:
         cause = f"{len(candidates)} files of ours that wait for it, or had it lately, have this name and these sums."
         kind = ExceptionKind.ACH_ACKNOWLEDGEMENT_NOT_OURS

@@ -126,7 +126,7 @@ async def _read_file(dependencies: Dependencies, desk: AchFileOrders, name: str,
     if acknowledgements is not None and any(map(acknowledgements.is_one, list_given_names(name))):
         return await apply_acknowledgements(dependencies, acknowledgements, name, content)
     try:
-        file = read_returns(content)
+        file = await asyncio.to_thread(read_returns, content)
     except NotNacha as fault:
         cause = _QUOTED.sub("what stands there", str(fault))
         await report_apart(dependencies, None, ExceptionKind.ACH_FILE_UNREADABLE, About(file_name=name), cause)

@@ -22,6 +22,12 @@ _ID: Final = re.compile("achf_[0-9a-z]{26}")
 # A part of an account number may stand in a bank's words.
 _NUMBER: Final = re.compile(r"[0-9]{4,}")
 _REASON_CHARACTERS_MAX: Final = 200
+# A header of the network has twelve digits for a sum.
+_SUM_DIGITS_MAX: Final = 15
+
+
+# Of a file, and its sums: how many entries, and the cents of its debits and of its credits.
+Name = tuple[str | tuple[str, int], tuple[int, int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +82,16 @@ class Acknowledgement:
     sums: tuple[int, int, int]
     rejected_because: str | None
 
-    def is_of(self, file: AchFile) -> bool:
-        named = file.ach_file_id == self.file_id if self.file_id else self._is_of_header(file)
-        return named and self.sums == (file.entry_count, file.debit_minor, file.credit_minor)
+    @property
+    def name(self) -> Name:
+        """By which it is found among `list_names` of our files."""
+        return (self.file_id or (self.day, self.number), self.sums)
 
-    def _is_of_header(self, file: AchFile) -> bool:
-        return (f"{file.created_on:%y%m%d}", file.number) == (self.day, self.number)
+
+def list_names(file: AchFile) -> tuple[Name, Name]:
+    """What a bank may call a file of ours: by its id, or by the day and the number of its header, with its sums."""
+    sums = file.entry_count, file.debit_minor, file.credit_minor
+    return (file.ach_file_id, sums), ((f"{file.created_on:%y%m%d}", file.number), sums)
 
 
 class NoAcknowledgement(ValueError):
@@ -118,6 +128,6 @@ def _find(pattern: re.Pattern[str], text: str, otherwise: str | None) -> Iterato
 def _read_number(text: str) -> int:
     """Of entries, or of cents: `1,234.56` has 123456. Raises: NoAcknowledgement."""
     digits = re.sub("[,.$ ]", "", text)
-    if not (digits.isascii() and digits.isdigit()):
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > _SUM_DIGITS_MAX:
         raise NoAcknowledgement("a sum of it is no number")
     return int(digits)
