@@ -88,7 +88,9 @@ RIGHTS: Table = {
     "plaid_items": appended(),
     "plaid_transfers": both(insert=EVERY, update=("transfer_id", "ended_at", "version", "updated_at", "seal")),
     # No organization's: a job of the worker's reads events.
-    "event_cursors": Rights(NOTHING, Grant(insert=EVERY, update=("after_id", "version", "updated_at", "seal"))),
+    "event_cursors": Rights(
+        NOTHING, Grant(insert=EVERY, update=("after_id", "version", "updated_at", "incarnation", "seal"))
+    ),
     "payout_requests": appended(),
     # No organization's, so no request reads it: replay_webhook is what a request may do to it. Old bodies are emptied.
     "received_webhooks": Rights(NOTHING, Grant(insert=EVERY, update=("body", "ignored_because", "proof", *LEASE))),

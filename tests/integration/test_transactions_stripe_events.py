@@ -185,7 +185,7 @@ async def test_how_far_events_were_read_is_moved_by_no_login_and_a_refund_is_hea
 @pytest.mark.parametrize("version", [0, -1])
 async def test_no_login_puts_a_feed_to_where_none_goes_on(service, version) -> None:
     """Of a version that means none, each later one would be written as the first, and refused as the second."""
-    put = sa.text("INSERT INTO event_cursors VALUES ('new', 'x', :version, now())")
+    put = sa.text("INSERT INTO event_cursors VALUES ('new', 'x', :version, now(), 'none')")
     with pytest.raises(Exception, match="cursor_begins"):
         async with service.database.begin_for_all() as tx:
             await tx.execute(put, {"version": version})

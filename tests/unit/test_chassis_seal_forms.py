@@ -82,7 +82,7 @@ FORMS = {
     "contributions": ["a893218a5a0cca61"],
     "dead_letters": ["1d876d393dacf7cb"],
     "distributions": ["af8fe03dbf205790"],
-    "event_cursors": ["f25a1e7507caa6a5"],
+    "event_cursors": ["d47782b486f75778"],
     "ended_sessions": ["23656ac2bedc0ef2"],
     "escrow_accounts": ["2bc51b22f824cb3d"],
     "former_persons": ["f920b6c95afdaeb8"],

@@ -82,7 +82,9 @@ async def _list_next(
         before = dependencies.clock.now() - _BEGUN_WITHIN
         if cursor.version is None and not await store.has_ordered(dependencies.database, provider, before):
             return await source.begin()
-        _tell_lost(dependencies, provider, "how far they were read is not what was written, or gone")
+        _tell_lost(
+            dependencies, provider, "how far they were read is not what was written, of before a restore, or gone"
+        )
     return await source.list_oldest()
 
 

@@ -2,7 +2,7 @@
 
 Of a return that comes late an event alone may tell, so a position is sealed: whoever moves it with a login of the
 database has nothing passed over. A trigger lets it go on by one version at a time, so that nobody puts an earlier one
-back over and over.
+back over and over. One that was kept from before a restore is of another incarnation, and counts for nothing (ADR 25).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data.database import Database
+from services.chassis.data.incarnation import INCARNATION, read_incarnation
 from services.chassis.data.reads import compile_for_all
 from services.chassis.data.seals import NotSealed, check_read_row, seal_of
 from services.chassis.data.sql import build_rows
@@ -21,7 +22,7 @@ from services.chassis.data.transaction import Tx
 from services.transactions.tables.webhooks import event_cursors
 
 _c = event_cursors.c
-_CURSOR = compile_for_all(sa.select(event_cursors).where(_c.feed == sa.bindparam("feed")))
+_CURSOR = compile_for_all(sa.select(event_cursors, INCARNATION.label("of_now")).where(_c.feed == sa.bindparam("feed")))
 _ORDERED = "SELECT 1 AS is_there FROM public.provider_payments WHERE provider = $1 AND sent_at < $2 LIMIT 1"
 
 
@@ -44,7 +45,8 @@ async def read_cursor(database: Database, feed: str) -> Cursor:
         check_read_row(database.seals, event_cursors, found[0])
     except NotSealed:
         return Cursor(None, found[0].version)
-    return Cursor(found[0].after_id, found[0].version)
+    is_of_now = found[0].incarnation == found[0].of_now
+    return Cursor(found[0].after_id if is_of_now else None, found[0].version)
 
 
 async def has_ordered(database: Database, provider: str, before: datetime) -> bool:
@@ -56,6 +58,7 @@ async def save_cursor(tx: Tx, feed: str, found: Cursor, last_id: str, now: datet
     """Moves it on, with what the same transaction stores; False where somebody else has moved it meanwhile."""
     version = 1 if found.version is None else found.version + 1
     values = {"feed": feed, "after_id": last_id, "version": version, "updated_at": now}
+    values["incarnation"] = await read_incarnation(tx)
     values["seal"] = seal_of(tx, event_cursors, values)
     if found.version is None:
         added = pg.insert(event_cursors).values(values).on_conflict_do_nothing()

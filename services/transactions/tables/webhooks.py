@@ -12,7 +12,8 @@ from services.chassis.data.seals import sealed
 from services.transactions.domain.webhooks import WebhookStatus
 from services.transactions.tables.metadata import metadata
 
-# Of whom events are read, and the last one that was stored; empty where there was none.
+# Of whom events are read, and the last one that was stored; empty where there was none. In another incarnation of the
+# database it counts for nothing: who kept it from before a restore would have events passed over.
 event_cursors = sa.Table(
     "event_cursors",
     metadata,
@@ -20,9 +21,10 @@ event_cursors = sa.Table(
     text("after_id"),
     sa.Column("version", sa.BigInteger, nullable=False),
     time("updated_at"),
+    text("incarnation"),
     seal(),
     sa.CheckConstraint("version >= 1", name="cursor_begins"),
-    info=sealed("feed", "after_id", "version", "updated_at"),
+    info=sealed("feed", "after_id", "version", "updated_at", "incarnation"),
 )
 
 # Every webhook as it came, once: work for a job, and no organization's, since a webhook proves its sender only.

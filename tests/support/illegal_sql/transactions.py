@@ -38,7 +38,7 @@ ROWS = (
         " is_inbound, amount_minor, currency, account_id, created_at, updated_at, version) VALUES ('org_1', 'auth_1',"
         " 'key_1', 1, 'txn_1', 1, true, 100, 'USD', 'acc_1', now(), now(), 1)"
     ),
-    "INSERT INTO event_cursors VALUES ('feed', '7', 1, now())",
+    "INSERT INTO event_cursors VALUES ('feed', '7', 1, now(), 'none')",
     "INSERT INTO payout_requests VALUES ('org_1', 'key_1', 'x', 'txn_1', NULL, now())",
     (
         "INSERT INTO received_webhooks (webhook_id, provider, provider_event_id, event_type, body, created_at, due_at,"

@@ -706,6 +706,7 @@ def _create_plaid() -> None:
         sa.Column("after_id", sa.Text(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("incarnation", sa.Text(), nullable=False),
         sa.Column("seal", pg.BYTEA(), nullable=True),
         sa.CheckConstraint("version >= 1", name="cursor_begins"),
         sa.PrimaryKeyConstraint("feed"),
