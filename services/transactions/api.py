@@ -129,7 +129,12 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
     async def CorrectTransactionAmount(
         self, request: pb.CorrectTransactionAmountRequest, context: ServicerContext
     ) -> pb.Transaction:
-        return await self._dependencies.write(request, pb.Transaction, decisions.correct_transaction_amount)
+        return await self._dependencies.write_on_facts(
+            request,
+            pb.Transaction,
+            partial(decisions.ask_correction_facts, self._dependencies, self._parties),
+            decisions.correct_transaction_amount,
+        )
 
     async def RecordTransactionReturn(
         self, request: pb.RecordTransactionReturnRequest, context: ServicerContext

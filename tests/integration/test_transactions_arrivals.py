@@ -98,19 +98,37 @@ async def test_what_somebody_says_has_come_nobody_else_cancels(service: Transact
     assert (await service.ask(THIRD, "CancelTransaction", cancel)).status == T.CANCELLED
 
 
-@pytest.mark.parametrize("payer", [INVESTOR, SPONSOR], ids=["investor", "sponsor"])
+async def test_the_same_that_somebody_said_nobody_else_says_once_more_to_cancel_it_then(
+    service: TransactionsHarness,
+) -> None:
+    said = await correct(service, await announce(service), 90_00)
+    refusal = await refused(correct(service, said, 90_00, by=CHECKER))
+    assert (refusal.reason, refusal.metadata) == ("ARRIVAL_STATED", {"corrected_by": THIRD.person})
+    other = await correct(service, said, 80_00, by=CHECKER)
+    assert (other.amount, other.corrected_by) == (usd(80_00), CHECKER.person)
+    assert (await service.ask(THIRD, "ConfirmTransaction", build_arrival(other))).status == T.COMPLETED
+
+
+@pytest.mark.parametrize("payer", [INVESTOR, SPONSOR, ADMIN], ids=["investor", "sponsor", "staff-of-the-payer"])
 async def test_of_what_its_payer_announced_two_admins_say_that_it_came(
     service: TransactionsHarness, payer: Principal
 ) -> None:
-    """An announcement is what somebody means to send, and no word about what the bank did."""
+    """An announcement is what somebody means to send, and no word about what the bank did: whatever role of who acts
+    for the payer is in the token."""
+    if payer is ADMIN:
+        service.compliance.former[payer.person] = {"inv-001"}
     request = await service.deposit_request(payment_method=T.WIRE, bank_account_id=None)
     made = await service.ask(payer, "CreateTransaction", request)
     await service.work()
     waiting = await service.get(made.transaction_id)
-    assert "confirm" not in (await service.ask(CHECKER, "GetTransaction", asked(waiting))).allowed_actions
+    offered = (await service.ask(CHECKER, "GetTransaction", asked(waiting))).allowed_actions
+    assert ("confirm" in offered) is (payer is ADMIN)  # for whom a person acts is asked when it is done
     assert (await refused(confirm(service, waiting))).reason == "ARRIVAL_NOT_STATED"
     itself = Principal("the-same", "admin", ORG, known_as=payer.person)
     assert (await refused(correct(service, waiting, 100_00, by=itself))).reason == "MAKER_IS_CHECKER"
+    service.compliance.parties[THIRD.person] = {"inv-001"}
+    assert (await refused(correct(service, waiting, 100_00, by=THIRD))).reason == "BENEFICIARY_IS_CHECKER"
+    service.compliance.parties.clear()
     said = await correct(service, waiting, 100_00, by=CHECKER)
     assert (await refused(confirm(service, said))).reason == "MAKER_IS_CHECKER"
     done = await service.ask(THIRD, "ConfirmTransaction", build_arrival(said))

@@ -44,7 +44,9 @@ from services.transactions.domain.decisions import (
     check_may_correct,
     check_may_reject,
     check_may_retry,
+    check_not_stated,
     find_corrected,
+    is_announced_by_payer,
 )
 from services.transactions.domain.refusals import BankReferenceUsed, TransactionNotFound
 from services.transactions.domain.schedule import compute_announcement_end
@@ -167,11 +169,12 @@ def build_cancellation(request: pb.CancelTransactionRequest) -> Step:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmationFacts:
-    """What a confirmation is counted on, asked before the transaction."""
+    """What somebody's word about the bank is counted on, asked before the transaction."""
 
     parties: Collection[str]  # for whom the caller acts, or did not long ago
+    announcer_parties: Collection[str]  # the same of who announced what arrives
     beneficiary_party_ids: Collection[str]
-    maker_session_ended: bool  # of who announced what arrives, or who corrected its amount
+    ended: Collection[Asker]  # who announced it, or said what came, in a session that was ended since
 
 
 async def ask_confirmation_facts(
@@ -181,12 +184,32 @@ async def ask_confirmation_facts(
     async with dependencies.database.begin() as tx:
         row = await require_as_read(tx, request.transaction_id, request.etag)
     await check_book_goes_on(dependencies.peers, row)
+    await check_book_goes_on(dependencies.peers, row.escrow_account_id)
+    return await _ask_facts(dependencies, parties, row)
+
+
+async def ask_correction_facts(
+    dependencies: Dependencies, parties: Parties, request: pb.CorrectTransactionAmountRequest
+) -> ConfirmationFacts:
+    """Raises: Unavailable, SessionEnded, TransactionNotFound, EtagMismatch."""
+    async with dependencies.database.begin() as tx:
+        row = await require_as_read(tx, request.transaction_id, request.etag)
+    return await _ask_facts(dependencies, parties, row)
+
+
+async def _ask_facts(dependencies: Dependencies, parties: Parties, row: Transaction) -> ConfirmationFacts:
+    """Raises: Unavailable, SessionEnded."""
     # That a payout was sent is the bank's fact, whoever is locked out since.
     askers = row.list_askers() if row.is_inbound else ()
-    me = Identity(current_principal().person)
-    standings = await parties.list_standings({me, *(each.identity for each in askers)})
-    ended = list_ended(askers, standings)
-    return ConfirmationFacts(standings[me].parties, await list_beneficiaries(row, dependencies.peers), bool(ended))
+    me, announcer = Identity(current_principal().person), Identity(row.created_by)
+    announcers = {announcer} if row.is_inbound else set()
+    standings = await parties.list_standings({me, *announcers, *(each.identity for each in askers)})
+    return ConfirmationFacts(
+        standings[me].parties,
+        standings[announcer].parties if announcers else (),
+        await list_beneficiaries(row, dependencies.peers),
+        list_ended(askers, standings),
+    )
 
 
 async def confirm_transaction(
@@ -200,9 +223,9 @@ async def confirm_transaction(
         MakerSessionEnded: a thief announced it, perhaps, or said how much comes.
     """
     row, person = await lock_as_read(tx, request.transaction_id, request.etag)
-    check_may_confirm(row, person)
+    check_may_confirm(row, person, facts.announcer_parties)
     check_beneficiary(facts.beneficiary_party_ids, facts.parties)
-    if facts.maker_session_ended:
+    if facts.ended:
         raise MakerSessionEnded()
     amount = Money.from_proto(request.amount)
     check_amount(row, amount)
@@ -222,17 +245,22 @@ async def confirm_transaction(
 
 
 async def correct_transaction_amount(
-    tx: Tx, request: pb.CorrectTransactionAmountRequest, now: datetime
+    tx: Tx, request: pb.CorrectTransactionAmountRequest, facts: ConfirmationFacts, now: datetime
 ) -> pb.Transaction:
     """Somebody says what the bank of a wire or check brings: another amount than was announced, or just that.
 
     Raises:
-        EtagMismatch, MakerIsChecker, PaymentMethodNotSupported, IllegalStatusChange, CurrencyMismatch, TooManyStops
+        EtagMismatch, MakerIsChecker, BeneficiaryIsChecker, PaymentMethodNotSupported, IllegalStatusChange,
+        CurrencyMismatch, ArrivalStated, TooManyStops
     """
     row, person = await lock_as_read(tx, request.transaction_id, request.etag)
-    check_may_correct(row, person)
+    check_may_correct(row, person, facts.announcer_parties)
+    if is_announced_by_payer(row, facts.announcer_parties):
+        check_beneficiary(facts.beneficiary_party_ids, facts.parties)
     amount = Money.from_proto(request.amount)
     corrected_minor = find_corrected(row, amount)
+    if row.corrected_by not in {each.person for each in facts.ended}:  # else a thief said it, perhaps: it is said anew
+        check_not_stated(row, amount, person)
     corrector = Asker(person, current_principal().session)
     # What was announced may be said, too; and the same said once more counts by who says it last, and in which session.
     if amount != row.amount or row.corrector != corrector:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 from services.chassis.calls.auth import INVESTOR, SPONSOR
@@ -12,6 +13,7 @@ from services.chassis.values.second_person import check_no_maker
 from services.transactions.domain.rails import Rail
 from services.transactions.domain.refusals import (
     ArrivalNotStated,
+    ArrivalStated,
     AttemptsExhausted,
     NotRetryable,
     PaymentMethodNotSupported,
@@ -72,11 +74,14 @@ def check_confirmed_by_a_person(transaction: Transaction) -> None:
         raise PaymentMethodNotSupported(message, payment_method=transaction.payment_method)
 
 
-def check_may_confirm(transaction: Transaction, person: str) -> None:
+def check_may_confirm(transaction: Transaction, person: str, announcer_parties: Collection[str] = ()) -> None:
     """Whoever had a payout made or approved it does not say that it was sent, nor who corrected an amount that it came.
 
-    What an investor or a sponsor announced only says what somebody means to send: one admin says what the bank brings,
-    and another one confirms it.
+    What its payer announced only says what somebody means to send: one admin says what the bank brings, and another one
+    confirms it.
+
+    Args:
+        announcer_parties: For whom who announced it acts, as its owner says; none where an action is only offered.
 
     Raises PaymentMethodNotSupported, MakerIsChecker, IllegalStatusChange, ArrivalNotStated.
     """
@@ -86,13 +91,15 @@ def check_may_confirm(transaction: Transaction, person: str) -> None:
     check_no_maker({transaction.created_by, *others}, person)
     if transaction.status is not Status.PENDING_SETTLEMENT:
         raise IllegalStatusChange(transaction.status, Status.SETTLED)
-    if _is_announced_by_payer(transaction) and transaction.corrected_by is None:
+    if is_announced_by_payer(transaction, announcer_parties) and transaction.corrected_by is None:
         raise ArrivalNotStated()
 
 
-def _is_announced_by_payer(transaction: Transaction) -> bool:
-    """Whether it is announced by who does not read the bank's statement: an investor, or the issuer."""
-    return transaction.is_inbound and transaction.request_role in (INVESTOR, SPONSOR)
+def is_announced_by_payer(transaction: Transaction, announcer_parties: Collection[str]) -> bool:
+    """Whether it is announced by the investor or the issuer, or by who acts for the payer, in whatever role: their word
+    is none about the bank."""
+    is_payers = transaction.request_role in (INVESTOR, SPONSOR) or transaction.party_id in announcer_parties
+    return transaction.is_inbound and is_payers
 
 
 def check_amount(transaction: Transaction, amount: Money) -> None:
@@ -109,19 +116,33 @@ def check_amount(transaction: Transaction, amount: Money) -> None:
         raise InvalidField(message, fields={"amount": f"must be {transaction.amount}"})
 
 
-def check_may_correct(transaction: Transaction, person: str) -> None:
+def check_may_correct(transaction: Transaction, person: str, announcer_parties: Collection[str] = ()) -> None:
     """Whether this person may say what came.
+
+    Args:
+        announcer_parties: As for check_may_confirm.
 
     Raises PaymentMethodNotSupported, MakerIsChecker, IllegalStatusChange.
     """
     check_confirmed_by_a_person(transaction)
-    if _is_announced_by_payer(transaction):
+    if is_announced_by_payer(transaction, announcer_parties):
         check_no_maker({transaction.created_by}, person)
     if not transaction.is_inbound:
         message = "A payout is sent in its whole amount; if it was not, two persons say so (NOT_SENT)."
         raise IllegalStatusChange(transaction.status, Status.PENDING_SETTLEMENT, message)
     if transaction.status is not Status.PENDING_SETTLEMENT:
         raise IllegalStatusChange(transaction.status, Status.PENDING_SETTLEMENT)
+
+
+def check_not_stated(transaction: Transaction, amount: Money, person: str) -> None:
+    """What somebody says has come, another person confirms, and does not say once more: who said it alone cancels it,
+    and whoever says the same after that person would be the one.
+
+    Raises: ArrivalStated.
+    """
+    said_by = transaction.corrected_by
+    if said_by not in (None, person) and amount == transaction.amount:
+        raise ArrivalStated(said_by or "")
 
 
 def find_corrected(transaction: Transaction, amount: Money) -> int | None:

@@ -119,16 +119,30 @@ class CommitmentExceeded(DomainError):
 
 
 class ArrivalNotStated(DomainError):
-    """Nobody has said yet by the bank's statement what came: an investor or a sponsor announced it."""
+    """Nobody has said yet by the bank's statement what came: its payer announced it."""
 
     kind = Kind.FAILED_PRECONDITION
     reason = "ARRIVAL_NOT_STATED"
 
     def __init__(self) -> None:
         super().__init__(
-            "An investor or a sponsor announced it. One admin says what the bank brings (correct-amount), also where it"
-            " is what was announced, and then another one confirms it."
+            "Who announced it is its payer, or acts for it. One admin says what the bank brings (correct-amount), also"
+            " where it is what was announced, and then another one confirms it."
         )
+
+
+class ArrivalStated(DomainError):
+    """Somebody else has said already that just this came.
+
+    Args:
+        corrected_by: Who.
+    """
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "ARRIVAL_STATED"
+
+    def __init__(self, corrected_by: str) -> None:
+        super().__init__(f"{corrected_by} has said that just this came: confirm it instead.", corrected_by=corrected_by)
 
 
 class TooManyUnsettledPayments(DomainError):
