@@ -28,6 +28,7 @@ from services.transactions.domain.explanations import (
     explain_finality,
     explain_next_attempt,
     explain_return_risk,
+    explain_take_back,
 )
 from services.transactions.domain.payments import Payment, PaymentStatus, find_difference, is_contradiction, list_moves
 from services.transactions.domain.states import MOVES, Status
@@ -277,3 +278,17 @@ def test_a_routing_number_has_a_right_check_digit(routing_number: str, real: boo
 
 def test_a_webhook_has_the_statuses_that_the_contract_names() -> None:
     assert {"STATUS_UNSPECIFIED", *WebhookStatus} == set(Webhook.Status.keys())
+
+
+@pytest.mark.parametrize(
+    ("count", "named", "more"), [(10, 10, None), (12, 10, "largest of 12 payments are named: 2 more")]
+)
+def test_of_what_the_bank_may_take_back_the_largest_payments_are_named(count, named, more) -> None:
+    paid = [
+        replace(DEPOSIT, transaction_id=f"txn_{n:02}", announced_amount=Money(n, "USD"), final_at=NOW)
+        for n in range(1, count + 1)
+    ]
+    [told] = explain_take_back([paid])
+    largest = [f"txn_{n:02}" for n in range(count, count - named, -1)]
+    assert ([name for name, _ in told.operands], (more or "") in told.statement) == (largest, True)
+    assert ("are named" in told.statement) is (more is not None)

@@ -29,6 +29,7 @@ from services.transactions.domain.types import TYPES
 
 TRANSFER_TO: Final = "TRANSFER_TO"
 _NOT_FINAL: Final = "REFUNDED_MONEY_NOT_FINAL"
+# So many payments are named one by one, the largest.
 _NAMED_MAX: Final = 10
 _ALTERED: Final = Explanation("What a party paid in was altered in the database.", _NOT_FINAL)
 
@@ -192,7 +193,11 @@ def explain_take_back(received: Iterable[Sequence[Transaction] | None]) -> list[
     for day, rows in sorted(by_day.items()):
         amount = reduce(add, (row.amount for row in rows))
         statement = f"The bank may take {amount} of what was paid in back until {day}."
-        explanations.append(Explanation(statement, _NOT_FINAL, tuple((row.transaction_id, row.amount) for row in rows)))
+        largest = sorted(rows, key=lambda row: (-row.amount.amount_minor, row.transaction_id))[:_NAMED_MAX]
+        if len(rows) > _NAMED_MAX:
+            statement += f" The {_NAMED_MAX} largest of {len(rows)} payments are named: {len(rows) - _NAMED_MAX} more."
+        operands = tuple((row.transaction_id, row.amount) for row in largest)
+        explanations.append(Explanation(statement, _NOT_FINAL, operands))
     return explanations
 
 
