@@ -26,8 +26,10 @@ from services.chassis.spelling.descriptors import is_map, is_message, is_require
 from services.chassis.spelling.json_reader import parse
 
 MEDIA_TYPE = "text/csv"
-_IS_FORMULA = re.compile(r"'*[=+\-@\t\r]")
-_WAS_FORMULA = re.compile(r"'+[=+\-@\t\r]")
+# What a spreadsheet begins a formula with; some take the full-width forms for the same.
+_BEGINS_FORMULA = r"[=+\-@\t\r\uFF1D\uFF0B\uFF0D\uFF20]"
+_IS_FORMULA = re.compile(rf"'*{_BEGINS_FORMULA}")
+_WAS_FORMULA = re.compile(rf"'+{_BEGINS_FORMULA}")
 _READ_TEXT: dict[int, Callable[[str], Any]] = {
     FieldDescriptor.TYPE_BOOL: scalars.text_to_bool,
     FieldDescriptor.TYPE_INT32: scalars.text_to_int32,
