@@ -143,6 +143,18 @@ async def test_a_refusal_names_the_leg_that_is_at_fault(escrow, legs, currency, 
     assert list(refused.value.fields) == [f"journal_entry.{field}"]
 
 
+@pytest.mark.parametrize(("wrong", "field"), [
+    (new_entry(("cash", -1), ("fees", 1)), "legs[1].amount.amount_minor"),
+    (new_entry(("cash", 1), ("fees", -1), currency="EUR"), "legs[0].amount.currency_code"),
+    (new_entry(type_=journal_pb.JournalEntry.REVERSAL, reverses_journal_entry_id="je_" + "0" * 26),
+     "reverses_journal_entry_id"),
+])  # fmt: skip
+async def test_a_failure_in_a_batch_names_the_field_within_its_item(escrow, wrong, field):
+    right = new_entry(("cash", 5), ("subscription:inv-001", -5))
+    _, result = await escrow.post_together(await escrow.open(), [(key(), right), (key(), wrong)])
+    assert list(result.failure.fields) == [f"journal_entry.{field}"]
+
+
 async def test_two_reversals_in_one_batch_or_at_once_are_one(escrow):
     account = await escrow.open()
     one, two = [await escrow.post(account, ("cash", 10), ("fees", -10)) for _ in range(2)]

@@ -70,15 +70,14 @@ async def build_entry(
     idempotency_key: str,
     new: journal_pb.NewJournalEntry,
     now: datetime,
-    path: str = "journal_entry",
 ) -> NewEntry:
     """What PostJournalEntry, or one item of its batch, asks for: the two share their keys.
 
     Raises:
-        InvalidField: the legs cannot make an entry, or the time is still to come; `path` leads to the entry.
+        InvalidField: the legs cannot make an entry, or the time is still to come.
         JournalEntryNotFound: there is no entry to reverse.
     """
-    principal = current_principal()
+    principal, path = current_principal(), "journal_entry"
     effective_at = (
         from_timestamp(new.effective_time, f"{path}.effective_time") if new.HasField("effective_time") else None
     )
@@ -153,11 +152,13 @@ async def build_entries(database: Database, request: Batch, now: datetime) -> li
     found: list[NewEntry | JournalEntryNotFound] = []
     legs = 0
     for number, item in enumerate(request.items):
-        path = f"items[{number}].journal_entry"
         try:
             entry = await build_entry(
-                database, request.escrow_account_id, item.idempotency_key, item.journal_entry, now, path
+                database, request.escrow_account_id, item.idempotency_key, item.journal_entry, now
             )
+        except InvalidField as refusal:  # of the whole batch, in which the item has a place
+            fields = {f"items[{number}].{path}": fault for path, fault in refusal.fields.items()}
+            raise InvalidField(refusal.message, fields=fields) from None
         except JournalEntryNotFound as refusal:
             found.append(refusal)
             continue

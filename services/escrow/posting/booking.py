@@ -286,7 +286,7 @@ def _build_refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
         case "too_large":
             return InvalidField(
                 "A balance would become too large: the amounts must be smaller.",
-                fields={"legs": "are too large together"},
+                fields={entry.legs_path or "legs": "are too large together"},
             )
         case _:  # key_reused; a duplicate's refusal is replaced by its first answer
             return IdempotencyKeyReused(
