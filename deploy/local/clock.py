@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from pathlib import Path
 
-from deploy.local.places import default_data_dir
+from deploy.local.identity import Identity
+from deploy.local.places import default_data_dir, explain_absent, resolve_folder
 from deploy.secrets import write_private
 
 
@@ -42,12 +44,15 @@ def reset_clock(data_dir: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.local.clock", description=__doc__)
-    parser.add_argument("--data-dir", type=Path, default=default_data_dir(), help="the instance (default: %(default)s)")
+    parser.add_argument("--data-dir", type=resolve_folder, default=default_data_dir(), help="default: %(default)s")
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("show", help="print the business time")
     actions.add_parser("set", help="move it").add_argument("moment", help="such as 2025-01-01T15:00:00Z")
     actions.add_parser("reset", help="back to the system's time")
     given = parser.parse_args(arguments)
+    if not os.access(Identity(given.data_dir).jwks_file, os.R_OK):
+        print(explain_absent(given.data_dir), file=sys.stderr)
+        return 1
     if given.action == "set":
         try:
             set_clock(given.data_dir, datetime.fromisoformat(given.moment))

@@ -8,9 +8,18 @@ from pathlib import Path
 import pytest
 
 from deploy.local import clock
+from deploy.local.identity import Identity
+from deploy.secrets import write_private
 from services.chassis.values.clock import FileClock
 
 SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Path:
+    """The folder of one that was started."""
+    write_private(Identity(tmp_path).jwks_file, "{}")
+    return tmp_path
 
 
 @pytest.mark.parametrize(
@@ -43,13 +52,28 @@ def test_a_moment_without_a_time_zone_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("moment", ["tomorrow", "2025-01-01T15:00:00", "2025-13-01T00:00:00Z"])
-def test_the_command_refuses_what_is_no_moment(tmp_path: Path, moment: str) -> None:
+def test_the_command_refuses_what_is_no_moment(instance: Path, moment: str) -> None:
     with pytest.raises(SystemExit):
-        clock.main(["--data-dir", str(tmp_path), "set", moment])
-    assert not clock.clock_file(tmp_path).exists()
+        clock.main(["--data-dir", str(instance), "set", moment])
+    assert not clock.clock_file(instance).exists()
 
 
-def test_the_command_sets_and_shows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    clock.main(["--data-dir", str(tmp_path), "set", "2025-01-01T15:00:00Z"])
-    clock.main(["--data-dir", str(tmp_path), "show"])
+def test_the_command_sets_and_shows_it(instance: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clock.main(["--data-dir", str(instance), "set", "2025-01-01T15:00:00Z"])
+    clock.main(["--data-dir", str(instance), "show"])
     assert all(line.startswith("2025-01-01T15:00:0") for line in capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("action", [["show"], ["set", "2025-01-01T15:00:00Z"], ["reset"]])
+def test_a_folder_that_is_no_instance_has_no_clock_and_none_is_made(tmp_path, capsys, action) -> None:
+    folder = tmp_path / "nothing"
+    assert clock.main(["--data-dir", str(folder), *action]) == 1
+    assert "There is no instance of yours" in capsys.readouterr().err
+    assert not folder.exists()
+
+
+def test_the_clock_of_the_instance_that_the_environment_names_is_moved(instance, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("DATA_DIR", str(instance))
+    assert clock.main(["set", "2025-01-01T15:00:00Z"]) == 0
+    assert capsys.readouterr().out.startswith("2025-01-01T15:00")
+    assert clock.clock_file(instance).exists()
