@@ -52,6 +52,7 @@ RIGHTS: Table = {
                 "corrected_by",
                 "corrected_signed_in_at",
                 "corrected_api_key_id",
+                "former_correctors",
                 "settled_at",
                 "return_risk_end_at",
                 "final_at",

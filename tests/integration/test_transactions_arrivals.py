@@ -106,6 +106,19 @@ async def test_the_same_that_somebody_said_nobody_else_says_once_more_to_cancel_
     assert (refusal.reason, refusal.metadata) == ("ARRIVAL_STATED", {"corrected_by": THIRD.person})
     other = await correct(service, said, 80_00, by=CHECKER)
     assert (other.amount, other.corrected_by) == (usd(80_00), CHECKER.person)
+    for person in (THIRD, CHECKER, ADMIN):  # two say that it came
+        cancel = pb.CancelTransactionRequest(
+            transaction_id=other.transaction_id, etag=other.etag, idempotency_key=new_id("key")
+        )
+        assert (await refused(service.ask(person, "CancelTransaction", cancel))).reason == "ILLEGAL_STATUS_CHANGE"
+        assert "cancel" not in (await service.get(other.transaction_id, person)).allowed_actions
+    told = "SELECT payload FROM outbox WHERE event_type LIKE '%.TransactionUpdated' ORDER BY 1"
+    async with service.database.begin_for_all() as tx:
+        found = [events.TransactionUpdated.FromString(each).transaction for each in await tx.scalars(sa.text(told))]
+    assert {(each.corrected_by, each.amount.amount_minor) for each in found} == {
+        (THIRD.person, 90_00),
+        (CHECKER.person, 80_00),
+    }
     assert (await service.ask(THIRD, "ConfirmTransaction", build_arrival(other))).status == T.COMPLETED
 
 

@@ -107,6 +107,7 @@ FORMS = {
     "stops": ["310fe06369209b57"],
     "transaction_limits": ["3d30d1f8652079bc"],
     "transactions": ["e176caf7d6b2d21c"],
+    "transactions": ["9ca88d01159320e0"],
 }
 
 

@@ -79,6 +79,7 @@ DEPOSIT = Transaction(
     created_by="admin-1",
     approved_by=None,
     makers_and_checkers=(),
+    former_correctors=(),
     confirmed_by=None,
     bank_reference=None,
     corrected_minor=None,

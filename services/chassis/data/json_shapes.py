@@ -87,6 +87,7 @@ SHAPES: Mapping[str, str] = {
     "explanation": _explanation("$"),
     "makers": _PERSONS,
     "checkers": _PERSONS,
+    "correctors": _PERSONS,
     "tiers": _all(_is("$", "array"), _each("$[*]", _TIER)),
     "totals": _all(_is("$", "array"), _each("$[*]", _TIER_TOTAL)),
     "lines": _all(_is("$", "array"), _each("$[*]", _LINE)),

@@ -259,8 +259,11 @@ async def correct_transaction_amount(
         check_beneficiary(facts.beneficiary_party_ids, facts.parties)
     amount = Money.from_proto(request.amount)
     corrected_minor = find_corrected(row, amount)
+    former = set(row.former_correctors)
     if row.corrected_by not in {each.person for each in facts.ended}:  # else a thief said it, perhaps: it is said anew
         check_not_stated(row, amount, person)
+        if row.corrected_by and row.corrected_by != person:
+            former.add(row.corrected_by)
     corrector = Asker(person, current_principal().session)
     # What was announced may be said, too; and the same said once more counts by who says it last, and in which session.
     if amount != row.amount or row.corrector != corrector:
@@ -269,7 +272,9 @@ async def correct_transaction_amount(
         note = None if corrected_minor is None else request.note
         # Somebody has seen it come, so another one has time to say so, too.
         until = compute_announcement_end(row.created_at, row.rail, is_inbound=row.is_inbound, corrected_at=now)
-        row = await moves.save_correction(tx, row, corrected_minor, note, corrector, waits_until=until, now=now)
+        row = await moves.save_correction(
+            tx, row, corrected_minor, note, corrector, former=former, waits_until=until, now=now
+        )
     return answer_transaction(row, now)
 
 

@@ -44,10 +44,15 @@ def check_may_reject(transaction: Transaction) -> None:
 
 
 def check_may_cancel(transaction: Transaction, person: str) -> None:
-    """What somebody says has come, nobody else cancels: its money may be at the bank. Raises IllegalStatusChange."""
-    said_by = transaction.corrected_by if transaction.status is Status.PENDING_SETTLEMENT else None
-    if said_by not in (None, person):
-        message = f"{said_by} has said that it came: it is confirmed, or {said_by} cancels it."
+    """What somebody says has come, nobody else cancels: its money may be at the bank. Raises IllegalStatusChange.
+
+    Where two say that it came, however much, none of them does: it is confirmed, or ends when nobody has in time.
+    """
+    said = {transaction.corrected_by, *transaction.former_correctors} - {None}
+    if transaction.status is Status.PENDING_SETTLEMENT and said - {person}:
+        message = f"{', '.join(sorted(map(str, said)))} said that it came: it is confirmed, or ends by itself."
+        if said == {transaction.corrected_by}:
+            message = f"{transaction.corrected_by} has said that it came: it is confirmed, or that person cancels it."
         raise IllegalStatusChange(transaction.status, Status.CANCELLED, message)
     if not may_cancel(transaction.status, transaction.rail, is_inbound=transaction.is_inbound):
         raise IllegalStatusChange(transaction.status, Status.CANCELLED)

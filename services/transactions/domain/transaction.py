@@ -64,6 +64,8 @@ class Transaction:
     dispute_reference: str | None  # the provider's id of the last dispute
     dispute_reason: str | None
     dispute_due_at: datetime | None
+    former_correctors: Sequence[str]  # who said before that another amount comes
+    dispute_status: str
     reconciliation_status: str
     finality: str
     external_id: str | None

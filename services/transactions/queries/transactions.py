@@ -59,6 +59,7 @@ _NOT_LISTED = {
     "api_key_id",
     "corrected_signed_in_at",
     "corrected_api_key_id",
+    "former_correctors",
     "makers_and_checkers",
     "epoch",
     "tries",

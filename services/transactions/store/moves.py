@@ -6,7 +6,7 @@ written, and is sealed as that; the database refuses an edge that is not allowed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
@@ -42,6 +42,7 @@ _CHANGING = (
     *("provider_reference", "payer_action_url", "bank_reference", "corrected_minor", "correction_note", "corrected_by"),
     *("corrected_signed_in_at", "corrected_api_key_id"),
     *("card_brand", "card_last4", "dispute_status", "dispute_reference", "dispute_reason", "dispute_due_at"),
+    *("corrected_signed_in_at", "corrected_api_key_id", "former_correctors"),
     *("finality", "approved_by", "makers_and_checkers", "confirmed_by", "updated_at", "settled_at"),
     *("return_risk_end_at", "final_at", "next_look_at", "epoch", "tries", "escrow_booked", "seal"),
 )
@@ -51,6 +52,7 @@ _BORN = {column.name: None for column in transactions.columns} | {
     "finality": PROVISIONAL,
     "metadata": {},
     "makers_and_checkers": [],
+    "former_correctors": [],
     "is_corporate": False,
     "escrow_booked": False,
     "dispute_status": DisputeStatus.NONE,
@@ -218,6 +220,7 @@ async def save_correction(
     note: str | None,
     corrector: Asker,
     *,
+    former: Collection[str],
     waits_until: datetime | None,
     now: datetime,
 ) -> Transaction:
@@ -225,6 +228,7 @@ async def save_correction(
 
     Args:
         corrected_minor: None: what was announced.
+        former: Who said before that another amount comes.
         waits_until: How long it is waited for.
     """
     actor, session = corrector
@@ -235,6 +239,7 @@ async def save_correction(
         corrected_by=actor,
         corrected_signed_in_at=session.signed_in_at,
         corrected_api_key_id=session.api_key_id,
+        former_correctors=sorted(former),
         version=locked.version + 1,
         updated_at=now,
         next_look_at=waits_until,

@@ -76,6 +76,8 @@ transactions = sa.Table(
     text("corrected_api_key_id", null=True),
     # Of the card that it was paid by, or goes back to: no more of a number is ever here.
     *(text(name, null=True) for name in ("card_brand", "card_last4")),
+    # Who said before that another amount comes; how much, each TransactionUpdated told.
+    sa.Column("former_correctors", pg.JSONB, nullable=False, server_default="[]"),
     sa.Column("dispute_status", sa.Text, nullable=False, server_default="NONE"),
     text("dispute_reference", null=True),  # the provider's id of the last dispute
     text("dispute_reason", null=True),
@@ -218,6 +220,7 @@ transactions = sa.Table(
         "payer_action_url",
         *("card_brand", "card_last4", "dispute_status", "dispute_reference", "dispute_reason", "dispute_due_at"),
         *("corrected_minor", "correction_note", "corrected_by", "corrected_signed_in_at", "corrected_api_key_id"),
+        "former_correctors",
         *("created_by", "approved_by", "makers_and_checkers", "confirmed_by"),
         *("request_subject", "request_role", "idempotency_key"),
         *("created_at", "updated_at", "settled_at", "return_risk_end_at", "final_at", "next_look_at", "escrow_booked"),

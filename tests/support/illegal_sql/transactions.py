@@ -105,6 +105,10 @@ RULES = {
         ),
         "23514",
     ),
+    "a statement that nobody made any more": (
+        ("UPDATE transactions SET former_correctors = '[\"bob\"]'; UPDATE transactions SET former_correctors = '[]'"),
+        "23514",
+    ),
     "a bank's reference that names nothing": (
         "UPDATE transactions SET confirmed_by = 'bob', bank_reference = '--'",
         "23514",

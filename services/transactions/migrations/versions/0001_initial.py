@@ -47,6 +47,9 @@ BEGIN
   IF NOT NEW.makers_and_checkers @> OLD.makers_and_checkers THEN
     RAISE EXCEPTION 'who asked for it or approved it stays known' USING ERRCODE = '23514';
   END IF;
+  IF NOT NEW.former_correctors @> OLD.former_correctors THEN
+    RAISE EXCEPTION 'who said what comes stays known' USING ERRCODE = '23514';
+  END IF;
   IF (NEW.corrected_minor, NEW.correction_note, NEW.corrected_by, NEW.corrected_signed_in_at, NEW.corrected_api_key_id)
      IS DISTINCT FROM
      (OLD.corrected_minor, OLD.correction_note, OLD.corrected_by, OLD.corrected_signed_in_at, OLD.corrected_api_key_id)
@@ -337,6 +340,7 @@ def _create_transactions() -> None:
         sa.Column("corrected_api_key_id", sa.Text(), nullable=True),
         sa.Column("card_brand", sa.Text(), nullable=True),
         sa.Column("card_last4", sa.Text(), nullable=True),
+        sa.Column("former_correctors", pg.JSONB(astext_type=sa.Text()), server_default="[]", nullable=False),
         sa.Column("dispute_status", sa.Text(), server_default="NONE", nullable=False),
         sa.Column("dispute_reference", sa.Text(), nullable=True),
         sa.Column("dispute_reason", sa.Text(), nullable=True),
