@@ -106,8 +106,7 @@ FORMS = {
     "statements": ["43302aa0e765495f"],
     "stops": ["310fe06369209b57"],
     "transaction_limits": ["3d30d1f8652079bc"],
-    "transactions": ["e176caf7d6b2d21c"],
-    "transactions": ["9ca88d01159320e0"],
+    "transactions": ["d84bfe0f2c8e58b2"],
 }
 
 

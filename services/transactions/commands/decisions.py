@@ -184,7 +184,6 @@ async def ask_confirmation_facts(
     async with dependencies.database.begin() as tx:
         row = await require_as_read(tx, request.transaction_id, request.etag)
     await check_book_goes_on(dependencies.peers, row)
-    await check_book_goes_on(dependencies.peers, row.escrow_account_id)
     return await _ask_facts(dependencies, parties, row)
 
 

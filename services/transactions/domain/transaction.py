@@ -65,7 +65,6 @@ class Transaction:
     dispute_reason: str | None
     dispute_due_at: datetime | None
     former_correctors: Sequence[str]  # who said before that another amount comes
-    dispute_status: str
     reconciliation_status: str
     finality: str
     external_id: str | None
@@ -118,6 +117,7 @@ class Transaction:
         """In whose books it is: of a transfer two."""
         return (self.escrow_account_id, *([self.to_escrow_account_id] if self.to_escrow_account_id else []))
 
+    @property
     def is_of_investor(self) -> bool:
         """Whether an investor ordered or announced it, and not staff or a service."""
         return self.request_role == INVESTOR

@@ -40,7 +40,6 @@ _c = transactions.c
 _CHANGING = (
     *("status", "version", "failure", "attempts", "presentments", "next_attempt_at", "first_presented_at"),
     *("provider_reference", "payer_action_url", "bank_reference", "corrected_minor", "correction_note", "corrected_by"),
-    *("corrected_signed_in_at", "corrected_api_key_id"),
     *("card_brand", "card_last4", "dispute_status", "dispute_reference", "dispute_reason", "dispute_due_at"),
     *("corrected_signed_in_at", "corrected_api_key_id", "former_correctors"),
     *("finality", "approved_by", "makers_and_checkers", "confirmed_by", "updated_at", "settled_at"),
