@@ -184,8 +184,8 @@ ledger_accounts = sa.Table(
 )
 
 # Append-only. `created_xid` closes an entry: legs come in the transaction that made it, or never.
-# What persons post or reverse, or capture: of what is released or declared two persons decide elsewhere.
-BY_HAND = "transaction_id IS NULL AND type NOT IN ('RELEASE', 'DISTRIBUTION')"
+# What persons post or reverse, or capture: of what is released, declared or set off two persons decide elsewhere.
+BY_HAND = "transaction_id IS NULL AND type NOT IN ('RELEASE', 'DISTRIBUTION', 'SET_OFF')"
 
 journal_entries = sa.Table(
     "journal_entries",

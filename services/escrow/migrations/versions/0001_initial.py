@@ -229,7 +229,7 @@ def _create_journal_entries() -> None:
         "journal_entries",
         ["escrow_no", "created_at"],
         unique=False,
-        postgresql_where=sa.text("transaction_id IS NULL AND type NOT IN ('RELEASE', 'DISTRIBUTION')"),
+        postgresql_where=sa.text("transaction_id IS NULL AND type NOT IN ('RELEASE', 'DISTRIBUTION', 'SET_OFF')"),
     )
     op.create_index(
         "journal_entries_reversed_once",
