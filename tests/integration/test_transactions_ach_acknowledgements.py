@@ -16,7 +16,6 @@ from structlog.testing import capture_logs
 from services.transactions.domain.ach import FileStatus
 from services.transactions.jobs.read_ach_files import read_ach_files
 from services.transactions.jobs.watch_ach_files import watch_ach_files
-from services.transactions.providers.ach_file.orders import find_desk
 from services.transactions.store import ach
 from tests.integration.ach_desk import CUT_OFF, Folders, T, leave, order
 from tests.support.ach import build_returns, list_sent
@@ -162,9 +161,9 @@ async def test_a_file_that_waits_for_its_acknowledgement_is_told_where_none_is_e
     service, folders
 ) -> None:
     made = await send(service)
-    desk = find_desk(service.dependencies.providers.orders)
-    assert desk is not None
-    desk.config = replace(desk.config, acknowledgements=None)
+    providers = service.dependencies.providers
+    without = replace(providers.ach_files, acknowledgements=None)
+    service.dependencies = replace(service.dependencies, providers=replace(providers, ach_files=without))
     for fetched in folders.outbound.glob("*.ach"):
         fetched.unlink()
     service.clock.set(SETTLED + timedelta(days=1))

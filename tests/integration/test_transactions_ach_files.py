@@ -18,8 +18,8 @@ from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.values.money import Money
 from services.transactions.jobs.read_ach_files import read_ach_files
+from services.transactions.providers import ach_file
 from services.transactions.providers.ach_file.nacha import ENTRY_MINOR_MAX
-from services.transactions.providers.ach_file.orders import find_desk
 from services.transactions.providers.protocols import Declined, OutcomeUnknown
 from services.transactions.tables.ach import ach_entries, ach_files
 from tests.integration.ach_desk import CUT_OFF, Folders, T, leave, order
@@ -199,20 +199,19 @@ async def test_the_same_key_is_the_same_entry_another_order_under_it_is_none_and
     service,
 ) -> None:
     deposit, _ = await order(service)
-    desk = find_desk(service.dependencies.providers.orders)
-    assert desk is not None
+    orders = service.dependencies.providers.orders[ach_file.NAME]
     seen = await service.get(deposit.transaction_id)
     known = an_order(
         key=f"txn:{deposit.transaction_id}:1", reference=deposit.transaction_id, bank_account_id=deposit.bank_account_id
     )
     with acting_as(service_principal("transactions", ADMIN.org_id)):
-        assert (await desk.submit(known)).payment_id == seen.provider_reference
+        assert (await orders.submit(known)).payment_id == seen.provider_reference
         with pytest.raises(OutcomeUnknown):
-            await desk.submit(replace(known, amount=Money(100_01, "USD")))
+            await orders.submit(replace(known, amount=Money(100_01, "USD")))
         with pytest.raises(Declined):
-            await desk.submit(replace(known, key="txn:1:1", amount=Money(ENTRY_MINOR_MAX + 1, "USD")))
-        assert len(await desk.list_payments(deposit.transaction_id)) == 1
-    assert await desk.get_payment("ach_nothing") is None
+            await orders.submit(replace(known, key="txn:1:1", amount=Money(ENTRY_MINOR_MAX + 1, "USD")))
+        assert len(await orders.list_payments(deposit.transaction_id)) == 1
+    assert await orders.get_payment("ach_nothing") is None
 
 
 async def test_a_file_whose_entries_somebody_altered_does_not_leave(service, folders, monkeypatch) -> None:

@@ -120,6 +120,7 @@ class TransactionsHarness:
                 events={name: events_of(name, bank) for name, each in PROVIDERS.items() if each.tells_events},
                 cancellations={name: asked[name] for name, each in PROVIDERS.items() if each.is_confirmed_by_payers},
                 choice=self.choice,
+                ach_files=self.ach,
             ),
             peers=Peers(
                 escrow=EscrowClient(self.wire.open_channel(self.escrow)),

@@ -27,6 +27,7 @@ from services.transactions.domain.ach_changes import find_last_day, read_change
 from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.jobs.apply_acknowledgements import apply_acknowledgements
 from services.transactions.providers.ach_file import NAME as ACH_FILE
+from services.transactions.providers.ach_file.config import AchFileConfig
 from services.transactions.providers.ach_file.folders import (
     FILE_BYTES_MAX,
     READING,
@@ -45,7 +46,6 @@ from services.transactions.providers.ach_file.nacha import (
     read_trace_no,
     spell_trace,
 )
-from services.transactions.providers.ach_file.orders import AchFileOrders, find_desk
 from services.transactions.store import ach
 from services.transactions.store import transactions as store
 from services.transactions.vault import Vault
@@ -63,14 +63,14 @@ async def read_ach_files(dependencies: Dependencies) -> int:
 
     Raises: what went wrong with one, once all were read: it waits for the next time.
     """
-    desk = find_desk(dependencies.providers.orders)
-    if desk is None:
+    config = dependencies.providers.ach_files
+    if config is None:
         return 0
-    read, inbound, faults = 0, desk.config.inbound, await asyncio.to_thread(_take, desk.config.inbound)
+    read, inbound, faults = 0, config.inbound, await asyncio.to_thread(_take, config.inbound)
     for path in await asyncio.to_thread(_list_files, inbound / READING):
         try:
             content = await asyncio.to_thread(read_whole, path, FILE_BYTES_MAX)
-            folder = await _read_file(dependencies, desk, spell_name(path), content or b"")
+            folder = await _read_file(dependencies, config, spell_name(path), content or b"")
             await asyncio.to_thread(put_away, path, inbound / folder)
             read += 1
         except FileNotFoundError:  # another process has read it
@@ -120,9 +120,9 @@ def _list_late(inbound: Path) -> list[tuple[Path, str]]:
     return found
 
 
-async def _read_file(dependencies: Dependencies, desk: AchFileOrders, name: str, content: bytes) -> str:
+async def _read_file(dependencies: Dependencies, config: AchFileConfig, name: str, content: bytes) -> str:
     """The folder in which it is kept. Read again, it changes nothing: an entry comes back once."""
-    acknowledgements = desk.config.acknowledgements
+    acknowledgements = config.acknowledgements
     if acknowledgements is not None and any(map(acknowledgements.is_one, list_given_names(name))):
         return await apply_acknowledgements(dependencies, acknowledgements, name, content)
     try:
@@ -133,19 +133,19 @@ async def _read_file(dependencies: Dependencies, desk: AchFileOrders, name: str,
         return "rejected"
     questions = 0
     for returned in file.returned:
-        questions += not await _apply(dependencies, desk, file, returned, name)
+        questions += not await _apply(dependencies, config, file, returned, name)
     log.info("ach_file_read", file=name, returned=len(file.returned), questions=questions)
     return "questions" if questions else "processed"
 
 
 async def _apply(
-    dependencies: Dependencies, desk: AchFileOrders, file: ReturnFile, returned: Returned, name: str
+    dependencies: Dependencies, config: AchFileConfig, file: ReturnFile, returned: Returned, name: str
 ) -> bool:
     """Whether it was about an entry of ours, and is applied."""
     candidates = [
         (org_id, entry)
         for org_id, entry in await ach.list_by_trace(dependencies.database, read_trace_no(returned.trace))
-        if _is_about(desk, org_id, entry, returned)
+        if _is_about(config, org_id, entry, returned)
     ]
     if len(candidates) != 1:
         cause = f"{returned.code}: {len(candidates)} payments of ours have this trace number, direction and amount."
@@ -167,8 +167,8 @@ async def _apply(
             return False
 
 
-def _is_about(desk: AchFileOrders, org_id: str, entry: AchEntry, returned: Returned) -> bool:
-    company = desk.config.find_company(org_id)
+def _is_about(config: AchFileConfig, org_id: str, entry: AchEntry, returned: Returned) -> bool:
+    company = config.find_company(org_id)
     if company is None or entry.trace_no is None:
         return False
     ours = spell_trace(company.bank, entry.trace_no), entry.is_inbound

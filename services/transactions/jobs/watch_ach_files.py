@@ -40,7 +40,6 @@ from services.transactions.providers.ach_file.folders import (
     read_whole,
     spell_name,
 )
-from services.transactions.providers.ach_file.orders import find_desk
 from services.transactions.store import ach
 
 LIES_TOO_LONG = timedelta(hours=4)
@@ -74,10 +73,10 @@ _Made = Mapping[str, tuple[str, AchFile]]  # by id: whose it is, and the file
 
 async def watch_ach_files(dependencies: Dependencies) -> int:
     """Takes away what is none of ours; how many files. Raises: what went wrong with one, once all were looked at."""
-    desk = find_desk(dependencies.providers.orders)
-    if desk is None:
+    config = dependencies.providers.ach_files
+    if config is None:
         return 0
-    outbound, now = desk.config.outbound, dependencies.clock.now()
+    outbound, now = config.outbound, dependencies.clock.now()
     lain = await ach.list_not_fetched(dependencies.database)  # before the look: each of them lay there
     listed = await asyncio.to_thread(_list_all, outbound)
     ids = sorted({each.ach_file_id for each in listed} - {""})
@@ -104,7 +103,7 @@ async def watch_ach_files(dependencies: Dependencies) -> int:
         if not each.is_staged and each.path not in strange and _lies_too_long(each, made, now):
             cause = "Nobody has taken it to the bank for hours."
             await _try(faults, each.name, _report(dependencies, made, ExceptionKind.ACH_FILE_NOT_FETCHED, each, cause))
-    await _tell_unacknowledged(dependencies, desk.config.acknowledgements, faults)
+    await _tell_unacknowledged(dependencies, config.acknowledgements, faults)
     if faults:
         raise faults[0]
     return len(foreign)
@@ -167,9 +166,11 @@ def _lies_there_still(found: _Found, made: _Made) -> bool:
 
 
 def _find_cause(found: _Found, made: _Made, now: datetime) -> str:
-    org_id, file = made.get(found.ach_file_id, ("", None))
-    if file is None or file.digest is None or found.name != name_file(org_id, file):
+    _, file = made.get(found.ach_file_id, ("", None))
+    if file is None or file.digest is None or not _is_named_as_ours(found, made):
         return "We have released no file of this name."
+    if found.is_staged:
+        return "It was released before, and is nothing that is being written."
     if file.status is FileStatus.REJECTED:
         return "The bank rejected it, and what is in it has failed: it would be paid all the same."
     if file.is_fetched(now):

@@ -54,7 +54,6 @@ from services.transactions.providers.ach_file.nacha import (
     Entry,
     write_file,
 )
-from services.transactions.providers.ach_file.orders import AchFileOrders, find_desk
 from services.transactions.store import ach, moves
 from services.transactions.store import transactions as store
 from services.transactions.vault import SealedFor
@@ -64,16 +63,16 @@ ENTRIES_MAX = 5_000  # in a file
 
 async def write_ach_files(dependencies: Dependencies) -> int:
     """Makes and releases what is due; how many files left: one that cannot waits for the next time."""
-    desk = find_desk(dependencies.providers.orders)
-    if desk is None:
+    config = dependencies.providers.ach_files
+    if config is None:
         return 0
     now = dependencies.clock.now()
-    departures = _list_departures(desk.config, now)
+    departures = _list_departures(config, now)
     count = 0
     for org_id in await ach.list_organizations(dependencies.database, max(each.before for each in departures)):
         with acting_as(service_principal(NAME, org_id)):
             try:
-                count += await _write_files_of(dependencies, desk, org_id, departures, now)
+                count += await _write_files_of(dependencies, config, org_id, departures, now)
             except Exception:  # what is wrong with one organization keeps no other from being paid
                 log.exception("ach_file_failed", org_id=org_id)
     return count
@@ -107,22 +106,22 @@ def _list_departures(config: AchFileConfig, now: datetime) -> list[_Departure]:
 
 
 async def _write_files_of(
-    dependencies: Dependencies, desk: AchFileOrders, org_id: str, departures: Sequence[_Departure], now: datetime
+    dependencies: Dependencies, config: AchFileConfig, org_id: str, departures: Sequence[_Departure], now: datetime
 ) -> int:
-    company = desk.config.find_company(org_id)
+    company = config.find_company(org_id)
     if company is None:
         log.error("ach_company_missing", org_id=org_id)
         return 0
     for departure in departures:
-        await _make_file(dependencies, departure, now, is_acknowledged=desk.config.acknowledgements is not None)
+        await _make_file(dependencies, departure, now, is_acknowledged=config.acknowledgements is not None)
     async with dependencies.database.begin() as tx:
         files = await ach.list_not_left(tx)
     left = 0
     for file in files:
         try:
-            if file.status is FileStatus.MADE and not await _release(dependencies, desk, org_id, company, file):
+            if file.status is FileStatus.MADE and not await _release(dependencies, config, org_id, company, file):
                 continue
-            await asyncio.to_thread(_move, desk.config.outbound, name_file(org_id, file))
+            await asyncio.to_thread(_move, config.outbound, name_file(org_id, file))
             await _record_leaving(dependencies, org_id, file)
             left += 1
         except Exception:  # nor does one file keep another from leaving
@@ -242,7 +241,7 @@ async def _choose_traces(tx: Tx, count: int) -> list[int]:
 
 
 async def _release(
-    dependencies: Dependencies, desk: AchFileOrders, org_id: str, company: Company, file: AchFile
+    dependencies: Dependencies, config: AchFileConfig, org_id: str, company: Company, file: AchFile
 ) -> bool:
     """Stages it, and says that the bank may have it. False where somebody altered it."""
     async with dependencies.database.begin() as tx:
@@ -255,7 +254,7 @@ async def _release(
         return False
     spell = partial(_spell_entry, dependencies, org_id, company, spell_descriptive_date(file.settles_at))
     content = write_file(company, file.created_at, file.number, [spell(each) for each in entries])
-    outbound, name = desk.config.outbound, name_file(org_id, file)
+    outbound, name = config.outbound, name_file(org_id, file)
     async with dependencies.database.begin() as tx:
         locked = await ach.FILES.lock_known(tx, file.ach_file_id)
         if locked.status is not FileStatus.MADE:

@@ -11,6 +11,7 @@ from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
 from services.transactions.domain.payments import Payment
 from services.transactions.domain.rails import PROVIDERS
+from services.transactions.providers.ach_file.config import AchFileConfig
 from services.transactions.providers.choice import NO_CHOICE, ProviderChoice
 
 T = TypeVar("T")
@@ -185,6 +186,7 @@ class Providers:
         events: Those of them whose events are read.
         cancellations: Those by which a payer may have to confirm a payment first.
         choice: Which of them carries what.
+        ach_files: How files for a bank are made and read; None where this process makes none.
     """
 
     orders: Mapping[str, PaymentOrders]
@@ -193,6 +195,7 @@ class Providers:
     events: Mapping[str, PaymentEvents] = field(default_factory=dict)
     cancellations: Mapping[str, PaymentCancellations] = field(default_factory=dict)
     choice: ProviderChoice = NO_CHOICE
+    ach_files: AchFileConfig | None = None
 
     def __post_init__(self) -> None:
         asked = {name for name in self.orders if PROVIDERS[name].is_asked_for_payments}

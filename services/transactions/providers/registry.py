@@ -51,9 +51,9 @@ async def open_providers(
         ConfigurationError: a setting is missing without which no money could move, or they contradict each other.
     """
     asked: dict[str, SandboxBank | StripePayments | PlaidTransfers | AchFileOrders] = {}
-    if settings.ach_file_config is not None:
-        config = read_config(settings.ach_file_config)
-        asked[ach_file.NAME] = AchFileOrders(config, database, clock, vault)
+    ach_files = None if settings.ach_file_config is None else read_config(settings.ach_file_config)
+    if ach_files is not None:
+        asked[ach_file.NAME] = AchFileOrders(ach_files, database, clock, vault)
     if settings.sandbox_bank_url:
         _check_given(settings, "sandbox_bank_webhook_secret", "sandbox_bank_url")
         asked[sandbox.NAME] = SandboxBank(settings.sandbox_bank_url)
@@ -94,6 +94,7 @@ async def open_providers(
             events=events,
             cancellations=cancellations,
             choice=choice,
+            ach_files=ach_files,
         )
     finally:
         for each in asked.values():

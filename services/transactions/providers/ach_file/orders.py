@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.database import Database
 from services.chassis.values.clock import Clock
@@ -18,14 +16,9 @@ from services.transactions.store import ach
 from services.transactions.vault import SealedFor, Vault
 
 
-def find_desk(orders: Mapping[str, object]) -> AchFileOrders | None:
-    """Who keeps the entries, of those that this process orders of; None where it makes no files."""
-    return next((each for each in orders.values() if isinstance(each, AchFileOrders)), None)
-
-
 class AchFileOrders:
     def __init__(self, config: AchFileConfig, database: Database, clock: Clock, vault: Vault) -> None:
-        self.config = config
+        self._config = config
         self._database = database
         self._clock = clock
         self._vault = vault
@@ -35,7 +28,7 @@ class AchFileOrders:
 
     async def submit(self, order: PaymentOrder) -> Payment:
         org_id = current_principal().org_id
-        if self.config.find_company(org_id) is None:
+        if self._config.find_company(org_id) is None:
             raise Declined("PAYMENT_METHOD_NOT_SUPPORTED", "No company sends entries for you.", retryable=False)
         if order.amount.amount_minor > ENTRY_MINOR_MAX:
             raise Declined("INVALID_PAYMENT_DATA", "An entry has ten digits for its amount.", retryable=False)
