@@ -80,7 +80,7 @@ class Escrow(Protocol):
         self, request: postings_pb2.SetOffReceivablesRequest
     ) -> postings_pb2.SetOffReceivablesResponse: ...
 
-    async def preview_payouts(
+    async def get_transaction_preview(
         self, escrow_account_id: str, payout_type: PayoutType, paid: Mapping[str, Money], *, sets_off: bool
     ) -> Preview:
         """What payouts would do to the book, and what is asked when they are booked, as it stands now.
@@ -91,7 +91,7 @@ class Escrow(Protocol):
         """
         ...
 
-    async def preview_movement(
+    async def get_movement_preview(
         self,
         escrow_account_id: str,
         kind: notary.Movement.Kind,
@@ -127,7 +127,7 @@ class Transactions(Protocol):
         """None if the organization has no such account."""
         ...
 
-    async def preview_refunds(self, party_ids: Mapping[str, str]) -> RefundPreview:
+    async def get_refund_preview(self, party_ids: Mapping[str, str]) -> RefundPreview:
         """Where what was paid in goes back to if no account is named, and what the bank may take back of it.
 
         Args:
@@ -135,11 +135,11 @@ class Transactions(Protocol):
         """
         ...
 
-    async def list_payout_accounts(self, party_ids: Collection[str]) -> Sequence[PayoutAccount]:
+    async def batch_get_payout_accounts(self, party_ids: Collection[str]) -> Sequence[PayoutAccount]:
         """Where they are paid if no account is named; without the parties that have no such account."""
         ...
 
-    async def explain_received_money(
+    async def get_received_money(
         self, escrow_account_id: str, deadline: datetime | None = None
     ) -> Sequence[Explanation]:
         """How much of what came into the account its banks may still take back, and what is there by whose word.
@@ -215,7 +215,7 @@ class EscrowClient:
     ) -> postings_pb2.SetOffReceivablesResponse:
         return await ask(self._postings.SetOffReceivables, request)
 
-    async def preview_payouts(
+    async def get_transaction_preview(
         self, escrow_account_id: str, payout_type: PayoutType, paid: Mapping[str, Money], *, sets_off: bool
     ) -> Preview:
         request = postings_pb2.GetTransactionPreviewRequest(
@@ -228,7 +228,7 @@ class EscrowClient:
         answer = await ask(self._postings.GetTransactionPreview, request)
         return read_preview(answer.effects, answer.explanations)
 
-    async def preview_movement(
+    async def get_movement_preview(
         self,
         escrow_account_id: str,
         kind: notary.Movement.Kind,
@@ -277,7 +277,7 @@ class TransactionsClient:
         found = await find(self._bank_accounts.GetBankAccount, request)
         return None if found is None else _from_bank_account(found)
 
-    async def preview_refunds(self, party_ids: Mapping[str, str]) -> RefundPreview:
+    async def get_refund_preview(self, party_ids: Mapping[str, str]) -> RefundPreview:
         async def ask_some(asked: Sequence[str]) -> Sequence[payouts_pb2.RefundPreview]:
             parts = (_Part(investment_id=each, party_id=party_ids[each]) for each in asked)
             return [await ask(self._payouts.GetRefundPreview, payouts_pb2.GetRefundPreviewRequest(parts=parts))]
@@ -289,7 +289,7 @@ class TransactionsClient:
             frozenset(party_id for each in found for party_id in each.card_party_ids),
         )
 
-    async def list_payout_accounts(self, party_ids: Collection[str]) -> Sequence[PayoutAccount]:
+    async def batch_get_payout_accounts(self, party_ids: Collection[str]) -> Sequence[PayoutAccount]:
         async def ask_some(asked: Sequence[str]) -> Sequence[payouts_pb2.PayoutAccount]:
             request = payouts_pb2.BatchGetPayoutAccountsRequest(party_ids=asked)
             answer: payouts_pb2.BatchGetPayoutAccountsResponse = await ask(
@@ -305,7 +305,7 @@ class TransactionsClient:
             for each in await ask_in_parts(sorted(party_ids), ask_some)
         ]
 
-    async def explain_received_money(
+    async def get_received_money(
         self, escrow_account_id: str, deadline: datetime | None = None
     ) -> Sequence[Explanation]:
         request = payouts_pb2.GetReceivedMoneyRequest(

@@ -27,7 +27,7 @@ from services.escrow.queries import balances, journal
 from services.escrow.queries import escrow_accounts as accounts_read
 from services.escrow.queries import holds as holds_read
 from services.escrow.queries.beneficiaries import list_beneficiaries
-from services.escrow.queries.previews import get_movement_preview, get_preview
+from services.escrow.queries.previews import get_movement_preview, get_transaction_preview
 
 
 class EscrowAccountsServicer(accounts_grpc.EscrowAccountsServiceServicer):
@@ -201,7 +201,7 @@ class PostingsServicer(postings_grpc.PostingsServiceServicer):
     async def GetTransactionPreview(
         self, request: postings_pb.GetTransactionPreviewRequest, context: ServicerContext
     ) -> postings_pb.BookPreview:
-        return await self._dependencies.read(request, get_preview)
+        return await self._dependencies.read(request, get_transaction_preview)
 
     async def GetMovementPreview(
         self, request: postings_pb.GetMovementPreviewRequest, context: ServicerContext

@@ -237,7 +237,7 @@ class _Details:
             totals = await account_store.read_totals(tx, account.escrow_account_id)
             by_hand = await explain_hand_entries(tx, account, self._dependencies.clock.now())
         transactions = self._dependencies.peers.transactions
-        received = await transactions.explain_received_money(account.escrow_account_id)
+        received = await transactions.get_received_money(account.escrow_account_id)
         return [*explain_missing(totals.owed_minor, account.currency), *by_hand, *received]
 
     async def _list_gaining(self, escrow_account_id: str, credited: Collection[LedgerAccount]) -> frozenset[str]:

@@ -54,7 +54,7 @@ class Transactions(Protocol):
         """Those of them that it is about to pay, in no order. Raises Unavailable."""
         ...
 
-    async def explain_received_money(self, escrow_account_id: str) -> Sequence[Explanation]:
+    async def get_received_money(self, escrow_account_id: str) -> Sequence[Explanation]:
         """How much of what came into the account its banks may still take back, and what is there by whose word.
 
         Raises Unavailable.
@@ -119,7 +119,7 @@ class TransactionsClient:
         found: Sequence[payouts_pb2.Payout] = (await ask(self._payouts.BatchGetPayouts, request)).payouts
         return found
 
-    async def explain_received_money(self, escrow_account_id: str) -> Sequence[Explanation]:
+    async def get_received_money(self, escrow_account_id: str) -> Sequence[Explanation]:
         request = payouts_pb2.GetReceivedMoneyRequest(escrow_account_id=escrow_account_id)
         found: payouts_pb2.ReceivedMoney = await ask(self._payouts.GetReceivedMoney, request)
         return [from_explanation(each) for each in found.explanations]

@@ -329,6 +329,6 @@ class _Details:
 
     async def _preview(self, row: Transaction, outcome: str) -> Preview:
         try:
-            return await self._dependencies.peers.escrow.preview_transaction(row, outcome)
+            return await self._dependencies.peers.escrow.get_transaction_preview(row, outcome)
         except Unavailable:
             return Preview((), (explain_away("Escrow", "ESCROW_ACTIVE"),))

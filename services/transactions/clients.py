@@ -55,7 +55,7 @@ class Escrow(Protocol):
         """Takes the money of payouts before any provider is asked: one result an item, in order."""
         ...
 
-    async def preview_transaction(self, row: Transaction, outcome: str) -> Preview:
+    async def get_transaction_preview(self, row: Transaction, outcome: str) -> Preview:
         """What a transaction would do to the book, and what is asked when it is booked, as it stands now.
 
         Args:
@@ -129,7 +129,7 @@ class EscrowClient:
         check_answers(keys, (result.idempotency_key for result in results), "escrow")
         return results
 
-    async def preview_transaction(self, row: Transaction, outcome: str) -> Preview:
+    async def get_transaction_preview(self, row: Transaction, outcome: str) -> Preview:
         request = postings_pb2.GetTransactionPreviewRequest(
             escrow_account_id=row.escrow_account_id,
             type=row.type,

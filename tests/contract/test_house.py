@@ -256,3 +256,24 @@ def test_decisions_are_numbered_one_after_another() -> None:
     """Two people who decide on the same day take the same number otherwise."""
     numbers = sorted(int(path.name[:4]) for path in (ROOT / "docs" / "adr").glob("[0-9]*.md"))
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_a_client_s_methods_are_the_rpcs_of_its_peer() -> None:
+    """What composes several, or asks in parts, says here why its name is another."""
+    composed = {
+        "list_subscription_holds",  # ListHolds of one kind, and open
+        "list_balances",  # all pages of ListLedgerAccounts
+    }
+    protos = "\n".join(path.read_text("utf-8") for path in (ROOT / "protos").glob("realco/*/v1/*.proto"))
+    rpcs = {
+        re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower() for name in re.findall(r"^  rpc (\w+)\(", protos, re.MULTILINE)
+    }
+    odd = {
+        f"{path.parent.name}: {node.name}.{method.name}"
+        for path in sorted((ROOT / "services").glob("*/clients.py"))
+        for node in parse(path).body
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Client")
+        for method in node.body
+        if isinstance(method, ast.AsyncFunctionDef) and method.name not in rpcs | composed
+    }
+    assert odd == set()

@@ -44,7 +44,9 @@ async def test_what_payouts_would_do_to_the_book_is_told_and_nothing_is_done(
         with acting_as(callers.admin):
             of_distributions = callers.of_distributions
             return preview_of(
-                await of_distributions.preview_payouts(account, PayoutType.DISTRIBUTION, amounts, sets_off=False)
+                await of_distributions.get_transaction_preview(
+                    account, PayoutType.DISTRIBUTION, amounts, sets_off=False
+                )
             )
 
     assert await preview(inv_001=60) == ({"cash": (100, 40), "payable:inv-001": (60, 0)}, [])
@@ -81,7 +83,7 @@ async def test_what_a_movement_would_do_to_the_book_is_what_is_booked_of_it(
         await book.fund(account, source.format(party_id), minor)
     with acting_as(callers.admin):
         money = {party_id: Money(minor, "USD") for party_id, minor in amounts.items()}
-        preview = await callers.of_distributions.preview_movement(account, kind, money, sets_off=False)
+        preview = await callers.of_distributions.get_movement_preview(account, kind, money, sets_off=False)
     before = await balances(callers, account)
     booked = await callers.ask(question, order(account, *amounts.items()))
     after = await balances(callers, account)
@@ -103,11 +105,13 @@ async def test_who_owes_money_that_went_back_is_named_before_more_goes_out(
         await book.fund(account, f"returns_receivable:{party_id}", -minor)
     with acting_as(callers.admin):
         of_distributions = callers.of_distributions
-        declared = await of_distributions.preview_movement(account, Movement.APPROVE_DISTRIBUTION, paid, sets_off=False)
-        one = await of_distributions.preview_payouts(
+        declared = await of_distributions.get_movement_preview(
+            account, Movement.APPROVE_DISTRIBUTION, paid, sets_off=False
+        )
+        one = await of_distributions.get_transaction_preview(
             account, PayoutType.DISTRIBUTION, {"inv-001": paid["inv-001"]}, sets_off=False
         )
-        other = await of_distributions.preview_payouts(
+        other = await of_distributions.get_transaction_preview(
             account, PayoutType.DISTRIBUTION, {"inv-002": paid["inv-002"]}, sets_off=False
         )
     cash, owes, missing = drop_by_hand(declared)
@@ -145,4 +149,4 @@ async def test_of_a_payout_that_is_booked_the_rest_alone_would_be_booked(
         ("RETURNED", back),
     ):
         with acting_as(callers.admin):
-            assert preview_of(await callers.of_transactions.preview_transaction(row, outcome)) == expected
+            assert preview_of(await callers.of_transactions.get_transaction_preview(row, outcome)) == expected

@@ -107,7 +107,9 @@ async def test_whoever_decides_reads_what_is_set_off_and_what_is_paid(
     await book.fund(account, OF_A_DEBTOR, -50)
     paid = {"inv-001": Money(60, "USD"), "inv-002": Money(60, "USD")}
     with acting_as(callers.admin):
-        preview = await callers.of_distributions.preview_payouts(account, PayoutType.DISTRIBUTION, paid, sets_off=True)
+        preview = await callers.of_distributions.get_transaction_preview(
+            account, PayoutType.DISTRIBUTION, paid, sets_off=True
+        )
     told = {each.rule: each for each in preview.explanations}
     assert told["RECEIVABLES_SET_OFF"].statement == (
         "inv-001 owes 0.50 USD that the bank took back:"

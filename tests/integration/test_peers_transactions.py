@@ -191,7 +191,7 @@ async def test_what_is_given_back_says_where_it_goes_and_until_when_the_bank_may
 ) -> None:
     investment_id, account_id = await payments.pay_in("inv-001")
     with acting_as(ADMIN):
-        found = await open_client(payments).preview_refunds({investment_id: "inv-001", new_id("inv"): "inv-002"})
+        found = await open_client(payments).get_refund_preview({investment_id: "inv-001", new_id("inv"): "inv-002"})
     assert [(each.bank_account_id, each.party_id, each.status) for each in found.accounts] == [
         (account_id, "inv-001", "ACTIVE")
     ]
@@ -203,10 +203,10 @@ async def test_what_is_given_back_says_where_it_goes_and_until_when_the_bank_may
 async def test_what_the_money_of_an_account_rests_on_is_told_whatever_its_deadline(payments: Payments) -> None:
     client = open_client(payments)
     with acting_as(ADMIN):
-        assert await client.explain_received_money(ESCROW_ACCOUNT) == []
+        assert await client.get_received_money(ESCROW_ACCOUNT) == []
         await payments.pay_in("inv-001")
         for deadline in (None, datetime(2025, 6, 1, tzinfo=UTC)):
-            [told] = await client.explain_received_money(ESCROW_ACCOUNT, deadline)
+            [told] = await client.get_received_money(ESCROW_ACCOUNT, deadline)
             assert told.rule == "MONEY_NOT_FINAL"
             assert told.statement.startswith("The bank may take 100.00 USD that came into the escrow account back")
 
@@ -216,7 +216,7 @@ async def test_where_parties_are_paid_is_one_account_each_and_none_of_who_has_no
     _, account_id = await payments.pay_in("inv-001")
     await payments.add_bank_account("inv-002")
     with acting_as(ADMIN):
-        found = await open_client(payments).list_payout_accounts(["inv-001", "inv-002", "inv-003"])
+        found = await open_client(payments).batch_get_payout_accounts(["inv-001", "inv-002", "inv-003"])
     assert [(each.account.bank_account_id, each.first_paid_at) for each in found] == [(account_id, None)]
 
 

@@ -48,7 +48,7 @@ async def ask_default(dependencies: Dependencies, destination: Destination, part
     """For whoever decides: with the party's default as it is now, where no account is named."""
     if not destination.is_left_to_default:
         return destination
-    found = await dependencies.peers.transactions.list_payout_accounts([party_id])
+    found = await dependencies.peers.transactions.batch_get_payout_accounts([party_id])
     return replace(destination, account=next((each.account for each in found), None))
 
 

@@ -35,7 +35,7 @@ class Previews:
         paid = {party_id: amount for party_id, amount in owed.items() if amount.amount_minor > 0}
         if not paid:
             return Preview((), (explain_nothing_paid(),))
-        preview = await self._peers.escrow.preview_payouts(
+        preview = await self._peers.escrow.get_transaction_preview(
             offering.escrow_account_id, payout_type, paid, sets_off=offering.sets_off
         )
         received = await self._explain_received(offering)
@@ -61,7 +61,7 @@ class Previews:
         paid = {each.investment_id: each.party_id for each in investments if each.party_id in payees}
         if not paid:
             return preview
-        refunds = await self._peers.transactions.preview_refunds(paid)
+        refunds = await self._peers.transactions.get_refund_preview(paid)
         if destination is not None and (destination.bank_account_id or not destination.pays_to_account):
             where = explain_destination(destination, investments[0].party_id, now)
         else:
@@ -74,7 +74,7 @@ class Previews:
         return explain_clearances([each.party_id for each in found if not each.cleared])
 
     async def explain_payout_accounts(self, party_ids: Collection[str], now: datetime) -> Explanation:
-        found = await self._peers.transactions.list_payout_accounts(party_ids)
+        found = await self._peers.transactions.batch_get_payout_accounts(party_ids)
         return explain_payout_accounts(found, party_ids, now)
 
     async def preview_movement(
@@ -91,10 +91,10 @@ class Previews:
             return Preview((), ())
         amounts = {party_id: Money(minor, offering.currency) for party_id, minor in parts.items()}
         sets_off = offering.sets_off and kind != Movement.CLOSE_OFFERING
-        preview = await self._peers.escrow.preview_movement(
+        preview = await self._peers.escrow.get_movement_preview(
             offering.escrow_account_id, kind, amounts, deadline, sets_off=sets_off
         )
         return Preview(preview.effects, (*await self._explain_received(offering, deadline), *preview.explanations))
 
     async def _explain_received(self, offering: Offering, deadline: datetime | None = None) -> Sequence[Explanation]:
-        return await self._peers.transactions.explain_received_money(offering.escrow_account_id, deadline)
+        return await self._peers.transactions.get_received_money(offering.escrow_account_id, deadline)

@@ -34,7 +34,7 @@ from services.escrow.store.posted_by_hand import read_posted_by_hand
 Outcome = postings_pb.GetTransactionPreviewRequest.Outcome
 
 
-async def get_preview(
+async def get_transaction_preview(
     tx: Tx, request: postings_pb.GetTransactionPreviewRequest, now: datetime
 ) -> postings_pb.BookPreview:
     """Raises: EscrowAccountNotFound, CurrencyMismatch, InvalidField, NotSealed."""

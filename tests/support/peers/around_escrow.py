@@ -51,7 +51,7 @@ class Transactions:
         self.unfinished: dict[str, list[str]] = {}
         self.provisional: list[Explanation] = []
 
-    async def explain_received_money(self, escrow_account_id: str) -> list[Explanation]:
+    async def get_received_money(self, escrow_account_id: str) -> list[Explanation]:
         return self.provisional
 
     async def batch_get_payouts(self, transaction_ids: Sequence[str]) -> list[Payout]:
