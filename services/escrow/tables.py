@@ -185,7 +185,11 @@ ledger_accounts = sa.Table(
 
 # Append-only. `created_xid` closes an entry: legs come in the transaction that made it, or never.
 # What persons post or reverse, or capture: of what is released, declared or set off two persons decide elsewhere.
-BY_HAND = "transaction_id IS NULL AND type NOT IN ('RELEASE', 'DISTRIBUTION', 'SET_OFF')"
+# What is reversed names the transaction that booked it.
+BY_HAND = (
+    "transaction_id IS NULL AND type NOT IN ('RELEASE', 'DISTRIBUTION', 'SET_OFF')"
+    " OR type = 'REVERSAL' AND created_by NOT LIKE 'service:%'"
+)
 
 journal_entries = sa.Table(
     "journal_entries",

@@ -60,6 +60,7 @@ from services.transactions.domain.explanations import (
     explain_more_same_payments,
     explain_owners,
     explain_payment,
+    explain_reference,
     explain_same_payment,
     explain_take_back,
     explain_use,
@@ -169,7 +170,7 @@ class _Details:
         to = reported_returns.find_kind(request).to
         preview = await self._preview(row, "ENDED" if to is Status.FAILED else "RETURNED")
         confirmed = (explain_confirmation(row),) if row.settled_at else ()
-        confirmed = (*confirmed, *await self._explain_arrival(row))
+        confirmed = (*confirmed, *await self._explain_arrival(row), *explain_reference(request.bank_reference))
         return ApprovalDetails(
             f"{spell_payment(row)}. {failure.message}",
             row.transaction_id,

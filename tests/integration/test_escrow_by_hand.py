@@ -13,7 +13,7 @@ from realco.transactions.v1.transactions_pb2 import Transaction
 from services.chassis.calls.auth import Principal, service_principal
 from services.chassis.calls.wire import to_timestamp
 from services.escrow.domain.posted_by_hand import POSTED_WITHIN
-from tests.support.escrow import Escrow, key, new_entry
+from tests.support.escrow import Escrow, Payment, key, new_entry
 from tests.support.money import usd
 
 RULE = "MONEY_POSTED_BY_HAND"
@@ -66,3 +66,22 @@ async def test_whoever_lifts_a_freeze_reads_which_payments_are_not_finished(escr
     [told] = (await escrow.ask("UnfreezeEscrowAccount", lift, colleague)).explanations
     assert told.rule == "PAYMENTS_WAITING"
     assert [one.value for one in told.operands] == ["txn_1", "txn_2"]
+
+
+async def test_what_persons_reverse_or_say_was_paid_back_is_put_there_by_hand_as_well(escrow: Escrow) -> None:
+    """A return that is undone by hand is cash that no bank brought; who owes nothing keeps no closing waiting."""
+    account, asking = await escrow.open(), service_principal("distributions", escrow.org_id)
+    payment = Payment(account, "ESCROW_DEPOSIT", 1_00)
+    await payment.happens(escrow, "SETTLED", "RETURNED")
+    [*_, returned] = await escrow.journal()
+    await escrow.post(account, reverses_journal_entry_id=returned.journal_entry_id)
+    await escrow.post(account, ("returns_receivable:inv-002", 50), ("suspense", -50))
+    await escrow.post(account, ("cash", 50), ("returns_receivable:inv-002", -50))
+    request = postings_pb.GetMovementPreviewRequest(
+        escrow_account_id=account,
+        kind=Movement.CLOSE_OFFERING,
+        parts=[postings_pb.PartyAmount(party_id="inv-001", amount=usd(1_00))],
+    )
+    preview = await escrow.call("GetMovementPreview", request, asking)
+    [told] = [each.statement for each in preview.explanations if each.rule == RULE]
+    assert "1.50 USD was put by hand" in told

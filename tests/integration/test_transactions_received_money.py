@@ -6,17 +6,19 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from realco.escrow.v1.journal_pb2 import JournalEntry
 from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.calls.wire import to_timestamp
+from services.chassis.values.errors import DomainError
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.received_money import RECEIVED_WITHIN
 from services.transactions.store import received_money
 from tests.support import servers
 from tests.support.arrivals import announce, build_arrival, confirm
-from tests.support.transactions import ESCROW_ACCOUNT, ORG, TransactionsHarness, usd
+from tests.support.transactions import ADMIN, ESCROW_ACCOUNT, ORG, TransactionsHarness, usd
 
 T = pb.Transaction
 FOURTH = Principal("admin-4", "admin", ORG)
@@ -27,14 +29,17 @@ async def service(service_database: Any) -> TransactionsHarness:
     return TransactionsHarness(await service_database("transactions"))
 
 
-async def read_received(service: TransactionsHarness, deadline: Any = None) -> dict[str, Any]:
-    """What is told, by its rule."""
+async def list_received(service: TransactionsHarness, escrow_account_id: str, deadline: Any = None) -> list[Any]:
     asked = payouts_pb2.GetReceivedMoneyRequest(
-        escrow_account_id=ESCROW_ACCOUNT, deadline_time=None if deadline is None else to_timestamp(deadline)
+        escrow_account_id=escrow_account_id, deadline_time=None if deadline is None else to_timestamp(deadline)
     )
     with acting_as(service_principal("distributions", ORG)):
-        found = await service.payouts.GetReceivedMoney(asked, None)
-    return {each.rule: each for each in found.explanations}
+        return list((await service.payouts.GetReceivedMoney(asked, None)).explanations)
+
+
+async def read_received(service: TransactionsHarness, deadline: Any = None) -> dict[str, Any]:
+    """What is told, by its rule."""
+    return {each.rule: each for each in await list_received(service, ESCROW_ACCOUNT, deadline)}
 
 
 async def test_by_whose_word_how_much_is_there_is_told_for_a_year(service: TransactionsHarness) -> None:
@@ -110,6 +115,31 @@ async def test_cents_by_the_dozen_hide_nothing_of_what_came(
     assert "persons 1,000.03 USD came" in told["MONEY_CONFIRMED_BY_PERSONS"].statement
     assert told["MONEY_AFTER_DEADLINE"].statement.endswith("came 1,000.03 USD, by the word of admin-2 (1,000.03 USD).")
     assert [each.name for each in told["MONEY_AFTER_DEADLINE"].operands] == [large.transaction_id]
+
+
+async def test_what_was_transferred_here_is_told_and_what_it_rested_on_where_it_was(
+    service: TransactionsHarness,
+) -> None:
+    """And its line of the statement confirms nothing more, in both accounts."""
+    other = service.escrow.open(escrow_account_id="esc_" + "9" * 26, sponsor="sponsor-1")
+    service.escrow.post(ESCROW_ACCOUNT, JournalEntry.ADJUSTMENT, "cash", "distributable", 300_00)
+    await confirm(service, await announce(service, amount=usd(300_00)))
+    wanted = {"type": T.TRANSFER, "payment_method": T.INTERNAL_TRANSFER, "amount": usd(300_00)}
+    places = {"escrow_account_id": ESCROW_ACCOUNT, "to_escrow_account_id": other, "party_id": "sponsor-1"}
+    order = pb.CreateTransactionRequest(idempotency_key="key", description="Next door", **wanted, **places)
+    moving = await service.ask(ADMIN, "CreateTransaction", order)
+    await service.grant(await service.waiting(moving.transaction_id))
+    await service.work()
+    await service.ask(FOURTH, "ConfirmTransaction", build_arrival(await service.get(moving.transaction_id), "BOOK-77"))
+    told = await list_received(service, other)
+    assert [each.statement[:70] for each in told] == [
+        "By the word of persons 300.00 USD came into the escrow account within ",
+        f"Some of it was transferred from {ESCROW_ACCOUNT}, where:"[:70],
+    ]
+    announced = await announce(service, amount=usd(300_00))
+    with pytest.raises(DomainError) as refused:
+        await confirm(service, announced, "BOOK-77")
+    assert refused.value.reason == "BANK_REFERENCE_USED"
 
 
 async def test_where_payees_are_paid_and_since_when_is_told_at_once(service: TransactionsHarness) -> None:

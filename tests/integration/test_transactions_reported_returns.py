@@ -95,6 +95,18 @@ async def test_only_a_reference_that_was_confirmed_in_error_confirms_another(
         assert (await refused(confirm(service, other))).reason == "BANK_REFERENCE_USED"
 
 
+async def test_one_line_of_a_statement_is_one_fact_whatever_it_is_said_to_be(service: TransactionsHarness) -> None:
+    first, second = await arrived(service, reference="IN-5"), await arrived(service, reference="IN-6")
+    assert (await refused(report(service, first, bank_reference="in 6"))).reason == "BANK_REFERENCE_USED"
+    own = await report(service, second, bank_reference="IN-6")  # a check may come back under its own number
+    [told] = [each.statement for each in own.explanations if each.rule == "BANK_REFERENCE"]
+    assert "“IN-6”" in told
+    await service.grant(own)
+    await service.grant(await report(service, first, bank_reference="R-7"))
+    waiting = await announce(service, T.CHECK)
+    assert (await refused(confirm(service, waiting, "r7"))).reason == "BANK_REFERENCE_USED"
+
+
 @pytest.mark.parametrize("after", [0, 10, 100], ids=["at risk", "completed", "final"])
 async def test_a_check_comes_back_however_late(service: TransactionsHarness, after: int) -> None:
     done = await arrived(service)

@@ -253,7 +253,11 @@ async def _hold_disputed(tx: Tx, transaction: transactions_pb2.Transaction, now:
     if await find_hold(tx, account_id, hold_id) is not None:
         return  # it is answered, or asked about once more
     target = moving.target
+    # What somebody else booked or holds would pass for money that is gone.
+    await check_whole_book(tx, account_id)
     balances = await escrow_accounts.list_balances(tx, account_id, [target])
+    if any(each.held_minor for each in balances):
+        await check_holds_on(tx, account_id, [target])
     there_minor = sum(each.available_minor for each in balances)
     if (amount_minor := min(there_minor, transaction.amount.amount_minor)) <= 0:
         log.warning("disputed_money_gone", escrow_account_id=account_id, transaction_id=transaction.transaction_id)

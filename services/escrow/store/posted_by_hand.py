@@ -9,14 +9,17 @@ import sqlalchemy as sa
 
 from services.chassis.data.reach import is_mine
 from services.chassis.data.transaction import Tx
+from services.escrow.domain.chart import LedgerAccountKind
 from services.escrow.domain.posted_by_hand import PostedByHand
 from services.escrow.domain.types import TYPES
 from services.escrow.tables import BY_HAND, escrow_accounts, journal_entries, ledger_accounts, ledger_entries
 
 _NAMED_MAX = 10
 _PERSONS_MAX = 100
-_PAID_FROM = sorted({each.ledger_account_kind for each in TYPES.values()})
-_head, _leg = journal_entries.c, ledger_entries.c
+# And what is owed: who owes nothing any more is paid, and no closing waits for it.
+_PAID_FROM = sorted({LedgerAccountKind.RETURNS_RECEIVABLE, *(each.ledger_account_kind for each in TYPES.values())})
+_by_hand = sa.select(journal_entries).where(sa.text(BY_HAND)).subquery("by_hand")
+_head, _leg = _by_hand.c, ledger_entries.c
 
 
 async def read_posted_by_hand(
@@ -59,15 +62,15 @@ def _select_entries(escrow_account_id: str, since: datetime) -> sa.Select[Any]:
             *(_leg.escrow_no == _head.escrow_no, _leg.journal_sequence == _head.sequence),
             *(~_leg.debit, ~_leg.pending, account.kind.in_(_PAID_FROM)),
         )
-        .correlate(journal_entries)
+        .correlate(_by_hand)
         .scalar_subquery()
     )
     entries = (
         sa.select(_head.journal_entry_id, _head.created_by, _head.created_at, legs.label("minor"))
-        .select_from(escrow_accounts.join(journal_entries, _head.escrow_no == escrow_accounts.c.escrow_no))
+        .select_from(escrow_accounts.join(_by_hand, _head.escrow_no == escrow_accounts.c.escrow_no))
         .where(
             *(is_mine(escrow_accounts), escrow_accounts.c.escrow_account_id == escrow_account_id),
-            *(sa.text(BY_HAND), _head.created_at >= since),
+            _head.created_at >= since,
         )
         .subquery("put")
     )

@@ -69,6 +69,8 @@ def spell_payment(row: Transaction, account: BankAccount | None = None) -> str:
     rail = row.rail
     words = "drawn from" if rail.draws_from_account else "from"
     way = f"{words if row.is_inbound else 'paid to'} {row.party_id}"
+    if row.to_escrow_account_id is not None:
+        way = f"to {row.to_escrow_account_id}"
     if account is not None:
         way += f", account …{account.account_number_last4}"
     if rail.is_confirmed_by_a_person:

@@ -228,7 +228,7 @@ async def confirm_transaction(
         raise MakerSessionEnded()
     amount = Money.from_proto(request.amount)
     check_amount(row, amount)
-    if other := await store.find_confirmed_by(tx, row.escrow_account_id, request.bank_reference):
+    if other := await store.find_user_of_reference(tx, row, request.bank_reference):
         raise BankReferenceUsed(other)
     row = await record_settlement(
         tx,

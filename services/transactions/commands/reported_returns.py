@@ -12,6 +12,7 @@ from services.transactions.actions import answer_transaction
 from services.transactions.commands.decisions import lock_as_read, require_as_read
 from services.transactions.commands.inflow import check_book_goes_on
 from services.transactions.dependencies import Dependencies
+from services.transactions.domain.refusals import BankReferenceUsed
 from services.transactions.domain.reported_returns import (
     RETURN_KINDS,
     ReturnKind,
@@ -20,6 +21,7 @@ from services.transactions.domain.reported_returns import (
 )
 from services.transactions.domain.transaction import Transaction
 from services.transactions.store import moves
+from services.transactions.store.transactions import find_user_of_reference
 
 
 async def check_return_is_booked(dependencies: Dependencies, request: pb.RecordTransactionReturnRequest) -> None:
@@ -44,10 +46,13 @@ async def record_transaction_return(
 ) -> pb.Transaction:
     """SETTLED or COMPLETED -> RETURNED, as what a provider says came back; PENDING_SETTLEMENT -> FAILED.
 
-    Raises: EtagMismatch, TransactionNotFound, PaymentMethodNotSupported, IllegalStatusChange, InvalidField.
+    Raises: EtagMismatch, TransactionNotFound, PaymentMethodNotSupported, IllegalStatusChange, InvalidField,
+    BankReferenceUsed.
     """
     row, person = await lock_as_read(tx, request.transaction_id, request.etag)
     failure = read_failure(row, request)
+    if request.bank_reference and (other := await find_user_of_reference(tx, row, request.bank_reference)):
+        raise BankReferenceUsed(other)
     note = f"{failure.message} {request.note}"
     to = find_kind(request).to
     row = await moves.save_move(tx, row, to, actor=person, now=now, note=note, failure=failure)

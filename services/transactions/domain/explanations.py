@@ -75,9 +75,14 @@ def explain_arrival(row: Transaction, name: str, status: str) -> Explanation:
     Args:
         status: Of the escrow account that it goes to.
     """
-    goes_on = takes_money(status)
+    goes_on, account = takes_money(status), f"{name} ({row.to_escrow_account_id}), which is {status}"
     kind = TYPES[row.type].source if goes_on else "UNAPPLIED of the sponsor"
-    statement = f"{row.amount} goes to {kind} of {name} ({row.to_escrow_account_id}), which is {status}."
+    statement = f"{row.amount} goes to {kind} of {account}."
+    if row.settled_at is not None:
+        statement = (
+            f"{row.amount} would be TAKEN from {TYPES[row.type].source} and cash of {account}; what was spent there"
+            " since its sponsor would owe, and cash of others there would be less."
+        )
     operands = (spell_gate(status != "CLOSED"), ("escrow account", row.to_escrow_account_id or ""), ("status", status))
     return Explanation(statement, TRANSFER_TO, operands, HOUSE_RULE)
 
@@ -177,6 +182,16 @@ def explain_confirmation(row: Transaction) -> Explanation:
         statement += f", of {row.announced_amount} announced"
     operands = (("bank reference", row.bank_reference or ""), ("finality", row.finality))
     return Explanation(f"{statement}.", "CONFIRMED_BY_A_PERSON", operands)
+
+
+def explain_reference(bank_reference: str) -> list[Explanation]:
+    """Which line of the statement says so: whoever decides looks it up."""
+    if not bank_reference:
+        return []
+    statement = (
+        f"The custodian's statement is said to show it as “{bank_reference}”: look whether it is that, and no other."
+    )
+    return [Explanation(statement, "BANK_REFERENCE", (("bank reference", bank_reference),), HOUSE_RULE)]
 
 
 def explain_take_back(received: Iterable[Sequence[Transaction] | None]) -> list[Explanation]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -49,6 +49,11 @@ class Received:
     largest: Sequence[Transaction]
     has_altered: bool
     rest: Sequence[Rest]
+
+    def list_sources(self, escrow_account_id: str) -> list[str]:
+        """The escrow accounts that some of it was transferred from, to this one."""
+        there = (row for row in self.largest if row.status in ARRIVED)
+        return sorted({row.escrow_account_id for row in there if row.to_escrow_account_id == escrow_account_id})
 
 
 class _Part:
@@ -103,6 +108,12 @@ def explain_received(received: Received, now: datetime, deadline: datetime | Non
     ):
         explanations.append(_explain_late(late, deadline))
     return explanations
+
+
+def explain_source(escrow_account_id: str, explanations: Sequence[Explanation]) -> list[Explanation]:
+    """What money rested on where it was before it was transferred: what its bank takes back there was paid here."""
+    said = f"Some of it was transferred from {escrow_account_id}, where:"
+    return [replace(each, statement=f"{said} {each.statement}") for each in explanations]
 
 
 def _may_go_back(row: Transaction) -> bool:

@@ -14,12 +14,16 @@ from services.transactions.domain.explanations import explain_cards, explain_tak
 from services.transactions.domain.received_money import (
     RECEIVED_WITHIN,
     explain_received,
+    explain_source,
 )
 from services.transactions.domain.refunds import choose_refund_account, is_all_by_card, list_by_account
 from services.transactions.store import bank_accounts as account_store
 from services.transactions.store import transactions as store
 from services.transactions.store.contributions import list_received
 from services.transactions.store.received_money import read_received_since
+
+# Of so many escrow accounts that money was transferred from it is told what it rested on there.
+_SOURCES_MAX = 5
 
 
 async def batch_get_payouts(
@@ -43,7 +47,11 @@ async def explain_received_money(
     """What the money of an escrow account rests on, for whoever decides that some of it leaves."""
     since = now - RECEIVED_WITHIN
     found = await read_received_since(tx, escrow_account_id, min(since, deadline or since), since, deadline)
-    return explain_received(found, now, deadline)
+    explanations = explain_received(found, now, deadline)
+    for source in found.list_sources(escrow_account_id)[:_SOURCES_MAX]:
+        there = await read_received_since(tx, source, since, since, None)
+        explanations += explain_source(source, explain_received(there, now))
+    return explanations
 
 
 async def get_refund_preview(

@@ -64,7 +64,8 @@ def _came(escrow_account_id: str, since: datetime) -> tuple[sa.ColumnElement[boo
         *(h.org_id == _c.org_id, h.transaction_id == _c.transaction_id),
         *(h.to_status == Status.SETTLED, h.occurred_at >= since),
     )
-    return is_mine(transactions), _c.escrow_account_id == escrow_account_id, _c.type.in_(sorted(INBOUND)), came
+    here = sa.and_(_c.escrow_account_id == escrow_account_id, _c.type.in_(sorted(INBOUND)))
+    return is_mine(transactions), sa.or_(here, _c.to_escrow_account_id == escrow_account_id), came
 
 
 def _sum_up(confirmed_since: datetime, deadline: datetime | None) -> sa.Select[Any]:

@@ -68,6 +68,8 @@ def build_from_columns(columns: Mapping[str, Any]) -> Transaction:
     )
 
 
+# Of what two persons said had come back.
+_OF_RETURN = "failure -> 'metadata' ->> 'bank_reference'"
 # A query that runs all the time is built once: to build a statement costs more than to run it.
 _SELECTED = sa.select(*_READ)
 _MINE = _SELECTED.where(is_mine(transactions))
@@ -86,11 +88,16 @@ _LOCKING = _FINDING.select.with_for_update(key_share=True)
 _LISTING = _MINE.where(_c.transaction_id == sa.any_(sa.bindparam("transaction_ids", type_=pg.ARRAY(sa.Text))))
 _LISTED = Read(_LISTING)
 _LOCKING_EACH = _LISTING.order_by(_c.transaction_id).with_for_update(key_share=True)
-_CONFIRMED_BY = sa.select(_c.transaction_id).where(
-    is_mine(transactions),
-    _c.escrow_account_id == sa.bindparam("account"),
-    sa.text(KEEPS_REFERENCE),
-    sa.text(f"{PLAIN_REFERENCE} = {PLAIN_REFERENCE.replace('bank_reference', ':reference')}"),
+_ASKED, _SENT_BACK = (PLAIN_REFERENCE.replace("bank_reference", name) for name in (":reference", f"({_OF_RETURN})"))
+_USING_REFERENCE = (
+    sa.select(_c.transaction_id)
+    .where(
+        is_mine(transactions),
+        *(_c.transaction_id != sa.bindparam("but"), _c.payment_method.in_(BY_HAND)),
+        sa.or_(_c.escrow_account_id == sa.bindparam("account"), _c.to_escrow_account_id == sa.bindparam("account")),
+        sa.text(f"({KEEPS_REFERENCE} AND {PLAIN_REFERENCE} = {_ASKED} OR {_SENT_BACK} = {_ASKED})"),
+    )
+    .limit(1)
 )
 _UNFINISHED = (
     sa.select(_c.transaction_id)
@@ -143,11 +150,17 @@ async def list_transactions(tx: Tx, transaction_ids: Collection[str]) -> dict[st
     return {row.transaction_id: build_transaction(row) for row in rows}
 
 
-async def find_confirmed_by(tx: Tx, escrow_account_id: str, bank_reference: str) -> str | None:
-    """The transaction of an escrow account that a bank's reference has confirmed. Who else confirms one waits."""
-    await lock_name(tx, "bank_references", escrow_account_id)
-    found: str | None = await tx.scalar(_CONFIRMED_BY, {"account": escrow_account_id, "reference": bank_reference})
-    return found
+async def find_user_of_reference(tx: Tx, row: Transaction, bank_reference: str) -> str | None:
+    """Another transaction that a bank's reference confirmed, or said to have come back, in an account that the row is
+    of: one line of its statement is one fact. Who else names one there waits.
+    """
+    for escrow_account_id in sorted(row.escrow_account_ids):
+        await lock_name(tx, "bank_references", escrow_account_id)
+        asked = {"account": escrow_account_id, "reference": bank_reference, "but": row.transaction_id}
+        found: str | None = await tx.scalar(_USING_REFERENCE, asked)
+        if found is not None:
+            return found
+    return None
 
 
 async def list_unfinished(tx: Tx, escrow_account_id: str, count_max: int) -> list[str]:

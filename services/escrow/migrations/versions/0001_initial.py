@@ -229,7 +229,10 @@ def _create_journal_entries() -> None:
         "journal_entries",
         ["escrow_no", "created_at"],
         unique=False,
-        postgresql_where=sa.text("transaction_id IS NULL AND type NOT IN ('RELEASE', 'DISTRIBUTION', 'SET_OFF')"),
+        postgresql_where=sa.text(
+            "transaction_id IS NULL AND type NOT IN ('RELEASE', 'DISTRIBUTION', 'SET_OFF')"
+            " OR type = 'REVERSAL' AND created_by NOT LIKE 'service:%'"
+        ),
     )
     op.create_index(
         "journal_entries_reversed_once",
