@@ -17,6 +17,7 @@ from services.chassis.events.persons import record_persons_of
 from services.distributions.commands.payouts.outcomes import is_payout, record_outcome
 from services.distributions.commands.raises.contributions import (
     is_contribution,
+    is_of_disputed_contribution,
     record_contribution,
     record_entries,
     sum_contributions,
@@ -45,6 +46,10 @@ def _make_handler(payout_status: PayoutStatus) -> Handler:
     return record_end
 
 
+async def record_dispute(tx: Tx, event: transactions_events.TransactionUpdated, delivery: Delivery) -> None:
+    await record_contribution(tx, event.transaction, event.meta.aggregate_version, delivery.now)
+
+
 SUBSCRIPTIONS: tuple[Subscription, ...] = (
     Subscription(
         "distributions-on-compliance",
@@ -69,7 +74,9 @@ SUBSCRIPTIONS: tuple[Subscription, ...] = (
             transactions_events.TransactionCancelled: _make_handler(PayoutStatus.FAILED),
             transactions_events.TransactionReturned: _make_handler(PayoutStatus.RETURNED),
             transactions_events.TransactionReversed: _make_handler(PayoutStatus.RETURNED),
+            transactions_events.TransactionUpdated: record_dispute,
         },
         is_about_money=True,
+        concerns={transactions_events.TransactionUpdated: is_of_disputed_contribution},
     ),
 )

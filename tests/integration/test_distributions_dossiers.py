@@ -8,15 +8,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import offerings_pb2 as opb
+from realco.transactions.v1.events_pb2 import TransactionUpdated
+from realco.transactions.v1.transactions_pb2 import Transaction as Txn
+from realco.type.v1.event_pb2 import EventMeta
 from realco.type.v1.explanation_pb2 import Explanation
 
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
 from services.chassis.values.approval import VALIDITY
+from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import ContentOutdated
 from tests.support.approvals import gates_of
 from tests.support.distribution_ends import reject
-from tests.support.distributions import DistributionsHarness, refusal_of
+from tests.support.distributions import CLOSING, DistributionsHarness, refusal_of
 from tests.support.money import usd
 
 
@@ -124,3 +128,28 @@ async def test_what_would_do_something_else_by_now_says_so_and_in_what(service: 
     with pytest.raises(ContentOutdated) as refused:
         await service.grant(read)
     assert refused.value.message == said
+
+
+async def test_while_a_card_s_payment_is_disputed_the_offering_does_not_close_whatever_is_held(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.offering(150_00)
+    held = await service.invest(offering, "inv-001", 150_00, fund=False)
+    paid = await service.fund(offering, held, 150_00)
+    service.clock.set(CLOSING)
+
+    async def hear(status: Txn.DisputeStatus, version: int) -> str:
+        told = Txn()
+        told.CopyFrom(paid)
+        told.status, told.dispute_status, told.dispute_reference = Txn.COMPLETED, status, "du_1"
+        meta = EventMeta(event_id=new_id("evt"), aggregate_version=version)
+        await service.deliver(TransactionUpdated(meta=meta, transaction=told))
+        gates = await service.call(
+            service.offerings.GetClosingGates, opb.GetClosingGatesRequest(offering_id=offering.offering_id)
+        )
+        return ",".join(each.explanation.rule for each in gates.gates if not each.passed)
+
+    assert await hear(Txn.NEEDS_RESPONSE, 100) == "RETURN_RISK_OVER"
+    assert await hear(Txn.UNDER_REVIEW, 101) == "RETURN_RISK_OVER"
+    assert await hear(Txn.WON, 102) == ""
+    assert await hear(Txn.NEEDS_RESPONSE, 101) == "", "heard late"

@@ -246,3 +246,24 @@ async def test_what_the_sponsor_owes_is_set_off_against_the_proceeds(
     after = await service.get(offering)
     assert (after.proceeds_transaction_id != "", after.HasField("proceeds_failure")) == (paid is not None, False)
     assert service.escrow.book[offering.escrow_account_id, owes] == 0
+
+
+@pytest.mark.parametrize("cards", [[], [40_00, 600_00]], ids=["to an account", "to two cards"])
+async def test_what_is_left_of_a_refund_is_paid_in_however_many_parts(
+    service: DistributionsHarness, cards: list[int]
+) -> None:
+    """The set-off counts once, with the attempt of which it was."""
+    offering = await service.closed_offering(*PARTS, receivables_policy=opb.Offering.SET_OFF)
+    held = (await service.positions(offering))["inv-001"]
+    await owe(service, offering, "inv-001", 300_00)
+    service.transactions.cards["inv-001"] = list(cards)
+    await service.fund(offering, held, 500_00)  # too late, so it goes back
+    for _ in range(4):
+        await service.work()
+        waiting = [each for each in service.transactions.by_key.values() if each.status == each.INITIATED]
+        for payout in waiting:
+            if payout.party_id == "inv-001":
+                await service.deliver(complete_payout(payout), service.gave_back(payout))
+                payout.status = payout.COMPLETED
+    refunds = [each for each in service.transactions.by_key.values() if each.party_id == "inv-001"]
+    assert sum(each.amount.amount_minor for each in refunds) == 200_00

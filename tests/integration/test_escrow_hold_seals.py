@@ -101,6 +101,18 @@ async def test_who_takes_the_id_of_a_hold_that_is_to_come_is_told_and_the_money_
     assert await escrow.held(account) == {HELD: 50}
 
 
+async def test_a_dispute_waits_while_sql_holds_the_money_and_is_not_taken_for_one_of_money_that_is_gone(escrow):
+    account = await escrow.open()
+    payment = Payment(account, "ESCROW_DEPOSIT", 50, method="CARD")
+    await payment.happens(escrow, "SETTLED", "COMPLETED")
+    await forge_hold(escrow, account, 50)
+    with pytest.raises(NotSealed, match="hold_x"):
+        await payment.happens(escrow, "DISPUTED")
+    await remove_hold(escrow, account)
+    await payment.happens(escrow, "DISPUTED")
+    assert await escrow.held(account) == {HELD: 50}
+
+
 async def test_a_return_makes_nobody_owe_what_sql_holds(escrow):
     account = await escrow.open()
     payment = Payment(account, "ESCROW_DEPOSIT", 50)

@@ -192,6 +192,7 @@ def build_refund_part(refused: Payout, part_minor: int, now: datetime) -> Payout
         refused,
         request_key=_number(f"refund:{refused.investment_id}", attempt),
         amount_minor=part_minor,
+        set_off_minor=0,  # what is set off counts with the attempt of which it was
         attempt=attempt,
         status=PayoutStatus.REQUESTED,
         failure=None,

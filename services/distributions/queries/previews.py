@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from realco.compliance.v1.notary_pb2 import Movement
@@ -64,6 +65,7 @@ class Previews:
         refunds = await self._peers.transactions.get_refund_preview(paid)
         if destination is not None and (destination.bank_account_id or not destination.pays_to_account):
             where = explain_destination(destination, investments[0].party_id, now)
+            refunds = replace(refunds, explanations=[e for e in refunds.explanations if e.rule != "REFUND_TO_CARD"])
         else:
             rail = None if destination is None else destination.payment_method
             where = explain_refund_accounts(refunds.accounts, payees, now, rail, by_card=refunds.by_card)

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from realco.distributions.v1 import events_pb2 as events
 from realco.escrow.v1 import journal_pb2
+from realco.transactions.v1 import events_pb2 as transactions_events
 from realco.transactions.v1 import transactions_pb2 as transactions
 from realco.type.v1.money_pb2 import Money
 
@@ -30,6 +31,7 @@ _KIND = journal_pb2.LedgerAccount
 _OF_INVESTORS = (_KIND.SUBSCRIPTION, _KIND.UNAPPLIED, _KIND.RETURNS_RECEIVABLE)
 _OF_REFUNDS = (_ENTRY.REFUND, _ENTRY.RETURN, _ENTRY.REVERSAL)
 _TXN = transactions.Transaction
+_DISPUTED = (_TXN.NEEDS_RESPONSE, _TXN.UNDER_REVIEW)
 # A bank has it, and may yet take it back: what comes of it is not known.
 _ON_ITS_WAY = (_TXN.PROCESSING, _TXN.PENDING_SETTLEMENT, _TXN.SETTLED)
 
@@ -173,8 +175,13 @@ def is_contribution(transaction: transactions.Transaction) -> bool:
     return transaction.direction == Money.Direction.IN and transaction.HasField("investment_id")
 
 
+def is_of_disputed_contribution(event: transactions_events.TransactionUpdated) -> bool:
+    """Whether it tells of a dispute, or of its end, of what paid for an investment."""
+    return is_contribution(event.transaction) and event.transaction.HasField("dispute_reference")
+
+
 async def record_contribution(tx: Tx, transaction: transactions.Transaction, version: int, now: datetime) -> None:
-    """A contribution is at risk until it completed. The newest report wins."""
+    """A contribution is at risk until it completed, and while it is disputed. The newest report wins."""
     found = await INVESTMENTS.find(tx, transaction.investment_id)
     if found is None:
         log.warning("contribution_to_no_investment", transaction_id=transaction.transaction_id)
@@ -190,7 +197,7 @@ async def record_contribution(tx: Tx, transaction: transactions.Transaction, ver
         before,
         amount_minor=transaction.amount.amount_minor,
         reported_version=version,
-        counted=transaction.status == _TXN.COMPLETED,
+        counted=transaction.status == _TXN.COMPLETED and transaction.dispute_status not in _DISPUTED,
         on_its_way=transaction.status in _ON_ITS_WAY,
     )
     await save_contributions(tx, [reported])
