@@ -168,8 +168,12 @@ def test_a_bank_s_reference_has_a_letter_or_a_digit(reference: str) -> None:
     assert list(refusal.value.fields) == ["bank_reference"]
 
 
-async def test_a_bank_s_reference_in_any_script_is_one(service: TransactionsHarness) -> None:
-    assert (await confirm(service, await announce(service), "電匯")).bank_reference == "電匯"
+@pytest.mark.parametrize("reference", ["電匯", "FED-\u0415", "\u0395D-1", "FED-\u0661"])
+async def test_a_bank_s_reference_has_no_letters_that_only_look_like_those_that_banks_write(
+    service: TransactionsHarness, reference: str
+) -> None:
+    refusal = await refused(confirm(service, await announce(service), reference))
+    assert list(refusal.fields) == ["bank_reference"]
 
 
 @pytest.mark.parametrize("arrived", [40_00, 160_00], ids=["short", "over"])

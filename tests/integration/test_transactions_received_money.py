@@ -142,6 +142,40 @@ async def test_what_was_transferred_here_is_told_and_what_it_rested_on_where_it_
     assert refused.value.reason == "BANK_REFERENCE_USED"
 
 
+async def test_what_was_transferred_is_followed_to_where_it_came_from_however_far_and_whatever_became_of_it(
+    service: TransactionsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through other accounts, behind larger receipts, and once a bank has taken it back."""
+    monkeypatch.setattr(received_money, "_LARGEST_MAX", 1)
+    places = [service.escrow.open(escrow_account_id=f"esc_{each * 26}", sponsor="inv-001") for each in "12"]
+    service.escrow.accounts[ESCROW_ACCOUNT].sponsor_party_id = "inv-001"
+    drawn = await service.deposit(amount=usd(300_00))
+    await service.work()
+    service.bank.report(drawn.transaction_id, PaymentStatus.SETTLED)
+    await service.work(hurried=True)
+    for number, (source, to) in enumerate(
+        [(ESCROW_ACCOUNT, places[0]), (places[0], places[1]), (places[0], places[1])]
+    ):
+        service.escrow.post(source, JournalEntry.ADJUSTMENT, "cash", "distributable", 400_00)
+        wanted = {"type": T.TRANSFER, "payment_method": T.INTERNAL_TRANSFER, "amount": usd((300 + number) * 100)}
+        named = {"escrow_account_id": source, "to_escrow_account_id": to, "party_id": "inv-001"}
+        order = pb.CreateTransactionRequest(idempotency_key=f"k{number}", description="Next door", **wanted, **named)
+        moving = await service.ask(ADMIN, "CreateTransaction", order)
+        await service.grant(await service.waiting(moving.transaction_id))
+        await service.work()
+        said = build_arrival(await service.get(moving.transaction_id), f"BOOK-{number}")
+        await service.ask(FOURTH, "ConfirmTransaction", said)
+
+    async def list_of_first() -> list[str]:
+        found = await list_received(service, places[1])
+        return [each.rule for each in found if f"from {ESCROW_ACCOUNT}, where:" in each.statement]
+
+    assert await list_of_first() == ["MONEY_NOT_FINAL"]
+    await service.hook("evt_r", service.bank.report(drawn.transaction_id, PaymentStatus.RETURNED, "R10"))
+    await service.work(hurried=True)
+    assert await list_of_first() == ["MONEY_TAKEN_BACK"]
+
+
 async def test_where_payees_are_paid_and_since_when_is_told_at_once(service: TransactionsHarness) -> None:
     paid = await service.payout("inv-001", "01", payment_method=T.WIRE)
     await service.work()

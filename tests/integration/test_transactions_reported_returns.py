@@ -98,6 +98,8 @@ async def test_only_a_reference_that_was_confirmed_in_error_confirms_another(
 async def test_one_line_of_a_statement_is_one_fact_whatever_it_is_said_to_be(service: TransactionsHarness) -> None:
     first, second = await arrived(service, reference="IN-5"), await arrived(service, reference="IN-6")
     assert (await refused(report(service, first, bank_reference="in 6"))).reason == "BANK_REFERENCE_USED"
+    for alike in ("IN-\u0416", "\u0406N-6", "IN-\u0666"):  # letters and digits that look alike
+        assert (await refused(report(service, first, bank_reference=alike))).reason == "INVALID_FIELD"
     own = await report(service, second, bank_reference="IN-6")  # a check may come back under its own number
     [told] = [each.statement for each in own.explanations if each.rule == "BANK_REFERENCE"]
     assert "“IN-6”" in told

@@ -45,6 +45,7 @@ from services.transactions.domain.decisions import (
     check_may_reject,
     check_may_retry,
     check_not_stated,
+    check_reference,
     find_corrected,
     is_announced_by_payer,
 )
@@ -228,6 +229,7 @@ async def confirm_transaction(
         raise MakerSessionEnded()
     amount = Money.from_proto(request.amount)
     check_amount(row, amount)
+    check_reference(request.bank_reference)
     if other := await store.find_user_of_reference(tx, row, request.bank_reference):
         raise BankReferenceUsed(other)
     row = await record_settlement(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection
 from datetime import datetime
 
@@ -70,6 +71,16 @@ def check_carries_type(rail: Rail, wanted: TransactionType) -> None:
     if rail.is_for_contributions and not wanted.is_for_investment:
         message = f"{rail.payment_method} carries contributions, and no {wanted.label.lower()}."
         raise PaymentMethodNotSupported(message, payment_method=rail.payment_method)
+
+
+def check_reference(bank_reference: str) -> None:
+    """Letters of other scripts look like ours, and would make another reference of the same line.
+
+    Raises: InvalidField.
+    """
+    if not unicodedata.normalize("NFKC", bank_reference).isascii():
+        fields = {"bank_reference": "must have letters A to Z, digits and ASCII signs alone, as banks write them"}
+        raise InvalidField("The bank's reference has other letters than banks write.", fields=fields)
 
 
 def check_confirmed_by_a_person(transaction: Transaction) -> None:

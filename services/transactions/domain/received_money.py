@@ -10,7 +10,7 @@ from typing import Final
 
 from services.chassis.values.explanation import HOUSE_RULE, Explanation
 from services.chassis.values.money import Money
-from services.transactions.domain.states import ARRIVED
+from services.transactions.domain.states import ARRIVED, Status
 from services.transactions.domain.transaction import Transaction
 
 _NAMED_MAX: Final = 10
@@ -49,11 +49,6 @@ class Received:
     largest: Sequence[Transaction]
     has_altered: bool
     rest: Sequence[Rest]
-
-    def list_sources(self, escrow_account_id: str) -> list[str]:
-        """The escrow accounts that some of it was transferred from, to this one."""
-        there = (row for row in self.largest if row.status in ARRIVED)
-        return sorted({row.escrow_account_id for row in there if row.to_escrow_account_id == escrow_account_id})
 
 
 class _Part:
@@ -110,10 +105,27 @@ def explain_received(received: Received, now: datetime, deadline: datetime | Non
     return explanations
 
 
-def explain_source(escrow_account_id: str, explanations: Sequence[Explanation]) -> list[Explanation]:
-    """What money rested on where it was before it was transferred: what its bank takes back there was paid here."""
+def explain_source(escrow_account_id: str, received: Received, now: datetime) -> list[Explanation]:
+    """What money rests on where it was before it was transferred: what a bank takes back there was moved on.
+
+    Args:
+        received: There.
+    """
+    gone = [row for row in received.largest if row.status is Status.RETURNED]
+    told = explain_received(received, now)
+    if gone:
+        currency, minor = gone[0].amount.currency, sum(row.amount.amount_minor for row in gone)
+        statement = f"{Money(minor, currency)} that had come in is not there any more: it was taken back."
+        operands = tuple((row.transaction_id, row.amount) for row in gone[:_NAMED_MAX])
+        told.append(Explanation(statement, "MONEY_TAKEN_BACK", operands, HOUSE_RULE))
     said = f"Some of it was transferred from {escrow_account_id}, where:"
-    return [replace(each, statement=f"{said} {each.statement}") for each in explanations]
+    return [replace(each, statement=f"{said} {each.statement}") for each in told]
+
+
+def explain_more_sources() -> Explanation:
+    """That it came from more escrow accounts than are told of one by one, and most from those that are."""
+    statement = "Some of it was transferred from more escrow accounts than these: look at what it rests on there."
+    return Explanation(statement, "MONEY_NOT_FINAL", (), HOUSE_RULE)
 
 
 def _may_go_back(row: Transaction) -> bool:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from services.chassis.values.errors import InvalidField
 from services.chassis.values.failure import Failure
 from services.chassis.values.refusals import IllegalStatusChange
-from services.transactions.domain.decisions import check_confirmed_by_a_person
+from services.transactions.domain.decisions import check_confirmed_by_a_person, check_reference
 from services.transactions.domain.states import ARRIVED, Status
 from services.transactions.domain.transaction import Transaction
 
@@ -78,6 +78,7 @@ def build_reported_failure(transaction: Transaction, kind: ReturnKind, bank_refe
         faults["bank_reference"] = "must be set for what the bank did, and only then"
     if faults:
         raise InvalidField("The request is not valid.", fields=faults)
+    check_reference(bank_reference or "")
     if bank_reference:
         return Failure(kind.name, kind.message, metadata={"bank_reference": bank_reference})
     return Failure(kind.name, kind.message)

@@ -22,6 +22,7 @@ _c = transactions.c
 # So many are read and proven: whoever pays in cents by the thousand hides nothing that is larger.
 _LARGEST_MAX = 200
 _PERSONS_MAX = 100
+_AMOUNT = sa.func.coalesce(_c.corrected_minor, _c.amount_minor)
 
 
 async def read_received_since(
@@ -57,26 +58,48 @@ async def read_received_since(
     return Received([build_transaction(row) for row in proven], len(proven) < len(rows), rest)
 
 
-def _came(escrow_account_id: str, since: datetime) -> tuple[sa.ColumnElement[bool], ...]:
-    """That it came is asked of its history, which nobody edits: a row may be altered so that it is not found."""
+async def list_sources(tx: Tx, escrow_account_id: str, since: datetime, count_max: int) -> list[str]:
+    """The escrow accounts that money was transferred from, to this one or to one of them, most of it first.
+
+    Args:
+        since: When the first of the transfers was made.
+    """
+    here = sa.select(sa.literal(escrow_account_id, sa.Text).label("id")).cte("reached", recursive=True)
+    transferred = (is_mine(transactions), _has_come(since))
+    before = sa.select(_c.escrow_account_id).join(here, _c.to_escrow_account_id == here.c.id).where(*transferred)
+    reached = here.union(before)
+    sources = (
+        sa.select(_c.escrow_account_id)
+        .where(*transferred, _c.to_escrow_account_id.in_(sa.select(reached.c.id)))
+        .where(_c.escrow_account_id != escrow_account_id)
+        .group_by(_c.escrow_account_id)
+        .order_by(sa.func.sum(_c.amount_minor).desc(), _c.escrow_account_id)
+    )
+    return list(await tx.scalars(sources.limit(count_max)))
+
+
+def _has_come(since: datetime) -> sa.ColumnElement[bool]:
+    """Asked of its history, which nobody edits: a row may be altered so that it is not found."""
     h = transaction_history.c
-    came = sa.exists().where(
+    return sa.exists().where(
         *(h.org_id == _c.org_id, h.transaction_id == _c.transaction_id),
         *(h.to_status == Status.SETTLED, h.occurred_at >= since),
     )
+
+
+def _came(escrow_account_id: str, since: datetime) -> tuple[sa.ColumnElement[bool], ...]:
     here = sa.and_(_c.escrow_account_id == escrow_account_id, _c.type.in_(sorted(INBOUND)))
-    return is_mine(transactions), sa.or_(here, _c.to_escrow_account_id == escrow_account_id), came
+    return is_mine(transactions), sa.or_(here, _c.to_escrow_account_id == escrow_account_id), _has_come(since)
 
 
 def _sum_up(confirmed_since: datetime, deadline: datetime | None) -> sa.Select[Any]:
     """By who confirmed it, and one for all that a provider told."""
-    amount = sa.func.coalesce(_c.corrected_minor, _c.amount_minor)
     provisional = _c.finality != FINAL
     confirmed = sa.and_(_c.confirmed_by.is_not(None), _c.settled_at > confirmed_since)
     late = sa.false() if deadline is None else sa.and_(_c.investment_id.is_not(None), _c.settled_at > deadline)
 
     def add(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[Any]:
-        return sa.func.coalesce(sa.func.sum(amount).filter(condition), 0)
+        return sa.func.coalesce(sa.func.sum(_AMOUNT).filter(condition), 0)
 
     return (
         sa.select(
@@ -86,6 +109,6 @@ def _sum_up(confirmed_since: datetime, deadline: datetime | None) -> sa.Select[A
         )
         .where(_c.status.in_(sorted(ARRIVED)))
         .group_by(_c.confirmed_by, _c.currency)
-        .order_by(sa.func.sum(amount).desc())
+        .order_by(sa.func.sum(_AMOUNT).desc())
         .limit(_PERSONS_MAX)
     )

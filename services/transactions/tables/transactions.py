@@ -190,11 +190,6 @@ transactions = sa.Table(
     sa.Index("transactions_account_status", "org_id", "escrow_account_id", "status", "created_at", "transaction_id"),
     _index_of("distribution"),
     _index_of("investment"),
-    sa.Index(
-        "transactions_to_account",
-        *("org_id", "to_escrow_account_id"),
-        postgresql_where=sa.text("to_escrow_account_id IS NOT NULL"),
-    ),
     external_index("transactions", "transaction_id"),
     # A bank has one wire or check under a reference, however it is written, so it confirms one transaction; another one
     # where it was confirmed in error.

@@ -446,13 +446,6 @@ def _create_transaction_indexes() -> None:
         postgresql_where=sa.text("investment_id IS NOT NULL"),
     )
     op.create_index(
-        "transactions_to_account",
-        "transactions",
-        ["org_id", "to_escrow_account_id"],
-        unique=False,
-        postgresql_where=sa.text("to_escrow_account_id IS NOT NULL"),
-    )
-    op.create_index(
         "transactions_announced",
         "transactions",
         ["next_look_at"],
