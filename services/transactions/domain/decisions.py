@@ -78,8 +78,9 @@ def check_reference(bank_reference: str) -> None:
 
     Raises: InvalidField.
     """
-    if not unicodedata.normalize("NFKC", bank_reference).isascii():
-        fields = {"bank_reference": "must have letters A to Z, digits and ASCII signs alone, as banks write them"}
+    plain = unicodedata.normalize("NFKC", bank_reference)
+    if any(each.isalnum() and not each.isascii() for each in plain):  # signs are not compared
+        fields = {"bank_reference": "must have no letters but A to Z, and no digits but 0 to 9, as banks write them"}
         raise InvalidField("The bank's reference has other letters than banks write.", fields=fields)
 
 
