@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from services.chassis.values.invariant import invariant
 from services.chassis.values.money import Money
-from services.transactions.domain.payments import Payment
+from services.transactions.domain.payments import Payment, find_difference
 from services.transactions.domain.rails import PROVIDERS
 from services.transactions.providers.ach_file.config import AchFileConfig
 from services.transactions.providers.choice import NO_CHOICE, ProviderChoice
@@ -92,6 +92,19 @@ class NotAsOrdered(OutcomeUnknown):
     def __init__(self, message: str, payment_id: str) -> None:
         super().__init__(message)
         self.payment_id = payment_id
+
+
+def check_as_ordered(payment: Payment, order: PaymentOrder) -> None:
+    """Whether a provider's answer to an order is about it. Raises: OutcomeUnknown."""
+    wrong = find_difference(
+        payment,
+        reference=order.reference,
+        amount=order.amount,
+        is_inbound=order.is_inbound,
+        presentment=order.presentment,
+    )
+    if wrong:
+        raise OutcomeUnknown(f"the provider's answer differs in {wrong}")
 
 
 class PaymentOrders(Protocol):

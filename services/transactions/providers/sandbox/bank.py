@@ -15,8 +15,14 @@ import orjson
 from services.chassis.values.money import Money
 from services.chassis.values.text import clean_text, read_text
 from services.chassis.values.times import read_time
-from services.transactions.domain.payments import Payment, PaymentStatus, find_difference
-from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX, Declined, OutcomeUnknown, PaymentOrder
+from services.transactions.domain.payments import Payment, PaymentStatus
+from services.transactions.providers.protocols import (
+    TEXT_CHARACTERS_MAX,
+    Declined,
+    OutcomeUnknown,
+    PaymentOrder,
+    check_as_ordered,
+)
 
 ANSWER_BYTES_MAX = 256 * 1024
 _RETRY_AFTER_SECONDS_MAX = 3600
@@ -56,15 +62,7 @@ class SandboxBank:
         if status not in (200, 201):
             raise OutcomeUnknown(f"the provider answered {status}", retry_after_seconds=retry_after)
         payment = _read_payment(answer)
-        wrong = find_difference(
-            payment,
-            reference=order.reference,
-            amount=order.amount,
-            is_inbound=order.is_inbound,
-            presentment=order.presentment,
-        )
-        if wrong:
-            raise OutcomeUnknown(f"the provider's answer differs in {wrong}")
+        check_as_ordered(payment, order)
         return payment
 
     async def list_payments(self, reference: str, refunded_payment_id: str = "") -> list[Payment]:

@@ -13,8 +13,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from services.chassis.process.telemetry import log
-from services.transactions.domain.payments import Payment, find_difference
-from services.transactions.providers.protocols import Declined, NotAsOrdered, OutcomeUnknown, PaymentOrder
+from services.transactions.domain.payments import Payment
+from services.transactions.providers.protocols import (
+    Declined,
+    NotAsOrdered,
+    PaymentOrder,
+    check_as_ordered,
+)
 from services.transactions.providers.stripe.card_states import find_intent, read_card_payment, spell_proved
 from services.transactions.providers.stripe.client import NotThere, Refused, StripeApi, build_declined, read_list
 from services.transactions.providers.stripe.keys import name_key
@@ -93,11 +98,7 @@ class CardPayments:
         except Refused as refusal:
             raise build_declined(refusal.error) from None
         payment = read_card_payment(session, [], self._is_ours)
-        wrong = find_difference(
-            payment, reference=order.reference, amount=order.amount, is_inbound=True, presentment=order.presentment
-        )
-        if wrong:
-            raise OutcomeUnknown(f"the provider's answer differs in {wrong}")
+        check_as_ordered(payment, order)
         return payment
 
     async def list_payments(self, reference: str, refunded_payment_id: str) -> list[Payment]:

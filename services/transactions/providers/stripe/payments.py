@@ -16,8 +16,14 @@ from typing import Any, Final, TypeVar
 
 from services.chassis.process.telemetry import log
 from services.transactions.domain.bank_accounts import HolderType
-from services.transactions.domain.payments import Payment, PaymentStatus, find_difference
-from services.transactions.providers.protocols import Declined, NotAsOrdered, OutcomeUnknown, PaymentOrder
+from services.transactions.domain.payments import Payment, PaymentStatus
+from services.transactions.providers.protocols import (
+    Declined,
+    NotAsOrdered,
+    OutcomeUnknown,
+    PaymentOrder,
+    check_as_ordered,
+)
 from services.transactions.providers.stripe.cards import CARD, CardPayments, is_by_card, is_of_card, is_session_id
 from services.transactions.providers.stripe.client import NotThere, Refused, StripeApi, build_declined, read_list
 from services.transactions.providers.stripe.events import StripeEvents
@@ -118,11 +124,7 @@ class StripePayments:
         except Refused as refusal:
             raise build_declined(refusal.error) from None
         payment = read_payment(intent, [], self._is_ours)
-        wrong = find_difference(
-            payment, reference=order.reference, amount=order.amount, is_inbound=True, presentment=order.presentment
-        )
-        if wrong:
-            raise OutcomeUnknown(f"the provider's answer differs in {wrong}")
+        check_as_ordered(payment, order)
         return payment
 
     async def _list_payments(self, reference: str, refunded_payment_id: str) -> list[Payment]:
