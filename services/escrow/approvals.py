@@ -43,7 +43,7 @@ from services.escrow.domain.journal import Leg, NewEntry, credit, debit, sum_cha
 from services.escrow.domain.previews import build_effect
 from services.escrow.messages import read_ledger_account
 from services.escrow.queries.beneficiaries import list_gaining
-from services.escrow.queries.previews import explain_hand_entries, list_refused_for_good
+from services.escrow.queries.previews import explain_origin, list_refused_for_good
 from services.escrow.store import escrow_accounts as account_store
 from services.escrow.store import holds as hold_store
 from services.escrow.store.approvals import APPROVAL_WRITER, build_freeze_changes
@@ -235,10 +235,10 @@ class _Details:
     async def _explain_leaving(self, account: EscrowAccount) -> list[Explanation]:
         async with self._dependencies.database.begin() as tx:
             totals = await account_store.read_totals(tx, account.escrow_account_id)
-            by_hand = await explain_hand_entries(tx, account, self._dependencies.clock.now())
+            origin = await explain_origin(tx, account, self._dependencies.clock.now())
         transactions = self._dependencies.peers.transactions
         received = await transactions.get_received_money(account.escrow_account_id)
-        return [*explain_missing(totals.owed_minor, account.currency), *by_hand, *received]
+        return [*explain_missing(totals.owed_minor, account.currency), *origin, *received]
 
     async def _list_gaining(self, escrow_account_id: str, credited: Collection[LedgerAccount]) -> frozenset[str]:
         database, distributions = self._dependencies.database, self._dependencies.peers.distributions

@@ -8,9 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
+from realco.escrow.v1 import postings_pb2 as postings_pb
 
+from services.chassis.data.seals import NotSealed
 from services.chassis.values.refusals import EscrowAccountClosed
-from tests.support.escrow import SPONSOR, Escrow, Payment
+from tests.support.escrow import SPONSOR, Escrow, Payment, usd
+from tests.support.forged_entries import accept_last, forge
 
 OWED = f"returns_receivable:{SPONSOR}"
 UNAPPLIED = f"unapplied:{SPONSOR}"
@@ -112,3 +115,111 @@ async def test_two_that_cross_do_not_wait_for_one_another(escrow: Escrow) -> Non
         await each.submit(escrow)
     await asyncio.gather(*(each.happens(escrow, "SUBMITTED", "SETTLED") for each in both))
     assert [await escrow.posted(each) for each in (source, to)] == [{"cash": 150, "distributable": 150}] * 2
+
+
+@pytest.fixture
+async def chain(escrow: Escrow) -> list[str]:
+    """Three escrow accounts: 100 of the first are in the second, and 60 of those in the third."""
+    first, second = await two_accounts(escrow)
+    third = await escrow.open()
+    for source, to, minor in ((first, second, 100), (second, third, 60)):
+        payment = transfer(source, to, minor)
+        assert (await payment.submit(escrow)).HasField("journal_entry")
+        await payment.happens(escrow, "SUBMITTED", "SETTLED", "COMPLETED")
+    return [first, second, third]
+
+
+async def pay(escrow: Escrow, account: str, type_: str, party: str = SPONSOR) -> str:
+    """What a payout of 10 is refused with, and where something is owed; nothing if it is booked."""
+    failure = (await Payment(account, type_, 10, party=party).submit(escrow)).failure
+    return f"{failure.code} {failure.metadata['escrow_account_id']}" if failure.code else ""
+
+
+async def test_nobody_is_paid_what_was_transferred_from_where_it_owes(escrow: Escrow, chain: list[str]) -> None:
+    first, second, third = chain
+    await escrow.post(third, ("distributable", 30), ("payable:inv-001", -15), ("fees", -15))
+    await escrow.post(third, ("cash", 10), ("subscription:inv-001", -10))
+    assert await pay(escrow, third, "WITHDRAWAL") == ""
+    for owed in (OWED, "returns_receivable:inv-001"):
+        await escrow.post(first, (owed, 20), ("cash", -20))
+    blocked = f"PARTY_OWES {first}"
+    assert await pay(escrow, third, "WITHDRAWAL") == blocked
+    assert await pay(escrow, second, "WITHDRAWAL") == blocked
+    assert await pay(escrow, third, "DISTRIBUTION", "inv-001") == blocked
+    assert await pay(escrow, third, "REFERRAL_FEE", "somebody else") == ""
+    assert await pay(escrow, third, "REFUND", "inv-001") == "", "what it paid itself came from no other account"
+    for owed in (OWED, "returns_receivable:inv-001"):
+        await escrow.post(first, ("cash", 20), (owed, -20))
+    assert await pay(escrow, third, "WITHDRAWAL") == ""
+    assert await pay(escrow, third, "DISTRIBUTION", "inv-001") == ""
+
+
+async def test_what_is_owed_where_nothing_came_from_keeps_nobody_from_being_paid(
+    escrow: Escrow, chain: list[str]
+) -> None:
+    """Where it went to, what never came, and what came and went back."""
+    first, second, third = chain
+    others = [await escrow.open() for _ in range(2)]
+    for other, facts in zip(others, (["SUBMITTED"], ["SUBMITTED", "SETTLED", "RETURNED"]), strict=True):
+        await escrow.post(other, ("cash", 50), ("distributable", -50))
+        payment = transfer(other, first, 50)
+        await payment.submit(escrow)
+        await payment.happens(escrow, *facts)
+    for each in (third, *others):
+        await escrow.post(each, (OWED, 20), ("cash", -20))
+    assert [await pay(escrow, each, "WITHDRAWAL") for each in (first, second)] == ["", ""]
+    assert await pay(escrow, third, "WITHDRAWAL") == f"PARTY_OWES {third}"
+
+
+async def test_a_refusal_for_what_is_owed_elsewhere_is_given_again_and_a_payout_that_was_booked_stays_so(
+    escrow: Escrow, chain: list[str]
+) -> None:
+    first, _, third = chain
+    booked, refused = (Payment(third, "WITHDRAWAL", 10, party=SPONSOR) for _ in range(2))
+    assert (await booked.submit(escrow)).HasField("journal_entry")
+    await escrow.post(first, (OWED, 20), ("cash", -20))
+    answer = await refused.submit(escrow)
+    told = {"party_id": SPONSOR, "escrow_account_id": first, "owed_minor": "20", "currency_code": "USD"}
+    assert (answer.failure.code, answer.failure.metadata, answer.replayed) == ("PARTY_OWES", told, False)
+    assert first in answer.failure.message
+    await escrow.post(first, ("cash", 20), (OWED, -20))
+    again = await refused.submit(escrow)
+    assert (again.failure, again.replayed) == (answer.failure, True)
+    await escrow.post(first, (OWED, 20), ("cash", -20))
+    assert (await booked.submit(escrow)).HasField("journal_entry")
+
+
+@pytest.mark.parametrize("kinds", ["CASH,RETURNS_RECEIVABLE", "RETURNS_RECEIVABLE,CASH"])
+async def test_what_somebody_else_writes_where_it_came_from_pays_no_debt_and_makes_none(
+    escrow: Escrow, chain: list[str], kinds: str
+) -> None:
+    first, _, third = chain
+    await escrow.post(first, (OWED, 5), ("cash", -5))
+    await forge(escrow, first, kinds=kinds, party=SPONSOR)
+    before = await escrow.posted(third)
+    with pytest.raises(NotSealed):
+        await pay(escrow, third, "WITHDRAWAL")
+    assert await escrow.posted(third) == before
+    await accept_last(escrow, first)
+    assert await pay(escrow, third, "WITHDRAWAL") == ("" if kinds.startswith("CASH") else f"PARTY_OWES {first}")
+
+
+async def test_whoever_has_it_leave_reads_what_is_behind_it_where_it_came_from(
+    escrow: Escrow, chain: list[str]
+) -> None:
+    first, _, third = chain
+    await escrow.post(first, (OWED, 20), ("cash", -20))
+    request = postings_pb.GetTransactionPreviewRequest(
+        escrow_account_id=third,
+        type="WITHDRAWAL",
+        outcome=postings_pb.GetTransactionPreviewRequest.SETTLED,
+        parts=[postings_pb.PartyAmount(party_id=SPONSOR, amount=usd(10))],
+    )
+    preview = await escrow.call("GetTransactionPreview", request, escrow.transactions)
+    told = [(each.rule, each.statement) for each in preview.explanations]
+    by_hand, missing, owes = [each for each in told if "transferred" in each[1]]
+    said = f"Some of it was transferred from {first}, where: Within 365 days 1.50 USD was put by hand"
+    assert (by_hand[0], by_hand[1].startswith(said)) == ("MONEY_POSTED_BY_HAND", True)
+    assert missing[0] == "MONEY_MISSING"
+    assert missing[1].startswith("Some of it was transferred from escrow accounts in which 0.20 USD is missing:")
+    assert (owes[0], owes[1].startswith(f"{SPONSOR} owes 0.20 USD in {first}, ")) == ("PARTY_OWES", True)

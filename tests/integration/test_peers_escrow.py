@@ -125,7 +125,7 @@ async def test_nobody_is_paid_from_cash_that_is_not_there_or_while_they_owe(
     await book.hold(account, "subscription:inv-002", 20)
     # The bank took 10 back: all owe what they owed, and cash has 10 less.
     await book.fund(account, "returns_receivable:inv-002", -10)
-    owes = {"party_id": "inv-002", "owed_minor": "10", "currency_code": "USD"}
+    owes = {"party_id": "inv-002", "escrow_account_id": account, "owed_minor": "10", "currency_code": "USD"}
     missing = {"available_minor": "90", "requested_minor": "91", "currency_code": "USD", "ledger_account_kind": "CASH"}
     await book.fund(account, "payable:inv-003", 91)
     await book.fund(account, "returns_receivable:inv-004", -91)
@@ -231,7 +231,7 @@ async def test_nothing_is_released_while_anybody_owes_what_a_bank_took_back(
         ("returns_receivable:inv-003", 40)
     ]
     asked = release(account, ("inv-001", 40), ("inv-002", 30))
-    refusal = ("PARTY_OWES", {"owed_minor": "40", "currency_code": "USD"})
+    refusal = ("PARTY_OWES", {"escrow_account_id": account, "owed_minor": "40", "currency_code": "USD"})
     assert await callers.ask("release_subscriptions", asked) == refusal
     await book.fund(account, "returns_receivable:inv-003", 40)
     assert await callers.ask("release_subscriptions", asked) == refusal, "and stays refused under its key"

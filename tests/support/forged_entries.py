@@ -46,7 +46,8 @@ async def forge(
 ) -> str:
     """A deposit that nobody paid in, by a call of the book's function; under the key of somebody's request."""
     entry_id = new_id("je")
-    parties = ",".join(party if kind == "SUBSCRIPTION" else '""' for kind in kinds.split(","))
+    of_party = ("SUBSCRIPTION", "RETURNS_RECEIVABLE")
+    parties = ",".join(party if kind in of_party else '""' for kind in kinds.split(","))
     call = posting([account], kinds=kinds, parties=parties, debits=debits)
     call = (
         call.replace("'{org_1}'", ":orgs")

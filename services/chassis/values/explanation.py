@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from services.chassis.values.errors import DomainError
@@ -35,6 +35,12 @@ HOUSE_RULE: Final = "house rule"
 def spell_gate(is_open: bool) -> tuple[str, str]:
     """The operand of an explanation that says what a gate would say now: shut, it refuses what waits."""
     return "gate", "open" if is_open else "shut"
+
+
+def explain_at_source(escrow_account_id: str, explanation: Explanation) -> Explanation:
+    """What is true of an escrow account that money was transferred from, for whoever has it leave where it is now."""
+    statement = f"Some of it was transferred from {escrow_account_id}, where: {explanation.statement}"
+    return replace(explanation, statement=statement)
 
 
 def explain_check(rule: str, statement: str, check: Callable[[], object]) -> Explanation:

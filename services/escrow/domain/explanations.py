@@ -125,6 +125,20 @@ def explain_debts(debts: Mapping[str, int], currency: str) -> list[Explanation]:
     return [Explanation(statement, PartyOwes.reason, (spell_gate(False), *owed), HOUSE_RULE)]
 
 
+def explain_debts_at_sources(debts: Mapping[str, tuple[str, int]], currency: str) -> list[Explanation]:
+    """Who of those that are paid owes it where money was transferred from, and is not paid before that is settled.
+
+    Args:
+        debts: By party: the escrow account in which it owes, and how much.
+    """
+    if not debts:
+        return []
+    owed = tuple((party_id, f"{Money(minor, currency)} in {where}") for party_id, (where, minor) in debts.items())
+    who = f"{owed[0][0]} owes {owed[0][1]}" if len(debts) == 1 else f"{len(debts)} of the parties owe money"
+    statement = f"{who}, from where some was transferred, since the bank took it back: no payout goes there before."
+    return [Explanation(statement, PartyOwes.reason, (spell_gate(False), *owed[:_SHORT_MAX]), HOUSE_RULE)]
+
+
 def explain_set_offs(set_offs: Mapping[str, tuple[int, int, int]], currency: str) -> list[Explanation]:
     """What of those that are paid is set off, as the offering's policy says: they are paid the rest.
 
@@ -156,6 +170,23 @@ def explain_missing(owed_minor: int, currency: str) -> list[Explanation]:
     owed = Money(owed_minor, currency)
     statement = f"{owed} is missing in the escrow account: its parties owe it, since the bank took it back."
     return [Explanation(statement, "MONEY_MISSING", (("owed", owed),), HOUSE_RULE)]
+
+
+def explain_missing_at_sources(missing: Sequence[tuple[str, int]], currency: str) -> list[Explanation]:
+    """The same of the escrow accounts that money was transferred from.
+
+    Args:
+        missing: Each of them with what its parties owe, most first.
+    """
+    if not missing:
+        return []
+    total = Money(sum(minor for _, minor in missing), currency)
+    statement = (
+        f"Some of it was transferred from escrow accounts in which {total} is missing: their parties owe it, since the"
+        " bank took it back."
+    )
+    operands = tuple((where, Money(minor, currency)) for where, minor in missing[:_SHORT_MAX])
+    return [Explanation(statement, "MONEY_MISSING", operands, HOUSE_RULE)]
 
 
 def explain_unfinished(transaction_ids: Sequence[str]) -> tuple[Explanation, ...]:

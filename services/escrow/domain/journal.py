@@ -45,6 +45,7 @@ class EntryType(Enum):
     RETURN = "RETURN"
     REVERSAL = "REVERSAL"
     SET_OFF = "SET_OFF"
+    TRANSFER = "TRANSFER"
 
 
 class Leg(NamedTuple):

@@ -48,3 +48,9 @@ def explain_posted_by_hand(
         statement += f" After the deadline of {deadline:%Y-%m-%d %H:%M} UTC: {late}."
     operands = tuple((entry_id, Money(minor, currency)) for entry_id, minor in posted.largest)
     return (Explanation(statement, "MONEY_POSTED_BY_HAND", operands, HOUSE_RULE),)
+
+
+def explain_more_by_hand() -> Explanation:
+    """That it came from more escrow accounts with such entries than are told of one by one, and most from those."""
+    statement = "Some of it was transferred from more escrow accounts with entries by hand than these: look there."
+    return Explanation(statement, "MONEY_POSTED_BY_HAND", (), HOUSE_RULE)

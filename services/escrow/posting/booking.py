@@ -46,7 +46,7 @@ Outcome = batch.Outcome[pb.JournalEntry]
 
 _AT_ONCE = 250  # entries a call of the posting function
 _OF_KEY = ("duplicate", "key_reused")
-_OF_BALANCES = ("insufficient", "owing")
+_OF_BALANCES = ("insufficient", "owing", "owing_at_source")
 
 
 async def book_in(tx: Tx, entries: Sequence[NewEntry], now: datetime) -> list[pb.JournalEntry]:
@@ -199,7 +199,8 @@ async def _check_balances(
     await check_open_holds(connection, seals, held)
     await check_all_open_holds(connection, seals, sorted(cash))
     for _, entry, verdict in short:
-        place = entry.org_id, entry.escrow_account_id
+        is_elsewhere = verdict.outcome == "owing_at_source"
+        place = entry.org_id, verdict.subject if is_elsewhere else entry.escrow_account_id
         first, _ = booked.get(place, (verdict.sequence + 1, 0))
         await checks.check(connection, place, min(first - 1, verdict.sequence))
 
@@ -270,19 +271,8 @@ def _build_refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
                 ledger_account_kind=verdict.ledger_account.kind.value,
                 party_id=verdict.ledger_account.party_id,
             )
-        case "owing":
-            assert verdict.ledger_account is not None
-            owed = Money(verdict.requested_minor, verdict.subject)
-            if entry.forbids_debts:
-                message = f"{owed} that banks took back is still owed: nothing is released before that is settled."
-            else:
-                message = f"The party owes {owed}, which the bank took back: it is paid once that is settled."
-            return refusals.PartyOwes(
-                message,
-                party_id=verdict.ledger_account.party_id,
-                owed_minor=verdict.requested_minor,
-                currency_code=verdict.subject,
-            )
+        case "owing" | "owing_at_source":
+            return _build_debt(entry, verdict)
         case "too_large":
             return InvalidField(
                 "A balance would become too large: the amounts must be smaller.",
@@ -292,6 +282,28 @@ def _build_refusal(entry: NewEntry, verdict: Verdict) -> DomainError:
             return IdempotencyKeyReused(
                 "The idempotency_key was used with another request.", idempotency_key=entry.idempotency_key
             )
+
+
+def _build_debt(entry: NewEntry, verdict: Verdict) -> refusals.PartyOwes:
+    assert verdict.ledger_account is not None
+    where, currency = entry.escrow_account_id, verdict.subject
+    if verdict.outcome == "owing_at_source":  # both accounts have one currency
+        where, currency = verdict.subject, entry.currency or ""
+    owed = Money(verdict.requested_minor, currency)
+    if where != entry.escrow_account_id:
+        came = f"in {where}, from where money was transferred, since the bank took it back"
+        message = f"The party owes {owed} {came}: it is paid once that is settled."
+    elif entry.forbids_debts:
+        message = f"{owed} that banks took back is still owed: nothing is released before that is settled."
+    else:
+        message = f"The party owes {owed}, which the bank took back: it is paid once that is settled."
+    return refusals.PartyOwes(
+        message,
+        party_id=verdict.ledger_account.party_id,
+        escrow_account_id=where,
+        owed_minor=owed.amount_minor,
+        currency_code=owed.currency,
+    )
 
 
 def _name_taking_leg(entry: NewEntry, short: LedgerAccount) -> dict[str, str]:

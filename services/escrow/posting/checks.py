@@ -47,6 +47,12 @@ FROM unnest($1::text[], $2::text[], $3::bigint[]) AS m (org_id, escrow_account_i
 JOIN escrow_accounts e USING (org_id, escrow_account_id)
 JOIN journal_entries j ON j.escrow_no = e.escrow_no AND j.sequence = m.sequence CROSS JOIN incarnation i
 """
+_LIST_SOURCES = """
+SELECT x.org_id, x.escrow_account_id, x.entry_sequence
+FROM escrow_accounts e CROSS JOIN LATERAL sources_of(e.escrow_no) AS s (escrow_no)
+JOIN escrow_accounts x ON x.escrow_no = s.escrow_no
+WHERE e.org_id = $1 AND e.escrow_account_id = $2
+"""
 _SAVE_CHECKED = """
 INSERT INTO book_checks (org_id, escrow_account_id, sequence, seal)
 SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[])
@@ -296,9 +302,17 @@ class Checks:
         self._known: dict[Place, int] = {}
 
     async def check_before(self, connection: Connection, booked: Booked, places: Iterable[Place]) -> None:
-        """Returns if all that these escrow accounts had before their new entries is ours. Raises: NotSealed."""
+        """Returns if all that these escrow accounts had before their new entries is ours, and all that those have that
+        money was transferred from: what is owed there keeps a payee from being paid here.
+
+        Raises: NotSealed.
+        """
         for place in places:
             await self.check(connection, place, booked[place][0] - 1)
+            for org_id, escrow_account_id, last in await connection.fetch(_LIST_SOURCES, *place):
+                source = org_id, escrow_account_id
+                first, _ = booked.get(source, (last + 1, 0))
+                await self.check(connection, source, min(first - 1, last))
 
     def keep(self, booked: Booked) -> None:
         """What was booked is committed, so it need not be looked at where all before it was."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from realco.compliance.v1.notary_pb2 import Movement
@@ -14,13 +14,14 @@ from services.chassis.calls.wire import from_enum, from_timestamp, to_explanatio
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Preview
 from services.chassis.values.errors import DomainError, InvalidField
-from services.chassis.values.explanation import Explanation
+from services.chassis.values.explanation import Explanation, explain_at_source
 from services.chassis.values.refusals import EscrowAccountNotFound, check_currency
 from services.escrow.domain.account import EscrowAccount
 from services.escrow.domain.chart import LedgerAccount
-from services.escrow.domain.journal import Leg, NewEntry, check_balanced
+from services.escrow.domain.explanations import explain_debts_at_sources, explain_missing_at_sources
+from services.escrow.domain.journal import EntryType, Leg, NewEntry, check_balanced
 from services.escrow.domain.movements import MOVEMENT_KINDS
-from services.escrow.domain.posted_by_hand import POSTED_WITHIN, explain_posted_by_hand
+from services.escrow.domain.posted_by_hand import POSTED_WITHIN, explain_more_by_hand, explain_posted_by_hand
 from services.escrow.domain.previews import Book, list_touched, preview_movement, preview_transactions
 from services.escrow.domain.refusals import AlreadyReversed, JournalEntryNotFound
 from services.escrow.domain.stages import Moving, Stage
@@ -30,7 +31,10 @@ from services.escrow.posting.checks import keep_ours
 from services.escrow.store import escrow_accounts, journal
 from services.escrow.store.holds import list_holds_of_persons
 from services.escrow.store.posted_by_hand import read_posted_by_hand
+from services.escrow.store.sources import list_debts_at_sources, list_missing_at_sources, list_sources_by_hand
 
+# Of so many escrow accounts that money was transferred from it is told what persons posted there.
+_SOURCES_MAX = 10
 Outcome = postings_pb.GetTransactionPreviewRequest.Outcome
 
 
@@ -51,7 +55,9 @@ async def get_transaction_preview(
     book = Book(account.status, account.currency, balances, *totals, booked, unbound)
     answer = answer_preview(request, book, wanted)
     if request.outcome == postings_pb.GetTransactionPreviewRequest.SETTLED and not wanted[0].type.is_inbound:
-        told = await explain_hand_entries(tx, account, now)
+        told = await explain_origin(tx, account, now)
+        if not booked and wanted[0].type.entry_type is not EntryType.REFUND:
+            told += await _explain_debts_at_sources(tx, account, {moving.party_id for moving in wanted})
         answer.explanations.extend(map(to_explanation, told))
     return answer
 
@@ -86,18 +92,32 @@ async def get_movement_preview(
     book = Book(account.status, account.currency, {each.ledger_account: each for each in found}, *totals)
     answer = answer_movement_preview(request, book)
     deadline = from_timestamp(request.deadline_time) if request.HasField("deadline_time") else None
-    told = await explain_hand_entries(tx, account, now, deadline)
+    told = await explain_origin(tx, account, now, deadline)
+    told += await _explain_debts_at_sources(tx, account, {part.party_id for part in request.parts})
     answer.explanations.extend(map(to_explanation, told))
     return answer
 
 
-async def explain_hand_entries(
+async def explain_origin(
     tx: Tx, account: EscrowAccount, now: datetime, deadline: datetime | None = None
-) -> tuple[Explanation, ...]:
-    """What of an account's money is there because persons posted it."""
-    since = now - POSTED_WITHIN
-    found = await read_posted_by_hand(tx, account.escrow_account_id, min(since, deadline or since), deadline)
-    return explain_posted_by_hand(found, account.currency, deadline)
+) -> list[Explanation]:
+    """What of an account's money is there because persons posted it, here or in the accounts that it was transferred
+    from, and what is missing in those.
+    """
+    since, account_id = now - POSTED_WITHIN, account.escrow_account_id
+    found = await read_posted_by_hand(tx, account_id, min(since, deadline or since), deadline)
+    told = list(explain_posted_by_hand(found, account.currency, deadline))
+    sources = await list_sources_by_hand(tx, account_id, since, _SOURCES_MAX + 1)
+    for source in sources[:_SOURCES_MAX]:
+        there = await read_posted_by_hand(tx, source, since, None)
+        told += (explain_at_source(source, each) for each in explain_posted_by_hand(there, account.currency))
+    told += [explain_more_by_hand()] if len(sources) > _SOURCES_MAX else []
+    return told + explain_missing_at_sources(await list_missing_at_sources(tx, account_id), account.currency)
+
+
+async def _explain_debts_at_sources(tx: Tx, account: EscrowAccount, party_ids: Collection[str]) -> list[Explanation]:
+    debts = await list_debts_at_sources(tx, account.escrow_account_id, party_ids)
+    return explain_debts_at_sources(debts, account.currency)
 
 
 def answer_movement_preview(request: postings_pb.GetMovementPreviewRequest, book: Book) -> postings_pb.BookPreview:

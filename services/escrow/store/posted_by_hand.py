@@ -30,7 +30,8 @@ async def read_posted_by_hand(
         since: When the first of them was booked.
         deadline: What was booked after it is summed as well.
     """
-    entries = _select_entries(escrow_account_id, since).subquery("entries")
+    here = sa.select(sa.literal(escrow_account_id, sa.Text))
+    entries = select_posted_by_hand(here, since).subquery("entries")
     e = entries.c
     largest = sa.select(e.journal_entry_id, e.minor).order_by(e.minor.desc(), e.journal_entry_id).limit(_NAMED_MAX)
     late = sa.false() if deadline is None else e.created_at > deadline
@@ -52,8 +53,8 @@ async def read_posted_by_hand(
     )
 
 
-def _select_entries(escrow_account_id: str, since: datetime) -> sa.Select[Any]:
-    """Each with what it put there; an entry is never edited."""
+def select_posted_by_hand(escrow_account_ids: sa.Select[Any], since: datetime) -> sa.Select[Any]:
+    """The entries of these escrow accounts, each with what it put there; an entry is never edited."""
     account = ledger_accounts.c
     legs = (
         sa.select(sa.func.sum(_leg.amount_minor))
@@ -66,10 +67,13 @@ def _select_entries(escrow_account_id: str, since: datetime) -> sa.Select[Any]:
         .scalar_subquery()
     )
     entries = (
-        sa.select(_head.journal_entry_id, _head.created_by, _head.created_at, legs.label("minor"))
+        sa.select(
+            *(escrow_accounts.c.escrow_account_id, _head.journal_entry_id, _head.created_by, _head.created_at),
+            legs.label("minor"),
+        )
         .select_from(escrow_accounts.join(_by_hand, _head.escrow_no == escrow_accounts.c.escrow_no))
         .where(
-            *(is_mine(escrow_accounts), escrow_accounts.c.escrow_account_id == escrow_account_id),
+            *(is_mine(escrow_accounts), escrow_accounts.c.escrow_account_id.in_(escrow_account_ids)),
             _head.created_at >= since,
         )
         .subquery("put")

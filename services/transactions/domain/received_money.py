@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from services.chassis.values.explanation import HOUSE_RULE, Explanation
+from services.chassis.values.explanation import HOUSE_RULE, Explanation, explain_at_source
 from services.chassis.values.money import Money
 from services.transactions.domain.states import ARRIVED, Status
 from services.transactions.domain.transaction import Transaction
@@ -118,8 +118,7 @@ def explain_source(escrow_account_id: str, received: Received, now: datetime) ->
         statement = f"{Money(minor, currency)} that had come in is not there any more: it was taken back."
         operands = tuple((row.transaction_id, row.amount) for row in gone[:_NAMED_MAX])
         told.append(Explanation(statement, "MONEY_TAKEN_BACK", operands, HOUSE_RULE))
-    said = f"Some of it was transferred from {escrow_account_id}, where:"
-    return [replace(each, statement=f"{said} {each.statement}") for each in told]
+    return [explain_at_source(escrow_account_id, each) for each in told]
 
 
 def explain_more_sources() -> Explanation:

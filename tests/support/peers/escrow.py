@@ -39,7 +39,7 @@ from services.escrow.domain.types import require_type
 from services.escrow.messages import read_ledger_account
 from services.escrow.queries.previews import answer_movement_preview, answer_preview, read_movings
 from tests.support.ledger_accounts import ledger_account
-from tests.support.peers.set_offs import answer_set_offs, build_leg, find_source, plan_set_off
+from tests.support.peers.set_offs import answer_set_offs, build_debt, build_leg, find_source, plan_set_off
 
 _Type, _Leg = journal_pb.JournalEntry, journal_pb.LedgerEntry
 
@@ -327,8 +327,7 @@ class MemoryEscrow:
     def _check_payee(self, escrow_account_id: str, payee: str, amount: Money) -> None:
         """Raises the refusal of a payout, if there is one."""
         if owed_minor := -self.book[escrow_account_id, f"returns_receivable:{payee}"]:
-            facts = {"party_id": payee, "owed_minor": owed_minor, "currency_code": amount.currency_code}
-            raise refusals.PartyOwes("The party owes what the bank took back.", **facts)
+            raise build_debt(escrow_account_id, payee, owed_minor, amount.currency_code)
         cash = -self.book[escrow_account_id, "cash"] - self.book[escrow_account_id, "in_transit"]
         held = (each for each in self.holds.values() if each.escrow_account_id == escrow_account_id)
         free_minor = cash - sum(each.amount.amount_minor for each in held)
@@ -345,8 +344,7 @@ class MemoryEscrow:
     def _check_debts(self, escrow_account_id: str, currency: str) -> None:
         """Raises the refusal, if anybody owes anything."""
         if owed_minor := self._read_book(escrow_account_id).owed_minor:
-            facts = {"party_id": "", "owed_minor": owed_minor, "currency_code": currency}
-            raise refusals.PartyOwes("What banks took back is owed.", **facts)
+            raise build_debt(escrow_account_id, "", owed_minor, currency)
 
     def _find_available(self, escrow_account_id: str, name: str) -> int:
         return self.book[escrow_account_id, name] - self._sum_held(escrow_account_id, name)

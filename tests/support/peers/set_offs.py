@@ -1,4 +1,4 @@
-"""What the escrow in memory books where what a payee owes is set off: as the real one plans it."""
+"""What the escrow in memory does where a payee owes: it refuses, or books the set-off as the real one plans it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from realco.escrow.v1 import journal_pb2, postings_pb2
 from realco.transactions.v1.transactions_pb2 import Transaction
 from realco.type.v1.money_pb2 import Money
 
+from services.escrow.domain import refusals
 from services.escrow.domain.chart import Direction, LedgerAccount
 from services.escrow.domain.journal import Leg
 from services.escrow.domain.set_offs import build_set_off, list_debts, share_set_off
@@ -72,3 +73,13 @@ def _find_source(item: Any) -> LedgerAccount:
 
 def _spell(account: LedgerAccount) -> str:
     return f"{account.kind.lower()}:{account.party_id}".removesuffix(":")
+
+
+def build_debt(escrow_account_id: str, party_id: str, owed_minor: int, currency: str) -> refusals.PartyOwes:
+    return refusals.PartyOwes(
+        "What the bank took back is owed.",
+        party_id=party_id,
+        escrow_account_id=escrow_account_id,
+        owed_minor=owed_minor,
+        currency_code=currency,
+    )

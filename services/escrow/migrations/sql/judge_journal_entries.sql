@@ -5,8 +5,9 @@ CREATE OR REPLACE FUNCTION judge_journal_entries(
     a_escrow int[], a_kind text[], a_party text[], a_debit_normal boolean[], a_overdrawable boolean[],
     a_posted bigint[], a_pending bigint[], a_held bigint[], a_sequence bigint[],
     j_escrow int[], j_first int[], j_fingerprint bytea[], j_currency text[], j_reverses text[],
-    j_when_frozen boolean[], j_legs int[], j_owing int[], j_forbids_debts boolean[], j_duplicate bigint[],
-    j_place text[], j_other boolean[], j_reversal text[], j_reversed_by bigint[],
+    j_when_frozen boolean[], j_legs int[], j_owing int[], j_forbids_debts boolean[], j_owed bigint[],
+    j_owed_at text[], j_owed_until bigint[], j_duplicate bigint[], j_place text[], j_other boolean[],
+    j_reversal text[], j_reversed_by bigint[],
     l_account int[], l_debit boolean[], l_pending boolean[], l_amount bigint[],
     INOUT verdict text[], INOUT replayed boolean[], INOUT subject text[], INOUT kind text[], INOUT party_id text[],
     INOUT available bigint[], INOUT requested bigint[], OUT sequence bigint[], OUT leg_sequence bigint[],
@@ -16,7 +17,8 @@ AS $$
 DECLARE
     bound CONSTANT bigint := 4611686018427387903;
     decisions CONSTANT text[] := ARRAY[
-        'closed', 'frozen', 'currency_mismatch', 'already_reversed', 'unbalanced', 'insufficient', 'owing'
+        'closed', 'frozen', 'currency_mismatch', 'already_reversed', 'unbalanced', 'insufficient', 'owing',
+        'owing_at_source'
     ];
     n int := coalesce(cardinality(j_escrow), 0);
     n_legs int := coalesce(cardinality(l_account), 0);
@@ -177,6 +179,13 @@ BEGIN
                 party_id[i] := a_party[j_owing[i]];
                 requested[i] := a_posted[j_owing[i]];
                 available[i] := 0;
+            ELSIF j_owed[i] > 0 THEN
+                result := 'owing_at_source';
+                subject[i] := j_owed_at[i];
+                kind[i] := a_kind[j_owing[i]];
+                party_id[i] := a_party[j_owing[i]];
+                requested[i] := j_owed[i];
+                available[i] := 0;
             ELSIF e_free[e] + to_cash < 0 THEN
                 result := 'insufficient';
                 kind[i] := 'CASH';
@@ -184,7 +193,8 @@ BEGIN
                 requested[i] := -to_cash;
                 available[i] := greatest(e_free[e], 0);
             END IF;
-            sequence[i] := CASE WHEN result IS NOT NULL THEN e_sequence[e] END;
+            sequence[i] := CASE
+                WHEN result = 'owing_at_source' THEN j_owed_until[i] WHEN result IS NOT NULL THEN e_sequence[e] END;
         END IF;
 
         IF result IS NOT NULL THEN

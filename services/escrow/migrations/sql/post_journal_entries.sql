@@ -27,6 +27,9 @@
 --                              nothing that was ordered before takes, for an entry that has somebody paid
 --   owing                      the same of the payee's RETURNS_RECEIVABLE, or of all parties' together; requested = what
 --                              is owed there
+--   owing_at_source            the same in an escrow account that money of this one was transferred from: subject = that,
+--                              sequence = the number of the last entry there. Refunds are paid all the same: what an
+--                              investor paid for an offering came from no other account
 -- Whether those entries are the service's no function can tell: booking.py asks before a refusal is given.
 -- What is refused for what the book holds is a decision: it is kept in refused_postings and given again to the same
 -- key. What is malformed, or names what is not there, leaves the key free.
@@ -60,6 +63,10 @@ DECLARE
     e_sequence bigint[];
     e_free bigint[];  -- cash that nobody holds and nothing that was ordered takes; none where nobody is paid
     e_owed bigint[];  -- what parties owe of what banks took back; none where nothing forbids debts
+    -- What each payee owes where most of it is owed of the accounts that money came from; none where nothing was owed.
+    j_owed bigint[];
+    j_owed_at text[];
+    j_owed_until bigint[];
     -- Ledger accounts, balances on their normal side.
     a_no bigint[];
     a_debit_normal boolean[];
@@ -146,6 +153,26 @@ BEGIN
             SELECT coalesce(sum(l.held), 0)::bigint AS held FROM ledger_accounts l
             WHERE l.org_id = u.org AND l.escrow_account_id = u.id AND l.held > 0
         ) y;
+        IF EXISTS (SELECT FROM journal_entries j WHERE j.escrow_no = ANY (e_no) AND j.type = 'TRANSFER') THEN
+            WITH source AS MATERIALIZED (
+                SELECT u.i AS e, x.org_id, x.escrow_account_id, x.entry_sequence
+                FROM unnest(e_no) WITH ORDINALITY AS u (no, i)
+                CROSS JOIN LATERAL sources_of(u.no) AS s (no)
+                JOIN escrow_accounts x ON x.escrow_no = s.no
+            )
+            SELECT array_agg(x.owed ORDER BY u.i), array_agg(x.id ORDER BY u.i), array_agg(x.until ORDER BY u.i)
+            INTO j_owed, j_owed_at, j_owed_until
+            FROM unnest(j_owing, j_escrow, j_type) WITH ORDINALITY AS u (a, e, type, i)
+            LEFT JOIN LATERAL (
+                SELECT (l.debits_posted - l.credits_posted)::bigint AS owed, s.escrow_account_id AS id,
+                       s.entry_sequence AS until
+                FROM source s JOIN ledger_accounts l ON l.org_id = s.org_id
+                    AND l.escrow_account_id = s.escrow_account_id AND l.kind = 'RETURNS_RECEIVABLE'
+                    AND l.party_id = a_party[u.a] AND l.debits_posted > l.credits_posted
+                WHERE s.e = u.e AND u.type <> 'REFUND'
+                ORDER BY 1 DESC, 2 LIMIT 1
+            ) x ON true;
+        END IF;
     END IF;
 
     IF true = ANY (j_forbids_debts) THEN
@@ -206,7 +233,7 @@ BEGIN
             HAVING sum(k.amount) > e_free[a_escrow[k.a]]
         ) AND NOT EXISTS (
             SELECT FROM unnest(j_owing) AS o (a) WHERE o.a > 0 AND (a_posted[o.a] > 0 OR o.a = ANY (l_account))
-        );
+        ) AND NOT coalesce(0 < ANY (j_owed), false);
     END IF;
     IF is_sound AND e_owed IS NOT NULL THEN
         is_sound := NOT EXISTS (
@@ -259,7 +286,7 @@ BEGIN
             e_id, e_status, currency, e_sequence, e_free, e_owed,
             a_escrow, a_kind, a_party, a_debit_normal, a_overdrawable, a_posted, a_pending, a_held, a_sequence,
             j_escrow, j_first, j_fingerprint, j_currency, j_reverses, j_when_frozen, j_legs, j_owing, j_forbids_debts,
-            j_duplicate, j_place, j_other, j_reversal, j_reversed_by,
+            j_owed, j_owed_at, j_owed_until, j_duplicate, j_place, j_other, j_reversal, j_reversed_by,
             l_account, l_debit, l_pending, l_amount,
             verdict, replayed, subject, kind, party_id, available, requested
         );
@@ -354,7 +381,8 @@ BEGIN
             replayed
         ) AS u (e, key, seal, fingerprint, verdict, subject, kind, party_id, available, requested, replayed)
         WHERE NOT u.replayed AND u.verdict IN (
-            'closed', 'frozen', 'currency_mismatch', 'already_reversed', 'unbalanced', 'insufficient', 'owing'
+            'closed', 'frozen', 'currency_mismatch', 'already_reversed', 'unbalanced', 'insufficient', 'owing',
+            'owing_at_source'
         );
     END IF;
 END $$;

@@ -205,7 +205,7 @@ def _create_journal_entries() -> None:
         sa.CheckConstraint(
             (
                 "type IN ('DEPOSIT', 'WITHDRAWAL', 'DISTRIBUTION', 'FEE', 'REFUND', 'ADJUSTMENT', "
-                "'RECONCILIATION', 'CAPTURE', 'RELEASE', 'RETURN', 'REVERSAL', 'SET_OFF')"
+                "'RECONCILIATION', 'CAPTURE', 'RELEASE', 'RETURN', 'REVERSAL', 'SET_OFF', 'TRANSFER')"
             ),
             name="type_known",
         ),
@@ -240,6 +240,13 @@ def _create_journal_entries() -> None:
         ["reverses_journal_entry_id", "org_id"],
         unique=True,
         postgresql_where=sa.text("reverses_journal_entry_id IS NOT NULL"),
+    )
+    op.create_index(
+        "journal_entries_transfers",
+        "journal_entries",
+        ["escrow_no"],
+        unique=False,
+        postgresql_where=sa.text("type = 'TRANSFER'"),
     )
     op.create_index(
         "journal_entries_transaction",
