@@ -261,7 +261,11 @@ def read_movement(message: notary_pb2.Movement) -> Movement:
     )
 
 
-def to_payout_order(payout: Payout, mandate: Mandate) -> payout_orders_pb2.PayoutOrder:
+def to_payout_order(payout: Payout, mandate: Mandate, refunded: Investment | None) -> payout_orders_pb2.PayoutOrder:
+    """
+    Args:
+        refunded: The investment that it gives back of, if it does and nobody altered that.
+    """
     signed_in_at, api_key_id = mandate.session
     return payout_orders_pb2.PayoutOrder(
         idempotency_key=payout.request_key,
@@ -281,4 +285,5 @@ def to_payout_order(payout: Payout, mandate: Mandate) -> payout_orders_pb2.Payou
         api_key_id=api_key_id,
         makers_and_checkers=sorted(mandate.makers_and_checkers),
         sets_off_receivables=payout.awaits_set_off,
+        released_amount=None if refunded is None else to_money(Money(refunded.released_minor, refunded.currency)),
     )

@@ -74,7 +74,6 @@ NOT_KEPT = {
     "compliance.v1.ApiKey.Scope": "a list, read and written by the names of the contract itself",
     "compliance.v1.Movement.Kind": "the name of a kind of approvals, which their services list",
     "escrow.v1.LedgerAccount.Kind": "a key of the chart of accounts: test_ledger_accounts.py",
-    "escrow.v1.LedgerEntry.Layer": "a leg is pending or it is not",
     "transactions.v1.Transaction.ReturnKind": "the code of a failure: RETURN_KINDS, which a test compares",
 }
 # What no request names, though it names others of the same list: we write it ourselves.

@@ -137,6 +137,7 @@ async def test_while_a_card_s_payment_is_disputed_the_offering_does_not_close_wh
     held = await service.invest(offering, "inv-001", 150_00, fund=False)
     paid = await service.fund(offering, held, 150_00)
     service.clock.set(CLOSING)
+    newer = 10_000  # than whatever this process told of payments before
 
     async def hear(status: Txn.DisputeStatus, version: int) -> str:
         told = Txn()
@@ -149,7 +150,7 @@ async def test_while_a_card_s_payment_is_disputed_the_offering_does_not_close_wh
         )
         return ",".join(each.explanation.rule for each in gates.gates if not each.passed)
 
-    assert await hear(Txn.NEEDS_RESPONSE, 100) == "RETURN_RISK_OVER"
-    assert await hear(Txn.UNDER_REVIEW, 101) == "RETURN_RISK_OVER"
-    assert await hear(Txn.WON, 102) == ""
-    assert await hear(Txn.NEEDS_RESPONSE, 101) == "", "heard late"
+    assert await hear(Txn.NEEDS_RESPONSE, newer) == "RETURN_RISK_OVER"
+    assert await hear(Txn.UNDER_REVIEW, newer + 1) == "RETURN_RISK_OVER"
+    assert await hear(Txn.WON, newer + 2) == ""
+    assert await hear(Txn.NEEDS_RESPONSE, newer + 1) == "", "heard late"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from realco.compliance.v1.notary_pb2 import Movement
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
+from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.transactions.v1.transactions_pb2 import Transaction
@@ -14,6 +16,7 @@ from services.chassis.calls.auth import Principal, service_principal
 from services.chassis.calls.wire import to_timestamp
 from services.escrow.domain.posted_by_hand import POSTED_WITHIN
 from tests.support.escrow import Escrow, Payment, key, new_entry
+from tests.support.ledger_accounts import ledger_account
 from tests.support.money import usd
 
 RULE = "MONEY_POSTED_BY_HAND"
@@ -24,7 +27,7 @@ async def test_whoever_distributes_closes_or_pays_reads_what_persons_put_there_b
     await escrow.post(account, ("cash", 12_00), ("distributable", -12_00))
     deadline = escrow.clock.now()
     await escrow.pass_time(seconds=1)
-    await escrow.post(account, ("cash", 3_00), ("unapplied:inv-001", -3_00))  # nobody is paid from that
+    await escrow.post(account, ("cash", 3_00), ("unapplied:inv-001", -3_00))
     await escrow.post(account, ("unapplied:inv-001", 3_00), ("subscription:inv-001", -3_00))
     part = postings_pb.PartyAmount(party_id="inv-001", amount=usd(3_00))
     closing = postings_pb.GetMovementPreviewRequest(
@@ -45,14 +48,14 @@ async def test_whoever_distributes_closes_or_pays_reads_what_persons_put_there_b
     )
     found += [each for each in (await escrow.ask("PostJournalEntry", leaving)).explanations if each.rule == RULE]
     [of_closing, of_payout, by_hand] = [each.statement for each in found]
-    said = "Within 365 days 15.00 USD was put by hand on ledger accounts that money is paid from, the last on"
+    said = "Within 365 days persons posted 18.00 USD in its book by hand, with no bank asked, the last on"
     assert all(each.startswith(said) for each in (of_closing, of_payout, by_hand))
-    assert of_closing.endswith(f"After the deadline of {deadline:%Y-%m-%d %H:%M} UTC: 3.00 USD.")
-    assert [one.amount.amount_minor for one in found[0].operands] == [12_00, 3_00], "the largest first"
+    assert of_closing.endswith(f"After the deadline of {deadline:%Y-%m-%d %H:%M} UTC: 6.00 USD.")
+    assert [one.amount.amount_minor for one in found[0].operands] == [12_00, 3_00, 3_00], "the largest first"
     await escrow.pass_time(days=POSTED_WITHIN / timedelta(days=1))
     late = await escrow.call("GetTransactionPreview", payout, asking)
     [told] = [each.statement for each in late.explanations if each.rule == RULE]
-    assert "days 3.00 USD was put" in told
+    assert "days persons posted 6.00 USD" in told
 
 
 async def test_whoever_lifts_a_freeze_reads_which_payments_are_not_finished(escrow: Escrow) -> None:
@@ -68,15 +71,33 @@ async def test_whoever_lifts_a_freeze_reads_which_payments_are_not_finished(escr
     assert [one.value for one in told.operands] == ["txn_1", "txn_2"]
 
 
-async def test_what_persons_reverse_or_say_was_paid_back_is_put_there_by_hand_as_well(escrow: Escrow) -> None:
-    """A return that is undone by hand is cash that no bank brought; who owes nothing keeps no closing waiting."""
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [
+        pytest.param("reversal", "1.00", id="a return that is undone is cash that no bank brought"),
+        pytest.param("capture", "1.00", id="money that its bank may take back is captured for somebody else"),
+        pytest.param("debt", "0.50", id="a debt reads as if a bank had taken money back"),
+        pytest.param("cash", "0.50", id="cash covers what is paid, whatever it is for"),
+    ],
+)
+async def test_what_persons_do_in_the_book_by_hand_is_told_whatever_it_is(escrow: Escrow, act: str, said: str) -> None:
     account, asking = await escrow.open(), service_principal("distributions", escrow.org_id)
     payment = Payment(account, "ESCROW_DEPOSIT", 1_00)
-    await payment.happens(escrow, "SETTLED", "RETURNED")
-    [*_, returned] = await escrow.journal()
-    await escrow.post(account, reverses_journal_entry_id=returned.journal_entry_id)
-    await escrow.post(account, ("returns_receivable:inv-002", 50), ("suspense", -50))
-    await escrow.post(account, ("cash", 50), ("returns_receivable:inv-002", -50))
+    await payment.happens(escrow, "SETTLED", *(["RETURNED"] if act == "reversal" else []))
+    if act == "reversal":
+        [*_, returned] = await escrow.journal()
+        await escrow.post(account, reverses_journal_entry_id=returned.journal_entry_id)
+    elif act == "capture":
+        holds = await escrow.call("ListHolds", holds_pb.ListHoldsRequest(escrow_account_id=account))
+        to = holds_pb.CaptureHoldRequest(to_ledger_account=ledger_account("fees"), idempotency_key=key())
+        to.escrow_account_id, to.hold_id = account, holds.holds[0].hold_id
+        await escrow.call("CaptureHold", to)
+    else:
+        legs = {
+            "debt": [("returns_receivable:inv-002", 50), ("suspense", -50)],
+            "cash": [("cash", 50), ("suspense", -50)],
+        }
+        await escrow.post(account, *legs[act])
     request = postings_pb.GetMovementPreviewRequest(
         escrow_account_id=account,
         kind=Movement.CLOSE_OFFERING,
@@ -84,4 +105,4 @@ async def test_what_persons_reverse_or_say_was_paid_back_is_put_there_by_hand_as
     )
     preview = await escrow.call("GetMovementPreview", request, asking)
     [told] = [each.statement for each in preview.explanations if each.rule == RULE]
-    assert "1.50 USD was put by hand" in told
+    assert f"persons posted {said} USD" in told

@@ -218,7 +218,7 @@ async def test_whoever_has_it_leave_reads_what_is_behind_it_where_it_came_from(
     preview = await escrow.call("GetTransactionPreview", request, escrow.transactions)
     told = [(each.rule, each.statement) for each in preview.explanations]
     by_hand, missing, owes = [each for each in told if "transferred" in each[1]]
-    said = f"Some of it was transferred from {first}, where: Within 365 days 1.50 USD was put by hand"
+    said = f"Some of it was transferred from {first}, where: Within 365 days persons posted "
     assert (by_hand[0], by_hand[1].startswith(said)) == ("MONEY_POSTED_BY_HAND", True)
     assert missing[0] == "MONEY_MISSING"
     assert missing[1].startswith("Some of it was transferred from escrow accounts in which 0.20 USD is missing:")

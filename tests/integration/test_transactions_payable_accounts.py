@@ -10,13 +10,12 @@ import asyncpg
 import pytest
 import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2 as pb
-from realco.transactions.v1 import payouts_pb2, transactions_pb2
+from realco.transactions.v1 import transactions_pb2
 from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError
 from services.transactions.domain.bank_accounts import COOL_DOWN
-from services.transactions.domain.payments import PaymentStatus
 from services.transactions.jobs.book_payouts import book_payouts
 from services.transactions.jobs.evaluate_initiated import evaluate_initiated
 from services.transactions.jobs.start_queued import start_queued
@@ -24,9 +23,8 @@ from services.transactions.jobs.submit_payments import LOST_AFTER, submit_paymen
 from services.transactions.tables import bank_accounts
 from services.transactions.vault import SealedFor
 from tests.support import servers
-from tests.support.arrivals import confirm
 from tests.support.peers.wire import Killed
-from tests.support.transactions import ADMIN, CHECKER, DISTRIBUTIONS, INVESTOR, ORG, TransactionsHarness
+from tests.support.transactions import ADMIN, CHECKER, INVESTOR, ORG, TransactionsHarness
 
 T = transactions_pb2.Transaction
 B = pb.BankAccount
@@ -296,94 +294,6 @@ async def test_what_was_approved_for_one_account_is_not_paid_to_another_number(
     await service.work()
     seen = await service.get(payout.transaction_id)
     assert (seen.status, seen.failure.code, service.bank.payments) == (T.FAILED, "BANK_ACCOUNT_NOT_USABLE", {})
-
-
-async def contribute(service: TransactionsHarness, suffix: str, **more: Any) -> Any:
-    """Money that arrived."""
-    made = await service.deposit(suffix=suffix, **more)
-    await service.work()
-    if made.bank_account_id:
-        service.bank.report(made.transaction_id, PaymentStatus.SETTLED)
-        await service.work(hurried=True)
-        await service.confirm(pb.BankAccount(bank_account_id=made.bank_account_id))
-    else:
-        await confirm(service, await service.get(made.transaction_id))
-    return made
-
-
-async def refund(
-    service: TransactionsHarness, contribution: Any, to: str | None = None, *, approved: bool = True
-) -> Any:
-    service.owe("inv-001")
-    values = {"type": T.REFUND, "investment_id": contribution.investment_id}
-    made = await service.payout_to(to, "inv-001", approved=approved, **values)
-    await service.work()
-    return await service.get(made.transaction_id)
-
-
-async def test_a_refund_goes_back_to_the_account_that_the_money_came_from(service: TransactionsHarness) -> None:
-    await service.confirm(await service.bank_account("inv-001", "05", default_for_payouts=True))
-    paid = await contribute(service, "02")
-    made = await refund(service, paid)
-    assert (made.bank_account_id, made.status) == (paid.bank_account_id, T.PENDING_SETTLEMENT)
-
-
-@pytest.mark.parametrize(("days_later", "approved", "waits"), [
-    (0, False, True),
-    (59, False, True),
-    (59, True, False),
-    (61, False, False),  # the bank can no longer take it back
-])  # fmt: skip
-async def test_what_the_bank_may_still_take_back_is_refunded_when_two_persons_agree(
-    service: TransactionsHarness, days_later: int, approved: bool, waits: bool
-) -> None:
-    """Else an investor alone has the money twice: withdraws and is refunded, then disputes the debit at the bank."""
-    paid = await contribute(service, "02")
-    service.clock.advance(timedelta(days=days_later))
-    await service.work()
-    made = await refund(service, paid, approved=approved)
-    assert made.status == (T.PENDING_APPROVAL if waits else T.PENDING_SETTLEMENT)
-    if waits:
-        told = [each.statement for each in (await service.waiting(made.transaction_id)).explanations]
-        assert "The bank may take 100.00 USD of what was paid in back until 2025-01-31." in told
-
-
-async def test_a_refund_to_another_account_waits_for_a_second_person(service: TransactionsHarness) -> None:
-    other = await service.confirm(await service.bank_account("inv-001", "05", default_for_payouts=True))
-    paid = await contribute(service, "02")
-    made = await refund(service, paid, other.bank_account_id)
-    assert (made.bank_account_id, made.status) == (other.bank_account_id, T.PENDING_APPROVAL)
-
-
-async def test_a_refund_of_a_wire_goes_to_the_default_when_a_second_person_agrees(service: TransactionsHarness) -> None:
-    default = await service.confirm(await service.bank_account("inv-001", "05"))
-    paid = await contribute(service, "02", payment_method=T.WIRE, bank_account_id=None)
-    made = await refund(service, paid)
-    assert (made.bank_account_id, made.status) == (default.bank_account_id, T.PENDING_APPROVAL)
-
-
-async def test_what_the_bank_may_take_back_is_added_up_by_day_and_a_wire_goes_back_to_the_default(
-    service: TransactionsHarness,
-) -> None:
-    default = await service.confirm(await service.bank_account("inv-001", "05", default_for_payouts=True))
-    wire = await contribute(service, "02", payment_method=T.WIRE, bank_account_id=None)
-    debits = [await contribute(service, suffix, party_id="inv-002") for suffix in ("02", "05")]
-    service.clock.advance(timedelta(days=1))
-    debits.append(await contribute(service, "02", party_id="inv-003"))
-    parts = [
-        payouts_pb2.GetRefundPreviewRequest.Part(investment_id=each.investment_id, party_id=each.party_id)
-        for each in (wire, *debits)
-    ]
-    found = await service.ask(DISTRIBUTIONS, "GetRefundPreview", payouts_pb2.GetRefundPreviewRequest(parts=parts))
-    assert [each.statement for each in found.explanations] == [
-        "The bank may take 200.00 USD of what was paid in back until 2025-01-31.",
-        "The bank may take 100.00 USD of what was paid in back until 2025-02-01.",
-    ]
-    assert [each.name for one in found.explanations for each in one.operands] == [
-        each.transaction_id for each in debits
-    ]
-    went = {default.bank_account_id, *(each.bank_account_id for each in debits)}
-    assert {each.bank_account_id for each in found.bank_accounts} == went
 
 
 async def test_the_database_keeps_an_account_without_confirmation_from_being_active(

@@ -17,7 +17,7 @@ from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.received_money import RECEIVED_WITHIN
 from services.transactions.store import received_money
 from tests.support import servers
-from tests.support.arrivals import announce, build_arrival, confirm
+from tests.support.arrivals import announce, build_arrival, confirm, report
 from tests.support.transactions import ADMIN, ESCROW_ACCOUNT, ORG, TransactionsHarness, usd
 
 T = pb.Transaction
@@ -191,3 +191,23 @@ async def test_where_payees_are_paid_and_since_when_is_told_at_once(service: Tra
     assert by_party["inv-001"].first_paid_time == arrived
     assert not by_party["inv-002"].HasField("first_paid_time")
     assert by_party["inv-002"].bank_account.bank_account_id == new.bank_account_id
+
+
+async def test_whoever_pays_again_reads_what_came_back_by_the_word_of_persons(service: TransactionsHarness) -> None:
+    """And what persons said was never sent."""
+    service.owe("inv-001")
+    made = []
+    for kind, minor in {"CHECK_RETURNED": 40_00, "CONFIRMED_IN_ERROR": 30_00, "NOT_SENT": 20_00}.items():
+        payout = await service.payout_to(None, "inv-001", payment_method=T.CHECK, amount=usd(minor))
+        await service.work()
+        waiting = await service.get(payout.transaction_id)
+        if kind != "NOT_SENT":
+            waiting = await confirm(service, waiting, f"CHK-{minor}")
+        assert ("MONEY_BACK_BY_PERSONS" in await read_received(service)) == bool(made)
+        await service.grant(await report(service, waiting, kind))
+        made.append(payout.transaction_id)
+    told = (await read_received(service))["MONEY_BACK_BY_PERSONS"]
+    assert told.statement.startswith("By the word of persons 90.00 USD that was paid out came back, or was never sent")
+    assert [each.name for each in told.operands] == made
+    service.clock.advance(RECEIVED_WITHIN + timedelta(days=1))
+    assert "MONEY_BACK_BY_PERSONS" not in await read_received(service)

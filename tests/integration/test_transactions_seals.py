@@ -32,7 +32,7 @@ from services.transactions.jobs.submit_payments import submit_payments
 from services.transactions.store.transactions import find_transaction
 from services.transactions.tables import bank_accounts
 from tests.integration.test_transactions_approvals import proceeds
-from tests.integration.test_transactions_payable_accounts import contribute, refund
+from tests.integration.test_transactions_refund_accounts import contribute, refund
 from tests.support.exceptions import count_found
 from tests.support.peers.wire import Killed
 from tests.support.transactions import ADMIN, IMPORT, ORG, TransactionsHarness, usd

@@ -260,6 +260,7 @@ class TransactionsHarness:
         party_id: str,
         *,
         approved: bool = False,
+        released_minor: int = 0,
         makers_and_checkers: Sequence[str] = (),
         **more: Any,
     ) -> Any:
@@ -267,6 +268,7 @@ class TransactionsHarness:
 
         Args:
             approved: Whether two persons decided on the refund that it is.
+            released_minor: What a closing took of the investment that it gives back of.
             makers_and_checkers: Who asked for it at distributions, and who approved it there.
         """
         values: dict[str, Any] = {
@@ -278,7 +280,9 @@ class TransactionsHarness:
             "bank_account_id": bank_account_id,
         }
         item = payouts_pb2.BatchCreatePayoutsRequest.Item(**values | more)
-        self.distributions.order([item], approved=approved, makers_and_checkers=makers_and_checkers)
+        self.distributions.order(
+            [item], approved=approved, released_minor=released_minor, makers_and_checkers=makers_and_checkers
+        )
         answer = await self.ask(
             DISTRIBUTIONS, "BatchCreatePayouts", payouts_pb2.BatchCreatePayoutsRequest(items=[item])
         )

@@ -276,7 +276,6 @@ legs = st.builds(
     ledger_account=st.builds(dict, kind=st.integers(1, 11), party_id=st.none() | texts),
     direction=st.integers(1, 2),
     amount=st.builds(dict, currency_code=texts, amount_minor=st.integers(-(2**63), 2**63 - 1)),
-    layer=st.integers(1, 2),
 )
 entries = st.builds(
     journal_pb2.NewJournalEntry,

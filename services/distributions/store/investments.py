@@ -145,6 +145,13 @@ async def lock_investments_with_capital(tx: Tx, offering_id: str, party_id: str)
     return [each for each in found if each.released_minor > 0]
 
 
+async def list_investments(tx: Tx, investment_ids: Collection[str]) -> list[Investment]:
+    """Those of them that this service wrote."""
+    if not investment_ids:
+        return []
+    return await INVESTMENTS.list_ours(tx, investments.c.investment_id.in_(investment_ids))
+
+
 async def list_investments_of(tx: Tx, offering_id: str) -> list[Investment]:
     """All of the offering, by id."""
     return await INVESTMENTS.list_all(tx, investments.c.offering_id == offering_id)

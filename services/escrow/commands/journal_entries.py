@@ -29,7 +29,6 @@ from services.escrow.domain.journal import (
     BATCH_BYTES_MAX,
     BATCH_LEGS_MAX,
     EntryType,
-    Layer,
     Leg,
     NewEntry,
     build_key,
@@ -183,7 +182,6 @@ def _read_legs(legs: Sequence[journal_pb.Leg], path: str) -> tuple[Leg, ...]:
             read_ledger_account(leg.ledger_account, f"{path}.legs[{number}].ledger_account"),
             Direction.DEBIT if leg.direction == journal_pb.LedgerEntry.DEBIT else Direction.CREDIT,
             leg.amount.amount_minor,
-            Layer.PENDING if leg.layer == journal_pb.LedgerEntry.PENDING else Layer.POSTED,
         )
         for number, leg in enumerate(legs)
     )

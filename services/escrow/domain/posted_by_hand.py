@@ -1,4 +1,4 @@
-"""What persons put by hand on ledger accounts that money is paid from: whoever has money leave reads it before."""
+"""What persons posted by hand in an escrow account: whoever has money leave it reads that before."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ POSTED_WITHIN: Final = timedelta(days=365)
 class PostedByHand:
     """
     Args:
-        largest: The largest entries, with what each put there, in minor units.
-        by_person: What each who asked for such an entry had put there, most first.
-        late_minor: What was put there after a deadline.
+        largest: The largest entries, with what each moved, in minor units.
+        by_person: How much the entries that each asked for moved, most first.
+        late_minor: What was moved after a deadline.
         last_at: When the last of them was booked; None where there is none.
     """
 
@@ -33,14 +33,17 @@ class PostedByHand:
 def explain_posted_by_hand(
     posted: PostedByHand, currency: str, deadline: datetime | None = None
 ) -> tuple[Explanation, ...]:
-    """How much is there because persons said so, with no bank asked, and how much of it came after the deadline."""
+    """How much was booked because persons said so, and how much of it after the deadline.
+
+    It may be cash that nobody paid in, or a debt, which else reads as if a bank had taken money back.
+    """
     if posted.last_at is None:
         return ()
     total = Money(sum(posted.by_person.values()), currency)
     named = [f"{person} ({Money(minor, currency)})" for person, minor in list(posted.by_person.items())[:_NAMED_MAX]]
     more = len(posted.by_person) - len(named)
     statement = (
-        f"Within {POSTED_WITHIN.days} days {total} was put by hand on ledger accounts that money is paid from, the last"
+        f"Within {POSTED_WITHIN.days} days persons posted {total} in its book by hand, with no bank asked, the last"
         f" on {posted.last_at:%Y-%m-%d}, asked for by {', '.join(named)}{f' and {more} more' if more else ''}."
     )
     if deadline is not None and posted.late_minor:

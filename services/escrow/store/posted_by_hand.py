@@ -1,4 +1,4 @@
-"""What persons put by hand on ledger accounts that money is paid from."""
+"""What persons posted by hand in an escrow account."""
 
 from __future__ import annotations
 
@@ -9,15 +9,11 @@ import sqlalchemy as sa
 
 from services.chassis.data.reach import is_mine
 from services.chassis.data.transaction import Tx
-from services.escrow.domain.chart import LedgerAccountKind
 from services.escrow.domain.posted_by_hand import PostedByHand
-from services.escrow.domain.types import TYPES
-from services.escrow.tables import BY_HAND, escrow_accounts, journal_entries, ledger_accounts, ledger_entries
+from services.escrow.tables import BY_HAND, escrow_accounts, journal_entries, ledger_entries
 
 _NAMED_MAX = 10
 _PERSONS_MAX = 100
-# And what is owed: who owes nothing any more is paid, and no closing waits for it.
-_PAID_FROM = sorted({LedgerAccountKind.RETURNS_RECEIVABLE, *(each.ledger_account_kind for each in TYPES.values())})
 _by_hand = sa.select(journal_entries).where(sa.text(BY_HAND)).subquery("by_hand")
 _head, _leg = _by_hand.c, ledger_entries.c
 
@@ -54,19 +50,17 @@ async def read_posted_by_hand(
 
 
 def select_posted_by_hand(escrow_account_ids: sa.Select[Any], since: datetime) -> sa.Select[Any]:
-    """The entries of these escrow accounts, each with what it put there; an entry is never edited."""
-    account = ledger_accounts.c
+    """The entries of these escrow accounts, each with how much it moved; an entry is never edited.
+
+    Whatever ledger accounts it was between: money that is paid out, cash that covers it, or a debt that keeps from it.
+    """
     legs = (
         sa.select(sa.func.sum(_leg.amount_minor))
-        .select_from(ledger_entries.join(ledger_accounts, account.account_no == _leg.account_no))
-        .where(
-            *(_leg.escrow_no == _head.escrow_no, _leg.journal_sequence == _head.sequence),
-            *(~_leg.debit, ~_leg.pending, account.kind.in_(_PAID_FROM)),
-        )
+        .where(_leg.escrow_no == _head.escrow_no, _leg.journal_sequence == _head.sequence, _leg.debit)
         .correlate(_by_hand)
         .scalar_subquery()
     )
-    entries = (
+    return (
         sa.select(
             *(escrow_accounts.c.escrow_account_id, _head.journal_entry_id, _head.created_by, _head.created_at),
             legs.label("minor"),
@@ -76,6 +70,4 @@ def select_posted_by_hand(escrow_account_ids: sa.Select[Any], since: datetime) -
             *(is_mine(escrow_accounts), escrow_accounts.c.escrow_account_id.in_(escrow_account_ids)),
             _head.created_at >= since,
         )
-        .subquery("put")
     )
-    return sa.select(entries).where(entries.c.minor > 0)

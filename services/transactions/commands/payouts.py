@@ -8,7 +8,7 @@ money back, unless two persons decided on it; anything else waits for a second p
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -38,20 +38,27 @@ from services.transactions.domain.rails import RAILS, Rail, choose_payout_rail
 from services.transactions.domain.refunds import (
     choose_card_payment,
     choose_refund_account,
+    count_refundable,
     explain_refund,
     list_by_account,
 )
 from services.transactions.domain.refusals import NoPayoutBankAccount, PayoutNotOrdered
 from services.transactions.domain.transaction import Transaction
-from services.transactions.domain.types import REFUND_NOT_KNOWN, TYPES, TransactionType
+from services.transactions.domain.types import REFUND_NOT_KNOWN, REFUND_NOT_RECEIVED, TYPES, TransactionType
 from services.transactions.providers.choice import ProviderChoice
 from services.transactions.store import bank_accounts, moves, payout_requests
 from services.transactions.store import transactions as store
-from services.transactions.store.contributions import list_received, sum_given_back
+from services.transactions.store.contributions import GivenBack, list_received, sum_given_back
 
 Item = payouts_pb2.BatchCreatePayoutsRequest.Item
 # Who decided on an order, and in which session it was asked for.
-_SAID_BY_DISTRIBUTIONS_ALONE = ("refund_approved", "sign_in_time", "api_key_id", "makers_and_checkers")
+_SAID_BY_DISTRIBUTIONS_ALONE = (
+    "refund_approved",
+    "sign_in_time",
+    "api_key_id",
+    "makers_and_checkers",
+    "released_amount",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +151,7 @@ async def batch_create_payouts(
     principal = current_principal()
     keys = [item.idempotency_key for item in request.items]
     known = await payout_requests.list_payout_requests(tx, keys)
-    approved = {key for key, order in orders.items() if order.refund_approved}
-    plans = await _plan_items(tx, [item for item in request.items if item.idempotency_key not in known], approved, now)
+    plans = await _plan_items(tx, [item for item in request.items if item.idempotency_key not in known], orders, now)
     claimed = await payout_requests.insert_payout_requests(
         tx, [_build_request_row(plan, principal.org_id, now) for plan in plans]
     )
@@ -169,9 +175,8 @@ async def batch_create_payouts(
     )
 
 
-async def _plan_items(tx: Tx, items: Sequence[Item], approved: Collection[str], now: datetime) -> list[_Plan]:
-    refunded = {item.investment_id for item in items if _type_of(item).gives_back}
-    chosen = await _choose_ways(tx, items, refunded, approved)
+async def _plan_items(tx: Tx, items: Sequence[Item], orders: Mapping[str, PayoutOrder], now: datetime) -> list[_Plan]:
+    chosen = await _choose_ways(tx, items, orders)
     named = await bank_accounts.list_bank_accounts(tx, {way.account_id for way in chosen if way.account_id})
     defaults, altered = await bank_accounts.list_default_accounts(
         tx, {item.party_id for item, way in zip(items, chosen, strict=True) if not way.account_id}
@@ -190,19 +195,15 @@ async def _plan_items(tx: Tx, items: Sequence[Item], approved: Collection[str], 
     return plans
 
 
-async def _choose_ways(
-    tx: Tx, items: Sequence[Item], investment_ids: Collection[str], approved: Collection[str]
-) -> list[_Way]:
-    """
-    Args:
-        investment_ids: Of which refunds give back.
-    """
-    received = await list_received(tx, investment_ids) if investment_ids else {}
-    given_back, altered = await sum_given_back(tx, investment_ids) if investment_ids else (Counter[str](), set[str]())
+async def _choose_ways(tx: Tx, items: Sequence[Item], orders: Mapping[str, PayoutOrder]) -> list[_Way]:
+    refunded = {item.investment_id for item in items if _type_of(item).gives_back}
+    received = await list_received(tx, refunded) if refunded else {}
+    given_back = await sum_given_back(tx, refunded) if refunded else GivenBack(Counter(), Counter(), set())
     ways = []
     for item in items:
-        theirs = None if item.investment_id in altered else received.get((item.party_id, item.investment_id), [])
-        ways.append(_choose_way(item, theirs, given_back, is_approved=item.idempotency_key in approved))
+        is_known = item.investment_id not in given_back.altered
+        theirs = received.get((item.party_id, item.investment_id), []) if is_known else None
+        ways.append(_choose_way(item, theirs, given_back, orders[item.idempotency_key]))
     return ways
 
 
@@ -216,29 +217,28 @@ def _type_of(item: Item) -> TransactionType:
     return TYPES[pb.Transaction.Type.Name(item.type)]
 
 
-def _choose_way(
-    item: Item, received: Sequence[Transaction] | None, given_back: Mapping[str, int], *, is_approved: bool
-) -> _Way:
+def _choose_way(item: Item, received: Sequence[Transaction] | None, given_back: GivenBack, order: PayoutOrder) -> _Way:
     """
     Args:
         received: The party's contributions to the investment that arrived, the last one first; None: not known.
-        given_back: How much of which of them went back to its card, in minor units.
-        is_approved: Whether two persons decided that the money goes back.
     """
     named, wanted, rail = item.bank_account_id or None, _type_of(item), _rail_of(item)
-    if not rail.pays_to_account:
-        received = []  # whatever it came from, it does not go back there
     if not wanted.gives_back:
         return _Way(rail, named, wanted.approval_reason)
-    if received is None:
+    if received is None or not order.HasField("released_amount"):
         return _Way(rail, named, REFUND_NOT_KNOWN)
+    is_approved, gone_minor = order.refund_approved, given_back.of_investments[item.investment_id]
+    left_minor = count_refundable(received, released_minor=order.released_amount.amount_minor, gone_minor=gone_minor)
+    beyond = None if is_approved or item.amount.amount_minor <= left_minor else REFUND_NOT_RECEIVED
     if not named and not item.HasField("payment_method"):
-        if (card := choose_card_payment(received, given_back)) is not None:
+        if (card := choose_card_payment(received, given_back.of_payments)) is not None:
             refusal, reason = card.find_refusal(item.amount.amount_minor), card.explain(is_approved=is_approved)
-            return _Way(card.row.rail, None, reason, card.row, refusal)
+            return _Way(card.row.rail, None, reason or beyond, card.row, refusal)
         received = list_by_account(received)
+    if not rail.pays_to_account:
+        received = []  # whatever it came from, it does not go back there
     chosen = choose_refund_account(named, received)
-    return _Way(rail, chosen, explain_refund(chosen, received, is_approved=is_approved))
+    return _Way(rail, chosen, explain_refund(chosen, received, is_approved=is_approved) or beyond)
 
 
 def _find_refusal(item: Item, rail: Rail, account_id: str | None, account: BankAccount | None) -> DomainError | None:

@@ -51,6 +51,18 @@ class Received:
     rest: Sequence[Rest]
 
 
+@dataclass(frozen=True, slots=True)
+class CameBack:
+    """Payouts of which persons said that they came back, or were never sent.
+
+    Args:
+        is_all: There are no others; else these are the largest, or some were altered in the database.
+    """
+
+    payouts: Sequence[Transaction]
+    is_all: bool
+
+
 class _Part:
     """Some of what came in, by who said that it came; None: a provider told it."""
 
@@ -105,14 +117,30 @@ def explain_received(received: Received, now: datetime, deadline: datetime | Non
     return explanations
 
 
-def explain_source(escrow_account_id: str, received: Received, now: datetime) -> list[Explanation]:
+def explain_came_back(found: CameBack) -> list[Explanation]:
+    """How much is there to be paid once more because persons said so. No bank was asked."""
+    if not found.payouts and found.is_all:
+        return []
+    if not found.payouts:
+        return [Explanation("Payouts that came back were altered in the database.", "MONEY_NOT_FINAL")]
+    total = Money(sum(row.amount.amount_minor for row in found.payouts), found.payouts[0].amount.currency)
+    statement = (
+        f"By the word of persons {'' if found.is_all else 'at least '}{total} that was paid out came back, or was never"
+        f" sent, within {RECEIVED_WITHIN.days} days. The custodian's statement shows whether it did."
+    )
+    operands = tuple((row.transaction_id, row.amount) for row in found.payouts[:_NAMED_MAX])
+    return [Explanation(statement, "MONEY_BACK_BY_PERSONS", operands, HOUSE_RULE)]
+
+
+def explain_source(escrow_account_id: str, received: Received, back: CameBack, now: datetime) -> list[Explanation]:
     """What money rests on where it was before it was transferred: what a bank takes back there was moved on.
 
     Args:
         received: There.
+        back: There, too.
     """
     gone = [row for row in received.largest if row.status is Status.RETURNED]
-    told = explain_received(received, now)
+    told = explain_received(received, now) + explain_came_back(back)
     if gone:
         currency, minor = gone[0].amount.currency, sum(row.amount.amount_minor for row in gone)
         statement = f"{Money(minor, currency)} that had come in is not there any more: it was taken back."

@@ -38,6 +38,18 @@ def explain_refund(account_id: str | None, received: Sequence[Transaction], *, i
     return None
 
 
+def count_refundable(received: Sequence[Transaction], *, released_minor: int, gone_minor: int) -> int:
+    """How much of an investment is there to be given back, in minor units: what its contributions brought.
+
+    What persons booked for it beside them brought nothing of which anybody knows where it came from.
+
+    Args:
+        released_minor: What a closing took of it.
+        gone_minor: What went back of it, or is on its way.
+    """
+    return sum(row.amount.amount_minor for row in received) - released_minor - gone_minor
+
+
 class CardPayment(NamedTuple):
     """A contribution by card, and how much of it has not been given back."""
 

@@ -13,6 +13,7 @@ from services.transactions import messages
 from services.transactions.domain.explanations import explain_cards, explain_take_back
 from services.transactions.domain.received_money import (
     RECEIVED_WITHIN,
+    explain_came_back,
     explain_more_sources,
     explain_received,
     explain_source,
@@ -21,7 +22,7 @@ from services.transactions.domain.refunds import choose_refund_account, is_all_b
 from services.transactions.store import bank_accounts as account_store
 from services.transactions.store import transactions as store
 from services.transactions.store.contributions import list_received
-from services.transactions.store.received_money import list_sources, read_received_since
+from services.transactions.store.received_money import list_sources, read_came_back, read_received_since
 
 # Of so many escrow accounts that money was transferred from it is told what it rested on there.
 _SOURCES_MAX = 10
@@ -49,10 +50,12 @@ async def explain_received_money(
     since = now - RECEIVED_WITHIN
     found = await read_received_since(tx, escrow_account_id, min(since, deadline or since), since, deadline)
     explanations = explain_received(found, now, deadline)
+    explanations += explain_came_back(await read_came_back(tx, escrow_account_id, since))
     sources = await list_sources(tx, escrow_account_id, since, _SOURCES_MAX + 1)
     for source in sources[:_SOURCES_MAX]:
         there = await read_received_since(tx, source, since, since, None)
-        explanations += explain_source(source, there, now)
+        back = await read_came_back(tx, source, since)
+        explanations += explain_source(source, there, back, now)
     return [*explanations, explain_more_sources()] if len(sources) > _SOURCES_MAX else explanations
 
 

@@ -15,7 +15,7 @@ from services.chassis.data.seals import NotSealed, check_row, check_rows, keep_s
 from services.chassis.data.transaction import Tx
 from services.transactions.domain.states import ARRIVED, ENDED, Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.domain.types import CONTRIBUTIONS, STAFFS_DEBIT
+from services.transactions.domain.types import CONTRIBUTIONS, STAFFS_DEBIT, TYPES
 from services.transactions.store.transactions import build_transaction, select_transactions
 from services.transactions.tables import transactions
 
@@ -31,7 +31,7 @@ _LOCKING_CONTRIBUTIONS = _CONTRIBUTIONS.order_by(_c.transaction_id).with_for_upd
 _GIVEN_BACK = select_transactions().where(
     is_mine(transactions),
     _c.investment_id == sa.any_(sa.bindparam("investment_ids", type_=pg.ARRAY(sa.Text))),
-    _c.refunded_transaction_id.is_not(None),
+    _c.type.in_(sorted(name for name, type_ in TYPES.items() if type_.gives_back)),
 )
 _RECEIVED = _CONTRIBUTIONS.order_by(_c.settled_at.desc(), _c.transaction_id.desc())
 
@@ -159,15 +159,27 @@ async def list_received(tx: Tx, investment_ids: Collection[str]) -> dict[tuple[s
     return found
 
 
-async def sum_given_back(tx: Tx, investment_ids: Collection[str]) -> tuple[Counter[str], set[str]]:
-    """How much of which contribution by card went back to it, or is on its way, in minor units; and the investments of
-    which nobody knows, since a refund says what this service did not write.
+class GivenBack(NamedTuple):
+    """What went back, or is on its way, in minor units.
+
+    Args:
+        of_payments: Of which contribution by card to its card, by the contribution.
+        of_investments: Of which investment, wherever it went.
+        altered: The investments of which nobody knows, since a refund says what this service did not write.
     """
-    sums: Counter[str] = Counter()
-    altered: set[str] = set()
+
+    of_payments: Counter[str]
+    of_investments: Counter[str]
+    altered: set[str]
+
+
+async def sum_given_back(tx: Tx, investment_ids: Collection[str]) -> GivenBack:
+    given_back = GivenBack(Counter(), Counter(), set())
     for row in await tx.execute(_GIVEN_BACK, {"investment_ids": list(investment_ids)}):
         if not keep_sealed(tx, transactions, [row]):
-            altered.add(row.investment_id)
+            given_back.altered.add(row.investment_id)
         elif row.status not in ENDED:
-            sums[row.refunded_transaction_id] += row.amount_minor
-    return sums, altered
+            given_back.of_investments[row.investment_id] += row.amount_minor
+            if row.refunded_transaction_id is not None:
+                given_back.of_payments[row.refunded_transaction_id] += row.amount_minor
+    return given_back

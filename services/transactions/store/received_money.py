@@ -11,7 +11,8 @@ from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import keep_sealed
 from services.chassis.data.transaction import Tx
 from services.chassis.values.money import Money
-from services.transactions.domain.received_money import Received, Rest
+from services.transactions.domain.rails import BY_HAND
+from services.transactions.domain.received_money import CameBack, Received, Rest
 from services.transactions.domain.states import ARRIVED, Status
 from services.transactions.domain.transaction import FINAL
 from services.transactions.domain.types import INBOUND
@@ -34,11 +35,7 @@ async def read_received_since(
         confirmed_since: Of what persons confirmed, so far back is summed.
         deadline: Of what is paid for investments, what came after it is summed.
     """
-    largest = (
-        select_transactions()
-        .where(*_came(escrow_account_id, since))
-        .order_by(_c.amount_minor.desc(), _c.transaction_id)
-    )
+    largest = select_transactions().where(*_came(escrow_account_id, since)).order_by(_AMOUNT.desc(), _c.transaction_id)
     rows = (await tx.execute(largest.limit(_LARGEST_MAX))).all()
     proven = keep_sealed(tx, transactions, rows)
     rest: list[Rest] = []
@@ -58,6 +55,32 @@ async def read_received_since(
     return Received([build_transaction(row) for row in proven], len(proven) < len(rows), rest)
 
 
+async def read_came_back(tx: Tx, escrow_account_id: str, since: datetime) -> CameBack:
+    """The payouts by wire or check of which persons said that they came back, or were never sent.
+
+    No provider says so on these rails. One that was sent again since is among them.
+
+    Args:
+        since: When the first of them was said to.
+    """
+    h = transaction_history.c
+    is_back = sa.or_(
+        h.to_status == Status.RETURNED,
+        sa.and_(h.from_status == Status.PENDING_SETTLEMENT, h.to_status == Status.FAILED),
+    )
+    of_row = (h.org_id == _c.org_id, h.transaction_id == _c.transaction_id)
+    query = (
+        select_transactions()
+        .where(*(is_mine(transactions), _c.escrow_account_id == escrow_account_id, _c.type.not_in(sorted(INBOUND))))
+        .where(_c.payment_method.in_(BY_HAND), sa.exists().where(*of_row, is_back, h.occurred_at >= since))
+        .order_by(_AMOUNT.desc(), _c.transaction_id)
+    )
+    rows = (await tx.execute(query.limit(_LARGEST_MAX))).all()
+    proven = keep_sealed(tx, transactions, rows)
+    is_all = len(proven) == len(rows) < _LARGEST_MAX
+    return CameBack([build_transaction(row) for row in proven], is_all)
+
+
 async def list_sources(tx: Tx, escrow_account_id: str, since: datetime, count_max: int) -> list[str]:
     """The escrow accounts that money was transferred from, to this one or to one of them, most of it first.
 
@@ -73,7 +96,7 @@ async def list_sources(tx: Tx, escrow_account_id: str, since: datetime, count_ma
         .where(*transferred, _c.to_escrow_account_id.in_(sa.select(reached.c.id)))
         .where(_c.escrow_account_id != escrow_account_id)
         .group_by(_c.escrow_account_id)
-        .order_by(sa.func.sum(_c.amount_minor).desc(), _c.escrow_account_id)
+        .order_by(sa.func.sum(_AMOUNT).desc(), _c.escrow_account_id)
     )
     return list(await tx.scalars(sources.limit(count_max)))
 

@@ -63,12 +63,15 @@ class MemoryDistributions:
         ordered_by: str = "admin-1",
         *,
         approved: bool = False,
+        released_minor: int = 0,
         makers_and_checkers: Iterable[str] = (),
     ) -> None:
         """It orders these payouts, and knows of no others under their keys."""
         for item in items:
             order = PayoutOrder(type=Transaction.Type.Name(item.type), amount=item.amount, ordered_by=ordered_by)
             order.refund_approved = approved
+            if order.type == "REFUND":
+                order.released_amount.CopyFrom(usd(released_minor))
             order.makers_and_checkers.extend(makers_and_checkers)
             if self.session.signed_in_at is not None:
                 order.sign_in_time.FromSeconds(self.session.signed_in_at)

@@ -230,7 +230,7 @@ def _create_journal_entries() -> None:
         ["escrow_no", "created_at"],
         unique=False,
         postgresql_where=sa.text(
-            "transaction_id IS NULL AND type NOT IN ('RELEASE', 'DISTRIBUTION', 'SET_OFF')"
+            "transaction_id IS NULL AND type NOT IN ('RELEASE', 'DISTRIBUTION', 'SET_OFF') OR type = 'CAPTURE'"
             " OR type = 'REVERSAL' AND created_by NOT LIKE 'service:%'"
         ),
     )

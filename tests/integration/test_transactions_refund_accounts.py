@@ -1,0 +1,135 @@
+"""Where a refund goes, how much of it, and when a second person agrees."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from realco.transactions.v1 import bank_accounts_pb2 as pb
+from realco.transactions.v1 import payouts_pb2, transactions_pb2
+
+from services.transactions.domain.payments import PaymentStatus
+from services.transactions.domain.types import REFUND_NOT_RECEIVED
+from tests.support.arrivals import confirm
+from tests.support.transactions import DISTRIBUTIONS, TransactionsHarness, usd
+
+T = transactions_pb2.Transaction
+
+
+@pytest.fixture
+async def service(service_database) -> TransactionsHarness:
+    return TransactionsHarness(await service_database("transactions"))
+
+
+async def contribute(service: TransactionsHarness, suffix: str, **more: Any) -> Any:
+    """Money that arrived."""
+    made = await service.deposit(suffix=suffix, **more)
+    await service.work()
+    if made.bank_account_id:
+        service.bank.report(made.transaction_id, PaymentStatus.SETTLED)
+        await service.work(hurried=True)
+        await service.confirm(pb.BankAccount(bank_account_id=made.bank_account_id))
+    else:
+        await confirm(service, await service.get(made.transaction_id))
+    return made
+
+
+async def refund(
+    service: TransactionsHarness, contribution: Any, to: str | None = None, *, approved: bool = True, **more: Any
+) -> Any:
+    service.owe("inv-001")
+    values = {"type": T.REFUND, "investment_id": contribution.investment_id, **more}
+    made = await service.payout_to(to, "inv-001", approved=approved, **values)
+    await service.work()
+    return await service.get(made.transaction_id)
+
+
+async def test_a_refund_goes_back_to_the_account_that_the_money_came_from(service: TransactionsHarness) -> None:
+    await service.confirm(await service.bank_account("inv-001", "05", default_for_payouts=True))
+    paid = await contribute(service, "02")
+    made = await refund(service, paid)
+    assert (made.bank_account_id, made.status) == (paid.bank_account_id, T.PENDING_SETTLEMENT)
+
+
+@pytest.mark.parametrize(("days_later", "approved", "waits"), [
+    (0, False, True),
+    (59, False, True),
+    (59, True, False),
+    (61, False, False),  # the bank can no longer take it back
+])  # fmt: skip
+async def test_what_the_bank_may_still_take_back_is_refunded_when_two_persons_agree(
+    service: TransactionsHarness, days_later: int, approved: bool, waits: bool
+) -> None:
+    """Else an investor alone has the money twice: withdraws and is refunded, then disputes the debit at the bank."""
+    paid = await contribute(service, "02")
+    service.clock.advance(timedelta(days=days_later))
+    await service.work()
+    made = await refund(service, paid, approved=approved)
+    assert made.status == (T.PENDING_APPROVAL if waits else T.PENDING_SETTLEMENT)
+    if waits:
+        told = [each.statement for each in (await service.waiting(made.transaction_id)).explanations]
+        assert "The bank may take 100.00 USD of what was paid in back until 2025-01-31." in told
+
+
+async def test_a_refund_to_another_account_waits_for_a_second_person(service: TransactionsHarness) -> None:
+    other = await service.confirm(await service.bank_account("inv-001", "05", default_for_payouts=True))
+    paid = await contribute(service, "02")
+    made = await refund(service, paid, other.bank_account_id)
+    assert (made.bank_account_id, made.status) == (other.bank_account_id, T.PENDING_APPROVAL)
+
+
+async def test_a_refund_of_a_wire_goes_to_the_default_when_a_second_person_agrees(service: TransactionsHarness) -> None:
+    default = await service.confirm(await service.bank_account("inv-001", "05"))
+    paid = await contribute(service, "02", payment_method=T.WIRE, bank_account_id=None)
+    made = await refund(service, paid)
+    assert (made.bank_account_id, made.status) == (default.bank_account_id, T.PENDING_APPROVAL)
+
+
+async def test_what_the_bank_may_take_back_is_added_up_by_day_and_a_wire_goes_back_to_the_default(
+    service: TransactionsHarness,
+) -> None:
+    default = await service.confirm(await service.bank_account("inv-001", "05", default_for_payouts=True))
+    wire = await contribute(service, "02", payment_method=T.WIRE, bank_account_id=None)
+    debits = [await contribute(service, suffix, party_id="inv-002") for suffix in ("02", "05")]
+    service.clock.advance(timedelta(days=1))
+    debits.append(await contribute(service, "02", party_id="inv-003"))
+    parts = [
+        payouts_pb2.GetRefundPreviewRequest.Part(investment_id=each.investment_id, party_id=each.party_id)
+        for each in (wire, *debits)
+    ]
+    found = await service.ask(DISTRIBUTIONS, "GetRefundPreview", payouts_pb2.GetRefundPreviewRequest(parts=parts))
+    assert [each.statement for each in found.explanations] == [
+        "The bank may take 200.00 USD of what was paid in back until 2025-01-31.",
+        "The bank may take 100.00 USD of what was paid in back until 2025-02-01.",
+    ]
+    assert [each.name for one in found.explanations for each in one.operands] == [
+        each.transaction_id for each in debits
+    ]
+    went = {default.bank_account_id, *(each.bank_account_id for each in debits)}
+    assert {each.bank_account_id for each in found.bank_accounts} == went
+
+
+@pytest.mark.parametrize(("released", "before", "minor", "approved", "waits"), [
+    (0, 0, 50_00, False, False),
+    (0, 0, 50_01, False, True),
+    (0, 0, 50_01, True, False),  # two persons read what was posted by hand
+    (20_00, 0, 30_00, False, False),
+    (20_00, 0, 30_01, False, True),
+    (50_00, 0, 1, False, True),
+    (0, 30_00, 20_00, False, False),
+    (0, 30_00, 20_01, False, True),
+])  # fmt: skip
+async def test_a_refund_of_more_than_was_received_waits_for_a_second_person(
+    service: TransactionsHarness, released: int, before: int, minor: int, approved: bool, waits: bool
+) -> None:
+    """What persons posted for an investment is not paid out by itself because its raise is over."""
+    paid = await contribute(service, "02", amount=usd(50_00))
+    service.clock.advance(timedelta(days=61))
+    await service.work()
+    if before:
+        assert (await refund(service, paid, amount=usd(before), approved=False)).status == T.PENDING_SETTLEMENT
+    made = await refund(service, paid, amount=usd(minor), approved=approved, released_minor=released)
+    assert made.status == (T.PENDING_APPROVAL if waits else T.PENDING_SETTLEMENT)
+    if waits:
+        assert REFUND_NOT_RECEIVED in str((await service.waiting(made.transaction_id)).explanations)
