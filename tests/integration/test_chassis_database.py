@@ -211,7 +211,7 @@ async def test_the_app_role_may_change_rows_and_no_schema(database):
     for statement in (
         "CREATE TABLE t (x int)",
         "ALTER TABLE notes DISABLE ROW LEVEL SECURITY",
-        "DROP POLICY requests ON notes",
+        "DROP POLICY organization ON notes",
         "TRUNCATE notes",
         "SET session_replication_role = replica",
         "UPDATE alembic_version SET version_num = 'x'",
@@ -281,7 +281,13 @@ async def test_a_safe_database_passes_the_boot_check(database):
     ("role", "harm", "fault"),
     [
         ("app_url", "CREATE POLICY wider ON notes USING (true)", "table notes shows requests more than their own"),
-        ("app_url", "ALTER POLICY requests ON notes USING (true)", "table notes shows requests more than their own"),
+        (
+            "app_url",
+            "ALTER POLICY organization ON notes USING (true)",
+            "table notes shows requests more than their own",
+        ),
+        ("app_url", "DROP POLICY organization ON notes", "table notes shows .*, or the worker less than all"),
+        ("app_url", "ALTER POLICY organization ON notes TO {app}", "table notes shows .*, or the worker less than all"),
         ("app_url", "GRANT TEMPORARY ON DATABASE {name} TO PUBLIC", "{app} may make temporary tables"),
         ("app_url", "GRANT CREATE ON SCHEMA public TO {app}", "{app} may make tables"),
         ("app_url", "GRANT EXECUTE ON FUNCTION lo_create TO {worker}", "{worker} may call what nobody calls"),

@@ -254,7 +254,7 @@ def close(op: Op, service: str, stated: rights.Table) -> None:
     for name in sorted(there):
         columns = {column["name"]: column["type"] for column in sa.inspect(bind).get_columns(name)}
         if "org_id" in columns:
-            _hide(op, name, roles)
+            _hide(op, name, roles["worker"])
         if {"version", "seal"} <= columns.keys():
             op.execute(_REFUSE_OLD_STATE.format(table=_quoted(op, name)))
         if "due_at" in columns:
@@ -317,25 +317,20 @@ def _grant(op: Op, name: str, role: str, granted: rights.Grant) -> None:
         op.execute(f"GRANT DELETE ON {_quoted(op, name)} TO {_quoted(op, role)}")
 
 
-def _hide(op: Op, name: str, roles: Mapping[str, str]) -> None:
-    """A request's role sees the organization that its transaction names, the worker's all of them.
+def _hide(op: Op, name: str, worker: str) -> None:
+    """Who signed in for requests sees the organization that its transaction names, the worker all of them.
 
-    The owner, as which functions and their triggers run, sees what the one sees who signed in: a function that the
-    worker calls must not take what it cannot see for what is not there. Settings are read once a statement, in a
-    sub-select, not once a row.
+    So does the owner, as which functions and their triggers run, for who signed in: a function that the worker calls
+    must not take what it cannot see for what is not there. The policy is everybody's and asks who it is: one that names
+    a role is gone once that role lets go of it (DROP OWNED), and then it finds nothing to do, without any error.
+    Both are asked once a statement, in a sub-select, not once a row; and the worker names no organization.
     """
-    table, worker = _quoted(op, name), roles["worker"]
-    mine = "org_id = (SELECT current_setting('app.org_id'))"
-    seen_by = {
-        "requests": (_quoted(op, roles["app"]), mine),
-        "worker": (_quoted(op, worker), "true"),
-        "owner": ("CURRENT_USER", f"{mine} OR (SELECT session_user = '{worker}')"),
-    }
+    table = _quoted(op, name)
+    rows = f"(SELECT session_user = '{worker}') OR org_id = (SELECT current_setting('app.org_id'))"
     op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
     op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
-    for policy, (role, rows) in seen_by.items():
-        op.execute(f"DROP POLICY IF EXISTS {policy} ON {table}")
-        op.execute(f"CREATE POLICY {policy} ON {table} TO {role} USING ({rows}) WITH CHECK ({rows})")
+    op.execute(f"DROP POLICY IF EXISTS organization ON {table}")
+    op.execute(f"CREATE POLICY organization ON {table} USING ({rows}) WITH CHECK ({rows})")
 
 
 def role_of(connection: sa.Connection, service: str, kind: str) -> str:

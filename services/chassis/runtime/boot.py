@@ -40,12 +40,18 @@ _SETTINGS_OF_THE_ROLE = sa.text(
     " OR s.setdatabase = 0 AND lower(given.name) <> ALL (CAST(:names AS text[]))) ORDER BY 1, 2"
 )
 # As PostgreSQL words what migrations.py makes.
-_ONE_ORGANIZATION = "(org_id = ( SELECT current_setting('app.org_id'::text) AS current_setting))"
+_MINE_OR_A_WORKERS = (
+    "(( SELECT (SESSION_USER = '{worker}'::name))"
+    " OR (org_id = ( SELECT current_setting('app.org_id'::text) AS current_setting)))"
+)
 
 
 async def boot_check(database: Database, settings: ClockSettings) -> None:
     """Collects every fault, so that one start tells all there is to mend. Raises: BootError"""
     faults: list[str] = []
+    async with database.begin_for_all() as tx:
+        worker = str(await tx.scalar(sa.text("SELECT session_user")))
+        of_worker = await _role_faults(tx)
     async with database.begin(_NOBODY) as tx:
         # As a session begins: our transactions set some of it themselves.
         off = sa.text("SELECT name FROM pg_settings WHERE name = ANY(CAST(:names AS text[])) AND reset_val <> 'on'")
@@ -53,16 +59,15 @@ async def boot_check(database: Database, settings: ClockSettings) -> None:
         faults += [f"PostgreSQL: {name} must be on, or a power cut loses acknowledged money" for name in switched_off]
         faults += await _role_faults(tx)
         faults += await _security_faults(tx)
-        faults += await _reach_faults(tx)
+        faults += await _reach_faults(tx, worker)
         if fault := known_schema(database.name).fault_of(await find_schema(tx)):
             faults.append(fault)
         else:
             faults += await _clock_faults(tx, settings)
         requests = await tx.scalar(sa.text("SELECT current_user"))
-    async with database.begin_for_all() as tx:
-        faults += await _role_faults(tx)
-        if await tx.scalar(sa.text("SELECT current_user")) == requests:
-            faults.append(f"WORKER_DATABASE_URL: signs in as {requests}, as requests do; use the worker role")
+    faults += of_worker
+    if worker == requests:
+        faults.append(f"WORKER_DATABASE_URL: signs in as {requests}, as requests do; use the worker role")
     if faults:
         raise BootError("; ".join(faults))
 
@@ -177,15 +182,20 @@ async def _security_faults(tx: Tx) -> list[str]:
     return [f"table {name} has org_id and no forced row level security" for name in open_tables]
 
 
-async def _reach_faults(tx: Tx) -> list[str]:
-    """The role of requests has no policy but the one of one organization."""
+async def _reach_faults(tx: Tx, worker: str) -> list[str]:
+    """Whose rows are seen is asked by one policy, the same for all: requests see one organization, the worker each."""
     query = sa.text(
-        "SELECT DISTINCT p.tablename FROM pg_policies p, unnest(p.roles) AS listed (role)"
-        " WHERE p.schemaname = 'public' AND listed.role IN ('public', current_user)"
-        " AND (p.qual, p.with_check) IS DISTINCT FROM (:one, :one) ORDER BY 1"
+        "SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'org_id'"
+        " AND NOT a.attisdropped LEFT JOIN pg_policy p ON p.polrelid = c.oid"
+        " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition"
+        " GROUP BY c.oid, c.relname HAVING count(*) FILTER (WHERE p.polroles = ARRAY[0::oid] AND p.polcmd = '*'"
+        " AND p.polpermissive AND pg_get_expr(p.polqual, c.oid) = :rows"
+        " AND pg_get_expr(p.polwithcheck, c.oid) = :rows) <> 1 OR count(p.oid) <> 1 ORDER BY 1"
     )
-    wider = await tx.scalars(query, {"one": _ONE_ORGANIZATION})
-    return [f"table {name} shows requests more than their own organization" for name in wider]
+    found = await tx.scalars(query, {"rows": _MINE_OR_A_WORKERS.format(worker=worker)})
+    return [
+        f"table {name} shows requests more than their own organization, or the worker less than all" for name in found
+    ]
 
 
 async def _clock_faults(tx: Tx, settings: ClockSettings) -> list[str]:

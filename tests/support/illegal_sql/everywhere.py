@@ -31,7 +31,7 @@ EVERYWHERE = {
     # the wall between organizations
     "row security switched off": "ALTER TABLE outbox DISABLE ROW LEVEL SECURITY",
     "row security not forced": "ALTER TABLE outbox NO FORCE ROW LEVEL SECURITY",
-    "a dropped policy": "DROP POLICY requests ON outbox",
+    "a dropped policy": "DROP POLICY organization ON outbox",
     "a policy for all": "CREATE POLICY all_of_them ON outbox USING (true)",
     "row security left out": "SET row_security = off; DELETE FROM handled_requests",
     # roles
