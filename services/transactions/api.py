@@ -36,6 +36,7 @@ from services.transactions.commands import (
     bank_accounts,
     batch_cancellation,
     batch_creation,
+    cancellation,
     contributions,
     creation,
     decisions,
@@ -96,7 +97,12 @@ class TransactionsServicer(pb_grpc.TransactionsServiceServicer):
         )
 
     async def CancelTransaction(self, request: pb.CancelTransactionRequest, context: ServicerContext) -> pb.Transaction:
-        return await self._dependencies.write(request, pb.Transaction, decisions.cancel_transaction)
+        return await self._dependencies.write_on_facts(
+            request,
+            pb.Transaction,
+            partial(cancellation.ask_to_end, self._dependencies),
+            cancellation.cancel_transaction,
+        )
 
     async def BatchCancelTransactions(
         self, request: pb.BatchCancelTransactionsRequest, context: ServicerContext

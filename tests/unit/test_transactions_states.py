@@ -45,21 +45,23 @@ def test_each_of_the_169_pairs_is_a_move_or_refused(before: str, after: str) -> 
     assert refusal.value.metadata == {"status": before, "wanted_status": after}
 
 
-@pytest.mark.parametrize(("status", "by_ach", "by_wire"), [
-    ("INITIATED", True, True),
-    ("PENDING_APPROVAL", True, True),
-    ("APPROVED", True, True),
-    ("QUEUED", True, True),
-    ("PROCESSING", False, False),  # the provider may have taken it
-    ("PENDING_SETTLEMENT", False, True),  # a wire that has not come may be given up
-    ("SETTLED", False, False),
-    ("COMPLETED", False, False),
-    ("FAILED", False, False),
-    ("RETURNED", False, False),
-    ("PENDING_RETRY", True, True),
-    ("REVERSED", False, False),
+@pytest.mark.parametrize(("status", "by_ach", "by_wire", "by_card"), [
+    ("INITIATED", True, True, True),
+    ("PENDING_APPROVAL", True, True, True),
+    ("APPROVED", True, True, True),
+    ("QUEUED", True, True, True),
+    ("PROCESSING", False, False, False),  # the provider may have taken it
+    ("PENDING_SETTLEMENT", False, True, True),  # a wire that has not come may be given up, and a page be closed
+    ("SETTLED", False, False, False),
+    ("COMPLETED", False, False, False),
+    ("FAILED", False, False, False),
+    ("RETURNED", False, False, False),
+    ("PENDING_RETRY", True, True, True),
+    ("REVERSED", False, False, False),
 ])  # fmt: skip
-def test_only_what_no_provider_has_taken_is_cancelled(status: str, by_ach: bool, by_wire: bool) -> None:
+def test_only_what_no_provider_has_taken_is_cancelled(status: str, by_ach: bool, by_wire: bool, by_card: bool) -> None:
     assert may_cancel(Status(status), RAILS["ACH"], is_inbound=True) is by_ach
+    assert may_cancel(Status(status), RAILS["CARD"], is_inbound=True) is by_card
+    assert may_cancel(Status(status), RAILS["CARD"], is_inbound=False) is by_ach  # it may have been given back
     assert may_cancel(Status(status), RAILS["WIRE"], is_inbound=True) is by_wire
     assert may_cancel(Status(status), RAILS["WIRE"], is_inbound=False) is by_ach  # it may have been sent

@@ -1,4 +1,4 @@
-"""What people decide about a transaction: approve, reject, cancel, confirm, try again."""
+"""What people decide about a transaction: approve, reject, confirm, try again. To cancel it is in cancellation.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.parties import Parties
-from services.chassis.data.heard_persons import acts_for
 from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, ApprovalFacts, MakerSessionEnded
@@ -39,7 +38,6 @@ from services.transactions.domain.bank_accounts import check_usable
 from services.transactions.domain.decisions import (
     check_amount,
     check_may_approve,
-    check_may_cancel,
     check_may_confirm,
     check_may_correct,
     check_may_reject,
@@ -56,9 +54,6 @@ from services.transactions.domain.transaction import Transaction
 from services.transactions.store import bank_accounts, moves
 from services.transactions.store import transactions as store
 from services.transactions.store.moves import Step
-
-# What a person does who cancels what others want (`note_stop`).
-CANCELS = "CANCEL_TRANSACTION"
 
 
 async def list_gaining(dependencies: Dependencies, transaction_id: str) -> frozenset[str]:
@@ -97,7 +92,7 @@ async def approve_waiting(tx: Tx, approval: Approval, facts: ApprovalFacts, now:
         MakerIsChecker, AlreadyApproved, BeneficiaryIsChecker, IllegalStatusChange, ApprovalExpired,
         InsufficientUserAuthentication
     """
-    row, _ = await _lock(tx, approval.resource_id)
+    row, _ = await lock(tx, approval.resource_id)
     return await _approve(tx, row, facts, now, approval.note)
 
 
@@ -137,35 +132,10 @@ _NOT_APPROVED = {
 
 async def end_waiting(tx: Tx, approval: Approval, note: str, now: datetime) -> None:
     """PENDING_APPROVAL -> CANCELLED: nobody approves it any more."""
-    row, person = await _lock(tx, approval.resource_id)
+    row, person = await lock(tx, approval.resource_id)
     if row.status is Status.PENDING_APPROVAL:
         failure = _NOT_APPROVED.get(approval.status)
         await moves.save_move(tx, row, Status.CANCELLED, actor=person, now=now, note=note, failure=failure)
-
-
-async def cancel_transaction(tx: Tx, request: pb.CancelTransactionRequest, now: datetime) -> pb.Transaction:
-    """Ends what no provider has taken; a cancelled one stays as it is.
-
-    Raises: EtagMismatch, IllegalStatusChange, TooManyStops.
-    """
-    row, person = await lock_as_read(tx, request.transaction_id, request.etag)
-    if row.status is not Status.CANCELLED:
-        check_may_cancel(row, person)
-        if not is_own(row) and not await acts_for(tx, row.party_id):
-            await note_stop(tx, CANCELS, row.party_id, now)
-        await TRANSACTION_APPROVALS.cancel(tx, row.transaction_id, now)
-        [row] = await moves.save_steps(tx, [row], build_cancellation(request), actor=person, now=now)
-    return answer_transaction(row, now)
-
-
-def is_own(row: Transaction) -> bool:
-    """Whether the caller made it, and nobody else's money is stopped with it."""
-    return row.is_inbound and row.created_by == current_principal().person
-
-
-def build_cancellation(request: pb.CancelTransactionRequest) -> Step:
-    note = f"cancelled: {request.note}" if request.note else "cancelled"
-    return Step(Status.CANCELLED, note, changes={"next_attempt_at": None, "failure": None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,13 +331,13 @@ def check_as_read(row: Transaction | None, etag: str) -> Transaction:
 
 
 async def lock_as_read(tx: Tx, transaction_id: str, etag: str) -> tuple[Transaction, str]:
-    """The transaction, locked, in the version that was read, and who decides. Raises EtagMismatch, and as `_lock`."""
-    row, person = await _lock(tx, transaction_id)
+    """The transaction, locked, in the version that was read, and who decides. Raises EtagMismatch, and as `lock`."""
+    row, person = await lock(tx, transaction_id)
     check_etag(etag, row.etag)
     return row, person
 
 
-async def _lock(tx: Tx, transaction_id: str) -> tuple[Transaction, str]:
+async def lock(tx: Tx, transaction_id: str) -> tuple[Transaction, str]:
     """Raises TransactionNotFound."""
     return _require(await store.lock_transaction(tx, transaction_id)), current_principal().person
 

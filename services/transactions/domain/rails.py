@@ -41,7 +41,8 @@ class Rail:
         draws_from_account: Whether money that comes in is drawn from a bank account of the party, which must be known.
         pays_to_account: The same of money that goes out.
         is_cancellable_when_submitted: Whether what comes in may be cancelled after the provider took it and before it
-            arrived. What goes out may have been sent: two persons say that it was not.
+            arrived; where no person confirms it, the provider ends it first. What goes out may have been sent: two
+            persons say that it was not.
         announced_for: How long money that is announced is waited for: then nobody expects it any more.
         return_risk: How long money that came in stays held; none where it cannot be taken back.
         inbound_return: How long after money came in its bank may still take it back; none where it never may.
@@ -134,6 +135,7 @@ RAILS: Mapping[str, Rail] = MappingProxyType(
                 provider=None,
                 currencies=frozenset({"USD"}),
                 is_for_contributions=True,
+                is_cancellable_when_submitted=True,
                 return_risk=Period("CARD_DISPUTE_RISK", 30, False, _HOUSE_CARD),
                 inbound_return=Period("CARD_DISPUTE", 120, False, _CARD_NETWORKS),
                 outbound_return=Period("CARD_REFUND_FAILURE", 30, False, _CARD_REFUNDS),

@@ -153,6 +153,11 @@ class Transaction:
         return self.status in _ON_ITS_WAY and not is_announced
 
     @property
+    def is_at_provider(self) -> bool:
+        """Whether a provider took it, and has to end what is cancelled of it."""
+        return self.status is Status.PENDING_SETTLEMENT and not self.rail.is_confirmed_by_a_person
+
+    @property
     def is_disputed(self) -> bool:
         """Whether a dispute of it is open: whose the money is in the end, nobody knows."""
         return self.dispute_status in OPEN

@@ -10,8 +10,8 @@ from services.chassis.data.seals import NotSealed
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
-from services.chassis.values.invariant import require_present
 from services.transactions.commands.attempts import ask_about_attempts, find_account_refusal
+from services.transactions.commands.cancellation import ask_for_payment, end_payment
 from services.transactions.commands.settlement import PaymentNotOurs, follow_payment, report_not_ours
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.payments import Payment
@@ -20,7 +20,6 @@ from services.transactions.domain.schedule import compute_poll_ms
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.jobs.batches import CALLS_MAX, record_each
-from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.store import transactions as store
 
 SUBMITTED = store.build_taking(Status.PENDING_SETTLEMENT, count_max=CALLS_MAX)
@@ -35,19 +34,14 @@ async def look_up_submitted(dependencies: Dependencies) -> int:
 async def _ask_or_end(dependencies: Dependencies, taken: Transaction) -> Payment | None:
     """As ask_for_payment; what waits for its payer and is not wanted any more is cancelled at the provider first."""
     payment = await ask_for_payment(dependencies, taken)
-    cancellations = dependencies.providers.cancellations.get(taken.provider)
-    if payment is None or not payment.payer_action_url or cancellations is None:
+    if payment is None or not payment.payer_action_url:
         return payment
     with acting_as(service_principal(NAME, taken.org_id)):
         refusal = await _find_refusal(dependencies, taken)
     if refusal is None:
         return payment
     log.info("payment_not_wanted", transaction_id=taken.transaction_id, reason=refusal.reason)
-    try:
-        await cancellations.cancel_payment(payment.payment_id)
-    except OutcomeUnknown as error:
-        log.warning("outcome_unknown", transaction_id=taken.transaction_id, cause=str(error))
-    return await ask_for_payment(dependencies, taken)
+    return await end_payment(dependencies, taken)
 
 
 async def _find_refusal(dependencies: Dependencies, row: Transaction) -> DomainError | None:
@@ -73,19 +67,6 @@ async def _record(dependencies: Dependencies, tx: Tx, row: Transaction, payment:
     moved = await follow_answer(tx, row, payment, dependencies.clock.now())
     if moved is None or moved.status is row.status:
         await store.schedule_transaction(tx, row, compute_poll_ms(row.tries))
-
-
-async def ask_for_payment(dependencies: Dependencies, taken: Transaction) -> Payment | None:
-    """The payment as its provider has it; None where that has none, or does not say, which is in the log."""
-    reference = require_present(taken.provider_reference, "the provider took it, else nobody would look for it")
-    try:
-        payment = await dependencies.providers.require_look_ups(taken.provider).get_payment(reference)
-        cause = "the provider has no such payment"
-    except OutcomeUnknown as error:
-        payment, cause = None, str(error)
-    if payment is None:
-        log.warning("outcome_unknown", transaction_id=taken.transaction_id, cause=cause)
-    return payment
 
 
 async def follow_answer(tx: Tx, row: Transaction, payment: Payment | None, now: datetime) -> Transaction | None:

@@ -16,13 +16,14 @@ from typing import NamedTuple
 
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
+from services.transactions.commands.cancellation import ask_for_payment
 from services.transactions.dependencies import ACTOR, Dependencies
 from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.domain.schedule import compute_next_look
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import FINAL, Transaction
 from services.transactions.jobs.batches import CALLS_MAX, record_each
-from services.transactions.jobs.look_up_submitted import ask_for_payment, follow_answer
+from services.transactions.jobs.look_up_submitted import follow_answer
 from services.transactions.store import moves
 from services.transactions.store import transactions as store
 
