@@ -270,7 +270,7 @@ class _Details:
             amount=Money(owed.total(), offering.currency),
             beneficiary_party_ids=frozenset(owed),
             preconditions=(build_owed_precondition(failed), build_policy_precondition(offering)),
-            explanations=(explain_failed_refunds(failed), *preview.explanations),
+            explanations=(*explain_failed_refunds(failed), *preview.explanations),
             effects=preview.effects,
         )
 

@@ -48,6 +48,7 @@ from services.transactions.domain.explanations import (
     explain_account,
     explain_arrival,
     explain_away,
+    explain_card,
     explain_clearance,
     explain_commitment,
     explain_confirmation,
@@ -196,6 +197,7 @@ class _Details:
                 explanations += await self._explain_account(tx, account, now)
             if row.bank_account_id:
                 explanations.append(explain_use(account, row, now))
+            explanations += explain_card(row)
             alike, count = await store.list_alike(tx, row, now - _ALIKE_WITHIN, _ALIKE_MAX)
             explanations += [*map(explain_same_payment, alike), *explain_more_same_payments(count - len(alike))]
             if not row.is_inbound:

@@ -77,7 +77,7 @@ def _write(row: Any, announced: money_pb2.Money, failure: Failure | None) -> tra
         provider_reference=row.provider_reference,
         payer_action_url=row.payer_action_url if _is_told_where_to_confirm(row) else None,
         bank_reference=row.bank_reference,
-        card=None if row.card_last4 is None else _T.Card(brand=row.card_brand, last4=row.card_last4),
+        card=_to_card(row),
         dispute_status=row.dispute_status,
         dispute_response_due_time=to_optional_timestamp(row.dispute_due_at),
         dispute_reason=row.dispute_reason,
@@ -97,6 +97,10 @@ def _write(row: Any, announced: money_pb2.Money, failure: Failure | None) -> tra
         metadata=row.metadata or None,  # what is empty need not be gone through
         etag=etag_of(row.transaction_id, row.version),
     )
+
+
+def _to_card(row: Any) -> transactions_pb2.Transaction.Card | None:
+    return None if row.card_last4 is None else _T.Card(brand=row.card_brand, last4=row.card_last4)
 
 
 def _is_told_where_to_confirm(row: Transaction) -> bool:
@@ -129,6 +133,7 @@ def to_transaction_content(row: Transaction, approval_reason: str) -> transactio
         bank_account_id=row.bank_account_id,
         investment_id=row.investment_id,
         refunded_transaction_id=row.refunded_transaction_id,
+        card=_to_card(row),
         distribution_id=row.distribution_id,
         allocation_id=row.allocation_id,
         description=row.description,

@@ -45,6 +45,11 @@ async def test_refunding_a_raise_again_sends_each_refund_again_that_failed_as_tw
         held["inv-001"].investment_id: "40.00 USD, DECLINED_BY_PROVIDER",
         held["inv-002"].investment_id: "35.00 USD, NO_PAYOUT_BANK_ACCOUNT",
     }
+    [why] = [each for each in asked.explanations if each.rule == "LAST_ATTEMPT"]
+    assert {each.name: each.value for each in why.operands} == {
+        held["inv-001"].investment_id: "DECLINED_BY_PROVIDER, R03 it is",
+        held["inv-002"].investment_id: "NO_PAYOUT_BANK_ACCOUNT, The party has no confirmed bank account for payouts.",
+    }
     assert (await service.grant(asked)).status == Approval.EXECUTED
     assert await service.decided_by_two() == [False, False, True]
     again = service.transactions.newest("inv-001")

@@ -28,6 +28,11 @@ async def begin(service: DistributionsHarness):
     return offering, held
 
 
+async def ask_to_resend(service: DistributionsHarness, held: opb.Investment, **where: str):
+    resend = opb.ResendRefundRequest(investment_id=held.investment_id, **where)
+    return await service.ask(service.investments.ResendRefund, resend)
+
+
 def list_paid(service: DistributionsHarness) -> list[int]:
     return [each.amount.amount_minor for each in service.transactions.by_key.values()]
 
@@ -58,7 +63,15 @@ async def test_a_part_that_fails_waits_for_a_person_and_goes_again(service) -> N
     service.transactions.cards["inv-001"] = [40_00, 60_00]
     assert await service.work() == 0, "nothing is sent again by itself"
     assert (await service.get(held)).refund_failure.code == "RETURNED_BY_BANK"
-    await service.resend_refund(held)
+    account = service.transactions.add_bank_account("inv-001")
+    named = await ask_to_resend(service, held, bank_account_id=account)
+    by_rail = await ask_to_resend(service, held, payment_method="CHECK")
+    told = await ask_to_resend(service, held)
+    for asked, to_card in ((named, False), (by_rail, False), (told, True)):
+        rules = {each.rule: each.statement for each in asked.explanations}
+        assert rules["LAST_ATTEMPT"].startswith("The last attempt came to nothing: RETURNED_BY_BANK")
+        assert ("REFUND_TO_CARD" in rules) == to_card, "where it goes elsewhere, no card is named"
+    await service.grant(told)
     await service.work()
     await finish(service)
     await finish(service)

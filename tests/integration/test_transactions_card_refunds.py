@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 
 import httpx
@@ -94,7 +95,15 @@ async def test_a_refund_of_a_card_payment_waits_for_a_second_person(service, url
         reason = REFUND_ELSEWHERE
     await service.work(hurried=True)
     assert (await service.get(made.transaction_id)).status == T.PENDING_APPROVAL
-    assert reason in str((await service.waiting(made.transaction_id)).explanations)
+    waiting = await service.waiting(made.transaction_id)
+    assert reason in str(waiting.explanations)
+    to_card = {each.rule: each.statement for each in waiting.explanations if each.rule == "REFUND_TO_CARD"}
+    if made.payment_method == T.CARD:
+        assert waiting.summary.endswith(f"paid to {paid.party_id}, card visa …4242")
+        assert to_card["REFUND_TO_CARD"].endswith(f"the card visa …4242 that paid {paid.transaction_id}.")
+        assert json.loads(waiting.content)["resource"]["transaction"]["card"] == {"brand": "visa", "last4": "4242"}
+    else:
+        assert (waiting.summary.endswith("account …1177"), to_card) == (True, {})
 
 
 async def test_what_is_disputed_is_not_given_back_besides(service, url, books) -> None:
@@ -151,13 +160,31 @@ async def test_what_was_refunded_at_stripe_before_is_not_given_back_twice(servic
     assert count_found(ExceptionKind.PAYMENT_NOT_OURS) > before
 
 
-async def test_the_preview_names_the_card_and_no_account(service, url) -> None:
-    paid = await contribute(service, url)
+async def preview_refund(service, paid):
     part = payouts_pb2.GetRefundPreviewRequest.Part(investment_id=paid.investment_id, party_id=paid.party_id)
-    asked = payouts_pb2.GetRefundPreviewRequest(parts=[part])
-    preview = await service.ask(ADMIN, "GetRefundPreview", asked)
-    assert (list(preview.bank_accounts), list(preview.card_party_ids)) == ([], [paid.party_id])
-    assert "visa …4242" in str(preview.explanations[0].operands)
+    return await service.ask(ADMIN, "GetRefundPreview", payouts_pb2.GetRefundPreviewRequest(parts=[part]))
+
+
+async def test_the_preview_names_each_card_that_something_goes_back_to_and_no_account(service, url) -> None:
+    first = await contribute(service, url, amount=usd(60_00))
+    more = {"amount": usd(40_00), "investment_id": first.investment_id}
+    last = await contribute(service, url, "pm_card_mastercard", **more)
+    preview = await preview_refund(service, first)
+    assert (list(preview.bank_accounts), list(preview.card_party_ids)) == ([], [first.party_id])
+    [told, *_] = preview.explanations
+    assert told.statement.startswith("100.00 USD came by card and was not given back yet")
+    assert [(each.name, each.value) for each in told.operands] == [
+        (last.transaction_id, "mastercard …4444, 40.00 USD"),
+        (first.transaction_id, "visa …4242, 60.00 USD"),
+    ]
+    await give_back(service, first, 40_00)
+    await give_back(service, first, 10_00)
+    [told, *_] = (await preview_refund(service, first)).explanations
+    assert told.statement.endswith(f"it goes back to the card visa …4242 that paid {first.transaction_id}.")
+    assert [each.value for each in told.operands] == ["visa …4242, 50.00 USD"]
+    await give_back(service, first, 50_00)
+    done = await preview_refund(service, first)
+    assert (list(done.card_party_ids), "REFUND_TO_CARD" in str(done.explanations)) == ([], False)
 
 
 # --- the adapter ---

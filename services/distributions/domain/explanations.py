@@ -133,10 +133,17 @@ def explain_receivables(investments: Iterable[Investment]) -> tuple[Explanation,
     return (Explanation(statement, "RECEIVABLES", operands),)
 
 
-def explain_failed_refunds(failed: Sequence[RefundPosition]) -> Explanation:
+def explain_failed_refunds(failed: Sequence[RefundPosition]) -> tuple[Explanation, ...]:
     """What each investment is owed, and why its last refund came to nothing."""
     statement = "1 refund failed." if len(failed) == 1 else f"{len(failed)} refunds failed."
-    return Explanation(statement, "AMOUNTS_OWED", tuple(_spell_failed(each) for each in failed), HOUSE_RULE)
+    owed = Explanation(statement, "AMOUNTS_OWED", tuple(_spell_failed(each) for each in failed), HOUSE_RULE)
+    held = [each.investment for each in failed]
+    why = [(each.investment_id, f"{why.code}, {why.message}") for each in held if (why := each.refund_failure)]
+    if not why:
+        return (owed,)
+    some = f" {_NAMED_MAX} of {len(why)} are told." if len(why) > _NAMED_MAX else ""
+    last = f"Why the last attempt came to nothing, by investment.{some}"
+    return (owed, Explanation(last, "LAST_ATTEMPT", tuple(why[:_NAMED_MAX])))
 
 
 def _spell_failed(position: RefundPosition) -> tuple[str, str]:

@@ -63,9 +63,10 @@ class Previews:
         if not paid:
             return preview
         refunds = await self._peers.transactions.get_refund_preview(paid)
+        if destination is not None and (destination.bank_account_id or destination.payment_method):
+            refunds = replace(refunds, explanations=[e for e in refunds.explanations if e.rule != "REFUND_TO_CARD"])
         if destination is not None and (destination.bank_account_id or not destination.pays_to_account):
             where = explain_destination(destination, investments[0].party_id, now)
-            refunds = replace(refunds, explanations=[e for e in refunds.explanations if e.rule != "REFUND_TO_CARD"])
         else:
             rail = None if destination is None else destination.payment_method
             where = explain_refund_accounts(refunds.accounts, payees, now, rail, by_card=refunds.by_card)

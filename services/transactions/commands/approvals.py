@@ -12,6 +12,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, ApprovalDetails, Change, Precondition
 from services.chassis.values.explanation import Explanation
 from services.transactions.domain.bank_accounts import BankAccount, BankAccountStatus, list_payee_makers, unblock
+from services.transactions.domain.explanations import spell_card
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import TYPES
@@ -73,6 +74,8 @@ def spell_payment(row: Transaction, account: BankAccount | None = None) -> str:
         way = f"to {row.to_escrow_account_id}"
     if account is not None:
         way += f", account …{account.account_number_last4}"
+    if row.refunded_transaction_id is not None:
+        way += f", card {spell_card(row)}"
     if rail.is_confirmed_by_a_person:
         way += f", by {row.payment_method.lower()}"
     return f"{TYPES[row.type].label}: {row.amount}, {way}"

@@ -36,11 +36,11 @@ from services.transactions.domain.bank_accounts import BankAccount, check_usable
 from services.transactions.domain.decisions import check_carries
 from services.transactions.domain.rails import RAILS, Rail, choose_payout_rail
 from services.transactions.domain.refunds import (
-    choose_card_payment,
     choose_refund_account,
     count_refundable,
     explain_refund,
     list_by_account,
+    list_card_payments,
 )
 from services.transactions.domain.refusals import NoPayoutBankAccount, PayoutNotOrdered
 from services.transactions.domain.transaction import Transaction
@@ -231,7 +231,7 @@ def _choose_way(item: Item, received: Sequence[Transaction] | None, given_back: 
     left_minor = count_refundable(received, released_minor=order.released_amount.amount_minor, gone_minor=gone_minor)
     beyond = None if is_approved or item.amount.amount_minor <= left_minor else REFUND_NOT_RECEIVED
     if not named and not item.HasField("payment_method"):
-        if (card := choose_card_payment(received, given_back.of_payments)) is not None:
+        if (card := next(iter(list_card_payments(received, given_back.of_payments)), None)) is not None:
             refusal, reason = card.find_refusal(item.amount.amount_minor), card.explain(is_approved=is_approved)
             return _Way(card.row.rail, None, reason or beyond, card.row, refusal)
         received = list_by_account(received)

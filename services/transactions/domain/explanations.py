@@ -21,6 +21,7 @@ from services.transactions.domain.bank_accounts import (
 )
 from services.transactions.domain.payments import Payment, list_moves
 from services.transactions.domain.rails import COMPANY_RETURN, CONSUMER_RETURN, Period
+from services.transactions.domain.refunds import CardPayment
 from services.transactions.domain.returns import network_code_of
 from services.transactions.domain.schedule import REPRESENT_AFTER
 from services.transactions.domain.states import Status
@@ -29,6 +30,7 @@ from services.transactions.domain.types import TYPES
 
 TRANSFER_TO: Final = "TRANSFER_TO"
 _NOT_FINAL: Final = "REFUNDED_MONEY_NOT_FINAL"
+_TO_CARD: Final = "REFUND_TO_CARD"
 # So many payments are named one by one, the largest.
 _NAMED_MAX: Final = 10
 _ALTERED: Final = Explanation("What a party paid in was altered in the database.", _NOT_FINAL)
@@ -216,21 +218,38 @@ def explain_take_back(received: Iterable[Sequence[Transaction] | None]) -> list[
     return explanations
 
 
-def explain_cards(received: Iterable[Sequence[Transaction] | None]) -> list[Explanation]:
-    """What of it goes back to a card, a card after the other.
+def explain_cards(payments: Sequence[CardPayment]) -> list[Explanation]:
+    """Which cards it goes back to: of each party a card after the other, as named.
 
     Args:
-        received: What each party paid in; None: nobody knows.
+        payments: Of one currency, that are not given back yet.
     """
-    rows = [row for row in chain.from_iterable(filter(None, received)) if row.rail.is_for_contributions]
-    if not rows:
+    if not payments:
         return []
-    amount = reduce(add, (row.amount for row in rows))
-    statement = f"What of {amount} was not given back yet goes to the cards that it came from."
-    cards = tuple(
-        (row.transaction_id, f"{row.card_brand} …{row.card_last4}, {row.amount}") for row in rows[:_NAMED_MAX]
-    )
-    return [Explanation(statement, "REFUND_TO_CARD", cards, HOUSE_RULE)]
+    amount = reduce(add, (each.left for each in payments))
+    where = f"the {len(payments)} cards that it came from"
+    if len(payments) == 1:
+        [only] = payments
+        where = f"the card {spell_card(only.row)} that paid {only.row.transaction_id}"
+    statement = f"{amount} came by card and was not given back yet: it goes back to {where}."
+    if len(payments) > _NAMED_MAX:
+        statement += f" The first {_NAMED_MAX} of them are named."
+    cards = tuple((each.row.transaction_id, f"{spell_card(each.row)}, {each.left}") for each in payments[:_NAMED_MAX])
+    return [Explanation(statement, _TO_CARD, cards, HOUSE_RULE)]
+
+
+def explain_card(row: Transaction) -> list[Explanation]:
+    """Which card a refund goes back to, if it goes to one."""
+    if row.refunded_transaction_id is None:
+        return []
+    statement = f"It goes back to the card {spell_card(row)} that paid {row.refunded_transaction_id}."
+    cards = ((row.refunded_transaction_id, f"{spell_card(row)}, {row.amount}"),)
+    return [Explanation(statement, _TO_CARD, cards, HOUSE_RULE)]
+
+
+def spell_card(row: Transaction) -> str:
+    """All that is known of a card."""
+    return "of unknown number" if row.card_last4 is None else f"{row.card_brand} …{row.card_last4}"
 
 
 def explain_more_same_payments(count: int) -> list[Explanation]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from services.chassis.values.errors import DomainError
+from services.chassis.values.money import Money
 from services.transactions.domain.refusals import PaymentDisputed, RefundInParts
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import REFUND_ELSEWHERE, REFUND_NOT_FINAL
@@ -56,6 +57,10 @@ class CardPayment(NamedTuple):
     row: Transaction
     left_minor: int
 
+    @property
+    def left(self) -> Money:
+        return Money(self.left_minor, self.row.amount.currency)
+
     def find_refusal(self, amount_minor: int) -> DomainError | None:
         """Why not so much of it is given back now, if so."""
         if self.row.is_disputed:
@@ -72,8 +77,8 @@ class CardPayment(NamedTuple):
         return None if is_approved or self.row.is_final else REFUND_NOT_FINAL
 
 
-def choose_card_payment(received: Sequence[Transaction], given_back: Mapping[str, int]) -> CardPayment | None:
-    """The contribution by card to give back next; None where there is none, or all of them went back.
+def list_card_payments(received: Sequence[Transaction], given_back: Mapping[str, int]) -> list[CardPayment]:
+    """The contributions by card of which anything is left to give back, in the order in which that is done.
 
     Args:
         received: The contributions that arrived, the last one first.
@@ -81,13 +86,9 @@ def choose_card_payment(received: Sequence[Transaction], given_back: Mapping[str
     """
     by_card = [row for row in received if row.rail.is_for_contributions]
     left = [CardPayment(row, row.amount.amount_minor - given_back.get(row.transaction_id, 0)) for row in by_card]
-    return next((each for each in left if each.left_minor > 0), None)
+    return [each for each in left if each.left_minor > 0]
 
 
 def list_by_account(received: Sequence[Transaction]) -> list[Transaction]:
     """Without what came by card."""
     return [row for row in received if not row.rail.is_for_contributions]
-
-
-def is_all_by_card(received: Sequence[Transaction] | None) -> bool:
-    return bool(received) and not list_by_account(received or ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from realco.transactions.v1 import payouts_pb2
@@ -18,10 +19,16 @@ from services.transactions.domain.received_money import (
     explain_received,
     explain_source,
 )
-from services.transactions.domain.refunds import choose_refund_account, is_all_by_card, list_by_account
+from services.transactions.domain.refunds import (
+    CardPayment,
+    choose_refund_account,
+    list_by_account,
+    list_card_payments,
+)
+from services.transactions.domain.transaction import Transaction
 from services.transactions.store import bank_accounts as account_store
 from services.transactions.store import transactions as store
-from services.transactions.store.contributions import list_received
+from services.transactions.store.contributions import list_received, sum_given_back
 from services.transactions.store.received_money import list_sources, read_came_back, read_received_since
 
 # Of so many escrow accounts that money was transferred from it is told what it rested on there.
@@ -62,24 +69,27 @@ async def explain_received_money(
 async def get_refund_preview(
     tx: Tx, request: payouts_pb2.GetRefundPreviewRequest, _: datetime
 ) -> payouts_pb2.RefundPreview:
-    known = await list_received(tx, {part.investment_id for part in request.parts})
-    received = [(part.party_id, known.get((part.party_id, part.investment_id), [])) for part in request.parts]
-    # What came by card alone goes to no account.
-    to_accounts = [(party_id, list_by_account(rows or [])) for party_id, rows in received if not is_all_by_card(rows)]
-    chosen = [(party_id, choose_refund_account(None, rows)) for party_id, rows in to_accounts]
+    investment_ids = {part.investment_id for part in request.parts}
+    known, given_back = await list_received(tx, investment_ids), await sum_given_back(tx, investment_ids)
+    received: list[Sequence[Transaction] | None] = []
+    to_cards: list[CardPayment] = []
+    chosen: list[tuple[str, str | None]] = []
+    for part in request.parts:
+        rows = None if part.investment_id in given_back.altered else known.get((part.party_id, part.investment_id), [])
+        received.append(rows)
+        by_card, by_account = list_card_payments(rows or [], given_back.of_payments), list_by_account(rows or [])
+        to_cards += by_card
+        if by_account or not by_card:  # what came by card alone goes to no account
+            chosen.append((part.party_id, choose_refund_account(None, by_account)))
     named = await account_store.list_bank_accounts(tx, {account_id for _, account_id in chosen if account_id})
     defaults, _altered = await account_store.list_default_accounts(
         tx, {party_id for party_id, account_id in chosen if not account_id}
     )
     accounts = {each.bank_account_id: each for each in (*named.values(), *defaults.values())}
-    by_card = {party_id for party_id, rows in received if any(row.rail.is_for_contributions for row in rows or ())}
     return payouts_pb2.RefundPreview(
-        card_party_ids=sorted(by_card),
+        card_party_ids=sorted({each.row.party_id for each in to_cards}),
         bank_accounts=map(messages.to_bank_account, accounts.values()),
-        explanations=map(
-            to_explanation,
-            [*explain_cards(rows for _, rows in received), *explain_take_back(rows for _, rows in received)],
-        ),
+        explanations=map(to_explanation, [*explain_cards(to_cards), *explain_take_back(received)]),
     )
 
 

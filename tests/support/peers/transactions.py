@@ -103,9 +103,13 @@ class MemoryTransactions:
         told = [self.take_backs[each.investment_id] for each in request.parts if each.investment_id in self.take_backs]
         return payouts_pb2.RefundPreview(
             bank_accounts=[each for each in usable if each.party_id in parties],
-            explanations=told,
+            explanations=[*told, *(self._explain_cards(each) for each in sorted(parties & self.cards.keys()))],
             card_party_ids=sorted(parties & self.cards.keys()),
         )
+
+    def _explain_cards(self, party_id: str) -> Explanation:
+        to_cards = f"It goes back to the {len(self.cards[party_id])} cards of {party_id} that it came from."
+        return Explanation(statement=to_cards, rule="REFUND_TO_CARD")
 
     def add_bank_account(
         self, party_id: str, status: bank_accounts.BankAccount.Status = bank_accounts.BankAccount.ACTIVE
