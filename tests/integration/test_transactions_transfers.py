@@ -10,6 +10,7 @@ from realco.escrow.v1.journal_pb2 import JournalEntry
 from realco.transactions.v1 import transactions_pb2 as pb
 from realco.transactions.v1.unfinished_pb2 import ListUnfinishedTransactionsRequest
 from realco.type.v1.money_pb2 import Money
+from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError
@@ -79,6 +80,22 @@ async def test_three_persons_move_cash_of_the_issuer_to_its_other_account(servic
         )
     done = await service.ask(THIRD, "ConfirmTransaction", build_arrival(waiting))
     assert (done.status, done.finality) == (T.COMPLETED, T.FINAL)
+
+
+async def test_a_list_finds_transfers_by_the_account_that_they_go_to(service: TransactionsHarness) -> None:
+    """And shows nobody more than before: an investor reads none, whose they are not."""
+    made = [(await order(service)).transaction_id for _ in range(2)]
+    await service.deposit()
+    for who, query, wanted in [
+        (ADMIN, {"to_escrow_account_id": [OTHER]}, made[::-1]),
+        (ADMIN, {"to_escrow_account_id": [OTHER, ESCROW_ACCOUNT], "order": Sort.OLDEST_FIRST}, made),
+        (ADMIN, {"to_escrow_account_id": [OTHER], "status": [T.SETTLED]}, []),
+        (ADMIN, {"to_escrow_account_id": [ESCROW_ACCOUNT]}, []),
+        (ADMIN, {"escrow_account_id": [OTHER]}, []),
+        (Principal("inv-009", "investor", ORG, parties=frozenset({"inv-009"})), {"to_escrow_account_id": [OTHER]}, []),
+    ]:
+        page = await service.ask(who, "ListTransactions", pb.ListTransactionsRequest(**query))
+        assert [each.transaction_id for each in page.transactions] == wanted
 
 
 @pytest.mark.parametrize(

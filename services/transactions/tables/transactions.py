@@ -185,6 +185,7 @@ transactions = sa.Table(
         "transactions_transfer",
         "org_id",
         "to_escrow_account_id",
+        *_NEWEST,
         postgresql_where=sa.text("to_escrow_account_id IS NOT NULL"),
     ),
     sa.Index("transactions_account_status", "org_id", "escrow_account_id", "status", "created_at", "transaction_id"),

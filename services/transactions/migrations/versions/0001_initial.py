@@ -395,7 +395,7 @@ def _create_transaction_indexes() -> None:
     op.create_index(
         "transactions_transfer",
         "transactions",
-        ["org_id", "to_escrow_account_id"],
+        ["org_id", "to_escrow_account_id", "created_at", "transaction_id"],
         unique=False,
         postgresql_where=sa.text("to_escrow_account_id IS NOT NULL"),
     )
