@@ -67,7 +67,8 @@ def test_a_refund_that_fails_at_the_card_goes_to_a_bank_account_that_two_persons
     org.do_together(f"/offerings/{offering['offeringId']}/refund", {"note": "The target was missed."})
     [failed] = wait_for("the refund", lambda: list_refunds(org, offering), bool)
     org.wait_for_investment(investment["investmentId"], lambda read: "refundFailure" in read)
-    assert org.wait_for_transaction(failed["transactionId"], "RETURNED")["failure"]["code"] == "RETURNED_BY_BANK"
+    why = org.wait_for_transaction(failed["transactionId"], "RETURNED")["failure"]
+    assert (why["code"], why["metadata"]) == ("RETURNED_BY_BANK", {"networkCode": "expired_or_canceled_card"})
 
     account = org.add_payable_account(investor)
     org.do_together(f"/investments/{investment['investmentId']}/refund/resend", {"bankAccountId": account})

@@ -137,6 +137,7 @@ async def test_a_refund_that_fails_has_come_back_and_is_sent_again(service, url,
     back = await wait_for(service, made, T.RETURNED)
     assert (back.failure.code, back.failure.retryable) == ("RETURNED_BY_BANK", False)
     assert "expired or canceled card" in back.failure.message
+    assert dict(back.failure.metadata) == {"network_code": "expired_or_canceled_card"}
     assert (await service.get(paid.transaction_id)).status == T.COMPLETED
     again = await give_back(service, paid)
     assert again.refunded_transaction_id == paid.transaction_id

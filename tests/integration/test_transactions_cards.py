@@ -7,8 +7,10 @@ from datetime import timedelta
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from realco.distributions.v1.offerings_pb2 import Investment
 from realco.transactions.v1 import exceptions_pb2, transactions_pb2, webhooks_pb2
+from realco.transactions.v1.events_pb2 import TransactionCancelled, TransactionFailed
 
 from services.chassis.process.settings import ConfigurationError
 from services.chassis.values.errors import DomainError
@@ -51,6 +53,14 @@ async def jump(service, seen, name: str) -> None:
     """To a time that the transaction says, and everything that is due then."""
     service.clock.set(getattr(seen, name).ToDatetime().astimezone(service.clock.now().tzinfo))
     await service.work(hurried=True)
+
+
+async def read_last_event(service, transaction_id: str, kind):
+    last = sa.text("SELECT event_type, payload FROM outbox WHERE aggregate_id = :id ORDER BY id DESC LIMIT 1")
+    async with service.database.begin_for_all() as tx:
+        [row] = await tx.execute(last, {"id": transaction_id})
+    assert row.event_type == kind.DESCRIPTOR.full_name
+    return kind.FromString(row.payload)
 
 
 async def list_disputed(service):
@@ -116,16 +126,17 @@ async def test_webhooks_of_a_card_payment_bring_it_to_where_it_is_in_any_order(s
 
 
 @pytest.mark.parametrize(
-    ("card", "status", "words"),
+    ("card", "code", "said"),
     [
-        ("", T.CANCELLED, ""),
-        ("pm_card_chargeDeclined", T.FAILED, "generic decline (generic_decline)"),
-        ("pm_card_chargeDeclinedInsufficientFunds", T.FAILED, "insufficient funds (insufficient_funds)"),
-        ("pm_card_chargeDeclinedExpiredCard", T.FAILED, "expired card (expired_card)"),
+        ("", "", ""),
+        ("pm_card_chargeDeclined", "generic_decline", "generic decline"),
+        ("pm_card_chargeDeclinedInsufficientFunds", "insufficient_funds", "insufficient funds"),
+        ("pm_card_chargeDeclinedLostCard", "lost_card", "lost card"),
+        ("pm_card_chargeDeclinedExpiredCard", "expired_card", "expired card"),
     ],
 )
 async def test_a_page_that_expires_ends_the_contribution_and_says_why_the_card_was_declined(
-    service, url, card, status, words
+    service, url, card, code, said
 ) -> None:
     started = await start_by_card(service)
     if card:
@@ -135,7 +146,14 @@ async def test_a_page_that_expires_ends_the_contribution_and_says_why_the_card_w
     await post(url, f"checkout/sessions/{started.provider_reference}/expire")
     await service.work(hurried=True)
     ended = await service.get(started.transaction_id)
-    assert (ended.status, words in ended.failure.message) == (status, True)
+    told = await read_last_event(service, ended.transaction_id, TransactionFailed if card else TransactionCancelled)
+    assert told.transaction.failure == ended.failure
+    if card:
+        assert (ended.status, ended.failure.code) == (T.FAILED, "DECLINED_BY_PROVIDER")
+        assert dict(ended.failure.metadata) == {"network_code": code}, "where ACH has its return code"
+        assert f"declined: {said}." in ended.failure.message
+    else:
+        assert (ended.status, ended.HasField("failure")) == (T.CANCELLED, False)
     assert not ended.failure.retryable
     assert not ended.HasField("payer_action_url")
 

@@ -258,7 +258,8 @@ def _build_failure(payment: Payment, *, retryable: bool) -> Failure:
         return Failure("DISPUTE_LOST", f"Who holds the card disputed it{why}, and the bank decided for them.", False)
     if not payment.return_code:
         why = f" It says: {payment.reason}." if payment.reason else ""
-        return Failure(code, f"The bank did not carry out the payment.{why}", retryable)
+        said = {NETWORK_CODE: payment.decline_code} if payment.decline_code else {}
+        return Failure(code, f"The bank did not carry out the payment.{why}", retryable, said)
     name = find_return_code(payment.return_code).name
     return Failure(code, name, retryable, {NETWORK_CODE: payment.return_code})
 

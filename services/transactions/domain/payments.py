@@ -42,7 +42,8 @@ class Payment:
     is_inbound: bool
     presentment: int
     changed_at: datetime | None  # by the provider's business clock
-    return_code: str = ""
+    return_code: str = ""  # of a debit or credit by ACH
+    decline_code: str = ""  # of a card: in a word, why its bank refused the payment, or the refund
     reason: str = ""
     gone_minor: int = 0  # of what had arrived: paid back there, or disputed, and no return
     is_drawn_again: bool = False  # it had come back, and somebody there had it tried once more

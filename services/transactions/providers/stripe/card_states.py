@@ -12,14 +12,15 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from services.chassis.values.money import Money
-from services.chassis.values.text import clean_text, read_text
+from services.chassis.values.text import read_text
 from services.transactions.domain.disputes import Dispute, DisputeStatus
 from services.transactions.domain.payments import Card, Payment, PaymentStatus
 from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX, OutcomeUnknown
 from services.transactions.providers.stripe.states import ACTION_URL, is_of_ours
 
 _BRAND, _LAST4 = re.compile(r"[a-z0-9_]{1,40}"), re.compile(r"[0-9]{4}")
-_WORD = re.compile(r"[a-z0-9_]{1,64}")
+# What Stripe says in a word: why a card was declined, a refund failed, or a payment is disputed.
+WORD: Final = re.compile(r"[a-z0-9_]{1,64}")
 # An inquiry takes no money yet, and is answered as a dispute is. An appeal is of what is lost: its money is gone until
 # it is won. Source: docs.stripe.com/api/disputes/object#dispute_object-status.
 _DISPUTES: Final[Mapping[str, DisputeStatus]] = MappingProxyType(
@@ -71,7 +72,7 @@ def read_card_payment(
         intent = find_intent(session)
         dispute, lost_minor = _read_disputes(disputes)
         amount = Money(session["amount_total"], session["currency"].upper())
-        status, reason, seconds = _read_state(session, intent)
+        status, declined, seconds = _read_state(session, intent)
         if status is PaymentStatus.SETTLED and lost_minor == amount.amount_minor:
             status, lost_minor = PaymentStatus.RETURNED, 0
         charge = intent.get("latest_charge") or {}
@@ -83,7 +84,8 @@ def read_card_payment(
             is_inbound=True,
             presentment=int(session["metadata"]["presentment"]) if ours else 0,
             changed_at=None if seconds is None else datetime.fromtimestamp(seconds, UTC),
-            reason=clean_text(reason, TEXT_CHARACTERS_MAX),
+            decline_code=declined,
+            reason=f"the card was declined: {declined.replace('_', ' ')}" if declined else "",
             gone_minor=max(0, int(charge.get("amount_refunded") or 0) - given_back_minor) + lost_minor,
             is_misused=not ours and is_of_ours(session),
             payer_action_url=_read_page(session),
@@ -95,7 +97,7 @@ def read_card_payment(
 
 
 def _read_state(session: Mapping[str, Any], intent: Mapping[str, Any]) -> tuple[PaymentStatus, str, int | None]:
-    """How it stands, why not, and since when (Unix time), as far as said."""
+    """How it stands, the decline code where a card was refused, and since when (Unix time), as far as said."""
     match session["status"], intent.get("status"):
         case "open", _:
             return PaymentStatus.PENDING, "", None
@@ -108,18 +110,21 @@ def _read_state(session: Mapping[str, Any], intent: Mapping[str, Any]) -> tuple[
             return PaymentStatus.CANCELLED, "", session.get("expires_at")
         case "expired", "requires_payment_method" | "canceled":
             if why := _find_decline(intent):
-                return PaymentStatus.FAILED, f"the card was declined: {why.replace('_', ' ')} ({why})", None
+                return PaymentStatus.FAILED, why, None
             return PaymentStatus.CANCELLED, "", session.get("expires_at")
         case status:
             raise ValueError(status)
 
 
 def _find_decline(intent: Mapping[str, Any]) -> str:
-    """The word of the card's bank, or Stripe's, for the last card that it refused; empty where none was tried."""
+    """Why the last card was refused, by its bank or by Stripe; empty where none was tried.
+
+    Source: docs.stripe.com/declines/codes.
+    """
     error, charge = intent.get("last_payment_error") or {}, intent.get("latest_charge") or {}
     outcome = charge.get("outcome") or {}
     said = (error.get("decline_code"), outcome.get("reason"), error.get("code"), charge.get("failure_code"))
-    return next((each for each in said if isinstance(each, str) and _WORD.fullmatch(each)), "")
+    return next((each for each in said if isinstance(each, str) and WORD.fullmatch(each)), "")
 
 
 def _read_disputes(disputes: Sequence[Mapping[str, Any]]) -> tuple[Dispute | None, int]:
@@ -138,7 +143,7 @@ def _read_dispute(dispute: Mapping[str, Any]) -> Dispute:
     return Dispute(
         reference=read_text(dispute["id"], TEXT_CHARACTERS_MAX),
         status=status,
-        reason=reason if _WORD.fullmatch(reason) else "",
+        reason=reason if WORD.fullmatch(reason) else "",
         due_at=None if due is None else datetime.fromtimestamp(due, UTC),
     )
 

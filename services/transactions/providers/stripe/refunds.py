@@ -14,9 +14,10 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from services.chassis.values.money import Money
-from services.chassis.values.text import clean_text, read_text
+from services.chassis.values.text import read_text
 from services.transactions.domain.payments import Payment, PaymentStatus, find_difference
 from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX, OutcomeUnknown, PaymentOrder
+from services.transactions.providers.stripe.card_states import WORD
 from services.transactions.providers.stripe.client import NotThere, Refused, StripeApi, build_declined, read_list
 from services.transactions.providers.stripe.keys import name_key
 from services.transactions.providers.stripe.states import is_of_ours
@@ -24,6 +25,8 @@ from services.transactions.vault import Vault
 
 _REFUND_ID = re.compile(r"re_[A-Za-z0-9_]{1,200}")
 _LIST_LIMIT: Final = 100
+# The reason of a refund that failed for none. Source: docs.stripe.com/api/refunds/object#refund_object-failure_reason.
+_UNEXPLAINED: Final = "unknown"
 # A refund that has failed had gone out, as far as anybody could tell: it is owed again.
 _STATUSES: Final[Mapping[str, PaymentStatus]] = MappingProxyType(
     {
@@ -102,7 +105,8 @@ class CardRefunds:
         """Raises: OutcomeUnknown: it is not what Stripe calls a refund."""
         ours = self._is_ours(refund)
         try:
-            why = str(refund.get("failure_reason") or "").replace("_", " ")
+            why = str(refund.get("failure_reason") or _UNEXPLAINED)
+            said = why if why != _UNEXPLAINED and WORD.fullmatch(why) else ""
             return Payment(
                 payment_id=read_text(refund["id"], TEXT_CHARACTERS_MAX),
                 reference=read_text(refund["metadata"]["reference"], TEXT_CHARACTERS_MAX) if ours else "",
@@ -111,7 +115,8 @@ class CardRefunds:
                 is_inbound=False,
                 presentment=1,
                 changed_at=datetime.fromtimestamp(refund["created"], UTC),
-                reason=clean_text(why, TEXT_CHARACTERS_MAX),
+                decline_code=said,
+                reason=said.replace("_", " "),
                 is_misused=not ours and is_of_ours(refund),
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
