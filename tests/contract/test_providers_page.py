@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 
+from sandbox.bank import settings as bank_settings
 from sandbox.plaid import behaviours as plaid
+from sandbox.plaid import settings as plaid_settings
 from sandbox.stripe import behaviours as stripe
+from sandbox.stripe import settings as stripe_settings
 from sandbox.stripe.cards import CARDS
 from services.transactions.domain.rails import PROVIDERS
 
-PAGE = (Path(__file__).parents[2] / "docs" / "providers.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "providers.md").read_text(encoding="utf-8")
 
 
 def spell(ways: str) -> set[str]:
@@ -38,3 +42,20 @@ def test_the_page_has_every_test_value_of_a_stand_in(stand_in: Any, title: str) 
 
 def test_the_page_has_every_test_card() -> None:
     assert {card for card in CARDS if f"`{card}`" not in PAGE} == set()
+
+
+@pytest.mark.parametrize(
+    ("settings", "page", "title"),
+    [
+        (bank_settings, "sandbox.md", "Settings"),
+        (stripe_settings, "providers.md", "Without an account at Stripe"),
+        (plaid_settings, "providers.md", "Without an account at Plaid"),
+    ],
+    ids=lambda each: getattr(each, "__name__", each),
+)
+def test_each_stand_in_has_every_setting_of_its_own_in_a_table(settings: Any, page: str, title: str) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    section = text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    cells = " ".join(row.split("|")[1] for row in section.splitlines() if row.startswith("| `SANDBOX_"))
+    own = {name.upper() for name in settings.Settings.model_fields if name.startswith("sandbox_")}
+    assert set(re.findall(r"`(\w+)`", cells)) == own
