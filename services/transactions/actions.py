@@ -32,6 +32,7 @@ from services.transactions.domain.exceptions import (
     check_may_assign,
     check_may_resolve,
 )
+from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
 
 
@@ -54,6 +55,9 @@ def answer_transaction(
             check_no(approval, now, person)
 
     answer = messages.to_transaction(row)
+    # Nobody else is told: a few wrong answers there, and the account is confirmed no more.
+    if row.status is Status.PENDING_SETTLEMENT and row.party_id in current_principal().parties and row.payer_action_url:
+        answer.payer_action_url = row.payer_action_url
     answer.allowed_actions[:] = list_allowed_actions(
         transactions_pb2.Transaction,
         ("TransactionsService/ApproveTransaction", check_may_approve),

@@ -17,7 +17,6 @@ from realco.transactions.v1 import (
 )
 from realco.type.v1 import money_pb2
 
-from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import to_money, to_optional_failure, to_optional_timestamp, to_timestamp
 from services.chassis.data.sql import Row
 from services.chassis.values.etags import etag_of
@@ -75,7 +74,6 @@ def _write(row: Any, announced: money_pb2.Money, failure: Failure | None) -> tra
         next_attempt_time=to_optional_timestamp(row.next_attempt_at),
         provider=row.provider,
         provider_reference=row.provider_reference,
-        payer_action_url=row.payer_action_url if _is_told_where_to_confirm(row) else None,
         bank_reference=row.bank_reference,
         card=_to_card(row),
         dispute_status=row.dispute_status,
@@ -101,12 +99,6 @@ def _write(row: Any, announced: money_pb2.Money, failure: Failure | None) -> tra
 
 def _to_card(row: Any) -> transactions_pb2.Transaction.Card | None:
     return None if row.card_last4 is None else _T.Card(brand=row.card_brand, last4=row.card_last4)
-
-
-def _is_told_where_to_confirm(row: Transaction) -> bool:
-    """Whoever acts for the party, and nobody else: a few wrong answers there, and the account is confirmed no more."""
-    waits = row.payer_action_url is not None and row.status == Status.PENDING_SETTLEMENT  # of a listed row, text
-    return waits and row.party_id in current_principal().parties
 
 
 def to_status_change(row: Row) -> transactions_pb2.TransactionStatusChange:

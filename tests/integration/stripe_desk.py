@@ -183,5 +183,5 @@ async def start(service: TransactionsHarness, suffix: str = "02") -> Any:
     payer = await service.ask(INVESTOR, "GetTransaction", request)
     assert payer.payer_action_url.endswith(f"/microdeposits/{seen.provider_reference}")
     listed = await service.ask(INVESTOR, "ListTransactions", transactions_pb2.ListTransactionsRequest())
-    assert [each.payer_action_url for each in listed.transactions] == [payer.payer_action_url]
+    assert not any(each.HasField("payer_action_url") for each in listed.transactions), "no list is asked for its seals"
     return seen

@@ -12,6 +12,7 @@ from realco.distributions.v1.offerings_pb2 import Investment
 from realco.transactions.v1 import exceptions_pb2, transactions_pb2, webhooks_pb2
 from realco.transactions.v1.events_pb2 import TransactionCancelled, TransactionFailed
 
+from services.chassis.data.seals import NotSealed
 from services.chassis.process.settings import ConfigurationError
 from services.chassis.values.errors import DomainError
 from services.transactions.domain.exceptions import ExceptionKind
@@ -109,6 +110,19 @@ async def test_a_card_is_entered_on_the_provider_s_page_and_no_number_of_it_come
     await jump(service, seen, "final_time")
     final = await service.get(seen.transaction_id)
     assert (final.finality, final.explanations.final_time.rule) == (T.FINAL, "CARD_DISPUTE")
+
+
+async def test_a_page_that_a_login_wrote_is_told_to_nobody(service) -> None:
+    """A payer goes where it is told, and no second person stands between."""
+    started = await start_by_card(service)
+    async with service.database.begin_for_all() as tx:
+        await tx.execute(sa.text("UPDATE transactions SET payer_action_url = 'https://elsewhere.example/pay'"))
+    request = transactions_pb2.GetTransactionRequest(transaction_id=started.transaction_id)
+    with pytest.raises(NotSealed):
+        await service.ask(INVESTOR, "GetTransaction", request)
+    listed = await service.ask(INVESTOR, "ListTransactions", transactions_pb2.ListTransactionsRequest())
+    assert [each.transaction_id for each in listed.transactions] == [started.transaction_id]
+    assert "elsewhere" not in str(listed)
 
 
 @pytest.mark.parametrize("order", ["as they came", "the last first, each twice"])

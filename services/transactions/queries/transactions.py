@@ -52,6 +52,7 @@ _NOT_LISTED = {
     "is_corporate",
     "approval_reason",
     "first_presented_at",
+    "payer_action_url",
     "request_subject",
     "request_role",
     "idempotency_key",
