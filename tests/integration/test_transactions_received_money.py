@@ -13,6 +13,9 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from services.chassis.calls.auth import Principal, acting_as, service_principal
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.values.errors import DomainError
+from services.chassis.values.money import Money
+from services.transactions.commands import exceptions
+from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.received_money import RECEIVED_WITHIN
 from services.transactions.store import received_money
@@ -211,3 +214,28 @@ async def test_whoever_pays_again_reads_what_came_back_by_the_word_of_persons(se
     assert [each.name for each in told.operands] == made
     service.clock.advance(RECEIVED_WITHIN + timedelta(days=1))
     assert "MONEY_BACK_BY_PERSONS" not in await read_received(service)
+
+
+async def test_what_nobody_has_looked_into_is_told_before_money_leaves(service: TransactionsHarness) -> None:
+    """What a provider says was paid back there stands in no book: the exception alone says that it is missing."""
+    other = service.escrow.open(escrow_account_id="esc_" + "9" * 26, sponsor="sponsor-1")
+    of_sponsor = {"type": T.DEPOSIT, "party_id": "sponsor-1", "investment_id": None}
+    paid, elsewhere = await service.deposit(), await announce(service, escrow_account_id=other, **of_sponsor)
+    await service.work()
+    assert "EXCEPTIONS_OPEN" not in await read_received(service)
+    found = [(paid, ExceptionKind.WEBHOOK_FAILED, None), (paid, ExceptionKind.PAYMENT_NOT_OURS, Money(100_00, "USD"))]
+    found += [(elsewhere, ExceptionKind.PAYMENT_NOT_OURS, Money(900_00, "USD"))]
+    with acting_as(service_principal("transactions", ORG)):
+        async with service.database.begin() as tx:
+            for of, kind, amount in found:
+                about = About(transaction_id=of.transaction_id, amount=amount)
+                await exceptions.report(tx, kind, about, "It was paid back there.", service.clock.now())
+            foreign = About(file_name="x.ach")
+            await exceptions.report(tx, ExceptionKind.ACH_FILE_FOREIGN, foreign, "Whose is it?", service.clock.now())
+    told = (await read_received(service))["EXCEPTIONS_OPEN"]
+    assert told.statement == (
+        f"Exceptions are open: 2 about payments of the escrow account, first PAYMENT_NOT_OURS of {paid.transaction_id},"
+        " 100.00 USD; 1 grave ones about no payment that we know of. What they say may be missing in it: look into them"
+        " first."
+    )
+    assert [each.name for each in told.operands] == [paid.transaction_id] * 2

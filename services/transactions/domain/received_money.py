@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from services.chassis.values.explanation import HOUSE_RULE, Explanation, explain_at_source
+from services.chassis.values.explanation import HOUSE_RULE, Explanation
 from services.chassis.values.money import Money
 from services.transactions.domain.states import ARRIVED, Status
 from services.transactions.domain.transaction import Transaction
@@ -132,21 +132,15 @@ def explain_came_back(found: CameBack) -> list[Explanation]:
     return [Explanation(statement, "MONEY_BACK_BY_PERSONS", operands, HOUSE_RULE)]
 
 
-def explain_source(escrow_account_id: str, received: Received, back: CameBack, now: datetime) -> list[Explanation]:
-    """What money rests on where it was before it was transferred: what a bank takes back there was moved on.
-
-    Args:
-        received: There.
-        back: There, too.
-    """
+def explain_taken_back(received: Received) -> list[Explanation]:
+    """What had come in where money was transferred from, and was taken back there: it was moved on."""
     gone = [row for row in received.largest if row.status is Status.RETURNED]
-    told = explain_received(received, now) + explain_came_back(back)
-    if gone:
-        currency, minor = gone[0].amount.currency, sum(row.amount.amount_minor for row in gone)
-        statement = f"{Money(minor, currency)} that had come in is not there any more: it was taken back."
-        operands = tuple((row.transaction_id, row.amount) for row in gone[:_NAMED_MAX])
-        told.append(Explanation(statement, "MONEY_TAKEN_BACK", operands, HOUSE_RULE))
-    return [explain_at_source(escrow_account_id, each) for each in told]
+    if not gone:
+        return []
+    currency, minor = gone[0].amount.currency, sum(row.amount.amount_minor for row in gone)
+    statement = f"{Money(minor, currency)} that had come in is not there any more: it was taken back."
+    operands = tuple((row.transaction_id, row.amount) for row in gone[:_NAMED_MAX])
+    return [Explanation(statement, "MONEY_TAKEN_BACK", operands, HOUSE_RULE)]
 
 
 def explain_more_sources() -> Explanation:

@@ -9,15 +9,16 @@ from realco.transactions.v1 import payouts_pb2
 
 from services.chassis.calls.wire import from_timestamp, to_explanation
 from services.chassis.data.transaction import Tx
-from services.chassis.values.explanation import Explanation
+from services.chassis.values.explanation import Explanation, explain_at_source
 from services.transactions import messages
+from services.transactions.domain.exceptions import explain_open
 from services.transactions.domain.explanations import explain_cards, explain_take_back
 from services.transactions.domain.received_money import (
     RECEIVED_WITHIN,
     explain_came_back,
     explain_more_sources,
     explain_received,
-    explain_source,
+    explain_taken_back,
 )
 from services.transactions.domain.refunds import (
     CardPayment,
@@ -29,6 +30,7 @@ from services.transactions.domain.transaction import Transaction
 from services.transactions.store import bank_accounts as account_store
 from services.transactions.store import transactions as store
 from services.transactions.store.contributions import list_received, sum_given_back
+from services.transactions.store.exceptions import list_open_exceptions
 from services.transactions.store.received_money import list_sources, read_came_back, read_received_since
 
 # Of so many escrow accounts that money was transferred from it is told what it rested on there.
@@ -58,11 +60,14 @@ async def explain_received_money(
     found = await read_received_since(tx, escrow_account_id, min(since, deadline or since), since, deadline)
     explanations = explain_received(found, now, deadline)
     explanations += explain_came_back(await read_came_back(tx, escrow_account_id, since))
+    explanations += explain_open(await list_open_exceptions(tx, escrow_account_id))
     sources = await list_sources(tx, escrow_account_id, since, _SOURCES_MAX + 1)
     for source in sources[:_SOURCES_MAX]:
         there = await read_received_since(tx, source, since, since, None)
-        back = await read_came_back(tx, source, since)
-        explanations += explain_source(source, there, back, now)
+        back, open_there = await read_came_back(tx, source, since), await list_open_exceptions(tx, source)
+        told = [*explain_received(there, now), *explain_came_back(back), *explain_taken_back(there)]
+        told += explain_open(open_there._replace(of_nobody_count=0))
+        explanations += (explain_at_source(source, each) for each in told)
     return [*explanations, explain_more_sources()] if len(sources) > _SOURCES_MAX else explanations
 
 

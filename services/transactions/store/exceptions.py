@@ -14,21 +14,29 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.locks import lock_name
-from services.chassis.data.seals import keep_readable, seals_of
+from services.chassis.data.reach import is_mine
+from services.chassis.data.seals import keep_readable, keep_sealed, seals_of
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.ids import coded_id
 from services.transactions import messages
 from services.transactions.domain.exceptions import (
     EXCEPTION_MOVES,
+    KINDS,
     ExceptionKind,
     ExceptionStatus,
+    OpenExceptions,
     PaymentException,
+    Severity,
 )
 from services.transactions.domain.refusals import PaymentExceptionNotFound
 from services.transactions.tables.exceptions import payment_exception_history, payment_exceptions
+from services.transactions.tables.transactions import transactions
 
 _c = payment_exceptions.c
+# So many are read where money is about to leave.
+_OPEN_MAX = 100
+_GRAVE = sorted(kind.value for kind, each in KINDS.items() if each.severity is Severity.HIGH)
 _EVENTS = {
     ExceptionStatus.OPEN: events.PaymentExceptionOpened,
     ExceptionStatus.RESOLVED: events.PaymentExceptionResolved,
@@ -79,6 +87,26 @@ async def lock_reported(tx: Tx, kind: ExceptionKind, subject: str) -> tuple[Paym
             found = ours[0] if ours else None
             return found, ids[0] if found is None else found.payment_exception_id
     raise AssertionError("there is always a next number")
+
+
+async def list_open_exceptions(tx: Tx, escrow_account_id: str) -> OpenExceptions:
+    """Those about payments of an escrow account, the gravest and largest first, and how many grave ones are about none.
+
+    One that somebody altered is opened anew by who finds it so, and left out here.
+    """
+    paid, is_open = transactions.c, (is_mine(payment_exceptions), _c.status == ExceptionStatus.OPEN)
+    of_account = sa.or_(paid.escrow_account_id == escrow_account_id, paid.to_escrow_account_id == escrow_account_id)
+    theirs = (
+        sa.select(payment_exceptions)
+        .join(transactions, sa.and_(paid.org_id == _c.org_id, paid.transaction_id == _c.transaction_id))
+        .where(*is_open, of_account)
+        .order_by(_c.kind.in_(_GRAVE).desc(), _c.amount_minor.desc().nulls_last(), _c.payment_exception_id)
+        .limit(_OPEN_MAX)
+    )
+    rows = keep_sealed(tx, payment_exceptions, (await tx.execute(theirs)).all())
+    of_nobody = sa.select(sa.func.count()).select_from(payment_exceptions)
+    of_none = await tx.scalar(of_nobody.where(*is_open, _c.transaction_id.is_(None), _c.kind.in_(_GRAVE)))
+    return OpenExceptions([_read_exception(row) for row in rows], of_none or 0)
 
 
 async def insert_exception(tx: Tx, found: PaymentException, actor: str) -> None:
