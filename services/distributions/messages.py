@@ -31,6 +31,7 @@ from services.distributions.domain.lines import explain_line
 from services.distributions.domain.lots import SPONSOR
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.payout import DESCRIPTIONS, Payout
+from services.distributions.domain.refunds import GivenBack
 from services.distributions.domain.sagas import Mandate
 from services.distributions.domain.states import UNTAKEN
 from services.distributions.domain.terms import Terms, build_terms, list_tiers
@@ -261,10 +262,14 @@ def read_movement(message: notary_pb2.Movement) -> Movement:
     )
 
 
-def to_payout_order(payout: Payout, mandate: Mandate, refunded: Investment | None) -> payout_orders_pb2.PayoutOrder:
+def _release_of(investment: Investment) -> money_pb2.Money:
+    return to_money(Money(investment.released_minor, investment.currency))
+
+
+def to_payout_order(payout: Payout, mandate: Mandate, given_back: GivenBack | None) -> payout_orders_pb2.PayoutOrder:
     """
     Args:
-        refunded: The investment that it gives back of, if it does and nobody altered that.
+        given_back: Of what it gives back, if it does and nobody altered that.
     """
     signed_in_at, api_key_id = mandate.session
     return payout_orders_pb2.PayoutOrder(
@@ -285,5 +290,6 @@ def to_payout_order(payout: Payout, mandate: Mandate, refunded: Investment | Non
         api_key_id=api_key_id,
         makers_and_checkers=sorted(mandate.makers_and_checkers),
         sets_off_receivables=payout.awaits_set_off,
-        released_amount=None if refunded is None else to_money(Money(refunded.released_minor, refunded.currency)),
+        released_amount=None if given_back is None else _release_of(given_back.investment),
+        has_entries_by_hand=given_back is not None and given_back.has_entries_by_hand,
     )

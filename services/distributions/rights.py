@@ -32,7 +32,8 @@ RIGHTS: Table = {
             *("refunded_minor", "released_minor", "unreturned_minor"),
             *("accrued_units", "accrued_through", "distributed_minor", "accrual_start_date"),
             *("status", "refund_requested_by", "refund_signed_in_at", "refund_api_key_id"),
-            *("refund_makers_and_checkers", "refund_approved_minor", "refund_failure", "cancelling_saga_id", *_VERSION),
+            *("refund_makers_and_checkers", "refund_approved_minor", "refund_failure", "cancelling_saga_id"),
+            *("has_entries_by_hand", *_VERSION),
         ),
     ),
     "contributions": both(

@@ -136,6 +136,8 @@ investments = sa.Table(
     sa.Column("refund_signed_in_at", sa.BigInteger),  # by which sign-in that was asked for, in seconds since 1970
     text("refund_api_key_id", null=True),
     json("refund_makers_and_checkers", null=True),  # who else asked for that, and who approved it
+    # Persons posted some of it by hand, once at least: what is given back of it then is for two persons to say.
+    sa.Column("has_entries_by_hand", sa.Boolean, nullable=False, server_default=sa.false()),
     minor("refund_approved_minor"),  # what two persons saw in it when they decided that it goes back
     json("refund_failure", null=True),
     text("cancelling_saga_id", null=True),  # asks transactions to cancel what waits; null once it is answered

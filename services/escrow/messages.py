@@ -22,7 +22,7 @@ from services.chassis.values.money import Money
 from services.escrow.domain.account import EscrowAccount
 from services.escrow.domain.chart import Direction, LedgerAccount, LedgerAccountKind, line_of
 from services.escrow.domain.holds import Hold, explain_hold
-from services.escrow.domain.journal import AMOUNT_MINOR_MAX, EntryType, Layer, NewEntry
+from services.escrow.domain.journal import AMOUNT_MINOR_MAX, EntryType, Layer, NewEntry, is_by_hand
 from services.escrow.store.journal import Verdict
 
 
@@ -113,6 +113,7 @@ def to_journal_entry(entry: NewEntry, verdict: Verdict) -> journal_pb.JournalEnt
         distribution_id=entry.distribution_id,
         reverses_journal_entry_id=entry.reverses_journal_entry_id,
         created_by=entry.created_by,
+        by_hand=is_by_hand(entry.type, entry.transaction_id, entry.created_by),
         external_id=entry.external_id,
         metadata=entry.metadata,
     )
@@ -152,6 +153,7 @@ def to_booked_journal_entry(
         distribution_id=head.distribution_id,
         reverses_journal_entry_id=head.reverses_journal_entry_id,
         created_by=head.created_by,
+        by_hand=is_by_hand(EntryType(head.type), head.transaction_id, head.created_by),
         external_id=head.external_id,
         metadata=(orjson.loads(metadata) if isinstance(metadata, str) else metadata) or None,
         allowed_actions=actions,

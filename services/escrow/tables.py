@@ -184,8 +184,7 @@ ledger_accounts = sa.Table(
 )
 
 # Append-only. `created_xid` closes an entry: legs come in the transaction that made it, or never.
-# What persons post, capture or reverse: of what is released, declared or set off two persons decide elsewhere.
-# What was held for a transaction, or is reversed of it, names it.
+# As `is_by_hand` of domain/journal.py says it.
 BY_HAND = (
     "transaction_id IS NULL AND type NOT IN ('RELEASE', 'DISTRIBUTION', 'SET_OFF') OR type = 'CAPTURE'"
     " OR type = 'REVERSAL' AND created_by NOT LIKE 'service:%'"

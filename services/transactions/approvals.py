@@ -198,8 +198,9 @@ class _Details:
             if row.bank_account_id:
                 explanations.append(explain_use(account, row, now))
             explanations += explain_card(row)
-            alike, count = await store.list_alike(tx, row, now - _ALIKE_WITHIN, _ALIKE_MAX)
-            explanations += [*map(explain_same_payment, alike), *explain_more_same_payments(count - len(alike))]
+            alike = await store.list_alike(tx, row, now - _ALIKE_WITHIN, _ALIKE_MAX)
+            explanations += map(explain_same_payment, alike.rows)
+            explanations += explain_more_same_payments(alike.all_count - len(alike.rows), has_altered=alike.has_altered)
             if not row.is_inbound:
                 explanations += await explain_received_money(tx, row.escrow_account_id, now)
             if TYPES[row.type].gives_back and row.investment_id:

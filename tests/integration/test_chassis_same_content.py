@@ -150,3 +150,14 @@ async def test_whoever_approves_one_and_then_asks_for_the_same_has_approved_noth
 
 def read_of(approval: S) -> dict[str, str]:
     return {"approval_id": approval.approval_id, "etag": approval.etag, "idempotency_key": "no"}
+
+
+async def test_what_was_carried_out_and_then_altered_is_told(desk):
+    first = await desk.ask()
+    await desk.grant(first)
+    async with desk.database.begin_for_all() as tx:
+        await tx.execute(sa.text("UPDATE approvals SET note = 'x'"))
+        await tx.driver.execute("DELETE FROM notes")  # so it can be done once more
+    [told] = (await desk.ask(OTHER_MAKER, key="key-2")).explanations
+    said = "1 like it were altered in the database: whether just this was done before, nobody knows."
+    assert (told.rule, told.statement) == ("REQUESTS_ALTERED", said)

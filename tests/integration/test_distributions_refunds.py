@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 from realco.distributions.v1 import events_pb2 as events
 from realco.distributions.v1 import offerings_pb2 as opb
+from realco.distributions.v1.payout_orders_pb2 import BatchGetPayoutOrdersRequest
 from realco.escrow.v1.journal_pb2 import JournalEntry as Entry
 from realco.type.v1.approval_pb2 import Approval
 
@@ -367,3 +369,29 @@ async def test_a_return_that_is_reversed_by_hand_makes_the_contribution_count_ag
     await service.call(service.investments.CancelInvestment, request, "inv-001", "investor")
     await service.work()
     assert service.transactions.newest("inv-001").amount == usd(60_00)
+
+
+async def test_what_persons_posted_for_a_party_is_said_of_each_refund_to_it(service: DistributionsHarness) -> None:
+    """Its investments make up for one another; and of what a login altered nobody says anything."""
+    offering = await service.offering(100_00)
+    first = await service.invest(offering, "inv-001", 40_00)
+    second = await service.invest(offering, "inv-001", 10_00)
+    other = await service.invest(offering, "inv-002", 20_00)
+    account, credited = offering.escrow_account_id, "subscription:inv-001"
+    posted = service.escrow.post(account, Entry.DEPOSIT, "cash", credited, 5_00, investment_id=first.investment_id)
+    await service.deliver(posted)
+
+    async def read_orders() -> dict[str, tuple[bool, bool]]:
+        request = BatchGetPayoutOrdersRequest(idempotency_keys=list(service.transactions.by_key))
+        orders = (await service.call(service.payout_orders.BatchGetPayoutOrders, request)).payout_orders
+        return {each.investment_id: (each.HasField("released_amount"), each.has_entries_by_hand) for each in orders}
+
+    for held in (second, other):
+        request = opb.CancelInvestmentRequest(investment_id=held.investment_id)
+        await service.call(service.investments.CancelInvestment, request, held.party_id, "investor")
+    await service.work()
+    assert await read_orders() == {second.investment_id: (True, True), other.investment_id: (True, False)}
+    async with service.database.begin_for_all() as tx:
+        forged = "UPDATE investments SET has_entries_by_hand = false WHERE investment_id = :id"
+        await tx.execute(sa.text(forged), {"id": first.investment_id})
+    assert await read_orders() == {second.investment_id: (False, False), other.investment_id: (True, False)}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import product
 
 import pytest
+import sqlalchemy as sa
 from realco.compliance.v1.notary_pb2 import Movement
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import holds_pb2 as holds_pb
@@ -14,7 +16,9 @@ from realco.transactions.v1.transactions_pb2 import Transaction
 
 from services.chassis.calls.auth import Principal, service_principal
 from services.chassis.calls.wire import to_timestamp
+from services.escrow.domain.journal import EntryType, is_by_hand
 from services.escrow.domain.posted_by_hand import POSTED_WITHIN
+from services.escrow.tables import BY_HAND
 from tests.support.escrow import Escrow, Payment, key, new_entry
 from tests.support.ledger_accounts import ledger_account
 from tests.support.money import usd
@@ -106,3 +110,31 @@ async def test_what_persons_do_in_the_book_by_hand_is_told_whatever_it_is(escrow
     preview = await escrow.call("GetMovementPreview", request, asking)
     [told] = [each.statement for each in preview.explanations if each.rule == RULE]
     assert f"persons posted {said} USD" in told
+
+
+async def test_what_an_entry_says_of_itself_is_what_the_database_counts_by(escrow: Escrow) -> None:
+    table = list(product(EntryType, ("txn_1", None), ("admin-1", "service:transactions")))
+    rows = sa.values(*(sa.column(name, sa.Text) for name in ("type", "transaction_id", "created_by")), name="entries")
+    counted = sa.select(sa.text(f"coalesce({BY_HAND}, false)")).select_from(
+        rows.data([(type_.value, transaction_id, person) for type_, transaction_id, person in table])
+    )
+    async with escrow.database.begin(escrow.org_id) as tx:
+        assert list(await tx.scalars(counted)) == [is_by_hand(*each) for each in table]
+
+
+async def test_what_is_cancelled_on_its_way_moved_nothing_by_hand(escrow: Escrow) -> None:
+    account = await escrow.open()
+    payment = Payment(account, "ESCROW_DEPOSIT", 1_00)
+    await payment.happens(escrow, "SUBMITTED")
+    await payment.happens(escrow, "CANCELLED")
+    assert [(each.created_by, each.by_hand) for each in await escrow.journal()] == [
+        ("admin-1", False),
+        ("admin-1", True),
+    ]
+    request = postings_pb.GetMovementPreviewRequest(
+        escrow_account_id=account,
+        kind=Movement.CLOSE_OFFERING,
+        parts=[postings_pb.PartyAmount(party_id="inv-001", amount=usd(1_00))],
+    )
+    preview = await escrow.call("GetMovementPreview", request, service_principal("distributions", escrow.org_id))
+    assert RULE not in {each.rule for each in preview.explanations}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from realco.transactions.v1 import payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 
@@ -90,6 +91,22 @@ async def test_orders_that_wait_do_not_hide_that_the_same_was_paid(
     told = [each.statement for each in waiting.explanations if each.rule == "SAME_PAYMENT"]
     assert (len(told), f"{paid.transaction_id} is PENDING_SETTLEMENT" in told[0]) == (11, True)
     assert told[-1] == "2 more of the same amount were ordered for the same party lately."
+
+
+async def test_what_was_paid_and_then_altered_is_told_to_whoever_pays_as_much_again(
+    service: TransactionsHarness,
+) -> None:
+    """A login of the database calls it ended, so that nobody sees that it was paid."""
+    request = await service.deposit_request("sponsor-1", type=T.DEPOSIT, investment_id=None)
+    paid = await service.ask(ADMIN, "CreateTransaction", request)
+    await service.grant(await service.waiting(paid.transaction_id))
+    await service.work()
+    async with service.database.begin_for_all() as tx:
+        ended = "UPDATE transactions SET status = 'FAILED', previous_status = status, version = version + 1"
+        await tx.execute(sa.text(f"{ended} WHERE transaction_id = :id"), {"id": paid.transaction_id})
+    last = await service.ask(ADMIN, "CreateTransaction", vary(request))
+    told = {each.rule for each in (await service.waiting(last.transaction_id)).explanations}
+    assert ("MONEY_ALTERED" in told, "SAME_PAYMENT" in told) == (True, False)
 
 
 async def test_who_confirms_an_account_reads_its_holder_and_who_added_it(service: TransactionsHarness) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from realco.escrow.v1.journal_pb2 import JournalEntry
-from realco.transactions.v1 import payouts_pb2
+from realco.transactions.v1 import exceptions_pb2, payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.calls.auth import Principal, acting_as, service_principal
@@ -21,9 +21,10 @@ from services.transactions.domain.received_money import RECEIVED_WITHIN
 from services.transactions.store import received_money
 from tests.support import servers
 from tests.support.arrivals import announce, build_arrival, confirm, report
-from tests.support.transactions import ADMIN, ESCROW_ACCOUNT, ORG, TransactionsHarness, usd
+from tests.support.transactions import ADMIN, CHECKER, ESCROW_ACCOUNT, ORG, TransactionsHarness, usd
 
 T = pb.Transaction
+STATEMENT = " The custodian's statement shows whether it did."
 FOURTH = Principal("admin-4", "admin", ORG)
 
 
@@ -94,7 +95,7 @@ async def test_whoever_alters_in_the_database_what_was_said_of_it_hides_nothing(
 ) -> None:
     await confirm(service, await announce(service))
     await servers.tamper(postgres.admin_dsn, service.database, f"UPDATE transactions SET {forgery}")
-    told = (await read_received(service))["MONEY_NOT_FINAL"]
+    told = (await read_received(service))["MONEY_ALTERED"]
     assert told.statement == "What came in was altered in the database."
 
 
@@ -135,10 +136,9 @@ async def test_what_was_transferred_here_is_told_and_what_it_rested_on_where_it_
     await service.work()
     await service.ask(FOURTH, "ConfirmTransaction", build_arrival(await service.get(moving.transaction_id), "BOOK-77"))
     told = await list_received(service, other)
-    assert [each.statement[:70] for each in told] == [
-        "By the word of persons 300.00 USD came into the escrow account within ",
-        f"Some of it was transferred from {ESCROW_ACCOUNT}, where:"[:70],
-    ]
+    came = "By the word of persons 300.00 USD came into the escrow account within 365 days: "
+    there = f"Some of it was transferred from {ESCROW_ACCOUNT}, where: {came}admin-2 (300.00 USD)."
+    assert [each.statement.removesuffix(STATEMENT) for each in told] == [f"{came}admin-4 (300.00 USD).", there]
     announced = await announce(service, amount=usd(300_00))
     with pytest.raises(DomainError) as refused:
         await confirm(service, announced, "BOOK-77")
@@ -216,26 +216,73 @@ async def test_whoever_pays_again_reads_what_came_back_by_the_word_of_persons(se
     assert "MONEY_BACK_BY_PERSONS" not in await read_received(service)
 
 
+async def find_exceptions(service: TransactionsHarness, *found: tuple[About, ExceptionKind]) -> None:
+    with acting_as(service_principal("transactions", ORG)):
+        async with service.database.begin() as tx:
+            for about, kind in found:
+                await exceptions.report(tx, kind, about, "It was paid back there.", service.clock.now())
+
+
 async def test_what_nobody_has_looked_into_is_told_before_money_leaves(service: TransactionsHarness) -> None:
     """What a provider says was paid back there stands in no book: the exception alone says that it is missing."""
     other = service.escrow.open(escrow_account_id="esc_" + "9" * 26, sponsor="sponsor-1")
     of_sponsor = {"type": T.DEPOSIT, "party_id": "sponsor-1", "investment_id": None}
     paid, elsewhere = await service.deposit(), await announce(service, escrow_account_id=other, **of_sponsor)
-    await service.work()
-    assert "EXCEPTIONS_OPEN" not in await read_received(service)
-    found = [(paid, ExceptionKind.WEBHOOK_FAILED, None), (paid, ExceptionKind.PAYMENT_NOT_OURS, Money(100_00, "USD"))]
-    found += [(elsewhere, ExceptionKind.PAYMENT_NOT_OURS, Money(900_00, "USD"))]
-    with acting_as(service_principal("transactions", ORG)):
-        async with service.database.begin() as tx:
-            for of, kind, amount in found:
-                about = About(transaction_id=of.transaction_id, amount=amount)
-                await exceptions.report(tx, kind, about, "It was paid back there.", service.clock.now())
-            foreign = About(file_name="x.ach")
-            await exceptions.report(tx, ExceptionKind.ACH_FILE_FOREIGN, foreign, "Whose is it?", service.clock.now())
-    told = (await read_received(service))["EXCEPTIONS_OPEN"]
-    assert told.statement == (
-        f"Exceptions are open: 2 about payments of the escrow account, first PAYMENT_NOT_OURS of {paid.transaction_id},"
-        " 100.00 USD; 1 grave ones about no payment that we know of. What they say may be missing in it: look into them"
-        " first."
+    assert not [each for each in await read_received(service) if each.startswith("EXCEPTIONS")]
+    await find_exceptions(
+        service,
+        (About(transaction_id=paid.transaction_id, amount=Money(100_00, "USD")), ExceptionKind.PAYMENT_NOT_OURS),
+        (About(transaction_id=paid.transaction_id), ExceptionKind.WEBHOOK_FAILED),  # LOW: in its turn
+        (About(transaction_id=elsewhere.transaction_id), ExceptionKind.PAYMENT_NOT_OURS),
+        (About(file_name="x.ach"), ExceptionKind.ACH_FILE_FOREIGN),
     )
-    assert [each.name for each in told.operands] == [paid.transaction_id] * 2
+    of_account, of_nobody = await list_received(service, ESCROW_ACCOUNT)
+    assert {of_account.rule, of_nobody.rule} == {"EXCEPTIONS_OPEN"}
+    assert of_account.statement == (
+        f"About payments of the escrow account 1 exceptions are open, first PAYMENT_NOT_OURS of {paid.transaction_id},"
+        " 100.00 USD. What they say may be missing in it: look into them first."
+    )
+    assert of_nobody.statement.startswith("1 exceptions of the organization are open that are about no payment of ours")
+
+
+async def test_who_resolved_what_about_it_is_told_for_a_year(service: TransactionsHarness) -> None:
+    """One person resolves an exception: whoever decides that money leaves sees that it was, by whom and why."""
+    paid = await service.deposit()
+    await find_exceptions(service, (About(transaction_id=paid.transaction_id), ExceptionKind.PAYMENT_NOT_OURS))
+    listed = exceptions_pb2.ListPaymentExceptionsRequest(status=[exceptions_pb2.PaymentException.OPEN])
+    [found] = (await service.ask(CHECKER, "ListPaymentExceptions", listed)).payment_exceptions
+    resolve = exceptions_pb2.ResolvePaymentExceptionRequest(
+        payment_exception_id=found.payment_exception_id, etag=found.etag, note="Asked the provider: fine."
+    )
+    await service.ask(CHECKER, "ResolvePaymentException", resolve)
+    told = (await read_received(service))["EXCEPTIONS_RESOLVED"]
+    assert told.statement.startswith(
+        "Within 365 days 1 exceptions about its payments were resolved, last PAYMENT_NOT_OURS"
+    )
+    assert told.statement.endswith(f": by admin-2 on {service.clock.now():%Y-%m-%d}, “Asked the provider: fine.”.")
+    service.clock.advance(RECEIVED_WITHIN + timedelta(days=1))
+    assert "EXCEPTIONS_RESOLVED" not in await read_received(service)
+
+
+_CALLED_RESOLVED = """
+UPDATE payment_exceptions
+SET status = 'RESOLVED', resolved_by = 'admin-9', resolved_at = now(), resolution_note = 'seen'
+"""
+_MADE_UP = """
+INSERT INTO payment_exceptions (
+    org_id, payment_exception_id, kind, subject, status, cause, transaction_id, occurrence_count, openings, created_at,
+    opened_at, last_seen_at, updated_at, version
+) SELECT org_id, payment_exception_id || n, kind, subject || n, status, cause, transaction_id, 1, 1,
+    now() + interval '1 day', now(), now(), now(), 1 FROM payment_exceptions, generate_series(1, 300) n
+"""
+
+
+@pytest.mark.parametrize("forgery", [_CALLED_RESOLVED, _MADE_UP], ids=["one is resolved", "hundreds are made up"])
+async def test_exceptions_that_a_login_altered_are_told_as_such(
+    service: TransactionsHarness, postgres: servers.Postgres, forgery: str
+) -> None:
+    paid = await service.deposit()
+    await find_exceptions(service, (About(transaction_id=paid.transaction_id), ExceptionKind.PAYMENT_NOT_OURS))
+    await servers.tamper(postgres.admin_dsn, service.database, forgery)
+    told = (await read_received(service))["MONEY_ALTERED"]
+    assert told.statement == "Exceptions about payments of the escrow account were altered in the database."

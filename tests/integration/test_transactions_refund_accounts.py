@@ -9,10 +9,13 @@ import pytest
 from realco.transactions.v1 import bank_accounts_pb2 as pb
 from realco.transactions.v1 import payouts_pb2, transactions_pb2
 
+from services.chassis.calls.auth import acting_as, service_principal
+from services.transactions.commands import exceptions
+from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.domain.payments import PaymentStatus
-from services.transactions.domain.types import REFUND_NOT_RECEIVED
+from services.transactions.domain.types import REFUND_BY_HAND, REFUND_IN_QUESTION, REFUND_NOT_RECEIVED
 from tests.support.arrivals import confirm
-from tests.support.transactions import DISTRIBUTIONS, TransactionsHarness, usd
+from tests.support.transactions import DISTRIBUTIONS, ORG, TransactionsHarness, usd
 
 T = transactions_pb2.Transaction
 
@@ -133,3 +136,25 @@ async def test_a_refund_of_more_than_was_received_waits_for_a_second_person(
     assert made.status == (T.PENDING_APPROVAL if waits else T.PENDING_SETTLEMENT)
     if waits:
         assert REFUND_NOT_RECEIVED in str((await service.waiting(made.transaction_id)).explanations)
+
+
+@pytest.mark.parametrize("doubt", [REFUND_BY_HAND, REFUND_IN_QUESTION])
+@pytest.mark.parametrize("approved", [False, True])
+async def test_a_refund_of_money_in_doubt_waits_for_a_second_person(
+    service: TransactionsHarness, doubt: str, approved: bool
+) -> None:
+    """Persons posted some of it, which two who decided on the refund have read; or it may be gone at its provider."""
+    paid = await contribute(service, "02", amount=usd(50_00))
+    service.clock.advance(timedelta(days=61))
+    await service.work()
+    if doubt == REFUND_IN_QUESTION:
+        with acting_as(service_principal("transactions", ORG)):
+            async with service.database.begin() as tx:
+                about, now = About(transaction_id=paid.transaction_id), service.clock.now()
+                await exceptions.report(tx, ExceptionKind.PAYMENT_NOT_OURS, about, "It failed there.", now)
+    by_hand = doubt == REFUND_BY_HAND
+    made = await refund(service, paid, amount=usd(50_00), approved=approved, has_entries_by_hand=by_hand)
+    waits = not (by_hand and approved)
+    assert made.status == (T.PENDING_APPROVAL if waits else T.PENDING_SETTLEMENT)
+    if waits:
+        assert doubt in str((await service.waiting(made.transaction_id)).explanations)

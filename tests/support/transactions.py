@@ -261,6 +261,7 @@ class TransactionsHarness:
         *,
         approved: bool = False,
         released_minor: int = 0,
+        has_entries_by_hand: bool = False,
         makers_and_checkers: Sequence[str] = (),
         **more: Any,
     ) -> Any:
@@ -269,6 +270,7 @@ class TransactionsHarness:
         Args:
             approved: Whether two persons decided on the refund that it is.
             released_minor: What a closing took of the investment that it gives back of.
+            has_entries_by_hand: Persons posted some of that.
             makers_and_checkers: Who asked for it at distributions, and who approved it there.
         """
         values: dict[str, Any] = {
@@ -281,7 +283,11 @@ class TransactionsHarness:
         }
         item = payouts_pb2.BatchCreatePayoutsRequest.Item(**values | more)
         self.distributions.order(
-            [item], approved=approved, released_minor=released_minor, makers_and_checkers=makers_and_checkers
+            [item],
+            approved=approved,
+            released_minor=released_minor,
+            has_entries_by_hand=has_entries_by_hand,
+            makers_and_checkers=makers_and_checkers,
         )
         answer = await self.ask(
             DISTRIBUTIONS, "BatchCreatePayouts", payouts_pb2.BatchCreatePayoutsRequest(items=[item])

@@ -90,7 +90,7 @@ FORMS = {
     "heard_parties": ["d33f7c41e0b24724"],
     "heard_persons": ["445271f738e43501"],
     "holds": ["2d578c58ef1ab278"],
-    "investments": ["4a72e6b13e305d9e"],
+    "investments": ["d782c2d406b9d4f1"],
     "limit_usage": ["786bc60416c9ffb8"],
     "offerings": ["455eae2c35828611"],
     "parties": ["d87e94b086c49dd5"],

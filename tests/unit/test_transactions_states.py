@@ -59,7 +59,9 @@ def test_each_of_the_169_pairs_is_a_move_or_refused(before: str, after: str) -> 
     ("PENDING_RETRY", True, True, True),
     ("REVERSED", False, False, False),
 ])  # fmt: skip
-def test_only_what_no_provider_has_taken_is_cancelled(status: str, by_ach: bool, by_wire: bool, by_card: bool) -> None:
+def test_what_a_provider_may_have_is_cancelled_only_where_its_rail_can_end_it(
+    status: str, by_ach: bool, by_wire: bool, by_card: bool
+) -> None:
     assert may_cancel(Status(status), RAILS["ACH"], is_inbound=True) is by_ach
     assert may_cancel(Status(status), RAILS["CARD"], is_inbound=True) is by_card
     assert may_cancel(Status(status), RAILS["CARD"], is_inbound=False) is by_ach  # it may have been given back

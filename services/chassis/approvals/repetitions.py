@@ -14,7 +14,7 @@ from services.chassis.data.reads import Read, Source, fetch_rows
 from services.chassis.data.tables import approvals
 from services.chassis.values.approval import Approval, Status
 from services.chassis.values.explanation import Explanation
-from services.chassis.values.same_content import explain_repetition, explain_same_effect
+from services.chassis.values.same_content import explain_altered, explain_repetition, explain_same_effect
 
 _c = approvals.c
 
@@ -26,36 +26,36 @@ async def explain_others(
     Args:
         find_effect: What an approved request would do; None where nobody can say it.
     """
-    before = await _find_same_approved(source, approval)
-    explanations = [] if before is None else [explain_repetition(before)]
-    if (effect := find_effect(approval)) is not None:
-        alike = [each for each in await _list_alike(source, approval) if find_effect(each) == effect]
-        explanations += [explain_same_effect(each) for each in alike if each.status_at(now) is not Status.EXPIRED]
-    return explanations
-
-
-async def _find_same_approved(source: Source, approval: Approval) -> Approval | None:
-    """What was approved last of what else was asked for with the same content; without what somebody wrote past this
-    service."""
     names = ("kind", "resource_id", "content_hash", "approval_id")
-    rows = await fetch_rows(source, _SAME_APPROVED, **{name: getattr(approval, name) for name in names})
-    return next(iter(keep_readable(source, rows)), None)
+    same, altered = await _read(source, _SAME_APPROVED, **{name: getattr(approval, name) for name in names})
+    explanations = [explain_repetition(each) for each in same[:1]]
+    if (effect := find_effect(approval)) is not None:
+        alike, altered_too = await _read(source, _ALIKE, **_list_marks(approval))
+        altered += altered_too
+        doing = [each for each in alike if find_effect(each) == effect]
+        explanations += [explain_same_effect(each) for each in doing if each.status_at(now) is not Status.EXPIRED]
+    return [*explanations, *explain_altered(altered)]
 
 
-async def _list_alike(source: Source, approval: Approval) -> list[Approval]:
-    """The newest of what else was asked for about the resource and moves as much: what waits, and what was approved.
-    Without what has the same content, and what somebody wrote past this service."""
-    rows = await fetch_rows(
-        source,
-        _ALIKE,
-        resource_id=approval.resource_id,
-        content_hash=approval.content_hash,
-        amount_minor=approval.amount.amount_minor if approval.amount else None,
-        currency=approval.amount.currency if approval.amount else None,
-    )
-    return keep_readable(source, rows)
+async def _read(source: Source, read: Read, **given: Any) -> tuple[list[Approval], int]:
+    """Those that this service wrote, and how many others there are."""
+    rows = await fetch_rows(source, read, **given)
+    found = keep_readable(source, rows)
+    return found, len(rows) - len(found)
 
 
+def _list_marks(approval: Approval) -> dict[str, Any]:
+    """By which another one about the resource moves as much, with another content or the same."""
+    return {
+        "resource_id": approval.resource_id,
+        "content_hash": approval.content_hash,
+        "amount_minor": approval.amount.amount_minor if approval.amount else None,
+        "currency": approval.amount.currency if approval.amount else None,
+    }
+
+
+# What was approved last of what else was asked for with the same content is told; others, if it was altered.
+_SAME_MAX = 10
 _SAME_APPROVED = Read(
     sa.select(approvals)
     .where(
@@ -67,9 +67,10 @@ _SAME_APPROVED = Read(
         _c.status.in_((Status.APPROVED, Status.EXECUTED)),
     )
     .order_by(_c.decided_at.desc(), _c.approval_id.desc())
-    .limit(1)
+    .limit(_SAME_MAX)
 )
 
+# The newest of what else was asked for about the resource, has another content and moves as much.
 # More than one person can have wait about a resource (OPEN_MAX of a kind), or they would hide what was approved before.
 _ALIKE_MAX = 100
 _ALIKE = Read(

@@ -61,6 +61,14 @@ def explain_same_effect(other: Approval) -> Explanation:
     return Explanation(said, "SAME_EFFECT", _name(other))
 
 
+def explain_altered(count: int) -> list[Explanation]:
+    """For whoever reads what waits: of so many like it nobody knows whether they were done."""
+    if not count:
+        return []
+    said = f"{count} like it were altered in the database: whether just this was done before, nobody knows."
+    return [Explanation(said, "REQUESTS_ALTERED", (("count", str(count)),))]
+
+
 def _tell(other: Approval) -> str:
     if other.status is Status.PENDING:
         return f"and {other.approval_id} waits: a yes to both does it twice"

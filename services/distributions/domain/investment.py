@@ -54,6 +54,7 @@ class Investment:
     accrual_start_date: date | None = None
     status: InvestmentStatus = InvestmentStatus.PENDING
     refund_mandate: Mandate | None = None  # of who cancels it: by that the money goes back once it is cleared
+    has_entries_by_hand: bool = False  # persons posted some of it, once at least
     refund_approved_minor: int = 0  # what two persons saw in it when they decided that it goes back
     refund_failure: Failure | None = None
     cancelling_saga_id: str | None = None  # asks transactions to cancel what waits; None once it is answered

@@ -83,6 +83,17 @@ class RefundPosition:
         return InvestmentStatus.CANCELLING if is_coming or is_here else InvestmentStatus.CANCELLED
 
 
+class GivenBack(NamedTuple):
+    """An investment of which money is given back.
+
+    Args:
+        has_entries_by_hand: Persons posted some of what the party has in the offering, once at least.
+    """
+
+    investment: Investment
+    has_entries_by_hand: bool
+
+
 def list_failed(positions: Iterable[RefundPosition]) -> list[RefundPosition]:
     """Those whose refund failed, and may be sent again. Raises: NothingToResend: there is none."""
     failed = [each for each in positions if each.has_failed and each.may_go(again=True)]

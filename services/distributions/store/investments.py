@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from functools import partial
@@ -14,12 +15,13 @@ from realco.distributions.v1 import events_pb2 as events
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.outbox import enqueue_all
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import check_rows, keep_readable
+from services.chassis.data.seals import NotSealed, check_rows, keep_readable
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import read_failure, write_failure
 from services.chassis.values.session import Session
 from services.distributions.domain.investment import INVESTMENTS_MAX, Investment
+from services.distributions.domain.refunds import GivenBack
 from services.distributions.domain.sagas import Mandate
 from services.distributions.domain.states import INVESTMENT_MOVES, InvestmentStatus
 from services.distributions.messages import to_investment
@@ -145,11 +147,29 @@ async def lock_investments_with_capital(tx: Tx, offering_id: str, party_id: str)
     return [each for each in found if each.released_minor > 0]
 
 
-async def list_investments(tx: Tx, investment_ids: Collection[str]) -> list[Investment]:
-    """Those of them that this service wrote."""
+async def list_given_back(tx: Tx, investment_ids: Collection[str]) -> dict[str, GivenBack]:
+    """Of each of them what it says of refunds; none of those of whose party an investment there was altered.
+
+    What persons posted counts for all of the party in the offering: they make up for one another (share_shortfalls).
+    """
     if not investment_ids:
-        return []
-    return await INVESTMENTS.list_ours(tx, investments.c.investment_id.in_(investment_ids))
+        return {}
+    asked, theirs = investments.alias("asked"), investments.c
+    same = (asked.c.org_id == theirs.org_id, asked.c.offering_id == theirs.offering_id)
+    named = sa.exists().where(*same, asked.c.party_id == theirs.party_id, asked.c.investment_id.in_(investment_ids))
+    by_party: dict[tuple[str, str], list[Investment]] = defaultdict(list)
+    altered = set()
+    for row in await tx.execute(INVESTMENTS.select().where(named)):
+        try:
+            by_party[row.offering_id, row.party_id].append(INVESTMENTS.read_sealed(tx, row))
+        except NotSealed:
+            altered.add((row.offering_id, row.party_id))
+    return {
+        each.investment_id: GivenBack(each, any(other.has_entries_by_hand for other in own))
+        for of, own in by_party.items()
+        if of not in altered
+        for each in own
+    }
 
 
 async def list_investments_of(tx: Tx, offering_id: str) -> list[Investment]:

@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import Enum
 from typing import NamedTuple
 
+from services.chassis.values.text import SERVICE_PREFIX
 from services.escrow.domain.chart import Direction, LedgerAccount, line_of
 from services.escrow.domain.refusals import JournalEntryUnbalanced
 
@@ -46,6 +47,20 @@ class EntryType(Enum):
     REVERSAL = "REVERSAL"
     SET_OFF = "SET_OFF"
     TRANSFER = "TRANSFER"
+
+
+# What two persons decide elsewhere, with no transaction.
+_DECIDED = (EntryType.RELEASE, EntryType.DISTRIBUTION, EntryType.SET_OFF)
+
+
+def is_by_hand(entry_type: EntryType, transaction_id: str | None, created_by: str) -> bool:
+    """Whether persons posted, captured or reversed it. What was held for a transaction, or is reversed of it, names it.
+
+    The condition BY_HAND of tables.py says the same; a test compares them.
+    """
+    if entry_type is EntryType.REVERSAL and not created_by.startswith(SERVICE_PREFIX):
+        return True
+    return entry_type is EntryType.CAPTURE or (transaction_id is None and entry_type not in _DECIDED)
 
 
 class Leg(NamedTuple):

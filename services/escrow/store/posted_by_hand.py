@@ -56,11 +56,11 @@ def select_posted_by_hand(escrow_account_ids: sa.Select[Any], since: datetime) -
     """
     legs = (
         sa.select(sa.func.sum(_leg.amount_minor))
-        .where(_leg.escrow_no == _head.escrow_no, _leg.journal_sequence == _head.sequence, _leg.debit)
+        .where(_leg.escrow_no == _head.escrow_no, _leg.journal_sequence == _head.sequence, _leg.debit, ~_leg.pending)
         .correlate(_by_hand)
         .scalar_subquery()
     )
-    return (
+    entries = (
         sa.select(
             *(escrow_accounts.c.escrow_account_id, _head.journal_entry_id, _head.created_by, _head.created_at),
             legs.label("minor"),
@@ -71,3 +71,5 @@ def select_posted_by_hand(escrow_account_ids: sa.Select[Any], since: datetime) -
             _head.created_at >= since,
         )
     )
+    found = entries.subquery("by_hand_entries")
+    return sa.select(found).where(found.c.minor > 0)  # what was only on its way moved nothing

@@ -1,14 +1,14 @@
 """Payouts that another service decided on: up to 1000 at once, each created or refused by itself, and only once.
 
 The key of an item belongs to its organization. The first decision about it is kept for good, a refusal as well: a
-repeated item gets it again. A refund goes back to where the money came from, and once the bank can no longer take that
-money back, unless two persons decided on it; anything else waits for a second person.
+repeated item gets it again. A refund goes back to where the money came from; which one waits for a second person, and
+why, say the reasons of domain/types.py.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -44,11 +44,19 @@ from services.transactions.domain.refunds import (
 )
 from services.transactions.domain.refusals import NoPayoutBankAccount, PayoutNotOrdered
 from services.transactions.domain.transaction import Transaction
-from services.transactions.domain.types import REFUND_NOT_KNOWN, REFUND_NOT_RECEIVED, TYPES, TransactionType
+from services.transactions.domain.types import (
+    REFUND_BY_HAND,
+    REFUND_IN_QUESTION,
+    REFUND_NOT_KNOWN,
+    REFUND_NOT_RECEIVED,
+    TYPES,
+    TransactionType,
+)
 from services.transactions.providers.choice import ProviderChoice
 from services.transactions.store import bank_accounts, moves, payout_requests
 from services.transactions.store import transactions as store
 from services.transactions.store.contributions import GivenBack, list_received, sum_given_back
+from services.transactions.store.exceptions import list_questioned
 
 Item = payouts_pb2.BatchCreatePayoutsRequest.Item
 # Who decided on an order, and in which session it was asked for.
@@ -58,6 +66,7 @@ _SAID_BY_DISTRIBUTIONS_ALONE = (
     "api_key_id",
     "makers_and_checkers",
     "released_amount",
+    "has_entries_by_hand",
 )
 
 
@@ -198,13 +207,42 @@ async def _plan_items(tx: Tx, items: Sequence[Item], orders: Mapping[str, Payout
 async def _choose_ways(tx: Tx, items: Sequence[Item], orders: Mapping[str, PayoutOrder]) -> list[_Way]:
     refunded = {item.investment_id for item in items if _type_of(item).gives_back}
     received = await list_received(tx, refunded) if refunded else {}
+    arrived = [row.transaction_id for rows in received.values() for row in rows or ()]
+    questioned = await list_questioned(tx, arrived) if arrived else frozenset[str]()
     given_back = await sum_given_back(tx, refunded) if refunded else GivenBack(Counter(), Counter(), set())
     ways = []
     for item in items:
         is_known = item.investment_id not in given_back.altered
         theirs = received.get((item.party_id, item.investment_id), []) if is_known else None
-        ways.append(_choose_way(item, theirs, given_back, orders[item.idempotency_key]))
+        order = orders[item.idempotency_key]
+        way = _choose_way(item, theirs, given_back, order)
+        if way.approval_reason is None and _type_of(item).gives_back:
+            way = way._replace(approval_reason=_find_doubt(item, order, theirs or (), given_back, questioned))
+        ways.append(way)
     return ways
+
+
+def _find_doubt(
+    item: Item,
+    order: PayoutOrder,
+    received: Sequence[Transaction],
+    given_back: GivenBack,
+    questioned: Collection[str],
+) -> str | None:
+    """Why a refund that goes where its money came from is approved all the same; None where nobody has to.
+
+    Args:
+        questioned: Contributions about which an exception is open.
+    """
+    if any(row.transaction_id in questioned for row in received):
+        return REFUND_IN_QUESTION
+    if order.refund_approved:
+        return None  # they read what was posted by hand, and how much goes back
+    gone_minor = given_back.of_investments[item.investment_id]
+    left_minor = count_refundable(received, released_minor=order.released_amount.amount_minor, gone_minor=gone_minor)
+    if item.amount.amount_minor > left_minor:
+        return REFUND_NOT_RECEIVED
+    return REFUND_BY_HAND if order.has_entries_by_hand else None
 
 
 def _rail_of(item: Item) -> Rail:
@@ -227,18 +265,16 @@ def _choose_way(item: Item, received: Sequence[Transaction] | None, given_back: 
         return _Way(rail, named, wanted.approval_reason)
     if received is None or not order.HasField("released_amount"):
         return _Way(rail, named, REFUND_NOT_KNOWN)
-    is_approved, gone_minor = order.refund_approved, given_back.of_investments[item.investment_id]
-    left_minor = count_refundable(received, released_minor=order.released_amount.amount_minor, gone_minor=gone_minor)
-    beyond = None if is_approved or item.amount.amount_minor <= left_minor else REFUND_NOT_RECEIVED
+    is_approved = order.refund_approved
     if not named and not item.HasField("payment_method"):
         if (card := next(iter(list_card_payments(received, given_back.of_payments)), None)) is not None:
             refusal, reason = card.find_refusal(item.amount.amount_minor), card.explain(is_approved=is_approved)
-            return _Way(card.row.rail, None, reason or beyond, card.row, refusal)
+            return _Way(card.row.rail, None, reason, card.row, refusal)
         received = list_by_account(received)
     if not rail.pays_to_account:
         received = []  # whatever it came from, it does not go back there
     chosen = choose_refund_account(named, received)
-    return _Way(rail, chosen, explain_refund(chosen, received, is_approved=is_approved) or beyond)
+    return _Way(rail, chosen, explain_refund(chosen, received, is_approved=is_approved))
 
 
 def _find_refusal(item: Item, rail: Rail, account_id: str | None, account: BankAccount | None) -> DomainError | None:

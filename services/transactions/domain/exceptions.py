@@ -7,21 +7,19 @@ one each time would hide that it was resolved in vain.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
 
 from services.chassis.values.etags import digest_of
-from services.chassis.values.explanation import HOUSE_RULE, Explanation
 from services.chassis.values.money import Money
 from services.chassis.values.moves import Moves, check_move
 from services.chassis.values.refusals import IllegalStatusChange
 from services.chassis.values.second_person import BeneficiaryIsChecker, check_no_maker
 
 _CAUSE_MAX = 500
-_NAMED_MAX = 10
 # As much as an amount of the contracts can say.
 _AMOUNT_MAX = 2**63 - 1
 
@@ -74,18 +72,6 @@ class About:
     provider_payment_id: str | None = None
     file_name: str | None = None
     amount: Money | None = None
-
-
-class OpenExceptions(NamedTuple):
-    """What is open where money is about to leave an escrow account.
-
-    Args:
-        of_account: Those about its payments, the gravest and largest first; some, where there are very many.
-        of_nobody_count: How many grave ones of the organization are about no payment of ours that is known.
-    """
-
-    of_account: Sequence[PaymentException]
-    of_nobody_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,23 +356,3 @@ def assign(found: PaymentException, assignee: str | None) -> PaymentException:
 def resolve(found: PaymentException, person: str, note: str, now: datetime) -> PaymentException:
     """By somebody who may (`check_may_resolve`)."""
     return replace(found, status=S.RESOLVED, resolved_by=person, resolved_at=now, resolution_note=note)
-
-
-def explain_open(found: OpenExceptions) -> list[Explanation]:
-    """What a provider or a bank says of the money that is about to leave, and nobody has looked into."""
-    about, of_nobody = found.of_account, found.of_nobody_count
-    parts = []
-    if about:
-        first = about[0]
-        of = f" of {first.transaction_id}" + (f", {first.amount}" if first.amount is not None else "")
-        parts.append(f"{len(about)} about payments of the escrow account, first {first.kind}{of}")
-    if of_nobody:
-        parts.append(f"{of_nobody} grave ones about no payment that we know of")
-    if not parts:
-        return []
-    statement = f"Exceptions are open: {'; '.join(parts)}. What they say may be missing in it: look into them first."
-    operands = tuple(
-        (each.transaction_id or "", f"{each.kind}" + (f", {each.amount}" if each.amount is not None else ""))
-        for each in about[:_NAMED_MAX]
-    )
-    return [Explanation(statement, "EXCEPTIONS_OPEN", operands, HOUSE_RULE)]

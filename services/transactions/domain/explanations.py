@@ -252,12 +252,20 @@ def spell_card(row: Transaction) -> str:
     return "of unknown number" if row.card_last4 is None else f"{row.card_brand} …{row.card_last4}"
 
 
-def explain_more_same_payments(count: int) -> list[Explanation]:
-    """That so many more of the same amount were ordered for the same party, which are not told one by one."""
-    if count <= 0:
-        return []
-    statement = f"{count} more of the same amount were ordered for the same party lately."
-    return [Explanation(statement, "SAME_PAYMENT", (("transactions", str(count)),), HOUSE_RULE)]
+def explain_more_same_payments(count: int, *, has_altered: bool) -> list[Explanation]:
+    """That so many more of the same amount were ordered for the same party, which are not told one by one.
+
+    Args:
+        has_altered: One like it was altered in the database.
+    """
+    told = []
+    if count > 0:
+        statement = f"{count} more of the same amount were ordered for the same party lately."
+        told.append(Explanation(statement, "SAME_PAYMENT", (("transactions", str(count)),), HOUSE_RULE))
+    if has_altered:
+        statement = "One of the same amount for the same party was altered in the database: it may have been paid."
+        told.append(Explanation(statement, "MONEY_ALTERED", (), HOUSE_RULE))
+    return told
 
 
 def explain_look_alike(account: BankAccount, other: BankAccount, *, is_same: bool | None) -> Explanation:

@@ -43,7 +43,7 @@ class Received:
     Args:
         largest: The largest payments, as this service wrote them.
         has_altered: Some of the largest were altered in the database, and are not among them.
-        rest: Of all others, the sums.
+        rest: Of all others that are there, the sums: not of what was taken back.
     """
 
     largest: Sequence[Transaction]
@@ -104,7 +104,7 @@ def explain_received(received: Received, now: datetime, deadline: datetime | Non
     """
     since, explanations = now - RECEIVED_WITHIN, list[Explanation]()
     if received.has_altered:
-        explanations.append(Explanation("What came in was altered in the database.", "MONEY_NOT_FINAL"))
+        explanations.append(Explanation("What came in was altered in the database.", "MONEY_ALTERED", (), HOUSE_RULE))
     if provisional := _Part(received, _may_go_back, lambda rest: rest.provisional):
         ends = [row.final_at for row in provisional.rows] + [each.final_at for each in received.rest]
         explanations.append(_explain_provisional(provisional, max(end for end in ends if end is not None)))
@@ -122,7 +122,7 @@ def explain_came_back(found: CameBack) -> list[Explanation]:
     if not found.payouts and found.is_all:
         return []
     if not found.payouts:
-        return [Explanation("Payouts that came back were altered in the database.", "MONEY_NOT_FINAL")]
+        return [Explanation("Payouts that came back were altered in the database.", "MONEY_ALTERED", (), HOUSE_RULE)]
     total = Money(sum(row.amount.amount_minor for row in found.payouts), found.payouts[0].amount.currency)
     statement = (
         f"By the word of persons {'' if found.is_all else 'at least '}{total} that was paid out came back, or was never"
@@ -138,7 +138,8 @@ def explain_taken_back(received: Received) -> list[Explanation]:
     if not gone:
         return []
     currency, minor = gone[0].amount.currency, sum(row.amount.amount_minor for row in gone)
-    statement = f"{Money(minor, currency)} that had come in is not there any more: it was taken back."
+    least = "at least " if received.has_altered or received.rest else ""
+    statement = f"{least}{Money(minor, currency)} that had come in is not there any more: it was taken back."
     operands = tuple((row.transaction_id, row.amount) for row in gone[:_NAMED_MAX])
     return [Explanation(statement, "MONEY_TAKEN_BACK", operands, HOUSE_RULE)]
 
@@ -146,7 +147,7 @@ def explain_taken_back(received: Received) -> list[Explanation]:
 def explain_more_sources() -> Explanation:
     """That it came from more escrow accounts than are told of one by one, and most from those that are."""
     statement = "Some of it was transferred from more escrow accounts than these: look at what it rests on there."
-    return Explanation(statement, "MONEY_NOT_FINAL", (), HOUSE_RULE)
+    return Explanation(statement, "MORE_SOURCES", (), HOUSE_RULE)
 
 
 def _may_go_back(row: Transaction) -> bool:

@@ -11,8 +11,8 @@ from services.chassis.calls.wire import from_timestamp, to_explanation
 from services.chassis.data.transaction import Tx
 from services.chassis.values.explanation import Explanation, explain_at_source
 from services.transactions import messages
-from services.transactions.domain.exceptions import explain_open
 from services.transactions.domain.explanations import explain_cards, explain_take_back
+from services.transactions.domain.open_questions import explain_exceptions, explain_exceptions_of_nobody
 from services.transactions.domain.received_money import (
     RECEIVED_WITHIN,
     explain_came_back,
@@ -30,7 +30,7 @@ from services.transactions.domain.transaction import Transaction
 from services.transactions.store import bank_accounts as account_store
 from services.transactions.store import transactions as store
 from services.transactions.store.contributions import list_received, sum_given_back
-from services.transactions.store.exceptions import list_open_exceptions
+from services.transactions.store.exceptions import list_exceptions_of, list_exceptions_of_nobody
 from services.transactions.store.received_money import list_sources, read_came_back, read_received_since
 
 # Of so many escrow accounts that money was transferred from it is told what it rested on there.
@@ -60,13 +60,17 @@ async def explain_received_money(
     found = await read_received_since(tx, escrow_account_id, min(since, deadline or since), since, deadline)
     explanations = explain_received(found, now, deadline)
     explanations += explain_came_back(await read_came_back(tx, escrow_account_id, since))
-    explanations += explain_open(await list_open_exceptions(tx, escrow_account_id))
+    explanations += explain_exceptions(await list_exceptions_of(tx, escrow_account_id), now)
+    explanations += explain_exceptions_of_nobody(await list_exceptions_of_nobody(tx))
     sources = await list_sources(tx, escrow_account_id, since, _SOURCES_MAX + 1)
     for source in sources[:_SOURCES_MAX]:
         there = await read_received_since(tx, source, since, since, None)
-        back, open_there = await read_came_back(tx, source, since), await list_open_exceptions(tx, source)
-        told = [*explain_received(there, now), *explain_came_back(back), *explain_taken_back(there)]
-        told += explain_open(open_there._replace(of_nobody_count=0))
+        told = [
+            *explain_received(there, now),
+            *explain_taken_back(there),
+            *explain_came_back(await read_came_back(tx, source, since)),
+            *explain_exceptions(await list_exceptions_of(tx, source), now),
+        ]
         explanations += (explain_at_source(source, each) for each in told)
     return [*explanations, explain_more_sources()] if len(sources) > _SOURCES_MAX else explanations
 

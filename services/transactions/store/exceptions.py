@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -25,18 +26,18 @@ from services.transactions.domain.exceptions import (
     KINDS,
     ExceptionKind,
     ExceptionStatus,
-    OpenExceptions,
     PaymentException,
     Severity,
 )
+from services.transactions.domain.open_questions import Exceptions
 from services.transactions.domain.refusals import PaymentExceptionNotFound
 from services.transactions.tables.exceptions import payment_exception_history, payment_exceptions
 from services.transactions.tables.transactions import transactions
 
 _c = payment_exceptions.c
 # So many are read where money is about to leave.
-_OPEN_MAX = 100
-_GRAVE = sorted(kind.value for kind, each in KINDS.items() if each.severity is Severity.HIGH)
+_GRAVE_MAX = 200
+_GRAVE = sorted(kind.value for kind, each in KINDS.items() if each.severity is not Severity.LOW)
 _EVENTS = {
     ExceptionStatus.OPEN: events.PaymentExceptionOpened,
     ExceptionStatus.RESOLVED: events.PaymentExceptionResolved,
@@ -89,24 +90,39 @@ async def lock_reported(tx: Tx, kind: ExceptionKind, subject: str) -> tuple[Paym
     raise AssertionError("there is always a next number")
 
 
-async def list_open_exceptions(tx: Tx, escrow_account_id: str) -> OpenExceptions:
-    """Those about payments of an escrow account, the gravest and largest first, and how many grave ones are about none.
-
-    One that somebody altered is opened anew by who finds it so, and left out here.
-    """
-    paid, is_open = transactions.c, (is_mine(payment_exceptions), _c.status == ExceptionStatus.OPEN)
+async def list_exceptions_of(tx: Tx, escrow_account_id: str) -> Exceptions:
+    """Those of an escrow account's payments that are more than LOW, the newest first, open and resolved."""
+    paid = transactions.c
     of_account = sa.or_(paid.escrow_account_id == escrow_account_id, paid.to_escrow_account_id == escrow_account_id)
-    theirs = (
-        sa.select(payment_exceptions)
-        .join(transactions, sa.and_(paid.org_id == _c.org_id, paid.transaction_id == _c.transaction_id))
-        .where(*is_open, of_account)
-        .order_by(_c.kind.in_(_GRAVE).desc(), _c.amount_minor.desc().nulls_last(), _c.payment_exception_id)
-        .limit(_OPEN_MAX)
+    theirs = sa.exists().where(paid.org_id == _c.org_id, paid.transaction_id == _c.transaction_id, of_account)
+    return await _list_grave(tx, theirs)
+
+
+async def list_exceptions_of_nobody(tx: Tx) -> Exceptions:
+    """The same of those that are about no payment of ours that is known."""
+    return await _list_grave(tx, _c.transaction_id.is_(None))
+
+
+async def list_questioned(tx: Tx, transaction_ids: Collection[str]) -> frozenset[str]:
+    """The transactions about which one that is more than LOW is open, or was altered in the database."""
+    query = sa.select(payment_exceptions).where(
+        is_mine(payment_exceptions), _c.transaction_id.in_(transaction_ids), _c.kind.in_(_GRAVE)
     )
-    rows = keep_sealed(tx, payment_exceptions, (await tx.execute(theirs)).all())
-    of_nobody = sa.select(sa.func.count()).select_from(payment_exceptions)
-    of_none = await tx.scalar(of_nobody.where(*is_open, _c.transaction_id.is_(None), _c.kind.in_(_GRAVE)))
-    return OpenExceptions([_read_exception(row) for row in rows], of_none or 0)
+    rows = (await tx.execute(query)).all()
+    ours = {row.payment_exception_id: row for row in keep_sealed(tx, payment_exceptions, rows)}
+    return frozenset(
+        row.transaction_id for row in rows if row.payment_exception_id not in ours or row.status == ExceptionStatus.OPEN
+    )
+
+
+async def _list_grave(tx: Tx, which: sa.ColumnElement[bool]) -> Exceptions:
+    """Whatever their status: a login of the database may write that."""
+    query = sa.select(payment_exceptions).where(is_mine(payment_exceptions), which, _c.kind.in_(_GRAVE))
+    query = query.order_by(_c.created_at.desc(), _c.payment_exception_id).limit(_GRAVE_MAX + 1)
+    rows = (await tx.execute(query)).all()
+    ours = keep_sealed(tx, payment_exceptions, rows[:_GRAVE_MAX])
+    has_altered = len(ours) < min(len(rows), _GRAVE_MAX)
+    return Exceptions([_read_exception(row) for row in ours], len(rows) <= _GRAVE_MAX, has_altered)
 
 
 async def insert_exception(tx: Tx, found: PaymentException, actor: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
@@ -36,6 +36,7 @@ from services.transactions.tables import (
 )
 
 _c = transactions.c
+_ENDED_ALIKE_MAX = 500
 # Whether escrow has what the transaction needs of it before a provider is asked.
 IS_BOOKED = sa.or_(_c.type.in_(INBOUND), _c.escrow_booked)
 # What one person alone can have in any number: an order that nobody has approved, a wire or check that is announced.
@@ -204,22 +205,41 @@ def _read_each(source: Source, rows: Iterable[Row]) -> dict[str, Transaction | N
     return found
 
 
-async def list_alike(tx: Tx, row: Transaction, since: datetime, count_max: int) -> tuple[list[Transaction], int]:
-    """Others of the same type, party, escrow account and amount that did not end without money; and how many there are.
+class Alike(NamedTuple):
+    """Others of the same type, party, escrow account and amount that did not end without money.
 
-    First those whose money arrived, then those that are on their way, and last those that wait: of these one person can
-    order any number, which must not hide the others.
+    Args:
+        rows: Some of them.
+        all_count: How many there are.
+        has_altered: Somebody altered one in the database: whether it was paid, nobody knows.
+    """
+
+    rows: Sequence[Transaction]
+    all_count: int
+    has_altered: bool
+
+
+async def list_alike(tx: Tx, row: Transaction, since: datetime, count_max: int) -> Alike:
+    """First those whose money arrived, then those that are on their way, and last those that wait.
+
+    Of these one person can order any number, which must not hide the others. What ended is looked at as well, the
+    newest first: a login of the database may have written that.
     """
     alike = (
         *(_c.party_id == row.party_id, _c.escrow_account_id == row.escrow_account_id, _c.type == row.type),
         *(_c.amount_minor == row.announced_amount.amount_minor, _c.currency == row.announced_amount.currency),
-        *(_c.created_at >= since, _c.transaction_id != row.transaction_id, _c.status.not_in(sorted(ENDED))),
+        *(_c.created_at >= since, _c.transaction_id != row.transaction_id),
     )
+    has_ended = _c.status.in_(sorted(ENDED))
     by_weight = sa.case((_c.status.in_(sorted(ARRIVED)), 0), (_IS_ANYBODYS, 2), else_=1)
     found = select_transactions().where(is_mine(transactions), *alike)
-    first = found.order_by(by_weight, _c.created_at.desc()).limit(count_max)
-    count = await tx.scalar(found.with_only_columns(sa.func.count()))
-    return [build_transaction(one) for one in keep_sealed(tx, transactions, await tx.execute(first))], count
+    first = found.where(~has_ended).order_by(by_weight, _c.created_at.desc()).limit(count_max)
+    ended = found.where(has_ended).order_by(_c.created_at.desc()).limit(_ENDED_ALIKE_MAX)
+    count = await tx.scalar(found.where(~has_ended).with_only_columns(sa.func.count()))
+    rows, over = (await tx.execute(first)).all(), (await tx.execute(ended)).all()
+    ours = keep_sealed(tx, transactions, rows)
+    has_altered = len(ours) < len(rows) or len(keep_sealed(tx, transactions, over)) < len(over)
+    return Alike([build_transaction(one) for one in ours], count or 0, has_altered)
 
 
 async def list_first_payouts(tx: Tx, accounts: Collection[tuple[str, str]]) -> dict[str, datetime | None]:

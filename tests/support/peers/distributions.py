@@ -64,6 +64,7 @@ class MemoryDistributions:
         *,
         approved: bool = False,
         released_minor: int = 0,
+        has_entries_by_hand: bool = False,
         makers_and_checkers: Iterable[str] = (),
     ) -> None:
         """It orders these payouts, and knows of no others under their keys."""
@@ -72,6 +73,7 @@ class MemoryDistributions:
             order.refund_approved = approved
             if order.type == "REFUND":
                 order.released_amount.CopyFrom(usd(released_minor))
+                order.has_entries_by_hand = has_entries_by_hand
             order.makers_and_checkers.extend(makers_and_checkers)
             if self.session.signed_in_at is not None:
                 order.sign_in_time.FromSeconds(self.session.signed_in_at)

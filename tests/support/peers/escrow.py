@@ -33,7 +33,7 @@ from services.escrow.domain import refusals
 from services.escrow.domain.account import Balance, Status
 from services.escrow.domain.beneficiaries import Beneficiaries
 from services.escrow.domain.chart import Direction, LedgerAccountKind, line_of
-from services.escrow.domain.journal import Leg
+from services.escrow.domain.journal import EntryType, Leg, is_by_hand
 from services.escrow.domain.previews import Book
 from services.escrow.domain.types import require_type
 from services.escrow.messages import read_ledger_account
@@ -369,6 +369,7 @@ class MemoryEscrow:
             journal_entry_id=new_id("je"),
             escrow_account_id=escrow_account_id,
             type=entry_type,
+            by_hand=is_by_hand(EntryType(_Type.Type.Name(entry_type)), context.get("transaction_id"), "admin-1"),
             leg_count=len(legs),
             ledger_entries=[
                 _Leg(

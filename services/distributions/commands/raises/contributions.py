@@ -45,6 +45,7 @@ class Booked:
     unapplied: int = 0  # brought while the escrow account was frozen, until somebody applies it by hand
     receivable: int = 0  # of contributions, taken back by the bank when they were not there
     undone: int = 0  # of contributions, taken back: by the bank, or by hand
+    by_hand: int = 0  # of what was funded: posted by persons
 
 
 async def record_entries(
@@ -87,6 +88,7 @@ def _add_booked(investment: Investment, added: Booked, at_risk_minor: int) -> In
         at_risk_minor=investment.at_risk_minor + at_risk_minor,
         receivable_minor=investment.receivable_minor + added.receivable,
         refunded_minor=investment.refunded_minor + added.refunded,
+        has_entries_by_hand=investment.has_entries_by_hand or added.by_hand > 0,
         # Two persons decided on what they saw: nothing that arrives later takes the place of what went.
         refund_approved_minor=max(0, investment.refund_approved_minor - added.undone),
     )
@@ -155,6 +157,7 @@ def sum_contributions(
                 found.unapplied += amount
                 continue
             found.funded += amount
+            found.by_hand += amount if entry.by_hand and amount > 0 else 0
             if entry.type == _ENTRY.SET_OFF or (is_refund and entry.type in _OF_REFUNDS):
                 found.refunded -= amount
             elif amount < 0 and entry.type != _ENTRY.REFUND:

@@ -353,6 +353,7 @@ def _investments() -> None:
         sa.Column("refund_signed_in_at", sa.BigInteger(), nullable=True),
         sa.Column("refund_api_key_id", sa.Text(), nullable=True),
         sa.Column("refund_makers_and_checkers", postgresql.JSONB(), nullable=True),
+        sa.Column("has_entries_by_hand", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("refund_approved_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("refund_failure", postgresql.JSONB(), nullable=True),
         sa.Column("cancelling_saga_id", sa.Text(), nullable=True),

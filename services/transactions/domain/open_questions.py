@@ -1,0 +1,80 @@
+"""What providers and banks say of the money that is about to leave, and what persons made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from services.chassis.values.explanation import HOUSE_RULE, Explanation
+from services.transactions.domain.exceptions import ExceptionStatus, PaymentException
+from services.transactions.domain.received_money import RECEIVED_WITHIN
+
+_NAMED_MAX: Final = 10
+
+
+class Exceptions(NamedTuple):
+    """Exceptions that are more than LOW, the newest first, open and resolved.
+
+    Args:
+        is_all: There are no others; else these are the newest.
+        has_altered: Some of them were altered in the database, and are left out.
+    """
+
+    found: Sequence[PaymentException]
+    is_all: bool
+    has_altered: bool
+
+
+def explain_exceptions(of_account: Exceptions, now: datetime) -> list[Explanation]:
+    """What may be missing of an escrow account's money, as nobody has looked into it or as somebody alone decided."""
+    told = []
+    if is_open := [each for each in of_account.found if each.status is ExceptionStatus.OPEN]:
+        most = "" if of_account.is_all else "at least "
+        statement = (
+            f"About payments of the escrow account {most}{len(is_open)} exceptions are open, first"
+            f" {_spell(is_open[0])}. What they say may be missing in it: look into them first."
+        )
+        operands = tuple((each.transaction_id or "", _spell(each)) for each in is_open[:_NAMED_MAX])
+        told.append(Explanation(statement, "EXCEPTIONS_OPEN", operands, HOUSE_RULE))
+    since = now - RECEIVED_WITHIN
+    if resolved := [each for each in of_account.found if each.resolved_at is not None and each.resolved_at > since]:
+        statement = (
+            f"Within {RECEIVED_WITHIN.days} days {'' if of_account.is_all else 'at least '}{len(resolved)} exceptions"
+            f" about its payments were resolved, last {_spell_resolved(max(resolved, key=_resolved_at))}."
+        )
+        operands = tuple((each.transaction_id or "", _spell_resolved(each)) for each in resolved[:_NAMED_MAX])
+        told.append(Explanation(statement, "EXCEPTIONS_RESOLVED", operands, HOUSE_RULE))
+    if of_account.has_altered:
+        statement = "Exceptions about payments of the escrow account were altered in the database."
+        told.append(Explanation(statement, "MONEY_ALTERED", (), HOUSE_RULE))
+    return told
+
+
+def explain_exceptions_of_nobody(of_nobody: Exceptions) -> list[Explanation]:
+    """That a provider or a bank said something of the organization's money which nobody knows where to put."""
+    is_open = [each for each in of_nobody.found if each.status is ExceptionStatus.OPEN]
+    if not is_open and not of_nobody.has_altered:
+        return []
+    most = "" if of_nobody.is_all and not of_nobody.has_altered else "at least "
+    statement = (
+        f"{most}{len(is_open)} exceptions of the organization are open that are about no payment of ours that is known:"
+        " any escrow account may have less than its book says."
+    )
+    operands = tuple((each.file_name or each.provider or "", each.kind.value) for each in is_open[:_NAMED_MAX])
+    return [Explanation(statement.capitalize(), "EXCEPTIONS_OPEN", operands, HOUSE_RULE)]
+
+
+def _spell(found: PaymentException) -> str:
+    amount = "" if found.amount is None else f", {found.amount}"
+    return f"{found.kind} of {found.transaction_id}{amount}"
+
+
+def _spell_resolved(found: PaymentException) -> str:
+    day = "" if found.resolved_at is None else f" on {found.resolved_at:%Y-%m-%d}"
+    again = ", and open again" if found.status is ExceptionStatus.OPEN else ""
+    return f"{_spell(found)}: by {found.resolved_by}{day}{again}, “{found.resolution_note}”"
+
+
+def _resolved_at(found: PaymentException) -> datetime:
+    return found.resolved_at or found.opened_at
