@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
@@ -19,6 +19,9 @@ pytest_plugins = ("tests.integration.ach_desk",)
 
 B = bank_pb.BankAccount
 SETTLED = CUT_OFF.replace(day=3, hour=13)
+# The days of which the bank sends its last files: until they are over it has time.
+AFTER_TWO_BANKING_DAYS = datetime(2024, 12, 6, tzinfo=UTC)
+AFTER_SIXTY_DAYS = datetime(2025, 2, 4, tzinfo=UTC)  # the sixtieth is a Saturday
 
 
 @pytest.fixture
@@ -61,9 +64,9 @@ async def test_the_class_of_an_entry_comes_from_who_holds_the_account(
     assert len(list_sent(folders.sent[0])) == 2
 
 
-@pytest.mark.parametrize(("confirmed", "days"), [(True, 2), (False, 60)])
+@pytest.mark.parametrize(("confirmed", "final"), [(True, AFTER_TWO_BANKING_DAYS), (False, AFTER_SIXTY_DAYS)])
 async def test_a_companys_debit_is_final_after_two_banking_days_where_two_persons_say_that_it_is_one(
-    service, folders, confirmed, days
+    service, folders, confirmed, final
 ) -> None:
     """Who alone calls his own account a company's is drawn from as one, and his bank has a person's time (R05)."""
     account = await add_account(service, B.COMPANY, confirmed=confirmed)
@@ -73,9 +76,9 @@ async def test_a_companys_debit_is_final_after_two_banking_days_where_two_person
     await service.work(hurried=True)
     seen = await service.get(made.transaction_id)
     assert seen.status == T.SETTLED
-    assert seen.final_time.ToDatetime(MONDAY.tzinfo) == SETTLED + timedelta(days=days)
+    assert seen.final_time.ToDatetime(MONDAY.tzinfo) == final
     assert seen.explanations.final_time.rule == ("ACH_COMPANY_RETURN" if confirmed else "ACH_DEBIT_RETURN")
-    service.clock.set(SETTLED + timedelta(days=days))
+    service.clock.set(final)
     await service.work()
     seen = await service.get(made.transaction_id)
     assert (seen.status, seen.finality) == (T.COMPLETED, T.FINAL)
@@ -88,7 +91,7 @@ async def test_a_confirmation_that_comes_later_shortens_nothing(service, folders
     service.clock.set(SETTLED)
     await service.work(hurried=True)
     final = (await service.get(made.transaction_id)).final_time.ToDatetime(MONDAY.tzinfo)
-    assert final == SETTLED + timedelta(days=60)
+    assert final == AFTER_SIXTY_DAYS
 
 
 @pytest.mark.parametrize(("kind", "holder_type", "is_refused"), [

@@ -59,7 +59,7 @@ async def test_a_refund_goes_back_to_the_account_that_the_money_came_from(servic
     (0, False, True),
     (59, False, True),
     (59, True, False),
-    (61, False, False),  # the bank can no longer take it back
+    (65, False, False),  # the bank can no longer take it back
 ])  # fmt: skip
 async def test_what_the_bank_may_still_take_back_is_refunded_when_two_persons_agree(
     service: TransactionsHarness, days_later: int, approved: bool, waits: bool
@@ -72,7 +72,7 @@ async def test_what_the_bank_may_still_take_back_is_refunded_when_two_persons_ag
     assert made.status == (T.PENDING_APPROVAL if waits else T.PENDING_SETTLEMENT)
     if waits:
         told = [each.statement for each in (await service.waiting(made.transaction_id)).explanations]
-        assert "The bank may take 100.00 USD of what was paid in back until 2025-01-31." in told
+        assert "The bank may take 100.00 USD of what was paid in back until 2025-02-04." in told
 
 
 async def test_a_refund_to_another_account_waits_for_a_second_person(service: TransactionsHarness) -> None:
@@ -95,7 +95,7 @@ async def test_what_the_bank_may_take_back_is_added_up_by_day_and_a_wire_goes_ba
     default = await service.confirm(await service.bank_account("inv-001", "05", default_for_payouts=True))
     wire = await contribute(service, "02", payment_method=T.WIRE, bank_account_id=None)
     debits = [await contribute(service, suffix, party_id="inv-002") for suffix in ("02", "05")]
-    service.clock.advance(timedelta(days=1))
+    service.clock.advance(timedelta(days=3))
     debits.append(await contribute(service, "02", party_id="inv-003"))
     parts = [
         payouts_pb2.GetRefundPreviewRequest.Part(investment_id=each.investment_id, party_id=each.party_id)
@@ -103,8 +103,8 @@ async def test_what_the_bank_may_take_back_is_added_up_by_day_and_a_wire_goes_ba
     ]
     found = await service.ask(DISTRIBUTIONS, "GetRefundPreview", payouts_pb2.GetRefundPreviewRequest(parts=parts))
     assert [each.statement for each in found.explanations] == [
-        "The bank may take 200.00 USD of what was paid in back until 2025-01-31.",
-        "The bank may take 100.00 USD of what was paid in back until 2025-02-01.",
+        "The bank may take 200.00 USD of what was paid in back until 2025-02-04.",
+        "The bank may take 100.00 USD of what was paid in back until 2025-02-05.",
     ]
     assert [each.name for one in found.explanations for each in one.operands] == [
         each.transaction_id for each in debits
@@ -128,7 +128,7 @@ async def test_a_refund_of_more_than_was_received_waits_for_a_second_person(
 ) -> None:
     """What persons posted for an investment is not paid out by itself because its raise is over."""
     paid = await contribute(service, "02", amount=usd(50_00))
-    service.clock.advance(timedelta(days=61))
+    service.clock.advance(timedelta(days=65))
     await service.work()
     if before:
         assert (await refund(service, paid, amount=usd(before), approved=False)).status == T.PENDING_SETTLEMENT
@@ -145,7 +145,7 @@ async def test_a_refund_of_money_in_doubt_waits_for_a_second_person(
 ) -> None:
     """Persons posted some of it, which two who decided on the refund have read; or it may be gone at its provider."""
     paid = await contribute(service, "02", amount=usd(50_00))
-    service.clock.advance(timedelta(days=61))
+    service.clock.advance(timedelta(days=65))
     await service.work()
     if doubt == REFUND_IN_QUESTION:
         with acting_as(service_principal("transactions", ORG)):

@@ -167,7 +167,7 @@ SETTLED = replace(DEPOSIT, status=Status.SETTLED, failure=None, settled_at=NOW)
     (
         explain_finality(replace(SETTLED, final_at=NOW + timedelta(days=60))),
         "ACH_DEBIT_RETURN",
-        "The bank may send it back until 2025-01-31: 60 days after it settled on 2024-12-02.",
+        "The bank may send it back until 2025-01-31: 60 days and a banking day after it settled on 2024-12-02.",
     ),
     (
         explain_finality(replace(SETTLED, payment_method="WIRE", final_at=NOW)),

@@ -64,11 +64,11 @@ def test_the_return_risk_lasts_five_banking_days_and_that_of_a_card_thirty_days(
 
 
 @pytest.mark.parametrize(("method", "is_inbound", "final"), [
-    ("ACH", True, "2025-01-31T12:00"),  # sixty days
-    ("CHECK", True, "2025-01-31T12:00"),
+    ("ACH", True, "2025-02-04T00:00"),  # sixty days, which end on a Friday, and the banking day after that
+    ("CHECK", True, "2025-02-04T00:00"),
     ("CARD", True, "2025-04-01T12:00"),  # a hundred and twenty days
     ("WIRE", True, "2024-12-02T12:00"),
-    ("ACH", False, "2024-12-04T12:00"),  # two banking days
+    ("ACH", False, "2024-12-05T00:00"),  # two banking days
 ])  # fmt: skip
 def test_finality_depends_on_the_rail_and_the_direction(method: str, is_inbound: bool, final: str) -> None:
     assert compute_final_at(at("2024-12-02T12:00"), RAILS[method], is_inbound=is_inbound) == at(final)

@@ -115,7 +115,9 @@ def _explain(period: Period, settled_at: datetime, result: str) -> Explanation:
 
 
 def _spell(period: Period) -> str:
-    return f"{period.days} {'banking days' if period.is_banking_days else 'days'}"
+    if period.is_banking_days:
+        return f"{period.days} banking days"
+    return f"{period.days} days{' and a banking day' if period.ends_by_file else ''}"
 
 
 def _date(moment: datetime) -> str:

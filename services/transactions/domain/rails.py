@@ -19,12 +19,14 @@ class Period:
     Args:
         rule: Its stable name, as `Explanation.rule`.
         source: Where it comes from.
+        ends_by_file: What banks do within it is told in a file of the next banking day: on that day's end it is over.
     """
 
     rule: str
     days: int
     is_banking_days: bool
     source: str
+    ends_by_file: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,9 @@ class Provider:
         return payment_method in (self.brings_in if is_inbound else self.pays_out)
 
 
-_NACHA_CONSUMER = "Nacha Operating Rules, Section 3.8: a consumer may disown a debit for 60 days"
+# "So that it is made available to the ODFI by opening of business on" the second banking day after the settlement date,
+# or the banking day after the sixtieth calendar day.
+_NACHA_CONSUMER = "Nacha Operating Rules, Section 3.8 and 3.13.1: a debit that a consumer disowns comes back in 60 days"
 _NACHA_COMPANY = "Nacha Operating Rules, Section 3.8: a company's debit comes back within two banking days"
 _NACHA_CREDIT = "Nacha Operating Rules, Section 3.8: a credit comes back within two banking days"
 _CARD_NETWORKS = "Visa Core Rules, Chapter 11; Mastercard Chargeback Guide: a payment may be disputed for 120 days"
@@ -113,8 +117,8 @@ _HOUSE_ANNOUNCED = "house rule: what has not come within a month is announced an
 _ANNOUNCED = Period("ANNOUNCEMENT_WAIT", 30, False, _HOUSE_ANNOUNCED)
 
 # How long a bank may take back what was drawn from an account of a consumer, and from one of a company.
-CONSUMER_RETURN = Period("ACH_DEBIT_RETURN", 60, False, _NACHA_CONSUMER)
-COMPANY_RETURN = Period("ACH_COMPANY_RETURN", 2, True, _NACHA_COMPANY)
+CONSUMER_RETURN = Period("ACH_DEBIT_RETURN", 60, False, _NACHA_CONSUMER, ends_by_file=True)
+COMPANY_RETURN = Period("ACH_COMPANY_RETURN", 2, True, _NACHA_COMPANY, ends_by_file=True)
 
 RAILS: Mapping[str, Rail] = MappingProxyType(
     {
@@ -128,7 +132,7 @@ RAILS: Mapping[str, Rail] = MappingProxyType(
                 pays_to_account=True,
                 return_risk=Period("ACH_RETURN_RISK", 5, True, _HOUSE_RISK),
                 inbound_return=CONSUMER_RETURN,
-                outbound_return=Period("ACH_CREDIT_RETURN", 2, True, _NACHA_CREDIT),
+                outbound_return=Period("ACH_CREDIT_RETURN", 2, True, _NACHA_CREDIT, ends_by_file=True),
             ),
             Rail(
                 payment_method="CARD",
@@ -155,8 +159,8 @@ RAILS: Mapping[str, Rail] = MappingProxyType(
                 is_cancellable_when_submitted=True,
                 announced_for=_ANNOUNCED,
                 return_risk=Period("CHECK_RETURN_RISK", 5, True, _HOUSE_RISK),
-                inbound_return=Period("CHECK_RETURN", 60, False, _HOUSE_CHECK),
-                outbound_return=Period("CHECK_CREDIT_RETURN", 2, True, _HOUSE_CHECK),
+                inbound_return=Period("CHECK_RETURN", 60, False, _HOUSE_CHECK, ends_by_file=True),
+                outbound_return=Period("CHECK_CREDIT_RETURN", 2, True, _HOUSE_CHECK, ends_by_file=True),
             ),
             Rail(
                 payment_method="INTERNAL_TRANSFER",

@@ -72,9 +72,15 @@ def compute_return_risk_end(settled_at: datetime, rail: Rail, *, is_inbound: boo
 
 
 def compute_final_at(settled_at: datetime, rail: Rail, *, is_inbound: bool) -> datetime:
-    """From when the bank can no longer send it back."""
+    """From when the bank can no longer send it back, and all that it sent back in time has been read."""
     period = rail.period_of_return(is_inbound=is_inbound)
-    return settled_at if period is None else add_period(period, settled_at)
+    if period is None:
+        return settled_at
+    end = add_period(period, settled_at)
+    if not period.ends_by_file:
+        return end
+    last = end.date() if period.is_banking_days else add_banking_days(end.date(), 1)
+    return datetime.combine(last + timedelta(days=1), time(), UTC)
 
 
 def add_period(period: Period, start: datetime) -> datetime:
