@@ -67,7 +67,7 @@ async def main(settings: Settings) -> None:
                 UnfinishedTransactionsServicer(dependencies),
                 BankAccountsServicer(dependencies, approvals),
                 WebhooksServicer(dependencies, approvals),
-                ExceptionsServicer(dependencies),
+                ExceptionsServicer(dependencies, parties),
                 ReturnRatesServicer(dependencies),
                 ApprovalsServicer(dependencies, approvals, parties),
             ],

@@ -300,8 +300,8 @@ class WebhooksServicer(hook_grpc.WebhooksServiceServicer):
 
 
 class ExceptionsServicer(exceptions_pb2_grpc.ExceptionsServiceServicer):
-    def __init__(self, dependencies: Dependencies) -> None:
-        self._dependencies = dependencies
+    def __init__(self, dependencies: Dependencies, parties: Parties) -> None:
+        self._dependencies, self._parties = dependencies, parties
 
     async def GetPaymentException(
         self, request: exceptions_pb2.GetPaymentExceptionRequest, context: ServicerContext
@@ -328,8 +328,11 @@ class ExceptionsServicer(exceptions_pb2_grpc.ExceptionsServiceServicer):
     async def ResolvePaymentException(
         self, request: exceptions_pb2.ResolvePaymentExceptionRequest, context: ServicerContext
     ) -> exceptions_pb2.PaymentException:
-        return await self._dependencies.write(
-            request, exceptions_pb2.PaymentException, exceptions.resolve_payment_exception
+        return await self._dependencies.write_on_facts(
+            request,
+            exceptions_pb2.PaymentException,
+            partial(exceptions.ask_who_gains, self._dependencies, self._parties),
+            exceptions.resolve_payment_exception,
         )
 
 

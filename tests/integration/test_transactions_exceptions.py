@@ -349,6 +349,24 @@ async def test_who_had_a_part_in_it_or_acts_for_its_party_does_not_say_that_it_i
     assert (await resolve(service, found, "The bank was asked.", THIRD)).status == E.RESOLVED
 
 
+@pytest.mark.parametrize(("person", "party_id"), [("former", "inv-001"), ("acting", "sponsor-1")])
+async def test_who_left_a_party_lately_or_acts_for_one_that_gains_does_not_say_that_it_is_resolved(
+    service: TransactionsHarness, person: str, party_id: str
+) -> None:
+    """From what is paid for an investment its sponsor gains, at the closing."""
+    made = await service.ask(ADMIN, "CreateTransaction", await service.deposit_request())
+    about = About(transaction_id=made.transaction_id)
+    await report_apart(service.dependencies, ORG, ExceptionKind.PAYMENT_NOT_OURS, about, "It failed there.")
+    [found] = await list_exceptions(service)
+    acting = {"former": service.compliance.former, "acting": service.compliance.parties}[person]
+    acting[THIRD.person] = {party_id}
+    with pytest.raises(DomainError) as refusal:
+        await resolve(service, found, "It is nothing.", THIRD)
+    assert refusal.value.reason == "BENEFICIARY_IS_CHECKER"
+    acting.clear()
+    assert (await resolve(service, found, "The bank was asked.", THIRD)).status == E.RESOLVED
+
+
 async def test_who_takes_one_from_colleagues_over_and_over_is_stopped(service: TransactionsHarness) -> None:
     [found] = await report_twice(service, TXN)
     for person in (CHECKER.person, "admin-5", "admin-6", "admin-7"):

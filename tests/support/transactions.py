@@ -138,7 +138,7 @@ class TransactionsHarness:
         self.unfinished: Any = UnfinishedTransactionsServicer(self.dependencies)
         self.accounts: Any = BankAccountsServicer(self.dependencies, self.approvals)
         self.webhooks: Any = WebhooksServicer(self.dependencies, self.approvals)
-        self.exceptions: Any = ExceptionsServicer(self.dependencies)
+        self.exceptions: Any = ExceptionsServicer(self.dependencies, asking)
         self.return_rates: Any = ReturnRatesServicer(self.dependencies)
         self.inbox: Any = ApprovalsServicer(self.dependencies, self.approvals, asking)
 

@@ -12,20 +12,26 @@ alone have it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import datetime
+from typing import NamedTuple
 
 from prometheus_client import Counter
 from realco.transactions.v1 import exceptions_pb2 as pb
 
 from services.chassis.calls.auth import acting_as, current_principal, service_principal
+from services.chassis.calls.parties import Parties
 from services.chassis.data.heard_persons import acts_for
 from services.chassis.data.seals import NotSealed
 from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.etags import check_etag
+from services.chassis.values.second_person import check_beneficiary
+from services.chassis.values.session import Identity
 from services.transactions.actions import answer_payment_exception
+from services.transactions.commands.beneficiaries import list_beneficiaries
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain import exceptions as rules
 from services.transactions.domain.exceptions import (
@@ -132,8 +138,34 @@ async def assign_payment_exception(
     return answer_payment_exception(after, await read_involved(tx, after))
 
 
+class Gain(NamedTuple):
+    """Who gains from what an exception is about, asked before the transaction.
+
+    Args:
+        beneficiary_party_ids: Also those that gain where the payment is credited.
+        parties: For whom the caller acts, or did not long ago.
+    """
+
+    beneficiary_party_ids: frozenset[str]
+    parties: Collection[str]
+
+
+async def ask_who_gains(
+    dependencies: Dependencies, parties: Parties, request: pb.ResolvePaymentExceptionRequest
+) -> Gain:
+    """Raises: PaymentExceptionNotFound, NotSealed, SessionEnded, Unavailable."""
+    async with dependencies.database.begin() as tx:
+        found = await store.require_exception(tx, request.payment_exception_id)
+        row = await find_transaction(tx, found.transaction_id) if found.transaction_id else None
+        involved = await read_involved(tx, found)
+    gaining = involved.party_ids | (await list_beneficiaries(row, dependencies.peers) if row is not None else set())
+    me = Identity(current_principal().person)
+    standings = await parties.list_standings({me})
+    return Gain(gaining, standings[me].parties)
+
+
 async def resolve_payment_exception(
-    tx: Tx, request: pb.ResolvePaymentExceptionRequest, now: datetime
+    tx: Tx, request: pb.ResolvePaymentExceptionRequest, gain: Gain, now: datetime
 ) -> pb.PaymentException:
     """
     Raises:
@@ -142,6 +174,7 @@ async def resolve_payment_exception(
     before, person = await _lock_as_read(tx, request.payment_exception_id, request.etag), current_principal().person
     involved = await read_involved(tx, before)
     rules.check_may_resolve(before, involved, person)
+    check_beneficiary(gain.beneficiary_party_ids, gain.parties)
     after = rules.resolve(before, person, request.note, now)
     after = await store.save_exception(tx, before, after, now, note=request.note)
     return answer_payment_exception(after, involved)
@@ -161,7 +194,7 @@ async def read_involved(tx: Tx, found: PaymentException) -> Involved:
             makers.update(account.makers)
             party_ids.add(account.party_id)
     acting = [await acts_for(tx, party_id) for party_id in party_ids]
-    return Involved(frozenset(makers), any(acting))
+    return Involved(frozenset(makers), frozenset(party_ids), any(acting))
 
 
 async def _lock_as_read(tx: Tx, exception_id: str, etag: str) -> PaymentException:

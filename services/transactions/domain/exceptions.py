@@ -332,10 +332,12 @@ class Involved(NamedTuple):
 
     Args:
         makers: The persons who had a part in what it is about: a payment, a bank account.
+        party_ids: Whose money or account it is.
         acts_for_party: Whether the caller acts for the party whose money or account it is.
     """
 
     makers: frozenset[str] = frozenset()
+    party_ids: frozenset[str] = frozenset()
     acts_for_party: bool = False
 
 

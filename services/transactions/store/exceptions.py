@@ -66,6 +66,14 @@ async def require_locked(tx: Tx, exception_id: str) -> PaymentException:
     return found
 
 
+async def require_exception(tx: Tx, exception_id: str) -> PaymentException:
+    """Raises: PaymentExceptionNotFound, NotSealed."""
+    found = await EXCEPTIONS.find(tx, exception_id)
+    if found is None:
+        raise PaymentExceptionNotFound()
+    return found
+
+
 async def lock_subject(tx: Tx, kind: ExceptionKind, subject: str) -> None:
     """Lets those who find the same thing go one by one. Taken after the locks of what it is about."""
     await lock_name(tx, "payment_exceptions", kind, subject)
