@@ -44,6 +44,10 @@ class Keys:
         """The key that a service seals its rows with, as 64 hexadecimal digits."""
         return self._secrets.get(f"data_key_{name}", lambda: randomness.token_hex(32))
 
+    def wrapping_key(self) -> str:
+        """The key that transactions wraps the keys of its vault with, as 64 hexadecimal digits."""
+        return self._secrets.get("wrapping_key", lambda: randomness.token_hex(32))
+
     def api_token_key(self) -> str:
         """The PEM of the private key that compliance signs the tokens of API keys with."""
         return self._secrets.get("api_token_key", new_signing_key)
@@ -81,4 +85,5 @@ if __name__ == "__main__":
     keys = Keys(Secrets(folder))
     for service in SERVICE_NAMES:
         keys.data_key(service)
+    keys.wrapping_key()
     keys.write_public_sets(folder)

@@ -110,6 +110,7 @@ class Configuration:
         if process == "compliance":
             settings["API_TOKEN_KEY_FILE"] = str(folder / "api_token_key.pem")
         if process == "transactions":
+            settings["WRAPPING_KEY_FILE"] = str(folder / "wrapping.key")
             settings |= {name.upper(): value for name, value in _read_provider_settings(secret=False).items()}
             settings["SANDBOX_BANK_URL"] = f"http://{LOOPBACK}:{self.ports[BANK]}"
             settings |= {"OPERATOR_ORG_ID": org_id} if (org_id := os.environ.get("OPERATOR_ORG_ID")) else {}
@@ -167,6 +168,7 @@ class Configuration:
         if process == "compliance":
             files["api_token_key.pem"] = self.identity.keys.api_token_key()
         if process == "transactions":
+            files["wrapping.key"] = self.identity.keys.wrapping_key()
             files |= _read_provider_settings(secret=True)
         if process in ("transactions", BANK):
             files["sandbox_bank_webhook_secret"] = self.identity.webhook_secret()

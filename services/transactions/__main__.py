@@ -26,21 +26,26 @@ from services.transactions.approvals import build_approvals
 from services.transactions.clients import ComplianceClient, DistributionsClient, EscrowClient, Peers
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.jobs import WORK, build_jobs
+from services.transactions.jobs.keep_vault_keys import VaultKeeper
 from services.transactions.providers.registry import open_providers
 from services.transactions.settings import Settings
 from services.transactions.subscribers import SUBSCRIPTIONS
 from services.transactions.tables import metadata
 from services.transactions.vault import Vault
+from services.transactions.wrapping import Keyring
 
 
 async def main(settings: Settings) -> None:
-    settings.require("data_key_file")
-    assert settings.data_key_file is not None  # required above
-    vault = Vault.load(settings.data_key_file)
+    settings.require("wrapping_key_file")
+    assert settings.wrapping_key_file is not None  # required above
+    vault = Vault()
     async with (
         Runtime.start(NAME, settings) as runtime,
         open_providers(settings, runtime.database, runtime.clock, vault) as providers,
     ):
+        keyring = Keyring(settings.wrapping_key_file)
+        keeper = VaultKeeper(runtime.database, runtime.clock, keyring, vault, runtime.alarms)
+        await keeper.start()
         compliance = ComplianceClient(runtime.channel("compliance"))
         dependencies = Dependencies(
             database=runtime.database,
@@ -74,6 +79,7 @@ async def main(settings: Settings) -> None:
             subscriptions=SUBSCRIPTIONS,
             jobs=[
                 *build_jobs(dependencies),
+                keeper.job(),
                 *build_approval_jobs(NAME, dependencies, approvals),
                 audit_seals(runtime.database, metadata, runtime.alarms),
                 watch_overdue(runtime.database, runtime.clock, runtime.alarms, [*WORK, *APPROVAL_WORK]),

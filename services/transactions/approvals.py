@@ -248,7 +248,7 @@ class _Details:
         """First what forbids it, then what reads the same: nobody sees more of a number than its last digits."""
         vault, org_id = self._dependencies.vault, current_principal().org_id
         alike = await account_store.list_look_alikes(tx, account)
-        same = await account_store.list_same(tx, [account.account_number_digest])
+        same = await account_store.list_same(tx, account.account_number_digest)
         explanations = [
             explain_forbidden(other)
             for other in same

@@ -92,6 +92,14 @@ RIGHTS: Table = {
     "event_cursors": Rights(
         NOTHING, Grant(insert=EVERY, update=("after_id", "version", "updated_at", "incarnation", "seal"))
     ),
+    # No organization's, and no request's: values are opened with what a job has unwrapped.
+    "vault_keys": Rights(
+        NOTHING,
+        Grant(
+            insert=EVERY,
+            update=("wrapped_key", "wrapped_by", "version", "updated_at", "proof_digest", "proof", "seal"),
+        ),
+    ),
     "payout_requests": appended(),
     # No organization's, so no request reads it: replay_webhook is what a request may do to it. Old bodies are emptied.
     "received_webhooks": Rights(NOTHING, Grant(insert=EVERY, update=("body", "ignored_because", "proof", *LEASE))),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import field_validator
 
 from services.chassis.calls.auth import is_organization
@@ -12,6 +14,8 @@ class Settings(ProviderSettings):
     """What its providers need, and who sees what belongs to nobody."""
 
     operator_org_id: str = ""
+    # What the keys of the vault are wrapped with: see wrapping.py.
+    wrapping_key_file: Path | None = None
 
     @field_validator("operator_org_id")
     @classmethod

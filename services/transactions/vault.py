@@ -4,8 +4,8 @@ So is the token with which a provider pays an account or draws from it, which do
 
 A sealed value is `version (1) | key id (4) | nonce (12) | ciphertext and tag`. Organization and bank account are
 authenticated with it, and so are party, holder, routing number and type: a value that was copied to another account, or
-whose row says something else by now, does not open. The key id lets keys be rotated later: the vault opens with
-whichever key sealed. Source: NIST SP 800-38D; reliability rule c28.
+whose row says something else by now, does not open. The key id says which of the vault's keys sealed it; those are kept
+wrapped (wrapping.py), and held here unwrapped. Source: NIST SP 800-38D; reliability rule c28.
 """
 
 from __future__ import annotations
@@ -14,15 +14,13 @@ import hashlib
 import hmac
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
-from pathlib import Path
 from typing import ClassVar, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from services.chassis.data.seals import read_data_keys
 from services.transactions.domain.bank_accounts import BankAccount
 
 _VERSION = b"\x01"
@@ -37,7 +35,7 @@ class VaultError(Exception):
 
 
 class KeyMissing(VaultError):
-    """It was sealed with a key that we do not have. That is more likely a key file of ours than somebody's deed."""
+    """A key is needed that we do not have. That is more likely a key file of ours than somebody's deed."""
 
 
 class Numbered(Protocol):
@@ -92,24 +90,33 @@ class TokenFor:
 
 
 class Vault:
-    """Seals account numbers with `key` and opens those that `key` or an older one sealed."""
+    """Seals with the first of the keys that it holds, and opens what any of them sealed.
 
-    def __init__(self, key: bytes, older_keys: tuple[bytes, ...] = ()) -> None:
-        self._key_id = _build_key_id(key)
-        self._ciphers: Mapping[bytes, AESGCM] = {_build_key_id(each): AESGCM(each) for each in (*older_keys, key)}
-        self._blind_keys = [hashlib.sha256(b"realco blind index\0" + each).digest() for each in (key, *older_keys)]
+    It only computes, and is used inside transactions: which keys it holds says `hold`, and who asks for them elsewhere.
 
-    @classmethod
-    def load(cls, path: Path) -> Vault:
-        """Its keys are those of DATA_KEY_FILE. Raises: ConfigurationError."""
-        key, *older_keys = read_data_keys(path)
-        return cls(key, tuple(older_keys))
+    Args:
+        sealing: 32 bytes each.
+        index: 32 bytes, from which codes come; None where it is not there.
+    """
+
+    def __init__(self, sealing: Sequence[bytes] = (), index: bytes | None = None) -> None:
+        self.hold(sealing, index)
+
+    def hold(self, sealing: Sequence[bytes], index: bytes | None) -> None:
+        """From now on it has these keys and no others."""
+        self._ciphers: Mapping[bytes, AESGCM] = {_build_key_id(each): AESGCM(each) for each in sealing}
+        self._index = index
+
+    def check_complete(self) -> None:
+        """Raises: KeyMissing: nothing can be sealed now, or no number known again."""
+        self._require_index()
+        self._require_sealing()
 
     def seal(self, text: str, account: SealedFor | TokenFor) -> bytes:
-        header = _VERSION + self._key_id + os.urandom(_NONCE_BYTES)
-        aad = _build_aad(header, account)
-        cipher = self._ciphers[self._key_id]
-        return header + cipher.encrypt(header[-_NONCE_BYTES:], text.encode(), aad)
+        """Raises: KeyMissing."""
+        key_id, cipher = self._require_sealing()
+        header = _VERSION + key_id + os.urandom(_NONCE_BYTES)
+        return header + cipher.encrypt(header[-_NONCE_BYTES:], text.encode(), _build_aad(header, account))
 
     def open(self, sealed: bytes, account: SealedFor | TokenFor) -> str:
         """Raises VaultError unless this was sealed by us, for this very account; KeyMissing where we cannot tell."""
@@ -124,45 +131,50 @@ class Vault:
         except InvalidTag:
             raise VaultError("the value or its account was altered, or it belongs to another account") from None
 
-    def list_digests(self, routing_number: str, account_number: str) -> list[str]:
-        """All that stand for this account in what is decided on, the same for the same account at the same bank: under
-        the key of now, which comes first, and under the older ones."""
-        account = f"{routing_number}|{_spell_plainly(account_number)}"
-        return [self._blind(key, account) for key in self._blind_keys]
+    def digest(self, routing_number: str, account_number: str) -> str:
+        """What stands for this account in what is decided on: the same for the same account at the same bank, for good.
+
+        Raises: KeyMissing.
+        """
+        return self.blind(f"{routing_number}|{_spell_plainly(account_number)}")
 
     def is_digest(self, digest: str, routing_number: str, account_number: str) -> bool:
-        """Whether it is the digest of this account, under the key of now or an older one."""
-        digests = self.list_digests(routing_number, account_number)
-        return any(hmac.compare_digest(digest, each) for each in digests)
+        """Whether it is the digest of this account. Raises: KeyMissing."""
+        return hmac.compare_digest(digest, self.digest(routing_number, account_number))
 
     def has_same_number(self, org_id: str, account: BankAccount, other: BankAccount) -> bool | None:
-        """Whether both have one number, at whatever bank and under whichever key; None where it does not open."""
+        """Whether both have one number, at whatever bank; None where it does not open."""
         try:
             number = self.open(account.account_number_encrypted, SealedFor.of(org_id, account))
+            return self.is_digest(other.account_number_digest, other.routing_number, number)
         except VaultError:
             return None
-        return self.is_digest(other.account_number_digest, other.routing_number, number)
 
-    def blind(self, account_number: str) -> str:
-        """A stand-in that is equal for equal numbers and says nothing about them to whoever lacks the key."""
-        return self._blind(self._blind_keys[0], account_number)
+    def blind(self, text: str) -> str:
+        """A stand-in that is equal for equal texts and says nothing about them to whoever lacks the key.
+
+        Raises: KeyMissing.
+        """
+        return hmac.new(self._require_index(), text.encode(), hashlib.sha256).hexdigest()
 
     def prove(self, text: str) -> str:
-        """A code over a text that nobody makes who lacks the key."""
-        return self._blind(self._blind_keys[0], f"proof\0{text}")
-
-    def build_lasting_code(self, text: str) -> str:
-        """The same, and still the same once a newer key has come: as long as the oldest one is kept."""
-        return self._blind(self._blind_keys[-1], f"proof\0{text}")
+        """A code over a text that nobody makes who lacks the key: always the same. Raises: KeyMissing."""
+        return self.blind(f"proof\0{text}")
 
     def is_proof(self, proof: str, text: str) -> bool:
-        """Whether it is the code of the text, under the key of now or an older one."""
-        codes = (self._blind(key, f"proof\0{text}") for key in self._blind_keys)
-        return any(hmac.compare_digest(code.encode(), proof.encode()) for code in codes)
+        """Whether it is the code of the text. Raises: KeyMissing."""
+        return hmac.compare_digest(self.prove(text).encode(), proof.encode())
 
-    @staticmethod
-    def _blind(key: bytes, text: str) -> str:
-        return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+    def _require_index(self) -> bytes:
+        if self._index is None:
+            raise KeyMissing("the key of the index is not there")
+        return self._index
+
+    def _require_sealing(self) -> tuple[bytes, AESGCM]:
+        """The key that seals, behind its id."""
+        for key_id, cipher in self._ciphers.items():
+            return key_id, cipher
+        raise KeyMissing("no key to seal with is there")
 
 
 def _spell_plainly(account_number: str) -> str:

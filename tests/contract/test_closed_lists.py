@@ -67,6 +67,7 @@ OWN = {
     "transactions.ach_entries.status",
     "transactions.ach_files.status",
     "transactions.provider_payments.outcome",
+    "transactions.vault_keys.purpose",
     *(f"{service}.handled_requests.status" for service in SERVICE_NAMES),
 }
 # What requests name and no column keeps by its name, and why.

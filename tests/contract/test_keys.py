@@ -21,6 +21,7 @@ OF_NO_ORGANIZATION = {
     "ledger_account_kinds": "the chart of accounts is the same in every organization",
     "default_limits": "what every organization begins with",
     "received_webhooks": "a webhook is stored before anybody knows whose it is",
+    "vault_keys": "each value is bound to its organization, whichever key sealed it",
     "event_cursors": "how far events were read, which are of every organization",
 }
 

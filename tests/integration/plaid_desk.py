@@ -24,14 +24,14 @@ from services.transactions.providers.choice import Carriers, ProviderChoice
 from services.transactions.providers.plaid.transfers import PlaidTransfers
 from services.transactions.providers.settings import ProviderSettings
 from services.transactions.store.event_cursors import Cursor, save_cursor
-from services.transactions.vault import Vault
 from tests.support import databases
 from tests.support.stand_ins import WebhookReceiver, find_free_port, receive_webhooks, run_stand_in
 from tests.support.transactions import ADMIN, MONDAY, ORG, TransactionsHarness
+from tests.support.vault import build_vault
 
 T = transactions_pb2.Transaction
 CLIENT_ID, SECRET = "client_of_these_tests", "secret_of_these_tests"
-VAULT = Vault(bytes(32))  # as the harness has it
+VAULT = build_vault()  # as the harness has it
 BY_PLAID = ProviderChoice(all_organizations={"ACH": Carriers(inbound="plaid", outbound="plaid")})
 
 

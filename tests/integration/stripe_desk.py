@@ -21,15 +21,15 @@ from services.transactions.domain.payments import Payment, PaymentStatus
 from services.transactions.providers.choice import Carriers, ProviderChoice
 from services.transactions.providers.settings import ProviderSettings
 from services.transactions.providers.stripe.payments import StripePayments
-from services.transactions.vault import Vault
 from tests.support.stand_ins import WEBHOOK_SECRET, WebhookReceiver, find_free_port, receive_webhooks, run_stand_in
 from tests.support.transactions import ADMIN, INVESTOR, TransactionsHarness
+from tests.support.vault import build_vault
 
 T = transactions_pb2.Transaction
 API_KEY = "sk_test_of_these_tests"
 ROUTING_NUMBER = "110000000"
 GOOD = "000123456789"
-VAULT = Vault(bytes(32))  # as the harness has it
+VAULT = build_vault()  # as the harness has it
 RETURN_URL = "https://investors.example/paid"
 BY_STRIPE = ProviderChoice(all_organizations={"ACH": Carriers(inbound="stripe"), "CARD": Carriers(inbound="stripe")})
 

@@ -12,8 +12,9 @@ from services.chassis.values import approval_bounds, stops
 from services.chassis.values.errors import DomainError
 from services.transactions.domain import bank_accounts
 from services.transactions.domain.bank_accounts import PAYOUT_STOPS_WITHIN
-from services.transactions.vault import SealedFor, Vault
+from services.transactions.vault import SealedFor
 from tests.support.transactions import ADMIN, CHECKER, INVESTOR, ROUTING_NUMBER, TransactionsHarness
+from tests.support.vault import build_vault
 
 NUMBER = "98765432101234"
 
@@ -54,7 +55,7 @@ async def test_the_number_is_sealed_and_stands_nowhere_in_the_database(service: 
                 assert NUMBER not in row[0]
                 assert NUMBER.encode().hex() not in row[0]
         row = (await tx.execute(sa.text("SELECT * FROM bank_accounts"))).one()
-    assert Vault(bytes(32)).open(row.account_number_encrypted, SealedFor.of(row.org_id, row)) == NUMBER
+    assert build_vault().open(row.account_number_encrypted, SealedFor.of(row.org_id, row)) == NUMBER
 
 
 async def test_the_same_key_is_the_same_account_and_another_number_is_another_request(

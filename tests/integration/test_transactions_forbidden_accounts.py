@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -17,7 +16,6 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.domain.payments import PaymentStatus
-from services.transactions.vault import Vault
 from tests.support.sessions import ENDED_AT, sign_in
 from tests.support.transactions import ADMIN, ORG, ROUTING_NUMBER, TransactionsHarness
 
@@ -70,13 +68,6 @@ async def test_it_is_added_anew_for_no_party_not_even_once_it_was_retired(servic
             )
         await service.ask(ADMIN, "DeleteBankAccount", retire)
     assert (await service.bank_account(OTHER, "03")).status == Status.PENDING, "another number is another account"
-
-
-async def test_it_is_found_by_its_number_whichever_key_it_was_sealed_with(service: TransactionsHarness) -> None:
-    await forbid(service)
-    service.accounts._dependencies = replace(service.dependencies, vault=Vault(bytes([1]) * 32, (bytes(32),)))
-    with pytest.raises(DomainError, match="forbidden"):
-        await service.bank_account(OTHER)
 
 
 @pytest.mark.parametrize("written", ["0001111111{}", "00000001111111{}", "1111111{}"])

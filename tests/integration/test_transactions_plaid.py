@@ -15,7 +15,6 @@ from services.transactions.domain.payments import PaymentStatus
 from services.transactions.providers.plaid.transfers import PlaidTransfers
 from services.transactions.providers.protocols import Declined, OutcomeUnknown
 from services.transactions.store import plaid as store
-from services.transactions.vault import Vault
 from tests.integration.plaid_desk import (
     CLIENT_ID,
     SECRET,
@@ -29,6 +28,7 @@ from tests.integration.plaid_desk import (
     write_past,
 )
 from tests.support.payment_orders import an_order
+from tests.support.vault import build_vault
 
 pytest_plugins = ("tests.integration.plaid_desk",)
 
@@ -240,7 +240,7 @@ async def test_an_order_is_made_once_whatever_becomes_of_our_keys(
 ) -> None:
     order = an_order()
     first = await plaid.submit(order)
-    vault = Vault(keys[0], tuple(keys[1:]))
+    vault = build_vault(*keys)
     rotated = PlaidTransfers(plaid_url, CLIENT_ID, SECRET, plaid_database, plaid_clock, vault)
     assert (await rotated.submit(order)).payment_id == first.payment_id
     assert [each.payment_id for each in await rotated.list_payments(order.reference)] == [first.payment_id]

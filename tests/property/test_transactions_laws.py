@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from services.chassis.values.payment_numbers import has_aba_digit
 from services.transactions.domain.payments import PaymentStatus, list_moves
 from services.transactions.domain.states import MOVES, Status
-from services.transactions.vault import SealedFor, Vault, VaultError
+from services.transactions.vault import SealedFor, VaultError
+from tests.support.vault import build_vault
 
 LIVES = [
     ["pending", "settled"],
@@ -84,12 +85,12 @@ def test_a_routing_number_with_one_wrong_digit_is_found(body: int, place: int, c
 
 @given(st.from_regex(r"[0-9A-Za-z]{4,17}", fullmatch=True), st.builds(SealedFor, *6 * [st.text(max_size=20)]))
 def test_what_is_sealed_comes_back(number: str, account: SealedFor) -> None:
-    vault = Vault(bytes(32))
+    vault = build_vault()
     assert vault.open(vault.seal(number, account), account) == number
 
 
 @given(*2 * [st.builds(SealedFor, *6 * [st.text(max_size=3)])])
 def test_what_is_sealed_for_one_account_opens_for_no_other(one: SealedFor, other: SealedFor) -> None:
-    vault = Vault(bytes(32))
+    vault = build_vault()
     with nullcontext() if one == other else pytest.raises(VaultError):
         vault.open(vault.seal("42", one), other)

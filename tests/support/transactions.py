@@ -62,7 +62,6 @@ from services.transactions.providers.sandbox.bank import SandboxBank
 from services.transactions.providers.settings import ProviderSettings
 from services.transactions.providers.stripe.payments import StripePayments
 from services.transactions.tables import transactions
-from services.transactions.vault import Vault
 from tests.support.memory_bank import MemoryBank
 from tests.support.money import usd as usd
 from tests.support.peers.compliance import MemoryCompliance
@@ -71,6 +70,7 @@ from tests.support.peers.escrow import MemoryEscrow
 from tests.support.peers.wire import Wire
 from tests.support.provider_events import events_of
 from tests.support.refusals import listed_only
+from tests.support.vault import build_vault
 
 ORG = "org-1"
 MONDAY = datetime(2024, 12, 2, 12, tzinfo=UTC)
@@ -104,7 +104,7 @@ class TransactionsHarness:
 
     def __post_init__(self) -> None:
         bank = self.provider or self.bank
-        vault = Vault(bytes(32))
+        vault = build_vault()
         asked: dict[str, Any] = {name: bank for name, each in PROVIDERS.items() if each.is_asked_for_payments}
         if self.ach is not None:
             asked[ach_file.NAME] = AchFileOrders(self.ach, self.database, self.clock, vault)

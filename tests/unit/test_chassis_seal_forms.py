@@ -107,6 +107,7 @@ FORMS = {
     "stops": ["310fe06369209b57"],
     "transaction_limits": ["3d30d1f8652079bc"],
     "transactions": ["d84bfe0f2c8e58b2"],
+    "vault_keys": ["2b453a64f505be8c"],
 }
 
 

@@ -18,9 +18,9 @@ from services.transactions.providers.plaid.states import (
     spell_proved,
 )
 from services.transactions.providers.protocols import Declined, OutcomeUnknown
-from services.transactions.vault import Vault
+from tests.support.vault import build_vault
 
-VAULT = Vault(bytes(32))
+VAULT = build_vault()
 P = PaymentStatus
 PROVED = spell_proved("auth", "txn_1", 1, is_inbound=True, amount=Money(100_00, "USD"), account_id="acc")
 
@@ -84,7 +84,7 @@ def test_a_transfer_stands_as_its_status_says(status: str, more: Any, means: Pay
         {"metadata": {}},
         {"metadata": {"reference": "txn_2", "presentment": "1", "proof": VAULT.prove(PROVED)}},
         {"metadata": {"reference": "txn_1", "presentment": "2", "proof": VAULT.prove(PROVED)}},
-        {"metadata": {"reference": "txn_1", "presentment": "1", "proof": Vault(b"x" * 32).prove(PROVED)}},
+        {"metadata": {"reference": "txn_1", "presentment": "1", "proof": build_vault(index=b"x" * 32).prove(PROVED)}},
         {"metadata": {"reference": "txn_1", "presentment": "1", "proof": None}},
         {"metadata": {"reference": 7, "presentment": "1", "proof": VAULT.prove(PROVED)}},
     ],

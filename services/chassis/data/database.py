@@ -39,7 +39,7 @@ from services.chassis.data.roles import (
     STATEMENT_TIMEOUT_MS,
     WORKER_CONNECTIONS,
 )
-from services.chassis.data.seals import Seals, bind_seals, read_data_keys
+from services.chassis.data.seals import Seals, bind_seals, read_keys
 from services.chassis.data.transaction import Tx
 from services.chassis.data.urls import connect, dsn_of
 from services.chassis.process.settings import Settings
@@ -156,7 +156,7 @@ class Database:
             settings.database_url.get_secret_value(),
             settings.worker_database_url.get_secret_value(),
             name,
-            Seals(read_data_keys(settings.data_key_file)),
+            Seals(read_keys(settings.data_key_file, "DATA_KEY_FILE")),
             policy=read_policy(settings.approval_policy_file),
             connections_max=settings.database_connections_max,
         )

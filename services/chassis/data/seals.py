@@ -42,7 +42,6 @@ from services.chassis.values.errors import AnswerWithheld
 R = TypeVar("R")
 V = TypeVar("V")
 
-_SETTING = "DATA_KEY_FILE"
 _SEALED, _SEAL = "sealed", "seal"
 _ON_CONNECTION = "realco_seals"
 _REFUSED_MAX = 1_000
@@ -70,15 +69,15 @@ def build_withheld(error: NotSealed) -> AnswerWithheld:
     return AnswerWithheld(f"{error}. Nothing was done; an operator has to put it right.", row=error.row)
 
 
-def read_data_keys(path: Path) -> tuple[bytes, ...]:
-    """The keys in the file, the one in use first.
+def read_keys(path: Path, setting: str) -> tuple[bytes, ...]:
+    """The keys in a file, the one in use first. `setting` is what names it to us.
 
     Raises:
         ConfigurationError: the file is absent, not private, or holds something else.
     """
-    lines = read_private_file(path, _SETTING).decode("ascii", "replace").split()
+    lines = read_private_file(path, setting).decode("ascii", "replace").split()
     if not lines or not all(_KEY.fullmatch(line) for line in lines):
-        raise ConfigurationError(f"{_SETTING}: must hold 32 bytes in hexadecimal a line")
+        raise ConfigurationError(f"{setting}: must hold 32 bytes in hexadecimal a line")
     return tuple(map(bytes.fromhex, lines))
 
 

@@ -17,7 +17,7 @@ from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
 from services.chassis.spelling.visibility import is_told_to
 from services.chassis.values.approval import Approval, ApprovalFacts
-from services.chassis.values.errors import AnswerWithheld, DomainError, InvalidField
+from services.chassis.values.errors import AnswerWithheld, DomainError, InvalidField, Unavailable
 from services.chassis.values.etags import check_etag
 from services.chassis.values.failure import Failure, make_failure
 from services.chassis.values.ids import new_id
@@ -55,7 +55,7 @@ from services.transactions.domain.refusals import build_altered
 from services.transactions.domain.returns import is_known
 from services.transactions.store import bank_accounts as store
 from services.transactions.store.approvals import APPROVAL_WRITER, UNBLOCK_BANK_ACCOUNT
-from services.transactions.vault import SealedFor, Vault
+from services.transactions.vault import KeyMissing, SealedFor, Vault
 
 _DEFAULT, _NOTES = "default_for_payouts", frozenset({"external_id", "metadata"})
 
@@ -69,7 +69,14 @@ def check_create_bank_account(request: pb.CreateBankAccountRequest, principal: P
 
 
 def blind_request(request: pb.CreateBankAccountRequest, vault: Vault) -> pb.CreateBankAccountRequest:
-    """The request with a stand-in for the account number, as idempotency remembers it: equal for equal numbers."""
+    """The request with a stand-in for the account number, as idempotency remembers it: equal for equal numbers.
+
+    Raises: Unavailable: no number can be sealed now.
+    """
+    try:
+        vault.check_complete()
+    except KeyMissing:
+        raise Unavailable("No account number can be kept now: an operator has to bring a key back.") from None
     copy = copy_without(request)
     copy.account_number = vault.blind(request.account_number)
     return copy
@@ -115,9 +122,9 @@ async def create_bank_account(
         raise refusal
     principal = current_principal()
     party_id = principal.choose_party(request.party_id)
-    digests = vault.list_digests(request.routing_number, request.account_number)
-    await store.lock_number(tx, digests)
-    check_is_allowed(await store.list_same(tx, digests), tells_which=not principal.confined)
+    digest = vault.digest(request.routing_number, request.account_number)
+    await store.lock_number(tx, digest)
+    check_is_allowed(await store.list_same(tx, digest), tells_which=not principal.confined)
     await store.lock_default(tx, party_id)
     others = await store.list_accounts_of(tx, party_id)
     check_may_add_another(others)
@@ -129,7 +136,7 @@ async def create_bank_account(
         account_holder_name=request.account_holder_name,
         routing_number=request.routing_number,
         account_number_encrypted=b"",
-        account_number_digest=digests[0],
+        account_number_digest=digest,
         account_number_last4=request.account_number[-4:],
         account_type=pb.BankAccount.AccountType.Name(request.account_type or pb.BankAccount.CHECKING),
         holder_type=HolderType(pb.BankAccount.HolderType.Name(request.holder_type or pb.BankAccount.PERSON)),
@@ -257,7 +264,7 @@ async def forbid_bank_account(
     the account of somebody else could have it blocked, by a debit that its owner sends back. Nor suspended day by day:
     what is known of the number, whoever confirmed the other one since knew.
     """
-    await store.lock_number(tx, [digest])
+    await store.lock_number(tx, digest)
     same = await store.lock_same(tx, bank_account_id, digest)
     heard = {each.block_network_code for each, is_ours in same if is_ours and each.block_network_code}
     was_known = is_known(network_code, heard)

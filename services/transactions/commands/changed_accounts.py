@@ -27,27 +27,29 @@ from services.transactions.domain.bank_accounts import (
 )
 from services.transactions.domain.refusals import BankAccountBlocked, TooManyBankAccounts
 from services.transactions.store import bank_accounts as store
-from services.transactions.vault import SealedFor, Vault, VaultError
+from services.transactions.vault import KeyMissing, SealedFor, Vault, VaultError
 
 
 async def replace_bank_account(tx: Tx, vault: Vault, entry: AchEntry, change: Change, now: datetime) -> str:
     """Adds the account that the bank asks for, beside the one of the entry.
 
-    Returns: What came of it, for a person to read. Raises: NotSealed.
+    Returns: What came of it, for a person to read. Raises: NotSealed, KeyMissing.
     """
     org_id = current_principal().org_id
     try:
         number = change.account_number or vault.open(entry.account_number_encrypted, SealedFor.of(org_id, entry))
+    except KeyMissing:  # for an operator to mend; until then nothing is said of it
+        raise
     except VaultError:
         return "Its number does not open, so nothing was added."
     routing_number = change.routing_number or entry.routing_number
-    digests = vault.list_digests(routing_number, number)
-    await store.lock_number(tx, digests)
+    digest = vault.digest(routing_number, number)
+    await store.lock_number(tx, digest)
     await store.lock_default(tx, entry.party_id)
     before = await store.lock_bank_account(tx, entry.bank_account_id)
     if before is None or before.status not in LIVE or before.replaced_by_bank_account_id is not None:
         return "Its account is used no more, or is replaced already: nothing was added."
-    same = await store.list_same(tx, digests)
+    same = await store.list_same(tx, digest)
     account_type = change.account_type or before.account_type
     if before in same and account_type == before.account_type:
         return "The account has just what the bank asks for: nothing was added."
@@ -60,7 +62,7 @@ async def replace_bank_account(tx: Tx, vault: Vault, entry: AchEntry, change: Ch
     except (BankAccountBlocked, TooManyBankAccounts) as refusal:
         return f"{refusal.message} Nothing was added."
     if after is None:
-        after = _build(before, routing_number, number, account_type, digests[0], now)
+        after = _build(before, routing_number, number, account_type, digest, now)
         sealed = vault.seal(number, SealedFor.of(org_id, after))
         after = replace(after, account_number_encrypted=sealed)
         await store.insert_bank_account(tx, after)

@@ -159,19 +159,14 @@ async def lock_default(tx: Tx, party_id: str) -> None:
     await lock_name(tx, "bank_accounts", party_id)
 
 
-async def lock_number(tx: Tx, digests: Collection[str]) -> None:
-    """Lets whoever adds an account at a bank, or forbids it, go one by one. Taken before any other lock of these.
-
-    Args:
-        digests: Of its number: whoever knows more than one locks all.
-    """
-    for digest in sorted(digests):
-        await lock_name(tx, "bank_account_numbers", digest)
+async def lock_number(tx: Tx, digest: str) -> None:
+    """Lets whoever adds an account at a bank, or forbids it, go one by one. Taken before any other lock of these."""
+    await lock_name(tx, "bank_account_numbers", digest)
 
 
-async def list_same(tx: Tx, digests: Collection[str]) -> list[BankAccount]:
+async def list_same(tx: Tx, digest: str) -> list[BankAccount]:
     """All that ever stood for one account at one bank, whichever party they are of. Raises: NotSealed."""
-    return await BANK_ACCOUNTS.list_all(tx, _c.account_number_digest.in_(digests))
+    return await BANK_ACCOUNTS.list_all(tx, _c.account_number_digest == digest)
 
 
 async def lock_same(tx: Tx, bank_account_id: str, digest: str) -> list[tuple[BankAccount, bool]]:

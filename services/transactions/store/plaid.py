@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 
@@ -26,10 +25,10 @@ TRANSFERS = Aggregate(
 )
 
 
-async def find_item(tx: Tx, bank_account_id: str, digests: Collection[str]) -> PlaidItem | None:
-    """The account as Plaid knows it by one of these digests of its number. Raises: NotSealed."""
-    known_by = _i.account_number_digest.in_(digests)
-    return next(iter(await ITEMS.list_all(tx, _i.bank_account_id == bank_account_id, known_by)), None)
+async def find_item(tx: Tx, bank_account_id: str, digest: str) -> PlaidItem | None:
+    """The account as Plaid knows it by this digest of its number. Raises: NotSealed."""
+    known_by = _i.bank_account_id == bank_account_id, _i.account_number_digest == digest
+    return next(iter(await ITEMS.list_all(tx, *known_by)), None)
 
 
 async def list_by_key(tx: Tx, provider_key: str) -> list[PlaidTransfer]:

@@ -39,6 +39,10 @@ ROWS = (
         " 'key_1', 1, 'txn_1', 1, true, 100, 'USD', 'acc_1', now(), now(), 1)"
     ),
     "INSERT INTO event_cursors VALUES ('feed', '7', 1, now(), 'none')",
+    (
+        "INSERT INTO vault_keys (vault_key_id, purpose, wrapped_key, wrapped_by, created_at, updated_at, version,"
+        " proof_digest) VALUES ('vk_1', 'SEAL', 'x', 'w_1', now(), now(), 1, 'keys' || sha256('true'))"
+    ),
     "INSERT INTO payout_requests VALUES ('org_1', 'key_1', 'x', 'txn_1', NULL, now())",
     (
         "INSERT INTO received_webhooks (webhook_id, provider, provider_event_id, event_type, body, created_at, due_at,"
@@ -77,6 +81,7 @@ FIXED = {
     "plaid_transfers": "org_id authorization_id provider_key number reference presentment is_inbound amount_minor"
     " currency account_id created_at",
     "event_cursors": "feed",
+    "vault_keys": "vault_key_id purpose created_at",
     "payout_requests": "fingerprint transaction_id failure",
     "received_webhooks": "provider provider_event_id event_type provider_reference created_at proof_digest",
     "webhooks": "provider provider_event_id transaction_id created_at",
@@ -91,6 +96,14 @@ RULES = {
     "a webhook that is never applied": ("UPDATE received_webhooks SET due_at = NULL", "42501"),
     "a webhook with a proof made up": ("UPDATE received_webhooks SET due_at = NULL, proof = 'false'", "42501"),
     "events read from an earlier place": ("UPDATE event_cursors SET after_id = '1'", "42501"),
+    "a key of the vault that is spoilt": (
+        "UPDATE vault_keys SET wrapped_key = 'y', version = 2, proof = 'false'",
+        "42501",
+    ),
+    "a key of the vault wrapped by another without a version": (
+        "UPDATE vault_keys SET wrapped_by = 'w_2', proof = 'true'",
+        "42501",
+    ),
     "a webhook put off for ever": ("UPDATE received_webhooks SET due_at = 'infinity'", "42501"),
     "a status without the way to it": ("UPDATE transactions SET status = 'SETTLED'", "23514"),
     "another amount of what does not wait for its money": (

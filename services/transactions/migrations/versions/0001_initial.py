@@ -105,6 +105,19 @@ BEGIN
   RETURN NEW;
 END $$
 """
+# With a key of the vault spoilt, nothing opens that it sealed: who wraps it anew gives a text of which the row has the
+# digest, another one each time.
+_WRAP_KEY = f"""
+CREATE FUNCTION wrap_vault_key() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
+BEGIN
+  IF NEW.version <> OLD.version + 1
+     OR sha256(NEW.proof) IS DISTINCT FROM substr(OLD.proof_digest, 5) THEN
+    RAISE EXCEPTION 'a key is wrapped anew by its service alone' USING ERRCODE = '42501';
+  END IF;
+  NEW.proof := NULL;
+  RETURN NEW;
+END $$
+"""
 # A body is what the provider wrote, until it is forgotten.
 _KEEP_BODY = f"""
 CREATE FUNCTION keep_webhook_body() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
@@ -147,6 +160,7 @@ def upgrade() -> None:
     _create_records()
     _create_ach()
     _create_plaid()
+    _create_vault_keys()
     _create_requests()
     _create_exceptions()
     op.execute(_GUARD)
@@ -164,6 +178,10 @@ def upgrade() -> None:
     op.execute(
         "CREATE TRIGGER end_webhook BEFORE UPDATE OF due_at, proof ON received_webhooks"
         " FOR EACH ROW EXECUTE FUNCTION end_webhook()"
+    )
+    op.execute(_WRAP_KEY)
+    op.execute(
+        "CREATE TRIGGER wrap_vault_key BEFORE UPDATE ON vault_keys FOR EACH ROW EXECUTE FUNCTION wrap_vault_key()"
     )
     op.execute(_KEEP_BODY)
     op.execute(
@@ -714,6 +732,27 @@ def _create_plaid() -> None:
         sa.Column("seal", pg.BYTEA(), nullable=True),
         sa.CheckConstraint("version >= 1", name="cursor_begins"),
         sa.PrimaryKeyConstraint("feed"),
+    )
+
+
+def _create_vault_keys() -> None:
+    op.create_table(
+        "vault_keys",
+        sa.Column("vault_key_id", sa.Text(), nullable=False),
+        sa.Column("purpose", sa.Text(), nullable=False),
+        sa.Column("wrapped_key", pg.BYTEA(), nullable=False),
+        sa.Column("wrapped_by", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("proof_digest", pg.BYTEA(), nullable=False),
+        sa.Column("proof", pg.BYTEA(), nullable=True),
+        sa.Column("seal", pg.BYTEA(), nullable=True),
+        sa.CheckConstraint("purpose IN ('SEAL', 'INDEX')", name="purpose_known"),
+        sa.PrimaryKeyConstraint("vault_key_id"),
+    )
+    op.create_index(
+        "vault_keys_index", "vault_keys", ["purpose"], unique=True, postgresql_where=sa.text("purpose = 'INDEX'")
     )
 
 

@@ -151,11 +151,11 @@ class PlaidTransfers:
 
         Raises: Declined: its data are wrong.
         """
-        digests = self._vault.list_digests(order.routing_number, order.account_number)
+        digest = self._vault.digest(order.routing_number, order.account_number)
         async with self._database.begin() as tx:
-            item = await store.find_item(tx, order.bank_account_id, digests)
+            item = await store.find_item(tx, order.bank_account_id, digest)
         if item is None:
-            item = await self._introduce(order, digests[0])
+            item = await self._introduce(order, digest)
         sealed_for = TokenFor(current_principal().org_id, order.bank_account_id, item.account_number_digest)
         try:
             return item.account_id, self._vault.open(item.access_token_encrypted, sealed_for)
@@ -190,7 +190,7 @@ class PlaidTransfers:
         async with self._database.begin() as tx:
             if await store.ITEMS.insert_if_new(tx, item):
                 return item
-            kept = await store.find_item(tx, order.bank_account_id, [digest])
+            kept = await store.find_item(tx, order.bank_account_id, digest)
         if kept is None:
             raise OutcomeUnknown("another bank account has its id at the provider")
         return kept
@@ -367,7 +367,7 @@ class PlaidTransfers:
 
     def _under(self, key: str) -> str:
         """Nobody else knows which key comes next, so nobody uses it up; and it stays where our own keys are rotated."""
-        return self._vault.build_lasting_code(key)[:_KEY_CHARACTERS_MAX]
+        return self._vault.prove(key)[:_KEY_CHARACTERS_MAX]
 
 
 def _describe(order: PaymentOrder) -> str:

@@ -16,9 +16,9 @@ def is_live(api_key: str) -> bool:
 def name_key(vault: Vault, key: str) -> dict[str, str]:
     """Under which Stripe does something once.
 
-    Nobody else knows which key comes next, so nobody uses it up; and it stays where our own keys are rotated.
+    Nobody else knows which key comes next, so nobody uses it up.
     """
-    return {"idempotency_key": f"{key}:{vault.build_lasting_code(key)}"}
+    return {"idempotency_key": f"{key}:{vault.prove(key)}"}
 
 
 def check_address(api_key: str, base_url: str) -> None:
