@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -24,17 +24,8 @@ from services.transactions.vault import KeyMissing, VaultError
 _SETTING = "WRAPPING_KEY_FILE"
 _VERSION = b"\x01"
 _NONCE_BYTES = 12
+_HEADER_BYTES = len(_VERSION) + _NONCE_BYTES
 _ID_CHARACTERS = 16
-
-
-class Wrapped(NamedTuple):
-    """
-    Args:
-        by: The id of the wrapping key.
-    """
-
-    key: bytes
-    by: str
 
 
 class KeyWrapper(Protocol):
@@ -46,14 +37,18 @@ class KeyWrapper(Protocol):
     async def read_newest(self) -> str:
         """The id of the key that wraps now."""
 
-    async def wrap(self, key: bytes, context: str) -> Wrapped:
+    async def wrap(self, key: bytes, by: str, context: str) -> bytes:
         """
         Args:
             key: 32 bytes.
+            by: The id of the key that wraps it.
             context: Without it, the same, the key is not unwrapped.
+
+        Raises:
+            KeyMissing: the key that is to wrap it is not there.
         """
 
-    async def unwrap(self, wrapped: Wrapped, context: str) -> bytes:
+    async def unwrap(self, wrapped: bytes, by: str, context: str) -> bytes:
         """
         Raises:
             KeyMissing: the key that wrapped it is not there.
@@ -74,22 +69,26 @@ class Keyring:
     async def read_newest(self) -> str:
         return self.list_ids()[0]
 
-    async def wrap(self, key: bytes, context: str) -> Wrapped:
-        by, wrapping = next(iter(self._read().items()))
+    async def wrap(self, key: bytes, by: str, context: str) -> bytes:
         nonce = os.urandom(_NONCE_BYTES)
-        return Wrapped(_VERSION + nonce + AESGCM(wrapping).encrypt(nonce, key, _build_aad(by, context)), by)
+        return _VERSION + nonce + self._require_cipher(by).encrypt(nonce, key, _build_aad(by, context))
 
-    async def unwrap(self, wrapped: Wrapped, context: str) -> bytes:
-        wrapping = self._read().get(wrapped.by)
-        if wrapping is None:
-            raise KeyMissing(f"the wrapping key {wrapped.by} is not in {_SETTING}")
-        version, rest = wrapped.key[: len(_VERSION)], wrapped.key[len(_VERSION) :]
+    async def unwrap(self, wrapped: bytes, by: str, context: str) -> bytes:
+        cipher = self._require_cipher(by)
+        version, nonce, rest = wrapped[:1], wrapped[1:_HEADER_BYTES], wrapped[_HEADER_BYTES:]
         try:
             if version != _VERSION:
                 raise InvalidTag
-            return AESGCM(wrapping).decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], _build_aad(wrapped.by, context))
+            return cipher.decrypt(nonce, rest, _build_aad(by, context))
         except (InvalidTag, ValueError):
             raise VaultError("a key of the vault was altered, or is another one's") from None
+
+    def _require_cipher(self, by: str) -> AESGCM:
+        """Raises: KeyMissing, ConfigurationError."""
+        key = self._read().get(by)
+        if key is None:
+            raise KeyMissing(f"the wrapping key {by} is not in {_SETTING}")
+        return AESGCM(key)
 
     def _read(self) -> dict[str, bytes]:
         """Its keys by their ids. Raises: ConfigurationError."""

@@ -25,7 +25,7 @@ from services.transactions.jobs.keep_vault_keys import HELD_SECONDS, VaultKeeper
 from services.transactions.rotation import describe_keys
 from services.transactions.store.vault_keys import list_vault_keys
 from services.transactions.vault import KeyMissing, SealedFor, Vault
-from services.transactions.wrapping import Keyring, KeyWrapper, Wrapped
+from services.transactions.wrapping import Keyring, KeyWrapper
 from tests.support import servers
 from tests.support.bank_accounts import build_bank_account
 from tests.support.transactions import ADMIN, MONDAY, TransactionsHarness
@@ -54,13 +54,22 @@ class Remote:
         await self._travel()
         return await self._keyring.read_newest()
 
-    async def wrap(self, key: bytes, context: str) -> Wrapped:
+    async def wrap(self, key: bytes, by: str, context: str) -> bytes:
         await self._travel()
-        return await self._keyring.wrap(key, context)
+        return await self._keyring.wrap(key, by, context)
 
-    async def unwrap(self, wrapped: Wrapped, context: str) -> bytes:
+    async def unwrap(self, wrapped: bytes, by: str, context: str) -> bytes:
         await self._travel()
-        return await self._keyring.unwrap(wrapped, context)
+        return await self._keyring.unwrap(wrapped, by, context)
+
+
+class WrapsOnly(Remote):
+    """It may use its newest key to wrap, and not to unwrap."""
+
+    async def unwrap(self, wrapped: bytes, by: str, context: str) -> bytes:
+        if by == await self.read_newest():
+            raise KeyMissing("no right to decrypt")
+        return await super().unwrap(wrapped, by, context)
 
 
 class Process:
@@ -178,6 +187,16 @@ async def test_what_nobody_can_ask_about_opens_for_an_hour_and_no_longer(databas
     remote.left = 100
     await process.keeper.run()
     assert process.vault.open(sealed, HERE) == "42"
+
+
+async def test_no_key_is_kept_as_it_does_not_unwrap(database: Database, tmp_path: Path) -> None:
+    await Process(database, write_keyring(tmp_path, b"a" * 32)).keeper.start()
+    process = Process(database, WrapsOnly(write_keyring(tmp_path, b"b" * 32, b"a" * 32), database))
+    before = await list_vault_keys(database)
+    with pytest.raises(KeyMissing):
+        await process.keeper.run()
+    assert await list_vault_keys(database) == before
+    assert process.vault.open(process.vault.seal("42", HERE), HERE) == "42"
 
 
 async def test_accounts_are_added_and_payouts_made_while_keys_are_rotated(database: Database, tmp_path: Path) -> None:

@@ -19,27 +19,31 @@ NOW = datetime(2026, 3, 2, 15, tzinfo=UTC)
 
 
 async def test_the_first_key_of_the_file_wraps_and_each_unwraps_what_it_wrapped(tmp_path: Path) -> None:
-    before = await write_keyring(tmp_path, OLD).wrap(SECRET, "here")
+    before = write_keyring(tmp_path, OLD)
+    old = await before.read_newest()
+    kept = await before.wrap(SECRET, old, "here")
     keyring = write_keyring(tmp_path, NEW, OLD)
-    after = await keyring.wrap(SECRET, "here")
-    assert [before.by, after.by] == keyring.list_ids()[::-1]
-    assert [await keyring.unwrap(each, "here") for each in (before, after)] == [SECRET, SECRET]
-    assert SECRET not in after.key
-    with pytest.raises(KeyMissing, match=before.by):
-        await write_keyring(tmp_path, NEW).unwrap(before, "here")
+    new = await keyring.read_newest()
+    assert [new, old] == keyring.list_ids()
+    wrapped = await keyring.wrap(SECRET, new, "here")
+    assert [await keyring.unwrap(kept, old, "here"), await keyring.unwrap(wrapped, new, "here")] == [SECRET, SECRET]
+    assert SECRET not in wrapped
+    alone = write_keyring(tmp_path, NEW)
+    with pytest.raises(KeyMissing, match=old):
+        await alone.unwrap(kept, old, "here")
+    with pytest.raises(KeyMissing, match=old):
+        await alone.wrap(SECRET, old, "here")
 
 
 async def test_what_was_moved_to_another_place_or_altered_is_not_unwrapped(tmp_path: Path) -> None:
-    keyring = write_keyring(tmp_path, NEW, OLD)
-    wrapped = await keyring.wrap(SECRET, "SEAL|vk_1")
-    altered = [
-        bytes([*wrapped.key[:at], wrapped.key[at] ^ 1, *wrapped.key[at + 1 :]]) for at in range(len(wrapped.key))
-    ]
-    tried = [(key, wrapped.by, "SEAL|vk_1") for key in (*altered, wrapped.key[:-1], wrapped.key[:5], b"")]
-    tried += [(wrapped.key, wrapped.by, "SEAL|vk_2"), (wrapped.key, keyring.list_ids()[1], "SEAL|vk_1")]
-    for key, by, context in tried:
+    keyring, place = write_keyring(tmp_path, NEW, OLD), "SEAL|vk_1"
+    new, old = keyring.list_ids()
+    wrapped = await keyring.wrap(SECRET, new, place)
+    altered = [bytes([*wrapped[:at], wrapped[at] ^ 1, *wrapped[at + 1 :]]) for at in range(len(wrapped))]
+    tried = [(key, new, place) for key in (*altered, wrapped[:-1], wrapped[:5], b"")]
+    for key, by, context in (*tried, (wrapped, new, "SEAL|vk_2"), (wrapped, new, "INDEX|vk_1"), (wrapped, old, place)):
         with pytest.raises(VaultError) as refusal:
-            await keyring.unwrap(wrapped._replace(key=key, by=by), context)
+            await keyring.unwrap(key, by, context)
         assert type(refusal.value) is VaultError
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -38,10 +38,6 @@ class VaultKey:
     def context(self) -> str:
         """What it is wrapped with besides: put in the place of another, it does not unwrap."""
         return f"{self.purpose}|{self.vault_key_id}"
-
-    def wrap(self, wrapped_key: bytes, wrapped_by: str) -> VaultKey:
-        """The same key, wrapped by this one."""
-        return replace(self, wrapped_key=wrapped_key, wrapped_by=wrapped_by)
 
 
 def sort_by_use(keys: Sequence[VaultKey], now: datetime) -> list[VaultKey]:

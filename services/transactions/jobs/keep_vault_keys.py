@@ -15,6 +15,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Final
 
 from services.chassis.data.database import Database
@@ -26,7 +27,7 @@ from services.chassis.values.ids import new_id
 from services.transactions.domain.vault_keys import Purpose, VaultKey, list_due, sort_by_use
 from services.transactions.store import vault_keys as store
 from services.transactions.vault import Vault, VaultError
-from services.transactions.wrapping import KeyWrapper, Wrapped
+from services.transactions.wrapping import KeyWrapper
 
 HELD_SECONDS: Final = 3600.0
 _INTERVAL_SECONDS: Final = 60.0
@@ -91,7 +92,7 @@ class VaultKeeper:
         """False: it is told why not, and what is held of it stays for a while."""
         try:
             async with asyncio.timeout(_CALL_SECONDS):
-                key = await self._wrapper.unwrap(Wrapped(kept.wrapped_key, kept.wrapped_by), kept.context)
+                key = await self._wrapper.unwrap(kept.wrapped_key, kept.wrapped_by, kept.context)
         except VaultError as error:
             log.error("vault_key_missing", vault_key_id=kept.vault_key_id, cause=str(error))
             return False
@@ -122,20 +123,29 @@ class VaultKeeper:
             key = VaultKey(
                 vault_key_id=key_id, purpose=purpose, wrapped_key=b"", wrapped_by="", created_at=now, updated_at=now
             )
-            async with asyncio.timeout(_CALL_SECONDS):
-                wrapped = await self._wrapper.wrap(secret, key.context)
+            wrapped = await self._wrap(key, secret, newest)
             async with self._database.begin_for_all() as tx:
-                made += await store.insert_vault_key(tx, key.wrap(wrapped.key, wrapped.by))
+                made += await store.insert_vault_key(tx, wrapped)
         return made
 
     async def _wrap_anew(self, keys: Sequence[VaultKey], newest: str, missing: Collection[VaultKey]) -> int:
         due = [each for each in keys if each.wrapped_by != newest and each not in missing]
         done = 0
         for each in due[:_WRAPPED_MAX]:
-            async with asyncio.timeout(_CALL_SECONDS):
-                wrapped = await self._wrapper.wrap(self._held[each.vault_key_id][0], each.context)
+            wrapped = await self._wrap(each, self._held[each.vault_key_id][0], newest)
             async with self._database.begin_for_all() as tx:
-                done += await store.save_wrapped(tx, each, each.wrap(wrapped.key, wrapped.by), self._clock.now())
+                done += await store.save_wrapped(tx, each, wrapped, self._clock.now())
         if done:
             log.info("vault_keys_wrapped_anew", count=done, left=len(due) - done, wrapped_by=newest)
         return done
+
+    async def _wrap(self, key: VaultKey, secret: bytes, by: str) -> VaultKey:
+        """The key, wrapped so that it comes back: who may wrap with a key and not unwrap would lose all of them.
+
+        Raises: VaultError: it does not.
+        """
+        async with asyncio.timeout(_CALL_SECONDS):
+            wrapped = await self._wrapper.wrap(secret, by, key.context)
+            if await self._wrapper.unwrap(wrapped, by, key.context) != secret:
+                raise VaultError("what was wrapped is not what comes back")
+        return replace(key, wrapped_key=wrapped, wrapped_by=by)
