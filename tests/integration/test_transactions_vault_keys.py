@@ -12,6 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 import sqlalchemy as sa
+from prometheus_client import REGISTRY
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 from realco.transactions.v1 import transactions_pb2 as pb
 
@@ -151,6 +152,8 @@ async def test_a_key_that_is_taken_out_too_early_is_told_and_brought_back(databa
         f"{ring.list_ids()[0]} wraps new keys, and 0 of those that there are",
         f"{first} wraps 2 keys, and is not in the file: bring it back",
     ]
+    labels = {"wrapped_by": first, "is_newest": "false"}
+    assert REGISTRY.get_sample_value("realco_vault_keys", labels) == 2
     assert process.vault.open(sealed, HERE) == "42", "what is held serves for an hour"
     other = Process(database, ring)
     for each in (process, other):
@@ -165,6 +168,7 @@ async def test_a_key_that_is_taken_out_too_early_is_told_and_brought_back(databa
     for each in (process, other):
         await each.keeper.start()
         assert (each.vault.open(sealed, HERE), each.vault.digest("021000021", "42"), each.alarms) == ("42", digest, {})
+    assert REGISTRY.get_sample_value("realco_vault_keys", labels) is None
     assert await describe_keys(database, write_keyring(tmp_path, b"b" * 32, b"a" * 32).list_ids()) == [
         f"{ring.list_ids()[0]} wraps new keys, and 2 of those that there are",
         f"{first} wraps 0 keys: it may be taken out of the file",

@@ -61,9 +61,6 @@ CERTIFICATE_EXPIRES_SECONDS = Gauge(
     "realco_certificate_expires_timestamp_seconds",
     "When the process's certificate expires, in seconds since 1970.",
 )
-VAULT_KEYS = Gauge(
-    "realco_vault_keys", "Keys of the vault, by the wrapping key that they need.", ["wrapped_by", "is_newest"]
-)
 WORK_OVERDUE = Gauge("realco_work_overdue", "Rows whose work ought to be done long since.", ["table"])
 JOB_RUNS = Counter("realco_job_runs_total", "Runs of a job.", ["job", "outcome"])
 

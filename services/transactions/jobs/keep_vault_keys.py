@@ -18,10 +18,12 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Final
 
+from prometheus_client import Gauge
+
 from services.chassis.data.database import Database
 from services.chassis.process.health import Alarms, note_alarm
 from services.chassis.process.jobs import Job
-from services.chassis.process.telemetry import VAULT_KEYS, log
+from services.chassis.process.telemetry import log
 from services.chassis.values.clock import Clock
 from services.chassis.values.ids import new_id
 from services.transactions.domain.vault_keys import Purpose, VaultKey, list_due, sort_by_use
@@ -29,6 +31,9 @@ from services.transactions.store import vault_keys as store
 from services.transactions.vault import Vault, VaultError
 from services.transactions.wrapping import KeyWrapper
 
+VAULT_KEYS = Gauge(
+    "realco_vault_keys", "Keys of the vault, by the wrapping key that they need.", ["wrapped_by", "is_newest"]
+)
 HELD_SECONDS: Final = 3600.0
 _INTERVAL_SECONDS: Final = 60.0
 _CALL_SECONDS: Final = 10.0
