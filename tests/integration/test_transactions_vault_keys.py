@@ -203,6 +203,32 @@ async def test_no_key_is_kept_as_it_does_not_unwrap(database: Database, tmp_path
     assert process.vault.open(process.vault.seal("42", HERE), HERE) == "42"
 
 
+async def test_the_index_is_never_made_a_second_time(
+    database: Database, tmp_path: Path, postgres: servers.TestPostgres
+) -> None:
+    service = TransactionsHarness(database)
+    process = Process(database, write_keyring(tmp_path, b"a" * 32), service.clock, service.dependencies.vault)
+    await process.keeper.start()
+    payout = await service.payout("inv-001")
+    await servers.tamper(
+        postgres.admin_dsn,
+        database,
+        "CREATE TABLE backup AS SELECT * FROM vault_keys; DELETE FROM vault_keys WHERE purpose = 'INDEX'",
+    )
+    await process.keeper.start()
+    assert process.alarms == {"vault index": "lost: restore its row"}
+    await service.work()
+    assert (await service.get(payout.transaction_id)).status == pb.Transaction.PROCESSING
+    with pytest.raises(DomainError):
+        await service.bank_account("inv-002")
+    back = "INSERT INTO vault_keys SELECT * FROM backup WHERE purpose = 'INDEX'; DROP TABLE backup"
+    await servers.tamper(postgres.admin_dsn, database, back)
+    await process.keeper.start()
+    await service.work(hurried=True)
+    seen = await service.get(payout.transaction_id)
+    assert (seen.status, process.alarms) == (pb.Transaction.PENDING_SETTLEMENT, {})
+
+
 async def test_accounts_are_added_and_payouts_made_while_keys_are_rotated(database: Database, tmp_path: Path) -> None:
     service, ring = TransactionsHarness(database), [os.urandom(32)]
     process = Process(database, write_keyring(tmp_path, *ring), service.clock, service.dependencies.vault)

@@ -39,7 +39,7 @@ _INTERVAL_SECONDS: Final = 60.0
 _CALL_SECONDS: Final = 10.0
 _WRAPPED_MAX: Final = 10
 _KEY_BYTES: Final = 32
-_ALARM: Final = "vault keys"
+_ALARM, _INDEX_ALARM = "vault keys", "vault index"
 
 
 class VaultKeeper:
@@ -121,9 +121,18 @@ class VaultKeeper:
         note_alarm(self._alarms, _ALARM, f"{len(missing)} do not open: bring {names} back" if missing else "")
 
     async def _make_due(self, keys: Sequence[VaultKey], newest: str, missing: Collection[VaultKey]) -> int:
-        """Not while the last one does not open: the wrapping keys of this process may be those of yesterday."""
+        """Not while the last one does not open: the wrapping keys of this process may be those of yesterday.
+
+        Nor another one of the index: no account would be known again, whoever forbade it, or approved a payment to it.
+        """
         now, made = self._clock.now(), 0
-        for purpose in [] if keys and keys[-1] in missing else list_due(keys, newest, now):
+        due = [] if keys and keys[-1] in missing else list_due(keys, newest, now)
+        if Purpose.INDEX in due and await store.is_index_in_use(self._database):
+            log.error("vault_index_lost")
+            note_alarm(self._alarms, _INDEX_ALARM, "lost: restore its row")
+            return 0
+        note_alarm(self._alarms, _INDEX_ALARM, "")
+        for purpose in due:
             key_id, secret = new_id("vk"), os.urandom(_KEY_BYTES)
             key = VaultKey(
                 vault_key_id=key_id, purpose=purpose, wrapped_key=b"", wrapped_by="", created_at=now, updated_at=now

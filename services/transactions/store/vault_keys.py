@@ -35,6 +35,11 @@ async def list_vault_keys(database: Database) -> list[VaultKey]:
     return keep_readable(build_rows(await database.send_for_all(_ALL[0])), read)
 
 
+async def is_index_in_use(database: Database) -> bool:
+    """Whether accounts are known by their digests."""
+    return bool(await database.send_for_all("SELECT 1 AS is_there FROM public.bank_accounts LIMIT 1"))
+
+
 async def insert_vault_key(tx: Tx, key: VaultKey) -> bool:
     """False where there is one for the index already."""
     added = pg.insert(vault_keys).values(_build_row(tx, key)).on_conflict_do_nothing()
