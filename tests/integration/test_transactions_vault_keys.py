@@ -237,6 +237,8 @@ async def test_accounts_are_added_and_payouts_made_while_keys_are_rotated(databa
     await service.work()
     service.bank.report(forbidden.transaction_id, PaymentStatus.RETURNED, "R07", at=service.clock.now())
     await service.work(hurried=True)
+    later = await service.deposit("inv-003", "03")
+    await service.work()
     done = asyncio.Event()
 
     async def rotate() -> int:
@@ -259,7 +261,14 @@ async def test_accounts_are_added_and_payouts_made_while_keys_are_rotated(databa
     assert await rotating > 1
     seen = [(await service.get(each.transaction_id)).status for each in payouts]
     assert seen == [pb.Transaction.PENDING_SETTLEMENT] * 8
-    assert [order.account_number[-2:] for order in service.bank.orders][1:] == [f"{number}1" for number in range(8)]
+    assert [order.account_number[-2:] for order in service.bank.orders][2:] == [f"{number}1" for number in range(8)]
+    added = await service.bank_account("inv-004", "03")
+    service.bank.report(later.transaction_id, PaymentStatus.RETURNED, "R07", at=service.clock.now())
+    await service.work(hurried=True)
+    accounts = (await service.ask(ADMIN, "ListBankAccounts", bank_pb.ListBankAccountsRequest())).bank_accounts
+    status = {each.bank_account_id: each.status for each in accounts}
+    assert status[later.bank_account_id] == bank_pb.BankAccount.BLOCKED
+    assert status[added.bank_account_id] == bank_pb.BankAccount.SUSPENDED, "the same account, added after the rotations"
     for party_id in ("inv-001", "inv-002"):  # what a bank forbade before
         with pytest.raises(DomainError, match="forbidden"):
             await service.bank_account(party_id)
