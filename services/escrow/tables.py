@@ -243,7 +243,7 @@ journal_entries = sa.Table(
         postgresql_where=sa.text("external_id IS NOT NULL"),
     ),
     sa.Index("journal_entries_by_hand", "escrow_no", "created_at", postgresql_where=sa.text(BY_HAND)),
-    # For where money of an escrow account came from: migrations/sql/transfers.sql.
+    # For where money of an escrow account came from: migrations/sql/sources_of.sql.
     sa.Index("journal_entries_transfers", "escrow_no", postgresql_where=sa.text("type = 'TRANSFER'")),
 )
 

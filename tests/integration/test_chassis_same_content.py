@@ -159,5 +159,5 @@ async def test_what_was_carried_out_and_then_altered_is_told(desk):
         await tx.execute(sa.text("UPDATE approvals SET note = 'x'"))
         await tx.driver.execute("DELETE FROM notes")  # so it can be done once more
     [told] = (await desk.ask(OTHER_MAKER, key="key-2")).explanations
-    said = "1 like it were altered in the database: whether just this was done before, nobody knows."
+    said = "Requests like it that were altered in the database: 1. Whether this was done before, nobody knows."
     assert (told.rule, told.statement) == ("REQUESTS_ALTERED", said)

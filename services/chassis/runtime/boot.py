@@ -40,7 +40,7 @@ _SETTINGS_OF_THE_ROLE = sa.text(
     " OR s.setdatabase = 0 AND lower(given.name) <> ALL (CAST(:names AS text[]))) ORDER BY 1, 2"
 )
 # As PostgreSQL words what migrations.py makes.
-_MINE_OR_A_WORKERS = (
+_ROWS_SEEN = (
     "(( SELECT (SESSION_USER = '{worker}'::name))"
     " OR (org_id = ( SELECT current_setting('app.org_id'::text) AS current_setting)))"
 )
@@ -58,8 +58,7 @@ async def boot_check(database: Database, settings: ClockSettings) -> None:
         switched_off = await tx.scalars(off, {"names": _DURABLE})
         faults += [f"PostgreSQL: {name} must be on, or a power cut loses acknowledged money" for name in switched_off]
         faults += await _role_faults(tx)
-        faults += await _security_faults(tx)
-        faults += await _reach_faults(tx, worker)
+        faults += await _row_security_faults(tx, worker)
         if fault := known_schema(database.name).fault_of(await find_schema(tx)):
             faults.append(fault)
         else:
@@ -169,32 +168,25 @@ async def _setting_faults(tx: Tx, role: str) -> list[str]:
     ]
 
 
-async def _security_faults(tx: Tx) -> list[str]:
-    """Every table with an org_id hides other organizations' rows, from its owner too."""
-    open_tables = await tx.scalars(
-        sa.text(
-            "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-            " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'org_id' AND NOT a.attisdropped"
-            " WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition"
-            " AND NOT (c.relrowsecurity AND c.relforcerowsecurity) ORDER BY 1"
-        )
-    )
-    return [f"table {name} has org_id and no forced row level security" for name in open_tables]
+async def _row_security_faults(tx: Tx, worker: str) -> list[str]:
+    """Of every table with an org_id: that its rows are hidden, from its owner too, and that one policy says from whom.
 
-
-async def _reach_faults(tx: Tx, worker: str) -> list[str]:
-    """Whose rows are seen is asked by one policy, the same for all: requests see one organization, the worker each."""
+    That is the same for all roles. It shows requests the organization of their transaction, and the worker each.
+    """
     query = sa.text(
-        "SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'org_id'"
-        " AND NOT a.attisdropped LEFT JOIN pg_policy p ON p.polrelid = c.oid"
+        "SELECT c.relname, c.relrowsecurity AND c.relforcerowsecurity AS hides, count(p.oid) = 1 AND count(*) FILTER ("
+        " WHERE p.polroles = ARRAY[0::oid] AND p.polcmd = '*' AND p.polpermissive"
+        " AND pg_get_expr(p.polqual, c.oid) = :rows AND pg_get_expr(p.polwithcheck, c.oid) = :rows) = 1 AS is_ours"
+        " FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'org_id' AND NOT a.attisdropped"
+        " LEFT JOIN pg_policy p ON p.polrelid = c.oid"
         " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition"
-        " GROUP BY c.oid, c.relname HAVING count(*) FILTER (WHERE p.polroles = ARRAY[0::oid] AND p.polcmd = '*'"
-        " AND p.polpermissive AND pg_get_expr(p.polqual, c.oid) = :rows"
-        " AND pg_get_expr(p.polwithcheck, c.oid) = :rows) <> 1 OR count(p.oid) <> 1 ORDER BY 1"
+        " GROUP BY c.oid, c.relname ORDER BY 1"
     )
-    found = await tx.scalars(query, {"rows": _MINE_OR_A_WORKERS.format(worker=worker)})
+    tables = (await tx.execute(query, {"rows": _ROWS_SEEN.format(worker=worker)})).all()
+    more = "shows requests more than their own organization, or the worker less than all"
     return [
-        f"table {name} shows requests more than their own organization, or the worker less than all" for name in found
+        *(f"table {name} has org_id and no forced row level security" for name, hides, _ in tables if not hides),
+        *(f"table {name} {more}" for name, _, is_ours in tables if not is_ours),
     ]
 
 

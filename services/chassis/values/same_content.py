@@ -65,7 +65,7 @@ def explain_altered(count: int) -> list[Explanation]:
     """For whoever reads what waits: of so many like it nobody knows whether they were done."""
     if not count:
         return []
-    said = f"{count} like it were altered in the database: whether just this was done before, nobody knows."
+    said = f"Requests like it that were altered in the database: {count}. Whether this was done before, nobody knows."
     return [Explanation(said, "REQUESTS_ALTERED", (("count", str(count)),))]
 
 

@@ -137,8 +137,8 @@ def explain_failed_refunds(failed: Sequence[RefundPosition]) -> tuple[Explanatio
     """What each investment is owed, and why its last refund came to nothing."""
     statement = "1 refund failed." if len(failed) == 1 else f"{len(failed)} refunds failed."
     owed = Explanation(statement, "AMOUNTS_OWED", tuple(_spell_failed(each) for each in failed), HOUSE_RULE)
-    held = [each.investment for each in failed]
-    why = [(each.investment_id, f"{why.code}, {why.message}") for each in held if (why := each.refund_failure)]
+    investments = [each.investment for each in failed]
+    why = [(each.investment_id, f"{end.code}, {end.message}") for each in investments if (end := each.refund_failure)]
     if not why:
         return (owed,)
     some = f" {_NAMED_MAX} of {len(why)} are told." if len(why) > _NAMED_MAX else ""

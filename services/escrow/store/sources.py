@@ -32,6 +32,7 @@ class DebtAtSource(NamedTuple):
 async def list_debts_at_sources(tx: Tx, escrow_account_id: str, party_ids: Collection[str]) -> dict[str, DebtAtSource]:
     """By party; nobody who owes nothing there."""
     query = _select_owed(escrow_account_id, _ledger.party_id, _ledger.escrow_account_id, _owed.label("owed"))
+    # The greatest comes last, and stays.
     query = query.where(_ledger.party_id.in_(party_ids)).order_by("owed", _ledger.escrow_account_id.desc())
     return {row.party_id: DebtAtSource(row.escrow_account_id, row.owed) for row in await tx.execute(query)}
 
@@ -50,7 +51,7 @@ async def list_sources_by_hand(tx: Tx, escrow_account_id: str, since: datetime, 
     Args:
         since: When the first of the entries was booked.
     """
-    entries = select_posted_by_hand(_list_sources(escrow_account_id), since).subquery("entries").c
+    entries = select_posted_by_hand(_select_sources(escrow_account_id), since).subquery("entries").c
     query = sa.select(entries.escrow_account_id).group_by(entries.escrow_account_id)
     query = query.order_by(sa.func.sum(entries.minor).desc(), entries.escrow_account_id)
     return list(await tx.scalars(query.limit(count_max)))
@@ -59,13 +60,13 @@ async def list_sources_by_hand(tx: Tx, escrow_account_id: str, since: datetime, 
 def _select_owed(escrow_account_id: str, *what: sa.ColumnElement[Any]) -> sa.Select[Any]:
     return sa.select(*what).where(
         is_mine(ledger_accounts),
-        _ledger.escrow_account_id.in_(_list_sources(escrow_account_id)),
+        _ledger.escrow_account_id.in_(_select_sources(escrow_account_id)),
         _ledger.kind == LedgerAccountKind.RETURNS_RECEIVABLE,
         _ledger.debits_posted > _ledger.credits_posted,
     )
 
 
-def _list_sources(escrow_account_id: str) -> sa.Select[Any]:
+def _select_sources(escrow_account_id: str) -> sa.Select[Any]:
     here = sa.select(sa.func.public.sources_of(_account.escrow_no))
     here = here.where(is_mine(escrow_accounts), _account.escrow_account_id == escrow_account_id)
     there = escrow_accounts.alias("sources")

@@ -28,20 +28,19 @@ class Exceptions(NamedTuple):
 
 def explain_exceptions(of_account: Exceptions, now: datetime) -> list[Explanation]:
     """What may be missing of an escrow account's money, as nobody has looked into it or as somebody alone decided."""
-    told = []
+    told, most = [], "" if of_account.is_all else "at least "
     if is_open := [each for each in of_account.found if each.status is ExceptionStatus.OPEN]:
-        most = "" if of_account.is_all else "at least "
         statement = (
-            f"About payments of the escrow account {most}{len(is_open)} exceptions are open, first"
-            f" {_spell(is_open[0])}. What they say may be missing in it: look into them first."
+            f"Open exceptions about payments of the escrow account: {most}{len(is_open)}, first {_spell(is_open[0])}."
+            " What they say may be missing in it: look into them first."
         )
         operands = tuple((each.transaction_id or "", _spell(each)) for each in is_open[:_NAMED_MAX])
         told.append(Explanation(statement, "EXCEPTIONS_OPEN", operands, HOUSE_RULE))
     since = now - RECEIVED_WITHIN
     if resolved := [each for each in of_account.found if each.resolved_at is not None and each.resolved_at > since]:
         statement = (
-            f"Within {RECEIVED_WITHIN.days} days {'' if of_account.is_all else 'at least '}{len(resolved)} exceptions"
-            f" about its payments were resolved, last {_spell_resolved(max(resolved, key=_resolved_at))}."
+            f"Exceptions about its payments that were resolved within {RECEIVED_WITHIN.days} days:"
+            f" {most}{len(resolved)}, last {_spell_resolved(max(resolved, key=_resolved_at))}."
         )
         operands = tuple((each.transaction_id or "", _spell_resolved(each)) for each in resolved[:_NAMED_MAX])
         told.append(Explanation(statement, "EXCEPTIONS_RESOLVED", operands, HOUSE_RULE))
@@ -58,11 +57,11 @@ def explain_exceptions_of_nobody(of_nobody: Exceptions) -> list[Explanation]:
         return []
     most = "" if of_nobody.is_all and not of_nobody.has_altered else "at least "
     statement = (
-        f"{most}{len(is_open)} exceptions of the organization are open that are about no payment of ours that is known:"
-        " any escrow account may have less than its book says."
+        "Open exceptions of the organization that are about no payment of ours that is known:"
+        f" {most}{len(is_open)}. Any escrow account may have less than its book says."
     )
     operands = tuple((each.file_name or each.provider or "", each.kind.value) for each in is_open[:_NAMED_MAX])
-    return [Explanation(statement.capitalize(), "EXCEPTIONS_OPEN", operands, HOUSE_RULE)]
+    return [Explanation(statement, "EXCEPTIONS_OPEN", operands, HOUSE_RULE)]
 
 
 def _spell(found: PaymentException) -> str:

@@ -56,7 +56,7 @@ async def read_received_since(
 
 
 async def read_came_back(tx: Tx, escrow_account_id: str, since: datetime) -> CameBack:
-    """The payouts by wire or check of which persons said that they came back, or were never sent.
+    """The payouts by wire or check, and the transfers, of which persons said that they came back, or were never sent.
 
     No provider says so on these rails. One that was sent again since is among them.
 
