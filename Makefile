@@ -52,8 +52,8 @@ check: setup ## lint, types, contracts, dependency directions, migrations agains
 bench: setup ## benchmarks: a table, and bench.json with ratios against limits of the same run
 	@$(PY) -m tests.performance.bench
 
-chaos: setup ## long reliability runs (MINUTES=10, SEED=)
-	@$(PY) -m tests.reliability.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+chaos: setup ## long reliability runs (MINUTES=10, CREATIONS=10000, SEED=)
+	@$(PY) -m tests.reliability.chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(CREATIONS),--creations $(CREATIONS))
 
 contracts: setup ## the contracts for other teams, in dist/contracts: a typed wheel, descriptors, OpenAPI, changelog
 	@$(PY) -m deploy.contracts

@@ -1,5 +1,5 @@
-"""The long reliability run behind `make chaos`: demo after demo, each losing random processes at random moments; and
-one undisturbed, after which the instance is stopped and started again.
+"""The long reliability run behind `make chaos`: demo after demo, each losing random processes at random moments; one
+undisturbed, after which the instance is stopped and started again; and thousands of payments at once (creations.py).
 
 - Everything random follows from `--seed`; the first demo that does not tie out ends the run with status 1 and the
   command that repeats it.
@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.topology import PROCESS_NAMES
+from tests.reliability.creations import run_creations, show_creations
 from tests.reliability.restart import find_faults
 from tests.support.demo import run_demo
 
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.reliability.chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10, help="how long at least (default: %(default)s)")
     parser.add_argument("--seed", type=int, help="repeats the run")
+    parser.add_argument("--creations", type=int, default=10_000, help="payments at once (default: %(default)s)")
     given = parser.parse_args(arguments)
     seed = random.randrange(1_000_000) if given.seed is None else given.seed
     print(f"seed {seed}", flush=True)
@@ -49,7 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _show(kills, survived)
     if not failed and (faults := find_faults()):
         failed = "\n".join(["After a stop and a start:", *faults])
-    print(failed or "An instance that is stopped and started again answers as before.")
+    print(failed or "An instance that is stopped and started again answers as before.", flush=True)
+    if not failed and given.creations:
+        found = run_creations(given.creations, seed)
+        show_creations(found)
+        failed = "\n".join(found.faults)
+        print(failed or "Each payment was ordered and made once, and all say the same to the cent.")
     return 1 if failed else 0
 
 
