@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import timedelta
 
 import pytest
@@ -152,11 +153,17 @@ def read_of(approval: S) -> dict[str, str]:
     return {"approval_id": approval.approval_id, "etag": approval.etag, "idempotency_key": "no"}
 
 
-async def test_what_was_carried_out_and_then_altered_is_told(desk):
+@pytest.mark.parametrize("is_done", [True, False])
+async def test_what_was_carried_out_and_then_altered_is_told(desk, is_done):
+    """Or what is being carried out just now, and is called failed meanwhile."""
     first = await desk.ask()
-    await desk.grant(first)
+    desk.deed.raises = None if is_done else Unavailable("It is away.")
+    with contextlib.suppress(Unavailable):
+        await desk.grant(first)
+    desk.deed.raises = None
     async with desk.database.begin_for_all() as tx:
-        await tx.execute(sa.text("UPDATE approvals SET note = 'x'"))
+        altered = "note = 'x'" if is_done else "status = 'FAILED', due_at = NULL"
+        await tx.execute(sa.text(f"UPDATE approvals SET {altered}"))
         await tx.driver.execute("DELETE FROM notes")  # so it can be done once more
     [told] = (await desk.ask(OTHER_MAKER, key="key-2")).explanations
     said = "Requests like it that were altered in the database: 1. Whether this was done before, nobody knows."

@@ -34,7 +34,9 @@ async def explain_others(
         altered += altered_too
         doing = [each for each in alike if find_effect(each) == effect]
         explanations += [explain_same_effect(each) for each in doing if each.status_at(now) is not Status.EXPIRED]
-    return [*explanations, *explain_altered(altered)]
+    this = {"kind": approval.kind, "approval_id": approval.approval_id}
+    _, ended = await _read(source, _ENDED, **this, **_list_marks(approval))
+    return [*explanations, *explain_altered(altered + ended)]
 
 
 async def _read(source: Source, read: Read, **given: Any) -> tuple[list[Approval], int]:
@@ -85,4 +87,26 @@ _ALIKE = Read(
     )
     .order_by(_c.created_at.desc(), _c.approval_id.desc())
     .limit(_ALIKE_MAX)
+)
+
+# What is over, by what never changes of it: of what is carried out just now a login of the database may write that it
+# failed. What it says is told to nobody.
+_ENDED_MAX = 300
+_ENDED = Read(
+    sa.select(approvals)
+    .where(
+        is_mine(approvals),
+        _c.resource_id == sa.bindparam("resource_id"),
+        _c.approval_id != sa.bindparam("approval_id"),
+        sa.or_(
+            sa.and_(_c.kind == sa.bindparam("kind"), _c.content_hash == sa.bindparam("content_hash")),
+            sa.and_(
+                _c.amount_minor.is_not_distinct_from(sa.bindparam("amount_minor", type_=_c.amount_minor.type)),
+                _c.currency.is_not_distinct_from(sa.bindparam("currency", type_=_c.currency.type)),
+            ),
+        ),
+        _c.status.not_in((Status.PENDING, Status.APPROVED, Status.EXECUTED)),
+    )
+    .order_by(_c.created_at.desc(), _c.approval_id.desc())
+    .limit(_ENDED_MAX)
 )

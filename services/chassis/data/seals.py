@@ -66,7 +66,9 @@ class NotSealed(Exception):
 
 def build_withheld(error: NotSealed) -> AnswerWithheld:
     """What somebody is told of a row that is not ours, where others are answered."""
-    return AnswerWithheld(f"{error}. Nothing was done; an operator has to put it right.", row=error.row)
+    return AnswerWithheld(
+        f"{error}. An operator has to put it right. Look whether it was done before you ask for it anew.", row=error.row
+    )
 
 
 def read_keys(path: Path, setting: str) -> tuple[bytes, ...]:

@@ -259,7 +259,7 @@ class Interceptor(aio.ServerInterceptor):
             return status_of(
                 "UNAVAILABLE",
                 AnswerWithheld.reason,
-                f"{error}. Nothing was done; an operator has to put it right.",
+                f"{error}. An operator has to put it right. Look whether it was done before you ask for it anew.",
                 self._domain,
                 metadata={"row": error.row},
                 retry_after_seconds=AnswerWithheld.retry_after_seconds,
