@@ -175,7 +175,7 @@ async def test_a_file_that_waits_for_its_acknowledgement_is_told_where_none_is_e
 async def test_a_file_that_somebody_altered_is_accepted_and_rejected_by_nobody(service, folders) -> None:
     made = await send(service)
     async with service.database.begin(ADMIN.org_id) as tx:
-        await tx.execute(sa.text("UPDATE ach_files SET version = version + 5"))
+        await tx.execute(sa.text("UPDATE ach_files SET version = version + 1"))
     await say(service, folders, "REJECTED WHY")
     assert await statuses(service, made) == [T.PENDING_SETTLEMENT] * 2
 

@@ -220,7 +220,7 @@ async def test_a_file_whose_entries_somebody_altered_does_not_leave(service, fol
         patch.setattr(MAKING, "write_file", lambda *_: 1 / 0)
         await leave(service)
     async with service.database.begin(ADMIN.org_id) as tx:
-        await tx.execute(sa.update(ach_entries).values(change_code="C01"))
+        await tx.execute(sa.update(ach_entries).values(change_code="C01", version=ach_entries.c.version + 1))
     await leave(service, CUT_OFF + timedelta(minutes=1))
     assert folders.sent == []
 

@@ -296,7 +296,7 @@ async def test_a_file_of_a_row_that_sql_made_up_is_none_of_ours(service, folders
     await leave(service)
     [file] = folders.outbound.glob("*.ach")
     async with service.database.begin(ADMIN.org_id) as tx:
-        await tx.execute(sa.text("UPDATE ach_files SET version = version + 5"))
+        await tx.execute(sa.text("UPDATE ach_files SET version = version + 1"))
     assert await watch(service) == [file.name]
 
 

@@ -261,7 +261,7 @@ async def test_a_file_of_altered_entries_is_one_exception_however_often_it_is_lo
         patch.setattr(MAKING, "write_file", lambda *_: 1 / 0)
         await leave(desk)
     async with desk.database.begin(ADMIN.org_id) as tx:
-        await tx.execute(sa.update(ach_entries).values(change_code="C01"))
+        await tx.execute(sa.update(ach_entries).values(change_code="C01", version=ach_entries.c.version + 1))
     for minutes in (1, 2, 3):
         desk.clock.set(CUT_OFF + timedelta(minutes=minutes))
         await desk.run(write_ach_files)

@@ -214,6 +214,22 @@ _IS_ITS_ROW = """EXISTS (
   )"""
 
 
+def fix_once(op: Op, learned: Mapping[str, Sequence[str]]) -> None:
+    """Refuses another value for what is learned once, whoever writes it: a row is found by it, or goes by it.
+
+    Args:
+        learned: By table, columns that are learned together: once the first one of them has a value, none changes.
+    """
+    for name, groups in learned.items():
+        for columns in map(str.split, groups):
+            olds, news = (", ".join(f"{which}.{column}" for column in columns) for which in ("OLD", "NEW"))
+            op.execute(
+                f"CREATE TRIGGER fix_{columns[0]} BEFORE UPDATE OF {', '.join(columns)} ON {_quoted(op, name)}"
+                f" FOR EACH ROW WHEN (OLD.{columns[0]} IS NOT NULL AND ROW({olds}) IS DISTINCT FROM ROW({news}))"
+                " EXECUTE FUNCTION realco_refuse()"
+            )
+
+
 def hold_history(op: Op, name: str, subject: str, of: Mapping[str, str]) -> None:
     """Refuses a line of history that no row bears out, whoever writes it: a forged one, or one ahead of its time.
 

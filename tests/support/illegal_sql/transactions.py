@@ -127,20 +127,51 @@ RULES = {
         "23514",
     ),
     "a transaction made again": ("UPDATE transactions SET version = 1, status = 'APPROVED'", "23514"),
-    "a payment sent earlier": ("UPDATE provider_payments SET sent_at = sent_at - interval '1 hour'", "23514"),
+    "a payment sent earlier": ("UPDATE provider_payments SET sent_at = sent_at - interval '1 hour'", "42501"),
     "a file that is accepted before it left": (
-        "UPDATE ach_files SET status = 'ACCEPTED', digest = 'x', left_at = now()",
+        "UPDATE ach_files SET version = 2, status = 'ACCEPTED', digest = 'x', left_at = now()",
         "23514",
     ),
-    "a file that is rejected for nothing": ("UPDATE ach_files SET status = 'REJECTED', digest = 'x'", "23514"),
+    "a file that is rejected for nothing": (
+        "UPDATE ach_files SET version = 2, status = 'REJECTED', digest = 'x'",
+        "23514",
+    ),
+    **{
+        f"a number of an entry learned anew ({changed})": (
+            (
+                "UPDATE ach_entries SET version = 2, status = 'SENT', ach_file_id = 'achf_1', trace_no = 1,"
+                " effective_on = '2024-12-03';"
+                f" UPDATE ach_entries SET version = 3, {changed}"
+            ),
+            "42501",
+        )
+        for changed in ("trace_no = 2", "ach_file_id = 'achf_2'", "effective_on = '2024-12-04'")
+    },
+    "an entry that came back for another reason": (
+        (
+            "UPDATE ach_entries SET version = 2, status = 'RETURNED', ach_file_id = 'achf_1', trace_no = 1,"
+            " effective_on = '2024-12-03', return_code = 'R10', returned_on = '2024-12-04';"
+            " UPDATE ach_entries SET version = 3, return_code = 'R01'"
+        ),
+        "42501",
+    ),
+    "a file that left anew": (
+        (
+            "UPDATE ach_files SET version = 2, status = 'LEFT', digest = 'x', left_at = now(), fetched_at = now();"
+            " UPDATE ach_files SET version = 3, fetched_at = NULL"
+        ),
+        "42501",
+    ),
+    "an entry altered so that it can be put back": ("UPDATE ach_entries SET change_code = 'C01'", "42501"),
+    "a file altered so that it can be put back": ("UPDATE ach_files SET updated_at = now()", "42501"),
     "a payment that came back otherwise": (
         (
             "UPDATE provider_payments SET outcome = 'RETURNED', return_code = 'R10', ended_at = now();"
             " UPDATE provider_payments SET return_code = 'R01'"
         ),
-        "23514",
+        "42501",
     ),
-    "a payment known by another name": ("UPDATE provider_payments SET provider_reference = 'pay_2'", "23514"),
+    "a payment known by another name": ("UPDATE provider_payments SET provider_reference = 'pay_2'", "42501"),
     "a deleted account back": (
         (
             "UPDATE bank_accounts SET status = 'DELETED', default_for_payouts = false;"

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql as pg
 
-from services.chassis.data.migrations import SEARCH_PATH, append_only, close, guard_moves, hold_history
+from services.chassis.data.migrations import SEARCH_PATH, append_only, close, fix_once, guard_moves, hold_history
 from services.chassis.data.steps import create_chassis_tables, create_heard_persons
 from services.transactions.rights import RIGHTS
 
@@ -60,22 +60,16 @@ BEGIN
 END $$
 """
 
-# What the provider calls a payment is learned once, and it was not sent earlier than it was. It ends once.
-_FIX_PAYMENT = f"""
-CREATE FUNCTION fix_provider_payment() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
-BEGIN
-  IF OLD.provider_reference IS DISTINCT FROM NEW.provider_reference AND OLD.provider_reference IS NOT NULL THEN
-    RAISE EXCEPTION 'a payment keeps the reference it has got' USING ERRCODE = '23514';
-  END IF;
-  IF OLD.outcome IS NOT NULL
-     AND (NEW.outcome, NEW.return_code, NEW.ended_at) IS DISTINCT FROM (OLD.outcome, OLD.return_code, OLD.ended_at) THEN
-    RAISE EXCEPTION 'a payment ends once' USING ERRCODE = '23514';
-  END IF;
-  IF NEW.sent_at < OLD.sent_at THEN
-    RAISE EXCEPTION 'a payment was not sent earlier' USING ERRCODE = '23514';
-  END IF;
-  RETURN NEW;
-END $$
+# What the provider calls a payment is learned once, and so is how it ended; in which file an entry went, by which
+# number its bank names it, and what became of either. Whoever altered one of these would have a return find nothing.
+_LEARNED = {
+    "provider_payments": ("provider_reference", "outcome return_code ended_at"),
+    "ach_entries": ("ach_file_id trace_no effective_on", "return_code returned_on"),
+    "ach_files": ("digest", "left_at", "fetched_at", "rejected_because"),
+}
+_REFUSE_EARLIER = """
+CREATE TRIGGER refuse_earlier BEFORE UPDATE OF sent_at ON provider_payments FOR EACH ROW
+WHEN (NEW.sent_at < OLD.sent_at) EXECUTE FUNCTION realco_refuse()
 """
 # What was received is no organization's: a request may have a webhook of its organization applied again, and no more.
 _REPLAY = f"""
@@ -87,9 +81,10 @@ SET {SEARCH_PATH} AS $$
   RETURNING true
 $$
 """
-# Events are read on from where they were, so nobody has them read again and again from an earlier place.
+# Events are read on from where they were, so nobody has them read again and again from an earlier place. Nor does what
+# somebody altered of an entry or a file become what it was, with the seal of then, as if nothing had been.
 _REFUSE_ANOTHER_VERSION = """
-CREATE TRIGGER refuse_another_version BEFORE UPDATE ON event_cursors FOR EACH ROW
+CREATE TRIGGER refuse_another_version BEFORE UPDATE ON {table} FOR EACH ROW
 WHEN (NEW.version <> OLD.version + 1) EXECUTE FUNCTION realco_refuse()
 """
 # Of a late return only its webhook may tell, so a login alone does not end one that is to be applied: who does gives a
@@ -168,12 +163,10 @@ def upgrade() -> None:
         "CREATE TRIGGER transactions_guard BEFORE INSERT OR UPDATE ON transactions"
         " FOR EACH ROW EXECUTE FUNCTION transactions_guard()"
     )
-    op.execute(_FIX_PAYMENT)
-    op.execute(
-        "CREATE TRIGGER fix_payment BEFORE UPDATE ON provider_payments"
-        " FOR EACH ROW EXECUTE FUNCTION fix_provider_payment()"
-    )
-    op.execute(_REFUSE_ANOTHER_VERSION)
+    fix_once(op, _LEARNED)
+    op.execute(_REFUSE_EARLIER)
+    for table in ("event_cursors", "ach_entries", "ach_files"):
+        op.execute(_REFUSE_ANOTHER_VERSION.format(table=table))
     op.execute(_END_WEBHOOK)
     op.execute(
         "CREATE TRIGGER end_webhook BEFORE UPDATE OF due_at, proof ON received_webhooks"
