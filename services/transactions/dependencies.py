@@ -28,6 +28,8 @@ class Dependencies(Operations):
     operator_org_id: str = ""
     # Of the process: what a job finds that somebody has to see to.
     alarms: Alarms = field(default_factory=dict)
+    # Of files of the bank that wait (jobs/bank_files.py): by its place there, whether what was said was of us.
+    applied: dict[str, dict[int, bool]] = field(default_factory=dict, init=False)
     _failures: dict[str, Failures] = field(default_factory=dict, init=False)
 
     def failures_of(self, about: str) -> Failures:

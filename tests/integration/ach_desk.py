@@ -8,6 +8,7 @@ import time
 from datetime import datetime
 from datetime import time as time_of_day
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from services.transactions.providers.ach_file.acknowledgements import Acknowledg
 from services.transactions.providers.ach_file.config import AchFileConfig
 from services.transactions.providers.ach_file.nacha import Company
 from services.transactions.providers.choice import Carriers, ProviderChoice
+from tests.support.databases import open_database
 from tests.support.transactions import MONDAY, TransactionsHarness
 
 T = transactions_pb2.Transaction
@@ -74,8 +76,14 @@ def same_day() -> SameDay | None:
 
 
 @pytest.fixture
+async def ach_urls(service_urls) -> SimpleNamespace:
+    urls: SimpleNamespace = await service_urls("transactions")
+    return urls
+
+
+@pytest.fixture
 async def ach_service(
-    service_database, folders: Folders, same_day: SameDay | None, *, acknowledges: bool
+    ach_urls: SimpleNamespace, folders: Folders, same_day: SameDay | None, *, acknowledges: bool
 ) -> TransactionsHarness:
     config = AchFileConfig(
         folders.outbound,
@@ -86,7 +94,7 @@ async def ach_service(
         same_day=same_day,
     )
     choice = ProviderChoice(all_organizations={"ACH": Carriers(NAME, NAME)})
-    return TransactionsHarness(await service_database("transactions"), choice=choice, ach=config)
+    return TransactionsHarness(open_database(ach_urls, "transactions"), choice=choice, ach=config)
 
 
 async def order(service: TransactionsHarness) -> tuple[Any, Any]:

@@ -252,11 +252,13 @@ async def test_a_return_of_what_somebody_altered_keeps_no_other_from_being_appli
     async with service.database.begin(ADMIN.org_id) as tx:
         await tx.execute(sa.text(alter % "now()"), which)
     await come_back(service, folders, back)
-    assert (len(folders.list_of("questions")), list(folders.inbound.glob("*.ach"))) == (1, [])
+    assert (len(folders.list_of(".reading")), list(folders.inbound.glob("*.ach"))) == (1, [])
     assert (await service.get(payout.transaction_id)).status == T.RETURNED
     async with service.database.begin(ADMIN.org_id) as tx:
         await tx.execute(sa.text(alter % "NULL"), which)
     assert await status_of(service, deposit) == T.RETURNED
+    await service.run(read_ach_files)
+    assert (folders.list_of(".reading"), len(folders.list_of("processed"))) == ([], 1)
 
 
 async def test_rows_made_up_for_files_keep_none_from_leaving(service, folders) -> None:

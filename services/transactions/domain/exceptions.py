@@ -54,6 +54,7 @@ class ExceptionKind(StrEnum):
     ACH_ACKNOWLEDGEMENT_NOT_OURS = "ACH_ACKNOWLEDGEMENT_NOT_OURS"
     ACH_REJECTED_FILE_PAID = "ACH_REJECTED_FILE_PAID"
     CARD_DISPUTED = "CARD_DISPUTED"
+    ACH_FILE_NOT_APPLIED = "ACH_FILE_NOT_APPLIED"
 
 
 class Severity(StrEnum):
@@ -235,6 +236,15 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
         "Answer it at the provider with what speaks for the payment, before `disputeResponseDueTime`: what nobody"
         " answers is lost. If nobody of yours answered, find out who signs in there. Of what is lost, ask the party"
         " for the money.",
+    ),
+    ExceptionKind.ACH_FILE_NOT_APPLIED: Description(
+        Severity.HIGH,
+        ("transaction_id", "provider_payment_id", "file_name"),
+        "A file of the bank tells of a payment, or of a file of ours, of which a row is not what we wrote: somebody"
+        " wrote to the database. What it says of that one is not applied yet. The file stays in `.reading` and is"
+        " tried again each minute.",
+        "Let nothing leave that depends on that payment: the bank may have taken it back. Have the operators put"
+        " right the row that the cause names; then it is applied by itself, once.",
     ),
 }
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
+from functools import partial
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.seals import NotSealed
@@ -21,6 +22,7 @@ from services.transactions.commands.exceptions import report, report_apart
 from services.transactions.dependencies import NAME, Dependencies
 from services.transactions.domain.ach import ACKNOWLEDGED, AchFile, EntryStatus, FileStatus
 from services.transactions.domain.exceptions import About, ExceptionKind
+from services.transactions.jobs.bank_files import apply_each, tell_waiting
 from services.transactions.providers.ach_file.acknowledgements import (
     Acknowledgement,
     AcknowledgementConfig,
@@ -34,6 +36,8 @@ from services.transactions.store import ach
 
 # What a bank says of an older file is about none.
 HEARD_WITHIN = timedelta(days=30)
+_ByName = Mapping[Name, Sequence[tuple[str, AchFile]]]
+_Altered = Sequence[tuple[str, AchFile, NotSealed]]
 
 
 async def apply_acknowledgements(
@@ -49,53 +53,82 @@ async def apply_acknowledgements(
     except NoAcknowledgement as fault:
         await report_apart(dependencies, None, ExceptionKind.ACH_FILE_UNREADABLE, About(file_name=name), str(fault))
         return "rejected"
-    ours, questions = await _list_by_name(dependencies), 0
-    for each in found:
-        questions += not await _apply(dependencies, each, ours.get(each.name, []), name)
-    log.info("ach_acknowledgements_read", file=name, files=len(found), questions=questions)
-    return "questions" if questions else "processed"
+    since = (dependencies.clock.now() - HEARD_WITHIN).date()
+    ours = _list_by_name(await ach.list_acknowledgeable(dependencies.database, since))
+    altered = await _list_altered(dependencies, since, {each.name for each in found} - ours.keys())
+    folder = await apply_each(dependencies, name, content, found, partial(_apply, dependencies, ours, altered, name))
+    log.info("ach_acknowledgements_read", file=name, files=len(found), folder=folder)
+    return folder
 
 
-async def _list_by_name(dependencies: Dependencies) -> Mapping[Name, Sequence[tuple[str, AchFile]]]:
-    """The files that a bank may say something of, and whose each is, by all that it may call them."""
-    since, by_name = (
-        (dependencies.clock.now() - HEARD_WITHIN).date(),
-        defaultdict[Name, list[tuple[str, AchFile]]](list),
-    )
-    for org_id, file in await ach.list_acknowledgeable(dependencies.database, since):
+def _list_by_name(files: Sequence[tuple[str, AchFile]]) -> _ByName:
+    """Files, and whose each is, by all that a bank may call them."""
+    by_name = defaultdict[Name, list[tuple[str, AchFile]]](list)
+    for org_id, file in files:
         for each in list_names(file):
             by_name[each].append((org_id, file))
     return by_name
 
 
+async def _list_altered(dependencies: Dependencies, since: date, unknown: Collection[Name]) -> _Altered:
+    """What somebody altered in the database, or made up, and has one of these names, of which no login writes any."""
+
+    async def is_named(_: str, file: AchFile) -> bool:
+        return any(each in unknown for each in list_names(file))
+
+    if not unknown:
+        return []
+    return await ach.list_altered_acknowledgeable(dependencies.database, since, is_named)
+
+
 async def _apply(
-    dependencies: Dependencies, said: Acknowledgement, candidates: Sequence[tuple[str, AchFile]], name: str
+    dependencies: Dependencies, ours: _ByName, altered: _Altered, name: str, said: Acknowledgement
 ) -> bool:
-    """Whether it is about a file of ours, and is applied."""
+    """Whether it is about a file of ours, and is applied.
+
+    Raises: NotSealed: it is, or may be, and cannot be applied, for a row that somebody altered. That is told.
+    """
+    candidates, verdict = ours.get(said.name, []), f"{_find_status(said)}, in {name}"
+    if not candidates:
+        may_be = [
+            (org_id, About(file_name=name_file(org_id, file)), error)
+            for org_id, file, error in altered
+            if said.name in list_names(file)
+        ]
+        await tell_waiting(dependencies, verdict, may_be)
     if len(candidates) != 1:
         cause = f"{len(candidates)} files of ours that wait for it, or had it lately, have this name and these sums."
         kind = ExceptionKind.ACH_ACKNOWLEDGEMENT_NOT_OURS
         await report_apart(dependencies, None, kind, About(file_name=name), cause)
         return False
     [(org_id, file)] = candidates
-    with acting_as(service_principal(NAME, org_id)):
-        try:
+    try:
+        with acting_as(service_principal(NAME, org_id)):
             async with dependencies.database.begin() as tx:
                 return await _record(tx, dependencies, org_id, file, said)
-        except NotSealed:  # in the log
-            return False
+    except NotSealed as error:
+        await tell_waiting(dependencies, verdict, [(org_id, About(file_name=name_file(org_id, file)), error)])
+        raise
+
+
+def _find_status(said: Acknowledgement) -> FileStatus:
+    return FileStatus.ACCEPTED if said.rejected_because is None else FileStatus.REJECTED
+
+
+async def _came_back(tx: Tx, file: AchFile) -> bool:
+    """Whether some of it did. Raises: NotSealed: else whoever alters what came back has the rest fail."""
+    return any(each.status is EntryStatus.RETURNED for each in await ach.read_all_entries_of(tx, file))
 
 
 async def _record(tx: Tx, dependencies: Dependencies, org_id: str, file: AchFile, said: Acknowledgement) -> bool:
     """Raises: NotSealed."""
     now = dependencies.clock.now()
     locked = await ach.FILES.lock_known(tx, file.ach_file_id)
-    status = FileStatus.ACCEPTED if said.rejected_because is None else FileStatus.REJECTED
+    status = _find_status(said)
     if locked.status in ACKNOWLEDGED and locked.status is status:
         return True
     about = About(file_name=name_file(org_id, locked))
-    came_back = any(each.status is EntryStatus.RETURNED for each in await ach.list_entries_of(tx, locked))
-    if locked.status in ACKNOWLEDGED or (came_back and status is FileStatus.REJECTED):
+    if locked.status in ACKNOWLEDGED or (status is FileStatus.REJECTED and await _came_back(tx, locked)):
         known = locked.status if locked.status in ACKNOWLEDGED else "had, for some of it came back"
         cause = f"The bank says {status} of a file that was {known}."
         await report(tx, ExceptionKind.ACH_ACKNOWLEDGEMENT_NOT_OURS, about, cause, now)

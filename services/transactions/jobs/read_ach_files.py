@@ -1,7 +1,7 @@
 """Reads the files of the ACH network that the bank sends, and applies what came back.
 
 A file is taken first, into a folder of ours, and read from there: so what is put in its place meanwhile is another
-file, and read in its turn.
+file, and read in its turn. One that is about rows that somebody altered stays there, and is read again.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import re
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.seals import NotSealed
 from services.chassis.data.transaction import Tx
+from services.chassis.process.health import note_alarm
 from services.chassis.process.telemetry import log
 from services.chassis.values.money import Money
 from services.transactions.commands.changed_accounts import replace_bank_account
@@ -26,6 +28,7 @@ from services.transactions.domain.ach import AchEntry, EntryStatus, FileStatus, 
 from services.transactions.domain.ach_changes import find_last_day, read_change
 from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.jobs.apply_acknowledgements import apply_acknowledgements
+from services.transactions.jobs.bank_files import apply_each, tell_waiting
 from services.transactions.providers.ach_file import NAME as ACH_FILE
 from services.transactions.providers.ach_file.config import AchFileConfig
 from services.transactions.providers.ach_file.folders import (
@@ -46,7 +49,7 @@ from services.transactions.providers.ach_file.nacha import (
     read_trace_no,
     spell_trace,
 )
-from services.transactions.store import ach
+from services.transactions.store import ach, provider_payments
 from services.transactions.store import transactions as store
 from services.transactions.vault import Vault
 
@@ -66,11 +69,15 @@ async def read_ach_files(dependencies: Dependencies) -> int:
     config = dependencies.providers.ach_files
     if config is None:
         return 0
-    read, inbound, faults = 0, config.inbound, await asyncio.to_thread(_take, config.inbound)
+    read, waiting, inbound = 0, 0, config.inbound
+    faults = await asyncio.to_thread(_take, inbound)
     for path in await asyncio.to_thread(_list_files, inbound / READING):
         try:
             content = await asyncio.to_thread(read_whole, path, FILE_BYTES_MAX)
             folder = await _read_file(dependencies, config, spell_name(path), content or b"")
+            if folder == READING:
+                waiting += 1
+                continue
             await asyncio.to_thread(put_away, path, inbound / folder)
             read += 1
         except FileNotFoundError:  # another process has read it
@@ -78,6 +85,8 @@ async def read_ach_files(dependencies: Dependencies) -> int:
         except Exception as fault:  # what is wrong with one file keeps no other from being read; it is read again
             log.exception("ach_file_failed", file=spell_name(path))
             faults.append(fault)
+    found = f"{waiting} not applied, for rows that somebody altered" if waiting else ""
+    note_alarm(dependencies.alarms, "files of the bank", found)
     for path, cause in await asyncio.to_thread(_list_late, inbound):
         about = About(file_name=spell_name(path))
         await report_apart(dependencies, None, ExceptionKind.ACH_FILE_UNREADABLE, about, cause)
@@ -131,40 +140,74 @@ async def _read_file(dependencies: Dependencies, config: AchFileConfig, name: st
         cause = _QUOTED.sub("what stands there", str(fault))
         await report_apart(dependencies, None, ExceptionKind.ACH_FILE_UNREADABLE, About(file_name=name), cause)
         return "rejected"
-    questions = 0
-    for returned in file.returned:
-        questions += not await _apply(dependencies, config, file, returned, name)
-    log.info("ach_file_read", file=name, returned=len(file.returned), questions=questions)
-    return "questions" if questions else "processed"
+    apply = partial(_apply, dependencies, config, file, name)
+    folder = await apply_each(dependencies, name, content, file.returned, apply)
+    log.info("ach_file_read", file=name, returned=len(file.returned), folder=folder)
+    return folder
 
 
 async def _apply(
-    dependencies: Dependencies, config: AchFileConfig, file: ReturnFile, returned: Returned, name: str
+    dependencies: Dependencies, config: AchFileConfig, file: ReturnFile, name: str, returned: Returned
 ) -> bool:
-    """Whether it was about an entry of ours, and is applied."""
+    """Whether it was about an entry of ours, and is applied.
+
+    Raises: NotSealed: it is, or may be, and cannot be applied, for a row that somebody altered. That is told.
+    """
+    trace_no = read_trace_no(returned.trace)
     candidates = [
         (org_id, entry)
-        for org_id, entry in await ach.list_by_trace(dependencies.database, read_trace_no(returned.trace))
+        for org_id, entry in await ach.list_by_trace(dependencies.database, trace_no)
         if _is_about(config, org_id, entry, returned)
     ]
+    if not candidates:
+        may_be = partial(_may_be_about, dependencies, config, returned)
+        altered = [
+            (org_id, _describe(entry, returned, name), error)
+            for org_id, entry, error in await ach.list_altered_by_trace(dependencies.database, trace_no, may_be)
+        ]
+        await tell_waiting(dependencies, returned.code, altered)
     if len(candidates) != 1:
         cause = f"{returned.code}: {len(candidates)} payments of ours have this trace number, direction and amount."
         about = About(provider=ACH_FILE, provider_payment_id=returned.trace, file_name=name)
+        if await ach.has_altered(dependencies.database):
+            cause += " Some of our entries or files were altered in the database: it may be about one."
         await report_apart(dependencies, None, ExceptionKind.ACH_RETURN_NOT_OURS, about, cause)
         return False
     [(org_id, entry)] = candidates
-    with acting_as(service_principal(NAME, org_id)):
-        try:
-            async with dependencies.database.begin() as tx:
-                back = await _record(
-                    tx, dependencies.vault, entry.ach_entry_id, file, returned, name, dependencies.clock.now()
-                )
-            if back is None or back.status is not EntryStatus.RETURNED:
-                return back is not None
-            async with dependencies.database.begin() as tx:
-                return await _follow(tx, back, dependencies.clock.now())
-        except NotSealed:  # in the log; what was recorded is followed by a look-up once the row is put right
-            return False
+    try:
+        with acting_as(service_principal(NAME, org_id)):
+            return await _record_and_follow(dependencies, entry, file, returned, name)
+    except NotSealed as error:
+        await tell_waiting(dependencies, returned.code, [(org_id, _describe(entry, returned, name), error)])
+        raise
+
+
+async def _may_be_about(
+    dependencies: Dependencies, config: AchFileConfig, returned: Returned, org_id: str, entry: AchEntry
+) -> bool:
+    """Whether what came back may be an entry whose row somebody altered, and did not make up: an attempt was ordered
+    by it, which stands in a row of its own.
+    """
+    if not _is_about(config, org_id, entry, returned):
+        return False
+    known_by = entry.ach_entry_id, entry.reference
+    try:
+        owner = await provider_payments.find_owner(dependencies.database, ACH_FILE, *known_by)
+    except NotSealed:
+        return True
+    return owner == (org_id, entry.reference)
+
+
+async def _record_and_follow(
+    dependencies: Dependencies, entry: AchEntry, file: ReturnFile, returned: Returned, name: str
+) -> bool:
+    """Raises: NotSealed."""
+    async with dependencies.database.begin() as tx:
+        back = await _record(tx, dependencies.vault, entry.ach_entry_id, file, returned, name, dependencies.clock.now())
+    if back is None or back.status is not EntryStatus.RETURNED:
+        return back is not None
+    async with dependencies.database.begin() as tx:
+        return await _follow(tx, back, dependencies.clock.now())
 
 
 def _is_about(config: AchFileConfig, org_id: str, entry: AchEntry, returned: Returned) -> bool:
@@ -181,14 +224,7 @@ async def _record(
 ) -> AchEntry | None:
     """The entry with what the bank says of it; None where it said something else before. Raises: NotSealed."""
     entry = await ach.ENTRIES.lock_known(tx, ach_entry_id)
-    about = About(
-        transaction_id=entry.reference,
-        bank_account_id=entry.bank_account_id,
-        provider=ACH_FILE,
-        provider_payment_id=returned.trace,
-        file_name=name,
-        amount=Money(entry.amount_minor, entry.currency),
-    )
+    about = _describe(entry, returned, name)
     if returned.is_change:
         if entry.change_code == returned.code:
             return entry
@@ -213,6 +249,17 @@ async def _record(
         entry, status=EntryStatus.RETURNED, return_code=returned.code, returned_on=min(file.created_on, now.date())
     )
     return await ach.ENTRIES.save(tx, entry, back, now)
+
+
+def _describe(entry: AchEntry, returned: Returned, name: str) -> About:
+    return About(
+        transaction_id=entry.reference,
+        bank_account_id=entry.bank_account_id,
+        provider=ACH_FILE,
+        provider_payment_id=returned.trace,
+        file_name=name,
+        amount=Money(entry.amount_minor, entry.currency),
+    )
 
 
 async def _was_rejected(tx: Tx, entry: AchEntry) -> bool:

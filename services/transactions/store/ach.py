@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import date, datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
@@ -15,7 +15,7 @@ from services.chassis.data.database import Database
 from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import compile_for_all
-from services.chassis.data.seals import check_read_row, keep_readable
+from services.chassis.data.seals import NotSealed, check_read_row, keep_readable
 from services.chassis.data.sql import Row, build_rows
 from services.chassis.data.transaction import Tx
 from services.transactions.domain.ach import ENTRY_MOVES, FILE_MOVES, AchEntry, AchFile, EntryStatus, FileStatus
@@ -23,6 +23,8 @@ from services.transactions.domain.bank_accounts import HolderType
 from services.transactions.tables.ach import ach_entries, ach_files
 
 _e, _f = ach_entries.c, ach_files.c
+V = TypeVar("V")
+_Pages = AsyncIterator[Sequence[Row]]
 
 
 def _read_entry(row: Row) -> AchEntry:
@@ -53,6 +55,9 @@ _FILE_BY_ID = compile_for_all(sa.select(ach_files).where(_f.ach_file_id == sa.bi
 _THESE = compile_for_all(
     sa.select(ach_files).where(_f.ach_file_id == sa.any_(sa.bindparam("ach_file_ids", type_=pg.ARRAY(sa.Text))))
 )
+_THESE_ENTRIES = compile_for_all(
+    sa.select(ach_entries).where(_e.ach_entry_id == sa.any_(sa.bindparam("ach_entry_ids", type_=pg.ARRAY(sa.Text))))
+)
 _PAGE = 1_000
 
 
@@ -67,7 +72,7 @@ _NOT_FETCHED = _compile_page(sa.and_(_f.left_at.is_not(None), _f.fetched_at.is_(
 _ACKNOWLEDGED = _compile_page(sa.and_(_f.is_acknowledged, ~_IS_HERE), _f.created_on, _f.org_id, _f.ach_file_id)
 _BY_TRACE = compile_for_all(  # an organization has a number once
     sa.select(ach_entries)
-    .where(_e.trace_no == sa.bindparam("trace_no"), _e.org_id > sa.bindparam("behind"))
+    .where(_e.trace_no == sa.bindparam("trace_no"), _e.org_id > sa.bindparam("org_id"))
     .order_by(_e.org_id)
     .limit(_PAGE)
 )
@@ -98,47 +103,99 @@ async def list_anybodys_files(database: Database, ach_file_ids: Sequence[str]) -
     """Those of them that this service has made, of any organization, each with whose it is."""
     if not ach_file_ids:
         return []
-    return _keep_files(database, build_rows(await database.send_for_all(_THESE[0], list(ach_file_ids))))
+    found = build_rows(await database.send_for_all(_THESE[0], list(ach_file_ids)))
+    return _keep_ours(database, FILES, found)
 
 
 async def list_not_fetched(database: Database) -> list[tuple[str, AchFile]]:
     """What has left, and was never found gone, of any organization, each with whose it is."""
-    return await _list_pages(database, _NOT_FETCHED, ach_file_id="", org_id="")
-
-
-async def _list_pages(database: Database, page: tuple[str, list[str]], **behind: Any) -> list[tuple[str, AchFile]]:
-    """However many rows somebody made up, it goes through them."""
-    text, names = page
-    ours: list[tuple[str, AchFile]] = []
-    while True:
-        found = build_rows(await database.send_for_all(text, *map(behind.__getitem__, names)))
-        ours += _keep_files(database, found)
-        if len(found) < _PAGE:
-            return ours
-        behind = {name: found[-1]._mapping[name] for name in behind}
-
-
-def _keep_files(database: Database, found: Sequence[Row]) -> list[tuple[str, AchFile]]:
-    ours = keep_readable(found, partial(check_read_row, database.seals, ach_files))
-    return [(row.org_id, FILES.read(row)) for row in ours]
+    return await _list_ours(database, FILES, _read_pages(database, _NOT_FETCHED, ach_file_id="", org_id=""))
 
 
 async def list_acknowledgeable(database: Database, since: date) -> list[tuple[str, AchFile]]:
     """What left and the bank says something of, or did, of any organization: as far as this service wrote it."""
-    return await _list_pages(database, _ACKNOWLEDGED, created_on=since, org_id="", ach_file_id="")
+    return await _list_ours(database, FILES, _read_acknowledgeable(database, since))
+
+
+async def list_altered_acknowledgeable(
+    database: Database, since: date, may_be: Callable[[str, AchFile], Awaitable[bool]]
+) -> list[tuple[str, AchFile, NotSealed]]:
+    """As `list_acknowledgeable`, of what this service did not write, or not so.
+
+    Args:
+        may_be: Whether it is asked for. What no login may change of a row may be made up with the row all the same.
+    """
+    return await _list_altered(database, FILES, _read_acknowledgeable(database, since), may_be)
+
+
+def _read_acknowledgeable(database: Database, since: date) -> _Pages:
+    return _read_pages(database, _ACKNOWLEDGED, created_on=since, org_id="", ach_file_id="")
 
 
 async def list_by_trace(database: Database, trace_no: int) -> list[tuple[str, AchEntry]]:
     """The entries of any organization with this number, as far as this service wrote them, each with whose it is."""
-    check, ours, behind = partial(check_read_row, database.seals, ach_entries), [], ""
-    text, names = _BY_TRACE
+    return await _list_ours(database, ENTRIES, _read_pages(database, _BY_TRACE, trace_no=trace_no, org_id=""))
+
+
+async def list_altered_by_trace(
+    database: Database, trace_no: int, may_be: Callable[[str, AchEntry], Awaitable[bool]]
+) -> list[tuple[str, AchEntry, NotSealed]]:
+    """As `list_by_trace`, of what this service did not write, or not so.
+
+    Args:
+        may_be: As of `list_altered_acknowledgeable`.
+    """
+    pages = _read_pages(database, _BY_TRACE, trace_no=trace_no, org_id="")
+    return await _list_altered(database, ENTRIES, pages, may_be)
+
+
+async def has_altered(database: Database) -> bool:
+    """Whether entries or files of any organization are altered, of those that somebody has come upon."""
+    for table, (text, _) in ((ach_entries, _THESE_ENTRIES), (ach_files, _THESE)):
+        ids = [value_id for _, value_id in database.seals.refused.get(table.name, ())]
+        found = build_rows(await database.send_for_all(text, ids)) if ids else []
+        if len(keep_readable(found, partial(check_read_row, database.seals, table))) < len(found):
+            return True
+    return False
+
+
+async def _read_pages(database: Database, page: tuple[str, list[str]], **asked: Any) -> _Pages:
+    """However many rows somebody made up, it goes through them.
+
+    Args:
+        asked: What the query is given: the values that a page begins behind among it.
+    """
+    text, names = page
     while True:
-        asked = {"trace_no": trace_no, "behind": behind}
         found = build_rows(await database.send_for_all(text, *map(asked.__getitem__, names)))
-        ours += [(row.org_id, _read_entry(row)) for row in keep_readable(found, check)]
+        yield found
         if len(found) < _PAGE:
-            return ours
-        behind = found[-1].org_id
+            return
+        asked |= {name: found[-1]._mapping[name] for name in asked}
+
+
+async def _list_ours(database: Database, of: Aggregate[V], pages: _Pages) -> list[tuple[str, V]]:
+    return [each async for found in pages for each in _keep_ours(database, of, found)]
+
+
+def _keep_ours(database: Database, of: Aggregate[V], found: Sequence[Row]) -> list[tuple[str, V]]:
+    ours = keep_readable(found, partial(check_read_row, database.seals, of.table))
+    return [(row.org_id, of.read(row)) for row in ours]
+
+
+async def _list_altered(
+    database: Database, of: Aggregate[V], pages: _Pages, may_be: Callable[[str, V], Awaitable[bool]]
+) -> list[tuple[str, V, NotSealed]]:
+    altered = []
+    async for found in pages:
+        for row in found:
+            try:
+                check_read_row(database.seals, of.table, row)
+            except NotSealed as error:  # in the log
+                value = of.read(row)
+                if await may_be(row.org_id, value):
+                    altered.append((row.org_id, value, error))
+    return altered
 
 
 async def list_traces(tx: Tx, wanted: Sequence[int]) -> set[int]:
@@ -182,3 +239,11 @@ async def count_files(tx: Tx, created_on: date) -> int:
 async def list_entries_of(tx: Tx, file: AchFile) -> Sequence[AchEntry]:
     """Those that this service wrote: whoever writes one more adds nothing to the file."""
     return await ENTRIES.list_ours(tx, _e.ach_file_id == file.ach_file_id)
+
+
+async def read_all_entries_of(tx: Tx, file: AchFile) -> Sequence[AchEntry]:
+    """Raises: NotSealed: one of those that were put into it is not as this service wrote it."""
+    found = await list_entries_of(tx, file)
+    if len(found) != file.entry_count:
+        raise NotSealed(ach_entries.name, f"of {file.ach_file_id}")
+    return found

@@ -840,7 +840,8 @@ def _create_exceptions() -> None:
             " 'BANK_ACCOUNT_ALTERED', 'ACH_CHANGE_ASKED_FOR', 'ACH_FILE_UNREADABLE', 'ACH_RETURN_NOT_OURS',"
             " 'ACH_FILE_FOREIGN', 'ACH_FILE_ALTERED', 'ACH_FILE_NOT_FETCHED',"
             " 'ACH_UNAUTHORIZED_RATE', 'ACH_ADMINISTRATIVE_RATE', 'ACH_OVERALL_RATE', 'ACH_FILE_REJECTED',"
-            " 'ACH_FILE_NOT_ACKNOWLEDGED', 'ACH_ACKNOWLEDGEMENT_NOT_OURS', 'ACH_REJECTED_FILE_PAID', 'CARD_DISPUTED')",
+            " 'ACH_FILE_NOT_ACKNOWLEDGED', 'ACH_ACKNOWLEDGEMENT_NOT_OURS', 'ACH_REJECTED_FILE_PAID',"
+            " 'CARD_DISPUTED', 'ACH_FILE_NOT_APPLIED')",
             name="kind_known",
         ),
         sa.CheckConstraint("status IN ('OPEN', 'RESOLVED')", name="status_known"),
