@@ -6,6 +6,7 @@ import base64
 import json
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 
 import asyncpg
 import pytest
@@ -28,6 +29,8 @@ from services.transactions.jobs.submit_payments import submit_payments
 from services.transactions.providers.plaid.webhooks import PlaidWebhooks
 from services.transactions.providers.settings import ProviderSettings
 from tests.e2e.providers import STRIPE_SECRET, Plaid, event, signed
+from tests.support.chassis import as_superuser
+from tests.support.databases import open_database
 from tests.support.transactions import ADMIN, IMPORT, TransactionsHarness
 
 T = transactions_pb2.Transaction
@@ -35,9 +38,15 @@ PLAID_BODY = event("plaid", "item-1")
 
 
 @pytest.fixture
-async def service(service_database) -> TransactionsHarness:
+async def urls(service_urls) -> SimpleNamespace:
+    made: SimpleNamespace = await service_urls("transactions")
+    return made
+
+
+@pytest.fixture
+def service(urls: SimpleNamespace) -> TransactionsHarness:
     settings = ProviderSettings(stripe_webhook_secret=SecretStr(STRIPE_SECRET))
-    return TransactionsHarness(await service_database("transactions"), settings=settings)
+    return TransactionsHarness(open_database(urls, "transactions"), settings=settings)
 
 
 async def listed(service: TransactionsHarness, principal: Principal = ADMIN) -> list[Webhook]:
@@ -267,14 +276,19 @@ async def test_a_webhook_that_somebody_else_says_we_have_is_refused_and_told(ser
 
 
 async def test_a_webhook_waits_while_the_payment_it_is_about_is_not_as_the_service_wrote_it(
-    service: TransactionsHarness,
+    service: TransactionsHarness, urls: SimpleNamespace
 ) -> None:
     made = await service.deposit()
     await service.work()
     await service.hook("evt_1", service.bank.report(made.transaction_id, PaymentStatus.SETTLED))
-    for is_altered in (True, False):  # then it is put back
-        async with service.database.begin_for_all() as tx:
-            await tx.execute(sa.text("UPDATE provider_payments SET seal = set_byte(seal, 9, get_byte(seal, 9) # 1)"))
+    for is_altered in (True, False):
+        if is_altered:
+            async with service.database.begin_for_all() as tx:
+                await tx.execute(sa.text("UPDATE provider_payments SET sent_at = sent_at + interval '1 second'"))
+        else:  # an operator puts it right
+            async with as_superuser(urls) as admin:
+                await admin.execute("SET session_replication_role = replica")
+                await admin.execute("UPDATE provider_payments SET sent_at = sent_at - interval '1 second'")
         await service.hurry()
         await service.work()
         async with service.database.begin_for_all() as tx:

@@ -171,6 +171,7 @@ RULES = {
         ),
         "42501",
     ),
+    "the seal of a payment taken for a moment": ("UPDATE provider_payments SET seal = 'x'", "42501"),
     "a payment known by another name": ("UPDATE provider_payments SET provider_reference = 'pay_2'", "42501"),
     "a deleted account back": (
         (

@@ -71,6 +71,15 @@ _REFUSE_EARLIER = """
 CREATE TRIGGER refuse_earlier BEFORE UPDATE OF sent_at ON provider_payments FOR EACH ROW
 WHEN (NEW.sent_at < OLD.sent_at) EXECUTE FUNCTION realco_refuse()
 """
+# An attempt has no version, but all that changes of it changes once, or goes on. So what somebody altered stays without
+# a seal, and is told for good: how a debit ended, which is not noted then, is missed in the return rates.
+_REFUSE_LONE_SEAL = """
+CREATE TRIGGER refuse_lone_seal BEFORE UPDATE OF seal ON provider_payments FOR EACH ROW
+WHEN (NEW.seal IS DISTINCT FROM OLD.seal
+      AND ROW(NEW.provider_reference, NEW.sent_at, NEW.outcome, NEW.return_code, NEW.ended_at)
+          IS NOT DISTINCT FROM ROW(OLD.provider_reference, OLD.sent_at, OLD.outcome, OLD.return_code, OLD.ended_at))
+EXECUTE FUNCTION realco_refuse()
+"""
 # What was received is no organization's: a request may have a webhook of its organization applied again, and no more.
 _REPLAY = f"""
 CREATE FUNCTION replay_webhook(p_org text, p_webhook text) RETURNS boolean LANGUAGE sql SECURITY DEFINER
@@ -165,6 +174,7 @@ def upgrade() -> None:
     )
     fix_once(op, _LEARNED)
     op.execute(_REFUSE_EARLIER)
+    op.execute(_REFUSE_LONE_SEAL)
     for table in ("event_cursors", "ach_entries", "ach_files"):
         op.execute(_REFUSE_ANOTHER_VERSION.format(table=table))
     op.execute(_END_WEBHOOK)
