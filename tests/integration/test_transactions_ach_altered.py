@@ -12,8 +12,10 @@ import sqlalchemy as sa
 from asyncpg.exceptions import InsufficientPrivilegeError
 from realco.transactions.v1 import exceptions_pb2
 
+from services.chassis.calls.auth import acting_as
 from services.transactions.jobs.read_ach_files import read_ach_files
 from services.transactions.jobs.watch_ach_files import watch_ach_files
+from services.transactions.store.exceptions import list_exceptions_of
 from tests.integration.ach_desk import CUT_OFF, Folders, T, leave, order
 from tests.support.ach import Sent, build_returns, list_sent
 from tests.support.chassis import as_superuser
@@ -116,6 +118,10 @@ async def test_a_return_of_what_a_login_altered_waits_is_told_to_whose_it_is_and
     assert (told.severity, told.provider_payment_id, told.file_name) == (E.HIGH, sent[100_00].trace, "r.ach")
     assert (told.occurrence_count, told.cause.startswith("The bank says R10. It is not applied yet")) == (2, True)
     assert (await service.get(payout.transaction_id)).status == payout_status
+    with acting_as(ADMIN):  # what whoever approves is told of
+        async with service.database.begin() as tx:
+            read = await list_exceptions_of(tx, deposit.escrow_account_id)
+    assert told.payment_exception_id in {each.payment_exception_id for each in read.found}
 
     await put_right(ach_urls, *right)
     await service.run(read_ach_files)
