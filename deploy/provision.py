@@ -7,7 +7,8 @@ without harm.
   not, that fills no copy, for services read without one; and a stream that is neither ours nor a copy. Of consumers
   that deliver for another stream (`direct`) the server tells nobody: they reach what copies hear, and nothing else.
   `--check` only compares.
-- Streams of events are neither emptied nor removed. A team's copy is made anew when it may hear something else.
+- Streams of events are neither emptied nor removed. A team's copy is made anew when it may hear something else, and
+  when it has other events than it should: whoever let them in may have put everything else back since.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from nats.js.api import (
     StreamConsumerSource,
     StreamSource,
 )
+from nats.js.errors import APIError
 
 from deploy.teams import Copy, InvalidTeams, list_copies, read_teams
 from deploy.topology import STREAMS
@@ -54,6 +56,7 @@ _HEARTBEAT_SECONDS = 1  # what the server insists on
 # Where a consumer begins is no setting to compare: it differs with the time it was made.
 _BEGINNING = ("deliver_policy", "opt_start_seq", "opt_start_time")
 _API_SECONDS = 10
+_NAMED_MAX = 3
 
 
 @dataclass
@@ -148,8 +151,8 @@ class _Run:
         passes = await streams.fetch_consumer(self._js, copy.stream, copy.consumer)
         there = await streams.fetch_stream(team, copy.stream)
         wrong = _differs(passing, passes) or _differs(stream, there)
-        lacking = 0 if wrong else await self._count_lacking(copy, team)
-        if self._change and (wrong or lacking):
+        faults = [] if wrong else await self._find_wrong_events(copy, team)
+        if self._change and (wrong or faults):
             kept = await _list_durables(team, copy.stream) if there else []
             if there is not None:
                 await team.delete_stream(copy.stream)
@@ -161,25 +164,42 @@ class _Run:
             there = await streams.fetch_stream(team, copy.stream)
             for durable in kept:
                 await team.add_consumer(copy.stream, _continued(durable))
-            self._did(f"{title} made")
-        elif lacking:
-            self.report.drift.append(f"{title} lacks {lacking} events")
+            self._did(f"{title} made{''.join(f'; it {fault}' for fault in faults)}")
+        else:
+            self.report.drift += [f"{title} {fault}: run the provisioner, which makes it anew" for fault in faults]
         self._compare(f"{title}: its consumer", passing, passes)
         self._compare(title, stream, there)
 
-    async def _count_lacking(self, copy: Copy, team: JetStreamContext) -> int:
-        """How many events should be in the copy and are not; 0 while some are on their way.
+    async def _find_wrong_events(self, copy: Copy, team: JetStreamContext) -> list[str]:
+        """What a copy has and should not have, or lacks.
 
-        Who fills a copy goes on after what was acknowledged, so what a power cut took from the copy never comes again.
+        All are counted from where our stream begins: a copy keeps what is older for an hour longer. Events arrive
+        between two counts, and each pair is taken in the order in which that makes nothing look wrong.
         """
-        counting = ConsumerConfig(filter_subjects=list(copy.subjects), ack_policy=AckPolicy.NONE, inactive_threshold=60)
-        counted = await self._js.add_consumer(copy.stream, counting)
-        await self._js.delete_consumer(copy.stream, counted.name)
+        begin = await self._fetch_first(copy.stream)
+        try:
+            everything = await _count_events(team, copy.stream, begin)
+            granted = await _count_events(team, copy.stream, begin, copy.subjects)
+        except APIError as error:  # the team has as many consumers as it may have, for instance
+            return [f"has events that cannot be counted ({error.description})"]
+        ours = await _count_events(self._js, copy.stream, begin, copy.subjects)
+        found: list[str] = []
+        if everything > granted:
+            foreign = f"{everything - granted} events that the team is not granted"
+            found.append(f"has {foreign}{await _name_some(copy, team)}")
+        # Events that had their time since are not in ours any more, and still in the copy.
+        if granted > ours and await self._fetch_first(copy.stream) == begin:
+            found.append(f"has {granted - ours} events more than our stream")
         passes = await self._js.consumer_info(copy.stream, copy.consumer)
-        if passes.num_pending or passes.num_ack_pending:
-            return 0
-        there = (await team.stream_info(copy.stream)).state.messages
-        return max(0, (counted.num_pending or 0) - there)
+        # Who fills a copy goes on after what was acknowledged, so what a power cut took from it never comes again.
+        if ours > granted and not passes.num_pending and not passes.num_ack_pending:
+            lacking = ours - await _count_events(team, copy.stream, begin, copy.subjects)
+            found += [f"lacks {lacking} events"] if lacking > 0 else []
+        return found
+
+    async def _fetch_first(self, stream: str) -> int:
+        """The number of the first message that our stream has, or will have."""
+        return max(1, (await self._js.stream_info(stream)).state.first_seq)
 
     async def find_unknown_consumers(self, copies: Sequence[Copy]) -> None:
         """On our own streams: on its copies a team has what consumers it likes."""
@@ -219,6 +239,28 @@ def _differs(wanted: Base, info: dict[str, Any] | None) -> bool:
 
 def _find_differences(wanted: Base, info: dict[str, Any]) -> list[str]:
     return find_differences(wanted, info["config"], ignored=_BEGINNING if isinstance(wanted, ConsumerConfig) else ())
+
+
+async def _count_events(js: JetStreamContext, stream: str, begin: int, subjects: Sequence[str] = ()) -> int:
+    """How many messages of these subjects, or of all, the stream has from that number on. Raises: APIError."""
+    counting = ConsumerConfig(
+        filter_subjects=list(subjects) or None,
+        deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+        opt_start_seq=begin,
+        ack_policy=AckPolicy.NONE,
+        inactive_threshold=60,
+    )
+    counted = await js.add_consumer(stream, counting)
+    await js.delete_consumer(stream, counted.name)
+    return counted.num_pending or 0
+
+
+async def _name_some(copy: Copy, team: JetStreamContext) -> str:
+    """Some subjects of what the team is not granted, so that it is known whose events they are. The server tells the
+    first of very many subjects, and they may be others."""
+    subjects = (await team.stream_info(copy.stream, subjects_filter=">")).state.subjects or {}
+    foreign = sorted(subject for subject in subjects if not copy.is_granted(subject))
+    return f", such as {', '.join(foreign[:_NAMED_MAX])}" if foreign else ""
 
 
 def _continued(durable: ConsumerInfo) -> ConsumerConfig:

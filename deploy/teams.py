@@ -18,6 +18,8 @@ from deploy.topology import NATS_USER_NAMES, SERVICE_NAMES, SERVICES, SUBSCRIBER
 
 EVERY_ORGANIZATION = "*"
 _STREAMS = {service.name: service.stream.name for service in SERVICES}
+# A subject says the event in four tokens, then the organization.
+_GRANTED_TOKENS = 5
 EVERY_EVENT = tuple(f"{service}.*" for service in SERVICE_NAMES)
 
 # Each becomes one token of a NATS subject. An event is `escrow.HoldPlaced`, or `escrow.*` for all of an area.
@@ -58,6 +60,12 @@ class Copy:
     def deliver_subject(self) -> str:
         """How its messages get from there to here."""
         return f"_copies.{self.team}.{self.stream}"
+
+    def is_granted(self, subject: str) -> bool:
+        """Whether the team may hear what is said under this subject."""
+        said = subject.split(".")[:_GRANTED_TOKENS]
+        granted = (each.split(".")[:_GRANTED_TOKENS] for each in self.subjects)
+        return any(all(token in ("*", word) for token, word in zip(tokens, said, strict=False)) for tokens in granted)
 
 
 class Team(_Written):

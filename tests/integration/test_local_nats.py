@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import nats
@@ -15,11 +15,12 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import BadRequestError
 
 from deploy.local.nats import Nats
-from deploy.provision import provision
-from deploy.teams import DOCUMENTED, Team, list_copies
-from deploy.topology import STREAMS
+from deploy.provision import copy_configuration, copying_consumer, provision
+from deploy.teams import DOCUMENTED, Copy, Team, list_copies
+from deploy.topology import SERVICE_NAMES, STREAMS
 from services.chassis.events import streams
 from services.chassis.events.stored import EVENTS_KEPT_DAYS
 from tests.support.chassis import until
@@ -219,8 +220,14 @@ async def test_what_a_team_is_no_longer_granted_leaves_its_copy(tmp_path: Path) 
             assert await read_all(client, ">") == [POSTED]
 
 
-async def test_a_copy_that_a_power_cut_has_shortened_is_found_and_made_anew(tmp_path: Path) -> None:
-    here, kept = tmp_path / "nats" / "store" / "jetstream" / "lender", tmp_path / "kept"
+@pytest.mark.parametrize(
+    ("account", "fault"),
+    [("lender", "lacks 1 events"), (streams.EVENTS_ACCOUNT, "has 1 events more than our stream")],
+)
+async def test_a_copy_beside_which_a_power_cut_has_shortened_the_one_or_the_other_is_found_and_made_anew(
+    tmp_path: Path, account: str, fault: str
+) -> None:
+    here, kept = tmp_path / "nats" / "store" / "jetstream" / account, tmp_path / "kept"
     with Nats(tmp_path, TEAMS) as server:
         await provision_once(server)
         await publish(server, POSTED)
@@ -238,10 +245,75 @@ async def test_a_copy_that_a_power_cut_has_shortened_is_found_and_made_anew(tmp_
     with Nats(tmp_path, TEAMS) as server:
         async with user(server, "provisioner") as (client, _):
             compared = await provision(client, COPIES, change=False)
-            assert compared.drift == ["copy of ESCROW for lender lacks 1 events"]
-            assert (await provision(client, COPIES)).lines == ["copy of ESCROW for lender made"]
-        async with user(server, "lender") as (client, _):
-            await copied(client, 2)
+            told = f"copy of ESCROW for lender {fault}: run the provisioner, which makes it anew"
+            assert [said for said in compared.drift if "lender" in said] == [told]
+            assert f"copy of ESCROW for lender made; it {fault}" in (await provision(client, COPIES)).lines
+            assert (await provision(client, COPIES, change=False)).drift == []
+
+
+async def pour_everything(client: Client, copy: Copy) -> None:
+    """As whoever has the provisioner's password: the team gets all organizations' events, and all is put back."""
+    ours, theirs = streams.jetstream(client), client.jetstream(prefix=f"$JS.{copy.team}.API")
+    await theirs.delete_stream(copy.stream)
+    await ours.delete_consumer(copy.stream, copy.consumer)
+    wide = copying_consumer(copy).evolve(filter_subjects=[f"realco.{copy.stream.lower()}.v1.>"])
+    await ours.add_consumer(copy.stream, wide)
+    await theirs.add_stream(copy_configuration(copy))
+
+    async def is_poured() -> bool:
+        return (await theirs.stream_info(copy.stream)).state.messages == 2
+
+    await until(is_poured)
+    await ours.add_consumer(copy.stream, copying_consumer(copy))
+
+
+async def test_what_was_poured_into_a_team_s_copies_is_found_after_all_was_put_back_and_leaves_them(
+    tmp_path: Path,
+) -> None:
+    """Of every stream; the team's own durable goes on after what it had acknowledged."""
+    team = Team(name="lender", organizations=("org_1",))
+    async with AsyncExitStack() as stack:
+        server = stack.enter_context(Nats(tmp_path, (team,)))
+        await provision_once(server, (team,))
+        for service in SERVICE_NAMES:
+            async with user(server, service) as (teller, _):
+                for organization in ("org_2", "org_1"):
+                    await teller.jetstream().publish(f"realco.{service}.v1.AnyEvent.{organization}.x", b"fact")
+        client, _ = await stack.enter_async_context(user(server, "provisioner"))
+        lender, _ = await stack.enter_async_context(user(server, "lender"))
+        await copied(lender, 1)
+        for copy in team.copies():
+            await pour_everything(client, copy)
+        pull = await lender.jetstream().pull_subscribe(">", durable="mine", stream="ESCROW")
+        for message in await pull.fetch(2, timeout=5):
+            await message.ack_sync(timeout=5)
+        compared = await provision(client, team.copies(), change=False)
+        assert compared.drift == [
+            f"copy of {copy.stream} for lender has 1 events that the team is not granted, such as"
+            f" realco.{copy.stream.lower()}.v1.AnyEvent.org_2.x: run the provisioner, which makes it anew"
+            for copy in team.copies()
+        ]
+        assert len((await provision(client, team.copies())).lines) == len(SERVICE_NAMES)
+        assert (await provision(client, team.copies(), change=False)).drift == []
+        await copied(lender, 1)
+        assert await read_all(lender, ">") == ["realco.escrow.v1.AnyEvent.org_1.x"]
+        await publish(server, POSTED)
+        assert [message.subject for message in await pull.fetch(1, timeout=5)] == [POSTED]
+
+
+async def test_a_copy_whose_team_leaves_no_room_to_count_what_it_has_is_told(provisioned: Nats) -> None:
+    async with user(provisioned, "provisioner") as (client, _):
+        hidden = client.jetstream(prefix="$JS.lender.API")
+        made: list[str] = []
+        with suppress(BadRequestError):
+            while len(made) < 65:
+                config = ConsumerConfig(name=f"reader-{len(made)}", ack_policy=AckPolicy.NONE, inactive_threshold=3600)
+                made.append((await hidden.add_consumer("ESCROW", config)).name)
+        [fault] = (await provision(client, COPIES, change=False)).drift
+        assert fault.startswith("copy of ESCROW for lender has events that cannot be counted (maximum consumers")
+        for name in made:
+            await hidden.delete_consumer("ESCROW", name)
+        assert (await provision(client, COPIES, change=False)).drift == []
 
 
 async def all_acknowledged(provisioner: Client) -> bool:
