@@ -174,6 +174,24 @@ async def test_a_bank_account_that_somebody_altered_is_in_the_list(
     await check_found(bank, {"kind": "BANK_ACCOUNT_ALTERED", **known})
 
 
+async def test_what_was_ordered_after_a_backup_is_not_put_away_once_that_was_restored(
+    bank: TransactionsHarness,
+) -> None:
+    """The payment bears our own proof, and no row of ours: an adapter says our id only where the proof is good."""
+    lost = Payment("pay_6", "txn_lost", PaymentStatus.SETTLED, Money(6_00, "USD"), True, 1, None)
+    bank.bank.payments["pay_6"] = lost
+    await bank.hook("evt_6", "pay_6")
+    await bank.work()
+    cause = "it is our order txn_lost, which this database does not have: was it restored?"
+    seen = {"provider": "sandbox", "provider_payment_id": "pay_6", "amount": usd(6_00), "cause": cause}
+    await check_found(bank, {"kind": "PAYMENT_NOT_OURS", **seen}, OPERATOR)
+    bank.bank.payments["pay_6"] = replace(lost, status=PaymentStatus.RETURNED, return_code="R10")
+    await bank.hook("evt_66", "pay_6")
+    await bank.work()
+    [found] = await list_exceptions(bank, OPERATOR)
+    assert found.occurrence_count == 2, "what comes of it later is told as well"
+
+
 async def test_what_nobody_here_ordered_is_seen_by_the_operator_and_by_no_other(bank: TransactionsHarness) -> None:
     made = await submitted(bank)
     forged = Payment("pay_7", "", PaymentStatus.SETTLED, Money(7_00, "USD"), True, 1, None, is_misused=True)

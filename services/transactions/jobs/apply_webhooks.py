@@ -77,14 +77,21 @@ async def _look_up(dependencies: Dependencies, taken: Sequence[Row]) -> _Found |
     if payment is not None:
         owner = await provider_payments.find_owner(database, provider, payment.payment_id, payment.reference)
     if payment is None or owner is None:
-        if payment is not None and payment.is_misused:
+        if payment is not None and (payment.reference or payment.is_misused):
             about = describe_payment(provider, payment)  # of nobody, for nobody here has ordered it
-            cause = "it bears words of an order"
+            cause = _explain_not_ours(payment)
             await report_apart(dependencies, None, ExceptionKind.PAYMENT_NOT_OURS, about, cause)
         why = "the provider has no such payment" if payment is None else "not a payment of ours"
         await store.finish_webhooks(database, taken, ignored_because=why)
         return None
     return _Found(taken, payment, *owner)
+
+
+def _explain_not_ours(payment: Payment) -> str:
+    """An attempt is in the database before its provider is asked: one that is not was there, and is gone."""
+    if payment.is_misused:
+        return "it bears words of an order"
+    return f"it is our order {payment.reference}, which this database does not have: was it restored?"
 
 
 async def _fetch_events(dependencies: Dependencies, provider: str, taken: Sequence[Row]) -> None:
