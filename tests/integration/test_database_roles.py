@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
+import subprocess
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from deploy.local.postgres_binaries import find_pg_bin
 from deploy.topology import SERVICE_NAMES, database_of
 from services.chassis.approvals.jobs import APPROVAL_WORK
 from services.chassis.data.migrate import drift
@@ -252,6 +255,22 @@ async def test_a_right_or_a_guard_that_is_not_as_stated_is_reported(service_urls
     await admin.close()
     found = "\n".join(await drift(urls.owner_url, "compliance"))
     assert [line for _, said in HARMS for line in said if line not in found] == []
+
+
+def dump_and_restore(url: str) -> None:
+    dump = subprocess.run([find_pg_bin() / "pg_dump", "-Fc", "--schema-only", url], check=True, capture_output=True)
+    restore = [find_pg_bin() / "pg_restore", "--clean", "--if-exists", "--exit-on-error", "-d", url]
+    subprocess.run(restore, input=dump.stdout, check=True, capture_output=True)
+
+
+async def test_of_a_database_that_was_dumped_and_restored_only_what_somebody_changed_is_named(urls, service, admin):
+    """PostgreSQL prints a rule otherwise once it has read what it printed: a dump is what it printed."""
+    await asyncio.to_thread(dump_and_restore, dsn_of(urls.admin_url))
+    await admin.execute(
+        "CREATE OR REPLACE TRIGGER refuse_leap BEFORE UPDATE ON approvals FOR EACH ROW"
+        " WHEN (NEW.epoch NOT BETWEEN OLD.epoch AND OLD.epoch + 2) EXECUTE FUNCTION realco_refuse()"
+    )
+    assert await drift(urls.owner_url, service) == ["trigger refuse_leap of approvals is not as the migrations make it"]
 
 
 async def test_whose_rows_a_role_sees_is_the_same_in_every_table_of_organizations(service, urls, admin):

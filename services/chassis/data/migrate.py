@@ -82,6 +82,22 @@ UNION ALL
 SELECT concat('row security of ', relname), concat(relrowsecurity, ' ', relforcerowsecurity) FROM ours
 """)
 
+# Rules of which PostgreSQL prints a condition, and the statement that has it read again what it printed.
+_SPELLED = sa.text("""
+WITH ours AS (
+    SELECT oid, relname FROM pg_class
+    WHERE relnamespace = CAST(:schema AS regnamespace) AND relkind IN ('r', 'p') AND NOT relispartition
+), rules AS (
+    SELECT concat('constraint ', conname, ' of ', relname) AS name, pg_get_constraintdef(pg_constraint.oid) AS text,
+           format('ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %2$I ', CAST(ours.oid AS regclass), conname) AS how
+    FROM ours JOIN pg_constraint ON conrelid = ours.oid WHERE contype = 'c'
+    UNION ALL
+    SELECT concat('trigger ', tgname, ' of ', relname), pg_get_triggerdef(pg_trigger.oid), ''
+    FROM ours JOIN pg_trigger ON tgrelid = ours.oid WHERE NOT tgisinternal AND tgconstraint = 0
+)
+SELECT name, text, how || regexp_replace(text, '^CREATE TRIGGER', 'CREATE OR REPLACE TRIGGER') FROM rules
+""")
+
 
 def config_of(service: str) -> Config:
     """Alembic's configuration, made here so that no service needs an alembic.ini."""
@@ -192,6 +208,9 @@ def differences(connection: sa.Connection, metadata: sa.MetaData) -> list[str]:
         connection.execute(sa.text(f"CREATE SCHEMA {_STATED}"))
         metadata.create_all(connection.execution_options(schema_translate_map={None: _STATED}))
         there, wanted = _describe(connection, "public"), _describe(connection, _STATED)
+        if there != wanted:
+            spelled = {f"{name} {old}": f"{name} {new}" for name, (old, new) in _read_spellings(connection).items()}
+            there, wanted = ({spelled.get(line, line) for line in side} for side in (there, wanted))
     finally:
         savepoint.rollback()
         connection.execution_options(schema_translate_map=None)
@@ -211,6 +230,12 @@ def find_guard_differences(connection: sa.Connection, service: str) -> list[str]
         connection.execute(sa.text(f"SET LOCAL search_path = {_STATED}"))
         _run_migrations(connection, service)
         there, wanted = _read_guards(connection, "public"), _read_guards(connection, _STATED)
+        if there != wanted:
+            spelled = _read_spellings(connection)
+            there, wanted = (
+                {name: text.replace(*spelled.get(name, (text, text))) for name, text in side.items()}
+                for side in (there, wanted)
+            )
     finally:
         savepoint.rollback()
     missing = [f"{name} is not in the database" for name in sorted(wanted.keys() - there.keys())]
@@ -219,6 +244,22 @@ def find_guard_differences(connection: sa.Connection, service: str) -> list[str]
     return (
         missing + more + [f"{name} is not as the migrations make it" for name in common if there[name] != wanted[name]]
     )
+
+
+def _read_spellings(connection: sa.Connection) -> dict[str, tuple[str, str]]:
+    """Of each rule that is stated: as it is printed, and as it is printed once PostgreSQL has read that.
+
+    A database that was dumped and restored has the second: `a BETWEEN 1 AND 2 AND b` lost its inner parentheses there.
+    """
+    rules = connection.execute(_SPELLED, {"schema": _STATED}).all()
+    for _, _, again in rules:
+        connection.exec_driver_sql(again)
+    after = {name: text for name, text, _ in connection.execute(_SPELLED, {"schema": _STATED})}
+    return {name: (_without_schema(text), _without_schema(after[name])) for name, text, _ in rules}
+
+
+def _without_schema(text: str) -> str:
+    return text.replace(f"{_STATED}.", "")
 
 
 def _read_guards(connection: sa.Connection, schema: str) -> dict[str, str]:
