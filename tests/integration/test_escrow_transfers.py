@@ -204,6 +204,27 @@ async def test_what_somebody_else_writes_where_it_came_from_pays_no_debt_and_mak
     assert await pay(escrow, third, "WITHDRAWAL") == ("" if kinds.startswith("CASH") else f"PARTY_OWES {first}")
 
 
+@pytest.mark.parametrize(
+    ("kinds", "minor", "is_undone"),
+    [("DISTRIBUTABLE,CASH", 5, False), ("CASH,DISTRIBUTABLE", 100, False), ("DISTRIBUTABLE,CASH", 100, True)],
+)
+async def test_what_somebody_else_calls_the_return_of_a_transfer_cuts_it_off_only_if_it_takes_out_what_came(
+    escrow: Escrow, kinds: str, minor: int, is_undone: bool
+) -> None:
+    source, to = await two_accounts(escrow)
+    payment = transfer(source, to)
+    await payment.submit(escrow)
+    await payment.happens(escrow, "SUBMITTED", "SETTLED", "COMPLETED")
+    await escrow.post(to, ("cash", 10), ("distributable", -10))
+    await escrow.post(source, (OWED, 20), ("cash", -20))
+    of = payment.transaction.transaction_id
+    await forge(escrow, to, kinds=kinds, amount_minor=minor, transaction_id=of, entry_type="RETURN")
+    [said] = await accept_last(escrow, to)
+    assert f" RETURN of transaction {of}, in the name of x: DEBIT {kinds.split(',')[0]} " in said
+    assert f"If {of} was a transfer to here and this takes out as much as it brought, " in said
+    assert await pay(escrow, to, "WITHDRAWAL") == ("" if is_undone else f"PARTY_OWES {source}")
+
+
 async def test_whoever_has_it_leave_reads_what_is_behind_it_where_it_came_from(
     escrow: Escrow, chain: list[str]
 ) -> None:

@@ -42,6 +42,7 @@ async def forge(
     verdict: str = "posted",
     transaction_id: str = "NULL",
     reverses: str = "NULL",
+    entry_type: str = "FEE",
     amount_minor: int = 5,
 ) -> str:
     """A deposit that nobody paid in, by a call of the book's function; under the key of somebody's request."""
@@ -52,6 +53,7 @@ async def forge(
     call = (
         call.replace("'{org_1}'", ":orgs")
         .replace("{je_x}", f"{{{entry_id}}}")
+        .replace("'{FEE}'", f"'{{{entry_type}}}'")
         .replace("{5,5}", f"{{{amount_minor},{amount_minor}}}")
     )
     call = call.replace(
@@ -76,13 +78,13 @@ async def forge_pair(escrow: Escrow, account: str, transaction_id: str, *, first
     await accept_last(escrow, account, 2)
 
 
-async def accept_last(escrow: Escrow, account: str, count: int = 1) -> None:
-    """An operator accepts so many of the last entries of the escrow account."""
+async def accept_last(escrow: Escrow, account: str, count: int = 1) -> list[str]:
+    """An operator accepts so many of the last entries of the escrow account; what they read of each."""
     async with escrow.database.begin(escrow.org_id) as tx:
         find = sa.text("SELECT entry_sequence FROM escrow_accounts WHERE escrow_account_id = :account")
         last = await tx.scalar(find, {"account": account})
-    for number in range(last - count + 1, last + 1):
-        await accept(escrow.database, (escrow.org_id, account), number)
+    numbers = range(last - count + 1, last + 1)
+    return [await accept(escrow.database, (escrow.org_id, account), number) for number in numbers]
 
 
 async def pay(escrow: Escrow, *accounts: str, amount_minor: int = 1) -> str:

@@ -25,6 +25,7 @@ from services.chassis.data.database_errors import is_unreadable
 from services.chassis.data.seals import NotSealed, Seals, seals_of
 from services.chassis.data.tables import incarnation
 from services.chassis.data.transaction import Tx
+from services.escrow.domain.accepted_entries import describe_accepted
 from services.escrow.domain.chart import Direction
 from services.escrow.domain.journal import Layer, NewEntry, PostingKey
 from services.escrow.store import journal
@@ -276,7 +277,7 @@ def _number_of(leg: Record) -> tuple[str, str, int]:
 async def accept_entry(connection: Connection, seals: Seals, place: Place, number: int) -> str:
     """Remembers that an entry was looked at though it is not ours, and that all before it are.
 
-    Returns: The entry in words.
+    Returns: The entry, and what follows from it, in words.
 
     Raises:
         NotSealed: one before it is not ours.
@@ -288,10 +289,7 @@ async def accept_entry(connection: Connection, seals: Seals, place: Place, numbe
         raise LookupError(f"{place[1]} has no entry {number} that was not looked at")
     await _check_entries(connection, seals, place, known, number - 1)
     await save_checked(connection, seals, [(*place, number)])
-    moved = ", ".join(
-        f"{'DEBIT' if leg['debit'] else 'CREDIT'} {leg['kind']} {leg['party_id']} {leg['amount_minor']}" for leg in legs
-    )
-    return f"{place[1]}: entry {number} ({legs[0]['journal_entry_id']}) is accepted as it is: {moved}."
+    return f"{place[1]}: entry {number} ({legs[0]['journal_entry_id']}) is accepted as it is: {describe_accepted(legs)}"
 
 
 class Checks:
