@@ -43,7 +43,7 @@ from nats.js.api import (
 )
 from nats.js.errors import APIError
 
-from deploy.teams import Copy, InvalidTeams, list_copies, read_teams
+from deploy.teams import COPYING, Copy, InvalidTeams, list_copies, read_teams
 from deploy.topology import STREAMS
 from services.chassis.data.retention import EVENTS_KEPT_DAYS
 from services.chassis.events import streams
@@ -202,11 +202,17 @@ class _Run:
         return max(1, (await self._js.stream_info(stream)).state.first_seq)
 
     async def find_unknown_consumers(self, copies: Sequence[Copy]) -> None:
-        """On our own streams: on its copies a team has what consumers it likes."""
+        """On our own streams: on its copies a team has what consumers it likes. One that filled a team's copy, and the
+        team is in the file no more, is removed; it is made again with the copy if the team comes back."""
         known = {(copy.stream, copy.consumer) for copy in copies}
         for stream in (stream.name for stream in STREAMS):
             for name in await streams.fetch_consumer_names(self._js, stream):
-                if (stream, name) not in known:
+                if (stream, name) in known:
+                    continue
+                if self._change and name.startswith(COPYING):
+                    await self._js.delete_consumer(stream, name)
+                    self._did(f"consumer {stream}.{name} removed, for it fills no copy")
+                else:
                     self.report.drift.append(f"consumer {stream}.{name} is there, and fills no copy")
 
     async def find_unknown_streams(self, copies: Sequence[Copy]) -> None:

@@ -18,6 +18,8 @@ from deploy.topology import NATS_USER_NAMES, SERVICE_NAMES, SERVICES, SUBSCRIBER
 
 EVERY_ORGANIZATION = "*"
 _STREAMS = {service.name: service.stream.name for service in SERVICES}
+# How the names of consumers begin that fill copies.
+COPYING = "copy-"
 # A subject says the event in four tokens, then the organization.
 _GRANTED_TOKENS = 5
 EVERY_EVENT = tuple(f"{service}.*" for service in SERVICE_NAMES)
@@ -54,7 +56,7 @@ class Copy:
     @property
     def consumer(self) -> str:
         """The consumer in EVENTS that fills it."""
-        return f"copy-{self.team}"
+        return f"{COPYING}{self.team}"
 
     @property
     def deliver_subject(self) -> str:

@@ -98,9 +98,13 @@ class Nats:
         self.program.stop()
 
     def is_ready(self) -> bool:
-        """Whether the server answers that it and JetStream are up."""
+        """Whether the server answers that it and JetStream are up.
+
+        Without a parameter it would also ask for the streams of an account that is configured no more, as a team's that
+        was taken out of the teams' file: the server would never be ready.
+        """
         try:
-            return bool(self._monitoring("/healthz")["status"] == "ok")
+            return bool(self._monitoring("/healthz?js-server-only=true")["status"] == "ok")
         except (urllib.error.URLError, OSError):
             return False
 
