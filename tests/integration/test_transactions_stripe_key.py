@@ -33,6 +33,7 @@ from tests.integration.stripe_desk import (
 )
 from tests.support.exceptions import count_found
 from tests.support.payment_orders import an_order
+from tests.support.servers import tamper
 from tests.support.transactions import ADMIN, TransactionsHarness
 from tests.support.vault import build_vault
 
@@ -112,6 +113,18 @@ async def test_a_payment_whose_words_somebody_changed_is_told_and_not_followed(
     assert count_alarms() > before
     hooks = (await service.ask(ADMIN, "ListWebhooks", webhooks_pb2.ListWebhooksRequest())).webhooks
     assert {each.failure.code for each in hooks} == {"PAYMENT_NOT_OURS"}
+
+
+async def test_a_payment_with_our_proof_whose_order_a_restore_lost_is_told(service, url, webhooks, postgres) -> None:
+    started, before = await start(service), count_alarms()
+    await tamper(postgres.admin_dsn, service.database, "DELETE FROM provider_payments")
+    confirm(url, started.provider_reference)
+    await deliver(service, await told_of(webhooks, started.provider_reference, "payment_intent.succeeded"))
+    with capture_logs() as logs:
+        await service.work()
+    assert count_alarms() > before
+    [cause] = {each["cause"] for each in logs if each["event"] == "payment_not_ours"}
+    assert cause == f"it is our order {started.transaction_id}, which this database does not have: was it restored?"
 
 
 async def test_a_payment_that_draws_from_another_account_is_none_of_ours(stripe, url, books) -> None:
