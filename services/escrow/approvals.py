@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from itertools import chain
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import holds_pb2 as holds_pb
@@ -17,21 +17,18 @@ from realco.escrow.v1 import journal_pb2 as journal_pb
 from services.chassis.approvals.requests import RequestKind, by_asking, by_command
 from services.chassis.approvals.workflow import Approvals
 from services.chassis.data.transaction import Tx
-from services.chassis.values.approval import ApprovalDetails, Change, Effect
+from services.chassis.values.approval import ApprovalDetails, Change
 from services.chassis.values.explanation import Explanation, explain_refused, spell_gate
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow.commands import escrow_accounts, holds, journal_entries
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain import refusals
-from services.escrow.domain.account import AccountUse, Balance, EscrowAccount, Status, may_end_hold, may_post
-from services.escrow.domain.beneficiaries import list_grown
-from services.escrow.domain.chart import CASH, DISTRIBUTABLE, LedgerAccount
+from services.escrow.domain.account import AccountUse, EscrowAccount, Status, may_end_hold, may_post
+from services.escrow.domain.chart import DISTRIBUTABLE, LedgerAccount
 from services.escrow.domain.explanations import (
-    explain_available,
     explain_emptiness,
     explain_hold,
-    explain_missing,
     explain_release,
     explain_reversals,
     explain_status,
@@ -39,11 +36,11 @@ from services.escrow.domain.explanations import (
     explain_use,
 )
 from services.escrow.domain.holds import Hold, HoldStatus
-from services.escrow.domain.journal import Leg, NewEntry, credit, debit, sum_changes
-from services.escrow.domain.previews import build_effect
+from services.escrow.domain.journal import NewEntry, credit, debit
 from services.escrow.messages import read_ledger_account
 from services.escrow.queries.beneficiaries import list_gaining
-from services.escrow.queries.previews import explain_origin, list_refused_for_good
+from services.escrow.queries.entry_previews import preview_entries
+from services.escrow.queries.previews import list_refused_for_good
 from services.escrow.store import escrow_accounts as account_store
 from services.escrow.store import holds as hold_store
 from services.escrow.store.approvals import APPROVAL_WRITER, build_freeze_changes
@@ -102,23 +99,6 @@ def build_approvals(dependencies: Dependencies) -> Approvals:
         RequestKind(holds_pb.ReleaseHoldRequest, by(holds.release_hold), details.describe_release),
     ]
     return Approvals(dependencies, requests, APPROVAL_WRITER)
-
-
-class _Preview(NamedTuple):
-    """What entries would do in an escrow account. Each is posted by itself, and any of them may be refused.
-
-    Args:
-        effects: To what is posted on each ledger account: by all that raise it, and by all that lower it.
-        available: Whether all of them could be posted now, or what is too little for that.
-        leaving: What whoever has cash leave reads of every payout, too; nothing where none leaves.
-        beneficiary_party_ids: Who gains by any of them.
-    """
-
-    account: EscrowAccount
-    effects: tuple[Effect, ...]
-    available: tuple[Explanation, ...]
-    leaving: tuple[Explanation, ...]
-    beneficiary_party_ids: frozenset[str]
 
 
 class _Details:
@@ -195,9 +175,9 @@ class _Details:
         Args:
             counted: Those of them that may be posted; all, unless it is said.
         """
-        preview = await self._preview(escrow_account_id, [entry.legs for entry in wanted])
+        preview = await preview_entries(self._dependencies, escrow_account_id, [entry.legs for entry in wanted])
         if counted is not None and len(counted) < len(wanted):
-            possible = await self._preview(escrow_account_id, [entry.legs for entry in counted])
+            possible = await preview_entries(self._dependencies, escrow_account_id, [entry.legs for entry in counted])
             preview = possible._replace(beneficiary_party_ids=preview.beneficiary_party_ids)
         return ApprovalDetails(
             f"{summary} ({preview.account.display_name})",
@@ -213,32 +193,6 @@ class _Details:
                 *preview.leaving,
             ),
         )
-
-    async def _preview(self, escrow_account_id: str, entries: Sequence[Sequence[Leg]]) -> _Preview:
-        changes = _list_changes(entries)
-        touched = list(dict.fromkeys(each for each, _ in changes))
-        async with self._dependencies.database.begin() as tx:
-            account = await self._require_account(tx, escrow_account_id)
-            found = await account_store.list_balances(tx, escrow_account_id, touched) if touched else []
-        balances = {each: Balance(each, 0, 0, 0) for each in touched} | {one.ledger_account: one for one in found}
-        effects = [
-            build_effect(each.kind, each.party_id, balances[each].posted_minor, change, account.currency)
-            for each, change in changes
-        ]
-        available = explain_available(balances, changes, account.currency)
-        leaves = any(each == CASH and change < 0 for each, change in changes)
-        leaving = await self._explain_leaving(account) if leaves else []
-        grown = {each for legs in entries for each in list_grown(legs)}
-        gaining = await self._list_gaining(escrow_account_id, grown)
-        return _Preview(account, tuple(effects), tuple(available), tuple(leaving), gaining)
-
-    async def _explain_leaving(self, account: EscrowAccount) -> list[Explanation]:
-        async with self._dependencies.database.begin() as tx:
-            totals = await account_store.read_totals(tx, account.escrow_account_id)
-            origin = await explain_origin(tx, account, self._dependencies.clock.now())
-        transactions = self._dependencies.peers.transactions
-        received = await transactions.get_received_money(account.escrow_account_id)
-        return [*explain_missing(totals.owed_minor, account.currency), *origin, *received]
 
     async def _list_gaining(self, escrow_account_id: str, credited: Collection[LedgerAccount]) -> frozenset[str]:
         database, distributions = self._dependencies.database, self._dependencies.peers.distributions
@@ -295,7 +249,9 @@ class _Details:
         )
         held, receiving = hold.ledger_account, read_ledger_account(request.to_ledger_account, "to_ledger_account")
         minor = request.amount.amount_minor if request.HasField("amount") else hold.amount_minor
-        preview = await self._preview(escrow_account_id, [[debit(held, minor), credit(receiving, minor)]])
+        preview = await preview_entries(
+            self._dependencies, escrow_account_id, [[debit(held, minor), credit(receiving, minor)]]
+        )
         captured, released = Money(minor, hold.currency), Money(hold.amount_minor - minor, hold.currency)
         where = f"for {receiving} ({preview.account.display_name})"
         details = ApprovalDetails(
@@ -389,12 +345,3 @@ def _describe_move(
 
 def _explain_status(account: EscrowAccount, may: Callable[[Status], bool]) -> Explanation:
     return explain_status(account.status, is_open=may(account.status))
-
-
-def _list_changes(entries: Iterable[Iterable[Leg]]) -> list[tuple[LedgerAccount, int]]:
-    """By how much each balance grows by all the entries that raise it, and shrinks by all that lower it."""
-    changes: dict[tuple[LedgerAccount, bool], int] = defaultdict(int)
-    for legs in entries:
-        for account, change in sum_changes(legs).items():
-            changes[account, change > 0] += change
-    return [(account, change) for (account, _), change in changes.items()]
