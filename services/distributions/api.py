@@ -148,6 +148,11 @@ class CommitmentsServicer(commitments_pb2_grpc.CommitmentsServiceServicer):
     ) -> commitments_pb2.ListCommittedPartiesResponse:
         return await self._dependencies.read(request, raise_queries.list_committed_parties)
 
+    async def GetCommitments(
+        self, request: commitments_pb2.GetCommitmentsRequest, context: Context
+    ) -> commitments_pb2.Commitments:
+        return await self._dependencies.read(request, raise_queries.get_commitments)
+
     async def ListOpenOfferings(
         self, request: commitments_pb2.ListOpenOfferingsRequest, context: Context
     ) -> commitments_pb2.ListOpenOfferingsResponse:

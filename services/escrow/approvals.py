@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -27,6 +27,7 @@ from services.escrow.domain import refusals
 from services.escrow.domain.account import AccountUse, EscrowAccount, Status, may_end_hold, may_post
 from services.escrow.domain.chart import DISTRIBUTABLE, LedgerAccount
 from services.escrow.domain.explanations import (
+    explain_effective,
     explain_emptiness,
     explain_hold,
     explain_release,
@@ -119,12 +120,13 @@ class _Details:
         async with self._dependencies.database.begin() as tx:
             account = await self._require_account(tx, request.escrow_account_id)
             never = await list_refused_for_good(tx, [entry], account.currency)
+        told = await self._check_investments(request.escrow_account_id, {"journal_entry": entry})
         counted = [] if never else [entry]
         details = await self._describe_legs(f"{verb}: {entry.description}", request.escrow_account_id, [entry], counted)
         return replace(
             details,
             resource_id=entry.reverses_journal_entry_id or details.resource_id,
-            explanations=(*map(explain_refused, never.values()), *details.explanations),
+            explanations=(*map(explain_refused, never.values()), *details.explanations, *told),
         )
 
     async def describe_entries(
@@ -141,10 +143,16 @@ class _Details:
                 for number, item in enumerate(request.items)
             ),
         )
-        entries = [entry for entry in wanted if isinstance(entry, NewEntry)]
+        by_path = {
+            f"items[{number}].journal_entry": entry
+            for number, entry in enumerate(wanted)
+            if isinstance(entry, NewEntry)
+        }
+        entries = list(by_path.values())
         async with database.begin() as tx:
             account = await self._require_account(tx, escrow_account_id)
             never = await list_refused_for_good(tx, wanted, account.currency)
+        uncounted = await self._check_investments(escrow_account_id, by_path)
         counted = [each for n, each in enumerate(wanted) if isinstance(each, NewEntry) and n not in never]
         summary = f"Post {len(request.items)} journal entries"
         details = await self._describe_legs(summary, escrow_account_id, entries, counted)
@@ -152,7 +160,11 @@ class _Details:
             Explanation(f"items[{number}] would be refused: {refusal.message}", refusal.reason, _SHUT)
             for number, refusal in never.items()
         ]
-        return replace(details, explanations=(*told, *details.explanations))
+        return replace(details, explanations=(*told, *details.explanations, *uncounted))
+
+    async def _check_investments(self, escrow_account_id: str, entries: Mapping[str, NewEntry]) -> list[Explanation]:
+        distributions = self._dependencies.peers.distributions
+        return await journal_entries.check_investments(distributions, escrow_account_id, entries)
 
     async def _build(self, request: journal_pb.PostJournalEntryRequest) -> NewEntry:
         return await journal_entries.build_entry(
@@ -189,6 +201,7 @@ class _Details:
             explanations=(
                 _explain_status(preview.account, may_post),
                 *explain_reversals(wanted),
+                *explain_effective(wanted, self._dependencies.clock.now()),
                 *preview.available,
                 *preview.leaving,
             ),

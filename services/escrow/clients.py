@@ -73,6 +73,12 @@ class Distributions(Protocol):
         """The parties with an investment in the offering whose money the account keeps. Raises Unavailable."""
         ...
 
+    async def get_commitments(
+        self, escrow_account_id: str, investment_ids: Collection[str]
+    ) -> commitments_pb2.Commitments:
+        """The account's offering, and whose those of the investments are that are in it. Raises Unavailable."""
+        ...
+
     async def list_open_offerings(self, escrow_account_id: str) -> commitments_pb2.ListOpenOfferingsResponse:
         """The offerings of the account whose raise has not ended, or that still distribute. Raises Unavailable."""
         ...
@@ -138,6 +144,15 @@ class DistributionsClient:
     async def list_committed_parties(self, escrow_account_id: str) -> Collection[str]:
         request = commitments_pb2.ListCommittedPartiesRequest(escrow_account_id=escrow_account_id)
         found: Collection[str] = (await ask(self._commitments.ListCommittedParties, request)).party_ids
+        return found
+
+    async def get_commitments(
+        self, escrow_account_id: str, investment_ids: Collection[str]
+    ) -> commitments_pb2.Commitments:
+        request = commitments_pb2.GetCommitmentsRequest(
+            escrow_account_id=escrow_account_id, investment_ids=investment_ids
+        )
+        found: commitments_pb2.Commitments = await ask(self._commitments.GetCommitments, request)
         return found
 
     async def list_open_offerings(self, escrow_account_id: str) -> commitments_pb2.ListOpenOfferingsResponse:

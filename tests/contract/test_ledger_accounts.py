@@ -5,7 +5,9 @@ from __future__ import annotations
 from realco.escrow.v1 import journal_pb2 as pb
 
 from gateway import contracts
+from services.distributions.commands.raises.contributions import OF_INVESTORS
 from services.escrow.domain.chart import CHART, ChartLine, Direction, LedgerAccountKind
+from services.escrow.domain.investments import COUNTED_KINDS
 
 
 def words_of(line: ChartLine) -> str:
@@ -25,3 +27,7 @@ def test_the_contract_has_the_kinds_of_the_chart_and_says_of_each_what_the_chart
     comments = contracts.comments()
     said = {name: " ".join(comments[f"realco.escrow.v1.LedgerAccount.Kind.{name}"].split()) for name in kinds}
     assert said == {line.kind.value: words_of(line) for line in CHART}
+
+
+def test_what_counts_for_an_investment_is_the_same_for_who_posts_it_and_for_who_counts_it():
+    assert {kind.value for kind in COUNTED_KINDS} == {pb.LedgerAccount.Kind.Name(kind) for kind in OF_INVESTORS}

@@ -19,6 +19,7 @@ from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
 from services.chassis.values.errors import DomainError, Kind
 from services.chassis.values.etags import EtagMismatch
+from services.chassis.values.ids import new_id
 from services.distributions.domain.closing import GateName
 from services.escrow.clients import DistributionsClient
 from tests.support.distributions import CLOSING, ORG, DistributionsHarness
@@ -366,3 +367,16 @@ async def test_escrow_is_told_which_raises_go_on_and_which_still_pay(service: Di
         found = [await client.list_open_offerings(each.escrow_account_id) for each in (closed, opened)]
     assert [list(each.offering_ids) for each in found] == [[], [opened.offering_id]]
     assert [list(each.paying_offering_ids) for each in found] == [[closed.offering_id], []]
+
+
+async def test_escrow_is_told_whose_the_investments_of_an_account_are(service: DistributionsHarness) -> None:
+    client = DistributionsClient(Wire("escrow").open_channel(service.commitments))
+    offering, other = await service.offering(100_00), await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 10_00, fund=False)
+    elsewhere = await service.invest(other, "inv-001", 10_00, fund=False)
+    asked = [held.investment_id, elsewhere.investment_id, "inv_" + "0" * 26]
+    with service.as_("admin-1"):
+        found = await client.get_commitments(offering.escrow_account_id, asked)
+        assert (await client.get_commitments(offering.escrow_account_id, [])).offering_id == offering.offering_id
+        assert not (await client.get_commitments(new_id("esc"), asked)).HasField("offering_id")
+    assert [(each.investment_id, each.party_id) for each in found.commitments] == [(held.investment_id, "inv-001")]

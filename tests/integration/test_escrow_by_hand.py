@@ -13,9 +13,12 @@ from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.transactions.v1.transactions_pb2 import Transaction
+from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.auth import Principal, service_principal
 from services.chassis.calls.wire import to_timestamp
+from services.chassis.values.errors import Unavailable
+from services.chassis.values.refusals import InvestmentNotFound
 from services.escrow.domain.journal import EntryType, is_by_hand
 from services.escrow.domain.posted_by_hand import POSTED_WITHIN
 from services.escrow.tables import BY_HAND
@@ -138,3 +141,82 @@ async def test_what_is_cancelled_on_its_way_moved_nothing_by_hand(escrow: Escrow
     )
     preview = await escrow.call("GetMovementPreview", request, service_principal("distributions", escrow.org_id))
     assert RULE not in {each.rule for each in preview.explanations}
+
+
+MINE, HERS, NONE = (f"inv_{number}" + "0" * 25 for number in (1, 2, 3))
+
+
+def ask_for(account: str, *entries: journal_pb.NewJournalEntry) -> journal_pb.BatchPostJournalEntriesRequest:
+    items = [{"idempotency_key": key(), "journal_entry": each} for each in entries]
+    return journal_pb.BatchPostJournalEntriesRequest(escrow_account_id=account, items=items)
+
+
+@pytest.mark.parametrize(
+    ("kind", "party_id", "investment_id", "is_refused"),
+    [
+        ("subscription", "inv-001", MINE, False),
+        ("subscription", "inv-001", HERS, True),
+        ("unapplied", "inv-001", HERS, True),
+        ("subscription", "inv-001", NONE, True),
+        ("fees", "", MINE, False),
+        ("fees", "", NONE, True),
+    ],
+)
+async def test_nobody_posts_for_an_investment_that_would_not_count_it(
+    escrow: Escrow, kind: str, party_id: str, investment_id: str, is_refused: bool
+) -> None:
+    account, other = await escrow.open(), await escrow.open()
+    escrow.distributions.investments[account] = {MINE: "inv-001", HERS: "inv-002"}
+    name = f"{kind}:{party_id}" if party_id else kind
+    entry = new_entry(("cash", 1), (name, -1), investment_id=investment_id)
+    alone = {"idempotency_key": key(), "journal_entry": entry}
+    asking = [
+        ("", "PostJournalEntry", journal_pb.PostJournalEntryRequest(escrow_account_id=account, **alone)),
+        ("items[1].", "BatchPostJournalEntries", ask_for(account, new_entry(("cash", 1), ("fees", -1)), entry)),
+    ]
+    for path, rpc, request in asking:
+        if not is_refused:
+            assert (await escrow.ask(rpc, request)).status == Approval.PENDING
+            continue
+        with pytest.raises(InvestmentNotFound) as refused:
+            await escrow.ask(rpc, request)
+        assert list(refused.value.fields) == [f"{path}journal_entry.investment_id"]
+    with pytest.raises(InvestmentNotFound):  # that account keeps the money of no offering
+        await escrow.ask("BatchPostJournalEntries", ask_for(other, entry))
+    escrow.distributions.away = True
+    with pytest.raises(Unavailable):
+        await escrow.ask("BatchPostJournalEntries", ask_for(account, entry))
+
+
+async def test_what_counts_for_no_investment_is_told_where_there_is_an_offering(escrow: Escrow) -> None:
+    account, other = await escrow.open(), await escrow.open()
+    escrow.distributions.investments[account] = {MINE: "inv-001"}
+    named = new_entry(("cash", 1), ("subscription:inv-001", -1), investment_id=MINE)
+    lost = new_entry(("cash", 2), ("subscription:inv-001", -2))
+    there_and_back = new_entry(("cash", 3), ("unapplied:inv-001", -3), ("unapplied:inv-001", 3), ("distributable", -3))
+    told = []
+    for where, entries in ((account, [named, lost]), (account, [named, there_and_back]), (other, [lost])):
+        asked = await escrow.ask("BatchPostJournalEntries", ask_for(where, *entries))
+        told.append([each for each in asked.explanations if each.rule == "COUNTS_FOR_NO_INVESTMENT"])
+    assert [len(each) for each in told] == [1, 0, 0]
+    assert told[0][0].statement.startswith("What is posted on subscription of inv-001 names no investment")
+    booked = await escrow.post(account, ("cash", 2), ("subscription:inv-001", -2))
+    mirror = new_entry(reverses_journal_entry_id=booked.journal_entry_id)
+    escrow.distributions.away = True  # it belongs to what its original does, and nobody is asked
+    assert (await escrow.ask("BatchPostJournalEntries", ask_for(account, mirror))).status == Approval.PENDING
+
+
+async def test_an_entry_of_an_earlier_day_says_so(escrow: Escrow) -> None:
+    account, now = await escrow.open(), escrow.clock.now()
+    today, earlier, longest_ago = (
+        new_entry(("cash", 1), ("fees", -1), effective_time=to_timestamp(now - timedelta(days=days)))
+        for days in (0.9, 1.1, 40)
+    )
+    said = []
+    for entries in ([today], [earlier], [today, longest_ago, earlier]):
+        asked = await escrow.ask("BatchPostJournalEntries", ask_for(account, *entries))
+        said += [each.statement for each in asked.explanations if each.rule == "EFFECTIVE_BEFORE"]
+    since = "ago: balances as of any time since then become others."
+    once, oldest = (f"{now - timedelta(days=days):%Y-%m-%d %H:%M} UTC" for days in (1.1, 40))
+    many = f"2 of 3 entries count as of an earlier time, the oldest as of {oldest}, 40 days {since}"
+    assert said == [f"It counts as of {once}, 1 day {since}", many]

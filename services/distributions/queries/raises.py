@@ -19,7 +19,7 @@ from services.distributions.domain.refusals import OfferingNotFound
 from services.distributions.domain.states import RAISE_ENDED, InvestmentStatus
 from services.distributions.messages import to_investment, to_offering
 from services.distributions.queries.lists import read_page_of
-from services.distributions.store.investments import INVESTMENTS, list_investments_of
+from services.distributions.store.investments import INVESTMENTS, list_investments_of, list_these_of
 from services.distributions.store.offerings import OFFERINGS, find_offering_of, require_offering
 from services.distributions.tables import investments, offerings
 
@@ -96,3 +96,20 @@ async def list_committed_parties(
     offering = await find_offering_of(tx, request.escrow_account_id)
     found = [] if offering is None else await list_investments_of(tx, offering.offering_id)
     return commitments_pb2.ListCommittedPartiesResponse(party_ids=sorted(rules.list_committed_parties(found)))
+
+
+async def get_commitments(
+    tx: Tx, request: commitments_pb2.GetCommitmentsRequest, now: datetime
+) -> commitments_pb2.Commitments:
+    """Raises: NotSealed."""
+    offering = await find_offering_of(tx, request.escrow_account_id)
+    if offering is None:
+        return commitments_pb2.Commitments()
+    found = await list_these_of(tx, offering.offering_id, request.investment_ids)
+    return commitments_pb2.Commitments(
+        offering_id=offering.offering_id,
+        commitments=[
+            commitments_pb2.Commitments.Commitment(investment_id=each.investment_id, party_id=each.party_id)
+            for each in found
+        ],
+    )

@@ -177,6 +177,12 @@ async def list_investments_of(tx: Tx, offering_id: str) -> list[Investment]:
     return await INVESTMENTS.list_all(tx, investments.c.offering_id == offering_id)
 
 
+async def list_these_of(tx: Tx, offering_id: str, investment_ids: Collection[str]) -> list[Investment]:
+    """Those of them that are in the offering, by id. Raises: NotSealed."""
+    of_offering, these = investments.c.offering_id == offering_id, investments.c.investment_id.in_(investment_ids)
+    return await INVESTMENTS.list_all(tx, of_offering, these) if investment_ids else []
+
+
 async def has_investments(tx: Tx, offering_id: str) -> bool:
     found = sa.exists().where(is_mine(investments), investments.c.offering_id == offering_id)
     return bool(await tx.scalar(sa.select(found)))

@@ -6,7 +6,7 @@ the journal's own keys, and committed together with what others ask for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from realco.escrow.v1 import journal_pb2 as journal_pb
@@ -18,12 +18,14 @@ from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.database import Database
 from services.chassis.data.seals import seals_of
 from services.chassis.values.errors import InvalidField, Unavailable
+from services.chassis.values.explanation import Explanation
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import PartyNotFound
-from services.escrow.clients import Compliance
+from services.escrow.clients import Compliance, Distributions
 from services.escrow.domain.chart import (
     Direction,
 )
+from services.escrow.domain.investments import check_investment, explain_uncounted, is_counted
 from services.escrow.domain.journal import (
     AMOUNT_MINOR_MAX,
     BATCH_BYTES_MAX,
@@ -217,3 +219,28 @@ async def check_parties(compliance: Compliance, named: Iterable[tuple[str, str]]
     for party_id, each in zip(fields, found, strict=True):
         if not each.known:
             raise PartyNotFound(fields[party_id])
+
+
+async def check_investments(
+    distributions: Distributions, escrow_account_id: str, entries: Mapping[str, NewEntry]
+) -> list[Explanation]:
+    """No money is posted for an investment that would not count it. Distributions is asked only where one counts.
+
+    Args:
+        entries: By the path of the entry in the request.
+
+    Returns: That some of it counts for no investment, where that is so and might not be meant.
+
+    Raises:
+        InvestmentNotFound
+        Unavailable: distributions cannot tell.
+    """
+    counted = {path: each for path, each in entries.items() if is_counted(each)}
+    if not counted:
+        return []
+    named = sorted({each.investment_id for each in counted.values() if each.investment_id})
+    found = await distributions.get_commitments(escrow_account_id, named)
+    parties = {each.investment_id: each.party_id for each in found.commitments}
+    for path, each in counted.items():
+        check_investment(each, parties, f"{path}.investment_id")
+    return explain_uncounted(counted.values(), found.offering_id or None)

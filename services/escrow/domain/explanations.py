@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -16,6 +17,8 @@ from services.escrow.domain.refusals import PartyOwes
 
 # Whoever reads so many knows enough.
 _SHORT_MAX: Final = 100
+# What happened longer ago than that is told of: it is not what a bank did today or yesterday.
+_EFFECTIVE_BEFORE: Final = timedelta(days=1)
 
 
 def explain_status(status: Status, *, is_open: bool) -> Explanation:
@@ -42,6 +45,27 @@ def explain_reversals(entries: Iterable[NewEntry]) -> list[Explanation]:
         )
         for entry_id, transaction_id in undone[:_SHORT_MAX]
     ]
+
+
+def explain_effective(entries: Sequence[NewEntry], now: datetime) -> list[Explanation]:
+    """That they count as of a time that is over, if it is more than a day ago: balances of then become others."""
+    before = [
+        each.effective_at
+        for each in entries
+        if each.effective_at is not None and now - each.effective_at > _EFFECTIVE_BEFORE
+    ]
+    if not before:
+        return []
+    oldest = min(before)
+    days = (now - oldest).days
+    some = f"{len(before)} of {len(entries)} entries count as of an earlier time, the oldest"
+    who = "It counts" if len(entries) == 1 else some
+    statement = (
+        f"{who} as of {oldest:%Y-%m-%d %H:%M} UTC, {days} day{'s' if days > 1 else ''} ago: balances as of any time"
+        " since then become others."
+    )
+    operands = (("effective time", f"{oldest:%Y-%m-%dT%H:%M:%SZ}"), ("days", str(days)), ("entries", str(len(before))))
+    return [Explanation(statement, "EFFECTIVE_BEFORE", operands, HOUSE_RULE)]
 
 
 def explain_available(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from realco.compliance.v1.notary_pb2 import Movement
-from realco.distributions.v1.commitments_pb2 import ListOpenOfferingsResponse
+from realco.distributions.v1.commitments_pb2 import Commitments, ListOpenOfferingsResponse
 from realco.distributions.v1.payout_orders_pb2 import PayoutOrder
 from realco.transactions.v1.payouts_pb2 import Payout
 
@@ -68,6 +68,7 @@ class Distributions:
 
     def __init__(self) -> None:
         self.committed: dict[str, set[str]] = {}
+        self.investments: dict[str, dict[str, str]] = {}  # by escrow account: the party of each
         self.open: dict[str, list[str]] = {}
         self.paying: dict[str, list[str]] = {}
         self.away = False
@@ -79,6 +80,15 @@ class Distributions:
         if self.away:
             raise Unavailable("Distributions is away.")
         return self.committed.get(escrow_account_id, set())
+
+    async def get_commitments(self, escrow_account_id: str, investment_ids: Collection[str]) -> Commitments:
+        if self.away:
+            raise Unavailable("Distributions is away.")
+        if (parties := self.investments.get(escrow_account_id)) is None:
+            return Commitments()
+        found = [each for each in investment_ids if each in parties]
+        named = [Commitments.Commitment(investment_id=each, party_id=parties[each]) for each in found]
+        return Commitments(offering_id="off_1", commitments=named)
 
     async def list_open_offerings(self, escrow_account_id: str) -> ListOpenOfferingsResponse:
         if self.away:

@@ -28,7 +28,7 @@ from services.distributions.store.sagas import insert_saga
 
 _ENTRY, _LEG = journal_pb2.JournalEntry, journal_pb2.LedgerEntry
 _KIND = journal_pb2.LedgerAccount
-_OF_INVESTORS = (_KIND.SUBSCRIPTION, _KIND.UNAPPLIED, _KIND.RETURNS_RECEIVABLE)
+OF_INVESTORS = (_KIND.SUBSCRIPTION, _KIND.UNAPPLIED, _KIND.RETURNS_RECEIVABLE)
 _OF_REFUNDS = (_ENTRY.REFUND, _ENTRY.RETURN, _ENTRY.REVERSAL)
 _TXN = transactions.Transaction
 _DISPUTED = (_TXN.NEEDS_RESPONSE, _TXN.UNDER_REVIEW)
@@ -168,7 +168,7 @@ def sum_contributions(
 def _list_moved(entry: journal_pb2.JournalEntry) -> Iterator[tuple[journal_pb2.LedgerAccount, int]]:
     """The posted legs on what a party has or owes: what each adds for it, in minor units."""
     for leg in entry.ledger_entries:
-        if leg.layer == _LEG.POSTED and leg.ledger_account.kind in _OF_INVESTORS:
+        if leg.layer == _LEG.POSTED and leg.ledger_account.kind in OF_INVESTORS:
             minor = leg.amount.amount_minor
             yield leg.ledger_account, minor if leg.direction == _LEG.CREDIT else -minor
 

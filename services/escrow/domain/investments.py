@@ -1,0 +1,66 @@
+"""Which investment counts what persons post: distributions counts it by the investment that an entry names and by the
+party of the ledger account, and by nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from services.chassis.values.explanation import HOUSE_RULE, Explanation
+from services.chassis.values.refusals import InvestmentNotFound
+from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind
+from services.escrow.domain.journal import NewEntry, sum_changes
+
+# What a party has in an offering, or owes to it. A contract test compares them with what distributions counts.
+COUNTED_KINDS: Final = frozenset(
+    {LedgerAccountKind.SUBSCRIPTION, LedgerAccountKind.UNAPPLIED, LedgerAccountKind.RETURNS_RECEIVABLE}
+)
+# Whoever reads so many knows enough.
+_NAMED_MAX: Final = 100
+
+
+def list_counted(entry: NewEntry) -> list[LedgerAccount]:
+    """The ledger accounts of which an investment counts what the entry posts; none of a reversal, which belongs to
+    whatever its original does.
+    """
+    if entry.reverses_journal_entry_id:
+        return []
+    return [account for account in sum_changes(entry.legs) if account.kind in COUNTED_KINDS]
+
+
+def is_counted(entry: NewEntry) -> bool:
+    """Whether it matters which investment it names."""
+    return not entry.reverses_journal_entry_id and bool(entry.investment_id or list_counted(entry))
+
+
+def check_investment(entry: NewEntry, parties: Mapping[str, str], field: str) -> None:
+    """What an entry posts for an investment is counted by it.
+
+    Args:
+        parties: Of each investment in the offering of the escrow account, its party.
+        field: Which names the investment.
+
+    Raises: InvestmentNotFound.
+    """
+    if entry.investment_id is None:
+        return
+    party_id = parties.get(entry.investment_id)
+    if party_id is None or any(account.party_id != party_id for account in list_counted(entry)):
+        raise InvestmentNotFound(field)
+
+
+def explain_uncounted(entries: Iterable[NewEntry], offering_id: str | None) -> list[Explanation]:
+    """What is posted for no investment, in an escrow account that keeps the money of an offering."""
+    if not offering_id:
+        return []
+    found = {account: None for each in entries if each.investment_id is None for account in list_counted(each)}
+    if not found:
+        return []
+    named = ", ".join(map(str, list(found)[:3])) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+    statement = (
+        f"What is posted on {named} names no investment and counts for none of {offering_id}: no closing and no refund"
+        " takes it."
+    )
+    operands = tuple((account.kind.value, account.party_id) for account in list(found)[:_NAMED_MAX])
+    return [Explanation(statement, "COUNTS_FOR_NO_INVESTMENT", operands, HOUSE_RULE)]
