@@ -125,6 +125,27 @@ async def test_nothing_is_cancelled_that_the_provider_does_not_say_is_over(servi
     assert (await cancel(service, started, idempotency_key=key)).status == T.CANCELLED
 
 
+@pytest.mark.parametrize("together", [False, True], ids=["alone", "in a batch"])
+async def test_what_a_provider_does_not_answer_at_once_counts_once_however_often_it_is_asked(
+    service, desk, books, together
+) -> None:
+    pages = [await start_by_card(service) for _ in range(4)]
+
+    async def ask(each: T) -> str:
+        if together:
+            return name_outcomes(await cancel_each(service, CHECKER, [Cancel(transaction_id=each.transaction_id)]))[0]
+        try:
+            return T.Status.Name((await cancel(service, each, CHECKER)).status)
+        except DomainError as refusal:
+            return refusal.reason
+
+    desk.is_silent = True
+    assert [await ask(pages[0]) for _ in range(5)] == ["UNAVAILABLE"] * 5
+    desk.is_silent = False
+    assert [await ask(each) for each in pages] == ["CANCELLED"] * 3 + ["TOO_MANY_STOPS"]
+    assert read(books, pages[3].provider_reference)["status"] == "open"
+
+
 async def test_a_page_that_stays_open_keeps_its_contribution(service, desk, books) -> None:
     started = await start_by_card(service)
     page = read(books, started.provider_reference)["url"]

@@ -104,7 +104,7 @@ FORMS = {
     "sagas": ["0198e0ff175e4f78"],
     "seen_letters": ["c3d76cac32ebab3d"],
     "statements": ["43302aa0e765495f"],
-    "stops": ["310fe06369209b57"],
+    "stops": ["5a850148ebe55417"],
     "transaction_limits": ["3d30d1f8652079bc"],
     "transactions": ["d84bfe0f2c8e58b2"],
     "vault_keys": ["2b453a64f505be8c"],

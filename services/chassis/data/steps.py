@@ -292,6 +292,7 @@ def _create_stops(op: Op) -> None:
         sa.Column("person_id", sa.Text(), nullable=False),
         sa.Column("deed", sa.Text(), nullable=False),
         sa.Column("about", sa.Text(), nullable=False),
+        sa.Column("stopped_id", sa.Text(), nullable=True),
         sa.Column("stopped_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("seal", postgresql.BYTEA(), nullable=False),
         sa.PrimaryKeyConstraint("org_id", "stop_id"),

@@ -22,7 +22,9 @@ _LOOKED_AT_MAX = 10_000
 _LATER_MAX = timedelta(minutes=1)
 
 
-async def note_stop(tx: Tx, deed: str, about: str, now: datetime, within: timedelta = STOPS_WITHIN) -> None:
+async def note_stop(
+    tx: Tx, deed: str, about: str, now: datetime, within: timedelta = STOPS_WITHIN, *, stopped_id: str | None = None
+) -> None:
     """The caller stops something of others alone.
 
     A row that somebody wrote past this service keeps nobody from it, nor do many, up to thousands. More of them keep
@@ -32,6 +34,8 @@ async def note_stop(tx: Tx, deed: str, about: str, now: datetime, within: timede
         deed: What the caller does.
         about: The id of whom or what it stops: to do the same to another one is another deed.
         within: How long each counts: for longer than it takes to put right.
+        stopped_id: What of it is stopped, where that has to be tried until it is done: it counts once, before the first
+            try, and trying it again is no further stop.
 
     Raises: TooManyStops, NotSealed.
     """
@@ -42,8 +46,11 @@ async def note_stop(tx: Tx, deed: str, about: str, now: datetime, within: timede
     found = sa.select(stops).where(is_mine(stops), _c.stopped_at.between(now - within, now + _LATER_MAX))
     found = found.filter_by(**mine)
     rows = (await tx.execute(found.order_by(_c.stopped_at.desc()).limit(_LOOKED_AT_MAX))).all()
-    check_may_stop((row.stopped_at for row in keep_sealed(tx, stops, rows)), now, within)
+    counted = list(keep_sealed(tx, stops, rows))
+    if stopped_id is not None and any(row.stopped_id == stopped_id for row in counted):
+        return
+    check_may_stop((row.stopped_at for row in counted), now, within)
     if len(rows) == _LOOKED_AT_MAX:
         seals_of(tx).refuse(stops.name, f"{deed} {about}")
-    this = {"stop_id": new_id("stop"), **mine, "stopped_at": now}
+    this = {"stop_id": new_id("stop"), **mine, "stopped_id": stopped_id, "stopped_at": now}
     await insert_many(tx, stops, [seal_columns(tx, stops, this)])

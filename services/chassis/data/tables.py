@@ -184,6 +184,7 @@ stops = sa.Table(
     sa.Column("person_id", sa.Text, nullable=False),
     sa.Column("deed", sa.Text, nullable=False),
     sa.Column("about", sa.Text, nullable=False),
+    sa.Column("stopped_id", sa.Text),  # what of it, where that may have to be tried again
     sa.Column("stopped_at", sa.TIMESTAMP(timezone=True), nullable=False),  # by the business clock
     sa.Column("seal", pg.BYTEA, nullable=False),
     sa.Index("stops_person", "org_id", "person_id", "deed", "about", "stopped_at"),

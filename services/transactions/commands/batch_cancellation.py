@@ -16,21 +16,18 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.batch import build_results
 from services.chassis.calls.deadline import remaining_seconds
-from services.chassis.data.heard_persons import acts_for
 from services.chassis.data.once_each import Deed, answered_each, once_each, rehearse_each
 from services.chassis.data.operations import do_whole
 from services.chassis.data.seals import NotSealed, build_withheld
-from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import DomainError, Unavailable
 from services.transactions.actions import answer_transaction
 from services.transactions.commands.approvals import TRANSACTION_APPROVALS
 from services.transactions.commands.cancellation import (
-    CANCELS,
     build_cancellation,
     end_at_provider,
     has_to_be_cancelled,
-    is_own,
+    note_stops,
 )
 from services.transactions.commands.decisions import check_as_read
 from services.transactions.dependencies import Dependencies
@@ -91,7 +88,7 @@ async def _end_each(
     if not there:
         return {}
     async with database.begin_rehearsal() if validate_only else database.begin() as tx:
-        ended: dict[str, str | DomainError] = dict(await _note_stops(tx, there, now))
+        ended: dict[str, str | DomainError] = dict(await note_stops(tx, there, now))
     slots = asyncio.Semaphore(_AT_ONCE)
 
     async def end(row: Transaction) -> str | DomainError:
@@ -150,7 +147,7 @@ async def _cancel(ended: Ended, now: datetime, tx: Tx, items: Sequence[Item]) ->
         for item in items
         if (each := item.transaction_id) in found and has_to_be_cancelled(found[each], told.get(each))
     }
-    refusals |= await _note_stops(tx, [found[each] for each in left if each not in told], now)
+    refusals |= await note_stops(tx, [found[each] for each in left], now)
     moving: dict[tuple[Status, str], list[Item]] = defaultdict(list)
     for transaction_id, item in left.items():
         row = found[transaction_id]
@@ -164,22 +161,3 @@ async def _cancel(ended: Ended, now: datetime, tx: Tx, items: Sequence[Item]) ->
         moved = await moves.save_steps(tx, before, step, actor=person, now=now)
         found |= {row.transaction_id: row for row in moved}
     return [refusals.get(item.transaction_id) or answer_transaction(found[item.transaction_id], now) for item in items]
-
-
-async def _note_stops(tx: Tx, rows: Sequence[Transaction], now: datetime) -> dict[str, DomainError]:
-    """Counts what stops others: why some may not. Party by party, so that no two wait for each other."""
-    refusals: dict[str, DomainError] = {}
-    by_party: dict[str, list[Transaction]] = defaultdict(list)
-    for row in rows:
-        by_party[row.party_id].append(row)
-    for party_id, of_party in sorted(by_party.items()):
-        others = [row for row in of_party if not is_own(row)]
-        if others and not await acts_for(tx, party_id):
-            for row in others:
-                try:
-                    await note_stop(tx, CANCELS, party_id, now)
-                except NotSealed as error:
-                    refusals[row.transaction_id] = build_withheld(error)
-                except DomainError as refusal:
-                    refusals[row.transaction_id] = refusal
-    return refusals

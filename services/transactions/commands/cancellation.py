@@ -7,17 +7,21 @@ died or somebody was faster, the provider's webhook or the next look-up brings.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 from realco.transactions.v1 import transactions_pb2 as pb
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.heard_persons import acts_for
 from services.chassis.data.operations import note_told
+from services.chassis.data.seals import NotSealed, build_withheld
 from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
-from services.chassis.values.errors import Unavailable
+from services.chassis.values.errors import DomainError, Unavailable
 from services.chassis.values.invariant import require_present
 from services.chassis.values.refusals import IllegalStatusChange
 from services.transactions.actions import answer_transaction
@@ -35,7 +39,7 @@ from services.transactions.store import transactions as store
 from services.transactions.store.moves import Step
 
 # What a person does who cancels what others want (`note_stop`).
-CANCELS = "CANCEL_TRANSACTION"
+_CANCELS: Final = "CANCEL_TRANSACTION"
 
 
 async def ask_to_end(dependencies: Dependencies, request: pb.CancelTransactionRequest) -> str | None:
@@ -53,7 +57,8 @@ async def ask_to_end(dependencies: Dependencies, request: pb.CancelTransactionRe
         return None
     check_may_cancel(row, current_principal().person)
     async with database.begin_rehearsal() if request.validate_only else database.begin() as tx:
-        await _note_stop(tx, row, dependencies.clock.now())  # first: what has ended there does not begin again
+        # First, once, however often it is asked for: what has ended there does not begin again.
+        await _note_stop(tx, row, dependencies.clock.now())
     return await end_at_provider(dependencies, row, validate_only=request.validate_only)
 
 
@@ -98,8 +103,7 @@ async def cancel_transaction(
     else:
         row, person = await lock(tx, request.transaction_id)
     if has_to_be_cancelled(row, ended):
-        if ended is None:
-            await _note_stop(tx, row, now)
+        await _note_stop(tx, row, now)
         await TRANSACTION_APPROVALS.cancel(tx, row.transaction_id, now)
         [row] = await moves.save_steps(tx, [row], build_cancellation(request), actor=person, now=now)
     return answer_transaction(row, now)
@@ -122,11 +126,34 @@ def has_to_be_cancelled(row: Transaction, ended: str | None) -> bool:
 
 async def _note_stop(tx: Tx, row: Transaction, now: datetime) -> None:
     """Raises: TooManyStops."""
-    if not is_own(row) and not await acts_for(tx, row.party_id):
-        await note_stop(tx, CANCELS, row.party_id, now)
+    for refusal in (await note_stops(tx, [row], now)).values():
+        raise refusal
 
 
-def is_own(row: Transaction) -> bool:
+async def note_stops(tx: Tx, rows: Sequence[Transaction], now: datetime) -> dict[str, DomainError]:
+    """Counts what stops others, each transaction once, however often it takes until it is cancelled.
+
+    Party by party, so that no two wait for each other. Returns: why some may not, by the id of the transaction.
+    """
+    refusals: dict[str, DomainError] = {}
+    by_party: dict[str, list[Transaction]] = defaultdict(list)
+    for row in rows:
+        if not _is_own(row):
+            by_party[row.party_id].append(row)
+    for party_id, others in sorted(by_party.items()):
+        if await acts_for(tx, party_id):
+            continue
+        for row in others:
+            try:
+                await note_stop(tx, _CANCELS, party_id, now, stopped_id=row.transaction_id)
+            except NotSealed as error:
+                refusals[row.transaction_id] = build_withheld(error)
+            except DomainError as refusal:
+                refusals[row.transaction_id] = refusal
+    return refusals
+
+
+def _is_own(row: Transaction) -> bool:
     """Whether the caller made it, and nobody else's money is stopped with it."""
     return row.is_inbound and row.created_by == current_principal().person
 
