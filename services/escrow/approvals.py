@@ -40,7 +40,7 @@ from services.escrow.domain.holds import Hold, HoldStatus
 from services.escrow.domain.journal import NewEntry, credit, debit
 from services.escrow.messages import read_ledger_account
 from services.escrow.queries.beneficiaries import list_gaining
-from services.escrow.queries.entry_previews import preview_entries
+from services.escrow.queries.entry_previews import explain_money, preview_entries
 from services.escrow.queries.previews import list_refused_for_good
 from services.escrow.store import escrow_accounts as account_store
 from services.escrow.store import holds as hold_store
@@ -237,7 +237,8 @@ class _Details:
         gaining = await self._list_gaining(account.escrow_account_id, [DISTRIBUTABLE])
         waiting = await self._dependencies.peers.transactions.list_unfinished_transactions(account.escrow_account_id)
         details = _describe_move("Unfreeze", account, Status.ACTIVE, gaining, build_freeze_changes(account))
-        return replace(details, explanations=explain_unfinished(waiting))
+        money = await explain_money(self._dependencies, account) if waiting else []
+        return replace(details, explanations=(*explain_unfinished(waiting), *money))
 
     async def describe_closing(self, request: accounts_pb.CloseEscrowAccountRequest, now: datetime) -> ApprovalDetails:
         async with self._dependencies.database.begin() as tx:
@@ -285,7 +286,11 @@ class _Details:
             summary=f"{details.summary}, and release {released}",
             beneficiary_party_ids=details.beneficiary_party_ids | await self._list_gaining(escrow_account_id, [held]),
             changes=(*details.changes, Change("released", None, released)),
-            explanations=(*details.explanations, await self._explain_release(hold, released)),
+            explanations=(
+                *details.explanations,
+                await self._explain_release(hold, released),
+                *(() if preview.leaving else await explain_money(self._dependencies, preview.account)),
+            ),
         )
 
     async def describe_release(self, request: holds_pb.ReleaseHoldRequest, now: datetime) -> ApprovalDetails:
@@ -303,6 +308,7 @@ class _Details:
                 explain_hold(hold),
                 _explain_status(account, may_end_hold),
                 await self._explain_release(hold, hold.amount),
+                *await explain_money(self._dependencies, account),
             ),
         )
 

@@ -7,6 +7,7 @@ from itertools import product
 
 import pytest
 import sqlalchemy as sa
+from google.protobuf.message import Message
 from realco.compliance.v1.notary_pb2 import Movement
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import holds_pb2 as holds_pb
@@ -18,6 +19,7 @@ from realco.type.v1.approval_pb2 import Approval
 from services.chassis.calls.auth import Principal, service_principal
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.values.errors import Unavailable
+from services.chassis.values.explanation import Explanation
 from services.chassis.values.refusals import InvestmentNotFound
 from services.escrow.domain.journal import EntryType, is_by_hand
 from services.escrow.domain.posted_by_hand import POSTED_WITHIN
@@ -76,6 +78,38 @@ async def test_whoever_lifts_a_freeze_reads_which_payments_are_not_finished(escr
     [told] = (await escrow.ask("UnfreezeEscrowAccount", lift, colleague)).explanations
     assert told.rule == "PAYMENTS_WAITING"
     assert [one.value for one in told.operands] == ["txn_1", "txn_2"]
+
+
+@pytest.mark.parametrize("act", ["release", "capture a part", "lift a freeze", "lift a freeze with nothing waiting"])
+async def test_whoever_lets_money_go_reads_what_it_rests_on(escrow: Escrow, act: str):
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 10_00), ("suspense", -10_00))
+    await escrow.post(account, ("returns_receivable:inv-001", 4_00), ("suspense", -4_00))
+    escrow.payer.provisional = [
+        Explanation(each, each) for each in ("MONEY_NOT_FINAL", "EXCEPTIONS_OPEN", "MONEY_CONFIRMED_BY_PERSONS")
+    ]
+    named = {"escrow_account_id": account, "idempotency_key": key()}
+    if act.startswith("lift"):
+        await escrow.freeze(account)
+        escrow.payer.unfinished[account] = [] if act.endswith("nothing waiting") else ["txn_1"]
+        request: Message = accounts_pb.UnfreezeEscrowAccountRequest(**named)
+    else:
+        named["hold_id"] = (await escrow.hold(account, "suspense", 1_00)).hold_id
+        fees = ledger_account("fees")
+        part = holds_pb.CaptureHoldRequest(**named, amount=usd(1), to_ledger_account=fees)
+        request = holds_pb.ReleaseHoldRequest(**named) if act == "release" else part
+    told = [
+        each.rule for each in (await escrow.ask(request.DESCRIPTOR.name.removesuffix("Request"), request)).explanations
+    ]
+    wanted = {
+        "MONEY_NOT_FINAL",
+        "EXCEPTIONS_OPEN",
+        "MONEY_CONFIRMED_BY_PERSONS",
+        "MONEY_MISSING",
+        "MONEY_POSTED_BY_HAND",
+    }
+    assert wanted & set(told) == (set() if act.endswith("nothing waiting") else wanted)
+    assert len(told) == len(set(told))
 
 
 @pytest.mark.parametrize(
