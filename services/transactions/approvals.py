@@ -197,15 +197,14 @@ class _Details:
                 explanations += await self._explain_account(tx, account, now)
             if row.bank_account_id:
                 explanations.append(explain_use(account, row, now))
-            explanations += explain_card(row)
+            received = await self._list_received(tx, row)
+            explanations += explain_card(row, received or [])
             alike = await store.list_alike(tx, row, now - _ALIKE_WITHIN, _ALIKE_MAX)
             explanations += map(explain_same_payment, alike.rows)
             explanations += explain_more_same_payments(alike.all_count - len(alike.rows), has_altered=alike.has_altered)
             if not row.is_inbound:
                 explanations += await explain_received_money(tx, row.escrow_account_id, now)
-            if TYPES[row.type].gives_back and row.investment_id:
-                received = await list_received(tx, [row.investment_id])
-                explanations += explain_take_back([received.get((row.party_id, row.investment_id), [])])
+            explanations += explain_take_back([received])
         explanations.append(_explain_clearance(await self._find_clearance(row.party_id)))
         if TYPES[row.type].is_for_sponsor:
             explanations += await self._explain_sponsor(row)
@@ -215,6 +214,13 @@ class _Details:
         preview = await self._preview(row, "SETTLED")
         details = build_transaction_details(row, account, approval.beneficiary_party_ids)
         return replace(details, explanations=(*explanations, *preview.explanations), effects=preview.effects)
+
+    async def _list_received(self, tx: Tx, row: Transaction) -> list[Transaction] | None:
+        """What a refund gives back of; None where somebody altered some of it."""
+        if not TYPES[row.type].gives_back or not row.investment_id:
+            return []
+        found = await list_received(tx, [row.investment_id])
+        return found.get((row.party_id, row.investment_id), [])
 
     async def describe_bank_account(self, approval: Approval, now: datetime) -> ApprovalDetails:
         async with self._dependencies.database.begin() as tx:

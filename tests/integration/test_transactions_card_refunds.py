@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -15,7 +16,18 @@ from services.transactions.domain.exceptions import ExceptionKind
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.types import REFUND_ELSEWHERE, REFUND_NOT_FINAL
 from services.transactions.providers.protocols import Declined, NotAsOrdered
-from tests.integration.stripe_desk import API_KEY, T, alter, becomes, have_disputed, pay, pay_by_card, post, read
+from tests.integration.stripe_desk import (
+    API_KEY,
+    T,
+    alter,
+    answer_dispute,
+    becomes,
+    have_disputed,
+    pay,
+    pay_by_card,
+    post,
+    read,
+)
 from tests.support.exceptions import count_found
 from tests.support.payment_orders import an_order
 from tests.support.transactions import ADMIN, TransactionsHarness, usd
@@ -106,14 +118,44 @@ async def test_a_refund_of_a_card_payment_waits_for_a_second_person(service, url
         assert (waiting.summary.endswith("account …1177"), to_card) == (True, {})
 
 
+async def dispute_becomes(service, paid, status):
+    for _ in range(100):
+        service.clock.advance(timedelta(hours=6))
+        await service.work(hurried=True)
+        seen = await service.get(paid.transaction_id)
+        if seen.dispute_status == status:
+            return seen
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"the dispute is {seen.dispute_status}")
+
+
+async def test_of_a_dispute_that_was_won_the_dossier_and_the_failure_say_that_a_bank_account_is_to_be_named(
+    service, url, books
+) -> None:
+    paid = await contribute(service, url)
+    await have_disputed(url, books, paid.provider_reference)
+    disputed = await dispute_becomes(service, paid, T.NEEDS_RESPONSE)
+    await answer_dispute(url, disputed.dispute_reference, "winning_evidence")
+    await dispute_becomes(service, paid, T.WON)
+    said = f"A dispute of {paid.transaction_id} was won: the provider may refuse to give that back there. Name a bank"
+    [told, *_] = (await preview_refund(service, paid)).explanations
+    made = await give_back(service, paid)
+    await service.work(hurried=True)
+    waiting = await service.waiting(made.transaction_id)
+    [of_it] = [each for each in waiting.explanations if each.rule == "REFUND_TO_CARD"]
+    assert [said in each.statement for each in (told, of_it)] == [True, True]
+    await service.grant(waiting)
+    await service.work(hurried=True)
+    failed = await service.get(made.transaction_id)
+    assert (failed.status, failed.failure.code) == (T.FAILED, "DECLINED_BY_PROVIDER")
+    assert dict(failed.failure.metadata) == {"provider_code": "charge_disputed"}
+    assert failed.failure.message.endswith("name a bank account of the party.")
+
+
 async def test_what_is_disputed_is_not_given_back_besides(service, url, books) -> None:
     paid = await contribute(service, url)
     await have_disputed(url, books, paid.provider_reference)
-    for _ in range(100):
-        await service.work(hurried=True)
-        if (await service.get(paid.transaction_id)).dispute_status == T.NEEDS_RESPONSE:
-            break
-        await asyncio.sleep(0.05)
+    await dispute_becomes(service, paid, T.NEEDS_RESPONSE)
     refused = await give_back(service, paid)
     assert (refused.failure.code, refused.failure.metadata) == (
         "PAYMENT_DISPUTED",

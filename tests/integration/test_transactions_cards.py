@@ -249,6 +249,8 @@ async def test_a_dispute_calls_a_person_with_its_date_and_the_money_is_not_final
     await answer_dispute(url, seen.dispute_reference, "winning_evidence")
     won = await dispute_becomes(service, seen, T.WON)
     assert not won.HasField("dispute_response_due_time")
+    [told] = await list_disputed(service)
+    assert (told.status, "it is won" in told.cause) == (found.status, True)
     await service.work(hurried=True)
     after = await service.get(seen.transaction_id)
     assert (after.status, after.finality) == (T.COMPLETED, T.FINAL)

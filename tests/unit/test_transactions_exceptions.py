@@ -17,6 +17,7 @@ from services.transactions.domain.exceptions import (
     assign,
     build_exception,
     build_found_again,
+    build_with_cause,
     check_may_resolve,
     resolve,
     spell_subject,
@@ -54,6 +55,14 @@ def test_found_again_after_it_was_resolved_it_is_open_and_nobodys_and_another_th
     assert (again.status, again.assignee, again.openings, again.opened_at) == (S.OPEN, None, 2, LATER)
     assert (again.resolved_by, again.resolved_at, again.resolution_note) == ("ann", NOW, "It is returned.")
     assert again.etag not in {FOUND.etag, done.etag}
+
+
+def test_what_goes_on_by_itself_says_how_it_stands_while_it_is_open_and_opens_nothing() -> None:
+    told = build_with_cause(FOUND, "it is won")
+    assert (told.cause, told.status, told.occurrence_count) == ("it is won", S.OPEN, FOUND.occurrence_count)
+    assert told.etag != FOUND.etag
+    resolved = resolve(FOUND, "ann", "done", LATER)
+    assert build_with_cause(resolved, "it is won") == resolved
 
 
 def test_what_is_resolved_is_neither_taken_nor_resolved() -> None:

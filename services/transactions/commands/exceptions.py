@@ -70,6 +70,16 @@ async def report(tx: Tx, kind: ExceptionKind, about: About, cause: str, now: dat
         await store.save_exception(tx, before, again, now, note=again.cause, actor=ACTOR)
 
 
+async def note_cause(tx: Tx, kind: ExceptionKind, about: About, cause: str, now: datetime) -> None:
+    """Says of an open exception how it stands by now, where that is no reason to open one, or to open it again."""
+    subject = rules.spell_subject(kind, about)
+    await store.lock_subject(tx, kind, subject)
+    before, _ = await store.lock_reported(tx, kind, subject)
+    after = None if before is None else rules.build_with_cause(before, cause)
+    if before is not None and after is not None and after != before:
+        await store.save_exception(tx, before, after, now, actor=ACTOR)
+
+
 async def was_seen_since(tx: Tx, kind: ExceptionKind, about: About, at: datetime) -> bool:
     """Whether such an exception was found then or later; nobody else finds it until this transaction ends."""
     subject = rules.spell_subject(kind, about)

@@ -14,10 +14,10 @@ from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.transactions.commands.bank_accounts import forbid_bank_account
-from services.transactions.commands.exceptions import describe_transaction, report
+from services.transactions.commands.exceptions import describe_transaction, note_cause, report
 from services.transactions.dependencies import ACTOR
 from services.transactions.domain import schedule
-from services.transactions.domain.disputes import Dispute, spell_cause
+from services.transactions.domain.disputes import Dispute, DisputeStatus, spell_cause
 from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.domain.payments import (
     ENDED_WITHOUT_MONEY,
@@ -91,7 +91,8 @@ async def follow_payment(tx: Tx, row: Transaction, payment: Payment, now: dateti
             row = await moves.save_dispute(tx, row, payment.dispute, actor=ACTOR, now=now)
         if cause := spell_cause(payment.dispute):
             about = describe_transaction(row, payment.dispute.reference)
-            await report(tx, ExceptionKind.CARD_DISPUTED, about, cause, now)
+            tell = note_cause if payment.dispute.status is DisputeStatus.WON else report
+            await tell(tx, ExceptionKind.CARD_DISPUTED, about, cause, now)
     return row
 
 

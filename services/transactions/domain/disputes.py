@@ -52,12 +52,13 @@ class Dispute:
 _SAID: Final = {
     DisputeStatus.NEEDS_RESPONSE: "the bank of the card waits for an answer",
     DisputeStatus.UNDER_REVIEW: "somebody has answered at the provider, and the bank of the card decides",
+    DisputeStatus.WON: "it is won, and the payment goes on as before; nothing is left to be done",
     DisputeStatus.LOST: "it is lost, and the money went back",
 }
 
 
 def spell_cause(dispute: Dispute) -> str | None:
-    """What a person has to look at; None where there is nothing more to do."""
+    """What a person reads who looks at it; None where there is nothing to look at."""
     if (said := _SAID.get(dispute.status)) is None:
         return None
     why = f" ({dispute.reason})" if dispute.reason else ""

@@ -231,11 +231,13 @@ KINDS: Final[Mapping[ExceptionKind, Description]] = {
     ExceptionKind.CARD_DISPUTED: Description(
         Severity.HIGH,
         ("transaction_id", "provider_payment_id"),
-        "Who holds a card disputes a payment by it, or somebody answered such a dispute at the provider, or it is lost."
-        " While it is open the money is held, and not final; what is lost has gone back.",
+        "Who holds a card disputes a payment by it, or somebody answered such a dispute at the provider, or it is lost"
+        " or won. While it is open the money is held, and not final; what is lost has gone back; what is won is here as"
+        " before. `cause` says how it stands.",
         "Answer it at the provider with what speaks for the payment, before `disputeResponseDueTime`: what nobody"
-        " answers is lost. If nobody of yours answered, find out who signs in there. Of what is lost, ask the party"
-        " for the money.",
+        " answers is lost. If nobody of yours answered, find out who signs in there. Of what is lost, ask the party for"
+        " what it owes by then (`receivableAmount` of its investment), which is nothing where the money was still in"
+        " escrow. Of what is won nothing is left to be done: resolve it.",
     ),
     ExceptionKind.ACH_FILE_NOT_APPLIED: Description(
         Severity.HIGH,
@@ -329,6 +331,11 @@ def build_found_again(found: PaymentException, cause: str, now: datetime) -> Pay
     if found.status is S.OPEN:
         return again
     return replace(again, status=S.OPEN, openings=found.openings + 1, opened_at=now, assignee=None)
+
+
+def build_with_cause(found: PaymentException, cause: str) -> PaymentException:
+    """What it is about went on by itself: whoever looks into it reads how it stands. What is resolved stays so."""
+    return replace(found, cause=cause[:_CAUSE_MAX]) if found.status is S.OPEN else found
 
 
 def check_may_assign(found: PaymentException) -> None:

@@ -19,6 +19,7 @@ from services.transactions.domain.bank_accounts import (
     HolderType,
     check_usable,
 )
+from services.transactions.domain.disputes import DisputeStatus
 from services.transactions.domain.payments import Payment, list_moves
 from services.transactions.domain.rails import COMPANY_RETURN, CONSUMER_RETURN, Period
 from services.transactions.domain.refunds import CardPayment
@@ -236,17 +237,32 @@ def explain_cards(payments: Sequence[CardPayment]) -> list[Explanation]:
     statement = f"{amount} came by card and was not given back yet: it goes back to {where}."
     if len(payments) > _NAMED_MAX:
         statement += f" The first {_NAMED_MAX} of them are named."
+    statement += _warn_of_disputes([each.row for each in payments])
     cards = tuple((each.row.transaction_id, f"{spell_card(each.row)}, {each.left}") for each in payments[:_NAMED_MAX])
     return [Explanation(statement, _TO_CARD, cards, HOUSE_RULE)]
 
 
-def explain_card(row: Transaction) -> list[Explanation]:
-    """Which card a refund goes back to, if it goes to one."""
+def explain_card(row: Transaction, received: Iterable[Transaction]) -> list[Explanation]:
+    """Which card a refund goes back to, if it goes to one.
+
+    Args:
+        received: The contributions of its investment that arrived.
+    """
     if row.refunded_transaction_id is None:
         return []
     statement = f"It goes back to the card {spell_card(row)} that paid {row.refunded_transaction_id}."
+    statement += _warn_of_disputes([each for each in received if each.transaction_id == row.refunded_transaction_id])
     cards = ((row.refunded_transaction_id, f"{spell_card(row)}, {row.amount}"),)
     return [Explanation(statement, _TO_CARD, cards, HOUSE_RULE)]
+
+
+def _warn_of_disputes(paid: Sequence[Transaction]) -> str:
+    """That the card may not take it back, where its payment was disputed: so Stripe says of any charge that was."""
+    won = [row.transaction_id for row in paid if row.dispute_status is DisputeStatus.WON]
+    if not won:
+        return ""
+    named = ", ".join(won[:3]) + (f" and {len(won) - 3} more" if len(won) > 3 else "")
+    return f" A dispute of {named} was won: the provider may refuse to give that back there. Name a bank account then."
 
 
 def spell_card(row: Transaction) -> str:

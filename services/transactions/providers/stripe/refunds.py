@@ -16,7 +16,7 @@ from typing import Any, Final
 from services.chassis.values.money import Money
 from services.chassis.values.text import read_text
 from services.transactions.domain.payments import Payment, PaymentStatus, find_difference
-from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX, OutcomeUnknown, PaymentOrder
+from services.transactions.providers.protocols import TEXT_CHARACTERS_MAX, Declined, OutcomeUnknown, PaymentOrder
 from services.transactions.providers.stripe.card_states import WORD
 from services.transactions.providers.stripe.client import NotThere, Refused, StripeApi, build_declined, read_list
 from services.transactions.providers.stripe.keys import name_key
@@ -27,6 +27,10 @@ _REFUND_ID = re.compile(r"re_[A-Za-z0-9_]{1,200}")
 _LIST_LIMIT: Final = 100
 # The reason of a refund that failed for none. Source: docs.stripe.com/api/refunds/object#refund_object-failure_reason.
 _UNEXPLAINED: Final = "unknown"
+# Also where the dispute was won. Source: docs.stripe.com/error-codes#charge-disputed.
+_DISPUTED: Final = (
+    "The payment was disputed, and the provider refunds nothing of it to its card: name a bank account of the party."
+)
 # A refund that has failed had gone out, as far as anybody could tell: it is owed again.
 _STATUSES: Final[Mapping[str, PaymentStatus]] = MappingProxyType(
     {
@@ -99,7 +103,10 @@ class CardRefunds:
         try:
             return self._read(await self._api.call(self._api.v1.refunds.create_async(params, key)))
         except Refused as refusal:
-            raise build_declined(refusal.error) from None
+            declined = build_declined(refusal.error)
+            if declined.metadata.get("provider_code") != "charge_disputed":
+                raise declined from None
+            raise Declined(declined.code, _DISPUTED, retryable=False, metadata=declined.metadata) from None
 
     def _read(self, refund: Mapping[str, Any]) -> Payment:
         """Raises: OutcomeUnknown: it is not what Stripe calls a refund."""
