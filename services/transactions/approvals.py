@@ -44,9 +44,7 @@ from services.transactions.dependencies import Dependencies
 from services.transactions.domain.bank_accounts import BankAccount, count_owners
 from services.transactions.domain.explanations import (
     PROVIDER_SAYS,
-    TRANSFER_TO,
     explain_account,
-    explain_arrival,
     explain_away,
     explain_card,
     explain_clearance,
@@ -71,6 +69,7 @@ from services.transactions.domain.payments import find_outcome
 from services.transactions.domain.refusals import TransactionNotFound, WebhookNotFound
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
+from services.transactions.domain.transfers import TRANSFER_TO, explain_arrival, explain_taking_back
 from services.transactions.domain.types import TYPES
 from services.transactions.domain.webhooks import WebhookStatus
 from services.transactions.providers.protocols import OutcomeUnknown
@@ -171,7 +170,8 @@ class _Details:
         to = reported_returns.find_kind(request).to
         preview = await self._preview(row, "ENDED" if to is Status.FAILED else "RETURNED")
         confirmed = (explain_confirmation(row),) if row.settled_at else ()
-        confirmed = (*confirmed, *await self._explain_arrival(row), *explain_reference(request.bank_reference))
+        arrival = await self._explain_arrival(row, is_undone=to is Status.RETURNED)
+        confirmed = (*confirmed, *arrival, *explain_reference(request.bank_reference))
         return ApprovalDetails(
             f"{spell_payment(row)}. {failure.message}",
             row.transaction_id,
@@ -290,16 +290,19 @@ class _Details:
         said = f"named {row.party_id} the sponsor of the escrow account"
         return [await self._explain_whose_word("SPONSOR_NAMED_BY", said, row.party_id, account.created_by)]
 
-    async def _explain_arrival(self, row: Transaction) -> list[Explanation]:
-        """Where a transfer goes to: `effects` are of the account that it leaves."""
+    async def _explain_arrival(self, row: Transaction, *, is_undone: bool = False) -> list[Explanation]:
+        """Where a transfer goes to, or is taken from again: `effects` are of the account that it leaves."""
         if row.to_escrow_account_id is None:
             return []
         try:
-            account = await self._dependencies.peers.escrow.get_escrow_account(row.to_escrow_account_id)
+            escrow = self._dependencies.peers.escrow
+            account = await escrow.get_escrow_account(row.to_escrow_account_id)
+            preview = await escrow.get_transaction_preview(row, "RETURNED", arrives=True) if is_undone else Preview()
         except Unavailable:
             return [explain_away("Escrow", TRANSFER_TO)]
         account = require_present(account, "a transfer goes to an escrow account that is there")
-        return [explain_arrival(row, account.display_name, from_enum(EscrowAccount.Status, account.status))]
+        named = account.display_name, from_enum(EscrowAccount.Status, account.status)
+        return [explain_taking_back(row, *named, preview.effects) if is_undone else explain_arrival(row, *named)]
 
     async def _explain_commitment(self, investment_id: str) -> list[Explanation]:
         try:

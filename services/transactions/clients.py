@@ -55,11 +55,12 @@ class Escrow(Protocol):
         """Takes the money of payouts before any provider is asked: one result an item, in order."""
         ...
 
-    async def get_transaction_preview(self, row: Transaction, outcome: str) -> Preview:
+    async def get_transaction_preview(self, row: Transaction, outcome: str, *, arrives: bool = False) -> Preview:
         """What a transaction would do to the book, and what is asked when it is booked, as it stands now.
 
         Args:
             outcome: What becomes of it: SETTLED, ENDED or RETURNED.
+            arrives: In the escrow account that it goes to, a transfer; else in the one that it leaves or comes to.
         """
         ...
 
@@ -129,13 +130,14 @@ class EscrowClient:
         check_answers(keys, (result.idempotency_key for result in results), "escrow")
         return results
 
-    async def get_transaction_preview(self, row: Transaction, outcome: str) -> Preview:
+    async def get_transaction_preview(self, row: Transaction, outcome: str, *, arrives: bool = False) -> Preview:
         request = postings_pb2.GetTransactionPreviewRequest(
-            escrow_account_id=row.escrow_account_id,
+            escrow_account_id=row.to_escrow_account_id if arrives else row.escrow_account_id,
             type=row.type,
             parts=[postings_pb2.PartyAmount(party_id=row.party_id, amount=to_money(row.amount))],
             outcome=outcome,
             transaction_id=row.transaction_id,
+            arrives=arrives or None,
         )
         answer = await ask(self._postings.GetTransactionPreview, request)
         return read_preview(answer.effects, answer.explanations)

@@ -9,10 +9,11 @@ from types import SimpleNamespace
 import pytest
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import postings_pb2 as postings_pb
+from realco.transactions.v1.transactions_pb2 import Transaction
 
 from services.chassis.data.seals import NotSealed
 from services.chassis.values.refusals import EscrowAccountClosed
-from tests.support.escrow import SPONSOR, Escrow, Payment, usd
+from tests.support.escrow import SPONSOR, Escrow, Payment, refusal, usd
 from tests.support.forged_entries import accept_last, forge
 
 OWED = f"returns_receivable:{SPONSOR}"
@@ -102,9 +103,22 @@ async def test_what_was_spent_there_before_it_went_back_the_sponsor_owes_there(e
     await payment.submit(escrow)
     await payment.happens(escrow, "SUBMITTED", "SETTLED")
     await escrow.post(to, ("distributable", 70), ("cash", -70))
+    request = postings_pb.GetTransactionPreviewRequest(
+        escrow_account_id=to,
+        type="TRANSFER",
+        outcome=postings_pb.GetTransactionPreviewRequest.RETURNED,
+        parts=[postings_pb.PartyAmount(party_id=SPONSOR, amount=usd(100))],
+        transaction_id=payment.transaction.transaction_id,
+        arrives=True,
+    )
+    preview = await escrow.call("GetTransactionPreview", request, escrow.transactions)
     await payment.happens(escrow, "RETURNED")
+    after = {each.ledger_account.kind.lower(): each.after.amount_minor for each in preview.effects}
+    assert after == {"cash": 0, "in_transit": -70, "distributable": 0, "returns_receivable": 70}, "told before"
     assert await escrow.posted(source) == {"cash": 150, "distributable": 150}
     assert await escrow.posted(to) == {"in_transit": -70, OWED: 70}
+    request.type = Transaction.WITHDRAWAL
+    assert (await refusal(escrow.call("GetTransactionPreview", request, escrow.transactions)))[0] == "INVALID_FIELD"
 
 
 async def test_two_that_cross_do_not_wait_for_one_another(escrow: Escrow) -> None:

@@ -152,6 +152,35 @@ async def test_neither_account_closes_before_it_is_over_and_what_was_not_made_co
     assert (await service.get(made.transaction_id)).status == T.FAILED
 
 
+async def test_whoever_says_that_it_was_confirmed_in_error_reads_what_is_taken_where_it_arrived(
+    service: TransactionsHarness,
+) -> None:
+    made = await order(service)
+    await service.grant(await service.waiting(made.transaction_id))
+    await service.work()
+    await service.ask(THIRD, "ConfirmTransaction", build_arrival(await service.get(made.transaction_id)))
+    of_it = {"transaction_id": made.transaction_id}
+    service.escrow.post(OTHER, JournalEntry.TRANSFER, "cash", "distributable", 50_00, **of_it)
+    service.escrow.post(OTHER, JournalEntry.ADJUSTMENT, "distributable", "cash", 20_00)
+    said = pb.RecordTransactionReturnRequest(
+        idempotency_key=new_id("key"), kind="CONFIRMED_IN_ERROR", note="Of another deal.", **of_it
+    )
+    await service.ask(ADMIN, "RecordTransactionReturn", said)
+    dossier = await service.waiting(made.transaction_id)
+    [told] = [each for each in dossier.explanations if each.rule == "TRANSFER_TO"]
+    assert told.statement.startswith("50.00 USD would be TAKEN from ")
+    assert told.statement.endswith(
+        f"({OTHER}), which is ACTIVE: 30.00 USD from CASH, 30.00 USD from DISTRIBUTABLE. 20.00 USD of it was spent"
+        f" there, and {SPONSOR} would owe it. 20.00 USD of cash would be missing there."
+    )
+    assert {each.name: each.value for each in told.operands[3:]} == {
+        "CASH": "30.00 USD, then 0.00 USD",
+        "IN_TRANSIT": "0.00 USD, then -20.00 USD",
+        "DISTRIBUTABLE": "30.00 USD, then 0.00 USD",
+        f"RETURNS_RECEIVABLE of {SPONSOR}": "0.00 USD, then 20.00 USD",
+    }
+
+
 async def test_an_investor_moves_nothing_between_accounts(service: TransactionsHarness) -> None:
     investor = Principal(SPONSOR, "investor", ORG, parties=frozenset({SPONSOR}))
     assert (await refused(order(service, investor))).reason == "TYPE_NOT_SUPPORTED"

@@ -68,6 +68,10 @@ def read_movings(request: postings_pb.GetTransactionPreviewRequest, currency: st
         raise InvalidField("One transaction has one part.", fields={"parts": "must be one: that of transaction_id"})
     check_sum(request.parts, "parts")
     type_ = require_type(from_enum(Transaction.Type, request.type))
+    if request.arrives:
+        if type_.arrives_as is None:
+            raise InvalidField("Only a transfer goes to an escrow account.", fields={"arrives": "is of TRANSFER alone"})
+        type_ = type_.arrives_as
     for part in request.parts:
         check_currency(part.amount.currency_code, currency)
     return [Moving(type_, part.party_id, part.amount.amount_minor) for part in request.parts]

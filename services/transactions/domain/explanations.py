@@ -9,7 +9,6 @@ from itertools import chain
 from operator import add
 from typing import Final
 
-from services.chassis.values.accounts import takes_money
 from services.chassis.values.explanation import HOUSE_RULE, Explanation, explain_check, spell_gate
 from services.transactions.domain.bank_accounts import (
     LIVE,
@@ -27,9 +26,7 @@ from services.transactions.domain.returns import network_code_of
 from services.transactions.domain.schedule import REPRESENT_AFTER
 from services.transactions.domain.states import Status
 from services.transactions.domain.transaction import Transaction
-from services.transactions.domain.types import TYPES
 
-TRANSFER_TO: Final = "TRANSFER_TO"
 _NOT_FINAL: Final = "REFUNDED_MONEY_NOT_FINAL"
 _TO_CARD: Final = "REFUND_TO_CARD"
 # So many payments are named one by one, the largest.
@@ -70,24 +67,6 @@ def explain_announcement_end(row: Transaction) -> Explanation | None:
     since = "its amount was corrected" if row.corrected_by else "it was announced"
     statement = f"It is CANCELLED unless it is confirmed by {_date(end)}: {_spell(period)} after {since}."
     return Explanation(statement, period.rule, (("days", _spell(period)),), period.source)
-
-
-def explain_arrival(row: Transaction, name: str, status: str) -> Explanation:
-    """Where a transfer goes to, and what it is put on there.
-
-    Args:
-        status: Of the escrow account that it goes to.
-    """
-    goes_on, account = takes_money(status), f"{name} ({row.to_escrow_account_id}), which is {status}"
-    kind = TYPES[row.type].source if goes_on else "UNAPPLIED of the sponsor"
-    statement = f"{row.amount} goes to {kind} of {account}."
-    if row.settled_at is not None:
-        statement = (
-            f"{row.amount} would be TAKEN from {TYPES[row.type].source} and cash of {account}; what was spent there"
-            " since its sponsor would owe, and cash of others there would be less."
-        )
-    operands = (spell_gate(status != "CLOSED"), ("escrow account", row.to_escrow_account_id or ""), ("status", status))
-    return Explanation(statement, TRANSFER_TO, operands, HOUSE_RULE)
 
 
 def explain_return_risk(row: Transaction) -> Explanation | None:

@@ -56,7 +56,8 @@ class MemoryEscrow:
         self.committed: dict[str, set[str]] = {}  # escrow account -> who has committed to its offering
         self.set_offs: dict[str, tuple[int, JournalEntriesPosted]] = {}  # by key: how much, and what tells of it
         self._entries: dict[str, list[tuple[journal_pb.JournalEntry, list[Leg]]]] = defaultdict(list)
-        self._booked: dict[str, list[Leg]] = defaultdict(list)  # by transaction; of what is of none, under nothing
+        # By escrow account and transaction; of what is of none, under nothing.
+        self._booked: dict[tuple[str, str], list[Leg]] = defaultdict(list)
         self._decisions: dict[tuple[str, str], tuple[bytes, journal_pb.JournalEntry | DomainError]] = {}
 
     def open(self, currency: str = "USD", *, escrow_account_id: str = "", sponsor: str = "sponsor-1") -> str:
@@ -221,7 +222,7 @@ class MemoryEscrow:
         names = [name for id_, name in self.book if id_ == account.escrow_account_id]
         balances = [self._read_balance(account.escrow_account_id, name) for name in names]
         status = Status(accounts_pb.EscrowAccount.Status.Name(account.status))
-        booked = self._booked[transaction_id] if transaction_id else ()
+        booked = self._booked[escrow_account_id, transaction_id] if transaction_id else ()
         owing = (each for each in balances if each.ledger_account.kind is LedgerAccountKind.RETURNS_RECEIVABLE)
         totals = sum(each.held_minor for each in balances), sum(each.posted_minor for each in owing)
         return Book(status, account.currency_code, {each.ledger_account: each for each in balances}, *totals, booked)
@@ -364,7 +365,7 @@ class MemoryEscrow:
         for name, minor in legs:
             self.book[escrow_account_id, name] += minor
             booked.append(build_leg(name, minor))
-        self._booked[context.get("transaction_id", "")] += booked
+        self._booked[escrow_account_id, context.get("transaction_id", "")] += booked
         entry = journal_pb.JournalEntry(
             journal_entry_id=new_id("je"),
             escrow_account_id=escrow_account_id,
