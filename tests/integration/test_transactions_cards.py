@@ -69,6 +69,11 @@ async def list_disputed(service):
     return list((await service.ask(ADMIN, "ListPaymentExceptions", request)).payment_exceptions)
 
 
+async def list_by_dispute(service, *statuses):
+    request = transactions_pb2.ListTransactionsRequest(dispute_status=statuses)
+    return [each.transaction_id for each in (await service.ask(ADMIN, "ListTransactions", request)).transactions]
+
+
 async def dispute_comes(service, seen):
     """The transaction, once its dispute was heard of."""
     for _ in range(200):
@@ -243,12 +248,14 @@ async def test_a_dispute_calls_a_person_with_its_date_and_the_money_is_not_final
     [found] = await list_disputed(service)
     assert (found.transaction_id, found.status) == (seen.transaction_id, exceptions_pb2.PaymentException.OPEN)
     assert seen.dispute_reference in found.cause
+    assert await list_by_dispute(service, T.NEEDS_RESPONSE, T.WON) == [seen.transaction_id]
     await jump(service, seen, "final_time")
     held = await service.get(seen.transaction_id)
     assert (held.status, held.finality) == (T.SETTLED, T.PROVISIONAL), "it may yet be lost"
     await answer_dispute(url, seen.dispute_reference, "winning_evidence")
     won = await dispute_becomes(service, seen, T.WON)
     assert not won.HasField("dispute_response_due_time")
+    assert await list_by_dispute(service, T.NEEDS_RESPONSE, T.LOST) == []
     [told] = await list_disputed(service)
     assert (told.status, "it is won" in told.cause) == (found.status, True)
     await service.work(hurried=True)

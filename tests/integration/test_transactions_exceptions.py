@@ -28,7 +28,7 @@ from services.transactions.domain.payments import PaymentStatus
 from tests.support import servers
 from tests.support.arrivals import THIRD
 from tests.support.exceptions import count_found, list_exceptions, report_twice
-from tests.support.transactions import ADMIN, CHECKER, INVESTOR, MONDAY, ORG, TransactionsHarness
+from tests.support.transactions import ADMIN, CHECKER, ESCROW_ACCOUNT, INVESTOR, MONDAY, ORG, TransactionsHarness
 
 E = pb.PaymentException
 TXN, OTHER = "txn_" + "0" * 26, "txn_" + "1" * 26
@@ -203,6 +203,21 @@ async def test_a_list_is_filtered_by_what_it_says_and_by_that_nobody_has_it(serv
     for filters, ids in expected:
         found = await list_exceptions(service, **filters)
         assert [each.transaction_id for each in found] == ids, filters
+
+
+async def test_a_list_finds_what_is_about_payments_of_an_escrow_account(service: TransactionsHarness) -> None:
+    paid = (await service.deposit()).transaction_id
+    for transaction_id in (paid, TXN):
+        await report_twice(service, transaction_id)
+    other = "esc_" + "9" * 26
+    for accounts, ids in [
+        ([ESCROW_ACCOUNT], [paid]),
+        ([other], []),
+        ([other, ESCROW_ACCOUNT], [paid]),
+        ([], [TXN, paid]),
+    ]:
+        found = await list_exceptions(service, escrow_account_id=accounts)
+        assert sorted(each.transaction_id for each in found) == sorted(ids), accounts
 
 
 async def test_pages_have_each_exception_once(service: TransactionsHarness) -> None:

@@ -16,6 +16,7 @@ from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from tests.support.arrivals import build_arrival
+from tests.support.exceptions import list_exceptions, report_twice
 from tests.support.transactions import ADMIN, CHECKER, ESCROW_ACCOUNT, ORG, TransactionsHarness, usd
 
 T = pb.Transaction
@@ -96,6 +97,10 @@ async def test_a_list_finds_transfers_by_the_account_that_they_go_to(service: Tr
     ]:
         page = await service.ask(who, "ListTransactions", pb.ListTransactionsRequest(**query))
         assert [each.transaction_id for each in page.transactions] == wanted
+    await report_twice(service, made[0])
+    for account in (OTHER, ESCROW_ACCOUNT):
+        [found] = await list_exceptions(service, escrow_account_id=[account])
+        assert found.transaction_id == made[0]
 
 
 @pytest.mark.parametrize(

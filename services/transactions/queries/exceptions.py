@@ -20,7 +20,7 @@ from services.transactions.actions import (
 from services.transactions.commands.exceptions import read_involved
 from services.transactions.domain.exceptions import PaymentException
 from services.transactions.domain.refusals import PaymentExceptionNotFound
-from services.transactions.store.exceptions import EXCEPTIONS
+from services.transactions.store.exceptions import EXCEPTIONS, is_of_accounts
 from services.transactions.store.return_rates import find_return_rates
 from services.transactions.tables.exceptions import payment_exception_history, payment_exceptions
 
@@ -53,6 +53,8 @@ async def list_payment_exceptions(
         *one_of(_x.assignee, request.assignee),
         *one_of(_x.transaction_id, request.transaction_id),
     )
+    if request.escrow_account_id:
+        statement = statement.where(is_of_accounts(request.escrow_account_id))
     if request.HasField("unassigned"):
         statement = statement.where(_x.assignee.is_(None) if request.unassigned else _x.assignee.is_not(None))
     page = await read_list(tx, request, statement, _x.created_at, _x.payment_exception_id)

@@ -122,6 +122,7 @@ _TRANSACTIONS = Listing(
                 _t.status,
                 _t.type,
                 _t.payment_method,
+                _t.dispute_status,
                 _t.party_id,
                 _t.escrow_account_id,
                 _t.to_escrow_account_id,
@@ -132,7 +133,7 @@ _TRANSACTIONS = Listing(
         },
     },
     party=_t.party_id,
-    named={"status", "type", "payment_method"},
+    named={"status", "type", "payment_method", "dispute_status"},
     bounds=time_bounds(_t.created_at),
 )
 
@@ -148,6 +149,7 @@ async def list_transactions(
             "status": map(_T.Status.Name, request.status),
             "type": map(_T.Type.Name, request.type),
             "payment_method": map(_T.PaymentMethod.Name, request.payment_method),
+            "dispute_status": map(_T.DisputeStatus.Name, request.dispute_status),
             "party_id": request.party_id,
             "escrow_account_id": request.escrow_account_id,
             "to_escrow_account_id": request.to_escrow_account_id,

@@ -100,10 +100,15 @@ async def lock_reported(tx: Tx, kind: ExceptionKind, subject: str) -> tuple[Paym
 
 async def list_exceptions_of(tx: Tx, escrow_account_id: str) -> Exceptions:
     """Those of an escrow account's payments that are more than LOW, the newest first, open and resolved."""
+    return await _list_grave(tx, is_of_accounts([escrow_account_id]))
+
+
+def is_of_accounts(escrow_account_ids: Collection[str]) -> sa.ColumnElement[bool]:
+    """Whether one is about a payment of one of these escrow accounts; of a transfer, of either of its."""
     paid = transactions.c
-    of_account = sa.or_(paid.escrow_account_id == escrow_account_id, paid.to_escrow_account_id == escrow_account_id)
-    theirs = sa.exists().where(paid.org_id == _c.org_id, paid.transaction_id == _c.transaction_id, of_account)
-    return await _list_grave(tx, theirs)
+    of_accounts = [each.in_(escrow_account_ids) for each in (paid.escrow_account_id, paid.to_escrow_account_id)]
+    mine = (paid.org_id == _c.org_id, paid.transaction_id == _c.transaction_id)
+    return sa.exists().where(*mine, sa.or_(*of_accounts))
 
 
 async def list_exceptions_of_nobody(tx: Tx) -> Exceptions:
