@@ -116,7 +116,8 @@ class _Details:
             self._dependencies.peers.compliance,
             journal_entries.list_named_parties(request.journal_entry, "journal_entry"),
         )
-        verb = "Reverse" if entry.reverses_journal_entry_id else "Post"
+        original = entry.reverses_journal_entry_id
+        verb = f"Reverse {original}" if original else "Post"
         async with self._dependencies.database.begin() as tx:
             account = await self._require_account(tx, request.escrow_account_id)
             never = await list_refused_for_good(tx, [entry], account.currency)
@@ -125,7 +126,7 @@ class _Details:
         details = await self._describe_legs(f"{verb}: {entry.description}", request.escrow_account_id, [entry], counted)
         return replace(
             details,
-            resource_id=entry.reverses_journal_entry_id or details.resource_id,
+            resource_id=original or details.resource_id,
             explanations=(*map(explain_refused, never.values()), *details.explanations, *told),
         )
 

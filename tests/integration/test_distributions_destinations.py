@@ -124,7 +124,7 @@ async def test_what_failed_is_paid_again_by_the_rail_that_was_asked_for_and_read
         request = order.to(account_id)
         request.payment_method = method
         if method == Txn.CHECK:
-            fields = {"bank_account_id": "must not be set for a CHECK"}
+            fields = {"bank_account_id": "must not be set for CHECK"}
             assert await refused(service.ask(order.rpc, request)) == (
                 Kind.INVALID_ARGUMENT,
                 "INVALID_FIELD",

@@ -86,7 +86,8 @@ async def test_an_approval_is_found_by_the_hold_or_the_entry_that_it_is_about_an
     ]
     for resource_id, kind, request in asked:
         request.idempotency_key, request.escrow_account_id = key(), account
-        await escrow.ask(name_rpc(request), request)
+        summary = (await escrow.ask(name_rpc(request), request)).summary
+        assert (entry in summary) == (resource_id == entry), "what is reversed is named"
         found = await escrow.list_approvals(resource_id=[resource_id])
         assert [(one.kind, one.resource_id, one.scope_id) for one in found] == [(kind, resource_id, account)]
     assert len(await escrow.list_approvals(scope_id=[account])) == len(asked)

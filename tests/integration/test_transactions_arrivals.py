@@ -156,7 +156,9 @@ async def test_what_has_arrived_or_is_drawn_is_not_corrected(service: Transactio
     done = await confirm(service, await announce(service))
     assert (await refused(correct(service, done, 1_00))).reason == "ILLEGAL_STATUS_CHANGE"
     debit = await service.deposit("inv-001")
-    assert (await refused(correct(service, debit, 1_00))).reason == "PAYMENT_METHOD_NOT_SUPPORTED"
+    by_ach = await refused(correct(service, debit, 1_00))
+    assert by_ach.reason == "PAYMENT_METHOD_NOT_SUPPORTED"
+    assert by_ach.message.startswith("Only of what goes by CHECK, INTERNAL_TRANSFER, WIRE a person says")
 
 
 @pytest.mark.parametrize("reference", ["--", ".", " - / - "])

@@ -118,7 +118,10 @@ async def test_a_list_finds_transfers_by_the_account_that_they_go_to(service: Tr
 async def test_it_names_another_account_and_goes_by_no_other_way(
     service: TransactionsHarness, more: dict[str, Any], fields: list[str]
 ) -> None:
-    assert list((await refused(order(service, **more))).fields) == fields
+    faults = (await refused(order(service, **more))).fields
+    assert list(faults) == fields
+    if "payment_method" in fields:
+        assert faults["payment_method"] == "must be INTERNAL_TRANSFER for TRANSFER, and only then"
 
 
 async def test_it_goes_to_an_open_account_of_the_same_sponsor_and_currency_alone(service: TransactionsHarness) -> None:

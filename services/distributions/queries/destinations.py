@@ -58,8 +58,8 @@ def _read_rail(request: Resend) -> str | None:
         return None
     rail = Transaction.PaymentMethod.Name(request.payment_method)
     if request.bank_account_id and not pays_to_account(rail):
-        fields = {"bank_account_id": f"must not be set for a {rail}"}
-        raise InvalidField(f"A {rail.lower()} goes to no bank account.", fields=fields)
+        fields = {"bank_account_id": f"must not be set for {rail}"}
+        raise InvalidField(f"What is paid by {rail} goes to no bank account.", fields=fields)
     return rail
 
 

@@ -77,7 +77,7 @@ def spell_payment(row: Transaction, account: BankAccount | None = None) -> str:
     if row.refunded_transaction_id is not None:
         way += f", card {spell_card(row)}"
     if rail.is_confirmed_by_a_person:
-        way += f", by {row.payment_method.lower()}"
+        way += f", by {row.payment_method.lower().replace('_', ' ')}"
     return f"{TYPES[row.type].label}: {row.amount}, {way}"
 
 

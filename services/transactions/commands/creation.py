@@ -26,6 +26,8 @@ from services.transactions.store import bank_accounts, moves
 EVALUATE_GRACE_MS = 2_000
 
 _T = pb.Transaction
+_BETWEEN_ACCOUNTS = ", ".join(rail.payment_method for rail in RAILS.values() if rail.is_between_accounts)
+_TRANSFERS = ", ".join(each.name for each in TYPES.values() if each.is_transfer)
 
 
 def check_create_transaction(request: pb.CreateTransactionRequest, principal: Principal) -> None:
@@ -44,9 +46,9 @@ def check_create_transaction(request: pb.CreateTransactionRequest, principal: Pr
     if bool(request.bank_account_id) != (rail.draws_from_account if wanted.is_inbound else rail.pays_to_account):
         faults["bank_account_id"] = "must be set for ACH, and for a WIRE that goes out, and only then"
     if rail.is_between_accounts != wanted.is_transfer:
-        faults["payment_method"] = "must be that of a transfer for a transfer, and only then"
+        faults["payment_method"] = f"must be {_BETWEEN_ACCOUNTS} for {_TRANSFERS}, and only then"
     if bool(request.to_escrow_account_id) != wanted.is_transfer:
-        faults["to_escrow_account_id"] = "must be set for a transfer, and only then"
+        faults["to_escrow_account_id"] = f"must be set for {_TRANSFERS}, and only then"
     elif request.to_escrow_account_id == request.escrow_account_id:
         faults["to_escrow_account_id"] = "must be another escrow account"
     if bool(request.investment_id) != wanted.is_for_investment:

@@ -11,7 +11,7 @@ from services.chassis.values.errors import InvalidField
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import IllegalStatusChange, check_currency
 from services.chassis.values.second_person import check_no_maker
-from services.transactions.domain.rails import Rail
+from services.transactions.domain.rails import BY_HAND, Rail
 from services.transactions.domain.refusals import (
     ArrivalNotStated,
     ArrivalStated,
@@ -87,7 +87,7 @@ def check_reference(bank_reference: str) -> None:
 def check_confirmed_by_a_person(transaction: Transaction) -> None:
     """Raises PaymentMethodNotSupported."""
     if not transaction.rail.is_confirmed_by_a_person:
-        message = "Only of wires and checks a person says what the bank did."
+        message = f"Only of what goes by {', '.join(BY_HAND)} a person says what the bank did."
         raise PaymentMethodNotSupported(message, payment_method=transaction.payment_method)
 
 

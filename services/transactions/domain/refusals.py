@@ -45,14 +45,14 @@ def build_altered() -> BankAccountNotUsable:
 
 
 class BankReferenceUsed(DomainError):
-    """A bank has one wire or check under a reference."""
+    """A bank has one wire, check or transfer under a reference."""
 
     kind = Kind.FAILED_PRECONDITION
     reason = "BANK_REFERENCE_USED"
 
     def __init__(self, transaction_id: str) -> None:
         super().__init__(
-            f"The bank's reference has confirmed {transaction_id}: one wire or check is confirmed once.",
+            f"The bank's reference has confirmed {transaction_id}: one line of its statement confirms one transaction.",
             fields={"bank_reference": "has confirmed another transaction of this escrow account"},
             transaction_id=transaction_id,
         )

@@ -1,4 +1,4 @@
-"""What people report of a wire or check: it came back, it had never come, or it was not sent."""
+"""What people report of a wire, a check or a transfer: it came back, it had never come, or it was not sent."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def build_reported_failure(transaction: Transaction, kind: ReturnKind, bank_refe
         raise IllegalStatusChange(transaction.status, kind.to)
     faults = {}
     if kind.payment_method not in (None, transaction.payment_method):
-        faults["kind"] = f"is nothing that a bank does with a {transaction.payment_method}"
+        faults["kind"] = f"is nothing that a bank does with what goes by {transaction.payment_method}"
     if kind.is_of_the_bank != bool(bank_reference):
         faults["bank_reference"] = "must be set for what the bank did, and only then"
     if faults:
