@@ -38,7 +38,7 @@ from services.chassis.values.approval import Preview
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.money import Money
 from services.chassis.values.movement import Movement
-from services.distributions.domain.destination import BankAccount, PayoutAccount, RefundPreview
+from services.distributions.domain.destination import BankAccount, PayoutAccount, PayoutAccounts, RefundPreview
 from services.distributions.domain.payout import PayoutType
 
 Clearance = clearances_pb2.BatchGetClearancesResponse.Clearance
@@ -135,7 +135,7 @@ class Transactions(Protocol):
         """
         ...
 
-    async def batch_get_payout_accounts(self, party_ids: Collection[str]) -> Sequence[PayoutAccount]:
+    async def batch_get_payout_accounts(self, party_ids: Collection[str]) -> PayoutAccounts:
         """Where they are paid if no account is named; without the parties that have no such account."""
         ...
 
@@ -289,21 +289,21 @@ class TransactionsClient:
             frozenset(party_id for each in found for party_id in each.card_party_ids),
         )
 
-    async def batch_get_payout_accounts(self, party_ids: Collection[str]) -> Sequence[PayoutAccount]:
-        async def ask_some(asked: Sequence[str]) -> Sequence[payouts_pb2.PayoutAccount]:
+    async def batch_get_payout_accounts(self, party_ids: Collection[str]) -> PayoutAccounts:
+        async def ask_some(asked: Sequence[str]) -> Sequence[payouts_pb2.BatchGetPayoutAccountsResponse]:
             request = payouts_pb2.BatchGetPayoutAccountsRequest(party_ids=asked)
-            answer: payouts_pb2.BatchGetPayoutAccountsResponse = await ask(
-                self._payouts.BatchGetPayoutAccounts, request
-            )
-            return answer.payout_accounts
+            return [await ask(self._payouts.BatchGetPayoutAccounts, request)]
 
-        return [
+        answers = await ask_in_parts(sorted(party_ids), ask_some)
+        found = [
             PayoutAccount(
                 _from_bank_account(each.bank_account, each.makers),
                 from_timestamp(each.first_paid_time) if each.HasField("first_paid_time") else None,
             )
-            for each in await ask_in_parts(sorted(party_ids), ask_some)
+            for answer in answers
+            for each in answer.payout_accounts
         ]
+        return PayoutAccounts(found, frozenset(each for answer in answers for each in answer.altered_party_ids))
 
     async def get_received_money(
         self, escrow_account_id: str, deadline: datetime | None = None

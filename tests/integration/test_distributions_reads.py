@@ -7,16 +7,18 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from google.protobuf.message import Message
 from realco.distributions.v1 import distributions_pb2 as dpb
 from realco.distributions.v1 import offerings_pb2 as opb
 from realco.type.v1.sort_pb2 import Sort
 
+from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.database import Database
 from services.chassis.data.seals import NotSealed
 from services.chassis.values.errors import DomainError
-from tests.support.distributions import CLOSING, OF_AN_OPEN_ONE, START, DistributionsHarness
+from tests.support.distributions import CLOSING, OF_AN_OPEN_ONE, ORG, START, DistributionsHarness
 from tests.support.money import usd
 from tests.support.peers.transactions import fail_payout
 
@@ -301,3 +303,16 @@ async def test_a_row_that_sql_made_larger_than_a_page_may_be_hides_none_of_the_o
         await tx.driver.execute(enlarge, altered.offering_id)
     listed = (await service.call(service.offerings.ListOfferings, opb.ListOfferingsRequest())).offerings
     assert [each.offering_id for each in listed] == [other.offering_id]
+
+
+async def test_a_service_is_told_nothing_of_an_investment_that_somebody_altered(service: DistributionsHarness) -> None:
+    """It decides by it; a person who looks at a page sees the row as it stands."""
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 60_00)
+    async with service.database.begin_for_all() as tx:
+        await tx.execute(sa.text("UPDATE investments SET funded_minor = 0"))
+    request = opb.ListInvestmentsRequest(ids=[held.investment_id])
+    with acting_as(service_principal("transactions", ORG)), pytest.raises(NotSealed):
+        await service.investments.ListInvestments(request, None)
+    seen = await service.call(service.investments.ListInvestments, request)
+    assert [each.funded_amount.amount_minor for each in seen.investments] == [0]

@@ -53,10 +53,10 @@ class MemoryPayments:
 
     async def pay_in(self, party_id: str) -> tuple[str, str]:
         investment_id, account_id = new_id("inv"), self.servicer.add_bank_account(party_id)
-        statement = "The bank may take 100.00 USD of what was paid in back until 2025-01-31."
+        statement = "The bank may take 100.00 USD of what was paid in back until 2025-02-04."
         told = Explanation(statement=statement, rule="REFUNDED_MONEY_NOT_FINAL")
         self.servicer.take_backs[investment_id] = told
-        may_go = "The bank may take 100.00 USD that came into the escrow account back, the last until 2025-01-31."
+        may_go = "The bank may take 100.00 USD that came into the escrow account back, the last until 2025-02-04."
         self.servicer.provisional.append(Explanation(statement=may_go, rule="MONEY_NOT_FINAL"))
         return investment_id, account_id
 
@@ -196,7 +196,7 @@ async def test_what_is_given_back_says_where_it_goes_and_until_when_the_bank_may
         (account_id, "inv-001", "ACTIVE")
     ]
     assert [(each.statement, each.rule) for each in found.explanations] == [
-        ("The bank may take 100.00 USD of what was paid in back until 2025-01-31.", "REFUNDED_MONEY_NOT_FINAL")
+        ("The bank may take 100.00 USD of what was paid in back until 2025-02-04.", "REFUNDED_MONEY_NOT_FINAL")
     ]
 
 
@@ -216,7 +216,8 @@ async def test_where_parties_are_paid_is_one_account_each_and_none_of_who_has_no
     _, account_id = await payments.pay_in("inv-001")
     await payments.add_bank_account("inv-002")
     with acting_as(ADMIN):
-        found = await open_client(payments).batch_get_payout_accounts(["inv-001", "inv-002", "inv-003"])
+        found, altered = await open_client(payments).batch_get_payout_accounts(["inv-001", "inv-002", "inv-003"])
+    assert altered == frozenset()
     assert [(each.account.bank_account_id, each.first_paid_at) for each in found] == [(account_id, None)]
 
 

@@ -139,6 +139,17 @@ async def test_a_debit_of_a_company_that_is_a_person_by_now_is_not_drawn(service
     assert (failure.code, "INDIVIDUAL" in failure.message) == ("BANK_ACCOUNT_NOT_USABLE", True)
 
 
+async def test_a_companys_debit_waits_while_nobody_can_tell_what_its_party_is(service) -> None:
+    """Compliance does not say it of a party that somebody altered in the database, though it is cleared."""
+    account = await add_account(service, B.COMPANY, confirmed=True)
+    service.compliance.kinds["inv-001"] = "KIND_UNSPECIFIED"
+    made = await draw(service, account)
+    assert (await service.get(made.transaction_id)).status == T.QUEUED
+    service.compliance.kinds["inv-001"] = "LLC"
+    await service.work(hurried=True)
+    assert (await service.get(made.transaction_id)).status == T.PENDING_SETTLEMENT
+
+
 @pytest.mark.parametrize(("holder_type", "days"), [(B.COMPANY, "2 banking days"), (B.PERSON, "60 days")])
 async def test_whoever_confirms_an_account_reads_what_it_means_that_it_is_a_companys(
     service, holder_type, days

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2 as pb
 from realco.transactions.v1 import payouts_pb2, transactions_pb2
 
@@ -158,3 +159,40 @@ async def test_a_refund_of_money_in_doubt_waits_for_a_second_person(
     assert made.status == (T.PENDING_APPROVAL if waits else T.PENDING_SETTLEMENT)
     if waits:
         assert doubt in str((await service.waiting(made.transaction_id)).explanations)
+
+
+@pytest.mark.parametrize("about", ["the refund", "a file"])
+async def test_a_refund_that_came_to_nothing_is_not_made_again_by_itself_while_that_is_in_question(
+    service: TransactionsHarness, about: str
+) -> None:
+    """The bank may have paid it: an exception says to ask it first, whoever decided on the refund."""
+    paid = await contribute(service, "02", amount=usd(50_00))
+    service.clock.advance(timedelta(days=65))
+    await service.work()
+    first = await refund(service, paid, amount=usd(50_00), approved=False)
+    service.bank.report(first.transaction_id, PaymentStatus.RETURNED, "R24")
+    await service.work(hurried=True)
+    assert (await service.get(first.transaction_id)).status == T.RETURNED
+    with acting_as(service_principal("transactions", ORG)):
+        async with service.database.begin() as tx:
+            named = About(transaction_id=first.transaction_id) if about == "the refund" else About(file_name="x.ach")
+            kind = ExceptionKind.RETURN_TO_REVIEW if about == "the refund" else ExceptionKind.ACH_FILE_REJECTED
+            await exceptions.report(tx, kind, named, "It is a duplicate.", service.clock.now())
+    again = await refund(service, paid, amount=usd(50_00), approved=True)
+    assert again.status == T.PENDING_APPROVAL
+    assert REFUND_IN_QUESTION in str((await service.waiting(again.transaction_id)).explanations)
+
+
+async def test_whose_account_a_login_altered_is_told_to_whoever_decides_on_a_payment_there(
+    service: TransactionsHarness,
+) -> None:
+    paid = await contribute(service, "02", amount=usd(50_00))
+    await service.confirm(await service.bank_account("inv-002", "05", default_for_payouts=True))
+    async with service.database.begin_for_all() as tx:
+        await tx.execute(sa.text("UPDATE bank_accounts SET seal = 'x'"))
+    part = payouts_pb2.GetRefundPreviewRequest.Part(investment_id=paid.investment_id, party_id="inv-001")
+    found = await service.ask(DISTRIBUTIONS, "GetRefundPreview", payouts_pb2.GetRefundPreviewRequest(parts=[part]))
+    assert "MONEY_ALTERED" in {each.rule for each in found.explanations}
+    asked = payouts_pb2.BatchGetPayoutAccountsRequest(party_ids=["inv-002", "inv-003"])
+    accounts = await service.ask(DISTRIBUTIONS, "BatchGetPayoutAccounts", asked)
+    assert (list(accounts.payout_accounts), list(accounts.altered_party_ids)) == ([], ["inv-002"])

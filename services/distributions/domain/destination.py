@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.chassis.values.accounts import check_bank_account
 from services.chassis.values.errors import DomainError, Unavailable
@@ -40,6 +40,17 @@ class PayoutAccount:
 
     account: BankAccount
     first_paid_at: datetime | None
+
+
+class PayoutAccounts(NamedTuple):
+    """Of several parties.
+
+    Args:
+        altered: The parties of which nobody can tell: somebody altered a row in the database.
+    """
+
+    found: Sequence[PayoutAccount]
+    altered: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from services.chassis.values.explanation import HOUSE_RULE, Explanation, spell_g
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.distributions.domain.closing import Gate, name_some
-from services.distributions.domain.destination import BankAccount, Destination, PayoutAccount
+from services.distributions.domain.destination import BankAccount, Destination, PayoutAccount, PayoutAccounts
 from services.distributions.domain.distribution import UNDER_WAY, Allocation, Distribution
 from services.distributions.domain.investment import Investment
 from services.distributions.domain.offering import Offering
@@ -194,16 +194,19 @@ def explain_destination(destination: Destination, party_id: str, now: datetime) 
     return Explanation(statement, rule, operands, HOUSE_RULE)
 
 
-def explain_payout_accounts(found: Sequence[PayoutAccount], party_ids: Collection[str], now: datetime) -> Explanation:
+def explain_payout_accounts(accounts: PayoutAccounts, party_ids: Collection[str], now: datetime) -> Explanation:
     """Which of the payees' accounts are new, the newest first, and who has none: who added one may mean to be paid.
 
     Args:
         party_ids: Who is to be paid.
     """
+    found, altered = accounts
     new = [each for each in found if each.first_paid_at is None or now - each.account.added_at < _NEW_FOR]
     new.sort(key=lambda each: each.account.added_at, reverse=True)
     statement = f"Of {len(party_ids)} payees, {len(found)} have a bank account for payouts."
-    if missing := set(party_ids) - {each.account.party_id for each in found}:
+    if altered:
+        statement += f" ALTERED in the database, so that nobody can tell where they are paid: {name_some(altered)}."
+    if missing := set(party_ids) - {each.account.party_id for each in found} - altered:
         statement += f" Without one, and so not paid: {name_some(missing)}."
     if new:
         statement += (

@@ -7,7 +7,7 @@ from dataclasses import replace
 from realco.distributions.v1 import distributions_pb2, offerings_pb2
 from realco.transactions.v1.transactions_pb2 import Transaction
 
-from services.chassis.values.errors import InvalidField
+from services.chassis.values.errors import InvalidField, Unavailable
 from services.distributions.dependencies import Dependencies
 from services.distributions.domain.destination import Destination, pays_to_account
 from services.distributions.store.offerings import require_offering
@@ -45,10 +45,12 @@ async def ask_closing_destination(
 
 
 async def ask_default(dependencies: Dependencies, destination: Destination, party_id: str) -> Destination:
-    """For whoever decides: with the party's default as it is now, where no account is named."""
+    """For whoever decides: with the party's default as it is now, where no account is named. Raises: Unavailable."""
     if not destination.is_left_to_default:
         return destination
-    found = await dependencies.peers.transactions.batch_get_payout_accounts([party_id])
+    found, altered = await dependencies.peers.transactions.batch_get_payout_accounts([party_id])
+    if altered:
+        raise Unavailable("The party's bank account was altered in the database: nobody can tell where it is paid.")
     return replace(destination, account=next((each.account for each in found), None))
 
 

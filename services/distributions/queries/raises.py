@@ -11,6 +11,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.data.paging import one_of
 from services.chassis.data.reach import within_reach
 from services.chassis.data.reads import Reader
+from services.chassis.data.seals import check_rows
 from services.chassis.data.transaction import Tx
 from services.chassis.values.refusals import InvestmentNotFound
 from services.distributions.actions import answer_investment, answer_offering
@@ -59,6 +60,7 @@ async def get_investment(reader: Reader, request: pb.GetInvestmentRequest, now: 
 
 
 async def list_investments(tx: Tx, request: pb.ListInvestmentsRequest, now: datetime) -> pb.ListInvestmentsResponse:
+    """Raises: NotSealed: a service asks, and somebody altered one."""
     table = investments.c
     conditions = [
         within_reach(table.party_id),
@@ -67,6 +69,8 @@ async def list_investments(tx: Tx, request: pb.ListInvestmentsRequest, now: date
         *one_of(table.offering_id, request.offering_id),
     ]
     page = await read_page_of(tx, request, INVESTMENTS, *conditions)
+    if current_principal().service:  # which decides by it, and not a person who looks at it
+        check_rows(tx, investments, page.rows)
     return pb.ListInvestmentsResponse(
         investments=INVESTMENTS.show_all(tx, page.rows, to_investment),
         next_page_token=page.next_page_token,

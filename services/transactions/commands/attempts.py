@@ -17,7 +17,7 @@ from services.chassis.calls.wire import from_enum
 from services.chassis.data.reads import Source
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
-from services.chassis.values.errors import DomainError
+from services.chassis.values.errors import DomainError, Unavailable
 from services.chassis.values.refusals import (
     BankAccountNotUsable,
     EscrowAccountClosed,
@@ -58,8 +58,9 @@ async def ask_about_attempts(
         except DomainError as error:
             log.warning(away, transactions=len(asked), reason=error.reason)
             unanswered |= {row.transaction_id for row in asked}
-    frozen = {each for each, refusal in refusals.items() if isinstance(refusal, EscrowAccountFrozen)}
-    return refusals, unanswered | frozen  # until it is unfrozen
+    # Until it is unfrozen, or can be told.
+    waiting = {each for each, refusal in refusals.items() if isinstance(refusal, (EscrowAccountFrozen, Unavailable))}
+    return refusals, unanswered | waiting
 
 
 async def _ask_about_escrow_accounts(peers: Peers, rows: Sequence[Transaction]) -> dict[str, DomainError]:
@@ -80,11 +81,14 @@ async def ask_about_parties(peers: Peers, rows: Sequence[Transaction]) -> dict[s
     missing = {
         each.party_id: {one.rule: one.statement for one in each.missing} for each in clearances if not each.cleared
     }
-    kinds = {each.party_id: from_enum(Party.Kind, each.kind) for each in clearances}
+    # Of a party that somebody altered in the database compliance does not say it.
+    kinds = {each.party_id: from_enum(Party.Kind, each.kind) if each.kind else None for each in clearances}
     refusals: dict[str, DomainError] = {}
     for row in rows:
         if row.party_id in missing:
             refusals[row.transaction_id] = PartyNotCleared(row.party_id, missing[row.party_id])
+        elif row.is_corporate and kinds[row.party_id] is None:
+            refusals[row.transaction_id] = Unavailable("What the party is by law nobody can tell now.")
         elif row.is_corporate and kinds[row.party_id] in NATURAL_PERSONS:
             said = f"It is called a company's, and the party is {kinds[row.party_id]}: add it anew as a person's."
             refusals[row.transaction_id] = BankAccountNotUsable(said, bank_account_id=row.bank_account_id)
@@ -107,7 +111,8 @@ async def ask_about_commitments(peers: Peers, rows: Sequence[Transaction]) -> tu
     except DomainError as error:
         log.warning("distributions_away", transactions=len(paying), reason=error.reason)
         return {}, set(paying)
-    return {each.investment_id: each for each in found}, set()
+    commitments = {each.investment_id: each for each in found}
+    return commitments, {each for each, investment_id in paying.items() if investment_id not in commitments}
 
 
 async def refuse_exceeding(

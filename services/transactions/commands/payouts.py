@@ -56,7 +56,7 @@ from services.transactions.providers.choice import ProviderChoice
 from services.transactions.store import bank_accounts, moves, payout_requests
 from services.transactions.store import transactions as store
 from services.transactions.store.contributions import GivenBack, list_received, sum_given_back
-from services.transactions.store.exceptions import list_questioned
+from services.transactions.store.exceptions import list_exceptions_of_nobody, list_questioned
 
 Item = payouts_pb2.BatchCreatePayoutsRequest.Item
 # Who decided on an order, and in which session it was asked for.
@@ -207,9 +207,12 @@ async def _plan_items(tx: Tx, items: Sequence[Item], orders: Mapping[str, Payout
 async def _choose_ways(tx: Tx, items: Sequence[Item], orders: Mapping[str, PayoutOrder]) -> list[_Way]:
     refunded = {item.investment_id for item in items if _type_of(item).gives_back}
     received = await list_received(tx, refunded) if refunded else {}
-    arrived = [row.transaction_id for rows in received.values() for row in rows or ()]
-    questioned = await list_questioned(tx, arrived) if arrived else frozenset[str]()
-    given_back = await sum_given_back(tx, refunded) if refunded else GivenBack(Counter(), Counter(), set())
+    given_back = await sum_given_back(tx, refunded) if refunded else GivenBack(Counter(), Counter(), set(), {})
+    about = [row.transaction_id for rows in received.values() for row in rows or ()]
+    about += [each for ids in given_back.ended.values() for each in ids]
+    questioned = await list_questioned(tx, about) if about else frozenset[str]()
+    if given_back.ended and any(each.is_open for each in (await list_exceptions_of_nobody(tx)).found):
+        questioned |= frozenset(each for ids in given_back.ended.values() for each in ids)  # it may be about their file
     ways = []
     for item in items:
         is_known = item.investment_id not in given_back.altered
@@ -232,9 +235,10 @@ def _find_doubt(
     """Why a refund that goes where its money came from is approved all the same; None where nobody has to.
 
     Args:
-        questioned: Contributions about which an exception is open.
+        questioned: Contributions, and refunds that came to nothing, about which an exception is open, or may be.
     """
-    if any(row.transaction_id in questioned for row in received):
+    ended = given_back.ended.get(item.investment_id, [])
+    if any(each in questioned for each in (*ended, *(row.transaction_id for row in received))):
         return REFUND_IN_QUESTION
     if order.refund_approved:
         return None  # they read what was posted by hand, and how much goes back

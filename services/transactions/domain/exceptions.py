@@ -284,6 +284,10 @@ class PaymentException:
     version: int = 1
 
     @property
+    def is_open(self) -> bool:
+        return self.status is S.OPEN
+
+    @property
     def etag(self) -> str:
         """Of what a person decides on: that it is found once more is no other thing to decide."""
         return digest_of(self.payment_exception_id, self.status, self.openings, self.assignee, self.cause)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import reduce
 from itertools import chain
@@ -352,6 +352,15 @@ def explain_same_payment(other: Transaction) -> Explanation:
     )
     operands = (("transaction", other.transaction_id), ("status", other.status), ("ordered by", other.created_by))
     return Explanation(statement, "SAME_PAYMENT", operands, HOUSE_RULE)
+
+
+def explain_hidden(party_ids: Collection[str]) -> list[Explanation]:
+    """That of parties nobody can say where they are paid: somebody altered the account in the database."""
+    if not party_ids:
+        return []
+    named = sorted(party_ids)[:_NAMED_MAX]
+    statement = f"The bank accounts of {len(party_ids)} who are paid were altered in the database: {', '.join(named)}."
+    return [Explanation(statement, "MONEY_ALTERED", tuple(("party", each) for each in named), HOUSE_RULE)]
 
 
 def explain_away(who: str, rule: str) -> Explanation:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from services.chassis.values.explanation import HOUSE_RULE, Explanation
-from services.transactions.domain.exceptions import ExceptionStatus, PaymentException
+from services.transactions.domain.exceptions import PaymentException
 from services.transactions.domain.received_money import RECEIVED_WITHIN
 
 _NAMED_MAX: Final = 10
@@ -29,7 +29,7 @@ class Exceptions(NamedTuple):
 def explain_exceptions(of_account: Exceptions, now: datetime) -> list[Explanation]:
     """What may be missing of an escrow account's money, as nobody has looked into it or as somebody alone decided."""
     told, most = [], "" if of_account.is_all else "at least "
-    if is_open := [each for each in of_account.found if each.status is ExceptionStatus.OPEN]:
+    if is_open := [each for each in of_account.found if each.is_open]:
         statement = (
             f"Open exceptions about payments of the escrow account: {most}{len(is_open)}, first {_spell(is_open[0])}."
             " What they say may be missing in it: look into them first."
@@ -52,7 +52,7 @@ def explain_exceptions(of_account: Exceptions, now: datetime) -> list[Explanatio
 
 def explain_exceptions_of_nobody(of_nobody: Exceptions) -> list[Explanation]:
     """That a provider or a bank said something of the organization's money which nobody knows where to put."""
-    is_open = [each for each in of_nobody.found if each.status is ExceptionStatus.OPEN]
+    is_open = [each for each in of_nobody.found if each.is_open]
     if not is_open and not of_nobody.has_altered:
         return []
     most = "" if of_nobody.is_all and not of_nobody.has_altered else "at least "
@@ -71,7 +71,7 @@ def _spell(found: PaymentException) -> str:
 
 def _spell_resolved(found: PaymentException) -> str:
     day = "" if found.resolved_at is None else f" on {found.resolved_at:%Y-%m-%d}"
-    again = ", and open again" if found.status is ExceptionStatus.OPEN else ""
+    again = ", and open again" if found.is_open else ""
     return f"{_spell(found)}: by {found.resolved_by}{day}{again}, “{found.resolution_note}”"
 
 

@@ -11,7 +11,7 @@ from services.chassis.calls.wire import from_timestamp, to_explanation
 from services.chassis.data.transaction import Tx
 from services.chassis.values.explanation import Explanation, explain_at_source
 from services.transactions import messages
-from services.transactions.domain.explanations import explain_cards, explain_take_back
+from services.transactions.domain.explanations import explain_cards, explain_hidden, explain_take_back
 from services.transactions.domain.open_questions import explain_exceptions, explain_exceptions_of_nobody
 from services.transactions.domain.received_money import (
     RECEIVED_WITHIN,
@@ -91,14 +91,16 @@ async def get_refund_preview(
         if by_account or not by_card:  # what came by card alone goes to no account
             chosen.append((part.party_id, choose_refund_account(None, by_account)))
     named = await account_store.list_bank_accounts(tx, {account_id for _, account_id in chosen if account_id})
-    defaults, _altered = await account_store.list_default_accounts(
+    defaults, altered = await account_store.list_default_accounts(
         tx, {party_id for party_id, account_id in chosen if not account_id}
     )
+    hidden = {party_id for party_id, account_id in chosen if account_id and account_id not in named} | {*altered}
     accounts = {each.bank_account_id: each for each in (*named.values(), *defaults.values())}
+    told = [*explain_cards(to_cards), *explain_take_back(received), *explain_hidden(hidden)]
     return payouts_pb2.RefundPreview(
         card_party_ids=sorted({each.row.party_id for each in to_cards}),
         bank_accounts=map(messages.to_bank_account, accounts.values()),
-        explanations=map(to_explanation, [*explain_cards(to_cards), *explain_take_back(received)]),
+        explanations=map(to_explanation, told),
     )
 
 
@@ -106,7 +108,7 @@ async def batch_get_payout_accounts(
     tx: Tx, request: payouts_pb2.BatchGetPayoutAccountsRequest, _: datetime
 ) -> payouts_pb2.BatchGetPayoutAccountsResponse:
     """Without the parties that have none, or of which nobody can say which it is."""
-    defaults, _altered = await account_store.list_default_accounts(tx, request.party_ids)
+    defaults, altered = await account_store.list_default_accounts(tx, request.party_ids)
     first = await store.list_first_payouts(tx, [(each.party_id, each.bank_account_id) for each in defaults.values()])
     accounts = (messages.to_payout_account(each, first.get(each.bank_account_id)) for each in defaults.values())
-    return payouts_pb2.BatchGetPayoutAccountsResponse(payout_accounts=accounts)
+    return payouts_pb2.BatchGetPayoutAccountsResponse(payout_accounts=accounts, altered_party_ids=sorted(altered))

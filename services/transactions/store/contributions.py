@@ -166,19 +166,23 @@ class GivenBack(NamedTuple):
         of_payments: Of which contribution by card to its card, by the contribution.
         of_investments: Of which investment, wherever it went.
         altered: The investments of which nobody knows, since a refund says what this service did not write.
+        ended: The refunds that came to nothing, by investment.
     """
 
     of_payments: Counter[str]
     of_investments: Counter[str]
     altered: set[str]
+    ended: dict[str, list[str]]
 
 
 async def sum_given_back(tx: Tx, investment_ids: Collection[str]) -> GivenBack:
-    given_back = GivenBack(Counter(), Counter(), set())
+    given_back = GivenBack(Counter(), Counter(), set(), {})
     for row in await tx.execute(_GIVEN_BACK, {"investment_ids": list(investment_ids)}):
         if not keep_sealed(tx, transactions, [row]):
             given_back.altered.add(row.investment_id)
-        elif row.status not in ENDED:
+        elif row.status in ENDED:
+            given_back.ended.setdefault(row.investment_id, []).append(row.transaction_id)
+        else:
             given_back.of_investments[row.investment_id] += row.amount_minor
             if row.refunded_transaction_id is not None:
                 given_back.of_payments[row.refunded_transaction_id] += row.amount_minor
