@@ -287,8 +287,8 @@ async def test_one_person_stops_a_party_so_often_and_another_or_who_acts_for_it_
     await compliance.create()
     names = (f"Ada Park {number}" for number in range(20))
     forged = (
-        "INSERT INTO stops SELECT :org, 'stop_' || n, :person, 'UPDATE_PARTY', :about, :at, '\\x00'"
-        " FROM generate_series(1, 150) n"
+        "INSERT INTO stops (org_id, stop_id, person_id, deed, about, stopped_at, seal)"
+        " SELECT :org, 'stop_' || n, :person, 'UPDATE_PARTY', :about, :at, '\\x00' FROM generate_series(1, 150) n"
     )
     later = compliance.clock.now() + timedelta(seconds=5)
     said = {"org": ORG, "person": MAKER.person, "about": compliance.party_id, "at": later}
