@@ -258,6 +258,7 @@ async def test_a_dispute_calls_a_person_with_its_date_and_the_money_is_not_final
     assert await list_by_dispute(service, T.NEEDS_RESPONSE, T.LOST) == []
     [told] = await list_disputed(service)
     assert (told.status, "it is won" in told.cause) == (found.status, True)
+    service.clock.advance(timedelta(days=1))  # to the next look at it
     await service.work(hurried=True)
     after = await service.get(seen.transaction_id)
     assert (after.status, after.finality) == (T.COMPLETED, T.FINAL)
