@@ -156,8 +156,10 @@ class CardPayments:
             asked: Any = {"charge": charge["id"], "limit": _LIST_LIMIT}
             disputes = read_list(await self._api.call(self._api.v1.disputes.list_async(asked)))
         ours_minor = 0
-        if charge.get("amount_refunded"):
+        if refunded_minor := charge.get("amount_refunded"):
             ours_minor = self._refunds.sum_ours(await self._refunds.list_refunds(find_intent(session)["id"]))
+            if refunded_minor > ours_minor:  # one of ours may have failed since the charge was read
+                session = await self._find_session(session["id"]) or session
         return read_card_payment(session, disputes, self._is_ours, given_back_minor=ours_minor)
 
     def _is_ours(self, session: Mapping[str, Any]) -> bool:
