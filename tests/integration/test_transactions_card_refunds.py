@@ -16,6 +16,7 @@ from services.transactions.domain.exceptions import ExceptionKind
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.types import REFUND_ELSEWHERE, REFUND_NOT_FINAL
 from services.transactions.providers.protocols import Declined, NotAsOrdered
+from services.transactions.providers.stripe.refunds import CardRefunds
 from tests.integration.stripe_desk import (
     API_KEY,
     T,
@@ -185,6 +186,24 @@ async def test_a_refund_that_fails_has_come_back_and_is_sent_again(service, url,
     assert again.refunded_transaction_id == paid.transaction_id
     await wait_for(service, again, T.RETURNED)
     assert len(await list_refunds(url, books, paid)) == 2
+
+
+async def test_what_failed_while_a_payment_is_read_is_not_gone_and_what_was_refunded_elsewhere_is(
+    service, url, books, stripe, monkeypatch
+) -> None:
+    paid = await contribute(service, url, "pm_card_refundFail")
+    await wait_for(service, await give_back(service, paid), T.RETURNED)
+    charge = read(books, read(books, paid.provider_reference)["payment_intent"])["latest_charge"]
+    list_refunds_now = CardRefunds.list_refunds
+
+    async def list_late(refunds, intent_id):
+        alter(books, charge, amount_refunded=0)
+        return await list_refunds_now(refunds, intent_id)
+
+    alter(books, charge, amount_refunded=100_00)
+    assert (await stripe.get_payment(paid.provider_reference)).gone_minor == 100_00
+    monkeypatch.setattr(CardRefunds, "list_refunds", list_late)
+    assert (await stripe.get_payment(paid.provider_reference)).gone_minor == 0
 
 
 async def test_a_refund_that_takes_a_while_is_under_way_until_it_is_done(service, url) -> None:
