@@ -56,15 +56,20 @@ def _list_marks(approval: Approval) -> dict[str, Any]:
     }
 
 
+_IS_SAME = (_c.kind == sa.bindparam("kind"), _c.content_hash == sa.bindparam("content_hash"))
+_MOVES_AS_MUCH = (
+    _c.amount_minor.is_not_distinct_from(sa.bindparam("amount_minor", type_=_c.amount_minor.type)),
+    _c.currency.is_not_distinct_from(sa.bindparam("currency", type_=_c.currency.type)),
+)
+
 # What was approved last of what else was asked for with the same content is told; others, if it was altered.
 _SAME_MAX = 10
 _SAME_APPROVED = Read(
     sa.select(approvals)
     .where(
         is_mine(approvals),
-        _c.kind == sa.bindparam("kind"),
         _c.resource_id == sa.bindparam("resource_id"),
-        _c.content_hash == sa.bindparam("content_hash"),
+        *_IS_SAME,
         _c.approval_id != sa.bindparam("approval_id"),
         _c.status.in_((Status.APPROVED, Status.EXECUTED)),
     )
@@ -81,8 +86,7 @@ _ALIKE = Read(
         is_mine(approvals),
         _c.resource_id == sa.bindparam("resource_id"),
         _c.content_hash != sa.bindparam("content_hash"),
-        _c.amount_minor.is_not_distinct_from(sa.bindparam("amount_minor", type_=_c.amount_minor.type)),
-        _c.currency.is_not_distinct_from(sa.bindparam("currency", type_=_c.currency.type)),
+        *_MOVES_AS_MUCH,
         _c.status.in_((Status.PENDING, Status.APPROVED, Status.EXECUTED)),
     )
     .order_by(_c.created_at.desc(), _c.approval_id.desc())
@@ -99,11 +103,8 @@ _ENDED = Read(
         _c.resource_id == sa.bindparam("resource_id"),
         _c.approval_id != sa.bindparam("approval_id"),
         sa.or_(
-            sa.and_(_c.kind == sa.bindparam("kind"), _c.content_hash == sa.bindparam("content_hash")),
-            sa.and_(
-                _c.amount_minor.is_not_distinct_from(sa.bindparam("amount_minor", type_=_c.amount_minor.type)),
-                _c.currency.is_not_distinct_from(sa.bindparam("currency", type_=_c.currency.type)),
-            ),
+            sa.and_(*_IS_SAME),
+            sa.and_(*_MOVES_AS_MUCH),
         ),
         _c.status.not_in((Status.PENDING, Status.APPROVED, Status.EXECUTED)),
     )
