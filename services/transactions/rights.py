@@ -60,6 +60,8 @@ RIGHTS: Table = {
             ),
             *("escrow_booked", "seal", *LEASE),
         ),
+        # Its version counts what is published of it, and these are not.
+        onward=("escrow_booked", "next_look_at"),
     ),
     "transaction_history": appended(),
     "provider_payments": both(

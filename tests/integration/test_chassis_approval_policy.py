@@ -182,4 +182,4 @@ async def test_the_database_refuses_what_not_enough_have_approved(desk, written)
     await desk.grant(await desk.ask())
     with pytest.raises(asyncpg.IntegrityConstraintViolationError):
         async with desk.database.begin(MAKER.org_id) as tx:
-            await tx.execute(sa.text(f"UPDATE approvals SET {written}"))
+            await tx.execute(sa.text(f"UPDATE approvals SET version = version + 1, {written}"))

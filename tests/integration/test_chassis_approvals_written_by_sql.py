@@ -29,7 +29,7 @@ async def desk(urls):
 async def test_nothing_is_done_that_the_row_alone_says_was_decided(desk):
     """Who writes rows and holds no key has nothing done: neither without a decision nor with another content."""
     asked = await desk.ask()
-    undecided = "UPDATE approvals SET status = 'APPROVED', due_at = now()"
+    undecided = "UPDATE approvals SET version = version + 1, status = 'APPROVED', due_at = now()"
     with pytest.raises(asyncpg.IntegrityConstraintViolationError):
         async with desk.database.begin(MAKER.org_id) as tx:
             await tx.execute(sa.text(undecided))
@@ -91,7 +91,7 @@ async def test_words_that_sql_put_into_an_approval_are_read_by_nobody_and_the_li
     other = await desk.ask(key="key-2", hold_id="hold_2")
     async with desk.database.begin(MAKER.org_id) as tx:
         mine = {"id": asked.approval_id}
-        await tx.execute(sa.text(f"UPDATE approvals SET {words} WHERE approval_id = :id"), mine)
+        await tx.execute(sa.text(f"UPDATE approvals SET version = version + 1, {words} WHERE approval_id = :id"), mine)
     with pytest.raises(NotSealed):
         await desk.get(asked)
     with acting_as(CHECKER):
@@ -125,7 +125,8 @@ async def test_approvals_that_sql_made_keep_none_of_ours_from_being_done_or_endi
             "status = 'APPROVED', due_at = '0001-01-02', decided_by = 'x', decided_at = now(), approver_ids = '{x}'"
         )
         decided += ", approved_at = ARRAY[now()], approver_signed_in_at = '{1}'"
-        await tx.driver.execute(f"UPDATE approvals SET {decided} WHERE approval_id LIKE '{done.approval_id}_%'")
+        written = f"UPDATE approvals SET version = version + 1, {decided} WHERE approval_id LIKE '{done.approval_id}_%'"
+        await tx.driver.execute(written)
     desk.deed.raises = Unavailable("It is away.")
     with pytest.raises(Unavailable):
         await desk.grant(done)

@@ -146,6 +146,6 @@ async def test_no_login_of_the_database_says_that_it_was_asked_for_in_another_se
     asked = await desk.ask(PROGRAM)
     end_sessions(desk)
     async with desk.database.begin(MAKER.org_id) as tx:
-        await tx.execute(sa.text(f"UPDATE approvals SET {written}"))
+        await tx.execute(sa.text(f"UPDATE approvals SET version = version + 1, {written}"))
     with pytest.raises(NotSealed):
         await desk.grant(asked)

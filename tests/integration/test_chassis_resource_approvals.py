@@ -216,7 +216,7 @@ async def test_what_ends_by_the_own_route_waits_for_nobody(desk, how):
 async def test_what_sql_says_waits_no_more_is_not_rejected_by_its_maker(desk):
     await desk.begin()
     async with desk.database.begin(MAKER.org_id) as tx:
-        await tx.execute(sa.text("UPDATE approvals SET status = 'CANCELLED'"))
+        await tx.execute(sa.text("UPDATE approvals SET version = version + 1, status = 'CANCELLED'"))
     with acting_as(MAKER), pytest.raises(NotSealed):
         async with desk.database.begin() as tx:
             await desk.waiting.reject(tx, HOLD, "no", desk.clock.now())
@@ -226,7 +226,7 @@ async def test_what_sql_says_waits_no_more_is_not_rejected_by_its_maker(desk):
 async def test_an_altered_approval_stops_its_resource_while_it_may_be_the_one_that_waits(desk, altered):
     await desk.begin()
     async with desk.database.begin(MAKER.org_id) as tx:
-        await tx.execute(sa.text(f"UPDATE approvals SET {altered}"))
+        await tx.execute(sa.text(f"UPDATE approvals SET version = version + 1, {altered}"))
     desk.clock.advance(VALIDITY)
     await desk.jobs["expire_approvals"].run()
     with pytest.raises(NotSealed):
@@ -267,7 +267,7 @@ async def test_a_no_to_what_was_asked_for_before_leaves_what_was_asked_for_last(
 async def test_an_altered_approval_keeps_no_other_from_ending_in_time(desk):
     await desk.begin()
     async with desk.database.begin(MAKER.org_id) as tx:
-        await tx.execute(sa.text("UPDATE approvals SET note = 'x'"))
+        await tx.execute(sa.text("UPDATE approvals SET version = version + 1, note = 'x'"))
     await desk.begin("hold_2", shown=False)
     desk.clock.advance(VALIDITY)
     await desk.jobs["expire_approvals"].run()

@@ -163,7 +163,7 @@ async def test_what_was_carried_out_and_then_altered_is_told(desk, is_done):
     desk.deed.raises = None
     async with desk.database.begin_for_all() as tx:
         altered = "note = 'x'" if is_done else "status = 'FAILED', due_at = NULL"
-        await tx.execute(sa.text(f"UPDATE approvals SET {altered}"))
+        await tx.execute(sa.text(f"UPDATE approvals SET version = version + 1, {altered}"))
         await tx.driver.execute("DELETE FROM notes")  # so it can be done once more
     [told] = (await desk.ask(OTHER_MAKER, key="key-2")).explanations
     said = "Requests like it that were altered in the database: 1. Whether this was done before, nobody knows."

@@ -145,7 +145,7 @@ async def test_what_nobody_keeps_is_not_found_and_what_cannot_be_asked_is_not_kn
 async def test_what_the_service_that_keeps_it_did_not_write_is_named_and_not_said_to_be_away(desk):
     asked = await desk.ask(await desk.escrow.open())
     async with desk.escrow.database.begin_for_all() as tx:
-        await tx.execute(sa.text("UPDATE approvals SET signed_in_at = 1"))
+        await tx.execute(sa.text("UPDATE approvals SET signed_in_at = 1, version = version + 1"))
     with pytest.raises(AnswerWithheld) as refused:
         await desk.call("GetApproval", pb.GetApprovalRequest(approval_id=asked.approval_id))
     assert refused.value.metadata == {"row": f"approvals {desk.escrow.org_id} {asked.approval_id}"}
@@ -161,7 +161,8 @@ async def test_what_a_service_leaves_out_of_its_page_hides_nothing_of_the_others
     asked = [(await desk.ask(account, minor)).approval_id for minor in range(1, 5)]
     altered = asked.pop(hidden)
     async with desk.escrow.database.begin_for_all() as tx:
-        await tx.driver.execute("UPDATE approvals SET note = 'x' WHERE approval_id = $1", altered)
+        alter = "UPDATE approvals SET note = 'x', version = version + 1 WHERE approval_id = $1"
+        await tx.driver.execute(alter, altered)
     seen, token = list[str](), ""
     for _ in range(6):
         ids, answer = await desk.list_ids(page_size=1, page_token=token, order=order)

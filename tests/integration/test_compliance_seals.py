@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from realco.compliance.v1 import compliance_pb2, parties_pb2, persons_pb2
@@ -68,17 +67,14 @@ async def test_limits_that_sql_set_are_not_listed_and_hide_no_other(compliance):
 _EXPLAINED = """explanation = '{"statement": "It is fine.", "rule": "X", "operands": [], "source": ""}'"""
 
 
-async def test_no_edit_goes_through_while_an_answer_that_it_would_end_is_altered_and_put_right(compliance):
+async def test_no_edit_goes_through_while_an_answer_that_it_would_end_is_altered(compliance, postgres):
     await compliance.clear()
-    change = "UPDATE compliance_checks SET note = {} WHERE party_id = :party_id"
-    async with compliance.database.begin(ORG) as tx:
-        await tx.execute(sa.text(change.format("note || '.'")), {"party_id": compliance.party_id})
-    async with compliance.database.begin(ORG) as tx:
-        await tx.execute(sa.text(change.format("left(note, -1)")), {"party_id": compliance.party_id})
-        # A request that is refused answers at once; one that is not waits for this transaction.
-        with pytest.raises(NotSealed):
-            await asyncio.wait_for(compliance.update(legal_name="Mallory Poe"), 5)
+    altered = "UPDATE compliance_checks SET note = note || '.'"
+    await servers.put_right(postgres.admin_dsn, compliance.database, altered)
+    with pytest.raises(NotSealed):
+        await compliance.update(legal_name="Mallory Poe")
     assert (await compliance.get()).legal_name == "Ada Park"
+    await servers.put_right(postgres.admin_dsn, compliance.database, altered.replace("note || '.'", "left(note, -1)"))
     await compliance.update(legal_name="Mallory Poe")
     [decision] = await compliance.evaluate(money_in(1))
     assert decision.failure.code == "PARTY_NOT_CLEARED"
@@ -88,13 +84,19 @@ async def test_no_edit_goes_through_while_an_answer_that_it_would_end_is_altered
 async def test_words_that_sql_put_into_a_check_are_read_by_nobody_who_decides(compliance, words):
     await compliance.clear()
     await compliance.update(legal_name="Ada Poe")
-    checks = await compliance.list_checks()
+    forgery = f"UPDATE compliance_checks SET {words}"
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        async with compliance.database.begin(ORG) as tx:
+            await tx.execute(sa.text(forgery))
+    # A move that may be has room for words: no other can take them back.
+    moving = f"{forgery}, status = 'EXPIRED' WHERE status IN ('PASSED', 'MANUAL_REVIEW') RETURNING compliance_check_id"
     async with compliance.database.begin(ORG) as tx:
-        await tx.execute(sa.text(f"UPDATE compliance_checks SET {words}"))
-    for check in checks:
+        moved = set(await tx.scalars(sa.text(moving)))
+    for check_id in moved:
         with pytest.raises(NotSealed):
-            await compliance.get_check(check.compliance_check_id)
-    assert (len(checks) > 2, await compliance.list_checks()) == (True, [])
+            await compliance.get_check(check_id)
+    assert moved
+    assert moved.isdisjoint({check.compliance_check_id for check in await compliance.list_checks()})
 
 
 async def test_the_database_itself_keeps_no_machine_and_no_other_spelling_as_a_person(compliance, postgres):
@@ -216,42 +218,52 @@ async def test_sessions_that_sql_ended_go_on(compliance):
     assert await read_end() == ended.end_time
 
 
-async def test_sessions_end_with_every_key_though_sql_altered_one_which_is_not_put_right_afterwards(
+async def test_sessions_end_with_every_key_though_sql_altered_one_which_it_does_not_put_back_afterwards(
     service_database, tmp_path
 ):
     async with serving(await service_database("compliance"), tmp_path) as desk:
         works, _ = await desk.open_key()
-        async with desk.harness.database.begin(ORG) as tx:
-            await tx.execute(sa.text("UPDATE api_keys SET approved_by = approved_by || 'x'"))
+
+        async def write(columns: str) -> None:
+            async with desk.harness.database.begin(ORG) as tx:
+                await tx.execute(sa.text(f"UPDATE api_keys SET {columns}"))
+
+        await write("approved_by = approved_by || 'x', version = version + 1")
         await desk.end_sessions()
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="api_keys keeps its rows"):
+            await write("approved_by = left(approved_by, -1)")
         assert (await desk.read(works)).status == K.REVOKED
-        async with desk.harness.database.begin(ORG) as tx:
-            await tx.execute(sa.text("UPDATE api_keys SET approved_by = left(approved_by, -1)"))
+        await write("approved_by = left(approved_by, -1), version = version + 1")
         assert (await desk.read(works))[0] == "ROW_NOT_SEALED"
 
 
 @pytest.mark.parametrize("first_to_go", ["later", "earlier"])
-async def test_no_secret_works_that_somebody_rejected_whichever_approval_sql_had_hidden(
-    service_database, tmp_path, first_to_go
+async def test_no_secret_works_that_somebody_rejected_whichever_approval_sql_had_hidden_until_it_was_put_right(
+    service_database, tmp_path, first_to_go, postgres
 ):
     async with serving(await service_database("compliance"), tmp_path) as desk:
 
-        async def write(note: str, number: int) -> None:
+        async def hide(number: int) -> None:
             waiting = f"(SELECT approval_id FROM approvals WHERE status = 'PENDING' ORDER BY 1 OFFSET {number} LIMIT 1)"
+            hidden = f"UPDATE approvals SET note = 'x', version = version + 1 WHERE approval_id = {waiting}"
             async with desk.harness.database.begin(ORG) as tx:
-                await tx.execute(sa.text(f"UPDATE approvals SET note = {note} WHERE approval_id = {waiting}"))
+                await tx.execute(sa.text(hidden))
+
+        async def put_right() -> None:
+            right = "UPDATE approvals SET note = NULL, version = version - 1 WHERE note = 'x'"
+            await servers.put_right(postgres.admin_dsn, desk.harness.database, right)
 
         key, _ = await desk.open_key()
         earlier = (await desk.rotate(key)).secret
-        await write("'x'", 0)
+        await hide(0)
         later = (await desk.rotate(key)).secret
-        await write("NULL", 0)
+        await put_right()
         if first_to_go == "earlier":
-            await write("'x'", 1)
+            await hide(1)
         # The inbox shows the newest first, and nothing that cannot be read.
         await desk.decide(key, "Reject", note="no")
         if first_to_go == "earlier":
-            await write("NULL", 0)
+            await put_right()
             assert (await desk.decide(key))[0] == "CONTENT_OUTDATED"
         else:
             async with desk.harness.database.begin(ORG) as tx:
@@ -267,6 +279,6 @@ async def test_the_sessions_and_keys_of_a_person_end_whatever_sql_made_of_approv
         works, _ = await desk.open_key()
         waits = (await desk.create()).api_key
         async with desk.harness.database.begin(ORG) as tx:
-            await tx.execute(sa.text("UPDATE approvals SET note = 'x'"))
+            await tx.execute(sa.text("UPDATE approvals SET note = 'x', version = version + 1"))
         await desk.end_sessions()
         assert [(await desk.read(key)).status for key in (works, waits)] == [K.REVOKED] * 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import re
 import subprocess
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from deploy.local.postgres_binaries import find_pg_bin
 from deploy.topology import SERVICE_NAMES, database_of
 from services.chassis.approvals.jobs import APPROVAL_WORK
 from services.chassis.data.migrate import drift
+from services.chassis.data.seals import is_covered, list_sealed_tables
 from services.chassis.data.urls import dsn_of
 from tests.support.illegal_sql import everywhere
 
@@ -153,6 +155,55 @@ async def test_no_login_hides_rows_behind_one_that_cannot_be_read(service, urls,
     ]
     await connection.close()
     assert taken == []
+
+
+# Another value of a column, by its type.
+_ANOTHER = {
+    "text": "coalesce({0}, '') || 'x'",
+    "bigint": "coalesce({0}, 0) + 1",
+    "integer": "coalesce({0}, 0) + 1",
+    "boolean": "NOT coalesce({0}, false)",
+    "timestamp with time zone": "coalesce({0}, now()) - interval '1 hour'",
+    "date": "coalesce({0}, '2026-01-01') - 1",
+    "bytea": "'another'",
+}
+
+
+@pytest.mark.parametrize("kind", SIGNED_IN)
+async def test_no_login_alters_what_a_seal_covers_without_a_version_that_it_cannot_take_back(
+    service, urls, admin, kind
+):
+    """Else it alters a row for the moment in which somebody looks, and puts it back with its seal."""
+    await admin.execute("SELECT set_config('app.org_id', 'org_1', false)")
+    for row in illegal_sql_of(service).ROWS:
+        await admin.execute(row)
+    columns = {(row["table"], row["column"]): row["type"] for row in await admin.fetch(_COLUMNS)}
+    guards = {
+        row["table"]: row["guard"]
+        for row in await admin.fetch(
+            'SELECT tgrelid::regclass::text AS "table", pg_get_triggerdef(oid) AS guard FROM pg_trigger'
+            " WHERE tgname = 'refuse_old_state' AND tgenabled = 'O'"
+        )
+    }
+    rights = importlib.import_module(f"services.{service}.rights").RIGHTS
+    metadata = importlib.import_module(f"services.{service}.tables").metadata
+    versioned = [table for table in list_sealed_tables(metadata) if "version" in table.c]
+    assert {table.name for table in versioned} == guards.keys()
+    connection = await asyncpg.connect(dsn_of(getattr(urls, f"{kind}_url")))
+    taken, tried = [], 0
+    for table in versioned:
+        here = rights[table.name]
+        granted = [name for name in here.list_changing() if name != "version" and is_covered(table, name)]
+        assert [name for name in granted if not re.search(rf"new\.{name}\b", guards[table.name])] == []
+        filled = await admin.fetchval(f"SELECT EXISTS (SELECT FROM {table.name})")
+        for name in granted if filled else ():
+            if (another := _ANOTHER.get(columns[table.name, name])) and name not in here.onward:
+                statement = f"UPDATE {table.name} SET {name} = {another.format(name)}"
+                tried += 1
+                taken += [] if await attempt(connection, statement) else [statement]
+    await connection.close()
+    assert taken == []
+    assert tried > 5
 
 
 @pytest.mark.parametrize("kind", SIGNED_IN)

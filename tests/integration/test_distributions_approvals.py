@@ -249,7 +249,7 @@ async def test_what_was_altered_after_its_approval_is_not_paid(service: Distribu
     service.deposit(offering, 10_000_00)
     approved = await service.approved(offering, 10_000_00)
     async with service.database.begin(ORG) as tx:  # so that it would pay profit, and not capital
-        await tx.execute(sa.text("UPDATE investments SET unreturned_minor = 0"))
+        await tx.execute(sa.text("UPDATE investments SET unreturned_minor = 0, version = version + 1"))
     with pytest.raises(NotSealed):
         await service.execute(approved)
 
@@ -316,7 +316,7 @@ async def test_what_was_approved_in_the_database_alone_is_not_executed(
     service: DistributionsHarness, postgres: servers.TestPostgres
 ) -> None:
     distribution = await submitted(service)
-    approved = "approved_by = 'admin-2', approved_hash = content_hash, status = 'APPROVED'"
+    approved = "approved_by = 'admin-2', approved_hash = content_hash, status = 'APPROVED', version = version + 1"
     await servers.tamper(postgres.admin_dsn, service.database, f"UPDATE distributions SET {approved}")
     with pytest.raises(NotSealed):
         await service.execute(await service.get(distribution))

@@ -288,10 +288,16 @@ async def test_lists_go_page_by_page_without_gaps_or_repetition(service: Distrib
     ("statement", "why"),
     [
         ("UPDATE offerings SET status = 'REFUNDED' WHERE status = 'OPEN'", "offerings does not move from OPEN"),
-        ("UPDATE offerings SET committed_minor = maximum_minor + 1", "offerings_not_over_committed"),
+        (
+            "UPDATE offerings SET committed_minor = maximum_minor + 1, version = version + 1",
+            "offerings_not_over_committed",
+        ),
         ("UPDATE investments SET status = 'COMPLETED' WHERE status = 'PENDING'", "investments does not move"),
         ("UPDATE distributions SET status = 'APPROVED'", "distributions does not move from DRAFT to APPROVED"),
-        ("UPDATE distributions SET approved_by = created_by", "distributions_maker_is_not_checker"),
+        (
+            "UPDATE distributions SET approved_by = created_by, version = version + 1",
+            "distributions_maker_is_not_checker",
+        ),
         ("UPDATE allocations SET amount_minor = amount_minor + 1", "permission denied"),
         ("UPDATE allocations SET lines = lines || lines", "amounts are not edited"),
         ("UPDATE moves SET to_status = 'CLOSED'", "permission denied"),
@@ -314,7 +320,7 @@ async def test_of_two_distributions_on_the_same_past_the_database_lets_one_be_de
     offering = await service.closed_offering(("inv-001", 100_00))
     await service.approved(offering, 10_00)
     await service.approved(offering, 20_00)
-    queued = "UPDATE distributions SET status = 'QUEUED', expires_at = NULL"
+    queued = "UPDATE distributions SET status = 'QUEUED', expires_at = NULL, version = version + 1"
     with pytest.raises(asyncpg.PostgresError, match="distributions_one_a_basis"):
         async with service.database.begin(ORG) as tx:
             await tx.execute(sa.text(queued))

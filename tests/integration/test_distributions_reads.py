@@ -284,7 +284,7 @@ async def test_an_investor_commits_to_what_was_read_or_not_at_all(
 async def test_a_row_that_no_code_can_read_hides_none_of_the_others(service: DistributionsHarness) -> None:
     """PostgreSQL refuses what it knows to be none of ours; what a kind of tier needs it does not know."""
     altered, other = await service.offering(), await service.offering()
-    alter = "UPDATE offerings SET tiers = '[[\"nope\", {}]]' WHERE offering_id = $1"
+    alter = "UPDATE offerings SET tiers = '[[\"nope\", {}]]', version = version + 1 WHERE offering_id = $1"
     async with service.database.begin_for_all() as tx:
         await tx.driver.execute(alter, altered.offering_id)
     request = opb.ListOfferingsRequest()
@@ -299,8 +299,8 @@ async def test_a_row_that_sql_made_larger_than_a_page_may_be_hides_none_of_the_o
 ) -> None:
     altered, other = await service.offering(), await service.offering()
     async with service.database.begin_for_all() as tx:
-        enlarge = "UPDATE offerings SET display_name = repeat('x', 30000) WHERE offering_id = $1"
-        await tx.driver.execute(enlarge, altered.offering_id)
+        enlarge = "display_name = repeat('x', 30000), version = version + 1"
+        await tx.driver.execute(f"UPDATE offerings SET {enlarge} WHERE offering_id = $1", altered.offering_id)
     listed = (await service.call(service.offerings.ListOfferings, opb.ListOfferingsRequest())).offerings
     assert [each.offering_id for each in listed] == [other.offering_id]
 
@@ -310,7 +310,7 @@ async def test_a_service_is_told_nothing_of_an_investment_that_somebody_altered(
     offering = await service.offering(100_00)
     held = await service.invest(offering, "inv-001", 60_00)
     async with service.database.begin_for_all() as tx:
-        await tx.execute(sa.text("UPDATE investments SET funded_minor = 0"))
+        await tx.execute(sa.text("UPDATE investments SET funded_minor = 0, version = version + 1"))
     request = opb.ListInvestmentsRequest(ids=[held.investment_id])
     with acting_as(service_principal("transactions", ORG)), pytest.raises(NotSealed):
         await service.investments.ListInvestments(request, None)

@@ -392,6 +392,6 @@ async def test_what_persons_posted_for_a_party_is_said_of_each_refund_to_it(serv
     await service.work()
     assert await read_orders() == {second.investment_id: (True, True), other.investment_id: (True, False)}
     async with service.database.begin_for_all() as tx:
-        forged = "UPDATE investments SET has_entries_by_hand = false WHERE investment_id = :id"
+        forged = "UPDATE investments SET has_entries_by_hand = false, version = version + 1 WHERE investment_id = :id"
         await tx.execute(sa.text(forged), {"id": first.investment_id})
     assert await read_orders() == {second.investment_id: (False, False), other.investment_id: (True, False)}

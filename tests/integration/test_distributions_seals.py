@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import date, timedelta
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -25,6 +26,7 @@ from services.chassis.values.invariant import InvariantViolation
 from services.distributions.store.investments import list_cancelling_ids
 from services.distributions.store.offerings import OFFERINGS
 from services.distributions.tables import allocations, investments, metadata
+from tests.support import servers
 from tests.support.distributions import CLOSING, ORG, START, DistributionsHarness
 from tests.support.peers.transactions import complete_payout, return_payout
 
@@ -101,14 +103,14 @@ async def test_a_closing_that_escrow_refused_closes_nothing_later_in_the_name_of
     assert [service.wire.persons[call] for call in ("ReleaseSubscriptions", "BatchCreatePayouts")] == ["admin-7"] * 2
 
 
-async def test_no_closing_that_sql_hid_while_the_deadline_was_moved_is_carried_out(
-    service: DistributionsHarness,
+async def test_no_closing_that_sql_hid_while_the_deadline_was_moved_is_carried_out_once_it_is_put_right(
+    service: DistributionsHarness, postgres: servers.TestPostgres
 ) -> None:
     offering = await service.offering(150_00, exemption=opb.Offering.REG_D_506B)
     await service.invest(offering, "inv-001", 150_00)
     request = opb.CloseOfferingRequest(offering_id=offering.offering_id)
     asked = await service.ask(service.offerings.CloseOffering, request, "admin-3")
-    await write(service, "UPDATE approvals SET note = 'x'")
+    await write(service, "UPDATE approvals SET note = 'x', version = version + 1")
     moved = opb.UpdateOfferingRequest(
         offering_id=offering.offering_id,
         deadline_time=to_timestamp(START + timedelta(days=60)),
@@ -116,7 +118,12 @@ async def test_no_closing_that_sql_hid_while_the_deadline_was_moved_is_carried_o
         etag=(await service.get(offering)).etag,
     )
     await service.call(service.offerings.UpdateOffering, moved, "admin-4")
-    await write(service, "UPDATE approvals SET note = NULL")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="approvals keeps its rows"):
+        await write(service, "UPDATE approvals SET note = NULL")
+    with pytest.raises(NotSealed):
+        await service.grant(asked, "admin-2")
+    right = "UPDATE approvals SET note = NULL, version = version - 1"
+    await servers.put_right(postgres.admin_dsn, service.database, right)
     with pytest.raises(DomainError) as refusal:
         await service.grant(asked, "admin-2")
     assert refusal.value.reason == "CONTENT_OUTDATED"
@@ -128,14 +135,14 @@ async def test_an_offering_that_somebody_else_wrote_has_no_escrow_account_of_its
     service: DistributionsHarness,
 ) -> None:
     offering = await service.offering(100_00)
-    await write(service, "UPDATE offerings SET seal = NULL")
+    await write(service, "UPDATE offerings SET seal = NULL, version = version + 1")
     with pytest.raises(NotSealed):
         await service.offering(100_00, escrow_account_id=offering.escrow_account_id)
 
 
 @pytest.mark.parametrize("statement", [
     "UPDATE contributions SET version = 1000000",
-    "UPDATE contributions SET counted = NOT counted",
+    "UPDATE contributions SET counted = NOT counted, version = version + 1",
 ], ids=["newer than what will be reported", "counted by hand"])  # fmt: skip
 async def test_a_contribution_that_was_edited_decides_nothing(service: DistributionsHarness, statement: str) -> None:
     offering = await service.offering(100_000_00)
@@ -147,12 +154,12 @@ async def test_a_contribution_that_was_edited_decides_nothing(service: Distribut
 
 
 @pytest.mark.parametrize("statement", [
-    "UPDATE payouts SET transaction_id = NULL WHERE party_id = 'inv-002'",
-    "UPDATE payouts SET status = 'FAILED' WHERE party_id = 'inv-002'",
-    "UPDATE allocations SET attempts = 0 WHERE party_id = 'inv-001'",
+    "UPDATE payouts SET transaction_id = NULL, version = version + 1 WHERE party_id = 'inv-002'",
+    "UPDATE payouts SET status = 'FAILED', version = version + 1 WHERE party_id = 'inv-002'",
+    "UPDATE allocations SET attempts = 0, version = version + 1 WHERE party_id = 'inv-001'",
     (
-        "UPDATE allocations SET status = 'RETURNED' WHERE party_id = 'inv-001';"
-        "UPDATE allocations SET status = 'PROCESSING' WHERE party_id = 'inv-001'"
+        "UPDATE allocations SET status = 'RETURNED', version = version + 1 WHERE party_id = 'inv-001';"
+        "UPDATE allocations SET status = 'PROCESSING', version = version + 1 WHERE party_id = 'inv-001'"
     ),
 ], ids=["of no transaction", "ended", "another allocation altered", "another said to be under way"])  # fmt: skip
 async def test_what_became_of_a_payout_is_heard_again_once_the_rows_about_it_say_what_we_wrote(
@@ -168,12 +175,12 @@ async def test_what_became_of_a_payout_is_heard_again_once_the_rows_about_it_say
     assert (await service.get(distribution)).status == dpb.Distribution.PROCESSING
 
 
-@pytest.mark.parametrize(("pays_in", "statement"), [
-    (True, "UPDATE investments SET status = 'CANCELLED', funded_minor = 0 WHERE party_id = 'inv-002'"),
-    (False, "UPDATE investments SET status = 'CANCELLING' WHERE party_id = 'inv-002'"),
+@pytest.mark.parametrize(("pays_in", "altered"), [
+    (True, "status = 'CANCELLED', funded_minor = 0"),
+    (False, "status = 'CANCELLING'"),
 ], ids=["cancelled before it is", "not cancelled though it is"])  # fmt: skip
 async def test_an_offering_is_refunded_when_each_investment_was_cancelled_and_not_when_sql_says_so(
-    service: DistributionsHarness, pays_in: bool, statement: str
+    service: DistributionsHarness, pays_in: bool, altered: str
 ) -> None:
     offering = await service.offering(100_00)
     await service.invest(offering, "inv-001", 50_00)
@@ -181,7 +188,7 @@ async def test_an_offering_is_refunded_when_each_investment_was_cancelled_and_no
     request = opb.RefundOfferingRequest(offering_id=offering.offering_id, note="The target was missed.")
     await service.call(service.offerings.RefundOffering, request)
     await service.work()
-    await write(service, statement)
+    await write(service, f"UPDATE investments SET {altered}, version = version + 1 WHERE party_id = 'inv-002'")
     payout = service.transactions.newest("inv-001")
     with pytest.raises(NotSealed):
         await service.deliver(service.gave_back(payout), complete_payout(payout))
@@ -193,7 +200,8 @@ async def test_nobody_is_asked_to_approve_what_allocations_add_up_to_that_somebo
 ) -> None:
     offering = await service.closed_offering(("inv-001", 60_000_00), ("inv-002", 40_000_00))
     distribution = await service.calculate(await service.draft(offering, 10_000_00))
-    await write(service, "UPDATE allocations SET attempts = attempts + 1 WHERE party_id = 'inv-002'")
+    altered = "attempts = attempts + 1, version = version + 1"
+    await write(service, f"UPDATE allocations SET {altered} WHERE party_id = 'inv-002'")
     with pytest.raises(NotSealed):
         await service.submit(distribution)
 
@@ -257,9 +265,9 @@ async def test_terms_that_another_release_spelled_otherwise_stay_readable_when_t
     ("offerings", "makers = '[]'", "makers = '[\"admin-1\"]'"),
 ], ids=["what is paid back, and to whom", "who had a part in it"])  # fmt: skip
 async def test_no_approval_says_what_an_altered_row_says(
-    service: DistributionsHarness, table: str, altered: str, put_back: str
+    service: DistributionsHarness, postgres: servers.TestPostgres, table: str, altered: str, put_back: str
 ) -> None:
-    """Whoever alters a row while somebody asks, reads or approves, and puts it back before the deed, gains nothing."""
+    """Whoever alters a row while somebody reads or approves does not put it back before the deed: an operator does."""
     offering = await service.offering(100_00)
     investment = await service.invest(offering, "inv-001", 100_00)
     asked = [
@@ -269,19 +277,25 @@ async def test_no_approval_says_what_an_altered_row_says(
     ]
     for method, request in asked:
         approval = await service.ask(method, request)
-        await write(service, f"UPDATE {table} SET {altered}")
+        await write(service, f"UPDATE {table} SET {altered}, version = version + 1")
         with pytest.raises(NotSealed):
             await service.read_approval(approval.approval_id)
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match=f"{table} keeps its rows"):
+            await write(service, f"UPDATE {table} SET {put_back}")
         with pytest.raises(NotSealed):
             await service.grant(approval)
-        await write(service, f"UPDATE {table} SET {put_back}")
+        right = f"UPDATE {table} SET {put_back}, version = version - 1"
+        await servers.put_right(postgres.admin_dsn, service.database, right)
         assert (await service.read_approval(approval.approval_id)).status == Approval.PENDING
         service.clock.set(CLOSING)
 
 
 @pytest.mark.parametrize("statement", [
-    "UPDATE distributions SET declared_at = NULL",
-    "UPDATE investments SET released_minor = released_minor - 1, unreturned_minor = 0 WHERE party_id = 'inv-002'",
+    "UPDATE distributions SET declared_at = NULL, version = version + 1",
+    (
+        "UPDATE investments SET released_minor = released_minor - 1, unreturned_minor = 0, version = version + 1"
+        " WHERE party_id = 'inv-002'"
+    ),
 ], ids=["not declared any more", "another contribution"])  # fmt: skip
 async def test_a_waterfall_leaves_out_no_row_because_it_was_altered(
     service: DistributionsHarness, statement: str
@@ -327,7 +341,8 @@ async def test_no_further_attempt_is_made_of_a_payout_that_was_altered(service: 
     await service.deliver(return_payout(service.transactions.newest("inv-001"), "R02"))
     owed = (await service.allocations(distribution))["inv-001"]
     async with service.database.begin_for_all() as tx:
-        await tx.execute(sa.text("UPDATE payouts SET updated_at = now() WHERE type = 'DISTRIBUTION'"))
+        alter = "UPDATE payouts SET updated_at = now(), version = version + 1 WHERE type = 'DISTRIBUTION'"
+        await tx.execute(sa.text(alter))
     request = dpb.ResendAllocationRequest(
         distribution_id=distribution.distribution_id, allocation_id=owed.allocation_id
     )
@@ -342,7 +357,7 @@ async def test_an_old_request_that_was_altered_keeps_nothing_from_being_asked_an
     request = opb.CancelInvestmentRequest(investment_id=held.investment_id)
     await service.decline(await service.ask(service.investments.CancelInvestment, request))
     service.clock.advance(timedelta(days=15))
-    await write(service, "UPDATE approvals SET note = 'x'")
+    await write(service, "UPDATE approvals SET note = 'x', version = version + 1")
     again = await service.ask(service.investments.CancelInvestment, request, "admin-3")
     await service.grant(again)
     assert (await service.get(held)).status == opb.Investment.CANCELLING
@@ -362,7 +377,7 @@ async def test_rows_that_sql_made_up_hide_none_of_those_that_a_saga_still_asks_a
         made_up = dict(kept._mapping) | dict.fromkeys(waiting) | {"status": "PENDING", "refund_approved_minor": 0}
         await tx.execute(sa.insert(investments), [made_up | {"investment_id": f"inv_!{number}"} for number in range(5)])
         begin = sa.update(investments).where(investments.c.org_id == ORG, investments.c.status == "PENDING")
-        await tx.execute(begin.values(status="CANCELLING", **waiting))
+        await tx.execute(begin.values(status="CANCELLING", version=investments.c.version + 1, **waiting))
     with service.as_("admin-1"):
         async with service.database.begin() as tx:
             assert await list_cancelling_ids(tx, kept.cancelling_saga_id, 2) == [held.investment_id]

@@ -87,8 +87,8 @@ ENDINGS = (
     "UPDATE escrow_accounts SET {active}, change_proof = change_proof",
     "UPDATE escrow_accounts SET {active}, change_proof = substr(change_digest, 5)",
     "UPDATE escrow_accounts SET {active}, change_proof = 'x', change_digest = sha256('x')",
-    "UPDATE escrow_accounts SET change_digest = NULL",
-    "UPDATE escrow_accounts SET status = 'LIQUIDATING', freezes = '[]'",
+    "UPDATE escrow_accounts SET change_digest = NULL, version = version + 1",
+    "UPDATE escrow_accounts SET status = 'LIQUIDATING', freezes = '[]', version = version + 1",
 )
 
 
@@ -101,7 +101,7 @@ async def test_neither_login_ends_a_hold_or_a_freeze(escrow):
     await escrow.freeze(account)
     names = {"org": escrow.org_id, "account": account, "hold": hold.hold_id}
     for way in ENDINGS:
-        statement = sa.text(way.format(active="status = 'ACTIVE', freezes = '[]'"))
+        statement = sa.text(way.format(active="status = 'ACTIVE', freezes = '[]', version = version + 1"))
         for login in (partial(escrow.database.begin, escrow.org_id), escrow.database.begin_for_all):
             with suppress(asyncpg.PostgresError):
                 async with login() as tx:
@@ -121,7 +121,7 @@ async def test_neither_login_alters_an_escrow_account_so_that_it_can_always_be_f
     await escrow.unfreeze(account)  # it has the proof of a change that was
     columns = RIGHTS["escrow_accounts"].app.update
     assert len(columns) > 10
-    for change in ("display_name = 'x'", *(f"{name} = {name}" for name in columns)):
+    for change in ("display_name = 'x', version = version + 1", *(f"{name} = {name}" for name in columns)):
         for login in (partial(escrow.database.begin, escrow.org_id), escrow.database.begin_for_all):
             with pytest.raises(asyncpg.PostgresError, match="escrow_accounts keeps its rows as they are"):
                 async with login() as tx:

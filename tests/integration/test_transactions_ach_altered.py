@@ -32,6 +32,8 @@ ENTRY = f"UPDATE ach_entries SET change_code = 'C05', version = version + 1 {OF_
 ENTRY_RIGHT = f"UPDATE ach_entries SET change_code = NULL, version = version - 1 {OF_DEPOSIT}"
 FILE = "UPDATE ach_files SET fetched_at = now(), version = version + 1"
 FILE_RIGHT = "UPDATE ach_files SET fetched_at = NULL, version = version - 1"
+TRANSACTION = "UPDATE transactions SET next_attempt_at = now(), version = version + 1 WHERE amount_minor = 10000"
+TRANSACTION_RIGHT = "UPDATE transactions SET next_attempt_at = NULL, version = version - 1 WHERE amount_minor = 10000"
 
 
 @pytest.fixture
@@ -100,8 +102,7 @@ async def test_no_login_alters_by_what_a_return_is_found_or_so_that_it_can_be_pu
     ([ENTRY, "UPDATE provider_payments SET sent_at = sent_at + interval '1 day'"],
      [ENTRY_RIGHT, "UPDATE provider_payments SET sent_at = sent_at - interval '1 day'"], T.RETURNED),
     ([FILE], [FILE_RIGHT], T.PENDING_SETTLEMENT),
-    (["UPDATE transactions SET next_attempt_at = now() WHERE amount_minor = 10000"],
-     ["UPDATE transactions SET next_attempt_at = NULL WHERE amount_minor = 10000"], T.RETURNED),
+    ([TRANSACTION], [TRANSACTION_RIGHT], T.RETURNED),
 ], ids=["its entry", "its entry and its attempt", "its file", "its transaction"])  # fmt: skip
 async def test_a_return_of_what_a_login_altered_waits_is_told_to_whose_it_is_and_is_applied_once_that_is_put_right(
     service, folders, ach_urls, altered, right, payout_status

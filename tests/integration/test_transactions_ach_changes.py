@@ -188,7 +188,10 @@ async def test_the_database_pays_nothing_that_a_file_alone_asked_for(service, fo
     await ask_for(service, folders, 50_00)
 
     async def confirm_alone() -> None:
-        alone = "UPDATE bank_accounts SET status = 'ACTIVE', confirmed_at = now() WHERE created_by LIKE 'service:%'"
+        alone = (
+            "UPDATE bank_accounts SET status = 'ACTIVE', confirmed_at = now(), version = version + 1"
+            " WHERE created_by LIKE 'service:%'"
+        )
         async with service.database.begin(ADMIN.org_id) as tx:
             await tx.execute(sa.text(alone))
 

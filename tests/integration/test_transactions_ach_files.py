@@ -23,6 +23,7 @@ from services.transactions.providers.ach_file.nacha import ENTRY_MINOR_MAX
 from services.transactions.providers.protocols import Declined, OutcomeUnknown
 from services.transactions.tables.ach import ach_entries, ach_files
 from tests.integration.ach_desk import CUT_OFF, Folders, T, leave, order
+from tests.integration.test_transactions_ach_altered import TRANSACTION, TRANSACTION_RIGHT, alter, put_right
 from tests.support.ach import Sent, build_returns, change_line, list_sent
 from tests.support.payment_orders import an_order
 from tests.support.transactions import ADMIN, MONDAY, TransactionsHarness
@@ -242,20 +243,16 @@ async def test_what_has_not_left_has_not_settled_and_what_leaves_late_settles_la
 
 
 async def test_a_return_of_what_somebody_altered_keeps_no_other_from_being_applied_and_is_followed_later(
-    service, folders
+    service, folders, ach_urls
 ) -> None:
     deposit, payout = await order(service)
     await leave(service)
     back = [(find_sent(folders, 100_00), "R10"), (find_sent(folders, 50_00), "R03")]
-    alter = "UPDATE transactions SET finality = finality, next_attempt_at = %s WHERE transaction_id = :id"
-    which = {"id": deposit.transaction_id}
-    async with service.database.begin(ADMIN.org_id) as tx:
-        await tx.execute(sa.text(alter % "now()"), which)
+    await alter(service, TRANSACTION)
     await come_back(service, folders, back)
     assert (len(folders.list_of(".reading")), list(folders.inbound.glob("*.ach"))) == (1, [])
     assert (await service.get(payout.transaction_id)).status == T.RETURNED
-    async with service.database.begin(ADMIN.org_id) as tx:
-        await tx.execute(sa.text(alter % "NULL"), which)
+    await put_right(ach_urls, TRANSACTION_RIGHT)
     assert await status_of(service, deposit) == T.RETURNED
     await service.run(read_ach_files)
     assert (folders.list_of(".reading"), len(folders.list_of("processed"))) == ([], 1)

@@ -245,10 +245,10 @@ async def test_a_row_that_somebody_altered_stops_what_names_it_and_nothing_else(
     third = await service.deposit_request("inv-003")
     [paid] = await create(service, IMPORT, [vary(third)])
     async with service.database.begin_for_all() as tx:
-        account = {"id": other.bank_account_id}
-        await tx.execute(sa.text("UPDATE bank_accounts SET status = 'SUSPENDED' WHERE bank_account_id = :id"), account)
-        row = {"id": paid.transaction.transaction_id}
-        await tx.execute(sa.text("UPDATE transactions SET seal = '\\x00' WHERE transaction_id = :id"), row)
+        suspend = "UPDATE bank_accounts SET status = 'SUSPENDED', version = version + 1 WHERE bank_account_id = :id"
+        await tx.execute(sa.text(suspend), {"id": other.bank_account_id})
+        spoil = "UPDATE transactions SET seal = '\\x00', version = version + 1 WHERE transaction_id = :id"
+        await tx.execute(sa.text(spoil), {"id": paid.transaction.transaction_id})
     results = await create(service, IMPORT, [other, good, third])
     assert name_outcomes(results) == ["ROW_NOT_SEALED", "QUEUED", "ROW_NOT_SEALED"]
     assert [each.failure.retryable for each in results] == [True, False, True]

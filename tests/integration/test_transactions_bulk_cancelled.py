@@ -45,8 +45,8 @@ async def test_each_is_cancelled_or_refused_as_it_would_be_alone(service: Transa
         Cancel(transaction_id=sent.transaction_id),
     ]
     async with service.database.begin_for_all() as tx:
-        row = {"id": late.transaction_id}
-        await tx.execute(sa.text("UPDATE transactions SET seal = '\\x00' WHERE transaction_id = :id"), row)
+        spoil = "UPDATE transactions SET seal = '\\x00', version = version + 1 WHERE transaction_id = :id"
+        await tx.execute(sa.text(spoil), {"id": late.transaction_id})
     asked.append(Cancel(transaction_id=late.transaction_id))
     results = await cancel(service, ADMIN, asked)
     expected = ["CANCELLED"] * 3 + ["ETAG_MISMATCH", "TRANSACTION_NOT_FOUND", "CANCELLED", "ROW_NOT_SEALED"]

@@ -148,7 +148,7 @@ async def test_of_an_investment_with_a_contribution_that_was_altered_in_the_data
 ) -> None:
     altered, sound = await queued(service), await service.deposit("inv-002")
     async with service.database.begin_for_all() as tx:
-        statement = sa.text("UPDATE transactions SET attempts = 1 WHERE transaction_id = :id")
+        statement = sa.text("UPDATE transactions SET attempts = 1, version = version + 1 WHERE transaction_id = :id")
         await tx.execute(statement, {"id": altered.transaction_id})
     for each in (altered, sound):
         withdraw(service, each)

@@ -121,7 +121,9 @@ async def test_a_page_that_a_login_wrote_is_told_to_nobody(service) -> None:
     """A payer goes where it is told, and no second person stands between."""
     started = await start_by_card(service)
     async with service.database.begin_for_all() as tx:
-        await tx.execute(sa.text("UPDATE transactions SET payer_action_url = 'https://elsewhere.example/pay'"))
+        await tx.execute(
+            sa.text("UPDATE transactions SET version = version + 1, payer_action_url = 'https://elsewhere'")
+        )
     request = transactions_pb2.GetTransactionRequest(transaction_id=started.transaction_id)
     with pytest.raises(NotSealed):
         await service.ask(INVESTOR, "GetTransaction", request)

@@ -89,25 +89,25 @@ _JUMP = "INSERT INTO transaction_history SELECT org_id, transaction_id, 9, 'QUEU
 _JUMP += "transactions"
 
 ILLEGAL = [
-    ("UPDATE transactions SET status = 'COMPLETED'", "23514"),  # without saying where it comes from
-    ("UPDATE transactions SET status = 'PROCESSING', previous_status = 'QUEUED'", "23514"),  # the version stands still
+    ("UPDATE transactions SET status = 'COMPLETED', version = version + 1", "23514"),  # from where?
+    ("UPDATE transactions SET status = 'PROCESSING', previous_status = 'QUEUED'", "42501"),  # the version stands still
     ("UPDATE transactions SET status = 'COMPLETED', previous_status = 'SETTLED', version = version + 1", "23514"),
     ("UPDATE transactions SET version = version + 2", "23514"),
-    ("UPDATE transactions SET previous_status = 'QUEUED'", "23514"),
+    ("UPDATE transactions SET previous_status = 'QUEUED', version = version + 1", "23514"),
     ("UPDATE transactions SET amount_minor = amount_minor + 1", "42501"),
     ("UPDATE transactions SET party_id = 'inv-002'", "42501"),
     ("UPDATE transactions SET bank_account_id = NULL", "42501"),
     ("UPDATE transactions SET created_by = 'admin-2'", "42501"),
-    ("UPDATE transactions SET presentments = 4, attempts = 4", "23514"),
-    ("UPDATE transactions SET confirmed_by = 'admin-2'", "23514"),  # by which reference of the bank?
-    ("UPDATE transactions SET confirmed_by = created_by, bank_reference = 'FED-1'", "23514"),
-    ("UPDATE transactions SET approved_by = created_by", "23514"),
+    ("UPDATE transactions SET presentments = 4, attempts = 4, version = version + 1", "23514"),
+    ("UPDATE transactions SET confirmed_by = 'admin-2', version = version + 1", "23514"),  # by which reference?
+    ("UPDATE transactions SET confirmed_by = created_by, bank_reference = 'FED-1', version = version + 1", "23514"),
+    ("UPDATE transactions SET approved_by = created_by, version = version + 1", "23514"),
     ("UPDATE transactions SET org_id = 'org-2'", "42501"),
     ("UPDATE transaction_history SET actor = 'x'", "42501"),
     ("DELETE FROM transaction_history", "42501"),
     ("TRUNCATE transaction_history", "42501"),
     ("DELETE FROM bank_accounts", "42501"),
-    ("UPDATE bank_accounts SET status = 'BLOCKED'", "23514"),  # a default is active
+    ("UPDATE bank_accounts SET status = 'BLOCKED', version = version + 1", "23514"),  # a default is active
     ("ALTER TABLE transactions DISABLE TRIGGER ALL", "42501"),
     ("DROP TABLE transactions", "42501"),
     (_JUMP, "42501"),
@@ -185,7 +185,7 @@ async def test_rows_that_sql_made_larger_than_a_page_may_be_hide_none_of_the_oth
     # PostgreSQL keeps such a text in a few bytes, and copies it so.
     failed = {"code": "X", "message": 20_000 * "x", "retryable": False, "metadata": {}}
     async with service.database.begin("org-1") as tx:
-        await tx.execute(sa.update(transactions).values(failure=failed))
+        await tx.execute(sa.update(transactions).values(failure=failed, version=transactions.c.version + 1))
     copied = (
         "INSERT INTO webhooks (org_id, webhook_id, provider, provider_event_id, event_type, status, transaction_id,"
         " created_at, failure) SELECT org_id, 'wh_2', 'x', 'y', 'x', 'FAILED', transaction_id, now(), failure"

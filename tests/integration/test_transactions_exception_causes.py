@@ -167,7 +167,7 @@ async def test_a_bank_account_that_somebody_altered_is_in_the_list(
     bank: TransactionsHarness, postgres: servers.TestPostgres
 ) -> None:
     made = await bank.deposit()
-    change = "UPDATE bank_accounts SET default_for_payouts = false, account_holder_name = 'Mallory'"
+    change = "UPDATE bank_accounts SET account_holder_name = 'Eve', default_for_payouts = false, version = version + 1"
     await servers.tamper(postgres.admin_dsn, bank.database, change)
     await bank.work()
     known = {"transaction_id": made.transaction_id, "bank_account_id": made.bank_account_id}

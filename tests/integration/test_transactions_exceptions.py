@@ -251,9 +251,9 @@ async def test_events_carry_no_note_and_no_name_of_a_file(service: TransactionsH
         "UPDATE payment_exceptions SET status = 'RESOLVED', version = version + 1, resolved_by = 'bob',"
         " resolved_at = now(), resolution_note = 'x'"
     ),
-    "UPDATE payment_exceptions SET assignee = 'bob'",
-    "UPDATE payment_exceptions SET cause = 'nothing'",
-    "UPDATE payment_exceptions SET occurrence_count = 0",
+    "UPDATE payment_exceptions SET assignee = 'bob', version = version + 1",
+    "UPDATE payment_exceptions SET cause = 'nothing', version = version + 1",
+    "UPDATE payment_exceptions SET occurrence_count = 0, version = version + 1",
 ], ids=["resolved", "taken", "another cause", "not counted"])  # fmt: skip
 async def test_who_edits_or_hides_one_by_sql_is_found_out_and_it_is_opened_anew(
     service: TransactionsHarness, statement: str

@@ -107,7 +107,7 @@ async def test_a_return_forbids_it_though_sql_altered_its_row_which_is_not_put_r
     await service.work()
     ids = [deposit.bank_account_id, again.bank_account_id]
     async with service.database.begin(ORG) as tx:
-        await tx.execute(sa.text("UPDATE bank_accounts SET makers = makers || '{x}'::text[]"))
+        await tx.execute(sa.text("UPDATE bank_accounts SET makers = makers || '{x}'::text[], version = version + 1"))
     service.bank.report(deposit.transaction_id, PaymentStatus.RETURNED, "R16", at=service.clock.now())
     await service.work(hurried=True)
     seen = [await get(service, each) for each in ids]
@@ -116,7 +116,7 @@ async def test_a_return_forbids_it_though_sql_altered_its_row_which_is_not_put_r
     with pytest.raises(DomainError, match="forbidden"):
         await service.bank_account(OTHER)
     async with service.database.begin(ORG) as tx:
-        await tx.execute(sa.text("UPDATE bank_accounts SET makers = array_remove(makers, 'x')"))
+        await tx.execute(sa.text("UPDATE bank_accounts SET makers = array_remove(makers, 'x'), version = version + 1"))
     for each in ids:
         with pytest.raises(NotSealed):
             await get(service, each)
@@ -132,7 +132,10 @@ async def test_what_an_altered_row_might_have_forbidden_is_forbidden_until_two_p
     service.bank.report(second.transaction_id, PaymentStatus.RETURNED, "R01", at=service.clock.now())
     await service.work(hurried=True)
     async with service.database.begin(ORG) as tx:
-        erasing = "UPDATE bank_accounts SET block_reason = NULL, block_network_code = NULL WHERE bank_account_id = :id"
+        erasing = (
+            "UPDATE bank_accounts SET block_reason = NULL, block_network_code = NULL, version = version + 1"
+            " WHERE bank_account_id = :id"
+        )
         await tx.execute(sa.text(erasing), {"id": first.bank_account_id})
     service.clock.set(service.clock.now() + timedelta(days=7))  # the second presentment of the other debit is due
     await service.work(hurried=True)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncpg
 import pytest
 from realco.approvals.v1.approvals_pb2 import RejectApprovalRequest
 from realco.transactions.v1 import bank_accounts_pb2 as pb
+from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.auth import Principal
+from services.chassis.data.seals import NotSealed
 from services.chassis.values.errors import DomainError
 from services.transactions.domain.payments import PaymentStatus
 from tests.integration.test_transactions_forbidden_accounts import OTHER, THIRD, Status, get, unblocking, write
+from tests.support import servers
 from tests.support.sessions import ENDED_AT, sign_in
 from tests.support.transactions import ADMIN, ORG, TransactionsHarness
 
@@ -19,7 +23,26 @@ async def service(service_database) -> TransactionsHarness:
     return TransactionsHarness(await service_database("transactions"))
 
 
-ALTERING = "UPDATE approvals SET note = 'x' WHERE resource_id = :id"
+ALTERING = "UPDATE approvals SET note = 'x', version = version + 1 WHERE resource_id = :id"
+HIDING = "UPDATE approvals SET note = coalesce(note, '') || 'x', version = version + 1 WHERE approval_id = :id"
+BACK = "UPDATE approvals SET note = nullif(left(note, -1), ''){} WHERE approval_id = '{}'"
+
+
+async def put_right(service: TransactionsHarness, admin_dsn: str, asked: Approval) -> None:
+    """What was hidden, as an operator does."""
+    back = BACK.format(", version = version - 1", asked.approval_id)
+    await servers.put_right(admin_dsn, service.database, back)
+
+
+async def test_who_hid_an_approval_does_not_put_it_back(service: TransactionsHarness) -> None:
+    account = await service.bank_account(OTHER)
+    asked = await service.waiting(account.bank_account_id)
+    await write(service, HIDING, asked.approval_id)
+    for version in ("", ", version = version - 1"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="approvals keeps its rows as they are"):
+            await write(service, BACK.format(version, asked.approval_id), asked.approval_id)
+    with pytest.raises(NotSealed):
+        await service.grant(asked, THIRD)
 
 
 @pytest.mark.parametrize("is_own", [True, False], ids=["its own", "another party's"])
@@ -40,7 +63,7 @@ async def test_no_approval_that_sql_altered_keeps_a_return_from_forbidding_an_ac
 
 @pytest.mark.parametrize("before", ["in a session that was ended", "and rejected"])
 async def test_what_sql_hid_when_another_thing_was_known_of_an_account_is_approved_by_nobody(
-    service: TransactionsHarness, before: str
+    service: TransactionsHarness, postgres: servers.TestPostgres, before: str
 ) -> None:
     deposit = await service.deposit("inv-001")
     await service.work()
@@ -51,12 +74,10 @@ async def test_what_sql_hid_when_another_thing_was_known_of_an_account_is_approv
         asked = await service.ask(THIRD, "RejectApproval", no)
     else:
         service.compliance.ended[ADMIN.person] = ENDED_AT
-    hidden = "UPDATE approvals SET note = coalesce(note, '') || 'x' WHERE resource_id = :id"
-    await write(service, hidden, theirs.bank_account_id)
+    await write(service, HIDING, asked.approval_id)
     service.bank.report(deposit.transaction_id, PaymentStatus.RETURNED, "R10", at=service.clock.now())
     await service.work(hurried=True)
-    undone = "UPDATE approvals SET note = nullif(left(note, -1), '') WHERE resource_id = :id"
-    await write(service, undone, theirs.bank_account_id)
+    await put_right(service, postgres.admin_dsn, asked)
     for each in await service.list_waiting(theirs.bank_account_id):
         with pytest.raises(DomainError):
             await service.grant(each, Principal("admin-4", "admin", ORG))
@@ -64,7 +85,7 @@ async def test_what_sql_hid_when_another_thing_was_known_of_an_account_is_approv
 
 
 async def test_a_yes_to_what_could_not_be_ended_counts_for_nothing_once_it_can_be_read_again(
-    service: TransactionsHarness,
+    service: TransactionsHarness, postgres: servers.TestPostgres
 ) -> None:
     theirs = await service.confirm(await service.bank_account(OTHER))
     first, second = [await service.deposit("inv-001") for _ in (1, 2)]
@@ -72,11 +93,11 @@ async def test_a_yes_to_what_could_not_be_ended_counts_for_nothing_once_it_can_b
     service.bank.report(first.transaction_id, PaymentStatus.RETURNED, "R10", at=service.clock.now())
     await service.work(hurried=True)
     asked = await service.waiting(theirs.bank_account_id)
-    await write(service, "UPDATE approvals SET note = 'x' WHERE approval_id = :id", asked.approval_id)
+    await write(service, HIDING, asked.approval_id)
     service.bank.report(second.transaction_id, PaymentStatus.RETURNED, "R16", at=service.clock.now())
     await service.work(hurried=True)
     assert (await get(service, second.bank_account_id)).block_network_code == "R16"
-    await write(service, "UPDATE approvals SET note = NULL WHERE approval_id = :id", asked.approval_id)
+    await put_right(service, postgres.admin_dsn, asked)
     with pytest.raises(DomainError) as refusal:
         await service.grant(asked, THIRD)
     assert refusal.value.reason == "ILLEGAL_STATUS_CHANGE"
@@ -84,7 +105,7 @@ async def test_a_yes_to_what_could_not_be_ended_counts_for_nothing_once_it_can_b
 
 
 async def test_what_was_asked_about_one_return_is_not_approved_after_another_of_the_same_code_whatever_sql_hid(
-    service: TransactionsHarness,
+    service: TransactionsHarness, postgres: servers.TestPostgres
 ) -> None:
     first, second = [await service.deposit("inv-001") for _ in (1, 2)]
     await service.work()
@@ -92,10 +113,10 @@ async def test_what_was_asked_about_one_return_is_not_approved_after_another_of_
     await service.work(hurried=True)
     blocked = await get(service, first.bank_account_id)
     asked = (await service.ask(ADMIN, "UnblockBankAccount", unblocking(blocked))).approval
-    await write(service, "UPDATE approvals SET note = 'x' WHERE approval_id = :id", asked.approval_id)
+    await write(service, HIDING, asked.approval_id)
     service.bank.report(second.transaction_id, PaymentStatus.RETURNED, "R07", at=service.clock.now())
     await service.work(hurried=True)
-    await write(service, "UPDATE approvals SET note = NULL WHERE approval_id = :id", asked.approval_id)
+    await put_right(service, postgres.admin_dsn, asked)
     with pytest.raises(DomainError) as refusal:
         await service.grant(asked, THIRD)
     assert refusal.value.reason == "CONTENT_OUTDATED"

@@ -340,7 +340,7 @@ async def test_a_bank_account_that_was_changed_in_the_database_moves_no_money_an
     service: TransactionsHarness, postgres: servers.TestPostgres, change: str
 ) -> None:
     altered, good = await service.deposit(), await service.deposit("inv-002")
-    taken = f"UPDATE bank_accounts SET default_for_payouts = false, {change}"
+    taken = f"UPDATE bank_accounts SET version = version + 1, default_for_payouts = false, {change}"
     await servers.tamper(
         postgres.admin_dsn, service.database, f"{taken} WHERE bank_account_id = '{altered.bank_account_id}'"
     )

@@ -302,4 +302,4 @@ async def test_the_database_keeps_an_account_without_confirmation_from_being_act
     await service.bank_account("inv-001")
     with pytest.raises(asyncpg.IntegrityConstraintViolationError, match="active_is_confirmed"):
         async with service.database.begin_for_all() as tx:
-            await tx.execute(sa.text("UPDATE bank_accounts SET status = 'ACTIVE'"))
+            await tx.execute(sa.text("UPDATE bank_accounts SET status = 'ACTIVE', version = version + 1"))

@@ -70,7 +70,9 @@ async def test_who_made_or_approved_a_payout_does_not_say_that_it_was_sent(servi
     waiting = await service.get(made.transaction_id)
     assert waiting.status == T.PENDING_SETTLEMENT
     assert (await refused(confirm(service, waiting))).reason == "MAKER_IS_CHECKER"
-    forged = sa.text(f"UPDATE transactions SET confirmed_by = '{CHECKER.person}', bank_reference = 'F'")
+    forged = sa.text(
+        f"UPDATE transactions SET confirmed_by = '{CHECKER.person}', bank_reference = 'F', version = version + 1"
+    )
     with pytest.raises(asyncpg.CheckViolationError, match="approver_does_not_send"):
         async with service.database.begin(ORG) as tx:
             await tx.execute(forged)
@@ -117,7 +119,7 @@ async def test_who_made_the_account_of_a_payout_does_not_say_that_it_was_sent_an
     assert (await refused(asking)).reason == "MAKER_IS_CHECKER"
     # The bank has sent it, whatever somebody writes of the account afterwards.
     async with service.database.begin_for_all() as tx:
-        await tx.execute(sa.text("UPDATE bank_accounts SET makers = '{somebody}'"))
+        await tx.execute(sa.text("UPDATE bank_accounts SET makers = '{somebody}', version = version + 1"))
     assert (await confirm(service, waiting)).status == T.COMPLETED
 
 

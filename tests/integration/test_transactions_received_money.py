@@ -94,7 +94,8 @@ async def test_whoever_alters_in_the_database_what_was_said_of_it_hides_nothing(
     service: TransactionsHarness, postgres: servers.Postgres, forgery: str
 ) -> None:
     await confirm(service, await announce(service))
-    await servers.tamper(postgres.admin_dsn, service.database, f"UPDATE transactions SET {forgery}")
+    forging = f"UPDATE transactions SET version = version + 1, {forgery}"
+    await servers.tamper(postgres.admin_dsn, service.database, forging)
     told = (await read_received(service))["MONEY_ALTERED"]
     assert told.statement == "What came in was altered in the database."
 
@@ -265,7 +266,7 @@ async def test_who_resolved_what_about_it_is_told_for_a_year(service: Transactio
 
 _CALLED_RESOLVED = """
 UPDATE payment_exceptions
-SET status = 'RESOLVED', resolved_by = 'admin-9', resolved_at = now(), resolution_note = 'seen'
+SET status = 'RESOLVED', resolved_by = 'admin-9', resolved_at = now(), resolution_note = 'seen', version = version + 1
 """
 _MADE_UP = """
 INSERT INTO payment_exceptions (

@@ -189,7 +189,7 @@ async def test_whose_account_a_login_altered_is_told_to_whoever_decides_on_a_pay
     paid = await contribute(service, "02", amount=usd(50_00))
     await service.confirm(await service.bank_account("inv-002", "05", default_for_payouts=True))
     async with service.database.begin_for_all() as tx:
-        await tx.execute(sa.text("UPDATE bank_accounts SET seal = 'x'"))
+        await tx.execute(sa.text("UPDATE bank_accounts SET seal = 'x', version = version + 1"))
     part = payouts_pb2.GetRefundPreviewRequest.Part(investment_id=paid.investment_id, party_id="inv-001")
     found = await service.ask(DISTRIBUTIONS, "GetRefundPreview", payouts_pb2.GetRefundPreviewRequest(parts=[part]))
     assert "MONEY_ALTERED" in {each.rule for each in found.explanations}

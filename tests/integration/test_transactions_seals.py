@@ -172,8 +172,8 @@ async def test_a_payment_that_sql_keeps_putting_off_is_told(service: Transaction
 async def test_a_payout_that_cannot_be_worked_on_stops_no_other(service: TransactionsHarness) -> None:
     """Its account was altered, and so was what says how the account was confirmed: its end cannot be written."""
     altered, sound = await service.payout(), await service.payout("inv-002")
-    account = "UPDATE bank_accounts SET makers = '{x}' WHERE bank_account_id = :id"
-    approval = "UPDATE approvals SET note = 'x' WHERE resource_id = :id"
+    account = "UPDATE bank_accounts SET makers = '{x}', version = version + 1 WHERE bank_account_id = :id"
+    approval = "UPDATE approvals SET note = 'x', version = version + 1 WHERE resource_id = :id"
     await write(service, account, approval, transaction_id=altered.bank_account_id)
     await service.work()
     assert [order.reference for order in service.bank.orders] == [sound.transaction_id]
@@ -181,8 +181,8 @@ async def test_a_payout_that_cannot_be_worked_on_stops_no_other(service: Transac
 
 async def test_an_account_that_was_confirmed_in_the_database_is_paid_nothing(service: TransactionsHarness) -> None:
     account = await service.bank_account("inv-001")
-    confirm = "UPDATE bank_accounts SET status = 'ACTIVE', confirmed_at = now() - interval '9 days'"
-    await write(service, confirm, transaction_id="")
+    sql = "UPDATE bank_accounts SET status = 'ACTIVE', confirmed_at = now() - interval '9 days', version = version + 1"
+    await write(service, sql, transaction_id="")
     service.owe("inv-001")
     named = await service.payout_to(account.bank_account_id, "inv-001")
     refused = await service.payout_to(None, "inv-001")
@@ -193,7 +193,7 @@ async def test_a_default_account_that_was_hidden_is_told_and_not_that_the_party_
     service: TransactionsHarness,
 ) -> None:
     hidden, _ = [await service.confirm(await service.bank_account(party)) for party in ("inv-001", "inv-002")]
-    hide = "UPDATE bank_accounts SET default_for_payouts = false WHERE bank_account_id = :id"
+    hide = "UPDATE bank_accounts SET default_for_payouts = false, version = version + 1 WHERE bank_account_id = :id"
     await write(service, hide, transaction_id=hidden.bank_account_id)
     service.owe("inv-001")
     service.owe("inv-002")
@@ -205,24 +205,24 @@ async def test_a_default_account_that_was_hidden_is_told_and_not_that_the_party_
         await service.deposit("inv-001", bank_account_id=hidden.bank_account_id)
 
 
-@pytest.mark.parametrize("statement", [
-    "UPDATE bank_accounts SET default_for_payouts = false WHERE status = 'ACTIVE'",
-    "UPDATE bank_accounts SET status = 'DELETED', default_for_payouts = false WHERE party_id = 'inv-002'",
+@pytest.mark.parametrize("altered", [
+    "default_for_payouts = false WHERE status = 'ACTIVE'",
+    "status = 'DELETED', default_for_payouts = false WHERE party_id = 'inv-002'",
 ], ids=["which account was the default", "who else has this account"])  # fmt: skip
 async def test_who_confirms_an_account_is_not_kept_from_knowing_what_was_altered(
-    service: TransactionsHarness, statement: str
+    service: TransactionsHarness, altered: str
 ) -> None:
     for party_id in ("inv-001", "inv-002"):
         await service.confirm(await service.bank_account(party_id))
     asked = await service.bank_account("inv-001", default_for_payouts=True)
-    await write(service, statement, transaction_id="")
+    await write(service, f"UPDATE bank_accounts SET version = version + 1, {altered}", transaction_id="")
     with pytest.raises(NotSealed):
         await service.waiting(asked.bank_account_id)
 
 
 async def test_an_account_is_blocked_though_sql_says_why_it_was_before(service: TransactionsHarness) -> None:
     account = await service.confirm(await service.bank_account("inv-001"))
-    await write(service, "UPDATE bank_accounts SET block_reason = 'ALTERED'", transaction_id="")
+    await write(service, "UPDATE bank_accounts SET block_reason = 'ALTERED', version = version + 1", transaction_id="")
     with acting_as(ADMIN):
         async with service.database.begin() as tx:
             await block_altered_account(tx, account.bank_account_id, "txn_1", service.clock.now())
@@ -243,7 +243,7 @@ _CALL_EARLIER = (
     ("SELECT :id", T.PENDING_SETTLEMENT),
     ("DELETE FROM provider_payments WHERE transaction_id = :id", T.PENDING_SETTLEMENT),
     ("UPDATE provider_payments SET attempt = 9 WHERE transaction_id = :id", T.PENDING_SETTLEMENT),
-    ("UPDATE bank_accounts SET account_holder_name = :id", T.PENDING_SETTLEMENT),
+    ("UPDATE bank_accounts SET block_reason = :id, version = version + 1", T.PENDING_SETTLEMENT),
     (_CALL_EARLIER, T.PROCESSING),  # nothing is done until an operator has looked
 ], ids=["tries alone", "attempt deleted", "attempt renumbered", "account altered", "called earlier"])  # fmt: skip
 async def test_a_payout_that_the_bank_has_is_neither_ordered_again_nor_failed_whatever_is_set_back_in_the_database(
@@ -345,7 +345,8 @@ async def test_a_debit_that_the_bank_stopped_for_good_is_not_presented_again_wha
     service.bank.report(deposit.transaction_id, PaymentStatus.RETURNED, "R17")
     await service.work(hurried=True)
     etag = (await service.get(deposit.transaction_id)).etag
-    called = "UPDATE transactions SET failure = jsonb_set(failure, '{metadata,network_code}', '\"R01\"')"
+    another = "jsonb_set(failure, '{metadata,network_code}', '\"R01\"')"
+    called = f"UPDATE transactions SET failure = {another}, version = version + 1"
     await write(service, called, transaction_id="")
     with pytest.raises(NotSealed):
         await service.ask(
@@ -376,7 +377,7 @@ async def test_a_payout_to_an_account_of_which_nobody_knows_how_old_it_is_now_wa
     await service.work()
     with acting_as(ADMIN):
         async with service.database.begin() as tx:
-            await tx.execute(sa.update(bank_accounts).values(makers=["x"]))
+            await tx.execute(sa.update(bank_accounts).values(makers=["x"], version=bank_accounts.c.version + 1))
             row = await find_transaction(tx, payout.transaction_id)
             assert row is not None
             assert await postpone_cooling_payouts(tx, [row], service.clock.now()) == []
@@ -389,7 +390,7 @@ async def test_a_payout_whose_account_sql_altered_as_it_began_to_wait_waits_for_
     await service.confirm(account)
     service.owe("sponsor-1")
     made = await service.payout_to(account.bank_account_id, "sponsor-1", type=T.ESCROW_WITHDRAWAL)
-    altered = "UPDATE bank_accounts SET makers = makers || '{x}'::text[] WHERE bank_account_id = :id"
+    altered = "UPDATE bank_accounts SET makers = '{x}', version = version + 1 WHERE bank_account_id = :id"
     await write(service, altered, transaction_id=account.bank_account_id)
     await service.run(evaluate_initiated)
     failed = await service.get(made.transaction_id)

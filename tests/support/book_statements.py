@@ -81,7 +81,8 @@ CLOSED = "status = 'CLOSED', closed_at = now(), closed_by = 'x'"
 def move(account: str, change: str) -> str:
     """An escrow account moved to another status, with the proof of the service."""
     proof = account.replace("}", "_proof}")
-    return f"UPDATE escrow_accounts SET {change}, change_proof = {proof} WHERE escrow_account_id = '{account}';"
+    to = f"{change}, version = version + 1, change_proof = {proof}"
+    return f"UPDATE escrow_accounts SET {to} WHERE escrow_account_id = '{account}';"
 
 
 def prove_change(account: str) -> str:

@@ -74,7 +74,7 @@ async def create(postgres: Any) -> SimpleNamespace:
 
 
 def _migrate(connection: sa.Connection) -> None:
-    op = Operations(MigrationContext.configure(connection))
+    op = Operations(MigrationContext.configure(connection, opts={"target_metadata": metadata}))
     connection.execute(sa.text("CREATE TABLE alembic_version (version_num text PRIMARY KEY)"))
     notes.create(connection)
     facts.create(connection)

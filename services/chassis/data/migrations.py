@@ -16,6 +16,7 @@ from alembic import context
 from services.chassis.data import rights
 from services.chassis.data.json_shapes import is_of_another_shape
 from services.chassis.data.leases import PAUSE_MAX_MS
+from services.chassis.data.seals import is_covered
 from services.chassis.values.clock import CLOCK_ERROR_SECONDS_MAX
 
 # `alembic.op`: a module with the methods of alembic.operations.Operations, which no type says.
@@ -67,11 +68,13 @@ BEGIN
 END $$
 """  # noqa: S608  # of these constants
 
-# The state that a row had before has a seal, too, and a lower version.
+# The state that a row had before has a seal, too, and a lower version. What a seal covers changes with the version, or
+# only goes on: so nobody alters a row for the moment in which it is looked at, and puts it back.
 _REFUSE_OLD_STATE = """
-CREATE OR REPLACE TRIGGER refuse_old_state BEFORE UPDATE OF version ON {table} FOR EACH ROW
-WHEN (NEW.version < OLD.version) EXECUTE FUNCTION realco_refuse()
+CREATE OR REPLACE TRIGGER refuse_old_state BEFORE UPDATE OF version, {columns} ON {table} FOR EACH ROW
+WHEN (NEW.version < OLD.version OR NEW.version = OLD.version AND ({changes})) EXECUTE FUNCTION realco_refuse()
 """
+_GOES_BACK = "NEW.{column} IS DISTINCT FROM OLD.{column} AND (NEW.{column} > OLD.{column}) IS NOT TRUE"
 
 # Work that is put off for longer than any pause of ours is work that somebody hides.
 _REFUSE_FAR = f"""
@@ -272,11 +275,29 @@ def close(op: Op, service: str, stated: rights.Table) -> None:
         if "org_id" in columns:
             _hide(op, name, roles["worker"])
         if {"version", "seal"} <= columns.keys():
-            op.execute(_REFUSE_OLD_STATE.format(table=_quoted(op, name)))
+            _refuse_old_state(op, name, stated[name])
         if "due_at" in columns:
             for statement in (_REFUSE_FAR, _REFUSE_LEAP, _REFUSE_BEGUN):
                 op.execute(statement.format(table=_quoted(op, name)))
         _refuse_unreadable(op, name, columns)
+
+
+def _refuse_old_state(op: Op, name: str, of: rights.Rights) -> None:
+    table: sa.Table = op.get_context().opts["target_metadata"].tables[name]
+    covered = [column for column in of.list_changing() if column != "version" and is_covered(table, column)]
+    only_with_version = [column for column in covered if column not in of.onward]
+    changes = [_GOES_BACK.format(column=_quoted(op, column)) for column in of.onward]
+    changes.append(_change(op, only_with_version))
+    lone_seal = f"OLD.seal IS NOT NULL AND NEW.seal IS DISTINCT FROM OLD.seal AND NOT ({_change(op, of.onward)})"
+    changes.append(lone_seal)
+    columns = ", ".join(_quoted(op, column) for column in (*covered, "seal"))
+    op.execute(_REFUSE_OLD_STATE.format(table=_quoted(op, name), columns=columns, changes=" OR ".join(changes)))
+
+
+def _change(op: Op, columns: Sequence[str]) -> str:
+    """Whether one of the columns changes."""
+    news, olds = (", ".join(f"{which}.{_quoted(op, column)}" for column in columns) for which in ("NEW", "OLD"))
+    return f"ROW({news}) IS DISTINCT FROM ROW({olds})" if columns else "false"
 
 
 def _refuse_unreadable(op: Op, name: str, columns: Mapping[str, sa.types.TypeEngine[Any]]) -> None:

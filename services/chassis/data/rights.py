@@ -32,16 +32,27 @@ READ = Grant()
 
 @dataclass(frozen=True)
 class Rights:
-    """What the two roles may do with a table."""
+    """What the two roles may do with a table.
+
+    Args:
+        onward: Columns that change without a new version of the row, too. They only go on then, and never back.
+    """
 
     app: Grant
     worker: Grant
+    onward: Columns = ()
+
+    def list_changing(self) -> Columns:
+        """The columns of a row that anybody may change."""
+        return tuple(dict.fromkeys(self.app.update + self.worker.update))
 
 
 Table = Mapping[str, Rights]
 
 
-def both(*, insert: Columns = (), update: Columns = (), delete: str = "", forgets: str = "") -> Rights:
+def both(
+    *, insert: Columns = (), update: Columns = (), onward: Columns = (), delete: str = "", forgets: str = ""
+) -> Rights:
     """The same for both roles, but that a job of the worker's may forget old rows.
 
     Args:
@@ -50,7 +61,7 @@ def both(*, insert: Columns = (), update: Columns = (), delete: str = "", forget
         forgets: The same, of old rows.
     """
     app = Grant(insert=insert, update=update, delete=delete)
-    return Rights(app, replace(app, delete=delete or forgets))
+    return Rights(app, replace(app, delete=delete or forgets), onward)
 
 
 def read_only() -> Rights:

@@ -44,6 +44,7 @@ RULES = {
         "UPDATE limit_usage SET arrived_minor = 2; UPDATE limit_usage SET arrived_minor = 1",
         "42501",
     ),
+    "a check altered so that it can be put back": ("UPDATE compliance_checks SET note = 'x'", "42501"),
     "a check that failed and passes": ("UPDATE compliance_checks SET status = 'PASSED'", "23514"),
     "a check that begins expired": (
         (
@@ -76,7 +77,7 @@ RULES = {
     ),
     "a key that its holder approves": (
         (
-            "UPDATE api_keys SET status = 'ACTIVE', approved_by = 'ann', secret_digest = next_digest,"
+            "UPDATE api_keys SET version = 2, status = 'ACTIVE', approved_by = 'ann', secret_digest = next_digest,"
             " secret_made_at = next_made_at"
         ),
         "23514",

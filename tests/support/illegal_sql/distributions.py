@@ -55,7 +55,10 @@ ROWS = (
         "INSERT INTO sagas (org_id, saga_id, kind, subject_id, actor, makers_and_checkers, due_at)"
         " VALUES ('org_1', 'saga_1', 'EXECUTION', 'dist_1', 'ann', '[]', now())"
     ),
-    "UPDATE distributions SET status = 'PENDING_APPROVAL', submitted_by = 'ann', expires_at = now() + interval '1 day'",
+    (
+        "UPDATE distributions SET version = version + 1, status = 'PENDING_APPROVAL', submitted_by = 'ann',"
+        " expires_at = now() + interval '1 day'"
+    ),
 )
 # Columns that are never changed, by table: whoever tries lacks the right.
 FIXED = {
@@ -92,7 +95,7 @@ RULES = {
     "a distribution paid at once": ("UPDATE distributions SET status = 'COMPLETED'", "23514"),
     "a distribution approved by its maker": (
         (
-            "UPDATE distributions SET status = 'APPROVED', approved_by = 'ann', calculated_by = 'ann',"
+            "UPDATE distributions SET version = 3, status = 'APPROVED', approved_by = 'ann', calculated_by = 'ann',"
             " content_hash = 'x', approved_hash = 'x', basis_version = 1"
         ),
         "23514",
@@ -121,7 +124,7 @@ RULES = {
     ),
     "a payout of less that is not set off": ("UPDATE payouts SET amount_minor = 1", "23514"),
     "a payout of less than is set off": ("UPDATE payouts SET amount_minor = 1, set_off_minor = 1", "23514"),
-    "more set off than there is": ("UPDATE allocations SET set_off_minor = 101", "23514"),
+    "more set off than there is": ("UPDATE allocations SET version = 2, set_off_minor = 101", "23514"),
     "a payout taken back": ("UPDATE payouts SET status = 'LOST'", "23514"),
     "lines that are not the whole": (_with_lines("[]"), "23514"),
     "lines that are not positive": (

@@ -26,12 +26,12 @@ FIXED = {
 }
 # Refused for what the rows are.
 RULES = {
-    "frozen for no reason": ("UPDATE escrow_accounts SET status = 'FROZEN'", "23514"),
+    "frozen for no reason": ("UPDATE escrow_accounts SET version = 2, status = 'FROZEN'", "23514"),
     "an unknown status": ("UPDATE escrow_accounts SET status = 'LOST'", "23514"),
     "a closed account open": (
         (
-            "UPDATE escrow_accounts SET status = 'CLOSED', closed_at = now(), closed_by = 'ann';"
-            " UPDATE escrow_accounts SET status = 'ACTIVE', closed_at = NULL, closed_by = NULL"
+            "UPDATE escrow_accounts SET version = 2, status = 'CLOSED', closed_at = now(), closed_by = 'ann';"
+            " UPDATE escrow_accounts SET version = 3, status = 'ACTIVE', closed_at = NULL, closed_by = NULL"
         ),
         "23514",
     ),

@@ -107,26 +107,29 @@ RULES = {
     "a webhook put off for ever": ("UPDATE received_webhooks SET due_at = 'infinity'", "42501"),
     "a status without the way to it": ("UPDATE transactions SET status = 'SETTLED'", "23514"),
     "another amount of what does not wait for its money": (
-        "UPDATE transactions SET corrected_minor = 1, correction_note = 'x', corrected_by = 'bob'",
+        "UPDATE transactions SET version = 2, corrected_minor = 1, correction_note = 'x', corrected_by = 'bob'",
         "23514",
     ),
-    "a difference that nobody explains": ("UPDATE transactions SET correction_note = 'x'", "23514"),
+    "a difference that nobody explains": ("UPDATE transactions SET version = 2, correction_note = 'x'", "23514"),
     "an approval that nobody gave": (
         (
-            "UPDATE transactions SET makers_and_checkers = '[\"bob\"]';"
-            " UPDATE transactions SET makers_and_checkers = '[]'"
+            "UPDATE transactions SET version = 2, makers_and_checkers = '[\"bob\"]';"
+            " UPDATE transactions SET version = 3, makers_and_checkers = '[]'"
         ),
         "23514",
     ),
     "a statement that nobody made any more": (
-        ("UPDATE transactions SET former_correctors = '[\"bob\"]'; UPDATE transactions SET former_correctors = '[]'"),
+        (
+            "UPDATE transactions SET version = 2, former_correctors = '[\"bob\"]';"
+            " UPDATE transactions SET version = 3, former_correctors = '[]'"
+        ),
         "23514",
     ),
     "a bank's reference that names nothing": (
-        "UPDATE transactions SET confirmed_by = 'bob', bank_reference = '--'",
+        "UPDATE transactions SET version = 2, confirmed_by = 'bob', bank_reference = '--'",
         "23514",
     ),
-    "a transaction made again": ("UPDATE transactions SET version = 1, status = 'APPROVED'", "23514"),
+    "a transaction made again": ("UPDATE transactions SET version = 1, status = 'APPROVED'", "42501"),
     "a payment sent earlier": ("UPDATE provider_payments SET sent_at = sent_at - interval '1 hour'", "42501"),
     "a file that is accepted before it left": (
         "UPDATE ach_files SET version = 2, status = 'ACCEPTED', digest = 'x', left_at = now()",
@@ -175,16 +178,19 @@ RULES = {
     "a payment known by another name": ("UPDATE provider_payments SET provider_reference = 'pay_2'", "42501"),
     "a deleted account back": (
         (
-            "UPDATE bank_accounts SET status = 'DELETED', default_for_payouts = false;"
-            " UPDATE bank_accounts SET status = 'ACTIVE'"
+            "UPDATE bank_accounts SET version = 2, status = 'DELETED', default_for_payouts = false;"
+            " UPDATE bank_accounts SET version = 3, status = 'ACTIVE'"
         ),
         "23514",
     ),
     "an account to which money goes at once": (
-        "UPDATE bank_accounts SET status = 'ACTIVE'",
+        "UPDATE bank_accounts SET version = 2, status = 'ACTIVE'",
         "23514",
     ),
-    "an account that replaces itself": ("UPDATE bank_accounts SET replaced_by_bank_account_id = 'ba_1'", "23514"),
+    "an account that replaces itself": (
+        "UPDATE bank_accounts SET version = 2, replaced_by_bank_account_id = 'ba_1'",
+        "23514",
+    ),
     "an account that begins blocked": (
         (
             "INSERT INTO bank_accounts (org_id, bank_account_id, party_id, account_holder_name, routing_number,"

@@ -37,6 +37,11 @@ CREATE TRIGGER refuse_another_amount BEFORE UPDATE OF arrived_minor ON limit_usa
 WHEN (NEW.arrived_minor IS DISTINCT FROM OLD.arrived_minor AND OLD.arrived_minor IS NOT NULL)
 EXECUTE FUNCTION realco_refuse()
 """
+# A check has no version, and its statuses no way back: so nobody alters one for the moment in which it is asked for.
+_REFUSE_LONE_CHANGE = """
+CREATE TRIGGER refuse_lone_change BEFORE UPDATE ON compliance_checks FOR EACH ROW
+WHEN (NEW.status = OLD.status AND NEW.* IS DISTINCT FROM OLD.*) EXECUTE FUNCTION realco_refuse()
+"""
 
 
 def upgrade() -> None:
@@ -53,6 +58,7 @@ def upgrade() -> None:
     append_only(op, "transaction_limits", "party_persons", "former_persons", "ended_sessions", "statements")
     op.execute(_REFUSE_ANOTHER_TIME)
     op.execute(_REFUSE_ANOTHER_AMOUNT)
+    op.execute(_REFUSE_LONE_CHANGE)
     close(op, "compliance", RIGHTS)
 
 

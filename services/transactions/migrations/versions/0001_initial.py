@@ -90,12 +90,6 @@ SET {SEARCH_PATH} AS $$
   RETURNING true
 $$
 """
-# Events are read on from where they were, so nobody has them read again and again from an earlier place. Nor does what
-# somebody altered of an entry or a file become what it was, with the seal of then, as if nothing had been.
-_REFUSE_ANOTHER_VERSION = """
-CREATE TRIGGER refuse_another_version BEFORE UPDATE ON {table} FOR EACH ROW
-WHEN (NEW.version <> OLD.version + 1) EXECUTE FUNCTION realco_refuse()
-"""
 # Of a late return only its webhook may tell, so a login alone does not end one that is to be applied: who does gives a
 # text of which the row has the digest. It is not kept, so that it proves nothing when the webhook is applied once more.
 _END_WEBHOOK = f"""
@@ -175,8 +169,6 @@ def upgrade() -> None:
     fix_once(op, _LEARNED)
     op.execute(_REFUSE_EARLIER)
     op.execute(_REFUSE_LONE_SEAL)
-    for table in ("event_cursors", "ach_entries", "ach_files"):
-        op.execute(_REFUSE_ANOTHER_VERSION.format(table=table))
     op.execute(_END_WEBHOOK)
     op.execute(
         "CREATE TRIGGER end_webhook BEFORE UPDATE OF due_at, proof ON received_webhooks"
