@@ -14,9 +14,9 @@ from services.chassis.calls.auth import acting_as, service_principal
 from services.transactions.commands import exceptions
 from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.domain.payments import PaymentStatus
-from services.transactions.domain.types import REFUND_BY_HAND, REFUND_IN_QUESTION, REFUND_NOT_RECEIVED
+from services.transactions.domain.types import REFUND_BY_HAND, REFUND_IN_QUESTION, REFUND_NOT_RECEIVED, REFUND_REJECTED
 from tests.support.arrivals import confirm
-from tests.support.transactions import DISTRIBUTIONS, ORG, TransactionsHarness, usd
+from tests.support.transactions import CHECKER, DISTRIBUTIONS, ORG, TransactionsHarness, usd
 
 T = transactions_pb2.Transaction
 
@@ -181,6 +181,22 @@ async def test_a_refund_that_came_to_nothing_is_not_made_again_by_itself_while_t
     again = await refund(service, paid, amount=usd(50_00), approved=True)
     assert again.status == T.PENDING_APPROVAL
     assert REFUND_IN_QUESTION in str((await service.waiting(again.transaction_id)).explanations)
+
+
+async def test_whoever_is_paid_does_not_overrule_a_no_by_asking_again(service: TransactionsHarness) -> None:
+    """The reason that it waited for is gone by then, and who decided on the refund before did so before the no."""
+    paid = await contribute(service, "02", amount=usd(50_00))
+    waiting = await refund(service, paid, amount=usd(50_00), approved=False)
+    assert waiting.status == T.PENDING_APPROVAL
+    rejecting = transactions_pb2.RejectTransactionRequest(
+        transaction_id=waiting.transaction_id, note="Fraud.", etag=waiting.etag
+    )
+    assert (await service.ask(CHECKER, "RejectTransaction", rejecting)).status == T.CANCELLED
+    service.clock.advance(timedelta(days=65))
+    await service.work()
+    again = await refund(service, paid, amount=usd(50_00), approved=True)
+    assert again.status == T.PENDING_APPROVAL
+    assert REFUND_REJECTED in str((await service.waiting(again.transaction_id)).explanations)
 
 
 async def test_whose_account_a_login_altered_is_told_to_whoever_decides_on_a_payment_there(

@@ -36,6 +36,7 @@ from services.transactions.commands.settlement import record_settlement
 from services.transactions.dependencies import Dependencies
 from services.transactions.domain.bank_accounts import check_usable
 from services.transactions.domain.decisions import (
+    REJECTED,
     check_amount,
     check_may_approve,
     check_may_confirm,
@@ -118,14 +119,14 @@ async def reject_transaction(tx: Tx, request: pb.RejectTransactionRequest, now: 
     row, person = await lock_as_read(tx, request.transaction_id, request.etag)
     check_may_reject(row)
     await TRANSACTION_APPROVALS.reject(tx, row.transaction_id, request.note, now)
-    note, failure = f"rejected: {request.note}", _NOT_APPROVED[ApprovalStatus.REJECTED]
+    note, failure = f"rejected: {request.note}", REJECTED
     row = await moves.save_move(tx, row, Status.CANCELLED, actor=person, now=now, note=note, failure=failure)
     return answer_transaction(row, now)
 
 
 # Why nobody's money moved, by how the approval ended; one that was taken back is cancelled, and nothing failed.
 _NOT_APPROVED = {
-    ApprovalStatus.REJECTED: Failure("APPROVAL_REJECTED", "A second person said no."),
+    ApprovalStatus.REJECTED: REJECTED,
     ApprovalStatus.EXPIRED: Failure("APPROVAL_EXPIRED", "Nobody approved it in time."),
 }
 

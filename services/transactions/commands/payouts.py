@@ -49,6 +49,7 @@ from services.transactions.domain.types import (
     REFUND_IN_QUESTION,
     REFUND_NOT_KNOWN,
     REFUND_NOT_RECEIVED,
+    REFUND_REJECTED,
     TYPES,
     TransactionType,
 )
@@ -207,7 +208,7 @@ async def _plan_items(tx: Tx, items: Sequence[Item], orders: Mapping[str, Payout
 async def _choose_ways(tx: Tx, items: Sequence[Item], orders: Mapping[str, PayoutOrder]) -> list[_Way]:
     refunded = {item.investment_id for item in items if _type_of(item).gives_back}
     received = await list_received(tx, refunded) if refunded else {}
-    given_back = await sum_given_back(tx, refunded) if refunded else GivenBack(Counter(), Counter(), set(), {})
+    given_back = await sum_given_back(tx, refunded) if refunded else GivenBack(Counter(), Counter(), set(), {}, set())
     about = [row.transaction_id for rows in received.values() for row in rows or ()]
     about += [each for ids in given_back.ended.values() for each in ids]
     questioned = await list_questioned(tx, about) if about else frozenset[str]()
@@ -240,6 +241,8 @@ def _find_doubt(
     ended = given_back.ended.get(item.investment_id, [])
     if any(each in questioned for each in (*ended, *(row.transaction_id for row in received))):
         return REFUND_IN_QUESTION
+    if item.investment_id in given_back.rejected:
+        return REFUND_REJECTED  # whoever asks for it again, or approved it before, does not overrule them
     if order.refund_approved:
         return None  # they read what was posted by hand, and how much goes back
     gone_minor = given_back.of_investments[item.investment_id]

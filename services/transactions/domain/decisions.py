@@ -8,6 +8,7 @@ from datetime import datetime
 
 from services.chassis.calls.auth import INVESTOR, SPONSOR
 from services.chassis.values.errors import InvalidField
+from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import IllegalStatusChange, check_currency
 from services.chassis.values.second_person import check_no_maker
@@ -30,6 +31,9 @@ from services.transactions.domain.schedule import RETRY_WITHIN, add_period
 from services.transactions.domain.states import Status, may_cancel
 from services.transactions.domain.transaction import ATTEMPTS_MAX, Transaction
 from services.transactions.domain.types import TransactionType
+
+# How a transaction ends to which a second person said no.
+REJECTED = Failure("APPROVAL_REJECTED", "A second person said no.")
 
 
 def check_may_approve(transaction: Transaction) -> None:

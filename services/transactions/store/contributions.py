@@ -13,6 +13,8 @@ from services.chassis.data.locks import lock_name, lock_names
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import NotSealed, check_row, check_rows, keep_sealed
 from services.chassis.data.transaction import Tx
+from services.chassis.values.failure import read_failure
+from services.transactions.domain.decisions import REJECTED
 from services.transactions.domain.states import ARRIVED, ENDED, Status
 from services.transactions.domain.transaction import Transaction
 from services.transactions.domain.types import CONTRIBUTIONS, STAFFS_DEBIT, TYPES
@@ -167,21 +169,25 @@ class GivenBack(NamedTuple):
         of_investments: Of which investment, wherever it went.
         altered: The investments of which nobody knows, since a refund says what this service did not write.
         ended: The refunds that came to nothing, by investment.
+        rejected: The investments of which a second person said no to one of them.
     """
 
     of_payments: Counter[str]
     of_investments: Counter[str]
     altered: set[str]
     ended: dict[str, list[str]]
+    rejected: set[str]
 
 
 async def sum_given_back(tx: Tx, investment_ids: Collection[str]) -> GivenBack:
-    given_back = GivenBack(Counter(), Counter(), set(), {})
+    given_back = GivenBack(Counter(), Counter(), set(), {}, set())
     for row in await tx.execute(_GIVEN_BACK, {"investment_ids": list(investment_ids)}):
         if not keep_sealed(tx, transactions, [row]):
             given_back.altered.add(row.investment_id)
         elif row.status in ENDED:
             given_back.ended.setdefault(row.investment_id, []).append(row.transaction_id)
+            if read_failure(row.failure) == REJECTED:
+                given_back.rejected.add(row.investment_id)
         else:
             given_back.of_investments[row.investment_id] += row.amount_minor
             if row.refunded_transaction_id is not None:
