@@ -183,6 +183,7 @@ async def test_the_policy_changes_by_two_persons_and_what_was_approved_before_is
     service.deposit(offering, 10_000_00)
     await owe(service, offering, "inv-001", 1_00)
     approved = await service.approved(offering, 10_000_00)
+    waiting = await service.submit(await service.calculate(await service.draft(offering, 1_000_00)))
     before = await service.get(offering)
 
     def ask(policy: opb.Offering.ReceivablesPolicy, etag: str = before.etag) -> opb.ChangeReceivablesPolicyRequest:
@@ -206,6 +207,7 @@ async def test_the_policy_changes_by_two_persons_and_what_was_approved_before_is
     assert after.receivables_policy == opb.Offering.SET_OFF
     assert (after.etag, after.terms_etag) != (before.etag, before.terms_etag)
     assert await refusal_of(service.execute(approved)) == "CONTENT_OUTDATED"
+    assert await refusal_of(service.approve(waiting)) == "CONTENT_OUTDATED"
     same = await service.ask(change, ask(opb.Offering.SET_OFF, after.etag))
     assert not same.approval_id, "it is so already"
 

@@ -23,6 +23,7 @@ from services.distributions.domain.distribution import (
     PayeeType,
     TierTotal,
     check_may_calculate,
+    check_up_to_date,
     sum_by_party,
 )
 from services.distributions.domain.lines import list_lines, sum_claims
@@ -137,6 +138,13 @@ def build_content(offering: Offering, distribution: Distribution, result: Result
     return to_distribution_content(
         offering, distribution.distribution_id, amount, distribution.distribution_date, result.lines
     )
+
+
+async def work_out_again(tx: Tx, offering: Offering, distribution: Distribution) -> Result:
+    """What the distribution does by now, which is what was calculated. Raises: ContentOutdated: it is not."""
+    result = await run_waterfall(tx, offering, distribution)
+    check_up_to_date(distribution.content_hash, hash_result(offering, distribution, result))
+    return result
 
 
 def hash_result(offering: Offering, distribution: Distribution, result: Result) -> str:

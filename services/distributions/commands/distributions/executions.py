@@ -19,9 +19,9 @@ from services.chassis.values.etags import check_etag
 from services.chassis.values.invariant import invariant, require_present
 from services.distributions.actions import answer_distribution
 from services.distributions.clients import Escrow
-from services.distributions.commands.distributions.calculations import hash_result, is_result_of, run_waterfall
+from services.distributions.commands.distributions.calculations import is_result_of, work_out_again
 from services.distributions.commands.mandates import mandate_of_caller
-from services.distributions.domain.distribution import Distribution, check_may_execute, check_up_to_date
+from services.distributions.domain.distribution import Distribution, check_may_execute
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.refusals import (
     DistributionInProgress,
@@ -135,8 +135,7 @@ async def execute_distribution(
 
 
 async def _check_approved_content(tx: Tx, offering: Offering, distribution: Distribution) -> None:
-    """What is paid is worked out again, and is what was approved, to each payee. Raises: ContentOutdated."""
-    result = await run_waterfall(tx, offering, distribution)
-    check_up_to_date(distribution.approved_hash, hash_result(offering, distribution, result))
+    """What is paid is what was approved, to each payee, and by now still. Raises: ContentOutdated."""
+    result = await work_out_again(tx, offering, distribution)
     kept = await list_allocations_of(tx, distribution.distribution_id)
     invariant(is_result_of(offering, distribution, kept, result), "tiers and allocations are those that were approved")

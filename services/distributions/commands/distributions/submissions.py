@@ -28,8 +28,7 @@ from services.distributions.actions import answer_distribution, answer_waiting
 from services.distributions.commands.distributions.calculations import (
     build_content,
     describe_result,
-    hash_result,
-    run_waterfall,
+    work_out_again,
 )
 from services.distributions.domain.distribution import (
     Distribution,
@@ -38,7 +37,6 @@ from services.distributions.domain.distribution import (
     check_may_approve,
     check_may_reject,
     check_may_submit,
-    check_up_to_date,
 )
 from services.distributions.domain.offering import Offering
 from services.distributions.domain.states import DistributionStatus
@@ -108,9 +106,8 @@ def _compute_end(tx: Tx, distribution: Distribution, now: datetime) -> datetime:
 
 
 async def _ask_for_approval(tx: Tx, offering: Offering, distribution: Distribution, now: datetime) -> None:
-    """Its content is worked out again: what another person reads is what the hash says. Raises: ContentOutdated."""
-    result = await run_waterfall(tx, offering, distribution)
-    check_up_to_date(distribution.content_hash, hash_result(offering, distribution, result))
+    """What another person reads is what the hash says. Raises: ContentOutdated."""
+    result = await work_out_again(tx, offering, distribution)
     details, resource = describe_result(offering, distribution, result), build_content(offering, distribution, result)
     await DISTRIBUTION_APPROVALS.open(tx, details, resource, now)
 
@@ -187,6 +184,7 @@ async def _approve(
     checker = current_principal().person
     check_may_approve(offering, distribution, checker, now)
     check_content(content_hash, distribution.content_hash)
+    await work_out_again(tx, offering, distribution)
     if not await DISTRIBUTION_APPROVALS.count_yes(tx, distribution.distribution_id, facts, now, note):
         return distribution
     approved = replace(
