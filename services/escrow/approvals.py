@@ -16,11 +16,9 @@ from realco.escrow.v1 import journal_pb2 as journal_pb
 
 from services.chassis.approvals.requests import RequestKind, by_asking, by_command
 from services.chassis.approvals.workflow import Approvals
-from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import ApprovalDetails, Change
 from services.chassis.values.explanation import Explanation, explain_refused, spell_gate
 from services.chassis.values.money import Money
-from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow.commands import escrow_accounts, holds, journal_entries
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain import refusals
@@ -119,7 +117,7 @@ class _Details:
         original = entry.reverses_journal_entry_id
         verb = f"Reverse {original}" if original else "Post"
         async with self._dependencies.database.begin() as tx:
-            account = await self._require_account(tx, request.escrow_account_id)
+            account = await account_store.require_escrow_account(tx, request.escrow_account_id)
             never = await list_refused_for_good(tx, [entry], account.currency)
         told = await self._check_investments(request.escrow_account_id, {"journal_entry": entry})
         counted = [] if never else [entry]
@@ -151,7 +149,7 @@ class _Details:
         }
         entries = list(by_path.values())
         async with database.begin() as tx:
-            account = await self._require_account(tx, escrow_account_id)
+            account = await account_store.require_escrow_account(tx, escrow_account_id)
             never = await list_refused_for_good(tx, wanted, account.currency)
         uncounted = await self._check_investments(escrow_account_id, by_path)
         counted = [each for n, each in enumerate(wanted) if isinstance(each, NewEntry) and n not in never]
@@ -243,7 +241,7 @@ class _Details:
 
     async def describe_closing(self, request: accounts_pb.CloseEscrowAccountRequest, now: datetime) -> ApprovalDetails:
         async with self._dependencies.database.begin() as tx:
-            account = await self._require_account(tx, request.escrow_account_id)
+            account = await account_store.require_escrow_account(tx, request.escrow_account_id)
             balances = await account_store.list_balances(tx, request.escrow_account_id)
         use = await escrow_accounts.ask_about_use(self._dependencies.peers, request.escrow_account_id)
         details = _describe_move("Close for good", account, Status.CLOSED, frozenset({account.sponsor_party_id}))
@@ -251,7 +249,7 @@ class _Details:
 
     async def _read_account(self, escrow_account_id: str) -> EscrowAccount:
         async with self._dependencies.database.begin() as tx:
-            return await self._require_account(tx, escrow_account_id)
+            return await account_store.require_escrow_account(tx, escrow_account_id)
 
     # --- holds ---
 
@@ -320,18 +318,11 @@ class _Details:
 
     async def _require_hold(self, escrow_account_id: str, hold_id: str) -> Hold:
         async with self._dependencies.database.begin() as tx:
-            await self._require_account(tx, escrow_account_id)
+            await account_store.require_escrow_account(tx, escrow_account_id)
             hold = await hold_store.find_hold(tx, escrow_account_id, hold_id)
         if hold is None:
             raise refusals.HoldNotFound()
         return hold
-
-    async def _require_account(self, tx: Tx, escrow_account_id: str) -> EscrowAccount:
-        """Raises: EscrowAccountNotFound, NotSealed."""
-        account = await account_store.ESCROW_ACCOUNTS.find(tx, escrow_account_id)
-        if account is None:
-            raise EscrowAccountNotFound()
-        return account
 
 
 def _find_effect(escrow_account_id: str, entries: Iterable[journal_pb.NewJournalEntry]) -> Any:

@@ -19,7 +19,6 @@ from services.chassis.values.ids import new_id
 from services.chassis.values.moves import check_move
 from services.chassis.values.refusals import (
     EscrowAccountClosed,
-    EscrowAccountNotFound,
     NameFixed,
     PartyNotFound,
 )
@@ -40,7 +39,7 @@ from services.escrow.domain.account import (
 )
 from services.escrow.posting.checks import check_whole_book
 from services.escrow.store.approvals import APPROVAL_WRITER, UNFREEZE, check_unfreezing
-from services.escrow.store.escrow_accounts import ESCROW_ACCOUNTS, list_balances
+from services.escrow.store.escrow_accounts import ESCROW_ACCOUNTS, list_balances, require_locked
 from services.escrow.store.journal import has_entries
 
 CHANGE = "change of an escrow account"
@@ -151,9 +150,7 @@ async def _lock(tx: Tx, request: Any) -> EscrowAccount:
         EscrowAccountNotFound: there is none.
         EtagMismatch: it is not the one the request's etag was read from.
     """
-    account = await ESCROW_ACCOUNTS.lock(tx, request.escrow_account_id)
-    if account is None:
-        raise EscrowAccountNotFound()
+    account = await require_locked(tx, request.escrow_account_id)
     check_etag(request.etag, account.etag)
     return account
 

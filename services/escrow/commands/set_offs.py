@@ -22,7 +22,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.ids import new_id
 from services.chassis.values.money import Money
-from services.chassis.values.refusals import EscrowAccountNotFound, check_currency
+from services.chassis.values.refusals import check_currency
 from services.escrow.clients import Distributions
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain.account import may_post
@@ -109,9 +109,7 @@ def _name_type(payout: Payout) -> str:
 async def _set_off(tx: Tx, payout: Payout, ordered_by: str, now: datetime) -> int:
     """How much of the payout is set off, in minor units: now, or by an earlier request with its key."""
     escrow_account_id, owed = payout.escrow_account_id, _owed_by(payout)
-    account = await escrow_accounts.ESCROW_ACCOUNTS.lock(tx, escrow_account_id)
-    if account is None:
-        raise EscrowAccountNotFound("payouts.escrow_account_id")
+    account = await escrow_accounts.require_locked(tx, escrow_account_id, "payouts.escrow_account_id")
     check_currency(payout.amount.currency_code, account.currency)
     await check_whole_book(tx, escrow_account_id)
     entries = await journal.list_journal_entries_on(tx, escrow_account_id, owed)

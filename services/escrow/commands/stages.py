@@ -16,7 +16,7 @@ from services.chassis.calls.wire import from_enum, from_timestamp
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.ids import derived_id, new_id
-from services.chassis.values.refusals import EscrowAccountFrozen, EscrowAccountNotFound, IllegalStatusChange
+from services.chassis.values.refusals import EscrowAccountFrozen, IllegalStatusChange
 from services.escrow.commands import holds
 from services.escrow.domain import refusals
 from services.escrow.domain.account import Status
@@ -78,9 +78,7 @@ async def _book_stage(
         type_: What the transaction is to this escrow account.
     """
     moving = Moving(type_, transaction.party_id, transaction.amount.amount_minor)
-    account = await escrow_accounts.ESCROW_ACCOUNTS.lock(tx, escrow_account_id)
-    if account is None:
-        raise EscrowAccountNotFound()
+    account = await escrow_accounts.require_locked(tx, escrow_account_id)
     frozen = account.status is Status.FROZEN
     if stage is Stage.RETURNED:
         await end_return_risk(tx, transaction, now, when_frozen=True)
@@ -243,8 +241,7 @@ async def end_dispute(
 async def _hold_disputed(tx: Tx, transaction: transactions_pb2.Transaction, now: datetime) -> None:
     """As much as is there: a closing may have taken it since, and then its party owes what is lost."""
     account_id, hold_id = transaction.escrow_account_id, _dispute_hold_id(transaction)
-    if await escrow_accounts.ESCROW_ACCOUNTS.lock(tx, account_id) is None:
-        raise EscrowAccountNotFound()
+    await escrow_accounts.require_locked(tx, account_id)
     moving = Moving(_type_of(transaction), transaction.party_id, transaction.amount.amount_minor)
     booked = await journal.list_journal_entries_of_transaction(tx, account_id, transaction.transaction_id)
     keys = {find_first_key(entry.rows[0]["request_key"]) for entry in await keep_ours(tx, account_id, booked)}

@@ -22,7 +22,7 @@ from services.chassis.values.money import Money
 from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow import messages
 from services.escrow.domain.chart import Direction, LedgerAccountKind, line_of
-from services.escrow.queries.escrow_accounts import require_escrow_account
+from services.escrow.queries.escrow_accounts import require_account_row
 from services.escrow.queries.filters import read_kinds
 from services.escrow.store.escrow_accounts import on_normal_side
 from services.escrow.tables import escrow_accounts, holds, ledger_accounts
@@ -84,7 +84,7 @@ def _kept_back(kind: LedgerAccountKind, line: _Line) -> int:
 async def list_ledger_accounts(
     reader: Reader, request: journal_pb.ListLedgerAccountsRequest, now: datetime
 ) -> journal_pb.ListLedgerAccountsResponse:
-    account = await require_escrow_account(reader, request.escrow_account_id)
+    account = await require_account_row(reader, request.escrow_account_id)
     as_of = _as_of(request, now)
     lines = _LINES_NOW if as_of is None else _LINES_AT
     page, wanted = Page.of(request), {"kind": read_kinds(request), "party_id": request.party_id}
@@ -198,7 +198,7 @@ async def get_trial_balance(
     tx: Tx, request: journal_pb.GetTrialBalanceRequest, now: datetime
 ) -> journal_pb.TrialBalance:
     """Sums up every ledger entry there is, and compares with what the ledger accounts keep: in one snapshot."""
-    account = await require_escrow_account(tx, request.escrow_account_id)
+    account = await require_account_row(tx, request.escrow_account_id)
     key = {name: getattr(account, name) for name in ("org_id", "escrow_account_id", "escrow_no")}
     rows = (await tx.execute(_TRIAL_BALANCE, key)).all()
     lines = []

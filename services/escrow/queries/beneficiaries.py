@@ -7,12 +7,11 @@ from collections.abc import Collection
 from realco.escrow.v1 import postings_pb2 as postings_pb
 
 from services.chassis.data.database import Database
-from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow.clients import Distributions
 from services.escrow.domain.beneficiaries import Beneficiaries
 from services.escrow.domain.chart import LedgerAccount, Owner, line_of
 from services.escrow.messages import read_ledger_account
-from services.escrow.store.escrow_accounts import ESCROW_ACCOUNTS, list_parties
+from services.escrow.store.escrow_accounts import list_parties, require_escrow_account
 
 
 async def list_beneficiaries(
@@ -40,9 +39,7 @@ async def list_gaining(
     if any(line_of(account.kind).owner is Owner.PAYEES for account in credited):
         committed = frozenset(await distributions.list_committed_parties(escrow_account_id))
     async with database.begin() as tx:
-        account = await ESCROW_ACCOUNTS.find(tx, escrow_account_id)
-        if account is None:
-            raise EscrowAccountNotFound()
+        account = await require_escrow_account(tx, escrow_account_id)
         parties = await list_parties(tx, escrow_account_id)
     beneficiaries = Beneficiaries(account.sponsor_party_id, parties | committed)
     return frozenset[str]().union(*map(beneficiaries.list_owners, credited))

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from services.chassis.values.approval import Effect
 from services.chassis.values.explanation import Explanation
-from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain.account import Balance, EscrowAccount
 from services.escrow.domain.beneficiaries import list_grown
@@ -48,9 +47,7 @@ async def preview_entries(
     touched = list(dict.fromkeys(each for each, _ in changes))
     database, distributions = dependencies.database, dependencies.peers.distributions
     async with database.begin() as tx:
-        account = await escrow_accounts.ESCROW_ACCOUNTS.find(tx, escrow_account_id)
-        if account is None:
-            raise EscrowAccountNotFound()
+        account = await escrow_accounts.require_escrow_account(tx, escrow_account_id)
         found = await escrow_accounts.list_balances(tx, escrow_account_id, touched) if touched else []
     balances = {each: Balance(each, 0, 0, 0) for each in touched} | {one.ledger_account: one for one in found}
     effects = [

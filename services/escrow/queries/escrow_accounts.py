@@ -52,8 +52,8 @@ async def list_escrow_accounts(
     )
 
 
-async def require_escrow_account(source: Source, escrow_account_id: str) -> Any:
-    """The escrow account of the caller's organization, with what is booked in it.
+async def require_account_row(source: Source, escrow_account_id: str) -> Any:
+    """The row of an escrow account of the caller's organization: what is booked in it stands there besides.
 
     Raises:
         EscrowAccountNotFound: there is none.

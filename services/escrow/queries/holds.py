@@ -11,14 +11,14 @@ from services.chassis.data.seals import keep_sealed
 from services.chassis.data.transaction import Tx
 from services.escrow import actions, messages
 from services.escrow.domain.refusals import HoldNotFound
-from services.escrow.queries.escrow_accounts import require_escrow_account
+from services.escrow.queries.escrow_accounts import require_account_row
 from services.escrow.queries.filters import match_account
 from services.escrow.store import holds as store
 from services.escrow.tables import holds
 
 
 async def get_hold(tx: Tx, request: pb.GetHoldRequest, _: datetime) -> pb.Hold:
-    account = await require_escrow_account(tx, request.escrow_account_id)
+    account = await require_account_row(tx, request.escrow_account_id)
     hold = await store.find_hold(tx, account.escrow_account_id, request.hold_id)
     if hold is None:
         raise HoldNotFound()
@@ -26,7 +26,7 @@ async def get_hold(tx: Tx, request: pb.GetHoldRequest, _: datetime) -> pb.Hold:
 
 
 async def list_holds(tx: Tx, request: pb.ListHoldsRequest, _: datetime) -> pb.ListHoldsResponse:
-    account = await require_escrow_account(tx, request.escrow_account_id)
+    account = await require_account_row(tx, request.escrow_account_id)
     table = holds.c
     query = store.select_holds_with_account().where(
         table.org_id == account.org_id,

@@ -21,7 +21,7 @@ from services.chassis.data.reads import Read, Reader, fetch_row, fetch_rows
 from services.escrow import actions, messages
 from services.escrow.domain.chart import LedgerAccount, line_of
 from services.escrow.domain.refusals import JournalEntryNotFound
-from services.escrow.queries.escrow_accounts import require_escrow_account
+from services.escrow.queries.escrow_accounts import require_account_row
 from services.escrow.queries.filters import read_kinds
 from services.escrow.tables import journal_entries, ledger_accounts, ledger_entries
 
@@ -44,7 +44,7 @@ async def list_ledger_entries(
     reader: Reader, request: pb.ListLedgerEntriesRequest, _: datetime
 ) -> pb.ListLedgerEntriesResponse:
     """In the order of booking. Times become numbers first, so the page is one range of one index, where it can be."""
-    account = await require_escrow_account(reader, request.escrow_account_id)
+    account = await require_account_row(reader, request.escrow_account_id)
     given: dict[str, Iterable[Any]] = {
         "transaction_id": request.transaction_id,
         "journal_entry_id": request.journal_entry_id,
@@ -125,7 +125,7 @@ def _find_ledger_sequence(moment: sa.BindParameter[datetime]) -> sa.ColumnElemen
 
 
 async def get_journal_entry(reader: Reader, request: pb.GetJournalEntryRequest, _: datetime) -> pb.JournalEntry:
-    account = await require_escrow_account(reader, request.escrow_account_id)
+    account = await require_account_row(reader, request.escrow_account_id)
     key = {"escrow_no": account.escrow_no, "journal_entry_id": request.journal_entry_id}
     row = await fetch_row(reader, _ENTRY, **key)
     if row is None:
@@ -137,7 +137,7 @@ async def get_journal_entry(reader: Reader, request: pb.GetJournalEntryRequest, 
 async def list_journal_entries(
     reader: Reader, request: pb.ListJournalEntriesRequest, _: datetime
 ) -> pb.ListJournalEntriesResponse:
-    account = await require_escrow_account(reader, request.escrow_account_id)
+    account = await require_account_row(reader, request.escrow_account_id)
     given = {
         "transaction_id": request.transaction_id,
         "type": map(pb.JournalEntry.Type.Name, request.type),

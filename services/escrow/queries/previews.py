@@ -15,7 +15,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Preview
 from services.chassis.values.errors import DomainError, InvalidField
 from services.chassis.values.explanation import Explanation, explain_at_source
-from services.chassis.values.refusals import EscrowAccountNotFound, check_currency
+from services.chassis.values.refusals import check_currency
 from services.escrow.domain.account import EscrowAccount
 from services.escrow.domain.chart import LedgerAccount
 from services.escrow.domain.explanations import explain_debts_at_sources, explain_missing_at_sources
@@ -42,9 +42,7 @@ async def get_transaction_preview(
     tx: Tx, request: postings_pb.GetTransactionPreviewRequest, now: datetime
 ) -> postings_pb.BookPreview:
     """Raises: EscrowAccountNotFound, CurrencyMismatch, InvalidField, NotSealed."""
-    account = await escrow_accounts.ESCROW_ACCOUNTS.find(tx, request.escrow_account_id)
-    if account is None:
-        raise EscrowAccountNotFound()
+    account = await escrow_accounts.require_escrow_account(tx, request.escrow_account_id)
     wanted = read_movings(request, account.currency)
     booked = await _list_booked(tx, request)
     touched = list_touched(wanted[0], booked) if len(wanted) == 1 else None
@@ -88,9 +86,7 @@ async def get_movement_preview(
     tx: Tx, request: postings_pb.GetMovementPreviewRequest, now: datetime
 ) -> postings_pb.BookPreview:
     """Raises: EscrowAccountNotFound, CurrencyMismatch, InvalidField."""
-    account = await escrow_accounts.ESCROW_ACCOUNTS.find(tx, request.escrow_account_id)
-    if account is None:
-        raise EscrowAccountNotFound()
+    account = await escrow_accounts.require_escrow_account(tx, request.escrow_account_id)
     found = await escrow_accounts.list_balances(tx, request.escrow_account_id)
     totals = await escrow_accounts.read_totals(tx, request.escrow_account_id)
     book = Book(account.status, account.currency, {each.ledger_account: each for each in found}, *totals)

@@ -14,6 +14,7 @@ from services.chassis.data.reads import Read, Source, fetch_rows
 from services.chassis.data.rows import build_values_table, list_by_column
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
+from services.chassis.values.refusals import EscrowAccountNotFound
 from services.escrow.domain.account import MOVES, Balance, EscrowAccount, Freeze, Status
 from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind
 from services.escrow.tables import escrow_accounts, ledger_accounts
@@ -33,6 +34,27 @@ def _list_columns(account: EscrowAccount) -> dict[str, Any]:
 
 
 ESCROW_ACCOUNTS = Aggregate(escrow_accounts, "escrow_account_id", _read_escrow_account, _list_columns, MOVES)
+
+
+async def require_escrow_account(source: Source, escrow_account_id: str) -> EscrowAccount:
+    """Without its lock. Raises: EscrowAccountNotFound, NotSealed."""
+    account = await ESCROW_ACCOUNTS.find(source, escrow_account_id)
+    if account is None:
+        raise EscrowAccountNotFound()
+    return account
+
+
+async def require_locked(tx: Tx, escrow_account_id: str, field: str | None = None) -> EscrowAccount:
+    """
+    Args:
+        field: Of the request, that names it.
+
+    Raises: EscrowAccountNotFound, NotSealed.
+    """
+    account = await ESCROW_ACCOUNTS.lock(tx, escrow_account_id)
+    if account is None:
+        raise EscrowAccountNotFound(field)
+    return account
 
 
 def on_normal_side(debit: sa.ColumnElement[Any], credit: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
