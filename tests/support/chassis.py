@@ -18,7 +18,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from services.chassis.calls.auth import Principal
-from services.chassis.data import leases, migrations, rights, steps, tables
+from services.chassis.data import guards, leases, migrations, rights, steps, tables
 from services.chassis.data.database import Database
 from services.chassis.process.jobs import Found
 from services.chassis.values.approval_policy import NO_POLICY, ApprovalPolicy
@@ -80,7 +80,7 @@ def _migrate(connection: sa.Connection) -> None:
     facts.create(connection)
     work.create(connection)
     steps.create_chassis_tables(op)
-    migrations.append_only(op, "facts")
+    guards.append_only(op, "facts")
     migrations.close(op, "chassis", RIGHTS)
 
 

@@ -1,4 +1,4 @@
-"""What every service's migrations share: who may touch which table, and that history stays history.
+"""What every service's migrations share: how they run, and who may touch which table.
 
 A service's `migrations/env.py` is three lines: `from services.chassis.data.migrations import run_env`, its tables'
 `metadata`, and `run_env(metadata)`. Migrations run as the owner role; services run as `<name>_app` and `<name>_worker`,
@@ -7,140 +7,11 @@ which own nothing. What these may do stands in the service's `rights.py`; `close
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import context
 
 from services.chassis.data import rights
-from services.chassis.data.json_shapes import is_of_another_shape
-from services.chassis.data.leases import PAUSE_MAX_MS
-from services.chassis.data.seals import is_covered
-from services.chassis.values.clock import CLOCK_ERROR_SECONDS_MAX
-
-# `alembic.op`: a module with the methods of alembic.operations.Operations, which no type says.
-Op = Any
-
-# Every function of ours finds tables by this, so that a temporary table of the caller's stands in for none.
-SEARCH_PATH = "search_path = public, pg_temp"
-
-_REFUSE = f"""
-CREATE OR REPLACE FUNCTION realco_refuse() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
-BEGIN
-  RAISE EXCEPTION '% keeps its rows as they are: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = '42501';
-END $$
-"""
-_REFUSE_MOVE = f"""
-CREATE OR REPLACE FUNCTION realco_refuse_move() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
-DECLARE
-  before text := CASE TG_OP WHEN 'INSERT' THEN '' ELSE OLD.status END;
-BEGIN
-  IF before || '>' || NEW.status = ANY (TG_ARGV) THEN
-    RETURN NEW;
-  END IF;
-  RAISE EXCEPTION '% does not move from % to %', TG_TABLE_NAME, before, NEW.status USING ERRCODE = '23514';
-END $$
-"""
-_REFUSE_EARLY = f"""
-CREATE OR REPLACE FUNCTION realco_refuse_early() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
-BEGIN
-  IF (to_jsonb(OLD) ->> TG_ARGV[0])::timestamptz < now() - make_interval(days => TG_ARGV[1]::integer) THEN
-    RETURN OLD;
-  END IF;
-  RAISE EXCEPTION '% is kept % days: % refused', TG_TABLE_NAME, TG_ARGV[1], TG_OP USING ERRCODE = '42501';
-END $$
-"""
-# Whatever takes the time from who calls it asks this first: a time that is written once may never be taken back. Its
-# code says that nothing is wrong with the work: it may go through when the clocks agree again.
-_CHECK_TIME = f"""
-CREATE OR REPLACE FUNCTION realco_check_time(p_now timestamptz) RETURNS void LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
-DECLARE
-  error_max CONSTANT interval := '{CLOCK_ERROR_SECONDS_MAX} seconds';
-BEGIN
-  IF p_now BETWEEN clock_timestamp() - error_max AND clock_timestamp() + error_max THEN
-    RETURN;
-  END IF;
-  IF isfinite(p_now) AND (SELECT allowed FROM test_clock) THEN
-    RETURN;
-  END IF;
-  RAISE EXCEPTION 'the time of the caller is not that of the database' USING ERRCODE = '58000';
-END $$
-"""  # noqa: S608  # of these constants
-
-# The state that a row had before has a seal, too, and a lower version. What a seal covers changes with the version, or
-# only goes on: so nobody alters a row for the moment in which it is looked at, and puts it back.
-_REFUSE_OLD_STATE = """
-CREATE OR REPLACE TRIGGER refuse_old_state BEFORE UPDATE OF version, {columns} ON {table} FOR EACH ROW
-WHEN (NEW.version < OLD.version OR NEW.version = OLD.version AND ({changes})) EXECUTE FUNCTION realco_refuse()
-"""
-_GOES_BACK = "NEW.{column} IS DISTINCT FROM OLD.{column} AND (NEW.{column} > OLD.{column}) IS NOT TRUE"
-
-# Work that is put off for longer than any pause of ours is work that somebody hides.
-_REFUSE_FAR = f"""
-CREATE OR REPLACE TRIGGER refuse_far BEFORE INSERT OR UPDATE OF due_at ON {{table}} FOR EACH ROW
-WHEN (NEW.due_at > clock_timestamp() + interval '{PAUSE_MAX_MS} milliseconds') EXECUTE FUNCTION realco_refuse()
-"""
-
-# A lease is taken one at a time. A count at the end of its type would stop the statement that takes many rows at once.
-_REFUSE_LEAP = """
-CREATE OR REPLACE TRIGGER refuse_leap BEFORE UPDATE OF epoch, tries ON {table} FOR EACH ROW
-WHEN (NEW.epoch NOT BETWEEN OLD.epoch AND OLD.epoch + 1 OR NEW.tries NOT BETWEEN 0 AND OLD.tries + 1)
-EXECUTE FUNCTION realco_refuse()
-"""
-_REFUSE_BEGUN = """
-CREATE OR REPLACE TRIGGER refuse_begun BEFORE INSERT ON {table} FOR EACH ROW
-WHEN (NEW.epoch <> 0 OR NEW.tries <> 0) EXECUTE FUNCTION realco_refuse()
-"""
-# PostgreSQL keeps times and JSON that Python cannot read, and values of a gigabyte. Rows are read before anybody can
-# ask whether they are ours, many at a time, so one of them would hide all the others. What a function asks PostgreSQL
-# reads once a connection, and the condition of a trigger once a statement: that took longer than to write the row.
-_REFUSE_UNREADABLE = (
-    """
-CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SET {search_path} AS $$
-BEGIN
-  IF {unreadable} THEN
-    RAISE EXCEPTION '% keeps its rows readable: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = '42501';
-  END IF;
-  RETURN NEW;
-END $$
-""",
-    "REVOKE ALL ON FUNCTION {function}() FROM PUBLIC",
-    """
-CREATE OR REPLACE TRIGGER refuse_unreadable BEFORE INSERT OR UPDATE OF {columns} ON {table} FOR EACH ROW
-EXECUTE FUNCTION {function}()
-""",
-)
-_VALUE_BYTES_MAX = 4 * 1024 * 1024  # more than any of ours
-# Texts that are longer by design: what an approval decides on and what became of it, and what anybody may have sent.
-_LONG_TEXTS = frozenset({"content", "result", "headers", "subject", "cause"})
-_TEXT_BYTES_MAX = 32 * 1024
-_METADATA_BYTES_MAX = 128 * 1024  # 50 pairs of what the contracts take
-# The same where no seal says which rows are ours, so that a list shows each: many of them still are one answer.
-_UNSEALED_BYTES_MAX = 8 * 1024
-_SEAL_BYTES_MAX = 64
-_FIRST, _LAST = "'0001-01-02T00:00Z'", "'9999-12-30T00:00Z'"
-# By the type of a column.
-_UNREADABLE: Sequence[tuple[type[sa.types.TypeEngine[Any]], str]] = (
-    (sa.DateTime, f"NEW.{{column}} NOT BETWEEN {_FIRST} AND {_LAST}"),
-    (sa.Date, f"NEW.{{column}} NOT BETWEEN {_FIRST} AND {_LAST}"),
-    # Deeper than any of ours, or a number that is none of ours.
-    (sa.JSON, "jsonb_path_exists(NEW.{column}, '$.**{{20}}')"),
-    (sa.JSON, """jsonb_path_exists(NEW.{column}, '$.** ? (@.type() == "number" && (@ > 1e18 || @ < -1e18))')"""),
-    # As it is read: what is copied from another row is still as small as it was stored.
-    (sa.JSON, "octet_length(NEW.{column}::text) > {bytes_max}"),
-    (sa.ARRAY, "octet_length(NEW.{column}::text) > {bytes_max}"),
-    (sa.LargeBinary, f"octet_length(NEW.{{column}}) > {_VALUE_BYTES_MAX}"),
-    (sa.Text, "octet_length(NEW.{column}) > {bytes_max}"),
-)
-# A page of a list ends at an id, which its token has: a longer one, or one that JSON spells longer, is not sent back.
-_ODD_ID = "octet_length(NEW.{column}) > 255 OR NEW.{column} ~ '[[:cntrl:]]'"
-_IDS_OF_OTHERS = frozenset({"external_id", "provider_event_id"})  # no page ends at one, and they count characters
-# So that we can always write the next one, however far somebody leapt; and by such steps nobody comes to the end of the
-# numbers (steps.py has the same for those of events).
-_FAR_VERSION = "NEW.{column} > 1000000000000 AND (TG_OP = 'INSERT' OR NEW.{column} - OLD.{column} > 1000000)"
-_LONG_SEAL = f"octet_length(NEW.seal) > {_SEAL_BYTES_MAX}"
-_TIMES = f"NOT ({_FIRST} <= ALL (NEW.{{column}}) AND {_LAST} >= ALL (NEW.{{column}}))"
+from services.chassis.data.guards import Op, guard_rows, quote
 
 
 def run_env(metadata: sa.MetaData) -> None:
@@ -151,104 +22,6 @@ def run_env(metadata: sa.MetaData) -> None:
         context.run_migrations()
 
 
-def create_functions(op: Op) -> None:
-    """Makes, or brings up to date, the functions that refuse what none of a service's tables may take."""
-    for statement in (_REFUSE, _REFUSE_MOVE, _REFUSE_EARLY, _CHECK_TIME):
-        op.execute(statement)
-
-
-def keep(op: Op, name: str, column: str, days: int) -> None:
-    """Refuses to forget a row before so many days have passed since the time in that column, whoever asks."""
-    op.execute(
-        f"CREATE TRIGGER refuse_early BEFORE DELETE ON {_quoted(op, name)}"
-        f" FOR EACH ROW EXECUTE FUNCTION realco_refuse_early('{column}', '{days}')"
-    )
-
-
-def append_only(op: Op, *names: str) -> None:
-    """Refuses UPDATE, DELETE and TRUNCATE on the tables, whoever asks (reliability rule c3)."""
-    for name in names:
-        table = _quoted(op, name)
-        op.execute(
-            f"CREATE TRIGGER refuse_edits BEFORE UPDATE OR DELETE ON {table}"
-            " FOR EACH ROW EXECUTE FUNCTION realco_refuse()"
-        )
-        op.execute(
-            f"CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON {table}"
-            " FOR EACH STATEMENT EXECUTE FUNCTION realco_refuse()"
-        )
-
-
-def guard_moves(op: Op, moves: Mapping[str, str]) -> None:
-    """Refuses a status that no listed move leads to, whoever writes it (reliability rule c7).
-
-    Args:
-        moves: By table, `FROM>TO` and, for the statuses a row may begin with, `>TO`. The list stands in the trigger
-            itself, where no table can stand in for it.
-    """
-    for name, listed in moves.items():
-        table, edges = _quoted(op, name), ", ".join(f"'{edge}'" for edge in sorted(listed.split()))
-        function = f"FOR EACH ROW {{}}EXECUTE FUNCTION realco_refuse_move({edges})"
-        changed = "WHEN (OLD.status IS DISTINCT FROM NEW.status) "
-        op.execute(f"CREATE TRIGGER refuse_beginning BEFORE INSERT ON {table} {function.format('')}")
-        op.execute(f"CREATE TRIGGER refuse_move BEFORE UPDATE OF status ON {table} {function.format(changed)}")
-
-
-# Each move of a row has its line already, in the same transaction, and goes on from the one before it: so a line that
-# is right is of a move of just now, which whoever writes it makes, too, and for which they have no seal.
-_REFUSE_MADE_UP_LINE = """
-CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SET {search_path} AS $$
-DECLARE
-  last text := (
-    SELECT to_status FROM {table} WHERE org_id = NEW.org_id AND {key} = NEW.{key} ORDER BY version DESC LIMIT 1
-  );
-BEGIN
-  IF NEW.from_status IS DISTINCT FROM NEW.to_status
-     AND NEW.from_status IS NOT DISTINCT FROM coalesce(last, NEW.from_status)
-     AND ({rows}) THEN
-    RETURN NEW;
-  END IF;
-  RAISE EXCEPTION '% says what its rows say', TG_TABLE_NAME USING ERRCODE = '42501';
-END $$
-"""
-_IS_ITS_ROW = """EXISTS (
-    SELECT FROM {table} WHERE org_id = NEW.org_id AND {key} = NEW.{subject}
-    AND version = NEW.version AND status = NEW.to_status
-  )"""
-
-
-def fix_once(op: Op, learned: Mapping[str, Sequence[str]]) -> None:
-    """Refuses another value for what is learned once, whoever writes it: a row is found by it, or goes by it.
-
-    Args:
-        learned: By table, columns that are learned together: once the first one of them has a value, none changes.
-    """
-    for name, groups in learned.items():
-        for columns in map(str.split, groups):
-            olds, news = (", ".join(f"{which}.{column}" for column in columns) for which in ("OLD", "NEW"))
-            op.execute(
-                f"CREATE TRIGGER fix_{columns[0]} BEFORE UPDATE OF {', '.join(columns)} ON {_quoted(op, name)}"
-                f" FOR EACH ROW WHEN (OLD.{columns[0]} IS NOT NULL AND ROW({olds}) IS DISTINCT FROM ROW({news}))"
-                " EXECUTE FUNCTION realco_refuse()"
-            )
-
-
-def hold_history(op: Op, name: str, subject: str, of: Mapping[str, str]) -> None:
-    """Refuses a line of history that no row bears out, whoever writes it: a forged one, or one ahead of its time.
-
-    Args:
-        subject: The column that says whose line it is.
-        of: The tables whose moves it has, and the key of each.
-    """
-    rows = " OR ".join(_IS_ITS_ROW.format(table=table, key=key, subject=subject) for table, key in of.items())
-    function = f"refuse_made_up_{name}"
-    values = {"function": function, "table": _quoted(op, name), "key": subject, "rows": rows}
-    op.execute(_REFUSE_MADE_UP_LINE.format(search_path=SEARCH_PATH, **values))
-    op.execute(
-        f"CREATE TRIGGER refuse_made_up BEFORE INSERT ON {_quoted(op, name)} FOR EACH ROW EXECUTE FUNCTION {function}()"
-    )
-
-
 def close(op: Op, service: str, stated: rights.Table) -> None:
     """Gives the service's roles what is stated and everybody else nothing, and hides what belongs to others.
 
@@ -257,79 +30,24 @@ def close(op: Op, service: str, stated: rights.Table) -> None:
     """
     bind = op.get_bind()
     roles = {kind: role_of(bind, service, kind) for kind in ("app", "worker")}
-    everybody = ", ".join(["PUBLIC", *(_quoted(op, role) for role in roles.values())])
-    schema = _quoted(op, str(bind.scalar(sa.text("SELECT current_schema()"))))
+    everybody = ", ".join(["PUBLIC", *(quote(op, role) for role in roles.values())])
+    schema = quote(op, str(bind.scalar(sa.text("SELECT current_schema()"))))
     for kind in ("TABLES", "SEQUENCES", "FUNCTIONS"):
         op.execute(f"REVOKE ALL ON ALL {kind} IN SCHEMA {schema} FROM {everybody}")
     op.execute(f"REVOKE ALL ON SCHEMA {schema} FROM {everybody}")
-    op.execute(f"GRANT USAGE ON SCHEMA {schema} TO {', '.join(_quoted(op, role) for role in roles.values())}")
+    op.execute(f"GRANT USAGE ON SCHEMA {schema} TO {', '.join(quote(op, role) for role in roles.values())}")
     there = set(sa.inspect(bind).get_table_names())
     for name, granted in stated.items():
         if name in there:
             _grant(op, name, roles["app"], granted.app)
             _grant(op, name, roles["worker"], granted.worker)
     for function in bind.scalars(_CALLED).all():
-        op.execute(f"GRANT EXECUTE ON FUNCTION {function} TO {_quoted(op, roles['app'])}")
+        op.execute(f"GRANT EXECUTE ON FUNCTION {function} TO {quote(op, roles['app'])}")
     for name in sorted(there):
         columns = {column["name"]: column["type"] for column in sa.inspect(bind).get_columns(name)}
         if "org_id" in columns:
             _hide(op, name, roles["worker"])
-        if {"version", "seal"} <= columns.keys():
-            _refuse_old_state(op, name, stated[name])
-        if "due_at" in columns:
-            for statement in (_REFUSE_FAR, _REFUSE_LEAP, _REFUSE_BEGUN):
-                op.execute(statement.format(table=_quoted(op, name)))
-        _refuse_unreadable(op, name, columns)
-
-
-def _refuse_old_state(op: Op, name: str, of: rights.Rights) -> None:
-    table: sa.Table = op.get_context().opts["target_metadata"].tables[name]
-    covered = [column for column in of.list_changing() if column != "version" and is_covered(table, column)]
-    only_with_version = [column for column in covered if column not in of.onward]
-    changes = [_GOES_BACK.format(column=_quoted(op, column)) for column in of.onward]
-    changes.append(_change(op, only_with_version))
-    lone_seal = f"OLD.seal IS NOT NULL AND NEW.seal IS DISTINCT FROM OLD.seal AND NOT ({_change(op, of.onward)})"
-    changes.append(lone_seal)
-    columns = ", ".join(_quoted(op, column) for column in (*covered, "seal"))
-    op.execute(_REFUSE_OLD_STATE.format(table=_quoted(op, name), columns=columns, changes=" OR ".join(changes)))
-
-
-def _change(op: Op, columns: Sequence[str]) -> str:
-    """Whether one of the columns changes."""
-    news, olds = (", ".join(f"{which}.{_quoted(op, column)}" for column in columns) for which in ("NEW", "OLD"))
-    return f"ROW({news}) IS DISTINCT FROM ROW({olds})" if columns else "false"
-
-
-def _refuse_unreadable(op: Op, name: str, columns: Mapping[str, sa.types.TypeEngine[Any]]) -> None:
-    found: dict[str, list[str]] = {}
-    for column, kind in columns.items():
-        conditions = [condition for of, condition in _UNREADABLE if isinstance(kind, of)]
-        if isinstance(kind, sa.ARRAY) and isinstance(kind.item_type, sa.DateTime):
-            conditions.append(_TIMES)
-        if column == "seal":
-            conditions = [_LONG_SEAL]
-        elif column.endswith("_id") and column not in _IDS_OF_OTHERS and isinstance(kind, sa.Text):
-            conditions = [_ODD_ID]
-        elif column == "version":
-            conditions = [_FAR_VERSION]
-        quoted = _quoted(op, column)
-        bytes_max = _find_bytes_max(column, kind) if "seal" in columns else _UNSEALED_BYTES_MAX
-        if conditions:
-            found[quoted] = [f"({condition.format(column=quoted, bytes_max=bytes_max)})" for condition in conditions]
-        if isinstance(kind, sa.JSON):
-            found[quoted].append(f"({is_of_another_shape(column)})")
-    if found:
-        unreadable = " OR ".join(condition for conditions in found.values() for condition in conditions)
-        values = {"columns": ", ".join(found), "table": _quoted(op, name), "unreadable": unreadable}
-        for statement in _REFUSE_UNREADABLE:
-            op.execute(statement.format(function=f"refuse_unreadable_{name}", search_path=SEARCH_PATH, **values))
-
-
-def _find_bytes_max(column: str, kind: sa.types.TypeEngine[Any]) -> int:
-    """So that a page of the rows that a login can write at most is less than a caller receives, at its default size."""
-    if column == "metadata":
-        return _METADATA_BYTES_MAX
-    return _TEXT_BYTES_MAX if isinstance(kind, sa.Text) and column not in _LONG_TEXTS else _VALUE_BYTES_MAX
+        guard_rows(op, name, columns, stated.get(name))
 
 
 # The functions that a service calls; those of extensions stay as they are.
@@ -345,13 +63,13 @@ def _grant(op: Op, name: str, role: str, granted: rights.Grant) -> None:
     columns = [column["name"] for column in sa.inspect(op.get_bind()).get_columns(name)]
     for privilege in ("select", "insert", "update"):
         named = getattr(granted, privilege)
-        listed = [_quoted(op, column) for column in named if column in columns]
+        listed = [quote(op, column) for column in named if column in columns]
         if named == rights.EVERY:
-            op.execute(f"GRANT {privilege.upper()} ON {_quoted(op, name)} TO {_quoted(op, role)}")
+            op.execute(f"GRANT {privilege.upper()} ON {quote(op, name)} TO {quote(op, role)}")
         elif listed:
-            op.execute(f"GRANT {privilege.upper()} ({', '.join(listed)}) ON {_quoted(op, name)} TO {_quoted(op, role)}")
+            op.execute(f"GRANT {privilege.upper()} ({', '.join(listed)}) ON {quote(op, name)} TO {quote(op, role)}")
     if granted.delete:
-        op.execute(f"GRANT DELETE ON {_quoted(op, name)} TO {_quoted(op, role)}")
+        op.execute(f"GRANT DELETE ON {quote(op, name)} TO {quote(op, role)}")
 
 
 def _hide(op: Op, name: str, worker: str) -> None:
@@ -362,7 +80,7 @@ def _hide(op: Op, name: str, worker: str) -> None:
     a role is gone once that role lets go of it (DROP OWNED), and then it finds nothing to do, without any error.
     Both are asked once a statement, in a sub-select, not once a row; and the worker names no organization.
     """
-    table = _quoted(op, name)
+    table = quote(op, name)
     rows = f"(SELECT session_user = '{worker}') OR org_id = (SELECT current_setting('app.org_id'))"
     op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
     op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
@@ -374,7 +92,3 @@ def role_of(connection: sa.Connection, service: str, kind: str) -> str:
     """The app or worker role beside the owner role that is connected: `escrow_owner` -> `escrow_app`."""
     owner = str(connection.scalar(sa.text("SELECT current_user")))
     return f"{owner.removesuffix('_owner')}_{kind}" if owner.endswith("_owner") else f"{service}_{kind}"
-
-
-def _quoted(op: Op, name: str) -> str:
-    return str(op.get_bind().dialect.identifier_preparer.quote(name))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from services.chassis.data.migrations import SEARCH_PATH, Op, append_only, create_functions, guard_moves, keep
+from services.chassis.data.guards import SEARCH_PATH, Op, append_only, create_functions, guard_moves, keep
 
 # The states of approvals (values/approval.py) as they were then.
 _APPROVAL_MOVES = """

@@ -6,7 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from services.chassis.data.migrations import append_only, close, guard_moves
+from services.chassis.data.guards import append_only, guard_moves
+from services.chassis.data.migrations import close
 from services.chassis.data.steps import create_chassis_tables
 from services.compliance.rights import RIGHTS
 

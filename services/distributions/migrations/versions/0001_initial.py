@@ -6,7 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from services.chassis.data.migrations import SEARCH_PATH, append_only, close, guard_moves, hold_history
+from services.chassis.data.guards import SEARCH_PATH, append_only, guard_moves, hold_history
+from services.chassis.data.migrations import close
 from services.chassis.data.steps import create_chassis_tables, create_heard_persons
 from services.distributions.rights import RIGHTS
 

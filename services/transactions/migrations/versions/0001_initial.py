@@ -6,7 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql as pg
 
-from services.chassis.data.migrations import SEARCH_PATH, append_only, close, fix_once, guard_moves, hold_history
+from services.chassis.data.guards import SEARCH_PATH, append_only, fix_once, guard_moves, hold_history
+from services.chassis.data.migrations import close
 from services.chassis.data.steps import create_chassis_tables, create_heard_persons
 from services.transactions.rights import RIGHTS
 
