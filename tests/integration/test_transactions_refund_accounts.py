@@ -161,23 +161,39 @@ async def test_a_refund_of_money_in_doubt_waits_for_a_second_person(
         assert doubt in str((await service.waiting(made.transaction_id)).explanations)
 
 
-@pytest.mark.parametrize("about", ["the refund", "a file"])
+_ALTER = "UPDATE payment_exceptions SET version = version + 1, cause = 'x'"
+_DECOYS = """
+    INSERT INTO payment_exceptions SELECT (jsonb_populate_record(e, jsonb_build_object(
+        'payment_exception_id', e.payment_exception_id || n, 'created_at', now(), 'seal', NULL))).*
+    FROM payment_exceptions e, generate_series(1, 300) n
+"""
+
+
+@pytest.mark.parametrize(("about", "hidden"), [
+    ("the refund", ""), ("a file", ""), ("the refund", _ALTER), ("a file", _ALTER), ("a file", _DECOYS),
+])  # fmt: skip
 async def test_a_refund_that_came_to_nothing_is_not_made_again_by_itself_while_that_is_in_question(
-    service: TransactionsHarness, about: str
+    service: TransactionsHarness, about: str, hidden: str
 ) -> None:
     """The bank may have paid it: an exception says to ask it first, whoever decided on the refund."""
     paid = await contribute(service, "02", amount=usd(50_00))
     service.clock.advance(timedelta(days=65))
     await service.work()
     first = await refund(service, paid, amount=usd(50_00), approved=False)
-    service.bank.report(first.transaction_id, PaymentStatus.RETURNED, "R24")
+    is_returned = about == "the refund"
+    service.bank.report(
+        first.transaction_id, *((PaymentStatus.RETURNED, "R24") if is_returned else (PaymentStatus.FAILED,))
+    )
     await service.work(hurried=True)
-    assert (await service.get(first.transaction_id)).status == T.RETURNED
+    assert (await service.get(first.transaction_id)).status == (T.RETURNED if is_returned else T.FAILED)
     with acting_as(service_principal("transactions", ORG)):
         async with service.database.begin() as tx:
-            named = About(transaction_id=first.transaction_id) if about == "the refund" else About(file_name="x.ach")
-            kind = ExceptionKind.RETURN_TO_REVIEW if about == "the refund" else ExceptionKind.ACH_FILE_REJECTED
+            named = About(transaction_id=first.transaction_id) if is_returned else About(file_name="x.ach")
+            kind = ExceptionKind.RETURN_TO_REVIEW if is_returned else ExceptionKind.ACH_FILE_REJECTED
             await exceptions.report(tx, kind, named, "It is a duplicate.", service.clock.now())
+    if hidden:
+        async with service.database.begin_for_all() as tx:
+            await tx.execute(sa.text(hidden))
     again = await refund(service, paid, amount=usd(50_00), approved=True)
     assert again.status == T.PENDING_APPROVAL
     assert REFUND_IN_QUESTION in str((await service.waiting(again.transaction_id)).explanations)

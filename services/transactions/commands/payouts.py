@@ -212,7 +212,7 @@ async def _choose_ways(tx: Tx, items: Sequence[Item], orders: Mapping[str, Payou
     about = [row.transaction_id for rows in received.values() for row in rows or ()]
     about += [each for ids in given_back.ended.values() for each in ids]
     questioned = await list_questioned(tx, about) if about else frozenset[str]()
-    if given_back.ended and any(each.is_open for each in (await list_exceptions_of_nobody(tx)).found):
+    if given_back.ended and (await list_exceptions_of_nobody(tx)).may_be_open:
         questioned |= frozenset(each for ids in given_back.ended.values() for each in ids)  # it may be about their file
     ways = []
     for item in items:

@@ -14,16 +14,21 @@ _NAMED_MAX: Final = 10
 
 
 class Exceptions(NamedTuple):
-    """Exceptions that are more than LOW, the newest first, open and resolved.
+    """Exceptions that are more than LOW, open and resolved: the open ones first, and the newest of each.
 
     Args:
-        is_all: There are no others; else these are the newest.
+        is_all: There are no others.
         has_altered: Some of them were altered in the database, and are left out.
     """
 
     found: Sequence[PaymentException]
     is_all: bool
     has_altered: bool
+
+    @property
+    def may_be_open(self) -> bool:
+        """Whether one is open, as far as anybody can tell."""
+        return self.has_altered or not self.is_all or any(each.is_open for each in self.found)
 
 
 def explain_exceptions(of_account: Exceptions, now: datetime) -> list[Explanation]:

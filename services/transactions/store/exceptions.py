@@ -99,7 +99,7 @@ async def lock_reported(tx: Tx, kind: ExceptionKind, subject: str) -> tuple[Paym
 
 
 async def list_exceptions_of(tx: Tx, escrow_account_id: str) -> Exceptions:
-    """Those of an escrow account's payments that are more than LOW, the newest first, open and resolved."""
+    """Those of an escrow account's payments that are more than LOW."""
     return await _list_grave(tx, is_of_accounts([escrow_account_id]))
 
 
@@ -131,7 +131,8 @@ async def list_questioned(tx: Tx, transaction_ids: Collection[str]) -> frozenset
 async def _list_grave(tx: Tx, which: sa.ColumnElement[bool]) -> Exceptions:
     """Whatever their status: a login of the database may write that."""
     query = sa.select(payment_exceptions).where(is_mine(payment_exceptions), which, _c.kind.in_(_GRAVE))
-    query = query.order_by(_c.created_at.desc(), _c.payment_exception_id).limit(_GRAVE_MAX + 1)
+    query = query.order_by(_c.status != ExceptionStatus.OPEN, _c.created_at.desc(), _c.payment_exception_id)
+    query = query.limit(_GRAVE_MAX + 1)
     rows = (await tx.execute(query)).all()
     ours = keep_sealed(tx, payment_exceptions, rows[:_GRAVE_MAX])
     has_altered = len(ours) < min(len(rows), _GRAVE_MAX)
