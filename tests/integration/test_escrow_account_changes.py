@@ -11,6 +11,7 @@ from realco.type.v1.approval_pb2 import Approval
 from realco.type.v1.sort_pb2 import Sort
 
 from services.chassis.calls.auth import Principal
+from services.chassis.values import stops
 from services.chassis.values.errors import DomainError
 from services.escrow.domain.refusals import InsufficientAvailableBalance
 from tests.support.escrow import SPONSOR, Escrow, key, refusal
@@ -21,7 +22,9 @@ async def get(escrow: Escrow, account: str, principal: Principal | None = None) 
     return await escrow.call("GetEscrowAccount", pb.GetEscrowAccountRequest(escrow_account_id=account), principal)
 
 
-async def update(escrow: Escrow, account: pb.EscrowAccount, *named: str, **values: Any) -> pb.EscrowAccount:
+async def update(
+    escrow: Escrow, account: pb.EscrowAccount, *named: str, principal: Principal | None = None, **values: Any
+) -> pb.EscrowAccount:
     """Takes over the given values; what is only named is taken away."""
     request = pb.UpdateEscrowAccountRequest(
         escrow_account_id=account.escrow_account_id,
@@ -29,7 +32,7 @@ async def update(escrow: Escrow, account: pb.EscrowAccount, *named: str, **value
         update_mask={"paths": [*named, *(name for name in values if name != "validate_only")]},
         **values,
     )
-    return await escrow.call("UpdateEscrowAccount", request)
+    return await escrow.call("UpdateEscrowAccount", request, principal)
 
 
 async def test_a_change_takes_over_the_named_fields_and_is_published(escrow):
@@ -78,6 +81,31 @@ async def test_what_was_asked_about_an_older_version_is_not_approved_and_still_w
     assert (await escrow.read_approval(approval)).status == Approval.PENDING
     request.etag = (await get(escrow, before.escrow_account_id)).etag
     await escrow.grant(await escrow.ask("ChangeEscrowAccountCustodian", request))
+
+
+async def test_one_person_outdates_by_edits_so_often_what_others_asked_for(escrow):
+    account = await get(escrow, await escrow.open())
+
+    async def ask() -> Approval:
+        request = pb.ChangeEscrowAccountCustodianRequest(
+            escrow_account_id=account.escrow_account_id,
+            etag=(await get(escrow, account.escrow_account_id)).etag,
+            custodian_name="Second Trust",
+            custodian_account_last4="0042",
+        )
+        return await escrow.ask("ChangeEscrowAccountCustodian", request)
+
+    sponsor = Principal("sponsor-9", "sponsor", escrow.admin.org_id)
+    for number in range(stops.STOPS_MAX):
+        waiting = await ask()
+        account = await update(escrow, account, principal=sponsor, external_id=f"ours-{number}")
+        assert (await refusal(escrow.approve(waiting)))[0] == "CONTENT_OUTDATED"
+    waiting = await ask()
+    edit = update(escrow, account, principal=sponsor, external_id="ours-4")
+    assert (await refusal(edit))[0] == "TOO_MANY_STOPS"
+    await escrow.grant(waiting)
+    account = await get(escrow, account.escrow_account_id)
+    await update(escrow, account, principal=sponsor, external_id="ours-5")  # nothing waits
 
 
 async def test_nobody_swaps_the_names_of_two_accounts_that_have_money(escrow):

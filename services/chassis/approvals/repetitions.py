@@ -1,4 +1,6 @@
-"""What else was asked for that is the same, or does the same in other words: whoever decides is told."""
+"""What else was asked for about a resource: the same, or what does the same in other words, of which whoever decides is
+told; or what goes by the version that somebody edits.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,10 @@ from services.chassis.approvals.records import keep_readable
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Read, Source, fetch_rows
 from services.chassis.data.tables import approvals
+from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, Status
 from services.chassis.values.explanation import Explanation
-from services.chassis.values.same_content import explain_altered, explain_repetition, explain_same_effect
+from services.chassis.values.same_content import explain_altered, explain_repetition, explain_same_effect, find_etag
 
 _c = approvals.c
 
@@ -37,6 +40,13 @@ async def explain_others(
     this = {"kind": approval.kind, "approval_id": approval.approval_id}
     _, ended = await _read(source, _ENDED, **this, **_list_marks(approval))
     return [*explanations, *explain_altered(altered + ended)]
+
+
+async def is_version_awaited(tx: Tx, resource_id: str, etag: str, person: str, now: datetime) -> bool:
+    """Whether somebody else asked for something about a resource in the version of this etag, and it waits."""
+    about = is_mine(approvals), _c.resource_id == resource_id, _c.expires_at > now, _c.created_by != person
+    found = keep_readable(tx, await tx.execute(sa.select(approvals).where(*about)))
+    return any(each.status is Status.PENDING and find_etag(each.content) == etag for each in found)
 
 
 async def _read(source: Source, read: Read, **given: Any) -> tuple[list[Approval], int]:

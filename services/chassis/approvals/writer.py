@@ -10,6 +10,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from services.chassis.approvals import messages, records
+from services.chassis.approvals.repetitions import is_version_awaited
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.sign_in import check_fresh_sign_in
 from services.chassis.data import outbox
@@ -201,6 +202,12 @@ class ApprovalWriter:
         ended = await self.cancel_undoing(tx, kind, resource_id, now, lambda each: each.content_hash != current_hash)
         if any(each.created_by != current_principal().person for each in ended):
             await note_stop(tx, f"OUTDATE_{kind}", resource_id, now)
+
+    async def note_edit(self, tx: Tx, resource_id: str, etag: str, now: datetime) -> None:
+        """The caller makes another version of a resource, and no yes counts any more to what others asked for about the
+        one with this etag. Raises: TooManyStops: too often."""
+        if await is_version_awaited(tx, resource_id, etag, current_principal().person, now):
+            await note_stop(tx, "EDIT_AWAITED", resource_id, now)
 
     async def cancel_undoing(
         self,

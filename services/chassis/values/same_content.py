@@ -45,6 +45,12 @@ def drop_words(asked: Any) -> Any:
     return asked
 
 
+def find_etag(content: str) -> str | None:
+    """Of what it is about, if it was asked for by that."""
+    etag: str | None = (json.loads(content).get("request") or {}).get("etag")
+    return etag
+
+
 def list_differing(then: str, now: str) -> list[str]:
     """In what two contents about the same differ: the amount, and the changes and preconditions by their names."""
     one, other = json.loads(then), json.loads(now)

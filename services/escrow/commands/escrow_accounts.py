@@ -81,6 +81,7 @@ async def create_escrow_account(
 
 
 async def update_escrow_account(tx: Tx, request: pb.UpdateEscrowAccountRequest, now: datetime) -> pb.EscrowAccount:
+    """Raises: EscrowAccountNotFound, EtagMismatch, NameFixed, EscrowAccountClosed, TooManyStops."""
     account = await _lock(tx, request)
     changes: dict[str, Any] = {}
     for name in request.update_mask.paths:
@@ -89,7 +90,10 @@ async def update_escrow_account(tx: Tx, request: pb.UpdateEscrowAccountRequest, 
     renamed = changes.get("display_name", account.display_name) != account.display_name
     if renamed and await has_entries(tx, account.escrow_account_id):
         raise NameFixed("Money has been booked in it under this name: it stays.")
-    return await _change(tx, account, replace(account, **changes), now)
+    changed = replace(account, **changes)
+    if changed != account:
+        await APPROVAL_WRITER.note_edit(tx, account.escrow_account_id, account.etag, now)
+    return await _change(tx, account, changed, now)
 
 
 async def change_escrow_account_custodian(

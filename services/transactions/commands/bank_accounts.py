@@ -172,6 +172,7 @@ async def update_bank_account(tx: Tx, request: pb.UpdateBankAccountRequest, now:
         after = change_default(after, is_default=request.default_for_payouts, person=current_principal().person)
     if after != before:
         await _note_stop(tx, before, after, now)
+        await APPROVAL_WRITER.note_edit(tx, before.bank_account_id, before.etag, now)
         after = await store.save_bank_account(tx, before, after, now)
     # What is decided on has changed; or nobody confirmed it in time, or somebody said no, and it is asked for again.
     if _DEFAULT in named and after.status is not BankAccountStatus.ACTIVE:

@@ -31,7 +31,7 @@ from services.distributions.domain.offering import (
 from services.distributions.domain.refusals import EscrowAccountInUse, SponsorMismatch, TermsFixed, TermsInvalid
 from services.distributions.domain.terms import Terms
 from services.distributions.messages import read_terms
-from services.distributions.store.approvals import outdate_closings
+from services.distributions.store.approvals import APPROVAL_WRITER, outdate_closings
 from services.distributions.store.investments import has_investments
 from services.distributions.store.offerings import insert_offering, lock_offering, save_offering
 
@@ -166,6 +166,7 @@ async def update_offering(tx: Tx, request: pb.UpdateOfferingRequest, now: dateti
         changed = replace(changed, metadata=dict(request.metadata))
     if changed == offering:
         return answer_offering(offering, now)
+    await APPROVAL_WRITER.note_edit(tx, offering.offering_id, offering.etag, now)
     if (changed.deadline_at, changed.terms) != (offering.deadline_at, offering.terms):
         person = current_principal().person
         changed = replace(changed, makers=changed.makers | {person})
