@@ -111,6 +111,10 @@ RULES = {
         ),
         "23514",
     ),
+    "the same by who names another organization meanwhile": (
+        "DELETE FROM allocations WHERE allocation_id = 'all_2' RETURNING set_config('app.org_id', 'org_2', true)",
+        "23514",
+    ),
     "lines of an allocation replaced": ("UPDATE allocations SET lines = '[]'", "23514"),
     "an allocation added to what waits for approval": (_with_lines(f"[{_LINE}]"), "23514"),
     "an allocation paid at once": ("UPDATE allocations SET status = 'COMPLETED'", "23514"),

@@ -63,12 +63,16 @@ _REFUSE_AMOUNT_CHANGE = f"""
         RAISE EXCEPTION '%: amounts are not edited', TG_TABLE_NAME USING ERRCODE = '23514';
     END $$
 """
-# A calculation may take the place of another as long as nobody was asked to approve it.
+# A calculation may take the place of another as long as nobody was asked to approve it. Of another organization than
+# the one that is named by now the distribution is not seen, and so is no draft.
 _REFUSE_LATE_CALCULATION = f"""
     CREATE FUNCTION refuse_late_calculation() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
     BEGIN
         IF EXISTS (
-            SELECT FROM changed JOIN distributions USING (org_id, distribution_id) WHERE distributions.status <> 'DRAFT'
+            SELECT FROM changed c WHERE NOT EXISTS (
+                SELECT FROM distributions d
+                WHERE d.org_id = c.org_id AND d.distribution_id = c.distribution_id AND d.status = 'DRAFT'
+            )
         ) THEN
             RAISE EXCEPTION '%: only a draft is calculated', TG_TABLE_NAME USING ERRCODE = '23514';
         END IF;
