@@ -218,23 +218,29 @@ async def test_sessions_that_sql_ended_go_on(compliance):
     assert await read_end() == ended.end_time
 
 
-async def test_sessions_end_with_every_key_though_sql_altered_one_which_it_does_not_put_back_afterwards(
-    service_database, tmp_path
+async def test_a_key_that_sql_altered_while_its_holders_sessions_end_works_no_more_once_it_is_put_right(
+    service_database, tmp_path, postgres
 ):
+    """Nor does what SQL made up beside it keep them from ending."""
+    made_up = (
+        "INSERT INTO api_keys (org_id, api_key_id, display_name, scopes, status, expires_at, created_by, next_digest,"
+        " next_made_at, next_grace_seconds, metadata, version, created_at, updated_at) SELECT org_id, api_key_id || n,"
+        " display_name, '{ANY_OTHER_WORD}', 'PENDING_APPROVAL', expires_at, created_by, 'x', now(), 0, '{}', 1,"
+        " created_at, updated_at FROM api_keys, generate_series(1, 50) n"
+    )
     async with serving(await service_database("compliance"), tmp_path) as desk:
+        alters, altered_secret = await desk.open_key()
         works, _ = await desk.open_key()
-
-        async def write(columns: str) -> None:
-            async with desk.harness.database.begin(ORG) as tx:
-                await tx.execute(sa.text(f"UPDATE api_keys SET {columns}"))
-
-        await write("approved_by = approved_by || 'x', version = version + 1")
+        database, altering = desk.harness.database, "UPDATE api_keys SET approved_by = {}, version = version {} 1"
+        where = f" WHERE api_key_id = '{alters.api_key_id}'"
+        async with database.begin(ORG) as tx:
+            await tx.execute(sa.text(altering.format("approved_by || 'x'", "+") + where))
+            await tx.execute(sa.text(made_up))
         await desk.end_sessions()
-        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="api_keys keeps its rows"):
-            await write("approved_by = left(approved_by, -1)")
-        assert (await desk.read(works)).status == K.REVOKED
-        await write("approved_by = left(approved_by, -1), version = version + 1")
-        assert (await desk.read(works))[0] == "ROW_NOT_SEALED"
+        assert (await desk.read(alters))[0] == "ROW_NOT_SEALED"
+        await servers.put_right(postgres.admin_dsn, database, altering.format("left(approved_by, -1)", "-") + where)
+        assert [(await desk.read(each)).status for each in (alters, works)] == [K.ACTIVE, K.REVOKED]
+        assert (await desk.exchange(alters, altered_secret))[0] == "UNAUTHENTICATED"
 
 
 @pytest.mark.parametrize("first_to_go", ["later", "earlier"])

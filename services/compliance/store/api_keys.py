@@ -13,7 +13,6 @@ from services.chassis.data.aggregates import Aggregate, list_columns, read_field
 from services.chassis.data.due import Due
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import Source
-from services.chassis.data.seals import keep_sealed
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.compliance import messages
@@ -82,12 +81,13 @@ async def lock_api_key(tx: Tx, api_key_id: str) -> ApiKey | None:
 
 
 async def lock_live_keys_of(tx: Tx, holder: str) -> list[ApiKey]:
-    """Those that have not ended, and those that do not say what this service wrote: one that is altered now could be
-    put right afterwards, and would work. In the order of their ids, so that nobody waits for each other.
+    """Those that have not ended, in the order of their ids, so that nobody waits for each other.
+
+    Without those that do not say what this service wrote: of one that is put right afterwards no secret works that was
+    made before its holder's sessions ended.
     """
-    rows = (await tx.execute(API_KEYS.locking.where(_c.created_by == holder))).all()
-    ended = {row.api_key_id for row in keep_sealed(tx, api_keys, rows) if ApiKeyStatus(row.status) not in LIVE}
-    return [API_KEYS.read(row) for row in rows if row.api_key_id not in ended]
+    held = await API_KEYS.list_sealed(tx, API_KEYS.locking.where(_c.created_by == holder))
+    return [key for key in held if key.status in LIVE]
 
 
 async def insert_api_key(tx: Tx, key: ApiKey) -> None:
