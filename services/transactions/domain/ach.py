@@ -159,8 +159,11 @@ def find_effective_day(created_on: date) -> date:
 
 
 def find_settlement(entry: AchEntry, file: AchFile) -> datetime | None:
-    """When it settles; None while its file has not left, or is not accepted. One that left late is late."""
-    has_gone = file.status is FileStatus.ACCEPTED or (file.status is FileStatus.LEFT and not file.is_acknowledged)
+    """When it settles; None while its file has not left, was taken out of the bank's way, or is not accepted. One that
+    left late is late.
+    """
+    is_away = file.status is FileStatus.LEFT and not file.is_acknowledged and file.held_at is None
+    has_gone = file.status is FileStatus.ACCEPTED or is_away
     if not has_gone or entry.effective_on is None or file.left_at is None:
         return None
     if file.settles_at is not None and file.leaves_by is not None and file.left_at < file.leaves_by:

@@ -4,7 +4,8 @@ Whoever writes into that folder could otherwise have money paid to anybody. What
 bank's way, and told; it is a look once a minute, so the bank's totals are compared as well before it pays.
 
 A file is fetched once. What is found gone is remembered, and so is what was taken out of the way: only that may lie
-there again, unless the bank has rejected it.
+there again, unless the bank has rejected it. That a file of ours was taken away while a login had altered its row, so
+that nobody could remember it, says the folder in which it lies.
 
 Whatever lies there is looked at by itself, whatever its name: only what is being written, and what was taken away, lies
 in two folders of ours beside it. What cannot be looked at is not ours.
@@ -34,6 +35,7 @@ from services.transactions.providers.ach_file.folders import (
     HELD,
     STAGING,
     is_folder,
+    list_given_names,
     name_file,
     open_folder,
     put_away,
@@ -80,7 +82,7 @@ async def watch_ach_files(dependencies: Dependencies) -> int:
     lain = await ach.list_not_fetched(dependencies.database)  # before the look: each of them lay there
     listed = await asyncio.to_thread(_list_all, outbound)
     ids = sorted({each.ach_file_id for each in listed} - {""})
-    rows = await ach.list_anybodys_files(dependencies.database, ids)
+    rows, altered = await ach.list_anybodys_files(dependencies.database, ids)
     made = {file.ach_file_id: (org_id, file) for org_id, file in rows}
     found = await asyncio.to_thread(_read_named_as_ours, listed, made)
     strange = {each.path for each in found if not _is_ours(each, made, now)}
@@ -93,16 +95,21 @@ async def watch_ach_files(dependencies: Dependencies) -> int:
         if _lies_there_still(each, made):
             log.info("ach_file_withdrawn", file=each.name)
             continue
-        cause = _find_cause(each, made, now)
-        await _try(faults, each.name, _report(dependencies, made, ExceptionKind.ACH_FILE_FOREIGN, each, cause))
+        cause, owner = _find_cause(each, made, now), _find_owner(each, made)
+        if each.ach_file_id in altered:
+            cause, owner = "What the database says of it is not what we wrote.", altered[each.ach_file_id]
+        await _try(faults, each.name, _report(dependencies, owner, ExceptionKind.ACH_FILE_FOREIGN, each, cause))
     there = {each.path.name: each.path in strange for each in found if not each.is_staged and each.path not in gone}
     for org_id, file in lain:
         name = name_file(org_id, file)
         await _try(faults, name, _note_where(dependencies, org_id, file, outbound / name, there.get(name), now))
+        if there.get(name) is False:
+            await _try(faults, name, asyncio.to_thread(_mark_copies, outbound, name, file))
     for each in found:
         if not each.is_staged and each.path not in strange and _lies_too_long(each, made, now):
             cause = "Nobody has taken it to the bank for hours."
-            await _try(faults, each.name, _report(dependencies, made, ExceptionKind.ACH_FILE_NOT_FETCHED, each, cause))
+            owner = _find_owner(each, made)
+            await _try(faults, each.name, _report(dependencies, owner, ExceptionKind.ACH_FILE_NOT_FETCHED, each, cause))
     await _tell_unacknowledged(dependencies, config.acknowledgements, faults)
     if faults:
         raise faults[0]
@@ -178,8 +185,15 @@ def _find_cause(found: _Found, made: _Made, now: datetime) -> str:
     return "It is not as we released it."
 
 
-async def _report(dependencies: Dependencies, made: _Made, kind: ExceptionKind, found: _Found, cause: str) -> None:
+def _find_owner(found: _Found, made: _Made) -> str | None:
+    """Whose file it is, or would be; None of nobody's."""
     owner, _ = made.get(found.ach_file_id, (None, None))
+    return owner
+
+
+async def _report(
+    dependencies: Dependencies, owner: str | None, kind: ExceptionKind, found: _Found, cause: str
+) -> None:
     about, more = About(file_name=found.name), {"sha256": found.digest, "ach_file_id": found.ach_file_id}
     await report_apart(dependencies, owner, kind, about, cause, **more)
 
@@ -193,8 +207,7 @@ async def _note_where(
         is_foreign: Whether what lies there in its place is not ours; None where nothing does.
     """
     if is_foreign is None:
-        is_taken = file.held_at is None or file.is_fetched(now)
-        seen = replace(file, fetched_at=now, held_at=None) if is_taken and _is_gone(path) else file
+        seen = await asyncio.to_thread(_see_gone, file, path, now)
     elif is_foreign:
         seen = file if file.is_fetched(now) else replace(file, held_at=file.held_at or now)
     else:
@@ -206,6 +219,39 @@ async def _note_where(
             locked = await ach.FILES.lock_known(tx, file.ach_file_id)
             if locked.version == file.version:  # else another process has looked
                 await ach.FILES.save(tx, locked, seen, dependencies.clock.now())
+
+
+def _see_gone(file: AchFile, path: Path, now: datetime) -> AchFile:
+    """A file that does not lie there any more: fetched, unless it was taken out of the bank's way."""
+    if not _is_gone(path):
+        return file
+    held, was_released = _list_held(path.parent, path.name), file.status is not FileStatus.REJECTED
+    if was_released and file.held_at is None and _list_as_released(held, file):
+        return replace(file, held_at=now)  # while nobody could remember it
+    is_taken = file.held_at is None or (file.is_fetched(now) and not held)
+    return replace(file, fetched_at=now, held_at=None) if is_taken else file
+
+
+def _mark_copies(outbound: Path, name: str, file: AchFile) -> None:
+    """It lies before the bank, perhaps again: a copy in the folder of what is held does not say that it is there."""
+    for path in _list_as_released(_list_held(outbound, name), file):
+        path.rename(path.with_name(f"{path.name}.copy"))
+
+
+def _list_held(outbound: Path, name: str) -> list[Path]:
+    """What lay there under this name and was taken out of the bank's way."""
+    with suppress(FileNotFoundError):
+        return [path for path in (outbound / HELD).iterdir() if name in list_given_names(path.name)]
+    return []
+
+
+def _list_as_released(paths: Sequence[Path], file: AchFile) -> list[Path]:
+    """Those of them that are the file just as we released it."""
+    return [path for path in paths if (content := read_whole(path)) is not None and _digest(content) == file.digest]
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _list_all(outbound: Path) -> list[_Found]:
@@ -230,7 +276,7 @@ def _read_named_as_ours(listed: Sequence[_Found], made: _Made) -> list[_Found]:
     for each in listed:
         with suppress(FileNotFoundError):
             content = read_whole(each.path) if _is_named_as_ours(each, made) else None
-            found.append(each if content is None else each._replace(digest=hashlib.sha256(content).hexdigest()))
+            found.append(each if content is None else each._replace(digest=_digest(content)))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import date, datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -99,12 +99,18 @@ async def find_anybodys_file(database: Database, ach_file_id: str) -> AchFile | 
     return None if not found else FILES.read(check(found[0]))
 
 
-async def list_anybodys_files(database: Database, ach_file_ids: Sequence[str]) -> list[tuple[str, AchFile]]:
-    """Those of them that this service has made, of any organization, each with whose it is."""
+async def list_anybodys_files(
+    database: Database, ach_file_ids: Sequence[str]
+) -> tuple[list[tuple[str, AchFile]], Mapping[str, str]]:
+    """Those of them that this service has made, of any organization, each with whose it is; and whose those are of
+    which a row says something else than it wrote, by their ids.
+    """
     if not ach_file_ids:
-        return []
+        return [], {}
     found = build_rows(await database.send_for_all(_THESE[0], list(ach_file_ids)))
-    return _keep_ours(database, FILES, found)
+    ours = _keep_ours(database, FILES, found)
+    made = {file.ach_file_id for _, file in ours}
+    return ours, {row.ach_file_id: row.org_id for row in found if row.ach_file_id not in made}
 
 
 async def list_not_fetched(database: Database) -> list[tuple[str, AchFile]]:
