@@ -20,7 +20,7 @@ RECEIVED_WITHIN: Final = timedelta(days=365)
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """Sums of the payments that are too small to be read one by one.
+    """Sums of the payments that are too small to be read one by one, as their rows have it.
 
     Args:
         confirmed_by: Who said that they came; None: a provider told it.
@@ -73,7 +73,7 @@ class _Part:
         rest = ((each.confirmed_by, pick(each)) for each in received.rest)
         amounts = [(row.confirmed_by, row.amount) for row in self.rows]
         amounts += [(person, amount) for person, amount in rest if amount.amount_minor]
-        self._is_least = received.has_altered
+        self._is_least = received.has_altered or bool(received.rest)
         self._by_person = Counter[str | None]()
         for person, amount in amounts:
             self._by_person[person] += amount.amount_minor

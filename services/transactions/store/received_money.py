@@ -20,8 +20,9 @@ from services.transactions.store.transactions import build_transaction, select_t
 from services.transactions.tables import transaction_history, transactions
 
 _c = transactions.c
-# So many are read and proven: whoever pays in cents by the thousand hides nothing that is larger.
-_LARGEST_MAX = 200
+# So many are read and proven: whoever pays in cents by the thousand hides nothing that is larger. Of the others the
+# sums are told as what there is at least: a login of the database may write what their rows say.
+_LARGEST_MAX = 1_000
 _PERSONS_MAX = 100
 _AMOUNT = sa.func.coalesce(_c.corrected_minor, _c.amount_minor)
 
