@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 from realco.approvals.v1.approvals_pb2 import RejectApprovalRequest
 from realco.transactions.v1 import bank_accounts_pb2 as pb
+from realco.transactions.v1.transactions_pb2 import Transaction
 from realco.type.v1.approval_pb2 import Approval
 
 from services.chassis.calls.auth import Principal, acting_as
@@ -16,6 +17,8 @@ from services.chassis.values.errors import DomainError
 from services.chassis.values.ids import new_id
 from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.domain.payments import PaymentStatus
+from services.transactions.store.bank_accounts import ALTERED_MAX
+from tests.support.exceptions import list_exceptions
 from tests.support.sessions import ENDED_AT, sign_in
 from tests.support.transactions import ADMIN, ORG, ROUTING_NUMBER, TransactionsHarness
 
@@ -120,6 +123,30 @@ async def test_a_return_forbids_it_though_sql_altered_its_row_which_is_not_put_r
     for each in ids:
         with pytest.raises(NotSealed):
             await get(service, each)
+
+
+async def test_a_return_is_recorded_however_many_accounts_with_its_number_sql_made_up(
+    service: TransactionsHarness,
+) -> None:
+    deposit = await service.deposit("inv-001")
+    again = await service.bank_account("inv-001")
+    await service.work()
+    made_up = """
+        INSERT INTO bank_accounts SELECT (jsonb_populate_record(b, jsonb_build_object(
+            'bank_account_id', b.bank_account_id || n, 'status', 'PENDING', 'default_for_payouts', false,
+            'confirmed_at', NULL))).*
+        FROM bank_accounts b, generate_series(1, 500) n
+    """
+    async with service.database.begin(ORG) as tx:
+        await tx.execute(sa.text(made_up))
+    service.bank.report(deposit.transaction_id, PaymentStatus.RETURNED, "R16", at=service.clock.now())
+    await service.work(hurried=True)
+    assert (await service.get(deposit.transaction_id)).status == Transaction.RETURNED
+    seen = [await get(service, each) for each in (deposit.bank_account_id, again.bank_account_id)]
+    assert [each.block_network_code for each in seen] == ["R16", "R16"]
+    told = await list_exceptions(service, kind=["BANK_ACCOUNT_ALTERED"])
+    assert len(told) == ALTERED_MAX + 1
+    assert any("some of them are not blocked" in each.cause for each in told)
 
 
 async def test_what_an_altered_row_might_have_forbidden_is_forbidden_until_two_persons_say_otherwise(

@@ -58,6 +58,7 @@ from services.transactions.store.approvals import APPROVAL_WRITER, UNBLOCK_BANK_
 from services.transactions.vault import KeyMissing, SealedFor, Vault
 
 _DEFAULT, _NOTES = "default_for_payouts", frozenset({"external_id", "metadata"})
+_NOT_AS_SEALED = "What it says is not what was sealed when it was added."
 
 
 def check_create_bank_account(request: pb.CreateBankAccountRequest, principal: Principal) -> None:
@@ -267,9 +268,12 @@ async def forbid_bank_account(
     """
     await store.lock_number(tx, digest)
     same = await store.lock_same(tx, bank_account_id, digest)
-    heard = {each.block_network_code for each, is_ours in same if is_ours and each.block_network_code}
+    if not same.is_all:
+        cause = "So many rows with its number are not what was sealed that some of them are not blocked."
+        await _report_altered(tx, About(bank_account_id=bank_account_id), now, cause)
+    heard = {each.block_network_code for each, is_ours in same.found if is_ours and each.block_network_code}
     was_known = is_known(network_code, heard)
-    for account, is_ours in same:
+    for account, is_ours in same.found:
         if not is_ours:  # whatever it says, blocked or not: once it is saved, nobody puts back what it was
             await _block_altered(tx, account, network_code, now)
         elif account.party_id == party_id:
@@ -306,8 +310,7 @@ async def block_altered_account(tx: Tx, bank_account_id: str, transaction_id: st
     return make_failure(build_altered())
 
 
-async def _report_altered(tx: Tx, about: About, now: datetime) -> None:
-    cause = "What it says is not what was sealed when it was added."
+async def _report_altered(tx: Tx, about: About, now: datetime, cause: str = _NOT_AS_SEALED) -> None:
     await report(tx, ExceptionKind.BANK_ACCOUNT_ALTERED, about, cause, now)
 
 

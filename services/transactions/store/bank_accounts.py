@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from realco.transactions.v1 import events_pb2 as events
@@ -29,6 +29,9 @@ from services.transactions.domain.bank_accounts import (
 )
 from services.transactions.domain.transaction import Transaction
 from services.transactions.tables import bank_accounts
+
+# Of what a login of the database altered or made up, so many are blocked when a bank forbids an account.
+ALTERED_MAX = 20
 
 _c = bank_accounts.c
 _EVENTS = {
@@ -169,16 +172,32 @@ async def list_same(tx: Tx, digest: str) -> list[BankAccount]:
     return await BANK_ACCOUNTS.list_all(tx, _c.account_number_digest == digest)
 
 
-async def lock_same(tx: Tx, bank_account_id: str, digest: str) -> list[tuple[BankAccount, bool]]:
-    """The account, and all others that stand for the same one at its bank, each with whether it says what this service
-    wrote.
+class SameAccounts(NamedTuple):
+    """What stands for the same account at its bank.
 
-    For whoever forbids them, whatever they say: one that was altered could be put right afterwards.
+    Args:
+        found: By id, each with whether it says what this service wrote.
+        is_all: There are no more that do not.
+    """
+
+    found: list[tuple[BankAccount, bool]]
+    is_all: bool
+
+
+async def lock_same(tx: Tx, bank_account_id: str, digest: str) -> SameAccounts:
+    """The account, and all others that stand for the same one at its bank.
+
+    For whoever forbids them, whatever they say: one that was altered could be put right afterwards. However many a
+    login of the database makes up, they keep nobody from that.
     """
     same = sa.or_(_c.bank_account_id == bank_account_id, _c.account_number_digest == digest)
     rows = (await tx.execute(BANK_ACCOUNTS.locking.where(same))).all()
     ours = {row.bank_account_id for row in keep_sealed(tx, bank_accounts, rows)}
-    return [(BANK_ACCOUNTS.read(row), row.bank_account_id in ours) for row in rows]
+    others = [row.bank_account_id for row in rows if row.bank_account_id not in ours]
+    altered = set(sorted(others, key=lambda each: each != bank_account_id)[:ALTERED_MAX])
+    kept = [row for row in rows if row.bank_account_id in ours | altered]
+    found = [(BANK_ACCOUNTS.read(row), row.bank_account_id in ours) for row in kept]
+    return SameAccounts(found, len(others) <= ALTERED_MAX)
 
 
 async def lock_replaced(tx: Tx, account: BankAccount) -> list[BankAccount]:
