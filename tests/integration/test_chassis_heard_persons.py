@@ -145,6 +145,16 @@ async def test_that_a_person_was_removed_is_heard_whatever_a_login_writes_before
     assert (await read(parties), await read(parties, BEN)) == ([], ["pty_llc"])
 
 
+async def test_a_person_is_removed_though_a_login_wrote_ahead_of_the_party_about_somebody_who_stays(
+    database, parties, postgres
+):
+    await hear(database, "pty_llc", 2, ["ann", "ben"])
+    ahead = "UPDATE heard_persons SET version = version + 1000000, seal = 'x' WHERE person_id = 'ben'"
+    await servers.tamper(postgres.admin_dsn, database, ahead)
+    await hear(database, "pty_llc", 3, ["ben"])
+    assert (await read(parties), await read(parties, BEN)) == ([], [])
+
+
 async def test_about_a_party_that_the_database_was_told_alone_the_owner_is_asked(database, postgres):
     asked = []
 

@@ -81,12 +81,15 @@ async def record_persons(tx: Tx, party_id: str, persons: Collection[str], meta: 
         del news["party_id"]
         await tx.execute(sa.update(heard_parties).where(party).values(news))
     # Nobody can delete one, so nobody takes what is theirs out of somebody's sight unseen: what an earlier event said
-    # stays, and counts for nothing.
+    # stays, and counts for nothing. A row that a login wrote ahead of the party is stepped over: else whoever is
+    # removed would read on because of somebody who is not.
     for person_id in sorted(persons):
         row = seal_columns(tx, heard_persons, {**this, "person_id": person_id})
         added = pg.insert(heard_persons).values({**row, "org_id": current_principal().org_id})
         news = {name: row[name] for name in ("version", "seal")}
-        await tx.execute(added.on_conflict_do_update(index_elements=["org_id", "person_id", "party_id"], set_=news))
+        is_behind = heard_persons.c.version < row["version"]
+        keyed = {"index_elements": ["org_id", "person_id", "party_id"], "set_": news, "where": is_behind}
+        await tx.execute(added.on_conflict_do_update(**keyed))
 
 
 async def list_parties_of(source: Source, person_id: str) -> frozenset[str]:
