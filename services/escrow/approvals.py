@@ -202,6 +202,7 @@ class _Details:
                 *explain_reversals(wanted),
                 *explain_effective(wanted, self._dependencies.clock.now()),
                 *preview.available,
+                *preview.altered,
                 *preview.leaving,
             ),
         )
@@ -279,7 +280,8 @@ class _Details:
             explanations=(explain_hold(hold), _explain_status(preview.account, may_end_hold), *preview.leaving),
         )
         if released.amount_minor <= 0:
-            return details
+            return replace(details, explanations=(*details.explanations, *preview.altered))
+        money = () if preview.leaving else await explain_money(self._dependencies, preview.account)
         return replace(
             details,
             summary=f"{details.summary}, and release {released}",
@@ -288,7 +290,7 @@ class _Details:
             explanations=(
                 *details.explanations,
                 await self._explain_release(hold, released),
-                *(() if preview.leaving else await explain_money(self._dependencies, preview.account)),
+                *money,
             ),
         )
 

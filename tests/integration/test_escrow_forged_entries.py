@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 import sqlalchemy as sa
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
-from realco.escrow.v1 import holds_pb2, postings_pb2
+from realco.escrow.v1 import holds_pb2, journal_pb2, postings_pb2
 
-from services.chassis.calls.auth import Principal
+from services.chassis.calls.auth import Principal, service_principal
 from services.chassis.data.seals import NotSealed
 from services.chassis.process.telemetry import ROWS_NOT_SEALED
 from services.escrow import jobs
@@ -20,7 +20,7 @@ from services.escrow.acceptance import accept
 from services.escrow.domain.journal import build_key
 from services.escrow.posting import checks
 from tests.support import chassis
-from tests.support.escrow import Escrow, Payment, key, refusal, usd
+from tests.support.escrow import Escrow, Payment, key, new_entry, refusal, usd
 from tests.support.forged_entries import HELD, accept_last, check, forge, forge_pair, opened, pay, posting
 from tests.support.ledger_accounts import ledger_account
 
@@ -257,6 +257,35 @@ async def test_no_account_with_entries_of_somebody_else_keeps_the_next_from_bein
     for _ in range(20):
         await job.run()
     assert [title.split()[-1] for title in sorted(faults)] == accounts
+
+
+async def test_whoever_has_money_leave_reads_that_the_balances_may_be_made_up_until_that_is_accepted(escrow):
+    """Else what is missing looks as if it were there at the moment of the yes."""
+    account, asking = await opened(escrow), service_principal("distributions", escrow.org_id)
+    await escrow.post(account, ("returns_receivable:inv-001", 5), ("cash", -5))
+    part = postings_pb2.PartyAmount(party_id="inv-001", amount=usd(1))
+    of_all = {"escrow_account_id": account, "parts": [part]}
+    settled = postings_pb2.GetTransactionPreviewRequest.SETTLED
+    payout = postings_pb2.GetTransactionPreviewRequest(type="REFUND", outcome=settled, **of_all)
+    closing = postings_pb2.GetMovementPreviewRequest(kind="CLOSE_OFFERING", **of_all)
+
+    async def read() -> list[set[str]]:
+        posted = new_entry((HELD, 1), ("fees", -1))
+        entry = journal_pb2.PostJournalEntryRequest(
+            escrow_account_id=account, idempotency_key=key(), journal_entry=posted
+        )
+        previews = [
+            await escrow.call("GetTransactionPreview", payout, asking),
+            await escrow.call("GetMovementPreview", closing, asking),
+            await escrow.ask("PostJournalEntry", entry),
+        ]
+        return [{each.rule for each in one.explanations} & {"MONEY_MISSING", "MONEY_ALTERED"} for one in previews]
+
+    assert await read() == [{"MONEY_MISSING"}, {"MONEY_MISSING"}, set()]
+    await forge(escrow, account, kinds="CASH,RETURNS_RECEIVABLE", entry_type="DEPOSIT", transaction_id="txn_1")
+    assert await read() == [{"MONEY_ALTERED"}] * 3
+    await accept_last(escrow, account)
+    assert await read() == [set()] * 3
 
 
 async def test_what_is_booked_there_and_back_leaves_the_balance_as_it_was(escrow):

@@ -183,6 +183,15 @@ def explain_set_offs(set_offs: Mapping[str, tuple[int, int, int]], currency: str
     return [Explanation(statement, "RECEIVABLES_SET_OFF", (spell_gate(True), *spelled), HOUSE_RULE)]
 
 
+def explain_altered_books(escrow_account_ids: Sequence[str]) -> list[Explanation]:
+    """That balances may be made up."""
+    if not escrow_account_ids:
+        return []
+    statement = "In the book of {} entries stand that this service did not write: what it says is there may not be."
+    named = ", ".join(escrow_account_ids[:_SHORT_MAX])
+    return [Explanation(statement.format(named), "MONEY_ALTERED", (), HOUSE_RULE)]
+
+
 def explain_missing(owed_minor: int, currency: str) -> list[Explanation]:
     """That the account has less than it keeps for others: the bank took money back after it had been paid on.
 

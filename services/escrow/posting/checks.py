@@ -118,15 +118,34 @@ async def check_book(tx: Tx, escrow_account_id: str, last: int) -> None:
 
 
 async def check_whole_book(tx: Tx, escrow_account_id: str) -> None:
-    """Returns if this service booked all that the locked escrow account has, or an operator accepted it.
+    """Returns if this service booked all that the escrow account has, or an operator accepted it.
 
-    Whoever makes an entry or a decision of its balances asks for this. Raises: NotSealed.
+    Whoever makes an entry or a decision of its balances asks for this under its lock. Raises: NotSealed.
     """
     account, seals = escrow_accounts.c, seals_of(tx)
     place = account.org_id == current_principal().org_id, account.escrow_account_id == escrow_account_id
     row = (await tx.execute(_select_checks().where(*place))).one()
     known = _known_of(seals, row)
     await _check_entries(tx.driver, seals, _place_of(row), known, row.entry_sequence)
+
+
+async def list_altered_books(tx: Tx, escrow_account_id: str) -> list[str]:
+    """The escrow account, and those that money of it was transferred from, in which entries stand that this service did
+    not book and nobody accepted: by their balances nobody decides.
+    """
+    altered = [] if await _is_whole(tx, escrow_account_id) else [escrow_account_id]
+    place = current_principal().org_id, escrow_account_id
+    for _, source, _ in await tx.driver.fetch(_LIST_SOURCES, *place):
+        altered += [] if await _is_whole(tx, source) else [source]
+    return altered
+
+
+async def _is_whole(tx: Tx, escrow_account_id: str) -> bool:
+    try:
+        await check_whole_book(tx, escrow_account_id)
+    except NotSealed:  # in the log
+        return False
+    return True
 
 
 async def keep_ours(tx: Tx, escrow_account_id: str, booked: Iterable[journal.BookedEntry]) -> list[journal.BookedEntry]:

@@ -14,9 +14,10 @@ from services.escrow.dependencies import Dependencies
 from services.escrow.domain.account import Balance, EscrowAccount
 from services.escrow.domain.beneficiaries import list_grown
 from services.escrow.domain.chart import CASH, LedgerAccount
-from services.escrow.domain.explanations import explain_available, explain_missing
+from services.escrow.domain.explanations import explain_altered_books, explain_available, explain_missing
 from services.escrow.domain.journal import Leg, sum_changes
 from services.escrow.domain.previews import build_effect
+from services.escrow.posting.checks import list_altered_books
 from services.escrow.queries.beneficiaries import list_gaining
 from services.escrow.queries.previews import explain_origin
 from services.escrow.store import escrow_accounts
@@ -29,6 +30,7 @@ class EntryPreview(NamedTuple):
         effects: To what is posted on each ledger account: by all that raise it, and by all that lower it.
         available: Whether all of them could be posted now, or what is too little for that.
         leaving: What whoever has cash leave reads of every payout, too; nothing where none leaves.
+        altered: Where none leaves: that the balances may be made up.
         beneficiary_party_ids: Who gains by any of them.
     """
 
@@ -36,6 +38,7 @@ class EntryPreview(NamedTuple):
     effects: tuple[Effect, ...]
     available: tuple[Explanation, ...]
     leaving: tuple[Explanation, ...]
+    altered: tuple[Explanation, ...]
     beneficiary_party_ids: frozenset[str]
 
 
@@ -49,6 +52,7 @@ async def preview_entries(
     async with database.begin() as tx:
         account = await escrow_accounts.require_escrow_account(tx, escrow_account_id)
         found = await escrow_accounts.list_balances(tx, escrow_account_id, touched) if touched else []
+        altered = explain_altered_books(await list_altered_books(tx, escrow_account_id))
     balances = {each: Balance(each, 0, 0, 0) for each in touched} | {one.ledger_account: one for one in found}
     effects = [
         build_effect(each.kind, each.party_id, balances[each].posted_minor, change, account.currency)
@@ -59,7 +63,9 @@ async def preview_entries(
     leaving = await explain_money(dependencies, account) if leaves else []
     grown = {each for legs in entries for each in list_grown(legs)}
     gaining = await list_gaining(database, distributions, escrow_account_id, grown)
-    return EntryPreview(account, tuple(effects), tuple(available), tuple(leaving), gaining)
+    return EntryPreview(
+        account, tuple(effects), tuple(available), tuple(leaving), () if leaves else tuple(altered), gaining
+    )
 
 
 async def explain_money(dependencies: Dependencies, account: EscrowAccount) -> list[Explanation]:

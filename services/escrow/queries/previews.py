@@ -18,7 +18,11 @@ from services.chassis.values.explanation import Explanation, explain_at_source
 from services.chassis.values.refusals import check_currency
 from services.escrow.domain.account import EscrowAccount
 from services.escrow.domain.chart import LedgerAccount
-from services.escrow.domain.explanations import explain_debts_at_sources, explain_missing_at_sources
+from services.escrow.domain.explanations import (
+    explain_altered_books,
+    explain_debts_at_sources,
+    explain_missing_at_sources,
+)
 from services.escrow.domain.journal import EntryType, Leg, NewEntry, check_balanced
 from services.escrow.domain.movements import MOVEMENT_KINDS
 from services.escrow.domain.posted_by_hand import POSTED_WITHIN, explain_more_by_hand, explain_posted_by_hand
@@ -27,7 +31,7 @@ from services.escrow.domain.refusals import AlreadyReversed, JournalEntryNotFoun
 from services.escrow.domain.stages import Moving, Stage
 from services.escrow.domain.types import require_type
 from services.escrow.messages import check_sum, read_parts
-from services.escrow.posting.checks import keep_ours
+from services.escrow.posting.checks import keep_ours, list_altered_books
 from services.escrow.store import escrow_accounts, journal
 from services.escrow.store.holds import list_holds_of_persons
 from services.escrow.store.posted_by_hand import read_posted_by_hand
@@ -101,12 +105,13 @@ async def get_movement_preview(
 async def explain_origin(
     tx: Tx, account: EscrowAccount, now: datetime, deadline: datetime | None = None
 ) -> list[Explanation]:
-    """What of an account's money is there because persons posted it, here or in the accounts that it was transferred
-    from, and what is missing in those.
+    """Whether what the book says is ours; what of an account's money is there because persons posted it, here or in the
+    accounts that it was transferred from, and what is missing in those.
     """
     since, account_id = now - POSTED_WITHIN, account.escrow_account_id
+    told = explain_altered_books(await list_altered_books(tx, account_id))
     found = await read_posted_by_hand(tx, account_id, min(since, deadline or since), deadline)
-    told = list(explain_posted_by_hand(found, account.currency, deadline))
+    told += explain_posted_by_hand(found, account.currency, deadline)
     sources = await list_sources_by_hand(tx, account_id, since, _SOURCES_MAX + 1)
     for source in sources[:_SOURCES_MAX]:
         there = await read_posted_by_hand(tx, source, since, None)
