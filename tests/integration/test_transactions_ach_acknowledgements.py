@@ -11,15 +11,19 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from realco.transactions.v1 import exceptions_pb2
+from realco.type.v1.event_pb2 import EventMeta
 from structlog.testing import capture_logs
 
+from services.chassis.calls.auth import Principal, acting_as, service_principal
+from services.chassis.data.heard_persons import record_persons
+from services.chassis.values.errors import DomainError
 from services.transactions.domain.ach import FileStatus
 from services.transactions.jobs.read_ach_files import read_ach_files
 from services.transactions.jobs.watch_ach_files import watch_ach_files
 from services.transactions.store import ach
 from tests.integration.ach_desk import CUT_OFF, Folders, T, leave, order
 from tests.support.ach import build_returns, list_sent
-from tests.support.exceptions import list_exceptions
+from tests.support.exceptions import list_exceptions, resolve
 from tests.support.transactions import ADMIN, TransactionsHarness
 
 pytest_plugins = ("tests.integration.ach_desk",)
@@ -155,6 +159,24 @@ async def test_a_file_of_which_the_bank_says_nothing_in_time_is_told_and_neither
         assert await list_kinds(service) == kinds
     service.clock.set(SETTLED + timedelta(days=3))
     assert await statuses(service, made) == [T.PENDING_SETTLEMENT] * 2
+
+
+async def test_nobody_says_alone_that_a_file_is_settled_who_had_a_part_in_a_payment_in_it_or_is_paid(
+    service, folders
+) -> None:
+    """Of a file that was rejected two persons decide what is paid anew, as long as its exception is open."""
+    deposit, _ = await send(service)
+    await say(service, folders, "REJECTED WHY")
+    [told] = await list_exceptions(service)
+    orders = await service.get(deposit.transaction_id)
+    with acting_as(service_principal("transactions", ADMIN.org_id)):
+        async with service.database.begin() as tx:
+            await record_persons(tx, "inv-002", ["payee"], EventMeta(aggregate_version=1, incarnation="i"))
+    for person, reason in ((orders.created_by, "MAKER_IS_CHECKER"), ("payee", "BENEFICIARY_IS_CHECKER")):
+        with pytest.raises(DomainError) as refused:
+            await resolve(service, told, "Asked the bank.", Principal(person, "admin", ADMIN.org_id))
+        assert refused.value.reason == reason
+    await resolve(service, told, "Asked the bank.", Principal("admin-9", "admin", ADMIN.org_id))
 
 
 async def test_a_file_that_waits_for_its_acknowledgement_is_told_where_none_is_expected_any_more(

@@ -27,7 +27,7 @@ from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.domain.payments import PaymentStatus
 from tests.support import servers
 from tests.support.arrivals import THIRD
-from tests.support.exceptions import count_found, list_exceptions, report_twice
+from tests.support.exceptions import count_found, list_exceptions, report_twice, resolve
 from tests.support.transactions import ADMIN, CHECKER, ESCROW_ACCOUNT, INVESTOR, MONDAY, ORG, TransactionsHarness
 
 E = pb.PaymentException
@@ -44,13 +44,6 @@ async def assign(service: TransactionsHarness, found: Any, person: str, by: Prin
     named = {"payment_exception_id": found.payment_exception_id, "etag": found.etag}
     request = pb.AssignPaymentExceptionRequest(**named, person_id=person or None)
     return await service.ask(by, "AssignPaymentException", request)
-
-
-async def resolve(service: TransactionsHarness, found: Any, note: str, by: Principal = ADMIN) -> Any:
-    request = pb.ResolvePaymentExceptionRequest(
-        idempotency_key=new_id("key"), payment_exception_id=found.payment_exception_id, etag=found.etag, note=note
-    )
-    return await service.ask(by, "ResolvePaymentException", request)
 
 
 async def get(service: TransactionsHarness, found: Any, by: Principal = ADMIN) -> Any:

@@ -247,10 +247,12 @@ async def test_what_nobody_has_looked_into_is_told_before_money_leaves(service: 
     assert of_nobody.statement.endswith(": 1. Any escrow account may have less than its book says.")
 
 
-async def test_who_resolved_what_about_it_is_told_for_a_year(service: TransactionsHarness) -> None:
+@pytest.mark.parametrize("of_nobody", [False, True])
+async def test_who_resolved_what_about_it_is_told_for_a_year(service: TransactionsHarness, of_nobody: bool) -> None:
     """One person resolves an exception: whoever decides that money leaves sees that it was, by whom and why."""
     paid = await service.deposit()
-    await find_exceptions(service, (About(transaction_id=paid.transaction_id), ExceptionKind.PAYMENT_NOT_OURS))
+    about = About(file_name="x.ach") if of_nobody else About(transaction_id=paid.transaction_id)
+    await find_exceptions(service, (about, ExceptionKind.PAYMENT_NOT_OURS))
     listed = exceptions_pb2.ListPaymentExceptionsRequest(status=[exceptions_pb2.PaymentException.OPEN])
     [found] = (await service.ask(CHECKER, "ListPaymentExceptions", listed)).payment_exceptions
     resolve = exceptions_pb2.ResolvePaymentExceptionRequest(
@@ -258,7 +260,8 @@ async def test_who_resolved_what_about_it_is_told_for_a_year(service: Transactio
     )
     await service.ask(CHECKER, "ResolvePaymentException", resolve)
     told = (await read_received(service))["EXCEPTIONS_RESOLVED"]
-    said = "Exceptions about its payments that were resolved within 365 days: 1, last PAYMENT_NOT_OURS of"
+    which = "of the organization about no payment of ours that is known," if of_nobody else "about its payments"
+    said = f"Exceptions {which} that were resolved within 365 days: 1, last PAYMENT_NOT_OURS of"
     assert told.statement.startswith(said)
     assert told.statement.endswith(f": by admin-2 on {service.clock.now():%Y-%m-%d}, “Asked the provider: fine.”.")
     service.clock.advance(RECEIVED_WITHIN + timedelta(days=1))

@@ -7,6 +7,7 @@ from typing import Any
 from realco.transactions.v1 import exceptions_pb2 as pb
 
 from services.chassis.calls.auth import Principal
+from services.chassis.values.ids import new_id
 from services.transactions.commands.exceptions import EXCEPTIONS_FOUND, report_apart
 from services.transactions.domain.exceptions import About, ExceptionKind
 from tests.support.transactions import ADMIN, ORG, TransactionsHarness
@@ -23,6 +24,13 @@ async def report_twice(service: TransactionsHarness, transaction_id: str, times:
 async def list_exceptions(service: TransactionsHarness, principal: Principal = ADMIN, **filters: Any) -> list[Any]:
     answer = await service.ask(principal, "ListPaymentExceptions", pb.ListPaymentExceptionsRequest(**filters))
     return list(answer.payment_exceptions)
+
+
+async def resolve(service: TransactionsHarness, found: Any, note: str, by: Principal = ADMIN) -> Any:
+    request = pb.ResolvePaymentExceptionRequest(
+        idempotency_key=new_id("key"), payment_exception_id=found.payment_exception_id, etag=found.etag, note=note
+    )
+    return await service.ask(by, "ResolvePaymentException", request)
 
 
 def count_found(kind: ExceptionKind) -> float:

@@ -41,8 +41,7 @@ def explain_exceptions(of_account: Exceptions, now: datetime) -> list[Explanatio
         )
         operands = tuple((each.transaction_id or "", _spell(each)) for each in is_open[:_NAMED_MAX])
         told.append(Explanation(statement, "EXCEPTIONS_OPEN", operands, HOUSE_RULE))
-    since = now - RECEIVED_WITHIN
-    if resolved := [each for each in of_account.found if each.resolved_at is not None and each.resolved_at > since]:
+    if resolved := _list_resolved(of_account, now):
         statement = (
             f"Exceptions about its payments that were resolved within {RECEIVED_WITHIN.days} days:"
             f" {most}{len(resolved)}, last {_spell_resolved(max(resolved, key=_resolved_at))}."
@@ -55,8 +54,27 @@ def explain_exceptions(of_account: Exceptions, now: datetime) -> list[Explanatio
     return told
 
 
-def explain_exceptions_of_nobody(of_nobody: Exceptions) -> list[Explanation]:
-    """That a provider or a bank said something of the organization's money which nobody knows where to put."""
+def explain_exceptions_of_nobody(of_nobody: Exceptions, now: datetime) -> list[Explanation]:
+    """That a provider or a bank said something of the organization's money which nobody knows where to put, or which
+    somebody alone says is settled.
+    """
+    told = _explain_open_of_nobody(of_nobody)
+    if resolved := _list_resolved(of_nobody, now):
+        statement = (
+            "Exceptions of the organization about no payment of ours that is known, that were resolved within"
+            f" {RECEIVED_WITHIN.days} days: {len(resolved)}, last {_spell_resolved(max(resolved, key=_resolved_at))}."
+        )
+        operands = tuple((each.file_name or "", _spell_resolved(each)) for each in resolved[:_NAMED_MAX])
+        told.append(Explanation(statement, "EXCEPTIONS_RESOLVED", operands, HOUSE_RULE))
+    return told
+
+
+def _list_resolved(of: Exceptions, now: datetime) -> list[PaymentException]:
+    since = now - RECEIVED_WITHIN
+    return [each for each in of.found if each.resolved_at is not None and each.resolved_at > since]
+
+
+def _explain_open_of_nobody(of_nobody: Exceptions) -> list[Explanation]:
     is_open = [each for each in of_nobody.found if each.is_open]
     if not is_open and not of_nobody.has_altered:
         return []
@@ -71,7 +89,7 @@ def explain_exceptions_of_nobody(of_nobody: Exceptions) -> list[Explanation]:
 
 def _spell(found: PaymentException) -> str:
     amount = "" if found.amount is None else f", {found.amount}"
-    return f"{found.kind} of {found.transaction_id}{amount}"
+    return f"{found.kind} of {found.transaction_id or found.file_name or found.provider}{amount}"
 
 
 def _spell_resolved(found: PaymentException) -> str:

@@ -34,6 +34,7 @@ from services.transactions.providers.ach_file.acknowledgements import Acknowledg
 from services.transactions.providers.ach_file.folders import (
     HELD,
     STAGING,
+    find_file_id,
     is_folder,
     list_given_names,
     name_file,
@@ -45,7 +46,6 @@ from services.transactions.providers.ach_file.folders import (
 from services.transactions.store import ach
 
 LIES_TOO_LONG = timedelta(hours=4)
-_ID = re.compile(r"-(achf_[0-9a-z]{26})\.ach")
 _PART = re.compile(r"\.(.+)\.part")
 
 
@@ -66,8 +66,7 @@ class _Found(NamedTuple):
     @property
     def ach_file_id(self) -> str:
         """Of the file of ours that it would be; empty where it would be none."""
-        match = _ID.search(spell_name(self.path))
-        return match[1] if match is not None else ""
+        return find_file_id(spell_name(self.path))
 
 
 _Made = Mapping[str, tuple[str, AchFile]]  # by id: whose it is, and the file

@@ -61,7 +61,7 @@ async def explain_received_money(
     explanations = explain_received(found, now, deadline)
     explanations += explain_came_back(await read_came_back(tx, escrow_account_id, since))
     explanations += explain_exceptions(await list_exceptions_of(tx, escrow_account_id), now)
-    explanations += explain_exceptions_of_nobody(await list_exceptions_of_nobody(tx))
+    explanations += explain_exceptions_of_nobody(await list_exceptions_of_nobody(tx), now)
     sources = await list_sources(tx, escrow_account_id, since, _SOURCES_MAX + 1)
     for source in sources[:_SOURCES_MAX]:
         there = await read_received_since(tx, source, since, since, None)

@@ -34,6 +34,7 @@ from services.transactions.tables import (
     transaction_history,
     transactions,
 )
+from services.transactions.tables.ach import ach_entries
 
 _c = transactions.c
 _ENDED_ALIKE_MAX = 500
@@ -142,6 +143,13 @@ async def find_transaction(source: Source, transaction_id: str) -> Transaction |
     """As it is now; it is not locked. Raises: NotSealed."""
     row = await fetch_row(source, _FINDING, transaction_id=transaction_id)
     return None if row is None else build_transaction(check_row(source, transactions, row))
+
+
+async def list_of_file(tx: Tx, ach_file_id: str) -> list[Transaction]:
+    """Those that were put into a file for the bank, without what somebody altered in the database."""
+    put = sa.select(ach_entries.c.reference).where(is_mine(ach_entries), ach_entries.c.ach_file_id == ach_file_id)
+    rows = await tx.execute(select_transactions().where(is_mine(transactions), _c.transaction_id.in_(put)))
+    return [build_transaction(row) for row in keep_sealed(tx, transactions, rows)]
 
 
 async def list_transactions(tx: Tx, transaction_ids: Collection[str]) -> dict[str, Transaction]:

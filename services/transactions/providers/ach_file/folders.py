@@ -22,12 +22,19 @@ HELD: Final = ".held"
 READING: Final = ".reading"
 # Of a name, with room for the number of another one.
 _NAME_BYTES_MAX: Final = 240
+_FILE_ID: Final = re.compile(r"-(achf_[0-9a-z]{26})\.ach")
 _NUMBER: Final = re.compile(r"\.[0-9]+\Z")
 
 
 def name_file(org_id: str, file: AchFile) -> str:
     """Under which it lies where the bank fetches it; no other file ever has it."""
     return f"{org_id}-{file.created_on:%Y%m%d}-{file.number:02d}-{file.ach_file_id}.ach"
+
+
+def find_file_id(name: str) -> str:
+    """Of the file of ours that has this name; empty of what has no name of ours."""
+    match = _FILE_ID.search(name)
+    return match[1] if match is not None else ""
 
 
 def spell_name(path: Path) -> str:
