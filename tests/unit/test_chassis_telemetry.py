@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import socket
 
+import httpx
 import pytest
 from pydantic import SecretStr
 from realco.type.v1 import money_pb2
 
+from deploy.local.ports import choose_free_port
 from services.chassis.process import telemetry
 from services.chassis.process.log_lines import LineHandler, LineLogger, Lines
 from services.chassis.process.settings import ConfigurationError, Settings, addresses_of
@@ -161,3 +164,16 @@ def test_an_address_that_is_missing_or_none_is_named(monkeypatch, given, said):
 def test_missing_settings_are_named_together():
     with pytest.raises(ConfigurationError, match="missing: DATABASE_URL, SERVICE_KEY_FILE"):
         Settings().require("database_url", "service_key_file", "bind_host")
+
+
+def test_whoever_asks_for_the_counters_and_never_ends_takes_a_few_connections_and_for_a_while(monkeypatch):
+    monkeypatch.setattr(telemetry._SilentHandler, "timeout", 0.5)
+    port = choose_free_port()
+    telemetry.serve_metrics("127.0.0.1", port)
+    held = [socket.create_connection(("127.0.0.1", port)) for _ in range(telemetry._METRICS_READERS_MAX)]
+    for each in held:
+        each.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
+    more = socket.create_connection(("127.0.0.1", port))
+    assert more.recv(1) == b"", "closed at once"
+    assert [each.recv(1) for each in held] == [b""] * len(held), "nobody waits longer than that"
+    assert httpx.get(f"http://127.0.0.1:{port}/metrics").status_code == 200

@@ -182,16 +182,42 @@ def _to_json_bytes(event: Any, **_: Any) -> bytes:
     return orjson.dumps(event, default=repr, option=orjson.OPT_UTC_Z)
 
 
+_METRICS_READERS_MAX = 8
+_METRICS_SECONDS_MAX = 10.0  # in which whoever asks for the counters has to have asked
+
+
 def serve_metrics(host: str, port: int) -> None:
     """Serves this process's counters at `http://host:port/metrics`, from a thread of its own.
 
     The thread ends with the process. The library's own wakes twice a second to look whether it is to end before.
     """
-    kind = type("Metrics", (ThreadingWSGIServer,), {"address_family": AF_INET6 if ":" in host else AF_INET})
+    kind = type("Metrics", (_FewAtATime,), {"address_family": AF_INET6 if ":" in host else AF_INET})
     server: ThreadingWSGIServer = make_server(host, port, make_wsgi_app(), kind, handler_class=_SilentHandler)
     threading.Thread(target=server.serve_forever, args=(3600.0,), daemon=True).start()
 
 
+class _FewAtATime(ThreadingWSGIServer):
+    """Closes what comes while it answers some: whoever reaches the port takes no more of the process than that."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._free = threading.BoundedSemaphore(_METRICS_READERS_MAX)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+
 class _SilentHandler(WSGIRequestHandler):
+    timeout = _METRICS_SECONDS_MAX
+
     def log_message(self, *_: Any) -> None:
         """Whoever asks for the counters asks again and again."""
