@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import asyncpg
@@ -21,6 +22,8 @@ _HOUSEKEEPING = (
 # How often and until when a job looked at a row: no fact of the business.
 _HOUSEKEEPING_COLUMNS = ("due_at", "lease_until", "epoch", "tries", "published_at")
 
+_SETTLED_SECONDS = 3.0
+
 Digest = dict[str, tuple[int, str]]
 # By the folder of an instance, as it was when its jobs last had nothing left to do.
 _settled: dict[Path, Digest] = {}
@@ -32,20 +35,22 @@ def digest(instance: Instance) -> Digest:
 
 
 def digest_when_settled(instance: Instance) -> Digest:
-    """The same, once the jobs of earlier stories have nothing left to do: three digests in a row agree, or this one
-    with what was settled before.
+    """The same, once the jobs of earlier stories have nothing left to do: nothing changes for longer than a job waits
+    before it asks a provider again, or this one agrees with what was settled before.
     """
-    seen: list[Digest] = [digest(instance), {}]
-    if seen[0] == _settled.get(instance.data_dir):
-        return seen[0]
+    last, since = digest(instance), time.monotonic()
+    if last == _settled.get(instance.data_dir):
+        return last
 
-    def compare() -> bool:
-        seen.append(digest(instance))
-        return seen[-1] == seen[-2] == seen[-3]
+    def has_settled() -> bool:
+        nonlocal last, since
+        if (seen := digest(instance)) != last:
+            last, since = seen, time.monotonic()
+        return time.monotonic() - since > _SETTLED_SECONDS
 
-    wait_for("the jobs to have nothing left to do", compare, lambda same: same)
-    _settled[instance.data_dir] = seen[-1]
-    return seen[-1]
+    wait_for("the jobs to have nothing left to do", has_settled, lambda settled: settled)
+    _settled[instance.data_dir] = last
+    return last
 
 
 async def _digest(instance: Instance) -> Digest:
