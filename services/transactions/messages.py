@@ -112,7 +112,9 @@ def to_status_change(row: Row) -> transactions_pb2.TransactionStatusChange:
     )
 
 
-def to_transaction_content(row: Transaction, approval_reason: str) -> transactions_pb2.TransactionContent:
+def to_transaction_content(
+    row: Transaction, approval_reason: str, account_number_code: str | None
+) -> transactions_pb2.TransactionContent:
     """What a second person decides on."""
     transaction = _T(
         transaction_id=row.transaction_id,
@@ -131,11 +133,11 @@ def to_transaction_content(row: Transaction, approval_reason: str) -> transactio
         description=row.description,
     )
     return transactions_pb2.TransactionContent(
-        transaction=transaction, account_number_digest=row.account_number_digest, approval_reason=approval_reason
+        transaction=transaction, account_number_code=account_number_code, approval_reason=approval_reason
     )
 
 
-def to_bank_account_content(account: BankAccount) -> bank_accounts_pb2.BankAccountContent:
+def to_bank_account_content(account: BankAccount, account_number_code: str) -> bank_accounts_pb2.BankAccountContent:
     """What a second person decides on."""
     decided = bank_accounts_pb2.BankAccount(
         bank_account_id=account.bank_account_id,
@@ -148,8 +150,7 @@ def to_bank_account_content(account: BankAccount) -> bank_accounts_pb2.BankAccou
         default_for_payouts=account.default_for_payouts,
         replaces_bank_account_id=account.replaces_bank_account_id,
     )
-    digest = account.account_number_digest
-    return bank_accounts_pb2.BankAccountContent(bank_account=decided, account_number_digest=digest)
+    return bank_accounts_pb2.BankAccountContent(bank_account=decided, account_number_code=account_number_code)
 
 
 def to_payout_account(account: BankAccount, first_paid_at: datetime | None) -> payouts_pb2.PayoutAccount:

@@ -233,5 +233,5 @@ def test_what_is_decided_on_of_a_transaction_is_written_once():
     """So its own route needs no content hash: its etag names what was read."""
     decided = set(re.findall(r"\brow\.(\w+)", inspect.getsource(to_transaction_content)))
     rights = RIGHTS["transactions"]
-    assert {"account_number_digest", "amount", "party_id"} <= decided
+    assert {"bank_account_id", "amount", "party_id"} <= decided
     assert (decided | {"amount_minor", "currency"}) & {*rights.app.update, *rights.worker.update} == set()

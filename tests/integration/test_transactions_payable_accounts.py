@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -125,6 +126,20 @@ async def test_whoever_decides_where_money_goes_is_told_of_an_account_that_reads
     await service.confirm(added)
     debit = await service.deposit_request(suffix="55", bank_account_id=added.bank_account_id)
     await check((await service.ask(ADMIN, "CreateTransaction", debit)).transaction_id, "had")
+
+
+async def test_no_digest_by_which_a_number_is_known_again_is_told_to_whoever_decides(
+    service: TransactionsHarness,
+) -> None:
+    """Whoever has its key from an old backup could try numbers until one fits."""
+    first, same, other = [await service.bank_account("inv-001", suffix) for suffix in ("02", "02", "03")]
+    contents = [(await service.waiting(each.bank_account_id)).content for each in (first, same, other)]
+    codes = [json.loads(each)["resource"]["accountNumberCode"] for each in contents]
+    async with service.database.begin(ORG) as tx:
+        mine = bank_accounts.c.org_id == ORG
+        digests = list(await tx.scalars(sa.select(bank_accounts.c.account_number_digest).where(mine)))
+    assert [digest for digest in digests if digest in "".join(contents)] == []
+    assert (codes[0] == codes[1], codes[0] == codes[2]) == (True, False)
 
 
 async def test_money_comes_from_an_account_at_once_and_goes_to_none_that_waits(service: TransactionsHarness) -> None:

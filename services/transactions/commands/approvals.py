@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
+from realco.transactions.v1.bank_accounts_pb2 import BankAccountContent
+
 from services.chassis.approvals.resources import ResourceApprovals
 from services.chassis.calls.auth import current_principal
 from services.chassis.data.reads import Source
+from services.chassis.data.seals import seals_of
 from services.chassis.data.transaction import Tx
 from services.chassis.values.approval import Approval, ApprovalDetails, Change, Precondition
 from services.chassis.values.explanation import Explanation
@@ -47,7 +50,8 @@ async def ask_for_approval(
     for row in rows:
         account = accounts[row.bank_account_id] if row.bank_account_id else None
         details = build_transaction_details(row, account, beneficiaries[row.transaction_id])
-        asked.append((details, to_transaction_content(row, reason), row.session))
+        code = _code_number(tx, row.account_number_digest) if row.account_number_digest else None
+        asked.append((details, to_transaction_content(row, reason, code), row.session))
     return await TRANSACTION_APPROVALS.open_each(tx, asked, now)
 
 
@@ -90,7 +94,7 @@ async def find_approval(source: Source, row: Transaction, now: datetime) -> Appr
 
 async def ask_for_confirmation(tx: Tx, account: BankAccount, now: datetime) -> None:
     """A bank account begins to wait, waits with another content, or is asked for again."""
-    details, resource = build_bank_account_details(account), to_bank_account_content(account)
+    details, resource = build_bank_account_details(account), _build_content(tx, account)
     await BANK_ACCOUNT_APPROVALS.reopen(tx, details, resource, now)
 
 
@@ -99,8 +103,19 @@ async def ask_for_confirmation_anew(tx: Tx, account: BankAccount, now: datetime)
 
     Raises: NotSealed: somebody altered what was asked before.
     """
-    details, resource = build_bank_account_details(account), to_bank_account_content(account)
+    details, resource = build_bank_account_details(account), _build_content(tx, account)
     await BANK_ACCOUNT_APPROVALS.open_anew(tx, details, resource, now)
+
+
+def _build_content(tx: Tx, account: BankAccount) -> BankAccountContent:
+    return to_bank_account_content(account, _code_number(tx, account.account_number_digest))
+
+
+def _code_number(tx: Tx, digest: str) -> str:
+    """What stands for a number where people read it. Whoever has the key of the digests from an old backup could try
+    numbers until a digest fits.
+    """
+    return seals_of(tx).list_codes("account numbers", digest)[0].hex()
 
 
 def build_bank_account_details(account: BankAccount) -> ApprovalDetails:
