@@ -300,6 +300,7 @@ payouts = sa.Table(
     text("party_id"),
     *(text(name, null=True) for name in ("bank_account_id", "payment_method")),
     sa.Column("refund_approved", sa.Boolean, nullable=False, server_default=sa.false()),  # by two persons
+    sa.Column("asked_again", sa.Boolean, nullable=False, server_default=sa.false()),  # by a person, of a refund
     text("currency"),
     minor("amount_minor"),  # what is paid: without what was set off
     sa.Column("set_off_minor", sa.BigInteger),  # null: escrow is to be asked how much is set off

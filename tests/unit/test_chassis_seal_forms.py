@@ -97,7 +97,7 @@ FORMS = {
     "party_persons": ["de2027890822a386"],
     "payment_exceptions": ["90ff3aa0345bdfc0"],
     "payout_requests": ["253db8a0a55335c3"],
-    "payouts": ["3a4e1f16f27fed74"],
+    "payouts": ["4c11871d87c352db"],
     "plaid_items": ["642c17472fe4bd88"],
     "plaid_transfers": ["1a65b8b042104b2f"],
     "provider_payments": ["99c14596de26f31a"],

@@ -55,6 +55,7 @@ class Payout:
     bank_account_id: str | None = None
     payment_method: str | None = None  # the rail, if one was named, as transactions names it
     refund_approved: bool = False  # whether two persons decided on it, who saw all that goes back
+    asked_again: bool = False  # whether it is a refund that failed, and a person asked that it is sent again
     status: PayoutStatus = PayoutStatus.REQUESTED
     transaction_id: str | None = None
     transaction_version: int = 0  # of the newest event applied: an older one changes nothing
@@ -67,6 +68,12 @@ class Payout:
     def awaits_set_off(self) -> bool:
         """Whether escrow is to be asked first what the payee owes: the payout is less by it."""
         return self.set_off_minor is None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it came to nothing, and was not only to go in parts."""
+        is_over = self.status in (PayoutStatus.FAILED, PayoutStatus.RETURNED)
+        return is_over and (self.failure is None or self.failure.code != REFUND_IN_PARTS)
 
     @property
     def is_refused(self) -> bool:
@@ -155,6 +162,7 @@ def build_refund_payout(
     now: datetime,
     *,
     approved: bool,
+    asked_again: bool,
     bank_account_id: str | None = None,
     payment_method: str | None = None,
 ) -> Payout:
@@ -165,6 +173,7 @@ def build_refund_payout(
         offering_id=offering.offering_id,
         investment_id=investment.investment_id,
         refund_approved=approved,
+        asked_again=asked_again,
         escrow_account_id=offering.escrow_account_id,
         party_id=investment.party_id,
         bank_account_id=bank_account_id,

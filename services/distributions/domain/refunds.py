@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from services.distributions.domain.investment import Investment, digest_amounts
 from services.distributions.domain.refusals import NothingToResend
-from services.distributions.domain.states import InvestmentStatus, PayoutStatus
+from services.distributions.domain.states import InvestmentStatus
 
 
 class AskedAgain(NamedTuple):
@@ -42,7 +42,7 @@ class RefundPosition:
     approved_minor: int  # those of them that two persons decided on
     is_under_way: bool
     last_attempt: int
-    last_status: PayoutStatus | None
+    has_failed: bool  # one came to nothing, and no person has asked since that it is sent again
     last_saga_id: str | None = None  # that ordered it
 
     @property
@@ -59,10 +59,6 @@ class RefundPosition:
         """
         left_minor = self.investment.refund_approved_minor - self.approved_minor
         return self.owed_minor <= max(left_minor, shown_minor)
-
-    @property
-    def has_failed(self) -> bool:
-        return self.last_status in (PayoutStatus.FAILED, PayoutStatus.RETURNED)
 
     def may_go(self, *, again: bool) -> bool:
         """Whether what is owed may be sent now; `again` where a person asks for a refund that failed."""

@@ -167,6 +167,14 @@ def _build_position(investment: Investment, refunds: Sequence[Payout]) -> Refund
         + sum(each.set_off_minor or 0 for each in refunds if each.refund_approved),
         is_under_way=any(each.status in _OPEN for each in refunds),
         last_attempt=0 if last is None else last.attempt,
-        last_status=None if last is None else last.status,
+        has_failed=_has_failed(refunds),
         last_saga_id=None if last is None else last.saga_id,
     )
+
+
+def _has_failed(refunds: Sequence[Payout]) -> bool:
+    """Whether one of them, the oldest first, came to nothing after a person last asked for it: one that went to a card,
+    and then another part of it to the next one, may fail at last.
+    """
+    asked = next((number for number, each in reversed([*enumerate(refunds)]) if each.asked_again), 0)
+    return any(each.has_failed for each in refunds[asked:])

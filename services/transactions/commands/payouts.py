@@ -7,7 +7,6 @@ why, say the reasons of domain/types.py.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -210,7 +209,7 @@ async def _plan_items(tx: Tx, items: Sequence[Item], orders: Mapping[str, Payout
 async def _choose_ways(tx: Tx, items: Sequence[Item], orders: Mapping[str, PayoutOrder]) -> list[_Way]:
     refunded = {item.investment_id for item in items if _type_of(item).gives_back}
     received = await list_received(tx, refunded) if refunded else {}
-    given_back = await sum_given_back(tx, refunded) if refunded else GivenBack(Counter(), Counter(), set(), {}, set())
+    given_back = await sum_given_back(tx, refunded)
     about = [row.transaction_id for rows in received.values() for row in rows or ()]
     about += [each for ids in given_back.ended.values() for each in ids]
     questioned = await list_questioned(tx, about) if about else frozenset[str]()
@@ -289,7 +288,8 @@ def _choose_way(item: Item, received: Sequence[Transaction] | None, given_back: 
         return _Way(rail, named, REFUND_NOT_KNOWN)
     is_approved = order.refund_approved
     if not named and not item.HasField("payment_method"):
-        if (card := next(iter(list_card_payments(received, given_back.of_payments)), None)) is not None:
+        cards = list_card_payments(received, given_back.of_payments, given_back.failed)
+        if (card := next(iter(cards), None)) is not None:
             refusal, reason = card.find_refusal(item.amount.amount_minor), card.explain(is_approved=is_approved)
             return _Way(card.row.rail, None, reason, card.row, refusal)
         received = list_by_account(received)

@@ -77,14 +77,19 @@ class CardPayment(NamedTuple):
         return None if is_approved or self.row.is_final else REFUND_NOT_FINAL
 
 
-def list_card_payments(received: Sequence[Transaction], given_back: Mapping[str, int]) -> list[CardPayment]:
-    """The contributions by card of which anything is left to give back, in the order in which that is done.
+def list_card_payments(
+    received: Sequence[Transaction], given_back: Mapping[str, int], failed: Mapping[str, int]
+) -> list[CardPayment]:
+    """The contributions by card of which anything is left to give back, in the order in which that is done: those last
+    to which most came to nothing, so that a card that takes none keeps none from the others.
 
     Args:
         received: The contributions that arrived, the last one first.
         given_back: How much of which contribution went back, or is on its way back, in minor units.
+        failed: How many refunds to the card of which contribution came to nothing.
     """
     by_card = [row for row in received if row.rail.is_for_contributions]
+    by_card.sort(key=lambda row: failed.get(row.transaction_id, 0))
     left = [CardPayment(row, row.amount.amount_minor - given_back.get(row.transaction_id, 0)) for row in by_card]
     return [each for each in left if each.left_minor > 0]
 

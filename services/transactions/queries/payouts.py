@@ -86,7 +86,8 @@ async def get_refund_preview(
     for part in request.parts:
         rows = None if part.investment_id in given_back.altered else known.get((part.party_id, part.investment_id), [])
         received.append(rows)
-        by_card, by_account = list_card_payments(rows or [], given_back.of_payments), list_by_account(rows or [])
+        by_card = list_card_payments(rows or [], given_back.of_payments, given_back.failed)
+        by_account = list_by_account(rows or [])
         to_cards += by_card
         if by_account or not by_card:  # what came by card alone goes to no account
             chosen.append((part.party_id, choose_refund_account(None, by_account)))

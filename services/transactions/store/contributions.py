@@ -170,6 +170,7 @@ class GivenBack(NamedTuple):
         altered: The investments of which nobody knows, since a refund says what this service did not write.
         ended: The refunds that came to nothing, by investment.
         rejected: The investments of which a second person said no to one of them.
+        failed: How many to its card came to nothing, by the contribution.
     """
 
     of_payments: Counter[str]
@@ -177,10 +178,13 @@ class GivenBack(NamedTuple):
     altered: set[str]
     ended: dict[str, list[str]]
     rejected: set[str]
+    failed: Counter[str]
 
 
 async def sum_given_back(tx: Tx, investment_ids: Collection[str]) -> GivenBack:
-    given_back = GivenBack(Counter(), Counter(), set(), {}, set())
+    given_back = GivenBack(Counter(), Counter(), set(), {}, set(), Counter())
+    if not investment_ids:
+        return given_back
     for row in await tx.execute(_GIVEN_BACK, {"investment_ids": list(investment_ids)}):
         if not keep_sealed(tx, transactions, [row]):
             given_back.altered.add(row.investment_id)
@@ -188,6 +192,8 @@ async def sum_given_back(tx: Tx, investment_ids: Collection[str]) -> GivenBack:
             given_back.ended.setdefault(row.investment_id, []).append(row.transaction_id)
             if read_failure(row.failure) == REJECTED:
                 given_back.rejected.add(row.investment_id)
+            if row.refunded_transaction_id is not None:
+                given_back.failed[row.refunded_transaction_id] += 1
         else:
             given_back.of_investments[row.investment_id] += row.amount_minor
             if row.refunded_transaction_id is not None:

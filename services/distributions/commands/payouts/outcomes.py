@@ -22,9 +22,9 @@ from services.distributions.commands.raises.refunds import pay_due_refunds
 from services.distributions.domain.payout import Payout, PayoutType, build_refund_part, find_part
 from services.distributions.domain.states import PayoutStatus
 from services.distributions.store.distributions import lock_distribution
-from services.distributions.store.investments import INVESTMENTS, save_investments
+from services.distributions.store.investments import save_investments
 from services.distributions.store.offerings import lock_offering, save_offering
-from services.distributions.store.payouts import PAYOUTS, ReportedPayout, find_payout, is_newest
+from services.distributions.store.payouts import PAYOUTS, ReportedPayout, find_payout, is_newest, lock_refund_positions
 
 # A transaction that was cancelled did not fail, so it says no failure.
 _CANCELLED = Failure("PAYOUT_CANCELLED", "The payout ended without being paid.")
@@ -109,10 +109,13 @@ async def _end_payout(tx: Tx, ended: Payout, now: datetime) -> None:
         return
     newest = await is_newest(tx, payout)
     if payout.type is PayoutType.REFUND and payout.investment_id is not None:
-        if newest:
-            investment = await INVESTMENTS.lock_known(tx, payout.investment_id)
-            after = replace(investment, refund_failure=payout.failure)
-            await save_investments(tx, [(investment, after)], events.InvestmentUpdated, now)
+        [position] = await lock_refund_positions(tx, offering.offering_id, [payout.investment_id])
+        # Of one that goes to several cards an earlier part may fail last: it is told all the same, and stays so.
+        held, failed = position.investment, payout.failure if payout.has_failed else None
+        why = failed or (held.refund_failure if position.has_failed else None)
+        if newest or failed:
+            after = replace(held, refund_failure=why)
+            await save_investments(tx, [(held, after)], events.InvestmentUpdated, now)
         await pay_due_refunds(tx, offering, now, investment_ids=[payout.investment_id])
     elif newest:
         paid = replace(

@@ -159,7 +159,7 @@ async def _pay_refunds(
     now: datetime,
     again: AskedAgain | None,
 ) -> None:
-    again = again or AskedAgain(0)
+    asked_again, again = again is not None, again or AskedAgain(0)
     saga_id = await insert_saga(tx, SagaKind.REFUND, offering.offering_id, mandate)
     # A new refund is under way: why the last one failed says nothing any more.
     changes = [(each.investment, replace(each.investment, refund_failure=None)) for each in positions]
@@ -168,6 +168,7 @@ async def _pay_refunds(
         build_refund_payout(
             *(offering, each.investment, each.owed_minor, each.last_attempt + 1, saga_id, now),
             approved=each.is_covered(again.shown_minor),
+            asked_again=asked_again,
             bank_account_id=again.bank_account_id,
             payment_method=again.payment_method,
         )

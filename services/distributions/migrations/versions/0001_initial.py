@@ -492,6 +492,7 @@ def _payouts() -> None:
         sa.Column("bank_account_id", sa.Text(), nullable=True),
         sa.Column("payment_method", sa.Text(), nullable=True),
         sa.Column("refund_approved", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("asked_again", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("currency", sa.Text(), nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("set_off_minor", sa.BigInteger(), nullable=True),
