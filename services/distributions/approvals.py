@@ -359,7 +359,7 @@ class _Details:
         async with self._dependencies.database.begin() as tx:
             distribution = await require_distribution(tx, approval.resource_id)
             offering = await require_offering(tx, distribution.offering_id)
-            owed = await sum_by_payee(tx, distribution.distribution_id)
+            owed = await sum_by_payee(tx, distribution)
             declaring = await find_being_declared(tx, offering.offering_id)
         preview = await self._previews.preview_movement(offering, Movement.APPROVE_DISTRIBUTION, owed)
         return ApprovalDetails(

@@ -77,3 +77,49 @@ async def test_a_part_that_fails_waits_for_a_person_and_goes_again(service) -> N
     await finish(service)
     assert (await service.get(offering)).status == opb.Offering.REFUNDED
     assert list_paid(service) == [40_00, 40_00, 60_00]
+
+
+async def test_a_refund_returned_after_a_later_one_was_paid_is_owed_and_goes_again_once_a_person_asks(
+    service: DistributionsHarness,
+) -> None:
+    offering = await service.closed_offering(("inv-001", 100_00))
+    held = (await service.positions(offering))["inv-001"]
+    paid = []
+    for minor in (5_00, 7_00):
+        await service.fund(offering, held, minor)
+        await service.work()
+        paid.append(service.transactions.newest("inv-001"))
+        await service.deliver(service.gave_back(paid[-1]), complete_payout(paid[-1]))
+    await service.deliver(return_payout(paid[0]), service.bounced(paid[0]))
+    await service.work()
+    waits = await service.get(held)
+    assert (len(service.transactions.by_key), waits.HasField("refund_failure")) == (3, True)
+    await service.call(service.investments.ResendRefund, opb.ResendRefundRequest(investment_id=held.investment_id))
+    await service.work()
+    again = service.transactions.newest("inv-001")
+    assert (again.amount, len(service.transactions.by_key)) == (usd(5_00), 4)
+    assert not (await service.get(held)).HasField("refund_failure")
+
+
+async def test_of_a_refund_in_parts_those_that_came_to_nothing_go_again_once_a_time_that_a_person_asks(
+    service: DistributionsHarness,
+) -> None:
+    """Else two cards that take nothing have refunds ordered for ever, by turns."""
+    offering = await service.closed_offering(("inv-001", 100_00))
+    held = (await service.positions(offering))["inv-001"]
+    service.transactions.cards["inv-001"] = [40_00, 30_00]
+    await service.fund(offering, held, 70_00)  # too late, so it goes back
+    counts = []
+    for _ in range(3):
+        for _ in range(4):
+            await service.work()
+            for payout in list(service.transactions.by_key.values()):
+                if payout.party_id == "inv-001" and payout.status == payout.INITIATED:
+                    await service.deliver(complete_payout(payout), service.gave_back(payout))
+                    await service.deliver(return_payout(payout), service.bounced(payout))
+                    payout.status = payout.RETURNED
+        counts.append(len([each for each in service.transactions.by_key.values() if each.party_id == "inv-001"]))
+        assert (await service.get(held)).HasField("refund_failure")
+        again = opb.ResendRefundRequest(investment_id=held.investment_id)
+        await service.call(service.investments.ResendRefund, again)
+    assert counts == [2, 3, 4], "each part once, and then as often as somebody asks"

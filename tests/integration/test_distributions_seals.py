@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import date, timedelta
+from types import SimpleNamespace
 
 import asyncpg
 import pytest
@@ -20,13 +21,14 @@ from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.audit import audit_seals
 from services.chassis.data.database import Database
 from services.chassis.data.seals import NotSealed
+from services.chassis.data.urls import dsn_of
 from services.chassis.process.telemetry import ROWS_NOT_SEALED
 from services.chassis.values.errors import DomainError
-from services.chassis.values.invariant import InvariantViolation
 from services.distributions.store.investments import list_cancelling_ids
 from services.distributions.store.offerings import OFFERINGS
 from services.distributions.tables import allocations, investments, metadata
 from tests.support import servers
+from tests.support.databases import open_database
 from tests.support.distributions import CLOSING, ORG, START, DistributionsHarness
 from tests.support.peers.transactions import complete_payout, return_payout
 
@@ -314,9 +316,23 @@ async def test_a_draft_that_lost_a_payee_is_never_paid(service: DistributionsHar
     service.deposit(offering, 10_000_00)
     draft = await service.calculate(await service.draft(offering, 10_000_00))
     await write(service, "DELETE FROM allocations WHERE party_id = 'inv-002'")
-    approved = await service.approve(await service.submit(await service.get(draft)))
-    with pytest.raises(InvariantViolation):
-        await service.execute(approved)
+    with pytest.raises(NotSealed):
+        await service.submit(await service.get(draft))
+
+
+@pytest.mark.parametrize("kind", ["app", "worker"])
+async def test_no_login_takes_a_payee_out_of_what_waits_by_a_look_at_when_it_was_a_draft(
+    service_urls: Callable[[str], Awaitable[SimpleNamespace]], kind: str
+) -> None:
+    service = DistributionsHarness(open_database(urls := await service_urls("distributions"), "distributions"))
+    draft = await service.calculate(await service.draft(await service.closed_offering(("inv-001", 10_000)), 1_00))
+    login = await asyncpg.connect(dsn_of(getattr(urls, f"{kind}_url")))
+    await login.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    await login.execute(f"SELECT set_config('app.org_id', '{ORG}', true); SELECT FROM distributions")
+    await service.submit(await service.get(draft))
+    with pytest.raises(asyncpg.SerializationError):
+        await login.execute("DELETE FROM allocations WHERE party_id = 'inv-001'")
+    await login.close()
 
 
 async def test_lines_that_somebody_wrote_explain_no_allocation(service: DistributionsHarness) -> None:

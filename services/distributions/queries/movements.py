@@ -40,7 +40,7 @@ def build_witnessed(database: Database, notary: Compliance) -> Witnessed:
         async with database.begin() as tx:
             distribution = await require_distribution(tx, distribution_id)
             offering = await require_offering(tx, distribution.offering_id)
-            owed = await sum_by_payee(tx, distribution_id)
+            owed = await sum_by_payee(tx, distribution)
         return _build(DISTRIBUTION_APPROVALS.kind, distribution_id, content_hash, offering, owed)
 
     return Witnessed(notary, {CLOSE_OFFERING: read_release, DISTRIBUTION_APPROVALS.kind: read_declaration})
@@ -78,7 +78,7 @@ async def _find_declaration(tx: Tx, distribution_id: str) -> tuple[Movement, str
     if distribution is None or distribution.status is not DistributionStatus.QUEUED:
         return None
     offering = await require_offering(tx, distribution.offering_id)
-    owed = await sum_by_payee(tx, distribution_id)
+    owed = await sum_by_payee(tx, distribution)
     kind, content_hash = DISTRIBUTION_APPROVALS.kind, distribution.approved_hash or ""
     return _build(kind, distribution_id, content_hash, offering, owed), distribution.execution_saga_id or ""
 

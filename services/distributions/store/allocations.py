@@ -10,11 +10,18 @@ import sqlalchemy as sa
 
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import check_rows
+from services.chassis.data.seals import check_rows, seals_of
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.failure import read_failure, write_failure
-from services.distributions.domain.distribution import UNDER_WAY, Allocation, AllocationLine, PayeeType, sum_by_party
+from services.distributions.domain.distribution import (
+    UNDER_WAY,
+    Allocation,
+    AllocationLine,
+    Distribution,
+    PayeeType,
+    sum_by_party,
+)
 from services.distributions.domain.states import ALLOCATION_MOVES, AllocationStatus
 from services.distributions.tables import allocations, moves
 
@@ -79,23 +86,32 @@ async def lock_allocations_of(tx: Tx, distribution_id: str) -> list[Allocation]:
     return await ALLOCATIONS.lock_all(tx, allocations.c.distribution_id == distribution_id)
 
 
-async def sum_by_payee(tx: Tx, distribution_id: str) -> dict[str, int]:
+async def sum_by_payee(tx: Tx, distribution: Distribution) -> dict[str, int]:
     """Party -> what the distribution owes it. Raises: NotSealed."""
-    query = sa.select(allocations).where(is_mine(allocations), allocations.c.distribution_id == distribution_id)
-    rows = check_rows(tx, allocations, await tx.execute(query))
+    rows = await _read_whole(tx, distribution)
     return sum_by_party((row.party_id, row.amount_minor) for row in rows)
 
 
-async def count_ended(tx: Tx, distribution_id: str) -> Counter[AllocationStatus]:
+async def _read_whole(tx: Tx, distribution: Distribution) -> list[Row]:
+    """Raises: NotSealed: one is not ours, or one is missing."""
+    distribution_id = distribution.distribution_id
+    mine = sa.select(allocations).where(is_mine(allocations), allocations.c.distribution_id == distribution_id)
+    rows = check_rows(tx, allocations, await tx.execute(mine))
+    if len(rows) != distribution.allocation_count:
+        seals_of(tx).refuse(allocations.name, f"of {distribution_id}")
+    return rows
+
+
+async def count_ended(tx: Tx, distribution: Distribution) -> Counter[AllocationStatus]:
     """How many allocations of the distribution have each status; nothing while one of them is under way.
 
     All are read at the end alone: while one is under way, another may say so without this service having written it.
 
     Raises: NotSealed: also where one only seems to be under way.
     """
-    mine = sa.select(allocations).where(is_mine(allocations), allocations.c.distribution_id == distribution_id)
-    under_way = mine.where(allocations.c.status.in_([status.value for status in UNDER_WAY])).limit(1)
-    if check_rows(tx, allocations, await tx.execute(under_way)):
+    mine = is_mine(allocations), allocations.c.distribution_id == distribution.distribution_id
+    under_way = allocations.c.status.in_([status.value for status in UNDER_WAY])
+    if check_rows(tx, allocations, await tx.execute(sa.select(allocations).where(*mine, under_way).limit(1))):
         return Counter()
-    rows = check_rows(tx, allocations, await tx.execute(mine))
+    rows = await _read_whole(tx, distribution)
     return Counter(AllocationStatus(row.status) for row in rows)

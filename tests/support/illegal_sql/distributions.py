@@ -111,6 +111,13 @@ RULES = {
         ),
         "23514",
     ),
+    "an allocation of a draft moved, so that its line of history can be written": (
+        (
+            "UPDATE distributions SET version = 3, status = 'DRAFT', submitted_by = NULL, expires_at = NULL;"
+            " UPDATE allocations SET version = 2, status = 'PROCESSING' WHERE allocation_id = 'all_2'"
+        ),
+        "23514",
+    ),
     "the same by who names another organization meanwhile": (
         "DELETE FROM allocations WHERE allocation_id = 'all_2' RETURNING set_config('app.org_id', 'org_2', true)",
         "23514",

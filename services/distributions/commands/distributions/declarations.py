@@ -59,7 +59,7 @@ async def _build_request(
     tx: Tx, offering: Offering, distribution: Distribution
 ) -> postings_pb2.DeclareDistributionRequest:
     """What escrow is asked: the same request every time, because nothing of a queued distribution changes."""
-    owed = await sum_by_payee(tx, distribution.distribution_id)
+    owed = await sum_by_payee(tx, distribution)
     return postings_pb2.DeclareDistributionRequest(
         idempotency_key=distribution.approved_hash or "",
         escrow_account_id=offering.escrow_account_id,

@@ -65,7 +65,7 @@ async def read_cash(database: Database, peer: Escrow, distribution_id: str) -> C
     async with database.begin() as tx:
         distribution = await require_distribution(tx, distribution_id)
         offering = await require_offering(tx, distribution.offering_id)
-        owed = await sum_by_payee(tx, distribution_id)
+        owed = await sum_by_payee(tx, distribution)
     account = await peer.get_escrow_account(offering.escrow_account_id)
     account = require_present(account, "the escrow account of an offering is there")
     balance = await peer.get_escrow_account_balance(offering.escrow_account_id)

@@ -63,7 +63,7 @@ async def witness_submission(
     async with database.begin() as tx:
         distribution = await require_distribution(tx, request.distribution_id)
         offering = await require_offering(tx, distribution.offering_id)
-        payees = await sum_by_payee(tx, distribution.distribution_id)
+        payees = await sum_by_payee(tx, distribution)
     check_etag(request.etag, distribution.etag)
     if request.validate_only or distribution.status is DistributionStatus.PENDING_APPROVAL:
         return

@@ -114,7 +114,7 @@ async def _count_distributed(tx: Tx, allocation: Allocation, sign: int, now: dat
 
 async def _roll_up(tx: Tx, distribution: Distribution, now: datetime) -> None:
     """Ends the distribution when none of its allocations is under way. The caller has its lock."""
-    counts = await count_ended(tx, distribution.distribution_id)
+    counts = await count_ended(tx, distribution)
     if not counts:
         return
     end = find_end(counts, distribution.status)

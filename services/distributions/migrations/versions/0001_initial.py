@@ -64,10 +64,13 @@ _REFUSE_AMOUNT_CHANGE = f"""
     END $$
 """
 # A calculation may take the place of another as long as nobody was asked to approve it. Of another organization than
-# the one that is named by now the distribution is not seen, and so is no draft.
+# the one that is named by now the distribution is not seen, and so is no draft. It is locked: who took a snapshot while
+# it was a draft is refused by that, once it is none.
 _REFUSE_LATE_CALCULATION = f"""
     CREATE FUNCTION refuse_late_calculation() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
     BEGIN
+        PERFORM FROM distributions d
+        WHERE (d.org_id, d.distribution_id) IN (SELECT org_id, distribution_id FROM changed) FOR SHARE;
         IF EXISTS (
             SELECT FROM changed c WHERE NOT EXISTS (
                 SELECT FROM distributions d
@@ -77,6 +80,19 @@ _REFUSE_LATE_CALCULATION = f"""
             RAISE EXCEPTION '%: only a draft is calculated', TG_TABLE_NAME USING ERRCODE = '23514';
         END IF;
         RETURN NULL;
+    END $$
+"""
+# What can be taken away, and put back as it was, moves nowhere: else a line of history of such a move would stand in
+# the place of one to come.
+_REFUSE_MOVE_OF_DRAFT = f"""
+    CREATE FUNCTION refuse_move_of_draft() RETURNS trigger LANGUAGE plpgsql SET {SEARCH_PATH} AS $$
+    BEGIN
+        PERFORM FROM distributions d
+        WHERE d.org_id = NEW.org_id AND d.distribution_id = NEW.distribution_id AND d.status <> 'DRAFT' FOR SHARE;
+        IF FOUND THEN
+            RETURN NEW;
+        END IF;
+        RAISE EXCEPTION '%: nothing of a draft moves', TG_TABLE_NAME USING ERRCODE = '23514';
     END $$
 """
 # Whose moves are told in `moves`.
@@ -134,6 +150,11 @@ def _guard_amounts() -> None:
         " AND (OLD.set_off_minor IS NOT NULL OR NEW.set_off_minor IS NULL"
         " OR OLD.amount_minor <> NEW.amount_minor + NEW.set_off_minor))"
         " EXECUTE FUNCTION refuse_amount_change()"
+    )
+    op.execute(_REFUSE_MOVE_OF_DRAFT)
+    op.execute(
+        "CREATE TRIGGER refuse_move_of_draft BEFORE UPDATE OF status ON allocations FOR EACH ROW"
+        " WHEN (NEW.status <> OLD.status) EXECUTE FUNCTION refuse_move_of_draft()"
     )
     op.execute(_REFUSE_LATE_CALCULATION)
     for event, rows in (("INSERT", "NEW"), ("DELETE", "OLD")):
