@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -282,18 +283,32 @@ async def test_whose_sessions_were_ended_reads_by_whom_and_nobody_ends_them_over
     assert [event.meta.actor for event in told] == [MAKER.person] * STOPS_MAX + [CHECKER.person]
 
 
+async def make_up_stops(compliance, deed: str, about: str) -> None:
+    """150 of MAKER's, by SQL."""
+    forged = (
+        "INSERT INTO stops (org_id, stop_id, person_id, deed, about, stopped_at, seal)"
+        " SELECT :org, 'stop_' || n, :person, :deed, :about, :at, '\\x00' FROM generate_series(1, 150) n"
+    )
+    later = compliance.clock.now() + timedelta(seconds=5)
+    said = {"org": ORG, "person": MAKER.person, "deed": deed, "about": about, "at": later}
+    async with compliance.database.begin(ORG) as tx:
+        await tx.execute(sa.text(forged), said)
+
+
+async def test_however_many_stops_sql_made_up_what_stops_money_is_done(compliance, monkeypatch):
+    monkeypatch.setattr(import_module("services.chassis.data.stops"), "_LOOKED_AT_MAX", 100)
+    await compliance.create()
+    await make_up_stops(compliance, "END_SESSIONS", "thief")
+    with acting_as(MAKER):
+        ended = await compliance.parties.EndSessions(parties_pb2.EndSessionsRequest(person_id="thief"), None)
+    assert ended.HasField("end_time")
+
+
 async def test_one_person_stops_a_party_so_often_and_another_or_who_acts_for_it_still_does(compliance, monkeypatch):
     monkeypatch.setattr(stops, "STOPS_MAX", 1)
     await compliance.create()
     names = (f"Ada Park {number}" for number in range(20))
-    forged = (
-        "INSERT INTO stops (org_id, stop_id, person_id, deed, about, stopped_at, seal)"
-        " SELECT :org, 'stop_' || n, :person, 'UPDATE_PARTY', :about, :at, '\\x00' FROM generate_series(1, 150) n"
-    )
-    later = compliance.clock.now() + timedelta(seconds=5)
-    said = {"org": ORG, "person": MAKER.person, "about": compliance.party_id, "at": later}
-    async with compliance.database.begin(ORG) as tx:
-        await tx.execute(sa.text(forged), said)  # count for nothing, and hide nothing
+    await make_up_stops(compliance, "UPDATE_PARTY", compliance.party_id)  # count for nothing, and hide nothing
 
     async def edit(by: Principal = MAKER) -> None:
         await compliance.update(by, legal_name=next(names))

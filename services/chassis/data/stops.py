@@ -11,7 +11,7 @@ from services.chassis.data.aggregates import seal_columns
 from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
 from services.chassis.data.rows import insert_many
-from services.chassis.data.seals import keep_sealed, seals_of
+from services.chassis.data.seals import keep_sealed
 from services.chassis.data.tables import stops
 from services.chassis.data.transaction import Tx
 from services.chassis.values.ids import new_id
@@ -27,8 +27,8 @@ async def note_stop(
 ) -> None:
     """The caller stops something of others alone.
 
-    A row that somebody wrote past this service keeps nobody from it, nor do many, up to thousands. More of them keep
-    this person from doing the same again, and the log says so.
+    A row that somebody wrote past this service keeps nobody from it, nor do many: what stops money is done rather than
+    counted. The log says what is not ours.
 
     Args:
         deed: What the caller does.
@@ -37,7 +37,7 @@ async def note_stop(
         stopped_id: What of it is stopped, where that has to be tried until it is done: it counts once, before the first
             try, and trying it again is no further stop.
 
-    Raises: TooManyStops, NotSealed.
+    Raises: TooManyStops.
     """
     mine = {"person_id": current_principal().person, "deed": deed, "about": about}
     # One after the other: of those that come at once none knows of the others.
@@ -50,7 +50,5 @@ async def note_stop(
     if stopped_id is not None and any(row.stopped_id == stopped_id for row in counted):
         return
     check_may_stop((row.stopped_at for row in counted), now, within)
-    if len(rows) == _LOOKED_AT_MAX:
-        seals_of(tx).refuse(stops.name, f"{deed} {about}")
     this = {"stop_id": new_id("stop"), **mine, "stopped_id": stopped_id, "stopped_at": now}
     await insert_many(tx, stops, [seal_columns(tx, stops, this)])
