@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from realco.escrow.v1.journal_pb2 import JournalEntry
 from realco.transactions.v1 import exceptions_pb2, payouts_pb2
 from realco.transactions.v1 import transactions_pb2 as pb
@@ -118,9 +119,15 @@ async def test_cents_by_the_dozen_hide_nothing_of_what_came(
     told = await read_received(service, deadline)
     assert told["MONEY_NOT_FINAL"].statement.startswith("The bank may take at least 1,000.00 USD that")
     assert "persons at least 1,000.03 USD came" in told["MONEY_CONFIRMED_BY_PERSONS"].statement
+    others = told["MONEY_NOT_PROVEN"].statement
+    assert "there are 5 of 500.03 USD in all, of which nobody has proven" in others
     late = "came at least 1,000.03 USD, by the word of admin-2 (1,000.03 USD)."
     assert told["MONEY_AFTER_DEADLINE"].statement.endswith(late)
     assert [each.name for each in told["MONEY_AFTER_DEADLINE"].operands] == [large.transaction_id]
+    hiding = "finality = 'FINAL', settled_at = created_at, version = version + 1 WHERE amount_minor < 30000"
+    async with service.database.begin(ORG) as tx:
+        await tx.execute(sa.text(f"UPDATE transactions SET {hiding}"))
+    assert (await read_received(service, deadline))["MONEY_NOT_PROVEN"].statement == others
 
 
 async def test_what_was_transferred_here_is_told_and_what_it_rested_on_where_it_was(

@@ -9,10 +9,8 @@ import pytest
 import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2 as pb
 from realco.transactions.v1 import payouts_pb2, transactions_pb2
-from realco.type.v1.event_pb2 import EventMeta
 
 from services.chassis.calls.auth import Principal, acting_as, service_principal
-from services.chassis.data.heard_persons import record_persons
 from services.transactions.commands import exceptions
 from services.transactions.commands.exceptions import report_apart
 from services.transactions.domain.exceptions import About, ExceptionKind
@@ -203,28 +201,32 @@ async def test_a_refund_that_came_to_nothing_is_not_made_again_by_itself_while_t
     assert REFUND_IN_QUESTION in str((await service.waiting(again.transaction_id)).explanations)
 
 
-@pytest.mark.parametrize(("resolved_by", "waits"), [("asks", True), ("acts for the payee", True), ("another", False)])
-async def test_nobody_settles_alone_what_keeps_their_own_refund_from_being_made_again(
-    service: TransactionsHarness, resolved_by: str, waits: bool
+@pytest.mark.parametrize("since", [True, False], ids=["since then", "before"])
+async def test_what_one_person_alone_has_settled_since_a_refund_came_to_nothing_has_it_wait_all_the_same(
+    service: TransactionsHarness, since: bool
 ) -> None:
-    """An exception about no payment that is known may be about theirs."""
+    """An exception about no payment that is known may be about theirs, and who resolved it may be who is paid."""
     paid = await contribute(service, "02", amount=usd(50_00))
     service.clock.advance(timedelta(days=65))
     await service.work()
+
+    async def settle() -> None:
+        about = About(file_name="x.ack")
+        await report_apart(service.dependencies, ORG, ExceptionKind.ACH_ACKNOWLEDGEMENT_NOT_OURS, about, "Whose?")
+        [told] = await list_exceptions(service)
+        await resolve(service, told, "Asked the bank.", Principal("admin-9", "admin", ORG))
+        service.clock.advance(timedelta(seconds=1))
+
+    if not since:
+        await settle()
     first = await refund(service, paid, amount=usd(50_00), approved=False)
     service.bank.report(first.transaction_id, PaymentStatus.FAILED)
     await service.work(hurried=True)
-    about = About(file_name="x.ack")
-    await report_apart(service.dependencies, ORG, ExceptionKind.ACH_ACKNOWLEDGEMENT_NOT_OURS, about, "Whose?")
-    [told] = await list_exceptions(service)
-    person = first.created_by if resolved_by == "asks" else resolved_by
-    if resolved_by == "acts for the payee":
-        with acting_as(service_principal("transactions", ORG)):
-            async with service.database.begin() as tx:
-                await record_persons(tx, "inv-001", [person], EventMeta(aggregate_version=1, incarnation="i"))
-    await resolve(service, told, "Asked the bank.", Principal(person, "admin", ORG))
+    service.clock.advance(timedelta(seconds=1))
+    if since:
+        await settle()
     again = await refund(service, paid, amount=usd(50_00), approved=True)
-    assert again.status == (T.PENDING_APPROVAL if waits else T.PENDING_SETTLEMENT)
+    assert again.status == (T.PENDING_APPROVAL if since else T.PENDING_SETTLEMENT)
 
 
 async def test_whoever_is_paid_does_not_overrule_a_no_by_asking_again(service: TransactionsHarness) -> None:

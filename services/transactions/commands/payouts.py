@@ -7,7 +7,7 @@ why, say the reasons of domain/types.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -19,7 +19,6 @@ from realco.transactions.v1 import transactions_pb2 as pb
 from services.chassis.calls.auth import Principal, current_principal
 from services.chassis.calls.batch import Outcome, build_results
 from services.chassis.calls.wire import copy_without
-from services.chassis.data.heard_persons import list_parties_of
 from services.chassis.data.once import fingerprint_of
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
@@ -34,7 +33,6 @@ from services.transactions.clients import Distributions
 from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.domain.bank_accounts import BankAccount, check_usable, list_payee_makers
 from services.transactions.domain.decisions import check_carries
-from services.transactions.domain.exceptions import PaymentException
 from services.transactions.domain.rails import RAILS, Rail, choose_payout_rail
 from services.transactions.domain.refunds import (
     choose_refund_account,
@@ -214,30 +212,19 @@ async def _choose_ways(tx: Tx, items: Sequence[Item], orders: Mapping[str, Payou
     about += [each for ids in given_back.ended.values() for each in ids]
     questioned = await list_questioned(tx, about) if about else frozenset[str]()
     of_nobody = await list_exceptions_of_nobody(tx) if given_back.ended else None
-    settled_by = {} if of_nobody is None else await _list_parties_of_resolvers(tx, of_nobody.found)
     ways = []
     for item in items:
         is_known = item.investment_id not in given_back.altered
         theirs = received.get((item.party_id, item.investment_id), []) if is_known else None
         order = orders[item.idempotency_key]
         way = _choose_way(item, theirs, given_back, order)
-        if of_nobody is not None and (of_nobody.may_be_open or _settled_it_themselves(item, order, settled_by)):
-            questioned |= frozenset(given_back.ended.get(item.investment_id, ()))  # it may be about their file
+        ended = given_back.ended.get(item.investment_id, [])
+        if ended and of_nobody is not None and of_nobody.may_be_open(since=given_back.ended_since[item.investment_id]):
+            questioned |= frozenset(ended)  # it may be about their file
         if way.approval_reason is None and _type_of(item).gives_back:
             way = way._replace(approval_reason=_find_doubt(item, order, theirs or (), given_back, questioned))
         ways.append(way)
     return ways
-
-
-async def _list_parties_of_resolvers(tx: Tx, found: Iterable[PaymentException]) -> dict[str, frozenset[str]]:
-    """Whoever said alone that one is resolved, and for whom that person acts."""
-    persons = {each.resolved_by for each in found if each.resolved_by is not None}
-    return {person: await list_parties_of(tx, person) for person in sorted(persons)}
-
-
-def _settled_it_themselves(item: Item, order: PayoutOrder, settled_by: Mapping[str, Collection[str]]) -> bool:
-    """Whether one of those who said that an exception is resolved asks for this refund, or acts for who is paid."""
-    return order.ordered_by in settled_by or any(item.party_id in parties for parties in settled_by.values())
 
 
 def _find_doubt(

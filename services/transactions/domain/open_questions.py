@@ -25,10 +25,10 @@ class Exceptions(NamedTuple):
     is_all: bool
     has_altered: bool
 
-    @property
-    def may_be_open(self) -> bool:
-        """Whether one is open, as far as anybody can tell."""
-        return self.has_altered or not self.is_all or any(each.is_open for each in self.found)
+    def may_be_open(self, *, since: datetime) -> bool:
+        """Whether one is open, or one person alone has said since then that it is not, as far as anybody can tell."""
+        is_sure = self.is_all and not self.has_altered
+        return not is_sure or any(each.is_open or _resolved_at(each) > since for each in self.found)
 
 
 def explain_exceptions(of_account: Exceptions, now: datetime) -> list[Explanation]:

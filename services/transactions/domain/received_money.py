@@ -44,11 +44,13 @@ class Received:
         largest: The largest payments, as this service wrote them.
         has_altered: Some of the largest were altered in the database, and are not among them.
         rest: Of all others that are there, the sums: not of what was taken back.
+        unproven: How many others there are, and their amounts, by what no login of the database changes.
     """
 
     largest: Sequence[Transaction]
     has_altered: bool
     rest: Sequence[Rest]
+    unproven: Sequence[tuple[int, Money]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ def explain_received(received: Received, now: datetime, deadline: datetime | Non
     since, explanations = now - RECEIVED_WITHIN, list[Explanation]()
     if received.has_altered:
         explanations.append(Explanation("What came in was altered in the database.", "MONEY_ALTERED", (), HOUSE_RULE))
+    explanations += [_explain_unproven(count, amount) for count, amount in received.unproven]
     if provisional := _Part(received, _may_go_back, lambda rest: rest.provisional):
         ends = [row.final_at for row in provisional.rows] + [each.final_at for each in received.rest]
         explanations.append(_explain_provisional(provisional, max(end for end in ends if end is not None)))
@@ -148,6 +151,14 @@ def explain_more_sources() -> Explanation:
     """That it came from more escrow accounts than are told of one by one, and most from those that are."""
     statement = "Some of it was transferred from more escrow accounts than these: look at what it rests on there."
     return Explanation(statement, "MORE_SOURCES", (), HOUSE_RULE)
+
+
+def _explain_unproven(count: int, amount: Money) -> Explanation:
+    statement = (
+        f"Beside the largest payments that came in there are {count} of {amount} in all, of which nobody has proven"
+        " what the database says: whether their banks may still take them back, who confirmed them, and when."
+    )
+    return Explanation(statement, "MONEY_NOT_PROVEN", (("unproven", amount),), HOUSE_RULE)
 
 
 def _may_go_back(row: Transaction) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -169,6 +170,7 @@ class GivenBack(NamedTuple):
         of_investments: Of which investment, wherever it went.
         altered: The investments of which nobody knows, since a refund says what this service did not write.
         ended: The refunds that came to nothing, by investment.
+        ended_since: When the first of them was ordered.
         rejected: The investments of which a second person said no to one of them.
         failed: How many to its card came to nothing, by the contribution.
     """
@@ -177,12 +179,13 @@ class GivenBack(NamedTuple):
     of_investments: Counter[str]
     altered: set[str]
     ended: dict[str, list[str]]
+    ended_since: dict[str, datetime]
     rejected: set[str]
     failed: Counter[str]
 
 
 async def sum_given_back(tx: Tx, investment_ids: Collection[str]) -> GivenBack:
-    given_back = GivenBack(Counter(), Counter(), set(), {}, set(), Counter())
+    given_back = GivenBack(Counter(), Counter(), set(), {}, {}, set(), Counter())
     if not investment_ids:
         return given_back
     for row in await tx.execute(_GIVEN_BACK, {"investment_ids": list(investment_ids)}):
@@ -190,6 +193,8 @@ async def sum_given_back(tx: Tx, investment_ids: Collection[str]) -> GivenBack:
             given_back.altered.add(row.investment_id)
         elif row.status in ENDED:
             given_back.ended.setdefault(row.investment_id, []).append(row.transaction_id)
+            since = given_back.ended_since.setdefault(row.investment_id, row.created_at)
+            given_back.ended_since[row.investment_id] = min(since, row.created_at)
             if read_failure(row.failure) == REJECTED:
                 given_back.rejected.add(row.investment_id)
             if row.refunded_transaction_id is not None:

@@ -39,7 +39,7 @@ async def read_received_since(
     largest = select_transactions().where(*_came(escrow_account_id, since)).order_by(_AMOUNT.desc(), _c.transaction_id)
     rows = (await tx.execute(largest.limit(_LARGEST_MAX))).all()
     proven = keep_sealed(tx, transactions, rows)
-    rest: list[Rest] = []
+    rest, unproven = list[Rest](), list[tuple[int, Money]]()
     if len(rows) == _LARGEST_MAX:
         others = _c.transaction_id.not_in([row.transaction_id for row in rows])
         summed = _sum_up(confirmed_since, deadline).where(*_came(escrow_account_id, since), others)
@@ -53,7 +53,11 @@ async def read_received_since(
             )
             for row in await tx.execute(summed)
         ]
-    return Received([build_transaction(row) for row in proven], len(proven) < len(rows), rest)
+        # By what never changes of them: of what was announced, and whatever became of it.
+        counted = sa.select(sa.func.count(), sa.func.sum(_c.amount_minor), _c.currency).group_by(_c.currency)
+        for count, minor, currency in await tx.execute(counted.where(*_came(escrow_account_id, since), others)):
+            unproven.append((count, Money(int(minor), currency)))
+    return Received([build_transaction(row) for row in proven], len(proven) < len(rows), rest, unproven)
 
 
 async def read_came_back(tx: Tx, escrow_account_id: str, since: datetime) -> CameBack:
