@@ -277,3 +277,14 @@ async def test_what_waits_for_another_attempt_takes_its_own_part_of_the_commitme
     investment.amount.amount_minor = made.amount.amount_minor
     request.idempotency_key = new_id("key")
     assert (await service.ask(ADMIN, "RetryTransaction", request)).status == T.QUEUED
+
+
+async def test_what_staff_has_drawn_for_no_investment_is_drawn_once_it_is_approved(
+    service: TransactionsHarness,
+) -> None:
+    request = await service.deposit_request("sponsor-1", type=pb.Transaction.DEPOSIT, investment_id=None)
+    made = await service.ask(ADMIN, "CreateTransaction", request)
+    await service.work()
+    await service.grant(await service.waiting(made.transaction_id))
+    await service.work()
+    assert (await service.get(made.transaction_id)).status == pb.Transaction.PENDING_SETTLEMENT

@@ -103,11 +103,12 @@ async def _ask_about_contributions(peers: Peers, rows: Sequence[Transaction], no
 
 async def ask_about_commitments(peers: Peers, rows: Sequence[Transaction]) -> tuple[Mapping[str, Investment], set[str]]:
     """The investments that staff's debits among them pay, by id: while those waited the party may have paid itself; and
-    the ids of the transactions that wait, since nobody answers."""
-    paying = {row.transaction_id: row.investment_id for row in rows if row.approval_reason == STAFFS_DEBIT}
-    paid = {each for each in paying.values() if each}
+    the ids of the transactions that wait, since nobody answers. A deposit of the sponsor's pays none.
+    """
+    of_staff = [row for row in rows if row.approval_reason == STAFFS_DEBIT]
+    paying = {row.transaction_id: row.investment_id for row in of_staff if row.investment_id}
     try:
-        found = await peers.distributions.list_investments(paid) if paid else ()
+        found = await peers.distributions.list_investments(set(paying.values())) if paying else ()
     except DomainError as error:
         log.warning("distributions_away", transactions=len(paying), reason=error.reason)
         return {}, set(paying)
