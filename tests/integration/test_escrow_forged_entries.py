@@ -288,6 +288,17 @@ async def test_whoever_has_money_leave_reads_that_the_balances_may_be_made_up_un
     assert await read() == [set()] * 3
 
 
+async def test_a_balance_that_somebody_filled_up_has_what_comes_wait_and_refuses_it_to_nobody(escrow):
+    account = await opened(escrow)
+    deposit = Payment(account, "ESCROW_DEPOSIT", 5000)
+    await forge(escrow, account, kinds="CASH,ISSUER_PROCEEDS", amount_minor=2**62 - 2000)
+    with pytest.raises(NotSealed):
+        await deposit.happens(escrow, "SETTLED")
+    await forge(escrow, account, kinds="ISSUER_PROCEEDS,CASH", amount_minor=2**62 - 2000)
+    await accept_last(escrow, account, 2)
+    await deposit.happens(escrow, "SETTLED")
+
+
 async def test_what_is_booked_there_and_back_leaves_the_balance_as_it_was(escrow):
     account = await escrow.open()
     for kinds in ("CASH,SUSPENSE", "SUSPENSE,CASH") * 2:

@@ -46,7 +46,7 @@ Outcome = batch.Outcome[pb.JournalEntry]
 
 _AT_ONCE = 250  # entries a call of the posting function
 _OF_KEY = ("duplicate", "key_reused")
-_OF_BALANCES = ("insufficient", "owing", "owing_at_source")
+_OF_BALANCES = ("insufficient", "owing", "owing_at_source", "too_large")
 
 
 async def book_in(tx: Tx, entries: Sequence[NewEntry], now: datetime) -> list[pb.JournalEntry]:

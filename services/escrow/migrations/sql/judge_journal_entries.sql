@@ -146,6 +146,7 @@ BEGIN
                 a := l_account[k];
                 IF abs(a_posted[a]) > bound OR abs(a_pending[a]) > bound THEN
                     result := 'too_large';
+                    sequence[i] := e_sequence[e];
                     kind[i] := a_kind[a];
                     party_id[i] := a_party[a];
                     EXIT;
