@@ -288,3 +288,9 @@ async def test_what_staff_has_drawn_for_no_investment_is_drawn_once_it_is_approv
     await service.grant(await service.waiting(made.transaction_id))
     await service.work()
     assert (await service.get(made.transaction_id)).status == pb.Transaction.PENDING_SETTLEMENT
+
+
+async def test_an_order_that_was_never_sent_costs_no_look_up(service: TransactionsHarness) -> None:
+    await service.payout()
+    await service.work()
+    assert (len(service.bank.orders), service.bank.look_ups) == (1, 0)

@@ -141,11 +141,14 @@ async def _order_or_find(
     reader = dependencies.database.reader
     earlier = await provider_payments.list_earlier_references(reader, row)
     refunded = await _read_refunded(reader, row)
-    if maybe_sent:  # the bank may have it, whatever became of the account since
+    # The bank may have it, whatever became of the account since. That nobody noted that it was sent is believed of what
+    # has just begun alone: a note can be altered, and then removed by whoever puts that right.
+    now = dependencies.clock.now()
+    if maybe_sent or now - row.updated_at > ASKED_LATELY:
         found = await _find_payment(dependencies, row, earlier, refunded)
         if found is not None:
             return found
-        _check_remembered(row, dependencies.clock.now())
+        _check_remembered(row, now)
     account = await _find_account(reader, row)
     order = replace(_build_order(dependencies, row, account), refunded_payment_id=refunded)
     if row.bank_account_id:
