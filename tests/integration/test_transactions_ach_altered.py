@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from services.chassis.calls.auth import acting_as
 from services.transactions.jobs.read_ach_files import read_ach_files
 from services.transactions.jobs.watch_ach_files import watch_ach_files
 from services.transactions.store.exceptions import list_exceptions_of
-from tests.integration.ach_desk import CUT_OFF, Folders, T, leave, order
+from tests.integration.ach_desk import ACKNOWLEDGED, CUT_OFF, SUMS, Folders, T, leave, order
 from tests.support.ach import Sent, build_returns, list_sent
 from tests.support.chassis import as_superuser
 from tests.support.exceptions import list_exceptions
@@ -222,3 +223,28 @@ async def test_a_file_of_which_a_login_hides_what_came_back_is_not_rejected(serv
     await service.work(hurried=True)
     assert folders.list_of("questions") == ["x.ack"]
     assert [(await service.get(each.transaction_id)).status for each in made] == [T.RETURNED, T.PENDING_SETTLEMENT]
+
+
+async def test_what_the_bank_says_of_a_day_and_number_that_an_altered_file_has_too_waits(service, folders) -> None:
+    """It is said of one of them, and nobody knows of which."""
+    *made, _ = await send(service, folders)
+    copied = """
+        INSERT INTO ach_files SELECT (jsonb_populate_record(f, jsonb_build_object(
+            'ach_file_id', 'achf_copy', 'status', 'MADE', 'left_at', NULL, 'digest', NULL))).* FROM ach_files f;
+    """
+    await alter(
+        service,
+        copied,
+        "UPDATE ach_files SET version = version + 1, status = 'LEFT', left_at = now(),"
+        " digest = 'x' WHERE ach_file_id = 'achf_copy'",
+    )
+    providers = service.dependencies.providers
+    by_day = replace(ACKNOWLEDGED, accepted=re.compile(rf"(?P<date>\d{{6}})/(?P<modifier>\S) ACCEPTED {SUMS}"))
+    files = replace(providers.ach_files, acknowledgements=by_day)
+    service.dependencies = replace(service.dependencies, providers=replace(providers, ach_files=files))
+    folders.put("x.ack", b"241202/A ACCEPTED 2 100.00 50.00")
+    service.clock.set(CUT_OFF + timedelta(days=2))
+    await service.run(read_ach_files)
+    await service.work(hurried=True)
+    assert (folders.list_of(".reading"), len(await list_waiting(service))) == (["x.ack"], 1)
+    assert [(await service.get(each.transaction_id)).status for each in made] == [T.PENDING_SETTLEMENT] * 2

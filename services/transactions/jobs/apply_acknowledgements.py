@@ -55,7 +55,7 @@ async def apply_acknowledgements(
         return "rejected"
     since = (dependencies.clock.now() - HEARD_WITHIN).date()
     ours = _list_by_name(await ach.list_acknowledgeable(dependencies.database, since))
-    altered = await _list_altered(dependencies, since, {each.name for each in found} - ours.keys())
+    altered = await _list_altered(dependencies, since, {each.name for each in found})
     folder = await apply_each(dependencies, name, content, found, partial(_apply, dependencies, ours, altered, name))
     log.info("ach_acknowledgements_read", file=name, files=len(found), folder=folder)
     return folder
@@ -70,14 +70,12 @@ def _list_by_name(files: Sequence[tuple[str, AchFile]]) -> _ByName:
     return by_name
 
 
-async def _list_altered(dependencies: Dependencies, since: date, unknown: Collection[Name]) -> _Altered:
+async def _list_altered(dependencies: Dependencies, since: date, names: Collection[Name]) -> _Altered:
     """What somebody altered in the database, or made up, and has one of these names, of which no login writes any."""
 
     async def is_named(_: str, file: AchFile) -> bool:
-        return any(each in unknown for each in list_names(file))
+        return any(each in names for each in list_names(file))
 
-    if not unknown:
-        return []
     return await ach.list_altered_acknowledgeable(dependencies.database, since, is_named)
 
 
@@ -89,13 +87,13 @@ async def _apply(
     Raises: NotSealed: it is, or may be, and cannot be applied, for a row that somebody altered. That is told.
     """
     candidates, verdict = ours.get(said.name, []), f"{_find_status(said)}, in {name}"
-    if not candidates:
-        may_be = [
-            (org_id, About(file_name=name_file(org_id, file)), error)
-            for org_id, file, error in altered
-            if said.name in list_names(file)
-        ]
-        await tell_waiting(dependencies, verdict, may_be)
+    # Also where one of ours has the name: a bank's name of day and number may be that of two files, and it is said of one.
+    may_be = [
+        (org_id, About(file_name=name_file(org_id, file)), error)
+        for org_id, file, error in altered
+        if said.name in list_names(file)
+    ]
+    await tell_waiting(dependencies, verdict, may_be)
     if len(candidates) != 1:
         cause = f"{len(candidates)} files of ours that wait for it, or had it lately, have this name and these sums."
         kind = ExceptionKind.ACH_ACKNOWLEDGEMENT_NOT_OURS
