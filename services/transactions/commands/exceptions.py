@@ -46,7 +46,7 @@ from services.transactions.domain.transaction import Transaction
 from services.transactions.providers.ach_file.folders import find_file_id
 from services.transactions.store import exceptions as store
 from services.transactions.store.bank_accounts import find_bank_account
-from services.transactions.store.transactions import find_transaction, list_of_file
+from services.transactions.store.transactions import find_transaction, list_parts
 
 EXCEPTIONS_FOUND = Counter(
     "realco_payment_exceptions_total", "What a person has to look at, each time that it is found.", ["kind"]
@@ -194,15 +194,10 @@ async def resolve_payment_exception(
 async def read_involved(tx: Tx, found: PaymentException) -> Involved:
     """Of a file for the bank all that had a part in the payments in it, or whose they are.
 
-    Rows that somebody altered in the database name nobody: an exception may be about just that.
+    A bank account that somebody altered in the database names nobody: an exception may be about just that.
     """
     makers, party_ids = set[str](), set[str]()
-    ach_file_id = find_file_id(found.file_name or "")
-    rows = await list_of_file(tx, ach_file_id) if ach_file_id else []
-    with suppress(NotSealed):
-        row = await find_transaction(tx, found.transaction_id) if found.transaction_id else None
-        rows += [] if row is None else [row]
-    for row in rows:
+    for row in await list_parts(tx, found.transaction_id, find_file_id(found.file_name or "") or None):
         makers.update({row.created_by, *row.makers_and_checkers})
         party_ids.add(row.party_id)
     with suppress(NotSealed):

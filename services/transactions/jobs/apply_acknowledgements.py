@@ -87,7 +87,7 @@ async def _apply(
     Raises: NotSealed: it is, or may be, and cannot be applied, for a row that somebody altered. That is told.
     """
     candidates, verdict = ours.get(said.name, []), f"{_find_status(said)}, in {name}"
-    # Also where one of ours has the name: a bank's name of day and number may be that of two files, and it is said of one.
+    # Also where one of ours has the name: by day and number a bank may call two files the same, and it is said of one.
     may_be = [
         (org_id, About(file_name=name_file(org_id, file)), error)
         for org_id, file, error in altered

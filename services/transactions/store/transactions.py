@@ -145,11 +145,22 @@ async def find_transaction(source: Source, transaction_id: str) -> Transaction |
     return None if row is None else build_transaction(check_row(source, transactions, row))
 
 
-async def list_of_file(tx: Tx, ach_file_id: str) -> list[Transaction]:
-    """Those that were put into a file for the bank, without what somebody altered in the database."""
+class Part(NamedTuple):
+    """Who has a part in a payment, as its row stands: no login changes who that was."""
+
+    created_by: str
+    makers_and_checkers: Collection[str]
+    party_id: str
+
+
+async def list_parts(tx: Tx, transaction_id: str | None, ach_file_id: str | None) -> list[Part]:
+    """Of a payment, and of all that were put into a file for the bank. Whoever is kept from something by it stays so
+    where somebody altered the row.
+    """
     put = sa.select(ach_entries.c.reference).where(is_mine(ach_entries), ach_entries.c.ach_file_id == ach_file_id)
-    rows = await tx.execute(select_transactions().where(is_mine(transactions), _c.transaction_id.in_(put)))
-    return [build_transaction(row) for row in keep_sealed(tx, transactions, rows)]
+    which = sa.or_(_c.transaction_id == transaction_id, _c.transaction_id.in_(put))
+    rows = await tx.execute(sa.select(*(_c[name] for name in Part._fields)).where(is_mine(transactions), which))
+    return [Part(*row) for row in rows]
 
 
 async def list_transactions(tx: Tx, transaction_ids: Collection[str]) -> dict[str, Transaction]:
