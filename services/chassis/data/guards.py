@@ -203,7 +203,7 @@ END $$
 _IS_ITS_ROW = """EXISTS (
     SELECT FROM {table} WHERE org_id = NEW.org_id AND {key} = NEW.{subject}
     AND version = NEW.version AND status = NEW.to_status
-  )"""
+  ) AND (last IS NOT NULL OR NEW.from_status IS NOT DISTINCT FROM {beginning})"""
 
 
 def fix_once(op: Op, learned: Mapping[str, Sequence[str]]) -> None:
@@ -222,14 +222,21 @@ def fix_once(op: Op, learned: Mapping[str, Sequence[str]]) -> None:
             )
 
 
-def hold_history(op: Op, name: str, subject: str, of: Mapping[str, str]) -> None:
+def hold_history(
+    op: Op, name: str, subject: str, of: Mapping[str, str], untold: Mapping[str, str] | None = None
+) -> None:
     """Refuses a line of history that no row bears out, whoever writes it: a forged one, or one ahead of its time.
 
     Args:
         subject: The column that says whose line it is.
         of: The tables whose moves it has, and the key of each.
+        untold: The status in which rows of a table begin, where the history does not tell that they did.
     """
-    rows = " OR ".join(_IS_ITS_ROW.format(table=table, key=key, subject=subject) for table, key in of.items())
+    beginnings = {table: f"'{status}'" for table, status in (untold or {}).items()}
+    rows = " OR ".join(
+        _IS_ITS_ROW.format(table=table, key=key, subject=subject, beginning=beginnings.get(table, "NULL"))
+        for table, key in of.items()
+    )
     function = f"refuse_made_up_{name}"
     values = {"function": function, "table": quote(op, name), "key": subject, "rows": rows}
     op.execute(_REFUSE_MADE_UP_LINE.format(search_path=SEARCH_PATH, **values))

@@ -118,6 +118,14 @@ RULES = {
         ),
         "23514",
     ),
+    "a line of history of where nothing came from": (
+        "INSERT INTO moves SELECT org_id, allocation_id, version, 'ON_HOLD', status, 'ann', now() FROM allocations",
+        "42501",
+    ),
+    "a line of history of a beginning": (
+        "INSERT INTO moves SELECT org_id, allocation_id, version, NULL, status, 'ann', now() FROM allocations",
+        "42501",
+    ),
     "the same by who names another organization meanwhile": (
         "DELETE FROM allocations WHERE allocation_id = 'all_2' RETURNING set_config('app.org_id', 'org_2', true)",
         "23514",

@@ -117,7 +117,7 @@ def upgrade() -> None:
     _payouts()
     guard_moves(op, _MOVES)
     _guard_amounts()
-    hold_history(op, "moves", "subject_id", _MOVING)
+    hold_history(op, "moves", "subject_id", _MOVING, untold={"allocations": "PENDING"})
     append_only(op, "moves")
     close(op, "distributions", RIGHTS)
 
