@@ -288,6 +288,21 @@ async def test_whoever_has_money_leave_reads_that_the_balances_may_be_made_up_un
     assert await read() == [set()] * 3
 
 
+async def test_what_somebody_booked_as_pending_is_undone_by_two_persons_whatever_is_called_its_reversal(escrow):
+    """Persons post nothing that is pending, so its reversal is the only way back; the operator reads of it."""
+    account = await opened(escrow)
+    deposit = Payment(account, "ESCROW_DEPOSIT", 500)
+    await deposit.happens(escrow, "SUBMITTED")
+    pending = await forge(escrow, account, kinds="SUBSCRIPTION,IN_TRANSIT", amount_minor=500, pending=True)
+    await forge(escrow, account, kinds="CASH,FEES", reverses=pending, entry_type="REVERSAL")
+    said, _ = await accept_last(escrow, account, 2)
+    assert ": pending DEBIT SUBSCRIPTION inv-001 500, pending CREDIT IN_TRANSIT  500." in said
+    assert "What it says is pending keeps what is under way from being booked" in said
+    await escrow.post(account, reverses_journal_entry_id=pending)
+    await deposit.happens(escrow, "SETTLED")
+    assert (await escrow.posted(account))[HELD] == 600
+
+
 async def test_a_balance_that_somebody_filled_up_has_what_comes_wait_and_refuses_it_to_nobody(escrow):
     account = await opened(escrow)
     deposit = Payment(account, "ESCROW_DEPOSIT", 5000)

@@ -234,7 +234,7 @@ async def test_what_somebody_else_calls_the_return_of_a_transfer_cuts_it_off_onl
     of = payment.transaction.transaction_id
     await forge(escrow, to, kinds=kinds, amount_minor=minor, transaction_id=of, entry_type="RETURN")
     [said] = await accept_last(escrow, to)
-    assert f" RETURN of transaction {of}, in the name of x: DEBIT {kinds.split(',')[0]} " in said
+    assert f" RETURN of transaction {of}, in the name of “x”: DEBIT {kinds.split(',')[0]} " in said
     assert f"If {of} was a transfer to here and this takes out as much as it brought, " in said
     assert await pay(escrow, to, "WITHDRAWAL") == ("" if is_undone else f"PARTY_OWES {source}")
 

@@ -44,6 +44,7 @@ async def forge(
     reverses: str = "NULL",
     entry_type: str = "FEE",
     amount_minor: int = 5,
+    pending: bool = False,
 ) -> str:
     """A deposit that nobody paid in, by a call of the book's function; under the key of somebody's request."""
     entry_id = new_id("je")
@@ -55,6 +56,7 @@ async def forge(
         .replace("{je_x}", f"{{{entry_id}}}")
         .replace("'{FEE}'", f"'{{{entry_type}}}'")
         .replace("{5,5}", f"{{{amount_minor},{amount_minor}}}")
+        .replace("'{f,f}'", "'{t,t}'" if pending else "'{f,f}'")
     )
     call = call.replace(
         "'{USD}', '{NULL}', '{NULL}', '{NULL}', '{NULL}'",
@@ -66,7 +68,7 @@ async def forge(
     async with escrow.database.begin(escrow.org_id) as tx:
         asked = "SELECT coalesce(verdict[1], 'posted') FROM " + call.replace("::", "\\:\\:")
         statement = sa.text(asked).bindparams(orgs=[escrow.org_id])
-        assert await tx.scalar(statement) == verdict
+        assert (told := await tx.scalar(statement)) == verdict, told
     return entry_id
 
 

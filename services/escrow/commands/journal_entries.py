@@ -89,11 +89,15 @@ async def build_entry(
         )
     _check_reversal(new, path)
     original = belongs = currency = None
-    if new.reverses_journal_entry_id:
+    type_, reverses = EntryType(journal_pb.JournalEntry.Type.Name(new.type)), new.reverses_journal_entry_id or None
+    if reverses:
         # Entries are never edited, so what is read here is still true when its mirror is booked.
         async with database.begin() as tx:
-            original = await journal.find_journal_entry(tx, escrow_account_id, new.reverses_journal_entry_id)
+            original = await journal.find_journal_entry(tx, escrow_account_id, reverses)
             belongs = original if original is not None and is_ours(seals_of(tx), original) else None
+            if belongs is None and await journal.is_reversed(tx, reverses):
+                # Whoever booked what is not ours may have called something else its reversal: that is no end of it.
+                type_, reverses = EntryType.ADJUSTMENT, None
         if original is None:
             raise JournalEntryNotFound(f"{path}.reverses_journal_entry_id")
         legs: Sequence[Leg] = mirror(original.legs)
@@ -107,7 +111,7 @@ async def build_entry(
         journal_entry_id=new_id("je"),
         key=build_key("rpc", principal.key_owner, idempotency_key, body=body),
         idempotency_key=idempotency_key,
-        type=EntryType(journal_pb.JournalEntry.Type.Name(new.type)),
+        type=type_,
         description=new.description,
         legs=legs,
         created_by=principal.person,
@@ -120,7 +124,7 @@ async def build_entry(
         transaction_id=belongs.transaction_id if belongs else None,
         investment_id=belongs.investment_id if belongs else new.investment_id or None,
         distribution_id=belongs.distribution_id if belongs else None,
-        reverses_journal_entry_id=new.reverses_journal_entry_id or None,
+        reverses_journal_entry_id=reverses,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from services.chassis.values.text import read_as_line
 from services.escrow.domain.journal import EntryType
 
 _FOR = (("transaction_id", "transaction"), ("investment_id", "investment"), ("distribution_id", "distribution"))
@@ -19,6 +20,11 @@ _OF_TRANSFER = {
     " where that came from keeps nobody from being paid here any more.",
 }
 
+_OF_PENDING = (
+    "What it says is pending keeps what is under way from being booked: nothing but its reversal, which two persons ask"
+    " for, puts that right."
+)
+
 
 def describe_accepted(legs: Sequence[Mapping[str, Any]]) -> str:
     """
@@ -28,11 +34,16 @@ def describe_accepted(legs: Sequence[Mapping[str, Any]]) -> str:
     head = legs[0]
     named = [f"{what} {head[column]}" for column, what in _FOR if head[column]]
     told = f"{head['type']} {' '.join([*(['of'] if named else []), ', '.join(named)])}".strip()
-    moved = ", ".join(
-        f"{'DEBIT' if leg['debit'] else 'CREDIT'} {leg['kind']} {leg['party_id']} {leg['amount_minor']}" for leg in legs
-    )
-    said = f"{told}, in the name of {head['created_by']}: {moved}."
-    return " ".join([said, "It counts in all balances.", *_list_consequences(head)])
+    moved = ", ".join(map(_spell_leg, legs))
+    said = f"{told}, in the name of “{read_as_line(head['created_by'])}”: {moved}."
+    counts = f"It counts in all balances, from {head['effective_at']:%Y-%m-%d} on."
+    pending = [_OF_PENDING] if any(leg["pending"] for leg in legs) else []
+    return " ".join([said, counts, *pending, *_list_consequences(head)])
+
+
+def _spell_leg(leg: Mapping[str, Any]) -> str:
+    layer = "pending " if leg["pending"] else ""
+    return f"{layer}{'DEBIT' if leg['debit'] else 'CREDIT'} {leg['kind']} {leg['party_id']} {leg['amount_minor']}"
 
 
 def _list_consequences(head: Mapping[str, Any]) -> list[str]:
