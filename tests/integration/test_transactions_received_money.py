@@ -22,6 +22,7 @@ from services.transactions.domain.received_money import RECEIVED_WITHIN
 from services.transactions.store import received_money
 from tests.support import servers
 from tests.support.arrivals import announce, build_arrival, confirm, report
+from tests.support.exceptions import list_exceptions, resolve
 from tests.support.transactions import ADMIN, CHECKER, ESCROW_ACCOUNT, ORG, TransactionsHarness, usd
 
 T = pb.Transaction
@@ -262,10 +263,7 @@ async def test_who_resolved_what_about_it_is_told_for_a_year(service: Transactio
     await find_exceptions(service, (about, ExceptionKind.PAYMENT_NOT_OURS))
     listed = exceptions_pb2.ListPaymentExceptionsRequest(status=[exceptions_pb2.PaymentException.OPEN])
     [found] = (await service.ask(CHECKER, "ListPaymentExceptions", listed)).payment_exceptions
-    resolve = exceptions_pb2.ResolvePaymentExceptionRequest(
-        payment_exception_id=found.payment_exception_id, etag=found.etag, note="Asked the provider: fine."
-    )
-    await service.ask(CHECKER, "ResolvePaymentException", resolve)
+    await resolve(service, found, "Asked the provider: fine.", CHECKER)
     told = (await read_received(service))["EXCEPTIONS_RESOLVED"]
     which = "of the organization about no payment of ours that is known," if of_nobody else "about its payments"
     said = f"Exceptions {which} that were resolved within 365 days: 1, last PAYMENT_NOT_OURS of"
@@ -297,3 +295,19 @@ async def test_exceptions_that_a_login_altered_are_told_as_such(
     await servers.tamper(postgres.admin_dsn, service.database, forgery)
     told = (await read_received(service))["MONEY_ALTERED"]
     assert told.statement == "Exceptions about payments of the escrow account were altered in the database."
+
+
+async def test_cents_by_the_dozen_hide_no_exception(service: TransactionsHarness) -> None:
+    paid = [await service.deposit(amount=usd(minor)) for minor in (70_00, *[1] * 11)]
+    for each in paid:
+        about = About(transaction_id=each.transaction_id, amount=Money(each.amount.amount_minor, "USD"))
+        await find_exceptions(service, (about, ExceptionKind.PAYMENT_NOT_OURS))
+        service.clock.advance(timedelta(seconds=1))
+    is_open = (await read_received(service))["EXCEPTIONS_OPEN"]
+    assert ": 12, first PAYMENT_NOT_OURS of " + paid[0].transaction_id in is_open.statement
+    for found in reversed(await list_exceptions(service)):  # the oldest first
+        await resolve(service, found, "Looked into it.", CHECKER)
+        service.clock.advance(timedelta(seconds=1))
+    told = (await read_received(service))["EXCEPTIONS_RESOLVED"]
+    assert f": 12, the largest PAYMENT_NOT_OURS of {paid[0].transaction_id}, 70.00 USD: by admin-2" in told.statement
+    assert told.operands[0].name == paid[0].transaction_id

@@ -282,7 +282,7 @@ def _choose_way(item: Item, received: Sequence[Transaction] | None, given_back: 
         received = list_by_account(received)
     if not rail.pays_to_account:
         received = []  # whatever it came from, it does not go back there
-    chosen = choose_refund_account(named, received)
+    chosen = choose_refund_account(named, list_by_account(received))
     return _Way(rail, chosen, explain_refund(chosen, received, is_approved=is_approved))
 
 

@@ -14,7 +14,8 @@ _NAMED_MAX: Final = 10
 
 
 class Exceptions(NamedTuple):
-    """Exceptions that are more than LOW, open and resolved: the open ones first, and the newest of each.
+    """Exceptions that are more than LOW, open and resolved: the open ones first, and of each those of no known amount
+    and the largest, so that cents by the dozen hide none of them.
 
     Args:
         is_all: There are no others.
@@ -44,7 +45,7 @@ def explain_exceptions(of_account: Exceptions, now: datetime) -> list[Explanatio
     if resolved := _list_resolved(of_account, now):
         statement = (
             f"Exceptions about its payments that were resolved within {RECEIVED_WITHIN.days} days:"
-            f" {most}{len(resolved)}, last {_spell_resolved(max(resolved, key=_resolved_at))}."
+            f" {most}{len(resolved)}, {_spell_chosen(resolved)}."
         )
         operands = tuple((each.transaction_id or "", _spell_resolved(each)) for each in resolved[:_NAMED_MAX])
         told.append(Explanation(statement, "EXCEPTIONS_RESOLVED", operands, HOUSE_RULE))
@@ -62,7 +63,7 @@ def explain_exceptions_of_nobody(of_nobody: Exceptions, now: datetime) -> list[E
     if resolved := _list_resolved(of_nobody, now):
         statement = (
             "Exceptions of the organization about no payment of ours that is known, that were resolved within"
-            f" {RECEIVED_WITHIN.days} days: {len(resolved)}, last {_spell_resolved(max(resolved, key=_resolved_at))}."
+            f" {RECEIVED_WITHIN.days} days: {len(resolved)}, {_spell_chosen(resolved)}."
         )
         operands = tuple((each.file_name or "", _spell_resolved(each)) for each in resolved[:_NAMED_MAX])
         told.append(Explanation(statement, "EXCEPTIONS_RESOLVED", operands, HOUSE_RULE))
@@ -90,6 +91,13 @@ def _explain_open_of_nobody(of_nobody: Exceptions) -> list[Explanation]:
 def _spell(found: PaymentException) -> str:
     amount = "" if found.amount is None else f", {found.amount}"
     return f"{found.kind} of {found.transaction_id or found.file_name or found.provider}{amount}"
+
+
+def _spell_chosen(resolved: Sequence[PaymentException]) -> str:
+    """The first of them, which is the largest, and the one that was resolved last."""
+    first, last = resolved[0], max(resolved, key=_resolved_at)
+    largest = "" if first == last else f"the largest {_spell_resolved(first)}, "
+    return f"{largest}last {_spell_resolved(last)}"
 
 
 def _spell_resolved(found: PaymentException) -> str:

@@ -131,7 +131,8 @@ async def list_questioned(tx: Tx, transaction_ids: Collection[str]) -> frozenset
 async def _list_grave(tx: Tx, which: sa.ColumnElement[bool]) -> Exceptions:
     """Whatever their status: a login of the database may write that."""
     query = sa.select(payment_exceptions).where(is_mine(payment_exceptions), which, _c.kind.in_(_GRAVE))
-    query = query.order_by(_c.status != ExceptionStatus.OPEN, _c.created_at.desc(), _c.payment_exception_id)
+    largest_first = _c.amount_minor.desc().nulls_first(), _c.created_at.desc(), _c.payment_exception_id
+    query = query.order_by(_c.status != ExceptionStatus.OPEN, *largest_first)
     query = query.limit(_GRAVE_MAX + 1)
     rows = (await tx.execute(query)).all()
     ours = keep_sealed(tx, payment_exceptions, rows[:_GRAVE_MAX])
