@@ -135,21 +135,26 @@ async def test_a_bank_s_reference_confirms_one_wire_of_an_escrow_account_however
 
 
 async def test_escrow_is_told_of_what_may_still_come_in_go_out_or_come_back(service: TransactionsHarness) -> None:
-    async def unfinished() -> set[str]:
+    async def list_unfinished() -> list[str]:
         request = ListUnfinishedTransactionsRequest(escrow_account_id=ESCROW_ACCOUNT)
-        return set((await service.ask(ESCROW, "ListUnfinishedTransactions", request)).transaction_ids)
+        return list((await service.ask(ESCROW, "ListUnfinishedTransactions", request)).transaction_ids)
+
+    async def unfinished() -> set[str]:
+        return set(await list_unfinished())
 
     waits = await service.ask(ADMIN, "CreateTransaction", await service.deposit_request())
     again, wire, payout = await returned_once(service), await announce(service), await service.payout("inv-002")
     await service.work()
     all_of_them = {each.transaction_id for each in (waits, again, wire, payout)}
     assert await unfinished() == all_of_them
+    assert (await list_unfinished())[0] == payout.transaction_id, "what leaves soonest is told first"
 
     # Paid: its bank may still send it back.
     service.bank.report(payout.transaction_id, PaymentStatus.SETTLED)
     await service.work(hurried=True)
     assert (await service.get(payout.transaction_id)).status == T.COMPLETED
     assert await unfinished() == all_of_them
+    assert (await list_unfinished())[-1] == payout.transaction_id, "it has left"
 
     # What nobody can take back, what failed and what was cancelled is the end.
     await confirm(service, wire)

@@ -106,7 +106,8 @@ _UNFINISHED = (
     .where(is_mine(transactions))
     .where(sa.or_(_c.escrow_account_id == sa.bindparam("account"), _c.to_escrow_account_id == sa.bindparam("account")))
     .where(sa.or_(_c.status.not_in([*ENDED, *ARRIVED]), sa.text(MAY_COME_BACK)))
-    .order_by(_c.transaction_id)
+    # What is still to move before what may come back, what goes out before what comes in, and the largest of each.
+    .order_by(_c.status.in_(ARRIVED), _c.type.in_(sorted(INBOUND)), _c.amount_minor.desc(), _c.transaction_id)
     .limit(sa.bindparam("count_max", type_=sa.Integer))
 )
 
@@ -184,7 +185,7 @@ async def find_user_of_reference(tx: Tx, row: Transaction, bank_reference: str) 
 
 
 async def list_unfinished(tx: Tx, escrow_account_id: str, count_max: int) -> list[str]:
-    """Some transactions of an escrow account of which money may still move, by their ids."""
+    """The ids of some transactions of an escrow account of which money may still move: what leaves soonest first."""
     return list((await tx.execute(_UNFINISHED, {"account": escrow_account_id, "count_max": count_max})).scalars())
 
 
