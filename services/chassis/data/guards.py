@@ -203,7 +203,8 @@ END $$
 _IS_ITS_ROW = """EXISTS (
     SELECT FROM {table} WHERE org_id = NEW.org_id AND {key} = NEW.{subject}
     AND version = NEW.version AND status = NEW.to_status
-  ) AND (last IS NOT NULL OR NEW.from_status IS NOT DISTINCT FROM {beginning})"""
+  ) AND (last IS NOT NULL OR NEW.from_status IS NOT DISTINCT FROM {beginning})
+  AND starts_with(NEW.{subject}, '{ids}')"""
 
 
 def fix_once(op: Op, learned: Mapping[str, Sequence[str]]) -> None:
@@ -223,18 +224,31 @@ def fix_once(op: Op, learned: Mapping[str, Sequence[str]]) -> None:
 
 
 def hold_history(
-    op: Op, name: str, subject: str, of: Mapping[str, str], untold: Mapping[str, str] | None = None
+    op: Op,
+    name: str,
+    subject: str,
+    of: Mapping[str, str],
+    *,
+    ids: Mapping[str, str] | None = None,
+    untold: Mapping[str, str] | None = None,
 ) -> None:
     """Refuses a line of history that no row bears out, whoever writes it: a forged one, or one ahead of its time.
 
     Args:
         subject: The column that says whose line it is.
         of: The tables whose moves it has, and the key of each.
+        ids: How the ids of each of them begin, where it has those of several: a row of one is none of another's.
         untold: The status in which rows of a table begin, where the history does not tell that they did.
     """
     beginnings = {table: f"'{status}'" for table, status in (untold or {}).items()}
     rows = " OR ".join(
-        _IS_ITS_ROW.format(table=table, key=key, subject=subject, beginning=beginnings.get(table, "NULL"))
+        _IS_ITS_ROW.format(
+            table=table,
+            key=key,
+            subject=subject,
+            beginning=beginnings.get(table, "NULL"),
+            ids=(ids or {}).get(table, ""),
+        )
         for table, key in of.items()
     )
     function = f"refuse_made_up_{name}"

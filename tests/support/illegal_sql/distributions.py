@@ -118,6 +118,14 @@ RULES = {
         ),
         "23514",
     ),
+    "a line of history of an investment, of which another table has a row": (
+        (
+            "INSERT INTO offerings SELECT (jsonb_populate_record(o, jsonb_build_object('offering_id', 'inv_9',"
+            " 'escrow_account_id', 'esc_9'))).* FROM offerings o;"
+            " INSERT INTO moves VALUES ('org_1', 'inv_9', 1, NULL, 'OPEN', 'ann', now())"
+        ),
+        "42501",
+    ),
     "a line of history of where nothing came from": (
         "INSERT INTO moves SELECT org_id, allocation_id, version, 'ON_HOLD', status, 'ann', now() FROM allocations",
         "42501",

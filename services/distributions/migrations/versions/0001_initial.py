@@ -117,7 +117,8 @@ def upgrade() -> None:
     _payouts()
     guard_moves(op, _MOVES)
     _guard_amounts()
-    hold_history(op, "moves", "subject_id", _MOVING, untold={"allocations": "PENDING"})
+    ids = {"offerings": "off_", "investments": "inv_", "distributions": "dist_", "allocations": "alloc_"}
+    hold_history(op, "moves", "subject_id", _MOVING, ids=ids, untold={"allocations": "PENDING"})
     append_only(op, "moves")
     close(op, "distributions", RIGHTS)
 
