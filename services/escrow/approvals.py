@@ -114,7 +114,7 @@ class _Details:
             self._dependencies.peers.compliance,
             journal_entries.list_named_parties(request.journal_entry, "journal_entry"),
         )
-        original = entry.reverses_journal_entry_id
+        original = request.journal_entry.reverses_journal_entry_id or None
         verb = f"Reverse {original}" if original else "Post"
         async with self._dependencies.database.begin() as tx:
             account = await account_store.require_escrow_account(tx, request.escrow_account_id)

@@ -298,9 +298,18 @@ async def test_what_somebody_booked_as_pending_is_undone_by_two_persons_whatever
     said, _ = await accept_last(escrow, account, 2)
     assert ": pending DEBIT SUBSCRIPTION inv-001 500, pending CREDIT IN_TRANSIT  500." in said
     assert "What it says is pending keeps what is under way from being booked" in said
-    await escrow.post(account, reverses_journal_entry_id=pending)
+    undone = [await escrow.post(account, reverses_journal_entry_id=pending) for _ in range(2)]
+    assert undone[0].journal_entry_id == undone[1].journal_entry_id, "once, whoever asks"
     await deposit.happens(escrow, "SETTLED")
     assert (await escrow.posted(account))[HELD] == 600
+
+
+async def test_what_somebody_booked_is_reversed_once(escrow):
+    account = await opened(escrow)
+    forged = await forge(escrow, account, kinds="SUBSCRIPTION,CASH")
+    await accept_last(escrow, account)
+    await escrow.post(account, reverses_journal_entry_id=forged)
+    assert (await refusal(escrow.post(account, reverses_journal_entry_id=forged)))[0] == "ALREADY_REVERSED"
 
 
 async def test_a_balance_that_somebody_filled_up_has_what_comes_wait_and_refuses_it_to_nobody(escrow):

@@ -90,13 +90,18 @@ async def build_entry(
     _check_reversal(new, path)
     original = belongs = currency = None
     type_, reverses = EntryType(journal_pb.JournalEntry.Type.Name(new.type)), new.reverses_journal_entry_id or None
+    body = escrow_account_id.encode() + b"\0" + new.SerializeToString(deterministic=True)
+    key = build_key("rpc", principal.key_owner, idempotency_key, body=body)
     if reverses:
         # Entries are never edited, so what is read here is still true when its mirror is booked.
         async with database.begin() as tx:
             original = await journal.find_journal_entry(tx, escrow_account_id, reverses)
             belongs = original if original is not None and is_ours(seals_of(tx), original) else None
-            if belongs is None and await journal.is_reversed(tx, reverses):
-                # Whoever booked what is not ours may have called something else its reversal: that is no end of it.
+            reversal = None if belongs else await journal.find_reversal(tx, escrow_account_id, reverses)
+            if reversal is not None and not is_ours(seals_of(tx), reversal):
+                # Whoever booked what is not ours has called something else its reversal: that is no end of it. It is
+                # undone once, whoever asks.
+                key = build_key("undo", principal.org_id, reverses, body=reverses.encode())
                 type_, reverses = EntryType.ADJUSTMENT, None
         if original is None:
             raise JournalEntryNotFound(f"{path}.reverses_journal_entry_id")
@@ -104,12 +109,11 @@ async def build_entry(
     else:
         legs = _read_legs(new.legs, path)
         currency = read_currency([leg.amount for leg in new.legs], f"{path}.legs")
-    body = escrow_account_id.encode() + b"\0" + new.SerializeToString(deterministic=True)
     return NewEntry(
         org_id=principal.org_id,
         escrow_account_id=escrow_account_id,
         journal_entry_id=new_id("je"),
-        key=build_key("rpc", principal.key_owner, idempotency_key, body=body),
+        key=key,
         idempotency_key=idempotency_key,
         type=type_,
         description=new.description,

@@ -235,6 +235,12 @@ async def find_journal_entry(tx: Tx, escrow_account_id: str, journal_entry_id: s
     return found[0] if found else None
 
 
+async def find_reversal(tx: Tx, escrow_account_id: str, journal_entry_id: str) -> BookedEntry | None:
+    """The entry of the book that says that it reverses this one, whoever booked it."""
+    found = await _list_entries(tx, _REVERSAL, escrow_account_id, journal_entry_id)
+    return found[0] if found else None
+
+
 async def is_reversed(tx: Tx, journal_entry_id: str) -> bool:
     """Whether an entry of the book says that it reverses this one, whoever booked it."""
     which = journal_entries.c.reverses_journal_entry_id == journal_entry_id
@@ -308,6 +314,7 @@ def _select_entries(*which: sa.ColumnElement[bool]) -> sa.Select[Any]:
 _which: sa.BindParameter[str] = sa.bindparam("which")
 _OF_TRANSACTION = _select_entries(journal_entries.c.transaction_id == _which)
 _ONE = _select_entries(journal_entries.c.journal_entry_id == _which)
+_REVERSAL = _select_entries(journal_entries.c.reverses_journal_entry_id == _which)
 _touching, _touched = ledger_entries.alias("touching"), ledger_accounts.alias("touched")
 _ON_ACCOUNT = _select_entries(
     sa.exists().where(
