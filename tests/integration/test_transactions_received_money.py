@@ -19,6 +19,7 @@ from services.transactions.commands import exceptions
 from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.domain.payments import PaymentStatus
 from services.transactions.domain.received_money import RECEIVED_WITHIN
+from services.transactions.store import exceptions as exception_store
 from services.transactions.store import received_money
 from tests.support import servers
 from tests.support.arrivals import announce, build_arrival, confirm, report
@@ -311,3 +312,46 @@ async def test_cents_by_the_dozen_hide_no_exception(service: TransactionsHarness
     told = (await read_received(service))["EXCEPTIONS_RESOLVED"]
     assert f": 12, the largest PAYMENT_NOT_OURS of {paid[0].transaction_id}, 70.00 USD: by admin-2" in told.statement
     assert told.operands[0].name == paid[0].transaction_id
+
+
+async def test_no_transfer_that_sql_made_up_leads_anywhere_or_keeps_anybody_from_reading_the_rest(
+    service: TransactionsHarness, postgres: servers.TestPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However large it says it is, and of whatever currency."""
+    monkeypatch.setattr(received_money, "_LARGEST_MAX", 3)
+    for number in range(3):
+        await confirm(service, await announce(service, amount=usd(500_00 - number)), f"FED-{number}")
+    made_up = """
+        SET session_replication_role = replica;
+        INSERT INTO transactions SELECT (jsonb_populate_record(NULL::transactions, to_jsonb(t) || jsonb_build_object(
+            'transaction_id', 'txn_' || n, 'seal', NULL, 'type', 'TRANSFER', 'investment_id', NULL,
+            'payment_method', 'INTERNAL_TRANSFER', 'finality', 'PROVISIONAL', 'final_at', NULL,
+            'next_look_at', now(), 'due_at', now(),
+            'amount_minor', CASE WHEN n < 4 THEN 4000000000000000000 ELSE 1 END,
+            'currency', CASE n WHEN 5 THEN 'ZZZ' ELSE 'USD' END, 'bank_reference', 'X' || n,
+            'escrow_account_id', 'esc_decoy' || n, 'to_escrow_account_id', t.escrow_account_id))).*
+        FROM (SELECT * FROM transactions LIMIT 1) t, generate_series(1, 9) n;
+        INSERT INTO transaction_history
+        SELECT (jsonb_populate_record(
+            NULL::transaction_history, to_jsonb(h) || jsonb_build_object('transaction_id', 'txn_' || n))).*
+        FROM (SELECT * FROM transaction_history WHERE to_status = 'SETTLED' LIMIT 1) h, generate_series(1, 9) n
+    """
+    await servers.tamper(postgres.admin_dsn, service.database, made_up)
+    told = await list_received(service, ESCROW_ACCOUNT)
+    assert {"MONEY_ALTERED", "MONEY_NOT_PROVEN"} <= {each.rule for each in told}
+    assert "esc_decoy" not in str(told)
+
+
+@pytest.mark.parametrize("of_nobody", [False, True])
+async def test_that_there_are_more_exceptions_than_anybody_has_proven_is_told(
+    service: TransactionsHarness, monkeypatch: pytest.MonkeyPatch, of_nobody: bool
+) -> None:
+    monkeypatch.setattr(exception_store, "_GRAVE_MAX", 2)
+    for minor in (300_00, 200_00, 100_00):
+        made = await service.deposit(amount=usd(minor))
+        named = {"provider_payment_id": str(minor)} if of_nobody else {"transaction_id": made.transaction_id}
+        about = About(**named, amount=Money(minor, "USD"))
+        await find_exceptions(service, (about, ExceptionKind.PAYMENT_NOT_OURS))
+    for found in await list_exceptions(service):
+        await resolve(service, found, "Looked into it.", CHECKER)
+    assert "EXCEPTIONS_NOT_PROVEN" in await read_received(service)

@@ -52,7 +52,7 @@ def explain_exceptions(of_account: Exceptions, now: datetime) -> list[Explanatio
     if of_account.has_altered:
         statement = "Exceptions about payments of the escrow account were altered in the database."
         told.append(Explanation(statement, "MONEY_ALTERED", (), HOUSE_RULE))
-    return told
+    return told + _explain_others(of_account)
 
 
 def explain_exceptions_of_nobody(of_nobody: Exceptions, now: datetime) -> list[Explanation]:
@@ -67,7 +67,15 @@ def explain_exceptions_of_nobody(of_nobody: Exceptions, now: datetime) -> list[E
         )
         operands = tuple((each.file_name or "", _spell_resolved(each)) for each in resolved[:_NAMED_MAX])
         told.append(Explanation(statement, "EXCEPTIONS_RESOLVED", operands, HOUSE_RULE))
-    return told
+    return told + _explain_others(of_nobody)
+
+
+def _explain_others(of: Exceptions) -> list[Explanation]:
+    """A login of the database could have those that are open seem resolved, and so stand behind these."""
+    if of.is_all:
+        return []
+    statement = f"There are more exceptions than these {len(of.found)}, of which nobody has proven how they stand."
+    return [Explanation(statement, "EXCEPTIONS_NOT_PROVEN", (), HOUSE_RULE)]
 
 
 def _list_resolved(of: Exceptions, now: datetime) -> list[PaymentException]:

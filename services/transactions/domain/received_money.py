@@ -110,7 +110,8 @@ def explain_received(received: Received, now: datetime, deadline: datetime | Non
     explanations += [_explain_unproven(count, amount) for count, amount in received.unproven]
     if provisional := _Part(received, _may_go_back, lambda rest: rest.provisional):
         ends = [row.final_at for row in provisional.rows] + [each.final_at for each in received.rest]
-        explanations.append(_explain_provisional(provisional, max(end for end in ends if end is not None)))
+        until = max((end for end in ends if end is not None), default=None)
+        explanations.append(_explain_provisional(provisional, until))
     if confirmed := _Part(received, lambda row: _is_confirmed_since(row, since), lambda rest: rest.confirmed):
         explanations.append(_explain_confirmed(confirmed))
     if deadline is not None and (
@@ -147,6 +148,14 @@ def explain_taken_back(received: Received) -> list[Explanation]:
     return [Explanation(statement, "MONEY_TAKEN_BACK", operands, HOUSE_RULE)]
 
 
+def explain_altered_sources() -> Explanation:
+    """That nobody knows where all of it came from."""
+    statement = (
+        "Transfers to the escrow account, or to where they came from, were altered in the database, or are many."
+    )
+    return Explanation(statement, "MONEY_ALTERED", (), HOUSE_RULE)
+
+
 def explain_more_sources() -> Explanation:
     """That it came from more escrow accounts than are told of one by one, and most from those that are."""
     statement = "Some of it was transferred from more escrow accounts than these: look at what it rests on there."
@@ -173,8 +182,9 @@ def _is_paid_after(row: Transaction, deadline: datetime) -> bool:
     return row.investment_id is not None and row.settled_at is not None and row.settled_at > deadline
 
 
-def _explain_provisional(part: _Part, until: datetime) -> Explanation:
-    statement = f"The bank may take {part} that came into the escrow account back, the last until {until:%Y-%m-%d}."
+def _explain_provisional(part: _Part, until: datetime | None) -> Explanation:
+    last = "" if until is None else f", the last until {until:%Y-%m-%d}"
+    statement = f"The bank may take {part} that came into the escrow account back{last}."
     return Explanation(statement, "MONEY_NOT_FINAL", part.name_largest())
 
 

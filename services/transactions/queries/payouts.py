@@ -15,6 +15,7 @@ from services.transactions.domain.explanations import explain_cards, explain_hid
 from services.transactions.domain.open_questions import explain_exceptions, explain_exceptions_of_nobody
 from services.transactions.domain.received_money import (
     RECEIVED_WITHIN,
+    explain_altered_sources,
     explain_came_back,
     explain_more_sources,
     explain_received,
@@ -31,7 +32,7 @@ from services.transactions.store import bank_accounts as account_store
 from services.transactions.store import transactions as store
 from services.transactions.store.contributions import list_received, sum_given_back
 from services.transactions.store.exceptions import list_exceptions_of, list_exceptions_of_nobody
-from services.transactions.store.received_money import list_sources, read_came_back, read_received_since
+from services.transactions.store.received_money import read_came_back, read_received_since, trace_sources
 
 # Of so many escrow accounts that money was transferred from it is told what it rested on there.
 _SOURCES_MAX = 10
@@ -62,7 +63,8 @@ async def explain_received_money(
     explanations += explain_came_back(await read_came_back(tx, escrow_account_id, since))
     explanations += explain_exceptions(await list_exceptions_of(tx, escrow_account_id), now)
     explanations += explain_exceptions_of_nobody(await list_exceptions_of_nobody(tx), now)
-    sources = await list_sources(tx, escrow_account_id, since, _SOURCES_MAX + 1)
+    sources, is_doubted = await trace_sources(tx, escrow_account_id, since)
+    explanations += [explain_altered_sources()] if is_doubted else []
     for source in sources[:_SOURCES_MAX]:
         there = await read_received_since(tx, source, since, since, None)
         told = [

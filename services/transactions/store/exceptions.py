@@ -36,7 +36,7 @@ from services.transactions.tables.transactions import transactions
 
 _c = payment_exceptions.c
 # So many are read where money is about to leave.
-_GRAVE_MAX = 200
+_GRAVE_MAX = 1_000
 _GRAVE = sorted(kind.value for kind, each in KINDS.items() if each.severity is not Severity.LOW)
 _EVENTS = {
     ExceptionStatus.OPEN: events.PaymentExceptionOpened,

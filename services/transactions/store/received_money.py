@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from services.chassis.data.reach import is_mine
 from services.chassis.data.seals import keep_sealed
 from services.chassis.data.transaction import Tx
+from services.chassis.values.currencies import MINOR_DIGITS
 from services.chassis.values.money import Money
 from services.transactions.domain.rails import BY_HAND
 from services.transactions.domain.received_money import CameBack, Received, Rest
@@ -24,6 +26,7 @@ _c = transactions.c
 # sums are told as what there is at least: a login of the database may write what their rows say.
 _LARGEST_MAX = 1_000
 _PERSONS_MAX = 100
+_SUM_MAX = 10**15
 _AMOUNT = sa.func.coalesce(_c.corrected_minor, _c.amount_minor)
 
 
@@ -41,7 +44,7 @@ async def read_received_since(
     proven = keep_sealed(tx, transactions, rows)
     rest, unproven = list[Rest](), list[tuple[int, Money]]()
     if len(rows) == _LARGEST_MAX:
-        others = _c.transaction_id.not_in([row.transaction_id for row in rows])
+        others = _c.transaction_id.not_in([row.transaction_id for row in rows]) & _c.currency.in_(MINOR_DIGITS)
         summed = _sum_up(confirmed_since, deadline).where(*_came(escrow_account_id, since), others)
         rest = [
             Rest(
@@ -54,7 +57,7 @@ async def read_received_since(
             for row in await tx.execute(summed)
         ]
         # By what never changes of them: of what was announced, and whatever became of it.
-        counted = sa.select(sa.func.count(), sa.func.sum(_c.amount_minor), _c.currency).group_by(_c.currency)
+        counted = sa.select(sa.func.count(), _bounded(sa.func.sum(_c.amount_minor)), _c.currency).group_by(_c.currency)
         for count, minor, currency in await tx.execute(counted.where(*_came(escrow_account_id, since), others)):
             unproven.append((count, Money(int(minor), currency)))
     return Received([build_transaction(row) for row in proven], len(proven) < len(rows), rest, unproven)
@@ -86,24 +89,27 @@ async def read_came_back(tx: Tx, escrow_account_id: str, since: datetime) -> Cam
     return CameBack([build_transaction(row) for row in proven], is_all)
 
 
-async def list_sources(tx: Tx, escrow_account_id: str, since: datetime, count_max: int) -> list[str]:
-    """The escrow accounts that money was transferred from, to this one or to one of them, most of it first.
+async def trace_sources(tx: Tx, escrow_account_id: str, since: datetime) -> tuple[list[str], bool]:
+    """The escrow accounts that money was transferred from, to this one or to one of them, most of it first; and whether
+    transfers were altered in the database, or are so many that not all were followed.
 
     Args:
         since: When the first of the transfers was made.
     """
-    here = sa.select(sa.literal(escrow_account_id, sa.Text).label("id")).cte("reached", recursive=True)
-    transferred = (is_mine(transactions), _has_come(since))
-    before = sa.select(_c.escrow_account_id).join(here, _c.to_escrow_account_id == here.c.id).where(*transferred)
-    reached = here.union(before)
-    sources = (
-        sa.select(_c.escrow_account_id)
-        .where(*transferred, _c.to_escrow_account_id.in_(sa.select(reached.c.id)))
-        .where(_c.escrow_account_id != escrow_account_id)
-        .group_by(_c.escrow_account_id)
-        .order_by(sa.func.sum(_AMOUNT).desc(), _c.escrow_account_id)
-    )
-    return list(await tx.scalars(sources.limit(count_max)))
+    sums, frontier, is_doubted = Counter[str](), {escrow_account_id}, False
+    reached = set(frontier)
+    while frontier:
+        arrived = select_transactions().where(is_mine(transactions), _c.to_escrow_account_id.in_(frontier))
+        arrived = arrived.where(_has_come(since)).order_by(_AMOUNT.desc(), _c.transaction_id)
+        rows = (await tx.execute(arrived.limit(_LARGEST_MAX))).all()
+        proven = keep_sealed(tx, transactions, rows)
+        is_doubted |= len(proven) < len(rows) or len(rows) == _LARGEST_MAX
+        for row in proven:
+            sums[row.escrow_account_id] += build_transaction(row).amount.amount_minor
+        frontier = {row.escrow_account_id for row in proven} - reached
+        reached |= frontier
+    del sums[escrow_account_id]
+    return [each for each, _ in sums.most_common()], is_doubted
 
 
 def _has_come(since: datetime) -> sa.ColumnElement[bool]:
@@ -120,6 +126,11 @@ def _came(escrow_account_id: str, since: datetime) -> tuple[sa.ColumnElement[boo
     return is_mine(transactions), sa.or_(here, _c.to_escrow_account_id == escrow_account_id), _has_come(since)
 
 
+def _bounded(minor: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """A sum of rows that nobody proves, so that however much a login of the database made up can be told."""
+    return sa.func.least(sa.func.coalesce(minor, 0), _SUM_MAX)
+
+
 def _sum_up(confirmed_since: datetime, deadline: datetime | None) -> sa.Select[Any]:
     """By who confirmed it, and one for all that a provider told."""
     provisional = _c.finality != FINAL
@@ -127,7 +138,7 @@ def _sum_up(confirmed_since: datetime, deadline: datetime | None) -> sa.Select[A
     late = sa.false() if deadline is None else sa.and_(_c.investment_id.is_not(None), _c.settled_at > deadline)
 
     def add(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[Any]:
-        return sa.func.coalesce(sa.func.sum(_AMOUNT).filter(condition), 0)
+        return _bounded(sa.func.sum(_AMOUNT).filter(condition))
 
     return (
         sa.select(
