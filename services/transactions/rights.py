@@ -84,7 +84,8 @@ RIGHTS: Table = {
     "ach_files": both(
         insert=EVERY,
         update=(
-            *("status", "digest", "left_at", "fetched_at", "held_at", "rejected_because"),
+            *("status", "entry_count", "debit_minor", "credit_minor"),
+            *("digest", "left_at", "fetched_at", "held_at", "rejected_because"),
             *("version", "updated_at", "seal"),
         ),
     ),

@@ -226,6 +226,45 @@ async def test_a_file_whose_entries_somebody_altered_does_not_leave(service, fol
     assert folders.sent == []
 
 
+async def test_a_file_that_was_kept_from_leaving_leaves_without_what_is_not_wanted_any_more(
+    service, folders, monkeypatch
+) -> None:
+    """However it was kept from it: by a fault, or by a login that held its row, or altered one of its entries."""
+    deposit, payout = await order(service)
+    with monkeypatch.context() as patch:
+        patch.setattr(MAKING, "write_file", lambda *_: 1 / 0)
+        await leave(service)
+    request = bank_pb.DeleteBankAccountRequest(bank_account_id=deposit.bank_account_id)
+    await service.ask(ADMIN, "DeleteBankAccount", request)
+    late = CUT_OFF + timedelta(days=3)
+    with service.wire.cut(service.compliance):
+        await leave(service, late)
+    assert folders.sent == [], "nobody says whether it is wanted"
+    await leave(service, late + timedelta(minutes=1))
+    assert [each.amount_minor for each in list_sent(folders.sent[0])] == [50_00]
+    seen = await service.get(deposit.transaction_id)
+    assert (seen.status, seen.failure.code) == (T.FAILED, "BANK_ACCOUNT_NOT_USABLE")
+    service.clock.set(SETTLED + timedelta(days=4))
+    assert await status_of(service, payout) == T.COMPLETED
+    async with service.database.begin(ADMIN.org_id) as tx:
+        [file] = await tx.execute(sa.select(ach_files).where(ach_files.c.org_id == ADMIN.org_id))
+    assert (file.entry_count, file.debit_minor, file.credit_minor) == (1, 0, 50_00)
+
+
+async def test_a_file_of_which_nothing_is_wanted_any_more_never_leaves(service, folders, monkeypatch) -> None:
+    ordered = await order(service)
+    with monkeypatch.context() as patch:
+        patch.setattr(MAKING, "write_file", lambda *_: 1 / 0)
+        await leave(service)
+    for each in ordered:
+        request = bank_pb.DeleteBankAccountRequest(bank_account_id=each.bank_account_id)
+        await service.ask(ADMIN, "DeleteBankAccount", request)
+    for day in (3, 4):
+        await leave(service, CUT_OFF + timedelta(days=day))
+    assert folders.sent == []
+    assert [await status_of(service, each) for each in ordered] == [T.FAILED] * 2
+
+
 async def test_what_has_not_left_has_not_settled_and_what_leaves_late_settles_late(
     service, folders, monkeypatch
 ) -> None:

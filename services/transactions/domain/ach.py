@@ -20,12 +20,14 @@ from services.transactions.domain.payments import Payment, PaymentStatus
 
 # FedACH settles what was sent the day before in the morning. Source: Federal Reserve Banks, FedACH Processing Schedule.
 SETTLES_AT: Final = time(13, 30, tzinfo=UTC)
+# A file that was not released by then is released after whether its payments are still wanted was asked again.
+ASKED_AGAIN_AFTER: Final = timedelta(minutes=5)
 # Banking days: a file that left before has been fetched, or its day is long over.
 GONE_AFTER_DAYS: Final = 3
 
 
 class EntryStatus(StrEnum):
-    """WITHDRAWN is what was not wanted any more before its file was made."""
+    """WITHDRAWN is what was not wanted any more before its file was made, or before one that waited was released."""
 
     WAITING = "WAITING"
     SENT = "SENT"
@@ -35,7 +37,7 @@ class EntryStatus(StrEnum):
 
 ENTRY_MOVES: Final[Moves[EntryStatus]] = {
     EntryStatus.WAITING: frozenset({EntryStatus.SENT, EntryStatus.WITHDRAWN}),
-    EntryStatus.SENT: frozenset({EntryStatus.RETURNED}),
+    EntryStatus.SENT: frozenset({EntryStatus.RETURNED, EntryStatus.WITHDRAWN}),
     EntryStatus.WITHDRAWN: frozenset(),
     EntryStatus.RETURNED: frozenset(),
 }

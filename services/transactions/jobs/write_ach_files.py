@@ -1,8 +1,8 @@
 """Makes files of the ACH network for the bank, and releases them.
 
 A file is made in the transaction that says of its entries that they are sent, and is written from there: a crash
-between the two writes the same file again. It is written beside the bank's folder, said to be released, and then moved
-there in one step: so it is released once, wherever a crash comes between.
+between the two writes the same file again, without what is not wanted any more by then. It is written beside the bank's
+folder, said to be released, and then moved there in one step: so it is released once, wherever a crash comes between.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.seals import NotSealed
@@ -26,11 +26,13 @@ from services.chassis.process.telemetry import log
 from services.chassis.values.errors import DomainError
 from services.chassis.values.failure import Failure, make_failure
 from services.chassis.values.ids import new_id
+from services.chassis.values.refusals import EscrowAccountFrozen
 from services.transactions.commands.attempts import ask_about_attempts, find_account_refusal
 from services.transactions.commands.bank_accounts import block_altered_account
 from services.transactions.commands.exceptions import report_apart
 from services.transactions.dependencies import ACTOR, NAME, Dependencies
 from services.transactions.domain.ach import (
+    ASKED_AGAIN_AFTER,
     AchEntry,
     AchFile,
     EntryStatus,
@@ -119,6 +121,8 @@ async def _write_files_of(
     left = 0
     for file in files:
         try:
+            if file.entry_count == 0:  # nothing of it was wanted any more
+                continue
             if file.status is FileStatus.MADE and not await _release(dependencies, config, org_id, company, file):
                 continue
             await asyncio.to_thread(_move, config.outbound, name_file(org_id, file))
@@ -199,14 +203,11 @@ async def _withdraw(tx: Tx, entry: AchEntry, refusal: DomainError, now: datetime
 async def _save_file(
     tx: Tx, entries: Sequence[AchEntry], number: int, window: OpenWindow | None, now: datetime, *, is_acknowledged: bool
 ) -> None:
-    debit_minor = sum(each.amount_minor for each in entries if each.is_inbound)
     file = AchFile(
         ach_file_id=new_id("achf"),
         created_on=now.date(),
         number=number,
-        entry_count=len(entries),
-        debit_minor=debit_minor,
-        credit_minor=sum(each.amount_minor for each in entries) - debit_minor,
+        **_sum_up(entries),
         leaves_by=None if window is None else window.leaves_by,
         settles_at=None if window is None else window.settles_at,
         is_acknowledged=is_acknowledged,
@@ -231,6 +232,13 @@ async def _save_file(
     await ach.ENTRIES.save_all(tx, sent, now)
 
 
+def _sum_up(entries: Sequence[AchEntry]) -> dict[str, Any]:
+    """What a file says of its entries."""
+    debit_minor = sum(each.amount_minor for each in entries if each.is_inbound)
+    credit_minor = sum(each.amount_minor for each in entries) - debit_minor
+    return {"entry_count": len(entries), "debit_minor": debit_minor, "credit_minor": credit_minor}
+
+
 async def _choose_traces(tx: Tx, count: int) -> list[int]:
     """Numbers that no entry of the organization has: at random, so that nobody uses them up by writing the last one."""
     found: set[int] = set()
@@ -243,14 +251,17 @@ async def _choose_traces(tx: Tx, count: int) -> list[int]:
 async def _release(
     dependencies: Dependencies, config: AchFileConfig, org_id: str, company: Company, file: AchFile
 ) -> bool:
-    """Stages it, and says that the bank may have it. False where somebody altered it."""
+    """Stages it, and says that the bank may have it. False where it waits, or nothing is left of it."""
     async with dependencies.database.begin() as tx:
         entries = await ach.list_entries_of(tx, file)
-    sums = sum(each.amount_minor for each in entries if each.is_inbound), sum(each.amount_minor for each in entries)
-    if (len(entries), *sums) != (file.entry_count, file.debit_minor, file.debit_minor + file.credit_minor):
+    if replace(file, **_sum_up(entries)) != file:
         about = About(file_name=name_file(org_id, file))
         cause = f"{len(entries)} of its {file.entry_count} entries are as they were put into it, or their sums differ."
         await report_apart(dependencies, org_id, ExceptionKind.ACH_FILE_ALTERED, about, cause)
+        return False
+    if dependencies.clock.now() >= file.created_at + ASKED_AGAIN_AFTER:
+        file, entries = await _leave_out_unwanted(dependencies, file, entries)
+    if not entries:
         return False
     spell = partial(_spell_entry, dependencies, org_id, company, spell_descriptive_date(file.settles_at))
     content = write_file(company, file.created_at, file.number, [spell(each) for each in entries])
@@ -259,11 +270,43 @@ async def _release(
         locked = await ach.FILES.lock_known(tx, file.ach_file_id)
         if locked.status is not FileStatus.MADE:
             return True  # another process has released it
+        if locked != file:
+            return False  # another has left something out of it
         # Behind the lock: a copy that were staged later would be moved to the bank as well.
         await asyncio.to_thread(_stage, outbound, name, content)
         released = replace(locked, status=FileStatus.RELEASED, digest=hashlib.sha256(content).hexdigest())
         await ach.FILES.save(tx, locked, released, dependencies.clock.now())
     return True
+
+
+async def _leave_out_unwanted(
+    dependencies: Dependencies, file: AchFile, entries: Sequence[AchEntry]
+) -> tuple[AchFile, Sequence[AchEntry]]:
+    """Asks again of a file that was kept from leaving whether its payments are wanted.
+
+    Returns: It and its entries without the others; no entries where nobody answers, and it waits.
+    """
+    now = dependencies.clock.now()
+    async with dependencies.database.begin() as tx:
+        known = await _list_known(tx, entries)
+    refusals, unanswered = await ask_about_attempts(dependencies.peers, list(known.values()), now)
+    frozen = {each for each, refusal in refusals.items() if isinstance(refusal, EscrowAccountFrozen)}
+    if len(known) < len(entries) or unanswered - frozen:
+        return file, []
+    wanted: list[AchEntry] = []
+    async with dependencies.database.begin() as tx:
+        locked = await ach.FILES.lock_known(tx, file.ach_file_id)
+        if locked != file:
+            return file, []
+        for entry in await ach.ENTRIES.lock_these(tx, [each.ach_entry_id for each in entries]):
+            refusal = refusals.get(entry.reference) or await _find_refusal(tx, entry, now)
+            if refusal is None:
+                wanted.append(entry)
+            else:
+                await _withdraw(tx, entry, refusal, now)
+        if len(wanted) < len(entries):
+            file = await ach.FILES.save(tx, locked, replace(locked, **_sum_up(wanted)), now)
+    return file, wanted
 
 
 async def _record_leaving(dependencies: Dependencies, org_id: str, file: AchFile) -> None:
@@ -278,9 +321,9 @@ async def _record_leaving(dependencies: Dependencies, org_id: str, file: AchFile
         "ach_file_left",
         org_id=org_id,
         ach_file_id=file.ach_file_id,
-        entries=file.entry_count,
-        debit_minor=file.debit_minor,
-        credit_minor=file.credit_minor,
+        entries=locked.entry_count,
+        debit_minor=locked.debit_minor,
+        credit_minor=locked.credit_minor,
     )
 
 

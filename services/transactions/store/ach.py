@@ -243,8 +243,8 @@ async def count_files(tx: Tx, created_on: date) -> int:
 
 
 async def list_entries_of(tx: Tx, file: AchFile) -> Sequence[AchEntry]:
-    """Those that this service wrote: whoever writes one more adds nothing to the file."""
-    return await ENTRIES.list_ours(tx, _e.ach_file_id == file.ach_file_id)
+    """Those that this service wrote, and did not withdraw: whoever writes one more adds nothing to the file."""
+    return await ENTRIES.list_ours(tx, _e.ach_file_id == file.ach_file_id, _e.status != "WITHDRAWN")
 
 
 async def read_all_entries_of(tx: Tx, file: AchFile) -> Sequence[AchEntry]:

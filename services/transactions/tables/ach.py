@@ -47,7 +47,7 @@ ach_entries = sa.Table(
     one_of("holder_type", HolderType),
     sa.CheckConstraint(
         "num_nonnulls(ach_file_id, trace_no, effective_on) ="
-        " CASE WHEN status IN ('SENT', 'RETURNED') THEN 3 ELSE 0 END",
+        " CASE WHEN status = 'WAITING' OR status = 'WITHDRAWN' AND ach_file_id IS NULL THEN 0 ELSE 3 END",
         name="sent_in_a_file",
     ),
     sa.CheckConstraint(

@@ -75,8 +75,7 @@ FIXED = {
     "ach_entries": "org_id ach_entry_id provider_key reference party_id bank_account_id is_inbound amount_minor"
     " currency presentment routing_number account_number_encrypted account_type holder_type account_holder_name"
     " description created_at",
-    "ach_files": "org_id ach_file_id created_on number entry_count debit_minor credit_minor is_acknowledged leaves_by"
-    " settles_at created_at",
+    "ach_files": "org_id ach_file_id created_on number is_acknowledged leaves_by settles_at created_at",
     "plaid_items": "org_id account_id bank_account_id account_number_digest access_token_encrypted created_at",
     "plaid_transfers": "org_id authorization_id provider_key number reference presentment is_inbound amount_minor"
     " currency account_id created_at",
@@ -162,6 +161,13 @@ RULES = {
         (
             "UPDATE ach_files SET version = 2, status = 'LEFT', digest = 'x', left_at = now(), fetched_at = now();"
             " UPDATE ach_files SET version = 3, fetched_at = NULL"
+        ),
+        "42501",
+    ),
+    "other sums of a file that was released": (
+        (
+            "UPDATE ach_files SET version = 2, status = 'RELEASED', digest = 'x';"
+            " UPDATE ach_files SET version = 3, debit_minor = 1"
         ),
         "42501",
     ),

@@ -72,6 +72,12 @@ _REFUSE_EARLIER = """
 CREATE TRIGGER refuse_earlier BEFORE UPDATE OF sent_at ON provider_payments FOR EACH ROW
 WHEN (NEW.sent_at < OLD.sent_at) EXECUTE FUNCTION realco_refuse()
 """
+# What the bank is to acknowledge is what was released.
+_REFUSE_OTHER_SUMS = """
+CREATE TRIGGER refuse_other_sums BEFORE UPDATE OF entry_count, debit_minor, credit_minor ON ach_files FOR EACH ROW
+WHEN (OLD.status <> 'MADE' AND ROW(NEW.entry_count, NEW.debit_minor, NEW.credit_minor)
+      IS DISTINCT FROM ROW(OLD.entry_count, OLD.debit_minor, OLD.credit_minor)) EXECUTE FUNCTION realco_refuse()
+"""
 # An attempt has no version, but all that changes of it changes once, or goes on. So what somebody altered stays without
 # a seal, and is told for good: how a debit ended, which is not noted then, is missed in the return rates.
 _REFUSE_LONE_SEAL = """
@@ -169,6 +175,7 @@ def upgrade() -> None:
     )
     fix_once(op, _LEARNED)
     op.execute(_REFUSE_EARLIER)
+    op.execute(_REFUSE_OTHER_SUMS)
     op.execute(_REFUSE_LONE_SEAL)
     op.execute(_END_WEBHOOK)
     op.execute(
@@ -610,7 +617,7 @@ def _create_ach() -> None:
         sa.CheckConstraint("status IN ('WAITING', 'SENT', 'WITHDRAWN', 'RETURNED')", name="status_known"),
         sa.CheckConstraint(
             "num_nonnulls(ach_file_id, trace_no, effective_on) ="
-            " CASE WHEN status IN ('SENT', 'RETURNED') THEN 3 ELSE 0 END",
+            " CASE WHEN status = 'WAITING' OR status = 'WITHDRAWN' AND ach_file_id IS NULL THEN 0 ELSE 3 END",
             name="sent_in_a_file",
         ),
         sa.CheckConstraint(
