@@ -11,17 +11,32 @@ import argparse
 import asyncio
 import sys
 
+import sqlalchemy as sa
+
 from services.chassis.data.database import Database
-from services.chassis.data.seals import NotSealed
+from services.chassis.data.seals import NotSealed, check_row
 from services.chassis.process import telemetry
 from services.chassis.process.settings import ConfigurationError, Settings
 from services.escrow.dependencies import NAME
 from services.escrow.posting.checks import Place, accept_entry
+from services.escrow.tables import escrow_accounts
 
 
 async def accept(database: Database, place: Place, number: int) -> str:
-    """Returns what was done, or raises NotSealed: an entry before it is not ours either."""
+    """Returns what was done.
+
+    Raises:
+        NotSealed: an entry before it is not ours either, or the escrow account itself is not: who made that up has
+            entries in it decide, by acceptance, about accounts that money was transferred to.
+        LookupError: there is no such entry, or it was looked at.
+    """
     async with database.begin_for_all() as tx:
+        account = escrow_accounts.c
+        named = sa.select(escrow_accounts).where(account.org_id == place[0], account.escrow_account_id == place[1])
+        row = (await tx.execute(named)).one_or_none()
+        if row is None:
+            raise LookupError(f"there is no escrow account {place[1]}")
+        check_row(tx, escrow_accounts, row)
         return await accept_entry(tx.driver, database.seals, place, number)
 
 
@@ -32,7 +47,7 @@ async def main(place: Place, number: int) -> int:
     try:
         print(await accept(database, place, number))
     except NotSealed as earlier:
-        print(f"Nothing is accepted: {earlier}. Look at that entry first.", file=sys.stderr)
+        print(f"Nothing is accepted: {earlier}. Look at that first, as docs/operations.md says.", file=sys.stderr)
         return 1
     except LookupError as absent:
         print(f"Nothing is accepted: {absent}.", file=sys.stderr)

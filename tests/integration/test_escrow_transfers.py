@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from types import SimpleNamespace
 
+import asyncpg
 import pytest
+import sqlalchemy as sa
 from realco.escrow.v1 import escrow_accounts_pb2 as accounts_pb
 from realco.escrow.v1 import postings_pb2 as postings_pb
 from realco.transactions.v1.transactions_pb2 import Transaction
 
 from services.chassis.data.seals import NotSealed
 from services.chassis.values.refusals import EscrowAccountClosed
+from tests.support.chassis import as_superuser
 from tests.support.escrow import SPONSOR, Escrow, Payment, refusal, usd
 from tests.support.forged_entries import accept_last, forge
 
@@ -237,6 +241,38 @@ async def test_what_somebody_else_calls_the_return_of_a_transfer_cuts_it_off_onl
     assert f" RETURN of transaction {of}, in the name of “x”: DEBIT {kinds.split(',')[0]} " in said
     assert f"If {of} was a transfer to here and this takes out as much as it brought, " in said
     assert await pay(escrow, to, "WITHDRAWAL") == ("" if is_undone else f"PARTY_OWES {source}")
+
+
+async def test_an_escrow_account_that_sql_made_up_keeps_nobody_from_being_paid_once_an_operator_removed_it(
+    escrow: Escrow, chain: list[str]
+) -> None:
+    """However well its entries go with a transfer: none of them is accepted."""
+    third = chain[2]
+    [of] = {each.transaction_id for each in await escrow.journal() if each.escrow_account_id == third}
+    async with escrow.database.begin(escrow.org_id) as tx:
+        columns = (
+            "org_id, display_name, currency, sponsor_party_id, status, custodian_name, created_at, updated_at, version"
+        )
+        made_up = f"INSERT INTO escrow_accounts (escrow_account_id, created_by, freezes, metadata, {columns})"
+        made_up += f" SELECT 'esc_x', 'x', '[]', '{{}}', {columns} FROM escrow_accounts LIMIT 1"
+        await tx.execute(sa.text(made_up))
+    kinds = "RETURNS_RECEIVABLE,SUSPENSE"
+    await forge(escrow, "esc_x", kinds=kinds, party=SPONSOR, transaction_id=of, entry_type="TRANSFER")
+    with pytest.raises(NotSealed):
+        await pay(escrow, third, "WITHDRAWAL")
+    with pytest.raises(NotSealed, match="escrow_accounts"):
+        await accept_last(escrow, "esc_x")
+    async with as_superuser(escrow.urls) as admin:
+        await admin.execute("SET session_replication_role = replica")
+        await admin.execute("SELECT remove_escrow_account($1, 'esc_x')", escrow.org_id)
+        with pytest.raises(asyncpg.NoDataFoundError, match="no such escrow account"):
+            await admin.execute("SELECT remove_escrow_account($1, 'esc_x')", escrow.org_id)
+    assert await pay(escrow, third, "WITHDRAWAL") == ""
+    names = {"org": escrow.org_id, "account": third}
+    for login in (partial(escrow.database.begin, escrow.org_id), escrow.database.begin_for_all):
+        with pytest.raises(asyncpg.PostgresError, match="permission denied"):
+            async with login() as tx:
+                await tx.execute(sa.text("SELECT remove_escrow_account(:org, :account)"), names)
 
 
 async def test_whoever_has_it_leave_reads_what_is_behind_it_where_it_came_from(
