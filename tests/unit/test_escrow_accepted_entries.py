@@ -34,7 +34,7 @@ NOTHING = "Of what became of txn_1 it says nothing: that is booked as if it was 
         (
             {"type": "REVERSAL", "reverses_journal_entry_id": "je_1"},
             "REVERSAL, in the name of “admin-9”: ",
-            [COUNTS, "je_1 counts as reversed by it: nobody can reverse that again."],
+            [COUNTS, "je_1 counts as reversed by it: if this service booked that, nobody can reverse it again."],
         ),
     ],
 )

@@ -53,5 +53,7 @@ def _list_consequences(head: Mapping[str, Any]) -> list[str]:
         if head["type"] in _OF_TRANSFER:
             found.append(_OF_TRANSFER[head["type"]].format(transaction_id))
     if head["reverses_journal_entry_id"]:
-        found.append(f"{head['reverses_journal_entry_id']} counts as reversed by it: nobody can reverse that again.")
+        found.append(
+            f"{head['reverses_journal_entry_id']} counts as reversed by it: if this service booked that, nobody can reverse it again."
+        )
     return found
