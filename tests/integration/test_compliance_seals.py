@@ -62,6 +62,13 @@ async def test_limits_that_sql_set_are_not_listed_and_hide_no_other(compliance):
             await tx.execute(sa.text(forgery))
     daily = compliance_pb2.TransactionLimit.DAILY_DEPOSIT
     assert await compliance.list_limits() == [each for each in before if each.type != daily]
+    with acting_as(MAKER):
+        me = await compliance.parties.GetMe(parties_pb2.GetMeRequest(), None)
+    assert list(me.currency_codes) == ["USD"]
+    assert {each.type for each in me.transaction_limits} == {each.type for each in before} - {daily}
+    for each in before:
+        with pytest.raises(NotSealed):
+            await compliance.get_limit(each.transaction_limit_id)
 
 
 _EXPLAINED = """explanation = '{"statement": "It is fine.", "rule": "X", "operands": [], "source": ""}'"""

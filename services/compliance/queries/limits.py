@@ -32,8 +32,7 @@ async def list_transaction_limits(
         *one_of(c.limit_type, [pb.TransactionLimit.Type.Name(each) for each in request.type]),
     )
     if request.ids:
-        # An id is made from the type and the currency.
-        named = [(row.limit_type, row.currency) for row in await store.list_limits_by_id(tx, request.ids)]
+        named = await store.list_keys_by_id(tx, request.ids)
         found = found.where(sa.tuple_(c.limit_type, c.currency).in_(named))
     rows, token, previous = await read_list(tx, request, found, c.set_at, c.limit_type, c.currency)
     return pb.ListTransactionLimitsResponse(

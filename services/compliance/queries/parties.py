@@ -127,7 +127,7 @@ async def get_me(tx: Tx, request: pb.GetMeRequest, now: datetime) -> pb.Me:
     theirs = parties.c.party_id.in_(sorted(principal.parties))
     acting_for = await store.PARTIES.list_all(tx, theirs)
     checks = await checks_store.list_latest_checks(tx, [party.party_id for party in acting_for])
-    limits = await limits_store.list_limits_in_force(tx)
+    limits = await limits_store.list_proven_limits(tx)
     last_end = next(iter(await store.list_ends_of_sessions(tx, principal.person)), None)
     return pb.Me(
         person_id=principal.person,

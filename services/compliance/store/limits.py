@@ -34,10 +34,10 @@ def _select_last() -> sa.Select[Any]:
     return newest.where(is_mine(transaction_limits)).order_by(_own.limit_type, _own.currency, _own.set_at.desc())
 
 
-_LAST, _DEFAULTS = _select_last(), sa.select(default_limits)
+_LAST = _select_last()
 _OF_CURRENCY = sa.bindparam("of_currency", type_=sa.Text)
 _LAST_OF = _LAST.where(_own.currency == _OF_CURRENCY)
-_DEFAULTS_OF = _DEFAULTS.where(_default.currency == _OF_CURRENCY)
+_DEFAULTS_OF = sa.select(default_limits).where(_default.currency == _OF_CURRENCY)
 
 
 def select_limits_in_force() -> sa.Select[Any]:
@@ -84,15 +84,19 @@ class LimitInForce:
     is_default: bool
 
 
-async def list_limits_in_force(tx: Tx, currency: str = "") -> list[LimitInForce]:
-    """All of them, or of one currency, by type and currency. Raises: NotSealed."""
-    given = {"of_currency": currency} if currency else {}
-    own, defaults = (_LAST_OF, _DEFAULTS_OF) if currency else (_LAST, _DEFAULTS)
+async def list_proven_limits(tx: Tx) -> list[Row]:
+    """The limits in force, by type and currency, as far as `keep_ours` keeps them."""
+    return await keep_ours(tx, sorted(await tx.execute(select_limits_in_force()), key=_key_of))
+
+
+async def list_limits_in_force(tx: Tx, currency: str) -> list[LimitInForce]:
+    """All of a currency, by type. Raises: NotSealed."""
+    given = {"of_currency": currency}
     org_id, found = current_principal().org_id, dict[tuple[str, str], LimitInForce]()
-    for row in await tx.execute(defaults, given):
+    for row in await tx.execute(_DEFAULTS_OF, given):
         key = row.limit_type, row.currency
         found[key] = LimitInForce(org_id, *key, row.amount_minor, row.set_at, None, True)
-    for row in check_rows(tx, transaction_limits, await tx.execute(own, given)):
+    for row in check_rows(tx, transaction_limits, await tx.execute(_LAST_OF, given)):
         key = row.limit_type, row.currency
         if row.amount_minor is not None:
             found[key] = LimitInForce(org_id, *key, row.amount_minor, row.set_at, row.set_by, False)
@@ -101,13 +105,16 @@ async def list_limits_in_force(tx: Tx, currency: str = "") -> list[LimitInForce]
     return [found[key] for key in sorted(found)]
 
 
+async def list_keys_by_id(tx: Tx, transaction_limit_ids: Collection[str]) -> list[tuple[str, str]]:
+    """The type and the currency, from which an id is made, of those in force that have these ids."""
+    in_force = await tx.execute(select_limits_in_force())
+    return [_key_of(row) for row in in_force if messages.limit_id_of(row) in transaction_limit_ids]
+
+
 async def find_limit(tx: Tx, transaction_limit_id: str) -> LimitInForce | None:
-    """The limit in force under an id, which belongs to its organization, type and currency."""
-    return next(iter(await list_limits_by_id(tx, [transaction_limit_id])), None)
-
-
-async def list_limits_by_id(tx: Tx, transaction_limit_ids: Collection[str]) -> list[LimitInForce]:
-    return [row for row in await list_limits_in_force(tx) if messages.limit_id_of(row) in transaction_limit_ids]
+    """The limit in force under an id. Raises: NotSealed."""
+    keys = await list_keys_by_id(tx, [transaction_limit_id])
+    return await find_limit_of(tx, *keys[0]) if keys else None
 
 
 async def find_limit_of(tx: Tx, limit_type: str, currency: str) -> LimitInForce | None:
