@@ -53,7 +53,8 @@ def _list_consequences(head: Mapping[str, Any]) -> list[str]:
         if head["type"] in _OF_TRANSFER:
             found.append(_OF_TRANSFER[head["type"]].format(transaction_id))
     if head["reverses_journal_entry_id"]:
+        reversed_id = head["reverses_journal_entry_id"]
         found.append(
-            f"{head['reverses_journal_entry_id']} counts as reversed by it: if this service booked that, nobody can reverse it again."
+            f"{reversed_id} counts as reversed by it: if this service booked that, nobody can reverse it again."
         )
     return found
