@@ -17,6 +17,8 @@ from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.values.money import Money
+from services.transactions.commands.exceptions import report
+from services.transactions.domain.exceptions import About, ExceptionKind
 from services.transactions.jobs.read_ach_files import read_ach_files
 from services.transactions.providers import ach_file
 from services.transactions.providers.ach_file.nacha import ENTRY_MINOR_MAX
@@ -25,6 +27,7 @@ from services.transactions.tables.ach import ach_entries, ach_files
 from tests.integration.ach_desk import CUT_OFF, Folders, T, leave, order
 from tests.integration.test_transactions_ach_altered import TRANSACTION, TRANSACTION_RIGHT, alter, put_right
 from tests.support.ach import Sent, build_returns, change_line, list_sent
+from tests.support.exceptions import list_exceptions, resolve
 from tests.support.payment_orders import an_order
 from tests.support.transactions import ADMIN, MONDAY, TransactionsHarness
 
@@ -251,6 +254,29 @@ async def test_a_file_that_was_kept_from_leaving_leaves_without_what_is_not_want
     assert (file.entry_count, file.debit_minor, file.credit_minor) == (1, 0, 50_00)
 
 
+async def test_a_return_of_what_never_left_calls_a_person_and_keeps_no_other_from_being_applied(
+    service, folders, monkeypatch
+) -> None:
+    deposit, payout = await order(service)
+    with monkeypatch.context() as patch:
+        patch.setattr(MAKING, "write_file", lambda *_: 1 / 0)
+        await leave(service)
+    request = bank_pb.DeleteBankAccountRequest(bank_account_id=deposit.bank_account_id)
+    await service.ask(ADMIN, "DeleteBankAccount", request)
+    await leave(service, CUT_OFF + timedelta(minutes=10))
+    [left] = list_sent(folders.sent[0])
+    of_debit = ach_entries.c.org_id == ADMIN.org_id, ach_entries.c.is_inbound
+    async with service.database.begin(ADMIN.org_id) as tx:
+        trace_no = await tx.scalar(sa.select(ach_entries.c.trace_no).where(*of_debit))
+    never_left = Sent(f"627{left.line[3:29]}{100_00:010d}{left.line[39:87]}{trace_no:07d}")
+    service.clock.set(datetime.combine(NEXT_DAY, time_of_day(15), MONDAY.tzinfo))
+    await come_back(service, folders, [(never_left, "R01"), (left, "R03")])
+    assert await status_of(service, deposit) == T.FAILED
+    assert await status_of(service, payout) == T.RETURNED
+    [told] = await list_exceptions(service, kind=["ACH_RETURN_NOT_OURS"])
+    assert told.transaction_id == deposit.transaction_id
+
+
 async def test_a_file_of_which_nothing_is_wanted_any_more_never_leaves(service, folders, monkeypatch) -> None:
     ordered = await order(service)
     with monkeypatch.context() as patch:
@@ -263,6 +289,8 @@ async def test_a_file_of_which_nothing_is_wanted_any_more_never_leaves(service, 
         await leave(service, CUT_OFF + timedelta(days=day))
     assert folders.sent == []
     assert [await status_of(service, each) for each in ordered] == [T.FAILED] * 2
+    async with service.database.begin(ADMIN.org_id) as tx:
+        assert await tx.scalar(sa.select(ach_files.c.status).where(ach_files.c.org_id == ADMIN.org_id)) == "WITHDRAWN"
 
 
 async def test_what_has_not_left_has_not_settled_and_what_leaves_late_settles_late(
@@ -310,6 +338,21 @@ async def test_rows_made_up_for_files_keep_none_from_leaving(service, folders) -
     assert len(list_sent(folders.sent[0])) == 2
 
 
+async def test_no_two_files_of_a_day_have_one_number_though_a_login_altered_the_first(
+    service, folders, monkeypatch
+) -> None:
+    """By their number the bank tells them apart."""
+    await order(service)
+    monkeypatch.setattr(MAKING, "TOTAL_MINOR_MAX", 60_00)
+    await leave(service)
+    async with service.database.begin(ADMIN.org_id) as tx:
+        of_ours = ach_files.c.org_id == ADMIN.org_id
+        await tx.execute(sa.update(ach_files).where(of_ours).values(version=ach_files.c.version + 1))
+    monkeypatch.setattr(MAKING, "TOTAL_MINOR_MAX", 100_00)
+    await leave(service, CUT_OFF + timedelta(minutes=1))
+    assert sorted(content.splitlines()[0][33:34] for content in folders.sent) == [b"A", b"B"]
+
+
 async def test_what_one_file_does_not_hold_has_the_next_one(service, folders, monkeypatch) -> None:
     await order(service)
     monkeypatch.setattr(MAKING, "TOTAL_MINOR_MAX", 60_00)
@@ -353,3 +396,14 @@ async def test_a_return_is_recorded_however_many_entries_of_its_number_sql_made_
     folders.put("r.ach", build_returns([(sent, "R02")], (CUT_OFF + timedelta(days=1)).date()))
     await service.run(read_ach_files)
     assert (await service.get(deposit.transaction_id)).status == T.RETURNED
+
+
+async def test_who_ordered_what_waits_for_its_file_has_no_part_in_what_is_about_none(service, folders) -> None:
+    await order(service)
+    about = About(provider_payment_id="pi_1")
+    with acting_as(service_principal("transactions", ADMIN.org_id)):
+        async with service.database.begin() as tx:
+            await report(tx, ExceptionKind.PAYMENT_NOT_OURS, about, "What is it?", service.clock.now())
+    [found] = await list_exceptions(service)
+    await resolve(service, found, "It is our own fee.", ADMIN)
+    assert await list_exceptions(service, status=["OPEN"]) == []

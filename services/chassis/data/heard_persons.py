@@ -109,7 +109,14 @@ _OF_PERSON = Read(
 
 async def acts_for(tx: Tx, party_id: str) -> bool:
     """Whether the caller, who reaches what is the party's, acts for it: an investor reaches nothing else."""
-    return current_principal().confined or party_id in await list_parties_of(tx, current_principal().person)
+    return await acts_for_any(tx, [party_id])
+
+
+async def acts_for_any(tx: Tx, party_ids: Collection[str]) -> bool:
+    """Whether the caller acts for one of these parties, of which they reach what is theirs."""
+    if not party_ids or current_principal().confined:
+        return bool(party_ids)
+    return not (await list_parties_of(tx, current_principal().person)).isdisjoint(party_ids)
 
 
 def _has_heard(known: Row, meta: EventMeta) -> bool:

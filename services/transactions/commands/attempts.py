@@ -17,7 +17,7 @@ from services.chassis.calls.wire import from_enum
 from services.chassis.data.reads import Source
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
-from services.chassis.values.errors import DomainError, Unavailable
+from services.chassis.values.errors import AnswerWithheld, DomainError, Unavailable
 from services.chassis.values.refusals import (
     BankAccountNotUsable,
     EscrowAccountClosed,
@@ -64,12 +64,12 @@ async def ask_about_attempts(
 
 
 async def _ask_about_escrow_accounts(peers: Peers, rows: Sequence[Transaction]) -> dict[str, DomainError]:
-    """Refuses what is for an escrow account that takes no money any more, or just now."""
+    """Refuses what is for an escrow account that takes no money any more, or just now, or of which nobody can tell."""
     refusals: dict[str, DomainError] = {}
     for escrow_account_id in {row.escrow_account_id for row in rows}:
         try:
             check_escrow_account(escrow_account_id, await peers.escrow.get_escrow_account(escrow_account_id))
-        except (EscrowAccountNotFound, EscrowAccountClosed, EscrowAccountFrozen) as refusal:
+        except (EscrowAccountNotFound, EscrowAccountClosed, EscrowAccountFrozen, AnswerWithheld) as refusal:
             about = {row.transaction_id for row in rows if row.escrow_account_id == escrow_account_id}
             refusals |= dict.fromkeys(about, refusal)
     return refusals

@@ -22,7 +22,7 @@ from realco.transactions.v1 import exceptions_pb2 as pb
 
 from services.chassis.calls.auth import acting_as, current_principal, service_principal
 from services.chassis.calls.parties import Parties
-from services.chassis.data.heard_persons import acts_for
+from services.chassis.data.heard_persons import acts_for_any
 from services.chassis.data.seals import NotSealed
 from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
@@ -205,8 +205,7 @@ async def read_involved(tx: Tx, found: PaymentException) -> Involved:
         if account is not None:
             makers.update(account.makers)
             party_ids.add(account.party_id)
-    acting = [await acts_for(tx, party_id) for party_id in party_ids]
-    return Involved(frozenset(makers), frozenset(party_ids), any(acting))
+    return Involved(frozenset(makers), frozenset(party_ids), await acts_for_any(tx, party_ids))
 
 
 async def _lock_as_read(tx: Tx, exception_id: str, etag: str) -> PaymentException:

@@ -18,7 +18,7 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_enum, from_timestamp
 from services.chassis.data.transaction import Tx
 from services.chassis.values.accounts import check_takes_money
-from services.chassis.values.errors import DomainError, InvalidField
+from services.chassis.values.errors import AnswerWithheld, DomainError, InvalidField
 from services.chassis.values.money import Money
 from services.chassis.values.refusals import (
     EscrowAccountFrozen,
@@ -157,14 +157,21 @@ async def ask_about_investments(peers: Peers, investment_ids: Collection[str], n
     Raises: Unavailable.
     """
     found = await peers.distributions.list_investments(investment_ids)
-    offering_ids = {each.offering_id for each in found}
-    offerings = {each: await peers.distributions.get_offering(each) for each in sorted(offering_ids)}
+    offerings: dict[str, Offering | AnswerWithheld | None] = {}
+    for offering_id in sorted({each.offering_id for each in found}):
+        try:
+            offerings[offering_id] = await peers.distributions.get_offering(offering_id)
+        except AnswerWithheld as withheld:  # its row was altered: what is paid for the others goes on
+            offerings[offering_id] = withheld
     by_id = {each.investment_id: each for each in found}
     refusals: dict[str, DomainError] = {}
     for investment_id in investment_ids:
         try:
             investment = check_takes_contributions(by_id.get(investment_id))
-            if (offering := offerings[investment.offering_id]) is not None:
+            offering = offerings[investment.offering_id]
+            if isinstance(offering, AnswerWithheld):
+                raise offering
+            if offering is not None:
                 check_raise_goes_on(offering, now)
         except DomainError as refusal:
             refusals[investment_id] = refusal

@@ -45,11 +45,13 @@ ENTRY_MOVES: Final[Moves[EntryStatus]] = {
 
 class FileStatus(StrEnum):
     """RELEASED is what the bank may have: it is never made again. LEFT is what lies where the bank fetches it.
+    WITHDRAWN is what was kept from leaving until nothing in it was wanted any more.
 
     ACCEPTED and REJECTED say what the bank says of it, where it says anything.
     """
 
     MADE = "MADE"
+    WITHDRAWN = "WITHDRAWN"
     RELEASED = "RELEASED"
     LEFT = "LEFT"
     ACCEPTED = "ACCEPTED"
@@ -57,7 +59,8 @@ class FileStatus(StrEnum):
 
 
 FILE_MOVES: Final[Moves[FileStatus]] = {
-    FileStatus.MADE: frozenset({FileStatus.RELEASED}),
+    FileStatus.MADE: frozenset({FileStatus.RELEASED, FileStatus.WITHDRAWN}),
+    FileStatus.WITHDRAWN: frozenset(),
     FileStatus.RELEASED: frozenset({FileStatus.LEFT}),
     FileStatus.LEFT: frozenset({FileStatus.ACCEPTED, FileStatus.REJECTED}),
     FileStatus.ACCEPTED: frozenset(),

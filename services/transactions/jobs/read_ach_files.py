@@ -239,6 +239,10 @@ async def _record(
         cause = f"The bank says {returned.code} of an entry of a file that it had rejected."
         await report(tx, ExceptionKind.ACH_REJECTED_FILE_PAID, about, cause, now)
         return None
+    if entry.status is EntryStatus.WITHDRAWN:
+        cause = f"The bank says {returned.code} of what was taken out of its file before that left."
+        await report(tx, ExceptionKind.ACH_RETURN_NOT_OURS, about, cause, now)
+        return None
     if entry.status is EntryStatus.RETURNED:  # the same file again, or a return of a return: for a person
         if entry.return_code == returned.code:
             return entry

@@ -121,8 +121,6 @@ async def _write_files_of(
     left = 0
     for file in files:
         try:
-            if file.entry_count == 0:  # nothing of it was wanted any more
-                continue
             if file.status is FileStatus.MADE and not await _release(dependencies, config, org_id, company, file):
                 continue
             await asyncio.to_thread(_move, config.outbound, name_file(org_id, file))
@@ -260,7 +258,7 @@ async def _release(
         await report_apart(dependencies, org_id, ExceptionKind.ACH_FILE_ALTERED, about, cause)
         return False
     if dependencies.clock.now() >= file.created_at + ASKED_AGAIN_AFTER:
-        file, entries = await _leave_out_unwanted(dependencies, file, entries)
+        file, entries = await _leave_out_unwanted(dependencies, org_id, file, entries)
     if not entries:
         return False
     spell = partial(_spell_entry, dependencies, org_id, company, spell_descriptive_date(file.settles_at))
@@ -280,18 +278,26 @@ async def _release(
 
 
 async def _leave_out_unwanted(
-    dependencies: Dependencies, file: AchFile, entries: Sequence[AchEntry]
+    dependencies: Dependencies, org_id: str, file: AchFile, entries: Sequence[AchEntry]
 ) -> tuple[AchFile, Sequence[AchEntry]]:
     """Asks again of a file that was kept from leaving whether its payments are wanted.
 
-    Returns: It and its entries without the others; no entries where nobody answers, and it waits.
+    What is for an escrow account that is frozen by now has failed: the others in the file wait for no unfreezing.
+
+    Returns: It and its entries without the others; no entries where it waits, since nobody answers about one of them.
     """
     now = dependencies.clock.now()
     async with dependencies.database.begin() as tx:
         known = await _list_known(tx, entries)
     refusals, unanswered = await ask_about_attempts(dependencies.peers, list(known.values()), now)
-    frozen = {each for each, refusal in refusals.items() if isinstance(refusal, EscrowAccountFrozen)}
-    if len(known) < len(entries) or unanswered - frozen:
+    of_frozen = {each for each, refusal in refusals.items() if isinstance(refusal, EscrowAccountFrozen)}
+    if len(known) < len(entries):
+        about = About(file_name=name_file(org_id, file))
+        cause = f"{len(entries) - len(known)} of its {len(entries)} payments are not as they were ordered."
+        await report_apart(dependencies, org_id, ExceptionKind.ACH_FILE_ALTERED, about, cause)
+        return file, []
+    if waiting := unanswered - of_frozen:
+        log.warning("ach_file_waits", org_id=org_id, ach_file_id=file.ach_file_id, unanswered=len(waiting))
         return file, []
     wanted: list[AchEntry] = []
     async with dependencies.database.begin() as tx:
@@ -305,7 +311,8 @@ async def _leave_out_unwanted(
             else:
                 await _withdraw(tx, entry, refusal, now)
         if len(wanted) < len(entries):
-            file = await ach.FILES.save(tx, locked, replace(locked, **_sum_up(wanted)), now)
+            status = FileStatus.MADE if wanted else FileStatus.WITHDRAWN
+            file = await ach.FILES.save(tx, locked, replace(locked, status=status, **_sum_up(wanted)), now)
     return file, wanted
 
 

@@ -15,7 +15,7 @@ from services.chassis.data.database import Database
 from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
 from services.chassis.data.reads import compile_for_all
-from services.chassis.data.seals import NotSealed, check_read_row, keep_readable
+from services.chassis.data.seals import NotSealed, check_read_row, keep_readable, keep_sealed
 from services.chassis.data.sql import Row, build_rows
 from services.chassis.data.transaction import Tx
 from services.transactions.domain.ach import ENTRY_MOVES, FILE_MOVES, AchEntry, AchFile, EntryStatus, FileStatus
@@ -68,8 +68,11 @@ def _compile_page(condition: sa.ColumnElement[bool], *order: sa.Column[Any]) -> 
     return compile_for_all(found.order_by(*order).limit(_PAGE))
 
 
-_NOT_FETCHED = _compile_page(sa.and_(_f.left_at.is_not(None), _f.fetched_at.is_(None)), _f.ach_file_id, _f.org_id)
-_ACKNOWLEDGED = _compile_page(sa.and_(_f.is_acknowledged, ~_IS_HERE), _f.created_on, _f.org_id, _f.ach_file_id)
+_HAS_LEFT = _f.left_at.is_not(None)
+_NOT_FETCHED = _compile_page(sa.and_(_HAS_LEFT, _f.fetched_at.is_(None)), _f.ach_file_id, _f.org_id)
+_ACKNOWLEDGED = _compile_page(
+    sa.and_(_f.is_acknowledged, _f.left_at.is_not(None)), _f.created_on, _f.org_id, _f.ach_file_id
+)
 _BY_TRACE = compile_for_all(  # an organization has a number once
     sa.select(ach_entries)
     .where(_e.trace_no == sa.bindparam("trace_no"), _e.org_id > sa.bindparam("org_id"))
@@ -238,8 +241,16 @@ async def list_not_left(tx: Tx) -> list[AchFile]:
 
 
 async def count_files(tx: Tx, created_on: date) -> int:
-    """How many of the day this service has made; the caller has `lock_files`."""
-    return len(await FILES.list_ours(tx, _f.created_on == created_on))
+    """How many of the day this service has made; the caller has `lock_files`.
+
+    Among them those that somebody altered since: an entry of ours names each, and none that somebody made up.
+    """
+    of_day = sa.select(ach_files).where(is_mine(ach_files), _f.created_on == created_on)
+    found = (await tx.execute(of_day)).all()
+    made = {row.ach_file_id for row in keep_sealed(tx, ach_files, found)}
+    altered = {row.ach_file_id for row in found} - made
+    named = await ENTRIES.list_ours(tx, _e.ach_file_id.in_(altered)) if altered else []
+    return len(made) + len({entry.ach_file_id for entry in named})
 
 
 async def list_entries_of(tx: Tx, file: AchFile) -> Sequence[AchEntry]:

@@ -158,10 +158,14 @@ async def list_parts(tx: Tx, transaction_id: str | None, ach_file_id: str | None
     """Of a payment, and of all that were put into a file for the bank. Whoever is kept from something by it stays so
     where somebody altered the row.
     """
-    put = sa.select(ach_entries.c.reference).where(is_mine(ach_entries), ach_entries.c.ach_file_id == ach_file_id)
-    which = sa.or_(_c.transaction_id == transaction_id, _c.transaction_id.in_(put))
-    rows = await tx.execute(sa.select(*(_c[name] for name in Part._fields)).where(is_mine(transactions), which))
-    return [Part(*row) for row in rows]
+    of: list[sa.ColumnElement[bool]] = [] if transaction_id is None else [_c.transaction_id == transaction_id]
+    if ach_file_id is not None:
+        put = sa.select(ach_entries.c.reference).where(is_mine(ach_entries), ach_entries.c.ach_file_id == ach_file_id)
+        of.append(_c.transaction_id.in_(put))
+    if not of:
+        return []
+    parts = sa.select(*(_c[name] for name in Part._fields)).where(is_mine(transactions), sa.or_(*of))
+    return [Part(*row) for row in await tx.execute(parts)]
 
 
 async def list_transactions(tx: Tx, transaction_ids: Collection[str]) -> dict[str, Transaction]:

@@ -93,11 +93,11 @@ ach_files = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     seal(),
     one_of("status", FileStatus),
-    sa.CheckConstraint("(digest IS NULL) = (status = 'MADE')", name="released_as_it_is"),
+    sa.CheckConstraint("(digest IS NULL) = (status IN ('MADE', 'WITHDRAWN'))", name="released_as_it_is"),
     sa.CheckConstraint(
         "(leaves_by IS NULL) = (settles_at IS NULL) AND (leaves_by IS NULL OR leaves_by < settles_at)", name="same_day"
     ),
-    sa.CheckConstraint("(left_at IS NULL) = (status IN ('MADE', 'RELEASED'))", name="left_once"),
+    sa.CheckConstraint("(left_at IS NULL) = (status IN ('MADE', 'WITHDRAWN', 'RELEASED'))", name="left_once"),
     sa.CheckConstraint(
         "num_nonnulls(fetched_at, held_at) <= CASE WHEN left_at IS NULL THEN 0 ELSE 1 END",
         name="fetched_or_held_once_it_left",

@@ -656,15 +656,17 @@ def _create_ach() -> None:
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("seal", pg.BYTEA(), nullable=True),
-        sa.CheckConstraint("status IN ('MADE', 'RELEASED', 'LEFT', 'ACCEPTED', 'REJECTED')", name="status_known"),
+        sa.CheckConstraint(
+            "status IN ('MADE', 'WITHDRAWN', 'RELEASED', 'LEFT', 'ACCEPTED', 'REJECTED')", name="status_known"
+        ),
         sa.CheckConstraint(
             "(leaves_by IS NULL) = (settles_at IS NULL) AND (leaves_by IS NULL OR leaves_by < settles_at)",
             name="same_day",
         ),
-        sa.CheckConstraint("(left_at IS NULL) = (status IN ('MADE', 'RELEASED'))", name="left_once"),
+        sa.CheckConstraint("(left_at IS NULL) = (status IN ('MADE', 'WITHDRAWN', 'RELEASED'))", name="left_once"),
         sa.CheckConstraint("(rejected_because IS NULL) = (status <> 'REJECTED')", name="rejected_with_reason"),
         sa.CheckConstraint("is_acknowledged OR status NOT IN ('ACCEPTED', 'REJECTED')", name="acknowledged_if_it_is"),
-        sa.CheckConstraint("(digest IS NULL) = (status = 'MADE')", name="released_as_it_is"),
+        sa.CheckConstraint("(digest IS NULL) = (status IN ('MADE', 'WITHDRAWN'))", name="released_as_it_is"),
         sa.CheckConstraint(
             "num_nonnulls(fetched_at, held_at) <= CASE WHEN left_at IS NULL THEN 0 ELSE 1 END",
             name="fetched_or_held_once_it_left",
