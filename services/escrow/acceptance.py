@@ -26,13 +26,13 @@ async def accept(database: Database, place: Place, number: int) -> str:
     """Returns what was done.
 
     Raises:
-        NotSealed: an entry before it is not ours either, or the escrow account itself is not: who made that up has
-            entries in it decide, by acceptance, about accounts that money was transferred to.
-        LookupError: there is no such entry, or it was looked at.
+        NotSealed: an entry before it is not ours either, or the escrow account itself is not: an entry in an account
+            that somebody made up would decide who is paid in another.
+        LookupError: there is no such escrow account or entry, or the entry was looked at.
     """
     async with database.begin_for_all() as tx:
-        account = escrow_accounts.c
-        named = sa.select(escrow_accounts).where(account.org_id == place[0], account.escrow_account_id == place[1])
+        key = escrow_accounts.c.org_id, escrow_accounts.c.escrow_account_id
+        named = sa.select(escrow_accounts).where(sa.tuple_(*key) == place)
         row = (await tx.execute(named)).one_or_none()
         if row is None:
             raise LookupError(f"there is no escrow account {place[1]}")
@@ -46,8 +46,8 @@ async def main(place: Place, number: int) -> int:
     database = Database.open(settings, NAME)
     try:
         print(await accept(database, place, number))
-    except NotSealed as earlier:
-        print(f"Nothing is accepted: {earlier}. Look at that first, as docs/operations.md says.", file=sys.stderr)
+    except NotSealed as refusal:
+        print(f"Nothing is accepted: {refusal}. Look at that first, as docs/operations.md says.", file=sys.stderr)
         return 1
     except LookupError as absent:
         print(f"Nothing is accepted: {absent}.", file=sys.stderr)

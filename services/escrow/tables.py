@@ -216,6 +216,8 @@ journal_entries = sa.Table(
     sa.Column("metadata", pg.JSONB),
     sa.UniqueConstraint("journal_entry_id", "org_id", name="journal_entries_id_key"),
     sa.UniqueConstraint("request_key", "org_id", name="journal_entries_request_key"),
+    # Else nobody could name the entry, and so reverse it.
+    sa.CheckConstraint("journal_entry_id ~ '^je_[0-9A-Za-z_-]{1,60}$'", name="has_an_id_of_ours"),
     sa.CheckConstraint("sequence > 0", name="sequence_from_one"),
     sa.CheckConstraint("leg_count >= 2", name="two_legs_at_least"),
     sa.CheckConstraint("effective_at <= created_at", name="booked_after_it_happened"),

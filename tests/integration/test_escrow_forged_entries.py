@@ -298,8 +298,13 @@ async def test_what_somebody_booked_as_pending_is_undone_by_two_persons_whatever
     said, _ = await accept_last(escrow, account, 2)
     assert ": pending DEBIT SUBSCRIPTION inv-001 500, pending CREDIT IN_TRANSIT  500." in said
     assert "What it says is pending keeps what is under way from being booked" in said
-    undone = [await escrow.post(account, reverses_journal_entry_id=pending) for _ in range(2)]
-    assert undone[0].journal_entry_id == undone[1].journal_entry_id, "once, whoever asks"
+    await escrow.freeze(account)
+    assert (await refusal(escrow.post(account, reverses_journal_entry_id=pending)))[0] == "ESCROW_ACCOUNT_FROZEN"
+    await escrow.call("UnfreezeEscrowAccount", accounts_pb.UnfreezeEscrowAccountRequest(escrow_account_id=account))
+    asked = key()
+    undone = [await escrow.post(account, idempotency_key=asked, reverses_journal_entry_id=pending) for _ in range(2)]
+    assert undone[0].journal_entry_id == undone[1].journal_entry_id, "the same request"
+    assert (await refusal(escrow.post(account, reverses_journal_entry_id=pending)))[0] == "ALREADY_REVERSED"
     await deposit.happens(escrow, "SETTLED")
     assert (await escrow.posted(account))[HELD] == 600
 

@@ -264,15 +264,19 @@ async def test_an_escrow_account_that_sql_made_up_keeps_nobody_from_being_paid_o
         await accept_last(escrow, "esc_x")
     async with as_superuser(escrow.urls) as admin:
         await admin.execute("SET session_replication_role = replica")
-        await admin.execute("SELECT remove_escrow_account($1, 'esc_x')", escrow.org_id)
+        await admin.execute("SELECT remove_escrow_account($1, 'esc_x', 1)", escrow.org_id)
         with pytest.raises(asyncpg.NoDataFoundError, match="no such escrow account"):
-            await admin.execute("SELECT remove_escrow_account($1, 'esc_x')", escrow.org_id)
+            await admin.execute("SELECT remove_escrow_account($1, $2, 0)", escrow.org_id, third)
     assert await pay(escrow, third, "WITHDRAWAL") == ""
     names = {"org": escrow.org_id, "account": third}
+    remove = (
+        "SELECT remove_escrow_account(:org, :account, entry_sequence) FROM escrow_accounts"
+        " WHERE org_id = :org AND escrow_account_id = :account"
+    )
     for login in (partial(escrow.database.begin, escrow.org_id), escrow.database.begin_for_all):
         with pytest.raises(asyncpg.PostgresError, match="permission denied"):
             async with login() as tx:
-                await tx.execute(sa.text("SELECT remove_escrow_account(:org, :account)"), names)
+                await tx.execute(sa.text(remove), names)
 
 
 async def test_whoever_has_it_leave_reads_what_is_behind_it_where_it_came_from(

@@ -17,7 +17,8 @@ from services.chassis.calls.batch import build_results
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.database import Database
 from services.chassis.data.seals import seals_of
-from services.chassis.values.errors import InvalidField, Unavailable
+from services.chassis.data.transaction import Tx
+from services.chassis.values.errors import DomainError, InvalidField, Unavailable
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.ids import new_id
 from services.chassis.values.refusals import PartyNotFound
@@ -33,11 +34,12 @@ from services.escrow.domain.journal import (
     EntryType,
     Leg,
     NewEntry,
+    PostingKey,
     build_key,
     mirror,
     sum_moved,
 )
-from services.escrow.domain.refusals import JournalEntryNotFound
+from services.escrow.domain.refusals import AlreadyReversed, JournalEntryNotFound
 from services.escrow.messages import read_currency, read_ledger_account
 from services.escrow.posting.checks import is_ours
 from services.escrow.posting.group_commit import Poster
@@ -77,6 +79,7 @@ async def build_entry(
     Raises:
         InvalidField: the legs cannot make an entry, or the time is still to come.
         JournalEntryNotFound: there is no entry to reverse.
+        AlreadyReversed: what somebody else booked was undone.
     """
     principal, path = current_principal(), "journal_entry"
     effective_at = (
@@ -96,15 +99,15 @@ async def build_entry(
         # Entries are never edited, so what is read here is still true when its mirror is booked.
         async with database.begin() as tx:
             original = await journal.find_journal_entry(tx, escrow_account_id, reverses)
-            belongs = original if original is not None and is_ours(seals_of(tx), original) else None
-            reversal = None if belongs else await journal.find_reversal(tx, escrow_account_id, reverses)
-            if reversal is not None and not is_ours(seals_of(tx), reversal):
-                # Whoever booked what is not ours has called something else its reversal: that is no end of it. It is
-                # undone once, whoever asks.
-                key = build_key("undo", principal.org_id, reverses, body=reverses.encode())
+            if original is None:
+                raise JournalEntryNotFound(f"{path}.reverses_journal_entry_id")
+            belongs = original if is_ours(seals_of(tx), original) else None
+            if belongs is None and await _is_reversed_by_others(tx, escrow_account_id, reverses):
+                # The book takes one reversal of an entry, and somebody else booked that as well: so ours is an
+                # adjustment. Under a key of the original it is booked once, whoever asks.
+                key = build_key("undo", principal.org_id, reverses, body=key.key.bytes + key.fingerprint)
+                await _refuse_undone(tx, escrow_account_id, reverses, key)
                 type_, reverses = EntryType.ADJUSTMENT, None
-        if original is None:
-            raise JournalEntryNotFound(f"{path}.reverses_journal_entry_id")
         legs: Sequence[Leg] = mirror(original.legs)
     else:
         legs = _read_legs(new.legs, path)
@@ -132,6 +135,18 @@ async def build_entry(
     )
 
 
+async def _is_reversed_by_others(tx: Tx, escrow_account_id: str, journal_entry_id: str) -> bool:
+    reversal = await journal.find_reversal(tx, escrow_account_id, journal_entry_id)
+    return reversal is not None and not is_ours(seals_of(tx), reversal)
+
+
+async def _refuse_undone(tx: Tx, escrow_account_id: str, journal_entry_id: str, key: PostingKey) -> None:
+    """Raises AlreadyReversed where another request under the key was booked."""
+    undone = await journal.find_by_key(tx, escrow_account_id, key.key)
+    if undone is not None and undone.rows[0]["fingerprint"] != key.fingerprint and is_ours(seals_of(tx), undone):
+        raise AlreadyReversed(journal_entry_id)
+
+
 def _check_reversal(new: journal_pb.NewJournalEntry, path: str) -> None:
     """An entry reverses one if and only if it says so twice, and then has nothing of its own."""
     is_reversal = new.type == journal_pb.JournalEntry.REVERSAL
@@ -150,15 +165,15 @@ def _check_reversal(new: journal_pb.NewJournalEntry, path: str) -> None:
         raise InvalidField("A reversal has the investment of its original: leave it out.", fields=fault)
 
 
-async def build_entries(database: Database, request: Batch, now: datetime) -> list[NewEntry | JournalEntryNotFound]:
-    """What each item of a batch asks for; one that reverses what is not there is refused by itself.
+async def build_entries(database: Database, request: Batch, now: datetime) -> list[NewEntry | DomainError]:
+    """What each item of a batch asks for; one that reverses what is not there, or was undone, is refused by itself.
 
     Raises:
         InvalidField: an item is malformed, or they are too much together: in bytes, or in legs, mirrored ones included.
     """
     if request.ByteSize() > BATCH_BYTES_MAX:
         raise _build_too_many(f"have more than {BATCH_BYTES_MAX} bytes together")
-    found: list[NewEntry | JournalEntryNotFound] = []
+    found: list[NewEntry | DomainError] = []
     legs = 0
     for number, item in enumerate(request.items):
         try:
@@ -168,7 +183,7 @@ async def build_entries(database: Database, request: Batch, now: datetime) -> li
         except InvalidField as refusal:  # of the whole batch, in which the item has a place
             fields = {f"items[{number}].{path}": fault for path, fault in refusal.fields.items()}
             raise InvalidField(refusal.message, fields=fields) from None
-        except JournalEntryNotFound as refusal:
+        except (JournalEntryNotFound, AlreadyReversed) as refusal:
             found.append(refusal)
             continue
         found.append(entry)

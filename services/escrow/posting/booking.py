@@ -191,6 +191,8 @@ async def _check_balances(
     held, cash = [], set()
     for _, entry, verdict in short:
         assert verdict.ledger_account is not None
+        if verdict.outcome == "too_large":
+            continue  # whatever is held
         if verdict.ledger_account == CASH:  # of which all that is held in the escrow account is kept back
             cash.add((entry.org_id, entry.escrow_account_id))
         else:

@@ -93,9 +93,10 @@ def seal_entry(seals: Seals, entry: NewEntry) -> bytes:
 def seal_refusal(seals: Seals, entry: NewEntry) -> bytes:
     """What a refusal of the entry is kept with, and found by when the request comes again.
 
-    It says who asked and not what for, so that another request under the same key is told from the first.
+    It says who asked and not what for, so that another request under the same key is told from the first; what several
+    may ask for under one key is refused to each by itself.
     """
-    return seals.make_spelled(_REFUSALS, f"{entry.key.key.hex} {entry.org_id}".encode())
+    return seals.make_spelled(_REFUSALS, f"{entry.key.key.hex} {entry.org_id} {entry.idempotency_key}".encode())
 
 
 def check_entry(seals: Seals, legs: Sequence[Any]) -> None:

@@ -27,7 +27,7 @@ from services.escrow.domain.journal import EntryType, Leg, NewEntry, check_balan
 from services.escrow.domain.movements import MOVEMENT_KINDS
 from services.escrow.domain.posted_by_hand import POSTED_WITHIN, explain_more_by_hand, explain_posted_by_hand
 from services.escrow.domain.previews import Book, list_touched, preview_movement, preview_transactions
-from services.escrow.domain.refusals import AlreadyReversed, JournalEntryNotFound
+from services.escrow.domain.refusals import AlreadyReversed
 from services.escrow.domain.stages import Moving, Stage
 from services.escrow.domain.types import require_type
 from services.escrow.messages import check_sum, read_parts
@@ -158,7 +158,7 @@ async def _read_unbound(
 
 
 async def list_refused_for_good(
-    tx: Tx, wanted: Sequence[NewEntry | JournalEntryNotFound], currency: str
+    tx: Tx, wanted: Sequence[NewEntry | DomainError], currency: str
 ) -> dict[int, DomainError]:
     """Which of a batch can never be posted, by their numbers, and why: whatever else keeps them from it today.
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import orjson
 import sqlalchemy as sa
 from asyncpg import Connection, Record
+from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data.housekeeping import HANDLED_REQUESTS_DAYS
 from services.chassis.data.reach import is_mine
@@ -241,6 +242,12 @@ async def find_reversal(tx: Tx, escrow_account_id: str, journal_entry_id: str) -
     return found[0] if found else None
 
 
+async def find_by_key(tx: Tx, escrow_account_id: str, key: uuid.UUID) -> BookedEntry | None:
+    """The entry of the escrow account with this key, whoever booked it."""
+    found = await _list_entries(tx, _OF_KEY, escrow_account_id, str(key))
+    return found[0] if found else None
+
+
 async def is_reversed(tx: Tx, journal_entry_id: str) -> bool:
     """Whether an entry of the book says that it reverses this one, whoever booked it."""
     which = journal_entries.c.reverses_journal_entry_id == journal_entry_id
@@ -314,6 +321,7 @@ def _select_entries(*which: sa.ColumnElement[bool]) -> sa.Select[Any]:
 _which: sa.BindParameter[str] = sa.bindparam("which")
 _OF_TRANSACTION = _select_entries(journal_entries.c.transaction_id == _which)
 _ONE = _select_entries(journal_entries.c.journal_entry_id == _which)
+_OF_KEY = _select_entries(journal_entries.c.request_key == sa.cast(_which, pg.UUID))
 _REVERSAL = _select_entries(journal_entries.c.reverses_journal_entry_id == _which)
 _touching, _touched = ledger_entries.alias("touching"), ledger_accounts.alias("touched")
 _ON_ACCOUNT = _select_entries(

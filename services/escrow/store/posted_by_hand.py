@@ -14,6 +14,7 @@ from services.escrow.tables import BY_HAND, escrow_accounts, journal_entries, le
 
 _NAMED_MAX = 10
 _PERSONS_MAX = 100
+_SUM_MAX = 10**15  # so that however much a login of the database booked can be told
 _by_hand = sa.select(journal_entries).where(sa.text(BY_HAND)).subquery("by_hand")
 _head, _leg = _by_hand.c, ledger_entries.c
 
@@ -33,8 +34,8 @@ async def read_posted_by_hand(
     late = sa.false() if deadline is None else e.created_at > deadline
     by_person = (
         sa.select(
-            *(e.created_by, sa.func.sum(e.minor).label("minor"), sa.func.max(e.created_at).label("last_at")),
-            sa.func.coalesce(sa.func.sum(e.minor).filter(late), 0).label("late_minor"),
+            *(e.created_by, _bound(sa.func.sum(e.minor)).label("minor"), sa.func.max(e.created_at).label("last_at")),
+            _bound(sa.func.coalesce(sa.func.sum(e.minor).filter(late), 0)).label("late_minor"),
         )
         .group_by(e.created_by)
         .order_by(sa.func.sum(e.minor).desc())
@@ -47,6 +48,10 @@ async def read_posted_by_hand(
         late_minor=sum(int(row.late_minor) for row in persons),
         last_at=max((row.last_at for row in persons), default=None),
     )
+
+
+def _bound(minor: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    return sa.func.least(minor, _SUM_MAX)
 
 
 def select_posted_by_hand(escrow_account_ids: sa.Select[Any], since: datetime) -> sa.Select[Any]:
@@ -63,7 +68,7 @@ def select_posted_by_hand(escrow_account_ids: sa.Select[Any], since: datetime) -
     entries = (
         sa.select(
             *(escrow_accounts.c.escrow_account_id, _head.journal_entry_id, _head.created_by, _head.created_at),
-            legs.label("minor"),
+            _bound(legs).label("minor"),
         )
         .select_from(escrow_accounts.join(_by_hand, _head.escrow_no == escrow_accounts.c.escrow_no))
         .where(

@@ -210,6 +210,7 @@ def _create_journal_entries() -> None:
             ),
             name="type_known",
         ),
+        sa.CheckConstraint("journal_entry_id ~ '^je_[0-9A-Za-z_-]{1,60}$'", name="has_an_id_of_ours"),
         sa.CheckConstraint("effective_at <= created_at", name="booked_after_it_happened"),
         sa.CheckConstraint("leg_count >= 2", name="two_legs_at_least"),
         sa.CheckConstraint("reverses_journal_entry_id <> journal_entry_id", name="reverses_another"),
