@@ -123,7 +123,7 @@ async def test_cents_by_the_dozen_hide_nothing_of_what_came(
     assert "persons at least 1,000.03 USD came" in told["MONEY_CONFIRMED_BY_PERSONS"].statement
     others = told["MONEY_NOT_PROVEN"].statement
     assert "there are 5 of 500.03 USD in all, of which nobody has proven" in others
-    late = "came at least 1,000.03 USD, by the word of admin-2 (1,000.03 USD)."
+    late = "came at least 1,000.03 USD, by the word of admin-2 (500.00 USD)."
     assert told["MONEY_AFTER_DEADLINE"].statement.endswith(late)
     assert [each.name for each in told["MONEY_AFTER_DEADLINE"].operands] == [large.transaction_id]
     hiding = "finality = 'FINAL', settled_at = created_at, version = version + 1 WHERE amount_minor < 30000"

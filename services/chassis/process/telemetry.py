@@ -183,7 +183,7 @@ def _to_json_bytes(event: Any, **_: Any) -> bytes:
 
 
 _METRICS_READERS_MAX = 8
-_METRICS_SECONDS_MAX = 10.0  # in which whoever asks for the counters has to have asked
+_METRICS_SECONDS_MAX = 10.0  # for which whoever asks for the counters may say nothing
 
 
 def serve_metrics(host: str, port: int) -> None:
@@ -204,10 +204,14 @@ class _FewAtATime(ThreadingWSGIServer):
         self._free = threading.BoundedSemaphore(_METRICS_READERS_MAX)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+        if not self._free.acquire(blocking=False):
             self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread could be started
+            self._free.release()
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:

@@ -176,5 +176,5 @@ def _has_failed(refunds: Sequence[Payout]) -> bool:
     """Whether one of them, the oldest first, came to nothing after a person last asked for it: one that went to a card,
     and then another part of it to the next one, may fail at last.
     """
-    asked = next((number for number, each in reversed([*enumerate(refunds)]) if each.asked_again), 0)
+    asked = max((number for number, each in enumerate(refunds) if each.asked_again), default=0)
     return any(each.has_failed for each in refunds[asked:])

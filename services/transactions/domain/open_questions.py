@@ -59,11 +59,11 @@ def explain_exceptions_of_nobody(of_nobody: Exceptions, now: datetime) -> list[E
     """That a provider or a bank said something of the organization's money which nobody knows where to put, or which
     somebody alone says is settled.
     """
-    told = _explain_open_of_nobody(of_nobody)
+    told, most = _explain_open_of_nobody(of_nobody), "" if of_nobody.is_all else "at least "
     if resolved := _list_resolved(of_nobody, now):
         statement = (
             "Exceptions of the organization about no payment of ours that is known, that were resolved within"
-            f" {RECEIVED_WITHIN.days} days: {len(resolved)}, {_spell_chosen(resolved)}."
+            f" {RECEIVED_WITHIN.days} days: {most}{len(resolved)}, {_spell_chosen(resolved)}."
         )
         operands = tuple((each.file_name or "", _spell_resolved(each)) for each in resolved[:_NAMED_MAX])
         told.append(Explanation(statement, "EXCEPTIONS_RESOLVED", operands, HOUSE_RULE))
@@ -102,10 +102,11 @@ def _spell(found: PaymentException) -> str:
 
 
 def _spell_chosen(resolved: Sequence[PaymentException]) -> str:
-    """The first of them, which is the largest, and the one that was resolved last."""
+    """The first of them, which has the largest amount or none that is known, and the one that was resolved last."""
     first, last = resolved[0], max(resolved, key=_resolved_at)
-    largest = "" if first == last else f"the largest {_spell_resolved(first)}, "
-    return f"{largest}last {_spell_resolved(last)}"
+    which = "of no known amount" if first.amount is None else "the largest"
+    chosen = "" if first == last else f"{which} {_spell_resolved(first)}, "
+    return f"{chosen}last {_spell_resolved(last)}"
 
 
 def _spell_resolved(found: PaymentException) -> str:

@@ -23,13 +23,11 @@ class Rest:
     """Sums of the payments that are too small to be read one by one, as their rows have it.
 
     Args:
-        confirmed_by: Who said that they came; None: a provider told it.
         provisional: What a bank may still take back, the last of it until `final_at`.
-        confirmed: Within RECEIVED_WITHIN.
+        confirmed: By the word of persons, within RECEIVED_WITHIN.
         late: After the deadline.
     """
 
-    confirmed_by: str | None
     provisional: Money
     final_at: datetime | None
     confirmed: Money
@@ -54,6 +52,20 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
+class Sources:
+    """The escrow accounts that money was transferred from, most of it first.
+
+    Args:
+        is_all: There are no others, as far as rows are as this service wrote them.
+        has_altered: Some of the transfers were altered in the database, and led nowhere.
+    """
+
+    escrow_account_ids: Sequence[str]
+    is_all: bool
+    has_altered: bool
+
+
+@dataclass(frozen=True, slots=True)
 class CameBack:
     """Payouts of which persons said that they came back, or were never sent.
 
@@ -72,10 +84,9 @@ class _Part:
         self, received: Received, condition: Callable[[Transaction], bool], pick: Callable[[Rest], Money]
     ) -> None:
         self.rows = [row for row in received.largest if row.status in ARRIVED and condition(row)]
-        rest = ((each.confirmed_by, pick(each)) for each in received.rest)
         amounts = [(row.confirmed_by, row.amount) for row in self.rows]
-        amounts += [(person, amount) for person, amount in rest if amount.amount_minor]
-        self._is_least = received.has_altered or bool(received.rest)
+        amounts += [(None, amount) for amount in map(pick, received.rest) if amount.amount_minor]
+        self._is_least = received.has_altered or bool(received.unproven)
         self._by_person = Counter[str | None]()
         for person, amount in amounts:
             self._by_person[person] += amount.amount_minor
@@ -88,7 +99,7 @@ class _Part:
         return f"{'at least ' if self._is_least else ''}{Money(self._by_person.total(), self._currency)}"
 
     def spell_persons(self) -> str:
-        """Who confirmed how much, most first; empty where nobody did."""
+        """Who confirmed how much of what is proven, most first; empty where nobody did."""
         sums = [(person, minor) for person, minor in self._by_person.most_common() if person is not None]
         named = [f"{person} ({Money(minor, self._currency)})" for person, minor in sums[:_NAMED_MAX]]
         more = len(sums) - len(named)
@@ -142,7 +153,7 @@ def explain_taken_back(received: Received) -> list[Explanation]:
     if not gone:
         return []
     currency, minor = gone[0].amount.currency, sum(row.amount.amount_minor for row in gone)
-    least = "at least " if received.has_altered or received.rest else ""
+    least = "at least " if received.has_altered or received.unproven else ""
     statement = f"{least}{Money(minor, currency)} that had come in is not there any more: it was taken back."
     operands = tuple((row.transaction_id, row.amount) for row in gone[:_NAMED_MAX])
     return [Explanation(statement, "MONEY_TAKEN_BACK", operands, HOUSE_RULE)]
@@ -150,9 +161,7 @@ def explain_taken_back(received: Received) -> list[Explanation]:
 
 def explain_altered_sources() -> Explanation:
     """That nobody knows where all of it came from."""
-    statement = (
-        "Transfers to the escrow account, or to where they came from, were altered in the database, or are many."
-    )
+    statement = "Transfers to the escrow account, or to one that its money came from, were altered in the database."
     return Explanation(statement, "MONEY_ALTERED", (), HOUSE_RULE)
 
 
@@ -190,9 +199,10 @@ def _explain_provisional(part: _Part, until: datetime | None) -> Explanation:
 
 def _explain_confirmed(part: _Part) -> Explanation:
     """No provider was asked."""
+    persons = part.spell_persons()
     statement = (
-        f"By the word of persons {part} came into the escrow account within {RECEIVED_WITHIN.days} days:"
-        f" {part.spell_persons()}. The custodian's statement shows whether it did."
+        f"By the word of persons {part} came into the escrow account within {RECEIVED_WITHIN.days} days"
+        f"{': ' if persons else ''}{persons}. The custodian's statement shows whether it did."
     )
     return Explanation(statement, "MONEY_CONFIRMED_BY_PERSONS", part.name_largest(), HOUSE_RULE)
 

@@ -63,9 +63,9 @@ async def explain_received_money(
     explanations += explain_came_back(await read_came_back(tx, escrow_account_id, since))
     explanations += explain_exceptions(await list_exceptions_of(tx, escrow_account_id), now)
     explanations += explain_exceptions_of_nobody(await list_exceptions_of_nobody(tx), now)
-    sources, is_doubted = await trace_sources(tx, escrow_account_id, since)
-    explanations += [explain_altered_sources()] if is_doubted else []
-    for source in sources[:_SOURCES_MAX]:
+    sources = await trace_sources(tx, escrow_account_id, since)
+    explanations += [explain_altered_sources()] if sources.has_altered else []
+    for source in sources.escrow_account_ids[:_SOURCES_MAX]:
         there = await read_received_since(tx, source, since, since, None)
         told = [
             *explain_received(there, now),
@@ -74,7 +74,8 @@ async def explain_received_money(
             *explain_exceptions(await list_exceptions_of(tx, source), now),
         ]
         explanations += (explain_at_source(source, each) for each in told)
-    return [*explanations, explain_more_sources()] if len(sources) > _SOURCES_MAX else explanations
+    is_all = sources.is_all and len(sources.escrow_account_ids) <= _SOURCES_MAX
+    return explanations if is_all else [*explanations, explain_more_sources()]
 
 
 async def get_refund_preview(

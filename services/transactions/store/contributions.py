@@ -195,7 +195,8 @@ async def sum_given_back(tx: Tx, investment_ids: Collection[str]) -> GivenBack:
             given_back.ended.setdefault(row.investment_id, []).append(row.transaction_id)
             since = given_back.ended_since.setdefault(row.investment_id, row.created_at)
             given_back.ended_since[row.investment_id] = min(since, row.created_at)
-            if read_failure(row.failure) == REJECTED:
+            failure = read_failure(row.failure)
+            if failure is not None and failure.code == REJECTED.code:
                 given_back.rejected.add(row.investment_id)
             if row.refunded_transaction_id is not None:
                 given_back.failed[row.refunded_transaction_id] += 1

@@ -14,7 +14,7 @@ from services.chassis.data.transaction import Tx
 from services.chassis.values.currencies import MINOR_DIGITS
 from services.chassis.values.money import Money
 from services.transactions.domain.rails import BY_HAND
-from services.transactions.domain.received_money import CameBack, Received, Rest
+from services.transactions.domain.received_money import CameBack, Received, Rest, Sources
 from services.transactions.domain.states import ARRIVED, Status
 from services.transactions.domain.transaction import FINAL
 from services.transactions.domain.types import INBOUND
@@ -25,7 +25,6 @@ _c = transactions.c
 # So many are read and proven: whoever pays in cents by the thousand hides nothing that is larger. Of the others the
 # sums are told as what there is at least: a login of the database may write what their rows say.
 _LARGEST_MAX = 1_000
-_PERSONS_MAX = 100
 _SUM_MAX = 10**15
 _AMOUNT = sa.func.coalesce(_c.corrected_minor, _c.amount_minor)
 
@@ -48,7 +47,6 @@ async def read_received_since(
         summed = _sum_up(confirmed_since, deadline).where(*_came(escrow_account_id, since), others)
         rest = [
             Rest(
-                row.confirmed_by,
                 Money(int(row.provisional), row.currency),
                 row.final_at,
                 Money(int(row.confirmed), row.currency),
@@ -89,27 +87,27 @@ async def read_came_back(tx: Tx, escrow_account_id: str, since: datetime) -> Cam
     return CameBack([build_transaction(row) for row in proven], is_all)
 
 
-async def trace_sources(tx: Tx, escrow_account_id: str, since: datetime) -> tuple[list[str], bool]:
-    """The escrow accounts that money was transferred from, to this one or to one of them, most of it first; and whether
-    transfers were altered in the database, or are so many that not all were followed.
+async def trace_sources(tx: Tx, escrow_account_id: str, since: datetime) -> Sources:
+    """From where money was transferred, to this escrow account or to one of its sources.
 
     Args:
         since: When the first of the transfers was made.
     """
-    sums, frontier, is_doubted = Counter[str](), {escrow_account_id}, False
+    sums, frontier, is_all, has_altered = Counter[str](), {escrow_account_id}, True, False
     reached = set(frontier)
     while frontier:
         arrived = select_transactions().where(is_mine(transactions), _c.to_escrow_account_id.in_(frontier))
         arrived = arrived.where(_has_come(since)).order_by(_AMOUNT.desc(), _c.transaction_id)
         rows = (await tx.execute(arrived.limit(_LARGEST_MAX))).all()
         proven = keep_sealed(tx, transactions, rows)
-        is_doubted |= len(proven) < len(rows) or len(rows) == _LARGEST_MAX
+        has_altered |= len(proven) < len(rows)
+        is_all &= len(rows) < _LARGEST_MAX
         for row in proven:
             sums[row.escrow_account_id] += build_transaction(row).amount.amount_minor
         frontier = {row.escrow_account_id for row in proven} - reached
         reached |= frontier
     del sums[escrow_account_id]
-    return [each for each, _ in sums.most_common()], is_doubted
+    return Sources([each for each, _ in sums.most_common()], is_all, has_altered)
 
 
 def _has_come(since: datetime) -> sa.ColumnElement[bool]:
@@ -132,7 +130,7 @@ def _bounded(minor: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
 
 
 def _sum_up(confirmed_since: datetime, deadline: datetime | None) -> sa.Select[Any]:
-    """By who confirmed it, and one for all that a provider told."""
+    """By currency. It names nobody: who confirmed what says a row that nobody proves."""
     provisional = _c.finality != FINAL
     confirmed = sa.and_(_c.confirmed_by.is_not(None), _c.settled_at > confirmed_since)
     late = sa.false() if deadline is None else sa.and_(_c.investment_id.is_not(None), _c.settled_at > deadline)
@@ -142,12 +140,10 @@ def _sum_up(confirmed_since: datetime, deadline: datetime | None) -> sa.Select[A
 
     return (
         sa.select(
-            *(_c.confirmed_by, _c.currency, add(provisional).label("provisional")),
+            *(_c.currency, add(provisional).label("provisional")),
             sa.func.max(_c.final_at).filter(provisional).label("final_at"),
             *(add(confirmed).label("confirmed"), add(late).label("late")),
         )
         .where(_c.status.in_(sorted(ARRIVED)))
-        .group_by(_c.confirmed_by, _c.currency)
-        .order_by(sa.func.sum(_AMOUNT).desc())
-        .limit(_PERSONS_MAX)
+        .group_by(_c.currency)
     )

@@ -111,11 +111,12 @@ async def _end_payout(tx: Tx, ended: Payout, now: datetime) -> None:
     if payout.type is PayoutType.REFUND and payout.investment_id is not None:
         [position] = await lock_refund_positions(tx, offering.offering_id, [payout.investment_id])
         # Of one that goes to several cards an earlier part may fail last: it is told all the same, and stays so.
-        held, failed = position.investment, payout.failure if payout.has_failed else None
-        why = failed or (held.refund_failure if position.has_failed else None)
-        if newest or failed:
-            after = replace(held, refund_failure=why)
-            await save_investments(tx, [(held, after)], events.InvestmentUpdated, now)
+        investment = position.investment
+        failure = payout.failure if payout.has_failed else None
+        why = failure or (investment.refund_failure if position.has_failed else None)
+        if newest or failure:
+            after = replace(investment, refund_failure=why)
+            await save_investments(tx, [(investment, after)], events.InvestmentUpdated, now)
         await pay_due_refunds(tx, offering, now, investment_ids=[payout.investment_id])
     elif newest:
         paid = replace(

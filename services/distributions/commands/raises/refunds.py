@@ -159,7 +159,8 @@ async def _pay_refunds(
     now: datetime,
     again: AskedAgain | None,
 ) -> None:
-    asked_again, again = again is not None, again or AskedAgain(0)
+    asked_again = again is not None
+    again = again or AskedAgain(0)
     saga_id = await insert_saga(tx, SagaKind.REFUND, offering.offering_id, mandate)
     # A new refund is under way: why the last one failed says nothing any more.
     changes = [(each.investment, replace(each.investment, refund_failure=None)) for each in positions]
