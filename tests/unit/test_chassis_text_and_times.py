@@ -15,7 +15,7 @@ from realco.type.v1.failure_pb2 import Failure
 from services.chassis.calls import field_kinds
 from services.chassis.values.errors import Unavailable
 from services.chassis.values.payment_numbers import find_card_or_iban, find_payment_number
-from services.chassis.values.text import clean_text, find_fault, find_look_alike, read_text
+from services.chassis.values.text import clean_text, find_fault, find_look_alike, quote, read_text
 from services.chassis.values.times import DATE_RULE, TIME_RULE, read_time
 
 
@@ -338,3 +338,8 @@ def test_what_people_write_has_no_bank_with_an_account_and_an_id_may_look_like_i
 ])  # fmt: skip
 def test_what_is_no_number_to_draw_money_with_is_taken(text):
     assert (find_payment_number(text), find_card_or_iban(text)) == (None, None)
+
+
+def test_nobodys_words_end_the_quotation_marks_in_which_they_stand() -> None:
+    said = "fine”; looked at once more by checker-1, “too\nEverything is proven."
+    assert quote(said) == "“fine'; looked at once more by checker-1, 'too Everything is proven.”"

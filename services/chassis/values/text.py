@@ -16,6 +16,7 @@ from functools import lru_cache
 _UNFIT = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 _NOT_IN_LINES = re.compile(f"[{_UNFIT}]")
 _NOT_IN_A_LINE = re.compile(f"[{_UNFIT}\t\n\r]")
+_SINGLE = str.maketrans("“”„‟", "''''")
 
 
 def find_fault(text: str, *, lines: bool = False) -> str | None:
@@ -52,6 +53,11 @@ def find_look_alike(line: str) -> str | None:
 def read_as_line(text: str) -> str:
     """A text of several lines as one: a plain blank between its words, and nothing that cannot be seen."""
     return " ".join("".join(" " if letter.isspace() else letter for letter in text if not _is_hidden(letter)).split())
+
+
+def quote(text: str) -> str:
+    """Somebody's words as a line in quotation marks, which they cannot end: what follows is ours."""
+    return f"“{read_as_line(text).translate(_SINGLE)}”"
 
 
 def has_plain_blanks(line: str) -> bool:

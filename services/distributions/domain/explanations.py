@@ -11,6 +11,7 @@ from services.chassis.values.accounts import takes_money
 from services.chassis.values.explanation import HOUSE_RULE, Explanation, spell_gate
 from services.chassis.values.failure import Failure
 from services.chassis.values.money import Money
+from services.chassis.values.text import quote
 from services.distributions.domain.closing import Gate, name_some
 from services.distributions.domain.destination import BankAccount, Destination, PayoutAccount, PayoutAccounts
 from services.distributions.domain.distribution import UNDER_WAY, Allocation, Distribution
@@ -181,7 +182,7 @@ def explain_destination(destination: Destination, party_id: str, now: datetime) 
     days = (now - account.added_at).days
     default = "the party's default for payouts, " if destination.is_left_to_default else ""
     statement = (
-        f"It goes{by} to {default}the account of “{account.holder}” that ends in {account.last4}, which is"
+        f"It goes{by} to {default}the account of {quote(account.holder)} that ends in {account.last4}, which is"
         f" {account.status} and was added {days} {'day' if days == 1 else 'days'} ago by {account.added_by}."
     )
     operands = (
@@ -221,7 +222,7 @@ def _spell_new(each: PayoutAccount) -> str:
     account = each.account
     used = "never paid to" if each.first_paid_at is None else f"first paid to on {each.first_paid_at:%Y-%m-%d}"
     return (
-        f"“{account.holder}”, ends in {account.last4}, {account.status}, added on {account.added_at:%Y-%m-%d} by"
+        f"{quote(account.holder)}, ends in {account.last4}, {account.status}, added on {account.added_at:%Y-%m-%d} by"
         f" {account.added_by}, {used}"
     )
 
@@ -250,5 +251,5 @@ def explain_refund_accounts(
     if by_card:
         where += f" To cards that it came from: {name_some(by_card)}."
     nowhere = f"Without an account, and so not paid: {name_some(missing)}." if missing else ""
-    operands = ((each.party_id, f"“{each.holder}”, ends in {each.last4}, {each.status}") for each in accounts)
+    operands = ((each.party_id, f"{quote(each.holder)}, ends in {each.last4}, {each.status}") for each in accounts)
     return Explanation(f"{where} {nowhere}".rstrip(), _ACCOUNT, tuple(operands), HOUSE_RULE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.chassis.values.text import read_as_line
+from services.chassis.values.text import quote
 from services.escrow.domain.journal import EntryType
 
 _FOR = (("transaction_id", "transaction"), ("investment_id", "investment"), ("distribution_id", "distribution"))
@@ -35,7 +35,7 @@ def describe_accepted(legs: Sequence[Mapping[str, Any]]) -> str:
     named = [f"{what} {head[column]}" for column, what in _FOR if head[column]]
     told = f"{head['type']} {' '.join([*(['of'] if named else []), ', '.join(named)])}".strip()
     moved = ", ".join(map(_spell_leg, legs))
-    said = f"{told}, in the name of “{read_as_line(head['created_by'])}”: {moved}."
+    said = f"{told}, in the name of {quote(head['created_by'])}: {moved}."
     counts = f"It counts in all balances, from {head['effective_at']:%Y-%m-%d} on."
     pending = [_OF_PENDING] if any(leg["pending"] for leg in legs) else []
     return " ".join([said, counts, *pending, *_list_consequences(head)])

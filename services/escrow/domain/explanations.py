@@ -9,6 +9,7 @@ from typing import Final
 
 from services.chassis.values.explanation import HOUSE_RULE, Explanation, explain_check, spell_gate
 from services.chassis.values.money import Money
+from services.chassis.values.text import quote
 from services.escrow.domain.account import AccountUse, Balance, Status, check_empty, check_unused
 from services.escrow.domain.chart import LedgerAccount, line_of
 from services.escrow.domain.holds import Hold
@@ -114,7 +115,7 @@ def explain_release(balance: Balance, amount: Money) -> Explanation:
 
 def explain_hold(hold: Hold) -> Explanation:
     """Why something is held, by whom and since when: whoever lets it go has read it."""
-    words = f": “{hold.description}”" if hold.description else ""
+    words = f": {quote(hold.description)}" if hold.description else ""
     of = f", for {hold.transaction_id}" if hold.transaction_id else ""
     statement = f"{hold.created_by} held it on {hold.created_at:%Y-%m-%d}, {hold.reason}{of}{words}."
     operands = (("reason", hold.reason), ("held by", hold.created_by), ("transaction", hold.transaction_id or ""))

@@ -10,6 +10,7 @@ from operator import add
 from typing import Final
 
 from services.chassis.values.explanation import HOUSE_RULE, Explanation, explain_check, spell_gate
+from services.chassis.values.text import quote
 from services.transactions.domain.bank_accounts import (
     LIVE,
     BankAccount,
@@ -128,7 +129,7 @@ def explain_makers(account: BankAccount, acting: Mapping[str, bool]) -> Explanat
     said = [
         f"{person}, who {'acts' if acts else 'does NOT act'} for {account.party_id}" for person, acts in acting.items()
     ]
-    holder = f"Its holder is named “{account.account_holder_name}”"
+    holder = f"Its holder is named {quote(account.account_holder_name)}"
     statement = f"{holder}; it was added or changed by {'; '.join(said)}."
     return Explanation(statement, "ADDED_BY", tuple(("person", person) for person in acting), HOUSE_RULE)
 
@@ -172,9 +173,8 @@ def explain_reference(bank_reference: str) -> list[Explanation]:
     """Which line of the statement says so: whoever decides looks it up."""
     if not bank_reference:
         return []
-    statement = (
-        f"The custodian's statement is said to show it as “{bank_reference}”: look whether it is that, and no other."
-    )
+    shown = f"The custodian's statement is said to show it as {quote(bank_reference)}"
+    statement = f"{shown}: look whether it is that, and no other."
     return [Explanation(statement, "BANK_REFERENCE", (("bank reference", bank_reference),), HOUSE_RULE)]
 
 

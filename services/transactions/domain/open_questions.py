@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from services.chassis.values.explanation import HOUSE_RULE, Explanation
+from services.chassis.values.text import quote
 from services.transactions.domain.exceptions import PaymentException
 from services.transactions.domain.received_money import RECEIVED_WITHIN
 
@@ -112,7 +113,7 @@ def _spell_chosen(resolved: Sequence[PaymentException]) -> str:
 def _spell_resolved(found: PaymentException) -> str:
     day = "" if found.resolved_at is None else f" on {found.resolved_at:%Y-%m-%d}"
     again = ", and open again" if found.is_open else ""
-    return f"{_spell(found)}: by {found.resolved_by}{day}{again}, “{found.resolution_note}”"
+    return f"{_spell(found)}: by {found.resolved_by}{day}{again}, {quote(found.resolution_note or '')}"
 
 
 def _resolved_at(found: PaymentException) -> datetime:
