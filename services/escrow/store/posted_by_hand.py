@@ -35,7 +35,7 @@ async def read_posted_by_hand(
     by_person = (
         sa.select(
             *(e.created_by, _bound(sa.func.sum(e.minor)).label("minor"), sa.func.max(e.created_at).label("last_at")),
-            _bound(sa.func.coalesce(sa.func.sum(e.minor).filter(late), 0)).label("late_minor"),
+            _bound(sa.func.sum(e.minor).filter(late)).label("late_minor"),
         )
         .group_by(e.created_by)
         .order_by(sa.func.sum(e.minor).desc())
@@ -51,7 +51,8 @@ async def read_posted_by_hand(
 
 
 def _bound(minor: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    return sa.func.least(minor, _SUM_MAX)
+    """Nothing where there is nothing to sum."""
+    return sa.func.least(sa.func.coalesce(minor, 0), _SUM_MAX)
 
 
 def select_posted_by_hand(escrow_account_ids: sa.Select[Any], since: datetime) -> sa.Select[Any]:
