@@ -7,6 +7,7 @@ import re
 import time
 from datetime import datetime
 from datetime import time as time_of_day
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -110,3 +111,10 @@ async def order(service: TransactionsHarness) -> tuple[Any, Any]:
 async def leave(service: TransactionsHarness, at: datetime = CUT_OFF) -> None:
     service.clock.set(at)
     await service.run(write_ach_files)
+
+
+async def be_kept_from_leaving(service: TransactionsHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is made at the cut-off, and not released."""
+    with monkeypatch.context() as patch:
+        patch.setattr(import_module("services.transactions.jobs.write_ach_files"), "write_file", lambda *_: 1 / 0)
+        await leave(service)

@@ -24,7 +24,7 @@ from services.transactions.providers import ach_file
 from services.transactions.providers.ach_file.nacha import ENTRY_MINOR_MAX
 from services.transactions.providers.protocols import Declined, OutcomeUnknown
 from services.transactions.tables.ach import ach_entries, ach_files
-from tests.integration.ach_desk import CUT_OFF, Folders, T, leave, order
+from tests.integration.ach_desk import CUT_OFF, Folders, T, be_kept_from_leaving, leave, order
 from tests.integration.test_transactions_ach_altered import TRANSACTION, TRANSACTION_RIGHT, alter, put_right
 from tests.support.ach import Sent, build_returns, change_line, list_sent
 from tests.support.exceptions import list_exceptions, resolve
@@ -220,9 +220,7 @@ async def test_the_same_key_is_the_same_entry_another_order_under_it_is_none_and
 
 async def test_a_file_whose_entries_somebody_altered_does_not_leave(service, folders, monkeypatch) -> None:
     await order(service)
-    with monkeypatch.context() as patch:
-        patch.setattr(MAKING, "write_file", lambda *_: 1 / 0)
-        await leave(service)
+    await be_kept_from_leaving(service, monkeypatch)
     async with service.database.begin(ADMIN.org_id) as tx:
         await tx.execute(sa.update(ach_entries).values(change_code="C01", version=ach_entries.c.version + 1))
     await leave(service, CUT_OFF + timedelta(minutes=1))
@@ -233,9 +231,7 @@ async def test_what_has_not_left_has_not_settled_and_what_leaves_late_settles_la
     service, folders, monkeypatch
 ) -> None:
     deposit, payout = await order(service)
-    with monkeypatch.context() as patch:
-        patch.setattr(MAKING, "write_file", lambda *_: 1 / 0)
-        await leave(service)
+    await be_kept_from_leaving(service, monkeypatch)
     service.clock.set(SETTLED + timedelta(hours=1))
     assert [await status_of(service, each) for each in (deposit, payout)] == [T.PENDING_SETTLEMENT] * 2
     await leave(service, CUT_OFF + timedelta(days=1))

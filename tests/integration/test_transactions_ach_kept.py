@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from datetime import time as time_of_day
-from importlib import import_module
 
 import pytest
 import sqlalchemy as sa
 from realco.transactions.v1 import bank_accounts_pb2 as bank_pb
 
 from services.transactions.tables.ach import ach_entries, ach_files
-from tests.integration.ach_desk import CUT_OFF, T, leave, order
+from tests.integration.ach_desk import CUT_OFF, T, be_kept_from_leaving, leave, order
 from tests.integration.test_transactions_ach_files import NEXT_DAY, SETTLED, come_back, status_of
 from tests.support.ach import Sent, list_sent
 from tests.support.exceptions import list_exceptions
@@ -19,12 +18,16 @@ from tests.support.transactions import ADMIN, MONDAY, TransactionsHarness
 
 pytest_plugins = ("tests.integration.ach_desk",)
 
-MAKING = import_module("services.transactions.jobs.write_ach_files")
-
 
 @pytest.fixture
 def service(ach_service: TransactionsHarness) -> TransactionsHarness:
     return ach_service
+
+
+async def delete_account(service: TransactionsHarness, paid: T) -> None:
+    """The bank account that a payment goes to, or is drawn from."""
+    request = bank_pb.DeleteBankAccountRequest(bank_account_id=paid.bank_account_id)
+    await service.ask(ADMIN, "DeleteBankAccount", request)
 
 
 async def test_a_file_that_was_kept_from_leaving_leaves_without_what_is_not_wanted_any_more(
@@ -32,11 +35,8 @@ async def test_a_file_that_was_kept_from_leaving_leaves_without_what_is_not_want
 ) -> None:
     """However it was kept from it: by a fault, or by a login that held its row, or altered one of its entries."""
     deposit, payout = await order(service)
-    with monkeypatch.context() as patch:
-        patch.setattr(MAKING, "write_file", lambda *_: 1 / 0)
-        await leave(service)
-    request = bank_pb.DeleteBankAccountRequest(bank_account_id=deposit.bank_account_id)
-    await service.ask(ADMIN, "DeleteBankAccount", request)
+    await be_kept_from_leaving(service, monkeypatch)
+    await delete_account(service, deposit)
     late = CUT_OFF + timedelta(days=3)
     with service.wire.cut(service.compliance):
         await leave(service, late)
@@ -56,11 +56,8 @@ async def test_a_return_of_what_never_left_calls_a_person_and_keeps_no_other_fro
     service, folders, monkeypatch
 ) -> None:
     deposit, payout = await order(service)
-    with monkeypatch.context() as patch:
-        patch.setattr(MAKING, "write_file", lambda *_: 1 / 0)
-        await leave(service)
-    request = bank_pb.DeleteBankAccountRequest(bank_account_id=deposit.bank_account_id)
-    await service.ask(ADMIN, "DeleteBankAccount", request)
+    await be_kept_from_leaving(service, monkeypatch)
+    await delete_account(service, deposit)
     await leave(service, CUT_OFF + timedelta(minutes=10))
     [left] = list_sent(folders.sent[0])
     of_debit = ach_entries.c.org_id == ADMIN.org_id, ach_entries.c.is_inbound
@@ -77,12 +74,9 @@ async def test_a_return_of_what_never_left_calls_a_person_and_keeps_no_other_fro
 
 async def test_a_file_of_which_nothing_is_wanted_any_more_never_leaves(service, folders, monkeypatch) -> None:
     ordered = await order(service)
-    with monkeypatch.context() as patch:
-        patch.setattr(MAKING, "write_file", lambda *_: 1 / 0)
-        await leave(service)
+    await be_kept_from_leaving(service, monkeypatch)
     for each in ordered:
-        request = bank_pb.DeleteBankAccountRequest(bank_account_id=each.bank_account_id)
-        await service.ask(ADMIN, "DeleteBankAccount", request)
+        await delete_account(service, each)
     for day in (3, 4):
         await leave(service, CUT_OFF + timedelta(days=day))
     assert folders.sent == []

@@ -6,11 +6,11 @@ before it accepts. A return says otherwise, and the network tells nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from services.chassis.values.calendar import add_banking_days, is_banking_day
 from services.chassis.values.money import Money
@@ -145,6 +145,13 @@ class AchFile:
             return True
         late = None if self.left_at is None else add_banking_days(self.left_at.date(), GONE_AFTER_DAYS)
         return self.fetched_at is not None or (late is not None and now.date() > late)
+
+
+def sum_up(entries: Sequence[AchEntry]) -> dict[str, Any]:
+    """What a file says of its entries, by the names of its fields."""
+    debit_minor = sum(each.amount_minor for each in entries if each.is_inbound)
+    credit_minor = sum(each.amount_minor for each in entries) - debit_minor
+    return {"entry_count": len(entries), "debit_minor": debit_minor, "credit_minor": credit_minor}
 
 
 def find_last_cut_off(cut_offs: Iterable[time], now: datetime) -> datetime:

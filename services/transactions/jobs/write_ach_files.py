@@ -11,13 +11,13 @@ import asyncio
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from services.chassis.calls.auth import acting_as, service_principal
 from services.chassis.data.seals import NotSealed
@@ -39,6 +39,7 @@ from services.transactions.domain.ach import (
     FileStatus,
     find_effective_day,
     find_last_cut_off,
+    sum_up,
 )
 from services.transactions.domain.bank_accounts import HolderType
 from services.transactions.domain.exceptions import About, ExceptionKind
@@ -141,16 +142,12 @@ async def _make_file(
     refusals, unanswered = await ask_about_attempts(dependencies.peers, list(known.values()), now)
     async with dependencies.database.begin() as tx:
         await ach.lock_files(tx)
-        wanted: list[AchEntry] = []
-        for entry in await ach.ENTRIES.lock_these(tx, [each.ach_entry_id for each in waiting]):
-            if entry.status is not EntryStatus.WAITING or entry.reference in unanswered or entry.reference not in known:
-                continue
-            refusal = refusals.get(entry.reference) or await _find_refusal(tx, entry, now)
-            if refusal is None:
-                wanted.append(entry)
-            else:
-                await _withdraw(tx, entry, refusal, now)
-        wanted = list(_take_first(wanted))
+        answered = [
+            entry
+            for entry in await ach.ENTRIES.lock_these(tx, [each.ach_entry_id for each in waiting])
+            if entry.status is EntryStatus.WAITING and entry.reference in known and entry.reference not in unanswered
+        ]
+        wanted = list(_take_first(await _withdraw_unwanted(tx, answered, refusals, now)))
         number = await ach.count_files(tx, now.date())
         if wanted and number < FILES_A_DAY_MAX:
             await _save_file(tx, wanted, number, departure.window, now, is_acknowledged=is_acknowledged)
@@ -187,6 +184,24 @@ async def _find_refusal(tx: Tx, entry: AchEntry, now: datetime) -> DomainError |
         return build_altered()
 
 
+async def _withdraw_unwanted(
+    tx: Tx, entries: Sequence[AchEntry], refusals: Mapping[str, DomainError], now: datetime
+) -> list[AchEntry]:
+    """The locked entries that are still wanted; the others are withdrawn.
+
+    Args:
+        refusals: What other services refuse, by the transaction.
+    """
+    wanted: list[AchEntry] = []
+    for entry in entries:
+        refusal = refusals.get(entry.reference) or await _find_refusal(tx, entry, now)
+        if refusal is None:
+            wanted.append(entry)
+        else:
+            await _withdraw(tx, entry, refusal, now)
+    return wanted
+
+
 async def _withdraw(tx: Tx, entry: AchEntry, refusal: DomainError, now: datetime) -> None:
     """It is not sent, and its transaction has failed."""
     row = await store.lock_transaction(tx, entry.reference)
@@ -205,7 +220,7 @@ async def _save_file(
         ach_file_id=new_id("achf"),
         created_on=now.date(),
         number=number,
-        **_sum_up(entries),
+        **sum_up(entries),
         leaves_by=None if window is None else window.leaves_by,
         settles_at=None if window is None else window.settles_at,
         is_acknowledged=is_acknowledged,
@@ -230,13 +245,6 @@ async def _save_file(
     await ach.ENTRIES.save_all(tx, sent, now)
 
 
-def _sum_up(entries: Sequence[AchEntry]) -> dict[str, Any]:
-    """What a file says of its entries."""
-    debit_minor = sum(each.amount_minor for each in entries if each.is_inbound)
-    credit_minor = sum(each.amount_minor for each in entries) - debit_minor
-    return {"entry_count": len(entries), "debit_minor": debit_minor, "credit_minor": credit_minor}
-
-
 async def _choose_traces(tx: Tx, count: int) -> list[int]:
     """Numbers that no entry of the organization has: at random, so that nobody uses them up by writing the last one."""
     found: set[int] = set()
@@ -252,10 +260,9 @@ async def _release(
     """Stages it, and says that the bank may have it. False where it waits, or nothing is left of it."""
     async with dependencies.database.begin() as tx:
         entries = await ach.list_entries_of(tx, file)
-    if replace(file, **_sum_up(entries)) != file:
-        about = About(file_name=name_file(org_id, file))
+    if replace(file, **sum_up(entries)) != file:
         cause = f"{len(entries)} of its {file.entry_count} entries are as they were put into it, or their sums differ."
-        await report_apart(dependencies, org_id, ExceptionKind.ACH_FILE_ALTERED, about, cause)
+        await _report_altered(dependencies, org_id, file, cause)
         return False
     if dependencies.clock.now() >= file.created_at + ASKED_AGAIN_AFTER:
         file, entries = await _leave_out_unwanted(dependencies, org_id, file, entries)
@@ -277,6 +284,11 @@ async def _release(
     return True
 
 
+async def _report_altered(dependencies: Dependencies, org_id: str, file: AchFile, cause: str) -> None:
+    about = About(file_name=name_file(org_id, file))
+    await report_apart(dependencies, org_id, ExceptionKind.ACH_FILE_ALTERED, about, cause)
+
+
 async def _leave_out_unwanted(
     dependencies: Dependencies, org_id: str, file: AchFile, entries: Sequence[AchEntry]
 ) -> tuple[AchFile, Sequence[AchEntry]]:
@@ -292,27 +304,21 @@ async def _leave_out_unwanted(
     refusals, unanswered = await ask_about_attempts(dependencies.peers, list(known.values()), now)
     of_frozen = {each for each, refusal in refusals.items() if isinstance(refusal, EscrowAccountFrozen)}
     if len(known) < len(entries):
-        about = About(file_name=name_file(org_id, file))
         cause = f"{len(entries) - len(known)} of its {len(entries)} payments are not as they were ordered."
-        await report_apart(dependencies, org_id, ExceptionKind.ACH_FILE_ALTERED, about, cause)
+        await _report_altered(dependencies, org_id, file, cause)
         return file, []
     if waiting := unanswered - of_frozen:
         log.warning("ach_file_waits", org_id=org_id, ach_file_id=file.ach_file_id, unanswered=len(waiting))
         return file, []
-    wanted: list[AchEntry] = []
     async with dependencies.database.begin() as tx:
         locked = await ach.FILES.lock_known(tx, file.ach_file_id)
         if locked != file:
             return file, []
-        for entry in await ach.ENTRIES.lock_these(tx, [each.ach_entry_id for each in entries]):
-            refusal = refusals.get(entry.reference) or await _find_refusal(tx, entry, now)
-            if refusal is None:
-                wanted.append(entry)
-            else:
-                await _withdraw(tx, entry, refusal, now)
+        held = await ach.ENTRIES.lock_these(tx, [each.ach_entry_id for each in entries])
+        wanted = await _withdraw_unwanted(tx, held, refusals, now)
         if len(wanted) < len(entries):
             status = FileStatus.MADE if wanted else FileStatus.WITHDRAWN
-            file = await ach.FILES.save(tx, locked, replace(locked, status=status, **_sum_up(wanted)), now)
+            file = await ach.FILES.save(tx, locked, replace(locked, status=status, **sum_up(wanted)), now)
     return file, wanted
 
 
