@@ -8,13 +8,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from services.chassis.data.reach import is_mine
+from services.chassis.data.seals import bound_sum
 from services.chassis.data.transaction import Tx
 from services.escrow.domain.posted_by_hand import PostedByHand
 from services.escrow.tables import BY_HAND, escrow_accounts, journal_entries, ledger_entries
 
 _NAMED_MAX = 10
 _PERSONS_MAX = 100
-_SUM_MAX = 10**15  # so that however much a login of the database booked can be told
 _by_hand = sa.select(journal_entries).where(sa.text(BY_HAND)).subquery("by_hand")
 _head, _leg = _by_hand.c, ledger_entries.c
 
@@ -34,8 +34,8 @@ async def read_posted_by_hand(
     late = sa.false() if deadline is None else e.created_at > deadline
     by_person = (
         sa.select(
-            *(e.created_by, _bound(sa.func.sum(e.minor)).label("minor"), sa.func.max(e.created_at).label("last_at")),
-            _bound(sa.func.sum(e.minor).filter(late)).label("late_minor"),
+            *(e.created_by, bound_sum(sa.func.sum(e.minor)).label("minor"), sa.func.max(e.created_at).label("last_at")),
+            bound_sum(sa.func.sum(e.minor).filter(late)).label("late_minor"),
         )
         .group_by(e.created_by)
         .order_by(sa.func.sum(e.minor).desc())
@@ -48,11 +48,6 @@ async def read_posted_by_hand(
         late_minor=sum(int(row.late_minor) for row in persons),
         last_at=max((row.last_at for row in persons), default=None),
     )
-
-
-def _bound(minor: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """Nothing where there is nothing to sum."""
-    return sa.func.least(sa.func.coalesce(minor, 0), _SUM_MAX)
 
 
 def select_posted_by_hand(escrow_account_ids: sa.Select[Any], since: datetime) -> sa.Select[Any]:
@@ -69,7 +64,7 @@ def select_posted_by_hand(escrow_account_ids: sa.Select[Any], since: datetime) -
     entries = (
         sa.select(
             *(escrow_accounts.c.escrow_account_id, _head.journal_entry_id, _head.created_by, _head.created_at),
-            _bound(legs).label("minor"),
+            bound_sum(legs).label("minor"),
         )
         .select_from(escrow_accounts.join(_by_hand, _head.escrow_no == escrow_accounts.c.escrow_no))
         .where(

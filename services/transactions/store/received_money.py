@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import keep_sealed
+from services.chassis.data.seals import bound_sum, keep_sealed
 from services.chassis.data.transaction import Tx
 from services.chassis.values.currencies import MINOR_DIGITS
 from services.chassis.values.money import Money
@@ -25,7 +25,6 @@ _c = transactions.c
 # So many are read and proven: whoever pays in cents by the thousand hides nothing that is larger. Of the others the
 # sums are told as what there is at least: a login of the database may write what their rows say.
 _LARGEST_MAX = 1_000
-_SUM_MAX = 10**15
 _AMOUNT = sa.func.coalesce(_c.corrected_minor, _c.amount_minor)
 
 
@@ -55,7 +54,7 @@ async def read_received_since(
             for row in await tx.execute(summed)
         ]
         # By what never changes of them: of what was announced, and whatever became of it.
-        counted = sa.select(sa.func.count(), _bounded(sa.func.sum(_c.amount_minor)), _c.currency).group_by(_c.currency)
+        counted = sa.select(sa.func.count(), bound_sum(sa.func.sum(_c.amount_minor)), _c.currency).group_by(_c.currency)
         for count, minor, currency in await tx.execute(counted.where(*_came(escrow_account_id, since), others)):
             unproven.append((count, Money(int(minor), currency)))
     return Received([build_transaction(row) for row in proven], len(proven) < len(rows), rest, unproven)
@@ -124,11 +123,6 @@ def _came(escrow_account_id: str, since: datetime) -> tuple[sa.ColumnElement[boo
     return is_mine(transactions), sa.or_(here, _c.to_escrow_account_id == escrow_account_id), _has_come(since)
 
 
-def _bounded(minor: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """A sum of rows that nobody proves, so that however much a login of the database made up can be told."""
-    return sa.func.least(sa.func.coalesce(minor, 0), _SUM_MAX)
-
-
 def _sum_up(confirmed_since: datetime, deadline: datetime | None) -> sa.Select[Any]:
     """By currency. It names nobody: who confirmed what says a row that nobody proves."""
     provisional = _c.finality != FINAL
@@ -136,7 +130,7 @@ def _sum_up(confirmed_since: datetime, deadline: datetime | None) -> sa.Select[A
     late = sa.false() if deadline is None else sa.and_(_c.investment_id.is_not(None), _c.settled_at > deadline)
 
     def add(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[Any]:
-        return _bounded(sa.func.sum(_AMOUNT).filter(condition))
+        return bound_sum(sa.func.sum(_AMOUNT).filter(condition))
 
     return (
         sa.select(
