@@ -39,3 +39,33 @@ async def test_what_is_lost_after_a_closing_took_it_is_owed_and_a_dispute_holds_
     await payment.happens(escrow, "RETURNED")
     assert (await escrow.posted(account))["returns_receivable:inv-001"] == owed
     assert await escrow.held(account) == {}
+
+
+async def test_what_is_disputed_while_the_account_is_frozen_is_held_on_once_that_is_unfrozen(escrow):
+    account = await escrow.open()
+    payment = Payment(account, "ESCROW_DEPOSIT", 100, method="CARD")
+    await payment.happens(escrow, "SETTLED")
+    await escrow.freeze(account)
+    await payment.happens(escrow, "COMPLETED", "DISPUTED")
+    await escrow.unfreeze(account)
+    await escrow.expire_holds()
+    assert (await escrow.posted(account), await escrow.held(account)) == (ARRIVED, {SUBSCRIPTION: 100})
+    await payment.happens(escrow, "WON")
+    assert await escrow.held(account) == {}
+
+
+@pytest.mark.parametrize("applied", [0, 100, 70])
+async def test_a_dispute_holds_what_came_while_the_account_was_frozen_where_it_stands(escrow, applied):
+    account = await escrow.open()
+    payment = Payment(account, "ESCROW_DEPOSIT", 100, method="CARD")
+    await escrow.freeze(account)
+    await payment.happens(escrow, "SETTLED")
+    await escrow.unfreeze(account)
+    await payment.happens(escrow, "COMPLETED")
+    if applied:
+        await escrow.post(account, ("unapplied:inv-001", applied), (SUBSCRIPTION, -applied))
+    await payment.happens(escrow, "DISPUTED")
+    held = {SUBSCRIPTION: applied, "unapplied:inv-001": 100 - applied}
+    assert await escrow.held(account) == {each: minor for each, minor in held.items() if minor}
+    await payment.happens(escrow, "RETURNED")
+    assert (await escrow.posted(account), await escrow.held(account)) == ({}, {})

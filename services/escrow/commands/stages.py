@@ -33,6 +33,7 @@ from services.escrow.domain.stages import (
     reversed_entry,
     target_of,
     type_of,
+    unapplied_of,
 )
 from services.escrow.domain.types import TransactionType, require_type
 from services.escrow.posting.booking import book_in
@@ -234,42 +235,51 @@ async def end_dispute(
 ) -> None:
     """Releases what is held for a dispute, if anything is."""
     if transaction.HasField("dispute_reference"):
-        hold_id = _dispute_hold_id(transaction)
-        await _release(tx, transaction.escrow_account_id, hold_id, now, when_frozen=when_frozen)
+        for hold_id in _list_dispute_holds(transaction):
+            await _release(tx, transaction.escrow_account_id, hold_id, now, when_frozen=when_frozen)
 
 
 async def _hold_disputed(tx: Tx, transaction: transactions_pb2.Transaction, now: datetime) -> None:
     """As much as is there: a closing may have taken it since, and then its party owes what is lost."""
-    account_id, hold_id = transaction.escrow_account_id, _dispute_hold_id(transaction)
+    account_id, held_by = transaction.escrow_account_id, _list_dispute_holds(transaction)
     await escrow_accounts.require_locked(tx, account_id)
-    moving = Moving(_type_of(transaction), transaction.party_id, transaction.amount.amount_minor)
+    moving = _moving_of(transaction)
     booked = await journal.list_journal_entries_of_transaction(tx, account_id, transaction.transaction_id)
     keys = {find_first_key(entry.rows[0]["request_key"]) for entry in await keep_ours(tx, account_id, booked)}
     if _key_of(Stage.RETURNED, moving, transaction).key in keys:
         return  # it is lost, and this is heard late
-    if await find_hold(tx, account_id, hold_id) is not None:
+    if any([await find_hold(tx, account_id, hold_id) for hold_id in held_by]):
         return  # it is answered, or asked about once more
-    target = moving.target
+    # The money is held on, whatever the account's status: this takes the place of the hold that is over.
+    await end_return_risk(tx, transaction, now, when_frozen=True)
+    available = await _read_available(tx, account_id, list(held_by.values()))
+    if not available:
+        log.warning("disputed_money_gone", escrow_account_id=account_id, transaction_id=transaction.transaction_id)
+    left_minor = moving.amount_minor
+    for hold_id, account in held_by.items():
+        amount_minor = min(left_minor, available.get(account, 0))
+        left_minor -= amount_minor
+        if amount_minor:
+            await holds.reserve_money(
+                tx,
+                account_id,
+                account,
+                hold_id=hold_id,
+                amount_minor=amount_minor,
+                currency=transaction.amount.currency_code,
+                reason="DISPUTE",
+                transaction_id=transaction.transaction_id,
+                now=now,
+            )
+
+
+async def _read_available(tx: Tx, account_id: str, accounts: Sequence[LedgerAccount]) -> dict[LedgerAccount, int]:
+    """What is there of the ledger accounts that have something. Raises: NotSealed."""
     # What somebody else booked or holds would pass for money that is gone.
     await check_whole_book(tx, account_id)
-    balances = await escrow_accounts.list_balances(tx, account_id, [target])
-    if any(each.held_minor for each in balances):
-        await check_holds_on(tx, account_id, [target])
-    there_minor = sum(each.available_minor for each in balances)
-    if (amount_minor := min(there_minor, transaction.amount.amount_minor)) <= 0:
-        log.warning("disputed_money_gone", escrow_account_id=account_id, transaction_id=transaction.transaction_id)
-        return
-    await holds.reserve_money(
-        tx,
-        account_id,
-        target,
-        hold_id=hold_id,
-        amount_minor=amount_minor,
-        currency=transaction.amount.currency_code,
-        reason="DISPUTE",
-        transaction_id=transaction.transaction_id,
-        now=now,
-    )
+    balances = await escrow_accounts.list_balances(tx, account_id, accounts)
+    await check_holds_on(tx, account_id, [each.ledger_account for each in balances if each.held_minor])
+    return {each.ledger_account: each.available_minor for each in balances if each.available_minor > 0}
 
 
 async def _release(tx: Tx, account_id: str, hold_id: str, now: datetime, *, when_frozen: bool) -> None:
@@ -281,9 +291,12 @@ async def _release(tx: Tx, account_id: str, hold_id: str, now: datetime, *, when
         await holds.let_hold_expire(tx, account_id, hold_id, now, now)
 
 
-def _dispute_hold_id(transaction: transactions_pb2.Transaction) -> str:
-    """One hold a dispute."""
-    return derived_id("hold", transaction.transaction_id, transaction.dispute_reference)
+def _list_dispute_holds(transaction: transactions_pb2.Transaction) -> dict[str, LedgerAccount]:
+    """The holds of a dispute, by id, and what each holds. What came while the account was frozen is on UNAPPLIED until
+    somebody applies it, or a part of it.
+    """
+    moving, ids = _moving_of(transaction), (transaction.transaction_id, transaction.dispute_reference)
+    return {derived_id("hold", *ids): moving.target, derived_id("hold", *ids, "UNAPPLIED"): unapplied_of(moving)}
 
 
 def _hold_id(transaction: transactions_pb2.Transaction) -> str:
@@ -294,6 +307,10 @@ def _hold_id(transaction: transactions_pb2.Transaction) -> str:
 def _attempt(transaction: transactions_pb2.Transaction) -> str:
     """What tells one try of a transaction from the next: debits count presentments, payouts attempts."""
     return str(transaction.presentments if _type_of(transaction).is_inbound else transaction.attempts)
+
+
+def _moving_of(transaction: transactions_pb2.Transaction) -> Moving:
+    return Moving(_type_of(transaction), transaction.party_id, transaction.amount.amount_minor)
 
 
 def _type_of(transaction: transactions_pb2.Transaction) -> TransactionType:
