@@ -274,6 +274,20 @@ async def test_who_resolved_what_about_it_is_told_for_a_year(service: Transactio
     assert "EXCEPTIONS_RESOLVED" not in await read_received(service)
 
 
+async def test_what_was_resolved_long_ago_is_not_read_however_much_there_is_of_it(
+    service: TransactionsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else no refund could be sure any more that no question of a file is open."""
+    monkeypatch.setattr(exception_store, "_GRAVE_MAX", 1)
+    for name in ("a.ach", "b.ach"):
+        await find_exceptions(service, (About(file_name=name), ExceptionKind.ACH_FILE_FOREIGN))
+    for found in await list_exceptions(service):
+        await resolve(service, found, "Asked the bank: fine.", CHECKER)
+    assert "EXCEPTIONS_NOT_PROVEN" in await read_received(service)
+    service.clock.advance(RECEIVED_WITHIN + timedelta(days=1))
+    assert [each for each in await read_received(service) if each.startswith("EXCEPTIONS")] == []
+
+
 _CALLED_RESOLVED = """
 UPDATE payment_exceptions
 SET status = 'RESOLVED', resolved_by = 'admin-9', resolved_at = now(), resolution_note = 'seen', version = version + 1

@@ -98,9 +98,9 @@ async def lock_reported(tx: Tx, kind: ExceptionKind, subject: str) -> tuple[Paym
     raise AssertionError("there is always a next number")
 
 
-async def list_exceptions_of(tx: Tx, escrow_account_id: str) -> Exceptions:
-    """Those of an escrow account's payments that are more than LOW."""
-    return await _list_grave(tx, is_of_accounts([escrow_account_id]))
+async def list_exceptions_of(tx: Tx, escrow_account_id: str, *, resolved_since: datetime) -> Exceptions:
+    """Those of an escrow account's payments that are more than LOW, and open or resolved since then."""
+    return await _list_grave(tx, is_of_accounts([escrow_account_id]), resolved_since)
 
 
 def is_of_accounts(escrow_account_ids: Collection[str]) -> sa.ColumnElement[bool]:
@@ -111,9 +111,9 @@ def is_of_accounts(escrow_account_ids: Collection[str]) -> sa.ColumnElement[bool
     return sa.exists().where(*mine, sa.or_(*of_accounts))
 
 
-async def list_exceptions_of_nobody(tx: Tx) -> Exceptions:
+async def list_exceptions_of_nobody(tx: Tx, *, resolved_since: datetime) -> Exceptions:
     """The same of those that are about no payment of ours that is known."""
-    return await _list_grave(tx, _c.transaction_id.is_(None))
+    return await _list_grave(tx, _c.transaction_id.is_(None), resolved_since)
 
 
 async def list_questioned(tx: Tx, transaction_ids: Collection[str]) -> frozenset[str]:
@@ -128,9 +128,10 @@ async def list_questioned(tx: Tx, transaction_ids: Collection[str]) -> frozenset
     )
 
 
-async def _list_grave(tx: Tx, which: sa.ColumnElement[bool]) -> Exceptions:
-    """Whatever their status: a login of the database may write that."""
-    query = sa.select(payment_exceptions).where(is_mine(payment_exceptions), which, _c.kind.in_(_GRAVE))
+async def _list_grave(tx: Tx, which: sa.ColumnElement[bool], resolved_since: datetime) -> Exceptions:
+    # What was settled long ago counts for nothing, or after so many no refund would ever be sure again.
+    counts = sa.or_(_c.status == ExceptionStatus.OPEN, _c.resolved_at.is_(None), _c.resolved_at > resolved_since)
+    query = sa.select(payment_exceptions).where(is_mine(payment_exceptions), which, counts, _c.kind.in_(_GRAVE))
     largest_first = _c.amount_minor.desc().nulls_first(), _c.created_at.desc(), _c.payment_exception_id
     query = query.order_by(_c.status != ExceptionStatus.OPEN, *largest_first)
     query = query.limit(_GRAVE_MAX + 1)
