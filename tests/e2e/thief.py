@@ -20,6 +20,8 @@ from deploy.local.instance import Instance
 from deploy.nats_accounts import inbox_prefix
 from deploy.secrets import Secrets
 from services.chassis.calls.tokens import ServiceIdentity
+from services.chassis.data.roles import WRITER_PROOF
+from services.chassis.data.seals import Seals
 from tests.e2e.organization import Organization
 
 PAYOUTS = ("DISTRIBUTION", "ESCROW_WITHDRAWAL", "REFUND")
@@ -89,10 +91,20 @@ async def connect_to_nats(instance: Instance, user: str, refused: list[str] | No
         await client.close()
 
 
-async def connect_to_postgres(org: Organization, service: str, role: str) -> asyncpg.Connection:
+async def connect_to_postgres(
+    org: Organization, service: str, role: str, *, with_proof: bool = False
+) -> asyncpg.Connection:
+    """
+    Args:
+        with_proof: Whether the service's proof was stolen, too, or a session that it had opened.
+    """
     instance = org.instance
     password = Secrets(instance.data_dir / "secrets").get(f"postgres_{role}")
-    connection = await asyncpg.connect(instance.database_url(service), user=role, password=password)
+    seals = Seals([bytes.fromhex(instance.identity.keys.data_key(service))])
+    session = {WRITER_PROOF: seals.prove_writer()} if with_proof else {}
+    connection = await asyncpg.connect(
+        instance.database_url(service), user=role, password=password, server_settings=session
+    )
     await connection.execute("SELECT set_config('app.org_id', $1, false)", org.org_id)
     return connection
 

@@ -21,16 +21,16 @@ from services.chassis.calls.wire import to_timestamp
 from services.chassis.data.audit import audit_seals
 from services.chassis.data.database import Database
 from services.chassis.data.seals import NotSealed
-from services.chassis.data.urls import dsn_of
 from services.chassis.process.telemetry import ROWS_NOT_SEALED
 from services.chassis.values.errors import DomainError
 from services.distributions.store.investments import list_cancelling_ids
 from services.distributions.store.offerings import OFFERINGS
 from services.distributions.tables import allocations, investments, metadata
 from tests.support import servers
-from tests.support.databases import open_database
+from tests.support.databases import connect, open_database
 from tests.support.distributions import CLOSING, ORG, START, DistributionsHarness
 from tests.support.peers.transactions import complete_payout, return_payout
+from tests.support.seals import OF_WRITER
 
 
 @pytest.fixture
@@ -326,13 +326,12 @@ async def test_no_login_takes_a_payee_out_of_what_waits_by_a_look_at_when_it_was
 ) -> None:
     service = DistributionsHarness(open_database(urls := await service_urls("distributions"), "distributions"))
     draft = await service.calculate(await service.draft(await service.closed_offering(("inv-001", 10_000)), 1_00))
-    login = await asyncpg.connect(dsn_of(getattr(urls, f"{kind}_url")))
-    await login.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
-    await login.execute(f"SELECT set_config('app.org_id', '{ORG}', true); SELECT FROM distributions")
-    await service.submit(await service.get(draft))
-    with pytest.raises(asyncpg.SerializationError):
-        await login.execute("DELETE FROM allocations WHERE party_id = 'inv-001'")
-    await login.close()
+    async with connect(getattr(urls, f"{kind}_url"), OF_WRITER) as login:
+        await login.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        await login.execute(f"SELECT set_config('app.org_id', '{ORG}', true); SELECT FROM distributions")
+        await service.submit(await service.get(draft))
+        with pytest.raises(asyncpg.SerializationError):
+            await login.execute("DELETE FROM allocations WHERE party_id = 'inv-001'")
 
 
 async def test_lines_that_somebody_wrote_explain_no_allocation(service: DistributionsHarness) -> None:

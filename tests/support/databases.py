@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import asyncpg
 from deploy.topology import database_of
 from services.chassis.data.database import Database
 from services.chassis.data.pool import Pool
-from tests.support.seals import SEALS
+from tests.support.seals import OF_WRITER, SEALS
 
 # What a process is told of the clock. A template takes any business time, as the database of a local instance does.
 WITH_TEST_CLOCK = SimpleNamespace(clock_file=Path("clock.json"))
@@ -87,6 +87,12 @@ class Copies:
                 await each.admin.close()
 
 
+async def adopt_writer_of_tests(urls: SimpleNamespace) -> None:
+    """What the first start of the service does that seals with `SEALS`."""
+    async with connect(urls.app_url, OF_WRITER) as service:
+        assert await service.fetchval("SELECT adopt_writer()")
+
+
 _TABLES = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
 _KEPT = "tests-kept"
 _CUT_OTHERS_OFF = f"""
@@ -126,8 +132,12 @@ async def _administer(admin_dsn: str, *statements: str) -> None:
 
 
 @asynccontextmanager
-async def connect(url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+async def connect(url: str, session: Mapping[str, str] | None = None) -> AsyncIterator[asyncpg.Connection]:
+    """
+    Args:
+        session: What it begins with. `OF_WRITER` of a session of the service's; without it, a login reads.
+    """
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""), server_settings=dict(session or {}))
     try:
         yield connection
     finally:
@@ -138,7 +148,7 @@ class KeptDatabase(Database):
     """A service's Database whose connections stay open from test to test; each test has a `new` one of them."""
 
     def _pool_of(self, url: str, connections_max: int) -> Pool:
-        self._session = {"application_name": _KEPT}
+        self._session |= {"application_name": _KEPT}
         return super()._pool_of(url, connections_max)
 
     def new(self) -> KeptDatabase:

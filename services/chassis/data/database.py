@@ -38,6 +38,7 @@ from services.chassis.data.roles import (
     REQUEST_CONNECTIONS,
     STATEMENT_TIMEOUT_MS,
     WORKER_CONNECTIONS,
+    WRITER_PROOF,
 )
 from services.chassis.data.seals import Seals, bind_seals, read_keys
 from services.chassis.data.transaction import Tx
@@ -136,7 +137,7 @@ class Database:
         self.events_waiting = asyncio.Event()
         # Set after each commit that left a dead letter; the watch of letters waits on it.
         self.letters_waiting = asyncio.Event()
-        self._session = {"application_name": f"realco-{name}"}
+        self._session = {"application_name": f"realco-{name}", WRITER_PROOF: seals.prove_writer()}
         self._requests = self._pool_of(url, connections_max)
         self._worker = self._pool_of(worker_url, min(connections_max, WORKER_CONNECTIONS))
         # One process asks no more at a time: what a read takes of it is longer than what PostgreSQL takes.

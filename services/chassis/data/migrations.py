@@ -12,6 +12,7 @@ from alembic import context
 
 from services.chassis.data import rights
 from services.chassis.data.guards import Op, guard_rows, quote
+from services.chassis.data.writer import require_writer
 
 
 def run_env(metadata: sa.MetaData) -> None:
@@ -48,6 +49,8 @@ def close(op: Op, service: str, stated: rights.Table) -> None:
         if "org_id" in columns:
             _hide(op, name, roles["worker"])
         guard_rows(op, name, columns, stated.get(name))
+        if name in stated and stated[name].let_write():
+            require_writer(op, name)
 
 
 # The functions that a service calls; those of extensions stay as they are.

@@ -42,6 +42,10 @@ class Rights:
     worker: Grant
     onward: Columns = ()
 
+    def let_write(self) -> bool:
+        """Whether a role adds, changes or removes rows."""
+        return any(grant.insert or grant.update or grant.delete for grant in (self.app, self.worker))
+
     def list_changing(self) -> Columns:
         """The columns of a row that anybody may change."""
         return tuple(dict.fromkeys(self.app.update + self.worker.update))
@@ -85,6 +89,7 @@ LEASE = ("due_at", "epoch", "tries")
 CHASSIS: Table = {
     "alembic_version": read_only(),
     "incarnation": read_only(),
+    "writer": read_only(),
     "test_clock": read_only(),
     # The relay reads and marks; a request only leaves its events.
     "outbox": Rights(

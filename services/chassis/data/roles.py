@@ -26,6 +26,8 @@ ROLE_SETTINGS = {
     "jit": "off",
     "timezone": "UTC",
 }
+# The setting in which a session proves that it is the service's: a login by itself writes nothing (writer.py).
+WRITER_PROOF = "app.writer_proof"
 # What no role of a service may call. Large objects would keep data outside of every table, right and seal; whoever ends
 # the other sessions of the role, whenever one of them begins with a certain deed, keeps everybody from that deed; and
 # locks that outlast a transaction use up, at no cost, what all databases of the cluster have for theirs.

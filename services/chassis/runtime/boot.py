@@ -17,6 +17,7 @@ from services.chassis.data.roles import NOBODY_CALLS, ROLE_SETTINGS
 from services.chassis.data.schema import find_schema, known_schema
 from services.chassis.data.tables import test_clock
 from services.chassis.data.transaction import Tx
+from services.chassis.data.writer import adopt_writer
 from services.chassis.process.health import Alarms, note_alarm
 from services.chassis.process.loops import Failures, wait_for_any
 from services.chassis.process.settings import ConfigurationError
@@ -31,6 +32,10 @@ NATS_VERSION_MIN = (2, 15, 1)
 _DURABLE = ["fsync", "full_page_writes", "synchronous_commit", "data_checksums"]
 # Whose rows are looked at meanwhile: nobody's.
 _NOBODY = "_"
+_ANOTHER_WRITER = (
+    "DATA_KEY_FILE: its last key is not the one with which this database was first written, so it takes nothing: add"
+    " that as the last line, or see docs/operations.md, Keys for data"
+)
 # Of the role everywhere, and of the role in this database, which counts for more: that one has none.
 _SETTINGS_OF_THE_ROLE = sa.text(
     "SELECT CASE WHEN d.oid IS NULL THEN '' ELSE 'IN DATABASE ' || d.datname || ' ' END, given.name"
@@ -53,6 +58,7 @@ async def boot_check(database: Database, settings: ClockSettings) -> None:
         worker = str(await tx.scalar(sa.text("SELECT session_user")))
         of_worker = await _role_faults(tx)
     async with database.begin(_NOBODY) as tx:
+        requests = str(await tx.scalar(sa.text("SELECT session_user")))
         # As a session begins: our transactions set some of it themselves.
         off = sa.text("SELECT name FROM pg_settings WHERE name = ANY(CAST(:names AS text[])) AND reset_val <> 'on'")
         switched_off = await tx.scalars(off, {"names": _DURABLE})
@@ -63,7 +69,8 @@ async def boot_check(database: Database, settings: ClockSettings) -> None:
             faults.append(fault)
         else:
             faults += await _clock_faults(tx, settings)
-        requests = await tx.scalar(sa.text("SELECT current_user"))
+            if requests != worker and not await adopt_writer(tx):
+                faults.append(_ANOTHER_WRITER)
     faults += of_worker
     if worker == requests:
         faults.append(f"WORKER_DATABASE_URL: signs in as {requests}, as requests do; use the worker role")
