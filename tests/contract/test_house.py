@@ -44,7 +44,6 @@ OWN = {
         "key_tokens.py",  # compliance is the issuer of tokens for API keys
     },
     "escrow": {
-        "acceptance.py",  # a command of the operator's, about an entry that escrow did not book
         "posting/",  # the one way into the book: group commit, and a batch with its verdicts, answers and events
     },
 }

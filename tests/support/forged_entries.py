@@ -1,4 +1,4 @@
-"""Entries that somebody writes into a book of escrow with its login, by the book's own functions."""
+"""Entries that somebody writes into a book of escrow with its login and its proof, by the book's own functions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import sqlalchemy as sa
 from realco.escrow.v1 import postings_pb2
 
 from services.chassis.values.ids import new_id
-from services.escrow.acceptance import accept
 from services.escrow.domain.journal import PostingKey
 from services.escrow.jobs import BookCheck
 from tests.support.escrow import Escrow, key, usd
@@ -70,23 +69,6 @@ async def forge(
         statement = sa.text(asked).bindparams(orgs=[escrow.org_id])
         assert (told := await tx.scalar(statement)) == verdict, told
     return entry_id
-
-
-async def forge_pair(escrow: Escrow, account: str, transaction_id: str, *, first: bool) -> None:
-    """A deposit of inv-002 and its undoing: no balance changes. One of them is a transaction's; both are accepted."""
-    ids = (transaction_id, "NULL") if first else ("NULL", transaction_id)
-    await forge(escrow, account, party="inv-002", transaction_id=ids[0])
-    await forge(escrow, account, party="inv-002", kinds="SUBSCRIPTION,CASH", transaction_id=ids[1])
-    await accept_last(escrow, account, 2)
-
-
-async def accept_last(escrow: Escrow, account: str, count: int = 1) -> list[str]:
-    """An operator accepts so many of the last entries of the escrow account; what they read of each."""
-    async with escrow.database.begin(escrow.org_id) as tx:
-        find = sa.text("SELECT entry_sequence FROM escrow_accounts WHERE escrow_account_id = :account")
-        last = await tx.scalar(find, {"account": account})
-    numbers = range(last - count + 1, last + 1)
-    return [await accept(escrow.database, (escrow.org_id, account), number) for number in numbers]
 
 
 async def pay(escrow: Escrow, *accounts: str, amount_minor: int = 1) -> str:

@@ -16,8 +16,6 @@ from services.chassis.calls.auth import current_principal
 from services.chassis.calls.batch import build_results
 from services.chassis.calls.wire import from_timestamp
 from services.chassis.data.database import Database
-from services.chassis.data.seals import seals_of
-from services.chassis.data.transaction import Tx
 from services.chassis.values.errors import DomainError, InvalidField, Unavailable
 from services.chassis.values.explanation import Explanation
 from services.chassis.values.ids import new_id
@@ -34,14 +32,13 @@ from services.escrow.domain.journal import (
     EntryType,
     Leg,
     NewEntry,
-    PostingKey,
     build_key,
     mirror,
     sum_moved,
 )
-from services.escrow.domain.refusals import AlreadyReversed, JournalEntryNotFound
+from services.escrow.domain.refusals import JournalEntryNotFound
 from services.escrow.messages import read_currency, read_ledger_account
-from services.escrow.posting.checks import is_ours
+from services.escrow.posting.checks import check_entries
 from services.escrow.posting.group_commit import Poster
 from services.escrow.store import journal
 
@@ -79,7 +76,7 @@ async def build_entry(
     Raises:
         InvalidField: the legs cannot make an entry, or the time is still to come.
         JournalEntryNotFound: there is no entry to reverse.
-        AlreadyReversed: what somebody else booked was undone.
+        NotSealed: this service did not book what is to be reversed.
     """
     principal, path = current_principal(), "journal_entry"
     effective_at = (
@@ -91,23 +88,16 @@ async def build_entry(
             fields={f"{path}.effective_time": "is in the future"},
         )
     _check_reversal(new, path)
-    original = belongs = currency = None
+    original = currency = None
     type_, reverses = EntryType(journal_pb.JournalEntry.Type.Name(new.type)), new.reverses_journal_entry_id or None
     body = escrow_account_id.encode() + b"\0" + new.SerializeToString(deterministic=True)
-    key = build_key("rpc", principal.key_owner, idempotency_key, body=body)
     if reverses:
         # Entries are never edited, so what is read here is still true when its mirror is booked.
         async with database.begin() as tx:
             original = await journal.find_journal_entry(tx, escrow_account_id, reverses)
             if original is None:
                 raise JournalEntryNotFound(f"{path}.reverses_journal_entry_id")
-            belongs = original if is_ours(seals_of(tx), original) else None
-            if belongs is None and await _is_reversed_by_others(tx, escrow_account_id, reverses):
-                # The book takes one reversal of an entry, and somebody else booked that as well: so ours is an
-                # adjustment. Under a key of the original it is booked once, whoever asks.
-                key = build_key("undo", principal.org_id, reverses, body=key.key.bytes + key.fingerprint)
-                await _refuse_undone(tx, escrow_account_id, reverses, key)
-                type_, reverses = EntryType.ADJUSTMENT, None
+            check_entries(tx, [original])
         legs: Sequence[Leg] = mirror(original.legs)
     else:
         legs = _read_legs(new.legs, path)
@@ -116,7 +106,7 @@ async def build_entry(
         org_id=principal.org_id,
         escrow_account_id=escrow_account_id,
         journal_entry_id=new_id("je"),
-        key=key,
+        key=build_key("rpc", principal.key_owner, idempotency_key, body=body),
         idempotency_key=idempotency_key,
         type=type_,
         description=new.description,
@@ -127,24 +117,12 @@ async def build_entry(
         external_id=new.external_id or None,
         metadata=dict(new.metadata),
         legs_path=None if original else f"{path}.legs",
-        # A reversal belongs to what its original belongs to; what somebody else booked belongs to nothing.
-        transaction_id=belongs.transaction_id if belongs else None,
-        investment_id=belongs.investment_id if belongs else new.investment_id or None,
-        distribution_id=belongs.distribution_id if belongs else None,
+        # A reversal belongs to what its original belongs to.
+        transaction_id=original.transaction_id if original else None,
+        investment_id=original.investment_id if original else new.investment_id or None,
+        distribution_id=original.distribution_id if original else None,
         reverses_journal_entry_id=reverses,
     )
-
-
-async def _is_reversed_by_others(tx: Tx, escrow_account_id: str, journal_entry_id: str) -> bool:
-    reversal = await journal.find_reversal(tx, escrow_account_id, journal_entry_id)
-    return reversal is not None and not is_ours(seals_of(tx), reversal)
-
-
-async def _refuse_undone(tx: Tx, escrow_account_id: str, journal_entry_id: str, key: PostingKey) -> None:
-    """Raises AlreadyReversed where another request under the key was booked."""
-    undone = await journal.find_by_key(tx, escrow_account_id, key.key)
-    if undone is not None and undone.rows[0]["fingerprint"] != key.fingerprint and is_ours(seals_of(tx), undone):
-        raise AlreadyReversed(journal_entry_id)
 
 
 def _check_reversal(new: journal_pb.NewJournalEntry, path: str) -> None:
@@ -166,7 +144,7 @@ def _check_reversal(new: journal_pb.NewJournalEntry, path: str) -> None:
 
 
 async def build_entries(database: Database, request: Batch, now: datetime) -> list[NewEntry | DomainError]:
-    """What each item of a batch asks for; one that reverses what is not there, or was undone, is refused by itself.
+    """What each item of a batch asks for; one that reverses what is not there is refused by itself.
 
     Raises:
         InvalidField: an item is malformed, or they are too much together: in bytes, or in legs, mirrored ones included.
@@ -183,7 +161,7 @@ async def build_entries(database: Database, request: Batch, now: datetime) -> li
         except InvalidField as refusal:  # of the whole batch, in which the item has a place
             fields = {f"items[{number}].{path}": fault for path, fault in refusal.fields.items()}
             raise InvalidField(refusal.message, fields=fields) from None
-        except (JournalEntryNotFound, AlreadyReversed) as refusal:
+        except JournalEntryNotFound as refusal:
             found.append(refusal)
             continue
         found.append(entry)

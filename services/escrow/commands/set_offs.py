@@ -17,7 +17,6 @@ from realco.transactions.v1.transactions_pb2 import Transaction
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_enum, to_money
 from services.chassis.data.database import Database
-from services.chassis.data.seals import seals_of
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
 from services.chassis.values.ids import new_id
@@ -27,12 +26,12 @@ from services.escrow.clients import Distributions
 from services.escrow.dependencies import Dependencies
 from services.escrow.domain.account import may_post
 from services.escrow.domain.chart import LedgerAccount, LedgerAccountKind, account_of_party
-from services.escrow.domain.journal import EntryType, NewEntry, PostingKey, build_key, find_first_key
+from services.escrow.domain.journal import EntryType, NewEntry, PostingKey, build_key
 from services.escrow.domain.refusals import SetOffNotOrdered
 from services.escrow.domain.set_offs import build_set_off, list_debts, share_set_off, sum_owed
 from services.escrow.domain.types import require_type
 from services.escrow.posting.booking import book_in
-from services.escrow.posting.checks import check_whole_book, is_ours
+from services.escrow.posting.checks import check_whole_book
 from services.escrow.store import escrow_accounts, journal
 from services.escrow.store.holds import check_holds_on
 
@@ -114,8 +113,7 @@ async def _set_off(tx: Tx, payout: Payout, ordered_by: str, now: datetime) -> in
     await check_whole_book(tx, escrow_account_id)
     entries = await journal.list_journal_entries_on(tx, escrow_account_id, owed)
     keys = {_key_of(payout, number).key for number in range(len(entries) + 1)}
-    booked = [each for each in entries if find_first_key(each.rows[0]["request_key"]) in keys]
-    done_minor = -sum(sum_owed(owed, each.legs) for each in booked if is_ours(seals_of(tx), each))
+    done_minor = -sum(sum_owed(owed, each.legs) for each in entries if each.rows[0]["request_key"] in keys)
     if done_minor or not may_post(account.status):
         return done_minor
     source = require_type(_name_type(payout)).ledger_account_of(payout.party_id)

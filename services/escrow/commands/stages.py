@@ -22,7 +22,7 @@ from services.escrow.domain import refusals
 from services.escrow.domain.account import Status
 from services.escrow.domain.chart import CASH, LedgerAccount, LedgerAccountKind
 from services.escrow.domain.holds import Hold, HoldStatus
-from services.escrow.domain.journal import Layer, Leg, NewEntry, PostingKey, build_key, find_first_key
+from services.escrow.domain.journal import Layer, Leg, NewEntry, PostingKey, build_key
 from services.escrow.domain.stages import (
     BookedPosition,
     Moving,
@@ -37,7 +37,7 @@ from services.escrow.domain.stages import (
 )
 from services.escrow.domain.types import TransactionType, require_type
 from services.escrow.posting.booking import book_in
-from services.escrow.posting.checks import check_whole_book, keep_ours
+from services.escrow.posting.checks import check_entries, check_whole_book
 from services.escrow.store import escrow_accounts, journal
 from services.escrow.store.holds import check_holds_on, find_hold, list_holds_of_persons
 
@@ -86,8 +86,7 @@ async def _book_stage(
         await end_dispute(tx, transaction, now, when_frozen=True)
     booked = await journal.list_journal_entries_of_transaction(tx, escrow_account_id, transaction.transaction_id)
     # What somebody else says of it would pass for the stage, and the money would be in nobody's books.
-    booked = await keep_ours(tx, escrow_account_id, booked)
-    keys = {find_first_key(entry.rows[0]["request_key"]) for entry in booked}
+    keys = {entry.rows[0]["request_key"] for entry in check_entries(tx, booked)}
     if _key_of(Stage.RETURNED, moving, transaction).key in keys:
         return  # it came back, so whatever else is heard of it is heard late
     position = BookedPosition(leg for entry in booked for leg in entry.legs)
@@ -245,7 +244,7 @@ async def _hold_disputed(tx: Tx, transaction: transactions_pb2.Transaction, now:
     await escrow_accounts.require_locked(tx, account_id)
     moving = _moving_of(transaction)
     booked = await journal.list_journal_entries_of_transaction(tx, account_id, transaction.transaction_id)
-    keys = {find_first_key(entry.rows[0]["request_key"]) for entry in await keep_ours(tx, account_id, booked)}
+    keys = {entry.rows[0]["request_key"] for entry in check_entries(tx, booked)}
     if _key_of(Stage.RETURNED, moving, transaction).key in keys:
         return  # it is lost, and this is heard late
     if any([await find_hold(tx, account_id, hold_id) for hold_id in held_by]):

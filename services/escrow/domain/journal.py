@@ -21,7 +21,6 @@ AMOUNT_MINOR_MAX = 2**62 - 1
 LEGS_TOGETHER_MAX = 20_000
 # What somebody asks for in one batch: its answer fits a message of gRPC, and the row in which it is kept.
 BATCH_LEGS_MAX, BATCH_BYTES_MAX = 4_000, 512 * 1024
-_SCOPE_BYTES = 14  # of a key; what follows counts those of its scope
 
 
 class Layer(Enum):
@@ -119,23 +118,12 @@ def check_balanced(legs: Sequence[Leg], currency: str) -> None:
 class PostingKey(NamedTuple):
     """Under which key an entry is booked once, and the digest of what is asked for under it.
 
-    Key and fingerprint are 112 and 256 bits of SHA-256. Scopes keep apart what people and services ask for and what
-    the book does by itself, so that no caller takes the key of a fact that is still to come. Whoever has a login of the
-    database can: an entry that an operator accepted stays in the book, and what the key was made for is booked under
-    the next one, which differs in its last two bytes alone.
+    Key and fingerprint are 128 and 256 bits of SHA-256. Scopes keep apart what people and services ask for and what
+    the book does by itself, so that no caller takes the key of a fact that is still to come.
     """
 
     key: uuid.UUID
     fingerprint: bytes
-
-    def build_next(self) -> PostingKey:
-        """What comes after a key that was taken by somebody else."""
-        return self._replace(key=uuid.UUID(int=self.key.int + 1))
-
-
-def find_first_key(key: uuid.UUID) -> uuid.UUID:
-    """The key that is tried first of those that are made of the same scope."""
-    return uuid.UUID(bytes=key.bytes[:_SCOPE_BYTES] + bytes(16 - _SCOPE_BYTES))
 
 
 def build_key(*scope: str, body: bytes) -> PostingKey:
@@ -146,7 +134,7 @@ def build_key(*scope: str, body: bytes) -> PostingKey:
 def digest_scope(*scope: str) -> uuid.UUID:
     # Lengths are written down, so ("ab", "c") and ("a", "bc") differ.
     text = "".join(f"{len(part)}:{part}" for part in scope)
-    return find_first_key(uuid.UUID(bytes=hashlib.sha256(text.encode()).digest()[:16]))
+    return uuid.UUID(bytes=hashlib.sha256(text.encode()).digest()[:16])
 
 
 @dataclass(frozen=True, slots=True)

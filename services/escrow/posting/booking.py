@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from itertools import count
 from typing import NamedTuple
 
 from asyncpg import Connection, Record
@@ -37,7 +37,7 @@ from services.escrow import messages
 from services.escrow.domain import refusals
 from services.escrow.domain.chart import CASH, LedgerAccount, line_of
 from services.escrow.domain.journal import NewEntry
-from services.escrow.posting.checks import Booked, Checks, check_or_accepted, seal_entry, seal_refusal
+from services.escrow.posting.checks import Booked, Checks, check_entry, seal_entry, seal_refusal
 from services.escrow.store import journal
 from services.escrow.store.holds import check_all_open_holds, check_open_holds
 from services.escrow.store.journal import Verdict
@@ -74,11 +74,8 @@ async def rehearse_booking(database: Database, entries: Sequence[NewEntry], now:
 
 async def give_up(database: Database, entry: NewEntry) -> None:
     """An entry that was not booked until now is not booked any more: whoever asks for it under its key is refused."""
-    seals = database.seals
     async with database.begin() as tx:
-        while await journal.has_entry(tx, entry.key.key):
-            entry = replace(entry, key=entry.key.build_next())
-        await journal.give_up(tx, entry, seal_refusal(seals, entry))
+        await journal.give_up(tx, entry, seal_refusal(database.seals, entry))
 
 
 async def book(
@@ -105,11 +102,10 @@ async def book(
     outcomes: dict[int, Outcome] = {}
     posted: list[tuple[NewEntry, pb.JournalEntry]] = []
     booked: Booked = {}
-    waiting = dict(enumerate(entries))
-    while waiting:
-        refused: list[_Refused] = []
-        numbers = iter(waiting)
-        async with aclosing(_post(connection, list(waiting.values()), seals, now)) as verdicts:
+    refused: list[_Refused] = []
+    if entries:
+        numbers = count()
+        async with aclosing(_post(connection, entries, seals, now)) as verdicts:
             async for entry, verdict in verdicts:
                 number = next(numbers)
                 if verdict.outcome == "posted":
@@ -122,8 +118,8 @@ async def book(
                 else:
                     refused.append(_Refused(number, entry, verdict))
                     outcomes[number] = Outcome(_build_refusal(entry, verdict), verdict.replayed)
-        await _check_balances(connection, checks, seals, refused, booked)
-        waiting = await _look_at_entries(connection, seals, refused, outcomes)
+    await _check_balances(connection, checks, seals, refused, booked)
+    await _look_at_entries(connection, seals, refused, outcomes)
     if posted:
         leaving = {(entry.org_id, entry.escrow_account_id) for entry, _ in posted if entry.asks_for_seals}
         await checks.check_before(connection, booked, leaving)
@@ -186,7 +182,7 @@ def _make_ready(part: Sequence[NewEntry], seals: Seals) -> journal.Posting:
 async def _check_balances(
     connection: Connection, checks: Checks, seals: Seals, refused: Sequence[_Refused], booked: Booked
 ) -> None:
-    """Returns if whatever holds or moved the money that is missing is ours, or accepted. Raises: NotSealed."""
+    """Returns if whatever holds or moved the money that is missing is ours. Raises: NotSealed."""
     short = [each for each in refused if each.verdict.outcome in _OF_BALANCES and not each.verdict.replayed]
     held, cash = [], set()
     for _, entry, verdict in short:
@@ -209,12 +205,10 @@ async def _check_balances(
 
 async def _look_at_entries(
     connection: Connection, seals: Seals, refused: Sequence[_Refused], outcomes: dict[int, Outcome]
-) -> dict[int, NewEntry]:
+) -> None:
     """Looks at the entries that refusals are decided by, and gives each repeated request the one it made before.
 
-    Returns: What is to be booked under its next key, since somebody else had taken the one before, by its number.
-
-    Raises: NotSealed: one is not ours, and nobody accepted it: nobody knows yet what the request is to be answered.
+    Raises: NotSealed: one is not ours: nobody knows what the request is to be answered.
     """
     places = {}
     for number, entry, verdict in refused:
@@ -226,18 +220,13 @@ async def _look_at_entries(
     found: dict[tuple[str, str, int], list[Record]] = {}
     for row in rows:
         found.setdefault((row["org_id"], row["escrow_account_id"], row["journal_sequence"]), []).append(row)
-    ours = {place: await check_or_accepted(connection, seals, legs) for place, legs in found.items()}
-    taken = {}
-    for number, entry, verdict in refused:
-        if number not in places or verdict.outcome == "already_reversed":
-            continue  # whoever reversed it, it is
-        if not ours[places[number]]:
-            taken[number] = replace(entry, key=entry.key.build_next())
-        elif verdict.outcome == "duplicate":
-            legs = build_rows(found[places[number]])
-            answer = messages.to_booked_journal_entry(legs[0], legs, legs[0])
+    for legs in found.values():
+        check_entry(seals, legs)
+    for number, _, verdict in refused:
+        if verdict.outcome == "duplicate" and number in places:
+            rows_of_entry = build_rows(found[places[number]])
+            answer = messages.to_booked_journal_entry(rows_of_entry[0], rows_of_entry, rows_of_entry[0])
             outcomes[number] = Outcome(answer, replayed=True)
-    return taken
 
 
 def _build_refusal(entry: NewEntry, verdict: Verdict) -> DomainError:

@@ -25,7 +25,6 @@ from services.chassis.data.database_errors import is_unreadable
 from services.chassis.data.seals import NotSealed, Seals, seals_of
 from services.chassis.data.tables import incarnation
 from services.chassis.data.transaction import Tx
-from services.escrow.domain.accepted_entries import describe_accepted
 from services.escrow.domain.chart import Direction
 from services.escrow.domain.journal import Layer, NewEntry, PostingKey
 from services.escrow.store import journal
@@ -93,10 +92,9 @@ def seal_entry(seals: Seals, entry: NewEntry) -> bytes:
 def seal_refusal(seals: Seals, entry: NewEntry) -> bytes:
     """What a refusal of the entry is kept with, and found by when the request comes again.
 
-    It says who asked and not what for, so that another request under the same key is told from the first; what several
-    may ask for under one key is refused to each by itself.
+    It says who asked and not what for, so that another request under the same key is told from the first.
     """
-    return seals.make_spelled(_REFUSALS, f"{entry.key.key.hex} {entry.org_id} {entry.idempotency_key}".encode())
+    return seals.make_spelled(_REFUSALS, f"{entry.key.key.hex} {entry.org_id}".encode())
 
 
 def check_entry(seals: Seals, legs: Sequence[Any]) -> None:
@@ -119,7 +117,7 @@ async def check_book(tx: Tx, escrow_account_id: str, last: int) -> None:
 
 
 async def check_whole_book(tx: Tx, escrow_account_id: str) -> None:
-    """Returns if this service booked all that the escrow account has, or an operator accepted it.
+    """Returns if this service booked all that the escrow account has.
 
     Whoever makes an entry or a decision of its balances asks for this under its lock. Raises: NotSealed.
     """
@@ -132,7 +130,7 @@ async def check_whole_book(tx: Tx, escrow_account_id: str) -> None:
 
 async def list_altered_books(tx: Tx, escrow_account_id: str) -> list[str]:
     """The escrow account, and those that money of it was transferred from, in which entries stand that this service did
-    not book and nobody accepted: by their balances nobody decides.
+    not book: by their balances nobody decides.
     """
     altered = [] if await _is_whole(tx, escrow_account_id) else [escrow_account_id]
     place = current_principal().org_id, escrow_account_id
@@ -149,30 +147,11 @@ async def _is_whole(tx: Tx, escrow_account_id: str) -> bool:
     return True
 
 
-async def keep_ours(tx: Tx, escrow_account_id: str, booked: Iterable[journal.BookedEntry]) -> list[journal.BookedEntry]:
-    """The entries that this service booked.
-
-    What an operator accepted is left out: its money may leave, and it is still nothing that we know of a transaction.
-
-    Raises:
-        NotSealed: one is not ours, and nobody accepted it.
-    """
-    ours = []
+def check_entries(tx: Tx, booked: Sequence[journal.BookedEntry]) -> Sequence[journal.BookedEntry]:
+    """The entries, if this service booked each of them. Raises: NotSealed."""
     for entry in booked:
-        if is_ours(seals_of(tx), entry):
-            ours.append(entry)
-        else:
-            await check_book(tx, escrow_account_id, entry.sequence)
-    return ours
-
-
-def is_ours(seals: Seals, entry: journal.BookedEntry) -> bool:
-    """Whether this service booked the entry. One that it did not is in the log."""
-    try:
-        check_entry(seals, entry.rows)
-    except NotSealed:
-        return False
-    return True
+        check_entry(seals_of(tx), entry.rows)
+    return booked
 
 
 _KEY = sa.tuple_(escrow_accounts.c.org_id, escrow_accounts.c.escrow_account_id)
@@ -294,24 +273,6 @@ def _number_of(leg: Record) -> tuple[str, str, int]:
     return leg["org_id"], leg["escrow_account_id"], leg["journal_sequence"]
 
 
-async def accept_entry(connection: Connection, seals: Seals, place: Place, number: int) -> str:
-    """Remembers that an entry was looked at though it is not ours, and that all before it are.
-
-    Returns: The entry, and what follows from it, in words.
-
-    Raises:
-        NotSealed: one before it is not ours.
-        LookupError: there is no such entry, or it was looked at.
-    """
-    legs = await journal.list_booked_legs(connection, [(*place, number)])
-    known = await _read_checked(connection, seals, place)
-    if not legs or number <= known:
-        raise LookupError(f"{place[1]} has no entry {number} that was not looked at")
-    await _check_entries(connection, seals, place, known, number - 1)
-    await save_checked(connection, seals, [(*place, number)])
-    return f"{place[1]}: entry {number} ({legs[0]['journal_entry_id']}) is accepted as it is: {describe_accepted(legs)}"
-
-
 class Checks:
     """What is known of the book to be ours, by escrow account."""
 
@@ -342,13 +303,7 @@ class Checks:
         known = self._known.get(place)
         if known is None:
             known = await _read_checked(connection, self._seals, place)
-        try:
-            await _check_entries(connection, self._seals, place, known, last)
-        except NotSealed:
-            accepted = await _read_checked(connection, self._seals, place)
-            if accepted <= known:
-                raise
-            await _check_entries(connection, self._seals, place, accepted, last)
+        await _check_entries(connection, self._seals, place, known, last)
         self._known[place] = max(known, last)
 
 
@@ -358,21 +313,6 @@ async def _read_checked(connection: Connection, seals: Seals, place: Place) -> i
         return 0
     last: int = found["sequence"]
     return last
-
-
-async def check_or_accepted(connection: Connection, seals: Seals, legs: Sequence[Record]) -> bool:
-    """Whether this service booked the entry of which these are all legs; False: an operator accepted it.
-
-    Raises: NotSealed: it is not ours, and nobody accepted it.
-    """
-    try:
-        check_entry(seals, legs)
-    except NotSealed:
-        *place, number = _number_of(legs[0])
-        if await _read_checked(connection, seals, (place[0], place[1])) < number:
-            raise
-        return False
-    return True
 
 
 async def _check_entries(connection: Connection, seals: Seals, place: Place, after: int, last: int) -> None:

@@ -31,7 +31,7 @@ from services.escrow.domain.refusals import AlreadyReversed
 from services.escrow.domain.stages import Moving, Stage
 from services.escrow.domain.types import require_type
 from services.escrow.messages import check_sum, read_parts
-from services.escrow.posting.checks import keep_ours, list_altered_books
+from services.escrow.posting.checks import check_entries, list_altered_books
 from services.escrow.store import escrow_accounts, journal
 from services.escrow.store.holds import list_holds_of_persons
 from services.escrow.store.posted_by_hand import read_posted_by_hand
@@ -144,7 +144,7 @@ async def _list_booked(tx: Tx, request: postings_pb.GetTransactionPreviewRequest
     if not request.HasField("transaction_id"):
         return []
     found = await journal.list_journal_entries_of_transaction(tx, request.escrow_account_id, request.transaction_id)
-    return [leg for entry in await keep_ours(tx, request.escrow_account_id, found) for leg in entry.legs]
+    return [leg for entry in check_entries(tx, found) for leg in entry.legs]
 
 
 async def _read_unbound(

@@ -6,7 +6,6 @@ set.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import islice
@@ -15,7 +14,6 @@ from typing import Any, NamedTuple
 import orjson
 import sqlalchemy as sa
 from asyncpg import Connection, Record
-from sqlalchemy.dialects import postgresql as pg
 
 from services.chassis.data.housekeeping import HANDLED_REQUESTS_DAYS
 from services.chassis.data.reach import is_mine
@@ -236,27 +234,9 @@ async def find_journal_entry(tx: Tx, escrow_account_id: str, journal_entry_id: s
     return found[0] if found else None
 
 
-async def find_reversal(tx: Tx, escrow_account_id: str, journal_entry_id: str) -> BookedEntry | None:
-    """The entry of the book that says that it reverses this one, whoever booked it."""
-    found = await _list_entries(tx, _REVERSAL, escrow_account_id, journal_entry_id)
-    return found[0] if found else None
-
-
-async def find_by_key(tx: Tx, escrow_account_id: str, key: uuid.UUID) -> BookedEntry | None:
-    """The entry of the escrow account with this key, whoever booked it."""
-    found = await _list_entries(tx, _OF_KEY, escrow_account_id, str(key))
-    return found[0] if found else None
-
-
 async def is_reversed(tx: Tx, journal_entry_id: str) -> bool:
     """Whether an entry of the book says that it reverses this one, whoever booked it."""
     which = journal_entries.c.reverses_journal_entry_id == journal_entry_id
-    return bool(await tx.scalar(sa.select(sa.exists().where(is_mine(journal_entries), which))))
-
-
-async def has_entry(tx: Tx, key: uuid.UUID) -> bool:
-    """Whether an entry of the book has the key, whoever booked it."""
-    which = journal_entries.c.request_key == key
     return bool(await tx.scalar(sa.select(sa.exists().where(is_mine(journal_entries), which))))
 
 
@@ -321,8 +301,6 @@ def _select_entries(*which: sa.ColumnElement[bool]) -> sa.Select[Any]:
 _which: sa.BindParameter[str] = sa.bindparam("which")
 _OF_TRANSACTION = _select_entries(journal_entries.c.transaction_id == _which)
 _ONE = _select_entries(journal_entries.c.journal_entry_id == _which)
-_OF_KEY = _select_entries(journal_entries.c.request_key == sa.cast(_which, pg.UUID))
-_REVERSAL = _select_entries(journal_entries.c.reverses_journal_entry_id == _which)
 _touching, _touched = ledger_entries.alias("touching"), ledger_accounts.alias("touched")
 _ON_ACCOUNT = _select_entries(
     sa.exists().where(
