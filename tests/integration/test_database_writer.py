@@ -6,17 +6,17 @@ from types import SimpleNamespace
 
 import asyncpg
 import pytest
-import sqlalchemy as sa
 
 from deploy.topology import SERVICE_NAMES
 from services.chassis.data.database import Database
 from services.chassis.data.roles import WRITER_PROOF
 from services.chassis.data.seals import Seals
+from services.chassis.data.writer import WRITER
 from services.chassis.runtime.boot import boot_check
 from services.chassis.values.errors import BootError
 from tests.support import chassis
 from tests.support.databases import WITHOUT_TEST_CLOCK, connect
-from tests.support.forged_entries import opened, posting
+from tests.support.forged_entries import HELD, opened, posting
 from tests.support.seals import KEY, OF_WRITER, SEALS
 
 KINDS = ("app", "worker")
@@ -30,6 +30,12 @@ _RIGHTS = """
            (SELECT min(a.attname) FILTER (WHERE has_column_privilege(c.oid, a.attnum, 'UPDATE')) FROM pg_attribute a
             WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.attidentity = '' AND NOT a.attisdropped) AS changed
     FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+"""
+
+_TRIGGERS = """
+    SELECT c.relname AS name, pg_get_triggerdef(t.oid) AS trigger
+    FROM pg_class c LEFT JOIN pg_trigger t ON t.tgrelid = c.oid AND t.tgname = 'require_writer' AND t.tgenabled = 'O'
+    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
 """
 
 
@@ -70,15 +76,35 @@ async def test_a_login_that_does_not_prove_to_be_its_service_writes_nothing_anyw
             assert {each: told for each, told in answered.items() if "by its service alone" not in told} == {}
 
 
-async def test_whoever_has_the_login_alone_books_nothing_with_the_functions_of_the_book(escrow):
+@pytest.mark.parametrize("service", SERVICE_NAMES)
+async def test_every_table_asks_for_the_proof_whoever_writes_it(service, service_urls):
+    """What a function writes for a login that may not, too."""
+    async with connect((await service_urls(service)).owner_url) as owner:
+        asked = {row["name"]: row["trigger"] for row in await owner.fetch(_TRIGGERS)}
+    assert {name for name, trigger in asked.items() if trigger is None} == {WRITER}
+    events = {trigger.split(" ON ")[0] for trigger in asked.values() if trigger}
+    assert events == {"CREATE TRIGGER require_writer BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE"}
+    assert len(asked) > 15
+
+
+async def test_whoever_has_the_login_alone_books_holds_and_ends_nothing_by_the_functions_of_the_book(escrow):
     account = await opened(escrow)
-    posted = f"SELECT coalesce(verdict[1], 'posted') FROM {posting([account])}".replace("org_1", escrow.org_id)
-    for kind in KINDS:
-        async with connect(getattr(escrow.urls, f"{kind}_url"), {"app.org_id": escrow.org_id}) as login:
-            with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await login.execute(posted)
-    async with escrow.database.begin(escrow.org_id) as tx:
-        assert await tx.scalar(sa.text("SELECT count(*) FROM journal_entries")) == 1
+    held = await escrow.hold(account, HELD, 10)
+    hold = f"now(), '{escrow.org_id}', '{account}', '{held.hold_id}'"
+    made = hold.replace(held.hold_id, "hold_x") + ", 'SUBSCRIPTION', 'inv-001', 5, 'USD', 'MANUAL', 'x', NULL, NULL"
+    calls = (
+        f"SELECT * FROM {posting([account])}".replace("org_1", escrow.org_id),
+        f"SELECT * FROM place_hold({made}, 'x', NULL, NULL, sha256('x'), 'x')",
+        f"SELECT * FROM resolve_hold({hold}, 'RELEASED', 0, false, 'x', 'x')",
+        f"SELECT * FROM let_hold_expire('{escrow.org_id}', '{account}', '{held.hold_id}', now(), 'x')",
+        f"SELECT give_up_posting('{escrow.org_id}', '{account}', gen_random_uuid(), 'x', 'x')",
+    )
+    async with connect(escrow.urls.app_url, {"app.org_id": escrow.org_id}) as login:
+        for call in calls:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match=r"by its service alone|with its proof"):
+                await login.execute(call)
+    assert await escrow.held(account) == {HELD: 10}
+    assert len(await escrow.journal()) == 1
 
 
 async def test_what_proves_it_is_seen_in_no_other_session_of_the_login(service_urls):

@@ -12,7 +12,7 @@ from alembic import context
 
 from services.chassis.data import rights
 from services.chassis.data.guards import Op, guard_rows, quote
-from services.chassis.data.writer import require_writer
+from services.chassis.data.writer import WRITER, require_writer
 
 
 def run_env(metadata: sa.MetaData) -> None:
@@ -49,7 +49,8 @@ def close(op: Op, service: str, stated: rights.Table) -> None:
         if "org_id" in columns:
             _hide(op, name, roles["worker"])
         guard_rows(op, name, columns, stated.get(name))
-        if name in stated and stated[name].let_write():
+        # A function that a login calls writes more than the login may, so this goes by no right.
+        if name != WRITER:
             require_writer(op, name)
 
 

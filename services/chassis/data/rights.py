@@ -42,10 +42,6 @@ class Rights:
     worker: Grant
     onward: Columns = ()
 
-    def let_write(self) -> bool:
-        """Whether a role adds, changes or removes rows."""
-        return any(grant.insert or grant.update or grant.delete for grant in (self.app, self.worker))
-
     def list_changing(self) -> Columns:
         """The columns of a row that anybody may change."""
         return tuple(dict.fromkeys(self.app.update + self.worker.update))

@@ -14,6 +14,8 @@ from services.chassis.data.guards import SEARCH_PATH, Op, quote
 from services.chassis.data.roles import WRITER_PROOF
 from services.chassis.data.transaction import Tx
 
+# The one table that is written before anybody has a proof: by `adopt_writer`.
+WRITER = "writer"
 _PROOF = f"coalesce(current_setting('{WRITER_PROOF}', true), '')"
 _IS_WRITER = f"EXISTS (SELECT FROM writer WHERE proof_digest = sha256(convert_to({_PROOF}, 'UTF8')))"
 # Within these, the current user is the owner, and the session's is who signed in.
@@ -42,7 +44,7 @@ END $$
 def create_writer(op: Op) -> None:
     """The first step: where the digest stands, what asks for the proof, and what adopts the service that has it."""
     op.create_table(
-        "writer",
+        WRITER,
         sa.Column("only_row", sa.Boolean(), server_default=sa.text("true"), nullable=False),
         sa.Column("proof_digest", postgresql.BYTEA(), nullable=False),
         sa.Column("adopted_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
