@@ -99,3 +99,26 @@ async def test_a_later_deadline_gives_time_to_withdraw_again_and_comes_before_th
     cancel = opb.CancelInvestmentRequest(investment_id=held.investment_id)
     cancelled = await service.call(service.investments.CancelInvestment, cancel, "inv-001", "investor")
     assert cancelled.status == opb.Investment.CANCELLING
+
+
+@pytest.mark.parametrize("what", ["deadline_time", "terms"])
+async def test_one_person_changes_what_investors_agree_to_so_often_and_no_more(
+    service: DistributionsHarness, what: str
+) -> None:
+    offering = await service.offering(100_00)
+
+    async def change(number: int, person: str) -> opb.Offering:
+        request = opb.UpdateOfferingRequest(offering_id=offering.offering_id, etag=(await service.get(offering)).etag)
+        request.deadline_time.CopyFrom(to_timestamp(from_timestamp(offering.deadline_time) + timedelta(seconds=number)))
+        [preferred] = [each for each in offering.terms.tiers if each.HasField("preferred_return")]
+        preferred.preferred_return.rate = f"0.0{number}"
+        request.terms.CopyFrom(offering.terms)
+        request.update_mask.paths.append(what)
+        return await service.call(service.offerings.UpdateOffering, request, person)
+
+    for number in range(1, 4):
+        await change(number, "admin-1")
+    with pytest.raises(DomainError) as refusal:
+        await change(4, "admin-1")
+    assert refusal.value.reason == "TOO_MANY_STOPS"
+    assert await change(5, "admin-2"), "another person still does"

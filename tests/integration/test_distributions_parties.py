@@ -108,3 +108,43 @@ async def test_however_often_one_party_invests_the_offering_has_so_many_of_its_i
     assert await refused(invest()) == ("TOO_MANY_INVESTMENTS", [])
     service.clock.advance(rules.CANCELLED_COUNTS)
     assert await invest(), "what was cancelled makes room a day later"
+
+
+async def test_nobody_uses_up_the_investments_that_a_party_makes_for_itself(
+    service: DistributionsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "INVESTMENTS_MAX", 2)
+    offering = await service.offering(100_00)
+
+    async def commit(person: str, role: str) -> opb.Investment:
+        request = opb.CreateInvestmentRequest(
+            offering_id=offering.offering_id, terms_etag=offering.terms_etag, party_id="inv-001", amount=usd(1)
+        )
+        return await service.call(service.investments.CreateInvestment, request, person, role)
+
+    for person, role in (("admin-1", "admin"), ("sponsor-9", "sponsor"), ("inv-001", "investor")):
+        made = [await commit(person, role) for _ in range(2)]
+        assert {each.party_id for each in made} == {"inv-001"}
+        assert await refused(commit(person, role)) == ("TOO_MANY_INVESTMENTS", [])
+
+
+async def test_whose_investment_two_persons_ended_commits_again_by_staff_alone(service: DistributionsHarness) -> None:
+    """Else it has the room of everybody else again in the same second."""
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 100_00, fund=False)
+    cancel = opb.CancelInvestmentRequest(investment_id=held.investment_id)
+    await service.grant(await service.ask(service.investments.CancelInvestment, cancel))
+    assert await refused(service.invest(offering, "inv-001", 1, fund=False)) == ("INVESTMENT_ENDED_BY_STAFF", [])
+    assert await service.invest(offering, "inv-002", 99_00, fund=False), "there is room again"
+    again = opb.CreateInvestmentRequest(
+        offering_id=offering.offering_id, terms_etag=offering.terms_etag, party_id="inv-001", amount=usd(1_00)
+    )
+    assert await service.call(service.investments.CreateInvestment, again)
+
+
+async def test_who_withdrew_alone_commits_again(service: DistributionsHarness) -> None:
+    offering = await service.offering(100_00)
+    held = await service.invest(offering, "inv-001", 100_00, fund=False)
+    cancel = opb.CancelInvestmentRequest(investment_id=held.investment_id)
+    await service.call(service.investments.CancelInvestment, cancel, "inv-001", "investor")
+    assert await service.invest(offering, "inv-001", 100_00, fund=False)

@@ -102,6 +102,11 @@ class Investment:
         return self.status in {InvestmentStatus.CANCELLING, InvestmentStatus.CANCELLED}
 
     @property
+    def was_ended_by_staff(self) -> bool:
+        """Whether two persons ended it: an investor withdraws alone."""
+        return self.is_withdrawn and self.refund_mandate is not None and bool(self.refund_mandate.makers_and_checkers)
+
+    @property
     def is_cleared(self) -> bool:
         """Whether all that came in is past the return risk: before that nothing of it goes back."""
         return self.at_risk_minor == 0
@@ -149,12 +154,12 @@ def _share(amounts: Sequence[tuple[int, int]]) -> list[int]:
 def check_may_invest_again(count: int) -> None:
     """
     Args:
-        count: How many of the party in the offering count.
+        count: How many of the party in the offering count that the same person made: nobody uses up what is another's.
 
     Raises: TooManyInvestments.
     """
     if count >= INVESTMENTS_MAX:
-        message = f"The party has {INVESTMENTS_MAX} investments in the offering, and makes no more."
+        message = f"You have made {INVESTMENTS_MAX} investments of the party in the offering, and make no more."
         raise TooManyInvestments(message, investments_max=INVESTMENTS_MAX)
 
 

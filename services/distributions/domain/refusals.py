@@ -61,8 +61,15 @@ class OfferingFull(DomainError):
     reason = "OFFERING_FULL"
 
 
+class InvestmentEndedByStaff(DomainError):
+    """Two persons of staff ended an investment of the party in the offering."""
+
+    kind = Kind.FAILED_PRECONDITION
+    reason = "INVESTMENT_ENDED_BY_STAFF"
+
+
 class TooManyInvestments(DomainError):
-    """The party has as many investments in the offering as it may."""
+    """The person has committed the party as often in the offering as one may."""
 
     kind = Kind.FAILED_PRECONDITION
     reason = "TOO_MANY_INVESTMENTS"

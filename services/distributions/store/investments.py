@@ -114,12 +114,28 @@ async def list_investment_rows(tx: Tx, offering_id: str) -> list[Row]:
     return check_rows(tx, investments, await tx.execute(query))
 
 
-async def count_counted(tx: Tx, offering_id: str, party_id: str, cancelled_since: datetime) -> int:
-    """How many of the party in the offering are not cancelled, or were since then: up to INVESTMENTS_MAX.
+async def find_ended_by_staff(tx: Tx, offering_id: str, party_id: str) -> Investment | None:
+    """An investment of the party in the offering that two persons ended, if there is one. Raises: NotSealed."""
+    withdrawn = sorted(status.value for status in (InvestmentStatus.CANCELLING, InvestmentStatus.CANCELLED))
+    c = investments.c
+    query = INVESTMENTS.select().where(
+        c.offering_id == offering_id,
+        c.party_id == party_id,
+        c.status.in_(withdrawn),
+        sa.func.jsonb_array_length(c.refund_makers_and_checkers) > 0,
+    )
+    rows = await tx.execute(query.limit(1))
+    found = [INVESTMENTS.read_sealed(tx, row) for row in rows]
+    return found[0] if found and found[0].was_ended_by_staff else None
+
+
+async def count_counted(tx: Tx, offering_id: str, party_id: str, person_id: str, cancelled_since: datetime) -> int:
+    """How many of the party in the offering that the person made are not cancelled, or were since then: up to
+    INVESTMENTS_MAX.
 
     Without what somebody wrote past this service: it keeps nobody from investing. Where they are few, so are those.
     """
-    of = {"of_offering": offering_id, "of_party": party_id, "since": cancelled_since}
+    of = {"of_offering": offering_id, "of_party": party_id, "of_person": person_id, "since": cancelled_since}
     count: int = (await tx.execute(_COUNTING, of)).scalar_one()
     if count < INVESTMENTS_MAX:
         return count
@@ -130,6 +146,7 @@ async def count_counted(tx: Tx, offering_id: str, party_id: str, cancelled_since
 _COUNTED: sa.Select[Any] = INVESTMENTS.select().where(
     investments.c.offering_id == sa.bindparam("of_offering"),
     investments.c.party_id == sa.bindparam("of_party"),
+    investments.c.created_by == sa.bindparam("of_person"),
     sa.or_(
         investments.c.status != InvestmentStatus.CANCELLED.value,
         investments.c.updated_at > sa.bindparam("since", type_=investments.c.updated_at.type),

@@ -24,9 +24,9 @@ from services.distributions.domain.investment import (
 )
 from services.distributions.domain.lots import SPONSOR
 from services.distributions.domain.offering import Offering, check_takes_investments
-from services.distributions.domain.refusals import OfferingFull
+from services.distributions.domain.refusals import InvestmentEndedByStaff, OfferingFull
 from services.distributions.store.approvals import CANCEL_INVESTMENT, read_shown_minor
-from services.distributions.store.investments import INVESTMENTS, count_counted, insert_investment
+from services.distributions.store.investments import INVESTMENTS, count_counted, find_ended_by_staff, insert_investment
 from services.distributions.store.offerings import OFFERINGS, lock_offering, save_offering
 
 
@@ -47,8 +47,7 @@ async def create_investment(
     # An investor agrees to what was read: other terms, or another deadline, are not that.
     check_etag(request.terms_etag, offering.terms_etag, "terms_etag")
     check_currency(request.amount.currency_code, offering.currency, "amount.currency_code")
-    since = now - CANCELLED_COUNTS
-    check_may_invest_again(await count_counted(tx, offering.offering_id, party_id, since))
+    await _check_may_commit(tx, offering.offering_id, party_id, now)
     amount_minor = request.amount.amount_minor
     remaining_minor = offering.maximum_minor - offering.committed_minor
     if amount_minor > remaining_minor:
@@ -74,6 +73,17 @@ async def create_investment(
     committed = replace(offering, committed_minor=offering.committed_minor + amount_minor)
     offering = await save_offering(tx, offering, committed, events.OfferingUpdated(), now)
     return answer_investment(offering, investment, now)
+
+
+async def _check_may_commit(tx: Tx, offering_id: str, party_id: str, now: datetime) -> None:
+    """Raises: TooManyInvestments, InvestmentEndedByStaff."""
+    principal = current_principal()
+    count = await count_counted(tx, offering_id, party_id, principal.person, now - CANCELLED_COUNTS)
+    check_may_invest_again(count)
+    # Else it would take the room of everybody else again in the same second.
+    if principal.confined and (ended := await find_ended_by_staff(tx, offering_id, party_id)):
+        message = "Staff ended an investment of the party in the offering: ask staff to commit it again."
+        raise InvestmentEndedByStaff(message, investment_id=ended.investment_id)
 
 
 async def cancel_investment(tx: Tx, request: pb.CancelInvestmentRequest, now: datetime) -> pb.Investment:

@@ -13,6 +13,7 @@ from realco.escrow.v1 import escrow_accounts_pb2
 
 from services.chassis.calls.auth import current_principal
 from services.chassis.calls.wire import from_enum, from_timestamp
+from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
 from services.chassis.values.accounts import check_takes_money
 from services.chassis.values.errors import InvalidField
@@ -37,6 +38,8 @@ from services.distributions.store.offerings import insert_offering, lock_offerin
 
 # A date further away than this is a slip of the pen.
 PLANS_END: Final = timedelta(days=3653)
+# What a person does who changes the deadline or the terms (`note_stop`).
+_CHANGES_TERMS: Final = "CHANGE_OFFERING_TERMS"
 _ALWAYS_EDITABLE: Final = frozenset({"external_id", "metadata"})
 
 
@@ -168,6 +171,8 @@ async def update_offering(tx: Tx, request: pb.UpdateOfferingRequest, now: dateti
         return answer_offering(offering, now)
     await APPROVAL_WRITER.note_edit(tx, offering.offering_id, offering.etag, now)
     if (changed.deadline_at, changed.terms) != (offering.deadline_at, offering.terms):
+        # Investors agree to what they read: whoever changes it over and over lets nobody commit.
+        await note_stop(tx, _CHANGES_TERMS, offering.offering_id, now)
         person = current_principal().person
         changed = replace(changed, makers=changed.makers | {person})
         await outdate_closings(tx, offering.offering_id, now)
