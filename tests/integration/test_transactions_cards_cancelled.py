@@ -32,8 +32,8 @@ from tests.integration.stripe_desk import (
     start_by_card,
 )
 from tests.support.bulk import cancel as cancel_each
-from tests.support.bulk import name_outcomes
-from tests.support.transactions import ADMIN, CHECKER, INVESTOR, ORG, TransactionsHarness
+from tests.support.bulk import create, name_outcomes, vary
+from tests.support.transactions import ADMIN, CHECKER, INVESTOR, ORG, TransactionsHarness, usd
 
 pytest_plugins = ("tests.integration.stripe_desk",)
 
@@ -85,6 +85,27 @@ async def refuse(service: TransactionsHarness, seen: T, who: Principal = ADMIN, 
     with pytest.raises(DomainError) as refusal:
         await cancel(service, seen, who, **more)
     return refusal.value
+
+
+@pytest.mark.parametrize("at_once", [False, True], ids=["one by one", "as a batch"])
+async def test_pages_for_a_card_that_staff_ordered_take_no_room_of_any_other_payment(
+    service: TransactionsHarness, at_once: bool
+) -> None:
+    """Nobody approves one: its payer pays on it, or does not."""
+    card = await service.deposit_request(payment_method=T.CARD, bank_account_id=None, amount=usd(1_000_00))
+    orders = [vary(card) for _ in range(3)]
+    if at_once:
+        made = await create(service, ADMIN, orders)
+        assert {each.WhichOneof("outcome") for each in made} == {"transaction"}
+    else:
+        for each in orders:
+            await service.ask(ADMIN, "CreateTransaction", each)
+    wire = vary(card, payment_method=T.WIRE)
+    await service.ask(ADMIN, "CreateTransaction", wire)
+    await service.ask(INVESTOR, "CreateTransaction", vary(card))
+    with pytest.raises(DomainError) as refusal:
+        await service.ask(INVESTOR, "CreateTransaction", vary(card))
+    assert refusal.value.reason == "COMMITMENT_EXCEEDED", "the payer's own page takes what there is"
 
 
 @pytest.mark.parametrize("who", [INVESTOR, ADMIN], ids=["its payer", "staff"])

@@ -146,9 +146,7 @@ class _Creation:
             except DomainError as refusal:
                 refusals[item.idempotency_key] = refusal
             else:
-                counted[investment.investment_id] = known.add(
-                    item.amount.amount_minor, is_announced=inflow.is_announced, of_investor=inflow.is_of_investor
-                )
+                counted[investment.investment_id] = inflow.add_to(known)
         return refusals
 
     def _list_paid(self, items: Collection[Item]) -> dict[str, str]:

@@ -53,7 +53,7 @@ class Inflow:
     to_escrow_account_id: str | None  # of a transfer
     party_id: str
     investment_id: str | None
-    is_announced: bool  # a person says when it came
+    rail: Rail
     is_for_sponsor: bool  # its party is the sponsor of the escrow account, and nobody else
     is_of_investor: bool  # whoever asks for it now, an investor ordered or announced it
     is_requested: bool  # by a request whose fields say all this
@@ -67,7 +67,7 @@ class Inflow:
             request.to_escrow_account_id or None,
             party_id,
             request.investment_id or None,
-            is_announced=rail.is_confirmed_by_a_person,
+            rail=rail,
             is_for_sponsor=_is_for_sponsor(TYPES[pb.Transaction.Type.Name(request.type)], rail),
             is_of_investor=current_principal().confined,
             is_requested=True,
@@ -81,11 +81,22 @@ class Inflow:
             row.to_escrow_account_id,
             row.party_id,
             row.investment_id,
-            is_announced=row.rail.is_confirmed_by_a_person,
+            rail=row.rail,
             is_for_sponsor=_is_for_sponsor(TYPES[row.type], row.rail),
             is_of_investor=row.is_of_investor,
             is_requested=False,
         )
+
+    @property
+    def is_announced(self) -> bool:
+        """Whether a person says when it came."""
+        return self.rail.is_confirmed_by_a_person
+
+    def add_to(self, counted: store.Counted) -> store.Counted:
+        """What is there of its investment once it is ordered, too."""
+        if not self.rail.takes_room(of_investor=self.is_of_investor):
+            return counted
+        return counted.add(self.amount.amount_minor, is_announced=self.is_announced, of_investor=self.is_of_investor)
 
     def field(self, name: str) -> str | None:
         """The request's field of that name, for a refusal to name; None where no field says it."""

@@ -98,7 +98,7 @@ def _count_contributions(rows: Iterable[Transaction]) -> Counted:
     for row in rows:
         if row.status in ARRIVED:
             counted = counted._replace(total_minor=counted.total_minor + row.amount.amount_minor)
-        elif row.status not in ENDED:
+        elif row.status not in ENDED and row.rail.takes_room(of_investor=row.is_of_investor):
             is_announced, of_investor = row.rail.is_confirmed_by_a_person, row.is_of_investor
             counted = counted.add(row.amount.amount_minor, is_announced=is_announced, of_investor=of_investor)
             if row.approval_reason == STAFFS_DEBIT and row.status in (Status.INITIATED, Status.PENDING_APPROVAL):
