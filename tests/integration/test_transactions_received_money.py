@@ -274,24 +274,11 @@ async def test_who_resolved_what_about_it_is_told_for_a_year(service: Transactio
     assert "EXCEPTIONS_RESOLVED" not in await read_received(service)
 
 
-async def test_what_was_resolved_long_ago_is_not_read_however_much_there_is_of_it(
-    service: TransactionsHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else no refund could be sure any more that no question of a file is open."""
-    monkeypatch.setattr(exception_store, "_GRAVE_MAX", 1)
-    for name in ("a.ach", "b.ach"):
-        await find_exceptions(service, (About(file_name=name), ExceptionKind.ACH_FILE_FOREIGN))
-    for found in await list_exceptions(service):
-        await resolve(service, found, "Asked the bank: fine.", CHECKER)
-    assert "EXCEPTIONS_NOT_PROVEN" in await read_received(service)
-    service.clock.advance(RECEIVED_WITHIN + timedelta(days=1))
-    assert [each for each in await read_received(service) if each.startswith("EXCEPTIONS")] == []
-
-
 _CALLED_RESOLVED = """
 UPDATE payment_exceptions
 SET status = 'RESOLVED', resolved_by = 'admin-9', resolved_at = now(), resolution_note = 'seen', version = version + 1
 """
+_LONG_AGO = _CALLED_RESOLVED.replace("now()", "'2020-01-01'")
 _MADE_UP = """
 INSERT INTO payment_exceptions (
     org_id, payment_exception_id, kind, subject, status, cause, transaction_id, occurrence_count, openings, created_at,
@@ -301,7 +288,11 @@ INSERT INTO payment_exceptions (
 """
 
 
-@pytest.mark.parametrize("forgery", [_CALLED_RESOLVED, _MADE_UP], ids=["one is resolved", "hundreds are made up"])
+@pytest.mark.parametrize(
+    "forgery",
+    [_CALLED_RESOLVED, _LONG_AGO, _MADE_UP],
+    ids=["one is resolved", "one was resolved long ago", "hundreds are made up"],
+)
 async def test_exceptions_that_a_login_altered_are_told_as_such(
     service: TransactionsHarness, postgres: servers.Postgres, forgery: str
 ) -> None:

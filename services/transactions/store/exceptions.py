@@ -35,8 +35,8 @@ from services.transactions.tables.exceptions import payment_exception_history, p
 from services.transactions.tables.transactions import transactions
 
 _c = payment_exceptions.c
-# So many are read where money is about to leave.
-_GRAVE_MAX = 1_000
+# So many are read where money is about to leave: more than an organization ever has.
+_GRAVE_MAX = 5_000
 _GRAVE = sorted(kind.value for kind, each in KINDS.items() if each.severity is not Severity.LOW)
 _EVENTS = {
     ExceptionStatus.OPEN: events.PaymentExceptionOpened,
@@ -129,16 +129,21 @@ async def list_questioned(tx: Tx, transaction_ids: Collection[str]) -> frozenset
 
 
 async def _list_grave(tx: Tx, which: sa.ColumnElement[bool], resolved_since: datetime) -> Exceptions:
-    # What was settled long ago counts for nothing, or after so many no refund would ever be sure again.
-    counts = sa.or_(_c.status == ExceptionStatus.OPEN, _c.resolved_at.is_(None), _c.resolved_at > resolved_since)
-    query = sa.select(payment_exceptions).where(is_mine(payment_exceptions), which, counts, _c.kind.in_(_GRAVE))
+    """Read whatever they say of themselves: that one was resolved long ago counts once its seal is known."""
+    query = sa.select(payment_exceptions).where(is_mine(payment_exceptions), which, _c.kind.in_(_GRAVE))
     largest_first = _c.amount_minor.desc().nulls_first(), _c.created_at.desc(), _c.payment_exception_id
     query = query.order_by(_c.status != ExceptionStatus.OPEN, *largest_first)
     query = query.limit(_GRAVE_MAX + 1)
     rows = (await tx.execute(query)).all()
     ours = keep_sealed(tx, payment_exceptions, rows[:_GRAVE_MAX])
     has_altered = len(ours) < min(len(rows), _GRAVE_MAX)
-    return Exceptions([_read_exception(row) for row in ours], len(rows) <= _GRAVE_MAX, has_altered)
+    found = [_read_exception(row) for row in ours if _counts(row, resolved_since)]
+    return Exceptions(found, len(rows) <= _GRAVE_MAX, has_altered)
+
+
+def _counts(row: Row, resolved_since: datetime) -> bool:
+    is_open = row.status == ExceptionStatus.OPEN or row.resolved_at is None
+    return bool(is_open or row.resolved_at > resolved_since)
 
 
 async def insert_exception(tx: Tx, found: PaymentException, actor: str) -> None:
