@@ -22,6 +22,7 @@ from services.chassis.values.clock import FakeClock, FileClock
 from tests.support import chassis
 from tests.support.chassis import work
 from tests.support.chassis_events import emit, running
+from tests.support.databases import connect
 
 
 def running_jobs(these: Sequence[Job], work_due: asyncio.Event | None = None, *, alarms=None, find_work=None):
@@ -75,7 +76,7 @@ class Worker:
         self.jobs = [
             Job(name, partial(self._run, name), work=taking.first_due) for name, taking in self._takings.items()
         ]
-        self.finder = WorkFinder(database, FakeClock(chassis.NOW), self.jobs)
+        self.finder = WorkFinder(database, FakeClock(chassis.NOW), self.jobs, {})
         self.is_asked, self.asked = True, 0
 
     async def leave(self, *names: str, due_ms: int = 0) -> None:
@@ -175,7 +176,7 @@ async def test_much_work_is_done_batch_after_batch(database):
     names = [f"a{number}" for number in range(30)]
     taking = leases.build_taking(work, count_max=9)
     worker._takings, worker.jobs = {"a": taking}, [Job("a", partial(worker._run, "a"), work=taking.first_due)]
-    worker.finder = WorkFinder(database, FakeClock(chassis.NOW), worker.jobs)
+    worker.finder = WorkFinder(database, FakeClock(chassis.NOW), worker.jobs, {})
     await worker.leave(*names)
     async with running_jobs(worker.jobs, find_work=worker.find):
         await chassis.until(lambda: sum(count for _, count in worker.taken) == len(names), seconds=jobs.WORK_SECONDS)
@@ -205,3 +206,24 @@ async def test_what_has_served_its_time_is_forgotten_and_nothing_else(urls, data
     async with database.begin_for_all() as tx:
         assert await tx.scalar(sa.select(sa.func.count()).select_from(outbox_table)) == 2
         assert await tx.scalar(sa.select(sa.func.count()).select_from(handled_events)) == 1
+
+
+async def test_work_that_is_passed_over_for_minutes_is_an_alarm_until_it_is_taken(database, urls):
+    """Two sessions that lock its rows in turns: neither keeps a lock for long, and nobody waits for either."""
+    worker, alarms = Worker(database), {}
+    finder = WorkFinder(database, FakeClock(chassis.NOW), worker.jobs, alarms, patience_seconds=0.4)
+    await worker.leave("a")
+    lock = "BEGIN; SELECT set_config('app.org_id', 'org_1', true); SELECT FROM work FOR SHARE"
+    async with connect(urls.app_url) as one, connect(urls.app_url) as other:
+        await one.execute(lock)
+        for turn in range(20):
+            holder, next_holder = (one, other) if turn % 2 == 0 else (other, one)
+            await next_holder.execute(lock)
+            await holder.execute("COMMIT")
+            await worker.jobs[0].run()
+            assert "a" in (await finder.find()).due
+            await asyncio.sleep(0.05)
+    assert alarms["work of a"].endswith("seconds, and nobody takes it")
+    assert await worker.jobs[0].run() == 1
+    await finder.find()
+    assert alarms == {}

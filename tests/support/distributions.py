@@ -160,7 +160,7 @@ class DistributionsHarness:
     async def work(self) -> int:
         """Runs every job until none finds anything due; how many steps that took."""
         steps = 0
-        finder = WorkFinder(self.database, self.clock, self._jobs.values())
+        finder = WorkFinder(self.database, self.clock, self._jobs.values(), {})
         while True:
             found = (await finder.find()).due
             done = [await job.run() for job in self._jobs.values() if job.work is None or job.name in found]

@@ -336,7 +336,7 @@ class TransactionsHarness:
             await self.hurry()
             await self.run(look_up_submitted)
         jobs = [job for job in build_jobs(self.dependencies) if job.name != look_up_submitted.__name__]
-        finder = WorkFinder(self.database, self.clock, jobs)
+        finder = WorkFinder(self.database, self.clock, jobs, {})
         for _ in range(50):
             found = (await finder.find()).due
             if not sum([await job.run() for job in jobs if job.work is None or job.name in found]):

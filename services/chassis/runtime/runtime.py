@@ -209,7 +209,7 @@ class Runtime:
                 self._quiet,
                 self.work_due,
                 self.alarms,
-                WorkFinder(self.database, self.clock, all_jobs).find,
+                WorkFinder(self.database, self.clock, all_jobs, self.alarms).find,
             ),
             "clock": watch_clock(self.clock, self._quiet, self.work_due),
             "health": self._watch_health(health),
@@ -286,7 +286,7 @@ async def _wait_for_database(database: Database, settings: Settings) -> None:
     deadline = time.monotonic() + BOOT_SECONDS
     while True:
         try:
-            await boot_check(database, settings)
+            await boot_check(database, settings, is_start=True)
             return
         except BootError:
             raise
