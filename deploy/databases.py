@@ -28,6 +28,7 @@ from deploy.topology import SERVICES, Database
 from services.chassis.data.roles import (
     APP_CONNECTION_LIMIT,
     NOBODY_CALLS,
+    PROCEDURES,
     ROLE_SETTINGS,
     WORKER_CONNECTION_LIMIT,
 )
@@ -85,6 +86,8 @@ async def create_database(admin_dsn: str, known: Database, passwords: Mapping[st
             await inside.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
             await inside.execute(f"GRANT USAGE ON SCHEMA public TO {', '.join(served)}")
             await inside.execute(f"REVOKE EXECUTE ON FUNCTION {', '.join(NOBODY_CALLS)} FROM PUBLIC")
+            await inside.execute(f"REVOKE USAGE ON LANGUAGE {PROCEDURES} FROM PUBLIC")
+            await inside.execute(f"GRANT USAGE ON LANGUAGE {PROCEDURES} TO {known.owner_role}")
         finally:
             await inside.close()
         await server.execute(f"ALTER DATABASE {draft} RENAME TO {known.name}")

@@ -89,7 +89,7 @@ def migrated(postgres: servers.TestPostgres) -> Callable[[str], Awaitable[Simple
             made[service] = postgres.create_database(service)
             # Tests travel in time, as a local instance does.
             await migrate.upgrade(made[service].owner_url, service, test_clock=True)
-            await databases.adopt_writer_of_tests(made[service])
+            await databases.adopt_proof_of_tests(made[service])
         return made[service]
 
     return migrate_once

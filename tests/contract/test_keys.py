@@ -14,7 +14,7 @@ from deploy.topology import SERVICE_NAMES
 OF_NO_ORGANIZATION = {
     "incarnation": "which life of the database this is",
     "test_clock": "whether business time may be another than the database's own",
-    "writer": "who writes in the database",
+    "session_proofs": "whose sessions write in the database",
     "leaders": "which process does a job, for all organizations",
     "handled_positions": "how far a stream is handled, which has every organization's events",
     "dead_letters": "what was set aside may not even say whose it is",

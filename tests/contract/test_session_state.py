@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.chassis.data.database import Database
-from services.chassis.data.roles import WRITER_PROOF
+from services.chassis.data.roles import SESSION_PROOF
 from tests.support.seals import SEALS
 
 ROOT = Path(__file__).parents[2]
@@ -32,4 +32,4 @@ def test_no_service_keeps(what):
 
 def test_a_connection_begins_with_nothing_but_its_name_and_what_proves_whose_it_is():
     database = Database("postgresql://user@host/name", "postgresql://worker@host/name", "escrow", SEALS)
-    assert database._session == {"application_name": "realco-escrow", WRITER_PROOF: SEALS.prove_writer()}
+    assert database._session == {"application_name": "realco-escrow", SESSION_PROOF: SEALS.list_session_proofs()[0]}

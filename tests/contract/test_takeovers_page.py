@@ -17,12 +17,14 @@ SECTIONS = {
     for title, text in re.findall(r"^## (.+?)\n(.+?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
 }
 PEOPLE = {Access.Role.Name(number).lower() for number in Access.Role.values() if number}
+_ROLES = {f"app and worker role of {name}" for name in SERVICE_NAMES}
 TAKEN_OVER = {
     "A person": {*PEOPLE, "two accounts of one person", "owner of a payout account"},
     "A key": {*(f"key of {name}" for name in SERVICE_NAMES), "API key", "secret of webhooks"},
     "A folder of files for a bank": {"outbound folder", "inbound folder"},
     "A user of NATS": {*NATS_USER_NAMES},
-    "A login of PostgreSQL": {*(f"app and worker role of {name}" for name in SERVICE_NAMES), "owner of the tables"},
+    "A login of PostgreSQL": {*_ROLES, "owner of the tables"},
+    "A session of a service in PostgreSQL: the login and what it proves": _ROLES,
 }
 
 

@@ -20,7 +20,7 @@ from deploy.local.instance import Instance
 from deploy.nats_accounts import inbox_prefix
 from deploy.secrets import Secrets
 from services.chassis.calls.tokens import ServiceIdentity
-from services.chassis.data.roles import WRITER_PROOF
+from services.chassis.data.roles import SESSION_PROOF
 from services.chassis.data.seals import Seals
 from tests.e2e.organization import Organization
 
@@ -101,7 +101,7 @@ async def connect_to_postgres(
     instance = org.instance
     password = Secrets(instance.data_dir / "secrets").get(f"postgres_{role}")
     seals = Seals([bytes.fromhex(instance.identity.keys.data_key(service))])
-    session = {WRITER_PROOF: seals.prove_writer()} if with_proof else {}
+    session = {SESSION_PROOF: seals.list_session_proofs()[0]} if with_proof else {}
     connection = await asyncpg.connect(
         instance.database_url(service), user=role, password=password, server_settings=session
     )

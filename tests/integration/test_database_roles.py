@@ -22,7 +22,7 @@ from services.chassis.data.migrate import drift
 from services.chassis.data.seals import is_covered, list_sealed_tables
 from services.chassis.data.urls import dsn_of
 from tests.support.illegal_sql import everywhere
-from tests.support.seals import OF_WRITER
+from tests.support.seals import OF_SERVICE
 
 SIGNED_IN = ("app", "worker")
 
@@ -94,7 +94,7 @@ async def test_what_must_not_be_done_is_refused(service, urls, admin, kind):
     for row in illegal_sql_of(service).ROWS:
         await admin.execute(row)
     listed = statements(service, kind)
-    connection = await asyncpg.connect(dsn_of(getattr(urls, f"{kind}_url")), server_settings=OF_WRITER)
+    connection = await asyncpg.connect(dsn_of(getattr(urls, f"{kind}_url")), server_settings=OF_SERVICE)
     answered = {name: await attempt(connection, text) for name, (text, _) in listed.items()}
     await connection.close()
     assert {name: state for name, state in answered.items() if state != listed[name][1]} == {}
@@ -144,7 +144,7 @@ async def test_no_login_hides_rows_behind_one_that_cannot_be_read(service, urls,
     unguarded = [(row["table"], row["column"]) for row in columns if f"new.{row['column']}" not in (row["guard"] or "")]
     assert unguarded == []
     assert len(columns) > 20
-    connection = await asyncpg.connect(dsn_of(getattr(urls, f"{kind}_url")), server_settings=OF_WRITER)
+    connection = await asyncpg.connect(dsn_of(getattr(urls, f"{kind}_url")), server_settings=OF_SERVICE)
     taken = [
         statement
         for row in columns
@@ -190,7 +190,7 @@ async def test_no_login_alters_what_a_seal_covers_without_a_version_that_it_cann
     metadata = importlib.import_module(f"services.{service}.tables").metadata
     versioned = [table for table in list_sealed_tables(metadata) if "version" in table.c]
     assert {table.name for table in versioned} == guards.keys()
-    connection = await asyncpg.connect(dsn_of(getattr(urls, f"{kind}_url")), server_settings=OF_WRITER)
+    connection = await asyncpg.connect(dsn_of(getattr(urls, f"{kind}_url")), server_settings=OF_SERVICE)
     taken, tried = [], 0
     for table in versioned:
         here = rights[table.name]
@@ -218,7 +218,7 @@ async def test_no_login_lets_a_lease_leap_to_where_none_can_be_taken(service, ur
         await admin.execute(row)
     guards = await admin.fetch("SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'refuse_begun'")
     assert {row["relname"] for row in leased} == {row["tgrelid"] for row in guards} >= {"approvals"}
-    connection = await asyncpg.connect(dsn_of(getattr(urls, f"{kind}_url")), server_settings=OF_WRITER)
+    connection = await asyncpg.connect(dsn_of(getattr(urls, f"{kind}_url")), server_settings=OF_SERVICE)
     leaps = (
         "tries = 2147483647",
         "tries = -1",
@@ -240,7 +240,7 @@ async def test_no_login_lets_a_lease_leap_to_where_none_can_be_taken(service, ur
 @pytest.mark.parametrize("org_id", ["*", "", "%", "org_2' OR 'x' = 'x", "org_1,org_2", "org_2 "])
 async def test_a_request_reaches_no_organization_but_the_one_it_names_whatever_it_sets(urls, admin, org_id):
     await admin.execute(NUMBERS)
-    connection = await asyncpg.connect(dsn_of(urls.app_url), server_settings=OF_WRITER)
+    connection = await asyncpg.connect(dsn_of(urls.app_url), server_settings=OF_SERVICE)
     await connection.execute("SELECT set_config('app.org_id', $1, false)", org_id)
     assert await connection.fetch("SELECT * FROM aggregate_versions") == []
     assert await connection.execute("UPDATE aggregate_versions SET version = 9") == "UPDATE 0"
@@ -251,7 +251,7 @@ async def test_a_request_reaches_no_organization_but_the_one_it_names_whatever_i
 
 async def test_the_worker_sees_every_organization_and_needs_to_name_none(urls, admin):
     await admin.execute(NUMBERS)
-    connection = await asyncpg.connect(dsn_of(urls.worker_url), server_settings=OF_WRITER)
+    connection = await asyncpg.connect(dsn_of(urls.worker_url), server_settings=OF_SERVICE)
     assert await connection.fetchval("SELECT count(*) FROM aggregate_versions") == 2
     await connection.close()
 
@@ -349,7 +349,7 @@ async def test_what_a_login_lets_go_of_does_not_blind_its_service(service, urls,
     """A worker that sees no row has nothing to do, and nothing to tell."""
     policies = "SELECT tablename, policyname, roles, qual FROM pg_policies ORDER BY 1, 2"
     before = await admin.fetch(policies)
-    session = await asyncpg.connect(dsn_of(getattr(urls, f"{kind}_url")), server_settings=OF_WRITER)
+    session = await asyncpg.connect(dsn_of(getattr(urls, f"{kind}_url")), server_settings=OF_SERVICE)
     try:
         with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
             await session.execute("DROP OWNED BY CURRENT_USER")

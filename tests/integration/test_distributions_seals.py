@@ -30,7 +30,7 @@ from tests.support import servers
 from tests.support.databases import connect, open_database
 from tests.support.distributions import CLOSING, ORG, START, DistributionsHarness
 from tests.support.peers.transactions import complete_payout, return_payout
-from tests.support.seals import OF_WRITER
+from tests.support.seals import OF_SERVICE
 
 
 @pytest.fixture
@@ -326,7 +326,7 @@ async def test_no_login_takes_a_payee_out_of_what_waits_by_a_look_at_when_it_was
 ) -> None:
     service = DistributionsHarness(open_database(urls := await service_urls("distributions"), "distributions"))
     draft = await service.calculate(await service.draft(await service.closed_offering(("inv-001", 10_000)), 1_00))
-    async with connect(getattr(urls, f"{kind}_url"), OF_WRITER) as login:
+    async with connect(getattr(urls, f"{kind}_url"), OF_SERVICE) as login:
         await login.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         await login.execute(f"SELECT set_config('app.org_id', '{ORG}', true); SELECT FROM distributions")
         await service.submit(await service.get(draft))

@@ -19,7 +19,7 @@ from services.chassis.values.errors import BootError
 from tests.support.databases import WITH_TEST_CLOCK, WITHOUT_TEST_CLOCK
 from tests.support.escrow import Escrow
 from tests.support.forged_entries import posting
-from tests.support.seals import OF_WRITER, SEALS
+from tests.support.seals import OF_SERVICE, SEALS
 
 # With a proof of the service, for which a hold ends.
 CALLS = {
@@ -68,7 +68,7 @@ async def ask(escrow: Escrow, *times: str) -> dict[tuple[str, str], str]:
         "hold": hold,
         "proof": f"'\\x{SEALS.prove(SEALS.digest_proof(*place), *place).hex()}'",
     }
-    login, answers = await asyncpg.connect(dsn_of(escrow.urls.app_url), server_settings=OF_WRITER), {}
+    login, answers = await asyncpg.connect(dsn_of(escrow.urls.app_url), server_settings=OF_SERVICE), {}
     for name, (call, _) in CALLS.items():
         for time in times:
             posted = posting([account]).replace("now()", time, 1)

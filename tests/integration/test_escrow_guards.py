@@ -17,7 +17,7 @@ from services.chassis.data.urls import dsn_of
 from tests.support.book_statements import CLOSED, FROZEN, account, end, entry, leg, move, prove_change, together
 from tests.support.escrow import Escrow, key, ledger_account, usd
 from tests.support.forged_entries import posting
-from tests.support.seals import OF_WRITER, SEALS
+from tests.support.seals import OF_SERVICE, SEALS
 
 # As the app role, and as the owner: refused (with any of these states), or `blind`: it changes no row at all.
 DENIED = {"42501"}
@@ -174,7 +174,7 @@ class Book:
 
     async def attempt(self, url: str, statement: str, org_id: str = "org_1") -> tuple[str, str]:
         """The state PostgreSQL refuses the statement with, up to the commit; empty if it goes through."""
-        connection = await asyncpg.connect(dsn_of(url), server_settings=OF_WRITER)
+        connection = await asyncpg.connect(dsn_of(url), server_settings=OF_SERVICE)
         try:
             text = statement
             for name, value in self.names.items():
@@ -236,7 +236,7 @@ async def test_the_owner_of_the_tables_can_write_nothing_illegal_either(book):
 
 async def test_without_an_organization_there_is_nothing_to_see(book):
     connection = await asyncpg.connect(
-        book.urls.app_url.replace("postgresql+asyncpg", "postgresql"), server_settings=OF_WRITER
+        book.urls.app_url.replace("postgresql+asyncpg", "postgresql"), server_settings=OF_SERVICE
     )
     for table in BOOK:
         with pytest.raises(asyncpg.PostgresError):
@@ -259,7 +259,7 @@ async def test_the_functions_see_only_the_organization_of_the_transaction(book):
     expire = f"SELECT let_hold_expire('org_1', '{account}', '{hold}', now(), {proof})"
     post = f"SELECT coalesce(verdict[1], 'posted') FROM {posting([account])}"
     connection = await asyncpg.connect(
-        book.urls.app_url.replace("postgresql+asyncpg", "postgresql"), server_settings=OF_WRITER
+        book.urls.app_url.replace("postgresql+asyncpg", "postgresql"), server_settings=OF_SERVICE
     )
     answers = {}
     for org_id in ("org_2", "org_1"):
@@ -317,7 +317,7 @@ async def test_a_capture_happens_once_however_it_is_asked(book):
     end = f"resolve_hold(now(), 'org_1', '{account}', '{hold}', 'CAPTURED', 60, true, 'x', NULL)"
     statement = f"SELECT verdict FROM {end}"
     connection = await asyncpg.connect(
-        book.urls.app_url.replace("postgresql+asyncpg", "postgresql"), server_settings=OF_WRITER
+        book.urls.app_url.replace("postgresql+asyncpg", "postgresql"), server_settings=OF_SERVICE
     )
     await connection.execute("SELECT set_config('app.org_id', 'org_1', false)")
     assert await connection.fetchval(statement) == "not_open"

@@ -22,7 +22,7 @@ from services.chassis.data import guards, leases, migrations, rights, steps, tab
 from services.chassis.data.database import Database
 from services.chassis.process.jobs import Found
 from services.chassis.values.approval_policy import NO_POLICY, ApprovalPolicy
-from tests.support.databases import adopt_writer_of_tests, connect, open_database
+from tests.support.databases import adopt_proof_of_tests, connect, open_database
 from tests.support.seals import SEALS
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -70,7 +70,7 @@ async def create(postgres: Any) -> SimpleNamespace:
     async with engine.begin() as connection:
         await connection.run_sync(_migrate)
     await engine.dispose()
-    await adopt_writer_of_tests(urls)
+    await adopt_proof_of_tests(urls)
     return urls
 
 

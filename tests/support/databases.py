@@ -8,6 +8,7 @@ import itertools
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,8 @@ import asyncpg
 from deploy.topology import database_of
 from services.chassis.data.database import Database
 from services.chassis.data.pool import Pool
-from tests.support.seals import OF_WRITER, SEALS
+from services.chassis.data.roles import SESSION_PROOF
+from tests.support.seals import OF_SERVICE, SEALS
 
 # What a process is told of the clock. A template takes any business time, as the database of a local instance does.
 WITH_TEST_CLOCK = SimpleNamespace(clock_file=Path("clock.json"))
@@ -87,10 +89,10 @@ class Copies:
                 await each.admin.close()
 
 
-async def adopt_writer_of_tests(urls: SimpleNamespace) -> None:
+async def adopt_proof_of_tests(urls: SimpleNamespace) -> None:
     """What the first start of the service does that seals with `SEALS`."""
-    async with connect(urls.app_url, OF_WRITER) as service:
-        assert await service.fetchval("SELECT adopt_writer()")
+    async with connect(urls.app_url, OF_SERVICE) as service:
+        await service.execute("SELECT adopt_session_proof($1)", sha256(OF_SERVICE[SESSION_PROOF].encode()).digest())
 
 
 _TABLES = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
@@ -135,7 +137,7 @@ async def _administer(admin_dsn: str, *statements: str) -> None:
 async def connect(url: str, session: Mapping[str, str] | None = None) -> AsyncIterator[asyncpg.Connection]:
     """
     Args:
-        session: What it begins with. `OF_WRITER` of a session of the service's; without it, a login reads.
+        session: What it begins with. `OF_SERVICE` of a session of the service's; without it, a login reads.
     """
     connection = await asyncpg.connect(url.replace("+asyncpg", ""), server_settings=dict(session or {}))
     try:

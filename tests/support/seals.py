@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from services.chassis.data.roles import WRITER_PROOF
+from services.chassis.data.roles import SESSION_PROOF
 from services.chassis.data.seals import Seals
 
 KEY = bytes(range(32))
 SEALS = Seals([KEY])
 # With what a session begins whose service seals with these.
-OF_WRITER = {WRITER_PROOF: SEALS.prove_writer()}
+OF_SERVICE = {SESSION_PROOF: SEALS.list_session_proofs()[0]}
 
 
 def data_key_settings(folder: Path) -> dict[str, str]:

@@ -36,9 +36,9 @@ from services.chassis.data.roles import (
     LOOK_CONNECTIONS,
     READ_CONNECTIONS,
     REQUEST_CONNECTIONS,
+    SESSION_PROOF,
     STATEMENT_TIMEOUT_MS,
     WORKER_CONNECTIONS,
-    WRITER_PROOF,
 )
 from services.chassis.data.seals import Seals, bind_seals, read_keys
 from services.chassis.data.transaction import Tx
@@ -137,7 +137,8 @@ class Database:
         self.events_waiting = asyncio.Event()
         # Set after each commit that left a dead letter; the watch of letters waits on it.
         self.letters_waiting = asyncio.Event()
-        self._session = {"application_name": f"realco-{name}", WRITER_PROOF: seals.prove_writer()}
+        self._session = {"application_name": f"realco-{name}", SESSION_PROOF: seals.list_session_proofs()[0]}
+        self._dsn = dsn_of(url)
         self._requests = self._pool_of(url, connections_max)
         self._worker = self._pool_of(worker_url, min(connections_max, WORKER_CONNECTIONS))
         # One process asks no more at a time: what a read takes of it is longer than what PostgreSQL takes.
@@ -303,6 +304,17 @@ class Database:
             finally:
                 if not driver.is_closed() and driver.is_in_transaction():
                     driver.terminate()
+
+    @asynccontextmanager
+    async def open_proving(self, proof: str) -> AsyncIterator[asyncpg.Connection]:
+        """A connection of its own, of the role of requests, that begins with another proof than the others."""
+        connection = await connect(
+            self._dsn, server_settings=self._session | {SESSION_PROOF: proof}, timeout=_CONNECT_SECONDS
+        )
+        try:
+            yield connection
+        finally:
+            connection.terminate()
 
     async def dispose(self) -> None:
         """Closes every connection."""

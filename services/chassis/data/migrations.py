@@ -10,9 +10,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import context
 
-from services.chassis.data import rights
+from services.chassis.data import rights, session_proof
 from services.chassis.data.guards import Op, guard_rows, quote
-from services.chassis.data.writer import WRITER, require_writer
 
 
 def run_env(metadata: sa.MetaData) -> None:
@@ -50,8 +49,8 @@ def close(op: Op, service: str, stated: rights.Table) -> None:
             _hide(op, name, roles["worker"])
         guard_rows(op, name, columns, stated.get(name))
         # A function that a login calls writes more than the login may, so this goes by no right.
-        if name != WRITER:
-            require_writer(op, name)
+        if name != session_proof.TABLE:
+            session_proof.require_session_proof(op, name)
 
 
 # The functions that a service calls; those of extensions stay as they are.

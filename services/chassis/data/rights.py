@@ -85,7 +85,7 @@ LEASE = ("due_at", "epoch", "tries")
 CHASSIS: Table = {
     "alembic_version": read_only(),
     "incarnation": read_only(),
-    "writer": read_only(),
+    "session_proofs": read_only(),
     "test_clock": read_only(),
     # The relay reads and marks; a request only leaves its events.
     "outbox": Rights(

@@ -26,14 +26,16 @@ ROLE_SETTINGS = {
     "jit": "off",
     "timezone": "UTC",
 }
-# The setting in which a session proves that it is the service's: a login by itself writes nothing (writer.py).
-WRITER_PROOF = "app.writer_proof"
+# The setting in which a session proves that it is its service's: a login by itself writes nothing (session_proof.py).
+SESSION_PROOF = "app.session_proof"
 # What no role of a service may call. Large objects would keep data outside of every table, right and seal; whoever ends
-# the other sessions of the role, whenever one of them begins with a certain deed, keeps everybody from that deed; and
-# locks that outlast a transaction use up, at no cost, what all databases of the cluster have for theirs.
+# the other sessions of the role, whenever one of them begins with a certain deed, keeps everybody from that deed;
+# locks that outlast a transaction use up, at no cost, what all databases of the cluster have for theirs; and messages
+# in the log of transactions fill its disk, and every archive of it.
 NOBODY_CALLS = (
     *("lo_create(oid)", "lo_creat(integer)", "lo_from_bytea(oid, bytea)"),
     *("pg_terminate_backend(integer, bigint)", "pg_cancel_backend(integer)"),
+    *(f"pg_logical_emit_message(boolean, text, {kind}, boolean)" for kind in ("text", "bytea")),
     *(
         f"pg_{attempt}advisory_lock{shared}({names})"
         for attempt in ("", "try_")
@@ -41,3 +43,5 @@ NOBODY_CALLS = (
         for names in ("bigint", "integer, integer")
     ),
 )
+# The language of our functions, in which their owner alone writes: a block of it fills the log as fast as a disk takes.
+PROCEDURES = "plpgsql"

@@ -151,13 +151,9 @@ class Seals:
             self.refuse(place, row)
         return proof
 
-    def prove_writer(self) -> str:
-        """What each connection begins with that the service writes on: else its database takes nothing (guards.py).
-
-        It is made with the oldest of the keys, so it stays the same whatever keys come after that.
-        """
-        *_, oldest = self._keys
-        return self._prove(oldest, "writer", ()).hex()
+    def list_session_proofs(self) -> list[str]:
+        """What a session of the service begins with, by each of the keys: the one in use first (session_proof.py)."""
+        return [self._prove(key_id, "session", ()).hex() for key_id in self._keys]
 
     def list_codes(self, place: str, *values: Any) -> list[bytes]:
         """What nobody else can foretell of these values, under each of the keys: the one in use first."""

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from services.chassis.data.guards import SEARCH_PATH, Op, append_only, create_functions, guard_moves, keep
-from services.chassis.data.writer import create_writer
+from services.chassis.data.session_proof import create_session_proofs
 
 # The states of approvals (values/approval.py) as they were then.
 _APPROVAL_MOVES = """
@@ -99,7 +99,7 @@ def create_chassis_tables(op: Op) -> None:
     op.execute("INSERT INTO incarnation DEFAULT VALUES")
     op.execute("INSERT INTO test_clock DEFAULT VALUES")
     create_functions(op)
-    create_writer(op)
+    create_session_proofs(op)
     op.execute(_MARK_PUBLISHED)
     op.execute(_MARK)
     op.execute(_REFUSE_GOING_BACK)

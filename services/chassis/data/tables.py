@@ -81,14 +81,12 @@ test_clock = sa.Table(
     sa.CheckConstraint("only_row", name="test_clock_only_row"),
 )
 
-# One row, from the first start on: the SHA-256 of what proves to the database that it is the service who writes.
-writer = sa.Table(
-    "writer",
+# From the first start on: the SHA-256 of what proves to the database that a session is its service's, by key.
+session_proofs = sa.Table(
+    "session_proofs",
     metadata,
-    sa.Column("only_row", sa.Boolean, primary_key=True, server_default=sa.true()),
-    sa.Column("proof_digest", pg.BYTEA, nullable=False),
+    sa.Column("proof_digest", pg.BYTEA, primary_key=True),
     sa.Column("adopted_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=sa.text("now()")),
-    sa.CheckConstraint("only_row", name="writer_only_row"),
 )
 
 # Work of which one process at a time does all there is: who does it, until when.

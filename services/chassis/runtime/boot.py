@@ -13,11 +13,11 @@ import sqlalchemy as sa
 
 from services.chassis.data.database import Database
 from services.chassis.data.database_errors import is_away, sqlstate
-from services.chassis.data.roles import NOBODY_CALLS, ROLE_SETTINGS
+from services.chassis.data.roles import NOBODY_CALLS, PROCEDURES, ROLE_SETTINGS
 from services.chassis.data.schema import find_schema, known_schema
+from services.chassis.data.session_proof import Standing, adopt_session_proof, find_standing
 from services.chassis.data.tables import test_clock
 from services.chassis.data.transaction import Tx
-from services.chassis.data.writer import adopt_writer
 from services.chassis.process.health import Alarms, note_alarm
 from services.chassis.process.loops import Failures, wait_for_any
 from services.chassis.process.settings import ConfigurationError
@@ -32,10 +32,14 @@ NATS_VERSION_MIN = (2, 15, 1)
 _DURABLE = ["fsync", "full_page_writes", "synchronous_commit", "data_checksums"]
 # Whose rows are looked at meanwhile: nobody's.
 _NOBODY = "_"
-_ANOTHER_WRITER = (
-    "DATA_KEY_FILE: its last key is not the one with which this database was first written, so it takes nothing: add"
-    " that as the last line, or see docs/operations.md, Keys for data"
-)
+_OF_SESSION = {
+    Standing.NOT_PROVEN: "begins without app.session_proof: a pooler has to give it to its sessions",
+    Standing.ANOTHERS: (
+        "proves with a key that this database does not know: let DATA_KEY_FILE have one with which the service was"
+        " started before, or see docs/operations.md, Keys for data"
+    ),
+    Standing.NOBODYS_YET: "proves with a key that somebody had this database forget: start the service again",
+}
 # Of the role everywhere, and of the role in this database, which counts for more: that one has none.
 _SETTINGS_OF_THE_ROLE = sa.text(
     "SELECT CASE WHEN d.oid IS NULL THEN '' ELSE 'IN DATABASE ' || d.datname || ' ' END, given.name"
@@ -51,31 +55,49 @@ _ROWS_SEEN = (
 )
 
 
-async def boot_check(database: Database, settings: ClockSettings) -> None:
-    """Collects every fault, so that one start tells all there is to mend. Raises: BootError"""
+async def boot_check(database: Database, settings: ClockSettings, *, is_start: bool = False) -> None:
+    """Collects every fault, so that one start tells all there is to mend.
+
+    Args:
+        is_start: Whether the service has the database know it where nothing is wrong; a check alone changes nothing.
+
+    Raises: BootError
+    """
     faults: list[str] = []
     async with database.begin_for_all() as tx:
-        worker = str(await tx.scalar(sa.text("SELECT session_user")))
+        worker_role = str(await tx.scalar(sa.text("SELECT session_user")))
         of_worker = await _role_faults(tx)
     async with database.begin(_NOBODY) as tx:
-        requests = str(await tx.scalar(sa.text("SELECT session_user")))
+        app_role = str(await tx.scalar(sa.text("SELECT session_user")))
         # As a session begins: our transactions set some of it themselves.
         off = sa.text("SELECT name FROM pg_settings WHERE name = ANY(CAST(:names AS text[])) AND reset_val <> 'on'")
         switched_off = await tx.scalars(off, {"names": _DURABLE})
         faults += [f"PostgreSQL: {name} must be on, or a power cut loses acknowledged money" for name in switched_off]
         faults += await _role_faults(tx)
-        faults += await _row_security_faults(tx, worker)
+        faults += await _row_security_faults(tx, worker_role)
+        faults += await _trigger_faults(tx)
         if fault := known_schema(database.name).fault_of(await find_schema(tx)):
             faults.append(fault)
         else:
             faults += await _clock_faults(tx, settings)
-            if requests != worker and not await adopt_writer(tx):
-                faults.append(_ANOTHER_WRITER)
     faults += of_worker
-    if worker == requests:
-        faults.append(f"WORKER_DATABASE_URL: signs in as {requests}, as requests do; use the worker role")
+    if worker_role == app_role:
+        faults.append(f"WORKER_DATABASE_URL: signs in as {app_role}, as requests do; use the worker role")
+    if not faults:
+        if is_start:
+            await adopt_session_proof(database)
+        faults = await _session_faults(database)
     if faults:
         raise BootError("; ".join(faults))
+
+
+async def _session_faults(database: Database) -> list[str]:
+    """Of both roles, what keeps them from writing."""
+    async with database.begin_for_all() as tx:
+        found = {"WORKER_DATABASE_URL": await find_standing(tx)}
+    async with database.begin(_NOBODY) as tx:
+        found["DATABASE_URL"] = await find_standing(tx)
+    return [f"{url}: a session {_OF_SESSION[standing]}" for url, standing in found.items() if standing in _OF_SESSION]
 
 
 async def run_boot_watch(
@@ -140,9 +162,10 @@ async def _role_faults(tx: Tx) -> list[str]:
         " WHERE m.member = r.oid) AS belongs, has_database_privilege(current_database(), 'TEMP') AS temporary,"
         " has_database_privilege(current_database(), 'CREATE') OR EXISTS (SELECT FROM pg_namespace n WHERE"
         " has_schema_privilege(n.oid, 'CREATE')) AS creates, EXISTS (SELECT FROM unnest(CAST(:calls AS text[])) AS f"
-        " WHERE has_function_privilege(f, 'EXECUTE')) AS calls FROM pg_roles r WHERE r.rolname = current_user"
+        " WHERE has_function_privilege(f, 'EXECUTE')) AS calls,"
+        " has_language_privilege(:procedures, 'USAGE') AS programs FROM pg_roles r WHERE r.rolname = current_user"
     )
-    role = (await tx.execute(query, {"calls": list(NOBODY_CALLS)})).one()
+    role = (await tx.execute(query, {"calls": list(NOBODY_CALLS), "procedures": PROCEDURES})).one()
     if role.passes:
         return [f"role {role.rolname} is superuser or bypasses row level security; use the app role"]
     if role.owns:
@@ -154,6 +177,7 @@ async def _role_faults(tx: Tx) -> list[str]:
         "temporary": "may make temporary tables: REVOKE TEMPORARY ON DATABASE ... FROM PUBLIC",
         "creates": "may make tables: REVOKE CREATE ON SCHEMA ...",
         "calls": f"may call what nobody calls: REVOKE EXECUTE ON FUNCTION {', '.join(NOBODY_CALLS)} FROM PUBLIC",
+        "programs": f"may write programs: REVOKE USAGE ON LANGUAGE {PROCEDURES} FROM PUBLIC",
     }
     faults = [f"role {role.rolname} {text}" for name, text in said.items() if getattr(role, name)]
     return faults + await _setting_faults(tx, role.rolname)
@@ -194,6 +218,18 @@ async def _row_security_faults(tx: Tx, worker: str) -> list[str]:
     return [
         *(f"table {name} has org_id and no forced row level security" for name, hides, _ in tables if not hides),
         *(f"table {name} {more}" for name, _, is_ours in tables if not is_ours),
+    ]
+
+
+async def _trigger_faults(tx: Tx) -> list[str]:
+    """Of every table that somebody repaired: that its triggers were switched on again."""
+    query = sa.text(
+        "SELECT DISTINCT c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid"
+        " WHERE c.relnamespace = 'public'::regnamespace AND t.tgenabled <> 'O' ORDER BY 1"
+    )
+    return [
+        f"table {name} has triggers that are switched off: ALTER TABLE {name} ENABLE TRIGGER ALL"
+        for name in await tx.scalars(query)
     ]
 
 

@@ -6,7 +6,7 @@ Each stage has a key of its own, `(transaction, attempt, stage)`, so it can neve
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from realco.transactions.v1 import transactions_pb2
@@ -103,8 +103,8 @@ async def _book_stage(
     if not legs:
         return
     await takeable.override_holds(tx, transaction.transaction_id, legs, now)
-    entry = _build_entry(stage, moving, transaction, legs, reverses, min(occurred_at, now))
-    await book_in(tx, [replace(entry, escrow_account_id=escrow_account_id)], now)
+    entry = _build_entry(stage, moving, transaction, escrow_account_id, legs, reverses, min(occurred_at, now))
+    await book_in(tx, [entry], now)
     _tell_of_debt(escrow_account_id, transaction, legs)
     if stage is Stage.SETTLED and moving.type.is_inbound and _is_at_risk(transaction):
         await holds.reserve_money(
@@ -179,13 +179,14 @@ def _build_entry(
     stage: Stage,
     moving: Moving,
     transaction: transactions_pb2.Transaction,
+    escrow_account_id: str,
     legs: Sequence[Leg],
     reverses: str | None,
     effective_at: datetime,
 ) -> NewEntry:
     return NewEntry(
         org_id=current_principal().org_id,
-        escrow_account_id=transaction.escrow_account_id,
+        escrow_account_id=escrow_account_id,
         journal_entry_id=new_id("je"),
         key=_key_of(stage, moving, transaction),
         type=type_of(stage, moving),

@@ -54,6 +54,8 @@ EVERYWHERE = {
     "a file read": "SELECT pg_read_file('postgresql.conf')",
     "a large object from a file": "SELECT lo_import('/etc/hostname')",
     "a large object": "SELECT lo_create(0)",
+    "a message in the log of transactions": "SELECT pg_logical_emit_message(false, 'x', 'x')",
+    "a program": "DO $$ BEGIN RAISE LOG 'x'; END $$",
     "a lock that outlasts its transaction": "SELECT pg_advisory_lock(1)",
     "a lock of two numbers that outlasts it": "SELECT pg_try_advisory_lock_shared(1, 2)",
     "a session ended": "SELECT pg_terminate_backend(pg_backend_pid() + 1)",

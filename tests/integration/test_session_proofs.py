@@ -1,4 +1,4 @@
-"""Who writes in a service's database proves to be the service: a login alone reads."""
+"""A session proves that it is its service's, or it writes nothing: a login alone reads."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import pytest
 
 from deploy.topology import SERVICE_NAMES
 from services.chassis.data.database import Database
-from services.chassis.data.roles import WRITER_PROOF
+from services.chassis.data.database_errors import is_away
+from services.chassis.data.roles import SESSION_PROOF
 from services.chassis.data.seals import Seals
-from services.chassis.data.writer import WRITER
+from services.chassis.data.session_proof import TABLE, Standing, adopt_session_proof, find_standing
 from services.chassis.runtime.boot import boot_check
 from services.chassis.values.errors import BootError
 from tests.support import chassis
 from tests.support.databases import WITHOUT_TEST_CLOCK, connect
 from tests.support.forged_entries import HELD, opened, posting
-from tests.support.seals import KEY, OF_WRITER, SEALS
+from tests.support.seals import KEY, OF_SERVICE, SEALS
 
 KINDS = ("app", "worker")
 # With what somebody's session begins who has the login: what they make up is as good as nothing.
-OF_LOGIN = ({}, {WRITER_PROOF: "x"}, {WRITER_PROOF: Seals([bytes(32)]).prove_writer()})
+OF_LOGIN = ({}, {SESSION_PROOF: "x"}, {SESSION_PROOF: Seals([bytes(32)]).list_session_proofs()[0]})
 _RIGHTS = """
     SELECT c.relname AS name,
            has_table_privilege(c.oid, 'DELETE') AS removes,
@@ -34,7 +35,8 @@ _RIGHTS = """
 
 _TRIGGERS = """
     SELECT c.relname AS name, pg_get_triggerdef(t.oid) AS trigger
-    FROM pg_class c LEFT JOIN pg_trigger t ON t.tgrelid = c.oid AND t.tgname = 'require_writer' AND t.tgenabled = 'O'
+    FROM pg_class c
+    LEFT JOIN pg_trigger t ON t.tgrelid = c.oid AND t.tgname = 'require_session_proof' AND t.tgenabled = 'O'
     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
 """
 
@@ -55,7 +57,7 @@ async def attempt(connection: asyncpg.Connection, statement: str) -> str:
     """What PostgreSQL refuses it with; empty if it goes through."""
     try:
         await connection.execute(f"BEGIN; SELECT set_config('app.org_id', 'org_1', true); {statement}")
-    except asyncpg.InsufficientPrivilegeError as refused:
+    except asyncpg.PostgresSystemError as refused:  # nothing is wrong with what is written, so it is tried again
         return str(refused)
     finally:
         await connection.execute("ROLLBACK")
@@ -66,7 +68,7 @@ async def attempt(connection: asyncpg.Connection, statement: str) -> str:
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_login_that_does_not_prove_to_be_its_service_writes_nothing_anywhere(service, service_urls, kind):
     url = getattr(await service_urls(service), f"{kind}_url")
-    async with connect(url, OF_WRITER) as ours:
+    async with connect(url, OF_SERVICE) as ours:
         writes = [each for row in await ours.fetch(_RIGHTS) for each in list_writes(row)]
         assert [each for each in writes if await attempt(ours, each)] == []
     assert len(writes) > 10
@@ -81,9 +83,9 @@ async def test_every_table_asks_for_the_proof_whoever_writes_it(service, service
     """What a function writes for a login that may not, too."""
     async with connect((await service_urls(service)).owner_url) as owner:
         asked = {row["name"]: row["trigger"] for row in await owner.fetch(_TRIGGERS)}
-    assert {name for name, trigger in asked.items() if trigger is None} == {WRITER}
+    assert {name for name, trigger in asked.items() if trigger is None} == {TABLE}
     events = {trigger.split(" ON ")[0] for trigger in asked.values() if trigger}
-    assert events == {"CREATE TRIGGER require_writer BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE"}
+    assert events == {"CREATE TRIGGER require_session_proof BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE"}
     assert len(asked) > 15
 
 
@@ -101,7 +103,7 @@ async def test_whoever_has_the_login_alone_books_holds_and_ends_nothing_by_the_f
     )
     async with connect(escrow.urls.app_url, {"app.org_id": escrow.org_id}) as login:
         for call in calls:
-            with pytest.raises(asyncpg.InsufficientPrivilegeError, match=r"by its service alone|with its proof"):
+            with pytest.raises(asyncpg.PostgresError, match=r"by its service alone|with its proof"):
                 await login.execute(call)
     assert await escrow.held(account) == {HELD: 10}
     assert len(await escrow.journal()) == 1
@@ -115,37 +117,104 @@ async def test_what_proves_it_is_seen_in_no_other_session_of_the_login(service_u
         "SELECT row_to_json(p)::text FROM pg_prepared_statements p",
         "SELECT row_to_json(s)::text FROM pg_db_role_setting s",
     )
-    proof = OF_WRITER[WRITER_PROOF]
-    async with connect(urls.app_url, OF_WRITER) as ours, connect(urls.app_url) as login:
+    proof = OF_SERVICE[SESSION_PROOF]
+    async with connect(urls.app_url, OF_SERVICE) as ours, connect(urls.app_url) as login:
         await ours.execute("BEGIN; UPDATE aggregate_versions SET version = 1 WHERE false")
         told = [row[0] for each in seen for row in await login.fetch(each)]
         assert any("aggregate_versions" in each for each in told)
         assert [each for each in told if proof in each] == []
-        assert await login.fetchval(f"SELECT current_setting('{WRITER_PROOF}', true)") in (None, "")
+        assert await login.fetchval(f"SELECT current_setting('{SESSION_PROOF}', true)") in (None, "")
 
 
 def at(urls: SimpleNamespace, *keys: bytes) -> Database:
     return Database(urls.app_url, urls.worker_url, "chassis", Seals(keys))
 
 
+async def start(database: Database) -> str:
+    """What a start of the service says; empty where nothing is wrong."""
+    try:
+        await boot_check(database, WITHOUT_TEST_CLOCK, is_start=True)
+    except BootError as refusal:
+        return str(refusal)
+    finally:
+        await database.dispose()
+    return ""
+
+
+NEW = bytes(reversed(KEY))
+UNKNOWN = "proves with a key that this database does not know"
+
+
 @pytest.mark.usefixtures("durable")
-async def test_a_key_that_is_put_before_the_others_still_writes_and_another_service_s_does_not_start(urls):
+async def test_a_new_key_in_front_is_adopted_by_who_has_an_older_one_and_an_older_one_is_forgotten_by_the_owner(urls):
+    assert await start(at(urls, KEY)) == ""
+    assert UNKNOWN in await start(at(urls, NEW))
+    assert await start(at(urls, NEW, KEY)) == ""
+    assert [await start(at(urls, *keys)) for keys in ([KEY], [NEW], [NEW, KEY])] == ["", "", ""]
     async with chassis.as_superuser(urls) as admin:
-        assert await admin.fetchval("SELECT count(*) FROM writer") == 1
-    databases = at(urls, bytes(32), KEY), at(urls, KEY, bytes(32)), at(urls, bytes(32))
-    await boot_check(databases[0], WITHOUT_TEST_CLOCK)
-    for database in databases[1:]:
-        with pytest.raises(BootError, match="DATA_KEY_FILE: its last key is not the one"):
-            await boot_check(database, WITHOUT_TEST_CLOCK)
-    for database in databases:
+        forget = "DELETE FROM session_proofs WHERE adopted_at < (SELECT max(adopted_at) FROM session_proofs)"
+        assert await admin.execute(forget) == "DELETE 1"
+    assert await start(at(urls, NEW, KEY)) == ""
+    assert UNKNOWN in await start(at(urls, KEY))  # whoever learned what it proved writes no more
+    assert UNKNOWN in await start(at(urls, KEY, bytes(32)))
+
+
+@pytest.mark.usefixtures("durable")
+async def test_a_start_that_is_refused_and_a_check_have_no_database_know_their_key(urls):
+    async with chassis.as_superuser(urls) as admin:
+        await admin.execute("DELETE FROM session_proofs")
+        with pytest.raises(BootError, match="that somebody had this database forget: start the service again"):
+            await boot_check(at(urls, NEW), WITHOUT_TEST_CLOCK)
+        await admin.execute("UPDATE test_clock SET allowed = true")
+        assert "takes any business time" in await start(at(urls, NEW))
+        await admin.execute("UPDATE test_clock SET allowed = false")
+    assert await start(at(urls, KEY)) == ""
+    assert UNKNOWN in await start(at(urls, NEW))
+
+
+class Forgetful(Database):
+    """Behind a pooler that gives its sessions nothing, or the worker's nothing."""
+
+    def forget(self, *roles: str) -> Database:
+        self._roles = roles
+        return self
+
+    async def _connect(self, dsn: str) -> asyncpg.Connection:
+        if not any(f"_{role}:" in dsn for role in self._roles):
+            return await super()._connect(dsn)
+        session, self._session = self._session, {}
+        try:
+            return await super()._connect(dsn)
+        finally:
+            self._session = session
+
+
+@pytest.mark.usefixtures("durable")
+@pytest.mark.parametrize("roles", [("app",), ("worker",), ("app", "worker")])
+async def test_a_start_says_whose_sessions_begin_without_the_proof(urls, roles):
+    database = Forgetful(urls.app_url, urls.worker_url, "chassis", SEALS).forget(*roles)
+    said = (await start(database)).split("; ")
+    settings = {"app": "DATABASE_URL", "worker": "WORKER_DATABASE_URL"}
+    without = "a session begins without app.session_proof: a pooler has to give it to its sessions"
+    assert sorted(said) == sorted(f"{settings[role]}: {without}" for role in roles)
+
+
+async def test_a_database_knows_the_first_service_that_starts_on_it_and_whoever_proves_to_be_it(urls):
+    async with chassis.as_superuser(urls) as admin:
+        await admin.execute("DELETE FROM session_proofs")
+    ours, others = at(urls, KEY), at(urls, NEW)
+    standings = []
+    for database in (ours, others, others, ours):
+        async with database.begin("_") as tx:
+            standings.append(await find_standing(tx))
+        await adopt_session_proof(database)
+    assert standings == [Standing.NOBODYS_YET, Standing.ANOTHERS, Standing.ANOTHERS, Standing.OURS]
+    for database in (ours, others):
         await database.dispose()
 
 
-async def test_a_database_takes_the_first_service_that_starts_on_it_and_no_other(urls):
-    async with chassis.as_superuser(urls) as admin:
-        await admin.execute("DELETE FROM writer")
-    another = {WRITER_PROOF: Seals([bytes(32)]).prove_writer()}
-    for session, is_taken in (({}, False), (OF_WRITER, True), (another, False), ({}, False), (OF_WRITER, True)):
-        async with connect(urls.app_url, session) as connection:
-            assert await connection.fetchval("SELECT adopt_writer()") is is_taken
-    assert SEALS.prove_writer() == OF_WRITER[WRITER_PROOF]
+async def test_what_a_session_without_the_proof_writes_is_tried_again_and_no_fault_of_the_work(urls):
+    async with connect(urls.app_url) as login:
+        with pytest.raises(asyncpg.PostgresError) as refused:
+            await login.execute("BEGIN; SELECT set_config('app.org_id', 'x', true); DELETE FROM notes")
+    assert is_away(refused.value)
