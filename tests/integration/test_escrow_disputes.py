@@ -41,6 +41,24 @@ async def test_what_is_lost_after_a_closing_took_it_is_owed_and_a_dispute_holds_
     assert await escrow.held(account) == {}
 
 
+@pytest.mark.parametrize("applied", [0, 100, 70])
+async def test_what_a_bank_takes_back_of_the_issuers_cash_that_nobody_has_applied_is_taken_from_no_other(
+    escrow, applied
+):
+    """It came while the account was frozen; what is distributable came with another payment."""
+    account = await escrow.open()
+    await escrow.post(account, ("cash", 100), ("distributable", -100))
+    payment = Payment(account, "DEPOSIT", 100, party="sponsor-1")
+    await escrow.freeze(account)
+    await payment.happens(escrow, "SETTLED")
+    await escrow.unfreeze(account)
+    await payment.happens(escrow, "COMPLETED")
+    if applied:
+        await escrow.post(account, ("unapplied:sponsor-1", applied), ("distributable", -applied))
+    await payment.happens(escrow, "RETURNED")
+    assert await escrow.posted(account) == {"cash": 100, "distributable": 100}
+
+
 async def test_what_is_disputed_while_the_account_is_frozen_is_held_on_once_that_is_unfrozen(escrow):
     account = await escrow.open()
     payment = Payment(account, "ESCROW_DEPOSIT", 100, method="CARD")

@@ -166,9 +166,11 @@ def _return(moving: Moving, booked: BookedPosition, *, frozen: bool, count_takea
     """
     left = amount = booked.at_the_bank()
     legs: list[Leg] = []
-    # What arrived while the account was frozen may have been applied since. In a frozen account that is not likely.
+    # What arrived while the account was frozen may have been applied since. In a frozen account that is not likely. And
+    # where it would belong to several, what stands there came with other payments as long as it was not.
     put = [account for account, _ in booked.credited()]
-    for account in dict.fromkeys([*put, moving.target] if frozen else [moving.target, *put]):
+    is_shared = not moving.target.party_id
+    for account in dict.fromkeys([*put, moving.target] if frozen or is_shared else [moving.target, *put]):
         taken = max(0, min(left, count_takeable(account)))
         if taken:
             legs.append(debit(account, taken))
