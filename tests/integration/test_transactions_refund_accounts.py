@@ -229,6 +229,23 @@ async def test_what_one_person_alone_has_settled_since_a_refund_came_to_nothing_
     assert again.status == (T.PENDING_APPROVAL if since else T.PENDING_SETTLEMENT)
 
 
+async def test_an_exception_about_the_refund_itself_that_one_person_resolved_has_it_wait(
+    service: TransactionsHarness,
+) -> None:
+    paid = await contribute(service, "02", amount=usd(50_00))
+    service.clock.advance(timedelta(days=65))
+    await service.work()
+    first = await refund(service, paid, amount=usd(50_00), approved=False)
+    service.bank.report(first.transaction_id, PaymentStatus.RETURNED, "R24")
+    await service.work(hurried=True)
+    service.clock.advance(timedelta(seconds=1))
+    [told] = await list_exceptions(service)
+    assert told.transaction_id == first.transaction_id
+    await resolve(service, told, "Nothing.", Principal("admin-9", "admin", ORG))
+    again = await refund(service, paid, amount=usd(50_00), approved=True)
+    assert again.status == T.PENDING_APPROVAL
+
+
 async def test_whoever_is_paid_does_not_overrule_a_no_by_asking_again(service: TransactionsHarness) -> None:
     """The reason that it waited for is gone by then, and who decided on the refund before did so before the no."""
     paid = await contribute(service, "02", amount=usd(50_00))

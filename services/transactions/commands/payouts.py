@@ -209,8 +209,9 @@ async def _choose_ways(tx: Tx, items: Sequence[Item], orders: Mapping[str, Payou
     received = await list_received(tx, refunded) if refunded else {}
     given_back = await sum_given_back(tx, refunded)
     about = [row.transaction_id for rows in received.values() for row in rows or ()]
-    about += [each for ids in given_back.ended.values() for each in ids]
-    questioned = await list_questioned(tx, about) if about else frozenset[str]()
+    since = {each: given_back.ended_since[of] for of, ids in given_back.ended.items() for each in ids}
+    about += since
+    questioned = await list_questioned(tx, about, since) if about else frozenset[str]()
     of_nobody = None
     if given_back.ended:
         of_nobody = await list_exceptions_of_nobody(tx, resolved_since=min(given_back.ended_since.values()))
