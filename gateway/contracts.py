@@ -58,6 +58,11 @@ def methods() -> list[MethodDescriptor]:
     return [method for service in services() for method in service.methods if has_option(method, annotations_pb2.http)]
 
 
+def list_interfaces() -> list[str]:
+    """The full names of the services that have REST routes."""
+    return list(dict.fromkeys(method.containing_service.full_name for method in methods()))
+
+
 @cache
 def messages() -> frozenset[Descriptor]:
     """Every message that a request or an answer can hold."""

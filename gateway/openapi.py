@@ -82,7 +82,7 @@ def document() -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "tags": [_tag(service.full_name) for service in contracts.services()],
+        "tags": [_tag(name) for name in contracts.list_interfaces()],
         "paths": paths,
         "components": {
             "schemas": dict(sorted(schemas.components.items())),
