@@ -258,12 +258,9 @@ async def _execute(database, statements):
             await tx.execute(sa.text(statement))
 
 
-async def test_no_login_skips_numbers_of_events_unless_the_relay_tells_of_it(database, js):
+async def test_an_event_with_a_number_that_somebody_made_up_is_told_to_nobody(database, js):
     await emit(database, "first")
     leap = sa.text("UPDATE aggregate_versions SET version = version + 1000")
-    with pytest.raises(asyncpg.PostgresError, match="a number has its event"):
-        async with database.begin() as tx:
-            await tx.execute(leap)
     made_up = (
         "INSERT INTO outbox"
         " (org_id, event_id, event_type, aggregate_id, aggregate_version, scope, payload, occurred_at)"

@@ -17,7 +17,7 @@ def minor(name: str) -> sa.Column[int]:
 
 
 def json(name: str, *, null: bool = False) -> sa.Column[object]:
-    """JSON of the shape that the last word of its name says: json_shapes.py."""
+    """JSON: what it holds says whoever writes it."""
     return sa.Column(name, pg.JSONB(none_as_null=True), nullable=null)
 
 

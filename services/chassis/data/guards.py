@@ -1,16 +1,15 @@
-"""What a database itself refuses, whoever writes: edits of history, wrong moves, what no code can read.
+"""What a database itself refuses, whoever writes: edits of history, wrong moves.
 
 A migration says which of its tables keep what; `guard_rows` is what every table has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from services.chassis.data.json_shapes import is_of_another_shape
 from services.chassis.data.leases import PAUSE_MAX_MS
 from services.chassis.data.rights import Rights
 from services.chassis.data.seals import is_covered
@@ -89,55 +88,6 @@ _REFUSE_BEGUN = """
 CREATE OR REPLACE TRIGGER refuse_begun BEFORE INSERT ON {table} FOR EACH ROW
 WHEN (NEW.epoch <> 0 OR NEW.tries <> 0) EXECUTE FUNCTION realco_refuse()
 """
-# PostgreSQL keeps times and JSON that Python cannot read, and values of a gigabyte. Rows are read before anybody can
-# ask whether they are ours, many at a time, so one of them would hide all the others. What a function asks PostgreSQL
-# reads once a connection, and the condition of a trigger once a statement: that took longer than to write the row.
-_REFUSE_UNREADABLE = (
-    """
-CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SET {search_path} AS $$
-BEGIN
-  IF {unreadable} THEN
-    RAISE EXCEPTION '% keeps its rows readable: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = '42501';
-  END IF;
-  RETURN NEW;
-END $$
-""",
-    "REVOKE ALL ON FUNCTION {function}() FROM PUBLIC",
-    """
-CREATE OR REPLACE TRIGGER refuse_unreadable BEFORE INSERT OR UPDATE OF {columns} ON {table} FOR EACH ROW
-EXECUTE FUNCTION {function}()
-""",
-)
-_VALUE_BYTES_MAX = 4 * 1024 * 1024  # more than any of ours
-# Texts that are longer by design: what an approval decides on and what became of it, and what anybody may have sent.
-_LONG_TEXTS = frozenset({"content", "result", "headers", "subject", "cause"})
-_TEXT_BYTES_MAX = 32 * 1024
-_METADATA_BYTES_MAX = 128 * 1024  # 50 pairs of what the contracts take
-# The same where no seal says which rows are ours, so that a list shows each: many of them still are one answer.
-_UNSEALED_BYTES_MAX = 8 * 1024
-_SEAL_BYTES_MAX = 64
-_FIRST, _LAST = "'0001-01-02T00:00Z'", "'9999-12-30T00:00Z'"
-# By the type of a column.
-_UNREADABLE: Sequence[tuple[type[sa.types.TypeEngine[Any]], str]] = (
-    (sa.DateTime, f"NEW.{{column}} NOT BETWEEN {_FIRST} AND {_LAST}"),
-    (sa.Date, f"NEW.{{column}} NOT BETWEEN {_FIRST} AND {_LAST}"),
-    # Deeper than any of ours, or a number that is none of ours.
-    (sa.JSON, "jsonb_path_exists(NEW.{column}, '$.**{{20}}')"),
-    (sa.JSON, """jsonb_path_exists(NEW.{column}, '$.** ? (@.type() == "number" && (@ > 1e18 || @ < -1e18))')"""),
-    # As it is read: what is copied from another row is still as small as it was stored.
-    (sa.JSON, "octet_length(NEW.{column}::text) > {bytes_max}"),
-    (sa.ARRAY, "octet_length(NEW.{column}::text) > {bytes_max}"),
-    (sa.LargeBinary, f"octet_length(NEW.{{column}}) > {_VALUE_BYTES_MAX}"),
-    (sa.Text, "octet_length(NEW.{column}) > {bytes_max}"),
-)
-# A page of a list ends at an id, which its token has: a longer one, or one that JSON spells longer, is not sent back.
-_ODD_ID = "octet_length(NEW.{column}) > 255 OR NEW.{column} ~ '[[:cntrl:]]'"
-_IDS_OF_OTHERS = frozenset({"external_id", "provider_event_id"})  # no page ends at one, and they count characters
-# So that we can always write the next one, however far somebody leapt; and by such steps nobody comes to the end of the
-# numbers (steps.py has the same for those of events).
-_FAR_VERSION = "NEW.{column} > 1000000000000 AND (TG_OP = 'INSERT' OR NEW.{column} - OLD.{column} > 1000000)"
-_LONG_SEAL = f"octet_length(NEW.seal) > {_SEAL_BYTES_MAX}"
-_TIMES = f"NOT ({_FIRST} <= ALL (NEW.{{column}}) AND {_LAST} >= ALL (NEW.{{column}}))"
 
 
 def create_functions(op: Op) -> None:
@@ -259,18 +209,17 @@ def hold_history(
     )
 
 
-def guard_rows(op: Op, name: str, columns: Mapping[str, sa.types.TypeEngine[Any]], stated: Rights | None) -> None:
+def guard_rows(op: Op, name: str, columns: Collection[str], stated: Rights | None) -> None:
     """Refuses what no table takes, by the columns that it has.
 
     Args:
         stated: Who may change which of them.
     """
-    if stated is not None and {"version", "seal"} <= columns.keys():
+    if stated is not None and {"version", "seal"} <= set(columns):
         _refuse_old_state(op, name, stated)
     if "due_at" in columns:
         for statement in (_REFUSE_FAR, _REFUSE_LEAP, _REFUSE_BEGUN):
             op.execute(statement.format(table=quote(op, name)))
-    _refuse_unreadable(op, name, columns)
 
 
 def _refuse_old_state(op: Op, name: str, of: Rights) -> None:
@@ -289,38 +238,6 @@ def _change(op: Op, columns: Sequence[str]) -> str:
     """Whether one of the columns changes."""
     news, olds = (", ".join(f"{which}.{quote(op, column)}" for column in columns) for which in ("NEW", "OLD"))
     return f"ROW({news}) IS DISTINCT FROM ROW({olds})" if columns else "false"
-
-
-def _refuse_unreadable(op: Op, name: str, columns: Mapping[str, sa.types.TypeEngine[Any]]) -> None:
-    found: dict[str, list[str]] = {}
-    for column, kind in columns.items():
-        conditions = [condition for of, condition in _UNREADABLE if isinstance(kind, of)]
-        if isinstance(kind, sa.ARRAY) and isinstance(kind.item_type, sa.DateTime):
-            conditions.append(_TIMES)
-        if column == "seal":
-            conditions = [_LONG_SEAL]
-        elif column.endswith("_id") and column not in _IDS_OF_OTHERS and isinstance(kind, sa.Text):
-            conditions = [_ODD_ID]
-        elif column == "version":
-            conditions = [_FAR_VERSION]
-        quoted = quote(op, column)
-        bytes_max = _find_bytes_max(column, kind) if "seal" in columns else _UNSEALED_BYTES_MAX
-        if conditions:
-            found[quoted] = [f"({condition.format(column=quoted, bytes_max=bytes_max)})" for condition in conditions]
-        if isinstance(kind, sa.JSON):
-            found[quoted].append(f"({is_of_another_shape(column)})")
-    if found:
-        unreadable = " OR ".join(condition for conditions in found.values() for condition in conditions)
-        values = {"columns": ", ".join(found), "table": quote(op, name), "unreadable": unreadable}
-        for statement in _REFUSE_UNREADABLE:
-            op.execute(statement.format(function=f"refuse_unreadable_{name}", search_path=SEARCH_PATH, **values))
-
-
-def _find_bytes_max(column: str, kind: sa.types.TypeEngine[Any]) -> int:
-    """So that a page of the rows that a login can write at most is less than a caller receives, at its default size."""
-    if column == "metadata":
-        return _METADATA_BYTES_MAX
-    return _TEXT_BYTES_MAX if isinstance(kind, sa.Text) and column not in _LONG_TEXTS else _VALUE_BYTES_MAX
 
 
 def quote(op: Op, name: str) -> str:

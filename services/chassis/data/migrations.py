@@ -44,7 +44,7 @@ def close(op: Op, service: str, stated: rights.Table) -> None:
     for function in bind.scalars(_CALLED).all():
         op.execute(f"GRANT EXECUTE ON FUNCTION {function} TO {quote(op, roles['app'])}")
     for name in sorted(there):
-        columns = {column["name"]: column["type"] for column in sa.inspect(bind).get_columns(name)}
+        columns = [column["name"] for column in sa.inspect(bind).get_columns(name)]
         if "org_id" in columns:
             _hide(op, name, roles["worker"])
         guard_rows(op, name, columns, stated.get(name))

@@ -1,6 +1,6 @@
 """Rows that are read many at a time, of which one may hold what no program can read.
 
-The database takes no such value from a login (migrations.py). Whoever owns the tables writes it all the same, and it
+None of ours is, but PostgreSQL keeps times and JSON that Python cannot read, and whoever writes one past the service
 would hide the rows beside it from whoever looks at them all.
 """
 

@@ -48,24 +48,6 @@ _REFUSE_LEAPING = """
 CREATE TRIGGER refuse_leaping BEFORE INSERT ON aggregate_versions FOR EACH ROW
 WHEN (NEW.version NOT BETWEEN 1 AND 1000000) EXECUTE FUNCTION realco_refuse()
 """
-# Whoever takes numbers leaves the event that has the last of them, in the same transaction. So a number that skips some
-# has an event that the service did not write, and the relay tells of it.
-_REFUSE_UNTOLD = f"""
-CREATE FUNCTION refuse_untold() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET {SEARCH_PATH} AS $$
-BEGIN
-  IF EXISTS (
-    SELECT FROM outbox WHERE org_id = NEW.org_id AND aggregate_id = NEW.aggregate_id
-    AND aggregate_version = NEW.version AND published_at IS NULL
-  ) THEN
-    RETURN NULL;
-  END IF;
-  RAISE EXCEPTION 'aggregate_versions keeps its rows as they are: a number has its event' USING ERRCODE = '42501';
-END $$
-"""
-_REFUSE_UNTOLD_NUMBERS = """
-CREATE CONSTRAINT TRIGGER refuse_untold AFTER INSERT OR UPDATE OF version ON aggregate_versions
-DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse_untold()
-"""
 # Who leads renews that within seconds, so nobody who claims to lead keeps the others waiting for good.
 _REFUSE_FAR_LEAD = """
 CREATE TRIGGER refuse_far BEFORE INSERT OR UPDATE OF until ON leaders FOR EACH ROW
@@ -104,8 +86,6 @@ def create_chassis_tables(op: Op) -> None:
     op.execute(_MARK)
     op.execute(_REFUSE_GOING_BACK)
     op.execute(_REFUSE_LEAPING)
-    op.execute(_REFUSE_UNTOLD)
-    op.execute(_REFUSE_UNTOLD_NUMBERS)
     op.execute(_REFUSE_FAR_LEAD)
     append_only(op, "dead_letters", "seen_letters", "stops")
     keep(op, "outbox", "published_at", 35)
