@@ -97,7 +97,8 @@ escrow_accounts = sa.Table(
     sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency_iso"),
     sa.CheckConstraint(
         "(status = 'FROZEN') = (freezes <> '[]')"
-        """ AND NOT freezes @? '$[*] ? (@.note == "" || @.frozen_by == "")'""",
+        " AND jsonb_array_length(freezes) = jsonb_array_length(jsonb_path_query_array(freezes,"
+        """ '$[*] ? (@.note != "" && @.frozen_by != "" && @.frozen_at starts with "20")'))""",
         name="frozen_for_a_reason",
     ),
     sa.CheckConstraint("num_nulls(unfrozen_at, unfrozen_by) <> 1", name="unfrozen_by_somebody"),

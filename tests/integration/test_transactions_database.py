@@ -7,8 +7,6 @@ from itertools import product
 import asyncpg
 import pytest
 import sqlalchemy as sa
-from realco.transactions.v1 import payouts_pb2
-from realco.transactions.v1 import transactions_pb2 as pb
 from sqlalchemy.dialects import postgresql
 
 from services.chassis.data import leases
@@ -21,7 +19,7 @@ from services.transactions.domain.states import MOVES, Status
 from services.transactions.tables import transactions
 from services.transactions.tables.webhooks import received_webhooks
 from tests.support.databases import WITH_TEST_CLOCK
-from tests.support.transactions import ADMIN, DISTRIBUTIONS, ESCROW_ACCOUNT, TransactionsHarness, usd
+from tests.support.transactions import TransactionsHarness
 
 
 @pytest.fixture
@@ -164,56 +162,3 @@ async def test_what_waits_is_not_read_to_find_what_is_due(service: TransactionsH
             plan = list(await tx.scalars(sa.text(f"EXPLAIN {text}")))
         [condition] = [line for line in plan if "Index Cond" in line]
         assert "due_at <=" in condition
-
-
-async def test_rows_that_sql_made_larger_than_a_page_may_be_hide_none_of_the_others(
-    service: TransactionsHarness,
-) -> None:
-    other = await service.deposit()
-    async with service.database.begin("org-1") as tx:
-        [kept] = await tx.execute(sa.select(transactions).where(transactions.c.org_id == "org-1"))
-        made_up = {"transaction_id": "txn_x", "description": "x" * 30_000, "status": "INITIATED", "version": 1}
-        made_up |= {"previous_status": None, "seal": None, "epoch": 0, "tries": 0}
-        await tx.execute(sa.insert(transactions).values(dict(kept._mapping) | made_up))
-    listed = (await service.ask(ADMIN, "ListTransactions", pb.ListTransactionsRequest())).transactions
-    assert [each.transaction_id for each in listed] == [other.transaction_id]
-    too_large = (
-        "INSERT INTO webhooks (org_id, webhook_id, provider, provider_event_id, event_type, status, transaction_id,"
-        " created_at) VALUES ('org-1', 'wh_1', 'x', 'x', repeat('x', 10000), 'RECEIVED', :id, now())"
-    )
-    assert await fails(service.database, too_large, id=other.transaction_id) == "42501"
-    # PostgreSQL keeps such a text in a few bytes, and copies it so.
-    failed = {"code": "X", "message": 20_000 * "x", "retryable": False, "metadata": {}}
-    async with service.database.begin("org-1") as tx:
-        await tx.execute(sa.update(transactions).values(failure=failed, version=transactions.c.version + 1))
-    copied = (
-        "INSERT INTO webhooks (org_id, webhook_id, provider, provider_event_id, event_type, status, transaction_id,"
-        " created_at, failure) SELECT org_id, 'wh_2', 'x', 'y', 'x', 'FAILED', transaction_id, now(), failure"
-        " FROM transactions WHERE transaction_id = :id"
-    )
-    assert await fails(service.database, copied, id=other.transaction_id) == "42501"
-
-
-async def test_a_version_that_leaps_as_far_as_it_may_keeps_nobody_else_from_being_paid(
-    service: TransactionsHarness,
-) -> None:
-    parties = ("inv-001", "inv-002")
-    altered, _ = [await service.confirm(await service.bank_account(party)) for party in parties]
-    leap = "UPDATE bank_accounts SET version = %d WHERE bank_account_id = :id"
-    assert await fails(service.database, leap % (10**12 + 10**6), id=altered.bank_account_id) == "42501"
-    async with service.database.begin("org-1") as tx:
-        await tx.execute(sa.text(leap % 10**12), {"id": altered.bank_account_id})
-    items = [
-        payouts_pb2.BatchCreatePayoutsRequest.Item(
-            idempotency_key=party,
-            type=pb.Transaction.DISTRIBUTION,
-            amount=usd(10_00),
-            party_id=party,
-            escrow_account_id=ESCROW_ACCOUNT,
-        )
-        for party in parties
-    ]
-    service.distributions.order(items)
-    request = payouts_pb2.BatchCreatePayoutsRequest(items=items)
-    answer = await service.ask(DISTRIBUTIONS, "BatchCreatePayouts", request)
-    assert [each.failure.code for each in answer.results] == ["BANK_ACCOUNT_NOT_USABLE", ""]

@@ -11,7 +11,9 @@ from realco.escrow.v1 import holds_pb2 as holds_pb
 from realco.escrow.v1 import journal_pb2 as journal_pb
 from realco.escrow.v1 import postings_pb2 as postings_pb
 
+from services.chassis.calls.auth import Principal
 from services.chassis.values.errors import DomainError
+from services.chassis.values.ids import new_id
 from tests.support.escrow import Escrow, key, ledger_account, new_entry
 from tests.support.peers.orders import payout, release
 
@@ -253,7 +255,8 @@ class Run:
 
     async def freeze(self) -> None:
         self.model.frozen = True
-        await self.escrow.freeze(self.account)
+        # One person freezes the same account three times an hour, and no more.
+        await self.escrow.freeze(self.account, by=Principal(new_id("adm"), "admin", self.escrow.org_id))
 
     async def unfreeze(self) -> None:
         self.model.frozen = False

@@ -294,9 +294,9 @@ class Escrow:
         )
         return await self.call("PlaceHold", request)
 
-    async def freeze(self, account: str, note: str = "a court order") -> accounts_pb.EscrowAccount:
+    async def freeze(self, account: str, note: str = "a court order", by: Principal | None = None) -> Any:
         request = accounts_pb.FreezeEscrowAccountRequest(escrow_account_id=account, note=note)
-        return await self.call("FreezeEscrowAccount", request)
+        return await self.call("FreezeEscrowAccount", request, by)
 
     async def unfreeze(self, account: str) -> accounts_pb.EscrowAccount:
         return await self.call(

@@ -81,7 +81,8 @@ def _create_escrow_accounts() -> None:
         sa.CheckConstraint(
             (
                 "(status = 'FROZEN') = (freezes <> '[]')"
-                """ AND NOT freezes @? '$[*] ? (@.note == "" || @.frozen_by == "")'"""
+                " AND jsonb_array_length(freezes) = jsonb_array_length(jsonb_path_query_array(freezes,"
+                """ '$[*] ? (@.note != "" && @.frozen_by != "" && @.frozen_at starts with "20")'))"""
             ),
             name="frozen_for_a_reason",
         ),
