@@ -354,14 +354,3 @@ def _list_sealed(table: sa.Table, covered: Iterable[Any]) -> tuple[int, list[Any
         form -= 1
         del values[len(forms[form - 1]) :]
     return form, values
-
-
-_SUM_MAX = 10**15
-
-
-def bound_sum(minor: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """A sum of rows that nobody proves, so that however much a login of the database made up can be told.
-
-    Nothing where there is nothing to sum: the least of NULL and a number is the number, in PostgreSQL.
-    """
-    return sa.func.least(sa.func.coalesce(minor, 0), _SUM_MAX)

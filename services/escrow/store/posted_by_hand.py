@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import bound_sum
+from services.chassis.data.sql import bound_sum
 from services.chassis.data.transaction import Tx
 from services.escrow.domain.posted_by_hand import PostedByHand
 from services.escrow.tables import BY_HAND, escrow_accounts, journal_entries, ledger_entries

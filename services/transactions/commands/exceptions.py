@@ -13,7 +13,6 @@ alone have it.
 from __future__ import annotations
 
 from collections.abc import Collection
-from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
 
@@ -22,8 +21,6 @@ from realco.transactions.v1 import exceptions_pb2 as pb
 
 from services.chassis.calls.auth import acting_as, current_principal, service_principal
 from services.chassis.calls.parties import Parties
-from services.chassis.data.heard_persons import acts_for_any
-from services.chassis.data.seals import NotSealed
 from services.chassis.data.stops import note_stop
 from services.chassis.data.transaction import Tx
 from services.chassis.process.telemetry import log
@@ -38,15 +35,12 @@ from services.transactions.domain.exceptions import (
     KINDS,
     About,
     ExceptionKind,
-    Involved,
     PaymentException,
     Severity,
 )
 from services.transactions.domain.transaction import Transaction
-from services.transactions.providers.ach_file.folders import find_file_id
 from services.transactions.store import exceptions as store
-from services.transactions.store.bank_accounts import find_bank_account
-from services.transactions.store.transactions import find_transaction, list_parts
+from services.transactions.store.transactions import find_transaction
 
 EXCEPTIONS_FOUND = Counter(
     "realco_payment_exceptions_total", "What a person has to look at, each time that it is found.", ["kind"]
@@ -146,7 +140,7 @@ async def assign_payment_exception(
         if before.assignee not in (None, current_principal().person):
             await note_stop(tx, "ASSIGN_PAYMENT_EXCEPTION", before.payment_exception_id, now)
         after = await store.save_exception(tx, before, after, now)
-    return answer_payment_exception(after, await read_involved(tx, after))
+    return answer_payment_exception(after, await store.read_involved(tx, after))
 
 
 class Gain(NamedTuple):
@@ -168,7 +162,7 @@ async def ask_who_gains(
     async with dependencies.database.begin() as tx:
         found = await store.require_exception(tx, request.payment_exception_id)
         row = await find_transaction(tx, found.transaction_id) if found.transaction_id else None
-        involved = await read_involved(tx, found)
+        involved = await store.read_involved(tx, found)
     gaining = involved.party_ids | (await list_beneficiaries(row, dependencies.peers) if row is not None else set())
     me = Identity(current_principal().person)
     standings = await parties.list_standings({me})
@@ -183,29 +177,12 @@ async def resolve_payment_exception(
         PaymentExceptionNotFound, EtagMismatch, IllegalStatusChange, MakerIsChecker, BeneficiaryIsChecker
     """
     before, person = await _lock_as_read(tx, request.payment_exception_id, request.etag), current_principal().person
-    involved = await read_involved(tx, before)
+    involved = await store.read_involved(tx, before)
     rules.check_may_resolve(before, involved, person)
     check_beneficiary(gain.beneficiary_party_ids, gain.parties)
     after = rules.resolve(before, person, request.note, now)
     after = await store.save_exception(tx, before, after, now, note=request.note)
     return answer_payment_exception(after, involved)
-
-
-async def read_involved(tx: Tx, found: PaymentException) -> Involved:
-    """Of a file for the bank all that had a part in the payments in it, or whose they are.
-
-    A bank account that somebody altered in the database names nobody: an exception may be about just that.
-    """
-    makers, party_ids = set[str](), set[str]()
-    for row in await list_parts(tx, found.transaction_id, find_file_id(found.file_name or "") or None):
-        makers.update({row.created_by, *row.makers_and_checkers})
-        party_ids.add(row.party_id)
-    with suppress(NotSealed):
-        account = await find_bank_account(tx, found.bank_account_id) if found.bank_account_id else None
-        if account is not None:
-            makers.update(account.makers)
-            party_ids.add(account.party_id)
-    return Involved(frozenset(makers), frozenset(party_ids), await acts_for_any(tx, party_ids))
 
 
 async def _lock_as_read(tx: Tx, exception_id: str, etag: str) -> PaymentException:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from services.chassis.process.jobs import Job
 from services.transactions.dependencies import Dependencies
-from services.transactions.jobs.apply_webhooks import UNAPPLIED, apply_webhooks
+from services.transactions.jobs.apply_webhooks import TAKING_WEBHOOKS, apply_webhooks
 from services.transactions.jobs.book_payouts import NOT_BOOKED, book_payouts
 from services.transactions.jobs.end_announcements import end_announcements
 from services.transactions.jobs.evaluate_initiated import INITIATED, evaluate_initiated
@@ -39,7 +39,7 @@ STEPS: Mapping[_Work, sa.ColumnElement[float]] = {
     start_queued: QUEUED.first_due,
     book_payouts: NOT_BOOKED.first_due,
     submit_payments: READY.first_due,
-    apply_webhooks: UNAPPLIED.first_due,
+    apply_webhooks: TAKING_WEBHOOKS.first_due,
     queue_retries: transactions.RETRY_DUE.first_due,
     look_up_submitted: SUBMITTED.first_due,
     end_announcements: transactions.ANNOUNCEMENT_DUE.first_due,
@@ -65,7 +65,7 @@ WORK = (
     transactions.RETRY_DUE,
     transactions.ANNOUNCEMENT_DUE,
     transactions.LOOK_DUE,
-    webhooks.UNAPPLIED,
+    webhooks.NOT_APPLIED,
 )
 
 

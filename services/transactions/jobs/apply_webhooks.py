@@ -28,11 +28,11 @@ from services.transactions.providers.protocols import OutcomeUnknown
 from services.transactions.store import provider_payments
 from services.transactions.store import webhooks as store
 
-UNAPPLIED = store.build_taking(count_max=CALLS_MAX)
+TAKING_WEBHOOKS = store.build_taking(count_max=CALLS_MAX)
 
 
 async def apply_webhooks(dependencies: Dependencies) -> int:
-    taken = await store.take_webhooks(dependencies.database, UNAPPLIED)
+    taken = await store.take_webhooks(dependencies.database, TAKING_WEBHOOKS)
     about: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in taken:
         about[row.provider, row.provider_reference].append(row)

@@ -17,10 +17,7 @@ from services.transactions import messages
 from services.transactions.actions import (
     answer_payment_exception,
 )
-from services.transactions.commands.exceptions import read_involved
-from services.transactions.domain.exceptions import PaymentException
-from services.transactions.domain.refusals import PaymentExceptionNotFound
-from services.transactions.store.exceptions import EXCEPTIONS, is_of_accounts
+from services.transactions.store.exceptions import EXCEPTIONS, is_of_accounts, read_involved, require_exception
 from services.transactions.store.return_rates import find_return_rates
 from services.transactions.tables.exceptions import payment_exception_history, payment_exceptions
 
@@ -31,15 +28,8 @@ async def get_payment_exception(
     tx: Tx, request: exceptions_pb2.GetPaymentExceptionRequest, now: datetime
 ) -> exceptions_pb2.PaymentException:
     """Raises: PaymentExceptionNotFound, NotSealed."""
-    found = await _require_exception(tx, request.payment_exception_id)
+    found = await require_exception(tx, request.payment_exception_id)
     return answer_payment_exception(found, await read_involved(tx, found))
-
-
-async def _require_exception(tx: Tx, exception_id: str) -> PaymentException:
-    found = await EXCEPTIONS.find(tx, exception_id)
-    if found is None:
-        raise PaymentExceptionNotFound()
-    return found
 
 
 async def list_payment_exceptions(
@@ -76,7 +66,7 @@ async def list_payment_exception_status_changes(
     tx: Tx, request: exceptions_pb2.ListPaymentExceptionStatusChangesRequest, now: datetime
 ) -> exceptions_pb2.ListPaymentExceptionStatusChangesResponse:
     """Raises: PaymentExceptionNotFound, NotSealed."""
-    await _require_exception(tx, request.payment_exception_id)
+    await require_exception(tx, request.payment_exception_id)
     h = payment_exception_history.c
     changes = sa.select(payment_exception_history).where(
         is_mine(payment_exception_history), h.payment_exception_id == request.payment_exception_id

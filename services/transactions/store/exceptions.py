@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -14,9 +15,10 @@ from realco.transactions.v1 import events_pb2 as events
 from services.chassis.calls.auth import current_principal
 from services.chassis.data import outbox
 from services.chassis.data.aggregates import Aggregate, list_columns, read_fields
+from services.chassis.data.heard_persons import acts_for_any
 from services.chassis.data.locks import lock_name
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import keep_readable, keep_sealed, seals_of
+from services.chassis.data.seals import NotSealed, keep_readable, keep_sealed, seals_of
 from services.chassis.data.sql import Row
 from services.chassis.data.transaction import Tx
 from services.chassis.values.ids import coded_id
@@ -26,11 +28,15 @@ from services.transactions.domain.exceptions import (
     KINDS,
     ExceptionKind,
     ExceptionStatus,
+    Involved,
     PaymentException,
     Severity,
 )
 from services.transactions.domain.open_questions import Exceptions
 from services.transactions.domain.refusals import PaymentExceptionNotFound
+from services.transactions.providers.ach_file.folders import find_file_id
+from services.transactions.store.bank_accounts import find_bank_account
+from services.transactions.store.transactions import list_parts
 from services.transactions.tables.exceptions import payment_exception_history, payment_exceptions
 from services.transactions.tables.transactions import transactions
 
@@ -72,6 +78,23 @@ async def require_exception(tx: Tx, exception_id: str) -> PaymentException:
     if found is None:
         raise PaymentExceptionNotFound()
     return found
+
+
+async def read_involved(tx: Tx, found: PaymentException) -> Involved:
+    """Of a file for the bank all that had a part in the payments in it, or whose they are.
+
+    A bank account that somebody altered in the database names nobody: an exception may be about just that.
+    """
+    makers, party_ids = set[str](), set[str]()
+    for row in await list_parts(tx, found.transaction_id, find_file_id(found.file_name or "") or None):
+        makers.update({row.created_by, *row.makers_and_checkers})
+        party_ids.add(row.party_id)
+    with suppress(NotSealed):
+        account = await find_bank_account(tx, found.bank_account_id) if found.bank_account_id else None
+        if account is not None:
+            makers.update(account.makers)
+            party_ids.add(account.party_id)
+    return Involved(frozenset(makers), frozenset(party_ids), await acts_for_any(tx, party_ids))
 
 
 async def lock_subject(tx: Tx, kind: ExceptionKind, subject: str) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from services.chassis.data.reach import is_mine
-from services.chassis.data.seals import bound_sum, keep_sealed
+from services.chassis.data.seals import keep_sealed
+from services.chassis.data.sql import bound_sum
 from services.chassis.data.transaction import Tx
 from services.chassis.values.currencies import MINOR_DIGITS
 from services.chassis.values.money import Money

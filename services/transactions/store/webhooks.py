@@ -70,7 +70,7 @@ _CHANGE = (
     .returning(webhooks)
 )
 # What came and was not applied.
-UNAPPLIED = Due(received_webhooks, _r.due_at.is_not(None), _r.created_at)
+NOT_APPLIED = Due(received_webhooks, _r.due_at.is_not(None), _r.created_at)
 
 
 class Received(NamedTuple):
