@@ -40,8 +40,8 @@ def _new_transaction(targets: Targets, route: Route) -> Iterator[BadRequest]:
     for title, escrow_account in {"unknown": f"esc_{UNKNOWN}", "foreign": foreign["escrow_account"]}.items():
         yield BadRequest(
             f"the escrow account is {title}",
-            404,
-            "ESCROW_ACCOUNT_NOT_FOUND",
+            422,
+            "ESCROW_ACCOUNT_MISMATCH",
             at="body /escrowAccountId",
             change={"escrowAccountId": escrow_account},
         )

@@ -42,7 +42,7 @@ REFUSED = {
     "an unknown party": ({"party_id": "inv-404", "bank_account_id": new_id("ba")}, "PARTY_NOT_FOUND"),
     "an unknown investment": ({"investment_id": new_id("inv")}, "INVESTMENT_NOT_FOUND"),
     "an unknown bank account": ({"bank_account_id": new_id("ba")}, "BANK_ACCOUNT_NOT_FOUND"),
-    "an unknown escrow account": ({"escrow_account_id": new_id("esc")}, "ESCROW_ACCOUNT_NOT_FOUND"),
+    "another escrow account": ({"escrow_account_id": new_id("esc")}, "ESCROW_ACCOUNT_MISMATCH"),
     "more than is committed": ({"amount": usd(2_000_00)}, "COMMITMENT_EXCEEDED"),
     "another currency": ({"amount": {"currency_code": "EUR", "amount_minor": 1}}, "CURRENCY_MISMATCH"),
 }
@@ -233,10 +233,11 @@ async def test_where_nobody_can_say_whether_it_could_be_received_nothing_is_writ
 
 async def test_a_frozen_account_keeps_no_other_from_going_on(service: TransactionsHarness) -> None:
     frozen = new_id("esc")
-    service.escrow.open(escrow_account_id=frozen)
+    service.escrow.open(escrow_account_id=frozen, sponsor="sponsor-1")
     service.escrow.accounts[frozen].status = EscrowAccount.FROZEN
     good = await service.deposit_request(amount=usd(1))
-    results = await create(service, IMPORT, [vary(good, escrow_account_id=frozen), good])
+    of_issuer = {"type": pb.Transaction.DEPOSIT, "investment_id": None, "escrow_account_id": frozen}
+    results = await create(service, IMPORT, [await service.deposit_request("sponsor-1", **of_issuer), good])
     assert name_outcomes(results) == ["ESCROW_ACCOUNT_FROZEN", "QUEUED"]
 
 

@@ -91,7 +91,7 @@ REFUSED = [
     ({"party_id": ""}, "INVALID_FIELD", ["party_id"]),
     ({"investment_id": new_id("inv")}, "INVESTMENT_NOT_FOUND", ["investment_id"]),
     ({"bank_account_id": new_id("ba")}, "BANK_ACCOUNT_NOT_FOUND", ["bank_account_id"]),
-    ({"escrow_account_id": new_id("esc")}, "ESCROW_ACCOUNT_NOT_FOUND", ["escrow_account_id"]),
+    ({"escrow_account_id": new_id("esc")}, "ESCROW_ACCOUNT_MISMATCH", ["escrow_account_id"]),
     ({"amount": usd(1_000_01)}, "COMMITMENT_EXCEEDED", ["amount.amount_minor"]),
     ({"party_id": "inv-002"}, "INVESTMENT_NOT_FOUND", ["investment_id"]),
 ]

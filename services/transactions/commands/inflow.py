@@ -150,13 +150,14 @@ def judge_inflow(
         offering: Of the investment. None where that is not there, either.
     """
     try:
+        if inflow.investment_id:
+            _check_investment(inflow, investment)
+        # Whose raise it is comes first: an investor learns nothing of another's escrow account.
+        if offering is not None:
+            _check_offering(inflow, offering, now)
         source = _check_account(inflow, account)
         if inflow.to_escrow_account_id:
             _check_destination(inflow, inflow.to_escrow_account_id, source, destination)
-        if inflow.investment_id:
-            _check_investment(inflow, investment)
-        if offering is not None:
-            _check_offering(inflow, offering, now)
     except DomainError as refusal:
         return InflowVerdict(refusal)
     return InflowVerdict(None, investment)
