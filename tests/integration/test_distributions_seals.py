@@ -330,7 +330,7 @@ async def test_no_login_takes_a_payee_out_of_what_waits_by_a_look_at_when_it_was
         await login.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         await login.execute(f"SELECT set_config('app.org_id', '{ORG}', true); SELECT FROM distributions")
         await service.submit(await service.get(draft))
-        with pytest.raises(asyncpg.SerializationError):
+        with pytest.raises(asyncpg.PostgresSystemError):
             await login.execute("DELETE FROM allocations WHERE party_id = 'inv-001'")
 
 

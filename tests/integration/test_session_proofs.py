@@ -218,3 +218,32 @@ async def test_what_a_session_without_the_proof_writes_is_tried_again_and_no_fau
         with pytest.raises(asyncpg.PostgresError) as refused:
             await login.execute("BEGIN; SELECT set_config('app.org_id', 'x', true); DELETE FROM notes")
     assert is_away(refused.value)
+
+
+@pytest.mark.usefixtures("durable")
+@pytest.mark.parametrize("session", [{}, OF_SERVICE], ids=["before anybody started", "before its own was forgotten"])
+async def test_nobody_adopts_or_writes_by_what_the_database_knew_when_a_transaction_began(urls, session):
+    async with connect(urls.app_url, session) as login, chassis.as_superuser(urls) as admin:
+        if not session:
+            await admin.execute("DELETE FROM session_proofs")
+        await login.execute("SET idle_in_transaction_session_timeout = 0")
+        await login.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM session_proofs")
+        assert await start(at(urls, NEW, *([KEY] if session else []))) == ""
+        known = await admin.fetch("SELECT proof_digest FROM session_proofs ORDER BY adopted_at DESC LIMIT 1")
+        await admin.execute("DELETE FROM session_proofs WHERE proof_digest <> $1", known[0]["proof_digest"])
+        await login.execute("SELECT adopt_session_proof(sha256('mine'))")
+        with pytest.raises(asyncpg.PostgresSystemError):
+            await login.execute("SELECT set_config('app.org_id', 'x', true); DELETE FROM notes")
+        await login.execute("ROLLBACK")
+        assert await admin.fetch("SELECT proof_digest FROM session_proofs") == known
+
+
+@pytest.mark.usefixtures("durable")
+async def test_a_proof_that_no_key_of_the_service_makes_is_a_fault_of_a_database_that_serves(urls):
+    ours = at(urls, KEY)
+    await boot_check(ours, WITHOUT_TEST_CLOCK)
+    async with chassis.as_superuser(urls) as admin:
+        await admin.execute("INSERT INTO session_proofs (proof_digest) VALUES (sha256('mine'))")
+    with pytest.raises(BootError, match="that no key in DATA_KEY_FILE makes: whoever made it writes here"):
+        await boot_check(ours, WITHOUT_TEST_CLOCK)
+    assert await start(ours) == "", "another process may have a newer file just now"

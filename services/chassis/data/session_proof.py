@@ -7,6 +7,7 @@ without it. The owner of the tables, who migrates and restores, needs none.
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
 
@@ -16,6 +17,7 @@ from sqlalchemy.dialects import postgresql
 from services.chassis.data.database import Database
 from services.chassis.data.guards import SEARCH_PATH, Op, quote
 from services.chassis.data.roles import SESSION_PROOF
+from services.chassis.data.seals import seals_of
 from services.chassis.data.tables import session_proofs
 from services.chassis.data.transaction import Tx
 
@@ -23,25 +25,27 @@ from services.chassis.data.transaction import Tx
 TABLE = session_proofs.name
 _GIVEN = f"coalesce(current_setting('{SESSION_PROOF}', true), '')"
 _IS_PROVEN = f"EXISTS (SELECT FROM {TABLE} WHERE proof_digest = sha256(convert_to({_GIVEN}, 'UTF8')))"
+# Each statement sees what the database knows by now, and not what it knew when a transaction began.
+_IS_OF_NOW = "current_setting('transaction_isolation') = 'read committed'"
 # Within these, the current user is the owner, and the session's is who signed in. The code says that nothing is wrong
 # with the work itself.
 _REQUIRE = f"""
 CREATE OR REPLACE FUNCTION realco_require_session_proof() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET {SEARCH_PATH} AS $$
 BEGIN
-  IF {_IS_PROVEN} OR pg_has_role(session_user, current_user, 'MEMBER') THEN
+  IF {_IS_OF_NOW} AND {_IS_PROVEN} OR pg_has_role(session_user, current_user, 'MEMBER') THEN
     RETURN NULL;
   END IF;
   RAISE EXCEPTION '% is written by its service alone: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = '58000';
 END $$
-"""  # of these constants
+"""
 # The first service that asks is the one whose database it is; from then on whoever proves to be it adds a proof.
 _ADOPT = f"""
 CREATE OR REPLACE FUNCTION adopt_session_proof(p_digest bytea) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET {SEARCH_PATH} AS $$
 BEGIN
   LOCK TABLE {TABLE} IN SHARE ROW EXCLUSIVE MODE;
-  IF {_IS_PROVEN} OR NOT EXISTS (SELECT FROM {TABLE}) THEN
+  IF {_IS_OF_NOW} AND ({_IS_PROVEN} OR NOT EXISTS (SELECT FROM {TABLE})) THEN
     INSERT INTO {TABLE} (proof_digest) VALUES (p_digest) ON CONFLICT DO NOTHING;
   END IF;
 END $$
@@ -78,6 +82,13 @@ def require_session_proof(op: Op, name: str) -> None:
         "CREATE OR REPLACE TRIGGER require_session_proof BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE"
         f" ON {quote(op, name)} FOR EACH STATEMENT EXECUTE FUNCTION realco_require_session_proof()"
     )
+
+
+async def list_strange_proofs(tx: Tx) -> list[datetime]:
+    """When the database adopted proofs that none of the keys of this service makes."""
+    known = [sha256(proof.encode()).digest() for proof in seals_of(tx).list_session_proofs()]
+    query = sa.select(session_proofs.c.adopted_at).where(session_proofs.c.proof_digest.not_in(known))
+    return list(await tx.scalars(query.order_by(session_proofs.c.adopted_at)))
 
 
 async def find_standing(tx: Tx) -> Standing:

@@ -15,7 +15,7 @@ from services.chassis.data.database import Database
 from services.chassis.data.database_errors import is_away, sqlstate
 from services.chassis.data.roles import NOBODY_CALLS, PROCEDURES, ROLE_SETTINGS
 from services.chassis.data.schema import find_schema, known_schema
-from services.chassis.data.session_proof import Standing, adopt_session_proof, find_standing
+from services.chassis.data.session_proof import Standing, adopt_session_proof, find_standing, list_strange_proofs
 from services.chassis.data.tables import test_clock
 from services.chassis.data.transaction import Tx
 from services.chassis.process.health import Alarms, note_alarm
@@ -87,6 +87,8 @@ async def boot_check(database: Database, settings: ClockSettings, *, is_start: b
         if is_start:
             await adopt_session_proof(database)
         faults = await _session_faults(database)
+        # Another process may start with a newer file of keys just now.
+        faults += [] if is_start else await _proof_faults(database)
     if faults:
         raise BootError("; ".join(faults))
 
@@ -98,6 +100,16 @@ async def _session_faults(database: Database) -> list[str]:
     async with database.begin(_NOBODY) as tx:
         found["DATABASE_URL"] = await find_standing(tx)
     return [f"{url}: a session {_OF_SESSION[standing]}" for url, standing in found.items() if standing in _OF_SESSION]
+
+
+async def _proof_faults(database: Database) -> list[str]:
+    async with database.begin(_NOBODY) as tx:
+        strange = await list_strange_proofs(tx)
+    return [
+        f"session_proofs has one of {adopted_at:%Y-%m-%d %H:%M} that no key in DATA_KEY_FILE makes: whoever made it"
+        " writes here; see docs/operations.md, Keys for data"
+        for adopted_at in strange[:1]
+    ]
 
 
 async def run_boot_watch(
